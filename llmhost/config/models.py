@@ -1,0 +1,277 @@
+"""What an operator may configure: every key, its default, its range and its meaning.
+
+This is the one place where defaults stand. `llmhost init`, `configs/local.yaml` and
+`docs/configuration.md` are generated from it. Values are frozen after validation.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+
+__all__ = [
+    "CacheConfig",
+    "Config",
+    "EngineConfig",
+    "FleetConfig",
+    "LimitsConfig",
+    "RedisConfig",
+    "StaticWorker",
+    "TargetsConfig",
+]
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(value: Any) -> Any:
+    """Seconds from a number or from text such as ``90s``, ``24h`` or ``7d``.
+
+    Anything else is handed on, for the validator to refuse with its own words.
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    for unit in sorted(_UNITS, key=len, reverse=True):
+        number = text.removesuffix(unit)
+        if number != text:
+            try:
+                return float(number) * _UNITS[unit]
+            except ValueError:
+                return value
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class StaticWorker(Section):
+    """A server that somebody already runs."""
+
+    url: Annotated[
+        str,
+        Field(
+            pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$",
+            description="Base URL, such as `http://127.0.0.1:11434`.",
+        ),
+    ]
+    token: SecretStr | None = Field(None, description="Bearer token, where the server wants one.")
+
+
+class FleetConfig(Section):
+    """Which workers there should be."""
+
+    name: Name = Field("local", description="Names the fleet in Redis, in labels and in file names.")
+    provider: Literal["local", "static"] = Field(
+        "local",
+        description="Where workers come from: `local` (processes on this machine) or `static` (URLs that you already have).",
+    )
+    gpus: int = Field(1, ge=0, description="How many workers `llmhost up` makes when `--gpus` is not given.")
+    max_gpus: int = Field(8, ge=1, le=1000, description="The most workers this fleet may ever have.")
+    price_per_hour: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        allow_inf_nan=False,
+        description="USD an hour that one local or static worker costs. 0 is free; any other figure lets one rehearse a rented fleet's bill.",
+    )
+    first_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Local workers listen on this port and the ones after it; 0 takes any free ones.",
+    )
+    ready_timeout: Duration = Field(
+        180.0, description="How long a worker may take, without any progress, until it answers."
+    )
+    workers: tuple[StaticWorker, ...] = Field((), description="The servers of a `static` fleet.")
+
+    @model_validator(mode="after")
+    def _static_needs_workers(self) -> Self:
+        if self.provider == "static" and not self.workers:
+            raise ValueError("provider `static` needs at least one entry under `fleet.workers`")
+        return self
+
+
+class EngineConfig(Section):
+    """The LLM server on each worker, and how it is asked."""
+
+    kind: Literal["llama_cpp", "ollama", "openai"] = Field(
+        "llama_cpp",
+        description="`llama_cpp` (built in, serves one GGUF file), `ollama`, or `openai` (any OpenAI-compatible server, vLLM too).",
+    )
+    model: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s\x00-\x1f]+$")] = Field(
+        "smollm2:135m", description="The model's name as the engine knows it."
+    )
+    model_path: str | None = Field(
+        None,
+        description="`llama_cpp` only: a GGUF file. Without it, the packaged SmolLM2-135M-Instruct is used, or fetched from the Hugging Face Hub.",
+    )
+    context: int = Field(
+        4096, ge=256, le=1_048_576, description="`llama_cpp` only: tokens of context of one request."
+    )
+    parallel: int = Field(1, ge=1, le=64, description="Requests that one worker works on at once.")
+    threads: int | None = Field(
+        None,
+        ge=1,
+        le=512,
+        description="`llama_cpp` only: threads a worker. Without it, the cores are shared among the workers.",
+    )
+    connect_timeout: Duration = Field(5.0, description="How long a worker may take to accept a connection.")
+    first_token_timeout: Duration = Field(
+        60.0, description="How long a worker may take until the first token."
+    )
+    token_timeout: Duration = Field(30.0, description="How long a worker may pause between two tokens.")
+    answer_timeout: Duration = Field(300.0, description="How long one answer may take in all.")
+    max_tokens: int = Field(
+        1024,
+        ge=1,
+        le=1_000_000,
+        description="The most tokens of one answer. An answer cut off here is shown but not cached.",
+    )
+    temperature: float | None = Field(
+        None,
+        ge=0,
+        le=2,
+        allow_inf_nan=False,
+        description="Sampling temperature; without it, the engine's own.",
+    )
+    top_p: float | None = Field(
+        None, gt=0, le=1, allow_inf_nan=False, description="Nucleus sampling; without it, the engine's own."
+    )
+    seed: int | None = Field(
+        None, ge=0, le=2**31 - 1, description="Sampling seed; without it, the engine's own."
+    )
+    system: str | None = Field(
+        None, max_length=100_000, description="System prompt of every question that brings none."
+    )
+
+
+class RedisConfig(Section):
+    """Where the cache and the ledger lie. Without `url` and `host`, llmhost runs a Redis of its own."""
+
+    url: SecretStr | None = Field(
+        None, description="`redis://`, `rediss://` or `unix://` address; instead of `host` and the others."
+    )
+    host: str | None = Field(
+        None, min_length=1, max_length=253, description="Host name of a Redis of your own."
+    )
+    port: int = Field(6379, ge=1, le=65535, description="Its port.")
+    username: str | None = Field(None, description="Its user, where it has one.")
+    password: SecretStr | None = Field(
+        None, description="Its password; better `${REDIS_PASSWORD}` than the text itself."
+    )
+    tls: bool = Field(False, description="Whether to speak TLS. The certificate is always checked.")
+    ca_file: str | None = Field(
+        None, description="PEM file of the authority that signed its certificate, if not a public one."
+    )
+    db: int = Field(0, ge=0, le=1_000_000, description="Database number.")
+    timeout: Duration = Field(
+        2.0, description="How long Redis may take to connect or to answer before it counts as away."
+    )
+    server: str | None = Field(
+        None,
+        description="Path of the `redis-server` program for the embedded Redis; else the one on PATH, else the packaged one.",
+    )
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Self:
+        if self.url is not None and self.host is not None:
+            raise ValueError("give either `redis.url` or `redis.host`, not both")
+        if self.url is not None:
+            scheme = self.url.get_secret_value().partition("://")[0]
+            if scheme not in {"redis", "rediss", "unix"}:
+                raise ValueError("`redis.url` must start with redis://, rediss:// or unix://")
+        return self
+
+
+class CacheConfig(Section):
+    """What is remembered, for how long, and when it is served."""
+
+    enabled: bool = Field(True, description="Whether to use the cache at all.")
+    namespace: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.{}-]{1,64}$")] = Field(
+        "cache",
+        description="What every cache key starts with. On a sharded Redis, put braces around it: `{cache}`.",
+    )
+    tenant: Annotated[str, Field(pattern=r"^[^\x00-\x1f]{1,128}$")] = Field(
+        "default", description="Tenants never see each other's answers."
+    )
+    policy: Literal["threshold"] = Field(
+        "threshold", description="`threshold`: similarity alone decides, as in the paper."
+    )
+    threshold: float = Field(
+        0.8, ge=-1, le=1, allow_inf_nan=False, description="Lowest cosine similarity that is served."
+    )
+    candidates: int = Field(
+        8, ge=1, le=100, description="How many of the most similar questions are looked at."
+    )
+    index: Literal["auto", "flat"] = Field(
+        "auto", description="How similar questions are found. `auto` asks the server what it can do."
+    )
+    embedder: Annotated[str, Field(min_length=1, max_length=500)] = Field(
+        "sentence-transformers/all-MiniLM-L6-v2",
+        description="A sentence-transformers model: a name or a folder.",
+    )
+    response_ttl: Duration = Field(86400.0, description="How long an answer is served.")
+    embedding_ttl: Duration = Field(
+        604800.0, description="How long a question is remembered; at least `response_ttl`."
+    )
+
+    @model_validator(mode="after")
+    def _question_outlives_answer(self) -> Self:
+        if self.embedding_ttl < self.response_ttl:
+            raise ValueError("`cache.embedding_ttl` must be at least `cache.response_ttl`")
+        return self
+
+
+class LimitsConfig(Section):
+    """Bounds on what comes from outside."""
+
+    max_prompt_chars: int = Field(
+        32_000, ge=1, le=10_000_000, description="Longest question, system prompt and earlier turns included."
+    )
+    max_answer_chars: int = Field(
+        400_000, ge=1, le=100_000_000, description="Longest answer taken from an engine."
+    )
+    max_attempts: int = Field(
+        3, ge=1, le=20, description="Workers tried for one question before the first token."
+    )
+
+
+class TargetsConfig(Section):
+    """What `llmhost stats` measures you against: the paper's promises."""
+
+    hit_ratio: float = Field(
+        0.70, ge=0, le=1, description="Share of questions answered from the cache, at least."
+    )
+    hit_latency: Duration = Field(0.100, description="95 of 100 hits are faster than this.")
+    miss_latency: Duration = Field(5.0, description="95 of 100 misses are faster than this.")
+    cost_per_query: float = Field(
+        0.001, gt=0, le=1000, allow_inf_nan=False, description="USD a question, at most."
+    )
+
+
+class Config(Section):
+    """The whole of `llmhost.yaml`."""
+
+    fleet: FleetConfig = Field(default_factory=FleetConfig)
+    engine: EngineConfig = Field(default_factory=EngineConfig)
+    redis: RedisConfig = Field(default_factory=RedisConfig)
+    cache: CacheConfig = Field(default_factory=CacheConfig)
+    limits: LimitsConfig = Field(default_factory=LimitsConfig)
+    targets: TargetsConfig = Field(default_factory=TargetsConfig)
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if self.fleet.provider == "local" and self.engine.kind != "llama_cpp":
+            raise ValueError(
+                "provider `local` runs engine `llama_cpp`; for a running Ollama use provider `static`"
+            )
+        if self.fleet.gpus > self.fleet.max_gpus:
+            raise ValueError("`fleet.gpus` must not be over `fleet.max_gpus`")
+        return self

@@ -1,0 +1,135 @@
+"""The contract of an engine: an LLM server that streams answers.
+
+`Engine` owns what all of them share: the HTTP connection, its limits, and the translation of every
+transport fault into our error tree. A backend says how a request is written and how a line is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+__all__ = [
+    "ChatRequest",
+    "Delta",
+    "Done",
+    "Endpoint",
+    "Engine",
+    "EngineLimits",
+    "Message",
+    "ModelStatus",
+    "Progress",
+    "Sampling",
+]
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn; `None` leaves it to the engine."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    model: str
+    messages: tuple[Message, ...]
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of the answer; never empty."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The engine's own end mark. Only ``finish_reason == "stop"`` is a complete answer.
+
+    Token counts are 0 where the engine gave none.
+    """
+
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """How to reach one worker's engine."""
+
+    url: str
+    token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """All times in seconds."""
+
+    connect_timeout: float = 5.0
+    first_token_timeout: float = 60.0
+    token_timeout: float = 30.0
+    answer_timeout: float = 300.0
+    max_answer_chars: int = 400_000
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """`loaded` is None where the engine does not tell."""
+
+    present: bool
+    loaded: bool | None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One step of making a model present; `fraction` is 0..1, None while unknown."""
+
+    stage: str
+    fraction: float | None = None
+
+
+class Engine(Protocol):
+    """What the pool, `up` and `doctor` need of a worker's LLM server."""
+
+    def chat(self, request: ChatRequest) -> AsyncIterator[Delta | Done]:
+        """Streams the answer; the last event is always `Done`.
+
+        Raises:
+            EngineUnavailable: nothing was streamed yet and another worker may be tried.
+            EngineRefused: the engine says that the request itself is wrong.
+            StreamBroken: the stream ended, stalled or turned to garbage after the first token.
+        """
+        ...
+
+    async def model_status(self, model: str) -> ModelStatus:
+        """Whether the model is there and loaded. Raises EngineUnavailable, EngineRefused."""
+        ...
+
+    async def ensure_model(self, model: str, on_progress: Callable[[Progress], None]) -> None:
+        """Makes the model present, or raises EngineRefused where the engine cannot fetch it."""
+        ...
+
+    async def version(self) -> str:
+        """The server's own version, or an empty string where it does not tell. Raises EngineUnavailable."""
+        ...
+
+    async def aclose(self) -> None:
+        """Closes connections. Asking twice is fine."""
+        ...
