@@ -1,0 +1,55 @@
+"""Where llmhost keeps its own files.
+
+The state folder holds what must survive (the embedded Redis, worker records, logs); the cache folder
+holds what can be made again (the exported embedder). `LLMHOST_STATE_DIR` and `LLMHOST_CACHE_DIR` move them.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from llmhost.errors import StateError
+
+__all__ = ["cache_dir", "state_dir"]
+
+
+def state_dir() -> Path:
+    """The state folder, made on first use and readable by its owner alone.
+
+    Raises:
+        StateError: it cannot be made or written.
+    """
+    return _private_folder("LLMHOST_STATE_DIR", "user_state_path")
+
+
+def cache_dir() -> Path:
+    """The cache folder, made on first use. Raises StateError as `state_dir` does."""
+    return _private_folder("LLMHOST_CACHE_DIR", "user_cache_path")
+
+
+def _private_folder(variable: str, default: str) -> Path:
+    path = _configured(variable) or _platform_default(default)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateError(
+            f"cannot make the folder {path}: {error.strerror}",
+            hint=f"set {variable} to a folder that you can write",
+        ) from error
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise StateError(
+            f"cannot write in the folder {path}", hint=f"set {variable} to a folder that you can write"
+        )
+    return path
+
+
+def _configured(variable: str) -> Path | None:
+    value = os.environ.get(variable)
+    return Path(value).expanduser().absolute() if value else None
+
+
+def _platform_default(name: str) -> Path:
+    import platformdirs
+
+    return Path(getattr(platformdirs, name)("llmhost"))

@@ -1,0 +1,34 @@
+"""What every test gets: its own state, cache, configuration and home folder, and no inherited settings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+pytest_plugins: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(("LLMHOST_", "REDIS_", "VAST_", "OLLAMA_")) and not name.startswith(
+            "LLMHOST_TEST_"
+        ):
+            monkeypatch.delenv(name)
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+    monkeypatch.setenv("LLMHOST_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("LLMHOST_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(home)
+
+
+@pytest.fixture
+def state_folder() -> Path:
+    """The state folder of this test, not made yet."""
+    return Path(os.environ["LLMHOST_STATE_DIR"])
