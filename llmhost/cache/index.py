@@ -33,6 +33,3 @@ class Index(Protocol):
 
     async def remove(self, scope: str, entries: Sequence[str]) -> None:
         """Makes entries unfindable; unknown ones are fine."""
-
-    async def clear(self) -> int:
-        """Removes every vector of this embedder, in all scopes; says how many scopes there were."""

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-__all__ = ["Answer", "Candidate", "Lookup", "Neighbour"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Answer", "Candidate", "Entry", "Neighbour", "SemanticLookup"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +45,37 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Lookup:
-    """What the cache found; `answer` None is a miss. Times in milliseconds.
+class SemanticLookup:
+    """What the semantic tier found.
 
-    `confidence` is how sure the policy is (1.0 for an exact hit). `near` is the most similar
-    candidate's similarity, served or not.
+    `served` None is a miss; `confidence` is how sure the policy is, 0..1, None where it does not say.
+    `nearest` is the most similar candidate, served or not. `vector` is the question's embedding, to be
+    stored with its answer; None where the question cannot be embedded. Times in milliseconds.
     """
 
-    answer: Answer | None
-    source: str
-    entry: str
-    similarity: float | None = None
+    served: Candidate | None = None
+    nearest: Candidate | None = None
     confidence: float | None = None
-    question: str | None = None
-    near: float | None = None
     reason: str = ""
+    vector: NDArray[np.float32] | None = field(default=None, repr=False)
+    embed_ms: float = 0.0
+    lookup_ms: float = 0.0
+    verify_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One cached question for people to look at. Times are Unix seconds; `expires_in` seconds.
+
+    `answer` is None where it has expired and only the question is still known.
+    """
+
+    entry: str
+    question: str
+    scope: str
+    embedder: str
+    hit_count: int
+    created: float
+    last_accessed: float
+    expires_in: float | None
+    answer: Answer | None

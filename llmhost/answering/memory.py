@@ -1,0 +1,122 @@
+"""The cache as one question sees it: where Redis or the embedding model fails, it gives way.
+
+Nothing here raises StoreError or ModelError. After Redis has failed once, the question goes on without
+it; what failed is told to `notify`, once in this process for each cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from llmhost.cache.keys import CacheKey
+from llmhost.cache.models import Answer, SemanticLookup
+from llmhost.cache.service import SemanticCache
+from llmhost.cache.single_flight import SingleFlight
+from llmhost.errors import ModelError, StoreError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Memory", "QuestionMemory"]
+
+
+class Memory:
+    """The cache and its flights, for a run of questions."""
+
+    def __init__(self, cache: SemanticCache, flights: SingleFlight, notify: Callable[[str], None]) -> None:
+        self.cache = cache
+        self.flights = flights
+        self._notify = notify
+        self._told: set[str] = set()
+
+    def open(self, key: CacheKey) -> QuestionMemory:
+        """The memory of one question."""
+        return QuestionMemory(self, key)
+
+    def tell(self, what: str, error: Exception) -> None:
+        """Says `what` and why; a second error with the same effect is not worth a second line."""
+        if what not in self._told:
+            self._told.add(what)
+            self._notify(f"{what}: {error}")
+
+
+class QuestionMemory:
+    """What the cache can still do for one question; `works` turns False when Redis fails."""
+
+    def __init__(self, memory: Memory, key: CacheKey) -> None:
+        self._memory = memory
+        self._cache = memory.cache
+        self.key = key
+        self.works = True
+
+    async def exact(self) -> Answer | None:
+        """The stored answer to the same question."""
+        if not self.works:
+            return None
+        try:
+            return await self._cache.exact(self.key)
+        except StoreError as error:
+            return self._give_way(error)
+
+    async def semantic(self, threshold: float | None) -> SemanticLookup:
+        """What the cache has for other wordings of it."""
+        if not self.works:
+            return SemanticLookup()
+        try:
+            return await self._cache.semantic(self.key, threshold)
+        except StoreError as error:
+            self._give_way(error)
+        except ModelError as error:
+            self._memory.tell("only identical questions are answered from the cache", error)
+        return SemanticLookup()
+
+    async def store(self, answer: Answer, vector: NDArray[np.float32] | None) -> bool:
+        """Keeps the answer, under the question's vector where that is known already; says if it did."""
+        if not self.works:
+            return False
+        try:
+            await self._cache.store(self.key, answer, vector if vector is not None else await self._embed())
+        except StoreError as error:
+            self._give_way(error)
+        return self.works
+
+    async def touch(self, entry: str, now: float) -> None:
+        """Counts a hit on the entry that was served."""
+        if self.works:
+            try:
+                await self._cache.touch(entry, now)
+            except StoreError as error:
+                self._give_way(error)
+
+    @asynccontextmanager
+    async def lead(self) -> AsyncIterator[bool]:
+        """True within the block for the one that is to ask an engine; without Redis, for everyone."""
+        async with AsyncExitStack() as stack:
+            leads = True
+            if self.works:
+                try:
+                    leads = await stack.enter_async_context(self._memory.flights.lead(self.key.entry))
+                except StoreError as error:
+                    self._give_way(error)
+            yield leads
+
+    async def wait(self) -> None:
+        """Returns when the one that leads has finished, or Redis fails."""
+        try:
+            await self._memory.flights.wait(self.key.entry)
+        except StoreError as error:
+            self._give_way(error)
+
+    async def _embed(self) -> NDArray[np.float32] | None:
+        try:
+            return await self._cache.embed(self.key)
+        except ModelError as error:
+            self._memory.tell("only identical questions are answered from the cache", error)
+            return None
+
+    def _give_way(self, error: StoreError) -> None:
+        self.works = False
+        self._memory.tell("the cache is off", error)

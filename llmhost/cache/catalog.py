@@ -1,0 +1,121 @@
+"""The cache for people: list what is there, look at one entry, forget it, clear all."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
+
+from llmhost.cache.codec import decode_answer
+from llmhost.cache.index import Index
+from llmhost.cache.keys import ENTRY_PATTERN, Keys
+from llmhost.cache.models import Entry
+from llmhost.errors import UsageError
+from llmhost.redis.connect import translate_errors
+from llmhost.redis.values import amount, text
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+__all__ = ["Catalog"]
+
+#: keys; how many Redis looks at in one step of a scan
+_SCAN_STEP = 1000
+
+#: bytes a number of a vector takes
+_FLOAT_BYTES = 4
+
+IndexSource = Callable[[str, int], Awaitable[Index]]
+
+
+class Catalog:
+    """All entries of one namespace. `index_source` gives the index of an embedder's id and dimensions.
+
+    Every method raises StoreError where Redis is away.
+    """
+
+    def __init__(self, client: Redis, keys: Keys, index_source: IndexSource) -> None:
+        self._client = client
+        self._keys = keys
+        self._index_source = index_source
+
+    async def entries(self, limit: int | None = None) -> Sequence[Entry]:
+        """The entries, last used first."""
+        found = [name async for name in self._names()]
+        read = [entry for entry in await self._read(found) if entry is not None]
+        read.sort(key=lambda entry: (-entry.last_accessed, entry.entry))
+        return read[:limit]
+
+    async def find(self, prefix: str) -> Entry:
+        """The one entry whose id begins with `prefix`.
+
+        Raises:
+            UsageError: no entry, or more than one, begins so.
+        """
+        matching = [name async for name in self._names() if name.startswith(prefix.lower())]
+        if len(matching) > 1:
+            raise UsageError(f"{len(matching)} entries begin with {prefix!r}", hint="give more of its digits")
+        entry = (await self._read(matching))[0] if matching else None
+        if entry is None:
+            raise UsageError(f"no entry begins with {prefix!r}", hint="`llmhost cache ls` lists them")
+        return entry
+
+    async def forget(self, entry: Entry) -> None:
+        """Removes the entry: question, answer, counts and vector."""
+        with translate_errors():
+            stored = await self._client.hstrlen(self._keys.embedding(entry.entry), "vector")
+            await self._client.unlink(
+                self._keys.response(entry.entry),
+                self._keys.embedding(entry.entry),
+                self._keys.metadata(entry.entry),
+            )
+        if stored:
+            index = await self._index_source(entry.embedder, stored // _FLOAT_BYTES)
+            await index.remove(entry.scope, [entry.entry])
+
+    async def clear(self) -> int:
+        """Removes everything of this namespace and nothing else; says how many entries there were."""
+        entries = len([name async for name in self._names()])
+        for pattern in self._keys.everything():
+            batch = []
+            with translate_errors():
+                async for key in self._client.scan_iter(match=pattern, count=_SCAN_STEP):
+                    batch.append(key)
+                    if len(batch) == _SCAN_STEP:
+                        await self._client.unlink(*batch)
+                        batch.clear()
+                if batch:
+                    await self._client.unlink(*batch)
+        return entries
+
+    async def _names(self) -> AsyncIterator[str]:
+        seen = set()
+        with translate_errors():
+            async for key in self._client.scan_iter(match=self._keys.embedding("*"), count=_SCAN_STEP):
+                name = text(key).rpartition(":")[2]
+                if name not in seen and ENTRY_PATTERN.fullmatch(name):
+                    seen.add(name)
+                    yield name
+
+    async def _read(self, names: Sequence[str]) -> list[Entry | None]:
+        with translate_errors():
+            pipeline = self._client.pipeline(transaction=False)
+            for name in names:
+                pipeline.hmget(self._keys.embedding(name), ["question", "scope", "embedder"])
+                pipeline.hmget(self._keys.metadata(name), ["hit_count", "created", "last_accessed"])
+                pipeline.get(self._keys.response(name))
+                pipeline.pttl(self._keys.response(name))
+            replies = await pipeline.execute()
+        rows = [replies[start : start + 4] for start in range(0, len(replies), 4)]
+        return [_entry(name, *row) for name, row in zip(names, rows, strict=True)]
+
+
+def _entry(
+    name: str, facts: Sequence[bytes | None], counts: Sequence[bytes | None], response: bytes, ttl_ms: int
+) -> Entry | None:
+    if any(fact is None for fact in facts):
+        return None  # it expired while we were reading
+    question, scope, embedder = (text(fact or b"") for fact in facts)
+    hits, created, accessed = (amount(count) or 0.0 for count in counts)
+    answer = decode_answer(response)
+    expires = ttl_ms / 1000 if answer is not None and ttl_ms >= 0 else None
+    return Entry(name, question, scope, embedder, int(hits), created, accessed, expires, answer)

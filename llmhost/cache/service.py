@@ -1,0 +1,162 @@
+"""The cache on the path of a question: exact tier, semantic tier, store.
+
+`catalog.py` is the other half, for people who look into the cache and correct it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
+
+from llmhost.cache.codec import decode_answer, encode_answer
+from llmhost.cache.decision import Policy, with_threshold
+from llmhost.cache.embedding import Embedder
+from llmhost.cache.index import Index
+from llmhost.cache.keys import CacheKey, Keys
+from llmhost.cache.models import Answer, Candidate, Neighbour, SemanticLookup
+from llmhost.redis.connect import load_script, translate_errors
+from llmhost.redis.values import text
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from redis.asyncio import Redis
+
+__all__ = ["SemanticCache"]
+
+EmbedderSource = Callable[[], Awaitable[tuple[Embedder, Index]]]
+
+
+class SemanticCache:
+    """Answers by question.
+
+    `embedder_source` is called when the first question must be embedded, so that an exact hit loads no
+    model. Lifetimes in seconds. Every method raises StoreError where Redis is away or will not write,
+    and ModelError where the embedding model cannot be had.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        keys: Keys,
+        *,
+        embedder_source: EmbedderSource,
+        policy: Policy,
+        candidates: int,
+        response_ttl: float,
+        embedding_ttl: float,
+    ) -> None:
+        self._client = client
+        self._keys = keys
+        self._embedder_source = embedder_source
+        self._policy = policy
+        self._candidates = candidates
+        self._response_ms = round(response_ttl * 1000)
+        self._embedding_ms = round(embedding_ttl * 1000)
+        self._touch = client.register_script(load_script("llmhost.cache.lua", "touch.lua"))
+
+    async def exact(self, key: CacheKey) -> Answer | None:
+        """The answer to the same question in the same scope."""
+        with translate_errors():
+            return decode_answer(await self._client.get(self._keys.response(key.entry)))
+
+    async def semantic(self, key: CacheKey, threshold: float | None = None) -> SemanticLookup:
+        """The answer to another wording of the question in the same scope, as the policy judges it."""
+        embedder, index = await self._embedder_source()
+        begun = time.perf_counter()
+        vector, _ = await asyncio.gather(
+            asyncio.to_thread(embedder.embed, key.question), index.prepare(key.scope)
+        )
+        embedded = time.perf_counter()
+        if vector is None:
+            reason = "the question is longer than the embedding model reads"
+            return SemanticLookup(reason=reason, embed_ms=_ms(begun, embedded))
+        neighbours = await index.search(key.scope, vector, self._candidates)
+        found = await self._candidates_of(neighbours)
+        looked_up = time.perf_counter()
+        decision = with_threshold(self._policy, threshold)(found)
+        return SemanticLookup(
+            served=decision.candidate,
+            nearest=found[0] if found else None,
+            confidence=decision.confidence,
+            reason=decision.reason,
+            vector=vector,
+            embed_ms=_ms(begun, embedded),
+            lookup_ms=_ms(embedded, looked_up),
+            verify_ms=_ms(looked_up, time.perf_counter()),
+        )
+
+    async def embed(self, key: CacheKey) -> NDArray[np.float32] | None:
+        """The question's vector, shape (dimensions,); None where it is longer than the model reads."""
+        embedder, _ = await self._embedder_source()
+        return await asyncio.to_thread(embedder.embed, key.question)
+
+    async def store(self, key: CacheKey, answer: Answer, vector: NDArray[np.float32] | None) -> None:
+        """Keeps a complete answer; without a vector only the same wording will find it.
+
+        The question becomes findable first: a crash in between leaves an entry without an answer,
+        which is a miss, and never an answer that only half exists.
+        """
+        if vector is None:
+            await self._write(key, answer, b"", "")
+            return
+        embedder, index = await self._embedder_source()
+        await index.add(key.scope, key.entry, vector)
+        await self._write(key, answer, vector.astype("<f4").tobytes(), embedder.id)
+
+    async def touch(self, entry: str, now: float) -> None:
+        """Counts a hit on the entry at `now`, Unix seconds."""
+        with translate_errors():
+            await self._touch(keys=[self._keys.metadata(entry)], args=[now])
+
+    async def _candidates_of(self, neighbours: Sequence[Neighbour]) -> list[Candidate]:
+        """The neighbours that still have an answer, in their order."""
+        if not neighbours:
+            return []
+        with translate_errors():
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.mget([self._keys.response(near.entry) for near in neighbours])
+            for near in neighbours:
+                pipeline.hget(self._keys.embedding(near.entry), "question")
+            responses, *questions = await pipeline.execute()
+        candidates = []
+        for near, response, question in zip(neighbours, responses, questions, strict=True):
+            answer = decode_answer(response)
+            if answer is not None and question is not None:
+                candidates.append(Candidate(near.entry, text(question), near.similarity, answer))
+        return candidates
+
+    async def _write(self, key: CacheKey, answer: Answer, vector: bytes, embedder: str) -> None:
+        embedding, metadata = self._keys.embedding(key.entry), self._keys.metadata(key.entry)
+        with translate_errors():
+            pipeline = self._client.pipeline(transaction=True)
+            pipeline.set(self._keys.response(key.entry), encode_answer(answer), px=self._response_ms)
+            pipeline.delete(embedding, metadata)
+            pipeline.hset(
+                embedding,
+                mapping={
+                    "vector": vector,
+                    "question": key.question.encode("utf-8", "replace"),
+                    "scope": key.scope,
+                    "embedder": embedder,
+                },
+            )
+            pipeline.hset(
+                metadata,
+                mapping={
+                    "hit_count": 0,
+                    "created": answer.timestamp,
+                    "last_accessed": answer.timestamp,
+                    "accepted": 0,
+                    "rejected": 0,
+                },
+            )
+            pipeline.pexpire(embedding, self._embedding_ms)
+            pipeline.pexpire(metadata, self._embedding_ms)
+            await pipeline.execute()
+
+
+def _ms(begun: float, ended: float) -> float:
+    return (ended - begun) * 1000

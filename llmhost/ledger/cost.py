@@ -1,0 +1,57 @@
+"""What answers and workers cost. Pure; money in USD, times in Unix seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from llmhost.fleet.models import Rental
+
+__all__ = ["Money", "answer_cost", "money", "rental_cost", "spent"]
+
+_HOUR = 3_600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """`spent_usd` is the workers' rent, used or idle. `baseline_usd` is what the same answers would have
+    cost without the cache: the rent plus the engine time that hits did not need. `savings_ratio` is the
+    part of that baseline which was saved. None where nothing was asked, or nothing cost anything.
+    """
+
+    spent_usd: float
+    per_query_usd: float | None
+    saved_usd: float
+    baseline_usd: float
+    savings_ratio: float | None
+
+
+def answer_cost(engine_seconds: float, price_per_hour: float, parallel: int) -> float:
+    """One answer's share of its worker's rent. A worker that serves `parallel` requests at once splits
+    its price among them, so that what a hit saves is never counted too high.
+    """
+    return engine_seconds * price_per_hour / _HOUR / parallel
+
+
+def rental_cost(rental: Rental, since: float, now: float) -> float:
+    """What a worker cost between `since` and `now`."""
+    ended = now if rental.ended is None else min(rental.ended, now)
+    hours = max(0.0, ended - max(rental.started, since)) / _HOUR
+    return hours * rental.price_per_hour
+
+
+def spent(rentals: Iterable[Rental], since: float, now: float) -> float:
+    """What all workers cost between `since` and `now`."""
+    return sum(rental_cost(rental, since, now) for rental in rentals)
+
+
+def money(spent_usd: float, saved_usd: float, requests: int) -> Money:
+    """The sums that `stats` shows."""
+    baseline = spent_usd + saved_usd
+    return Money(
+        spent_usd=spent_usd,
+        per_query_usd=spent_usd / requests if requests else None,
+        saved_usd=saved_usd,
+        baseline_usd=baseline,
+        savings_ratio=saved_usd / baseline if baseline > 0 else None,
+    )

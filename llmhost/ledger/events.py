@@ -1,0 +1,34 @@
+"""What the ledger is told: one event for each question, whatever happened to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = ["Outcome", "QuestionEvent"]
+
+
+class Outcome(StrEnum):
+    EXACT = "exact"  # served from the cache: the same question
+    SEMANTIC = "semantic"  # served from the cache: another wording
+    MISS = "miss"  # the cache was asked and had nothing; an engine answered
+    BYPASS = "bypass"  # the cache was not asked (--no-cache, --refresh); an engine answered
+    ERROR = "error"  # there was no answer
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionEvent:
+    """`at` is Unix seconds when the answer was complete, `latency_ms` the whole time until then.
+
+    `cost_usd` is what the engine's time cost, `saved_usd` what a hit's answer had cost to make. Tokens
+    are those that an engine worked on: none for a hit.
+    """
+
+    at: float
+    outcome: Outcome
+    latency_ms: float
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    engine_seconds: float = 0.0
+    cost_usd: float = 0.0
+    saved_usd: float = 0.0

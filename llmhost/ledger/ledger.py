@@ -1,0 +1,169 @@
+"""The ledger: what happened and what it cost, in Redis.
+
+Sums by minute, hour and day lie in `llmhost:{fleet}:ledger:{period}:{start}`. What workers cost is not
+summed but computed from their rentals, `llmhost:{fleet}:ledger:rentals`, so that no cost is lost or
+counted twice, whoever looks and however often.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from llmhost.errors import StoreRefused
+from llmhost.fleet.models import Rental
+from llmhost.ledger.events import Outcome, QuestionEvent
+from llmhost.ledger.histogram import bucket_of
+from llmhost.ledger.periods import Bucket, buckets_at, covering
+from llmhost.redis.connect import load_script, translate_errors
+from llmhost.redis.values import amount, text
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+__all__ = ["Ledger", "Totals"]
+
+_HITS = (Outcome.EXACT, Outcome.SEMANTIC)
+_SUMS = ("prompt_tokens", "completion_tokens", "engine_seconds", "cost_usd", "saved_usd")
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over a stretch of time. `hit_ms` and `miss_ms` count latencies by histogram bucket."""
+
+    outcomes: Mapping[Outcome, int] = field(default_factory=dict)
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    engine_seconds: float = 0.0
+    cost_usd: float = 0.0
+    saved_usd: float = 0.0
+    hit_ms: Mapping[int, int] = field(default_factory=dict)
+    miss_ms: Mapping[int, int] = field(default_factory=dict)
+
+    def count(self, *outcomes: Outcome) -> int:
+        return sum(self.outcomes.get(outcome, 0) for outcome in outcomes)
+
+    @property
+    def requests(self) -> int:
+        return sum(self.outcomes.values())
+
+
+class Ledger:
+    """The ledger of one fleet. Every method raises StoreError where Redis is away or will not write."""
+
+    def __init__(self, client: Redis, fleet: str) -> None:
+        self._client = client
+        self._fleet = fleet
+        self._record = client.register_script(load_script("llmhost.ledger.lua", "record.lua"))
+
+    async def record(self, event: QuestionEvent) -> None:
+        """Counts one question."""
+        buckets = buckets_at(event.at)
+        increments = [part for pair in _increments(event).items() for part in pair]
+        with translate_errors():
+            await self._record(
+                keys=[self._key(bucket) for bucket in buckets],
+                args=[*(bucket.period.kept for bucket in buckets), *increments],
+            )
+
+    async def totals(self, since: float, now: float) -> Totals:
+        """The sums from `since` (rounded down to its minute, or hour, or day) until `now`, Unix seconds."""
+        with translate_errors():
+            pipeline = self._client.pipeline(transaction=False)
+            for bucket in covering(since, now):
+                pipeline.hgetall(self._key(bucket))
+            rows = await pipeline.execute()
+        sums: Counter[str] = Counter()
+        for row in rows:
+            for name, value in row.items():
+                sums[text(name)] += _amount(value)  # type: ignore[assignment]  # floats add too
+        return _totals(sums)
+
+    async def opened(self, rental: Rental) -> None:
+        """A worker is being paid for. Saying so twice changes nothing."""
+        with translate_errors():
+            await self._client.hsetnx(self._rentals_key, rental.worker, _encode(rental))
+
+    async def closed(self, worker: str, ended: float) -> None:
+        """A worker is paid for no longer, since `ended`. An unknown or closed one stays as it is."""
+        with translate_errors():
+            raw = await self._client.hget(self._rentals_key, worker)
+            rental = None if raw is None else _decode(worker, raw)
+            if rental is not None and rental.ended is None:
+                final = Rental(worker, rental.price_per_hour, rental.started, max(ended, rental.started))
+                await self._client.hset(self._rentals_key, worker, _encode(final))
+
+    async def rentals(self) -> Sequence[Rental]:
+        """Every worker that was ever paid for, first rented first."""
+        with translate_errors():
+            rows = await self._client.hgetall(self._rentals_key)
+        found = [_decode(text(worker), raw) for worker, raw in rows.items()]
+        return sorted(found, key=lambda rental: (rental.started, rental.worker))
+
+    @property
+    def _rentals_key(self) -> str:
+        return f"llmhost:{self._fleet}:ledger:rentals"
+
+    def _key(self, bucket: Bucket) -> str:
+        return f"llmhost:{self._fleet}:ledger:{bucket.period.name}:{bucket.start}"
+
+
+def _increments(event: QuestionEvent) -> dict[str, float]:
+    fields: dict[str, float] = {f"outcome:{event.outcome}": 1}
+    if event.outcome in _HITS:
+        fields[f"hit_ms:{bucket_of(event.latency_ms)}"] = 1
+    elif event.outcome is Outcome.MISS:
+        fields[f"miss_ms:{bucket_of(event.latency_ms)}"] = 1
+    return fields | {name: value for name in _SUMS if (value := getattr(event, name))}
+
+
+def _totals(sums: Mapping[str, float]) -> Totals:
+    outcomes = {outcome: round(sums.get(f"outcome:{outcome}", 0)) for outcome in Outcome}
+    return Totals(
+        outcomes={outcome: count for outcome, count in outcomes.items() if count},
+        prompt_tokens=round(sums.get("prompt_tokens", 0)),
+        completion_tokens=round(sums.get("completion_tokens", 0)),
+        engine_seconds=sums.get("engine_seconds", 0.0),
+        cost_usd=sums.get("cost_usd", 0.0),
+        saved_usd=sums.get("saved_usd", 0.0),
+        hit_ms=_histogram(sums, "hit_ms:"),
+        miss_ms=_histogram(sums, "miss_ms:"),
+    )
+
+
+def _histogram(sums: Mapping[str, float], prefix: str) -> dict[int, int]:
+    buckets = {name.removeprefix(prefix): count for name, count in sums.items() if name.startswith(prefix)}
+    return {int(bucket): round(count) for bucket, count in buckets.items() if bucket.isdecimal()}
+
+
+def _amount(raw: bytes | str) -> float:
+    value = amount(raw)
+    if value is None:
+        raise StoreRefused(
+            "the ledger in Redis holds something that is no amount",
+            hint="another program writes to keys that begin with `llmhost:`; give each its own database",
+        )
+    return value
+
+
+def _encode(rental: Rental) -> str:
+    return json.dumps(
+        {"price_per_hour": rental.price_per_hour, "started": rental.started, "ended": rental.ended}
+    )
+
+
+def _decode(worker: str, raw: bytes | str) -> Rental:
+    try:
+        data = json.loads(raw)
+        ended = data["ended"]
+        return Rental(
+            worker,
+            float(data["price_per_hour"]),
+            float(data["started"]),
+            None if ended is None else float(ended),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreRefused(f"the ledger's record of worker {worker!r} in Redis is damaged") from error

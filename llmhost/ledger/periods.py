@@ -1,0 +1,69 @@
+"""Minutes, hours and days of the ledger, and which of them cover a stretch of time. Pure.
+
+Every event is counted in all three, and each is kept for a different time. A stretch is read from as
+few of them as cover it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["DAY", "HOUR", "MINUTE", "Bucket", "Period", "buckets_at", "covering"]
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """`length` and `kept` in seconds."""
+
+    name: str
+    length: int
+    kept: int
+
+
+MINUTE = Period("minute", 60, 2 * 86_400)
+HOUR = Period("hour", 3_600, 60 * 86_400)
+DAY = Period("day", 86_400, 400 * 86_400)
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One period that begins at `start`, Unix seconds, a multiple of its length."""
+
+    period: Period
+    start: int
+
+    @property
+    def end(self) -> int:
+        return self.start + self.period.length
+
+
+def buckets_at(moment: float) -> Sequence[Bucket]:
+    """The minute, the hour and the day that `moment` (Unix seconds) lies in."""
+    return [_bucket(period, moment) for period in (MINUTE, HOUR, DAY)]
+
+
+def covering(since: float, now: float) -> Sequence[Bucket]:
+    """Buckets that together hold every event from `since` until `now`, none of them twice.
+
+    The first begins at `since` rounded down to the finest period that is still kept for that moment.
+    """
+    finest = next((p for p in (MINUTE, HOUR) if since >= now - p.kept + p.length), DAY)
+    found = []
+    moment = _bucket(finest, since).start
+    while moment <= now:
+        bucket = _widest(moment, finest)
+        found.append(bucket)
+        moment = bucket.end
+    return found
+
+
+def _widest(moment: int, finest: Period) -> Bucket:
+    for period in (DAY, HOUR):
+        if period.length >= finest.length and moment % period.length == 0:
+            return Bucket(period, moment)
+    return Bucket(finest, moment)
+
+
+def _bucket(period: Period, moment: float) -> Bucket:
+    return Bucket(period, int(moment // period.length) * period.length)
