@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins: list[str] = []
+pytest_plugins = ["plugins_cache", "plugins_cli", "plugins_engines", "plugins_fleet", "plugins_redis"]
 
 
 @pytest.fixture(autouse=True)

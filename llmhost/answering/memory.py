@@ -1,7 +1,7 @@
 """The cache as one question sees it: where Redis or the embedding model fails, it gives way.
 
-Nothing here raises StoreError or ModelError. After Redis has failed once, the question goes on without
-it; what failed is told to `notify`, once in this process for each cause.
+Nothing here raises StoreError, ModelError or StateError. After Redis has failed once, the question goes
+on without it; what failed is told to `notify`, once in this process for each cause.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from llmhost.cache.keys import CacheKey
 from llmhost.cache.models import Answer, SemanticLookup
 from llmhost.cache.service import SemanticCache
 from llmhost.cache.single_flight import SingleFlight
-from llmhost.errors import ModelError, StoreError
+from llmhost.errors import ModelError, StateError, StoreError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["Memory", "QuestionMemory"]
+
+_CACHE_OFF = "the cache is off"
+_EXACT_ONLY = "only identical questions are answered from the cache"
 
 
 class Memory:
@@ -59,7 +62,8 @@ class QuestionMemory:
         try:
             return await self._cache.exact(self.key)
         except StoreError as error:
-            return self._give_way(error)
+            self._give_way(error)
+            return None
 
     async def semantic(self, threshold: float | None) -> SemanticLookup:
         """What the cache has for other wordings of it."""
@@ -69,8 +73,8 @@ class QuestionMemory:
             return await self._cache.semantic(self.key, threshold)
         except StoreError as error:
             self._give_way(error)
-        except ModelError as error:
-            self._memory.tell("only identical questions are answered from the cache", error)
+        except (ModelError, StateError) as error:
+            self._memory.tell(_EXACT_ONLY, error)
         return SemanticLookup()
 
     async def store(self, answer: Answer, vector: NDArray[np.float32] | None) -> bool:
@@ -113,10 +117,10 @@ class QuestionMemory:
     async def _embed(self) -> NDArray[np.float32] | None:
         try:
             return await self._cache.embed(self.key)
-        except ModelError as error:
-            self._memory.tell("only identical questions are answered from the cache", error)
+        except (ModelError, StateError) as error:
+            self._memory.tell(_EXACT_ONLY, error)
             return None
 
     def _give_way(self, error: StoreError) -> None:
         self.works = False
-        self._memory.tell("the cache is off", error)
+        self._memory.tell(_CACHE_OFF, error)

@@ -21,6 +21,10 @@ class Embedder(Protocol):
     dimensions: int
 
     def embed(self, text: str) -> NDArray[np.float32] | None:
-        """A float32 vector of shape (dimensions,), or None where the text is longer than the model reads:
-        then only its beginning would be compared, and two different questions could look the same."""
+        """A float32 vector of shape (dimensions,), or None where the model cannot read the whole text: it
+        is too long, or has characters that the model does not know. Then only a part of it would be
+        compared, and two different questions could look the same.
+
+        Safe to call from several threads at once. Raises ModelError where the model fails.
+        """
         ...

@@ -23,10 +23,11 @@ class Index(Protocol):
     """
 
     async def prepare(self, scope: str) -> None:
-        """Brings what `search` needs of this scope near; called while the question is being embedded."""
+        """Brings what `search` needs near. Always comes before it, while the question is being embedded."""
 
     async def search(self, scope: str, vector: Vector, k: int) -> Sequence[Neighbour]:
-        """The k nearest entries, most similar first. May name entries that have expired."""
+        """The k nearest of the entries that were there at the last `prepare`, most similar first. It may
+        name entries that have expired since."""
 
     async def add(self, scope: str, entry: str, vector: Vector) -> None:
         """Makes the entry findable, replacing an earlier vector of it."""

@@ -1,14 +1,17 @@
 """What an operator may configure: every key, its default, its range and its meaning.
 
 This is the one place where defaults stand. `llmhost init`, `configs/local.yaml` and
-`docs/configuration.md` are generated from it. Values are frozen after validation.
+`docs/configuration.md` are generated from it: a section's docstring and a key's description are what
+people read there. `examples` fills in a key that has no default. Values are frozen after validation.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
+
+from llmhost.config.fields import Duration, ModelName, Name, Namespace, Section, Tenant, Url
 
 __all__ = [
     "CacheConfig",
@@ -21,45 +24,14 @@ __all__ = [
     "TargetsConfig",
 ]
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
-
-def parse_duration(value: Any) -> Any:
-    """Seconds from a number or from text such as ``90s``, ``24h`` or ``7d``.
-
-    Anything else is handed on, for the validator to refuse with its own words.
-    """
-    if not isinstance(value, str):
-        return value
-    text = value.strip()
-    for unit in sorted(_UNITS, key=len, reverse=True):
-        number = text.removesuffix(unit)
-        if number != text:
-            try:
-                return float(number) * _UNITS[unit]
-            except ValueError:
-                return value
-    return value
-
-
-Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, allow_inf_nan=False)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+_REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
 class StaticWorker(Section):
     """A server that somebody already runs."""
 
-    url: Annotated[
-        str,
-        Field(
-            pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$",
-            description="Base URL, such as `http://127.0.0.1:11434`.",
-        ),
-    ]
+    url: Url = Field(description="Base URL, such as `http://127.0.0.1:11434`.")
     token: SecretStr | None = Field(None, description="Bearer token, where the server wants one.")
 
 
@@ -69,7 +41,8 @@ class FleetConfig(Section):
     name: Name = Field("local", description="Names the fleet in Redis, in labels and in file names.")
     provider: Literal["local", "static"] = Field(
         "local",
-        description="Where workers come from: `local` (processes on this machine) or `static` (URLs that you already have).",
+        description="Where workers come from: `local` (processes on this machine) "
+        "or `static` (URLs that you already have).",
     )
     gpus: int = Field(1, ge=0, description="How many workers `llmhost up` makes when `--gpus` is not given.")
     max_gpus: int = Field(8, ge=1, le=1000, description="The most workers this fleet may ever have.")
@@ -78,7 +51,8 @@ class FleetConfig(Section):
         ge=0,
         le=1000,
         allow_inf_nan=False,
-        description="USD an hour that one local or static worker costs. 0 is free; any other figure lets one rehearse a rented fleet's bill.",
+        description="USD an hour that one local or static worker costs. 0 is free; "
+        "any other figure lets one rehearse a rented fleet's bill.",
     )
     first_port: int = Field(
         0,
@@ -89,7 +63,12 @@ class FleetConfig(Section):
     ready_timeout: Duration = Field(
         180.0, description="How long a worker may take, without any progress, until it answers."
     )
-    workers: tuple[StaticWorker, ...] = Field((), description="The servers of a `static` fleet.")
+    workers: tuple[StaticWorker, ...] = Field(
+        (),
+        max_length=1000,
+        description="The servers of a `static` fleet.",
+        examples=[[{"url": "http://127.0.0.1:11434", "token": "${WORKER_TOKEN}"}]],
+    )
 
     @model_validator(mode="after")
     def _static_needs_workers(self) -> Self:
@@ -103,14 +82,16 @@ class EngineConfig(Section):
 
     kind: Literal["llama_cpp", "ollama", "openai"] = Field(
         "llama_cpp",
-        description="`llama_cpp` (built in, serves one GGUF file), `ollama`, or `openai` (any OpenAI-compatible server, vLLM too).",
+        description="`llama_cpp` (built in, serves one GGUF file), `ollama`, "
+        "or `openai` (any OpenAI-compatible server, vLLM too).",
     )
-    model: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s\x00-\x1f]+$")] = Field(
-        "smollm2:135m", description="The model's name as the engine knows it."
-    )
+    model: ModelName = Field("smollm2:135m", description="The model's name as the engine knows it.")
     model_path: str | None = Field(
         None,
-        description="`llama_cpp` only: a GGUF file. Without it, the packaged SmolLM2-135M-Instruct is used, or fetched from the Hugging Face Hub.",
+        min_length=1,
+        description="`llama_cpp` only: a GGUF file. Without it, the packaged SmolLM2-135M-Instruct is used, "
+        "or fetched from the Hugging Face Hub.",
+        examples=["/srv/models/model.gguf"],
     )
     context: int = Field(
         4096, ge=256, le=1_048_576, description="`llama_cpp` only: tokens of context of one request."
@@ -121,6 +102,7 @@ class EngineConfig(Section):
         ge=1,
         le=512,
         description="`llama_cpp` only: threads a worker. Without it, the cores are shared among the workers.",
+        examples=[4],
     )
     connect_timeout: Duration = Field(5.0, description="How long a worker may take to accept a connection.")
     first_token_timeout: Duration = Field(
@@ -140,15 +122,24 @@ class EngineConfig(Section):
         le=2,
         allow_inf_nan=False,
         description="Sampling temperature; without it, the engine's own.",
+        examples=[0.7],
     )
     top_p: float | None = Field(
-        None, gt=0, le=1, allow_inf_nan=False, description="Nucleus sampling; without it, the engine's own."
+        None,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Nucleus sampling; without it, the engine's own.",
+        examples=[0.9],
     )
     seed: int | None = Field(
-        None, ge=0, le=2**31 - 1, description="Sampling seed; without it, the engine's own."
+        None, ge=0, le=2**31 - 1, description="Sampling seed; without it, the engine's own.", examples=[42]
     )
     system: str | None = Field(
-        None, max_length=100_000, description="System prompt of every question that brings none."
+        None,
+        max_length=100_000,
+        description="System prompt of every question that brings none.",
+        examples=["You answer in one sentence."],
     )
 
 
@@ -156,19 +147,33 @@ class RedisConfig(Section):
     """Where the cache and the ledger lie. Without `url` and `host`, llmhost runs a Redis of its own."""
 
     url: SecretStr | None = Field(
-        None, description="`redis://`, `rediss://` or `unix://` address; instead of `host` and the others."
+        None,
+        description="`redis://`, `rediss://` or `unix://` address, instead of `host`. User, password and "
+        "database may stand in it or under their own keys; what it says itself goes first.",
+        examples=["${REDIS_URL}"],
     )
     host: str | None = Field(
-        None, min_length=1, max_length=253, description="Host name of a Redis of your own."
+        None,
+        min_length=1,
+        max_length=253,
+        description="Host name of a Redis of your own.",
+        examples=["redis.example.com"],
     )
     port: int = Field(6379, ge=1, le=65535, description="Its port.")
-    username: str | None = Field(None, description="Its user, where it has one.")
+    username: str | None = Field(
+        None, min_length=1, description="Its user, where it has one.", examples=["llmhost"]
+    )
     password: SecretStr | None = Field(
-        None, description="Its password; better `${REDIS_PASSWORD}` than the text itself."
+        None,
+        description="Its password; better a variable than the text itself.",
+        examples=["${REDIS_PASSWORD}"],
     )
     tls: bool = Field(False, description="Whether to speak TLS. The certificate is always checked.")
     ca_file: str | None = Field(
-        None, description="PEM file of the authority that signed its certificate, if not a public one."
+        None,
+        min_length=1,
+        description="PEM file of the authority that signed its certificate, if not a public one.",
+        examples=["/etc/ssl/redis-ca.pem"],
     )
     db: int = Field(0, ge=0, le=1_000_000, description="Database number.")
     timeout: Duration = Field(
@@ -176,31 +181,40 @@ class RedisConfig(Section):
     )
     server: str | None = Field(
         None,
-        description="Path of the `redis-server` program for the embedded Redis; else the one on PATH, else the packaged one.",
+        min_length=1,
+        description="Path of the `redis-server` program for the embedded Redis; "
+        "else the one on PATH, else the packaged one.",
+        examples=["/usr/bin/redis-server"],
     )
 
     @model_validator(mode="after")
     def _one_address(self) -> Self:
-        if self.url is not None and self.host is not None:
+        if self.url is None and self.host is None:
+            self._check_embedded()
+        elif self.url is not None and self.host is not None:
             raise ValueError("give either `redis.url` or `redis.host`, not both")
-        if self.url is not None:
-            scheme = self.url.get_secret_value().partition("://")[0]
-            if scheme not in {"redis", "rediss", "unix"}:
-                raise ValueError("`redis.url` must start with redis://, rediss:// or unix://")
+        elif self.url is not None and not self.url.get_secret_value().startswith(_REDIS_SCHEMES):
+            raise ValueError("`redis.url` must start with redis://, rediss:// or unix://")
         return self
+
+    def _check_embedded(self) -> None:
+        """A password without a host would quietly be the password of nothing."""
+        fields = type(self).model_fields
+        for name in ("port", "username", "password", "tls", "ca_file"):
+            if getattr(self, name) != fields[name].default:
+                raise ValueError(f"`redis.{name}` is for a Redis of your own: give `redis.host` too")
 
 
 class CacheConfig(Section):
     """What is remembered, for how long, and when it is served."""
 
     enabled: bool = Field(True, description="Whether to use the cache at all.")
-    namespace: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.{}-]{1,64}$")] = Field(
+    namespace: Namespace = Field(
         "cache",
-        description="What every cache key starts with. On a sharded Redis, put braces around it: `{cache}`.",
+        description="What every cache key starts with. On a sharded Redis, put braces around it: "
+        "`'{cache}'`.",
     )
-    tenant: Annotated[str, Field(pattern=r"^[^\x00-\x1f]{1,128}$")] = Field(
-        "default", description="Tenants never see each other's answers."
-    )
+    tenant: Tenant = Field("default", description="Tenants never see each other's answers.")
     policy: Literal["threshold"] = Field(
         "threshold", description="`threshold`: similarity alone decides, as in the paper."
     )
@@ -213,8 +227,10 @@ class CacheConfig(Section):
     index: Literal["auto", "flat"] = Field(
         "auto", description="How similar questions are found. `auto` asks the server what it can do."
     )
-    embedder: Annotated[str, Field(min_length=1, max_length=500)] = Field(
+    embedder: str = Field(
         "sentence-transformers/all-MiniLM-L6-v2",
+        min_length=1,
+        max_length=500,
         description="A sentence-transformers model: a name or a folder.",
     )
     response_ttl: Duration = Field(86400.0, description="How long an answer is served.")
@@ -247,9 +263,13 @@ class TargetsConfig(Section):
     """What `llmhost stats` measures you against: the paper's promises."""
 
     hit_ratio: float = Field(
-        0.70, ge=0, le=1, description="Share of questions answered from the cache, at least."
+        0.7,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Share of questions answered from the cache, at least.",
     )
-    hit_latency: Duration = Field(0.100, description="95 of 100 hits are faster than this.")
+    hit_latency: Duration = Field(0.1, description="95 of 100 hits are faster than this.")
     miss_latency: Duration = Field(5.0, description="95 of 100 misses are faster than this.")
     cost_per_query: float = Field(
         0.001, gt=0, le=1000, allow_inf_nan=False, description="USD a question, at most."

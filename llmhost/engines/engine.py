@@ -6,7 +6,7 @@ transport fault into our error tree. A backend says how a request is written and
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -108,8 +108,8 @@ class Progress:
 class Engine(Protocol):
     """What the pool, `up` and `doctor` need of a worker's LLM server."""
 
-    def chat(self, request: ChatRequest) -> AsyncIterator[Delta | Done]:
-        """Streams the answer; the last event is always `Done`.
+    def chat(self, request: ChatRequest) -> AsyncGenerator[Delta | Done, None]:
+        """Streams the answer; the last event is always `Done`. Closing it closes the connection.
 
         Raises:
             EngineUnavailable: nothing was streamed yet and another worker may be tried.

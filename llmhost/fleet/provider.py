@@ -17,8 +17,8 @@ __all__ = ["Provider"]
 class Provider(ABC):
     """Creates, lists and destroys workers of one fleet.
 
-    Every method raises ProviderError (or StateError where the state folder is at fault) and nothing
-    else; every third-party error is translated here.
+    Every method raises ProviderError (or StateError where the state folder is at fault, and `create`
+    ModelError where the model file is) and nothing else; every third-party error is translated here.
     """
 
     name: str

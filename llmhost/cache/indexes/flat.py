@@ -58,8 +58,6 @@ class FlatIndex:
 
     async def search(self, scope: str, vector: NDArray[np.float32], k: int) -> Sequence[Neighbour]:
         _, mirror = self._mirror(scope)
-        if not mirror.header:
-            mirror = await self._synced(scope)
         return mirror.search(vector, k)
 
     async def add(self, scope: str, entry: str, vector: NDArray[np.float32]) -> None:

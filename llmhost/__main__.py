@@ -1,0 +1,5 @@
+"""``python -m llmhost`` is ``llmhost``."""
+
+from llmhost.cli.app import main
+
+main()

@@ -1,0 +1,99 @@
+"""The run time: an exported model on onnxruntime and tokenizers, with no torch.
+
+Why these settings and no others is in docs/embeddings.md.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+from llmhost.cache.embedders import manifest as manifests
+from llmhost.errors import ModelError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["OnnxEmbedder", "session_options"]
+
+#: More threads gain nothing on one short text and take cores from the engine beside it.
+_THREADS = 2
+_ERRORS_ONLY = 3  #: onnxruntime's severity: its warnings are about its own choices
+#: How far from 1 a vector's length may be; float32 arithmetic stays under 1e-6.
+_LENGTH_TOLERANCE = 1e-3
+
+
+def session_options() -> Any:
+    """Options of a session that runs a graph as it was saved."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = min(_THREADS, os.cpu_count() or 1)
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ERRORS_ONLY
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # The weights stay where the system mapped them; repacking all of them takes longer than ten questions.
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    return options
+
+
+class OnnxEmbedder:
+    """An `Embedder` over an exported model's folder; raises ModelError where the export is damaged."""
+
+    def __init__(self, folder: Path) -> None:
+        self.manifest = manifests.read(folder)
+        self.id = self.manifest.id
+        self.dimensions = self.manifest.dimensions
+        try:
+            self._tokenizer = Tokenizer.from_file(str(folder / manifests.TOKENIZER))
+            self._session = onnxruntime.InferenceSession(
+                str(folder / manifests.MODEL), session_options(), providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise ModelError(
+                f"the exported embedding model in {folder} cannot be loaded",
+                hint="delete this folder: it is made again",
+            ) from error
+
+    def embed(self, text: str) -> NDArray[np.float32] | None:
+        """See `Embedder.embed`."""
+        if not _is_unicode(text):
+            return None
+        encoding = self._tokenizer.encode(self.manifest.prefix + text)
+        if len(encoding.ids) > self.manifest.max_tokens or self.manifest.unknown_token in encoding.ids:
+            return None
+        return self._run(encoding)
+
+    def _run(self, encoding: Any) -> NDArray[np.float32]:
+        features = {
+            "input_ids": encoding.ids,
+            "attention_mask": encoding.attention_mask,
+            "token_type_ids": encoding.type_ids,
+        }
+        fed = {name: np.array([features[name]], dtype=np.int64) for name in self.manifest.inputs}
+        try:
+            vector: NDArray[np.float32] = self._session.run(None, fed)[0][0]
+        except Exception as error:
+            raise ModelError(f"the embedding model {self.id} failed: {type(error).__name__}") from error
+        self._check(vector)
+        return vector
+
+    def _check(self, vector: NDArray[np.float32]) -> None:
+        if vector.shape != (self.dimensions,) or not abs(np.linalg.norm(vector) - 1) < _LENGTH_TOLERANCE:
+            raise ModelError(
+                f"the embedding model {self.id} gave a vector that is not of unit length",
+                hint="set `cache.embedder` to another model",
+            )
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether there is no lone half of a surrogate pair, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

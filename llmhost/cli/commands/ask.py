@@ -1,0 +1,193 @@
+"""`llmhost ask`: one question, answered from the cache or by a worker."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmhost.cli.options import Globals, globals_of
+from llmhost.cli.output import Output
+from llmhost.cli.running import run_async
+from llmhost.cli.session import configured, wired
+from llmhost.cli.text import milliseconds, money
+from llmhost.errors import UsageError
+
+if TYPE_CHECKING:
+    from llmhost.answering.question import Latency, Question, Reply
+    from llmhost.config.models import Config
+
+__all__ = ["ask"]
+
+#: bytes that one character of UTF-8 may take
+_WIDEST_CHARACTER = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    prompt: int
+    completion: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskOutput:
+    """Token counts are those of the answer when it was made; times are milliseconds."""
+
+    answer: str
+    source: str
+    similarity: float | None
+    confidence: float | None
+    matched_question: str | None
+    entry: str | None
+    model: str
+    worker: str | None
+    finish_reason: str
+    tokens: Tokens
+    latency_ms: Latency
+    cost_usd: float
+    saved_usd: float
+
+
+def ask(
+    ctx: typer.Context,
+    prompt: Annotated[
+        str | None, typer.Argument(help="The question; without it, or as -, standard input.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model to ask, instead of the configured one.")] = None,
+    system: Annotated[str | None, typer.Option(help="System prompt, instead of the configured one.")] = None,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Neither read the cache nor store in it.")
+    ] = False,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Ask a worker, and store its answer anew.")
+    ] = False,
+    threshold: Annotated[
+        float | None, typer.Option(min=-1, max=1, help="Lowest similarity to serve, for this question.")
+    ] = None,
+) -> None:
+    """Answer a question: from the cache if it is known, else by the least busy worker.
+
+    The answer goes to stdout as it is written; where it came from is said on stderr.
+
+    Examples:
+      llmhost ask "What is artificial intelligence?"
+      llmhost ask --json "What is Redis?" | jq .source
+      git diff | llmhost ask --system "Review this change."
+    """
+    options = globals_of(ctx)
+    if no_cache and refresh:
+        raise UsageError(
+            "--no-cache and --refresh exclude each other", hint="--refresh stores, --no-cache does not"
+        )
+    config = configured(options)
+    text = _read_stdin(config.limits.max_prompt_chars) if prompt in (None, "-") else prompt
+    question = _question(
+        config,
+        text or "",
+        model=model,
+        system=system,
+        use_cache=not no_cache,
+        refresh=refresh,
+        threshold=threshold,
+    )
+    run_async(_ask(options, config, question))
+
+
+async def _ask(options: Globals, config: Config, question: Question) -> None:
+    from llmhost.answering.question import Reply
+
+    out = options.output
+    reply: Reply | None = None
+    streamed = False
+    async with wired(options, config) as wiring:
+        answerer = await wiring.answerer()
+        try:
+            async for event in answerer.answer(question):
+                if isinstance(event, Reply):
+                    reply = event
+                elif not out.json:
+                    streamed = True
+                    out.stream(event.text)
+        finally:
+            if streamed:
+                out.end_stream()
+    if reply is None:
+        raise AssertionError("a question ended without a reply")
+    if out.json:
+        out.document(_output(reply))
+    _footer(out, reply)
+
+
+def _read_stdin(max_chars: int) -> str:
+    """The question on standard input, read no further than it may be long."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageError("there is no question", hint='ask like this: llmhost ask "What is Redis?"')
+    raw = sys.stdin.buffer.read(max_chars * _WIDEST_CHARACTER + 1)
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        # A cut may fall into a character; then the text is too long anyway, and is told so.
+        text = raw.decode(errors="ignore") if len(raw) > max_chars * _WIDEST_CHARACTER else "\0"
+    if "\0" in text:
+        raise UsageError("standard input is not text", hint="give the question as UTF-8 text")
+    return text
+
+
+def _question(config: Config, prompt: str, *, model: str | None, system: str | None, **rest: Any) -> Question:
+    from llmhost.answering.question import Question
+    from llmhost.engines.engine import Sampling
+
+    engine = config.engine
+    return Question(
+        prompt=prompt,
+        model=model or engine.model,
+        tenant=config.cache.tenant,
+        system=engine.system if system is None else system or None,
+        sampling=Sampling(engine.temperature, engine.top_p, engine.seed, engine.max_tokens),
+        **rest,
+    )
+
+
+def _output(reply: Reply) -> AskOutput:
+    return AskOutput(
+        answer=reply.answer,
+        source=reply.source,
+        similarity=reply.similarity,
+        confidence=reply.confidence,
+        matched_question=reply.matched_question,
+        entry=reply.entry,
+        model=reply.model,
+        worker=reply.worker,
+        finish_reason=reply.finish_reason,
+        tokens=Tokens(reply.prompt_tokens, reply.completion_tokens),
+        latency_ms=reply.latency,
+        cost_usd=reply.cost_usd,
+        saved_usd=reply.saved_usd,
+    )
+
+
+def _footer(out: Output, reply: Reply) -> None:
+    """Where the answer came from, how long it took, and what it cost or saved."""
+    took = milliseconds(reply.latency.total)
+    if reply.source == "engine":
+        parts = [f"answered by {reply.worker}", reply.model, f"{reply.completion_tokens:,} tokens", took]
+        parts.append(f"cost {money(reply.cost_usd)}")
+    else:
+        parts = [
+            f"{reply.source} hit",
+            took,
+            f"saved {money(reply.saved_usd)}",
+            f"entry {(reply.entry or '')[:12]}",
+        ]
+    if reply.matched_question is not None and reply.similarity is not None:
+        parts.insert(1, f"{reply.similarity:.3f} like “{_shortened(reply.matched_question)}”")
+    out.note("· " + " · ".join(parts))
+    if reply.finish_reason == "length":
+        out.warn("the answer was cut off at `engine.max_tokens`, so it is not cached")
+
+
+def _shortened(text: str, width: int = 60) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 1] + "…"

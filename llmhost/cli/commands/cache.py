@@ -1,0 +1,242 @@
+"""`llmhost cache`: look into the cache and correct it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmhost.cli.frame import App
+from llmhost.cli.options import Globals, globals_of
+from llmhost.cli.output import table
+from llmhost.cli.running import run_async
+from llmhost.cli.session import configured, wired
+from llmhost.cli.text import ago, clean, duration, money
+from llmhost.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from llmhost.cache.models import Answer, Entry
+    from llmhost.config.models import Config
+
+__all__ = ["app"]
+
+#: digits; enough to name an entry among millions
+_SHORT = 12
+
+app = App("Look into the cache and correct it.")
+
+
+@dataclass(frozen=True, slots=True)
+class EntryOutput:
+    """Times are Unix seconds; `expires_in_s` is None where the answer has expired."""
+
+    entry: str
+    question: str
+    model: str | None
+    hit_count: int
+    created: float
+    last_accessed: float
+    expires_in_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListOutput:
+    entries: Sequence[EntryOutput]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class GetOutput:
+    entry: str
+    question: str
+    scope: str
+    embedder: str
+    hit_count: int
+    created: float
+    last_accessed: float
+    expires_in_s: float | None
+    answer: Answer | None
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetOutput:
+    forgotten: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ClearOutput:
+    cleared: int
+
+
+@app.command("ls")
+def list_entries(
+    ctx: typer.Context,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many to show.")] = 20,
+) -> None:
+    """List cached questions, last used first.
+
+    Examples:
+      llmhost cache ls
+      llmhost cache ls --limit 1000 --json
+    """
+    options = globals_of(ctx)
+    run_async(_list(options, configured(options), limit))
+
+
+@app.command("get")
+def get_entry(
+    ctx: typer.Context, entry: Annotated[str, typer.Argument(help="The entry, or the beginning of its name.")]
+) -> None:
+    """Show one cached question and its answer.
+
+    Examples:
+      llmhost cache get 3f9a
+    """
+    options = globals_of(ctx)
+    run_async(_get(options, configured(options), entry))
+
+
+@app.command("forget")
+def forget_entries(
+    ctx: typer.Context,
+    entries: Annotated[list[str], typer.Argument(help="The entries, or the beginnings of their names.")],
+) -> None:
+    """Remove entries: the next question like them is answered anew.
+
+    Examples:
+      llmhost cache forget 3f9a
+    """
+    options = globals_of(ctx)
+    run_async(_forget(options, configured(options), entries))
+
+
+@app.command("clear")
+def clear_cache(
+    ctx: typer.Context,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove every entry. The ledger and all other keys stay.
+
+    Examples:
+      llmhost cache clear --yes
+    """
+    options = globals_of(ctx)
+    config = configured(options)
+    if not yes:
+        _confirm(config.cache.namespace)
+    run_async(_clear(options, config))
+
+
+def _confirm(namespace: str) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError("this removes every entry", hint="say --yes if that is what you want")
+    typer.confirm(f"Remove every entry of the namespace {namespace!r}?", abort=True, err=True)
+
+
+async def _list(options: Globals, config: Config, limit: int) -> None:
+    async with wired(options, config) as wiring:
+        entries = await (await wiring.catalog()).entries()
+    shown = ListOutput([_summary(entry) for entry in entries[:limit]], len(entries))
+    options.output.result(shown, _show_list)
+
+
+async def _get(options: Globals, config: Config, prefix: str) -> None:
+    async with wired(options, config) as wiring:
+        found = await (await wiring.catalog()).find(prefix)
+    options.output.result(_details(found), _show_entry)
+
+
+async def _forget(options: Globals, config: Config, prefixes: Sequence[str]) -> None:
+    async with wired(options, config) as wiring:
+        catalog = await wiring.catalog()
+        found = {entry.entry: entry for entry in [await catalog.find(prefix) for prefix in prefixes]}
+        for entry in found.values():
+            await catalog.forget(entry)
+    options.output.result(ForgetOutput(list(found)), _show_forgotten)
+
+
+async def _clear(options: Globals, config: Config) -> None:
+    async with wired(options, config) as wiring:
+        cleared = await (await wiring.catalog()).clear()
+    options.output.result(ClearOutput(cleared), _show_cleared)
+
+
+def _summary(entry: Entry) -> EntryOutput:
+    return EntryOutput(
+        entry=entry.entry,
+        question=entry.question,
+        model=entry.answer.model if entry.answer else None,
+        hit_count=entry.hit_count,
+        created=entry.created,
+        last_accessed=entry.last_accessed,
+        expires_in_s=entry.expires_in,
+    )
+
+
+def _details(entry: Entry) -> GetOutput:
+    return GetOutput(
+        entry=entry.entry,
+        question=entry.question,
+        scope=entry.scope,
+        embedder=entry.embedder,
+        hit_count=entry.hit_count,
+        created=entry.created,
+        last_accessed=entry.last_accessed,
+        expires_in_s=entry.expires_in,
+        answer=entry.answer,
+    )
+
+
+def _show_list(output: ListOutput, console: Console) -> None:
+    if not output.entries:
+        console.print("The cache is empty. `llmhost ask` fills it.")
+        return
+    now = time.time()
+    grid = table("entry", "question", "hits", "last used", "answer expires in", right=("hits",))
+    for entry in output.entries:
+        expires = "expired" if entry.expires_in_s is None else duration(entry.expires_in_s)
+        question = " ".join(clean(entry.question).split())
+        used = ago(entry.last_accessed, now)
+        grid.add_row(entry.entry[:_SHORT], question, f"{entry.hit_count:,}", used, expires)
+    console.print(grid)
+    if len(output.entries) < output.total:
+        console.print(f"{len(output.entries):,} of {output.total:,}; --limit shows more.", style="dim")
+
+
+def _show_entry(output: GetOutput, console: Console) -> None:
+    from rich.table import Table
+
+    now = time.time()
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    grid.add_row("entry", output.entry)
+    grid.add_row("question", clean(output.question))
+    grid.add_row("scope", output.scope)
+    grid.add_row("embedder", output.embedder or "none: the question is too long to embed")
+    grid.add_row("hits", f"{output.hit_count:,}")
+    grid.add_row("created", ago(output.created, now))
+    grid.add_row("last used", ago(output.last_accessed, now))
+    if output.answer is not None and output.expires_in_s is not None:
+        grid.add_row("expires in", duration(output.expires_in_s))
+        grid.add_row("model", clean(output.answer.model))
+        took, cost = duration(output.answer.engine_seconds), money(output.answer.cost_usd)
+        grid.add_row("made in", f"{took}, {output.answer.completion_tokens:,} tokens, {cost}")
+    console.print(grid)
+    console.print()
+    console.print(clean(output.answer.text) if output.answer else "The answer has expired.")
+
+
+def _show_forgotten(output: ForgetOutput, console: Console) -> None:
+    for entry in output.forgotten:
+        console.print(f"forgot {entry[:_SHORT]}")
+
+
+def _show_cleared(output: ClearOutput, console: Console) -> None:
+    console.print(f"removed {output.cleared:,} {'entry' if output.cleared == 1 else 'entries'}")

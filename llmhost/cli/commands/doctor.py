@@ -1,0 +1,87 @@
+"""`llmhost doctor`: checks the set-up and says how to mend it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import typer
+
+from llmhost.cli.options import Globals, globals_of
+from llmhost.cli.running import run_async
+from llmhost.cli.session import wired
+from llmhost.cli.text import clean
+from llmhost.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from llmhost.config.load import LoadedConfig
+    from llmhost.doctor import Check
+
+__all__ = ["doctor"]
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorOutput:
+    checks: Sequence[Check]
+
+
+def doctor(ctx: typer.Context) -> int:
+    """Check configuration, Redis, models and workers, and say how to mend each.
+
+    It starts nothing and changes nothing. The exit code is 0 when all is well, else 1.
+
+    Examples:
+      llmhost doctor
+      llmhost doctor --json | jq '.checks[] | select(.ok | not)'
+    """
+    options = globals_of(ctx)
+    checks = run_async(_checks(options))
+    options.output.result(DoctorOutput(checks), _render)
+    return 0 if all(check.ok for check in checks) else 1
+
+
+async def _checks(options: Globals) -> Sequence[Check]:
+    from llmhost.config.load import load_config
+    from llmhost.doctor import check_machine, failed, fine
+
+    try:
+        loaded = load_config(options.config, environ=os.environ)
+    except ConfigError as error:
+        return [failed("config", error), check_machine()]
+    return [fine("config", _source(loaded)), check_machine(), *await _examined(options, loaded)]
+
+
+def _source(loaded: LoadedConfig) -> str:
+    if loaded.source is None:
+        return "no file: the built-in local fleet (`llmhost init` writes one)"
+    return f"{loaded.source.absolute()} is valid"
+
+
+async def _examined(options: Globals, loaded: LoadedConfig) -> Sequence[Check]:
+    from llmhost.doctor import examine
+    from llmhost.wiring_doctor import looks
+
+    async with wired(options, loaded.config) as wiring:
+        return await examine(looks(wiring, loaded.config))
+
+
+def _render(output: DoctorOutput, console: Console) -> None:
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    for check in output.checks:
+        mark = Text("ok", "green") if check.ok else Text("wrong", "bold red")
+        words = Text(clean(check.detail))
+        if check.fix:
+            words.append(f"\n{clean(check.fix)}", "cyan")
+        grid.add_row(mark, Text(clean(check.name)), words)
+    console.print(grid)
+    wrong = sum(not check.ok for check in output.checks)
+    summary = f"{wrong} of {len(output.checks)} need mending." if wrong else "All is well."
+    console.print(Padding(Text(summary, "bold red" if wrong else "bold green"), (1, 0, 0, 0)))

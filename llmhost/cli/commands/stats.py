@@ -1,0 +1,247 @@
+"""`llmhost stats`: hits, latency, what it cost, what it saved, targets met or not."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmhost.cli.options import Globals, globals_of
+from llmhost.cli.output import table
+from llmhost.cli.running import run_async
+from llmhost.cli.session import configured, wired
+from llmhost.cli.text import data_size, duration, milliseconds, money, percent
+from llmhost.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from llmhost.cache.usage import CacheUsage
+    from llmhost.config.models import Config
+    from llmhost.ledger.cost import Money
+    from llmhost.ledger.report import Percentiles, Report, Target
+
+__all__ = ["stats"]
+
+#: seconds; how often --watch looks again
+_WATCH = 2.0
+
+#: seconds; the ledger keeps days for as long
+_LONGEST = 400 * 86_400.0
+
+#: how a target reads to people: its words, its sign, and how to write its figures
+_TARGETS = {
+    "hit_ratio": ("hit ratio", ">", percent),
+    "hit_p95_ms": ("hit latency, p95", "<", milliseconds),
+    "miss_p95_ms": ("miss latency, p95", "<", milliseconds),
+    "usd_per_query": ("cost per question", "<", money),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    exact: int
+    semantic: int
+
+
+@dataclass(frozen=True, slots=True)
+class Latencies:
+    """Milliseconds, within 5 %."""
+
+    hit: Percentiles
+    miss: Percentiles
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Those that engines worked on."""
+
+    prompt: int
+    completion: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServedError:
+    """The share of semantic hits that were wrong, with its 95 % interval; None without samples."""
+
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    samples: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StatsOutput:
+    since_s: float
+    requests: int
+    hits: Hits
+    misses: int
+    bypassed: int
+    errors: int
+    hit_ratio: float | None
+    latency_ms: Latencies
+    tokens: Tokens
+    cost: Money
+    redis: CacheUsage
+    served_error: ServedError
+    targets: Sequence[Target]
+
+
+def stats(
+    ctx: typer.Context,
+    since: Annotated[str, typer.Option(help="How far to look back: 30m, 24h, 7d.")] = "24h",
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every 2 s, until Ctrl-C.")] = False,
+) -> None:
+    """Show hits, latency, cost, savings, and whether the targets are met.
+
+    Examples:
+      llmhost stats
+      llmhost stats --since 7d
+      llmhost stats --json | jq .hit_ratio
+    """
+    options = globals_of(ctx)
+    if watch and options.json:
+        raise UsageError("--watch is for people; --json prints once", hint="leave one of them out")
+    seconds = _seconds(since)
+    config = configured(options)
+    run_async(_watch(options, config, seconds) if watch else _once(options, config, seconds))
+
+
+def _seconds(since: str) -> float:
+    from llmhost.config.duration import parse_duration
+
+    try:
+        seconds = parse_duration(since)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= _LONGEST:
+        raise UsageError(f"--since {since} is no time to look back", hint="say 30m, 24h or 7d; at most 400d")
+    return seconds
+
+
+async def _once(options: Globals, config: Config, since: float) -> None:
+    options.output.result(await _collect(options, config, since), _show)
+
+
+async def _watch(options: Globals, config: Config, since: float) -> None:
+    from rich.live import Live
+
+    with Live(console=options.output.console(), auto_refresh=False, screen=True) as live:
+        while True:
+            live.update(_picture(await _collect(options, config, since)), refresh=True)
+            await asyncio.sleep(_WATCH)
+
+
+async def _collect(options: Globals, config: Config, since: float) -> StatsOutput:
+    from llmhost.cache.usage import cache_usage
+    from llmhost.ledger.report import make_report
+
+    now = time.time()
+    async with wired(options, config) as wiring:
+        ledger = await wiring.ledger()
+        totals, rentals = await ledger.totals(now - since, now), await ledger.rentals()
+        usage = await cache_usage(await wiring.redis(), wiring.keys)
+        report = make_report(totals, rentals, wiring.targets, now - since, now)
+    return _output(report, usage, since)
+
+
+def _output(report: Report, usage: CacheUsage, since: float) -> StatsOutput:
+    return StatsOutput(
+        since_s=since,
+        requests=report.requests,
+        hits=Hits(report.exact_hits, report.semantic_hits),
+        misses=report.misses,
+        bypassed=report.bypassed,
+        errors=report.errors,
+        hit_ratio=report.hit_ratio,
+        latency_ms=Latencies(report.hit_ms, report.miss_ms),
+        tokens=Tokens(report.prompt_tokens, report.completion_tokens),
+        cost=report.money,
+        redis=usage,
+        served_error=ServedError(),
+        targets=report.targets,
+    )
+
+
+def _show(output: StatsOutput, console: Console) -> None:
+    console.print(_picture(output))
+
+
+def _picture(output: StatsOutput) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    title = Text(f"The last {duration(output.since_s)}", style="bold")
+    parts = [title, _questions(output), _latencies(output), _costs(output), _redis(output), _targets(output)]
+    return Group(*(part for pair in zip(parts, [Text()] * len(parts), strict=True) for part in pair))
+
+
+def _questions(output: StatsOutput) -> RenderableType:
+    grid = table("questions", "exact hits", "semantic hits", "misses", "hit ratio", "no cache", "errors")
+    grid.add_row(
+        f"{output.requests:,}",
+        f"{output.hits.exact:,}",
+        f"{output.hits.semantic:,}",
+        f"{output.misses:,}",
+        _or_dash(output.hit_ratio, percent),
+        f"{output.bypassed:,}",
+        f"{output.errors:,}",
+    )
+    return grid
+
+
+def _latencies(output: StatsOutput) -> RenderableType:
+    grid = table("latency", "p50", "p95", "p99", right=("p50", "p95", "p99"))
+    for name, row in (("hit", output.latency_ms.hit), ("miss", output.latency_ms.miss)):
+        grid.add_row(name, *(_or_dash(value, milliseconds) for value in (row.p50, row.p95, row.p99)))
+    return grid
+
+
+def _costs(output: StatsOutput) -> RenderableType:
+    cost, tokens = output.cost, output.tokens
+    grid = table(
+        "spent on workers", "per question", "saved by hits", "share saved", "tokens in", "tokens out"
+    )
+    grid.add_row(
+        money(cost.spent_usd),
+        _or_dash(cost.per_query_usd, money),
+        money(cost.saved_usd),
+        _or_dash(cost.savings_ratio, percent),
+        f"{tokens.prompt:,}",
+        f"{tokens.completion:,}",
+    )
+    return grid
+
+
+def _redis(output: StatsOutput) -> RenderableType:
+    redis = output.redis
+    grid = table("Redis memory", "entries", "an entry", "evicted", "expired", "key hits", "key misses")
+    grid.add_row(
+        _or_dash(redis.used_memory_bytes, data_size),
+        f"{redis.entries:,}",
+        _or_dash(redis.bytes_per_entry, data_size),
+        *(
+            _or_dash(count, "{:,.0f}".format)
+            for count in (redis.evicted, redis.expired, redis.keyspace_hits, redis.keyspace_misses)
+        ),
+    )
+    return grid
+
+
+def _targets(output: StatsOutput) -> RenderableType:
+    from rich.text import Text
+
+    grid = table("target", "promised", "actual", "met", right=("promised", "actual"))
+    for target in output.targets:
+        words, sign, shown = _TARGETS[target.name]
+        met = {None: Text("-", "dim"), True: Text("yes", "green"), False: Text("no", "red")}[target.met]
+        grid.add_row(words, f"{sign} {shown(target.target)}", _or_dash(target.actual, shown), met)
+    return grid
+
+
+def _or_dash(value: float | None, shown: Callable[[float], str]) -> str:
+    return "-" if value is None else shown(value)

@@ -1,0 +1,87 @@
+"""How whatever ends a command early is told to the user."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+from llmhost.cli.output import Output
+from llmhost.cli.text import clean
+from llmhost.errors import LlmhostError
+
+__all__ = ["report"]
+
+#: 128 + SIGINT, as shells have it.
+_INTERRUPTED = 130
+
+#: characters; an unexpected exception's message may hold a whole document.
+_LONGEST_MESSAGE = 300
+
+_CREDENTIALS = re.compile(r"(://)[^\s/@]*@|((?:bearer|basic)\s+)\S+", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL|AUTH", re.IGNORECASE)
+
+#: characters; a shorter value of such a variable is a switch or a number, and would tear other words apart.
+_SHORTEST_SECRET = 6
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    code: str
+    message: str
+    hint: str | None
+    exit_code: int
+
+
+def report(error: BaseException, out: Output) -> int:
+    """Says on stderr what ended the command, and with ``--json`` on stdout too.
+
+    Returns:
+        The exit code of the process.
+    """
+    cause = _first_leaf(error)
+    told = _tell(cause)
+    if out.verbose:
+        out.detail(_traceback(cause))
+    if out.json and not out.printed:
+        out.document({"error": {"code": told.code, "message": told.message, "hint": told.hint}})
+    out.error(told.message, told.hint)
+    return told.exit_code
+
+
+def _tell(error: BaseException) -> _Told:
+    if isinstance(error, LlmhostError):
+        hint = None if error.hint is None else _one_line(error.hint)
+        return _Told(error.code, _one_line(error.message), hint, error.exit_code)
+    if isinstance(error, KeyboardInterrupt):
+        return _Told("interrupted", "interrupted", None, _INTERRUPTED)
+    message = f"unexpected {type(error).__name__}: {_one_line(str(error))}".rstrip(": ")
+    return _Told("unexpected", message, "run it again with --verbose to see where, and please report it", 1)
+
+
+def _first_leaf(error: BaseException) -> BaseException:
+    """What a group of exceptions is about: its first error that we raised on purpose, else its first."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    leaves = [_first_leaf(inner) for inner in error.exceptions]
+    return next((leaf for leaf in leaves if isinstance(leaf, LlmhostError)), leaves[0])
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(clean(_without_secrets(text)).split())
+    return line if len(line) <= _LONGEST_MESSAGE else f"{line[: _LONGEST_MESSAGE - 1]}…"
+
+
+def _traceback(error: BaseException) -> str:
+    import traceback
+
+    return _without_secrets("".join(traceback.format_exception(error))).rstrip()
+
+
+def _without_secrets(text: str) -> str:
+    """A net below the adapters, which keep secrets out of messages: a stranger's exception may quote one."""
+    text = _CREDENTIALS.sub(lambda match: f"{match[1]}***@" if match[1] else f"{match[2]}***", text)
+    for name, value in os.environ.items():
+        if len(value) >= _SHORTEST_SECRET and _SECRET_NAME.search(name):
+            text = text.replace(value, "***")
+    return text

@@ -1,0 +1,99 @@
+"""Workers as `up`, `status` and `down` show them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llmhost.cli.output import Output, table
+from llmhost.cli.text import clean, money
+from llmhost.errors import LlmhostError, PartialError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from llmhost.fleet.results import Failure
+    from llmhost.fleet.models import Worker
+
+__all__ = ["WorkerOutput", "hourly_cost", "show_failures", "show_workers", "worker_output"]
+
+_STYLES = {"ready": "green", "starting": "yellow", "failed": "red"}
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOutput:
+    """Prices in USD; `spent_usd` since the worker was started."""
+
+    id: str
+    provider: str
+    state: str
+    url: str | None
+    gpu: str
+    price_per_hour: float
+    spent_usd: float
+    model: str
+    ready: bool
+    detail: str
+
+
+def worker_output(worker: Worker, now: float) -> WorkerOutput:
+    """The worker at `now`, Unix seconds."""
+    from llmhost.fleet.models import Rental, WorkerState
+    from llmhost.ledger.cost import rental_cost
+
+    rental = Rental(worker.id, worker.price_per_hour, worker.started)
+    return WorkerOutput(
+        id=worker.id,
+        provider=worker.provider,
+        state=worker.state.value,
+        url=worker.url,
+        gpu=worker.gpu,
+        price_per_hour=worker.price_per_hour,
+        spent_usd=rental_cost(rental, worker.started, now),
+        model=worker.model,
+        ready=worker.state is WorkerState.READY,
+        detail=worker.detail,
+    )
+
+
+def hourly_cost(workers: Iterable[Worker]) -> float:
+    """USD an hour of all workers together."""
+    return sum(worker.price_per_hour for worker in workers)
+
+
+def show_workers(workers: Sequence[WorkerOutput], console: Console) -> None:
+    """A table, one worker a line."""
+    from rich.text import Text
+
+    if not workers:
+        console.print("There is no worker. `llmhost up` makes one.")
+        return
+    grid = table("worker", "state", "address", "gpu", "model", "an hour", "spent", right=("an hour", "spent"))
+    for worker in workers:
+        state = Text(worker.state, _STYLES.get(worker.state, ""))
+        facts = (clean(worker.url or "-"), clean(worker.gpu or "-"), clean(worker.model))
+        grid.add_row(worker.id, state, *facts, money(worker.price_per_hour), money(worker.spent_usd))
+    console.print(grid)
+    for worker in workers:
+        if worker.detail:
+            console.print(f"{worker.id}: {clean(worker.detail)}", style="dim")
+
+
+def show_failures(out: Output, failures: Sequence[Failure], *, done: bool) -> None:
+    """Ends the command as failed, or as done in part.
+
+    Raises:
+        PartialError: there are failures, and `done` says that something was achieved beside them.
+        LlmhostError: there are failures and nothing was achieved.
+    """
+    if not failures:
+        return
+    *others, last = failures
+    for failure in others:
+        out.error(_words(failure), failure.hint)
+    raise (PartialError if done else LlmhostError)(_words(last), hint=last.hint)
+
+
+def _words(failure: Failure) -> str:
+    return f"{failure.worker}: {failure.message}" if failure.worker else failure.message

@@ -1,0 +1,174 @@
+"""Commands and groups as llmhost has them, on top of Typer's.
+
+They take the global options before and after the command's name, show help without rich, load a
+command's module only when it is needed, and turn every mistake on the command line into a UsageError.
+
+A command is a function whose docstring is its help. Lines after ``Examples:`` are shown as they stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from llmhost.cli.options import global_options, globals_of
+from llmhost.errors import UsageError
+
+if TYPE_CHECKING:
+    from typer._click.core import Command as AnyCommand
+    from typer._click.core import Context
+    from typer._click.formatting import HelpFormatter
+
+    _Base = AnyCommand
+else:
+    _Base = object
+
+__all__ = ["App", "Command", "Group"]
+
+_EXAMPLES = "Examples:"
+
+
+class _Framed(_Base):
+    """What commands and groups share."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "rich_markup_mode": None})
+        self.params.extend(global_options())
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except typer.exceptions.TyperException as error:
+            raise _usage_error(error, ctx) from error
+
+    def invoke(self, ctx: Context) -> Any:
+        if globals_of(ctx).version:
+            return _print_version(ctx)
+        return super().invoke(ctx)
+
+    def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
+        text, _, examples = (self.help or "").partition(_EXAMPLES)
+        self.format_usage(ctx, formatter)
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(text.strip())
+        self._format_arguments(ctx, formatter)
+        self._format_options(ctx, formatter)
+        if examples.strip():
+            with formatter.section("Examples"):
+                formatter.write("".join(f"  {line.strip()}\n" for line in examples.strip().splitlines()))
+
+    def _format_arguments(self, ctx: Context, formatter: HelpFormatter) -> None:
+        _section("Arguments", [p for p in self.params if p.param_type_name == "argument"], ctx, formatter)
+
+    def _format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
+        options = [p for p in self.get_params(ctx) if p.param_type_name == "option"]
+        own = [p for p in options if p not in global_options()]
+        _section("Options", own, ctx, formatter)
+        _section("Global options", list(global_options()), ctx, formatter)
+
+
+class Command(_Framed, TyperCommand):
+    """One command."""
+
+
+class Group(_Framed, TyperGroup):
+    """Commands under one name. `lazy` names those that are not loaded yet: ``module:attribute`` each.
+
+    The attribute is a function, or an `App` for a group.
+    """
+
+    def __init__(self, *, lazy: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.lazy = dict(lazy or {})
+
+    def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002
+        return [*self.lazy, *(name for name in self.commands if name not in self.lazy)]
+
+    def get_command(self, ctx: Context, cmd_name: str) -> AnyCommand | None:
+        if cmd_name not in self.commands and cmd_name in self.lazy:
+            self.commands[cmd_name] = _load(cmd_name, self.lazy[cmd_name])
+        return super().get_command(ctx, cmd_name)
+
+    def resolve_command(
+        self, ctx: Context, args: list[str]
+    ) -> tuple[str | None, AnyCommand | None, list[str]]:
+        known = self.list_commands(ctx)
+        if args[0] not in known:
+            raise UsageError(
+                f"no such command {args[0]!r}{_did_you_mean(args[0], known)}",
+                hint=f"`{ctx.command_path} --help` lists the commands",
+            )
+        return super().resolve_command(ctx, args)
+
+    def _format_arguments(self, ctx: Context, formatter: HelpFormatter) -> None:
+        self.format_commands(ctx, formatter)
+
+
+class App(typer.Typer):
+    """A group of commands; alone, it shows its help."""
+
+    def __init__(self, summary: str) -> None:
+        super().__init__(
+            cls=Group, help=summary, add_completion=False, rich_markup_mode=None, invoke_without_command=True
+        )
+        self.callback()(_show_help_alone)
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[Any], Any]:
+        return super().command(name, **{"cls": Command, **settings})
+
+
+def _show_help_alone(ctx: typer.Context) -> None:
+    if ctx.invoked_subcommand is None and not globals_of(ctx).version:
+        typer.echo(ctx.get_help())
+
+
+def _load(name: str, target: str) -> AnyCommand:
+    module, _, attribute = target.partition(":")
+    found = getattr(import_module(module), attribute)
+    if isinstance(found, typer.Typer):
+        loaded = typer.main.get_command(found)
+    else:
+        app = typer.Typer(add_completion=False, rich_markup_mode=None)
+        app.command(name, cls=Command)(found)
+        loaded = typer.main.get_command(app)
+    loaded.name = name
+    return loaded
+
+
+def _section(title: str, params: list[Any], ctx: Context, formatter: HelpFormatter) -> None:
+    records = [record for param in params if (record := param.get_help_record(ctx)) is not None]
+    if records:
+        with formatter.section(title):
+            formatter.write_dl(records)
+
+
+def _print_version(ctx: Context) -> None:
+    from llmhost import __version__
+
+    out = globals_of(ctx).output
+    if out.json:
+        out.document({"version": __version__})
+    else:
+        typer.echo(f"llmhost {__version__}")
+
+
+def _usage_error(error: typer.exceptions.TyperException, ctx: Context) -> UsageError:
+    option = getattr(error, "option_name", None)
+    nearest = getattr(error, "possibilities", None)
+    if nearest is not None or type(error).__name__ == "NoSuchOption":
+        message = f"no such option {option}{_did_you_mean(str(option), nearest or [])}"
+    else:
+        text = " ".join(error.format_message().split()).removesuffix(".")
+        message = text[:1].lower() + text[1:]
+    return UsageError(message, hint=f"`{ctx.command_path} --help` lists what it takes")
+
+
+def _did_you_mean(given: str, known: list[str]) -> str:
+    nearest = get_close_matches(given, known, n=1)
+    return f"; did you mean {nearest[0]}?" if nearest else ""

@@ -1,0 +1,196 @@
+"""What a command prints: one JSON object or a picture for people on stdout, words on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+
+from llmhost.cli.text import TextFilter, clean
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from llmhost.cli.progress import Progress
+
+__all__ = ["Output", "plain", "table"]
+
+Model = TypeVar("Model")
+
+#: columns; the width of a table that is piped: wide enough that nothing is cut.
+_PIPE_WIDTH = 160
+
+_COLOURS = {"red": "31", "green": "32", "yellow": "33", "cyan": "36", "dim": "2", "bold": "1"}
+
+
+class Output:
+    """Where and how this command prints.
+
+    `json`, `quiet` and `verbose` are the global options. Colour is used on a terminal, unless `NO_COLOR`
+    is set or ``TERM=dumb``; `FORCE_COLOR` asks for it everywhere.
+    """
+
+    def __init__(self, *, json: bool = False, quiet: bool = False, verbose: bool = False) -> None:
+        self.json = json
+        self.quiet = quiet
+        self.verbose = verbose
+        #: whether stdout already holds this command's JSON object; there may only be one.
+        self.printed = False
+        self._live: Console | None = None
+        self._filter = TextFilter()
+
+    def result(self, model: Model, renderer: Callable[[Model, Console], None]) -> None:
+        """Prints `model` as one JSON object, or hands it to `renderer` with a console on stdout.
+
+        Strings given to that console are printed as they are: no markup, no highlighting.
+        """
+        if self.json:
+            self.document(model)
+        else:
+            renderer(model, self.console())
+
+    def document(self, model: Any) -> None:
+        """Prints `model` as this command's JSON object."""
+        self.printed = True
+        sys.stdout.write(_json_text(plain(model), ascii_only=not _is_unicode(sys.stdout)) + "\n")
+        sys.stdout.flush()
+
+    def stream(self, piece: str) -> None:
+        """Shows the next piece of an answer at once, without what a terminal would obey."""
+        sys.stdout.write(self._filter.feed(piece))
+        sys.stdout.flush()
+
+    def end_stream(self) -> None:
+        """Ends the answer with a newline."""
+        sys.stdout.write(self._filter.close() + "\n")
+        sys.stdout.flush()
+
+    def note(self, text: str) -> None:
+        """Words for people, on stderr; nothing with ``--quiet``."""
+        if not self.quiet:
+            self._say(self.style(clean(text), "dim"))
+
+    def detail(self, text: str) -> None:
+        """Words for the curious, on stderr; only with ``--verbose``."""
+        if self.verbose:
+            self._say(self.style(clean(text), "dim"))
+
+    def warn(self, text: str) -> None:
+        """Something that the user should know, on stderr; even with ``--quiet``."""
+        self._say(f"{self.style('warning:', 'yellow')} {clean(text)}")
+
+    def error(self, message: str, hint: str | None = None) -> None:
+        """What went wrong on one line of stderr, and what to do about it on the next."""
+        self._say(f"{self.style('error:', 'red', 'bold')} {clean(message)}")
+        if hint:
+            self._say(f"{self.style('hint:', 'cyan')}  {clean(hint)}")
+
+    def style(self, text: str, *styles: str) -> str:
+        """`text` in colour where stderr shows colour. Styles: red, green, yellow, cyan, dim, bold."""
+        if not _colour(sys.stderr):
+            return text
+        return f"\x1b[{';'.join(_COLOURS[name] for name in styles)}m{text}\x1b[0m"
+
+    def console(self) -> Console:
+        """A rich console on stdout."""
+        return _console(sys.stdout)
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """Follows workers while they start: live lines on a terminal, else a line for each change."""
+        from llmhost.cli.progress import LiveProgress, PlainProgress, SilentProgress
+
+        if self.quiet:
+            yield SilentProgress()
+        elif _animates(sys.stderr):
+            self._live = _console(sys.stderr)
+            try:
+                with LiveProgress(self._live) as progress:
+                    yield progress
+            finally:
+                self._live = None
+        else:
+            yield PlainProgress(self._say)
+
+    def _say(self, text: str) -> None:
+        if self._live is None:
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
+            return
+        from rich.text import Text
+
+        self._live.print(Text.from_ansi(text))
+
+
+def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    """An empty table in the house's look; the columns named in `right` hold numbers."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    made = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return made
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON knows it: dataclasses become objects in the order of their fields.
+
+    A field that is hidden from repr holds a secret and is left out. A trailing underscore is dropped
+    from names (``from_``). A number that is not finite becomes null, as JSON has no word for it.
+    """
+    if hasattr(value, "__dataclass_fields__"):
+        fields = value.__dataclass_fields__.values()
+        return {f.name.removesuffix("_"): plain(getattr(value, f.name)) for f in fields if f.repr}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if abs(value) < float("inf") else None
+    if value is None or type(value) in (bool, int, str):
+        return value
+    return plain(value.value) if hasattr(value, "value") else str(value)
+
+
+def _json_text(value: Any, *, ascii_only: bool) -> str:
+    text = json.dumps(value, ensure_ascii=ascii_only, indent=2, allow_nan=False)
+    # JSON lets DEL and the C1 controls stand as they are; a terminal would obey them.
+    return re.sub("[\x7f-\x9f]", lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _is_unicode(stream: TextIO) -> bool:
+    return (stream.encoding or "").lower().replace("-", "").startswith("utf")
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _colour(stream: TextIO) -> bool:
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or _is_terminal(stream)
+
+
+def _animates(stream: TextIO) -> bool:
+    return _is_terminal(stream)
+
+
+def _console(stream: TextIO) -> Console:
+    from rich.console import Console
+
+    return Console(
+        file=stream,
+        force_terminal=_colour(stream) or _is_terminal(stream),
+        no_color=not _colour(stream),
+        width=None if stream.isatty() or os.environ.get("COLUMNS") else _PIPE_WIDTH,
+        markup=False,
+        highlight=False,
+        emoji=False,
+    )

@@ -1,0 +1,78 @@
+"""How a command runs the async core, and what Ctrl-C and SIGTERM do meanwhile."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["run_async", "treat_sigterm_as_interrupt"]
+
+Result = TypeVar("Result")
+
+
+def treat_sigterm_as_interrupt() -> None:
+    """From now on SIGTERM raises KeyboardInterrupt, as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def run_async(work: Coroutine[Any, Any, Result]) -> Result:
+    """Runs `work` to its end.
+
+    The first Ctrl-C or SIGTERM cancels it and lets it clean up; a second one breaks off even that.
+
+    Raises:
+        KeyboardInterrupt: it was interrupted.
+    """
+    import asyncio
+
+    try:
+        return asyncio.run(_interruptible(work))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+async def _interruptible(work: Coroutine[Any, Any, Result]) -> Result:
+    import asyncio
+
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - a coroutine that runs has a task
+    with _signals_cancel(task):
+        return await work
+
+
+@contextmanager
+def _signals_cancel(task: asyncio.Task[Any]) -> Iterator[None]:
+    """Signals cancel `task`; whatever handled them before is put back."""
+    wake = task.get_loop().call_soon_threadsafe
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if task.cancelling():
+            raise KeyboardInterrupt
+        task.cancel()
+        wake(_nothing)  # the loop may be asleep in select
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A job that was started with SIGINT ignored (`command &` in a script) keeps ignoring it.
+    heeded = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+    _set_handlers(dict.fromkeys(heeded, handle))
+    try:
+        yield
+    finally:
+        _set_handlers({number: before[number] for number in heeded})
+
+
+def _set_handlers(
+    handlers: dict[signal.Signals, Callable[[int, FrameType | None], Any] | int | None],
+) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def _nothing() -> None:
+    pass

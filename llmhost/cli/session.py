@@ -1,0 +1,37 @@
+"""What every command that needs a configuration begins with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from llmhost.cli.options import Globals
+
+if TYPE_CHECKING:
+    from llmhost.config.models import Config
+    from llmhost.wiring import Wiring
+
+__all__ = ["configured", "wired"]
+
+
+def configured(options: Globals, overrides: Mapping[str, Any] | None = None) -> Config:
+    """The configuration; where no file gives one, the user is told so. Raises ConfigError."""
+    from llmhost.config.load import load_config
+
+    loaded = load_config(options.config, environ=os.environ, overrides=overrides or {})
+    if loaded.source is None:
+        options.output.note(
+            "no configuration file: using the built-in local fleet (`llmhost init` writes one)"
+        )
+    return loaded.config
+
+
+@asynccontextmanager
+async def wired(options: Globals, config: Config) -> AsyncIterator[Wiring]:
+    """The parts for one command; what they have to say goes to stderr."""
+    from llmhost.wiring import Wiring
+
+    async with Wiring(config, warn=options.output.warn, note=options.output.note) as wiring:
+        yield wiring

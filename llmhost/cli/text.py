@@ -1,0 +1,112 @@
+"""Text for people: numbers in words, and text from outside made safe for a terminal."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["TextFilter", "ago", "clean", "data_size", "duration", "milliseconds", "money", "percent"]
+
+#: characters; the longest title or link that a control sequence may carry before it counts as plain text.
+_LONGEST_SEQUENCE = 2000
+
+#: ECMA-48, 7 and 8 bit: CSI with parameters; strings (OSC, DCS, SOS, PM, APC) up to BEL or ST; the rest.
+_CSI = r"(?:\x1b\[|\x9b)[0-?]*[ -/]*"
+_STRING = rf"(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]{{0,{_LONGEST_SEQUENCE}}}"
+_OTHER = r"\x1b[ -/]*"
+_SEQUENCE = re.compile(rf"{_CSI}[@-~]|{_STRING}(?:\x07|\x1b\\|\x9c)|{_OTHER}[0-OQ-WYZ\\`-~]")
+#: Where a sequence begins that the next piece of a stream could complete.
+_UNFINISHED = re.compile(rf"{_CSI}\Z|{_STRING}\x1b?\Z|{_OTHER}\Z")
+#: What no text needs: C0 and C1 controls without tab and newline, and marks that reorder what is shown.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def clean(text: str) -> str:
+    """`text` without anything that a terminal would obey; newline and tab stay."""
+    return _CONTROL.sub("", _SEQUENCE.sub("", text))
+
+
+class TextFilter:
+    """`clean` for a stream, where one control sequence may come in two pieces."""
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def feed(self, piece: str) -> str:
+        """What may be shown so far."""
+        text = self._held + piece
+        unfinished = _UNFINISHED.search(text)
+        end = unfinished.start() if unfinished else len(text)
+        self._held = text[end:]
+        return clean(text[:end])
+
+    def close(self) -> str:
+        """What was held back and turned out to be text."""
+        held, self._held = self._held, ""
+        return clean(held)
+
+
+def money(usd: float) -> str:
+    """``$12.30``; small sums keep two significant digits: ``$0.00042``."""
+    if usd == 0:
+        return "$0"
+    sign, amount = ("-" if usd < 0 else ""), abs(usd)
+    exponent = int(f"{amount:.1e}".partition("e")[2])
+    return f"{sign}${amount:,.{max(2, 1 - exponent)}f}"
+
+
+def duration(seconds: float) -> str:
+    """``85 ms``, ``3.2 s``, ``2 min 5 s``, ``3 h 12 min``, ``2 d 4 h``."""
+    if seconds < 0.9995:
+        return milliseconds(seconds * 1000)
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return _two(whole, (60, "min"), (1, "s"))
+    if whole < 86400:
+        return _two(whole, (3600, "h"), (60, "min"))
+    return _two(whole, (86400, "d"), (3600, "h"))
+
+
+def _two(seconds: int, large: tuple[int, str], small: tuple[int, str]) -> str:
+    count, rest = divmod(seconds, large[0])
+    fine = rest // small[0]
+    return f"{count} {large[1]} {fine} {small[1]}" if fine else f"{count} {large[1]}"
+
+
+def milliseconds(ms: float) -> str:
+    """``0.42 ms``, ``8.1 ms``, ``85 ms``, ``1,250 ms``."""
+    if ms == 0:
+        return "0 ms"
+    if ms < 0.995:
+        return f"{ms:.2f} ms"
+    return f"{ms:.1f} ms" if ms < 9.95 else f"{ms:,.0f} ms"
+
+
+def data_size(count: float) -> str:
+    """``512 B``, ``1.5 KiB``, ``3.2 MiB``."""
+    if count < 1024:
+        return f"{count:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
+        count /= 1024
+        if count < 1023.95:
+            return f"{count:.1f} {unit}"
+    return f"{count / 1024:.1f} TiB"
+
+
+def percent(ratio: float) -> str:
+    """``72 %``; one digit near the ends, never rounded to none or all: ``0.4 %``, ``99.9 %``."""
+    value = ratio * 100
+    if 0 < value < 0.1:
+        return "<0.1 %"
+    if 99 < value < 100:
+        return f"{min(value, 99.9):.1f} %"
+    return f"{value:.1f} %" if 0 < value < 1 else f"{value:.0f} %"
+
+
+def ago(then: float, now: float) -> str:
+    """How long before `now` (both Unix seconds) something was: ``just now``, ``5 min ago``."""
+    seconds = max(0.0, now - then)
+    if seconds < 1:
+        return "just now"
+    return f"{duration(float(int(seconds))).replace('.0 s', ' s')} ago"

@@ -1,0 +1,197 @@
+"""A configuration file as text: YAML mappings, lists and scalars, with the place of each value.
+
+Scalars stay text, as written, until the models say what they are: so `password: ${REDIS_PASSWORD}` may
+be all digits, and a variable's value never becomes structure. YAML's tags, anchors and aliases are
+refused. The parser is asked for events only, so no input can make it build or call anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from yaml.reader import ReaderError
+
+from llmhost.config.variables import substitute
+from llmhost.config.words import KeyPath, dotted
+from llmhost.errors import ConfigError
+
+__all__ = ["Document", "Place", "Value", "parse_scalar", "read_document"]
+
+Value = str | None | list["Value"] | dict[str, "Value"]
+
+#: Bytes, and characters after substitution; a configuration with a thousand workers has a tenth of it.
+MAX_SIZE = 1_000_000
+#: Keys, values and brackets; a thousand workers with their tokens are five thousand.
+MAX_EVENTS = 20_000
+#: Mappings and lists inside one another; the models need three.
+MAX_DEPTH = 10
+
+#: What YAML reads as nothing, where it is not quoted.
+_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
+
+_NOT_USED = "anchors (`&`), aliases (`*`) and tags (`!`) are not used here"
+_QUOTE_HINT = "put quotes around a value that begins with a sign, or that has `: ` or ` #` in it"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a value was set, and how it was written there. `written` may be a secret."""
+
+    where: str
+    written: object = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The file's values by section and key, and the place of every value and section in it."""
+
+    values: dict[str, Value]
+    places: Mapping[KeyPath, Place]
+
+
+def read_document(path: Path, environ: Mapping[str, str]) -> Document:
+    """Reads a file and puts in its variables. An empty file is an empty configuration.
+
+    Raises:
+        ConfigError: it cannot be read, is larger than 1 MB, is not UTF-8, is not YAML or not a mapping,
+            has a key twice, goes beyond the bounds above, or names a variable that is not set.
+    """
+    return _Reader(path, _read_text(path), environ).document()
+
+
+def parse_scalar(text: str) -> str | None:
+    """The value of an unquoted scalar whose text came from elsewhere, such as a variable."""
+    return None if text.strip() in _NULLS else text
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            # Not asked for its size first: pipes and devices do not tell it.
+            data = file.read(MAX_SIZE + 1)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"cannot read the configuration {path}: {_reason(error)}",
+            hint="check --config and LLMHOST_CONFIG; `llmhost init` writes a new file",
+        ) from error
+    if len(data) > MAX_SIZE:
+        raise ConfigError(f"{path} is larger than 1 MB, so it is no configuration of llmhost")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: not UTF-8 text", hint="save the file as UTF-8") from error
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder"
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    return getattr(error, "strerror", None) or "its name is not valid"
+
+
+class _Reader:
+    """One pass over the events of one file."""
+
+    def __init__(self, path: Path, text: str, environ: Mapping[str, str]) -> None:
+        self._path = path
+        self._text = text
+        self._environ = environ
+        self._room = MAX_SIZE
+        self._places: dict[KeyPath, Place] = {}
+        self._events = self._bounded_events()
+
+    def document(self) -> Document:
+        next(self._events)  # the stream's start
+        if isinstance(next(self._events), yaml.StreamEndEvent):
+            return Document({}, {})
+        root = next(self._events)
+        values = self._value(root, ())
+        if values is None:
+            values = {}
+        if not isinstance(values, dict):
+            raise self._refused(root, "not a mapping", "write `section:` and its keys below it, indented")
+        next(self._events)  # the document's end
+        if not isinstance(last := next(self._events), yaml.StreamEndEvent):
+            raise self._refused(last, "a second document begins here", "remove the line `---`")
+        return Document(values, self._places)
+
+    def _bounded_events(self) -> Iterator[yaml.Event]:
+        try:
+            events = yaml.parse(self._text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            for count, event in enumerate(events):
+                if count > MAX_EVENTS:
+                    raise self._refused(event, f"more than {MAX_EVENTS} keys and values")
+                yield event
+        except yaml.YAMLError as error:
+            # Without its cause, which may quote the line, and with it a secret.
+            raise self._not_yaml(error) from None
+
+    def _value(self, event: yaml.Event, path: KeyPath) -> Value:
+        self._check_plain(event)
+        if isinstance(event, yaml.ScalarEvent):
+            return self._scalar(event, path)
+        if len(path) == MAX_DEPTH:
+            raise self._refused(event, f"more than {MAX_DEPTH} levels inside one another")
+        value = self._list(path) if isinstance(event, yaml.SequenceStartEvent) else self._mapping(path)
+        self._places[path] = Place(self._where(event), value)
+        return value
+
+    def _scalar(self, event: yaml.ScalarEvent, path: KeyPath) -> str | None:
+        self._places[path] = Place(self._where(event), event.value)
+        where = f"{self._where(event)}: `{dotted(path)}`"
+        text = substitute(event.value, self._environ, where=where, limit=self._room)
+        self._room -= len(text)
+        return parse_scalar(text) if event.implicit[0] else text
+
+    def _list(self, path: KeyPath) -> Value:
+        items: list[Value] = []
+        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
+            items.append(self._value(event, (*path, len(items))))
+        return items
+
+    def _mapping(self, path: KeyPath) -> Value:
+        members: dict[str, Value] = {}
+        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
+            key = self._key(event)
+            if key in members:
+                raise self._refused(event, f"`{dotted((*path, key))}` stands here a second time")
+            members[key] = self._value(next(self._events), (*path, key))
+        return members
+
+    def _key(self, event: yaml.Event) -> str:
+        self._check_plain(event)
+        if not isinstance(event, yaml.ScalarEvent):
+            raise self._refused(event, "a key that is not text")
+        return str(event.value)
+
+    def _check_plain(self, event: yaml.Event) -> None:
+        if getattr(event, "anchor", None) or getattr(event, "tag", None):
+            raise self._refused(event, _NOT_USED, _QUOTE_HINT)
+
+    def _where(self, event: yaml.Event) -> str:
+        return self._line(event.start_mark.line if event.start_mark else 0)
+
+    def _line(self, number: int) -> str:
+        return f"{self._path}:{number + 1}"
+
+    def _refused(self, event: yaml.Event, what: str, hint: str | None = None) -> ConfigError:
+        return ConfigError(f"{self._where(event)}: {what}", hint=hint)
+
+    def _not_yaml(self, error: yaml.YAMLError) -> ConfigError:
+        if isinstance(error, ReaderError):
+            number = self._text.count("\n", 0, self._text.find(chr(error.character)))
+            return ConfigError(f"{self._line(number)}: not text: a control character stands here")
+        if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+            return ConfigError(f"{self._path}: not YAML")
+        number = error.problem_mark.line
+        line = "".join(self._text.splitlines()[number : number + 1])
+        if "\t" in line[: len(line) - len(line.lstrip())]:
+            return ConfigError(f"{self._line(number)}: a tab begins this line", hint="indent with spaces")
+        problem = error.problem or "it cannot be read"
+        what = _NOT_USED if "tag" in problem else f"not YAML: {problem}"
+        return ConfigError(f"{self._line(number)}: {what}", hint=_QUOTE_HINT)

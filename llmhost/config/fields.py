@@ -1,0 +1,70 @@
+"""What the sections of the configuration are built of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from llmhost.config.duration import parse_duration
+
+__all__ = ["Allowed", "Duration", "ModelName", "Name", "Namespace", "Section", "Tenant", "Url"]
+
+
+class Section(BaseModel):
+    """A mapping with fixed keys, frozen once it is validated."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """Says in words what a value may be, where its type and range do not say it all."""
+
+    words: str
+
+
+def _seconds(value: Any) -> Any:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+#: Seconds. A millisecond is the shortest life that Redis can give a key; ten years are longer than any
+#: of these should be, and fit every timer.
+Duration = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    Field(ge=0.001, le=3650 * 86400.0, allow_inf_nan=False),
+    Allowed("duration, `1ms` to `3650d`"),
+]
+
+Name = Annotated[
+    str,
+    Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$"),
+    Allowed("1 to 32 of `a-z`, `0-9` and `-`, with no `-` at either end"),
+]
+
+ModelName = Annotated[
+    str,
+    Field(min_length=1, max_length=200, pattern=r"^[^\s\x00-\x1f]+$"),
+    Allowed("text without spaces, 1 to 200 characters"),
+]
+
+Namespace = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9_.{}-]{1,64}$"),
+    Allowed("1 to 64 of `A-Z`, `a-z`, `0-9`, `_`, `.`, `-`, `{` and `}`"),
+]
+
+Tenant = Annotated[
+    str,
+    Field(pattern=r"^[^\x00-\x1f]{1,128}$"),
+    Allowed("one line of text, 1 to 128 characters"),
+]
+
+#: No user name or password: URLs are shown by `llmhost status`, tokens never are.
+Url = Annotated[
+    str,
+    Field(max_length=2000, pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"),
+    Allowed("`http://` or `https://` address, with no user name, `?` or `#` in it"),
+]

@@ -1,0 +1,135 @@
+"""The configuration in force: built-in default < file < environment < flag."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from llmhost.config.document import Document, Place, parse_scalar, read_document
+from llmhost.config.models import Config
+from llmhost.config.problems import explain
+from llmhost.config.schema import fields, is_known, nearest, unknown
+from llmhost.config.words import KeyPath, printable
+from llmhost.errors import ConfigError
+
+__all__ = ["FILE_NAME", "LoadedConfig", "load_config"]
+
+FILE_NAME = "llmhost.yaml"
+
+_PREFIX = "LLMHOST_"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedConfig:
+    """`source` is the file that was read; None is the built-in local fleet."""
+
+    config: Config
+    source: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """One key, such as ``fleet.gpus``, set from outside the file."""
+
+    key: str
+    value: object
+    place: Place
+
+
+def load_config(
+    path: Path | None = None,
+    *,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, object] = {},
+) -> LoadedConfig:
+    """Finds, reads and checks the configuration.
+
+    Without `path` the file is `LLMHOST_CONFIG`, else ./llmhost.yaml, else llmhost.yaml in the user's
+    configuration folder, else none. `overrides` are flags by their dotted key, such as ``fleet.gpus``;
+    None means that a flag was not given.
+
+    Raises:
+        ConfigError: a file that was named is not there, or anything in file, environment or flags is wrong.
+    """
+    source = _find_file(path, environ)
+    document = read_document(source, environ) if source else Document({}, {})
+    settings = [*_from_environment(environ), *_from_flags(overrides)]
+    places: dict[KeyPath, Place] = {
+        **document.places,
+        (): Place(str(source or "configuration"), document.values),
+        **{tuple(setting.key.split(".")): setting.place for setting in settings},
+    }
+    try:
+        return LoadedConfig(Config.model_validate(_merged(document, settings)), source)
+    except ValidationError as error:
+        raise explain(error, places) from error
+
+
+def _variable_of(key: str) -> str:
+    """The environment variable that sets a key: ``LLMHOST_FLEET__GPUS`` for ``fleet.gpus``."""
+    return _PREFIX + key.replace(".", "__").upper()
+
+
+def _find_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    if path is not None:
+        return path
+    if named := environ.get("LLMHOST_CONFIG"):
+        return Path(named)
+    for candidate in _usual_files():
+        # A link to nowhere counts as there: it must not quietly mean another configuration.
+        if os.path.lexists(candidate):
+            return candidate
+    return None
+
+
+def _usual_files() -> Iterator[Path]:
+    yield Path(FILE_NAME)
+    import platformdirs
+
+    yield platformdirs.user_config_path("llmhost") / FILE_NAME
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[_Setting]:
+    known = {_variable_of(key): key for key, _ in fields()}
+    mistyped = {name.replace("__", "_"): name for name in known}
+    for name, text in environ.items():
+        if key := known.get(name):
+            yield _Setting(key, parse_scalar(text), Place(name, text))
+        elif name.startswith(_PREFIX) and "__" in name:
+            raise _unknown_variable(name)
+        elif meant := mistyped.get(name):
+            raise ConfigError(f"the environment variable {name} sets nothing; did you mean {meant}?")
+
+
+def _unknown_variable(name: str) -> ConfigError:
+    section, _, key = name.removeprefix(_PREFIX).lower().partition("__")
+    meant = nearest((section, key))
+    suggestion = f"; did you mean {_variable_of(meant)}?" if meant else ""
+    return ConfigError(f"the environment variable {printable(name)} sets no known key{suggestion}")
+
+
+def _from_flags(overrides: Mapping[str, object]) -> Iterator[_Setting]:
+    for key, value in overrides.items():
+        if not is_known(key):
+            raise ConfigError(unknown(tuple(key.split("."))))
+        if value is not None:
+            yield _Setting(key, value, Place("command line", value))
+
+
+def _merged(document: Document, settings: Iterable[_Setting]) -> dict[str, Any]:
+    """The file's values with the settings over them. A section with all its keys commented out is empty."""
+    merged: dict[str, Any] = {
+        name: dict(value) if isinstance(value, dict) else {} if value is None else value
+        for name, value in document.values.items()
+    }
+    for setting in settings:
+        name, _, key = setting.key.partition(".")
+        section = merged.setdefault(name, {})
+        if isinstance(section, dict):  # else validation says what is wrong with the file
+            section[key] = setting.value
+    return merged

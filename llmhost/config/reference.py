@@ -1,0 +1,147 @@
+"""What is written from the models: the reference for people, and the commented YAML file."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+from pydantic.fields import FieldInfo
+
+from llmhost.config.duration import format_duration
+from llmhost.config.fields import Section
+from llmhost.config.models import StaticWorker
+from llmhost.config.schema import allowed, is_duration, is_known, sections, unknown
+from llmhost.errors import ConfigError
+
+__all__ = ["render_reference", "render_template"]
+
+#: Characters of a comment line in the template, so that it fits beside other windows.
+_COMMENT_WIDTH = 96
+
+_TEMPLATE_HEAD = """\
+# The configuration of llmhost. Every key stands here; one that you delete has its default.
+# A key right behind a `#` has no default: what follows it is an example.
+# ${NAME} and ${NAME:-default} take a value from the environment; keep secrets there.
+"""
+
+_REFERENCE_HEAD = """\
+# Configuration
+
+<!-- Written by scripts/make_docs.py from llmhost/config/models.py. Do not edit it here. -->
+
+llmhost needs no configuration: without a file it runs a local fleet of one worker, with a Redis of its
+own. `llmhost init` writes a file with every key and a comment on each; `configs/local.yaml` is that file.
+
+## Where it comes from
+
+Later ones win:
+
+1. the defaults below;
+2. one YAML file: `--config PATH`, else the path in `LLMHOST_CONFIG`, else `./llmhost.yaml`, else
+   `llmhost.yaml` in your configuration folder (`~/.config/llmhost/` on Linux). A file that you name must
+   exist;
+3. environment variables, one for each key: `LLMHOST_FLEET__GPUS=2` sets `fleet.gpus`, with two
+   underscores between section and key;
+4. flags, such as `--gpus 2`.
+
+An unknown key or a value that is not allowed is an error (exit code 2), never ignored. The message
+names the file and the line, the value, and what is allowed. Values of secrets are not shown.
+
+## How values are written
+
+- **Variables.** `${NAME}` is replaced with that environment variable, and must be set.
+  `${NAME:-default}` takes the default where the variable is not set or empty. `$${` is a literal `${`.
+  Variables work in values, not in keys, and a value is never more than a value: whatever a variable
+  holds, it adds no keys and no lists. Secrets belong here: `password: ${REDIS_PASSWORD}`.
+- **Durations** are a number and a unit, `ms`, `s`, `m`, `h` or `d`: `100ms`, `90s`, `24h`, `7d`. A bare
+  number is seconds. The shortest is `1ms`, the longest `3650d`.
+- **Nothing.** An empty value, `~` or `null` means that an optional key is not set, in the file, in a
+  variable and in the environment. Quoted, it is text.
+- **Text** needs no quotes, unless it begins with a sign such as `@` or `*`, or has `: ` or ` #` in it.
+- YAML's anchors, aliases and tags are not used. A file has at most 1 MB.
+
+"""
+
+
+def render_reference() -> str:
+    """The text of docs/configuration.md."""
+    tables = [_section_reference(f"`{name}`", section) for name, section in sections()]
+    tables.append(_section_reference("An entry of `fleet.workers`", StaticWorker))
+    return _REFERENCE_HEAD + "\n".join(tables)
+
+
+def _section_reference(title: str, section: type[Section]) -> str:
+    rows = "\n".join(_row(key, field) for key, field in section.model_fields.items())
+    head = "| key | allowed | default | meaning |\n| --- | --- | --- | --- |"
+    return f"## {title}\n\n{section.__doc__}\n\n{head}\n{rows}\n"
+
+
+def _row(key: str, field: FieldInfo) -> str:
+    cells = (f"`{key}`", allowed(field), _default(field), field.description or "")
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.default
+    return "none" if value is None or value == () else f"`{_scalar(_as_written(field, value))}`"
+
+
+def render_template(values: Mapping[str, object] = {}) -> str:
+    """A commented llmhost.yaml with every key; without `values` it says what the defaults say.
+
+    `values` are keys such as ``fleet.provider`` with what they should be instead. Text is written such
+    that the file gives it back, but a ``${NAME}`` in it stays a variable, for secrets.
+
+    Raises:
+        ConfigError: there is no such key.
+    """
+    for key in values:
+        if not is_known(key):
+            raise ConfigError(unknown(tuple(key.split("."))))
+    parts = [_section_template(name, section, values) for name, section in sections()]
+    return "\n".join([_TEMPLATE_HEAD, *parts])
+
+
+def _section_template(name: str, section: type[Section], values: Mapping[str, object]) -> str:
+    lines = [f"# {section.__doc__}", f"{name}:"]
+    for key, field in section.model_fields.items():
+        comment = textwrap.wrap(field.description or "", _COMMENT_WIDTH)
+        value = values.get(f"{name}.{key}", field.default)
+        lines += [f"  # {line}" for line in comment]
+        lines += _entry(key, field, value)
+    return "\n".join(lines) + "\n"
+
+
+def _entry(key: str, field: FieldInfo, value: object) -> Iterator[str]:
+    if value is None or value in ((), []):
+        example = (field.examples or [""])[0]
+        yield from (f"  #{line}" for line in _lines(key, example))
+    else:
+        yield from (f"  {line}" for line in _lines(key, _as_written(field, value)))
+
+
+def _lines(key: str, value: Any) -> Iterator[str]:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        yield f"{key}: {_scalar(value)}"
+        return
+    yield f"{key}:"
+    for item in value:
+        for number, (name, member) in enumerate(item.items()):
+            yield f"  {'- ' if number == 0 else '  '}{name}: {_scalar(member)}"
+
+
+def _as_written(field: FieldInfo, value: object) -> object:
+    return format_duration(value) if is_duration(field) and isinstance(value, float) else value
+
+
+def _scalar(value: object) -> str:
+    """One line of YAML."""
+    # Text with a line break or another invisible character can stand in one line in double quotes only.
+    style = '"' if isinstance(value, str) and not value.isprintable() else None
+    text = yaml.safe_dump(value, default_style=style, width=sys.maxsize, allow_unicode=True)
+    return text.removesuffix("...\n").rstrip("\n")

@@ -1,0 +1,154 @@
+"""What the models say about a key: whether it exists, what it may be, whether it is secret."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from llmhost.config.fields import Allowed, Duration, Section
+from llmhost.config.models import Config
+from llmhost.config.words import KeyPath, dotted
+
+__all__ = [
+    "allowed",
+    "fields",
+    "find",
+    "is_duration",
+    "is_known",
+    "is_secret",
+    "is_section",
+    "nearest",
+    "sections",
+    "unknown",
+]
+
+_DURATION_WORDS = get_args(Duration)[-1]
+
+
+def sections() -> Iterator[tuple[str, type[Section]]]:
+    """The sections of the file in the order of the models."""
+    for name, field in Config.model_fields.items():
+        if section := _section_in(field):
+            yield name, section
+
+
+def fields() -> Iterator[tuple[str, FieldInfo]]:
+    """Every key that stands in a section, such as ``fleet.gpus``, in the order of the models."""
+    for name, section in sections():
+        for key, field in section.model_fields.items():
+            yield f"{name}.{key}", field
+
+
+def is_known(key: str) -> bool:
+    return any(key == name for name, _ in fields())
+
+
+def find(path: KeyPath) -> FieldInfo | None:
+    """The field at this path; None for the top, for an item of a list and for what is not known."""
+    *parent, last = path or (0,)
+    return _members(tuple(parent)).get(last) if isinstance(last, str) else None
+
+
+def _members(path: KeyPath) -> Mapping[str, FieldInfo]:
+    """The fields of the mapping at this path; a list's are those of its items."""
+    if not path:
+        return Config.model_fields
+    if isinstance(path[-1], int):
+        return _members(path[:-1])
+    field = find(path)
+    section = _section_in(field) if field else None
+    return section.model_fields if section else {}
+
+
+def is_section(field: FieldInfo) -> bool:
+    """Whether it holds keys of its own, or a list of what does."""
+    return _section_in(field) is not None
+
+
+def is_secret(field: FieldInfo) -> bool:
+    return _kind(field) is SecretStr
+
+
+def is_duration(field: FieldInfo) -> bool:
+    return _DURATION_WORDS in field.metadata
+
+
+def nearest(path: KeyPath) -> str | None:
+    """The known key that was probably meant: one of the same section, else one of any other."""
+    *parent, leaf = path
+    siblings = [dotted((*parent, name)) for name in _members(tuple(parent))]
+    return _closest(str(leaf), siblings) or _closest(str(leaf), [key for key, _ in fields()])
+
+
+def unknown(path: KeyPath) -> str:
+    """Says that there is no such key, and which one was probably meant."""
+    meant = nearest(path)
+    return f"unknown key `{dotted(path)}`" + (f"; did you mean `{meant}`?" if meant else "")
+
+
+def allowed(field: FieldInfo | None) -> str:
+    """What a value of this field may be, in words; None is what `find` gives for an item of a list."""
+    if field is None or (is_section(field) and not _is_list(_kind(field))):
+        return "mapping of keys"
+    for note in field.metadata:
+        if isinstance(note, Allowed):
+            return note.words
+    kind = _kind(field)
+    if _is_list(kind):
+        return "list of mappings" + _length(field, "entries")
+    if get_origin(kind) is Literal:
+        *others, last = (f"`{value}`" for value in get_args(kind))
+        return f"{', '.join(others)} or {last}" if others else last
+    if kind is bool:
+        return "`true` or `false`"
+    if kind in (int, float):
+        return ("whole number" if kind is int else "number") + _range(field)
+    return ("secret text" if is_secret(field) else "text") + _length(field, "characters")
+
+
+def _range(field: FieldInfo) -> str:
+    low, above, high = (_bound(field, name) for name in ("ge", "gt", "le"))
+    if low is not None:
+        return f", {low} or more" if high is None else f", {low} to {high}"
+    return (f" over {above}" if above is not None else "") + (f", at most {high}" if high is not None else "")
+
+
+def _length(field: FieldInfo, unit: str) -> str:
+    least, most = _bound(field, "min_length"), _bound(field, "max_length")
+    if most is None:
+        return ", not empty" if least else ""
+    return f", {least} to {most} {unit}" if least else f", at most {most} {unit}"
+
+
+def _bound(field: FieldInfo, name: str) -> Any:
+    return next((getattr(note, name) for note in field.metadata if hasattr(note, name)), None)
+
+
+def _kind(field: FieldInfo) -> Any:
+    """The type without `None`."""
+    kind = field.annotation
+    if get_origin(kind) in (Union, UnionType):
+        return next(option for option in get_args(kind) if option is not NoneType)
+    return kind
+
+
+def _is_list(kind: Any) -> bool:
+    return get_origin(kind) is tuple
+
+
+def _section_in(field: FieldInfo) -> type[Section] | None:
+    """The section that this field is, or is a list of."""
+    kind = _kind(field)
+    options = get_args(kind) if _is_list(kind) else (kind,)
+    return next((item for item in options if isinstance(item, type) and issubclass(item, Section)), None)
+
+
+def _closest(word: str, keys: Sequence[str]) -> str | None:
+    by_last_part = {key.rpartition(".")[2]: key for key in keys}
+    match = difflib.get_close_matches(word.lower().replace("-", "_"), by_last_part, n=1)
+    return by_last_part[match[0]] if match else None

@@ -1,0 +1,114 @@
+"""Turning what goes wrong on the way to an engine into our errors, in words for people."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+
+from llmhost.engines.wire import BadReply, error_text, parse_object, shorten
+from llmhost.errors import EngineRefused, EngineUnavailable, LlmhostError
+
+__all__ = ["HttpStatus", "before_first_token", "transport_faults"]
+
+#: the request itself is at fault, so every other worker would refuse it as well
+_REFUSED = frozenset({400, 413, 422})
+
+#: bad or missing bearer token
+_UNAUTHORISED = frozenset({401, 403})
+
+#: too many requests; no free slot, or still loading its model
+_BUSY = frozenset({429, 503})
+
+
+class HttpStatus(BadReply):
+    """A response that is not 200; `said` is the engine's own explanation, cleaned, or empty."""
+
+    def __init__(self, status: int, body: str) -> None:
+        self.status = status
+        self.said = _explanation(body)
+        super().__init__(f"answers with HTTP status {status}" + (f": {self.said}" if self.said else ""))
+
+
+def _explanation(body: str) -> str:
+    try:
+        reply = parse_object(body)
+    except BadReply:
+        return "" if "<" in body else shorten(body)  # a page of HTML explains nothing in one line
+    return error_text(next((reply[key] for key in ("error", "message", "detail") if reply.get(key)), None))
+
+
+def before_first_token(where: str, fault: BadReply) -> LlmhostError:
+    """Our error for a fault that came before anything was shown; `where` is the engine's address."""
+    if isinstance(fault, HttpStatus):
+        return _of_status(where, fault)
+    return EngineUnavailable(f"{where} {fault}")
+
+
+def _of_status(where: str, fault: HttpStatus) -> LlmhostError:
+    if fault.status in _REFUSED:
+        return EngineRefused(f"the engine refuses this request: {fault.said or fault.status}")
+    if fault.status == 404 and "model" in fault.said.lower():
+        return EngineRefused(
+            f"the engine refuses this request: {fault.said}",
+            hint="run `llmhost up`, which fetches the model where it can, or correct `engine.model`",
+        )
+    if fault.status == 404:
+        return EngineUnavailable(
+            f"{where} answers, but not as this kind of engine (HTTP status 404)",
+            hint="check `engine.kind` and the worker's URL",
+        )
+    if fault.status in _UNAUTHORISED:
+        return EngineUnavailable(
+            f"{where} does not accept the token (HTTP status {fault.status})",
+            hint="check the worker's `token` in `fleet.workers`",
+        )
+    if fault.status in _BUSY:
+        return EngineUnavailable(f"{where} is busy: {fault.said or fault.status}")
+    return EngineUnavailable(f"{where} {fault}")
+
+
+@contextmanager
+def transport_faults() -> Iterator[None]:
+    """Everything that httpx raises on purpose becomes a BadReply."""
+    try:
+        yield
+    except httpx.ConnectTimeout as error:
+        raise BadReply("did not accept a connection in time") from error
+    except (httpx.HTTPError, OSError) as error:
+        raise BadReply(_words(error)) from error
+
+
+def _words(error: BaseException) -> str:
+    root = _root(error)
+    if isinstance(root, ssl.SSLCertVerificationError):
+        return f"shows a TLS certificate that is not trusted: {root.verify_message}"
+    if isinstance(root, ssl.SSLError):
+        return "does not speak TLS"
+    if isinstance(root, socket.gaierror):
+        return "cannot be found: no such host name"
+    if isinstance(error, httpx.ConnectError):
+        return f"cannot be reached: {_os_words(root)}"
+    if isinstance(error, httpx.RemoteProtocolError):
+        return "closed the connection too early, or does not speak HTTP"
+    return "broke the connection"
+
+
+def _root(error: BaseException) -> BaseException:
+    """The first cause: httpx wraps httpcore, which wraps what the system said."""
+    while True:
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        cause = error.__cause__ or error.__context__
+        if cause is None:
+            return error
+        error = cause
+
+
+def _os_words(root: BaseException) -> str:
+    if isinstance(root, ConnectionRefusedError):
+        return "connection refused"
+    return (getattr(root, "strerror", None) or "no connection").lower()

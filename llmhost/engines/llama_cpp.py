@@ -1,0 +1,166 @@
+"""The built-in engine: a process of its own that serves one GGUF file through llama.cpp.
+
+``python -m llmhost.engines.llama_cpp FOLDER`` reads ``spec.json`` there and writes ``address.json``
+once it listens, or ``failure.json`` if it never will. A crash writes neither: whoever started the
+process sees that it is gone. It is asked as any other OpenAI-compatible server.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llmhost.engines.gguf import check_gguf
+from llmhost.errors import EngineError, LlmhostError, StateError
+
+__all__ = ["ADDRESS_FILE", "FAILURE_FILE", "SPEC_FILE", "WorkerSpec", "main", "read_spec", "write_spec"]
+
+SPEC_FILE = "spec.json"
+ADDRESS_FILE = "address.json"
+FAILURE_FILE = "failure.json"
+
+_HOST = "127.0.0.1"
+
+#: llama.cpp's level "errors": from the next one on it tells about requests, and prompts are not for logs
+_ERRORS_ONLY = 1
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """What one worker serves. `context` is in tokens for each of `parallel` requests; port 0 is any."""
+
+    model_path: str
+    alias: str
+    context: int
+    parallel: int
+    threads: int
+    port: int
+    token: str = field(repr=False)
+
+
+def write_spec(folder: Path, spec: WorkerSpec) -> None:
+    """Leaves the worker its orders, readable by its owner alone. Raises StateError."""
+    _write(folder / SPEC_FILE, asdict(spec))
+
+
+def read_spec(folder: Path) -> WorkerSpec:
+    """Raises StateError for a file that is missing or not what `write_spec` writes."""
+    path = folder / SPEC_FILE
+    try:
+        spec = WorkerSpec(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise StateError(f"cannot read the worker's orders {path}") from error
+    if not spec.token:  # llama.cpp would serve everybody
+        raise StateError(f"the worker's orders {path} hold no token")
+    return spec
+
+
+def main(folder: Path) -> int:
+    """Serves until SIGTERM or SIGINT; 1 if it cannot."""
+    try:
+        spec = read_spec(folder)
+        check_gguf(Path(spec.model_path))
+        server = _start(spec)
+        _write(folder / ADDRESS_FILE, {"url": server.listening_address})
+    except LlmhostError as error:
+        _report(folder, error)
+        return 1
+    _wait_for_signal()
+    sys.stdout.flush()
+    os._exit(0)  # tearing llama.cpp down waits for its batch: half a minute in the middle of a long prompt
+
+
+def _start(spec: WorkerSpec) -> Any:
+    try:
+        import xllamacpp
+    except ImportError as error:
+        raise EngineError(
+            "the built-in engine is not installed (no xllamacpp)",
+            hint="run `pip install 'llmhost[local]'`",
+        ) from error
+    try:
+        return xllamacpp.Server(_parameters(xllamacpp.CommonParams(), spec))
+    except RuntimeError as error:  # it says no more than that
+        raise _start_error(spec) from error
+
+
+def _parameters(parameters: Any, spec: WorkerSpec) -> Any:
+    parameters.model.path = spec.model_path
+    parameters.model_alias = {spec.alias}
+    parameters.n_ctx = spec.context * spec.parallel  # llama.cpp divides it among its slots
+    parameters.n_parallel = spec.parallel
+    parameters.cpuparams.n_threads = spec.threads
+    parameters.cpuparams_batch.n_threads = spec.threads
+    parameters.hostnames = [_HOST]
+    parameters.port = spec.port
+    parameters.api_keys = [spec.token]
+    parameters.verbosity = _ERRORS_ONLY
+    parameters.warmup = False  # the readiness check asks for a token anyway
+    parameters.fit_params = False  # the context is what the operator says; fitting loads the model twice
+    parameters.ui = False
+    parameters.endpoint_slots = False  # it shows prompts
+    parameters.cache_ram_mib = 0  # 8 GB by default, for prompts that our own cache answers
+    parameters.cache_idle_slots = False
+    return parameters
+
+
+def _start_error(spec: WorkerSpec) -> LlmhostError:
+    if spec.port and _is_taken(spec.port):
+        return EngineError(
+            f"port {spec.port} is taken by another program",
+            hint="set `fleet.first_port` to 0, which takes any free one, or to another",
+        )
+    return EngineError(
+        f"llama.cpp cannot serve {spec.model_path} with a context of {spec.context} tokens",
+        hint="its log says why; a smaller `engine.context` needs less memory",
+    )
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port just left is not taken
+        try:
+            probe.bind((_HOST, port))
+        except OSError:
+            return True
+    return False
+
+
+def _wait_for_signal() -> None:
+    """Returns on SIGTERM or SIGINT, whichever of llama.cpp's threads the system hands it to."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    os.read(reading, 1)
+
+
+def _report(folder: Path, error: LlmhostError) -> None:
+    sys.stderr.write(f"{error.message}\n")
+    with suppress(StateError):  # then the log has to do
+        _write(folder / FAILURE_FILE, {"message": error.message, "hint": error.hint})
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """All at once, so that nobody reads half of it. Raises StateError."""
+    draft = path.with_name(path.name + ".draft")
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            json.dump(content, file)
+        draft.replace(path)
+    except OSError as error:
+        raise StateError(f"cannot write {path}: {error.strerror}") from error
+
+
+if __name__ == "__main__":
+    for _number in (signal.SIGTERM, signal.SIGINT):  # while the model loads, nothing needs to be put away
+        signal.signal(_number, signal.SIG_DFL)
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,167 @@
+"""Ollama's own API. Facts: its published API reference.
+
+An error in mid-stream comes as an ``error`` line under HTTP 200; only ``done: true`` ends an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from llmhost.engines.engine import ChatRequest, Delta, Done, ModelStatus, Progress
+from llmhost.engines.faults import HttpStatus, before_first_token
+from llmhost.engines.http import HttpEngine
+from llmhost.engines.patience import Patience
+from llmhost.engines.payload import chat_fields, sampling_fields
+from llmhost.engines.wire import (
+    BadReply,
+    Event,
+    JsonObject,
+    Reported,
+    Thinking,
+    child,
+    count,
+    error_text,
+    list_of,
+    parse_object,
+    shorten,
+    text,
+)
+from llmhost.errors import EngineRefused, LlmhostError
+
+__all__ = ["OllamaEngine"]
+
+#: seconds; checking the digest of a 40 GB file on a slow disk says nothing for minutes
+_PULL_SILENCE = 600.0
+
+#: Ollama keeps what it has, so asking again goes on from there; more often than this, something is wrong
+_PULL_ATTEMPTS = 3
+
+#: what Ollama says when its registry has no such model; nothing that waiting could mend
+_NO_SUCH_MODEL = ("file does not exist", "not found", "invalid model name")
+
+
+class OllamaEngine(HttpEngine):
+    """Speaks ``/api/chat``."""
+
+    chat_path: ClassVar[str] = "/api/chat"
+
+    def _payload(self, request: ChatRequest) -> JsonObject:
+        return {
+            **chat_fields(request),
+            "options": sampling_fields(request.sampling, max_tokens="num_predict"),
+        }
+
+    def _reader(self) -> _LineReader:
+        return _LineReader()
+
+    async def model_status(self, model: str) -> ModelStatus:
+        with self._translated():
+            present = _named(list_of(await self._get("/api/tags"), "models"), model) is not None
+            running = _named(list_of(await self._get("/api/ps"), "models"), model)
+        if running is None:
+            return ModelStatus(present, loaded=False, detail="" if present else "not pulled")
+        return ModelStatus(present, loaded=True, detail=_placement(running))
+
+    async def ensure_model(self, model: str, on_progress: Callable[[Progress], None]) -> None:
+        """Pulls the model unless it is there.
+
+        Raises:
+            EngineRefused: there is no such model to pull.
+            EngineUnavailable: the pull failed; another call goes on from where it stopped.
+        """
+        if not (await self.model_status(model)).present:
+            try:
+                await self._pull_resuming(model, on_progress)
+            except BadReply as fault:
+                raise self._pull_error(model, fault) from fault
+        on_progress(Progress("present", 1.0))
+
+    async def version(self) -> str:
+        with self._translated():
+            return shorten(text(await self._get("/api/version"), "version"))
+
+    async def _pull_resuming(self, model: str, on_progress: Callable[[Progress], None]) -> None:
+        for attempt in range(1, _PULL_ATTEMPTS + 1):
+            try:
+                await self._pull(model, on_progress)
+            except (Reported, HttpStatus):  # it answered; asking again would hear the same
+                raise
+            except BadReply:
+                if attempt == _PULL_ATTEMPTS:
+                    raise
+            else:
+                return
+
+    def _pull_error(self, model: str, fault: BadReply) -> LlmhostError:
+        if isinstance(fault, Reported) and any(words in fault.said for words in _NO_SUCH_MODEL):
+            return EngineRefused(
+                f"{self._where} cannot pull {model!r}: {fault.said}", hint="correct `engine.model`"
+            )
+        return before_first_token(self._where, fault)
+
+    async def _pull(self, model: str, on_progress: Callable[[Progress], None]) -> None:
+        patience = Patience(_PULL_SILENCE, _PULL_SILENCE)
+        async with self._stream("/api/pull", {"model": model, "stream": True}, patience) as lines:
+            async for line in lines:
+                step = _parse(line)
+                patience.renew()
+                if text(step, "status") == "success":
+                    return
+                on_progress(_progress(step))
+        raise BadReply("ended the pull before it was done")
+
+
+class _LineReader:
+    """Reads one JSON object a line."""
+
+    def read(self, line: str) -> Sequence[Event]:
+        if not line.strip():
+            return ()
+        reply = _parse(line)
+        message = child(reply, "message")
+        events: list[Event] = []
+        if content := text(message, "content"):
+            events.append(Delta(content))
+        elif text(message, "thinking"):
+            events.append(Thinking())
+        if reply.get("done") is True:
+            events.append(_done(reply))
+        return events
+
+
+def _parse(line: str) -> JsonObject:
+    reply = parse_object(line)
+    if reply.get("error"):
+        raise Reported(error_text(reply["error"]))
+    return reply
+
+
+def _done(reply: JsonObject) -> Done:
+    """Without a reason it is not known to be complete, so it is not called `stop`."""
+    reason = shorten(text(reply, "done_reason")) or "unknown"
+    return Done(reason, count(reply, "prompt_eval_count"), count(reply, "eval_count"))
+
+
+def _named(models: Sequence[JsonObject], model: str) -> JsonObject | None:
+    wanted = _full_name(model)
+    return next((entry for entry in models if _full_name(text(entry, "name")) == wanted), None)
+
+
+def _full_name(model: str) -> str:
+    """Ollama's name for a model without a tag ends in ``:latest``. A registry's port is no tag."""
+    return model if ":" in model.rpartition("/")[2] else f"{model}:latest"
+
+
+def _placement(running: JsonObject) -> str:
+    size, on_gpu = count(running, "size"), count(running, "size_vram")
+    if on_gpu >= size:
+        return ""
+    if on_gpu == 0:
+        return "runs on the CPU"
+    return f"spilled to the CPU: {on_gpu / size:.0%} of it is on the GPU"
+
+
+def _progress(step: JsonObject) -> Progress:
+    total, done = count(step, "total"), count(step, "completed")
+    return Progress(shorten(text(step, "status")), min(done / total, 1.0) if total else None)

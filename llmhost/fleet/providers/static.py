@@ -1,0 +1,147 @@
+"""Workers that somebody already runs: a list of URLs in the configuration.
+
+To create one is to adopt the next URL, to destroy one is to forget it. The server itself is never
+touched: it may serve others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from llmhost.errors import ProviderError, StateError
+from llmhost.fleet.files import make_folder, read_json, write_json
+from llmhost.fleet.models import FleetSpec, Offer, Worker, WorkerState
+from llmhost.fleet.provider import Provider
+
+__all__ = ["StaticProvider", "StaticServer"]
+
+
+@dataclass(frozen=True, slots=True)
+class StaticServer:
+    """One server of the configuration; `id` is the same for the same URL, always."""
+
+    url: str
+    token: str | None = None
+
+    @property
+    def id(self) -> str:
+        return "static-" + hashlib.sha256(self.url.encode()).hexdigest()[:6]
+
+    def __repr__(self) -> str:
+        return f"StaticServer(url={self.url!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class _Adoption:
+    """`started` is Unix seconds, `price_per_hour` USD."""
+
+    id: str
+    url: str
+    started: float
+    price_per_hour: float
+    model: str
+    engine: str
+
+
+class StaticProvider(Provider):
+    """Keeps which servers are in use in ``static.json`` under `folder`, which is this fleet's own."""
+
+    name = "static"
+
+    def __init__(
+        self, folder: Path, servers: Sequence[StaticServer], *, now: Callable[[], float] = time.time
+    ) -> None:
+        self._file = folder / "static.json"
+        self._servers = {server.id: server for server in servers}
+        self._now = now
+
+    async def offers(self, spec: FleetSpec) -> Sequence[Offer]:
+        return [
+            Offer(
+                id=server.id, gpu="", price_per_hour=spec.price_per_hour, reliability=1.0, region=server.url
+            )
+            for server in self._free()
+        ]
+
+    async def create(self, spec: FleetSpec) -> Worker:
+        free = self._free()
+        if not free:
+            raise ProviderError(
+                f"all {len(self._servers)} servers under fleet.workers are in use already",
+                hint="add another one there, or ask for fewer workers",
+            )
+        server = free[0]
+        adoption = _Adoption(
+            id=server.id,
+            url=server.url,
+            started=self._now(),
+            price_per_hour=spec.price_per_hour,
+            model=spec.model,
+            engine=spec.engine,
+        )
+        self._write([*self._read(), adoption])
+        return self._view(adoption)
+
+    async def list(self) -> Sequence[Worker]:
+        return [self._view(adoption) for adoption in self._read()]
+
+    async def destroy(self, worker_id: str) -> None:
+        adoptions = self._read()
+        left = [adoption for adoption in adoptions if adoption.id != worker_id]
+        if len(left) < len(adoptions):
+            self._write(left)
+
+    async def logs(self, worker_id: str, lines: int = 100) -> str:  # noqa: ARG002
+        """Always empty: the server's logs are with whoever runs it."""
+        return ""
+
+    def _free(self) -> Sequence[StaticServer]:
+        used = {adoption.id for adoption in self._read()}
+        return [server for server in self._servers.values() if server.id not in used]
+
+    def _view(self, adoption: _Adoption) -> Worker:
+        server = self._servers.get(adoption.id)
+        return Worker(
+            id=adoption.id,
+            provider=self.name,
+            state=WorkerState.READY if server else WorkerState.FAILED,
+            url=adoption.url,
+            price_per_hour=adoption.price_per_hour,
+            started=adoption.started,
+            model=adoption.model,
+            engine=adoption.engine,
+            detail="" if server else f"{adoption.url} is no longer in the configuration",
+            token=server.token if server else None,
+        )
+
+    def _read(self) -> Sequence[_Adoption]:
+        try:
+            raw = read_json(self._file) or {"adopted": []}
+            adoptions = [_adoption(entry) for entry in raw["adopted"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise StateError(
+                f"{self._file} is damaged",
+                hint="remove it, then run `llmhost up`: the servers are not touched",
+            ) from error
+        return sorted(adoptions, key=lambda adoption: (adoption.started, adoption.id))
+
+    def _write(self, adoptions: Sequence[_Adoption]) -> None:
+        make_folder(self._file.parent)
+        write_json(self._file, {"adopted": [asdict(adoption) for adoption in adoptions]})
+
+
+def _adoption(raw: dict[str, Any]) -> _Adoption:
+    adoption = _Adoption(**raw)
+    texts = (adoption.id, adoption.url, adoption.model, adoption.engine)
+    numbers = (adoption.started, adoption.price_per_hour)
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError(raw)
+    if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
+        raise ValueError(raw)
+    return adoption

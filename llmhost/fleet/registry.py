@@ -1,0 +1,125 @@
+"""The workers of a fleet in Redis, so that `ask` finds them from any machine.
+
+Keys, which carry no lifetime and so are never evicted:
+
+* ``llmhost:{fleet}:worker:{id}``  hash, one worker
+* ``llmhost:{fleet}:workers``      set of the ids, so that nobody has to scan a cache full of keys
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from llmhost.fleet.models import Worker, WorkerState
+from llmhost.redis.connect import translate_errors
+from llmhost.redis.values import text
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+__all__ = ["FleetRegistry", "Registered"]
+
+_Value = bytes | bytearray | memoryview | str | int | float  # what redis-py takes
+_TEXTS = ("provider", "model", "engine", "gpu", "detail", "log")
+_OPTIONAL_TEXTS = ("url", "token", "certificate")
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """What Redis knows: the workers, oldest first, and the ids whose record makes no sense."""
+
+    workers: tuple[Worker, ...]
+    damaged: tuple[str, ...]
+
+    @property
+    def ids(self) -> frozenset[str]:
+        return frozenset(worker.id for worker in self.workers) | frozenset(self.damaged)
+
+
+class FleetRegistry:
+    """Reads and writes the records of one fleet. Every method raises StoreError and nothing else."""
+
+    def __init__(self, client: Redis, fleet: str) -> None:
+        self._client = client
+        self._ids = f"llmhost:{fleet}:workers"
+        self._prefix = f"llmhost:{fleet}:worker:"
+
+    async def workers(self) -> Registered:
+        """Every worker on record. A damaged record is named, never trusted."""
+        with translate_errors():
+            raw_ids = await self._client.smembers(self._ids)
+            ids = sorted(text(raw) for raw in raw_ids)
+            pipeline = self._client.pipeline(transaction=False)
+            for worker_id in ids:
+                pipeline.hgetall(self._prefix + worker_id)
+            records = await pipeline.execute() if ids else []
+        # One without a record was forgotten by somebody else between the two questions.
+        decoded = {id: _decode(id, raw) for id, raw in zip(ids, records, strict=True) if raw}
+        found = [worker for worker in decoded.values() if worker is not None]
+        return Registered(
+            workers=tuple(sorted(found, key=lambda worker: (worker.started, worker.id))),
+            damaged=tuple(worker_id for worker_id, worker in decoded.items() if worker is None),
+        )
+
+    async def save(self, worker: Worker) -> None:
+        """Writes the worker's record, in place of an earlier one."""
+        key = self._prefix + worker.id
+        pipeline = self._client.pipeline(transaction=True)  # of one key, so it works on shards too
+        pipeline.delete(key)
+        pipeline.hset(key, mapping=_encode(worker))
+        with translate_errors():
+            await pipeline.execute()
+            await self._client.sadd(self._ids, worker.id)
+
+    async def forget(self, worker_id: str) -> None:
+        """Removes the worker's record. One that is not there is fine."""
+        with translate_errors():
+            await self._client.srem(self._ids, worker_id)
+            await self._client.delete(self._prefix + worker_id)
+
+
+def _encode(worker: Worker) -> dict[_Value, _Value]:
+    fields = {name: getattr(worker, name) for name in (*_TEXTS, *_OPTIONAL_TEXTS)}
+    return {
+        "state": worker.state.value,
+        "price_per_hour": repr(worker.price_per_hour),
+        "started": repr(worker.started),
+        **{name: value for name, value in fields.items() if value is not None},
+    }
+
+
+def _decode(worker_id: str, raw: Mapping[bytes | str, bytes | str]) -> Worker | None:
+    record = {text(name): text(value) for name, value in raw.items()}
+    try:
+        return Worker(
+            id=worker_id,
+            state=WorkerState(record["state"]),
+            price_per_hour=_amount(record["price_per_hour"]),
+            started=_amount(record["started"]),
+            url=_url(record.get("url")),
+            token=record.get("token"),
+            certificate=record.get("certificate"),
+            **{name: record[name] for name in _TEXTS},
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+def _amount(raw: str) -> float:
+    value = float(raw)
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(raw)
+    return value
+
+
+def _url(raw: str | None) -> str | None:
+    if raw is None:
+        return None
+    parts = urlsplit(raw)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(raw)
+    return raw

@@ -1,0 +1,107 @@
+"""What `llmhost stats` says, computed from the ledger's sums. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from llmhost.fleet.models import Rental
+from llmhost.ledger.cost import Money, money, spent
+from llmhost.ledger.events import Outcome
+from llmhost.ledger.histogram import percentile
+from llmhost.ledger.ledger import Totals
+
+__all__ = ["Percentiles", "Report", "Target", "Targets", "make_report"]
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What is promised: a share, seconds, seconds, USD."""
+
+    hit_ratio: float
+    hit_latency: float
+    miss_latency: float
+    cost_per_query: float
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One promise; `actual` and `met` are None while nothing was measured."""
+
+    name: str
+    target: float
+    actual: float | None
+    met: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """Milliseconds, within 5 %; None without samples."""
+
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`hit_ratio` is hits over hits and misses: questions that bypassed the cache, or got no answer,
+    are no evidence about it. Tokens are those that engines worked on.
+    """
+
+    requests: int
+    exact_hits: int
+    semantic_hits: int
+    misses: int
+    bypassed: int
+    errors: int
+    hit_ratio: float | None
+    hit_ms: Percentiles
+    miss_ms: Percentiles
+    prompt_tokens: int
+    completion_tokens: int
+    money: Money
+    targets: Sequence[Target]
+
+
+def make_report(
+    totals: Totals, rentals: Sequence[Rental], targets: Targets, since: float, now: float
+) -> Report:
+    """The report on the time from `since` until `now`, Unix seconds."""
+    hits, misses = totals.count(Outcome.EXACT, Outcome.SEMANTIC), totals.count(Outcome.MISS)
+    ratio = hits / (hits + misses) if hits + misses else None
+    sums = money(spent(rentals, since, now), totals.saved_usd, totals.requests)
+    hit_ms, miss_ms = _percentiles(totals.hit_ms), _percentiles(totals.miss_ms)
+    return Report(
+        requests=totals.requests,
+        exact_hits=totals.count(Outcome.EXACT),
+        semantic_hits=totals.count(Outcome.SEMANTIC),
+        misses=misses,
+        bypassed=totals.count(Outcome.BYPASS),
+        errors=totals.count(Outcome.ERROR),
+        hit_ratio=ratio,
+        hit_ms=hit_ms,
+        miss_ms=miss_ms,
+        prompt_tokens=totals.prompt_tokens,
+        completion_tokens=totals.completion_tokens,
+        money=sums,
+        targets=[
+            _above("hit_ratio", targets.hit_ratio, ratio),
+            _below("hit_p95_ms", targets.hit_latency * 1000, hit_ms.p95),
+            _below("miss_p95_ms", targets.miss_latency * 1000, miss_ms.p95),
+            _below("usd_per_query", targets.cost_per_query, sums.per_query_usd),
+        ],
+    )
+
+
+def _percentiles(counts: Mapping[int, int]) -> Percentiles:
+    p50, p95, p99 = (percentile(counts, share) for share in (0.50, 0.95, 0.99))
+    return Percentiles(p50, p95, p99)
+
+
+def _above(name: str, target: float, actual: float | None) -> Target:
+    return Target(name, target, actual, None if actual is None else actual > target)
+
+
+def _below(name: str, target: float, actual: float | None) -> Target:
+    return Target(name, target, actual, None if actual is None else actual < target)

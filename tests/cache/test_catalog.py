@@ -1,0 +1,100 @@
+"""The cache for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from llmhost.cache.catalog import Catalog
+from llmhost.cache.indexes.flat import FlatIndex
+from llmhost.cache.keys import CacheKey, Keys
+from llmhost.cache.models import Answer
+from llmhost.cache.service import SemanticCache
+from llmhost.errors import UsageError
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+MakeKey = Callable[..., CacheKey]
+MakeAnswer = Callable[..., Answer]
+
+
+@pytest.fixture
+def catalog(redis_client: Redis, keys: Keys) -> Catalog:
+    async def index(embedder: str, dimensions: int) -> FlatIndex:
+        return FlatIndex(redis_client, keys, embedder=embedder, dimensions=dimensions, lifetime=60.0)
+
+    return Catalog(redis_client, keys, index)
+
+
+@pytest.fixture
+async def filled(cache: SemanticCache, key: MakeKey, answer: MakeAnswer) -> list[str]:
+    """Three entries, the last used one first."""
+    stored = [key(question) for question in ("first question", "second question", "third question")]
+    for number, each in enumerate(stored):
+        await cache.store(each, answer(f"answer {number}"), await cache.embed(each))
+        await cache.touch(each.entry, 1_800_000_000.0 + number)
+    return [each.entry for each in reversed(stored)]
+
+
+async def test_entries_are_listed_last_used_first(catalog: Catalog, filled: list[str]) -> None:
+    assert [entry.entry for entry in await catalog.entries()] == filled
+
+
+async def test_an_entry_says_what_is_known_of_it(catalog: Catalog, filled: list[str]) -> None:
+    entry = await catalog.find(filled[0])
+    assert entry.answer is not None
+    facts = (entry.question, entry.answer.text, entry.hit_count, entry.last_accessed, entry.embedder)
+    assert facts == ("third question", "answer 2", 1, 1_800_000_002.0, "words")
+
+
+async def test_the_beginning_of_a_name_is_enough(catalog: Catalog, filled: list[str]) -> None:
+    assert (await catalog.find(filled[1][:12].upper())).entry == filled[1]
+
+
+async def test_an_unknown_name_is_refused(catalog: Catalog, filled: list[str]) -> None:
+    with pytest.raises(UsageError, match="no entry begins with 'xyz'"):
+        await catalog.find("xyz")
+
+
+async def test_a_beginning_of_several_names_is_refused(catalog: Catalog, filled: list[str]) -> None:
+    with pytest.raises(UsageError, match="3 entries begin with ''"):
+        await catalog.find("")
+
+
+async def test_a_forgotten_entry_is_gone_everywhere(
+    catalog: Catalog, filled: list[str], cache: SemanticCache, key: MakeKey, redis_client: Redis
+) -> None:
+    await catalog.forget(await catalog.find(filled[0]))
+    assert await redis_client.keys(f"test:*:{filled[0]}") == []
+    assert await cache.exact(key("third question")) is None
+    nearest = (await cache.semantic(key("third question"))).nearest
+    assert nearest is not None
+    assert nearest.question != "third question"
+
+
+async def test_an_entry_whose_answer_has_expired_is_still_listed(
+    catalog: Catalog, filled: list[str], redis_client: Redis
+) -> None:
+    await redis_client.delete(f"test:response:{filled[0]}")
+    entry = (await catalog.entries())[0]
+    assert (entry.entry, entry.answer, entry.expires_in) == (filled[0], None, None)
+
+
+async def test_clearing_removes_this_namespace_and_nothing_else(
+    catalog: Catalog, filled: list[str], redis_client: Redis
+) -> None:
+    others = {b"testing:response:x", b"llmhost:local:ledger:rentals", b"test:other:x"}
+    for name in others:
+        await redis_client.set(name, 1)
+    assert await catalog.clear() == 3
+    assert set(await redis_client.keys("*")) == others
+
+
+async def test_something_that_is_no_entry_is_not_listed(
+    catalog: Catalog, filled: list[str], redis_client: Redis
+) -> None:
+    await redis_client.set("test:embedding:not-one-of-ours", 1)
+    assert len(await catalog.entries()) == 3

@@ -1,0 +1,313 @@
+"""The frame of the command line: global options, help, errors, exit codes, signals and pipes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from plugins_cli import Ran
+
+from llmhost.cli.app import COMMANDS, execute
+
+SAMPLE = "from llmhost.cli.app import main; from sample_commands import COMMANDS; main(COMMANDS)"
+TESTS = Path(__file__).parent.parent
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command line against the sample commands in this process."""
+    from sample_commands import COMMANDS as SAMPLES
+
+    def call(*args: str) -> Ran:
+        code = execute(args, SAMPLES)
+        captured = capsys.readouterr()
+        return Ran(code, captured.out, captured.err)
+
+    return call
+
+
+def start(*args: str, **settings: object) -> subprocess.Popen[bytes]:
+    """Starts a command line against the sample commands as a process of its own."""
+    settings.setdefault("env", {**os.environ, "PYTHONPATH": str(TESTS)})
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-c", SAMPLE, *args], **{**pipes, **settings})  # type: ignore[call-overload]
+
+
+# Global options
+
+
+@pytest.mark.parametrize("args", [("--json", "show"), ("show", "--json")])
+def test_global_options_are_taken_before_and_after_the_name_of_the_command(
+    run: Run, args: tuple[str]
+) -> None:
+    assert run(*args).json["number"] == 0
+
+
+def test_a_global_option_after_the_name_of_the_command_wins(run: Run) -> None:
+    assert run("--json", "--config", "a", "show", "--config", "b").json["config"] == "b"
+
+
+def test_a_global_option_that_is_only_given_before_the_name_stays(run: Run) -> None:
+    ran = run("-v", "--config", "a", "show", "--json")
+    assert (ran.json["config"], ran.json["verbose"], ran.json["quiet"]) == ("a", True, False)
+
+
+def test_global_options_are_taken_at_each_level_of_a_group(run: Run) -> None:
+    outputs = {run(*args).stdout for args in (("--json", "nest", "inner"), ("nest", "--json", "inner"))}
+    assert outputs == {run("nest", "inner", "--json").stdout} == {'{\n  "from": 1\n}\n'}
+
+
+@pytest.mark.parametrize(
+    "args", [("--version",), ("show", "--version"), ("--version", "show"), ("nest", "--version")]
+)
+def test_version_is_printed_instead_of_running_a_command(run: Run, args: tuple[str]) -> None:
+    ran = run(*args)
+    assert (ran.code, ran.stdout.split()[0], len(ran.stdout.split())) == (0, "llmhost", 2)
+
+
+def test_version_with_json_is_an_object(run: Run) -> None:
+    assert list(run("--version", "--json").json) == ["version"]
+
+
+# What is printed
+
+
+def test_a_result_is_drawn_without_reading_markup_in_it(run: Run) -> None:
+    assert run("show", "--number", "3").stdout == "number [bold]3[/bold] :smile:\n"
+
+
+def test_a_table_prints_what_came_from_outside_as_it_is(run: Run) -> None:
+    assert "[red]raw[/red]" in run("nest", "inner").stdout
+
+
+def test_json_leaves_out_hidden_fields_and_knows_no_infinite_numbers(run: Run) -> None:
+    ran = run("show", "--json")
+    assert ran.json == {"config": None, "quiet": False, "verbose": False, "number": 0, "ratio": None}
+
+
+def test_words_for_people_go_to_stderr(run: Run) -> None:
+    assert run("show").stderr == "a note\nwarning: a warning\n"
+
+
+def test_quiet_leaves_results_and_warnings(run: Run) -> None:
+    ran = run("show", "--quiet")
+    assert (ran.stderr, ran.stdout[:8]) == ("warning: a warning\n", "number [")
+
+
+def test_verbose_adds_details(run: Run) -> None:
+    assert run("show", "--verbose").stderr == "a note\na detail\nwarning: a warning\n"
+
+
+def test_a_command_may_return_its_exit_code(run: Run) -> None:
+    assert run("code").code == 3
+
+
+# Help
+
+
+def test_llmhost_alone_shows_its_help(cli: Run) -> None:
+    assert cli().stdout == cli("--help").stdout != ""
+
+
+def test_a_group_alone_shows_its_help(run: Run) -> None:
+    ran = run("nest")
+    assert (ran.code, ran.stdout) == (0, run("nest", "--help").stdout)
+
+
+def test_help_names_the_commands_in_the_order_of_use(cli: Run) -> None:
+    lines = cli("--help").stdout.splitlines()
+    first = lines.index("Commands:") + 1
+    assert [line.split()[0] for line in lines[first : first + len(COMMANDS)]] == list(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_shows_examples_that_begin_with_its_name(cli: Run, name: str) -> None:
+    ran = cli(name, "--help")
+    _, _, examples = ran.stdout.partition("\nExamples:\n")
+    lines = [line for line in examples.splitlines() if line.strip()]
+    assert ran.code == 0
+    assert lines
+    assert [line for line in lines if f"llmhost {name}" not in line] == []
+
+
+def test_no_summary_of_a_command_is_cut_off_in_eighty_columns(cli: Run) -> None:
+    assert "..." not in cli("--help").stdout.partition("Commands:")[2].partition("Options:")[0]
+
+
+def test_examples_keep_their_lines_and_other_text_is_wrapped(run: Run) -> None:
+    text = run("show", "--help").stdout
+    assert "Examples:\n  llmhost show --number 3\n  llmhost show --json | jq .number\n" in text
+    assert max(len(line) for line in text.splitlines()) <= 80
+
+
+# Mistakes on the command line
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("show", "--nmber", "1"), "no such option --nmber; did you mean --number?"),
+        (("--jsn", "show"), "no such option --jsn; did you mean --json?"),
+        (("show", "--zzz"), "no such option --zzz"),
+        (("show", "-z"), "no such option -z"),
+        (("shw",), "no such command 'shw'; did you mean show?"),
+        (("zzz",), "no such command 'zzz'"),
+        (("show", "one", "two"), "got unexpected extra argument(s) (one two)"),
+        (("--config",), "option '--config' requires an argument"),
+        (("fail",), "missing argument 'how'"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_clear_line(run: Run, args: tuple[str], message: str) -> None:
+    ran = run(*args)
+    lines = ran.stderr.splitlines()
+    assert (ran.code, ran.stdout, lines[0]) == (2, "", f"error: {message}")
+    assert [line.split()[0] for line in lines[1:]] == ["hint:"]
+
+
+def test_a_value_of_the_wrong_type_is_named_with_its_option(run: Run) -> None:
+    ran = run("show", "--number", "many")
+    assert (ran.code, ran.stderr.count("\n"), "'--number'" in ran.stderr) == (2, 2, True)
+
+
+@pytest.mark.parametrize(
+    "args", [("show", "--zzz", "--json"), ("--json", "show", "--zzz"), ("zzz", "--json")]
+)
+def test_a_mistake_on_the_command_line_is_json_where_json_was_asked_for(run: Run, args: tuple[str]) -> None:
+    ran = run(*args)
+    assert (ran.code, list(ran.json["error"])) == (2, ["code", "message", "hint"])
+    assert ran.json["error"]["code"] == "usage"
+
+
+# Errors
+
+
+def test_an_error_is_one_line_with_a_hint_below(run: Run) -> None:
+    ran = run("fail", "limit")
+    assert (ran.code, ran.stdout) == (4, "")
+    assert ran.stderr == "error: too many workers: 9\nhint:  ask for fewer\n"
+
+
+def test_an_error_is_json_on_stdout_where_json_was_asked_for(run: Run) -> None:
+    ran = run("fail", "limit", "--json")
+    error = {"code": "limit", "message": "too many workers: 9", "hint": "ask for fewer"}
+    assert (ran.code, ran.json) == (4, {"error": error})
+
+
+def test_an_error_after_the_result_does_not_add_a_second_object(run: Run) -> None:
+    ran = run("fail", "after", "--json")
+    assert (ran.code, ran.json, ran.stderr) == (4, {"done": 1}, "error: half done\n")
+
+
+def test_an_unexpected_exception_is_one_line_without_secrets(run: Run) -> None:
+    ran = run("fail", "unexpected")
+    assert (ran.code, ran.stderr.count("\n")) == (1, 2)
+    assert "ValueError: redis://***@host said no" in ran.stderr
+    assert "--verbose" in ran.stderr
+    assert "hunter2" not in ran.stderr
+    assert "abc.def" not in ran.stderr
+
+
+def test_a_traceback_is_shown_with_verbose_alone_and_without_secrets(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_TOKEN", "said no")
+    ran = run("fail", "unexpected", "--verbose")
+    assert ("Traceback" in ran.stderr, "Traceback" in run("fail", "unexpected").stderr) == (True, False)
+    assert "hunter2" not in ran.stderr
+    assert "said no" not in ran.stderr
+
+
+def test_the_error_that_we_raised_is_told_where_several_came_together(run: Run) -> None:
+    ran = run("fail", "group")
+    assert (ran.code, ran.stderr) == (5, "error: gone\n")
+
+
+@pytest.mark.parametrize("how", ["abort", "interrupt"])
+def test_an_interruption_is_exit_130(run: Run, how: str) -> None:
+    ran = run("fail", how)
+    assert (ran.code, ran.stderr) == (130, "error: interrupted\n")
+
+
+def test_an_interruption_is_json_where_json_was_asked_for(run: Run) -> None:
+    assert run("fail", "interrupt", "--json").json["error"]["code"] == "interrupted"
+
+
+def test_a_broken_pipe_that_is_not_stdout_is_an_error() -> None:
+    _, stderr = (process := start("fail", "pipe")).communicate(timeout=30)
+    assert (process.returncode, b"BrokenPipeError: a socket" in stderr) == (1, True)
+
+
+def test_a_command_whose_module_is_broken_leaves_the_others_alone(run: Run) -> None:
+    assert (run("gone").code, run("code").code) == (1, 3)
+
+
+# Processes
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_the_command_clean_up_and_is_exit_130(tmp_path: Path, number: signal.Signals) -> None:
+    marker = tmp_path / "marker"
+    process = start("wait", str(marker))
+    try:
+        wait_until(marker.exists)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert (process.returncode, marker.read_text(), stderr) == (130, "cleaned up", b"error: interrupted\n")
+
+
+def test_sigterm_works_where_sigint_is_ignored_as_in_a_background_job(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    process = start("wait", str(marker), preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    try:
+        wait_until(marker.exists)
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert (process.returncode, marker.read_text()) == (130, "cleaned up")
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
+    process = start("pour")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    stderr = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(timeout=30), stderr) == (0, b"")
+
+
+def test_a_character_that_the_terminal_does_not_know_is_replaced() -> None:
+    env = {**os.environ, "PYTHONPATH": str(TESTS), "PYTHONIOENCODING": "ascii"}
+    stdout, stderr = start("pour", "--letter", "é", env=env).communicate(timeout=30)
+    assert (stdout[:4], stderr) == (b"?\n?\n", b"")
+
+
+def test_a_closed_stdout_is_no_crash() -> None:
+    process = start("show", preexec_fn=lambda: os.close(1), stdout=None)
+    _, stderr = process.communicate(timeout=30)
+    assert (process.returncode, b"Traceback" in stderr) == (0, False)
+
+
+def test_python_dash_m_llmhost_is_the_same_command(cli_process: Run) -> None:
+    assert json.loads(cli_process("--version", "--json").stdout) == {"version": "0.1.0"}

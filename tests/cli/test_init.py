@@ -1,0 +1,142 @@
+"""`llmhost init`."""
+
+from __future__ import annotations
+
+import os
+import pty
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from plugins_cli import Ran
+
+from llmhost.config.load import load_config
+from llmhost.config.models import Config
+
+Cli = Callable[..., Ran]
+
+
+def written(path: str = "llmhost.yaml") -> Config:
+    return load_config(Path(path), environ={}).config
+
+
+def test_init_writes_the_built_in_defaults_where_nobody_can_be_asked(cli: Cli) -> None:
+    ran = cli("init")
+    assert (ran.code, written()) == (0, Config())
+
+
+def test_init_says_where_the_file_is(cli: Cli) -> None:
+    assert cli("init", "--json").json == {"path": str(Path("llmhost.yaml").absolute())}
+
+
+def test_init_tells_what_to_do_next(cli: Cli) -> None:
+    assert "llmhost up " in cli("init").stdout
+
+
+def test_init_tells_how_to_use_a_file_at_another_place(cli: Cli) -> None:
+    ran = cli("init", "--path", "team.yaml")
+    assert f"llmhost --config {Path('team.yaml').absolute()} up" in ran.stdout
+    assert written("team.yaml") == Config()
+
+
+def test_init_writes_where_config_points_when_no_path_is_given(cli: Cli) -> None:
+    cli("init", "--config", "other.yaml")
+    assert Path("other.yaml").exists()
+
+
+def test_init_writes_for_the_owner_alone(cli: Cli) -> None:
+    cli("init")
+    assert stat.S_IMODE(Path("llmhost.yaml").stat().st_mode) == 0o600
+
+
+def test_init_makes_a_fleet_of_servers_that_are_there(cli: Cli) -> None:
+    urls = ["http://127.0.0.1:11434", "https://b.example/v1"]
+    ran = cli("init", "--url", urls[0], "--url", urls[1], "--engine", "openai", "--model", "llama3.2")
+    config = written()
+    assert ran.code == 0
+    assert (config.fleet.provider, config.engine.kind, config.engine.model) == (
+        "static",
+        "openai",
+        "llama3.2",
+    )
+    assert [worker.url for worker in config.fleet.workers] == urls
+
+
+def test_init_never_writes_over_a_file(cli: Cli) -> None:
+    Path("llmhost.yaml").write_text("mine")
+    ran = cli("init")
+    assert (ran.code, Path("llmhost.yaml").read_text()) == (2, "mine")
+    assert "--force" in ran.stderr
+
+
+def test_init_writes_over_a_file_with_force_and_closes_it_to_others(cli: Cli) -> None:
+    file = Path("llmhost.yaml")
+    file.write_text("mine")
+    file.chmod(0o644)
+    assert cli("init", "--force").code == 0
+    assert (written(), stat.S_IMODE(file.stat().st_mode)) == (Config(), 0o600)
+
+
+@pytest.mark.parametrize(
+    ("args", "word"),
+    [
+        (["--provider", "static"], "--url"),
+        (["--provider", "static", "--url", "http://127.0.0.1"], "--model"),
+        (["--provider", "local", "--url", "http://127.0.0.1"], "--url"),
+        (["--provider", "local", "--engine", "ollama"], "--engine"),
+        (["--provider", "moon"], "moon"),
+        (["--url", "ftp://x", "--model", "m"], "fleet.workers"),
+        (["--model", ""], "engine.model"),
+        (["--path", "no/such/folder.yaml"], "no/such/folder.yaml"),
+        (["--path", "."], "exists"),
+    ],
+)
+def test_init_refuses_what_makes_no_sense_and_writes_nothing(cli: Cli, args: list[str], word: str) -> None:
+    ran = cli("init", *args)
+    assert (ran.code, word in ran.stderr, list(Path().glob("*.yaml"))) == (2, True, [])
+
+
+def test_an_error_names_the_file_that_was_to_be_written(cli: Cli) -> None:
+    assert "what llmhost.yaml would say" in cli("init", "--url", "ftp://x", "--model", "m").stderr
+
+
+def answer_on_terminal(*answers: str, args: tuple[str, ...] = ()) -> str:
+    """Runs `llmhost init` on a terminal and types `answers`; returns what was shown."""
+    controller, terminal = pty.openpty()
+    command = [sys.executable, "-m", "llmhost", "init", *args]
+    process = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    os.write(controller, "".join(f"{answer}\n" for answer in answers).encode())
+    shown = b""
+    try:
+        while piece := os.read(controller, 65536):
+            shown += piece
+    except OSError:  # the terminal's other side is closed: that is its end
+        pass
+    os.close(controller)
+    assert process.wait(timeout=30) == 0
+    return shown.decode()
+
+
+def test_init_asks_on_a_terminal_and_takes_enter_for_the_default() -> None:
+    assert "Provider (local, static) [local]:" in answer_on_terminal("")
+    assert written() == Config()
+
+
+def test_init_asks_for_servers_until_there_are_no_more() -> None:
+    answer_on_terminal("static", "", "http://b.example:8000", "", "openai", "llama3.2")
+    config = written()
+    assert [w.url for w in config.fleet.workers] == ["http://127.0.0.1:11434", "http://b.example:8000"]
+    assert (config.engine.kind, config.engine.model) == ("openai", "llama3.2")
+
+
+def test_init_asks_again_after_an_answer_that_it_does_not_know() -> None:
+    assert "answer one of local, static" in answer_on_terminal("moon", "local")
+
+
+def test_init_asks_only_what_was_not_given() -> None:
+    shown = answer_on_terminal("llama3.2", args=("--url", "http://127.0.0.1:11434", "--engine", "ollama"))
+    assert ("Model:" in shown, "Provider" in shown, "Engine" in shown) == (True, False, False)

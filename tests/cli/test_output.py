@@ -1,0 +1,199 @@
+"""What a command prints: JSON, colour, and the progress of workers."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+import pytest
+
+from llmhost.cli.output import Output, plain
+from llmhost.cli.progress import LiveProgress, PlainProgress
+
+PROGRESS = """
+from llmhost.cli.output import Output
+out = Output()
+with out.progress() as progress:
+    progress.update("local-1", "loading the model", 0.4)
+    out.note("a note between")
+    progress.done("local-1")
+"""
+
+
+class State(StrEnum):
+    READY = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Inner:
+    from_: int
+    where: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Outer:
+    z: tuple[Inner, ...]
+    a: dict[str, State]
+    token: str = field(repr=False)
+
+
+def test_plain_keeps_the_order_of_fields_and_leaves_out_secrets() -> None:
+    value = plain(Outer((Inner(1, Path("/x")),), {"s": State.READY}, "secret"))
+    assert list(value.items()) == [("z", [{"from": 1, "where": "/x"}]), ("a", {"s": "ready"})]
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_plain_makes_null_of_a_number_that_json_does_not_know(number: float) -> None:
+    assert plain([number]) == [None]
+
+
+def test_json_escapes_what_a_terminal_would_obey(capsys: pytest.CaptureFixture[str]) -> None:
+    Output(json=True).document({"text": "\x1b[31m\x9b31m\x7f é"})
+    assert capsys.readouterr().out == '{\n  "text": "\\u001b[31m\\u009b31m\\u007f é"\n}\n'
+
+
+def test_json_is_ascii_where_stdout_knows_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdout", stream)
+    Output(json=True).document(["漢"])
+    assert stream.buffer.getvalue() == b'[\n  "\\u6f22"\n]\n'  # type: ignore[attr-defined]
+
+
+def test_an_answer_is_streamed_without_what_a_terminal_would_obey(capsys: pytest.CaptureFixture[str]) -> None:
+    out = Output()
+    for piece in ("red \x1b", "[31malert", "\x1b"):
+        out.stream(piece)
+    out.end_stream()
+    assert capsys.readouterr().out == "red alert\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "coloured"),
+    [({}, False), ({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False)],
+)
+def test_colour_in_a_pipe_is_used_when_it_is_forced(
+    settings: dict[str, str],
+    coloured: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("NO_COLOR")
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    Output().error("no")
+    assert ("\x1b[" in capsys.readouterr().err) is coloured
+
+
+def on_terminal(code: str, **environment: str) -> str:
+    """What `code` prints to a terminal of 80 columns."""
+    controller, terminal = pty.openpty()
+    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", **environment}
+    if "NO_COLOR" not in environment:
+        del env["NO_COLOR"]
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=terminal, stderr=terminal, env=env)
+    os.close(terminal)
+    shown = b""
+    try:
+        while piece := os.read(controller, 65536):
+            shown += piece
+    except OSError:  # the terminal's other side is closed: that is its end
+        pass
+    os.close(controller)
+    assert process.wait(timeout=30) == 0
+    return shown.decode()
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
+)
+def test_colour_on_a_terminal_is_used_unless_it_is_unwanted(
+    environment: dict[str, str], coloured: bool
+) -> None:
+    shown = on_terminal("from llmhost.cli.output import Output; Output().error('no')", **environment)
+    assert ("\x1b[" in shown, "error:" in shown) == (coloured, True)
+
+
+def test_progress_on_a_terminal_is_live_and_leaves_the_cursor_visible() -> None:
+    shown = on_terminal(PROGRESS)
+    assert "loading the model" in shown or "ready" in shown
+    assert "a note between" in shown
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
+
+
+def test_progress_on_a_dumb_terminal_is_plain_lines() -> None:
+    lines = on_terminal(PROGRESS, TERM="dumb").split("\r\n")
+    assert lines[:2] == ["local-1: loading the model", "a note between"]
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def times() -> list[float]:
+    """What the clock shows: the last of them."""
+    return [10.0]
+
+
+@pytest.fixture
+def progress(said: list[str], times: list[float]) -> PlainProgress:
+    return PlainProgress(said.append, clock=lambda: times[-1])
+
+
+def test_plain_progress_has_a_line_for_each_change_of_stage(
+    progress: PlainProgress, said: list[str], times: list[float]
+) -> None:
+    for fraction in (None, 0.1, 0.2):
+        progress.update("w1", "loading", fraction)
+    times.append(13.25)
+    progress.done("w1")
+    assert said == ["w1: loading", "w1: ready (3.2 s)"]
+
+
+def test_plain_progress_says_why_something_failed(
+    progress: PlainProgress, said: list[str], times: list[float]
+) -> None:
+    progress.update("w1", "loading")
+    times.append(13.25)
+    progress.fail("w1", "\x1b[31mno memory")
+    assert said[-1] == "w1: failed (3.2 s): no memory"
+
+
+def test_quiet_progress_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with Output(quiet=True).progress() as progress:
+        progress.update("w1", "loading")
+        progress.done("w1")
+        progress.fail("w2", "no")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_live_progress_shows_name_stage_and_percent() -> None:
+    shown = drawn(lambda live: live.update("w1", "loading [bold]it[/bold]", 0.42))
+    assert [word in shown for word in ("w1", "42%", "loading [bold]it[/bold]")] == [True, True, True]
+
+
+def test_live_progress_shows_what_failed() -> None:
+    assert "failed: no memory" in drawn(lambda live: live.fail("w1", "no memory"))
+
+
+def test_live_progress_is_complete_when_done() -> None:
+    shown = drawn(lambda live: live.done("w1", "answers"))
+    assert ("100%" in shown, "answers" in shown) == (True, True)
+
+
+def drawn(act: Callable[[LiveProgress], None]) -> str:
+    """The lines that a live progress leaves behind."""
+    from rich.console import Console
+
+    stream = io.StringIO()
+    with LiveProgress(Console(file=stream, width=80)) as live:
+        act(live)
+    return stream.getvalue()

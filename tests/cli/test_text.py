@@ -1,0 +1,141 @@
+"""Numbers in words, and text from outside made safe for a terminal."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmhost.cli.text import TextFilter, ago, clean, data_size, duration, milliseconds, money, percent
+
+#: Text that is likely to hold control sequences, whole and cut off.
+hostile = st.lists(
+    st.one_of(
+        st.sampled_from(list("\x1b[]()\\;?0123m \x07\x9b\x9c\x9d\x90PX^_\n\t\rHJ\u202e")), st.text(max_size=3)
+    ),
+    max_size=40,
+).map("".join)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain é 漢\tand\nlines", "plain é 漢\tand\nlines"),
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("\x1b[2J\x1b[1;1H", ""),
+        ("\x1b]0;title\x07after", "after"),
+        ("\x1b]8;;http://evil\x1b\\link\x1b]8;;\x1b\\", "link"),
+        ("\x1bPpayload\x1b\\after", "after"),
+        ("\x9b31mred", "red"),
+        ("\x1b(Bset", "set"),
+        ("\x1bcreset", "reset"),
+        ("over\rwritten\x08", "overwritten"),
+        ("\x1b\x1b[31m[31mnested", "[31mnested"),
+        ("\x1b]never ends\nbut the text goes on", "]never ends\nbut the text goes on"),
+        ("a\u202eb\u2066c", "abc"),
+    ],
+)
+def test_clean_drops_what_a_terminal_would_obey(text: str, shown: str) -> None:
+    assert clean(text) == shown
+
+
+@given(hostile)
+def test_nothing_that_a_terminal_obeys_is_left(text: str) -> None:
+    left = {c for c in clean(text) if unicodedata.category(c) == "Cc"}
+    assert left <= {"\n", "\t"}
+
+
+@given(st.text(st.characters(exclude_categories=["Cc", "Cf", "Cs"])))
+def test_ordinary_text_is_left_as_it_is(text: str) -> None:
+    assert clean(text) == text
+
+
+@given(st.lists(hostile, max_size=8))
+def test_a_stream_shows_what_the_whole_text_would_show(pieces: list[str]) -> None:
+    text_filter = TextFilter()
+    shown = "".join(text_filter.feed(piece) for piece in pieces) + text_filter.close()
+    assert shown == clean("".join(pieces))
+
+
+def test_a_stream_is_shown_at_once_where_nothing_is_unfinished() -> None:
+    assert TextFilter().feed("Artificial") == "Artificial"
+
+
+def test_a_stream_does_not_hold_text_back_for_ever() -> None:
+    text_filter = TextFilter()
+    shown = "".join(text_filter.feed(piece) for piece in ["\x1b]", *["words "] * 1000])
+    assert shown.startswith("]words words")
+
+
+@pytest.mark.parametrize(
+    ("usd", "words"),
+    [
+        (0, "$0"),
+        (0.00042, "$0.00042"),
+        (0.000000012, "$0.000000012"),
+        (0.0099, "$0.0099"),
+        (0.0999, "$0.10"),
+        (1.5, "$1.50"),
+        (1234.567, "$1,234.57"),
+        (-0.3, "-$0.30"),
+    ],
+)
+def test_money_keeps_two_significant_digits_of_small_sums(usd: float, words: str) -> None:
+    assert money(usd) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.085, "85 ms"),
+        (0.9996, "1.0 s"),
+        (3.21, "3.2 s"),
+        (59.96, "1 min"),
+        (125, "2 min 5 s"),
+        (3600, "1 h"),
+        (11520, "3 h 12 min"),
+        (86399.9, "1 d"),
+        (187200, "2 d 4 h"),
+    ],
+)
+def test_duration_has_at_most_two_units(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("ms", "words"), [(0, "0 ms"), (0.421, "0.42 ms"), (8.14, "8.1 ms"), (85.4, "85 ms"), (1250, "1,250 ms")]
+)
+def test_milliseconds_keep_two_digits(ms: float, words: str) -> None:
+    assert milliseconds(ms) == words
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1536, "1.5 KiB"),
+        (1048575, "1.0 MiB"),
+        (5e9, "4.7 GiB"),
+        (5e13, "45.5 TiB"),
+    ],
+)
+def test_data_size_uses_the_largest_unit_that_fits(count: float, words: str) -> None:
+    assert data_size(count) == words
+
+
+@pytest.mark.parametrize(
+    ("ratio", "words"),
+    [(0, "0 %"), (0.0004, "<0.1 %"), (0.004, "0.4 %"), (0.724, "72 %"), (0.9999, "99.9 %"), (1, "100 %")],
+)
+def test_percent_never_rounds_to_none_or_all(ratio: float, words: str) -> None:
+    assert percent(ratio) == words
+
+
+@pytest.mark.parametrize(
+    ("now", "words"), [(100.4, "just now"), (105.9, "5 s ago"), (400, "5 min ago"), (50, "just now")]
+)
+def test_ago_says_how_long_before(now: float, words: str) -> None:
+    assert ago(100.0, now) == words

@@ -1,0 +1,141 @@
+"""The files made from the models."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmhost.config.models import Config
+from llmhost.config.reference import render_reference, render_template
+from llmhost.config.schema import fields
+from llmhost.errors import ConfigError
+
+Load = Callable[..., Config]
+
+REPOSITORY = Path(__file__).parents[2]
+
+#: Text that a file can hold; `${` would be a variable.
+_TEXT = st.text(min_size=1).filter(lambda text: "${" not in text)
+_NUMBERS = {"allow_nan": False, "allow_infinity": False}
+
+_VALUES = st.fixed_dictionaries(
+    {},
+    optional={
+        "fleet.name": st.from_regex(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", fullmatch=True),
+        "fleet.gpus": st.integers(0, 8),
+        "fleet.price_per_hour": st.floats(0, 1000, **_NUMBERS),
+        "fleet.ready_timeout": st.floats(0.001, 3650 * 86400, **_NUMBERS),
+        "fleet.workers": st.lists(
+            st.fixed_dictionaries({"url": st.just("http://h:1/v1"), "token": _TEXT}), max_size=3
+        ),
+        "engine.system": _TEXT,
+        "engine.model_path": _TEXT,
+        "engine.temperature": st.none() | st.floats(0, 2, **_NUMBERS),
+        "cache.enabled": st.booleans(),
+        "cache.namespace": st.sampled_from(["cache", "{cache}", "null", "007", "-", "1e3"]),
+        "cache.embedder": _TEXT.filter(lambda text: len(text) <= 500),
+        "cache.tenant": st.sampled_from(["no", "~", "a: b", "# x", "*x", "'", '"', "caf\xe9", "\u2028"]),
+    },
+)
+
+
+def generated() -> dict[str, str]:
+    script = runpy.run_path(str(REPOSITORY / "scripts/make_docs.py"))
+    return dict(script["generated"]())
+
+
+@pytest.mark.parametrize("name", ["docs/configuration.md", "configs/local.yaml"])
+def test_a_generated_file_is_up_to_date(name: str) -> None:
+    text = (REPOSITORY / name).read_text(encoding="utf-8")
+    assert text == generated()[name], "run scripts/make_docs.py"
+
+
+def test_the_template_says_what_the_defaults_say(load: Load) -> None:
+    assert load(render_template()) == Config()
+
+
+def test_the_template_has_every_key_once() -> None:
+    found = re.findall(r"^  #?([a-z_]+):", render_template(), re.MULTILINE)
+    assert found == [key.rpartition(".")[2] for key, _ in fields()]
+
+
+def uncommented(text: str, *, but: str) -> str:
+    lines = text.splitlines()
+    return "\n".join(line if but in line else re.sub(r"^  #(?=\S|  )", "  ", line) for line in lines)
+
+
+@pytest.mark.parametrize("but", ["#url:", "redis.example.com"])
+def test_each_example_in_the_template_is_a_valid_value(load: Load, but: str) -> None:
+    # An address and a host do not go together.
+    text = uncommented(render_template(), but=but)
+    environ = {"REDIS_URL": "redis://h", "REDIS_PASSWORD": "p", "WORKER_TOKEN": "t"}
+    config = load(text, environ)
+    assert config.engine.threads == 4
+    assert config.fleet.workers[0].url == "http://127.0.0.1:11434"
+
+
+def test_the_template_for_a_running_ollama_loads(load: Load) -> None:
+    values = {
+        "fleet.provider": "static",
+        "fleet.workers": [{"url": "http://127.0.0.1:11434"}, {"url": "http://h", "token": "${TOKEN}"}],
+        "engine.kind": "ollama",
+        "engine.model": "llama3.2",
+        "cache.response_ttl": "1h",
+    }
+    config = load(render_template(values), {"TOKEN": "secret"})
+    assert [worker.url for worker in config.fleet.workers] == ["http://127.0.0.1:11434", "http://h"]
+    assert config.fleet.workers[1].token is not None
+    assert config.fleet.workers[1].token.get_secret_value() == "secret"
+    assert (config.engine.model, config.cache.response_ttl) == ("llama3.2", 3600)
+
+
+@given(values=_VALUES)
+def test_whatever_is_put_into_the_template_comes_back(load: Load, values: dict[str, object]) -> None:
+    tree: dict[str, dict[str, object]] = {}
+    for key, value in values.items():
+        section, name = key.split(".")
+        tree.setdefault(section, {})[name] = value
+    assert load(render_template(values)) == Config.model_validate(tree)
+
+
+def test_a_key_that_is_not_there_cannot_be_put_into_the_template() -> None:
+    with pytest.raises(ConfigError, match=r"unknown key `fleet.gpu`; did you mean `fleet.gpus`\?"):
+        render_template({"fleet.gpu": 1})
+
+
+def test_every_key_has_a_row_in_the_reference() -> None:
+    rows = re.findall(r"^\| `([a-z_]+)` \|", render_reference(), re.MULTILINE)
+    assert rows == [*(key.rpartition(".")[2] for key, _ in fields()), "url", "token"]
+
+
+def test_every_key_says_what_it_means() -> None:
+    assert [key for key, field in fields() if not (field.description or "").endswith(".")] == []
+
+
+def test_every_key_without_a_default_has_an_example() -> None:
+    assert [key for key, field in fields() if field.default in (None, ()) and not field.examples] == []
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "| `response_ttl` | duration, `1ms` to `3650d` | `24h` | How long an answer is served. |",
+        "| `port` | whole number, 1 to 65535 | `6379` | Its port. |",
+        "| `hit_latency` | duration, `1ms` to `3650d` | `100ms` | 95 of 100 hits are faster than this. |",
+        "| `token` | secret text | none | Bearer token, where the server wants one. |",
+    ],
+)
+def test_a_row_shows_type_range_default_and_meaning(row: str) -> None:
+    assert row in render_reference().splitlines()
+
+
+def test_the_reference_is_a_table_that_no_value_breaks() -> None:
+    for line in render_reference().splitlines():
+        if line.startswith("|"):
+            assert len(re.findall(r"(?<!\\)\|", line)) == 5

@@ -1,0 +1,25 @@
+"""A clock that stands still until somebody sleeps on it."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class ManualClock:
+    """Sleeping takes no time and makes that much time pass."""
+
+    def __init__(self, now: float = 1_700_000_000.0) -> None:
+        self._start = now
+        self._elapsed = 0.0
+
+    def now(self) -> float:
+        return self._start + self._elapsed
+
+    def monotonic(self) -> float:
+        return self._elapsed
+
+    async def sleep(self, seconds: float) -> None:
+        self._elapsed += seconds
+        # Twice: what the sleeper started gets its first step, and what that woke up gets its own.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)

@@ -1,0 +1,33 @@
+"""Workers and specs for tests that care about one or two of their fields."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmhost.fleet.models import FleetSpec, Worker, WorkerState
+
+
+def make_spec(**changes: Any) -> FleetSpec:
+    values = {
+        "name": "test",
+        "provider": "memory",
+        "gpus": 1,
+        "max_gpus": 8,
+        "engine": "llama_cpp",
+        "model": "tiny",
+        "price_per_hour": 0.5,
+    }
+    return FleetSpec(**{**values, **changes})
+
+
+def make_worker(id: str = "w-1", **changes: Any) -> Worker:
+    values = {
+        "provider": "memory",
+        "state": WorkerState.READY,
+        "url": f"http://{id}.invalid",
+        "price_per_hour": 0.5,
+        "started": 1_700_000_000.0,
+        "model": "tiny",
+        "engine": "llama_cpp",
+    }
+    return Worker(id=id, **{**values, **changes})

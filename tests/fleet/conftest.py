@@ -1,0 +1,86 @@
+"""A fleet's service on a cloud in memory, with all that it is told to use."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doubles.clock import ManualClock
+from doubles.fleet_values import make_spec
+from doubles.memory_provider import MemoryCloud, MemoryProvider
+
+from llmhost.engines.engine import Progress
+from llmhost.errors import EngineRefused, EngineUnavailable
+from llmhost.fleet.apply import FleetService
+from llmhost.fleet.health import Hooks
+from llmhost.fleet.lock import FleetLock
+from llmhost.fleet.models import FleetSpec, Rental, Worker
+
+
+class MemoryRentals:
+    """A rental book as the fleet's contract describes it."""
+
+    def __init__(self) -> None:
+        self.all: dict[tuple[str, float], Rental] = {}
+
+    async def opened(self, rental: Rental) -> None:
+        self.all.setdefault((rental.worker, rental.started), rental)
+
+    async def closed(self, worker_id: str, ended: float) -> None:
+        for key, rental in self.all.items():
+            if rental.worker == worker_id and rental.ended is None:
+                self.all[key] = Rental(worker_id, rental.price_per_hour, rental.started, ended)
+
+    def open_ones(self) -> set[str]:
+        return {rental.worker for rental in self.all.values() if rental.ended is None}
+
+
+@dataclass
+class Bench:
+    """Everything around one fleet. `make` gives a service as a new command would have it."""
+
+    cloud: MemoryCloud
+    clock: ManualClock
+    folder: Path
+    rentals: MemoryRentals = field(default_factory=MemoryRentals)
+    registry: Any = None
+    silent: set[str] = field(default_factory=set)
+    refusing: set[str] = field(default_factory=set)
+    hanging: set[str] = field(default_factory=set)
+    prepared: list[str] = field(default_factory=list)
+    lock_waits: int = 0
+
+    def make(self, spec: FleetSpec | None = None, **more: Any) -> FleetService:
+        values = {
+            "hooks": Hooks(prepare=self._prepare, probe=self._probe),
+            "lock": FleetLock(self.folder / "lock"),
+            "clock": self.clock,
+            "ready_timeout": 60.0,
+            "registry": self.registry,
+            "rentals": self.rentals,
+            "on_lock_wait": self._count_wait,
+        }
+        return FleetService(MemoryProvider(self.cloud), spec or make_spec(), **{**values, **more})
+
+    def _count_wait(self) -> None:
+        self.lock_waits += 1
+
+    async def _prepare(self, worker: Worker, on_progress: Callable[[Progress], None]) -> None:
+        self.prepared.append(worker.id)
+
+    async def _probe(self, worker: Worker) -> None:
+        if worker.id in self.hanging:
+            await asyncio.Event().wait()
+        if worker.id in self.silent:
+            raise EngineUnavailable("connection refused")
+        if worker.id in self.refusing:
+            raise EngineRefused("no model is called tiny", hint="check engine.model")
+
+
+@pytest.fixture
+def bench(memory_cloud: MemoryCloud, manual_clock: ManualClock, tmp_path: Path) -> Bench:
+    return Bench(memory_cloud, manual_clock, tmp_path)

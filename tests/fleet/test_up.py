@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from doubles.fleet_values import make_spec
+from doubles.memory_provider import MemoryProvider
+
+from llmhost.errors import LimitError, ModelError, ProviderError
+from llmhost.fleet.models import WorkerState
+
+READY, STARTING, FAILED = WorkerState.READY, WorkerState.STARTING, WorkerState.FAILED
+
+
+def ids(workers: Any) -> list[str]:
+    return [worker.id for worker in workers]
+
+
+async def test_up_makes_as_many_ready_workers_as_wanted(bench: Any) -> None:
+    result = await bench.make().up(3)
+    assert [worker.state for worker in result.workers] == [READY] * 3
+    assert (result.plan.create, result.failed, result.warnings) == (3, (), ())
+    assert sorted(bench.prepared) == sorted(ids(result.workers))
+
+
+async def test_without_a_number_it_makes_what_the_configuration_wants(bench: Any) -> None:
+    assert len((await bench.make(make_spec(gpus=2)).up()).workers) == 2
+
+
+async def test_asking_twice_changes_nothing(bench: Any) -> None:
+    first = await bench.make().up(2)
+    second = await bench.make().up(2)
+    assert not second.plan.changes
+    assert ids(second.workers) == ids(first.workers)
+    assert bench.cloud.created == 2
+
+
+async def test_asking_twice_at_once_makes_n_and_not_two_n(bench: Any) -> None:
+    results = await asyncio.gather(*(bench.make().up(3) for _ in range(4)))
+    assert bench.cloud.created == 3
+    assert {tuple(sorted(ids(result.workers))) for result in results} == {("memory-1", "memory-2", "memory-3")}
+
+
+async def test_fewer_than_before_takes_the_others_down(bench: Any) -> None:
+    await bench.make().up(3)
+    result = await bench.make().up(1)
+    assert len(result.workers) == len(bench.cloud.machines) == 1
+    assert len(result.plan.destroy) == 2
+    assert bench.rentals.open_ones() == set(ids(result.workers))
+
+
+async def test_a_worker_that_died_is_replaced(bench: Any) -> None:
+    await bench.make().up(2)
+    bench.cloud.fail("memory-1", "killed")
+    result = await bench.make().up(2)
+    assert ids(result.plan.destroy) == ["memory-1"]
+    assert sorted(ids(result.workers)) == ["memory-2", "memory-3"]
+    assert sorted(bench.cloud.machines) == ["memory-2", "memory-3"]
+
+
+async def test_a_changed_model_replaces_every_worker(bench: Any) -> None:
+    await bench.make(make_spec(model="old")).up(2)
+    result = await bench.make(make_spec(model="new")).up(2)
+    assert {worker.model for worker in bench.cloud.machines.values()} == {"new"}
+    assert len(result.plan.destroy) == 2
+
+
+async def test_there_are_never_more_than_wanted_on_the_way(bench: Any) -> None:
+    await bench.make(make_spec(model="old")).up(2)
+    await bench.make(make_spec(model="new")).up(2)
+    assert bench.cloud.most_at_once == 2
+
+
+async def test_more_than_the_limit_is_refused_and_nothing_is_made(bench: Any) -> None:
+    with pytest.raises(LimitError):
+        await bench.make().up(9)
+    assert bench.cloud.created == 0
+
+
+async def test_a_list_that_cannot_be_read_makes_nothing(bench: Any) -> None:
+    bench.cloud.list_error = ProviderError("the list cannot be read")
+    with pytest.raises(ProviderError):
+        await bench.make().up(1)
+    assert bench.cloud.created == 0
+
+
+async def test_without_waiting_it_comes_back_with_workers_on_their_way(bench: Any) -> None:
+    bench.cloud.boot_seconds = 1000
+    result = await bench.make().up(2, wait=False)
+    assert [worker.state for worker in result.workers] == [STARTING] * 2
+    assert (result.failed, bench.prepared) == ((), [])
+
+
+async def test_a_worker_that_fails_on_its_way_is_destroyed_and_reported(bench: Any) -> None:
+    bench.refusing.add("memory-2")
+    result = await bench.make().up(2)
+    assert ids(result.workers) == ["memory-1"]
+    (failure,) = result.failed
+    assert failure.worker == "memory-2"
+    assert failure.message == "no model is called tiny; check engine.model"
+    assert failure.hint == "its log: memory"
+    assert sorted(bench.cloud.machines) == ["memory-1"]
+    assert bench.rentals.open_ones() == {"memory-1"}
+
+
+async def test_a_worker_that_never_answers_is_destroyed_and_the_next_up_makes_another(bench: Any) -> None:
+    bench.silent.add("memory-1")
+    first = await bench.make().up(1)
+    assert (first.workers, bench.cloud.machines) == ((), {})
+    second = await bench.make().up(1)
+    assert ids(second.workers) == ["memory-2"]
+
+
+async def test_when_the_time_is_over_the_late_ones_stay_and_are_reported(bench: Any) -> None:
+    bench.silent.add("memory-2")
+    result = await bench.make().up(2, timeout=10)
+    assert [worker.state for worker in result.workers] == [READY, STARTING]
+    assert [failure.worker for failure in result.failed] == ["memory-2"]
+    assert sorted(bench.cloud.machines) == ["memory-1", "memory-2"]
+
+
+async def test_the_next_up_waits_on_for_the_late_ones(bench: Any) -> None:
+    bench.silent.add("memory-1")
+    await bench.make().up(1, timeout=10)
+    bench.silent.clear()
+    result = await bench.make().up(1)
+    assert (ids(result.workers), bench.cloud.created) == (["memory-1"], 1)
+
+
+async def test_when_nothing_can_be_made_the_reason_is_the_error(bench: Any) -> None:
+    bench.cloud.create_errors = [ModelError("the model file is truncated")]
+    with pytest.raises(ModelError, match="truncated"):
+        await bench.make().up(2)
+
+
+async def test_when_only_some_can_be_made_those_are_used_and_the_rest_is_reported(bench: Any) -> None:
+    bench.cloud.capacity = 2
+    result = await bench.make().up(4)
+    assert [worker.state for worker in result.workers] == [READY] * 2
+    (failure,) = result.failed
+    assert (failure.worker, failure.message) == (None, "all 2 machines are taken")
+
+
+async def test_a_worker_that_cannot_be_destroyed_is_not_replaced(bench: Any) -> None:
+    await bench.make().up(2)
+    bench.cloud.fail("memory-1", "stuck")
+    bench.cloud.undying.add("memory-1")
+    result = await bench.make().up(2)
+    assert bench.cloud.created == 2
+    (failure,) = result.failed
+    assert failure.worker == "memory-1"
+    assert bench.rentals.open_ones() == {"memory-1", "memory-2"}
+
+
+async def test_what_is_being_paid_for_is_on_record_before_it_is_ready(bench: Any) -> None:
+    bench.silent.add("memory-1")
+    task = asyncio.create_task(bench.make().up(1, timeout=None))
+    while not bench.prepared:
+        await asyncio.sleep(0)  # noqa: ASYNC110
+    assert bench.rentals.open_ones() == {"memory-1"}
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_after_an_interruption_what_runs_is_listed_and_kept_by_the_next_up(bench: Any) -> None:
+    bench.hanging.add("memory-1")
+    service = bench.make(ready_timeout=1e9)
+    task = asyncio.create_task(service.up(2))
+    while len(bench.prepared) < 2:
+        await asyncio.sleep(0)  # noqa: ASYNC110
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    bench.hanging.clear()
+    assert ids((await service.status()).workers) == ["memory-1", "memory-2"]
+    assert not (await bench.make().up(2)).plan.changes
+
+
+async def test_an_interruption_between_two_creates_leaves_no_worker_unlisted(bench: Any) -> None:
+    service = bench.make()
+    create = MemoryProvider.create
+
+    class Slow(MemoryProvider):
+        async def create(self, spec: Any) -> Any:
+            worker = await create(self, spec)
+            await asyncio.Event().wait()
+            return worker
+
+    service._provider = Slow(bench.cloud)
+    task = asyncio.create_task(service.up(2))
+    while not bench.cloud.created:
+        await asyncio.sleep(0)  # noqa: ASYNC110
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    status = await bench.make().status()
+    assert ids(status.workers) == ["memory-1"]
+    assert bench.rentals.open_ones() == {"memory-1"}
+
+
+async def test_the_lock_is_not_held_while_workers_come_up(bench: Any) -> None:
+    bench.hanging.add("memory-1")
+    task = asyncio.create_task(bench.make(ready_timeout=1e9).up(1))
+    while not bench.prepared:
+        await asyncio.sleep(0)  # noqa: ASYNC110
+    assert (await bench.make().down()).destroyed == ("memory-1",)
+    result = await task
+    assert (result.workers, result.failed[0].worker) == ((), "memory-1")
+    assert bench.lock_waits == 0
+
+
+async def test_progress_is_told_for_every_worker(bench: Any) -> None:
+    told: list[tuple[str, str]] = []
+    await bench.make().up(2, on_progress=lambda step: told.append((step.worker, step.stage)))
+    assert ("memory-1", "ready") in told
+    assert ("memory-2", "ready") in told
+
+
+async def test_a_plan_is_only_a_plan(bench: Any) -> None:
+    plan = await bench.make().plan(3)
+    assert (plan.create, bench.cloud.created) == (3, 0)

@@ -1,0 +1,88 @@
+"""Fixtures for the cache: on a real Redis, with an embedder that one can follow by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+from doubles.word_embedder import WordEmbedder
+
+from llmhost.cache.decision import threshold_policy
+from llmhost.cache.indexes.flat import FlatIndex
+from llmhost.cache.keys import CacheKey, Keys, cache_key, scope_id
+from llmhost.cache.models import Answer
+from llmhost.cache.service import SemanticCache
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+MakeCache = Callable[..., SemanticCache]
+
+
+@pytest.fixture
+def keys() -> Keys:
+    return Keys("test")
+
+
+@pytest.fixture
+def embedder() -> WordEmbedder:
+    return WordEmbedder()
+
+
+@pytest.fixture
+def key() -> Callable[..., CacheKey]:
+    """The key of a question in a scope of the given parts."""
+    return lambda question, **parts: cache_key(scope_id({"tenant": "t", **parts}), question)
+
+
+@pytest.fixture
+def answer() -> Callable[..., Answer]:
+    """A complete answer."""
+    return lambda text="an answer", **changes: Answer(
+        **(
+            {
+                "text": text,
+                "model": "m",
+                "timestamp": 1_700_000_000.0,
+                "prompt_tokens": 10,
+                "completion_tokens": 20,
+                "finish_reason": "stop",
+                "engine_seconds": 3.6,
+                "cost_usd": 0.0005,
+            }
+            | changes
+        )
+    )
+
+
+@pytest.fixture
+def make_cache(redis_client: Redis, keys: Keys, embedder: WordEmbedder) -> MakeCache:
+    """A cache as one process has it; several of them share what lies in Redis."""
+
+    def make(
+        *, embedder: WordEmbedder = embedder, threshold: float = 0.8, response_ttl: float = 3600.0
+    ) -> SemanticCache:
+        index = FlatIndex(
+            redis_client, keys, embedder=embedder.id, dimensions=embedder.dimensions, lifetime=7200.0
+        )
+
+        async def source() -> tuple[WordEmbedder, FlatIndex]:
+            return embedder, index
+
+        return SemanticCache(
+            redis_client,
+            keys,
+            embedder_source=source,
+            policy=threshold_policy(threshold),
+            candidates=3,
+            response_ttl=response_ttl,
+            embedding_ttl=7200.0,
+        )
+
+    return make
+
+
+@pytest.fixture
+def cache(make_cache: MakeCache) -> SemanticCache:
+    return make_cache()

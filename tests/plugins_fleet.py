@@ -1,0 +1,111 @@
+"""Fleets for tests, and the certainty that none of their processes outlives its test."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from doubles.clock import ManualClock
+from doubles.memory_provider import MemoryCloud, MemoryProvider
+
+from llmhost.engines.model_file import find_model
+from llmhost.fleet.providers.local import LocalProvider, LocalSettings
+
+QUICK_WORKER = Path(__file__).parent / "doubles" / "quick_worker.py"
+
+#: seconds; a killed process that is still there after that hangs in the kernel.
+_LONGEST_DEATH = 10.0
+#: seconds; a worker loads its model in about one, on a busy machine in many.
+_LONGEST_START = 60.0
+
+
+@pytest.fixture
+def manual_clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def memory_cloud(manual_clock: ManualClock) -> MemoryCloud:
+    return MemoryCloud(manual_clock)
+
+
+@pytest.fixture
+def memory_provider(memory_cloud: MemoryCloud) -> MemoryProvider:
+    return MemoryProvider(memory_cloud)
+
+
+@pytest.fixture
+def worker_processes(state_folder: Path) -> Iterator[Callable[[], list[psutil.Process]]]:
+    """Lists this test's worker processes; those still alive at its end are killed."""
+    yield lambda: _workers_of(state_folder)
+    left = _workers_of(state_folder)
+    for process in left:
+        process.kill()
+    psutil.wait_procs(left, timeout=_LONGEST_DEATH)
+
+
+@pytest.fixture
+def fleet_folder(state_folder: Path, worker_processes: object) -> Path:
+    """The folder of a fleet named test, not made yet."""
+    return state_folder / "fleets" / "test"
+
+
+@pytest.fixture
+def quick_provider(fleet_folder: Path, tmp_path: Path) -> Callable[..., LocalProvider]:
+    """Makes local providers whose workers are real processes that serve nothing."""
+
+    def make(**settings: int) -> LocalProvider:
+        return LocalProvider(
+            fleet_folder,
+            LocalSettings(context=512, parallel=1, **settings),
+            lambda: tmp_path / "model.gguf",
+            command=(sys.executable, str(QUICK_WORKER)),
+        )
+
+    return make
+
+
+@pytest.fixture
+def real_provider(fleet_folder: Path, real_model: Path) -> Callable[..., LocalProvider]:
+    """Makes local providers as llmhost itself does, with the packaged model."""
+
+    def make(**settings: int) -> LocalProvider:
+        return LocalProvider(fleet_folder, LocalSettings(context=512, parallel=1, **settings), lambda: real_model)
+
+    return make
+
+
+@pytest.fixture
+def real_model() -> Path:
+    return find_model(None).path
+
+
+@pytest.fixture
+def until() -> Callable[..., Awaitable[Any]]:
+    """Asks again and again until the answer is true, and gives it; for what real processes do in their time."""
+
+    async def wait(question: Callable[[], Awaitable[Any]]) -> Any:
+        async with asyncio.timeout(_LONGEST_START):
+            while not (answer := await question()):
+                await asyncio.sleep(0.02)
+        return answer
+
+    return wait
+
+
+def _workers_of(folder: Path) -> list[psutil.Process]:
+    """Processes that this Python runs on a folder of this test, which no other test has."""
+    return [process for process in psutil.process_iter() if _works_in(folder, process)]
+
+
+def _works_in(folder: Path, process: psutil.Process) -> bool:
+    try:
+        argv = process.cmdline()
+    except psutil.Error:
+        return False
+    return len(argv) > 1 and argv[0] == sys.executable and Path(argv[-1]).is_relative_to(folder / "fleets")

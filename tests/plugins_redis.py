@@ -1,0 +1,231 @@
+"""Real Redis servers for tests, and stand-ins only for what a real one cannot be made to do.
+
+LLMHOST_TEST_REDIS_SERVER names another redis-server program to run them with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket as sockets
+import ssl
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import redis
+import redis.asyncio
+
+from llmhost.config.models import RedisConfig
+from llmhost.redis.connect import connect
+from llmhost.redis.launch import find_program
+
+_CERTIFICATES = Path(__file__).parent / "redis" / "certificates"
+
+#: seconds; a server that was just started answers within 0.1 s, on a busy machine in a few seconds
+_PATIENCE = 20.0
+
+#: attempts; another program may take the free port before the server does
+_PORT_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class RedisServer:
+    """A running redis-server, child of the test run; it has a socket or a port on 127.0.0.1."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+    socket: Path | None
+    port: int
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalRedis:
+    """A server that somebody else runs: every key of a test must begin with `namespace`."""
+
+    client: redis.asyncio.Redis
+    url: str
+    namespace: str
+
+
+@dataclass(frozen=True, slots=True)
+class TlsRedis:
+    """Its certificate is for `localhost` alone, signed by `authority`, which nobody trusts by default."""
+
+    port: int
+    authority: Path
+
+
+PortServer = Callable[..., RedisServer]
+
+
+@pytest.fixture(scope="session")
+def _shared_redis() -> Iterator[RedisServer]:
+    with tempfile.TemporaryDirectory(prefix="llmhost-redis-") as name:
+        server = _start(
+            Path(name), "--port", "0", "--unixsocket", "redis.sock", socket=Path(name, "redis.sock")
+        )
+        yield server
+        server.kill()
+
+
+@pytest.fixture
+def redis_server(_shared_redis: RedisServer) -> RedisServer:
+    """An empty server on a Unix socket, the same process for all tests. Its settings are not to be
+    changed: `redis_port_server` gives a test one of its own."""
+    with redis.Redis(unix_socket_path=str(_shared_redis.socket)) as client:
+        client.flushall()
+        client.script_flush()
+        client.config_resetstat()
+    return _shared_redis
+
+
+@pytest.fixture
+async def redis_client(redis_server: RedisServer) -> AsyncIterator[redis.asyncio.Redis]:
+    """Connected to `redis_server` as llmhost connects."""
+    client = connect(RedisConfig(), socket=redis_server.socket)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def redis_port_server(tmp_path: Path) -> Iterator[PortServer]:
+    """Starts a server of this test's own on 127.0.0.1; takes redis-server's options as arguments:
+    `redis_port_server("--requirepass", "secret")`."""
+    servers: list[RedisServer] = []
+
+    def start(*options: str) -> RedisServer:
+        folder = tmp_path / f"redis-port-{len(servers)}"
+        folder.mkdir()
+        servers.append(_start_on_a_port(folder, *options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.kill()
+
+
+@pytest.fixture
+def read_only_redis(redis_port_server: PortServer, refusing_port: int) -> RedisServer:
+    """A replica whose primary is away."""
+    return redis_port_server("--replicaof", "127.0.0.1", str(refusing_port))
+
+
+@pytest.fixture
+def full_redis(redis_port_server: PortServer) -> RedisServer:
+    """A server that may not store another byte and may not evict."""
+    return redis_port_server("--maxmemory", "1", "--maxmemory-policy", "noeviction")
+
+
+@pytest.fixture
+def hanging_port() -> Iterator[int]:
+    """A port that takes connections and never says a word."""
+    with sockets.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        yield listener.getsockname()[1]
+
+
+@pytest.fixture
+def refusing_port() -> Iterator[int]:
+    """A port that refuses connections, and that nobody else can take meanwhile."""
+    with sockets.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+@pytest.fixture
+async def tls_redis(redis_server: RedisServer) -> AsyncIterator[TlsRedis]:
+    """The packaged redis-server cannot speak TLS, so this speaks it and hands the plain text on."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(_CERTIFICATES / "server.pem", _CERTIFICATES / "server.key")
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        to_redis = await asyncio.open_unix_connection(str(redis_server.socket))
+        try:
+            await asyncio.gather(_copy(reader, to_redis[1]), _copy(to_redis[0], writer))
+        finally:
+            to_redis[1].close()
+            writer.close()
+
+    listener = await asyncio.start_server(relay, "127.0.0.1", 0, ssl=context)
+    yield TlsRedis(listener.sockets[0].getsockname()[1], _CERTIFICATES / "authority.pem")
+    listener.close()
+    await listener.wait_closed()
+
+
+@pytest.fixture
+async def external_redis() -> AsyncIterator[ExternalRedis]:
+    """The server named by LLMHOST_TEST_REDIS_URL; removes the test's keys afterwards."""
+    url = os.environ.get("LLMHOST_TEST_REDIS_URL")
+    if not url:
+        pytest.skip("LLMHOST_TEST_REDIS_URL names no Redis server to test with")
+    namespace = f"llmhost-test-{uuid.uuid4().hex[:12]}"
+    client = connect(RedisConfig.model_validate({"url": url, "timeout": 10}))
+    yield ExternalRedis(client, url, namespace)
+    async for key in client.scan_iter(match=f"{namespace}*", count=1000):
+        await client.delete(key)
+    await client.aclose()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+    except ConnectionError:
+        writer.close()
+
+
+def _start_on_a_port(folder: Path, *options: str) -> RedisServer:
+    for attempt in range(_PORT_TRIES):
+        with sockets.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        try:
+            return _start(folder, "--port", str(port), "--bind", "127.0.0.1", *options, port=port)
+        except ChildProcessError:
+            if attempt + 1 == _PORT_TRIES:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _start(folder: Path, *options: str, socket: Path | None = None, port: int = 0) -> RedisServer:
+    """In memory only. Raises ChildProcessError where it ends before it answers."""
+    command = [find_program(os.environ.get("LLMHOST_TEST_REDIS_SERVER")), "--save", "", "--appendonly", "no", *options]
+    with (folder / "redis.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={"LC_ALL": "C"}
+        )
+    server = RedisServer(process, folder, socket, port)
+    deadline = time.monotonic() + _PATIENCE
+    while not _answers(server):
+        if process.poll() is not None or time.monotonic() > deadline:
+            server.kill()
+            raise ChildProcessError((folder / "redis.log").read_text(errors="replace"))
+        time.sleep(0.01)
+    return server
+
+
+def _answers(server: RedisServer) -> bool:
+    """Whatever it answers: a server that wants a password says so."""
+    family = sockets.AF_UNIX if server.socket else sockets.AF_INET
+    address = str(server.socket) if server.socket else ("127.0.0.1", server.port)
+    try:
+        with sockets.socket(family) as client:
+            client.settimeout(1)
+            client.connect(address)
+            client.sendall(b"PING\r\n")
+            return bool(client.recv(1))
+    except OSError:
+        return False

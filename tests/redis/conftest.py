@@ -1,0 +1,50 @@
+"""Embedded servers that do not outlive their test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from llmhost.redis.embedded import EmbeddedRedis
+
+#: seconds; a killed process that is still there after that hangs in the kernel
+_LONGEST_DEATH = 10.0
+
+
+@pytest.fixture
+def redis_folder(state_folder: Path) -> Iterator[Path]:
+    """Where embedded servers of this test live; those still alive at its end are killed."""
+    yield state_folder / "redis"
+    left = [process for process in psutil.process_iter() if _works_below(process, state_folder)]
+    for process in left:
+        process.kill()
+    assert not psutil.wait_procs(left, timeout=_LONGEST_DEATH)[1]
+
+
+@pytest.fixture
+def embedded(redis_folder: Path) -> EmbeddedRedis:
+    return EmbeddedRedis(redis_folder, os.environ.get("LLMHOST_TEST_REDIS_SERVER"))
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Callable[[str], str]:
+    """Writes a shell script that can be configured as `redis.server`."""
+
+    def write(script: str) -> str:
+        path = tmp_path / "my-redis-server"
+        path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        path.chmod(0o755)
+        return str(path)
+
+    return write
+
+
+def _works_below(process: psutil.Process, folder: Path) -> bool:
+    try:
+        return Path(process.cwd()).is_relative_to(folder)
+    except psutil.Error:
+        return False
