@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from llmhost.config.models import Config
-from llmhost.errors import StateError, StoreError, StoreUnavailable
+from llmhost.errors import ModelError, StateError, StoreError, StoreUnavailable
 from llmhost.paths import state_dir
 
 if TYPE_CHECKING:
@@ -156,6 +156,17 @@ class Wiring:
                 self._embedder = embedder, self._index(client, embedder.id, embedder.dimensions)
         return self._embedder
 
+    async def prepare_embedder(self) -> None:
+        """Makes the embedding model ready for later commands; what is wrong with it is told."""
+        from llmhost.cache.embedders.load import embedder_id, load_embedder
+
+        name = self._config.cache.embedder
+        try:
+            if self._config.cache.enabled and await asyncio.to_thread(embedder_id, name) is None:
+                await asyncio.to_thread(load_embedder, name, on_progress=self._note)
+        except (ModelError, StateError) as error:
+            self._warn(f"only identical questions will be answered from the cache: {error}")
+
     def _index(self, client: Redis, embedder: str, dimensions: int) -> Index:
         from llmhost.cache.indexes.flat import FlatIndex
 
@@ -282,7 +293,7 @@ class Wiring:
         from llmhost.engines.pool import Upstream
 
         workers = await self._workers()
-        return [Upstream(worker.id, self._engine(worker), worker.price_per_hour) for worker in workers]
+        return [Upstream(worker.id, self.engine(worker), worker.price_per_hour) for worker in workers]
 
     async def _workers(self) -> Sequence[Worker]:
         """Those that may be asked: as Redis knows them, else as the provider does."""
@@ -297,7 +308,8 @@ class Wiring:
         known = known or await self.provider.list()
         return [worker for worker in known if worker.state is WorkerState.READY and worker.url]
 
-    def _engine(self, worker: Worker) -> Engine:
+    def engine(self, worker: Worker) -> Engine:
+        """A client for the worker's engine, one for each worker."""
         if worker not in self._engines:
             self._engines[worker] = engine = self._new_engine(worker)
             self._open.push_async_callback(engine.aclose)
@@ -324,13 +336,13 @@ class Wiring:
         return OpenAIEngine(endpoint, limits)
 
     async def _prepare(self, worker: Worker, on_progress: Callable[[Progress], None]) -> None:
-        await self._engine(worker).ensure_model(worker.model, on_progress)
+        await self.engine(worker).ensure_model(worker.model, on_progress)
 
     async def _probe(self, worker: Worker) -> None:
         """One token through the front door that questions take."""
         from llmhost.engines.engine import ChatRequest, Message, Sampling
 
         request = ChatRequest(worker.model, (Message("user", "Hi"),), Sampling(max_tokens=1))
-        async with aclosing(self._engine(worker).chat(request)) as events:
+        async with aclosing(self.engine(worker).chat(request)) as events:
             async for _ in events:
                 pass

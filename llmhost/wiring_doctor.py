@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
 from llmhost.config.models import Config
-from llmhost.doctor import Check, Look, check_redis, check_server, check_state, fine, wrong
-from llmhost.fleet.models import Worker
+from llmhost.doctor import Check, Look, check_redis, check_server, check_state, failed, fine, wrong
+from llmhost.errors import LlmhostError
+from llmhost.fleet.models import Worker, WorkerState
 from llmhost.paths import state_dir
 from llmhost.redis.embedded import EmbeddedRedis
 from llmhost.wiring import Wiring
@@ -18,17 +19,16 @@ __all__ = ["looks"]
 
 def looks(wiring: Wiring, config: Config) -> Sequence[Look]:
     """Everything that can be looked at with this configuration, in the order in which it is needed."""
-    embedded = wiring.embedded_redis
     return [
         _blocking("state", lambda: check_state(state_dir())),
-        Look("redis", lambda: _own_redis(config) if embedded is None else _embedded_redis(embedded)),
+        Look("redis", lambda: _redis(wiring, config)),
         _blocking("embedder", lambda: _embedder(config.cache.embedder)),
         *(
             [_blocking("engine", lambda: _engine(config.engine.model_path))]
             if config.fleet.provider == "local"
             else []
         ),
-        Look("workers", lambda: _workers(wiring)),
+        Look("workers", lambda: _workers(wiring, config)),
     ]
 
 
@@ -37,6 +37,11 @@ def _blocking(name: str, check: Callable[[], Check]) -> Look:
         return [await asyncio.to_thread(check)]
 
     return Look(name, find)
+
+
+async def _redis(wiring: Wiring, config: Config) -> Sequence[Check]:
+    embedded = wiring.embedded_redis
+    return await (_own_redis(config) if embedded is None else _embedded_redis(embedded))
 
 
 async def _embedded_redis(embedded: EmbeddedRedis) -> Sequence[Check]:
@@ -88,13 +93,39 @@ def _engine(model_path: str | None) -> Check:
     return fine("engine", f"llama.cpp serves {model.path}")
 
 
-async def _workers(wiring: Wiring) -> Sequence[Check]:
-    workers = await wiring.provider.list()
+async def _workers(wiring: Wiring, config: Config) -> Sequence[Check]:
+    static = config.fleet.provider == "static"
+    workers = _configured(config) if static else await wiring.provider.list()
     if not workers:
         return [fine("workers", "none; `llmhost up` makes them")]
-    checks = await asyncio.gather(*(_worker(wiring, worker) for worker in workers))
-    return list(checks)
+    return await asyncio.gather(*(_worker(wiring, worker) for worker in workers))
+
+
+def _configured(config: Config) -> Sequence[Worker]:
+    """The servers of a static fleet, whether `llmhost up` has taken them into use or not."""
+    return [
+        Worker(
+            id=server.url,
+            provider="static",
+            state=WorkerState.READY,
+            url=server.url,
+            price_per_hour=config.fleet.price_per_hour,
+            started=0.0,
+            model=config.engine.model,
+            engine=config.engine.kind,
+            token=server.token.get_secret_value() if server.token else None,
+        )
+        for server in config.fleet.workers
+    ]
 
 
 async def _worker(wiring: Wiring, worker: Worker) -> Check:
-    return fine(worker.id, "")
+    name = f"worker {worker.id}"
+    if worker.state is WorkerState.FAILED:
+        return wrong(name, worker.detail or "failed", "`llmhost up` replaces it")
+    if worker.url is None:
+        return fine(name, worker.detail or "is starting")
+    try:
+        return await check_server(name, wiring.engine(worker), worker.model)
+    except LlmhostError as error:
+        return failed(name, error)

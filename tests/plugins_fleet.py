@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -75,7 +77,9 @@ def real_provider(fleet_folder: Path, real_model: Path) -> Callable[..., LocalPr
     """Makes local providers as llmhost itself does, with the packaged model."""
 
     def make(**settings: int) -> LocalProvider:
-        return LocalProvider(fleet_folder, LocalSettings(context=512, parallel=1, **settings), lambda: real_model)
+        return LocalProvider(
+            fleet_folder, LocalSettings(context=512, parallel=1, **settings), lambda: real_model
+        )
 
     return make
 
@@ -83,6 +87,19 @@ def real_provider(fleet_folder: Path, real_model: Path) -> Callable[..., LocalPr
 @pytest.fixture
 def real_model() -> Path:
     return find_model(None).path
+
+
+@pytest.fixture
+def free_ports() -> Callable[[int], int]:
+    """The first of so many ports in a row that nobody listens on."""
+
+    def find(count: int) -> int:
+        for first in range(20_000 + os.getpid() % 5_000, 32_000, count):
+            if all(_is_free(port) for port in range(first, first + count)):
+                return first
+        raise AssertionError("no free ports")
+
+    return find
 
 
 @pytest.fixture
@@ -101,6 +118,11 @@ def until() -> Callable[..., Awaitable[Any]]:
 def _workers_of(folder: Path) -> list[psutil.Process]:
     """Processes that this Python runs on a folder of this test, which no other test has."""
     return [process for process in psutil.process_iter() if _works_in(folder, process)]
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def _works_in(folder: Path, process: psutil.Process) -> bool:

@@ -202,7 +202,14 @@ def _start_on_a_port(folder: Path, *options: str) -> RedisServer:
 
 def _start(folder: Path, *options: str, socket: Path | None = None, port: int = 0) -> RedisServer:
     """In memory only. Raises ChildProcessError where it ends before it answers."""
-    command = [find_program(os.environ.get("LLMHOST_TEST_REDIS_SERVER")), "--save", "", "--appendonly", "no", *options]
+    command = [
+        find_program(os.environ.get("LLMHOST_TEST_REDIS_SERVER")),
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        *options,
+    ]
     with (folder / "redis.log").open("wb") as log:
         process = subprocess.Popen(
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={"LC_ALL": "C"}

@@ -47,6 +47,7 @@ class _Asked:
     def latency(self, engine_seconds: float = 0.0) -> Latency:
         return Latency(
             total=_ms_since(self.begun),
+            load=self.lookup.load_ms,
             embed=self.lookup.embed_ms,
             lookup=self.exact_ms + self.lookup.lookup_ms,
             verify=self.lookup.verify_ms,
@@ -189,14 +190,14 @@ class Answerer:
 def _event(asked: _Asked, now: float) -> QuestionEvent:
     reply = asked.reply
     if reply is None:
-        return QuestionEvent(now, Outcome.ERROR, asked.latency().total)
+        return QuestionEvent(now, Outcome.ERROR, _warm(asked.latency()))
     if reply.source != "engine":
-        return QuestionEvent(now, Outcome(reply.source), reply.latency.total, saved_usd=reply.saved_usd)
+        return QuestionEvent(now, Outcome(reply.source), _warm(reply.latency), saved_usd=reply.saved_usd)
     bypassed = asked.memory is None or asked.question.refresh
     return QuestionEvent(
         at=now,
         outcome=Outcome.BYPASS if bypassed else Outcome.MISS,
-        latency_ms=reply.latency.total,
+        latency_ms=_warm(reply.latency),
         prompt_tokens=reply.prompt_tokens,
         completion_tokens=reply.completion_tokens,
         engine_seconds=reply.latency.engine / 1000,
@@ -236,6 +237,11 @@ def _from_engine(answer: Answer, worker: str, latency: Latency) -> Reply:
         completion_tokens=answer.completion_tokens,
         cost_usd=answer.cost_usd,
     )
+
+
+def _warm(latency: Latency) -> float:
+    """What the ledger counts: the time without that of a process's first start."""
+    return latency.total - latency.load
 
 
 def _ms_since(begun: float) -> float:

@@ -40,9 +40,12 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Milliseconds; a step that was not taken is 0."""
+    """Milliseconds; a step that was not taken is 0. `load` is the part of `total` that this process
+    spends only once, on loading the embedding model.
+    """
 
     total: float
+    load: float = 0.0
     embed: float = 0.0
     lookup: float = 0.0
     verify: float = 0.0

@@ -50,7 +50,8 @@ class SemanticLookup:
 
     `served` None is a miss; `confidence` is how sure the policy is, 0..1, None where it does not say.
     `nearest` is the most similar candidate, served or not. `vector` is the question's embedding, to be
-    stored with its answer; None where the question cannot be embedded. Times in milliseconds.
+    stored with its answer; None where the question cannot be embedded. Times in milliseconds; `load_ms` is
+    spent once in a process, on the embedding model.
     """
 
     served: Candidate | None = None
@@ -58,6 +59,7 @@ class SemanticLookup:
     confidence: float | None = None
     reason: str = ""
     vector: NDArray[np.float32] | None = field(default=None, repr=False)
+    load_ms: float = 0.0
     embed_ms: float = 0.0
     lookup_ms: float = 0.0
     verify_ms: float = 0.0

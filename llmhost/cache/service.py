@@ -64,6 +64,7 @@ class SemanticCache:
 
     async def semantic(self, key: CacheKey, threshold: float | None = None) -> SemanticLookup:
         """The answer to another wording of the question in the same scope, as the policy judges it."""
+        asked = time.perf_counter()
         embedder, index = await self._embedder_source()
         begun = time.perf_counter()
         vector, _ = await asyncio.gather(
@@ -72,7 +73,7 @@ class SemanticCache:
         embedded = time.perf_counter()
         if vector is None:
             reason = "the question is longer than the embedding model reads"
-            return SemanticLookup(reason=reason, embed_ms=_ms(begun, embedded))
+            return SemanticLookup(reason=reason, load_ms=_ms(asked, begun), embed_ms=_ms(begun, embedded))
         neighbours = await index.search(key.scope, vector, self._candidates)
         found = await self._candidates_of(neighbours)
         looked_up = time.perf_counter()
@@ -83,6 +84,7 @@ class SemanticCache:
             confidence=decision.confidence,
             reason=decision.reason,
             vector=vector,
+            load_ms=_ms(asked, begun),
             embed_ms=_ms(begun, embedded),
             lookup_ms=_ms(embedded, looked_up),
             verify_ms=_ms(looked_up, time.perf_counter()),

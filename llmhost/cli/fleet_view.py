@@ -13,8 +13,8 @@ from llmhost.errors import LlmhostError, PartialError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from llmhost.fleet.results import Failure
     from llmhost.fleet.models import Worker
+    from llmhost.fleet.results import Failure
 
 __all__ = ["WorkerOutput", "hourly_cost", "show_failures", "show_workers", "worker_output"]
 

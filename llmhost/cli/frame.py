@@ -38,6 +38,8 @@ class _Framed(_Base):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "rich_markup_mode": None})
+        for param in self.params:
+            _name_value(param)
         self.params.extend(global_options())
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
@@ -67,10 +69,10 @@ class _Framed(_Base):
         _section("Arguments", [p for p in self.params if p.param_type_name == "argument"], ctx, formatter)
 
     def _format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
-        options = [p for p in self.get_params(ctx) if p.param_type_name == "option"]
-        own = [p for p in options if p not in global_options()]
+        everywhere = [*global_options(), self.get_help_option(ctx)]
+        own = [p for p in self.params if p.param_type_name == "option" and p not in everywhere]
         _section("Options", own, ctx, formatter)
-        _section("Global options", list(global_options()), ctx, formatter)
+        _section("Global options", everywhere, ctx, formatter)
 
 
 class Command(_Framed, TyperCommand):
@@ -107,7 +109,9 @@ class Group(_Framed, TyperGroup):
         return super().resolve_command(ctx, args)
 
     def _format_arguments(self, ctx: Context, formatter: HelpFormatter) -> None:
-        self.format_commands(ctx, formatter)
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _summary(command)) for name, command in commands if command])
 
 
 class App(typer.Typer):
@@ -115,7 +119,12 @@ class App(typer.Typer):
 
     def __init__(self, summary: str) -> None:
         super().__init__(
-            cls=Group, help=summary, add_completion=False, rich_markup_mode=None, invoke_without_command=True
+            cls=Group,
+            help=summary,
+            add_completion=False,
+            rich_markup_mode=None,
+            invoke_without_command=True,
+            subcommand_metavar="COMMAND ...",
         )
         self.callback()(_show_help_alone)
 
@@ -141,11 +150,23 @@ def _load(name: str, target: str) -> AnyCommand:
     return loaded
 
 
+def _name_value(param: Any) -> None:
+    """Help then says ``--gpus GPUS`` and not ``--gpus <int>``; a choice says what can be chosen."""
+    if param.metavar is None and not getattr(param, "is_flag", False) and not param.type_descriptor.is_choice:
+        param.metavar = param.name.upper()
+
+
+def _summary(command: AnyCommand) -> str:
+    """The first sentence of its help, in full; Typer's own cuts it off."""
+    return " ".join((command.help or "").partition("\n\n")[0].split()).partition(". ")[0].removesuffix(".")
+
+
 def _section(title: str, params: list[Any], ctx: Context, formatter: HelpFormatter) -> None:
     records = [record for param in params if (record := param.get_help_record(ctx)) is not None]
     if records:
         with formatter.section(title):
-            formatter.write_dl(records)
+            # An argument's name is followed by its Python type, which helps nobody.
+            formatter.write_dl([(name.removesuffix(" <str>"), text) for name, text in records])
 
 
 def _print_version(ctx: Context) -> None:

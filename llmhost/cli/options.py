@@ -53,9 +53,7 @@ def _option(*names: str, says: str, metavar: str | None = None) -> Any:
 def _declare(
     config: Annotated[
         Path | None,
-        _option(
-            "--config", metavar="PATH", says="Configuration file. Else LLMHOST_CONFIG, ./llmhost.yaml, yours."
-        ),
+        _option("--config", metavar="PATH", says="Configuration file to use."),
     ] = None,
     json: Annotated[bool, _option("--json", says="Print one JSON object on stdout.")] = False,
     quiet: Annotated[

@@ -52,7 +52,12 @@ class Output:
         if self.json:
             self.document(model)
         else:
-            renderer(model, self.console())
+            console = self.console()
+            with console.capture() as drawn:
+                renderer(model, console)
+            # Tables fill their last column with blanks, which wrap in a narrower window and spoil a diff.
+            sys.stdout.write("\n".join(line.rstrip(" ") for line in drawn.get().split("\n")))
+            sys.stdout.flush()
 
     def document(self, model: Any) -> None:
         """Prints `model` as this command's JSON object."""

@@ -77,7 +77,7 @@ def transport_faults() -> Iterator[None]:
     try:
         yield
     except httpx.ConnectTimeout as error:
-        raise BadReply("did not accept a connection in time") from error
+        raise BadReply("did not connect in time") from error
     except (httpx.HTTPError, OSError) as error:
         raise BadReply(_words(error)) from error
 

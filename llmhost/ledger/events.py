@@ -18,7 +18,8 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class QuestionEvent:
-    """`at` is Unix seconds when the answer was complete, `latency_ms` the whole time until then.
+    """`at` is Unix seconds when the answer was complete, `latency_ms` the time until then, without
+    what a process spends once on loading the embedding model.
 
     `cost_usd` is what the engine's time cost, `saved_usd` what a hit's answer had cost to make. Tokens
     are those that an engine worked on: none for a hit.

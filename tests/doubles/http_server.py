@@ -42,7 +42,8 @@ class Reply:
     async def body(self, body: bytes, status: int = 200, content_type: str = "application/json") -> None:
         await self.raw(
             f"HTTP/1.1 {status} {_REASONS.get(status, 'Not OK')}\r\nContent-Type: {content_type}\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n".encode() + body
+            f"Content-Length: {len(body)}\r\n\r\n".encode()
+            + body
         )
 
     async def start(self, content_type: str) -> None:

@@ -28,7 +28,7 @@ def main(folder: Path) -> None:
         server.bind(("127.0.0.1", spec["port"]))
         server.listen()
         if behaviour != "never-listens":
-            write(folder / "address.json", {"url": "http://127.0.0.1:%d" % server.getsockname()[1]})
+            write(folder / "address.json", {"url": f"http://127.0.0.1:{server.getsockname()[1]}"})
         while True:
             signal.pause()
 

@@ -179,7 +179,7 @@ async def test_a_slow_download_that_moves_may_take_as_long_as_it_takes(waiting: 
     async def pull(worker: Worker, on_progress: Callable[[Progress], None]) -> None:
         for percent in range(100):
             while waiting.clock.monotonic() < percent * 50:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # noqa: ASYNC110
             on_progress(Progress("pulling", percent / 100))
 
     (worker,) = await waiting.run(prepare=pull, ready_timeout=60.0)

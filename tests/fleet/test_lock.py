@@ -67,7 +67,7 @@ async def test_whoever_has_to_wait_is_told_once(path: Path) -> None:
     await first.__aenter__()
     waiter = asyncio.create_task(_hold(path, lambda: told.append("waiting")))
     while not told:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # noqa: ASYNC110
     assert not waiter.done()
     await first.__aexit__(None, None, None)
     await waiter
@@ -82,7 +82,7 @@ async def test_nobody_is_told_where_nobody_waits(path: Path) -> None:
 
 async def test_waiting_has_an_end(path: Path) -> None:
     async with FleetLock(path).hold():
-        with pytest.raises(StateError, match="another llmhost has been changing this fleet"):
+        with pytest.raises(StateError, match="another llmhost has held"):
             await _hold(path, None, patience=0.01)
 
 
@@ -98,7 +98,8 @@ async def test_waiting_can_be_interrupted_and_leaves_the_lock_alone(path: Path) 
 
 
 async def test_it_is_freed_when_its_holder_is_killed(path: Path) -> None:
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE)
+    command = [sys.executable, "-c", HOLDER, str(path)]
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE)  # noqa: ASYNC220
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
@@ -112,15 +113,15 @@ async def test_it_is_freed_when_its_holder_is_killed(path: Path) -> None:
 
 async def test_a_folder_that_cannot_be_made_is_a_state_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StateError, match="cannot open the lock"):
+    with pytest.raises(StateError, match="cannot make the folder"):
         await _hold(tmp_path / "file" / "lock", None)
 
 
 async def test_only_its_owner_can_read_it(path: Path) -> None:
     await _hold(path, None)
-    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.stat().st_mode & 0o777 == 0o600  # noqa: ASYNC240
 
 
 async def _hold(path: Path, on_wait: object, patience: float = 60) -> None:
-    async with FleetLock(path, patience=patience).hold(on_wait):  # type: ignore[arg-type]
+    async with FleetLock(path, patience=patience, notice=0.01).hold(on_wait):  # type: ignore[arg-type]
         pass

@@ -39,7 +39,9 @@ async def test_asking_twice_changes_nothing(bench: Any) -> None:
 async def test_asking_twice_at_once_makes_n_and_not_two_n(bench: Any) -> None:
     results = await asyncio.gather(*(bench.make().up(3) for _ in range(4)))
     assert bench.cloud.created == 3
-    assert {tuple(sorted(ids(result.workers))) for result in results} == {("memory-1", "memory-2", "memory-3")}
+    assert {tuple(sorted(ids(result.workers))) for result in results} == {
+        ("memory-1", "memory-2", "memory-3")
+    }
 
 
 async def test_fewer_than_before_takes_the_others_down(bench: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import psutil
 import pytest
 
 from llmhost.redis.embedded import EmbeddedRedis
+from llmhost.redis.process import is_alive
 
 #: seconds; a killed process that is still there after that hangs in the kernel
 _LONGEST_DEATH = 10.0
@@ -22,7 +24,10 @@ def redis_folder(state_folder: Path) -> Iterator[Path]:
     left = [process for process in psutil.process_iter() if _works_below(process, state_folder)]
     for process in left:
         process.kill()
-    assert not psutil.wait_procs(left, timeout=_LONGEST_DEATH)[1]
+    deadline = time.monotonic() + _LONGEST_DEATH
+    while any(is_alive(process) for process in left):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def test_the_login_of_a_url_goes_before_the_one_beside_it() -> None:
 
 
 def test_an_empty_password_is_none() -> None:
-    assert login(host="h", username="", password="") == (None, None)
+    assert login(host="h", password="") == (None, None)
 
 
 def test_an_address_of_version_6_is_understood() -> None:
@@ -68,7 +68,7 @@ def test_a_unix_url_names_a_path_and_a_database() -> None:
 
 
 def test_the_embedded_socket_goes_before_everything_and_knows_no_password() -> None:
-    config = RedisConfig.model_validate({"password": "pw", "db": 1})
+    config = RedisConfig.model_validate({"host": "h", "password": "pw", "db": 1})
     assert address_options(config, Path("/s/redis.sock")) == {
         "connection_class": UnixDomainSocketConnection,
         "path": "/s/redis.sock",
@@ -106,7 +106,6 @@ def test_no_server_at_all_is_an_error_with_a_hint() -> None:
         "redis://host#fragment",
         "redis://host?protocol=3",
         "rediss://host?ssl_cert_reqs=none",
-        "redis://host?db=",
         "unix://",
         "unix://relative/path",
         "unix:///path?db=x",

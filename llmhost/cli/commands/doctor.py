@@ -70,7 +70,6 @@ async def _examined(options: Globals, loaded: LoadedConfig) -> Sequence[Check]:
 
 
 def _render(output: DoctorOutput, console: Console) -> None:
-    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
@@ -83,5 +82,10 @@ def _render(output: DoctorOutput, console: Console) -> None:
         grid.add_row(mark, Text(clean(check.name)), words)
     console.print(grid)
     wrong = sum(not check.ok for check in output.checks)
-    summary = f"{wrong} of {len(output.checks)} need mending." if wrong else "All is well."
-    console.print(Padding(Text(summary, "bold red" if wrong else "bold green"), (1, 0, 0, 0)))
+    summary = (
+        f"{wrong} of {len(output.checks)} {'needs' if wrong == 1 else 'need'} mending."
+        if wrong
+        else "All is well."
+    )
+    console.print()
+    console.print(Text(summary, "bold red" if wrong else "bold green"))

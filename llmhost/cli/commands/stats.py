@@ -14,7 +14,7 @@ from llmhost.cli.options import Globals, globals_of
 from llmhost.cli.output import table
 from llmhost.cli.running import run_async
 from llmhost.cli.session import configured, wired
-from llmhost.cli.text import data_size, duration, milliseconds, money, percent
+from llmhost.cli.text import data_size, milliseconds, money, percent
 from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
@@ -175,7 +175,9 @@ def _picture(output: StatsOutput) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    title = Text(f"The last {duration(output.since_s)}", style="bold")
+    from llmhost.config.duration import format_duration
+
+    title = Text(f"The last {format_duration(output.since_s)}", style="bold")
     parts = [title, _questions(output), _latencies(output), _costs(output), _redis(output), _targets(output)]
     return Group(*(part for pair in zip(parts, [Text()] * len(parts), strict=True) for part in pair))
 

@@ -94,9 +94,11 @@ async def _up(options: Globals, config: Config, gpus: int | None, wait: bool, ti
         fleet = await wiring.fleet()
         try:
             with options.output.progress() as progress:
+                preparing = asyncio.create_task(wiring.prepare_embedder())
                 result = await fleet.up(
                     gpus, wait=wait, timeout=timeout, on_progress=lambda step: _follow(progress, step)
                 )
+                await preparing
         except asyncio.CancelledError:
             await _say_what_runs(options, wiring)
             raise

@@ -122,8 +122,8 @@ class StaticProvider(Provider):
 
     def _read(self) -> Sequence[_Adoption]:
         try:
-            raw = read_json(self._file) or {"adopted": []}
-            adoptions = [_adoption(entry) for entry in raw["adopted"]]
+            raw = read_json(self._file)
+            adoptions = [_adoption(entry) for entry in raw["adopted"]] if raw is not None else []
         except (KeyError, TypeError, ValueError) as error:
             raise StateError(
                 f"{self._file} is damaged",

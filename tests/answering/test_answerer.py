@@ -1,0 +1,379 @@
+"""The one path of a question, on a real Redis; only the engines play a part."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from doubles.scripted_pool import ScriptedEngine, pool_of
+from doubles.word_embedder import WordEmbedder
+
+from llmhost.answering.answerer import Answerer, Settings
+from llmhost.answering.memory import Memory
+from llmhost.answering.question import Question, Reply, Text
+from llmhost.cache.decision import threshold_policy
+from llmhost.cache.indexes.flat import FlatIndex
+from llmhost.cache.keys import Keys
+from llmhost.cache.service import SemanticCache
+from llmhost.cache.single_flight import SingleFlight
+from llmhost.config.models import RedisConfig
+from llmhost.engines.engine import Done
+from llmhost.errors import (
+    EngineRefused,
+    EngineUnavailable,
+    ModelError,
+    NoWorkerError,
+    StreamBroken,
+    UsageError,
+)
+from llmhost.ledger.events import Outcome
+from llmhost.ledger.ledger import Ledger, Totals
+from llmhost.redis.connect import connect
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+NOW = 1_700_000_000.0
+DONE = Done("stop", prompt_tokens=7, completion_tokens=3)
+ASKED = Question(prompt="what is artificial intelligence in simple words", model="m", tenant="t")
+REWORDED = replace(ASKED, prompt="what is artificial intelligence in plain simple words")
+
+
+class House:
+    """An answerer and what it stands on."""
+
+    def __init__(self, client: Redis, cache: SemanticCache, keys: Keys) -> None:
+        self.told: list[str] = []
+        self.ledger = Ledger(client, "f")
+        self.memory = Memory(cache, SingleFlight(client, keys), self.told.append)
+
+    def answerer(self, *engines: ScriptedEngine, cached: bool = True) -> Answerer:
+        return Answerer(
+            pool=pool_of(*engines),
+            settings=Settings(max_prompt_chars=1000, parallel=1),
+            memory=self.memory if cached else None,
+            ledger=self.ledger,
+            clock=lambda: NOW,
+        )
+
+    async def ask(self, question: Question, *engines: ScriptedEngine, cached: bool = True) -> Reply:
+        return (await self.events(question, *engines, cached=cached))[1]
+
+    async def events(
+        self, question: Question, *engines: ScriptedEngine, cached: bool = True
+    ) -> tuple[list[str], Reply]:
+        answerer = self.answerer(*engines, cached=cached)
+        *texts, reply = [event async for event in answerer.answer(question)]
+        assert isinstance(reply, Reply)
+        return [text.text for text in texts if isinstance(text, Text)], reply
+
+    async def totals(self) -> Totals:
+        return await self.ledger.totals(NOW - 60, NOW)
+
+
+@pytest.fixture
+def house(redis_client: Redis, cache: SemanticCache, keys: Keys) -> House:
+    return House(redis_client, cache, keys)
+
+
+def engine(text: str = "an answer") -> ScriptedEngine:
+    return ScriptedEngine(text, DONE)
+
+
+async def test_a_new_question_is_streamed_from_a_worker(house: House) -> None:
+    texts, reply = await house.events(ASKED, ScriptedEngine("an ", "answer", DONE))
+    assert texts == ["an ", "answer"]
+    facts = (reply.answer, reply.source, reply.worker, reply.prompt_tokens, reply.completion_tokens)
+    assert facts == ("an answer", "engine", "w0", 7, 3)
+
+
+async def test_the_same_question_again_asks_no_worker(house: House) -> None:
+    first = await house.ask(ASKED, engine())
+    texts, reply = await house.events(ASKED)
+    assert (texts, reply.source, reply.entry) == (["an answer"], "exact", first.entry)
+
+
+async def test_another_wording_asks_no_worker(house: House) -> None:
+    first = await house.ask(ASKED, engine())
+    reply = await house.ask(REWORDED)
+    assert (reply.answer, reply.source, reply.entry) == ("an answer", "semantic", first.entry)
+    assert reply.matched_question == ASKED.prompt
+    assert reply.similarity == pytest.approx(0.935, abs=0.01)
+
+
+async def test_a_hit_saves_what_its_answer_cost(house: House) -> None:
+    first = await house.ask(ASKED, engine())
+    assert first.cost_usd > 0
+    assert (await house.ask(ASKED)).saved_usd == first.cost_usd
+
+
+@pytest.mark.parametrize(
+    "changes", [{"system": "s"}, {"model": "other"}, {"tenant": "other"}], ids=["system", "model", "tenant"]
+)
+async def test_another_scope_is_asked_for_itself(house: House, changes: dict[str, str]) -> None:
+    await house.ask(ASKED, engine("first"))
+    reply = await house.ask(replace(ASKED, **changes), engine("second"))
+    assert (reply.answer, reply.source) == ("second", "engine")
+
+
+async def test_the_system_prompt_and_earlier_turns_reach_the_worker(house: House) -> None:
+    worker = engine()
+    await house.ask(replace(ASKED, system="be brief"), worker)
+    assert [(m.role, m.content) for m in worker.requests[0].messages] == [
+        ("system", "be brief"),
+        ("user", ASKED.prompt),
+    ]
+
+
+async def test_without_the_cache_nothing_is_read_or_stored(house: House, redis_client: Redis) -> None:
+    await house.ask(ASKED, engine("old"))
+    before = set(await redis_client.keys("test:*"))
+    reply = await house.ask(replace(ASKED, use_cache=False), engine("new"))
+    assert (reply.answer, reply.entry) == ("new", None)
+    assert set(await redis_client.keys("test:*")) == before
+    assert (await house.ask(ASKED)).answer == "old"
+
+
+async def test_a_refresh_replaces_the_answer(house: House) -> None:
+    await house.ask(ASKED, engine("old"))
+    reply = await house.ask(replace(ASKED, refresh=True), engine("new"))
+    assert (reply.answer, reply.source) == ("new", "engine")
+    assert (await house.ask(ASKED)).answer == "new"
+
+
+async def test_a_refreshed_answer_is_found_by_other_wordings(house: House) -> None:
+    await house.ask(replace(ASKED, refresh=True), engine())
+    assert (await house.ask(REWORDED)).source == "semantic"
+
+
+async def test_a_higher_threshold_turns_a_semantic_hit_into_a_miss(house: House) -> None:
+    await house.ask(ASKED, engine("old"))
+    reply = await house.ask(replace(REWORDED, threshold=0.99), engine("new"))
+    assert (reply.answer, reply.source) == ("new", "engine")
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filter", "tool_calls"])
+async def test_an_incomplete_answer_is_shown_but_not_stored(house: House, reason: str) -> None:
+    reply = await house.ask(ASKED, ScriptedEngine("half an", Done(reason, 1, 1)))
+    assert (reply.answer, reply.finish_reason, reply.entry) == ("half an", reason, None)
+    assert (await house.ask(ASKED, engine("whole"))).answer == "whole"
+
+
+async def test_an_empty_answer_is_not_stored(house: House) -> None:
+    assert (await house.ask(ASKED, ScriptedEngine(" ", DONE))).entry is None
+
+
+async def test_a_stream_that_breaks_is_an_error_and_is_not_stored(house: House, redis_client: Redis) -> None:
+    with pytest.raises(StreamBroken):
+        await house.ask(ASKED, ScriptedEngine("half", StreamBroken("broke")), engine("never asked"))
+    assert await redis_client.keys("test:*") == []
+
+
+async def test_a_worker_that_fails_before_its_first_token_is_left_for_another(house: House) -> None:
+    reply = await house.ask(ASKED, ScriptedEngine(EngineUnavailable("down")), engine("second"))
+    assert (reply.answer, reply.worker) == ("second", "w1")
+
+
+async def test_a_request_that_a_worker_refuses_is_an_error(house: House) -> None:
+    with pytest.raises(EngineRefused):
+        await house.ask(ASKED, ScriptedEngine(EngineRefused("no such model")))
+
+
+async def test_without_a_worker_a_hit_is_served_and_a_miss_names_the_command(house: House) -> None:
+    await house.ask(ASKED, engine())
+    assert (await house.ask(REWORDED)).source == "semantic"
+    with pytest.raises(NoWorkerError) as caught:
+        await house.ask(replace(ASKED, prompt="something else entirely"))
+    assert caught.value.hint == "run `llmhost up`"
+
+
+async def test_an_answer_given_up_half_way_is_not_stored(house: House, redis_client: Redis) -> None:
+    async with aclosing(house.answerer(ScriptedEngine("half", "whole", DONE)).answer(ASKED)) as events:
+        assert await anext(events) == Text("half")
+    assert await redis_client.keys("test:*") == []
+
+
+async def test_a_cancelled_question_stores_nothing_and_frees_its_flight(
+    house: House, redis_client: Redis
+) -> None:
+    started = asyncio.Event()
+
+    class Endless(ScriptedEngine):
+        async def chat(self, request: object) -> object:
+            from llmhost.engines.engine import Delta
+
+            yield Delta("half")
+            started.set()
+            await asyncio.Event().wait()
+
+    asking = asyncio.create_task(house.ask(ASKED, Endless()))
+    await started.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert await redis_client.keys("test:*") == []
+
+
+async def test_of_several_that_ask_the_same_at_once_one_asks_a_worker(house: House) -> None:
+    worker = engine()
+    replies = await asyncio.gather(*(house.ask(ASKED, worker) for _ in range(5)))
+    assert len(worker.requests) == 1
+    assert {reply.answer for reply in replies} == {"an answer"}
+
+
+async def test_where_the_first_fails_the_next_in_line_asks(house: House) -> None:
+    broken, working = ScriptedEngine("half", StreamBroken("broke")), engine()
+    replies = await asyncio.gather(
+        house.ask(ASKED, broken), house.ask(ASKED, working), return_exceptions=True
+    )
+    answers = [reply.answer for reply in replies if isinstance(reply, Reply)]
+    assert set(answers) == {"an answer"}
+
+
+@pytest.mark.parametrize("prompt", ["", "x" * 1001])
+async def test_a_question_that_is_refused_asks_nobody(house: House, prompt: str) -> None:
+    worker = engine()
+    with pytest.raises(UsageError):
+        await house.ask(replace(ASKED, prompt=prompt), worker)
+    assert worker.requests == []
+
+
+# The ledger
+
+
+async def test_every_question_is_counted_once_for_what_became_of_it(house: House) -> None:
+    await house.ask(ASKED, engine())
+    await house.ask(ASKED)
+    await house.ask(REWORDED)
+    await house.ask(replace(ASKED, use_cache=False), engine())
+    await house.ask(replace(ASKED, refresh=True), engine())
+    with pytest.raises(NoWorkerError):
+        await house.ask(replace(ASKED, prompt="something else entirely"))
+    assert (await house.totals()).outcomes == {
+        Outcome.MISS: 1,
+        Outcome.EXACT: 1,
+        Outcome.SEMANTIC: 1,
+        Outcome.BYPASS: 2,
+        Outcome.ERROR: 1,
+    }
+
+
+async def test_tokens_are_counted_where_an_engine_made_them(house: House) -> None:
+    await house.ask(ASKED, engine())
+    await house.ask(ASKED)
+    totals = await house.totals()
+    assert (totals.prompt_tokens, totals.completion_tokens) == (7, 3)
+
+
+async def test_savings_are_counted_on_hits(house: House) -> None:
+    first = await house.ask(ASKED, engine())
+    await house.ask(ASKED)
+    totals = await house.totals()
+    assert (totals.cost_usd, totals.saved_usd) == (
+        pytest.approx(first.cost_usd),
+        pytest.approx(first.cost_usd),
+    )
+
+
+async def test_a_question_without_the_cache_is_counted_too(house: House) -> None:
+    await house.ask(ASKED, engine(), cached=False)
+    assert (await house.totals()).outcomes == {Outcome.BYPASS: 1}
+
+
+# What gives way
+
+
+MakeHouse = Callable[..., House]
+
+
+@pytest.fixture
+async def house_on(embedder: WordEmbedder, keys: Keys) -> AsyncIterator[MakeHouse]:
+    """A house on a Redis of which only the port is known to work."""
+    clients = []
+
+    def make(port: int, **config: object) -> House:
+        client = connect(RedisConfig.model_validate({"host": "127.0.0.1", "port": port, **config}))
+        clients.append(client)
+        index = FlatIndex(client, keys, embedder="e", dimensions=embedder.dimensions, lifetime=60.0)
+
+        async def source() -> tuple[WordEmbedder, FlatIndex]:
+            return embedder, index
+
+        cache = SemanticCache(
+            client,
+            keys,
+            embedder_source=source,
+            policy=threshold_policy(0.8),
+            candidates=3,
+            response_ttl=60,
+            embedding_ttl=60,
+        )
+        return House(client, cache, keys)
+
+    yield make
+    for client in clients:
+        await client.aclose()
+
+
+async def test_redis_refusing_leaves_the_answer_and_is_told_once(
+    refusing_port: int, house_on: MakeHouse
+) -> None:
+    house = house_on(refusing_port)
+    for _ in range(2):
+        assert (await house.ask(ASKED, engine())).answer == "an answer"
+    assert len(house.told) == 1
+    assert house.told[0].startswith("the cache is off: Redis")
+
+
+async def test_redis_hanging_leaves_the_answer_after_one_wait(hanging_port: int, house_on: MakeHouse) -> None:
+    house = house_on(hanging_port, timeout="200ms")
+    reply = await house.ask(ASKED, engine())
+    assert (reply.answer, reply.entry) == ("an answer", None)
+    assert house.told == ["the cache is off: Redis does not answer in time"]
+
+
+async def test_redis_asking_for_a_password_leaves_the_answer(
+    redis_port_server: Callable[..., object], house_on: MakeHouse
+) -> None:
+    server = redis_port_server("--requirepass", "secret")
+    house = house_on(server.port)
+    assert (await house.ask(ASKED, engine())).answer == "an answer"
+    assert len(house.told) == 1
+
+
+@pytest.mark.parametrize("kind", ["read_only_redis", "full_redis"])
+async def test_redis_that_takes_no_writes_leaves_the_answer(
+    request: pytest.FixtureRequest, kind: str, house_on: MakeHouse
+) -> None:
+    server = request.getfixturevalue(kind)
+    house = house_on(server.port)
+    reply = await house.ask(ASKED, engine())
+    assert (reply.answer, reply.entry) == ("an answer", None)
+    assert len(house.told) == 1
+
+
+async def test_redis_dying_while_the_answer_streams_leaves_the_answer(
+    redis_port_server: Callable[..., object], house_on: MakeHouse
+) -> None:
+    server = redis_port_server()
+    house = house_on(server.port)
+    reply = await house.ask(ASKED, ScriptedEngine("an ", server.kill, "answer", DONE))
+    assert (reply.answer, reply.entry) == ("an answer", None)
+    assert len(house.told) == 1
+
+
+async def test_without_an_embedding_model_the_same_question_still_hits(
+    house: House, embedder: WordEmbedder
+) -> None:
+    def fail(text: str) -> None:
+        raise ModelError("the model is gone")
+
+    embedder.embed = fail
+    await house.ask(ASKED, engine())
+    assert (await house.ask(ASKED)).source == "exact"
+    assert (await house.ask(REWORDED, engine("new"))).answer == "new"
+    assert house.told == ["only identical questions are answered from the cache: the model is gone"]

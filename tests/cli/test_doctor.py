@@ -1,0 +1,111 @@
+"""`llmhost doctor`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doubles.ollama_server import OllamaServer
+from plugins_cli import Ran
+from plugins_redis import PortServer
+
+Cli = Callable[..., Ran]
+
+
+def checks_of(ran: Ran) -> dict[str, dict[str, Any]]:
+    return {check["name"]: check for check in ran.json["checks"]}
+
+
+def configure(text: str) -> None:
+    Path("llmhost.yaml").write_text(text)
+
+
+def test_the_built_in_set_up_is_well_before_anything_runs(cli: Cli) -> None:
+    ran = cli("doctor", "--json")
+    assert (ran.code, ran.stderr) == (0, "")
+    assert list(checks_of(ran)) == ["config", "machine", "state", "redis", "embedder", "engine", "workers"]
+    assert {tuple(check) for check in checks_of(ran).values()} == {("name", "ok", "detail", "fix")}
+
+
+def test_the_doctor_starts_no_redis(cli: Cli, state_folder: Path) -> None:
+    assert "not running" in checks_of(cli("doctor", "--json"))["redis"]["detail"]
+    assert list(state_folder.iterdir()) == []
+
+
+def test_people_read_a_line_for_each_check_and_a_verdict(cli: Cli) -> None:
+    ran = cli("doctor")
+    assert [line.split()[:2] for line in ran.stdout.splitlines()[:2]] == [["ok", "config"], ["ok", "machine"]]
+    assert ran.stdout.endswith("\n\nAll is well.\n")
+
+
+def test_a_configuration_that_is_wrong_is_a_check(cli: Cli) -> None:
+    configure("fleet:\n  gpsu: 2\n")
+    ran = cli("doctor", "--json")
+    config = checks_of(ran)["config"]
+    assert (ran.code, config["ok"]) == (1, False)
+    assert "gpsu" in config["detail"]
+
+
+def test_people_read_how_to_mend_what_is_wrong(cli: Cli) -> None:
+    configure("engine:\n  model_path: /no/such/model.gguf\n")
+    ran = cli("doctor")
+    assert ran.code == 1
+    assert "wrong  engine" in ran.stdout
+    assert ran.stdout.endswith("\n\n1 of 7 needs mending.\n")
+
+
+def test_a_model_file_that_is_damaged_is_found(cli: Cli, tmp_path: Path) -> None:
+    model = tmp_path / "model.gguf"
+    model.write_bytes(b"GGUF but no more")
+    configure(f"engine:\n  model_path: {model}\n")
+    assert checks_of(cli("doctor", "--json"))["engine"]["ok"] is False
+
+
+def test_an_embedder_that_is_not_there_is_found(cli: Cli) -> None:
+    configure("cache:\n  embedder: /no/such/folder\n")
+    assert checks_of(cli("doctor", "--json"))["embedder"]["ok"] is False
+
+
+def test_a_state_folder_that_cannot_be_written_is_found(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMHOST_STATE_DIR", "/proc/nowhere")
+    ran = cli("doctor", "--json")
+    assert (ran.code, checks_of(ran)["state"]["ok"], checks_of(ran)["config"]["ok"]) == (1, False, True)
+
+
+def test_a_redis_of_ones_own_is_asked_for_its_settings(cli: Cli, redis_port_server: PortServer) -> None:
+    server = redis_port_server("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
+    configure(f"redis:\n  host: 127.0.0.1\n  port: {server.port}\n")
+    checks = checks_of(cli("doctor", "--json"))
+    assert (checks["redis"]["ok"], checks["redis eviction"]["ok"]) == (True, False)
+    assert "volatile-lru" in checks["redis eviction"]["fix"]
+
+
+def test_a_redis_that_is_away_is_found(cli: Cli, refusing_port: int) -> None:
+    configure(f"redis:\n  host: 127.0.0.1\n  port: {refusing_port}\n")
+    assert checks_of(cli("doctor", "--json"))["redis"]["ok"] is False
+
+
+def test_the_password_of_a_redis_is_not_shown(cli: Cli, redis_port_server: PortServer) -> None:
+    server = redis_port_server("--requirepass", "right-secret")
+    configure(f"redis:\n  url: redis://:wrong-secret@127.0.0.1:{server.port}\n")
+    ran = cli("doctor", "--json", "--verbose")
+    assert checks_of(ran)["redis"]["ok"] is False
+    assert "secret" not in ran.stdout + ran.stderr
+
+
+async def test_each_server_of_a_static_fleet_is_asked_for_its_model(
+    cli_process: Cli, ollama_server: OllamaServer, refusing_port: int
+) -> None:
+    away = f"http://127.0.0.1:{refusing_port}"
+    configure(
+        "fleet:\n  provider: static\n  workers:\n"
+        f"    - url: {ollama_server.url}\n      token: {ollama_server.token}\n    - url: {away}\n"
+        "engine:\n  kind: ollama\n  model: tiny\n"
+    )
+    checks = checks_of(await asyncio.to_thread(cli_process, "doctor", "--json"))
+    assert checks[f"worker {ollama_server.url}"]["ok"] is True
+    assert checks[f"worker {away}"]["ok"] is False
+    assert "engine" not in checks

@@ -1,0 +1,178 @@
+"""Whatever a worker does wrong, on both chat APIs: before the first token another one may be tried."""
+
+from __future__ import annotations
+
+import pytest
+from doubles.chat_server import Fault
+
+from llmhost.engines.engine import EngineLimits
+from llmhost.errors import EngineRefused, EngineUnavailable, StreamBroken
+
+#: faults that the engine notices at once; the others take a limit
+AT_ONCE = [
+    Fault.CLOSES,
+    Fault.ENDS,
+    Fault.INVALID_JSON,
+    Fault.DEEP_JSON,
+    Fault.NOT_AN_OBJECT,
+    Fault.WRONG_TYPES,
+    Fault.INVALID_UTF8,
+    Fault.HALF_CHARACTER,
+    Fault.ERROR,
+    Fault.ENDLESS_LINE,
+]
+
+QUICK = EngineLimits(first_token_timeout=0.2, token_timeout=0.2)
+
+
+@pytest.mark.parametrize("fault", AT_ONCE)
+async def test_a_fault_before_the_first_token_leaves_the_worker_for_another(side, gather, question, fault):
+    side.server.fail(fault, after=0)
+    pieces, error = await gather(side.engine().chat(question()))
+    assert ([], EngineUnavailable) == (pieces, type(error))
+
+
+@pytest.mark.parametrize("fault", AT_ONCE)
+async def test_a_fault_after_the_first_token_breaks_the_stream(side, gather, question, fault):
+    side.server.fail(fault, after=2)
+    pieces, error = await gather(side.engine().chat(question()))
+    assert (["Hello", ", "], StreamBroken) == (pieces, type(error))
+
+
+@pytest.mark.parametrize("fault", [Fault.CLOSES, Fault.NOT_HTTP])
+async def test_a_fault_before_the_headers_leaves_the_worker_for_another(side, gather, question, fault):
+    side.server.fail(fault)
+    pieces, error = await gather(side.engine().chat(question()))
+    assert ([], EngineUnavailable) == (pieces, type(error))
+
+
+@pytest.mark.parametrize("after", [None, 0])
+async def test_a_worker_without_a_first_token_is_left_in_time(side, gather, question, after):
+    side.server.fail(Fault.HANGS, after)
+    _, error = await gather(side.engine(QUICK).chat(question()))
+    assert isinstance(error, EngineUnavailable)
+    assert "sent no token within 0.2 s" in error.message
+
+
+async def test_a_worker_that_only_sends_pings_counts_as_silent(side, gather, question):
+    side.server.fail(Fault.PINGS, after=0)
+    _, error = await gather(side.engine(QUICK).chat(question()))
+    assert isinstance(error, EngineUnavailable)
+
+
+async def test_a_pause_between_tokens_that_is_too_long_breaks_the_stream(side, gather, question):
+    side.server.fail(Fault.HANGS, after=1)
+    _, error = await gather(side.engine(QUICK).chat(question()))
+    assert isinstance(error, StreamBroken)
+    assert "paused for more than 0.2 s" in error.message
+
+
+async def test_pings_do_not_bridge_a_pause_between_tokens(side, gather, question):
+    side.server.fail(Fault.PINGS, after=1)
+    _, error = await gather(side.engine(QUICK).chat(question()))
+    assert isinstance(error, StreamBroken)
+
+
+async def test_an_answer_that_takes_too_long_in_all_breaks_off(side, gather, question):
+    side.server.fail(Fault.ENDLESS_ANSWER, after=0)
+    limits = EngineLimits(answer_timeout=0.2, max_answer_chars=10**12)
+    _, error = await gather(side.engine(limits).chat(question()))
+    assert isinstance(error, StreamBroken)
+    assert "did not finish within 0.2 s" in error.message
+
+
+async def test_an_answer_that_is_too_long_breaks_off_without_passing_the_limit(side, gather, question):
+    side.server.fail(Fault.ENDLESS_ANSWER, after=0)
+    pieces, error = await gather(side.engine(EngineLimits(max_answer_chars=5500)).chat(question()))
+    assert isinstance(error, StreamBroken)
+    assert len("".join(pieces)) == 5000
+
+
+async def test_an_answer_as_long_as_the_limit_is_whole(side, gather, question):
+    side.server.pieces = ("x" * 100, "y" * 100)
+    pieces, error = await gather(side.engine(EngineLimits(max_answer_chars=200)).chat(question()))
+    assert (200, None) == (len("".join(pieces)), error)
+
+
+@pytest.mark.parametrize("status", [301, 403, 404, 408, 429, 500, 502, 503, 529])
+async def test_a_worker_that_answers_with_an_error_status_is_left_for_another(side, gather, question, status):
+    side.server.refuse(status, b"<html>nothing to see</html>")
+    pieces, error = await gather(side.engine().chat(question()))
+    assert ([], EngineUnavailable) == (pieces, type(error))
+    assert "html" not in error.message
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+async def test_a_request_that_is_wrong_is_refused_in_the_engines_words(side, question, status):
+    side.server.refuse(status, b'{"error": {"message": "top_p must be\\u001b[31m in\\n(0, 1]"}}')
+    with pytest.raises(EngineRefused) as caught:
+        await anext(side.engine().chat(question()))
+    assert caught.value.message == "the engine refuses this request: top_p must be [31m in (0, 1]"
+
+
+async def test_an_unknown_model_is_refused_with_what_to_do(side, question):
+    side.server.refuse(404, b'{"error": {"message": "The model `tiny` does not exist."}}')
+    with pytest.raises(EngineRefused, match="does not exist") as caught:
+        await anext(side.engine().chat(question()))
+    assert "`llmhost up`" in caught.value.hint
+
+
+async def test_a_long_explanation_is_cut(side, question):
+    side.server.refuse(400, b'{"error": "' + b"very " * 1000 + b'wrong"}')
+    with pytest.raises(EngineRefused) as caught:
+        await anext(side.engine().chat(question()))
+    assert len(caught.value.message) < 300
+
+
+async def test_an_error_body_without_end_is_not_waited_for(side, gather, question):
+    side.server.refuse(500, b"x" * 1_000_000)
+    _, error = await gather(side.engine().chat(question()))
+    assert "HTTP status 500" in error.message
+
+
+async def test_the_engines_own_error_is_shown_without_control_characters(side, gather, question):
+    side.server.fail(Fault.ERROR, after=0)
+    _, error = await gather(side.engine().chat(question()))
+    assert "the GPU [31m is on fire" in error.message
+
+
+async def test_a_token_that_comes_back_in_an_error_is_not_shown(side, gather, question):
+    side.server.refuse(500, f"Authorization: Bearer {side.endpoint.token}".encode())
+    _, error = await gather(side.engine().chat(question()))
+    assert "Bearer …" in error.message
+
+
+async def test_control_characters_of_an_answer_arrive_as_they_are(side, question, ask):
+    side.server.pieces = ("a\x1b[31m", "\x00\r\n", "\u2028b")
+    assert (await ask(side.engine(), question()))[0] == "a\x1b[31m\x00\r\n\u2028b"
+
+
+async def test_an_empty_answer_is_an_end_mark_alone(side, question, ask):
+    side.server.pieces = ()
+    text, done = await ask(side.engine(), question())
+    assert ("", "stop") == (text, done.finish_reason)
+
+
+async def test_thoughts_are_not_part_of_the_answer(side, question, ask):
+    side.server.piece, plain = lambda text: side.server.thought("hm") + plain(text), side.server.piece
+    assert (await ask(side.engine(), question()))[0] == "Hello, Wörld!"
+
+
+async def test_a_fault_while_the_model_thinks_leaves_the_worker_for_another(side, gather, question):
+    side.server.piece = side.server.thought
+    side.server.fail(Fault.CLOSES, after=2)
+    _, error = await gather(side.engine().chat(question()))
+    assert isinstance(error, EngineUnavailable)
+
+
+async def test_a_tampered_finish_reason_is_one_clean_line(side, question, ask):
+    side.server.finish_reason = "st\x1b\nop"
+    assert (await ask(side.engine(), question()))[1].finish_reason == "st op"
+
+
+async def test_a_worker_that_failed_can_be_asked_again(side, gather, question, ask):
+    engine = side.engine()
+    side.server.fail(Fault.CLOSES, after=1)
+    await gather(engine.chat(question()))
+    side.server.heal()
+    assert (await ask(engine, question()))[0] == "Hello, Wörld!"

@@ -1,0 +1,166 @@
+"""The way to a worker: connections, TLS, tokens, addresses; on both chat APIs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from pathlib import Path
+
+import pytest
+from doubles.chat_server import Fault
+
+from llmhost.engines.engine import EngineLimits
+from llmhost.errors import ConfigError, EngineUnavailable
+
+CERTIFICATES = Path(__file__).parents[1] / "redis" / "certificates"
+
+
+@pytest.fixture
+async def start_server():
+    """Starts servers from asyncio's connection handlers on a port of 127.0.0.1."""
+    servers = []
+
+    async def start(handler, **options):
+        servers.append(await asyncio.start_server(handler, "127.0.0.1", 0, **options))
+        return servers[-1].sockets[0].getsockname()[1]
+
+    yield start
+    for server in servers:
+        server.close()
+        await server.wait_closed()
+
+
+@pytest.fixture
+async def tls_port(start_server):
+    """A server that answers everything with status 500, over TLS."""
+
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATES / "server.pem", CERTIFICATES / "server.key")
+    return await start_server(answer, ssl=context)
+
+
+@pytest.fixture
+def full_port():
+    """A port whose queue of connections is full, so that the next one is neither taken nor refused."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+async def test_leaving_a_stream_closes_its_connection(side, question):
+    side.server.fail(Fault.HANGS, after=1)
+    stream = side.engine().chat(question())
+    await anext(stream)
+    await stream.aclose()
+    await asyncio.wait_for(side.server.left.wait(), timeout=5)
+
+
+async def test_cancelling_a_wait_for_the_next_token_closes_the_connection(side, question):
+    side.server.fail(Fault.HANGS, after=1)
+    stream = side.engine().chat(question())
+    await anext(stream)
+    waiting = asyncio.create_task(anext(stream))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await asyncio.wait_for(side.server.left.wait(), timeout=5)
+
+
+async def test_cancelling_a_wait_for_the_headers_closes_the_connection(side, question):
+    side.server.fail(Fault.HANGS)
+    waiting = asyncio.create_task(anext(side.engine().chat(question())))
+    while not side.server.requests:
+        await asyncio.sleep(0.01)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await asyncio.wait_for(side.server.left.wait(), timeout=5)
+
+
+async def test_questions_in_turn_share_one_connection(side, question, ask):
+    engine = side.engine()
+    for _ in range(3):
+        await ask(engine, question())
+    assert side.server.connections == 1
+
+
+async def test_a_worker_that_never_accepts_a_connection_is_left_in_time(side, gather, question, full_port):
+    engine = side.engine(EngineLimits(connect_timeout=0.2), url=f"http://127.0.0.1:{full_port}")
+    _, error = await gather(engine.chat(question()))
+    assert isinstance(error, EngineUnavailable)
+    assert "did not connect in time" in error.message
+
+
+async def test_a_host_that_does_not_exist_cannot_be_found(side, gather, question):
+    _, error = await gather(side.engine(url="http://no-such-host.invalid:1").chat(question()))
+    assert isinstance(error, EngineUnavailable)
+    assert "no such host name" in error.message
+
+
+async def test_a_server_without_tls_at_an_https_address_cannot_be_used(side, gather, question, start_server):
+    async def answer_in_plain_text(reader, writer):
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    port = await start_server(answer_in_plain_text)
+    _, error = await gather(side.engine(url=f"https://127.0.0.1:{port}").chat(question()))
+    assert isinstance(error, EngineUnavailable)
+    assert "does not speak TLS" in error.message
+
+
+async def test_a_certificate_from_nobody_known_is_not_trusted(side, gather, question, tls_port):
+    _, error = await gather(side.engine(url=f"https://127.0.0.1:{tls_port}").chat(question()))
+    assert isinstance(error, EngineUnavailable)
+    assert "a TLS certificate that is not trusted" in error.message
+
+
+async def test_a_certificate_of_an_authority_in_ssl_cert_file_is_trusted(
+    side, gather, question, tls_port, monkeypatch
+):
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATES / "authority.pem"))
+    _, error = await gather(side.engine(url=f"https://localhost:{tls_port}").chat(question()))
+    assert "HTTP status 500" in error.message
+
+
+async def test_a_proxy_from_the_environment_sees_nothing(side, question, ask, monkeypatch, refusing_port):
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{refusing_port}")
+    monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{refusing_port}")
+    assert (await ask(side.engine(), question()))[0] == "Hello, Wörld!"
+
+
+async def test_a_password_in_the_url_is_not_shown(side, gather, question, refusing_port):
+    engine = side.engine(url=f"http://user:hunter2@127.0.0.1:{refusing_port}")
+    _, error = await gather(engine.chat(question()))
+    assert f"http://127.0.0.1:{refusing_port} cannot be reached" in error.message
+
+
+@pytest.mark.parametrize("token", ["two\nlines", "umläut"])
+async def test_a_token_that_http_cannot_carry_is_a_wrong_configuration(side, token):
+    with pytest.raises(ConfigError) as caught:
+        side.engine(token=token)
+    assert token not in caught.value.message
+
+
+async def test_a_url_that_cannot_be_read_is_a_wrong_configuration(side):
+    with pytest.raises(ConfigError, match="URL"):
+        side.engine(url="http://[::zz")
+
+
+async def test_half_a_character_in_a_prompt_is_left_to_the_engine(side, question, ask):
+    await ask(side.engine(), question("bad \udcff byte"))
+    assert side.server.requests[-1].json["messages"][0]["content"] == "bad \udcff byte"

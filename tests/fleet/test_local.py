@@ -1,0 +1,371 @@
+"""The local provider's own rules, with real processes that are up in a moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from doubles.fleet_values import make_spec
+
+from llmhost.engines.llama_cpp import WorkerSpec
+from llmhost.errors import ModelError, ProviderError, StateError
+from llmhost.fleet.models import Worker, WorkerState
+from llmhost.fleet.providers.local import LocalProvider, LocalSettings
+
+Make = Callable[..., LocalProvider]
+SETTINGS = LocalSettings(context=512, parallel=1)
+
+
+@pytest.fixture
+def bystander() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is none of llmhost's."""
+    process = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def record_of(folder: Path, worker: Worker) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((folder / "workers" / worker.id / "record.json").read_text())
+    return record
+
+
+def change_record(folder: Path, worker: Worker, **changes: Any) -> None:
+    path = folder / "workers" / worker.id / "record.json"
+    path.write_text(json.dumps({**record_of(folder, worker), **changes}))
+
+
+def orders_of(folder: Path, worker: Worker) -> dict[str, Any]:
+    orders: dict[str, Any] = json.loads((folder / "workers" / worker.id / "spec.json").read_text())
+    return orders
+
+
+@pytest.fixture
+def settled(until: Any) -> Callable[..., Any]:
+    """The provider's only worker, once it is in this state."""
+
+    async def wait(provider: LocalProvider, state: WorkerState) -> Worker:
+        async def there() -> Worker | None:
+            (worker,) = await provider.list()
+            return worker if worker.state is state else None
+
+        worker: Worker = await until(there)
+        return worker
+
+    return wait
+
+
+async def test_a_worker_is_a_process_in_a_session_of_its_own(
+    quick_provider: Make, worker_processes: Any
+) -> None:
+    await quick_provider().create(make_spec())
+    (process,) = worker_processes()
+    assert os.getsid(process.pid) == process.pid != os.getsid(0)
+
+
+async def test_nothing_of_ours_is_open_in_a_worker(
+    quick_provider: Make, worker_processes: Any, tmp_path: Path, settled: Any
+) -> None:
+    with (tmp_path / "ours").open("w") as ours:
+        os.set_inheritable(ours.fileno(), True)
+        provider = quick_provider()
+        await provider.create(make_spec())
+        await settled(provider, WorkerState.READY)
+        (process,) = worker_processes()
+        opened = {os.readlink(path) for path in Path(f"/proc/{process.pid}/fd").iterdir()}
+    assert str(tmp_path / "ours") not in opened
+    assert "/dev/null" in opened
+
+
+async def test_orders_are_in_the_words_of_the_worker_s_program(
+    quick_provider: Make, fleet_folder: Path
+) -> None:
+    worker = await quick_provider().create(make_spec())
+    assert set(orders_of(fleet_folder, worker)) == {field.name for field in fields(WorkerSpec)}
+
+
+async def test_every_worker_has_a_token_of_its_own(quick_provider: Make, fleet_folder: Path) -> None:
+    first = await quick_provider().create(make_spec())
+    second = await quick_provider().create(make_spec())
+    assert first.token == orders_of(fleet_folder, first)["token"]
+    assert len({first.token, second.token, None}) == 3
+
+
+async def test_the_token_is_in_no_argument_and_in_private_files_only(
+    quick_provider: Make, fleet_folder: Path, worker_processes: Any
+) -> None:
+    worker = await quick_provider().create(make_spec())
+    (process,) = worker_processes()
+    assert worker.token not in " ".join(process.cmdline())
+    folder = fleet_folder / "workers" / worker.id
+    assert folder.stat().st_mode & 0o077 == 0
+    assert {path.stat().st_mode & 0o077 for path in folder.glob("*.json") if path.stem != "address"} == {0}
+
+
+async def test_the_cores_are_shared_unless_threads_are_set(quick_provider: Make, fleet_folder: Path) -> None:
+    cores = len(os.sched_getaffinity(0))
+    shared = await quick_provider().create(make_spec(gpus=cores))
+    assert orders_of(fleet_folder, shared)["threads"] == 1
+    given = await quick_provider(threads=7).create(make_spec(gpus=cores))
+    assert orders_of(fleet_folder, given)["threads"] == 7
+
+
+async def test_the_model_is_checked_before_any_process_is_started(
+    fleet_folder: Path, worker_processes: Any
+) -> None:
+    def broken() -> Path:
+        raise ModelError("the model file is truncated")
+
+    with pytest.raises(ModelError):
+        await LocalProvider(fleet_folder, SETTINGS, broken).create(make_spec())
+    assert (worker_processes(), fleet_folder.exists()) == ([], False)
+
+
+async def test_a_program_that_cannot_be_started_leaves_no_worker(fleet_folder: Path, tmp_path: Path) -> None:
+    provider = LocalProvider(
+        fleet_folder, SETTINGS, lambda: tmp_path / "model", command=(str(tmp_path / "none"),)
+    )
+    with pytest.raises(ProviderError, match="cannot start a worker process"):
+        await provider.create(make_spec())
+    assert list(await provider.list()) == []
+
+
+async def test_a_worker_that_gives_up_says_why(quick_provider: Make, settled: Any) -> None:
+    provider = quick_provider()
+    await provider.create(make_spec(model="gives-up"))
+    worker = await settled(provider, WorkerState.FAILED)
+    assert worker.detail == "the model is not to its taste; feed another"
+
+
+async def test_a_worker_that_crashes_is_seen(quick_provider: Make, settled: Any) -> None:
+    provider = quick_provider()
+    await provider.create(make_spec(model="crashes"))
+    worker = await settled(provider, WorkerState.FAILED)
+    assert worker.detail == "its process has ended: it crashed, or was killed"
+
+
+async def test_a_worker_that_is_killed_is_seen(
+    quick_provider: Make, worker_processes: Any, settled: Any
+) -> None:
+    provider = quick_provider()
+    await provider.create(make_spec())
+    (process,) = worker_processes()
+    process.kill()
+    worker = await settled(provider, WorkerState.FAILED)
+    assert worker.url is None
+
+
+async def test_a_worker_that_does_not_listen_yet_is_starting(quick_provider: Make) -> None:
+    provider = quick_provider()
+    await provider.create(make_spec(model="never-listens"))
+    (worker,) = await provider.list()
+    assert (worker.state, worker.url) == (WorkerState.STARTING, None)
+
+
+async def test_a_destroyed_worker_s_process_is_gone(quick_provider: Make, worker_processes: Any) -> None:
+    provider = quick_provider()
+    worker = await provider.create(make_spec())
+    await provider.destroy(worker.id)
+    assert worker_processes() == []
+
+
+@pytest.mark.slow
+async def test_a_worker_that_will_not_end_is_killed(
+    quick_provider: Make, worker_processes: Any, settled: Any
+) -> None:
+    provider = quick_provider()
+    worker = await provider.create(make_spec(model="ignores-sigterm"))
+    await settled(provider, WorkerState.READY)
+    await provider.destroy(worker.id)
+    assert (worker_processes(), list(await provider.list())) == ([], [])
+
+
+async def test_a_zombie_counts_as_gone(quick_provider: Make, fleet_folder: Path, tmp_path: Path) -> None:
+    provider = quick_provider()
+    worker = await provider.create(make_spec())
+    os.kill(record_of(fleet_folder, worker)["pid"], signal.SIGKILL)
+    argv = record_of(fleet_folder, worker)["argv"]
+    zombie = subprocess.Popen(argv)
+    try:
+        zombie.kill()
+        os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+        change_record(fleet_folder, worker, pid=zombie.pid)
+        assert psutil.Process(zombie.pid).status() == psutil.STATUS_ZOMBIE
+        (listed,) = await provider.list()
+        assert listed.state is WorkerState.FAILED
+    finally:
+        zombie.wait()
+
+
+async def test_another_process_with_the_worker_s_pid_is_neither_taken_for_it_nor_killed(
+    quick_provider: Make,
+    fleet_folder: Path,
+    bystander: subprocess.Popen[bytes],
+    worker_processes: Any,
+) -> None:
+    provider = quick_provider()
+    worker = await provider.create(make_spec())
+    (process,) = worker_processes()
+    process.kill()
+    process.wait()
+    change_record(fleet_folder, worker, pid=bystander.pid)
+    (listed,) = await provider.list()
+    assert listed.state is WorkerState.FAILED
+    await provider.destroy(worker.id)
+    assert bystander.poll() is None
+    assert list(await provider.list()) == []
+
+
+async def test_a_process_with_nearly_the_same_arguments_is_not_ours(
+    quick_provider: Make, fleet_folder: Path, worker_processes: Any
+) -> None:
+    provider = quick_provider()
+    worker = await provider.create(make_spec())
+    argv = record_of(fleet_folder, worker)["argv"]
+    lookalike = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()", *argv[1:]])
+    try:
+        change_record(fleet_folder, worker, pid=lookalike.pid)
+        await provider.destroy(worker.id)
+        assert lookalike.poll() is None
+        assert worker_processes() == [psutil.Process(lookalike.pid)]
+    finally:
+        lookalike.kill()
+        lookalike.wait()
+
+
+async def test_a_process_whose_pid_was_never_written_down_is_found_and_ended(
+    quick_provider: Make, fleet_folder: Path, worker_processes: Any, settled: Any
+) -> None:
+    provider = quick_provider()
+    worker = await provider.create(make_spec())
+    change_record(fleet_folder, worker, pid=None)
+    await settled(provider, WorkerState.READY)
+    await provider.destroy(worker.id)
+    assert worker_processes() == []
+
+
+async def test_a_worker_that_was_never_started_has_failed_and_can_be_destroyed(
+    quick_provider: Make, fleet_folder: Path, worker_processes: Any
+) -> None:
+    provider = quick_provider()
+    worker = await provider.create(make_spec())
+    (process,) = worker_processes()
+    process.kill()
+    process.wait()
+    change_record(fleet_folder, worker, pid=None)
+    (listed,) = await provider.list()
+    assert listed.detail == "it was never started: llmhost was ended before that"
+    await provider.destroy(worker.id)
+    assert list(await provider.list()) == []
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"argv": 5}', '{"argv": ["x"], "pid": "12"}'])
+async def test_a_damaged_record_does_not_hide_a_running_worker(
+    quick_provider: Make, fleet_folder: Path, worker_processes: Any, content: str
+) -> None:
+    provider = quick_provider()
+    worker = await provider.create(make_spec())
+    (fleet_folder / "workers" / worker.id / "record.json").write_text(content)
+    (listed,) = await provider.list()
+    assert (listed.id, listed.model) == (worker.id, "")
+    await provider.destroy(worker.id)
+    assert (worker_processes(), list(await provider.list())) == ([], [])
+
+
+async def test_configured_ports_are_taken_in_their_order(quick_provider: Make, free_ports: Any) -> None:
+    first = free_ports(3)
+    provider = quick_provider(first_port=first)
+    urls = [await _url(provider, await provider.create(make_spec())) for _ in range(3)]
+    assert urls == [f"http://127.0.0.1:{port}" for port in range(first, first + 3)]
+
+
+async def test_the_port_of_a_worker_that_is_gone_is_used_again(quick_provider: Make, free_ports: Any) -> None:
+    first = free_ports(2)
+    provider = quick_provider(first_port=first)
+    one = await provider.create(make_spec())
+    two = await provider.create(make_spec())
+    await _url(provider, two)
+    await provider.destroy(one.id)
+    again = await provider.create(make_spec())
+    assert await _url(provider, again) == f"http://127.0.0.1:{first}"
+
+
+async def test_a_port_that_is_taken_is_named_and_nothing_is_started(
+    quick_provider: Make, worker_processes: Any
+) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(ProviderError, match=f"port {port} of 127.0.0.1 is taken") as caught:
+            await quick_provider(first_port=port).create(make_spec())
+    assert "fleet.first_port" in (caught.value.hint or "")
+    assert worker_processes() == []
+
+
+async def test_there_is_no_port_after_the_last(quick_provider: Make, fleet_folder: Path) -> None:
+    provider = quick_provider()
+    worker = await provider.create(make_spec())
+    change_record(fleet_folder, worker, port=65535)
+    with pytest.raises(ProviderError, match="no port is left from 65535 on"):
+        await quick_provider(first_port=65535).create(make_spec())
+
+
+async def test_a_folder_that_cannot_be_written_is_a_state_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    provider = LocalProvider(tmp_path / "file" / "fleet", SETTINGS, lambda: tmp_path / "model")
+    with pytest.raises(StateError):
+        await provider.create(make_spec())
+    with pytest.raises(StateError):
+        await provider.list()
+
+
+async def test_a_worker_s_log_can_be_read_after_its_end(quick_provider: Make, settled: Any) -> None:
+    provider = quick_provider()
+    worker = await provider.create(make_spec(model="gives-up"))
+    await settled(provider, WorkerState.FAILED)
+    await provider.destroy(worker.id)
+    assert await provider.logs(worker.id) == "worker of gives-up starts"
+    assert Path(worker.log).stat().st_mode & 0o777 == 0o600
+
+
+async def test_only_the_newest_logs_of_ended_workers_are_kept(
+    quick_provider: Make, fleet_folder: Path
+) -> None:
+    logs = fleet_folder / "logs"
+    logs.mkdir(parents=True)
+    for number in range(30):
+        path = logs / f"local-{number:06x}.log"
+        path.touch()
+        os.utime(path, (number, number))
+    provider = quick_provider()
+    worker = await provider.create(make_spec())
+    left = {path.stem for path in logs.iterdir()} - {worker.id}
+    assert left == {f"local-{number:06x}" for number in range(10, 30)}
+
+
+async def test_the_end_of_a_long_log_is_read(quick_provider: Make, fleet_folder: Path) -> None:
+    logs = fleet_folder / "logs"
+    logs.mkdir(parents=True)
+    (logs / "local-abcdef.log").write_bytes(b"x" * 3_000_000 + b"\n\xff last\n")
+    assert await quick_provider().logs("local-abcdef", lines=1) == "\ufffd last"
+
+
+async def _url(provider: LocalProvider, worker: Worker) -> str | None:
+    import asyncio
+
+    while True:
+        url = {listed.id: listed.url for listed in await provider.list()}[worker.id]
+        if url:
+            return url
+        await asyncio.sleep(0.02)

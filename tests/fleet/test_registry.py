@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from doubles.fleet_values import make_worker
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from llmhost.config.models import RedisConfig
+from llmhost.errors import StoreRefused, StoreUnavailable
+from llmhost.fleet.models import Worker, WorkerState
+from llmhost.fleet.registry import FleetRegistry
+from llmhost.redis.connect import connect
+
+KEY = "llmhost:test:worker:w-1"
+
+texts = st.text(st.characters(codec="utf-8"), max_size=20)
+optional_texts = st.none() | texts
+amounts = st.floats(0, 1e12, allow_nan=False)
+workers = st.builds(
+    Worker,
+    id=st.uuids().map(str),
+    provider=texts,
+    state=st.sampled_from(WorkerState),
+    url=st.none() | st.integers(1, 65535).map(lambda port: f"https://example.com:{port}/v1"),
+    price_per_hour=amounts,
+    started=amounts,
+    model=texts,
+    engine=texts,
+    gpu=texts,
+    detail=texts,
+    log=texts,
+    token=optional_texts,
+    certificate=optional_texts,
+)
+
+
+@pytest.fixture
+def registry(redis_client: Any) -> FleetRegistry:
+    return FleetRegistry(redis_client, "test")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@given(worker=workers)
+def test_what_is_saved_is_read(worker: Worker, redis_server: Any) -> None:
+    import asyncio
+
+    async def round_trip() -> Worker:
+        client = connect(RedisConfig(), socket=redis_server.socket)
+        try:
+            registry = FleetRegistry(client, "round-trip")
+            await registry.save(worker)
+            (read,) = (await registry.workers()).workers
+            await registry.forget(worker.id)
+        finally:
+            await client.aclose()
+        return read
+
+    assert asyncio.run(round_trip()) == worker
+
+
+async def test_at_first_there_is_nobody(registry: FleetRegistry) -> None:
+    registered = await registry.workers()
+    assert (registered.workers, registered.damaged, registered.ids) == ((), (), frozenset())
+
+
+async def test_workers_are_read_oldest_first(registry: FleetRegistry) -> None:
+    for number, started in ((1, 30.0), (2, 10.0), (3, 20.0)):
+        await registry.save(make_worker(f"w-{number}", started=started))
+    assert [worker.id for worker in (await registry.workers()).workers] == ["w-2", "w-3", "w-1"]
+
+
+async def test_saving_again_leaves_nothing_of_the_earlier_record(registry: FleetRegistry) -> None:
+    worker = make_worker(token="secret", certificate="PEM")
+    await registry.save(worker)
+    later = replace(worker, state=WorkerState.FAILED, url=None, token=None, certificate=None)
+    await registry.save(later)
+    assert (await registry.workers()).workers == (later,)
+
+
+async def test_what_is_forgotten_is_gone_and_forgetting_twice_is_fine(
+    registry: FleetRegistry, redis_client: Any
+) -> None:
+    await registry.save(make_worker())
+    await registry.forget("w-1")
+    await registry.forget("w-1")
+    assert await redis_client.dbsize() == 0
+
+
+async def test_fleets_do_not_see_each_other(registry: FleetRegistry, redis_client: Any) -> None:
+    await registry.save(make_worker())
+    assert (await FleetRegistry(redis_client, "other").workers()).workers == ()
+
+
+async def test_records_have_no_lifetime_so_nothing_evicts_them(
+    registry: FleetRegistry, redis_client: Any
+) -> None:
+    await registry.save(make_worker())
+    assert [await redis_client.ttl(key) for key in await redis_client.keys()] == [-1, -1]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("state", "happy"),
+        ("price_per_hour", "free"),
+        ("price_per_hour", "-1"),
+        ("price_per_hour", "nan"),
+        ("started", "inf"),
+        ("url", "ftp://example.com"),
+        ("url", "file:///etc/passwd"),
+        ("url", "http://"),
+        ("url", "http://[broken"),
+    ],
+)
+async def test_a_damaged_record_is_named_and_not_trusted(
+    registry: FleetRegistry, redis_client: Any, field: str, value: str
+) -> None:
+    await registry.save(make_worker("w-1"))
+    await registry.save(make_worker("w-2"))
+    await redis_client.hset(KEY, field, value)
+    registered = await registry.workers()
+    assert [worker.id for worker in registered.workers] == ["w-2"]
+    assert (registered.damaged, registered.ids) == (("w-1",), {"w-1", "w-2"})
+
+
+@pytest.mark.parametrize("field", ["state", "price_per_hour", "started", "model", "engine", "provider"])
+async def test_a_record_that_lacks_a_field_is_damaged(
+    registry: FleetRegistry, redis_client: Any, field: str
+) -> None:
+    await registry.save(make_worker())
+    await redis_client.hdel(KEY, field)
+    assert (await registry.workers()).damaged == ("w-1",)
+
+
+async def test_an_id_without_a_record_is_nobody(registry: FleetRegistry, redis_client: Any) -> None:
+    await registry.save(make_worker())
+    await redis_client.delete(KEY)
+    assert (await registry.workers()).ids == frozenset()
+
+
+async def test_the_token_is_not_in_the_record_s_repr(registry: FleetRegistry) -> None:
+    await registry.save(make_worker(token="very-secret"))
+    assert "very-secret" not in repr(await registry.workers())
+
+
+async def test_redis_being_away_is_a_store_error(refusing_port: int) -> None:
+    client = connect(RedisConfig(host="127.0.0.1", port=refusing_port))
+    registry = FleetRegistry(client, "test")
+    for action in (registry.workers, lambda: registry.save(make_worker()), lambda: registry.forget("w-1")):
+        with pytest.raises(StoreUnavailable):
+            await action()
+    await client.aclose()
+
+
+async def test_a_redis_that_may_not_be_written_refuses(read_only_redis: Any) -> None:
+    client = connect(RedisConfig(host="127.0.0.1", port=read_only_redis.port))
+    with pytest.raises(StoreRefused):
+        await FleetRegistry(client, "test").save(make_worker())
+    await client.aclose()
+
+
+async def test_a_key_that_holds_something_else_is_a_store_error(
+    registry: FleetRegistry, redis_client: Any
+) -> None:
+    await redis_client.set("llmhost:test:workers", "not a set")
+    with pytest.raises(StoreRefused):
+        await registry.workers()
