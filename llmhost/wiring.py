@@ -130,7 +130,7 @@ class Wiring:
 
     def _memory(self, client: Redis) -> Memory:
         from llmhost.answering.memory import Memory
-        from llmhost.cache.decision import threshold_policy
+        from llmhost.cache.decision import candidate_floor, threshold_policy
         from llmhost.cache.service import SemanticCache
         from llmhost.cache.single_flight import SingleFlight
 
@@ -140,6 +140,7 @@ class Wiring:
             self.keys,
             embedder_source=lambda: self._embedder_and_index(client),
             policy=threshold_policy(config.threshold),
+            floor=candidate_floor(config.threshold),
             candidates=config.candidates,
             response_ttl=config.response_ttl,
             embedding_ttl=config.embedding_ttl,

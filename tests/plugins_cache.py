@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from doubles.word_embedder import WordEmbedder
 
-from llmhost.cache.decision import threshold_policy
+from llmhost.cache.decision import candidate_floor, threshold_policy
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.keys import CacheKey, Keys, cache_key, scope_id
 from llmhost.cache.models import Answer
@@ -75,6 +75,7 @@ def make_cache(redis_client: Redis, keys: Keys, embedder: WordEmbedder) -> MakeC
             keys,
             embedder_source=source,
             policy=threshold_policy(threshold),
+            floor=candidate_floor(threshold),
             candidates=3,
             response_ttl=response_ttl,
             embedding_ttl=7200.0,

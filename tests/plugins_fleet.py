@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -22,8 +20,6 @@ QUICK_WORKER = Path(__file__).parent / "doubles" / "quick_worker.py"
 
 #: seconds; a killed process that is still there after that hangs in the kernel.
 _LONGEST_DEATH = 10.0
-#: seconds; a worker loads its model in about one, on a busy machine in many.
-_LONGEST_START = 60.0
 
 
 @pytest.fixture
@@ -100,19 +96,6 @@ def free_ports() -> Callable[[int], int]:
         raise AssertionError("no free ports")
 
     return find
-
-
-@pytest.fixture
-def until() -> Callable[..., Awaitable[Any]]:
-    """Asks again and again until the answer is true, and gives it; for what real processes do in their time."""
-
-    async def wait(question: Callable[[], Awaitable[Any]]) -> Any:
-        async with asyncio.timeout(_LONGEST_START):
-            while not (answer := await question()):
-                await asyncio.sleep(0.02)
-        return answer
-
-    return wait
 
 
 def _workers_of(folder: Path) -> list[psutil.Process]:

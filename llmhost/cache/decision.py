@@ -12,7 +12,10 @@ from functools import partial
 
 from llmhost.cache.models import Candidate
 
-__all__ = ["Decision", "Policy", "threshold_policy", "with_threshold"]
+__all__ = ["Decision", "Policy", "candidate_floor", "threshold_policy", "with_threshold"]
+
+#: cosine; unrelated questions lie below it, and looking at their answers would cost more than finding them
+_FLOOR = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,11 @@ def decide_by_threshold(candidates: Sequence[Candidate], threshold: float) -> De
 def threshold_policy(threshold: float) -> Policy:
     """The paper's policy at a cosine similarity in -1..1."""
     return partial(decide_by_threshold, threshold=threshold)
+
+
+def candidate_floor(threshold: float) -> float:
+    """The cosine similarity below which nothing is worth a look, where `threshold` is served."""
+    return min(_FLOOR, threshold)
 
 
 def with_threshold(policy: Policy, threshold: float | None) -> Policy:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from llmhost.cache.codec import decode_answer, encode_answer
-from llmhost.cache.decision import Policy, with_threshold
+from llmhost.cache.decision import Policy, candidate_floor, with_threshold
 from llmhost.cache.embedding import Embedder
 from llmhost.cache.index import Index
 from llmhost.cache.keys import CacheKey, Keys
@@ -33,7 +33,8 @@ class SemanticCache:
     """Answers by question.
 
     `embedder_source` is called when the first question must be embedded, so that an exact hit loads no
-    model. Lifetimes in seconds. Every method raises StoreError where Redis is away or will not write,
+    model. `policy` is shown at most `candidates` questions of at least `floor` similarity. Lifetimes in
+    seconds. Every method raises StoreError where Redis is away or will not write,
     and ModelError where the embedding model cannot be had.
     """
 
@@ -44,6 +45,7 @@ class SemanticCache:
         *,
         embedder_source: EmbedderSource,
         policy: Policy,
+        floor: float,
         candidates: int,
         response_ttl: float,
         embedding_ttl: float,
@@ -52,6 +54,7 @@ class SemanticCache:
         self._keys = keys
         self._embedder_source = embedder_source
         self._policy = policy
+        self._floor = floor
         self._candidates = candidates
         self._response_ms = round(response_ttl * 1000)
         self._embedding_ms = round(embedding_ttl * 1000)
@@ -75,7 +78,8 @@ class SemanticCache:
             reason = "the question is longer than the embedding model reads"
             return SemanticLookup(reason=reason, load_ms=_ms(asked, begun), embed_ms=_ms(begun, embedded))
         neighbours = await index.search(key.scope, vector, self._candidates)
-        found = await self._candidates_of(neighbours)
+        floor = self._floor if threshold is None else candidate_floor(threshold)
+        found = await self._candidates_of([near for near in neighbours if near.similarity >= floor])
         looked_up = time.perf_counter()
         decision = with_threshold(self._policy, threshold)(found)
         return SemanticLookup(

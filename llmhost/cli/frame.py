@@ -8,6 +8,7 @@ A command is a function whose docstring is its help. Lines after ``Examples:`` a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
@@ -31,6 +32,8 @@ else:
 __all__ = ["App", "Command", "Group"]
 
 _EXAMPLES = "Examples:"
+#: What Typer puts behind the name of an argument; behind an option stands its choices.
+_ARGUMENT_TYPE = re.compile(r"^(?=[A-Z])(\S+) <.*>$")
 
 
 class _Framed(_Base):
@@ -166,7 +169,7 @@ def _section(title: str, params: list[Any], ctx: Context, formatter: HelpFormatt
     if records:
         with formatter.section(title):
             # An argument's name is followed by its Python type, which helps nobody.
-            formatter.write_dl([(name.removesuffix(" <str>"), text) for name, text in records])
+            formatter.write_dl([(_ARGUMENT_TYPE.sub(r"\1", name), text) for name, text in records])
 
 
 def _print_version(ctx: Context) -> None:

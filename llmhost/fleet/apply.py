@@ -105,7 +105,9 @@ class FleetService:
         ended = {worker.id for worker in targets}
         left = {worker.id for worker in remaining}
         await self._forget_gone(known - ended, remaining, records)
-        failures += tuple(Failure(id, f"{id} still exists") for id in sorted(ended & left - _named(failures)))
+        failures += tuple(
+            Failure(id, "its provider still lists it") for id in sorted(ended & left - _named(failures))
+        )
         destroyed = tuple(w.id for w in targets if w.id not in left | _named(failures))
         return DownResult(destroyed, remaining, failures, records.warnings)
 
@@ -195,7 +197,7 @@ class FleetService:
         try:
             await self._provider.destroy(worker.id)
         except LlmhostError as error:
-            return Failure(worker.id, f"{worker.id} could not be ended: {error.message}", error.hint)
+            return Failure(worker.id, f"could not be ended: {error.message}", error.hint)
         await records.gone(worker.id, self._clock.now())
         return None
 

@@ -19,7 +19,7 @@ from llmhost.fleet.provider import Provider
 
 __all__ = ["Hooks", "OnProgress", "Prepare", "Probe", "WorkerProgress", "sentence", "wait_ready"]
 
-_POLL = 0.2  #: seconds; people see a bar move, and a provider that needs longer paces itself
+_POLL = 0.1  #: seconds; people see a bar move, and a provider that needs longer paces itself
 
 Probe = Callable[[Worker], Awaitable[None]]
 Prepare = Callable[[Worker, Callable[[Progress], None]], Awaitable[None]]

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from redis.asyncio import SSLConnection, UnixDomainSocketConnection
 
-from llmhost.config.models import RedisConfig
 from llmhost.errors import ConfigError
+
+if TYPE_CHECKING:
+    from llmhost.config.models import RedisConfig
 
 __all__ = ["address_options"]
 

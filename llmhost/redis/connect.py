@@ -5,14 +5,17 @@ from __future__ import annotations
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from llmhost.config.models import RedisConfig
 from llmhost.redis.address import address_options
 from llmhost.redis.errors import translate_errors
+
+if TYPE_CHECKING:
+    from llmhost.config.models import RedisConfig
 
 __all__ = ["connect", "load_script", "translate_errors"]
 

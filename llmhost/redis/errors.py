@@ -246,8 +246,9 @@ def _address(error: Exception) -> str:
 
 
 def _without_arguments(error: BaseException) -> str:
-    text = str(error).rpartition(_ARGUMENTS_BEFORE)[2].partition(_ARGUMENTS_AFTER)[0]
-    return " ".join(text.split()).strip("()',\" ")
+    _, in_pipeline, answer = str(error).partition(_ARGUMENTS_BEFORE)
+    text = answer.strip("()',\"") if in_pipeline else str(error)
+    return " ".join(text.partition(_ARGUMENTS_AFTER)[0].split())
 
 
 def _repeats_arguments(error: Exception) -> bool:

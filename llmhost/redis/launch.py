@@ -13,7 +13,7 @@ from llmhost.errors import StateError
 
 __all__ = ["SETTINGS", "find_program", "launch"]
 
-#: 1 GB as in the paper; only keys with a lifetime make room, so the ledger and the locks stay
+#: 1 GB as in the paper; only keys with a lifetime make room, so the records of workers and rentals stay
 SETTINGS = """\
 # llmhost writes this file whenever it starts the server.
 port 0

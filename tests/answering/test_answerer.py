@@ -15,7 +15,7 @@ from doubles.word_embedder import WordEmbedder
 from llmhost.answering.answerer import Answerer, Settings
 from llmhost.answering.memory import Memory
 from llmhost.answering.question import Question, Reply, Text
-from llmhost.cache.decision import threshold_policy
+from llmhost.cache.decision import candidate_floor, threshold_policy
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.keys import Keys
 from llmhost.cache.service import SemanticCache
@@ -308,6 +308,7 @@ async def house_on(embedder: WordEmbedder, keys: Keys) -> AsyncIterator[MakeHous
             keys,
             embedder_source=source,
             policy=threshold_policy(0.8),
+            floor=candidate_floor(0.8),
             candidates=3,
             response_ttl=60,
             embedding_ttl=60,

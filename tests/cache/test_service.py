@@ -168,3 +168,17 @@ async def test_a_hit_is_counted_on_its_entry(
         await cache.touch(entry, now)
     counted = await redis_client.hmget(f"test:metadata:{entry}", "hit_count", "last_accessed")
     assert counted == [b"2", b"6.0"]
+
+
+async def test_unrelated_questions_are_not_even_looked_at(
+    cache: SemanticCache, key: MakeKey, answer: MakeAnswer
+) -> None:
+    await put(cache, key("bake a cake"), answer())
+    assert (await cache.semantic(key(QUESTION))).nearest is None
+
+
+async def test_a_threshold_below_the_floor_is_still_honoured(
+    cache: SemanticCache, key: MakeKey, answer: MakeAnswer
+) -> None:
+    await put(cache, key("bake a cake"), answer())
+    assert (await cache.semantic(key(QUESTION), threshold=-1.0)).served is not None

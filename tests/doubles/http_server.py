@@ -65,14 +65,15 @@ class Reply:
 class HttpServer:
     """Listens on a free port of 127.0.0.1 from `async with` on; subclasses write `answer`.
 
-    `requests` are those seen, `connections` how many were opened, and `left` is set once a client
-    that was kept waiting closes its connection.
+    `requests` are those seen, `connections` how many were opened; `asked` is set by the first request,
+    `left` once a client that was kept waiting closes its connection.
     """
 
     def __init__(self, token: str | None = None) -> None:
         self.token = token
         self.requests: list[Request] = []
         self.connections = 0
+        self.asked = asyncio.Event()
         self.left = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -80,7 +81,7 @@ class HttpServer:
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        self.url = "http://127.0.0.1:{}".format(self._server.sockets[0].getsockname()[1])
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -110,6 +111,7 @@ class HttpServer:
         try:
             while (request := await _read_request(reader)) is not None:
                 self.requests.append(request)
+                self.asked.set()
                 reply = Reply(reader, writer)
                 if self.token is not None and request.headers.get("authorization") != f"Bearer {self.token}":
                     await reply.json({"error": {"message": "Invalid API Key", "code": 401}}, 401)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llmhost.engines.engine import Delta
+from llmhost.errors import LlmhostError
 
 
 @pytest.fixture(params=["openai_side", "ollama_side"])
@@ -22,7 +23,7 @@ def gather():
             async for event in stream:
                 if isinstance(event, Delta):
                     pieces.append(event.text)
-        except Exception as error:
+        except LlmhostError as error:
             return pieces, error
         return pieces, None
 

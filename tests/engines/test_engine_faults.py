@@ -91,7 +91,7 @@ async def test_an_answer_that_is_too_long_breaks_off_without_passing_the_limit(s
 async def test_an_answer_as_long_as_the_limit_is_whole(side, gather, question):
     side.server.pieces = ("x" * 100, "y" * 100)
     pieces, error = await gather(side.engine(EngineLimits(max_answer_chars=200)).chat(question()))
-    assert (200, None) == (len("".join(pieces)), error)
+    assert (len("".join(pieces)), error) == (200, None)
 
 
 @pytest.mark.parametrize("status", [301, 403, 404, 408, 429, 500, 502, 503, 529])
@@ -150,7 +150,7 @@ async def test_control_characters_of_an_answer_arrive_as_they_are(side, question
 async def test_an_empty_answer_is_an_end_mark_alone(side, question, ask):
     side.server.pieces = ()
     text, done = await ask(side.engine(), question())
-    assert ("", "stop") == (text, done.finish_reason)
+    assert (text, done.finish_reason) == ("", "stop")
 
 
 async def test_thoughts_are_not_part_of_the_answer(side, question, ask):

@@ -83,8 +83,7 @@ async def test_cancelling_a_wait_for_the_next_token_closes_the_connection(side, 
 async def test_cancelling_a_wait_for_the_headers_closes_the_connection(side, question):
     side.server.fail(Fault.HANGS)
     waiting = asyncio.create_task(anext(side.engine().chat(question())))
-    while not side.server.requests:
-        await asyncio.sleep(0.01)
+    await asyncio.wait_for(side.server.asked.wait(), timeout=5)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting

@@ -59,7 +59,7 @@ async def test_a_worker_is_only_called_destroyed_when_the_list_no_longer_has_it(
     bench.cloud.machines = Immortal(bench.cloud.machines)
     result = await bench.make().down()
     assert (result.destroyed, ids(result.remaining)) == ((), ["memory-1"])
-    assert [failure.message for failure in result.failed] == ["memory-1 still exists"]
+    assert [failure.message for failure in result.failed] == ["its provider still lists it"]
 
 
 async def test_a_list_that_cannot_be_read_is_an_error_of_down_and_status(bench: Any) -> None:

@@ -8,6 +8,7 @@ import pytest
 from doubles.clock import ManualClock
 from doubles.fleet_values import make_spec
 from doubles.memory_provider import MemoryCloud, MemoryProvider
+from doubles.waiting import until
 
 from llmhost.engines.engine import Progress
 from llmhost.errors import EngineRefused, EngineUnavailable, ProviderError
@@ -178,8 +179,7 @@ async def test_a_slow_download_that_moves_may_take_as_long_as_it_takes(waiting: 
 
     async def pull(worker: Worker, on_progress: Callable[[Progress], None]) -> None:
         for percent in range(100):
-            while waiting.clock.monotonic() < percent * 50:
-                await asyncio.sleep(0)  # noqa: ASYNC110
+            await until(lambda due=percent * 50: waiting.clock.monotonic() >= due, pause=0)
             on_progress(Progress("pulling", percent / 100))
 
     (worker,) = await waiting.run(prepare=pull, ready_timeout=60.0)

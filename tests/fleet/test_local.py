@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 from doubles.fleet_values import make_spec
+from doubles.waiting import until
 
 from llmhost.engines.llama_cpp import WorkerSpec
 from llmhost.errors import ModelError, ProviderError, StateError
@@ -26,13 +28,42 @@ Make = Callable[..., LocalProvider]
 SETTINGS = LocalSettings(context=512, parallel=1)
 
 
+PAUSE = "import signal; signal.pause()"
+
+
+@contextmanager
+def running(argv: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(argv)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def zombie(argv: list[str]) -> Iterator[int]:
+    """The pid of a process that has ended, and whose end nobody has taken note of."""
+    with running(argv) as process:
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE
+        yield process.pid
+
+
 @pytest.fixture
 def bystander() -> Iterator[subprocess.Popen[bytes]]:
     """A process that is none of llmhost's."""
-    process = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
-    yield process
-    process.kill()
-    process.wait()
+    with running([sys.executable, "-c", PAUSE]) as process:
+        yield process
+
+
+def files_of(process: psutil.Process) -> set[str]:
+    return {str(path.readlink()) for path in Path(f"/proc/{process.pid}/fd").iterdir()}
+
+
+def mode(path: str) -> int:
+    return Path(path).stat().st_mode & 0o777
 
 
 def record_of(folder: Path, worker: Worker) -> dict[str, Any]:
@@ -51,7 +82,7 @@ def orders_of(folder: Path, worker: Worker) -> dict[str, Any]:
 
 
 @pytest.fixture
-def settled(until: Any) -> Callable[..., Any]:
+def settled() -> Callable[..., Any]:
     """The provider's only worker, once it is in this state."""
 
     async def wait(provider: LocalProvider, state: WorkerState) -> Worker:
@@ -82,7 +113,7 @@ async def test_nothing_of_ours_is_open_in_a_worker(
         await provider.create(make_spec())
         await settled(provider, WorkerState.READY)
         (process,) = worker_processes()
-        opened = {os.readlink(path) for path in Path(f"/proc/{process.pid}/fd").iterdir()}
+        opened = files_of(process)
     assert str(tmp_path / "ours") not in opened
     assert "/dev/null" in opened
 
@@ -128,7 +159,7 @@ async def test_the_model_is_checked_before_any_process_is_started(
 
     with pytest.raises(ModelError):
         await LocalProvider(fleet_folder, SETTINGS, broken).create(make_spec())
-    assert (worker_processes(), fleet_folder.exists()) == ([], False)
+    assert worker_processes() == []
 
 
 async def test_a_program_that_cannot_be_started_leaves_no_worker(fleet_folder: Path, tmp_path: Path) -> None:
@@ -194,17 +225,10 @@ async def test_a_zombie_counts_as_gone(quick_provider: Make, fleet_folder: Path,
     provider = quick_provider()
     worker = await provider.create(make_spec())
     os.kill(record_of(fleet_folder, worker)["pid"], signal.SIGKILL)
-    argv = record_of(fleet_folder, worker)["argv"]
-    zombie = subprocess.Popen(argv)
-    try:
-        zombie.kill()
-        os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
-        change_record(fleet_folder, worker, pid=zombie.pid)
-        assert psutil.Process(zombie.pid).status() == psutil.STATUS_ZOMBIE
+    with zombie(record_of(fleet_folder, worker)["argv"]) as pid:
+        change_record(fleet_folder, worker, pid=pid)
         (listed,) = await provider.list()
-        assert listed.state is WorkerState.FAILED
-    finally:
-        zombie.wait()
+    assert listed.state is WorkerState.FAILED
 
 
 async def test_another_process_with_the_worker_s_pid_is_neither_taken_for_it_nor_killed(
@@ -232,15 +256,10 @@ async def test_a_process_with_nearly_the_same_arguments_is_not_ours(
     provider = quick_provider()
     worker = await provider.create(make_spec())
     argv = record_of(fleet_folder, worker)["argv"]
-    lookalike = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()", *argv[1:]])
-    try:
+    with running([sys.executable, "-c", PAUSE, *argv[1:]]) as lookalike:
         change_record(fleet_folder, worker, pid=lookalike.pid)
         await provider.destroy(worker.id)
-        assert lookalike.poll() is None
         assert worker_processes() == [psutil.Process(lookalike.pid)]
-    finally:
-        lookalike.kill()
-        lookalike.wait()
 
 
 async def test_a_process_whose_pid_was_never_written_down_is_found_and_ended(
@@ -336,7 +355,7 @@ async def test_a_worker_s_log_can_be_read_after_its_end(quick_provider: Make, se
     await settled(provider, WorkerState.FAILED)
     await provider.destroy(worker.id)
     assert await provider.logs(worker.id) == "worker of gives-up starts"
-    assert Path(worker.log).stat().st_mode & 0o777 == 0o600
+    assert mode(worker.log) == 0o600
 
 
 async def test_only_the_newest_logs_of_ended_workers_are_kept(
@@ -361,11 +380,9 @@ async def test_the_end_of_a_long_log_is_read(quick_provider: Make, fleet_folder:
     assert await quick_provider().logs("local-abcdef", lines=1) == "\ufffd last"
 
 
-async def _url(provider: LocalProvider, worker: Worker) -> str | None:
-    import asyncio
+async def _url(provider: LocalProvider, worker: Worker) -> str:
+    async def listed() -> str | None:
+        return {listed.id: listed.url for listed in await provider.list()}[worker.id]
 
-    while True:
-        url = {listed.id: listed.url for listed in await provider.list()}[worker.id]
-        if url:
-            return url
-        await asyncio.sleep(0.02)
+    url: str = await until(listed)
+    return url

@@ -3,9 +3,12 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from doubles.waiting import until
 
 from llmhost.errors import StateError
 from llmhost.fleet.lock import FleetLock
@@ -22,6 +25,19 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+@contextmanager
+def other_holder(path: Path) -> Iterator[None]:
+    """Another process holds the lock, and is killed in the end."""
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        yield
+    finally:
+        holder.kill()
+        holder.communicate()
 
 
 @pytest.fixture
@@ -66,8 +82,7 @@ async def test_whoever_has_to_wait_is_told_once(path: Path) -> None:
     first = FleetLock(path).hold()
     await first.__aenter__()
     waiter = asyncio.create_task(_hold(path, lambda: told.append("waiting")))
-    while not told:
-        await asyncio.sleep(0)  # noqa: ASYNC110
+    await until(lambda: told)
     assert not waiter.done()
     await first.__aexit__(None, None, None)
     await waiter
@@ -98,16 +113,8 @@ async def test_waiting_can_be_interrupted_and_leaves_the_lock_alone(path: Path) 
 
 
 async def test_it_is_freed_when_its_holder_is_killed(path: Path) -> None:
-    command = [sys.executable, "-c", HOLDER, str(path)]
-    holder = subprocess.Popen(command, stdout=subprocess.PIPE)  # noqa: ASYNC220
-    try:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(StateError):
-            await _hold(path, None, patience=0.01)
-    finally:
-        holder.kill()
-        holder.communicate()
+    with other_holder(path), pytest.raises(StateError):
+        await _hold(path, None, patience=0.01)
     await _hold(path, None, patience=5)
 
 
@@ -119,7 +126,11 @@ async def test_a_folder_that_cannot_be_made_is_a_state_error(tmp_path: Path) -> 
 
 async def test_only_its_owner_can_read_it(path: Path) -> None:
     await _hold(path, None)
-    assert path.stat().st_mode & 0o777 == 0o600  # noqa: ASYNC240
+    assert mode(path) == 0o600
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
 
 
 async def _hold(path: Path, on_wait: object, patience: float = 60) -> None:

@@ -10,6 +10,7 @@ import pytest
 from doubles.clock import ManualClock
 from doubles.fleet_values import make_spec
 from doubles.memory_provider import MemoryCloud, MemoryProvider
+from doubles.waiting import until
 
 from llmhost.errors import ProviderError, StateError
 from llmhost.fleet.models import Worker, WorkerState
@@ -98,7 +99,7 @@ async def test_a_created_worker_is_listed_as_it_was_ordered(provider: Provider) 
     assert (listed.id, listed.started) == (created.id, created.started)
 
 
-async def test_a_ready_worker_has_an_address(backend: Backend, until: Callable[..., object]) -> None:
+async def test_a_ready_worker_has_an_address(backend: Backend) -> None:
     provider = backend.make()
     await provider.create(make_spec())
 
@@ -106,7 +107,7 @@ async def test_a_ready_worker_has_an_address(backend: Backend, until: Callable[.
         (worker,) = await provider.list()
         return worker if worker.state is WorkerState.READY else None
 
-    worker = await until(ready)  # type: ignore[misc]
+    worker = await until(ready)
     assert worker.url.startswith("http://")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from doubles.fleet_values import make_spec
+from doubles.waiting import until
 
 from llmhost.engines.engine import ChatRequest, Endpoint, EngineLimits, Message, Sampling
 from llmhost.engines.model_file import ModelFile, verify_model
@@ -84,6 +85,11 @@ def service(fleet_folder: Path, real_provider: Callable[..., LocalProvider]) -> 
     return make
 
 
+def run_at_once(command: list[str], times: int) -> list[int]:
+    processes = [subprocess.Popen(command) for _ in range(times)]
+    return [process.wait() for process in processes]
+
+
 def states(workers: Any) -> list[WorkerState]:
     return [worker.state for worker in workers]
 
@@ -121,8 +127,7 @@ async def test_two_commands_at_once_make_two_workers_and_not_four(
     fleet_folder: Path, real_model: Path, worker_processes: Any
 ) -> None:
     command = [sys.executable, "-c", UP, str(fleet_folder), str(real_model)]
-    commands = [subprocess.Popen(command) for _ in range(3)]  # noqa: ASYNC220
-    assert [process.wait() for process in commands] == [0, 0, 0]  # noqa: ASYNC222
+    assert run_at_once(command, 3) == [0, 0, 0]
     assert len(worker_processes()) == 2
 
 
@@ -130,7 +135,7 @@ async def test_a_worker_outlives_the_command_that_started_it(
     fleet_folder: Path, real_model: Path, service: Make
 ) -> None:
     command = [sys.executable, "-c", UP, str(fleet_folder), str(real_model)]
-    subprocess.run(command, check=True)  # noqa: ASYNC221
+    assert run_at_once(command, 1) == [0]
     result = await service().up(2)
     assert (states(result.workers), result.plan.changes) == ([WorkerState.READY] * 2, False)
 
@@ -139,8 +144,7 @@ async def test_an_interrupted_up_leaves_what_the_next_one_takes_on(
     service: Make, worker_processes: Any
 ) -> None:
     task = asyncio.create_task(service().up(2))
-    while len(worker_processes()) < 2:
-        await asyncio.sleep(0.01)  # noqa: ASYNC110
+    await until(lambda: len(worker_processes()) == 2)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -194,7 +198,7 @@ async def test_a_worker_that_finds_its_model_truncated_is_reported_and_cleared_a
 async def test_a_state_folder_that_cannot_be_written_is_told_of(
     tmp_path: Path, real_model: Path, service: Make
 ) -> None:
-    (tmp_path / "file").touch()  # noqa: ASYNC240
+    (tmp_path / "file").touch()
     settings = LocalSettings(context=512, parallel=1)
     provider = LocalProvider(tmp_path / "file" / "fleet", settings, lambda: real_model)
     with pytest.raises(StateError):

@@ -9,6 +9,7 @@ from doubles.clock import ManualClock
 from doubles.fleet_values import make_spec
 
 from llmhost.errors import ProviderError, StateError
+from llmhost.fleet.files import make_folder
 from llmhost.fleet.models import WorkerState
 from llmhost.fleet.providers.static import StaticProvider, StaticServer
 
@@ -86,7 +87,7 @@ async def test_the_token_is_kept_in_the_configuration_alone(folder: Path) -> Non
     ],
 )
 async def test_a_damaged_file_is_an_error_and_never_no_workers(folder: Path, content: str) -> None:
-    folder.mkdir(parents=True)
+    make_folder(folder)
     (folder / "static.json").write_text(content)
     with pytest.raises(StateError, match="damaged"):
         await provider(folder).list()

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from doubles.fleet_values import make_spec
 from doubles.memory_provider import MemoryProvider
+from doubles.waiting import until
 
 from llmhost.errors import LimitError, ModelError, ProviderError
 from llmhost.fleet.models import WorkerState
@@ -158,8 +159,7 @@ async def test_a_worker_that_cannot_be_destroyed_is_not_replaced(bench: Any) -> 
 async def test_what_is_being_paid_for_is_on_record_before_it_is_ready(bench: Any) -> None:
     bench.silent.add("memory-1")
     task = asyncio.create_task(bench.make().up(1, timeout=None))
-    while not bench.prepared:
-        await asyncio.sleep(0)  # noqa: ASYNC110
+    await until(lambda: bench.prepared, pause=0)
     assert bench.rentals.open_ones() == {"memory-1"}
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -170,8 +170,7 @@ async def test_after_an_interruption_what_runs_is_listed_and_kept_by_the_next_up
     bench.hanging.add("memory-1")
     service = bench.make(ready_timeout=1e9)
     task = asyncio.create_task(service.up(2))
-    while len(bench.prepared) < 2:
-        await asyncio.sleep(0)  # noqa: ASYNC110
+    await until(lambda: len(bench.prepared) == 2, pause=0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -192,8 +191,7 @@ async def test_an_interruption_between_two_creates_leaves_no_worker_unlisted(ben
 
     service._provider = Slow(bench.cloud)
     task = asyncio.create_task(service.up(2))
-    while not bench.cloud.created:
-        await asyncio.sleep(0)  # noqa: ASYNC110
+    await until(lambda: bench.cloud.created, pause=0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -205,8 +203,7 @@ async def test_an_interruption_between_two_creates_leaves_no_worker_unlisted(ben
 async def test_the_lock_is_not_held_while_workers_come_up(bench: Any) -> None:
     bench.hanging.add("memory-1")
     task = asyncio.create_task(bench.make(ready_timeout=1e9).up(1))
-    while not bench.prepared:
-        await asyncio.sleep(0)  # noqa: ASYNC110
+    await until(lambda: bench.prepared, pause=0)
     assert (await bench.make().down()).destroyed == ("memory-1",)
     result = await task
     assert (result.workers, result.failed[0].worker) == ((), "memory-1")

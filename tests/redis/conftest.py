@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from llmhost.redis.embedded import EmbeddedRedis
+from llmhost.redis.launch import find_program
 from llmhost.redis.process import is_alive
 
 #: seconds; a killed process that is still there after that hangs in the kernel
@@ -37,11 +38,13 @@ def embedded(redis_folder: Path) -> EmbeddedRedis:
 
 @pytest.fixture
 def program(tmp_path: Path) -> Callable[[str], str]:
-    """Writes a shell script that can be configured as `redis.server`."""
+    """Writes a shell script that can be configured as `redis.server`; `{real}` in it is the real one."""
+
+    real = find_program(os.environ.get("LLMHOST_TEST_REDIS_SERVER"))
 
     def write(script: str) -> str:
         path = tmp_path / "my-redis-server"
-        path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        path.write_text(f"#!/bin/sh\n{script}\n".replace("{real}", str(real)), encoding="utf-8")
         path.chmod(0o755)
         return str(path)
 

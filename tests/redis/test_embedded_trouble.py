@@ -256,7 +256,7 @@ def test_a_settings_file_that_cannot_be_written_is_named(embedded: EmbeddedRedis
     ("script", "words"),
     [
         ("echo libssl.so.9: cannot open shared object file >&2; exit 127", "libssl.so.9: cannot open"),
-        ('exec redis-server "$@" --no-such-setting yes', "wrong number of arguments"),
+        ('exec {real} "$@" --no-such-setting yes', "wrong number of arguments"),
         ("exit 0", "it says nothing"),
         ("kill -9 $$", "it says nothing"),
     ],
@@ -277,7 +277,7 @@ def test_a_program_that_the_system_cannot_run_is_named(redis_folder: Path, tmp_p
 
 
 def test_a_program_that_wraps_the_real_one_will_do(redis_folder: Path, program: Callable[[str], str]) -> None:
-    embedded = EmbeddedRedis(redis_folder, program('exec redis-server "$@"'))
+    embedded = EmbeddedRedis(redis_folder, program('exec {real} "$@"'))
     server = psutil.Process(start(embedded))
     assert stop(embedded)
     assert not is_alive(server)

@@ -2,7 +2,7 @@
 
 The index of a scope is one string in Redis, an append-only log: a header, then records of equal size.
 Each process keeps a mirror of the scopes it uses and reads only what was appended since, so that a
-search costs one short round trip and one matrix product, and a cold one a single read.
+search costs one short round trip and one pass over a matrix, and a cold one a single read.
 """
 
 from __future__ import annotations

@@ -71,7 +71,8 @@ class Mirror:
     def search(self, vector: NDArray[np.float32], k: int) -> Sequence[Neighbour]:
         """The k rows of highest cosine similarity, best first."""
         count = len(self._ids)
-        similarities = self._matrix[:count] @ vector
+        # Row by row on one core: the threads of a matrix product wait for cores that workers may hold.
+        similarities = np.vecdot(self._matrix[:count], vector)
         best = np.argpartition(similarities, count - k)[count - k :] if count > k else np.arange(count)
         ordered = best[np.argsort(-similarities[best], kind="stable")]
         return [Neighbour(self._ids[row], float(similarities[row])) for row in ordered if self._ids[row]]

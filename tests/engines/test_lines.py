@@ -1,0 +1,111 @@
+"""Cutting bytes into lines, and reading values of an untrusted shape."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmhost.engines.engine import Endpoint
+from llmhost.engines.lines import LineSplitter
+from llmhost.engines.ollama import OllamaEngine
+from llmhost.engines.openai import OpenAIEngine
+from llmhost.engines.wire import BadReply, count, error_text, parse_object, shorten
+
+LINES = st.lists(st.text().filter(lambda line: "\n" not in line and not line.endswith("\r")))
+
+
+def cut(data: bytes, sizes: list[int], max_line: int = 1 << 20) -> list[str]:
+    splitter, lines = LineSplitter(max_line), []
+    for size in [*sizes, len(data)]:
+        lines += splitter.feed(data[:size])
+        data = data[size:]
+    return [*lines, splitter.rest()]
+
+
+@given(LINES, st.sampled_from(["\n", "\r\n"]), st.lists(st.integers(1, 7)))
+def test_lines_do_not_depend_on_how_the_bytes_are_cut(lines, end, sizes):
+    data = "".join(line + end for line in lines).encode()
+    assert cut(data, sizes) == [*lines, ""]
+
+
+def test_what_follows_the_last_line_end_is_the_rest():
+    assert cut(b"one\ntwo", []) == ["one", "two"]
+
+
+@pytest.mark.parametrize("data", [b"x" * 11, b"x" * 11 + b"\n", b"ok\n" + b"x" * 11])
+def test_a_line_over_the_limit_is_a_bad_reply(data):
+    with pytest.raises(BadReply, match="more than 10 bytes"):
+        cut(data, [], max_line=10)
+
+
+def test_a_line_as_long_as_the_limit_is_fine():
+    assert cut(b"x" * 10 + b"\n", [], max_line=10) == ["x" * 10, ""]
+
+
+def test_lines_before_a_bad_one_are_given():
+    lines = LineSplitter().feed(b"good\n\xff\n")
+    assert next(lines) == "good"
+    with pytest.raises(BadReply, match="not UTF-8"):
+        next(lines)
+
+
+@given(st.text())
+def test_an_object_is_read_or_a_bad_reply(source):
+    with suppress(BadReply):
+        assert isinstance(parse_object(source), dict)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["choices", "delta", "content", "message", "done", "done_reason", "usage", "error"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+)
+
+
+@pytest.mark.parametrize(("kind", "prefix"), [(OpenAIEngine, "data: "), (OllamaEngine, "")])
+@given(data=st.data())
+def test_a_reader_gives_events_or_a_bad_reply_whatever_comes(kind, prefix, data):
+    reader = kind(Endpoint("http://127.0.0.1:1"))._reader()
+    with suppress(BadReply):
+        for value in data.draw(st.lists(JSON, max_size=3)):
+            for event in reader.read(prefix + json.dumps(value)):
+                assert str(event).encode()
+
+
+@given(st.text())
+def test_words_of_an_engine_become_one_short_printable_line(words):
+    line = shorten(words)
+    assert len(line) <= 240
+    assert line == "" or line.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        ("no memory", "no memory"),
+        ({"message": "no memory", "code": 500}, "no memory"),
+        ({"code": 500}, "500"),
+        ({}, "an error without words"),
+        (None, "an error without words"),
+        (["no", "memory"], "['no', 'memory']"),
+    ],
+)
+def test_an_error_is_read_in_every_shape(error, expected):
+    assert error_text(error) == expected
+
+
+@pytest.mark.parametrize("value", [None, -1, 1.5, "7", True, [7]])
+def test_a_count_that_is_none_is_zero(value):
+    assert count({"n": value}, "n") == 0

@@ -1,0 +1,197 @@
+"""The worker process of the built-in engine: real llama.cpp, real model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from llmhost.engines.engine import Endpoint
+from llmhost.engines.llama_cpp import ADDRESS_FILE, SPEC_FILE, WorkerSpec, read_spec, write_spec
+from llmhost.engines.model_file import find_model
+from llmhost.engines.openai import OpenAIEngine
+from llmhost.errors import StateError
+
+#: seconds; a stopped process is gone in some 20 ms
+SOON = 5
+
+SPEC = WorkerSpec("/models/a.gguf", "a", context=512, parallel=1, threads=1, port=0, token="secret-token")
+
+
+def test_a_spec_is_read_as_it_was_written(tmp_path):
+    write_spec(tmp_path, SPEC)
+    assert read_spec(tmp_path) == SPEC
+
+
+def test_a_spec_is_for_its_owner_alone(tmp_path):
+    os.umask(0)
+    write_spec(tmp_path, SPEC)
+    assert stat.S_IMODE((tmp_path / SPEC_FILE).stat().st_mode) == 0o600
+
+
+def test_a_spec_does_not_show_its_token():
+    assert "secret-token" not in repr(SPEC)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"model_path": "a"}', '{"unknown": 1}'])
+def test_a_damaged_spec_is_a_state_error(tmp_path, content):
+    (tmp_path / SPEC_FILE).write_text(content)
+    with pytest.raises(StateError, match=r"spec\.json"):
+        read_spec(tmp_path)
+
+
+def test_a_spec_without_a_token_is_not_served(tmp_path):
+    write_spec(tmp_path, WorkerSpec("/models/a.gguf", "a", 512, 1, 1, 0, token=""))
+    with pytest.raises(StateError, match="no token"):
+        read_spec(tmp_path)
+
+
+def test_a_folder_that_is_gone_is_a_state_error(tmp_path):
+    with pytest.raises(StateError, match="cannot write"):
+        write_spec(tmp_path / "gone", SPEC)
+
+
+@pytest.mark.slow
+def test_a_worker_listens_on_loopback_only(llama_worker):
+    connections = psutil.Process(llama_worker.process.pid).net_connections()
+    listening = [c.laddr.ip for c in connections if c.status == psutil.CONN_LISTEN]
+    assert listening == ["127.0.0.1"]
+
+
+@pytest.mark.slow
+def test_a_token_is_not_in_the_arguments_of_a_worker(llama_worker):
+    assert llama_worker.spec.token not in " ".join(psutil.Process(llama_worker.process.pid).cmdline())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/chat/completions", "/props", "/slots", "/metrics"])
+def test_nothing_is_told_without_the_token(llama_worker, path):
+    with httpx.Client(base_url=llama_worker.url) as client:
+        assert client.get(path).status_code == 401
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["/slots", "/metrics", "/"])
+def test_what_llmhost_does_not_use_is_turned_off(llama_worker, path):
+    headers = {"Authorization": f"Bearer {llama_worker.spec.token}"}
+    with httpx.Client(base_url=llama_worker.url, headers=headers) as client:
+        assert client.get(path).status_code in {404, 501}
+
+
+@pytest.mark.slow
+def test_each_request_has_the_whole_context(llama_worker):
+    headers = {"Authorization": f"Bearer {llama_worker.spec.token}"}
+    with httpx.Client(base_url=llama_worker.url, headers=headers) as client:
+        (model,) = client.get("/v1/models").json()["data"]
+    assert (model["id"], model["meta"]["n_ctx"]) == (llama_worker.spec.alias, 2048)
+
+
+@pytest.mark.slow
+async def test_neither_prompts_nor_answers_are_in_the_log(start_llama_worker, question, ask):
+    worker = start_llama_worker(context=512)
+    worker.wait_until_it_listens()
+    engine = OpenAIEngine(Endpoint(worker.url, worker.spec.token))
+    text, _ = await ask(engine, question("Repeat: xylophone", model=worker.spec.alias, max_tokens=20))
+    with httpx.Client(base_url=worker.url, headers={"Authorization": f"Bearer {worker.spec.token}"}) as raw:
+        raw.post("/v1/chat/completions", content='{"messages": xylophone')
+        raw.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "xylophone " * 999}]})
+    await engine.aclose()
+    assert text
+    assert text not in worker.log
+    assert "xylophone" not in worker.log
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_worker_stops_at_once_in_the_middle_of_a_prompt(start_llama_worker, question, number):
+    worker = start_llama_worker(context=4096)
+    worker.wait_until_it_listens()
+    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {worker.spec.token}"}) as client:
+        messages = [{"role": "user", "content": "word " * 3500}]
+        body = {"messages": messages, "stream": True, "max_tokens": 1}
+        request = client.build_request("POST", f"{worker.url}/v1/chat/completions", json=body)
+        response = await client.send(request, stream=True)  # the headers come before the prompt is worked on
+        worker.process.send_signal(number)
+        assert worker.process.wait(SOON) == 0
+        await response.aclose()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_stops_at_once_while_it_starts(start_llama_worker, number):
+    worker = start_llama_worker()
+    worker.process.send_signal(number)
+    worker.process.wait(SOON)
+    assert not (worker.folder / ADDRESS_FILE).exists()
+
+
+@pytest.mark.slow
+def test_a_worker_takes_the_port_that_it_is_given(start_llama_worker):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    worker = start_llama_worker(port=port)
+    worker.wait_until_it_listens()
+    assert worker.url == f"http://127.0.0.1:{port}"
+
+
+@pytest.mark.slow
+def test_a_port_that_is_taken_is_said_to_be(start_llama_worker, llama_worker):
+    port = int(llama_worker.url.rpartition(":")[2])
+    worker = start_llama_worker(port=port)
+    assert worker.process.wait(60) == 1
+    assert worker.failure == {
+        "message": f"port {port} is taken by another program",
+        "hint": "set `fleet.first_port` to 0, which takes any free one, or to another",
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [(50_000_000, "is incomplete"), (2_000, "is incomplete"), (0, "is not a GGUF file")],
+)
+def test_a_damaged_model_is_said_to_be(start_llama_worker, tmp_path, length, expected):
+    path = tmp_path / "damaged.gguf"
+    path.write_bytes(find_model(None).path.read_bytes()[:length])
+    worker = start_llama_worker(model_path=str(path))
+    assert worker.process.wait(60) == 1
+    assert expected in worker.failure["message"]
+
+
+@pytest.mark.slow
+def test_a_missing_model_is_said_to_be(start_llama_worker):
+    worker = start_llama_worker(model_path="/no/such/model.gguf")
+    assert worker.process.wait(60) == 1
+    assert worker.failure["message"] == "there is no model file /no/such/model.gguf"
+
+
+@pytest.mark.slow
+def test_a_model_that_llama_cpp_cannot_load_points_to_the_log(start_llama_worker, tmp_path):
+    path = tmp_path / "strange.gguf"
+    path.write_bytes(find_model(None).path.read_bytes().replace(b"llama", b"lxama", 1))
+    worker = start_llama_worker(model_path=str(path))
+    assert worker.process.wait(60) == 1
+    assert worker.failure["hint"].startswith("its log says why")
+    assert "lxama" in worker.log
+
+
+@pytest.mark.slow
+def test_a_worker_without_orders_says_so(start_llama_worker, tmp_path):
+    worker = start_llama_worker(token="")
+    assert worker.process.wait(60) == 1
+    assert "no token" in worker.failure["message"]
+    assert "no token" in worker.log
+
+
+@pytest.mark.slow
+def test_the_address_is_written_whole(llama_worker):
+    assert json.loads(Path(llama_worker.folder, ADDRESS_FILE).read_text()) == {"url": llama_worker.url}
+    assert sorted(path.name for path in llama_worker.folder.iterdir()) == [ADDRESS_FILE, "log", SPEC_FILE]

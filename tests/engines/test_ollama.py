@@ -1,0 +1,118 @@
+"""What is particular to Ollama."""
+
+from __future__ import annotations
+
+import pytest
+from doubles.ollama_server import Download, Running
+
+from llmhost.engines.engine import Done, ModelStatus, Progress
+from llmhost.errors import EngineRefused, EngineUnavailable
+
+
+async def test_a_question_is_asked_as_the_api_wants_it(ollama_side, ollama_server, question, ask):
+    wanted = question(temperature=0.5, top_p=0.9, seed=3, max_tokens=50, stop=("END",))
+    await ask(ollama_side.engine(), wanted)
+    assert ollama_server.requests[-1].json == {
+        "model": "tiny",
+        "messages": [{"role": "user", "content": "Say hello."}],
+        "stream": True,
+        "options": {"temperature": 0.5, "top_p": 0.9, "seed": 3, "num_predict": 50, "stop": ["END"]},
+    }
+
+
+async def test_tokens_are_taken_from_the_last_line(ollama_side, question, ask):
+    assert (await ask(ollama_side.engine(), question()))[1] == Done("stop", 7, 4)
+
+
+async def test_an_end_without_a_reason_is_not_called_complete(ollama_side, ollama_server, question, ask):
+    ollama_server.finish_reason = None
+    assert (await ask(ollama_side.engine(), question()))[1].finish_reason == "unknown"
+
+
+async def test_a_model_that_is_not_pulled_is_refused(ollama_side, question, ask):
+    with pytest.raises(EngineRefused, match='model "other" not found'):
+        await ask(ollama_side.engine(), question(model="other"))
+
+
+@pytest.mark.parametrize(
+    ("held", "asked"),
+    [
+        ("tiny:latest", "tiny"),
+        ("tiny:latest", "tiny:latest"),
+        ("host:5000/team/tiny:latest", "host:5000/team/tiny"),
+        ("tiny:7b", "tiny:7b"),
+    ],
+)
+async def test_a_name_without_a_tag_means_latest(ollama_side, ollama_server, held, asked):
+    ollama_server.models = {held}
+    assert (await ollama_side.engine().model_status(asked)).present is True
+
+
+@pytest.mark.parametrize("asked", ["tiny", "tiny:8b", "other:7b"])
+async def test_another_tag_is_another_model(ollama_side, ollama_server, asked):
+    ollama_server.models = {"tiny:7b"}
+    assert await ollama_side.engine().model_status(asked) == ModelStatus(False, False, "not pulled")
+
+
+@pytest.mark.parametrize(
+    ("running", "status"),
+    [
+        ({}, ModelStatus(True, False)),
+        ({"tiny:latest": Running(5000, 5000)}, ModelStatus(True, True)),
+        (
+            {"tiny:latest": Running(5000, 4000)},
+            ModelStatus(True, True, "spilled to the CPU: 80% of it is on the GPU"),
+        ),
+        ({"tiny:latest": Running(5000, 0)}, ModelStatus(True, True, "runs on the CPU")),
+        ({"other:latest": Running(5000, 0)}, ModelStatus(True, False)),
+    ],
+)
+async def test_the_status_tells_where_a_model_runs(ollama_side, ollama_server, running, status):
+    ollama_server.running = running
+    assert await ollama_side.engine().model_status("tiny") == status
+
+
+async def test_a_missing_model_is_pulled_with_progress(ollama_side, ollama_server):
+    ollama_server.registry["new:latest"] = Download(size=1000)
+    steps = []
+    await ollama_side.engine().ensure_model("new", steps.append)
+    assert steps[0] == Progress("pulling manifest", None)
+    assert [step.fraction for step in steps if step.stage == "pulling 8934d96d3f08"] == [
+        tenth / 10 for tenth in range(1, 11)
+    ]
+    assert (await ollama_side.engine().model_status("new")).present is True
+
+
+async def test_a_present_model_is_not_pulled_again(ollama_side, ollama_server):
+    await ollama_side.engine().ensure_model("tiny", lambda _: None)
+    assert "/api/pull" not in [request.path for request in ollama_server.requests]
+
+
+async def test_a_pull_that_breaks_off_goes_on_where_it_stopped(ollama_side, ollama_server):
+    ollama_server.registry["new:latest"] = Download(size=1000, failures=(300, 600))
+    steps = []
+    await ollama_side.engine().ensure_model("new", steps.append)
+    fractions = [step.fraction for step in steps if step.stage == "pulling 8934d96d3f08"]
+    assert fractions == [tenth / 10 for tenth in range(1, 11)]
+
+
+async def test_a_pull_that_keeps_breaking_off_fails(ollama_side, ollama_server):
+    ollama_server.registry["new:latest"] = Download(size=1000, failures=(100, 200, 300, 400))
+    with pytest.raises(EngineUnavailable):
+        await ollama_side.engine().ensure_model("new", lambda _: None)
+
+
+async def test_a_model_that_the_registry_lacks_is_refused(ollama_side):
+    with pytest.raises(EngineRefused, match="file does not exist"):
+        await ollama_side.engine().ensure_model("new", lambda _: None)
+
+
+async def test_a_pull_that_fails_for_another_reason_may_be_tried_again(ollama_side, ollama_server):
+    ollama_server.registry["new:latest"] = Download(error="write /root/.ollama: no space left on device")
+    with pytest.raises(EngineUnavailable, match="no space left on device"):
+        await ollama_side.engine().ensure_model("new", lambda _: None)
+    assert [request.path for request in ollama_server.requests].count("/api/pull") == 1
+
+
+async def test_the_version_is_told(ollama_side):
+    assert await ollama_side.engine().version() == "0.12.3"

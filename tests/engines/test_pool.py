@@ -1,0 +1,215 @@
+"""Which worker answers, and what happens when it does not."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from llmhost.engines.engine import Delta, Done
+from llmhost.engines.load import LocalLoad
+from llmhost.engines.pool import Assigned, Pool, Upstream
+from llmhost.errors import EngineRefused, EngineUnavailable, LlmhostError, NoWorkerError, StreamBroken
+
+DONE = Done("stop", 1, 2)
+
+
+class ScriptedEngine:
+    """Gives its events in turn; an exception among them is raised there. None waits for ever."""
+
+    def __init__(self, *events):
+        self.events = events
+        self.asked = 0
+        self.closed = False
+
+    async def chat(self, request):
+        self.asked += 1
+        try:
+            for event in self.events:
+                if isinstance(event, Exception):
+                    raise event
+                if event is None:
+                    await asyncio.Event().wait()
+                yield event
+        finally:
+            self.closed = True
+
+
+class WatchedLoad(LocalLoad):
+    """Counts how many slots are out."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = 0
+
+    async def acquire(self, workers):
+        self.out += 1
+        return await super().acquire(workers)
+
+    async def release(self, slot):
+        self.out -= 1
+        await super().release(slot)
+
+
+@pytest.fixture
+def load():
+    return WatchedLoad()
+
+
+@pytest.fixture
+def make_pool(load):
+    def make(*engines, max_attempts=3):
+        upstreams = [Upstream(f"w{n}", engine, n / 10) for n, engine in enumerate(engines)]
+
+        async def listed():
+            return upstreams
+
+        return Pool(listed, load, max_attempts)
+
+    return make
+
+
+async def events_of(stream):
+    """What came, and the error that ended it or None."""
+    events = []
+    try:
+        async for event in stream:
+            events.append(event)
+    except (LlmhostError, RuntimeError) as error:
+        return events, error
+    return events, None
+
+
+def broken(engine="it"):
+    return EngineUnavailable(f"{engine} is broken")
+
+
+async def test_an_answer_starts_with_who_gives_it(make_pool, question):
+    pool = make_pool(ScriptedEngine(Delta("a"), Delta("b"), DONE))
+    assert await events_of(pool.stream(question())) == (
+        [Assigned("w0", 0.0), Delta("a"), Delta("b"), DONE],
+        None,
+    )
+
+
+async def test_questions_at_once_go_to_different_workers(make_pool, question):
+    pool = make_pool(*(ScriptedEngine(Delta("a"), None) for _ in range(3)))
+    streams = [pool.stream(question()) for _ in range(3)]
+    assert [await anext(stream) for stream in streams] == [
+        Assigned("w0", 0.0),
+        Assigned("w1", 0.1),
+        Assigned("w2", 0.2),
+    ]
+    for stream in streams:
+        await stream.aclose()
+
+
+async def test_a_worker_that_fails_before_its_first_token_is_left_for_another(make_pool, question):
+    pool = make_pool(ScriptedEngine(broken()), ScriptedEngine(Delta("a"), DONE))
+    assert await events_of(pool.stream(question())) == (
+        [Assigned("w0", 0.0), Assigned("w1", 0.1), Delta("a"), DONE],
+        None,
+    )
+
+
+async def test_a_worker_that_fails_after_its_first_token_is_the_end(make_pool, question):
+    other = ScriptedEngine(Delta("a"), DONE)
+    pool = make_pool(ScriptedEngine(Delta("a"), StreamBroken("it broke off")), other)
+    events, error = await events_of(pool.stream(question()))
+    assert events == [Assigned("w0", 0.0), Delta("a")]
+    assert isinstance(error, StreamBroken)
+    assert other.asked == 0
+
+
+async def test_a_refused_request_is_not_asked_of_another(make_pool, question):
+    other = ScriptedEngine(Delta("a"), DONE)
+    _, error = await events_of(make_pool(ScriptedEngine(EngineRefused("no")), other).stream(question()))
+    assert isinstance(error, EngineRefused)
+    assert other.asked == 0
+
+
+async def test_the_last_failure_is_raised_with_what_to_do(make_pool, question):
+    pool = make_pool(ScriptedEngine(broken("w0")), ScriptedEngine(broken("w1")))
+    _, error = await events_of(pool.stream(question()))
+    assert isinstance(error, EngineUnavailable)
+    assert (error.message, error.hint) == ("w1 is broken", "`llmhost status` shows the workers")
+
+
+async def test_a_hint_of_the_engine_is_kept(make_pool, question):
+    pool = make_pool(ScriptedEngine(EngineUnavailable("no token", hint="check the token")))
+    _, error = await events_of(pool.stream(question()))
+    assert error.hint == "check the token; `llmhost status` shows the workers"
+
+
+@pytest.mark.parametrize(("workers", "max_attempts", "asked"), [(5, 3, 3), (2, 3, 2), (3, 1, 1)])
+async def test_each_worker_is_asked_once_and_not_too_many(make_pool, question, workers, max_attempts, asked):
+    engines = [ScriptedEngine(broken()) for _ in range(workers)]
+    await events_of(make_pool(*engines, max_attempts=max_attempts).stream(question()))
+    assert [engine.asked for engine in engines] == [1] * asked + [0] * (workers - asked)
+
+
+async def test_without_workers_the_command_that_makes_some_is_named(make_pool, question):
+    _, error = await events_of(make_pool().stream(question()))
+    assert isinstance(error, NoWorkerError)
+    assert error.hint == "run `llmhost up`"
+
+
+async def test_workers_are_looked_up_for_each_question(load, question):
+    upstreams = []
+
+    async def listed():
+        return list(upstreams)
+
+    pool = Pool(listed, load, 3)
+    upstreams.append(Upstream("late", ScriptedEngine(DONE), 0.0))
+    assert await events_of(pool.stream(question())) == ([Assigned("late", 0.0), DONE], None)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        (Delta("a"), DONE),
+        (broken(),),
+        (Delta("a"), StreamBroken("it broke off")),
+        (EngineRefused("no"),),
+        (RuntimeError("a mistake of ours"),),
+    ],
+)
+async def test_the_slot_is_given_back_however_it_ends(make_pool, load, question, events):
+    await events_of(make_pool(ScriptedEngine(*events)).stream(question()))
+    assert load.out == 0
+
+
+async def test_leaving_a_stream_gives_the_slot_back_and_closes_the_engines(make_pool, load, question):
+    engine = ScriptedEngine(Delta("a"), None)
+    stream = make_pool(engine).stream(question())
+    assert [await anext(stream), await anext(stream)] == [Assigned("w0", 0.0), Delta("a")]
+    await stream.aclose()
+    assert (load.out, engine.closed) == (0, True)
+
+
+async def test_cancelling_gives_the_slot_back_and_closes_the_engines(make_pool, load, question):
+    engine = ScriptedEngine(None)
+    stream = make_pool(engine).stream(question())
+    await anext(stream)
+    waiting = asyncio.create_task(anext(stream))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert (load.out, engine.closed) == (0, True)
+
+
+async def test_a_dead_worker_does_not_keep_real_ones_from_answering(
+    load, openai_side, ollama_side, question, refusing_port
+):
+    dead = openai_side.engine(url=f"http://127.0.0.1:{refusing_port}")
+    upstreams = [Upstream("dead", dead, 0.0), Upstream("alive", ollama_side.engine(), 0.0)]
+
+    async def listed():
+        return upstreams
+
+    events, error = await events_of(Pool(listed, load, 3).stream(question()))
+    assert error is None
+    assert events[:2] == [Assigned("dead", 0.0), Assigned("alive", 0.0)]
+    assert events[-1] == Done("stop", 7, 4)
