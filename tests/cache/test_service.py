@@ -54,7 +54,7 @@ async def test_a_different_question_is_a_miss_that_says_why(
     cache: SemanticCache, key: MakeKey, answer: MakeAnswer
 ) -> None:
     await put(cache, key(QUESTION), answer())
-    found = await cache.semantic(key("how do you bake a cake in simple words"))
+    found = await cache.semantic(key("what is artificial grass in simple colours"))
     assert found.served is None
     assert "below 0.8" in found.reason
 
