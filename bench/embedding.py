@@ -13,16 +13,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
-from llmhost.cache.embedders import load_embedder
 from llmhost.cache.embedders.exports import folder_of
+from llmhost.cache.embedders.load import load_embedder
 from llmhost.cache.embedders.weights import fetch, locate
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 QUESTION = "What is machine learning in simple terms?"
 TARGET = 0.7  #: of sentence-transformers' time, at most
-ROUNDS = 200  #: of one question each, alternating, so that other work on the machine hits both
-WARM_UP = 10  #: rounds that are not counted
+ROUNDS = 30  #: alternating, so that other work on the machine hits both
+CALLS = (
+    10  #: of each in a round; the first is not counted: it finds the other's data in the processor's cache
+)
+#: seconds between the two; torch's idle threads go on spinning that long, which no user of llmhost would have
+PAUSE = 0.05
 PROCESSES = 5
 
 OURS = """
@@ -64,10 +69,15 @@ def _encoder(weights: str) -> Callable[[], object]:
 
 
 def _compare_calls(ours: Callable[[], object], theirs: Callable[[], object]) -> float:
-    times: list[tuple[float, float]] = [(_timed(ours), _timed(theirs)) for _ in range(WARM_UP + ROUNDS)]
-    mine, other = zip(*times[WARM_UP:], strict=True)
+    mine: list[float] = []
+    other: list[float] = []
+    for _ in range(ROUNDS):
+        mine += _timed(ours)
+        time.sleep(PAUSE)
+        other += _timed(theirs)
+        time.sleep(PAUSE)
     ratio = statistics.median(mine) / statistics.median(other)
-    print(f"one short question, models loaded, {ROUNDS} times each in turn:")
+    print(f"one short question, models loaded, {len(mine)} times each:")
     for name, values in (("sentence-transformers", other), ("llmhost", mine)):
         print(f"  {name:22} median {_ms(statistics.median(values))}   fastest {_ms(min(values))}")
     print(
@@ -76,10 +86,13 @@ def _compare_calls(ours: Callable[[], object], theirs: Callable[[], object]) -> 
     return ratio
 
 
-def _timed(call: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    call()
-    return time.perf_counter() - begun
+def _timed(call: Callable[[], object]) -> list[float]:
+    """Seconds of each call of a round but the first."""
+    marks = [time.perf_counter()]
+    for _ in range(CALLS):
+        call()
+        marks.append(time.perf_counter())
+    return [end - begun for begun, end in pairwise(marks)][1:]
 
 
 def _compare_processes(ours: Sequence[str], theirs: Sequence[str]) -> None:

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["plugins_cache", "plugins_cli", "plugins_engines", "plugins_fleet", "plugins_redis"]
+pytest_plugins = [
+    "plugins_cache",
+    "plugins_cli",
+    "plugins_embedder",
+    "plugins_engines",
+    "plugins_fleet",
+    "plugins_house",
+    "plugins_redis",
+]
 
 
 @pytest.fixture(autouse=True)

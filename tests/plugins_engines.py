@@ -167,7 +167,8 @@ def start_llama_worker(tmp_path: Path) -> Iterator[Callable[..., LlamaWorker]]:
 
 def _packaged_model() -> WorkerSpec:
     path = str(find_model(None).path)
-    return WorkerSpec(path, alias=MODEL, context=2048, parallel=2, threads=2, port=0, token=TOKEN)
+    # One thread: two that wait for each other come to a crawl when something else uses a core.
+    return WorkerSpec(path, alias=MODEL, context=2048, parallel=2, threads=1, port=0, token=TOKEN)
 
 
 def _start(folder: Path, spec: WorkerSpec) -> LlamaWorker:

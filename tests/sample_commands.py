@@ -10,20 +10,20 @@ from typing import Annotated
 
 import typer
 
-from llmhost.cli.frame import App
+from llmhost.cli.frame import App, Lazy
 from llmhost.cli.options import globals_of
 from llmhost.cli.output import table
 from llmhost.cli.running import run_async
 from llmhost.errors import LimitError, UnreachableError
 
 COMMANDS = {
-    "show": "sample_commands:show",
-    "fail": "sample_commands:fail",
-    "wait": "sample_commands:wait",
-    "pour": "sample_commands:pour",
-    "code": "sample_commands:code",
-    "nest": "sample_commands:nest",
-    "gone": "no_such_module_of_ours:gone",
+    "show": Lazy("sample_commands:show", "A summary"),
+    "fail": Lazy("sample_commands:fail", "A summary"),
+    "wait": Lazy("sample_commands:wait", "A summary"),
+    "pour": Lazy("sample_commands:pour", "A summary"),
+    "code": Lazy("sample_commands:code", "A summary"),
+    "nest": Lazy("sample_commands:nest", "A summary"),
+    "gone": Lazy("no_such_module_of_ours:gone", "A summary"),
 }
 
 

@@ -42,7 +42,7 @@ IO = HEAVY | {
     "random",
 }
 
-#: Implementations of a contract: built in wiring.py alone.
+#: Implementations of a contract: built in llmhost/wiring alone.
 ADAPTERS = (
     "llmhost.cache.embedders",
     "llmhost.cache.indexes",
@@ -51,7 +51,13 @@ ADAPTERS = (
     "llmhost.fleet.providers",
 )
 #: The only places that build them.
-WIRING = {"llmhost.wiring", "llmhost.wiring_doctor"}
+WIRING = {
+    "llmhost.wiring",
+    "llmhost.wiring.doctor",
+    "llmhost.wiring.engines",
+    "llmhost.wiring.parts",
+    "llmhost.wiring.providers",
+}
 CONTRACTS = {
     "llmhost.cache.embedding",
     "llmhost.cache.index",
@@ -71,7 +77,7 @@ LONGEST_FUNCTION = 45
 LONGEST_FILE = 300
 #: Longer because splitting would make a reader jump.
 LONG_FUNCTIONS: set[str] = set()
-LONG_FILES = {"config/models.py"}
+LONG_FILES: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -254,12 +260,12 @@ def test_a_decision_does_no_io_and_reads_no_clock(module: str) -> None:
 def command_modules() -> list[str]:
     from llmhost.cli.app import COMMANDS
 
-    return [target.partition(":")[0] for target in COMMANDS.values()]
+    return [command.target.partition(":")[0] for command in COMMANDS.values()]
 
 
-@pytest.mark.parametrize("module", ["llmhost.cli.app", *command_modules()])
+@pytest.mark.parametrize("module", ["llmhost.cli.app", "llmhost.cli.errors", *command_modules()])
 def test_nothing_heavy_is_imported_before_a_command_runs(module: str) -> None:
-    heavy = HEAVY | {"asyncio", "numpy", "pydantic", "rich", "yaml"}
+    heavy = HEAVY | {"numpy", "pydantic", "rich", "yaml"}
     found = {
         (name, used.name)
         for name in reached_from(module)
@@ -273,7 +279,7 @@ def test_help_imports_nothing_heavy() -> None:
     code = "import sys; from llmhost.cli.app import execute; execute(['--help']); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.splitlines()[-1].split())
-    assert "llmhost.cli.commands.init" in loaded
+    assert "llmhost.cli.app" in loaded
     assert loaded & (HEAVY | {"asyncio", "numpy", "pydantic", "rich", "yaml"}) == set()
 
 

@@ -10,26 +10,30 @@ from pathlib import Path
 
 import typer
 
-from llmhost.cli.frame import Group
+from llmhost.cli.frame import App, Lazy
 from llmhost.cli.options import Globals
 
 __all__ = ["execute", "main"]
 
-#: What runs for each command; in the order in which they are needed.
+#: In the order in which they are needed.
 COMMANDS = {
-    "init": "llmhost.cli.commands.init:init",
-    "up": "llmhost.cli.commands.up:up",
-    "status": "llmhost.cli.commands.status:status",
-    "ask": "llmhost.cli.commands.ask:ask",
-    "stats": "llmhost.cli.commands.stats:stats",
-    "cache": "llmhost.cli.commands.cache:app",
-    "doctor": "llmhost.cli.commands.doctor:doctor",
-    "down": "llmhost.cli.commands.down:down",
+    "init": Lazy("llmhost.cli.commands.init:init", "Write a configuration file with every setting explained"),
+    "up": Lazy("llmhost.cli.commands.up:up", "Make the fleet be as many ready workers as wanted"),
+    "status": Lazy(
+        "llmhost.cli.commands.status:status", "Show the workers, whether they answer, what they cost"
+    ),
+    "ask": Lazy("llmhost.cli.commands.ask:ask", "Answer a question, from the cache or by a worker"),
+    "stats": Lazy(
+        "llmhost.cli.commands.stats:stats", "Show hits, latency, cost, savings, targets met or not"
+    ),
+    "cache": Lazy("llmhost.cli.commands.cache:app", "Look into the cache and correct it"),
+    "doctor": Lazy("llmhost.cli.commands.doctor:doctor", "Check the set-up and say how to mend it"),
+    "down": Lazy("llmhost.cli.commands.down:down", "Destroy workers and confirm that they are gone"),
 }
 
-HELP = """Run your own LLM on GPUs, and answer repeated questions from a cache you can trust.
+HELP = """Your own LLM on GPUs, behind a cache that you can trust.
 
-Without a configuration file, workers run on this machine: no account is needed.
+Without a configuration file it runs on this machine, and no account is needed.
 
 Examples:
   llmhost up --gpus 2
@@ -39,7 +43,7 @@ Examples:
 """
 
 
-def main(commands: Mapping[str, str] = COMMANDS) -> None:
+def main(commands: Mapping[str, Lazy] = COMMANDS) -> None:
     """The console script."""
     from llmhost.cli.running import treat_sigterm_as_interrupt
 
@@ -48,7 +52,7 @@ def main(commands: Mapping[str, str] = COMMANDS) -> None:
     sys.exit(execute(sys.argv[1:], commands))
 
 
-def execute(args: Sequence[str], commands: Mapping[str, str] = COMMANDS) -> int:
+def execute(args: Sequence[str], commands: Mapping[str, Lazy] = COMMANDS) -> int:
     """Runs one command line, without the program's name, and returns its exit code. Raises nothing."""
     given = Globals()
     try:
@@ -59,15 +63,8 @@ def execute(args: Sequence[str], commands: Mapping[str, str] = COMMANDS) -> int:
         return _failed(error, args, given)
 
 
-def _invoke(args: list[str], given: Globals, commands: Mapping[str, str]) -> int:
-    root = Group(
-        name="llmhost",
-        lazy=commands,
-        help=HELP,
-        invoke_without_command=True,
-        subcommand_metavar="COMMAND ...",
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
+def _invoke(args: list[str], given: Globals, commands: Mapping[str, Lazy]) -> int:
+    root = App(HELP).with_commands(commands)
     with root.make_context("llmhost", args, obj=given) as ctx:
         code = root.invoke(ctx)
         sys.stdout.flush()
@@ -82,8 +79,16 @@ def _failed(error: BaseException, args: Sequence[str], given: Globals) -> int:
     if isinstance(error, (typer.Abort, EOFError)):  # Ctrl-C or Ctrl-D at a question
         error = KeyboardInterrupt()
     # A line that could not be read to its end may have said --json further on.
-    given.json = given.json or "--json" in args
-    return report(error, given.output)
+    given.json = given.json or "--json" in _before_double_dash(args)
+    try:
+        return report(error, given.output)
+    except BrokenPipeError:
+        _reader_left()
+        return 1
+
+
+def _before_double_dash(args: Sequence[str]) -> Sequence[str]:
+    return args[: args.index("--")] if "--" in args else args
 
 
 def _reader_left() -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
-__all__ = ["App", "Command", "Group"]
+__all__ = ["App", "Command", "Group", "Lazy"]
 
 _EXAMPLES = "Examples:"
+#: 0..1; from here on a word is a slip of another one: --gpu for --gpus, but not --bogus for --verbose.
+_ALIKE = 0.7
 #: What Typer puts behind the name of an argument; behind an option stands its choices.
 _ARGUMENT_TYPE = re.compile(r"^(?=[A-Z])(\S+) <.*>$")
 
@@ -82,22 +85,30 @@ class Command(_Framed, TyperCommand):
     """One command."""
 
 
-class Group(_Framed, TyperGroup):
-    """Commands under one name. `lazy` names those that are not loaded yet: ``module:attribute`` each.
+@dataclass(frozen=True, slots=True)
+class Lazy:
+    """A command whose module is imported when it is needed.
 
-    The attribute is a function, or an `App` for a group.
+    `target` is ``module:attribute``, a function or an `App`. `summary` stands in the list of commands.
     """
 
-    def __init__(self, *, lazy: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+    target: str
+    summary: str
+
+
+class Group(_Framed, TyperGroup):
+    """Commands under one name."""
+
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.lazy = dict(lazy or {})
+        self.lazy: Mapping[str, Lazy] = {}
 
     def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002
         return [*self.lazy, *(name for name in self.commands if name not in self.lazy)]
 
     def get_command(self, ctx: Context, cmd_name: str) -> AnyCommand | None:
         if cmd_name not in self.commands and cmd_name in self.lazy:
-            self.commands[cmd_name] = _load(cmd_name, self.lazy[cmd_name])
+            self.commands[cmd_name] = _load(cmd_name, self.lazy[cmd_name].target)
         return super().get_command(ctx, cmd_name)
 
     def resolve_command(
@@ -111,25 +122,34 @@ class Group(_Framed, TyperGroup):
             )
         return super().resolve_command(ctx, args)
 
-    def _format_arguments(self, ctx: Context, formatter: HelpFormatter) -> None:
-        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+    def _format_arguments(self, ctx: Context, formatter: HelpFormatter) -> None:  # noqa: ARG002
+        loaded = {name: _summary(command) for name, command in self.commands.items()}
+        summaries = {name: command.summary for name, command in self.lazy.items()}
         with formatter.section("Commands"):
-            formatter.write_dl([(name, _summary(command)) for name, command in commands if command])
+            formatter.write_dl(list((loaded | summaries).items()))
 
 
 class App(typer.Typer):
-    """A group of commands; alone, it shows its help."""
+    """A group of commands; alone, it shows its help. `about` is written like a command's docstring."""
 
-    def __init__(self, summary: str) -> None:
+    def __init__(self, about: str) -> None:
         super().__init__(
             cls=Group,
-            help=summary,
+            help=about,
             add_completion=False,
             rich_markup_mode=None,
             invoke_without_command=True,
             subcommand_metavar="COMMAND ...",
+            context_settings={"help_option_names": ["-h", "--help"]},
         )
         self.callback()(_show_help_alone)
+
+    def with_commands(self, commands: Mapping[str, Lazy]) -> Group:
+        """The group to run, with these commands in front."""
+        group = typer.main.get_group(self)
+        assert isinstance(group, Group)  # noqa: S101 - made by `cls` above
+        group.lazy = commands
+        return group
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[Any], Any]:
         return super().command(name, **{"cls": Command, **settings})
@@ -184,9 +204,8 @@ def _print_version(ctx: Context) -> None:
 
 def _usage_error(error: typer.exceptions.TyperException, ctx: Context) -> UsageError:
     option = getattr(error, "option_name", None)
-    nearest = getattr(error, "possibilities", None)
-    if nearest is not None or type(error).__name__ == "NoSuchOption":
-        message = f"no such option {option}{_did_you_mean(str(option), nearest or [])}"
+    if hasattr(error, "possibilities"):  # it is a NoSuchOption, which Typer does not export
+        message = f"no such option {option}{_did_you_mean(str(option), error.possibilities or [])}"
     else:
         text = " ".join(error.format_message().split()).removesuffix(".")
         message = text[:1].lower() + text[1:]
@@ -194,5 +213,5 @@ def _usage_error(error: typer.exceptions.TyperException, ctx: Context) -> UsageE
 
 
 def _did_you_mean(given: str, known: list[str]) -> str:
-    nearest = get_close_matches(given, known, n=1)
+    nearest = get_close_matches(given, known, n=1, cutoff=_ALIKE)
     return f"; did you mean {nearest[0]}?" if nearest else ""

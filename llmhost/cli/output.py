@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from llmhost.cli.text import TextFilter, clean
@@ -123,13 +123,15 @@ class Output:
             yield PlainProgress(self._say)
 
     def _say(self, text: str) -> None:
-        if self._live is None:
-            sys.stderr.write(text + "\n")
-            sys.stderr.flush()
-            return
-        from rich.text import Text
+        # Whoever read stderr may have gone; that is no reason to leave the work undone.
+        with suppress(BrokenPipeError):
+            if self._live is None:
+                sys.stderr.write(text + "\n")
+                sys.stderr.flush()
+                return
+            from rich.text import Text
 
-        self._live.print(Text.from_ansi(text))
+            self._live.print(Text.from_ansi(text))
 
 
 def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
@@ -137,7 +139,8 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    made = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    # Two blanks between columns: a table of workers fits in 80.
+    made = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return made

@@ -81,7 +81,7 @@ class LiveProgress(Progress):
             SpinnerColumn(finished_text=" "),
             TextColumn("{task.description}", markup=False, style="bold"),
             BarColumn(bar_width=20),
-            TaskProgressColumn(markup=False),
+            TaskProgressColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.fields[stage]}", markup=False),
             console=console,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,13 @@ from typing import Any
 import pytest
 from doubles.ollama_server import OllamaServer
 from plugins_cli import Ran
+from plugins_house import Finished, House
 from plugins_redis import PortServer
 
 Cli = Callable[..., Ran]
 
 
-def checks_of(ran: Ran) -> dict[str, dict[str, Any]]:
+def checks_of(ran: Ran | Finished) -> dict[str, dict[str, Any]]:
     return {check["name"]: check for check in ran.json["checks"]}
 
 
@@ -97,7 +97,7 @@ def test_the_password_of_a_redis_is_not_shown(cli: Cli, redis_port_server: PortS
 
 
 async def test_each_server_of_a_static_fleet_is_asked_for_its_model(
-    cli_process: Cli, ollama_server: OllamaServer, refusing_port: int
+    ollama_server: OllamaServer, refusing_port: int
 ) -> None:
     away = f"http://127.0.0.1:{refusing_port}"
     configure(
@@ -105,7 +105,17 @@ async def test_each_server_of_a_static_fleet_is_asked_for_its_model(
         f"    - url: {ollama_server.url}\n      token: {ollama_server.token}\n    - url: {away}\n"
         "engine:\n  kind: ollama\n  model: tiny\n"
     )
-    checks = checks_of(await asyncio.to_thread(cli_process, "doctor", "--json"))
+    checks = checks_of(await House().run("doctor", "--json"))
     assert checks[f"worker {ollama_server.url}"]["ok"] is True
     assert checks[f"worker {away}"]["ok"] is False
     assert "engine" not in checks
+
+
+@pytest.mark.slow
+async def test_what_runs_is_asked_and_left_running(house: House) -> None:
+    up = await house.ok("up")
+    checks = checks_of(await house.run("doctor", "--json"))
+    assert checks[f"worker {up['workers'][0]['id']}"]["detail"].startswith("answers")
+    assert "runs as process" in checks["redis"]["detail"]
+    assert "is ready" in checks["embedder"]["detail"]
+    assert [worker["ready"] for worker in (await house.ok("status"))["workers"]] == [True]

@@ -18,7 +18,10 @@ def side(request):
 
 
 async def test_an_answer_is_pieces_and_then_one_end_mark(side, question):
-    events = [event async for event in side.engine().chat(question(model=side.model, max_tokens=20))]
+    events = [
+        event
+        async for event in side.engine().chat(question(model=side.model, max_tokens=20, temperature=0.0))
+    ]
     *pieces, last = events
     assert isinstance(last, Done)
     assert all(isinstance(piece, Delta) and piece.text for piece in pieces)
@@ -49,7 +52,7 @@ async def test_the_same_seed_gives_the_same_answer(side, question, ask):
 
 
 async def test_earlier_turns_and_a_system_prompt_are_taken(side, question, ask):
-    request = question(model=side.model, max_tokens=4)
+    request = question(model=side.model, max_tokens=4, temperature=0.0)
     turns = (Message("system", "Be brief."), Message("user", "Hi"), Message("assistant", "Hello"))
     text, _ = await ask(
         side.engine(),
@@ -69,7 +72,7 @@ async def test_an_answer_left_early_leaves_the_engine_usable(side, question, ask
     stream = engine.chat(question("Write a long story.", model=side.model, max_tokens=500))
     await anext(stream)
     await stream.aclose()
-    text, _ = await ask(engine, question(model=side.model, max_tokens=3))
+    text, _ = await ask(engine, question(model=side.model, max_tokens=3, temperature=0.0))
     assert text
 
 
@@ -86,13 +89,21 @@ async def test_a_cancelled_question_leaves_the_engine_usable(side, question, ask
     await started.wait()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    text, _ = await ask(engine, question(model=side.model, max_tokens=3))
+    text, _ = await ask(engine, question(model=side.model, max_tokens=3, temperature=0.0))
     assert text
+
+
+async def test_questions_one_right_after_the_other_are_all_answered(side, question, ask):
+    engine = side.engine()
+    ends = [(await ask(engine, question(model=side.model, max_tokens=1)))[1] for _ in range(30)]
+    assert {end.completion_tokens for end in ends} == {1}
 
 
 async def test_one_engine_answers_several_questions_at_once(side, question, ask):
     engine = side.engine()
-    answers = await asyncio.gather(*(ask(engine, question(model=side.model, max_tokens=3)) for _ in range(3)))
+    answers = await asyncio.gather(
+        *(ask(engine, question(model=side.model, max_tokens=3, temperature=0.0)) for _ in range(3))
+    )
     assert all(text for text, _ in answers)
 
 

@@ -90,11 +90,12 @@ async def test_cancelling_a_wait_for_the_headers_closes_the_connection(side, que
     await asyncio.wait_for(side.server.left.wait(), timeout=5)
 
 
-async def test_questions_in_turn_share_one_connection(side, question, ask):
+async def test_each_question_has_a_connection_of_its_own(side, question, ask):
     engine = side.engine()
     for _ in range(3):
         await ask(engine, question())
-    assert side.server.connections == 1
+    assert side.server.connections == 3
+    assert {request.headers["connection"] for request in side.server.requests} == {"close"}
 
 
 async def test_a_worker_that_never_accepts_a_connection_is_left_in_time(side, gather, question, full_port):

@@ -99,9 +99,11 @@ async def test_neither_prompts_nor_answers_are_in_the_log(start_llama_worker, qu
     worker.wait_until_it_listens()
     engine = OpenAIEngine(Endpoint(worker.url, worker.spec.token))
     text, _ = await ask(engine, question("Repeat: xylophone", model=worker.spec.alias, max_tokens=20))
-    with httpx.Client(base_url=worker.url, headers={"Authorization": f"Bearer {worker.spec.token}"}) as raw:
-        raw.post("/v1/chat/completions", content='{"messages": xylophone')
-        raw.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "xylophone " * 999}]})
+    headers = {"Authorization": f"Bearer {worker.spec.token}"}
+    async with httpx.AsyncClient(base_url=worker.url, headers=headers) as raw:
+        await raw.post("/v1/chat/completions", content='{"messages": xylophone')
+        too_long = [{"role": "user", "content": "xylophone " * 999}]
+        await raw.post("/v1/chat/completions", json={"messages": too_long})
     await engine.aclose()
     assert text
     assert text not in worker.log

@@ -56,6 +56,7 @@ class Bench:
 
     def make(self, spec: FleetSpec | None = None, **more: Any) -> FleetService:
         values = {
+            "provider": MemoryProvider(self.cloud),
             "hooks": Hooks(prepare=self._prepare, probe=self._probe),
             "lock": FleetLock(self.folder / "lock"),
             "clock": self.clock,
@@ -64,7 +65,7 @@ class Bench:
             "rentals": self.rentals,
             "on_lock_wait": self._count_wait,
         }
-        return FleetService(MemoryProvider(self.cloud), spec or make_spec(), **{**values, **more})
+        return FleetService(spec=spec or make_spec(), **{**values, **more})
 
     def _count_wait(self) -> None:
         self.lock_waits += 1

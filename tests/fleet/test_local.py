@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from doubles.fleet_values import make_spec
+from doubles.local_folders import change_record, orders_of, settled
 from doubles.waiting import until
 
 from llmhost.engines.llama_cpp import WorkerSpec
@@ -28,94 +23,8 @@ Make = Callable[..., LocalProvider]
 SETTINGS = LocalSettings(context=512, parallel=1)
 
 
-PAUSE = "import signal; signal.pause()"
-
-
-@contextmanager
-def running(argv: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(argv)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-@contextmanager
-def zombie(argv: list[str]) -> Iterator[int]:
-    """The pid of a process that has ended, and whose end nobody has taken note of."""
-    with running(argv) as process:
-        process.kill()
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        assert psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE
-        yield process.pid
-
-
-@pytest.fixture
-def bystander() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is none of llmhost's."""
-    with running([sys.executable, "-c", PAUSE]) as process:
-        yield process
-
-
-def files_of(process: psutil.Process) -> set[str]:
-    return {str(path.readlink()) for path in Path(f"/proc/{process.pid}/fd").iterdir()}
-
-
 def mode(path: str) -> int:
     return Path(path).stat().st_mode & 0o777
-
-
-def record_of(folder: Path, worker: Worker) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads((folder / "workers" / worker.id / "record.json").read_text())
-    return record
-
-
-def change_record(folder: Path, worker: Worker, **changes: Any) -> None:
-    path = folder / "workers" / worker.id / "record.json"
-    path.write_text(json.dumps({**record_of(folder, worker), **changes}))
-
-
-def orders_of(folder: Path, worker: Worker) -> dict[str, Any]:
-    orders: dict[str, Any] = json.loads((folder / "workers" / worker.id / "spec.json").read_text())
-    return orders
-
-
-@pytest.fixture
-def settled() -> Callable[..., Any]:
-    """The provider's only worker, once it is in this state."""
-
-    async def wait(provider: LocalProvider, state: WorkerState) -> Worker:
-        async def there() -> Worker | None:
-            (worker,) = await provider.list()
-            return worker if worker.state is state else None
-
-        worker: Worker = await until(there)
-        return worker
-
-    return wait
-
-
-async def test_a_worker_is_a_process_in_a_session_of_its_own(
-    quick_provider: Make, worker_processes: Any
-) -> None:
-    await quick_provider().create(make_spec())
-    (process,) = worker_processes()
-    assert os.getsid(process.pid) == process.pid != os.getsid(0)
-
-
-async def test_nothing_of_ours_is_open_in_a_worker(
-    quick_provider: Make, worker_processes: Any, tmp_path: Path, settled: Any
-) -> None:
-    with (tmp_path / "ours").open("w") as ours:
-        os.set_inheritable(ours.fileno(), True)
-        provider = quick_provider()
-        await provider.create(make_spec())
-        await settled(provider, WorkerState.READY)
-        (process,) = worker_processes()
-        opened = files_of(process)
-    assert str(tmp_path / "ours") not in opened
-    assert "/dev/null" in opened
 
 
 async def test_orders_are_in_the_words_of_the_worker_s_program(
@@ -171,29 +80,18 @@ async def test_a_program_that_cannot_be_started_leaves_no_worker(fleet_folder: P
     assert list(await provider.list()) == []
 
 
-async def test_a_worker_that_gives_up_says_why(quick_provider: Make, settled: Any) -> None:
+async def test_a_worker_that_gives_up_says_why(quick_provider: Make) -> None:
     provider = quick_provider()
     await provider.create(make_spec(model="gives-up"))
     worker = await settled(provider, WorkerState.FAILED)
     assert worker.detail == "the model is not to its taste; feed another"
 
 
-async def test_a_worker_that_crashes_is_seen(quick_provider: Make, settled: Any) -> None:
+async def test_a_worker_that_crashes_is_seen(quick_provider: Make) -> None:
     provider = quick_provider()
     await provider.create(make_spec(model="crashes"))
     worker = await settled(provider, WorkerState.FAILED)
     assert worker.detail == "its process has ended: it crashed, or was killed"
-
-
-async def test_a_worker_that_is_killed_is_seen(
-    quick_provider: Make, worker_processes: Any, settled: Any
-) -> None:
-    provider = quick_provider()
-    await provider.create(make_spec())
-    (process,) = worker_processes()
-    process.kill()
-    worker = await settled(provider, WorkerState.FAILED)
-    assert worker.url is None
 
 
 async def test_a_worker_that_does_not_listen_yet_is_starting(quick_provider: Make) -> None:
@@ -201,104 +99,6 @@ async def test_a_worker_that_does_not_listen_yet_is_starting(quick_provider: Mak
     await provider.create(make_spec(model="never-listens"))
     (worker,) = await provider.list()
     assert (worker.state, worker.url) == (WorkerState.STARTING, None)
-
-
-async def test_a_destroyed_worker_s_process_is_gone(quick_provider: Make, worker_processes: Any) -> None:
-    provider = quick_provider()
-    worker = await provider.create(make_spec())
-    await provider.destroy(worker.id)
-    assert worker_processes() == []
-
-
-@pytest.mark.slow
-async def test_a_worker_that_will_not_end_is_killed(
-    quick_provider: Make, worker_processes: Any, settled: Any
-) -> None:
-    provider = quick_provider()
-    worker = await provider.create(make_spec(model="ignores-sigterm"))
-    await settled(provider, WorkerState.READY)
-    await provider.destroy(worker.id)
-    assert (worker_processes(), list(await provider.list())) == ([], [])
-
-
-async def test_a_zombie_counts_as_gone(quick_provider: Make, fleet_folder: Path, tmp_path: Path) -> None:
-    provider = quick_provider()
-    worker = await provider.create(make_spec())
-    os.kill(record_of(fleet_folder, worker)["pid"], signal.SIGKILL)
-    with zombie(record_of(fleet_folder, worker)["argv"]) as pid:
-        change_record(fleet_folder, worker, pid=pid)
-        (listed,) = await provider.list()
-    assert listed.state is WorkerState.FAILED
-
-
-async def test_another_process_with_the_worker_s_pid_is_neither_taken_for_it_nor_killed(
-    quick_provider: Make,
-    fleet_folder: Path,
-    bystander: subprocess.Popen[bytes],
-    worker_processes: Any,
-) -> None:
-    provider = quick_provider()
-    worker = await provider.create(make_spec())
-    (process,) = worker_processes()
-    process.kill()
-    process.wait()
-    change_record(fleet_folder, worker, pid=bystander.pid)
-    (listed,) = await provider.list()
-    assert listed.state is WorkerState.FAILED
-    await provider.destroy(worker.id)
-    assert bystander.poll() is None
-    assert list(await provider.list()) == []
-
-
-async def test_a_process_with_nearly_the_same_arguments_is_not_ours(
-    quick_provider: Make, fleet_folder: Path, worker_processes: Any
-) -> None:
-    provider = quick_provider()
-    worker = await provider.create(make_spec())
-    argv = record_of(fleet_folder, worker)["argv"]
-    with running([sys.executable, "-c", PAUSE, *argv[1:]]) as lookalike:
-        change_record(fleet_folder, worker, pid=lookalike.pid)
-        await provider.destroy(worker.id)
-        assert worker_processes() == [psutil.Process(lookalike.pid)]
-
-
-async def test_a_process_whose_pid_was_never_written_down_is_found_and_ended(
-    quick_provider: Make, fleet_folder: Path, worker_processes: Any, settled: Any
-) -> None:
-    provider = quick_provider()
-    worker = await provider.create(make_spec())
-    change_record(fleet_folder, worker, pid=None)
-    await settled(provider, WorkerState.READY)
-    await provider.destroy(worker.id)
-    assert worker_processes() == []
-
-
-async def test_a_worker_that_was_never_started_has_failed_and_can_be_destroyed(
-    quick_provider: Make, fleet_folder: Path, worker_processes: Any
-) -> None:
-    provider = quick_provider()
-    worker = await provider.create(make_spec())
-    (process,) = worker_processes()
-    process.kill()
-    process.wait()
-    change_record(fleet_folder, worker, pid=None)
-    (listed,) = await provider.list()
-    assert listed.detail == "it was never started: llmhost was ended before that"
-    await provider.destroy(worker.id)
-    assert list(await provider.list()) == []
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"argv": 5}', '{"argv": ["x"], "pid": "12"}'])
-async def test_a_damaged_record_does_not_hide_a_running_worker(
-    quick_provider: Make, fleet_folder: Path, worker_processes: Any, content: str
-) -> None:
-    provider = quick_provider()
-    worker = await provider.create(make_spec())
-    (fleet_folder / "workers" / worker.id / "record.json").write_text(content)
-    (listed,) = await provider.list()
-    assert (listed.id, listed.model) == (worker.id, "")
-    await provider.destroy(worker.id)
-    assert (worker_processes(), list(await provider.list())) == ([], [])
 
 
 async def test_configured_ports_are_taken_in_their_order(quick_provider: Make, free_ports: Any) -> None:
@@ -349,7 +149,7 @@ async def test_a_folder_that_cannot_be_written_is_a_state_error(tmp_path: Path) 
         await provider.list()
 
 
-async def test_a_worker_s_log_can_be_read_after_its_end(quick_provider: Make, settled: Any) -> None:
+async def test_a_worker_s_log_can_be_read_after_its_end(quick_provider: Make) -> None:
     provider = quick_provider()
     worker = await provider.create(make_spec(model="gives-up"))
     await settled(provider, WorkerState.FAILED)

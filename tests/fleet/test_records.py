@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from doubles.fleet_values import make_worker
 
 from llmhost.config.models import RedisConfig
 from llmhost.fleet.models import WorkerState
+from llmhost.fleet.providers.static import StaticProvider, StaticServer
 from llmhost.fleet.registry import FleetRegistry
 from llmhost.redis.connect import connect
 
@@ -40,6 +42,14 @@ async def test_up_puts_ready_workers_on_record(recorded: Any) -> None:
 async def test_a_worker_on_its_way_is_on_record_as_starting(recorded: Any) -> None:
     await recorded.make().up(1, wait=False)
     assert await states(recorded) == {"memory-1": WorkerState.STARTING}
+
+
+async def test_a_server_that_was_there_before_is_starting_too_until_it_has_answered(
+    recorded: Any, tmp_path: Path
+) -> None:
+    provider = StaticProvider(tmp_path / "static", [StaticServer("http://127.0.0.1:9001")])
+    (worker,) = (await recorded.make(provider=provider).up(1, wait=False)).workers
+    assert await states(recorded) == {worker.id: WorkerState.STARTING}
 
 
 async def test_a_worker_that_failed_on_its_way_is_off_the_record(recorded: Any) -> None:

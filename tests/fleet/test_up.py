@@ -180,17 +180,13 @@ async def test_after_an_interruption_what_runs_is_listed_and_kept_by_the_next_up
 
 
 async def test_an_interruption_between_two_creates_leaves_no_worker_unlisted(bench: Any) -> None:
-    service = bench.make()
-    create = MemoryProvider.create
-
     class Slow(MemoryProvider):
         async def create(self, spec: Any) -> Any:
-            worker = await create(self, spec)
+            worker = await super().create(spec)
             await asyncio.Event().wait()
             return worker
 
-    service._provider = Slow(bench.cloud)
-    task = asyncio.create_task(service.up(2))
+    task = asyncio.create_task(bench.make(provider=Slow(bench.cloud)).up(2))
     await until(lambda: bench.cloud.created, pause=0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

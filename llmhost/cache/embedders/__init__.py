@@ -1,7 +1,4 @@
-"""Sentence-transformers models, exported once to ONNX and from then on run without torch."""
+"""Sentence-transformers models, exported once to ONNX and from then on run without torch.
 
-from __future__ import annotations
-
-from llmhost.cache.embedders.load import embedder_id, load_embedder
-
-__all__ = ["embedder_id", "load_embedder"]
+`load` is the way in; it imports nothing heavy before a model is loaded.
+"""

@@ -214,7 +214,10 @@ def main(name: str) -> int:
     except Exception as error:  # noqa: BLE001 - whatever a model's files set off in torch and its friends
         first_line = str(error).strip().partition("\n")[0]
         problem = f"{type(error).__name__}: {first_line}"
-        outcome = {"message": f"cannot export the embedding model {name}: {problem}", "hint": None}
+        outcome = {
+            "message": f"cannot export the embedding model {name}: {problem}",
+            "hint": "check the model's files, or set `cache.embedder` to another model",
+        }
     else:
         outcome = {}
     print(json.dumps(outcome))  # noqa: T201 - this is the answer to the parent process

@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -64,8 +65,9 @@ def remember(source: Source, files: dict[str, list[int]], export: str) -> None:
 
 def discard(export: str) -> None:
     """Takes a damaged export out of the way, in one step; whoever has it open keeps it."""
-    with suppress(FileNotFoundError):  # another process was faster
-        folder_of(export).rename(new_folder())
+    folder = folder_of(export)
+    with suppress(FileNotFoundError):  # not there, or another process was faster
+        folder.rename(folder.with_name(f"{_LEFTOVER}{secrets.token_hex(8)}"))
 
 
 @contextmanager

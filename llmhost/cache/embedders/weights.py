@@ -192,7 +192,7 @@ def refuse_custom_code(folder: Path) -> None:
     for module in _modules(folder):
         if not module["type"].startswith("sentence_transformers."):
             raise ModelError(
-                f"the embedding model in {folder} brings code of its own ({module['type']}), which is not run",
+                f"the embedding model in {folder} brings code of its own, which is not run: {module['type']}",
                 hint="choose a model that sentence-transformers can load by itself",
             )
 

@@ -63,17 +63,17 @@ def _source(loaded: LoadedConfig) -> str:
 
 async def _examined(options: Globals, loaded: LoadedConfig) -> Sequence[Check]:
     from llmhost.doctor import examine
-    from llmhost.wiring_doctor import looks
+    from llmhost.wiring.doctor import looks
 
     async with wired(options, loaded.config) as wiring:
         return await examine(looks(wiring, loaded.config))
 
 
 def _render(output: DoctorOutput, console: Console) -> None:
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    grid = Table.grid(padding=(0, 2))
+    grid = Table.grid("", "", Column(overflow="fold"), padding=(0, 2))
     for check in output.checks:
         mark = Text("ok", "green") if check.ok else Text("wrong", "bold red")
         words = Text(clean(check.detail))

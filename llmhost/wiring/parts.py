@@ -1,6 +1,6 @@
-"""Builds the concrete parts for one command. The only place that knows them all.
+"""The parts for one command.
 
-Parts are built when they are first asked for, and imported then: an exact hit never loads the embedding
+They are built when they are first asked for, and imported then: an exact hit never loads the embedding
 model, a command that asks no engine never loads the HTTP client.
 """
 
@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, aclosing, suppress
+from contextlib import AsyncExitStack, suppress
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from llmhost.config.models import Config
@@ -29,15 +28,15 @@ if TYPE_CHECKING:
     from llmhost.cache.embedding import Embedder
     from llmhost.cache.index import Index
     from llmhost.cache.keys import Keys
-    from llmhost.engines.engine import Engine, Progress
     from llmhost.engines.load import LoadTracker
     from llmhost.engines.pool import Upstream
     from llmhost.fleet.apply import FleetService
-    from llmhost.fleet.models import FleetSpec, Worker
+    from llmhost.fleet.models import Worker
     from llmhost.fleet.provider import Provider
     from llmhost.ledger.ledger import Ledger
     from llmhost.ledger.report import Targets
     from llmhost.redis.embedded import EmbeddedRedis
+    from llmhost.wiring.engines import Engines
 
 __all__ = ["Wiring"]
 
@@ -56,7 +55,6 @@ class Wiring:
         self._building = asyncio.Lock()
         self._client: Redis | None = None
         self._embedder: tuple[Embedder, Index] | None = None
-        self._engines: dict[Worker, Engine] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -194,24 +192,9 @@ class Wiring:
     @cached_property
     def provider(self) -> Provider:
         """Where workers come from. Raises StateError."""
-        folder = state_dir() / "fleets" / self._config.fleet.name
-        return self._static(folder) if self._config.fleet.provider == "static" else self._local(folder)
+        from llmhost.wiring.providers import make_provider
 
-    @property
-    def fleet_spec(self) -> FleetSpec:
-        """What the configuration wants."""
-        from llmhost.fleet.models import FleetSpec
-
-        fleet, engine = self._config.fleet, self._config.engine
-        return FleetSpec(
-            name=fleet.name,
-            provider=fleet.provider,
-            gpus=fleet.gpus,
-            max_gpus=fleet.max_gpus,
-            engine=engine.kind,
-            model=engine.model,
-            price_per_hour=fleet.price_per_hour,
-        )
+        return make_provider(self._config, state_dir() / "fleets" / self._config.fleet.name)
 
     async def fleet(self) -> FleetService:
         """The fleet's service. Where Redis is away, workers are kept without it. Raises StateError."""
@@ -221,12 +204,13 @@ class Wiring:
         from llmhost.fleet.lock import FleetLock
         from llmhost.fleet.registry import FleetRegistry
         from llmhost.ledger.ledger import Ledger
+        from llmhost.wiring.providers import fleet_spec
 
         client, name = await self._redis_or_none(), self._config.fleet.name
         return FleetService(
             self.provider,
-            self.fleet_spec,
-            hooks=Hooks(prepare=self._prepare, probe=self._probe),
+            fleet_spec(self._config),
+            hooks=Hooks(prepare=self.engines.prepare, probe=self.engines.probe),
             lock=FleetLock(state_dir() / "fleets" / f"{name}.lock"),
             clock=SystemClock(),
             ready_timeout=self._config.fleet.ready_timeout,
@@ -235,32 +219,16 @@ class Wiring:
             on_lock_wait=lambda: self._note("another llmhost is changing this fleet; waiting for it"),
         )
 
-    def _local(self, folder: Path) -> Provider:
-        from llmhost.engines.model_file import find_model, verify_model
-        from llmhost.fleet.providers.local import LocalProvider, LocalSettings
+    # Questions
 
-        engine, path = self._config.engine, self._config.engine.model_path
+    @cached_property
+    def engines(self) -> Engines:
+        """How workers are spoken to."""
+        from llmhost.wiring.engines import Engines
 
-        def model() -> Path:
-            found = find_model(path)
-            verify_model(found)
-            return found.path
-
-        settings = LocalSettings(
-            engine.context, engine.parallel, engine.threads, self._config.fleet.first_port
-        )
-        return LocalProvider(folder, settings, model)
-
-    def _static(self, folder: Path) -> Provider:
-        from llmhost.fleet.providers.static import StaticProvider, StaticServer
-
-        servers = [
-            StaticServer(worker.url, worker.token.get_secret_value() if worker.token else None)
-            for worker in self._config.fleet.workers
-        ]
-        return StaticProvider(folder, servers)
-
-    # Engines
+        engines = Engines(self._config)
+        self._open.push_async_callback(engines.aclose)
+        return engines
 
     async def answerer(self) -> Answerer:
         """The one path of a question. Where Redis is away, it goes without; the user is told."""
@@ -294,7 +262,7 @@ class Wiring:
         from llmhost.engines.pool import Upstream
 
         workers = await self._workers()
-        return [Upstream(worker.id, self.engine(worker), worker.price_per_hour) for worker in workers]
+        return [Upstream(worker.id, self.engines.of(worker), worker.price_per_hour) for worker in workers]
 
     async def _workers(self) -> Sequence[Worker]:
         """Those that may be asked: as Redis knows them, else as the provider does."""
@@ -308,42 +276,3 @@ class Wiring:
                 known = (await FleetRegistry(client, self._config.fleet.name).workers()).workers
         known = known or await self.provider.list()
         return [worker for worker in known if worker.state is WorkerState.READY and worker.url]
-
-    def engine(self, worker: Worker) -> Engine:
-        """A client for the worker's engine, one for each worker."""
-        if worker not in self._engines:
-            self._engines[worker] = engine = self._new_engine(worker)
-            self._open.push_async_callback(engine.aclose)
-        return self._engines[worker]
-
-    def _new_engine(self, worker: Worker) -> Engine:
-        from llmhost.engines.engine import Endpoint, EngineLimits
-
-        config = self._config
-        endpoint = Endpoint(worker.url or "", worker.token)
-        limits = EngineLimits(
-            connect_timeout=config.engine.connect_timeout,
-            first_token_timeout=config.engine.first_token_timeout,
-            token_timeout=config.engine.token_timeout,
-            answer_timeout=config.engine.answer_timeout,
-            max_answer_chars=config.limits.max_answer_chars,
-        )
-        if worker.engine == "ollama":
-            from llmhost.engines.ollama import OllamaEngine
-
-            return OllamaEngine(endpoint, limits)
-        from llmhost.engines.openai import OpenAIEngine
-
-        return OpenAIEngine(endpoint, limits)
-
-    async def _prepare(self, worker: Worker, on_progress: Callable[[Progress], None]) -> None:
-        await self.engine(worker).ensure_model(worker.model, on_progress)
-
-    async def _probe(self, worker: Worker) -> None:
-        """One token through the front door that questions take."""
-        from llmhost.engines.engine import ChatRequest, Message, Sampling
-
-        request = ChatRequest(worker.model, (Message("user", "Hi"),), Sampling(max_tokens=1))
-        async with aclosing(self.engine(worker).chat(request)) as events:
-            async for _ in events:
-                pass

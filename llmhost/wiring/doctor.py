@@ -1,4 +1,4 @@
-"""Builds what `llmhost doctor` looks at. Like wiring.py, it knows the concrete parts."""
+"""Builds what `llmhost doctor` looks at."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmhost.errors import LlmhostError
 from llmhost.fleet.models import Worker, WorkerState
 from llmhost.paths import state_dir
 from llmhost.redis.embedded import EmbeddedRedis
-from llmhost.wiring import Wiring
+from llmhost.wiring.parts import Wiring
 
 __all__ = ["looks"]
 
@@ -126,6 +126,6 @@ async def _worker(wiring: Wiring, worker: Worker) -> Check:
     if worker.url is None:
         return fine(name, worker.detail or "is starting")
     try:
-        return await check_server(name, wiring.engine(worker), worker.model)
+        return await check_server(name, wiring.engines.of(worker), worker.model)
     except LlmhostError as error:
         return failed(name, error)

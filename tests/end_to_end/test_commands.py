@@ -1,0 +1,238 @@
+"""The other commands as a user runs them, on a static fleet."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from doubles.openai_server import OpenAIServer
+from plugins_house import House, HouseMaker
+
+
+async def test_up_says_what_it_did_and_asking_again_changes_nothing(
+    house: House, static: HouseMaker, openai_server: OpenAIServer
+) -> None:
+    static(house, openai_server)
+    first, again = await house.ok("up"), await house.ok("up")
+    assert (first["plan"]["create"], again["plan"]["create"]) == (1, 0)
+    (worker,) = again["workers"]
+    assert (worker["ready"], worker["url"]) == (True, openai_server.url)
+    assert again["plan"]["keep"] == [worker["id"]]
+    assert again["hourly_cost_usd"] == 0.36
+
+
+async def test_a_dry_run_changes_nothing(
+    house: House, static: HouseMaker, openai_server: OpenAIServer
+) -> None:
+    static(house, openai_server)
+    assert (await house.ok("up", "--dry-run"))["plan"]["create"] == 1
+    assert (await house.ok("status"))["workers"] == []
+
+
+async def test_status_says_what_each_worker_is_and_costs(
+    static_house: House, openai_server: OpenAIServer
+) -> None:
+    said = await static_house.ok("status")
+    (worker,) = said["workers"]
+    expected = {"id", "provider", "state", "url", "gpu", "price_per_hour", "spent_usd", "model", "ready"}
+    assert expected <= set(worker)
+    facts = (worker["provider"], worker["state"], worker["url"], worker["price_per_hour"], worker["model"])
+    assert facts == ("static", "ready", openai_server.url, 0.36, "tiny")
+    assert said["spent_usd"] == pytest.approx(worker["spent_usd"])
+    assert said["hourly_cost_usd"] == 0.36
+
+
+async def test_status_sees_a_worker_that_does_not_answer(
+    static_house: House, openai_server: OpenAIServer
+) -> None:
+    openai_server.refuse(500)
+    (worker,) = (await static_house.ok("status"))["workers"]
+    assert not worker["ready"]
+
+
+async def test_down_confirms_and_the_servers_of_others_go_on(
+    static_house: House, openai_server: OpenAIServer
+) -> None:
+    (worker,) = (await static_house.ok("status"))["workers"]
+    said = await static_house.ok("down")
+    assert (said["destroyed"], said["remaining"]) == ([worker["id"]], [])
+    assert (await static_house.ok("up"))["workers"][0]["ready"]
+
+
+async def test_down_of_an_unknown_worker_names_those_there_are(static_house: House) -> None:
+    done = await static_house.run("down", "nobody")
+    assert done.code == 2
+    assert "static-" in done.error
+
+
+@pytest.mark.parametrize(("gpus", "code"), [("-1", 2), ("0", 2), ("many", 2), ("1000", 4)])
+async def test_a_number_of_workers_that_cannot_be_is_refused(
+    static_house: House, gpus: str, code: int
+) -> None:
+    done = await static_house.run("up", "--gpus", gpus)
+    assert done.code == code
+    assert len((await static_house.ok("status"))["workers"]) == 1
+
+
+async def test_up_with_a_server_that_is_not_there_fails_and_says_which(
+    house: House, static: HouseMaker, refusing_port: int
+) -> None:
+    gone = SimpleNamespace(url=f"http://127.0.0.1:{refusing_port}")
+    static(house, gone)
+    done = await house.run("up", LLMHOST_FLEET__READY_TIMEOUT="500ms")
+    assert done.code == 1
+    assert f"127.0.0.1:{refusing_port}" in done.err
+
+
+async def test_up_that_works_in_part_exits_3_and_says_which_failed(house: House, static: HouseMaker) -> None:
+    async with OpenAIServer() as good, OpenAIServer() as bad:
+        static(house, good, bad)
+        bad.refuse(400, b'{"error": {"message": "no such model"}}')
+        done = await house.run("up", "--json")
+    assert done.code == 3
+    assert [worker["url"] for worker in done.json["workers"]] == [good.url]
+    assert [failure["message"] for failure in done.json["failed"]]
+
+
+async def test_stats_count_what_was_asked(static_house: House) -> None:
+    for question in ("Explain machine learning briefly",) * 2 + (
+        "What is machine learning in simple terms?",
+    ):
+        await static_house.ok("ask", question)
+    said = await static_house.ok("stats")
+    assert (said["requests"], said["hits"], said["misses"]) == (3, {"exact": 1, "semantic": 1}, 1)
+    assert said["hit_ratio"] == pytest.approx(2 / 3)
+    assert said["tokens"] == {"prompt": 7, "completion": 4}
+    assert set(said["latency_ms"]["hit"]) == {"p50", "p95", "p99"}
+    assert said["cost"]["spent_usd"] > 0
+    assert said["cost"]["saved_usd"] > 0
+    assert set(said["cost"]) == {"spent_usd", "per_query_usd", "saved_usd", "baseline_usd", "savings_ratio"}
+    assert said["redis"]["entries"] == 1
+    assert said["redis"]["bytes_per_entry"] > 1000
+    assert set(said["redis"]) >= {
+        "used_memory_bytes",
+        "evicted",
+        "expired",
+        "keyspace_hits",
+        "keyspace_misses",
+    }
+    assert [target["name"] for target in said["targets"]] == [
+        "hit_ratio",
+        "hit_p95_ms",
+        "miss_p95_ms",
+        "usd_per_query",
+    ]
+    assert set(said["served_error"]) == {"estimate", "low", "high", "samples"}
+
+
+async def test_what_workers_have_cost_stays_known_after_they_are_gone(static_house: House) -> None:
+    before = (await static_house.ok("stats"))["cost"]["spent_usd"]
+    await static_house.ok("down")
+    after = (await static_house.ok("stats"))["cost"]["spent_usd"]
+    assert 0 < before < after
+    assert (await static_house.ok("stats"))["cost"]["spent_usd"] == after
+
+
+@pytest.mark.parametrize("since", ["yesterday", "0", "-1h", "nan", "500d"])
+async def test_stats_of_an_impossible_time_are_refused(static_house: House, since: str) -> None:
+    assert (await static_house.run("stats", "--since", since)).code == 2
+
+
+async def test_the_cache_can_be_looked_into_and_corrected(static_house: House) -> None:
+    entries = [
+        (await static_house.ok("ask", question))["entry"] for question in ("What is Redis?", "Who was Plato?")
+    ]
+    listed = await static_house.ok("cache", "ls")
+    assert [entry["entry"] for entry in listed["entries"]] == entries[::-1]
+    got = await static_house.ok("cache", "get", entries[0][:10])
+    assert (got["question"], got["answer"]["text"]) == ("What is Redis?", "Hello, Wörld!")
+    assert (await static_house.ok("cache", "forget", entries[0]))["forgotten"] == [entries[0]]
+    assert (await static_house.ok("cache", "clear", "--yes"))["cleared"] == 1
+    assert (await static_house.ok("cache", "ls"))["entries"] == []
+
+
+async def test_clearing_the_cache_without_a_terminal_wants_a_yes(static_house: House) -> None:
+    await static_house.ok("ask", "What is Redis?")
+    done = await static_house.run("cache", "clear")
+    assert (done.code, "--yes" in done.err) == (2, True)
+    assert len((await static_house.ok("cache", "ls"))["entries"]) == 1
+
+
+@pytest.mark.parametrize("command", ["status", "stats", "cache ls", "down"])
+async def test_every_screen_fits_people_who_pipe_it(static_house: House, command: str) -> None:
+    await static_house.ok("ask", "What is Redis?")
+    done = await static_house.run(*command.split())
+    assert (done.code, done.err) == (0, "")
+    assert done.out.strip()
+    assert "\x1b" not in done.out
+
+
+@pytest.mark.parametrize("command", ["stats", "cache ls", "cache clear --yes"])
+async def test_commands_that_need_redis_say_so_when_it_is_away(
+    house: House, static: HouseMaker, openai_server: OpenAIServer, refusing_port: int, command: str
+) -> None:
+    static(house, openai_server, redis={"host": "127.0.0.1", "port": refusing_port})
+    done = await house.run(*command.split())
+    assert done.code == 5
+    assert f"127.0.0.1:{refusing_port}" in done.error
+
+
+async def test_without_redis_workers_can_still_be_taken_down(
+    house: House, static: HouseMaker, openai_server: OpenAIServer, refusing_port: int
+) -> None:
+    static(house, openai_server, redis={"host": "127.0.0.1", "port": refusing_port})
+    assert (await house.run("up")).code == 0
+    assert len((await house.ok("down"))["destroyed"]) == 1
+
+
+async def test_the_embedded_redis_outlives_commands_and_down_all_ends_it(
+    static_house: House, left_running: Callable[[], list[object]]
+) -> None:
+    await static_house.ok("ask", "What is Redis?")
+    assert len(left_running()) == 1
+    assert (await static_house.ok("down", "--all"))["redis_stopped"]
+    assert left_running() == []
+    assert (await static_house.ok("ask", "What is Redis?"))["source"] == "exact"
+
+
+async def test_two_first_commands_at_once_share_one_redis(
+    house: House, static: HouseMaker, openai_server: OpenAIServer, left_running: Callable[[], list[object]]
+) -> None:
+    static(house, openai_server)
+    ended = await asyncio.gather(*(house.run("stats", "--json") for _ in range(4)))
+    assert [done.code for done in ended] == [0, 0, 0, 0]
+    assert len(left_running()) == 1
+
+
+async def test_a_state_folder_that_cannot_be_is_one_clear_line(
+    house: House, static: HouseMaker, openai_server: OpenAIServer, tmp_path: Path
+) -> None:
+    static(house, openai_server)
+    (tmp_path / "file").write_text("")
+    done = await house.run("up", LLMHOST_STATE_DIR=str(tmp_path / "file" / "state"))
+    assert done.code == 1
+    assert "LLMHOST_STATE_DIR" in done.err
+
+
+async def test_without_a_file_the_user_is_told_of_the_built_in_fleet(house: House) -> None:
+    done = await house.run("cache", "ls")
+    assert done.err == "no configuration file: using the built-in local fleet (`llmhost init` writes one)\n"
+
+
+async def test_an_exact_hit_loads_neither_the_embedder_nor_an_http_client(static_house: House) -> None:
+    await static_house.ok("ask", "What is Redis?")
+    snippet = (
+        "import sys; from llmhost.cli.app import execute; code = execute(['ask', 'What is Redis?', '--json']);"
+        "heavy = {'onnxruntime', 'torch', 'httpx', 'tokenizers', 'sentence_transformers', 'numpy'};"
+        "print(code, sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", snippet), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await process.communicate()
+    assert b'"source": "exact"' in out
+    assert err.decode().splitlines()[-1] == "0 []"

@@ -1,0 +1,166 @@
+"""The built-in fleet as a newcomer runs it: real llama.cpp workers, the packaged model, a Redis of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from plugins_house import House
+
+pytestmark = pytest.mark.slow
+
+LeftRunning = Callable[[], list[psutil.Process]]
+
+
+@pytest.fixture
+def workers(left_running: LeftRunning) -> LeftRunning:
+    """The worker processes that run now."""
+    return lambda: [process for process in left_running() if "llmhost.engines.llama_cpp" in process.cmdline()]
+
+
+@pytest.fixture
+def local(house: House) -> House:
+    """Small answers: a test needs a whole one, not a good one."""
+    house.configure(
+        fleet={"name": "test"},
+        engine={"context": 512, "temperature": 0, "system": "Answer with one word."},
+    )
+    return house
+
+
+async def test_a_fleet_comes_up_answers_and_goes_down(local: House, left_running: LeftRunning) -> None:
+    up = await local.ok("up", "--gpus", "2")
+    assert [worker["ready"] for worker in up["workers"]] == [True, True]
+    first = await local.ok("ask", "What is the capital of France?")
+    assert (first["source"], bool(first["answer"].strip())) == ("engine", True)
+    assert (await local.ok("ask", "What is the capital of France?"))["source"] == "exact"
+    down = await local.ok("down", "--all")
+    assert (sorted(down["destroyed"]), down["remaining"]) == (sorted(w["id"] for w in up["workers"]), [])
+    assert left_running() == []
+
+
+async def test_up_twice_at_the_same_moment_makes_one_fleet(local: House, workers: LeftRunning) -> None:
+    one, other = await asyncio.gather(local.run("up", "--gpus", "2"), local.run("up", "--gpus", "2"))
+    assert (one.code, other.code) == (0, 0)
+    assert len(workers()) == 2
+
+
+async def test_a_worker_that_died_is_seen_and_the_next_up_replaces_it(
+    local: House, workers: LeftRunning
+) -> None:
+    before = await local.ok("up", "--gpus", "2")
+    victim = workers()[0]
+    victim.kill()
+    victim.wait()
+    assert sorted(worker["ready"] for worker in (await local.ok("status"))["workers"]) == [False, True]
+    after = await local.ok("up", "--gpus", "2")
+    assert [worker["ready"] for worker in after["workers"]] == [True, True]
+    kept = {worker["id"] for worker in before["workers"]} & {worker["id"] for worker in after["workers"]}
+    assert len(kept) == 1
+
+
+async def test_a_worker_that_died_is_left_for_another(local: House, workers: LeftRunning) -> None:
+    await local.ok("up", "--gpus", "2")
+    workers()[0].kill()
+    for number in range(2):
+        assert (await local.run("ask", "--no-cache", f"Say {number}")).code == 0
+
+
+async def test_fewer_workers_are_kept_when_fewer_are_wanted(local: House, workers: LeftRunning) -> None:
+    await local.ok("up", "--gpus", "2")
+    plan = (await local.ok("up", "--gpus", "1"))["plan"]
+    assert (plan["create"], len(plan["keep"]), len(plan["destroy"]), len(workers())) == (0, 1, 1, 1)
+
+
+async def test_a_worker_listens_on_loopback_only_and_wants_its_token(
+    local: House, workers: LeftRunning
+) -> None:
+    await local.ok("up")
+    (worker,) = workers()
+    addresses = {c.laddr.ip for c in worker.net_connections() if c.status == psutil.CONN_LISTEN}
+    assert addresses == {"127.0.0.1"}
+
+
+async def test_no_token_stands_in_a_command_line_or_a_log(
+    local: House, workers: LeftRunning, state_folder: Path
+) -> None:
+    await local.ok("up")
+    await local.ok("ask", "What is the capital of France?")
+    spec = next(state_folder.rglob("spec.json"))
+    import json
+
+    token = json.loads(spec.read_text())["token"]
+    logs = "".join(path.read_text(errors="replace") for path in state_folder.rglob("*.log"))
+    assert token not in " ".join(workers()[0].cmdline()) + logs
+    assert "capital of France" not in logs
+    assert spec.stat().st_mode & 0o077 == 0
+
+
+async def test_ctrl_c_during_up_ends_with_130_and_lists_what_runs(local: House, workers: LeftRunning) -> None:
+    starting = await local.start("up", "--gpus", "2")
+    await starting.until("err", "starting")
+    starting.interrupt()
+    done = await starting.end()
+    said = starting.seen.decode() + done.err
+    assert done.code == 130
+    assert "still there: local-" in said
+    up = await local.ok("up", "--gpus", "2")
+    assert (len(up["workers"]), len(workers())) == (2, 2)
+
+
+async def test_a_port_that_is_taken_is_named(local: House, free_ports: Callable[[int], int]) -> None:
+    port = free_ports(2)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        done = await local.run("up", LLMHOST_FLEET__FIRST_PORT=str(port))
+    assert done.code == 1
+    assert str(port) in done.err
+
+
+def broken_models(folder: Path, good: Path) -> dict[str, tuple[Path, str]]:
+    cut = folder / "cut.gguf"
+    with good.open("rb") as source:
+        cut.write_bytes(source.read(5_000_000))
+    text = folder / "text.gguf"
+    text.write_text("this is no model")
+    empty = folder / "empty.gguf"
+    empty.touch()
+    return {
+        "missing": (folder / "missing.gguf", "missing.gguf"),
+        "truncated": (cut, "cut.gguf"),
+        "not GGUF": (text, "text.gguf"),
+        "empty": (empty, "empty.gguf"),
+        "a folder": (folder, str(folder)),
+    }
+
+
+@pytest.mark.parametrize("kind", ["missing", "truncated", "not GGUF", "empty", "a folder"])
+async def test_a_model_file_that_cannot_serve_is_named_and_nothing_is_started(
+    local: House, workers: LeftRunning, tmp_path: Path, real_model: Path, kind: str
+) -> None:
+    path, named = broken_models(tmp_path, real_model)[kind]
+    done = await local.run("up", LLMHOST_ENGINE__MODEL_PATH=str(path))
+    assert done.code == 1
+    assert named in done.error
+    assert workers() == []
+
+
+async def test_a_worker_that_hangs_is_given_up_for_another(local: House, workers: LeftRunning) -> None:
+    await local.ok("up", "--gpus", "2")
+    frozen = workers()[0]
+    os.kill(frozen.pid, signal.SIGSTOP)
+    try:
+        for number in range(2):
+            done = await local.run(
+                "ask", "--no-cache", f"Say {number}", LLMHOST_ENGINE__FIRST_TOKEN_TIMEOUT="3s"
+            )
+            assert done.code == 0
+    finally:
+        os.kill(frozen.pid, signal.SIGCONT)
