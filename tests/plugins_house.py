@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,16 @@ class Running:
 class House:
     """Runs `llmhost` commands with this test's folders."""
 
+    def __init__(self) -> None:
+        self._started: list[asyncio.subprocess.Process] = []
+
+    async def close(self) -> None:
+        """Ends the commands that a failed test has left behind."""
+        for process in self._started:
+            if process.returncode is None:
+                process.kill()
+                await process.communicate()
+
     async def start(self, *args: str, stdin: bytes | None = None, **environ: str) -> Running:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "llmhost", *args),
@@ -83,6 +93,7 @@ class House:
                 await process.stdin.drain()
                 process.stdin.close()
                 await process.stdin.wait_closed()
+        self._started.append(process)
         return Running(process)
 
     async def run(self, *args: str, stdin: bytes | None = None, **environ: str) -> Finished:
@@ -102,9 +113,11 @@ class House:
 
 
 @pytest.fixture
-def house(state_folder: Path, exported_cache: object) -> Iterator[House]:
+async def house(state_folder: Path, exported_cache: object) -> AsyncIterator[House]:
     """Nothing is configured yet: the built-in local fleet. All that it started is gone at the end."""
-    yield House()
+    house = House()
+    yield house
+    await house.close()
     left = processes_of(state_folder)
     for process in left:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -129,7 +142,7 @@ def configure_static(house: House, *servers: OpenAIServer, **sections: dict[str,
                 "provider": "static",
                 "gpus": len(servers),
                 "price_per_hour": 0.36,
-                "workers": [{"url": server.url} for server in servers],
+                "workers": [{"url": s.url} | ({"token": s.token} if s.token else {}) for s in servers],
             },
             "engine": {"kind": "openai", "model": "tiny", "first_token_timeout": "2s", "token_timeout": "2s"},
             **sections,

@@ -2,7 +2,8 @@
 
 Sums by minute, hour and day lie in `llmhost:{fleet}:ledger:{period}:{start}`. What workers cost is not
 summed but computed from their rentals, `llmhost:{fleet}:ledger:rentals`, so that no cost is lost or
-counted twice, whoever looks and however often.
+counted twice, whoever looks and however often. No key carries a lifetime: a full Redis evicts answers,
+never what they cost.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from llmhost.errors import StoreRefused
@@ -65,8 +66,8 @@ class Ledger:
         increments = [part for pair in _increments(event).items() for part in pair]
         with translate_errors():
             await self._record(
-                keys=[self._key(bucket) for bucket in buckets],
-                args=[*(bucket.period.kept for bucket in buckets), *increments],
+                keys=[*(self._key(bucket) for bucket in buckets), self._name("periods")],
+                args=[event.at, *(bucket.end + bucket.period.kept for bucket in buckets), *increments],
             )
 
     async def totals(self, since: float, now: float) -> Totals:
@@ -84,31 +85,35 @@ class Ledger:
 
     async def opened(self, rental: Rental) -> None:
         """A worker is being paid for. Saying so twice changes nothing."""
+        field = f"{rental.worker}@{rental.started!r}"
         with translate_errors():
-            await self._client.hsetnx(self._rentals_key, rental.worker, _encode(rental))
+            await self._client.hsetnx(self._name("rentals"), field, _encode(rental))
 
     async def closed(self, worker: str, ended: float) -> None:
         """A worker is paid for no longer, since `ended`. An unknown or closed one stays as it is."""
         with translate_errors():
-            raw = await self._client.hget(self._rentals_key, worker)
-            rental = None if raw is None else _decode(worker, raw)
-            if rental is not None and rental.ended is None:
-                final = Rental(worker, rental.price_per_hour, rental.started, max(ended, rental.started))
-                await self._client.hset(self._rentals_key, worker, _encode(final))
+            for field, rental in (await self._rentals()).items():
+                if rental.worker == worker and rental.ended is None:
+                    final = replace(rental, ended=max(ended, rental.started))
+                    await self._client.hset(self._name("rentals"), field, _encode(final))
 
     async def rentals(self) -> Sequence[Rental]:
         """Every worker that was ever paid for, first rented first."""
         with translate_errors():
-            rows = await self._client.hgetall(self._rentals_key)
-        found = [_decode(text(worker), raw) for worker, raw in rows.items()]
+            found = (await self._rentals()).values()
         return sorted(found, key=lambda rental: (rental.started, rental.worker))
 
-    @property
-    def _rentals_key(self) -> str:
-        return f"llmhost:{self._fleet}:ledger:rentals"
+    async def _rentals(self) -> Mapping[str, Rental]:
+        rows = await self._client.hgetall(self._name("rentals"))
+        return {
+            field: _decode(field, raw) for field, raw in ((text(name), raw) for name, raw in rows.items())
+        }
 
     def _key(self, bucket: Bucket) -> str:
-        return f"llmhost:{self._fleet}:ledger:{bucket.period.name}:{bucket.start}"
+        return self._name(f"{bucket.period.name}:{bucket.start}")
+
+    def _name(self, what: str) -> str:
+        return f"llmhost:{self._fleet}:ledger:{what}"
 
 
 def _increments(event: QuestionEvent) -> dict[str, float]:
@@ -155,7 +160,8 @@ def _encode(rental: Rental) -> str:
     )
 
 
-def _decode(worker: str, raw: bytes | str) -> Rental:
+def _decode(field: str, raw: bytes | str) -> Rental:
+    worker = field.rpartition("@")[0]
     try:
         data = json.loads(raw)
         ended = data["ended"]

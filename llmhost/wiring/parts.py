@@ -265,7 +265,9 @@ class Wiring:
         return [Upstream(worker.id, self.engines.of(worker), worker.price_per_hour) for worker in workers]
 
     async def _workers(self) -> Sequence[Worker]:
-        """Those that may be asked: as Redis knows them, else as the provider does."""
+        """Those that may be asked: as Redis knows them, else as the provider does. The ready ones, or where
+        there is none, those that may be ready again by now.
+        """
         from llmhost.fleet.models import WorkerState
         from llmhost.fleet.registry import FleetRegistry
 
@@ -275,4 +277,5 @@ class Wiring:
             with suppress(StoreError):
                 known = (await FleetRegistry(client, self._config.fleet.name).workers()).workers
         known = known or await self.provider.list()
-        return [worker for worker in known if worker.state is WorkerState.READY and worker.url]
+        reachable = [worker for worker in known if worker.url and worker.state is not WorkerState.FAILED]
+        return [worker for worker in reachable if worker.state is WorkerState.READY] or reachable

@@ -110,7 +110,7 @@ def test_embedding_imports_no_torch() -> None:
 @pytest.mark.usefixtures("exported_cache")
 def test_finding_the_id_imports_nothing_heavy() -> None:
     modules = loaded_modules(
-        f"from llmhost.cache.embedders import embedder_id\nassert embedder_id({MINILM!r})"
+        f"from llmhost.cache.embedders.load import embedder_id\nassert embedder_id({MINILM!r})"
     )
 
     assert modules & {"onnxruntime", "tokenizers", "numpy", "torch", "pydantic"} == set()

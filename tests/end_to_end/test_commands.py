@@ -81,9 +81,9 @@ async def test_a_number_of_workers_that_cannot_be_is_refused(
 async def test_up_with_a_server_that_is_not_there_fails_and_says_which(
     house: House, static: HouseMaker, refusing_port: int
 ) -> None:
-    gone = SimpleNamespace(url=f"http://127.0.0.1:{refusing_port}")
+    gone = SimpleNamespace(url=f"http://127.0.0.1:{refusing_port}", token=None)
     static(house, gone)
-    done = await house.run("up", LLMHOST_FLEET__READY_TIMEOUT="500ms")
+    done = await house.run("up")
     assert done.code == 1
     assert f"127.0.0.1:{refusing_port}" in done.err
 
@@ -226,7 +226,8 @@ async def test_without_a_file_the_user_is_told_of_the_built_in_fleet(house: Hous
 async def test_an_exact_hit_loads_neither_the_embedder_nor_an_http_client(static_house: House) -> None:
     await static_house.ok("ask", "What is Redis?")
     snippet = (
-        "import sys; from llmhost.cli.app import execute; code = execute(['ask', 'What is Redis?', '--json']);"
+        "import sys; from llmhost.cli.app import execute;"
+        "code = execute(['ask', 'What is Redis?', '--json']);"
         "heavy = {'onnxruntime', 'torch', 'httpx', 'tokenizers', 'sentence_transformers', 'numpy'};"
         "print(code, sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )

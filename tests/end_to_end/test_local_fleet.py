@@ -1,8 +1,9 @@
-"""The built-in fleet as a newcomer runs it: real llama.cpp workers, the packaged model, a Redis of its own."""
+"""The built-in fleet as a newcomer runs it: real llama.cpp workers, the packaged model, its own Redis."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -92,14 +93,17 @@ async def test_no_token_stands_in_a_command_line_or_a_log(
 ) -> None:
     await local.ok("up")
     await local.ok("ask", "What is the capital of France?")
-    spec = next(state_folder.rglob("spec.json"))
-    import json
-
-    token = json.loads(spec.read_text())["token"]
-    logs = "".join(path.read_text(errors="replace") for path in state_folder.rglob("*.log"))
+    token, logs = token_and_logs(state_folder)
     assert token not in " ".join(workers()[0].cmdline()) + logs
     assert "capital of France" not in logs
+
+
+def token_and_logs(state_folder: Path) -> tuple[str, str]:
+    """A worker's token, which only its owner may read, and all that was logged."""
+    spec = next(state_folder.rglob("spec.json"))
     assert spec.stat().st_mode & 0o077 == 0
+    logs = "".join(path.read_text(errors="replace") for path in state_folder.rglob("*.log"))
+    return json.loads(spec.read_text())["token"], logs
 
 
 async def test_ctrl_c_during_up_ends_with_130_and_lists_what_runs(local: House, workers: LeftRunning) -> None:

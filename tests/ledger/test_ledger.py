@@ -60,15 +60,25 @@ async def test_fleets_keep_ledgers_of_their_own(ledger: Ledger, redis_client: Re
     assert (await Ledger(redis_client, "other").totals(NOW - 60, NOW)).requests == 0
 
 
-async def test_sums_are_kept_for_days_months_and_more_than_a_year(
-    ledger: Ledger, redis_client: Redis
+@pytest.mark.parametrize(
+    ("days", "left"),
+    [(1, {"minute", "hour", "day"}), (3, {"hour", "day"}), (61, {"day"}), (402, set())],
+)
+async def test_old_sums_go_when_new_ones_come(
+    ledger: Ledger, redis_client: Redis, days: int, left: set[str]
 ) -> None:
     await ledger.record(MISS)
-    days = {
-        key.split(b":")[3].decode(): round(await redis_client.ttl(key) / 86_400)
-        for key in await redis_client.keys("llmhost:fleet:ledger:*")
-    }
-    assert days == {"minute": 2, "hour": 60, "day": 400}
+    before = set(await redis_client.keys("llmhost:fleet:ledger:*:*"))
+    await ledger.record(replace(MISS, at=NOW + days * 86_400))
+    stayed = before & set(await redis_client.keys("llmhost:fleet:ledger:*:*"))
+    assert {key.split(b":")[3].decode() for key in stayed} == left
+
+
+async def test_a_full_redis_can_evict_nothing_of_the_ledger(ledger: Ledger, redis_client: Redis) -> None:
+    await ledger.record(MISS)
+    await ledger.opened(Rental("w", 0.5, 100.0))
+    lifetimes = {await redis_client.ttl(key) for key in await redis_client.keys("llmhost:*")}
+    assert lifetimes == {-1}
 
 
 async def test_an_amount_that_is_none_is_refused(ledger: Ledger, redis_client: Redis) -> None:
@@ -80,10 +90,18 @@ async def test_an_amount_that_is_none_is_refused(ledger: Ledger, redis_client: R
             await ledger.totals(NOW, NOW)
 
 
-async def test_a_rental_opened_twice_is_one_from_its_first_start(ledger: Ledger) -> None:
+async def test_a_rental_opened_twice_is_one(ledger: Ledger) -> None:
     await ledger.opened(Rental("w", 0.5, 100.0))
-    await ledger.opened(Rental("w", 0.9, 200.0))
+    await ledger.opened(Rental("w", 0.9, 100.0))
     assert await ledger.rentals() == [Rental("w", 0.5, 100.0)]
+
+
+async def test_a_worker_that_comes_back_is_paid_for_again(ledger: Ledger) -> None:
+    await ledger.opened(Rental("w", 0.5, 100.0))
+    await ledger.closed("w", 200.0)
+    await ledger.opened(Rental("w", 0.9, 300.0))
+    await ledger.closed("w", 400.0)
+    assert await ledger.rentals() == [Rental("w", 0.5, 100.0, 200.0), Rental("w", 0.9, 300.0, 400.0)]
 
 
 async def test_a_rental_closed_twice_ended_the_first_time(ledger: Ledger) -> None:
@@ -112,6 +130,6 @@ async def test_rentals_come_in_the_order_of_their_start(ledger: Ledger) -> None:
 
 
 async def test_a_damaged_rental_is_named(ledger: Ledger, redis_client: Redis) -> None:
-    await redis_client.hset("llmhost:fleet:ledger:rentals", "w", "{")
+    await redis_client.hset("llmhost:fleet:ledger:rentals", "w@1.0", "{")
     with pytest.raises(StoreRefused, match="worker 'w'"):
         await ledger.rentals()
