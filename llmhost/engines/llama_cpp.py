@@ -7,6 +7,8 @@ process sees that it is gone. It is asked as any other OpenAI-compatible server.
 
 from __future__ import annotations
 
+import ctypes
+import importlib.util
 import json
 import os
 import signal
@@ -89,6 +91,7 @@ def _import_xllamacpp() -> Any:
     # Read by OpenMP when it is loaded. Threads that spin while they wait for each other come to a crawl
     # when anything else uses a core: 3 tokens a second instead of 27 with two busy programs on two cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _load_openmp()
     try:
         import xllamacpp
     except ModuleNotFoundError as error:
@@ -102,6 +105,17 @@ def _import_xllamacpp() -> Any:
             hint="install what is named there; on Debian, libgomp.so.1 is in the package libgomp1",
         ) from error
     return xllamacpp
+
+
+def _load_openmp() -> None:
+    """Lends llama.cpp the OpenMP library that torch carries, where the system has none: a bare one has not."""
+    with suppress(OSError):
+        ctypes.CDLL("libgomp.so.1")
+        return
+    spec = importlib.util.find_spec("torch")
+    for folder in (spec.submodule_search_locations if spec else None) or ():
+        with suppress(OSError):
+            ctypes.CDLL(str(Path(folder, "lib", "libgomp.so.1")), mode=ctypes.RTLD_GLOBAL)
 
 
 def _parameters(parameters: Any, spec: WorkerSpec) -> Any:

@@ -102,7 +102,7 @@ def _values(
 def _provider(*, asks: bool) -> ProviderName:
     if not asks:
         return ProviderName.LOCAL
-    _say("Workers can be processes on this machine (local) or servers you already run (static).")
+    _say("Workers are processes on this machine (local), or servers you run (static).")
     return ProviderName(_ask("Provider", ProviderName.LOCAL, _one_of(ProviderName)))
 
 
@@ -118,7 +118,7 @@ def _urls(*, asks: bool) -> list[str]:
 def _engine(*, asks: bool) -> EngineName:
     if not asks:
         return EngineName.OLLAMA
-    _say("Servers can speak Ollama's API (ollama) or OpenAI's, as vLLM and many others do (openai).")
+    _say("They speak Ollama's API (ollama), or OpenAI's as vLLM does (openai).")
     return EngineName(_ask("Engine", EngineName.OLLAMA, _one_of(EngineName)))
 
 
