@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -151,13 +152,13 @@ def llama_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaWork
 
 @pytest.fixture
 def start_llama_worker(tmp_path: Path) -> Iterator[Callable[..., LlamaWorker]]:
-    """Starts a worker of this test's own; takes what differs from the usual `WorkerSpec`."""
+    """Starts a worker of this test's own; takes what differs from the usual `WorkerSpec` and environment."""
     workers: list[LlamaWorker] = []
 
-    def start(**changes: Any) -> LlamaWorker:
+    def start(env: dict[str, str] | None = None, **changes: Any) -> LlamaWorker:
         folder = tmp_path / f"llama-worker-{len(workers)}"
         folder.mkdir()
-        workers.append(_start(folder, replace(_packaged_model(), **changes)))
+        workers.append(_start(folder, replace(_packaged_model(), **changes), env))
         return workers[-1]
 
     yield start
@@ -171,9 +172,11 @@ def _packaged_model() -> WorkerSpec:
     return WorkerSpec(path, alias=MODEL, context=2048, parallel=2, threads=1, port=0, token=TOKEN)
 
 
-def _start(folder: Path, spec: WorkerSpec) -> LlamaWorker:
+def _start(folder: Path, spec: WorkerSpec, env: dict[str, str] | None = None) -> LlamaWorker:
     write_spec(folder, spec)
     with (folder / "log").open("wb") as log:
         command = [sys.executable, "-m", "llmhost.engines.llama_cpp", str(folder)]
-        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=os.environ | (env or {})
+        )
     return LlamaWorker(folder, process, spec)

@@ -107,7 +107,9 @@ class HttpEngine(ABC):
 
     def _check_length(self, length: int) -> None:
         if length > self._limits.max_answer_chars:
-            raise BadReply(f"sent more than {self._limits.max_answer_chars} characters")
+            raise BadReply(
+                f"sent more than the {self._limits.max_answer_chars} characters of `limits.max_answer_chars`"
+            )
 
     async def _get(self, path: str) -> JsonObject:
         """A small JSON object. Raises BadReply, HttpStatus."""

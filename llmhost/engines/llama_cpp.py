@@ -108,7 +108,7 @@ def _import_xllamacpp() -> Any:
 
 
 def _load_openmp() -> None:
-    """Lends llama.cpp the OpenMP library that torch carries, where the system has none: a bare one has not."""
+    """Lends llama.cpp the OpenMP library that torch carries, where the system has none."""
     with suppress(OSError):
         ctypes.CDLL("libgomp.so.1")
         return

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from llmhost.engines.gguf import check_gguf
 from llmhost.errors import ModelError
-from llmhost.paths import cache_dir
+from llmhost.machine.paths import cache_dir
 
 __all__ = ["ModelFile", "find_model", "verify_model"]
 

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from llmhost.fleet.files import make_folder
-from llmhost.redis.lock import hold_lock
+from llmhost.machine.files import make_folder
+from llmhost.machine.lock import hold_lock
 
 __all__ = ["FleetLock"]
 

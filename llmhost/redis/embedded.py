@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmhost.errors import StateError, StoreUnavailable
+from llmhost.machine.lock import hold_lock
 from llmhost.redis.launch import SETTINGS, find_program, launch
-from llmhost.redis.lock import hold_lock
 from llmhost.redis.server_log import ServerLog
 from llmhost.redis.socket_path import is_private, make_private, socket_path
 from llmhost.redis.wire import Presence, presence, say, server_pid
@@ -106,7 +106,7 @@ class EmbeddedRedis:
         return await presence(self._socket) if is_private(self._socket.parent) else Presence.NOBODY
 
     def _process(self) -> psutil.Process | None:
-        from llmhost.redis.process import find
+        from llmhost.machine.process import find
 
         return find(self._folder, self._arguments, self._noted_pid())
 
@@ -118,7 +118,7 @@ class EmbeddedRedis:
 
     async def _process_behind(self, met: Presence) -> psutil.Process | None:
         """Ours, also where its folder was moved while it ran, so that its command line names the old one."""
-        from llmhost.redis.process import works_in
+        from llmhost.machine.process import works_in
 
         pid = await server_pid(self._socket) if met in _ANSWERING else None
         return (works_in(self._folder, pid) if pid else None) or self._process()
@@ -134,7 +134,7 @@ class EmbeddedRedis:
     async def _takes_over(self) -> bool:
         """Whether a server that its starter left alone comes up by itself. One that does not, because its
         socket was removed, cannot be reached any more; its data is on the disk."""
-        from llmhost.redis.process import end
+        from llmhost.machine.process import end
 
         left = self._process()
         if left is None or await self._listens():
@@ -185,7 +185,7 @@ class EmbeddedRedis:
         )
 
     async def _ends(self, met: Presence, process: psutil.Process | None) -> bool:
-        from llmhost.redis.process import end
+        from llmhost.machine.process import end
 
         if met in _ANSWERING and await self._shuts_down(process):
             return True
@@ -194,7 +194,7 @@ class EmbeddedRedis:
     async def _shuts_down(self, process: psutil.Process | None) -> bool:
         """By its own command. A server that we see no process of, in another container, is gone when
         nobody answers."""
-        from llmhost.redis.process import wait_gone
+        from llmhost.machine.process import wait_gone
 
         with suppress(OSError):
             if await say(self._socket, "SHUTDOWN"):

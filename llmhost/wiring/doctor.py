@@ -10,7 +10,7 @@ from llmhost.config.models import Config
 from llmhost.doctor import Check, Look, check_redis, check_server, check_state, failed, fine, wrong
 from llmhost.errors import LlmhostError
 from llmhost.fleet.models import Worker, WorkerState
-from llmhost.paths import state_dir
+from llmhost.machine.paths import state_dir
 from llmhost.redis.embedded import EmbeddedRedis
 from llmhost.wiring.parts import Wiring
 

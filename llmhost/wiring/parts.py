@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 from llmhost.config.models import Config
 from llmhost.errors import ModelError, StateError, StoreError, StoreUnavailable
-from llmhost.paths import state_dir
+from llmhost.machine.paths import state_dir
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -30,8 +30,14 @@ def test_a_spec_is_read_as_it_was_written(tmp_path):
     assert read_spec(tmp_path) == SPEC
 
 
-def test_a_spec_is_for_its_owner_alone(tmp_path):
-    os.umask(0)
+@pytest.fixture
+def no_umask():
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def test_a_spec_is_for_its_owner_alone(tmp_path, no_umask):
     write_spec(tmp_path, SPEC)
     assert stat.S_IMODE((tmp_path / SPEC_FILE).stat().st_mode) == 0o600
 
@@ -183,6 +189,33 @@ def test_a_model_that_llama_cpp_cannot_load_points_to_the_log(start_llama_worker
     assert worker.process.wait(60) == 1
     assert worker.failure["hint"].startswith("its log says why")
     assert "lxama" in worker.log
+
+
+@pytest.mark.slow
+def test_a_system_without_openmp_borrows_torchs(start_llama_worker, tmp_path):
+    (tmp_path / "libgomp.so.1").touch()  # found before the system's own, and no library
+    worker = start_llama_worker(env={"LD_LIBRARY_PATH": str(tmp_path)})
+    worker.wait_until_it_listens()
+    libraries = {Path(file.path) for file in psutil.Process(worker.process.pid).memory_maps()}
+    assert {path.parts[-3:] for path in libraries if "gomp" in path.name} == {
+        ("torch", "lib", "libgomp.so.1")
+    }
+
+
+@pytest.mark.slow
+def test_an_engine_that_is_not_installed_is_named(start_llama_worker, tmp_path):
+    (tmp_path / "xllamacpp.py").write_text("raise ModuleNotFoundError('No module named xllamacpp')")
+    worker = start_llama_worker(env={"PYTHONPATH": str(tmp_path)})
+    assert worker.process.wait(60) == 1
+    assert worker.failure["hint"] == "run `pip install 'llmhost[local]'`"
+
+
+@pytest.mark.slow
+def test_an_engine_that_cannot_be_loaded_says_why(start_llama_worker, tmp_path):
+    (tmp_path / "xllamacpp.py").write_text("raise ImportError('libx.so: cannot open shared object file')")
+    worker = start_llama_worker(env={"PYTHONPATH": str(tmp_path)})
+    assert worker.process.wait(60) == 1
+    assert "libx.so: cannot open shared object file" in worker.failure["message"]
 
 
 @pytest.mark.slow

@@ -9,9 +9,9 @@ from doubles.clock import ManualClock
 from doubles.fleet_values import make_spec
 
 from llmhost.errors import ProviderError, StateError
-from llmhost.fleet.files import make_folder
 from llmhost.fleet.models import WorkerState
 from llmhost.fleet.providers.static import StaticProvider, StaticServer
+from llmhost.machine.files import make_folder
 
 FIRST = StaticServer("http://127.0.0.1:11434")
 SECOND = StaticServer("https://llm.example.com/v1", token="very-secret")

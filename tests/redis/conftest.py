@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from llmhost.machine.process import is_alive
 from llmhost.redis.embedded import EmbeddedRedis
 from llmhost.redis.launch import find_program
-from llmhost.redis.process import is_alive
 
 #: seconds; a killed process that is still there after that hangs in the kernel
 _LONGEST_DEATH = 10.0

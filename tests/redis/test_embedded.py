@@ -14,9 +14,9 @@ import pytest
 from redis.asyncio import Redis
 
 from llmhost.config.models import RedisConfig
+from llmhost.machine.process import works_in
 from llmhost.redis.connect import connect
 from llmhost.redis.embedded import EmbeddedRedis
-from llmhost.redis.process import works_in
 
 START = """
 import asyncio, os, sys

@@ -18,9 +18,9 @@ import pytest
 
 from llmhost.config.models import RedisConfig
 from llmhost.errors import StateError, StoreUnavailable
+from llmhost.machine.process import is_alive
 from llmhost.redis.connect import connect
 from llmhost.redis.embedded import EmbeddedRedis
-from llmhost.redis.process import is_alive
 
 #: a program that ends its command line as the server does, and is not the server
 IMPOSTOR = "import sys, time; print(flush=True); time.sleep(600)"

@@ -22,7 +22,7 @@ from pathlib import Path
 from llmhost.cache.embedders.manifest import MANIFEST
 from llmhost.cache.embedders.weights import Source, fingerprint
 from llmhost.errors import StateError
-from llmhost.paths import cache_dir
+from llmhost.machine.paths import cache_dir
 
 __all__ = ["discard", "exclusive", "folder_of", "is_there", "new_folder", "publish", "remember", "remembered"]
 

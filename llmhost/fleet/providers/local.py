@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llmhost.errors import ProviderError, StateError
-from llmhost.fleet.files import make_folder
 from llmhost.fleet.models import FleetSpec, Offer, Worker, WorkerState
 from llmhost.fleet.provider import Provider
 from llmhost.fleet.providers.cores import threads_per_worker, usable_cores
 from llmhost.fleet.providers.local_folder import Record, WorkerFolder
 from llmhost.fleet.providers.local_process import find, start, stop
+from llmhost.machine.files import make_folder
 
 __all__ = ["LocalProvider", "LocalSettings"]
 

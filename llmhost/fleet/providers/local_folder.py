@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llmhost.errors import StateError
-from llmhost.fleet.files import make_folder, read_json, write_json
+from llmhost.machine.files import make_folder, read_json, write_json
 
 __all__ = ["Record", "WorkerFolder"]
 

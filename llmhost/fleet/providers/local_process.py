@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from llmhost.errors import ProviderError
-from llmhost.redis.process import end
+from llmhost.machine.process import end
 
 __all__ = ["find", "start", "stop"]
 

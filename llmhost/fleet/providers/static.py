@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from llmhost.errors import ProviderError, StateError
-from llmhost.fleet.files import make_folder, read_json, write_json
 from llmhost.fleet.models import FleetSpec, Offer, Worker, WorkerState
 from llmhost.fleet.provider import Provider
+from llmhost.machine.files import make_folder, read_json, write_json
 
 __all__ = ["StaticProvider", "StaticServer"]
 

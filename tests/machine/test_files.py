@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmhost.errors import StateError
-from llmhost.fleet.files import make_folder, read_json, write_json
+from llmhost.machine.files import make_folder, read_json, write_json
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.characters(codec="utf-8")),

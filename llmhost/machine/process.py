@@ -1,8 +1,8 @@
-"""The embedded server as a process: which one is certainly ours, and its end.
+"""Processes: which one is certainly ours, and its end.
 
 A process id alone says nothing: after a crash or a restart of the machine another program may have it.
-Ours belongs to this user, works in the server's folder, and either has a command line that ends in the
-words that only `EmbeddedRedis` writes, or has itself answered on the socket in that folder.
+Ours belongs to this user, works in the folder that is its own, and has a command line that ends in words
+that only llmhost writes.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""This machine: files, locks and processes that several parts of llmhost need."""
