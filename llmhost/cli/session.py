@@ -22,9 +22,7 @@ def configured(options: Globals, overrides: Mapping[str, Any] | None = None) -> 
 
     loaded = load_config(options.config, environ=os.environ, overrides=overrides or {})
     if loaded.source is None:
-        options.output.note(
-            "no configuration file: using the built-in local fleet (`llmhost init` writes one)"
-        )
+        options.output.note("no configuration file: using the built-in local fleet (see `llmhost init`)")
     return loaded.config
 
 

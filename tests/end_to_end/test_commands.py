@@ -220,7 +220,7 @@ async def test_a_state_folder_that_cannot_be_is_one_clear_line(
 
 async def test_without_a_file_the_user_is_told_of_the_built_in_fleet(house: House) -> None:
     done = await house.run("cache", "ls")
-    assert done.err == "no configuration file: using the built-in local fleet (`llmhost init` writes one)\n"
+    assert done.err == "no configuration file: using the built-in local fleet (see `llmhost init`)\n"
 
 
 async def test_an_exact_hit_loads_neither_the_embedder_nor_an_http_client(static_house: House) -> None:

@@ -19,6 +19,7 @@ from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.table import Table
 
     from llmhost.cache.usage import CacheUsage
     from llmhost.config.models import Config
@@ -183,7 +184,7 @@ def _picture(output: StatsOutput) -> RenderableType:
 
 
 def _questions(output: StatsOutput) -> RenderableType:
-    grid = table("questions", "exact hits", "semantic hits", "misses", "hit ratio", "no cache", "errors")
+    grid = _numbers("questions", "exact hits", "semantic hits", "misses", "hit ratio", "no cache", "errors")
     grid.add_row(
         f"{output.requests:,}",
         f"{output.hits.exact:,}",
@@ -205,9 +206,7 @@ def _latencies(output: StatsOutput) -> RenderableType:
 
 def _costs(output: StatsOutput) -> RenderableType:
     cost, tokens = output.cost, output.tokens
-    grid = table(
-        "spent on workers", "per question", "saved by hits", "share saved", "tokens in", "tokens out"
-    )
+    grid = _numbers("workers cost", "per question", "saved by hits", "share saved", "tokens in", "tokens out")
     grid.add_row(
         money(cost.spent_usd),
         _or_dash(cost.per_query_usd, money),
@@ -221,7 +220,7 @@ def _costs(output: StatsOutput) -> RenderableType:
 
 def _redis(output: StatsOutput) -> RenderableType:
     redis = output.redis
-    grid = table("Redis memory", "entries", "an entry", "evicted", "expired", "key hits", "key misses")
+    grid = _numbers("Redis memory", "entries", "an entry", "evicted", "expired", "key hits", "key misses")
     grid.add_row(
         _or_dash(redis.used_memory_bytes, data_size),
         f"{redis.entries:,}",
@@ -243,6 +242,11 @@ def _targets(output: StatsOutput) -> RenderableType:
         met = {None: Text("-", "dim"), True: Text("yes", "green"), False: Text("no", "red")}[target.met]
         grid.add_row(words, f"{sign} {shown(target.target)}", _or_dash(target.actual, shown), met)
     return grid
+
+
+def _numbers(*columns: str) -> Table:
+    """A table of nothing but numbers."""
+    return table(*columns, right=columns)
 
 
 def _or_dash(value: float | None, shown: Callable[[float], str]) -> str:
