@@ -159,8 +159,8 @@ _RULES = (
         (theirs.ClusterCrossSlotError, theirs.CrossSlotTransactionError),
         frozenset({"CROSSSLOT"}),
         StoreRefused,
-        "the keys of one entry lie on different shards of Redis",
-        'put braces around the namespace: `cache.namespace: "{cache}"`',
+        "keys that belong together lie on different shards of Redis",
+        "use a database that is not sharded; see docs/redis.md",
     ),
     _Rule(
         (theirs.AskError, theirs.SlotNotCoveredError),

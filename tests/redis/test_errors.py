@@ -176,4 +176,4 @@ async def test_a_node_of_a_cluster_says_what_it_cannot_do(redis_port_server: Por
                 await asyncio.sleep(0.01)
         with pytest.raises(StoreRefused, match="different shards") as caught, translate_errors():
             await client.mset({"a": "1", "b": "2"})
-    assert caught.value.hint == 'put braces around the namespace: `cache.namespace: "{cache}"`'
+    assert caught.value.hint == "use a database that is not sharded; see docs/redis.md"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -131,7 +132,10 @@ async def _once(options: Globals, config: Config, since: float) -> None:
 async def _watch(options: Globals, config: Config, since: float) -> None:
     from rich.live import Live
 
-    with Live(console=options.output.console(), auto_refresh=False, screen=True) as live:
+    with (
+        Live(console=options.output.console(), auto_refresh=False, screen=True) as live,
+        suppress(asyncio.CancelledError),  # Ctrl-C is how one ends it
+    ):
         while True:
             live.update(_picture(await _collect(options, config, since)), refresh=True)
             await asyncio.sleep(_WATCH)
