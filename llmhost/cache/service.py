@@ -75,7 +75,7 @@ class SemanticCache:
         )
         embedded = time.perf_counter()
         if vector is None:
-            reason = "the question is longer than the embedding model reads"
+            reason = "the embedding model cannot read all of the question"
             return SemanticLookup(reason=reason, load_ms=_ms(asked, begun), embed_ms=_ms(begun, embedded))
         neighbours = await index.search(key.scope, vector, self._candidates)
         floor = self._floor if threshold is None else candidate_floor(threshold)

@@ -231,7 +231,7 @@ class CacheConfig(Section):
         "sentence-transformers/all-MiniLM-L6-v2",
         min_length=1,
         max_length=500,
-        description="A sentence-transformers model: a name or a folder.",
+        description="A sentence-transformers model: a name, or a folder that begins with `/`, `.` or `~`.",
     )
     response_ttl: Duration = Field(86400.0, description="How long an answer is served.")
     embedding_ttl: Duration = Field(

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from doubles.ollama_server import Download, OllamaServer
 from doubles.openai_server import OpenAIServer
 from plugins_house import House, HouseMaker
 
@@ -237,3 +238,16 @@ async def test_an_exact_hit_loads_neither_the_embedder_nor_an_http_client(static
     out, err = await process.communicate()
     assert b'"source": "exact"' in out
     assert err.decode().splitlines()[-1] == "0 []"
+
+
+async def test_an_ollama_that_already_runs_works_after_init_and_up(house: House) -> None:
+    async with OllamaServer("llama3.2:latest") as ollama:
+        ollama.models.clear()
+        ollama.registry["llama3.2:latest"] = Download()
+        await house.ok(
+            *("init", "--provider", "static", "--engine", "ollama"),
+            *("--url", ollama.url, "--model", "llama3.2"),
+        )
+        assert (await house.ok("up"))["workers"][0]["ready"]
+        said = await house.ok("ask", "What is Redis?")
+    assert (said["answer"], said["source"], said["model"]) == ("Hello, Wörld!", "engine", "llama3.2")

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OnnxEmbedder", "session_options"]
 
-#: A second thread saves a tenth of a short question's time; more gain nothing there, and take cores from
-#: the engine beside it. The vectors do not depend on it.
+#: A second thread saves a tenth of a short question's time and a fifth of a long one's; more would take
+#: cores from the engine beside it. The vectors do not depend on it.
 _THREADS = 2
 _ERRORS_ONLY = 3  #: onnxruntime's severity: its warnings are about its own choices
 #: How far from 1 a vector's length may be; float32 arithmetic stays under 1e-6.
