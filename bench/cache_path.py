@@ -22,6 +22,7 @@ import numpy as np
 from llmhost.answering.admission import admit
 from llmhost.answering.answerer import Answerer, Settings
 from llmhost.answering.memory import Memory
+from llmhost.answering.notices import Notices
 from llmhost.answering.question import Question, Reply
 from llmhost.cache.decision import candidate_floor, threshold_policy
 from llmhost.cache.embedders.load import load_embedder
@@ -86,7 +87,7 @@ def build(client: Any, keys: Keys, embedder: Any, index: FlatIndex) -> tuple[Ans
     async def source() -> Any:
         return embedder, index
 
-    async def nobody() -> list[Any]:
+    async def nobody(_model: str) -> list[Any]:
         return []
 
     cache = SemanticCache(
@@ -102,7 +103,8 @@ def build(client: Any, keys: Keys, embedder: Any, index: FlatIndex) -> tuple[Ans
     answerer = Answerer(
         pool=Pool(nobody, LocalLoad(), 1),
         settings=Settings(max_prompt_chars=32_000, parallel=1),
-        memory=Memory(cache, SingleFlight(client, keys), print),
+        memory=Memory(cache, SingleFlight(client, keys), Notices(print)),
+        notices=Notices(print),
         ledger=Ledger(client, "bench"),
     )
     return answerer, cache

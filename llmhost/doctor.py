@@ -135,8 +135,8 @@ async def check_server(name: str, engine: Engine, model: str) -> Check:
 
 
 def check_redis(info: Mapping[str, Any]) -> Sequence[Check]:
-    """What a Redis says of itself in INFO: version, eviction, persistence."""
-    return [_version(info), _eviction(info), _persistence(info)]
+    """What a Redis says of itself in INFO: version, role, eviction, persistence."""
+    return [_version(info), *_role(info), _eviction(info), _persistence(info)]
 
 
 def _version(info: Mapping[str, Any]) -> Check:
@@ -145,6 +145,13 @@ def _version(info: Mapping[str, Any]) -> Check:
     if numbers and numbers < _OLDEST_REDIS:
         return wrong("redis", f"answers, version {version}", "llmhost needs Redis 6.2 or later")
     return fine("redis", f"answers, version {version}")
+
+
+def _role(info: Mapping[str, Any]) -> Sequence[Check]:
+    if info.get("role") == "slave" and info.get("slave_read_only", 1):
+        fix = "this is a replica: give the address of the primary"
+        return [wrong("redis role", "read-only: takes no answers and counts nothing", fix)]
+    return []
 
 
 def _eviction(info: Mapping[str, Any]) -> Check:

@@ -55,6 +55,7 @@ WIRING = {
     "llmhost.wiring",
     "llmhost.wiring.doctor",
     "llmhost.wiring.engines",
+    "llmhost.wiring.fleets",
     "llmhost.wiring.parts",
     "llmhost.wiring.providers",
 }
@@ -77,7 +78,7 @@ LONGEST_FUNCTION = 45
 LONGEST_FILE = 300
 #: Longer because splitting would make a reader jump.
 LONG_FUNCTIONS: set[str] = set()
-LONG_FILES: set[str] = set()
+LONG_FILES = {"config/models.py"}  # every key in one place
 
 
 @dataclass(frozen=True)

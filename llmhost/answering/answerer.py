@@ -7,12 +7,13 @@ still gets its answer from an engine.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from llmhost.answering.admission import admit
 from llmhost.answering.memory import Memory, QuestionMemory
+from llmhost.answering.notices import Notices
 from llmhost.answering.question import Latency, Question, Reply, Source, Text
 from llmhost.cache.models import Answer, SemanticLookup
 from llmhost.engines.engine import ChatRequest, Delta, Done, Message
@@ -41,6 +42,7 @@ class _Asked:
     memory: QuestionMemory | None
     begun: float
     exact_ms: float = 0.0
+    waited: bool = False
     lookup: SemanticLookup = field(default_factory=SemanticLookup)
     reply: Reply | None = None
 
@@ -65,15 +67,17 @@ class Answerer:
         settings: Settings,
         memory: Memory | None,
         ledger: Ledger | None,
+        notices: Notices,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._pool = pool
         self._settings = settings
         self._memory = memory
         self._ledger = ledger
+        self._notices = notices
         self._clock = clock
 
-    async def answer(self, question: Question) -> AsyncIterator[Text | Reply]:
+    async def answer(self, question: Question) -> AsyncGenerator[Text | Reply]:
         """Streams the answer's text; the last event is its `Reply`.
 
         Raises:
@@ -130,16 +134,22 @@ class Answerer:
 
     async def _miss(self, asked: _Asked, memory: QuestionMemory) -> AsyncGenerator[Text]:
         """Asks an engine, unless another process is asking it the same: then its answer is taken."""
-        while asked.reply is None:
-            async with memory.lead() as leads:
-                if leads:
-                    if not await self._serve_exact(asked, memory):
-                        async with aclosing(self._ask(asked)) as texts:
-                            async for text in texts:
-                                yield text
-                    return
-            await memory.wait()
-            await self._serve_exact(asked, memory)
+        if asked.reply is not None:
+            return
+        async with memory.lead() as leads:
+            if leads:
+                if not await self._serve_exact(asked, memory):
+                    async with aclosing(self._ask(asked)) as texts:
+                        async for text in texts:
+                            yield text
+                return
+        await memory.wait()
+        asked.waited = True
+        # Where the one that led has failed, the next does not queue up behind others: it asks.
+        if not await self._serve_exact(asked, memory):
+            async with aclosing(self._ask(asked)) as texts:
+                async for text in texts:
+                    yield text
 
     async def _ask(self, asked: _Asked) -> AsyncGenerator[Text]:
         """Streams an engine's answer, and stores it when it is complete."""
@@ -151,7 +161,9 @@ class Answerer:
                     assigned, begun = event, time.perf_counter()
                 elif isinstance(event, Delta):
                     parts.append(event.text)
+                    shown = time.perf_counter()
                     yield Text(event.text)
+                    begun += time.perf_counter() - shown  # a slow reader is not the engine's time
                 else:
                     done = event
         if assigned is None or done is None:
@@ -181,8 +193,10 @@ class Answerer:
     async def _record(self, asked: _Asked) -> None:
         """Counts the question, and the hit on its entry. A ledger that is away cannot take back an answer."""
         if self._ledger is not None and (asked.memory is None or asked.memory.works):
-            with suppress(StoreError):
+            try:
                 await self._ledger.record(_event(asked, self._clock()))
+            except StoreError as error:
+                self._notices.tell("this question is not counted", error)
         if asked.memory and asked.reply and asked.reply.source != "engine" and asked.reply.entry:
             await asked.memory.touch(asked.reply.entry, self._clock())
 
@@ -192,7 +206,13 @@ def _event(asked: _Asked, now: float) -> QuestionEvent:
     if reply is None:
         return QuestionEvent(now, Outcome.ERROR, _warm(asked.latency()))
     if reply.source != "engine":
-        return QuestionEvent(now, Outcome(reply.source), _warm(reply.latency), saved_usd=reply.saved_usd)
+        return QuestionEvent(
+            at=now,
+            outcome=Outcome(reply.source),
+            latency_ms=_warm(reply.latency),
+            saved_usd=reply.saved_usd,
+            waited=asked.waited,
+        )
     bypassed = asked.memory is None or asked.question.refresh
     return QuestionEvent(
         at=now,

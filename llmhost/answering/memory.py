@@ -1,20 +1,21 @@
 """The cache as one question sees it: where Redis or the embedding model fails, it gives way.
 
-Nothing here raises StoreError, ModelError or StateError. After Redis has failed once, the question goes
-on without it; what failed is told to `notify`, once in this process for each cause.
+Nothing here raises StoreError, ModelError or StateError. Once Redis is away, the question goes on without
+it; the user is told through `Notices`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
+from llmhost.answering.notices import Notices
 from llmhost.cache.keys import CacheKey
 from llmhost.cache.models import Answer, SemanticLookup
 from llmhost.cache.service import SemanticCache
 from llmhost.cache.single_flight import SingleFlight
-from llmhost.errors import ModelError, StateError, StoreError
+from llmhost.errors import ModelError, StateError, StoreError, StoreRefused
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,31 +24,25 @@ if TYPE_CHECKING:
 __all__ = ["Memory", "QuestionMemory"]
 
 _CACHE_OFF = "the cache is off"
+_NOT_ALL = "the cache does not do all that it should"
 _EXACT_ONLY = "only identical questions are answered from the cache"
 
 
 class Memory:
     """The cache and its flights, for a run of questions."""
 
-    def __init__(self, cache: SemanticCache, flights: SingleFlight, notify: Callable[[str], None]) -> None:
+    def __init__(self, cache: SemanticCache, flights: SingleFlight, notices: Notices) -> None:
         self.cache = cache
         self.flights = flights
-        self._notify = notify
-        self._told: set[str] = set()
+        self.notices = notices
 
     def open(self, key: CacheKey) -> QuestionMemory:
         """The memory of one question."""
         return QuestionMemory(self, key)
 
-    def tell(self, what: str, error: Exception) -> None:
-        """Says `what` and why; a second error with the same effect is not worth a second line."""
-        if what not in self._told:
-            self._told.add(what)
-            self._notify(f"{what}: {error}")
-
 
 class QuestionMemory:
-    """What the cache can still do for one question; `works` turns False when Redis fails."""
+    """What the cache can still do for one question; `works` turns False when Redis is away."""
 
     def __init__(self, memory: Memory, key: CacheKey) -> None:
         self._memory = memory
@@ -74,7 +69,7 @@ class QuestionMemory:
         except StoreError as error:
             self._give_way(error)
         except (ModelError, StateError) as error:
-            self._memory.tell(_EXACT_ONLY, error)
+            self._memory.notices.tell(_EXACT_ONLY, error)
         return SemanticLookup()
 
     async def store(self, answer: Answer, vector: NDArray[np.float32] | None) -> bool:
@@ -85,7 +80,8 @@ class QuestionMemory:
             await self._cache.store(self.key, answer, vector if vector is not None else await self._embed())
         except StoreError as error:
             self._give_way(error)
-        return self.works
+            return False
+        return True
 
     async def touch(self, entry: str, now: float) -> None:
         """Counts a hit on the entry that was served."""
@@ -118,9 +114,13 @@ class QuestionMemory:
         try:
             return await self._cache.embed(self.key)
         except (ModelError, StateError) as error:
-            self._memory.tell(_EXACT_ONLY, error)
+            self._memory.notices.tell(_EXACT_ONLY, error)
             return None
 
     def _give_way(self, error: StoreError) -> None:
-        self.works = False
-        self._memory.tell(_CACHE_OFF, error)
+        """A Redis that is away is not asked again; one that refuses a step may still do the others."""
+        if isinstance(error, StoreRefused):
+            self._memory.notices.tell(_NOT_ALL, error)
+        else:
+            self.works = False
+            self._memory.notices.tell(_CACHE_OFF, error)

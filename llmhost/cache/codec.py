@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 from llmhost.cache.models import Answer
 
 __all__ = ["decode_answer", "encode_answer"]
+
+#: larger than any time in seconds, any count of tokens and any sum of money here
+_LARGEST = 1e15
 
 
 def encode_answer(answer: Answer) -> str:
@@ -57,6 +59,6 @@ def _text(value: Any) -> str:
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError("not a number")
-    if not math.isfinite(value) or value < 0:
+    if not 0 <= value <= _LARGEST:
         raise ValueError("not a sensible number")
     return value

@@ -6,13 +6,13 @@ joins here as another function of the same form.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import Protocol
 
 from llmhost.cache.models import Candidate
 
-__all__ = ["Decision", "Policy", "candidate_floor", "threshold_policy", "with_threshold"]
+__all__ = ["Decision", "Policy", "candidate_floor", "threshold_policy"]
 
 #: cosine; unrelated questions lie below it, and looking at their answers would cost more than finding them
 _FLOOR = 0.4
@@ -27,7 +27,12 @@ class Decision:
     reason: str
 
 
-Policy = Callable[[Sequence[Candidate]], Decision]
+class Policy(Protocol):
+    """Judges the candidates for a question; `threshold` is the question's own, None where it brings none."""
+
+    def __call__(
+        self, question: str, candidates: Sequence[Candidate], threshold: float | None
+    ) -> Decision: ...
 
 
 def decide_by_threshold(candidates: Sequence[Candidate], threshold: float) -> Decision:
@@ -36,21 +41,20 @@ def decide_by_threshold(candidates: Sequence[Candidate], threshold: float) -> De
     if best is None:
         return Decision(None, None, "no question like it is stored")
     compared = f"similarity {best.similarity:.3f}"
-    if best.similarity < threshold:
+    if not best.similarity >= threshold:  # also where either is no number
         return Decision(None, None, f"{compared} is below {threshold:g}")
     return Decision(best, None, f"{compared} reaches {threshold:g}")
 
 
-def threshold_policy(threshold: float) -> Policy:
+def threshold_policy(default: float) -> Policy:
     """The paper's policy at a cosine similarity in -1..1."""
-    return partial(decide_by_threshold, threshold=threshold)
+
+    def decide(question: str, candidates: Sequence[Candidate], threshold: float | None) -> Decision:  # noqa: ARG001
+        return decide_by_threshold(candidates, default if threshold is None else threshold)
+
+    return decide
 
 
 def candidate_floor(threshold: float) -> float:
     """The cosine similarity below which nothing is worth a look, where `threshold` is served."""
     return min(_FLOOR, threshold)
-
-
-def with_threshold(policy: Policy, threshold: float | None) -> Policy:
-    """The policy for one question: its own threshold where it brings one."""
-    return policy if threshold is None else threshold_policy(threshold)

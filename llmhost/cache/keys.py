@@ -21,7 +21,8 @@ _ID_DIGITS = 32
 ENTRY_PATTERN = re.compile(r"[0-9a-f]{32}")
 
 # Inside these, a space can be what the question is about.
-_VERBATIM = re.compile("[\"'`\n\u2018\u2019\u201c\u201d\u00ab\u00bb]")
+_VERBATIM = re.compile("[\"'`\n\r\x85\u2028\u2029\u2018\u2019\u201c\u201d\u00ab\u00bb]")
+_BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,10 @@ def normalise(text: str) -> str:
     Letter case and punctuation stay, they carry meaning. Inner spaces stay where the text has quotes,
     code or several lines: there they may be what the question is about.
     """
-    text = unicodedata.normalize("NFC", text).replace("\r\n", "\n").strip()
-    return text if _VERBATIM.search(text) else " ".join(text.split())
+    text = unicodedata.normalize("NFC", text).replace("\r\n", "\n").rstrip()
+    if _VERBATIM.search(text.strip()):
+        return _BLANK_LINES.sub("", text)
+    return " ".join(text.split())
 
 
 def scope_id(parts: Mapping[str, object]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from llmhost.cache.codec import decode_answer, encode_answer
-from llmhost.cache.decision import Policy, candidate_floor, with_threshold
+from llmhost.cache.decision import Policy, candidate_floor
 from llmhost.cache.embedding import Embedder
 from llmhost.cache.index import Index
 from llmhost.cache.keys import CacheKey, Keys
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 __all__ = ["SemanticCache"]
+
+#: characters; some 50 tokens, over which the default model holds up this process's other work for 5 ms
+_EMBEDDED_HERE = 200
 
 EmbedderSource = Callable[[], Awaitable[tuple[Embedder, Index]]]
 
@@ -58,6 +61,7 @@ class SemanticCache:
         self._candidates = candidates
         self._response_ms = round(response_ttl * 1000)
         self._embedding_ms = round(embedding_ttl * 1000)
+        self._read = client.register_script(load_script("llmhost.cache.lua", "candidates.lua"))
         self._touch = client.register_script(load_script("llmhost.cache.lua", "touch.lua"))
 
     async def exact(self, key: CacheKey) -> Answer | None:
@@ -70,18 +74,16 @@ class SemanticCache:
         asked = time.perf_counter()
         embedder, index = await self._embedder_source()
         begun = time.perf_counter()
-        vector, _ = await asyncio.gather(
-            asyncio.to_thread(embedder.embed, key.question), index.prepare(key.scope)
-        )
+        # In this order, so that Redis works on the index's news while the question is embedded.
+        _, vector = await asyncio.gather(index.prepare(key.scope), _embed(embedder, key.question))
         embedded = time.perf_counter()
         if vector is None:
             reason = "the embedding model cannot read all of the question"
             return SemanticLookup(reason=reason, load_ms=_ms(asked, begun), embed_ms=_ms(begun, embedded))
-        neighbours = await index.search(key.scope, vector, self._candidates)
         floor = self._floor if threshold is None else candidate_floor(threshold)
-        found = await self._candidates_of([near for near in neighbours if near.similarity >= floor])
+        found = await self._alive(index, key.scope, vector, floor)
         looked_up = time.perf_counter()
-        decision = with_threshold(self._policy, threshold)(found)
+        decision = self._policy(key.question, found, threshold)
         return SemanticLookup(
             served=decision.candidate,
             nearest=found[0] if found else None,
@@ -97,7 +99,7 @@ class SemanticCache:
     async def embed(self, key: CacheKey) -> NDArray[np.float32] | None:
         """The question's vector, shape (dimensions,); None where it is longer than the model reads."""
         embedder, _ = await self._embedder_source()
-        return await asyncio.to_thread(embedder.embed, key.question)
+        return await _embed(embedder, key.question)
 
     async def store(self, key: CacheKey, answer: Answer, vector: NDArray[np.float32] | None) -> None:
         """Keeps a complete answer; without a vector only the same wording will find it.
@@ -109,27 +111,40 @@ class SemanticCache:
             await self._write(key, answer, b"", "")
             return
         embedder, index = await self._embedder_source()
-        await index.add(key.scope, key.entry, vector)
-        await self._write(key, answer, vector.astype("<f4").tobytes(), embedder.id)
+        try:
+            await index.add(key.scope, key.entry, vector)
+        finally:  # an index that is full or damaged does not keep the same wording from being found
+            await self._write(key, answer, vector.astype("<f4").tobytes(), embedder.id)
 
     async def touch(self, entry: str, now: float) -> None:
         """Counts a hit on the entry at `now`, Unix seconds."""
         with translate_errors():
-            await self._touch(keys=[self._keys.metadata(entry)], args=[now])
+            await self._touch(keys=[self._keys.metadata(entry), self._keys.embedding(entry)], args=[now])
+
+    async def _alive(
+        self, index: Index, scope: str, vector: NDArray[np.float32], floor: float
+    ) -> list[Candidate]:
+        """The nearest questions that still have an answer: expired ones must not hide them."""
+        k = self._candidates
+        while True:
+            neighbours = await index.search(scope, vector, k)
+            near = [neighbour for neighbour in neighbours if neighbour.similarity >= floor]
+            found = await self._candidates_of(near)
+            if found or len(near) < k:
+                return found[: self._candidates]
+            k *= 4
 
     async def _candidates_of(self, neighbours: Sequence[Neighbour]) -> list[Candidate]:
         """The neighbours that still have an answer, in their order."""
         if not neighbours:
             return []
+        responses = [self._keys.response(near.entry) for near in neighbours]
+        embeddings = [self._keys.embedding(near.entry) for near in neighbours]
         with translate_errors():
-            pipeline = self._client.pipeline(transaction=False)
-            pipeline.mget([self._keys.response(near.entry) for near in neighbours])
-            for near in neighbours:
-                pipeline.hget(self._keys.embedding(near.entry), "question")
-            responses, *questions = await pipeline.execute()
+            answers, questions = await self._read(keys=responses + embeddings)
         candidates = []
-        for near, response, question in zip(neighbours, responses, questions, strict=True):
-            answer = decode_answer(response)
+        for near, raw, question in zip(neighbours, answers, questions, strict=True):
+            answer = decode_answer(raw)
             if answer is not None and question is not None:
                 candidates.append(Candidate(near.entry, text(question), near.similarity, answer))
         return candidates
@@ -162,6 +177,14 @@ class SemanticCache:
             pipeline.pexpire(embedding, self._embedding_ms)
             pipeline.pexpire(metadata, self._embedding_ms)
             await pipeline.execute()
+
+
+async def _embed(embedder: Embedder, question: str) -> NDArray[np.float32] | None:
+    """Here where that is quick, as handing it to a thread and back takes up to a millisecond."""
+    if len(question) > _EMBEDDED_HERE:
+        return await asyncio.to_thread(embedder.embed, question)
+    await asyncio.sleep(0)  # what is about to be sent to Redis goes out first
+    return embedder.embed(question)
 
 
 def _ms(begun: float, ended: float) -> float:

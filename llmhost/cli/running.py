@@ -35,6 +35,8 @@ def run_async(work: Coroutine[Any, Any, Result]) -> Result:
         return asyncio.run(_interruptible(work))
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
+    finally:
+        work.close()  # where the interruption came before it began
 
 
 async def _interruptible(work: Coroutine[Any, Any, Result]) -> Result:
@@ -43,7 +45,10 @@ async def _interruptible(work: Coroutine[Any, Any, Result]) -> Result:
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - a coroutine that runs has a task
     with _signals_cancel(task):
-        return await work
+        result = await work
+    if task.cancelling():  # a library underneath may have swallowed the cancellation
+        raise asyncio.CancelledError
+    return result
 
 
 @contextmanager

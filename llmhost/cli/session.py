@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from llmhost.config.models import Config
     from llmhost.wiring import Wiring
 
-__all__ = ["configured", "wired"]
+__all__ = ["configured", "warn_of_others", "wired"]
 
 
 def configured(options: Globals, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -24,6 +24,13 @@ def configured(options: Globals, overrides: Mapping[str, Any] | None = None) -> 
     if loaded.source is None:
         options.output.note("no configuration file: using the built-in local fleet (see `llmhost init`)")
     return loaded.config
+
+
+async def warn_of_others(options: Globals, wiring: Wiring) -> None:
+    """Workers of another fleet or provider run on here, and this configuration says nothing of them."""
+    for fleet in await wiring.other_local_fleets():
+        names = ", ".join(worker.id for worker in await fleet.list())
+        options.output.warn(f"other workers run on this machine: {names}; `llmhost down --all` ends them")
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from llmhost.config.duration import parse_duration
 
@@ -50,9 +50,17 @@ ModelName = Annotated[
     Allowed("text without spaces, 1 to 200 characters"),
 ]
 
+
+def _no_fleet_keys(value: str) -> str:
+    if value == "llmhost":
+        raise ValueError("`llmhost` is what the keys of fleets begin with; choose another namespace")
+    return value
+
+
 Namespace = Annotated[
     str,
     Field(pattern=r"^[A-Za-z0-9_.{}-]{1,64}$"),
+    AfterValidator(_no_fleet_keys),
     Allowed("1 to 64 of `A-Z`, `a-z`, `0-9`, `_`, `.`, `-`, `{` and `}`"),
 ]
 

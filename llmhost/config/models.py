@@ -7,7 +7,9 @@ people read there. `examples` fills in a key that has no default. Values are fro
 
 from __future__ import annotations
 
-from typing import Literal, Self
+import re
+from pathlib import PurePath
+from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -77,6 +79,10 @@ class FleetConfig(Section):
         return self
 
 
+#: what is served when nothing else is named
+_MODEL = "smollm2:135m"
+
+
 class EngineConfig(Section):
     """The LLM server on each worker, and how it is asked."""
 
@@ -85,7 +91,11 @@ class EngineConfig(Section):
         description="`llama_cpp` (built in, serves one GGUF file), `ollama`, "
         "or `openai` (any OpenAI-compatible server, vLLM too).",
     )
-    model: ModelName = Field("smollm2:135m", description="The model's name as the engine knows it.")
+    model: ModelName = Field(
+        _MODEL,
+        description="The model's name as the engine knows it; it keeps answers apart. Left as it is while "
+        "`model_path` names a file, it becomes that file's name.",
+    )
     model_path: str | None = Field(
         None,
         min_length=1,
@@ -141,6 +151,17 @@ class EngineConfig(Section):
         description="System prompt of every question that brings none.",
         examples=["You answer in one sentence."],
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_after_its_file(cls, data: Any) -> Any:
+        """Another file under the built-in model's name would be served that model's answers."""
+        if not isinstance(data, dict) or not isinstance(data.get("model_path"), str):
+            return data
+        if data.get("model", _MODEL) != _MODEL:
+            return data
+        name = re.sub(r"[\s\x00-\x1f]+", "-", PurePath(data["model_path"]).stem)[:200]
+        return {**data, "model": name} if name else data
 
 
 class RedisConfig(Section):
@@ -225,7 +246,9 @@ class CacheConfig(Section):
         8, ge=1, le=100, description="How many of the most similar questions are looked at."
     )
     index: Literal["auto", "flat"] = Field(
-        "auto", description="How similar questions are found. `auto` asks the server what it can do."
+        "auto",
+        description="How similar questions are found: `flat` compares all of them. `auto` takes the best "
+        "that the server can do; today that is `flat`.",
     )
     embedder: str = Field(
         "sentence-transformers/all-MiniLM-L6-v2",

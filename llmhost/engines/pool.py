@@ -31,11 +31,11 @@ class Assigned:
 
 
 class Pool:
-    """Asks one of the workers that `upstreams` gives, at most `max_attempts` of them."""
+    """Asks one of the workers that `upstreams` gives for a model, at most `max_attempts` of them."""
 
     def __init__(
         self,
-        upstreams: Callable[[], Awaitable[Sequence[Upstream]]],
+        upstreams: Callable[[str], Awaitable[Sequence[Upstream]]],
         load: LoadTracker,
         max_attempts: int,
     ) -> None:
@@ -52,9 +52,9 @@ class Pool:
             EngineRefused: the first worker asked says that the request is wrong.
             StreamBroken: the worker failed after its first token.
         """
-        untried = {upstream.worker_id: upstream for upstream in await self._upstreams()}
+        untried = {upstream.worker_id: upstream for upstream in await self._upstreams(request.model)}
         if not untried:
-            raise NoWorkerError("no worker is ready to answer", hint="run `llmhost up`")
+            raise NoWorkerError(f"no worker is ready that serves {request.model}", hint="run `llmhost up`")
         for left in reversed(range(min(self._max_attempts, len(untried)))):
             async with self._assigned(untried) as upstream:
                 yield Assigned(upstream.worker_id, upstream.price_per_hour)
@@ -78,5 +78,5 @@ class Pool:
 
 
 def _final(failure: EngineUnavailable) -> EngineUnavailable:
-    look = "`llmhost status` shows the workers"
+    look = "`llmhost status` shows the workers, and where they are dead, run `llmhost up`"
     return EngineUnavailable(failure.message, hint=f"{failure.hint}; {look}" if failure.hint else look)

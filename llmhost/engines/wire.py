@@ -27,6 +27,9 @@ __all__ = [
 
 JsonObject = dict[str, Any]
 
+#: tokens; no answer is anywhere near as long, and sums of them stay exact
+_MOST_TOKENS = 1_000_000_000
+
 #: characters of an engine's own words that are shown; its errors fit, a page of HTML does not
 _SHOWN = 240
 
@@ -105,9 +108,9 @@ def text(owner: JsonObject, name: str) -> str:
 
 
 def count(owner: JsonObject, name: str) -> int:
-    """The whole number under `name`; 0 where there is none, or anything else."""
+    """The number of tokens under `name`; 0 where there is none, or something that cannot be one."""
     value = owner.get(name)
-    return value if type(value) is int and value >= 0 else 0
+    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else 0
 
 
 def error_text(error: Any) -> str:

@@ -120,6 +120,10 @@ class FleetService:
         workers = await asyncio.gather(*(self._look_at(worker, records) for worker in listed))
         return FleetStatus(tuple(workers), records.warnings)
 
+    async def list(self) -> Sequence[Worker]:
+        """Every worker that exists, as the provider sees it; nobody is asked and nothing written down."""
+        return await self._provider.list()
+
     async def logs(self, worker_id: str, lines: int = 100) -> str:
         """The last lines that the worker printed; also after its end, where the provider keeps them."""
         return await self._provider.logs(worker_id, lines)

@@ -1,4 +1,4 @@
-"""The workers of a fleet in Redis, so that `ask` finds them from any machine.
+"""The workers of a fleet in Redis, so that `ask` finds them without asking their provider.
 
 Keys, which carry no lifetime and so are never evicted:
 
@@ -41,15 +41,20 @@ class Registered:
 
 
 class FleetRegistry:
-    """Reads and writes the records of one fleet. Every method raises StoreError and nothing else."""
+    """Reads and writes the records of one fleet. Every method raises StoreError and nothing else.
 
-    def __init__(self, client: Redis, fleet: str) -> None:
+    `owner` names the state folder whose workers these are: processes of this machine mean nothing to
+    another one that shares the Redis, and are not its to declare gone.
+    """
+
+    def __init__(self, client: Redis, fleet: str, owner: str) -> None:
         self._client = client
+        self._owner = owner
         self._ids = f"llmhost:{fleet}:workers"
         self._prefix = f"llmhost:{fleet}:worker:"
 
     async def workers(self) -> Registered:
-        """Every worker on record. A damaged record is named, never trusted."""
+        """Every worker of this owner on record. A damaged record is named, never trusted."""
         with translate_errors():
             raw_ids = await self._client.smembers(self._ids)
             ids = sorted(text(raw) for raw in raw_ids)
@@ -58,7 +63,13 @@ class FleetRegistry:
                 pipeline.hgetall(self._prefix + worker_id)
             records = await pipeline.execute() if ids else []
         # One without a record was forgotten by somebody else between the two questions.
-        decoded = {id: _decode(id, raw) for id, raw in zip(ids, records, strict=True) if raw}
+        # One without a record was forgotten by somebody else between the two questions.
+        texts = [{text(name): text(value) for name, value in raw.items()} for raw in records]
+        decoded = {
+            worker_id: _decode(worker_id, record)
+            for worker_id, record in zip(ids, texts, strict=True)
+            if record and record.get("owner", self._owner) == self._owner
+        }
         found = [worker for worker in decoded.values() if worker is not None]
         return Registered(
             workers=tuple(sorted(found, key=lambda worker: (worker.started, worker.id))),
@@ -70,7 +81,7 @@ class FleetRegistry:
         key = self._prefix + worker.id
         pipeline = self._client.pipeline(transaction=True)  # of one key, so it works on shards too
         pipeline.delete(key)
-        pipeline.hset(key, mapping=_encode(worker))
+        pipeline.hset(key, mapping={**_encode(worker), "owner": self._owner})
         with translate_errors():
             await pipeline.execute()
             await self._client.sadd(self._ids, worker.id)
@@ -92,8 +103,7 @@ def _encode(worker: Worker) -> dict[_Value, _Value]:
     }
 
 
-def _decode(worker_id: str, raw: Mapping[bytes | str, bytes | str]) -> Worker | None:
-    record = {text(name): text(value) for name, value in raw.items()}
+def _decode(worker_id: str, record: Mapping[str, str]) -> Worker | None:
     try:
         return Worker(
             id=worker_id,

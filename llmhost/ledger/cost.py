@@ -45,12 +45,12 @@ def spent(rentals: Iterable[Rental], since: float, now: float) -> float:
     return sum(rental_cost(rental, since, now) for rental in rentals)
 
 
-def money(spent_usd: float, saved_usd: float, requests: int) -> Money:
-    """The sums that `stats` shows."""
+def money(spent_usd: float, saved_usd: float, answered: int) -> Money:
+    """The sums that `stats` shows; `answered` is how many questions got an answer."""
     baseline = spent_usd + saved_usd
     return Money(
         spent_usd=spent_usd,
-        per_query_usd=spent_usd / requests if requests else None,
+        per_query_usd=spent_usd / answered if answered else None,
         saved_usd=saved_usd,
         baseline_usd=baseline,
         savings_ratio=saved_usd / baseline if baseline > 0 else None,

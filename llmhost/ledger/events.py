@@ -22,7 +22,8 @@ class QuestionEvent:
     what a process spends once on loading the embedding model.
 
     `cost_usd` is what the engine's time cost, `saved_usd` what a hit's answer had cost to make. Tokens
-    are those that an engine worked on: none for a hit.
+    are those that an engine worked on: none for a hit. `waited`: the hit's answer was still being made
+    for somebody else, so its latency says nothing about the cache.
     """
 
     at: float
@@ -33,3 +34,4 @@ class QuestionEvent:
     engine_seconds: float = 0.0
     cost_usd: float = 0.0
     saved_usd: float = 0.0
+    waited: bool = False

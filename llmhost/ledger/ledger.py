@@ -73,9 +73,11 @@ class Ledger:
     async def totals(self, since: float, now: float) -> Totals:
         """The sums from `since` (rounded down to its minute, or hour, or day) until `now`, Unix seconds."""
         with translate_errors():
+            kept = await self._client.zrange(self._name("periods"), 0, -1)
+            there = {text(name) for name in kept if isinstance(name, (bytes, str))}
             pipeline = self._client.pipeline(transaction=False)
-            for bucket in covering(since, now):
-                pipeline.hgetall(self._key(bucket))
+            for name in there.intersection(self._key(bucket) for bucket in covering(since, now)):
+                pipeline.hgetall(name)
             rows = await pipeline.execute()
         sums: Counter[str] = Counter()
         for row in rows:
@@ -118,7 +120,7 @@ class Ledger:
 
 def _increments(event: QuestionEvent) -> dict[str, float]:
     fields: dict[str, float] = {f"outcome:{event.outcome}": 1}
-    if event.outcome in _HITS:
+    if event.outcome in _HITS and not event.waited:
         fields[f"hit_ms:{bucket_of(event.latency_ms)}"] = 1
     elif event.outcome is Outcome.MISS:
         fields[f"miss_ms:{bucket_of(event.latency_ms)}"] = 1

@@ -70,7 +70,8 @@ def make_report(
     """The report on the time from `since` until `now`, Unix seconds."""
     hits, misses = totals.count(Outcome.EXACT, Outcome.SEMANTIC), totals.count(Outcome.MISS)
     ratio = hits / (hits + misses) if hits + misses else None
-    sums = money(spent(rentals, since, now), totals.saved_usd, totals.requests)
+    answered = totals.requests - totals.count(Outcome.ERROR)
+    sums = money(spent(rentals, since, now), totals.saved_usd, answered)
     hit_ms, miss_ms = _percentiles(totals.hit_ms), _percentiles(totals.miss_ms)
     return Report(
         requests=totals.requests,

@@ -18,7 +18,8 @@ _HINT = "set LLMHOST_STATE_DIR to a folder that you can write"
 def make_folder(path: Path) -> None:
     """Makes `path`, parents included. Raises StateError."""
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (*reversed(path.parents), path):
+            folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise StateError(f"cannot make the folder {path}: {error.strerror}", hint=_HINT) from error
 

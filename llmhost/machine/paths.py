@@ -7,11 +7,13 @@ holds what can be made again (the exported embedder). `LLMHOST_STATE_DIR` and `L
 from __future__ import annotations
 
 import os
+import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from llmhost.errors import StateError
 
-__all__ = ["cache_dir", "state_dir"]
+__all__ = ["cache_dir", "owner_id", "state_dir"]
 
 
 def state_dir() -> Path:
@@ -21,6 +23,21 @@ def state_dir() -> Path:
         StateError: it cannot be made or written.
     """
     return _private_folder("LLMHOST_STATE_DIR", "user_state_path")
+
+
+def owner_id() -> str:
+    """A name that this state folder has and no other, on this machine or elsewhere. Raises StateError."""
+    path = state_dir() / "owner"
+    draft = path.with_suffix(f".{secrets.token_hex(4)}")
+    try:
+        if not path.exists():
+            draft.write_text(secrets.token_hex(8), encoding="ascii")
+            with suppress(FileExistsError):  # another command was faster, and its name counts
+                path.hardlink_to(draft)
+            draft.unlink()
+        return path.read_text(encoding="ascii")
+    except OSError as error:
+        raise StateError(f"cannot use {path}: {error.strerror}") from error
 
 
 def cache_dir() -> Path:

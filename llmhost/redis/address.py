@@ -66,8 +66,8 @@ def _split(url: str) -> SplitResult:
 def _bad_url() -> ConfigError:
     return ConfigError(
         "`redis.url` is not an address that llmhost can use",
-        hint="write redis://[user:password@]host[:port][/db], rediss://… for TLS or unix:///path[?db=n]; "
-        "in a password write %40 for @, %2F for /, %3F for ? and %23 for #",
+        hint="write redis://host[:port][/db], rediss://… for TLS or unix:///path[?db=n], with "
+        "`user:password@` before the host; in a password write %40 for @, %2F for /, %3F for ? and %23 for #",
     )
 
 

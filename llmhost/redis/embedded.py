@@ -149,6 +149,7 @@ class EmbeddedRedis:
         settings = SETTINGS.format(socket=self._socket.name if beside else self._socket)
         try:
             self._log.begin()
+            self._settings.touch(mode=0o600)
             self._settings.write_text(settings, encoding="ascii")
             await asyncio.to_thread(launch, program, self._arguments, self._folder, self._log.path)
         except OSError as error:

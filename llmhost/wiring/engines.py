@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, aclosing, suppress
 
 from llmhost.config.models import Config
 from llmhost.engines.engine import ChatRequest, Endpoint, Engine, EngineLimits, Message, Progress, Sampling
-from llmhost.errors import EngineUnavailable, ProviderError
-from llmhost.fleet.models import Worker
+from llmhost.errors import EngineUnavailable, ProviderError, StoreError
+from llmhost.fleet.models import Worker, WorkerState
+from llmhost.fleet.provider import Provider
+from llmhost.fleet.registry import FleetRegistry
 
-__all__ = ["Engines"]
+__all__ = ["Engines", "workers_to_ask"]
 
 
 class Engines:
@@ -30,6 +32,16 @@ class Engines:
             self._made[worker] = engine = self._make(worker)
             self._open.push_async_callback(engine.aclose)
         return self._made[worker]
+
+    def serves(self, worker: Worker, model: str) -> bool:
+        """Whether the worker may be asked for this model.
+
+        llama.cpp serves its one file whatever name it is asked for; other engines know their models and
+        refuse the rest themselves.
+        """
+        return worker.engine == self._config.engine.kind and (
+            worker.engine != "llama_cpp" or worker.model == model
+        )
 
     async def prepare(self, worker: Worker, on_progress: Callable[[Progress], None]) -> None:
         """Makes the model present. Raises EngineError for "not yet", any other LlmhostError for "never"."""
@@ -66,3 +78,20 @@ class Engines:
         from llmhost.engines.openai import OpenAIEngine
 
         return OpenAIEngine(endpoint, limits)
+
+
+async def workers_to_ask(provider: Provider, registry: FleetRegistry | None) -> Sequence[Worker]:
+    """The workers that are ready, or where there is none, those that may be by now.
+
+    Redis is asked first, which is quicker than the provider. Raises ProviderError, StateError.
+    """
+    known: Sequence[Worker] = ()
+    if registry is not None:
+        with suppress(StoreError):
+            known = (await registry.workers()).workers
+    reachable = _reachable(known) or _reachable(await provider.list())
+    return [worker for worker in reachable if worker.state is WorkerState.READY] or reachable
+
+
+def _reachable(workers: Sequence[Worker]) -> Sequence[Worker]:
+    return [worker for worker in workers if worker.url and worker.state is not WorkerState.FAILED]

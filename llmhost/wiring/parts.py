@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from llmhost.answering.notices import Notices
 from llmhost.config.models import Config
 from llmhost.errors import ModelError, StateError, StoreError, StoreUnavailable
 from llmhost.machine.paths import state_dir
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
     from llmhost.engines.load import LoadTracker
     from llmhost.engines.pool import Upstream
     from llmhost.fleet.apply import FleetService
-    from llmhost.fleet.models import Worker
+    from llmhost.fleet.models import FleetSpec
     from llmhost.fleet.provider import Provider
     from llmhost.ledger.ledger import Ledger
     from llmhost.ledger.report import Targets
@@ -50,11 +53,14 @@ class Wiring:
     def __init__(self, config: Config, *, warn: Callable[[str], None], note: Callable[[str], None]) -> None:
         self._config = config
         self._warn = warn
+        self._notices = Notices(warn)
         self._note = note
         self._open = AsyncExitStack()
         self._building = asyncio.Lock()
         self._client: Redis | None = None
+        self._redis_failure: StoreUnavailable | None = None
         self._embedder: tuple[Embedder, Index] | None = None
+        self._embedder_failure: ModelError | StateError | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -81,19 +87,25 @@ class Wiring:
 
     async def redis(self) -> Redis:
         """A client; the embedded server is started where it is wanted. Raises StoreError, ConfigError."""
+        if self._redis_failure is not None:
+            raise self._redis_failure
         if self._client is None:
             from llmhost.redis.connect import connect
 
-            embedded = self.embedded_redis
-            socket = None
-            if embedded is not None:
-                try:
-                    socket = await embedded.ensure_running()
-                except StateError as error:
-                    raise StoreUnavailable(error.message, hint=error.hint) from error
-            self._client = connect(self._config.redis, socket=socket)
+            self._client = connect(self._config.redis, socket=await self._embedded_socket())
             self._open.push_async_callback(self._client.aclose)
         return self._client
+
+    async def _embedded_socket(self) -> Path | None:
+        embedded = self.embedded_redis
+        if embedded is None:
+            return None
+        try:
+            return await embedded.ensure_running()
+        except (StateError, StoreError) as error:
+            # Once is enough: several parts ask for Redis, and each try takes its time.
+            self._redis_failure = StoreUnavailable(error.message, hint=error.hint)
+            raise self._redis_failure from error
 
     async def stop_embedded_redis(self) -> bool:
         """Whether there was one to stop. Raises StateError where it cannot be stopped."""
@@ -143,17 +155,26 @@ class Wiring:
             response_ttl=config.response_ttl,
             embedding_ttl=config.embedding_ttl,
         )
-        return Memory(cache, SingleFlight(client, self.keys), self._warn)
+        return Memory(cache, SingleFlight(client, self.keys), self._notices)
 
     async def _embedder_and_index(self, client: Redis) -> tuple[Embedder, Index]:
         async with self._building:
+            if self._embedder_failure is not None:
+                raise self._embedder_failure
             if self._embedder is None:
-                from llmhost.cache.embedders.load import load_embedder
-
-                name = self._config.cache.embedder
-                embedder = await asyncio.to_thread(load_embedder, name, on_progress=self._note)
+                embedder = await self._load_embedder()
                 self._embedder = embedder, self._index(client, embedder.id, embedder.dimensions)
         return self._embedder
+
+    async def _load_embedder(self) -> Embedder:
+        from llmhost.cache.embedders.load import load_embedder
+
+        name = self._config.cache.embedder
+        try:
+            return await asyncio.to_thread(load_embedder, name, on_progress=self._note)
+        except (ModelError, StateError) as error:
+            self._embedder_failure = error  # to try again takes long, and ends alike
+            raise
 
     async def prepare_embedder(self) -> None:
         """Makes the embedding model ready for later commands; what is wrong with it is told."""
@@ -198,25 +219,29 @@ class Wiring:
 
     async def fleet(self) -> FleetService:
         """The fleet's service. Where Redis is away, workers are kept without it. Raises StateError."""
-        from llmhost.fleet.apply import FleetService
-        from llmhost.fleet.clock import SystemClock
-        from llmhost.fleet.health import Hooks
-        from llmhost.fleet.lock import FleetLock
-        from llmhost.fleet.registry import FleetRegistry
-        from llmhost.ledger.ledger import Ledger
         from llmhost.wiring.providers import fleet_spec
 
-        client, name = await self._redis_or_none(), self._config.fleet.name
-        return FleetService(
-            self.provider,
-            fleet_spec(self._config),
-            hooks=Hooks(prepare=self.engines.prepare, probe=self.engines.probe),
-            lock=FleetLock(state_dir() / "fleets" / f"{name}.lock"),
-            clock=SystemClock(),
-            ready_timeout=self._config.fleet.ready_timeout,
-            registry=FleetRegistry(client, name) if client else None,
-            rentals=Ledger(client, name) if client else None,
-            on_lock_wait=lambda: self._note("another llmhost is changing this fleet; waiting for it"),
+        return await self._service(self.provider, fleet_spec(self._config))
+
+    async def other_local_fleets(self) -> Sequence[FleetService]:
+        """Those with workers on this machine that are not the configured one, which may have changed."""
+        from llmhost.wiring.providers import fleet_spec, local_provider, with_local_workers
+
+        spec = fleet_spec(self._config)
+        return [
+            await self._service(
+                local_provider(self._config, folder), replace(spec, name=folder.name, provider="local")
+            )
+            for folder in with_local_workers(state_dir() / "fleets")
+            if (folder.name, "local") != (spec.name, spec.provider)
+        ]
+
+    async def _service(self, provider: Provider, spec: FleetSpec) -> FleetService:
+        from llmhost.wiring.fleets import make_service
+
+        client = await self._redis_or_none()
+        return make_service(
+            provider, spec, self.engines, client, self._config.fleet.ready_timeout, self._note
         )
 
     # Questions
@@ -240,13 +265,14 @@ class Wiring:
             client: Redis | None = await self.redis()
         except StoreError as error:
             client = None
-            self._warn(f"the cache is off: {error}")
+            self._notices.tell("the cache is off", error)
         config = self._config
         return Answerer(
             pool=Pool(self._upstreams, self._load(client), config.limits.max_attempts),
             settings=Settings(config.limits.max_prompt_chars, config.engine.parallel),
             memory=self._memory(client) if client and config.cache.enabled else None,
             ledger=Ledger(client, config.fleet.name) if client else None,
+            notices=self._notices,
         )
 
     def _load(self, client: Redis | None) -> LoadTracker:
@@ -258,24 +284,17 @@ class Wiring:
 
         return RedisLoad(client, self._config.fleet.name, self._config.engine.answer_timeout)
 
-    async def _upstreams(self) -> Sequence[Upstream]:
+    async def _upstreams(self, model: str) -> Sequence[Upstream]:
         from llmhost.engines.pool import Upstream
-
-        workers = await self._workers()
-        return [Upstream(worker.id, self.engines.of(worker), worker.price_per_hour) for worker in workers]
-
-    async def _workers(self) -> Sequence[Worker]:
-        """Those that may be asked: as Redis knows them, else as the provider does. The ready ones, or where
-        there is none, those that may be ready again by now.
-        """
-        from llmhost.fleet.models import WorkerState
-        from llmhost.fleet.registry import FleetRegistry
+        from llmhost.wiring.engines import workers_to_ask
+        from llmhost.wiring.fleets import make_registry
+        from llmhost.wiring.providers import fleet_spec
 
         client = await self._redis_or_none()
-        known: Sequence[Worker] = ()
-        if client is not None:
-            with suppress(StoreError):
-                known = (await FleetRegistry(client, self._config.fleet.name).workers()).workers
-        known = known or await self.provider.list()
-        reachable = [worker for worker in known if worker.url and worker.state is not WorkerState.FAILED]
-        return [worker for worker in reachable if worker.state is WorkerState.READY] or reachable
+        registry = make_registry(client, fleet_spec(self._config)) if client else None
+        workers = [
+            worker
+            for worker in await workers_to_ask(self.provider, registry)
+            if self.engines.serves(worker, model)
+        ]
+        return [Upstream(worker.id, self.engines.of(worker), worker.price_per_hour) for worker in workers]

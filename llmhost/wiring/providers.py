@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from llmhost.config.models import Config
 from llmhost.fleet.models import FleetSpec
 from llmhost.fleet.provider import Provider
 
-__all__ = ["fleet_spec", "make_provider"]
+__all__ = ["fleet_spec", "local_provider", "make_provider", "with_local_workers"]
 
 
 def fleet_spec(config: Config) -> FleetSpec:
@@ -27,10 +28,16 @@ def fleet_spec(config: Config) -> FleetSpec:
 
 def make_provider(config: Config, folder: Path) -> Provider:
     """The fleet's provider; `folder` is where it keeps its records."""
-    return _static(config, folder) if config.fleet.provider == "static" else _local(config, folder)
+    return _static(config, folder) if config.fleet.provider == "static" else local_provider(config, folder)
 
 
-def _local(config: Config, folder: Path) -> Provider:
+def with_local_workers(fleets: Path) -> Sequence[Path]:
+    """The folders of those fleets under `fleets` that have workers on this machine."""
+    return sorted({workers.parent.parent for workers in fleets.glob("*/workers/local-*")})
+
+
+def local_provider(config: Config, folder: Path) -> Provider:
+    """Workers on this machine, recorded in `folder`."""
     from llmhost.fleet.providers.local import LocalProvider, LocalSettings
 
     engine = config.engine

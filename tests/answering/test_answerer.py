@@ -14,6 +14,7 @@ from doubles.word_embedder import WordEmbedder
 
 from llmhost.answering.answerer import Answerer, Settings
 from llmhost.answering.memory import Memory
+from llmhost.answering.notices import Notices
 from llmhost.answering.question import Question, Reply, Text
 from llmhost.cache.decision import candidate_floor, threshold_policy
 from llmhost.cache.indexes.flat import FlatIndex
@@ -49,7 +50,8 @@ class House:
     def __init__(self, client: Redis, cache: SemanticCache, keys: Keys) -> None:
         self.told: list[str] = []
         self.ledger = Ledger(client, "f")
-        self.memory = Memory(cache, SingleFlight(client, keys), self.told.append)
+        self.notices = Notices(self.told.append)
+        self.memory = Memory(cache, SingleFlight(client, keys), self.notices)
 
     def answerer(self, *engines: ScriptedEngine, cached: bool = True) -> Answerer:
         return Answerer(
@@ -57,6 +59,7 @@ class House:
             settings=Settings(max_prompt_chars=1000, parallel=1),
             memory=self.memory if cached else None,
             ledger=self.ledger,
+            notices=self.notices,
             clock=lambda: NOW,
         )
 

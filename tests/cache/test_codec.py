@@ -50,6 +50,7 @@ GOOD = json.loads(encode_answer(Answer("text", "model", 1.0, 2, 3, "stop", 4.0, 
         {"tokens": {"prompt": True, "completion": 1}},
         {"cost_usd": -1},
         {"engine_seconds": 1e999},
+        {"tokens": {"prompt": 10**400, "completion": 1}},
     ],
 )
 def test_an_answer_with_a_wrong_field_is_no_answer(change: dict[str, object]) -> None:

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from llmhost.cache.indexes.flat import FlatIndex
+from llmhost.cache.indexes.mirror import Mirror, encode_record, encode_removal
 from llmhost.cache.keys import Keys
 from llmhost.errors import StoreRefused
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from redis.asyncio import Redis
 
 ENTRY = "a" * 32
@@ -54,12 +56,39 @@ async def test_a_key_of_another_type_is_refused(index: FlatIndex, redis_client: 
         await index.prepare("s")
 
 
-async def test_thousands_of_rows_are_searched_exactly(index: FlatIndex) -> None:
-    vectors = np.random.default_rng(7).standard_normal((3000, 4)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    for number, vector in enumerate(vectors[:300]):
-        await index.add("s", f"{number:032x}", vector)
-    await index.prepare("s")
-    found = await index.search("s", vectors[5], 4)
-    order = np.argsort(-(vectors[:300] @ vectors[5]))[:4]
-    assert [near.entry for near in found] == [f"{row:032x}" for row in order]
+def mirror_of(vectors: NDArray[np.float32]) -> Mirror:
+    mirror = Mirror(vectors.shape[1])
+    mirror.replay(b"".join(encode_record(f"{row:032x}", vector) for row, vector in enumerate(vectors)))
+    return mirror
+
+
+def unit_rows(rows: NDArray[np.float64]) -> NDArray[np.float32]:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("dimensions", [384, 100])
+def test_among_thousands_the_nearest_are_found_in_order_with_their_exact_cosine(dimensions: int) -> None:
+    random = np.random.default_rng(7)
+    rows = random.standard_normal((5000, dimensions))
+    question = unit_rows(rows[:1])[0]
+    distances = np.linspace(0.1, 1.0, 20)[:, np.newaxis]
+    rows[4000:4020] = rows[0] + distances * random.standard_normal((20, dimensions))
+    vectors = unit_rows(rows)
+    found = mirror_of(vectors).search(question, 8)
+    cosines = vectors @ question
+    assert [int(near.entry, 16) for near in found] == np.argsort(-cosines)[:8].tolist()
+    assert [near.similarity for near in found] == pytest.approx(np.sort(cosines)[:-9:-1].tolist(), abs=1e-6)
+
+
+def test_rows_whose_signs_are_all_the_same_are_all_compared() -> None:
+    rows = np.random.default_rng(7).uniform(0.1, 1.0, (3000, 4))
+    vectors = unit_rows(rows)
+    found = mirror_of(vectors).search(vectors[1234], 3)
+    assert [int(near.entry, 16) for near in found] == np.argsort(-(vectors @ vectors[1234]))[:3].tolist()
+
+
+def test_thousands_of_removed_rows_do_not_hide_what_is_left() -> None:
+    vectors = unit_rows(np.random.default_rng(7).standard_normal((2000, 384)))
+    mirror = mirror_of(vectors)
+    mirror.replay(b"".join(encode_removal(f"{row:032x}", 384) for row in range(1, 2000)))
+    assert [near.entry for near in mirror.search(vectors[0], 3)] == [f"{0:032x}"]

@@ -46,7 +46,7 @@ class ScriptedEngine:
 def pool_of(*engines: ScriptedEngine, price_per_hour: float = 3600.0) -> Pool:
     """A pool of workers w0, w1, …; the price makes a second of engine time cost 1 USD."""
 
-    async def upstreams() -> Sequence[Upstream]:
+    async def upstreams(model: str) -> Sequence[Upstream]:
         return [Upstream(f"w{number}", engine, price_per_hour) for number, engine in enumerate(engines)]
 
     return Pool(upstreams, LocalLoad(), max_attempts=3)

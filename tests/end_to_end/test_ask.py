@@ -64,7 +64,7 @@ async def test_another_question_is_a_miss(static_house: House) -> None:
 
 @pytest.mark.parametrize(
     "option",
-    [("--no-cache",), ("--refresh",), ("--system", "Be brief."), ("--threshold", "1", "--model", "other")],
+    [("--no-cache",), ("--refresh",), ("--system", "Be brief."), ("--model", "other")],
     ids=lambda option: option[0],
 )
 async def test_options_that_lead_past_the_cache(static_house: House, option: tuple[str, ...]) -> None:

@@ -168,3 +168,30 @@ async def test_a_worker_that_hangs_is_given_up_for_another(local: House, workers
             assert done.code == 0
     finally:
         os.kill(frozen.pid, signal.SIGCONT)
+
+
+async def test_workers_of_an_earlier_configuration_are_neither_forgotten_nor_asked(
+    local: House, workers: LeftRunning, refusing_port: int
+) -> None:
+    await local.ok("up")
+    static = {"provider": "static", "workers": [{"url": f"http://127.0.0.1:{refusing_port}"}]}
+    local.configure(fleet={"name": "test", **static}, engine={"kind": "openai", "model": "tiny"})
+    done = await local.run("status")
+    assert "other workers run on this machine: local-" in done.err
+    assert "gone" not in done.err
+    assert (await local.run("ask", "What is Redis?")).code == 5
+    assert len((await local.ok("down", "--all"))["destroyed"]) == 1
+    assert workers() == []
+
+
+async def test_a_model_that_no_worker_serves_is_not_answered_by_another(local: House) -> None:
+    await local.ok("up")
+    done = await local.run("ask", "--model", "other", "What is Redis?")
+    assert (done.code, "serves other" in done.error) == (5, True)
+
+
+async def test_with_all_workers_dead_a_miss_names_the_command(local: House, workers: LeftRunning) -> None:
+    await local.ok("up")
+    workers()[0].kill()
+    done = await local.run("ask", "What is Redis?")
+    assert (done.code, "run `llmhost up`" in done.err) == (5, True)

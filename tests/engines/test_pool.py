@@ -61,7 +61,7 @@ def make_pool(load):
     def make(*engines, max_attempts=3):
         upstreams = [Upstream(f"w{n}", engine, n / 10) for n, engine in enumerate(engines)]
 
-        async def listed():
+        async def listed(_model):
             return upstreams
 
         return Pool(listed, load, max_attempts)
@@ -157,7 +157,7 @@ async def test_without_workers_the_command_that_makes_some_is_named(make_pool, q
 async def test_workers_are_looked_up_for_each_question(load, question):
     upstreams = []
 
-    async def listed():
+    async def listed(_model):
         return list(upstreams)
 
     pool = Pool(listed, load, 3)
@@ -206,7 +206,7 @@ async def test_a_dead_worker_does_not_keep_real_ones_from_answering(
     dead = openai_side.engine(url=f"http://127.0.0.1:{refusing_port}")
     upstreams = [Upstream("dead", dead, 0.0), Upstream("alive", ollama_side.engine(), 0.0)]
 
-    async def listed():
+    async def listed(_model):
         return upstreams
 
     events, error = await events_of(Pool(listed, load, 3).stream(question()))

@@ -18,14 +18,14 @@ from llmhost.redis.connect import connect
 
 @pytest.fixture
 def recorded(bench: Any, redis_client: Any) -> Any:
-    bench.registry = FleetRegistry(redis_client, "test")
+    bench.registry = FleetRegistry(redis_client, "test", "me")
     return bench
 
 
 @pytest.fixture
 async def away(bench: Any, refusing_port: int) -> AsyncIterator[Any]:
     client = connect(RedisConfig(host="127.0.0.1", port=refusing_port))
-    bench.registry = FleetRegistry(client, "test")
+    bench.registry = FleetRegistry(client, "test", "me")
     yield bench
     await client.aclose()
 
@@ -124,7 +124,7 @@ async def test_without_redis_everything_works_and_says_once_what_is_missing(away
 
 async def test_what_happened_without_redis_is_made_good_when_it_is_back(away: Any, redis_client: Any) -> None:
     await away.make(rentals=None).up(2)
-    away.registry = FleetRegistry(redis_client, "test")
+    away.registry = FleetRegistry(redis_client, "test", "me")
     await away.make().status()
     assert set(await states(away)) == away.rentals.open_ones() == {"memory-1", "memory-2"}
 

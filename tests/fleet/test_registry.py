@@ -39,7 +39,7 @@ workers = st.builds(
 
 @pytest.fixture
 def registry(redis_client: Any) -> FleetRegistry:
-    return FleetRegistry(redis_client, "test")
+    return FleetRegistry(redis_client, "test", "me")
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
@@ -50,7 +50,7 @@ def test_what_is_saved_is_read(worker: Worker, redis_server: Any) -> None:
     async def round_trip() -> Worker:
         client = connect(RedisConfig(), socket=redis_server.socket)
         try:
-            registry = FleetRegistry(client, "round-trip")
+            registry = FleetRegistry(client, "round-trip", "me")
             await registry.save(worker)
             (read,) = (await registry.workers()).workers
             await registry.forget(worker.id)
@@ -91,7 +91,7 @@ async def test_what_is_forgotten_is_gone_and_forgetting_twice_is_fine(
 
 async def test_fleets_do_not_see_each_other(registry: FleetRegistry, redis_client: Any) -> None:
     await registry.save(make_worker())
-    assert (await FleetRegistry(redis_client, "other").workers()).workers == ()
+    assert (await FleetRegistry(redis_client, "other", "me").workers()).workers == ()
 
 
 async def test_records_have_no_lifetime_so_nothing_evicts_them(
@@ -148,7 +148,7 @@ async def test_the_token_is_not_in_the_record_s_repr(registry: FleetRegistry) ->
 
 async def test_redis_being_away_is_a_store_error(refusing_port: int) -> None:
     client = connect(RedisConfig(host="127.0.0.1", port=refusing_port))
-    registry = FleetRegistry(client, "test")
+    registry = FleetRegistry(client, "test", "me")
     for action in (registry.workers, lambda: registry.save(make_worker()), lambda: registry.forget("w-1")):
         with pytest.raises(StoreUnavailable):
             await action()
@@ -158,7 +158,7 @@ async def test_redis_being_away_is_a_store_error(refusing_port: int) -> None:
 async def test_a_redis_that_may_not_be_written_refuses(read_only_redis: Any) -> None:
     client = connect(RedisConfig(host="127.0.0.1", port=read_only_redis.port))
     with pytest.raises(StoreRefused):
-        await FleetRegistry(client, "test").save(make_worker())
+        await FleetRegistry(client, "test", "me").save(make_worker())
     await client.aclose()
 
 
@@ -168,3 +168,9 @@ async def test_a_key_that_holds_something_else_is_a_store_error(
     await redis_client.set("llmhost:test:workers", "not a set")
     with pytest.raises(StoreRefused):
         await registry.workers()
+
+
+async def test_workers_of_another_state_folder_are_left_alone(redis_client: Any) -> None:
+    await FleetRegistry(redis_client, "test", "them").save(make_worker())
+    registered = await FleetRegistry(redis_client, "test", "me").workers()
+    assert (registered.workers, registered.damaged) == ((), ())

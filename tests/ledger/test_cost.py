@@ -47,10 +47,10 @@ def test_requests_that_share_a_worker_share_its_price() -> None:
 
 
 def test_the_sums_of_a_fleet_with_hits() -> None:
-    sums = money(spent_usd=3.0, saved_usd=1.0, requests=400)
+    sums = money(spent_usd=3.0, saved_usd=1.0, answered=400)
     assert (sums.per_query_usd, sums.baseline_usd, sums.savings_ratio) == (0.0075, 4.0, 0.25)
 
 
 def test_without_questions_or_cost_there_is_no_ratio() -> None:
-    sums = money(spent_usd=0.0, saved_usd=0.0, requests=0)
+    sums = money(spent_usd=0.0, saved_usd=0.0, answered=0)
     assert (sums.per_query_usd, sums.savings_ratio) == (None, None)

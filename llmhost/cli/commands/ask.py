@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -50,22 +51,24 @@ class AskOutput:
     saved_usd: float
 
 
+Prompt = Annotated[str | None, typer.Argument(help="The question; without it, or as -, standard input.")]
+Model = Annotated[str | None, typer.Option(help="Model to ask, instead of the configured one.")]
+System = Annotated[str | None, typer.Option(help="System prompt, instead of the configured one.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read the cache nor store in it.")]
+Refresh = Annotated[bool, typer.Option("--refresh", help="Ask a worker, and store its answer anew.")]
+Threshold = Annotated[
+    float | None, typer.Option(min=-1, max=1, help="Lowest similarity to serve, for this question.")
+]
+
+
 def ask(
     ctx: typer.Context,
-    prompt: Annotated[
-        str | None, typer.Argument(help="The question; without it, or as -, standard input.")
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="Model to ask, instead of the configured one.")] = None,
-    system: Annotated[str | None, typer.Option(help="System prompt, instead of the configured one.")] = None,
-    no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Neither read the cache nor store in it.")
-    ] = False,
-    refresh: Annotated[
-        bool, typer.Option("--refresh", help="Ask a worker, and store its answer anew.")
-    ] = False,
-    threshold: Annotated[
-        float | None, typer.Option(min=-1, max=1, help="Lowest similarity to serve, for this question.")
-    ] = None,
+    prompt: Prompt = None,
+    model: Model = None,
+    system: System = None,
+    no_cache: NoCache = False,
+    refresh: Refresh = False,
+    threshold: Threshold = None,
 ) -> None:
     """Answer a question: from the cache if it is known, else by the least busy worker.
 
@@ -76,6 +79,8 @@ def ask(
       llmhost ask --json "What is Redis?" | jq .source
       git diff | llmhost ask --system "Review this change."
     """
+    from llmhost.answering.admission import admit
+
     options = globals_of(ctx)
     if no_cache and refresh:
         raise UsageError(
@@ -83,15 +88,9 @@ def ask(
         )
     config = configured(options)
     text = _read_stdin(config.limits.max_prompt_chars) if prompt in (None, "-") else prompt
-    question = _question(
-        config,
-        text or "",
-        model=model,
-        system=system,
-        use_cache=not no_cache,
-        refresh=refresh,
-        threshold=threshold,
-    )
+    question = _question(config, _text(text), model=_text(model), system=system and _text(system))
+    question = replace(question, use_cache=not no_cache, refresh=refresh, threshold=threshold)
+    admit(question, config.limits.max_prompt_chars)  # before anything is started for it
     run_async(_ask(options, config, question))
 
 
@@ -104,12 +103,13 @@ async def _ask(options: Globals, config: Config, question: Question) -> None:
     async with wired(options, config) as wiring:
         answerer = await wiring.answerer()
         try:
-            async for event in answerer.answer(question):
-                if isinstance(event, Reply):
-                    reply = event
-                elif not out.json:
-                    streamed = True
-                    out.stream(event.text)
+            async with aclosing(answerer.answer(question)) as events:
+                async for event in events:
+                    if isinstance(event, Reply):
+                        reply = event
+                    elif not out.json:
+                        streamed = True
+                        out.stream(event.text)
         finally:
             if streamed:
                 out.end_stream()
@@ -135,7 +135,16 @@ def _read_stdin(max_chars: int) -> str:
     return text
 
 
-def _question(config: Config, prompt: str, *, model: str | None, system: str | None, **rest: Any) -> Question:
+def _text(argument: str | None) -> str:
+    """What was given on the command line, which need not be text."""
+    try:
+        (argument or "").encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("an argument is not text", hint="give it as UTF-8 text") from error
+    return argument or ""
+
+
+def _question(config: Config, prompt: str, *, model: str, system: str | None) -> Question:
     from llmhost.answering.question import Question
     from llmhost.engines.engine import Sampling
 
@@ -146,7 +155,6 @@ def _question(config: Config, prompt: str, *, model: str | None, system: str | N
         tenant=config.cache.tenant,
         system=engine.system if system is None else system or None,
         sampling=Sampling(engine.temperature, engine.top_p, engine.seed, engine.max_tokens),
-        **rest,
     )
 
 

@@ -35,7 +35,8 @@ def down(
     ctx: typer.Context,
     workers: Annotated[list[str] | None, typer.Argument(help="Which ones; else all.")] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="All workers, and the embedded Redis; its data stays.")
+        bool,
+        typer.Option("--all", help="Every worker on this machine, and the embedded Redis."),
     ] = False,
 ) -> None:
     """Destroy workers, and confirm that they are gone.
@@ -53,13 +54,16 @@ def down(
 
 async def _down(options: Globals, config: Config, ids: Sequence[str] | None, everything: bool) -> None:
     async with wired(options, config) as wiring:
-        result = await (await wiring.fleet()).down(ids)
-    for warning in result.warnings:
+        fleets = [await wiring.fleet(), *(await wiring.other_local_fleets() if everything else ())]
+        results = [await fleet.down(ids) for fleet in fleets]
+    for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
         options.output.warn(warning)
     stopped = await wiring.stop_embedded_redis() if everything else None
-    remaining = [worker.id for worker in result.remaining]
-    options.output.result(DownOutput(result.destroyed, remaining, stopped), _show)
-    show_failures(options.output, result.failed, done=bool(result.destroyed))
+    destroyed = [worker for result in results for worker in result.destroyed]
+    remaining = [worker.id for result in results for worker in result.remaining]
+    options.output.result(DownOutput(destroyed, remaining, stopped), _show)
+    failures = [failure for result in results for failure in result.failed]
+    show_failures(options.output, failures, done=bool(destroyed))
 
 
 def _show(output: DownOutput, console: Console) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -132,13 +131,14 @@ async def _once(options: Globals, config: Config, since: float) -> None:
 async def _watch(options: Globals, config: Config, since: float) -> None:
     from rich.live import Live
 
-    with (
-        Live(console=options.output.console(), auto_refresh=False, screen=True) as live,
-        suppress(asyncio.CancelledError),  # Ctrl-C is how one ends it
-    ):
-        while True:
-            live.update(_picture(await _collect(options, config, since)), refresh=True)
-            await asyncio.sleep(_WATCH)
+    with Live(console=options.output.console(), auto_refresh=False, screen=True) as live:
+        try:
+            while True:
+                live.update(_picture(await _collect(options, config, since)), refresh=True)
+                await asyncio.sleep(_WATCH)
+        except asyncio.CancelledError:
+            if task := asyncio.current_task():
+                task.uncancel()  # Ctrl-C is how one ends it
 
 
 async def _collect(options: Globals, config: Config, since: float) -> StatsOutput:
@@ -183,7 +183,9 @@ def _picture(output: StatsOutput) -> RenderableType:
     from llmhost.config.duration import format_duration
 
     title = Text(f"The last {format_duration(output.since_s)}", style="bold")
-    parts = [title, _questions(output), _latencies(output), _costs(output), _redis(output), _targets(output)]
+    note = Text("Hits without the loading of the embedding model, once in each process.", style="dim")
+    latencies = Group(_latencies(output), note)
+    parts = [title, _questions(output), latencies, _costs(output), _redis(output), _targets(output)]
     return Group(*(part for pair in zip(parts, [Text()] * len(parts), strict=True) for part in pair))
 
 

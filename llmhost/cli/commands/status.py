@@ -11,7 +11,7 @@ import typer
 from llmhost.cli.fleet_view import WorkerOutput, hourly_cost, show_workers, worker_output
 from llmhost.cli.options import Globals, globals_of
 from llmhost.cli.running import run_async
-from llmhost.cli.session import configured, wired
+from llmhost.cli.session import configured, warn_of_others, wired
 from llmhost.cli.text import money
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def status(ctx: typer.Context) -> None:
 async def _status(options: Globals, config: Config) -> None:
     async with wired(options, config) as wiring:
         found = await (await wiring.fleet()).status()
+        await warn_of_others(options, wiring)
     for warning in found.warnings:
         options.output.warn(warning)
     workers = [worker_output(worker, wiring.now()) for worker in found.workers]

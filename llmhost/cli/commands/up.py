@@ -12,7 +12,7 @@ import typer
 from llmhost.cli.fleet_view import WorkerOutput, hourly_cost, show_failures, show_workers, worker_output
 from llmhost.cli.options import Globals, globals_of
 from llmhost.cli.running import run_async
-from llmhost.cli.session import configured, wired
+from llmhost.cli.session import configured, warn_of_others, wired
 from llmhost.cli.text import money
 from llmhost.errors import UsageError
 
@@ -69,10 +69,11 @@ def up(
       llmhost up --gpus 3
       llmhost up --gpus 3 --dry-run
     """
-    if gpus is not None and gpus < 1:
-        raise UsageError(f"--gpus {gpus} makes no fleet", hint="`llmhost down` takes all workers down")
     options = globals_of(ctx)
     config = configured(options)
+    wanted = config.fleet.gpus if gpus is None else gpus
+    if wanted < 1:
+        raise UsageError(f"{wanted} workers make no fleet", hint="`llmhost down` takes all workers down")
     run_async(_plan(options, config, gpus) if dry_run else _up(options, config, gpus, not no_wait, timeout))
 
 
@@ -94,17 +95,17 @@ async def _up(options: Globals, config: Config, gpus: int | None, wait: bool, ti
         fleet = await wiring.fleet()
         try:
             with options.output.progress() as progress:
-                preparing = asyncio.create_task(wiring.prepare_embedder())
                 result = await fleet.up(
                     gpus, wait=wait, timeout=timeout, on_progress=lambda step: _follow(progress, step)
                 )
-                await preparing
         except asyncio.CancelledError:
             await _say_what_runs(options, wiring)
             raise
-    for warning in result.warnings:
-        options.output.warn(warning)
-    options.output.result(_up_output(result, wiring.now()), _show_up)
+        for warning in result.warnings:
+            options.output.warn(warning)
+        await warn_of_others(options, wiring)
+        options.output.result(_up_output(result, wiring.now()), _show_up)
+        await wiring.prepare_embedder()
     show_failures(options.output, result.failed, done=any(worker.url for worker in result.workers))
 
 
@@ -151,8 +152,10 @@ def _show_plan(output: UpOutput, console: Console) -> None:
 def _show_up(output: UpOutput, console: Console) -> None:
     if not output.plan.create and not output.plan.destroy:
         console.print("nothing to do: the fleet is as wanted", style="dim")
-    show_workers(output.workers, console)
+    if output.plan.destroy:
+        console.print(f"destroyed: {', '.join(output.plan.destroy)}")
     if output.workers:
+        show_workers(output.workers, console)
         console.print(f"{money(output.hourly_cost_usd)} an hour", style="dim")
 
 
