@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
+
+# A shell that runs the tests in the background has them ignore SIGINT, and so would every command they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = [
     "plugins_cache",

@@ -78,5 +78,5 @@ class Pool:
 
 
 def _final(failure: EngineUnavailable) -> EngineUnavailable:
-    look = "`llmhost status` shows the workers, and where they are dead, run `llmhost up`"
+    look = "`llmhost status` shows the workers; where they are dead, run `llmhost up`"
     return EngineUnavailable(failure.message, hint=f"{failure.hint}; {look}" if failure.hint else look)

@@ -132,13 +132,19 @@ async def test_the_last_failure_is_raised_with_what_to_do(make_pool, question):
     pool = make_pool(ScriptedEngine(broken("w0")), ScriptedEngine(broken("w1")))
     _, error = await events_of(pool.stream(question()))
     assert isinstance(error, EngineUnavailable)
-    assert (error.message, error.hint) == ("w1 is broken", "`llmhost status` shows the workers")
+    assert (error.message, error.hint) == (
+        "w1 is broken",
+        "`llmhost status` shows the workers; where they are dead, run `llmhost up`",
+    )
 
 
 async def test_a_hint_of_the_engine_is_kept(make_pool, question):
     pool = make_pool(ScriptedEngine(EngineUnavailable("no token", hint="check the token")))
     _, error = await events_of(pool.stream(question()))
-    assert error.hint == "check the token; `llmhost status` shows the workers"
+    assert (
+        error.hint
+        == "check the token; `llmhost status` shows the workers; where they are dead, run `llmhost up`"
+    )
 
 
 @pytest.mark.parametrize(("workers", "max_attempts", "asked"), [(5, 3, 3), (2, 3, 2), (3, 1, 1)])
