@@ -38,12 +38,12 @@ class Catalog:
         self._keys = keys
         self._index_source = index_source
 
-    async def entries(self, limit: int | None = None) -> Sequence[Entry]:
+    async def entries(self) -> Sequence[Entry]:
         """The entries, last used first."""
         found = [name async for name in self._names()]
         read = [entry for entry in await self._read(found) if entry is not None]
         read.sort(key=lambda entry: (-entry.last_accessed, entry.entry))
-        return read[:limit]
+        return read
 
     async def find(self, prefix: str) -> Entry:
         """The one entry whose id begins with `prefix`.

@@ -29,6 +29,9 @@ __all__ = ["SemanticCache"]
 #: characters; some 50 tokens, over which the default model holds up this process's other work for 5 ms
 _EMBEDDED_HERE = 200
 
+#: questions; where so many of the nearest have expired, the one that has not is no loss
+_WIDEST = 512
+
 EmbedderSource = Callable[[], Awaitable[tuple[Embedder, Index]]]
 
 
@@ -130,7 +133,7 @@ class SemanticCache:
             neighbours = await index.search(scope, vector, k)
             near = [neighbour for neighbour in neighbours if neighbour.similarity >= floor]
             found = await self._candidates_of(near)
-            if found or len(near) < k:
+            if found or len(near) < k or k >= _WIDEST:
                 return found[: self._candidates]
             k *= 4
 

@@ -182,3 +182,16 @@ async def test_a_threshold_below_the_floor_is_still_honoured(
 ) -> None:
     await put(cache, key("bake a cake"), answer())
     assert (await cache.semantic(key(QUESTION), threshold=-1.0)).served is not None
+
+
+async def test_many_expired_questions_do_not_hide_one_that_can_be_served(
+    cache: SemanticCache, key: MakeKey, answer: MakeAnswer, redis_client: Redis
+) -> None:
+    for number in range(12):
+        expired = key(f"{QUESTION} {number}")
+        await put(cache, expired, answer("gone"))
+        await redis_client.delete(f"test:response:{expired.entry}")
+    await put(cache, key(f"{QUESTION} in few"), answer("there"))
+    found = await cache.semantic(key(QUESTION))
+    assert found.served is not None
+    assert found.served.answer.text == "there"
