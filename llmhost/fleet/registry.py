@@ -63,7 +63,6 @@ class FleetRegistry:
                 pipeline.hgetall(self._prefix + worker_id)
             records = await pipeline.execute() if ids else []
         # One without a record was forgotten by somebody else between the two questions.
-        # One without a record was forgotten by somebody else between the two questions.
         texts = [{text(name): text(value) for name, value in raw.items()} for raw in records]
         decoded = {
             worker_id: _decode(worker_id, record)
