@@ -39,6 +39,8 @@ _LOW_DISK = 2 * 1024**3
 _GIB = 1024**3
 _MIB = 1024**2
 
+_SPILLED_HINT = "take a smaller `engine.model`, a lower `engine.parallel`, or a larger GPU"
+
 _OLDEST_REDIS = (6, 2)
 _POLICY_HINT = "set its `maxmemory-policy` to volatile-lru"
 _SAVE_STATES = ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
@@ -78,18 +80,27 @@ def failed(name: str, error: LlmhostError) -> Check:
 async def examine(looks: Sequence[Look], patience: float = _PATIENCE) -> Sequence[Check]:
     """Looks at everything at once; the checks come in the order of the looks.
 
-    A look that takes longer than `patience` seconds counts as failed.
+    A look that takes longer than `patience` seconds counts as failed. An error that several looks meet,
+    such as a missing key, is told once.
     """
-    found = await asyncio.gather(*(_look(look, patience) for look in looks))
-    return [check for checks in found for check in checks]
+    outcomes = await asyncio.gather(*(_look(look, patience) for look in looks))
+    checks: list[Check] = []
+    told: set[str] = set()
+    for look, outcome in zip(looks, outcomes, strict=True):
+        if not isinstance(outcome, LlmhostError):
+            checks += outcome
+        elif outcome.message not in told:
+            told.add(outcome.message)
+            checks.append(failed(look.name, outcome))
+    return checks
 
 
-async def _look(look: Look, patience: float) -> Sequence[Check]:
+async def _look(look: Look, patience: float) -> Sequence[Check] | LlmhostError:
     try:
         async with asyncio.timeout(patience):
             return await look.find()
     except LlmhostError as error:
-        return [failed(look.name, error)]
+        return error
     except TimeoutError:
         return [wrong(look.name, f"no answer within {patience:g} s", "see whether it hangs")]
 
@@ -129,6 +140,8 @@ async def check_server(name: str, engine: Engine, model: str) -> Check:
             f"{answers}, but has no model {model}",
             "`llmhost up` fetches it, where the server can fetch models",
         )
+    if status.spilled:
+        return wrong(name, f"{answers}; {model} {status.detail}", _SPILLED_HINT)
     if status.loaded is False:
         return fine(name, f"{answers}; {model} is there and will be loaded with the first question")
     return fine(name, f"{answers}; {model} is {'loaded' if status.loaded else 'there'}")

@@ -10,8 +10,11 @@
       - StoreUnavailable          refuses, hangs, wants a password, went away
       - StoreRefused              answers, but will not write: read-only, out of memory
     + ProviderError               where workers come from
+      - OfferGone                 somebody else took the offer; nothing was bought
+      - PurchaseUnclear           it cannot be found out whether something was bought
     + EngineError                 the LLM server of a worker
       - EngineUnavailable         before the first token: another worker may be tried
+        UntrustedWorker           ... because it shows a certificate that is not its own
       - StreamBroken              after the first token: nothing may be tried or cached
     + NoWorkerError               nothing there that could answer
   x EngineRefused                 the engine says that this request is wrong    1
@@ -34,14 +37,17 @@ __all__ = [
     "LlmhostError",
     "ModelError",
     "NoWorkerError",
+    "OfferGone",
     "PartialError",
     "ProviderError",
+    "PurchaseUnclear",
     "StateError",
     "StoreError",
     "StoreRefused",
     "StoreUnavailable",
     "StreamBroken",
     "UnreachableError",
+    "UntrustedWorker",
     "UsageError",
 ]
 
@@ -101,12 +107,24 @@ class ProviderError(UnreachableError):
     code = "provider"
 
 
+class OfferGone(ProviderError):
+    code = "offer_gone"
+
+
+class PurchaseUnclear(ProviderError):
+    code = "purchase_unclear"
+
+
 class EngineError(UnreachableError):
     code = "engine"
 
 
 class EngineUnavailable(EngineError):
     code = "engine_unavailable"
+
+
+class UntrustedWorker(EngineUnavailable):
+    code = "untrusted_worker"
 
 
 class StreamBroken(EngineError):

@@ -19,6 +19,8 @@ pytest_plugins = [
     "plugins_fleet",
     "plugins_house",
     "plugins_redis",
+    "plugins_vast",
+    "plugins_vast_double",
 ]
 
 

@@ -20,7 +20,9 @@ ROOT = Path(llmhost.__file__).parent
 HEAVY = {
     "httpx",
     "onnxruntime",
+    "cryptography",
     "redis",
+    "requests",
     "sentence_transformers",
     "torch",
     "transformers",
@@ -54,6 +56,7 @@ ADAPTERS = (
 WIRING = {
     "llmhost.wiring",
     "llmhost.wiring.doctor",
+    "llmhost.wiring.doctor_rented",
     "llmhost.wiring.engines",
     "llmhost.wiring.fleets",
     "llmhost.wiring.parts",
@@ -69,7 +72,11 @@ CONTRACTS = {
 PURE = {
     "llmhost.answering.admission",
     "llmhost.cache.decision",
+    "llmhost.fleet.budget",
+    "llmhost.fleet.offer_fields",
+    "llmhost.fleet.offer_filter",
     "llmhost.fleet.plan",
+    "llmhost.fleet.ranking",
     "llmhost.ledger.cost",
 }
 

@@ -10,10 +10,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from doubles.ollama_server import OllamaServer, Running
 from plugins_engines import Side
 
 from llmhost.doctor import Check, Look, check_machine, check_redis, check_server, check_state, examine, fine
-from llmhost.errors import EngineUnavailable, StoreUnavailable
+from llmhost.errors import ConfigError, EngineUnavailable, StoreUnavailable
 
 
 async def test_checks_come_in_the_order_of_the_looks() -> None:
@@ -44,6 +45,17 @@ async def test_an_error_is_a_failed_check_and_does_not_hide_the_others() -> None
         Check("redis", ok=False, detail="Redis is away", fix="start it"),
         Check("sound", ok=True, detail="good", fix=None),
     ]
+
+
+async def test_one_error_that_several_looks_meet_is_told_once() -> None:
+    async def keyless() -> Sequence[Check]:
+        raise ConfigError("a key is wanted")
+
+    async def away() -> Sequence[Check]:
+        raise StoreUnavailable("Redis is away")
+
+    checks = await examine([Look("account", keyless), Look("redis", away), Look("offers", keyless)])
+    assert [check.name for check in checks] == ["account", "redis"]
 
 
 async def test_a_look_that_hangs_is_a_failed_check() -> None:
@@ -102,6 +114,14 @@ async def test_a_server_that_has_the_model_is_fine(ollama_side: Side) -> None:
 async def test_a_server_without_the_model_is_not(ollama_side: Side) -> None:
     check = await check_server("worker", ollama_side.engine(), "huge")
     assert (check.ok, "has no model huge" in check.detail, check.fix is None) == (False, True, False)
+
+
+async def test_a_server_whose_model_spilled_to_the_cpu_is_not(
+    ollama_side: Side, ollama_server: OllamaServer
+) -> None:
+    ollama_server.running["tiny:latest"] = Running(size=100, size_vram=40)
+    check = await check_server("worker", ollama_side.engine(), "tiny")
+    assert (check.ok, "spilled to the CPU" in check.detail, check.fix is None) == (False, True, False)
 
 
 async def test_a_server_that_is_away_is_an_error(ollama_side: Side, refusing_port: int) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from llmhost.errors import UntrustedWorker
+
 __all__ = ["Notices"]
 
 
@@ -19,3 +21,7 @@ class Notices:
         if self._told.isdisjoint((effect, str(cause))):
             self._notify(f"{effect}: {cause}")
         self._told |= {effect, str(cause)}
+
+    def doubt(self, worker: str, error: UntrustedWorker) -> None:
+        """Says that a worker is not asked, although another one answers: it costs money and does nothing."""
+        self.tell(f"worker {worker} is not asked until `llmhost up` replaces it", error)

@@ -18,10 +18,15 @@ __all__ = ["execute", "main"]
 #: In the order in which they are needed.
 COMMANDS = {
     "init": Lazy("llmhost.cli.commands.init:init", "Write a configuration file with every setting explained"),
+    "offers": Lazy(
+        "llmhost.cli.commands.offers:offers", "Show what is for rent and fits, and why the rest does not"
+    ),
     "up": Lazy("llmhost.cli.commands.up:up", "Make the fleet be as many ready workers as wanted"),
     "status": Lazy(
         "llmhost.cli.commands.status:status", "Show the workers, whether they answer, what they cost"
     ),
+    "logs": Lazy("llmhost.cli.commands.logs:logs", "Show the last lines that a worker printed"),
+    "ssh": Lazy("llmhost.cli.commands.ssh:ssh", "Open a shell on a rented worker, or run a command there"),
     "ask": Lazy("llmhost.cli.commands.ask:ask", "Answer a question, from the cache or by a worker"),
     "stats": Lazy(
         "llmhost.cli.commands.stats:stats", "Show hits, latency, cost, savings, targets met or not"

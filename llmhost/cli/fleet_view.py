@@ -13,10 +13,12 @@ from llmhost.errors import LlmhostError, PartialError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from llmhost.cli.progress import Progress
+    from llmhost.fleet.health import WorkerProgress
     from llmhost.fleet.models import Worker
     from llmhost.fleet.results import Failure
 
-__all__ = ["WorkerOutput", "hourly_cost", "show_failures", "show_workers", "worker_output"]
+__all__ = ["WorkerOutput", "follow", "hourly_cost", "show_failures", "show_workers", "worker_output"]
 
 _STYLES = {"ready": "green", "starting": "yellow", "failed": "red"}
 
@@ -37,8 +39,8 @@ class WorkerOutput:
     detail: str
 
 
-def worker_output(worker: Worker, now: float) -> WorkerOutput:
-    """The worker at `now`, Unix seconds."""
+def worker_output(worker: Worker, now: float, spent_usd: float | None = None) -> WorkerOutput:
+    """The worker at `now`, Unix seconds. Without `spent_usd` it is what its price comes to since its start."""
     from llmhost.fleet.models import Rental, WorkerState
     from llmhost.ledger.cost import rental_cost
 
@@ -50,11 +52,21 @@ def worker_output(worker: Worker, now: float) -> WorkerOutput:
         url=worker.url,
         gpu=worker.gpu,
         price_per_hour=worker.price_per_hour,
-        spent_usd=rental_cost(rental, worker.started, now),
+        spent_usd=rental_cost(rental, worker.started, now) if spent_usd is None else spent_usd,
         model=worker.model,
         ready=worker.state is WorkerState.READY,
         detail=worker.detail,
     )
+
+
+def follow(progress: Progress, step: WorkerProgress) -> None:
+    """Shows one step of a worker on its way up or down."""
+    if step.stage in ("ready", "ended"):
+        progress.done(step.worker, "gone" if step.stage == "ended" else "ready")
+    elif step.stage in ("failed", "gone"):
+        progress.fail(step.worker, step.detail)
+    else:
+        progress.update(step.worker, step.stage, step.fraction)
 
 
 def hourly_cost(workers: Iterable[Worker]) -> float:

@@ -105,6 +105,10 @@ class Output:
         """A rich console on stdout."""
         return _console(sys.stdout)
 
+    def console_of_errors(self) -> Console:
+        """A rich console on stderr, for what is said before there is a result."""
+        return _console(sys.stderr)
+
     @contextmanager
     def progress(self) -> Iterator[Progress]:
         """Follows workers while they start: live lines on a terminal, else a line for each change."""

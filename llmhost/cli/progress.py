@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 from llmhost.cli.text import clean, duration
@@ -30,6 +31,11 @@ class Progress(ABC):
     @abstractmethod
     def fail(self, name: str, reason: str) -> None:
         """`name` will not arrive."""
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """While a question is asked on the same terminal."""
+        yield
 
 
 class SilentProgress(Progress):
@@ -93,6 +99,12 @@ class LiveProgress(Progress):
 
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        self._bars.stop()
+        yield
+        self._bars.start()
 
     def update(self, name: str, stage: str, fraction: float | None = None) -> None:
         self._bars.update(

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from llmhost.config.duration import parse_duration
 
-__all__ = ["Allowed", "Duration", "ModelName", "Name", "Namespace", "Section", "Tenant", "Url"]
+__all__ = ["Allowed", "Duration", "ModelName", "Name", "Namespace", "OfferFilter", "Section", "Tenant", "Url"]
 
 
 class Section(BaseModel):
@@ -35,7 +35,7 @@ Duration = Annotated[
     float,
     BeforeValidator(_seconds),
     Field(ge=0.001, le=3650 * 86400.0, allow_inf_nan=False),
-    Allowed("duration, `1ms` to `3650d`"),
+    Allowed("duration"),
 ]
 
 Name = Annotated[
@@ -75,4 +75,20 @@ Url = Annotated[
     str,
     Field(max_length=2000, pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"),
     Allowed("`http://` or `https://` address, with no user name, `?` or `#` in it"),
+]
+
+
+def _filter(value: str) -> str:
+    from llmhost.fleet.offer_filter import parse_filter
+
+    parse_filter(value)
+    return value
+
+
+#: Kept as it was written: it is what the operator sees again where it turns offers away.
+OfferFilter = Annotated[
+    str,
+    Field(max_length=2000),
+    AfterValidator(_filter),
+    Allowed("terms such as `gpu_name=RTX_4090`, `reliability>0.95` or `geolocation=US`"),
 ]

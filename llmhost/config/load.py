@@ -10,10 +10,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from llmhost.config.document import Document, Place, parse_scalar, read_document
+from llmhost.config.document import Document, Place, Value, parse_scalar, read_document
+from llmhost.config.fields import Section
 from llmhost.config.models import Config
 from llmhost.config.problems import explain
-from llmhost.config.schema import fields, is_known, nearest, unknown
+from llmhost.config.schema import fields, is_known, nearest, subsection, unknown
 from llmhost.config.words import KeyPath, printable
 from llmhost.errors import ConfigError
 
@@ -96,21 +97,26 @@ def _usual_files() -> Iterator[Path]:
 
 def _from_environment(environ: Mapping[str, str]) -> Iterator[_Setting]:
     known = {_variable_of(key): key for key, _ in fields()}
-    mistyped = {name.replace("__", "_"): name for name in known}
+    with_one_underscore = {name.replace("__", "_"): name for name in known}
     for name, text in environ.items():
         if key := known.get(name):
             yield _Setting(key, parse_scalar(text), Place(name, text))
+        elif meant := with_one_underscore.get(name.replace("__", "_")):
+            raise ConfigError(f"the environment variable {name} sets nothing; did you mean {meant}?")
         elif name.startswith(_PREFIX) and "__" in name:
             raise _unknown_variable(name)
-        elif meant := mistyped.get(name):
-            raise ConfigError(f"the environment variable {name} sets nothing; did you mean {meant}?")
 
 
 def _unknown_variable(name: str) -> ConfigError:
-    section, _, key = name.removeprefix(_PREFIX).lower().partition("__")
-    meant = nearest((section, key))
+    meant = _meant(tuple(name.removeprefix(_PREFIX).lower().split("__")))
     suggestion = f"; did you mean {_variable_of(meant)}?" if meant else ""
     return ConfigError(f"the environment variable {printable(name)} sets no known key{suggestion}")
+
+
+def _meant(path: tuple[str, ...]) -> str | None:
+    """The key that was probably meant; of a section, its first one. No variable sets an item of a list."""
+    found = None if any(part.isdigit() for part in path) else nearest(path)
+    return found and next((key for key, _ in fields() if f"{key}.".startswith(f"{found}.")), None)
 
 
 def _from_flags(overrides: Mapping[str, object]) -> Iterator[_Setting]:
@@ -122,14 +128,24 @@ def _from_flags(overrides: Mapping[str, object]) -> Iterator[_Setting]:
 
 
 def _merged(document: Document, settings: Iterable[_Setting]) -> dict[str, Any]:
-    """The file's values with the settings over them. A section with all its keys commented out is empty."""
-    merged: dict[str, Any] = {
-        name: dict(value) if isinstance(value, dict) else {} if value is None else value
-        for name, value in document.values.items()
-    }
+    """The file's values with the settings over them."""
+    merged: dict[str, Any] = _copied(document.values, Config)
     for setting in settings:
-        name, _, key = setting.key.partition(".")
-        section = merged.setdefault(name, {})
-        if isinstance(section, dict):  # else validation says what is wrong with the file
+        *parents, key = setting.key.split(".")
+        section = merged
+        for name in parents:
+            # Where the file has something else there, validation says what is wrong with it.
+            section = section.setdefault(name, {}) if isinstance(section, dict) else section
+        if isinstance(section, dict):
             section[key] = setting.value
     return merged
+
+
+def _copied(value: Value, section: type[Section] | None) -> Any:
+    """A copy to be changed. A section with all its keys commented out is empty."""
+    if section is None:
+        return value
+    if not isinstance(value, dict):
+        return {} if value is None else value
+    inner = {name: subsection(field) for name, field in section.model_fields.items()}
+    return {name: _copied(item, inner.get(name)) for name, item in value.items()}

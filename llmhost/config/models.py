@@ -13,9 +13,11 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from llmhost.config.fields import Duration, ModelName, Name, Namespace, Section, Tenant, Url
+from llmhost.config.fields import Duration, ModelName, Name, Namespace, OfferFilter, Section, Tenant, Url
 
 __all__ = [
+    "OFFERS",
+    "BudgetConfig",
     "CacheConfig",
     "Config",
     "EngineConfig",
@@ -24,6 +26,7 @@ __all__ = [
     "RedisConfig",
     "StaticWorker",
     "TargetsConfig",
+    "VastConfig",
 ]
 
 
@@ -37,14 +40,44 @@ class StaticWorker(Section):
     token: SecretStr | None = Field(None, description="Bearer token, where the server wants one.")
 
 
+class BudgetConfig(Section):
+    """What the fleet may cost at most, in USD. Nothing is bought that would break one of these."""
+
+    per_hour: float | None = Field(
+        None,
+        gt=0,
+        le=100_000,
+        allow_inf_nan=False,
+        description="The most that all workers together may cost an hour.",
+        examples=[2.0],
+    )
+    per_day: float | None = Field(
+        None,
+        gt=0,
+        le=1_000_000,
+        allow_inf_nan=False,
+        description="The most for one day (UTC): what was spent since midnight, and what all workers would "
+        "still cost until the next one.",
+        examples=[30.0],
+    )
+    per_month: float | None = Field(
+        None,
+        gt=0,
+        le=10_000_000,
+        allow_inf_nan=False,
+        description="The most for one calendar month (UTC), counted in the same way.",
+        examples=[600.0],
+    )
+
+
 class FleetConfig(Section):
     """Which workers there should be."""
 
     name: Name = Field("local", description="Names the fleet in Redis, in labels and in file names.")
-    provider: Literal["local", "static"] = Field(
+    provider: Literal["local", "vast", "static"] = Field(
         "local",
-        description="Where workers come from: `local` (processes on this machine) "
-        "or `static` (URLs that you already have).",
+        description="Where workers come from: `local` (processes on this machine), `vast` (GPUs rented on "
+        "vast.ai, see the section `vast`) or `static` (URLs that you already have).",
     )
     gpus: int = Field(1, ge=0, description="How many workers `llmhost up` makes when `--gpus` is not given.")
     max_gpus: int = Field(8, ge=1, le=1000, description="The most workers this fleet may ever have.")
@@ -62,8 +95,19 @@ class FleetConfig(Section):
         le=65535,
         description="Local workers listen on this port and the ones after it; 0 takes any free ones.",
     )
-    ready_timeout: Duration = Field(
-        180.0, description="How long a worker may take, without any progress, until it answers."
+    budget: BudgetConfig = Field(default_factory=BudgetConfig, description="Spending limits.")
+    ready_timeout: Duration | None = Field(
+        None,
+        description="How long a worker may take, without any progress, until it answers. Without it, 3 "
+        "minutes, and 20 minutes for a rented machine, which may say nothing for long while its image is "
+        "fetched.",
+        examples=["20m"],
+    )
+    orphan_after: Duration = Field(
+        21600.0,
+        ge=60,
+        description="A rented worker that nobody with its token has spoken to for so long gives itself back. "
+        "`llmhost status` speaks to every worker, and so does every question.",
     )
     workers: tuple[StaticWorker, ...] = Field(
         (),
@@ -76,6 +120,86 @@ class FleetConfig(Section):
     def _static_needs_workers(self) -> Self:
         if self.provider == "static" and not self.workers:
             raise ValueError("provider `static` needs at least one entry under `fleet.workers`")
+        return self
+
+
+#: The paper's filter, and what a worker cannot do without: a port of its own and a recent driver.
+OFFERS = (
+    "gpu_name=RTX_4090 num_gpus=1 reliability>0.95 verified=true direct_port_count>=2 "
+    "inet_down>=100 cuda_max_good>=12.0"
+)
+
+
+class VastConfig(Section):
+    """Renting on vast.ai; for `fleet.provider: vast` only."""
+
+    api_key: SecretStr | None = Field(
+        None,
+        description="The account's key. Without it, `VAST_API_KEY` or the file that `vastai set api-key` "
+        "wrote is used.",
+        examples=["${VAST_API_KEY}"],
+    )
+    offers: OfferFilter = Field(
+        OFFERS,
+        description="Which machines may be rented, in the words of `vastai search offers`. Prices and "
+        "regions can be asked for too: `dph_total<0.5 geolocation=US`.",
+    )
+    max_price: float | None = Field(
+        None,
+        gt=0,
+        le=128,
+        allow_inf_nan=False,
+        description="The most USD an hour for one worker, its disk included.",
+        examples=[0.6],
+    )
+    interruptible: bool = Field(
+        False,
+        description="Whether to bid for machines that may be taken away when somebody bids more. Cheaper; a "
+        "worker that was outbid is replaced by the next `llmhost up`.",
+    )
+    max_bid: float | None = Field(
+        None,
+        ge=0.001,
+        le=128,
+        allow_inf_nan=False,
+        description="The most USD an hour to bid for one machine, its disk not included. "
+        "Without it, `max_price`.",
+        examples=[0.35],
+    )
+    disk: float = Field(
+        50.0,
+        ge=8,
+        le=10_000,
+        allow_inf_nan=False,
+        description="GB of disk for each worker: its image and its model. It cannot be changed later.",
+    )
+    image: str = Field(
+        "ollama/ollama:latest",
+        min_length=1,
+        max_length=1024,
+        pattern=r"^[^\s]+$",
+        description="Docker image of a worker, Debian or Ubuntu. What it lacks is installed when it starts; "
+        "one that has Ollama starts sooner.",
+    )
+    max_attempts: int = Field(
+        3,
+        ge=0,
+        le=20,
+        description="How many machines that fail may be replaced during one `llmhost up`.",
+    )
+    pace: float = Field(
+        1.0,
+        gt=0,
+        le=100,
+        allow_inf_nan=False,
+        description="Multiplies vast.ai's documented pauses between calls. They count by address: where two "
+        "machines behind one address use llmhost, set 2.",
+    )
+
+    @model_validator(mode="after")
+    def _bid_has_a_ceiling(self) -> Self:
+        if self.interruptible and self.max_bid is None and self.max_price is None:
+            raise ValueError("`vast.interruptible` needs a ceiling: give `vast.max_bid` or `vast.max_price`")
         return self
 
 
@@ -113,6 +237,12 @@ class EngineConfig(Section):
         le=512,
         description="`llama_cpp` only: threads a worker. Without it, the cores are shared among the workers.",
         examples=[4],
+    )
+    keep_alive: Duration | None = Field(
+        None,
+        description="`vast` only: how long Ollama keeps a model in memory that nobody asks. Without it, for "
+        "ever.",
+        examples=["30m"],
     )
     connect_timeout: Duration = Field(5.0, description="How long a worker may take to accept a connection.")
     first_token_timeout: Duration = Field(
@@ -303,6 +433,7 @@ class Config(Section):
     """The whole of `llmhost.yaml`."""
 
     fleet: FleetConfig = Field(default_factory=FleetConfig)
+    vast: VastConfig = Field(default_factory=VastConfig)
     engine: EngineConfig = Field(default_factory=EngineConfig)
     redis: RedisConfig = Field(default_factory=RedisConfig)
     cache: CacheConfig = Field(default_factory=CacheConfig)
@@ -315,6 +446,8 @@ class Config(Section):
             raise ValueError(
                 "provider `local` runs engine `llama_cpp`; for a running Ollama use provider `static`"
             )
+        if self.fleet.provider == "vast" and self.engine.kind != "ollama":
+            raise ValueError("provider `vast` runs engine `ollama`: set `engine.kind` to it")
         if self.fleet.gpus > self.fleet.max_gpus:
             raise ValueError("`fleet.gpus` must not be over `fleet.max_gpus`")
         return self

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from llmhost.config.document import Place
-from llmhost.config.schema import allowed, find, is_secret, is_section, unknown
+from llmhost.config.schema import allowed, find, is_secret, is_section, says_why, unknown
 from llmhost.config.words import KeyPath, dotted, printable
 from llmhost.errors import ConfigError
 
@@ -23,7 +23,7 @@ NAMED = 3
 _CREDENTIALS = re.compile(r"//[^/\s]*@")
 
 #: A key as our own rules name it.
-_KEY = re.compile(r"`([a-z_]+\.[a-z_]+)`")
+_KEY = re.compile(r"`([a-z_]+(?:\.[a-z_]+)+)`")
 
 
 def explain(error: ValidationError, places: Mapping[KeyPath, Place]) -> ConfigError:
@@ -58,20 +58,26 @@ def _others(problems: Sequence[Any]) -> str:
 def _describe(problem: Any, places: Mapping[KeyPath, Place]) -> str:
     path: KeyPath = problem["loc"]
     field = find(path)
-    if problem["type"] == "value_error" and (field is None or is_section(field)):
-        rule = str(problem["ctx"]["error"])
-        return f"{_place_of_rule(rule, path, places).where}: {rule}"
     place = _place(path, places)
+    if problem["type"] == "value_error":
+        rule = str(problem["ctx"]["error"])
+        if field is None or is_section(field):
+            return f"{_place_of_rule(rule, path, places).where}: {rule}"
+        if says_why(field):
+            return f"{place.where}: {_refused(path, field, place)}: {rule}"
     return f"{place.where}: {_what(problem['type'], path, field, place)}"
 
 
 def _what(problem: str, path: KeyPath, field: FieldInfo | None, place: Place) -> str:
-    key = f"`{dotted(path)}`"
     if problem == "extra_forbidden":
         return unknown(path)
     if problem == "missing":
-        return f"{key} is missing"
-    return f"{key} cannot be {_shown(field, place.written)}; allowed: {allowed(field)}"
+        return f"`{dotted(path)}` is missing"
+    return f"{_refused(path, field, place)}; allowed: {allowed(field)}"
+
+
+def _refused(path: KeyPath, field: FieldInfo | None, place: Place) -> str:
+    return f"`{dotted(path)}` cannot be {_shown(field, place.written)}"
 
 
 def _shown(field: FieldInfo | None, written: object) -> str:

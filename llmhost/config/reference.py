@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from llmhost.config.duration import format_duration
 from llmhost.config.fields import Section
 from llmhost.config.models import StaticWorker
-from llmhost.config.schema import allowed, is_duration, is_known, sections, unknown
+from llmhost.config.schema import allowed, is_duration, is_known, sections, subsection, unknown
 from llmhost.errors import ConfigError
 
 __all__ = ["render_reference", "render_template"]
@@ -34,6 +34,7 @@ _REFERENCE_HEAD = """\
 
 llmhost needs no configuration: without a file it runs a local fleet of one worker, with a Redis of its
 own. `llmhost init` writes a file with every key and a comment on each; `configs/local.yaml` is that file.
+`configs/vast.yaml` is a short one, for GPUs that are rented on vast.ai ([setup.md](setup.md)).
 
 ## Where it comes from
 
@@ -43,8 +44,8 @@ Later ones win:
 2. one YAML file: `--config PATH`, else the path in `LLMHOST_CONFIG`, else `./llmhost.yaml`, else
    `llmhost.yaml` in your configuration folder (`~/.config/llmhost/` on Linux). A file that you name must
    exist;
-3. environment variables, one for each key: `LLMHOST_FLEET__GPUS=2` sets `fleet.gpus`, with two
-   underscores between section and key;
+3. environment variables, one for each key: `LLMHOST_FLEET__GPUS=2` sets `fleet.gpus`, and
+   `LLMHOST_FLEET__BUDGET__PER_HOUR=2` sets `fleet.budget.per_hour`: two underscores stand for the dot;
 4. flags, such as `--gpus 2`.
 
 An unknown key or a value that is not allowed is an error (exit code 2), never ignored. The message
@@ -74,7 +75,7 @@ def render_reference() -> str:
 
 
 def _section_reference(title: str, section: type[Section]) -> str:
-    rows = "\n".join(_row(key, field) for key, field in section.model_fields.items())
+    rows = "\n".join(_row(key, field) for key, field in section.model_fields.items() if not subsection(field))
     head = "| key | allowed | default | meaning |\n| --- | --- | --- | --- |"
     return f"## {title}\n\n{section.__doc__}\n\n{head}\n{rows}\n"
 
@@ -103,26 +104,37 @@ def render_template(values: Mapping[str, object] = {}) -> str:
     for key in values:
         if not is_known(key):
             raise ConfigError(unknown(tuple(key.split("."))))
-    parts = [_section_template(name, section, values) for name, section in sections()]
+    parts = [
+        "\n".join(_section_template(name, section, values)) + "\n"
+        for name, section in sections()
+        if "." not in name
+    ]
     return "\n".join([_TEMPLATE_HEAD, *parts])
 
 
-def _section_template(name: str, section: type[Section], values: Mapping[str, object]) -> str:
-    lines = [f"# {section.__doc__}", f"{name}:"]
+def _section_template(name: str, section: type[Section], values: Mapping[str, object]) -> Iterator[str]:
+    yield from _comment(section.__doc__)
+    yield f"{name.rpartition('.')[2]}:"
     for key, field in section.model_fields.items():
-        comment = textwrap.wrap(field.description or "", _COMMENT_WIDTH)
-        value = values.get(f"{name}.{key}", field.default)
-        lines += [f"  # {line}" for line in comment]
-        lines += _entry(key, field, value)
-    return "\n".join(lines) + "\n"
+        full = f"{name}.{key}"
+        if inner := subsection(field):
+            lines = _section_template(full, inner, values)
+        else:
+            lines = _entry(key, field, values.get(full, field.default))
+        yield from (f"  {line}" for line in lines)
 
 
 def _entry(key: str, field: FieldInfo, value: object) -> Iterator[str]:
+    yield from _comment(field.description)
     if value is None or value in ((), []):
         example = (field.examples or [""])[0]
-        yield from (f"  #{line}" for line in _lines(key, example))
+        yield from (f"#{line}" for line in _lines(key, example))
     else:
-        yield from (f"  {line}" for line in _lines(key, _as_written(field, value)))
+        yield from _lines(key, _as_written(field, value))
+
+
+def _comment(text: str | None) -> Iterator[str]:
+    return (f"# {line}" for line in textwrap.wrap(text or "", _COMMENT_WIDTH))
 
 
 def _lines(key: str, value: Any) -> Iterator[str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import SecretStr
+from pydantic import AfterValidator, SecretStr
 from pydantic.fields import FieldInfo
 
+from llmhost.config.duration import format_duration
 from llmhost.config.fields import Allowed, Duration, Section
 from llmhost.config.models import Config
 from llmhost.config.words import KeyPath, dotted
@@ -23,28 +24,42 @@ __all__ = [
     "is_secret",
     "is_section",
     "nearest",
+    "says_why",
     "sections",
+    "subsection",
     "unknown",
 ]
 
-_DURATION_WORDS = get_args(Duration)[-1]
+_DURATION = get_args(Duration)[-1]
 
 
 def sections() -> Iterator[tuple[str, type[Section]]]:
-    """The sections of the file in the order of the models."""
-    for name, field in Config.model_fields.items():
-        if section := _section_in(field):
-            yield name, section
+    """The sections of the file, such as ``fleet`` and ``fleet.budget``, each behind the one it stands in."""
+    return _sections_of("", Config)
+
+
+def _sections_of(prefix: str, parent: type[Section]) -> Iterator[tuple[str, type[Section]]]:
+    for name, field in parent.model_fields.items():
+        if section := subsection(field):
+            yield f"{prefix}{name}", section
+            yield from _sections_of(f"{prefix}{name}.", section)
 
 
 def fields() -> Iterator[tuple[str, FieldInfo]]:
-    """Every key that stands in a section, such as ``fleet.gpus``, in the order of the models."""
-    for name, section in sections():
-        for key, field in section.model_fields.items():
-            yield f"{name}.{key}", field
+    """Every key that holds a value, such as ``fleet.budget.per_hour``, in the order of the models."""
+    return _fields_of("", Config)
+
+
+def _fields_of(prefix: str, parent: type[Section]) -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in parent.model_fields.items():
+        if section := subsection(field):
+            yield from _fields_of(f"{prefix}{name}.", section)
+        else:
+            yield f"{prefix}{name}", field
 
 
 def is_known(key: str) -> bool:
+    """Whether this key holds a value; a section does not."""
     return any(key == name for name, _ in fields())
 
 
@@ -70,19 +85,30 @@ def is_section(field: FieldInfo) -> bool:
     return _section_in(field) is not None
 
 
+def subsection(field: FieldInfo) -> type[Section] | None:
+    """The section that this field is; None for a value and for a list."""
+    return None if _is_list(_kind(field)) else _section_in(field)
+
+
 def is_secret(field: FieldInfo) -> bool:
     return _kind(field) is SecretStr
 
 
 def is_duration(field: FieldInfo) -> bool:
-    return _DURATION_WORDS in field.metadata
+    return _DURATION in _notes(field)
+
+
+def says_why(field: FieldInfo) -> bool:
+    """Whether a check of ours looks at the value, whose words help more than those of `allowed`."""
+    return any(isinstance(note, AfterValidator) for note in _notes(field))
 
 
 def nearest(path: KeyPath) -> str | None:
-    """The known key that was probably meant: one of the same section, else one of any other."""
+    """The known key or section that was probably meant: one of the same section, else any other."""
     *parent, leaf = path
     siblings = [dotted((*parent, name)) for name in _members(tuple(parent))]
-    return _closest(str(leaf), siblings) or _closest(str(leaf), [key for key, _ in fields()])
+    others = [name for name, _ in (*sections(), *fields())]
+    return _closest(str(leaf), siblings) or _closest(str(leaf), others)
 
 
 def unknown(path: KeyPath) -> str:
@@ -93,11 +119,11 @@ def unknown(path: KeyPath) -> str:
 
 def allowed(field: FieldInfo | None) -> str:
     """What a value of this field may be, in words; None is what `find` gives for an item of a list."""
-    if field is None or (is_section(field) and not _is_list(_kind(field))):
+    if field is None or subsection(field):
         return "mapping of keys"
-    for note in field.metadata:
+    for note in _notes(field):
         if isinstance(note, Allowed):
-            return note.words
+            return note.words + (_span(field) if note == _DURATION else "")
     kind = _kind(field)
     if _is_list(kind):
         return "list of mappings" + _length(field, "entries")
@@ -118,6 +144,11 @@ def _range(field: FieldInfo) -> str:
     return (f" over {above}" if above is not None else "") + (f", at most {high}" if high is not None else "")
 
 
+def _span(field: FieldInfo) -> str:
+    shortest, longest = (format_duration(_bound(field, name)) for name in ("ge", "le"))
+    return f", `{shortest}` to `{longest}`"
+
+
 def _length(field: FieldInfo, unit: str) -> str:
     least, most = _bound(field, "min_length"), _bound(field, "max_length")
     if most is None:
@@ -126,10 +157,25 @@ def _length(field: FieldInfo, unit: str) -> str:
 
 
 def _bound(field: FieldInfo, name: str) -> Any:
-    return next((getattr(note, name) for note in field.metadata if hasattr(note, name)), None)
+    return next((getattr(note, name) for note in _notes(field) if hasattr(note, name)), None)
 
 
 def _kind(field: FieldInfo) -> Any:
+    """The type without `None` and without notes."""
+    option = _option(field)
+    return get_args(option)[0] if get_origin(option) is Annotated else option
+
+
+def _notes(field: FieldInfo) -> Iterator[Any]:
+    """What is noted about the value: bounds, checks and words; the field's own before its type's."""
+    for note in (*field.metadata, *getattr(_option(field), "__metadata__", ())):
+        if isinstance(note, FieldInfo):  # an optional type keeps its notes unpacked
+            yield from note.metadata
+        else:
+            yield note
+
+
+def _option(field: FieldInfo) -> Any:
     """The type without `None`."""
     kind = field.annotation
     if get_origin(kind) in (Union, UnionType):

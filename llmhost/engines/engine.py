@@ -71,10 +71,15 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """How to reach one worker's engine."""
+    """How to reach one worker's engine.
+
+    `certificate` is the PEM of the only one that the worker may show; None leaves it to the authorities
+    that this system trusts.
+    """
 
     url: str
     token: str | None = field(default=None, repr=False)
+    certificate: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +95,12 @@ class EngineLimits:
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """`loaded` is None where the engine does not tell."""
+    """`loaded` is None where the engine does not tell. `spilled`: a part of it did not fit on the GPU."""
 
     present: bool
     loaded: bool | None
     detail: str = ""
+    spilled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

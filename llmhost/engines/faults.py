@@ -10,15 +10,18 @@ from contextlib import contextmanager
 import httpx
 
 from llmhost.engines.wire import BadReply, error_text, parse_object, shorten
-from llmhost.errors import EngineRefused, EngineUnavailable, LlmhostError
+from llmhost.errors import EngineRefused, EngineUnavailable, LlmhostError, UntrustedWorker
 
-__all__ = ["HttpStatus", "before_first_token", "transport_faults"]
+__all__ = ["HttpStatus", "Untrusted", "before_first_token", "transport_faults"]
 
 #: the request itself is at fault, so every other worker would refuse it as well
 _REFUSED = frozenset({400, 413, 422})
 
 #: bad or missing bearer token
 _UNAUTHORISED = frozenset({401, 403})
+
+#: a path that the proxy of a rented worker does not let through, or a file that is not written yet
+_PROXY = frozenset({403, 404})
 
 #: too many requests; no free slot, or still loading its model
 _BUSY = frozenset({429, 503})
@@ -33,6 +36,10 @@ class HttpStatus(BadReply):
         super().__init__(f"answers with HTTP status {status}" + (f": {self.said}" if self.said else ""))
 
 
+class Untrusted(BadReply):
+    """Who answers at a worker's address is not that worker, as far as its certificate can tell."""
+
+
 def _explanation(body: str) -> str:
     try:
         reply = parse_object(body)
@@ -41,11 +48,29 @@ def _explanation(body: str) -> str:
     return error_text(next((reply[key] for key in ("error", "message", "detail") if reply.get(key)), None))
 
 
-def before_first_token(where: str, fault: BadReply) -> LlmhostError:
-    """Our error for a fault that came before anything was shown; `where` is the engine's address."""
+def before_first_token(where: str, fault: BadReply, *, pinned: bool = False) -> LlmhostError:
+    """Our error for a fault that came before anything was shown; `where` is the engine's address.
+
+    `pinned`: it has a certificate and a token that were made for it, so it is a rented worker.
+    """
+    if isinstance(fault, Untrusted):
+        return _untrusted(where, fault)
     if isinstance(fault, HttpStatus):
-        return _of_status(where, fault)
+        return _of_rented(where, fault) if pinned else _of_status(where, fault)
     return EngineUnavailable(f"{where} {fault}")
+
+
+def _untrusted(where: str, fault: object) -> LlmhostError:
+    return UntrustedWorker(f"{where} {fault}", hint="`llmhost up` replaces it")
+
+
+def _of_rented(where: str, fault: HttpStatus) -> LlmhostError:
+    """What is special about the proxy in front of a rented worker: nobody has configured it by hand."""
+    if fault.status == 401:
+        return _untrusted(where, "does not accept the token that was made for it (HTTP status 401)")
+    if fault.status in _PROXY and "model" not in fault.said.lower():
+        return EngineUnavailable(f"{where} {fault}")
+    return _of_status(where, fault)
 
 
 def _of_status(where: str, fault: HttpStatus) -> LlmhostError:
@@ -72,13 +97,18 @@ def _of_status(where: str, fault: HttpStatus) -> LlmhostError:
 
 
 @contextmanager
-def transport_faults() -> Iterator[None]:
-    """Everything that httpx raises on purpose becomes a BadReply."""
+def transport_faults(*, pinned: bool) -> Iterator[None]:
+    """Everything that httpx raises on purpose becomes a BadReply.
+
+    `pinned`: the server may show one certificate alone; another one is Untrusted.
+    """
     try:
         yield
     except httpx.ConnectTimeout as error:
         raise BadReply("did not connect in time") from error
     except (httpx.HTTPError, OSError) as error:
+        if pinned and isinstance(_root(error), ssl.SSLCertVerificationError):
+            raise Untrusted("shows another certificate than its own, so nothing was sent to it") from error
         raise BadReply(_words(error)) from error
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from llmhost.engines.engine import ChatRequest, Delta, Done, ModelStatus, Progress
-from llmhost.engines.faults import HttpStatus, before_first_token
+from llmhost.engines.faults import HttpStatus
 from llmhost.engines.http import HttpEngine
 from llmhost.engines.patience import Patience
 from llmhost.engines.payload import chat_fields, sampling_fields
@@ -25,6 +25,7 @@ from llmhost.engines.wire import (
     list_of,
     parse_object,
     shorten,
+    size,
     text,
 )
 from llmhost.errors import EngineRefused, LlmhostError
@@ -56,12 +57,13 @@ class OllamaEngine(HttpEngine):
         return _LineReader()
 
     async def model_status(self, model: str) -> ModelStatus:
-        with self._translated():
-            present = _named(list_of(await self._get("/api/tags"), "models"), model) is not None
-            running = _named(list_of(await self._get("/api/ps"), "models"), model)
+        with self._transport.translated():
+            present = _named(list_of(await self._transport.get("/api/tags"), "models"), model) is not None
+            running = _named(list_of(await self._transport.get("/api/ps"), "models"), model)
         if running is None:
             return ModelStatus(present, loaded=False, detail="" if present else "not pulled")
-        return ModelStatus(present, loaded=True, detail=_placement(running))
+        whole, on_gpu = size(running, "size"), size(running, "size_vram")
+        return ModelStatus(present, loaded=True, detail=_placement(whole, on_gpu), spilled=0 < on_gpu < whole)
 
     async def ensure_model(self, model: str, on_progress: Callable[[Progress], None]) -> None:
         """Pulls the model unless it is there.
@@ -78,8 +80,8 @@ class OllamaEngine(HttpEngine):
         on_progress(Progress("present", 1.0))
 
     async def version(self) -> str:
-        with self._translated():
-            return shorten(text(await self._get("/api/version"), "version"))
+        with self._transport.translated():
+            return shorten(text(await self._transport.get("/api/version"), "version"))
 
     async def _pull_resuming(self, model: str, on_progress: Callable[[Progress], None]) -> None:
         for attempt in range(1, _PULL_ATTEMPTS + 1):
@@ -96,13 +98,13 @@ class OllamaEngine(HttpEngine):
     def _pull_error(self, model: str, fault: BadReply) -> LlmhostError:
         if isinstance(fault, Reported) and any(words in fault.said for words in _NO_SUCH_MODEL):
             return EngineRefused(
-                f"{self._where} cannot pull {model!r}: {fault.said}", hint="correct `engine.model`"
+                f"{self._transport.where} cannot pull {model!r}: {fault.said}", hint="correct `engine.model`"
             )
-        return before_first_token(self._where, fault)
+        return self._transport.error(fault)
 
     async def _pull(self, model: str, on_progress: Callable[[Progress], None]) -> None:
         patience = Patience(_PULL_SILENCE, _PULL_SILENCE)
-        async with self._stream("/api/pull", {"model": model, "stream": True}, patience) as lines:
+        async with self._transport.lines("/api/pull", {"model": model, "stream": True}, patience) as lines:
             async for line in lines:
                 step = _parse(line)
                 patience.renew()
@@ -153,15 +155,14 @@ def _full_name(model: str) -> str:
     return model if ":" in model.rpartition("/")[2] else f"{model}:latest"
 
 
-def _placement(running: JsonObject) -> str:
-    size, on_gpu = count(running, "size"), count(running, "size_vram")
-    if on_gpu >= size:
+def _placement(whole: int, on_gpu: int) -> str:
+    if on_gpu >= whole:
         return ""
     if on_gpu == 0:
         return "runs on the CPU"
-    return f"spilled to the CPU: {on_gpu / size:.0%} of it is on the GPU"
+    return f"spilled to the CPU: {on_gpu / whole:.0%} of it is on the GPU"
 
 
 def _progress(step: JsonObject) -> Progress:
-    total, done = count(step, "total"), count(step, "completed")
+    total, done = size(step, "total"), size(step, "completed")
     return Progress(shorten(text(step, "status")), min(done / total, 1.0) if total else None)

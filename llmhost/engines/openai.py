@@ -7,6 +7,7 @@ the first alone is also what a proxy leaves behind that lost the rest.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from llmhost.engines.engine import ChatRequest, Delta, Done, Endpoint, EngineLimits, ModelStatus, Progress
@@ -38,8 +39,7 @@ class OpenAIEngine(HttpEngine):
     chat_path: ClassVar[str] = "/v1/chat/completions"
 
     def __init__(self, endpoint: Endpoint, limits: EngineLimits | None = None) -> None:
-        super().__init__(endpoint, limits)
-        self._base = self._base.removesuffix("/v1")
+        super().__init__(replace(endpoint, url=endpoint.url.rstrip("/").removesuffix("/v1")), limits)
 
     def _payload(self, request: ChatRequest) -> JsonObject:
         return {
@@ -53,8 +53,8 @@ class OpenAIEngine(HttpEngine):
 
     async def model_status(self, model: str) -> ModelStatus:
         """`loaded` stays None: some of these servers list what they could load, too."""
-        with self._translated():
-            names = [text(entry, "id") for entry in list_of(await self._get("/v1/models"), "data")]
+        with self._transport.translated():
+            names = [text(entry, "id") for entry in list_of(await self._transport.get("/v1/models"), "data")]
         if model in names:
             return ModelStatus(present=True, loaded=None)
         return ModelStatus(
@@ -66,16 +66,16 @@ class OpenAIEngine(HttpEngine):
         status = await self.model_status(model)
         if not status.present:
             raise EngineRefused(
-                f"{self._where} has no model {model!r}: {status.detail}",
+                f"{self._transport.where} has no model {model!r}: {status.detail}",
                 hint="start that server with the model, or correct `engine.model`",
             )
         on_progress(Progress("present", 1.0))
 
     async def version(self) -> str:
         """vLLM's ``/version``; the others do not tell."""
-        with self._translated():
+        with self._transport.translated():
             try:
-                return shorten(text(await self._get("/version"), "version"))
+                return shorten(text(await self._transport.get("/version"), "version"))
             except HttpStatus as fault:
                 if fault.status != 404:
                     raise

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from llmhost.engines.engine import ChatRequest, Delta, Done, Engine
 from llmhost.engines.load import LoadTracker
-from llmhost.errors import EngineUnavailable, NoWorkerError
+from llmhost.errors import EngineUnavailable, NoWorkerError, UntrustedWorker
 
 __all__ = ["Assigned", "Pool", "Upstream"]
 
@@ -31,24 +31,31 @@ class Assigned:
 
 
 class Pool:
-    """Asks one of the workers that `upstreams` gives for a model, at most `max_attempts` of them."""
+    """Asks one of the workers that `upstreams` gives for a model, at most `max_attempts` of them.
+
+    `on_untrusted` is told by id which worker was left for another because it is not what it was: whoever
+    asked gets an answer and would never know.
+    """
 
     def __init__(
         self,
         upstreams: Callable[[str], Awaitable[Sequence[Upstream]]],
         load: LoadTracker,
         max_attempts: int,
+        on_untrusted: Callable[[str, UntrustedWorker], None] = lambda _worker, _error: None,
     ) -> None:
         self._upstreams = upstreams
         self._load = load
         self._max_attempts = max_attempts
+        self._on_untrusted = on_untrusted
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Assigned | Delta | Done, None]:
         """Streams one answer; the last event is always `Done`.
 
         Raises:
             NoWorkerError: there is no worker.
-            EngineUnavailable: the workers tried have all failed before their first token.
+            EngineUnavailable: the workers tried have all failed before their first token;
+                UntrustedWorker where the last of them is not what it was.
             EngineRefused: the first worker asked says that the request is wrong.
             StreamBroken: the worker failed after its first token.
         """
@@ -66,6 +73,8 @@ class Pool:
                 except EngineUnavailable as error:
                     if not left:
                         raise _final(error) from error
+                    if isinstance(error, UntrustedWorker):
+                        self._on_untrusted(upstream.worker_id, error)
 
     @asynccontextmanager
     async def _assigned(self, untried: dict[str, Upstream]) -> AsyncIterator[Upstream]:
@@ -78,5 +87,7 @@ class Pool:
 
 
 def _final(failure: EngineUnavailable) -> EngineUnavailable:
+    if isinstance(failure, UntrustedWorker):
+        return failure
     look = "`llmhost status` shows the workers; where they are dead, run `llmhost up`"
     return EngineUnavailable(failure.message, hint=f"{failure.hint}; {look}" if failure.hint else look)

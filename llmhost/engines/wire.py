@@ -22,6 +22,7 @@ __all__ = [
     "list_of",
     "parse_object",
     "shorten",
+    "size",
     "text",
 ]
 
@@ -29,6 +30,9 @@ JsonObject = dict[str, Any]
 
 #: tokens; no answer is anywhere near as long, and sums of them stay exact
 _MOST_TOKENS = 1_000_000_000
+
+#: bytes; more than any disk holds
+_MOST_BYTES = 10**18
 
 #: characters of an engine's own words that are shown; its errors fit, a page of HTML does not
 _SHOWN = 240
@@ -109,8 +113,17 @@ def text(owner: JsonObject, name: str) -> str:
 
 def count(owner: JsonObject, name: str) -> int:
     """The number of tokens under `name`; 0 where there is none, or something that cannot be one."""
+    return _whole(owner, name, _MOST_TOKENS)
+
+
+def size(owner: JsonObject, name: str) -> int:
+    """The number of bytes under `name`; 0 where there is none, or something that cannot be one."""
+    return _whole(owner, name, _MOST_BYTES)
+
+
+def _whole(owner: JsonObject, name: str, most: int) -> int:
     value = owner.get(name)
-    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else 0
+    return value if type(value) is int and 0 <= value <= most else 0
 
 
 def error_text(error: Any) -> str:

@@ -6,28 +6,32 @@ Redis being away is a warning in the result; a list that cannot be read is an er
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from llmhost.errors import LlmhostError, UsageError
+from llmhost.errors import StoreUnavailable
+from llmhost.fleet.budget import Limits
+from llmhost.fleet.buying import Buyer
 from llmhost.fleet.clock import Clock
-from llmhost.fleet.health import Hooks, OnProgress, sentence, wait_ready
+from llmhost.fleet.ending import Ending
+from llmhost.fleet.health import Hooks, OnProgress
+from llmhost.fleet.inspection import Inspection
 from llmhost.fleet.lock import FleetLock
-from llmhost.fleet.models import FleetSpec, Worker, WorkerState
-from llmhost.fleet.plan import Plan, make_plan
+from llmhost.fleet.models import FleetSpec, Worker
+from llmhost.fleet.plan import make_plan
 from llmhost.fleet.provider import Provider
+from llmhost.fleet.quote import Quote
+from llmhost.fleet.raising import Approve, Raising
 from llmhost.fleet.records import FleetRecords
 from llmhost.fleet.rentals import RentalBook
 from llmhost.fleet.results import DownResult, Failure, FleetStatus, UpResult
+from llmhost.fleet.selection import select
 
 if TYPE_CHECKING:
     from llmhost.fleet.registry import FleetRegistry
 
 __all__ = ["FleetService"]
-
-_STATUS_PATIENCE = 5.0  #: seconds for one token, so that a stuck worker does not hang `status`
 
 
 class FleetService:
@@ -46,23 +50,35 @@ class FleetService:
         lock: FleetLock,
         clock: Clock,
         ready_timeout: float,
+        limits: Limits | None = None,
+        attempts: int = 0,
         registry: FleetRegistry | None = None,
         rentals: RentalBook | None = None,
         on_lock_wait: Callable[[], None] | None = None,
     ) -> None:
+        """`attempts`: how many rented workers that fail may be replaced during one `up`."""
         self._provider = provider
         self._spec = spec
         self._hooks = hooks
         self._lock = lock
         self._clock = clock
         self._ready_timeout = ready_timeout
+        self._limits = limits or Limits()
+        self._attempts = attempts
         self._registry = registry
         self._rentals = rentals
         self._on_lock_wait = on_lock_wait
 
-    async def plan(self, gpus: int | None = None) -> Plan:
-        """What `up` would do now. Raises LimitError and UsageError as `make_plan` does."""
-        return make_plan(self._wanted(gpus), await self._provider.list())
+    async def plan(self, gpus: int | None = None) -> Quote:
+        """What `up` would do now, and what that costs. It changes nothing.
+
+        Raises:
+            LimitError, UsageError: as `make_plan`.
+            StoreError: there is a budget, and the ledger that it is measured with cannot be read.
+        """
+        spec, records = self._wanted(gpus), self._records()
+        plan = make_plan(spec, await self._provider.list())
+        return await Buyer(self._provider, spec, self._limits, self._clock, records).quote(plan)
 
     async def up(
         self,
@@ -71,26 +87,37 @@ class FleetService:
         wait: bool = True,
         timeout: float | None = None,
         on_progress: OnProgress = lambda _: None,
+        approve: Approve = lambda _: None,
     ) -> UpResult:
         """Makes the fleet be `gpus` ready workers; asking again changes nothing.
 
-        A worker that fails on the way is destroyed and reported, not tried again: what failed here once
-        mostly fails again. One still on its way when `timeout` seconds are over stays.
+        `approve` is shown the quote before the first real money is spent, and raises what it likes to stop
+        everything. A worker that fails on the way is destroyed. A rented one is replaced on another
+        machine, a few times; what failed on this machine mostly fails again. One still on its way when
+        `timeout` seconds are over stays.
 
         Raises:
             LimitError, UsageError: as `make_plan`.
             LlmhostError: nothing could be created, and there was nothing to keep.
         """
-        records = self._records()
-        plan, workers, failures = await self._apply(self._wanted(gpus), records)
+        spec, records = self._wanted(gpus), self._records()
+        raising = Raising(
+            self._provider,
+            spec,
+            buyer=Buyer(self._provider, spec, self._limits, self._clock, records, on_progress),
+            ending=Ending(self._provider, self._clock, records, on_progress),
+            records=records,
+            hold=lambda: self._lock.hold(self._on_lock_wait),
+            attempts=self._attempts if self._provider.rents else 0,
+        )
+        await raising.apply(approve)
         if wait:
-            workers = await self._wait(workers, timeout, on_progress)
-            failures += tuple(map(_never_ready, _not_ready(workers)))
-            workers, undone = await self._settle(workers, records)
-            failures += undone
-        return UpResult(plan, workers, failures, records.warnings)
+            await raising.wait(self._hooks, self._clock, self._ready_timeout, timeout, on_progress)
+        return raising.result()
 
-    async def down(self, ids: Sequence[str] | None = None) -> DownResult:
+    async def down(
+        self, ids: Sequence[str] | None = None, *, on_progress: OnProgress = lambda _: None
+    ) -> DownResult:
         """Destroys the workers named, or all, and confirms by the provider's list that they are gone.
 
         Raises:
@@ -99,26 +126,37 @@ class FleetService:
         records = self._records()
         async with self._lock.hold(self._on_lock_wait):
             known = await records.known()
-            targets = _select(await self._provider.list(), ids)
-            failures = await self._end(targets, records)
-            remaining = tuple(await self._provider.list())
-        ended = {worker.id for worker in targets}
-        left = {worker.id for worker in remaining}
-        await self._forget_gone(known - ended, remaining, records)
-        failures += tuple(
-            Failure(id, "its provider still lists it") for id in sorted(ended & left - _named(failures))
-        )
-        destroyed = tuple(w.id for w in targets if w.id not in left | _named(failures))
-        return DownResult(destroyed, remaining, failures, records.warnings)
+            targets = select(await self._provider.list(), ids)
+            return await self._end(targets, known, records, on_progress)
+
+    async def down_orphans(self, *, on_progress: OnProgress = lambda _: None) -> DownResult:
+        """Destroys the workers that the provider lists and the registry does not know, and forgets purchases
+        that came to nothing.
+
+        Raises:
+            StoreError: the registry cannot be read, so nobody can say which workers it does not know.
+        """
+        records = self._records()
+        if self._registry is None:
+            raise StoreUnavailable(
+                "without Redis it is not known which workers are orphans", hint="see `llmhost doctor`"
+            )
+        async with self._lock.hold(self._on_lock_wait):
+            known = (await self._registry.workers()).ids
+            orphans = [worker for worker in await self._provider.list() if worker.id not in known]
+            result = await self._end(orphans, known, records, on_progress)
+            intents = await self._provider.intents()
+            for intent in intents:
+                await self._provider.forget_intent(intent.id)
+        return replace(result, intents=tuple(intent.id for intent in intents))
 
     async def status(self) -> FleetStatus:
         """Every worker that exists, asked whether it answers; what Redis knows is brought up to date."""
         records = self._records()
         known = await records.known()
         listed = await self._provider.list()
-        await self._forget_gone(known, listed, records)
-        workers = await asyncio.gather(*(self._look_at(worker, records) for worker in listed))
-        return FleetStatus(tuple(workers), records.warnings)
+        await Ending(self._provider, self._clock, records).forget_gone(known, listed)
+        return await Inspection(self._provider, self._hooks, self._clock, records).look(listed)
 
     async def list(self) -> Sequence[Worker]:
         """Every worker that exists, as the provider sees it; nobody is asked and nothing written down."""
@@ -132,130 +170,24 @@ class FleetService:
         return self._spec if gpus is None else replace(self._spec, gpus=gpus)
 
     def _records(self) -> FleetRecords:
-        return FleetRecords(self._registry, self._rentals)
+        return FleetRecords(self._registry, self._rentals, self._clock)
 
-    async def _apply(
-        self, spec: FleetSpec, records: FleetRecords
-    ) -> tuple[Plan, tuple[Worker, ...], tuple[Failure, ...]]:
-        """Does the plan's steps. A worker that cannot be destroyed is not replaced: it is still paid for."""
-        async with self._lock.hold(self._on_lock_wait):
-            known = await records.known()
-            listed = await self._provider.list()
-            plan = make_plan(spec, listed)
-            await self._forget_gone(known, listed, records)
-            undone = await self._end(plan.destroy, records)
-            created, failures = await self._create(spec, max(0, plan.create - len(undone)), records)
-            if failures and not (plan.keep or created):
-                raise failures[0]
-        failed = tuple(Failure(None, error.message, error.hint) for error in failures)
-        return plan, (*plan.keep, *created), (*undone, *failed)
-
-    async def _create(
-        self, spec: FleetSpec, count: int, records: FleetRecords
-    ) -> tuple[tuple[Worker, ...], tuple[LlmhostError, ...]]:
-        """One after the other, and none after the first that failed."""
-        created: list[Worker] = []
-        for _ in range(count):
-            try:
-                worker = await self._provider.create(spec)
-            except LlmhostError as error:
-                return tuple(created), (error,)
-            created.append(worker)
-            await records.seen(replace(worker, state=WorkerState.STARTING))
-        return tuple(created), ()
-
-    async def _wait(
-        self, workers: Sequence[Worker], timeout: float | None, on_progress: OnProgress
-    ) -> tuple[Worker, ...]:
-        return await wait_ready(
-            workers,
-            provider=self._provider,
-            hooks=self._hooks,
-            clock=self._clock,
-            ready_timeout=self._ready_timeout,
-            timeout=timeout,
-            on_progress=on_progress,
+    async def _end(
+        self,
+        targets: Sequence[Worker],
+        known: frozenset[str],
+        records: FleetRecords,
+        on_progress: OnProgress,
+    ) -> DownResult:
+        """Ends them all; the list has the last word on what is gone."""
+        ending = Ending(self._provider, self._clock, records, on_progress)
+        failures = await ending.end(targets)
+        remaining = tuple(await self._provider.list())
+        ended, left = {worker.id for worker in targets}, {worker.id for worker in remaining}
+        await ending.forget_gone(known - ended, remaining)
+        undone = {failure.worker for failure in failures}
+        failures += tuple(
+            Failure(worker_id, "its provider still lists it") for worker_id in sorted(ended & left - undone)
         )
-
-    async def _settle(
-        self, workers: Sequence[Worker], records: FleetRecords
-    ) -> tuple[tuple[Worker, ...], tuple[Failure, ...]]:
-        """Writes down what came of the wait and ends the failed; what exists then, and what would not end."""
-        failed = [worker for worker in workers if worker.state is WorkerState.FAILED]
-        alive = [worker for worker in workers if worker.state in {WorkerState.READY, WorkerState.STARTING}]
-        for worker in alive:
-            await records.seen(worker)
-        if not failed:
-            return tuple(alive), ()
-        async with self._lock.hold(self._on_lock_wait):
-            undone = await self._end(failed, records)
-        return (*alive, *(worker for worker in failed if worker.id in _named(undone))), undone
-
-    async def _end(self, workers: Sequence[Worker], records: FleetRecords) -> tuple[Failure, ...]:
-        """Destroys all of them at once; what could not be done is the answer."""
-        failures = await asyncio.gather(*(self._end_one(worker, records) for worker in workers))
-        return tuple(failure for failure in failures if failure is not None)
-
-    async def _end_one(self, worker: Worker, records: FleetRecords) -> Failure | None:
-        await records.opened(worker)
-        try:
-            await self._provider.destroy(worker.id)
-        except LlmhostError as error:
-            return Failure(worker.id, f"could not be ended: {error.message}", error.hint)
-        await records.gone(worker.id, self._clock.now())
-        return None
-
-    async def _forget_gone(
-        self, known: frozenset[str], listed: Iterable[Worker], records: FleetRecords
-    ) -> None:
-        """`known` was read before `listed`, so what only `known` has is gone, and not newer than the list."""
-        for worker_id in sorted(known - {worker.id for worker in listed}):
-            await records.gone(worker_id, self._clock.now())
-            records.warn(f"worker {worker_id} is gone: its provider no longer lists it")
-
-    async def _look_at(self, worker: Worker, records: FleetRecords) -> Worker:
-        """The worker as it is now. One that is merely slow to answer stays in use: it may be busy."""
-        if worker.state is WorkerState.FAILED or worker.url is None:
-            await records.seen(worker)
-            return worker
-        try:
-            async with asyncio.timeout(_STATUS_PATIENCE):
-                await self._hooks.probe(worker)
-            seen = replace(worker, state=WorkerState.READY)
-        except TimeoutError:
-            await records.opened(worker)
-            detail = f"no answer within {_STATUS_PATIENCE:g} s: busy, or stuck"
-            return replace(worker, state=WorkerState.STARTING, detail=detail)
-        except LlmhostError as error:
-            detail = f"does not answer: {sentence(error)}"
-            seen = replace(worker, state=WorkerState.STARTING, detail=detail)
-        await records.seen(seen)
-        return seen
-
-
-def _select(listed: Sequence[Worker], ids: Sequence[str] | None) -> tuple[Worker, ...]:
-    if ids is None:
-        return tuple(listed)
-    known = {worker.id: worker for worker in listed}
-    unknown = [worker_id for worker_id in ids if worker_id not in known]
-    if unknown:
-        names = ", ".join(known) or "none"
-        raise UsageError(
-            f"no worker is called {', '.join(unknown)}; this fleet has: {names}",
-            hint="see `llmhost status`",
-        )
-    return tuple(known[worker_id] for worker_id in dict.fromkeys(ids))
-
-
-def _not_ready(workers: Iterable[Worker]) -> list[Worker]:
-    return [worker for worker in workers if worker.state is not WorkerState.READY]
-
-
-def _never_ready(worker: Worker) -> Failure:
-    if worker.state is WorkerState.STARTING:
-        return Failure(worker.id, worker.detail, "see `llmhost status`; `llmhost up` waits for it again")
-    return Failure(worker.id, worker.detail, f"its log: {worker.log}" if worker.log else None)
-
-
-def _named(failures: Iterable[Failure]) -> set[str | None]:
-    return {failure.worker for failure in failures}
+        destroyed = tuple(worker.id for worker in targets if worker.id not in left | undone)
+        return DownResult(destroyed, remaining, failures, records.warnings)

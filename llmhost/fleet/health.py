@@ -8,21 +8,25 @@ not when its provider says that it runs. Its time runs out when nothing has move
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from llmhost.engines.engine import Progress
-from llmhost.errors import EngineError, LlmhostError
+from llmhost.errors import EngineError, LlmhostError, UntrustedWorker
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.models import Worker, WorkerState
 from llmhost.fleet.provider import Provider
 
-__all__ = ["Hooks", "OnProgress", "Prepare", "Probe", "WorkerProgress", "sentence", "wait_ready"]
+__all__ = ["Hooks", "OnProgress", "Prepare", "Probe", "Replace", "WorkerProgress", "sentence", "wait_ready"]
 
 _POLL = 0.1  #: seconds; people see a bar move, and a provider that needs longer paces itself
 
+_LAG = 30.0  #: seconds; a provider's list may need a moment to show what was just bought
+
 Probe = Callable[[Worker], Awaitable[None]]
 Prepare = Callable[[Worker, Callable[[Progress], None]], Awaitable[None]]
+Replace = Callable[[Worker], Coroutine[Any, Any, Worker | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,8 @@ OnProgress = Callable[[WorkerProgress], None]
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """How workers are spoken to. Both raise EngineError for "not yet", any other LlmhostError for "never".
+    """How workers are spoken to. Both raise EngineError for "not yet", UntrustedWorker and any other
+    LlmhostError for "never".
 
     `prepare` makes the model present and tells how far it is; `probe` returns once one token was
     answered.
@@ -64,31 +69,81 @@ async def wait_ready(
     ready_timeout: float,
     timeout: float | None = None,
     on_progress: OnProgress = lambda _: None,
+    replace_failed: Replace | None = None,
 ) -> tuple[Worker, ...]:
     """Waits for all workers at once and returns them in the order given, each with how it ended.
 
     READY: it answered. FAILED: it never will, or nothing moved for `ready_timeout` seconds. STARTING:
     `timeout` seconds in all were over first. GONE: somebody else took it down. `detail` says why.
+    `replace_failed` is asked once for each that failed while the others are waited for; the worker that it
+    gives is waited for too, and comes last in the answer.
 
     Raises:
         ProviderError: the provider's list cannot be read; nothing can be said about any worker.
     """
-    watches = [_Watch(worker, hooks, clock, ready_timeout, on_progress) for worker in workers]
     end = None if timeout is None else clock.monotonic() + timeout
-    pending = watches
+
+    def watch(worker: Worker) -> _Watch:
+        return _Watch(worker, hooks, clock, ready_timeout, on_progress)
+
+    waiting = _Waiting([watch(worker) for worker in workers], watch, replace_failed)
     try:
-        while pending:
-            listed = {worker.id: worker for worker in await provider.list()}
-            for watch in pending:
-                watch.step(listed.get(watch.worker.id))
-            pending = [watch for watch in pending if not watch.settled]
+        while waiting.goes_on:
+            waiting.step(await provider.list())
             if end is not None and clock.monotonic() >= end:
+                await waiting.replacements_done()
                 break
-            if pending:
+            if waiting.goes_on:
                 await clock.sleep(_POLL)
     finally:
-        await asyncio.gather(*(watch.stop() for watch in watches))
-    return tuple(watch.outcome(timeout) for watch in watches)
+        await waiting.stop()
+    return tuple(watch.outcome(timeout) for watch in waiting.watches)
+
+
+class _Waiting:
+    """All workers that are waited for, and the replacements that are being bought meanwhile."""
+
+    def __init__(
+        self, watches: list[_Watch], watch: Callable[[Worker], _Watch], replace_failed: Replace | None
+    ) -> None:
+        self.watches = watches
+        self._watch = watch
+        self._replace = replace_failed
+        self._replacements: set[asyncio.Task[Worker | None]] = set()
+
+    @property
+    def goes_on(self) -> bool:
+        return bool(self._replacements) or any(not watch.settled for watch in self.watches)
+
+    def step(self, listed: Sequence[Worker]) -> None:
+        """Takes the provider's newest word, read after the newest watch was added."""
+        known = {worker.id: worker for worker in listed}
+        for watch in self.watches:
+            if not watch.settled:
+                watch.step(known.get(watch.worker.id))
+                if self._replace and watch.settled and watch.worker.state is WorkerState.FAILED:
+                    self._replacements.add(asyncio.ensure_future(self._replace(watch.worker)))
+        self._take_over()
+
+    async def replacements_done(self) -> None:
+        """What is being bought is bought: half a purchase would be one that nobody knows of."""
+        if self._replacements:
+            await asyncio.wait(self._replacements)
+        self._take_over()
+
+    async def stop(self) -> None:
+        for task in self._replacements:
+            task.cancel()
+        talks = (watch.stop() for watch in self.watches)
+        await asyncio.gather(*talks, *self._replacements, return_exceptions=True)
+
+    def _take_over(self) -> None:
+        done = {task for task in self._replacements if task.done()}
+        self._replacements -= done
+        for task in done:
+            worker = task.result()
+            if worker is not None:
+                self.watches.append(self._watch(worker))
 
 
 class _Watch:
@@ -105,7 +160,8 @@ class _Watch:
         self._on_progress = on_progress
         self._told: WorkerProgress | None = None
         self._reached: set[WorkerProgress] = set()
-        self._moved = clock.monotonic()
+        self._since = self._moved = clock.monotonic()
+        self._seen = False
         self._prepared = False
         self._excuse = ""
         self._talk: asyncio.Task[None] | None = None
@@ -113,15 +169,17 @@ class _Watch:
     def step(self, listed: Worker | None) -> None:
         """Takes the provider's newest word on this worker and goes on from there."""
         if listed is None:
-            self._settle(WorkerState.GONE, "it was taken down by somebody else")
+            if self._seen or self._clock.monotonic() - self._since > _LAG:
+                self._settle(WorkerState.GONE, "it was taken down by somebody else")
             return
+        self._seen = True
         self.worker = listed
         if listed.state is WorkerState.FAILED:
             self._settle(WorkerState.FAILED, listed.detail)
         elif self._talk is not None and self._talk.done():
             self._hear(self._talk)
         elif listed.url is None:
-            self._tell("starting", detail=listed.detail)
+            self._tell(listed.stage or "starting", detail=listed.detail)
         elif self._talk is None:
             self._talk = asyncio.create_task(self._first_answer(listed))
         self._check_patience()
@@ -149,6 +207,8 @@ class _Watch:
         self._talk = None
         try:
             talk.result()
+        except UntrustedWorker as error:  # it will not become that worker by being waited for
+            self._settle(WorkerState.FAILED, sentence(error))
         except EngineError as error:
             self._excuse = f": {error.message}"
         except LlmhostError as error:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-__all__ = ["FleetSpec", "Offer", "Rental", "Worker", "WorkerState"]
+__all__ = [
+    "Account",
+    "Charge",
+    "FleetSpec",
+    "Intent",
+    "Market",
+    "Offer",
+    "Rental",
+    "SshTarget",
+    "Worker",
+    "WorkerState",
+]
 
 
 class WorkerState(StrEnum):
@@ -30,21 +42,50 @@ class FleetSpec:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A machine that a provider has for rent; `price_per_hour` in USD, `reliability` 0..1."""
+    """A machine that a provider has for rent. It can be bought once.
+
+    `price_per_hour` is USD for all of it while it runs, the disk included, traffic not; `reliability` is
+    0..1. `machine` is the provider's name for the computer, which may be offered in several parts.
+    `performance` is the provider's own measure, good for comparing offers only; 0 where unknown.
+    `bid` is what to bid, USD an hour; None where the price is fixed. `download` is MB/s,
+    `download_price` USD per GB.
+    """
 
     id: str
     gpu: str
     price_per_hour: float
     reliability: float
     region: str
+    machine: str = ""
+    performance: float = 0.0
+    bid: float | None = None
+    download: float = 0.0
+    download_price: float = 0.0
+    cuda: float = 0.0
+    verified: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """The offers that fit, best first, and why others do not: how many each filter turned away.
+
+    An offer is counted under the first filter that it fails.
+    """
+
+    offers: tuple[Offer, ...]
+    rejected: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
     """One worker as its provider reports it.
 
-    `started` is Unix seconds, from which it is paid for. `detail` is a sentence for people: why it
-    failed, or what it is doing. `log` is where to read more, a path or a command.
+    `price_per_hour` is USD while it runs. `billing` is what it is billed at this moment, where that
+    differs: a rented machine that boots or was stopped pays for its disk alone. `started` is Unix
+    seconds, from which it is paid for; it never changes. `stage` is one word for how far it has come.
+    `detail` is a sentence for people: why it failed, or what it is doing. `log` is where to read more,
+    a path or a command. `machine` is the provider's name for the computer. `certificate` is the PEM of
+    the only certificate that this worker may show.
     """
 
     id: str
@@ -60,6 +101,14 @@ class Worker:
     log: str = ""
     token: str | None = field(default=None, repr=False)
     certificate: str | None = field(default=None, repr=False)
+    stage: str = ""
+    machine: str = ""
+    billing: float | None = None
+
+    @property
+    def burn(self) -> float:
+        """USD an hour that it costs at this moment."""
+        return self.price_per_hour if self.billing is None else self.billing
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +119,37 @@ class Rental:
     price_per_hour: float
     started: float
     ended: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What a provider says that it billed for one worker: USD from `since` until `until`, Unix seconds."""
+
+    worker: str
+    usd: float
+    since: float
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What is left to pay with, USD."""
+
+    credit: float
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A purchase that was begun and of which no worker is known. `written` is Unix seconds."""
+
+    id: str
+    offer: str
+    machine: str
+    written: float
+
+
+@dataclass(frozen=True, slots=True)
+class SshTarget:
+    user: str
+    host: str
+    port: int

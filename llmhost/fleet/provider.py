@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
-from llmhost.fleet.models import FleetSpec, Offer, Worker
+from llmhost.fleet.models import Account, Charge, FleetSpec, Intent, Market, Offer, SshTarget, Worker
 
 __all__ = ["Provider"]
 
@@ -17,21 +18,31 @@ __all__ = ["Provider"]
 class Provider(ABC):
     """Creates, lists and destroys workers of one fleet.
 
-    Every method raises ProviderError (or StateError where the state folder is at fault, and `create`
-    ModelError where the model file is) and nothing else; every third-party error is translated here.
+    Every method raises ProviderError (or StateError where the state folder is at fault, ConfigError where
+    an account's key is missing, and `create` ModelError where the model file is) and nothing else; every
+    third-party error is translated here.
     """
 
     name: str
 
-    @abstractmethod
-    async def offers(self, spec: FleetSpec) -> Sequence[Offer]:
-        """What could be created now, best first. An empty answer means that nothing fits."""
+    #: Whether its workers cost real money: then a purchase is asked for first, and a worker that fails is
+    #: replaced by another machine.
+    rents: ClassVar[bool] = False
 
     @abstractmethod
-    async def create(self, spec: FleetSpec) -> Worker:
-        """Makes one worker of `spec` and returns it as soon as it exists, ready or not.
+    async def offers(self, spec: FleetSpec) -> Market:
+        """What could be created now. No offers means that nothing fits."""
+
+    @abstractmethod
+    async def create(self, spec: FleetSpec, offer: Offer | None = None) -> Worker:
+        """Makes one worker of `spec` from `offer`, or from the best one, and returns it as soon as it
+        exists, ready or not.
 
         A crash between asking and returning leaves a worker that `list` shows.
+
+        Raises:
+            OfferGone: somebody else took this offer. Nothing was bought; another may be tried.
+            PurchaseUnclear: it cannot be found out whether something was bought. `list` will show it.
         """
 
     @abstractmethod
@@ -51,3 +62,26 @@ class Provider(ABC):
     @abstractmethod
     async def logs(self, worker_id: str, lines: int = 100) -> str:
         """The last lines that the worker printed; empty where there are none."""
+
+    async def charges(self, since: float) -> Sequence[Charge]:  # noqa: ARG002
+        """What the provider says that it billed for this fleet's workers, gone ones included, from `since`
+        on; empty where it keeps no bill."""
+        return ()
+
+    async def account(self) -> Account | None:
+        """What is left to pay with; None where nothing is paid."""
+        return None
+
+    async def ssh(self, worker_id: str) -> SshTarget | None:  # noqa: ARG002
+        """Where a shell of the worker can be had; None where there is none (yet)."""
+        return None
+
+    async def intents(self) -> Sequence[Intent]:
+        """Purchases that were begun on this machine and of which `list` shows no worker."""
+        return ()
+
+    async def forget_intent(self, intent_id: str) -> None:  # noqa: B027
+        """Drops the record of a purchase that came to nothing. One that is not there is fine."""
+
+    async def settle(self) -> None:  # noqa: B027
+        """Returns when `list` shows whatever a command that crashed a moment ago has bought."""

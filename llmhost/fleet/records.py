@@ -6,10 +6,11 @@ by the next command that sees the list.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from llmhost.errors import StoreError
+from llmhost.errors import StoreError, StoreUnavailable
+from llmhost.fleet.clock import Clock
 from llmhost.fleet.models import Rental, Worker
 from llmhost.fleet.rentals import RentalBook
 
@@ -24,9 +25,11 @@ _T = TypeVar("_T")
 class FleetRecords:
     """Registry and rentals during one command. Either may be None: then it is not kept."""
 
-    def __init__(self, registry: FleetRegistry | None, rentals: RentalBook | None) -> None:
+    def __init__(self, registry: FleetRegistry | None, rentals: RentalBook | None, clock: Clock) -> None:
         self._registry = registry
         self._rentals = rentals
+        self._clock = clock
+        self._bad: set[str] = set()
         self._away = False
         self._warnings: list[str] = []
 
@@ -49,12 +52,42 @@ class FleetRecords:
             self.warn(f"the record of worker {worker_id} in Redis was damaged")
         return registered.ids
 
+    async def rentals(self) -> Sequence[Rental]:
+        """What every worker has cost, gone ones included. Raises StoreError: a sum must be of all of them."""
+        if self._rentals is None:
+            raise StoreUnavailable(
+                "what was spent is not known without Redis",
+                hint="see `llmhost doctor`, or take the budget out",
+            )
+        return await self._rentals.rentals()
+
+    async def rentals_or_none(self) -> Sequence[Rental]:
+        """As `rentals`; empty, with a warning, where Redis is away."""
+        rentals = self._rentals
+        found = await self._try(rentals.rentals) if rentals is not None else None
+        return found or ()
+
+    async def bad_machines(self) -> frozenset[str]:
+        """Machines that failed this fleet, as far as is known."""
+        registry = self._registry
+        known = await self._try(registry.bad_machines) if registry is not None else None
+        return (known or frozenset()) | self._bad
+
+    async def failed_on(self, machine: str, reason: str) -> None:
+        """Nothing is bought on this machine again."""
+        registry = self._registry
+        if not machine:
+            return
+        self._bad.add(machine)
+        if registry is not None:
+            await self._try(lambda: registry.mark_bad(machine, reason, self._clock.now()))
+
     async def opened(self, worker: Worker) -> None:
         """The provider lists this worker, so it is paid for."""
         rentals = self._rentals
         if rentals is not None:
-            rental = Rental(worker.id, worker.price_per_hour, worker.started)
-            await self._try(lambda: rentals.opened(rental))
+            now = self._clock.now()
+            await self._try(lambda: rentals.observed(worker.id, worker.burn, worker.started, now))
 
     async def seen(self, worker: Worker) -> None:
         """As `opened`, and others may know the worker as it is here."""

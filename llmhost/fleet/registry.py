@@ -4,10 +4,12 @@ Keys, which carry no lifetime and so are never evicted:
 
 * ``llmhost:{fleet}:worker:{id}``  hash, one worker
 * ``llmhost:{fleet}:workers``      set of the ids, so that nobody has to scan a cache full of keys
+* ``llmhost:{fleet}:machines``     hash, machines that failed this fleet, each with the reason
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,14 +45,15 @@ class Registered:
 class FleetRegistry:
     """Reads and writes the records of one fleet. Every method raises StoreError and nothing else.
 
-    `owner` names the state folder whose workers these are: processes of this machine mean nothing to
-    another one that shares the Redis, and are not its to declare gone.
+    `owner` says whose workers these are. Processes of this machine mean nothing to another one that shares
+    the Redis, and are not its to declare gone; rented machines are the same for everybody.
     """
 
     def __init__(self, client: Redis, fleet: str, owner: str) -> None:
         self._client = client
         self._owner = owner
         self._ids = f"llmhost:{fleet}:workers"
+        self._machines = f"llmhost:{fleet}:machines"
         self._prefix = f"llmhost:{fleet}:worker:"
 
     async def workers(self) -> Registered:
@@ -85,6 +88,16 @@ class FleetRegistry:
             await pipeline.execute()
             await self._client.sadd(self._ids, worker.id)
 
+    async def bad_machines(self) -> frozenset[str]:
+        """Machines that a worker of this fleet failed on, whoever rented them."""
+        with translate_errors():
+            return frozenset(text(name) for name in await self._client.hkeys(self._machines))
+
+    async def mark_bad(self, machine: str, reason: str, at: float) -> None:
+        """Remembers a machine and why; `at` is Unix seconds."""
+        with translate_errors():
+            await self._client.hset(self._machines, machine, json.dumps({"reason": reason, "at": at}))
+
     async def forget(self, worker_id: str) -> None:
         """Removes the worker's record. One that is not there is fine."""
         with translate_errors():
@@ -98,6 +111,8 @@ def _encode(worker: Worker) -> dict[_Value, _Value]:
         "state": worker.state.value,
         "price_per_hour": repr(worker.price_per_hour),
         "started": repr(worker.started),
+        "machine": worker.machine,
+        **({} if worker.billing is None else {"billing": repr(worker.billing)}),
         **{name: value for name, value in fields.items() if value is not None},
     }
 
@@ -112,6 +127,8 @@ def _decode(worker_id: str, record: Mapping[str, str]) -> Worker | None:
             url=_url(record.get("url")),
             token=record.get("token"),
             certificate=record.get("certificate"),
+            machine=record.get("machine", ""),
+            billing=_amount(record["billing"]) if "billing" in record else None,
             **{name: record[name] for name in _TEXTS},
         )
     except (KeyError, ValueError):

@@ -1,7 +1,8 @@
-"""The seam to the ledger: the fleet says what is being paid for, and since when."""
+"""The seam to the ledger: the fleet says what is being paid for, at which price, and since when."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from llmhost.fleet.models import Rental
@@ -10,13 +11,18 @@ __all__ = ["RentalBook"]
 
 
 class RentalBook(Protocol):
-    """Keeps what every worker has cost. Both methods may be called again and again for one worker.
+    """Keeps what every worker has cost. Whoever sees a worker says so; to say it twice changes nothing.
 
-    They raise StoreError where the book cannot be written.
+    A worker whose price changes while it lives has several rentals, one after the other. They raise
+    StoreError where the book cannot be read or written.
     """
 
-    async def opened(self, rental: Rental) -> None:
-        """The worker exists. A rental already known by worker and start, open or closed, stays as it is."""
+    async def observed(self, worker_id: str, price_per_hour: float, started: float, now: float) -> None:
+        """The worker costs this much at `now`. It is paid for since `started`, which never changes.
+
+        Times are Unix seconds. What nobody saw is counted dear: a price that fell holds from `now` on, one
+        that rose since it was last seen otherwise. A worker that was closed stays closed.
+        """
         ...
 
     async def closed(self, worker_id: str, ended: float) -> None:
@@ -24,4 +30,8 @@ class RentalBook(Protocol):
 
         A worker without an open rental is no error: there is nothing to pay, or it was closed before.
         """
+        ...
+
+    async def rentals(self) -> Sequence[Rental]:
+        """Everything that was paid for in the last 400 days at least, first rented first."""
         ...

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from llmhost.fleet.models import Worker
+from llmhost.fleet.models import Account, Worker
 from llmhost.fleet.plan import Plan
+from llmhost.fleet.spending import Spending
 
 __all__ = ["DownResult", "Failure", "FleetStatus", "UpResult"]
 
@@ -21,22 +22,29 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class UpResult:
-    """`workers` is what the fleet has now; where `up` waited, each that is not READY has its `failed`."""
+    """`workers` is what the fleet has now; where `up` waited, each that is not READY has its `failed`.
+
+    `replaced` are workers that failed and in whose place another one was bought.
+    """
 
     plan: Plan
     workers: tuple[Worker, ...]
     failed: tuple[Failure, ...]
     warnings: tuple[str, ...]
+    replaced: tuple[Failure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class DownResult:
-    """`destroyed` are confirmed gone; `remaining` still exist and are paid for."""
+    """`destroyed` are confirmed gone; `remaining` still exist and are paid for. `intents` are purchases that
+    had come to nothing and are forgotten now.
+    """
 
     destroyed: tuple[str, ...]
     remaining: tuple[Worker, ...]
     failed: tuple[Failure, ...]
     warnings: tuple[str, ...]
+    intents: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +53,5 @@ class FleetStatus:
 
     workers: tuple[Worker, ...]
     warnings: tuple[str, ...]
+    spending: Spending = field(default_factory=Spending)
+    account: Account | None = None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from llmhost.fleet.models import Rental
 
-__all__ = ["Money", "answer_cost", "money", "rental_cost", "spent"]
+__all__ = ["Money", "answer_cost", "money", "rental_cost", "spent", "spent_by_worker"]
 
 _HOUR = 3_600.0
 
@@ -43,6 +43,14 @@ def rental_cost(rental: Rental, since: float, now: float) -> float:
 def spent(rentals: Iterable[Rental], since: float, now: float) -> float:
     """What all workers cost between `since` and `now`."""
     return sum(rental_cost(rental, since, now) for rental in rentals)
+
+
+def spent_by_worker(rentals: Iterable[Rental], since: float, now: float) -> Mapping[str, float]:
+    """What each worker cost between `since` and `now`, all its prices together."""
+    sums: dict[str, float] = {}
+    for rental in rentals:
+        sums[rental.worker] = sums.get(rental.worker, 0.0) + rental_cost(rental, since, now)
+    return sums
 
 
 def money(spent_usd: float, saved_usd: float, answered: int) -> Money:

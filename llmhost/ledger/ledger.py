@@ -2,23 +2,24 @@
 
 Sums by minute, hour and day lie in `llmhost:{fleet}:ledger:{period}:{start}`. What workers cost is not
 summed but computed from their rentals, `llmhost:{fleet}:ledger:rentals`, so that no cost is lost or
-counted twice, whoever looks and however often. No key carries a lifetime: a full Redis evicts answers,
-never what they cost.
+counted twice, whoever looks and however often. A worker has one rental for each stretch of one price. No
+key carries a lifetime: a full Redis evicts answers, never what they cost.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llmhost.errors import StoreRefused
 from llmhost.fleet.models import Rental
 from llmhost.ledger.events import Outcome, QuestionEvent
 from llmhost.ledger.histogram import bucket_of
-from llmhost.ledger.periods import Bucket, buckets_at, covering
+from llmhost.ledger.periods import DAY, Bucket, buckets_at, covering
 from llmhost.redis.connect import load_script, translate_errors
 from llmhost.redis.values import amount, text
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 __all__ = ["Ledger", "Totals"]
+
+#: seconds; the ledger's days are kept as long
+_RENTALS_KEPT = DAY.kept
 
 _HITS = (Outcome.EXACT, Outcome.SEMANTIC)
 _SUMS = ("prompt_tokens", "completion_tokens", "engine_seconds", "cost_usd", "saved_usd")
@@ -58,7 +62,10 @@ class Ledger:
     def __init__(self, client: Redis, fleet: str) -> None:
         self._client = client
         self._fleet = fleet
-        self._record = client.register_script(load_script("llmhost.ledger.lua", "record.lua"))
+        self._record, self._observe, self._close = (
+            client.register_script(load_script("llmhost.ledger.lua", name))
+            for name in ("record.lua", "observed.lua", "closed.lua")
+        )
 
     async def record(self, event: QuestionEvent) -> None:
         """Counts one question."""
@@ -85,31 +92,38 @@ class Ledger:
                 sums[text(name)] += _amount(value)  # type: ignore[assignment]  # floats add too
         return _totals(sums)
 
-    async def opened(self, rental: Rental) -> None:
-        """A worker is being paid for. Saying so twice changes nothing."""
-        field = f"{rental.worker}@{rental.started!r}"
+    async def observed(self, worker: str, price_per_hour: float, started: float, now: float) -> None:
+        """A worker that is paid for since `started` costs this much at `now`: USD an hour, Unix seconds.
+
+        Saying so twice changes nothing. What nobody saw is counted dear: a price that fell holds from `now`
+        on, one that rose since it was last seen otherwise. One that was closed stays closed.
+        """
+        if not (math.isfinite(price_per_hour) and price_per_hour >= 0):
+            raise ValueError(f"no worker costs {price_per_hour} USD an hour")
+        field = f"{worker}@{float(started)!r}"
         with translate_errors():
-            await self._client.hsetnx(self._name("rentals"), field, _encode(rental))
+            sound = await self._observe(
+                keys=[self._name("rentals")], args=[field, price_per_hour, started, now]
+            )
+        if not sound:
+            raise _damaged(worker)
 
     async def closed(self, worker: str, ended: float) -> None:
-        """A worker is paid for no longer, since `ended`. An unknown or closed one stays as it is."""
+        """A worker is paid for no longer, since `ended`. An unknown or closed one stays as it is.
+
+        Rentals that ended long before are dropped.
+        """
         with translate_errors():
-            for field, rental in (await self._rentals()).items():
-                if rental.worker == worker and rental.ended is None:
-                    final = replace(rental, ended=max(ended, rental.started))
-                    await self._client.hset(self._name("rentals"), field, _encode(final))
+            sound = await self._close(keys=[self._name("rentals")], args=[worker, ended, _RENTALS_KEPT])
+        if not sound:
+            raise _damaged(worker)
 
     async def rentals(self) -> Sequence[Rental]:
-        """Every worker that was ever paid for, first rented first."""
+        """Everything that was paid for in the last 400 days at least, first rented first."""
         with translate_errors():
-            found = (await self._rentals()).values()
+            rows = await self._client.hgetall(self._name("rentals"))
+        found = [_decode(text(name), raw) for name, raw in rows.items()]
         return sorted(found, key=lambda rental: (rental.started, rental.worker))
-
-    async def _rentals(self) -> Mapping[str, Rental]:
-        rows = await self._client.hgetall(self._name("rentals"))
-        return {
-            field: _decode(field, raw) for field, raw in ((text(name), raw) for name, raw in rows.items())
-        }
 
     def _key(self, bucket: Bucket) -> str:
         return self._name(f"{bucket.period.name}:{bucket.start}")
@@ -156,12 +170,6 @@ def _amount(raw: bytes | str) -> float:
     return value
 
 
-def _encode(rental: Rental) -> str:
-    return json.dumps(
-        {"price_per_hour": rental.price_per_hour, "started": rental.started, "ended": rental.ended}
-    )
-
-
 def _decode(field: str, raw: bytes | str) -> Rental:
     worker = field.rpartition("@")[0]
     try:
@@ -174,4 +182,8 @@ def _decode(field: str, raw: bytes | str) -> Rental:
             None if ended is None else float(ended),
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreRefused(f"the ledger's record of worker {worker!r} in Redis is damaged") from error
+        raise _damaged(worker) from error
+
+
+def _damaged(worker: str) -> StoreRefused:
+    return StoreRefused(f"the ledger's record of worker {worker!r} in Redis is damaged")

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 from llmhost.config.models import Config
 from llmhost.doctor import Check, Look, check_redis, check_server, check_state, failed, fine, wrong
-from llmhost.errors import LlmhostError
+from llmhost.errors import LlmhostError, StoreUnavailable
 from llmhost.fleet.models import Worker, WorkerState
 from llmhost.machine.paths import state_dir
 from llmhost.redis.embedded import EmbeddedRedis
@@ -28,8 +28,16 @@ def looks(wiring: Wiring, config: Config) -> Sequence[Look]:
             if config.fleet.provider == "local"
             else []
         ),
-        Look("workers", lambda: _workers(wiring, config)),
+        *_of_workers(wiring, config),
     ]
+
+
+def _of_workers(wiring: Wiring, config: Config) -> Sequence[Look]:
+    if config.fleet.provider == "vast":
+        from llmhost.wiring.doctor_rented import rented_looks
+
+        return rented_looks(wiring, config)
+    return [Look("workers", lambda: _workers(wiring, config))]
 
 
 def _blocking(name: str, check: Callable[[], Check]) -> Look:
@@ -58,11 +66,17 @@ async def _embedded_redis(embedded: EmbeddedRedis) -> Sequence[Check]:
 
 async def _own_redis(config: Config) -> Sequence[Check]:
     from llmhost.redis.connect import connect, translate_errors
+    from llmhost.redis.tls_probe import wants_tls
 
     client = connect(config.redis)
     try:
         with translate_errors():
             return check_redis(await client.info())
+    except StoreUnavailable as error:
+        if await wants_tls(config.redis):
+            fix = "this port speaks TLS: set `redis.tls: true`, or begin `redis.url` with rediss://"
+            return [wrong("redis", error.message, fix)]
+        raise
     finally:
         await client.aclose()
 

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
+from typing import TYPE_CHECKING
 
 from llmhost.config.models import Config
 from llmhost.engines.engine import ChatRequest, Endpoint, Engine, EngineLimits, Message, Progress, Sampling
-from llmhost.errors import EngineUnavailable, ProviderError, StoreError
+from llmhost.errors import EngineUnavailable, ProviderError, StoreError, UntrustedWorker
 from llmhost.fleet.models import Worker, WorkerState
 from llmhost.fleet.provider import Provider
 from llmhost.fleet.registry import FleetRegistry
 
+if TYPE_CHECKING:
+    from llmhost.engines.front_door import FrontDoor
+
 __all__ = ["Engines", "workers_to_ask"]
+
+#: seconds between two questions how far a rented worker is, whether it answers or not
+_PROGRESS_POLL = 1.0
 
 
 class Engines:
-    """One client for each worker, made when it is first asked for; `aclose` it when done."""
+    """One client for each way to a worker, made when it is first asked for; `aclose` it when done.
 
-    def __init__(self, config: Config) -> None:
+    `sleep` passes the time between two looks at a worker that is being set up.
+    """
+
+    def __init__(self, config: Config, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self._config = config
-        self._made: dict[Worker, Engine] = {}
+        self._sleep = sleep
+        self._engines: dict[tuple[str, Endpoint], Engine] = {}
+        self._front_doors: dict[Endpoint, FrontDoor] = {}
+        #: how far each worker's set-up was when it last told: what a lost connection does not undo
+        self._reached: dict[str, Progress] = {}
         self._open = AsyncExitStack()
 
     async def aclose(self) -> None:
@@ -28,10 +43,21 @@ class Engines:
 
     def of(self, worker: Worker) -> Engine:
         """The client for this worker's engine. Raises ConfigError for a URL or token that cannot be."""
-        if worker not in self._made:
-            self._made[worker] = engine = self._make(worker)
+        way = (worker.engine, _endpoint(worker))
+        if way not in self._engines:
+            self._engines[way] = engine = self._make(*way)
             self._open.push_async_callback(engine.aclose)
-        return self._made[worker]
+        return self._engines[way]
+
+    def front_door(self, worker: Worker) -> FrontDoor:
+        """Where a rented worker tells how it is doing. Raises ConfigError as `of`."""
+        from llmhost.engines.front_door import FrontDoor
+
+        endpoint = _endpoint(worker)
+        if endpoint not in self._front_doors:
+            self._front_doors[endpoint] = door = FrontDoor(endpoint, self._limits)
+            self._open.push_async_callback(door.aclose)
+        return self._front_doors[endpoint]
 
     def serves(self, worker: Worker, model: str) -> bool:
         """Whether the worker may be asked for this model.
@@ -44,9 +70,15 @@ class Engines:
         )
 
     async def prepare(self, worker: Worker, on_progress: Callable[[Progress], None]) -> None:
-        """Makes the model present. Raises EngineError for "not yet", any other LlmhostError for "never"."""
+        """Makes the model present; a rented worker does so itself, and is followed.
+
+        Raises EngineError for "not yet", UntrustedWorker and any other LlmhostError for "never".
+        """
         try:
-            await self.of(worker).ensure_model(worker.model, on_progress)
+            if worker.provider == "vast":
+                await self._follow(worker, on_progress)
+            else:
+                await self.of(worker).ensure_model(worker.model, on_progress)
         except EngineUnavailable as error:
             if worker.provider != "static":
                 raise
@@ -61,23 +93,56 @@ class Engines:
             async for _ in events:
                 pass
 
-    def _make(self, worker: Worker) -> Engine:
+    async def _follow(self, worker: Worker, on_progress: Callable[[Progress], None]) -> None:
+        """Returns when the worker's own set-up is through.
+
+        Raises:
+            EngineUnavailable: it cannot be asked at the moment; another call goes on from there.
+            UntrustedWorker: somebody else answers at its address.
+            ProviderError: it says that it has failed.
+        """
+        on_progress(self._reached.setdefault(worker.id, Progress("installing")))
+        while True:
+            try:
+                report = await self.front_door(worker).progress()
+            except UntrustedWorker:
+                raise
+            except EngineUnavailable:
+                await self._sleep(_PROGRESS_POLL)
+                raise
+            if report.stage == "failed":
+                raise ProviderError(f"its set-up failed: {report.detail or 'it does not say why'}")
+            if report.stage == "ready":
+                return
+            self._reached[worker.id] = step = Progress(report.stage, report.fraction)
+            on_progress(step)
+            await self._sleep(_PROGRESS_POLL)
+
+    def _make(self, kind: str, endpoint: Endpoint) -> Engine:
+        if kind == "ollama":
+            from llmhost.engines.ollama import OllamaEngine
+
+            return OllamaEngine(endpoint, self._limits)
+        from llmhost.engines.openai import OpenAIEngine
+
+        return OpenAIEngine(endpoint, self._limits)
+
+    @property
+    def _limits(self) -> EngineLimits:
         config = self._config
-        endpoint = Endpoint(worker.url or "", worker.token)
-        limits = EngineLimits(
+        return EngineLimits(
             connect_timeout=config.engine.connect_timeout,
             first_token_timeout=config.engine.first_token_timeout,
             token_timeout=config.engine.token_timeout,
             answer_timeout=config.engine.answer_timeout,
             max_answer_chars=config.limits.max_answer_chars,
         )
-        if worker.engine == "ollama":
-            from llmhost.engines.ollama import OllamaEngine
 
-            return OllamaEngine(endpoint, limits)
-        from llmhost.engines.openai import OpenAIEngine
 
-        return OpenAIEngine(endpoint, limits)
+def _endpoint(worker: Worker) -> Endpoint:
+    """A rented worker is trusted by its own certificate or not at all: an empty one matches nobody."""
+    rented = worker.provider == "vast"
+    return Endpoint(worker.url or "", worker.token, worker.certificate or ("" if rented else None))
 
 
 async def workers_to_ask(provider: Provider, registry: FleetRegistry | None) -> Sequence[Worker]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from llmhost.config.models import Config
 from llmhost.fleet.apply import FleetService
+from llmhost.fleet.budget import Limits
 from llmhost.fleet.clock import SystemClock
 from llmhost.fleet.health import Hooks
 from llmhost.fleet.lock import FleetLock
@@ -19,12 +21,26 @@ from llmhost.wiring.engines import Engines
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-__all__ = ["make_registry", "make_service"]
+__all__ = ["make_registry", "make_service", "ready_timeout"]
+
+
+#: seconds without progress; a process on this machine, or a server that runs already
+_READY_TIMEOUT = 180.0
+
+#: seconds; a rented machine may fetch gigabytes of image without a word
+_RENTED_READY_TIMEOUT = 1200.0
+
+
+def ready_timeout(config: Config, *, rents: bool) -> float:
+    """Seconds without any progress after which a worker that does not answer counts as stuck."""
+    return config.fleet.ready_timeout or (_RENTED_READY_TIMEOUT if rents else _READY_TIMEOUT)
 
 
 def make_registry(client: Redis, spec: FleetSpec) -> FleetRegistry:
-    """The records of this fleet's workers, of this state folder and this provider alone."""
-    return FleetRegistry(client, spec.name, f"{owner_id()}/{spec.provider}")
+    """The records of this fleet's workers. Rented machines are the same whoever looks; other workers are
+    those of this state folder."""
+    owner = spec.provider if spec.provider == "vast" else f"{owner_id()}/{spec.provider}"
+    return FleetRegistry(client, spec.name, owner)
 
 
 def make_service(
@@ -32,7 +48,7 @@ def make_service(
     spec: FleetSpec,
     engines: Engines,
     client: Redis | None,
-    ready_timeout: float,
+    config: Config,
     note: Callable[[str], None],
 ) -> FleetService:
     """The fleet's service; `client` None keeps workers without Redis. Raises StateError."""
@@ -42,7 +58,9 @@ def make_service(
         hooks=Hooks(prepare=engines.prepare, probe=engines.probe),
         lock=FleetLock(state_dir() / "fleets" / f"{spec.name}.lock"),
         clock=SystemClock(),
-        ready_timeout=ready_timeout,
+        ready_timeout=ready_timeout(config, rents=provider.rents),
+        limits=Limits(**config.fleet.budget.model_dump()),
+        attempts=config.vast.max_attempts,
         registry=make_registry(client, spec) if client else None,
         rentals=Ledger(client, spec.name) if client else None,
         on_lock_wait=lambda: note("another llmhost is changing this fleet; waiting for it"),

@@ -240,9 +240,7 @@ class Wiring:
         from llmhost.wiring.fleets import make_service
 
         client = await self._redis_or_none()
-        return make_service(
-            provider, spec, self.engines, client, self._config.fleet.ready_timeout, self._note
-        )
+        return make_service(provider, spec, self.engines, client, self._config, self._note)
 
     # Questions
 
@@ -268,7 +266,7 @@ class Wiring:
             self._notices.tell("the cache is off", error)
         config = self._config
         return Answerer(
-            pool=Pool(self._upstreams, self._load(client), config.limits.max_attempts),
+            pool=Pool(self._upstreams, self._load(client), config.limits.max_attempts, self._notices.doubt),
             settings=Settings(config.limits.max_prompt_chars, config.engine.parallel),
             memory=self._memory(client) if client and config.cache.enabled else None,
             ledger=Ledger(client, config.fleet.name) if client else None,

@@ -10,7 +10,7 @@ import pytest
 from doubles.ollama_server import OllamaServer
 from plugins_cli import Ran
 from plugins_house import Finished, House
-from plugins_redis import PortServer
+from plugins_redis import PortServer, TlsRedis
 
 Cli = Callable[..., Ran]
 
@@ -86,6 +86,18 @@ def test_a_redis_of_ones_own_is_asked_for_its_settings(cli: Cli, redis_port_serv
 def test_a_redis_that_is_away_is_found(cli: Cli, refusing_port: int) -> None:
     configure(f"redis:\n  host: 127.0.0.1\n  port: {refusing_port}\n")
     assert checks_of(cli("doctor", "--json"))["redis"]["ok"] is False
+
+
+async def test_a_redis_that_wants_tls_is_told_from_one_that_is_away(tls_redis: TlsRedis) -> None:
+    configure(f"redis:\n  host: localhost\n  port: {tls_redis.port}\n")
+    check = checks_of(await House().run("doctor", "--json"))["redis"]
+    assert (check["ok"], "`redis.tls: true`" in check["fix"]) == (False, True)
+
+
+async def test_a_redis_whose_certificate_is_not_trusted_is_not_told_to_speak_tls(tls_redis: TlsRedis) -> None:
+    configure(f"redis:\n  host: localhost\n  port: {tls_redis.port}\n  tls: true\n")
+    check = checks_of(await House().run("doctor", "--json"))["redis"]
+    assert (check["ok"], "`redis.ca_file`" in check["fix"]) == (False, True)
 
 
 def test_the_password_of_a_redis_is_not_shown(cli: Cli, redis_port_server: PortServer) -> None:

@@ -65,6 +65,39 @@ def test_init_makes_a_fleet_of_servers_that_are_there(cli: Cli) -> None:
     assert [worker.url for worker in config.fleet.workers] == urls
 
 
+def test_init_makes_a_fleet_on_vast_ai(cli: Cli) -> None:
+    ran = cli("init", "--provider", "vast", "--model", "qwen2:1.5b", "--gpus", "3", "--budget", "50")
+    config = written()
+    assert ran.code == 0
+    assert (config.fleet.provider, config.fleet.gpus, config.fleet.budget.per_day) == ("vast", 3, 50.0)
+    assert (config.engine.kind, config.engine.model) == ("ollama", "qwen2:1.5b")
+    assert config.fleet.name != Config().fleet.name
+
+
+def test_init_takes_the_papers_model_and_one_gpu_for_vast_ai_where_nobody_can_be_asked(cli: Cli) -> None:
+    cli("init", "--provider", "vast")
+    config = written()
+    assert (config.engine.model, config.fleet.gpus) == ("qwen2:7b-instruct-q6_K", 1)
+    assert config.fleet.budget.per_day is None
+
+
+def test_a_new_fleet_on_vast_ai_cannot_grow_by_a_slip_of_the_finger(cli: Cli) -> None:
+    cli("init", "--provider", "vast", "--gpus", "12")
+    assert written().fleet.max_gpus == 12
+
+
+def test_init_tells_what_to_do_before_anything_is_rented(cli: Cli) -> None:
+    steps = cli("init", "--provider", "vast").stdout.partition("Next:")[2]
+    words = ["credit", "VAST_API_KEY", "doctor", "offers", "up --dry-run", "up ", "ask", "down"]
+    places = [steps.find(word) for word in words]
+    assert -1 not in places
+    assert places == sorted(places)
+
+
+def test_init_says_the_same_to_machines_whatever_the_provider(cli: Cli) -> None:
+    assert list(cli("init", "--provider", "vast", "--json").json) == ["path"]
+
+
 def test_init_never_writes_over_a_file(cli: Cli) -> None:
     Path("llmhost.yaml").write_text("mine")
     ran = cli("init")
@@ -87,6 +120,11 @@ def test_init_writes_over_a_file_with_force_and_closes_it_to_others(cli: Cli) ->
         (["--provider", "static", "--url", "http://127.0.0.1"], "--model"),
         (["--provider", "local", "--url", "http://127.0.0.1"], "--url"),
         (["--provider", "local", "--engine", "ollama"], "--engine"),
+        (["--provider", "vast", "--url", "http://127.0.0.1"], "--url"),
+        (["--provider", "vast", "--engine", "openai"], "--engine"),
+        (["--provider", "vast", "--gpus", "0"], "--gpus"),
+        (["--provider", "vast", "--budget", "-5"], "fleet.budget.per_day"),
+        (["--provider", "local", "--budget", "5"], "--budget"),
         (["--provider", "moon"], "moon"),
         (["--url", "ftp://x", "--model", "m"], "fleet.workers"),
         (["--model", ""], "engine.model"),
@@ -122,7 +160,7 @@ def answer_on_terminal(*answers: str, args: tuple[str, ...] = ()) -> str:
 
 
 def test_init_asks_on_a_terminal_and_takes_enter_for_the_default() -> None:
-    assert "Provider (local, static) [local]:" in answer_on_terminal("")
+    assert "Provider (local, vast, static) [local]:" in answer_on_terminal("")
     assert written() == Config()
 
 
@@ -134,7 +172,15 @@ def test_init_asks_for_servers_until_there_are_no_more() -> None:
 
 
 def test_init_asks_again_after_an_answer_that_it_does_not_know() -> None:
-    assert "answer one of local, static" in answer_on_terminal("moon", "local")
+    assert "answer one of local, vast, static" in answer_on_terminal("moon", "local")
+
+
+def test_init_asks_what_a_rented_fleet_may_cost() -> None:
+    shown = answer_on_terminal("vast", "", "0", "2", "free", "")
+    config = written()
+    assert (config.engine.model, config.fleet.gpus) == ("qwen2:7b-instruct-q6_K", 2)
+    assert config.fleet.budget.per_day == 30.0
+    assert ("answer a whole number" in shown, "answer a number over 0" in shown) == (True, True)
 
 
 def test_init_asks_only_what_was_not_given() -> None:

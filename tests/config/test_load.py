@@ -67,6 +67,20 @@ def test_file_environment_and_flag_win_in_this_order(load: Load) -> None:
     assert (fleet.name, fleet.first_port, fleet.max_gpus, fleet.gpus) == ("local", 9000, 6, 4)
 
 
+def test_a_key_of_a_section_in_a_section_is_set_in_the_same_ways(load: Load) -> None:
+    text = "fleet:\n  gpus: 2\n  budget: {per_hour: 1, per_day: 10, per_month: 100}\n"
+    environ = {"LLMHOST_FLEET__BUDGET__PER_DAY": "20", "LLMHOST_FLEET__BUDGET__PER_MONTH": "200"}
+    fleet = load(text, environ, {"fleet.budget.per_month": 300}).fleet
+    budget = fleet.budget
+    assert (fleet.gpus, budget.per_hour, budget.per_day, budget.per_month) == (2, 1.0, 20.0, 300.0)
+
+
+@pytest.mark.parametrize("text", ["", "fleet:\n", "fleet:\n  budget:\n", "fleet:\n  budget: {}\n"])
+def test_a_section_in_a_section_may_be_empty_or_missing(load: Load, text: str) -> None:
+    assert load(text) == Config()
+    assert load(text, {"LLMHOST_FLEET__BUDGET__PER_HOUR": "2"}).fleet.budget.per_hour == 2
+
+
 def test_a_flag_that_was_not_given_changes_nothing(load: Load) -> None:
     assert load("fleet: {gpus: 2}\n", {}, {"fleet.gpus": None}).fleet.gpus == 2
 
@@ -96,12 +110,19 @@ def test_other_variables_are_left_alone(load: Load, name: str) -> None:
         ("LLMHOST_FLEET__GPU", "sets no known key; did you mean LLMHOST_FLEET__GPUS?"),
         ("LLMHOST_FLET__GPUS", "sets no known key; did you mean LLMHOST_FLEET__GPUS?"),
         ("LLMHOST_REDIS_URL", "sets nothing; did you mean LLMHOST_REDIS__URL?"),
+        (
+            "LLMHOST_FLEET__BUDGET__PER_DAYS",
+            "sets no known key; did you mean LLMHOST_FLEET__BUDGET__PER_DAY?",
+        ),
+        ("LLMHOST_FLEET__PER_DAY", "sets no known key; did you mean LLMHOST_FLEET__BUDGET__PER_DAY?"),
+        ("LLMHOST_FLEET__BUDGET_PER_HOUR", "sets nothing; did you mean LLMHOST_FLEET__BUDGET__PER_HOUR?"),
+        ("LLMHOST_FLEET__BUDGET", "sets no known key; did you mean LLMHOST_FLEET__BUDGET__PER_HOUR?"),
         ("LLMHOST_XXX__QQQ", "sets no known key"),
         ("LLMHOST_FLEET__WORKERS__0__URL", "sets no known key"),
     ],
 )
 def test_a_mistyped_variable_is_an_error(refused: Refused, name: str, message: str) -> None:
-    assert refused("", {name: "1"}).message.startswith(f"the environment variable {name} {message}")
+    assert refused("", {name: "1"}).message == f"the environment variable {name} {message}"
 
 
 def test_a_mistyped_flag_key_is_an_error(refused: Refused) -> None:
@@ -120,9 +141,19 @@ def test_a_wrong_value_is_blamed_on_where_it_was_set(
     assert error.message == f"{place}: `fleet.gpus` cannot be `-2`; allowed: whole number, 0 or more"
 
 
-def test_a_setting_over_a_broken_section_reports_the_section(refused: Refused) -> None:
-    error = refused("fleet: 3\n", {"LLMHOST_FLEET__GPUS": "2"})
-    assert error.message == "llmhost.yaml:1: `fleet` cannot be text; allowed: mapping of keys"
+@pytest.mark.parametrize(
+    ("text", "name", "section"),
+    [
+        ("fleet: 3\n", "LLMHOST_FLEET__GPUS", "fleet"),
+        ("fleet: 3\n", "LLMHOST_FLEET__BUDGET__PER_HOUR", "fleet"),
+        ("fleet: {budget: 3}\n", "LLMHOST_FLEET__BUDGET__PER_HOUR", "fleet.budget"),
+    ],
+)
+def test_a_setting_over_a_broken_section_reports_the_section(
+    refused: Refused, text: str, name: str, section: str
+) -> None:
+    error = refused(text, {name: "2"})
+    assert error.message == f"llmhost.yaml:1: `{section}` cannot be text; allowed: mapping of keys"
 
 
 def test_importing_the_loader_brings_pydantic_and_yaml_but_nothing_heavier() -> None:

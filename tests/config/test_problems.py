@@ -22,6 +22,12 @@ STATIC = "fleet:\n  provider: static\n  workers:\n"
         ("fleet:\n  maxGpus: 2\n", "2: unknown key `fleet.maxGpus`; did you mean `fleet.max_gpus`?"),
         ("cahce: {}\n", "1: unknown key `cahce`; did you mean `cache`?"),
         ("gpus: 2\n", "1: unknown key `gpus`; did you mean `fleet.gpus`?"),
+        (
+            "fleet:\n  budget:\n    per_hours: 2\n",
+            "3: unknown key `fleet.budget.per_hours`; did you mean `fleet.budget.per_hour`?",
+        ),
+        ("fleet: {per_day: 2}\n", "1: unknown key `fleet.per_day`; did you mean `fleet.budget.per_day`?"),
+        ("budget: {}\n", "1: unknown key `budget`; did you mean `fleet.budget`?"),
         ("fleet: {model: x}\n", "1: unknown key `fleet.model`; did you mean `engine.model`?"),
         ("fleet: {zzz: x}\n", "1: unknown key `fleet.zzz`"),
         (
@@ -71,6 +77,26 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(
             "cache: {embedding_ttl: inf}\n",
             "1: `cache.embedding_ttl` cannot be `inf`; allowed: duration, `1ms` to `3650d`",
         ),
+        (
+            "fleet:\n  budget:\n    per_hour: free\n",
+            "3: `fleet.budget.per_hour` cannot be `free`; allowed: number over 0, at most 100000",
+        ),
+        ("fleet: {budget: 2}\n", "1: `fleet.budget` cannot be text; allowed: mapping of keys"),
+        (
+            "fleet: {orphan_after: 5s}\n",
+            "1: `fleet.orphan_after` cannot be `5s`; allowed: duration, `1m` to `3650d`",
+        ),
+        (
+            "engine: {keep_alive: long}\n",
+            "1: `engine.keep_alive` cannot be `long`; allowed: duration, `1ms` to `3650d`",
+        ),
+        (
+            "cache: {namespace: llmhost}\n",
+            (
+                "1: `cache.namespace` cannot be `llmhost`: `llmhost` is what the keys of fleets begin with;"
+                " choose another namespace"
+            ),
+        ),
         ("fleet: local\n", "1: `fleet` cannot be text; allowed: mapping of keys"),
         (
             "fleet: {workers: x}\n",
@@ -113,6 +139,11 @@ def test_a_wrong_value_is_told_with_its_place_and_what_is_allowed(
             "redis: {url: 'redis://h', host: h}\n",
             ":1: give either `redis.url` or `redis.host`, not both",
         ),
+        (
+            "vast:\n  disk: 60\n  interruptible: true\n",
+            ":3: `vast.interruptible` needs a ceiling: give `vast.max_bid` or `vast.max_price`",
+        ),
+        ("fleet:\n  provider: vast\n", ": provider `vast` runs engine `ollama`: set `engine.kind` to it"),
         ("redis: {tls: true}\n", ":1: `redis.tls` is for a Redis of your own: give `redis.host` too"),
     ],
 )

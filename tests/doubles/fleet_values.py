@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmhost.fleet.models import FleetSpec, Worker, WorkerState
+from llmhost.fleet.models import FleetSpec, Offer, Worker, WorkerState
 
 
 def make_spec(**changes: Any) -> FleetSpec:
@@ -31,3 +31,15 @@ def make_worker(id: str = "w-1", **changes: Any) -> Worker:
         "engine": "llama_cpp",
     }
     return Worker(id=id, **{**values, **changes})
+
+
+def make_offer(id: str = "o-1", **changes: Any) -> Offer:
+    values = {
+        "gpu": "RTX 4090",
+        "price_per_hour": 0.4,
+        "reliability": 0.99,
+        "region": "US",
+        "machine": f"m-{id}",
+        "performance": 100.0,
+    }
+    return Offer(id=id, **{**values, **changes})

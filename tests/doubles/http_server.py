@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ class HttpServer:
     """Listens on a free port of 127.0.0.1 from `async with` on; subclasses write `answer`.
 
     `requests` are those seen, `connections` how many were opened; `asked` is set by the first request,
-    `left` once a client that was kept waiting closes its connection.
+    `left` once a client that was kept waiting closes its connection. With `tls` set, it speaks that.
     """
 
     def __init__(self, token: str | None = None) -> None:
@@ -77,11 +78,13 @@ class HttpServer:
         self.left = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self.tls: ssl.SSLContext | None = None
         self.url = ""
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=self.tls)
+        scheme = "https" if self.tls else "http"
+        self.url = f"{scheme}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -10,9 +10,9 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from llmhost.errors import LlmhostError, ProviderError
+from llmhost.errors import LlmhostError, OfferGone, ProviderError
 from llmhost.fleet.clock import Clock
-from llmhost.fleet.models import FleetSpec, Offer, Worker, WorkerState
+from llmhost.fleet.models import Account, Charge, FleetSpec, Intent, Market, Offer, Worker, WorkerState
 from llmhost.fleet.provider import Provider
 
 
@@ -31,6 +31,11 @@ class MemoryCloud:
     created: int = 0
     most_at_once: int = 0
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    market: list[Offer] = field(default_factory=list)
+    taken: set[str] = field(default_factory=set)
+    credit: float | None = None
+    bills: list[Charge] = field(default_factory=list)
+    begun: list[Intent] = field(default_factory=list)
 
     def fail(self, worker_id: str, detail: str) -> None:
         """The machine will never be ready."""
@@ -53,11 +58,13 @@ class MemoryProvider(Provider):
     def __init__(self, cloud: MemoryCloud) -> None:
         self._cloud = cloud
 
-    async def offers(self, spec: FleetSpec) -> Sequence[Offer]:
+    async def offers(self, spec: FleetSpec) -> Market:
         free = self._cloud.capacity - len(self._cloud.machines)
-        return [Offer(f"offer-{n}", "none", spec.price_per_hour, 1.0, "memory") for n in range(free)]
+        return Market(
+            tuple(Offer(f"offer-{n}", "none", spec.price_per_hour, 1.0, "memory") for n in range(free))
+        )
 
-    async def create(self, spec: FleetSpec) -> Worker:
+    async def create(self, spec: FleetSpec, offer: Offer | None = None) -> Worker:
         cloud = self._cloud
         if cloud.create_errors:
             raise cloud.create_errors.pop(0)
@@ -68,12 +75,13 @@ class MemoryProvider(Provider):
             provider=self.name,
             state=WorkerState.STARTING,
             url=None,
-            price_per_hour=spec.price_per_hour,
+            price_per_hour=offer.price_per_hour if offer else spec.price_per_hour,
             started=cloud.clock.now(),
             model=spec.model,
             engine=spec.engine,
             log="memory",
             token="memory-token",
+            machine=offer.machine if offer else "",
         )
         cloud.machines[worker.id] = worker
         cloud.logs[worker.id] = "booting\nlistening\n"
@@ -99,3 +107,35 @@ class MemoryProvider(Provider):
         if worker.state is WorkerState.STARTING and booted:
             return replace(worker, state=WorkerState.READY, url=f"http://{worker.id}.invalid")
         return worker
+
+
+class RentingProvider(MemoryProvider):
+    """As `MemoryProvider`, with a market where machines cost money and others buy too.
+
+    `cloud.market` is what is shown, `cloud.taken` the offers that somebody else took since.
+    """
+
+    rents = True
+
+    async def offers(self, spec: FleetSpec) -> Market:
+        return Market(tuple(self._cloud.market), {"reliability>0.95": 4})
+
+    async def create(self, spec: FleetSpec, offer: Offer | None = None) -> Worker:
+        assert offer is not None, "a rented machine comes from an offer"
+        if offer.id in self._cloud.taken:
+            raise OfferGone(f"offer {offer.id} is gone")
+        worker = await super().create(spec, offer)
+        self._cloud.market = [other for other in self._cloud.market if other.id != offer.id]
+        return worker
+
+    async def account(self) -> Account | None:
+        return None if self._cloud.credit is None else Account(self._cloud.credit)
+
+    async def charges(self, since: float) -> Sequence[Charge]:
+        return [bill for bill in self._cloud.bills if bill.until >= since]
+
+    async def intents(self) -> Sequence[Intent]:
+        return tuple(self._cloud.begun)
+
+    async def forget_intent(self, intent_id: str) -> None:
+        self._cloud.begun = [intent for intent in self._cloud.begun if intent.id != intent_id]

@@ -8,6 +8,8 @@ from doubles.ollama_server import Download, Running
 from llmhost.engines.engine import Done, ModelStatus, Progress
 from llmhost.errors import EngineRefused, EngineUnavailable
 
+GB = 10**9
+
 
 async def test_a_question_is_asked_as_the_api_wants_it(ollama_side, ollama_server, question, ask):
     wanted = question(temperature=0.5, top_p=0.9, seed=3, max_tokens=50, stop=("END",))
@@ -58,13 +60,13 @@ async def test_another_tag_is_another_model(ollama_side, ollama_server, asked):
     ("running", "status"),
     [
         ({}, ModelStatus(True, False)),
-        ({"tiny:latest": Running(5000, 5000)}, ModelStatus(True, True)),
+        ({"tiny:latest": Running(5 * GB, 5 * GB)}, ModelStatus(True, True)),
         (
-            {"tiny:latest": Running(5000, 4000)},
-            ModelStatus(True, True, "spilled to the CPU: 80% of it is on the GPU"),
+            {"tiny:latest": Running(5 * GB, 4 * GB)},
+            ModelStatus(True, True, "spilled to the CPU: 80% of it is on the GPU", spilled=True),
         ),
-        ({"tiny:latest": Running(5000, 0)}, ModelStatus(True, True, "runs on the CPU")),
-        ({"other:latest": Running(5000, 0)}, ModelStatus(True, False)),
+        ({"tiny:latest": Running(5 * GB, 0)}, ModelStatus(True, True, "runs on the CPU")),
+        ({"other:latest": Running(5 * GB, 0)}, ModelStatus(True, False)),
     ],
 )
 async def test_the_status_tells_where_a_model_runs(ollama_side, ollama_server, running, status):
@@ -73,7 +75,7 @@ async def test_the_status_tells_where_a_model_runs(ollama_side, ollama_server, r
 
 
 async def test_a_missing_model_is_pulled_with_progress(ollama_side, ollama_server):
-    ollama_server.registry["new:latest"] = Download(size=1000)
+    ollama_server.registry["new:latest"] = Download(size=5 * GB)
     steps = []
     await ollama_side.engine().ensure_model("new", steps.append)
     assert steps[0] == Progress("pulling manifest", None)

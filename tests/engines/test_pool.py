@@ -9,7 +9,14 @@ import pytest
 from llmhost.engines.engine import Delta, Done
 from llmhost.engines.load import LocalLoad
 from llmhost.engines.pool import Assigned, Pool, Upstream
-from llmhost.errors import EngineRefused, EngineUnavailable, LlmhostError, NoWorkerError, StreamBroken
+from llmhost.errors import (
+    EngineRefused,
+    EngineUnavailable,
+    LlmhostError,
+    NoWorkerError,
+    StreamBroken,
+    UntrustedWorker,
+)
 
 DONE = Done("stop", 1, 2)
 
@@ -58,13 +65,13 @@ def load():
 
 @pytest.fixture
 def make_pool(load):
-    def make(*engines, max_attempts=3):
+    def make(*engines, max_attempts=3, **options):
         upstreams = [Upstream(f"w{n}", engine, n / 10) for n, engine in enumerate(engines)]
 
         async def listed(_model):
             return upstreams
 
-        return Pool(listed, load, max_attempts)
+        return Pool(listed, load, max_attempts, **options)
 
     return make
 
@@ -145,6 +152,37 @@ async def test_a_hint_of_the_engine_is_kept(make_pool, question):
         error.hint
         == "check the token; `llmhost status` shows the workers; where they are dead, run `llmhost up`"
     )
+
+
+async def test_a_worker_that_is_not_itself_is_reported_although_another_one_answers(make_pool, question):
+    told = []
+    impostor = UntrustedWorker("w0 shows another certificate")
+    pool = make_pool(
+        ScriptedEngine(impostor),
+        ScriptedEngine(Delta("a"), DONE),
+        on_untrusted=lambda worker, error: told.append((worker, error)),
+    )
+    events, error = await events_of(pool.stream(question()))
+    assert (events[-2:], error) == ([Delta("a"), DONE], None)
+    assert told == [("w0", impostor)]
+
+
+async def test_where_nobody_is_itself_the_error_says_so_and_is_not_said_twice(make_pool, question):
+    told = []
+    engines = [ScriptedEngine(UntrustedWorker(f"w{n} shows another certificate", hint="h")) for n in range(2)]
+    pool = make_pool(*engines, on_untrusted=lambda worker, error: told.append(worker))
+    _, error = await events_of(pool.stream(question()))
+    assert (type(error), error.message, error.hint) == (UntrustedWorker, "w1 shows another certificate", "h")
+    assert told == ["w0"]
+
+
+async def test_a_worker_that_is_merely_away_is_not_reported(make_pool, question):
+    told = []
+    pool = make_pool(
+        ScriptedEngine(broken()), ScriptedEngine(DONE), on_untrusted=lambda *both: told.append(both)
+    )
+    await events_of(pool.stream(question()))
+    assert told == []
 
 
 @pytest.mark.parametrize(("workers", "max_attempts", "asked"), [(5, 3, 3), (2, 3, 2), (3, 1, 1)])

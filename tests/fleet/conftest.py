@@ -12,31 +12,14 @@ import pytest
 from doubles.clock import ManualClock
 from doubles.fleet_values import make_spec
 from doubles.memory_provider import MemoryCloud, MemoryProvider
+from doubles.memory_rentals import MemoryRentals
 
 from llmhost.engines.engine import Progress
 from llmhost.errors import EngineRefused, EngineUnavailable
 from llmhost.fleet.apply import FleetService
 from llmhost.fleet.health import Hooks
 from llmhost.fleet.lock import FleetLock
-from llmhost.fleet.models import FleetSpec, Rental, Worker
-
-
-class MemoryRentals:
-    """A rental book as the fleet's contract describes it."""
-
-    def __init__(self) -> None:
-        self.all: dict[tuple[str, float], Rental] = {}
-
-    async def opened(self, rental: Rental) -> None:
-        self.all.setdefault((rental.worker, rental.started), rental)
-
-    async def closed(self, worker_id: str, ended: float) -> None:
-        for key, rental in self.all.items():
-            if rental.worker == worker_id and rental.ended is None:
-                self.all[key] = Rental(worker_id, rental.price_per_hour, rental.started, ended)
-
-    def open_ones(self) -> set[str]:
-        return {rental.worker for rental in self.all.values() if rental.ended is None}
+from llmhost.fleet.models import FleetSpec, Worker
 
 
 @dataclass

@@ -77,7 +77,7 @@ async def test_what_ended_is_paid_until_then(bench: Any) -> None:
     started = bench.cloud.machines["memory-1"].started
     await bench.clock.sleep(3600)
     await bench.make().down()
-    (rental,) = bench.rentals.all.values()
+    (rental,) = bench.rentals.all
     assert (rental.started, rental.ended) == (started, bench.clock.now())
 
 
@@ -110,7 +110,7 @@ async def test_status_sees_a_worker_that_runs_but_does_not_answer(bench: Any) ->
 async def test_status_does_not_wait_for_a_worker_that_hangs(bench: Any, monkeypatch: Any) -> None:
     await bench.make().up(1)
     bench.hanging.add("memory-1")
-    monkeypatch.setattr("llmhost.fleet.apply._STATUS_PATIENCE", 0.01)
+    monkeypatch.setattr("llmhost.fleet.inspection._PATIENCE", 0.01)
     (worker,) = (await bench.make().status()).workers
     assert worker.state is WorkerState.STARTING
     assert worker.detail == "no answer within 0.01 s: busy, or stuck"

@@ -11,7 +11,7 @@ from doubles.memory_provider import MemoryCloud, MemoryProvider
 from doubles.waiting import until
 
 from llmhost.engines.engine import Progress
-from llmhost.errors import EngineRefused, EngineUnavailable, ProviderError
+from llmhost.errors import EngineRefused, EngineUnavailable, ProviderError, UntrustedWorker
 from llmhost.fleet.health import Hooks, WorkerProgress, wait_ready
 from llmhost.fleet.models import Worker, WorkerState
 
@@ -158,6 +158,19 @@ async def test_an_engine_that_refuses_will_never_be_ready(waiting: Waiting) -> N
     (worker,) = await waiting.run(refuse)
     assert worker.state is WorkerState.FAILED
     assert worker.detail == "no model is called x; check engine.model"
+
+
+@pytest.mark.parametrize("at", ["prepare", "probe"])
+async def test_somebody_else_at_the_workers_address_is_final_at_once(waiting: Waiting, at: str) -> None:
+    await waiting.start()
+
+    async def refuse(worker: Worker, _on_progress: object = None) -> None:
+        raise UntrustedWorker("w shows another certificate", hint="`llmhost up` replaces it")
+
+    (worker,) = await waiting.run(**{at: refuse})
+    assert worker.state is WorkerState.FAILED
+    assert worker.detail == "w shows another certificate; `llmhost up` replaces it"
+    assert waiting.clock.monotonic() < 1
 
 
 async def test_a_worker_that_never_answers_fails_when_nothing_has_moved_for_long(waiting: Waiting) -> None:

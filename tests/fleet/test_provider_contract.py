@@ -84,7 +84,7 @@ async def test_nothing_exists_at_first(provider: Provider) -> None:
 
 
 async def test_what_can_be_created_is_on_offer(provider: Provider) -> None:
-    offers = await provider.offers(make_spec(price_per_hour=0.25))
+    offers = (await provider.offers(make_spec(price_per_hour=0.25))).offers
     assert offers
     assert all(offer.price_per_hour == 0.25 for offer in offers)
 

@@ -35,14 +35,14 @@ async def test_servers_are_adopted_in_the_order_of_the_configuration(folder: Pat
 
 async def test_what_is_not_adopted_is_on_offer(folder: Path) -> None:
     await provider(folder).create(make_spec())
-    offers = await provider(folder).offers(make_spec())
+    offers = (await provider(folder).offers(make_spec())).offers
     assert [offer.region for offer in offers] == [SECOND.url]
 
 
 async def test_when_all_are_adopted_there_are_no_more(folder: Path) -> None:
     for _ in range(2):
         await provider(folder).create(make_spec())
-    assert list(await provider(folder).offers(make_spec())) == []
+    assert (await provider(folder).offers(make_spec())).offers == ()
     with pytest.raises(ProviderError, match=r"all 2 servers under fleet\.workers are in use already"):
         await provider(folder).create(make_spec())
 
@@ -54,7 +54,7 @@ async def test_an_id_follows_from_the_url(folder: Path) -> None:
 
 
 async def test_the_same_server_twice_in_the_configuration_is_one_worker(folder: Path) -> None:
-    assert len(await provider(folder, FIRST, FIRST).offers(make_spec())) == 1
+    assert len((await provider(folder, FIRST, FIRST).offers(make_spec())).offers) == 1
 
 
 async def test_a_server_that_left_the_configuration_has_failed_until_it_is_forgotten(folder: Path) -> None:

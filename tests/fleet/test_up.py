@@ -181,8 +181,8 @@ async def test_after_an_interruption_what_runs_is_listed_and_kept_by_the_next_up
 
 async def test_an_interruption_between_two_creates_leaves_no_worker_unlisted(bench: Any) -> None:
     class Slow(MemoryProvider):
-        async def create(self, spec: Any) -> Any:
-            worker = await super().create(spec)
+        async def create(self, spec: Any, offer: Any = None) -> Any:
+            worker = await super().create(spec, offer)
             await asyncio.Event().wait()
             return worker
 
@@ -214,5 +214,5 @@ async def test_progress_is_told_for_every_worker(bench: Any) -> None:
 
 
 async def test_a_plan_is_only_a_plan(bench: Any) -> None:
-    plan = await bench.make().plan(3)
-    assert (plan.create, bench.cloud.created) == (3, 0)
+    quote = await bench.make().plan(3)
+    assert (quote.plan.create, len(quote.purchases), bench.cloud.created) == (3, 3, 0)

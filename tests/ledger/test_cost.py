@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmhost.fleet.models import Rental
-from llmhost.ledger.cost import answer_cost, money, rental_cost, spent
+from llmhost.ledger.cost import answer_cost, money, rental_cost, spent, spent_by_worker
 
 MOMENT = st.floats(0, 1e9)
 RENTALS = st.lists(
@@ -31,6 +31,18 @@ def test_a_worker_costs_its_price_for_the_hours_within(since: float, now: float,
 
 def test_a_worker_that_still_runs_costs_until_now() -> None:
     assert rental_cost(Rental("w", 2.0, 0, None), 0, 1_800) == pytest.approx(1.0)
+
+
+def test_a_worker_costs_all_its_prices_together() -> None:
+    rentals = [Rental("a", 1.0, 0, 3_600), Rental("b", 0.5, 0, None), Rental("a", 3.0, 3_600, None)]
+    assert spent_by_worker(rentals, 1_800, 7_200) == pytest.approx({"a": 3.5, "b": 0.75})
+
+
+@given(RENTALS, MOMENT, MOMENT)
+def test_all_workers_cost_what_each_of_them_does(rentals: list[Rental], one: float, two: float) -> None:
+    since, now = sorted((one, two))
+    each = spent_by_worker(rentals, since, now)
+    assert sum(each.values()) == pytest.approx(spent(rentals, since, now))
 
 
 @given(RENTALS, MOMENT, MOMENT, MOMENT)

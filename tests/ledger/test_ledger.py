@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from llmhost.errors import StoreRefused
-from llmhost.fleet.models import Rental
 from llmhost.ledger.events import Outcome, QuestionEvent
 from llmhost.ledger.histogram import percentile
 from llmhost.ledger.ledger import Ledger
@@ -76,7 +75,7 @@ async def test_old_sums_go_when_new_ones_come(
 
 async def test_a_full_redis_can_evict_nothing_of_the_ledger(ledger: Ledger, redis_client: Redis) -> None:
     await ledger.record(MISS)
-    await ledger.opened(Rental("w", 0.5, 100.0))
+    await ledger.observed("w", 0.5, 100.0, 100.0)
     lifetimes = {await redis_client.ttl(key) for key in await redis_client.keys("llmhost:*")}
     assert lifetimes == {-1}
 
@@ -88,48 +87,3 @@ async def test_an_amount_that_is_none_is_refused(ledger: Ledger, redis_client: R
         await redis_client.hset(key, "cost_usd", damage)
         with pytest.raises(StoreRefused, match="no amount"):
             await ledger.totals(NOW, NOW)
-
-
-async def test_a_rental_opened_twice_is_one(ledger: Ledger) -> None:
-    await ledger.opened(Rental("w", 0.5, 100.0))
-    await ledger.opened(Rental("w", 0.9, 100.0))
-    assert await ledger.rentals() == [Rental("w", 0.5, 100.0)]
-
-
-async def test_a_worker_that_comes_back_is_paid_for_again(ledger: Ledger) -> None:
-    await ledger.opened(Rental("w", 0.5, 100.0))
-    await ledger.closed("w", 200.0)
-    await ledger.opened(Rental("w", 0.9, 300.0))
-    await ledger.closed("w", 400.0)
-    assert await ledger.rentals() == [Rental("w", 0.5, 100.0, 200.0), Rental("w", 0.9, 300.0, 400.0)]
-
-
-async def test_a_rental_closed_twice_ended_the_first_time(ledger: Ledger) -> None:
-    await ledger.opened(Rental("w", 0.5, 100.0))
-    for ended in (300.0, 400.0):
-        await ledger.closed("w", ended)
-    assert await ledger.rentals() == [Rental("w", 0.5, 100.0, 300.0)]
-
-
-async def test_a_worker_that_was_never_opened_costs_nothing(ledger: Ledger) -> None:
-    await ledger.closed("w", 300.0)
-    assert await ledger.rentals() == []
-
-
-async def test_a_closed_rental_is_not_opened_again(ledger: Ledger) -> None:
-    await ledger.opened(Rental("w", 0.5, 100.0))
-    await ledger.closed("w", 300.0)
-    await ledger.opened(Rental("w", 0.5, 100.0))
-    assert await ledger.rentals() == [Rental("w", 0.5, 100.0, 300.0)]
-
-
-async def test_rentals_come_in_the_order_of_their_start(ledger: Ledger) -> None:
-    for rental in (Rental("b", 1, 200.0), Rental("a", 1, 300.0), Rental("c", 1, 100.0)):
-        await ledger.opened(rental)
-    assert [rental.worker for rental in await ledger.rentals()] == ["c", "b", "a"]
-
-
-async def test_a_damaged_rental_is_named(ledger: Ledger, redis_client: Redis) -> None:
-    await redis_client.hset("llmhost:fleet:ledger:rentals", "w@1.0", "{")
-    with pytest.raises(StoreRefused, match="worker 'w'"):
-        await ledger.rentals()

@@ -32,7 +32,8 @@ class DoctorOutput:
 def doctor(ctx: typer.Context) -> int:
     """Check configuration, Redis, models and workers, and say how to mend each.
 
-    It starts nothing and changes nothing. The exit code is 0 when all is well, else 1.
+    With rented workers also the account, the market, the budget, and what may have been forgotten.
+    It starts nothing, buys nothing and changes nothing. The exit code is 0 when all is well, else 1.
 
     Examples:
       llmhost doctor

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmhost.cli.fleet_view import show_failures
+from llmhost.cli.fleet_view import follow, show_failures
 from llmhost.cli.options import Globals, globals_of
 from llmhost.cli.running import run_async
 from llmhost.cli.session import configured, wired
@@ -17,18 +17,25 @@ from llmhost.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from llmhost.cli.progress import Progress
     from llmhost.config.models import Config
+    from llmhost.fleet.apply import FleetService
+    from llmhost.fleet.health import WorkerProgress
+    from llmhost.fleet.results import DownResult
 
 __all__ = ["down"]
 
 
 @dataclass(frozen=True, slots=True)
 class DownOutput:
-    """`destroyed` are confirmed gone, `remaining` still exist. `redis_stopped` None: it was not to be."""
+    """`destroyed` are confirmed gone, `remaining` still exist. `redis_stopped` None: it was not to be.
+    `intents` are purchases that had come to nothing, and are forgotten now.
+    """
 
     destroyed: Sequence[str]
     remaining: Sequence[str]
     redis_stopped: bool | None
+    intents: Sequence[str]
 
 
 def down(
@@ -38,32 +45,57 @@ def down(
         bool,
         typer.Option("--all", help="Every worker on this machine, and the embedded Redis."),
     ] = False,
+    orphans: Annotated[
+        bool,
+        typer.Option("--orphans", help="Only workers of this fleet that its records do not know."),
+    ] = False,
 ) -> None:
     """Destroy workers, and confirm that they are gone.
 
     Examples:
       llmhost down
       llmhost down local-7f3a2c
+      llmhost down --orphans
       llmhost down --all
     """
     if workers and everything:
         raise UsageError("--all and names of workers exclude each other", hint="leave one of them out")
+    if orphans and (workers or everything):
+        raise UsageError(
+            f"--orphans and {'names of workers' if workers else '--all'} exclude each other",
+            hint="leave one of them out",
+        )
     options = globals_of(ctx)
-    run_async(_down(options, configured(options), workers or None, everything))
+    run_async(_down(options, configured(options), workers or None, everything, orphans))
 
 
-async def _down(options: Globals, config: Config, ids: Sequence[str] | None, everything: bool) -> None:
+async def _down(
+    options: Globals, config: Config, ids: Sequence[str] | None, everything: bool, orphans: bool
+) -> None:
     async with wired(options, config) as wiring:
         fleets = [await wiring.fleet(), *(await wiring.other_local_fleets() if everything else ())]
-        results = [await fleet.down(ids) for fleet in fleets]
+        with options.output.progress() as progress:
+            results = [await _end(fleet, ids, orphans, progress) for fleet in fleets]
     for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
         options.output.warn(warning)
     stopped = await wiring.stop_embedded_redis() if everything else None
     destroyed = [worker for result in results for worker in result.destroyed]
     remaining = [worker.id for result in results for worker in result.remaining]
-    options.output.result(DownOutput(destroyed, remaining, stopped), _show)
+    intents = [intent for result in results for intent in result.intents]
+    options.output.result(DownOutput(destroyed, remaining, stopped, intents), _show)
     failures = [failure for result in results for failure in result.failed]
     show_failures(options.output, failures, done=bool(destroyed))
+
+
+async def _end(
+    fleet: FleetService, ids: Sequence[str] | None, orphans: bool, progress: Progress
+) -> DownResult:
+    def on_progress(step: WorkerProgress) -> None:
+        follow(progress, step)
+
+    if orphans:
+        return await fleet.down_orphans(on_progress=on_progress)
+    return await fleet.down(ids, on_progress=on_progress)
 
 
 def _show(output: DownOutput, console: Console) -> None:
@@ -71,6 +103,8 @@ def _show(output: DownOutput, console: Console) -> None:
         console.print(f"{worker} is gone")
     for worker in output.remaining:
         console.print(f"{worker} stays")
+    for intent in output.intents:
+        console.print(f"{intent}: nothing had come of this purchase; it is forgotten")
     if not output.destroyed and not output.remaining:
         console.print("there was no worker")
     if output.redis_stopped:

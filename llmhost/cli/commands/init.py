@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,9 +22,32 @@ __all__ = ["init"]
 
 _FILE_NAME = "llmhost.yaml"
 
+#: The paper's: 6.3 GB, which a GPU with 24 GB holds together with the context of some requests.
+_RENTED_MODEL = "qwen2:7b-instruct-q6_K"
+#: USD a day that are proposed for each GPU: an RTX 4090 day and night, at up to $0.60 an hour.
+_USD_A_DAY = 15.0
+#: Requests that an RTX 4090 answers at once without making anyone wait for long.
+_RENTED_PARALLEL = 4
+
+
+_START = (
+    ("doctor", "check that everything is there"),
+    ("up", "start the workers"),
+    ('ask "Why is the sky blue?"', "ask them"),
+)
+_RENT = (
+    ("doctor", "check key, credit, Redis and budget"),
+    ("offers", "see what fits, and what it costs"),
+    ("up --dry-run", "see what would be bought"),
+    ("up", "rent the GPUs"),
+    ('ask "Why is the sky blue?"', "ask them"),
+    ("down", "give them back"),
+)
+
 
 class ProviderName(StrEnum):
     LOCAL = "local"
+    VAST = "vast"
     STATIC = "static"
 
 
@@ -34,8 +57,20 @@ class EngineName(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class _Given:
+    """What the command line says; None was not given. `budget` is USD a day."""
+
+    urls: Sequence[str]
+    engine: EngineName | None
+    model: str | None
+    gpus: int | None
+    budget: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class InitOutput:
     path: Path
+    provider: ProviderName = field(repr=False)
 
 
 def init(
@@ -45,7 +80,7 @@ def init(
     ] = None,
     provider: Annotated[
         ProviderName | None,
-        typer.Option(help="Where workers come from: processes on this machine, or servers you already run."),
+        typer.Option(help="Processes on this machine, GPUs rented on vast.ai, or servers you run."),
     ] = None,
     url: Annotated[
         list[str] | None,
@@ -53,6 +88,10 @@ def init(
     ] = None,
     engine: Annotated[EngineName | None, typer.Option(help="What those servers speak.")] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="Model as the engine knows it.")] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="How many workers `llmhost up` makes.")] = None,
+    budget: Annotated[
+        float | None, typer.Option(metavar="USD", help="The most that rented GPUs may cost a day.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
 ) -> None:
     """Write a configuration file with every setting explained.
@@ -61,48 +100,77 @@ def init(
 
     Examples:
       llmhost init
-      llmhost init --provider local --path team.yaml
+      llmhost init --provider vast --gpus 3 --budget 50
       llmhost init --url http://127.0.0.1:11434 --engine ollama --model llama3.2
     """
     options = globals_of(ctx)
     target = path or options.config or Path(_FILE_NAME)
     if os.path.lexists(target) and not force:
         raise _exists(target)
-    values = _values(provider, url or [], engine, model, asks=sys.stdin.isatty())
-    _write(target, _checked(values, target), force=force)
-    options.output.result(InitOutput(target.absolute()), _render)
+    given = _Given(url or [], engine, model, gpus, budget)
+    chosen = provider or (ProviderName.STATIC if given.urls else _provider(asks=_asks()))
+    _write(target, _checked(_values(chosen, given), target), force=force)
+    options.output.result(InitOutput(target.absolute(), chosen), _render)
 
 
-def _values(
-    provider: ProviderName | None,
-    urls: Sequence[str],
-    engine: EngineName | None,
-    model: str | None,
-    *,
-    asks: bool,
-) -> Mapping[str, object]:
+def _asks() -> bool:
+    return sys.stdin.isatty()
+
+
+def _values(provider: ProviderName, given: _Given) -> Mapping[str, object]:
     """What the file says that the defaults do not, by dotted key."""
-    if provider is None:
-        provider = ProviderName.STATIC if urls else _provider(asks=asks)
-    if provider is ProviderName.LOCAL:
-        if urls or engine:
-            raise UsageError(
-                f"{'--url' if urls else '--engine'} is for servers you already run, not for provider local",
-                hint="give --provider static",
-            )
-        return {} if model is None else {"engine.model": model}
+    _check_sense(provider, given)
+    if provider is ProviderName.VAST:
+        return _rented(given, asks=_asks())
+    values: dict[str, object] = {} if given.gpus is None else {"fleet.gpus": given.gpus}
+    if provider is ProviderName.STATIC:
+        return {**values, **_servers(given, asks=_asks())}
+    return values if given.model is None else {**values, "engine.model": given.model}
+
+
+def _check_sense(provider: ProviderName, given: _Given) -> None:
+    if provider is not ProviderName.STATIC and (given.urls or given.engine):
+        raise UsageError(
+            f"{'--url' if given.urls else '--engine'} is for servers you already run,"
+            f" not for provider {provider}",
+            hint="give --provider static",
+        )
+    if provider is not ProviderName.VAST and given.budget is not None:
+        raise UsageError("--budget is for GPUs that are rented", hint="give --provider vast")
+
+
+def _servers(given: _Given, *, asks: bool) -> Mapping[str, object]:
     return {
         "fleet.provider": "static",
-        "fleet.workers": [{"url": url} for url in urls or _urls(asks=asks)],
-        "engine.kind": str(engine or _engine(asks=asks)),
-        "engine.model": model or _model(asks=asks),
+        "fleet.workers": [{"url": url} for url in given.urls or _urls(asks=asks)],
+        "engine.kind": str(given.engine or _engine(asks=asks)),
+        "engine.model": given.model or _model(asks=asks),
     }
+
+
+def _rented(given: _Given, *, asks: bool) -> Mapping[str, object]:
+    model = given.model or (_ask("Model, as Ollama names it", _RENTED_MODEL) if asks else _RENTED_MODEL)
+    gpus = given.gpus or (int(_ask("How many GPUs", "1", _count)) if asks else 1)
+    values = {
+        "fleet.name": "vast",
+        "fleet.provider": "vast",
+        "fleet.gpus": gpus,
+        "fleet.max_gpus": gpus,
+        "engine.kind": "ollama",
+        "engine.model": model,
+        "engine.parallel": _RENTED_PARALLEL,
+    }
+    budget = given.budget
+    if budget is None and asks:
+        budget = float(_ask("The most USD a day for all of them", f"{gpus * _USD_A_DAY:g}", _amount))
+    return values if budget is None else {**values, "fleet.budget.per_day": budget}
 
 
 def _provider(*, asks: bool) -> ProviderName:
     if not asks:
         return ProviderName.LOCAL
-    _say("Workers are processes on this machine (local), or servers you run (static).")
+    _say("Workers are processes on this machine (local), GPUs rented on vast.ai (vast),")
+    _say("or servers that you run (static).")
     return ProviderName(_ask("Provider", ProviderName.LOCAL, _one_of(ProviderName)))
 
 
@@ -144,6 +212,22 @@ def _one_of(names: type[StrEnum]) -> Callable[[str], str]:
         return answer.strip()
 
     return check
+
+
+def _count(answer: str) -> str:
+    if not answer.strip().isdecimal() or int(answer) < 1:
+        raise typer.BadParameter("answer a whole number, 1 or more")
+    return answer
+
+
+def _amount(answer: str) -> str:
+    try:
+        positive = 0 < float(answer) < float("inf")
+    except ValueError:
+        positive = False
+    if not positive:
+        raise typer.BadParameter("answer a number over 0, such as 50")
+    return answer
 
 
 def _checked(values: Mapping[str, object], target: Path) -> str:
@@ -193,9 +277,8 @@ def _render(made: InitOutput, console: Console) -> None:
     flag = "" if usual else f" --config {made.path}"
     console.print(f"Wrote {made.path}: every setting, with what it means.\n", soft_wrap=True)
     console.print("Next:")
-    for command, purpose in (
-        ("doctor", "check that everything is there"),
-        ("up", "start the workers"),
-        ('ask "Why is the sky blue?"', "ask them"),
-    ):
+    if made.provider is ProviderName.VAST:
+        console.print("  add some credit to your account on vast.ai, and make a key there")
+        console.print("  export VAST_API_KEY=<the key>")
+    for command, purpose in _RENT if made.provider is ProviderName.VAST else _START:
         console.print(f"  llmhost{flag} {command:<28}  # {purpose}", soft_wrap=True)

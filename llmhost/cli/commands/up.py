@@ -3,39 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmhost.cli.fleet_view import WorkerOutput, hourly_cost, show_failures, show_workers, worker_output
+from llmhost.cli.fleet_view import (
+    WorkerOutput,
+    follow,
+    hourly_cost,
+    show_failures,
+    show_workers,
+    worker_output,
+)
 from llmhost.cli.options import Globals, globals_of
+from llmhost.cli.quote_view import PlanOutput, PricesOutput, plan_output, prices_output, show_quote
 from llmhost.cli.running import run_async
 from llmhost.cli.session import configured, warn_of_others, wired
 from llmhost.cli.text import money
-from llmhost.errors import UsageError
+from llmhost.errors import LlmhostError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from llmhost.cli.progress import Progress
     from llmhost.config.models import Config
-    from llmhost.fleet.health import WorkerProgress
-    from llmhost.fleet.plan import Plan
+    from llmhost.fleet.quote import Quote
     from llmhost.fleet.results import UpResult
     from llmhost.wiring import Wiring
 
 __all__ = ["up"]
-
-
-@dataclass(frozen=True, slots=True)
-class PlanOutput:
-    """How many workers to create, and which to keep and to destroy."""
-
-    create: int
-    keep: Sequence[str]
-    destroy: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +47,21 @@ class FailureOutput:
 
 @dataclass(frozen=True, slots=True)
 class UpOutput:
+    """`cost_usd` is None where nothing had to be planned. `replaced` failed and others stand in for them."""
+
     plan: PlanOutput
     workers: Sequence[WorkerOutput]
     hourly_cost_usd: float
     failed: Sequence[FailureOutput]
+    replaced: Sequence[FailureOutput]
+    cost_usd: PricesOutput | None
 
 
 def up(
     ctx: typer.Context,
     gpus: Annotated[int | None, typer.Option(help="How many workers; else `fleet.gpus`.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Buy without asking first.")] = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait until they answer.")] = False,
     timeout: Annotated[
         float | None, typer.Option(min=0, help="Seconds to wait in all; else as long as there is progress.")
@@ -64,49 +69,104 @@ def up(
 ) -> None:
     """Make the fleet be N ready workers. Asking twice changes nothing.
 
+    Before anything is bought it shows what that costs, and asks.
+
     Examples:
       llmhost up
-      llmhost up --gpus 3
       llmhost up --gpus 3 --dry-run
+      llmhost up --gpus 3 --yes
     """
     options = globals_of(ctx)
     config = configured(options)
     wanted = config.fleet.gpus if gpus is None else gpus
     if wanted < 1:
         raise UsageError(f"{wanted} workers make no fleet", hint="`llmhost down` takes all workers down")
-    run_async(_plan(options, config, gpus) if dry_run else _up(options, config, gpus, not no_wait, timeout))
+    if dry_run:
+        run_async(_plan(options, config, gpus))
+    else:
+        run_async(_up(options, config, wanted, yes, not no_wait, timeout))
 
 
 async def _plan(options: Globals, config: Config, gpus: int | None) -> None:
     async with wired(options, config) as wiring:
-        plan = await (await wiring.fleet()).plan(gpus)
-    price = config.fleet.price_per_hour
+        quote = await (await wiring.fleet()).plan(gpus)
+    prices = prices_output(quote)
     output = UpOutput(
-        plan=_plan_output(plan),
-        workers=[worker_output(worker, wiring.now()) for worker in plan.keep],
-        hourly_cost_usd=hourly_cost(plan.keep) + plan.create * price,
+        plan=plan_output(quote),
+        workers=[worker_output(worker, wiring.now()) for worker in quote.plan.keep],
+        hourly_cost_usd=prices.hourly,
         failed=[],
+        replaced=[],
+        cost_usd=prices,
     )
-    options.output.result(output, _show_plan)
+    options.output.result(output, lambda _, console: _show_plan(quote, console))
+    if refusal := quote.refusal():
+        raise refusal
 
 
-async def _up(options: Globals, config: Config, gpus: int | None, wait: bool, timeout: float | None) -> None:
+async def _up(
+    options: Globals, config: Config, gpus: int, yes: bool, wait: bool, timeout: float | None
+) -> None:
+    approval = _Approval(options, yes)
     async with wired(options, config) as wiring:
         fleet = await wiring.fleet()
         try:
             with options.output.progress() as progress:
+                approval.progress = progress
                 result = await fleet.up(
-                    gpus, wait=wait, timeout=timeout, on_progress=lambda step: _follow(progress, step)
+                    gpus,
+                    wait=wait,
+                    timeout=timeout,
+                    on_progress=lambda step: follow(progress, step),
+                    approve=approval,
                 )
         except asyncio.CancelledError:
             await _say_what_runs(options, wiring)
             raise
         for warning in result.warnings:
             options.output.warn(warning)
+        for failure in result.replaced:
+            options.output.warn(f"{failure.worker} was replaced: {failure.message}")
         await warn_of_others(options, wiring)
-        options.output.result(_up_output(result, wiring.now()), _show_up)
+        options.output.result(_up_output(result, approval.quote, wiring.now()), _show_up)
         await wiring.prepare_embedder()
+    _say_what_is_missing(options, result, gpus)
     show_failures(options.output, result.failed, done=any(worker.url for worker in result.workers))
+
+
+class _Approval:
+    """Shows the quote and asks, once, before the first purchase."""
+
+    def __init__(self, options: Globals, yes: bool) -> None:
+        self._options = options
+        self._yes = yes
+        self.progress: Progress | None = None
+        self.quote: Quote | None = None
+
+    def __call__(self, quote: Quote) -> None:
+        """Raises UsageError where nobody can be asked, LlmhostError where the answer is no."""
+        self.quote = quote
+        if self._yes:
+            return
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise UsageError(
+                f"this would buy {len(quote.purchases)} workers, {money(quote.hourly_usd)} an hour in all,"
+                " and there is no terminal to ask at",
+                hint="say --yes to buy without being asked, or --dry-run to see the plan",
+            )
+        with self.progress.paused() if self.progress else nullcontext():
+            show_quote(quote, self._options.output.console_of_errors())
+            if not typer.confirm("Buy?", err=True):
+                raise LlmhostError("nothing was bought", hint="`llmhost up --dry-run` shows the plan again")
+
+
+def _say_what_is_missing(options: Globals, result: UpResult, gpus: int) -> None:
+    ready = sum(worker.state.value == "ready" for worker in result.workers)
+    if result.failed and ready < gpus:
+        options.output.note(
+            f"{ready} of {gpus} workers are ready; meanwhile the fleet costs"
+            f" {money(hourly_cost(result.workers))} an hour"
+        )
 
 
 async def _say_what_runs(options: Globals, wiring: Wiring) -> None:
@@ -122,31 +182,22 @@ async def _say_what_runs(options: Globals, wiring: Wiring) -> None:
         options.output.warn("no worker is left")
 
 
-def _follow(progress: Progress, step: WorkerProgress) -> None:
-    if step.stage == "ready":
-        progress.done(step.worker)
-    elif step.stage in ("failed", "gone"):
-        progress.fail(step.worker, step.detail)
-    else:
-        progress.update(step.worker, step.stage, step.fraction)
+def _up_output(result: UpResult, quote: Quote | None, now: float) -> UpOutput:
+    from llmhost.fleet.quote import Quote
 
-
-def _up_output(result: UpResult, now: float) -> UpOutput:
     return UpOutput(
-        plan=_plan_output(result.plan),
+        plan=plan_output(quote or Quote(result.plan, ())),
         workers=[worker_output(worker, now) for worker in result.workers],
         hourly_cost_usd=hourly_cost(result.workers),
         failed=[FailureOutput(failure.worker, failure.message, failure.hint) for failure in result.failed],
+        replaced=[FailureOutput(failure.worker, failure.message, None) for failure in result.replaced],
+        cost_usd=prices_output(quote) if quote else None,
     )
 
 
-def _plan_output(plan: Plan) -> PlanOutput:
-    return PlanOutput(plan.create, [w.id for w in plan.keep], [w.id for w in plan.destroy])
-
-
-def _show_plan(output: UpOutput, console: Console) -> None:
-    console.print(f"would {_plan_words(output.plan)}; nothing was done")
-    console.print(f"cost {money(output.hourly_cost_usd)} an hour, {money(output.hourly_cost_usd * 24)} a day")
+def _show_plan(quote: Quote, console: Console) -> None:
+    show_quote(quote, console)
+    console.print("nothing was done", style="dim")
 
 
 def _show_up(output: UpOutput, console: Console) -> None:
@@ -157,8 +208,3 @@ def _show_up(output: UpOutput, console: Console) -> None:
     if output.workers:
         show_workers(output.workers, console)
         console.print(f"{money(output.hourly_cost_usd)} an hour", style="dim")
-
-
-def _plan_words(plan: PlanOutput) -> str:
-    parts = [f"create {plan.create}", f"keep {len(plan.keep)}", f"destroy {len(plan.destroy)}"]
-    return ", ".join(parts)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llmhost.errors import ProviderError, StateError
-from llmhost.fleet.models import FleetSpec, Offer, Worker, WorkerState
+from llmhost.fleet.models import FleetSpec, Market, Offer, Worker, WorkerState
 from llmhost.fleet.provider import Provider
 from llmhost.fleet.providers.cores import threads_per_worker, usable_cores
 from llmhost.fleet.providers.local_folder import Record, WorkerFolder
@@ -70,18 +70,21 @@ class LocalProvider(Provider):
         self._now = now
         self._model: Path | None = None
 
-    async def offers(self, spec: FleetSpec) -> Sequence[Offer]:
-        return [
-            Offer(
-                id="this-machine",
-                gpu="cpu",
-                price_per_hour=spec.price_per_hour,
-                reliability=1.0,
-                region="local",
+    async def offers(self, spec: FleetSpec) -> Market:
+        return Market(
+            tuple(
+                Offer(
+                    id=f"place-{number}",
+                    gpu="cpu",
+                    price_per_hour=spec.price_per_hour,
+                    reliability=1.0,
+                    region="local",
+                )
+                for number in range(1, spec.max_gpus + 1)
             )
-        ]
+        )
 
-    async def create(self, spec: FleetSpec) -> Worker:
+    async def create(self, spec: FleetSpec, offer: Offer | None = None) -> Worker:  # noqa: ARG002
         if self._model is None:
             self._model = await asyncio.to_thread(self._find_model)
         return self._start(spec, self._model)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from llmhost.errors import ProviderError, StateError
-from llmhost.fleet.models import FleetSpec, Offer, Worker, WorkerState
+from llmhost.fleet.models import FleetSpec, Market, Offer, Worker, WorkerState
 from llmhost.fleet.provider import Provider
 from llmhost.machine.files import make_folder, read_json, write_json
 
@@ -61,16 +61,22 @@ class StaticProvider(Provider):
         self._servers = {server.id: server for server in servers}
         self._now = now
 
-    async def offers(self, spec: FleetSpec) -> Sequence[Offer]:
-        return [
-            Offer(
-                id=server.id, gpu="", price_per_hour=spec.price_per_hour, reliability=1.0, region=server.url
+    async def offers(self, spec: FleetSpec) -> Market:
+        return Market(
+            tuple(
+                Offer(
+                    id=server.id,
+                    gpu="",
+                    price_per_hour=spec.price_per_hour,
+                    reliability=1.0,
+                    region=server.url,
+                )
+                for server in self._free()
             )
-            for server in self._free()
-        ]
+        )
 
-    async def create(self, spec: FleetSpec) -> Worker:
-        free = self._free()
+    async def create(self, spec: FleetSpec, offer: Offer | None = None) -> Worker:
+        free = [server for server in self._free() if offer is None or server.id == offer.id]
         if not free:
             raise ProviderError(
                 f"all {len(self._servers)} servers under fleet.workers are in use already",

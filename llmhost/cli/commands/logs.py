@@ -1,0 +1,74 @@
+"""`llmhost logs`: what a worker printed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmhost.cli.options import Globals, globals_of
+from llmhost.cli.running import run_async
+from llmhost.cli.session import configured, wired
+from llmhost.cli.text import clean
+from llmhost.errors import ProviderError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from llmhost.config.models import Config
+    from llmhost.fleet.apply import FleetService
+
+__all__ = ["logs"]
+
+#: lines; more than a provider keeps, and still no burden
+_MOST_LINES = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class LogsOutput:
+    worker: str
+    lines: Sequence[str]
+
+
+def logs(
+    ctx: typer.Context,
+    worker: Annotated[str, typer.Argument(help="Which one; `llmhost status` lists them.")],
+    lines: Annotated[int, typer.Option(min=1, max=_MOST_LINES, help="How many, the last ones.")] = 100,
+) -> None:
+    """Show the last lines that a worker printed.
+
+    Examples:
+      llmhost logs local-7f3a2c
+      llmhost logs vast-1234567 --lines 500
+    """
+    options = globals_of(ctx)
+    run_async(_logs(options, configured(options), worker, lines))
+
+
+async def _logs(options: Globals, config: Config, worker: str, lines: int) -> None:
+    async with wired(options, config) as wiring:
+        text = await _read(await wiring.fleet(), worker, lines)
+    if not text:
+        options.output.note(f"{worker} has printed nothing, or its log is with whoever runs it")
+    options.output.result(LogsOutput(worker, text.splitlines()), _show)
+
+
+async def _read(fleet: FleetService, worker: str, lines: int) -> str:
+    """Raises UsageError where there is no such worker, nor the log of one that is gone."""
+    from llmhost.fleet.selection import select
+
+    listed = await fleet.list()
+    if worker not in {known.id for known in listed}:
+        with suppress(ProviderError):  # it has just answered, so it does not know this worker
+            if text := await fleet.logs(worker, lines):
+                return text
+    select(listed, [worker])
+    return await fleet.logs(worker, lines)
+
+
+def _show(output: LogsOutput, console: Console) -> None:
+    for line in output.lines:
+        console.print(clean(line), soft_wrap=True)

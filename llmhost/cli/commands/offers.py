@@ -1,0 +1,268 @@
+"""`llmhost offers`: what is for rent and fits the fleet, best first, and why the rest does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmhost.cli.options import Globals, globals_of
+from llmhost.cli.output import table
+from llmhost.cli.running import run_async
+from llmhost.cli.session import configured, wired
+from llmhost.cli.text import clean, money
+from llmhost.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from llmhost.config.models import Config
+    from llmhost.fleet.models import Market, Offer
+
+__all__ = ["offers"]
+
+#: rows; what people see without --limit fits on a screen with all that stands below
+_ROWS = 10
+
+#: points of the provider's measure of performance; what one of them costs is a long row of zeros
+_POINTS = 100
+
+#: what is listed where nothing is for rent
+_PLACES = {
+    "local": "Places for processes on this machine; nothing is rented.",
+    "static": "Servers under `fleet.workers` that are not in use; nothing is rented.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class OfferOutput:
+    """`price_per_hour` is USD with the disk and without traffic, `price_per_100` the same for 100 points of
+    `performance`, `bid` the part of it that is bid; None is unknown, or not the case.
+    """
+
+    id: str
+    gpu: str
+    price_per_hour: float
+    price_per_100: float | None
+    reliability: float
+    region: str
+    machine: str
+    performance: float | None
+    bid: float | None
+    download_mbps: float
+    download_usd_per_gb: float
+    cuda: float
+    verified: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OffersOutput:
+    """`fitting` is how many offers fit, of which `offers` are shown. `hourly_cost_usd` is what the best ones
+    cost for `gpus` workers, None where too few fit. `rejected` counts each offer under the first filter that
+    it fails.
+    """
+
+    provider: str
+    offers: Sequence[OfferOutput]
+    fitting: int
+    rejected: Mapping[str, int]
+    gpus: int
+    hourly_cost_usd: float | None
+
+
+def offers(
+    ctx: typer.Context,
+    terms: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FILTER", help="Used in place of `vast.offers`; put it in quotes."),
+    ] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="For how many workers; else `fleet.gpus`.")] = None,
+    interruptible: Annotated[
+        bool | None,
+        typer.Option(
+            "--interruptible/--on-demand",
+            help="Bid, for which --max-price or `vast.max_bid` is the ceiling; or pay the fixed price.",
+            show_default=False,
+        ),
+    ] = None,
+    max_price: Annotated[float | None, typer.Option(metavar="USD", help="The most for an hour.")] = None,
+    disk: Annotated[float | None, typer.Option(metavar="GB", help="Disk for each worker.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help=f"How many to show; else {_ROWS}, and all with --json.")
+    ] = None,
+) -> None:
+    """Show what is for rent and fits, best first, and why the rest does not.
+
+    It buys nothing. What a token costs decides: the price with its disk, over the performance.
+
+    Examples:
+      llmhost offers
+      llmhost offers --gpus 3 --max-price 0.50
+      llmhost offers 'gpu_name in [RTX_4090,RTX_3090] reliability>0.98 geolocation=US'
+      llmhost offers --interruptible --max-price 0.40 --json | jq '.offers[0]'
+    """
+    options = globals_of(ctx)
+    rented = {
+        "vast.offers": " ".join(terms) if terms else None,
+        "vast.interruptible": interruptible,
+        "vast.max_price": max_price,
+        "vast.disk": disk,
+    }
+    config = configured(options, {**rented, "fleet.gpus": gpus})
+    _check_sense(config.fleet.provider, rented)
+    run_async(_offers(options, config, limit))
+
+
+def _check_sense(provider: str, rented: Mapping[str, Any]) -> None:
+    if provider != "vast" and any(value is not None for value in rented.values()):
+        raise UsageError(
+            f"a filter, prices and disks are for rented machines, and this fleet's provider is {provider}",
+            hint="set `fleet.provider: vast`; `llmhost init --provider vast` writes such a configuration",
+        )
+
+
+async def _offers(options: Globals, config: Config, limit: int | None) -> None:
+    from llmhost.wiring.providers import fleet_spec
+
+    async with wired(options, config) as wiring:
+        market = await wiring.provider.offers(fleet_spec(config))
+    rows = limit if limit is not None or options.json else _ROWS
+    options.output.result(
+        _output(market, config, rows), lambda output, console: _show(output, config, console)
+    )
+    if not market.offers:
+        options.output.note(_advice(market.rejected, config))
+
+
+def _output(market: Market, config: Config, rows: int | None) -> OffersOutput:
+    gpus = config.fleet.gpus
+    best = market.offers[:gpus]
+    return OffersOutput(
+        provider=config.fleet.provider,
+        offers=[_offer_output(offer) for offer in market.offers[:rows]],
+        fitting=len(market.offers),
+        rejected=market.rejected,
+        gpus=gpus,
+        hourly_cost_usd=sum(offer.price_per_hour for offer in best) if len(best) == gpus else None,
+    )
+
+
+def _offer_output(offer: Offer) -> OfferOutput:
+    from llmhost.fleet.ranking import price_of_performance
+
+    point = price_of_performance(offer)
+    return OfferOutput(
+        id=offer.id,
+        gpu=offer.gpu,
+        price_per_hour=offer.price_per_hour,
+        price_per_100=None if point is None else point * _POINTS,
+        reliability=offer.reliability,
+        region=offer.region,
+        machine=offer.machine,
+        performance=offer.performance or None,
+        bid=offer.bid,
+        download_mbps=offer.download,
+        download_usd_per_gb=offer.download_price,
+        cuda=offer.cuda,
+        verified=offer.verified,
+    )
+
+
+def _advice(rejected: Mapping[str, int], config: Config) -> str:
+    """What to relax: the filter that the offers which came furthest failed at."""
+    if config.fleet.provider != "vast":
+        return "all of them are in use"
+    if not any(rejected.values()):
+        return "nothing is for rent at the moment; try again in some minutes"
+    from llmhost.fleet.offer_filter import parse_filter
+
+    order = {term.text: number for number, term in enumerate(parse_filter(config.vast.offers))}
+    # What is no term, such as the price, is looked at after all of them.
+    furthest = max(rejected, key=lambda reason: (order.get(reason, len(order)), rejected[reason]))
+    count = rejected[furthest]
+    which = "the offer that it turned away fits" if count == 1 else f"the {count} that it turned away fit"
+    return f"relax `{clean(furthest)}` first: {which} everything that is asked before it"
+
+
+def _show(output: OffersOutput, config: Config, console: Console) -> None:
+    if output.provider != "vast":
+        _show_places(output, console)
+        return
+    if output.offers:
+        console.print(_grid(output.offers))
+        console.print()
+    _say_how_many(output, console)
+    if output.offers:
+        _explain(output, config, console)
+    if output.rejected:
+        console.print()
+        console.print(_turned_away(output.rejected))
+
+
+def _grid(rows: Sequence[OfferOutput]) -> Table:
+    bids = any(row.bid is not None for row in rows)
+    last = "bid" if bids else "CUDA"
+    numbers = ("", "$/h", "$/100", "rel.", "Mb/s", "$/GB", last)
+    grid = table("", "offer", "gpu", "$/h", "$/100", "rel.", "region", "Mb/s", "$/GB", last, right=numbers)
+    for number, row in enumerate(rows, 1):
+        grid.add_row(
+            str(number),
+            clean(row.id),
+            clean(row.gpu),
+            f"{row.price_per_hour:.3f}",
+            "-" if row.price_per_100 is None else f"{row.price_per_100:.3f}",
+            f"{row.reliability:.3f}",
+            clean(row.region).strip(" ,") or "-",
+            f"{row.download_mbps:.0f}",
+            _short(row.download_usd_per_gb),
+            (f"{row.bid:.3f}" if row.bid is not None else "-") if bids else f"{row.cuda:g}",
+        )
+    return grid
+
+
+def _say_how_many(output: OffersOutput, console: Console) -> None:
+    seen = output.fitting + sum(output.rejected.values())
+    shown = len(output.offers)
+    most = f"; the best {shown} are shown" if shown < output.fitting else ""
+    console.print(f"{output.fitting} of {seen} offers fit{most}.")
+    if output.hourly_cost_usd is not None:
+        hour, day = money(output.hourly_cost_usd), money(output.hourly_cost_usd * 24)
+        best = "The best one costs" if output.gpus == 1 else f"The best {output.gpus} cost"
+        console.print(f"{best} {hour} an hour, {day} a day.")
+    elif output.offers:
+        console.print(f"They are too few for the {output.gpus} workers that are wanted.")
+
+
+def _explain(output: OffersOutput, config: Config, console: Console) -> None:
+    lines = [
+        f"$/h has {config.vast.disk:g} GB of disk in it, but no traffic: that is $/GB.",
+        f"$/100 is $/h for {_POINTS} points of DLPerf, and tokens cost accordingly: best first.",
+    ]
+    if any(row.bid is not None for row in output.offers):
+        lines.append("These are bids: a machine is taken away when somebody bids more.")
+    for line in lines:
+        console.print(line, style="dim")
+
+
+def _turned_away(rejected: Mapping[str, int]) -> Table:
+    grid = table("turned away", "by the first filter that an offer fails", right=("turned away",))
+    for reason, count in sorted(rejected.items(), key=lambda item: -item[1]):
+        grid.add_row(f"{count:,}", clean(reason))
+    return grid
+
+
+def _show_places(output: OffersOutput, console: Console) -> None:
+    if output.offers:
+        grid = table("place", "where", "an hour", right=("an hour",))
+        for row in output.offers:
+            grid.add_row(clean(row.id), clean(row.region), money(row.price_per_hour))
+        console.print(grid)
+        console.print()
+    console.print(_PLACES[output.provider])
+
+
+def _short(usd: float) -> str:
+    return f"{usd:.4f}".rstrip("0").rstrip(".")

@@ -1,0 +1,219 @@
+"""An account of vast.ai: the calls that llmhost makes, through the official `vastai` SDK.
+
+The SDK waits and blocks, so it runs in threads; it is imported at the first call, which takes over half a
+second. It is told to try once: when to try again is decided here, where it is known what may be done twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from llmhost.errors import ConfigError, ProviderError
+from llmhost.fleet.clock import Clock
+from llmhost.fleet.providers.vast.faults import KEY_HINT, Lost, Refused, clean, refusal_in, translate
+from llmhost.fleet.providers.vast.pacer import Pacer
+from llmhost.fleet.providers.vast.threads import in_thread
+
+__all__ = ["PAGE", "VastAccount"]
+
+PAGE = 25  #: instances; the most that one page of vast.ai's list holds
+_CHARGES_A_PAGE = 100  #: the most that the SDK asks for
+#: offers; more than the whole market has, so that no filter of ours is told half the truth
+_MOST_OFFERS = 10_000
+_PAUSES = (2.0, 6.0, 18.0)  #: seconds before the second, third and fourth try; vast.ai's own penalty is 12
+_LONGEST_WAIT = 60.0  #: seconds; what vast.ai may ask for before a call is given up
+_GRACE = 5.0  #: seconds on top of two timeouts, to connect and to answer
+_KEY = re.compile(r"[!-~]+")
+
+
+class VastAccount:
+    """`timeout` is seconds of silence for one call. `api_key` None: the SDK looks where the vastai CLI does.
+
+    Every method raises ConfigError where there is no key that could be one, Refused and Lost where
+    vast.ai's answer is no or does not come, StateError where the pacer's file cannot be used. The key
+    never shows in any of them. What comes back is vast.ai's JSON, unchecked.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None,
+        *,
+        clock: Clock,
+        pacer: Pacer,
+        server_url: str | None = None,
+        timeout: float = 30.0,
+    ) -> None:
+        self._key = api_key
+        self._clock = clock
+        self._pacer = pacer
+        self._server_url = server_url
+        self._timeout = timeout
+        self._made: Any = None
+
+    async def instances(self, after: str | None) -> object:
+        """One page of the list of all instances of the account, oldest first; `after` is its token."""
+        params: dict[str, object] = {
+            "select_filters": {},
+            "order_by": [{"col": "id", "dir": "asc"}],
+            "limit": PAGE,
+        }
+        if after is not None:
+            params["after_token"] = after
+        return await self._again("list", "listing the instances", lambda sdk: sdk.show_instances_v1(params))
+
+    async def search(self, kind: str, disk: float) -> object:
+        """Every machine for rent, of kind ``on-demand`` or ``bid``, priced with `disk` GB, cheapest first."""
+        query = {"rentable": {"eq": True}, "rented": {"eq": False}, "external": {"eq": False}}
+        return await self._again(
+            "search",
+            "searching for offers",
+            lambda sdk: sdk.search_offers(
+                query, type=kind, order="dph_total", limit=_MOST_OFFERS, storage=disk, no_default=True
+            ),
+        )
+
+    async def create(
+        self, offer: int, order: Mapping[str, Any], on_send: Callable[[], None]
+    ) -> Mapping[str, object]:
+        """Buys `offer` once; `order` is what the SDK's `create_instance` takes. `on_send` is called
+        directly before anything is sent. Once it is on its way, cancelling waits for its end.
+
+        Raises:
+            Refused: nothing was bought, unless its body names a `new_contract`.
+            Lost: whether something was bought is unknown, unless nothing was sent.
+        """
+        secrets = tuple(map(str, order.get("env", {}).values()))
+        for pause in (*_PAUSES, None):
+            try:
+                async with self._pacer.turn("create"):
+                    on_send()
+                    return await self._unbroken(lambda sdk: sdk.create_instance(offer, **order), secrets)
+            except Refused as error:
+                # Called too often means that it was not done: that one may be tried again.
+                if pause is None or not error.too_often or not await self._wait("create", error, pause):
+                    raise
+        raise AssertionError("the last try returns or raises")
+
+    async def destroy(self, instance: int) -> None:
+        """Asks for the end of an instance; one that does not exist is success."""
+        doing = f"destroying instance {instance}"
+        try:
+            answer = await self._again("destroy", doing, lambda sdk: sdk.destroy_instance(instance))
+            if isinstance(answer, Mapping) and (refusal := refusal_in(answer, doing, self._secrets)):
+                raise refusal
+        except Refused as error:
+            if not _is_missing(error):
+                raise
+
+    async def logs(self, instance: int, lines: int) -> str:
+        """The last lines that the instance printed; empty where there is no such instance."""
+        doing = f"reading the logs of instance {instance}"
+        try:
+            answer = await self._again("logs", doing, lambda sdk: sdk.logs(instance, tail=str(lines)))
+        except Refused as error:
+            if _is_missing(error):
+                return ""
+            raise
+        if isinstance(answer, str):
+            return answer
+        said = answer.get("msg") if isinstance(answer, Mapping) else None
+        reason = clean(str(said or "it gave none"), self._secrets)
+        raise ProviderError(f"vast.ai has no logs of instance {instance}: {reason}", hint="try again later")
+
+    async def charges(self, since: int, until: int, after: str | None) -> object:
+        """One page of what was billed between two times, Unix seconds; `after` is its token."""
+        params: dict[str, object] = {
+            "charges": True,
+            "charge_type": ["instance"],
+            "start_date": since,
+            "end_date": until,
+            "limit": _CHARGES_A_PAGE,
+        }
+        if after is not None:
+            params["next_token"] = after
+        return await self._again("charges", "reading the bill", lambda sdk: sdk.show_invoices_v1(**params))
+
+    async def user(self) -> object:
+        """Who owns the key, and with how much credit."""
+        return await self._again("user", "reading the account", lambda sdk: sdk.show_user())
+
+    async def _again(self, endpoint: str, doing: str, call: Callable[[Any], object]) -> object:
+        """A call that may be made more than once, and is while that may help."""
+        for pause in (*_PAUSES, None):
+            try:
+                async with self._pacer.turn(endpoint):
+                    return await self._once(call, doing, ())
+            except (Refused, Lost) as error:
+                hopeful = error.too_often if isinstance(error, Refused) else error.passing
+                if pause is None or not hopeful or not await self._wait(endpoint, error, pause):
+                    raise
+        raise AssertionError("the last try returns or raises")
+
+    async def _wait(self, endpoint: str, error: Refused | Lost, pause: float) -> bool:
+        """Waits as long as vast.ai asks for, else `pause` seconds; False where that is too long."""
+        wait = pause if error.wait is None else error.wait
+        if wait > _LONGEST_WAIT:
+            return False
+        if isinstance(error, Refused):  # the next `turn` waits, in every process
+            await self._pacer.postpone(endpoint, wait)
+        else:
+            await self._clock.sleep(wait)
+        return True
+
+    async def _unbroken(
+        self, call: Callable[[Any], object], secrets: tuple[str, ...]
+    ) -> Mapping[str, object]:
+        """One purchase, which is heard to its end even when nobody wants it any more."""
+        doing = "buying an offer"
+        going = asyncio.ensure_future(self._once(call, doing, secrets))
+        try:
+            answer = await asyncio.shield(going)
+        except asyncio.CancelledError:
+            await asyncio.wait([going])  # `_once` has a limit of its own
+            if not going.cancelled():
+                going.exception()
+            raise
+        if not isinstance(answer, Mapping):
+            raise Lost(f"vast.ai's answer while {doing} is no object")
+        if refusal := refusal_in(answer, doing, (*self._secrets, *secrets)):
+            raise refusal
+        return answer
+
+    async def _once(self, call: Callable[[Any], object], doing: str, secrets: tuple[str, ...]) -> object:
+        try:
+            async with asyncio.timeout(2 * self._timeout + _GRACE):
+                return await in_thread(lambda: call(self._sdk()))
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise translate(error, doing, (*self._secrets, *secrets)) from error
+
+    @property
+    def _secrets(self) -> tuple[str, ...]:
+        key = self._made.client.api_key if self._made is not None else self._key
+        return (key,) if key else ()
+
+    def _sdk(self) -> Any:
+        if self._made is None:
+            from vastai import VastAI
+
+            try:
+                made = VastAI(self._key, server_url=self._server_url, retry=1)
+            except RuntimeError as error:
+                raise ConfigError("no API key for vast.ai is set", hint=KEY_HINT) from error
+            except (OSError, ValueError) as error:
+                raise ConfigError("the file with vast.ai's API key cannot be read", hint=KEY_HINT) from error
+            made.client.timeout = self._timeout
+            # requests would show a key that cannot be sent in its error.
+            if not _KEY.fullmatch(str(made.client.api_key)):
+                raise ConfigError("vast.ai's API key is empty or has characters no key has", hint=KEY_HINT)
+            self._made = made
+        return self._made
+
+
+def _is_missing(error: Refused) -> bool:
+    """Whether the instance does not exist; vast.ai says it in several ways. A wrong key is a 404 as well."""
+    return error.reason != "auth_error" and (error.status == 404 or error.reason == "no_such_instance")

@@ -1,0 +1,182 @@
+"""Buying one machine, so that nothing that was bought is ever lost.
+
+What is to be bought is written down first, under a label that no other purchase has. Where vast.ai's
+answer does not come or cannot be read, its list is asked what exists under that label.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, NoReturn
+
+from llmhost.errors import ConfigError, LlmhostError, OfferGone, ProviderError, PurchaseUnclear
+from llmhost.fleet.clock import Clock
+from llmhost.fleet.models import FleetSpec, Offer, Worker, WorkerState
+from llmhost.fleet.providers.vast.account import VastAccount
+from llmhost.fleet.providers.vast.ending import end_instance
+from llmhost.fleet.providers.vast.faults import Lost, Refused
+from llmhost.fleet.providers.vast.identity import Identity, make_identity
+from llmhost.fleet.providers.vast.intents import IntentBook, Order
+from llmhost.fleet.providers.vast.labels import label_of, new_order
+from llmhost.fleet.providers.vast.listing import Listing
+from llmhost.fleet.providers.vast.onstart import environment, onstart
+from llmhost.fleet.providers.vast.rows import ENGINE, PROVIDER, read_fleet, worker_id
+from llmhost.fleet.providers.vast.settings import VastSettings
+
+__all__ = ["Buyer"]
+
+#: seconds before each look for what was bought; 30 in all, as long as vast.ai may take over a purchase
+_LOOKS = (1.0, 2.0, 4.0, 8.0, 15.0)
+_GONE = 410
+
+
+class Buyer:
+    """Buys for one fleet, one machine at a time."""
+
+    def __init__(
+        self,
+        account: VastAccount,
+        listing: Listing,
+        intents: IntentBook,
+        settings: VastSettings,
+        fleet: str,
+        clock: Clock,
+    ) -> None:
+        self._account = account
+        self._listing = listing
+        self._intents = intents
+        self._settings = settings
+        self._fleet = fleet
+        self._clock = clock
+
+    async def buy(self, spec: FleetSpec, offer: Offer) -> Worker:
+        """The new worker, as soon as it exists. Raises as `Provider.create` does."""
+        number = _number(offer)
+        identity = make_identity(self._clock.now())
+        order = self._order(spec, offer, identity)
+        request = self._request(order, offer, identity)
+        try:
+            answer = await self._account.create(number, request, lambda: self._intents.write(order))
+        except Refused as error:
+            await self._refused(order, offer, error)
+        except Lost as error:
+            if error.sent:
+                return await self._look_for(order, error)
+            self._intents.drop(order.id)
+            raise
+        except ConfigError:
+            self._intents.drop(order.id)
+            raise
+        instance = _contract(answer)
+        if instance is None:
+            return await self._look_for(order, Lost("vast.ai sold a machine and did not say which"))
+        self._intents.settle(order, instance)
+        return _new_worker(order, offer, instance)
+
+    def _order(self, spec: FleetSpec, offer: Offer, identity: Identity) -> Order:
+        now = self._clock.now()
+        order = new_order(now, secrets.randbits(32))
+        return Order(
+            id=order,
+            label=label_of(self._fleet, order),
+            offer=offer.id,
+            machine=offer.machine,
+            written=now,
+            model=spec.model,
+            engine=ENGINE,
+            token=identity.token,
+            certificate=identity.certificate,
+        )
+
+    def _request(self, order: Order, offer: Offer, identity: Identity) -> Mapping[str, Any]:
+        """What the SDK is to ask for. An SSH runtype runs the onstart text instead of the image's program."""
+        return {
+            "image": self._settings.image,
+            "disk": self._settings.disk,
+            "env": environment(replace(self._settings.orders, model=order.model), identity),
+            "label": order.label,
+            "onstart_cmd": onstart(),
+            "ssh": True,
+            "direct": True,
+            # Without it, an offer that was taken leaves a stopped instance that is paid for.
+            "cancel_unavail": True,
+            "price": offer.bid,
+        }
+
+    async def _refused(self, order: Order, offer: Offer, error: Refused) -> NoReturn:
+        """Nothing was bought; should the refusal name an instance all the same, it is ended."""
+        instance = _contract(error.body)
+        if instance is not None:
+            await self._undo(instance, error)
+        self._intents.drop(order.id)
+        if instance is not None or _is_gone(error):
+            raise OfferGone(f"offer {offer.id} is gone: {error.message}") from error
+        raise error
+
+    async def _undo(self, instance: int, reason: Refused) -> None:
+        try:
+            await end_instance(self._account, self._listing, self._clock, instance)
+        except LlmhostError as error:
+            raise PurchaseUnclear(
+                f"{reason.message}; it made {worker_id(instance)} all the same, which could not be ended:"
+                f" {error.message}",
+                hint="`llmhost down` ends it",
+            ) from error
+
+    async def _look_for(self, order: Order, error: Lost) -> Worker:
+        """The worker that was bought although vast.ai did not say so."""
+        for pause in _LOOKS:
+            await self._clock.sleep(pause)
+            with suppress(ProviderError):
+                if (worker := await self._find(order)) is not None:
+                    return worker
+        raise PurchaseUnclear(
+            f"{error.message}; whether a machine was bought is not known, and none is listed yet",
+            hint="`llmhost status` shows it as soon as vast.ai lists it; `llmhost down --orphans` cleans up",
+        ) from error
+
+    async def _find(self, order: Order) -> Worker | None:
+        mine = [row for row in await self._listing.rows() if row.get("label") == order.label]
+        workers = read_fleet(mine, self._fleet, self._intents.kept)
+        return workers[0] if workers else None
+
+
+def _number(offer: Offer) -> int:
+    if not (offer.id.isascii() and offer.id.isdigit()):
+        raise ProviderError(f"{offer.id!r} is no offer of vast.ai", hint="see `llmhost offers`")
+    return int(offer.id)
+
+
+def _contract(answer: Mapping[str, object]) -> int | None:
+    """The number of the instance that an answer names."""
+    number = answer.get("new_contract")
+    whole = isinstance(number, int) and not isinstance(number, bool)
+    return number if whole and isinstance(number, int) and number > 0 else None
+
+
+def _is_gone(error: Refused) -> bool:
+    return error.status == _GONE or "no_such_ask" in f"{error.reason} {error.message}"
+
+
+def _new_worker(order: Order, offer: Offer, instance: int) -> Worker:
+    """As the list will show it; until it does, its price is the offer's."""
+    name = worker_id(instance)
+    return Worker(
+        id=name,
+        provider=PROVIDER,
+        state=WorkerState.STARTING,
+        url=None,
+        price_per_hour=offer.price_per_hour,
+        started=float(int(order.written)),
+        model=order.model,
+        engine=ENGINE,
+        gpu=offer.gpu,
+        log=f"llmhost logs {name}",
+        token=order.token,
+        certificate=order.certificate,
+        stage="rented",
+        machine=offer.machine,
+    )

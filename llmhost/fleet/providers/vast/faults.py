@@ -1,0 +1,151 @@
+"""What can go wrong between us and vast.ai, in our own words.
+
+The errors of the `vastai` SDK, of requests and of JSON all end here. Two kinds matter to whoever spends
+money: vast.ai said no, so nothing was done (`Refused`), or nothing that can be read came back, so it may
+have been done all the same (`Lost`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from llmhost.errors import ProviderError
+
+__all__ = ["KEY_HINT", "Lost", "Refused", "clean", "refusal_in", "translate"]
+
+KEY_HINT = "make one on https://cloud.vast.ai/manage-keys/, then set VAST_API_KEY or run `vastai set api-key`"
+
+_LONGEST = 300  #: characters of what vast.ai says that are shown
+_SHORTEST_SECRET = 8  #: characters; what is shorter occurs in plain words
+_SERVER_SIDE = 500
+_TOO_MANY = 429
+_TOO_SLOW = 408
+
+
+class Refused(ProviderError):
+    """vast.ai answered no. `status` is HTTP's; `reason` is its short word; `wait` is its Retry-After, s."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        reason: str = "",
+        body: Mapping[str, object] | None = None,
+        wait: float | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.reason = reason
+        self.body = body or {}
+        self.wait = wait
+
+    @property
+    def too_often(self) -> bool:
+        """Whether the same call may be made again after a while."""
+        return self.status == _TOO_MANY and self.reason != "search_quota_exceeded"
+
+
+class Lost(ProviderError):
+    """No answer that can be read. `passing`: another try may help. `sent`: it may have been done."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        passing: bool = False,
+        sent: bool = True,
+        wait: float | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.passing = passing
+        self.sent = sent
+        self.wait = wait
+
+
+def clean(text: str, secrets: Iterable[str] = ()) -> str:
+    """`text` as one printable line of bounded length, without any of `secrets`."""
+    for secret in secrets:
+        if len(secret) >= _SHORTEST_SECRET:
+            text = text.replace(secret, "***")
+    line = " ".join(text.encode("utf-8", "replace").decode().split())
+    line = "".join(character for character in line if character.isprintable())
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
+
+
+def translate(error: Exception, doing: str, secrets: Iterable[str]) -> ProviderError:
+    """Our error for whatever came out of the SDK while `doing`, as in "reading the list of instances"."""
+    import requests
+
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return _answered(error.response, doing, secrets)
+    if isinstance(error, requests.ConnectTimeout) or _never_connected(error):
+        return Lost(f"vast.ai cannot be reached for {doing}", passing=True, sent=False)
+    if isinstance(error, requests.Timeout | TimeoutError):
+        # A TimeoutError is the SDK's own patience, which was long already.
+        passing = isinstance(error, requests.Timeout)
+        return Lost(f"vast.ai took too long over {doing}", passing=passing)
+    if isinstance(error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError):
+        return Lost(f"the connection to vast.ai was lost while {doing}", passing=True)
+    return Lost(f"vast.ai's answer while {doing} cannot be read ({type(error).__name__})")
+
+
+def refusal_in(answer: Mapping[str, object], doing: str, secrets: Iterable[str]) -> Refused | None:
+    """The refusal that came as HTTP 200 with ``success: false``; None where it says nothing of the kind."""
+    return _refused(200, answer, "", doing, secrets) if answer.get("success") is False else None
+
+
+def _never_connected(error: Exception) -> bool:
+    """Whether not even a connection came about: then nothing was asked."""
+    from urllib3.exceptions import NewConnectionError
+
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    return isinstance(reason, NewConnectionError)
+
+
+def _answered(response: Any, doing: str, secrets: Iterable[str]) -> ProviderError:
+    status = int(response.status_code)
+    wait = _seconds(response.headers.get("Retry-After"))
+    if status >= _SERVER_SIDE or status == _TOO_SLOW:
+        return Lost(f"vast.ai failed with HTTP {status} while {doing}", passing=True, wait=wait)
+    try:
+        body = response.json()
+    except ValueError:
+        body = None
+    return _refused(status, body if isinstance(body, dict) else {}, str(response.text), doing, secrets, wait)
+
+
+def _refused(
+    status: int,
+    body: Mapping[str, object],
+    text: str,
+    doing: str,
+    secrets: Iterable[str],
+    wait: float | None = None,
+) -> Refused:
+    reason = str(body.get("error") or "")
+    said = next((str(body[key]) for key in ("msg", "message", "detail", "error") if body.get(key)), text)
+    if _is_about_the_key(status, reason, said):
+        return Refused(
+            "vast.ai does not accept the API key", status=status, reason="auth_error", hint=KEY_HINT
+        )
+    message = f"vast.ai refused {doing}: {clean(said, secrets) or f'HTTP {status}'}"
+    hint = "wait until midnight UTC: searches are counted by day" if "quota" in reason else None
+    return Refused(message, status=status, reason=reason, body=body, wait=wait, hint=hint)
+
+
+def _is_about_the_key(status: int, reason: str, said: str) -> bool:
+    """A wrong key is 404 "Invalid user key", a missing one 403; both words stand for other things too."""
+    return status == 401 or reason == "auth_error" or "Invalid user key" in said
+
+
+def _seconds(value: str | None) -> float | None:
+    try:
+        seconds = float(value or "")
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None

@@ -1,0 +1,112 @@
+"""What proves that a rented worker is ours, and us to it: its certificate and its bearer token.
+
+Both are made here before the worker is bought, and travel in its environment, a value of which may have
+256 characters. vast.ai's list gives that back, so any machine with the account's key can speak to it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count, takewhile
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+__all__ = [
+    "Facts",
+    "Identity",
+    "certificate_to_environment",
+    "key_to_environment",
+    "make_identity",
+    "read_environment",
+]
+
+_LONGEST_VALUE = 256  #: characters; vast.ai's limit on one value of the environment
+_TOKEN_BYTES = 32  #: as hard to guess as the certificate's key
+_EARLY = timedelta(days=1)  #: clocks differ; a worker's or ours may be behind
+_LIFE = timedelta(days=3650)  #: longer than any worker lives
+_NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "llmhost worker")])
+_MODEL = "LLMHOST_MODEL"
+_TOKEN = "LLMHOST_TOKEN"  # noqa: S105  the name of a variable
+_CERTIFICATE = "LLMHOST_CERT_"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """`certificate` and `key` are PEM."""
+
+    token: str = field(repr=False)
+    certificate: str
+    key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a worker's environment says. `certificate` is PEM; None where there is none that can be read."""
+
+    model: str
+    token: str | None = field(repr=False)
+    certificate: str | None
+
+
+def make_identity(now: float) -> Identity:
+    """A new identity that is valid at `now`, Unix seconds."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    today = datetime.fromtimestamp(now, UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(_NAME)
+        .issuer_name(_NAME)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(today - _EARLY)
+        .not_valid_after(today + _LIFE)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return Identity(secrets.token_urlsafe(_TOKEN_BYTES), _pem(certificate), secret.decode("ascii"))
+
+
+def certificate_to_environment(certificate: str) -> dict[str, str]:
+    """The PEM certificate as values that are short enough; its parts are numbered from 1."""
+    der = x509.load_pem_x509_certificate(certificate.encode("ascii")).public_bytes(serialization.Encoding.DER)
+    text = base64.b64encode(der).decode("ascii")
+    parts = [text[start : start + _LONGEST_VALUE] for start in range(0, len(text), _LONGEST_VALUE)]
+    return {f"{_CERTIFICATE}{number}": part for number, part in enumerate(parts, 1)}
+
+
+def key_to_environment(key: str) -> str:
+    """The PEM key as a value that is short enough."""
+    loaded = serialization.load_pem_private_key(key.encode("ascii"), password=None)
+    der = loaded.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return base64.b64encode(der).decode("ascii")
+
+
+def read_environment(env: Mapping[str, str]) -> Facts:
+    """What `env` says of a worker. It may hold anything: what makes no sense is left out."""
+    parts = takewhile(bool, (env.get(f"{_CERTIFICATE}{number}", "") for number in count(1)))
+    return Facts(env.get(_MODEL, ""), env.get(_TOKEN) or None, _read_certificate("".join(parts)))
+
+
+def _read_certificate(text: str) -> str | None:
+    try:
+        return _pem(x509.load_der_x509_certificate(base64.b64decode(text, validate=True)))
+    except (ValueError, binascii.Error):
+        return None
+
+
+def _pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")

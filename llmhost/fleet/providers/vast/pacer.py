@@ -1,0 +1,99 @@
+"""Keeps vast.ai's documented pauses between calls, over all processes of this machine.
+
+A small file holds the time at which each endpoint may be called next. A slot is taken under a lock and
+waited for outside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from llmhost.fleet.clock import Clock
+from llmhost.machine.files import make_folder, read_json, write_json
+from llmhost.machine.lock import hold_lock
+
+__all__ = ["INTERVALS", "Pacer"]
+
+#: seconds between two calls of one endpoint; `x-rate-limit` in vast.ai's OpenAPI files. Reading the user
+#: and the logs has none written down, and is treated as the other reads are.
+INTERVALS = {
+    "create": 4.5,
+    "destroy": 3.0,
+    "list": 1.0,
+    "search": 6.0,  # 10 a minute
+    "charges": 1.0,
+    "user": 1.0,
+    "logs": 1.0,
+}
+
+#: turns, one for each command that waits. A longer queue is a clock that was put back.
+_LONGEST_QUEUE = 100
+#: seconds; the longest that vast.ai is obeyed when it asks for patience
+_LONGEST_PENALTY = 60.0
+_LOCK_PATIENCE = 30.0  #: seconds; the lock is held for one small file at a time
+
+
+class Pacer:
+    """`file` belongs to the machine, not to a fleet. `scale` multiplies every pause.
+
+    Every method raises StateError where the file cannot be used.
+    """
+
+    def __init__(self, file: Path, clock: Clock, scale: float = 1.0) -> None:
+        self._file = file
+        self._clock = clock
+        self._scale = scale
+        self._queues: Mapping[str, asyncio.Lock] = {endpoint: asyncio.Lock() for endpoint in INTERVALS}
+
+    @asynccontextmanager
+    async def turn(self, endpoint: str) -> AsyncIterator[None]:
+        """Inside, the endpoint may be called once. Of one command, one such call is made at a time, and the
+        pause begins at its end: when vast.ai took note of it is not known."""
+        interval = INTERVALS[endpoint] * self._scale
+        async with self._queues[endpoint]:
+            await self._reserve(endpoint, interval)
+            try:
+                yield
+            finally:
+                await self.postpone(endpoint, interval)
+
+    async def postpone(self, endpoint: str, seconds: float) -> None:
+        """Nobody calls the endpoint for so long."""
+        until = self._clock.now() + seconds
+        await self._change(endpoint, lambda free: max(free, until))
+
+    async def _reserve(self, endpoint: str, interval: float) -> None:
+        slot = self._clock.now()
+
+        def take(free: float) -> float:
+            nonlocal slot
+            slot = max(slot, free)
+            return slot + interval
+
+        await self._change(endpoint, take)
+        if (wait := slot - self._clock.now()) > 0:
+            await self._clock.sleep(wait)
+
+    async def _change(self, endpoint: str, change: Callable[[float], float]) -> None:
+        make_folder(self._file.parent)
+        async with hold_lock(self._file.with_suffix(".lock"), patience=_LOCK_PATIENCE):
+            slots = self._read()
+            slots[endpoint] = change(self._next(slots, endpoint))
+            write_json(self._file, slots)
+
+    def _next(self, slots: dict[str, object], endpoint: str) -> float:
+        """When the endpoint may be called next, Unix seconds; 0 where the file says nothing sensible."""
+        free = slots.get(endpoint)
+        queue = max(INTERVALS[endpoint] * self._scale * _LONGEST_QUEUE, _LONGEST_PENALTY)
+        if isinstance(free, int | float) and 0 <= free <= self._clock.now() + queue:
+            return float(free)
+        return 0.0
+
+    def _read(self) -> dict[str, object]:
+        try:
+            return read_json(self._file) or {}
+        except ValueError:
+            return {}

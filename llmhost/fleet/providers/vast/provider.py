@@ -1,0 +1,120 @@
+"""Workers that are GPUs rented on vast.ai.
+
+vast.ai's list, as far as it bears this fleet's label, is the truth about what exists and is paid for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from llmhost.errors import ProviderError
+from llmhost.fleet.clock import Clock
+from llmhost.fleet.models import Account, Charge, FleetSpec, Intent, Market, Offer, SshTarget, Worker
+from llmhost.fleet.provider import Provider
+from llmhost.fleet.providers.vast.account import VastAccount
+from llmhost.fleet.providers.vast.billing import read_account, read_charges
+from llmhost.fleet.providers.vast.create import Buyer
+from llmhost.fleet.providers.vast.ending import end_instance
+from llmhost.fleet.providers.vast.intents import IntentBook
+from llmhost.fleet.providers.vast.listing import Listing
+from llmhost.fleet.providers.vast.market import read_market
+from llmhost.fleet.providers.vast.paging import pages, rows_of
+from llmhost.fleet.providers.vast.rows import PROVIDER, number_in, number_of, order_of, read_fleet, ssh_of
+from llmhost.fleet.providers.vast.settings import VastSettings
+
+__all__ = ["VastProvider"]
+
+_DAY = 86400  #: seconds; vast.ai bills by the day (UTC)
+
+
+class VastProvider(Provider):
+    """Rents for the fleet named `fleet`; `folder` is the fleet's own, and keeps its begun purchases."""
+
+    name = PROVIDER
+    rents: ClassVar[bool] = True
+
+    def __init__(
+        self, account: VastAccount, settings: VastSettings, fleet: str, folder: Path, clock: Clock
+    ) -> None:
+        self._account = account
+        self._settings = settings
+        self._fleet = fleet
+        self._clock = clock
+        self._intents = IntentBook(folder / "intents")
+        self._listing = Listing(account)
+        self._buyer = Buyer(account, self._listing, self._intents, settings, fleet, clock)
+        self._buying = asyncio.Lock()
+
+    async def offers(self, spec: FleetSpec) -> Market:  # noqa: ARG002
+        kind = "bid" if self._settings.interruptible else "on-demand"
+        answer = await self._account.search(kind, self._settings.disk)
+        return read_market(rows_of({"offers": answer}, "offers", "the market"), self._settings)
+
+    async def create(self, spec: FleetSpec, offer: Offer | None = None) -> Worker:
+        async with self._buying:
+            return await self._buyer.buy(spec, offer or await self._best(spec))
+
+    async def list(self) -> Sequence[Worker]:
+        rows = await self._listing.rows()
+        newest_first = sorted(rows, key=number_of, reverse=True)  # of two of one order the older counts
+        instances = {order_of(row, self._fleet): number_of(row) for row in newest_first}
+        for order in self._intents.all():
+            if order.instance is None and order.id in instances:
+                self._intents.settle(order, instances[order.id])
+        return read_fleet(rows, self._fleet, self._intents.kept)
+
+    async def destroy(self, worker_id: str) -> None:
+        number = number_in(worker_id)
+        if number is None:
+            return
+        await end_instance(self._account, self._listing, self._clock, number)
+        for order in self._intents.all():
+            if order.instance == number:
+                self._intents.drop(order.id)
+
+    async def logs(self, worker_id: str, lines: int = 100) -> str:
+        number = number_in(worker_id)
+        text = "" if number is None else await self._account.logs(number, lines)
+        return "\n".join(text.splitlines()[-lines:])
+
+    async def charges(self, since: float) -> Sequence[Charge]:
+        """Whole days (UTC) as vast.ai bills them: the day of `since` is given in full."""
+        first = max(1, int(since // _DAY) * _DAY)
+        last = int(self._clock.now()) + _DAY  # its clock may be ahead of ours
+        what = "the bill"
+        found: list[Charge] = []
+        async for page in pages(lambda token: self._account.charges(first, last, token), what):
+            found += read_charges(rows_of(page, "results", what), self._fleet)
+        return tuple(found)
+
+    async def account(self) -> Account:
+        return read_account(await self._account.user())
+
+    async def ssh(self, worker_id: str) -> SshTarget | None:
+        number = number_in(worker_id)
+        rows = [] if number is None else await self._listing.rows()
+        mine = [row for row in rows if number_of(row) == number and order_of(row, self._fleet) is not None]
+        return ssh_of(mine[0]) if mine else None
+
+    async def intents(self) -> Sequence[Intent]:
+        rows = await self._listing.rows()
+        listed = {order_of(row, self._fleet) for row in rows}
+        unseen = [order for order in self._intents.all() if order.id not in listed]
+        for order in unseen:
+            if order.instance is not None:  # there was one, and it is gone
+                self._intents.drop(order.id)
+        return [order.intent for order in unseen if order.instance is None]
+
+    async def forget_intent(self, intent_id: str) -> None:
+        self._intents.drop(intent_id)
+
+    async def _best(self, spec: FleetSpec) -> Offer:
+        market = await self.offers(spec)
+        if not market.offers:
+            raise ProviderError(
+                "no machine on vast.ai fits", hint="see `llmhost offers` for what is in the way"
+            )
+        return market.offers[0]

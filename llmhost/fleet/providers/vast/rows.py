@@ -1,0 +1,244 @@
+"""An instance as vast.ai lists it, read as a worker of ours. Pure.
+
+A row may hold anything. What is not what vast.ai documents raises ProviderError, so that a machine that
+costs money is never overlooked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from llmhost.fleet.models import SshTarget, Worker, WorkerState
+from llmhost.fleet.providers.vast.faults import clean
+from llmhost.fleet.providers.vast.fields import Fields, Row
+from llmhost.fleet.providers.vast.identity import Facts, read_environment
+from llmhost.fleet.providers.vast.labels import order_in, ordered_at
+from llmhost.fleet.providers.vast.onstart import FRONT_PORT
+
+__all__ = [
+    "ENGINE",
+    "PROVIDER",
+    "gpu_of",
+    "number_in",
+    "number_of",
+    "order_of",
+    "read_fleet",
+    "read_instance",
+    "ssh_of",
+    "storage_price",
+    "worker_id",
+]
+
+PROVIDER = "vast"
+ENGINE = "ollama"  #: the only one that vast.ai's workers run
+_HOURS_A_MONTH = 720.0  #: disk is priced by 30 days: what vast.ai's own examples come to
+_SSH_PORT = 22
+_LAST_PORT = 65535
+
+#: actual_status -> how far it has come, as long as it may still become a worker
+_STAGES = {None: "rented", "created": "rented", "scheduling": "rented", "running": "installing"}
+#: actual_status -> why it will never be one
+_OVER = {
+    "exited": "its container has ended",
+    "unknown": "its host does not report any more",
+    "offline": "its host is offline",
+    "stopped": "it was stopped; its disk is still paid for",
+    "frozen": "it was paused; its disk is still paid for",
+}
+_BROKEN = re.compile(r"OCI runtime|error|failed", re.IGNORECASE)
+_ID = re.compile(r"vast-([1-9]\d{0,17})")
+_PORT = re.compile(r"[0-9]{1,5}")
+_HOST = re.compile(r"[0-9A-Za-z.:-]{1,253}")
+
+
+class _Condition(NamedTuple):
+    state: WorkerState
+    stage: str
+    detail: str
+
+
+def worker_id(number: int) -> str:
+    """What a worker is called whose instance has this number."""
+    return f"{PROVIDER}-{number}"
+
+
+def number_in(worker: str) -> int | None:
+    """The number of the instance that a worker is; None where the name is no worker's of vast.ai."""
+    match = _ID.fullmatch(worker)
+    return int(match.group(1)) if match else None
+
+
+def number_of(row: Row) -> int:
+    """The number of the instance that a row is about. Raises ProviderError."""
+    return Fields(row, "an instance").id()
+
+
+def order_of(row: Row, fleet: str) -> str | None:
+    """The order that an instance was bought for; None where it is not this fleet's."""
+    return order_in(_fields(row).text("label"), fleet)
+
+
+def read_fleet(rows: Iterable[Row], fleet: str, kept: Callable[[str], Facts | None]) -> tuple[Worker, ...]:
+    """The workers of this fleet among all instances of the account, oldest first; `kept` is what this
+    machine remembers of an order. Of two instances with one label the older counts, and the other failed.
+
+    Raises:
+        ProviderError: something in a row is not what vast.ai documents.
+    """
+    first: dict[str, int] = {}
+    workers = []
+    for row in sorted(rows, key=number_of):
+        if (order := order_of(row, fleet)) is None:
+            continue
+        number = number_of(row)
+        counts = first.setdefault(order, number)
+        workers.append(read_instance(row, order, kept, None if counts == number else counts))
+    return tuple(sorted(workers, key=lambda worker: worker.started))
+
+
+def read_instance(
+    row: Row, order: str, kept: Callable[[str], Facts | None], twin_of: int | None = None
+) -> Worker:
+    """The worker that an instance is. `kept` is asked where the row does not have its environment;
+    `twin_of` is the older instance that was bought for the same order.
+
+    Raises:
+        ProviderError: something in the row is not what vast.ai documents.
+    """
+    fields = _fields(row)
+    environment = _environment(fields)
+    facts = read_environment(environment)
+    if facts.token is None:
+        facts = kept(order) or facts
+    condition = _condition(fields, tuple(environment.values()))
+    if twin_of is not None:
+        detail = f"bought twice for one order: {worker_id(twin_of)} is the one that counts"
+        condition = _Condition(WorkerState.FAILED, "failed", detail)
+    running = fields.text("actual_status") == "running" and condition.stage != "outbid"
+    name = worker_id(fields.id())
+    return Worker(
+        id=name,
+        provider=PROVIDER,
+        state=condition.state,
+        url=_url(fields) if condition.state is WorkerState.STARTING else None,
+        price_per_hour=fields.needed("dph_total"),
+        started=_started(fields, order),
+        model=facts.model,
+        engine=ENGINE,
+        gpu=gpu_of(fields),
+        detail=condition.detail,
+        log=f"llmhost logs {name}",
+        token=facts.token,
+        certificate=facts.certificate,
+        stage=condition.stage,
+        machine=_machine(fields),
+        billing=None if running else storage_price(fields, fields.number("disk_space")),
+    )
+
+
+def ssh_of(row: Row) -> SshTarget | None:
+    """Where the instance's shell is: at its own port 22, else at vast.ai's relay; None where nowhere yet."""
+    fields = _fields(row)
+    host, port = _host(fields, "public_ipaddr"), _mapped_port(fields, _SSH_PORT)
+    if host is None or port is None:
+        host, port = _host(fields, "ssh_host"), _port(fields, "ssh_port", fields.row.get("ssh_port"))
+    return None if host is None or port is None else SshTarget("root", host, port)
+
+
+def gpu_of(fields: Fields) -> str:
+    """The name of its GPU, with how many there are where it is more than one."""
+    name, count = clean(fields.text("gpu_name") or ""), fields.number("num_gpus") or 1
+    return f"{count:g}x {name}" if name and count > 1 else name
+
+
+def storage_price(fields: Fields, disk: float | None) -> float | None:
+    """USD an hour for the `disk` GB, running or not; None where the row does not say."""
+    hourly, monthly = fields.number("storage_total_cost"), fields.number("storage_cost")
+    if hourly is not None or monthly is None or disk is None:
+        return hourly
+    return monthly * disk / _HOURS_A_MONTH
+
+
+def _fields(row: Row) -> Fields:
+    return Fields(row, f"instance {number_of(row)}")
+
+
+def _started(fields: Fields, order: str) -> float:
+    """By our own clock where llmhost made the label, else by vast.ai's."""
+    started = ordered_at(order)
+    return fields.needed("start_date") if started is None else started
+
+
+def _machine(fields: Fields) -> str:
+    return "" if fields.row.get("machine_id") is None else str(fields.id("machine_id"))
+
+
+def _condition(fields: Fields, secrets: Sequence[str]) -> _Condition:
+    status = fields.text("actual_status")
+    said = clean(fields.text("status_msg") or "", secrets)
+    if all(fields.text(name) == "stopped" for name in ("cur_state", "intended_status", "next_state")):
+        if fields.row.get("is_bid") is True:
+            return _Condition(WorkerState.FAILED, "outbid", "outbid: somebody pays more for its machine")
+        return _Condition(WorkerState.FAILED, "stopped", _OVER["stopped"])
+    if status in _OVER:
+        return _Condition(WorkerState.FAILED, status or "", f"{_OVER[status or '']}{said and f': {said}'}")
+    if status != "running" and _BROKEN.search(said):
+        return _Condition(WorkerState.FAILED, "failed", said)
+    return _Condition(WorkerState.STARTING, _STAGES.get(status, "booting"), said)
+
+
+def _environment(fields: Fields) -> Mapping[str, str]:
+    """The container's environment, which vast.ai gives back as pairs."""
+    given = fields.row.get("extra_env") or ()
+    pairs = given.items() if isinstance(given, Mapping) else given
+    if isinstance(pairs, str) or not isinstance(pairs, Collection) or not all(map(_is_pair, pairs)):
+        raise fields.wrong("extra_env", "a list of names and values")
+    return {name: value for name, value, *_ in pairs}
+
+
+def _is_pair(pair: object) -> bool:
+    if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) < 2:
+        return False
+    return isinstance(pair[0], str) and isinstance(pair[1], str)
+
+
+def _url(fields: Fields) -> str | None:
+    """Where the worker's front door is, once vast.ai has mapped it."""
+    host, port = _host(fields, "public_ipaddr"), _mapped_port(fields, FRONT_PORT)
+    if host is None or port is None or fields.text("actual_status") != "running":
+        return None
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+
+def _host(fields: Fields, name: str) -> str | None:
+    host = (fields.text(name) or "").strip()
+    if host and not _HOST.fullmatch(host):
+        raise fields.wrong(name, "an address")
+    return host or None
+
+
+def _mapped_port(fields: Fields, port: int) -> int | None:
+    """Where a port of the container is reached from outside; None where it is not (yet)."""
+    places = (fields.part("ports") or {}).get(f"{port}/tcp")
+    if places is None:
+        return None
+    if not isinstance(places, Sequence) or isinstance(places, str):
+        raise fields.wrong("ports", "a map of lists")
+    for place in places:
+        if not isinstance(place, Mapping):
+            raise fields.wrong("ports", "a map of lists of places")
+        if (found := _port(fields, "ports", place.get("HostPort"))) is not None:
+            return found
+    return None
+
+
+def _port(fields: Fields, name: str, value: object) -> int | None:
+    """A number of a port, which vast.ai writes as text or as a number."""
+    if value is None or value == "":
+        return None
+    number = int(value) if isinstance(value, str) and _PORT.fullmatch(value) else value
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 < number <= _LAST_PORT:
+        raise fields.wrong(name, "a port")
+    return number

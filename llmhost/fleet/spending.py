@@ -1,0 +1,80 @@
+"""What the workers have cost: the ledger's rentals, corrected by what the provider says it billed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from llmhost.fleet.budget import Spent, period_starts
+from llmhost.fleet.models import Charge, Rental, Worker
+from llmhost.ledger.cost import rental_cost, spent, spent_by_worker
+
+__all__ = ["Spending", "bills_since", "spent_now", "tally"]
+
+#: seconds; a month of bills is a few pages, and what is older was settled long ago
+_LONGEST_BILL = 31 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """USD: each worker over its whole life, all workers ever, and those of the current periods."""
+
+    by_worker: Mapping[str, float] = field(default_factory=dict)
+    total: float = 0.0
+    periods: Spent = field(default_factory=Spent)
+
+
+def tally(
+    rentals: Sequence[Rental],
+    charges: Iterable[Charge],
+    listed: Sequence[Worker],
+    now: float,
+) -> Spending:
+    """What was spent until `now`, Unix seconds. `charges` are the bills since `bills_since`.
+
+    A bill of a worker's whole life goes first: it knows what nobody here saw. What it does not reach up to
+    is added at the worker's present price. A worker of which there is neither rental nor bill costs its
+    price since it was started.
+    """
+    known = {**_never_recorded(listed, now), **spent_by_worker(rentals, 0.0, now)}
+    alive = {worker.id: worker for worker in listed}
+    older = _started_before(bills_since(rentals, listed, now), rentals, listed)
+    billed = {
+        charge.worker: _up_to(charge, alive.get(charge.worker), now)
+        for charge in charges
+        if charge.worker not in older
+    }
+    by_worker = {**known, **billed}
+    return Spending(by_worker, sum(by_worker.values()), spent_now(rentals, now))
+
+
+def spent_now(rentals: Sequence[Rental], now: float) -> Spent:
+    """What the rentals cost in the hour, the day and the month that `now` is in."""
+    hour, day, month = (spent(rentals, start, now) for start in period_starts(now))
+    return Spent(hour, day, month)
+
+
+def bills_since(rentals: Iterable[Rental], listed: Iterable[Worker], now: float) -> float:
+    """From when on bills are needed, Unix seconds: since the first worker was started, a month at most."""
+    starts = [*(rental.started for rental in rentals), *(worker.started for worker in listed)]
+    return max(min([now, *starts]), now - _LONGEST_BILL)
+
+
+def _started_before(time: float, rentals: Iterable[Rental], listed: Iterable[Worker]) -> set[str]:
+    """Workers of whose life the bills since then are only a part."""
+    return {rental.worker for rental in rentals if rental.started < time} | {
+        worker.id for worker in listed if worker.started < time
+    }
+
+
+def _never_recorded(listed: Iterable[Worker], now: float) -> dict[str, float]:
+    return {
+        worker.id: rental_cost(Rental(worker.id, worker.price_per_hour, worker.started), 0.0, now)
+        for worker in listed
+    }
+
+
+def _up_to(charge: Charge, worker: Worker | None, now: float) -> float:
+    if worker is None:
+        return charge.usd
+    return charge.usd + max(0.0, now - charge.until) / 3600 * worker.burn

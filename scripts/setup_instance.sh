@@ -1,0 +1,1 @@
+../llmhost/fleet/providers/vast/setup_instance.sh

@@ -1,0 +1,269 @@
+"""`llmhost offers`: what people see, and what scripts may rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doubles.clock import ManualClock
+from doubles.memory_provider import MemoryCloud, MemoryProvider
+
+from llmhost.config.models import Config
+from llmhost.errors import ProviderError
+from llmhost.fleet.models import FleetSpec, Market, Offer
+
+Run = Callable[..., Any]
+
+RENTED = (
+    "fleet: {name: test, provider: vast, gpus: 2}\n"
+    "engine: {kind: ollama, model: tiny}\n"
+    "vast: {offers: 'gpu_name=RTX_4090 reliability>0.95 inet_down>=100'}\n"
+)
+
+
+def make_offer(number: int, **changes: Any) -> Offer:
+    values: dict[str, Any] = {
+        "gpu": "RTX 4090",
+        "price_per_hour": 0.3 + number / 100,
+        "reliability": 0.99,
+        "region": "California, US",
+        "machine": f"m{number}",
+        "performance": 200.0,
+        "download": 812.0,
+        "download_price": 0.0029,
+        "cuda": 12.4,
+    }
+    return Offer(str(31_000_000 + number), **{**values, **changes})
+
+
+class MarketProvider(MemoryProvider):
+    """A provider with a market, and the configuration that it was made for."""
+
+    def __init__(self, market: Market) -> None:
+        super().__init__(MemoryCloud(ManualClock()))
+        self.market = market
+        self.error: ProviderError | None = None
+        self.config = Config()
+
+    async def offers(self, spec: FleetSpec) -> Market:
+        if self.error is not None:
+            raise self.error
+        return self.market
+
+
+@pytest.fixture
+def shop(monkeypatch: pytest.MonkeyPatch) -> MarketProvider:
+    """What a vast fleet finds for rent: three offers, until a test says otherwise."""
+    provider = MarketProvider(Market(tuple(make_offer(n) for n in range(3)), {"reliability>0.95": 7}))
+
+    def make_provider(config: Config, *_: object) -> MarketProvider:
+        provider.config = config
+        return provider
+
+    monkeypatch.setattr("llmhost.wiring.providers.make_provider", make_provider)
+    Path("llmhost.yaml").write_text(RENTED)
+    return provider
+
+
+def test_scripts_get_every_offer_and_what_was_turned_away(cli: Run, shop: MarketProvider) -> None:
+    shop.market = Market(tuple(make_offer(n) for n in range(30)), {"reliability>0.95": 7})
+    found = cli("offers", "--json").json
+    assert [offer["id"] for offer in found["offers"]] == [str(31_000_000 + n) for n in range(30)]
+    assert found["rejected"] == {"reliability>0.95": 7}
+    assert (found["provider"], found["fitting"], found["gpus"]) == ("vast", 30, 2)
+
+
+def test_an_offer_is_told_in_full(cli: Run, shop: MarketProvider) -> None:
+    assert cli("offers", "--json", "--limit", "1").json["offers"] == [
+        {
+            "id": "31000000",
+            "gpu": "RTX 4090",
+            "price_per_hour": 0.3,
+            "price_per_100": 0.15,
+            "reliability": 0.99,
+            "region": "California, US",
+            "machine": "m0",
+            "performance": 200.0,
+            "bid": None,
+            "download_mbps": 812.0,
+            "download_usd_per_gb": 0.0029,
+            "cuda": 12.4,
+            "verified": True,
+        }
+    ]
+
+
+def test_what_is_not_known_is_null(cli: Run, shop: MarketProvider) -> None:
+    shop.market = Market((make_offer(1, performance=0.0),))
+    (offer,) = cli("offers", "--json").json["offers"]
+    assert (offer["performance"], offer["price_per_100"]) == (None, None)
+
+
+@pytest.mark.parametrize(("gpus", "cost"), [(2, pytest.approx(0.61)), (4, None)])
+def test_the_best_for_all_workers_are_added_up(
+    cli: Run, shop: MarketProvider, gpus: int, cost: float | None
+) -> None:
+    assert cli("offers", "--json", "--gpus", str(gpus)).json["hourly_cost_usd"] == cost
+
+
+def test_people_get_a_row_for_each_with_all_that_it_costs(cli: Run, shop: MarketProvider) -> None:
+    lines = cli("offers").stdout.splitlines()
+    assert lines[0].split() == ["offer", "gpu", "$/h", "$/100", "rel.", "region", "Mb/s", "$/GB", "CUDA"]
+    assert lines[2].split() == (
+        [
+            "1",
+            "31000000",
+            "RTX",
+            "4090",
+            "0.300",
+            "0.150",
+            "0.990",
+            "California,",
+            "US",
+            "812",
+            "0.0029",
+            "12.4",
+        ]
+    )
+
+
+def test_people_are_told_how_many_there_are_and_what_the_best_cost(cli: Run, shop: MarketProvider) -> None:
+    shop.market = Market(tuple(make_offer(n) for n in range(30)), {"reliability>0.95": 7})
+    shown = cli("offers").stdout
+    assert "30 of 37 offers fit; the best 10 are shown." in shown
+    assert "The best 2 cost $0.61 an hour, $14.64 a day." in shown
+    assert "31000009" in shown
+    assert "31000010" not in shown
+
+
+def test_people_are_told_what_the_prices_have_in_them(cli: Run, shop: MarketProvider) -> None:
+    shown = cli("offers", "--disk", "80").stdout
+    assert "$/h has 80 GB of disk in it, but no traffic: that is $/GB." in shown
+    assert "$/100 is $/h for 100 points of DLPerf" in shown
+
+
+def test_people_see_what_turned_away_most_first(cli: Run, shop: MarketProvider) -> None:
+    shop.market = Market((make_offer(1),), {"reliability>0.95": 7, "gpu_name=RTX_4090": 1_413})
+    lines = [line.split() for line in cli("offers").stdout.splitlines()]
+    assert lines[-2:] == [["1,413", "gpu_name=RTX_4090"], ["7", "reliability>0.95"]]
+
+
+def test_too_few_for_the_fleet_is_said(cli: Run, shop: MarketProvider) -> None:
+    assert "too few for the 5 workers" in cli("offers", "--gpus", "5").stdout
+
+
+def test_nothing_that_fits_is_no_failure_and_says_what_to_relax(cli: Run, shop: MarketProvider) -> None:
+    rejected = {"inet_down>=100": 4, "gpu_name=RTX_4090": 1_413, "reliability>0.95": 57}
+    shop.market = Market((), rejected)
+    ran = cli("offers")
+    assert ran.code == 0
+    assert "0 of 1474 offers fit." in ran.stdout
+    assert ran.stderr == (
+        "relax `inet_down>=100` first: the 4 that it turned away fit everything that is asked before it\n"
+    )
+
+
+def test_the_price_is_looked_at_last(cli: Run, shop: MarketProvider) -> None:
+    shop.market = Market((), {"inet_down>=100": 40, "dph_total<=0.2": 1})
+    ran = cli("offers", "--json")
+    assert (ran.code, ran.json["offers"]) == (0, [])
+    assert ran.stderr.startswith("relax `dph_total<=0.2` first: the offer that it turned away fits")
+
+
+def test_an_empty_market_is_said_to_be_one(cli: Run, shop: MarketProvider) -> None:
+    shop.market = Market(())
+    assert "nothing is for rent at the moment" in cli("offers").stderr
+
+
+def test_bids_are_told_from_prices(cli: Run, shop: MarketProvider) -> None:
+    shop.market = Market((make_offer(1, bid=0.29),))
+    shown = cli("offers", "--interruptible", "--max-price", "0.4").stdout
+    assert shown.splitlines()[0].split()[-1] == "bid"
+    assert shown.splitlines()[2].split()[-1] == "0.290"
+    assert "taken away when somebody bids more" in shown
+
+
+def test_what_is_given_goes_before_the_configuration(cli: Run, shop: MarketProvider) -> None:
+    cli(
+        "offers",
+        "gpu_name=RTX_3090",
+        "reliability>0.9",
+        "--disk",
+        "30",
+        "--max-price",
+        "0.5",
+        "--interruptible",
+    )
+    vast = shop.config.vast
+    assert vast.offers == "gpu_name=RTX_3090 reliability>0.9"
+    assert (vast.disk, vast.max_price, vast.interruptible) == (30.0, 0.5, True)
+
+
+def test_what_is_not_given_stays_as_configured(cli: Run, shop: MarketProvider) -> None:
+    Path("llmhost.yaml").write_text(RENTED.replace("vast: {", "vast: {interruptible: true, max_bid: 0.3, "))
+    cli("offers")
+    assert shop.config.vast.interruptible
+    cli("offers", "--on-demand")
+    assert not shop.config.vast.interruptible
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["gpu_nam=X"], "offers have no field `gpu_nam`; did you mean `gpu_name`?"),
+        (["--disk", "2"], "`vast.disk` cannot be `2.0`"),
+        (["--gpus", "99"], "`fleet.gpus` must not be over `fleet.max_gpus`"),
+        (["--interruptible"], "`vast.interruptible` needs a ceiling"),
+        (["--limit", "0"], "--limit"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_2(cli: Run, shop: MarketProvider, args: list[str], said: str) -> None:
+    ran = cli("offers", *args)
+    assert (ran.code, ran.stdout) == (2, "")
+    assert said in ran.stderr
+
+
+def test_a_market_that_cannot_be_read_is_exit_5(cli: Run, shop: MarketProvider) -> None:
+    shop.error = ProviderError("vast.ai does not answer", hint="try again")
+    ran = cli("offers")
+    assert (ran.code, ran.stderr) == (5, "error: vast.ai does not answer\nhint:  try again\n")
+
+
+def test_what_a_provider_says_cannot_steer_the_terminal(cli: Run, shop: MarketProvider) -> None:
+    shop.market = Market((make_offer(1, gpu="RTX\x1b[31m", region="\x1b]0;x\x07US"),), {"a\x1b[2J": 1})
+    assert "\x1b" not in cli("offers").stdout
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_no_line_is_wider_than_the_terminal(
+    cli: Run, shop: MarketProvider, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    shop.market = Market(
+        (make_offer(1, gpu="8x H100 SXM", region="North Carolina, US", bid=11.5),), {"x" * 90: 1}
+    )
+    assert max(len(line) for line in cli("offers").stdout.splitlines()) <= width
+
+
+def test_a_fleet_on_this_machine_says_that_nothing_is_rented(cli: Run) -> None:
+    ran = cli("offers")
+    assert ran.code == 0
+    assert "Places for processes on this machine; nothing is rented." in ran.stdout
+    assert len(cli("offers", "--json").json["offers"]) == 8
+
+
+def test_servers_that_one_has_are_listed(cli: Run) -> None:
+    Path("llmhost.yaml").write_text(
+        "fleet: {provider: static, workers: [{url: 'http://127.0.0.1:1'}]}\nengine: {kind: ollama, model: x}\n"
+    )
+    shown = cli("offers").stdout
+    assert "http://127.0.0.1:1" in shown
+    assert "Servers under `fleet.workers`" in shown
+
+
+def test_a_filter_is_for_rented_machines(cli: Run) -> None:
+    ran = cli("offers", "gpu_name=RTX_4090")
+    assert ran.code == 2
+    assert "this fleet's provider is local" in ran.stderr

@@ -1,0 +1,199 @@
+"""What `llmhost doctor` looks at where workers are rented: on a real Redis, at workers that really answer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doubles.certificates import Certified, certify
+from doubles.fleet_values import make_worker
+from doubles.http_server import Reply, Request
+from doubles.ollama_server import OllamaServer
+from doubles.rented_provider import RentedProvider
+from plugins_redis import RedisServer
+
+from llmhost.config.models import Config
+from llmhost.doctor import Check, examine
+from llmhost.errors import ConfigError, ProviderError
+from llmhost.fleet.models import Market, Offer, Worker, WorkerState
+from llmhost.wiring import Wiring
+from llmhost.wiring.doctor_rented import rented_looks
+from llmhost.wiring.fleets import make_registry
+from llmhost.wiring.providers import fleet_spec
+
+OWN = certify()
+
+NO_KEY = ConfigError("vast.ai wants a key", hint="set VAST_API_KEY")
+
+
+class WorkerServer(OllamaServer):
+    """A rented worker: Ollama, and beside it what the worker says of itself."""
+
+    stage = "ready"
+    metrics: Mapping[str, Any] | None = None
+
+    async def answer(self, request: Request, reply: Reply) -> None:
+        if request.path == "/llmhost/progress":
+            await reply.json({"stage": self.stage, "fraction": 0.5, "detail": "", "at": 1})
+        elif request.path == "/llmhost/metrics" and self.metrics is not None:
+            await reply.json(self.metrics)
+        else:
+            await super().answer(request, reply)
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[WorkerServer]:
+    server = WorkerServer(token="t")
+    server.tls = OWN.server_context(tmp_path)
+    async with server:
+        yield server
+
+
+@pytest.fixture
+def provider() -> RentedProvider:
+    return RentedProvider(market=Market((Offer("1", "RTX 4090", 0.4, 0.99, "US"),)))
+
+
+def config(redis: str | None = None, **fleet: Any) -> Config:
+    return Config.model_validate(
+        {
+            "fleet": {"provider": "vast", "name": "test", **fleet},
+            "engine": {"kind": "ollama", "model": "tiny"},
+            "redis": {"url": redis},
+        }
+    )
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    return f"unix://{redis_server.socket}"
+
+
+async def checks_of(provider: RentedProvider, config: Config) -> dict[str, Check]:
+    async with Wiring(config, warn=lambda _: None, note=lambda _: None) as wiring:
+        wiring.__dict__["provider"] = provider  # in place of the one that would be built
+        return {check.name: check for check in await examine(rented_looks(wiring, config))}
+
+
+def worker_at(server: WorkerServer, own: Certified = OWN) -> Worker:
+    return make_worker(
+        "vast-1",
+        provider="vast",
+        url=server.url,
+        token=server.token,
+        certificate=own.pem,
+        engine="ollama",
+        started=1.0,
+    )
+
+
+async def test_a_fleet_that_is_not_rented_yet_is_well_but_for_its_budget(
+    provider: RentedProvider, redis_url: str
+) -> None:
+    checks = await checks_of(provider, config(redis_url))
+    assert list(checks) == ["account", "offers", "workers", "budget", "costs", "orphans"]
+    assert [name for name, check in checks.items() if not check.ok] == ["budget"]
+
+
+async def test_a_missing_key_is_told_once(provider: RentedProvider) -> None:
+    provider.fault = NO_KEY
+    checks = await checks_of(provider, config())
+    assert list(checks.values()) == [Check("account", False, NO_KEY.message, NO_KEY.hint)]
+
+
+async def test_a_list_that_cannot_be_read_is_asked_for_once_and_hides_no_credit(
+    provider: RentedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails() -> list[Worker]:
+        provider.lists += 1
+        raise ProviderError("the list is cut short")
+
+    monkeypatch.setattr(provider, "list", fails)
+    checks = await checks_of(provider, config())
+    assert (checks["account"].ok, checks["offers"].ok, provider.lists) == (True, False, 1)
+    assert checks["offers"].detail == "the list is cut short"
+
+
+async def test_as_many_offers_are_wanted_as_healthy_workers_are_missing(provider: RentedProvider) -> None:
+    provider.workers = [
+        make_worker("vast-1", url=None),
+        make_worker("vast-2", url=None, state=WorkerState.FAILED, detail="outbid"),
+    ]
+    assert "2 wanted" in (await checks_of(provider, config(gpus=3)))["offers"].detail
+
+
+async def test_a_ready_worker_is_asked_for_its_model(provider: RentedProvider, server: WorkerServer) -> None:
+    provider.workers = [worker_at(server)]
+    check = (await checks_of(provider, config()))["worker vast-1"]
+    assert (check.ok, check.detail.split(";")[0]) == (True, "answers (version 0.12.3)")
+
+
+async def test_a_worker_that_is_still_pulling_is_not_asked_for_its_model(
+    provider: RentedProvider, server: WorkerServer
+) -> None:
+    server.stage = "pulling"
+    provider.workers = [worker_at(server)]
+    check = (await checks_of(provider, config()))["worker vast-1"]
+    assert (check.ok, check.detail.split(",")[0]) == (False, "pulling 50%")
+    assert [request.path for request in server.requests] == ["/llmhost/progress"]
+
+
+async def test_a_worker_tells_that_its_model_has_spilled(
+    provider: RentedProvider, server: WorkerServer
+) -> None:
+    model = {"name": "tiny", "size": 2 << 30, "size_vram": 1 << 30}
+    server.metrics = {"at": 1, "engine_version": "1", "gpus": [], "disk": {}, "models": [model]}
+    provider.workers = [worker_at(server)]
+    check = (await checks_of(provider, config()))["worker vast-1"]
+    assert (check.ok, "1.0 of the 2.0 GiB" in check.detail) == (False, True)
+
+
+async def test_whoever_shows_another_certificate_is_found(
+    provider: RentedProvider, server: WorkerServer
+) -> None:
+    provider.workers = [worker_at(server, certify())]
+    check = (await checks_of(provider, config()))["worker vast-1"]
+    assert (check.ok, "another certificate" in check.detail, server.requests) == (False, True, [])
+
+
+async def test_a_worker_that_is_away_is_found(provider: RentedProvider, refusing_port: int) -> None:
+    provider.workers = [make_worker("vast-1", url=f"http://127.0.0.1:{refusing_port}", engine="ollama")]
+    assert (await checks_of(provider, config()))["worker vast-1"].ok is False
+
+
+async def test_what_was_spent_comes_from_the_ledger(provider: RentedProvider, redis_url: str) -> None:
+    limited = config(redis_url, budget={"per_month": 10_000})
+    async with Wiring(limited, warn=lambda _: None, note=lambda _: None) as wiring:
+        now = wiring.now()
+        ledger = await wiring.ledger()
+        # Dear enough for a test in the first second of a month to see it.
+        await ledger.observed("vast-1", 1e9, now - 1, now)
+        await ledger.closed("vast-1", now)
+    assert (await checks_of(provider, limited))["budget"].ok is False
+
+
+async def test_a_budget_cannot_be_checked_without_the_ledger(
+    provider: RentedProvider, refusing_port: int
+) -> None:
+    checks = await checks_of(provider, config(f"redis://127.0.0.1:{refusing_port}", budget={"per_hour": 1}))
+    assert (checks["budget"].ok, checks["costs"].ok, checks["orphans"].ok) == (False, True, True)
+
+
+async def test_a_worker_that_the_registry_does_not_know_is_an_orphan(
+    provider: RentedProvider, redis_url: str
+) -> None:
+    with_redis = config(redis_url)
+    provider.workers = [make_worker("vast-1", url=None), make_worker("vast-2", url=None)]
+    async with Wiring(with_redis, warn=lambda _: None, note=lambda _: None) as wiring:
+        await make_registry(await wiring.redis(), fleet_spec(with_redis)).save(provider.workers[0])
+    orphans = (await checks_of(provider, with_redis))["orphans"]
+    assert (orphans.ok, orphans.detail.startswith("vast-2:")) == (False, True)
+
+
+async def test_looking_starts_no_redis(provider: RentedProvider, state_folder: Path) -> None:
+    provider.workers = [make_worker("vast-1", url=None)]
+    checks = await checks_of(provider, config(budget={"per_hour": 1}))
+    assert (checks["budget"].ok, checks["orphans"].ok) == (True, True)
+    assert not (state_folder / "redis").exists()

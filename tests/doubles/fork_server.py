@@ -1,0 +1,98 @@
+"""Runs `llmhost` command lines in forked children that may die at their n-th step.
+
+A step is what others can see or what outlives the process: a request sent, a connection made, a file opened
+for writing, moved, removed or locked. Everything is imported once, so that a hundred runs take seconds.
+
+Speaks JSON lines: {"args": [...], "die_at": n or null} -> {"code": n, "killed": bool, "steps": n}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+_ALWAYS = {
+    "http.client.send",
+    "socket.connect",
+    "os.rename",
+    "os.remove",
+    "os.mkdir",
+    "fcntl.flock",
+}
+
+
+def _is_step(event: str, args: tuple[Any, ...]) -> bool:
+    if event == "open":
+        path, mode, flags = args
+        writes = bool(flags & (os.O_WRONLY | os.O_RDWR)) if isinstance(flags, int) else "w" in (mode or "")
+        return writes and not str(path).startswith(("/dev/", "/proc/"))
+    return event in _ALWAYS
+
+
+def _counter(die_at: int | None) -> Callable[[], int]:
+    seen = 0
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        nonlocal seen
+        if not _is_step(event, args):
+            return
+        seen += 1
+        if seen == die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+    return lambda: seen
+
+
+def _child(args: list[str], die_at: int | None, report: int) -> None:
+    from llmhost.cli.app import execute
+
+    quiet = os.open(os.devnull, os.O_RDWR)
+    log = os.open(os.environ["FORK_SERVER_LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for stream, target in ((0, quiet), (1, quiet), (2, log)):
+        os.dup2(target, stream)
+    steps = _counter(die_at)
+    code = execute(args)
+    os.write(report, str(steps()).encode())
+    os._exit(code)
+
+
+def _run(args: list[str], die_at: int | None) -> dict[str, Any]:
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        try:
+            _child(args, die_at, writer)
+        finally:
+            os._exit(99)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        steps = pipe.read()
+    _, status = os.waitpid(pid, 0)
+    return {
+        "code": os.waitstatus_to_exitcode(status),
+        "killed": os.WIFSIGNALED(status),
+        "steps": int(steps or 0),
+    }
+
+
+def main() -> None:
+    """Imports what `up` and `down` need, then serves until stdin ends."""
+    import llmhost.cli.commands.down
+    import llmhost.cli.commands.status
+    import llmhost.cli.commands.up
+    import llmhost.wiring.fleets
+    import llmhost.wiring.providers  # noqa: F401
+
+    for line in sys.stdin:
+        order = json.loads(line)
+        print(json.dumps(_run(order["args"], order["die_at"])), flush=True)
+
+
+if __name__ == "__main__":
+    main()

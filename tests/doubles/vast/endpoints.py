@@ -1,0 +1,200 @@
+"""What each endpoint does, apart from buying and listing."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from doubles.vast.answers import CUT, Answer, Refused, as_json, as_text, refusal, success
+from doubles.vast.billing import charge
+from doubles.vast.faults import Fault, Faults
+from doubles.vast.instances import Instance
+from doubles.vast.orders import LOWEST_PRICE
+from doubles.vast.routes import Call
+from doubles.vast.rows import parsed, read_token, row, write_token
+from doubles.vast.world import World
+
+#: characters; published for a label given later (one given at the purchase may have 256).
+LONGEST_LABEL = 1024
+#: USD an hour for each GPU; published for a bid that is changed.
+HIGHEST_CHANGED = 32.0
+#: Published: charges in a page unless asked, and at most.
+CHARGES, MOST_CHARGES = 100, 500
+
+#: How often a result is not there yet when it is asked for.
+RESULT_LATE = 1
+
+
+class Endpoints:
+    """Answers calls by the name of their endpoint.
+
+    `printed(instance)` is what its container printed; `url` is where the double answers.
+    """
+
+    def __init__(self, world: World, faults: Faults, printed: Callable[[int], str]) -> None:
+        self.url = ""
+        self._world = world
+        self._faults = faults
+        self._printed = printed
+        self._results: dict[str, tuple[str, int]] = {}
+
+    @property
+    def handlers(self) -> Mapping[str, Callable[[Call], Answer]]:
+        return {
+            "search": self._search,
+            "old_list": self._old_list,
+            "show": self._show,
+            "destroy": self._destroy,
+            "manage": self._manage,
+            "reboot": self._reboot,
+            "change_bid": self._change_bid,
+            "logs": self._logs,
+            "attach_ssh": self._attach_ssh,
+            "charges": self._charges,
+            "user": self._user,
+            "result": self._result,
+        }
+
+    def _search(self, call: Call) -> Answer:
+        return as_json({"offers": self._world.market.search(call.body, self._world.clock.now())})
+
+    def _old_list(self, call: Call) -> Answer:
+        raise refusal(410, "gone", "This endpoint is no longer available; use /api/v1/instances/.")
+
+    def _show(self, call: Call) -> Answer:
+        instance = self._world.instances.get(call.id)
+        shown = row(instance, self._world.clock.now()) if instance is not None and instance.alive else None
+        return as_json({"instances": shown})
+
+    def _destroy(self, call: Call) -> Answer:
+        instance = self._existing(call.id)
+        if not self._faults.take(Fault.DESTROY_LIES, instance=call.id):
+            self._world.destroy(instance)
+            if self._faults.take(Fault.DESTROY_CUT, instance=call.id):
+                return CUT
+        return success(msg="Instance destroyed successfully")
+
+    def _manage(self, call: Call) -> Answer:
+        instance, now, body = self._existing(call.id), self._world.clock.now(), call.body
+        if "label" in body:
+            if len(body["label"] or "") > LONGEST_LABEL:
+                raise refusal(
+                    400, "label_too_long", f"Please limit label length to {LONGEST_LABEL} characters"
+                )
+            instance.label = body["label"]
+            return success(msg=f"label for {call.id} set to {body['label']!r}")
+        match body.get("state"):
+            case "stopped":
+                instance.stop(now)
+            case "running":
+                self._start(instance, now)
+            case state:
+                raise refusal(400, "invalid_args", f"unknown state {state!r}")
+        return success()
+
+    def _start(self, instance: Instance, now: float) -> None:
+        if self._world.credit <= 0:
+            raise refusal(400, "missing_billing", "Your account lacks credit; see the billing page.")
+        instance.start(self._world.boot, now)
+        if self._faults.take(Fault.SCHEDULING, instance=instance.id):
+            instance.hang(now)
+
+    def _reboot(self, call: Call) -> Answer:
+        instance = self._existing(call.id)
+        if not instance.running:
+            raise refusal(400, "invalid_args", "instance is not running")
+        instance.reboot(self._world.boot, self._world.clock.now())
+        return success()
+
+    def _change_bid(self, call: Call) -> Answer:
+        instance, price = self._existing(call.id), call.body.get("price")
+        if instance.bid is None or not isinstance(price, (int, float)):
+            raise refusal(400, "invalid_args", "this instance has no bid, or price is no number")
+        if not LOWEST_PRICE <= price <= HIGHEST_CHANGED * instance.offer["num_gpus"]:
+            raise refusal(400, "invalid_args", f"Please set a bid price >= {LOWEST_PRICE}.")
+        instance.change_bid(float(price), self._world.boot, self._world.clock.now())
+        return success()
+
+    def _attach_ssh(self, call: Call) -> Answer:
+        key = call.body.get("ssh_key")
+        if not key:
+            raise refusal(400, "invalid_args", "ssh_key is required")
+        self._existing(call.id).ssh_keys.append(key)
+        return success(msg="SSH key attached successfully")
+
+    def _logs(self, call: Call) -> Answer:
+        instance = self._world.instances.get(call.id)
+        if instance is None or not instance.alive:
+            raise Refused(as_json({"error": "invalid_id", "msg": "Invalid instance id."}, 404))
+        name = secrets.token_hex(16)
+        self._results[name] = (_shown(self._printed(call.id), call.body), RESULT_LATE)
+        return success(result_url=f"{self.url}/results/{name}.log", msg="Please wait a few seconds.")
+
+    def _result(self, call: Call) -> Answer:
+        """As a storage bucket does: forbidden until it is there."""
+        text, late = self._results.get(call.name, ("", 1))
+        if call.name in self._results:
+            self._results[call.name] = (text, late - 1)
+        return as_text("Forbidden", 403) if late > 0 else as_text(text)
+
+    def _user(self, call: Call) -> Answer:
+        credit = self._world.credit
+        return as_json(
+            {
+                "id": 4242,
+                "key_id": 1,
+                "email": "operator@example.com",
+                "username": "operator",
+                "balance": credit,
+                "credit": credit,
+                "ssh_key": "",
+                "sid": "1",
+                "api_key": call.key,
+            }
+        )
+
+    def _charges(self, call: Call) -> Answer:
+        days = self._days(call)
+        since, until = float(days["gte"]), min(float(days["lte"]), self._world.clock.now())
+        entries = [
+            entry
+            for one in self._world.instances.values()
+            if (entry := charge(one.id, one.label, one.bill, since, until)) is not None
+        ]
+        if call.query.get("latest_first", "true").lower() == "true":
+            entries.reverse()
+        return as_json(_page(entries, call.query))
+
+    def _days(self, call: Call) -> Mapping[str, Any]:
+        days: Mapping[str, Any] = parsed(call.query, "select_filters", {}).get("day", {})
+        if not {"gte", "lte"} <= set(days):
+            msg = "Must provide both 'day' gte and lte filters for instance charges"
+            raise Refused(as_json({"success": False, "msg": msg}, 400))
+        return days
+
+    def _existing(self, id: int) -> Instance:
+        instance = self._world.instances.get(id)
+        if instance is None or not instance.alive:
+            raise refusal(404, "no_such_instance", f"Instance {id} not found.")
+        return instance
+
+
+def _page(entries: list[Mapping[str, Any]], query: Mapping[str, str]) -> dict[str, Any]:
+    limit = min(parsed(query, "limit", CHARGES), MOST_CHARGES)
+    start = int(read_token(query["after_token"])["offset"]) if query.get("after_token") else 0
+    shown = entries[start : start + limit]
+    more = start + limit < len(entries)
+    return {
+        "success": True,
+        "count": len(shown),
+        "total": len(entries),
+        "next_token": write_token({"offset": start + limit}) if more else None,
+        "results": shown,
+    }
+
+
+def _shown(text: str, wanted: Mapping[str, Any]) -> str:
+    lines = [line for line in text.splitlines() if str(wanted.get("filter", "")) in line]
+    tail = wanted.get("tail")
+    return "\n".join(lines if tail is None else lines[-int(tail) :])

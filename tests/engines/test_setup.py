@@ -1,0 +1,162 @@
+"""How the set-up of a rented worker is followed until it is through."""
+
+from __future__ import annotations
+
+import pytest
+from doubles.certificates import certify
+from doubles.clock import ManualClock
+from doubles.fleet_values import make_worker
+from doubles.http_server import HttpServer
+from doubles.ollama_server import OllamaServer
+
+from llmhost.config.models import Config
+from llmhost.engines.engine import Progress
+from llmhost.errors import EngineUnavailable, ProviderError, UntrustedWorker
+from llmhost.wiring.engines import Engines
+
+TOKEN = "a-token-of-the-tests"
+OWN = certify()
+
+
+def report(stage, fraction=None, detail=""):
+    return {"stage": stage, "fraction": fraction, "detail": detail, "at": 1_700_000_000}
+
+
+class SetUpServer(HttpServer):
+    """Tells one report after the other; a status instead of one is an error."""
+
+    def __init__(self, *reports):
+        super().__init__(TOKEN)
+        self.reports = list(reports)
+
+    async def answer(self, request, reply):
+        assert (request.method, request.path) == ("GET", "/llmhost/progress")
+        said = self.reports.pop(0)
+        if isinstance(said, int):
+            await reply.body(b"<html>wait</html>", said)
+        else:
+            await reply.json(said)
+
+
+@pytest.fixture
+def clock():
+    return ManualClock()
+
+
+@pytest.fixture
+async def engines(clock):
+    engines = Engines(Config(), clock.sleep)
+    yield engines
+    await engines.aclose()
+
+
+@pytest.fixture
+async def start(tmp_path):
+    """Starts a worker that tells these reports; gives its server and what is known of it."""
+    servers = []
+
+    async def begin(*reports):
+        server = SetUpServer(*reports)
+        server.tls = OWN.server_context(tmp_path)
+        servers.append(await server.__aenter__())
+        return server, rented(server.url)
+
+    yield begin
+    for server in servers:
+        await server.__aexit__()
+
+
+def rented(url, **changes):
+    values = {"provider": "vast", "engine": "ollama", "token": TOKEN, "certificate": OWN.pem}
+    return make_worker("vast-1", url=url, **{**values, **changes})
+
+
+async def test_a_worker_is_followed_until_it_is_ready(start, engines, clock):
+    _, worker = await start(
+        report("installing"),
+        report("pulling", 0.43),
+        report("pulling", 0.9),
+        report("loading"),
+        report("ready"),
+    )
+    steps = []
+    await engines.prepare(worker, steps.append)
+    assert steps == [
+        Progress("installing"),
+        Progress("installing"),
+        Progress("pulling", 0.43),
+        Progress("pulling", 0.9),
+        Progress("loading"),
+    ]
+    assert clock.monotonic() == 4
+
+
+async def test_a_worker_whose_front_door_is_not_there_yet_is_not_ready_yet(engines, clock, refusing_port):
+    steps = []
+    with pytest.raises(EngineUnavailable, match="connection refused"):
+        await engines.prepare(rented(f"https://127.0.0.1:{refusing_port}"), steps.append)
+    assert (steps, clock.monotonic()) == ([Progress("installing")], 1)
+
+
+async def test_what_was_reached_is_not_undone_by_a_lost_connection(start, engines):
+    _, worker = await start(report("pulling", 0.43), 502, report("ready"))
+    steps = []
+    with pytest.raises(EngineUnavailable):
+        await engines.prepare(worker, steps.append)
+    await engines.prepare(worker, steps.append)
+    assert steps == [Progress("installing"), Progress("pulling", 0.43), Progress("pulling", 0.43)]
+
+
+async def test_a_set_up_that_failed_is_final_and_says_why(start, engines):
+    _, worker = await start(report("failed", detail="no space left on device"))
+    with pytest.raises(ProviderError, match="its set-up failed: no space left on device"):
+        await engines.prepare(worker, lambda _: None)
+
+
+async def test_a_set_up_that_failed_without_words_is_final_too(start, engines):
+    _, worker = await start(report("failed"))
+    with pytest.raises(ProviderError, match="it does not say why"):
+        await engines.prepare(worker, lambda _: None)
+
+
+async def test_somebody_else_at_its_address_is_told_apart_at_once(start, engines, clock):
+    server, worker = await start(report("ready"))
+    with pytest.raises(UntrustedWorker):
+        await engines.prepare(rented(worker.url, certificate=certify().pem), lambda _: None)
+    assert (server.requests, clock.monotonic()) == ([], 0)
+
+
+async def test_a_front_door_that_refuses_the_workers_token_is_told_apart_at_once(start, engines, clock):
+    _, worker = await start(report("ready"))
+    with pytest.raises(UntrustedWorker):
+        await engines.prepare(rented(worker.url, token="another"), lambda _: None)
+    assert clock.monotonic() == 0
+
+
+@pytest.mark.parametrize("certificate", [None, ""])
+async def test_a_rented_worker_of_which_no_certificate_is_known_is_sent_nothing(start, engines, certificate):
+    server, worker = await start(report("ready"))
+    worker = rented(worker.url, certificate=certificate)
+    for talk in (engines.prepare(worker, lambda _: None), engines.probe(worker)):
+        with pytest.raises(UntrustedWorker):
+            await talk
+    assert server.requests == []
+
+
+async def test_a_rented_worker_is_tried_over_its_own_certificate(engines, tmp_path):
+    server = OllamaServer(token=TOKEN)
+    server.tls = OWN.server_context(tmp_path)
+    async with server:
+        await engines.probe(rented(server.url))
+        with pytest.raises(UntrustedWorker):
+            await engines.probe(rented(server.url, certificate=certify().pem))
+    assert [request.path for request in server.requests] == ["/api/chat"]
+
+
+async def test_a_worker_of_which_other_words_are_known_keeps_its_client(engines):
+    first, second = (
+        rented("https://127.0.0.1:1"),
+        rented("https://127.0.0.1:1", detail="pulling", stage="running"),
+    )
+    assert engines.of(first) is engines.of(second)
+    assert engines.front_door(first) is engines.front_door(second)

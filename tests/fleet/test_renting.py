@@ -1,0 +1,280 @@
+"""What a fleet does when its workers cost money: it asks, keeps to the budget, and replaces what fails."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from doubles.fleet_values import make_offer
+from doubles.memory_provider import RentingProvider
+
+from llmhost.errors import LimitError, LlmhostError, ProviderError, PurchaseUnclear
+from llmhost.fleet.budget import Limits
+from llmhost.fleet.models import WorkerState
+
+
+@pytest.fixture
+def renting(bench: Any) -> Any:
+    """A market of six machines, each a cent dearer than the one before."""
+    bench.cloud.market = [make_offer(f"o-{n}", price_per_hour=0.40 + n / 100) for n in range(6)]
+    return bench
+
+
+def service(bench: Any, **more: Any) -> Any:
+    return bench.make(provider=RentingProvider(bench.cloud), attempts=more.pop("attempts", 3), **more)
+
+
+def ids(workers: Any) -> list[str]:
+    return [worker.id for worker in workers]
+
+
+def machines(workers: Any) -> list[str]:
+    return [worker.machine for worker in workers]
+
+
+async def test_the_best_offers_are_bought(renting: Any) -> None:
+    result = await service(renting).up(2)
+    assert machines(result.workers) == ["m-o-0", "m-o-1"]
+
+
+async def test_what_would_be_bought_is_shown_before(renting: Any) -> None:
+    shown: list[Any] = []
+    await service(renting).up(2, approve=shown.append)
+    (quote,) = shown
+    assert [offer.id for offer in quote.purchases] == ["o-0", "o-1"]
+    assert quote.hourly_usd == pytest.approx(0.81)
+
+
+async def test_without_approval_nothing_is_bought_and_nothing_destroyed(renting: Any) -> None:
+    await service(renting).up(1)
+    renting.cloud.fail("memory-1", "stuck")
+
+    def refuse(quote: Any) -> None:
+        raise LlmhostError("no")
+
+    with pytest.raises(LlmhostError, match="no"):
+        await service(renting).up(2, approve=refuse)
+    assert list(renting.cloud.machines) == ["memory-1"]
+
+
+async def test_nobody_is_asked_when_nothing_is_bought(renting: Any) -> None:
+    await service(renting).up(2)
+    asked: list[Any] = []
+    await service(renting).up(2, approve=asked.append)
+    await service(renting).up(1, approve=asked.append)
+    assert asked == []
+
+
+async def test_an_offer_that_somebody_else_took_is_passed_over(renting: Any) -> None:
+    renting.cloud.taken = {"o-0", "o-2"}
+    result = await service(renting).up(2)
+    assert machines(result.workers) == ["m-o-1", "m-o-3"]
+    assert result.failed == ()
+
+
+async def test_nothing_much_dearer_than_what_was_agreed_to_is_bought(renting: Any) -> None:
+    renting.cloud.market = [make_offer("cheap", price_per_hour=0.4), make_offer("dear", price_per_hour=0.9)]
+    renting.cloud.taken = {"cheap"}
+    with pytest.raises(LimitError, match=r"the next offer costs \$0\.900 an hour"):
+        await service(renting).up(1)
+    assert renting.cloud.created == 0
+
+
+async def test_when_no_offer_is_left_the_rest_is_reported_with_what_was_turned_away(renting: Any) -> None:
+    renting.cloud.market = [make_offer("only")]
+    result = await service(renting).up(2)
+    assert ids(result.workers) == ["memory-1"]
+    (failure,) = result.failed
+    assert failure.message == "no offer is left that fits; turned away: 4 by reliability>0.95"
+
+
+async def test_a_failed_worker_is_replaced_on_another_machine(renting: Any) -> None:
+    renting.refusing.add("memory-1")
+    result = await service(renting).up(1)
+    assert (ids(result.workers), machines(result.workers)) == (["memory-2"], ["m-o-1"])
+    assert (result.failed, [failure.worker for failure in result.replaced]) == ((), ["memory-1"])
+    assert list(renting.cloud.machines) == ["memory-2"]
+
+
+async def test_the_failed_one_is_gone_before_another_is_bought(renting: Any) -> None:
+    renting.refusing.add("memory-1")
+    await service(renting).up(2)
+    assert renting.cloud.most_at_once == 2
+
+
+async def test_the_others_come_up_while_one_is_replaced(renting: Any) -> None:
+    renting.refusing.update({"memory-1", "memory-3"})
+    result = await service(renting).up(2)
+    assert sorted(ids(result.workers)) == ["memory-2", "memory-4"]
+    assert {worker.state for worker in result.workers} == {WorkerState.READY}
+
+
+async def test_a_machine_that_failed_is_not_rented_again(renting: Any, redis_client: Any) -> None:
+    from llmhost.fleet.registry import FleetRegistry
+
+    renting.registry = FleetRegistry(redis_client, "test", "vast")
+    renting.refusing.add("memory-1")
+    await service(renting).up(1)
+    await service(renting).down()
+    renting.cloud.market = [make_offer("again", machine="m-o-0", price_per_hour=0.1), make_offer("other")]
+    result = await service(renting).up(1)
+    assert machines(result.workers) == ["m-other"]
+
+
+async def test_a_worker_listed_as_failed_makes_its_machine_a_bad_one(renting: Any, redis_client: Any) -> None:
+    from llmhost.fleet.registry import FleetRegistry
+
+    renting.registry = FleetRegistry(redis_client, "test", "vast")
+    await service(renting).up(1)
+    renting.cloud.fail("memory-1", "outbid")
+    await service(renting).up(1)
+    assert await renting.registry.bad_machines() == {"m-o-0"}
+
+
+async def test_replacing_ends_after_a_few_attempts(renting: Any) -> None:
+    renting.refusing.update(f"memory-{n}" for n in range(1, 9))
+    result = await service(renting, attempts=2).up(1)
+    assert (renting.cloud.created, renting.cloud.machines, result.workers) == (3, {}, ())
+    assert [failure.worker for failure in result.failed] == ["memory-3"]
+
+
+async def test_a_worker_that_cannot_be_destroyed_is_not_replaced(renting: Any) -> None:
+    renting.refusing.add("memory-1")
+    renting.cloud.undying.add("memory-1")
+    result = await service(renting).up(1)
+    assert renting.cloud.created == 1
+    assert ids(result.workers) == ["memory-1"]
+    assert {failure.worker for failure in result.failed} == {"memory-1"}
+
+
+async def test_after_an_unclear_purchase_nothing_more_is_bought(renting: Any) -> None:
+    renting.cloud.create_errors = [PurchaseUnclear("it cannot be found out")]
+    with pytest.raises(PurchaseUnclear):
+        await service(renting).up(3)
+    assert renting.cloud.created == 0
+
+
+async def test_what_an_unclear_purchase_left_behind_fills_the_fleet_and_the_rest_is_ended(renting: Any) -> None:
+    class Late(RentingProvider):
+        """The second purchase is unclear, and two machines of it come to light while we wait."""
+
+        async def create(self, spec: Any, offer: Any = None) -> Any:
+            worker = await super().create(spec, offer)
+            if worker.id != "memory-2":
+                return worker
+            await super().create(spec, renting.cloud.market[0])
+            raise PurchaseUnclear("it cannot be found out")
+
+    await renting.make(provider=Late(renting.cloud)).up(2)
+    assert sorted(renting.cloud.machines) == ["memory-1", "memory-2"]
+
+
+async def test_more_than_the_budget_allows_is_refused_as_a_whole(renting: Any) -> None:
+    with pytest.raises(LimitError, match="per_hour"):
+        await service(renting, limits=Limits(per_hour=1.0)).up(3)
+    assert renting.cloud.created == 0
+
+
+async def test_a_replacement_keeps_to_the_budget_too(renting: Any) -> None:
+    renting.refusing.add("memory-1")
+    renting.cloud.market = [make_offer("a", price_per_hour=0.40), make_offer("b", price_per_hour=0.45)]
+    result = await service(renting, limits=Limits(per_hour=0.42)).up(1)
+    assert renting.cloud.created == 1
+    assert any("per_hour" in failure.message for failure in result.failed)
+
+
+async def test_with_a_budget_and_no_ledger_nothing_is_bought(renting: Any) -> None:
+    renting.rentals = None
+    with pytest.raises(LlmhostError, match="not known without Redis"):
+        await service(renting, limits=Limits(per_day=100.0)).up(1)
+    assert renting.cloud.created == 0
+
+
+async def test_what_the_provider_billed_counts_where_it_is_more_than_what_we_saw(renting: Any) -> None:
+    from llmhost.fleet.models import Charge
+
+    now = renting.clock.now()
+    renting.cloud.bills = [Charge("memory-9", 99.0, now - 3600, now)]
+    with pytest.raises(LimitError, match="per_month"):
+        await service(renting, limits=Limits(per_month=100.0)).up(1)
+
+
+async def test_credit_that_is_nearly_gone_refuses_a_purchase(renting: Any) -> None:
+    renting.cloud.credit = 0.2
+    with pytest.raises(LimitError, match="credit"):
+        await service(renting).up(1)
+
+
+async def test_status_says_what_is_left_of_the_credit_and_what_was_billed(renting: Any) -> None:
+    from llmhost.fleet.models import Charge
+
+    await service(renting).up(1)
+    renting.cloud.credit = 12.5
+    started = renting.clock.now()
+    await renting.clock.sleep(3600)
+    renting.cloud.bills = [Charge("memory-1", 0.25, started, renting.clock.now())]
+    status = await service(renting).status()
+    assert status.account.credit == 12.5
+    assert status.spending.by_worker == {"memory-1": 0.25}
+
+
+async def test_orphans_are_ended_and_the_known_are_not(renting: Any, redis_client: Any) -> None:
+    from llmhost.fleet.models import Intent
+    from llmhost.fleet.registry import FleetRegistry
+
+    renting.registry = FleetRegistry(redis_client, "test", "vast")
+    await service(renting).up(1)
+    await RentingProvider(renting.cloud).create(renting_spec(), renting.cloud.market[0])
+    renting.cloud.begun = [Intent("i-1", "o-9", "m-9", 0.0)]
+    result = await service(renting).down_orphans()
+    assert (result.destroyed, ids(result.remaining), result.intents) == (("memory-2",), ["memory-1"], ("i-1",))
+    assert renting.cloud.begun == []
+
+
+async def test_without_a_registry_nobody_knows_what_is_an_orphan(renting: Any) -> None:
+    await service(renting).up(1)
+    with pytest.raises(LlmhostError, match="which workers are orphans"):
+        await service(renting).down_orphans()
+    assert len(renting.cloud.machines) == 1
+
+
+async def test_an_interruption_while_a_worker_is_replaced_leaves_no_worker_unlisted(renting: Any) -> None:
+    renting.refusing.add("memory-1")
+    bought = asyncio.Event()
+
+    class Slow(RentingProvider):
+        async def create(self, spec: Any, offer: Any = None) -> Any:
+            worker = await super().create(spec, offer)
+            if worker.id == "memory-2":
+                bought.set()
+                await asyncio.Event().wait()
+            return worker
+
+    task = asyncio.create_task(renting.make(provider=Slow(renting.cloud), attempts=1).up(1))
+    await bought.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ids((await service(renting).status()).workers) == ["memory-2"]
+
+
+async def test_a_list_that_fails_while_waiting_ends_the_wait_and_keeps_what_was_bought(renting: Any) -> None:
+    renting.cloud.boot_seconds = 100
+
+    async def fail() -> None:
+        while not renting.cloud.created:
+            await asyncio.sleep(0)
+        renting.cloud.list_error = ProviderError("the list cannot be read")
+
+    task = asyncio.create_task(fail())
+    with pytest.raises(ProviderError):
+        await service(renting).up(1)
+    await task
+    assert len(renting.cloud.machines) == 1
+
+
+def renting_spec() -> Any:
+    from doubles.fleet_values import make_spec
+
+    return make_spec()

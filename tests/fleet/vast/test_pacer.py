@@ -1,0 +1,159 @@
+"""The pauses between calls, over several commands and over files that somebody damaged."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from doubles.clock import ManualClock
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from llmhost.errors import StateError
+from llmhost.fleet.clock import SystemClock
+from llmhost.fleet.providers.vast.pacer import INTERVALS, Pacer
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "vast" / "pace.json"
+
+
+@pytest.fixture
+def pacer(file: Path, manual_clock: ManualClock) -> Pacer:
+    return Pacer(file, manual_clock)
+
+
+async def times(pacer: Pacer, clock: ManualClock, *endpoints: str) -> list[float]:
+    """When each call was let through, seconds."""
+    found = []
+    for endpoint in endpoints:
+        async with pacer.turn(endpoint):
+            found.append(clock.monotonic())
+    return found
+
+
+async def test_the_first_call_waits_for_nothing(pacer: Pacer, manual_clock: ManualClock) -> None:
+    assert await times(pacer, manual_clock, "create") == [0.0]
+
+
+@pytest.mark.parametrize("endpoint", sorted(INTERVALS))
+async def test_calls_of_one_endpoint_keep_its_interval(
+    pacer: Pacer, manual_clock: ManualClock, endpoint: str
+) -> None:
+    pause = INTERVALS[endpoint]
+    assert await times(pacer, manual_clock, *[endpoint] * 3) == pytest.approx([0.0, pause, 2 * pause])
+
+
+async def test_endpoints_do_not_wait_for_each_other(pacer: Pacer, manual_clock: ManualClock) -> None:
+    assert await times(pacer, manual_clock, "create", "destroy", "list") == [0.0, 0.0, 0.0]
+
+
+async def test_time_that_has_passed_anyway_counts(pacer: Pacer, manual_clock: ManualClock) -> None:
+    await times(pacer, manual_clock, "list")
+    await manual_clock.sleep(10)
+    assert await times(pacer, manual_clock, "list") == [10.0]
+
+
+async def test_another_command_waits_its_turn(file: Path, manual_clock: ManualClock) -> None:
+    await times(Pacer(file, manual_clock), manual_clock, "create")
+    assert await times(Pacer(file, manual_clock), manual_clock, "create") == pytest.approx([4.5])
+
+
+async def test_those_who_ask_at_once_get_a_turn_each(pacer: Pacer, manual_clock: ManualClock) -> None:
+    let_through: list[float] = []
+
+    async def ask() -> None:
+        async with pacer.turn("destroy"):
+            let_through.append(manual_clock.monotonic())
+
+    await asyncio.gather(*(ask() for _ in range(20)))
+    gaps = [later - earlier for earlier, later in pairwise(let_through)]
+    assert min(gaps) >= 3.0 - 1e-6
+
+
+async def test_the_scale_stretches_every_pause(file: Path, manual_clock: ManualClock) -> None:
+    assert await times(Pacer(file, manual_clock, 2.0), manual_clock, "list", "list") == pytest.approx([0, 2])
+
+
+async def test_a_postponed_endpoint_waits_in_every_command(file: Path, manual_clock: ManualClock) -> None:
+    await Pacer(file, manual_clock).postpone("list", 12.0)
+    assert await times(Pacer(file, manual_clock), manual_clock, "list", "create") == pytest.approx([12, 12])
+
+
+async def test_the_pause_begins_when_the_call_ends(pacer: Pacer, manual_clock: ManualClock) -> None:
+    async with pacer.turn("list"):
+        await manual_clock.sleep(7)
+    assert await times(pacer, manual_clock, "list") == pytest.approx([8.0])
+
+
+async def test_a_call_that_fails_is_counted_all_the_same(pacer: Pacer, manual_clock: ManualClock) -> None:
+    with pytest.raises(ValueError, match="no"):
+        async with pacer.turn("list"):
+            raise ValueError("no")
+    assert await times(pacer, manual_clock, "list") == pytest.approx([1.0])
+
+
+async def test_postponing_never_brings_a_call_forward(pacer: Pacer, manual_clock: ManualClock) -> None:
+    await times(pacer, manual_clock, "create")
+    await pacer.postpone("create", 1.0)
+    assert await times(pacer, manual_clock, "create") == pytest.approx([4.5])
+
+
+async def test_a_time_from_before_the_clock_was_put_back_is_ignored(file: Path) -> None:
+    ahead, back = ManualClock(1_700_086_400.0), ManualClock(1_700_000_000.0)
+    await times(Pacer(file, ahead), ahead, "list")
+    assert await times(Pacer(file, back), back, "list") == [0.0]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(
+    st.one_of(
+        st.binary(max_size=40),
+        st.recursive(
+            st.none() | st.booleans() | st.floats() | st.text(max_size=5) | st.integers(),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["list"]), inner),
+        ).map(lambda value: json.dumps(value).encode()),
+    )
+)
+async def test_whatever_the_file_holds_nobody_waits_absurdly_long(tmp_path: Path, content: bytes) -> None:
+    clock, file = ManualClock(), tmp_path / "pace.json"
+    file.write_bytes(content)
+    (first, second) = await times(Pacer(file, clock), clock, "list", "list")
+    assert first <= 100.0
+    assert second - first >= 1.0 - 1e-6
+
+
+async def test_a_file_that_cannot_be_written_is_said(tmp_path: Path, manual_clock: ManualClock) -> None:
+    (tmp_path / "vast").write_text("not a folder")
+    with pytest.raises(StateError):
+        await times(Pacer(tmp_path / "vast" / "pace.json", manual_clock), manual_clock, "list")
+
+
+def _take_turns(file: Path, times: multiprocessing.Queue[float]) -> None:
+    async def take() -> None:
+        pacer = Pacer(file, SystemClock(), 0.05)
+        for _ in range(3):
+            async with pacer.turn("list"):
+                times.put(time.time())
+
+    asyncio.run(take())
+
+
+@pytest.mark.slow
+def test_processes_share_the_pauses(file: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    taken = context.Queue()
+    processes = [context.Process(target=_take_turns, args=(file, taken)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    found = sorted(taken.get(timeout=60) for _ in range(9))
+    for process in processes:
+        process.join(timeout=60)
+    # Eight pauses of 0.05 s lie between nine calls; a sleeper may wake a little late, never early.
+    assert found[-1] - found[0] >= 8 * 0.05 - 0.02

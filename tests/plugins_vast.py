@@ -1,0 +1,94 @@
+"""A double of vast.ai, and providers that rent there through the real SDK."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from doubles.clock import ManualClock
+from doubles.vast.server import VastServer
+
+from llmhost.fleet.providers.vast.account import VastAccount
+from llmhost.fleet.providers.vast.pacer import Pacer
+
+if TYPE_CHECKING:
+    from llmhost.fleet.providers.vast.provider import VastProvider
+    from llmhost.fleet.providers.vast.settings import VastSettings
+
+#: seconds of real time; a double that keeps silent is given up after that
+PATIENCE = 0.4
+
+
+@pytest.fixture
+async def vast_server(manual_clock: ManualClock) -> AsyncIterator[VastServer]:
+    """The marketplace and an account, by the test's own clock; its machines have ports and nothing else."""
+    async with VastServer(manual_clock) as server:
+        yield server
+
+
+@pytest.fixture
+def vast_account(
+    vast_server: VastServer, manual_clock: ManualClock, state_folder: Path
+) -> Callable[..., VastAccount]:
+    """Makes accounts as one command after the other has them."""
+
+    def make(api_key: str | None = vast_server.key, **changes: Any) -> VastAccount:
+        values = {
+            "clock": manual_clock,
+            "pacer": Pacer(state_folder / "vast" / "pace.json", manual_clock, 1.0),
+            "server_url": vast_server.url,
+            "timeout": PATIENCE,
+        }
+        return VastAccount(api_key, **{**values, **changes})
+
+    return make
+
+
+@pytest.fixture
+def vast_settings() -> VastSettings:
+    """A whole RTX 4090 that can be relied on."""
+    from llmhost.fleet.providers.vast.onstart import Orders
+    from llmhost.fleet.providers.vast.settings import VastSettings
+
+    return VastSettings(
+        image="ollama/ollama:latest",
+        disk=50.0,
+        filter="gpu_name=RTX_4090 num_gpus=1 reliability>0.95 verified=true direct_port_count>=2",
+        max_price=None,
+        interruptible=False,
+        max_bid=None,
+        orders=Orders(
+            model="tiny",
+            parallel=1,
+            keep_alive=None,
+            orphan_after=3600.0,
+            max_body=65536,
+            read_timeout=60.0,
+            api_url="http://127.0.0.1:9",
+        ),
+    )
+
+
+@pytest.fixture
+def vast_provider(
+    vast_account: Callable[..., VastAccount],
+    vast_settings: VastSettings,
+    fleet_folder: Path,
+    manual_clock: ManualClock,
+) -> Callable[..., VastProvider]:
+    """Makes providers of a fleet named test, as one command after the other has them."""
+    from llmhost.fleet.providers.vast.provider import VastProvider
+
+    def make(**changes: Any) -> VastProvider:
+        values = {
+            "account": vast_account(),
+            "settings": vast_settings,
+            "fleet": "test",
+            "folder": fleet_folder,
+            "clock": manual_clock,
+        }
+        return VastProvider(**{**values, **changes})
+
+    return make

@@ -1,0 +1,210 @@
+"""The doctor's judgement of a rented fleet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from doubles.fleet_values import make_worker
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmhost.doctor_rented import (
+    check_account,
+    check_budget,
+    check_costs,
+    check_memory,
+    check_offers,
+    check_orphans,
+    check_rented,
+    check_report,
+)
+from llmhost.engines.worker_report import Disk, LoadedModel, Metrics, WorkerReport
+from llmhost.fleet.budget import Limits, Spent
+from llmhost.fleet.models import Account, Intent, Market, Offer, Worker, WorkerState
+
+NOON = 1_700_049_600.0  # 2023-11-15 12:00 UTC, a Wednesday
+PATIENCE = 1200.0
+GIB = 1024**3
+
+#: USD that a limit, a sum or an hour may have
+_AMOUNTS = st.floats(0.01, 1e5)
+
+
+def rented(**changes: Any) -> Worker:
+    return make_worker("vast-1", **{"provider": "vast", "started": NOON, **changes})
+
+
+def offer(price: float) -> Offer:
+    return Offer("1", "RTX 4090", price, 0.99, "US")
+
+
+def report(stage: Any, fraction: float | None = None, detail: str = "") -> WorkerReport:
+    return WorkerReport(stage, fraction, detail, NOON)
+
+
+@pytest.mark.parametrize(
+    ("credit", "prices", "ok", "words"),
+    [
+        (20.0, [], True, "$20.00 of credit"),
+        (0.0, [], False, "$0.00 of credit"),
+        (-3.5, [0.5], False, "-$3.50 of credit, 0.0 h at $0.50 an hour"),
+        (24.0, [0.5, 0.5], True, "24.0 h at $1.00 an hour"),
+        (23.9, [0.5, 0.5], False, "23.9 h at $1.00 an hour"),
+        (11.0, [0.5], False, "22.0 h at $0.50 an hour"),
+    ],
+)
+def test_credit_must_last_for_a_day(credit: float, prices: list[float], ok: bool, words: str) -> None:
+    check = check_account(Account(credit), [rented(price_per_hour=price) for price in prices])
+    assert (check.ok, words in check.detail, check.fix is None) == (ok, True, ok)
+
+
+def test_the_runway_counts_what_is_billed_at_this_moment() -> None:
+    booting = rented(price_per_hour=0.5, billing=0.02)
+    assert check_account(Account(2.0), [booting]).ok
+
+
+def test_enough_offers_are_fine_and_the_cheapest_is_named() -> None:
+    check = check_offers(Market((offer(0.5), offer(0.35)), {"price": 7}), missing=2)
+    assert (check.ok, check.detail) == (True, "2 fit now, from $0.35 an hour")
+
+
+def test_where_too_few_fit_the_terms_that_turn_most_away_are_named() -> None:
+    rejected = {"verified=true": 3, "reliability>0.95": 1200, "inet_down>=100": 0, "num_gpus=1": 41}
+    check = check_offers(Market((offer(0.5),), rejected), missing=2)
+    assert check.ok is False
+    assert check.detail == (
+        "1 fits now, from $0.50 an hour, 2 wanted"
+        "; turned away: 1,200 by reliability>0.95, 41 by num_gpus=1, 3 by verified=true"
+    )
+
+
+def test_a_fleet_that_is_complete_needs_no_offers() -> None:
+    assert check_offers(Market((), {"price": 4}), missing=0).ok
+
+
+@pytest.mark.parametrize(
+    ("changes", "ok", "words"),
+    [
+        ({"state": WorkerState.FAILED, "detail": "outbid"}, False, "outbid"),
+        ({"state": WorkerState.STARTING, "stage": "booting"}, True, "booting"),
+        ({"state": WorkerState.STARTING, "stage": "rented", "detail": "pulling"}, True, "rented: pulling"),
+        (
+            {"state": WorkerState.STARTING, "stage": "booting", "started": NOON - 2400},
+            False,
+            "booting, for 40 min already",
+        ),
+    ],
+)
+def test_a_worker_that_cannot_be_asked_is_on_its_way_until_it_takes_too_long(
+    changes: dict[str, Any], ok: bool, words: str
+) -> None:
+    check = check_rented(rented(url=None, **changes), PATIENCE, NOON)
+    assert (check.name, check.ok, check.detail) == ("worker vast-1", ok, words)
+
+
+def test_a_failed_worker_is_told_with_what_it_still_costs() -> None:
+    check = check_rented(rented(state=WorkerState.FAILED, billing=0.02), PATIENCE, NOON)
+    assert check.fix == "`llmhost up` replaces it; until then it costs $0.02 an hour"
+
+
+@pytest.mark.parametrize(
+    ("said", "minutes", "ok", "words"),
+    [
+        (report("pulling", 0.43), 5, True, "pulling 43%"),
+        (report("pulling", 0.43), 16, False, "pulling 43%, 16 min after it was rented"),
+        (report("loading"), 16, True, "loading"),
+        (report("installing", None, "nginx"), 21, False, "installing: nginx, 21 min after it was rented"),
+        (report("failed", None, "no space left"), 1, False, "failed: no space left"),
+        (report("ready"), 600, True, "ready"),
+    ],
+)
+def test_how_far_a_worker_is_by_its_own_word(said: WorkerReport, minutes: int, ok: bool, words: str) -> None:
+    check = check_report(rented(), said, PATIENCE, NOON + minutes * 60)
+    assert (check.ok, check.detail, check.fix is None) == (ok, words, ok)
+
+
+def test_a_slow_pull_is_mended_by_a_smaller_model_or_a_faster_line() -> None:
+    fix = check_report(rented(), report("pulling", 0.1), PATIENCE, NOON + 1000).fix
+    assert fix is not None
+    assert "engine.model" in fix
+    assert "inet_down" in fix
+
+
+def metrics(*models: LoadedModel) -> Metrics:
+    return Metrics((), Disk(None, None), "0.12.3", models, NOON)
+
+
+def test_a_model_that_fits_on_the_gpu_is_no_finding() -> None:
+    assert check_memory(rented(), metrics(LoadedModel("m", GIB, GIB))) == []
+
+
+def test_a_model_that_spilled_is_told_with_how_much_of_it() -> None:
+    (check,) = check_memory(rented(), metrics(LoadedModel("m", 6 * GIB, 4 * GIB), LoadedModel("n", 1, 1)))
+    assert (check.ok, check.detail.startswith("2.0 of the 6.0 GiB of m do not fit")) == (False, True)
+
+
+def test_a_fleet_without_a_budget_is_wrong_and_the_key_is_named() -> None:
+    check = check_budget(Limits(), Spent(), [], NOON)
+    assert (check.ok, "`fleet.budget.per_day`" in (check.fix or "")) == (False, True)
+
+
+def test_a_budget_that_holds_shows_its_arithmetic() -> None:
+    check = check_budget(Limits(per_day=50), Spent(day=5), [rented(price_per_hour=1.5)], NOON)
+    assert (check.ok, check.detail) == (True, "per_day: $5.00 spent + $1.50 x 12 h = $23.00 of $50.00")
+
+
+def test_a_budget_that_will_break_is_told_before_it_does() -> None:
+    limits = Limits(per_hour=2, per_day=20)
+    check = check_budget(limits, Spent(day=5), [rented(price_per_hour=1.5)], NOON)
+    assert (check.ok, check.detail) == (False, "per_day: $5.00 spent + $1.50 x 12 h = $23.00 of $20.00")
+    assert "`fleet.budget.per_day`" in (check.fix or "")
+
+
+@given(limit=_AMOUNTS, spent=_AMOUNTS, price=_AMOUNTS)
+def test_a_budget_is_fine_exactly_where_the_day_ends_within_it(
+    limit: float, spent: float, price: float
+) -> None:
+    check = check_budget(Limits(per_day=limit), Spent(day=spent), [rented(price_per_hour=price)], NOON)
+    assert check.ok == (spent + 12 * price <= limit * (1 + 1e-9))
+
+
+def test_what_runs_is_told_by_the_hour_the_day_and_the_month() -> None:
+    workers = [rented(price_per_hour=0.5)] * 3
+    assert check_costs(workers, interruptible=True).detail == (
+        "3 workers cost $1.50 an hour, $36.00 a day, $1,095.00 a month"
+    )
+
+
+@pytest.mark.parametrize(("interruptible", "suggested"), [(True, False), (False, True)])
+def test_bidding_is_suggested_to_who_does_not_bid(interruptible: bool, suggested: bool) -> None:
+    check = check_costs([rented()], interruptible=interruptible)
+    assert (check.ok, "`vast.interruptible`" in check.detail) == (True, suggested)
+
+
+def test_nothing_rented_costs_nothing() -> None:
+    assert check_costs([], interruptible=False).detail == "nothing is rented"
+
+
+def test_a_worker_that_is_not_on_record_is_an_orphan() -> None:
+    workers = [rented(), make_worker("vast-2", provider="vast")]
+    check = check_orphans(workers, frozenset({"vast-2"}), [])
+    assert (check.ok, check.detail) == (
+        False,
+        "vast-1: rented for this fleet and not on record, $0.50 an hour",
+    )
+    assert "`llmhost down --orphans`" in (check.fix or "")
+
+
+def test_a_purchase_with_nothing_to_show_for_it_is_told() -> None:
+    check = check_orphans([], frozenset(), [Intent("i", "1", "m", NOON)])
+    assert (check.ok, "1 purchase begun" in check.detail) == (False, True)
+
+
+def test_whoever_is_on_record_is_no_orphan() -> None:
+    assert check_orphans([rented()], frozenset({"vast-1"}), []).detail == "none"
+
+
+def test_without_redis_nobody_is_called_an_orphan() -> None:
+    check = check_orphans([rented()], None, [])
+    assert (check.ok, check.detail) == (True, "not known while Redis is away")
