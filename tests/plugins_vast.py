@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from doubles.clock import ManualClock
 from doubles.vast.server import VastServer
 
 from llmhost.fleet.providers.vast.account import VastAccount
+from llmhost.fleet.providers.vast.onstart import Orders
 from llmhost.fleet.providers.vast.pacer import Pacer
-
-if TYPE_CHECKING:
-    from llmhost.fleet.providers.vast.provider import VastProvider
-    from llmhost.fleet.providers.vast.settings import VastSettings
+from llmhost.fleet.providers.vast.provider import VastProvider
+from llmhost.fleet.providers.vast.settings import VastSettings
 
 #: seconds of real time; a double that keeps silent is given up after that
 PATIENCE = 0.4
@@ -49,9 +48,6 @@ def vast_account(
 @pytest.fixture
 def vast_settings() -> VastSettings:
     """A whole RTX 4090 that can be relied on."""
-    from llmhost.fleet.providers.vast.onstart import Orders
-    from llmhost.fleet.providers.vast.settings import VastSettings
-
     return VastSettings(
         image="ollama/ollama:latest",
         disk=50.0,
@@ -79,7 +75,6 @@ def vast_provider(
     manual_clock: ManualClock,
 ) -> Callable[..., VastProvider]:
     """Makes providers of a fleet named test, as one command after the other has them."""
-    from llmhost.fleet.providers.vast.provider import VastProvider
 
     def make(**changes: Any) -> VastProvider:
         values = {

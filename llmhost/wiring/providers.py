@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llmhost.config.models import Config
 from llmhost.fleet.models import FleetSpec
 from llmhost.fleet.provider import Provider
 
+if TYPE_CHECKING:
+    from llmhost.fleet.providers.vast.onstart import Orders
+
 __all__ = ["fleet_spec", "local_provider", "make_provider", "with_local_workers"]
+
+#: where vast.ai answers, unless VAST_URL says otherwise, as it does to vast.ai's own tools
+_VAST = "https://console.vast.ai"
+_BYTES_A_CHARACTER = 6  #: the longest that JSON makes one
+_REST_OF_A_BODY = 64 * 1024  #: bytes; all of a request besides the prompt
+_LATER = 10.0  #: seconds; whoever asked gives up first, and knows why
+
+
+_SETTLING = 60.0  #: seconds, at vast.ai's own pace
 
 
 def fleet_spec(config: Config) -> FleetSpec:
@@ -27,8 +41,10 @@ def fleet_spec(config: Config) -> FleetSpec:
 
 
 def make_provider(config: Config, folder: Path) -> Provider:
-    """The fleet's provider; `folder` is where it keeps its records."""
-    return _static(config, folder) if config.fleet.provider == "static" else local_provider(config, folder)
+    """The fleet's provider; `folder` is where it keeps its records. Raises StateError."""
+    makers: dict[str, Callable[[Config, Path], Provider]]
+    makers = {"static": _static, "vast": _vast, "local": local_provider}
+    return makers[config.fleet.provider](config, folder)
 
 
 def with_local_workers(fleets: Path) -> Sequence[Path]:
@@ -61,3 +77,44 @@ def _static(config: Config, folder: Path) -> Provider:
         for worker in config.fleet.workers
     ]
     return StaticProvider(folder, servers)
+
+
+def _vast(config: Config, folder: Path) -> Provider:
+    from llmhost.fleet.clock import SystemClock
+    from llmhost.fleet.providers.vast.account import VastAccount
+    from llmhost.fleet.providers.vast.pacer import Pacer
+    from llmhost.fleet.providers.vast.provider import VastProvider
+    from llmhost.fleet.providers.vast.settings import VastSettings
+    from llmhost.machine.paths import state_dir
+
+    vast, clock, address = config.vast, SystemClock(), os.environ.get("VAST_URL") or _VAST
+    settings = VastSettings(
+        image=vast.image,
+        disk=vast.disk,
+        filter=vast.offers,
+        max_price=vast.max_price,
+        interruptible=vast.interruptible,
+        max_bid=vast.max_bid,
+        orders=_orders(config, address),
+        settling=_SETTLING * vast.pace,
+    )
+    key = vast.api_key.get_secret_value() if vast.api_key else None
+    pacer = Pacer(state_dir() / "vast" / "pace.json", clock, vast.pace)
+    account = VastAccount(key, clock=clock, pacer=pacer, server_url=address)
+    return VastProvider(account, settings, config.fleet.name, folder, clock)
+
+
+def _orders(config: Config, address: str) -> Orders:
+    """What a rented worker is told to serve, and how."""
+    from llmhost.fleet.providers.vast.onstart import Orders
+
+    engine = config.engine
+    return Orders(
+        model=engine.model,
+        parallel=engine.parallel,
+        keep_alive=engine.keep_alive,
+        orphan_after=config.fleet.orphan_after,
+        max_body=config.limits.max_prompt_chars * _BYTES_A_CHARACTER + _REST_OF_A_BODY,
+        read_timeout=max(engine.first_token_timeout, engine.token_timeout) + _LATER,
+        api_url=address,
+    )

@@ -256,7 +256,7 @@ def test_a_fleet_on_this_machine_says_that_nothing_is_rented(cli: Run) -> None:
 
 def test_servers_that_one_has_are_listed(cli: Run) -> None:
     Path("llmhost.yaml").write_text(
-        "fleet: {provider: static, workers: [{url: 'http://127.0.0.1:1'}]}\nengine: {kind: ollama, model: x}\n"
+        "fleet: {provider: static, workers: [{url: 'http://127.0.0.1:1'}]}\nengine: {kind: ollama, model: x}"
     )
     shown = cli("offers").stdout
     assert "http://127.0.0.1:1" in shown

@@ -1,7 +1,8 @@
 """Runs `llmhost` command lines in forked children that may die at their n-th step.
 
 A step is what others can see or what outlives the process: a request sent, a connection made, a file opened
-for writing, moved, removed or locked. Everything is imported once, so that a hundred runs take seconds.
+for writing, moved or removed. The pacer's own file is left out: it says when, not what. Everything is
+imported once, so that a hundred runs take seconds.
 
 Speaks JSON lines: {"args": [...], "die_at": n or null} -> {"code": n, "killed": bool, "steps": n}.
 """
@@ -15,22 +16,20 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-_ALWAYS = {
-    "http.client.send",
-    "socket.connect",
-    "os.rename",
-    "os.remove",
-    "os.mkdir",
-    "fcntl.flock",
-}
+_ALWAYS = {"http.client.send", "socket.connect"}
+_ON_FILES = {"os.rename", "os.remove", "os.mkdir"}
 
 
 def _is_step(event: str, args: tuple[Any, ...]) -> bool:
     if event == "open":
         path, mode, flags = args
         writes = bool(flags & (os.O_WRONLY | os.O_RDWR)) if isinstance(flags, int) else "w" in (mode or "")
-        return writes and not str(path).startswith(("/dev/", "/proc/"))
-    return event in _ALWAYS
+        return writes and _matters(path)
+    return event in _ALWAYS or (event in _ON_FILES and _matters(args[0]))
+
+
+def _matters(path: object) -> bool:
+    return not str(path).startswith(("/dev/", "/proc/")) and "/vast/pace" not in str(path) and ".pace.json" not in str(path)
 
 
 def _counter(die_at: int | None) -> Callable[[], int]:
@@ -86,8 +85,12 @@ def main() -> None:
     import llmhost.cli.commands.down
     import llmhost.cli.commands.status
     import llmhost.cli.commands.up
+    import llmhost.config.load
+    import llmhost.fleet.providers.vast.provider
+    import llmhost.wiring.engines
     import llmhost.wiring.fleets
-    import llmhost.wiring.providers  # noqa: F401
+    import llmhost.wiring.providers
+    import vastai  # noqa: F401
 
     for line in sys.stdin:
         order = json.loads(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,12 +13,14 @@ from doubles.http_server import Reply, Request
 
 @dataclass(slots=True)
 class Download:
-    """A model in the registry. `failures` says after how many bytes each attempt breaks off, in turn."""
+    """A model in the registry. `failures` says after how many bytes each attempt breaks off, in turn;
+    `pause` is seconds for each tenth of it."""
 
     size: int = 1000
     failures: tuple[int, ...] = ()
     error: str | None = None
     fetched: int = 0
+    pause: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +86,13 @@ class OllamaServer(ChatServer):
 
     async def _chat(self, request: Request, reply: Reply) -> None:
         asked = request.json["model"]
-        if _full_name(asked) in self.models:
+        if full_name(asked) in self.models:
             await self.chat(request, reply)
         else:
             await reply.json({"error": f'model "{asked}" not found, try pulling it first'}, 404)
 
     async def _pull(self, request: Request, reply: Reply) -> None:
-        name = _full_name(request.json["model"])
+        name = full_name(request.json["model"])
         await reply.start(self.content_type)
         await reply.chunk(_encode({"status": "pulling manifest"}))
         download = self.registry.get(name)
@@ -109,6 +112,7 @@ class OllamaServer(ChatServer):
         """Sends the layer's progress from where the last attempt stopped; False where it breaks off."""
         stop, download.failures = (*download.failures, download.size)[0], download.failures[1:]
         while download.fetched < stop:
+            await asyncio.sleep(download.pause)
             download.fetched += download.size // 10
             layer = {"digest": "sha256:8934d96d3f08", "total": download.size, "completed": download.fetched}
             await reply.chunk(_encode({"status": "pulling 8934d96d3f08"} | layer))
@@ -122,7 +126,7 @@ def _running(name: str, run: Running) -> dict[str, Any]:
     return {"name": name, "model": name, "size": run.size, "size_vram": run.size_vram}
 
 
-def _full_name(name: str) -> str:
+def full_name(name: str) -> str:
     return name if ":" in name else f"{name}:latest"
 
 

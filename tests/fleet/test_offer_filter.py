@@ -181,7 +181,7 @@ def test_a_row_that_does_not_say_does_not_fit(text: str, changes: dict[str, obje
     ],
 )
 def test_a_mistake_is_told_in_a_sentence(text: str, sentence: str) -> None:
-    with pytest.raises(ValueError, match=".") as mistake:
+    with pytest.raises(ValueError, match=r".") as mistake:
         parse_filter(text)
     assert str(mistake.value) == sentence
 

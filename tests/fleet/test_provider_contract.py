@@ -10,6 +10,8 @@ import pytest
 from doubles.clock import ManualClock
 from doubles.fleet_values import make_spec
 from doubles.memory_provider import MemoryCloud, MemoryProvider
+from doubles.vast.faults import Fault
+from doubles.vast.server import VastServer
 from doubles.waiting import until
 
 from llmhost.errors import ProviderError, StateError
@@ -17,16 +19,19 @@ from llmhost.fleet.models import Worker, WorkerState
 from llmhost.fleet.provider import Provider
 from llmhost.fleet.providers.local import LocalProvider
 from llmhost.fleet.providers.static import StaticProvider, StaticServer
+from llmhost.fleet.providers.vast.provider import VastProvider
 
-BACKENDS = ["memory", "static", "quick_local", pytest.param("local", marks=pytest.mark.slow)]
+BACKENDS = ["memory", "static", "quick_local", "vast", pytest.param("local", marks=pytest.mark.slow)]
 
 
 @dataclass(frozen=True)
 class Backend:
-    """`make` gives a new provider on the same world, as a later command has; `spoil` breaks its list."""
+    """`make` gives a new provider on the same world, as a later command has; `spoil` breaks its list.
+    `engine` is what its workers run."""
 
     make: Callable[[], Provider]
     spoil: Callable[[], object]
+    engine: str = "llama_cpp"
 
 
 @pytest.fixture(params=BACKENDS)
@@ -67,6 +72,17 @@ def local_backend(fleet_folder: Path, real_provider: Callable[..., LocalProvider
     return _local_backend(fleet_folder, real_provider)
 
 
+@pytest.fixture
+def vast_backend(vast_server: VastServer, vast_provider: Callable[..., VastProvider]) -> Backend:
+    market = vast_server.market
+    market.clear()
+    for _ in range(5):
+        market.add(dph_base=0.25, storage_cost=0.0)
+    return Backend(
+        vast_provider, lambda: vast_server.arm(Fault.SERVER_ERROR, times=None, endpoint="list"), "ollama"
+    )
+
+
 def _local_backend(folder: Path, make: Callable[[], Provider]) -> Backend:
     def spoil() -> None:
         (folder / "workers").rename(folder / "moved")
@@ -89,26 +105,27 @@ async def test_what_can_be_created_is_on_offer(provider: Provider) -> None:
     assert all(offer.price_per_hour == 0.25 for offer in offers)
 
 
-async def test_a_created_worker_is_listed_as_it_was_ordered(provider: Provider) -> None:
-    created = await provider.create(make_spec(model="tiny", engine="llama_cpp", price_per_hour=0.25))
+async def test_a_created_worker_is_listed_as_it_was_ordered(backend: Backend) -> None:
+    provider, engine = backend.make(), backend.engine
+    created = await provider.create(make_spec(model="tiny", engine=engine, price_per_hour=0.25))
     (listed,) = await provider.list()
     for worker in (created, listed):
-        assert (worker.model, worker.engine, worker.price_per_hour) == ("tiny", "llama_cpp", 0.25)
+        assert (worker.model, worker.engine, worker.price_per_hour) == ("tiny", engine, 0.25)
         assert worker.provider == provider.name
         assert worker.state in {WorkerState.STARTING, WorkerState.READY}
     assert (listed.id, listed.started) == (created.id, created.started)
 
 
-async def test_a_ready_worker_has_an_address(backend: Backend) -> None:
+async def test_a_worker_has_an_address_when_it_is_ready_or_before(backend: Backend) -> None:
     provider = backend.make()
     await provider.create(make_spec())
 
-    async def ready() -> Worker | None:
+    async def reachable() -> Worker | None:
         (worker,) = await provider.list()
-        return worker if worker.state is WorkerState.READY else None
+        return worker if worker.state is WorkerState.READY or worker.url else None
 
-    worker = await until(ready)
-    assert worker.url.startswith("http://")
+    worker = await until(reachable)
+    assert worker.url.startswith(("http://", "https://"))
 
 
 async def test_workers_are_listed_oldest_first(provider: Provider) -> None:

@@ -53,15 +53,16 @@ class VastAccount:
         self._timeout = timeout
         self._made: Any = None
 
-    async def instances(self, after: str | None) -> object:
-        """One page of the list of all instances of the account, oldest first; `after` is its token."""
-        params: dict[str, object] = {
-            "select_filters": {},
+    async def instances(self, after: int) -> object:
+        """One page of the account's instances, of those with higher numbers than `after`, lowest first.
+
+        Not vast.ai's own page tokens: while instances come and go, its count fits no more to what they show.
+        """
+        params = {
+            "select_filters": {"id": {"gt": after}},
             "order_by": [{"col": "id", "dir": "asc"}],
             "limit": PAGE,
         }
-        if after is not None:
-            params["after_token"] = after
         return await self._again("list", "listing the instances", lambda sdk: sdk.show_instances_v1(params))
 
     async def search(self, kind: str, disk: float) -> object:

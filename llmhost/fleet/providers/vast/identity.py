@@ -7,8 +7,8 @@ Both are made here before the worker is bought, and travel in its environment, a
 from __future__ import annotations
 
 import base64
-import binascii
 import secrets
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -102,10 +102,13 @@ def read_environment(env: Mapping[str, str]) -> Facts:
 
 
 def _read_certificate(text: str) -> str | None:
+    """As PEM, where it is a certificate that TLS takes too: OpenSSL is stricter than what reads it first."""
     try:
-        return _pem(x509.load_der_x509_certificate(base64.b64decode(text, validate=True)))
-    except (ValueError, binascii.Error):
+        certificate = _pem(x509.load_der_x509_certificate(base64.b64decode(text, validate=True)))
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=certificate)
+    except (ValueError, ssl.SSLError):
         return None
+    return certificate
 
 
 def _pem(certificate: x509.Certificate) -> str:

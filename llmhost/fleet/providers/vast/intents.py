@@ -18,6 +18,8 @@ from llmhost.machine.files import make_folder, read_json, write_json
 
 __all__ = ["IntentBook", "Order"]
 
+_FAR_AWAY = 1e11  #: Unix seconds; no clock is that wrong
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -68,9 +70,10 @@ class IntentBook:
             return None
         try:
             raw = read_json(self._path(order_id))
-            return None if raw is None else _sound(Order(**raw))
+            order = None if raw is None else Order(**{**raw, "id": order_id})
         except (TypeError, ValueError):
-            return Order(order_id, "", "", "", written, "", "")
+            order = _unknown(order_id, written)
+        return order if order is None or _is_sound(order) else _unknown(order_id, written)
 
     def kept(self, order_id: str) -> Facts | None:
         """What the worker of this order was given, as far as it is known here."""
@@ -92,14 +95,19 @@ class IntentBook:
         return self._folder / f"{order_id}.json"
 
 
-def _sound(order: Order) -> Order:
-    """The order itself. Raises TypeError where a field is not what it should be."""
-    texts = (order.id, order.label, order.offer, order.machine, order.model, order.engine)
-    maybe = (order.token, order.certificate)
-    if not all(isinstance(text, str) for text in texts) or not isinstance(order.written, int | float):
-        raise TypeError("not an order")
-    if not all(text is None or isinstance(text, str) for text in maybe):
-        raise TypeError("not an order")
-    if order.instance is not None and not isinstance(order.instance, int):
-        raise TypeError("not an order")
-    return order
+def _unknown(order_id: str, written: float) -> Order:
+    return Order(order_id, label="", offer="", machine="", written=written, model="", engine="")
+
+
+def _is_sound(order: Order) -> bool:
+    """Whether every field is what it should be; the file may hold anything."""
+    texts = (order.label, order.offer, order.machine, order.model, order.engine)
+    perhaps = (order.token, order.certificate)
+    instance = order.instance
+    return (
+        all(isinstance(text, str) for text in texts)
+        and all(text is None or isinstance(text, str) for text in perhaps)
+        and isinstance(order.written, int | float)
+        and 0 <= order.written < _FAR_AWAY
+        and (instance is None or (type(instance) is int and instance > 0))
+    )

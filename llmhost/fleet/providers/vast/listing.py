@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import aclosing
+from itertools import pairwise
 
 from llmhost.errors import ProviderError
-from llmhost.fleet.providers.vast.account import VastAccount
+from llmhost.fleet.providers.vast.account import PAGE, VastAccount
 from llmhost.fleet.providers.vast.fields import Fields, Row, as_row
-from llmhost.fleet.providers.vast.paging import pages, rows_of
+from llmhost.fleet.providers.vast.paging import rows_of
 from llmhost.fleet.providers.vast.rows import number_of
 
 __all__ = ["Listing"]
 
-_READINGS = 3  #: times that a list is read which changes while it is read
-_WHAT = "the list of instances"
+_READINGS = 3  #: times that a page is asked for which does not hold what vast.ai counts
+_MOST_PAGES = 1000  #: no account has so many; a server that never ends is broken
+_WHAT = "list of instances"
 
 
 class Listing:
@@ -47,26 +48,39 @@ class Listing:
         return await self._read()
 
     async def _read(self) -> Sequence[Row]:
-        for _ in range(_READINGS):
-            if (rows := await self._read_once()) is not None:
+        rows: list[Row] = []
+        for _ in range(_MOST_PAGES):
+            page, complete = await self._page(number_of(rows[-1]) if rows else 0)
+            rows += page
+            if complete:
                 return rows
+        raise ProviderError(f"vast.ai's answer cannot be read: {_WHAT} does not come to an end")
+
+    async def _page(self, after: int) -> tuple[Sequence[Row], bool]:
+        """The instances with higher numbers than `after`, and whether these are all of them.
+
+        vast.ai counts them, so that a page that lacks one is found out. The count may be of a moment
+        earlier, and so the page is asked for again before it is called wrong.
+        """
+        for _ in range(_READINGS):
+            answer = as_row(await self._account.instances(after), _WHAT)
+            rows = [as_row(row, "an instance") for row in rows_of(answer, "instances", _WHAT)]
+            _check_order(after, [number_of(row) for row in rows])
+            count = Fields(answer, _WHAT).needed("total_instances")
+            if len(rows) == min(count, PAGE):
+                return rows, len(rows) == count
         raise ProviderError(
-            f"vast.ai's {_WHAT} was different in number each time it was read", hint="try again in a minute"
+            f"vast.ai's {_WHAT} is not complete: it counts {count:g} and shows {len(rows)}",
+            hint="try again in a minute",
         )
 
-    async def _read_once(self) -> Sequence[Row] | None:
-        """None where vast.ai says that there are more or fewer than it gave."""
-        rows: dict[int, Row] = {}
-        totals: set[float] = set()
-        async with aclosing(pages(self._account.instances, _WHAT)) as answers:
-            async for page in answers:
-                for value in rows_of(page, "instances", _WHAT):
-                    row = as_row(value, "an instance")
-                    if rows.setdefault(number_of(row), row) is not row:
-                        raise ProviderError(f"vast.ai lists instance {number_of(row)} twice")
-                total = Fields(page, _WHAT).number("total_instances")
-                totals |= set() if total is None else {total}
-        return tuple(rows.values()) if totals <= {len(rows)} else None
+
+def _check_order(after: int, numbers: Sequence[int]) -> None:
+    """Each higher than the one before: so none comes twice, and none that was passed over. Raises
+    ProviderError."""
+    for last, number in pairwise((after, *numbers)):
+        if number <= last:
+            raise ProviderError(f"vast.ai's answer cannot be read: instance {number} is listed out of turn")
 
 
 def _hear(reading: asyncio.Task[Sequence[Row]]) -> None:

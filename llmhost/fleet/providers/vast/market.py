@@ -23,6 +23,7 @@ __all__ = ["read_market"]
 
 _UNREADABLE = "unreadable"
 _ABOVE_MINIMUM = 1.1  #: bid so much more than the least, so that the next bidder does not win at once
+_ROUNDING = 1e-9  #: USD; a bid and its disk may add up to a bit more than they were taken apart from
 _BID_STEP = 1000  #: bids are counted in thousandths of a USD
 
 
@@ -62,7 +63,7 @@ def _judge(row: Row, terms: Sequence[Term], settings: VastSettings) -> Offer | s
     price = _bid(fields, settings) if settings.interruptible else _Price(fields.needed("dph_total"))
     if price is None:
         return "bid over vast.max_bid"
-    if settings.max_price is not None and price.total > settings.max_price:
+    if settings.max_price is not None and price.total > settings.max_price + _ROUNDING:
         return f"dph_total<={settings.max_price:g}"
     return _offer(fields, price)
 

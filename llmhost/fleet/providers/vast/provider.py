@@ -18,7 +18,7 @@ from llmhost.fleet.providers.vast.account import VastAccount
 from llmhost.fleet.providers.vast.billing import read_account, read_charges
 from llmhost.fleet.providers.vast.create import Buyer
 from llmhost.fleet.providers.vast.ending import end_instance
-from llmhost.fleet.providers.vast.intents import IntentBook
+from llmhost.fleet.providers.vast.intents import IntentBook, Order
 from llmhost.fleet.providers.vast.listing import Listing
 from llmhost.fleet.providers.vast.market import read_market
 from llmhost.fleet.providers.vast.paging import pages, rows_of
@@ -27,6 +27,7 @@ from llmhost.fleet.providers.vast.settings import VastSettings
 
 __all__ = ["VastProvider"]
 
+_SETTLING_LOOKS = 12
 _DAY = 86400  #: seconds; vast.ai bills by the day (UTC)
 
 
@@ -110,6 +111,20 @@ class VastProvider(Provider):
 
     async def forget_intent(self, intent_id: str) -> None:
         self._intents.drop(intent_id)
+
+    async def settle(self) -> None:
+        for _ in range(_SETTLING_LOOKS):
+            if not self._fresh_orders():
+                return
+            await self.list()
+            if self._fresh_orders():
+                await self._clock.sleep(self._settings.settling / _SETTLING_LOOKS)
+
+    def _fresh_orders(self) -> Sequence[Order]:
+        """Purchases begun a moment ago, of which no instance is known."""
+        now = self._clock.now()
+        orders = self._intents.all()
+        return [order for order in orders if order.instance is None and now - order.written < self._settings.settling]
 
     async def _best(self, spec: FleetSpec) -> Offer:
         market = await self.offers(spec)

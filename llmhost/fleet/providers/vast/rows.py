@@ -49,6 +49,7 @@ _OVER = {
 }
 _BROKEN = re.compile(r"OCI runtime|error|failed", re.IGNORECASE)
 _ID = re.compile(r"vast-([1-9]\d{0,17})")
+_SECRET = ("LLMHOST_TOKEN", "LLMHOST_KEY")  #: variables that a daemon's complaint may repeat
 _PORT = re.compile(r"[0-9]{1,5}")
 _HOST = re.compile(r"[0-9A-Za-z.:-]{1,253}")
 
@@ -112,7 +113,7 @@ def read_instance(
     facts = read_environment(environment)
     if facts.token is None:
         facts = kept(order) or facts
-    condition = _condition(fields, tuple(environment.values()))
+    condition = _condition(fields, [environment.get(name, "") for name in _SECRET])
     if twin_of is not None:
         detail = f"bought twice for one order: {worker_id(twin_of)} is the one that counts"
         condition = _Condition(WorkerState.FAILED, "failed", detail)

@@ -12,7 +12,8 @@ __all__ = ["VastSettings"]
 @dataclass(frozen=True, slots=True)
 class VastSettings:
     """`disk` is GB. `filter` is in the words of `vastai search offers`. `max_price` is USD an hour with the
-    disk, `max_bid` without it. `interruptible` bids instead of paying the fixed price."""
+    disk, `max_bid` without it. `interruptible` bids instead of paying the fixed price. A purchase that
+    vast.ai lists later than `settling` seconds after it was begun was none."""
 
     image: str
     disk: float
@@ -21,3 +22,4 @@ class VastSettings:
     interruptible: bool
     max_bid: float | None
     orders: Orders
+    settling: float = 60.0

@@ -54,10 +54,13 @@ user nobody nogroup;
 pid $dir/pid;
 error_log $dir/nginx.log;
 events {
+    worker_connections 4096;
 }
 http {
     $(printf "%s_temp_path $dir/%s;" {client_body,proxy,fastcgi,uwsgi,scgi}{,})
     server_tokens off;
+    default_type application/json;
+    client_header_timeout 9;
     log_format spoke 1;
     access_log $dir/spoken spoke if=\$secure_link;
     limit_req_zone \$server_port zone=rate:32k rate=$((20 * LLMHOST_PARALLEL))r/s;
@@ -86,6 +89,7 @@ http {
         location /api {
             proxy_pass http://127.0.0.1:$port\$uri;
             proxy_bind 127.0.0.2;
+            proxy_http_version 1.1;
             proxy_buffering off;
             proxy_read_timeout $LLMHOST_READ_TIMEOUT;
             proxy_set_header Host localhost;
@@ -160,7 +164,7 @@ engine() {
         work=$!
     fi
     OLLAMA_HOST=127.0.0.1:$port OLLAMA_NUM_PARALLEL=$LLMHOST_PARALLEL OLLAMA_KEEP_ALIVE=$LLMHOST_KEEP_ALIVE \
-        OLLAMA_MAX_QUEUE=$((2 * LLMHOST_PARALLEL)) ollama serve >>"$dir/ollama.log" 2>&1 9>&-
+        OLLAMA_MAX_QUEUE=$((2 * LLMHOST_PARALLEL)) ollama serve >>"$dir/ollama.log" 2>&1
     tail -n9 "$dir/ollama.log"
 }
 
@@ -193,7 +197,7 @@ gpus() {
 
 metrics() {
     local line value='' models='[]' gpus
-    gpus=$(gpus 2>&1)
+    gpus=$(gpus 2>/dev/null)
     line=$(ask version -m5)
     field version
     line=$(ask ps -m5)
@@ -242,4 +246,4 @@ stage installing nginx
 forever watch &
 forever metrics &
 forever door &
-setup &
+setup 9>&- &

@@ -1,0 +1,125 @@
+"""A worker in a real container, and a client that trusts its certificate and no other."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+from doubles.vast.containers import Container, RealContainers
+from doubles.waiting import until
+
+from llmhost.fleet.providers.vast.identity import Identity, make_identity
+from llmhost.fleet.providers.vast.onstart import FRONT_PORT, Orders, environment, onstart
+
+#: The number of the only instance of most tests.
+INSTANCE = 7
+
+#: Nobody listens there.
+NOWHERE = "http://127.0.0.1:9"
+
+#: vast.ai's key of one instance.
+KEY = "5ec4e7" * 8
+
+
+def orders(**changes: Any) -> Orders:
+    values = {
+        "model": "tiny",
+        "parallel": 2,
+        "keep_alive": None,
+        "orphan_after": 3600.0,
+        "max_body": 65_536,
+        "read_timeout": 60.0,
+        "api_url": NOWHERE,
+    }
+    return Orders(**{**values, **changes})
+
+
+class Rented:
+    """Boots at the beginning of `async with` and is stopped at its end."""
+
+    def __init__(self, containers: RealContainers, *, api_url: str = NOWHERE, **changes: Any) -> None:
+        self.containers = containers
+        self.identity = make_identity(time.time())
+        self.env = environment(orders(**changes), self.identity)
+        self.container: Container
+        self.client: httpx.AsyncClient
+        self._api_url = api_url
+
+    async def __aenter__(self) -> Self:
+        self.container = await self.containers.start(INSTANCE, onstart(), self.env, self._api_url, KEY)
+        self.client = self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.client.aclose()
+        await self.container.stop()
+
+    def connect(self, token: str | None = "", trusting: Identity | None = None) -> httpx.AsyncClient:
+        """A client with the worker's own token, another, or none; `trusting` its certificate or another's."""
+        token = self.identity.token if token == "" else token
+        return httpx.AsyncClient(
+            base_url=f"https://127.0.0.1:{self.container.ports[FRONT_PORT]}",
+            headers={} if token is None else {"Authorization": f"Bearer {token}"},
+            verify=pinned(trusting or self.identity),
+            trust_env=False,
+        )
+
+    async def answer(self, path: str) -> Any:
+        """What it says there; None while it does not answer."""
+        with suppress(httpx.HTTPError):
+            response = await self.client.get(path)
+            return response.json() if response.status_code == 200 else None
+
+    async def until_stage(self, stage: str) -> dict[str, Any]:
+        """Its progress once it is at this stage; a stage that it does not come from there fails the test."""
+
+        async def arrived() -> Any:
+            progress = await self.answer("/llmhost/progress")
+            if progress and progress["stage"] in {"ready", "failed"}:
+                assert progress["stage"] == stage, progress
+            return progress if progress and progress["stage"] == stage else None
+
+        found: dict[str, Any] = await until(arrived)
+        return found
+
+    async def until_metrics(self, **expected: Any) -> dict[str, Any]:
+        """Its metrics once they say this."""
+
+        async def said() -> Any:
+            metrics = await self.answer("/llmhost/metrics")
+            return metrics if metrics and {**metrics, **expected} == metrics else None
+
+        found: dict[str, Any] = await until(said)
+        return found
+
+    async def metrics_with_models(self) -> dict[str, Any] | None:
+        """Its metrics once a model is loaded."""
+        metrics: dict[str, Any] | None = await self.answer("/llmhost/metrics")
+        return metrics if metrics and metrics["models"] else None
+
+    async def chat(self) -> httpx.Response:
+        return await self.client.post("/api/chat", json=question())
+
+    async def again(self) -> int:
+        """Runs the onstart text once more, beside what runs already; gives its exit status."""
+        process = await self.container.run_onstart("bash", self.container.group)
+        async with asyncio.timeout(10):
+            return await process.wait()
+
+
+def question(text: str = "Hello?") -> dict[str, Any]:
+    return {"model": "tiny", "messages": [{"role": "user", "content": text}]}
+
+
+def pinned(identity: Identity) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(cadata=identity.certificate)
+    return context

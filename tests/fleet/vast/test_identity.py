@@ -1,0 +1,124 @@
+"""The certificate and the token of a worker, there and back again."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ssl
+import time
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmhost.fleet.providers.vast.identity import (
+    Facts,
+    Identity,
+    certificate_to_environment,
+    key_to_environment,
+    make_identity,
+    read_environment,
+)
+
+#: characters; vast.ai's limit on one value
+LONGEST = 256
+
+#: seconds
+DAY = 86_400
+
+IDENTITY = make_identity(time.time())
+
+anything = st.one_of(st.text(), st.binary().map(lambda data: base64.b64encode(data).decode()))
+names = st.sampled_from(["LLMHOST_MODEL", "LLMHOST_TOKEN", *(f"LLMHOST_CERT_{n}" for n in range(5)), "HOME"])
+
+
+async def meet(server: Identity, trusted: Identity, folder: Path, flags: int = 0) -> None:
+    """A TLS handshake over loopback. Raises SSLError where `trusted` is not `server`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    (folder / "both.pem").write_text(server.certificate + server.key)
+    context.load_cert_chain(folder / "both.pem")
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_flags |= flags
+    client.load_verify_locations(cadata=trusted.certificate)
+    listening = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    async with listening:
+        port = listening.sockets[0].getsockname()[1]
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client)
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize("flags", [0, ssl.VERIFY_X509_STRICT])
+async def test_who_trusts_the_certificate_alone_connects(tmp_path: Path, flags: int) -> None:
+    await meet(IDENTITY, IDENTITY, tmp_path, flags)
+
+
+async def test_who_trusts_another_does_not(tmp_path: Path) -> None:
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await meet(make_identity(time.time()), IDENTITY, tmp_path)
+
+
+async def test_the_certificate_cannot_sign_others() -> None:
+    certificate = x509.load_pem_x509_certificate(IDENTITY.certificate.encode())
+    assert certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca is False
+
+
+async def test_the_certificate_holds_where_a_clock_is_behind_and_for_years(tmp_path: Path) -> None:
+    now = time.time()
+    await meet(tomorrow := make_identity(now + 0.9 * DAY), tomorrow, tmp_path)
+    await meet(old := make_identity(now - 3000 * DAY), old, tmp_path)
+    with pytest.raises(ssl.SSLCertVerificationError, match="expired"):
+        await meet(outlived := make_identity(now - 3700 * DAY), outlived, tmp_path)
+
+
+def test_no_two_identities_are_alike() -> None:
+    some = [make_identity(0.0) for _ in range(3)]
+    assert len({identity.token for identity in some}) == len({identity.key for identity in some}) == 3
+    assert min(len(identity.token) for identity in some) >= 43
+
+
+def test_its_secrets_are_not_shown() -> None:
+    for shown in (repr(IDENTITY), repr(Facts("m", IDENTITY.token, IDENTITY.certificate))):
+        assert IDENTITY.token not in shown
+        assert "PRIVATE KEY" not in shown
+
+
+def test_every_value_is_short_enough() -> None:
+    values = [key_to_environment(IDENTITY.key), *certificate_to_environment(IDENTITY.certificate).values()]
+    assert max(map(len, values)) <= LONGEST
+
+
+def test_the_environment_gives_the_facts_back() -> None:
+    env = {"LLMHOST_MODEL": "m", "LLMHOST_TOKEN": "t", **certificate_to_environment(IDENTITY.certificate)}
+    assert read_environment(dict(reversed(env.items()))) == Facts("m", "t", IDENTITY.certificate)
+
+
+def test_a_certificate_with_a_part_missing_is_none() -> None:
+    env = certificate_to_environment(IDENTITY.certificate)
+    for part in env:
+        assert read_environment({name: env[name] for name in env if name != part}).certificate is None
+
+
+def test_an_environment_without_them_says_nothing() -> None:
+    assert read_environment({"HOME": "/root", "LLMHOST_TOKEN": ""}) == Facts("", None, None)
+
+
+@given(st.dictionaries(names, anything))
+def test_any_environment_can_be_read(env: dict[str, str]) -> None:
+    facts = read_environment(env)
+    assert facts.model == env.get("LLMHOST_MODEL", "")
+    if facts.certificate is not None:
+        ssl.create_default_context(cadata=facts.certificate)
+
+
+@given(st.data())
+def test_a_certificate_that_is_read_is_one_that_can_be_pinned(data: st.DataObject) -> None:
+    text = "".join(certificate_to_environment(IDENTITY.certificate).values())
+    place = data.draw(st.integers(0, len(text) - 1))
+    env = {"LLMHOST_CERT_1": text[:place] + data.draw(st.characters()) + text[place + 1 :]}
+    certificate = read_environment(env).certificate
+    if certificate is not None:
+        ssl.create_default_context(cadata=certificate)

@@ -1,0 +1,760 @@
+"""Renting at the double of vast.ai: whatever goes wrong, nothing is lost, bought twice or left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import stat
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doubles.clock import ManualClock
+from doubles.fleet_values import make_spec
+from doubles.vast.faults import CREATE_EXECUTED, LIST, Fault
+from doubles.vast.server import VastServer
+from doubles.waiting import until
+
+from llmhost.errors import ConfigError, OfferGone, ProviderError, PurchaseUnclear
+from llmhost.fleet.models import FleetSpec, Offer, SshTarget, Worker, WorkerState
+from llmhost.fleet.providers.vast.account import VastAccount
+from llmhost.fleet.providers.vast.intents import IntentBook
+from llmhost.fleet.providers.vast.provider import VastProvider
+from llmhost.fleet.providers.vast.rows import number_in
+from llmhost.fleet.providers.vast.settings import VastSettings
+
+Providers = Callable[..., VastProvider]
+Accounts = Callable[..., VastAccount]
+
+SPEC = make_spec(provider="vast", engine="ollama", model="tiny")
+
+
+async def best(provider: VastProvider) -> Offer:
+    return (await provider.offers(SPEC)).offers[0]
+
+
+async def rent_running(provider: VastProvider, clock: ManualClock) -> Worker:
+    """A worker whose machine runs."""
+    created = await provider.create(SPEC)
+    await clock.sleep(120)
+    return next(worker for worker in await provider.list() if worker.id == created.id)
+
+
+def ids(workers: Any) -> list[str]:
+    return [worker.id for worker in workers]
+
+
+async def tell(provider: VastProvider, worker_id: str) -> Worker:
+    return next(worker for worker in await provider.list() if worker.id == worker_id)
+
+
+# Offers
+
+
+async def test_offers_are_ranked_and_the_filters_say_what_they_turned_away(
+    vast_server: VastServer, vast_provider: Providers
+) -> None:
+    market = await vast_provider().offers(SPEC)
+    assert {offer.gpu for offer in market.offers} == {"RTX 4090"}
+    assert all(offer.reliability > 0.95 and offer.verified for offer in market.offers)
+    prices = [offer.price_per_hour for offer in market.offers]
+    assert prices == sorted(prices)
+    assert set(market.rejected) >= {"gpu_name=RTX_4090", "reliability>0.95", "verified=true"}
+
+
+async def test_the_price_of_an_offer_includes_the_disk_that_is_wanted(
+    vast_server: VastServer, vast_provider: Providers, vast_settings: VastSettings
+) -> None:
+    small = await best(vast_provider())
+    large = await best(vast_provider(settings=replace(vast_settings, disk=500.0)))
+    assert large.price_per_hour > small.price_per_hour
+
+
+async def test_what_a_worker_costs_is_what_its_offer_said(
+    vast_server: VastServer, vast_provider: Providers, manual_clock: ManualClock
+) -> None:
+    provider = vast_provider()
+    offer = await best(provider)
+    worker = await rent_running(provider, manual_clock)
+    assert worker.burn == pytest.approx(offer.price_per_hour)
+    assert vast_server.burn == pytest.approx(worker.burn)
+
+
+async def test_a_worker_that_boots_costs_its_disk_alone(
+    vast_server: VastServer, vast_provider: Providers
+) -> None:
+    await vast_provider().create(SPEC)
+    (worker,) = await vast_provider().list()
+    assert worker.burn == pytest.approx(vast_server.burn)
+    assert worker.burn < worker.price_per_hour / 5
+
+
+async def test_nothing_that_fits_is_an_error_that_says_where_to_look(
+    vast_server: VastServer, vast_provider: Providers
+) -> None:
+    vast_server.market.clear()
+    with pytest.raises(ProviderError, match="fits") as caught:
+        await vast_provider().create(SPEC)
+    assert "llmhost offers" in (caught.value.hint or "")
+
+
+async def test_an_interruptible_worker_is_bid_for(
+    vast_server: VastServer, vast_provider: Providers, vast_settings: VastSettings, manual_clock: ManualClock
+) -> None:
+    provider = vast_provider(settings=replace(vast_settings, interruptible=True, max_bid=0.3))
+    offer = await best(provider)
+    worker = await rent_running(provider, manual_clock)
+    (instance,) = vast_server.instances.values()
+    assert instance.bid == offer.bid
+    assert worker.price_per_hour == pytest.approx(offer.price_per_hour)
+
+
+async def test_being_outbid_is_noticed(
+    vast_server: VastServer, vast_provider: Providers, vast_settings: VastSettings, manual_clock: ManualClock
+) -> None:
+    provider = vast_provider(settings=replace(vast_settings, interruptible=True, max_bid=0.3))
+    worker = await rent_running(provider, manual_clock)
+    vast_server.outbid(number_in(worker.id) or 0)
+    outbid = await tell(provider, worker.id)
+    assert (outbid.state, outbid.stage) == (WorkerState.FAILED, "outbid")
+    assert outbid.burn == pytest.approx(vast_server.burn)
+
+
+# Creating
+
+
+async def test_what_is_bought_is_what_was_ordered(
+    vast_server: VastServer, vast_provider: Providers, vast_settings: VastSettings
+) -> None:
+    worker = await vast_provider().create(SPEC)
+    (instance,) = vast_server.instances.values()
+    assert worker.id == f"vast-{instance.id}"
+    order = instance.order
+    assert (order.image, order.disk, order.runtype) == ("ollama/ollama:latest", 50.0, "ssh_direc ssh_proxy")
+    assert order.env["LLMHOST_MODEL"] == "tiny"
+    assert order.env["LLMHOST_TOKEN"] == worker.token
+    assert order.cancel_unavailable
+
+
+async def test_nothing_secret_stands_in_the_label_or_the_onstart(
+    vast_server: VastServer, vast_provider: Providers
+) -> None:
+    worker = await vast_provider().create(SPEC)
+    (instance,) = vast_server.instances.values()
+    shown = f"{instance.label} {instance.order.onstart} {instance.order.args}"
+    assert worker.token not in shown
+    assert vast_server.key not in f"{shown} {instance.order.env}"
+    assert f"{instance.label}".startswith("llmhost/test/1700000")
+
+
+async def test_any_machine_with_the_key_can_speak_to_a_worker(
+    vast_server: VastServer, vast_provider: Providers, tmp_path: Path
+) -> None:
+    created = await vast_provider().create(SPEC)
+    (seen,) = await vast_provider(folder=tmp_path / "elsewhere").list()
+    assert (seen.token, seen.certificate, seen.model) == (created.token, created.certificate, "tiny")
+    assert "BEGIN CERTIFICATE" in (seen.certificate or "")
+
+
+async def test_this_machine_remembers_what_the_list_does_not_give_back(
+    vast_server: VastServer, vast_provider: Providers
+) -> None:
+    vast_server.arm(Fault.HIDDEN_ENV)
+    created = await vast_provider().create(SPEC)
+    (seen,) = await vast_provider().list()
+    assert (seen.token, seen.certificate, seen.model) == (created.token, created.certificate, "tiny")
+
+
+async def test_a_running_worker_has_an_address(
+    vast_server: VastServer, vast_provider: Providers, manual_clock: ManualClock
+) -> None:
+    worker = await rent_running(vast_provider(), manual_clock)
+    assert (worker.state, worker.stage) == (WorkerState.STARTING, "installing")
+    assert (worker.url or "").startswith("https://127.0.0.1:")
+
+
+async def test_the_order_is_written_down_before_it_is_sent(
+    vast_server: VastServer, vast_provider: Providers, fleet_folder: Path
+) -> None:
+    seen: list[Any] = []
+
+    async def look(endpoint: str, number: int) -> None:
+        if endpoint == "create":
+            (file,) = (fleet_folder / "intents").iterdir()
+            seen.append((json.loads(file.read_text()), stat.S_IMODE(file.stat().st_mode)))
+
+    vast_server.before = look
+    worker = await vast_provider().create(SPEC)
+    ((order, mode),) = seen
+    assert mode == 0o600
+    assert (order["token"], order["instance"]) == (worker.token, None)
+
+
+@pytest.mark.parametrize("fault", [f for f in CREATE_EXECUTED if f is not Fault.CREATE_ERROR_BUT_BOUGHT])
+async def test_what_was_bought_without_a_clear_answer_is_found(
+    vast_server: VastServer, vast_provider: Providers, fault: Fault
+) -> None:
+    vast_server.arm(fault)
+    provider = vast_provider()
+    worker = await provider.create(SPEC)
+    assert vast_server.calls["create"] == 1
+    assert worker.id in ids(await provider.list())
+    assert list(await provider.intents()) == []
+    assert (await tell(provider, worker.id)).token == worker.token
+
+
+async def test_of_two_bought_for_one_order_one_has_failed_and_can_be_destroyed(
+    vast_server: VastServer, vast_provider: Providers
+) -> None:
+    vast_server.arm(Fault.CREATE_TWICE)
+    provider = vast_provider()
+    worker = await provider.create(SPEC)
+    kept, twin = sorted(await provider.list(), key=lambda worker: worker.id)
+    assert (kept.id, kept.state) == (worker.id, WorkerState.STARTING)
+    assert (twin.state, "bought twice" in twin.detail) == (WorkerState.FAILED, True)
+    await provider.destroy(twin.id)
+    assert ids(await provider.list()) == [worker.id]
+
+
+@pytest.mark.parametrize("fault", [Fault.CUT, Fault.SERVER_ERROR, Fault.UNAVAILABLE, Fault.GARBAGE])
+async def test_a_purchase_that_nobody_can_find_is_unclear_and_not_repeated(
+    vast_server: VastServer, vast_provider: Providers, manual_clock: ManualClock, fault: Fault
+) -> None:
+    vast_server.arm(fault, endpoint="create")
+    provider = vast_provider()
+    begun = manual_clock.monotonic()
+    with pytest.raises(PurchaseUnclear):
+        await provider.create(SPEC)
+    assert manual_clock.monotonic() - begun >= 30
+    assert (vast_server.calls["create"], vast_server.created_total) == (1, 0)
+    (intent,) = await provider.intents()
+    assert intent.offer
+    await provider.forget_intent(intent.id)
+    assert list(await provider.intents()) == []
+
+
+async def test_a_purchase_that_shows_late_is_found_by_the_next_command(
+    vast_server: VastServer, vast_provider: Providers
+) -> None:
+    vast_server.arm(Fault.CREATE_CUT)
+    vast_server.arm(Fault.SERVER_ERROR, times=None, endpoint="list")
+    with pytest.raises(PurchaseUnclear):
+        await vast_provider().create(SPEC)
+    vast_server.faults.armed.clear()
+    (worker,) = await vast_provider().list()
+    assert worker.state is WorkerState.STARTING
+    assert list(await vast_provider().intents()) == []
+
+
+@pytest.mark.parametrize("fault", [Fault.OFFER_GONE, Fault.OFFER_TAKEN])
+async def test_an_offer_that_somebody_else_took_is_gone(
+    vast_server: VastServer, vast_provider: Providers, fault: Fault
+) -> None:
+    vast_server.arm(fault)
+    provider = vast_provider()
+    with pytest.raises(OfferGone):
+        await provider.create(SPEC)
+    assert list(await provider.intents()) == []
+    assert (await provider.create(SPEC)).id in ids(await provider.list())
+
+
+async def test_an_offer_that_never_was_is_gone(vast_server: VastServer, vast_provider: Providers) -> None:
+    provider = vast_provider()
+    offer = await best(provider)
+    with pytest.raises(OfferGone):
+        await provider.create(SPEC, replace(offer, id="999"))
+    with pytest.raises(ProviderError, match="no offer"):
+        await provider.create(SPEC, replace(offer, id="place-1"))
+    assert vast_server.created_total == 0
+
+
+async def test_a_refusal_is_passed_on_and_leaves_nothing(
+    vast_server: VastServer, vast_provider: Providers
+) -> None:
+    vast_server.arm(Fault.SPEND_RATE)
+    provider = vast_provider()
+    with pytest.raises(ProviderError, match="New accounts") as caught:
+        await provider.create(SPEC)
+    assert not isinstance(caught.value, OfferGone | PurchaseUnclear)
+    assert list(await provider.intents()) == []
+
+
+async def test_an_instance_that_a_refusal_names_is_destroyed(
+    vast_server: VastServer, vast_provider: Providers
+) -> None:
+    vast_server.arm(Fault.CREATE_ERROR_BUT_BOUGHT)
+    provider = vast_provider()
+    with pytest.raises(OfferGone):
+        await provider.create(SPEC)
+    assert (vast_server.created_total, vast_server.alive()) == (1, [])
+    assert list(await provider.intents()) == []
+
+
+async def test_an_instance_that_a_refusal_names_and_that_lives_on_is_not_hidden(
+    vast_server: VastServer, vast_provider: Providers
+) -> None:
+    vast_server.arm(Fault.CREATE_ERROR_BUT_BOUGHT)
+    vast_server.arm(Fault.DESTROY_LIES, times=None)
+    provider = vast_provider()
+    with pytest.raises(PurchaseUnclear, match="could not be ended"):
+        await provider.create(SPEC)
+    assert len(await provider.list()) == 1
+
+
+async def test_without_credit_nothing_is_bought(vast_server: VastServer, vast_provider: Providers) -> None:
+    vast_server.credit = 0.0
+    with pytest.raises(ProviderError, match="credit"):
+        await vast_provider().create(SPEC)
+    assert vast_server.created_total == 0
+
+
+async def test_there_are_never_two_purchases_at_once(
+    vast_server: VastServer, vast_provider: Providers
+) -> None:
+    under_way, most = 0, 0
+
+    async def enter(endpoint: str, number: int) -> None:
+        nonlocal under_way, most
+        if endpoint == "create":
+            under_way += 1
+            most = max(most, under_way)
+            await asyncio.sleep(0.02)
+
+    async def leave(endpoint: str, number: int) -> None:
+        nonlocal under_way
+        under_way -= endpoint == "create"
+
+    vast_server.before, vast_server.after = enter, leave
+    provider = vast_provider()
+    offers = (await provider.offers(SPEC)).offers
+    await asyncio.gather(*(provider.create(SPEC, offer) for offer in offers[:3]))
+    assert (most, vast_server.created_total) == (1, 3)
+
+
+async def test_a_purchase_that_is_interrupted_on_its_way_is_not_forgotten(
+    vast_server: VastServer, vast_account: Accounts, vast_provider: Providers
+) -> None:
+    may_end = asyncio.Event()
+
+    async def hold(endpoint: str, number: int) -> None:
+        if endpoint == "create":
+            await may_end.wait()
+
+    vast_server.before = hold
+    buying = asyncio.create_task(vast_provider(account=vast_account(timeout=30.0)).create(SPEC))
+    await until(lambda: vast_server.calls["create"])
+    buying.cancel()
+    await asyncio.sleep(0)
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await buying
+    (worker,) = await vast_provider().list()
+    assert worker.state is WorkerState.STARTING
+
+
+# After a crash
+
+
+async def test_what_a_crashed_command_bought_is_waited_for(
+    vast_server: VastServer, vast_provider: Providers, fleet_folder: Path, manual_clock: ManualClock
+) -> None:
+    worker = await vast_provider().create(SPEC)
+    book = IntentBook(fleet_folder / "intents")
+    (order,) = book.all()
+    book.write(replace(order, instance=None))  # killed before it heard the answer
+    (instance,) = vast_server.instances.values()
+    instance.label, shows = None, manual_clock.now() + 20
+
+    async def appear(endpoint: str, number: int) -> None:
+        instance.label = order.label if manual_clock.now() >= shows else None
+
+    vast_server.before = appear
+    await vast_provider().settle()
+    assert ids(await vast_provider().list()) == [worker.id]
+    assert manual_clock.now() < shows + 15
+
+
+async def test_an_order_that_came_to_nothing_is_not_waited_for_for_ever(
+    vast_server: VastServer, vast_provider: Providers, manual_clock: ManualClock
+) -> None:
+    vast_server.arm(Fault.CUT, endpoint="create")
+    with pytest.raises(PurchaseUnclear):
+        await vast_provider().create(SPEC)
+    begun = manual_clock.monotonic()
+    await vast_provider().settle()
+    assert manual_clock.monotonic() - begun <= 61
+    assert len(await vast_provider().intents()) == 1
+
+
+async def test_there_is_nothing_to_wait_for_when_all_is_known(
+    vast_server: VastServer, vast_provider: Providers
+) -> None:
+    await vast_provider().create(SPEC)
+    lists = vast_server.calls["list"]
+    await vast_provider().settle()
+    assert vast_server.calls["list"] == lists
+
+
+# Listing
+
+
+async def test_only_instances_of_this_fleet_are_workers(
+    vast_server: VastServer, vast_provider: Providers
+) -> None:
+    mine = await vast_provider().create(SPEC)
+    await vast_provider(fleet="other").create(SPEC)
+    vast_server.world.buy(vast_server.market.add(), replace(_order(vast_server), label=None))
+    assert len(vast_server.alive()) == 3
+    assert ids(await vast_provider().list()) == [mine.id]
+
+
+def _order(server: VastServer) -> Any:
+    return next(iter(server.instances.values())).order
+
+
+def fill(server: VastServer, count: int) -> None:
+    """Rents so many more instances like the one that there is, each under a label of its own."""
+    order = _order(server)
+    for number in range(count):
+        label = f"llmhost/test/1700001{number:03d}-00000000"
+        server.world.buy(server.market.add(), replace(order, label=label))
+
+
+@pytest.mark.parametrize("count", [24, 25, 49, 60])
+async def test_a_list_of_many_pages_is_complete(
+    vast_server: VastServer, vast_provider: Providers, count: int
+) -> None:
+    await vast_provider().create(SPEC)
+    fill(vast_server, count - 1)
+    assert len(await vast_provider().list()) == count
+    assert vast_server.too_early.total() == 0
+
+
+TOKENS = {Fault.LIST_NO_TOKEN, Fault.LIST_LOOPS}
+
+
+@pytest.mark.parametrize("fault", sorted(TOKENS))
+async def test_wrong_page_tokens_do_no_harm(
+    vast_server: VastServer, vast_provider: Providers, fault: Fault
+) -> None:
+    await vast_provider().create(SPEC)
+    fill(vast_server, 30)
+    vast_server.arm(fault, times=None)
+    assert len(await vast_provider().list()) == 31
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [*sorted(set(LIST) - TOKENS), Fault.SERVER_ERROR, Fault.GARBAGE, Fault.TOO_MANY, Fault.CUT],
+)
+async def test_a_list_that_is_not_whole_is_an_error(
+    vast_server: VastServer, vast_provider: Providers, fault: Fault
+) -> None:
+    await vast_provider().create(SPEC)
+    fill(vast_server, 30)
+    vast_server.arm(fault, times=None, endpoint="list" if fault not in LIST else None)
+    with pytest.raises(ProviderError):
+        await vast_provider().list()
+
+
+async def test_a_list_that_keeps_silent_is_an_error(
+    vast_server: VastServer, vast_account: Accounts, vast_provider: Providers
+) -> None:
+    vast_server.arm(Fault.SILENT, times=None, endpoint="list")
+    with pytest.raises(ProviderError, match="too long"):
+        await vast_provider(account=vast_account(timeout=0.05)).list()
+
+
+async def test_a_list_that_changes_while_it_is_read_shows_what_exists_at_its_end(
+    vast_server: VastServer, vast_provider: Providers
+) -> None:
+    await vast_provider().create(SPEC)
+    fill(vast_server, 29)
+    first, *_, last = vast_server.alive()
+    before = vast_server.calls["list"]
+
+    async def come_and_go(endpoint: str, number: int) -> None:
+        if vast_server.calls["list"] == before + 1:
+            fill(vast_server, 2)
+            vast_server.world.destroy(vast_server.instances[first])
+            vast_server.world.destroy(vast_server.instances[last])
+
+    vast_server.after = come_and_go
+    listed = set(ids(await vast_provider().list()))
+    assert {f"vast-{instance}" for instance in vast_server.alive()} <= listed
+    assert f"vast-{last}" not in listed
+
+
+class Scripted(VastAccount):
+    """An account whose list is what a test says, page by page, and over again."""
+
+    def __init__(self, *pages: Any) -> None:
+        self._pages = itertools.cycle(pages)
+
+    async def instances(self, after: int) -> object:
+        return next(self._pages)
+
+
+def page(*numbers: Any, total: Any = None) -> dict[str, Any]:
+    rows = [{"id": number, "label": None} for number in numbers]
+    return {"instances": rows, "total_instances": len(rows) if total is None else total}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        [],
+        {},
+        {"instances": []},
+        {"instances": [], "total_instances": "0"},
+        {"instances": {}, "total_instances": 0},
+        page(1, 1),
+        page(2, 1),
+        page(1, "2"),
+        page(1, total=2),
+        page(1, 2, total=1),
+        page(total=1),
+        page(*range(1, 26), total=30),
+    ],
+)
+async def test_a_list_that_makes_no_sense_is_an_error(vast_provider: Providers, answer: Any) -> None:
+    with pytest.raises(ProviderError):
+        await vast_provider(account=Scripted(answer)).list()
+
+
+async def test_a_count_that_was_late_once_is_forgiven(vast_provider: Providers) -> None:
+    assert await vast_provider(account=Scripted(page(1, total=2), page(1))).list() == ()
+
+
+async def test_those_who_ask_at_once_share_one_list(
+    vast_server: VastServer, vast_provider: Providers
+) -> None:
+    provider = vast_provider()
+    await provider.create(SPEC)
+    before = vast_server.calls["list"]
+    lists = await asyncio.gather(*(provider.list() for _ in range(50)))
+    assert {len(workers) for workers in lists} == {1}
+    assert vast_server.calls["list"] == before + 1
+
+
+async def test_nobody_is_given_a_list_that_was_begun_before_they_asked(
+    vast_server: VastServer, vast_account: Accounts, vast_provider: Providers
+) -> None:
+    provider = vast_provider(account=vast_account(timeout=30.0))
+    await provider.create(SPEC)
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def hold(endpoint: str, number: int) -> None:
+        if endpoint == "list":
+            begun.set()
+            await may_end.wait()
+
+    vast_server.after = hold
+    early = asyncio.create_task(provider.list())
+    await begun.wait()
+    fill(vast_server, 1)
+    late = asyncio.create_task(provider.list())
+    await asyncio.sleep(0)
+    may_end.set()
+    assert (len(await early), len(await late)) == (1, 2)
+
+
+@pytest.mark.parametrize("fault", [Fault.BOOT_ERROR, Fault.EXITS, Fault.OFFLINE])
+async def test_a_machine_that_will_never_work_has_failed(
+    vast_server: VastServer, vast_provider: Providers, manual_clock: ManualClock, fault: Fault
+) -> None:
+    vast_server.arm(fault)
+    worker = await rent_running(vast_provider(), manual_clock)
+    assert worker.state is WorkerState.FAILED
+    assert worker.detail
+
+
+async def test_a_machine_that_is_stuck_or_without_a_port_is_on_its_way(
+    vast_server: VastServer, vast_provider: Providers, manual_clock: ManualClock
+) -> None:
+    vast_server.arm(Fault.STUCK)
+    stuck = await rent_running(vast_provider(), manual_clock)
+    assert (stuck.state, stuck.stage, stuck.url) == (WorkerState.STARTING, "booting", None)
+    vast_server.arm(Fault.NO_PORTS)
+    closed = await rent_running(vast_provider(), manual_clock)
+    assert (closed.state, closed.stage, closed.url) == (WorkerState.STARTING, "installing", None)
+
+
+async def test_a_null_start_date_does_no_harm(vast_server: VastServer, vast_provider: Providers) -> None:
+    vast_server.arm(Fault.NULL_START)
+    created = await vast_provider().create(SPEC)
+    (seen,) = await vast_provider().list()
+    assert seen.started == created.started
+
+
+# Destroying
+
+
+async def test_a_machine_that_lives_on_is_asked_to_end_once_more(
+    vast_server: VastServer, vast_provider: Providers
+) -> None:
+    provider = vast_provider()
+    worker = await provider.create(SPEC)
+    vast_server.arm(Fault.DESTROY_LIES, times=2)
+    await provider.destroy(worker.id)
+    assert vast_server.alive() == []
+    assert vast_server.calls["destroy"] == 3
+
+
+async def test_a_machine_that_does_not_end_is_an_error(
+    vast_server: VastServer, vast_provider: Providers, manual_clock: ManualClock
+) -> None:
+    provider = vast_provider()
+    worker = await provider.create(SPEC)
+    vast_server.arm(Fault.DESTROY_LIES, times=None)
+    begun = manual_clock.monotonic()
+    with pytest.raises(ProviderError, match="still lists") as caught:
+        await provider.destroy(worker.id)
+    assert 90 <= manual_clock.monotonic() - begun <= 200
+    assert worker.id in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("fault", [Fault.DESTROY_CUT, Fault.SERVER_ERROR, Fault.TOO_MANY])
+async def test_trouble_while_destroying_is_overcome(
+    vast_server: VastServer, vast_provider: Providers, fault: Fault
+) -> None:
+    provider = vast_provider()
+    worker = await provider.create(SPEC)
+    vast_server.arm(fault, endpoint=None if fault is Fault.DESTROY_CUT else "destroy")
+    await provider.destroy(worker.id)
+    assert vast_server.alive() == []
+
+
+async def test_a_list_that_cannot_be_read_is_never_taken_for_gone(
+    vast_server: VastServer, vast_provider: Providers
+) -> None:
+    provider = vast_provider()
+    worker = await provider.create(SPEC)
+    vast_server.arm(Fault.LIST_NULL, times=None)
+    with pytest.raises(ProviderError):
+        await provider.destroy(worker.id)
+
+
+async def test_many_are_destroyed_at_once_with_few_lists(
+    vast_server: VastServer, vast_provider: Providers
+) -> None:
+    provider = vast_provider()
+    await provider.create(SPEC)
+    fill(vast_server, 99)
+    before = vast_server.calls["list"]
+    await asyncio.gather(*(provider.destroy(worker.id) for worker in await provider.list()))
+    assert vast_server.alive() == []
+    assert vast_server.calls["destroy"] == 100
+    assert vast_server.calls["list"] - before < 400
+    assert vast_server.too_early.total() == 0
+
+
+async def test_nothing_is_kept_of_an_order_whose_instance_is_gone(
+    vast_provider: Providers, vast_server: VastServer, fleet_folder: Path
+) -> None:
+    provider = vast_provider()
+    ended, vanished = [await provider.create(SPEC) for _ in range(2)]
+    await provider.destroy(ended.id)
+    vast_server.world.destroy(vast_server.instances[number_in(vanished.id) or 0])
+    assert list(await provider.intents()) == []
+    assert list((fleet_folder / "intents").iterdir()) == []
+
+
+async def test_a_name_that_is_no_instance_asks_nobody(
+    vast_server: VastServer, vast_provider: Providers
+) -> None:
+    for name in ("nobody", "vast-", "vast-0", "vast-1x", "local-000000"):
+        await vast_provider().destroy(name)
+        assert await vast_provider().logs(name) == ""
+        assert await vast_provider().ssh(name) is None
+    assert vast_server.calls.total() == 0
+
+
+# The rest
+
+
+async def test_logs_are_the_last_lines_that_a_machine_printed(
+    vast_server: VastServer, vast_provider: Providers, manual_clock: ManualClock
+) -> None:
+    worker = await rent_running(vast_provider(), manual_clock)
+    container = vast_server.machines.containers.started[number_in(worker.id)]
+    container.text = "one\ntwo\nthree\n"
+    assert await vast_provider().logs(worker.id, lines=2) == "two\nthree"
+
+
+async def test_a_shell_is_had_at_the_machine_of_ours_alone(
+    vast_server: VastServer, vast_provider: Providers
+) -> None:
+    worker = await vast_provider().create(SPEC)
+    target = await vast_provider().ssh(worker.id)
+    assert target == SshTarget("root", f"ssh{(number_in(worker.id) or 0) % 9 + 1}.vast.ai", target.port)
+    assert await vast_provider(fleet="other").ssh(worker.id) is None
+
+
+async def test_the_bill_is_what_vast_ai_billed(
+    vast_server: VastServer, vast_provider: Providers, manual_clock: ManualClock
+) -> None:
+    provider = vast_provider()
+    begun = manual_clock.now()
+    gone = await rent_running(provider, manual_clock)
+    other = await vast_provider(fleet="other").create(SPEC)
+    await manual_clock.sleep(3600)
+    await provider.destroy(gone.id)
+    kept = await rent_running(provider, manual_clock)
+    charges = {charge.worker: charge.usd for charge in await provider.charges(begun)}
+    assert charges == {
+        worker.id: pytest.approx(vast_server.billed(number_in(worker.id) or 0), abs=0.001)
+        for worker in (gone, kept)
+    }
+    assert other.id not in charges
+
+
+async def test_a_bill_of_many_pages_is_complete(
+    vast_server: VastServer, vast_provider: Providers, manual_clock: ManualClock
+) -> None:
+    await vast_provider().create(SPEC)
+    fill(vast_server, 149)
+    await manual_clock.sleep(3600)
+    assert len(await vast_provider().charges(manual_clock.now() - 7200)) == 150
+
+
+async def test_the_credit_is_what_is_left(vast_server: VastServer, vast_provider: Providers) -> None:
+    account = await vast_provider().account()
+    assert account.credit == pytest.approx(vast_server.credit)
+
+
+async def test_a_missing_key_is_an_error_of_the_configuration(
+    vast_account: Accounts, vast_provider: Providers
+) -> None:
+    provider = vast_provider(account=vast_account(None))
+    offer = Offer("7000001", "RTX 4090", 0.3, 0.99, "SE")
+    calls: list[Callable[[], Any]] = [
+        provider.list,
+        provider.account,
+        lambda: provider.offers(SPEC),
+        lambda: provider.create(SPEC, offer),
+        lambda: provider.destroy("vast-1"),
+        lambda: provider.charges(0),
+    ]
+    for call in calls:
+        with pytest.raises(ConfigError):
+            await call()
+
+
+async def test_neither_key_nor_token_shows_in_the_provider(
+    vast_server: VastServer, vast_provider: Providers
+) -> None:
+    provider = vast_provider()
+    worker = await provider.create(SPEC)
+    shown = f"{provider!r} {vars(provider)} {worker!r}"
+    assert vast_server.key not in shown
+    assert str(worker.token) not in shown
+
+
+def test_its_workers_cost_money() -> None:
+    assert VastProvider.rents
+    assert isinstance(SPEC, FleetSpec)
