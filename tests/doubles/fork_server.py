@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 _ALWAYS = {"http.client.send", "socket.connect"}
@@ -24,7 +25,9 @@ def _is_step(event: str, args: tuple[Any, ...]) -> bool:
     if event == "open":
         path, mode, flags = args
         writes = bool(flags & (os.O_WRONLY | os.O_RDWR)) if isinstance(flags, int) else "w" in (mode or "")
-        return writes and _matters(path)
+        return writes and not isinstance(path, int) and _matters(path)
+    if event == "os.mkdir" and Path(args[0]).exists():
+        return False
     return event in _ALWAYS or (event in _ON_FILES and _matters(args[0]))
 
 

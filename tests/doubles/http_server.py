@@ -122,7 +122,7 @@ class HttpServer:
                     await self.answer(request, reply)
                 if not reply.keep_alive:
                     break
-        except ConnectionError:
+        except (ConnectionError, asyncio.IncompleteReadError):  # it was killed while it asked
             self.left.set()
         finally:
             writer.close()
