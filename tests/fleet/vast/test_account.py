@@ -76,7 +76,7 @@ async def test_nothing_is_printed(
 ) -> None:
     account = vast_account()
     await buy(account, an_offer(vast_server))
-    await account.instances(0)
+    await account.instances(None)
     await account.user()
     assert capfd.readouterr() == ("", "")
 
@@ -85,7 +85,7 @@ async def test_calls_keep_the_documented_pauses(vast_server: VastServer, vast_ac
     account, offers = vast_account(), [an_offer(vast_server) for _ in range(3)]
     for offer in offers:
         await buy(account, offer)
-        await account.instances(0)
+        await account.instances(None)
     await asyncio.gather(*(account.destroy(instance) for instance in vast_server.alive()))
     assert vast_server.alive() == []
     assert vast_server.too_early.total() == 0
@@ -231,7 +231,7 @@ async def test_an_instance_that_does_not_exist_has_no_logs(vast_account: Account
 async def test_a_wrong_key_is_said_and_nothing_is_taken_for_done(vast_account: Accounts, call: str) -> None:
     account = vast_account("not-the-key-of-anybody")
     calls: dict[str, Callable[[], Any]] = {
-        "instances": lambda: account.instances(0),
+        "instances": lambda: account.instances(None),
         "destroy": lambda: account.destroy(1),
         "user": account.user,
         "create": lambda: buy(account, 1),
@@ -272,7 +272,7 @@ async def test_a_key_that_cannot_be_sent_is_refused_without_showing_it(
 async def test_secrets_are_in_no_error(vast_server: VastServer, vast_account: Accounts, fault: Fault) -> None:
     vast_server.arm(fault, times=None)
     account = vast_account(timeout=0.05)
-    for call in (account.instances(0), buy(account, an_offer(vast_server)), account.destroy(1)):
+    for call in (account.instances(None), buy(account, an_offer(vast_server)), account.destroy(1)):
         (failure,) = await asyncio.gather(call, return_exceptions=True)
         said = everything_said(failure) if isinstance(failure, Exception) else ""
         assert vast_server.key not in said

@@ -433,22 +433,9 @@ async def test_a_list_of_many_pages_is_complete(
     assert vast_server.too_early.total() == 0
 
 
-TOKENS = {Fault.LIST_NO_TOKEN, Fault.LIST_LOOPS}
-
-
-@pytest.mark.parametrize("fault", sorted(TOKENS))
-async def test_wrong_page_tokens_do_no_harm(
-    vast_server: VastServer, vast_provider: Providers, fault: Fault
-) -> None:
-    await vast_provider().create(SPEC)
-    fill(vast_server, 30)
-    vast_server.arm(fault, times=None)
-    assert len(await vast_provider().list()) == 31
-
-
 @pytest.mark.parametrize(
     "fault",
-    [*sorted(set(LIST) - TOKENS), Fault.SERVER_ERROR, Fault.GARBAGE, Fault.TOO_MANY, Fault.CUT],
+    [*sorted(LIST), Fault.SERVER_ERROR, Fault.GARBAGE, Fault.TOO_MANY, Fault.CUT],
 )
 async def test_a_list_that_is_not_whole_is_an_error(
     vast_server: VastServer, vast_provider: Providers, fault: Fault

@@ -17,9 +17,9 @@ from llmhost.fleet.providers.vast.faults import KEY_HINT, Lost, Refused, clean, 
 from llmhost.fleet.providers.vast.pacer import Pacer
 from llmhost.fleet.providers.vast.threads import in_thread
 
-__all__ = ["PAGE", "VastAccount"]
+__all__ = ["VastAccount"]
 
-PAGE = 25  #: instances; the most that one page of vast.ai's list holds
+_PAGE = 25  #: instances; the most that one page of vast.ai's list holds
 _CHARGES_A_PAGE = 100  #: the most that the SDK asks for
 #: offers; more than the whole market has, so that no filter of ours is told half the truth
 _MOST_OFFERS = 10_000
@@ -53,16 +53,15 @@ class VastAccount:
         self._timeout = timeout
         self._made: Any = None
 
-    async def instances(self, after: int) -> object:
-        """One page of the account's instances, of those with higher numbers than `after`, lowest first.
-
-        Not vast.ai's own page tokens: while instances come and go, its count fits no more to what they show.
-        """
-        params = {
-            "select_filters": {"id": {"gt": after}},
+    async def instances(self, after: str | None) -> object:
+        """A page of the account's instances, lowest number first; `after` is the token of the one before."""
+        params: dict[str, object] = {
+            "select_filters": {},
             "order_by": [{"col": "id", "dir": "asc"}],
-            "limit": PAGE,
+            "limit": _PAGE,
         }
+        if after is not None:
+            params["after_token"] = after
         return await self._again("list", "listing the instances", lambda sdk: sdk.show_instances_v1(params))
 
     async def search(self, kind: str, disk: float) -> object:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
 
 from llmhost.errors import ProviderError
-from llmhost.fleet.providers.vast.account import PAGE, VastAccount
+from llmhost.fleet.providers.vast.account import VastAccount
 from llmhost.fleet.providers.vast.fields import Fields, Row, as_row
-from llmhost.fleet.providers.vast.paging import rows_of
+from llmhost.fleet.providers.vast.paging import pages, rows_of
 from llmhost.fleet.providers.vast.rows import number_of
 
 __all__ = ["Listing"]
 
-_READINGS = 3  #: times that a page is asked for which does not hold what vast.ai counts
-_MOST_PAGES = 1000  #: no account has so many; a server that never ends is broken
+_READINGS = 3  #: of the whole list, while it shows less than vast.ai counts
 _WHAT = "list of instances"
 
 
@@ -48,39 +47,34 @@ class Listing:
         return await self._read()
 
     async def _read(self) -> Sequence[Row]:
-        rows: list[Row] = []
-        for _ in range(_MOST_PAGES):
-            page, complete = await self._page(number_of(rows[-1]) if rows else 0)
-            rows += page
-            if complete:
-                return rows
-        raise ProviderError(f"vast.ai's answer cannot be read: {_WHAT} does not come to an end")
-
-    async def _page(self, after: int) -> tuple[Sequence[Row], bool]:
-        """The instances with higher numbers than `after`, and whether these are all of them.
-
-        vast.ai counts them, so that a page that lacks one is found out. The count may be of a moment
-        earlier, and so the page is asked for again before it is called wrong.
-        """
+        """Reads until what is shown is as much as vast.ai counts, a few times at most."""
         for _ in range(_READINGS):
-            answer = as_row(await self._account.instances(after), _WHAT)
-            rows = [as_row(row, "an instance") for row in rows_of(answer, "instances", _WHAT)]
-            _check_order(after, [number_of(row) for row in rows])
-            count = Fields(answer, _WHAT).needed("total_instances")
-            if len(rows) == min(count, PAGE):
-                return rows, len(rows) == count
+            rows, count = await self._read_once()
+            # Asked for by rising numbers, so nothing is passed over; what ended meanwhile is shown, not counted.
+            if count is None or len(rows) >= count:
+                return rows
         raise ProviderError(
             f"vast.ai's {_WHAT} is not complete: it counts {count:g} and shows {len(rows)}",
             hint="try again in a minute",
         )
 
+    async def _read_once(self) -> tuple[Sequence[Row], float | None]:
+        """Every row of every page, and how many the last page says that there are."""
+        rows: list[Row] = []
+        count: float | None = None
+        async for page in pages(self._account.instances, _WHAT):
+            rows += [as_row(row, "an instance") for row in rows_of(page, "instances", _WHAT)]
+            count = Fields(page, _WHAT).number("total_instances")
+        _check_unique(rows)
+        return rows, count
 
-def _check_order(after: int, numbers: Sequence[int]) -> None:
-    """Each higher than the one before: so none comes twice, and none that was passed over. Raises
-    ProviderError."""
-    for last, number in pairwise((after, *numbers)):
-        if number <= last:
-            raise ProviderError(f"vast.ai's answer cannot be read: instance {number} is listed out of turn")
+
+def _check_unique(rows: Sequence[Row]) -> None:
+    """Raises ProviderError where an instance is listed twice: then another one is probably missing."""
+    numbers = Counter(map(number_of, rows))
+    for number, times in numbers.items():
+        if times > 1:
+            raise ProviderError(f"vast.ai's answer cannot be read: instance {number} is listed {times} times")
 
 
 def _hear(reading: asyncio.Task[Sequence[Row]]) -> None:

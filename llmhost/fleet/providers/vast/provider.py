@@ -122,9 +122,9 @@ class VastProvider(Provider):
 
     def _fresh_orders(self) -> Sequence[Order]:
         """Purchases begun a moment ago, of which no instance is known."""
-        now = self._clock.now()
+        begun = self._clock.now() - self._settings.settling
         orders = self._intents.all()
-        return [order for order in orders if order.instance is None and now - order.written < self._settings.settling]
+        return [order for order in orders if order.instance is None and order.written > begun]
 
     async def _best(self, spec: FleetSpec) -> Offer:
         market = await self.offers(spec)
