@@ -40,7 +40,7 @@ class WorkerOutput:
 
 
 def worker_output(worker: Worker, now: float, spent_usd: float | None = None) -> WorkerOutput:
-    """The worker at `now`, Unix seconds. Without `spent_usd` it is what its price comes to since its start."""
+    """The worker at `now`, Unix seconds. Without `spent_usd` it is its price since it was started."""
     from llmhost.fleet.models import Rental, WorkerState
     from llmhost.ledger.cost import rental_cost
 

@@ -49,7 +49,7 @@ async def test_the_instances_of_the_account_are_listed(
     vast_server: VastServer, vast_account: Accounts
 ) -> None:
     bought = await buy(vast_account(), an_offer(vast_server))
-    page: Any = await vast_account().instances(0)
+    page: Any = await vast_account().instances(None)
     assert [row["id"] for row in page["instances"]] == [bought["new_contract"]]
 
 
@@ -96,7 +96,7 @@ async def test_reading_is_tried_again(
     vast_server: VastServer, vast_account: Accounts, manual_clock: ManualClock, fault: Fault
 ) -> None:
     vast_server.arm(fault, times=3, endpoint="list")
-    assert await vast_account().instances(0)
+    assert await vast_account().instances(None)
     assert vast_server.calls["list"] == 4
     assert manual_clock.monotonic() >= 2 + 6 + 18
 
@@ -107,7 +107,7 @@ async def test_reading_is_given_up_after_four_tries(
 ) -> None:
     vast_server.arm(fault, times=None, endpoint="list")
     with pytest.raises(ProviderError):
-        await vast_account().instances(0)
+        await vast_account().instances(None)
     assert vast_server.calls["list"] == 4
 
 
@@ -115,7 +115,7 @@ async def test_as_long_as_vast_ai_asks_for_is_waited_for(
     vast_server: VastServer, vast_account: Accounts, manual_clock: ManualClock
 ) -> None:
     vast_server.arm(Fault.TOO_MANY, endpoint="list", value=50)
-    await vast_account().instances(0)
+    await vast_account().instances(None)
     assert manual_clock.monotonic() == pytest.approx(51, abs=1.5)
 
 
@@ -124,16 +124,16 @@ async def test_an_endpoint_that_was_called_too_often_is_left_alone_by_other_comm
 ) -> None:
     vast_server.arm(Fault.TOO_MANY, times=4, endpoint="list", value=30)
     with pytest.raises(Refused):
-        await vast_account().instances(0)
+        await vast_account().instances(None)
     failed = manual_clock.monotonic()
-    await vast_account().instances(0)
+    await vast_account().instances(None)
     assert manual_clock.monotonic() >= failed + 1.0
 
 
 async def test_too_long_a_wait_is_not_waited_for(vast_server: VastServer, vast_account: Accounts) -> None:
     vast_server.arm(Fault.TOO_MANY, endpoint="list", value=3600)
     with pytest.raises(Refused, match="too frequent"):
-        await vast_account().instances(0)
+        await vast_account().instances(None)
     assert vast_server.calls["list"] == 1
 
 
@@ -246,7 +246,7 @@ async def test_a_wrong_key_is_said_and_nothing_is_taken_for_done(vast_account: A
 
 async def test_a_missing_key_says_how_to_set_it(vast_server: VastServer, vast_account: Accounts) -> None:
     with pytest.raises(ConfigError, match="no API key") as caught:
-        await vast_account(None).instances(0)
+        await vast_account(None).instances(None)
     assert "VAST_API_KEY" in (caught.value.hint or "")
     assert vast_server.calls.total() == 0
 
@@ -255,7 +255,7 @@ async def test_the_key_is_found_where_the_vastai_command_keeps_it(
     vast_server: VastServer, vast_account: Accounts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VAST_API_KEY", vast_server.key)
-    assert await vast_account(None).instances(0)
+    assert await vast_account(None).instances(None)
 
 
 @pytest.mark.parametrize("key", ["", " ", "line\nend", "spaced key", "schlüssel", "secret-key\n"])
@@ -263,7 +263,7 @@ async def test_a_key_that_cannot_be_sent_is_refused_without_showing_it(
     vast_server: VastServer, vast_account: Accounts, key: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        await vast_account(key).instances(0)
+        await vast_account(key).instances(None)
     assert not key.strip() or key.strip() not in everything_said(caught.value)
     assert vast_server.calls.total() == 0
 
@@ -304,7 +304,7 @@ async def test_a_server_that_keeps_silent_does_not_hold_up_the_end(
     vast_server: VastServer, vast_account: Accounts
 ) -> None:
     vast_server.arm(Fault.SILENT, endpoint="list")
-    asking = asyncio.create_task(vast_account(timeout=30.0).instances(0))
+    asking = asyncio.create_task(vast_account(timeout=30.0).instances(None))
     await until(lambda: vast_server.calls["list"])
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):

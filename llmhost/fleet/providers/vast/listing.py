@@ -50,7 +50,7 @@ class Listing:
         """Reads until what is shown is as much as vast.ai counts, a few times at most."""
         for _ in range(_READINGS):
             rows, count = await self._read_once()
-            # Asked for by rising numbers, so nothing is passed over; what ended meanwhile is shown, not counted.
+            # By rising numbers nothing is passed over; what ended meanwhile is shown, but not counted.
             if count is None or len(rows) >= count:
                 return rows
         raise ProviderError(
