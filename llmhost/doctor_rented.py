@@ -8,7 +8,6 @@ from llmhost.doctor import Check, fine, wrong
 from llmhost.engines.worker_report import Metrics, WorkerReport
 from llmhost.fleet.budget import Limits, Projection, Spent, projections, runway_hours
 from llmhost.fleet.models import Account, Intent, Market, Worker, WorkerState
-from llmhost.fleet.quote import hourly
 
 __all__ = [
     "check_account",
@@ -30,6 +29,8 @@ _SLOW_PULL = 900.0
 #: terms of the filter that are named; the others turn fewer away
 _TERMS = 3
 
+_PERIODS = {"hour": "this hour", "day": "today", "month": "this month"}
+
 _STUCK = "`llmhost up` waits for it as long as anything moves, else replaces it; `llmhost logs` says more"
 
 _DAY = 24  #: hours
@@ -41,11 +42,11 @@ def check_account(account: Account | None, workers: Iterable[Worker]) -> Check:
     """Whether there is credit, and for how long. That there is an answer means that the key is good."""
     if account is None:
         return fine("account", "nothing has to be paid")
-    burn = sum(worker.burn for worker in workers)
-    runway = runway_hours(account.credit, burn)
+    rate = _rate(workers)
+    runway = runway_hours(account.credit, rate)
     detail = f"the key is accepted; {_usd(account.credit)} of credit"
     if runway is not None:
-        detail += f", {runway:,.1f} h at {_usd(burn)} an hour"
+        detail += f", {runway:,.1f} h at {_usd(rate)} an hour"
     if account.credit <= 0:
         return wrong("account", detail, "add credit on vast.ai: without it, nothing can be rented")
     if runway is not None and runway < _LOW_RUNWAY:
@@ -84,10 +85,10 @@ def check_rented(worker: Worker, patience: float, now: float) -> Check:
             name, detail, f"`llmhost up` replaces it; until then it costs {_usd(worker.burn)} an hour"
         )
     stage = worker.stage or "starting"
-    said = f"{stage}: {worker.detail}" if worker.detail else stage
+    said = f": {worker.detail}" if worker.detail else ""
     if now - worker.started > patience:
-        return wrong(name, f"{said}, for {_minutes(now - worker.started)} already", _STUCK)
-    return fine(name, said)
+        return wrong(name, f"{stage} for {_minutes(now - worker.started)} already{said}", _STUCK)
+    return fine(name, stage + said)
 
 
 def check_report(worker: Worker, report: WorkerReport, patience: float, now: float) -> Check:
@@ -122,38 +123,45 @@ def check_memory(worker: Worker, metrics: Metrics) -> Sequence[Check]:
 
 
 def check_budget(limits: Limits, spent: Spent, workers: Iterable[Worker], now: float) -> Check:
-    """Whether spending is limited, and whether the limits hold if everything goes on as it is."""
+    """Whether spending is limited, and whether the limits hold if everything goes on as it is, in this
+    period and in the next."""
     if not limits.any:
         return wrong(
             "budget",
             "there is no limit to what this fleet may cost",
             "set `fleet.budget.per_day`, such as 50, and `fleet.budget.per_hour`",
         )
-    rows = projections(limits, spent, hourly(workers), now)
-    broken = [row for row in rows if row.breaks]
+    rows = projections(limits, spent, _rate(workers), now)
+    broken = [row for row in rows if row.breaks or row.breaks_later]
     if broken:
         return wrong(
             "budget",
-            "; ".join(map(_arithmetic, broken)),
+            "; ".join(map(_excess, broken)),
             "take workers down with `llmhost down WORKER`; "
             f"`fleet.budget.{broken[0].name}` keeps llmhost from buying more, not what runs from running on",
         )
-    return fine("budget", "; ".join(map(_arithmetic, rows)))
+    within = (f"{_usd(row.projected)} of {_usd(row.limit)} {_PERIODS[row.period]}" for row in rows)
+    return fine("budget", f"if nothing changes: {', '.join(within)}")
 
 
-def _arithmetic(row: Projection) -> str:
-    """One line of the budget, as far as it goes if nothing changes."""
+def _excess(row: Projection) -> str:
+    """How the limit breaks: in this period, or, at the latest, in the next one."""
+    if row.breaks_now:
+        return (
+            f"{row.name}: {_usd(row.spent)} spent {_PERIODS[row.period]} + {_usd(row.burn)} x "
+            f"{row.hours:.3g} h = {_usd(row.projected)}, over the limit of {_usd(row.limit)}"
+        )
     return (
-        f"{row.name}: {_usd(row.spent)} spent + {_usd(row.burn)} x {row.hours:.3g} h = "
-        f"{_usd(row.projected)} of {_usd(row.limit)}"
+        f"{row.name}: a whole {row.period} at {_usd(row.burn)} an hour costs {_usd(row.whole)}, "
+        f"over the limit of {_usd(row.limit)}"
     )
 
 
 def check_costs(workers: Sequence[Worker], *, interruptible: bool) -> Check:
-    """What runs costs, in words. Never wrong: whether it is worth that is not known here."""
+    """What the workers cost, in words. Never wrong: whether it is worth that is not known here."""
     if not workers:
         return fine("costs", "nothing is rented")
-    rate = hourly(workers)
+    rate = _rate(workers)
     detail = (
         f"{len(workers)} {'worker costs' if len(workers) == 1 else 'workers cost'} {_usd(rate)} an hour, "
         f"{_usd(rate * _DAY)} a day, {_usd(rate * _MONTH)} a month"
@@ -169,20 +177,24 @@ def check_orphans(
     found = []
     if unknown:
         names = ", ".join(worker.id for worker in unknown)
-        rate = _usd(sum(worker.burn for worker in unknown))
-        found.append(f"{names}: rented for this fleet and not on record, {rate} an hour")
+        found.append(f"{names}: rented for this fleet and not on record, {_usd(_rate(unknown))} an hour")
     if intents:
         number = len(intents)
-        found.append(f"{number} {'purchase' if number == 1 else 'purchases'} begun, with nothing to show for")
-    if found:
-        return wrong(
-            "orphans", "; ".join(found), "`llmhost up` takes them over, `llmhost down --orphans` ends them"
+        found.append(
+            f"{number} {'purchase' if number == 1 else 'purchases'} begun of which vast.ai lists no instance"
         )
-    return fine("orphans", "none" if known is not None else "not known while Redis is away")
+    if found:
+        take_over = "`llmhost up` takes over what was rented, " if unknown else ""
+        return wrong("orphans", "; ".join(found), f"{take_over}`llmhost down --orphans` clears up")
+    return fine("orphans", "none" if known is not None else "not known without Redis")
 
 
 def _name(worker: Worker) -> str:
     return f"worker {worker.id}"
+
+
+def _rate(workers: Iterable[Worker]) -> float:
+    return sum(worker.rate for worker in workers)
 
 
 def _minutes(seconds: float) -> str:

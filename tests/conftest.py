@@ -19,6 +19,7 @@ pytest_plugins = [
     "plugins_fleet",
     "plugins_house",
     "plugins_redis",
+    "plugins_rented_house",
     "plugins_vast",
     "plugins_vast_double",
 ]

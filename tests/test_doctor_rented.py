@@ -59,9 +59,15 @@ def test_credit_must_last_for_a_day(credit: float, prices: list[float], ok: bool
     assert (check.ok, words in check.detail, check.fix is None) == (ok, True, ok)
 
 
-def test_the_runway_counts_what_is_billed_at_this_moment() -> None:
-    booting = rented(price_per_hour=0.5, billing=0.02)
-    assert check_account(Account(2.0), [booting]).ok
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [(WorkerState.STARTING, "4.0 h at $0.50 an hour"), (WorkerState.FAILED, "100.0 h at $0.02 an hour")],
+)
+def test_the_runway_counts_all_of_what_boots_and_the_disk_of_what_was_stopped(
+    state: WorkerState, words: str
+) -> None:
+    worker = rented(state=state, price_per_hour=0.5, billing=0.02)
+    assert words in check_account(Account(2.0), [worker]).detail
 
 
 def test_enough_offers_are_fine_and_the_cheapest_is_named() -> None:
@@ -92,7 +98,12 @@ def test_a_fleet_that_is_complete_needs_no_offers() -> None:
         (
             {"state": WorkerState.STARTING, "stage": "booting", "started": NOON - 2400},
             False,
-            "booting, for 40 min already",
+            "booting for 40 min already",
+        ),
+        (
+            {"state": WorkerState.STARTING, "stage": "booting", "detail": "pulling", "started": NOON - 2400},
+            False,
+            "booting for 40 min already: pulling",
         ),
     ],
 )
@@ -149,24 +160,40 @@ def test_a_fleet_without_a_budget_is_wrong_and_the_key_is_named() -> None:
     assert (check.ok, "`fleet.budget.per_day`" in (check.fix or "")) == (False, True)
 
 
-def test_a_budget_that_holds_shows_its_arithmetic() -> None:
-    check = check_budget(Limits(per_day=50), Spent(day=5), [rented(price_per_hour=1.5)], NOON)
-    assert (check.ok, check.detail) == (True, "per_day: $5.00 spent + $1.50 x 12 h = $23.00 of $50.00")
+def test_a_budget_that_holds_is_told_by_its_periods() -> None:
+    limits = Limits(per_hour=2, per_day=50)
+    check = check_budget(limits, Spent(day=5), [rented(price_per_hour=1.5)], NOON)
+    assert (check.ok, check.detail) == (
+        True,
+        "if nothing changes: $1.50 of $2.00 this hour, $23.00 of $50.00 today",
+    )
 
 
-def test_a_budget_that_will_break_is_told_before_it_does() -> None:
+def test_a_budget_that_will_break_is_told_before_it_does_with_its_arithmetic() -> None:
     limits = Limits(per_hour=2, per_day=20)
     check = check_budget(limits, Spent(day=5), [rented(price_per_hour=1.5)], NOON)
-    assert (check.ok, check.detail) == (False, "per_day: $5.00 spent + $1.50 x 12 h = $23.00 of $20.00")
+    assert (check.ok, check.detail) == (
+        False,
+        "per_day: $5.00 spent today + $1.50 x 12 h = $23.00, over the limit of $20.00",
+    )
     assert "`fleet.budget.per_day`" in (check.fix or "")
 
 
+def test_a_budget_that_will_break_tomorrow_is_told_today() -> None:
+    check = check_budget(Limits(per_day=30), Spent(), [rented(price_per_hour=1.5)], NOON)
+    assert (check.ok, check.detail) == (
+        False,
+        "per_day: a whole day at $1.50 an hour costs $36.00, over the limit of $30.00",
+    )
+
+
 @given(limit=_AMOUNTS, spent=_AMOUNTS, price=_AMOUNTS)
-def test_a_budget_is_fine_exactly_where_the_day_ends_within_it(
+def test_a_budget_is_fine_exactly_where_this_day_and_the_next_end_within_it(
     limit: float, spent: float, price: float
 ) -> None:
     check = check_budget(Limits(per_day=limit), Spent(day=spent), [rented(price_per_hour=price)], NOON)
-    assert check.ok == (spent + 12 * price <= limit * (1 + 1e-9))
+    most = limit * (1 + 1e-9)
+    assert check.ok == (spent + 12 * price <= most and 24 * price <= most)
 
 
 def test_what_runs_is_told_by_the_hour_the_day_and_the_month() -> None:
@@ -199,6 +226,7 @@ def test_a_worker_that_is_not_on_record_is_an_orphan() -> None:
 def test_a_purchase_with_nothing_to_show_for_it_is_told() -> None:
     check = check_orphans([], frozenset(), [Intent("i", "1", "m", NOON)])
     assert (check.ok, "1 purchase begun" in check.detail) == (False, True)
+    assert check.fix == "`llmhost down --orphans` clears up"
 
 
 def test_whoever_is_on_record_is_no_orphan() -> None:
@@ -207,4 +235,4 @@ def test_whoever_is_on_record_is_no_orphan() -> None:
 
 def test_without_redis_nobody_is_called_an_orphan() -> None:
     check = check_orphans([rented()], None, [])
-    assert (check.ok, check.detail) == (True, "not known while Redis is away")
+    assert (check.ok, check.detail) == (True, "not known without Redis")

@@ -70,8 +70,8 @@ def follow(progress: Progress, step: WorkerProgress) -> None:
 
 
 def hourly_cost(workers: Iterable[Worker]) -> float:
-    """USD an hour of all workers together."""
-    return sum(worker.price_per_hour for worker in workers)
+    """USD an hour that all workers together go on to cost."""
+    return sum(worker.rate for worker in workers)
 
 
 def show_workers(workers: Sequence[WorkerOutput], console: Console) -> None:

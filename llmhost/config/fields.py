@@ -9,7 +9,18 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from llmhost.config.duration import parse_duration
 
-__all__ = ["Allowed", "Duration", "ModelName", "Name", "Namespace", "OfferFilter", "Section", "Tenant", "Url"]
+__all__ = [
+    "Allowed",
+    "Duration",
+    "Image",
+    "ModelName",
+    "Name",
+    "Namespace",
+    "OfferFilter",
+    "Section",
+    "Tenant",
+    "Url",
+]
 
 
 class Section(BaseModel):
@@ -48,6 +59,14 @@ ModelName = Annotated[
     str,
     Field(min_length=1, max_length=200, pattern=r"^[^\s\x00-\x1f]+$"),
     Allowed("text without spaces, 1 to 200 characters"),
+]
+
+
+#: 1024 is vast.ai's limit.
+Image = Annotated[
+    str,
+    Field(min_length=1, max_length=1024, pattern=r"^[^\s\x00-\x1f]+$"),
+    Allowed("text without spaces, 1 to 1024 characters"),
 ]
 
 

@@ -13,7 +13,17 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from llmhost.config.fields import Duration, ModelName, Name, Namespace, OfferFilter, Section, Tenant, Url
+from llmhost.config.fields import (
+    Duration,
+    Image,
+    ModelName,
+    Name,
+    Namespace,
+    OfferFilter,
+    Section,
+    Tenant,
+    Url,
+)
 
 __all__ = [
     "OFFERS",
@@ -141,8 +151,8 @@ class VastConfig(Section):
     )
     offers: OfferFilter = Field(
         OFFERS,
-        description="Which machines may be rented, in the words of `vastai search offers`. Prices and "
-        "regions can be asked for too: `dph_total<0.5 geolocation=US`.",
+        description="Which machines may be rented, in the words of `vastai search offers` (`inet_down` is "
+        "Mbit/s). Prices and regions can be asked for too: `dph_total<0.5 geolocation=US`.",
     )
     max_price: float | None = Field(
         None,
@@ -173,11 +183,8 @@ class VastConfig(Section):
         allow_inf_nan=False,
         description="GB of disk for each worker: its image and its model. It cannot be changed later.",
     )
-    image: str = Field(
+    image: Image = Field(
         "ollama/ollama:latest",
-        min_length=1,
-        max_length=1024,
-        pattern=r"^[^\s]+$",
         description="Docker image of a worker, Debian or Ubuntu. What it lacks is installed when it starts; "
         "one that has Ollama starts sooner.",
     )

@@ -26,6 +26,7 @@ from llmhost.fleet.raising import Approve, Raising
 from llmhost.fleet.records import FleetRecords
 from llmhost.fleet.rentals import RentalBook
 from llmhost.fleet.results import DownResult, Failure, FleetStatus, UpResult
+from llmhost.fleet.roll_call import roll_call
 from llmhost.fleet.selection import select
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class FleetService:
             StoreError: there is a budget, and the ledger that it is measured with cannot be read.
         """
         spec, records = self._wanted(gpus), self._records()
-        plan = make_plan(spec, await self._provider.list())
+        plan = make_plan(spec, await roll_call(self._provider, await records.known()))
         return await Buyer(self._provider, spec, self._limits, self._clock, records).quote(plan)
 
     async def up(
@@ -126,7 +127,7 @@ class FleetService:
         records = self._records()
         async with self._lock.hold(self._on_lock_wait):
             known = await records.known()
-            targets = select(await self._provider.list(), ids)
+            targets = select(await roll_call(self._provider, known), ids)
             return await self._end(targets, known, records, on_progress)
 
     async def down_orphans(self, *, on_progress: OnProgress = lambda _: None) -> DownResult:
@@ -154,7 +155,7 @@ class FleetService:
         """Every worker that exists, asked whether it answers; what Redis knows is brought up to date."""
         records = self._records()
         known = await records.known()
-        listed = await self._provider.list()
+        listed = await roll_call(self._provider, known)
         await Ending(self._provider, self._clock, records).forget_gone(known, listed)
         return await Inspection(self._provider, self._hooks, self._clock, records).look(listed)
 
@@ -182,7 +183,7 @@ class FleetService:
         """Ends them all; the list has the last word on what is gone."""
         ending = Ending(self._provider, self._clock, records, on_progress)
         failures = await ending.end(targets)
-        remaining = tuple(await self._provider.list())
+        remaining = tuple(await roll_call(self._provider, known))
         ended, left = {worker.id for worker in targets}, {worker.id for worker in remaining}
         await ending.forget_gone(known - ended, remaining)
         undone = {failure.worker for failure in failures}

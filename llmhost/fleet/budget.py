@@ -97,9 +97,14 @@ class Projection:
         return self.spent + self.burn * self.hours
 
     @property
+    def breaks_now(self) -> bool:
+        """Whether the limit breaks in this period."""
+        return _is_over(self.projected, self.limit)
+
+    @property
     def breaks(self) -> bool:
         """Whether the limit breaks in this period, or an hour's limit in the next hour, which is near."""
-        return _is_over(self.projected, self.limit) or (self.period == "hour" and self.breaks_later)
+        return self.breaks_now or (self.period == "hour" and self.breaks_later)
 
     @property
     def breaks_later(self) -> bool:
@@ -208,7 +213,7 @@ def _excess(row: Projection) -> float:
 
 def _refusal(row: Projection) -> LimitError:
     of_what = f"of fleet.budget.{row.name}"
-    if _is_over(row.projected, row.limit):
+    if row.breaks_now:
         total, limit = _apart(row.projected, row.limit)
         message = (
             f"{row.name}: {_usd(row.spent)} spent {_SINCE[row.period]} + {_rate(row.burn)} x "

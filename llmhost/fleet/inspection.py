@@ -45,7 +45,7 @@ class Inspection:
         try:
             async with asyncio.timeout(_PATIENCE):
                 await self._hooks.probe(worker)
-            seen = replace(worker, state=WorkerState.READY)
+            seen = replace(worker, state=WorkerState.READY, detail="")
         except TimeoutError:
             await self._records.opened(worker)
             detail = f"no answer within {_PATIENCE:g} s: busy, or stuck"

@@ -47,7 +47,7 @@ class Offer:
     `price_per_hour` is USD for all of it while it runs, the disk included, traffic not; `reliability` is
     0..1. `machine` is the provider's name for the computer, which may be offered in several parts.
     `performance` is the provider's own measure, good for comparing offers only; 0 where unknown.
-    `bid` is what to bid, USD an hour; None where the price is fixed. `download` is MB/s,
+    `bid` is what to bid, USD an hour; None where the price is fixed. `download` is Mbit/s,
     `download_price` USD per GB.
     """
 
@@ -109,6 +109,11 @@ class Worker:
     def burn(self) -> float:
         """USD an hour that it costs at this moment."""
         return self.price_per_hour if self.billing is None else self.billing
+
+    @property
+    def rate(self) -> float:
+        """USD an hour that it goes on to cost: one that boots its whole price, one that failed its burn."""
+        return self.burn if self.state is WorkerState.FAILED else self.price_per_hour
 
 
 @dataclass(frozen=True, slots=True)

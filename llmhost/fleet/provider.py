@@ -7,7 +7,7 @@ full is an error, never "no workers".
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from llmhost.fleet.models import Account, Charge, FleetSpec, Intent, Market, Offer, SshTarget, Worker
@@ -51,6 +51,14 @@ class Provider(ABC):
 
         State is STARTING, FAILED, or READY as far as the provider can tell without asking the engine.
         """
+
+    async def unlisted(self, ids: Iterable[str]) -> Sequence[Worker]:  # noqa: ARG002
+        """Those of the workers named that exist although `list` has just not shown them.
+
+        Raises:
+            ProviderError: also where that shows that the list was not complete.
+        """
+        return ()
 
     @abstractmethod
     async def destroy(self, worker_id: str) -> None:

@@ -16,6 +16,7 @@ from llmhost.fleet.provider import Provider
 from llmhost.fleet.quote import Quote
 from llmhost.fleet.records import FleetRecords
 from llmhost.fleet.results import Failure, UpResult
+from llmhost.fleet.roll_call import roll_call
 
 __all__ = ["Approve", "Raising"]
 
@@ -65,7 +66,7 @@ class Raising:
         async with self._hold():
             known = await self._records.known()
             await self._provider.settle()
-            listed = await self._provider.list()
+            listed = await roll_call(self._provider, known)
             self._plan = plan = make_plan(self._spec, listed)
             if plan.create:
                 await self._approved(approve)

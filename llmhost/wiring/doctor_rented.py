@@ -114,7 +114,7 @@ class _RentedDoctor:
 
     async def _ready_worker(self, worker: Worker) -> Sequence[Check]:
         spilled: Sequence[Check] = ()
-        with suppress(EngineUnavailable):  # measured once a minute: there may be nothing yet
+        with suppress(EngineUnavailable):  # one that has just booted has measured nothing yet
             spilled = check_memory(worker, await self._wiring.engines.front_door(worker).metrics())
         return spilled or [
             await check_server(f"worker {worker.id}", self._wiring.engines.of(worker), worker.model)

@@ -21,9 +21,8 @@ _VAST = "https://console.vast.ai"
 _BYTES_A_CHARACTER = 6  #: the longest that JSON makes one
 _REST_OF_A_BODY = 64 * 1024  #: bytes; all of a request besides the prompt
 _LATER = 10.0  #: seconds; whoever asked gives up first, and knows why
-
-
 _SETTLING = 60.0  #: seconds, at vast.ai's own pace
+_ENDING = 90.0  #: seconds, at vast.ai's own pace; what lives longer does not hear
 
 
 def fleet_spec(config: Config) -> FleetSpec:
@@ -97,6 +96,7 @@ def _vast(config: Config, folder: Path) -> Provider:
         max_bid=vast.max_bid,
         orders=_orders(config, address),
         settling=_SETTLING * vast.pace,
+        ending=_ENDING * vast.pace,
     )
     key = vast.api_key.get_secret_value() if vast.api_key else None
     pacer = Pacer(state_dir() / "vast" / "pace.json", clock, vast.pace)

@@ -9,6 +9,7 @@ Speaks JSON lines: {"args": [...], "die_at": n or null} -> {"code": n, "killed":
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -17,6 +18,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+PRELOADED = (
+    "llmhost.cli.commands.down",
+    "llmhost.cli.commands.status",
+    "llmhost.cli.commands.up",
+    "llmhost.config.load",
+    "llmhost.fleet.providers.vast.provider",
+    "llmhost.wiring.engines",
+    "llmhost.wiring.fleets",
+    "llmhost.wiring.providers",
+    "vastai",
+)
 _ALWAYS = {"http.client.send", "socket.connect"}
 _ON_FILES = {"os.rename", "os.remove", "os.mkdir"}
 
@@ -32,7 +44,9 @@ def _is_step(event: str, args: tuple[Any, ...]) -> bool:
 
 
 def _matters(path: object) -> bool:
-    return not str(path).startswith(("/dev/", "/proc/")) and "/vast/pace" not in str(path) and ".pace.json" not in str(path)
+    name = str(path)
+    pacer = "/vast/pace" in name or ".pace.json" in name
+    return not pacer and not name.startswith(("/dev/", "/proc/"))
 
 
 def _counter(die_at: int | None) -> Callable[[], int]:
@@ -85,16 +99,8 @@ def _run(args: list[str], die_at: int | None) -> dict[str, Any]:
 
 def main() -> None:
     """Imports what `up` and `down` need, then serves until stdin ends."""
-    import llmhost.cli.commands.down
-    import llmhost.cli.commands.status
-    import llmhost.cli.commands.up
-    import llmhost.config.load
-    import llmhost.fleet.providers.vast.provider
-    import llmhost.wiring.engines
-    import llmhost.wiring.fleets
-    import llmhost.wiring.providers
-    import vastai  # noqa: F401
-
+    for module in PRELOADED:
+        importlib.import_module(module)
     for line in sys.stdin:
         order = json.loads(line)
         print(json.dumps(_run(order["args"], order["die_at"])), flush=True)

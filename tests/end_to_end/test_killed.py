@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from doubles.vast.instances import Boot
 from doubles.vast.server import VastServer
+from plugins_house import House
 
 from llmhost.fleet.clock import SystemClock
 
@@ -59,21 +60,17 @@ async def server() -> AsyncIterator[VastServer]:
 @pytest.fixture
 async def runner(
     server: VastServer,
-    state_folder: Path,
+    house: House,
     redis_server: Any,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> AsyncIterator[Runner]:
-    Path("llmhost.yaml").write_text(
-        json.dumps(
-            {
-                "fleet": {"name": "killed", "provider": "vast", "gpus": GPUS, "max_gpus": GPUS},
-                "vast": {"pace": 0.001},
-                "engine": {"kind": "ollama", "model": "tiny"},
-                "redis": {"url": f"unix://{redis_server.socket}"},
-                "cache": {"enabled": False},
-            }
-        )
+    house.configure(
+        fleet={"name": "killed", "provider": "vast", "gpus": GPUS, "max_gpus": GPUS},
+        vast={"pace": 0.001},
+        engine={"kind": "ollama", "model": "tiny"},
+        redis={"url": f"unix://{redis_server.socket}"},
+        cache={"enabled": False},
     )
     for name, value in server.environment().items():
         monkeypatch.setenv(name, value)

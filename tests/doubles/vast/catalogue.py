@@ -41,7 +41,7 @@ REGIONS = ("Sweden, SE", "California, US", "Quebec, CA", "Czechia, CZ", "Taiwan,
 def make_offer(**changes: Any) -> Offer:
     """A good single RTX 4090. Prices of which the disk is a part are worked out at the search.
 
-    `dph_base` is USD an hour, `storage_cost` USD per GB and 30 days, `inet_*` MB/s, `inet_*_cost` USD per
+    `dph_base` is USD an hour, `storage_cost` USD per GB and 30 days, `inet_*` Mbit/s, `inet_*_cost` USD per
     GB, `gpu_ram` and `cpu_ram` MB, `duration` seconds that it can be rented for.
     """
     name, cards = changes.get("gpu_name", "RTX 4090"), changes.get("num_gpus", 1)

@@ -26,6 +26,8 @@ class Fault(StrEnum):
     LIST_NULL = "list: instances is null"
     LIST_ODD_ROWS = "list: rows that are no objects"
     LIST_NO_ID = "list: a row without id"
+    LIST_EMPTY = "list: nothing, and nothing is counted, though there is something"
+    LIST_REFUSED = "list: success is false, and nothing is shown"
 
     # Any endpoint; `endpoint` narrows it.
     SILENT = "not executed, the reply never comes"
@@ -56,6 +58,8 @@ class Fault(StrEnum):
     NO_PORTS = "ports never appear"
     PORT_CLOSED = "ports are mapped to one where nothing listens"
     SKEW = "start_date is off by `value` seconds"
+    LISTED_LATE = "the list shows it `value` seconds after its purchase"
+    DEARER = "it costs `value` times what its offer said"
 
 
 CREATE_EXECUTED = (
@@ -75,6 +79,8 @@ LIST = (
     Fault.LIST_NULL,
     Fault.LIST_ODD_ROWS,
     Fault.LIST_NO_ID,
+    Fault.LIST_EMPTY,
+    Fault.LIST_REFUSED,
 )
 ANYWHERE = (
     Fault.SLOW,
@@ -98,6 +104,8 @@ AFFLICTIONS = (
     Fault.NO_PORTS,
     Fault.PORT_CLOSED,
     Fault.SKEW,
+    Fault.LISTED_LATE,
+    Fault.DEARER,
 )
 
 

@@ -71,7 +71,7 @@ class Instance:
     def gpu_rate(self) -> float:
         """USD an hour, while it runs."""
         rate: float = self.offer["dph_base"] if self.bid is None else self.bid
-        return rate
+        return rate * (self.quirks.get(Fault.DEARER) or 1.0)
 
     @property
     def disk_rate(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from doubles.vast.answers import Answer, as_json
 from doubles.vast.faults import LIST, Fault, Faults
+from doubles.vast.instances import Instance
 from doubles.vast.routes import Call
 from doubles.vast.rows import page
 from doubles.vast.world import World
@@ -15,7 +16,8 @@ class Listing:
         self._faults = faults
 
     def list(self, call: Call) -> Answer:
-        body = page(self._world.instances.values(), call.query, self._world.clock.now())
+        now = self._world.clock.now()
+        body = page([one for one in self._world.instances.values() if _shows(one, now)], call.query, now)
         armed = self._faults.take(*LIST)
         rows = body["instances"]
         match armed and armed.fault:
@@ -33,4 +35,12 @@ class Listing:
                 body["instances"] = ["odd", None, *rows]
             case Fault.LIST_NO_ID:
                 body["instances"] = [{key: one[key] for key in one if key != "id"} for one in rows]
+            case Fault.LIST_EMPTY:
+                body = page([], call.query, now)
+            case Fault.LIST_REFUSED:
+                body = {**page([], call.query, now), "success": False, "msg": "Something went wrong."}
         return as_json(body)
+
+
+def _shows(instance: Instance, now: float) -> bool:
+    return now >= instance.created + (instance.quirks.get(Fault.LISTED_LATE) or 0.0)

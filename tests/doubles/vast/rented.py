@@ -69,6 +69,8 @@ class Rented:
             headers={} if token is None else {"Authorization": f"Bearer {token}"},
             verify=pinned(trusting or self.identity),
             trust_env=False,
+            timeout=30,
+            limits=httpx.Limits(max_connections=10),
         )
 
     async def answer(self, path: str) -> Any:

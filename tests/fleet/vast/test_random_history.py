@@ -135,7 +135,7 @@ async def world(folder: Path, socket: Path, vast_settings: Any) -> AsyncIterator
         await client.aclose()
 
 
-async def play(world: World, step: str, value: Any) -> None:
+async def play(world: World, step: str, value: Any) -> None:  # noqa: C901 - a table of steps
     """One thing that happens. A command may fail, in the ways that we promise."""
     with suppress(LlmhostError):
         match step:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -132,9 +133,10 @@ async def test_a_worker_that_lost_its_supervisor_is_adopted_by_the_next_run(cont
     async with Rented(containers()) as worker:
         await worker.until_stage("ready")
         (engine,) = worker.container.processes("ollama", "serve")
-        for shell in worker.container.processes():
-            if shell.name() in {"bash", "sleep"}:
-                os.kill(shell.pid, signal.SIGKILL)
+        for process in worker.container.processes():
+            if process.pid not in lasting(worker.container):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
         await worker.again()
         await worker.until_stage("ready")
         assert worker.container.processes("ollama", "serve") == [engine]
@@ -252,9 +254,7 @@ async def loaded_models(worker: Rented) -> Any:
 
 def lasting(container: Container) -> set[int]:
     """The processes that stay."""
-    return {
-        process.pid for process in container.processes() if process.name() in {"nginx", "ollama", "python"}
-    }
+    return {process.pid for name in ("nginx", "ollama") for process in container.processes(name)}
 
 
 def log_sizes(container: Container) -> int:

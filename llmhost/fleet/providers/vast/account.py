@@ -23,7 +23,8 @@ _PAGE = 25  #: instances; the most that one page of vast.ai's list holds
 _CHARGES_A_PAGE = 100  #: the most that the SDK asks for
 #: offers; more than the whole market has, so that no filter of ours is told half the truth
 _MOST_OFFERS = 10_000
-_PAUSES = (2.0, 6.0, 18.0)  #: seconds before the second, third and fourth try; vast.ai's own penalty is 12
+#: seconds at vast.ai's own pace, before the second, third and fourth try; its own penalty is 12
+_PAUSES = (2.0, 6.0, 18.0)
 _LONGEST_WAIT = 60.0  #: seconds; what vast.ai may ask for before a call is given up
 _GRACE = 5.0  #: seconds on top of two timeouts, to connect and to answer
 _KEY = re.compile(r"[!-~]+")
@@ -63,6 +64,28 @@ class VastAccount:
         if after is not None:
             params["after_token"] = after
         return await self._again("list", "listing the instances", lambda sdk: sdk.show_instances_v1(params))
+
+    async def instance(self, number: int) -> object:
+        """One instance, asked for by its number; None where there is none.
+
+        Not by the SDK's own method, which cannot read an instance that has not begun.
+        """
+        doing = f"looking for instance {number}"
+
+        def call(sdk: Any) -> object:
+            response = sdk.client.get(f"/instances/{number}/", query_args={"owner": "me"})
+            response.raise_for_status()
+            return response.json()
+
+        try:
+            answer = await self._again("show", doing, call)
+        except Refused as error:
+            if _is_missing(error):
+                return None
+            raise
+        if not isinstance(answer, Mapping) or "instances" not in answer:
+            raise Lost(f"vast.ai's answer while {doing} cannot be read")
+        return answer["instances"]
 
     async def search(self, kind: str, disk: float) -> object:
         """Every machine for rent, of kind ``on-demand`` or ``bid``, priced with `disk` GB, cheapest first."""
@@ -154,8 +177,8 @@ class VastAccount:
 
     async def _wait(self, endpoint: str, error: Refused | Lost, pause: float) -> bool:
         """Waits as long as vast.ai asks for, else `pause` seconds; False where that is too long."""
-        wait = pause if error.wait is None else error.wait
-        if wait > _LONGEST_WAIT:
+        wait = pause * self._pacer.scale if error.wait is None else error.wait
+        if error.wait is not None and wait > _LONGEST_WAIT:
             return False
         if isinstance(error, Refused):  # the next `turn` waits, in every process
             await self._pacer.postpone(endpoint, wait)

@@ -118,7 +118,7 @@ class Buyer:
 
     async def _undo(self, instance: int, reason: Refused) -> None:
         try:
-            await end_instance(self._account, self._listing, self._clock, instance)
+            await end_instance(self._account, self._listing, self._clock, instance, self._settings.ending)
         except LlmhostError as error:
             raise PurchaseUnclear(
                 f"{reason.message}; it made {worker_id(instance)} all the same, which could not be ended:"

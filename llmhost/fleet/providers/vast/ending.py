@@ -10,24 +10,26 @@ from llmhost.fleet.providers.vast.rows import number_of, worker_id
 
 __all__ = ["end_instance"]
 
-_PAUSE = 3.0  #: seconds between two looks; vast.ai mostly needs one
-_LOOKS = 30  #: looks, that is 90 s; what lives longer does not hear
-_LOOKS_A_REQUEST = 7  #: looks, that is about 20 s, after which it is asked to end once more
+_LOOKS = 30  #: looks, spread over the time that it may take; vast.ai mostly needs one
+_LOOKS_A_REQUEST = 7  #: looks after which it is asked to end once more
 
 
-async def end_instance(account: VastAccount, listing: Listing, clock: Clock, number: int) -> None:
-    """Returns when the instance is not listed any more; one that never was is fine.
+async def end_instance(
+    account: VastAccount, listing: Listing, clock: Clock, number: int, patience: float
+) -> None:
+    """Returns when the instance is neither listed nor found by its number; one that never was is fine.
 
     Raises:
-        ProviderError: vast.ai refuses, cannot be asked, or still lists it after 90 s.
+        ProviderError: vast.ai refuses, cannot be asked, or still lists it after `patience` seconds.
     """
     for look in range(_LOOKS):
         if look % _LOOKS_A_REQUEST == 0:
             await account.destroy(number)
-        if number not in {number_of(row) for row in await listing.rows()}:
+        listed = {number_of(row) for row in await listing.rows()}
+        if number not in listed and not await listing.lacks([number]):
             return
-        await clock.sleep(_PAUSE)
+        await clock.sleep(patience / _LOOKS)
     raise ProviderError(
-        f"vast.ai still lists instance {number} {_LOOKS * _PAUSE:g} s after it was destroyed",
+        f"vast.ai still lists instance {number} {patience:g} s after it was destroyed",
         hint=f"it is still paid for: try `llmhost down {worker_id(number)}` again, or end it in the console",
     )

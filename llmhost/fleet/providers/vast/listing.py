@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from llmhost.errors import ProviderError
 from llmhost.fleet.providers.vast.account import VastAccount
+from llmhost.fleet.providers.vast.faults import refusal_in
 from llmhost.fleet.providers.vast.fields import Fields, Row, as_row
 from llmhost.fleet.providers.vast.paging import pages, rows_of
 from llmhost.fleet.providers.vast.rows import number_of
@@ -40,6 +41,14 @@ class Listing:
             self._next.add_done_callback(_hear)
         return await asyncio.shield(self._next)
 
+    async def lacks(self, known: Collection[int]) -> Sequence[Row]:
+        """Those of the instances `known` that exist although the list did not show them.
+
+        Each is asked for by itself: that one answer says nothing of an instance does not make it gone.
+        """
+        found = [await self._account.instance(number) for number in sorted(known)]
+        return [as_row(row, "an instance") for row in found if row is not None]
+
     async def _read_after(self, running: asyncio.Task[Sequence[Row]] | None) -> Sequence[Row]:
         if running is not None and not running.done():
             await asyncio.wait([running])
@@ -47,26 +56,39 @@ class Listing:
         return await self._read()
 
     async def _read(self) -> Sequence[Row]:
-        """Reads until what is shown is as much as vast.ai counts, a few times at most."""
+        """Reads until what is shown is what vast.ai counts, a few times at most."""
         for _ in range(_READINGS):
-            rows, count = await self._read_once()
-            # By rising numbers nothing is passed over; what ended meanwhile is shown, but not counted.
-            if count is None or len(rows) >= count:
+            pages_read, rows, count = await self._read_once()
+            # Between two pages instances may end: those were shown, and are not counted any more. None is
+            # passed over, for they come by rising numbers.
+            if len(rows) == count or (pages_read > 1 and len(rows) > count):
                 return rows
         raise ProviderError(
             f"vast.ai's {_WHAT} is not complete: it counts {count:g} and shows {len(rows)}",
             hint="try again in a minute",
         )
 
-    async def _read_once(self) -> tuple[Sequence[Row], float | None]:
-        """Every row of every page, and how many the last page says that there are."""
-        rows: list[Row] = []
-        count: float | None = None
+    async def _read_once(self) -> tuple[int, Sequence[Row], float]:
+        """How many pages there were, the rows of all of them, and how many the last one counts."""
+        number, rows, count = 0, list[Row](), 0.0
         async for page in pages(self._account.instances, _WHAT):
+            if refusal := refusal_in(page, f"reading the {_WHAT}", ()):
+                raise refusal
             rows += [as_row(row, "an instance") for row in rows_of(page, "instances", _WHAT)]
-            count = Fields(page, _WHAT).number("total_instances")
+            count = _count(page, len(rows))
+            number += 1
         _check_unique(rows)
-        return rows, count
+        return number, rows, count
+
+
+def _count(page: Row, shown: int) -> float:
+    """How many instances there are. A page that does not say so must at least call itself a success, for
+    "none" may never be a misunderstanding. Raises ProviderError."""
+    fields = Fields(page, _WHAT)
+    count = fields.number("total_instances")
+    if count is None and page.get("success") is True:
+        return float(shown)
+    return fields.needed("total_instances") if count is None else count
 
 
 def _check_unique(rows: Sequence[Row]) -> None:

@@ -23,6 +23,7 @@ INTERVALS = {
     "create": 4.5,
     "destroy": 3.0,
     "list": 1.0,
+    "show": 2.0,
     "search": 6.0,  # 10 a minute
     "charges": 1.0,
     "user": 1.0,
@@ -45,14 +46,14 @@ class Pacer:
     def __init__(self, file: Path, clock: Clock, scale: float = 1.0) -> None:
         self._file = file
         self._clock = clock
-        self._scale = scale
+        self.scale = scale
         self._queues: Mapping[str, asyncio.Lock] = {endpoint: asyncio.Lock() for endpoint in INTERVALS}
 
     @asynccontextmanager
     async def turn(self, endpoint: str) -> AsyncIterator[None]:
         """Inside, the endpoint may be called once. Of one command, one such call is made at a time, and the
         pause begins at its end: when vast.ai took note of it is not known."""
-        interval = INTERVALS[endpoint] * self._scale
+        interval = INTERVALS[endpoint] * self.scale
         async with self._queues[endpoint]:
             await self._reserve(endpoint, interval)
             try:
@@ -87,7 +88,7 @@ class Pacer:
     def _next(self, slots: dict[str, object], endpoint: str) -> float:
         """When the endpoint may be called next, Unix seconds; 0 where the file says nothing sensible."""
         free = slots.get(endpoint)
-        queue = max(INTERVALS[endpoint] * self._scale * _LONGEST_QUEUE, _LONGEST_PENALTY)
+        queue = max(INTERVALS[endpoint] * self.scale * _LONGEST_QUEUE, _LONGEST_PENALTY)
         if isinstance(free, int | float) and 0 <= free <= self._clock.now() + queue:
             return float(free)
         return 0.0

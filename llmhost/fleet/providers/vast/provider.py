@@ -6,7 +6,7 @@ vast.ai's list, as far as it bears this fleet's label, is the truth about what e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,15 +18,26 @@ from llmhost.fleet.providers.vast.account import VastAccount
 from llmhost.fleet.providers.vast.billing import read_account, read_charges
 from llmhost.fleet.providers.vast.create import Buyer
 from llmhost.fleet.providers.vast.ending import end_instance
+from llmhost.fleet.providers.vast.fields import Row
 from llmhost.fleet.providers.vast.intents import IntentBook, Order
+from llmhost.fleet.providers.vast.labels import ordered_at
 from llmhost.fleet.providers.vast.listing import Listing
 from llmhost.fleet.providers.vast.market import read_market
 from llmhost.fleet.providers.vast.paging import pages, rows_of
-from llmhost.fleet.providers.vast.rows import PROVIDER, number_in, number_of, order_of, read_fleet, ssh_of
+from llmhost.fleet.providers.vast.rows import (
+    PROVIDER,
+    number_in,
+    number_of,
+    order_of,
+    read_fleet,
+    ssh_of,
+    worker_id,
+)
 from llmhost.fleet.providers.vast.settings import VastSettings
 
 __all__ = ["VastProvider"]
 
+_READINGS = 3  #: of a list that lacks what is known to exist
 _SETTLING_LOOKS = 12
 _DAY = 86400  #: seconds; vast.ai bills by the day (UTC)
 
@@ -59,7 +70,7 @@ class VastProvider(Provider):
             return await self._buyer.buy(spec, offer or await self._best(spec))
 
     async def list(self) -> Sequence[Worker]:
-        rows = await self._listing.rows()
+        rows = await self._rows()
         newest_first = sorted(rows, key=number_of, reverse=True)  # of two of one order the older counts
         instances = {order_of(row, self._fleet): number_of(row) for row in newest_first}
         for order in self._intents.all():
@@ -67,11 +78,18 @@ class VastProvider(Provider):
                 self._intents.settle(order, instances[order.id])
         return read_fleet(rows, self._fleet, self._intents.kept)
 
+    async def unlisted(self, ids: Iterable[str]) -> Sequence[Worker]:
+        numbers = {number for name in ids if (number := number_in(name)) is not None}
+        rows = await self._listing.lacks(numbers)
+        if lost := self._inexcusable(rows):
+            raise _incomplete(lost)
+        return read_fleet(rows, self._fleet, self._intents.kept)
+
     async def destroy(self, worker_id: str) -> None:
         number = number_in(worker_id)
         if number is None:
             return
-        await end_instance(self._account, self._listing, self._clock, number)
+        await end_instance(self._account, self._listing, self._clock, number, self._settings.ending)
         for order in self._intents.all():
             if order.instance == number:
                 self._intents.drop(order.id)
@@ -120,6 +138,40 @@ class VastProvider(Provider):
             if self._fresh_orders():
                 await self._clock.sleep(self._settings.settling / _SETTLING_LOOKS)
 
+    async def _rows(self) -> Sequence[Row]:
+        """The list, and what was bought here a moment ago and does not show in it yet.
+
+        Raises:
+            ProviderError: it lacks something that was bought here long ago, and that exists.
+        """
+        lost: Sequence[Row] = ()
+        for _ in range(_READINGS):
+            rows = await self._listing.rows()
+            lacking = await self._lacking({number_of(row) for row in rows})
+            if not (lost := self._inexcusable(lacking)):
+                return [*rows, *lacking]
+        raise _incomplete(lost)
+
+    async def _lacking(self, listed: Collection[int]) -> Sequence[Row]:
+        """What was bought here, exists and is not listed. An order whose instance is gone is forgotten."""
+        missing = {order.instance: order for order in self._intents.all() if order.instance is not None}
+        for number in listed:
+            missing.pop(number, None)
+        rows = await self._listing.lacks(missing)
+        for number in set(missing) - {number_of(row) for row in rows}:
+            self._intents.drop(missing[number].id)
+        return rows
+
+    def _inexcusable(self, rows: Iterable[Row]) -> Sequence[Row]:
+        """Those of this fleet that are so old that a list without them is wrong, not late."""
+        now = self._clock.now()
+        orders = ((row, order_of(row, self._fleet)) for row in rows)
+        return [
+            row
+            for row, order in orders
+            if order is not None and now - (ordered_at(order) or 0.0) > self._settings.settling
+        ]
+
     def _fresh_orders(self) -> Sequence[Order]:
         """Purchases begun a moment ago, of which no instance is known."""
         begun = self._clock.now() - self._settings.settling
@@ -133,3 +185,11 @@ class VastProvider(Provider):
                 "no machine on vast.ai fits", hint="see `llmhost offers` for what is in the way"
             )
         return market.offers[0]
+
+
+def _incomplete(lost: Sequence[Row]) -> ProviderError:
+    names = ", ".join(worker_id(number_of(row)) for row in lost)
+    return ProviderError(
+        f"vast.ai's list of instances is not complete: it lacks {names}, found by number",
+        hint="try again in a minute",
+    )

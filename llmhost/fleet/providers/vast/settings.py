@@ -13,7 +13,8 @@ __all__ = ["VastSettings"]
 class VastSettings:
     """`disk` is GB. `filter` is in the words of `vastai search offers`. `max_price` is USD an hour with the
     disk, `max_bid` without it. `interruptible` bids instead of paying the fixed price. A purchase that
-    vast.ai lists later than `settling` seconds after it was begun was none."""
+    vast.ai lists later than `settling` seconds after it was begun was none; an instance that it lists
+    `ending` seconds after it was destroyed lives on."""
 
     image: str
     disk: float
@@ -23,3 +24,4 @@ class VastSettings:
     max_bid: float | None
     orders: Orders
     settling: float = 60.0
+    ending: float = 90.0

@@ -1,0 +1,105 @@
+"""A fleet at the double of vast.ai, through the real SDK: what every command of it shares."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from doubles.clock import ManualClock
+from doubles.fleet_values import make_spec
+from doubles.vast.server import VastServer
+
+from llmhost.config.models import RedisConfig
+from llmhost.engines.engine import Progress
+from llmhost.errors import EngineUnavailable
+from llmhost.fleet.apply import FleetService
+from llmhost.fleet.budget import Limits
+from llmhost.fleet.health import Hooks
+from llmhost.fleet.lock import FleetLock
+from llmhost.fleet.models import Worker
+from llmhost.fleet.providers.vast.account import VastAccount
+from llmhost.fleet.providers.vast.pacer import Pacer
+from llmhost.fleet.providers.vast.provider import VastProvider
+from llmhost.fleet.registry import FleetRegistry
+from llmhost.ledger.ledger import Ledger
+from llmhost.redis.connect import connect
+
+#: seconds of real time; only a call that is never answered waits as long
+PATIENCE = 5.0
+
+
+@dataclass
+class RentedFleet:
+    """One account, one fleet, one Redis; `service` is what a new command has.
+
+    `folder` is the state folder of the machine that the command runs on, `client` None stands for a
+    configuration without Redis. Workers in `wedged` do not answer.
+    """
+
+    server: VastServer
+    clock: ManualClock
+    client: Any
+    folder: Path
+    settings: Any
+    fleet: str = field(default_factory=lambda: f"h{uuid.uuid4().hex[:8]}")
+    max_gpus: int = 4
+    limits: Limits = field(default_factory=Limits)
+    attempts: int = 2
+    ready_timeout: float = 900.0
+    wedged: set[str] = field(default_factory=set)
+
+    def elsewhere(self, **changes: Any) -> RentedFleet:
+        """The same fleet and account, seen from a machine with a state folder of its own."""
+        return replace(self, folder=self.folder.parent / uuid.uuid4().hex, **changes)
+
+    def provider(self) -> VastProvider:
+        pacer = Pacer(self.folder / "pace.json", self.clock, 1.0)
+        account = VastAccount(
+            self.server.key, clock=self.clock, pacer=pacer, server_url=self.server.url, timeout=PATIENCE
+        )
+        return VastProvider(account, self.settings, self.fleet, self.folder / self.fleet, self.clock)
+
+    def service(self) -> FleetService:
+        client = self.client
+        return FleetService(
+            self.provider(),
+            make_spec(
+                name=self.fleet, provider="vast", max_gpus=self.max_gpus, engine="ollama", model="tiny"
+            ),
+            hooks=Hooks(prepare=self._prepare, probe=self._probe),
+            lock=FleetLock(self.folder / "lock"),
+            clock=self.clock,
+            ready_timeout=self.ready_timeout,
+            limits=self.limits,
+            attempts=self.attempts,
+            registry=None if client is None else FleetRegistry(client, self.fleet, "vast"),
+            rentals=None if client is None else Ledger(client, self.fleet),
+        )
+
+    async def _prepare(self, worker: Worker, on_progress: Callable[[Progress], None]) -> None:
+        await asyncio.sleep(0)
+
+    async def _probe(self, worker: Worker) -> None:
+        await asyncio.sleep(0)
+        if worker.id in self.wedged:
+            raise EngineUnavailable("no answer")
+
+
+@asynccontextmanager
+async def rented_fleet(
+    folder: Path, socket: Path | None, settings: Any, *, credit: float = 10_000.0, **more: Any
+) -> AsyncIterator[RentedFleet]:
+    """`socket` is of a Redis; None for none."""
+    clock = ManualClock()
+    client = None if socket is None else connect(RedisConfig(), socket=socket)
+    try:
+        async with VastServer(clock, credit=credit) as server:
+            yield RentedFleet(server, clock, client, folder, settings, **more)
+    finally:
+        if client is not None:
+            await client.aclose()

@@ -1,0 +1,164 @@
+"""Rented machines that are not what they should be: replaced, doubted, given back, and never forgotten."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from doubles.vast.faults import Fault
+from doubles.waiting import until
+from plugins_rented_house import RentedHouse, bought
+
+from llmhost.fleet.providers.vast.identity import (
+    certificate_to_environment,
+    key_to_environment,
+    make_identity,
+)
+
+pytestmark = pytest.mark.slow
+
+#: for tests in which machines have to be given up: as short as a busy machine allows
+SHORT = {"fleet": {"ready_timeout": "5s"}, "vast": {"max_attempts": 9}}
+
+
+async def test_machines_that_fail_are_replaced_by_others_in_the_same_up(rented_house: RentedHouse) -> None:
+    rented_house.configure(vast={"max_attempts": 4})
+    broken, exiting, *_ = rented_house.offers
+    rented_house.server.arm(Fault.BOOT_ERROR, offer=broken["id"])
+    rented_house.server.arm(Fault.EXITS, offer=exiting["id"], value=0.2)
+    rented_house.machines.impostors.add(bought(3))
+    rented_house.machines.sick[bought(4)] = {"pull_error": "pull model manifest: file does not exist"}
+    up = await rented_house.ok("up", "--gpus", "4", "--yes")
+    reasons = {failure["worker"]: failure["message"] for failure in up["replaced"]}
+    for number, reason in enumerate(
+        ("OCI runtime", "its container has ended", "another certificate", "file does not exist"), 1
+    ):
+        assert reason in reasons[f"vast-{bought(number)}"]
+    assert [worker["ready"] for worker in up["workers"]] == [True] * 4
+    assert sorted(worker["id"] for worker in up["workers"]) == rented_house.alive()
+    assert rented_house.alive() == [f"vast-{bought(number)}" for number in range(5, 9)]
+
+
+async def test_machines_that_get_stuck_are_replaced_by_others_in_the_same_up(
+    rented_house: RentedHouse,
+) -> None:
+    rented_house.configure(**SHORT)
+    for offer, fault in zip(
+        rented_house.offers, (Fault.STUCK, Fault.PORT_CLOSED, Fault.NO_PORTS), strict=False
+    ):
+        rented_house.server.arm(fault, offer=offer["id"])
+    rented_house.machines.sick[bought(4)] = {"wedged": True}
+    up = await rented_house.ok("up", "--gpus", "4", "--yes")
+    replaced = {failure["worker"]: failure["message"] for failure in up["replaced"]}
+    stages = {1: "booting", 2: "installing", 3: "installing", 4: "starting"}
+    for number, stage in stages.items():
+        assert replaced[f"vast-{bought(number)}"].startswith(f"nothing moved for 5 s while {stage}")
+    assert [worker["ready"] for worker in up["workers"]] == [True] * 4
+    assert sorted(worker["id"] for worker in up["workers"]) == rented_house.alive()
+
+
+async def test_half_a_fleet_is_done_in_part_and_says_what_it_costs_meanwhile(
+    rented_house: RentedHouse,
+) -> None:
+    rented_house.configure(vast={"max_attempts": 0})
+    rented_house.server.arm(Fault.BOOT_ERROR, offer=rented_house.offers[1]["id"])
+    up = await rented_house.run("up", "--gpus", "2", "--yes")
+    assert up.code == 3
+    assert f"vast-{bought(2)}: Error response from daemon: OCI runtime create failed" in up.error
+    assert "1 of 2 workers are ready; meanwhile the fleet costs $0.31 an hour" in up.err
+    assert rented_house.alive() == [f"vast-{bought(1)}"]
+
+
+async def test_if_every_machine_fails_it_gives_up_and_nothing_is_left(rented_house: RentedHouse) -> None:
+    rented_house.configure(vast={"max_attempts": 2})
+    rented_house.server.arm(Fault.BOOT_ERROR, times=None)
+    up = await rented_house.run("up", "--yes")
+    assert (up.code, rented_house.server.created_total, rented_house.alive()) == (1, 3, [])
+    machines = {one.offer["machine_id"] for one in rented_house.server.instances.values()}
+    assert len(machines) == 3
+    assert "0 of 1 workers are ready; meanwhile the fleet costs $0 an hour" in up.err
+
+
+async def test_what_was_outbid_or_hangs_is_seen_by_status_and_replaced_by_the_next_up(
+    rented_house: RentedHouse,
+) -> None:
+    rented_house.configure(fleet=SHORT["fleet"], vast={"interruptible": True, "max_bid": 0.5})
+    await rented_house.ok("up", "--gpus", "2", "--yes")
+    outbid, hanging = rented_house.alive()
+    rented_house.server.outbid(bought(1))
+    rented_house.container(hanging).engine(wedged=True)
+    seen = await rented_house.status()
+    assert (seen[outbid]["state"], seen[hanging]["ready"]) == ("failed", False)
+    assert "outbid: somebody pays more" in seen[outbid]["detail"]
+    assert "busy, or stuck" in seen[hanging]["detail"]
+    up = await rented_house.ok("up", "--gpus", "2", "--yes")
+    assert up["plan"]["destroy"] == [outbid]
+    assert [failure["worker"] for failure in up["replaced"]] == [hanging]
+    assert [worker["ready"] for worker in up["workers"]] == [True, True]
+    assert {outbid, hanging} & set(rented_house.alive()) == set()
+
+
+async def test_a_worker_that_shows_another_certificate_is_not_asked_any_more(
+    rented_house: RentedHouse,
+) -> None:
+    await rented_house.ok("up", "--gpus", "2", "--yes")
+    strange, sound = rented_house.alive()
+    await disguise(rented_house, strange)
+    asked = [await rented_house.run("ask", "--no-cache", f"Say {number}") for number in range(2)]
+    assert [(done.code, done.out) for done in asked] == [(0, "Hello, Wörld!\n")] * 2
+    assert any(f"warning: {strange}" in done.err for done in asked)
+    assert all(f"answered by {sound}" in done.err for done in asked)
+    seen = await rented_house.status()
+    assert (seen[strange]["state"], seen[sound]["state"]) == ("failed", "ready")
+    assert "another certificate" in seen[strange]["detail"]
+
+
+async def disguise(house: RentedHouse, worker: str) -> None:
+    """Somebody else sits behind the worker's address from now on."""
+    other = make_identity(time.time())
+    container = house.container(worker)
+    container.environ |= {
+        "LLMHOST_KEY": key_to_environment(other.key),
+        **certificate_to_environment(other.certificate),
+    }
+    await container.reboot()
+    await until(lambda: container.processes("nginx: worker"))
+
+
+async def test_down_leaves_nothing_alive(rented_house: RentedHouse) -> None:
+    await rented_house.ok("up", "--gpus", "2", "--yes")
+    workers = rented_house.alive()
+    assert rented_house.in_containers()
+    down = await rented_house.ok("down")
+    assert (down["destroyed"], down["remaining"]) == (workers, [])
+    assert rented_house.alive() == []
+    assert rented_house.in_containers() == rented_house.processes() == []
+    assert rented_house.server.burn == 0
+
+
+async def test_down_does_not_believe_that_a_worker_is_gone_until_it_is(rented_house: RentedHouse) -> None:
+    rented_house.boot_for_ever()
+    await rented_house.ok("up", "--gpus", "2", "--yes", "--no-wait")
+    stubborn, _ = workers = rented_house.alive()
+    rented_house.server.arm(Fault.DESTROY_LIES, instance=bought(1), times=None)
+    down = await rented_house.run("down")
+    assert (down.code, rented_house.alive()) == (3, [stubborn])
+    assert f"{stubborn}: could not be ended: vast.ai still lists instance" in down.error
+    assert f"{stubborn} stays" in down.out
+    rented_house.server.faults.armed.clear()
+    assert (await rented_house.ok("down"))["destroyed"] == [stubborn]
+    assert (rented_house.alive(), rented_house.server.created_total) == ([], len(workers))
+
+
+async def test_a_worker_that_nobody_speaks_to_ends_itself_and_status_says_so(
+    rented_house: RentedHouse,
+) -> None:
+    # A configuration asks for a minute at least.
+    rented_house.machines.env["LLMHOST_ORPHAN_AFTER"] = "3"
+    up = await rented_house.ok("up", "--yes")
+    (worker,) = up["workers"]
+    await until(lambda: not rented_house.alive())
+    status = await rented_house.run("status")
+    assert status.code == 0
+    assert f"worker {worker['id']} is gone" in status.err
+    assert "There is no worker" in status.out

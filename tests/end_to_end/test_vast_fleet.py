@@ -1,0 +1,186 @@
+"""A rented fleet as a user runs it: real commands, TLS, nginx and onstart, at the double of vast.ai."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import pytest_asyncio
+from doubles.vast.containers import Container
+from plugins_rented_house import RentedHouse, renting
+
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+
+#: seconds for each tenth of the model: so long that a look each second sees it coming
+PULL_PAUSE = 0.15
+
+STAGES = ["rented", "booting", "installing", "pulling", "loading", "ready"]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def fleet(tmp_path_factory: pytest.TempPathFactory, minilm_cache: Path) -> AsyncIterator[RentedHouse]:
+    """Two workers that are ready, and whose model does not fit on the GPU; `said[0]` is what `up` said."""
+    folder = tmp_path_factory.mktemp("rented")
+    async with renting(folder, minilm_cache, {}, pull_pause=PULL_PAUSE, on_gpu=0.4) as house:
+        up = await house.run("up", "--gpus", "2", "--yes")
+        assert up.code == 0, up.err
+        yield house
+
+
+async def test_each_worker_says_how_far_it_has_come(fleet: RentedHouse) -> None:
+    told = [line.partition(": ") for line in fleet.said[0].err.splitlines()]
+    for worker in fleet.alive():
+        stages = [re.split(r"\W", stage)[0] for name, _, stage in told if name == worker]
+        assert stages == STAGES
+
+
+async def test_a_question_is_answered_by_a_worker_and_then_from_the_cache(fleet: RentedHouse) -> None:
+    first = await fleet.ok("ask", "What is Redis?")
+    assert (first["source"], first["answer"]) == ("engine", "Hello, Wörld!")
+    assert first["worker"] in fleet.alive()
+    again = await fleet.ok("ask", "What is Redis?")
+    assert (again["source"], again["answer"], again["cost_usd"]) == ("exact", "Hello, Wörld!", 0)
+
+
+async def test_an_answer_is_shown_while_it_is_written(fleet: RentedHouse) -> None:
+    for worker in fleet.alive():
+        fleet.container(worker).engine(fault="HANGS", after=1)
+    asking = await fleet.start("ask", "--no-cache", "What is nginx?")
+    await asking.until("out", "Hello")
+    asking.interrupt()
+    assert (await asking.end()).code == 130
+    for worker in fleet.alive():
+        fleet.container(worker).engine(on_gpu=0.4)
+
+
+async def test_status_knows_what_is_paid_and_for_how_long_it_can_be(fleet: RentedHouse) -> None:
+    said = await fleet.ok("status")
+    assert [(worker["state"], worker["gpu"], worker["detail"]) for worker in said["workers"]] == [
+        ("ready", "RTX 4090", "")
+    ] * 2
+    prices = [fleet.server.instances[number].price for number in fleet.server.alive()]
+    assert [worker["price_per_hour"] for worker in said["workers"]] == pytest.approx(prices)
+    # It grows while one looks.
+    assert 0 < said["spent_usd"] == pytest.approx(fleet.server.billed_total(), abs=sum(prices) / 60)
+    assert said["credit_usd"] == pytest.approx(fleet.server.credit, abs=0.1)
+    assert said["runway_hours"] == pytest.approx(said["credit_usd"] / sum(prices))
+
+
+async def test_status_shows_what_the_gpus_do(fleet: RentedHouse) -> None:
+    one, other = (await fleet.ok("status", "--gpu"))["gpus"]
+    assert (one["worker"], other["worker"]) == tuple(fleet.alive())
+    assert one["gpus"] == [
+        {
+            "name": "NVIDIA GeForce RTX 4090",
+            "utilisation": 0.35,
+            "memory_used_mb": 6120.0,
+            "memory_total_mb": 24564.0,
+            "temperature_c": 61.0,
+        }
+    ]
+    assert (one["engine_version"], one["loaded"], one["spilled"], one["error"]) == (
+        "0.12.3",
+        True,
+        True,
+        None,
+    )
+    assert 0 < one["disk"]["used_gb"] < one["disk"]["total_gb"]
+
+
+async def test_status_says_that_a_model_has_spilled_to_the_cpu_and_what_to_do(fleet: RentedHouse) -> None:
+    shown = (await fleet.run("status", "--gpu")).out
+    for worker in fleet.alive():
+        assert f"{worker}: tiny:latest does not fit on the GPU: 40 % of it is there" in shown
+    assert "take a smaller model" in shown
+
+
+async def test_logs_are_what_the_worker_printed(fleet: RentedHouse) -> None:
+    worker = fleet.alive()[1]
+    lines = (await fleet.ok("logs", worker, "--lines", "2"))["lines"]
+    assert lines == ["llmhost: loading: tiny", "llmhost: ready: tiny"]
+
+
+async def test_the_address_of_a_shell_is_told(fleet: RentedHouse) -> None:
+    worker = fleet.alive()[0]
+    (row,) = [row for row in await fleet.sdk("show_instances") if f"vast-{row['id']}" == worker]
+    said = await fleet.ok("ssh", worker)
+    assert said == {"user": "root", "host": row["ssh_host"], "port": row["ssh_port"]}
+
+
+async def test_stats_count_questions_and_what_they_cost(fleet: RentedHouse) -> None:
+    before = await fleet.ok("stats")
+    for _ in range(2):
+        await fleet.ok("ask", "How many questions are there?")
+    after = await fleet.ok("stats")
+    assert after["requests"] - before["requests"] == 2
+    assert after["hits"]["exact"] - before["hits"]["exact"] == 1
+    assert after["misses"] - before["misses"] == 1
+    assert after["cost"]["spent_usd"] > before["cost"]["spent_usd"] > 0
+
+
+async def test_a_second_up_changes_nothing_and_asks_nobody(fleet: RentedHouse) -> None:
+    up = await fleet.ok("up", "--gpus", "2")
+    assert (up["plan"]["create"], up["plan"]["keep"]) == (0, fleet.alive())
+
+
+def connect(container: Container, token: str | None) -> httpx.AsyncClient:
+    """Without a look at the certificate: whoever attacks does not care."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return httpx.AsyncClient(
+        base_url=f"https://127.0.0.1:{container.ports[8443]}",
+        headers={} if token is None else {"Authorization": f"Bearer {token}"},
+        verify=context,
+        trust_env=False,
+    )
+
+
+CHANGES = (("DELETE", "/api/delete"), ("POST", "/api/pull"), ("POST", "/api/create"))
+PATHS = (
+    *CHANGES,
+    ("POST", "/api/chat"),
+    ("POST", "/api/generate"),
+    ("GET", "/api/tags"),
+    ("GET", "/llmhost/progress"),
+    ("GET", "/llmhost/metrics"),
+    ("GET", "/"),
+)
+
+
+@pytest.mark.parametrize("whose", ["nobody's", "the other worker's"])
+async def test_without_the_token_of_this_worker_every_path_is_closed(fleet: RentedHouse, whose: str) -> None:
+    one, other = (fleet.container(worker) for worker in fleet.alive())
+    token = None if whose == "nobody's" else other.environ["LLMHOST_TOKEN"]
+    async with connect(one, token) as stranger:
+        answers = [await stranger.request(method, path) for method, path in PATHS]
+    assert {answer.status_code for answer in answers} == {401}
+
+
+async def test_nobody_changes_the_models_not_even_with_the_token(fleet: RentedHouse) -> None:
+    one, _ = (fleet.container(worker) for worker in fleet.alive())
+    async with connect(one, one.environ["LLMHOST_TOKEN"]) as friend:
+        answers = [await friend.request(*change, json={"model": "tiny"}) for change in CHANGES]
+        assert (await friend.get("/api/tags")).status_code == 200
+    assert {answer.status_code for answer in answers} == {403}
+
+
+def addresses_of_this_machine() -> list[str]:
+    found = [address for addresses in psutil.net_if_addrs().values() for address in addresses]
+    return [
+        one.address for one in found if one.family.name == "AF_INET" and not one.address.startswith("127.")
+    ]
+
+
+async def test_the_engine_cannot_be_reached_from_another_address(fleet: RentedHouse) -> None:
+    container = fleet.container(fleet.alive()[0])
+    async with httpx.AsyncClient(trust_env=False) as client:
+        assert (await client.get(f"http://127.0.0.1:{container.engine_port}/api/version")).status_code == 200
+        for address in addresses_of_this_machine():
+            with pytest.raises(httpx.ConnectError):
+                await client.get(f"http://{address}:{container.engine_port}/api/version")

@@ -1,0 +1,180 @@
+"""What is bought on vast.ai, and above all what is not: asking first, budgets, interruptions, odd answers."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from doubles.vast.faults import Fault
+from doubles.vast.sdk import ORDER
+from doubles.vast.server import Drop
+from plugins_rented_house import RentedHouse, bought
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def market(rented_house: RentedHouse) -> RentedHouse:
+    """What is bought there never gets further than booting."""
+    rented_house.boot_for_ever()
+    return rented_house
+
+
+async def test_without_a_terminal_and_yes_nothing_is_bought(market: RentedHouse) -> None:
+    done = await market.run("up", "--gpus", "2")
+    assert (done.code, market.server.created_total) == (2, 0)
+    assert "this would buy 2 workers, $0.63 an hour in all" in done.error
+    assert "--yes" in done.err
+
+
+@pytest.mark.parametrize(("answer", "code", "workers"), [("n", 1, 0), ("y", 0, 2), ("\x03", 130, 0)])
+async def test_on_a_terminal_it_shows_what_that_costs_and_asks(
+    market: RentedHouse, answer: str, code: int, workers: int
+) -> None:
+    async with market.terminal("up", "--gpus", "2", "--no-wait") as terminal:
+        await terminal.until("Buy? [y/N]: ")
+        assert market.server.created_total == 0
+        assert "cost $0.63 an hour, $15.14 a day" in terminal.shown
+        assert all(str(offer["id"]) in terminal.shown for offer in market.offers[:2])
+        terminal.type(f"{answer}\n")
+        assert await terminal.end() == code
+    assert len(market.alive()) == market.server.created_total == workers
+
+
+async def test_a_dry_run_shows_what_it_costs_and_buys_nothing(market: RentedHouse) -> None:
+    done = await market.run("up", "--gpus", "2", "--dry-run")
+    assert (done.code, market.server.created_total) == (0, 0)
+    assert "cost $0.63 an hour, $15.14 a day" in done.out
+    assert "a month" in done.out
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)], ids=["really", "dry run"])
+async def test_over_the_budget_it_says_by_what_arithmetic_and_buys_nothing(
+    market: RentedHouse, dry: tuple[str, ...]
+) -> None:
+    market.configure(fleet={"budget": {"per_hour": 0.5}})
+    done = await market.run("up", "--gpus", "2", "--yes", *dry)
+    assert (done.code, market.server.created_total) == (4, 0)
+    words = "with one more worker the fleet costs $0.63 an hour, over the $0.50 of fleet.budget.per_hour"
+    assert words in done.error
+
+
+async def test_interrupted_while_it_waits_it_lists_what_is_paid_for(market: RentedHouse) -> None:
+    up = await market.start("up", "--gpus", "2", "--yes")
+    await up.until("err", f"vast-{bought(2)}: booting")
+    up.interrupt()
+    done = await up.end()
+    assert done.code == 130
+    assert f"still there: vast-{bought(1)}, vast-{bought(2)} ($0.63 an hour)" in done.err
+    assert list(await market.status()) == market.alive() == [f"vast-{bought(1)}", f"vast-{bought(2)}"]
+
+
+async def test_interrupted_while_it_buys_it_lists_what_came_of_that(market: RentedHouse) -> None:
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def hold(endpoint: str, _: int) -> None:
+        if endpoint == "create":
+            asked.set()
+            await answered.wait()
+
+    market.server.after = hold
+    up = await market.start("up", "--gpus", "2", "--yes")
+    await asked.wait()
+    up.interrupt()
+    await asyncio.sleep(0.2)  # a signal that nobody is seen to take
+    answered.set()
+    done = await up.end()
+    assert (done.code, market.server.created_total) == (130, 1)
+    assert f"still there: vast-{bought(1)} " in done.err
+    assert list(await market.status()) == [f"vast-{bought(1)}"]
+
+
+async def test_orphans_are_ended_and_nothing_else_is(market: RentedHouse) -> None:
+    await market.ok("up", "--yes", "--no-wait")
+    known = market.alive()
+    ours, others, nobodys = [
+        (await market.sdk("create_instance", offer["id"], **{**ORDER, "label": label}))["new_contract"]
+        for offer, label in zip(
+            market.offers[5:], ("llmhost/rented/1700000000-0123abcd", "llmhost/other/x", None), strict=False
+        )
+    ]
+    down = await market.ok("down", "--orphans")
+    assert (down["destroyed"], down["remaining"]) == ([f"vast-{ours}"], known)
+    assert market.alive() == [*known, f"vast-{others}", f"vast-{nobodys}"]
+
+
+async def test_a_purchase_that_came_to_nothing_is_forgotten_with_the_orphans(market: RentedHouse) -> None:
+    async def kill(endpoint: str, _: int) -> None:
+        if endpoint == "create":
+            up.process.kill()
+            raise Drop
+
+    market.server.before = kill
+    up = await market.start("up", "--yes")
+    await up.end()
+    market.server.before = None
+    assert len((await market.ok("down", "--orphans"))["intents"]) == 1
+    assert (await market.ok("down", "--orphans"))["intents"] == []
+    assert market.server.created_total == 0
+
+
+@pytest.mark.parametrize(
+    ("environ", "code", "says"),
+    [
+        ({"VAST_API_KEY": "0" * 64}, 5, "vast.ai does not accept the API key"),
+        ({"VAST_API_KEY": ""}, 2, "no API key for vast.ai is set"),
+        ({"VAST_URL": "http://127.0.0.1:9"}, 5, "vast.ai cannot be reached for listing the instances"),
+    ],
+    ids=["wrong key", "no key", "away"],
+)
+async def test_without_an_account_that_answers_nothing_is_bought(
+    market: RentedHouse, environ: dict[str, str], code: int, says: str
+) -> None:
+    done = await market.run("up", "--yes", **environ)
+    assert (done.code, market.server.created_total) == (code, 0)
+    assert says in done.error
+    assert "hint: " in done.err
+
+
+async def test_without_credit_nothing_is_bought(market: RentedHouse) -> None:
+    market.server.credit = 0.0
+    done = await market.run("up", "--yes")
+    assert (done.code, market.server.created_total) == (4, 0)
+    assert "the account's credit of $0.00 would last 0.00 h" in done.error
+
+
+async def rent_by_hand(house: RentedHouse) -> str:
+    """A machine of this fleet that only vast.ai knows of."""
+    order = {**ORDER, "label": "llmhost/rented/1700000000-0123abcd"}
+    made = await house.sdk("create_instance", house.offers[0]["id"], **order)
+    return f"vast-{made['new_contract']}"
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (Fault.SERVER_ERROR, "vast.ai failed with HTTP 500 while listing the instances"),
+        (Fault.GARBAGE, "vast.ai's answer while listing the instances cannot be read"),
+        (Fault.LIST_SHORT, "vast.ai's list of instances is not complete"),
+        (Fault.LIST_NULL, "vast.ai's answer cannot be read"),
+    ],
+    ids=lambda value: value.name.lower() if isinstance(value, Fault) else None,
+)
+async def test_a_list_that_cannot_be_read_is_never_taken_for_an_empty_one(
+    market: RentedHouse, fault: Fault, says: str
+) -> None:
+    worker = await rent_by_hand(market)
+    market.server.arm(fault, times=None, endpoint=None if fault.value.startswith("list") else "list")
+    up = await market.run("up", "--yes")
+    assert (up.code, up.out, market.alive()) == (5, "", [worker])
+    assert says in up.error
+
+
+@pytest.mark.parametrize("command", ["status", "down"])
+async def test_no_command_says_that_there_is_nothing_where_it_cannot_know(
+    market: RentedHouse, command: str
+) -> None:
+    worker = await rent_by_hand(market)
+    market.server.arm(Fault.LIST_SHORT, times=None)
+    done = await market.run(command)
+    assert (done.code, done.out, market.alive()) == (5, "", [worker])
