@@ -206,4 +206,4 @@ def _gib(size: int) -> str:
 
 
 def _usd(amount: float) -> str:
-    return f"{'-' if amount < 0 else ''}${abs(amount):,.2f}"
+    return f"{'-' if round(amount, 2) < 0 else ''}${abs(amount):,.2f}"

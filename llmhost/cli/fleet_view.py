@@ -75,21 +75,31 @@ def hourly_cost(workers: Iterable[Worker]) -> float:
 
 
 def show_workers(workers: Sequence[WorkerOutput], console: Console) -> None:
-    """A table, one worker a line."""
+    """A table, one worker a line. What they all serve stands below it, once, so that it fits in 80 columns."""
     from rich.text import Text
 
     if not workers:
         console.print("There is no worker. `llmhost up` makes one.")
         return
-    grid = table("worker", "state", "address", "gpu", "model", "an hour", "spent", right=("an hour", "spent"))
+    models = {worker.model for worker in workers}
+    model = ("model",) if len(models) > 1 else ()
+    grid = table("worker", "state", "address", "gpu", *model, "an hour", "spent", right=("an hour", "spent"))
     for worker in workers:
         state = Text(worker.state, _STYLES.get(worker.state, ""))
-        facts = (clean(worker.url or "-"), clean(worker.gpu or "-"), clean(worker.model))
+        facts = (_address(worker), clean(worker.gpu or "-"), *(clean(worker.model) for _ in model))
         grid.add_row(worker.id, state, *facts, money(worker.price_per_hour), money(worker.spent_usd))
     console.print(grid)
+    if not model:
+        console.print(f"model {clean(workers[0].model) or '-'}", style="dim")
     for worker in workers:
         if worker.detail:
             console.print(f"{worker.id}: {clean(worker.detail)}", style="dim")
+
+
+def _address(worker: WorkerOutput) -> str:
+    """A rented worker's is always https, and says no more than host and port."""
+    url = clean(worker.url or "-")
+    return url.removeprefix("https://") if worker.provider == "vast" else url
 
 
 def show_failures(out: Output, failures: Sequence[Failure], *, done: bool) -> None:

@@ -99,6 +99,7 @@ def show_gpus(workers: Sequence[GpuOutput], console: Console) -> None:
     grid = table(*_COLUMNS, right=_NUMBERS)
     for worker in workers:
         _add_rows(worker, grid.add_row)
+    console.print()
     console.print(grid)
     for worker in workers:
         for sentence in _sentences(worker):
@@ -120,7 +121,8 @@ def _figures(gpu: Gpu) -> tuple[str, str, str, str]:
     busy = "-" if gpu.utilisation is None else percent(gpu.utilisation)
     memory = _of(_gigabytes(gpu.memory_used_mb), _gigabytes(gpu.memory_total_mb))
     temperature = "-" if gpu.temperature_c is None else f"{gpu.temperature_c:.0f}"
-    return clean(gpu.name) or "-", busy, memory, temperature
+    name = clean(gpu.name).removeprefix("NVIDIA ").removeprefix("GeForce ")
+    return name or "-", busy, memory, temperature
 
 
 def _gigabytes(megabytes: float | None) -> float | None:

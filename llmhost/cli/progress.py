@@ -83,6 +83,7 @@ class LiveProgress(Progress):
         from rich.progress import Progress as Bars
 
         self._tasks: dict[str, TaskID] = {}
+        self._reasons: dict[str, str] = {}
         self._bars = Bars(
             SpinnerColumn(finished_text=" "),
             TextColumn("{task.description}", markup=False, style="bold"),
@@ -115,10 +116,15 @@ class LiveProgress(Progress):
         )
 
     def done(self, name: str, stage: str = "ready") -> None:
-        self._bars.update(self._task(name), stage=clean(stage), total=1.0, completed=1.0)
+        reason = self._reasons.get(name)
+        if reason is None:
+            self._bars.update(self._task(name), stage=clean(stage), total=1.0, completed=1.0)
+        else:  # it has arrived nowhere
+            self._bars.update(self._task(name), stage=f"{clean(stage)}: {reason}")
 
     def fail(self, name: str, reason: str) -> None:
         task = self._task(name)
+        self._reasons[name] = clean(reason)
         self._bars.update(task, stage=f"failed: {clean(reason)}")
         self._bars.stop_task(task)
 

@@ -122,7 +122,8 @@ def show_quote(quote: Quote, console: Console) -> None:
         later = f"; a whole one would cost {money(row.next_period)}" if row.next_period > row.limit else ""
         console.print(f"budget {row.name}: {money(row.projected)} of {money(row.limit)}{later}")
     if prices.credit is not None:
-        runway = "" if prices.runway_hours is None else f": {duration(prices.runway_hours * 3600)} of it"
+        hours = prices.runway_hours
+        runway = "" if hours is None else f", enough for {duration(hours * 3600)}"
         console.print(f"credit {money(prices.credit)}{runway}")
 
 

@@ -19,10 +19,9 @@ from llmhost.fleet.health import Hooks, OnProgress
 from llmhost.fleet.inspection import Inspection
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Worker
-from llmhost.fleet.plan import make_plan
 from llmhost.fleet.provider import Provider
 from llmhost.fleet.quote import Quote
-from llmhost.fleet.raising import Approve, Raising
+from llmhost.fleet.raising import Approve, Raising, make_healthy_plan
 from llmhost.fleet.records import FleetRecords
 from llmhost.fleet.rentals import RentalBook
 from llmhost.fleet.results import DownResult, Failure, FleetStatus, UpResult
@@ -78,7 +77,8 @@ class FleetService:
             StoreError: there is a budget, and the ledger that it is measured with cannot be read.
         """
         spec, records = self._wanted(gpus), self._records()
-        plan = make_plan(spec, await roll_call(self._provider, await records.known()))
+        listed = await roll_call(self._provider, await records.known())
+        plan = await make_healthy_plan(spec, listed, self._hooks)
         return await Buyer(self._provider, spec, self._limits, self._clock, records).quote(plan)
 
     async def up(
@@ -108,12 +108,17 @@ class FleetService:
             buyer=Buyer(self._provider, spec, self._limits, self._clock, records, on_progress),
             ending=Ending(self._provider, self._clock, records, on_progress),
             records=records,
+            hooks=self._hooks,
+            clock=self._clock,
+            approve=approve,
             hold=lambda: self._lock.hold(self._on_lock_wait),
             attempts=self._attempts if self._provider.rents else 0,
         )
-        await raising.apply(approve)
+        await raising.apply()
         if wait:
-            await raising.wait(self._hooks, self._clock, self._ready_timeout, timeout, on_progress)
+            await raising.wait(self._ready_timeout, timeout, on_progress)
+        else:
+            await raising.leave()
         return raising.result()
 
     async def down(
@@ -183,7 +188,7 @@ class FleetService:
         """Ends them all; the list has the last word on what is gone."""
         ending = Ending(self._provider, self._clock, records, on_progress)
         failures = await ending.end(targets)
-        remaining = tuple(await roll_call(self._provider, known))
+        remaining = tuple(await roll_call(self._provider, known - {worker.id for worker in targets}))
         ended, left = {worker.id for worker in targets}, {worker.id for worker in remaining}
         await ending.forget_gone(known - ended, remaining)
         undone = {failure.worker for failure in failures}

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from llmhost.errors import LimitError, LlmhostError, OfferGone, ProviderError
+from llmhost.errors import LlmhostError, OfferGone, ProviderError
+from llmhost.fleet.allowance import Allowance
 from llmhost.fleet.budget import Limits, Spent, check, period_starts
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.health import OnProgress, WorkerProgress
 from llmhost.fleet.models import FleetSpec, Market, Offer, Worker, WorkerState
-from llmhost.fleet.plan import Plan
+from llmhost.fleet.plan import Plan, make_plan
 from llmhost.fleet.provider import Provider
 from llmhost.fleet.quote import Funds, Quote, hourly
 from llmhost.fleet.ranking import choose
@@ -22,8 +23,7 @@ __all__ = ["Buyer", "Purchases"]
 #: offers; where so many were taken by others one after the other, the market moves faster than we do
 _MOST_GONE = 10
 
-#: of the dearest offer that was shown: what may be paid more without asking again
-_SURPRISE = 1.25
+_PERIODS = ("hour", "day", "month")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Buyer:
         self._records = records
         self._on_progress = on_progress
         self._used: set[str] = set()
-        self._ceiling: float | None = None
+        self._allowance: Allowance | None = None
 
     async def quote(self, plan: Plan) -> Quote:
         """What the plan would buy now, and what that costs.
@@ -65,34 +65,54 @@ class Buyer:
         if not plan.create:
             return Quote(plan, (), now=self._clock.now())
         market = await self._provider.offers(self._spec)
-        offers = choose(market.offers, plan.create, await self._records.bad_machines())
+        failed = {worker.machine for worker in plan.destroy if worker.state is WorkerState.FAILED}
+        offers = choose(market.offers, plan.create, await self._records.bad_machines() | failed)
         return Quote(plan, offers, market.rejected, await self._funds(), self._clock.now())
 
+    @property
+    def asked(self) -> bool:
+        """Whether the operator has agreed to anything yet."""
+        return self._allowance is not None
+
     def approved(self, quote: Quote) -> None:
-        """The operator has seen this quote and agreed: nothing much dearer is bought without asking."""
-        self._ceiling = quote.dearest * _SURPRISE
+        """The operator has seen this quote and agreed: nothing else is bought without asking."""
+        self._allowance = Allowance(quote.purchases)
+
+    def given_back(self, worker: Worker) -> None:
+        """It is gone for good; what it cost may be spent on another one."""
+        if self._allowance is not None:
+            self._allowance.give_back(worker.price_per_hour)
 
     async def buy(self, count: int, present: Sequence[Worker]) -> Purchases:
-        """Buys up to `count` workers beside those present, and stops at the first that cannot be had."""
+        """Buys up to `count` workers beside those present, and stops at the first that cannot be had.
+
+        What is rented may be bought from elsewhere too: each time it is looked again whether it is wanted.
+        """
         bought: list[Worker] = []
         if count <= 0:
             return Purchases()
         try:
             funds, market = await self._funds(), await self._provider.offers(self._spec)
             offers = await self._candidates(market)
-            for _ in range(count):
-                burn = hourly([*present, *bought])
-                bought.append(await self._buy_one(offers, market, funds, burn))
+            while len(bought) < count:
+                there = await self._there([*present, *bought])
+                if self._provider.rents and not make_plan(self._spec, there).create:
+                    break
+                funds = await self._later(funds)
+                bought.append(await self._buy_one(offers, market, funds, hourly(there)))
         except LlmhostError as error:
             return Purchases(tuple(bought), (error,))
         return Purchases(tuple(bought))
+
+    async def _there(self, known: Sequence[Worker]) -> Sequence[Worker]:
+        return await self._provider.list() if self._provider.rents else known
 
     async def _buy_one(self, offers: Iterator[Offer], market: Market, funds: Funds, burn: float) -> Worker:
         for _ in range(_MOST_GONE):
             offer = next(offers, None)
             if offer is None:
                 return await self._without_offer(market, funds, burn)
-            self._check_price(offer, funds, burn)
+            self._check_price(offer.price_per_hour, funds, burn)
             self._used.add(offer.id)
             try:
                 return await self._create(offer)
@@ -104,6 +124,8 @@ class Buyer:
 
     async def _create(self, offer: Offer | None) -> Worker:
         worker = await self._provider.create(self._spec, offer)
+        if self._allowance is not None:
+            self._allowance.take(worker.price_per_hour)
         if self._provider.rents:
             self._on_progress(WorkerProgress(worker.id, "rented"))
         await self._records.seen(replace(worker, state=WorkerState.STARTING))
@@ -119,14 +141,9 @@ class Buyer:
             hint="`llmhost offers` shows what there is; relax `vast.offers` or `vast.max_price`",
         )
 
-    def _check_price(self, offer: Offer, funds: Funds, burn: float) -> None:
-        price = offer.price_per_hour
-        if self._ceiling is not None and price > self._ceiling:
-            raise LimitError(
-                f"the next offer costs ${price:.3f} an hour, and what you agreed to cost at most"
-                f" ${self._ceiling / _SURPRISE:.3f}",
-                hint="run `llmhost up` again to see the new prices",
-            )
+    def _check_price(self, price: float, funds: Funds, burn: float) -> None:
+        if self._allowance is not None:
+            self._allowance.check(price)
         check(funds.limits, funds.spent, burn, price, self._clock.now(), funds.credit)
 
     async def _candidates(self, market: Market) -> Iterator[Offer]:
@@ -142,6 +159,14 @@ class Buyer:
         now = self._clock.now()
         spent = spent_now(await self._records.rentals(), now)
         return Funds(self._limits, await self._as_billed(spent, now), credit)
+
+    async def _later(self, funds: Funds) -> Funds:
+        """The same, with what was spent since: a hundred purchases take minutes."""
+        if not self._limits.any:
+            return funds
+        spent = spent_now(await self._records.rentals(), self._clock.now())
+        most = {name: max(getattr(spent, name), getattr(funds.spent, name)) for name in _PERIODS}
+        return replace(funds, spent=Spent(**most))
 
     async def _as_billed(self, spent: Spent, now: float) -> Spent:
         """What the provider billed, where that is more than what we saw."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from llmhost.engines.engine import Progress
 from llmhost.errors import EngineError, LlmhostError, UntrustedWorker
+from llmhost.fleet.allowance import SURPRISE
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.models import Worker, WorkerState
 from llmhost.fleet.provider import Provider
@@ -23,6 +24,9 @@ __all__ = ["Hooks", "OnProgress", "Prepare", "Probe", "Replace", "WorkerProgress
 _POLL = 0.1  #: seconds; people see a bar move, and a provider that needs longer paces itself
 
 _LAG = 30.0  #: seconds; a provider's list may need a moment to show what was just bought
+
+#: things that one worker tells; whoever has more to tell counts something up, and does not move
+_MOST_NEWS = 1000
 
 Probe = Callable[[Worker], Awaitable[None]]
 Prepare = Callable[[Worker, Callable[[Progress], None]], Awaitable[None]]
@@ -172,9 +176,13 @@ class _Watch:
             if self._seen or self._clock.monotonic() - self._since > _LAG:
                 self._settle(WorkerState.GONE, "it was taken down by somebody else")
             return
+        agreed, new = self.worker.price_per_hour, not self._seen
         self._seen = True
         self.worker = listed
-        if listed.state is WorkerState.FAILED:
+        if new and listed.price_per_hour > agreed * SURPRISE:
+            dearer = f"it costs ${listed.price_per_hour:.3f} an hour, and was offered for ${agreed:.3f}"
+            self._settle(WorkerState.FAILED, dearer)
+        elif listed.state is WorkerState.FAILED:
             self._settle(WorkerState.FAILED, listed.detail)
         elif self._talk is not None and self._talk.done():
             self._hear(self._talk)
@@ -234,7 +242,7 @@ class _Watch:
         """Hands news on. Only what was never reached before counts as moving: a retry repeats itself."""
         percent = None if fraction is None else round(fraction, 2)
         progress = WorkerProgress(self.worker.id, stage, percent, detail)
-        if progress not in self._reached:
+        if progress not in self._reached and len(self._reached) < _MOST_NEWS:
             self._reached.add(progress)
             self._moved = self._clock.monotonic()
         if progress != self._told:

@@ -9,15 +9,31 @@ from dataclasses import replace
 from llmhost.errors import LlmhostError, ProviderError, UntrustedWorker
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.health import Hooks, sentence
-from llmhost.fleet.models import Account, Charge, Rental, Worker, WorkerState
+from llmhost.fleet.models import Account, Charge, Worker, WorkerState
 from llmhost.fleet.provider import Provider
 from llmhost.fleet.records import FleetRecords
 from llmhost.fleet.results import FleetStatus
 from llmhost.fleet.spending import bills_since, tally
 
-__all__ = ["Inspection"]
+__all__ = ["Inspection", "answering"]
 
-_PATIENCE = 5.0  #: seconds for one token, so that a stuck worker does not hang `status`
+_PATIENCE = 5.0  #: seconds for one token, so that a stuck worker does not hang whoever looks
+
+
+async def answering(workers: Sequence[Worker], hooks: Hooks) -> Sequence[Worker]:
+    """The same workers, asked all at once; those that answer are READY."""
+
+    async def ask(worker: Worker) -> Worker:
+        if worker.url is None or worker.state is WorkerState.FAILED:
+            return worker
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await hooks.probe(worker)
+        except (LlmhostError, TimeoutError):
+            return replace(worker, state=WorkerState.STARTING)
+        return replace(worker, state=WorkerState.READY)
+
+    return await asyncio.gather(*map(ask, workers))
 
 
 class Inspection:
@@ -33,7 +49,7 @@ class Inspection:
         """All of them at once. What the provider does not tell about money is a warning."""
         workers = tuple(await asyncio.gather(*(self._look_at(worker) for worker in listed)))
         rentals = await self._records.rentals_or_none()
-        charges, account = await asyncio.gather(self._charges(rentals, listed), self._account())
+        charges, account = await asyncio.gather(self._charges(), self._account())
         spending = tally(rentals, charges, listed, self._clock.now())
         return FleetStatus(workers, self._records.warnings, spending, account)
 
@@ -58,9 +74,9 @@ class Inspection:
         await self._records.seen(seen)
         return seen
 
-    async def _charges(self, rentals: Sequence[Rental], listed: Sequence[Worker]) -> Sequence[Charge]:
+    async def _charges(self) -> Sequence[Charge]:
         try:
-            return await self._provider.charges(bills_since(rentals, listed, self._clock.now()))
+            return await self._provider.charges(bills_since(self._clock.now()))
         except ProviderError as error:
             self._records.warn(f"what was billed could not be read: {error.message}")
             return ()

@@ -14,6 +14,9 @@ __all__ = ["Spending", "bills_since", "spent_now", "tally"]
 #: seconds; a month of bills is a few pages, and what is older was settled long ago
 _LONGEST_BILL = 31 * 86400.0
 
+#: seconds; what happened so long ago is on the bill
+_LATEST_BILL = 3600.0
+
 
 @dataclass(frozen=True, slots=True)
 class Spending:
@@ -38,9 +41,9 @@ def tally(
     """
     known = {**_never_recorded(listed, now), **spent_by_worker(rentals, 0.0, now)}
     alive = {worker.id: worker for worker in listed}
-    older = _started_before(bills_since(rentals, listed, now), rentals, listed)
+    older = _started_before(bills_since(now), rentals, listed)
     billed = {
-        charge.worker: _up_to(charge, alive.get(charge.worker), now)
+        charge.worker: charge.usd + _unbilled(charge, alive.get(charge.worker), rentals, now)
         for charge in charges
         if charge.worker not in older
     }
@@ -54,10 +57,9 @@ def spent_now(rentals: Sequence[Rental], now: float) -> Spent:
     return Spent(hour, day, month)
 
 
-def bills_since(rentals: Iterable[Rental], listed: Iterable[Worker], now: float) -> float:
-    """From when on bills are needed, Unix seconds: since the first worker was started, a month at most."""
-    starts = [*(rental.started for rental in rentals), *(worker.started for worker in listed)]
-    return max(min([now, *starts]), now - _LONGEST_BILL)
+def bills_since(now: float) -> float:
+    """From when on bills are needed, Unix seconds, also of what a lost ledger knows nothing of."""
+    return now - _LONGEST_BILL
 
 
 def _started_before(time: float, rentals: Iterable[Rental], listed: Iterable[Worker]) -> set[str]:
@@ -74,7 +76,11 @@ def _never_recorded(listed: Iterable[Worker], now: float) -> dict[str, float]:
     }
 
 
-def _up_to(charge: Charge, worker: Worker | None, now: float) -> float:
-    if worker is None:
-        return charge.usd
-    return charge.usd + max(0.0, now - charge.until) / 3600 * worker.burn
+def _unbilled(charge: Charge, worker: Worker | None, rentals: Iterable[Rental], now: float) -> float:
+    """What it cost since its bill ends. Of one that is gone, a bill that is not new is final: it knows better
+    when the end was than who noticed it later."""
+    if worker is not None:
+        return max(0.0, now - charge.until) / 3600 * worker.burn
+    if now - charge.until > _LATEST_BILL:
+        return 0.0
+    return spent((rental for rental in rentals if rental.worker == charge.worker), charge.until, now)

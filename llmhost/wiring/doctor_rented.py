@@ -32,12 +32,12 @@ _NO_LEDGER = "mend Redis first: until then the budget cannot be checked, so noth
 
 
 def rented_looks(wiring: Wiring, config: Config) -> Sequence[Look]:
-    """Account, market, workers, money and what may have been forgotten."""
+    """Account, workers, market, money and what may have been forgotten."""
     doctor = _RentedDoctor(wiring, config)
     return [
         Look("account", doctor.account),
-        Look("offers", doctor.offers),
         Look("workers", doctor.workers),
+        Look("offers", doctor.offers),
         Look("budget", doctor.money),
         Look("orphans", doctor.orphans),
     ]

@@ -93,7 +93,7 @@ async def test_a_fleet_that_is_not_rented_yet_is_well_but_for_its_budget(
     provider: RentedProvider, redis_url: str
 ) -> None:
     checks = await checks_of(provider, config(redis_url))
-    assert list(checks) == ["account", "offers", "workers", "budget", "costs", "orphans"]
+    assert list(checks) == ["account", "workers", "offers", "budget", "costs", "orphans"]
     assert [name for name, check in checks.items() if not check.ok] == ["budget"]
 
 
@@ -112,8 +112,8 @@ async def test_a_list_that_cannot_be_read_is_asked_for_once_and_hides_no_credit(
 
     monkeypatch.setattr(provider, "list", fails)
     checks = await checks_of(provider, config())
-    assert (checks["account"].ok, checks["offers"].ok, provider.lists) == (True, False, 1)
-    assert checks["offers"].detail == "the list is cut short"
+    assert (checks["account"].ok, checks["workers"].ok, provider.lists) == (True, False, 1)
+    assert checks["workers"].detail == "the list is cut short"
 
 
 async def test_as_many_offers_are_wanted_as_healthy_workers_are_missing(provider: RentedProvider) -> None:

@@ -12,6 +12,10 @@ class ManualClock:
         self._start = now
         self._elapsed = 0.0
 
+    def put_back(self, seconds: float) -> None:
+        """Somebody corrects the date."""
+        self._start -= seconds
+
     def now(self) -> float:
         return self._start + self._elapsed
 

@@ -46,6 +46,14 @@ async def test_what_would_be_bought_is_shown_before(renting: Any) -> None:
     assert quote.hourly_usd == pytest.approx(0.81)
 
 
+async def test_what_is_shown_is_on_other_machines_than_those_that_failed_just_now(renting: Any) -> None:
+    await service(renting).up(1)
+    renting.cloud.fail("memory-1", "stuck")
+    renting.cloud.market = [make_offer("o-0"), make_offer("o-1")]
+    quote = await service(renting).plan(1)
+    assert [offer.id for offer in quote.purchases] == ["o-1"]
+
+
 async def test_without_approval_nothing_is_bought_and_nothing_destroyed(renting: Any) -> None:
     await service(renting).up(1)
     renting.cloud.fail("memory-1", "stuck")
