@@ -75,7 +75,7 @@ def hourly_cost(workers: Iterable[Worker]) -> float:
 
 
 def show_workers(workers: Sequence[WorkerOutput], console: Console) -> None:
-    """A table, one worker a line. What they all serve stands below it, once, so that it fits in 80 columns."""
+    """A table, one worker a line. A model that all serve stands below it, once: so it fits in 80 columns."""
     from rich.text import Text
 
     if not workers:

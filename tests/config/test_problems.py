@@ -110,6 +110,13 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(
                 "; allowed: text without spaces, 1 to 200 characters"
             ),
         ),
+        (
+            "vast:\n  image: ollama/ollama latest\n",
+            (
+                "2: `vast.image` cannot be `ollama/ollama latest`"
+                "; allowed: text without spaces, 1 to 1024 characters"
+            ),
+        ),
     ],
 )
 def test_a_wrong_value_is_told_with_its_place_and_what_is_allowed(

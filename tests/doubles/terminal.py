@@ -26,7 +26,7 @@ class Terminal:
         controller, terminal = pty.openpty()
         os.set_blocking(controller, False)
         process = await asyncio.create_subprocess_exec(
-            *command,
+            *("setsid", "--ctty", *command),  # its own, so that Ctrl-C reaches it
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 PASSWORD = "correct-horse-battery-staple"
 
 #: seconds between two looks at every command line of this machine
-LOOK = 0.03
+LOOK = 0.1
 
 #: What was said, written or shown, by where.
 Places = Mapping[str, str]

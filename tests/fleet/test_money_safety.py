@@ -158,11 +158,7 @@ async def test_what_somebody_bought_while_the_question_was_open_is_not_bought_ag
 
 async def test_a_later_up_of_more_workers_keeps_them(fleet: RentedFleet) -> None:
     first = asyncio.create_task(fleet.service().up(1))
-
-    async def bought() -> bool:
-        return fleet.server.created_total > 0
-
-    await until(bought)
+    await until(lambda: fleet.server.created_total)
     second = await fleet.service().up(3)
     await first
     assert [worker.state.value for worker in second.workers] == ["ready"] * 3

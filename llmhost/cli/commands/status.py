@@ -94,12 +94,12 @@ def _show(output: StatusOutput, console: Console) -> None:
     show_workers(output.workers, console)
     if output.gpus:
         show_gpus(output.gpus, console)
-    if output.workers or output.spent.total:
-        console.print(
-            f"{money(output.hourly_cost_usd)} an hour; spent {money(output.spent_usd)} by these workers,"
-            f" {money(output.spent.today)} today, {money(output.spent.month)} this month",
-            style="dim",
-        )
+    spent = f"{money(output.spent.today)} today, {money(output.spent.month)} this month"
+    if output.workers:
+        spent = f"{money(output.spent_usd)} by these workers, {spent}"
+        console.print(f"{money(output.hourly_cost_usd)} an hour; spent {spent}", style="dim")
+    elif output.spent.total:
+        console.print(f"spent {spent}", style="dim")
     if output.credit_usd is not None:
         runway = "" if output.runway_hours is None else f", enough for {duration(output.runway_hours * 3600)}"
         console.print(f"credit {money(output.credit_usd)}{runway}", style="dim")

@@ -8,37 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles.clock import ManualClock
-from doubles.fleet_values import make_spec
+from doubles.rented_fleet import RentedFleet, rented_fleet
 from doubles.vast.faults import Fault
-from doubles.vast.server import Drop, VastServer
+from doubles.vast.server import Drop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmhost.config.models import RedisConfig
-from llmhost.engines.engine import Progress
-from llmhost.errors import EngineUnavailable, LlmhostError
+from llmhost.errors import LlmhostError
 from llmhost.fleet.apply import FleetService
 from llmhost.fleet.budget import Limits
-from llmhost.fleet.health import Hooks
-from llmhost.fleet.lock import FleetLock
-from llmhost.fleet.models import Worker
-from llmhost.fleet.providers.vast.account import VastAccount
-from llmhost.fleet.providers.vast.pacer import Pacer
-from llmhost.fleet.providers.vast.provider import VastProvider
-from llmhost.fleet.registry import FleetRegistry
-from llmhost.ledger.ledger import Ledger
 from llmhost.redis.connect import connect
 
 MOST = 4  #: workers
 PER_HOUR = 2.5  #: USD; some four of the cheaper machines
+MAX_BID = 0.45  #: USD an hour
+PATIENCE = 150.0  #: seconds; machines boot in one minute
 
 #: What makes a call fail for the moment; silent ones are left out, for each costs real seconds.
 CALLS = (
@@ -55,6 +47,8 @@ CALLS = (
     Fault.LIST_NULL,
     Fault.LIST_ODD_ROWS,
     Fault.LIST_NO_ID,
+    Fault.LIST_EMPTY,
+    Fault.LIST_REFUSED,
     Fault.CUT,
     Fault.GARBAGE,
     Fault.SERVER_ERROR,
@@ -63,8 +57,18 @@ CALLS = (
     Fault.DESTROY_LIES,
     Fault.DESTROY_CUT,
 )
-#: What befalls the next machine that is rented.
-MACHINES = (Fault.STUCK, Fault.BOOT_ERROR, Fault.EXITS, Fault.OUTBID, Fault.NO_PORTS, Fault.NULL_START)
+#: What befalls the next machine that is rented, and the seconds or times that it does.
+MACHINES = (
+    (Fault.STUCK, None),
+    (Fault.BOOT_ERROR, None),
+    (Fault.EXITS, None),
+    (Fault.OUTBID, None),
+    (Fault.NO_PORTS, None),
+    (Fault.NULL_START, None),
+    (Fault.LISTED_LATE, 20.0),
+    (Fault.LISTED_LATE, 50.0),
+    (Fault.DEARER, 3.0),
+)
 
 STEP = st.one_of(
     st.tuples(st.just("up"), st.integers(1, MOST)),
@@ -77,92 +81,91 @@ STEP = st.one_of(
     st.tuples(st.just("outbid"), st.integers(0, MOST)),
     st.tuples(st.just("wedge"), st.integers(0, MOST)),
     st.tuples(st.just("pass"), st.sampled_from([30, 600, 4000])),
+    st.tuples(st.just("unseen"), st.sampled_from([30, 4000, 40_000])),
+    st.tuples(st.just("two_at_once"), st.tuples(st.integers(1, MOST), st.integers(1, MOST))),
+    st.tuples(st.just("redis_away"), st.sampled_from(["up", "down", "status"])),
+    st.tuples(st.just("without_waiting"), st.integers(1, MOST)),
+    st.tuples(st.just("elsewhere"), st.integers(1, MOST)),
 )
 
 
 @dataclass
 class World:
-    """One account, one fleet, one Redis; `service` is what a new command has."""
+    """The fleet, and what a history does to it."""
 
-    server: VastServer
-    clock: ManualClock
-    client: Any
-    folder: Path
-    settings: Any
-    fleet: str = field(default_factory=lambda: f"h{uuid.uuid4().hex[:8]}")
-    wedged: set[str] = field(default_factory=set)
+    fleet: RentedFleet
+
+    @property
+    def server(self) -> Any:
+        return self.fleet.server
 
     def service(self) -> FleetService:
-        pacer = Pacer(self.folder / "pace.json", self.clock, 1.0)
-        account = VastAccount(
-            self.server.key, clock=self.clock, pacer=pacer, server_url=self.server.url, timeout=5.0
-        )
-        provider = VastProvider(account, self.settings, self.fleet, self.folder / self.fleet, self.clock)
-        return FleetService(
-            provider,
-            make_spec(name=self.fleet, provider="vast", max_gpus=MOST, engine="ollama", model="tiny"),
-            hooks=Hooks(prepare=self._prepare, probe=self._probe),
-            lock=FleetLock(self.folder / "lock"),
-            clock=self.clock,
-            ready_timeout=900.0,
-            limits=Limits(per_hour=PER_HOUR),
-            attempts=2,
-            registry=FleetRegistry(self.client, self.fleet, "vast"),
-            rentals=Ledger(self.client, self.fleet),
-        )
+        return self.fleet.service()
 
-    async def _prepare(self, worker: Worker, on_progress: Callable[[Progress], None]) -> None:
-        await asyncio.sleep(0)
-
-    async def _probe(self, worker: Worker) -> None:
-        await asyncio.sleep(0)
-        if worker.id in self.wedged:
-            raise EngineUnavailable("no answer")
+    def without_redis(self) -> FleetService:
+        client = connect(RedisConfig(), socket=self.fleet.folder / "nobody.sock")
+        return replace(self.fleet, client=client).service()
 
     def pick(self, number: int) -> int | None:
         alive = self.server.alive()
         return alive[number % len(alive)] if alive else None
 
 
-@asynccontextmanager
-async def world(folder: Path, socket: Path, vast_settings: Any) -> AsyncIterator[World]:
-    clock = ManualClock()
-    client = connect(RedisConfig(), socket=socket)
-    try:
-        async with VastServer(clock, credit=10_000.0) as server:
-            yield World(server, clock, client, folder, vast_settings)
-    finally:
-        await client.aclose()
-
-
-async def play(world: World, step: str, value: Any) -> None:  # noqa: C901 - a table of steps
+async def play(world: World, step: str, value: Any) -> None:
     """One thing that happens. A command may fail, in the ways that we promise."""
     with suppress(LlmhostError):
-        match step:
-            case "up":
-                await world.service().up(value)
-            case "down":
-                await world.service().down()
-            case "down_one":
-                number = world.pick(value)
-                await world.service().down([] if number is None else [f"vast-{number}"])
-            case "orphans":
-                await world.service().down_orphans()
-            case "crash_up":
-                await crash(world, *value)
-            case "fault":
-                world.server.arm(value[0], times=value[1])
-            case "machine":
-                world.server.arm(value)
-            case "outbid" if (number := world.pick(value)) is not None:
-                world.server.outbid(number)
-            case "wedge" if (number := world.pick(value)) is not None:
-                world.wedged.add(f"vast-{number}")
-            case "pass":
-                await world.clock.sleep(value)
+        await act(world, step, value)
     # What is looked at every few minutes, as a cron job would, is counted to the minute.
-    with suppress(LlmhostError):
-        await world.service().status()
+    if step != "unseen":
+        with suppress(LlmhostError):
+            await world.service().status()
+
+
+async def act(world: World, step: str, value: Any) -> None:
+    if step in COMMANDS:
+        await COMMANDS[step](world, value)
+    elif step == "fault":
+        world.server.arm(value[0], times=value[1])
+    elif step == "machine":
+        world.server.arm(value[0], value=value[1])
+    elif step in ("pass", "unseen"):
+        await world.fleet.clock.sleep(value)
+    elif (number := world.pick(value)) is not None and step == "outbid":
+        world.server.outbid(number)
+    elif number is not None and step == "wedge":
+        world.fleet.wedged.add(f"vast-{number}")
+
+
+async def down_one(world: World, value: int) -> None:
+    number = world.pick(value)
+    await world.service().down([] if number is None else [f"vast-{number}"])
+
+
+async def elsewhere(world: World, gpus: int) -> None:
+    """On another machine, which has another address, while this one does nothing."""
+    await world.fleet.clock.sleep(60)
+    try:
+        await world.fleet.elsewhere().service().up(gpus)
+    finally:
+        await world.fleet.clock.sleep(60)
+
+
+async def two_at_once(world: World, sizes: tuple[int, int]) -> None:
+    commands = (world.service().up(gpus) for gpus in sizes)
+    await asyncio.gather(*commands, return_exceptions=True)
+
+
+COMMANDS: dict[str, Callable[[World, Any], Awaitable[Any]]] = {
+    "up": lambda world, gpus: world.service().up(gpus),
+    "without_waiting": lambda world, gpus: world.service().up(gpus, wait=False),
+    "elsewhere": elsewhere,
+    "two_at_once": two_at_once,
+    "redis_away": lambda world, command: getattr(world.without_redis(), command)(),
+    "down": lambda world, _: world.service().down(),
+    "down_one": down_one,
+    "orphans": lambda world, _: world.service().down_orphans(),
+    "crash_up": lambda world, death: crash(world, *death),
+}
 
 
 async def crash(world: World, gpus: int, at: int, executed: bool) -> None:
@@ -198,37 +201,55 @@ async def end_with_its_process(tasks: set[asyncio.Task[Any]]) -> None:
 async def put_right(world: World, gpus: int) -> None:
     """Fair weather again: one `up` and one `down` more."""
     world.server.faults.armed.clear()
-    world.wedged.clear()
+    world.fleet.wedged.clear()
     for number in world.server.alive():
-        world.server.instances[number].quirks.clear()
+        world.server.instances[number].quirks.pop(Fault.NO_PORTS, None)
     result = await world.service().up(gpus)
     assert [failure.message for failure in result.failed] == []
     assert len(world.server.alive()) == gpus
     assert world.server.double_paid() == []
-    assert all(str(label).startswith(f"llmhost/{world.fleet}/") for label in world.server.labels)
+    assert all(str(label).startswith(f"llmhost/{world.fleet.fleet}/") for label in world.server.labels)
+
+
+async def right_in_the_end(world: World, gpus: int) -> None:
+    await put_right(world, gpus)
+    server = world.server
+    status = await world.service().status()
+    dearest = max(one.price for one in server.instances.values())
+    assert status.spending.total == pytest.approx(server.billed_total(), abs=dearest / 60)
+    await world.service().down()
+    assert server.alive() == []
+    assert server.too_early == {}
+    assert server.peak_price <= PER_HOUR * 1.0001
+    assert all(one.bid is None or one.bid <= MAX_BID for one in server.instances.values())
 
 
 @pytest.mark.slow
 @settings(
-    max_examples=40,
+    max_examples=30,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(steps=st.lists(STEP, min_size=1, max_size=9), gpus=st.integers(1, MOST))
+@given(steps=st.lists(STEP, min_size=1, max_size=9), gpus=st.integers(1, MOST), interruptible=st.booleans())
 def test_after_any_history_one_up_and_one_down_put_the_fleet_right(
-    steps: list[tuple[str, Any]], gpus: int, tmp_path: Path, redis_server: Any, vast_settings: Any
+    steps: list[tuple[str, Any]],
+    gpus: int,
+    interruptible: bool,
+    tmp_path: Path,
+    redis_server: Any,
+    vast_settings: Any,
 ) -> None:
+    wanted = replace(vast_settings, interruptible=interruptible, max_bid=MAX_BID if interruptible else None)
+    limits = Limits(per_hour=PER_HOUR)
+    folder = tmp_path / uuid.uuid4().hex
+
     async def body() -> None:
-        async with world(tmp_path / uuid.uuid4().hex, redis_server.socket, vast_settings) as here:
+        async with rented_fleet(
+            folder, redis_server.socket, wanted, max_gpus=MOST, limits=limits, ready_timeout=PATIENCE
+        ) as fleet:
+            world = World(fleet)
             for step, value in steps:
-                await play(here, step, value)
-            await put_right(here, gpus)
-            status = await here.service().status()
-            dearest = max(one.price for one in here.server.instances.values())
-            assert status.spending.total == pytest.approx(here.server.billed_total(), abs=dearest / 60)
-            await here.service().down()
-            assert here.server.alive() == []
-            assert here.server.peak_price <= PER_HOUR * 1.0001
-            assert here.server.too_early == {}
+                await play(world, step, value)
+            await right_in_the_end(world, gpus)
 
     asyncio.run(body())

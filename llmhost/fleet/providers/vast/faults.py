@@ -17,6 +17,8 @@ __all__ = ["KEY_HINT", "Lost", "Refused", "clean", "refusal_in", "translate"]
 
 KEY_HINT = "make one on https://cloud.vast.ai/manage-keys/, then set VAST_API_KEY or run `vastai set api-key`"
 
+_NETWORK_HINT = "check this machine's network, and VAST_URL where it is set"
+_LATER_HINT = "try again in a minute"
 _LONGEST = 300  #: characters of what vast.ai says that are shown
 _SHORTEST_SECRET = 8  #: characters; what is shorter occurs in plain words
 _SERVER_SIDE = 500
@@ -84,13 +86,13 @@ def translate(error: Exception, doing: str, secrets: Iterable[str]) -> ProviderE
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return _answered(error.response, doing, secrets)
     if isinstance(error, requests.ConnectTimeout) or _never_connected(error):
-        return Lost(f"vast.ai cannot be reached for {doing}", passing=True, sent=False)
+        return Lost(f"vast.ai cannot be reached for {doing}", passing=True, sent=False, hint=_NETWORK_HINT)
     if isinstance(error, requests.Timeout | TimeoutError):
         # A TimeoutError is the SDK's own patience, which was long already.
         passing = isinstance(error, requests.Timeout)
-        return Lost(f"vast.ai took too long over {doing}", passing=passing)
+        return Lost(f"vast.ai took too long over {doing}", passing=passing, hint=_LATER_HINT)
     if isinstance(error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError):
-        return Lost(f"the connection to vast.ai was lost while {doing}", passing=True)
+        return Lost(f"the connection to vast.ai was lost while {doing}", passing=True, hint=_LATER_HINT)
     return Lost(f"vast.ai's answer while {doing} cannot be read ({type(error).__name__})")
 
 
@@ -111,7 +113,8 @@ def _answered(response: Any, doing: str, secrets: Iterable[str]) -> ProviderErro
     status = int(response.status_code)
     wait = _seconds(response.headers.get("Retry-After"))
     if status >= _SERVER_SIDE or status == _TOO_SLOW:
-        return Lost(f"vast.ai failed with HTTP {status} while {doing}", passing=True, wait=wait)
+        message = f"vast.ai failed with HTTP {status} while {doing}"
+        return Lost(message, passing=True, wait=wait, hint=_LATER_HINT)
     try:
         body = response.json()
     except ValueError:

@@ -1,7 +1,7 @@
 """Keeps vast.ai's documented pauses between calls, over all processes of this machine.
 
-A small file holds the time at which each endpoint may be called next. A slot is taken under a lock and
-waited for outside it.
+A small file holds the time at which each endpoint may be called next. Whoever calls one holds its lock
+meanwhile, which the system lets go of when the command ends, however it ends.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ INTERVALS = {
 _LONGEST_QUEUE = 100
 #: seconds; the longest that vast.ai is obeyed when it asks for patience
 _LONGEST_PENALTY = 60.0
+_QUEUE_PATIENCE = 900.0  #: seconds; the calls of some ten commands that are never answered
 _LOCK_PATIENCE = 30.0  #: seconds; the lock is held for one small file at a time
 
 
@@ -51,10 +52,12 @@ class Pacer:
 
     @asynccontextmanager
     async def turn(self, endpoint: str) -> AsyncIterator[None]:
-        """Inside, the endpoint may be called once. Of one command, one such call is made at a time, and the
+        """Inside, the endpoint may be called once. One such call is made at a time, whoever makes it, and the
         pause begins at its end: when vast.ai took note of it is not known."""
         interval = INTERVALS[endpoint] * self.scale
-        async with self._queues[endpoint]:
+        make_folder(self._file.parent)
+        lock = self._file.with_name(f"{self._file.stem}-{endpoint}.lock")
+        async with self._queues[endpoint], hold_lock(lock, patience=_QUEUE_PATIENCE):
             await self._reserve(endpoint, interval)
             try:
                 yield

@@ -1,0 +1,77 @@
+"""Workers as people see them, in a window of 80 columns."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from doubles.fleet_values import make_worker
+from rich.console import Console
+
+from llmhost.cli.fleet_view import show_workers, worker_output
+from llmhost.cli.gpu_view import GpuOutput, show_gpus
+from llmhost.cli.progress import LiveProgress
+from llmhost.engines.worker_report import Disk, Gpu
+
+#: The longest address that a rented worker has, and a price that is no small change.
+RENTED: dict[str, Any] = {
+    "provider": "vast",
+    "url": "https://203.100.113.117:65535",
+    "gpu": "RTX 4090",
+    "model": "qwen2:7b-instruct-q6_K",
+    "price_per_hour": 10.25,
+}
+
+
+def table_of(*workers: dict[str, Any]) -> list[str]:
+    now = 1_700_000_000.0 + 86400
+    outputs = [
+        worker_output(make_worker(f"vast-2512345{n}", **worker), now) for n, worker in enumerate(workers)
+    ]
+    return drawn(lambda console: show_workers(outputs, console))
+
+
+def drawn(draw: Any) -> list[str]:
+    stream = io.StringIO()
+    draw(Console(file=stream, width=80))
+    return [line.rstrip() for line in stream.getvalue().splitlines()]
+
+
+def test_rented_workers_of_one_model_take_a_line_each() -> None:
+    *_, one, _, model = table_of(RENTED, RENTED)
+    assert one.split() == [
+        "vast-25123450",
+        "ready",
+        "203.100.113.117:65535",
+        "RTX",
+        "4090",
+        "$10.25",
+        "$246.00",
+    ]
+    assert model == "model qwen2:7b-instruct-q6_K"
+
+
+def test_workers_of_several_models_say_which_is_whose() -> None:
+    table = table_of({**RENTED, "model": "tiny"}, {**RENTED, "model": "large"})
+    assert [line.split()[5] for line in table[2:]] == ["tiny", "large"]
+
+
+def test_an_address_that_is_not_rented_is_shown_in_full() -> None:
+    assert "http://127.0.0.1:8000/v1" in table_of({"url": "http://127.0.0.1:8000/v1"})[2]
+
+
+def test_a_gpu_takes_a_line_even_with_its_makers_name() -> None:
+    gpu = Gpu("NVIDIA GeForce RTX 4090", 1.0, 24000.0, 24564.0, 61.0)
+    worker = GpuOutput("vast-25123450", (gpu,), Disk(128.5, 1000.0), "0.12.3", loaded=False)
+    lines = drawn(lambda console: show_gpus([worker], console))
+    assert [line[:24] for line in lines if "vast" in line] == ["vast-25123450  RTX 4090 "]
+    assert len(lines) == 4
+
+
+def test_what_failed_keeps_its_reason_when_it_is_gone() -> None:
+    stream = io.StringIO()
+    with LiveProgress(Console(file=stream, width=80)) as live:
+        live.fail("w1", "no memory")
+        live.done("w1", "gone")
+    assert "gone: no memory" in stream.getvalue()
+    assert "100%" not in stream.getvalue()

@@ -1,0 +1,167 @@
+"""A hundred workers: our own work stays small, and vast.ai is asked as often as it allows and no more."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import resource
+import ssl
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+)
+from doubles.ollama_server import OllamaServer
+from doubles.rented_fleet import RentedFleet, rented_fleet
+from doubles.vast.instances import Boot
+from doubles.vast.server import VastServer
+
+from llmhost.fleet.clock import SystemClock
+from llmhost.fleet.models import WorkerState
+from llmhost.fleet.providers.vast.identity import read_environment
+from llmhost.fleet.providers.vast.onstart import FRONT_PORT
+from llmhost.fleet.providers.vast.pacer import INTERVALS
+
+GPUS = 100
+OURS = 2.0  #: seconds of our own CPU time, the imports of the command included
+PAGES = -(-GPUS // 25)
+
+
+def stock(server: VastServer, offers: int = GPUS) -> None:
+    """So many good offers more, each a tenth of a cent dearer than the one before."""
+    for number in range(offers):
+        server.market.add(dph_base=0.4 + number / 1000)
+
+
+# Our own work
+
+
+class FrontDoors:
+    """Containers of which nothing runs but what answers at the front door, with its own certificate."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def start(
+        self, instance_id: int, onstart: str, env: Mapping[str, str], api_url: str, api_key: str
+    ) -> FrontDoor:
+        door = FrontDoor(env, self._folder / f"{instance_id}.pem")
+        await door.server.__aenter__()
+        return door
+
+
+class FrontDoor:
+    def __init__(self, env: Mapping[str, str], file: Path) -> None:
+        facts = read_environment(env)
+        key = load_der_private_key(base64.b64decode(env["LLMHOST_KEY"]), None)
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        file.write_text(pem.decode() + str(facts.certificate))
+        self.server = OllamaServer("tiny", facts.token)
+        self.server.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.server.tls.load_cert_chain(file)
+
+    @property
+    def ports(self) -> Mapping[int, int]:
+        return {FRONT_PORT: int(self.server.url.rpartition(":")[2])}
+
+    async def stop(self) -> None:
+        await self.server.__aexit__(None, None, None)
+
+
+@pytest.fixture
+async def market(tmp_path: Path) -> AsyncIterator[VastServer]:
+    """An account whose machines answer at once, on the machine's own clock and without limits of frequency."""
+    boot = Boot(created=0, loading=0, running=0)
+    async with VastServer(SystemClock(), FrontDoors(tmp_path), boot=boot, credit=1000.0, pace=0) as server:
+        stock(server)
+        yield server
+
+
+async def command(*args: str) -> tuple[Any, float]:
+    """What `llmhost` says, and how many seconds of CPU time it took. The double is in another process: here."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "llmhost", *args, "--json"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return json.loads(out), after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+@pytest.mark.slow
+async def test_planning_and_looking_at_a_hundred_workers_take_little_of_our_own_time(
+    market: VastServer, redis_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in market.environment().items():
+        monkeypatch.setenv(name, value)
+    Path("llmhost.yaml").write_text(
+        json.dumps(
+            {
+                "fleet": {"name": "hundred", "provider": "vast", "gpus": GPUS, "max_gpus": GPUS},
+                "vast": {"pace": 0.001},
+                "engine": {"kind": "ollama", "model": "tiny"},
+                "redis": {"url": f"unix://{redis_server.socket}"},
+                "cache": {"enabled": False},
+            }
+        )
+    )
+    for name in [name for name in os.environ if name.startswith("PYTHON")]:
+        monkeypatch.delenv(name)
+    planned, planning = await command("up", "--dry-run")
+    assert planned["plan"]["create"] == GPUS
+    bought, buying = await command("up", "--yes", "--no-wait")
+    assert len(bought["workers"]) == GPUS
+    seen, looking = await command("status")
+    assert [worker["ready"] for worker in seen["workers"]] == [True] * GPUS
+    again, replanning = await command("up", "--dry-run")
+    print(planning, buying, looking, replanning)
+    assert len(again["plan"]["keep"]) == GPUS
+    assert max(planning, looking, replanning) < OURS
+
+
+# vast.ai's time
+
+
+@pytest.fixture
+async def fleet(tmp_path: Path, redis_server: Any, vast_settings: Any) -> AsyncIterator[RentedFleet]:
+    async with rented_fleet(tmp_path / "here", redis_server.socket, vast_settings, max_gpus=GPUS) as here:
+        stock(here.server)
+        yield here
+
+
+@pytest.mark.slow
+async def test_a_hundred_workers_come_and_go_at_vast_ais_own_pace(fleet: RentedFleet) -> None:
+    server, clock = fleet.server, fleet.clock
+    result = await fleet.service().up(GPUS)
+    assert [worker.state for worker in result.workers] == [WorkerState.READY] * GPUS
+    assert (server.created_total, server.double_paid()) == (GPUS, [])
+    took = clock.monotonic()
+    print(took, server.calls)
+    assert took < GPUS * INTERVALS["create"] * 1.2 + server.world.boot.running
+
+    before = Counter(server.calls)
+    status = await fleet.service().status()
+    assert len(status.workers) == GPUS
+    assert Counter(server.calls) - before == {"list": PAGES, "charges": 1, "user": 1}
+
+    before, begun = Counter(server.calls), clock.monotonic()
+    down = await fleet.service().down()
+    assert (len(down.destroyed), server.alive()) == (GPUS, [])
+    print(clock.monotonic() - begun, Counter(server.calls) - before)
+    assert clock.monotonic() - begun < GPUS * INTERVALS["destroy"] * 1.2
+    assert (Counter(server.calls) - before)["destroy"] == GPUS
+    assert server.too_early == {}

@@ -1,0 +1,255 @@
+"""Whatever happens to a rented fleet: one more `up` and `down` put it right, and no money is lost from sight.
+
+Random histories of commands, crashes and faults are played against the double of vast.ai, through the real
+SDK and a real Redis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doubles.rented_fleet import RentedFleet, rented_fleet
+from doubles.vast.faults import Fault
+from doubles.vast.server import Drop
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from llmhost.config.models import RedisConfig
+from llmhost.errors import LlmhostError
+from llmhost.fleet.apply import FleetService
+from llmhost.fleet.budget import Limits
+from llmhost.redis.connect import connect
+
+MOST = 4  #: workers
+PER_HOUR = 2.5  #: USD; some four of the cheaper machines
+MAX_BID = 0.45  #: USD an hour
+PATIENCE = 150.0  #: seconds; machines boot in one minute
+
+#: What makes a call fail for the moment; silent ones are left out, for each costs real seconds.
+CALLS = (
+    Fault.CREATE_CUT,
+    Fault.CREATE_TWICE,
+    Fault.CREATE_GARBAGE,
+    Fault.CREATE_NO_ID,
+    Fault.CREATE_ERROR_BUT_BOUGHT,
+    Fault.OFFER_GONE,
+    Fault.OFFER_TAKEN,
+    Fault.LIST_SHORT,
+    Fault.LIST_NO_TOKEN,
+    Fault.LIST_ARRAY,
+    Fault.LIST_NULL,
+    Fault.LIST_ODD_ROWS,
+    Fault.LIST_NO_ID,
+    Fault.LIST_EMPTY,
+    Fault.LIST_REFUSED,
+    Fault.CUT,
+    Fault.GARBAGE,
+    Fault.SERVER_ERROR,
+    Fault.UNAVAILABLE,
+    Fault.TOO_MANY,
+    Fault.DESTROY_LIES,
+    Fault.DESTROY_CUT,
+)
+#: What befalls the next machine that is rented, and the seconds or times that it does.
+MACHINES = (
+    (Fault.STUCK, None),
+    (Fault.BOOT_ERROR, None),
+    (Fault.EXITS, None),
+    (Fault.OUTBID, None),
+    (Fault.NO_PORTS, None),
+    (Fault.NULL_START, None),
+    (Fault.LISTED_LATE, 20.0),
+    (Fault.LISTED_LATE, 50.0),
+    (Fault.DEARER, 3.0),
+)
+
+STEP = st.one_of(
+    st.tuples(st.just("up"), st.integers(1, MOST)),
+    st.tuples(st.just("down"), st.just(0)),
+    st.tuples(st.just("down_one"), st.integers(0, MOST)),
+    st.tuples(st.just("orphans"), st.just(0)),
+    st.tuples(st.just("crash_up"), st.tuples(st.integers(1, MOST), st.integers(1, 25), st.booleans())),
+    st.tuples(st.just("fault"), st.tuples(st.sampled_from(CALLS), st.integers(1, 3))),
+    st.tuples(st.just("machine"), st.sampled_from(MACHINES)),
+    st.tuples(st.just("outbid"), st.integers(0, MOST)),
+    st.tuples(st.just("wedge"), st.integers(0, MOST)),
+    st.tuples(st.just("pass"), st.sampled_from([30, 600, 4000])),
+    st.tuples(st.just("unseen"), st.sampled_from([30, 4000, 40_000])),
+    st.tuples(st.just("two_at_once"), st.tuples(st.integers(1, MOST), st.integers(1, MOST))),
+    st.tuples(st.just("redis_away"), st.sampled_from(["up", "down", "status"])),
+    st.tuples(st.just("without_waiting"), st.integers(1, MOST)),
+    st.tuples(st.just("elsewhere"), st.integers(1, MOST)),
+)
+
+
+@dataclass
+class World:
+    """The fleet, and what a history does to it."""
+
+    fleet: RentedFleet
+
+    @property
+    def server(self) -> Any:
+        return self.fleet.server
+
+    def service(self) -> FleetService:
+        return self.fleet.service()
+
+    def without_redis(self) -> FleetService:
+        client = connect(RedisConfig(), socket=self.fleet.folder / "nobody.sock")
+        return replace(self.fleet, client=client).service()
+
+    def pick(self, number: int) -> int | None:
+        alive = self.server.alive()
+        return alive[number % len(alive)] if alive else None
+
+
+async def play(world: World, step: str, value: Any) -> None:
+    """One thing that happens. A command may fail, in the ways that we promise."""
+    with suppress(LlmhostError):
+        await act(world, step, value)
+    # What is looked at every few minutes, as a cron job would, is counted to the minute.
+    if step != "unseen":
+        with suppress(LlmhostError):
+            await world.service().status()
+
+
+async def act(world: World, step: str, value: Any) -> None:
+    if step in COMMANDS:
+        await COMMANDS[step](world, value)
+    elif step == "fault":
+        world.server.arm(value[0], times=value[1])
+    elif step == "machine":
+        world.server.arm(value[0], value=value[1])
+    elif step in ("pass", "unseen"):
+        await world.fleet.clock.sleep(value)
+    elif (number := world.pick(value)) is not None and step == "outbid":
+        world.server.outbid(number)
+    elif number is not None and step == "wedge":
+        world.fleet.wedged.add(f"vast-{number}")
+
+
+async def down_one(world: World, value: int) -> None:
+    number = world.pick(value)
+    await world.service().down([] if number is None else [f"vast-{number}"])
+
+
+async def elsewhere(world: World, gpus: int) -> None:
+    """On another machine, which has another address, while this one does nothing."""
+    await world.fleet.clock.sleep(60)
+    try:
+        await world.fleet.elsewhere().service().up(gpus)
+    finally:
+        await world.fleet.clock.sleep(60)
+
+
+async def two_at_once(world: World, sizes: tuple[int, int]) -> None:
+    commands = (world.service().up(gpus) for gpus in sizes)
+    await asyncio.gather(*commands, return_exceptions=True)
+
+
+COMMANDS: dict[str, Callable[[World, Any], Awaitable[Any]]] = {
+    "up": lambda world, gpus: world.service().up(gpus),
+    "without_waiting": lambda world, gpus: world.service().up(gpus, wait=False),
+    "elsewhere": elsewhere,
+    "two_at_once": two_at_once,
+    "redis_away": lambda world, command: getattr(world.without_redis(), command)(),
+    "down": lambda world, _: world.service().down(),
+    "down_one": down_one,
+    "orphans": lambda world, _: world.service().down_orphans(),
+    "crash_up": lambda world, death: crash(world, *death),
+}
+
+
+async def crash(world: World, gpus: int, at: int, executed: bool) -> None:
+    """`up` dies at its n-th call, before the call is executed or after."""
+    calls = 0
+    others = asyncio.all_tasks()
+    task = asyncio.ensure_future(world.service().up(gpus))
+
+    async def die(endpoint: str, number: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            task.cancel()
+            raise Drop
+
+    world.server.before, world.server.after = (None, die) if executed else (die, None)
+    try:
+        with suppress(asyncio.CancelledError):
+            await task
+    finally:
+        world.server.before = world.server.after = None
+        await end_with_its_process(asyncio.all_tasks() - others)
+
+
+async def end_with_its_process(tasks: set[asyncio.Task[Any]]) -> None:
+    """A process that dies leaves no task behind; those of the server's connections live on."""
+    left = [task for task in tasks if "_converse" not in repr(task)]
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+
+
+async def put_right(world: World, gpus: int) -> None:
+    """Fair weather again: one `up` and one `down` more."""
+    world.server.faults.armed.clear()
+    world.fleet.wedged.clear()
+    for number in world.server.alive():
+        world.server.instances[number].quirks.pop(Fault.NO_PORTS, None)
+    result = await world.service().up(gpus)
+    assert [failure.message for failure in result.failed] == []
+    assert len(world.server.alive()) == gpus
+    assert world.server.double_paid() == []
+    assert all(str(label).startswith(f"llmhost/{world.fleet.fleet}/") for label in world.server.labels)
+
+
+async def right_in_the_end(world: World, gpus: int) -> None:
+    await put_right(world, gpus)
+    server = world.server
+    status = await world.service().status()
+    dearest = max(one.price for one in server.instances.values())
+    assert status.spending.total == pytest.approx(server.billed_total(), abs=dearest / 60)
+    await world.service().down()
+    assert server.alive() == []
+    assert server.too_early == {}
+    assert server.peak_price <= PER_HOUR * 1.0001
+    assert all(one.bid is None or one.bid <= MAX_BID for one in server.instances.values())
+
+
+@pytest.mark.slow
+@settings(
+    max_examples=250,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(steps=st.lists(STEP, min_size=1, max_size=9), gpus=st.integers(1, MOST), interruptible=st.booleans())
+def test_after_any_history_one_up_and_one_down_put_the_fleet_right(
+    steps: list[tuple[str, Any]],
+    gpus: int,
+    interruptible: bool,
+    tmp_path: Path,
+    redis_server: Any,
+    vast_settings: Any,
+) -> None:
+    wanted = replace(vast_settings, interruptible=interruptible, max_bid=MAX_BID if interruptible else None)
+    limits = Limits(per_hour=PER_HOUR)
+    folder = tmp_path / uuid.uuid4().hex
+
+    async def body() -> None:
+        async with rented_fleet(
+            folder, redis_server.socket, wanted, max_gpus=MOST, limits=limits, ready_timeout=PATIENCE
+        ) as fleet:
+            world = World(fleet)
+            for step, value in steps:
+                await play(world, step, value)
+            await right_in_the_end(world, gpus)
+
+    asyncio.run(body())
