@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["run_async", "treat_sigterm_as_interrupt"]
+__all__ = ["asking", "run_async", "treat_sigterm_as_interrupt"]
+
+_Handler = Callable[[int, FrameType | None], Any]
 
 Result = TypeVar("Result")
 
@@ -39,6 +41,13 @@ def run_async(work: Coroutine[Any, Any, Result]) -> Result:
         work.close()  # where the interruption came before it began
 
 
+@contextmanager
+def asking() -> Iterator[None]:
+    """While people are asked something, which holds up all other work: Ctrl-C and SIGTERM end it at once."""
+    with _handled_by(signal.default_int_handler):
+        yield
+
+
 async def _interruptible(work: Coroutine[Any, Any, Result]) -> Result:
     import asyncio
 
@@ -62,6 +71,12 @@ def _signals_cancel(task: asyncio.Task[Any]) -> Iterator[None]:
         task.cancel()
         wake(_nothing)  # the loop may be asleep in select
 
+    with _handled_by(handle):
+        yield
+
+
+@contextmanager
+def _handled_by(handle: _Handler) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     # A job that was started with SIGINT ignored (`command &` in a script) keeps ignoring it.
     heeded = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
@@ -72,9 +87,7 @@ def _signals_cancel(task: asyncio.Task[Any]) -> Iterator[None]:
         _set_handlers({number: before[number] for number in heeded})
 
 
-def _set_handlers(
-    handlers: dict[signal.Signals, Callable[[int, FrameType | None], Any] | int | None],
-) -> None:
+def _set_handlers(handlers: dict[signal.Signals, _Handler | int | None]) -> None:
     for number, handler in handlers.items():
         signal.signal(number, handler)
 

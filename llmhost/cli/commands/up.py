@@ -21,7 +21,7 @@ from llmhost.cli.fleet_view import (
 )
 from llmhost.cli.options import Globals, globals_of
 from llmhost.cli.quote_view import PlanOutput, PricesOutput, plan_output, prices_output, show_quote
-from llmhost.cli.running import run_async
+from llmhost.cli.running import asking, run_async
 from llmhost.cli.session import configured, warn_of_others, wired
 from llmhost.cli.text import money
 from llmhost.errors import LlmhostError, UsageError
@@ -156,7 +156,9 @@ class _Approval:
             )
         with self.progress.paused() if self.progress else nullcontext():
             show_quote(quote, self._options.output.console_of_errors())
-            if not typer.confirm("Buy?", err=True):
+            with asking():
+                agreed = typer.confirm("Buy?", err=True)
+            if not agreed:
                 raise LlmhostError("nothing was bought", hint="`llmhost up --dry-run` shows the plan again")
 
 

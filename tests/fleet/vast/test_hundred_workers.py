@@ -126,6 +126,7 @@ async def test_planning_and_looking_at_a_hundred_workers_take_little_of_our_own_
     bought, buying = await command("up", "--yes", "--no-wait")
     assert len(bought["workers"]) == GPUS
     seen, looking = await command("status")
+    print(planning, buying, looking, {w["detail"] for w in seen["workers"]})
     assert [worker["ready"] for worker in seen["workers"]] == [True] * GPUS
     again, replanning = await command("up", "--dry-run")
     print(planning, buying, looking, replanning)
@@ -161,7 +162,11 @@ async def test_a_hundred_workers_come_and_go_at_vast_ais_own_pace(fleet: RentedF
     before, begun = Counter(server.calls), clock.monotonic()
     down = await fleet.service().down()
     assert (len(down.destroyed), server.alive()) == (GPUS, [])
-    print(clock.monotonic() - begun, Counter(server.calls) - before)
-    assert clock.monotonic() - begun < GPUS * INTERVALS["destroy"] * 1.2
-    assert (Counter(server.calls) - before)["destroy"] == GPUS
+    calls = Counter(server.calls) - before
+    print(clock.monotonic() - begun, calls)
+    # This clock adds up what is waited for side by side; a real one would show the longest alone.
+    waits = sum(calls[endpoint] * INTERVALS[endpoint] for endpoint in ("destroy", "show", "list"))
+    assert clock.monotonic() - begun <= waits
+    assert (calls["destroy"], calls["show"]) == (GPUS, GPUS)
+    assert calls["list"] < 2 * GPUS
     assert server.too_early == {}
