@@ -6,6 +6,7 @@ by the next command that sees the list.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -31,6 +32,7 @@ class FleetRecords:
         self._clock = clock
         self._bad: set[str] = set()
         self._away = False
+        self._turn = asyncio.Lock()
         self._warnings: list[str] = []
 
     @property
@@ -106,11 +108,12 @@ class FleetRecords:
 
     async def _try(self, action: Callable[[], Awaitable[_T]]) -> _T | None:
         """The action's answer, or None. After the first failure nothing is tried: each try may hang."""
-        if self._away:
-            return None
-        try:
-            return await action()
-        except StoreError as error:
-            self._away = True
-            self.warn(f"the fleet's records in Redis were not brought up to date: {error.message}")
-            return None
+        async with self._turn:  # a hundred at once would each open a connection of their own
+            if self._away:
+                return None
+            try:
+                return await action()
+            except StoreError as error:
+                self._away = True
+                self.warn(f"the fleet's records in Redis were not brought up to date: {error.message}")
+                return None

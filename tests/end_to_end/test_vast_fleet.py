@@ -12,12 +12,14 @@ import psutil
 import pytest
 import pytest_asyncio
 from doubles.vast.containers import Container
+from doubles.vast.instances import Boot
 from plugins_rented_house import RentedHouse, renting
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
-#: seconds for each tenth of the model: so long that a look each second sees it coming
-PULL_PAUSE = 0.15
+#: So slow that each stage is seen, on a busy machine too.
+SLOW = Boot(created=0.1, loading=0.3, running=2.0)
+PULL_PAUSE = 0.25  #: seconds for each tenth of the model
 
 STAGES = ["rented", "booting", "installing", "pulling", "loading", "ready"]
 
@@ -27,6 +29,7 @@ async def fleet(tmp_path_factory: pytest.TempPathFactory, minilm_cache: Path) ->
     """Two workers that are ready, and whose model does not fit on the GPU; `said[0]` is what `up` said."""
     folder = tmp_path_factory.mktemp("rented")
     async with renting(folder, minilm_cache, {}, pull_pause=PULL_PAUSE, on_gpu=0.4) as house:
+        house.server.world.boot = SLOW
         up = await house.run("up", "--gpus", "2", "--yes")
         assert up.code == 0, up.err
         yield house
@@ -36,7 +39,8 @@ async def test_each_worker_says_how_far_it_has_come(fleet: RentedHouse) -> None:
     told = [line.partition(": ") for line in fleet.said[0].err.splitlines()]
     for worker in fleet.alive():
         stages = [re.split(r"\W", stage)[0] for name, _, stage in told if name == worker]
-        assert stages == STAGES
+        # Ollama starts in a moment, which is seen or not.
+        assert [stage for stage in stages if stage != "starting"] == STAGES
 
 
 async def test_a_question_is_answered_by_a_worker_and_then_from_the_cache(fleet: RentedHouse) -> None:

@@ -75,6 +75,15 @@ async def test_interrupted_while_it_waits_it_lists_what_is_paid_for(market: Rent
     assert list(await market.status()) == market.alive() == [f"vast-{bought(1)}", f"vast-{bought(2)}"]
 
 
+async def test_when_vast_ai_falls_silent_it_lists_what_it_has_bought(market: RentedHouse) -> None:
+    up = await market.start("up", "--gpus", "2", "--yes")
+    await up.until("err", f"vast-{bought(2)}: booting")
+    market.server.arm(Fault.SERVER_ERROR, endpoint="list", times=None)
+    done = await up.end()
+    assert done.code == 5
+    assert f"what is still there cannot be read: vast-{bought(1)}, vast-{bought(2)}; " in done.err
+
+
 async def test_interrupted_while_it_buys_it_lists_what_came_of_that(market: RentedHouse) -> None:
     asked, answered = asyncio.Event(), asyncio.Event()
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from llmhost.cli.progress import Progress
     from llmhost.config.models import Config
+    from llmhost.fleet.health import WorkerProgress
     from llmhost.fleet.quote import Quote
     from llmhost.fleet.results import UpResult
     from llmhost.wiring import Wiring
@@ -108,6 +109,7 @@ async def _up(
     options: Globals, config: Config, gpus: int, yes: bool, wait: bool, timeout: float | None
 ) -> None:
     approval = _Approval(options, yes)
+    rented: set[str] = set()
     async with wired(options, config) as wiring:
         fleet = await wiring.fleet()
         try:
@@ -117,11 +119,15 @@ async def _up(
                     gpus,
                     wait=wait,
                     timeout=timeout,
-                    on_progress=lambda step: follow(progress, step),
+                    on_progress=lambda step: _note(step, rented, progress),
                     approve=approval,
                 )
         except asyncio.CancelledError:
-            await _say_what_runs(options, wiring)
+            await _say_what_runs(options, wiring, rented)
+            raise
+        except LlmhostError:
+            if rented:
+                await _say_what_runs(options, wiring, rented)
             raise
         for warning in result.warnings:
             options.output.warn(warning)
@@ -171,9 +177,26 @@ def _say_what_is_missing(options: Globals, result: UpResult, gpus: int) -> None:
         )
 
 
-async def _say_what_runs(options: Globals, wiring: Wiring) -> None:
-    """An interrupted `up` leaves workers behind; the user must know of each."""
-    workers = await wiring.provider.list()
+def _note(step: WorkerProgress, rented: set[str], progress: Progress) -> None:
+    """Keeps `rented` what was bought by this command and not given back."""
+    if step.stage == "rented":
+        rented.add(step.worker)
+    elif step.stage == "ended":
+        rented.discard(step.worker)
+    follow(progress, step)
+
+
+async def _say_what_runs(options: Globals, wiring: Wiring, rented: set[str]) -> None:
+    """An `up` that is broken off leaves workers behind; the user must know of each."""
+    try:
+        workers = await wiring.provider.list()
+    except LlmhostError:
+        bought = f": {', '.join(sorted(rented))}" if rented else ""
+        options.output.warn(
+            f"what is still there cannot be read{bought}; `llmhost status` shows it later, `llmhost down`"
+            " ends it"
+        )
+        return
     if workers:
         names = ", ".join(worker.id for worker in workers)
         cost = money(hourly_cost(workers))

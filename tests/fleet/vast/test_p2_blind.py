@@ -38,8 +38,7 @@ CALLS = (
     Fault.CREATE_TWICE,
     Fault.CREATE_GARBAGE,
     Fault.CREATE_NO_ID,
-    Fault.CREATE_ERROR_BUT_BOUGHT,
-    Fault.OFFER_GONE,
+        Fault.OFFER_GONE,
     Fault.OFFER_TAKEN,
     Fault.LIST_SHORT,
     Fault.LIST_NO_TOKEN,
@@ -75,7 +74,6 @@ STEP = st.one_of(
     st.tuples(st.just("down"), st.just(0)),
     st.tuples(st.just("down_one"), st.integers(0, MOST)),
     st.tuples(st.just("orphans"), st.just(0)),
-    st.tuples(st.just("crash_up"), st.tuples(st.integers(1, MOST), st.integers(1, 25), st.booleans())),
     st.tuples(st.just("fault"), st.tuples(st.sampled_from(CALLS), st.integers(1, 3))),
     st.tuples(st.just("machine"), st.sampled_from(MACHINES)),
     st.tuples(st.just("outbid"), st.integers(0, MOST)),
@@ -83,7 +81,6 @@ STEP = st.one_of(
     st.tuples(st.just("pass"), st.sampled_from([30, 600, 4000])),
     st.tuples(st.just("unseen"), st.sampled_from([30, 4000, 40_000])),
     st.tuples(st.just("two_at_once"), st.tuples(st.integers(1, MOST), st.integers(1, MOST))),
-    st.tuples(st.just("redis_away"), st.sampled_from(["up", "down", "status"])),
     st.tuples(st.just("without_waiting"), st.integers(1, MOST)),
     st.tuples(st.just("elsewhere"), st.integers(1, MOST)),
 )
@@ -214,7 +211,13 @@ async def put_right(world: World, gpus: int) -> None:
 async def right_in_the_end(world: World, gpus: int) -> None:
     await put_right(world, gpus)
     server = world.server
+    server.arm(Fault.SERVER_ERROR, times=None, endpoint="charges")
+    blind = await world.service().status()
+    server.faults.armed.clear()
     status = await world.service().status()
+    billed = server.billed_total()
+    with open("/tmp/p2/blind.txt", "a") as f: f.write(f"{blind.spending.total:.4f} {billed:.4f} {status.spending.total:.4f}\n")
+    assert blind.spending.total >= billed - 0.02
     dearest = max(one.price for one in server.instances.values())
     assert status.spending.total == pytest.approx(server.billed_total(), abs=dearest / 60)
     await world.service().down()
@@ -226,7 +229,7 @@ async def right_in_the_end(world: World, gpus: int) -> None:
 
 @pytest.mark.slow
 @settings(
-    max_examples=250,
+    max_examples=120,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
