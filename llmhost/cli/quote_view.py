@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmhost.cli.output import table
-from llmhost.cli.text import clean, duration, money
+from llmhost.cli.text import clean, credit, money
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -122,9 +122,7 @@ def show_quote(quote: Quote, console: Console) -> None:
         later = f"; a whole one would cost {money(row.next_period)}" if row.next_period > row.limit else ""
         console.print(f"budget {row.name}: {money(row.projected)} of {money(row.limit)}{later}")
     if prices.credit is not None:
-        hours = prices.runway_hours
-        runway = "" if hours is None else f", enough for {duration(hours * 3600)}"
-        console.print(f"credit {money(prices.credit)}{runway}")
+        console.print(credit(prices.credit, prices.runway_hours))
 
 
 def _offered(offer: Offer) -> OfferedOutput:

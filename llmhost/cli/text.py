@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["TextFilter", "ago", "clean", "data_size", "duration", "milliseconds", "money", "percent"]
+__all__ = [
+    "TextFilter",
+    "ago",
+    "clean",
+    "credit",
+    "data_size",
+    "duration",
+    "milliseconds",
+    "money",
+    "percent",
+]
 
 #: characters; the longest title or link that a control sequence may carry before it counts as plain text.
 _LONGEST_SEQUENCE = 2000
@@ -66,6 +76,15 @@ def duration(seconds: float) -> str:
     if whole < 86400:
         return _two(whole, (3600, "h"), (60, "min"))
     return _two(whole, (86400, "d"), (3600, "h"))
+
+
+def credit(usd: float, runway_hours: float | None) -> str:
+    """``credit $12.30, enough for 1 d 6 h``; `runway_hours` None is not known, or for ever."""
+    if usd <= 0:
+        return f"credit {money(round(usd, 2))}: used up"
+    return f"credit {money(usd)}" + (
+        "" if runway_hours is None else f", enough for {duration(runway_hours * 3600)}"
+    )
 
 
 def _two(seconds: int, large: tuple[int, str], small: tuple[int, str]) -> str:

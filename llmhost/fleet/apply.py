@@ -69,6 +69,11 @@ class FleetService:
         self._rentals = rentals
         self._on_lock_wait = on_lock_wait
 
+    @property
+    def rents(self) -> bool:
+        """Whether its workers cost real money."""
+        return self._provider.rents
+
     async def plan(self, gpus: int | None = None) -> Quote:
         """What `up` would do now, and what that costs. It changes nothing.
 
@@ -132,6 +137,8 @@ class FleetService:
         records = self._records()
         async with self._lock.hold(self._on_lock_wait):
             known = await records.known()
+            if ids is None:
+                await self._provider.settle()
             targets = select(await roll_call(self._provider, known), ids)
             return await self._end(targets, known, records, on_progress)
 
@@ -149,6 +156,7 @@ class FleetService:
             )
         async with self._lock.hold(self._on_lock_wait):
             known = (await self._registry.workers()).ids
+            await self._provider.settle()
             orphans = [worker for worker in await self._provider.list() if worker.id not in known]
             result = await self._end(orphans, known, records, on_progress)
             intents = await self._provider.intents()
@@ -167,10 +175,6 @@ class FleetService:
     async def list(self) -> Sequence[Worker]:
         """Every worker that exists, as the provider sees it; nobody is asked and nothing written down."""
         return await self._provider.list()
-
-    async def logs(self, worker_id: str, lines: int = 100) -> str:
-        """The last lines that the worker printed; also after its end, where the provider keeps them."""
-        return await self._provider.logs(worker_id, lines)
 
     def _wanted(self, gpus: int | None) -> FleetSpec:
         return self._spec if gpus is None else replace(self._spec, gpus=gpus)

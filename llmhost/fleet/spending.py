@@ -48,7 +48,8 @@ def tally(
         if charge.worker not in older
     }
     by_worker = {**known, **billed}
-    return Spending(by_worker, sum(by_worker.values()), spent_now(rentals, now))
+    total = sum(by_worker.values())
+    return Spending(by_worker, total, _at_most(spent_now(rentals, now), total))
 
 
 def spent_now(rentals: Sequence[Rental], now: float) -> Spent:
@@ -60,6 +61,12 @@ def spent_now(rentals: Sequence[Rental], now: float) -> Spent:
 def bills_since(now: float) -> float:
     """From when on bills are needed, Unix seconds, also of what a lost ledger knows nothing of."""
     return now - _LONGEST_BILL
+
+
+def _at_most(periods: Spent, total: float) -> Spent:
+    """The ledger counts dear what it did not see; a part is never more than a whole that was billed."""
+    most = max(0.0, total)
+    return Spent(min(periods.hour, most), min(periods.day, most), min(periods.month, most))
 
 
 def _started_before(time: float, rentals: Iterable[Rental], listed: Iterable[Worker]) -> set[str]:

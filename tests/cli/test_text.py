@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.cli.text import TextFilter, ago, clean, data_size, duration, milliseconds, money, percent
+from llmhost.cli.text import TextFilter, ago, clean, credit, data_size, duration, milliseconds, money, percent
 
 #: Text that is likely to hold control sequences, whole and cut off.
 hostile = st.lists(
@@ -139,3 +139,17 @@ def test_percent_never_rounds_to_none_or_all(ratio: float, words: str) -> None:
 )
 def test_ago_says_how_long_before(now: float, words: str) -> None:
     assert ago(100.0, now) == words
+
+
+@pytest.mark.parametrize(
+    ("usd", "hours", "words"),
+    [
+        (12.3, 30.0, "credit $12.30, enough for 1 d 6 h"),
+        (12.3, None, "credit $12.30"),
+        (0.0, 0.0, "credit $0: used up"),
+        (-0.0000042, 0.0, "credit $0: used up"),
+        (-1.5, 0.0, "credit -$1.50: used up"),
+    ],
+)
+def test_credit_says_how_long_it_lasts(usd: float, hours: float | None, words: str) -> None:
+    assert credit(usd, hours) == words

@@ -162,8 +162,11 @@ async def test_no_secret_shows_where_it_does_not_belong(house: RentedHouse) -> N
     secrets = secrets_of(house)
     assert len(secrets.tokens) == 2
     assert secrets.all_in(printed(house)) == []
+    for word in ("llmhost ask", "nginx", "ollama serve"):
+        assert any(word in line for line in command_lines)
     assert secrets.all_in({line: line for line in command_lines}) == []
     assert secrets.all_in(ordered(house)) == []
+    assert {name for _, name in shown(secrets.tokens, on_machines(house))} == set(secrets.tokens)
     assert shown(secrets.account, on_machines(house)) == []
 
 

@@ -120,8 +120,3 @@ async def test_status_opens_the_rental_of_a_worker_that_was_never_booked(bench: 
     await bench.make(rentals=None).up(1)
     await bench.make().status()
     assert bench.rentals.open_ones() == {"memory-1"}
-
-
-async def test_logs_are_the_provider_s(bench: Any) -> None:
-    await bench.make().up(1)
-    assert await bench.make().logs("memory-1", lines=1) == "listening"

@@ -76,3 +76,10 @@ def test_a_bill_of_a_part_of_a_life_does_not_replace_what_was_recorded() -> None
     rentals = [Rental("old", 1.0, NOW - 40 * 24 * HOUR)]
     spending = tally(rentals, [Charge("old", 744.0, NOW - 31 * 24 * HOUR, NOW)], (), NOW)
     assert spending.by_worker == pytest.approx({"old": 960.0})
+
+
+def test_no_period_costs_more_than_all_of_it() -> None:
+    rentals = [Rental("w", 1.0, NOW - HOUR)]
+    worker = make_worker("w", started=NOW - HOUR)
+    spending = tally(rentals, [Charge("w", 0.05, NOW - HOUR, NOW)], [worker], NOW)
+    assert spending.total == spending.periods.day == spending.periods.month == 0.05

@@ -91,7 +91,8 @@ async def _end(
     fleet: FleetService, ids: Sequence[str] | None, orphans: bool, progress: Progress
 ) -> DownResult:
     def on_progress(step: WorkerProgress) -> None:
-        follow(progress, step)
+        if fleet.rents:  # the others are gone in a moment
+            follow(progress, step)
 
     if orphans:
         return await fleet.down_orphans(on_progress=on_progress)

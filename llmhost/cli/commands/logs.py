@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from llmhost.config.models import Config
-    from llmhost.fleet.apply import FleetService
+    from llmhost.fleet.provider import Provider
 
 __all__ = ["logs"]
 
@@ -50,23 +50,23 @@ def logs(
 
 async def _logs(options: Globals, config: Config, worker: str, lines: int) -> None:
     async with wired(options, config) as wiring:
-        text = await _read(await wiring.fleet(), worker, lines)
+        text = await _read(wiring.provider, worker, lines)
     if not text:
         options.output.note(f"{worker} has printed nothing, or its log is with whoever runs it")
     options.output.result(LogsOutput(worker, text.splitlines()), _show)
 
 
-async def _read(fleet: FleetService, worker: str, lines: int) -> str:
+async def _read(provider: Provider, worker: str, lines: int) -> str:
     """Raises UsageError where there is no such worker, nor the log of one that is gone."""
     from llmhost.fleet.selection import select
 
-    listed = await fleet.list()
+    listed = await provider.list()
     if worker not in {known.id for known in listed}:
         with suppress(ProviderError):  # it has just answered, so it does not know this worker
-            if text := await fleet.logs(worker, lines):
+            if text := await provider.logs(worker, lines):
                 return text
     select(listed, [worker])
-    return await fleet.logs(worker, lines)
+    return await provider.logs(worker, lines)
 
 
 def _show(output: LogsOutput, console: Console) -> None:

@@ -13,7 +13,7 @@ from llmhost.cli.gpu_view import GpuOutput, gather_metrics, show_gpus
 from llmhost.cli.options import Globals, globals_of
 from llmhost.cli.running import run_async
 from llmhost.cli.session import configured, warn_of_others, wired
-from llmhost.cli.text import duration, money
+from llmhost.cli.text import credit, money
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,14 +78,14 @@ def _output(found: FleetStatus, gpus: Sequence[GpuOutput] | None, now: float) ->
 
     spending, hourly = found.spending, hourly_cost(found.workers)
     workers = [worker_output(worker, now, spending.by_worker.get(worker.id)) for worker in found.workers]
-    credit = found.account.credit if found.account else None
+    left = found.account.credit if found.account else None
     return StatusOutput(
         workers=workers,
         hourly_cost_usd=hourly,
         spent_usd=sum(worker.spent_usd for worker in workers),
         spent=SpentOutput(spending.periods.day, spending.periods.month, spending.total),
-        credit_usd=credit,
-        runway_hours=runway_hours(credit, hourly),
+        credit_usd=left,
+        runway_hours=runway_hours(left, hourly),
         gpus=gpus,
     )
 
@@ -101,5 +101,4 @@ def _show(output: StatusOutput, console: Console) -> None:
     elif output.spent.total:
         console.print(f"spent {spent}", style="dim")
     if output.credit_usd is not None:
-        runway = "" if output.runway_hours is None else f", enough for {duration(output.runway_hours * 3600)}"
-        console.print(f"credit {money(output.credit_usd)}{runway}", style="dim")
+        console.print(credit(output.credit_usd, output.runway_hours), style="dim")

@@ -16,6 +16,7 @@ class Fault(StrEnum):
     CREATE_ERROR_BUT_BOUGHT = "create: executed, the reply is an error with a new_contract"
     OFFER_GONE = "create: the ask vanishes just before; 404/3603"
     OFFER_TAKEN = "create: somebody else takes the ask just before; 410/3907"
+    CREATE_NAMES = "create: refused, and the reply names the instance `value`, which is another purchase's"
     SPEND_RATE = "create: refused because a new account spends too fast"
 
     # The list.
@@ -70,7 +71,7 @@ CREATE_EXECUTED = (
     Fault.CREATE_NO_ID,
     Fault.CREATE_ERROR_BUT_BOUGHT,
 )
-CREATE_REFUSED = (Fault.OFFER_GONE, Fault.OFFER_TAKEN, Fault.SPEND_RATE)
+CREATE_REFUSED = (Fault.OFFER_GONE, Fault.OFFER_TAKEN, Fault.CREATE_NAMES, Fault.SPEND_RATE)
 LIST = (
     Fault.LIST_SHORT,
     Fault.LIST_NO_TOKEN,

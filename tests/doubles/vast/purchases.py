@@ -57,6 +57,8 @@ class Purchases:
         if armed.fault is Fault.SPEND_RATE:
             msg = "New accounts may not rent so much at a time."
             raise refusal(400, "spend_rate_limit", msg, ask_id=ask)
+        if armed.fault is Fault.CREATE_NAMES:
+            raise refusal(410, "no_such_ask", "error 410/3907", new_contract=int(armed.value or 0))
         if armed.fault is Fault.OFFER_GONE:
             self._world.market.vanish(ask)
             raise _gone(ask)

@@ -18,6 +18,7 @@ from llmhost.fleet.models import FleetSpec, Offer, Worker, WorkerState
 from llmhost.fleet.providers.vast.account import VastAccount
 from llmhost.fleet.providers.vast.ending import end_instance
 from llmhost.fleet.providers.vast.faults import Lost, Refused
+from llmhost.fleet.providers.vast.fields import as_row
 from llmhost.fleet.providers.vast.identity import Identity, make_identity
 from llmhost.fleet.providers.vast.intents import IntentBook, Order
 from llmhost.fleet.providers.vast.labels import label_of, new_order
@@ -110,15 +111,17 @@ class Buyer:
         """Nothing was bought; should the refusal name an instance all the same, it is ended."""
         instance = _contract(error.body)
         if instance is not None:
-            await self._undo(instance, error)
+            await self._undo(order, instance, error)
         self._intents.drop(order.id)
         if instance is not None or _is_gone(error):
             raise OfferGone(f"offer {offer.id} is gone: {error.message}") from error
         raise error
 
-    async def _undo(self, instance: int, reason: Refused) -> None:
+    async def _undo(self, order: Order, instance: int, reason: Refused) -> None:
         try:
-            await end_instance(self._account, self._listing, self._clock, instance, self._settings.ending)
+            row = await self._account.instance(instance)
+            if row is None or as_row(row, "an instance").get("label") == order.label:
+                await end_instance(self._account, self._listing, self._clock, instance, self._settings.ending)
         except LlmhostError as error:
             raise PurchaseUnclear(
                 f"{reason.message}; it made {worker_id(instance)} all the same, which could not be ended:"

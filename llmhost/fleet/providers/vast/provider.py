@@ -119,13 +119,9 @@ class VastProvider(Provider):
         return ssh_of(mine[0]) if mine else None
 
     async def intents(self) -> Sequence[Intent]:
-        rows = await self._listing.rows()
-        listed = {order_of(row, self._fleet) for row in rows}
-        unseen = [order for order in self._intents.all() if order.id not in listed]
-        for order in unseen:
-            if order.instance is not None:  # there was one, and it is gone
-                self._intents.drop(order.id)
-        return [order.intent for order in unseen if order.instance is None]
+        listed = {order_of(row, self._fleet) for row in await self._rows()}
+        orders = [order for order in self._intents.all() if order.id not in listed]
+        return [order.intent for order in orders if order.instance is None]
 
     async def forget_intent(self, intent_id: str) -> None:
         self._intents.drop(intent_id)
