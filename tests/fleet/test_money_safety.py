@@ -17,6 +17,7 @@ from doubles.fleet_values import make_offer
 from doubles.memory_provider import RentingProvider
 from doubles.rented_fleet import RentedFleet, rented_fleet
 from doubles.vast.faults import Fault
+from doubles.vast.instances import Boot
 from doubles.vast.server import Drop
 from doubles.waiting import until
 
@@ -85,11 +86,14 @@ async def test_an_empty_list_does_not_pass_for_a_confirmed_end(fleet: RentedFlee
     await fleet.service().up(1)
     (worker,) = ids(fleet)
     fleet.server.arm(Fault.DESTROY_LIES, times=None)
-    fleet.server.arm(Fault.LIST_EMPTY, times=None, every=2)
-    said: list[Any] = []
-    with suppress(ProviderError):
-        said.append(await fleet.service().down())
-    assert all(result.destroyed == () for result in said)
+
+    async def hide(endpoint: str, number: int) -> None:
+        if endpoint == "destroy":
+            fleet.server.arm(Fault.LIST_EMPTY, times=None)
+
+    fleet.server.before = hide
+    with pytest.raises(ProviderError, match=worker):
+        await fleet.service().down()
     assert ids(fleet) == {worker}
 
 
@@ -268,7 +272,7 @@ async def test_no_more_is_bought_than_was_shown(fleet: RentedFleet) -> None:
 
     async def add(endpoint: str, number: int) -> None:
         if endpoint == "search":
-            fleet.server.market.add()
+            fleet.server.market.add(dph_base=0.03)
 
     fleet.server.after = add
     result = await fleet.service().up(3, approve=asked.append)
@@ -350,17 +354,22 @@ async def test_a_price_that_is_none_is_no_bargain(fleet: RentedFleet, price: Any
 async def test_the_last_of_many_purchases_knows_what_the_first_have_cost_meanwhile(
     fleet: RentedFleet,
 ) -> None:
-    for _ in range(40):
-        fleet.server.market.add(dph_base=1.0)
-    fleet = replace(fleet, max_gpus=40, limits=Limits(per_day=40 * 1.01 * 0.5))
-    fleet.settings = replace(fleet.settings, filter="dph_base=1 num_gpus=1")
+    offers = [fleet.server.market.add(dph_base=1.0) for _ in range(40)]
+    fleet.server.world.boot = Boot(created=0, loading=0, running=0)
+    limit = 40 * 1.011 / 2  # half an hour of forty
+    fleet = replace(fleet, max_gpus=40, limits=Limits(per_day=limit))
+    fleet.settings = replace(fleet.settings, filter="dph_base>=1 num_gpus=1 gpu_name=RTX_4090")
     midnight = fleet.clock.now() - fleet.clock.now() % DAY + DAY
-    await fleet.clock.sleep(midnight - 1800 - fleet.clock.now())
-    with suppress(LimitError):
-        await fleet.service().up(40, wait=False)
+    await fleet.clock.sleep(midnight - HOUR / 2 - fleet.clock.now())
+
+    def approve(quote: Any) -> None:  # and then all of them become dearer
+        for offer in offers:
+            fleet.server.market.offers[offer["id"]] = {**offer, "dph_base": 1.2}
+
+    result = await fleet.service().up(40, wait=False, approve=approve)
+    assert 30 < len(result.workers) < 40
     await fleet.clock.sleep(midnight - fleet.clock.now())
-    status = await fleet.service().status()
-    assert fleet.server.billed_total() <= fleet.limits.per_day, status.spending
+    assert fleet.server.billed_total() <= limit
 
 
 async def test_a_lost_ledger_does_not_forget_what_was_billed_today(fleet: RentedFleet) -> None:
