@@ -57,6 +57,16 @@ class RentedFleet:
         """The same fleet and account, seen from a machine with a state folder of its own."""
         return replace(self, folder=self.folder.parent / uuid.uuid4().hex, **changes)
 
+    @property
+    def ids(self) -> set[str]:
+        """What really exists, as workers are called."""
+        return {f"vast-{number}" for number in self.server.alive()}
+
+    @property
+    def prices(self) -> list[float]:
+        """USD an hour of each, the cheapest first."""
+        return sorted(self.server.instances[number].price for number in self.server.alive())
+
     def provider(self) -> VastProvider:
         pacer = Pacer(self.folder / "pace.json", self.clock, 1.0)
         account = VastAccount(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from doubles.clock import ManualClock
 from doubles.fleet_values import make_spec
 from doubles.memory_provider import MemoryCloud, MemoryProvider
 from doubles.memory_rentals import MemoryRentals
+from doubles.rented_fleet import RentedFleet, rented_fleet
 
 from llmhost.engines.engine import Progress
 from llmhost.errors import EngineRefused, EngineUnavailable
@@ -63,6 +64,13 @@ class Bench:
             raise EngineUnavailable("connection refused")
         if worker.id in self.refusing:
             raise EngineRefused("no model is called tiny", hint="check engine.model")
+
+
+@pytest.fixture
+async def fleet(tmp_path: Path, redis_server: Any, vast_settings: Any) -> AsyncIterator[RentedFleet]:
+    """A fleet at the double of vast.ai, with a Redis and without limits."""
+    async with rented_fleet(tmp_path / "here", redis_server.socket, vast_settings) as here:
+        yield here
 
 
 @pytest.fixture

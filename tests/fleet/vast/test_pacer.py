@@ -65,6 +65,23 @@ async def test_another_command_waits_its_turn(file: Path, manual_clock: ManualCl
     assert await times(Pacer(file, manual_clock), manual_clock, "create") == pytest.approx([4.5])
 
 
+async def test_another_command_waits_until_a_call_has_ended(file: Path, manual_clock: ManualClock) -> None:
+    entered = []
+
+    async def call() -> None:
+        async with Pacer(file, manual_clock).turn("list"):
+            entered.append(manual_clock.now())
+
+    async with Pacer(file, manual_clock).turn("list"):
+        other = asyncio.create_task(call())
+        await manual_clock.sleep(60)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(other), 0.05)
+        ended = manual_clock.now()
+    await other
+    assert entered == [ended + INTERVALS["list"]]
+
+
 async def test_those_who_ask_at_once_get_a_turn_each(pacer: Pacer, manual_clock: ManualClock) -> None:
     let_through: list[float] = []
 

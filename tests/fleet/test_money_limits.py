@@ -1,0 +1,212 @@
+"""Attempts to have a rented fleet go over its limits, hang for ever, or end those that it should keep."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doubles.fleet_values import make_offer
+from doubles.memory_provider import RentingProvider
+from doubles.rented_fleet import RentedFleet
+from doubles.vast.faults import Fault
+from doubles.vast.instances import Boot
+
+from llmhost.config.models import RedisConfig
+from llmhost.errors import LimitError, ProviderError, StateError
+from llmhost.fleet.budget import Limits
+from llmhost.redis.connect import connect
+
+HOUR, DAY = 3600.0, 86_400.0
+
+
+# Limits
+
+
+async def test_the_last_of_many_purchases_knows_what_the_first_have_cost_meanwhile(
+    fleet: RentedFleet,
+) -> None:
+    offers = [fleet.server.market.add(dph_base=1.0) for _ in range(40)]
+    fleet.server.world.boot = Boot(created=0, loading=0, running=0)
+    limit = 40 * 1.011 / 2  # half an hour of forty
+    fleet = replace(fleet, max_gpus=40, limits=Limits(per_day=limit))
+    fleet.settings = replace(fleet.settings, filter="dph_base>=1 num_gpus=1 gpu_name=RTX_4090")
+    midnight = fleet.clock.now() - fleet.clock.now() % DAY + DAY
+    await fleet.clock.sleep(midnight - HOUR / 2 - fleet.clock.now())
+
+    def approve(quote: Any) -> None:  # and then all of them become dearer
+        for offer in offers:
+            fleet.server.market.offers[offer["id"]] = {**offer, "dph_base": 1.2}
+
+    result = await fleet.service().up(40, wait=False, approve=approve)
+    assert 30 < len(result.workers) < 40
+    await fleet.clock.sleep(midnight - fleet.clock.now())
+    assert fleet.server.billed_total() <= limit
+
+
+async def test_a_lost_ledger_does_not_forget_what_was_billed_today(fleet: RentedFleet) -> None:
+    fleet = replace(fleet, limits=Limits(per_day=2.9))  # twelve hours of one worker, or six of two
+    noon = fleet.clock.now() - fleet.clock.now() % DAY + DAY + 12 * HOUR
+    await fleet.clock.sleep(noon - fleet.clock.now())
+    await fleet.service().up(1)
+    await fleet.clock.sleep(6 * HOUR)
+    await fleet.service().down()
+    await fleet.client.flushdb()
+    with pytest.raises(LimitError):
+        await fleet.service().up(2)
+
+
+async def test_status_knows_what_was_billed_in_a_month_that_the_ledger_has_lost(fleet: RentedFleet) -> None:
+    await fleet.service().up(2)
+    await fleet.clock.sleep(30 * HOUR)
+    await fleet.service().down()
+    await fleet.clock.sleep(72 * HOUR)
+    await fleet.client.flushdb()
+    status = await fleet.service().status()
+    assert status.spending.total == pytest.approx(fleet.server.billed_total(), abs=0.01)
+
+
+async def test_when_redis_has_lost_everything_the_workers_stay(fleet: RentedFleet) -> None:
+    await fleet.service().up(2)
+    before = fleet.ids
+    await fleet.client.flushdb()
+    result = await fleet.service().up(2)
+    assert ({worker.id for worker in result.workers}, fleet.ids) == (before, before)
+    assert fleet.server.created_total == 2
+
+
+async def test_when_redis_is_away_all_the_time_nothing_is_lost(fleet: RentedFleet, tmp_path: Path) -> None:
+    away = replace(fleet, client=connect(RedisConfig(), socket=tmp_path / "nobody.sock"))
+    await away.service().up(2)
+    status = await away.service().status()
+    assert {worker.id for worker in status.workers} == fleet.ids
+    assert status.spending.total == pytest.approx(fleet.server.billed_total(), abs=0.02)
+    result = await away.service().down()
+    assert (len(result.destroyed), fleet.ids) == (2, set())
+
+
+# Who stays
+
+
+async def test_of_too_many_those_that_answer_stay(fleet: RentedFleet) -> None:
+    await fleet.service().up(3)
+    oldest, *_ = sorted(fleet.ids)
+    fleet.wedged.add(oldest)
+    result = await fleet.service().up(2)
+    assert oldest not in fleet.ids
+    assert {worker.id for worker in result.workers} == fleet.ids
+    assert fleet.server.created_total == 3
+
+
+async def test_a_fleet_whose_name_begins_alike_is_left_alone(fleet: RentedFleet) -> None:
+    other = replace(fleet, fleet=f"{fleet.fleet}-2")
+    await other.service().up(1)
+    theirs = fleet.ids
+    await fleet.service().up(1)
+    await fleet.service().down_orphans()
+    await fleet.service().down()
+    assert fleet.ids == theirs
+
+
+async def test_an_instance_without_a_label_is_nobodys(fleet: RentedFleet) -> None:
+    await fleet.service().up(2)
+    one, _ = fleet.server.alive()
+    fleet.server.instances[one].label = None
+    await fleet.service().down()
+    assert fleet.server.alive() == [one]
+
+
+@pytest.mark.parametrize("status", ["frozen", "exited", "offline", "unknown"])
+async def test_one_that_will_not_run_again_is_ended_and_replaced_once(
+    fleet: RentedFleet, status: str
+) -> None:
+    await fleet.service().up(2)
+    broken, _ = fleet.server.alive()
+    fleet.server.become(broken, status)
+    await fleet.service().up(2)
+    assert broken not in fleet.server.alive()
+    assert (len(fleet.ids), fleet.server.created_total) == (2, 3)
+
+
+# Time
+
+
+async def test_one_that_counts_instead_of_booting_is_given_up(bench: Any) -> None:
+    class Counting(RentingProvider):
+        """Its machines say something new each time that they are listed."""
+
+        async def list(self) -> Any:
+            for worker_id in bench.cloud.machines:
+                bench.cloud.say(worker_id, f"retrying in {bench.clock.monotonic():g} s")
+            return await super().list()
+
+    bench.cloud.market = [make_offer()]
+    bench.cloud.boot_seconds = float("inf")
+    result = await asyncio.wait_for(bench.make(provider=Counting(bench.cloud)).up(1), 20)
+    assert ["nothing moved for 60 s" in failure.message for failure in result.failed] == [True]
+    assert bench.cloud.machines == {}
+
+
+async def test_a_hundred_refusals_buy_nothing_and_end(fleet: RentedFleet) -> None:
+    fleet.server.arm(Fault.TOO_MANY, times=None, endpoint="create")
+    with pytest.raises(ProviderError):
+        await fleet.service().up(2)
+    assert fleet.server.created_total == 0
+    assert fleet.clock.monotonic() < 600
+
+
+async def test_a_very_long_retry_after_is_not_waited_for(fleet: RentedFleet) -> None:
+    fleet.server.arm(Fault.TOO_MANY, times=None, value=1e6)
+    with pytest.raises(ProviderError):
+        await fleet.service().up(2)
+    assert fleet.clock.monotonic() < 600
+
+
+async def test_a_clock_that_was_put_back_buys_nothing_twice(fleet: RentedFleet) -> None:
+    await fleet.service().up(2)
+    fleet.clock.put_back(3 * DAY)
+    result = await fleet.service().up(2)
+    status = await fleet.service().status()
+    assert len(result.workers) == 2
+    assert fleet.server.created_total == 2
+    assert status.spending.total >= 0
+
+
+async def test_credit_that_runs_out_leaves_nothing_that_bills(fleet: RentedFleet) -> None:
+    await fleet.service().up(2)
+    fleet.server.credit = 0.5
+    await fleet.clock.sleep(2 * HOUR)
+    with pytest.raises(LimitError, match="credit"):
+        await fleet.service().up(2)
+    await fleet.service().down()
+    assert (fleet.server.alive(), fleet.server.created_total) == ([], 2)
+
+
+# Disk
+
+
+async def test_a_disk_that_is_full_stops_the_purchase_before_it_is_made(fleet: RentedFleet) -> None:
+    intents = fleet.folder / fleet.fleet / "intents"
+    intents.parent.mkdir(parents=True)
+    intents.write_text("in the way")
+    with pytest.raises(StateError):
+        await fleet.service().up(1)
+    assert fleet.server.created_total == 0
+
+
+async def test_what_was_bought_as_the_disk_filled_up_is_ended_from_anywhere(
+    fleet: RentedFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise StateError("no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("llmhost.fleet.providers.vast.intents.IntentBook.settle", full)
+        with suppress(StateError):
+            await fleet.service().up(1)
+        assert len(fleet.ids) == 1
+    result = await fleet.elsewhere().service().down()
+    assert (len(result.destroyed), fleet.ids) == (1, set())
