@@ -84,7 +84,8 @@ async def test_a_budget_that_is_too_small_for_what_runs_is_told(house: RentedHou
     await house.ok("up", "--gpus", "2", "--yes", "--no-wait")
     checks = await checks_of(house, LLMHOST_FLEET__BUDGET__PER_HOUR="0.5")
     assert wrong(checks) == ["budget"]
-    assert "a whole hour at $0.63 an hour costs $0.63, over the limit of $0.50" in checks["budget"]["detail"]
+    # The rest of the sentence depends on how much of the hour is left.
+    assert "over the limit of $0.50" in checks["budget"]["detail"]
 
 
 async def test_credit_that_ends_tonight_is_told(house: RentedHouse) -> None:

@@ -226,7 +226,7 @@ async def right_in_the_end(world: World, gpus: int) -> None:
 
 @pytest.mark.slow
 @settings(
-    max_examples=30,
+    max_examples=24,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
