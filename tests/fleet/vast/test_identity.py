@@ -114,6 +114,14 @@ def test_any_environment_can_be_read(env: dict[str, str]) -> None:
         ssl.create_default_context(cadata=facts.certificate)
 
 
+def test_a_certificate_of_an_unknown_version_says_nothing() -> None:
+    der = base64.b64decode("".join(certificate_to_environment(IDENTITY.certificate).values()))
+    broken = der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x34", 1)
+    assert broken != der
+    env = {"LLMHOST_CERT_1": base64.b64encode(broken).decode()}
+    assert read_environment(env).certificate is None
+
+
 @given(st.data())
 def test_a_certificate_that_is_read_is_one_that_can_be_pinned(data: st.DataObject) -> None:
     text = "".join(certificate_to_environment(IDENTITY.certificate).values())

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count, takewhile
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -106,7 +107,7 @@ def _read_certificate(text: str) -> str | None:
     try:
         certificate = _pem(x509.load_der_x509_certificate(base64.b64decode(text, validate=True)))
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=certificate)
-    except (ValueError, ssl.SSLError):
+    except (ValueError, ssl.SSLError, x509.InvalidVersion, UnsupportedAlgorithm):
         return None
     return certificate
 
