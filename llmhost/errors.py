@@ -20,6 +20,7 @@
   x EngineRefused                 the engine says that this request is wrong    1
   x ModelError                    a model file is missing, damaged or not what it says
   x StateError                    the state folder cannot be used
+    + FleetBusy                   somebody else is changing this fleet
 
 Third-party errors become one of these where they enter, with ``raise ... from``.
 """
@@ -33,6 +34,7 @@ __all__ = [
     "EngineError",
     "EngineRefused",
     "EngineUnavailable",
+    "FleetBusy",
     "LimitError",
     "LlmhostError",
     "ModelError",
@@ -145,3 +147,7 @@ class ModelError(LlmhostError):
 
 class StateError(LlmhostError):
     code = "state"
+
+
+class FleetBusy(StateError):
+    code = "fleet_busy"

@@ -73,10 +73,14 @@ PURE = {
     "llmhost.answering.admission",
     "llmhost.cache.decision",
     "llmhost.fleet.budget",
+    "llmhost.fleet.demand",
+    "llmhost.fleet.metrics",
     "llmhost.fleet.offer_fields",
     "llmhost.fleet.offer_filter",
     "llmhost.fleet.plan",
     "llmhost.fleet.ranking",
+    "llmhost.fleet.scaling",
+    "llmhost.fleet.schedule",
     "llmhost.ledger.cost",
 }
 

@@ -12,6 +12,7 @@ from llmhost.config.duration import parse_duration
 __all__ = [
     "Allowed",
     "Duration",
+    "HoursOfWeek",
     "Image",
     "ModelName",
     "Name",
@@ -19,6 +20,7 @@ __all__ = [
     "OfferFilter",
     "Section",
     "Tenant",
+    "TimeZone",
     "Url",
 ]
 
@@ -110,4 +112,37 @@ OfferFilter = Annotated[
     Field(max_length=2000),
     AfterValidator(_filter),
     Allowed("terms such as `gpu_name=RTX_4090`, `reliability>0.95` or `geolocation=US`"),
+]
+
+
+def _hours(value: str) -> str:
+    from llmhost.fleet.schedule import parse_window
+
+    parse_window(value, 0)
+    return value
+
+
+HoursOfWeek = Annotated[
+    str,
+    Field(max_length=100),
+    AfterValidator(_hours),
+    Allowed("days and hours such as `mon-fri 08:00-18:00`"),
+]
+
+
+def _zone(value: str) -> str:
+    from zoneinfo import ZoneInfo
+
+    try:
+        ZoneInfo(value)
+    except (ValueError, OSError, KeyError) as error:
+        raise ValueError(f"there is no time zone called {value!r}") from error
+    return value
+
+
+TimeZone = Annotated[
+    str,
+    Field(min_length=1, max_length=64),
+    AfterValidator(_zone),
+    Allowed("a time zone such as `UTC` or `Europe/Zurich`"),
 ]

@@ -15,6 +15,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from llmhost.config.fields import (
     Duration,
+    HoursOfWeek,
     Image,
     ModelName,
     Name,
@@ -22,6 +23,7 @@ from llmhost.config.fields import (
     OfferFilter,
     Section,
     Tenant,
+    TimeZone,
     Url,
 )
 
@@ -34,6 +36,8 @@ __all__ = [
     "FleetConfig",
     "LimitsConfig",
     "RedisConfig",
+    "ScaleConfig",
+    "ScheduleWindow",
     "StaticWorker",
     "TargetsConfig",
     "VastConfig",
@@ -436,11 +440,109 @@ class TargetsConfig(Section):
     )
 
 
+class ScheduleWindow(Section):
+    """Hours of the week with a minimum of their own."""
+
+    when: HoursOfWeek = Field(
+        description="Such as `mon-fri 08:00-18:00`, `sat,sun 10:00-14:00` or `22:00-06:00` (every day)."
+    )
+    min_gpus: int = Field(ge=0, le=1000, description="The least workers in these hours.")
+
+
+class ScaleConfig(Section):
+    """How `llmhost scale` follows the demand. Workers cost money while they idle, and take time to boot."""
+
+    min_gpus: int = Field(
+        1,
+        ge=0,
+        le=1000,
+        description="The least workers there are. With 0, the last one goes when nobody has asked for "
+        "`idle_after`; the first question after that gets no answer, and the next step brings a worker.",
+    )
+    schedule: tuple[ScheduleWindow, ...] = Field(
+        (),
+        max_length=100,
+        description="Hours of the week with another minimum, more or less. They are looked at early enough "
+        "for the workers to boot. Where windows overlap, the largest counts.",
+        examples=[[{"when": "mon-fri 08:00-18:00", "min_gpus": 2}]],
+    )
+    timezone: TimeZone = Field("UTC", description="Of the schedule, such as `Europe/Zurich`.")
+    queue_time: Duration = Field(
+        5.0, le=3600, description="How long a question may wait for a place before more workers are wanted."
+    )
+    busy_above: float = Field(
+        0.85,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="More workers are wanted when the last minute asks for more than this share of what they "
+        "deliver.",
+    )
+    busy_below: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Fewer are wanted when fewer would have stayed below this share for `down_after`.",
+    )
+    down_after: Duration = Field(
+        300.0,
+        le=7200,
+        description="How long fewer workers must have been enough. A worker's boot time counts where it is "
+        "longer: what is ended too early has to be booted again.",
+    )
+    idle_after: Duration = Field(
+        1800.0, le=7200, description="How long nobody must have asked before the last worker goes."
+    )
+    max_step: int = Field(8, ge=1, le=1000, description="The most workers bought in one step.")
+    max_failures: int = Field(
+        3,
+        ge=1,
+        le=100,
+        description="After so many purchases that came to nothing within an hour, nothing is bought until an "
+        "hour is over.",
+    )
+    wedged_after: Duration = Field(
+        600.0,
+        ge=60,
+        le=86_400,
+        description="A worker that answered once and has not for so long is replaced.",
+    )
+    tokens_per_s: float = Field(
+        50.0,
+        gt=0,
+        le=1_000_000,
+        allow_inf_nan=False,
+        description="Tokens a second of one worker with all its places in use, until that is measured.",
+    )
+    tokens_per_answer: float = Field(
+        200.0,
+        gt=0,
+        le=1_000_000,
+        allow_inf_nan=False,
+        description="Tokens of one answer, until that is measured.",
+    )
+    boot_time: Duration | None = Field(
+        None,
+        le=7200,
+        description="How long a worker takes to its first answer, until that is learned. Without it, 10 "
+        "seconds, and 3 minutes for a rented machine.",
+        examples=["3m"],
+    )
+
+    @model_validator(mode="after")
+    def _band_has_an_inside(self) -> Self:
+        if self.busy_below > self.busy_above:
+            raise ValueError("`scale.busy_below` must not be over `scale.busy_above`")
+        return self
+
+
 class Config(Section):
     """The whole of `llmhost.yaml`."""
 
     fleet: FleetConfig = Field(default_factory=FleetConfig)
     vast: VastConfig = Field(default_factory=VastConfig)
+    scale: ScaleConfig = Field(default_factory=ScaleConfig)
     engine: EngineConfig = Field(default_factory=EngineConfig)
     redis: RedisConfig = Field(default_factory=RedisConfig)
     cache: CacheConfig = Field(default_factory=CacheConfig)
@@ -457,4 +559,6 @@ class Config(Section):
             raise ValueError("provider `vast` runs engine `ollama`: set `engine.kind` to it")
         if self.fleet.gpus > self.fleet.max_gpus:
             raise ValueError("`fleet.gpus` must not be over `fleet.max_gpus`")
+        if max(self.scale.min_gpus, *(w.min_gpus for w in self.scale.schedule), 0) > self.fleet.max_gpus:
+            raise ValueError("`scale` must not want more workers at least than `fleet.max_gpus` allows")
         return self

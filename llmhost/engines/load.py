@@ -8,29 +8,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from llmhost.engines.traffic import Work
+
 __all__ = ["LoadTracker", "LocalLoad", "Slot"]
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One request's place on one worker."""
+    """One request's place on one worker; `load` counts it and those that the worker had already."""
 
     worker: str
     request: str
+    load: int = 1
 
 
 class LoadTracker(Protocol):
-    """Counts requests in flight."""
+    """Counts requests in flight, and what they took. Never fails."""
 
-    async def acquire(self, workers: Sequence[str]) -> Slot:
+    async def acquire(self, workers: Sequence[str], *, again: bool = False) -> Slot | None:
         """Takes a slot on the least loaded of `workers`, of which there is at least one.
 
-        Among equals the first one is taken. Never fails.
+        Among equals the first one is taken. None: all of them are about to be ended, and take no more.
+        `again`: it is the same question on another worker, which is asked once and counted once.
         """
         ...
 
-    async def release(self, slot: Slot) -> None:
-        """Gives it back. Asking twice is fine."""
+    async def release(self, slot: Slot, work: Work | None = None) -> None:
+        """Gives it back, with what the answer took where there was a whole one. Asking twice is fine."""
+        ...
+
+    async def turned_away(self) -> None:
+        """A question came, and there was no worker for it."""
         ...
 
 

@@ -16,18 +16,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from llmhost.errors import LimitError
 
-__all__ = ["Limits", "Projection", "Spent", "check", "period_starts", "projections", "runway_hours"]
+__all__ = ["Limits", "Projection", "Spent", "check", "fits", "period_starts", "projections", "runway_hours"]
 
 _HOUR = 3_600.0
 _DAY = 86_400.0
 
 #: of a limit; what is over it by less is a rounding error: three times 0.4 is more than 1.2 to a computer
 _ROUNDING = 1e-9
+
+#: of a limit; a fleet that was bought within its budget is not ended because a bill is off by so little
+_TOLERANCE = 0.01
 
 #: hours that the credit must last, or the fleet is stopped before it has done anything
 _LEAST_RUNWAY = 1.0
@@ -152,6 +155,18 @@ def check(
             f"less than {_LEAST_RUNWAY:g} h",
             hint="add credit to the account, or ask for fewer or cheaper workers",
         )
+
+
+def fits(limits: Limits, spent: Spent, burn: float, now: float) -> bool:
+    """Whether a fleet that costs `burn` USD an hour may stay as it is. Nothing at all always may.
+
+    Raises:
+        ValueError: a number is negative or not finite.
+    """
+    if not burn:
+        return True
+    rows = projections(limits, spent, burn, now)
+    return not any(replace(row, limit=row.limit * (1 + _TOLERANCE)).breaks for row in rows)
 
 
 def runway_hours(credit: float | None, burn: float) -> float | None:

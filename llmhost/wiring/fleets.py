@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from llmhost.config.models import Config
 from llmhost.fleet.apply import FleetService
@@ -14,6 +15,8 @@ from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec
 from llmhost.fleet.provider import Provider
 from llmhost.fleet.registry import FleetRegistry
+from llmhost.fleet.scale_models import ScaleSpec
+from llmhost.fleet.schedule import parse_window
 from llmhost.ledger.ledger import Ledger
 from llmhost.machine.paths import owner_id, state_dir
 from llmhost.wiring.engines import Engines
@@ -21,7 +24,7 @@ from llmhost.wiring.engines import Engines
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-__all__ = ["make_registry", "make_service", "ready_timeout"]
+__all__ = ["make_registry", "make_service", "ready_timeout", "scale_spec"]
 
 
 #: seconds without progress; a process on this machine, or a server that runs already
@@ -30,10 +33,35 @@ _READY_TIMEOUT = 180.0
 #: seconds; a rented machine may fetch gigabytes of image without a word
 _RENTED_READY_TIMEOUT = 1200.0
 
+#: seconds until the first answer where nothing was learned yet; as `scale.boot_time` says
+_BOOT, _RENTED_BOOT = 10.0, 180.0
+
 
 def ready_timeout(config: Config, *, rents: bool) -> float:
     """Seconds without any progress after which a worker that does not answer counts as stuck."""
     return config.fleet.ready_timeout or (_RENTED_READY_TIMEOUT if rents else _READY_TIMEOUT)
+
+
+def scale_spec(config: Config) -> ScaleSpec:
+    """What the autoscaler is to keep to."""
+    scale, rents = config.scale, config.fleet.provider == "vast"
+    return ScaleSpec(
+        min_gpus=scale.min_gpus,
+        max_gpus=config.fleet.max_gpus,
+        windows=tuple(parse_window(window.when, window.min_gpus) for window in scale.schedule),
+        zone=ZoneInfo(scale.timezone),
+        queue_time=scale.queue_time,
+        busy_above=scale.busy_above,
+        busy_below=scale.busy_below,
+        down_after=scale.down_after,
+        idle_after=scale.idle_after,
+        max_step=scale.max_step,
+        max_failures=scale.max_failures,
+        places=config.engine.parallel,
+        tokens_per_s=scale.tokens_per_s,
+        tokens_per_answer=scale.tokens_per_answer,
+        boot_seconds=scale.boot_time or (_RENTED_BOOT if rents else _BOOT),
+    )
 
 
 def make_registry(client: Redis, spec: FleetSpec) -> FleetRegistry:

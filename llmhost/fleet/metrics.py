@@ -1,0 +1,53 @@
+"""Metrics that cannot be: whoever scales on them buys or ends workers for nothing. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from llmhost.engines.traffic import Traffic
+from llmhost.fleet.scale_models import FleetView, History
+
+__all__ = ["find_lie"]
+
+#: seconds; counts are read a moment before they are judged
+_STALE = 120.0
+
+_MOST = 10**10  #: questions or tokens in one bucket, or at once; more than the world asks
+_FASTEST = 10**7  #: tokens a second of one machine
+_DEAREST = 10**5  #: USD an hour of one machine
+_LONGEST_BOOT = 86_400.0  #: seconds
+
+
+def find_lie(history: History, fleet: FleetView, now: float) -> str | None:
+    """A sentence on the first number that cannot be, or that is too old; None where all make sense."""
+    return next(_lies(history, fleet, now), None)
+
+
+def _lies(history: History, fleet: FleetView, now: float) -> Iterator[str]:
+    yield from _untimely(history.traffic, now)
+    counts = (("questions", history.traffic.asked), ("answers", history.traffic.answered))
+    for name, by_bucket in (*counts, ("tokens", history.traffic.tokens)):
+        for bucket, count in by_bucket.items():
+            yield from _outside(f"{name} counted at {bucket}", count, _MOST)
+    for name, worker in history.traffic.workers.items():
+        yield from _outside(f"questions in flight on {name}", worker.in_flight, _MOST)
+    for scaled in fleet.workers:
+        if scaled.tokens_per_s is not None:
+            yield from _outside(f"tokens per second of {scaled.id}", scaled.tokens_per_s, _FASTEST)
+        yield from _outside(f"price of {scaled.id}", scaled.price, _DEAREST)
+    yield from _outside("price of one more worker", fleet.price, _DEAREST)
+    if history.boot_seconds is not None:
+        yield from _outside("seconds that a worker takes to boot", history.boot_seconds, _LONGEST_BOOT)
+
+
+def _untimely(traffic: Traffic, now: float) -> Iterator[str]:
+    if not (math.isfinite(traffic.at) and math.isfinite(traffic.since) and math.isfinite(now)):
+        yield "the time of the metrics is not a number"
+    elif abs(now - traffic.at) > _STALE:
+        yield f"the metrics are stale: they were read {now - traffic.at:.0f} s ago"
+
+
+def _outside(name: str, value: float, most: float) -> Iterator[str]:
+    if not 0 <= value <= most:  # nor does NaN lie between two numbers
+        yield f"the metrics cannot be right: {name}: {value:g}"
