@@ -1,0 +1,159 @@
+"""Which workers are healthy and which are broken, told from what they say now and what they said before.
+
+A worker may be slow to answer because it is busy, or to boot because its model is large. It is broken
+when its provider says so, when it is not the worker that was rented, or when nothing has moved for long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from llmhost.engines.engine import Progress
+from llmhost.engines.traffic import Traffic
+from llmhost.errors import EngineError, LlmhostError, UntrustedWorker
+from llmhost.fleet.health import Hooks, sentence
+from llmhost.fleet.models import FleetSpec, Worker, WorkerState
+from llmhost.fleet.scale_memory import Sight
+
+__all__ = ["Broken", "Checkup", "Patience", "examine"]
+
+_PATIENCE = 5.0  #: seconds for one token, so that a stuck worker does not hang the step
+
+_READY = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds without news until a worker that boots is broken, and until one is that answered before."""
+
+    booting: float
+    silent: float
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A worker that is to be replaced, and why. `machine_is_bad`: nothing is to be rented there again.
+    `never_answered`: the purchase came to nothing.
+    """
+
+    worker: Worker
+    reason: str
+    machine_is_bad: bool
+    never_answered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Checkup:
+    """`healthy` workers are READY where they answer, or did a moment ago. `first_answers` are those of them
+    that never had answered before. `sights` is what is to be remembered of each.
+    """
+
+    healthy: tuple[Worker, ...]
+    broken: tuple[Broken, ...]
+    first_answers: tuple[Worker, ...]
+    sights: Mapping[str, Sight]
+
+
+async def examine(
+    listed: Sequence[Worker],
+    sights: Mapping[str, Sight],
+    traffic: Traffic,
+    *,
+    spec: FleetSpec,
+    hooks: Hooks,
+    patience: Patience,
+) -> Checkup:
+    """Asks all of them at once. `sights` is what was remembered of each; now is when `traffic` was read."""
+    looks = await asyncio.gather(*(_look(worker, sights.get(worker.id), hooks) for worker in listed))
+    healthy: list[Worker] = []
+    broken: list[Broken] = []
+    seen: dict[str, Sight] = {}
+    for look in looks:
+        sight = _remember(look, sights.get(look.worker.id), traffic)
+        reason = _why_broken(look, sight, spec, patience, traffic.at)
+        if reason is None:
+            seen[look.worker.id] = sight
+            healthy.append(replace(look.worker, state=_state(look, sight)))
+        else:
+            broken.append(_broken(look, sight, spec, reason))
+    first = [w for w in healthy if w.state is WorkerState.READY and not _answered(sights.get(w.id))]
+    return Checkup(tuple(healthy), tuple(broken), tuple(first), seen)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """`said` is what the worker told last, `never` why it will not become ready."""
+
+    worker: Worker
+    answers: bool
+    said: str
+    never: str | None = None
+
+
+async def _look(worker: Worker, before: Sight | None, hooks: Hooks) -> _Look:
+    if worker.state is WorkerState.FAILED:
+        return _Look(
+            worker, answers=False, said="", never=worker.detail or "its provider says that it failed"
+        )
+    if worker.url is None:
+        return _Look(worker, answers=False, said=f"{worker.stage}: {worker.detail}")
+    news: list[Progress] = []
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            if not _answered(before):
+                await hooks.prepare(worker, news.append)
+            await hooks.probe(worker)
+    except UntrustedWorker as error:
+        return _Look(worker, answers=False, said="", never=sentence(error))
+    except (EngineError, TimeoutError) as error:
+        told = f"{news[-1].stage} {news[-1].fraction or 0:.2f}" if news else type(error).__name__
+        return _Look(worker, answers=False, said=told)
+    except LlmhostError as error:
+        return _Look(worker, answers=False, said="", never=sentence(error))
+    return _Look(worker, answers=True, said=_READY)
+
+
+def _answered(sight: Sight | None) -> bool:
+    return sight is not None and sight.answered
+
+
+def _remember(look: _Look, before: Sight | None, traffic: Traffic) -> Sight:
+    """A time that lies ahead was written by a clock that has gone back since."""
+    now = traffic.at
+    since = min(before.since, now) if before and before.said == look.said else now
+    if look.answers:
+        return Sight(look.said, since, answered=True, silent_since=None)
+    silent_since = min(before.silent_since or now, now) if before else now
+    counted = traffic.workers.get(look.worker.id)
+    last = counted.last_answer if counted else None
+    if last is not None:  # it finishes answers, so it is only too busy for this one
+        silent_since = min(max(last, silent_since), now)
+    return Sight(look.said, since, last is not None or _answered(before), silent_since)
+
+
+def _why_broken(look: _Look, sight: Sight, spec: FleetSpec, patience: Patience, now: float) -> str | None:
+    if look.never is not None:
+        return look.never
+    if (look.worker.model, look.worker.engine) != (spec.model, spec.engine):
+        return f"it serves {look.worker.model}, not {spec.model}"
+    if look.answers:
+        return None
+    silent = now - (sight.silent_since or now)
+    if sight.answered and silent >= patience.silent:
+        return f"it has not answered for {silent / 60:.0f} minutes"
+    still = now - sight.since
+    if not sight.answered and still >= patience.booting:
+        return f"nothing has moved for {still / 60:.0f} minutes while it boots ({look.said})"
+    return None
+
+
+def _state(look: _Look, sight: Sight) -> WorkerState:
+    """One that has answered before is thought to be busy until it has been silent for too long."""
+    return WorkerState.READY if look.answers or sight.answered else WorkerState.STARTING
+
+
+def _broken(look: _Look, sight: Sight, spec: FleetSpec, reason: str) -> Broken:
+    outdated = look.never is None and (look.worker.model, look.worker.engine) != (spec.model, spec.engine)
+    return Broken(look.worker, reason, not outdated, not outdated and not sight.answered)
