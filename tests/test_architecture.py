@@ -61,6 +61,7 @@ WIRING = {
     "llmhost.wiring.fleets",
     "llmhost.wiring.parts",
     "llmhost.wiring.providers",
+    "llmhost.wiring.scalers",
 }
 CONTRACTS = {
     "llmhost.cache.embedding",

@@ -25,6 +25,7 @@ COMMANDS = {
     "status": Lazy(
         "llmhost.cli.commands.status:status", "Show the workers, whether they answer, what they cost"
     ),
+    "scale": Lazy("llmhost.cli.commands.scale:scale", "Make the fleet fit the demand, from cron"),
     "logs": Lazy("llmhost.cli.commands.logs:logs", "Show the last lines that a worker printed"),
     "ssh": Lazy("llmhost.cli.commands.ssh:ssh", "Open a shell on a rented worker, or run a command there"),
     "ask": Lazy("llmhost.cli.commands.ask:ask", "Answer a question, from the cache or by a worker"),

@@ -43,19 +43,23 @@ class LoadTracker(Protocol):
 
 
 class LocalLoad:
-    """Counts the requests of this process alone."""
+    """Counts the requests of this process alone, and what they took not at all: nobody could read it."""
 
     def __init__(self) -> None:
         self._slots: set[Slot] = set()
 
-    async def acquire(self, workers: Sequence[str]) -> Slot:
+    async def acquire(self, workers: Sequence[str], *, again: bool = False) -> Slot:  # noqa: ARG002
         load = Counter(slot.worker for slot in self._slots)
-        slot = Slot(min(workers, key=lambda worker: load[worker]), secrets.token_hex(8))
+        worker = min(workers, key=lambda worker: load[worker])
+        slot = Slot(worker, secrets.token_hex(8), load[worker] + 1)
         self._slots.add(slot)
         return slot
 
-    async def release(self, slot: Slot) -> None:
+    async def release(self, slot: Slot, work: Work | None = None) -> None:  # noqa: ARG002
         self._slots.discard(slot)
+
+    async def turned_away(self) -> None:
+        pass
 
     def holds(self, slot: Slot) -> bool:
         return slot in self._slots

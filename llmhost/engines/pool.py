@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 from llmhost.engines.engine import ChatRequest, Delta, Done, Engine
 from llmhost.engines.load import LoadTracker
+from llmhost.engines.traffic import Work
 from llmhost.errors import EngineUnavailable, NoWorkerError, UntrustedWorker
 
 __all__ = ["Assigned", "Pool", "Upstream"]
+
+_HINT_NOBODY = "run `llmhost up`; where `llmhost scale` runs, it has been told"
+_HINT_ENDING = "run `llmhost scale` or `llmhost up`, which bring others"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +48,20 @@ class Pool:
         load: LoadTracker,
         max_attempts: int,
         on_untrusted: Callable[[str, UntrustedWorker], None] = lambda _worker, _error: None,
+        *,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._upstreams = upstreams
         self._load = load
         self._max_attempts = max_attempts
         self._on_untrusted = on_untrusted
+        self._clock = clock
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Assigned | Delta | Done, None]:
         """Streams one answer; the last event is always `Done`.
 
         Raises:
-            NoWorkerError: there is no worker.
+            NoWorkerError: there is no worker, or none that takes another question.
             EngineUnavailable: the workers tried have all failed before their first token;
                 UntrustedWorker where the last of them is not what it was.
             EngineRefused: the first worker asked says that the request is wrong.
@@ -61,29 +69,72 @@ class Pool:
         """
         untried = {upstream.worker_id: upstream for upstream in await self._upstreams(request.model)}
         if not untried:
-            raise NoWorkerError(f"no worker is ready that serves {request.model}", hint="run `llmhost up`")
-        for left in reversed(range(min(self._max_attempts, len(untried)))):
-            async with self._assigned(untried) as upstream:
-                yield Assigned(upstream.worker_id, upstream.price_per_hour)
+            await self._load.turned_away()
+            raise NoWorkerError(f"no worker is ready that serves {request.model}", hint=_HINT_NOBODY)
+        failure: _Failure | None = None
+        for _ in range(min(self._max_attempts, len(untried))):
+            async with self._turn(untried, again=failure is not None) as turn:
+                if turn is None:
+                    break
+                self._tell(failure)
+                yield Assigned(turn.upstream.worker_id, turn.upstream.price_per_hour)
                 try:
-                    async with aclosing(upstream.engine.chat(request)) as events:
+                    async with aclosing(turn.play(request, self._clock)) as events:
                         async for event in events:
                             yield event
                     return
                 except EngineUnavailable as error:
-                    if not left:
-                        raise _final(error) from error
-                    if isinstance(error, UntrustedWorker):
-                        self._on_untrusted(upstream.worker_id, error)
+                    failure = _Failure(turn.upstream.worker_id, error)
+        if failure is None:
+            raise NoWorkerError(f"the workers that serve {request.model} are being ended", hint=_HINT_ENDING)
+        raise _final(failure.error) from failure.error
 
     @asynccontextmanager
-    async def _assigned(self, untried: dict[str, Upstream]) -> AsyncIterator[Upstream]:
-        """The least loaded of `untried`, taken out of it; its slot is given back whatever happens."""
-        slot = await self._load.acquire(tuple(untried))
+    async def _turn(self, untried: dict[str, Upstream], *, again: bool) -> AsyncIterator[_Turn | None]:
+        """The least loaded of `untried`, taken out of it; its slot is given back whatever happens. None
+        where none of them takes another question.
+        """
+        slot = await self._load.acquire(tuple(untried), again=again)
+        if slot is None:
+            yield None
+            return
+        turn = _Turn(untried.pop(slot.worker))
         try:
-            yield untried.pop(slot.worker)
+            yield turn
         finally:
-            await self._load.release(slot)
+            await self._load.release(slot, turn.work)
+
+    def _tell(self, failure: _Failure | None) -> None:
+        if failure is not None and isinstance(failure.error, UntrustedWorker):
+            self._on_untrusted(failure.worker_id, failure.error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    worker_id: str
+    error: EngineUnavailable
+
+
+@dataclass(slots=True)
+class _Turn:
+    """One worker's turn at a question. `work` is what the answer took, once it is whole."""
+
+    upstream: Upstream
+    work: Work | None = None
+
+    async def play(
+        self, request: ChatRequest, clock: Callable[[], float]
+    ) -> AsyncGenerator[Delta | Done, None]:
+        pieces, seconds, begun = 0, 0.0, clock()
+        async with aclosing(self.upstream.engine.chat(request)) as events:
+            async for event in events:
+                seconds += clock() - begun
+                if isinstance(event, Done):
+                    self.work = Work(event.completion_tokens or pieces, seconds)
+                else:
+                    pieces += bool(event.text)
+                yield event
+                begun = clock()  # a slow reader is not the engine's time
 
 
 def _final(failure: EngineUnavailable) -> EngineUnavailable:

@@ -84,7 +84,7 @@ class FleetService:
         spec, records = self._wanted(gpus), self._records()
         listed = await roll_call(self._provider, await records.known())
         plan = await make_healthy_plan(spec, listed, self._hooks)
-        return await Buyer(self._provider, spec, self._limits, self._clock, records).quote(plan)
+        return await self._buyer(spec, records).quote(plan)
 
     async def up(
         self,
@@ -110,7 +110,7 @@ class FleetService:
         raising = Raising(
             self._provider,
             spec,
-            buyer=Buyer(self._provider, spec, self._limits, self._clock, records, on_progress),
+            buyer=self._buyer(spec, records, on_progress),
             ending=Ending(self._provider, self._clock, records, on_progress),
             records=records,
             hooks=self._hooks,
@@ -178,6 +178,13 @@ class FleetService:
 
     def _wanted(self, gpus: int | None) -> FleetSpec:
         return self._spec if gpus is None else replace(self._spec, gpus=gpus)
+
+    def _buyer(
+        self, spec: FleetSpec, records: FleetRecords, on_progress: OnProgress = lambda _: None
+    ) -> Buyer:
+        return Buyer(
+            self._provider, spec, self._limits, self._clock, records, on_progress, confirm=self._lock.confirm
+        )
 
     def _records(self) -> FleetRecords:
         return FleetRecords(self._registry, self._rentals, self._clock)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from llmhost.errors import LlmhostError, OfferGone, ProviderError
@@ -34,8 +34,12 @@ class Purchases:
     errors: tuple[LlmhostError, ...] = ()
 
 
+async def _nobody_asks() -> None:
+    """A lock that cannot be lost."""
+
+
 class Buyer:
-    """Buys for one command. The caller holds the fleet's lock."""
+    """Buys for one command. The caller holds the fleet's lock; `confirm` raises where it was lost since."""
 
     def __init__(
         self,
@@ -45,6 +49,8 @@ class Buyer:
         clock: Clock,
         records: FleetRecords,
         on_progress: OnProgress = lambda _: None,
+        *,
+        confirm: Callable[[], Awaitable[None]] = _nobody_asks,
     ) -> None:
         self._provider = provider
         self._spec = spec
@@ -52,6 +58,7 @@ class Buyer:
         self._clock = clock
         self._records = records
         self._on_progress = on_progress
+        self._confirm = confirm
         self._used: set[str] = set()
         self._allowance: Allowance | None = None
 
@@ -67,7 +74,22 @@ class Buyer:
         market = await self._provider.offers(self._spec)
         failed = {worker.machine for worker in plan.destroy if worker.state is WorkerState.FAILED}
         offers = choose(market.offers, plan.create, await self._records.bad_machines() | failed)
-        return Quote(plan, offers, market.rejected, await self._funds(), self._clock.now())
+        return Quote(plan, offers, market.rejected, await self.funds(), self._clock.now())
+
+    async def funds(self) -> Funds:
+        """What may be spent, and was spent so far.
+
+        Raises:
+            ProviderError: the account cannot be read.
+            StoreError: there is a budget, and the ledger that it is measured with cannot be read.
+        """
+        account = await self._provider.account()
+        credit = account.credit if account else None
+        if not self._limits.any:
+            return Funds(self._limits, Spent(), credit)
+        now = self._clock.now()
+        spent = spent_now(await self._records.rentals(), now)
+        return Funds(self._limits, await self._as_billed(spent, now), credit)
 
     @property
     def asked(self) -> bool:
@@ -92,7 +114,7 @@ class Buyer:
         if count <= 0:
             return Purchases()
         try:
-            funds, market = await self._funds(), await self._provider.offers(self._spec)
+            funds, market = await self.funds(), await self._provider.offers(self._spec)
             offers = await self._candidates(market)
             while len(bought) < count:
                 there = await self._there([*present, *bought])
@@ -123,6 +145,7 @@ class Buyer:
         )
 
     async def _create(self, offer: Offer | None) -> Worker:
+        await self._confirm()
         worker = await self._provider.create(self._spec, offer)
         if self._allowance is not None:
             self._allowance.take(worker.price_per_hour)
@@ -150,15 +173,6 @@ class Buyer:
         """Best first. What was tried in this command is not tried again, even if it is still on offer."""
         fresh = [offer for offer in market.offers if offer.id not in self._used]
         return iter(choose(fresh, len(fresh), await self._records.bad_machines()))
-
-    async def _funds(self) -> Funds:
-        account = await self._provider.account()
-        credit = account.credit if account else None
-        if not self._limits.any:
-            return Funds(self._limits, Spent(), credit)
-        now = self._clock.now()
-        spent = spent_now(await self._records.rentals(), now)
-        return Funds(self._limits, await self._as_billed(spent, now), credit)
 
     async def _later(self, funds: Funds) -> Funds:
         """The same, with what was spent since: a hundred purchases take minutes."""

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from llmhost.engines.traffic import BUCKET, Traffic
+from llmhost.engines.traffic import BUCKET, KEPT, Traffic
 
 __all__ = ["Demand", "measure"]
 
@@ -21,6 +21,9 @@ _MINUTE = 60
 
 #: seconds and answers; fewer make no average, and where there are fewer it is looked back further
 _RECENT, _ENOUGH = 120, 30
+
+#: seconds; clocks of two machines differ by less
+_AHEAD = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +46,12 @@ class Demand:
 def measure(traffic: Traffic, now: float, watch: float, usual_answer: float) -> Demand:
     """Demand until `now` (Unix seconds), looking back for `watch` seconds.
 
-    `usual_answer` is the tokens of an answer where none was counted yet.
+    `usual_answer` is the tokens of an answer where none was counted yet. Counts of a time that is still to
+    come mean that the clock was put back: then nothing is known of what came before.
     """
     edge = math.floor(now / BUCKET) * BUCKET
-    watched = min(max(0.0, now - traffic.since), watch)
+    since = now if max(traffic.asked, default=0) > now + _AHEAD else traffic.since
+    watched = min(max(0.0, now - since), watch)
     minutes = range(edge, math.ceil((now - watched) / BUCKET) * BUCKET + _MINUTE - 1, -BUCKET)
     asked = {start: count for start, count in traffic.asked.items() if start <= now}
     answers = _Answers(traffic, usual_answer, edge)
@@ -69,7 +74,7 @@ class _Answers:
     def __init__(self, traffic: Traffic, usual: float, latest: int) -> None:
         self._traffic, self._usual = traffic, usual
         self._latest = latest
-        self._earliest = min(traffic.answered, default=latest)
+        self._earliest = max(min(traffic.answered, default=latest), latest - KEPT)
 
     def tokens(self, end: int) -> float:
         """Of an average answer before `end`."""

@@ -1,41 +1,189 @@
-"""One change of a fleet at a time, over all processes of this machine."""
+"""One change of a fleet at a time, over all processes of this machine and all machines of one Redis."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from llmhost.errors import FleetBusy, StoreError
 from llmhost.machine.files import make_folder
 from llmhost.machine.lock import hold_lock
+
+if TYPE_CHECKING:
+    from llmhost.redis.lease import Lease
 
 __all__ = ["FleetLock"]
 
 _PATIENCE = 900.0  #: seconds; ten machines created one after the other on a slow provider take less
 _NOTICE = 0.3  #: seconds; a shorter wait is not worth a word
+_POLL = 0.1  #: seconds between two questions for the lease; a purchase takes some seconds
+
+#: renewals in a lifetime; one that is lost on the way does not end the lease
+_RENEWALS = 3
 
 
 class FleetLock:
-    """A lock on `path`, which the system lets go of when its holder ends, however it ends."""
+    """A lock on `path`, which the system lets go of when its holder ends, however it ends; then `lease`.
 
-    def __init__(self, path: Path, *, patience: float = _PATIENCE, notice: float = _NOTICE) -> None:
+    Without a lease, or while Redis is away, only the processes of this machine exclude each other.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        lease: Lease | None = None,
+        *,
+        patience: float = _PATIENCE,
+        notice: float = _NOTICE,
+    ) -> None:
         self._path = path
+        self._lease = lease
         self._patience = patience
         self._notice = notice
+        self._leased = False
+
+    @property
+    def fence(self) -> int | None:
+        """The lease's number while the lock is held; None without a lease, or while Redis is away."""
+        return self._lease.fence if self._lease is not None and self._leased else None
+
+    async def confirm(self) -> None:
+        """Asked before money is spent. Without a lease nothing is known, and nothing is in the way.
+
+        Raises:
+            FleetBusy: somebody else may hold the lease meanwhile.
+        """
+        if self._lease is None or not self._leased:
+            return
+        try:
+            ours = await self._lease.renew()
+        except StoreError as error:
+            if not self._lease.is_certain:
+                raise FleetBusy(
+                    "Redis went away, and another llmhost may be changing this fleet by now",
+                    hint="run it again when Redis is back; see `llmhost doctor`",
+                ) from error
+            return
+        if not ours:
+            raise FleetBusy(
+                "this llmhost was away for so long that another one may be changing this fleet by now",
+                hint="run it again",
+            )
 
     @asynccontextmanager
-    async def hold(self, on_wait: Callable[[], None] | None = None) -> AsyncIterator[None]:
+    async def hold(
+        self, on_wait: Callable[[], None] | None = None, *, wait: bool = True
+    ) -> AsyncIterator[None]:
         """Holds the lock; calls `on_wait` once if somebody else makes us wait for a noticeable time.
+
+        Where Redis is away, whoever waits goes on without the lease.
 
         Raises:
             StateError: the file cannot be used, or the lock did not become free within `patience` seconds.
+            FleetBusy: somebody else holds it, and `wait` is False.
+            StoreError: Redis is away, and `wait` is False.
         """
         make_folder(self._path.parent)
+        deadline = time.monotonic() + self._patience
+        notice = _Notice(on_wait, self._notice)
         async with AsyncExitStack() as stack:
-            told = asyncio.get_running_loop().call_later(self._notice, on_wait or (lambda: None))
-            try:
-                await stack.enter_async_context(hold_lock(self._path, patience=self._patience))
-            finally:
-                told.cancel()
+            with notice.waiting():
+                await stack.enter_async_context(self._file(wait))
+            if self._lease is not None:
+                await stack.enter_async_context(self._holding(self._lease, notice, deadline, wait))
             yield
+
+    def _file(self, wait: bool) -> AbstractAsyncContextManager[None]:
+        if wait:
+            return hold_lock(self._path, patience=self._patience)
+        busy = FleetBusy("another llmhost on this machine is changing this fleet", hint="try again later")
+        return hold_lock(self._path, patience=0.0, held=busy)
+
+    @asynccontextmanager
+    async def _holding(
+        self, lease: Lease, notice: _Notice, deadline: float, wait: bool
+    ) -> AsyncIterator[None]:
+        self._leased = await (_win(lease, notice, deadline) if wait else _take(lease))
+        renewing = asyncio.create_task(_keep(lease)) if self._leased else None
+        try:
+            yield
+        finally:
+            if renewing is not None:
+                self._leased = False
+                renewing.cancel()
+                with suppress(StoreError):  # then it expires
+                    await lease.give_back()
+
+
+class _Notice:
+    """Calls `tell` once if somebody else makes us wait for `after` seconds."""
+
+    def __init__(self, tell: Callable[[], None] | None, after: float) -> None:
+        self._tell = tell
+        self._after = after
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        told = asyncio.get_running_loop().call_later(self._after, self._say)
+        try:
+            yield
+        finally:
+            told.cancel()
+
+    def _say(self) -> None:
+        tell, self._tell = self._tell, None
+        if tell is not None:
+            tell()
+
+
+async def _take(lease: Lease) -> bool:
+    if await lease.take() is None:
+        raise _busy("is changing this fleet")
+    return True
+
+
+async def _win(lease: Lease, notice: _Notice, deadline: float) -> bool:
+    """Waits until it is ours. False: Redis is away, for longer than a lease that we saw there lives."""
+    seen = -math.inf
+    with ExitStack() as stack:
+        while True:
+            try:
+                if await lease.take() is not None:
+                    return True
+            except StoreError:
+                if time.monotonic() - seen >= lease.lifetime:
+                    return False
+            else:
+                if math.isinf(seen):
+                    stack.enter_context(notice.waiting())
+                seen = time.monotonic()
+            if time.monotonic() > deadline:
+                raise _busy("has been changing this fleet for too long to wait for it")
+            await asyncio.sleep(_POLL)
+
+
+async def _keep(lease: Lease) -> None:
+    """Until it is lost, or whoever started this ends it."""
+    kept = True
+    while kept:
+        await asyncio.sleep(lease.lifetime / _RENEWALS)
+        with suppress(StoreError):
+            kept = await lease.renew()
+
+
+def _busy(what: str) -> FleetBusy:
+    return FleetBusy(
+        f"another llmhost, on another machine or with another state folder, {what}", hint="try again later"
+    )

@@ -17,6 +17,7 @@ _MOST = 10**10  #: questions or tokens in one bucket, or at once; more than the 
 _FASTEST = 10**7  #: tokens a second of one machine
 _DEAREST = 10**5  #: USD an hour of one machine
 _LONGEST_BOOT = 86_400.0  #: seconds
+_LATEST = 10**11  #: Unix seconds; the year 5138
 
 
 def find_lie(history: History, fleet: FleetView, now: float) -> str | None:
@@ -37,17 +38,32 @@ def _lies(history: History, fleet: FleetView, now: float) -> Iterator[str]:
             yield from _outside(f"tokens per second of {scaled.id}", scaled.tokens_per_s, _FASTEST)
         yield from _outside(f"price of {scaled.id}", scaled.price, _DEAREST)
     yield from _outside("price of one more worker", fleet.price, _DEAREST)
+    credit = fleet.funds.credit if fleet.funds else None
+    if credit is not None and not math.isfinite(credit):
+        yield f"the metrics cannot be right: credit of the account: {credit}"
     if history.boot_seconds is not None:
         yield from _outside("seconds that a worker takes to boot", history.boot_seconds, _LONGEST_BOOT)
 
 
 def _untimely(traffic: Traffic, now: float) -> Iterator[str]:
-    if not (math.isfinite(traffic.at) and math.isfinite(traffic.since) and math.isfinite(now)):
-        yield "the time of the metrics is not a number"
-    elif abs(now - traffic.at) > _STALE:
-        yield f"the metrics are stale: they were read {now - traffic.at:.0f} s ago"
+    yield from _outside("this machine's clock", now, _LATEST)
+    yield from _outside("when they were read", traffic.at, _LATEST)
+    for moment in (traffic.since, *traffic.asked, *traffic.answered, *traffic.tokens):
+        yield from _outside("seconds from 1970 to a count", abs(moment), _LATEST)
+    age = now - traffic.at
+    if age > _STALE:
+        yield f"the metrics are stale: they were read {age:,.0f} s ago"
+    elif age < -_STALE:
+        yield f"the metrics are of a time that is {-age:,.0f} s ahead of this machine's clock"
 
 
 def _outside(name: str, value: float, most: float) -> Iterator[str]:
     if not 0 <= value <= most:  # nor does NaN lie between two numbers
-        yield f"the metrics cannot be right: {name}: {value:g}"
+        yield f"the metrics cannot be right: {name}: {_shown(value)}"
+
+
+def _shown(value: float) -> str:
+    try:
+        return f"{value:,.15g}"
+    except OverflowError:  # a whole number may be of any length
+        return "a number of hundreds of digits"

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from llmhost.engines.counting import TrafficKeys
 from llmhost.fleet.models import Worker, WorkerState
 from llmhost.redis.connect import translate_errors
 from llmhost.redis.values import text
@@ -55,6 +56,7 @@ class FleetRegistry:
         self._ids = f"llmhost:{fleet}:workers"
         self._machines = f"llmhost:{fleet}:machines"
         self._prefix = f"llmhost:{fleet}:worker:"
+        self._traffic = TrafficKeys(fleet)
 
     async def workers(self) -> Registered:
         """Every worker of this owner on record. A damaged record is named, never trusted."""
@@ -99,10 +101,14 @@ class FleetRegistry:
             await self._client.hset(self._machines, machine, json.dumps({"reason": reason, "at": at}))
 
     async def forget(self, worker_id: str) -> None:
-        """Removes the worker's record. One that is not there is fine."""
+        """Removes the worker's record, and what was counted of it. One that is not there is fine."""
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.srem(self._ids, worker_id)
+        for key in (self._prefix + worker_id, self._traffic.load(worker_id), self._traffic.speed(worker_id)):
+            pipeline.delete(key)
+        pipeline.srem(self._traffic.draining, worker_id)
         with translate_errors():
-            await self._client.srem(self._ids, worker_id)
-            await self._client.delete(self._prefix + worker_id)
+            await pipeline.execute()
 
 
 def _encode(worker: Worker) -> dict[_Value, _Value]:

@@ -74,8 +74,8 @@ class Resizing:
         """`drained` are workers that take no more questions and have none left.
 
         Raises:
-            FleetBusy, ProviderError, StoreError: the lock was lost, or the fleet cannot be read or drained any
-                more. What was done until then is in `actions`.
+            FleetBusy, ProviderError, StoreError: the lock was lost, or the fleet cannot be read or drained.
+                What was done until then is in `actions`.
         """
         undone = await self._repair(checkup.broken)
         empty = [w for w in checkup.healthy if w.id in drained and w.id not in decision.revive]

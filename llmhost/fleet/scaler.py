@@ -7,7 +7,7 @@ is away is no quiet one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 from llmhost.errors import FleetBusy, LimitError, LlmhostError, PartialError, UnreachableError
 from llmhost.fleet.budget import Limits
@@ -25,7 +25,7 @@ from llmhost.fleet.registry import FleetRegistry
 from llmhost.fleet.rentals import RentalBook
 from llmhost.fleet.resizing import Resizing
 from llmhost.fleet.results import ScaleAction, StepResult
-from llmhost.fleet.scale_memory import Memory, Record, ScaleMemory
+from llmhost.fleet.scale_memory import Memory, Past, Record, ScaleMemory
 from llmhost.fleet.scale_models import Decision, Observed, ScaleSpec
 from llmhost.fleet.scaling import decide
 
@@ -92,7 +92,7 @@ class Scaler:
         except LlmhostError as error:
             return await self._held(error, self._records())
 
-    async def history(self, count: int) -> Sequence[Record]:
+    async def history(self, count: int) -> Past:
         """The newest decisions, newest last. Raises StoreError."""
         return await self._memory.history(count)
 
@@ -149,8 +149,8 @@ class Scaler:
             await resizing.carry_out(decision, reading.checkup, reading.drained)
         except LlmhostError as error:
             stopped = error
-        error = stopped or _refusal(decision) or resizing.refusal or _unfinished(resizing.actions)
-        result = StepResult(decision, tuple(resizing.actions), records.warnings, error)
+        why = stopped or _refusal(decision) or resizing.refusal or _unfinished(resizing.actions)
+        result = StepResult(decision, tuple(resizing.actions), records.warnings, why)
         await self._remember(
             Memory(
                 failures=(*memory.failures, *resizing.failures),

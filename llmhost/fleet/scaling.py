@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from statistics import fmean
 
+from llmhost.engines.traffic import KEPT
 from llmhost.errors import LimitError
 from llmhost.fleet.budget import check, fits
 from llmhost.fleet.demand import measure
 from llmhost.fleet.metrics import find_lie
+from llmhost.fleet.quote import Funds
 from llmhost.fleet.scale_models import (
     Blocked,
     Decision,
@@ -31,6 +33,9 @@ __all__ = ["decide"]
 
 #: seconds; a purchase that failed longer ago says nothing about the next one
 _FAILURES_COUNT = 3600.0
+
+#: workers; more are never wanted, whatever is asked of workers however slow
+_MOST = 10**6
 
 
 def decide(spec: ScaleSpec, history: History, fleet: FleetView, now: float) -> Decision:
@@ -56,7 +61,7 @@ class _Scene:
         self.failures = [at for at in history.failures if 0 <= now - at < _FAILURES_COUNT]
         self.traffic = history.traffic
         self.boot = spec.boot_seconds if history.boot_seconds is None else history.boot_seconds
-        self.watch = max(spec.down_after, self.boot)
+        self.watch = min(max(spec.down_after, self.boot), KEPT)
         self.demand = measure(history.traffic, now, self.watch, spec.tokens_per_answer)
         self.typical = _typical(fleet.workers, spec.tokens_per_s)
         self.staff, self.spare = (
@@ -69,22 +74,25 @@ class _Scene:
 
     def wanted(self) -> tuple[int, str]:
         """How many workers there should be, and why, if money were no matter."""
-        here, supply = len(self.speeds), sum(self.speeds)
+        here = len(self.speeds)
         # What waits now is worked off when one more worker would be there, not before.
         queue = self.observed.waiting * self.demand.tokens_per_answer
         load = self.demand.short + queue / max(self.boot, self.spec.queue_time)
         peak = max(load, self.demand.peak)
         up, down = self._size_for(load / self.spec.busy_above), self._size_for(peak / self.spec.busy_below)
-        if self.observed.queue_seconds > self.spec.queue_time and not self.observed.booting:
+        late = self.observed.queue_seconds > self.spec.queue_time
+        if late and not self.observed.booting:
             up = max(up, here + 1)
-        size, reason = here, f"{_rate(load)} asked for, {_rate(supply)} there"
+        size, reason = here, f"{_rate(load)} asked for, {_rate(self.observed.supply_tokens_per_s)} there"
         if up > here:
-            size, reason = up, f"{reason}: {self._pressure(load, supply)}"
+            size, reason = up, f"{reason}: {self._pressure(load)}"
+        elif down < here and late:
+            reason = f"{reason}; fewer might do, but {self._queue()}"
         elif down < here and self.demand.watched < self.watch:
-            reason = f"{reason}; fewer might do, but the load is known for {self.demand.watched:.0f} s only"
+            reason = f"{reason}; fewer might do, but the load is known for {_time(self.demand.watched)} only"
         elif down < here:
             size = down
-            reason = f"{reason}: {_count(down)} would have done for {self.watch / 60:.0f} minutes"
+            reason = f"{reason}: {_count(down)} would have done for {_time(self.watch)}"
         floor, ceiling = self.observed.floor, self.observed.ceiling
         if size < floor:
             return floor, f"{reason}; {self._floor_is()}"
@@ -94,9 +102,8 @@ class _Scene:
 
     def allowed(self, wanted: int) -> tuple[int, Blocked | None]:
         """How many of them there may be: what is bought costs money, may fail, and is done in steps."""
-        least = min(wanted, len(self.staff))
-        solvent, blocked = self._solvent(least)
         here = len(self.staff) + len(self.spare)
+        solvent, blocked = self._solvent(min(wanted, here))
         if blocked is not None:
             return solvent, blocked
         if wanted > here and len(self.failures) >= self.spec.max_failures:
@@ -147,26 +154,38 @@ class _Scene:
         )
 
     def _floor(self) -> int:
-        """The schedule's, looked at early enough to boot; the last one goes when all has long been quiet."""
-        moments = (self.now, self.now + self.boot)
-        planned = max(least_at(self.spec.windows, self.spec.min_gpus, at, self.spec.zone) for at in moments)
+        """The schedule's; the last one goes when all has long been quiet."""
         idle, known = self.demand.idle, self.now - self.traffic.since
         asked = idle is not None and idle < self.spec.idle_after
         unsure = bool(self.speeds) and known < self.spec.idle_after
-        return max(planned, 1 if asked or unsure else 0)
+        return max(self._planned(), 1 if asked or unsure else 0)
+
+    def _planned(self) -> int:
+        """What the schedule wants, looked at early enough to boot."""
+        moments = (self.now, self.now + self.boot)
+        return max(least_at(self.spec.windows, self.spec.min_gpus, at, self.spec.zone) for at in moments)
 
     def _floor_is(self) -> str:
-        floor = self.observed.floor
-        if floor > 1 or self.demand.idle is None or self.demand.idle >= self.spec.idle_after:
-            return f"at least {floor} {'is' if floor == 1 else 'are'} wanted"
-        return f"the last question came {self.demand.idle:.0f} s ago"
+        idle = self.demand.idle
+        if self._planned():
+            return f"at least {self.observed.floor} {'is' if self.observed.floor == 1 else 'are'} wanted"
+        if idle is not None and idle < self.spec.idle_after:
+            return f"the last question came {_time(idle)} ago"
+        return "whether somebody asked before is not known"
 
-    def _pressure(self, load: float, supply: float) -> str:
-        queue, band = self.observed.queue_seconds, self.spec.busy_above
-        if queue > self.spec.queue_time:
-            waits = "for ever" if math.isinf(queue) else f"{queue:.0f} s"
-            return f"{self.observed.waiting} questions wait, {waits}; {self.spec.queue_time:g} s are allowed"
-        return f"{load / supply:.0%}, over {band:.0%}" if supply else "nobody is there to answer"
+    def _pressure(self, load: float) -> str:
+        supply = self.observed.supply_tokens_per_s
+        if self.observed.queue_seconds > self.spec.queue_time:
+            return self._queue()
+        if not supply:
+            return "those that are there deliver nothing" if self.staff else "nobody is there to answer"
+        return f"{load / supply:.1%}, over {self.spec.busy_above:.1%}"
+
+    def _queue(self) -> str:
+        waiting, wait = self.observed.waiting, self.observed.queue_seconds
+        who = "1 question waits" if waiting == 1 else f"{waiting:,} questions wait"
+        how_long = "for a worker" if math.isinf(wait) else _time(wait)
+        return f"{who} {how_long}, {_time(self.spec.queue_time)} are allowed"
 
     def _size_for(self, load: float) -> int:
         """The least number of workers, best first, that delivers so many tokens a second."""
@@ -175,14 +194,14 @@ class _Scene:
             if missing <= 0:
                 return size
             missing -= speed
-        more = missing / self.typical
+        more = min(missing / self.typical, _MOST)
         # Sums of fractions are off by a little; that is no reason for one more.
         return len(self.speeds) + max(0, math.ceil(more - 1e-9))
 
     def _solvent(self, size: int) -> tuple[int, Blocked | None]:
-        """How many of those that are there the budget still allows."""
+        """How many of those that are there the budget still allows, those that drain after the others."""
         funds = self.fleet.funds
-        prices = [worker.price for worker in self.staff[:size]]
+        prices = [worker.price for worker in [*self.staff, *self.spare][:size]]
         if funds is None or fits(funds.limits, funds.spent, sum(prices), self.now):
             return size, None
         left = next(
@@ -190,10 +209,17 @@ class _Scene:
             for count in reversed(range(size))
             if count == 0 or fits(funds.limits, funds.spent, sum(prices[:count]), self.now)
         )
-        message = f"the budget allows {_count(left)}, not {size}"
-        return left, Blocked(
-            "budget", message, "raise `fleet.budget`, or let the fleet rest until it allows more"
-        )
+        return left, self._too_dear(funds, prices[: left + 1], size)
+
+    def _too_dear(self, funds: Funds, prices: Sequence[float], wanted: int) -> Blocked:
+        """`prices` are of those that the budget allows, and of one more."""
+        *kept, last = prices
+        message = f"the budget allows {_count(len(kept))}, not {wanted}"
+        try:
+            check(funds.limits, funds.spent, sum(kept), last, self.now)
+        except LimitError as error:
+            message = f"{message}: {error.message}"
+        return Blocked("budget", message, "raise `fleet.budget`, or let the fleet rest until it allows more")
 
     def _affordable(self, here: int, wanted: int) -> tuple[int, Blocked | None]:
         """How many there can be when money is spent for each beyond `here`."""
@@ -209,7 +235,9 @@ class _Scene:
         return max(here, wanted), None
 
     def _tired(self) -> Blocked:
-        until = datetime.fromtimestamp(min(self.failures) + _FAILURES_COUNT, UTC)
+        # Once this one is forgotten, fewer than `max_failures` are left.
+        decisive = sorted(self.failures)[-self.spec.max_failures]
+        until = datetime.fromtimestamp(decisive + _FAILURES_COUNT, UTC)
         message = (
             f"{len(self.failures)} purchases came to nothing within an hour, so nothing is bought until"
             f" {until:%H:%M} UTC"
@@ -237,4 +265,8 @@ def _count(workers: int) -> str:
 
 
 def _rate(tokens: float) -> str:
-    return f"{tokens:,.0f} tokens/s"
+    return f"{tokens:,.0f} tokens/s" if tokens >= 10 else f"{tokens:.2g} tokens/s"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds < 120 else f"{seconds / 60:,.0f} minutes"

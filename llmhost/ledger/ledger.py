@@ -2,8 +2,9 @@
 
 Sums by minute, hour and day lie in `llmhost:{fleet}:ledger:{period}:{start}`. What workers cost is not
 summed but computed from their rentals, `llmhost:{fleet}:ledger:rentals`, so that no cost is lost or
-counted twice, whoever looks and however often. A worker has one rental for each stretch of one price. No
-key carries a lifetime: a full Redis evicts answers, never what they cost.
+counted twice, whoever looks and however often. A worker has one rental for each stretch of one price.
+How long the last workers took to boot lies in `llmhost:{fleet}:ledger:boots`. No key carries a lifetime: a
+full Redis evicts answers, never what they cost.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from llmhost.errors import StoreRefused
 from llmhost.fleet.models import Rental
+from llmhost.ledger.boots import LONGEST_BOOT, boot_seconds
 from llmhost.ledger.events import Outcome, QuestionEvent
 from llmhost.ledger.histogram import bucket_of
 from llmhost.ledger.periods import DAY, Bucket, buckets_at, covering
@@ -30,6 +32,9 @@ __all__ = ["Ledger", "Totals"]
 
 #: seconds; the ledger's days are kept as long
 _RENTALS_KEPT = DAY.kept
+
+#: boots; more than one decision looks back at
+_BOOTS_KEPT = 50
 
 _HITS = (Outcome.EXACT, Outcome.SEMANTIC)
 _SUMS = ("prompt_tokens", "completion_tokens", "engine_seconds", "cost_usd", "saved_usd")
@@ -62,9 +67,9 @@ class Ledger:
     def __init__(self, client: Redis, fleet: str) -> None:
         self._client = client
         self._fleet = fleet
-        self._record, self._observe, self._close = (
+        self._record, self._observe, self._close, self._booted = (
             client.register_script(load_script("llmhost.ledger.lua", name))
-            for name in ("record.lua", "observed.lua", "closed.lua")
+            for name in ("record.lua", "observed.lua", "closed.lua", "booted.lua")
         )
 
     async def record(self, event: QuestionEvent) -> None:
@@ -124,6 +129,22 @@ class Ledger:
             rows = await self._client.hgetall(self._name("rentals"))
         found = [_decode(text(name), raw) for name, raw in rows.items()]
         return sorted(found, key=lambda rental: (rental.started, rental.worker))
+
+    async def booted(self, worker: str, seconds: float) -> None:
+        """A worker took so long from its purchase to its first answer; the first that is said of it counts.
+
+        What cannot be, because a clock was put back meanwhile, is not written down.
+        """
+        if not 0 <= seconds <= LONGEST_BOOT:
+            return
+        with translate_errors():
+            await self._booted(keys=[self._name("boots")], args=[worker, float(seconds), _BOOTS_KEPT])
+
+    async def boot_times(self) -> Sequence[float]:
+        """Seconds that the last workers took, newest last; records that make no sense are left out."""
+        with translate_errors():
+            rows = await self._client.lrange(self._name("boots"), 0, -1)
+        return [seconds for row in rows if (seconds := boot_seconds(row)) is not None]
 
     def _key(self, bucket: Bucket) -> str:
         return self._name(f"{bucket.period.name}:{bucket.start}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from llmhost.config.models import Config
 from llmhost.engines.engine import ChatRequest, Endpoint, Engine, EngineLimits, Message, Progress, Sampling
+from llmhost.engines.pool import Upstream
 from llmhost.errors import EngineUnavailable, ProviderError, StoreError, UntrustedWorker
 from llmhost.fleet.models import Worker, WorkerState
 from llmhost.fleet.provider import Provider
@@ -68,6 +69,14 @@ class Engines:
         return worker.engine == self._config.engine.kind and (
             worker.engine != "llama_cpp" or worker.model == model
         )
+
+    def upstreams(self, workers: Sequence[Worker], model: str) -> Sequence[Upstream]:
+        """Those of the workers that may be asked for this model, each with its client."""
+        return [
+            Upstream(worker.id, self.of(worker), worker.price_per_hour)
+            for worker in workers
+            if self.serves(worker, model)
+        ]
 
     async def prepare(self, worker: Worker, on_progress: Callable[[Progress], None]) -> None:
         """Makes the model present; a rented worker does so itself, and is followed.

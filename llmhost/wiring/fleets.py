@@ -15,16 +15,18 @@ from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec
 from llmhost.fleet.provider import Provider
 from llmhost.fleet.registry import FleetRegistry
+from llmhost.fleet.scale_memory import scale_key
 from llmhost.fleet.scale_models import ScaleSpec
 from llmhost.fleet.schedule import parse_window
 from llmhost.ledger.ledger import Ledger
 from llmhost.machine.paths import owner_id, state_dir
+from llmhost.redis.lease import Lease
 from llmhost.wiring.engines import Engines
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-__all__ = ["make_registry", "make_service", "ready_timeout", "scale_spec"]
+__all__ = ["make_lock", "make_registry", "make_service", "ready_timeout", "scale_spec"]
 
 
 #: seconds without progress; a process on this machine, or a server that runs already
@@ -71,6 +73,16 @@ def make_registry(client: Redis, spec: FleetSpec) -> FleetRegistry:
     return FleetRegistry(client, spec.name, owner)
 
 
+def make_lock(spec: FleetSpec, client: Redis | None) -> FleetLock:
+    """The fleet's lock; without a `client` other machines are not kept out. Raises StateError.
+
+    All commands of this machine are one holder: the file tells them apart, and what one of them held when it
+    was killed is not waited for by the next.
+    """
+    lease = Lease(client, scale_key(spec.name), holder=owner_id()) if client else None
+    return FleetLock(state_dir() / "fleets" / f"{spec.name}.lock", lease)
+
+
 def make_service(
     provider: Provider,
     spec: FleetSpec,
@@ -84,7 +96,7 @@ def make_service(
         provider,
         spec,
         hooks=Hooks(prepare=engines.prepare, probe=engines.probe),
-        lock=FleetLock(state_dir() / "fleets" / f"{spec.name}.lock"),
+        lock=make_lock(spec, client),
         clock=SystemClock(),
         ready_timeout=ready_timeout(config, rents=provider.rents),
         limits=Limits(**config.fleet.budget.model_dump()),

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from llmhost.fleet.apply import FleetService
     from llmhost.fleet.models import FleetSpec
     from llmhost.fleet.provider import Provider
+    from llmhost.fleet.scaler import Scaler
     from llmhost.ledger.ledger import Ledger
     from llmhost.ledger.report import Targets
     from llmhost.redis.embedded import EmbeddedRedis
@@ -223,6 +224,12 @@ class Wiring:
 
         return await self._service(self.provider, fleet_spec(self._config))
 
+    async def scaler(self) -> Scaler:
+        """The fleet's autoscaler. Raises StoreError, StateError: it does nothing without its memory."""
+        from llmhost.wiring.scalers import make_scaler
+
+        return make_scaler(self.provider, self.engines, await self.redis(), self._config)
+
     async def other_local_fleets(self) -> Sequence[FleetService]:
         """Those with workers on this machine that are not the configured one, which may have changed."""
         from llmhost.wiring.providers import fleet_spec, local_provider, with_local_workers
@@ -280,19 +287,14 @@ class Wiring:
             return LocalLoad()
         from llmhost.engines.redis_load import RedisLoad
 
-        return RedisLoad(client, self._config.fleet.name, self._config.engine.answer_timeout)
+        engine = self._config.engine
+        return RedisLoad(client, self._config.fleet.name, engine.answer_timeout, places=engine.parallel)
 
     async def _upstreams(self, model: str) -> Sequence[Upstream]:
-        from llmhost.engines.pool import Upstream
         from llmhost.wiring.engines import workers_to_ask
         from llmhost.wiring.fleets import make_registry
         from llmhost.wiring.providers import fleet_spec
 
         client = await self._redis_or_none()
         registry = make_registry(client, fleet_spec(self._config)) if client else None
-        workers = [
-            worker
-            for worker in await workers_to_ask(self.provider, registry)
-            if self.engines.serves(worker, model)
-        ]
-        return [Upstream(worker.id, self.engines.of(worker), worker.price_per_hour) for worker in workers]
+        return self.engines.upstreams(await workers_to_ask(self.provider, registry), model)

@@ -191,7 +191,7 @@ async def test_without_a_worker_a_hit_is_served_and_a_miss_names_the_command(hou
     assert (await house.ask(REWORDED)).source == "semantic"
     with pytest.raises(NoWorkerError) as caught:
         await house.ask(replace(ASKED, prompt="something else entirely"))
-    assert caught.value.hint == "run `llmhost up`"
+    assert str(caught.value.hint).startswith("run `llmhost up`")
 
 
 async def test_an_answer_given_up_half_way_is_not_stored(house: House, redis_client: Redis) -> None:

@@ -26,8 +26,10 @@ from llmhost.fleet.providers.vast.account import VastAccount
 from llmhost.fleet.providers.vast.pacer import Pacer
 from llmhost.fleet.providers.vast.provider import VastProvider
 from llmhost.fleet.registry import FleetRegistry
+from llmhost.fleet.scale_memory import scale_key
 from llmhost.ledger.ledger import Ledger
 from llmhost.redis.connect import connect
+from llmhost.redis.lease import Lease
 
 #: seconds of real time; only a call that is never answered waits as long
 PATIENCE = 5.0
@@ -74,6 +76,13 @@ class RentedFleet:
         )
         return VastProvider(account, self.settings, self.fleet, self.folder / self.fleet, self.clock)
 
+    def lock(self) -> FleetLock:
+        """Every command of this machine is the same holder, as in llmhost/wiring."""
+        if self.client is None:
+            return FleetLock(self.folder / "lock")
+        lease = Lease(self.client, scale_key(self.fleet), holder=str(self.folder))
+        return FleetLock(self.folder / "lock", lease)
+
     def service(self) -> FleetService:
         client = self.client
         return FleetService(
@@ -82,7 +91,7 @@ class RentedFleet:
                 name=self.fleet, provider="vast", max_gpus=self.max_gpus, engine="ollama", model="tiny"
             ),
             hooks=Hooks(prepare=self._prepare, probe=self._probe),
-            lock=FleetLock(self.folder / "lock"),
+            lock=self.lock(),
             clock=self.clock,
             ready_timeout=self.ready_timeout,
             limits=self.limits,

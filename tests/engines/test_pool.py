@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from doubles.clock import ManualClock
 
 from llmhost.engines.engine import Delta, Done
 from llmhost.engines.load import LocalLoad
 from llmhost.engines.pool import Assigned, Pool, Upstream
+from llmhost.engines.traffic import Work
 from llmhost.errors import (
     EngineRefused,
     EngineUnavailable,
@@ -43,19 +45,31 @@ class ScriptedEngine:
 
 
 class WatchedLoad(LocalLoad):
-    """Counts how many slots are out."""
+    """Counts how many slots are out and what it is told. Workers that are `draining` get none."""
 
     def __init__(self):
         super().__init__()
         self.out = 0
+        self.draining = set()
+        self.asked_again = []
+        self.works = []
+        self.turned = 0
 
-    async def acquire(self, workers):
+    async def acquire(self, workers, *, again=False):
+        self.asked_again.append(again)
+        free = [worker for worker in workers if worker not in self.draining]
+        if not free:
+            return None
         self.out += 1
-        return await super().acquire(workers)
+        return await super().acquire(free)
 
-    async def release(self, slot):
+    async def release(self, slot, work=None):
         self.out -= 1
+        self.works.append(work)
         await super().release(slot)
+
+    async def turned_away(self):
+        self.turned += 1
 
 
 @pytest.fixture
@@ -195,7 +209,99 @@ async def test_each_worker_is_asked_once_and_not_too_many(make_pool, question, w
 async def test_without_workers_the_command_that_makes_some_is_named(make_pool, question):
     _, error = await events_of(make_pool().stream(question()))
     assert isinstance(error, NoWorkerError)
-    assert error.hint == "run `llmhost up`"
+    assert error.hint == "run `llmhost up`; where `llmhost scale` runs, it has been told"
+
+
+async def test_a_question_without_workers_is_counted_as_turned_away(make_pool, load, question):
+    await events_of(make_pool().stream(question()))
+    assert (load.turned, load.asked_again) == (1, [])
+
+
+async def test_where_all_workers_are_being_ended_the_commands_that_bring_others_are_named(
+    make_pool, load, question
+):
+    load.draining = {"w0", "w1"}
+    events, error = await events_of(make_pool(ScriptedEngine(DONE), ScriptedEngine(DONE)).stream(question()))
+    assert (events, type(error), load.turned) == ([], NoWorkerError, 0)
+    assert "being ended" in error.message
+    assert error.hint == "run `llmhost scale` or `llmhost up`, which bring others"
+
+
+async def test_a_worker_that_is_being_ended_is_not_asked(make_pool, load, question):
+    load.draining = {"w0"}
+    pool = make_pool(ScriptedEngine(DONE), ScriptedEngine(DONE))
+    assert await events_of(pool.stream(question())) == ([Assigned("w1", 0.1), DONE], None)
+
+
+async def test_where_the_others_are_being_ended_the_failure_of_the_first_is_raised(make_pool, load, question):
+    told = []
+    load.draining = {"w1"}
+    impostor = UntrustedWorker("w0 shows another certificate")
+    pool = make_pool(
+        ScriptedEngine(impostor), ScriptedEngine(DONE), on_untrusted=lambda *both: told.append(both)
+    )
+    events, error = await events_of(pool.stream(question()))
+    assert (events, error, told, load.out) == ([Assigned("w0", 0.0)], impostor, [], 0)
+
+
+async def test_a_question_is_new_to_the_first_worker_only(make_pool, load, question):
+    pool = make_pool(ScriptedEngine(broken()), ScriptedEngine(broken()), ScriptedEngine(DONE))
+    await events_of(pool.stream(question()))
+    assert load.asked_again == [False, True, True]
+
+
+class TimedEngine:
+    """Takes so many seconds of a manual clock before each event."""
+
+    def __init__(self, clock, *steps):
+        self.clock = clock
+        self.steps = steps
+
+    async def chat(self, request):
+        for seconds, event in self.steps:
+            await self.clock.sleep(seconds)
+            yield event
+
+
+async def test_an_answer_took_what_the_engine_needed_and_not_what_its_reader_did(make_pool, load, question):
+    clock = ManualClock()
+    engine = TimedEngine(clock, (5, Delta("a")), (2, Delta("b")), (1, Done("stop", 7, 40)))
+    async for _ in make_pool(engine, clock=clock.monotonic).stream(question()):
+        await clock.sleep(100)
+    assert load.works == [Work(40, 8.0)]
+
+
+async def test_where_an_engine_counts_no_tokens_its_pieces_are_counted(make_pool, load, question):
+    clock = ManualClock()
+    engine = TimedEngine(clock, (1, Delta("a")), (1, Delta("")), (1, Delta("b")), (1, Done("stop", 0, 0)))
+    await events_of(make_pool(engine, clock=clock.monotonic).stream(question()))
+    assert load.works == [Work(2, 4.0)]
+
+
+async def test_only_the_worker_that_answered_is_measured(make_pool, load, question):
+    await events_of(make_pool(ScriptedEngine(broken()), ScriptedEngine(Delta("a"), DONE)).stream(question()))
+    assert [work and work.tokens for work in load.works] == [None, 2]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        (broken(),),
+        (Delta("a"), StreamBroken("it broke off")),
+        (EngineRefused("no"),),
+        (Delta("a"), RuntimeError("a mistake of ours")),
+    ],
+)
+async def test_an_answer_that_broke_measures_nothing(make_pool, load, question, events):
+    await events_of(make_pool(ScriptedEngine(*events)).stream(question()))
+    assert load.works == [None]
+
+
+async def test_an_answer_that_was_left_measures_nothing(make_pool, load, question):
+    stream = make_pool(ScriptedEngine(Delta("a"), DONE)).stream(question())
+    await anext(stream), await anext(stream)
+    await stream.aclose()
+    assert load.works == [None]
 
 
 async def test_workers_are_looked_up_for_each_question(load, question):

@@ -89,6 +89,20 @@ async def test_what_is_forgotten_is_gone_and_forgetting_twice_is_fine(
     assert await redis_client.dbsize() == 0
 
 
+async def test_what_was_counted_of_a_forgotten_worker_is_gone_too(
+    registry: FleetRegistry, redis_client: Any
+) -> None:
+    for worker in ("w-1", "w-2"):
+        await registry.save(make_worker(worker))
+        await redis_client.zadd(f"llmhost:test:load:{worker}", {"request": 1})
+        await redis_client.hset(f"llmhost:test:speed:{worker}", "at", "1")
+        await redis_client.sadd("llmhost:test:draining", worker)
+    await registry.forget("w-1")
+    left = {key.decode() for key in await redis_client.keys("llmhost:test:*w-*")}
+    assert left == {f"llmhost:test:{what}:w-2" for what in ("worker", "load", "speed")}
+    assert await redis_client.smembers("llmhost:test:draining") == {b"w-2"}
+
+
 async def test_fleets_do_not_see_each_other(registry: FleetRegistry, redis_client: Any) -> None:
     await registry.save(make_worker())
     assert (await FleetRegistry(redis_client, "other", "me").workers()).workers == ()

@@ -1,17 +1,24 @@
--- Takes a slot on the least loaded worker; returns its place in KEYS, counted from 1.
--- One script, so that two who ask at once see each other.
--- KEYS[n] a worker's requests in flight: a sorted set, scored by when each counts as dead, Unix seconds
--- ARGV[1] the request's id   ARGV[2] a request's lifetime, whole seconds
-local time = redis.call('TIME')
-local now = time[1] + time[2] / 1000000
-local best, least = 1, nil
-for place, key in ipairs(KEYS) do
+-- Takes a slot on the least loaded worker that is not draining, and counts the question.
+-- Returns the worker's place, counted from 1, and how many questions it has now; place 0: all are draining.
+-- One script, so that two who ask at once see each other, and nobody gets a worker that drains.
+-- KEYS[1] the fleet's traffic   KEYS[2] the set of draining workers
+-- KEYS[n + 2] worker n's requests in flight: a sorted set, scored by when each counts as dead, Unix seconds
+-- ARGV[1], ARGV[2] as in counting.lua   ARGV[3] the request's id   ARGV[4] its lifetime, whole seconds
+-- ARGV[5] 1: the question was counted when another worker was asked   ARGV[n + 5] worker n's id
+if ARGV[5] ~= '1' then
+  count_question(KEYS[1])
+end
+local best, least = 0, nil
+for place = 1, #KEYS - 2 do
+  local key = KEYS[place + 2]
   redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
   local load = redis.call('ZCARD', key)
-  if not least or load < least then
+  if (not least or load < least) and redis.call('SISMEMBER', KEYS[2], ARGV[place + 5]) == 0 then
     best, least = place, load
   end
 end
-redis.call('ZADD', KEYS[best], now + ARGV[2], ARGV[1])
-redis.call('EXPIRE', KEYS[best], ARGV[2])
-return best
+if best == 0 then
+  return {0, 0}
+end
+redis.call('ZADD', KEYS[best + 2], now + ARGV[4], ARGV[3])
+return {best, least + 1}

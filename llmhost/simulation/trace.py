@@ -1,0 +1,198 @@
+"""Recorded questions, from a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import math
+import re
+import zlib
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmhost.errors import UsageError
+
+__all__ = ["MOST_QUESTIONS", "Trace", "read_trace"]
+
+#: a month at 8 questions a second; more would not fit in 2 GB
+MOST_QUESTIONS = 20_000_000
+
+#: tokens; no model reads or writes so much at once
+_MOST_TOKENS = 10**7
+
+#: seconds; a longer trace is one with a wrong date in it
+_LONGEST = 400 * 86_400.0
+
+#: seconds, Unix; 1900 and 9999, a day of room at either end
+_EARLIEST, _LATEST = -2_208_902_400.0, 253_402_214_400.0
+
+#: characters; a longer line is no line of a table
+_LONGEST_LINE = 10_000
+
+#: names of columns in traces that are about, without case and marks
+_NAMES = {
+    "time": ("timestamp", "time", "arrived", "arrivedat", "arrival", "arrivaltime", "datetime"),
+    "prompt tokens": (
+        "contexttokens",
+        "prompttokens",
+        "inputtokens",
+        "promptlength",
+        "inputlength",
+        "prompt",
+    ),
+    "generated tokens": (
+        "generatedtokens",
+        "completiontokens",
+        "outputtokens",
+        "outputlength",
+        "generated",
+        "completion",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trace:
+    """Questions in the order in which they came.
+
+    `times` are float64 seconds from the first question on, `prompt` and `generated` float64 tokens, all of
+    one length. `epoch` is the minute in which it begins, Unix seconds; 0 where nobody knows. `span` is how
+    long it lasts, the pause after its last question included: then it can be played again.
+    """
+
+    times: NDArray[np.float64]
+    prompt: NDArray[np.float64]
+    generated: NDArray[np.float64]
+    epoch: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    @property
+    def span(self) -> float:
+        last, count = float(self.times[-1]), len(self.times)
+        return max(1.0, last * count / (count - 1) if count > 1 else last)
+
+
+def read_trace(path: Path) -> Trace:
+    """Reads a CSV with the columns time, prompt tokens and generated tokens; ``.gz`` is unpacked.
+
+    Times are seconds, or ISO dates, in UTC where they name no zone. Rows may be in any order.
+
+    Raises:
+        UsageError: the file cannot be read, or a line of it makes no sense.
+    """
+    try:
+        with _opened(path) as file:
+            return _parse(path.name, _lines(path.name, file))
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or "it is not whole, or not what its name says"
+        raise UsageError(f"cannot read {path}: {reason}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"cannot read {path}: it is not text in UTF-8") from error
+
+
+def _opened(path: Path) -> IO[str]:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def _lines(name: str, file: IO[str]) -> Iterator[str]:
+    for number in range(1, MOST_QUESTIONS + 2):
+        line = file.readline(_LONGEST_LINE)
+        if len(line) == _LONGEST_LINE:
+            raise UsageError(f"{name}, line {number}: it is longer than {_LONGEST_LINE:,} characters")
+        if not line:
+            return
+        yield line
+    raise UsageError(f"{name} has more than {MOST_QUESTIONS:,} questions")
+
+
+def _parse(name: str, lines: Iterator[str]) -> Trace:
+    rows = csv.reader(lines)
+    columns = array("d"), array("d"), array("d")
+    try:
+        places = _find_columns(name, next(rows, []))
+        for row in rows:
+            if row:
+                for column, value in zip(columns, _values(row, places), strict=True):
+                    column.append(value)
+    except (csv.Error, ValueError) as error:
+        raise UsageError(f"{name}, line {rows.line_num}: {error}") from error
+    if not columns[0]:
+        raise UsageError(f"{name} has no questions in it")
+    return _trace(name, *(np.frombuffer(column) for column in columns))
+
+
+def _find_columns(name: str, header: Sequence[str]) -> tuple[int, int, int]:
+    plain = [re.sub("[^a-z]", "", title.lower()) for title in header]
+    found = []
+    for column, names in _NAMES.items():
+        place = next((plain.index(known) for known in names if known in plain), None)
+        if place is None:
+            raise UsageError(
+                f"{name}, line 1: there is no column for {column}",
+                hint="name the columns time, prompt_tokens and generated_tokens",
+            )
+        found.append(place)
+    first, second, third = found
+    return first, second, third
+
+
+def _values(row: Sequence[str], places: tuple[int, int, int]) -> tuple[float, float, float]:
+    """Raises ValueError, in words for the user."""
+    if len(row) <= max(places):
+        raise ValueError(f"it has {len(row)} columns, and should have {max(places) + 1} or more")
+    time, prompt, generated = (row[place] for place in places)
+    return _seconds(time), _tokens(prompt), _tokens(generated)
+
+
+def _tokens(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (0 <= value <= _MOST_TOKENS and value.is_integer()):
+        raise ValueError(f"{_short(text)} is not a number of tokens")
+    return value
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = _date(text)
+    if not _EARLIEST <= value <= _LATEST:
+        raise ValueError(f"{_short(text)} is not a time")
+    return value
+
+
+def _date(text: str) -> float:
+    """Unix seconds; NaN where it is none."""
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return math.nan
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:40]}…")
+
+
+def _trace(
+    name: str, times: NDArray[np.float64], prompt: NDArray[np.float64], generated: NDArray[np.float64]
+) -> Trace:
+    order = np.argsort(times, kind="stable")
+    first, last = float(times[order[0]]), float(times[order[-1]])
+    if last - first > _LONGEST:
+        raise UsageError(f"{name} covers {(last - first) / 86_400:,.0f} days; is a date in it wrong?")
+    return Trace(times[order] - first, prompt[order], generated[order], math.floor(first / 60) * 60.0)

@@ -1,0 +1,46 @@
+"""The autoscaler of the fleet that the configuration describes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmhost.config.models import Config
+from llmhost.engines.redis_traffic import RedisTraffic
+from llmhost.fleet.budget import Limits
+from llmhost.fleet.checkup import Patience
+from llmhost.fleet.clock import SystemClock
+from llmhost.fleet.health import Hooks
+from llmhost.fleet.provider import Provider
+from llmhost.fleet.scale_memory import ScaleMemory
+from llmhost.fleet.scaler import Scaler
+from llmhost.ledger.ledger import Ledger
+from llmhost.wiring.engines import Engines
+from llmhost.wiring.fleets import make_lock, make_registry, ready_timeout, scale_spec
+from llmhost.wiring.providers import fleet_spec
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+__all__ = ["make_scaler"]
+
+
+def make_scaler(provider: Provider, engines: Engines, client: Redis, config: Config) -> Scaler:
+    """Follows the demand that is counted in this Redis. Raises StateError."""
+    spec, ledger = fleet_spec(config), Ledger(client, config.fleet.name)
+    return Scaler(
+        provider,
+        spec,
+        scale_spec(config),
+        hooks=Hooks(prepare=engines.prepare, probe=engines.probe),
+        lock=make_lock(spec, client),
+        clock=SystemClock(),
+        patience=Patience(
+            booting=ready_timeout(config, rents=provider.rents), silent=config.scale.wedged_after
+        ),
+        limits=Limits(**config.fleet.budget.model_dump()),
+        traffic=RedisTraffic(client, spec.name, config.engine.parallel),
+        memory=ScaleMemory(client, spec.name),
+        boots=ledger,
+        registry=make_registry(client, spec),
+        rentals=ledger,
+    )

@@ -1,0 +1,382 @@
+"""One step of the autoscaler: what it reads, in which order it acts, and what it leaves alone."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doubles.clock import ManualClock
+from doubles.memory_provider import MemoryCloud, MemoryProvider
+from doubles.memory_traffic import MemoryTraffic
+from doubles.scale_bench import ScaleBench, exit_code, kinds
+
+from llmhost.errors import ProviderError, StoreUnavailable
+from llmhost.fleet.budget import Limits
+from llmhost.fleet.scale_models import ScaleSpec
+
+
+@pytest.fixture
+def bench(
+    memory_cloud: MemoryCloud, manual_clock: ManualClock, tmp_path: Path, redis_client: Any
+) -> ScaleBench:
+    return ScaleBench(memory_cloud, manual_clock, tmp_path, redis_client, MemoryTraffic(manual_clock))
+
+
+# Following the demand
+
+
+async def test_an_empty_fleet_gets_its_least_number_of_workers(bench: ScaleBench) -> None:
+    bench.scale = replace(bench.scale, min_gpus=2)
+    bench.offer(5)
+    result = await bench.step()
+    assert (result.decision.action, kinds(result), len(bench.workers)) == ("up", ["buy", "buy"], 2)
+
+
+async def test_a_fleet_follows_its_load_up_and_down(bench: ScaleBench) -> None:
+    bench.offer(20)
+    bench.cloud.boot_seconds = 120
+    await bench.run(5)
+    sizes = []
+    for load in (500.0, 50.0):
+        bench.traffic.ask(load)
+        await bench.run(20)
+        sizes.append(len(bench.workers))
+    assert sizes == [6, 1]
+
+
+async def test_a_load_that_stays_changes_nothing_more(bench: ScaleBench) -> None:
+    await bench.settled(3)
+    assert {result.decision.action for result in await bench.run(30)} == {"hold"}
+
+
+async def test_workers_on_this_machine_are_scaled_too(bench: ScaleBench) -> None:
+    bench.spec = replace(bench.spec, price_per_hour=0.0)
+    bench.traffic.ask(250.0)
+    await bench.clock.sleep(120)
+    await bench.make(provider=MemoryProvider(bench.cloud)).step()
+    assert len(bench.workers) == 3
+
+
+async def test_no_more_are_bought_in_a_step_than_the_operator_allows(bench: ScaleBench) -> None:
+    bench.scale = replace(bench.scale, max_step=2)
+    bench.offer(20)
+    bench.traffic.ask(900.0)
+    await bench.clock.sleep(120)
+    await bench.step()
+    assert len(bench.workers) == 2
+    await bench.step()
+    assert len(bench.workers) == 4
+
+
+async def test_a_new_worker_is_asked_as_soon_as_a_step_has_seen_it_answer(bench: ScaleBench) -> None:
+    bench.offer(1)
+    bench.cloud.boot_seconds = 90
+    await bench.step()
+    before = await bench.registry.workers()
+    await bench.clock.sleep(120)
+    await bench.step()
+    after = await bench.registry.workers()
+    assert [w.state.value for w in (*before.workers, *after.workers)] == ["starting", "ready"]
+
+
+async def test_how_long_a_boot_takes_is_learned_from_what_steps_saw(bench: ScaleBench) -> None:
+    bench.offer(1)
+    bench.cloud.boot_seconds = 240
+    await bench.run(6)
+    assert (await bench.step()).decision.observed.boot_seconds == pytest.approx(240, abs=31)
+
+
+# Repairs
+
+
+async def test_a_dead_worker_is_replaced_before_anything_else(bench: ScaleBench) -> None:
+    await bench.settled(3)
+    bench.offer(3)
+    bench.cloud.fail("memory-2", "exited with code 137")
+    result = await bench.step()
+    assert kinds(result) == ["repair", "buy"]
+    assert result.actions[0].detail == "exited with code 137"
+    assert bench.workers == ["memory-1", "memory-3", "memory-4"]
+
+
+async def test_one_that_was_taken_down_by_hand_is_replaced_while_it_is_needed(bench: ScaleBench) -> None:
+    await bench.settled(3)
+    bench.offer(3)
+    bench.cloud.vanish("memory-3")
+    await bench.run(3)
+    assert len(bench.workers) == 3
+
+
+async def test_one_that_shows_a_strange_certificate_is_replaced(bench: ScaleBench) -> None:
+    await bench.settled(2)
+    bench.offer(1)
+    bench.strange = {"memory-1"}
+    result = await bench.step()
+    assert (kinds(result), bench.workers) == (["repair", "buy"], ["memory-2", "memory-3"])
+
+
+async def test_one_that_has_not_answered_for_long_is_replaced(bench: ScaleBench) -> None:
+    await bench.settled(2)
+    bench.offer(1)
+    bench.silent = {"memory-1"}
+    await bench.run(9)
+    assert "memory-1" in bench.workers
+    await bench.run(3)
+    assert bench.workers == ["memory-2", "memory-3"]
+
+
+async def test_one_that_answers_others_is_only_busy(bench: ScaleBench) -> None:
+    await bench.settled(2)
+    bench.silent = {"memory-1"}
+    for _ in range(20):
+        bench.traffic.last_answers["memory-1"] = bench.clock.now()
+        await bench.run(1)
+    assert bench.workers == ["memory-1", "memory-2"]
+
+
+async def test_one_that_boots_and_tells_nothing_new_is_given_up(bench: ScaleBench) -> None:
+    bench.offer(2)
+    bench.cloud.boot_seconds = 1e6
+    await bench.run(19)
+    assert bench.workers == ["memory-1"]
+    await bench.run(3)
+    assert bench.workers == ["memory-2"]
+
+
+async def test_one_that_boots_slowly_and_tells_so_is_waited_for(bench: ScaleBench) -> None:
+    bench.offer(2)
+    bench.cloud.boot_seconds = 1e6
+    for minute in range(40):
+        await bench.run(1)
+        bench.cloud.say("memory-1", f"layer {minute} of 40")
+    assert bench.workers == ["memory-1"]
+
+
+async def test_nothing_is_rented_again_on_a_machine_that_failed(bench: ScaleBench) -> None:
+    await bench.settled(1)
+    bench.cloud.fail("memory-1", "gpu fell off the bus")
+    machine = bench.cloud.machines["memory-1"].machine
+    await bench.step()
+    assert machine in await bench.registry.bad_machines()
+
+
+async def test_a_worker_that_cannot_be_ended_is_still_paid_for_and_so_not_replaced(bench: ScaleBench) -> None:
+    await bench.settled(2)
+    bench.offer(2)
+    bench.cloud.fail("memory-1", "stuck")
+    bench.cloud.undying = {"memory-1"}
+    result = await bench.step()
+    assert (exit_code(result), bench.workers) == (3, ["memory-1", "memory-2"])
+
+
+# Down
+
+
+async def test_a_worker_that_goes_answers_its_last_question_first(bench: ScaleBench) -> None:
+    await bench.settled(3)
+    bench.traffic.in_flight_now = dict.fromkeys(bench.workers, 1)
+    bench.traffic.ask(10.0)
+    results = await bench.run(8)
+    drained = [result for result in results if "drain" in kinds(result)]
+    assert [kinds(result) for result in drained] == [["drain", "drain"]]
+    assert len(bench.workers) == 3
+    bench.traffic.in_flight_now = {}
+    assert kinds(await bench.step()) == ["finish", "finish"]
+    assert len(bench.workers) == 1
+
+
+async def test_one_that_drains_is_kept_when_it_is_wanted_again(bench: ScaleBench) -> None:
+    await bench.settled(3)
+    bench.traffic.in_flight_now = dict.fromkeys(bench.workers, 1)
+    bench.traffic.ask(10.0)
+    await bench.run(8)
+    assert len(bench.traffic.draining) == 2
+    bench.traffic.ask(240.0)
+    await bench.clock.sleep(120)
+    result = await bench.step()
+    assert (kinds(result), bench.traffic.draining) == (["revive", "revive"], set())
+
+
+async def test_a_step_that_died_after_draining_is_finished_by_the_next(bench: ScaleBench) -> None:
+    await bench.settled(2)
+    await bench.traffic.drain(["memory-2"])
+    bench.traffic.ask(10.0)
+    await bench.clock.sleep(600)
+    assert kinds(await bench.step()) == ["finish"]
+    assert bench.workers == ["memory-1"]
+
+
+async def test_the_last_worker_goes_when_nobody_has_asked_for_long(bench: ScaleBench) -> None:
+    bench.scale = replace(bench.scale, min_gpus=0)
+    await bench.settled(1)
+    bench.traffic.ask(0.0)
+    await bench.run(25)
+    assert len(bench.workers) == 1
+    await bench.run(15)
+    assert bench.workers == []
+
+
+async def test_a_question_brings_a_worker_to_a_fleet_of_none(bench: ScaleBench) -> None:
+    bench.scale = replace(bench.scale, min_gpus=0)
+    bench.offer(1)
+    assert (await bench.step()).decision.action == "hold"
+    bench.traffic.ask(20.0)
+    await bench.clock.sleep(30)
+    bench.traffic.ask(0.0)
+    await bench.clock.sleep(120)
+    await bench.step()
+    assert len(bench.workers) == 1
+
+
+# What cannot be read
+
+
+async def test_a_list_that_cannot_be_read_changes_nothing(bench: ScaleBench) -> None:
+    await bench.settled(3)
+    bench.cloud.list_error = ProviderError("vast.ai answers 500")
+    result = await bench.step()
+    assert (result.decision.action, exit_code(result), result.actions) == ("hold", 5, ())
+    assert "vast.ai answers 500" in result.decision.reason
+
+
+async def test_a_list_that_fails_for_an_hour_is_survived(bench: ScaleBench) -> None:
+    await bench.settled(3)
+    bench.cloud.list_error = ProviderError("vast.ai answers 500")
+    held = await bench.run(60)
+    assert {(result.decision.action, exit_code(result)) for result in held} == {("hold", 5)}
+    bench.cloud.list_error = None
+    assert {result.decision.action for result in await bench.run(5)} == {"hold"}
+    assert len(bench.workers) == 3
+
+
+async def test_counts_that_cannot_be_read_change_nothing(bench: ScaleBench) -> None:
+    await bench.settled(3)
+    bench.traffic.error = StoreUnavailable("Redis is away")
+    result = await bench.step()
+    assert (result.decision.action, exit_code(result), len(bench.workers)) == ("hold", 5, 3)
+
+
+async def test_metrics_that_lie_change_nothing_and_are_named(bench: ScaleBench) -> None:
+    await bench.settled(3)
+    bench.traffic.speeds = {"memory-2": float("nan")}
+    result = await bench.step()
+    assert (result.decision.action, exit_code(result), result.actions) == ("hold", 5, ())
+    assert "memory-2" in result.decision.reason
+
+
+async def test_counts_that_were_lost_never_shrink_the_fleet_at_once(bench: ScaleBench) -> None:
+    await bench.settled(3)
+    bench.traffic.rates.clear()
+    bench.traffic.ask(0.0)
+    bench.traffic.since = None
+    assert {result.decision.action for result in await bench.run(4)} == {"hold"}
+
+
+async def test_a_clock_that_goes_back_ends_nobody(bench: ScaleBench) -> None:
+    await bench.settled(3)
+    bench.clock.put_back(7200.0)
+    bench.traffic.rates = [(bench.clock.now(), bench.traffic.rates[-1][1])]
+    results = await bench.run(10)
+    assert {result.decision.action for result in results} == {"hold"}
+    assert len(bench.workers) == 3
+
+
+# Money
+
+
+async def test_a_budget_says_how_many_there_may_be_and_shows_its_arithmetic(bench: ScaleBench) -> None:
+    bench.limits = Limits(per_hour=0.9)
+    bench.offer(20)
+    bench.traffic.ask(500.0)
+    await bench.clock.sleep(120)
+    result = await bench.step()
+    assert (exit_code(result), len(bench.workers)) == (4, 2)
+    assert result.error is not None
+    assert "$0.90" in result.error.message
+
+
+async def test_credit_that_would_not_last_buys_nothing(bench: ScaleBench) -> None:
+    bench.cloud.credit = 0.3
+    bench.offer(20)
+    result = await bench.step()
+    assert (exit_code(result), bench.workers) == (4, [])
+
+
+async def test_a_fleet_that_breaks_its_budget_becomes_smaller(bench: ScaleBench) -> None:
+    await bench.settled(4)
+    bench.limits = Limits(per_hour=1.0)
+    result = await bench.step()
+    assert (exit_code(result), result.decision.action, len(bench.workers)) == (4, "down", 2)
+
+
+async def test_purchases_that_come_to_nothing_again_and_again_are_given_up_for_an_hour(
+    bench: ScaleBench,
+) -> None:
+    bench.cloud.create_errors = [ProviderError("it was not created")] * 100
+    bench.offer(20)
+    results = await bench.run(30)
+    assert 100 - len(bench.cloud.create_errors) == 3
+    assert exit_code(results[-1]) == 4
+    assert "until" in results[-1].decision.reason
+    bench.cloud.create_errors = []
+    await bench.run(40)
+    assert len(bench.workers) == 1
+
+
+async def test_a_machine_that_costs_more_than_its_offer_said_is_given_back(bench: ScaleBench) -> None:
+    class Dearer(MemoryProvider):
+        rents = True
+
+        async def list(self) -> Any:
+            return [replace(worker, price_per_hour=2.0) for worker in await super().list()]
+
+    result = await bench.make(provider=Dearer(bench.cloud)).step()
+    assert (kinds(result), bench.workers) == (["buy", "repair"], [])
+
+
+# One at a time, and what is written down
+
+
+async def test_two_crons_on_two_machines_buy_once(bench: ScaleBench) -> None:
+    bench.offer(20)
+    bench.scale = replace(bench.scale, min_gpus=2)
+    results = await asyncio.gather(*(bench.make(name).step() for name in ("here", "there")))
+    assert sorted(result.decision.action for result in results) == ["hold", "up"]
+    assert [exit_code(result) for result in results] == [0, 0]
+    assert len(bench.workers) == 2
+
+
+async def test_a_dry_run_says_what_it_would_do_and_changes_nothing(bench: ScaleBench) -> None:
+    bench.offer(20)
+    bench.scale = replace(bench.scale, min_gpus=2)
+    result = await bench.step(dry_run=True)
+    assert [(action.kind, action.done) for action in result.actions] == [("buy", False)] * 2
+    assert (bench.workers, list(await bench.make().history(10))) == ([], [])
+
+
+async def test_every_decision_is_kept(bench: ScaleBench) -> None:
+    bench.offer(20)
+    await bench.run(2)
+    bench.cloud.list_error = ProviderError("vast.ai answers 500")
+    await bench.run(1)
+    kept = await bench.make().history(10)
+    assert [record.decision for record in kept] == ["up", "hold", "hold"]
+    assert [action["kind"] for action in kept[0].actions] == ["buy"]
+    assert "vast.ai answers 500" in kept[-1].reason
+
+
+@pytest.mark.parametrize("minutes", [1, 5, 17])
+async def test_any_cron_interval_comes_to_the_same_fleet(bench: ScaleBench, minutes: int) -> None:
+    bench.offer(40)
+    bench.cloud.boot_seconds = 120
+    for load in (200.0, 900.0, 300.0):
+        bench.traffic.ask(load)
+        await bench.run(102, every=minutes * 60)
+    assert len(bench.workers) == pytest.approx(4, abs=1)
+
+
+def test_the_bench_scales_as_the_product_does_by_default() -> None:
+    assert (ScaleSpec().busy_above, ScaleSpec().busy_below, ScaleSpec().down_after) == (0.85, 0.8, 300.0)
