@@ -29,7 +29,8 @@ def _lies(history: History, fleet: FleetView, now: float) -> Iterator[str]:
     yield from _untimely(history.traffic, now)
     counts = (("questions", history.traffic.asked), ("answers", history.traffic.answered))
     for name, by_bucket in (*counts, ("tokens", history.traffic.tokens)):
-        for bucket, count in by_bucket.items():
+        # There are thousands of them: nothing is put into words before one is wrong.
+        for bucket, count in ((b, c) for b, c in by_bucket.items() if not 0 <= c <= _MOST):
             yield from _outside(f"{name} counted at {bucket}", count, _MOST)
     for name, worker in history.traffic.workers.items():
         yield from _outside(f"questions in flight on {name}", worker.in_flight, _MOST)
@@ -48,8 +49,9 @@ def _lies(history: History, fleet: FleetView, now: float) -> Iterator[str]:
 def _untimely(traffic: Traffic, now: float) -> Iterator[str]:
     yield from _outside("this machine's clock", now, _LATEST)
     yield from _outside("when they were read", traffic.at, _LATEST)
-    for moment in (traffic.since, *traffic.asked, *traffic.answered, *traffic.tokens):
-        yield from _outside("seconds from 1970 to a count", abs(moment), _LATEST)
+    for moments in ((traffic.since,), traffic.asked, traffic.answered, traffic.tokens):
+        furthest = max(map(abs, moments), default=0)
+        yield from _outside("seconds from 1970 to a count", furthest, _LATEST)
     age = now - traffic.at
     if age > _STALE:
         yield f"the metrics are stale: they were read {age:,.0f} s ago"

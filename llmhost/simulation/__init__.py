@@ -1,1 +1,1 @@
-"""What a fleet would have cost and how long people would have waited, had it met a recorded day of questions."""
+"""What a fleet would have cost, and how long people would have waited, on recorded questions."""

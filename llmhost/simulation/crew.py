@@ -18,7 +18,8 @@ _HOUR = 3600.0
 
 @dataclass(slots=True)
 class Machine:
-    """One worker. Times in seconds of the simulation. One that is not `sound` never boots: that is seen when it should have, at `booted`.
+    """One worker. Times in seconds of the simulation. One that is not `sound` never boots, which is seen when
+    it should have, at `booted`.
 
     `free` is when each of its places will be free, while it drains; otherwise they lie in the crew's heap.
     """

@@ -80,7 +80,7 @@ def play(
     settings: Settings,
     rule: Rule,
     start: int,
-    on_progress: Callable[[float], None] = lambda share: None,
+    on_progress: Callable[[float], None] = lambda _: None,
 ) -> Outcome:
     """The whole of `load` by `rule`, from `start` workers that answer already. `on_progress` is told the
     share that is done. The same arguments give the same outcome.

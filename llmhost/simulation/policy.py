@@ -1,9 +1,8 @@
-"""llmhost's own autoscaler in a simulated fleet: the function that `llmhost scale` asks, and no copy of it."""
+"""llmhost's own autoscaler in a simulated fleet: the function that `llmhost scale` asks, no copy of it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,7 +144,7 @@ class _Speeds:
 
 
 class _Purse:
-    """What was spent in the hour, the day and the month that run. A period begins with the first step in it."""
+    """What was spent in this hour, day and month. Each begins with the first step in it."""
 
     def __init__(self, limits: Limits, price: float) -> None:
         self._limits, self._price = limits, price
@@ -169,7 +168,7 @@ def _kept(spec: ScaleSpec) -> float:
 
 
 def _add(
-    counts: dict[int, int], moments: NDArray[np.float64], amounts: Iterable[float] | None = None
+    counts: dict[int, int], moments: NDArray[np.float64], amounts: NDArray[np.float64] | None = None
 ) -> None:
     buckets, which = np.unique(moments // BUCKET, return_inverse=True)
     sums = np.bincount(which, amounts, len(buckets)).tolist()

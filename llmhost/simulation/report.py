@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,7 +123,7 @@ class Scenario:
     def for_mean(self) -> Fixed:
         return Fixed(self._within(for_mean(self.load)), self.settings.interval)
 
-    def row(self, name: str, rule: Rule, on_progress: Callable[[float], None] = lambda share: None) -> Row:
+    def row(self, name: str, rule: Rule, on_progress: Callable[[float], None] = lambda _: None) -> Row:
         """Plays it. A fixed fleet is there from the beginning. The clairvoyant cost is not known yet."""
         start = rule.size if isinstance(rule, Fixed) else self.start
         return self._row(name, play(self.load, self.settings, rule, start, on_progress))
@@ -158,7 +159,7 @@ def simulate(
     trace: Trace,
     settings: Settings,
     spec: ScaleSpec,
-    on_progress: Callable[[str, float], None] = lambda row, share: None,
+    on_progress: Callable[[str, float], None] = lambda *_: None,
     *,
     limits: Limits | None = None,
 ) -> Report:
@@ -174,7 +175,7 @@ def simulate(
     rows = []
     for name, make in _contestants(scenario):
         on_progress(name, 0.0)
-        rows.append(scenario.row(name, make(), lambda share, name=name: on_progress(name, share)))
+        rows.append(scenario.row(name, make(), partial(on_progress, name)))
     return Report(_compared(rows), scenario.floor_usd, scenario.load)
 
 

@@ -13,7 +13,7 @@ from llmhost.simulation.queueing import all_begin_in_time, late
 from llmhost.simulation.settings import IN_TIME
 from llmhost.simulation.workload import Workload
 
-__all__ = ["BLOCK", "clairvoyant_plan", "for_mean", "for_peak", "first_need"]
+__all__ = ["BLOCK", "clairvoyant_plan", "first_need", "for_mean", "for_peak"]
 
 #: seconds; the clairvoyant fleet changes as often
 BLOCK = 60.0

@@ -337,8 +337,10 @@ async def test_the_questions_of_a_draining_worker_only_become_fewer(load, traffi
     def asking():
         return [each.acquire(["a", "b"]) for each in loads]
 
-    *held, left, _ = await asyncio.gather(*asking(), drained(), asyncio.gather(*asking()))
-    assert left == (await traffic.in_flight(["a"]))["a"] > 0
+    before = await asyncio.gather(*asking())
+    *meanwhile, left, _ = await asyncio.gather(*asking(), drained(), asyncio.gather(*asking()))
+    held = before + meanwhile
+    assert left == (await traffic.in_flight(["a"]))["a"] >= len(before) // 2
     assert {slot.worker for slot in await asyncio.gather(*asking())} == {"b"}
     for slot in held:
         await load.release(slot)

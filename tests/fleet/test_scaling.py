@@ -1,0 +1,484 @@
+"""What the autoscaler decides: the policy, sentence by sentence."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from doubles.scaling import NOW, SPEED, TOKENS, in_flight, judge, make_traffic, make_worker, make_workers
+
+from llmhost.fleet.budget import Limits, Spent
+from llmhost.fleet.quote import Funds
+from llmhost.fleet.scale_models import Decision, FleetView, History, ScaleSpec
+from llmhost.fleet.scaling import decide
+from llmhost.fleet.schedule import parse_window
+
+#: may be without workers
+LAZY = ScaleSpec(min_gpus=0)
+
+
+def spike(height: float, ago: float) -> object:
+    """10 tokens a second, and in one minute `ago` seconds ago `height`."""
+    return lambda moment: height if NOW - ago <= moment < NOW - ago + 60 else 10.0
+
+
+def sized(decision: Decision) -> tuple[str, int, int]:
+    return decision.action, decision.before, decision.after
+
+
+# --- up ---
+
+
+def test_a_load_inside_the_band_changes_nothing() -> None:
+    decision = judge(40, 1)
+    assert sized(decision) == ("hold", 1, 1)
+    assert decision.reason == "40 tokens/s asked for, 50 tokens/s there"
+    assert decision.blocked is None
+
+
+def test_a_minute_over_the_band_brings_as_many_as_are_missing() -> None:
+    decision = judge(190, 2)
+    assert (*sized(decision), decision.buy) == ("up", 2, 5, 3)
+    assert decision.reason == "190 tokens/s asked for, 100 tokens/s there: 190.0%, over 85.0%"
+
+
+def test_a_burst_of_some_seconds_is_no_demand() -> None:
+    assert judge(lambda moment: 100.0 if NOW - 15 <= moment else 20.0, 1).action == "hold"
+    assert judge(lambda moment: 100.0 if NOW - 60 <= moment else 20.0, 1).action == "up"
+
+
+def test_only_what_the_cache_did_not_answer_counts() -> None:
+    """Questions count when a worker is asked; that a hit is none, is the answerer's business."""
+    assert judge({}, 1).observed.demand_tokens_per_s == 0
+
+
+def test_supply_is_what_each_worker_was_seen_to_deliver() -> None:
+    slow, fast = make_worker("slow", tokens_per_s=10.0), make_worker("fast", tokens_per_s=90.0)
+    assert judge(80, [slow, fast]).observed.supply_tokens_per_s == 100
+    assert sized(judge(80, [slow, fast])) == ("hold", 2, 2)
+    assert sized(judge(80, [slow, slow])) == ("up", 2, 8)
+
+
+def test_a_worker_that_was_not_measured_counts_as_the_others_do() -> None:
+    known, new = make_worker(tokens_per_s=30.0), make_worker("new", tokens_per_s=None)
+    assert judge(0, [known, new]).observed.supply_tokens_per_s == 60
+    assert judge(0, [new], spec=ScaleSpec(tokens_per_s=7.0)).observed.supply_tokens_per_s == 7
+
+
+def test_workers_that_boot_count_as_if_they_were_there() -> None:
+    booting = make_workers(2, "new", ready=False, tokens_per_s=None)
+    decision = judge(120, [*make_workers(1), *booting])
+    assert sized(decision) == ("hold", 3, 3)
+    assert (decision.observed.ready, decision.observed.booting) == (1, 2)
+
+
+def test_questions_that_wait_too_long_bring_a_worker_at_once() -> None:
+    decision = judge(0, 2, traffic={"workers": in_flight({"w0": 41, "w1": 41})})
+    assert (*sized(decision), decision.observed.waiting) == ("up", 2, 3, 80)
+    assert decision.reason.endswith(": 80 questions wait 8 s, 5 s are allowed")
+
+
+def test_questions_that_wait_no_longer_than_they_may_bring_nobody() -> None:
+    assert judge(0, 2, traffic={"workers": in_flight({"w0": 26, "w1": 26})}).after == 2
+
+
+def test_one_question_is_not_spoken_of_as_many() -> None:
+    decision = judge(0, 1, spec=ScaleSpec(queue_time=0.1), traffic={"workers": in_flight({"w0": 2})})
+    assert "1 question waits 0.2 s, 0.1 s are allowed" in decision.reason
+
+
+def test_places_that_a_worker_has_are_no_queue() -> None:
+    busy = {"workers": in_flight({"w0": 30, "w1": 30})}
+    assert judge(0, 2, spec=ScaleSpec(places=30), traffic=busy).observed.waiting == 0
+
+
+def test_a_queue_brings_no_second_worker_while_the_first_one_boots() -> None:
+    workers = [*make_workers(1), make_worker("new", ready=False, tokens_per_s=None)]
+    decision = judge(0, workers, traffic={"workers": in_flight({"w0": 50})})
+    assert sized(decision) == ("hold", 2, 2)
+
+
+def test_a_long_queue_brings_as_many_as_work_it_off_while_one_boots() -> None:
+    decision = judge(0, 1, traffic={"workers": in_flight({"w0": 3061})})
+    assert decision.after == math.ceil(3060 * TOKENS / 180 / 0.85 / SPEED) == 4
+
+
+def test_nobody_is_ended_while_questions_wait_too_long() -> None:
+    """Otherwise a queue of long ago would bring a worker in one step and end it in the next, for ever."""
+    workers = [*make_workers(1), make_worker("new", ready=False, tokens_per_s=None)]
+    decision = judge(0, workers, traffic={"workers": in_flight({"w0": 30})})
+    assert decision.drain == ()
+    assert "fewer might do, but 29 questions wait 5.8 s, 5 s are allowed" in decision.reason
+
+
+def test_where_nobody_is_ready_questions_wait_for_a_worker() -> None:
+    workers = make_workers(2, ready=False, tokens_per_s=None)
+    decision = judge(0, workers, traffic={"workers": in_flight({"w0": 2})})
+    assert decision.observed.queue_seconds == math.inf
+    assert "2 questions wait for a worker" in decision.reason
+
+
+# --- down ---
+
+
+def test_fewer_are_wanted_when_fewer_would_have_done_for_the_whole_time() -> None:
+    decision = judge(41, 3)
+    assert sized(decision) == ("down", 3, 2)
+    assert decision.reason == (
+        "41 tokens/s asked for, 150 tokens/s there: 2 workers would have done for 5 minutes"
+    )
+
+
+def test_no_fewer_where_fewer_would_come_into_the_band() -> None:
+    assert judge(40, 2).action == "down"
+    assert judge(41, 2).action == "hold"
+
+
+@pytest.mark.parametrize(("ago", "after"), [(280, 3), (365, 1)])
+def test_the_highest_minute_of_the_time_counts(ago: float, after: int) -> None:
+    assert judge(spike(110.0, ago), 3).after == after  # type: ignore[arg-type]
+
+
+def test_a_boot_that_takes_longer_than_the_time_counts_instead() -> None:
+    history = {"boot_seconds": 900.0}
+    assert judge(spike(110.0, 600), 3).after == 1  # type: ignore[arg-type]
+    assert judge(spike(110.0, 600), 3, history=history).after == 3  # type: ignore[arg-type]
+    assert judge(10, 3, history=history).reason.endswith("1 worker would have done for 15 minutes")
+
+
+def test_the_boot_time_that_was_learned_counts_and_until_then_the_one_that_is_set() -> None:
+    assert judge(0, history={"boot_seconds": 77.0}).observed.boot_seconds == 77
+    assert judge(0, spec=ScaleSpec(boot_seconds=66.0)).observed.boot_seconds == 66
+
+
+def test_a_boot_longer_than_counts_are_kept_does_not_keep_workers_for_ever() -> None:
+    assert judge(10, 3, history={"boot_seconds": 80_000.0}).after == 1
+
+
+def test_nobody_is_ended_for_a_load_that_is_not_known_for_long_enough() -> None:
+    decision = judge(0, 3, traffic={"since": NOW - 90})
+    assert sized(decision) == ("hold", 3, 3)
+    assert decision.reason.endswith("; fewer might do, but the load is known for 90 s only")
+
+
+def test_traffic_that_was_lost_ends_nobody() -> None:
+    assert sized(judge({}, 5, traffic={"since": NOW})) == ("hold", 5, 5)
+
+
+def test_counts_from_the_future_end_nobody() -> None:
+    """The clock of Redis was put back: what it counted last is still to come."""
+    counts = {int(NOW) + 3600: 900, int(NOW) - 60: 1}
+    traffic = replace(make_traffic({}), asked=counts)
+    decision = decide(ScaleSpec(), History(traffic), FleetView(make_workers(3)), NOW)
+    assert sized(decision) == ("hold", 3, 3)
+
+
+def test_whoever_gives_the_fewest_tokens_for_a_dollar_goes_first() -> None:
+    workers = [
+        make_worker("dear", price=2.0, tokens_per_s=60.0),
+        make_worker("cheap", price=0.1, tokens_per_s=20.0),
+        make_worker("usual", price=0.4, tokens_per_s=50.0),
+    ]
+    assert judge(0, workers, spec=LAZY, traffic={"asked": {}}).drain == ("dear", "usual", "cheap")
+
+
+def test_where_nothing_costs_anything_the_slowest_goes_first() -> None:
+    workers = [make_worker("slow", price=0.0, tokens_per_s=10.0), make_worker("fast", price=0.0)]
+    assert judge(10, workers).drain == ("slow",)
+
+
+def test_a_worker_that_delivers_nothing_goes_first_whatever_it_costs() -> None:
+    workers = [make_worker("idle", price=0.0, tokens_per_s=0.0), make_worker("dear", price=9.0)]
+    assert judge(20, workers).drain == ("idle",)
+
+
+def test_among_equals_the_one_that_boots_goes_and_then_the_youngest() -> None:
+    workers = [
+        make_worker("boots", ready=False),
+        make_worker("young", started=NOW - 600),
+        make_worker("old", started=NOW - 6000),
+    ]
+    assert judge(10, workers).drain == ("boots", "young")
+
+
+def test_a_worker_that_drains_is_taken_back_before_one_is_bought() -> None:
+    workers = [*make_workers(1), make_worker("back", draining=True)]
+    decision = judge(130, workers)
+    assert (sized(decision), decision.revive, decision.buy) == (("up", 1, 4), ("back",), 2)
+
+
+def test_the_best_of_those_that_drain_is_taken_back() -> None:
+    drained = [make_worker("dear", price=3.0, draining=True), make_worker("cheap", draining=True)]
+    assert judge(60, [*make_workers(1), *drained]).revive == ("cheap",)
+
+
+def test_a_worker_that_drains_delivers_nothing_and_does_not_count() -> None:
+    decision = judge(40, [*make_workers(1), make_worker("gone", draining=True)])
+    assert (decision.before, decision.observed.draining, decision.observed.supply_tokens_per_s) == (1, 1, 50)
+
+
+def test_a_fleet_that_drains_as_a_whole_is_taken_back() -> None:
+    decision = judge(40, make_workers(3, draining=True))
+    assert (sized(decision), decision.revive, decision.buy) == (("up", 0, 1), ("w0",), 0)
+
+
+# --- least and most ---
+
+
+def test_there_are_never_fewer_than_the_least() -> None:
+    decision = judge(0, 5, spec=ScaleSpec(min_gpus=3))
+    assert sized(decision) == ("down", 5, 3)
+    assert decision.reason.endswith(": 0 workers would have done for 5 minutes; at least 3 are wanted")
+    assert judge(0, 0).reason.endswith("; at least 1 is wanted")
+
+
+def test_there_are_never_more_than_the_most() -> None:
+    decision = judge(1000, 2, spec=ScaleSpec(max_gpus=4))
+    assert (decision.after, decision.buy) == (4, 2)
+    assert decision.reason.endswith("; 24 would be wanted, max_gpus is 4")
+
+
+def test_a_fleet_larger_than_the_most_shrinks_at_once() -> None:
+    assert sized(judge(1000, 6, spec=ScaleSpec(max_gpus=4))) == ("down", 6, 4)
+
+
+def test_no_more_than_a_step_is_bought_at_once() -> None:
+    assert judge(1000, 2, spec=ScaleSpec(max_step=3, max_gpus=50)).buy == 3
+
+
+def test_what_is_taken_back_is_no_step() -> None:
+    workers = [*make_workers(1), *make_workers(4, "back", draining=True)]
+    decision = judge(1000, workers, spec=ScaleSpec(max_step=2, max_gpus=50))
+    assert (len(decision.revive), decision.buy) == (4, 2)
+
+
+# --- nobody, and somebody again ---
+
+
+def test_the_last_one_goes_when_nobody_asked_for_long() -> None:
+    quiet = {int(NOW) - 1860: 9}
+    assert sized(judge(quiet, 1, spec=LAZY)) == ("down", 1, 0)
+
+
+def test_the_last_one_stays_where_somebody_asked_lately() -> None:
+    decision = judge({int(NOW) - 1800: 9}, 1, spec=LAZY)
+    assert sized(decision) == ("hold", 1, 1)
+    assert decision.reason.endswith("; the last question came 30 minutes ago")
+
+
+def test_the_last_one_stays_where_it_is_not_known_whether_somebody_asked() -> None:
+    decision = judge({}, 1, spec=LAZY, traffic={"since": NOW - 600})
+    assert sized(decision) == ("hold", 1, 1)
+    assert decision.reason.endswith("; whether somebody asked before is not known")
+
+
+def test_a_question_brings_the_first_one() -> None:
+    decision = judge({int(NOW) - 15: 1}, 0, spec=LAZY)
+    assert (sized(decision), decision.buy) == (("up", 0, 1), 1)
+    assert decision.reason.endswith(": nobody is there to answer")
+
+
+def test_a_question_of_some_time_ago_brings_the_first_one_too() -> None:
+    decision = judge({int(NOW) - 900: 1}, 0, spec=LAZY)
+    assert sized(decision) == ("up", 0, 1)
+    assert decision.reason.endswith("; the last question came 15 minutes ago")
+
+
+def test_many_questions_bring_more_than_the_first_one() -> None:
+    assert judge(100, 0, spec=LAZY).after == 3
+
+
+def test_without_workers_and_questions_nothing_happens() -> None:
+    assert sized(judge({}, 0, spec=LAZY)) == ("hold", 0, 0)
+    assert sized(judge({}, 0, spec=LAZY, traffic={"since": NOW})) == ("hold", 0, 0)
+
+
+# --- hours of the week; NOW is a Wednesday, 10:30 UTC ---
+
+
+def scheduled(when: str, workers: int, **changes: object) -> ScaleSpec:
+    return ScaleSpec(windows=(parse_window(when, workers),), **changes)  # type: ignore[arg-type]
+
+
+def test_in_its_hours_a_schedule_says_how_many_there_are_at_least() -> None:
+    assert judge({}, 1, spec=scheduled("wed 08:00-18:00", 4)).after == 4
+    assert judge({}, 1, spec=scheduled("thu 08:00-18:00", 4)).after == 1
+
+
+def test_a_schedule_may_want_fewer_than_usual() -> None:
+    assert judge({}, 3, spec=scheduled("08:00-18:00", 1, min_gpus=3)).after == 1
+
+
+def test_workers_are_there_when_their_hours_begin() -> None:
+    spec = scheduled("10:35-18:00", 4)
+    assert judge({}, 1, spec=spec, history={"boot_seconds": 240.0}).after == 1
+    assert judge({}, 1, spec=spec, history={"boot_seconds": 300.0}).after == 4
+
+
+def test_workers_stay_until_their_hours_end() -> None:
+    assert judge({}, 4, spec=scheduled("08:00-10:31", 4)).after == 4
+    assert judge({}, 4, spec=scheduled("08:00-10:30", 4)).after == 1
+
+
+def test_hours_are_those_of_the_zone() -> None:
+    zone = ZoneInfo("Asia/Tokyo")  # 19:30
+    assert judge({}, 1, spec=scheduled("wed 19:00-20:00", 4, zone=zone)).after == 4
+    assert judge({}, 1, spec=scheduled("wed 10:00-11:00", 4, zone=zone)).after == 1
+
+
+def test_no_schedule_wants_more_than_the_most() -> None:
+    assert judge({}, 1, spec=scheduled("00:00-24:00", 40)).after == 8
+
+
+# --- those that broke ---
+
+
+def test_those_that_broke_are_replaced_while_they_are_needed() -> None:
+    decision = judge(120, 1, lost=2)
+    assert (sized(decision), decision.buy) == (("up", 1, 3), 2)
+    assert decision.reason.startswith("2 workers broke and went; 120 tokens/s asked for, 50 tokens/s there")
+
+
+def test_those_that_broke_are_not_replaced_where_fewer_do() -> None:
+    decision = judge(20, 1, lost=2)
+    assert (sized(decision), decision.buy) == (("hold", 1, 1), 0)
+
+
+# --- purchases that fail ---
+
+FAILED = (NOW - 3000, NOW - 1200, NOW - 600, NOW - 60)
+
+
+def test_after_some_failures_nothing_is_bought_and_it_says_until_when() -> None:
+    decision = judge(100, 1, history={"failures": FAILED[:3]})
+    assert (sized(decision), decision.buy) == (("hold", 1, 1), 0)
+    assert decision.blocked is not None
+    assert decision.blocked.kind == "failures"
+    assert decision.reason.endswith(
+        "; 3 purchases came to nothing within an hour, so nothing is bought until 10:40 UTC"
+    )
+
+
+def test_it_says_when_the_last_one_goes_that_counts() -> None:
+    """After the first of four is forgotten, there are still three."""
+    decision = judge(100, 1, history={"failures": FAILED})
+    assert "until 11:10 UTC" in decision.reason
+    then = datetime(2026, 6, 10, 11, 10, tzinfo=UTC).timestamp()
+    assert judge(100, 1, then - 1, history={"failures": FAILED}).buy == 0
+    assert judge(100, 1, then, history={"failures": FAILED}).buy == 2
+
+
+def test_fewer_failures_or_older_ones_stop_nothing() -> None:
+    assert judge(100, 1, history={"failures": FAILED[:2]}).buy == 2
+    assert judge(100, 1, history={"failures": (NOW - 3600, *FAILED[:2])}).buy == 2
+
+
+def test_failures_do_not_stop_what_costs_nothing() -> None:
+    workers = [*make_workers(1), make_worker("back", draining=True)]
+    decision = judge(100, workers, history={"failures": FAILED})
+    assert (decision.revive, decision.buy) == (("back",), 0)
+    assert sized(judge(10, 3, history={"failures": FAILED})) == ("down", 3, 1)
+
+
+def test_failures_are_not_spoken_of_where_nothing_is_to_be_bought() -> None:
+    assert judge(40, 1, history={"failures": FAILED}).blocked is None
+
+
+# --- money ---
+
+
+def limited(spent: Spent | None = None, credit: float | None = None, **limits: float) -> Funds:
+    return Funds(Limits(**limits), spent or Spent(), credit)
+
+
+@pytest.mark.parametrize(
+    ("funds", "arithmetic"),
+    [
+        (
+            limited(per_hour=1.0),
+            "per_hour: with one more worker the fleet costs $1.20 an hour, over the $1.00 of"
+            " fleet.budget.per_hour",
+        ),
+        (
+            limited(Spent(day=2.0), per_day=15.0),
+            "per_day: $2.00 spent today + $1.20/h x 13.5 h until midnight UTC = $18.20, over the $15.00 of"
+            " fleet.budget.per_day",
+        ),
+        (
+            limited(Spent(month=10.0), per_month=500.0),
+            "per_month: $10.00 spent this month + $1.20/h x 493.5 h until the month ends, UTC = $602.20,"
+            " over the $500.00 of fleet.budget.per_month",
+        ),
+        (limited(credit=1.0), "the account's credit of $1.00 would last 0.83 h at $1.20/h, less than 1 h"),
+    ],
+)
+def test_no_more_is_bought_than_the_money_allows(funds: Funds, arithmetic: str) -> None:
+    decision = judge(200, 1, funds=funds)
+    assert (sized(decision), decision.buy) == (("up", 1, 2), 1)
+    assert decision.blocked is not None
+    assert decision.blocked.kind == "budget"
+    assert decision.blocked.message == arithmetic
+    assert decision.reason.endswith(f": 400.0%, over 85.0%; {arithmetic}")
+
+
+def test_a_budget_that_allows_all_of_it_is_not_spoken_of() -> None:
+    assert judge(200, 1, funds=limited(per_hour=2.0)).blocked is None
+
+
+def test_what_drains_is_paid_for_too() -> None:
+    workers = [*make_workers(1), make_worker("back", draining=True)]
+    assert judge(200, workers, funds=limited(per_hour=1.2)).buy == 1
+
+
+def test_a_budget_that_the_fleet_itself_breaks_makes_it_shrink() -> None:
+    decision = judge(140, 4, funds=limited(Spent(day=10.0), per_day=22.0))
+    assert (sized(decision), decision.drain) == (("down", 4, 2), ("w3", "w2"))
+    assert decision.reason == (
+        "140 tokens/s asked for, 200 tokens/s there; the budget allows 2 workers, not 4: "
+        "per_day: $10.00 spent today + $1.20/h x 13.5 h until midnight UTC = $26.20, "
+        "over the $22.00 of fleet.budget.per_day"
+    )
+
+
+def test_a_budget_that_is_used_up_ends_everything_even_the_least() -> None:
+    assert judge(40, 2, funds=limited(Spent(day=5.0), per_day=5.0)).after == 0
+
+
+def test_a_wobble_of_less_than_a_hundredth_ends_nobody() -> None:
+    assert judge(140, 4, funds=limited(per_hour=1.59)).action == "hold"
+    assert judge(140, 4, funds=limited(per_hour=1.58)).action == "down"
+
+
+def test_whoever_the_budget_ended_is_not_taken_back() -> None:
+    """Otherwise it would be ended in one step and taken back in the next, for ever."""
+    workers = [*make_workers(2), make_worker("dear", price=2.0, draining=True)]
+    decision = judge(140, workers, funds=limited(per_hour=1.0))
+    assert (decision.action, decision.revive, decision.buy) == ("hold", (), 0)
+    assert decision.reason.endswith(
+        "; the budget allows 2 workers, not 3: per_hour: with one more worker the fleet costs $2.80 an hour,"
+        " over the $1.00 of fleet.budget.per_hour"
+    )
+
+
+def test_without_funds_money_is_no_limit() -> None:
+    assert judge(200, 1, funds=None, price=99_999.0).after == 5
+
+
+# --- what cannot be ---
+
+
+def test_metrics_that_lie_change_nothing() -> None:
+    decision = judge(200, [*make_workers(2), make_worker("bad", tokens_per_s=math.nan)])
+    assert sized(decision) == ("hold", 3, 3)
+    assert decision.blocked is not None
+    assert decision.blocked.kind == "metrics"
+    assert decision.reason == "the metrics cannot be right: tokens per second of bad: nan"
+
+
+def test_workers_that_deliver_nothing_are_said_to() -> None:
+    decision = judge(30, make_workers(2, tokens_per_s=0.0))
+    assert decision.after == 3
+    assert decision.reason.endswith(": those that are there deliver nothing")
