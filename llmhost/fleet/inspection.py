@@ -47,7 +47,9 @@ class Inspection:
 
     async def look(self, listed: Sequence[Worker]) -> FleetStatus:
         """All of them at once. What the provider does not tell about money is a warning."""
-        workers = tuple(await asyncio.gather(*(self._look_at(worker) for worker in listed)))
+        looked = await asyncio.gather(*(self._look_at(worker) for worker in listed))
+        draining = await self._records.draining()
+        workers = tuple(_marked(worker) if worker.id in draining else worker for worker in looked)
         rentals = await self._records.rentals_or_none()
         charges, account = await asyncio.gather(self._charges(), self._account())
         spending = tally(rentals, charges, listed, self._clock.now())
@@ -87,3 +89,8 @@ class Inspection:
         except ProviderError as error:
             self._records.warn(f"the account's credit could not be read: {error.message}")
             return None
+
+
+def _marked(worker: Worker) -> Worker:
+    detail = "draining: takes no more questions, and goes when its last answer is out"
+    return replace(worker, detail=worker.detail or detail)

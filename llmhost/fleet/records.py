@@ -84,6 +84,18 @@ class FleetRecords:
         if registry is not None:
             await self._try(lambda: registry.mark_bad(machine, reason, self._clock.now()))
 
+    async def draining(self) -> frozenset[str]:
+        """Workers that are given no more questions, as far as is known."""
+        registry = self._registry
+        known = await self._try(registry.draining) if registry is not None else None
+        return known or frozenset()
+
+    async def revive(self, workers: Sequence[Worker]) -> None:
+        """They stay, whatever the autoscaler had in mind with them."""
+        registry = self._registry
+        if registry is not None:
+            await self._try(lambda: registry.revive([worker.id for worker in workers]))
+
     async def opened(self, worker: Worker) -> None:
         """The provider lists this worker, so it is paid for."""
         rentals = self._rentals

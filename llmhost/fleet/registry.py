@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -99,6 +99,17 @@ class FleetRegistry:
         """Remembers a machine and why; `at` is Unix seconds."""
         with translate_errors():
             await self._client.hset(self._machines, machine, json.dumps({"reason": reason, "at": at}))
+
+    async def draining(self) -> frozenset[str]:
+        """Workers that are given no more questions, because they are to be ended."""
+        with translate_errors():
+            return frozenset(text(name) for name in await self._client.smembers(self._traffic.draining))
+
+    async def revive(self, worker_ids: Collection[str]) -> None:
+        """They are given questions again. Those that were not draining are fine."""
+        if worker_ids:
+            with translate_errors():
+                await self._client.srem(self._traffic.draining, *worker_ids)
 
     async def forget(self, worker_id: str) -> None:
         """Removes the worker's record, and what was counted of it. One that is not there is fine."""

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from llmhost.engines.redis_traffic import RedisTraffic
 from llmhost.errors import ProviderError, UsageError
 from llmhost.fleet.models import WorkerState
+from llmhost.fleet.registry import FleetRegistry
 
 
 def ids(workers: Any) -> list[str]:
@@ -120,3 +122,19 @@ async def test_status_opens_the_rental_of_a_worker_that_was_never_booked(bench: 
     await bench.make(rentals=None).up(1)
     await bench.make().status()
     assert bench.rentals.open_ones() == {"memory-1"}
+
+
+async def test_a_worker_that_drains_is_shown_as_such(bench: Any, redis_client: Any) -> None:
+    bench.registry = FleetRegistry(redis_client, "test", "memory")
+    await bench.make().up(2)
+    await RedisTraffic(redis_client, "test", 1).drain(["memory-2"])
+    shown = await bench.make().status()
+    assert [worker.detail.partition(":")[0] for worker in shown.workers] == ["", "draining"]
+
+
+async def test_up_gives_a_worker_that_drains_questions_again(bench: Any, redis_client: Any) -> None:
+    bench.registry = FleetRegistry(redis_client, "test", "memory")
+    await bench.make().up(2)
+    await RedisTraffic(redis_client, "test", 1).drain(["memory-2"])
+    await bench.make().up(2)
+    assert await bench.registry.draining() == frozenset()

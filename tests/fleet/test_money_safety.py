@@ -173,7 +173,8 @@ async def test_two_machines_that_raise_one_fleet_at_once_end_with_one_fleet(
     assert len(fleet.ids) == 2, results
     again = await here.service().up(2)
     assert {worker.id for worker in again.workers} == fleet.ids
-    assert fleet.server.created_total <= 4
+    # Redis tells the machines apart; without it, what is bought once too often is ended.
+    assert fleet.server.created_total <= (2 if redis else 4)
 
 
 async def test_what_somebody_bought_while_the_question_was_open_is_not_bought_again(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from doubles.fleet_values import make_offer
 from doubles.memory_provider import RentingProvider
 
-from llmhost.errors import LimitError, LlmhostError, ProviderError, PurchaseUnclear
+from llmhost.errors import FleetBusy, LimitError, LlmhostError, ProviderError, PurchaseUnclear
 from llmhost.fleet.budget import Limits
+from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import WorkerState
+from llmhost.fleet.scale_memory import scale_key
+from llmhost.redis.lease import Lease
 
 
 @pytest.fixture
@@ -277,6 +281,102 @@ async def test_a_list_that_fails_while_waiting_ends_the_wait_and_keeps_what_was_
     with pytest.raises(ProviderError):
         await service(renting).up(1, on_progress=fail)
     assert len(renting.cloud.machines) == 1
+
+
+# Several machines, one Redis
+
+
+class Slow(RentingProvider):
+    """Others get their turn before each purchase, as they do on any network."""
+
+    async def create(self, spec: Any, offer: Any = None) -> Any:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return await super().create(spec, offer)
+
+
+@pytest.fixture
+def machine(renting: Any, redis_client: Any) -> Callable[..., Any]:
+    """Gives the service as a machine of this name has it."""
+
+    def make(name: str, provider: Any = None, redis: bool = True) -> Any:
+        lease = Lease(redis_client, scale_key("test"), holder=name)
+        lock = FleetLock(renting.folder / name / "lock", lease if redis else None)
+        return renting.make(provider=provider or Slow(renting.cloud), lock=lock, attempts=3)
+
+    return make
+
+
+async def test_two_machines_at_once_buy_no_more_than_was_asked_for(
+    renting: Any, machine: Callable[..., Any]
+) -> None:
+    await asyncio.gather(machine("here").up(2), machine("there").up(3))
+    assert renting.cloud.created == 3
+    assert len(renting.cloud.machines) == 3
+
+
+async def test_without_redis_two_machines_end_what_they_bought_too_much(
+    renting: Any, machine: Callable[..., Any]
+) -> None:
+    await asyncio.gather(machine("here", redis=False).up(2), machine("there", redis=False).up(2))
+    assert renting.cloud.created > 2
+    assert len(renting.cloud.machines) == 2
+
+
+async def test_the_fleet_is_not_held_while_workers_are_waited_for(
+    renting: Any, machine: Callable[..., Any]
+) -> None:
+    renting.cloud.boot_seconds = 100
+    held: list[Any] = []
+
+    async def look(step: Any) -> None:
+        async with FleetLock(renting.folder / "there", machine("there")._lock._lease).hold(wait=False):
+            held.append(step)
+
+    looks: list[Any] = []
+    waiting = {"starting", "rented"}
+
+    def on_progress(step: Any) -> None:
+        if step.stage not in waiting:
+            looks.append(asyncio.ensure_future(look(step)))
+
+    await machine("here").up(1, on_progress=on_progress)
+    await asyncio.gather(*looks)
+
+
+async def steal(client: Any) -> None:
+    """The lease has ended, and somebody else took it."""
+    await client.hset(scale_key("test"), "lock:until", "1")
+    assert await Lease(client, scale_key("test"), holder="thief").take() is not None
+
+
+async def test_whoever_lost_the_lock_buys_nothing(
+    renting: Any, machine: Callable[..., Any], redis_client: Any
+) -> None:
+    class Sleepy(RentingProvider):
+        async def offers(self, spec: Any) -> Any:
+            await steal(redis_client)
+            return await super().offers(spec)
+
+    with pytest.raises(FleetBusy):
+        await machine("here", Sleepy(renting.cloud)).up(2)
+    assert renting.cloud.created == 0
+
+
+async def test_whoever_loses_the_lock_between_two_purchases_keeps_the_first_and_buys_no_other(
+    renting: Any, machine: Callable[..., Any], redis_client: Any
+) -> None:
+    class Sleepy(RentingProvider):
+        async def create(self, spec: Any, offer: Any = None) -> Any:
+            worker = await super().create(spec, offer)
+            await steal(redis_client)
+            await redis_client.hset(scale_key("test"), "lock:until", "1")  # and died
+            return worker
+
+    result = await machine("here", Sleepy(renting.cloud)).up(2)
+    assert renting.cloud.created == 1
+    assert ids(result.workers) == ["memory-1"]
+    assert ["another" in failure.message for failure in result.failed] == [True]
 
 
 def renting_spec() -> Any:

@@ -1,5 +1,6 @@
 -- Takes a lease that is free, that its holder has not renewed in time, or that is the taker's own.
--- The fence grows with every take, also when Redis has lost its data: it is at least the time in ms.
+-- The fence grows with every take, also when Redis has lost its data: it is at least the time in
+-- microseconds.
 -- KEYS[1] the lease (fields of a hash)
 -- ARGV[1] who takes it   ARGV[2] for how long   ARGV[3] how far ahead an end may lie (both in seconds)
 -- Returns the fence, or nil while somebody else holds it
@@ -16,7 +17,7 @@ end
 if not (fence and fence >= 0 and fence < 2 ^ 52) then
   fence = 0
 end
-fence = math.max(math.floor(fence) + 1, math.floor(now * 1000))
+fence = math.max(math.floor(fence) + 1, time[1] * 1000000 + time[2])
 redis.call('HSET', key, 'lock:holder', taker, 'lock:until', string.format('%.6f', now + ARGV[2]),
   'lock:fence', string.format('%.0f', fence))
 return fence
