@@ -208,7 +208,7 @@ def _path(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
     name = config.redis.server or "redis-server"
     if config.redis.url is not None or config.redis.host is not None or "/" in name:
         return {}
-    found = shutil.which(name, path=environ.get("PATH"))
+    found = shutil.which(name, path=environ.get("PATH", os.defpath))
     folder = str(Path(found).absolute().parent) if found else _USUAL_PATH[0]
     return {} if folder in _USUAL_PATH else {"PATH": ":".join((folder, *_USUAL_PATH))}
 

@@ -137,7 +137,7 @@ def _cron(job: CronJob) -> str:
 def _systemd(job: CronJob, units: Path) -> str:
     service, timer = units / f"{job.name}.service", units / f"{job.name}.timer"
     return (
-        "# Or with systemd, where `loginctl` has it run also while you are logged out:\n"
+        "# Or with systemd; the last line lets it run while you are logged out, too:\n"
         f"mkdir -p {shlex.quote(str(units))}\n"
         f"cat > {shlex.quote(str(service))} <<'END'\n{systemd_service(job)}END\n"
         f"cat > {shlex.quote(str(timer))} <<'END'\n{systemd_timer(job)}END\n"

@@ -134,19 +134,34 @@ def show_step(output: StepOutput, console: Console) -> None:
         console.print("nothing was done", style="dim")
 
 
-def show_history(output: HistoryOutput, console: Console) -> None:
-    """A table, a step a row, newest last."""
+def show_history(output: HistoryOutput, console: Console, rows: int | None = None) -> None:
+    """A table, newest last. With `rows`, so many at most, and steps in a row that changed nothing are one:
+    the last of them.
+    """
     from rich.text import Text
 
     if not output.decisions:
         console.print("No step was made yet. `llmhost scale` makes one.")
         return
     grid = table("time", "decision", "workers", "why")
-    for past in output.decisions:
+    shown = [(past, 1) for past in output.decisions] if rows is None else _condensed(output.decisions)[-rows:]
+    for past, count in shown:
         decision = Text(clean(past.decision), _STYLES.get(past.decision, "dim"))
         size = str(past.to) if past.from_ == past.to else f"{past.from_} → {past.to}"
-        grid.add_row(_time(past.at), decision, size, Text("\n").join(_why(past)))
+        grid.add_row(_time(past.at), decision, size, Text("\n").join(_why(past, count)))
     console.print(grid)
+
+
+def _condensed(decisions: Sequence[PastOutput]) -> list[tuple[PastOutput, int]]:
+    """Each step that did something, or could not; of others in a row the last, with how many they are."""
+
+    def alike(numbered: tuple[int, PastOutput]) -> tuple[object, ...]:
+        number, past = numbered
+        eventful = past.decision != "hold" or past.actions
+        return (number,) if eventful else (past.to, past.blocked)
+
+    groups = [list(group) for _, group in groupby(enumerate(decisions), alike)]
+    return [(group[-1][1], len(group)) for group in groups]
 
 
 def _what(output: StepOutput) -> str:
@@ -217,11 +232,11 @@ def _wait(seconds: float) -> str:
     return f"for {duration(seconds)}" if seconds < float("inf") else "for ever"
 
 
-def _why(past: PastOutput) -> Iterator[Text]:
+def _why(past: PastOutput, count: int) -> Iterator[Text]:
     """The reason, and what no reader should miss: what broke, and what could not be done."""
     from rich.text import Text
 
-    yield Text(clean(past.reason))
+    yield Text(clean(past.reason) + (f" (the last of {count} such steps)" if count > 1 else ""))
     for action in past.actions:
         kind, done = action.get("kind"), bool(action.get("done"))
         if kind in _VERBS and (kind == "repair" or not done):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 from llmhost.engines.engine import ChatRequest, Delta, Done, Engine
 from llmhost.engines.load import LoadTracker
 from llmhost.engines.traffic import Work
-from llmhost.errors import EngineUnavailable, NoWorkerError, UntrustedWorker
+from llmhost.errors import EngineUnavailable, LlmhostError, NoWorkerError, UntrustedWorker
 
 __all__ = ["Assigned", "Pool", "Upstream"]
 
@@ -72,10 +72,16 @@ class Pool:
             await self._load.turned_away()
             raise NoWorkerError(f"no worker is ready that serves {request.model}", hint=_HINT_NOBODY)
         failure: _Failure | None = None
-        for _ in range(min(self._max_attempts, len(untried))):
+        tried: set[str] = set()
+        for _ in range(self._max_attempts):
+            if failure is not None:
+                untried = await self._others(request.model, tried)
+            if not untried:
+                break
             async with self._turn(untried, again=failure is not None) as turn:
                 if turn is None:
                     break
+                tried.add(turn.upstream.worker_id)
                 self._tell(failure)
                 yield Assigned(turn.upstream.worker_id, turn.upstream.price_per_hour)
                 try:
@@ -89,16 +95,24 @@ class Pool:
             raise NoWorkerError(f"the workers that serve {request.model} are being ended", hint=_HINT_ENDING)
         raise _final(failure.error) from failure.error
 
+    async def _others(self, model: str, tried: Collection[str]) -> dict[str, Upstream]:
+        """Looked for anew: a worker may have been started since, for those that wait."""
+        try:
+            there = await self._upstreams(model)
+        except LlmhostError:  # why the worker failed says more
+            return {}
+        return {upstream.worker_id: upstream for upstream in there if upstream.worker_id not in tried}
+
     @asynccontextmanager
     async def _turn(self, untried: dict[str, Upstream], *, again: bool) -> AsyncIterator[_Turn | None]:
-        """The least loaded of `untried`, taken out of it; its slot is given back whatever happens. None
-        where none of them takes another question.
+        """The least loaded of `untried`; its slot is given back whatever happens. None where none of them takes
+        another question.
         """
         slot = await self._load.acquire(tuple(untried), again=again)
         if slot is None:
             yield None
             return
-        turn = _Turn(untried.pop(slot.worker))
+        turn = _Turn(untried[slot.worker])
         try:
             yield turn
         finally:

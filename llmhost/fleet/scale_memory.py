@@ -28,7 +28,7 @@ _FAILURES_KEPT = 86_400.0
 _DECISIONS_KEPT = 1_000
 
 #: what a decision is filed under; longer numbers are not exact in Lua
-_DECISION = re.compile(r"decision:(\d{1,15})")
+_DECISION = re.compile(r"decision:([1-9][0-9]{0,14})")
 
 #: what reading JSON that anybody may have written can raise
 _DAMAGE = (ValueError, TypeError, KeyError, OverflowError, RecursionError)

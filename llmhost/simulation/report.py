@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -67,7 +67,7 @@ class Row:
     mean_size: float
     peak_size: int
     versus_clairvoyant: float
-    timeline: Timeline
+    timeline: Timeline = field(repr=False)  # nor printed as JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +183,8 @@ def _contestants(scenario: Scenario) -> Iterator[tuple[str, Callable[[], Rule]]]
     yield POLICY, scenario.policy
     yield CLAIRVOYANT, scenario.clairvoyant
     yield REQUEST_RATE, scenario.request_rate
-    yield "fixed, for the peak", scenario.for_peak
-    yield "fixed, for the mean", scenario.for_mean
+    yield "fixed at peak", scenario.for_peak
+    yield "fixed at mean", scenario.for_mean
 
 
 def _compared(rows: Sequence[Row]) -> tuple[Row, ...]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from llmhost.config.models import Config
 from llmhost.engines.redis_traffic import RedisTraffic
+from llmhost.errors import ConfigError
 from llmhost.fleet.budget import Limits
 from llmhost.fleet.checkup import Patience
 from llmhost.fleet.clock import SystemClock
@@ -24,8 +25,22 @@ if TYPE_CHECKING:
 __all__ = ["make_scaler"]
 
 
+def _is_limited(config: Config) -> bool:
+    """Whether there is a most that a fleet of `fleet.max_gpus` workers may cost an hour."""
+    return Limits(**config.fleet.budget.model_dump()).any or config.vast.max_price is not None
+
+
 def make_scaler(provider: Provider, engines: Engines, client: Redis, config: Config) -> Scaler:
-    """Follows the demand that is counted in this Redis. Raises StateError."""
+    """Follows the demand that is counted in this Redis.
+
+    Raises:
+        ConfigError: it would buy without being asked, and nothing limits what that costs.
+    """
+    if provider.rents and not _is_limited(config):
+        raise ConfigError(
+            "`llmhost scale` buys without asking, and nothing limits what it may pay",
+            hint="set `fleet.budget.per_hour`, or at least `vast.max_price`, in the configuration",
+        )
     spec, ledger = fleet_spec(config), Ledger(client, config.fleet.name)
     return Scaler(
         provider,

@@ -62,6 +62,10 @@ def make_traffic(
     return Traffic(**{"at": now, "since": since, "asked": asked, "answered": asked, "tokens": tokens, **more})
 
 
+def make_scale(**changes: Any) -> ScaleSpec:
+    return ScaleSpec(**{"tokens_per_answer": float(TOKENS), **changes})
+
+
 def make_worker(id: str = "w", **changes: Any) -> ScaledWorker:
     values = {"ready": True, "price": 0.4, "started": NOW - 7200, "tokens_per_s": SPEED}
     return ScaledWorker(id=id, **{**values, **changes})
@@ -88,7 +92,7 @@ def judge(
     """The decision on a fleet under a load. `traffic` and `history` change what is known of it."""
     staff = make_workers(workers) if isinstance(workers, int) else tuple(workers)
     known = History(make_traffic(load, now, **(traffic or {})), **(history or {}))
-    return decide(spec or ScaleSpec(), known, FleetView(staff, **{"price": 0.4, **fleet}), now)
+    return decide(spec or make_scale(), known, FleetView(staff, **{"price": 0.4, **fleet}), now)
 
 
 @dataclass
@@ -107,25 +111,14 @@ class LivingFleet:
     workers: list[ScaledWorker] = field(default_factory=list)
     waiting: float = 0.0  # questions
     sizes: list[int] = field(default_factory=list)
-    decisions: list[Decision] = field(default_factory=list)
-    spent: float = 0.0
+    spent: float = 0.0  # USD
     bought: int = 0
 
     def run(self, until: float) -> LivingFleet:
-        self.waiting = 0.0
         while self.now < until:
             self._judge()
             self._wait()
         return self
-
-    @property
-    def changes(self) -> int:
-        """How often the size was another than the one before."""
-        return sum(one != other for one, other in zip(self.sizes, self.sizes[1:], strict=False))
-
-    @property
-    def burn(self) -> float:
-        return sum(worker.price for worker in self.workers)
 
     def _judge(self) -> None:
         self.workers = [self._aged(worker) for worker in self.workers if not worker.draining]
@@ -136,7 +129,6 @@ class LivingFleet:
         )
         view = FleetView(tuple(self.workers), price=self.price, funds=self.funds and self.funds(self))
         decision = decide(self.spec, History(traffic, boot_seconds=self.boot), view, self.now)
-        self.decisions.append(decision)
         self.sizes.append(decision.after)
         self._obey(decision)
 
@@ -155,7 +147,7 @@ class LivingFleet:
     def _wait(self) -> None:
         """Until the next step: what was asked is worked on by whoever is ready."""
         end = self.now + self.every
-        self.spent += self.burn * self.every / 3600
+        self.spent += sum(worker.price for worker in self.workers) * self.every / 3600
         for bucket in range(int(self.now) // BUCKET * BUCKET, int(end) // BUCKET * BUCKET, BUCKET):
             ready = sum(bucket - w.started >= self.boot and not w.draining for w in self.workers)
             done = ready * SPEED * BUCKET / TOKENS

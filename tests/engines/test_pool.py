@@ -315,6 +315,35 @@ async def test_workers_are_looked_up_for_each_question(load, question):
     assert await events_of(pool.stream(question())) == ([Assigned("late", 0.0), DONE], None)
 
 
+async def test_a_worker_that_was_started_meanwhile_is_asked_after_one_that_failed(load, question):
+    upstreams = []
+
+    class Failing(ScriptedEngine):
+        async def chat(self, request):
+            upstreams.append(Upstream("late", ScriptedEngine(DONE), 0.0))
+            raise broken()
+            yield
+
+    async def listed(_model):
+        return list(upstreams)
+
+    upstreams.append(Upstream("early", Failing(), 0.0))
+    events, error = await events_of(Pool(listed, load, 3).stream(question()))
+    assert (events, error) == ([Assigned("early", 0.0), Assigned("late", 0.0), DONE], None)
+
+
+async def test_where_others_cannot_be_looked_up_the_failure_of_the_first_is_raised(load, question):
+    answers = [[Upstream("only", ScriptedEngine(broken()), 0.0)]]
+
+    async def listed(_model):
+        if not answers:
+            raise NoWorkerError("the list is away")
+        return answers.pop()
+
+    _, error = await events_of(Pool(listed, load, 3).stream(question()))
+    assert "is broken" in error.message
+
+
 @pytest.mark.parametrize(
     "events",
     [

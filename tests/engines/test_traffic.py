@@ -71,6 +71,7 @@ async def test_at_first_there_is_nothing_and_it_is_watched_from_now_on(traffic):
     assert read == Traffic(at=read.at, since=read.since, workers={"a": WorkerTraffic()})
     assert read.since == pytest.approx(read.at, abs=1e-3)
     assert before - 1 <= read.at <= time.time() + 1
+    assert (await traffic.read([])).since == read.since
 
 
 async def test_a_question_is_counted_in_the_bucket_in_which_it_was_asked(load, traffic, redis_client):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmhost.errors import LimitError
-from llmhost.fleet.budget import Limits, Spent, check, period_starts, projections, runway_hours
+from llmhost.fleet.budget import Limits, Spent, check, fits, period_starts, projections, runway_hours
 
 HOUR, DAY = 3_600.0, 86_400.0
 ROUNDING = 1 + 1e-6
@@ -329,3 +329,40 @@ def test_the_month_in_which_something_was_bought_last_costs_no_more_than_its_lim
     for month in months:
         following = period_starts(month + 32 * DAY)[2]
         assert fleet.since(month, following) <= per_month * ROUNDING
+
+
+def test_a_fleet_fits_where_every_period_ends_within_its_limit() -> None:
+    assert fits(Limits(per_hour=2.0, per_day=27.0, per_month=990.0), Spent(), 2.0, MORNING)
+    assert not fits(Limits(per_hour=1.9), Spent(), 2.0, MORNING)
+    assert not fits(Limits(per_day=26.0), Spent(), 2.0, MORNING)
+    assert not fits(Limits(per_month=970.0), Spent(), 2.0, MORNING)
+    assert not fits(Limits(per_day=27.0), Spent(day=1.0), 2.0, MORNING)
+
+
+def test_a_fleet_that_is_over_its_limit_by_less_than_a_hundredth_fits_though_no_more_is_bought() -> None:
+    limits = Limits(per_day=27.0)
+    assert fits(limits, Spent(day=0.26), 2.0, MORNING)
+    assert not approves(limits, Spent(day=0.26), 1.9, 0.1, MORNING)
+    assert not fits(limits, Spent(day=0.28), 2.0, MORNING)
+
+
+def test_a_fleet_that_costs_nothing_always_fits() -> None:
+    assert fits(Limits(per_hour=0.0, per_day=1.0), Spent(day=50.0), 0.0, MORNING)
+
+
+@given(LIMITS, SPENT, MONEY, MONEY, NOW)
+def test_what_was_approved_fits(limits: Limits, spent: Spent, burn: float, price: float, now: float) -> None:
+    assert fits(limits, spent, burn + price, now) or not approves(limits, spent, burn, price, now)
+
+
+@given(LIMITS, SPENT, MONEY, st.floats(0, 50), NOW)
+def test_a_dearer_fleet_never_fits_where_a_cheaper_one_does_not(
+    limits: Limits, spent: Spent, burn: float, more: float, now: float
+) -> None:
+    assert fits(limits, spent, burn, now) or burn + more == 0 or not fits(limits, spent, burn + more, now)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -0.01])
+def test_a_fleet_cannot_cost_what_is_no_number(bad: float) -> None:
+    with pytest.raises(ValueError, match="burn cannot be"):
+        fits(Limits(), Spent(), bad, MORNING)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doubles.fleet_values import make_spec
 from doubles.waiting import until
 from redis.asyncio import Redis
 
@@ -326,6 +327,22 @@ async def test_what_a_killed_command_of_this_machine_held_is_not_waited_for(
         with pytest.raises(FleetBusy):
             async with machine("there").hold(wait=False):
                 pass
+
+
+async def test_all_commands_of_one_state_folder_are_one_holder(
+    redis_client: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llmhost.wiring.fleets import make_lock
+
+    killed = make_lock(make_spec(), redis_client).hold()
+    await killed.__aenter__()
+    (tmp_path / "state" / "fleets" / "test.lock").unlink()  # as if the system had freed it
+    async with make_lock(make_spec(), redis_client).hold(wait=False):
+        monkeypatch.setenv("LLMHOST_STATE_DIR", str(tmp_path / "elsewhere"))
+        with pytest.raises(FleetBusy, match="another state folder"):
+            async with make_lock(make_spec(), redis_client).hold(wait=False):
+                pass
+    await killed.__aexit__(None, None, None)
 
 
 # Whether it is still ours

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from doubles.fleet_values import make_offer
 from doubles.memory_provider import RentingProvider
+from doubles.waiting import until
 
 from llmhost.errors import FleetBusy, LimitError, LlmhostError, ProviderError, PurchaseUnclear
 from llmhost.fleet.budget import Limits
@@ -323,25 +324,16 @@ async def test_without_redis_two_machines_end_what_they_bought_too_much(
     assert len(renting.cloud.machines) == 2
 
 
-async def test_the_fleet_is_not_held_while_workers_are_waited_for(
+async def test_another_machine_may_change_the_fleet_while_workers_are_waited_for(
     renting: Any, machine: Callable[..., Any]
 ) -> None:
-    renting.cloud.boot_seconds = 100
-    held: list[Any] = []
-
-    async def look(step: Any) -> None:
-        async with FleetLock(renting.folder / "there", machine("there")._lock._lease).hold(wait=False):
-            held.append(step)
-
-    looks: list[Any] = []
-    waiting = {"starting", "rented"}
-
-    def on_progress(step: Any) -> None:
-        if step.stage not in waiting:
-            looks.append(asyncio.ensure_future(look(step)))
-
-    await machine("here").up(1, on_progress=on_progress)
-    await asyncio.gather(*looks)
+    renting.hanging.add("memory-1")
+    up = asyncio.create_task(machine("here").up(1))
+    await until(lambda: renting.prepared)
+    await machine("there").down()
+    assert renting.cloud.machines == {}
+    up.cancel()
+    await asyncio.gather(up, return_exceptions=True)
 
 
 async def steal(client: Any) -> None:

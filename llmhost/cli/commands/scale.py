@@ -17,11 +17,14 @@ from llmhost.cli.session import configured, wired
 from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
+    from llmhost.cli.progress import Progress
     from llmhost.config.models import Config
+    from llmhost.fleet.scale_models import ScaleSpec
+    from llmhost.simulation.settings import Settings
 
 __all__ = ["scale"]
 
-#: rows; what people see without --last fits on a screen
+#: rows; what people see without --last fits on a screen or two
 _ROWS = 20
 
 #: options that do something else than a step; of these one at a time
@@ -44,7 +47,7 @@ _DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be
 _History = Annotated[bool, typer.Option("--history", help="Show what was decided, newest last.")]
 _Last = Annotated[
     int | None,
-    typer.Option(min=1, metavar="N", help=f"With --history: how many; else {_ROWS}, and all with --json."),
+    typer.Option(min=1, metavar="N", help="With --history: so many steps, each by itself."),
 ]
 _InstallCron = Annotated[
     bool, typer.Option("--install-cron", help="Print a crontab line and a systemd timer; install nothing.")
@@ -76,7 +79,12 @@ _BootSeconds = Annotated[
     float | None,
     typer.Option(metavar="S", help="With --simulate: until a worker answers; else `scale.boot_time`."),
 ]
-_Price = Annotated[float | None, typer.Option(metavar="USD", help="With --simulate: of a worker, an hour.")]
+_Price = Annotated[
+    float | None,
+    typer.Option(
+        metavar="USD", help="With --simulate: of a worker, an hour; else `fleet.price_per_hour`, or 0.40."
+    ),
+]
 _Interval = Annotated[
     float | None, typer.Option(metavar="S", help="With --simulate: seconds between two steps; else 60.")
 ]
@@ -163,10 +171,11 @@ async def _history(options: Globals, config: Config, last: int | None) -> None:
     from sys import maxsize
 
     async with wired(options, config) as wiring:
-        past = await (await wiring.scaler()).history(last or (maxsize if options.json else _ROWS))
+        past = await (await wiring.scaler()).history(last or maxsize)
     if past.damaged:
         options.output.warn(f"{past.damaged} steps of the past cannot be read, and are left out")
-    options.output.result(history_output(past), show_history)
+    rows = None if last else _ROWS
+    options.output.result(history_output(past), lambda shown, console: show_history(shown, console, rows))
 
 
 def _print_cron(options: Globals, minutes: int) -> None:
@@ -182,4 +191,65 @@ def _print_cron(options: Globals, minutes: int) -> None:
 
 def _simulate(
     options: Globals, config: Config, trace: Path, plot: Path | None, given: Mapping[str, Any]
-) -> None: ...
+) -> None:
+    from llmhost.cli.simulation_view import show_simulation, simulation_output
+    from llmhost.fleet.budget import Limits
+    from llmhost.simulation.report import simulate
+    from llmhost.simulation.trace import read_trace
+    from llmhost.wiring.fleets import scale_spec
+
+    if plot is not None:
+        _check_drawable(plot)
+    spec = scale_spec(config)
+    settings = _settings(config, spec, given)
+    limits = Limits(**config.fleet.budget.model_dump())
+    questions = read_trace(trace)
+    with options.output.progress() as progress:
+        played = _Played(progress)
+        report = simulate(questions, settings, spec, played, limits=limits)
+        played.end()
+    if plot is not None:
+        from llmhost.simulation.plot import plot as draw
+
+        draw(report, plot)
+    options.output.result(simulation_output(report), show_simulation)
+
+
+def _check_drawable(path: Path) -> None:
+    """Before anything is played, which may take a minute. Raises UsageError."""
+    from llmhost.simulation.plot import SUFFIXES
+
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"cannot draw {path.name}", hint=f"name it {' or '.join(SUFFIXES)}")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"cannot write {path}: there is no such folder")
+
+
+def _settings(config: Config, spec: ScaleSpec, given: Mapping[str, Any]) -> Settings:
+    """What was given, else what the configuration says. Raises UsageError."""
+    from llmhost.simulation.settings import Settings
+
+    configured = {"worker_tokens_per_s": spec.tokens_per_s, "boot_seconds": spec.boot_seconds}
+    if config.fleet.price_per_hour:
+        configured["price"] = config.fleet.price_per_hour
+    played = {name for name, mode in _BELONGS.items() if mode == "simulate"} - {"plot"}
+    chosen = {name: given[name] for name in played if given[name] is not None}
+    return Settings(**{**configured, **chosen})
+
+
+class _Played:
+    """Shows which fleet is being played, and how far it is."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._last: str | None = None
+
+    def __call__(self, name: str, share: float) -> None:
+        if name != self._last:
+            self.end()
+        self._last = name
+        self._progress.update(name, "playing", share)
+
+    def end(self) -> None:
+        if self._last is not None:
+            self._progress.done(self._last, "played")

@@ -1,0 +1,431 @@
+"""`llmhost scale`: what people see, what scripts and cron may rely on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmhost.errors import LimitError, LlmhostError, PartialError, UnreachableError
+from llmhost.fleet.results import ScaleAction, StepResult
+from llmhost.fleet.scale_memory import Past, Record
+from llmhost.fleet.scale_models import Blocked, Decision, Observed
+
+Run = Callable[..., Any]
+
+SEEN = Observed(
+    demand_tokens_per_s=420.0,
+    demand_long_tokens_per_s=380.0,
+    demand_peak_tokens_per_s=510.0,
+    supply_tokens_per_s=900.0,
+    watched_seconds=300.0,
+    ready=3,
+    ceiling=8,
+    floor=1,
+    boot_seconds=180.0,
+)
+QUIET = Decision("hold", 3, 3, "420 tokens/s asked for, 900 tokens/s there", SEEN)
+GROWS = Decision("up", 3, 5, "1,420 tokens/s asked for, 900 tokens/s there: 158%, over 85%", SEEN, buy=2)
+
+
+@dataclass
+class ScriptedScaler:
+    """Comes to the result that a test wants, and remembers what it was asked for."""
+
+    result: StepResult = field(default_factory=lambda: StepResult(QUIET))
+    past: tuple[Record, ...] = ()
+    damaged: int = 0
+    asked: dict[str, Any] = field(default_factory=dict)
+
+    async def step(self, *, dry_run: bool, on_progress: object) -> StepResult:
+        self.asked["dry_run"] = dry_run
+        return self.result
+
+    async def history(self, count: int) -> Past:
+        found = Past(self.past[-count:])
+        found.damaged = self.damaged
+        return found
+
+
+@pytest.fixture
+def scaler(monkeypatch: pytest.MonkeyPatch) -> ScriptedScaler:
+    scripted = ScriptedScaler()
+
+    async def made(_: object) -> ScriptedScaler:
+        return scripted
+
+    monkeypatch.setattr("llmhost.wiring.parts.Wiring.scaler", made)
+    return scripted
+
+
+def record(number: int, **changes: Any) -> Record:
+    values: dict[str, Any] = {"decision": "hold", "before": 3, "after": 3, "reason": f"reason {number}"}
+    return Record(at=1_700_000_000.0 + number * 60, **{**values, **changes})
+
+
+# One step
+
+
+def test_a_step_that_does_nothing_is_one_line(cli: Run, scaler: ScriptedScaler) -> None:
+    assert cli("scale").stdout == "hold: 3 workers; 420 tokens/s asked for, 900 tokens/s there\n"
+
+
+def test_a_long_reason_stays_one_line_in_a_log(cli: Run, scaler: ScriptedScaler) -> None:
+    scaler.result = StepResult(Decision("hold", 1, 1, "so " * 200, SEEN))
+    assert cli("scale").stdout.count("\n") == 1
+
+
+def test_what_was_done_is_listed_in_its_order(cli: Run, scaler: ScriptedScaler) -> None:
+    scaler.result = StepResult(
+        GROWS,
+        (
+            ScaleAction("repair", "w1", "its process ended", done=True),
+            ScaleAction("finish", "w2", "its last answer is out", done=True),
+            ScaleAction("revive", "w3", "it is wanted again", done=True),
+            ScaleAction("buy", "w4", "RTX 4090, $0.310 an hour", done=True),
+            ScaleAction("drain", "w5", "it takes no more questions", done=True),
+            ScaleAction("end", "w5", "its last answer is out", done=True),
+        ),
+    )
+    assert cli("scale").stdout.splitlines() == [
+        f"up: 3 → 5 workers; {GROWS.reason}",
+        "  ended w1: its process ended",
+        "  ended w2: its last answer is out",
+        "  took back w3: it is wanted again",
+        "  started w4: RTX 4090, $0.310 an hour",
+        "  drains w5: it takes no more questions",
+        "  ended w5: its last answer is out",
+    ]
+
+
+def test_what_could_not_be_done_is_told_apart(cli: Run, scaler: ScriptedScaler) -> None:
+    scaler.result = StepResult(GROWS, (ScaleAction("buy", None, "no offer fits", done=False),))
+    assert cli("scale").stdout.splitlines()[1] == "  could not start a worker: no offer fits"
+
+
+def test_a_rehearsal_says_what_would_be_done_and_what_was_seen(cli: Run, scaler: ScriptedScaler) -> None:
+    planned = ScaleAction("buy", None, "one more worker", done=False)
+    scaler.result = StepResult(
+        GROWS, (ScaleAction("repair", "w1", "it is lost", done=False), planned, planned)
+    )
+    lines = cli("scale", "--dry-run").stdout.splitlines()
+    assert scaler.asked == {"dry_run": True}
+    assert lines[1:3] == ["  would end w1: it is lost", "  would start 2 workers"]
+    assert lines[3:] == [
+        "asked for  420 tokens/s in the last minute; in 5 min 380 on average, 510 at most",
+        "there      900 tokens/s, by 3 that answer",
+        "allowed    1 to 8 workers; a boot takes 3 min",
+        "nothing was done",
+    ]
+
+
+def test_a_queue_is_told(cli: Run, scaler: ScriptedScaler) -> None:
+    seen = Observed(in_flight=6, waiting=4, queue_seconds=math.inf, ready=1, booting=2)
+    scaler.result = StepResult(Decision("hold", 3, 3, "why", seen))
+    lines = cli("scale", "--dry-run").stdout.splitlines()
+    assert lines[1:3] == [
+        "there      0 tokens/s, by 1 that answers and 2 that boot",
+        "in flight  6 questions, 4 of them wait, for ever",
+    ]
+
+
+def test_a_fleet_that_was_not_looked_at_has_no_size(cli: Run, scaler: ScriptedScaler) -> None:
+    scaler.result = StepResult(Decision("hold", 0, 0, "somebody else changes this fleet", Observed()))
+    ran = cli("scale")
+    assert (ran.code, ran.stdout) == (0, "hold: somebody else changes this fleet\n")
+
+
+def test_what_a_terminal_would_obey_is_not_printed(cli: Run, scaler: ScriptedScaler) -> None:
+    evil = "\x1b[2Jw1"
+    scaler.result = StepResult(
+        Decision("up", 1, 2, evil, SEEN), (ScaleAction("buy", evil, evil, done=True),), (evil,)
+    )
+    ran = cli("scale")
+    assert "\x1b" not in ran.stdout + ran.stderr
+
+
+def test_scripts_get_the_fields_that_are_promised(cli: Run, scaler: ScriptedScaler) -> None:
+    scaler.result = StepResult(
+        Decision("up", 3, 4, "why", Observed(queue_seconds=math.inf), blocked=Blocked("budget", "b", "h")),
+        (ScaleAction("buy", "w4", "cheap", done=True),),
+    )
+    told = cli("scale", "--json").json
+    observed = told.pop("observed")
+    assert told == {
+        "decision": "up",
+        "from": 3,
+        "to": 4,
+        "reason": "why",
+        "actions": [{"kind": "buy", "worker": "w4", "detail": "cheap", "done": True}],
+        "dry_run": False,
+        "blocked": {"kind": "budget", "message": "b", "hint": "h"},
+    }
+    assert set(observed) == set(Observed.__dataclass_fields__)
+    assert observed["queue_seconds"] is None
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (PartialError("one failed", hint="look"), 3),
+        (LimitError("$9 of $8", hint="look"), 4),
+        (UnreachableError("no list", hint="look"), 5),
+    ],
+)
+@pytest.mark.parametrize("form", [(), ("--json",), ("--quiet",), ("--dry-run",)])
+def test_the_result_comes_first_and_then_what_stood_in_the_way(
+    cli: Run, scaler: ScriptedScaler, error: LlmhostError, code: int, form: tuple[str, ...]
+) -> None:
+    scaler.result = StepResult(GROWS, error=error)
+    ran = cli("scale", *form)
+    assert ran.code == code
+    assert ran.stdout.startswith("{" if form == ("--json",) else "up: 3 → 5 workers")
+    assert ran.stderr.endswith(f"error: {error.message}\nhint:  look\n")
+
+
+# Under cron
+
+
+def test_cron_is_told_nothing_when_nothing_is_done(cli: Run, scaler: ScriptedScaler) -> None:
+    ran = cli("scale", "--quiet")
+    assert (ran.code, ran.stdout, ran.stderr) == (0, "", "")
+
+
+def test_cron_is_told_what_was_done(cli: Run, scaler: ScriptedScaler) -> None:
+    scaler.result = StepResult(QUIET, (ScaleAction("finish", "w2", "its last answer is out", done=True),))
+    assert cli("scale", "--quiet").stdout.splitlines()[1:] == ["  ended w2: its last answer is out"]
+
+
+def test_cron_is_told_warnings_and_errors(cli: Run, scaler: ScriptedScaler) -> None:
+    scaler.result = StepResult(QUIET, warnings=("a record is damaged",), error=UnreachableError("no list"))
+    ran = cli("scale", "--quiet")
+    assert (ran.code, ran.stdout) == (5, "")
+    assert ran.stderr == "warning: a record is damaged\nerror: no list\n"
+
+
+def test_quiet_scripts_get_their_object_all_the_same(cli: Run, scaler: ScriptedScaler) -> None:
+    assert cli("scale", "--quiet", "--json").json["decision"] == "hold"
+
+
+# History
+
+
+def test_people_see_the_newest_steps_newest_last(cli: Run, scaler: ScriptedScaler) -> None:
+    scaler.past = tuple(record(n, decision="up", after=4) for n in range(30))
+    lines = cli("scale", "--history").stdout.splitlines()
+    assert lines[0].split() == ["time", "decision", "workers", "why"]
+    assert [line.split()[-1] for line in lines[2:]] == [str(n) for n in range(10, 30)]
+
+
+def test_a_change_of_size_is_seen(cli: Run, scaler: ScriptedScaler) -> None:
+    scaler.past = (record(1, decision="down", before=3, after=2),)
+    assert cli("scale", "--history").stdout.splitlines()[-1].split()[2:] == (
+        ["down", "3", "→", "2", "reason", "1"]
+    )
+
+
+def test_steps_that_changed_nothing_are_one_row(cli: Run, scaler: ScriptedScaler) -> None:
+    broken = {"kind": "repair", "worker": "w1", "detail": "it is gone", "done": True}
+    scaler.past = (
+        *(record(n) for n in range(100)),
+        record(100, decision="up", after=4),
+        *(record(n, before=4, after=4) for n in range(101, 104)),
+        record(104, before=4, after=4, actions=(broken,)),
+        record(105, before=4, after=4),
+        record(106, before=4, after=4, blocked="budget"),
+    )
+    lines = cli("scale", "--history").stdout.splitlines()[2:]
+    assert [line.partition("reason ")[2] for line in lines if "reason" in line] == [
+        "99 (the last of 100 such steps)",
+        "100",
+        "103 (the last of 3 such steps)",
+        "104",
+        "105",
+        "106",
+    ]
+
+
+def test_people_can_ask_for_more_steps_or_fewer(cli: Run, scaler: ScriptedScaler) -> None:
+    scaler.past = tuple(record(n) for n in range(30))
+    assert len(cli("scale", "--history", "--last", "25").stdout.splitlines()) == 2 + 25
+
+
+def test_scripts_get_all_steps_unless_they_say_how_many(cli: Run, scaler: ScriptedScaler) -> None:
+    scaler.past = tuple(record(n) for n in range(30))
+    assert [past["reason"] for past in cli("scale", "--history", "--json").json["decisions"]] == [
+        f"reason {n}" for n in range(30)
+    ]
+    assert len(cli("scale", "--history", "--last", "2", "--json").json["decisions"]) == 2
+
+
+def test_a_past_step_is_told_in_full(cli: Run, scaler: ScriptedScaler) -> None:
+    action = {"kind": "buy", "worker": "w4", "detail": "cheap", "done": True}
+    scaler.past = (record(1, after=4, observed={"ready": 3}, actions=(action,), blocked="budget"),)
+    assert cli("scale", "--history", "--json").json["decisions"] == [
+        {
+            "at": 1_700_000_060.0,
+            "decision": "hold",
+            "from": 3,
+            "to": 4,
+            "reason": "reason 1",
+            "observed": {"ready": 3},
+            "actions": [action],
+            "blocked": "budget",
+        }
+    ]
+
+
+def test_history_shows_what_broke_and_what_could_not_be_done(cli: Run, scaler: ScriptedScaler) -> None:
+    actions = (
+        {"kind": "repair", "worker": "w1", "detail": "its process ended", "done": True},
+        {"kind": "drain", "worker": "w2", "detail": "it takes no more questions", "done": True},
+        {"kind": "buy", "worker": None, "detail": "no offer fits", "done": False},
+        {"kind": "unheard of", "worker": "w1", "detail": "", "done": False},
+    )
+    scaler.past = (record(1, actions=actions),)
+    *_, repaired, failed = cli("scale", "--history").stdout.splitlines()
+    assert repaired.strip() == "ended w1: its process ended"
+    assert failed.strip() == "could not start a worker: no offer fits"
+
+
+def test_before_the_first_step_there_is_no_history(cli: Run, scaler: ScriptedScaler) -> None:
+    assert cli("scale", "--history").stdout == "No step was made yet. `llmhost scale` makes one.\n"
+    assert cli("scale", "--history", "--json").json == {"decisions": []}
+
+
+def test_steps_that_cannot_be_read_are_counted(cli: Run, scaler: ScriptedScaler) -> None:
+    scaler.damaged = 2
+    assert cli("scale", "--history").stderr.endswith(
+        "warning: 2 steps of the past cannot be read, and are left out\n"
+    )
+
+
+def test_history_fits_in_80_columns(
+    cli: Run, scaler: ScriptedScaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    scaler.past = (record(1, reason=GROWS.reason * 3, before=120, after=128, decision="down"),)
+    lines = cli("scale", "--history").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum("120 → 128" in line for line in lines) == 1
+
+
+# What goes together
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--dry-run", "--history"), "--dry-run and --history exclude each other"),
+        (("--history", "--install-cron"), "--history and --install-cron exclude each other"),
+        (("--install-cron", "--simulate", "t.csv"), "--install-cron and --simulate exclude each other"),
+        (("--last", "3"), "--last goes with --history"),
+        (("--every", "5"), "--every goes with --install-cron"),
+        (("--history", "--every", "5"), "--every goes with --install-cron"),
+        (("--plot", "a.svg"), "--plot goes with --simulate"),
+        (("--dry-run", "--hit-ratio", "0"), "--hit-ratio goes with --simulate"),
+        (("--worker-tokens-per-s", "9"), "--worker-tokens-per-s goes with --simulate"),
+        (("--boot-seconds", "0"), "--boot-seconds goes with --simulate"),
+    ],
+)
+def test_options_that_make_no_sense_together_are_refused(
+    cli: Run, scaler: ScriptedScaler, args: tuple[str, ...], message: str
+) -> None:
+    ran = cli("scale", *args)
+    assert (ran.code, ran.stdout) == (2, "")
+    assert ran.stderr.splitlines()[0] == f"error: {message}"
+    assert scaler.asked == {}
+
+
+@pytest.mark.parametrize("args", [("--history", "--last", "0"), ("--install-cron", "--every", "61")])
+def test_numbers_out_of_range_are_refused(cli: Run, scaler: ScriptedScaler, args: tuple[str, ...]) -> None:
+    assert cli("scale", *args).code == 2
+
+
+# A trace
+
+
+@pytest.fixture
+def trace() -> str:
+    """An hour with a question every two seconds."""
+    rows = "".join(f"{second},100,100\n" for second in range(0, 3600, 2))
+    Path("trace.csv").write_text(f"time,prompt_tokens,generated_tokens\n{rows}")
+    return "trace.csv"
+
+
+def test_a_trace_is_played_with_what_was_given(cli: Run, trace: str) -> None:
+    told = cli(
+        *("scale", "--simulate", trace, "--json"),
+        *("--worker-tokens-per-s", "100", "--price", "2", "--hit-ratio", "0.5", "--repeat", "2"),
+    ).json
+    assert told["questions"] == 3600
+    assert told["hits"] == pytest.approx(1800, rel=0.1)
+    peak = next(row for row in told["rows"] if row["name"] == "fixed at peak")
+    assert peak["cost_usd"] == pytest.approx(peak["mean_size"] * 2 * told["seconds"] / 3600)
+
+
+def test_a_trace_is_played_with_the_configured_fleet_where_nothing_was_given(cli: Run, trace: str) -> None:
+    Path("llmhost.yaml").write_text(
+        "fleet: {name: test, max_gpus: 3, price_per_hour: 2.0}\nscale: {min_gpus: 3, tokens_per_s: 100}\n"
+    )
+    rows = cli("scale", "--simulate", trace, "--json").json["rows"]
+    (ours,) = (row for row in rows if row["name"] == "llmhost")
+    assert (ours["mean_size"], ours["peak_size"]) == (pytest.approx(3.0, rel=0.01), 3)
+    assert ours["cost_usd"] == pytest.approx(6.0, rel=0.01)
+
+
+def test_a_trace_needs_no_redis_and_starts_nothing(cli: Run, trace: str, state_folder: Path) -> None:
+    assert cli("scale", "--simulate", trace).code == 0
+    assert not state_folder.exists()
+
+
+def test_people_see_the_fleets_side_by_side(cli: Run, trace: str) -> None:
+    ran = cli("scale", "--simulate", trace)
+    assert ran.stdout.startswith("1,800 questions in ")
+    assert "clairvoyant: played" in ran.stderr
+    assert cli("scale", "--simulate", trace, "--quiet").stderr == ""
+
+
+def test_a_chart_is_drawn(cli: Run, trace: str) -> None:
+    assert cli("scale", "--simulate", trace, "--plot", "chart.svg").code == 0
+    assert "<svg" in Path("chart.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("trace.csv", "--plot", "chart.pdf"), "cannot draw chart.pdf"),
+        (("trace.csv", "--plot", "no/chart.svg"), "cannot write no/chart.svg: there is no such folder"),
+        (("trace.csv", "--hit-ratio", "2"), "hit ratio: 2 is not between 0 and 0.9999"),
+        (("trace.csv", "--speed", "nan"), "speed: nan is not between"),
+        (("none.csv",), "cannot read none.csv"),
+    ],
+)
+def test_a_trace_that_cannot_be_played_is_refused_at_once(
+    cli: Run, trace: str, args: tuple[str, ...], message: str
+) -> None:
+    ran = cli("scale", "--simulate", *args)
+    assert (ran.code, ran.stdout) == (2, "")
+    assert f"error: {message}" in ran.stderr
+    assert "playing" not in ran.stderr
+
+
+# The real thing
+
+
+@pytest.mark.slow
+async def test_the_real_autoscaler_brings_a_worker_and_remembers_why(house: Any) -> None:
+    planned = await house.ok("scale", "--dry-run")
+    assert (planned["decision"], planned["from"], planned["to"], planned["dry_run"]) == ("up", 0, 1, True)
+    done = await house.ok("scale")
+    (action,) = done["actions"]
+    assert (done["decision"], action["kind"], action["done"]) == ("up", "buy", True)
+    held = await house.ok("scale")
+    assert (held["decision"], held["from"], held["actions"]) == ("hold", 1, [])
+    past = await house.ok("scale", "--history")
+    assert [step["decision"] for step in past["decisions"]] == ["up", "hold"]
+    assert past["decisions"][0]["actions"] == [action]

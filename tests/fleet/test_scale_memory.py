@@ -1,0 +1,312 @@
+"""What the autoscaler remembers in a real Redis: written by whoever holds the fleet, read with suspicion."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+
+from llmhost.config.models import RedisConfig
+from llmhost.errors import StoreRefused, StoreUnavailable
+from llmhost.fleet.scale_memory import Memory, Record, ScaleMemory, Sight, scale_key
+from llmhost.redis.connect import connect
+from llmhost.redis.lease import Lease
+
+NOW = 1_700_000_000.0
+DAY = 86_400.0
+KEY = scale_key("test")
+SIGHTS = {"w-1": Sight("loading 40 %", NOW - 90), "w-2": Sight("", NOW - 900, True, NOW - 60)}
+MEMORY = Memory((NOW - 100, NOW - 50.5), SIGHTS, 0.41)
+
+texts = st.text(st.characters(codec="utf-8"), max_size=20)
+moments = st.floats(0, 1e12)
+sights = st.builds(Sight, said=texts, since=moments, answered=st.booleans(), silent_since=st.none() | moments)
+records = st.builds(
+    Record,
+    at=moments,
+    decision=st.sampled_from(["up", "down", "hold"]),
+    before=st.integers(0, 1000),
+    after=st.integers(0, 1000),
+    reason=texts,
+    observed=st.dictionaries(
+        texts, st.none() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
+    ),
+    actions=st.lists(st.dictionaries(texts, st.none() | st.booleans() | texts), max_size=3).map(tuple),
+    blocked=st.none() | texts,
+)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+)
+
+
+def record(number: int = 0, **changes: Any) -> Record:
+    values = {"at": NOW, "decision": "up", "before": 1, "after": 2, "reason": f"step {number}"}
+    return Record(**{**values, **changes})
+
+
+@pytest.fixture
+def memory(redis_client: Redis) -> ScaleMemory:
+    return ScaleMemory(redis_client, "test")
+
+
+@pytest.fixture
+async def fence(redis_client: Redis) -> int:
+    """Of whoever holds the fleet."""
+    taken = await Lease(redis_client, KEY, holder="me").take()
+    assert taken is not None
+    return taken
+
+
+async def test_at_first_nothing_is_remembered(memory: ScaleMemory) -> None:
+    assert await memory.recall() == Memory()
+    assert await memory.history(10) == ()
+
+
+async def test_what_is_remembered_is_recalled(memory: ScaleMemory, fence: int) -> None:
+    assert await memory.remember(MEMORY, record(), fence)
+    assert await memory.recall() == MEMORY
+    assert await memory.history(10) == (record(),)
+
+
+async def test_whoever_lost_the_lock_remembers_nothing(
+    memory: ScaleMemory, fence: int, redis_client: Redis
+) -> None:
+    await memory.remember(MEMORY, record(1), fence)
+    await redis_client.hset(KEY, "lock:until", "1")
+    theirs = await Lease(redis_client, KEY, holder="them").take()
+    assert not await memory.remember(Memory(), record(2), fence)
+    assert await memory.recall() == MEMORY
+    assert await memory.history(10) == (record(1),)
+    assert theirs is not None
+    assert await memory.remember(Memory(), record(3), theirs)
+
+
+async def test_without_any_lock_nothing_is_remembered(memory: ScaleMemory, redis_client: Redis) -> None:
+    assert not await memory.remember(MEMORY, record(), 1)
+    assert not await redis_client.exists(KEY)
+
+
+async def test_a_redis_that_lost_its_data_makes_the_holder_remember_nothing(
+    memory: ScaleMemory, fence: int, redis_client: Redis
+) -> None:
+    await redis_client.flushall()
+    assert not await memory.remember(MEMORY, record(), fence)
+
+
+async def test_workers_that_are_not_named_are_forgotten(memory: ScaleMemory, fence: int) -> None:
+    await memory.remember(MEMORY, record(), fence)
+    await memory.remember(Memory(sights={"w-2": SIGHTS["w-2"]}), record(), fence)
+    assert await memory.recall() == Memory(sights={"w-2": SIGHTS["w-2"]})
+
+
+async def test_failures_of_more_than_a_day_ago_are_forgotten(memory: ScaleMemory, fence: int) -> None:
+    failures = (NOW - DAY - 1, NOW - DAY + 1, NOW, NOW + 2 * DAY, math.nan, math.inf)
+    await memory.remember(Memory(failures), record(), fence)
+    assert (await memory.recall()).failures == (NOW - DAY + 1, NOW)
+
+
+async def test_numbers_that_are_none_become_unknown(memory: ScaleMemory, fence: int) -> None:
+    observed = {"queue_seconds": math.inf, "demand": math.nan, "waiting": 3, "idle": None}
+    await memory.remember(Memory(price=math.nan), record(observed=observed), fence)
+    assert (await memory.recall()).price is None
+    (found,) = await memory.history(1)
+    assert found.observed == {"queue_seconds": None, "demand": None, "waiting": 3, "idle": None}
+
+
+async def test_history_is_the_newest_decisions_newest_last(memory: ScaleMemory, fence: int) -> None:
+    for number in range(12):
+        await memory.remember(Memory(), record(number), fence)
+    assert [found.reason for found in await memory.history(3)] == ["step 9", "step 10", "step 11"]
+    assert len(await memory.history(100)) == 12
+    assert await memory.history(0) == ()
+    assert (await memory.history(3)).damaged == 0
+
+
+async def test_the_newest_thousand_decisions_are_kept(
+    memory: ScaleMemory, fence: int, redis_client: Redis
+) -> None:
+    raw = json.dumps({"at": NOW})
+    await redis_client.hset(KEY, mapping={f"decision:{number}": raw for number in range(1, 1006)})
+    await redis_client.hset(KEY, "decisions", 1005)
+    await memory.remember(Memory(), record(), fence)
+    names = {name for name in await redis_client.hkeys(KEY) if name.startswith(b"decision:")}
+    assert names == {f"decision:{number}".encode() for number in range(7, 1007)}
+    assert await redis_client.hget(KEY, "decisions") == b"1006"
+
+
+@pytest.mark.parametrize("counter", ["", "x", "nan", "inf", "-5", "1e300", "0"])
+async def test_a_damaged_counter_overwrites_no_decision(
+    memory: ScaleMemory, fence: int, redis_client: Redis, counter: str
+) -> None:
+    for number in range(3):
+        await memory.remember(Memory(), record(number), fence)
+    await redis_client.hset(KEY, "decisions", counter)
+    await memory.remember(Memory(), record(3), fence)
+    assert [found.reason for found in await memory.history(9)] == [f"step {number}" for number in range(4)]
+
+
+async def test_the_memory_is_never_evicted_and_leaves_the_lock_alone(
+    memory: ScaleMemory, fence: int, redis_client: Redis
+) -> None:
+    before = await redis_client.hmget(KEY, ["lock:holder", "lock:until", "lock:fence"])
+    await memory.remember(MEMORY, record(), fence)
+    assert await redis_client.hmget(KEY, ["lock:holder", "lock:until", "lock:fence"]) == before
+    assert await redis_client.ttl(KEY) == -1
+
+
+async def test_two_fleets_do_not_share_their_memory(
+    memory: ScaleMemory, fence: int, redis_client: Redis
+) -> None:
+    await memory.remember(MEMORY, record(), fence)
+    assert await ScaleMemory(redis_client, "other").recall() == Memory()
+
+
+@pytest.mark.parametrize("damage", ["", "{", "true", '"x"', "[[]]", "[" * 100_000, b"\xff"])
+@pytest.mark.parametrize("name", ["failures", "sights", "price"])
+async def test_a_damaged_field_is_forgotten_and_named(
+    memory: ScaleMemory, fence: int, redis_client: Redis, name: str, damage: str | bytes
+) -> None:
+    await memory.remember(MEMORY, record(), fence)
+    await redis_client.hset(KEY, name, damage)
+    forgotten = {name: getattr(Memory(), name), "damaged": (name,)}
+    assert await memory.recall() == replace(MEMORY, **forgotten)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"said": 7},
+        {"since": "noon"},
+        {"since": -1},
+        {"since": math.nan},
+        {"since": True},
+        {"answered": 1},
+        {"silent_since": "no"},
+        {"silent_since": math.inf},
+    ],
+)
+async def test_one_damaged_sight_leaves_the_others(
+    memory: ScaleMemory, fence: int, redis_client: Redis, changes: dict[str, Any]
+) -> None:
+    await memory.remember(MEMORY, record(), fence)
+    raw = json.loads(await redis_client.hget(KEY, "sights") or b"")
+    raw["w-1"] |= changes
+    await redis_client.hset(KEY, "sights", json.dumps(raw))
+    found = await memory.recall()
+    assert found.sights == {"w-2": SIGHTS["w-2"]}
+    assert found.damaged == ("sight of w-1",)
+
+
+@pytest.mark.parametrize("price", ["-1", "NaN", "Infinity", "true", "1e999", "1" + "0" * 400])
+async def test_a_price_that_cannot_be_is_forgotten(
+    memory: ScaleMemory, redis_client: Redis, price: str
+) -> None:
+    await redis_client.hset(KEY, "price", price)
+    assert await memory.recall() == Memory(damaged=("price",))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"at": "now"},
+        {"at": math.nan},
+        {"decision": None},
+        {"before": 1.5},
+        {"after": -1},
+        {"after": True},
+        {"reason": ["x"]},
+        {"observed": []},
+        {"observed": {"a": "x"}},
+        {"observed": {"a": math.inf}},
+        {"actions": {}},
+        {"actions": [1]},
+        {"actions": [{"a": 1.5}]},
+        {"blocked": 1},
+    ],
+)
+async def test_a_damaged_decision_is_skipped_and_counted(
+    memory: ScaleMemory, fence: int, redis_client: Redis, changes: dict[str, Any]
+) -> None:
+    for number in range(3):
+        await memory.remember(Memory(), record(number), fence)
+    raw = json.loads(await redis_client.hget(KEY, "decision:2") or b"")
+    await redis_client.hset(KEY, "decision:2", json.dumps(raw | changes))
+    found = await memory.history(10)
+    assert [one.reason for one in found] == ["step 0", "step 2"]
+    assert found.damaged == 1
+
+
+async def test_a_field_that_only_looks_like_a_decision_is_none(
+    memory: ScaleMemory, fence: int, redis_client: Redis
+) -> None:
+    for name in (
+        "decision:",
+        "decision:x",
+        "decision:-1",
+        "decision:" + "9" * 30,
+        "decision:1:2",
+        "decision:01",
+    ):
+        await redis_client.hset(KEY, name, "?")
+    await memory.remember(Memory(), record(), fence)
+    found = await memory.history(10)
+    assert found == (record(),)
+    assert found.damaged == 0
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@given(seen=st.dictionaries(texts, sights, max_size=4), decision=records, price=st.none() | st.floats(0, 1e6))
+def test_whatever_is_remembered_is_recalled_exactly(
+    redis_server: Any, seen: dict[str, Sight], decision: Record, price: float | None
+) -> None:
+    async def round_trip() -> None:
+        async with connect(RedisConfig(), socket=redis_server.socket) as client:
+            held = await Lease(client, scale_key("round-trip"), holder="me").take()
+            assert held is not None
+            there = ScaleMemory(client, "round-trip")
+            assert await there.remember(Memory((), seen, price), decision, held)
+            assert await there.recall() == Memory((), seen, price)
+            assert await there.history(1) == (decision,)
+
+    asyncio.run(round_trip())
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
+@given(raw=st.binary(max_size=50) | json_values.map(json.dumps))
+def test_whatever_lies_in_redis_is_read(redis_server: Any, raw: bytes | str) -> None:
+    async def read() -> None:
+        async with connect(RedisConfig(), socket=redis_server.socket) as client:
+            names = ("failures", "sights", "price", "decision:1", "decisions")
+            await client.hset(scale_key("wild"), mapping=dict.fromkeys(names, raw))
+            there = ScaleMemory(client, "wild")
+            memory, past = await there.recall(), await there.history(5)
+            assert len(past) + past.damaged == 1
+            assert all(at >= 0 and math.isfinite(at) for at in memory.failures)
+            assert memory.price is None or (memory.price >= 0 and math.isfinite(memory.price))
+
+    asyncio.run(read())
+
+
+async def test_something_else_under_the_key_is_a_store_error(
+    memory: ScaleMemory, redis_client: Redis
+) -> None:
+    await redis_client.set(KEY, "mine")
+    for question in (memory.recall(), memory.history(1), memory.remember(Memory(), record(), 1)):
+        with pytest.raises(StoreRefused):
+            await question
+
+
+async def test_a_redis_that_is_away_is_a_store_error(refusing_port: int) -> None:
+    async with connect(RedisConfig(host="127.0.0.1", port=refusing_port, timeout=0.5)) as client:
+        memory = ScaleMemory(client, "test")
+        for question in (memory.recall(), memory.history(1), memory.remember(Memory(), record(), 1)):
+            with pytest.raises(StoreUnavailable):
+                await question
