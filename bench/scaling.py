@@ -23,12 +23,13 @@ import math
 import resource
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 from llmhost.fleet.scale_models import ScaleSpec
 from llmhost.simulation.policy import Policy
-from llmhost.simulation.report import CLAIRVOYANT, POLICY, REQUEST_RATE, Report, Row, Scenario, simulate
+from llmhost.simulation.report import CLAIRVOYANT, POLICY, REQUEST_RATE, Row, Scenario, simulate
 from llmhost.simulation.settings import Settings
 from llmhost.simulation.trace import Trace, read_trace
 from llmhost.simulation.workload import day
@@ -51,21 +52,30 @@ INTERVALS = (60.0, 300.0, 1020.0)
 #: cost over the clairvoyant fleet's, and share begun within 5 s, at this boot time
 MOST_COST, LEAST_SHARE, JUDGED_BOOT = 1.25, 0.95, 180.0
 
+#: shares that are printed alike are alike
+_SAME_SHARE = 5e-5
+
 #: of the cost; what differs by less is the same: when the trace ends, the last answer does
 _EQUAL = 1e-3
 
 
-@dataclass(frozen=True)
 class Case:
     """One trace in one world, played by everybody."""
 
-    name: str
-    scenario: Scenario
-    report: Report
+    def __init__(self, name: str, trace: Trace, settings: Settings) -> None:
+        self.name = name
+        self.scenario = Scenario(trace, settings, SPEC)
+        self.report = simulate(trace, settings, SPEC)
 
     @property
     def policy(self) -> Row:
         return self.report.row(POLICY)
+
+    @cached_property
+    def rule_runs(self) -> list[tuple[float, Row]]:
+        """The requests-per-second rule with each of `TARGETS`."""
+        rules = {factor: self.scenario.request_rate(self.scenario.target_qps * factor) for factor in TARGETS}
+        return [(factor, self.scenario.row(REQUEST_RATE, rule)) for factor, rule in rules.items()]
 
     def versus(self, row: Row) -> float:
         return row.cost_usd / self.report.row(CLAIRVOYANT).cost_usd
@@ -91,8 +101,7 @@ def play_all(trace: Trace) -> Iterator[Case]:
         for boot in BOOTS:
             for ratio in HIT_RATIOS:
                 settings = replace(WORKER, boot_seconds=boot, hit_ratio=ratio)
-                title = f"{name}, boot {boot:.0f} s, hit ratio {ratio:g}"
-                yield Case(title, Scenario(played, settings, SPEC), simulate(played, settings, SPEC))
+                yield Case(f"{name}, boot {boot:.0f} s, hit ratio {ratio:g}", played, settings)
 
 
 def show(case: Case) -> None:
@@ -128,20 +137,15 @@ def against_rule(case: Case) -> str:
     """Whether the rule needs more money for at least the policy's share."""
     row, fair = case.policy, case.report.row(REQUEST_RATE)
     title = f"{case.name}: ${row.cost_usd:.2f} with {row.in_time:.2%}; the rule"
-    as_good = [other for _, other in rule_runs(case) if other.in_time >= row.in_time - 5e-5]
+    as_good = [other for _, other in case.rule_runs if other.in_time >= row.in_time - _SAME_SHARE]
     if not as_good:
         return f"{_met(True)} {title} reaches that with no target"
     best = min(as_good, key=lambda other: other.cost_usd)
-    words = f"{title} needs ${best.cost_usd:.2f}; with the fair target ${fair.cost_usd:.2f} and {fair.in_time:.2%}"
+    given_fair = f"with the fair target ${fair.cost_usd:.2f} and {fair.in_time:.2%}"
+    words = f"{title} needs ${best.cost_usd:.2f}; {given_fair}"
     if abs(best.cost_usd / row.cost_usd - 1) <= _EQUAL and _is_steady(row) and _is_steady(best):
         return f"equal   {words}: both always hold {row.peak_size}, and with one less it would not be met"
     return f"{_met(row.cost_usd < best.cost_usd)} {words}"
-
-
-def rule_runs(case: Case) -> Iterator[tuple[float, Row]]:
-    for factor in TARGETS:
-        rule = case.scenario.request_rate(case.scenario.target_qps * factor)
-        yield factor, case.scenario.row(REQUEST_RATE, rule)
 
 
 def show_frontier(case: Case) -> None:
@@ -150,7 +154,7 @@ def show_frontier(case: Case) -> None:
     for busy in BUSY:
         row = vary(case, busy_above=busy, busy_below=busy - 0.05)
         print(f"  {POLICY:20} busy above {busy:4.2f}     {case.versus(row):6.3f} {row.in_time:8.2%}")
-    for factor, row in rule_runs(case):
+    for factor, row in case.rule_runs:
         print(f"  {REQUEST_RATE:20} {factor:4.2f} of the fair {case.versus(row):6.3f} {row.in_time:8.2%}")
 
 

@@ -44,6 +44,7 @@ _PLAIN = (
     "HF_HUB_CACHE",
     "HF_HUB_OFFLINE",
     "LD_LIBRARY_PATH",
+    "PYTHONPATH",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "REQUESTS_CA_BUNDLE",

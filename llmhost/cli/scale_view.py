@@ -125,10 +125,9 @@ def show_step(output: StepOutput, console: Console) -> None:
         Text.assemble((output.decision, _STYLES.get(output.decision, "bold")), f": {_what(output)}"), console
     )
     for action, count in _counted(output.actions):
-        _say(
-            _words(action.kind, action.worker, action.detail, _tense(action.done, output.dry_run), count),
-            console,
-        )
+        tense = _tense(action.done, output.dry_run)
+        words = _words(action.kind, action.worker, action.detail, tense, count)
+        _say(Text("  ").append_text(words), console)
     if output.dry_run:
         _show_observed(output.observed, console)
         console.print("nothing was done", style="dim")
@@ -158,7 +157,8 @@ def _condensed(decisions: Sequence[PastOutput]) -> list[tuple[PastOutput, int]]:
     def alike(numbered: tuple[int, PastOutput]) -> tuple[object, ...]:
         number, past = numbered
         eventful = past.decision != "hold" or past.actions
-        return (number,) if eventful else (past.to, past.blocked)
+        # Where there was no ceiling, the fleet could not be looked at.
+        return (number,) if eventful else (past.to, past.blocked, bool(past.observed.get("ceiling")))
 
     groups = [list(group) for _, group in groupby(enumerate(decisions), alike)]
     return [(group[-1][1], len(group)) for group in groups]
@@ -194,7 +194,7 @@ def _words(kind: str, worker: str | None, detail: str, tense: int, count: int = 
     who = clean(worker) if worker else "a worker" if count == 1 else _workers(count)
     # A purchase that is only planned has no more to say than how many there are.
     why = f": {clean(detail)}" if detail and not (tense == 1 and worker is None) else ""
-    return Text(f"  {_VERBS[kind][tense]} {who}{why}", "red" if tense == 2 else "")
+    return Text(f"{_VERBS[kind][tense]} {who}{why}", "red" if tense == 2 else "")
 
 
 def _show_observed(seen: Observed, console: Console) -> None:

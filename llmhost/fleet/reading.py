@@ -97,11 +97,18 @@ class Reader:
         view = FleetView(
             workers=tuple(_scaled(worker, traffic) for worker in checkup.healthy),
             lost=sum(one.worker.id not in traffic.draining for one in checkup.broken),
-            price=_expected_price(checkup.healthy, memory.price, self._spec),
+            price=self._expected_price(checkup.healthy, memory.price),
             funds=await funds(),
         )
         history = History(traffic, learned_boot(await self._boots.boot_times()), memory.failures)
         return Reading(known, listed, traffic, checkup, history, view)
+
+    def _expected_price(self, workers: Sequence[Worker], last: float | None) -> float:
+        """USD an hour of one more: what the operator says, and on a market as the others, or the last one."""
+        if not self._provider.rents:
+            return self._spec.price_per_hour
+        prices = [worker.price_per_hour for worker in workers]
+        return fmean(prices) if prices else last or 0.0
 
 
 def _scaled(worker: Worker, traffic: Traffic) -> ScaledWorker:
@@ -114,9 +121,3 @@ def _scaled(worker: Worker, traffic: Traffic) -> ScaledWorker:
         tokens_per_s=counted.tokens_per_s if counted else None,
         draining=worker.id in traffic.draining,
     )
-
-
-def _expected_price(workers: Sequence[Worker], last: float | None, spec: FleetSpec) -> float:
-    """USD an hour of one more: as the others, else as the last one."""
-    prices = [worker.price_per_hour for worker in workers]
-    return fmean(prices) if prices else spec.price_per_hour if last is None else last

@@ -147,6 +147,8 @@ class Scaler:
             await ending.forget_gone(reading.known, reading.listed)
             await self._learn(reading, memory, records)
             await resizing.carry_out(decision, reading.checkup, reading.drained)
+        except FleetBusy as error:
+            stopped = PartialError(error.message, hint=error.hint)
         except LlmhostError as error:
             stopped = error
         why = stopped or _refusal(decision) or resizing.refusal or _unfinished(resizing.actions)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from llmhost.engines.traffic import BUCKET, KEPT, Traffic, WorkerTraffic
 from llmhost.fleet.budget import Limits, Spent, period_starts
 from llmhost.fleet.quote import Funds
-from llmhost.fleet.scale_models import Decision, FleetView, History, ScaledWorker, ScaleSpec
+from llmhost.fleet.scale_models import FleetView, History, ScaledWorker, ScaleSpec
 from llmhost.fleet.scaling import decide
 from llmhost.simulation.crew import Crew, Machine, Orders
 from llmhost.simulation.play import Scene
@@ -26,9 +26,6 @@ _HOUR = 3600.0
 class Policy:
     """Shows the policy what it would see in Redis, and does what it decides. `price` is USD an hour."""
 
-    #: the policy; one that is tried out may stand in for it
-    decide = staticmethod(decide)
-
     def __init__(self, spec: ScaleSpec, interval: float, price: float, limits: Limits | None = None) -> None:
         self.spec, self.interval = spec, interval
         self._price = price
@@ -37,23 +34,24 @@ class Policy:
         self._purse = _Purse(limits, price) if limits and limits.any else None
 
     def step(self, scene: Scene) -> Orders:
-        decision = self._decide(scene)
-        numbers = {_name(machine.id): machine.id for machine in scene.crew.machines.values()}
+        history, fleet = self.view(scene)
+        decision = decide(self.spec, history, fleet, history.traffic.at)
+        numbers = {_name(number): number for number in scene.crew.machines}
         return Orders(
             decision.buy,
             tuple(numbers[worker] for worker in decision.revive),
             tuple(numbers[worker] for worker in decision.drain),
         )
 
-    def _decide(self, scene: Scene) -> Decision:
-        now, crew = scene.load.epoch + scene.now, scene.crew
-        answers = self._counts.read(scene)
-        self._speeds.learn(scene, answers)
-        workers = tuple(self._scaled(machine, scene.load.epoch) for machine in crew.machines.values())
-        failures = tuple(scene.load.epoch + moment for moment in crew.failures[-self.spec.max_failures :])
-        funds = self._purse.funds(crew, scene.now, now) if self._purse else None
-        fleet = FleetView(workers, crew.lost, self._price, funds)
-        return self.decide(self.spec, History(self._traffic(scene), failures=failures), fleet, now)
+    def view(self, scene: Scene) -> tuple[History, FleetView]:
+        """What the policy is shown. To be asked once a step, as it counts on from one to the next."""
+        crew, epoch = scene.crew, scene.load.epoch
+        self._speeds.learn(scene, self._counts.read(scene))
+        workers = tuple(self._scaled(machine, epoch) for machine in crew.machines.values())
+        failures = tuple(epoch + moment for moment in crew.failures[-self.spec.max_failures :])
+        funds = self._purse.funds(crew, scene.now, epoch + scene.now) if self._purse else None
+        history = History(self._traffic(scene), failures=failures)
+        return history, FleetView(workers, crew.lost, self._price, funds)
 
     def _traffic(self, scene: Scene) -> Traffic:
         counts, epoch = self._counts, scene.load.epoch

@@ -95,8 +95,6 @@ def read_trace(path: Path) -> Trace:
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or "it is not whole, or not what its name says"
         raise UsageError(f"cannot read {path}: {reason}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"cannot read {path}: it is not text in UTF-8") from error
 
 
 def _opened(path: Path) -> IO[str]:
@@ -107,7 +105,10 @@ def _opened(path: Path) -> IO[str]:
 
 def _lines(name: str, file: IO[str]) -> Iterator[str]:
     for number in range(1, MOST_QUESTIONS + 2):
-        line = file.readline(_LONGEST_LINE)
+        try:
+            line = file.readline(_LONGEST_LINE)
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{name}, line {number} or soon after: it is not text in UTF-8") from error
         if len(line) == _LONGEST_LINE:
             raise UsageError(f"{name}, line {number}: it is longer than {_LONGEST_LINE:,} characters")
         if not line:

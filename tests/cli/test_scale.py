@@ -237,6 +237,7 @@ def test_steps_that_changed_nothing_are_one_row(cli: Run, scaler: ScriptedScaler
         record(104, before=4, after=4, actions=(broken,)),
         record(105, before=4, after=4),
         record(106, before=4, after=4, blocked="budget"),
+        record(107, before=4, after=4, observed={"ceiling": 8}),
     )
     lines = cli("scale", "--history").stdout.splitlines()[2:]
     assert [line.partition("reason ")[2] for line in lines if "reason" in line] == [
@@ -246,6 +247,7 @@ def test_steps_that_changed_nothing_are_one_row(cli: Run, scaler: ScriptedScaler
         "104",
         "105",
         "106",
+        "107",
     ]
 
 

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from llmhost.config.models import Config
+from llmhost.engines.traffic import KEPT
 from llmhost.errors import ConfigError
 from llmhost.fleet.scale_models import ScaleSpec
 from llmhost.fleet.schedule import Window
@@ -121,7 +122,5 @@ def test_what_cannot_be_is_refused_by_its_name(section: str, named: str, refused
 
 
 def test_an_idle_time_may_not_be_longer_than_counts_are_kept(load: Load) -> None:
-    from llmhost.engines.traffic import KEPT
-
     config = load("scale: {idle_after: 2h, down_after: 2h}")
     assert max(config.scale.idle_after, config.scale.down_after) < KEPT

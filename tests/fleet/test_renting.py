@@ -311,7 +311,7 @@ def machine(renting: Any, redis_client: Any) -> Callable[..., Any]:
 async def test_two_machines_at_once_buy_no_more_than_was_asked_for(
     renting: Any, machine: Callable[..., Any]
 ) -> None:
-    await asyncio.gather(machine("here").up(2), machine("there").up(3))
+    await asyncio.gather(machine("here").up(3), machine("there").up(3))
     assert renting.cloud.created == 3
     assert len(renting.cloud.machines) == 3
 

@@ -66,6 +66,7 @@ def test_a_worker_that_lies_is_named(changes: dict[str, float], sentence: str) -
 
 def test_metrics_that_are_too_old_are_refused() -> None:
     assert lie(now=NOW + 120) is None
+    assert lie(now=NOW + 121) is not None
     assert lie(now=NOW + 7200) == "the metrics are stale: they were read 7,200 s ago"
 
 

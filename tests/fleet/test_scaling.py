@@ -12,6 +12,7 @@ from doubles.scaling import (
     NOW,
     SPEED,
     TOKENS,
+    Rate,
     in_flight,
     judge,
     make_scale,
@@ -30,7 +31,7 @@ from llmhost.fleet.schedule import parse_window
 LAZY = make_scale(min_gpus=0)
 
 
-def spike(height: float, ago: float) -> object:
+def spike(height: float, ago: float) -> Rate:
     """10 tokens a second, and in one minute `ago` seconds ago `height`."""
     return lambda moment: height if NOW - ago <= moment < NOW - ago + 60 else 10.0
 
@@ -149,13 +150,13 @@ def test_no_fewer_where_fewer_would_come_into_the_band() -> None:
 
 @pytest.mark.parametrize(("ago", "after"), [(280, 3), (365, 1)])
 def test_the_highest_minute_of_the_time_counts(ago: float, after: int) -> None:
-    assert judge(spike(110.0, ago), 3).after == after  # type: ignore[arg-type]
+    assert judge(spike(110.0, ago), 3).after == after
 
 
 def test_a_boot_that_takes_longer_than_the_time_counts_instead() -> None:
     history = {"boot_seconds": 900.0}
-    assert judge(spike(110.0, 600), 3).after == 1  # type: ignore[arg-type]
-    assert judge(spike(110.0, 600), 3, history=history).after == 3  # type: ignore[arg-type]
+    assert judge(spike(110.0, 600), 3).after == 1
+    assert judge(spike(110.0, 600), 3, history=history).after == 3
     assert judge(10, 3, history=history).reason.endswith("1 worker would have done for 15 minutes")
 
 
@@ -357,6 +358,15 @@ def test_those_that_broke_are_not_replaced_where_fewer_do() -> None:
     assert (sized(decision), decision.buy) == (("hold", 1, 1), 0)
 
 
+def test_those_that_broke_are_missed_where_fewer_would_come_into_the_band() -> None:
+    assert judge(83, 2, lost=1).after == 3
+    assert judge(83, 2).after == 2
+
+
+def test_those_that_broke_are_replaced_while_the_load_is_not_known() -> None:
+    assert judge({}, 2, lost=1, traffic={"since": NOW - 60}).buy == 1
+
+
 # --- purchases that fail ---
 
 FAILED = (NOW - 3000, NOW - 1200, NOW - 600, NOW - 60)
@@ -498,3 +508,8 @@ def test_workers_that_deliver_nothing_are_said_to() -> None:
     decision = judge(30, make_workers(2, tokens_per_s=0.0))
     assert decision.after == 3
     assert decision.reason.endswith(": those that are there deliver nothing")
+
+
+@pytest.mark.parametrize("speed", [5e-324, 1e-9, 0.01])
+def test_workers_that_deliver_next_to_nothing_lead_to_no_more_than_the_most(speed: float) -> None:
+    assert judge(30, [make_worker(tokens_per_s=speed)]).after == 8

@@ -273,6 +273,7 @@ def live(load: float, every: float, boot: float, hours: float = 4, **spec: Any) 
     return LivingFleet(make_scale(**{"max_gpus": 30, **spec}), counts, every, boot).run(NOW + hours * HOUR)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(st.floats(0, 1000), st.sampled_from([60, 300, 777, 1020]), st.sampled_from([5, 180, 600, 1500]))
 def test_a_constant_load_leads_to_at_most_one_change_once_the_fleet_has_settled(
@@ -286,6 +287,7 @@ def test_a_constant_load_leads_to_at_most_one_change_once_the_fleet_has_settled(
     assert settled[-1] <= max(1, math.ceil(needed * 1.05 / 0.8))
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(st.floats(0, 1000), st.sampled_from([30, 180, 600]))
 def test_cron_jobs_of_one_five_and_seventeen_minutes_come_to_the_same_size_within_one(

@@ -1,0 +1,142 @@
+"""The rows of a report, its chart, and how both are shown."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from doubles.simulated import SPEC, make_trace, poisson_trace, world
+from rich.console import Console
+
+from llmhost.cli.output import Output
+from llmhost.cli.simulation_view import show_simulation, simulation_output
+from llmhost.errors import UsageError
+from llmhost.simulation.plot import plot
+from llmhost.simulation.report import CLAIRVOYANT, POLICY, REQUEST_RATE, Report, Scenario, simulate
+from llmhost.simulation.rules import Fixed
+
+NAMES = [POLICY, CLAIRVOYANT, REQUEST_RATE, "fixed at peak", "fixed at mean"]
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    return simulate(poisson_trace(2.0, 4000), world(hit_ratio=0.25), SPEC)
+
+
+def drawn(report: Report, width: int) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, markup=False, highlight=False)
+    with console.capture() as captured:
+        show_simulation(simulation_output(report), console)
+    return captured.get().splitlines()
+
+
+def test_there_is_a_row_for_everybody(report: Report) -> None:
+    assert [row.name for row in report.rows] == NAMES
+    assert report.row(CLAIRVOYANT).versus_clairvoyant == 1
+
+
+def test_a_fixed_fleet_is_billed_to_the_cent() -> None:
+    trace = make_trace([0.0, 1000.0, 3000.0, 3600.0])
+    scenario = Scenario(trace, world(price=0.5), SPEC)
+    row = scenario.row("three", Fixed(3, 60.0))
+    assert row.cost_usd == pytest.approx(3 * trace.span / 3600 * 0.5)
+    assert row.cost_per_1000 == pytest.approx(row.cost_usd / 4 * 1000)
+    assert row.utilisation == pytest.approx(4 / (3 * trace.span))
+    assert (row.mean_size, row.peak_size, row.purchases) == (3, 3, 0)
+
+
+def test_hits_are_answers_that_cost_nothing(report: Report) -> None:
+    row, answers = report.row(POLICY), len(report.load) + report.load.hits
+    assert row.cost_per_1000 == pytest.approx(row.cost_usd / answers * 1000)
+
+
+def test_no_fleet_is_cheaper_than_the_work(report: Report) -> None:
+    assert all(row.cost_usd >= report.floor_usd for row in report.rows)
+
+
+def test_waits_are_in_order(report: Report) -> None:
+    for row in report.rows:
+        assert 0 <= row.wait_p50 <= row.wait_p95 <= row.wait_p99
+        assert 0 <= row.in_time <= 1
+        assert 0 < row.utilisation <= 1
+
+
+def test_a_trace_that_gets_no_worker_has_a_report_all_the_same() -> None:
+    trace = make_trace([0.0, 1.0, 2.0])
+    scenario = Scenario(trace, world(), replace(SPEC, min_gpus=0))
+    row = scenario.row("none", Fixed(0, 60.0))
+    assert (row.in_time, row.cost_usd, row.cost_per_1000, row.utilisation) == (0, 0, 0, 0)
+    assert math.isinf(row.wait_p50)
+
+
+def test_the_same_arguments_give_the_same_report(report: Report) -> None:
+    again = simulate(poisson_trace(2.0, 4000), world(hit_ratio=0.25), SPEC)
+    figures = [[replace(row, timeline=None) for row in one.rows] for one in (report, again)]  # type: ignore[arg-type]
+    assert figures[0] == figures[1]
+
+
+def test_all_begin_with_the_same_workers_but_the_fixed_fleets(report: Report) -> None:
+    begun = [row.timeline.workers[0] for row in report.rows[:3]]
+    assert begun[0] == begun[2]  # the clairvoyant fleet may end some at once, or buy
+
+
+def test_progress_names_each_row() -> None:
+    told: list[str] = []
+    simulate(poisson_trace(0.5, 500), world(), SPEC, lambda row, _: told.append(row))
+    assert list(dict.fromkeys(told)) == NAMES
+
+
+def test_the_tables_fit_in_80_columns(report: Report) -> None:
+    lines = drawn(report, 80)
+    assert max(map(len, lines)) <= 80
+    for name in NAMES:
+        assert sum(line.startswith(name) for line in lines) == 2
+
+
+def test_who_waits_for_ever_is_said_so() -> None:
+    scenario = Scenario(make_trace([0.0, 1.0]), world(), replace(SPEC, min_gpus=0))
+    row = scenario.row("none", Fixed(0, 60.0))
+    text = "\n".join(drawn(Report((row,), 0.0, scenario.load), 100))
+    assert "never" in text
+    assert "0.0 %" in text
+
+
+def test_json_has_the_rows_and_no_timelines(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
+    Output(json=True).result(simulation_output(report), show_simulation)
+    told = json.loads(capsys.readouterr().out)
+    assert told["questions"] == len(report.load) + report.load.hits
+    assert [row["name"] for row in told["rows"]] == NAMES
+    assert "timeline" not in told["rows"][0]
+
+
+@pytest.mark.parametrize(
+    ("name", "head"), [("a.svg", b"<?xml"), ("b.png", b"\x89PNG"), ("C.PNG", b"\x89PNG")]
+)
+def test_a_chart_is_written_whole(report: Report, tmp_path: Path, name: str, head: bytes) -> None:
+    (tmp_path / name).write_bytes(b"older")
+    plot(report, tmp_path / name)
+    assert (tmp_path / name).read_bytes().startswith(head)
+    assert (tmp_path / name).stat().st_size > 10_000
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [name]
+
+
+def test_the_same_report_is_the_same_chart(report: Report, tmp_path: Path) -> None:
+    for name in ("a.svg", "b.svg"):
+        plot(report, tmp_path / name)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["chart.pdf", "chart", "chart.svg.gz"])
+def test_other_kinds_of_charts_are_refused(report: Report, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        plot(report, tmp_path / name)
+    assert caught.value.hint == "name it .svg or .png"
+
+
+def test_a_folder_that_is_not_there_is_refused(report: Report, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot write"):
+        plot(report, tmp_path / "none" / "chart.svg")

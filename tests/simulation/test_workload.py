@@ -1,0 +1,94 @@
+"""What is made of a trace before it is played."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from doubles.simulated import make_trace, poisson_trace, world
+
+from llmhost.errors import UsageError
+from llmhost.simulation.settings import Settings
+from llmhost.simulation.trace import Trace
+from llmhost.simulation.workload import day, make_workload
+
+
+def test_an_answer_takes_reading_and_writing() -> None:
+    trace = Trace(np.zeros(1), np.array([8000.0]), np.array([300.0]))
+    load = make_workload(trace, world(worker_tokens_per_s=400, prompt_tokens_per_s=4000), places=4)
+    assert load.service.tolist() == [2 + 3]  # a place writes a quarter of what its worker does
+
+
+def test_speed_divides_the_times() -> None:
+    load = make_workload(make_trace([0, 10, 20]), world(speed=2), 1)
+    assert load.times.tolist() == [0, 5, 10]
+    assert load.span == 15
+
+
+def test_repeats_follow_each_other() -> None:
+    load = make_workload(make_trace([0, 10]), world(repeat=3), 1)
+    assert load.times.tolist() == [0, 10, 20, 30, 40, 50]
+    assert load.span == 60
+
+
+def test_the_cache_thins_what_the_gpus_get() -> None:
+    trace = poisson_trace(10, 5000)
+    load = make_workload(trace, world(hit_ratio=0.7), 1)
+    assert load.hits + len(load) == len(trace)
+    assert load.hits / len(trace) == pytest.approx(0.7, abs=0.01)
+    assert set(load.times.tolist()) <= set(trace.times.tolist())
+
+
+def test_another_seed_hits_others_and_the_same_seed_the_same() -> None:
+    trace = poisson_trace(1, 1000)
+    first, again, other = (
+        make_workload(trace, world(hit_ratio=0.5, seed=seed), 1).times.tolist() for seed in (1, 1, 2)
+    )
+    assert first == again != other
+
+
+def test_too_much_and_nothing_at_all_are_refused() -> None:
+    with pytest.raises(UsageError, match="more than 20,000,000"):
+        make_workload(poisson_trace(10, 1000), world(repeat=10_000), 1)
+    with pytest.raises(UsageError, match="nothing to simulate"):
+        make_workload(make_trace([0]), world(hit_ratio=0.999), 1)
+
+
+def test_a_day_swings_ten_to_one_and_spikes_four_times() -> None:
+    trace = poisson_trace(4, 3600)
+    made = day(trace)
+    rate = np.histogram(made.times, 24 * 12, (0, 86_400))[0] / 300
+    noon, night = rate[138:150].mean(), rate[[0, 1, 2, -3, -2, -1]].mean()
+    assert noon / night == pytest.approx(10, rel=0.15)
+    for hour in (9.5, 15.5):
+        spike = round(hour * 12)
+        assert rate[spike : spike + 2].mean() / rate[spike - 2 : spike].mean() == pytest.approx(4, rel=0.15)
+    spikes = 2 * 600 * 3 * rate[114 - 2 : 114].mean()
+    assert len(made) == pytest.approx(len(trace) * 86_400 / trace.span + spikes, rel=0.02)
+
+
+def test_a_day_keeps_the_burstiness_of_its_trace() -> None:
+    bursts = make_trace([60 * minute + second for minute in range(60) for second in range(5)])
+    times = day(bursts).times
+    in_bursts = np.diff(times[(times > 40_000) & (times < 44_000)])
+    assert np.quantile(in_bursts, 0.75) < 1
+    assert in_bursts.max() > 20
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("worker_tokens_per_s", 0),
+        ("boot_seconds", -1),
+        ("price", float("nan")),
+        ("speed", float("inf")),
+        ("hit_ratio", 1),
+        ("interval", 0),
+        ("boot_failures", 1.5),
+        ("repeat", 0),
+    ],
+)
+def test_a_world_that_cannot_be_is_refused(name: str, value: float) -> None:
+    with pytest.raises(UsageError, match=name.replace("_", " ")):
+        replace(Settings(worker_tokens_per_s=100), **{name: value})
