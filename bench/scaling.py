@@ -31,8 +31,8 @@ from llmhost.fleet.scale_models import ScaleSpec
 from llmhost.simulation.policy import Policy
 from llmhost.simulation.report import CLAIRVOYANT, POLICY, REQUEST_RATE, Row, Scenario, simulate
 from llmhost.simulation.settings import Settings
-from llmhost.simulation.trace import Trace, read_trace
-from llmhost.simulation.workload import day
+from llmhost.simulation.trace import read_trace
+from llmhost.simulation.workload import Trace, day
 
 SPEC = ScaleSpec(min_gpus=1, max_gpus=200, places=4, max_step=50)
 WORKER = Settings(worker_tokens_per_s=300.0)

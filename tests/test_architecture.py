@@ -19,6 +19,7 @@ ROOT = Path(llmhost.__file__).parent
 #: Importing any of these takes longer than a whole command may.
 HEAVY = {
     "httpx",
+    "matplotlib",
     "onnxruntime",
     "cryptography",
     "redis",
@@ -83,6 +84,15 @@ PURE = {
     "llmhost.fleet.scaling",
     "llmhost.fleet.schedule",
     "llmhost.ledger.cost",
+    "llmhost.simulation.crew",
+    "llmhost.simulation.play",
+    "llmhost.simulation.policy",
+    "llmhost.simulation.queueing",
+    "llmhost.simulation.report",
+    "llmhost.simulation.rules",
+    "llmhost.simulation.settings",
+    "llmhost.simulation.sizing",
+    "llmhost.simulation.workload",
 }
 
 #: lines; one screen, and what a reader holds in mind.
@@ -251,6 +261,16 @@ def test_only_the_command_line_imports_wiring() -> None:
 
 def test_fleet_and_cache_do_not_know_each_other() -> None:
     assert breaches("llmhost.fleet", {"llmhost.cache"}) + breaches("llmhost.cache", {"llmhost.fleet"}) == []
+
+
+def test_only_the_chart_of_a_simulation_imports_matplotlib() -> None:
+    found = {
+        module
+        for module in modules()
+        for used in imports_of(module)
+        if used.package == "matplotlib" or (used.eager and module_of(used.name) == "llmhost.simulation.plot")
+    }
+    assert found == {"llmhost.simulation.plot"}
 
 
 @pytest.mark.parametrize("module", sorted(CONTRACTS))

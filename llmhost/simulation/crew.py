@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
-from random import Random
+
+import numpy as np
 
 from llmhost.simulation.queueing import Place
 from llmhost.simulation.settings import Settings
@@ -52,7 +53,7 @@ class Crew:
 
     def __init__(self, settings: Settings, places: int, start: int) -> None:
         self._settings, self._per_worker = settings, places
-        self._chance = Random(settings.seed)
+        self._chance = np.random.default_rng(settings.seed)
         self._deaths: list[tuple[float, int]] = []
         self._dead: list[Machine] = []
         self.machines: dict[int, Machine] = {}
@@ -141,7 +142,7 @@ class Crew:
         machine.answers = True
         self._put_in(machine.id, [now] * self._per_worker)
         if self._settings.deaths_per_hour:
-            lifetime = self._chance.expovariate(self._settings.deaths_per_hour / _HOUR)
+            lifetime = self._chance.exponential(_HOUR / self._settings.deaths_per_hour)
             heappush(self._deaths, (now + lifetime, machine.id))
 
     def _buy(self, now: float) -> None:

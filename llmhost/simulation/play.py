@@ -111,10 +111,9 @@ class _Play:
             self._go_on_until(number * self.rule.interval)
             if number % 100 == 0:
                 on_progress(min(1.0, now / span))
-        end = max(span, now) if len(self.held) else span
         return Outcome(
             waits=self.book.begun - self.load.times,
-            paid=self.crew.close(end),
+            paid=self.crew.close(max(span, steps[-1])),
             purchases=self.crew.purchases,
             failures=len(self.crew.failures),
             steps=np.array(steps),

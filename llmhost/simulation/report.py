@@ -16,8 +16,7 @@ from llmhost.simulation.policy import Policy
 from llmhost.simulation.rules import Fixed, Planned, RequestRate
 from llmhost.simulation.settings import IN_TIME, Settings
 from llmhost.simulation.sizing import BLOCK, clairvoyant_plan, first_need, for_mean, for_peak
-from llmhost.simulation.trace import Trace
-from llmhost.simulation.workload import Workload, make_workload
+from llmhost.simulation.workload import Trace, Workload, make_workload
 
 __all__ = [
     "CLAIRVOYANT",
@@ -188,8 +187,9 @@ def _contestants(scenario: Scenario) -> Iterator[tuple[str, Callable[[], Rule]]]
 
 
 def _compared(rows: Sequence[Row]) -> tuple[Row, ...]:
-    best = next(row.cost_usd for row in rows if row.name == CLAIRVOYANT)
-    return tuple(replace(row, versus_clairvoyant=_share(row.cost_usd, best)) for row in rows)
+    """By what they were paid for, which says the same as money and also holds where workers are free."""
+    best = next(row.mean_size for row in rows if row.name == CLAIRVOYANT)
+    return tuple(replace(row, versus_clairvoyant=_share(row.mean_size, best)) for row in rows)
 
 
 def _share(part: float, whole: float) -> float:

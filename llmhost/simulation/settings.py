@@ -35,10 +35,10 @@ class Settings:
     share of questions that the cache answers. `price` is USD an hour. A step is made every `interval`.
     `boot_failures` is the share of purchases that never boot, `deaths_per_hour` how often a worker breaks.
 
-    A prompt is read at `prompt_tokens_per_s` on the place that answers. Reading is one pass over the whole
-    prompt, limited by arithmetic, while writing is a pass for every token, limited by memory: so it is
-    faster by an order of magnitude (https://arxiv.org/abs/2311.18677, section 3). 4,000 is what a 7B model
-    does on a consumer GPU.
+    A prompt is read at `prompt_tokens_per_s` on the place that answers. Reading takes one pass over the whole
+    prompt and is limited by arithmetic; writing takes a pass for each token and is limited by memory. So
+    reading is faster by an order of magnitude (https://arxiv.org/abs/2311.18677, section 3), and leaving it
+    out would flatter every row. 4,000 is a careful guess for a 7B model on a consumer GPU.
 
     Raises:
         UsageError: a number makes no sense.

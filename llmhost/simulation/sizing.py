@@ -63,7 +63,7 @@ def clairvoyant_plan(load: Workload, boot: float, least: int, most: int) -> list
     and a pause that is shorter than a boot is bridged, as a new one would cost more.
     """
     needs = np.array(_needs(load, least, most))
-    ahead = math.ceil(boot / BLOCK)
+    ahead = max(1, math.ceil(boot / BLOCK))  # a worker answers from the next step on, at the earliest
     padded = np.concatenate([needs, np.full(ahead, needs[-1])])
     sizes: list[int] = sliding_window_view(padded, ahead + 1).max(axis=1).tolist()
     return sizes

@@ -9,7 +9,6 @@ import re
 import zlib
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -18,11 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmhost.errors import UsageError
+from llmhost.simulation.workload import MOST_QUESTIONS, Trace
 
-__all__ = ["MOST_QUESTIONS", "Trace", "read_trace"]
-
-#: a month at 8 questions a second; more would not fit in 2 GB
-MOST_QUESTIONS = 20_000_000
+__all__ = ["read_trace"]
 
 #: tokens; no model reads or writes so much at once
 _MOST_TOKENS = 10**7
@@ -56,29 +53,6 @@ _NAMES = {
         "completion",
     ),
 }
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Trace:
-    """Questions in the order in which they came.
-
-    `times` are float64 seconds from the first question on, `prompt` and `generated` float64 tokens, all of
-    one length. `epoch` is the minute in which it begins, Unix seconds; 0 where nobody knows. `span` is how
-    long it lasts, the pause after its last question included: then it can be played again.
-    """
-
-    times: NDArray[np.float64]
-    prompt: NDArray[np.float64]
-    generated: NDArray[np.float64]
-    epoch: float = 0.0
-
-    def __len__(self) -> int:
-        return len(self.times)
-
-    @property
-    def span(self) -> float:
-        last, count = float(self.times[-1]), len(self.times)
-        return max(1.0, last * count / (count - 1) if count > 1 else last)
 
 
 def read_trace(path: Path) -> Trace:

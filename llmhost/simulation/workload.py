@@ -1,4 +1,4 @@
-"""What a trace asks of the GPUs."""
+"""Recorded questions, and what they ask of the GPUs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from llmhost.errors import UsageError
 from llmhost.simulation.settings import Settings
-from llmhost.simulation.trace import MOST_QUESTIONS, Trace
 
-__all__ = ["Workload", "day", "make_workload"]
+__all__ = ["MOST_QUESTIONS", "Trace", "Workload", "day", "make_workload"]
+
+#: a month at 8 questions a second; more would not fit in 2 GB
+MOST_QUESTIONS = 20_000_000
 
 _DAY = 86_400
 
@@ -22,6 +24,29 @@ _SWING = 10.0
 #: seconds of the day; where ten minutes bring four times as much at once
 _SPIKES = (9.5 * 3600, 15.5 * 3600)
 _SPIKE_SECONDS, _SPIKE = 600, 4.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trace:
+    """Questions in the order in which they came.
+
+    `times` are float64 seconds from the first question on, `prompt` and `generated` float64 tokens, all of
+    one length. `epoch` is the minute in which it begins, Unix seconds; 0 where nobody knows. `span` is how
+    long it lasts, the pause after its last question included: then it can be played again.
+    """
+
+    times: NDArray[np.float64]
+    prompt: NDArray[np.float64]
+    generated: NDArray[np.float64]
+    epoch: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    @property
+    def span(self) -> float:
+        last, count = float(self.times[-1]), len(self.times)
+        return max(1.0, last * count / (count - 1) if count > 1 else last)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,9 +97,12 @@ def make_workload(trace: Trace, settings: Settings, places: int) -> Workload:
     turn, question = np.divmod(missed, len(trace))
     tokens = trace.generated[question]
     place_speed = settings.worker_tokens_per_s / places
+    service = tokens / place_speed + trace.prompt[question] / settings.prompt_tokens_per_s
+    if not service.any():
+        raise UsageError("no question of this trace has a token: there is nothing to simulate")
     return Workload(
         times=(trace.times[question] + turn * trace.span) / settings.speed,
-        service=tokens / place_speed + trace.prompt[question] / settings.prompt_tokens_per_s,
+        service=service,
         tokens=tokens,
         places=places,
         span=trace.span * settings.repeat / settings.speed,

@@ -8,7 +8,7 @@ import numpy as np
 
 from llmhost.fleet.scale_models import ScaleSpec
 from llmhost.simulation.settings import Settings
-from llmhost.simulation.trace import Trace
+from llmhost.simulation.workload import Trace
 
 __all__ = ["SPEC", "make_trace", "poisson_trace", "world"]
 

@@ -15,8 +15,7 @@ from llmhost.simulation.crew import Orders
 from llmhost.simulation.play import Outcome, Scene, play
 from llmhost.simulation.rules import Fixed, resize
 from llmhost.simulation.settings import Settings
-from llmhost.simulation.trace import Trace
-from llmhost.simulation.workload import Workload, make_workload
+from llmhost.simulation.workload import Trace, Workload, make_workload
 
 
 class Scripted:
@@ -120,6 +119,12 @@ def test_questions_wait_for_the_first_worker_in_their_order() -> None:
     assert outcome.waits.tolist() == [120, 120, 0]
 
 
+def test_who_waits_when_the_trace_ends_is_served_and_what_is_bought_until_then_paid() -> None:
+    outcome, _ = scripted(make_trace([0, 50]), {0: 1, 2: 2})
+    assert outcome.waits.tolist() == [120, 71]
+    assert outcome.paid == 122
+
+
 def test_who_never_gets_a_worker_waits_for_ever() -> None:
     outcome, _ = scripted(make_trace([0, 1, 2]), {0: 0})
     assert np.isinf(outcome.waits).all()
@@ -136,7 +141,7 @@ def test_questions_of_a_dead_worker_are_asked_again_and_wait_since_they_came() -
 
 
 def test_a_dead_worker_is_paid_until_a_step_notices() -> None:
-    outcome, rule = scripted(make_trace([0, 100]), {0: 1, 1: 0}, start=1, deaths_per_hour=60, seed=1)
+    outcome, rule = scripted(make_trace([0, 100]), {0: 1, 1: 0}, start=1, deaths_per_hour=60, seed=0)
     assert rule.lost[:2] == [0, 1]
     assert outcome.paid == 60
 

@@ -17,8 +17,7 @@ from llmhost.fleet.scale_models import FleetView, History, ScaleSpec
 from llmhost.simulation.play import Outcome, Scene, play
 from llmhost.simulation.policy import Policy
 from llmhost.simulation.settings import Settings
-from llmhost.simulation.trace import Trace
-from llmhost.simulation.workload import make_workload
+from llmhost.simulation.workload import Trace, make_workload
 
 
 class Watched(Policy):
@@ -56,7 +55,7 @@ def test_it_is_the_function_that_scale_asks() -> None:
 def test_counts_are_complete_and_know_nothing_of_the_future(interval: float) -> None:
     trace = replace(poisson_trace(1.5, 1500, tokens=130), epoch=1_700_000_040.0)
     _, policy = watched(trace, interval=interval, deaths_per_hour=6)
-    for (history, _), (arrived, done, tokens) in zip(policy.seen, policy.truth, strict=True):
+    for (history, _), (arrived, done, _) in zip(policy.seen, policy.truth, strict=True):
         traffic = history.traffic
         assert sum(worker.in_flight for worker in traffic.workers.values()) <= arrived - done
         assert max([*traffic.asked, *traffic.answered], default=0) <= traffic.at

@@ -84,6 +84,13 @@ def test_all_begin_with_the_same_workers_but_the_fixed_fleets(report: Report) ->
     assert begun[0] == begun[2]  # the clairvoyant fleet may end some at once, or buy
 
 
+@pytest.mark.parametrize("times", [[0.0], [0.0, 0.0], [0.0, 90_000.0]])
+def test_the_smallest_traces_have_a_report(times: list[float]) -> None:
+    made = simulate(make_trace(times), world(price=0, boot_seconds=0), SPEC)
+    assert [row.in_time for row in made.rows] == [1] * len(NAMES)
+    assert all(row.cost_usd == 0 < row.versus_clairvoyant for row in made.rows)
+
+
 def test_progress_names_each_row() -> None:
     told: list[str] = []
     simulate(poisson_trace(0.5, 500), world(), SPEC, lambda row, _: told.append(row))
@@ -94,7 +101,7 @@ def test_the_tables_fit_in_80_columns(report: Report) -> None:
     lines = drawn(report, 80)
     assert max(map(len, lines)) <= 80
     for name in NAMES:
-        assert sum(line.startswith(name) for line in lines) == 2
+        assert sum(line.startswith(f"{name}  ") for line in lines) == 2
 
 
 def test_who_waits_for_ever_is_said_so() -> None:

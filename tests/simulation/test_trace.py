@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmhost.errors import UsageError
-from llmhost.simulation.trace import Trace, read_trace
+from llmhost.simulation.trace import read_trace
+from llmhost.simulation.workload import Trace
 
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
 PLAIN = "time,prompt_tokens,completion_tokens\n"

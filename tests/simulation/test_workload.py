@@ -10,8 +10,7 @@ from doubles.simulated import make_trace, poisson_trace, world
 
 from llmhost.errors import UsageError
 from llmhost.simulation.settings import Settings
-from llmhost.simulation.trace import Trace
-from llmhost.simulation.workload import day, make_workload
+from llmhost.simulation.workload import Trace, day, make_workload
 
 
 def test_an_answer_takes_reading_and_writing() -> None:
@@ -53,6 +52,8 @@ def test_too_much_and_nothing_at_all_are_refused() -> None:
         make_workload(poisson_trace(10, 1000), world(repeat=10_000), 1)
     with pytest.raises(UsageError, match="nothing to simulate"):
         make_workload(make_trace([0]), world(hit_ratio=0.999), 1)
+    with pytest.raises(UsageError, match="has a token"):
+        make_workload(make_trace([0, 1], tokens=0), world(), 1)
 
 
 def test_a_day_swings_ten_to_one_and_spikes_four_times() -> None:

@@ -1,0 +1,278 @@
+"""The local fleet, scaled as a user's cron scales it: real questions, real workers, real kills."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from doubles.fleet_time import FleetTime, fleet_time
+from doubles.waiting import until
+from plugins_house import Finished, House, Running
+
+pytestmark = pytest.mark.slow
+
+#: what takes more than `ANSWER` tokens to answer: it is cut there, so that a whole answer has exactly so many
+QUESTION, ANSWER = "Tell me a long story.", 24
+
+LeftRunning = Callable[[], list[psutil.Process]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """A local fleet, its commands, and its clock."""
+
+    house: House
+    time: FleetTime
+    processes: LeftRunning
+
+    @property
+    def workers(self) -> list[psutil.Process]:
+        return [one for one in self.processes() if "llmhost.engines.llama_cpp" in one.cmdline()]
+
+    async def scale(self, *options: str, **environ: str) -> Any:
+        return await self.house.ok("scale", *options, **environ)
+
+    async def ready(self, count: int) -> list[str]:
+        """Returns the ids of all workers as soon as they are `count`, and answer."""
+
+        async def ids() -> list[str]:
+            shown = (await self.house.ok("status"))["workers"]
+            return [one["id"] for one in shown] if [one["ready"] for one in shown] == [True] * count else []
+
+        found: list[str] = await until(ids)
+        return found
+
+    async def settled(self, count: int) -> list[str]:
+        """So many workers that a step has seen answering."""
+        await self.scale(LLMHOST_SCALE__MIN_GPUS=str(count))
+        workers = await self.ready(count)
+        await self.scale(LLMHOST_SCALE__MIN_GPUS=str(count))
+        return workers
+
+    async def ask(self, count: int, workers: Iterable[str]) -> list[Running]:
+        """So many `llmhost ask` at once; returns when all of them have been given one of these `workers`."""
+        asked = [await self.house.start("ask", "--json", "--no-cache", QUESTION) for _ in range(count)]
+        names = tuple(workers)
+        await until(lambda: self._wait_there(count, names))
+        return asked
+
+    async def _wait_there(self, count: int, workers: Sequence[str]) -> bool:
+        return sum(await self.time.in_flight(workers)) == count
+
+
+@pytest.fixture
+async def fleet(house: House, left_running: LeftRunning, state_folder: Path) -> AsyncIterator[Fleet]:
+    """It boots in a second, and nobody may wait for longer."""
+    configure(house)
+    async with fleet_time(state_folder, "test") as time:
+        yield Fleet(house, time, left_running)
+
+
+def configure(house: House, **scale: Any) -> None:
+    house.configure(
+        fleet={"name": "test", "max_gpus": 3},
+        engine={"context": 512, "temperature": 0, "max_tokens": ANSWER},
+        scale={"queue_time": "1s", "boot_time": "1s", **scale},
+    )
+
+
+@contextmanager
+def frozen(processes: Iterable[psutil.Process]) -> Iterator[None]:
+    """Workers that have questions and do not finish them yet: so nothing depends on how fast they are."""
+    held = tuple(processes)
+    for process in held:
+        process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in held:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGCONT)
+
+
+def change(step: Any) -> tuple[str, int, int]:
+    return step["decision"], step["from"], step["to"]
+
+
+def kinds(step: Any) -> list[str]:
+    return [action["kind"] for action in step["actions"]]
+
+
+async def whole(asked: Iterable[Running]) -> list[Any]:
+    """The answers, all of them whole."""
+    ended: list[Finished] = await asyncio.gather(*(one.end() for one in asked))
+    assert [one.code for one in ended] == [0] * len(ended), [one.err for one in ended]
+    answers = [one.json for one in ended]
+    assert {(one["finish_reason"], one["tokens"]["completion"]) for one in answers} == {("length", ANSWER)}
+    return answers
+
+
+# Following the load
+
+
+async def test_a_fleet_grows_to_three_under_load_and_shrinks_to_one_without_breaking_an_answer(
+    fleet: Fleet,
+) -> None:
+    assert change(await fleet.scale()) == ("up", 0, 1)
+    first = await fleet.ready(1)
+    assert change(await fleet.scale()) == ("hold", 1, 1)
+
+    with frozen(fleet.workers):
+        jam = await fleet.ask(6, first)
+        grown = await fleet.scale()
+    assert (change(grown), kinds(grown)) == (("up", 1, 3), ["buy", "buy"])
+    assert {answer["worker"] for answer in await whole(jam)} == set(first)
+    workers = await fleet.ready(3)
+    assert change(await fleet.scale()) == ("hold", 3, 3)
+
+    with frozen(fleet.workers):
+        last = await fleet.ask(3, workers)
+        await fleet.time.pass_time(600)
+        shrinking = await fleet.house.start("scale", "--json")
+        await until(fleet.time.draining)
+        assert len(fleet.workers) == 3
+    assert {answer["worker"] for answer in await whole(last)} == set(workers)
+    shrunk = (await shrinking.end()).json
+    assert change(shrunk) == ("down", 3, 1)
+    assert sorted(kinds(shrunk)) == ["drain", "drain", "end", "end"]
+    assert len(fleet.workers) == 1
+
+    past = (await fleet.house.ok("scale", "--history"))["decisions"]
+    assert [change(step) for step in past if step["decision"] != "hold"] == [
+        ("up", 0, 1),
+        ("up", 1, 3),
+        ("down", 3, 1),
+    ]
+    await fleet.house.ok("down", "--all")
+    assert fleet.processes() == []
+
+
+async def test_a_fleet_of_nothing_comes_when_it_is_asked_and_goes_when_nobody_does(fleet: Fleet) -> None:
+    configure(fleet.house, min_gpus=0)
+    assert change(await fleet.scale()) == ("hold", 0, 0)
+    refused = await fleet.house.run("ask", "What is Redis?")
+    assert refused.code == 5
+    assert "no worker is ready" in refused.error
+    assert "run `llmhost up`" in refused.err
+    assert change(await fleet.scale()) == ("up", 0, 1)
+    await fleet.ready(1)
+    await fleet.house.ok("ask", "What is Redis?")
+    await fleet.time.pass_time(1830)
+    assert change(await fleet.scale()) == ("down", 1, 0)
+    assert fleet.workers == []
+
+
+# Steps that die, and steps that meet
+
+
+async def test_a_step_that_was_killed_while_it_bought_is_made_good_by_the_next(
+    fleet: Fleet, state_folder: Path
+) -> None:
+    configure(fleet.house, min_gpus=3)
+    buying = await fleet.house.start("scale")
+    folder = state_folder / "fleets" / "test" / "workers"
+    await until(lambda: folder.exists() and any(folder.iterdir()), pause=0.001)
+    buying.process.kill()
+    await buying.end()
+    await fleet.scale()
+    await fleet.ready(3)
+    assert len(fleet.workers) == 3
+
+
+async def test_a_step_that_was_killed_while_it_drained_breaks_no_answer_and_is_made_good(
+    fleet: Fleet,
+) -> None:
+    workers = await fleet.settled(3)
+    with frozen(fleet.workers):
+        asked = await fleet.ask(3, workers)
+        await fleet.time.pass_time(600)
+        draining = await fleet.house.start("scale")
+        await until(fleet.time.draining)
+        draining.process.kill()
+        await draining.end()
+    await whole(asked)
+    finished = await fleet.scale()
+    assert (change(finished), kinds(finished)) == (("hold", 1, 1), ["finish", "finish"])
+    assert len(fleet.workers) == 1
+    await fleet.house.ok("down", "--all")
+    assert fleet.processes() == []
+
+
+async def test_a_step_that_meets_another_leaves_it_to_that_one(fleet: Fleet, state_folder: Path) -> None:
+    workers = await fleet.settled(2)
+    elsewhere = {
+        "LLMHOST_STATE_DIR": str(state_folder / "elsewhere"),
+        "LLMHOST_REDIS__URL": f"unix://{state_folder / 'redis' / 'redis.sock'}",
+    }
+    with frozen(fleet.workers):
+        asked = await fleet.ask(2, workers)
+        await fleet.time.pass_time(600)
+        draining = await fleet.house.start("scale")
+        await until(fleet.time.draining)
+        here, there = await asyncio.gather(fleet.scale(), fleet.scale(**elsewhere))
+        draining.process.kill()
+        await draining.end()
+    assert (here["decision"], here["actions"]) == (there["decision"], there["actions"]) == ("hold", [])
+    assert "another llmhost on this machine" in here["reason"]
+    assert "on another machine" in there["reason"]
+    await whole(asked)
+    assert "on another machine" in (await fleet.scale(**elsewhere))["reason"]
+    await fleet.time.pass_time(60)
+    assert change(await fleet.scale(**elsewhere)) == ("up", 0, 1)
+
+
+async def test_two_steps_at_the_same_moment_make_one_fleet(fleet: Fleet) -> None:
+    configure(fleet.house, min_gpus=2)
+    steps = await asyncio.gather(fleet.scale(), fleet.scale())
+    assert sorted(kind for step in steps for kind in kinds(step)) == ["buy", "buy"]
+    assert len(fleet.workers) == 2
+
+
+# Workers that break
+
+
+async def test_a_worker_that_died_is_replaced_by_the_next_step(fleet: Fleet) -> None:
+    (dead,) = await fleet.settled(1)
+    os.kill(fleet.workers[0].pid, signal.SIGKILL)
+    step = await fleet.scale()
+    assert [(action["kind"], action["worker"] == dead) for action in step["actions"]] == [
+        ("repair", True),
+        ("buy", False),
+    ]
+    assert await fleet.ready(1) != [dead]
+
+
+async def test_a_worker_that_hangs_is_replaced_when_it_was_silent_for_long(fleet: Fleet) -> None:
+    configure(fleet.house, wedged_after="60s")
+    (stuck,) = await fleet.settled(1)
+    with frozen(fleet.workers):
+        assert (await fleet.scale())["actions"] == []
+        await fleet.time.pass_time(60)
+        step = await fleet.scale()
+    assert [(action["kind"], action["worker"] == stuck) for action in step["actions"]] == [
+        ("repair", True),
+        ("buy", False),
+    ]
+    assert await fleet.ready(1) != [stuck]
+    assert len(fleet.workers) == 1
+
+
+async def test_without_redis_nothing_is_changed_and_one_line_says_why(
+    fleet: Fleet, refusing_port: int
+) -> None:
+    await fleet.settled(1)
+    before = [process.pid for process in fleet.workers]
+    away = {"LLMHOST_REDIS__URL": f"redis://127.0.0.1:{refusing_port}"}
+    done = await fleet.house.run("scale", "--json", **away)
+    assert (done.code, done.json["error"]["code"] if "error" in done.json else None) == (5, None)
+    assert str(refusing_port) in done.error
+    assert [process.pid for process in fleet.workers] == before
