@@ -30,6 +30,7 @@ from pathlib import Path
 from llmhost.fleet.scale_models import ScaleSpec
 from llmhost.simulation.policy import Policy
 from llmhost.simulation.report import CLAIRVOYANT, POLICY, REQUEST_RATE, Row, Scenario, simulate
+from llmhost.simulation.rules import Fixed
 from llmhost.simulation.settings import Settings
 from llmhost.simulation.trace import read_trace
 from llmhost.simulation.workload import Trace, day
@@ -144,7 +145,10 @@ def against_rule(case: Case) -> str:
     given_fair = f"with the fair target ${fair.cost_usd:.2f} and {fair.in_time:.2%}"
     words = f"{title} needs ${best.cost_usd:.2f}; {given_fair}"
     if abs(best.cost_usd / row.cost_usd - 1) <= _EQUAL and _is_steady(row) and _is_steady(best):
-        return f"equal   {words}: both always hold {row.peak_size}, and with one less it would not be met"
+        fewer = case.scenario.row("one less", Fixed(row.peak_size - 1, case.scenario.settings.interval))
+        return (
+            f"equal   {words}: both always hold {row.peak_size}; one less begins {fewer.in_time:.2%} in time"
+        )
     return f"{_met(row.cost_usd < best.cost_usd)} {words}"
 
 

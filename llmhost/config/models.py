@@ -470,6 +470,14 @@ class ScaleConfig(Section):
     queue_time: Duration = Field(
         5.0, le=3600, description="How long a question may wait for a place before more workers are wanted."
     )
+    late: float = Field(
+        0.05,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="The share of questions that may wait longer than `queue_time`. A few workers must idle "
+        "more than many to keep it; 1 leaves it to `busy_above` alone.",
+    )
     busy_above: float = Field(
         0.85,
         gt=0,
@@ -494,7 +502,7 @@ class ScaleConfig(Section):
     idle_after: Duration = Field(
         1800.0, le=7200, description="How long nobody must have asked before the last worker goes."
     )
-    max_step: int = Field(8, ge=1, le=1000, description="The most workers bought in one step.")
+    max_step: int = Field(16, ge=1, le=1000, description="The most workers bought in one step.")
     max_failures: int = Field(
         3,
         ge=1,

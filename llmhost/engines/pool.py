@@ -105,8 +105,8 @@ class Pool:
 
     @asynccontextmanager
     async def _turn(self, untried: dict[str, Upstream], *, again: bool) -> AsyncIterator[_Turn | None]:
-        """The least loaded of `untried`; its slot is given back whatever happens. None where none of them takes
-        another question.
+        """The least loaded of `untried`; its slot is given back whatever happens. None where none of them
+        takes another question.
         """
         slot = await self._load.acquire(tuple(untried), again=again)
         if slot is None:

@@ -142,11 +142,15 @@ def _why_broken(look: _Look, sight: Sight, spec: FleetSpec, patience: Patience, 
         return None
     silent = now - (sight.silent_since or now)
     if sight.answered and silent >= patience.silent:
-        return f"it has not answered for {silent / 60:.0f} minutes"
+        return f"it has not answered for {_time(silent)}"
     still = now - sight.since
     if not sight.answered and still >= patience.booting:
-        return f"nothing has moved for {still / 60:.0f} minutes while it boots ({look.said})"
+        return f"nothing has moved for {_time(still)} while it boots ({look.said})"
     return None
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 
 
 def _state(look: _Look, sight: Sight) -> WorkerState:

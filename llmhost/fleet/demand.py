@@ -22,20 +22,24 @@ _MINUTE = 60
 #: seconds and answers; fewer make no average, and where there are fewer it is looked back further
 _RECENT, _ENOUGH = 120, 30
 
+#: variance of a sum of answers over that of their number alone: some are long, most are short
+_SPREAD = 2.0
+
 #: seconds; clocks of two machines differ by less
 _AHEAD = 120
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Tokens a second: `short` of the last minute, `long` on average over the watched stretch, `peak` of its
-    highest minute.
+    """Tokens a second: `short` of the last minute, `sure` as much of it as is not chance, `long` on average
+    over the watched stretch, `peak` of its highest minute.
 
     `watched` is for how many seconds counts are known, at most the stretch asked for. `idle` is the seconds
     since the last question; None where none is known.
     """
 
     short: float
+    sure: float
     long: float
     peak: float
     tokens_per_answer: float
@@ -56,13 +60,16 @@ def measure(traffic: Traffic, now: float, watch: float, usual_answer: float) -> 
     asked = {start: count for start, count in traffic.asked.items() if start <= now}
     answers = _Answers(traffic, usual_answer, edge)
     rates = [_asked(asked, end - _MINUTE, end) / _MINUTE * answers.tokens(end) for end in minutes]
-    short = _asked(asked, edge - _MINUTE, edge + 1) / (now - edge + _MINUTE) * answers.tokens(edge + BUCKET)
+    lately = _asked(asked, edge - _MINUTE, edge + 1)
+    seconds, tokens = now - edge + _MINUTE, answers.tokens(edge + BUCKET)
+    short = lately / seconds * tokens
     last = max((start for start, count in asked.items() if count), default=None)
     return Demand(
         short=short,
+        sure=max(0.0, lately - math.sqrt(_SPREAD * lately)) / seconds * tokens,
         long=sum(rates) / len(rates) if rates else short,
         peak=max(short, *rates, 0.0),
-        tokens_per_answer=answers.tokens(edge + BUCKET),
+        tokens_per_answer=tokens,
         watched=watched,
         idle=None if last is None else max(0.0, now - last - BUCKET),
     )

@@ -100,7 +100,8 @@ class Reader:
             price=self._expected_price(checkup.healthy, memory.price),
             funds=await funds(),
         )
-        history = History(traffic, learned_boot(await self._boots.boot_times()), memory.failures)
+        failed = [traffic.at for one in checkup.broken if one.never_answered]
+        history = History(traffic, learned_boot(await self._boots.boot_times()), (*memory.failures, *failed))
         return Reading(known, listed, traffic, checkup, history, view)
 
     def _expected_price(self, workers: Sequence[Worker], last: float | None) -> float:

@@ -177,4 +177,5 @@ class Resizing:
 
 def _price(worker: Worker) -> str:
     gpu = f"{worker.gpu}, " if worker.gpu else ""
-    return f"{gpu}${worker.price_per_hour:.3f} an hour"
+    price = f"${worker.price_per_hour:.3f}" if worker.price_per_hour else "$0"
+    return f"{gpu}{price} an hour"

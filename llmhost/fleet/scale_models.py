@@ -17,9 +17,10 @@ __all__ = ["Blocked", "Decision", "FleetView", "History", "Observed", "ScaleSpec
 class ScaleSpec:
     """What the operator wants. Times in seconds.
 
-    `busy_above` and `busy_below` are the band: shares of what the workers can deliver. `places` is how
-    many questions one worker works on at once. `tokens_per_s` of a whole worker and `tokens_per_answer` stand
-    in until they are measured, `boot_seconds` until it is learned.
+    `busy_above` and `busy_below` are the band: shares of what the workers can deliver. No more than the share
+    `late` of the questions should wait longer than `queue_time`. `places` is how many questions one worker
+    works on at once. `tokens_per_s` of a whole worker and `tokens_per_answer` stand in until they are
+    measured, `boot_seconds` until it is learned.
     """
 
     min_gpus: int = 1
@@ -27,11 +28,12 @@ class ScaleSpec:
     windows: tuple[Window, ...] = ()
     zone: tzinfo = UTC
     queue_time: float = 5.0
+    late: float = 0.05
     busy_above: float = 0.85
     busy_below: float = 0.8
     down_after: float = 300.0
     idle_after: float = 1800.0
-    max_step: int = 8
+    max_step: int = 16
     max_failures: int = 3
     places: int = 1
     tokens_per_s: float = 50.0

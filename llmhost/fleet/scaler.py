@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
-from llmhost.errors import FleetBusy, LimitError, LlmhostError, PartialError, UnreachableError
+from llmhost.errors import (
+    FleetBusy,
+    LimitError,
+    LlmhostError,
+    PartialError,
+    StoreError,
+    UnreachableError,
+)
 from llmhost.fleet.budget import Limits
 from llmhost.fleet.buying import Buyer
 from llmhost.fleet.checkup import Patience
@@ -177,7 +184,8 @@ class Scaler:
                 await self._boots.booted(worker.id, (looked + reading.now) / 2 - worker.started)
 
     async def _held(self, error: LlmhostError, records: FleetRecords) -> StepResult:
-        size = len(await records.known())
+        # The records are in Redis: where that is what failed, they would only fail once more, with a warning.
+        size = 0 if isinstance(error, StoreError) else len(await records.known())
         reason = f"nothing is changed, because not everything could be read: {error.message}"
         return StepResult(Decision("hold", size, size, reason, Observed()), (), records.warnings, error)
 

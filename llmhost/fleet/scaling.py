@@ -1,23 +1,22 @@
 """How many workers a fleet needs now: the autoscaler's judgement. Pure.
 
 Demand is measured after the cache, supply is what the workers were seen to deliver. More workers are
-wanted as soon as the last minute asks for more than the band allows, or a queue is too long; fewer only
-when fewer would have kept below the band in the highest minute of a sustained time.
+wanted as soon as more is asked for than the band allows, too many would wait too long by the odds, or a
+queue is too long already; fewer only when fewer would have done in the highest minute of a sustained time.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from statistics import fmean
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
 
 from llmhost.engines.traffic import KEPT
-from llmhost.errors import LimitError
-from llmhost.fleet.budget import check, fits
 from llmhost.fleet.demand import measure
 from llmhost.fleet.metrics import find_lie
-from llmhost.fleet.quote import Funds
+from llmhost.fleet.scale_limits import affordable, solvent, tired
 from llmhost.fleet.scale_models import (
     Blocked,
     Decision,
@@ -28,14 +27,12 @@ from llmhost.fleet.scale_models import (
     ScaleSpec,
 )
 from llmhost.fleet.schedule import least_at
+from llmhost.fleet.staffing import Staff
 
 __all__ = ["decide"]
 
-#: seconds; a purchase that failed longer ago says nothing about the next one
-_FAILURES_COUNT = 3600.0
-
-#: workers; more are never wanted, whatever is asked of workers however slow
-_MOST = 10**6
+#: of `scale.tokens_per_s`; a worker that was seen at less is ill, and says nothing of the next one
+_SLOWEST = 0.1
 
 
 def decide(spec: ScaleSpec, history: History, fleet: FleetView, now: float) -> Decision:
@@ -50,7 +47,20 @@ def decide(spec: ScaleSpec, history: History, fleet: FleetView, now: float) -> D
         return Decision("hold", size, size, lie, Observed(), blocked=blocked)
     scene = _Scene(spec, history, fleet, now)
     wanted, reason = scene.wanted()
-    return scene.decision(*scene.allowed(wanted), reason)
+    return scene.decision(wanted, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class _Queue:
+    """`waiting` questions have no place yet, the last of them for `longest` seconds; a new one would wait for
+    `seconds`. `backlog` are those that more workers could have spared the wait: a queue before one worker,
+    while another is free, is no sign that there are too few.
+    """
+
+    waiting: int
+    longest: float
+    seconds: float
+    backlog: int
 
 
 class _Scene:
@@ -58,62 +68,46 @@ class _Scene:
 
     def __init__(self, spec: ScaleSpec, history: History, fleet: FleetView, now: float) -> None:
         self.spec, self.fleet, self.now = spec, fleet, now
-        self.failures = [at for at in history.failures if 0 <= now - at < _FAILURES_COUNT]
-        self.traffic = history.traffic
+        self.traffic, self.failures = history.traffic, history.failures
         self.boot = spec.boot_seconds if history.boot_seconds is None else history.boot_seconds
         self.watch = min(max(spec.down_after, self.boot), KEPT)
         self.demand = measure(history.traffic, now, self.watch, spec.tokens_per_answer)
         self.typical = _typical(fleet.workers, spec.tokens_per_s)
-        self.staff, self.spare = (
+        self.staff, drained = (
             sorted((w for w in fleet.workers if w.draining is draining), key=self._merit)
             for draining in (False, True)
         )
-        #: tokens a second, best first; those that are to be replaced are missed least
-        self.speeds = [*map(self._speed, self.staff), *[self.typical] * fleet.lost]
-        self.observed = self._observe()
+        #: draining workers that may be kept after all
+        self.spare = [worker for worker in drained if self._speed(worker)]
+        #: those that are to be replaced come last: they are missed least
+        speeds = [*map(self._speed, self.staff), *[self.typical] * fleet.lost]
+        self.here = Staff(speeds, self.typical, spec.places, self.demand.tokens_per_answer)
+        self.queue = self._queue()
 
     def wanted(self) -> tuple[int, str]:
         """How many workers there should be, and why, if money were no matter."""
-        here = len(self.speeds)
         # What waits now is worked off when one more worker would be there, not before.
-        queue = self.observed.waiting * self.demand.tokens_per_answer
-        load = self.demand.short + queue / max(self.boot, self.spec.queue_time)
+        backlog = self.queue.backlog * self.demand.tokens_per_answer / max(self.boot, self.spec.queue_time)
+        load = max(self.demand.sure, self.demand.long) + backlog
         peak = max(load, self.demand.peak)
-        up, down = self._size_for(load / self.spec.busy_above), self._size_for(peak / self.spec.busy_below)
-        late = self.observed.queue_seconds > self.spec.queue_time
-        if late and not self.observed.booting:
-            up = max(up, here + 1)
-        size, reason = here, f"{_rate(load)} asked for, {_rate(self.observed.supply_tokens_per_s)} there"
-        if up > here:
-            size, reason = up, f"{reason}: {self._pressure(load)}"
-        elif down < here and late:
-            reason = f"{reason}; fewer might do, but {self._queue()}"
-        elif down < here and self.demand.watched < self.watch:
-            reason = f"{reason}; fewer might do, but the load is known for {_time(self.demand.watched)} only"
-        elif down < here:
-            size = down
-            reason = f"{reason}: {_count(down)} would have done for {_time(self.watch)}"
+        size, reason = self._by_load(load, peak)
         floor, ceiling = self.observed.floor, self.observed.ceiling
         if size < floor:
-            return floor, f"{reason}; {self._floor_is()}"
+            return floor, reason if reason.endswith(self._floor_is()) else f"{reason}; {self._floor_is()}"
         if size > ceiling:
             return ceiling, f"{reason}; {size} would be wanted, max_gpus is {ceiling}"
         return size, reason
 
-    def allowed(self, wanted: int) -> tuple[int, Blocked | None]:
-        """How many of them there may be: what is bought costs money, may fail, and is done in steps."""
-        here = len(self.staff) + len(self.spare)
-        solvent, blocked = self._solvent(min(wanted, here))
-        if blocked is not None:
-            return solvent, blocked
-        if wanted > here and len(self.failures) >= self.spec.max_failures:
-            return here, self._tired()
-        most, blocked = self._affordable(here, min(wanted, here + self.spec.max_step))
-        return min(wanted, most), blocked
-
-    def decision(self, after: int, blocked: Blocked | None, reason: str) -> Decision:
-        before = len(self.staff)
-        revive = tuple(worker.id for worker in self.spare[: max(0, after - before)])
+    def decision(self, wanted: int, reason: str) -> Decision:
+        """What of it may be done: what is bought costs money, may fail, and is done in steps."""
+        there = [*self.staff, *self.spare]
+        stay, blocked = solvent(there, wanted, self.fleet.funds, self.now)
+        buy = 0
+        if blocked is not None:  # nobody comes back where somebody has to go
+            stay = [worker for worker in stay if not worker.draining]
+        elif wanted > len(stay):
+            buy, blocked = self._purchases(wanted - len(stay))
+        before, after = len(self.staff), len(stay) + buy
         if self.fleet.lost:
             reason = f"{_count(self.fleet.lost)} broke and went; {reason}"
         return Decision(
@@ -122,42 +116,100 @@ class _Scene:
             after=after,
             reason=f"{reason}; {blocked.message}" if blocked else reason,
             observed=self.observed,
-            buy=max(0, after - before - len(revive)),
-            revive=revive,
-            drain=tuple(worker.id for worker in reversed(self.staff[after:])),
+            buy=buy,
+            revive=tuple(worker.id for worker in stay if worker.draining),
+            drain=tuple(worker.id for worker in reversed(self.staff) if worker not in stay),
             blocked=blocked,
         )
 
-    def _observe(self) -> Observed:
-        ready = [worker for worker in self.staff if worker.ready]
-        counts = [self.traffic.workers[w.id].in_flight for w in self.staff if w.id in self.traffic.workers]
-        waiting = max(0, sum(counts) - len(ready) * self.spec.places)
-        served, queued = sum(map(self._speed, ready)), waiting * self.demand.tokens_per_answer
+    @cached_property
+    def observed(self) -> Observed:
+        ready = sum(worker.ready for worker in self.staff)
         return Observed(
             demand_tokens_per_s=self.demand.short,
             demand_long_tokens_per_s=self.demand.long,
             demand_peak_tokens_per_s=self.demand.peak,
-            supply_tokens_per_s=sum(map(self._speed, self.staff)),
-            in_flight=sum(counts),
-            waiting=waiting,
-            queue_seconds=queued / served if served else math.inf if waiting else 0.0,
+            supply_tokens_per_s=self.here.supply(len(self.staff)),
+            in_flight=sum(map(self._in_flight, self.staff)),
+            waiting=self.queue.waiting,
+            queue_seconds=self.queue.seconds,
             tokens_per_answer=self.demand.tokens_per_answer,
             watched_seconds=self.demand.watched,
             idle_seconds=self.demand.idle,
-            ready=len(ready),
-            booting=len(self.staff) - len(ready),
-            draining=len(self.spare),
+            ready=ready,
+            booting=len(self.staff) - ready,
+            draining=sum(worker.draining for worker in self.fleet.workers),
             lost=self.fleet.lost,
             floor=min(self._floor(), self.spec.max_gpus),
             ceiling=self.spec.max_gpus,
             boot_seconds=self.boot,
         )
 
+    def _by_load(self, load: float, peak: float) -> tuple[int, str]:
+        here, spec = len(self.here.speeds), self.spec
+        up = self._enough(load, spec.busy_above)
+        down = self._enough(peak, spec.busy_below)
+        late = self.queue.seconds > spec.queue_time
+        if late and not self.observed.booting:
+            up = max(up, here + 1)
+        reason = f"{_rate(load)} asked for, {_rate(self.observed.supply_tokens_per_s)} there"
+        if up > here:
+            return up, f"{reason}: {self._pressure(load)}"
+        if down >= here or self.observed.floor >= here:
+            return here, reason if down >= here else f"{reason}; {self._floor_is()}"
+        if self.queue.longest > spec.queue_time:
+            return here, f"{reason}; fewer might do, but {_questions(self.queue.waiting)}"
+        if self.demand.watched < self.watch:
+            known = f"the load is known for {_time(self.demand.watched)} only"
+            return here, f"{reason}; fewer might do, but {known}"
+        return down, f"{reason}: {_count(down)} would have done for {_time(self.watch)}"
+
+    def _enough(self, load: float, busy: float) -> int:
+        """The least number of workers that keeps below `busy`, and whose questions mostly begin in time; at
+        the lower end of the band with as much to spare as it leaves.
+        """
+        least = self.here.delivering(load / busy)
+        spared = load * self.spec.busy_above / busy
+        return self.here.in_time(spared, least, wait=self.spec.queue_time, late=self.spec.late)
+
+    def _purchases(self, missing: int) -> tuple[int, Blocked | None]:
+        blocked = tired(self.failures, self.spec.max_failures, self.now)
+        if blocked is not None:
+            return 0, blocked
+        burn = sum(worker.price for worker in self.fleet.workers)
+        # One that drains is there until it is gone, whether it is wanted again or not.
+        room = self.spec.max_gpus - len(self.fleet.workers)
+        step = max(0, min(missing, self.spec.max_step, room))
+        return affordable(step, burn, self.fleet.price, self.fleet.funds, self.now)
+
+    def _queue(self) -> _Queue:
+        """Questions go to the worker that has the fewest, and stay there."""
+        ready = [worker for worker in self.staff if worker.ready]
+        over = [self._in_flight(worker) - self.spec.places for worker in ready]
+        if not ready:
+            waiting = sum(map(self._in_flight, self.staff))
+            wait = math.inf if waiting else 0.0
+            return _Queue(waiting, wait, wait, waiting)
+        waits = [self._wait(much, worker) for much, worker in zip(over, ready, strict=True)]
+        new = min(self._wait(much + 1, worker) for much, worker in zip(over, ready, strict=True))
+        waiting = sum(max(0, much) for much in over)
+        return _Queue(waiting, max(waits), new, max(0, min(over)) * len(ready))
+
+    def _wait(self, ahead: int, worker: ScaledWorker) -> float:
+        speed = self._speed(worker)
+        if ahead <= 0:
+            return 0.0
+        return ahead * self.demand.tokens_per_answer / speed if speed else math.inf
+
+    def _in_flight(self, worker: ScaledWorker) -> int:
+        counted = self.traffic.workers.get(worker.id)
+        return counted.in_flight if counted else 0
+
     def _floor(self) -> int:
         """The schedule's; the last one goes when all has long been quiet."""
         idle, known = self.demand.idle, self.now - self.traffic.since
         asked = idle is not None and idle < self.spec.idle_after
-        unsure = bool(self.speeds) and known < self.spec.idle_after
+        unsure = bool(self.here.speeds) and known < self.spec.idle_after
         return max(self._planned(), 1 if asked or unsure else 0)
 
     def _planned(self) -> int:
@@ -175,74 +227,19 @@ class _Scene:
 
     def _pressure(self, load: float) -> str:
         supply = self.observed.supply_tokens_per_s
-        if self.observed.queue_seconds > self.spec.queue_time:
-            return self._queue()
+        if self.queue.seconds > self.spec.queue_time:
+            return self._queue_is()
         if not supply:
             return "those that are there deliver nothing" if self.staff else "nobody is there to answer"
+        if load <= supply * self.spec.busy_above:
+            return f"more than {self.spec.late:.0%} would wait longer than {_time(self.spec.queue_time)}"
         return f"{load / supply:.1%}, over {self.spec.busy_above:.1%}"
 
-    def _queue(self) -> str:
-        waiting, wait = self.observed.waiting, self.observed.queue_seconds
-        who = "1 question waits" if waiting == 1 else f"{waiting:,} questions wait"
-        how_long = "for a worker" if math.isinf(wait) else _time(wait)
-        return f"{who} {how_long}, {_time(self.spec.queue_time)} are allowed"
-
-    def _size_for(self, load: float) -> int:
-        """The least number of workers, best first, that delivers so many tokens a second."""
-        missing = load
-        for size, speed in enumerate(self.speeds):
-            if missing <= 0:
-                return size
-            missing -= speed
-        more = min(missing / self.typical, _MOST)
-        # Sums of fractions are off by a little; that is no reason for one more.
-        return len(self.speeds) + max(0, math.ceil(more - 1e-9))
-
-    def _solvent(self, size: int) -> tuple[int, Blocked | None]:
-        """How many of those that are there the budget still allows, those that drain after the others."""
-        funds = self.fleet.funds
-        prices = [worker.price for worker in [*self.staff, *self.spare][:size]]
-        if funds is None or fits(funds.limits, funds.spent, sum(prices), self.now):
-            return size, None
-        left = next(
-            count
-            for count in reversed(range(size))
-            if count == 0 or fits(funds.limits, funds.spent, sum(prices[:count]), self.now)
-        )
-        return left, self._too_dear(funds, prices[: left + 1], size)
-
-    def _too_dear(self, funds: Funds, prices: Sequence[float], wanted: int) -> Blocked:
-        """`prices` are of those that the budget allows, and of one more."""
-        *kept, last = prices
-        message = f"the budget allows {_count(len(kept))}, not {wanted}"
-        try:
-            check(funds.limits, funds.spent, sum(kept), last, self.now)
-        except LimitError as error:
-            message = f"{message}: {error.message}"
-        return Blocked("budget", message, "raise `fleet.budget`, or let the fleet rest until it allows more")
-
-    def _affordable(self, here: int, wanted: int) -> tuple[int, Blocked | None]:
-        """How many there can be when money is spent for each beyond `here`."""
-        funds, burn = self.fleet.funds, sum(worker.price for worker in self.fleet.workers)
-        if funds is None:
-            return max(here, wanted), None
-        for size in range(here, wanted):
-            try:
-                check(funds.limits, funds.spent, burn, self.fleet.price, self.now, funds.credit)
-            except LimitError as error:
-                return size, Blocked("budget", error.message, error.hint)
-            burn += self.fleet.price
-        return max(here, wanted), None
-
-    def _tired(self) -> Blocked:
-        # Once this one is forgotten, fewer than `max_failures` are left.
-        decisive = sorted(self.failures)[-self.spec.max_failures]
-        until = datetime.fromtimestamp(decisive + _FAILURES_COUNT, UTC)
-        message = (
-            f"{len(self.failures)} purchases came to nothing within an hour, so nothing is bought until"
-            f" {until:%H:%M} UTC"
-        )
-        return Blocked("failures", message, "`llmhost scale --history` shows what went wrong")
+    def _queue_is(self) -> str:
+        who, wait = _questions(self.queue.waiting), self.queue.seconds
+        if math.isinf(wait):
+            return f"{who} for a worker"
+        return f"{who}, and a new one would for {_time(wait)}; {_time(self.spec.queue_time)} are allowed"
 
     def _speed(self, worker: ScaledWorker) -> float:
         return self.typical if worker.tokens_per_s is None else worker.tokens_per_s
@@ -257,15 +254,19 @@ class _Scene:
 def _typical(workers: Sequence[ScaledWorker], usual: float) -> float:
     """Tokens a second of a worker that was not measured yet: as the others, or as the operator thinks."""
     measured = [worker.tokens_per_s for worker in workers if worker.tokens_per_s]
-    return fmean(measured) if measured else usual
+    return max(median(measured), usual * _SLOWEST) if measured else usual
 
 
 def _count(workers: int) -> str:
     return f"{workers} worker{'' if workers == 1 else 's'}"
 
 
+def _questions(waiting: int) -> str:
+    return "1 question waits" if waiting == 1 else f"{waiting:,} questions wait"
+
+
 def _rate(tokens: float) -> str:
-    return f"{tokens:,.0f} tokens/s" if tokens >= 10 else f"{tokens:.2g} tokens/s"
+    return f"{tokens:,.0f} tokens/s"
 
 
 def _time(seconds: float) -> str:

@@ -17,18 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmhost.errors import UsageError
-from llmhost.simulation.workload import MOST_QUESTIONS, Trace
+from llmhost.simulation.workload import LONGEST, MOST_QUESTIONS, Trace
 
 __all__ = ["read_trace"]
 
 #: tokens; no model reads or writes so much at once
 _MOST_TOKENS = 10**7
 
-#: seconds; a longer trace is one with a wrong date in it
-_LONGEST = 400 * 86_400.0
-
-#: seconds, Unix; 1900 and 9999, a day of room at either end
-_EARLIEST, _LATEST = -2_208_902_400.0, 253_402_214_400.0
+#: seconds, Unix; in the year 9892: a played trace must end before dates do
+_LATEST = 2.5e11
 
 #: characters; a longer line is no line of a table
 _LONGEST_LINE = 10_000
@@ -145,7 +142,7 @@ def _seconds(text: str) -> float:
         value = float(text)
     except ValueError:
         value = _date(text)
-    if not _EARLIEST <= value <= _LATEST:
+    if not 0 <= value <= _LATEST:
         raise ValueError(f"{_short(text)} is not a time")
     return value
 
@@ -168,6 +165,6 @@ def _trace(
 ) -> Trace:
     order = np.argsort(times, kind="stable")
     first, last = float(times[order[0]]), float(times[order[-1]])
-    if last - first > _LONGEST:
+    if last - first > LONGEST:
         raise UsageError(f"{name} covers {(last - first) / 86_400:,.0f} days; is a date in it wrong?")
     return Trace(times[order] - first, prompt[order], generated[order], math.floor(first / 60) * 60.0)

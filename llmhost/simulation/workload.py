@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 from llmhost.errors import UsageError
 from llmhost.simulation.settings import Settings
 
-__all__ = ["MOST_QUESTIONS", "Trace", "Workload", "day", "make_workload"]
+__all__ = ["LONGEST", "MOST_QUESTIONS", "Trace", "Workload", "day", "make_workload"]
 
 #: a month at 8 questions a second; more would not fit in 2 GB
 MOST_QUESTIONS = 20_000_000
+
+#: seconds; a longer trace has a wrong date in it, or is repeated too often to wait for
+LONGEST = 400 * 86_400.0
 
 _DAY = 86_400
 
@@ -90,6 +93,9 @@ def make_workload(trace: Trace, settings: Settings, places: int) -> Workload:
             f"{len(trace):,} questions {settings.repeat:,} times are more than {MOST_QUESTIONS:,}",
             hint="repeat the trace less often",
         )
+    span = trace.span * settings.repeat / settings.speed
+    if span > LONGEST:
+        raise UsageError(f"it would last for {span / 86_400:,.0f} days, more than {LONGEST / 86_400:.0f}")
     asked = len(trace) * settings.repeat
     missed = np.flatnonzero(np.random.default_rng(settings.seed).random(asked) >= settings.hit_ratio)
     if not len(missed):
@@ -105,7 +111,7 @@ def make_workload(trace: Trace, settings: Settings, places: int) -> Workload:
         service=service,
         tokens=tokens,
         places=places,
-        span=trace.span * settings.repeat / settings.speed,
+        span=span,
         hits=asked - len(missed),
         epoch=trace.epoch,
     )

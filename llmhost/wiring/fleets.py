@@ -53,6 +53,7 @@ def scale_spec(config: Config) -> ScaleSpec:
         windows=tuple(parse_window(window.when, window.min_gpus) for window in scale.schedule),
         zone=ZoneInfo(scale.timezone),
         queue_time=scale.queue_time,
+        late=scale.late,
         busy_above=scale.busy_above,
         busy_below=scale.busy_below,
         down_after=scale.down_after,

@@ -22,9 +22,10 @@ _TIMES_OF_A_SIGHT = ("since", "silent_since")
 
 @dataclass(frozen=True, slots=True)
 class FleetTime:
-    """`client` is connected as llmhost connects."""
+    """`client` is connected to the Redis at `socket` as llmhost connects."""
 
     client: Any
+    socket: Path
     fleet: str
 
     async def pass_time(self, seconds: int) -> None:
@@ -43,6 +44,10 @@ class FleetTime:
 
     async def draining(self) -> set[str]:
         return {name.decode() for name in await self.client.smembers(TrafficKeys(self.fleet).draining)}
+
+    async def locked(self) -> bool:
+        """Whether a step is at work, or died at it a short while ago."""
+        return bool(await self.client.hexists(scale_key(self.fleet), "lock:holder"))
 
     async def in_flight(self, workers: Iterable[str]) -> list[int]:
         keys = TrafficKeys(self.fleet)
@@ -73,8 +78,9 @@ class FleetTime:
 @asynccontextmanager
 async def fleet_time(state_folder: Path, fleet: str) -> AsyncIterator[FleetTime]:
     """Of the Redis that llmhost runs itself in this state folder; it need not run yet."""
-    client = connect(RedisConfig(), socket=socket_path(state_folder / "redis"))
-    yield FleetTime(client, fleet)
+    socket = socket_path(state_folder / "redis")
+    client = connect(RedisConfig(), socket=socket)
+    yield FleetTime(client, socket, fleet)
     await client.aclose()
 
 

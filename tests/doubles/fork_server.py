@@ -4,7 +4,8 @@ A step is what others can see or what outlives the process: a request sent, a co
 for writing, moved or removed. The pacer's own file is left out: it says when, not what. Everything is
 imported once, so that a hundred runs take seconds.
 
-Speaks JSON lines: {"args": [...], "die_at": n or null} -> {"code": n, "killed": bool, "steps": n}.
+Speaks JSON lines: {"args": [...], "die_at": n or null, "environ": {...}} -> {"code": n, "killed": bool,
+"steps": n}.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 PRELOADED = (
     "llmhost.cli.commands.down",
+    "llmhost.cli.commands.scale",
     "llmhost.cli.commands.status",
     "llmhost.cli.commands.up",
     "llmhost.config.load",
@@ -27,6 +29,7 @@ PRELOADED = (
     "llmhost.wiring.engines",
     "llmhost.wiring.fleets",
     "llmhost.wiring.providers",
+    "llmhost.wiring.scalers",
     "vastai",
 )
 _ALWAYS = {"http.client.send", "socket.connect"}
@@ -64,9 +67,10 @@ def _counter(die_at: int | None) -> Callable[[], int]:
     return lambda: seen
 
 
-def _child(args: list[str], die_at: int | None, report: int) -> None:
+def _child(args: list[str], die_at: int | None, environ: Mapping[str, str], report: int) -> None:
     from llmhost.cli.app import execute
 
+    os.environ.update(environ)
     quiet = os.open(os.devnull, os.O_RDWR)
     log = os.open(os.environ["FORK_SERVER_LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for stream, target in ((0, quiet), (1, quiet), (2, log)):
@@ -77,13 +81,13 @@ def _child(args: list[str], die_at: int | None, report: int) -> None:
     os._exit(code)
 
 
-def _run(args: list[str], die_at: int | None) -> dict[str, Any]:
+def _run(args: list[str], die_at: int | None, environ: Mapping[str, str]) -> dict[str, Any]:
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(reader)
         try:
-            _child(args, die_at, writer)
+            _child(args, die_at, environ, writer)
         finally:
             os._exit(99)
     os.close(writer)
@@ -98,12 +102,12 @@ def _run(args: list[str], die_at: int | None) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Imports what `up` and `down` need, then serves until stdin ends."""
+    """Imports what `up`, `scale` and `down` need, then serves until stdin ends."""
     for module in PRELOADED:
         importlib.import_module(module)
     for line in sys.stdin:
         order = json.loads(line)
-        print(json.dumps(_run(order["args"], order["die_at"])), flush=True)
+        print(json.dumps(_run(order["args"], order["die_at"], order["environ"])), flush=True)
 
 
 if __name__ == "__main__":

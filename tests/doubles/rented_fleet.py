@@ -12,6 +12,7 @@ from typing import Any
 
 from doubles.clock import ManualClock
 from doubles.fleet_values import make_spec
+from doubles.memory_traffic import MemoryTraffic
 from doubles.vast.server import VastServer
 
 from llmhost.config.models import RedisConfig
@@ -19,14 +20,17 @@ from llmhost.engines.engine import Progress
 from llmhost.errors import EngineUnavailable
 from llmhost.fleet.apply import FleetService
 from llmhost.fleet.budget import Limits
+from llmhost.fleet.checkup import Patience
 from llmhost.fleet.health import Hooks
 from llmhost.fleet.lock import FleetLock
-from llmhost.fleet.models import Worker
+from llmhost.fleet.models import FleetSpec, Worker
 from llmhost.fleet.providers.vast.account import VastAccount
 from llmhost.fleet.providers.vast.pacer import Pacer
 from llmhost.fleet.providers.vast.provider import VastProvider
 from llmhost.fleet.registry import FleetRegistry
-from llmhost.fleet.scale_memory import scale_key
+from llmhost.fleet.scale_memory import ScaleMemory, scale_key
+from llmhost.fleet.scale_models import ScaleSpec
+from llmhost.fleet.scaler import Scaler
 from llmhost.ledger.ledger import Ledger
 from llmhost.redis.connect import connect
 from llmhost.redis.lease import Lease
@@ -34,13 +38,19 @@ from llmhost.redis.lease import Lease
 #: seconds of real time; only a call that is never answered waits as long
 PATIENCE = 5.0
 
+#: tokens a second of a worker, as the autoscaler takes it to be
+SPEED = 100.0
+
+#: seconds; for so long a worker that answered before may keep silent
+SILENT = 600.0
+
 
 @dataclass
 class RentedFleet:
-    """One account, one fleet, one Redis; `service` is what a new command has.
+    """One account, one fleet, one Redis; `service` is what a new command has, `scaler` what `scale` has.
 
     `folder` is the state folder of the machine that the command runs on, `client` None stands for a
-    configuration without Redis. Workers in `wedged` do not answer.
+    configuration without Redis. Workers in `wedged` do not answer. `traffic` is what is asked of the fleet.
     """
 
     server: VastServer
@@ -48,12 +58,18 @@ class RentedFleet:
     client: Any
     folder: Path
     settings: Any
+    traffic: MemoryTraffic
     fleet: str = field(default_factory=lambda: f"h{uuid.uuid4().hex[:8]}")
     max_gpus: int = 4
     limits: Limits = field(default_factory=Limits)
     attempts: int = 2
     ready_timeout: float = 900.0
     wedged: set[str] = field(default_factory=set)
+    scale: ScaleSpec = field(
+        default_factory=lambda: ScaleSpec(
+            tokens_per_s=SPEED, tokens_per_answer=SPEED, boot_seconds=120.0, places=4, late=1.0
+        )
+    )
 
     def elsewhere(self, **changes: Any) -> RentedFleet:
         """The same fleet and account, seen from a machine with a state folder of its own."""
@@ -87,17 +103,46 @@ class RentedFleet:
         client = self.client
         return FleetService(
             self.provider(),
-            make_spec(
-                name=self.fleet, provider="vast", max_gpus=self.max_gpus, engine="ollama", model="tiny"
-            ),
+            self._spec(),
             hooks=Hooks(prepare=self._prepare, probe=self._probe),
             lock=self.lock(),
             clock=self.clock,
             ready_timeout=self.ready_timeout,
             limits=self.limits,
             attempts=self.attempts,
-            registry=None if client is None else FleetRegistry(client, self.fleet, "vast"),
+            registry=None if client is None else self.registry,
             rentals=None if client is None else Ledger(client, self.fleet),
+        )
+
+    @property
+    def registry(self) -> FleetRegistry:
+        return FleetRegistry(self.client, self.fleet, "vast")
+
+    @property
+    def memory(self) -> ScaleMemory:
+        return ScaleMemory(self.client, self.fleet)
+
+    def scaler(self) -> Scaler:
+        ledger = Ledger(self.client, self.fleet)
+        return Scaler(
+            self.provider(),
+            self._spec(),
+            replace(self.scale, max_gpus=self.max_gpus),
+            hooks=Hooks(prepare=self._prepare, probe=self._probe),
+            lock=self.lock(),
+            clock=self.clock,
+            patience=Patience(booting=self.ready_timeout, silent=SILENT),
+            limits=self.limits,
+            traffic=self.traffic,
+            memory=self.memory,
+            boots=ledger,
+            registry=self.registry,
+            rentals=ledger,
+        )
+
+    def _spec(self) -> FleetSpec:
+        return make_spec(
+            name=self.fleet, provider="vast", max_gpus=self.max_gpus, engine="ollama", model="tiny"
         )
 
     async def _prepare(self, worker: Worker, on_progress: Callable[[Progress], None]) -> None:
@@ -118,7 +163,7 @@ async def rented_fleet(
     client = None if socket is None else connect(RedisConfig(), socket=socket)
     try:
         async with VastServer(clock, credit=credit) as server:
-            yield RentedFleet(server, clock, client, folder, settings, **more)
+            yield RentedFleet(server, clock, client, folder, settings, MemoryTraffic(clock), **more)
     finally:
         if client is not None:
             await client.aclose()

@@ -1,4 +1,6 @@
-"""`kill -9` of `llmhost up` at each of its steps; the next `up` puts it right and pays for nothing twice."""
+"""`kill -9` of `llmhost up` and of `llmhost scale` at each of their steps; the next one puts everything right
+and pays for nothing twice.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +19,28 @@ import pytest
 from doubles.vast.instances import Boot
 from doubles.vast.server import VastServer
 from plugins_house import House
+from redis.asyncio import Redis
 
+from llmhost.config.models import RedisConfig
+from llmhost.engines.counting import TrafficKeys
 from llmhost.fleet.clock import SystemClock
+from llmhost.fleet.registry import FleetRegistry
+from llmhost.fleet.scale_memory import scale_key
+from llmhost.ledger.ledger import Ledger
+from llmhost.redis.connect import connect
 
 FORK_SERVER = Path(__file__).parent.parent / "doubles" / "fork_server.py"
 
+FLEET = "killed"
 GPUS = 2
 UP = ["up", "--gpus", str(GPUS), "--yes", "--no-wait"]
+SCALE = ["scale"]
+
+#: seconds; for so long nobody has asked anything
+LONG = 7200
+
+#: things that one command does, at most
+MOST_STEPS = 300
 
 #: seconds of real time; one command takes a fifth of a second
 LONGEST = 60.0
@@ -35,17 +53,18 @@ class Runner:
     process: asyncio.subprocess.Process
     log: Path
 
-    async def run(self, args: list[str], die_at: int | None = None) -> dict[str, Any]:
+    async def run(self, args: list[str], die_at: int | None = None, **environ: str) -> dict[str, Any]:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps({"args": args, "die_at": die_at}).encode() + b"\n")
+        order = {"args": args, "die_at": die_at, "environ": environ}
+        self.process.stdin.write(json.dumps(order).encode() + b"\n")
         async with asyncio.timeout(LONGEST):
             line = await self.process.stdout.readline()
         done: dict[str, Any] = json.loads(line)
         return done
 
-    async def ok(self, args: list[str]) -> dict[str, Any]:
-        done = await self.run(args)
+    async def ok(self, args: list[str], **environ: str) -> dict[str, Any]:
+        done = await self.run(args, **environ)
         assert done["code"] == 0, self.log.read_text()
         return done
 
@@ -66,7 +85,13 @@ async def runner(
     tmp_path: Path,
 ) -> AsyncIterator[Runner]:
     house.configure(
-        fleet={"name": "killed", "provider": "vast", "gpus": GPUS, "max_gpus": GPUS},
+        fleet={
+            "name": FLEET,
+            "provider": "vast",
+            "gpus": GPUS,
+            "max_gpus": GPUS,
+            "budget": {"per_hour": 10.0},
+        },
         vast={"pace": 0.001},
         engine={"kind": "ollama", "model": "tiny"},
         redis={"url": f"unix://{redis_server.socket}"},
@@ -158,3 +183,86 @@ def killer(runner: Runner, at: int) -> Callable[[str, int], Any]:
                 child.kill()
 
     return kill
+
+
+# The autoscaler: a broken worker is replaced and another one bought, then one of them is sent away.
+
+
+@dataclass
+class Scene:
+    """One fleet whose size is what `scale.min_gpus` says: nobody asks it anything, and has not for long."""
+
+    runner: Runner
+    server: VastServer
+    redis: Redis
+
+    async def begin(self, wanted: int, *, broken: bool) -> dict[str, str]:
+        """What a step of `scale` must be told; failures of earlier deaths are forgotten."""
+        await self.redis.hset(TrafficKeys(FLEET).traffic, "since", int(time.time()) - LONG)
+        await self.redis.hdel(scale_key(FLEET), "failures")
+        if broken:
+            self.server.become(self.server.alive()[0], "exited")
+            for _ in range(GPUS):  # nothing is rented again on a machine that failed
+                self.server.market.add(dph_base=0.3)
+        return {"LLMHOST_SCALE__MIN_GPUS": str(wanted)}
+
+    async def end(self, wanted: int, where: object, **environ: str) -> None:
+        """One more step: so many workers, each on record, and what a dead step left is not paid for."""
+        await self.redis.hset(scale_key(FLEET), "lock:until", 0)  # a minute later
+        await self.runner.ok(SCALE, **environ)
+        alive = {f"vast-{number}" for number in self.server.alive()}
+        rentals = await Ledger(self.redis, FLEET).rentals()
+        assert len(alive) == wanted, where
+        assert self.server.double_paid() == [], where
+        assert (await FleetRegistry(self.redis, FLEET, "vast").workers()).ids == alive, where
+        assert {rental.worker for rental in rentals if rental.ended is None} == alive, where
+        assert await self.redis.scard(TrafficKeys(FLEET).draining) == 0, where
+
+
+@pytest.fixture
+async def scene(runner: Runner, server: VastServer, redis_server: Any) -> AsyncIterator[Scene]:
+    """One worker is there."""
+    client = connect(RedisConfig(), socket=redis_server.socket)
+    scene = Scene(runner, server, client)
+    await runner.ok(SCALE)
+    assert len(server.alive()) == 1
+    yield scene
+    await client.aclose()
+
+
+@pytest.mark.slow
+async def test_scale_killed_at_any_step_of_its_own_is_made_good_by_the_next(scene: Scene) -> None:
+    left = {GPUS, 1}
+    for die_at in range(1, MOST_STEPS):
+        for wanted in sorted(left, reverse=True):
+            environ = await scene.begin(wanted, broken=wanted == GPUS)
+            done = await scene.runner.run(SCALE, die_at, **environ)
+            if not done["killed"]:
+                assert (die_at > 20, done["code"]) == (True, 0)
+                left.discard(wanted)
+            assert len(scene.server.alive()) <= GPUS
+            await scene.end(wanted, (die_at, wanted), **environ)
+        if not left:
+            return
+    raise AssertionError("a step has no end")
+
+
+@pytest.mark.slow
+async def test_scale_killed_between_what_the_provider_did_and_its_answer_is_made_good_elsewhere(
+    scene: Scene, tmp_path: Path
+) -> None:
+    elsewhere = {"LLMHOST_STATE_DIR": str(tmp_path / "elsewhere")}
+    left = {GPUS, 1}
+    for at in range(1, MOST_STEPS):
+        for wanted in sorted(left, reverse=True):
+            environ = await scene.begin(wanted, broken=wanted == GPUS)
+            scene.server.after = killer(scene.runner, at)
+            done = await scene.runner.run(SCALE, **environ)
+            scene.server.after = None
+            if not done["killed"]:
+                left.discard(wanted)
+            await scene.end(wanted, (at, wanted), **environ, **elsewhere)
+        if not left:
+            assert at > 5
+            return
+    raise AssertionError("a step has no end")

@@ -191,9 +191,9 @@ async def test_a_step_that_was_killed_while_it_bought_is_made_good_by_the_next(
 async def test_a_step_that_was_killed_while_it_drained_breaks_no_answer_and_is_made_good(
     fleet: Fleet,
 ) -> None:
-    workers = await fleet.settled(3)
+    workers = await fleet.settled(2)
     with frozen(fleet.workers):
-        asked = await fleet.ask(3, workers)
+        asked = await fleet.ask(2, workers)
         await fleet.time.pass_time(600)
         draining = await fleet.house.start("scale")
         await until(fleet.time.draining)
@@ -201,30 +201,43 @@ async def test_a_step_that_was_killed_while_it_drained_breaks_no_answer_and_is_m
         await draining.end()
     await whole(asked)
     finished = await fleet.scale()
-    assert (change(finished), kinds(finished)) == (("hold", 1, 1), ["finish", "finish"])
+    assert (change(finished), kinds(finished)) == (("hold", 1, 1), ["finish"])
     assert len(fleet.workers) == 1
     await fleet.house.ok("down", "--all")
     assert fleet.processes() == []
 
 
 async def test_a_step_that_meets_another_leaves_it_to_that_one(fleet: Fleet, state_folder: Path) -> None:
-    workers = await fleet.settled(2)
+    await fleet.settled(1)
     elsewhere = {
         "LLMHOST_STATE_DIR": str(state_folder / "elsewhere"),
-        "LLMHOST_REDIS__URL": f"unix://{state_folder / 'redis' / 'redis.sock'}",
+        "LLMHOST_REDIS__URL": f"unix://{fleet.time.socket}",
     }
-    with frozen(fleet.workers):
-        asked = await fleet.ask(2, workers)
-        await fleet.time.pass_time(600)
-        draining = await fleet.house.start("scale")
-        await until(fleet.time.draining)
+    with frozen(fleet.workers):  # so that the step waits for it, holding the lock
+        first = await fleet.house.start("scale")
+        await until(fleet.time.locked)
+        first.process.send_signal(signal.SIGSTOP)
         here, there = await asyncio.gather(fleet.scale(), fleet.scale(**elsewhere))
-        draining.process.kill()
-        await draining.end()
-    assert (here["decision"], here["actions"]) == (there["decision"], there["actions"]) == ("hold", [])
+        first.process.kill()
+        await first.end()
+    assert (change(here), here["actions"]) == (change(there), there["actions"]) == (("hold", 0, 0), [])
     assert "another llmhost on this machine" in here["reason"]
     assert "on another machine" in there["reason"]
-    await whole(asked)
+
+    assert change(await fleet.scale()) == ("hold", 1, 1)
+
+
+async def test_what_a_killed_step_held_expires_for_other_machines(fleet: Fleet, state_folder: Path) -> None:
+    await fleet.settled(1)
+    elsewhere = {
+        "LLMHOST_STATE_DIR": str(state_folder / "elsewhere"),
+        "LLMHOST_REDIS__URL": f"unix://{fleet.time.socket}",
+    }
+    with frozen(fleet.workers):
+        dying = await fleet.house.start("scale")
+        await until(fleet.time.locked)
+        dying.process.kill()
+        await dying.end()
     assert "on another machine" in (await fleet.scale(**elsewhere))["reason"]
     await fleet.time.pass_time(60)
     assert change(await fleet.scale(**elsewhere)) == ("up", 0, 1)
@@ -272,7 +285,9 @@ async def test_without_redis_nothing_is_changed_and_one_line_says_why(
     await fleet.settled(1)
     before = [process.pid for process in fleet.workers]
     away = {"LLMHOST_REDIS__URL": f"redis://127.0.0.1:{refusing_port}"}
-    done = await fleet.house.run("scale", "--json", **away)
-    assert (done.code, done.json["error"]["code"] if "error" in done.json else None) == (5, None)
-    assert str(refusing_port) in done.error
+    told, machine = await fleet.house.run("scale", **away), await fleet.house.run("scale", "--json", **away)
+    assert (told.code, machine.code) == (5, 5)
+    assert [line.partition(":")[0] for line in told.err.splitlines()] == ["error", "hint"]
+    assert f"Redis at 127.0.0.1:{refusing_port} cannot be reached" in told.error
+    assert (machine.json["decision"], machine.json["actions"]) == ("hold", [])
     assert [process.pid for process in fleet.workers] == before

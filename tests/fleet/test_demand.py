@@ -117,7 +117,7 @@ def test_idle_is_since_the_end_of_the_last_bucket_with_a_question() -> None:
 
 
 def test_nothing_counted_is_nothing_asked() -> None:
-    assert demand(counted({}, since=NOW)) == Demand(0.0, 0.0, 0.0, USUAL, 0.0, None)
+    assert demand(counted({}, since=NOW)) == Demand(0.0, 0.0, 0.0, 0.0, USUAL, 0.0, None)
 
 
 def test_a_count_of_very_long_ago_is_not_looked_for_bucket_by_bucket() -> None:

@@ -80,6 +80,22 @@ async def test_a_program_that_cannot_be_started_leaves_no_worker(fleet_folder: P
     assert list(await provider.list()) == []
 
 
+async def test_what_a_killed_command_left_half_made_goes_with_the_next_worker(
+    quick_provider: Make, fleet_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", dies)
+    with pytest.raises(KeyboardInterrupt):
+        await quick_provider().create(make_spec())
+    monkeypatch.undo()
+    half_made = list((fleet_folder / "workers").iterdir())
+    worker = await quick_provider().create(make_spec())
+    assert len(half_made) == 1
+    assert [path.name for path in (fleet_folder / "workers").iterdir()] == [worker.id]
+
+
 async def test_a_worker_that_gives_up_says_why(quick_provider: Make) -> None:
     provider = quick_provider()
     await provider.create(make_spec(model="gives-up"))

@@ -102,7 +102,8 @@ def test_a_decision_adds_up(situation: Any) -> None:
     assert set(decision.revive) <= spare
     assert decision.after == len(prices_after(decision, fleet))
     assert not (decision.drain and (decision.buy or decision.revive))
-    assert decision.buy == 0 or len(decision.revive) == len(spare)
+    useful = [w for w in fleet.workers if w.id in spare and w.tokens_per_s != 0]
+    assert decision.buy == 0 or len(decision.revive) == len(useful)
 
 
 @given(situations())
@@ -132,7 +133,11 @@ def may_buy(situation: tuple[ScaleSpec, History, FleetView]) -> bool:
     """Whether nothing stands in the way of as many as are wanted at least."""
     spec, history, fleet = situation
     funds = fleet.funds
-    missing = spec.min_gpus - len(fleet.workers)
+    # One that drains and delivers nothing takes a place until it is gone, and is not taken back.
+    useless = sum(worker.draining and worker.tokens_per_s == 0 for worker in fleet.workers)
+    missing = spec.min_gpus - len(fleet.workers) + useless
+    if missing > spec.max_gpus - len(fleet.workers):
+        return False
     failures = sum(0 <= NOW - at < HOUR for at in history.failures)
     if missing > 0 and (missing > spec.max_step or failures >= spec.max_failures):
         return False

@@ -50,6 +50,8 @@ def test_another_seed_hits_others_and_the_same_seed_the_same() -> None:
 def test_too_much_and_nothing_at_all_are_refused() -> None:
     with pytest.raises(UsageError, match="more than 20,000,000"):
         make_workload(poisson_trace(10, 1000), world(repeat=10_000), 1)
+    with pytest.raises(UsageError, match="it would last for 20,000 days"):
+        make_workload(make_trace([0, 86_400]), world(repeat=10_000), 1)
     with pytest.raises(UsageError, match="nothing to simulate"):
         make_workload(make_trace([0]), world(hit_ratio=0.999), 1)
     with pytest.raises(UsageError, match="has a token"):

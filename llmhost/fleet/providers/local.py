@@ -20,7 +20,7 @@ from llmhost.errors import ProviderError, StateError
 from llmhost.fleet.models import FleetSpec, Market, Offer, Worker, WorkerState
 from llmhost.fleet.provider import Provider
 from llmhost.fleet.providers.cores import threads_per_worker, usable_cores
-from llmhost.fleet.providers.local_folder import Record, WorkerFolder
+from llmhost.fleet.providers.local_folder import Record, WorkerFolder, drop_drafts
 from llmhost.fleet.providers.local_process import find, start, stop
 from llmhost.machine.files import make_folder
 
@@ -108,6 +108,7 @@ class LocalProvider(Provider):
     def _start(self, spec: FleetSpec, model: Path) -> Worker:
         make_folder(self._workers)
         make_folder(self._logs)
+        drop_drafts(self._workers)  # the caller holds the fleet's lock: nobody else makes one now
         self._drop_old_logs()
         port = self._next_port()
         folder = self._folder(f"local-{secrets.token_hex(3)}")

@@ -18,10 +18,17 @@ from typing import Any
 from llmhost.errors import StateError
 from llmhost.machine.files import make_folder, read_json, write_json
 
-__all__ = ["Record", "WorkerFolder"]
+__all__ = ["Record", "WorkerFolder", "drop_drafts"]
 
 _RECORD = "record.json"
 _ORDERS = "spec.json"
+_DRAFT = ".making-"
+
+
+def drop_drafts(folder: Path) -> None:
+    """Removes what commands have left that were killed while they made a worker's folder in `folder`."""
+    for draft in folder.glob(f"{_DRAFT}*"):
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,7 @@ class WorkerFolder:
 
     def make(self, record: Record, orders: dict[str, object]) -> None:
         """Makes the folder appear whole: nobody ever lists half of it."""
-        draft = self.path.with_name(f".{self.id}")
+        draft = self.path.with_name(f"{_DRAFT}{self.id}")
         make_folder(draft)
         write_json(draft / _RECORD, asdict(record))
         write_json(draft / _ORDERS, orders)

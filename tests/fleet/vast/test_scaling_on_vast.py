@@ -1,0 +1,323 @@
+"""The autoscaler with rented workers: real SDK, real Redis, the double of vast.ai. Time is the test's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from doubles.rented_fleet import SILENT, SPEED, RentedFleet
+from doubles.scale_bench import exit_code, kinds
+from doubles.vast.faults import Fault
+
+from llmhost.errors import LlmhostError
+from llmhost.fleet.budget import Limits
+from llmhost.fleet.models import WorkerState
+from llmhost.fleet.results import StepResult
+from llmhost.ledger.ledger import Ledger
+
+MINUTE, HOUR = 60.0, 3600.0
+
+#: of what a worker delivers; inside the band, so that each worker is needed and no other one is
+WORTH = 0.75
+
+
+@pytest.fixture
+def fleet(fleet: RentedFleet) -> RentedFleet:
+    """For rent are machines from 0.31 USD an hour on, each a cent dearer than the one before."""
+    fleet.server.market.clear()
+    for number in range(20):
+        fleet.server.market.add(dph_base=0.30 + number / 100)
+    return fleet
+
+
+async def follow(fleet: RentedFleet, minutes: int, every: int = 1) -> list[StepResult]:
+    """Steps as cron starts them, beginning now."""
+    results = []
+    for _ in range(0, minutes, every):
+        results.append(await fleet.scaler().step())
+        await fleet.clock.sleep(every * MINUTE)
+    return results
+
+
+async def ask_for(fleet: RentedFleet, workers: int) -> None:
+    """From now on there are questions for so many workers, and have been for a minute."""
+    fleet.traffic.ask(workers * SPEED * WORTH)
+    await fleet.clock.sleep(MINUTE * 1.5)
+
+
+async def settled(fleet: RentedFleet, workers: int) -> None:
+    """So many workers that have answered, and a load that needs all of them."""
+    await ask_for(fleet, workers)
+    await follow(fleet, 3)
+    assert len(fleet.ids) == workers
+    assert (await fleet.scaler().step()).decision.observed.ready == workers
+
+
+async def on_record(fleet: RentedFleet) -> tuple[set[str], set[str]]:
+    """Who is known, and whose rental is not over."""
+    rentals = await Ledger(fleet.client, fleet.fleet).rentals()
+    return set((await fleet.registry.workers()).ids), {one.worker for one in rentals if one.ended is None}
+
+
+def machine_of(fleet: RentedFleet, worker: str) -> int:
+    machine: int = fleet.server.instances[number_of(worker)].offer["machine_id"]
+    return machine
+
+
+def number_of(worker: str) -> int:
+    return int(worker.removeprefix("vast-"))
+
+
+# Following the demand
+
+
+async def test_a_fleet_follows_its_load_up_and_down_and_every_cent_is_on_record(fleet: RentedFleet) -> None:
+    sizes = []
+    for load in (1, 3, 1):
+        await ask_for(fleet, load)
+        await follow(fleet, 12)
+        sizes.append(len(fleet.ids))
+    assert sizes == [1, 3, 1]
+    assert await on_record(fleet) == (fleet.ids, fleet.ids)
+    status = await fleet.service().status()
+    dearest = max(one.price for one in fleet.server.instances.values())
+    assert status.spending.total == pytest.approx(fleet.server.billed_total(), abs=dearest / 60)
+    assert (fleet.server.created_total, fleet.server.too_early) == (3, {})
+
+
+async def test_no_more_are_bought_in_a_step_than_the_operator_allows(fleet: RentedFleet) -> None:
+    fleet.scale = replace(fleet.scale, max_step=1)
+    await ask_for(fleet, 3)
+    bought = [kinds(result) for result in await follow(fleet, 4)]
+    assert bought == [["buy"], ["buy"], ["buy"], []]
+
+
+# Repairs
+
+
+async def break_it(fleet: RentedFleet, worker: str, how: str) -> None:
+    """Makes it so broken that the next step must see it."""
+    if how == "outbid":
+        fleet.server.outbid(number_of(worker))
+    elif how == "wedged":
+        fleet.wedged.add(worker)
+        await follow(fleet, int(SILENT / MINUTE))
+        assert worker in fleet.ids
+    else:
+        fleet.server.become(number_of(worker), how, "Error: the GPU has fallen off the bus")
+
+
+@pytest.mark.parametrize("how", ["outbid", "exited", "wedged"])
+async def test_a_broken_worker_is_gone_before_another_machine_takes_its_place(
+    fleet: RentedFleet, how: str
+) -> None:
+    await settled(fleet, 2)
+    (broken, other), alive_at_create = sorted(fleet.ids), []
+    machine = machine_of(fleet, broken)
+    await break_it(fleet, broken, how)
+
+    async def watch(endpoint: str, _: int) -> None:
+        if endpoint == "create":
+            alive_at_create.append(set(fleet.ids))
+
+    fleet.server.before = watch
+    result = await fleet.scaler().step()
+    assert [(action.kind, action.done) for action in result.actions] == [("repair", True), ("buy", True)]
+    assert result.actions[0].worker == broken
+    assert (alive_at_create, len(fleet.ids)) == ([{other}], 2)
+    assert machine not in {machine_of(fleet, worker) for worker in fleet.ids}
+    assert await on_record(fleet) == (fleet.ids, fleet.ids)
+
+
+async def test_one_that_never_becomes_ready_is_replaced_by_one_on_another_machine(fleet: RentedFleet) -> None:
+    fleet.server.arm(Fault.STUCK)
+    await ask_for(fleet, 1)
+    await follow(fleet, 15)
+    (stuck,) = fleet.ids
+    machine = machine_of(fleet, stuck)
+    results = await follow(fleet, 4)
+    assert ["repair", "buy"] in [kinds(result) for result in results]
+    (other,) = fleet.ids
+    assert (other != stuck, machine_of(fleet, other) != machine) == (True, True)
+    assert (await fleet.scaler().step()).decision.observed.ready == 1
+
+
+async def test_one_that_cannot_be_ended_keeps_its_place_until_it_is_gone(fleet: RentedFleet) -> None:
+    await settled(fleet, 2)
+    broken, _ = sorted(fleet.ids)
+    fleet.server.become(number_of(broken), "exited")
+    fleet.server.arm(Fault.DESTROY_LIES, instance=number_of(broken), times=None)
+    result = await fleet.scaler().step()
+    assert (exit_code(result), kinds(result), len(fleet.ids)) == (3, ["repair"], 2)
+    fleet.server.faults.armed.clear()
+    assert kinds(await fleet.scaler().step()) == ["repair", "buy"]
+    assert (broken in fleet.ids, len(fleet.ids)) == (False, 2)
+
+
+# What cannot be read in full
+
+UNREADABLE: Mapping[str, tuple[Fault, str | None]] = {
+    "500": (Fault.SERVER_ERROR, "list"),
+    "503": (Fault.UNAVAILABLE, "list"),
+    "no JSON": (Fault.GARBAGE, "list"),
+    "null": (Fault.LIST_NULL, None),
+    "odd rows": (Fault.LIST_ODD_ROWS, None),
+    "a short page": (Fault.LIST_SHORT, None),
+    "an empty page": (Fault.LIST_EMPTY, None),
+    "no balance": (Fault.SERVER_ERROR, "user"),
+    "a balance that is no JSON": (Fault.GARBAGE, "user"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", UNREADABLE)
+async def test_for_an_hour_of_answers_that_cannot_be_read_nothing_is_changed(
+    fleet: RentedFleet, what: str
+) -> None:
+    await settled(fleet, 2)
+    await fleet.clock.sleep(5 * MINUTE)
+    before, made = fleet.ids, fleet.server.created_total
+    fault, endpoint = UNREADABLE[what]
+    fleet.server.arm(fault, times=None, endpoint=endpoint)
+    fleet.traffic.ask(1000.0)
+    results = await follow(fleet, 60, every=10)
+    assert {(exit_code(result), result.decision.action, *kinds(result)) for result in results} == {
+        (5, "hold")
+    }
+    assert {(result.decision.before, result.decision.after) for result in results} == {(2, 2)}
+    assert (fleet.ids, fleet.server.created_total) == (before, made)
+    fleet.server.faults.armed.clear()
+    await follow(fleet, 2)
+    assert (len(fleet.ids), before <= fleet.ids) == (4, True)
+
+
+async def test_nothing_is_ended_either_while_the_list_cannot_be_read(fleet: RentedFleet) -> None:
+    await settled(fleet, 3)
+    fleet.traffic.ask(0.0)
+    fleet.server.arm(Fault.LIST_SHORT, times=None)
+    before = fleet.ids
+    await follow(fleet, 40, every=5)
+    assert (fleet.ids, fleet.server.calls["destroy"]) == (before, 0)
+
+
+# Money
+
+
+async def test_where_the_budget_allows_less_than_is_wanted_the_arithmetic_is_told(fleet: RentedFleet) -> None:
+    fleet.limits = Limits(per_hour=0.7)
+    await ask_for(fleet, 4)
+    results = await follow(fleet, 5)
+    assert len(fleet.ids) == 2
+    assert [exit_code(result) for result in results] == [4] * 5
+    assert "over the $0.70 of fleet.budget.per_hour" in str(results[-1].error)
+    assert results[-1].decision.reason.endswith(str(results[-1].error))
+
+
+async def test_credit_for_less_than_an_hour_buys_nothing(fleet: RentedFleet) -> None:
+    fleet.server.credit = 0.4
+    await ask_for(fleet, 2)
+    results = await follow(fleet, 3)
+    assert [exit_code(result) for result in results] == [4] * 3
+    assert "less than 1 h" in str(results[-1].error)
+    assert len(fleet.ids) == 1
+
+
+async def test_a_machine_that_costs_more_than_its_offer_is_given_back(fleet: RentedFleet) -> None:
+    fleet.server.arm(Fault.DEARER, value=3.0)
+    await ask_for(fleet, 1)
+    first, second, third = await follow(fleet, 3)
+    assert [(action.kind, action.detail) for action in first.actions[1:]] == [
+        ("repair", "it costs more than its offer said")
+    ]
+    assert (kinds(second), kinds(third), len(fleet.ids)) == (["buy"], [], 1)
+    machines = {one.offer["machine_id"] for one in fleet.server.instances.values()}
+    assert (len(machines), fleet.server.created_total) == (2, 2)
+
+
+async def test_after_repeated_failures_nothing_is_bought_for_an_hour_and_that_is_told(
+    fleet: RentedFleet,
+) -> None:
+    fleet.server.arm(Fault.BOOT_ERROR, times=None)
+    await ask_for(fleet, 1)
+    begun = fleet.clock.monotonic()
+    results = await follow(fleet, 50)
+    assert fleet.server.created_total == fleet.scale.max_failures
+    assert {exit_code(result) for result in results[-40:]} == {4}
+    assert "came to nothing" in str(results[-1].error)
+    fleet.server.faults.armed.clear()
+    await fleet.clock.sleep(HOUR + 5 * MINUTE - (fleet.clock.monotonic() - begun))
+    await follow(fleet, 3)
+    assert len(fleet.ids) == 1
+
+
+# Several at once
+
+
+async def test_of_two_machines_at_the_same_moment_one_acts_and_the_other_holds(fleet: RentedFleet) -> None:
+    await ask_for(fleet, 3)
+    there = fleet.elsewhere()
+    results = await asyncio.gather(fleet.scaler().step(), there.scaler().step())
+    assert sorted(map(kinds, results)) == [[], ["buy"] * 3]
+    assert [exit_code(result) for result in results] == [0, 0]
+    assert "another llmhost" in min(results, key=lambda result: len(result.actions)).decision.reason
+    assert (fleet.server.created_total, fleet.server.double_paid()) == (3, [])
+
+
+async def test_machines_that_take_turns_make_one_fleet(fleet: RentedFleet) -> None:
+    await ask_for(fleet, 3)
+    there = fleet.elsewhere()
+    for _ in range(4):
+        for here in (fleet, there):
+            await here.scaler().step()
+            await fleet.clock.sleep(MINUTE)
+    assert (len(fleet.ids), fleet.server.created_total) == (3, 3)
+    assert (await there.scaler().step()).decision.observed.ready == 3
+
+
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+async def test_up_and_scale_side_by_side_buy_what_is_wanted_and_no_more(
+    fleet: RentedFleet, where: str
+) -> None:
+    await ask_for(fleet, 3)
+    other = fleet if where == "here" else fleet.elsewhere()
+    step, up = await asyncio.gather(
+        fleet.scaler().step(), other.service().up(3, wait=False), return_exceptions=True
+    )
+    assert not isinstance(up, LlmhostError)
+    assert isinstance(step, StepResult)
+    assert exit_code(step) == 0
+    assert (len(fleet.ids), fleet.server.created_total) == (3, 3)
+
+
+async def test_a_worker_that_was_bought_elsewhere_and_never_answered_is_asked_here(
+    fleet: RentedFleet,
+) -> None:
+    await ask_for(fleet, 1)
+    await fleet.scaler().step()
+    await fleet.clock.sleep(2 * MINUTE)
+    there = fleet.elsewhere()
+    await there.scaler().step()
+    (worker,) = (await fleet.registry.workers()).workers
+    assert worker.state is WorkerState.READY
+
+
+# What is remembered
+
+
+async def test_what_is_remembered_names_no_secret(fleet: RentedFleet) -> None:
+    await settled(fleet, 2)
+    broken, _ = sorted(fleet.ids)
+    instances: Mapping[int, Any] = fleet.server.instances
+    leak = " ".join(instances[number_of(broken)].order.env[name] for name in ("LLMHOST_TOKEN", "LLMHOST_KEY"))
+    fleet.server.become(number_of(broken), "created", f"OCI runtime error: docker run {leak}")
+    assert kinds(await fleet.scaler().step()) == ["repair", "buy"]
+    kept = repr(await fleet.client.hgetall(f"llmhost:{fleet.fleet}:scale"))
+    assert "OCI runtime error" in kept
+    secrets = [fleet.server.key, *(one.key for one in instances.values())]
+    secrets += [
+        one.order.env[name][:64] for one in instances.values() for name in ("LLMHOST_TOKEN", "LLMHOST_KEY")
+    ]
+    assert [secret for secret in secrets if secret in kept] == []
