@@ -52,13 +52,12 @@ def decide(spec: ScaleSpec, history: History, fleet: FleetView, now: float) -> D
 
 @dataclass(frozen=True, slots=True)
 class _Queue:
-    """`waiting` questions have no place yet, the last of them for `longest` seconds; a new one would wait for
-    `seconds`. `backlog` are those that more workers could have spared the wait: a queue before one worker,
-    while another is free, is no sign that there are too few.
+    """`waiting` questions have no place yet, and a new one would wait for `seconds`. `backlog` are those that
+    more workers could have spared the wait: a queue before one worker, while another is free, is no sign
+    that there are too few.
     """
 
     waiting: int
-    longest: float
     seconds: float
     backlog: int
 
@@ -82,7 +81,7 @@ class _Scene:
         #: those that are to be replaced come last: they are missed least
         speeds = [*map(self._speed, self.staff), *[self.typical] * fleet.lost]
         self.here = Staff(speeds, self.typical, spec.places, self.demand.tokens_per_answer)
-        self.queue = self._queue()
+        self.queue = self._queue(self.staff)
 
     def wanted(self) -> tuple[int, str]:
         """How many workers there should be, and why, if money were no matter."""
@@ -157,7 +156,7 @@ class _Scene:
             return up, f"{reason}: {self._pressure(load)}"
         if down >= here or self.observed.floor >= here:
             return here, reason if down >= here else f"{reason}; {self._floor_is()}"
-        if self.queue.longest > spec.queue_time:
+        if self._queue(self.staff[: max(down, self.observed.floor)]).seconds > spec.queue_time:
             return here, f"{reason}; fewer might do, but {_questions(self.queue.waiting)}"
         if self.demand.watched < self.watch:
             known = f"the load is known for {_time(self.demand.watched)} only"
@@ -182,18 +181,15 @@ class _Scene:
         step = max(0, min(missing, self.spec.max_step, room))
         return affordable(step, burn, self.fleet.price, self.fleet.funds, self.now)
 
-    def _queue(self) -> _Queue:
-        """Questions go to the worker that has the fewest, and stay there."""
-        ready = [worker for worker in self.staff if worker.ready]
+    def _queue(self, workers: Sequence[ScaledWorker]) -> _Queue:
+        """Before these workers. Questions go to the one that has the fewest, and stay there."""
+        ready = [worker for worker in workers if worker.ready]
         over = [self._in_flight(worker) - self.spec.places for worker in ready]
         if not ready:
-            waiting = sum(map(self._in_flight, self.staff))
-            wait = math.inf if waiting else 0.0
-            return _Queue(waiting, wait, wait, waiting)
-        waits = [self._wait(much, worker) for much, worker in zip(over, ready, strict=True)]
+            waiting = sum(map(self._in_flight, workers))
+            return _Queue(waiting, math.inf if waiting else 0.0, waiting)
         new = min(self._wait(much + 1, worker) for much, worker in zip(over, ready, strict=True))
-        waiting = sum(max(0, much) for much in over)
-        return _Queue(waiting, max(waits), new, max(0, min(over)) * len(ready))
+        return _Queue(sum(max(0, much) for much in over), new, max(0, min(over)) * len(ready))
 
     def _wait(self, ahead: int, worker: ScaledWorker) -> float:
         speed = self._speed(worker)

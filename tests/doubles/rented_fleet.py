@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from doubles.clock import ManualClock
 from doubles.fleet_values import make_spec
 from doubles.memory_traffic import MemoryTraffic
-from doubles.vast.server import VastServer
+from doubles.vast.server import Drop, VastServer
 
 from llmhost.config.models import RedisConfig
 from llmhost.engines.engine import Progress
@@ -167,3 +167,33 @@ async def rented_fleet(
     finally:
         if client is not None:
             await client.aclose()
+
+
+async def crash(server: VastServer, command: Coroutine[Any, Any, Any], at: int, executed: bool) -> None:
+    """The command dies at its n-th call, before the call is executed or after."""
+    calls = 0
+    others = asyncio.all_tasks()
+    task = asyncio.ensure_future(command)
+
+    async def die(endpoint: str, number: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            task.cancel()
+            raise Drop
+
+    server.before, server.after = (None, die) if executed else (die, None)
+    try:
+        with suppress(asyncio.CancelledError):
+            await task
+    finally:
+        server.before = server.after = None
+        await _end_with_its_process(asyncio.all_tasks() - others)
+
+
+async def _end_with_its_process(tasks: set[asyncio.Task[Any]]) -> None:
+    """A process that dies leaves no task behind; those of the server's connections live on."""
+    left = [task for task in tasks if "_converse" not in repr(task)]
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)

@@ -221,7 +221,8 @@ class Scene:
 
 @pytest.fixture
 async def scene(runner: Runner, server: VastServer, redis_server: Any) -> AsyncIterator[Scene]:
-    """One worker is there."""
+    """One worker is there. Machines boot for ever: nobody is at home who could be asked."""
+    server.world.boot = Boot(created=0, loading=0, running=3600)
     client = connect(RedisConfig(), socket=redis_server.socket)
     scene = Scene(runner, server, client)
     await runner.ok(SCALE)
@@ -238,11 +239,12 @@ async def test_scale_killed_at_any_step_of_its_own_is_made_good_by_the_next(scen
             environ = await scene.begin(wanted, broken=wanted == GPUS)
             done = await scene.runner.run(SCALE, die_at, **environ)
             if not done["killed"]:
-                assert (die_at > 20, done["code"]) == (True, 0)
+                assert done["code"] == 0
                 left.discard(wanted)
             assert len(scene.server.alive()) <= GPUS
             await scene.end(wanted, (die_at, wanted), **environ)
         if not left:
+            assert die_at > 20
             return
     raise AssertionError("a step has no end")
 

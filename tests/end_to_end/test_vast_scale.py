@@ -1,4 +1,4 @@
-"""Rented workers, scaled as a user's cron scales them: real commands, TLS, nginx, and the double of vast.ai."""
+"""Rented workers, scaled as a user's cron scales them: real commands, TLS, nginx; a double of vast.ai."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ pytestmark = pytest.mark.slow
 #: USD an hour; far over what three of the double's machines cost
 BUDGET = {"per_hour": 5.0}
 
-#: questions at once; two workers too few for one worker and a second of waiting
-JAM = 4
+#: questions at once; two of them wait, which is far too much for one worker and a second of waiting
+JAM = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +192,6 @@ async def test_what_is_outbid_has_ended_or_hangs_is_replaced_and_nothing_else(fl
     ]
     assert ["outbid" in step["actions"][0]["detail"], "ended" in step["actions"][1]["detail"]] == [True] * 2
     assert fleet.alive == [hanging, f"vast-{bought(4)}", f"vast-{bought(5)}"]
-    await until(lambda: len(fleet.engines(fleet.alive)) == 3)
     await fleet.time.pass_time(600)
     assert done(await fleet.scale()) == [("repair", hanging), ("buy", f"vast-{bought(6)}")]
     machines = [one.offer["machine_id"] for one in fleet.house.server.instances.values()]

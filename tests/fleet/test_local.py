@@ -86,10 +86,10 @@ async def test_what_a_killed_command_left_half_made_goes_with_the_next_worker(
     def dies(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "rename", dies)
-    with pytest.raises(KeyboardInterrupt):
-        await quick_provider().create(make_spec())
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", dies)
+        with pytest.raises(KeyboardInterrupt):
+            await quick_provider().create(make_spec())
     half_made = list((fleet_folder / "workers").iterdir())
     worker = await quick_provider().create(make_spec())
     assert len(half_made) == 1

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles.rented_fleet import RentedFleet, rented_fleet
+from doubles.rented_fleet import RentedFleet, crash, rented_fleet
 from doubles.vast.faults import Fault
-from doubles.vast.server import Drop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -164,38 +163,8 @@ COMMANDS: dict[str, Callable[[World, Any], Awaitable[Any]]] = {
     "down": lambda world, _: world.service().down(),
     "down_one": down_one,
     "orphans": lambda world, _: world.service().down_orphans(),
-    "crash_up": lambda world, death: crash(world, *death),
+    "crash_up": lambda world, death: crash(world.server, world.service().up(death[0]), *death[1:]),
 }
-
-
-async def crash(world: World, gpus: int, at: int, executed: bool) -> None:
-    """`up` dies at its n-th call, before the call is executed or after."""
-    calls = 0
-    others = asyncio.all_tasks()
-    task = asyncio.ensure_future(world.service().up(gpus))
-
-    async def die(endpoint: str, number: int) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == at:
-            task.cancel()
-            raise Drop
-
-    world.server.before, world.server.after = (None, die) if executed else (die, None)
-    try:
-        with suppress(asyncio.CancelledError):
-            await task
-    finally:
-        world.server.before = world.server.after = None
-        await end_with_its_process(asyncio.all_tasks() - others)
-
-
-async def end_with_its_process(tasks: set[asyncio.Task[Any]]) -> None:
-    """A process that dies leaves no task behind; those of the server's connections live on."""
-    left = [task for task in tasks if "_converse" not in repr(task)]
-    for task in left:
-        task.cancel()
-    await asyncio.gather(*left, return_exceptions=True)
 
 
 async def put_right(world: World, gpus: int) -> None:

@@ -1,0 +1,230 @@
+"""Whatever happens while the autoscaler runs: never too many, never too dear, and in the end as many as wanted.
+
+Random histories of loads, steps, crashes, faults and machines that break are played against the double of
+vast.ai, through the real SDK and a real Redis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doubles.rented_fleet import SPEED, RentedFleet, crash, rented_fleet
+from doubles.vast.faults import Fault
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from llmhost.errors import LlmhostError
+from llmhost.fleet.budget import Limits
+from llmhost.fleet.results import StepResult
+
+MOST = 4  #: workers
+PER_HOUR = 1.4  #: USD; four machines, but not four of the dearer ones
+MAX_BID = 0.45  #: USD an hour
+PATIENCE = 300.0  #: seconds; machines boot in one minute
+MINUTE, HOURS = 60.0, 3600.0
+
+#: of what a worker delivers; inside the band, so that each worker is needed and no other one is
+WORTH = 0.75
+
+#: What makes a call fail for the moment; silent ones are left out, for each costs real seconds.
+CALLS = (
+    Fault.CREATE_CUT,
+    Fault.CREATE_TWICE,
+    Fault.CREATE_GARBAGE,
+    Fault.CREATE_ERROR_BUT_BOUGHT,
+    Fault.OFFER_GONE,
+    Fault.OFFER_TAKEN,
+    Fault.LIST_SHORT,
+    Fault.LIST_NULL,
+    Fault.LIST_EMPTY,
+    Fault.CUT,
+    Fault.GARBAGE,
+    Fault.SERVER_ERROR,
+    Fault.TOO_MANY,
+    Fault.DESTROY_LIES,
+    Fault.DESTROY_CUT,
+)
+#: What befalls the next machine that is rented, and the seconds or times that it does.
+MACHINES = (
+    (Fault.STUCK, None),
+    (Fault.BOOT_ERROR, None),
+    (Fault.EXITS, None),
+    (Fault.OUTBID, None),
+    (Fault.NO_PORTS, None),
+    (Fault.LISTED_LATE, 50.0),
+    (Fault.DEARER, 3.0),
+)
+
+#: seconds; cron is on time or not
+INTERVAL = st.sampled_from([5.0, 60.0, 300.0, 1000.0])
+
+EVENT = st.one_of(
+    st.tuples(st.just("load"), st.integers(0, MOST + 1)),
+    st.tuples(st.just("step"), INTERVAL),
+    st.tuples(st.just("steps"), st.integers(2, 6)),
+    st.tuples(st.just("crash"), st.tuples(st.integers(1, 25), st.booleans())),
+    st.tuples(st.just("elsewhere"), INTERVAL),
+    st.tuples(st.just("two_at_once"), st.just(0)),
+    st.tuples(st.just("up_beside"), st.integers(1, MOST)),
+    st.tuples(st.just("fault"), st.tuples(st.sampled_from(CALLS), st.integers(1, 3))),
+    st.tuples(st.just("machine"), st.sampled_from(MACHINES)),
+    st.tuples(
+        st.just("break"), st.tuples(st.integers(0, MOST), st.sampled_from(["exited", "outbid", "wedge"]))
+    ),
+)
+
+
+@dataclass
+class World:
+    """The fleet, what a history does to it, and what must never be."""
+
+    fleet: RentedFleet
+    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def server(self) -> Any:
+        return self.fleet.server
+
+    async def step(self, pause: float = MINUTE) -> StepResult:
+        result = await self.fleet.scaler().step()
+        await self.fleet.clock.sleep(pause)
+        return result
+
+    def look(self) -> None:
+        """Of two machines for one order the second is vast.ai's doing."""
+        by_order = [min(ids) for ids in self.server.labels.values()]
+        newest = max(by_order, default=0)
+        prices = {number: self.server.instances[number].price for number in by_order}
+        if newest:  # what it really costs shows when it is there
+            bought = self.server.instances[newest]
+            prices[newest] = (bought.bid or bought.offer["dph_base"]) + bought.disk_rate
+        if len(by_order) > MOST:
+            self.wrong.append(f"{len(by_order)} workers")
+        if sum(prices.values()) > PER_HOUR * 1.0001:
+            self.wrong.append(f"${sum(prices.values()):.2f} an hour")
+        ours = f"llmhost/{self.fleet.fleet}/"
+        self.wrong += [f"label {label}" for label in self.server.labels if not str(label).startswith(ours)]
+
+
+async def play(world: World, event: str, value: Any) -> None:
+    """One thing that happens. Steps do not raise; `up` may, in the ways that we promise."""
+    if event in COMMANDS:
+        with suppress(LlmhostError):
+            await COMMANDS[event](world, value)
+        world.look()
+    elif event == "load":
+        world.fleet.traffic.ask(value * SPEED * WORTH)
+    elif event == "fault":
+        world.server.arm(value[0], times=value[1])
+    elif event == "machine":
+        world.server.arm(value[0], value=value[1])
+    elif alive := world.server.alive():
+        number = alive[value[0] % len(alive)]
+        harm(world, number, value[1])
+
+
+def harm(world: World, number: int, how: str) -> None:
+    if how == "wedge":
+        world.fleet.wedged.add(f"vast-{number}")
+    elif how == "outbid":
+        world.server.outbid(number)
+    else:
+        world.server.become(number, how)
+
+
+async def steps(world: World, count: int) -> None:
+    for _ in range(count):
+        await world.step()
+        world.look()
+
+
+async def elsewhere(world: World, pause: float) -> None:
+    """On another machine, which has another address, while this one does nothing."""
+    await world.fleet.clock.sleep(MINUTE)
+    await world.fleet.elsewhere().scaler().step()
+    await world.fleet.clock.sleep(max(pause, MINUTE))
+
+
+async def beside(world: World, command: Awaitable[Any]) -> None:
+    """Two at once on one machine, which share its pace."""
+    await asyncio.gather(world.fleet.scaler().step(), command, return_exceptions=True)
+    await world.fleet.clock.sleep(MINUTE)
+
+
+COMMANDS: dict[str, Callable[[World, Any], Awaitable[Any]]] = {
+    "step": lambda world, pause: world.step(pause),
+    "steps": steps,
+    "elsewhere": elsewhere,
+    "crash": lambda world, death: crash(world.server, world.fleet.scaler().step(), *death),
+    "two_at_once": lambda world, _: beside(world, world.fleet.scaler().step()),
+    "up_beside": lambda world, gpus: beside(world, world.fleet.service().up(gpus, wait=False)),
+}
+
+
+async def calm(world: World, workers: int) -> None:
+    """Fair weather again, and a load for so many workers: they come, and then nothing changes any more."""
+    world.server.faults.armed.clear()
+    world.fleet.wedged.clear()
+    world.fleet.traffic.ask(workers * SPEED * WORTH)
+    await steps(world, 4)
+    await world.fleet.clock.sleep(
+        2 * HOURS
+    )  # purchases that failed are forgotten, and hours have a budget anew
+    await steps(world, 12)
+    settled = world.server.alive()
+    results = [await world.step(5 * MINUTE) for _ in range(5)]
+    assert [(result.decision.action, result.actions, result.error) for result in results] == [
+        ("hold", (), None)
+    ] * 5
+    assert (world.server.alive(), len(settled)) == (settled, max(1, workers))
+    known = (await world.fleet.registry.workers()).ids
+    assert known == {f"vast-{number}" for number in settled}
+    assert (world.server.double_paid(), world.server.too_early) == ([], {})
+
+
+@pytest.mark.slow
+@settings(
+    max_examples=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    events=st.lists(EVENT, min_size=3, max_size=14), workers=st.integers(0, 3), interruptible=st.booleans()
+)
+def test_after_any_history_the_fleet_is_as_large_as_wanted_and_stays_so(
+    events: list[tuple[str, Any]],
+    workers: int,
+    interruptible: bool,
+    tmp_path: Path,
+    redis_server: Any,
+    vast_settings: Any,
+) -> None:
+    wanted = replace(vast_settings, interruptible=interruptible, max_bid=MAX_BID if interruptible else None)
+    folder = tmp_path / uuid.uuid4().hex
+
+    async def body() -> None:
+        async with rented_fleet(
+            folder,
+            redis_server.socket,
+            wanted,
+            max_gpus=MOST,
+            limits=Limits(per_hour=PER_HOUR),
+            ready_timeout=PATIENCE,
+        ) as fleet:
+            fleet.server.market.clear()
+            for number in range(60):
+                fleet.server.market.add(dph_base=0.28 + number / 200)
+            world = World(fleet)
+            for event, value in events:
+                await play(world, event, value)
+            await calm(world, workers)
+            assert world.wrong == []
+
+    asyncio.run(body())
