@@ -199,7 +199,7 @@ async def test_a_step_that_was_killed_while_it_drained_breaks_no_answer_and_is_m
         await until(fleet.time.draining)
         draining.process.kill()
         await draining.end()
-    await whole(asked)
+    assert {answer["worker"] for answer in await whole(asked)} == set(workers)
     finished = await fleet.scale()
     assert (change(finished), kinds(finished)) == (("hold", 1, 1), ["finish"])
     assert len(fleet.workers) == 1

@@ -23,6 +23,9 @@ PASSWORD = "correct-horse-battery-staple"
 #: seconds between two looks at every command line of this machine
 LOOK = 0.1
 
+#: USD an hour; `scale` buys nothing without a limit
+BUDGET = {"LLMHOST_FLEET__BUDGET__PER_HOUR": "5", "LLMHOST_SCALE__MIN_GPUS": "2"}
+
 #: What was said, written or shown, by where.
 Places = Mapping[str, str]
 
@@ -97,8 +100,10 @@ async def live(house: RentedHouse) -> None:
         ("status", "--gpu", "--json", "--verbose"),
         ("logs", worker, "--verbose"),
         ("ssh", worker, "--json"),
+        ("scale", "--verbose"),
+        ("scale", "--history", "--json", "--verbose"),
     ):
-        assert (await house.run(*args)).code == 0
+        assert (await house.run(*args, **BUDGET)).code == 0
     await house.run("doctor", "--verbose")
 
 
@@ -115,9 +120,10 @@ async def fail(house: RentedHouse) -> None:
     done.append(await house.run("down", "--verbose", VAST_API_KEY=f"{house.server.key}x"))
     house.server.arm(Fault.SERVER_ERROR, endpoint="list", times=None)
     done.append(await house.run("status", "--verbose"))
+    done.append(await house.run("scale", "--verbose", **BUDGET))
     house.server.faults.armed.clear()
-    assert [one.code for one in done] == [5, 2, 5, 5, 5]
-    assert ["Traceback" in one.err for one in done] == [True] * 5
+    assert [one.code for one in done] == [5, 2, 5, 5, 5, 5]
+    assert ["Traceback" in one.err for one in done] == [True] * 6
     assert "LLMHOST_TOKEN=***" in (await house.run("status")).out
 
 

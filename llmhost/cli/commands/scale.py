@@ -39,6 +39,8 @@ _BELONGS = {
     "worker_tokens_per_s": "simulate",
     "boot_seconds": "simulate",
     "price": "simulate",
+    "boot_failures": "simulate",
+    "deaths_per_hour": "simulate",
     "interval": "simulate",
     "plot": "simulate",
 }
@@ -85,6 +87,13 @@ _Price = Annotated[
         metavar="USD", help="With --simulate: of a worker, an hour; else `fleet.price_per_hour`, or 0.40."
     ),
 ]
+_BootFailures = Annotated[
+    float | None,
+    typer.Option(metavar="SHARE", help="With --simulate: the share of purchases that never answer."),
+]
+_Deaths = Annotated[
+    float | None, typer.Option(metavar="N", help="With --simulate: how often an hour a worker breaks.")
+]
 _Interval = Annotated[
     float | None, typer.Option(metavar="S", help="With --simulate: seconds between two steps; else 60.")
 ]
@@ -107,6 +116,8 @@ def scale(
     worker_tokens_per_s: _WorkerTokens = None,
     boot_seconds: _BootSeconds = None,
     price: _Price = None,
+    boot_failures: _BootFailures = None,
+    deaths_per_hour: _Deaths = None,
     interval: _Interval = None,
     plot: _Plot = None,
 ) -> None:

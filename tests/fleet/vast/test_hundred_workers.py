@@ -8,6 +8,7 @@ import json
 import resource
 import ssl
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_der_private_key,
 )
+from doubles.http_server import Reply, Request
 from doubles.ollama_server import OllamaServer
 from doubles.rented_fleet import RentedFleet, rented_fleet
 from doubles.vast.instances import Boot
@@ -59,13 +61,22 @@ class FrontDoors:
         return door
 
 
+class Prepared(OllamaServer):
+    """It says that its set-up is through."""
+
+    async def answer(self, request: Request, reply: Reply) -> None:
+        if request.path == "/llmhost/progress":
+            return await reply.json({"stage": "ready", "detail": "tiny", "at": time.time()})
+        return await super().answer(request, reply)
+
+
 class FrontDoor:
     def __init__(self, env: Mapping[str, str], file: Path) -> None:
         facts = read_environment(env)
         key = load_der_private_key(base64.b64decode(env["LLMHOST_KEY"]), None)
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         file.write_text(pem.decode() + str(facts.certificate))
-        self.server = OllamaServer("tiny:latest", facts.token)
+        self.server = Prepared("tiny:latest", facts.token)
         self.server.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.server.tls.load_cert_chain(file)
 
@@ -94,7 +105,14 @@ def configured(market: VastServer, redis_server: Any, monkeypatch: pytest.Monkey
     Path("llmhost.yaml").write_text(
         json.dumps(
             {
-                "fleet": {"name": "hundred", "provider": "vast", "gpus": GPUS, "max_gpus": GPUS},
+                "fleet": {
+                    "name": "hundred",
+                    "provider": "vast",
+                    "gpus": GPUS,
+                    "max_gpus": GPUS,
+                    "budget": {"per_hour": 200.0},
+                },
+                "scale": {"min_gpus": GPUS},
                 "vast": {"pace": 0.001},
                 "engine": {"kind": "ollama", "model": "tiny"},
                 "redis": {"url": f"unix://{redis_server.socket}"},
@@ -121,7 +139,7 @@ async def command(*args: str) -> tuple[Any, float]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("configured")
-async def test_planning_and_looking_at_a_hundred_workers_take_little_of_our_own_time() -> None:
+async def test_planning_looking_at_and_scaling_a_hundred_workers_take_little_of_our_own_time() -> None:
     planned, planning = await command("up", "--dry-run")
     assert planned["plan"]["create"] == GPUS
     bought, _ = await command("up", "--yes", "--no-wait")
@@ -133,6 +151,12 @@ async def test_planning_and_looking_at_a_hundred_workers_take_little_of_our_own_
     _, looking_again = await command("status")  # who shares a core with others is charged for it now and then
     assert max(planning, planning_again) < OURS
     assert min(looking, looking_again) < OURS
+    first, _ = await command("scale")
+    step, scaling = await command("scale")
+    _, scaling_again = await command("scale")
+    assert (first["actions"], step["actions"], step["observed"]["ready"]) == ([], [], GPUS)
+    print("FIGURE", planning, looking, looking_again, scaling, scaling_again)
+    assert min(scaling, scaling_again) < OURS
 
 
 # vast.ai's time

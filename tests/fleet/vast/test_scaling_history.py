@@ -1,4 +1,4 @@
-"""Whatever happens while the autoscaler runs: never too many, never too dear, and in the end as many as wanted.
+"""Whatever happens while the autoscaler runs: never too many, nor too dear, and in the end as many as wanted.
 
 Random histories of loads, steps, crashes, faults and machines that break are played against the double of
 vast.ai, through the real SDK and a real Redis.
