@@ -483,15 +483,16 @@ class ScaleConfig(Section):
         gt=0,
         le=1,
         allow_inf_nan=False,
-        description="More workers are wanted when the last minute asks for more than this share of what they "
-        "deliver.",
+        description="More workers are wanted when more than this share of what they deliver is asked for, on "
+        "average or in the last minute without what may be chance.",
     )
     busy_below: float = Field(
         0.8,
         gt=0,
         le=1,
         allow_inf_nan=False,
-        description="Fewer are wanted when fewer would have stayed below this share for `down_after`.",
+        description="Fewer are wanted when fewer would have stayed below this share, and kept `late` too, in "
+        "the highest minute of `down_after`.",
     )
     down_after: Duration = Field(
         300.0,
@@ -502,7 +503,9 @@ class ScaleConfig(Section):
     idle_after: Duration = Field(
         1800.0, le=7200, description="How long nobody must have asked before the last worker goes."
     )
-    max_step: int = Field(16, ge=1, le=1000, description="The most workers bought in one step.")
+    max_step: int = Field(
+        16, ge=1, le=1000, description="The most workers bought in one step, as a guard against wrong numbers."
+    )
     max_failures: int = Field(
         3,
         ge=1,
@@ -521,7 +524,9 @@ class ScaleConfig(Section):
         gt=0,
         le=1_000_000,
         allow_inf_nan=False,
-        description="Tokens a second of one worker with all its places in use, until that is measured.",
+        description="Tokens a second of one worker with all its places in use, until three of its answers "
+        "are measured. The first purchases rest on it, and no later one takes a new worker for slower than a "
+        "tenth of it.",
     )
     tokens_per_answer: float = Field(
         200.0,

@@ -21,6 +21,9 @@ __all__ = ["Broken", "Checkup", "Patience", "examine"]
 
 _PATIENCE = 5.0  #: seconds for one token, so that a stuck worker does not hang the step
 
+#: workers; if more were asked at once, their time would run out while it is this machine that is slow
+_AT_ONCE = 64
+
 _READY = "ready"
 
 
@@ -65,8 +68,9 @@ async def examine(
     hooks: Hooks,
     patience: Patience,
 ) -> Checkup:
-    """Asks all of them at once. `sights` is what was remembered of each; now is when `traffic` was read."""
-    looks = await asyncio.gather(*(_look(worker, sights.get(worker.id), hooks) for worker in listed))
+    """Asks many of them at once. `sights` is what was remembered of each; now is when `traffic` was read."""
+    gate = asyncio.Semaphore(_AT_ONCE)
+    looks = await asyncio.gather(*(_look(worker, sights.get(worker.id), hooks, gate) for worker in listed))
     healthy: list[Worker] = []
     broken: list[Broken] = []
     seen: dict[str, Sight] = {}
@@ -92,7 +96,7 @@ class _Look:
     never: str | None = None
 
 
-async def _look(worker: Worker, before: Sight | None, hooks: Hooks) -> _Look:
+async def _look(worker: Worker, before: Sight | None, hooks: Hooks, gate: asyncio.Semaphore) -> _Look:
     if worker.state is WorkerState.FAILED:
         return _Look(
             worker, answers=False, said="", never=worker.detail or "its provider says that it failed"
@@ -101,7 +105,7 @@ async def _look(worker: Worker, before: Sight | None, hooks: Hooks) -> _Look:
         return _Look(worker, answers=False, said=f"{worker.stage}: {worker.detail}")
     news: list[Progress] = []
     try:
-        async with asyncio.timeout(_PATIENCE):
+        async with gate, asyncio.timeout(_PATIENCE):
             if not _answered(before):
                 await hooks.prepare(worker, news.append)
             await hooks.probe(worker)

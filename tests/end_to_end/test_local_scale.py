@@ -71,17 +71,28 @@ class Fleet:
 
 @pytest.fixture
 async def fleet(house: House, left_running: LeftRunning, state_folder: Path) -> AsyncIterator[Fleet]:
-    """It boots in a second, and nobody may wait for longer."""
+    """Nothing of it runs yet."""
     configure(house)
     async with fleet_time(state_folder, "test") as time:
         yield Fleet(house, time, left_running)
 
 
+@pytest.fixture
+def elsewhere(fleet: Fleet, state_folder: Path) -> dict[str, str]:
+    """The environment of another machine that uses the same Redis."""
+    return {
+        "LLMHOST_STATE_DIR": str(state_folder / "elsewhere"),
+        "LLMHOST_REDIS__URL": f"unix://{fleet.time.socket}",
+    }
+
+
 def configure(house: House, **scale: Any) -> None:
+    """A worker boots in a second and answers in little more; nobody may wait for two answers of others."""
+    speed = {"boot_time": "1s", "tokens_per_s": 20, "tokens_per_answer": ANSWER, "queue_time": "2s"}
     house.configure(
         fleet={"name": "test", "max_gpus": 3},
         engine={"context": 512, "temperature": 0, "max_tokens": ANSWER},
-        scale={"queue_time": "1s", "boot_time": "1s", **scale},
+        scale={**speed, **scale},
     )
 
 
@@ -127,7 +138,7 @@ async def test_a_fleet_grows_to_three_under_load_and_shrinks_to_one_without_brea
     assert change(await fleet.scale()) == ("hold", 1, 1)
 
     with frozen(fleet.workers):
-        jam = await fleet.ask(6, first)
+        jam = await fleet.ask(4, first)
         grown = await fleet.scale()
     assert (change(grown), kinds(grown)) == (("up", 1, 3), ["buy", "buy"])
     assert {answer["worker"] for answer in await whole(jam)} == set(first)
@@ -207,12 +218,10 @@ async def test_a_step_that_was_killed_while_it_drained_breaks_no_answer_and_is_m
     assert fleet.processes() == []
 
 
-async def test_a_step_that_meets_another_leaves_it_to_that_one(fleet: Fleet, state_folder: Path) -> None:
+async def test_a_step_that_meets_another_leaves_it_to_that_one(
+    fleet: Fleet, elsewhere: dict[str, str]
+) -> None:
     await fleet.settled(1)
-    elsewhere = {
-        "LLMHOST_STATE_DIR": str(state_folder / "elsewhere"),
-        "LLMHOST_REDIS__URL": f"unix://{fleet.time.socket}",
-    }
     with frozen(fleet.workers):  # so that the step waits for it, holding the lock
         first = await fleet.house.start("scale")
         await until(fleet.time.locked)
@@ -227,12 +236,10 @@ async def test_a_step_that_meets_another_leaves_it_to_that_one(fleet: Fleet, sta
     assert change(await fleet.scale()) == ("hold", 1, 1)
 
 
-async def test_what_a_killed_step_held_expires_for_other_machines(fleet: Fleet, state_folder: Path) -> None:
+async def test_what_a_killed_step_held_expires_for_other_machines(
+    fleet: Fleet, elsewhere: dict[str, str]
+) -> None:
     await fleet.settled(1)
-    elsewhere = {
-        "LLMHOST_STATE_DIR": str(state_folder / "elsewhere"),
-        "LLMHOST_REDIS__URL": f"unix://{fleet.time.socket}",
-    }
     with frozen(fleet.workers):
         dying = await fleet.house.start("scale")
         await until(fleet.time.locked)

@@ -155,7 +155,6 @@ async def test_planning_looking_at_and_scaling_a_hundred_workers_take_little_of_
     step, scaling = await command("scale")
     _, scaling_again = await command("scale")
     assert (first["actions"], step["actions"], step["observed"]["ready"]) == ([], [], GPUS)
-    print("FIGURE", planning, looking, looking_again, scaling, scaling_again)
     assert min(scaling, scaling_again) < OURS
 
 

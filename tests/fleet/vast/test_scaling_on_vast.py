@@ -8,13 +8,17 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from doubles.fleet_values import make_spec, make_worker
 from doubles.rented_fleet import SILENT, SPEED, RentedFleet
 from doubles.scale_bench import exit_code, kinds
 from doubles.vast.faults import Fault
 
+from llmhost.engines.traffic import Traffic
 from llmhost.errors import LlmhostError
 from llmhost.fleet.budget import Limits
-from llmhost.fleet.models import WorkerState
+from llmhost.fleet.checkup import Patience, examine
+from llmhost.fleet.health import Hooks
+from llmhost.fleet.models import Worker, WorkerState
 from llmhost.fleet.results import StepResult
 from llmhost.ledger.ledger import Ledger
 
@@ -201,6 +205,32 @@ async def test_nothing_is_ended_either_while_the_list_cannot_be_read(fleet: Rent
     before = fleet.ids
     await follow(fleet, 40, every=5)
     assert (fleet.ids, fleet.server.calls["destroy"]) == (before, 0)
+
+
+async def test_a_thousand_workers_are_not_given_up_because_this_machine_is_slow() -> None:
+    asked: set[str] = set()
+    most = 0
+
+    async def probe(worker: Worker) -> None:
+        nonlocal most
+        asked.add(worker.id)
+        most = max(most, len(asked))
+        await asyncio.sleep(0)
+        asked.remove(worker.id)
+
+    async def prepare(worker: Worker, on_progress: Any) -> None: ...
+
+    workers = [make_worker(f"w-{number}") for number in range(1000)]
+    spec = make_spec(engine=workers[0].engine, model=workers[0].model)
+    checkup = await examine(
+        workers,
+        {},
+        Traffic(at=2e9, since=0.0),
+        spec=spec,
+        hooks=Hooks(prepare=prepare, probe=probe),
+        patience=Patience(booting=600.0, silent=600.0),
+    )
+    assert (len(checkup.first_answers), most <= 100) == (1000, True)
 
 
 # Money
