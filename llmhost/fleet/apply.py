@@ -131,16 +131,20 @@ class FleetService:
     ) -> DownResult:
         """Destroys the workers named, or all, and confirms by the provider's list that they are gone.
 
+        Where all are meant, the autoscaler rests until the next `up`: it would bring them back.
+
         Raises:
             UsageError: a name that no worker of this fleet has; then nothing is destroyed.
         """
         records = self._records()
         async with self._lock.hold(self._on_lock_wait):
             known = await records.known()
+            paused = False
             if ids is None:
                 await self._provider.settle()
+                paused = await records.pause()
             targets = select(await roll_call(self._provider, known), ids)
-            return await self._end(targets, known, records, on_progress)
+            return replace(await self._end(targets, known, records, on_progress), paused=paused)
 
     async def down_orphans(self, *, on_progress: OnProgress = lambda _: None) -> DownResult:
         """Destroys the workers that the provider lists and the registry does not know, and forgets purchases

@@ -80,6 +80,7 @@ class Raising:
                 await self._approved(plan)
             await self._ending.forget_gone(known, listed)
             await self._records.revive(plan.keep)
+            await self._records.resume()
             await self._remember(plan.destroy)
             undone = await self._ending.end(plan.destroy)
             left = [worker for worker in plan.destroy if worker.id in _named(undone)]

@@ -90,6 +90,19 @@ class FleetRecords:
         known = await self._try(registry.draining) if registry is not None else None
         return known or frozenset()
 
+    async def pause(self) -> bool:
+        """The fleet is to be gone, and is not to come back by itself. Whether an autoscaler was told."""
+        registry = self._registry
+        if registry is None:
+            return False
+        return bool(await self._try(lambda: registry.pause(self._clock.now())))
+
+    async def resume(self) -> None:
+        """The fleet is wanted: the autoscaler may follow the demand again."""
+        registry = self._registry
+        if registry is not None:
+            await self._try(registry.resume)
+
     async def revive(self, workers: Sequence[Worker]) -> None:
         """They stay, whatever the autoscaler had in mind with them."""
         registry = self._registry

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from llmhost.engines.counting import TrafficKeys
 from llmhost.fleet.models import Worker, WorkerState
+from llmhost.fleet.scale_memory import scale_key
 from llmhost.redis.connect import translate_errors
 from llmhost.redis.values import text
 
@@ -56,6 +57,7 @@ class FleetRegistry:
         self._ids = f"llmhost:{fleet}:workers"
         self._machines = f"llmhost:{fleet}:machines"
         self._prefix = f"llmhost:{fleet}:worker:"
+        self._scale = scale_key(fleet)
         self._traffic = TrafficKeys(fleet)
 
     async def workers(self) -> Registered:
@@ -110,6 +112,20 @@ class FleetRegistry:
         if worker_ids:
             with translate_errors():
                 await self._client.srem(self._traffic.draining, *worker_ids)
+
+    async def pause(self, at: float) -> bool:
+        """The autoscaler rests from now on, Unix seconds: somebody wants the fleet to be gone.
+
+        Whether there is one that has ever made a step.
+        """
+        with translate_errors():
+            await self._client.hset(self._scale, "paused", repr(at))
+            return bool(await self._client.hexists(self._scale, "decisions"))
+
+    async def resume(self) -> None:
+        """It follows the demand again."""
+        with translate_errors():
+            await self._client.hdel(self._scale, "paused")
 
     async def forget(self, worker_id: str) -> None:
         """Removes the worker's record, and what was counted of it. One that is not there is fine."""

@@ -44,7 +44,7 @@ class UpResult:
 @dataclass(frozen=True, slots=True)
 class DownResult:
     """`destroyed` are confirmed gone; `remaining` still exist and are paid for. `intents` are purchases that
-    had come to nothing and are forgotten now.
+    had come to nothing and are forgotten now. `paused`: an autoscaler was told to rest.
     """
 
     destroyed: tuple[str, ...]
@@ -52,6 +52,7 @@ class DownResult:
     failed: tuple[Failure, ...]
     warnings: tuple[str, ...]
     intents: tuple[str, ...] = ()
+    paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

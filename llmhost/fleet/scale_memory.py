@@ -2,6 +2,7 @@
 
 Beside the fields of the fleet's lease (llmhost/redis/lease.py) it holds, as JSON: `failures`, `sights`,
 `price`, and the newest decisions as ``decision:{number}``; `decisions` is the number of the last one.
+Beside them `paused` says since when the autoscaler rests.
 """
 
 from __future__ import annotations
@@ -56,12 +57,14 @@ class Sight:
 @dataclass(frozen=True, slots=True)
 class Memory:
     """`failures` are when purchases came to nothing, Unix seconds; `price` is what the last one cost, USD an
-    hour. `damaged` names what could not be read and counts as forgotten.
+    hour. `paused` is since when the autoscaler rests, because somebody took the fleet down. `damaged` names
+    what could not be read and counts as forgotten.
     """
 
     failures: tuple[float, ...] = ()
     sights: Mapping[str, Sight] = field(default_factory=dict)
     price: float | None = None
+    paused: float | None = None
     damaged: tuple[str, ...] = ()
 
 
@@ -99,12 +102,16 @@ class ScaleMemory:
     async def recall(self) -> Memory:
         """What was remembered last; nothing where there is nothing."""
         with translate_errors():
-            failures, sights, price = await self._client.hmget(self._key, ["failures", "sights", "price"])
+            failures, sights, price, paused = await self._client.hmget(
+                self._key, ["failures", "sights", "price", "paused"]
+            )
         damaged: list[str] = []
         return Memory(
             failures=_read("failures", failures, _failures, (), damaged),
             sights=_sights(_read("sights", sights, _mapping, {}, damaged), damaged),
             price=_read("price", price, _optional_amount, None, damaged),
+            # Whatever it says, somebody has written it.
+            paused=_read("paused", paused, _amount, None if paused is None else 0.0, damaged),
             damaged=tuple(damaged),
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 
 from llmhost.errors import (
     FleetBusy,
@@ -105,6 +106,8 @@ class Scaler:
 
     async def _plan(self) -> StepResult:
         records, memory = self._records(), await self._memory.recall()
+        if memory.paused is not None:
+            return await self._resting(memory.paused, records)
         reading = await self._reader.read(memory, self._buyer(self._spec, records).funds)
         decision = self._decide(reading)
         planned = () if _is_blind(decision) else tuple(_planned(decision, reading))
@@ -114,18 +117,18 @@ class Scaler:
         records, memory = self._records(), await self._memory.recall()
         for field in memory.damaged:
             records.warn(f"the autoscaler's memory in Redis was damaged: {field}")
+        if memory.paused is not None:
+            return await self._remembered(memory, await self._resting(memory.paused, records))
         try:
             await self._provider.settle()
             reading = await self._reader.read(memory, self._buyer(self._spec, records).funds)
         except LlmhostError as error:
-            result = await self._held(error, records)
-        else:
-            decision = self._decide(reading)
-            if not _is_blind(decision):
-                return await self._carry_out(decision, reading, memory, records, on_progress)
+            return await self._remembered(memory, await self._held(error, records))
+        decision = self._decide(reading)
+        if _is_blind(decision):
             result = StepResult(decision, (), records.warnings, _refusal(decision))
-        await self._remember(memory, result)
-        return result
+            return await self._remembered(memory, result)
+        return await self._carry_out(decision, reading, memory, records, on_progress)
 
     def _decide(self, reading: Reading) -> Decision:
         return decide(self._scale, reading.history, reading.view, reading.now)
@@ -159,16 +162,14 @@ class Scaler:
         except LlmhostError as error:
             stopped = error
         why = stopped or _refusal(decision) or resizing.refusal or _unfinished(resizing.actions)
-        result = StepResult(decision, tuple(resizing.actions), records.warnings, why)
-        await self._remember(
-            Memory(
-                failures=(*memory.failures, *resizing.failures),
-                sights=reading.checkup.sights,
-                price=memory.price if resizing.price is None else resizing.price,
-            ),
-            result,
+        learned = Memory(
+            failures=(*memory.failures, *resizing.failures),
+            sights=reading.checkup.sights,
+            price=memory.price if resizing.price is None else resizing.price,
         )
-        return result
+        return await self._remembered(
+            learned, StepResult(decision, tuple(resizing.actions), records.warnings, why)
+        )
 
     async def _learn(self, reading: Reading, memory: Memory, records: FleetRecords) -> None:
         """Brings the records up to date, and how long a boot takes: a step sees it only some time later, so
@@ -189,7 +190,12 @@ class Scaler:
         reason = f"nothing is changed, because not everything could be read: {error.message}"
         return StepResult(Decision("hold", size, size, reason, Observed()), (), records.warnings, error)
 
-    async def _remember(self, memory: Memory, result: StepResult) -> None:
+    async def _resting(self, since: float, records: FleetRecords) -> StepResult:
+        size, when = len(await records.known()), datetime.fromtimestamp(min(since, self._clock.now()), UTC)
+        reason = f"it rests since {when:%Y-%m-%d %H:%M} UTC: `llmhost down` was said, `llmhost up` wakes it"
+        return StepResult(Decision("hold", size, size, reason, Observed()), (), records.warnings)
+
+    async def _remembered(self, memory: Memory, result: StepResult) -> StepResult:
         decision = result.decision
         record = Record(
             at=self._clock.now(),
@@ -203,6 +209,7 @@ class Scaler:
         )
         if self._lock.fence is not None:
             await self._memory.remember(memory, record, self._lock.fence)
+        return result
 
     def _buyer(
         self, spec: FleetSpec, records: FleetRecords, on_progress: OnProgress = lambda _: None

@@ -61,6 +61,10 @@ class _Queue:
     seconds: float
     backlog: int
 
+    def is_late(self, allowed: float) -> bool:
+        """Whether somebody waits for a place, and for longer than `allowed` seconds."""
+        return self.backlog > 0 and self.seconds > allowed
+
 
 class _Scene:
     """One decision's facts, worked out once."""
@@ -87,9 +91,10 @@ class _Scene:
         """How many workers there should be, and why, if money were no matter."""
         # What waits now is worked off when one more worker would be there, not before.
         backlog = self.queue.backlog * self.demand.tokens_per_answer / max(self.boot, self.spec.queue_time)
-        load = max(self.demand.sure, self.demand.long) + backlog
-        peak = max(load, self.demand.peak)
-        size, reason = self._by_load(load, peak)
+        asked = max(self.demand.sure, self.demand.long)
+        size, why = self._by_load(asked + backlog, max(asked + backlog, self.demand.peak))
+        waiting = f" and {_questions(self.queue.backlog)}" if self.queue.backlog else ""
+        reason = f"{_rate(asked)} asked for{waiting}, {_rate(self.observed.supply_tokens_per_s)} there{why}"
         floor, ceiling = self.observed.floor, self.observed.ceiling
         if size < floor:
             return floor, reason if reason.endswith(self._floor_is()) else f"{reason}; {self._floor_is()}"
@@ -108,7 +113,7 @@ class _Scene:
             buy, blocked = self._purchases(wanted - len(stay))
         before, after = len(self.staff), len(stay) + buy
         if self.fleet.lost:
-            reason = f"{_count(self.fleet.lost)} broke and went; {reason}"
+            reason = f"{_count(self.fleet.lost)} broke; {reason}"
         return Decision(
             action="up" if after > before else "down" if after < before else "hold",
             before=before,
@@ -145,23 +150,24 @@ class _Scene:
         )
 
     def _by_load(self, load: float, peak: float) -> tuple[int, str]:
+        """How many workers, and what is to be said about it."""
         here, spec = len(self.here.speeds), self.spec
         up = self._enough(load, spec.busy_above)
         down = self._enough(peak, spec.busy_below)
-        late = self.queue.seconds > spec.queue_time
-        if late and not self.observed.booting:
+        if self.queue.is_late(spec.queue_time) and not self.observed.booting:
             up = max(up, here + 1)
-        reason = f"{_rate(load)} asked for, {_rate(self.observed.supply_tokens_per_s)} there"
         if up > here:
-            return up, f"{reason}: {self._pressure(load)}"
-        if down >= here or self.observed.floor >= here:
-            return here, reason if down >= here else f"{reason}; {self._floor_is()}"
-        if self._queue(self.staff[: max(down, self.observed.floor)]).seconds > spec.queue_time:
-            return here, f"{reason}; fewer might do, but {_questions(self.queue.waiting)}"
+            return up, f": {self._pressure(load)}"
+        least = max(down, self.observed.floor)
+        if least >= here:
+            return here, "" if down >= here else f"; {self._floor_is()}"
+        if self._queue(self.staff[:least]).seconds > spec.queue_time:
+            waiting = self.queue.waiting
+            why = _questions(waiting) if waiting else "a new question would wait for a place there"
+            return here, f"; fewer might do, but {why}"
         if self.demand.watched < self.watch:
-            known = f"the load is known for {_time(self.demand.watched)} only"
-            return here, f"{reason}; fewer might do, but {known}"
-        return down, f"{reason}: {_count(down)} would have done for {_time(self.watch)}"
+            return here, f"; fewer might do, but the load is known for {_time(self.demand.watched)} only"
+        return down, f": {_count(down)} would have done for {_time(self.watch)}"
 
     def _enough(self, load: float, busy: float) -> int:
         """The least number of workers that keeps below `busy`, and whose questions mostly begin in time; at
@@ -223,7 +229,7 @@ class _Scene:
 
     def _pressure(self, load: float) -> str:
         supply = self.observed.supply_tokens_per_s
-        if self.queue.seconds > self.spec.queue_time:
+        if self.queue.is_late(self.spec.queue_time):
             return self._queue_is()
         if not supply:
             return "those that are there deliver nothing" if self.staff else "nobody is there to answer"
@@ -262,7 +268,7 @@ def _questions(waiting: int) -> str:
 
 
 def _rate(tokens: float) -> str:
-    return f"{tokens:,.0f} tokens/s"
+    return f"{tokens:,.1f} tokens/s" if 0 < tokens < 10 else f"{tokens:,.0f} tokens/s"
 
 
 def _time(seconds: float) -> str:

@@ -68,7 +68,7 @@ class ScaleBench:
         key = f"llmhost:{self.spec.name}:scale"
         ledger = Ledger(self.redis, self.spec.name)
         values = {
-            "hooks": Hooks(prepare=self._prepare, probe=self._probe),
+            "hooks": self.hooks,
             "lock": FleetLock(self.folder / f"{machine}.lock", Lease(self.redis, key)),
             "clock": self.clock,
             "patience": PATIENCE,
@@ -81,6 +81,10 @@ class ScaleBench:
         }
         provider = more.pop("provider", None) or RentingProvider(self.cloud)
         return Scaler(provider, self.spec, self.scale, **{**values, **more})
+
+    @property
+    def hooks(self) -> Hooks:
+        return Hooks(prepare=self._prepare, probe=self._probe)
 
     @property
     def registry(self) -> FleetRegistry:

@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 from doubles.clock import ManualClock
-from doubles.memory_provider import MemoryCloud, MemoryProvider
+from doubles.memory_provider import MemoryCloud, MemoryProvider, RentingProvider
 from doubles.memory_traffic import MemoryTraffic
 from doubles.scale_bench import ScaleBench, exit_code, kinds
 
 from llmhost.errors import ProviderError, StoreUnavailable
+from llmhost.fleet.apply import FleetService
 from llmhost.fleet.budget import Limits
+from llmhost.fleet.lock import FleetLock
+from llmhost.fleet.scale_memory import scale_key
 from llmhost.fleet.scale_models import ScaleSpec
 
 
@@ -380,3 +383,59 @@ async def test_any_cron_interval_comes_to_the_same_fleet(bench: ScaleBench, minu
 
 def test_the_bench_scales_as_the_product_does_by_default() -> None:
     assert (ScaleSpec().busy_above, ScaleSpec().busy_below, ScaleSpec().down_after) == (0.85, 0.8, 300.0)
+
+
+# Beside people
+
+
+def by_hand(bench: ScaleBench) -> FleetService:
+    """What `llmhost up` and `llmhost down` use, on the same fleet."""
+    return FleetService(
+        RentingProvider(bench.cloud),
+        bench.spec,
+        hooks=bench.hooks,
+        lock=FleetLock(bench.folder / "here.lock"),
+        clock=bench.clock,
+        ready_timeout=60.0,
+        registry=bench.registry,
+    )
+
+
+async def test_a_fleet_that_was_taken_down_does_not_come_back_by_itself(bench: ScaleBench) -> None:
+    await bench.settled(2)
+    bench.offer(5)
+    result = await by_hand(bench).down()
+    held = await bench.run(30)
+    assert (result.paused, bench.workers) == (True, [])
+    assert {(step.decision.action, exit_code(step)) for step in held} == {("hold", 0)}
+    assert "`llmhost up` wakes it" in held[-1].decision.reason
+
+
+async def test_up_wakes_it(bench: ScaleBench) -> None:
+    await bench.settled(2)
+    bench.offer(9)
+    await by_hand(bench).down()
+    await by_hand(bench).up(1)
+    bench.traffic.ask(160.0)
+    await bench.run(5)
+    assert len(bench.workers) == 2
+
+
+async def test_one_that_was_taken_down_by_its_name_is_replaced_while_it_is_needed(bench: ScaleBench) -> None:
+    await bench.settled(2)
+    bench.offer(5)
+    result = await by_hand(bench).down(["memory-1"])
+    await bench.run(3)
+    assert (result.paused, len(bench.workers)) == (False, 2)
+
+
+async def test_a_rest_that_was_written_down_badly_is_a_rest(bench: ScaleBench) -> None:
+    await bench.redis.hset(scale_key(bench.spec.name), "paused", "soon")
+    bench.offer(5)
+    assert ((await bench.step()).decision.action, bench.workers) == ("hold", [])
+
+
+async def test_a_dry_run_of_a_fleet_that_rests_says_so(bench: ScaleBench) -> None:
+    await bench.settled(1)
+    await by_hand(bench).down()
+    assert "rests" in (await bench.step(dry_run=True)).decision.reason

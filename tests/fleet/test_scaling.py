@@ -96,6 +96,24 @@ def test_questions_that_wait_no_longer_than_they_may_bring_nobody() -> None:
     assert judge(0, 2, traffic={"workers": in_flight({"w0": 25, "w1": 25})}).action != "up"
 
 
+def test_places_that_are_in_use_bring_nobody_before_somebody_waits() -> None:
+    """A place is taken for longer than a question may wait: that is work, and no queue."""
+    quiet = {"asked": {}, "answered": {}, "tokens": {}}
+    spec = make_scale(tokens_per_answer=60 * SPEED)
+    busy = judge(0, 1, spec=spec, traffic={**quiet, "workers": in_flight({"w0": 1})})
+    assert (sized(busy), busy.observed.queue_seconds) == (("hold", 1, 1), 60.0)
+    late = judge(0, 1, spec=spec, traffic={**quiet, "workers": in_flight({"w0": 2})})
+    assert sized(late) == ("up", 1, 2)
+
+
+def test_nobody_is_ended_while_those_that_would_stay_have_no_place_free() -> None:
+    quiet = {"asked": {}, "answered": {}, "tokens": {}}
+    spec = make_scale(tokens_per_answer=60 * SPEED)
+    decision = judge(0, 2, spec=spec, traffic={**quiet, "workers": in_flight({"w0": 1})})
+    assert sized(decision) == ("hold", 2, 2)
+    assert decision.reason.endswith("; fewer might do, but a new question would wait for a place there")
+
+
 def test_one_question_is_not_spoken_of_as_many() -> None:
     decision = judge(0, 1, spec=make_scale(queue_time=0.1), traffic={"workers": in_flight({"w0": 2})})
     assert "1 question waits, and a new one would for 0.4 s; 0.1 s are allowed" in decision.reason
@@ -350,7 +368,7 @@ def test_no_schedule_wants_more_than_the_most() -> None:
 def test_those_that_broke_are_replaced_while_they_are_needed() -> None:
     decision = judge(120, 1, lost=2)
     assert (sized(decision), decision.buy) == (("up", 1, 3), 2)
-    assert decision.reason.startswith("2 workers broke and went; 120 tokens/s asked for, 50 tokens/s there")
+    assert decision.reason.startswith("2 workers broke; 120 tokens/s asked for, 50 tokens/s there")
 
 
 def test_those_that_broke_are_not_replaced_where_fewer_do() -> None:

@@ -29,13 +29,15 @@ __all__ = ["down"]
 @dataclass(frozen=True, slots=True)
 class DownOutput:
     """`destroyed` are confirmed gone, `remaining` still exist. `redis_stopped` None: it was not to be.
-    `intents` are purchases that had come to nothing, and are forgotten now.
+    `intents` are purchases that had come to nothing, and are forgotten now. `scaling_paused`: `llmhost scale`
+    was told to rest.
     """
 
     destroyed: Sequence[str]
     remaining: Sequence[str]
     redis_stopped: bool | None
     intents: Sequence[str]
+    scaling_paused: bool
 
 
 def down(
@@ -82,7 +84,8 @@ async def _down(
     destroyed = [worker for result in results for worker in result.destroyed]
     remaining = [worker.id for result in results for worker in result.remaining]
     intents = [intent for result in results for intent in result.intents]
-    options.output.result(DownOutput(destroyed, remaining, stopped, intents), _show)
+    paused = any(result.paused for result in results)
+    options.output.result(DownOutput(destroyed, remaining, stopped, intents, paused), _show)
     failures = [failure for result in results for failure in result.failed]
     show_failures(options.output, failures, done=bool(destroyed))
 
@@ -108,5 +111,7 @@ def _show(output: DownOutput, console: Console) -> None:
         console.print(f"{intent}: nothing had come of this purchase; it is forgotten")
     if not output.destroyed and not output.remaining:
         console.print("there was no worker")
+    if output.scaling_paused:
+        console.print("`llmhost scale` rests until the next `llmhost up`", style="dim")
     if output.redis_stopped:
         console.print("the embedded Redis has stopped; its data stays")
