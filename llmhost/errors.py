@@ -11,6 +11,7 @@
       - StoreRefused              answers, but will not write: read-only, out of memory
     + ProviderError               where workers come from
       - OfferGone                 somebody else took the offer; nothing was bought
+      - NoOffer                   nothing is for rent that may be bought
       - PurchaseUnclear           it cannot be found out whether something was bought
     + EngineError                 the LLM server of a worker
       - EngineUnavailable         before the first token: another worker may be tried
@@ -38,6 +39,7 @@ __all__ = [
     "LimitError",
     "LlmhostError",
     "ModelError",
+    "NoOffer",
     "NoWorkerError",
     "OfferGone",
     "PartialError",
@@ -111,6 +113,10 @@ class ProviderError(UnreachableError):
 
 class OfferGone(ProviderError):
     code = "offer_gone"
+
+
+class NoOffer(ProviderError):
+    code = "no_offer"
 
 
 class PurchaseUnclear(ProviderError):

@@ -504,7 +504,7 @@ class ScaleConfig(Section):
         1800.0, le=7200, description="How long nobody must have asked before the last worker goes."
     )
     max_step: int = Field(
-        16,
+        32,
         ge=1,
         le=1000,
         description="The most workers bought in one step, as a guard against wrong numbers.",

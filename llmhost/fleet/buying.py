@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from llmhost.errors import LlmhostError, OfferGone, ProviderError
+from llmhost.errors import LlmhostError, NoOffer, OfferGone
 from llmhost.fleet.allowance import Allowance
 from llmhost.fleet.budget import Limits, Spent, check, period_starts
 from llmhost.fleet.clock import Clock
@@ -140,7 +140,7 @@ class Buyer:
                 return await self._create(offer)
             except OfferGone:
                 continue
-        raise ProviderError(
+        raise NoOffer(
             f"{_MOST_GONE} offers in a row were taken by somebody else", hint="run `llmhost up` again"
         )
 
@@ -159,7 +159,7 @@ class Buyer:
             check(self._limits, funds.spent, burn, self._spec.price_per_hour, self._clock.now())
             return await self._create(None)
         turned_away = ", ".join(f"{count} by {reason}" for reason, count in market.rejected.items() if count)
-        raise ProviderError(
+        raise NoOffer(
             "no offer is left that fits" + (f"; turned away: {turned_away}" if turned_away else ""),
             hint="`llmhost offers` shows what there is; relax `vast.offers` or `vast.max_price`",
         )

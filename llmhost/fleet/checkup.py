@@ -7,6 +7,7 @@ when its provider says so, when it is not the worker that was rented, or when no
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -26,6 +27,9 @@ _AT_ONCE = 64
 
 _READY = "ready"
 
+#: things that one worker tells while it boots; whoever has more to tell counts up, and does not move
+_MOST_NEWS = 200
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -38,13 +42,15 @@ class Patience:
 @dataclass(frozen=True, slots=True)
 class Broken:
     """A worker that is to be replaced, and why. `machine_is_bad`: nothing is to be rented there again.
-    `never_answered`: the purchase came to nothing.
+    `never_answered`: the purchase came to nothing, which is told once. `outdated`: it works, but for another
+    model or engine.
     """
 
     worker: Worker
     reason: str
     machine_is_bad: bool
     never_answered: bool
+    outdated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +81,15 @@ async def examine(
     broken: list[Broken] = []
     seen: dict[str, Sight] = {}
     for look in looks:
-        sight = _remember(look, sights.get(look.worker.id), traffic)
+        before = sights.get(look.worker.id)
+        sight = _remember(look, before, traffic)
         reason = _why_broken(look, sight, spec, patience, traffic.at)
+        seen[look.worker.id] = replace(sight, given_up=reason is not None)
         if reason is None:
-            seen[look.worker.id] = sight
             healthy.append(replace(look.worker, state=_state(look, sight)))
         else:
-            broken.append(_broken(look, sight, spec, reason))
+            known = before is not None and before.given_up
+            broken.append(_broken(look, sight, spec, reason, known=known))
     first = [w for w in healthy if w.state is WorkerState.READY and not _answered(sights.get(w.id))]
     return Checkup(tuple(healthy), tuple(broken), tuple(first), seen)
 
@@ -126,21 +134,26 @@ def _answered(sight: Sight | None) -> bool:
 def _remember(look: _Look, before: Sight | None, traffic: Traffic) -> Sight:
     """A time that lies ahead was written by a clock that has gone back since."""
     now = traffic.at
-    since = min(before.since, now) if before and before.said == look.said else now
     if look.answers:
+        since = min(before.since, now) if before and before.said == look.said else now
         return Sight(look.said, since, answered=True, silent_since=None)
+    heard, told = before.heard if before else (), zlib.crc32(look.said.encode())
+    news = told not in heard and len(heard) < _MOST_NEWS
+    since = now if before is None or news else min(before.since, now)
     silent_since = min(before.silent_since or now, now) if before else now
     counted = traffic.workers.get(look.worker.id)
     last = counted.last_answer if counted else None
     if last is not None:  # it finishes answers, so it is only too busy for this one
         silent_since = min(max(last, silent_since), now)
-    return Sight(look.said, since, last is not None or _answered(before), silent_since)
+    answered = last is not None or _answered(before)
+    heard = () if answered else (*heard, told) if news else heard
+    return Sight(look.said, since, answered, silent_since, heard)
 
 
 def _why_broken(look: _Look, sight: Sight, spec: FleetSpec, patience: Patience, now: float) -> str | None:
     if look.never is not None:
         return look.never
-    if (look.worker.model, look.worker.engine) != (spec.model, spec.engine):
+    if _is_outdated(look, spec):
         return f"it serves {look.worker.model}, not {spec.model}"
     if look.answers:
         return None
@@ -162,6 +175,16 @@ def _state(look: _Look, sight: Sight) -> WorkerState:
     return WorkerState.READY if look.answers or sight.answered else WorkerState.STARTING
 
 
-def _broken(look: _Look, sight: Sight, spec: FleetSpec, reason: str) -> Broken:
-    outdated = look.never is None and (look.worker.model, look.worker.engine) != (spec.model, spec.engine)
-    return Broken(look.worker, reason, not outdated, not outdated and not sight.answered)
+def _is_outdated(look: _Look, spec: FleetSpec) -> bool:
+    return look.never is None and (look.worker.model, look.worker.engine) != (spec.model, spec.engine)
+
+
+def _broken(look: _Look, sight: Sight, spec: FleetSpec, reason: str, *, known: bool) -> Broken:
+    outdated = _is_outdated(look, spec)
+    return Broken(
+        look.worker,
+        reason,
+        machine_is_bad=not outdated and not look.worker.outbid,
+        never_answered=not (outdated or sight.answered or known),
+        outdated=outdated,
+    )

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from dataclasses import replace
 from typing import Protocol
 
-from llmhost.errors import LimitError, LlmhostError
+from llmhost.errors import LimitError, LlmhostError, NoOffer
 from llmhost.fleet.allowance import SURPRISE
 from llmhost.fleet.buying import Buyer
 from llmhost.fleet.checkup import Broken, Checkup
@@ -63,8 +63,8 @@ class Resizing:
         self._clock = clock
         self._confirm = confirm
         self.actions: list[ScaleAction] = []
-        #: when purchases came to nothing, Unix seconds
-        self.failures: list[float] = []
+        #: purchases that came to nothing
+        self.failures = 0
         #: why the budget did not allow what the decision thought that it would
         self.refusal: LimitError | None = None
         #: USD an hour of the newest purchase
@@ -89,11 +89,28 @@ class Resizing:
         for one in broken:
             if one.machine_is_bad:
                 await self._records.failed_on(one.worker.machine, one.reason)
-            if one.never_answered:
-                self.failures.append(self._clock.now())
+            elif not one.outdated:
+                self._records.avoid(one.worker.machine)
+            self.failures += one.never_answered
         reasons = {one.worker.id: one.reason for one in broken}
-        ended = await self._end("repair", [one.worker for one in broken], reasons=reasons)
+        busy = await self._drain_outdated([one.worker.id for one in broken if one.outdated])
+        empty = [one.worker for one in broken if one.worker.id not in busy]
+        ended = await self._end("repair", empty, reasons=reasons)
         return len(broken) - len(ended)
+
+    async def _drain_outdated(self, ids: Sequence[str]) -> set[str]:
+        """Those that still answer questions: a worker with another model is in nobody's way."""
+        if not ids:
+            return set()
+        await self._confirm()
+        await self._drains.drain(ids)
+        in_flight = await self._drains.in_flight(ids)
+        busy = [worker for worker in ids if in_flight.get(worker)]
+        self.actions += [
+            ScaleAction("drain", worker, "it serves another model, and takes no more questions", done=True)
+            for worker in busy
+        ]
+        return set(busy)
 
     async def _revive(self, ids: Sequence[str]) -> None:
         if ids:
@@ -119,8 +136,8 @@ class Resizing:
         self.actions.append(ScaleAction("buy", None, error.message, done=False))
         if isinstance(error, LimitError):
             self.refusal = error
-        else:
-            self.failures.append(self._clock.now())
+        elif not isinstance(error, NoOffer):  # which costs nothing, and may be over in a minute
+            self.failures += 1
 
     async def _refuse_surprises(self, bought: Iterable[Worker]) -> None:
         """One that costs more than its offer said is given back at once."""
@@ -131,7 +148,7 @@ class Resizing:
             if worker.price_per_hour > agreed.get(worker.id, worker.price_per_hour) * SURPRISE
         ]
         for worker in dearer:
-            self.failures.append(self._clock.now())
+            self.failures += 1
             await self._records.failed_on(worker.machine, "it cost more than its offer said")
         await self._end("repair", dearer, "it costs more than its offer said")
 

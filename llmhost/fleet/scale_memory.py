@@ -46,12 +46,16 @@ def scale_key(fleet: str) -> str:
 class Sight:
     """How a worker was last seen. `said` is the last thing that it told about itself, which it has said since
     `since`; `answered`: it has answered once; `silent_since` is None while it answers. Unix seconds.
+    `heard` are checksums of all that it told while it boots: what is told again is no news. `given_up`: it
+    is to be ended, and was counted as a failure where it is one.
     """
 
     said: str
     since: float
     answered: bool = False
     silent_since: float | None = None
+    heard: tuple[int, ...] = ()
+    given_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +187,8 @@ def _sight(data: Any) -> Sight:
         since=_amount(data["since"]),
         answered=_of(bool, data["answered"]),
         silent_since=_optional_amount(data["silent_since"]),
+        heard=tuple(_count(checksum) for checksum in _of(list, data["heard"])),
+        given_up=_of(bool, data["given_up"]),
     )
 
 

@@ -33,7 +33,7 @@ class ScaleSpec:
     busy_below: float = 0.8
     down_after: float = 300.0
     idle_after: float = 1800.0
-    max_step: int = 16
+    max_step: int = 32
     max_failures: int = 3
     places: int = 1
     tokens_per_s: float = 50.0

@@ -163,7 +163,7 @@ class Scaler:
             stopped = error
         why = stopped or _refusal(decision) or resizing.refusal or _unfinished(resizing.actions)
         learned = Memory(
-            failures=(*memory.failures, *resizing.failures),
+            failures=(*memory.failures, *[reading.now] * resizing.failures),
             sights=reading.checkup.sights,
             price=memory.price if resizing.price is None else resizing.price,
         )

@@ -161,13 +161,33 @@ class _Scene:
         least = max(down, self.observed.floor)
         if least >= here:
             return here, "" if down >= here else f"; {self._floor_is()}"
-        if self._queue(self.staff[:least]).seconds > spec.queue_time:
-            waiting = self.queue.waiting
-            why = _questions(waiting) if waiting else "a new question would wait for a place there"
-            return here, f"; fewer might do, but {why}"
         if self.demand.watched < self.watch:
             return here, f"; fewer might do, but the load is known for {_time(self.demand.watched)} only"
-        return down, f": {_count(down)} would have done for {_time(self.watch)}"
+        stay = self._with_who_answers(self._with_a_place(least))
+        if stay >= here:
+            return here, f"; fewer might do, but {self._held_by(least)}"
+        reason = f": {_count(down)} would have done for {_time(self.watch)}"
+        return (down, reason) if stay == least else (stay, f"{reason}, but {self._held_by(least)}")
+
+    def _with_a_place(self, least: int) -> int:
+        """How many have to stay, `least` or more, so that a new question finds a place in time."""
+        if not least or not self.observed.ready:
+            return least
+        allowed = self.spec.queue_time
+        free = (number for number, worker in enumerate(self.staff, 1) if self._finds(worker) <= allowed)
+        return max(least, next(free, len(self.here.speeds)))
+
+    def _with_who_answers(self, least: int) -> int:
+        """The same, so that nobody who answers is ended for one who still boots."""
+        ready = [worker.ready for worker in self.staff]
+        answers = max((number for number, answers in enumerate(ready, 1) if answers), default=0)
+        return max(least, answers) if not all(ready[:least]) else least
+
+    def _held_by(self, least: int) -> str:
+        if self._with_who_answers(least) > least:
+            return "those that would stay still boot"
+        waiting = self.queue.waiting
+        return _questions(waiting) if waiting else "a new question would wait for a place there"
 
     def _enough(self, load: float, busy: float) -> int:
         """The least number of workers that keeps below `busy`, and whose questions mostly begin in time; at
@@ -194,11 +214,14 @@ class _Scene:
         if not ready:
             waiting = sum(map(self._in_flight, workers))
             return _Queue(waiting, math.inf if waiting else 0.0, waiting)
-        new = min(self._wait(much + 1, worker) for much, worker in zip(over, ready, strict=True))
+        new = min(map(self._finds, ready))
         return _Queue(sum(max(0, much) for much in over), new, max(0, min(over)) * len(ready))
 
-    def _wait(self, ahead: int, worker: ScaledWorker) -> float:
-        speed = self._speed(worker)
+    def _finds(self, worker: ScaledWorker) -> float:
+        """How many seconds a new question would wait before this worker."""
+        ahead, speed = self._in_flight(worker) + 1 - self.spec.places, self._speed(worker)
+        if not worker.ready:
+            return math.inf
         if ahead <= 0:
             return 0.0
         return ahead * self.demand.tokens_per_answer / speed if speed else math.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -49,7 +50,7 @@ def scale_spec(config: Config) -> ScaleSpec:
     scale, rents = config.scale, config.fleet.provider == "vast"
     return ScaleSpec(
         min_gpus=scale.min_gpus,
-        max_gpus=config.fleet.max_gpus,
+        max_gpus=_most(config),
         windows=tuple(parse_window(window.when, window.min_gpus) for window in scale.schedule),
         zone=ZoneInfo(scale.timezone),
         queue_time=scale.queue_time,
@@ -67,6 +68,12 @@ def scale_spec(config: Config) -> ScaleSpec:
     )
 
 
+def _most(config: Config) -> int:
+    """Workers that there may be: servers that somebody runs already do not become more."""
+    most, servers = config.fleet.max_gpus, len({server.url for server in config.fleet.workers})
+    return min(most, servers) if config.fleet.provider == "static" else most
+
+
 def make_registry(client: Redis, spec: FleetSpec) -> FleetRegistry:
     """The records of this fleet's workers. Rented machines are the same whoever looks; other workers are
     those of this state folder."""
@@ -78,9 +85,10 @@ def make_lock(spec: FleetSpec, client: Redis | None) -> FleetLock:
     """The fleet's lock; without a `client` other machines are not kept out. Raises StateError.
 
     All commands of this machine are one holder: the file tells them apart, and what one of them held when it
-    was killed is not waited for by the next.
+    was killed is not waited for by the next. Its name counts too, as state folders are copied with machines.
     """
-    lease = Lease(client, scale_key(spec.name), holder=owner_id()) if client else None
+    holder = f"{owner_id()}@{platform.node()}"
+    lease = Lease(client, scale_key(spec.name), holder=holder) if client else None
     return FleetLock(state_dir() / "fleets" / f"{spec.name}.lock", lease)
 
 

@@ -50,7 +50,9 @@ def make_scaler(provider: Provider, engines: Engines, client: Redis, config: Con
         lock=make_lock(spec, client),
         clock=SystemClock(),
         patience=Patience(
-            booting=ready_timeout(config, rents=provider.rents), silent=config.scale.wedged_after
+            booting=ready_timeout(config, rents=provider.rents),
+            # One that has a single place may be at one answer for so long, and finish no other meanwhile.
+            silent=max(config.scale.wedged_after, config.engine.answer_timeout),
         ),
         limits=Limits(**config.fleet.budget.model_dump()),
         traffic=RedisTraffic(client, spec.name, config.engine.parallel),

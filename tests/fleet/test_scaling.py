@@ -114,6 +114,15 @@ def test_nobody_is_ended_while_those_that_would_stay_have_no_place_free() -> Non
     assert decision.reason.endswith("; fewer might do, but a new question would wait for a place there")
 
 
+def test_as_many_stay_as_it_takes_for_a_new_question_to_find_a_place() -> None:
+    """One that hangs does not hold the others, and more demand does not lead to fewer."""
+    stuck = {"workers": in_flight({"w0": 80})}
+    decision = judge(10, 4, traffic=stuck)
+    assert sized(decision) == ("down", 4, 2)
+    assert decision.reason.endswith(": 1 worker would have done for 5 minutes, but 79 questions wait")
+    assert sized(judge(60, 4, traffic=stuck)) == ("down", 4, 2)
+
+
 def test_one_question_is_not_spoken_of_as_many() -> None:
     decision = judge(0, 1, spec=make_scale(queue_time=0.1), traffic={"workers": in_flight({"w0": 2})})
     assert "1 question waits, and a new one would for 0.4 s; 0.1 s are allowed" in decision.reason
@@ -231,6 +240,19 @@ def test_among_equals_the_one_that_boots_goes_and_then_the_youngest() -> None:
         make_worker("old", started=NOW - 6000),
     ]
     assert judge(10, workers).drain == ("boots", "young")
+
+
+def test_nobody_who_answers_is_ended_for_a_better_one_that_still_boots() -> None:
+    better = make_worker("better", price=0.2, tokens_per_s=None, ready=False)
+    decision = judge(10, [make_worker("dear", price=2.0), better])
+    assert sized(decision) == ("hold", 2, 2)
+    assert decision.reason.endswith("; fewer might do, but those that would stay still boot")
+    assert judge(10, [make_worker("dear", price=2.0), replace(better, ready=True)]).drain == ("dear",)
+
+
+def test_workers_that_boot_and_are_worse_than_those_who_answer_are_ended() -> None:
+    late = make_workers(2, "late", price=1.0, tokens_per_s=None, ready=False)
+    assert judge(10, [*make_workers(1), *late]).after == 1
 
 
 def test_a_worker_that_drains_is_taken_back_before_one_is_bought() -> None:
