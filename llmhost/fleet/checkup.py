@@ -33,10 +33,13 @@ _MOST_NEWS = 200
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds without news until a worker that boots is broken, and until one is that answered before."""
+    """Seconds without news until a worker that boots is broken, and until one is that answered before; `busy`,
+    where it is longer, while questions are in flight on it: it may be at a single long answer.
+    """
 
     booting: float
     silent: float
+    busy: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ async def examine(
     for look in looks:
         before = sights.get(look.worker.id)
         sight = _remember(look, before, traffic)
-        reason = _why_broken(look, sight, spec, patience, traffic.at)
+        reason = _why_broken(look, sight, spec, patience, traffic)
         seen[look.worker.id] = replace(sight, given_up=reason is not None)
         if reason is None:
             healthy.append(replace(look.worker, state=_state(look, sight)))
@@ -150,15 +153,19 @@ def _remember(look: _Look, before: Sight | None, traffic: Traffic) -> Sight:
     return Sight(look.said, since, answered, silent_since, heard)
 
 
-def _why_broken(look: _Look, sight: Sight, spec: FleetSpec, patience: Patience, now: float) -> str | None:
+def _why_broken(
+    look: _Look, sight: Sight, spec: FleetSpec, patience: Patience, traffic: Traffic
+) -> str | None:
     if look.never is not None:
         return look.never
     if _is_outdated(look, spec):
         return f"it serves {look.worker.model}, not {spec.model}"
     if look.answers:
         return None
+    now, counted = traffic.at, traffic.workers.get(look.worker.id)
     silent = now - (sight.silent_since or now)
-    if sight.answered and silent >= patience.silent:
+    allowed = max(patience.silent, patience.busy if counted and counted.in_flight else 0.0)
+    if sight.answered and silent >= allowed:
         return f"it has not answered for {_time(silent)}"
     still = now - sight.since
     if not sight.answered and still >= patience.booting:
@@ -184,7 +191,7 @@ def _broken(look: _Look, sight: Sight, spec: FleetSpec, reason: str, *, known: b
     return Broken(
         look.worker,
         reason,
-        machine_is_bad=not outdated and not look.worker.outbid,
+        machine_is_bad=not outdated,
         never_answered=not (outdated or sight.answered or known),
         outdated=outdated,
     )

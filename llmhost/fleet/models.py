@@ -106,11 +106,6 @@ class Worker:
     billing: float | None = None
 
     @property
-    def outbid(self) -> bool:
-        """Whether somebody pays more for its machine, with which nothing is wrong."""
-        return self.stage == "outbid"
-
-    @property
     def burn(self) -> float:
         """USD an hour that it costs at this moment."""
         return self.price_per_hour if self.billing is None else self.billing

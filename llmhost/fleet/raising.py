@@ -135,9 +135,7 @@ class Raising:
     async def _remember(self, workers: Iterable[Worker]) -> None:
         """A machine that failed this fleet is not rented again."""
         for worker in workers:
-            if worker.outbid:
-                self._records.avoid(worker.machine)
-            elif worker.state is WorkerState.FAILED:
+            if worker.state is WorkerState.FAILED:
                 await self._records.failed_on(worker.machine, worker.detail)
 
     async def _replace(self, worker: Worker) -> Worker | None:

@@ -75,11 +75,6 @@ class FleetRecords:
         known = await self._try(registry.bad_machines) if registry is not None else None
         return (known or frozenset()) | self._bad
 
-    def avoid(self, machine: str) -> None:
-        """Nothing is bought on this machine by this command."""
-        if machine:
-            self._bad.add(machine)
-
     async def failed_on(self, machine: str, reason: str) -> None:
         """Nothing is bought on this machine again."""
         registry = self._registry

@@ -65,6 +65,8 @@ class Resizing:
         self.actions: list[ScaleAction] = []
         #: purchases that came to nothing
         self.failures = 0
+        #: workers that were ended; whoever has such a name later is another one
+        self.gone: set[str] = set()
         #: why the budget did not allow what the decision thought that it would
         self.refusal: LimitError | None = None
         #: USD an hour of the newest purchase
@@ -89,8 +91,6 @@ class Resizing:
         for one in broken:
             if one.machine_is_bad:
                 await self._records.failed_on(one.worker.machine, one.reason)
-            elif not one.outdated:
-                self._records.avoid(one.worker.machine)
             self.failures += one.never_answered
         reasons = {one.worker.id: one.reason for one in broken}
         busy = await self._drain_outdated([one.worker.id for one in broken if one.outdated])
@@ -189,7 +189,9 @@ class Resizing:
             why = (reasons or {}).get(worker.id, reason)
             detail = f"{why}; {undone[worker.id]}" if worker.id in undone else why
             self.actions.append(ScaleAction(kind, worker.id, detail, done=worker.id not in undone))
-        return {worker.id for worker in workers} - set(undone)
+        gone = {worker.id for worker in workers} - set(undone)
+        self.gone |= gone
+        return gone
 
 
 def _price(worker: Worker) -> str:

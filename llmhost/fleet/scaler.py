@@ -164,7 +164,7 @@ class Scaler:
         why = stopped or _refusal(decision) or resizing.refusal or _unfinished(resizing.actions)
         learned = Memory(
             failures=(*memory.failures, *[reading.now] * resizing.failures),
-            sights=reading.checkup.sights,
+            sights={id_: sight for id_, sight in reading.checkup.sights.items() if id_ not in resizing.gone},
             price=memory.price if resizing.price is None else resizing.price,
         )
         return await self._remembered(

@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import median
 
 from llmhost.engines.traffic import KEPT
 from llmhost.fleet.demand import measure
@@ -26,13 +25,13 @@ from llmhost.fleet.scale_models import (
     ScaledWorker,
     ScaleSpec,
 )
-from llmhost.fleet.schedule import least_at
-from llmhost.fleet.staffing import Staff
+from llmhost.fleet.schedule import least_within
+from llmhost.fleet.staffing import Staff, typical_speed
 
 __all__ = ["decide"]
 
-#: of `scale.tokens_per_s`; a worker that was seen at less is ill, and says nothing of the next one
-_SLOWEST = 0.1
+#: seconds; who has not answered for longer is ill, and says nothing of how long a boot takes
+_LONG_BOOT = 1800.0
 
 
 def decide(spec: ScaleSpec, history: History, fleet: FleetView, now: float) -> Decision:
@@ -75,7 +74,7 @@ class _Scene:
         self.boot = spec.boot_seconds if history.boot_seconds is None else history.boot_seconds
         self.watch = min(max(spec.down_after, self.boot), KEPT)
         self.demand = measure(history.traffic, now, self.watch, spec.tokens_per_answer)
-        self.typical = _typical(fleet.workers, spec.tokens_per_s)
+        self.typical = typical_speed((worker.tokens_per_s for worker in fleet.workers), spec.tokens_per_s)
         self.staff, drained = (
             sorted((w for w in fleet.workers if w.draining is draining), key=self._merit)
             for draining in (False, True)
@@ -90,7 +89,8 @@ class _Scene:
     def wanted(self) -> tuple[int, str]:
         """How many workers there should be, and why, if money were no matter."""
         # What waits now is worked off when one more worker would be there, not before.
-        backlog = self.queue.backlog * self.demand.tokens_per_answer / max(self.boot, self.spec.queue_time)
+        span = max(self.boot, self._booting_for(), self.spec.queue_time)
+        backlog = self.queue.backlog * self.demand.tokens_per_answer / span
         asked = max(self.demand.sure, self.demand.long)
         size, why = self._by_load(asked + backlog, max(asked + backlog, self.demand.peak))
         waiting = f" and {_questions(self.queue.backlog)}" if self.queue.backlog else ""
@@ -189,6 +189,11 @@ class _Scene:
         waiting = self.queue.waiting
         return _questions(waiting) if waiting else "a new question would wait for a place there"
 
+    def _booting_for(self) -> float:
+        """Seconds; a boot that takes longer than was learned says more than what was learned."""
+        ages = (self.now - worker.started for worker in self.staff if not worker.ready)
+        return min(max(ages, default=0.0), _LONG_BOOT)
+
     def _enough(self, load: float, busy: float) -> int:
         """The least number of workers that keeps below `busy`, and whose questions mostly begin in time; at
         the lower end of the band with as much to spare as it leaves.
@@ -239,8 +244,8 @@ class _Scene:
 
     def _planned(self) -> int:
         """What the schedule wants, looked at early enough to boot."""
-        moments = (self.now, self.now + self.boot)
-        return max(least_at(self.spec.windows, self.spec.min_gpus, at, self.spec.zone) for at in moments)
+        spec = self.spec
+        return least_within(spec.windows, spec.min_gpus, self.now, self.boot, spec.zone)
 
     def _floor_is(self) -> str:
         idle = self.demand.idle
@@ -274,12 +279,6 @@ class _Scene:
         speed = self._speed(worker)
         bargain = speed / worker.price if worker.price else math.inf if speed else 0.0
         return -bargain, -speed, not worker.ready, worker.started, worker.id
-
-
-def _typical(workers: Sequence[ScaledWorker], usual: float) -> float:
-    """Tokens a second of a worker that was not measured yet: as the others, or as the operator thinks."""
-    measured = [worker.tokens_per_s for worker in workers if worker.tokens_per_s]
-    return max(median(measured), usual * _SLOWEST) if measured else usual
 
 
 def _count(workers: int) -> str:

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 
-__all__ = ["Window", "least_at", "parse_window"]
+__all__ = ["Window", "least_at", "least_within", "parse_window"]
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_MINUTE = 60.0  #: seconds; every window begins and ends on a whole one
 _DAY = 24 * 60
 _FORM = re.compile(r"(?:([a-z,-]+) )?(\d\d):(\d\d)-(\d\d):(\d\d)")
 
@@ -61,6 +62,15 @@ def least_at(windows: Iterable[Window], usual: int, moment: float, zone: tzinfo)
     """
     local = datetime.fromtimestamp(moment, zone)
     return max((window.workers for window in windows if window.holds(local)), default=usual)
+
+
+def least_within(windows: Iterable[Window], usual: int, start: float, seconds: float, zone: tzinfo) -> int:
+    """The same for all moments from `start` until `seconds` later: the most that any of them wants."""
+    windows = tuple(windows)
+    if not windows:
+        return usual
+    moments = (start + minute * _MINUTE for minute in range(int(seconds // _MINUTE) + 1))
+    return max(least_at(windows, usual, moment, zone) for moment in (*moments, start + seconds))
 
 
 def _minute(hour: int, minute: int) -> int:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import median
 
-__all__ = ["Staff", "late_share"]
+__all__ = ["Staff", "late_share", "typical_speed"]
 
 #: workers; more are never wanted, whatever is asked of workers however slow
 _MOST = 10**6
 
 #: places; so many share their luck, and who keeps within the band begins in time
 _MANY = 200
+
+#: of `scale.tokens_per_s`; a worker that was seen at less is ill, and says nothing of the next one
+_SLOWEST = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +76,9 @@ def late_share(places: int, busy: float, wait: float) -> float:
         blocked = busy * blocked / (place + busy * blocked)
     queued = blocked / (1 - busy / places * (1 - blocked))
     return queued * math.exp(-(places - busy) * wait)
+
+
+def typical_speed(speeds: Iterable[float | None], usual: float) -> float:
+    """Tokens a second of a worker that was not measured yet: as the others, or as the operator thinks."""
+    measured = [speed for speed in speeds if speed]
+    return max(median(measured), usual * _SLOWEST) if measured else usual

@@ -51,8 +51,8 @@ def make_scaler(provider: Provider, engines: Engines, client: Redis, config: Con
         clock=SystemClock(),
         patience=Patience(
             booting=ready_timeout(config, rents=provider.rents),
-            # One that has a single place may be at one answer for so long, and finish no other meanwhile.
-            silent=max(config.scale.wedged_after, config.engine.answer_timeout),
+            silent=config.scale.wedged_after,
+            busy=config.engine.answer_timeout,
         ),
         limits=Limits(**config.fleet.budget.model_dump()),
         traffic=RedisTraffic(client, spec.name, config.engine.parallel),

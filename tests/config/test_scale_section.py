@@ -78,6 +78,12 @@ def test_a_rented_machine_is_thought_to_boot_longer_than_a_process_here(load: Lo
     assert scale_spec(load("scale: {boot_time: 44s}")).boot_seconds == 44
 
 
+def test_servers_that_run_already_do_not_become_more(load: Load) -> None:
+    servers = "workers: [{url: 'http://a:1'}, {url: 'http://b:1'}]"
+    spec = scale_spec(load(f"fleet: {{provider: static, max_gpus: 8, {servers}}}\nengine: {{kind: ollama}}"))
+    assert spec.max_gpus == 2
+
+
 def test_the_band_may_have_no_inside_but_not_be_upside_down(load: Load, refused: Refused) -> None:
     assert load("scale: {busy_above: 0.7, busy_below: 0.7}").scale.busy_below == 0.7
     error = refused("scale: {busy_above: 0.5}")

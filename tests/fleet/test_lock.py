@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 import sys
 import time
@@ -343,6 +344,20 @@ async def test_all_commands_of_one_state_folder_are_one_holder(
             async with make_lock(make_spec(), redis_client).hold(wait=False):
                 pass
     await killed.__aexit__(None, None, None)
+
+
+async def test_a_copy_of_the_state_folder_on_another_machine_is_another_holder(
+    redis_client: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llmhost.wiring.fleets import make_lock
+
+    async with make_lock(make_spec(), redis_client).hold(wait=False):
+        shutil.copytree(tmp_path / "state", tmp_path / "copy")
+        monkeypatch.setenv("LLMHOST_STATE_DIR", str(tmp_path / "copy"))
+        monkeypatch.setattr("platform.node", lambda: "another-machine")
+        with pytest.raises(FleetBusy):
+            async with make_lock(make_spec(), redis_client).hold(wait=False):
+                pass
 
 
 # Whether it is still ours

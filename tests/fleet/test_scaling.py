@@ -144,6 +144,19 @@ def test_a_long_queue_brings_as_many_as_work_it_off_while_one_boots() -> None:
     assert decision.after == math.ceil(3000 * TOKENS / 180 / 0.85 / SPEED) == 4
 
 
+def test_whoever_is_ended_for_the_odds_is_not_missed_at_once() -> None:
+    """By the odds two are enough, with nothing to spare: who has three keeps them."""
+    hasty = make_scale(queue_time=0.05)
+    assert [judge(20, count, spec=hasty).after for count in (1, 2, 3, 4)] == [2, 2, 3, 3]
+
+
+def test_a_boot_that_takes_longer_than_was_learned_does_not_bring_more_and_more() -> None:
+    queue, quick = {"workers": in_flight({"w0": 3001})}, {"boot_seconds": 10.0}
+    for age, size in ((5, 8), (300, 3), (9000, 2)):
+        booting = make_worker("new", ready=False, tokens_per_s=None, started=NOW - age)
+        assert judge(0, [*make_workers(1), booting], traffic=queue, history=quick).after == size
+
+
 def test_nobody_is_ended_while_questions_wait_too_long() -> None:
     """Otherwise a queue of long ago would bring a worker in one step and end it in the next, for ever."""
     workers = [*make_workers(1), make_worker("new", ready=False, tokens_per_s=None)]
@@ -367,6 +380,17 @@ def test_workers_are_there_when_their_hours_begin() -> None:
     spec = scheduled("10:35-18:00", 4)
     assert judge({}, 1, spec=spec, history={"boot_seconds": 240.0}).after == 1
     assert judge({}, 1, spec=spec, history={"boot_seconds": 300.0}).after == 4
+
+
+def test_hours_that_are_over_before_a_boot_would_be_do_not_make_workers_come_and_go() -> None:
+    spec, slow = scheduled("10:35-10:40", 4), {"boot_seconds": 900.0}
+    assert [judge({}, 4, NOW + 60 * m, spec=spec, history=slow).after for m in (0, 3, 7, 9)] == [4] * 4
+    assert judge({}, 4, NOW + 600, spec=spec, history=slow).after == 1
+
+
+def test_a_pause_shorter_than_a_boot_ends_nobody() -> None:
+    windows = (parse_window("08:00-10:29", 4), parse_window("10:31-18:00", 4))
+    assert judge({}, 4, spec=make_scale(windows=windows)).after == 4
 
 
 def test_workers_stay_until_their_hours_end() -> None:

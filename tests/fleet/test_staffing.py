@@ -38,7 +38,7 @@ def test_the_best_are_counted_first() -> None:
 def test_what_is_enough_delivers_the_load_and_one_fewer_does_not(speeds: list[float], load: float) -> None:
     staff = make_staff(*speeds)
     size = staff.delivering(load)
-    assert staff.supply(size) >= load * (1 - 1e-9)
+    assert staff.supply(size) >= load * (1 - 1e-9) - 1e-7  # a billionth of a worker is none
     assert size == 0 or staff.supply(size - 1) < load
 
 

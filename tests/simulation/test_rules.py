@@ -37,6 +37,10 @@ def test_a_burst_shorter_than_the_delay_changes_nothing() -> None:
     assert set(sizes_by_rule([30, 200, 200, 200, 200, 30, 30, 30, 30, 30, 30])) == {1}
 
 
+def test_a_pause_sets_the_delay_back() -> None:
+    assert set(sizes_by_rule([30, 200, 200, 200, 200, 30, 30, 200, 200, 200, 200, 30, 30])) == {1}
+
+
 def test_fewer_requests_count_after_they_were_fewer_for_twenty_minutes() -> None:
     sizes = sizes_by_rule([30] * 30, start=3)
     assert sizes.index(1) * 20 == 1200 - 20
