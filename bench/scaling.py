@@ -173,16 +173,10 @@ def show_intervals(cases: Sequence[Case]) -> None:
 
 
 def show_ablation(cases: Sequence[Case]) -> None:
-    """What waits is to be worked off by when one more worker would be there, not within the queue time.
-
-    The policy takes the longer of the boot time and the queue time. Told that workers boot within the
-    queue time, but to watch the load for as long as before, it takes the queue time and is else the same.
-    """
-    print("\nwhat waits counted over the boot time, and over the queue time")
+    """What waits is to be worked off by when one more worker would be there, not within the queue time."""
+    print("\nwhat waits counted over the boot time, and over the queue time (scale.catch_up: 5s)")
     for case in cases:
-        spec = case.scenario.spec
-        watch = max(spec.down_after, spec.boot_seconds)
-        row = vary(case, boot_seconds=spec.queue_time, down_after=watch)
+        row = vary(case, catch_up=case.scenario.spec.queue_time)
         figures = _figures(case, case.policy, "boot time"), _figures(case, row, "queue time")
         print(f"  {case.name:40} {'   '.join(figures)}   peak {case.policy.peak_size} and {row.peak_size}")
 

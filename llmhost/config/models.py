@@ -478,6 +478,13 @@ class ScaleConfig(Section):
         description="The share of questions that may wait longer than `queue_time`. A few workers must idle "
         "more than many to keep it; 1 leaves it to `busy_above` alone.",
     )
+    catch_up: Duration | None = Field(
+        None,
+        le=7200,
+        description="How soon what waits is to be worked off. Without it, within the time that a worker "
+        "takes to boot: one that is bought now helps no sooner. Less buys more workers for a shorter time.",
+        examples=["30s"],
+    )
     busy_above: float = Field(
         0.85,
         gt=0,

@@ -33,8 +33,9 @@ _MOST_NEWS = 200
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds without news until a worker that boots is broken, and until one is that answered before; `busy`,
-    where it is longer, while questions are in flight on it: it may be at a single long answer.
+    """Seconds without news until a worker that boots is broken, and until one is that answered before.
+
+    While questions are in flight, `busy` counts where it is longer: it may be at a single long answer.
     """
 
     booting: float

@@ -18,9 +18,9 @@ class ScaleSpec:
     """What the operator wants. Times in seconds.
 
     `busy_above` and `busy_below` are the band: shares of what the workers can deliver. No more than the share
-    `late` of the questions should wait longer than `queue_time`. `places` is how many questions one worker
-    works on at once. `tokens_per_s` of a whole worker and `tokens_per_answer` stand in until they are
-    measured, `boot_seconds` until it is learned.
+    `late` of the questions should wait longer than `queue_time`; what waits is to be worked off within
+    `catch_up`, or one boot. `places` is how many questions one worker works on at once. `tokens_per_s` of a
+    whole worker and `tokens_per_answer` stand in until they are measured, `boot_seconds` until it is learned.
     """
 
     min_gpus: int = 1
@@ -29,6 +29,7 @@ class ScaleSpec:
     zone: tzinfo = UTC
     queue_time: float = 5.0
     late: float = 0.05
+    catch_up: float | None = None
     busy_above: float = 0.85
     busy_below: float = 0.8
     down_after: float = 300.0

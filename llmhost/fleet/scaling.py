@@ -88,9 +88,7 @@ class _Scene:
 
     def wanted(self) -> tuple[int, str]:
         """How many workers there should be, and why, if money were no matter."""
-        # What waits now is worked off when one more worker would be there, not before.
-        span = max(self.boot, self._booting_for(), self.spec.queue_time)
-        backlog = self.queue.backlog * self.demand.tokens_per_answer / span
+        backlog = self.queue.backlog * self.demand.tokens_per_answer / self._catch_up()
         asked = max(self.demand.sure, self.demand.long)
         size, why = self._by_load(asked + backlog, max(asked + backlog, self.demand.peak))
         waiting = f" and {_questions(self.queue.backlog)}" if self.queue.backlog else ""
@@ -101,6 +99,10 @@ class _Scene:
         if size > ceiling:
             return ceiling, f"{reason}; {size} would be wanted, max_gpus is {ceiling}"
         return size, reason
+
+    def _catch_up(self) -> float:
+        """In how many seconds what waits is to be worked off. One more worker is there no sooner."""
+        return self.spec.catch_up or max(self.boot, self._booting_for(), self.spec.queue_time)
 
     def decision(self, wanted: int, reason: str) -> Decision:
         """What of it may be done: what is bought costs money, may fail, and is done in steps."""

@@ -55,6 +55,7 @@ def scale_spec(config: Config) -> ScaleSpec:
         zone=ZoneInfo(scale.timezone),
         queue_time=scale.queue_time,
         late=scale.late,
+        catch_up=scale.catch_up,
         busy_above=scale.busy_above,
         busy_below=scale.busy_below,
         down_after=scale.down_after,

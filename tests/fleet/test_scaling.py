@@ -628,3 +628,16 @@ def test_a_cheap_worker_stays_where_the_budget_ends_a_dear_one() -> None:
     workers = [make_worker("dear", price=2.0, tokens_per_s=4000.0), make_worker("cheap", price=0.1)]
     decision = judge(100, workers, funds=limited(per_hour=1.0))
     assert (decision.drain, decision.after) == (("dear",), 1)
+
+
+def test_what_waits_is_worked_off_within_a_boot() -> None:
+    waiting = {"workers": in_flight({"w0": 181, "w1": 181})}
+    decision = judge(0, 2, spec=make_scale(late=1.0, max_gpus=100, max_step=100), traffic=waiting)
+    assert decision.buy == 1  # 360 questions of 10 tokens in 180 s are 20 tokens/s, and nobody boots
+
+
+def test_what_waits_may_be_worked_off_sooner() -> None:
+    waiting = {"workers": in_flight({"w0": 181, "w1": 181})}
+    spec = make_scale(late=1.0, max_gpus=100, max_step=100, catch_up=5.0)
+    decision = judge(0, 2, spec=spec, traffic=waiting)
+    assert decision.after == math.ceil(360 * 10 / 5 / 0.85 / 50)
