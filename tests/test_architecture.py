@@ -82,6 +82,7 @@ PURE = {
     "llmhost.fleet.plan",
     "llmhost.fleet.ranking",
     "llmhost.fleet.scale_limits",
+    "llmhost.fleet.scale_words",
     "llmhost.fleet.scaling",
     "llmhost.fleet.schedule",
     "llmhost.fleet.staffing",

@@ -78,9 +78,14 @@ async def examine(
     hooks: Hooks,
     patience: Patience,
 ) -> Checkup:
-    """Asks many of them at once. `sights` is what was remembered of each; now is when `traffic` was read."""
+    """Asks many of them at once. `sights` is what was remembered of each; now is when `traffic` was read.
+
+    Raises:
+        UntrustedWorker: none of several is who it was, so it is not they who have changed.
+    """
     gate = asyncio.Semaphore(_AT_ONCE)
     looks = await asyncio.gather(*(_look(worker, sights.get(worker.id), hooks, gate) for worker in listed))
+    _check_line(looks)
     healthy: list[Worker] = []
     broken: list[Broken] = []
     seen: dict[str, Sight] = {}
@@ -100,12 +105,15 @@ async def examine(
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """`said` is what the worker told last, `never` why it will not become ready."""
+    """`said` is what the worker told last, `never` why it will not become ready. `strange`: it is not who it
+    was.
+    """
 
     worker: Worker
     answers: bool
     said: str
     never: str | None = None
+    strange: bool = False
 
 
 async def _look(worker: Worker, before: Sight | None, hooks: Hooks, gate: asyncio.Semaphore) -> _Look:
@@ -122,13 +130,25 @@ async def _look(worker: Worker, before: Sight | None, hooks: Hooks, gate: asynci
                 await hooks.prepare(worker, news.append)
             await hooks.probe(worker)
     except UntrustedWorker as error:
-        return _Look(worker, answers=False, said="", never=sentence(error))
+        return _Look(worker, answers=False, said="", never=sentence(error), strange=True)
     except (EngineError, TimeoutError) as error:
         told = f"{news[-1].stage} {news[-1].fraction or 0:.2f}" if news else type(error).__name__
         return _Look(worker, answers=False, said=told)
     except LlmhostError as error:
         return _Look(worker, answers=False, said="", never=sentence(error))
     return _Look(worker, answers=True, said=_READY)
+
+
+def _check_line(looks: Sequence[_Look]) -> None:
+    """Something between this machine and all workers, such as a proxy that opens TLS, makes each a stranger:
+    ending them would end answers that others are getting.
+    """
+    strange = sum(look.strange for look in looks)
+    if strange > 1 and not any(look.answers for look in looks):
+        raise UntrustedWorker(
+            f"none of {strange} workers shows its own certificate to this machine",
+            hint="something between may answer in their place, such as a proxy; run this where there is none",
+        )
 
 
 def _answered(sight: Sight | None) -> bool:

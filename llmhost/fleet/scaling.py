@@ -25,6 +25,7 @@ from llmhost.fleet.scale_models import (
     ScaledWorker,
     ScaleSpec,
 )
+from llmhost.fleet.scale_words import count, questions, rate, time
 from llmhost.fleet.schedule import least_within
 from llmhost.fleet.staffing import Staff, typical_speed
 
@@ -91,8 +92,8 @@ class _Scene:
         backlog = self.queue.backlog * self.demand.tokens_per_answer / self._catch_up()
         asked = max(self.demand.sure, self.demand.long)
         size, why = self._by_load(asked + backlog, max(asked + backlog, self.demand.peak))
-        waiting = f" and {_questions(self.queue.backlog)}" if self.queue.backlog else ""
-        reason = f"{_rate(asked)} asked for{waiting}, {_rate(self.observed.supply_tokens_per_s)} there{why}"
+        waiting = f" and {questions(self.queue.backlog)}" if self.queue.backlog else ""
+        reason = f"{rate(asked)} asked for{waiting}, {rate(self.observed.supply_tokens_per_s)} there{why}"
         floor, ceiling = self.observed.floor, self.observed.ceiling
         if size < floor:
             return floor, reason if reason.endswith(self._floor_is()) else f"{reason}; {self._floor_is()}"
@@ -115,7 +116,7 @@ class _Scene:
             buy, blocked = self._purchases(wanted - len(stay))
         before, after = len(self.staff), len(stay) + buy
         if self.fleet.lost:
-            reason = f"{_count(self.fleet.lost)} broke; {reason}"
+            reason = f"{count(self.fleet.lost)} broke; {reason}"
         return Decision(
             action="up" if after > before else "down" if after < before else "hold",
             before=before,
@@ -163,12 +164,15 @@ class _Scene:
         least = max(down, self.observed.floor)
         if least >= here:
             return here, "" if down >= here else f"; {self._floor_is()}"
+        newest = self.now - max((worker.started for worker in self.staff), default=-math.inf)
+        if 0 <= newest < self.watch:  # what was bought just now, by hand too, is given time to be of use
+            return here, f"; fewer might do, but the newest worker came {time(newest)} ago"
         if self.demand.watched < self.watch:
-            return here, f"; fewer might do, but the load is known for {_time(self.demand.watched)} only"
+            return here, f"; fewer might do, but the load is known for {time(self.demand.watched)} only"
         stay = self._with_who_answers(self._with_a_place(least))
         if stay >= here:
             return here, f"; fewer might do, but {self._held_by(least)}"
-        reason = f": {_count(down)} would have done for {_time(self.watch)}"
+        reason = f": {count(down)} would have done for {time(self.watch)}"
         return (down, reason) if stay == least else (stay, f"{reason}, but {self._held_by(least)}")
 
     def _with_a_place(self, least: int) -> int:
@@ -189,7 +193,7 @@ class _Scene:
         if self._with_who_answers(least) > least:
             return "those that would stay still boot"
         waiting = self.queue.waiting
-        return _questions(waiting) if waiting else "a new question would wait for a place there"
+        return questions(waiting) if waiting else "a new question would wait for a place there"
 
     def _booting_for(self) -> float:
         """Seconds; a boot that takes longer than was learned says more than what was learned."""
@@ -254,7 +258,7 @@ class _Scene:
         if self._planned():
             return f"at least {self.observed.floor} {'is' if self.observed.floor == 1 else 'are'} wanted"
         if idle is not None and idle < self.spec.idle_after:
-            return f"the last question came {_time(idle)} ago"
+            return f"the last question came {time(idle)} ago"
         return "whether somebody asked before is not known"
 
     def _pressure(self, load: float) -> str:
@@ -264,14 +268,14 @@ class _Scene:
         if not supply:
             return "those that are there deliver nothing" if self.staff else "nobody is there to answer"
         if load <= supply * self.spec.busy_above:
-            return f"more than {self.spec.late:.0%} would wait longer than {_time(self.spec.queue_time)}"
+            return f"more than {self.spec.late:.0%} would wait longer than {time(self.spec.queue_time)}"
         return f"{load / supply:.1%}, over {self.spec.busy_above:.1%}"
 
     def _queue_is(self) -> str:
-        who, wait = _questions(self.queue.waiting), self.queue.seconds
+        who, wait = questions(self.queue.waiting), self.queue.seconds
         if math.isinf(wait):
             return f"{who} for a worker"
-        return f"{who}, and a new one would for {_time(wait)}; {_time(self.spec.queue_time)} are allowed"
+        return f"{who}, and a new one would for {time(wait)}; {time(self.spec.queue_time)} are allowed"
 
     def _speed(self, worker: ScaledWorker) -> float:
         return self.typical if worker.tokens_per_s is None else worker.tokens_per_s
@@ -281,19 +285,3 @@ class _Scene:
         speed = self._speed(worker)
         bargain = speed / worker.price if worker.price else math.inf if speed else 0.0
         return -bargain, -speed, not worker.ready, worker.started, worker.id
-
-
-def _count(workers: int) -> str:
-    return f"{workers} worker{'' if workers == 1 else 's'}"
-
-
-def _questions(waiting: int) -> str:
-    return "1 question waits" if waiting == 1 else f"{waiting:,} questions wait"
-
-
-def _rate(tokens: float) -> str:
-    return f"{tokens:,.1f} tokens/s" if 0 < tokens < 10 else f"{tokens:,.0f} tokens/s"
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds < 120 else f"{seconds / 60:,.0f} minutes"

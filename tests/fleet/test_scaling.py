@@ -206,7 +206,8 @@ def test_the_boot_time_that_was_learned_counts_and_until_then_the_one_that_is_se
 
 
 def test_a_boot_longer_than_counts_are_kept_does_not_keep_workers_for_ever() -> None:
-    assert judge(10, 3, history={"boot_seconds": 80_000.0}).after == 1
+    workers = make_workers(3, started=NOW - 14_400)
+    assert judge(10, workers, history={"boot_seconds": 80_000.0}).after == 1
 
 
 def test_nobody_is_ended_for_a_load_that_is_not_known_for_long_enough() -> None:
@@ -641,3 +642,10 @@ def test_what_waits_may_be_worked_off_sooner() -> None:
     spec = make_scale(late=1.0, max_gpus=100, max_step=100, catch_up=5.0)
     decision = judge(0, 2, spec=spec, traffic=waiting)
     assert decision.after == math.ceil(360 * 10 / 5 / 0.85 / 50)
+
+
+def test_what_was_bought_a_moment_ago_is_given_time_to_be_of_use() -> None:
+    workers = [*make_workers(3), make_worker("new", started=NOW - 100)]
+    decision = judge(0, workers)
+    assert decision.action == "hold"
+    assert decision.reason.endswith("fewer might do, but the newest worker came 100 s ago")

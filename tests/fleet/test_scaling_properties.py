@@ -295,11 +295,12 @@ def test_a_constant_load_leads_to_at_most_one_change_once_the_fleet_has_settled(
 @pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(st.floats(0, 1000), st.sampled_from([30, 180, 600]))
-def test_cron_jobs_of_one_five_and_seventeen_minutes_come_to_the_same_size_within_one(
+def test_cron_jobs_of_one_five_and_seventeen_minutes_come_to_sizes_that_the_band_cannot_tell_apart(
     load: float, boot: float
 ) -> None:
+    """Of some twenty workers, two may lie within the band; of fewer, one."""
     sizes = [live(load, minutes * 60, boot).sizes[-1] for minutes in (1, 5, 17)]
-    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) - min(sizes) <= max(1, math.ceil(load / 0.8 / SPEED) - math.ceil(load / 0.85 / SPEED))
 
 
 @pytest.mark.parametrize("seed", range(3))
