@@ -164,9 +164,6 @@ class _Scene:
         least = max(down, self.observed.floor)
         if least >= here:
             return here, "" if down >= here else f"; {self._floor_is()}"
-        newest = self.now - max((worker.started for worker in self.staff), default=-math.inf)
-        if 0 <= newest < self.watch:  # what was bought just now, by hand too, is given time to be of use
-            return here, f"; fewer might do, but the newest worker came {time(newest)} ago"
         if self.demand.watched < self.watch:
             return here, f"; fewer might do, but the load is known for {time(self.demand.watched)} only"
         stay = self._with_who_answers(self._with_a_place(least))

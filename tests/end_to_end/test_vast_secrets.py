@@ -117,11 +117,11 @@ async def fail(house: RentedHouse) -> None:
     house.server.become(int(one[5:]), "created", f"OCI runtime error: docker run -e LLMHOST_TOKEN={token}")
     done.append(await house.run("up", "--gpus", "2", "--verbose"))  # there is no terminal to ask at
     done.append(await house.run("stats", "--verbose", REDIS_PASSWORD=f"{PASSWORD}x"))
-    done.append(await house.run("down", "--verbose", VAST_API_KEY=f"{house.server.key}x"))
     house.server.arm(Fault.SERVER_ERROR, endpoint="list", times=None)
     done.append(await house.run("status", "--verbose"))
     done.append(await house.run("scale", "--verbose", **BUDGET))
     house.server.faults.armed.clear()
+    done.append(await house.run("down", "--verbose", VAST_API_KEY=f"{house.server.key}x"))
     assert [one.code for one in done] == [5, 2, 5, 5, 5, 5]
     assert ["Traceback" in one.err for one in done] == [True] * 6
     assert "LLMHOST_TOKEN=***" in (await house.run("status")).out

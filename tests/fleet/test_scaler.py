@@ -131,14 +131,6 @@ async def test_where_all_are_strangers_something_stands_between_and_nobody_is_en
     assert (result.decision.action, exit_code(result), len(bench.workers)) == ("hold", 5, 3)
 
 
-async def test_workers_that_were_bought_by_hand_stay_for_a_while(bench: ScaleBench) -> None:
-    await bench.settled(1)
-    bench.offer(9)
-    await by_hand(bench).up(4)
-    await bench.run(3)
-    assert len(bench.workers) == 4
-
-
 async def test_one_that_has_not_answered_for_long_is_replaced(bench: ScaleBench) -> None:
     await bench.settled(2)
     bench.offer(1)

@@ -642,10 +642,3 @@ def test_what_waits_may_be_worked_off_sooner() -> None:
     spec = make_scale(late=1.0, max_gpus=100, max_step=100, catch_up=5.0)
     decision = judge(0, 2, spec=spec, traffic=waiting)
     assert decision.after == math.ceil(360 * 10 / 5 / 0.85 / 50)
-
-
-def test_what_was_bought_a_moment_ago_is_given_time_to_be_of_use() -> None:
-    workers = [*make_workers(3), make_worker("new", started=NOW - 100)]
-    decision = judge(0, workers)
-    assert decision.action == "hold"
-    assert decision.reason.endswith("fewer might do, but the newest worker came 100 s ago")
