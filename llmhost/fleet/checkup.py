@@ -17,6 +17,7 @@ from llmhost.errors import EngineError, LlmhostError, UntrustedWorker
 from llmhost.fleet.health import Hooks, sentence
 from llmhost.fleet.models import FleetSpec, Worker, WorkerState
 from llmhost.fleet.scale_memory import Sight
+from llmhost.fleet.scale_words import time
 
 __all__ = ["Broken", "Checkup", "Patience", "examine"]
 
@@ -187,15 +188,11 @@ def _why_broken(
     silent = now - (sight.silent_since or now)
     allowed = max(patience.silent, patience.busy if counted and counted.in_flight else 0.0)
     if sight.answered and silent >= allowed:
-        return f"it has not answered for {_time(silent)}"
+        return f"it has not answered for {time(silent)}"
     still = now - sight.since
     if not sight.answered and still >= patience.booting:
-        return f"nothing has moved for {_time(still)} while it boots ({look.said})"
+        return f"nothing has moved for {time(still)} while it boots ({look.said})"
     return None
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 
 
 def _state(look: _Look, sight: Sight) -> WorkerState:

@@ -55,9 +55,10 @@ class Reading:
 
     @property
     def drained(self) -> frozenset[str]:
-        """Workers that take no more questions and have none left."""
+        """Healthy workers that take no more questions and have none left."""
         busy = {name for name, worker in self.traffic.workers.items() if worker.in_flight}
-        return self.traffic.draining - busy
+        there = {worker.id for worker in self.checkup.healthy}
+        return (self.traffic.draining & there) - busy
 
 
 class Reader:

@@ -177,6 +177,8 @@ class Scaler:
         """
         for worker in reading.checkup.healthy:
             await records.seen(worker)
+        if not reading.checkup.first_answers:
+            return
         past = await self._memory.history(1)
         for worker in reading.checkup.first_answers if past else ():
             looked = max(past[-1].at, worker.started)

@@ -8,7 +8,6 @@ queue is too long already; fewer only when fewer would have done in the highest 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -85,7 +84,7 @@ class _Scene:
         #: those that are to be replaced come last: they are missed least
         speeds = [*map(self._speed, self.staff), *[self.typical] * fleet.lost]
         self.here = Staff(speeds, self.typical, spec.places, self.demand.tokens_per_answer)
-        self.queue = self._queue(self.staff)
+        self.queue = self._queue()
 
     def wanted(self) -> tuple[int, str]:
         """How many workers there should be, and why, if money were no matter."""
@@ -96,7 +95,7 @@ class _Scene:
         reason = f"{rate(asked)} asked for{waiting}, {rate(self.observed.supply_tokens_per_s)} there{why}"
         floor, ceiling = self.observed.floor, self.observed.ceiling
         if size < floor:
-            return floor, reason if reason.endswith(self._floor_is()) else f"{reason}; {self._floor_is()}"
+            return floor, f"{reason}; {self._floor_is()}"
         if size > ceiling:
             return ceiling, f"{reason}; {size} would be wanted, max_gpus is {ceiling}"
         return size, reason
@@ -115,6 +114,7 @@ class _Scene:
         elif wanted > len(stay):
             buy, blocked = self._purchases(wanted - len(stay))
         before, after = len(self.staff), len(stay) + buy
+        kept = {worker.id for worker in stay}
         if self.fleet.lost:
             reason = f"{count(self.fleet.lost)} broke; {reason}"
         return Decision(
@@ -125,7 +125,7 @@ class _Scene:
             observed=self.observed,
             buy=buy,
             revive=tuple(worker.id for worker in stay if worker.draining),
-            drain=tuple(worker.id for worker in reversed(self.staff) if worker not in stay),
+            drain=tuple(worker.id for worker in reversed(self.staff) if worker.id not in kept),
             blocked=blocked,
         )
 
@@ -163,7 +163,7 @@ class _Scene:
             return up, f": {self._pressure(load)}"
         least = max(down, self.observed.floor)
         if least >= here:
-            return here, "" if down >= here else f"; {self._floor_is()}"
+            return min(down, here), ""
         if self.demand.watched < self.watch:
             return here, f"; fewer might do, but the load is known for {time(self.demand.watched)} only"
         stay = self._with_who_answers(self._with_a_place(least))
@@ -215,12 +215,12 @@ class _Scene:
         step = max(0, min(missing, self.spec.max_step, room))
         return affordable(step, burn, self.fleet.price, self.fleet.funds, self.now)
 
-    def _queue(self, workers: Sequence[ScaledWorker]) -> _Queue:
-        """Before these workers. Questions go to the one that has the fewest, and stay there."""
-        ready = [worker for worker in workers if worker.ready]
+    def _queue(self) -> _Queue:
+        """Questions go to the worker that has the fewest, and stay there."""
+        ready = [worker for worker in self.staff if worker.ready]
         over = [self._in_flight(worker) - self.spec.places for worker in ready]
         if not ready:
-            waiting = sum(map(self._in_flight, workers))
+            waiting = sum(map(self._in_flight, self.staff))
             return _Queue(waiting, math.inf if waiting else 0.0, waiting)
         new = min(map(self._finds, ready))
         return _Queue(sum(max(0, much) for much in over), new, max(0, min(over)) * len(ready))
