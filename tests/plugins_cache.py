@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from doubles.word_embedder import WordEmbedder
 
-from llmhost.cache.decision import candidate_floor, threshold_policy
+from llmhost.cache.decision import Policy, ThresholdPolicy
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.keys import CacheKey, Keys, cache_key, scope_id
 from llmhost.cache.models import Answer
@@ -61,7 +61,11 @@ def make_cache(redis_client: Redis, keys: Keys, embedder: WordEmbedder) -> MakeC
     """A cache as one process has it; several of them share what lies in Redis."""
 
     def make(
-        *, embedder: WordEmbedder = embedder, threshold: float = 0.8, response_ttl: float = 3600.0
+        *,
+        embedder: WordEmbedder = embedder,
+        policy: Policy = ThresholdPolicy(0.8),  # noqa: B008  # frozen
+        response_ttl: float = 3600.0,
+        **others: Any,
     ) -> SemanticCache:
         index = FlatIndex(
             redis_client, keys, embedder=embedder.id, dimensions=embedder.dimensions, lifetime=7200.0
@@ -70,15 +74,18 @@ def make_cache(redis_client: Redis, keys: Keys, embedder: WordEmbedder) -> MakeC
         async def source() -> tuple[WordEmbedder, FlatIndex]:
             return embedder, index
 
+        async def policy_source() -> Policy:
+            return policy
+
         return SemanticCache(
             redis_client,
             keys,
             embedder_source=source,
-            policy=threshold_policy(threshold),
-            floor=candidate_floor(threshold),
+            policy_source=policy_source,
             candidates=3,
             response_ttl=response_ttl,
             embedding_ttl=7200.0,
+            **others,
         )
 
     return make

@@ -108,7 +108,7 @@ class Answerer:
             raise AssertionError("a question ended without a reply")
         if asked.reply.source != "engine":
             yield Text(asked.reply.answer)
-        yield asked.reply
+        yield replace(asked.reply, verdicts=asked.lookup.verdicts)
 
     async def _look_up(self, asked: _Asked, memory: QuestionMemory) -> None:
         """Sets the reply where the cache has one."""
@@ -198,7 +198,8 @@ class Answerer:
             except StoreError as error:
                 self._notices.tell("this question is not counted", error)
         if asked.memory and asked.reply and asked.reply.source != "engine" and asked.reply.entry:
-            await asked.memory.touch(asked.reply.entry, self._clock())
+            verdict = asked.lookup.verdict if asked.reply.source == "semantic" else None
+            await asked.memory.touch(asked.reply.entry, self._clock(), verdict)
 
 
 def _event(asked: _Asked, now: float) -> QuestionEvent:

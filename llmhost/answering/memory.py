@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from llmhost.answering.notices import Notices
+from llmhost.cache.decision import Verdict
 from llmhost.cache.keys import CacheKey
 from llmhost.cache.models import Answer, SemanticLookup
 from llmhost.cache.service import SemanticCache
@@ -83,11 +84,11 @@ class QuestionMemory:
             return False
         return True
 
-    async def touch(self, entry: str, now: float) -> None:
-        """Counts a hit on the entry that was served."""
+    async def touch(self, entry: str, now: float, verdict: Verdict | None) -> None:
+        """Counts a hit on the entry that was served, with the verdict on it where it was a semantic one."""
         if self.works:
             try:
-                await self._cache.touch(entry, now)
+                await self._cache.touch(entry, now, verdict)
             except StoreError as error:
                 self._give_way(error)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from llmhost.cache.decision import Verdict
 from llmhost.engines.engine import Message, Sampling
 
 __all__ = ["Latency", "Question", "Reply", "Source", "Text"]
@@ -17,7 +18,7 @@ class Question:
     """What is asked. `history` holds the earlier turns, oldest first.
 
     `use_cache` False neither reads nor stores; `refresh` asks an engine and stores anew; `threshold`
-    overrides the policy's for this question.
+    overrides the policy's for this question: a cosine similarity, or a probability with `verified`.
     """
 
     prompt: str
@@ -57,8 +58,9 @@ class Reply:
     """What there is to say once the answer is complete.
 
     `entry` names the cached entry that was served, or under which the answer was stored; None where it
-    was not stored. `similarity` and `matched_question` belong to a semantic hit. `finish_reason` is the
-    engine's own: only "stop" is a complete answer, which is cached.
+    was not stored. `similarity` and `matched_question` belong to a semantic hit; `verdicts` says of every
+    candidate of the semantic tier why it was taken or refused. `finish_reason` is the engine's own: only
+    "stop" is a complete answer, which is cached.
     """
 
     answer: str
@@ -75,3 +77,4 @@ class Reply:
     completion_tokens: int = 0
     cost_usd: float = 0.0
     saved_usd: float = 0.0
+    verdicts: tuple[Verdict, ...] = ()

@@ -1,60 +1,245 @@
 """The judgement of the cache: candidates in, decision out. Pure.
 
-Similarity finds candidates; a policy decides whether one of them may be served. A stricter policy
-joins here as another function of the same form.
+Similarity finds candidates; a policy decides whether one of them may be served. The paper's policy looks
+at nothing but the similarity. The verified one lets guards refuse what is evidently another question, asks
+the verifier how likely the rest mean the same, and serves only over a bar.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
 
+from llmhost.cache.judge import Judgement
 from llmhost.cache.models import Candidate
+from llmhost.cache.objection import Objection
+from llmhost.cache.trust import Trust
 
-__all__ = ["Decision", "Policy", "candidate_floor", "threshold_policy"]
+__all__ = [
+    "BARS_FLOOR",
+    "Bars",
+    "Decision",
+    "Policy",
+    "ThresholdPolicy",
+    "Verdict",
+    "VerifiedPolicy",
+    "doubted_bar",
+    "judged",
+]
 
 #: cosine; unrelated questions lie below it, and looking at their answers would cost more than finding them
 _FLOOR = 0.4
 
+#: cosine; "What is machine learning?" and "Explain ML in simple terms" have 0.51
+_VERIFIED_FLOOR = 0.5
+
+#: candidates; each costs about as much as an embedding, and the right one is nearly always among the first
+_MOST_VERIFIED = 3
+
+#: probability; what labels have taught never lets the verifier's own word count for more than this allows
+BARS_FLOOR = 0.8
+
+#: log-odds by which the verifier must be surer where a guard doubts: 0.96 in place of 0.90
+_DOUBT = 1.0
+
+#: log-odds of one step by which the bar is raised: from 0.90 to 0.937, 0.961, ...
+_STEP = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was found about one candidate; `words` are for people.
+
+    `confidence` is the verifier's probability, 0..1, as this fleet's own labels have corrected it, and `raw`
+    without; both None where the verifier was not asked.
+    """
+
+    candidate: Candidate
+    taken: bool
+    words: str
+    confidence: float | None = None
+    raw: float | None = None
+    objections: tuple[Objection, ...] = ()
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`candidate` is what to serve, None for a miss. `confidence` is 0..1, `reason` is for people."""
+    """`candidate` is what to serve, or what the judge is to be asked about; None for a miss. `verdicts` has
+    every candidate, most similar first. `reason` is for people.
+    """
 
+    action: Literal["serve", "judge", "miss"]
     candidate: Candidate | None
     confidence: float | None
     reason: str
+    verdicts: tuple[Verdict, ...] = ()
 
 
 class Policy(Protocol):
-    """Judges the candidates for a question; `threshold` is the question's own, None where it brings none."""
+    """Judges the candidates for a question. `threshold` is the question's own, None where it brings none."""
 
-    def __call__(
-        self, question: str, candidates: Sequence[Candidate], threshold: float | None
+    def floor(self, threshold: float | None = None) -> float:
+        """The cosine similarity below which nothing is worth a look."""
+        ...
+
+    def decide(
+        self,
+        question: str,
+        candidates: Sequence[Candidate],
+        threshold: float | None = None,
+        trust: Trust = Trust(),  # noqa: B008  # frozen
     ) -> Decision: ...
 
 
-def decide_by_threshold(candidates: Sequence[Candidate], threshold: float) -> Decision:
-    """The paper's rule: the most similar question is served when its cosine reaches the threshold."""
-    best = max(candidates, key=lambda candidate: candidate.similarity, default=None)
-    if best is None:
-        return Decision(None, None, "no question like it is stored")
-    compared = f"similarity {best.similarity:.3f}"
-    if not best.similarity >= threshold:  # also where either is no number
-        return Decision(None, None, f"{compared} is below {threshold:g}")
-    return Decision(best, None, f"{compared} reaches {threshold:g}")
+@dataclass(frozen=True, slots=True)
+class ThresholdPolicy:
+    """The paper's rule: the most similar question is served when its cosine, -1..1, reaches the threshold."""
+
+    default: float
+
+    def floor(self, threshold: float | None = None) -> float:
+        return min(_FLOOR, self._threshold(threshold))
+
+    def decide(
+        self,
+        question: str,  # noqa: ARG002
+        candidates: Sequence[Candidate],
+        threshold: float | None = None,
+        trust: Trust = Trust(),  # noqa: ARG002, B008
+    ) -> Decision:
+        best = max(candidates, key=lambda candidate: candidate.similarity, default=None)
+        if best is None:
+            return _nothing_like_it()
+        bar, compared = self._threshold(threshold), f"similarity {best.similarity:.3f}"
+        if not best.similarity >= bar:  # also where either is no number
+            reason = f"{compared} is below {bar:g}"
+            return Decision("miss", None, None, reason, (Verdict(best, False, reason),))
+        reason = f"{compared} reaches {bar:g}"
+        return Decision("serve", best, None, reason, (Verdict(best, True, reason),))
+
+    def _threshold(self, threshold: float | None) -> float:
+        return self.default if threshold is None else threshold
 
 
-def threshold_policy(default: float) -> Policy:
-    """The paper's policy at a cosine similarity in -1..1."""
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """Probabilities, 0..1: from `serve` on a candidate is served, from `doubted` on one that a guard doubts.
+    From `judge` on the judge is asked; None: there is no judge. What the verifier itself gives less than
+    `floor` is never served, whatever labels have taught.
+    """
 
-    def decide(question: str, candidates: Sequence[Candidate], threshold: float | None) -> Decision:  # noqa: ARG001
-        return decide_by_threshold(candidates, default if threshold is None else threshold)
+    serve: float
+    doubted: float
+    judge: float | None
+    floor: float
 
-    return decide
+    def raised(self, steps: int) -> Bars:
+        """The bars after errors have raised them by so many steps. The judge's stays."""
+        shift = steps * _STEP
+        return replace(self, serve=shifted(self.serve, shift), doubted=shifted(self.doubted, shift))
 
 
-def candidate_floor(threshold: float) -> float:
-    """The cosine similarity below which nothing is worth a look, where `threshold` is served."""
-    return min(_FLOOR, threshold)
+@dataclass(frozen=True, slots=True)
+class VerifiedPolicy:
+    """Guards, then the verifier, then the bars.
+
+    `guards` says what speaks against a pair of questions; `verify` gives the probability, 0..1, that they ask
+    the same, and is called for no more than three candidates.
+    """
+
+    guards: Callable[[str, str], tuple[Objection, ...]]
+    verify: Callable[[str, str], float]
+    bars: Bars
+
+    def floor(self, threshold: float | None = None) -> float:  # noqa: ARG002
+        return _VERIFIED_FLOOR
+
+    def decide(
+        self,
+        question: str,
+        candidates: Sequence[Candidate],
+        threshold: float | None = None,
+        trust: Trust = Trust(),  # noqa: B008
+    ) -> Decision:
+        """`threshold` takes the place of `bars.serve`; a guard that doubts still asks for more."""
+        bars = (self.bars if threshold is None else _asked_for(self.bars, threshold)).raised(trust.raised)
+        verdicts: list[Verdict] = []
+        for candidate in sorted(candidates, key=lambda candidate: -candidate.similarity):
+            verdicts.append(self._verdict(question, candidate, verdicts, bars, trust))
+        return _decision(verdicts, bars)
+
+    def _verdict(
+        self, question: str, candidate: Candidate, before: Sequence[Verdict], bars: Bars, trust: Trust
+    ) -> Verdict:
+        if any(verdict.taken for verdict in before):
+            return Verdict(candidate, False, "one before it was taken")
+        objections = self.guards(question, candidate.question)
+        refusal = next((objection for objection in objections if objection.refuses), None)
+        if refusal is not None:
+            return Verdict(candidate, False, f"{refusal.guard}: {refusal.words}", objections=objections)
+        if sum(verdict.raw is not None for verdict in before) >= _MOST_VERIFIED:
+            return Verdict(candidate, False, "more similar ones were looked at", objections=objections)
+        raw = self.verify(question, candidate.question)
+        confidence = shifted(raw, trust.shift)
+        bar = bars.doubted if objections else bars.serve
+        taken = confidence >= bar and raw >= bars.floor
+        return Verdict(
+            candidate, taken, _compared(confidence, bar, taken, objections), confidence, raw, objections
+        )
+
+
+def judged(decision: Decision, judgement: Judgement) -> Decision:
+    """What becomes of a decision that was left to the judge: only a clear yes is served."""
+    word = {True: "says that both ask the same", False: "says that they do not", None: "did not say"}
+    reason = f"{decision.reason}; the judge {word[judgement.same]}"
+    verdicts = tuple(
+        replace(one, taken=judgement.same is True, words=reason)
+        if one.candidate is decision.candidate
+        else one
+        for one in decision.verdicts
+    )
+    if judgement.same is not True:
+        return Decision("miss", None, decision.confidence, reason, verdicts)
+    return Decision("serve", decision.candidate, decision.confidence, reason, verdicts)
+
+
+def shifted(probability: float, by: float) -> float:
+    """The probability, 0..1, whose log-odds are greater by `by`."""
+    if not by or not 0 < probability < 1:
+        return probability
+    return 1 / (1 + math.exp(-(math.log(probability / (1 - probability)) + by)))
+
+
+def doubted_bar(serve: float) -> float:
+    """The bar, 0..1, for what a guard doubts, where `serve` is the bar for what none does."""
+    return shifted(serve, _DOUBT)
+
+
+def _asked_for(bars: Bars, serve: float) -> Bars:
+    return replace(bars, serve=serve, doubted=max(serve, bars.doubted), floor=min(serve, bars.floor))
+
+
+def _decision(verdicts: Sequence[Verdict], bars: Bars) -> Decision:
+    """Serve what was taken; else let the judge look at the surest one in the grey zone; else a miss."""
+    if not verdicts:
+        return _nothing_like_it()
+    taken = next((verdict for verdict in verdicts if verdict.taken), None)
+    if taken is not None:
+        return Decision("serve", taken.candidate, taken.confidence, taken.words, tuple(verdicts))
+    surest = max(verdicts, key=lambda verdict: verdict.confidence or 0.0)
+    confidence = surest.confidence
+    if bars.judge is not None and confidence is not None and confidence >= bars.judge:
+        return Decision("judge", surest.candidate, confidence, surest.words, tuple(verdicts))
+    best = surest if confidence is not None else verdicts[0]
+    return Decision("miss", None, confidence, best.words, tuple(verdicts))
+
+
+def _nothing_like_it() -> Decision:
+    return Decision("miss", None, None, "no question like it is stored")
+
+
+def _compared(confidence: float, bar: float, taken: bool, doubts: Sequence[Objection]) -> str:
+    words = f"{confidence:.3f} sure that both ask the same, {bar:.3f} is {'enough' if taken else 'wanted'}"
+    return words + "".join(f"; {doubt.guard} doubts: {doubt.words}" for doubt in doubts)

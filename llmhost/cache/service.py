@@ -11,11 +11,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from llmhost.cache.codec import decode_answer, encode_answer
-from llmhost.cache.decision import Policy, candidate_floor
+from llmhost.cache.decision import Decision, Policy, Verdict, judged
 from llmhost.cache.embedding import Embedder
 from llmhost.cache.index import Index
+from llmhost.cache.judge import Judge
 from llmhost.cache.keys import CacheKey, Keys
 from llmhost.cache.models import Answer, Candidate, Neighbour, SemanticLookup
+from llmhost.cache.trust import Trust
 from llmhost.redis.connect import load_script, translate_errors
 from llmhost.redis.values import text
 
@@ -29,19 +31,29 @@ __all__ = ["SemanticCache"]
 #: characters; some 50 tokens, over which the default model holds up this process's other work for 5 ms
 _EMBEDDED_HERE = 200
 
+#: characters; the verifier reads such a question beside another in some 5 ms
+_JUDGED_HERE = 200
+
 #: questions; where so many of the nearest have expired, the one that has not is no loss
 _WIDEST = 512
 
 EmbedderSource = Callable[[], Awaitable[tuple[Embedder, Index]]]
+PolicySource = Callable[[], Awaitable[Policy]]
+TrustSource = Callable[[], Awaitable[Trust]]
+
+
+async def _untaught() -> Trust:
+    return Trust()
 
 
 class SemanticCache:
     """Answers by question.
 
-    `embedder_source` is called when the first question must be embedded, so that an exact hit loads no
-    model. `policy` is shown at most `candidates` questions of at least `floor` similarity. Lifetimes in
-    seconds. Every method raises StoreError where Redis is away or will not write,
-    and ModelError where the embedding model cannot be had.
+    `embedder_source` and `policy_source` are called when the first question must be embedded, so that an
+    exact hit loads no model. The policy is shown at most `candidates` questions. `trust` gives what the
+    fleet's labels have taught; `judge` None: nobody is asked in the grey zone. Lifetimes in seconds.
+    Every method raises StoreError where Redis is away or will not write, and ModelError where a model cannot
+    be had.
     """
 
     def __init__(
@@ -50,17 +62,19 @@ class SemanticCache:
         keys: Keys,
         *,
         embedder_source: EmbedderSource,
-        policy: Policy,
-        floor: float,
+        policy_source: PolicySource,
         candidates: int,
         response_ttl: float,
         embedding_ttl: float,
+        trust: TrustSource = _untaught,
+        judge: Judge | None = None,
     ) -> None:
         self._client = client
         self._keys = keys
         self._embedder_source = embedder_source
-        self._policy = policy
-        self._floor = floor
+        self._policy_source = policy_source
+        self._trust = trust
+        self._judge = judge
         self._candidates = candidates
         self._response_ms = round(response_ttl * 1000)
         self._embedding_ms = round(embedding_ttl * 1000)
@@ -75,29 +89,50 @@ class SemanticCache:
     async def semantic(self, key: CacheKey, threshold: float | None = None) -> SemanticLookup:
         """The answer to another wording of the question in the same scope, as the policy judges it."""
         asked = time.perf_counter()
-        embedder, index = await self._embedder_source()
+        (embedder, index), policy = await asyncio.gather(self._embedder_source(), self._policy_source())
         begun = time.perf_counter()
         # In this order, so that Redis works on the index's news while the question is embedded.
-        _, vector = await asyncio.gather(index.prepare(key.scope), _embed(embedder, key.question))
+        _, trust, vector = await asyncio.gather(
+            index.prepare(key.scope), self._trust(), _embed(embedder, key.question)
+        )
         embedded = time.perf_counter()
         if vector is None:
             reason = "the embedding model cannot read all of the question"
             return SemanticLookup(reason=reason, load_ms=_ms(asked, begun), embed_ms=_ms(begun, embedded))
-        floor = self._floor if threshold is None else candidate_floor(threshold)
-        found = await self._alive(index, key.scope, vector, floor)
+        found = await self._alive(index, key.scope, vector, policy.floor(threshold))
         looked_up = time.perf_counter()
-        decision = self._policy(key.question, found, threshold)
+        decision = await self._decide(policy, key, found, threshold, trust)
         return SemanticLookup(
             served=decision.candidate,
             nearest=found[0] if found else None,
             confidence=decision.confidence,
             reason=decision.reason,
+            verdicts=decision.verdicts,
             vector=vector,
             load_ms=_ms(asked, begun),
             embed_ms=_ms(begun, embedded),
             lookup_ms=_ms(embedded, looked_up),
             verify_ms=_ms(looked_up, time.perf_counter()),
         )
+
+    async def _decide(
+        self,
+        policy: Policy,
+        key: CacheKey,
+        found: Sequence[Candidate],
+        threshold: float | None,
+        trust: Trust,
+    ) -> Decision:
+        """The policy's decision; where it leaves the word to the judge, the judge's."""
+        if len(key.question) > _JUDGED_HERE:
+            decision = await asyncio.to_thread(policy.decide, key.question, found, threshold, trust)
+        else:
+            decision = policy.decide(key.question, found, threshold, trust)
+        if decision.action != "judge" or decision.candidate is None:
+            return decision
+        if self._judge is None:
+            raise AssertionError("a policy asked for a judge that there is not")
+        return judged(decision, await self._judge.judge(key.scope, key.question, decision.candidate.question))
 
     async def embed(self, key: CacheKey) -> NDArray[np.float32] | None:
         """The question's vector, shape (dimensions,); None where it is longer than the model reads."""
@@ -119,10 +154,14 @@ class SemanticCache:
         finally:  # an index that is full or damaged does not keep the same wording from being found
             await self._write(key, answer, vector.astype("<f4").tobytes(), embedder.id)
 
-    async def touch(self, entry: str, now: float) -> None:
-        """Counts a hit on the entry at `now`, Unix seconds."""
+    async def touch(self, entry: str, now: float, verdict: Verdict | None = None) -> None:
+        """Counts a hit on the entry at `now`, Unix seconds. The verdict on a semantic one is remembered, so
+        that an operator who says that it was wrong need not say how it came about."""
+        served = [] if verdict is None else _remembered(verdict)
         with translate_errors():
-            await self._touch(keys=[self._keys.metadata(entry), self._keys.embedding(entry)], args=[now])
+            await self._touch(
+                keys=[self._keys.metadata(entry), self._keys.embedding(entry)], args=[now, *served]
+            )
 
     async def _alive(
         self, index: Index, scope: str, vector: NDArray[np.float32], floor: float
@@ -180,6 +219,12 @@ class SemanticCache:
             pipeline.pexpire(embedding, self._embedding_ms)
             pipeline.pexpire(metadata, self._embedding_ms)
             await pipeline.execute()
+
+
+def _remembered(verdict: Verdict) -> list[str | float]:
+    """Fields of an entry's metadata, as names and values."""
+    doubts = ",".join(objection.guard for objection in verdict.objections)
+    return ["served_raw", "" if verdict.raw is None else verdict.raw, "served_doubts", doubts]
 
 
 async def _embed(embedder: Embedder, question: str) -> NDArray[np.float32] | None:

@@ -377,11 +377,63 @@ class CacheConfig(Section):
         "`'{cache}'`.",
     )
     tenant: Tenant = Field("default", description="Tenants never see each other's answers.")
-    policy: Literal["threshold"] = Field(
-        "threshold", description="`threshold`: similarity alone decides, as in the paper."
+    policy: Literal["verified", "threshold"] = Field(
+        "verified",
+        description="`verified`: guards and a verifier judge what similarity has found. `threshold`: "
+        "similarity alone decides, as in the paper, which serves the answers to other questions too.",
+    )
+    confidence: float = Field(
+        0.9,
+        ge=0.5,
+        lt=1,
+        allow_inf_nan=False,
+        description="`verified` only: the probability that two wordings ask the same, from which on one is "
+        "served the other's answer. `llmhost cache tune` shows what each value costs in hits.",
+    )
+    verifier: str = Field(
+        "builtin",
+        min_length=1,
+        max_length=500,
+        description="`verified` only: what gives that probability. `builtin`, or a cross-encoder for "
+        "sentence-transformers: a name, or a folder that begins with `/`, `.` or `~`.",
+    )
+    judge: bool = Field(
+        False,
+        description="`verified` only: whether the fleet's own model is asked where the verifier is not sure. "
+        "Measure first whether it can judge: `llmhost cache tune --judge`.",
+    )
+    judge_from: float = Field(
+        0.5,
+        ge=0,
+        lt=1,
+        allow_inf_nan=False,
+        description="The probability from which on the judge is asked.",
+    )
+    judge_timeout: Duration = Field(
+        3.0, le=60, description="How long the judge may take; then the question goes to an engine."
+    )
+    audit_share: float = Field(
+        0.02,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Share of semantic hits that an engine answers as well, afterwards, to measure how often "
+        "the cache is wrong.",
+    )
+    max_error: float = Field(
+        0.02,
+        gt=0,
+        le=0.5,
+        allow_inf_nan=False,
+        description="The share of wrong semantic hits, as far as audits prove it, over which the bar is "
+        "raised.",
     )
     threshold: float = Field(
-        0.8, ge=-1, le=1, allow_inf_nan=False, description="Lowest cosine similarity that is served."
+        0.8,
+        ge=-1,
+        le=1,
+        allow_inf_nan=False,
+        description="`threshold` only: lowest cosine similarity that is served.",
     )
     candidates: int = Field(
         8, ge=1, le=100, description="How many of the most similar questions are looked at."

@@ -6,7 +6,6 @@ model, a command that asks no engine never loads the HTTP client.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 from llmhost.answering.notices import Notices
 from llmhost.config.models import Config
-from llmhost.errors import ModelError, StateError, StoreError, StoreUnavailable
+from llmhost.errors import StateError, StoreError, StoreUnavailable
 from llmhost.machine.paths import state_dir
 
 if TYPE_CHECKING:
@@ -26,11 +25,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from llmhost.answering.answerer import Answerer
-    from llmhost.answering.memory import Memory
     from llmhost.cache.catalog import Catalog
-    from llmhost.cache.embedding import Embedder
-    from llmhost.cache.index import Index
-    from llmhost.cache.keys import Keys
     from llmhost.engines.load import LoadTracker
     from llmhost.engines.pool import Upstream
     from llmhost.fleet.apply import FleetService
@@ -40,6 +35,7 @@ if TYPE_CHECKING:
     from llmhost.ledger.ledger import Ledger
     from llmhost.ledger.report import Targets
     from llmhost.redis.embedded import EmbeddedRedis
+    from llmhost.wiring.caches import CacheParts
     from llmhost.wiring.engines import Engines
 
 __all__ = ["Wiring"]
@@ -57,11 +53,8 @@ class Wiring:
         self._notices = Notices(warn)
         self._note = note
         self._open = AsyncExitStack()
-        self._building = asyncio.Lock()
         self._client: Redis | None = None
         self._redis_failure: StoreUnavailable | None = None
-        self._embedder: tuple[Embedder, Index] | None = None
-        self._embedder_failure: ModelError | StateError | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -121,78 +114,20 @@ class Wiring:
 
     # Cache
 
-    @property
-    def keys(self) -> Keys:
-        """The names of the cache's keys."""
-        from llmhost.cache.keys import Keys
+    @cached_property
+    def caches(self) -> CacheParts:
+        """The parts of the cache."""
+        from llmhost.wiring.caches import CacheParts
 
-        return Keys(self._config.cache.namespace)
+        return CacheParts(self._config, self._note)
 
     async def catalog(self) -> Catalog:
         """The cache for people. Raises StoreError."""
-        from llmhost.cache.catalog import Catalog
-
-        client = await self.redis()
-
-        async def index_source(embedder: str, dimensions: int) -> Index:
-            return self._index(client, embedder, dimensions)
-
-        return Catalog(client, self.keys, index_source)
-
-    def _memory(self, client: Redis) -> Memory:
-        from llmhost.answering.memory import Memory
-        from llmhost.cache.decision import candidate_floor, threshold_policy
-        from llmhost.cache.service import SemanticCache
-        from llmhost.cache.single_flight import SingleFlight
-
-        config = self._config.cache
-        cache = SemanticCache(
-            client,
-            self.keys,
-            embedder_source=lambda: self._embedder_and_index(client),
-            policy=threshold_policy(config.threshold),
-            floor=candidate_floor(config.threshold),
-            candidates=config.candidates,
-            response_ttl=config.response_ttl,
-            embedding_ttl=config.embedding_ttl,
-        )
-        return Memory(cache, SingleFlight(client, self.keys), self._notices)
-
-    async def _embedder_and_index(self, client: Redis) -> tuple[Embedder, Index]:
-        async with self._building:
-            if self._embedder_failure is not None:
-                raise self._embedder_failure
-            if self._embedder is None:
-                embedder = await self._load_embedder()
-                self._embedder = embedder, self._index(client, embedder.id, embedder.dimensions)
-        return self._embedder
-
-    async def _load_embedder(self) -> Embedder:
-        from llmhost.cache.embedders.load import load_embedder
-
-        name = self._config.cache.embedder
-        try:
-            return await asyncio.to_thread(load_embedder, name, on_progress=self._note)
-        except (ModelError, StateError) as error:
-            self._embedder_failure = error  # to try again takes long, and ends alike
-            raise
+        return self.caches.catalog(await self.redis())
 
     async def prepare_embedder(self) -> None:
         """Makes the embedding model ready for later commands; what is wrong with it is told."""
-        from llmhost.cache.embedders.load import embedder_id, load_embedder
-
-        name = self._config.cache.embedder
-        try:
-            if self._config.cache.enabled and await asyncio.to_thread(embedder_id, name) is None:
-                await asyncio.to_thread(load_embedder, name, on_progress=self._note)
-        except (ModelError, StateError) as error:
-            self._warn(f"only identical questions will be answered from the cache: {error}")
-
-    def _index(self, client: Redis, embedder: str, dimensions: int) -> Index:
-        from llmhost.cache.indexes.flat import FlatIndex
-
-        lifetime = self._config.cache.embedding_ttl
-        return FlatIndex(client, self.keys, embedder=embedder, dimensions=dimensions, lifetime=lifetime)
+        await self.caches.prepare(self._warn)
 
     # Ledger
 
@@ -275,7 +210,7 @@ class Wiring:
         return Answerer(
             pool=Pool(self._upstreams, self._load(client), config.limits.max_attempts, self._notices.doubt),
             settings=Settings(config.limits.max_prompt_chars, config.engine.parallel),
-            memory=self._memory(client) if client and config.cache.enabled else None,
+            memory=self.caches.memory(client, self._notices) if client and config.cache.enabled else None,
             ledger=Ledger(client, config.fleet.name) if client else None,
             notices=self._notices,
         )

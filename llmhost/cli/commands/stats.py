@@ -149,7 +149,7 @@ async def _collect(options: Globals, config: Config, since: float) -> StatsOutpu
     async with wired(options, config) as wiring:
         ledger = await wiring.ledger()
         totals, rentals = await ledger.totals(now - since, now), await ledger.rentals()
-        usage = await cache_usage(await wiring.redis(), wiring.keys)
+        usage = await cache_usage(await wiring.redis(), wiring.caches.keys)
         report = make_report(totals, rentals, wiring.targets, now - since, now)
     return _output(report, usage, since)
 

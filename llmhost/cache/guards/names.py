@@ -1,0 +1,169 @@
+"""Guard: names. Of well-known ones the class is known, of others only that they are written with a capital."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from llmhost.cache.guards.gazetteer import Known, known_names
+from llmhost.cache.guards.wording import Wording, likeness, named
+from llmhost.cache.objection import Objection
+
+__all__ = ["NAME", "guard"]
+
+NAME = "names"
+
+_KNOWN = known_names()
+#: words in capitals of all; where more are, capitals are the style of the whole text
+_TITLE_SHARE = 0.6
+#: Share of the words besides names that two texts have in common when they say the same of other names.
+_SAME_REST = 0.6
+#: likeness; a name that one text adds to another wording is seldom more than its setting
+_ALIKE = 0.5
+#: letters; what is shorter is too short to be a name with a typing error in it
+_TYPO_LENGTH = 4
+#: letters of an acronym whose words may be looked for
+_LONGEST_ACRONYM = 5
+#: Classes whose members narrow a question when they are added to it; others are often said in passing.
+_SCOPES = frozenset(
+    {
+        "country",
+        "state",
+        "city",
+        "language",
+        "programming language",
+        "database",
+        "system",
+        "framework",
+        "library",
+        "cloud",
+        "editor",
+    }
+)
+#: Capitals that are no names, and words that people write with one for weight.
+_NO_NAMES = frozenset(
+    "i a an the and or of in on is are be do does can what how why when where who which my your best vs not no if any "
+    "it to for with by as at from so also please hi hello thanks ok tv pc id ceo mr mrs ms dr sir am pm god diwali "
+    "internet web app phone university college school company government president prime minister engineering "
+    "science indian man men woman women life love world time day new old one two".split()
+)
+
+
+def guard(question: Wording, stored: Wording) -> Objection | None:
+    """Refuses other members of one class of well-known names, and other capitalised names in the same sentence."""
+    return _other_known(question, stored) or _other_capitals(question, stored)
+
+
+def _other_known(question: Wording, stored: Wording) -> Objection | None:
+    ours, theirs = _known(question), _known(stored)
+    if ours == theirs:
+        return None
+    only_ours, only_theirs = _unshared(question, stored), _unshared(stored, question)
+    for kind in sorted({kind for kind, _ in only_ours} & {kind for kind, _ in only_theirs}):
+        one, other = (named(name for of, name in only if of == kind) for only in (only_ours, only_theirs))
+        return Objection(NAME, f"one asks about {one}, the other about {other}")
+    if likeness(question, stored) < _ALIKE:
+        return None
+    if only := {known for known in only_ours | only_theirs if known[0] in _SCOPES}:
+        return Objection(NAME, f"only one asks about {named({name for _, name in only})}", refuses=False)
+    return None
+
+
+def _unshared(wording: Wording, other: Wording) -> set[tuple[str, str]]:
+    """What is named here and not there. A spelling that may stand for several is shared when one of them is."""
+    there = _known(other)
+    return {
+        known
+        for spelling, names in _spelled(wording)
+        if there.isdisjoint(names) and not other.word_set.issuperset(spelling)
+        for known in names
+    }
+
+
+@lru_cache(maxsize=128)
+def _known(wording: Wording) -> frozenset[tuple[str, str]]:
+    """The well-known names in the text, each with its class."""
+    return frozenset(name for _, names in _spelled(wording) for name in names)
+
+
+@lru_cache(maxsize=128)
+def _spelled(wording: Wording) -> tuple[tuple[tuple[str, ...], tuple[tuple[str, str], ...]], ...]:
+    """Each spelling of a well-known name in the text, with what it may stand for; longer ones hide shorter ones."""
+    found, end = [], 0
+    for place, word in enumerate(wording.words):
+        if place < end or word not in _KNOWN:
+            continue
+        here = [
+            (spelling, (kind, name))
+            for spelling, (kind, name, capital) in _KNOWN[word]
+            if wording.words[place : place + len(spelling)] == spelling
+            and (not capital or _is_capital(wording, place))
+        ]
+        if here:
+            longest = here[0][0]
+            end = place + len(longest)
+            found.append((longest, tuple(known for spelling, known in here if spelling == longest)))
+    return tuple(found)
+
+
+def _is_capital(wording: Wording, place: int) -> bool:
+    word = wording.written[place]
+    return word.isupper() if len(word) <= 2 else word[:1].isupper()
+
+
+def _other_capitals(question: Wording, stored: Wording) -> Objection | None:
+    ours, theirs = _capitals(question), _capitals(stored)
+    if not ours and not theirs:
+        return None
+    only_ours, only_theirs = _unknown_to(stored, ours), _unknown_to(question, theirs)
+    if only_ours and only_theirs:
+        words = f"one asks about {named(only_ours)}, the other about {named(only_theirs)}"
+        return Objection(NAME, words, refuses=_rest_is_same(question, stored, ours | theirs))
+    return None
+
+
+@lru_cache(maxsize=128)
+def _capitals(wording: Wording) -> frozenset[str]:
+    """Words in lower case that stand with a capital where grammar wants none; none in a text of capitals."""
+    capital = [place for place, word in enumerate(wording.written) if word[:1].isupper()]
+    if len(capital) > _TITLE_SHARE * len(wording.written) or not capital:
+        return frozenset()
+    known = {word for spelling, _ in _spelled(wording) for word in spelling}
+    names = {wording.words[place] for place in capital if place not in wording.opening}
+    return frozenset(name for name in names - known - _NO_NAMES if len(name) > 1)
+
+
+def _unknown_to(other: Wording, names: frozenset[str]) -> set[str]:
+    """The names that the other text does not have: not as a word, with a typing error, or by its initials."""
+    return {
+        name for name in names - other.word_set if not _is_near(name, other) and not _is_initials(name, other)
+    }
+
+
+def _is_near(name: str, other: Wording) -> bool:
+    return len(name) >= _TYPO_LENGTH and any(
+        _alike(name, word) for word in other.words if word[0] == name[0] and abs(len(word) - len(name)) <= 2
+    )
+
+
+def _alike(one: str, other: str) -> bool:
+    """Whether two words differ by an ending or about one letter."""
+    shorter, longer = sorted((one, other), key=len)
+    if longer.startswith(shorter[:-1]):
+        return True
+    start = next(
+        (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(shorter)
+    )
+    ends = zip(reversed(one[start:]), reversed(other[start:]), strict=False)
+    end = next((place for place, (a, b) in enumerate(ends) if a != b), len(shorter) - start)
+    return max(len(one), len(other)) - start - end <= 2
+
+
+def _is_initials(name: str, other: Wording) -> bool:
+    """Whether the letters of the name begin words of the other text, or its word begins these."""
+    initials = "".join(word[0] for word in other.words)
+    return len(name) <= _LONGEST_ACRONYM and name in initials
+
+
+def _rest_is_same(question: Wording, stored: Wording, names: frozenset[str]) -> bool:
+    ours, theirs = question.word_set - names, stored.word_set - names
+    return len(ours & theirs) >= _SAME_REST * max(len(ours | theirs), 1)

@@ -1,0 +1,117 @@
+"""Guard: one asks about what is, the other about what is not."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Literal
+
+from llmhost.cache.guards.stems import stem
+from llmhost.cache.guards.wording import FILLERS, Wording, likeness
+from llmhost.cache.objection import Objection
+
+__all__ = ["NAME", "guard", "is_negated"]
+
+NAME = "negation"
+
+Polarity = Literal["negated", "partly", "plain"]
+
+_NEGATORS = frozenset("not no non never without nor neither none nobody except excluding".split())
+#: Say "not" in another way, so that one of them stands for a negator of the other text. Stems.
+_IMPLICIT = frozenset(
+    "requir necessari avoid unabl lack fail refus stop quit prevent hat dislik seldom les least impossibl illegal "
+    "absent absenc mis missing fre exclud exclus ban forbid forbidden prohibit ignor skip deni reject remov rid "
+    "besid instead nothing nowher nowadai only but wrong against despit withhold disabl loss lost los unlik other "
+    "disallow block incapabl undon zero useles opposit alternativ apart".split()
+)
+_HARDLY = frozenset({"hardly", "barely", "scarcely", "rarely"})
+_PREFIXES = ("un", "non", "dis", "in", "im", "il", "ir", "mis")
+#: Words after which "not", "no" and "never" negate nothing.
+_EMPTY_BEFORE = frozenset("or if whether why better".split())
+_EMPTY_AFTER = frozenset("only just matter doubt longer".split())
+#: "Isn't it", "don't you think": a question that expects yes asks the same.
+_AUXILIARIES = frozenset(
+    "is are was were be am do does did has have had can could will would should shall might must".split()
+)
+#: likeness; from here a negation is all that may tell them apart
+_ALIKE = 0.75
+#: likeness; enough where the very word that one negates stands in the other
+_TURNED = 0.55
+_ASKING_BACK = {("is", "it"), ("was", "it"), ("do", "you"), ("is", "there")}
+_INVITED = frozenset("we you i".split())
+
+
+def guard(question: Wording, stored: Wording) -> Objection | None:
+    """Refuses when one side only says "not" in any way; only doubts where the other may say it otherwise."""
+    ours, theirs = _polarity(question), _polarity(stored)
+    if ours == theirs:
+        return None
+    negated, other = (question, stored) if ours == "negated" else (stored, question)
+    if "negated" not in (ours, theirs):
+        return None
+    if _polarity(other) == "partly" or _says_not_otherwise(negated, other):
+        return Objection(NAME, "one is negated, the other perhaps in other words", refuses=False)
+    alike = likeness(question, stored)
+    refuses = alike >= _ALIKE or (alike >= _TURNED and _negated_stem(negated) in other.stem_set)
+    return Objection(NAME, f'only one says "{_negator(negated)}"', refuses)
+
+
+def is_negated(wording: Wording) -> bool:
+    """Whether the text says "not", plainly."""
+    return _polarity(wording) == "negated"
+
+
+@lru_cache(maxsize=128)
+def _polarity(wording: Wording) -> Polarity:
+    if wording.word_set.isdisjoint(_NEGATORS):
+        return "plain"
+    weights = [_weight(wording, place) for place, word in enumerate(wording.words) if word in _NEGATORS]
+    return "negated" if 2 in weights else "partly" if 1 in weights else "plain"
+
+
+def _weight(wording: Wording, place: int) -> int:
+    """2 when the word there negates, 1 when it may, 0 when it does not."""
+    words = wording.words
+    before = words[place - 1] if place else ""
+    after = words[place + 1] if place + 1 < len(words) else ""
+    if words[place] == "no" and (not after or before in {"yes", "or"} or after.isdecimal()):
+        return 0
+    if before in _EMPTY_BEFORE or (
+        after in _EMPTY_AFTER and words[place] in {"not", "no"} and after != "longer"
+    ):
+        return 1 if before == "why" else 0
+    if words[place] == "not" and before in _AUXILIARIES:
+        return _weight_of_asked(wording, place, after)
+    return 0 if words[place - 2 : place] in _ASKING_BACK else 2
+
+
+def _weight_of_asked(wording: Wording, place: int, after: str) -> int:
+    """Of an auxiliary with "not": nothing where it opens a yes-or-no question, little in "why don't we"."""
+    if place - 1 in wording.opening:
+        return 0 if wording.words[place - 1] in {"is", "are", "was", "were", "do", "does", "did"} else 1
+    if after in _INVITED | {"it", "they", "he", "she"} and place + 2 == len(wording.words):
+        return 0
+    if wording.words[place - 2 : place] == ("why", "do") and after in _INVITED:
+        return 1
+    return 2
+
+
+def _negated_stem(wording: Wording) -> str:
+    """The first word after the negator that says something."""
+    place = wording.words.index(_negator(wording))
+    return next((word for word in wording.stems[place + 1 :] if word not in FILLERS), "")
+
+
+def _negator(wording: Wording) -> str:
+    return next(word for word in wording.words if word in _NEGATORS)
+
+
+def _says_not_otherwise(negated: Wording, other: Wording) -> bool:
+    """Whether the other text has a word that may stand for the negator, or the bare word's negative."""
+    if not _IMPLICIT.isdisjoint(other.stem_set - negated.stem_set):
+        return True
+    return any(
+        word.endswith("less")
+        or word in _HARDLY
+        or any(word.startswith(prefix) and stem(word[len(prefix) :]) in negated.stem_set for prefix in _PREFIXES)
+        for word in other.word_set - negated.word_set
+    )

@@ -1,0 +1,123 @@
+"""Guard: a word here, its opposite there."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from llmhost.cache.guards.negation import is_negated
+from llmhost.cache.guards.opposite_words import DIRECTIONS, OPPOSITES, PARTICLES, PREFIXES
+from llmhost.cache.guards.order import are_swapped
+from llmhost.cache.guards.stems import stem
+from llmhost.cache.guards.wording import Wording, likeness
+from llmhost.cache.objection import Objection
+
+__all__ = ["NAME", "guard"]
+
+NAME = "opposites"
+
+#: letters; what is left of a shorter word without its prefix is chance ("in" and "inn")
+_SHORTEST_ROOT = 3
+#: likeness of the rest; in two texts with less in common the two words need not be about the same thing
+_ALIKE = 0.6
+#: Turn the word after them round.
+_LESS = frozenset({"less", "least", "lesser", "fewer"})
+_ARTICLES = frozenset("a an the my your this that".split())
+
+
+def guard(question: Wording, stored: Wording) -> Objection | None:
+    """Refuses when a word of one is opposed to a word of the other and neither text has both. Doubts where a
+    negation or a changed order may make up for it: "Is A larger than B?", "Is B smaller than A?".
+    """
+    pair = _opposed(question, stored) or _prefixed(question, stored) or _directed(question, stored)
+    if not pair:
+        return None
+    words = f"one says {pair[0]}, the other {pair[1]}"
+    made_up = (
+        is_negated(question) != is_negated(stored)
+        or (_LESS.isdisjoint(pair) and _is_lessened(question) != _is_lessened(stored))
+        or are_swapped(question, stored)
+    )
+    return Objection(NAME, words, refuses=not made_up and likeness(question, stored, without=2) >= _ALIKE)
+
+
+def _is_lessened(wording: Wording) -> bool:
+    return not _LESS.isdisjoint(wording.word_set)
+
+
+def _opposed(question: Wording, stored: Wording) -> tuple[str, str] | None:
+    ours, theirs = question.stem_set & OPPOSITES.keys(), stored.stem_set & OPPOSITES.keys()
+    for one in sorted(ours):
+        for other in sorted(OPPOSITES[one] & theirs):
+            if _is_more(question, stored, one) and _is_more(stored, question, other):
+                return question.word_of(one), stored.word_of(other)
+    return None
+
+
+def _is_more(here: Wording, there: Wording, word: str) -> bool:
+    """Whether one text says the word more often than the other."""
+    return here.stems.count(word) > there.stems.count(word)
+
+
+def _prefixed(question: Wording, stored: Wording) -> tuple[str, str] | None:
+    ours, theirs = question.word_set - stored.word_set, stored.word_set - question.word_set
+    if not ours or not theirs:
+        return None
+    for one in sorted(ours):
+        if other := _counterpart(one, theirs):
+            return one, other
+    for other in sorted(theirs):
+        if one := _counterpart(other, ours):
+            return one, other
+    return None
+
+
+def _counterpart(word: str, others: frozenset[str]) -> str:
+    """The word of `others` that differs from `word` by an opposed prefix and its inflection, or ""."""
+    for root, replaced in _roots(word):
+        for other in others:
+            bare = other.removeprefix(replaced)
+            if other[0] == (replaced or root)[0] and other.startswith(replaced) and stem(bare) == root:
+                return other
+    return ""
+
+
+#: words; as stems are kept
+@lru_cache(maxsize=4096)
+def _roots(word: str) -> tuple[tuple[str, str], ...]:
+    """The stem of what is left without a prefix, with the prefix that would make its opposite."""
+    return tuple(
+        (stem(word[len(prefix) :]), replaced)
+        for prefix, replaced in PREFIXES
+        if word.startswith(prefix) and len(word) - len(prefix) >= _SHORTEST_ROOT
+    )
+
+
+def _directed(question: Wording, stored: Wording) -> tuple[str, str] | None:
+    ours, theirs = _directions(question), _directions(stored)
+    for thing, word in sorted(ours - theirs):
+        other = _TURNED[word]
+        if (thing, other) in theirs and (thing, other) not in ours:
+            return word, other
+    return None
+
+
+_TURNED = DIRECTIONS | {one: other for pair in PARTICLES for one, other in (pair, pair[::-1])}
+_VERBS = {word: frozenset(verbs.split()) for pair, verbs in PARTICLES.items() for word in pair}
+
+
+@lru_cache(maxsize=128)
+def _directions(wording: Wording) -> frozenset[tuple[str, str]]:
+    """Each particle with the verb before it, each direction with the thing after it."""
+    found = set()
+    for place, word in enumerate(wording.words):
+        if word in DIRECTIONS:
+            found.add((_thing(wording.stems[place + 1 : place + 4]), word))
+        elif place and word in _VERBS and wording.stems[place - 1] in _VERBS[word]:
+            found.add((wording.stems[place - 1], word))
+    return frozenset(found)
+
+
+def _thing(stems: tuple[str, ...]) -> str:
+    """The first word that is no article, with the number behind it."""
+    words = [stem for stem in stems if stem not in _ARTICLES][:2]
+    return " ".join(words if len(words) == 2 and words[1].isdecimal() else words[:1])

@@ -1,0 +1,77 @@
+"""Guard: wording that does not say what it shows. Hidden characters, and letters that pass for others."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from llmhost.cache.guards.wording import Wording
+from llmhost.cache.objection import Objection
+
+__all__ = ["NAME", "guard"]
+
+NAME = "plain text"
+
+#: Joiners that some scripts and emoji need, and marks of direction that Arabic and Hebrew may: odd only
+#: beside a Latin letter or a digit.
+_JOINERS = frozenset("\u200c\u200d\u200e\u200f")
+_LINE_BREAKS = frozenset("\t\n\r\x0b\x0c\x85")
+#: Letters that look like Latin ones, by script. Greek letters that stand in formulas and units are not among them.
+_LOOKALIKES = frozenset("АВЕЅІЈКМНОРСТУХаеорсухіјѕһԁԛԝѵΑΒΕΖΗΙΚΜΝΟΡΤΥΧοικνυχՕՏսօոհᎪᏴᏟᎬᏀᎻᎫᏦᏞᎷᏢᏒᏚᎢᏙᏔᏃ")
+_WORD = re.compile(r"[^\W\d_]+")
+
+
+def guard(question: Wording, stored: Wording) -> Objection | None:
+    """Refuses when either text hides or forges a character, however alike they look then."""
+    if question.text.isascii() and stored.text.isascii() and _printable(question.text + stored.text):
+        return None
+    fault = _fault(question.text) or _fault(stored.text)
+    return Objection(NAME, fault) if fault else None
+
+
+def _printable(ascii_text: str) -> bool:
+    return ascii_text.isprintable() or not any(_is_control(letter) for letter in ascii_text)
+
+
+def _is_control(letter: str) -> bool:
+    return letter not in _LINE_BREAKS and unicodedata.category(letter) == "Cc"
+
+
+def _fault(text: str) -> str:
+    """What is wrong with the text, for people; empty when nothing is."""
+    for place, letter in enumerate(text):
+        if letter.isalnum() or letter in " .,?!'":
+            continue
+        if _is_hidden(text, place):
+            return f"one holds a character that cannot be seen (U+{ord(letter):04X})"
+    for word in _WORD.findall(text):
+        if not word.isascii() and (fault := _forged(word, text)):
+            return fault
+    return ""
+
+
+def _is_hidden(text: str, place: int) -> bool:
+    letter = text[place]
+    if letter in _JOINERS:
+        around = text[max(place - 1, 0) : place] + text[place + 1 : place + 2]
+        return not around or around.isascii()
+    return _is_control(letter) or unicodedata.category(letter) in {"Cf", "Co", "Cn", "Cs"}
+
+
+def _forged(word: str, text: str) -> str:
+    """Said of a word that mixes look-alikes with Latin letters, is made of them among Latin words, or is Latin
+    only after normalisation.
+    """
+    odd = [letter for letter in word if letter in _LOOKALIKES]
+    latin = [letter for letter in word if letter.isascii()]
+    if odd and (latin or (len(odd) == len(word) > 1 and _is_mostly_latin(text))):
+        return f"one writes {word!r} with letters of another alphabet that look alike"
+    plain = unicodedata.normalize("NFKC", word)
+    if plain.isascii() and not word.isascii():
+        return f"one writes {plain!r} with letters that are not the plain ones"
+    return ""
+
+
+def _is_mostly_latin(text: str) -> bool:
+    letters = [letter for letter in text if letter.isalpha()]
+    return 2 * sum(letter.isascii() for letter in letters) > len(letters)

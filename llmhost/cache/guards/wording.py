@@ -1,0 +1,160 @@
+"""A question, read once for all guards."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from llmhost.cache.guards.stems import stem
+from llmhost.cache.objection import Objection
+
+__all__ = ["FILLERS", "MOST_WORDS", "Guard", "Wording", "likeness", "named", "read"]
+
+#: words; what lies behind them is not read. A verifier that takes 512 tokens for both cannot read more either.
+MOST_WORDS = 200
+#: characters; MOST_WORDS of the longest words that people write
+_MOST_CHARACTERS = 4000
+
+_WORD = re.compile(
+    r"[cC]\+\+|[cCfF]#(?!\w)|\.NET\b|\d[\d,]*(?:\.\d+)*|[^\W\d_]+(?:['’][^\W\d_]+)*|[.?!;:](?=\s)", re.UNICODE
+)
+_ENDS = frozenset(".?!;:")
+
+_CONTRACTED = {
+    "can't": ("can", "not"),
+    "cannot": ("can", "not"),
+    "won't": ("will", "not"),
+    "shan't": ("shall", "not"),
+    "ain't": ("be", "not"),
+    "let's": ("let", "us"),
+    "whats": ("what", "is"),
+    "hows": ("how", "is"),
+    "whos": ("who", "is"),
+    "wheres": ("where", "is"),
+    "cant": ("can", "not"),
+    "wont": ("will", "not"),
+    "im": ("i", "am"),
+    **{
+        f"{verb}nt": (verb, "not")
+        for verb in "is are was were do does did has have had could would should must need".split()
+    },
+}
+#: What follows an apostrophe, as a word. A possessive s says nothing; after these words it is "is".
+_TAILS = {"re": "are", "ve": "have", "ll": "will", "m": "am"}
+_BEFORE_IS = frozenset("what who where when why how that there it he she here".split())
+
+
+#: Stems of words that stand for nothing by themselves.
+FILLERS = frozenset(
+    map(
+        stem,
+        "a an the is are was were be been being do does did can could will would should shall may might must have has had i "
+        "you we he she it they my your our his her its their one someone this that these those what which who whom whose "
+        "how why when where there here any some in on at of for with by to from into onto than as and or if then so too "
+        "very best way please me us tell explain describe know want need get just really ever about via using use possible "
+        "able more most much many other another not no never without s hi hello thanks let".split(),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Wording:
+    """`written`, `words` and `stems` run side by side: each word as written, in lower case with contractions
+    split, and without its inflection. `opening` are the places of words that begin a sentence, where a
+    capital says nothing. `content` are the stems that say something by themselves. `cut`: the text goes on
+    after what was read.
+    """
+
+    text: str
+    lower: str
+    written: tuple[str, ...]
+    words: tuple[str, ...]
+    stems: tuple[str, ...]
+    word_set: frozenset[str]
+    stem_set: frozenset[str]
+    content: frozenset[str]
+    opening: frozenset[int]
+    cut: bool
+
+    def word_of(self, stem: str) -> str:
+        """The first word with this stem, as it stands in the text."""
+        return self.words[self.stems.index(stem)]
+
+
+#: Says why two questions may not share an answer, or nothing.
+Guard = Callable[[Wording, Wording], Objection | None]
+
+
+#: wordings; a question and its candidates, for some questions at a time
+@lru_cache(maxsize=128)
+def read(text: str) -> Wording:
+    """`text`, up to MOST_WORDS words of it."""
+    start = text[:_MOST_CHARACTERS]
+    written: list[str] = []
+    words: list[str] = []
+    opening = []
+    opens = True
+    for found in _WORD.finditer(start):
+        token = found.group()
+        if token in _ENDS:
+            opens = True
+            continue
+        if len(words) >= MOST_WORDS:
+            break
+        if opens:
+            opening.append(len(words))
+            opens = False
+        _take(token, written, words)
+    stems = tuple(map(stem, words))
+    return Wording(
+        text=start,
+        lower=start.lower(),
+        written=tuple(written),
+        words=tuple(words),
+        stems=stems,
+        word_set=frozenset(words),
+        stem_set=frozenset(stems),
+        content=frozenset(stems) - FILLERS,
+        opening=frozenset(opening),
+        cut=len(start) < len(text) or len(words) >= MOST_WORDS,
+    )
+
+
+def _take(token: str, written: list[str], words: list[str]) -> None:
+    """Adds the word, or the words that it contracts."""
+    lower = token.lower().replace("’", "'")
+    parts = _CONTRACTED.get(lower) or (_split(lower) if "'" in lower else (lower,))
+    words += parts
+    written.append(token.partition("'")[0].partition("’")[0])
+    written += parts[1:]
+
+
+def _split(lower: str) -> tuple[str, ...]:
+    if lower.endswith("n't"):
+        return lower[:-3], "not"
+    head, _, tail = lower.rpartition("'")
+    if tail == "s":
+        return (head, "is") if head in _BEFORE_IS else (head,)
+    if tail in _TAILS:
+        return head, _TAILS[tail]
+    return (head,) if tail == "d" else (lower.replace("'", ""),)
+
+
+def likeness(one: Wording, other: Wording, without: int = 0) -> float:
+    """How much of what two texts say is said with the same words, 0..1 (Dice's measure on their content). A word that
+    only one of them has weighs more, the more the rest is the same: in a rewording most words differ. `without` words that are known to differ are left out.
+    """
+    total = len(one.content) + len(other.content) - without
+    return 2 * len(one.content & other.content) / total if total > 0 else 1.0
+
+
+#: names; as many as a sentence carries
+_MOST_NAMED = 3
+
+
+def named(things: Iterable[str]) -> str:
+    """`things` for a sentence: "a, b and c"; not more than a few of them."""
+    some = sorted(things)[:_MOST_NAMED]
+    return " and ".join(part for part in (", ".join(some[:-1]), some[-1]) if part)

@@ -1,0 +1,1 @@
+"""Verifiers: adapters of `llmhost.cache.verifier`."""

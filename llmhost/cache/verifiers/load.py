@@ -1,0 +1,30 @@
+"""From the configured name to a verifier that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from llmhost.cache.verifier import Verifier
+
+__all__ = ["BUILTIN", "load_verifier"]
+
+#: The name of the verifier that llmhost brings, and where it lies.
+BUILTIN = "builtin"
+FOLDER = Path(__file__).parent / "builtin"
+
+
+def load_verifier(name: str, *, on_progress: Callable[[str], None]) -> Verifier:
+    """The verifier that `name` (see `cache.verifier`) means. Blocks.
+
+    Raises:
+        ModelError: it is missing, damaged, or not a verifier.
+    """
+    if name == BUILTIN:
+        from llmhost.cache.verifiers.onnx import OnnxVerifier
+
+        return OnnxVerifier(FOLDER)
+    from llmhost.cache.verifiers.cross_encoder import SentenceTransformersVerifier
+
+    on_progress("loading the verifier with sentence-transformers (about 10 s)")
+    return SentenceTransformersVerifier(name)

@@ -1,0 +1,89 @@
+"""The built-in verifier: a cross-encoder in int8 on onnxruntime, with no torch.
+
+How it was made, what it is worth and what it cannot do is in docs/trust.md.
+"""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+from llmhost.cache.verifiers import manifest as manifests
+from llmhost.cache.verifiers.familiar import is_familiar
+from llmhost.errors import ModelError
+
+__all__ = ["OnnxVerifier"]
+
+_ERRORS_ONLY = 3  #: onnxruntime's severity: its warnings are about its own choices
+
+#: probability; what is said at most of a text unlike all that the model has learnt from
+_UNSURE = 0.5
+
+
+class OnnxVerifier:
+    """A `Verifier` over a folder; raises ModelError where it is missing or damaged."""
+
+    def __init__(self, folder: Path) -> None:
+        self.manifest = manifests.read(folder)
+        self.id = self.manifest.id
+        try:
+            self._tokenizer = Tokenizer.from_file(str(folder / manifests.TOKENIZER))
+            self._session = onnxruntime.InferenceSession(
+                str(folder / manifests.MODEL), _options(), providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise manifests.damaged(folder) from error
+        # Both orders side by side: on two cores that takes as long as one of them.
+        self._second = ThreadPoolExecutor(1, thread_name_prefix="verifier")
+
+    def probability(self, question: str, stored: str) -> float:
+        """See `Verifier.probability`."""
+        first, second = self._tokenized(question, stored), self._tokenized(stored, question)
+        if first is None or second is None:
+            return 0.0
+        turned = self._second.submit(self._log_odds, second)
+        log_odds = (self._log_odds(first) + turned.result()) / 2
+        probability = _sigmoid(self.manifest.slope * log_odds + self.manifest.intercept)
+        familiar = is_familiar(question) and is_familiar(stored)
+        return probability if familiar else min(probability, _UNSURE)
+
+    def _tokenized(self, first: str, second: str) -> Any:
+        """None where the model cannot read all of it."""
+        try:
+            encoding = self._tokenizer.encode(first, second)
+        except UnicodeEncodeError:  # half of a surrogate pair
+            return None
+        too_long = len(encoding.ids) > self.manifest.max_tokens
+        return None if too_long or self.manifest.unknown_token in encoding.ids else encoding
+
+    def _log_odds(self, encoding: Any) -> float:
+        fed = {
+            "input_ids": np.array([encoding.ids], dtype=np.int64),
+            "attention_mask": np.array([encoding.attention_mask], dtype=np.int64),
+            "token_type_ids": np.array([encoding.type_ids], dtype=np.int64),
+        }
+        try:
+            log_odds = float(self._session.run(None, fed)[0][0])
+        except Exception as error:
+            raise ModelError(f"the verifier {self.id} failed: {type(error).__name__}") from error
+        if not math.isfinite(log_odds):
+            raise ModelError(f"the verifier {self.id} gave something that is no number")
+        return log_odds
+
+
+def _options() -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ERRORS_ONLY
+    return options
+
+
+def _sigmoid(log_odds: float) -> float:
+    return 1 / (1 + math.exp(-max(-50.0, min(50.0, log_odds))))

@@ -1,0 +1,1 @@
+"""How the built-in verifier is made: data, model, training, calibration, export."""

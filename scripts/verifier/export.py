@@ -1,0 +1,77 @@
+"""From the trained model to the files that users get: int8 ONNX, tokenizer, manifest."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from pathlib import Path
+
+import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from tokenizers import Tokenizer
+from verifier.model import INPUTS, MAX_TOKENS, CrossEncoder, Encoder
+
+from llmhost.cache.verifiers import manifest as manifests
+
+__all__ = ["export", "finish_manifest"]
+
+_OPSET = 17
+_ID_DIGITS = 8
+_UNKNOWN = "[UNK]"
+
+
+def export(model: CrossEncoder, encoder: Encoder, out: Path) -> None:
+    """Writes the three files; the manifest's calibration is still that of the bare model."""
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder) / "raw.onnx"
+        _trace(model, encoder, raw)
+        # Seven bits: eight overflow on processors without VNNI, and answers must not depend on the processor.
+        quantize_dynamic(
+            raw, out / manifests.MODEL, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True
+        )
+    _write_tokenizer(encoder, out)
+    finish_manifest(out, 1.0, 0.0)
+
+
+def _trace(model: CrossEncoder, encoder: Encoder, path: Path) -> None:
+    """Two pairs of different lengths, so that padding and the attention mask are traced too."""
+    sample = encoder.batch(encoder.encode(["two words here", "one"], ["a longer other wording", "another"]))
+    axes = {name: {0: "batch", 1: "sequence"} for name in INPUTS}
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model.eval(),
+            tuple(sample[name] for name in INPUTS),
+            str(path),
+            input_names=list(INPUTS),
+            output_names=["log_odds"],
+            dynamic_axes={**axes, "log_odds": {0: "batch"}},
+            opset_version=_OPSET,
+            dynamo=False,
+        )
+
+
+def _write_tokenizer(encoder: Encoder, out: Path) -> None:
+    tokenizer = Tokenizer.from_str(encoder.tokenizer.backend_tokenizer.to_str())
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.save(str(out / manifests.TOKENIZER), pretty=False)
+
+
+def finish_manifest(out: Path, slope: float, intercept: float) -> None:
+    """Writes the manifest over the files as they lie there."""
+    digest = manifests.digest(out)
+    tokenizer = Tokenizer.from_file(str(out / manifests.TOKENIZER))
+    manifests.write(
+        out,
+        manifests.Manifest(
+            id=f"verifier-{digest[:_ID_DIGITS]}",
+            max_tokens=MAX_TOKENS,
+            unknown_token=tokenizer.token_to_id(_UNKNOWN),
+            slope=round(slope, 4),
+            intercept=round(intercept, 4),
+            sha256=digest,
+            size=(out / manifests.MODEL).stat().st_size,
+        ),
+    )

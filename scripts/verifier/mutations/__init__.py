@@ -1,0 +1,1 @@
+"""Small changes to real questions: some change what is asked, some do not."""
