@@ -12,6 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from llmhost.answering.admission import admit
+from llmhost.answering.audits import AuditSampler
 from llmhost.answering.memory import Memory, QuestionMemory
 from llmhost.answering.notices import Notices
 from llmhost.answering.question import Latency, Question, Reply, Source, Text
@@ -58,7 +59,9 @@ class _Asked:
 
 
 class Answerer:
-    """Answers questions. `memory` None switches the cache off; without a `ledger` nothing is counted."""
+    """Answers questions. `memory` None switches the cache off; without a `ledger` nothing is counted, and
+    without `audits` no hit is audited.
+    """
 
     def __init__(
         self,
@@ -68,6 +71,7 @@ class Answerer:
         memory: Memory | None,
         ledger: Ledger | None,
         notices: Notices,
+        audits: AuditSampler | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._pool = pool
@@ -75,6 +79,7 @@ class Answerer:
         self._memory = memory
         self._ledger = ledger
         self._notices = notices
+        self._audits = audits
         self._clock = clock
 
     async def answer(self, question: Question) -> AsyncGenerator[Text | Reply]:
@@ -108,7 +113,7 @@ class Answerer:
             raise AssertionError("a question ended without a reply")
         if asked.reply.source != "engine":
             yield Text(asked.reply.answer)
-        yield replace(asked.reply, verdicts=asked.lookup.verdicts)
+        yield replace(asked.reply, reason=asked.lookup.reason, verdicts=asked.lookup.verdicts)
 
     async def _look_up(self, asked: _Asked, memory: QuestionMemory) -> None:
         """Sets the reply where the cache has one."""
@@ -200,6 +205,8 @@ class Answerer:
         if asked.memory and asked.reply and asked.reply.source != "engine" and asked.reply.entry:
             verdict = asked.lookup.verdict if asked.reply.source == "semantic" else None
             await asked.memory.touch(asked.reply.entry, self._clock(), verdict)
+            if self._audits and asked.reply.source == "semantic" and asked.memory.works:
+                await self._audits.served(asked.question, asked.lookup, self._clock())
 
 
 def _event(asked: _Asked, now: float) -> QuestionEvent:

@@ -42,7 +42,7 @@ class Text:
 @dataclass(frozen=True, slots=True)
 class Latency:
     """Milliseconds; a step that was not taken is 0. `load` is the part of `total` that this process
-    spends only once, on loading the embedding model.
+    spends only once, on loading the embedding model and the verifier.
     """
 
     total: float
@@ -59,8 +59,9 @@ class Reply:
 
     `entry` names the cached entry that was served, or under which the answer was stored; None where it
     was not stored. `similarity` and `matched_question` belong to a semantic hit; `verdicts` says of every
-    candidate of the semantic tier why it was taken or refused. `finish_reason` is the engine's own: only
-    "stop" is a complete answer, which is cached.
+    candidate of the semantic tier why it was taken or refused, and `reason` sums it up, for people; empty
+    where that tier was not asked. `finish_reason` is the engine's own: only "stop" is a complete answer,
+    which is cached.
     """
 
     answer: str
@@ -77,4 +78,5 @@ class Reply:
     completion_tokens: int = 0
     cost_usd: float = 0.0
     saved_usd: float = 0.0
+    reason: str = ""
     verdicts: tuple[Verdict, ...] = ()

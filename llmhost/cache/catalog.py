@@ -9,6 +9,7 @@ from llmhost.cache.codec import decode_answer
 from llmhost.cache.index import Index
 from llmhost.cache.keys import ENTRY_PATTERN, Keys
 from llmhost.cache.models import Entry
+from llmhost.cache.trust import Label
 from llmhost.errors import UsageError
 from llmhost.redis.connect import translate_errors
 from llmhost.redis.values import amount, text
@@ -59,18 +60,23 @@ class Catalog:
             raise UsageError(f"no entry begins with {prefix!r}", hint="`llmhost cache ls` lists them")
         return entry
 
-    async def forget(self, entry: Entry) -> None:
-        """Removes the entry: question, answer, counts and vector."""
+    async def forget(self, entry: Entry) -> Label | None:
+        """Removes the entry: question, answer, counts and vector. What there is to learn if its last answer
+        to another wording was wrong; None where it never gave one, or was removed meanwhile."""
         with translate_errors():
-            stored = await self._client.hstrlen(self._keys.embedding(entry.entry), "vector")
-            await self._client.unlink(
+            pipeline = self._client.pipeline(transaction=True)
+            pipeline.hstrlen(self._keys.embedding(entry.entry), "vector")
+            pipeline.hmget(self._keys.metadata(entry.entry), ["served_raw", "served_doubts"])
+            pipeline.unlink(
                 self._keys.response(entry.entry),
                 self._keys.embedding(entry.entry),
                 self._keys.metadata(entry.entry),
             )
+            stored, served, _ = await pipeline.execute()
         if stored:
             index = await self._index_source(entry.embedder, stored // _FLOAT_BYTES)
             await index.remove(entry.scope, [entry.entry])
+        return _wrong(*served)
 
     async def clear(self) -> int:
         """Removes everything of this namespace and nothing else; says how many entries there were."""
@@ -119,3 +125,11 @@ def _entry(
     answer = decode_answer(response)
     expires = ttl_ms / 1000 if answer is not None and ttl_ms >= 0 else None
     return Entry(name, question, scope, embedder, int(hits), created, accessed, expires, answer)
+
+
+def _wrong(raw: bytes | None, doubts: bytes | None) -> Label | None:
+    """The label of a semantic hit that was wrong, from what `SemanticCache.touch` remembered of it."""
+    probability = amount(raw)
+    if probability is None or probability > 1:
+        return None
+    return Label("forget", False, probability, tuple(filter(None, text(doubts or b"").split(","))))

@@ -38,6 +38,9 @@ _VERIFIED_FLOOR = 0.5
 #: candidates; each costs about as much as an embedding, and the right one is nearly always among the first
 _MOST_VERIFIED = 3
 
+#: probability; nothing that is said of two wordings is surer, so that labels can always teach otherwise
+_SUREST = 1 - 1e-6
+
 #: probability; what labels have taught never lets the verifier's own word count for more than this allows
 BARS_FLOOR = 0.8
 
@@ -109,9 +112,9 @@ class ThresholdPolicy:
         threshold: float | None = None,
         trust: Trust = Trust(),  # noqa: ARG002, B008
     ) -> Decision:
-        best = max(candidates, key=lambda candidate: candidate.similarity, default=None)
-        if best is None:
+        if not candidates:
             return _nothing_like_it()
+        best = _most_similar_first(candidates)[0]
         bar, compared = self._threshold(threshold), f"similarity {best.similarity:.3f}"
         if not best.similarity >= bar:  # also where either is no number
             reason = f"{compared} is below {bar:g}"
@@ -166,7 +169,7 @@ class VerifiedPolicy:
         """`threshold` takes the place of `bars.serve`; a guard that doubts still asks for more."""
         bars = (self.bars if threshold is None else _asked_for(self.bars, threshold)).raised(trust.raised)
         verdicts: list[Verdict] = []
-        for candidate in sorted(candidates, key=lambda candidate: -candidate.similarity):
+        for candidate in _most_similar_first(candidates):
             verdicts.append(self._verdict(question, candidate, verdicts, bars, trust))
         return _decision(verdicts, bars)
 
@@ -175,16 +178,20 @@ class VerifiedPolicy:
     ) -> Verdict:
         if any(verdict.taken for verdict in before):
             return Verdict(candidate, False, "one before it was taken")
+        if not candidate.similarity >= _VERIFIED_FLOOR:  # also where it is no number
+            return Verdict(
+                candidate, False, f"similarity {candidate.similarity:.3f} is below {_VERIFIED_FLOOR:g}"
+            )
         objections = self.guards(question, candidate.question)
         refusal = next((objection for objection in objections if objection.refuses), None)
         if refusal is not None:
             return Verdict(candidate, False, f"{refusal.guard}: {refusal.words}", objections=objections)
         if sum(verdict.raw is not None for verdict in before) >= _MOST_VERIFIED:
             return Verdict(candidate, False, "more similar ones were looked at", objections=objections)
-        raw = self.verify(question, candidate.question)
+        raw = _probability(self.verify(question, candidate.question))
         confidence = shifted(raw, trust.shift)
         bar = bars.doubted if objections else bars.serve
-        taken = confidence >= bar and raw >= bars.floor
+        taken = confidence >= bar and raw >= bars.floor and raw > 0
         return Verdict(
             candidate, taken, _compared(confidence, bar, taken, objections), confidence, raw, objections
         )
@@ -209,7 +216,9 @@ def shifted(probability: float, by: float) -> float:
     """The probability, 0..1, whose log-odds are greater by `by`."""
     if not by or not 0 < probability < 1:
         return probability
-    return 1 / (1 + math.exp(-(math.log(probability / (1 - probability)) + by)))
+    log_odds = math.log(probability / (1 - probability)) + by
+    small = math.exp(-abs(log_odds))  # never too large to be a number
+    return (1 if log_odds >= 0 else small) / (1 + small)
 
 
 def doubted_bar(serve: float) -> float:
@@ -228,12 +237,22 @@ def _decision(verdicts: Sequence[Verdict], bars: Bars) -> Decision:
     taken = next((verdict for verdict in verdicts if verdict.taken), None)
     if taken is not None:
         return Decision("serve", taken.candidate, taken.confidence, taken.words, tuple(verdicts))
-    surest = max(verdicts, key=lambda verdict: verdict.confidence or 0.0)
+    surest = max(verdicts, key=lambda verdict: -1.0 if verdict.confidence is None else verdict.confidence)
     confidence = surest.confidence
     if bars.judge is not None and confidence is not None and confidence >= bars.judge:
         return Decision("judge", surest.candidate, confidence, surest.words, tuple(verdicts))
     best = surest if confidence is not None else verdicts[0]
     return Decision("miss", None, confidence, best.words, tuple(verdicts))
+
+
+def _most_similar_first(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Of two that are equally similar, the same one comes first each time."""
+    return sorted(candidates, key=lambda candidate: (-candidate.similarity, candidate.entry))
+
+
+def _probability(given: float) -> float:
+    """What a verifier gave, if it is a probability; else 0, which is never served."""
+    return min(given, _SUREST) if 0 <= given <= 1 else 0.0
 
 
 def _nothing_like_it() -> Decision:

@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["ENTRY_PATTERN", "CacheKey", "Keys", "cache_key", "normalise", "scope_id"]
+__all__ = ["ENTRY_PATTERN", "CacheKey", "Keys", "cache_key", "normalise", "pair_id", "scope_id"]
 
 #: hex digits; 128 bits keep a collision out of reach for any number of entries that fits in a Redis
 _ID_DIGITS = 32
@@ -55,9 +55,12 @@ class Keys:
     def index(self, embedder: str, scope: str) -> str:
         return f"{self.namespace}:index:{embedder}:{scope}"
 
+    def judged(self, pair: str) -> str:
+        return f"{self.namespace}:judged:{pair}"
+
     def everything(self) -> tuple[str, ...]:
         """Patterns that match every key of this namespace and no other key."""
-        kinds = ("embedding", "response", "metadata", "flight", "index")
+        kinds = ("embedding", "response", "metadata", "flight", "index", "judged")
         return tuple(f"{self.namespace}:{kind}:*" for kind in kinds)
 
 
@@ -83,6 +86,11 @@ def cache_key(scope: str, question: str) -> CacheKey:
     """The key of `question` in `scope`."""
     normalised = normalise(question)
     return CacheKey(scope=scope, entry=_digest(f"{scope}\n{normalised}"), question=normalised)
+
+
+def pair_id(scope: str, question: str, other: str) -> str:
+    """Names a pair of questions in `scope`, whichever comes first."""
+    return scope_id({"scope": scope, "questions": sorted((normalise(question), normalise(other)))})
 
 
 def _digest(text: str) -> str:

@@ -8,16 +8,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from llmhost.cache.codec import decode_answer, encode_answer
 from llmhost.cache.decision import Decision, Policy, Verdict, judged
 from llmhost.cache.embedding import Embedder
 from llmhost.cache.index import Index
-from llmhost.cache.judge import Judge
+from llmhost.cache.judge import Judge, Judgement
 from llmhost.cache.keys import CacheKey, Keys
 from llmhost.cache.models import Answer, Candidate, Neighbour, SemanticLookup
-from llmhost.cache.trust import Trust
+from llmhost.cache.trust import Label, Trust
 from llmhost.redis.connect import load_script, translate_errors
 from llmhost.redis.values import text
 
@@ -31,7 +31,7 @@ __all__ = ["SemanticCache"]
 #: characters; some 50 tokens, over which the default model holds up this process's other work for 5 ms
 _EMBEDDED_HERE = 200
 
-#: characters; the verifier reads such a question beside another in some 5 ms
+#: characters; the verifier reads two such questions in some 5 ms
 _JUDGED_HERE = 200
 
 #: questions; where so many of the nearest have expired, the one that has not is no loss
@@ -40,6 +40,9 @@ _WIDEST = 512
 EmbedderSource = Callable[[], Awaitable[tuple[Embedder, Index]]]
 PolicySource = Callable[[], Awaitable[Policy]]
 TrustSource = Callable[[], Awaitable[Trust]]
+Learn = Callable[[Label], Awaitable[None]]
+
+_T = TypeVar("_T")
 
 
 async def _untaught() -> Trust:
@@ -51,7 +54,8 @@ class SemanticCache:
 
     `embedder_source` and `policy_source` are called when the first question must be embedded, so that an
     exact hit loads no model. The policy is shown at most `candidates` questions. `trust` gives what the
-    fleet's labels have taught; `judge` None: nobody is asked in the grey zone. Lifetimes in seconds.
+    fleet's labels have taught; `judge` None: nobody is asked in the grey zone; `learn` is told each
+    word that it gives. Lifetimes in seconds.
     Every method raises StoreError where Redis is away or will not write, and ModelError where a model cannot
     be had.
     """
@@ -68,6 +72,7 @@ class SemanticCache:
         embedding_ttl: float,
         trust: TrustSource = _untaught,
         judge: Judge | None = None,
+        learn: Learn | None = None,
     ) -> None:
         self._client = client
         self._keys = keys
@@ -75,6 +80,7 @@ class SemanticCache:
         self._policy_source = policy_source
         self._trust = trust
         self._judge = judge
+        self._learn = learn
         self._candidates = candidates
         self._response_ms = round(response_ttl * 1000)
         self._embedding_ms = round(embedding_ttl * 1000)
@@ -89,12 +95,16 @@ class SemanticCache:
     async def semantic(self, key: CacheKey, threshold: float | None = None) -> SemanticLookup:
         """The answer to another wording of the question in the same scope, as the policy judges it."""
         asked = time.perf_counter()
-        (embedder, index), policy = await asyncio.gather(self._embedder_source(), self._policy_source())
+        sources, policy = await asyncio.gather(
+            self._embedder_source(), self._policy_source(), return_exceptions=True
+        )
+        (embedder, index), policy = _sound(sources), _sound(policy)
         begun = time.perf_counter()
         # In this order, so that Redis works on the index's news while the question is embedded.
-        _, trust, vector = await asyncio.gather(
-            index.prepare(key.scope), self._trust(), _embed(embedder, key.question)
+        prepared, trust, vector = await asyncio.gather(
+            index.prepare(key.scope), self._trust(), _embed(embedder, key.question), return_exceptions=True
         )
+        _, trust, vector = _sound(prepared), _sound(trust), _sound(vector)
         embedded = time.perf_counter()
         if vector is None:
             reason = "the embedding model cannot read all of the question"
@@ -124,7 +134,7 @@ class SemanticCache:
         trust: Trust,
     ) -> Decision:
         """The policy's decision; where it leaves the word to the judge, the judge's."""
-        if len(key.question) > _JUDGED_HERE:
+        if any(len(read) > _JUDGED_HERE for read in (key.question, *(one.question for one in found))):
             decision = await asyncio.to_thread(policy.decide, key.question, found, threshold, trust)
         else:
             decision = policy.decide(key.question, found, threshold, trust)
@@ -132,7 +142,10 @@ class SemanticCache:
             return decision
         if self._judge is None:
             raise AssertionError("a policy asked for a judge that there is not")
-        return judged(decision, await self._judge.judge(key.scope, key.question, decision.candidate.question))
+        judgement = await self._judge.judge(key.scope, key.question, decision.candidate.question)
+        if self._learn is not None and (label := _label(decision, judgement)) is not None:
+            await self._learn(label)
+        return judged(decision, judgement)
 
     async def embed(self, key: CacheKey) -> NDArray[np.float32] | None:
         """The question's vector, shape (dimensions,); None where it is longer than the model reads."""
@@ -225,6 +238,24 @@ def _remembered(verdict: Verdict) -> list[str | float]:
     """Fields of an entry's metadata, as names and values."""
     doubts = ",".join(objection.guard for objection in verdict.objections)
     return ["served_raw", "" if verdict.raw is None else verdict.raw, "served_doubts", doubts]
+
+
+def _label(decision: Decision, judgement: Judgement) -> Label | None:
+    """What a judge's word teaches: once, when it is given."""
+    verdict = next((one for one in decision.verdicts if one.candidate is decision.candidate), None)
+    if judgement.same is None or judgement.remembered or verdict is None or verdict.raw is None:
+        return None
+    doubts = tuple(objection.guard for objection in verdict.objections)
+    return Label("judge", judgement.same, verdict.raw, doubts)
+
+
+def _sound(result: _T | BaseException) -> _T:
+    """What one of several steps at once came to. All have ended before the error of one is raised: a step
+    that nobody waits for would go on in the middle of what comes next.
+    """
+    if isinstance(result, BaseException):
+        raise result
+    return result
 
 
 async def _embed(embedder: Embedder, question: str) -> NDArray[np.float32] | None:

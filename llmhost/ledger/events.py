@@ -1,11 +1,11 @@
-"""What the ledger is told: one event for each question, whatever happened to it."""
+"""What the ledger is told: one event for each question, whatever happened to it, and for own work."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["Outcome", "QuestionEvent"]
+__all__ = ["OWN_WORK", "Outcome", "QuestionEvent"]
 
 
 class Outcome(StrEnum):
@@ -14,6 +14,12 @@ class Outcome(StrEnum):
     MISS = "miss"  # the cache was asked and had nothing; an engine answered
     BYPASS = "bypass"  # the cache was not asked (--no-cache, --refresh); an engine answered
     ERROR = "error"  # there was no answer
+    AUDIT = "audit"  # nobody's question: an engine was asked again what the cache had answered
+    JUDGE = "judge"  # nobody's question: an engine was asked whether two questions have the same answer
+
+
+#: what llmhost asks engines by itself: it costs, and is no question
+OWN_WORK = frozenset({Outcome.AUDIT, Outcome.JUDGE})
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from llmhost.errors import StoreRefused
 from llmhost.fleet.models import Rental
 from llmhost.ledger.boots import LONGEST_BOOT, boot_seconds
-from llmhost.ledger.events import Outcome, QuestionEvent
+from llmhost.ledger.events import OWN_WORK, Outcome, QuestionEvent
 from llmhost.ledger.histogram import bucket_of
 from llmhost.ledger.periods import DAY, Bucket, buckets_at, covering
 from llmhost.redis.connect import load_script, translate_errors
@@ -58,7 +58,8 @@ class Totals:
 
     @property
     def requests(self) -> int:
-        return sum(self.outcomes.values())
+        """Questions; what engines were asked besides is none."""
+        return sum(count for outcome, count in self.outcomes.items() if outcome not in OWN_WORK)
 
 
 class Ledger:
@@ -73,7 +74,7 @@ class Ledger:
         )
 
     async def record(self, event: QuestionEvent) -> None:
-        """Counts one question."""
+        """Counts one question, or one piece of own work."""
         buckets = buckets_at(event.at)
         increments = [part for pair in _increments(event).items() for part in pair]
         with translate_errors():

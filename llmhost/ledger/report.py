@@ -46,7 +46,9 @@ class Percentiles:
 @dataclass(frozen=True, slots=True)
 class Report:
     """`hit_ratio` is hits over hits and misses: questions that bypassed the cache, or got no answer,
-    are no evidence about it. Tokens are those that engines worked on.
+    are no evidence about it. `judged` counts the pairs of questions that an engine was asked to judge, and
+    `audits` the hits that one answered as well: both are no requests. Tokens are those that engines worked
+    on.
     """
 
     requests: int
@@ -55,6 +57,8 @@ class Report:
     misses: int
     bypassed: int
     errors: int
+    judged: int
+    audits: int
     hit_ratio: float | None
     hit_ms: Percentiles
     miss_ms: Percentiles
@@ -80,6 +84,8 @@ def make_report(
         misses=misses,
         bypassed=totals.count(Outcome.BYPASS),
         errors=totals.count(Outcome.ERROR),
+        judged=totals.count(Outcome.JUDGE),
+        audits=totals.count(Outcome.AUDIT),
         hit_ratio=ratio,
         hit_ms=hit_ms,
         miss_ms=miss_ms,

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -16,20 +13,18 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 from numpy.typing import NDArray
 
-from llmhost.errors import UsageError
+from llmhost.chart import save
 from llmhost.simulation.report import CLAIRVOYANT, POLICY, REQUEST_RATE, Report, Row
 from llmhost.simulation.settings import IN_TIME
 
-__all__ = ["SUFFIXES", "plot"]
-
-SUFFIXES = (".svg", ".png")
+__all__ = ["plot"]
 
 #: Okabe and Ito's colours, which people who see few colours can tell apart (https://jfly.uni-koeln.de/color/)
 _COLOURS = {POLICY: "#0072B2", CLAIRVOYANT: "#009E73", REQUEST_RATE: "#D55E00"}
 _DEMAND, _INK, _FAINT = "#C4C4C4", "#222222", "#E6E6E6"
 
-#: inches, and dots an inch of a .png
-_SIZE, _DOTS = (10.0, 8.0), 150
+#: inches
+_SIZE = (10.0, 8.0)
 
 #: seconds and how many; demand is an average, of a minute or of as much as can be told apart on the chart
 _MINUTE, _BINS = 60.0, 480
@@ -48,35 +43,7 @@ def plot(report: Report, path: Path) -> None:
     Raises:
         UsageError: the suffix is another, or the file cannot be written.
     """
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise UsageError(f"cannot draw {path.name}", hint=f"name it {' or '.join(SUFFIXES)}")
-    try:
-        _write(report, path, suffix)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _write(report: Report, path: Path, suffix: str) -> None:
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(descriptor)
-    try:
-        # The same report gives the same bytes.
-        with rc_context({"svg.hashsalt": "llmhost", "font.family": "DejaVu Sans"}):
-            metadata = {"Date": None} if suffix == ".svg" else None
-            _draw(report).savefig(name, format=suffix[1:], dpi=_DOTS, metadata=metadata)
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    """It can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+    save(lambda: _draw(report), path)
 
 
 def _draw(report: Report) -> Figure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
     from llmhost.cache.decision import Policy
     from llmhost.cache.embedding import Embedder
     from llmhost.cache.index import Index
+    from llmhost.cache.judge import Judge
     from llmhost.cache.keys import Keys
+    from llmhost.cache.labels import Labels
     from llmhost.cache.service import SemanticCache
+    from llmhost.cache.trust import Label, Trust
 
 __all__ = ["CacheParts"]
 
@@ -52,21 +56,34 @@ class CacheParts:
 
         return Catalog(client, self.keys, index_source)
 
-    def memory(self, client: Redis, notices: Notices) -> Memory:
+    def labels(self, client: Redis) -> Labels:
+        """What is found out about semantic hits, and what it teaches."""
+        from llmhost.cache.labels import Labels
+
+        return Labels(client, self._config.fleet.name, max_error=self._config.cache.max_error)
+
+    def memory(self, client: Redis, notices: Notices, judge: Judge | None = None) -> Memory:
         """The cache on the path of questions."""
         from llmhost.answering.memory import Memory
         from llmhost.cache.single_flight import SingleFlight
 
-        return Memory(self._cache(client), SingleFlight(client, self.keys), notices)
+        return Memory(self._cache(client, judge), SingleFlight(client, self.keys), notices)
 
-    def _cache(self, client: Redis) -> SemanticCache:
+    def _cache(self, client: Redis, judge: Judge | None) -> SemanticCache:
         from llmhost.cache.service import SemanticCache
+        from llmhost.cache.trust import Trust
 
         config = self._config.cache
 
         async def embedder_source() -> tuple[Embedder, Index]:
             embedder = await self.embedder()
             return embedder, self._indexes(client, embedder)
+
+        async def trust() -> Trust:
+            return await self.labels(client).trust() if config.policy == "verified" else Trust()
+
+        async def learn(label: Label) -> None:
+            await self.labels(client).record(label, time.time())
 
         return SemanticCache(
             client,
@@ -76,6 +93,9 @@ class CacheParts:
             candidates=config.candidates,
             response_ttl=config.response_ttl,
             embedding_ttl=config.embedding_ttl,
+            trust=trust,
+            judge=judge,
+            learn=learn,
         )
 
     async def embedder(self) -> Embedder:

@@ -25,9 +25,14 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from llmhost.answering.answerer import Answerer
+    from llmhost.answering.auditor import Auditor
+    from llmhost.answering.audits import AuditSampler
+    from llmhost.answering.judging import EngineJudge
+    from llmhost.answering.memory import Memory
     from llmhost.cache.catalog import Catalog
+    from llmhost.cache.judgements import FitnessBook
     from llmhost.engines.load import LoadTracker
-    from llmhost.engines.pool import Upstream
+    from llmhost.engines.pool import Pool, Upstream
     from llmhost.fleet.apply import FleetService
     from llmhost.fleet.models import FleetSpec
     from llmhost.fleet.provider import Provider
@@ -54,6 +59,7 @@ class Wiring:
         self._note = note
         self._open = AsyncExitStack()
         self._client: Redis | None = None
+        self._audits: AuditSampler | None = None
         self._redis_failure: StoreUnavailable | None = None
 
     async def __aenter__(self) -> Self:
@@ -198,7 +204,6 @@ class Wiring:
     async def answerer(self) -> Answerer:
         """The one path of a question. Where Redis is away, it goes without; the user is told."""
         from llmhost.answering.answerer import Answerer, Settings
-        from llmhost.engines.pool import Pool
         from llmhost.ledger.ledger import Ledger
 
         try:
@@ -206,14 +211,59 @@ class Wiring:
         except StoreError as error:
             client = None
             self._notices.tell("the cache is off", error)
-        config = self._config
+        config, pool = self._config, self._pool(client)
         return Answerer(
-            pool=Pool(self._upstreams, self._load(client), config.limits.max_attempts, self._notices.doubt),
+            pool=pool,
             settings=Settings(config.limits.max_prompt_chars, config.engine.parallel),
-            memory=self.caches.memory(client, self._notices) if client and config.cache.enabled else None,
+            memory=self._memory(client, pool) if client and config.cache.enabled else None,
             ledger=Ledger(client, config.fleet.name) if client else None,
             notices=self._notices,
+            audits=self._sampler(client),
         )
+
+    async def auditor(self) -> Auditor:
+        """What checks semantic hits after they were served. Raises StoreError."""
+        from llmhost.wiring.audits import QuietLoad, make_auditor
+
+        client = await self.redis()
+        pool = self._pool(client, QuietLoad(self._load(client)))
+        return make_auditor(self._config, client, pool, self.caches, self._notices)
+
+    @property
+    def audits_queued(self) -> int:
+        """How many of this command's hits wait to be audited."""
+        return self._audits.queued if self._audits else 0
+
+    def _sampler(self, client: Redis | None) -> AuditSampler | None:
+        from llmhost.wiring.audits import audit_sampler
+
+        self._audits = audit_sampler(self._config, client, self._notices) if client else None
+        return self._audits
+
+    async def engine_judge(self) -> EngineJudge:
+        """The fleet's model as a judge, to be measured. Raises StoreError."""
+        from llmhost.wiring.judges import engine_judge
+
+        client = await self.redis()
+        return engine_judge(self._config, self._pool(client), client, self._notices)
+
+    async def fitness_book(self) -> FitnessBook:
+        """What was measured of the judge. Raises StoreError."""
+        from llmhost.wiring.judges import fitness_book
+
+        return fitness_book(self._config, await self.redis())
+
+    def _memory(self, client: Redis, pool: Pool) -> Memory:
+        from llmhost.wiring.judges import fleet_judge
+
+        judge = fleet_judge(self._config, pool, client, self.caches.keys, self._notices)
+        return self.caches.memory(client, self._notices, judge)
+
+    def _pool(self, client: Redis | None, load: LoadTracker | None = None) -> Pool:
+        from llmhost.engines.pool import Pool
+
+        attempts = self._config.limits.max_attempts
+        return Pool(self._upstreams, load or self._load(client), attempts, self._notices.doubt)
 
     def _load(self, client: Redis | None) -> LoadTracker:
         from llmhost.engines.load import LocalLoad

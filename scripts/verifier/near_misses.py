@@ -14,7 +14,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -25,6 +25,7 @@ if not __package__:  # run as a file: the package that it belongs to is not on t
 
 from verifier.mutations import aspects, entities, negation, numbers, rewordings, roles, scopes
 from verifier.mutations.antonyms import Antonyms
+from verifier.mutations.material import Material
 from verifier.mutations.text import Mutation, PairMaker, key, words
 from verifier.mutations.wordnet import WordNet
 
@@ -42,8 +43,6 @@ OFTEN = 8
 ALIKE = 0.5
 #: Times the material is gone through for each kind.
 ROUNDS = 3
-#: Words; shorter questions hold nothing to change, longer ones too much.
-SHORTEST, LONGEST = 3, 22
 #: A word seen less often in the questions is not looked up in WordNet.
 SEEN = 8
 #: Kinds where the other wording must hold the word that is changed, or the change might not matter to it.
@@ -71,47 +70,6 @@ class Recipe:
     def pair_maker(self, rng: Random) -> PairMaker | None:
         """One of `pairs`, as often as their number says; None where it is a mutation's turn."""
         return rng.choice((*self.pairs, *(None for _ in self.mutations)))
-
-
-class Material:
-    """Clean questions, the true pairs among them, and which questions are known to ask the same."""
-
-    def __init__(self, rows: Iterable[Mapping[str, object]]) -> None:
-        self._class: dict[str, str] = {}
-        self.questions: list[str] = []
-        self.others: dict[str, list[str]] = {}
-        seen = set()
-        for row in rows:
-            a, b = str(row["a"]).strip(), str(row["b"]).strip()
-            if row["same"]:
-                self._join(a, b)
-            for question in (a, b):
-                if question not in seen and _is_clean(question):
-                    seen.add(question)
-                    self.questions.append(question)
-        self.questions.sort()
-
-    def _join(self, a: str, b: str) -> None:
-        self._class[self._find(key(a))] = self._find(key(b))
-        if _is_clean(a) and _is_clean(b) and key(a) != key(b):
-            self.others.setdefault(a, []).append(b)
-            self.others.setdefault(b, []).append(a)
-
-    def _find(self, name: str) -> str:
-        while (above := self._class.get(name, name)) != name:
-            name = above
-        return name
-
-    def known_same(self, a: str, b: str) -> bool:
-        """Whether people called the two the same, directly or over others."""
-        return self._find(key(a)) == self._find(key(b))
-
-
-def _is_clean(question: str) -> bool:
-    """One plain sentence of a fair length."""
-    inner = question[:-1]
-    plain = question.isascii() and question.endswith("?") and not set(inner) & set('?"()[]{}\\:;!')
-    return plain and ". " not in inner and SHORTEST <= len(words(question)) <= LONGEST
 
 
 def near_misses(antonyms: Antonyms, names: entities.Entities, things: roles.Roles) -> list[Recipe]:

@@ -16,7 +16,7 @@ from llmhost.answering.answerer import Answerer, Settings
 from llmhost.answering.memory import Memory
 from llmhost.answering.notices import Notices
 from llmhost.answering.question import Question, Reply, Text
-from llmhost.cache.decision import candidate_floor, threshold_policy
+from llmhost.cache.decision import Policy, ThresholdPolicy
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.keys import Keys
 from llmhost.cache.service import SemanticCache
@@ -306,12 +306,14 @@ async def house_on(embedder: WordEmbedder, keys: Keys) -> AsyncIterator[MakeHous
         async def source() -> tuple[WordEmbedder, FlatIndex]:
             return embedder, index
 
+        async def policy_source() -> Policy:
+            return ThresholdPolicy(0.8)
+
         cache = SemanticCache(
             client,
             keys,
             embedder_source=source,
-            policy=threshold_policy(0.8),
-            floor=candidate_floor(0.8),
+            policy_source=policy_source,
             candidates=3,
             response_ttl=60,
             embedding_ttl=60,
@@ -381,3 +383,53 @@ async def test_without_an_embedding_model_the_same_question_still_hits(
     assert (await house.ask(ASKED)).source == "exact"
     assert (await house.ask(REWORDED, engine("new"))).answer == "new"
     assert house.told == ["only identical questions are answered from the cache: the model is gone"]
+
+
+def without_verifier(client: Redis, keys: Keys, whole: SemanticCache) -> SemanticCache:
+    async def missing() -> Policy:
+        raise ModelError("the verifier is gone")
+
+    return SemanticCache(
+        client,
+        keys,
+        embedder_source=whole._embedder_source,
+        policy_source=missing,
+        candidates=3,
+        response_ttl=60,
+        embedding_ttl=60,
+    )
+
+
+async def test_without_a_verifier_only_the_same_question_hits_and_that_is_told_once(
+    redis_client: Redis, keys: Keys, cache: SemanticCache
+) -> None:
+    house = House(redis_client, without_verifier(redis_client, keys, cache), keys)
+    await house.ask(ASKED, engine())
+    assert (await house.ask(ASKED)).source == "exact"
+    assert (await house.ask(replace(REWORDED, threshold=-1.0), engine("new"))).answer == "new"
+    assert house.told == ["only identical questions are answered from the cache: the verifier is gone"]
+
+
+async def test_what_was_answered_without_a_verifier_is_found_once_it_is_back(
+    redis_client: Redis, keys: Keys, cache: SemanticCache
+) -> None:
+    without = House(redis_client, without_verifier(redis_client, keys, cache), keys)
+    await without.ask(ASKED, engine())
+    assert (await House(redis_client, cache, keys).ask(REWORDED)).source == "semantic"
+
+
+# Why
+
+
+async def test_a_reply_says_why_each_candidate_was_served_or_not(house: House) -> None:
+    await house.ask(ASKED, engine())
+    hit = await house.ask(REWORDED)
+    miss = await house.ask(replace(REWORDED, threshold=0.99), engine())
+    assert [(one.candidate.question, one.taken) for one in hit.verdicts] == [(ASKED.prompt, True)]
+    assert [(one.taken, one.words) for one in miss.verdicts] == [(False, miss.reason)]
+    assert "below 0.99" in miss.reason
+
+
+async def test_a_reply_says_that_nothing_like_the_question_is_stored(house: House) -> None:
+    reply = await house.ask(ASKED, engine())
+    assert (reply.reason, reply.verdicts) == ("no question like it is stored", ())

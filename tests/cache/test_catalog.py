@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from llmhost.cache.catalog import Catalog
+from llmhost.cache.decision import Verdict
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.keys import CacheKey, Keys
-from llmhost.cache.models import Answer
+from llmhost.cache.models import Answer, Candidate
+from llmhost.cache.objection import Objection
 from llmhost.cache.service import SemanticCache
+from llmhost.cache.trust import Label
 from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
@@ -98,3 +101,28 @@ async def test_something_that_is_no_entry_is_not_listed(
 ) -> None:
     await redis_client.set("test:embedding:not-one-of-ours", 1)
     assert len(await catalog.entries()) == 3
+
+
+async def test_a_forgotten_entry_says_once_how_it_came_to_be_served(
+    catalog: Catalog, filled: list[str], cache: SemanticCache, answer: MakeAnswer
+) -> None:
+    entry = await catalog.find(filled[0])
+    candidate = Candidate(entry.entry, "third question", 0.9, answer())
+    verdict = Verdict(candidate, True, "", raw=0.93, objections=(Objection("order", "", refuses=False),))
+    await cache.touch(entry.entry, 1_800_000_000.0, verdict)
+    assert await catalog.forget(entry) == Label("forget", False, 0.93, ("order",))
+    assert await catalog.forget(entry) is None
+
+
+async def test_an_entry_that_answered_no_other_wording_has_nothing_to_teach(
+    catalog: Catalog, filled: list[str]
+) -> None:
+    assert await catalog.forget(await catalog.find(filled[0])) is None
+
+
+@pytest.mark.parametrize("raw", ["", "sure", "-1", "2", "nan"])
+async def test_what_is_no_probability_teaches_nothing(
+    catalog: Catalog, filled: list[str], redis_client: Redis, keys: Keys, raw: str
+) -> None:
+    await redis_client.hset(keys.metadata(filled[0]), mapping={"served_raw": raw, "served_doubts": ""})
+    assert await catalog.forget(await catalog.find(filled[0])) is None

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
+from doubles.scripted_verifier import DOUBT, REFUSAL, ScriptedGuards, ScriptedJudge, ScriptedVerifier
 from doubles.word_embedder import WordEmbedder
 
-from llmhost.cache.keys import CacheKey
+from llmhost.cache.decision import Bars, VerifiedPolicy
+from llmhost.cache.indexes.flat import FlatIndex
+from llmhost.cache.keys import CacheKey, Keys
 from llmhost.cache.models import Answer
 from llmhost.cache.service import SemanticCache
+from llmhost.cache.trust import Trust
+from llmhost.errors import ModelError, StoreUnavailable
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -19,6 +27,7 @@ MakeKey = Callable[..., CacheKey]
 MakeAnswer = Callable[..., Answer]
 QUESTION = "what is artificial intelligence in simple words"
 REWORDED = "what is artificial intelligence in plain simple words"
+BARS = Bars(serve=0.9, doubted=0.96, judge=None, floor=0.8)
 
 
 async def put(cache: SemanticCache, key: CacheKey, answer: Answer) -> None:
@@ -195,3 +204,235 @@ async def test_many_expired_questions_do_not_hide_one_that_can_be_served(
     found = await cache.semantic(key(QUESTION))
     assert found.served is not None
     assert found.served.answer.text == "there"
+
+
+# Under the verified policy
+
+
+def verified(
+    verifier: ScriptedVerifier, guards: ScriptedGuards | None = None, **bars: float
+) -> VerifiedPolicy:
+    changed = Bars(**({name: getattr(BARS, name) for name in BARS.__slots__} | bars))
+    return VerifiedPolicy(guards or ScriptedGuards(), verifier.probability, changed)
+
+
+@pytest.mark.parametrize(("probability", "served"), [(0.95, True), (0.85, False)])
+async def test_the_verifier_decides_whether_another_wording_is_served(
+    make_cache: Callable[..., SemanticCache],
+    key: MakeKey,
+    answer: MakeAnswer,
+    probability: float,
+    served: bool,
+) -> None:
+    cache = make_cache(policy=verified(ScriptedVerifier({QUESTION: probability})))
+    await put(cache, key(QUESTION), answer())
+    found = await cache.semantic(key(REWORDED))
+    assert (found.served is not None, found.confidence) == (served, probability)
+    assert found.nearest is not None
+
+
+async def test_unrelated_questions_cost_no_call_of_the_verifier(
+    make_cache: Callable[..., SemanticCache], key: MakeKey, answer: MakeAnswer
+) -> None:
+    verifier = ScriptedVerifier(others=1.0)
+    cache = make_cache(policy=verified(verifier))
+    await put(cache, key("what is a cake made of in few words"), answer())  # 4 of 8 words: 0.53 is looked at
+    await put(cache, key("bake a simple cake"), answer())
+    assert (await cache.semantic(key(QUESTION), threshold=-1.0)).served is not None
+    assert verifier.asked == ["what is a cake made of in few words"]
+
+
+async def test_an_exact_hit_loads_neither_embedder_nor_verifier(
+    redis_client: Redis,
+    keys: Keys,
+    make_cache: Callable[..., SemanticCache],
+    key: MakeKey,
+    answer: MakeAnswer,
+) -> None:
+    await put(make_cache(), key(QUESTION), answer())
+
+    async def source() -> object:
+        raise AssertionError("loaded")
+
+    assert await cache_of(redis_client, keys, source, source).exact(key(QUESTION)) == answer()
+
+
+@pytest.mark.parametrize(("trust", "served"), [(Trust(), True), (Trust(raised=1), False)])
+async def test_what_the_fleets_labels_have_taught_is_heeded(
+    make_cache: Callable[..., SemanticCache], key: MakeKey, answer: MakeAnswer, trust: Trust, served: bool
+) -> None:
+    async def taught() -> Trust:
+        return trust
+
+    cache = make_cache(policy=verified(ScriptedVerifier({QUESTION: 0.92})), trust=taught)
+    await put(cache, key(QUESTION), answer())
+    assert ((await cache.semantic(key(REWORDED))).served is not None) == served
+
+
+@pytest.mark.parametrize(("same", "served"), [(True, True), (False, False), (None, False)])
+async def test_in_the_grey_zone_the_judge_is_asked_about_this_scope_and_pair(
+    make_cache: Callable[..., SemanticCache],
+    key: MakeKey,
+    answer: MakeAnswer,
+    same: bool | None,
+    served: bool,
+) -> None:
+    judge = ScriptedJudge(same)
+    cache = make_cache(policy=verified(ScriptedVerifier({QUESTION: 0.7}), judge=0.5), judge=judge)
+    await put(cache, key(QUESTION), answer())
+    found = await cache.semantic(key(REWORDED))
+    assert (found.served is not None) == served
+    assert judge.asked == [(key(REWORDED).scope, REWORDED, QUESTION)]
+    assert "the judge" in found.reason
+
+
+async def test_where_it_is_sure_the_judge_is_not_asked(
+    make_cache: Callable[..., SemanticCache], key: MakeKey, answer: MakeAnswer
+) -> None:
+    judge = ScriptedJudge(False)
+    cache = make_cache(policy=verified(ScriptedVerifier({QUESTION: 0.95}), judge=0.5), judge=judge)
+    await put(cache, key(QUESTION), answer())
+    assert (await cache.semantic(key(REWORDED))).served is not None
+    assert judge.asked == []
+
+
+async def test_a_hit_remembers_how_it_came_about(
+    make_cache: Callable[..., SemanticCache], key: MakeKey, answer: MakeAnswer, redis_client: Redis
+) -> None:
+    guards = ScriptedGuards({QUESTION: [DOUBT]})
+    cache = make_cache(policy=verified(ScriptedVerifier({QUESTION: 0.97}), guards))
+    await put(cache, key(QUESTION), answer())
+    found = await cache.semantic(key(REWORDED))
+    await cache.touch(key(QUESTION).entry, 5.0, found.verdict)
+    kept = await redis_client.hmget(f"test:metadata:{key(QUESTION).entry}", "served_raw", "served_doubts")
+    assert kept == [b"0.97", b"names"]
+
+
+async def test_every_candidate_is_explained(
+    make_cache: Callable[..., SemanticCache], key: MakeKey, answer: MakeAnswer
+) -> None:
+    other = f"{QUESTION} 5"
+    policy = verified(ScriptedVerifier({QUESTION: 0.95}), ScriptedGuards({other: [REFUSAL]}))
+    cache = make_cache(policy=policy)
+    for question in (QUESTION, other):
+        await put(cache, key(question), answer())
+    found = await cache.semantic(key(f"{REWORDED} 6"))
+    assert {verdict.candidate.question: verdict.taken for verdict in found.verdicts} == {
+        QUESTION: True,
+        other: False,
+    }
+
+
+@pytest.mark.parametrize("length", [20, 400])
+@pytest.mark.parametrize("stored_length", [20, 400])
+async def test_long_questions_are_judged_in_a_thread_and_short_ones_here(
+    make_cache: Callable[..., SemanticCache],
+    key: MakeKey,
+    answer: MakeAnswer,
+    length: int,
+    stored_length: int,
+) -> None:
+    threads = []
+
+    class Noting(ScriptedVerifier):
+        def probability(self, question: str, stored: str) -> float:
+            threads.append(threading.current_thread() is threading.main_thread())
+            return 0.95
+
+    cache = make_cache(policy=verified(Noting()))
+    await put(cache, key("same words " + "s" * stored_length), answer())
+    assert (await cache.semantic(key("same words " + "q" * length))).served is not None
+    assert threads == [length == stored_length == 20]
+
+
+# Where a model cannot be had
+
+
+Source = Callable[[], object]
+
+
+def cache_of(client: Redis, keys: Keys, embedder: Source, policy: Source, **others: object) -> SemanticCache:
+    return SemanticCache(
+        client,
+        keys,
+        embedder_source=embedder,
+        policy_source=policy,
+        candidates=3,
+        response_ttl=60,
+        embedding_ttl=60,
+        **others,
+    )
+
+
+@pytest.mark.parametrize("failing", ["embedder", "policy", "both"])
+async def test_where_one_model_cannot_be_had_nothing_goes_on_unwatched(
+    redis_client: Redis, keys: Keys, embedder: WordEmbedder, key: MakeKey, failing: str
+) -> None:
+    ended: list[str] = []
+    index = FlatIndex(redis_client, keys, embedder="e", dimensions=embedder.dimensions, lifetime=60.0)
+
+    def source(name: str, made: object, steps: int) -> Source:
+        async def load() -> object:
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            ended.append(name)
+            if failing in (name, "both"):
+                raise ModelError(f"no {name}")
+            return made
+
+        return load
+
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    verifier = ScriptedVerifier()
+    for slower in (1, 3):
+        cache = cache_of(
+            redis_client,
+            keys,
+            source("embedder", (embedder, index), slower),
+            source("policy", verified(verifier), 4 - slower),
+        )
+        with pytest.raises(ModelError, match="no "):
+            await cache.semantic(key(QUESTION))
+    assert sorted(ended) == ["embedder", "embedder", "policy", "policy"]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    gc.collect()
+    assert (complaints, verifier.asked) == ([], [])
+
+
+async def test_where_the_labels_cannot_be_read_nothing_goes_on_unwatched(
+    make_cache: Callable[..., SemanticCache], key: MakeKey
+) -> None:
+    async def away() -> Trust:
+        raise StoreUnavailable("Redis is away")
+
+    with pytest.raises(StoreUnavailable):
+        await make_cache(trust=away).semantic(key(QUESTION))
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_verifier_that_fails_is_an_error_and_serves_nothing(
+    make_cache: Callable[..., SemanticCache], key: MakeKey, answer: MakeAnswer
+) -> None:
+    cache = make_cache(policy=verified(ScriptedVerifier(others=ModelError("it failed"))))
+    await put(cache, key(QUESTION), answer())
+    with pytest.raises(ModelError, match="it failed"):
+        await cache.semantic(key(REWORDED))
+
+
+async def test_an_answer_that_was_stored_without_a_verifier_is_found_when_there_is_one(
+    redis_client: Redis,
+    keys: Keys,
+    make_cache: Callable[..., SemanticCache],
+    key: MakeKey,
+    answer: MakeAnswer,
+) -> None:
+    async def missing() -> object:
+        raise ModelError("no verifier")
+
+    whole = make_cache(policy=verified(ScriptedVerifier({QUESTION: 0.95})))
+    without = cache_of(redis_client, keys, whole._embedder_source, missing)
+    with pytest.raises(ModelError, match="no verifier"):
+        await without.semantic(key(QUESTION))
+    await put(without, key(QUESTION), answer())
+    assert (await whole.semantic(key(REWORDED))).served is not None

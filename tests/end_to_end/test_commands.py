@@ -127,7 +127,7 @@ async def test_stats_count_what_was_asked(static_house: House) -> None:
         "miss_p95_ms",
         "usd_per_query",
     ]
-    assert set(said["served_error"]) == {"estimate", "low", "high", "samples"}
+    assert set(said["served_error"]) >= {"estimate", "low", "high", "samples"}
 
 
 async def test_what_workers_have_cost_stays_known_after_they_are_gone(static_house: House) -> None:

@@ -16,24 +16,26 @@ NAME = "aspect"
 _FORM = re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in FORMS))
 _OPENING = re.compile(OPENINGS)
 
+_NOTHING: frozenset[str] = frozenset()
 #: likeness; two texts with less in common may ask for one thing in two ways
 _ALIKE = 0.6
 
 
 def guard(question: Wording, stored: Wording) -> Objection | None:
-    """Refuses when each asks for an aspect that the other does not, or by forms that ask for unlike things; doubts where one is
-    only a little apart from the other.
+    """Refuses when each asks for an aspect that the other does not, or in forms that ask for unlike things.
+    Doubts where only one names an aspect, and where the rest differs too: it may be a rewording.
     """
     form, counter = _form(question), _form(stored)
     ours, theirs = _aspects(question), _aspects(stored)
-    one = ours - theirs - IMPLIED.get(counter, frozenset())
-    other = theirs - ours - IMPLIED.get(form, frozenset())
+    one, other = ours - theirs, theirs - ours
+    if form != counter or not (one and other):
+        one, other = one - IMPLIED.get(counter, _NOTHING), other - IMPLIED.get(form, _NOTHING)
     alike = likeness(question, stored, without=len(one) + len(other))
     if one and other:
         return Objection(
             NAME, f"one asks about {named(one)}, the other about {named(other)}", alike >= _ALIKE
         )
-    if frozenset((form, counter)) in APART and not (ours & theirs):
+    if frozenset((form, counter)) in APART:
         plain = alike >= _ALIKE and not _mentions(question, counter) and not _mentions(stored, form)
         return Objection(NAME, f"one asks {_said(form)}, the other {_said(counter)}", refuses=plain)
     if alike < _ALIKE or not (one or other):

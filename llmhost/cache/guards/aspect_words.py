@@ -10,52 +10,49 @@ __all__ = ["APART", "ASPECT_OF", "FORMS", "IMPLIED", "OPENINGS"]
 
 #: What people say before they ask.
 OPENINGS = (
-    r"^(?:(?:hi|hello|hey|please|so|ok|and|but|well|just|also|quick question|can you|could you|would you|will you|"
-    r"tell me|explain to me|i want to know|i would like to know|i need to know|do you know|does anyone know|"
-    r"help me|exactly|in general|according to you|can anyone|can someone|someone|anyone|please) )*"
+    r"^(?:(?:hi|hello|hey|please|so|ok|and|but|well|just|also|quick question|(?:can|could|would|will) you|"
+    r"tell me|explain to me|i (?:want|need|would like) to know|do you know|does anyone know|help me|exactly|"
+    r"in general|according to you|can (?:any|some)one|someone|anyone) )*"
 )
+_PERSON = "(?:i|we|you|one|someone|a person)"
 #: Forms by their first words, tried in this order. A form that may mean several things is given none.
 FORMS = (
-    ("how_many", r"how many|what is the (?:total )?number of|number of|what number of|count of"),
-    (
-        "how_long",
-        r"how long(?! is| are| was)|how much time|what is the duration|in how many (?:days|hours|years|months|minutes)",
-    ),
-    ("how_far", r"how far|what is the distance|distance"),
-    ("how_old", r"how old|what is the age|what age|at what age"),
-    ("how_often", r"how often|how frequently|how many times"),
+    ("how_many", "how many|what is the (?:total )?number of|number of|what number of|count of"),
+    ("how_long", "how long(?! is| are| was)|how much time|what is the duration"),
+    ("how_far", "how far|what is the distance|distance"),
+    ("how_old", "how old|what is the age|what age|at what age"),
+    ("how_often", "how often|how frequently"),
     (
         "how_much",
         r"how much|what is the (?:cost|price|salary|fee|amount)|what does \w+ cost|price of|cost of",
     ),
-    ("why", r"why|what is the reason|what are the reasons|for what reason|how come|reasons? (?:for|why)"),
-    (
-        "when",
-        r"when (?!i )|what (?:time|year|date|day|month)|in (?:what|which) (?:year|month|century)|at what time|since when|on (?:what|which)",
-    ),
-    (
-        "where",
-        r"where (?:is|are|was|were|did|do|does|can|could|should|to|in)|in (?:what|which) (?:country|city|place|state)|what is the location",
-    ),
-    ("who", r"who (?!else)|whom|which person|what person|by whom|name the"),
+    ("why", "why|what (?:is|are) the reasons?|for what reason|how come|reasons? (?:for|why)"),
+    ("when", "when (?!i )|(?:(?:at|in|on) )?(?:what|which) (?:time|year|date|day|month|century)|since when"),
+    ("where", "where |in (?:what|which) (?:country|city|place|state)|what is the location"),
+    ("who", "who (?!else)|whom|(?:which|what) person|by whom"),
     (
         "definition",
-        r"what (?:is|are) (?:a |an |the )?(?:\w+ ){1,3}$|define |meaning of|definition of|what does (?:\w+ ){1,4}mean|what do you mean by|what is meant by",
+        (
+            r"what (?:is|are) (?:a |an |the )?(?:\w+ ){1,3}$|define |meaning of|definition of|"
+            r"what does (?:\w+ ){1,4}mean|what do you mean by|what is meant by"
+        ),
     ),
     (
         "method",
-        r"how (?:do|can|should|could|would) (?:i|we|you|one|someone|a person)\b|how to|what is the (?:best|easiest|fastest|right|proper|correct) way|"
-        r"what are (?:some|the) (?:best |good |easy )?ways|steps to|ways to|best way to",
+        (
+            rf"how (?:do|can|should|could|would) {_PERSON}\b|how to|steps to|(?:best )?ways? to|"
+            r"what is the (?:best|easiest|fastest|right|proper|correct) way|what are (?:\w+ ){1,2}ways"
+        ),
     ),
-    ("manner", r"how (?:do|does|did|can|could|would|will|is|are|was|were) "),
-    ("yes_or_no", r"(?:is|are|was|were|do|does|did|can|could|will|would|should|has|have|had) "),
+    ("manner", "how (?:do|does|did|can|could|would|will|is|are|was|were) "),
+    ("yes_or_no", "(?:is|are|was|were|do|does|did|can|could|will|would|should|has|have|had) "),
 )
 #: Forms whose answers cannot serve for each other ...
 _UNLIKE = "how_many how_long how_far how_old how_often how_much why when where who method"
 #: ... but for these, which often ask the same: "how much time", "who founded X and when".
 _ALIKE = (
-    "how_many how_much; how_many how_long; how_many how_far; how_many how_often; how_many how_old; how_long how_much; "
-    "how_old when; how_long when; how_often when; where method; where who"
+    "how_many how_much; how_many how_long; how_many how_far; how_many how_often; how_many how_old; "
+    "how_long how_much; how_old when; how_long when; how_often when; where method; where who"
 )
 _FURTHER = {
     "definition": "why when where how_many how_long how_old how_often method",
@@ -126,7 +123,7 @@ plot: plot
 
 
 def _aspects() -> dict[str, str]:
-    table = {}
+    table: dict[str, str] = {}
     for line in _ASPECTS.strip().splitlines():
         aspect, _, words = line.partition(":")
         table |= dict.fromkeys(map(stem, words.split()), aspect)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from llmhost.cache.guards.stems import words
 from llmhost.cache.guards.wording import Wording, named
 from llmhost.cache.objection import Objection
 
@@ -23,9 +24,7 @@ _RATES = "hourly; daily; weekly; monthly; yearly annually annual"
 _ERAS = "bc bce; ad ce"
 
 #: Months that are also words count after one of these.
-_MAY_FOLLOW = frozenset(
-    "in of since until till by before after during every next last this early late mid".split()
-)
+_MAY_FOLLOW = words("in of since until till by before after during every next last this early late mid")
 _MAYBE_MONTHS = frozenset({"may", "march"})
 _TURNS = {
     "next": "next",
@@ -37,7 +36,7 @@ _TURNS = {
     "this": "this",
     "current": "this",
 }
-_SPANS = frozenset("year week month weekend century decade semester quarter season".split())
+_SPANS = words("year week month weekend century decade semester quarter season")
 
 
 def _members() -> dict[str, tuple[str, str]]:
@@ -50,7 +49,7 @@ def _members() -> dict[str, tuple[str, str]]:
         "era": _ERAS,
         "rate": _RATES,
     }
-    members = {}
+    members: dict[str, tuple[str, str]] = {}
     for kind, table in kinds.items():
         for row in table.split(";"):
             forms = row.split()
@@ -62,7 +61,7 @@ _MEMBERS = _members()
 
 
 def guard(question: Wording, stored: Wording) -> Objection | None:
-    """Refuses when each names a time of a kind (a month, a weekday, a day from now ...) that the other does not."""
+    """Refuses when each names a time of some kind (a month, a day from now) that the other does not."""
     ours, theirs = _times(question), _times(stored)
     if ours == theirs:
         return None

@@ -1,10 +1,12 @@
-"""Well-known names, by class. Names of a class exclude each other: who asks about one does not ask about another.
+"""Well-known names, by class. Who asks about one of a class does not ask about another of it.
 
-A row is names split by ";", the spellings of one by "=". A name in capitals counts only where it is written with a capital:
-it is an ordinary word too.
+Names are split by ";" or a line's end, the spellings of one by "=". A name in capitals counts only where it
+is written with a capital: it is an ordinary word too.
 """
 
 from __future__ import annotations
+
+from functools import cache
 
 from llmhost.cache.guards.places import CITIES, COUNTRIES, REGIONS, STATES
 
@@ -15,67 +17,163 @@ _CLASSES = {
     "state": STATES,
     "city": CITIES,
     "region": REGIONS,
-    "language": """english; german; french; spanish=espanol; italian; portuguese; dutch; swedish; norwegian; danish; finnish;
-        POLISH; russian; ukrainian; czech; hungarian; romanian; greek; turkish; arabic; hebrew; persian=farsi; hindi; urdu; bengali; tamil;
-        telugu; marathi; gujarati; punjabi; malayalam; kannada; sanskrit; nepali; sinhala; chinese; mandarin; cantonese; japanese; korean;
-        vietnamese; thai; indonesian; malay; tagalog=filipino; swahili; latin; esperanto; catalan; welsh; irish=gaelic""",
-    "programming language": """python; javascript=js=java script; typescript; java; c++=cpp; c#=csharp=c sharp; golang=GO; RUST; RUBY; php; perl; kotlin; SWIFT; scala; haskell;
-        elixir; erlang; clojure; fortran; cobol; matlab; JULIA; DART; lua; objective-c; vba; powershell; bash; R; pascal; prolog; lisp; f#; ocaml; sql""",
-    "database": "mysql; postgresql=postgres; sqlite; mongodb=mongo; redis; cassandra; ORACLE; mariadb; elasticsearch; dynamodb; sql server=mssql=ms sql; neo4j; db2",
-    "system": """windows; macos=mac=mac os=osx=os x; linux; android; ios; ubuntu; debian; fedora; centos; red hat=rhel; arch linux; chrome os=chromeos;
-        freebsd; kali linux""",
-    "framework": "REACT=reactjs=react js=react native; angular=angularjs; vue=vuejs; svelte; django; flask; rails=ruby on rails; laravel; spring boot; express=expressjs; next js=nextjs; node js=nodejs; symfony; fastapi; jquery",
-    "library": "numpy; pandas; tensorflow; pytorch=torch; keras; scikit-learn=sklearn; matplotlib; opencv; scipy",
-    "editor": "vs code=vscode=visual studio code; sublime text; vim; emacs; intellij; pycharm; ATOM; notepad; eclipse; android studio; xcode; jupyter",
-    "browser": "chrome=google chrome; firefox=mozilla; safari; edge browser=microsoft edge; opera browser; internet explorer; brave browser",
+    "language": """
+        english; german; french; spanish=espanol; italian; portuguese; dutch; swedish; norwegian; danish
+        finnish; POLISH; russian; ukrainian; czech; hungarian; romanian; greek; turkish; arabic; hebrew
+        persian=farsi; hindi; urdu; bengali; tamil; telugu; marathi; gujarati; punjabi; malayalam; kannada
+        sanskrit; nepali; sinhala; chinese; mandarin; cantonese; japanese; korean; vietnamese; thai
+        indonesian; malay; tagalog=filipino; swahili; latin; esperanto; catalan; welsh; irish=gaelic
+    """,
+    "programming language": """
+        python; javascript=js=java script; typescript; java; c++=cpp; c#=csharp=c sharp; golang=GO; RUST
+        RUBY; php; perl; kotlin; SWIFT; scala; haskell; elixir; erlang; clojure; fortran; cobol; matlab
+        JULIA; DART; lua; objective-c; vba; powershell; bash; R; pascal; prolog; lisp; f#; ocaml; sql
+    """,
+    "database": """
+        mysql; postgresql=postgres; sqlite; mongodb=mongo; redis; cassandra; ORACLE; mariadb
+        elasticsearch; dynamodb; sql server=mssql=ms sql; neo4j; db2
+    """,
+    "system": """
+        windows; macos=mac=mac os=osx=os x; linux; android; ios; ubuntu; debian; fedora; centos
+        red hat=rhel; arch linux; chrome os=chromeos; freebsd; kali linux
+    """,
+    "framework": """
+        REACT=reactjs=react js=react native; angular=angularjs; vue=vuejs; svelte; django; flask
+        rails=ruby on rails; laravel; spring boot; express=expressjs; next js=nextjs; node js=nodejs
+        symfony; fastapi; jquery
+    """,
+    "library": """
+        numpy; pandas; tensorflow; pytorch=torch; keras; scikit-learn=sklearn; matplotlib; opencv; scipy
+    """,
+    "editor": """
+        vs code=vscode=visual studio code; sublime text; vim; emacs; intellij; pycharm; ATOM; notepad
+        eclipse; android studio; xcode; jupyter
+    """,
+    "browser": """
+        chrome=google chrome; firefox=mozilla; safari; edge browser=microsoft edge; opera browser
+        internet explorer; brave browser
+    """,
     "cloud": "aws=amazon web services; azure; gcp=google cloud; heroku; digitalocean; vercel; netlify",
-    "tool": "docker; kubernetes=k8s; podman; vagrant; ansible; terraform; jenkins; git; svn=subversion; mercurial; npm; yarn; pip; conda; maven; gradle",
+    "tool": """
+        docker; kubernetes=k8s; podman; vagrant; ansible; terraform; jenkins; git; svn=subversion
+        mercurial; npm; yarn; pip; conda; maven; gradle
+    """,
     "forge": "github; gitlab; bitbucket",
-    "car maker": "toyota; honda; ford; bmw; mercedes=mercedes benz; audi; volkswagen=vw; tesla; hyundai; kia; nissan; ferrari; lamborghini; porsche; volvo; mazda; subaru; chevrolet=chevy; jeep; lexus; maruti=suzuki",
-    "phone": "iphone; samsung; oneplus; xiaomi; huawei; nokia; motorola; oppo; vivo; blackberry; lenovo; htc; pixel=google pixel",
+    "car maker": """
+        toyota; honda; ford; bmw; mercedes=mercedes benz; audi; volkswagen=vw; tesla; hyundai; kia; nissan
+        ferrari; lamborghini; porsche; volvo; mazda; subaru; chevrolet=chevy; jeep; lexus; maruti=suzuki
+    """,
+    "phone": """
+        iphone; samsung; oneplus; xiaomi; huawei; nokia; motorola; oppo; vivo; blackberry; lenovo; htc
+        pixel=google pixel
+    """,
     "laptop": "dell; hp; asus; acer; macbook; thinkpad",
-    "social network": "facebook=fb; twitter; instagram; snapchat; linkedin; pinterest; reddit; quora; tiktok; tumblr; myspace; tinder",
+    "social network": """
+        facebook=fb; twitter; instagram; snapchat; linkedin; pinterest; reddit; quora; tiktok; tumblr
+        myspace; tinder
+    """,
     "messenger": "whatsapp; telegram; wechat; viber; skype; zoom; slack; discord; microsoft teams",
     "stream": "netflix; hulu; disney plus; hbo; spotify; apple music; youtube; twitch; vimeo",
-    "company": "google; microsoft; APPLE; AMAZON; flipkart; ibm; intel; amd; nvidia; cisco; adobe; salesforce; uber; lyft; airbnb; paypal; ebay; walmart; ikea; alibaba; yahoo; infosys; tcs; wipro; accenture; cognizant; deloitte; goldman sachs; mckinsey",
-    "office program": "excel=ms excel; powerpoint; microsoft word=ms word; outlook; google sheets; google docs; photoshop; illustrator; lightroom; gimp; figma; canva",
-    "currency": "dollar; euro; yen; rupee; yuan=renminbi; bitcoin; ethereum; litecoin; dogecoin; peso; ruble; swiss franc; pound sterling",
+    "company": """
+        google; microsoft; APPLE; AMAZON; flipkart; ibm; intel; amd; nvidia; cisco; adobe; salesforce
+        uber; lyft; airbnb; paypal; ebay; walmart; ikea; alibaba; yahoo; infosys; tcs; wipro; accenture
+        cognizant; deloitte; goldman sachs; mckinsey
+    """,
+    "office program": """
+        excel=ms excel; powerpoint; microsoft word=ms word; outlook; google sheets; google docs; photoshop
+        illustrator; lightroom; gimp; figma; canva
+    """,
+    "currency": """
+        dollar; euro; yen; rupee; yuan=renminbi; bitcoin; ethereum; litecoin; dogecoin; peso; ruble
+        swiss franc; pound sterling
+    """,
     "planet": "MERCURY; VENUS; MARS; jupiter; saturn; uranus; neptune; pluto",
-    "element": "hydrogen; helium; lithium; carbon; nitrogen; oxygen; sodium; magnesium; aluminium=aluminum; silicon; sulfur=sulphur; chlorine; potassium; calcium; titanium; iron; cobalt; nickel; copper; zinc; silver; gold; platinum; uranium; plutonium; mercury",
-    "religion": "christianity=christian; islam=muslim=islamic; hinduism=hindu; buddhism=buddhist; judaism=jewish=jew; sikhism=sikh; jainism=jain; taoism",
-    "musical instrument": "guitar; piano; violin; drums=drum; flute; cello; trumpet; saxophone; ukulele; clarinet; harmonica; keyboard",
-    "sport": "football=soccer; cricket; basketball; baseball; tennis; hockey; volleyball; rugby; golf; badminton; boxing; swimming; chess",
-    "pet": "dog=puppy; cat=kitten; hamster; rabbit; parrot; horse; cow; goat; sheep; pig; goldfish; turtle",
-    "organ": "heart; liver; kidney; lung; brain; stomach; pancreas; spleen; bladder; thyroid; skin; colon; prostate; uterus",
-    "disease": "diabetes; cancer; asthma; malaria; tuberculosis=tb; hiv=aids; dengue; pneumonia; influenza=flu; covid=coronavirus; hepatitis; arthritis; epilepsy; leukemia; migraine; measles; chickenpox; typhoid; cholera; ebola; alzheimer; parkinson; acne; eczema; psoriasis",
-    "drug": "paracetamol=acetaminophen=tylenol; ibuprofen=advil; aspirin; amoxicillin; metformin; insulin; codeine; morphine; prozac; xanax; adderall; cocaine; heroin; marijuana=cannabis=weed; lsd; viagra",
+    "element": """
+        hydrogen; helium; lithium; carbon; nitrogen; oxygen; sodium; magnesium; aluminium=aluminum
+        silicon; sulfur=sulphur; chlorine; potassium; calcium; titanium; iron; cobalt; nickel; copper
+        zinc; silver; gold; platinum; uranium; plutonium; mercury
+    """,
+    "religion": """
+        christianity=christian; islam=muslim=islamic; hinduism=hindu; buddhism=buddhist
+        judaism=jewish=jew; sikhism=sikh; jainism=jain; taoism
+    """,
+    "musical instrument": """
+        guitar; piano; violin; drums=drum; flute; cello; trumpet; saxophone; ukulele; clarinet; harmonica
+        keyboard
+    """,
+    "sport": """
+        football=soccer; cricket; basketball; baseball; tennis; hockey; volleyball; rugby; golf; badminton
+        boxing; swimming; chess
+    """,
+    "pet": """
+        dog=puppy; cat=kitten; hamster; rabbit; parrot; horse; cow; goat; sheep; pig; goldfish; turtle
+    """,
+    "organ": """
+        heart; liver; kidney; lung; brain; stomach; pancreas; spleen; bladder; thyroid; skin; colon
+        prostate; uterus
+    """,
+    "disease": """
+        diabetes; cancer; asthma; malaria; tuberculosis=tb; hiv=aids; dengue; pneumonia; influenza=flu
+        covid=coronavirus; hepatitis; arthritis; epilepsy; leukemia; migraine; measles; chickenpox
+        typhoid; cholera; ebola; alzheimer; parkinson; acne; eczema; psoriasis
+    """,
+    "drug": """
+        paracetamol=acetaminophen=tylenol; ibuprofen=advil; aspirin; amoxicillin; metformin; insulin
+        codeine; morphine; prozac; xanax; adderall; cocaine; heroin; marijuana=cannabis=weed; lsd; viagra
+    """,
     "vitamin": "vitamin a; vitamin b; vitamin b12; vitamin c; vitamin d; vitamin e; vitamin k",
-    "exam": "ias=upsc; ssc; gate exam; gre; gmat; toefl; ielts; sat exam; neet; jee; iit; aiims; clat; nda; cds; ibps",
+    "exam": """
+        ias=upsc; ssc; gate exam; gre; gmat; toefl; ielts; sat exam; neet; jee; iit; aiims; clat; nda; cds
+        ibps
+    """,
     "degree": "mba; phd; mbbs; btech=b tech; mtech=m tech; bsc; msc; bca; mca; llb; bba",
-    "file type": "pdf; docx; csv; xlsx; json; xml; yaml; html; jpg=jpeg; png; gif; svg; mp3; mp4; wav; flac; avi; mkv; zip; rar; tar; exe; apk; iso",
+    "file type": """
+        pdf; docx; csv; xlsx; json; xml; yaml; html; jpg=jpeg; png; gif; svg; mp3; mp4; wav; flac; avi
+        mkv; zip; rar; tar; exe; apk; iso
+    """,
     "colour": "red; blue; green; yellow; purple; pink; black; white; brown; grey=gray",
-    "fruit": "apples; banana; mango; grapes; strawberry; pineapple; watermelon; lemon; avocado; papaya; pomegranate; blueberry; cherry; peach; pear",
-    "ingredient": "sugar; salt; butter; honey; rice; wheat; garlic; onion; tomato; potato; chicken; beef; pork; tofu; egg; milk; cheese; yogurt; bread",
+    "fruit": """
+        apples; banana; mango; grapes; strawberry; pineapple; watermelon; lemon; avocado; papaya
+        pomegranate; blueberry; cherry; peach; pear
+    """,
+    "ingredient": """
+        sugar; salt; butter; honey; rice; wheat; garlic; onion; tomato; potato; chicken; beef; pork; tofu
+        egg; milk; cheese; yogurt; bread
+    """,
     "drink": "coffee; tea; beer; wine; whiskey=whisky; vodka; rum; juice",
-    "family member": "mother=mom=mum; father=dad; brother; sister; husband; wife; son; daughter; uncle; aunt; grandmother=grandma; grandfather=grandpa; boyfriend; girlfriend",
-    "politician": "obama; trump; clinton=hillary; bush; biden; reagan; nixon; kennedy; lincoln; modi; gandhi; nehru; kejriwal; putin; merkel; macron; trudeau; thatcher; churchill; hitler; stalin; lenin; mao",
-    "thinker": "einstein; newton; darwin; tesla inventor; edison; hawking; galileo; aristotle; plato; socrates; kant; nietzsche; freud; marx; shakespeare; hemingway; tolstoy; dickens; austen",
-    "artist": "picasso; van gogh; da vinci; michelangelo; rembrandt; monet; beethoven; mozart; bach; chopin",
+    "family member": """
+        mother=mom=mum; father=dad; brother; sister; husband; wife; son; daughter; uncle; aunt
+        grandmother=grandma; grandfather=grandpa; boyfriend; girlfriend
+    """,
+    "politician": """
+        obama; trump; clinton=hillary; bush; biden; reagan; nixon; kennedy; lincoln; modi; gandhi; nehru
+        kejriwal; putin; merkel; macron; trudeau; thatcher; churchill; hitler; stalin; lenin; mao
+    """,
+    "thinker": """
+        einstein; newton; darwin; tesla inventor; edison; hawking; galileo; aristotle; plato; socrates
+        kant; nietzsche; freud; marx; shakespeare; hemingway; tolstoy; dickens; austen
+    """,
+    "artist": """
+        picasso; van gogh; da vinci; michelangelo; rembrandt; monet; beethoven; mozart; bach; chopin
+    """,
     "ocean": "atlantic; pacific; indian ocean; arctic ocean",
     "king": "henry; napoleon; caesar; alexander; charlemagne; cleopatra",
     "protocol": "http; https; ftp; sftp; ssh; smtp; imap; pop3; tcp; udp; dns; dhcp",
-    "zodiac": "aries; taurus; gemini; LEO; virgo; libra; scorpio; sagittarius; capricorn; aquarius; pisces",
+    "zodiac": """
+        aries; taurus; gemini; LEO; virgo; libra; scorpio; sagittarius; capricorn; aquarius; pisces
+    """,
 }
 
 #: A class, the name that stands for all its spellings, and whether only a capital makes it one.
 Known = tuple[str, str, bool]
 
 
+@cache
 def known_names() -> dict[str, list[tuple[tuple[str, ...], Known]]]:
-    """Every spelling, as words in lower case, under its first word; the longest first."""
+    """Every spelling, as words in lower case, under its first word; the longest first. Built on first use."""
     table: dict[str, list[tuple[tuple[str, ...], Known]]] = {}
     for kind, rows in _CLASSES.items():
-        for row in rows.replace("\n", " ").split(";"):
+        for row in filter(str.strip, rows.replace("\n", ";").split(";")):
             spellings = [spelling.strip() for spelling in row.split("=")]
             for spelling in spellings:
                 words = tuple(spelling.lower().replace("-", " ").split())

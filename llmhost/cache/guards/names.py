@@ -1,10 +1,11 @@
-"""Guard: names. Of well-known ones the class is known, of others only that they are written with a capital."""
+"""Guard: names. Of well-known ones the class is known, of others only the capital letter."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-from llmhost.cache.guards.gazetteer import Known, known_names
+from llmhost.cache.guards.gazetteer import known_names
+from llmhost.cache.guards.stems import words
 from llmhost.cache.guards.wording import Wording, likeness, named
 from llmhost.cache.objection import Objection
 
@@ -12,13 +13,12 @@ __all__ = ["NAME", "guard"]
 
 NAME = "names"
 
-_KNOWN = known_names()
 #: words in capitals of all; where more are, capitals are the style of the whole text
 _TITLE_SHARE = 0.6
 #: Share of the words besides names that two texts have in common when they say the same of other names.
 _SAME_REST = 0.6
 #: likeness; a name that one text adds to another wording is seldom more than its setting
-_ALIKE = 0.5
+_ALIKE = 0.6
 #: letters; what is shorter is too short to be a name with a typing error in it
 _TYPO_LENGTH = 4
 #: letters of an acronym whose words may be looked for
@@ -40,16 +40,17 @@ _SCOPES = frozenset(
     }
 )
 #: Capitals that are no names, and words that people write with one for weight.
-_NO_NAMES = frozenset(
-    "i a an the and or of in on is are be do does can what how why when where who which my your best vs not no if any "
-    "it to for with by as at from so also please hi hello thanks ok tv pc id ceo mr mrs ms dr sir am pm god diwali "
-    "internet web app phone university college school company government president prime minister engineering "
-    "science indian man men woman women life love world time day new old one two".split()
+_NO_NAMES = words(
+    "i a an the and or of in on is are be do does can what how why when where who which my your best vs "
+    "not no if any it to for with by as at from so also please hi hello thanks ok tv pc id ceo mr mrs "
+    "ms dr sir am pm god diwali internet web app phone university college school company government "
+    "president prime minister engineering science indian man men woman women life love world time day "
+    "new old one two"
 )
 
 
 def guard(question: Wording, stored: Wording) -> Objection | None:
-    """Refuses other members of one class of well-known names, and other capitalised names in the same sentence."""
+    """Refuses other members of one class of well-known names, and other capitalised names in one sentence."""
     return _other_known(question, stored) or _other_capitals(question, stored)
 
 
@@ -69,7 +70,7 @@ def _other_known(question: Wording, stored: Wording) -> Objection | None:
 
 
 def _unshared(wording: Wording, other: Wording) -> set[tuple[str, str]]:
-    """What is named here and not there. A spelling that may stand for several is shared when one of them is."""
+    """What is named here and not there. What may stand for several is shared when one of them is."""
     there = _known(other)
     return {
         known
@@ -87,14 +88,14 @@ def _known(wording: Wording) -> frozenset[tuple[str, str]]:
 
 @lru_cache(maxsize=128)
 def _spelled(wording: Wording) -> tuple[tuple[tuple[str, ...], tuple[tuple[str, str], ...]], ...]:
-    """Each spelling of a well-known name in the text, with what it may stand for; longer ones hide shorter ones."""
-    found, end = [], 0
+    """Each spelling of a well-known name in the text, with what it may stand for. Longer ones win."""
+    table, found, end = known_names(), [], 0
     for place, word in enumerate(wording.words):
-        if place < end or word not in _KNOWN:
+        if place < end or word not in table:
             continue
         here = [
             (spelling, (kind, name))
-            for spelling, (kind, name, capital) in _KNOWN[word]
+            for spelling, (kind, name, capital) in table[word]
             if wording.words[place : place + len(spelling)] == spelling
             and (not capital or _is_capital(wording, place))
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Literal
 
-from llmhost.cache.guards.stems import stem
+from llmhost.cache.guards.stems import stem, words
 from llmhost.cache.guards.wording import FILLERS, Wording, likeness
 from llmhost.cache.objection import Objection
 
@@ -15,29 +15,30 @@ NAME = "negation"
 
 Polarity = Literal["negated", "partly", "plain"]
 
-_NEGATORS = frozenset("not no non never without nor neither none nobody except excluding".split())
+_NEGATORS = words("not no non never without nor neither none nobody except excluding")
 #: Say "not" in another way, so that one of them stands for a negator of the other text. Stems.
-_IMPLICIT = frozenset(
-    "requir necessari avoid unabl lack fail refus stop quit prevent hat dislik seldom les least impossibl illegal "
-    "absent absenc mis missing fre exclud exclus ban forbid forbidden prohibit ignor skip deni reject remov rid "
-    "besid instead nothing nowher nowadai only but wrong against despit withhold disabl loss lost los unlik other "
-    "disallow block incapabl undon zero useles opposit alternativ apart".split()
+_IMPLICIT = words(
+    "requir necessari avoid unabl lack fail refus stop quit prevent hat dislik seldom les least "
+    "impossibl illegal absent absenc mis missing fre exclud exclus ban forbid forbidden prohibit ignor "
+    "skip deni reject remov rid besid instead nothing nowher nowadai only but wrong against despit "
+    "withhold disabl loss lost los unlik other disallow block incapabl undon zero useles opposit "
+    "alternativ apart"
 )
 _HARDLY = frozenset({"hardly", "barely", "scarcely", "rarely"})
 _PREFIXES = ("un", "non", "dis", "in", "im", "il", "ir", "mis")
 #: Words after which "not", "no" and "never" negate nothing.
-_EMPTY_BEFORE = frozenset("or if whether why better".split())
-_EMPTY_AFTER = frozenset("only just matter doubt longer".split())
+_EMPTY_BEFORE = words("or if whether why better")
+_EMPTY_AFTER = words("only just matter doubt longer")
 #: "Isn't it", "don't you think": a question that expects yes asks the same.
-_AUXILIARIES = frozenset(
-    "is are was were be am do does did has have had can could will would should shall might must".split()
+_AUXILIARIES = words(
+    "is are was were be am do does did has have had can could will would should shall might must"
 )
 #: likeness; from here a negation is all that may tell them apart
 _ALIKE = 0.75
 #: likeness; enough where the very word that one negates stands in the other
 _TURNED = 0.55
 _ASKING_BACK = {("is", "it"), ("was", "it"), ("do", "you"), ("is", "there")}
-_INVITED = frozenset("we you i".split())
+_INVITED = words("we you i")
 
 
 def guard(question: Wording, stored: Wording) -> Objection | None:
@@ -81,7 +82,7 @@ def _weight(wording: Wording, place: int) -> int:
         return 1 if before == "why" else 0
     if words[place] == "not" and before in _AUXILIARIES:
         return _weight_of_asked(wording, place, after)
-    return 0 if words[place - 2 : place] in _ASKING_BACK else 2
+    return 0 if place - 2 in wording.opening and words[place - 2 : place] in _ASKING_BACK else 2
 
 
 def _weight_of_asked(wording: Wording, place: int, after: str) -> int:
@@ -112,6 +113,8 @@ def _says_not_otherwise(negated: Wording, other: Wording) -> bool:
     return any(
         word.endswith("less")
         or word in _HARDLY
-        or any(word.startswith(prefix) and stem(word[len(prefix) :]) in negated.stem_set for prefix in _PREFIXES)
+        or any(
+            word.startswith(prefix) and stem(word[len(prefix) :]) in negated.stem_set for prefix in _PREFIXES
+        )
         for word in other.word_set - negated.word_set
     )

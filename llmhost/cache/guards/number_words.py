@@ -12,9 +12,9 @@ _ONES = (
 )
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 _ORDINALS = (
-    "third=3 fourth=4 fifth=5 sixth=6 seventh=7 eighth=8 ninth=9 tenth=10 eleventh=11 twelfth=12 thirteenth=13 "
-    "fourteenth=14 fifteenth=15 sixteenth=16 seventeenth=17 eighteenth=18 nineteenth=19 twentieth=20 "
-    "thirtieth=30 fortieth=40 fiftieth=50 sixtieth=60 hundredth=100"
+    "third=3 fourth=4 fifth=5 sixth=6 seventh=7 eighth=8 ninth=9 tenth=10 eleventh=11 twelfth=12 "
+    "thirteenth=13 fourteenth=14 fifteenth=15 sixteenth=16 seventeenth=17 eighteenth=18 nineteenth=19 "
+    "twentieth=20 thirtieth=30 fortieth=40 fiftieth=50 sixtieth=60 hundredth=100"
 )
 _VALUES = {
     **{word: value for value, word in enumerate(_ONES.split())},
@@ -26,7 +26,7 @@ _RANKS = {word: int(value) for word, _, value in (row.partition("=") for row in 
 _SIMPLE = "|".join(sorted(_VALUES, key=len, reverse=True))
 _SPELLED = re.compile(
     rf"\b(?:{_SIMPLE})(?:[ -](?:and )?(?:{_SIMPLE}|hundred|thousand|million|billion))*\b"
-    rf"|(?:(?<=\ba )|(?<=\bper ))?\b(?:hundred|thousand|million|billion)\b(?! of)"
+    rf"|(?<!\d )\b(?:hundred|thousand|million|billion)\b(?! of)"
 )
 _RANK = re.compile(rf"\b(?:{'|'.join(sorted(_RANKS, key=len, reverse=True))})\b")
 #: Not I, V, X, C, D, M, L alone, nor what may be an abbreviation: MD, CV, DC, MIX.

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from llmhost.cache.guards.number_words import in_digits
-from llmhost.cache.guards.units import CURRENCY_SIGNS, SCALES, UNITS
+from llmhost.cache.guards.stems import words
+from llmhost.cache.guards.units import SCALES, UNITS
 from llmhost.cache.guards.wording import Wording, likeness, named
 from llmhost.cache.objection import Objection
 
@@ -17,17 +18,18 @@ NAME = "numbers"
 
 _NUMBER = re.compile(
     r"(?P<sign>(?<![\w)\]%])-(?=\d))?(?P<before>(?<!\d)[$€£₹¥]\s?|\b(?:rs|usd|inr|eur|gbp)\b\.?\s?)?"
-    r"(?P<value>\d[\d,]*(?:\.\d+)*)(?P<rank>st|nd|rd|th)?(?P<gap>\s?-?)(?P<after>[%$€£₹¥]|°[cf]?|per ?cent|km/h|[a-zµ]+)?"
+    r"(?P<value>\d[\d,]*(?:\.\d+)*)(?P<rank>st|nd|rd|th)?(?P<gap>\s?-?)"
+    r"(?P<after>[%$€£₹¥]|°[cf]?|per ?cent|km/h|[a-zµ]+)?"
 )
 _OPERATORS = {
     "+": "+",
     "plus": "+",
     "-": "-",
-    "−": "-",
+    "\u2212": "-",
     "minus": "-",
     "*": "*",
     "x": "*",
-    "×": "*",
+    "\u00d7": "*",
     "times": "*",
     "multiplied by": "*",
     "/": "/",
@@ -45,27 +47,31 @@ _OPERATION = re.compile(
 )
 _ORDERED = frozenset("-/^%")
 #: "Is 7 prime?", "log 5": the number is what is asked about.
-_ABOUT_NUMBERS = frozenset(
-    "prime sqrt square cube root factorial log sin cos tan divisible multiple factor percent percentage plus minus "
-    "times binary hexadecimal hex decimal convert sum integral derivative solve calculate compute round".split()
+_ABOUT_NUMBERS = words(
+    "prime sqrt square cube root factorial log sin cos tan divisible multiple factor percent percentage "
+    "plus minus times binary hexadecimal hex decimal convert sum integral derivative solve calculate "
+    "compute round"
 )
 #: One-sided, these are often no more than talk: "in a 30 day trial".
 _COMMON = frozenset({"time", "months", "data"})
+#: Words that may stand for 1.
+_ONE = words("one a an single per")
 #: Signs that also write dates and ranges are not among these.
 _RECKONING = frozenset("+*^%")
 #: Units of one letter that people write with a space before them.
 _SPACED = frozenset("%$€£₹¥mgl")
 #: "4G" is a generation of telephones.
 _GENERATIONS = frozenset("2345")
+_FOLLOWING = re.compile(r"\s([a-z%]+)")
 #: likeness; below it two texts have hardly anything in common but may ask the same in other words
-_UNLIKE = 0.25
+_UNLIKE = 0.5
 #: likeness; from here a number on one side only is no part of another wording
 _ALIKE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """`digits` is the number as it stands, `size` what it comes to in the base unit of `dimension` ("" for none)."""
+    """`digits` is the number as it stands, `size` what it comes to in the base unit of `dimension`."""
 
     digits: str
     dimension: str
@@ -94,26 +100,26 @@ def guard(question: Wording, stored: Wording) -> Objection | None:
 
 def _other_numbers(question: Wording, stored: Wording) -> Objection | None:
     alike = likeness(question, stored)
-    ours, theirs = _unmatched(_figures(question).numbers, _figures(stored).numbers)
+    ours, theirs = _unmatched(question, stored), _unmatched(stored, question)
     if ours and theirs:
         one, other = (named({number.shown for number in numbers}) for numbers in (ours, theirs))
-        return Objection(
-            NAME, f"one asks about {one}, the other about {other}", refuses=alike >= _enough(question, ours)
-        )
-    if not (rest := ours or theirs):
+        enough = max(_enough(question, ours), _enough(stored, theirs))
+        return Objection(NAME, f"one asks about {one}, the other about {other}", refuses=alike >= enough)
+    if alike < _UNLIKE or not (rest := ours or theirs):
         return None
     side = question if ours else stored
-    words = f"only one says {named({number.shown for number in rest})}"
-    return Objection(
-        NAME, words, refuses=alike >= _ALIKE and any(_is_asked_about(number, side) for number in rest)
-    )
+    refuses = alike >= _ALIKE and any(_is_asked_about(number, side) for number in rest)
+    return Objection(NAME, f"only one says {named({number.shown for number in rest})}", refuses)
 
 
-def _unmatched(ours: tuple[Number, ...], theirs: tuple[Number, ...]) -> tuple[list[Number], list[Number]]:
-    """What each says that the other does not. A number without a unit matches the same digits with one."""
-    here = [number for number in ours if not any(_equal(number, other) for other in theirs)]
-    there = [number for number in theirs if not any(_equal(number, other) for other in ours)]
-    return here, there
+def _unmatched(side: Wording, other: Wording) -> list[Number]:
+    """What one says and the other does not. A number without a unit matches the same digits with one."""
+    return [
+        number
+        for number in _figures(side).numbers
+        if not any(_equal(number, there) for there in _figures(other).numbers)
+        and not (number.digits == "1" and not _ONE.isdisjoint(other.word_set))
+    ]
 
 
 def _equal(one: Number, other: Number) -> bool:
@@ -129,9 +135,9 @@ def _is_short_year(year: str, short: str) -> bool:
     return len(year) == 4 and year[:2] == "20" and len(short) == 2 and year[2:] == short
 
 
-def _enough(question: Wording, unmatched: list[Number]) -> float:
-    """The likeness at which other numbers refuse: more where one lists several and the other has some of them."""
-    numbers = len(_figures(question).numbers)
+def _enough(side: Wording, unmatched: list[Number]) -> float:
+    """The likeness at which other numbers refuse: more where one lists several that the other shares."""
+    numbers = len(_figures(side).numbers)
     return _ALIKE if numbers > max(len(unmatched), 2) else _UNLIKE
 
 
@@ -168,47 +174,37 @@ def _figures(wording: Wording) -> _Figures:
 
 
 def _number(found: re.Match[str], text: str) -> Number:
-    sign, value = found["sign"], found["value"].replace(",", "")
-    if sign and text[: found.start()].rstrip()[-1:].isdecimal():
-        sign = None
+    value = found["value"].replace(",", "")
     if value.count(".") > 1:
         return Number(value, "", value, value)
-    before = (found["before"] or "").strip(" .")
     scale, unit, shown = _unit(found, text)
-    dimension, factor = UNITS[before or unit] if before or unit else ("", 1.0)
+    unit = (found["before"] or "").strip(" .") or unit
     whole, _, decimals = value.partition(".")
-    digits = f"{'-' if sign else ''}{int(whole)}{'.' + decimals if decimals.strip('0') else ''}"
-    size: float | str = digits
-    if dimension or scale != 1:
+    digits = f"{_sign(found, text)}{int(whole)}{'.' + decimals if decimals.strip('0') else ''}"
+    if scale != 1:
         digits = f"{float(digits) * scale:.9g}"
-        size = float(f"{float(digits) * factor:.6g}")
-    else:
-        size = digits
-    if not dimension:
-        size = digits
-    return Number(digits, dimension, size, shown)
+    if not unit:
+        return Number(digits, "", digits, shown)
+    dimension, factor = UNITS[unit]
+    return Number(digits, dimension, float(f"{float(digits) * factor:.6g}"), shown)
+
+
+def _sign(found: re.Match[str], text: str) -> str:
+    """A minus, where it is no operator."""
+    return "-" if found["sign"] and not text[: found.start()].rstrip()[-1:].isdecimal() else ""
 
 
 def _unit(found: re.Match[str], text: str) -> tuple[float, str, str]:
     """How often the number counts, its unit ("" for none), and both as they stand."""
-    after, scale, end = found["after"] or "", 1.0, found.end("value")
-    if after in SCALES and (after == "k" or len(after) > 1):
+    after, attached, scale, end = found["after"] or "", not found["gap"], 1.0, found.end("value")
+    if after in SCALES:
         scale, end = SCALES[after], found.end("after")
         following = _FOLLOWING.match(text, end)
-        after = following[1] if following else ""
-        gap = True
-    else:
-        gap = bool(found["gap"])
-    if after in {"per cent", "percent"}:
-        after = "percent"
-    if after not in UNITS or (len(after) == 1 and gap and after not in _SPACED):
+        after, attached = following[1] if following else "", False
+    after = "percent" if after.startswith("per") else after
+    if after not in UNITS or (len(after) == 1 and not attached and after not in _SPACED):
         after = ""
-    if after == "g" and not gap and found["value"] in _GENERATIONS:
+    if after == "g" and attached and found["value"] in _GENERATIONS:
         after = ""
-    start = found.start("before") if found["before"] else found.start()
-    shown = text[start:end].strip()
+    shown = text[found.start() : end].strip()
     return scale, after, f"{shown} {after}" if after else shown
-
-
-_FOLLOWING = re.compile(r"\s([a-z%]+)")
-assert CURRENCY_SIGNS <= UNITS.keys()  # noqa: S101

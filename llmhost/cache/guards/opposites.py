@@ -7,7 +7,7 @@ from functools import lru_cache
 from llmhost.cache.guards.negation import is_negated
 from llmhost.cache.guards.opposite_words import DIRECTIONS, OPPOSITES, PARTICLES, PREFIXES
 from llmhost.cache.guards.order import are_swapped
-from llmhost.cache.guards.stems import stem
+from llmhost.cache.guards.stems import stem, words
 from llmhost.cache.guards.wording import Wording, likeness
 from llmhost.cache.objection import Objection
 
@@ -21,7 +21,9 @@ _SHORTEST_ROOT = 3
 _ALIKE = 0.6
 #: Turn the word after them round.
 _LESS = frozenset({"less", "least", "lesser", "fewer"})
-_ARTICLES = frozenset("a an the my your this that".split())
+_TURNED = DIRECTIONS | {one: other for pair in PARTICLES for one, other in (pair, pair[::-1])}
+_VERBS = {word: verbs for pair, verbs in PARTICLES.items() for word in pair}
+_ARTICLES = words("a an the my your this that")
 
 
 def guard(question: Wording, stored: Wording) -> Objection | None:
@@ -46,11 +48,16 @@ def _is_lessened(wording: Wording) -> bool:
 
 def _opposed(question: Wording, stored: Wording) -> tuple[str, str] | None:
     ours, theirs = question.stem_set & OPPOSITES.keys(), stored.stem_set & OPPOSITES.keys()
-    for one in sorted(ours):
-        for other in sorted(OPPOSITES[one] & theirs):
-            if _is_more(question, stored, one) and _is_more(stored, question, other):
-                return question.word_of(one), stored.word_of(other)
-    return None
+    pairs = [
+        (one, other)
+        for one in ours
+        for other in OPPOSITES[one] & theirs
+        if _is_more(question, stored, one) and _is_more(stored, question, other)
+    ]
+    if not pairs:
+        return None
+    one, other = min(pairs, key=sorted)
+    return question.word_of(one), stored.word_of(other)
 
 
 def _is_more(here: Wording, there: Wording, word: str) -> bool:
@@ -59,19 +66,17 @@ def _is_more(here: Wording, there: Wording, word: str) -> bool:
 
 
 def _prefixed(question: Wording, stored: Wording) -> tuple[str, str] | None:
-    ours, theirs = question.word_set - stored.word_set, stored.word_set - question.word_set
-    if not ours or not theirs:
-        return None
-    for one in sorted(ours):
+    ours, theirs = sorted(question.word_set - stored.word_set), sorted(stored.word_set - question.word_set)
+    for one in ours:
         if other := _counterpart(one, theirs):
             return one, other
-    for other in sorted(theirs):
+    for other in theirs:
         if one := _counterpart(other, ours):
             return one, other
     return None
 
 
-def _counterpart(word: str, others: frozenset[str]) -> str:
+def _counterpart(word: str, others: list[str]) -> str:
     """The word of `others` that differs from `word` by an opposed prefix and its inflection, or ""."""
     for root, replaced in _roots(word):
         for other in others:
@@ -99,10 +104,6 @@ def _directed(question: Wording, stored: Wording) -> tuple[str, str] | None:
         if (thing, other) in theirs and (thing, other) not in ours:
             return word, other
     return None
-
-
-_TURNED = DIRECTIONS | {one: other for pair in PARTICLES for one, other in (pair, pair[::-1])}
-_VERBS = {word: frozenset(verbs.split()) for pair, verbs in PARTICLES.items() for word in pair}
 
 
 @lru_cache(maxsize=128)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, pairwise
 
-from llmhost.cache.guards.stems import stem
+from llmhost.cache.guards.stems import stems, words
 from llmhost.cache.guards.wording import FILLERS, Wording, likeness
 from llmhost.cache.objection import Objection
 
@@ -15,18 +15,16 @@ __all__ = ["NAME", "are_swapped", "guard"]
 NAME = "order"
 
 #: With these in it, a question asks the same whichever thing is named first. Stems.
-_EITHER_WAY = frozenset(
-    map(
-        stem,
-        "difference differences differ different differentiate distinguish vs versus compare comparison compared comparing "
-        "between similar similarity similarities same relate related relation relationship equal equals distance far mix "
-        "combine together married meet correlation connection synonym add sum plus multiply choose prefer both".split(),
-    )
+_EITHER_WAY = stems(
+    "difference differences differ different differentiate distinguish vs versus compare comparison "
+    "compared comparing between similar similarity similarities same relate related relation "
+    "relationship equal equals distance far mix combine together married meet correlation connection "
+    "synonym add sum plus multiply choose prefer both"
 )
 _NO_VERBS = FILLERS - {"use"}
 _AND = frozenset({"and", "or", "vs", "versus", "nor", "n"})
 #: Left out when the neighbours of a thing are looked at. Stems.
-_ARTICLES = frozenset("a an the my your our his her their this that some any".split())
+_ARTICLES = words("a an the my your our his her their this that some any")
 #: likeness; two things that have changed places leave the rest as it is
 _ALIKE = 0.6
 #: things; more of them on both sides is a text, not a question
@@ -52,15 +50,16 @@ def guard(question: Wording, stored: Wording) -> Objection | None:
 
 
 def are_swapped(question: Wording, stored: Wording) -> bool:
-    """Whether the guard objects."""
-    return _swapped(question, stored) is not None
+    """Whether two things changed places, also around words that differ: "larger than", "smaller than"."""
+    return _swapped(question, stored, loosely=True) is not None
 
 
 #: pairs; two guards ask about each
 @lru_cache(maxsize=16)
-def _swapped(question: Wording, stored: Wording) -> tuple[str, str] | None:
+def _swapped(question: Wording, stored: Wording, loosely: bool = False) -> tuple[str, str] | None:
     """Two things that each stand in one text where the other one stands in the other text, or that kept their
-    places while the verb between them was turned: "A affects B", "A is affected by B".
+    places while the verb between them was turned: "A affects B", "A is affected by B". `loosely`: the words
+    between them may differ.
     """
     if likeness(question, stored) < _ALIKE or not _EITHER_WAY.isdisjoint(question.stem_set | stored.stem_set):
         return None
@@ -69,15 +68,15 @@ def _swapped(question: Wording, stored: Wording) -> tuple[str, str] | None:
     if len(shared) > _MOST_THINGS:
         return None
     for one, other in combinations(shared, 2):
-        first, second = ours[one].place, ours[other].place
+        here = _between(question, ours[one].place, ours[other].place)
         if theirs[one].place > theirs[other].place:
-            found = _stands_for(ours[one], theirs[other]) or _stands_for(ours[other], theirs[one])
-            if found and _same_between(
-                _between(question, first, second), _between(stored, *_places(theirs, other, one))
-            ):
-                return question.words[first], question.words[second]
-        elif _turned(_between(question, first, second), _between(stored, *_places(theirs, one, other))):
-            return question.words[first], question.words[second]
+            there = _between(stored, theirs[other].place, theirs[one].place)
+            fits = _stands_for(ours[one], theirs[other]) or _stands_for(ours[other], theirs[one])
+            turned = fits and _same_between(here, there, loosely)
+        else:
+            turned = _turned(here, _between(stored, theirs[one].place, theirs[other].place))
+        if turned:
+            return question.words[ours[one].place], question.words[ours[other].place]
     return None
 
 
@@ -86,24 +85,22 @@ def _stands_for(one: _Thing, other: _Thing) -> bool:
     return bool((one.before and one.before == other.before) or (one.after and one.after == other.after))
 
 
-def _places(things: dict[str, _Thing], one: str, other: str) -> tuple[int, int]:
-    return things[one].place, things[other].place
-
-
 def _between(wording: Wording, first: int, second: int) -> tuple[str, ...]:
     return tuple(stem for stem in wording.stems[first + 1 : second] if stem not in _ARTICLES)
 
 
-def _same_between(ours: tuple[str, ...], theirs: tuple[str, ...]) -> bool:
-    """Whether two things are held together by the same words, and by such as tell one end from the other."""
+def _same_between(ours: tuple[str, ...], theirs: tuple[str, ...], loosely: bool) -> bool:
+    """Whether two things are held together by the same words, and by such as tell one end from the
+    other. `loosely`: as few as one of them.
+    """
     here, there = frozenset(ours), frozenset(theirs)
     if not here or not there or here & FILLERS != there & FILLERS or not _AND.isdisjoint(here):
         return False
-    return len(here & there) > len(here | there) / 2
+    return len(here & there) >= (1 if loosely else len(here | there) / 2)
 
 
 def _turned(ours: tuple[str, ...], theirs: tuple[str, ...]) -> bool:
-    """Whether the verb between two things is followed by "by" on one side only: "A affects B", "A is affected by B"."""
+    """Whether the verb between two things has "by" on one side only: "A affects B", "A is affected by B"."""
     return any(
         after == "by" and verb in other and "by" not in other and verb not in _NO_VERBS
         for one, other in ((ours, theirs), (theirs, ours))

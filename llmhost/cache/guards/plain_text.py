@@ -16,8 +16,14 @@ NAME = "plain text"
 #: beside a Latin letter or a digit.
 _JOINERS = frozenset("\u200c\u200d\u200e\u200f")
 _LINE_BREAKS = frozenset("\t\n\r\x0b\x0c\x85")
-#: Letters that look like Latin ones, by script. Greek letters that stand in formulas and units are not among them.
-_LOOKALIKES = frozenset("АВЕЅІЈКМНОРСТУХаеорсухіјѕһԁԛԝѵΑΒΕΖΗΙΚΜΝΟΡΤΥΧοικνυχՕՏսօոհᎪᏴᏟᎬᏀᎻᎫᏦᏞᎷᏢᏒᏚᎢᏙᏔᏃ")
+#: Letters that look like Latin ones, by script. Greek letters of formulas and units are not here.
+_LOOKALIKES = frozenset(
+    "\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7\u03b9\u03ba"
+    "\u03bd\u03bf\u03c5\u03c7\u0405\u0406\u0408\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421"
+    "\u0422\u0423\u0425\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0455\u0456\u0458\u0475\u04bb\u0501"
+    "\u051b\u051d\u054f\u0555\u0570\u0578\u057d\u0585\u13a2\u13aa\u13ab\u13ac\u13b7\u13bb\u13c0\u13c3"
+    "\u13d2\u13d4\u13d9\u13da\u13de\u13df\u13e2\u13e6\u13f4"
+)
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -59,8 +65,8 @@ def _is_hidden(text: str, place: int) -> bool:
 
 
 def _forged(word: str, text: str) -> str:
-    """Said of a word that mixes look-alikes with Latin letters, is made of them among Latin words, or is Latin
-    only after normalisation.
+    """Said of a word that mixes look-alikes with Latin letters, is made of them among Latin words, or is
+    Latin only after normalisation.
     """
     odd = [letter for letter in word if letter in _LOOKALIKES]
     latin = [letter for letter in word if letter.isascii()]

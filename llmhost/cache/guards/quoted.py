@@ -12,7 +12,9 @@ __all__ = ["NAME", "guard"]
 
 NAME = "quoted"
 
-_QUOTED = re.compile(r"\"([^\"]+)\"|“([^”]+)”|«([^»]+)»|`([^`]+)`|(?<!\w)['‘](\w[^'’]*)['’](?!\w)")
+_QUOTED = re.compile(
+    r"\"([^\"]+)\"|\u201c([^\u201d]+)\u201d|«([^»]+)»|`([^`]+)`|(?<!\w)['\u2018](\w[^'\u2019]*)['\u2019](?!\w)"
+)
 _LITERAL = re.compile(
     r"https?://[^\s\"'<>]+|\bwww\.[^\s\"'<>]+"  # addresses
     r"|(?<![\w-])--?[a-zA-Z][\w-]*(?=[\s=,?.]|$)"  # flags
@@ -24,7 +26,9 @@ _LITERAL = re.compile(
     r"|\b0x[0-9a-fA-F]+\b|\b[A-Z]{1,4}-?\d{3,}\b"  # codes
 )
 #: What one of these has in it; most questions have none.
-_HINT = re.compile(r"[\"“«`_‘]|(?<!\w)'|\w\.\w|[a-z][A-Z]|\(\)|(?:^|\s)[-.]\w|[A-Z]-?\d{3}|://|0x")
+_HINT = re.compile(
+    r"[\"\u201c«`_\u2018]|(?<!\w)'|\w\.\w|[a-z][A-Z]|\(\)|(?:^|\s)[-.]{1,2}\w|[A-Z]-?\d{3}|://|0x"
+)
 #: Written like code, but names or abbreviations.
 _NAMES = re.compile(
     r"\w+\.js|asp\.net|i(?:phone|pad|pod|os|cloud|tunes|mac|message|watch|movie|book)s?|ebay|mac(?:os|book)|jquery|e(?:mail|book)|b(?:\.?tech|\.?com)|m(?:\.?tech|\.?com)"
@@ -38,14 +42,12 @@ def guard(question: Wording, stored: Wording) -> Objection | None:
     ours, theirs = _literals(question), _literals(stored)
     if ours == theirs:
         return None
-    ours, theirs = _missing(ours, stored), _missing(theirs, question)
-    if ours and theirs:
-        return Objection(NAME, f"one is about {named(ours)}, the other about {named(theirs)}")
-    return (
-        Objection(NAME, f"only one mentions {named(ours or theirs)}", refuses=False)
-        if ours or theirs
-        else None
-    )
+    here, there = _missing(ours, stored), _missing(theirs, question)
+    if here and there:
+        return Objection(NAME, f"one is about {named(here)}, the other about {named(there)}")
+    if rest := here or there:
+        return Objection(NAME, f"only one mentions {named(rest)}", refuses=False)
+    return None
 
 
 @lru_cache(maxsize=128)
@@ -64,7 +66,9 @@ def _missing(literals: frozenset[str], other: Wording) -> set[str]:
     if not literals:
         return set()
     letters = _letters(other.lower)
-    return {literal for literal in literals if literal not in other.lower and _letters(literal) not in letters}
+    return {
+        literal for literal in literals if literal not in other.lower and _letters(literal) not in letters
+    }
 
 
 def _letters(text: str) -> str:

@@ -11,7 +11,7 @@ NAME = "substitution"
 
 
 def guard(question: Wording, stored: Wording) -> Objection | None:
-    """Doubts when the texts are the same but for one word that says something: a synonym, or another thing."""
+    """Doubts when the texts are the same but for one word: a synonym, or another thing."""
     ours, theirs = question.content - stored.content, stored.content - question.content
     if len(ours) != 1 or len(theirs) != 1 or len(question.content) < 2:
         return None

@@ -7,18 +7,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from llmhost.cache.guards.stems import stem
+from llmhost.cache.guards.stems import stem, stems, words
 from llmhost.cache.objection import Objection
 
 __all__ = ["FILLERS", "MOST_WORDS", "Guard", "Wording", "likeness", "named", "read"]
 
-#: words; what lies behind them is not read. A verifier that takes 512 tokens for both cannot read more either.
+#: words; what lies behind them is not read: neither can a verifier that takes 512 tokens for both.
 MOST_WORDS = 200
 #: characters; MOST_WORDS of the longest words that people write
 _MOST_CHARACTERS = 4000
 
 _WORD = re.compile(
-    r"[cC]\+\+|[cCfF]#(?!\w)|\.NET\b|\d[\d,]*(?:\.\d+)*|[^\W\d_]+(?:['’][^\W\d_]+)*|[.?!;:](?=\s)", re.UNICODE
+    r"[cC]\+\+|[cCfF]#(?!\w)|\.NET\b|\d[\d,]*(?:\.\d+)*|[^\W\d_]+(?:['\u2019][^\W\d_]+)*|[.?!;:](?=\s)",
+    re.UNICODE,
 )
 _ENDS = frozenset(".?!;:")
 
@@ -38,24 +39,38 @@ _CONTRACTED = {
     "im": ("i", "am"),
     **{
         f"{verb}nt": (verb, "not")
-        for verb in "is are was were do does did has have had could would should must need".split()
+        for verb in [
+            "is",
+            "are",
+            "was",
+            "were",
+            "do",
+            "does",
+            "did",
+            "has",
+            "have",
+            "had",
+            "could",
+            "would",
+            "should",
+            "must",
+            "need",
+        ]
     },
 }
 #: What follows an apostrophe, as a word. A possessive s says nothing; after these words it is "is".
 _TAILS = {"re": "are", "ve": "have", "ll": "will", "m": "am"}
-_BEFORE_IS = frozenset("what who where when why how that there it he she here".split())
+_BEFORE_IS = words("what who where when why how that there it he she here")
 
 
 #: Stems of words that stand for nothing by themselves.
-FILLERS = frozenset(
-    map(
-        stem,
-        "a an the is are was were be been being do does did can could will would should shall may might must have has had i "
-        "you we he she it they my your our his her its their one someone this that these those what which who whom whose "
-        "how why when where there here any some in on at of for with by to from into onto than as and or if then so too "
-        "very best way please me us tell explain describe know want need get just really ever about via using use possible "
-        "able more most much many other another not no never without s hi hello thanks let".split(),
-    )
+FILLERS = stems(
+    "a an the is are was were be been being do does did can could will would should shall may might "
+    "must have has had i you we he she it they my your our his her its their one someone this that "
+    "these those what which who whom whose how why when where there here any some in on at of for with "
+    "by to from into onto than as and or if then so too very best way please me us tell explain "
+    "describe know want need get just really ever about via using use possible able more most much many "
+    "other another not no never without s hi hello thanks let"
 )
 
 
@@ -102,6 +117,7 @@ def read(text: str) -> Wording:
             opens = True
             continue
         if len(words) >= MOST_WORDS:
+            start = start[: found.start()]
             break
         if opens:
             opening.append(len(words))
@@ -118,16 +134,16 @@ def read(text: str) -> Wording:
         stem_set=frozenset(stems),
         content=frozenset(stems) - FILLERS,
         opening=frozenset(opening),
-        cut=len(start) < len(text) or len(words) >= MOST_WORDS,
+        cut=len(start) < len(text),
     )
 
 
 def _take(token: str, written: list[str], words: list[str]) -> None:
     """Adds the word, or the words that it contracts."""
-    lower = token.lower().replace("’", "'")
+    lower = token.lower().replace("\u2019", "'")
     parts = _CONTRACTED.get(lower) or (_split(lower) if "'" in lower else (lower,))
     words += parts
-    written.append(token.partition("'")[0].partition("’")[0])
+    written.append(token.partition("'")[0].partition("\u2019")[0])
     written += parts[1:]
 
 
@@ -143,8 +159,9 @@ def _split(lower: str) -> tuple[str, ...]:
 
 
 def likeness(one: Wording, other: Wording, without: int = 0) -> float:
-    """How much of what two texts say is said with the same words, 0..1 (Dice's measure on their content). A word that
-    only one of them has weighs more, the more the rest is the same: in a rewording most words differ. `without` words that are known to differ are left out.
+    """How much of what two texts say is said with the same words, 0..1 (Dice's measure on their content).
+    `without` words that are known to differ are left out. A word that only one of them has weighs more, the
+    more the rest is the same: in a rewording most words differ.
     """
     total = len(one.content) + len(other.content) - without
     return 2 * len(one.content & other.content) / total if total > 0 else 1.0

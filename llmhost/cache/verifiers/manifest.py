@@ -21,8 +21,9 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """`slope` and `intercept` make calibrated log-odds of the model's own. `sha256` is the model file's; `size`
-    its bytes. `max_tokens` are those of both wordings together."""
+    """`slope` and `intercept` make calibrated log-odds of the model's own. `sha256` is the model file's, and
+    `size` its bytes. `max_tokens` are those of both wordings together.
+    """
 
     id: str
     max_tokens: int
@@ -49,7 +50,8 @@ def read(folder: Path) -> Manifest:
     """
     try:
         manifest = Manifest(**json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
-        sound = manifest.format == FORMAT and math.isfinite(manifest.slope + manifest.intercept)
+        numbers = (manifest.slope, manifest.intercept, manifest.max_tokens, manifest.unknown_token)
+        sound = manifest.format == FORMAT and all(map(math.isfinite, numbers))
         whole = (folder / MODEL).stat().st_size == manifest.size and (folder / TOKENIZER).is_file()
     except (OSError, ValueError, TypeError) as error:
         raise damaged(folder) from error

@@ -22,6 +22,9 @@ __all__ = ["OnnxVerifier"]
 
 _ERRORS_ONLY = 3  #: onnxruntime's severity: its warnings are about its own choices
 
+#: characters; the longest in the vocabulary. What is too long for any number of such is not even counted.
+_LONGEST_TOKEN = 20
+
 #: probability; what is said at most of a text unlike all that the model has learnt from
 _UNSURE = 0.5
 
@@ -55,10 +58,11 @@ class OnnxVerifier:
 
     def _tokenized(self, first: str, second: str) -> Any:
         """None where the model cannot read all of it."""
-        try:
-            encoding = self._tokenizer.encode(first, second)
-        except UnicodeEncodeError:  # half of a surrogate pair
+        if len(first) + len(second) > _LONGEST_TOKEN * self.manifest.max_tokens:
             return None
+        if not (_is_unicode(first) and _is_unicode(second)):
+            return None
+        encoding = self._tokenizer.encode(first, second)
         too_long = len(encoding.ids) > self.manifest.max_tokens
         return None if too_long or self.manifest.unknown_token in encoding.ids else encoding
 
@@ -83,6 +87,15 @@ def _options() -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
     return options
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether there is no lone half of a surrogate pair, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _sigmoid(log_odds: float) -> float:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmhost.cli.commands.cache_audit import start_auditing
+from llmhost.cli.explain_view import CandidateOutput, explained, shortened, show_explanation
 from llmhost.cli.options import Globals, globals_of
 from llmhost.cli.output import Output
 from llmhost.cli.running import run_async
 from llmhost.cli.session import configured, wired
-from llmhost.cli.text import milliseconds, money
+from llmhost.cli.text import milliseconds, money, percent
 from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,13 +56,29 @@ class AskOutput:
     saved_usd: float
 
 
+@dataclass(frozen=True, slots=True)
+class ExplainedOutput(AskOutput):
+    """`explain` has every stored question that was looked at."""
+
+    explain: Sequence[CandidateOutput]
+
+
 Prompt = Annotated[str | None, typer.Argument(help="The question; without it, or as -, standard input.")]
 Model = Annotated[str | None, typer.Option(help="Model to ask, instead of the configured one.")]
 System = Annotated[str | None, typer.Option(help="System prompt, instead of the configured one.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read the cache nor store in it.")]
 Refresh = Annotated[bool, typer.Option("--refresh", help="Ask a worker, and store its answer anew.")]
 Threshold = Annotated[
-    float | None, typer.Option(min=-1, max=1, help="Lowest similarity to serve, for this question.")
+    float | None,
+    typer.Option(
+        min=-1,
+        max=1,
+        help="For this question, what another wording must reach to be served: a probability with the policy "
+        "`verified`, a similarity with `threshold`.",
+    ),
+]
+Explain = Annotated[
+    bool, typer.Option("--explain", help="Say why stored questions like this one were served or not.")
 ]
 
 
@@ -69,6 +90,7 @@ def ask(
     no_cache: NoCache = False,
     refresh: Refresh = False,
     threshold: Threshold = None,
+    explain: Explain = False,
 ) -> None:
     """Answer a question: from the cache if it is known, else by the least busy worker.
 
@@ -86,15 +108,17 @@ def ask(
         raise UsageError(
             "--no-cache and --refresh exclude each other", hint="--refresh stores, --no-cache does not"
         )
+    if threshold is not None and math.isnan(threshold):
+        raise UsageError("--threshold is not a number", hint="give one from -1 to 1")
     config = configured(options)
     text = _read_stdin(config.limits.max_prompt_chars) if prompt in (None, "-") else prompt
     question = _question(config, _text(text), model=_text(model), system=system and _text(system))
     question = replace(question, use_cache=not no_cache, refresh=refresh, threshold=threshold)
     admit(question, config.limits.max_prompt_chars)  # before anything is started for it
-    run_async(_ask(options, config, question))
+    run_async(_ask(options, config, question, explain))
 
 
-async def _ask(options: Globals, config: Config, question: Question) -> None:
+async def _ask(options: Globals, config: Config, question: Question, explain: bool) -> None:
     from llmhost.answering.question import Reply
 
     out = options.output
@@ -113,11 +137,16 @@ async def _ask(options: Globals, config: Config, question: Question) -> None:
         finally:
             if streamed:
                 out.end_stream()
+        to_audit = wiring.audits_queued
     if reply is None:
         raise AssertionError("a question ended without a reply")
     if out.json:
-        out.document(_output(reply))
+        out.document(_output(reply, explain))
+    elif explain:
+        show_explanation(out, reply)
     _footer(out, reply)
+    if to_audit:
+        start_auditing(options)
 
 
 def _read_stdin(max_chars: int) -> str:
@@ -158,8 +187,9 @@ def _question(config: Config, prompt: str, *, model: str, system: str | None) ->
     )
 
 
-def _output(reply: Reply) -> AskOutput:
-    return AskOutput(
+def _output(reply: Reply, explain: bool) -> AskOutput:
+    make = partial(ExplainedOutput, explain=explained(reply)) if explain else AskOutput
+    return make(
         answer=reply.answer,
         source=reply.source,
         similarity=reply.similarity,
@@ -190,12 +220,9 @@ def _footer(out: Output, reply: Reply) -> None:
             f"entry {(reply.entry or '')[:12]}",
         ]
     if reply.matched_question is not None and reply.similarity is not None:
-        parts.insert(1, f"{reply.similarity:.3f} like “{_shortened(reply.matched_question)}”")
+        parts.insert(1, f"{reply.similarity:.3f} like “{shortened(reply.matched_question)}”")
+        if reply.confidence is not None:
+            parts.insert(2, f"{percent(reply.confidence)} sure")
     out.note("· " + " · ".join(parts))
     if reply.finish_reason == "length":
         out.warn("the answer was cut off at `engine.max_tokens`, so it is not cached")
-
-
-def _shortened(text: str, width: int = 60) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= width else line[: width - 1] + "…"

@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmhost.cli.commands.cache_audit import audit_hits
+from llmhost.cli.commands.cache_eval import eval_pairs
+from llmhost.cli.commands.cache_replay import replay_stream
+from llmhost.cli.commands.cache_tune import tune_cache
 from llmhost.cli.frame import App
 from llmhost.cli.options import Globals, globals_of
 from llmhost.cli.output import table
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from llmhost.cache.models import Answer, Entry
+    from llmhost.cache.trust import Trust
     from llmhost.config.models import Config
 
 __all__ = ["app"]
@@ -66,7 +71,10 @@ class GetOutput:
 
 @dataclass(frozen=True, slots=True)
 class ForgetOutput:
+    """`labelled` are those of whose wrong answer something was learnt."""
+
     forgotten: Sequence[str]
+    labelled: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +114,18 @@ def get_entry(
 def forget_entries(
     ctx: typer.Context,
     entries: Annotated[list[str], typer.Argument(help="The entries, or the beginnings of their names.")],
+    wrong: Annotated[
+        bool, typer.Option("--wrong", help="Their answers were wrong for another wording: learn from that.")
+    ] = False,
 ) -> None:
     """Remove entries: the next question like them is answered anew.
 
     Examples:
       llmhost cache forget 3f9a
+      llmhost cache forget --wrong 3f9a
     """
     options = globals_of(ctx)
-    run_async(_forget(options, configured(options), entries))
+    run_async(_forget(options, configured(options), entries, wrong))
 
 
 @app.command("clear")
@@ -152,13 +164,29 @@ async def _get(options: Globals, config: Config, prefix: str) -> None:
     options.output.result(_details(found), _show_entry)
 
 
-async def _forget(options: Globals, config: Config, prefixes: Sequence[str]) -> None:
+async def _forget(options: Globals, config: Config, prefixes: Sequence[str], wrong: bool) -> None:
+    labelled = []
     async with wired(options, config) as wiring:
-        catalog = await wiring.catalog()
+        catalog, labels = await wiring.catalog(), wiring.caches.labels(await wiring.redis())
         found = {entry.entry: entry for entry in [await catalog.find(prefix) for prefix in prefixes]}
         for entry in found.values():
-            await catalog.forget(entry)
-    options.output.result(ForgetOutput(list(found)), _show_forgotten)
+            label = await catalog.forget(entry)
+            if wrong and label is not None:
+                await labels.record(label, wiring.now())
+                labelled.append(entry.entry)
+        trust = await labels.trust() if labelled else None
+    if trust is not None:
+        options.output.note(_learnt(config.cache.confidence, trust))
+    elif wrong:
+        options.output.note("nothing to learn: the cache gave their answers to no other wording")
+    options.output.result(ForgetOutput(list(found), labelled), _show_forgotten)
+
+
+def _learnt(confidence: float, trust: Trust) -> str:
+    from llmhost.cache.decision import shifted
+    from llmhost.cli.trust_view import counts_as
+
+    return f"from now on {counts_as(confidence, shifted(confidence, trust.shift))}"
 
 
 async def _clear(options: Globals, config: Config) -> None:
@@ -235,8 +263,15 @@ def _show_entry(output: GetOutput, console: Console) -> None:
 
 def _show_forgotten(output: ForgetOutput, console: Console) -> None:
     for entry in output.forgotten:
-        console.print(f"forgot {entry[:_SHORT]}")
+        learnt = ", and noted that it was wrong" if entry in output.labelled else ""
+        console.print(f"forgot {entry[:_SHORT]}{learnt}")
 
 
 def _show_cleared(output: ClearOutput, console: Console) -> None:
     console.print(f"removed {output.cleared:,} {'entry' if output.cleared == 1 else 'entries'}")
+
+
+app.command("replay")(replay_stream)
+app.command("eval")(eval_pairs)
+app.command("audit")(audit_hits)
+app.command("tune")(tune_cache)

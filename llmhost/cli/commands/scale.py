@@ -203,6 +203,7 @@ def _print_cron(options: Globals, minutes: int) -> None:
 def _simulate(
     options: Globals, config: Config, trace: Path, plot: Path | None, given: Mapping[str, Any]
 ) -> None:
+    from llmhost.chart import check_drawable
     from llmhost.cli.simulation_view import show_simulation, simulation_output
     from llmhost.fleet.budget import Limits
     from llmhost.simulation.report import simulate
@@ -210,7 +211,7 @@ def _simulate(
     from llmhost.wiring.fleets import scale_spec
 
     if plot is not None:
-        _check_drawable(plot)
+        check_drawable(plot)
     spec = scale_spec(config)
     settings = _settings(config, spec, given)
     limits = Limits(**config.fleet.budget.model_dump())
@@ -224,16 +225,6 @@ def _simulate(
 
         draw(report, plot)
     options.output.result(simulation_output(report), show_simulation)
-
-
-def _check_drawable(path: Path) -> None:
-    """Before anything is played, which may take a minute. Raises UsageError."""
-    from llmhost.simulation.plot import SUFFIXES
-
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"cannot draw {path.name}", hint=f"name it {' or '.join(SUFFIXES)}")
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"cannot write {path}: there is no such folder")
 
 
 def _settings(config: Config, spec: ScaleSpec, given: Mapping[str, Any]) -> Settings:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from llmhost.cache.usage import CacheUsage
+    from llmhost.cli.trust_view import ServedErrorOutput
     from llmhost.config.models import Config
     from llmhost.ledger.cost import Money
     from llmhost.ledger.report import Percentiles, Report, Target
@@ -66,16 +67,6 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True)
-class ServedError:
-    """The share of semantic hits that were wrong, with its 95 % interval; None without samples."""
-
-    estimate: float | None = None
-    low: float | None = None
-    high: float | None = None
-    samples: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class StatsOutput:
     since_s: float
     requests: int
@@ -83,12 +74,14 @@ class StatsOutput:
     misses: int
     bypassed: int
     errors: int
+    audits: int
+    judged: int
     hit_ratio: float | None
     latency_ms: Latencies
     tokens: Tokens
     cost: Money
     redis: CacheUsage
-    served_error: ServedError
+    served_error: ServedErrorOutput
     targets: Sequence[Target]
 
 
@@ -143,18 +136,21 @@ async def _watch(options: Globals, config: Config, since: float) -> None:
 
 async def _collect(options: Globals, config: Config, since: float) -> StatsOutput:
     from llmhost.cache.usage import cache_usage
+    from llmhost.cli.trust_view import served_error_output
     from llmhost.ledger.report import make_report
 
     now = time.time()
     async with wired(options, config) as wiring:
         ledger = await wiring.ledger()
         totals, rentals = await ledger.totals(now - since, now), await ledger.rentals()
-        usage = await cache_usage(await wiring.redis(), wiring.caches.keys)
+        client = await wiring.redis()
+        usage = await cache_usage(client, wiring.caches.keys)
+        wrong = served_error_output(await wiring.caches.labels(client).report(), config.cache.max_error)
         report = make_report(totals, rentals, wiring.targets, now - since, now)
-    return _output(report, usage, since)
+    return _output(report, usage, wrong, since)
 
 
-def _output(report: Report, usage: CacheUsage, since: float) -> StatsOutput:
+def _output(report: Report, usage: CacheUsage, wrong: ServedErrorOutput, since: float) -> StatsOutput:
     return StatsOutput(
         since_s=since,
         requests=report.requests,
@@ -162,12 +158,14 @@ def _output(report: Report, usage: CacheUsage, since: float) -> StatsOutput:
         misses=report.misses,
         bypassed=report.bypassed,
         errors=report.errors,
+        audits=report.audits,
+        judged=report.judged,
         hit_ratio=report.hit_ratio,
         latency_ms=Latencies(report.hit_ms, report.miss_ms),
         tokens=Tokens(report.prompt_tokens, report.completion_tokens),
         cost=report.money,
         redis=usage,
-        served_error=ServedError(),
+        served_error=wrong,
         targets=report.targets,
     )
 
@@ -180,12 +178,14 @@ def _picture(output: StatsOutput) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
+    from llmhost.cli.trust_view import served_error_lines
     from llmhost.config.duration import format_duration
 
     title = Text(f"The last {format_duration(output.since_s)}", style="bold")
     note = Text("Hits without the loading of the embedding model, once in each process.", style="dim")
     latencies = Group(_latencies(output), note)
-    parts = [title, _questions(output), latencies, _costs(output), _redis(output), _targets(output)]
+    wrong = Text("\n".join(served_error_lines(output.served_error)))
+    parts = [title, _questions(output), latencies, wrong, _costs(output), _redis(output), _targets(output)]
     return Group(*(part for pair in zip(parts, [Text()] * len(parts), strict=True) for part in pair))
 
 

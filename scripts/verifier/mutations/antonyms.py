@@ -26,7 +26,7 @@ _NOT_DOUBLED = {
     "tighten",
     "strengthen",
 }
-#: A graded word asked for by "how" or by yes and no tells the same as its opposite: "Is it safe?", "How hard is it?"
+#: A graded word asked for by "how" or by yes and no tells the same as its opposite: "Is it safe?"
 _GRADED = re.compile(
     r"(?:is|are|was|were|isn't|aren't|does|do|did|will|would|should|can|could|has|have)\b", re.IGNORECASE
 )
@@ -100,7 +100,7 @@ class Antonyms:
         return replace_word(question, at, opposite)
 
     def _decides(self, question: str, at: re.Match[str], opposite: str) -> bool:
-        """Whether the opposite makes another question: not in "X or its opposite", nor asked by yes and no."""
+        """Whether the opposite makes another question: not in "X or Y", nor asked by yes and no."""
         if _AGE.search(question) or opposite in words(question) or re.search(r"\b(?:or|not|vs)\b", question):
             return False
         graded = at[0].lower() in self._graded or at[0].lower() in _COMPARED
@@ -135,10 +135,45 @@ def _both(verbs: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 #: Past forms, where the opposite has a use in the past too.
 _PAST = {
-    "buy": "bought", "sell": "sold", "find": "found", "hide": "hid", "lose": "lost", "win": "won", "send": "sent",
-    "give": "gave", "take": "took", "begin": "began", "end": "ended", "rise": "rose", "fall": "fell", "build": "built",
-    "demolish": "demolished", "shrink": "shrank", "grow": "grew", "forget": "forgot", "remember": "remembered",
-    "leave": "left", "join": "joined", "teach": "taught", "learn": "learned", "gain": "gained", "receive": "received",
-}  # fmt: skip
-_IRREGULAR = {*_PAST, "lend", "borrow", "split", "merge", "wake", "sleep", "freeze", "thaw", "sink", "float", "write", "read",
-              "speed up", "spend", "save"}  # fmt: skip
+    "buy": "bought",
+    "sell": "sold",
+    "find": "found",
+    "hide": "hid",
+    "lose": "lost",
+    "win": "won",
+    "send": "sent",
+    "give": "gave",
+    "take": "took",
+    "begin": "began",
+    "end": "ended",
+    "rise": "rose",
+    "fall": "fell",
+    "build": "built",
+    "demolish": "demolished",
+    "shrink": "shrank",
+    "grow": "grew",
+    "forget": "forgot",
+    "remember": "remembered",
+    "teach": "taught",
+    "learn": "learned",
+    "gain": "gained",
+    "receive": "received",
+}
+_IRREGULAR = {
+    *_PAST,
+    "lend",
+    "borrow",
+    "split",
+    "merge",
+    "wake",
+    "sleep",
+    "freeze",
+    "thaw",
+    "sink",
+    "float",
+    "write",
+    "read",
+    "speed up",
+    "spend",
+    "save",
+}

@@ -56,9 +56,12 @@ _THING_FORMS = [
 ]
 #: A thing with one of these inside is no name of a thing.
 _NO_THING = re.compile(
-    r"\b(?:your|my|our|it|its|this|that|these|those|best|worst|most|like|difference|going|the|some|good|better|between|wrong|"
-    r"meant|used|to|you|i|we|they|he|she|and|or|is|are|do|does|can|should|so|there|up|for|with|about|\w+est|meaning|called|if|"
-    r"purpose|reason|point|one|not|now|new|when|who|how|why|what|which|was|were|has|have|had|will|would|right|real|likely|same)\b"
+    r"\b(?:your|my|our|it|its|this|that|these|those|best|worst|most|like|difference|going|the|"
+    r"some|good|better|between|wrong|"
+    r"meant|used|to|you|i|we|they|he|she|and|or|is|are|do|does|can|should|so|there|up|for|"
+    r"with|about|\w+est|meaning|called|if|"
+    r"purpose|reason|point|one|not|now|new|when|who|how|why|what|which|was|were|has|have|had|"
+    r"will|would|right|real|likely|same)\b"
 )
 _PERSON = re.compile(
     r"(?:Who is|Who was|How old is|How tall is|How rich is) (?P<x>(?:[A-Z][a-z]+ ){1,2}[A-Z][a-z]+)"

@@ -25,7 +25,7 @@ def _spans(members: list[str]) -> re.Pattern[str]:
 
 
 class Entities:
-    """Names by the company they keep: groups from our tables, and names of the corpus by the two words before."""
+    """Names by the company they keep: groups from our tables, names of the corpus by the words before."""
 
     def __init__(self, questions: Iterable[str]) -> None:
         self._groups = [(_spans(group), group) for group in GROUPS]

@@ -12,7 +12,7 @@ __all__ = ["is_negated", "negate", "remove_negation"]
 _WHO = (
     r"(?P<who>I|you|we|one|they|people|he|she|my [a-z]+|some people|women|men|girls|guys|Indians|Americans)"
 )
-#: Question words turned round by a "not"; a plain question of yes or no with "isn't" asks the same, so it is left alone.
+#: Where a "not" turns the question round: a plain question of yes or no with "isn't" asks the same.
 _RULES: list[tuple[str, tuple[str, ...]]] = [
     (rf"^How can {_WHO} ", ("Why can't {who} ", "How can {who} not ")),
     (
@@ -45,13 +45,19 @@ _RULES: list[tuple[str, tuple[str, ...]]] = [
         ("if {who} {verb} not ",),
     ),
     (
-        r"(?<=.)\b(?P<who>people|someone|those|men|women|students|companies|countries|animals) who (?P<verb>are|is|can|do|have)\b(?! not)",
+        (
+            r"(?<=.)\b(?P<who>people|someone|those|men|women|students|companies|countries|animals) "
+            r"who (?P<verb>are|is|can|do|have)\b(?! not)"
+        ),
         ("{who} who {verb} not",),
     ),
     (r"(?<=.)\bwithout\b(?= (?:a|an|any|my|the|having|using|being|\w+ing)\b)", ("with",)),
     (r"(?<=.)\bwith(?= (?:a|an|my|the|money|experience) )", ("without",)),
     (
-        r"(?<=\w )to (?=(?:use|buy|eat|drink|sleep|tell|pay|have|take|go|work|vote|marry|study|learn|say|wear|watch|drive|cook|talk) )",
+        (
+            r"(?<=\w )to (?=(?:use|buy|eat|drink|sleep|tell|pay|have|take|go|work|vote|marry|study|"
+            r"learn|say|wear|watch|drive|cook|talk) )"
+        ),
         ("not to ",),
     ),
 ]
@@ -66,7 +72,8 @@ _REMOVE = [
     ),
     (
         re.compile(
-            r"(?<=[a-z] )(do|does|did|is|are|was|were|will|would|could|should|can|has|have|am|to)(?: not|n't)(?= )"
+            r"(?<=[a-z] )(do|does|did|is|are|was|were|will|would|could|should|can|has|have|am|to)(?: "
+            r"not|n't)(?= )"
         ),
         "{}",
     ),
@@ -92,7 +99,8 @@ _NEGATED = re.compile(
     r"\b(?:not|never|no|nothing|nobody|none|without|avoid|stop|prevent|\w+n't|or)\b", re.IGNORECASE
 )
 _YES_NO = re.compile(
-    r"(?:Is|Are|Was|Were|Do|Does|Did|Can|Could|Should|Will|Would|Has|Have|Isn't|Don't|Aren't|Doesn't|Won't|Can't)\b"
+    r"(?:Is|Are|Was|Were|Do|Does|Did|Can|Could|Should|Will|Would|Has|Have|Isn't|Don't|Aren't|"
+    r"Doesn't|Won't|Can't)\b"
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from random import Random
 
-from .text import core, like, lower_first, replace_word, sentence
+from .text import Mutation, core, like, lower_first, replace_word, sentence
 from .words import ACRONYMS, BRITISH, CONTRACTIONS, NUMBER_WORDS, SYNONYMS
 
 __all__ = [
@@ -46,7 +46,10 @@ class _Exchange:
         if not found:
             return None
         at = rng.choice(found)
-        return replace_word(question, at, rng.choice(self._partners[self._key(at[0])]))
+        new = rng.choice(self._partners[self._key(at[0])])
+        if self._exact and at.start():  # capitals of an acronym are not those of a sentence
+            return question[: at.start()] + new + question[at.end() :]
+        return replace_word(question, at, new)
 
 
 exchange_acronym = _Exchange(ACRONYMS, exact=True)
@@ -66,10 +69,24 @@ def exchange_number_word(question: str, rng: Random) -> str | None:
 
 
 _GREETINGS = [
-    "Hi, {q}", "Hello, {q}", "Hey, {q} thanks", "Quick question: {q}", "Please help: {q}", "I was wondering: {q}", "{q} Thanks!",
-    "{q} Thank you in advance.", "Hi there! {q}", "Can anyone tell me: {q}", "{q} Please explain.", "A question for you: {q}",
-    "ok so {q}", "Sorry if this was asked before. {q}", "Could you tell me: {q} Thanks", "{q} Anyone?", "Just curious, {q}",
-]  # fmt: skip
+    "Hi, {q}",
+    "Hello, {q}",
+    "Hey, {q} thanks",
+    "Quick question: {q}",
+    "Please help: {q}",
+    "I was wondering: {q}",
+    "{q} Thanks!",
+    "{q} Thank you in advance.",
+    "Hi there! {q}",
+    "Can anyone tell me: {q}",
+    "{q} Please explain.",
+    "A question for you: {q}",
+    "ok so {q}",
+    "Sorry if this was asked before. {q}",
+    "Could you tell me: {q} Thanks",
+    "{q} Anyone?",
+    "Just curious, {q}",
+]
 
 
 def polite(question: str, rng: Random) -> str | None:
@@ -142,11 +159,30 @@ def keywords(question: str, _: Random) -> str | None:
 
 
 _OPENINGS = [
-    (r"^How (?:do|can) I ", ["How can I ", "How do I ", "How do you ", "How to ", "What is the best way to ", "What should I do to "]),
+    (
+        r"^How (?:do|can) I ",
+        [
+            "How can I ",
+            "How do I ",
+            "How do you ",
+            "How to ",
+            "What is the best way to ",
+            "What should I do to ",
+        ],
+    ),
     (r"^How to ", ["How do I ", "How can I ", "How can one "]),
-    (r"^What(?:'s| is) the best way to ", ["How do I ", "What's the way to ", "How can I ", "What is the right way to "]),
-    (r"^What are the best ", ["Which are the best ", "What are some of the best ", "Name the best ", "Best "]),
-    (r"^What is the best (?!way)", ["Which is the best ", "What's the best ", "Which would be the best ", "Best "]),
+    (
+        r"^What(?:'s| is) the best way to ",
+        ["How do I ", "What's the way to ", "How can I ", "What is the right way to "],
+    ),
+    (
+        r"^What are the best ",
+        ["Which are the best ", "What are some of the best ", "Name the best ", "Best "],
+    ),
+    (
+        r"^What is the best (?!way)",
+        ["Which is the best ", "What's the best ", "Which would be the best ", "Best "],
+    ),
     (r"^Which is the best ", ["What is the best ", "What's the best "]),
     (r"^What are some ", ["Can you name some ", "Give me some ", "What are a few "]),
     (r"^Why (?=(?:do|does|did|is|are) )", ["Why exactly ", "For what reason "]),
@@ -162,11 +198,18 @@ _OPENINGS = [
     (r"^What caused ", ["What was the cause of ", "What led to "]),
     (r"^How many people live in ", ["What is the population of "]),
     (r"^Is it true that ", ["Is it a fact that ", "Is it really true that "]),
-    (r"^Who (?P<v>invented|discovered|directed|founded|built|created|painted) "
-        r"(?P<x>.+)\?$", ["Who was {x} {v} by?", "By whom was {x} {v}?"]),
-    (r"^Does (?P<a>[\w ]{3,25}?) (?P<v>cause|affect|influence|kill|help|increase|reduce) (?P<b>[\w "
-        r"]{3,30})\?$", ["Can {a} {v} {b}?", "Is it true that {a} {v}s {b}?"]),
-]  # fmt: skip
+    (
+        r"^Who (?P<v>invented|discovered|directed|founded|built|created|painted) (?P<x>.+)\?$",
+        ["Who was {x} {v} by?", "By whom was {x} {v}?"],
+    ),
+    (
+        (
+            r"^Does (?P<a>[\w ]{3,25}?) (?P<v>cause|affect|influence|kill|help|increase|reduce) "
+            r"(?P<b>[\w ]{3,30})\?$"
+        ),
+        ["Can {a} {v} {b}?", "Is it true that {a} {v}s {b}?"],
+    ),
+]
 _OPENED = [(re.compile(pattern, re.IGNORECASE), news) for pattern, news in _OPENINGS]
 
 
@@ -181,7 +224,18 @@ def other_opening(question: str, rng: Random) -> str | None:
 
 
 #: Rewordings that keep nearly every word.
-LIGHT = [
-    exchange_acronym, exchange_contraction, exchange_number_word, exchange_spelling, synonym, synonym, polite, plain,
-    without_article, mistype, keywords, other_opening, other_opening,
-]  # fmt: skip
+LIGHT: list[Mutation] = [
+    exchange_acronym,
+    exchange_contraction,
+    exchange_number_word,
+    exchange_spelling,
+    synonym,
+    synonym,
+    polite,
+    plain,
+    without_article,
+    mistype,
+    keywords,
+    other_opening,
+    other_opening,
+]

@@ -6,7 +6,7 @@ import re
 from random import Random
 
 from .frames import ROLE_FRAMES, SYMMETRIC_FRAMES
-from .text import core, lower_first
+from .text import core
 from .words import MORE_AND_LESS
 
 __all__ = ["Roles", "swap_alike", "swap_roles", "turn_round"]
@@ -14,10 +14,15 @@ __all__ = ["Roles", "swap_alike", "swap_roles", "turn_round"]
 _T = r"[\w'.+#-]+(?: [\w'.+#-]+){0,2}"
 _ONE = r"(?P<a>[\w'+#-]+(?: [\w'+#-]+){0,1})"
 _TWO = r"(?P<b>[\w'+#-]+(?: [\w'+#-]+){0,1}?)"
-_STOP = r"(?=$|\?|,| (?:in|on|for|with|without|using|by|at|and|when|if|as|after|before|through|who|that|which|is|are|or)\b)"
+_STOP = (
+    r"(?=$|\?|,| (?:in|on|for|with|without|using|by|at|and|when|if|as|after|before|through|"
+    r"who|that|which|is|are|or)\b)"
+)
 _VERBS = (
-    "cause|affect|influence|beat|help|hurt|harm|replace|defeat|buy|acquire|own|support|hate|love|like|need|invade|attack|control|"
-    "include|contain|kill|eat|prevent|cure|treat|follow|trust|respect|envy|fear|attract|outperform|overtake|destroy|leave|"
+    "cause|affect|influence|beat|help|hurt|harm|replace|defeat|buy|acquire|own|support|hate|"
+    "love|like|need|invade|attack|control|"
+    "include|contain|kill|eat|prevent|cure|treat|follow|trust|respect|envy|fear|attract|"
+    "outperform|overtake|destroy|leave|"
     "prefer|surpass|threaten|recruit|sue|improve|increase|reduce|create|produce|require|imply"
 )
 _COMPARATIVES = "|".join(
@@ -27,21 +32,39 @@ _COMPARATIVES = "|".join(
 #: Questions that ask another thing when `a` and `b` change places.
 _DIRECTED = [
     re.compile(rf"\bfrom {_ONE} to {_TWO}{_STOP}"),
-    re.compile(rf"\b(?:convert|translate|change|turn|transform|export|import|migrate|transfer|switch|map|port) (?:an? |the |my )?{_ONE} (?:in)?to (?:an? |the |my )?{_TWO}{_STOP}"),
-    re.compile(rf"^(?:Do|Does|Did|Can|Could|Will|Would|Should|How do|How does|How did|How can|How would|Why do|Why does|Why did|Why is it that|Why don't|Why doesn't|Why didn't) (?:the |an? )?{_ONE} (?:ever )?(?:{_VERBS}) (?:the |an? )?{_TWO}{_STOP}"),
-    re.compile(rf"^(?:Is|Are|Was|Were|Why is|Why are|Why was) (?:the |an? )?{_ONE} (?:so much |much |considered |really )?(?:{_COMPARATIVES}) than (?:the |an? )?{_TWO}{_STOP}"),
+    re.compile(
+        rf"\b(?:convert|translate|change|turn|transform|export|import|migrate|transfer|switch|map|"
+        rf"port) (?:an? |the |my )?{_ONE} (?:in)?to (?:an? |the |my )?{_TWO}{_STOP}"
+    ),
+    re.compile(
+        rf"^(?:Do|Does|Did|Can|Could|Will|Would|Should|How do|How does|How did|How can|How would|"
+        rf"Why do|Why does|Why did|Why is it that|Why don't|Why doesn't|Why didn't) (?:the |an? "
+        rf")?{_ONE} (?:ever )?(?:{_VERBS}) (?:the |an? )?{_TWO}{_STOP}"
+    ),
+    re.compile(
+        rf"^(?:Is|Are|Was|Were|Why is|Why are|Why was) (?:the |an? )?{_ONE} (?:so much |much |"
+        rf"considered |really )?(?:{_COMPARATIVES}) than (?:the |an? )?{_TWO}{_STOP}"
+    ),
     re.compile(rf"\b(?:effects?|impact|influence) of (?:the )?{_ONE} on (?:the )?{_TWO}{_STOP}"),
-    re.compile(r"\b(?P<a>[A-Z][a-z]+) (?:beat|beats|defeat|defeated|invade|invaded|attack|attacked|support|supports|hate|hates|buy|bought|acquire|acquired|sue|sued|bully|follow|love|help|helped) (?P<b>[A-Z][a-z]+)\b"),
-    re.compile(r"\b(?P<a>[A-Z][a-z]+) (?:(?:better|bigger|stronger|richer|faster|safer|cheaper|worse|smaller|older) than|ahead of|part of|instead of|rather than|over) (?P<b>[A-Z][a-z]+)\b"),
+    re.compile(
+        r"\b(?P<a>[A-Z][a-z]+) (?:beat|beats|defeat|defeated|invade|invaded|attack|attacked|"
+        r"support|supports|hate|hates|buy|bought|acquire|acquired|sue|sued|bully|follow|love|help|"
+        r"helped) (?P<b>[A-Z][a-z]+)\b"
+    ),
+    re.compile(
+        r"\b(?P<a>[A-Z][a-z]+) (?:(?:better|bigger|stronger|richer|faster|safer|cheaper|worse|"
+        r"smaller|older) than|ahead of|part of|instead of|rather than|over) (?P<b>[A-Z][a-z]+)\b"
+    ),
     re.compile(rf"\b(?P<a>\w+) (?:instead of|rather than) (?P<b>\w+){_STOP}"),
-]  # fmt: skip
+]
 #: Questions that ask the same.
 _ALIKE = [
     re.compile(
         rf"\bbetween (?:the |an? )?{_ONE} and (?:the |an? )?(?P<b>[\w'+#-]+(?: [\w'+#-]+){{0,2}})(?=$|\?)"
     ),
     re.compile(
-        rf"^(?:Which|What|Who)\b.*\b(?:better|best|bigger|stronger|faster|worse|safer|cheaper|more \w+)[,:;-]* {_ONE},? or {_TWO}(?=$|\?)"
+        rf"^(?:Which|What|Who)\b.*\b(?:better|best|bigger|stronger|faster|worse|safer|cheaper|more "
+        rf"\w+)[,:;-]* {_ONE},? or {_TWO}(?=$|\?)"
     ),
     re.compile(r"\b(?P<a>[\w+#]+),? or (?P<b>[\w+#]+)(?=$|\?)"),
     re.compile(r"\b(?P<a>[\w+#]+) (?:vs\.?|versus) (?P<b>[\w+#]+)\b"),
@@ -49,11 +72,14 @@ _ALIKE = [
 ]
 #: Words that stand for something named elsewhere, or for nothing.
 _LOOSE = {"each other", "another one"} | set(
-    """a an the any all both either some then just this that it them me you i him her us one other others not what more less
-    another beginning start end home no why how false worse better""".split()  # noqa: SIM905 - a table reads better so
+    """a an the any all both either some then just this that it them me you i him her us one other others
+    not what more less another beginning start end home no why how false worse better""".split()  # noqa: SIM905 - a table reads better so
 )
 _FILLED = re.compile(
-    r"\b(?:to|of|and|or|is|are|does|do|the|your|my|their|his|her|you|i|we|they|in|on|for|with|it|this|that)\b",
+    (
+        r"\b(?:to|of|and|or|is|are|does|do|the|your|my|their|his|her|you|i|we|they|in|on|for|with|"
+        r"it|this|that)\b"
+    ),
     re.IGNORECASE,
 )
 
@@ -97,7 +123,7 @@ def turn_round(question: str, _: Random) -> str | None:
     compared = _COMPARISON.match(question)
     if compared and not _FILLED.search(compared["a"]):
         verb = "Is" if compared["verb"] == "Is" else "Are"
-        first, second = lower_first(compared["b"]), compared["a"]
+        first, second = compared["b"], compared["a"]
         return f"{verb} {first} {_INVERSE[compared['how']]} than {second}?"
     journey = _JOURNEY.match(question)
     if journey:

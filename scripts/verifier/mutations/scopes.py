@@ -12,13 +12,15 @@ __all__ = ["drop_restriction", "move_restriction", "one_restriction", "restrict"
 
 #: Questions about a task or a choice, whose answer a restriction changes.
 _OPEN = re.compile(
-    r"(?:How (?:do|can|should|could) (?:I|you|we|one) |How to |What(?:'s| is) the best |What are (?:the|some) (?:good |best )|"
+    r"(?:How (?:do|can|should|could) (?:I|you|we|one) |How to |What(?:'s| is) the best |What "
+    r"are (?:the|some) (?:good |best )|"
     r"Which is the best |Where can I |What are some ways to |How much does )",
     re.IGNORECASE,
 )
 #: A question with one of these has a restriction already.
 _BOUND = re.compile(
-    r"\b(?:in|for|without|on|at|after|before|under|during|while|if|when|as|using|with|from|near|through|via|by)\b"
+    r"\b(?:in|for|without|on|at|after|before|under|during|while|if|when|as|using|with|from|"
+    r"near|through|via|by)\b"
 )
 #: Restrictions by what they bind: two of one line never hold together.
 _RESTRICTIONS = [
@@ -70,8 +72,10 @@ _RESTRICTIONS = [
     ],
 ]
 _END = re.compile(
-    r"^(?P<rest>.{12,}?) (?P<bound>(?:in (?:[A-Z]\w+(?: [A-Z]\w+)?|the US|the UK|a (?:week|month|day|year))|without [\w ]{3,20}|for (?:beginners|free|a beginner|kids|"
-    r"students|men|women|girls|freshers)|on (?:Android|iPhone|Windows|my phone|a budget|[A-Z]\w+)|after (?:\w+ing|12th|\w+ing [\w ]{3,15})|under \d+\w*|at (?:home|night|work)|"
+    r"^(?P<rest>.{12,}?) (?P<bound>(?:in (?!Him\b)(?:[A-Z]\w+(?: [A-Z]\w+)?|the US|the UK|a (?:week|"
+    r"month|day|year))|without [\w ]{3,20}|for (?:beginners|free|a beginner|kids|"
+    r"students|men|women|girls|freshers)|on (?:Android|iPhone|Windows|my phone|a budget|"
+    r"[A-Z]\w+)|after (?:\w+ing|12th|\w+ing [\w ]{3,15})|under \d+\w*|at (?:home|night|work)|"
     r"in \d+ (?:days|weeks|months|years)|during \w+|before \w+|using \w+))$"
 )
 

@@ -98,5 +98,6 @@ def _synset(line: str) -> Synset:
     pointers = []
     for start in range(at + 1, at + 1 + 4 * int(fields[at]), 4):
         symbol, offset, part, link = fields[start : start + 4]
-        pointers.append((symbol, int(offset), part, int(link[:2], 16), int(link[2:], 16)))
+        source, target = divmod(int(link, 16), 256)
+        pointers.append((symbol, int(offset), part, source, target))
     return Synset(int(fields[0]), lemmas, tuple(pointers))

@@ -79,7 +79,6 @@ NEVER_OPPOSITE = set(
     united recorded anti pro limited smart stupid past future long short
     """.split()  # noqa: SIM905 - a table reads better so
 )
-)
 
 #: Comparatives and what says the same with the two sides exchanged.
 MORE_AND_LESS = _pairs("""

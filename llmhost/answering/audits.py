@@ -1,0 +1,173 @@
+"""Which semantic hits are to be audited, and where they wait for it: the list `llmhost:{fleet}:audits`.
+
+Some of what waits may be lost: each audit is evidence, none of them is owed to anybody. What was asked and
+served lies there for a day, beside the cache, which holds the same for longer.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from llmhost.answering.notices import Notices
+from llmhost.answering.question import Question
+from llmhost.cache.keys import Keys
+from llmhost.cache.models import SemanticLookup
+from llmhost.errors import StoreError
+from llmhost.redis.connect import load_script, translate_errors
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+    from redis.asyncio import Redis
+
+__all__ = ["Audit", "AuditQueue", "AuditSampler", "AuditedEntries"]
+
+#: audits; where nobody works them off, the oldest are dropped
+_LONGEST_QUEUE = 1_000
+
+#: seconds; what was served a day ago says little about what would be served now
+_LIFETIME = 86_400
+
+#: characters; more than is compared of an answer, and little enough for a thousand of them
+_ANSWER_KEPT = 8_000
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """One semantic hit: `question` got at `at` (Unix seconds) the `answer` of `entry`, which was given to
+    `matched_question`. The answer is kept here, as the entry's may expire or be replaced meanwhile; of a
+    long one, the beginning (`whole` False).
+
+    `raw` is the verifier's probability, 0..1, before labels corrected it; where the policy looks at nothing
+    but similarity, that, clipped to 0..1. `doubts` names the guards that doubted.
+    """
+
+    question: Question
+    entry: str
+    matched_question: str
+    answer: str
+    whole: bool
+    raw: float
+    doubts: tuple[str, ...]
+    at: float
+
+
+class AuditQueue:
+    """The audits of one fleet that wait, oldest first. Every method raises StoreError where Redis is away or
+    will not write.
+    """
+
+    def __init__(self, client: Redis, fleet: str) -> None:
+        self._client = client
+        self._key = f"llmhost:{fleet}:audits"
+
+    async def add(self, audit: Audit) -> None:
+        """Puts it behind all others."""
+        with translate_errors():
+            pipeline = self._client.pipeline(transaction=True)
+            pipeline.rpush(self._key, json.dumps(asdict(audit), allow_nan=False))
+            pipeline.ltrim(self._key, -_LONGEST_QUEUE, -1)
+            pipeline.expire(self._key, _LIFETIME)
+            await pipeline.execute()
+
+    async def take(self, now: float) -> Audit | None:
+        """The oldest one that is still worth it at `now`, Unix seconds; nobody else gets it."""
+        while True:
+            with translate_errors():
+                raw = await self._client.lpop(self._key)
+            if not isinstance(raw, bytes | str):
+                return None
+            audit = _decoded(raw)
+            if audit is not None and abs(now - audit.at) < _LIFETIME:
+                return audit
+
+    async def waiting(self) -> int:
+        """How many there are, those that are too old included."""
+        with translate_errors():
+            return int(await self._client.llen(self._key))
+
+
+class AuditedEntries:
+    """What audits found about each entry: `accepted` and `rejected` in its metadata."""
+
+    def __init__(self, client: Redis, keys: Keys) -> None:
+        self._keys = keys
+        self._count = client.register_script(load_script("llmhost.cache.lua", "audited.lua"))
+
+    async def count(self, entry: str, *, right: bool) -> None:
+        """Raises StoreError. An entry that is gone stays gone."""
+        with translate_errors():
+            await self._count(keys=[self._keys.metadata(entry)], args=["accepted" if right else "rejected"])
+
+
+class AuditSampler:
+    """Puts a `share`, 0..1, of the semantic hits into the queue; `queued` counts them. Where Redis fails, the
+    user is told, and nothing is raised. `chance` gives numbers from 0 up to 1.
+    """
+
+    def __init__(
+        self,
+        queue: AuditQueue,
+        share: float,
+        notices: Notices,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._queue = queue
+        self._share = share
+        self._notices = notices
+        self._chance = chance
+        self.queued = 0
+
+    async def served(self, question: Question, lookup: SemanticLookup, now: float) -> None:
+        """To be told of each semantic hit after the user has got it.
+
+        One that the question's own threshold allowed says nothing about the policy, and is left out.
+        """
+        if question.threshold is not None or self._chance() >= self._share:
+            return
+        audit = _audit(question, lookup, now)
+        if audit is not None:
+            try:
+                await self._queue.add(audit)
+            except StoreError as error:
+                self._notices.tell("a hit that was to be audited is not", error)
+            else:
+                self.queued += 1
+
+
+def _audit(question: Question, lookup: SemanticLookup, now: float) -> Audit | None:
+    served, verdict = lookup.served, lookup.verdict
+    if served is None:
+        return None
+    raw = verdict.raw if verdict is not None and verdict.raw is not None else served.similarity
+    return Audit(
+        question=question,
+        entry=served.entry,
+        matched_question=served.question,
+        answer=served.answer.text[:_ANSWER_KEPT],
+        whole=len(served.answer.text) <= _ANSWER_KEPT,
+        raw=min(1.0, max(0.0, raw)),
+        doubts=tuple(objection.guard for objection in verdict.objections) if verdict is not None else (),
+        at=now,
+    )
+
+
+def _decoded(raw: bytes | str) -> Audit | None:
+    """None where something else lies there: others can write to Redis too."""
+    try:
+        audit = _adapter().validate_json(raw, strict=True)
+    except ValueError:
+        return None
+    return audit if 0 <= audit.raw <= 1 and math.isfinite(audit.at) else None
+
+
+@cache
+def _adapter() -> TypeAdapter[Audit]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Audit)

@@ -1,0 +1,149 @@
+"""`llmhost cache audit`: was the cache right?"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmhost.cli.explain_view import shortened
+from llmhost.cli.options import Globals, globals_of
+from llmhost.cli.running import run_async
+from llmhost.cli.session import configured, wired
+from llmhost.cli.text import clean
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from llmhost.answering.auditor import Audited, Finding
+    from llmhost.config.models import Config
+
+__all__ = ["audit_hits", "start_auditing"]
+
+#: audits; some minutes of a small model, and of what is asked behind the user's back an end
+_LIMIT = 50
+
+#: characters; enough to see what two answers say
+_SHOWN = 300
+
+#: digits of an entry's name, as `cache ls` shows them
+_SHORT = 12
+
+
+@dataclass(frozen=True, slots=True)
+class FoundOutput:
+    """A hit that was wrong: `question` got the answer `served`, which was given to `matched_question`; the
+    engine says `engine`. Both answers are shortened. `raw` is the probability that the verifier gave.
+    """
+
+    entry: str
+    question: str
+    matched_question: str
+    served: str
+    engine: str
+    raw: float
+    doubts: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditOutput:
+    audited: int
+    right: int
+    wrong: int
+    unclear: int
+    left: int
+    found: Sequence[FoundOutput]
+
+
+def audit_hits(
+    ctx: typer.Context,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many to audit at most.")] = _LIMIT,
+) -> None:
+    """Check semantic hits: a worker answers them as well, and the two answers are compared.
+
+    A share of the hits, `cache.audit_share`, waits for this; `ask` starts it by itself in the background.
+
+    Examples:
+      llmhost cache audit
+      llmhost cache audit --limit 500 --json
+    """
+    options = globals_of(ctx)
+    run_async(_audit(options, configured(options), limit))
+
+
+def start_auditing(options: Globals) -> subprocess.Popen[bytes] | None:
+    """Works off the queue in a process of its own, which nobody waits for and which outlives this one. None
+    where the environment forbids it (LLMHOST_NO_BACKGROUND), or the system: then the audits wait.
+    """
+    if os.environ.get("LLMHOST_NO_BACKGROUND"):
+        return None
+    config = [] if options.config is None else ["--config", str(options.config.absolute())]
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "llmhost", *config, "cache", "audit"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError:
+        return None
+
+
+async def _audit(options: Globals, config: Config, limit: int) -> None:
+    from llmhost.errors import StateError
+    from llmhost.machine.lock import hold_lock
+    from llmhost.machine.paths import state_dir
+
+    busy = StateError("another llmhost audits just now", hint="wait for it: what it leaves, it leaves here")
+    async with wired(options, config) as wiring, hold_lock(state_dir() / "audit.lock", patience=0, held=busy):
+        audited = await (await wiring.auditor()).run(limit)
+    for change in filter(None, (finding.change for finding in audited.findings)):
+        options.output.warn(change)
+    options.output.result(_output(audited), _show)
+
+
+def _output(audited: Audited) -> AuditOutput:
+    verdicts = [finding.right for finding in audited.findings]
+    return AuditOutput(
+        audited=len(verdicts),
+        right=verdicts.count(True),
+        wrong=verdicts.count(False),
+        unclear=verdicts.count(None),
+        left=audited.left,
+        found=[_found(finding) for finding in audited.findings if finding.right is False],
+    )
+
+
+def _found(finding: Finding) -> FoundOutput:
+    audit = finding.audit
+    return FoundOutput(
+        entry=audit.entry,
+        question=shortened(audit.question.prompt, _SHOWN),
+        matched_question=shortened(audit.matched_question, _SHOWN),
+        served=shortened(audit.answer, _SHOWN),
+        engine=shortened(finding.engine_answer or "", _SHOWN),
+        raw=audit.raw,
+        doubts=audit.doubts,
+    )
+
+
+def _show(output: AuditOutput, console: Console) -> None:
+    if not output.audited:
+        console.print("No hit waits to be audited.")
+        return
+    verdicts = f"{output.right:,} right, {output.wrong:,} wrong, {output.unclear:,} unclear"
+    console.print(f"{output.audited:,} audited: {verdicts}")
+    for found in output.found:
+        console.print()
+        console.print(f"wrong: “{clean(found.question)}”", style="red")
+        console.print(f"got the answer to “{clean(found.matched_question)}”, entry {found.entry[:_SHORT]}")
+        console.print(f"  served: {clean(found.served)}")
+        console.print(f"  engine: {clean(found.engine)}")
+    if output.left:
+        console.print(f"{output.left:,} more wait; --limit audits more at once.", style="dim")

@@ -1,0 +1,1 @@
+"""How often the cache is right, measured with the very code that serves."""

@@ -1,0 +1,69 @@
+"""The parts of the audit, from the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from llmhost.config.models import Config
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from llmhost.answering.auditor import Auditor
+    from llmhost.answering.audits import AuditSampler
+    from llmhost.answering.notices import Notices
+    from llmhost.engines.load import LoadTracker, Slot
+    from llmhost.engines.pool import Pool
+    from llmhost.engines.traffic import Work
+    from llmhost.wiring.caches import CacheParts
+
+__all__ = ["QuietLoad", "audit_sampler", "make_auditor"]
+
+
+class QuietLoad:
+    """Counts as `load` does, but for this: an audit that finds no worker was no question that was turned
+    away, and nobody buys a worker for it.
+    """
+
+    def __init__(self, load: LoadTracker) -> None:
+        self._load = load
+
+    async def acquire(self, workers: Sequence[str], *, again: bool = False) -> Slot | None:
+        return await self._load.acquire(workers, again=again)
+
+    async def release(self, slot: Slot, work: Work | None = None) -> None:
+        await self._load.release(slot, work)
+
+    async def turned_away(self) -> None:
+        pass
+
+
+def audit_sampler(config: Config, client: Redis, notices: Notices) -> AuditSampler | None:
+    """What puts a share of the semantic hits into the queue; None where none is wanted."""
+    from llmhost.answering.audits import AuditQueue, AuditSampler
+
+    if not config.cache.audit_share:
+        return None
+    return AuditSampler(AuditQueue(client, config.fleet.name), config.cache.audit_share, notices)
+
+
+def make_auditor(config: Config, client: Redis, pool: Pool, caches: CacheParts, notices: Notices) -> Auditor:
+    """What works off the queue."""
+    from llmhost.answering.answerer import Answerer, Settings
+    from llmhost.answering.auditor import Auditor
+    from llmhost.answering.audits import AuditedEntries, AuditQueue
+    from llmhost.ledger.ledger import Ledger
+
+    settings = Settings(config.limits.max_prompt_chars, config.engine.parallel)
+    engines = Answerer(pool=pool, settings=settings, memory=None, ledger=None, notices=notices)
+    return Auditor(
+        queue=AuditQueue(client, config.fleet.name),
+        ask=engines.answer,
+        cache=caches.memory(client, notices).cache,
+        entries=AuditedEntries(client, caches.keys),
+        embedder=caches.embedder,
+        labels=caches.labels(client),
+        ledger=Ledger(client, config.fleet.name),
+        max_prompt_chars=config.limits.max_prompt_chars,
+    )

@@ -1,0 +1,49 @@
+"""The guard of hidden and forged characters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from llmhost.cache.guards.plain_text import guard
+from llmhost.cache.guards.wording import read
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Is p\u0430ypal safe?", "Is paypal safe?"),
+        ("Is pay\u200bpal safe?", "Is paypal safe?"),
+        ("Is it \u202esafe?", "Is it safe?"),
+        ("Is \u0440\u0430\u0443 safe for me?", "Is pay safe for me?"),
+        ("Is \uff50\uff41\uff59 safe?", "Is pay safe?"),
+        ("Is pay\u00adpal safe?", "Is paypal safe?"),
+        ("Is \u03bfpera safe?", "Is opera safe?"),
+        ("bell\x07", "bell"),
+        ("a\U000e0041b", "ab"),
+    ],
+)
+def test_hidden_and_forged_characters_are_refused(one: str, other: str, verdict: Callable[..., str]) -> None:
+    assert verdict(guard, one, other) == "refuses"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Is na\u00efve caf\u00e9 talk \u201cfine\u201d?", "Is it \u2013 really?"),
+        ("\u041a\u0430\u043a\u0430\u044f \u043f\u043e\u0433\u043e\u0434\u0430?", "\u0427\u0442\u043e?"),
+        ("5 \u00b5m and 10 \u03bcm", "What is \u03b2-carotene?"),
+        ("\U0001f468\u200d\U0001f469\u200d\U0001f467 family", "family"),
+        ("\u0646\u0645\u06cc\u200c\u062f\u0627\u0646\u0645", "\u0646\u0645\u06cc"),
+        ("one\ntwo\tthree", "one two three"),
+    ],
+)
+def test_plain_text_of_any_script_passes(one: str, other: str, verdict: Callable[..., str]) -> None:
+    assert verdict(guard, one, other) == "silent"
+
+
+def test_it_shows_which_word_is_forged() -> None:
+    objection = guard(read("Is p\u0430ypal safe?"), read("Is paypal safe?"))
+    assert objection is not None
+    assert "letters of another alphabet" in objection.words

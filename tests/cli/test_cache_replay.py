@@ -1,0 +1,143 @@
+"""`llmhost cache replay`: what people see, what scripts may rely on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doubles.word_embedder import WordEmbedder
+
+from llmhost.cache.decision import Bars, VerifiedPolicy
+from llmhost.errors import ModelError
+
+Run = Callable[..., Any]
+
+STREAM = [
+    ("how tall is everest", "height"),
+    ("how old is everest", "age"),
+    ("how tall is mount everest", "height"),
+    ("how tall is everest", "height"),
+]
+
+
+@pytest.fixture(autouse=True)
+def bars_asked_for(monkeypatch: pytest.MonkeyPatch) -> list[Bars]:
+    """Words for an embedder, and a verifier that is sure where both say the same word before `is`."""
+    asked_for = []
+
+    async def embedder(_: object) -> WordEmbedder:
+        return WordEmbedder()
+
+    def policy(_verifier: str, bars: Bars, _note: object) -> VerifiedPolicy:
+        asked_for.append(bars)
+        return VerifiedPolicy(lambda *_: (), verify, bars)
+
+    def verify(question: str, stored: str) -> float:
+        return 0.99 if question.split()[1] == stored.split()[1] else 0.01
+
+    monkeypatch.setattr("llmhost.wiring.caches.CacheParts.embedder", embedder)
+    monkeypatch.setattr("llmhost.wiring.policies.verified_policy", policy)
+    return asked_for
+
+
+@pytest.fixture
+def stream(tmp_path: Path) -> Path:
+    path = tmp_path / "stream.jsonl"
+    lines = [json.dumps({"question": question, "class": about}) for question, about in STREAM]
+    path.write_text("\n".join(lines))
+    return path
+
+
+def configure(text: str) -> None:
+    Path("llmhost.yaml").write_text(text)
+
+
+def test_scripts_find_every_policy_and_how_it_filled(cli: Run, stream: Path) -> None:
+    configure("cache: {threshold: 0.7}")
+    found = cli("cache", "replay", str(stream), "--json").json
+    assert (found["questions"], found["broken"], found["threshold"], found["max_error"]) == (4, 0, 0.7, 0.02)
+    assert list(found["policies"]) == ["verified", "threshold", "learned"]
+    assert found["policies"]["verified"] == {
+        "questions": 4,
+        "exact_hits": 1,
+        "semantic_hits": 1,
+        "wrong_exact_hits": 0,
+        "wrong_semantic_hits": 0,
+        "wrong_hits": 0,
+        "hit_ratio": 0.5,
+        "wrong_share_of_hits": 0.0,
+        "explored": 0,
+    }
+    assert found["policies"]["threshold"]["wrong_hits"] == 1
+    assert found["policies"]["learned"]["explored"] == 2
+    assert [point["questions"] for point in found["points"]] == [1, 2, 3, 4]
+    assert found["points"][-1]["policies"]["verified"] == {"hit_ratio": 0.5, "wrong_hits": 0}
+
+
+def test_people_see_a_table_and_what_it_means(cli: Run, stream: Path) -> None:
+    configure("cache: {threshold: 0.7}")
+    shown = " ".join(cli("cache", "replay", str(stream)).stdout.split())
+    assert "verified 50 % 1 1 0 0 % 0" in shown
+    assert "verified: 2 of 4 served, none wrong. threshold: 3 of 4 served, 1 wrong, 1 hit in 3." in shown
+
+
+def test_it_says_so_where_nothing_was_served(cli: Run, stream: Path) -> None:
+    assert "verified: nothing was served." in cli("cache", "replay", str(stream), "--limit", "1").stdout
+
+
+def test_only_the_first_questions_are_played_where_a_limit_is_given(cli: Run, stream: Path) -> None:
+    assert cli("cache", "replay", str(stream), "--limit", "2", "--json").json["questions"] == 2
+
+
+def test_the_error_of_the_learned_threshold_can_be_given(cli: Run, stream: Path) -> None:
+    found = cli("cache", "replay", str(stream), "--max-error", "0.1", "--json").json
+    assert found["max_error"] == 0.1
+
+
+def test_no_judge_is_asked_even_where_one_is_configured(
+    cli: Run, stream: Path, bars_asked_for: list[Bars]
+) -> None:
+    configure("cache: {policy: threshold, judge: true}")
+    cli("cache", "replay", str(stream))
+    assert [bars.judge for bars in bars_asked_for] == [None]
+
+
+@pytest.mark.parametrize("name", ["out.svg", "out.PNG"])
+def test_a_chart_is_drawn(cli: Run, stream: Path, name: str) -> None:
+    assert cli("cache", "replay", str(stream), "--plot", name).code == 0
+    assert Path(name).read_bytes().lstrip()[:5] in (b"<?xml", b"\x89PNG\r")
+
+
+def test_a_chart_that_cannot_be_drawn_is_refused_before_anything_is_played(cli: Run, stream: Path) -> None:
+    ran = cli("cache", "replay", str(stream), "--plot", "out.gif")
+    assert (ran.code, ran.stdout) == (2, "")
+    assert "name it .svg or .png" in ran.stderr
+
+
+def test_broken_lines_are_named_counted_and_left_out(cli: Run, stream: Path) -> None:
+    stream.write_text((stream.read_text() + "\n") * 10 + '{"question": "why?"}\n')
+    ran = cli("cache", "replay", str(stream), "--json")
+    assert (ran.code, ran.json["broken"], ran.json["questions"]) == (0, 1, 40)
+    assert "stream.jsonl: 1 line makes no sense and is skipped: line 41: 'class' is missing" in ran.stderr
+
+
+def test_a_file_of_something_else_is_refused(cli: Run, stream: Path) -> None:
+    stream.write_text("a,b\n1,2\n")
+    ran = cli("cache", "replay", str(stream))
+    assert (ran.code, ran.stdout) == (2, "")
+    assert "2 of 2 lines make no sense" in ran.stderr
+    assert 'write {"question": "...", "class": "..."} on each line' in ran.stderr
+
+
+def test_without_a_verifier_it_ends_with_what_is_wrong(
+    cli: Run, stream: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object) -> None:
+        raise ModelError("the verifier is missing", hint="install llmhost again")
+
+    monkeypatch.setattr("llmhost.wiring.policies.verified_policy", missing)
+    ran = cli("cache", "replay", str(stream))
+    assert (ran.code, "the verifier is missing" in ran.stderr) == (1, True)
