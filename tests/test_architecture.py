@@ -56,6 +56,8 @@ ADAPTERS = (
 #: The only places that build them.
 WIRING = {
     "llmhost.wiring",
+    "llmhost.wiring.audits",
+    "llmhost.wiring.caches",
     "llmhost.wiring.doctor",
     "llmhost.wiring.doctor_rented",
     "llmhost.wiring.engines",

@@ -20,10 +20,11 @@ _EQUAL = r"(?:same|equal|identical|equivalent|duplicates?)"
 
 # Of the text as words with one blank between them.
 _WORDS = (
-    # What it is to say: "answer with YES", "your reply must be: no", "yes or no".
-    rf"{_SAY}(?: \w+){{0,4}} (?:yes|no|true|false)",
-    r"(?:answer|reply|response|verdict|output|result) (?:(?:is|must|should|will|has|to|be) ){0,3}(?:yes|no)",
-    r"yes (?:or )?no",
+    # The word that serves an answer, in whatever language the rest is. "If yes, how?" is what people ask.
+    r"(?<!if )y ?e ?s",
+    # What it is to say: "answer with no", "your reply must be affirmative".
+    rf"{_SAY}(?: \w+){{0,4}} (?:no|affirmative(?:ly)?)",
+    r"(?:answer|reply|response|verdict|result) (?:(?:is|must|should|will|has|to|be) ){0,3}(?:no|affirmative)",
     # What it was told before is taken back, or something put in its place.
     rf"{_TAKE_BACK}(?: \w+){{0,4}} {_TOLD}",
     r"(?:new|real|actual|updated|following|previous|above|your) instructions?",

@@ -2,8 +2,22 @@
 
 A language model words its answer differently each time, so there is no exact way to tell. What is looked at
 can be explained: yes against no, numbers, opposites, a few words that are the whole answer, and how alike
-the sentences are to the embedding model. Where that gives no clear picture, the answer is None, and an audit
-that ends so counts for nothing.
+the sentences are to the embedding model (`likeness`). Where that gives no clear picture, the answer is None,
+and an audit that ends so counts for nothing. "Wrong" is to be said only when it is rather sure.
+
+Measured with MiniLM, on answers as a good model gives them, written by hand to 108 pairs of questions (28 of
+them written after the last rule was made; their share in brackets):
+
+    asked the same     57 (16): 31 (8) agree, 26 (8) cannot be told, 0 (0) contradict
+    a near-miss        51 (12): 4 (0) agree, 15 (3) cannot be told, 32 (9) contradict
+
+A small model at temperature 0.7 is another matter: when SmolLM2-135M was asked 43 questions twice, the two
+answers agreed 4 times and contradicted each other 13 times. That is why an audit asks a second time before
+it says that a hit was wrong (llmhost.answering.auditor): none of the 13 was left then, and of 28 near-misses
+1 in place of 16. With such a model audits find out next to nothing, and nothing wrong.
+
+What it does not see: "Switch it on" and "Switch it off" (a guard sees it before, in the questions), how one
+long answer contradicts another in a detail, and answers in a script that the embedding model does not read.
 """
 
 from __future__ import annotations
@@ -26,11 +40,12 @@ __all__ = ["Said", "agree", "likeness", "to_common_length"]
 #: words; of a longer answer, no single number or word says what it comes to
 _SHORT = 40
 
-#: words; a shorter answer is too little for the embedding model to call it unlike another
+#: words; a shorter answer is too little for the embedding model to call it unlike another, and may be no more
+#: than one name in a sentence
 _TERSE = 12
 
 #: words that the question did not bring; so few are the answer itself: a name, a translation, a year
-_FEW = 5
+_FEW = 3
 
 #: likeness; a quarter of the answers to near-misses are as alike too, and must be told apart by other means
 _SAME = 0.8
@@ -56,7 +71,8 @@ _YEARS = range(1000, 2101)
 _SENTENCE_END = re.compile(r"(?<=[.!?;:])\s+|\n+")
 _YES_OR_NO = re.compile(r"\W*(?:(yes|yeah|yep|correct|true)|no|nope|incorrect|false)\b", re.IGNORECASE)
 _NUMBER = re.compile(
-    r"([$€£₹¥])?\s?(\d[\d,]*(?:\.\d+)?)\s?(?:(?:to|or|-|–)\s?(?=\d)|(%|°[cf]?|km/h|[a-zµ]+)?(?:\s([a-z]+))?)"
+    r"([$€£₹¥])?\s?(\d[\d,]*(?:\.\d+)?)\s?"
+    r"(?:(to|or|-|\u2013)\s?(?=\d)|(%|°[cf]?|km/h|[a-zµ]+)?(?:\s([a-z]+))?)"
 )
 
 
@@ -81,7 +97,7 @@ def agree(one: Said, other: Said, alike: float | None) -> bool | None:
     """Whether both answers say the same; None: it cannot be told. `alike` is their `likeness`."""
     if one.answer.split() == other.answer.split():
         return True if one.answer.strip() else None
-    short = _are_short(one, other)
+    short = _most_words(one, other) <= _SHORT
     if _say_the_reverse(one, other) or (short and _contradict(one, other, alike)):
         return False
     if short and _says_all_of(one, other):
@@ -140,21 +156,21 @@ def _differ_in_a_word(one: Said, other: Said) -> bool:
     return any(objection.refuses for objection in objections(one.answer, other.answer))
 
 
-def _are_short(one: Said, other: Said) -> bool:
-    return max(len(one.answer.split()), len(other.answer.split())) <= _SHORT
+def _most_words(one: Said, other: Said) -> int:
+    return max(len(one.answer.split()), len(other.answer.split()))
 
 
 def _other_figures(ours: Sequence[_Figure], theirs: Sequence[_Figure]) -> bool:
-    """Whether both measure the same thing and nothing of it is alike; or both have numbers, none in common."""
-    if any(_equal(one.digits, other.digits) for one in ours for other in theirs):
-        ours, theirs = ([figure for figure in all_ if figure.dimension] for all_ in (ours, theirs))
-    dimensions = {figure.dimension for figure in ours} & {figure.dimension for figure in theirs}
-    return any(
-        _apart(*([one.size for one in all_ if one.dimension == dimension] for all_ in (ours, theirs)))
-        if dimension
-        else True
-        for dimension in dimensions
-    )
+    """Whether both measure the same thing and find something else, or have numbers and none in common."""
+    measured = {figure.dimension for figure in ours} & {figure.dimension for figure in theirs} - {""}
+    if measured:
+        return any(_apart(_sizes(ours, what), _sizes(theirs, what)) for what in measured)
+    both_count = all(any(not figure.dimension for figure in figures) for figures in (ours, theirs))
+    return both_count and not any(_equal(one.digits, other.digits) for one in ours for other in theirs)
+
+
+def _sizes(figures: Sequence[_Figure], dimension: str) -> list[float]:
+    return [figure.size for figure in figures if figure.dimension == dimension]
 
 
 def _apart(ours: Sequence[float], theirs: Sequence[float]) -> bool:
@@ -179,9 +195,8 @@ def _figures_in(text: str) -> list[_Figure]:
     """From the last to the first, as "8 to 12 minutes" has the unit of both behind."""
     found: list[_Figure] = []
     scale, dimension, factor = 1.0, "", 1.0
-    for match in reversed(list(_NUMBER.finditer(in_digits(text.lower())))):
-        sign, digits, after, following = match.groups()
-        if after or not match[0].rstrip().endswith(("to", "or", "-", "–")):
+    for sign, digits, until, after, following in reversed(_NUMBER.findall(in_digits(text.lower()))):
+        if not until:
             scale = SCALES.get(after, 1.0)
             dimension, factor = UNITS.get(sign or (following if after in SCALES else after), ("", 1.0))
         number = float(digits.replace(",", "")) * scale
@@ -190,9 +205,9 @@ def _figures_in(text: str) -> list[_Figure]:
 
 
 def _other_words(one: Said, other: Said, alike: float | None) -> bool:
-    """Whether each consists of a few words that neither question has, and none of them is the other's."""
+    """Whether each comes to a few words that its question has not, and none of them is the other's."""
     ours, theirs = _own_words(one), _own_words(other)
-    few = 0 < len(ours) <= _FEW and 0 < len(theirs) <= _FEW
+    few = 0 < len(ours) <= _FEW and 0 < len(theirs) <= _FEW and _most_words(one, other) <= _TERSE
     return few and not ours & theirs and alike is not None and alike < _OTHER_WORDS
 
 

@@ -105,10 +105,11 @@ def test_no_judge_is_asked_even_where_one_is_configured(
     assert [bars.judge for bars in bars_asked_for] == [None]
 
 
-@pytest.mark.parametrize("name", ["out.svg", "out.PNG"])
-def test_a_chart_is_drawn(cli: Run, stream: Path, name: str) -> None:
-    assert cli("cache", "replay", str(stream), "--plot", name).code == 0
-    assert Path(name).read_bytes().lstrip()[:5] in (b"<?xml", b"\x89PNG\r")
+def test_a_chart_is_drawn(cli: Run, stream: Path) -> None:
+    assert cli("cache", "replay", str(stream), "--plot", "out.svg").code == 0
+    drawn = Path("out.svg").read_text()
+    assert drawn.startswith("<?xml")
+    assert drawn.rstrip().endswith("</svg>")
 
 
 def test_a_chart_that_cannot_be_drawn_is_refused_before_anything_is_played(cli: Run, stream: Path) -> None:

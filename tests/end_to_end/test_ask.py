@@ -57,6 +57,50 @@ async def test_the_papers_rewording_is_a_semantic_hit(static_house: House) -> No
     assert said["similarity"] == pytest.approx(0.842, abs=0.01)
 
 
+async def test_an_opposite_question_is_a_miss_that_explains_itself(static_house: House) -> None:
+    await static_house.ok("ask", "How do I enable dark mode?")
+    said = await static_house.ok("ask", "How do I disable dark mode?", "--explain")
+    assert set(said) == {*FIELDS, "explain"}
+    assert (said["source"], said["confidence"]) == ("engine", None)
+    (refused,) = said["explain"]
+    assert (refused["question"], refused["taken"], refused["confidence"]) == (
+        "How do I enable dark mode?",
+        False,
+        None,
+    )
+    assert {"guard", "words", "refuses"} == set(refused["objections"][0])
+    assert refused["objections"][0]["refuses"]
+    assert refused["why"].startswith(refused["objections"][0]["guard"])
+
+
+async def test_a_semantic_hit_says_how_sure_it_is(static_house: House) -> None:
+    await static_house.ok("ask", "Explain machine learning briefly")
+    rewording = ("ask", "What is machine learning in simple terms?", "--threshold", "0", "--explain")
+    said = await static_house.ok(*rewording)
+    (taken,) = said["explain"]
+    assert (said["source"], taken["taken"]) == ("semantic", True)
+    assert 0 < said["confidence"] == taken["confidence"] < 1
+    done = await static_house.run(*rewording)
+    assert done.out == f"{ANSWER}\n"
+    assert f"sure that both ask the same, {0:.3f} is enough" in done.err
+    assert "% sure · " in done.err
+
+
+async def test_an_exact_hit_has_nothing_to_explain(static_house: House) -> None:
+    await static_house.ok("ask", "What is Redis?")
+    assert (await static_house.ok("ask", "What is Redis?", "--explain"))["explain"] == []
+
+
+async def test_the_papers_rule_serves_an_opposite_question_who_wants_it(
+    house: House, static: HouseMaker, openai_server: OpenAIServer
+) -> None:
+    static(house, openai_server, cache={"policy": "threshold"})
+    await house.ok("up")
+    await house.ok("ask", "How do I enable dark mode?")
+    said = await house.ok("ask", "How do I disable dark mode?")
+    assert (said["source"], said["confidence"]) == ("semantic", None)
+
+
 async def test_another_question_is_a_miss(static_house: House) -> None:
     await static_house.ok("ask", "What is machine learning?")
     assert (await static_house.ok("ask", "How do you bake a chocolate cake?"))["source"] == "engine"
@@ -109,7 +153,14 @@ async def test_standard_input_that_is_no_question_is_refused(house: House, stdin
 
 
 @pytest.mark.parametrize(
-    "args", [("",), ("x" * 32_001,), ("q", "--threshold", "2"), ("q", "--no-cache", "--refresh")]
+    "args",
+    [
+        ("",),
+        ("x" * 32_001,),
+        ("q", "--threshold", "2"),
+        ("q", "--threshold", "nan"),
+        ("q", "--no-cache", "--refresh"),
+    ],
 )
 async def test_arguments_that_make_no_sense_are_refused(house: House, args: tuple[str, ...]) -> None:
     done = await house.run("ask", *args)

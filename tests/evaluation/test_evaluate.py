@@ -9,6 +9,7 @@ from doubles.scripted_verifier import DOUBT, REFUSAL, ScriptedGuards, ScriptedVe
 from doubles.word_embedder import WordEmbedder
 
 from llmhost.cache.decision import Bars, Policy, ThresholdPolicy, VerifiedPolicy, doubted_bar
+from llmhost.cache.embedders.onnx import OnnxEmbedder
 from llmhost.cache.guards import objections
 from llmhost.cache.objection import Objection
 from llmhost.cache.trust import Trust
@@ -135,3 +136,29 @@ def test_with_the_real_guards_and_verifier_a_near_miss_is_refused_and_the_same_w
     assert case.verdict is not None
     assert case.verdict.raw is not None
     assert case.verdict.raw > 0.5
+
+
+@pytest.mark.slow
+def test_ten_pairs_with_the_real_models(minilm: OnnxEmbedder) -> None:
+    near = [
+        ("How do I enable dark mode?", "How do I disable dark mode?"),
+        ("What is 15% of 240?", "What is 25% of 240?"),
+        ("How do I convert euros to dollars?", "How do I convert dollars to euros?"),
+        ("Who invented the telephone?", "When was the telephone invented?"),
+        ("What is the capital of Peru?", "What is the capital of Chile?"),
+        ("Is it safe to drink?", "Is it not safe to drink?"),
+        ("How do I boil an egg?", "What is quantum physics?"),
+    ]
+    same = [
+        ("How do I boil an egg?", "How do I  boil an egg?"),
+        ("What is the boiling point of water?", "what is the boiling point of water?"),
+        ("What is the capital of Peru?", "What's the capital of Peru?"),
+    ]
+    policy = VerifiedPolicy(objections, load_verifier("builtin", on_progress=print).probability, BARS)
+    pairs = [Pair(a, b, False) for a, b in near] + [Pair(a, b, True) for a, b in same]
+    found = list(evaluate(pairs, minilm, policy))
+    assert [outcome.accepted for outcome in found[:7]] == [False] * 7
+    assert found[7].exact
+    similarities = [outcome.similarity for outcome in found if outcome.similarity is not None]
+    assert len(similarities) == 9
+    assert min(similarities) == similarities[6] < 0.4 < 0.9 < similarities[7]

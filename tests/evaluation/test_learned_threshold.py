@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 from doubles.word_embedder import WordEmbedder
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmhost.cache.keys import cache_key
@@ -59,6 +59,7 @@ def test_more_similar_ones_are_served_sooner() -> None:
     assert allowed[-1] > 5 * allowed[0]
 
 
+@settings(max_examples=30)
 @given(st.lists(st.tuples(SIMILARITY, st.booleans()), max_size=40), SIMILARITY, st.floats(0.001, 0.5))
 def test_the_probability_of_serving_is_one_whatever_was_seen(
     observed: list[tuple[float, bool]], similarity: float, max_error: float
@@ -66,6 +67,7 @@ def test_the_probability_of_serving_is_one_whatever_was_seen(
     assert 0 <= seen(*observed).serving(similarity, max_error) <= 1
 
 
+@settings(max_examples=30)
 @given(st.lists(st.tuples(SIMILARITY, st.booleans()), min_size=1, max_size=20), SIMILARITY)
 def test_a_greater_error_allows_more(observed: list[tuple[float, bool]], similarity: float) -> None:
     learnt = seen(*observed)

@@ -102,7 +102,7 @@ def test_of_many_broken_lines_three_are_named() -> None:
     )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(st.binary(max_size=200), st.text(min_size=1).filter(str.strip))
 def test_no_bytes_do_more_than_break_their_own_lines(tmp_path: Path, noise: bytes, text: str) -> None:
     sound = json.dumps({"q": text}).encode() + b"\n"

@@ -1,0 +1,73 @@
+"""Why a stored question was served or not, as people read it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from doubles.scripted_verifier import DOUBT, REFUSAL
+
+from llmhost.answering.question import Latency, Reply
+from llmhost.cache.decision import Verdict
+from llmhost.cache.models import Answer, Candidate
+from llmhost.cli.explain_view import explained, shortened, show_explanation
+from llmhost.cli.output import Output
+
+ANSWER = Answer("text", "m", 1.0, 1, 1, "stop", 1.0, 0.0)
+REFUSED = Verdict(Candidate("a", "5 cups", 0.9512, ANSWER), False, "numbers: 5, 6", objections=(REFUSAL,))
+SERVED = Verdict(Candidate("b", "cups\x1b[31m", 0.8, ANSWER), True, "sure", 0.97, 0.96, (DOUBT,))
+REPLY = Reply("text", "semantic", "m", Latency(1.0), "stop", verdicts=(REFUSED, SERVED))
+
+
+def shown(reply: Reply, capsys: pytest.CaptureFixture[str], *, quiet: bool = False) -> str:
+    show_explanation(Output(quiet=quiet), reply)
+    out, err = capsys.readouterr()
+    assert out == ""
+    return err
+
+
+def test_each_candidate_has_a_row_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    head, _, refused, served = shown(REPLY, capsys).splitlines()
+    assert head.split() == ["similar", "sure", "why", "stored", "question"]
+    assert refused.split() == ["0.951", "numbers:", "5,", "6", "5", "cups"]
+    assert served.split() == ["served", "0.800", "0.970", "sure", "cups"]
+
+
+def test_a_machine_is_told_all_that_is_known() -> None:
+    refused, served = explained(REPLY)
+    assert (refused.question, refused.taken, refused.confidence, refused.why) == (
+        "5 cups",
+        False,
+        None,
+        "numbers: 5, 6",
+    )
+    assert (refused.objections, served.objections) == ((REFUSAL,), (DOUBT,))
+    assert (served.taken, served.similarity, served.confidence) == (True, 0.8, 0.97)
+
+
+def test_an_exact_hit_says_so_and_names_no_candidates(capsys: pytest.CaptureFixture[str]) -> None:
+    exact = replace(REPLY, source="exact")
+    assert explained(exact) == []
+    assert shown(exact, capsys) == "· the very same question is stored: there was nothing to judge\n"
+
+
+@pytest.mark.parametrize(
+    ("reason", "says"),
+    [
+        ("no question like it is stored", "no question like it is stored"),
+        ("", "no stored question was looked"),
+    ],
+)
+def test_without_candidates_the_reason_is_said(
+    capsys: pytest.CaptureFixture[str], reason: str, says: str
+) -> None:
+    assert says in shown(replace(REPLY, source="engine", verdicts=(), reason=reason), capsys)
+
+
+def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    assert shown(REPLY, capsys, quiet=True) == ""
+
+
+def test_a_long_question_is_shortened_to_one_line() -> None:
+    assert shortened("a\nb") == "a b"
+    assert shortened("abcdef", 4) == "abc…"
