@@ -15,21 +15,25 @@ import sys
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from verifier import calibration
 from verifier.data import Pair, Parts, families, mixed, read_pairs, split_families, split_pairs
+from verifier.export import export, finish_manifest
 from verifier.model import CrossEncoder, Encoder
 from verifier.near_misses import make_pairs
 from verifier.training import train
 
 from llmhost.cache.embedders import weights
+from llmhost.cache.verifiers.load import FOLDER
+from llmhost.cache.verifiers.onnx import OnnxVerifier
 
 SEED = 7
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 FAMILIES = Path(__file__).parent / "verifier" / "families"
-OUT = Path(__file__).parents[1] / "llmhost" / "cache" / "verifiers" / "builtin"
 
 #: pairs made by program, of which each epoch takes others
 MADE, MADE_AN_EPOCH = 40_000, 14_000
@@ -46,20 +50,28 @@ def main(arguments: list[str] | None = None) -> None:
     folder = weights.fetch(weights.locate(MINILM))
     parts = split_pairs(read_pairs(given.pairs))
     by_hand, kept = split_families(families(sorted(FAMILIES.glob("*.jsonl"))), rng)
-    made = _made(parts, given.wordnet)
-    print(
-        f"{len(parts.train):,} labelled, {len(by_hand):,} of families, {len(made):,} made by program",
-        flush=True,
-    )
-    epochs = [
+    model, encoder = CrossEncoder(folder), Encoder(folder)
+    if given.checkpoint.exists():  # trained before: only the rest is made anew
+        model.load_state_dict(torch.load(given.checkpoint, weights_only=True))
+    else:
+        train(model, encoder, _epochs(parts, by_hand, given.wordnet, rng), rng, _tell)
+        torch.save(model.state_dict(), given.checkpoint)
+    export(model, encoder, given.out)
+    _calibrate(given.out, parts.validation, kept)
+
+
+def _epochs(parts: Parts, by_hand: list[Pair], wordnet: Path | None, rng: Random) -> list[list[Pair]]:
+    made = _made(parts, wordnet)
+    _tell(f"{len(parts.train):,} labelled, {len(by_hand):,} of families, {len(made):,} made by program")
+    return [
         mixed((parts.train, EVERYTHING), (by_hand, EVERYTHING), (made, MADE_AN_EPOCH), rng=rng)
         for _ in range(EPOCHS)
     ]
-    model, encoder = CrossEncoder(folder), Encoder(folder)
-    train(model, encoder, epochs, rng, lambda line: print(line, flush=True))
-    given.out.mkdir(parents=True, exist_ok=True)
-    torch.save(model.state_dict(), given.checkpoint)
-    _finish(model, encoder, parts, kept, given.out)
+
+
+def _tell(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def _made(parts: Parts, wordnet: Path | None) -> list[Pair]:
@@ -68,8 +80,16 @@ def _made(parts: Parts, wordnet: Path | None) -> list[Pair]:
     return [Pair(one.a, one.b, bool(one.same), one.kind) for one in make_pairs(rows, wordnet, SEED, MADE)]
 
 
-def _finish(model: CrossEncoder, encoder: Encoder, parts: Parts, kept: list[Pair], out: Path) -> None:
-    pass
+def _calibrate(out: Path, labelled: list[Pair], kept: list[Pair]) -> None:
+    """On what was not trained on; both sources count the same, however many pairs each has."""
+    verifier = OnnxVerifier(out)
+    sources = [calibration.log_odds(verifier, pairs) for pairs in (labelled, kept)]
+    given = np.concatenate([log_odds for log_odds, _ in sources])
+    labels = np.concatenate([same for _, same in sources])
+    weights_of = np.concatenate([np.full(len(same), 1 / len(same)) for _, same in sources]) * len(labels) / 2
+    slope, intercept = calibration.fit(given, labels, weights_of)
+    finish_manifest(out, slope, intercept)
+    _tell(f"calibrated on {len(labels):,} pairs: {slope:.3f} x + {intercept:.3f}")
 
 
 def _arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -78,8 +98,8 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--wordnet", type=Path, default=None)
-    parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--checkpoint", type=Path, default=Path("verifier.pt"))
+    parser.add_argument("--out", type=Path, default=FOLDER)
+    parser.add_argument("--checkpoint", type=Path, default=Path("verifier.pt"), help="left by a run before")
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args(arguments)
 

@@ -44,8 +44,8 @@ _SUREST = 1 - 1e-6
 #: probability; what labels have taught never lets the verifier's own word count for more than this allows
 BARS_FLOOR = 0.8
 
-#: log-odds by which the verifier must be surer where a guard doubts: 0.96 in place of 0.90
-_DOUBT = 1.0
+#: log-odds by which the verifier must be surer where a guard doubts: 0.937 in place of 0.90
+_DOUBT = 0.5
 
 #: log-odds of one step by which the bar is raised: from 0.90 to 0.937, 0.961, ...
 _STEP = 0.5

@@ -10,10 +10,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from verifier.data import Pair
 
 from llmhost.cache.guards import objections
 from llmhost.cache.verifiers.onnx import OnnxVerifier
+from verifier.data import Pair
 
 __all__ = ["fit", "log_odds"]
 
@@ -22,7 +22,7 @@ _STEPS = 50
 
 
 def log_odds(verifier: OnnxVerifier, pairs: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray]:
-    """What an uncalibrated verifier (slope 1, intercept 0) gives for the pairs that reach it, and their labels."""
+    """What an uncalibrated verifier (slope 1, intercept 0) gives for pairs that reach it; their labels."""
     reached = [pair for pair in pairs if not any(one.refuses for one in objections(pair.a, pair.b))]
     given = np.array([verifier.probability(pair.a, pair.b) for pair in reached])
     read = (given > 0) & (given < 1)

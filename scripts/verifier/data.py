@@ -46,9 +46,9 @@ class Parts:
 
 def read_pairs(path: Path) -> list[Pair]:
     """Pairs `{a, b, same[, kind]}`, one JSON object a line, gzipped or not. Raises OSError, ValueError."""
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    with opened as lines:
-        rows = [json.loads(line) for line in lines if line.strip()]
+    raw = path.read_bytes()
+    text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
+    rows = [json.loads(line) for line in text.split("\n") if line.strip()]
     return [Pair(row["a"], row["b"], bool(row["same"]), row.get("kind", "pair")) for row in rows]
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from tokenizers import Tokenizer
-from verifier.model import INPUTS, MAX_TOKENS, CrossEncoder, Encoder
 
 from llmhost.cache.verifiers import manifest as manifests
+from verifier.model import INPUTS, MAX_TOKENS, CrossEncoder, Encoder
 
 __all__ = ["export", "finish_manifest"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -108,8 +107,6 @@ def ask(
         raise UsageError(
             "--no-cache and --refresh exclude each other", hint="--refresh stores, --no-cache does not"
         )
-    if threshold is not None and math.isnan(threshold):
-        raise UsageError("--threshold is not a number", hint="give one from -1 to 1")
     config = configured(options)
     text = _read_stdin(config.limits.max_prompt_chars) if prompt in (None, "-") else prompt
     question = _question(config, _text(text), model=_text(model), system=system and _text(system))
