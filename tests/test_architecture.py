@@ -49,6 +49,7 @@ IO = HEAVY | {
 ADAPTERS = (
     "llmhost.cache.embedders",
     "llmhost.cache.indexes",
+    "llmhost.cache.verifiers",
     "llmhost.engines.ollama",
     "llmhost.engines.openai",
     "llmhost.fleet.providers",
@@ -63,21 +64,31 @@ WIRING = {
     "llmhost.wiring.engines",
     "llmhost.wiring.fleets",
     "llmhost.wiring.parts",
+    "llmhost.wiring.policies",
     "llmhost.wiring.providers",
     "llmhost.wiring.scalers",
 }
 CONTRACTS = {
     "llmhost.cache.embedding",
     "llmhost.cache.index",
+    "llmhost.cache.judge",
+    "llmhost.cache.verifier",
     "llmhost.engines.engine",
     "llmhost.fleet.provider",
 }
 #: Decisions: functions of their arguments, `now` included.
 PURE = {
     "llmhost.answering.admission",
+    "llmhost.answering.bait",
+    "llmhost.cache.acronyms",
+    "llmhost.cache.agreement",
     "llmhost.cache.decision",
+    "llmhost.cache.fitness",
     "llmhost.cache.learning",
+    "llmhost.cache.objection",
     "llmhost.cache.served_error",
+    "llmhost.cache.trust",
+    "llmhost.cache.verifiers.familiar",
     "llmhost.evaluation.frontier",
     "llmhost.evaluation.report",
     "llmhost.evaluation.tune",
@@ -104,6 +115,7 @@ PURE = {
     "llmhost.simulation.settings",
     "llmhost.simulation.sizing",
     "llmhost.simulation.workload",
+    *(f"llmhost.cache.guards.{path.stem}" for path in ROOT.glob("cache/guards/[!_]*.py")),
 }
 
 #: What draws, and is imported only where a chart is asked for.

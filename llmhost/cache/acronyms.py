@@ -13,7 +13,9 @@ _ACRONYM = re.compile(r"\b[A-Z]{2,6}\b")
 _WORD = re.compile(r"[^\W\d_]+")
 
 #: Words that an acronym seldom counts, and with which it never begins or ends.
-_SMALL = frozenset("a an and as at by for from in is of on or the to with my your our his her".split())
+_SMALL = frozenset(
+    "a an and as at by for from in is of on or the to with my your our his her".split()  # noqa: SIM905
+)
 
 #: Two letters begin many pairs of words that have nothing to do with them, so these alone are taken.
 _OF_TWO = {

@@ -5,19 +5,28 @@ can be explained: yes against no, numbers, opposites, a few words that are the w
 the sentences are to the embedding model (`likeness`). Where that gives no clear picture, the answer is None,
 and an audit that ends so counts for nothing. "Wrong" is to be said only when it is rather sure.
 
-Measured with MiniLM, on answers as a good model gives them, written by hand to 108 pairs of questions (28 of
-them written after the last rule was made; their share in brackets):
+Measured with MiniLM on 108 pairs of questions with answers that were made up as a good model words them. The
+rules were fitted to 80 of them. The other 28, in brackets, were written afterwards; a limit that was drawn
+tighter since then changed none of them:
 
     asked the same     57 (16): 31 (8) agree, 26 (8) cannot be told, 0 (0) contradict
     a near-miss        51 (12): 4 (0) agree, 15 (3) cannot be told, 32 (9) contradict
 
-A small model at temperature 0.7 is another matter: when SmolLM2-135M was asked 43 questions twice, the two
-answers agreed 4 times and contradicted each other 13 times. That is why an audit asks a second time before
-it says that a hit was wrong (llmhost.answering.auditor): none of the 13 was left then, and of 28 near-misses
-1 in place of 16. With such a model audits find out next to nothing, and nothing wrong.
+None of 16 may still be one of six (95 %): when 34 of the 80 were new to the rules, 4 of the 19 that asked the
+same were said to contradict each other, and the rules were mended. So an audit asks the engine a second time
+before it says that a hit was wrong (llmhost.answering.auditor). What that is worth was measured on
+real answers of SmolLM2-135M at temperature 0.7, cut at 160 tokens:
 
-What it does not see: "Switch it on" and "Switch it off" (a guard sees it before, in the questions), how one
-long answer contradicts another in a detail, and answers in a script that the embedding model does not read.
+    43 asked twice     4 agree, 13 contradict; after the second answer none does
+    15 paraphrases     2 agree, 1 contradicts; after the second answer none does
+    28 near-misses     1 agrees, 16 contradict; after the second answer 1 does
+
+So a small model is hardly ever heard: it does not agree with itself. What cannot be told is left out, which
+is not even-handed: of the made-up pairs 46 % that asked the same and 29 % of the near-misses, of the small
+model's nearly all. The share of wrong hits among audits is an estimate with that flaw.
+
+What it does not see: "Switch dark mode on" and "Switch dark mode off", how one long answer contradicts
+another in a detail, and answers in a script that the embedding model does not read.
 """
 
 from __future__ import annotations
@@ -47,10 +56,10 @@ _TERSE = 12
 #: words that the question did not bring; so few are the answer itself: a name, a translation, a year
 _FEW = 3
 
-#: likeness; a quarter of the answers to near-misses are as alike too, and must be told apart by other means
+#: likeness; a fifth of the answers to near-misses are as alike too, and must be told apart by other means
 _SAME = 0.8
 
-#: likeness; no answer to the same question was less alike that is longer than `_TERSE`
+#: likeness; of the made-up answers to the same question, none over `_TERSE` words was less alike
 _OTHER = 0.5
 
 #: likeness; "NYC" and "New York City" have 0.92, "Leonardo da Vinci" and "Michelangelo" 0.71

@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
+from llmhost.cache.acronyms import spelt_out
 from llmhost.cache.verifiers import manifest as manifests
 from llmhost.cache.verifiers.familiar import is_familiar
 from llmhost.errors import ModelError
@@ -47,7 +48,8 @@ class OnnxVerifier:
 
     def probability(self, question: str, stored: str) -> float:
         """See `Verifier.probability`."""
-        first, second = self._tokenized(question, stored), self._tokenized(stored, question)
+        one, other = spelt_out(question, stored)
+        first, second = self._tokenized(one, other), self._tokenized(other, one)
         if first is None or second is None:
             return 0.0
         turned = self._second.submit(self._log_odds, second)
