@@ -1,7 +1,9 @@
-"""Which semantic hits are to be audited, and where they wait for it: the list `llmhost:{fleet}:audits`.
+"""Which semantic hits are to be audited, and where they wait for it: the list `llmhost:{fleet}:audits`, and
+another one for the policy `threshold`.
 
 Some of what waits may be lost: each audit is evidence, none of them is owed to anybody. What was asked and
-served lies there for a day, beside the cache, which holds the same for longer.
+served lies there for at most a day, with the system prompt and the earlier turns that it was asked with: an
+engine could not answer it without them.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from llmhost.answering.notices import Notices
 from llmhost.answering.question import Question
-from llmhost.cache.keys import Keys
+from llmhost.cache.keys import Keys, fleet_key
 from llmhost.cache.models import SemanticLookup
 from llmhost.errors import StoreError
 from llmhost.redis.connect import load_script, translate_errors
@@ -58,13 +60,13 @@ class Audit:
 
 
 class AuditQueue:
-    """The audits of one fleet that wait, oldest first. Every method raises StoreError where Redis is away or
+    """The audits of one fleet's hits by one policy that wait, oldest first. Every method raises StoreError where Redis is away or
     will not write.
     """
 
-    def __init__(self, client: Redis, fleet: str) -> None:
+    def __init__(self, client: Redis, fleet: str, policy: str = "verified") -> None:
         self._client = client
-        self._key = f"llmhost:{fleet}:audits"
+        self._key = fleet_key(fleet, "audits", policy)
 
     async def add(self, audit: Audit) -> None:
         """Puts it behind all others."""

@@ -18,6 +18,7 @@ from llmhost.answering.bait import addresses_the_judge
 from llmhost.answering.notices import Notices
 from llmhost.cache.judge import Judgement
 from llmhost.cache.judgements import FitnessBook, Judgements
+from llmhost.cache.keys import pair_id
 from llmhost.engines.engine import ChatRequest, Delta, Done, Message, Sampling
 from llmhost.engines.pool import Assigned, Pool
 from llmhost.errors import LlmhostError, StateError, StoreError
@@ -134,7 +135,8 @@ class EngineJudge:
 
 class FleetJudge:
     """The judge as the cache knows it: asks an `EngineJudge` once about each pair, and only where a
-    measurement has shown that `model` can judge. Else it says nothing, and the user is told once why.
+    measurement has shown that `model` can judge. Else it says nothing, and the user is told once why. Of
+    several who want to know about a pair at once, one asks; where it gets no word, none of them does.
     """
 
     def __init__(
@@ -153,17 +155,30 @@ class FleetJudge:
         self._model = model
         self._timeout = timeout
         self._notices = notices
+        self._asking: dict[str, asyncio.Event] = {}
 
     async def judge(self, scope: str, question: str, stored: str) -> Judgement:
         if not await self._is_fit():  # read each time: another process may have measured since
             return Judgement(None)
+        pair = pair_id(scope, question, stored)
+        asked = self._asking.get(pair)
+        if asked is not None:
+            await asked.wait()
+            return Judgement(await self._memory.recall(scope, question, stored), remembered=True)
+        asked = self._asking[pair] = asyncio.Event()
+        try:
+            return await self._known_or_asked(scope, question, stored)
+        finally:
+            del self._asking[pair]
+            asked.set()
+
+    async def _known_or_asked(self, scope: str, question: str, stored: str) -> Judgement:
         known = await self._memory.recall(scope, question, stored)
         if known is not None:
             return Judgement(known, remembered=True)
         same = await self._word(question, stored)
-        if same is not None:
-            await self._memory.remember(scope, question, stored, same)
-        return Judgement(same)
+        new = same is not None and await self._memory.remember(scope, question, stored, same)
+        return Judgement(same, remembered=same is not None and not new)
 
     async def _word(self, question: str, stored: str) -> bool | None:
         try:

@@ -42,7 +42,7 @@ _MOST_VERIFIED = 3
 _SUREST = 1 - 1e-6
 
 #: probability; what labels have taught never lets the verifier's own word count for more than this allows
-BARS_FLOOR = 0.8
+BARS_FLOOR = 0.7
 
 #: log-odds by which the verifier must be surer where a guard doubts: 0.937 in place of 0.90
 _DOUBT = 0.5

@@ -37,10 +37,13 @@ class Judgements:
             word = await self._client.get(self._key(scope, question, stored))
         return _WORDS.get(text(word or b""))
 
-    async def remember(self, scope: str, question: str, stored: str, same: bool) -> None:
-        """Keeps the word on this pair."""
+    async def remember(self, scope: str, question: str, stored: str, same: bool) -> bool:
+        """Keeps the word on this pair; says whether there was none that made sense before."""
         with translate_errors():
-            await self._client.set(self._key(scope, question, stored), int(same), px=self._lifetime_ms)
+            before = await self._client.set(
+                self._key(scope, question, stored), int(same), px=self._lifetime_ms, get=True
+            )
+        return text(before or b"") not in _WORDS
 
     def _key(self, scope: str, question: str, stored: str) -> str:
         return self._keys.judged(pair_id(scope, question, stored))

@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["ENTRY_PATTERN", "CacheKey", "Keys", "cache_key", "normalise", "pair_id", "scope_id"]
+__all__ = ["ENTRY_PATTERN", "CacheKey", "Keys", "cache_key", "fleet_key", "normalise", "pair_id", "scope_id"]
 
 #: hex digits; 128 bits keep a collision out of reach for any number of entries that fits in a Redis
 _ID_DIGITS = 32
@@ -91,6 +91,13 @@ def cache_key(scope: str, question: str) -> CacheKey:
 def pair_id(scope: str, question: str, other: str) -> str:
     """Names a pair of questions in `scope`, whichever comes first."""
     return scope_id({"scope": scope, "questions": sorted((normalise(question), normalise(other)))})
+
+
+def fleet_key(fleet: str, what: str, policy: str) -> str:
+    """Where a fleet keeps `what` it finds out about a policy's hits: those of one teach nothing about
+    another's.
+    """
+    return f"llmhost:{fleet}:{what}" if policy == "verified" else f"llmhost:{fleet}:{what}:{policy}"
 
 
 def _digest(text: str) -> str:

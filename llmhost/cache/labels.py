@@ -1,4 +1,5 @@
-"""The labels of a fleet, in Redis: one small hash of counts, `llmhost:{fleet}:trust`.
+"""The labels of a fleet, in Redis: one small hash of counts, `llmhost:{fleet}:trust`, and another one for
+the hits of the policy `threshold`, whose similarities are no probabilities.
 
 It carries no lifetime: a full Redis evicts answers, never what was learnt from them.
 """
@@ -10,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 
+from llmhost.cache.keys import fleet_key
 from llmhost.cache.learning import BANDS, MOST_RAISED, band_of, learnt, moved
 from llmhost.cache.trust import Change, Label, LabelsReport, Source, Tally, Trust
 from llmhost.errors import StoreRefused
@@ -28,15 +30,16 @@ _Fields = Mapping[str, str]
 
 
 class Labels:
-    """The labels of one fleet. `max_error` is the share of wrong hits over which the bar is raised.
+    """The labels of one fleet on the hits of one policy. `max_error` is the share of wrong hits over which
+    the bar is raised; None: the policy has no bar that moves.
 
     Every method raises StoreError where Redis is away or will not write, and where what it holds makes no
     sense: a bar that cannot be known is none.
     """
 
-    def __init__(self, client: Redis, fleet: str, *, max_error: float) -> None:
+    def __init__(self, client: Redis, fleet: str, *, max_error: float | None, policy: str = "verified") -> None:
         self._client = client
-        self._key = f"llmhost:{fleet}:trust"
+        self._key = fleet_key(fleet, "trust", policy)
         self._max_error = max_error
         self._read, self._count, self._move = (
             client.register_script(load_script("llmhost.cache.lua", name))
@@ -53,7 +56,7 @@ class Labels:
             seen = await self._count(keys=[self._key], args=_names(label))
         if seen is None:
             raise _damaged()
-        if label.source != "audit":
+        if label.source != "audit" or self._max_error is None:
             return None
         raised, right, wrong = _step(seen[0]), _whole(seen[1]), _whole(seen[2])
         change = moved(Tally(right, wrong), raised, self._max_error)

@@ -383,7 +383,7 @@ class CacheConfig(Section):
         "similarity alone decides, as in the paper, which serves the answers to other questions too.",
     )
     confidence: float = Field(
-        0.9,
+        0.8,
         ge=0.5,
         lt=1,
         allow_inf_nan=False,

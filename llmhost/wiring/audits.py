@@ -11,19 +11,19 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from llmhost.answering.auditor import Auditor
-    from llmhost.answering.audits import AuditSampler
+    from llmhost.answering.audits import AuditQueue, AuditSampler
     from llmhost.answering.notices import Notices
     from llmhost.engines.load import LoadTracker, Slot
     from llmhost.engines.pool import Pool
     from llmhost.engines.traffic import Work
     from llmhost.wiring.caches import CacheParts
 
-__all__ = ["QuietLoad", "audit_sampler", "make_auditor"]
+__all__ = ["QuietLoad", "audit_queue", "audit_sampler", "make_auditor"]
 
 
 class QuietLoad:
-    """Counts as `load` does, but for this: an audit that finds no worker was no question that was turned
-    away, and nobody buys a worker for it.
+    """Counts as `load` does, but for this: an audit or a judge's call that finds no worker was no question
+    that was turned away, and nobody buys a worker for it.
     """
 
     def __init__(self, load: LoadTracker) -> None:
@@ -39,26 +39,33 @@ class QuietLoad:
         pass
 
 
+def audit_queue(config: Config, client: Redis) -> AuditQueue:
+    """Where the hits of the configured policy wait."""
+    from llmhost.answering.audits import AuditQueue
+
+    return AuditQueue(client, config.fleet.name, config.cache.policy)
+
+
 def audit_sampler(config: Config, client: Redis, notices: Notices) -> AuditSampler | None:
     """What puts a share of the semantic hits into the queue; None where none is wanted."""
-    from llmhost.answering.audits import AuditQueue, AuditSampler
+    from llmhost.answering.audits import AuditSampler
 
     if not config.cache.audit_share:
         return None
-    return AuditSampler(AuditQueue(client, config.fleet.name), config.cache.audit_share, notices)
+    return AuditSampler(audit_queue(config, client), config.cache.audit_share, notices)
 
 
 def make_auditor(config: Config, client: Redis, pool: Pool, caches: CacheParts, notices: Notices) -> Auditor:
     """What works off the queue."""
     from llmhost.answering.answerer import Answerer, Settings
     from llmhost.answering.auditor import Auditor
-    from llmhost.answering.audits import AuditedEntries, AuditQueue
+    from llmhost.answering.audits import AuditedEntries
     from llmhost.ledger.ledger import Ledger
 
     settings = Settings(config.limits.max_prompt_chars, config.engine.parallel)
     engines = Answerer(pool=pool, settings=settings, memory=None, ledger=None, notices=notices)
     return Auditor(
-        queue=AuditQueue(client, config.fleet.name),
+        queue=audit_queue(config, client),
         ask=engines.answer,
         cache=caches.memory(client, notices).cache,
         entries=AuditedEntries(client, caches.keys),

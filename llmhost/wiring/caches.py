@@ -60,7 +60,9 @@ class CacheParts:
         """What is found out about semantic hits, and what it teaches."""
         from llmhost.cache.labels import Labels
 
-        return Labels(client, self._config.fleet.name, max_error=self._config.cache.max_error)
+        config = self._config.cache
+        moves = config.max_error if config.policy == "verified" else None
+        return Labels(client, self._config.fleet.name, max_error=moves, policy=config.policy)
 
     def memory(self, client: Redis, notices: Notices, judge: Judge | None = None) -> Memory:
         """The cache on the path of questions."""

@@ -215,7 +215,7 @@ class Wiring:
         return Answerer(
             pool=pool,
             settings=Settings(config.limits.max_prompt_chars, config.engine.parallel),
-            memory=self._memory(client, pool) if client and config.cache.enabled else None,
+            memory=self._memory(client) if client and config.cache.enabled else None,
             ledger=Ledger(client, config.fleet.name) if client else None,
             notices=self._notices,
             audits=self._sampler(client),
@@ -223,11 +223,10 @@ class Wiring:
 
     async def auditor(self) -> Auditor:
         """What checks semantic hits after they were served. Raises StoreError."""
-        from llmhost.wiring.audits import QuietLoad, make_auditor
+        from llmhost.wiring.audits import make_auditor
 
         client = await self.redis()
-        pool = self._pool(client, QuietLoad(self._load(client)))
-        return make_auditor(self._config, client, pool, self.caches, self._notices)
+        return make_auditor(self._config, client, self._quiet_pool(client), self.caches, self._notices)
 
     @property
     def audits_queued(self) -> int:
@@ -253,10 +252,13 @@ class Wiring:
 
         return fitness_book(self._config, await self.redis())
 
-    def _memory(self, client: Redis, pool: Pool) -> Memory:
+    def _memory(self, client: Redis) -> Memory:
         from llmhost.wiring.judges import fleet_judge
 
-        judge = fleet_judge(self._config, pool, client, self.caches.keys, self._notices)
+        judge = None
+        if self._config.cache.judge:
+            quiet = self._quiet_pool(client)
+            judge = fleet_judge(self._config, quiet, client, self.caches.keys, self._notices)
         return self.caches.memory(client, self._notices, judge)
 
     def _pool(self, client: Redis | None, load: LoadTracker | None = None) -> Pool:
@@ -264,6 +266,12 @@ class Wiring:
 
         attempts = self._config.limits.max_attempts
         return Pool(self._upstreams, load or self._load(client), attempts, self._notices.doubt)
+
+    def _quiet_pool(self, client: Redis) -> Pool:
+        """For what is asked beside the users' own questions."""
+        from llmhost.wiring.audits import QuietLoad
+
+        return self._pool(client, QuietLoad(self._load(client)))
 
     def _load(self, client: Redis | None) -> LoadTracker:
         from llmhost.engines.load import LocalLoad

@@ -15,7 +15,6 @@ from verifier.model import CrossEncoder, Encoder
 __all__ = ["train"]
 
 _BATCH = 32
-_RATE = 1.2e-4
 _WARM_UP = 0.06  #: share of the steps
 _WEIGHT_DECAY = 0.01
 _SMOOTHING = 0.03  #: labels are wrong that often, and more
@@ -27,12 +26,13 @@ def train(
     model: CrossEncoder,
     encoder: Encoder,
     epochs: Sequence[Sequence[Pair]],
+    rate: float,
     rng: Random,
     tell: Callable[[str], None],
 ) -> None:
-    """One pass over each of the epochs; the rate of learning rises, then falls to nothing."""
+    """One pass over each of the epochs; the learning rate rises to `rate`, then falls to nothing."""
     steps = sum(-(-len(pairs) // _BATCH) for pairs in epochs)
-    optimizer = _optimizer(model)
+    optimizer = _optimizer(model, rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     model.train()
     begun, step, recent = time.monotonic(), 0, 0.0
@@ -49,13 +49,13 @@ def train(
                 tell(f"step {step:,} of {steps:,}, loss {recent:.4f}, {time.monotonic() - begun:.0f} s")
 
 
-def _optimizer(model: CrossEncoder) -> torch.optim.Optimizer:
+def _optimizer(model: CrossEncoder, rate: float) -> torch.optim.Optimizer:
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [one for one in learned if one.ndim > 1], "weight_decay": _WEIGHT_DECAY},
         {"params": [one for one in learned if one.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=_RATE)
+    return torch.optim.AdamW(groups, lr=rate)
 
 
 def _rate(step: int, steps: int) -> float:

@@ -220,3 +220,9 @@ async def test_of_a_long_answer_the_beginning_is_kept(ask: Any, queue: AuditQueu
     audit = await queue.take(NOW)
     assert audit is not None
     assert (len(audit.answer), audit.whole) == (8_000, False)
+
+
+async def test_the_hits_of_each_policy_wait_apart(queue: AuditQueue, redis_client: Redis) -> None:
+    await AuditQueue(redis_client, "f", "threshold").add(AUDIT)
+    assert await queue.take(NOW) is None
+    assert await AuditQueue(redis_client, "f", "threshold").take(NOW) == AUDIT

@@ -236,6 +236,34 @@ async def test_a_pair_without_a_word_is_asked_again(bench: Bench) -> None:
     assert await bench.judge(says("NO")).judge("s", ASKED, STORED) == Judgement(False)
 
 
+@pytest.mark.parametrize(("word", "same"), [("YES", True), ("perhaps", None)])
+async def test_many_who_ask_about_a_pair_at_once_cost_one_call(
+    bench: Bench, word: str, same: bool | None
+) -> None:
+    engine = says(word)
+    judge = bench.judge(engine)
+    given = await asyncio.gather(*(judge.judge("s", ASKED, STORED) for _ in range(200)))
+    assert {judgement.same for judgement in given} == {same}
+    assert len(engine.requests) == 1
+    assert sum(not judgement.remembered for judgement in given) == 1  # one label
+
+
+async def test_of_two_processes_that_ask_about_a_pair_at_once_one_has_the_label(bench: Bench) -> None:
+    judges = bench.judge(says("YES")), bench.judge(says("YES"))
+    given = await asyncio.gather(*(judge.judge("s", ASKED, STORED) for judge in judges))
+    assert sorted(judgement.remembered for judgement in given) == [False, True]
+
+
+async def test_who_waits_for_a_word_asks_nobody_when_the_one_who_asked_has_left(bench: Bench) -> None:
+    judge = bench.judge(HangingEngine())
+    first = asyncio.create_task(judge.judge("s", ASKED, STORED))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(judge.judge("s", ASKED, STORED))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await second == Judgement(None, remembered=True)
+
+
 async def test_without_its_memory_the_judge_is_an_error(bench: Bench, refusing_port: int, keys: Keys) -> None:
     from llmhost.config.models import RedisConfig
     from llmhost.redis.connect import connect

@@ -258,3 +258,14 @@ async def test_the_threshold_policy_reads_nothing_of_what_was_learnt(
     parts = Listening("threshold")
     await parts.memory(redis_client, Notices(lambda _words: None)).open(key("a question")).semantic(None)
     assert parts.told == [Trust()]
+
+
+async def test_audits_of_the_threshold_policy_teach_the_verified_one_nothing(
+    redis_client: Redis, labels: Labels
+) -> None:
+    parts = Listening("threshold")
+    for _ in range(30):
+        assert await parts.labels(redis_client).record(audit(False), NOW) is None
+    assert (await parts.labels(redis_client).report()).total("audit") == Tally(0, 30)
+    assert await labels.trust() == Trust()
+    assert await labels.reset() == 0

@@ -23,6 +23,9 @@ _EITHER_WAY = stems(
 )
 _NO_VERBS = FILLERS - {"use"}
 _AND = frozenset({"and", "or", "vs", "versus", "nor", "n"})
+#: Ask for one of two: for who does it, or for whom it is done to.
+_ASKS_FOR = words("who whom what which")
+_HELPERS = words("do does did")
 #: Left out when the neighbours of a thing are looked at. Stems.
 _ARTICLES = words("a an the my your our his her their this that some any")
 #: likeness; two things that have changed places leave the rest as it is
@@ -41,7 +44,12 @@ class _Thing:
 
 
 def guard(question: Wording, stored: Wording) -> Objection | None:
-    """Refuses when two things that both texts name have changed places around a word that has a direction."""
+    """Refuses when two things that both texts name have changed places around a word that has a direction,
+    or one asks who does it, the other whom it is done to: "What eats snakes?", "What do snakes eat?".
+    """
+    verb = _asked_from(question, stored) or _asked_from(stored, question)
+    if verb:
+        return Objection(NAME, f"one asks who or what {verb}, the other whom or what")
     swapped = _swapped(question, stored)
     if swapped is None:
         return None
@@ -52,6 +60,35 @@ def guard(question: Wording, stored: Wording) -> Objection | None:
 def are_swapped(question: Wording, stored: Wording) -> bool:
     """Whether two things changed places, also around words that differ: "larger than", "smaller than"."""
     return _swapped(question, stored, loosely=True) is not None
+
+
+def _asked_from(doer: Wording, done: Wording) -> str:
+    """The verb that "Who killed Lincoln?" and "Who did Lincoln kill?", or "Who was killed by Lincoln?", ask
+    about from its two ends; "" where nothing else than that tells them apart.
+    """
+    if _ASKS_FOR.isdisjoint(doer.word_set) or not _HELPERS.isdisjoint(doer.word_set):
+        return ""
+    if doer.content != done.content or "by" in doer.word_set:
+        return ""
+    ours = [stem for stem in doer.stems if stem not in _ARTICLES]
+    theirs = [stem for stem in done.stems if stem not in _ARTICLES]
+    if not _HELPERS.isdisjoint(done.word_set):
+        return _moved(ours, [stem for stem in theirs if stem != "do"], doer)
+    passive = next((place for place in range(1, len(theirs) - 2) if theirs[place] == "be"), 0)
+    if not passive or theirs[passive + 2] != "by" or theirs[passive - 1] == "by":
+        return ""
+    active = [*theirs[:passive], theirs[passive + 1], *theirs[passive + 3 :]]
+    return doer.word_of(theirs[passive + 1]) if active == ours else ""
+
+
+def _moved(ours: list[str], theirs: list[str], wording: Wording) -> str:
+    """The one word that says something and stands further back in `theirs`, all others as they are; or ""."""
+    place = next((at for at, (one, other) in enumerate(zip(ours, theirs, strict=False)) if one != other), -1)
+    if place < 1 or ours[place] not in wording.content or _ASKS_FOR.isdisjoint(wording.words[: place + 1]):
+        return ""
+    verb, rest = ours[place], ours[:place] + ours[place + 1 :]
+    turned = any([*rest[:at], verb, *rest[at:]] == theirs for at in range(place + 1, len(theirs)))
+    return wording.word_of(verb) if turned else ""
 
 
 #: pairs; two guards ask about each

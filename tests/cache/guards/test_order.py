@@ -50,3 +50,35 @@ def test_two_things_that_changed_places_are_refused(
 )
 def test_an_order_that_means_nothing_passes(one: str, other: str, verdict: Callable[..., str]) -> None:
     assert verdict(guard, one, other) == "silent"
+
+
+@pytest.mark.parametrize(
+    ("doer", "done"),
+    [
+        ("What eats snakes?", "What do snakes eat?"),
+        ("Who killed Lincoln?", "Who did Lincoln kill?"),
+        ("Which company owns YouTube?", "Which company does YouTube own?"),
+        ("Which country invaded Germany in 1939?", "Which country did Germany invade in 1939?"),
+        ("What caused the war?", "What was caused by the war?"),
+        ("Who defeated Napoleon?", "Who was defeated by Napoleon?"),
+    ],
+)
+def test_who_does_it_is_not_whom_it_is_done_to(doer: str, done: str, verdict: Callable[..., str]) -> None:
+    assert verdict(guard, doer, done) == "refuses"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Who leads the army?", "Who does lead the army?"),
+        ("By whom was Lincoln killed?", "Who killed Lincoln?"),
+        ("Who was Lincoln killed by?", "Who killed Lincoln?"),
+        ("What should I expect from a first marathon?", "What do I should expect from a first marathon?"),
+        ("Who did Napoleon defeat?", "Who was defeated by Napoleon?"),
+        ("How do plants make food?", "How plants make food?"),
+    ],
+)
+def test_the_same_end_of_a_verb_in_other_words_passes(
+    one: str, other: str, verdict: Callable[..., str]
+) -> None:
+    assert verdict(guard, one, other) == "silent"
