@@ -25,12 +25,17 @@ def check_drawable(path: Path) -> None:
     """Before anything is worked out, which may take a minute.
 
     Raises:
-        UsageError: the suffix is neither .svg nor .png, or there is no such folder.
+        UsageError: the suffix is neither .svg nor .png, or nothing can be written there.
     """
     if path.suffix.lower() not in _SUFFIXES:
         raise UsageError(f"cannot draw {path.name}", hint=f"name it {' or '.join(_SUFFIXES)}")
-    if not path.absolute().parent.is_dir():
+    folder = path.absolute().parent
+    if not folder.is_dir():
         raise UsageError(f"cannot write {path}: there is no such folder")
+    if path.is_dir():
+        raise UsageError(f"cannot write {path}: it is a folder")
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"cannot write {path}: its folder may not be written to")
 
 
 def save(draw: Callable[[], Figure], path: Path) -> None:

@@ -66,7 +66,9 @@ def main(arguments: list[str] | None = None) -> None:
     by_hand, kept = split_families(families(sorted(FAMILIES.glob("*.jsonl"))), rng)
     model, encoder = CrossEncoder(folder), Encoder(folder)
     if not given.checkpoint.exists():  # else it was trained before, and only the rest is made anew
-        torch.save(_trained(model, encoder, parts, by_hand, given.wordnet), given.checkpoint)
+        drawn = Parts(parts.train[: given.limit], parts.validation, parts.test)
+        state = _trained(model, encoder, drawn, by_hand[: given.limit], given.wordnet)
+        torch.save(state, given.checkpoint)
     model.load_state_dict(torch.load(given.checkpoint, weights_only=True))
     export(model, encoder, given.out)
     _calibrate(given.out, parts.validation, kept)
@@ -122,6 +124,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--wordnet", type=Path, default=None)
     parser.add_argument("--out", type=Path, default=FOLDER)
     parser.add_argument("--checkpoint", type=Path, default=Path("verifier.pt"), help="left by a run before")
+    parser.add_argument("--limit", type=int, default=None, help="pairs of each source, to try the script out")
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args(arguments)
 

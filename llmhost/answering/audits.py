@@ -60,8 +60,8 @@ class Audit:
 
 
 class AuditQueue:
-    """The audits of one fleet's hits by one policy that wait, oldest first. Every method raises StoreError where Redis is away or
-    will not write.
+    """The audits that wait of one fleet's hits by one policy, oldest first. Every method raises StoreError
+    where Redis is away or will not write.
     """
 
     def __init__(self, client: Redis, fleet: str, policy: str = "verified") -> None:
@@ -87,6 +87,11 @@ class AuditQueue:
             audit = _decoded(raw)
             if audit is not None and abs(now - audit.at) < _LIFETIME:
                 return audit
+
+    async def clear(self) -> None:
+        """Drops them all."""
+        with translate_errors():
+            await self._client.delete(self._key)
 
     async def waiting(self) -> int:
         """How many there are, those that are too old included."""

@@ -16,6 +16,7 @@ _SAY = r"(?:answer|reply|respond|say|output|print|write|return|type|repeat|state
 _TAKE_BACK = r"(?:ignor(?:e|es|ing)|disregard|forget|override|bypass|skip|overrule)"
 _TOLD = r"(?:instructions?|prompts?|rules?|messages?|orders?|task|above|before|previous|earlier|said|told)"
 _ROLE = r"(?:judge|model|assistant|ai|evaluator|grader|classifier)"
+_AGREED = r"(?:y|true|ja|oui|si|same|match|equal|identical)"
 _EQUAL = r"(?:same|equal|identical|equivalent|duplicates?)"
 
 # Of the text as words with one blank between them.
@@ -25,6 +26,8 @@ _WORDS = (
     # What it is to say: "answer with no", "your reply must be affirmative".
     rf"{_SAY}(?: \w+){{0,4}} (?:no|affirmative(?:ly)?)",
     r"(?:answer|reply|response|verdict|result) (?:(?:is|must|should|will|has|to|be) ){0,3}(?:no|affirmative)",
+    rf"(?:answer|reply|respond|say|output|print|write|verdict|result)(?: \w+){{0,2}} {_AGREED}",
+    r"(?:must|should|always|please|and) (?:agree|approve|confirm)",
     # What it was told before is taken back, or something put in its place.
     rf"{_TAKE_BACK}(?: \w+){{0,4}} {_TOLD}",
     r"(?:new|real|actual|updated|following|previous|above|your) instructions?",
@@ -34,12 +37,16 @@ _WORDS = (
     r"(?:act|behave|pretend) (?:as|to be) (?:an?|the)",
     rf"(?:dear|hey|hello|attention|as) (?:(?:the|a|an|ai) ){{0,2}}{_ROLE}",
     r"(?:these|both|the|two)(?: two)? questions (?:are|have|ask|mean)",
+    rf"(?:these|both|the two|they) (?:\w+ ){{0,3}}{_EQUAL}",
+    rf"(?:{_EQUAL}|same question|equivalent) (?:as|to) the (?:other|next|previous|first|second)",
+    r"the other (?:question|string|line|text|wording|pair)",
     rf"(?:treat|consider|regard|count|mark|classify)(?: \w+){{0,5}} {_EQUAL}",
 )
 # Of the text itself: marks of chat templates, of roles, and of our own message.
 _MARKS = (
     r"<\||\|>|<</?sys>>|\[/?(?:inst|sys|system|assistant|user)\]|^[^\S\n]*###",
     r"<\s*/?\s*(?:system|assistant|user|human|pair|questions?|think|inst|s|bos|eos|start_of_turn|end_of_turn)\s*/?>",
+    r"(?:judge|evaluator|grader|classifier)\s*:|\"(?:same|match|equal|answer|verdict)\"\s*:",
     r"^[^\w\n]*(?:system|assistant|human|user|judge|instructions?|answer|response)[^\w\n]*:",
 )
 _SAID = re.compile("|".join(rf"\b(?:{pattern})\b" for pattern in _WORDS))

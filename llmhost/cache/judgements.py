@@ -40,10 +40,9 @@ class Judgements:
     async def remember(self, scope: str, question: str, stored: str, same: bool) -> bool:
         """Keeps the word on this pair; says whether there was none that made sense before."""
         with translate_errors():
-            before = await self._client.set(
-                self._key(scope, question, stored), int(same), px=self._lifetime_ms, get=True
-            )
-        return text(before or b"") not in _WORDS
+            key, lifetime = self._key(scope, question, stored), self._lifetime_ms
+            before = await self._client.set(key, int(same), px=lifetime, get=True)
+        return not isinstance(before, bytes | str) or text(before) not in _WORDS
 
     def _key(self, scope: str, question: str, stored: str) -> str:
         return self._keys.judged(pair_id(scope, question, stored))

@@ -37,7 +37,9 @@ class Labels:
     sense: a bar that cannot be known is none.
     """
 
-    def __init__(self, client: Redis, fleet: str, *, max_error: float | None, policy: str = "verified") -> None:
+    def __init__(
+        self, client: Redis, fleet: str, *, max_error: float | None, policy: str = "verified"
+    ) -> None:
         self._client = client
         self._key = fleet_key(fleet, "trust", policy)
         self._max_error = max_error

@@ -82,6 +82,7 @@ class SemanticCache:
         self._judge = judge
         self._learn = learn
         self._candidates = candidates
+        self._under_way = 0
         self._response_ms = round(response_ttl * 1000)
         self._embedding_ms = round(embedding_ttl * 1000)
         self._read = client.register_script(load_script("llmhost.cache.lua", "candidates.lua"))
@@ -94,6 +95,13 @@ class SemanticCache:
 
     async def semantic(self, key: CacheKey, threshold: float | None = None) -> SemanticLookup:
         """The answer to another wording of the question in the same scope, as the policy judges it."""
+        self._under_way += 1
+        try:
+            return await self._semantic(key, threshold)
+        finally:
+            self._under_way -= 1
+
+    async def _semantic(self, key: CacheKey, threshold: float | None) -> SemanticLookup:
         asked = time.perf_counter()
         sources, policy = await asyncio.gather(
             self._embedder_source(), self._policy_source(), return_exceptions=True
@@ -134,7 +142,9 @@ class SemanticCache:
         trust: Trust,
     ) -> Decision:
         """The policy's decision; where it leaves the word to the judge, the judge's."""
-        if any(len(read) > _JUDGED_HERE for read in (key.question, *(one.question for one in found))):
+        longest = max(len(read) for read in (key.question, *(one.question for one in found)))
+        # Of many at once, each would keep all others from hearing Redis in time.
+        if self._under_way > 1 or longest > _JUDGED_HERE:
             decision = await asyncio.to_thread(policy.decide, key.question, found, threshold, trust)
         else:
             decision = policy.decide(key.question, found, threshold, trust)

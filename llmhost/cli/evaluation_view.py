@@ -23,7 +23,7 @@ _LONGEST = 300
 
 def show_evaluation(evaluation: Evaluation, console: Console) -> None:
     """Figures first, then where they come from, then single pairs."""
-    console.print(f"{evaluation.policy} on {evaluation.pairs:,} pairs")
+    console.print(f"{evaluation.policy} on {_pairs(evaluation.pairs)}")
     console.print()
     _show_accepted(evaluation, console)
     console.print()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from llmhost.engines.traffic import Work
     from llmhost.wiring.caches import CacheParts
 
-__all__ = ["QuietLoad", "audit_queue", "audit_sampler", "make_auditor"]
+__all__ = ["QuietLoad", "audit_queue", "audit_sampler", "drop_audits", "make_auditor"]
 
 
 class QuietLoad:
@@ -44,6 +44,14 @@ def audit_queue(config: Config, client: Redis) -> AuditQueue:
     from llmhost.answering.audits import AuditQueue
 
     return AuditQueue(client, config.fleet.name, config.cache.policy)
+
+
+async def drop_audits(config: Config, client: Redis) -> None:
+    """Drops what waits of every policy's hits: it holds questions and answers. Raises StoreError."""
+    from llmhost.answering.audits import AuditQueue
+
+    for policy in ("verified", "threshold"):
+        await AuditQueue(client, config.fleet.name, policy).clear()
 
 
 def audit_sampler(config: Config, client: Redis, notices: Notices) -> AuditSampler | None:

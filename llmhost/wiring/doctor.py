@@ -24,6 +24,11 @@ def looks(wiring: Wiring, config: Config) -> Sequence[Look]:
         Look("redis", lambda: _redis(wiring, config)),
         _blocking("embedder", lambda: _embedder(config.cache.embedder)),
         *(
+            [_blocking("verifier", lambda: _verifier(config.cache.verifier))]
+            if config.cache.policy == "verified"
+            else []
+        ),
+        *(
             [_blocking("engine", lambda: _engine(config.engine.model_path))]
             if config.fleet.provider == "local"
             else []
@@ -91,6 +96,15 @@ def _embedder(name: str) -> Check:
     if locate(name).folder is None:
         return fine("embedder", f"{name} will be fetched from the Hugging Face Hub and prepared on first use")
     return fine("embedder", f"{name} will be prepared on first use, once")
+
+
+def _verifier(name: str) -> Check:
+    from llmhost.cache.verifiers.load import BUILTIN, check_verifier
+
+    check_verifier(name)
+    if name == BUILTIN:
+        return fine("verifier", f"{name} is ready")
+    return fine("verifier", f"{name} will be loaded, and fetched where it is only a name, on first use")
 
 
 def _engine(model_path: str | None) -> Check:

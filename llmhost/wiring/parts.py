@@ -228,6 +228,12 @@ class Wiring:
         client = await self.redis()
         return make_auditor(self._config, client, self._quiet_pool(client), self.caches, self._notices)
 
+    async def drop_audits(self) -> None:
+        """Nothing waits to be audited any more. Raises StoreError."""
+        from llmhost.wiring.audits import drop_audits
+
+        await drop_audits(self._config, await self.redis())
+
     @property
     def audits_queued(self) -> int:
         """How many of this command's hits wait to be audited."""
@@ -255,10 +261,8 @@ class Wiring:
     def _memory(self, client: Redis) -> Memory:
         from llmhost.wiring.judges import fleet_judge
 
-        judge = None
-        if self._config.cache.judge:
-            quiet = self._quiet_pool(client)
-            judge = fleet_judge(self._config, quiet, client, self.caches.keys, self._notices)
+        pool = self._quiet_pool(client)
+        judge = fleet_judge(self._config, pool, client, self.caches.keys, self._notices)
         return self.caches.memory(client, self._notices, judge)
 
     def _pool(self, client: Redis | None, load: LoadTracker | None = None) -> Pool:

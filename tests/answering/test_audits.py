@@ -20,8 +20,10 @@ from llmhost.cache.keys import Keys
 from llmhost.cache.objection import Objection
 from llmhost.cache.service import SemanticCache
 from llmhost.cache.single_flight import SingleFlight
+from llmhost.config.models import Config, FleetConfig
 from llmhost.engines.engine import Done, Message, Sampling
 from llmhost.redis.connect import connect
+from llmhost.wiring.audits import drop_audits
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -226,3 +228,10 @@ async def test_the_hits_of_each_policy_wait_apart(queue: AuditQueue, redis_clien
     await AuditQueue(redis_client, "f", "threshold").add(AUDIT)
     assert await queue.take(NOW) is None
     assert await AuditQueue(redis_client, "f", "threshold").take(NOW) == AUDIT
+
+
+async def test_clearing_the_cache_leaves_no_question_behind(queue: AuditQueue, redis_client: Redis) -> None:
+    await queue.add(AUDIT)
+    await AuditQueue(redis_client, "f", "threshold").add(AUDIT)
+    await drop_audits(Config(fleet=FleetConfig(name="f")), redis_client)
+    assert await redis_client.keys("*") == []

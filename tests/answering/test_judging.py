@@ -236,14 +236,11 @@ async def test_a_pair_without_a_word_is_asked_again(bench: Bench) -> None:
     assert await bench.judge(says("NO")).judge("s", ASKED, STORED) == Judgement(False)
 
 
-@pytest.mark.parametrize(("word", "same"), [("YES", True), ("perhaps", None)])
-async def test_many_who_ask_about_a_pair_at_once_cost_one_call(
-    bench: Bench, word: str, same: bool | None
-) -> None:
-    engine = says(word)
+async def test_many_who_ask_about_a_pair_at_once_cost_one_call(bench: Bench) -> None:
+    engine = says("YES")
     judge = bench.judge(engine)
     given = await asyncio.gather(*(judge.judge("s", ASKED, STORED) for _ in range(200)))
-    assert {judgement.same for judgement in given} == {same}
+    assert all(judgement.same for judgement in given)
     assert len(engine.requests) == 1
     assert sum(not judgement.remembered for judgement in given) == 1  # one label
 

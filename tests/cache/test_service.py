@@ -436,3 +436,20 @@ async def test_an_answer_that_was_stored_without_a_verifier_is_found_when_there_
         await without.semantic(key(QUESTION))
     await put(without, key(QUESTION), answer())
     assert (await whole.semantic(key(REWORDED))).served is not None
+
+
+async def test_of_many_questions_at_once_none_keeps_the_others_from_their_work(
+    make_cache: Callable[..., SemanticCache], key: MakeKey, answer: MakeAnswer
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def verify(_question: str, _stored: str) -> float:
+        threads.append(threading.current_thread())
+        return 0.95
+
+    cache = make_cache(policy=VerifiedPolicy(lambda _a, _b: (), verify, BARS))
+    await put(cache, key(QUESTION), answer())
+    await cache.semantic(key(REWORDED))
+    assert threads == [threading.main_thread()]
+    await asyncio.gather(*(cache.semantic(key(REWORDED)) for _ in range(3)))
+    assert threading.main_thread() not in threads[1:-1]  # the last may be alone by then

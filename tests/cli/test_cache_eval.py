@@ -39,7 +39,9 @@ def pairs(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Models that say what stands in ROWS, in place of the real ones, which take seconds to load."""
+    """Models that say what stands in ROWS, in place of the real ones, which take seconds to load; and a bar
+    that stays where it is when the default moves."""
+    monkeypatch.setenv("LLMHOST_CACHE__CONFIDENCE", "0.9")
     verifier = ScriptedVerifier({row[1]: row[4] for row in ROWS})
     guards = ScriptedGuards({row[1]: row[5] for row in ROWS})
 
@@ -107,10 +109,10 @@ def test_eval_measures_another_policy(
     ("policy", "words"),
     [
         ("best", "there is no such policy"),
-        ("verified:1", "the bar must be a number from 0.5 and below 1"),
+        ("verified:1", "the bar must be a number, at least 0.5 and below 1"),
         ("verified:nan", "the bar must be a number"),
         ("verified:", "the bar must be a number"),
-        ("threshold:1.1", "the bar must be a number from -1 to 1"),
+        ("threshold:1.1", "the bar must be a number, at least -1 and at most 1"),
     ],
 )
 def test_eval_refuses_a_policy_that_there_is_not(cli: Cli, pairs: Path, policy: str, words: str) -> None:
@@ -180,6 +182,16 @@ def test_eval_refuses_a_chart_that_it_cannot_draw_before_it_begins(cli: Cli, tmp
     assert (ran.code, "cannot draw frontier.pdf" in ran.stderr) == (2, True)
 
 
+def test_eval_refuses_to_draw_over_a_folder_before_it_begins(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "frontier.svg").mkdir()
+    ran = cli("cache", "eval", str(tmp_path / "none.jsonl"), "--plot", str(tmp_path / "frontier.svg"))
+    assert (ran.code, "frontier.svg: it is a folder" in ran.stderr) == (2, True)
+
+
+def test_eval_of_one_pair_speaks_of_one_pair(cli: Cli, pairs: Path) -> None:
+    assert "verified:0.9 on 1 pair\n" in cli("cache", "eval", str(pairs), "--limit", "1").stdout
+
+
 def test_tune_suggests_the_lowest_bar_and_says_what_to_write(cli: Cli, pairs: Path) -> None:
     ran = cli("cache", "tune", str(pairs), "--max-error", "0.01")
     assert ran.code == 0
@@ -191,7 +203,7 @@ def test_tune_suggests_the_lowest_bar_and_says_what_to_write(cli: Cli, pairs: Pa
 def test_tune_says_so_as_json(cli: Cli, pairs: Path) -> None:
     made = cli("cache", "tune", str(pairs), "--max-error", "0.4", "--max-false-accept", "0.3", "--json").json
     suggested = made["suggested"]
-    assert (suggested["confidence"], suggested["hits"], suggested["wrong"]) == (0.831, 2, 1)
+    assert (suggested["confidence"], suggested["hits"], suggested["wrong"]) == (0.89, 2, 1)
     assert (suggested["precision"], suggested["recall"]) == (pytest.approx(2 / 3), pytest.approx(2 / 3))
     assert suggested["false_accept_rate"] == 0.25
     assert made["wanted"] == {"error": 0.4, "false_accept": 0.3}
@@ -223,6 +235,7 @@ def test_tune_tells_who_uses_the_threshold_to_change_the_policy(
         (("--show", "--reset"), "--show and --reset exclude each other"),
         (("--show", "pairs.jsonl"), "a file does not go with --show"),
         (("--reset", "--limit", "3"), "--limit does not go with --reset"),
+        (("pairs.jsonl", "--judge", "--limit", "1"), "--judge needs two pairs at least"),
         (("pairs.jsonl", "--judge", "--max-error", "0.1"), "--max-error does not go with --judge"),
         (("pairs.jsonl", "--yes"), "--yes goes with --reset"),
     ],

@@ -12,6 +12,7 @@ import pytest
 import redis
 import yaml
 
+from llmhost.cache.decision import BARS_FLOOR
 from llmhost.cli.commands.cache_trust import reset_trust, show_trust
 from llmhost.cli.options import Globals
 from llmhost.cli.session import configured
@@ -53,7 +54,11 @@ def store(redis_server: RedisServer) -> Any:
 
 
 def configure(server: RedisServer, **cache: Any) -> None:
-    sections = {"fleet": {"name": "test"}, "redis": {"url": f"unix://{server.socket}"}, "cache": cache}
+    sections = {
+        "fleet": {"name": "test"},
+        "redis": {"url": f"unix://{server.socket}"},
+        "cache": {"confidence": 0.9, **cache},
+    }
     Path("llmhost.yaml").write_text(yaml.safe_dump(sections))
 
 
@@ -188,7 +193,7 @@ def test_forgetting_without_a_reason_teaches_nothing(store: Any, cli: Cli) -> No
 def test_without_labels_there_is_nothing_to_show(store: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert shown(capsys).splitlines() == [
         "There are no labels yet: the verifier counts as it is.",
-        "Served from 0.900 of the verifier on, or 0.961 where a guard doubts.",
+        "Served from 0.900 of the verifier on, or 0.937 where a guard doubts.",
         "No semantic hit was audited yet.",
     ]
 
@@ -200,7 +205,7 @@ def test_what_was_learnt_is_shown_in_words(store: Any, capsys: pytest.CaptureFix
     assert lines[3].split() == ["0.95-0.97", "120", "(1", "wrong)", "-", "-"]
     assert lines[6:8] == [
         "0.900 of the verifier counts as 0.923 here.",
-        "Served from 0.949 of the verifier on, or 0.980 where a guard doubts.",
+        "Served from 0.949 of the verifier on, or 0.968 where a guard doubts.",
     ]
     assert lines[9].startswith("The bar is raised by 2 steps")
 
@@ -211,7 +216,7 @@ def test_what_was_learnt_is_shown_to_scripts(store: Any, capsys: pytest.CaptureF
     assert out["shift"] == pytest.approx(0.284, abs=0.001)
     assert (out["confidence"], out["raised"], out["changed"]) == (0.9, 2, 1_800_000_000.0)
     assert out["counts_as"] == pytest.approx(0.9228, abs=0.0005)
-    assert out["bars"] == pytest.approx({"serve": 0.9607, "doubted": 0.9852}, abs=1e-4)
+    assert out["bars"] == pytest.approx({"serve": 0.9607, "doubted": 0.9758}, abs=1e-4)
     assert out["wanted"]["serve"] < out["bars"]["serve"]
     assert out["labels"] == {
         "audit": {"right": 119, "wrong": 1},
@@ -227,7 +232,7 @@ def test_labels_never_bring_what_the_verifier_must_give_below_the_floor(
 ) -> None:
     configure(redis_server, confidence=0.82)
     learnt(store, **{"audit:0.9-0.93:right": 100_000})
-    assert json.loads(shown(capsys, as_json=True))["wanted"]["serve"] == 0.8
+    assert json.loads(shown(capsys, as_json=True))["wanted"]["serve"] == BARS_FLOOR
 
 
 def test_a_policy_that_heeds_none_of_it_is_said_so(

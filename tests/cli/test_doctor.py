@@ -12,6 +12,8 @@ from plugins_cli import Ran
 from plugins_house import Finished, House
 from plugins_redis import PortServer, TlsRedis
 
+from llmhost.cache.verifiers import load, manifest
+
 Cli = Callable[..., Ran]
 
 
@@ -26,7 +28,8 @@ def configure(text: str) -> None:
 def test_the_built_in_set_up_is_well_before_anything_runs(cli: Cli) -> None:
     ran = cli("doctor", "--json")
     assert (ran.code, ran.stderr) == (0, "")
-    assert list(checks_of(ran)) == ["config", "machine", "state", "redis", "embedder", "engine", "workers"]
+    cache, rest = ["redis", "embedder", "verifier"], ["engine", "workers"]
+    assert list(checks_of(ran)) == ["config", "machine", "state", *cache, *rest]
     assert {tuple(check) for check in checks_of(ran).values()} == {("name", "ok", "detail", "fix")}
 
 
@@ -54,7 +57,7 @@ def test_people_read_how_to_mend_what_is_wrong(cli: Cli) -> None:
     ran = cli("doctor")
     assert ran.code == 1
     assert "wrong  engine" in ran.stdout
-    assert ran.stdout.endswith("\n\n1 of 7 needs mending.\n")
+    assert ran.stdout.endswith("\n\n1 of 8 needs mending.\n")
 
 
 def test_a_model_file_that_is_damaged_is_found(cli: Cli, tmp_path: Path) -> None:
@@ -67,6 +70,34 @@ def test_a_model_file_that_is_damaged_is_found(cli: Cli, tmp_path: Path) -> None
 def test_an_embedder_that_is_not_there_is_found(cli: Cli) -> None:
     configure("cache:\n  embedder: /no/such/folder\n")
     assert checks_of(cli("doctor", "--json"))["embedder"]["ok"] is False
+
+
+def test_a_verifier_that_is_damaged_is_found_though_it_is_of_full_length(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = b"not what it was"
+    manifest.write(tmp_path, manifest.Manifest("made", 128, 100, 1.0, 0.0, "0" * 64, len(model)))
+    (tmp_path / manifest.MODEL).write_bytes(model)
+    (tmp_path / manifest.TOKENIZER).write_text("{}")
+    monkeypatch.setattr(load, "FOLDER", tmp_path)
+    ran = cli("doctor", "--json")
+    check = checks_of(ran)["verifier"]
+    assert (ran.code, check["ok"], "install llmhost again" in check["fix"]) == (1, False, True)
+
+
+def test_a_verifier_of_ones_own_that_is_not_there_is_found(cli: Cli) -> None:
+    configure("cache:\n  verifier: /no/such/folder\n")
+    assert checks_of(cli("doctor", "--json"))["verifier"]["ok"] is False
+
+
+def test_a_verifier_that_is_only_a_name_is_not_fetched_to_be_looked_at(cli: Cli) -> None:
+    configure("cache:\n  verifier: no-such-owner/no-such-model\n")
+    assert "on first use" in checks_of(cli("doctor", "--json"))["verifier"]["detail"]
+
+
+def test_without_the_verified_policy_no_verifier_is_looked_for(cli: Cli) -> None:
+    configure("cache:\n  policy: threshold\n")
+    assert "verifier" not in checks_of(cli("doctor", "--json"))
 
 
 def test_a_state_folder_that_cannot_be_written_is_found(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,20 @@ def test_a_rewording_is_more_probable_than_another_question(builtin: OnnxVerifie
     assert 0 <= other < builtin.probability(*PAIR) <= 1
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "sure"),
+    [
+        ("How do I enable dark mode?", "how do i enable dark mode", True),
+        ("What is 5!", "What is 5?", False),
+        ("?", ".", False),
+    ],
+)
+def test_capitals_and_the_closing_mark_are_no_other_question(
+    builtin: OnnxVerifier, one: str, other: str, sure: bool
+) -> None:
+    assert (builtin.probability(one, other) > 0.95) is sure
+
+
 def test_the_order_does_not_matter(builtin: OnnxVerifier) -> None:
     assert builtin.probability(*PAIR) == pytest.approx(builtin.probability(*PAIR[::-1]), abs=1e-6)
 

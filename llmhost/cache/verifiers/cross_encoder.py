@@ -10,7 +10,7 @@ from typing import Any
 
 from llmhost.errors import ModelError
 
-__all__ = ["SentenceTransformersVerifier"]
+__all__ = ["SentenceTransformersVerifier", "check_name"]
 
 _HINT = (
     "set `cache.verifier` to `builtin`, or to the name or folder of a cross-encoder for pairs of questions"
@@ -72,12 +72,30 @@ class SentenceTransformersVerifier:
         return float(both.mean())
 
 
-def _folder(name: str) -> Path:
-    """Where the model lies. A name never means a folder that happens to lie in the working folder."""
+def check_name(name: str) -> None:
+    """Whether a folder holds a cross-encoder, or a name can be one; loads and fetches nothing.
+
+    Raises ModelError.
+    """
+    folder = _own_folder(name)
+    if folder is not None:
+        _check(folder)
+
+
+def _own_folder(name: str) -> Path | None:
+    """None for a name, which never means a folder that happens to lie in the working folder."""
     if name.startswith(("/", ".", "~")):
         return Path(name).expanduser().absolute()
     if not _HUB_NAME.fullmatch(name):
         raise ModelError(f"{name!r} is neither a folder nor the name of a verifier", hint=_HINT)
+    return None
+
+
+def _folder(name: str) -> Path:
+    """Where the model lies."""
+    folder = _own_folder(name)
+    if folder is not None:
+        return folder
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from llmhost.cache.verifier import Verifier
 
-__all__ = ["BUILTIN", "load_verifier"]
+__all__ = ["BUILTIN", "check_verifier", "load_verifier"]
 
 #: The name of the verifier that llmhost brings, and where it lies.
 BUILTIN = "builtin"
@@ -28,3 +28,21 @@ def load_verifier(name: str, *, on_progress: Callable[[str], None]) -> Verifier:
 
     on_progress("loading the verifier with sentence-transformers (about 10 s)")
     return SentenceTransformersVerifier(name)
+
+
+def check_verifier(name: str) -> None:
+    """Looks whether what `name` means is on this machine, as far as that can be seen without loading or
+    fetching it: the built-in files to the last byte, a folder by what it says of itself, a name not at all.
+    Blocks.
+
+    Raises:
+        ModelError: it is missing, damaged, or not a verifier.
+    """
+    if name == BUILTIN:
+        from llmhost.cache.verifiers import manifest
+
+        manifest.verify(FOLDER)
+    else:
+        from llmhost.cache.verifiers.cross_encoder import check_name
+
+        check_name(name)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from llmhost.errors import ModelError
 
-__all__ = ["MANIFEST", "MODEL", "TOKENIZER", "Manifest", "digest", "read", "write"]
+__all__ = ["MANIFEST", "MODEL", "TOKENIZER", "Manifest", "damaged", "digest", "read", "verify", "write"]
 
 MANIFEST = "verifier.json"
 MODEL = "verifier.onnx"
@@ -58,6 +58,17 @@ def read(folder: Path) -> Manifest:
     if not (sound and whole):
         raise damaged(folder)
     return manifest
+
+
+def verify(folder: Path) -> None:
+    """Reads the whole model, 0.1 s, to see whether it is what the manifest says. Raises ModelError."""
+    manifest = read(folder)
+    try:
+        sound = digest(folder) == manifest.sha256
+    except OSError as error:
+        raise damaged(folder) from error
+    if not sound:
+        raise damaged(folder)
 
 
 def digest(folder: Path) -> str:

@@ -29,6 +29,10 @@ _LONGEST_TOKEN = 20
 #: probability; what is said at most of a text unlike all that the model has learnt from
 _UNSURE = 0.5
 
+#: probability where only capitals and the closing mark differ: a model is seldom so sure of the evident, and
+#: now and then they matter ("How do I polish ...", "How do I Polish ...")
+_SAME_WORDS = 0.99
+
 
 class OnnxVerifier:
     """A `Verifier` over a folder; raises ModelError where it is missing or damaged."""
@@ -52,11 +56,16 @@ class OnnxVerifier:
         first, second = self._tokenized(one, other), self._tokenized(other, one)
         if first is None or second is None:
             return 0.0
+        familiar = is_familiar(question) and is_familiar(stored)
+        if familiar and _bare(question) == _bare(stored):
+            return _SAME_WORDS
+        probability = self._judged(first, second)
+        return probability if familiar else min(probability, _UNSURE)
+
+    def _judged(self, first: Any, second: Any) -> float:
         turned = self._second.submit(self._log_odds, second)
         log_odds = (self._log_odds(first) + turned.result()) / 2
-        probability = _sigmoid(self.manifest.slope * log_odds + self.manifest.intercept)
-        familiar = is_familiar(question) and is_familiar(stored)
-        return probability if familiar else min(probability, _UNSURE)
+        return _sigmoid(self.manifest.slope * log_odds + self.manifest.intercept)
 
     def _tokenized(self, first: str, second: str) -> Any:
         """None where the model cannot read all of it."""
@@ -102,3 +111,8 @@ def _is_unicode(text: str) -> bool:
 
 def _sigmoid(log_odds: float) -> float:
     return 1 / (1 + math.exp(-max(-50.0, min(50.0, log_odds))))
+
+
+def _bare(text: str) -> str:
+    """Without what often differs and seldom matters. An exclamation mark stays: 5! is not 5."""
+    return text.casefold().rstrip(" ?.")

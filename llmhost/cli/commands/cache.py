@@ -133,7 +133,7 @@ def clear_cache(
     ctx: typer.Context,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove every entry. The ledger and all other keys stay.
+    """Remove every entry, and what waits to be audited. The ledger and all other keys stay.
 
     Examples:
       llmhost cache clear --yes
@@ -192,6 +192,7 @@ def _learnt(confidence: float, trust: Trust) -> str:
 async def _clear(options: Globals, config: Config) -> None:
     async with wired(options, config) as wiring:
         cleared = await (await wiring.catalog()).clear()
+        await wiring.drop_audits()
     options.output.result(ClearOutput(cleared), _show_cleared)
 
 

@@ -142,10 +142,10 @@ def _bar(given: str, text: str, choice: _Choice) -> float:
     except ValueError:
         bar = float("nan")
     if not choice.low <= bar <= choice.high or (choice.open and bar == choice.high):
-        upper = f"below {choice.high:g}" if choice.open else f"to {choice.high:g}"
+        most = f"{'below' if choice.open else 'at most'} {choice.high:g}"
         raise UsageError(
-            f"--policy {given}: the bar must be a number from {choice.low:g} {'and ' if choice.open else ''}"
-            f"{upper}"
+            f"--policy {given}: the bar must be a number, at least {choice.low:g} and {most}",
+            hint="`verified:0.9`, or `threshold:0.8`",
         )
     return bar
 

@@ -114,6 +114,8 @@ def _mode(given: Mapping[str, Any]) -> str | None:
             partner = "--reset" if mode is None else f"--{mode}"
             does = "goes with" if mode is None else "does not go with"
             raise UsageError(f"{word} {does} {partner}", hint=_HINT)
+    if mode == "judge" and given["limit"] == 1:
+        raise UsageError("--judge needs two pairs at least: one that asks the same, and one that does not")
     return mode
 
 
