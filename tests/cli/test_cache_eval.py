@@ -188,6 +188,14 @@ def test_eval_refuses_to_draw_over_a_folder_before_it_begins(cli: Cli, tmp_path:
     assert (ran.code, "frontier.svg: it is a folder" in ran.stderr) == (2, True)
 
 
+def test_eval_refuses_to_draw_into_a_read_only_folder_before_it_begins(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)  # who runs the tests may write anywhere
+    ran = cli("cache", "eval", str(tmp_path / "none.jsonl"), "--plot", str(tmp_path / "frontier.svg"))
+    assert (ran.code, "frontier.svg: its folder may not be written to" in ran.stderr) == (2, True)
+
+
 def test_eval_of_one_pair_speaks_of_one_pair(cli: Cli, pairs: Path) -> None:
     assert "verified:0.9 on 1 pair\n" in cli("cache", "eval", str(pairs), "--limit", "1").stdout
 

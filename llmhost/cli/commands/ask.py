@@ -98,6 +98,7 @@ def ask(
     Examples:
       llmhost ask "What is artificial intelligence?"
       llmhost ask --json "What is Redis?" | jq .source
+      llmhost ask --explain "How does Redis work?"
       git diff | llmhost ask --system "Review this change."
     """
     from llmhost.answering.admission import admit

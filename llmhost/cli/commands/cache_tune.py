@@ -77,8 +77,8 @@ def tune_cache(
     """Find the bar for the error that you want, and see what each costs in hits.
 
     The pairs are judged by the very code that serves; see `llmhost cache eval`. How much of what is served is
-    wrong depends on how many pairs of the file ask the same: take pairs as your users ask them. Nothing is
-    changed: the command says which line to write into the configuration.
+    wrong depends on how many pairs of the file ask the same: take pairs as your users ask them. The
+    configuration is not changed: the command says which line to write into it.
 
     Examples:
       llmhost cache tune pairs.jsonl --max-error 0.01
