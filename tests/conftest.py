@@ -41,6 +41,8 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("LLMHOST_NO_BACKGROUND", "1")
+    # What pytest-xdist sets for its own lines is not the width of what is under test.
+    monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.chdir(home)
 
 
