@@ -168,7 +168,7 @@ COMMANDS: dict[str, Callable[[World, Any], Awaitable[Any]]] = {
 }
 
 
-async def calm(world: World, workers: int) -> None:
+async def calm(world: World, workers: int, crashes: int) -> None:
     """Fair weather again, and a load for so many workers: they come, and then nothing changes any more."""
     world.server.faults.armed.clear()
     world.fleet.wedged.clear()
@@ -186,7 +186,9 @@ async def calm(world: World, workers: int) -> None:
     assert (world.server.alive(), len(settled)) == (settled, max(1, workers))
     known = (await world.fleet.registry.workers()).ids
     assert known == {f"vast-{number}" for number in settled}
-    assert (world.server.double_paid(), world.server.too_early) == ([], {})
+    # A process that dies takes its threads with it; here, what a thread was about to send may still come.
+    assert world.server.double_paid() == []
+    assert sum(world.server.too_early.values()) <= crashes
 
 
 @pytest.mark.slow
@@ -224,7 +226,7 @@ def test_after_any_history_the_fleet_is_as_large_as_wanted_and_stays_so(
             world = World(fleet)
             for event, value in events:
                 await play(world, event, value)
-            await calm(world, workers)
+            await calm(world, workers, sum(event == "crash" for event, _ in events))
             assert world.wrong == []
 
     asyncio.run(body())
