@@ -159,7 +159,7 @@ def _audit(question: Question, lookup: SemanticLookup, now: float) -> Audit | No
         answer=served.answer.text[:_ANSWER_KEPT],
         whole=len(served.answer.text) <= _ANSWER_KEPT,
         raw=min(1.0, max(0.0, raw)),
-        doubts=tuple(objection.guard for objection in verdict.objections) if verdict is not None else (),
+        doubts=verdict.doubts if verdict is not None else (),
         at=now,
     )
 

@@ -66,6 +66,11 @@ class Verdict:
     raw: float | None = None
     objections: tuple[Objection, ...] = ()
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """The guards that objected; of what was served, those that doubted."""
+        return tuple(objection.guard for objection in self.objections)
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -78,6 +83,11 @@ class Decision:
     confidence: float | None
     reason: str
     verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The one on `candidate`."""
+        return next((one for one in self.verdicts if one.candidate is self.candidate), None)
 
 
 class Policy(Protocol):

@@ -51,6 +51,7 @@ class SemanticLookup:
     """What the semantic tier found.
 
     `served` None is a miss; `confidence` is how sure the policy is, 0..1, None where it does not say.
+    `verdict` is the one on what was served.
     `nearest` is the most similar candidate, served or not; `verdicts` says of every candidate why it was
     taken or refused. `vector` is the question's embedding, to be stored with its answer; None where the
     question cannot be embedded. Times in milliseconds; `load_ms` is spent once in a process, on the models;
@@ -61,17 +62,13 @@ class SemanticLookup:
     nearest: Candidate | None = None
     confidence: float | None = None
     reason: str = ""
+    verdict: Verdict | None = None
     verdicts: tuple[Verdict, ...] = ()
     vector: NDArray[np.float32] | None = field(default=None, repr=False)
     load_ms: float = 0.0
     embed_ms: float = 0.0
     lookup_ms: float = 0.0
     verify_ms: float = 0.0
-
-    @property
-    def verdict(self) -> Verdict | None:
-        """The verdict on what was served."""
-        return next((one for one in self.verdicts if one.candidate is self.served), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,6 +125,7 @@ class SemanticCache:
             nearest=found[0] if found else None,
             confidence=decision.confidence,
             reason=decision.reason,
+            verdict=decision.verdict,
             verdicts=decision.verdicts,
             vector=vector,
             load_ms=_ms(asked, begun),
@@ -246,17 +247,16 @@ class SemanticCache:
 
 def _remembered(verdict: Verdict) -> list[str | float]:
     """Fields of an entry's metadata, as names and values."""
-    doubts = ",".join(objection.guard for objection in verdict.objections)
-    return ["served_raw", "" if verdict.raw is None else verdict.raw, "served_doubts", doubts]
+    raw = "" if verdict.raw is None else verdict.raw
+    return ["served_raw", raw, "served_doubts", ",".join(verdict.doubts)]
 
 
 def _label(decision: Decision, judgement: Judgement) -> Label | None:
     """What a judge's word teaches: once, when it is given."""
-    verdict = next((one for one in decision.verdicts if one.candidate is decision.candidate), None)
+    verdict = decision.verdict
     if judgement.same is None or judgement.remembered or verdict is None or verdict.raw is None:
         return None
-    doubts = tuple(objection.guard for objection in verdict.objections)
-    return Label("judge", judgement.same, verdict.raw, doubts)
+    return Label("judge", judgement.same, verdict.raw, verdict.doubts)
 
 
 def _sound(result: _T | BaseException) -> _T:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from llmhost.engines.traffic import Work
 
-__all__ = ["LoadTracker", "LocalLoad", "Slot"]
+__all__ = ["LoadTracker", "LocalLoad", "QuietLoad", "Slot"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +63,21 @@ class LocalLoad:
 
     def holds(self, slot: Slot) -> bool:
         return slot in self._slots
+
+
+class QuietLoad:
+    """Counts as `load` does, but for this: an audit or a judge's call that finds no worker was no question
+    that was turned away, and nobody buys a worker for it.
+    """
+
+    def __init__(self, load: LoadTracker) -> None:
+        self._load = load
+
+    async def acquire(self, workers: Sequence[str], *, again: bool = False) -> Slot | None:
+        return await self._load.acquire(workers, again=again)
+
+    async def release(self, slot: Slot, work: Work | None = None) -> None:
+        await self._load.release(slot, work)
+
+    async def turned_away(self) -> None:
+        pass

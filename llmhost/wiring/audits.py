@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from llmhost.config.models import Config
@@ -13,30 +12,10 @@ if TYPE_CHECKING:
     from llmhost.answering.auditor import Auditor
     from llmhost.answering.audits import AuditQueue, AuditSampler
     from llmhost.answering.notices import Notices
-    from llmhost.engines.load import LoadTracker, Slot
     from llmhost.engines.pool import Pool
-    from llmhost.engines.traffic import Work
     from llmhost.wiring.caches import CacheParts
 
-__all__ = ["QuietLoad", "audit_queue", "audit_sampler", "drop_audits", "make_auditor"]
-
-
-class QuietLoad:
-    """Counts as `load` does, but for this: an audit or a judge's call that finds no worker was no question
-    that was turned away, and nobody buys a worker for it.
-    """
-
-    def __init__(self, load: LoadTracker) -> None:
-        self._load = load
-
-    async def acquire(self, workers: Sequence[str], *, again: bool = False) -> Slot | None:
-        return await self._load.acquire(workers, again=again)
-
-    async def release(self, slot: Slot, work: Work | None = None) -> None:
-        await self._load.release(slot, work)
-
-    async def turned_away(self) -> None:
-        pass
+__all__ = ["audit_queue", "audit_sampler", "drop_audits", "make_auditor"]
 
 
 def audit_queue(config: Config, client: Redis) -> AuditQueue:
@@ -75,7 +54,7 @@ def make_auditor(config: Config, client: Redis, pool: Pool, caches: CacheParts, 
     return Auditor(
         queue=audit_queue(config, client),
         ask=engines.answer,
-        cache=caches.memory(client, notices).cache,
+        cache=caches.cache(client),
         entries=AuditedEntries(client, caches.keys),
         embedder=caches.embedder,
         labels=caches.labels(client),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -69,9 +70,10 @@ class CacheParts:
         from llmhost.answering.memory import Memory
         from llmhost.cache.single_flight import SingleFlight
 
-        return Memory(self._cache(client, judge), SingleFlight(client, self.keys), notices)
+        return Memory(self.cache(client, judge), SingleFlight(client, self.keys), notices)
 
-    def _cache(self, client: Redis, judge: Judge | None) -> SemanticCache:
+    def cache(self, client: Redis, judge: Judge | None = None) -> SemanticCache:
+        """The cache itself, whose failures are raised."""
         from llmhost.cache.service import SemanticCache
         from llmhost.cache.trust import Trust
 
@@ -81,11 +83,15 @@ class CacheParts:
             embedder = await self.embedder()
             return embedder, self._indexes(client, embedder)
 
+        @functools.cache  # made when they are first read: an exact hit never does
+        def labels() -> Labels:
+            return self.labels(client)
+
         async def trust() -> Trust:
-            return await self.labels(client).trust() if config.policy == "verified" else Trust()
+            return await labels().trust() if config.policy == "verified" else Trust()
 
         async def learn(label: Label) -> None:
-            await self.labels(client).record(label, time.time())
+            await labels().record(label, time.time())
 
         return SemanticCache(
             client,

@@ -273,7 +273,7 @@ class Wiring:
 
     def _quiet_pool(self, client: Redis) -> Pool:
         """For what is asked beside the users' own questions."""
-        from llmhost.wiring.audits import QuietLoad
+        from llmhost.engines.load import QuietLoad
 
         return self._pool(client, QuietLoad(self._load(client)))
 

@@ -121,7 +121,8 @@ def test_no_answer_contradicts_itself(answer: str, alike: float | None) -> None:
 @settings(deadline=None)
 @given(st.text(alphabet="0123456789.,- to%°$kmg", max_size=60))
 def test_whatever_looks_like_numbers_can_be_read(answer: str) -> None:
-    agree(*said(answer, "8 kg or 9"), alike=0.6)
+    one, other = said(answer, "8 kg or 9")
+    assert agree(one, other, alike=0.6) is agree(other, one, alike=0.6)
 
 
 def test_the_common_length_is_the_shorter_one() -> None:

@@ -56,7 +56,9 @@ async def test_ask_starts_it_by_itself_and_does_not_wait(audited: House, openai_
     async with asyncio.timeout(PATIENCE):
         while (await audited.ok("stats"))["audits"] < 2:
             pass
-    psutil.wait_procs([process for process in psutil.process_iter() if _audits(process)], timeout=PATIENCE)
+    started = [process for process in psutil.process_iter() if _audits(process)]
+    _, left = psutil.wait_procs(started, timeout=PATIENCE)
+    assert left == []
 
 
 def test_the_background_can_be_forbidden() -> None:
