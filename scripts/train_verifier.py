@@ -81,7 +81,7 @@ def _trained(
     ended = []
     for one in PASSES:
         torch.manual_seed(one.seed)
-        made, rng = _made(parts, wordnet, one.seed), Random(SEED)
+        made, rng = make_pairs(parts.train, wordnet, one.seed, MADE), Random(SEED)
         sources = (parts.train, EVERYTHING), (by_hand, EVERYTHING), (made, one.made)
         epochs = [mixed(*sources, rng=rng) for _ in range(one.epochs)]
         _tell(f"{one.epochs} epochs of {len(epochs[0]):,} pairs")
@@ -96,12 +96,6 @@ def _trained(
 def _tell(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
-
-
-def _made(parts: Parts, wordnet: Path | None, seed: int) -> list[Pair]:
-    """Out of questions to train on, and no others."""
-    rows = [{"a": pair.a, "b": pair.b, "same": int(pair.same)} for pair in parts.train]
-    return [Pair(one.a, one.b, bool(one.same), one.kind) for one in make_pairs(rows, wordnet, seed, MADE)]
 
 
 def _calibrate(out: Path, labelled: list[Pair], kept: list[Pair]) -> None:

@@ -1,28 +1,19 @@
 """Makes pairs of questions by program: near misses that ask another thing, and rewordings that ask the same.
 
-    python scripts/verifier/near_misses.py QUESTIONS OUT --seed 7 --wordnet /usr/share/wordnet --limit 40000
-
-QUESTIONS holds pairs {a, b, same}: a JSON list, or JSON lines, either may be gzipped. OUT is written as a
-JSON list of {a, b, same, kind}, or as JSON lines where its name ends in .jsonl. One seed gives one output.
+One seed gives one output.
 """
 
 from __future__ import annotations
 
-import argparse
-import gzip
-import json
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from random import Random
 
-if not __package__:  # run as a file: the package that it belongs to is not on the path yet
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-
+from verifier.data import Pair
 from verifier.mutations import aspects, entities, negation, numbers, rewordings, roles, scopes
 from verifier.mutations.antonyms import Antonyms
 from verifier.mutations.material import Material
@@ -47,16 +38,6 @@ ROUNDS = 3
 SEEN = 8
 #: Kinds where the other wording must hold the word that is changed, or the change might not matter to it.
 MUST_SHARE = {"number", "entity", "scope", "antonym"}
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A pair and what was done to it; `same`: 1 where both ask the same thing, else 0."""
-
-    a: str
-    b: str
-    same: int
-    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,26 +97,26 @@ class Maker:
         self._same = rewordings_of(things)
         self._changes = tuple(chain.from_iterable(recipe.mutations for recipe in self._different))
 
-    def make(self, limit: int) -> list[Made]:
+    def make(self, limit: int) -> list[Pair]:
         """At most `limit` pairs, the kinds as even as the material allows, in mixed order."""
         same = round(limit * SAME)
         made = [*self._spread(self._same, same, 1), *self._spread(self._different, limit - same, 0)]
         Random(self._seed).shuffle(made)
         return made
 
-    def _spread(self, recipes: list[Recipe], total: int, same: int) -> list[Made]:
+    def _spread(self, recipes: list[Recipe], total: int, same: int) -> list[Pair]:
         most = 2 * total // len(recipes) + 1
         found = [self._of_kind(recipe, most, same) for recipe in recipes]
         sizes = level([len(pairs) for pairs in found], total)
         return [pair for pairs, size in zip(found, sizes, strict=True) for pair in pairs[:size]]
 
-    def _of_kind(self, recipe: Recipe, most: int, same: int) -> list[Made]:
+    def _of_kind(self, recipe: Recipe, most: int, same: int) -> list[Pair]:
         rng = Random(f"{self._seed} {recipe.kind}")
-        found: dict[tuple[str, str], Made] = {}
+        found: dict[tuple[str, str], Pair] = {}
         for question in self._stream(rng):
             pair = self._same_pair(question, recipe, rng) if same else self._near_miss(question, recipe, rng)
             if pair and pair[0] != pair[1]:
-                found.setdefault((key(pair[0]), key(pair[1])), Made(*pair, same, recipe.kind))
+                found.setdefault((key(pair[0]), key(pair[1])), Pair(*pair, bool(same), recipe.kind))
             if len(found) == most:
                 break
         return list(found.values())
@@ -228,44 +209,9 @@ def level(sizes: list[int], total: int) -> list[int]:
     return taken
 
 
-def read_pairs(path: Path) -> list[dict[str, object]]:
-    """The pairs of a JSON list or of JSON lines, gzipped or not."""
-    raw = path.read_bytes()
-    text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
-    if text.lstrip().startswith("["):
-        return list(json.loads(text))
-    return [json.loads(line) for line in text.splitlines() if line.strip()]
-
-
-def write_pairs(path: Path, made: list[Made]) -> None:
-    """A JSON list, or JSON lines for a name that ends in .jsonl."""
-    rows = [json.dumps(asdict(pair)) for pair in made]
-    text = "\n".join(rows) if path.suffix == ".jsonl" else "[" + ",\n".join(rows) + "]"
-    path.write_text(text + "\n", encoding="utf-8")
-
-
-def make_pairs(rows: list[dict[str, object]], wordnet: Path | None, seed: int, limit: int) -> list[Made]:
-    """At most `limit` pairs from `rows`; without `wordnet` the opposites come from our own table alone."""
-    material = Material(rows)
+def make_pairs(pairs: list[Pair], wordnet: Path | None, seed: int, limit: int) -> list[Pair]:
+    """At most `limit` pairs from `pairs`; without `wordnet` the opposites come from our own table alone."""
+    material = Material(pairs)
     seen = Counter(word for question in material.questions for word in words(question))
     known = WordNet(wordnet, {word for word, count in seen.items() if count >= SEEN}) if wordnet else None
     return Maker(material, known, seed).make(limit)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Makes near misses and rewordings from pairs of questions.")
-    parser.add_argument("questions", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--wordnet", type=Path, default=None, help="folder of the WordNet 3 database files")
-    parser.add_argument("--limit", type=int, default=40_000, help="pairs at most")
-    given = parser.parse_args(arguments)
-    made = make_pairs(read_pairs(given.questions), given.wordnet, given.seed, given.limit)
-    write_pairs(given.out, made)
-    for (same, kind), count in sorted(Counter((pair.same, pair.kind) for pair in made).items()):
-        sys.stdout.write(f"same={same} {kind:<11}{count}\n")
-
-
-if __name__ == "__main__":
-    main()

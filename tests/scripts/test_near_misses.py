@@ -12,6 +12,7 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path.append(str(REPOSITORY / "scripts"))
 
 from verifier import near_misses  # noqa: E402
+from verifier.data import Pair  # noqa: E402
 from verifier.mutations import aspects, negation, numbers, rewordings, roles, scopes  # noqa: E402
 from verifier.mutations.antonyms import Antonyms  # noqa: E402
 from verifier.mutations.entities import Entities  # noqa: E402
@@ -144,28 +145,26 @@ def test_wordnet_adds_its_opposites(tmp_path: Path) -> None:
     assert Antonyms(wordnet).opposite("Which knight was brave?", Random(1)) == "Which knight was craven?"
 
 
-def _rows() -> list[dict[str, object]]:
+def _pairs() -> list[Pair]:
     goods = ["bread", "cider", "paper", "soap", "glue", "candles", "honey mead", "rope", "clay pots", "maps"]
     return [
-        {
-            "a": f"How do I make {thing} at home?",
-            "b": f"What is the best way to make {thing} at home?",
-            "same": 1,
-        }
+        Pair(
+            f"How do I make {thing} at home?", f"What is the best way to make {thing} at home?", True, "pair"
+        )
         for thing in goods
     ]
 
 
 def test_one_seed_gives_one_output_and_another_gives_another() -> None:
-    first, again, other = (near_misses.make_pairs(_rows(), None, seed, 60) for seed in (7, 7, 8))
+    first, again, other = (near_misses.make_pairs(_pairs(), None, seed, 60) for seed in (7, 7, 8))
 
     assert first == again
     assert first != other
 
 
 def test_no_near_miss_is_a_pair_that_people_called_the_same() -> None:
-    made = near_misses.make_pairs(_rows(), None, 7, 200)
-    known = {(row["a"], row["b"]) for row in _rows()}
+    made = near_misses.make_pairs(_pairs(), None, 7, 200)
+    known = {(pair.a, pair.b) for pair in _pairs()}
 
     assert {pair.same for pair in made} == {0, 1}
     assert not [pair for pair in made if not pair.same and {(pair.a, pair.b), (pair.b, pair.a)} & known]
@@ -177,15 +176,3 @@ def test_no_near_miss_is_a_pair_that_people_called_the_same() -> None:
 )
 def test_kinds_are_taken_as_evenly_as_they_allow(sizes: list[int], total: int, expected: list[int]) -> None:
     assert near_misses.level(sizes, total) == expected
-
-
-def test_the_command_writes_a_list_that_can_be_read_back(tmp_path: Path) -> None:
-    near_misses.write_pairs(
-        tmp_path / "in.jsonl", [near_misses.Made(str(row["a"]), str(row["b"]), 1, "given") for row in _rows()]
-    )
-
-    near_misses.main([str(tmp_path / "in.jsonl"), str(tmp_path / "out.json"), "--limit", "20"])
-
-    made = near_misses.read_pairs(tmp_path / "out.json")
-    assert 0 < len(made) <= 20
-    assert set(made[0]) == {"a", "b", "same", "kind"}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+
+from verifier.data import Pair
 
 from .text import key, words
 
@@ -15,14 +17,14 @@ SHORTEST, LONGEST = 3, 22
 class Material:
     """Clean questions, the true pairs among them, and which questions are known to ask the same."""
 
-    def __init__(self, rows: Iterable[Mapping[str, object]]) -> None:
+    def __init__(self, pairs: Iterable[Pair]) -> None:
         self._class: dict[str, str] = {}
         self.questions: list[str] = []
         self.others: dict[str, list[str]] = {}
         seen = set()
-        for row in rows:
-            a, b = str(row["a"]).strip(), str(row["b"]).strip()
-            if row["same"]:
+        for pair in pairs:
+            a, b = pair.a.strip(), pair.b.strip()
+            if pair.same:
                 self._join(a, b)
             for question in (a, b):
                 if question not in seen and _is_clean(question):
