@@ -14,6 +14,7 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 from llmhost.cache.embedders import manifest as manifests
+from llmhost.cache.model_input import fed, is_unicode
 from llmhost.errors import ModelError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class OnnxEmbedder:
 
     def embed(self, text: str) -> NDArray[np.float32] | None:
         """See `Embedder.embed`."""
-        if not _is_unicode(text):
+        if not is_unicode(text):
             return None
         encoding = self._tokenizer.encode(self.manifest.prefix + text)
         if len(encoding.ids) > self.manifest.max_tokens or self.manifest.unknown_token in encoding.ids:
@@ -69,14 +70,8 @@ class OnnxEmbedder:
         return self._run(encoding)
 
     def _run(self, encoding: Any) -> NDArray[np.float32]:
-        features = {
-            "input_ids": encoding.ids,
-            "attention_mask": encoding.attention_mask,
-            "token_type_ids": encoding.type_ids,
-        }
-        fed = {name: np.array([features[name]], dtype=np.int64) for name in self.manifest.inputs}
         try:
-            vector: NDArray[np.float32] = self._session.run(None, fed)[0][0]
+            vector: NDArray[np.float32] = self._session.run(None, fed(encoding, self.manifest.inputs))[0][0]
         except Exception as error:
             raise ModelError(f"the embedding model {self.id} failed: {type(error).__name__}") from error
         self._check(vector)
@@ -88,12 +83,3 @@ class OnnxEmbedder:
                 f"the embedding model {self.id} gave a vector that is not of unit length",
                 hint="set `cache.embedder` to another model",
             )
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether there is no lone half of a surrogate pair, which no tokenizer takes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
 from llmhost.cache.acronyms import spelt_out
+from llmhost.cache.model_input import fed, is_unicode
 from llmhost.cache.verifiers import manifest as manifests
 from llmhost.cache.verifiers.familiar import is_familiar
 from llmhost.errors import ModelError
@@ -71,20 +71,15 @@ class OnnxVerifier:
         """None where the model cannot read all of it."""
         if len(first) + len(second) > _LONGEST_TOKEN * self.manifest.max_tokens:
             return None
-        if not (_is_unicode(first) and _is_unicode(second)):
+        if not (is_unicode(first) and is_unicode(second)):
             return None
         encoding = self._tokenizer.encode(first, second)
         too_long = len(encoding.ids) > self.manifest.max_tokens
         return None if too_long or self.manifest.unknown_token in encoding.ids else encoding
 
     def _log_odds(self, encoding: Any) -> float:
-        fed = {
-            "input_ids": np.array([encoding.ids], dtype=np.int64),
-            "attention_mask": np.array([encoding.attention_mask], dtype=np.int64),
-            "token_type_ids": np.array([encoding.type_ids], dtype=np.int64),
-        }
         try:
-            log_odds = float(self._session.run(None, fed)[0][0])
+            log_odds = float(self._session.run(None, fed(encoding))[0][0])
         except Exception as error:
             raise ModelError(f"the verifier {self.id} failed: {type(error).__name__}") from error
         if not math.isfinite(log_odds):
@@ -98,15 +93,6 @@ def _options() -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
     return options
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether there is no lone half of a surrogate pair, which no tokenizer takes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _sigmoid(log_odds: float) -> float:
