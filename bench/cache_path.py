@@ -23,23 +23,23 @@ import numpy as np
 
 from llmhost.answering.admission import admit
 from llmhost.answering.answerer import Answerer, Settings
-from llmhost.answering.memory import Memory
+from llmhost.answering.cache_session import Memory
 from llmhost.answering.notices import Notices
 from llmhost.answering.question import Question, Reply
-from llmhost.cache.decision import Bars, Policy, ThresholdPolicy
 from llmhost.cache.embedders.load import load_embedder
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.keys import Keys, cache_key
-from llmhost.cache.labels import Labels
 from llmhost.cache.models import Answer
+from llmhost.cache.policy import Bars, Policy, ThresholdPolicy
 from llmhost.cache.service import SemanticCache
 from llmhost.cache.single_flight import SingleFlight
 from llmhost.config.models import CacheConfig, RedisConfig
 from llmhost.engines.load import LocalLoad
 from llmhost.engines.pool import Pool
 from llmhost.ledger.ledger import Ledger
-from llmhost.redis.connect import connect
-from llmhost.redis.embedded import EmbeddedRedis
+from llmhost.store.client import connect
+from llmhost.store.embedded import EmbeddedRedis
+from llmhost.trust.labels import Labels
 from llmhost.wiring.policies import verified_policy
 
 STORED = Question(prompt="What is machine learning in simple terms?", model="m", tenant="t")

@@ -27,13 +27,13 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from llmhost.fleet.scale_models import ScaleSpec
-from llmhost.simulation.policy import Policy
-from llmhost.simulation.report import CLAIRVOYANT, POLICY, REQUEST_RATE, Row, Scenario, simulate
-from llmhost.simulation.rules import Fixed
-from llmhost.simulation.settings import Settings
-from llmhost.simulation.trace import read_trace
-from llmhost.simulation.workload import Trace, day
+from llmhost.autoscale.models import ScaleSpec
+from llmhost.lab.simulation.baselines import Fixed
+from llmhost.lab.simulation.policy import Policy
+from llmhost.lab.simulation.report import CLAIRVOYANT, POLICY, REQUEST_RATE, Row, Scenario, simulate
+from llmhost.lab.simulation.settings import Settings
+from llmhost.lab.simulation.trace import read_trace
+from llmhost.lab.simulation.workload import Trace, day
 
 SPEC = ScaleSpec(min_gpus=1, max_gpus=200, places=4)
 WORKER = Settings(worker_tokens_per_s=300.0)

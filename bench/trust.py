@@ -9,7 +9,7 @@
 
 All of it by the code that serves. RedisVL's default is a cosine distance of at most 0.1: with vectors of one
 model that is a cosine of at least 0.9, so its row repeats that one. (Its own default model is another.)
-"learned" is the idea of vCache's paper, see llmhost/evaluation/learned_threshold.py. It judges no pair by
+"learned" is the idea of vCache's paper, see lab/learned_threshold.py. It judges no pair by
 itself, so pairs are asked one after the other, the stored question first, through one cache; Quora's at most
 5,000 of them. It has no bar, so no recall at a precision.
 
@@ -26,20 +26,20 @@ from pathlib import Path
 
 from trust_cost import cost
 
-from llmhost.cache.decision import Policy, ThresholdPolicy, VerifiedPolicy, doubted_bar
 from llmhost.cache.embedders.load import load_embedder
 from llmhost.cache.embedding import Embedder
 from llmhost.cache.guards import objections
 from llmhost.cache.keys import cache_key
+from llmhost.cache.policy import Policy, ThresholdPolicy, VerifiedPolicy, doubted_bar
 from llmhost.cache.verifiers.load import load_verifier
 from llmhost.config.models import CacheConfig
-from llmhost.evaluation.evaluate import Outcome, evaluate
-from llmhost.evaluation.learned_threshold import LearnedPlayer
-from llmhost.evaluation.pairs import Pair, read_pairs, sample
-from llmhost.evaluation.players import PolicyPlayer, Vector
-from llmhost.evaluation.replay import replay
-from llmhost.evaluation.report import assess, interval
-from llmhost.evaluation.stream import Asked, read_stream
+from llmhost.lab.evaluate import Outcome, evaluate
+from llmhost.lab.learned_threshold import LearnedPlayer
+from llmhost.lab.pairs import Pair, read_pairs, sample
+from llmhost.lab.players import PolicyPlayer, Vector
+from llmhost.lab.replay import replay
+from llmhost.lab.report import assess, interval
+from llmhost.lab.stream import Asked, read_stream
 from llmhost.wiring.policies import bars
 
 HERE = Path(__file__).parent / "pairs"

@@ -6,10 +6,10 @@ import statistics
 import time
 from collections.abc import Sequence
 
-from llmhost.cache.decision import Policy, Verdict
 from llmhost.cache.embedding import Embedder
-from llmhost.evaluation.evaluate import evaluate
-from llmhost.evaluation.pairs import Pair
+from llmhost.cache.policy import Policy, Verdict
+from llmhost.lab.evaluate import evaluate
+from llmhost.lab.pairs import Pair
 
 #: pairs that are timed, and how often
 TIMED, ROUNDS = 40, 5

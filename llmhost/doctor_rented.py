@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from llmhost.doctor import Check, fine, wrong
+from llmhost.doctor.checks import Check, fine, wrong
 from llmhost.engines.worker_report import Metrics, WorkerReport
 from llmhost.fleet.budget import Limits, Projection, Spent, projections, runway_hours
 from llmhost.fleet.models import Account, Intent, Market, Worker, WorkerState

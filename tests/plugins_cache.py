@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from doubles.word_embedder import WordEmbedder
 
-from llmhost.cache.decision import Policy, ThresholdPolicy
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.keys import CacheKey, Keys, cache_key, scope_id
 from llmhost.cache.models import Answer
+from llmhost.cache.policy import Policy, ThresholdPolicy
 from llmhost.cache.service import SemanticCache
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ import redis
 import redis.asyncio
 
 from llmhost.config.models import RedisConfig
-from llmhost.redis.connect import connect
-from llmhost.redis.launch import find_program
+from llmhost.store.client import connect
+from llmhost.store.launch import find_program
 
 _CERTIFICATES = Path(__file__).parent / "redis" / "certificates"
 

@@ -10,7 +10,7 @@ import pytest
 from doubles.clock import ManualClock
 from doubles.vast.server import VastServer
 
-from llmhost.fleet.providers.vast.account import VastAccount
+from llmhost.fleet.providers.vast.client import VastAccount
 from llmhost.fleet.providers.vast.onstart import Orders
 from llmhost.fleet.providers.vast.pacer import Pacer
 from llmhost.fleet.providers.vast.provider import VastProvider

@@ -13,7 +13,16 @@ import pytest
 from doubles.ollama_server import OllamaServer, Running
 from plugins_engines import Side
 
-from llmhost.doctor import Check, Look, check_machine, check_redis, check_server, check_state, examine, fine
+from llmhost.doctor.checks import (
+    Check,
+    Look,
+    check_machine,
+    check_redis,
+    check_server,
+    check_state,
+    examine,
+    fine,
+)
 from llmhost.errors import ConfigError, EngineUnavailable, StoreUnavailable
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from llmhost.answering.admission import admit
 from llmhost.answering.audits import AuditSampler
-from llmhost.answering.memory import Memory, QuestionMemory
+from llmhost.answering.cache_session import Memory, QuestionMemory
 from llmhost.answering.notices import Notices
 from llmhost.answering.question import Latency, Question, Reply, Source, Text
 from llmhost.cache.models import Answer, SemanticLookup

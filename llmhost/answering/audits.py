@@ -21,7 +21,7 @@ from llmhost.answering.question import Question
 from llmhost.cache.keys import Keys, fleet_key
 from llmhost.cache.models import SemanticLookup
 from llmhost.errors import StoreError
-from llmhost.redis.connect import load_script, translate_errors
+from llmhost.store.client import load_script, translate_errors
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

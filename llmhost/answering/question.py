@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from llmhost.cache.decision import Verdict
+from llmhost.cache.policy import Verdict
 from llmhost.engines.engine import Message, Sampling
 
 __all__ = ["Latency", "Question", "Reply", "Source", "Text"]

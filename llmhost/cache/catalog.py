@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
+from llmhost.cache.calibration import Label
 from llmhost.cache.codec import decode_answer
-from llmhost.cache.index import Index
+from llmhost.cache.contracts import Index
 from llmhost.cache.keys import ENTRY_PATTERN, Keys
 from llmhost.cache.models import Entry
-from llmhost.cache.trust import Label
 from llmhost.errors import UsageError
-from llmhost.redis.connect import translate_errors
-from llmhost.redis.values import amount, text
+from llmhost.store.client import translate_errors
+from llmhost.store.values import amount, text
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from llmhost.cache.calibration import Tally
 from llmhost.cache.served_error import served_error
-from llmhost.cache.trust import Tally
 
 __all__ = ["ENOUGH_PRECISION", "MEASURED_PAIRS", "Fitness", "Trial", "fitness_of"]
 

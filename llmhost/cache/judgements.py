@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from llmhost.cache.fitness import Fitness
 from llmhost.cache.keys import Keys, pair_id
-from llmhost.redis.connect import translate_errors
-from llmhost.redis.values import amount, text
+from llmhost.store.client import translate_errors
+from llmhost.store.values import amount, text
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from itertools import pairwise
 
+from llmhost.cache.calibration import Change, LabelsReport, Source, Tally, Trust
 from llmhost.cache.served_error import served_error
-from llmhost.cache.trust import Change, LabelsReport, Source, Tally, Trust
 
 __all__ = ["BANDS", "MOST_RAISED", "band_of", "learnt", "moved"]
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from llmhost.cache.decision import Verdict
+    from llmhost.cache.policy import Verdict
 
 __all__ = ["Answer", "Candidate", "Entry", "Neighbour", "SemanticLookup"]
 

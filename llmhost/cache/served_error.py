@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from llmhost.cache.trust import Tally
+from llmhost.cache.calibration import Tally
 
 __all__ = ["ServedError", "served_error"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from llmhost.cache.keys import Keys
 from llmhost.errors import StoreError
-from llmhost.redis.connect import load_script, translate_errors
+from llmhost.store.client import load_script, translate_errors
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

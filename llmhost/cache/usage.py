@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from llmhost.cache.keys import Keys
 from llmhost.errors import StoreRefused
-from llmhost.redis.connect import translate_errors
-from llmhost.redis.values import text
+from llmhost.store.client import translate_errors
+from llmhost.store.values import text
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

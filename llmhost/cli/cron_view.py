@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmhost.cli.cron import (
+from llmhost.cli.commands.scale_cron import (
     CronJob,
     crontab_line,
     needed_environment,

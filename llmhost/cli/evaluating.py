@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from llmhost.cache.decision import Policy
+    from llmhost.cache.calibration import Trust
     from llmhost.cache.embedding import Embedder
-    from llmhost.cache.trust import Trust
+    from llmhost.cache.policy import Policy
     from llmhost.cli.options import Globals
-    from llmhost.evaluation.evaluate import Outcome
-    from llmhost.evaluation.lines import Lines
-    from llmhost.evaluation.pairs import Pair
+    from llmhost.lab.evaluate import Outcome
+    from llmhost.lab.lines import Lines
+    from llmhost.lab.pairs import Pair
 
 __all__ = ["pairs_in", "run_pairs"]
 
@@ -24,8 +24,8 @@ _STEP = 16
 
 def pairs_in(options: Globals, file: Path) -> Lines[Pair]:
     """The file's pairs; its broken lines are told. Raises UsageError."""
-    from llmhost.evaluation.lines import skipped_words
-    from llmhost.evaluation.pairs import read_pairs
+    from llmhost.lab.lines import skipped_words
+    from llmhost.lab.pairs import read_pairs
 
     read = read_pairs(file)
     if read.broken:
@@ -42,7 +42,7 @@ async def run_pairs(
     """
     import asyncio
 
-    from llmhost.evaluation.evaluate import evaluate
+    from llmhost.lab.evaluate import evaluate
 
     outcomes = evaluate(pairs, embedder, policy, trust)
     done: list[Outcome] = []

@@ -10,7 +10,7 @@ from llmhost.cli.text import clean, milliseconds
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from llmhost.evaluation.report import Disagreement, Evaluation, Interval
+    from llmhost.lab.report import Disagreement, Evaluation, Interval
 
 __all__ = ["interval_words", "share_words", "show_evaluation"]
 

@@ -11,8 +11,8 @@ from llmhost.cli.text import clean
 
 if TYPE_CHECKING:
     from llmhost.answering.question import Reply
-    from llmhost.cache.decision import Verdict
     from llmhost.cache.objection import Objection
+    from llmhost.cache.policy import Verdict
     from llmhost.cli.output import Output
 
 __all__ = ["CandidateOutput", "explained", "shortened", "show_explanation"]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from llmhost.engines.worker_report import Disk, Gpu, LoadedModel
     from llmhost.fleet.models import Worker
-    from llmhost.wiring.engines import Engines
+    from llmhost.fleet.workers import Engines
 
 __all__ = ["GpuOutput", "gather_metrics", "show_gpus"]
 

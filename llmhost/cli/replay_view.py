@@ -12,7 +12,7 @@ from llmhost.cli.text import percent
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from llmhost.evaluation.replay import PlayedPolicy, Point
+    from llmhost.lab.replay import PlayedPolicy, Point
 
 __all__ = ["ReplayOutput", "show_replay"]
 

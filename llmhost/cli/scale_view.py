@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+    from llmhost.autoscale.models import Blocked, Observed
+    from llmhost.autoscale.state import Record
     from llmhost.fleet.results import ScaleAction, StepResult
-    from llmhost.fleet.scale_memory import Record
-    from llmhost.fleet.scale_models import Blocked, Observed
 
 __all__ = [
     "HistoryOutput",
@@ -165,7 +165,7 @@ def _condensed(decisions: Sequence[PastOutput]) -> list[tuple[PastOutput, int]]:
 
 
 def _what(output: StepOutput) -> str:
-    from llmhost.fleet.scale_models import Observed
+    from llmhost.autoscale.models import Observed
 
     reason = clean(output.reason)
     if output.observed == Observed():  # the fleet was not looked at

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from llmhost.cache.calibration import LabelsReport
 from llmhost.cache.served_error import ServedError, served_error
-from llmhost.cache.trust import LabelsReport
 
 __all__ = ["ServedErrorOutput", "counted", "counts_as", "served_error_lines", "served_error_output"]
 

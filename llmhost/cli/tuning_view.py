@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from llmhost.config.models import Config
-    from llmhost.evaluation.frontier import Frontier
-    from llmhost.evaluation.lines import BrokenLine
-    from llmhost.evaluation.tune import Row, Tuning, Wanted
+    from llmhost.lab.frontier import Frontier
+    from llmhost.lab.lines import BrokenLine
+    from llmhost.lab.tune import Row, Tuning, Wanted
 
 __all__ = ["TuningOutput", "show_tuning", "tuning_output"]
 

@@ -100,7 +100,7 @@ Url = Annotated[
 
 
 def _filter(value: str) -> str:
-    from llmhost.fleet.offer_filter import parse_filter
+    from llmhost.config.offer_filter import parse_filter
 
     parse_filter(value)
     return value
@@ -116,7 +116,7 @@ OfferFilter = Annotated[
 
 
 def _hours(value: str) -> str:
-    from llmhost.fleet.schedule import parse_window
+    from llmhost.config.hours import parse_window
 
     parse_window(value, 0)
     return value

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmhost.engines.traffic import BUCKET, KEPT
-from llmhost.redis.connect import load_script
+from llmhost.store.client import load_script
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -13,7 +13,7 @@ from llmhost.engines.counting import Count, TrafficKeys, counting_script
 from llmhost.engines.load import LocalLoad, Slot
 from llmhost.engines.traffic import Work
 from llmhost.errors import StoreError
-from llmhost.redis.connect import translate_errors
+from llmhost.store.client import translate_errors
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

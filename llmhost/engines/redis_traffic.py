@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from llmhost.engines.counting import TrafficKeys, counting_script
 from llmhost.engines.traffic import Traffic, WorkerTraffic
 from llmhost.errors import StoreRefused
-from llmhost.redis.connect import translate_errors
-from llmhost.redis.values import amount, text
+from llmhost.store.client import translate_errors
+from llmhost.store.values import amount, text
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

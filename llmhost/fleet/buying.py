@@ -11,10 +11,10 @@ from llmhost.fleet.budget import Limits, Spent, check, period_starts
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.health import OnProgress, WorkerProgress
 from llmhost.fleet.models import FleetSpec, Market, Offer, Worker, WorkerState
+from llmhost.fleet.offers import choose
 from llmhost.fleet.plan import Plan, make_plan
 from llmhost.fleet.provider import Provider
 from llmhost.fleet.quote import Funds, Quote, hourly
-from llmhost.fleet.ranking import choose
 from llmhost.fleet.records import FleetRecords
 from llmhost.fleet.spending import spent_now
 

@@ -22,7 +22,7 @@ from llmhost.machine.files import make_folder
 from llmhost.machine.lock import hold_lock
 
 if TYPE_CHECKING:
-    from llmhost.redis.lease import Lease
+    from llmhost.store.lease import Lease
 
 __all__ = ["FleetLock"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from llmhost.autoscale.models import FleetView, History
 from llmhost.engines.traffic import Traffic
-from llmhost.fleet.scale_models import FleetView, History
 
 __all__ = ["find_lie"]
 

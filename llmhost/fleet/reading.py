@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Protocol
 
+from llmhost.autoscale.apply import Drains
+from llmhost.autoscale.checkup import Checkup, Patience, examine
+from llmhost.autoscale.models import FleetView, History, ScaledWorker
+from llmhost.autoscale.state import Memory
 from llmhost.engines.traffic import Traffic
-from llmhost.fleet.checkup import Checkup, Patience, examine
 from llmhost.fleet.health import Hooks
 from llmhost.fleet.models import FleetSpec, Worker, WorkerState
 from llmhost.fleet.provider import Provider
 from llmhost.fleet.quote import Funds
 from llmhost.fleet.registry import FleetRegistry
-from llmhost.fleet.resizing import Drains
 from llmhost.fleet.roll_call import roll_call
-from llmhost.fleet.scale_memory import Memory
-from llmhost.fleet.scale_models import FleetView, History, ScaledWorker
 from llmhost.ledger.boots import learned_boot
 
 __all__ = ["Boots", "Reader", "Reading", "TrafficBook"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from llmhost.errors import StoreError, StoreUnavailable
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.models import Rental, Worker
-from llmhost.fleet.rentals import RentalBook
+from llmhost.ledger.rentals import RentalBook
 
 if TYPE_CHECKING:
     from llmhost.fleet.registry import FleetRegistry

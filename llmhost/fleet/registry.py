@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from llmhost.autoscale.state import scale_key
 from llmhost.engines.counting import TrafficKeys
 from llmhost.fleet.models import Worker, WorkerState
-from llmhost.fleet.scale_memory import scale_key
-from llmhost.redis.connect import translate_errors
-from llmhost.redis.values import text
+from llmhost.store.client import translate_errors
+from llmhost.store.values import text
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from llmhost.autoscale.models import Decision
 from llmhost.errors import LlmhostError
 from llmhost.fleet.models import Account, Worker
 from llmhost.fleet.plan import Plan
-from llmhost.fleet.scale_models import Decision
 from llmhost.fleet.spending import Spending
 
 __all__ = ["ActionKind", "DownResult", "Failure", "FleetStatus", "ScaleAction", "StepResult", "UpResult"]

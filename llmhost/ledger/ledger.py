@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 from llmhost.errors import StoreRefused
 from llmhost.fleet.models import Rental
 from llmhost.ledger.boots import LONGEST_BOOT, boot_seconds
+from llmhost.ledger.buckets import DAY, Bucket, buckets_at, covering
 from llmhost.ledger.events import OWN_WORK, Outcome, QuestionEvent
 from llmhost.ledger.histogram import bucket_of
-from llmhost.ledger.periods import DAY, Bucket, buckets_at, covering
-from llmhost.redis.connect import load_script, translate_errors
-from llmhost.redis.values import amount, text
+from llmhost.store.client import load_script, translate_errors
+from llmhost.store.values import amount, text
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

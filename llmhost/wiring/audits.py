@@ -9,11 +9,11 @@ from llmhost.config.models import Config
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from llmhost.answering.auditor import Auditor
     from llmhost.answering.audits import AuditQueue, AuditSampler
     from llmhost.answering.notices import Notices
     from llmhost.engines.pool import Pool
-    from llmhost.wiring.caches import CacheParts
+    from llmhost.trust.audit import Auditor
+    from llmhost.wiring.questions import CacheParts
 
 __all__ = ["audit_queue", "audit_sampler", "drop_audits", "make_auditor"]
 
@@ -45,9 +45,9 @@ def audit_sampler(config: Config, client: Redis, notices: Notices) -> AuditSampl
 def make_auditor(config: Config, client: Redis, pool: Pool, caches: CacheParts, notices: Notices) -> Auditor:
     """What works off the queue."""
     from llmhost.answering.answerer import Answerer, Settings
-    from llmhost.answering.auditor import Auditor
     from llmhost.answering.audits import AuditedEntries
     from llmhost.ledger.ledger import Ledger
+    from llmhost.trust.audit import Auditor
 
     settings = Settings(config.limits.max_prompt_chars, config.engine.parallel)
     engines = Answerer(pool=pool, settings=settings, memory=None, ledger=None, notices=notices)

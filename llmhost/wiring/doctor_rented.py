@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from llmhost.config.models import Config
-from llmhost.doctor import Check, Look, check_server, failed, fine, wrong
+from llmhost.doctor.checks import Check, Look, check_server, failed, fine, wrong
 from llmhost.doctor_rented import (
     check_account,
     check_budget,

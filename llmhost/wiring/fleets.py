@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from llmhost.autoscale.models import ScaleSpec
+from llmhost.autoscale.state import scale_key
+from llmhost.config.hours import parse_window
 from llmhost.config.models import Config
-from llmhost.fleet.apply import FleetService
 from llmhost.fleet.budget import Limits
 from llmhost.fleet.clock import SystemClock
 from llmhost.fleet.health import Hooks
@@ -16,13 +18,11 @@ from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec
 from llmhost.fleet.provider import Provider
 from llmhost.fleet.registry import FleetRegistry
-from llmhost.fleet.scale_memory import scale_key
-from llmhost.fleet.scale_models import ScaleSpec
-from llmhost.fleet.schedule import parse_window
+from llmhost.fleet.service import FleetService
+from llmhost.fleet.workers import Engines
 from llmhost.ledger.ledger import Ledger
 from llmhost.machine.paths import owner_id, state_dir
-from llmhost.redis.lease import Lease
-from llmhost.wiring.engines import Engines
+from llmhost.store.lease import Lease
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

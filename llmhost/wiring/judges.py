@@ -9,19 +9,19 @@ from llmhost.config.models import Config
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from llmhost.answering.judging import EngineJudge, FleetJudge
     from llmhost.answering.notices import Notices
     from llmhost.cache.judgements import FitnessBook
     from llmhost.cache.keys import Keys
     from llmhost.engines.pool import Pool
+    from llmhost.trust.judge import EngineJudge, FleetJudge
 
 __all__ = ["engine_judge", "fitness_book", "fleet_judge"]
 
 
 def engine_judge(config: Config, pool: Pool, client: Redis, notices: Notices) -> EngineJudge:
     """The fleet's model as a judge, measured or not."""
-    from llmhost.answering.judging import EngineJudge
     from llmhost.ledger.ledger import Ledger
+    from llmhost.trust.judge import EngineJudge
 
     return EngineJudge(
         pool,
@@ -35,8 +35,8 @@ def engine_judge(config: Config, pool: Pool, client: Redis, notices: Notices) ->
 
 def fleet_judge(config: Config, pool: Pool, client: Redis, keys: Keys, notices: Notices) -> FleetJudge | None:
     """The judge that remembers, and is silent where it is not good enough; None where none is wanted."""
-    from llmhost.answering.judging import FleetJudge
     from llmhost.cache.judgements import Judgements
+    from llmhost.trust.judge import FleetJudge
 
     if not config.cache.judge:
         return None

@@ -25,23 +25,23 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from llmhost.answering.answerer import Answerer
-    from llmhost.answering.auditor import Auditor
     from llmhost.answering.audits import AuditSampler
-    from llmhost.answering.judging import EngineJudge
-    from llmhost.answering.memory import Memory
+    from llmhost.answering.cache_session import Memory
+    from llmhost.autoscale.step import Scaler
     from llmhost.cache.catalog import Catalog
     from llmhost.cache.judgements import FitnessBook
     from llmhost.engines.load import LoadTracker
     from llmhost.engines.pool import Pool, Upstream
-    from llmhost.fleet.apply import FleetService
     from llmhost.fleet.models import FleetSpec
     from llmhost.fleet.provider import Provider
-    from llmhost.fleet.scaler import Scaler
+    from llmhost.fleet.service import FleetService
+    from llmhost.fleet.workers import Engines
     from llmhost.ledger.ledger import Ledger
     from llmhost.ledger.report import Targets
-    from llmhost.redis.embedded import EmbeddedRedis
-    from llmhost.wiring.caches import CacheParts
-    from llmhost.wiring.engines import Engines
+    from llmhost.store.embedded import EmbeddedRedis
+    from llmhost.trust.audit import Auditor
+    from llmhost.trust.judge import EngineJudge
+    from llmhost.wiring.questions import CacheParts
 
 __all__ = ["Wiring"]
 
@@ -81,7 +81,7 @@ class Wiring:
         """The Redis that llmhost runs itself, or None where the configuration names another."""
         if self._config.redis.url is not None or self._config.redis.host is not None:
             return None
-        from llmhost.redis.embedded import EmbeddedRedis
+        from llmhost.store.embedded import EmbeddedRedis
 
         return EmbeddedRedis(state_dir() / "redis", self._config.redis.server)
 
@@ -90,7 +90,7 @@ class Wiring:
         if self._redis_failure is not None:
             raise self._redis_failure
         if self._client is None:
-            from llmhost.redis.connect import connect
+            from llmhost.store.client import connect
 
             self._client = connect(self._config.redis, socket=await self._embedded_socket())
             self._open.push_async_callback(self._client.aclose)
@@ -123,7 +123,7 @@ class Wiring:
     @cached_property
     def caches(self) -> CacheParts:
         """The parts of the cache."""
-        from llmhost.wiring.caches import CacheParts
+        from llmhost.wiring.questions import CacheParts
 
         return CacheParts(self._config, self._note)
 
@@ -195,7 +195,7 @@ class Wiring:
     @cached_property
     def engines(self) -> Engines:
         """How workers are spoken to."""
-        from llmhost.wiring.engines import Engines
+        from llmhost.fleet.workers import Engines
 
         engines = Engines(self._config)
         self._open.push_async_callback(engines.aclose)
@@ -288,7 +288,7 @@ class Wiring:
         return RedisLoad(client, self._config.fleet.name, engine.answer_timeout, places=engine.parallel)
 
     async def _upstreams(self, model: str) -> Sequence[Upstream]:
-        from llmhost.wiring.engines import workers_to_ask
+        from llmhost.fleet.workers import workers_to_ask
         from llmhost.wiring.fleets import make_registry
         from llmhost.wiring.providers import fleet_spec
 

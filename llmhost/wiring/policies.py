@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from llmhost.config.models import CacheConfig
 
 if TYPE_CHECKING:
-    from llmhost.cache.decision import Bars, Policy
+    from llmhost.cache.policy import Bars, Policy
 
 __all__ = ["bars", "make_policy", "verified_policy"]
 
 
 def make_policy(config: CacheConfig, note: Callable[[str], None]) -> Policy:
     """The configured policy; loads the verifier where it is wanted. Blocks. Raises ModelError."""
-    from llmhost.cache.decision import ThresholdPolicy
+    from llmhost.cache.policy import ThresholdPolicy
 
     if config.policy == "threshold":
         return ThresholdPolicy(config.threshold)
@@ -24,8 +24,8 @@ def make_policy(config: CacheConfig, note: Callable[[str], None]) -> Policy:
 
 def verified_policy(verifier: str, bars: Bars, note: Callable[[str], None]) -> Policy:
     """Guards, then this verifier (see `cache.verifier`), then these bars. Blocks. Raises ModelError."""
-    from llmhost.cache.decision import VerifiedPolicy
     from llmhost.cache.guards import objections
+    from llmhost.cache.policy import VerifiedPolicy
     from llmhost.cache.verifiers.load import load_verifier
 
     return VerifiedPolicy(objections, load_verifier(verifier, on_progress=note).probability, bars)
@@ -33,7 +33,7 @@ def verified_policy(verifier: str, bars: Bars, note: Callable[[str], None]) -> P
 
 def bars(config: CacheConfig) -> Bars:
     """The bars that the configuration asks for."""
-    from llmhost.cache.decision import BARS_FLOOR, Bars, doubted_bar
+    from llmhost.cache.policy import BARS_FLOOR, Bars, doubted_bar
 
     return Bars(
         serve=config.confidence,

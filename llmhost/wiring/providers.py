@@ -80,7 +80,7 @@ def _static(config: Config, folder: Path) -> Provider:
 
 def _vast(config: Config, folder: Path) -> Provider:
     from llmhost.fleet.clock import SystemClock
-    from llmhost.fleet.providers.vast.account import VastAccount
+    from llmhost.fleet.providers.vast.client import VastAccount
     from llmhost.fleet.providers.vast.pacer import Pacer
     from llmhost.fleet.providers.vast.provider import VastProvider
     from llmhost.fleet.providers.vast.settings import VastSettings

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from llmhost.autoscale.checkup import Patience
+from llmhost.autoscale.state import ScaleMemory
+from llmhost.autoscale.step import Scaler
 from llmhost.config.models import Config
 from llmhost.engines.redis_traffic import RedisTraffic
 from llmhost.errors import ConfigError
 from llmhost.fleet.budget import Limits
-from llmhost.fleet.checkup import Patience
 from llmhost.fleet.clock import SystemClock
 from llmhost.fleet.health import Hooks
 from llmhost.fleet.provider import Provider
-from llmhost.fleet.scale_memory import ScaleMemory
-from llmhost.fleet.scaler import Scaler
+from llmhost.fleet.workers import Engines
 from llmhost.ledger.ledger import Ledger
-from llmhost.wiring.engines import Engines
 from llmhost.wiring.fleets import make_lock, make_registry, ready_timeout, scale_spec
 from llmhost.wiring.providers import fleet_spec
 

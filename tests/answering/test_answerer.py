@@ -13,12 +13,12 @@ from doubles.scripted_pool import ScriptedEngine, pool_of
 from doubles.word_embedder import WordEmbedder
 
 from llmhost.answering.answerer import Answerer, Settings
-from llmhost.answering.memory import Memory
+from llmhost.answering.cache_session import Memory
 from llmhost.answering.notices import Notices
 from llmhost.answering.question import Question, Reply, Text
-from llmhost.cache.decision import Policy, ThresholdPolicy
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.keys import Keys
+from llmhost.cache.policy import Policy, ThresholdPolicy
 from llmhost.cache.service import SemanticCache
 from llmhost.cache.single_flight import SingleFlight
 from llmhost.config.models import RedisConfig
@@ -33,7 +33,7 @@ from llmhost.errors import (
 )
 from llmhost.ledger.events import Outcome
 from llmhost.ledger.ledger import Ledger, Totals
-from llmhost.redis.connect import connect
+from llmhost.store.client import connect
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -12,14 +12,12 @@ from doubles.word_embedder import WordEmbedder
 
 from llmhost.answering.admission import admit
 from llmhost.answering.answerer import Answerer, Settings
-from llmhost.answering.auditor import Auditor, Finding
 from llmhost.answering.audits import Audit, AuditedEntries, AuditQueue
 from llmhost.answering.notices import Notices
 from llmhost.answering.question import Question
+from llmhost.cache.calibration import Tally
 from llmhost.cache.keys import Keys
-from llmhost.cache.labels import Labels
 from llmhost.cache.service import SemanticCache
-from llmhost.cache.trust import Tally
 from llmhost.engines.engine import ChatRequest, Done, Message
 from llmhost.errors import (
     EngineRefused,
@@ -31,6 +29,8 @@ from llmhost.errors import (
 )
 from llmhost.ledger.events import Outcome
 from llmhost.ledger.ledger import Ledger, Totals
+from llmhost.trust.audit import Auditor, Finding
+from llmhost.trust.labels import Labels
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

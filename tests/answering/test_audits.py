@@ -12,17 +12,17 @@ from doubles.scripted_pool import ScriptedEngine, pool_of
 
 from llmhost.answering.answerer import Answerer, Settings
 from llmhost.answering.audits import Audit, AuditQueue, AuditSampler
-from llmhost.answering.memory import Memory
+from llmhost.answering.cache_session import Memory
 from llmhost.answering.notices import Notices
 from llmhost.answering.question import Question
-from llmhost.cache.decision import Bars, VerifiedPolicy
 from llmhost.cache.keys import Keys
 from llmhost.cache.objection import Objection
+from llmhost.cache.policy import Bars, VerifiedPolicy
 from llmhost.cache.service import SemanticCache
 from llmhost.cache.single_flight import SingleFlight
 from llmhost.config.models import Config, FleetConfig
 from llmhost.engines.engine import Done, Message, Sampling
-from llmhost.redis.connect import connect
+from llmhost.store.client import connect
 from llmhost.wiring.audits import drop_audits
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import pytest
 from doubles.scripted_pool import ScriptedEngine, pool_of
 
-from llmhost.answering.judging import EngineJudge, FleetJudge
 from llmhost.answering.notices import Notices
 from llmhost.cache.fitness import Fitness
 from llmhost.cache.judge import Judgement
@@ -23,6 +22,7 @@ from llmhost.engines.pool import Pool, Upstream
 from llmhost.errors import EngineRefused, EngineUnavailable, NoWorkerError, StoreError, StreamBroken
 from llmhost.ledger.events import Outcome
 from llmhost.ledger.ledger import Ledger, Totals
+from llmhost.trust.judge import EngineJudge, FleetJudge
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -263,7 +263,7 @@ async def test_who_waits_for_a_word_asks_nobody_when_the_one_who_asked_has_left(
 
 async def test_without_its_memory_the_judge_is_an_error(bench: Bench, refusing_port: int, keys: Keys) -> None:
     from llmhost.config.models import RedisConfig
-    from llmhost.redis.connect import connect
+    from llmhost.store.client import connect
 
     client = connect(RedisConfig(host="127.0.0.1", port=refusing_port))
     with pytest.raises(StoreError):

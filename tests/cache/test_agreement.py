@@ -7,7 +7,7 @@ from doubles.word_embedder import WordEmbedder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmhost.cache.agreement import Said, agree, likeness, to_common_length
+from llmhost.trust.agreement import Said, agree, likeness, to_common_length
 
 WHO = "who painted it"
 MANY = "how many are there"

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from llmhost.cache.calibration import Label
 from llmhost.cache.catalog import Catalog
-from llmhost.cache.decision import Verdict
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.keys import CacheKey, Keys
 from llmhost.cache.models import Answer, Candidate
 from llmhost.cache.objection import Objection
+from llmhost.cache.policy import Verdict
 from llmhost.cache.service import SemanticCache
-from llmhost.cache.trust import Label
 from llmhost.errors import UsageError
 
 if TYPE_CHECKING:

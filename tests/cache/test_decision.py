@@ -11,7 +11,11 @@ from doubles.scripted_verifier import DOUBT, REFUSAL, ScriptedGuards, ScriptedVe
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.cache.decision import (
+from llmhost.cache.calibration import Trust
+from llmhost.cache.judge import Judgement
+from llmhost.cache.models import Answer, Candidate
+from llmhost.cache.objection import Objection
+from llmhost.cache.policy import (
     Bars,
     Decision,
     ThresholdPolicy,
@@ -20,10 +24,6 @@ from llmhost.cache.decision import (
     judged,
     shifted,
 )
-from llmhost.cache.judge import Judgement
-from llmhost.cache.models import Answer, Candidate
-from llmhost.cache.objection import Objection
-from llmhost.cache.trust import Trust
 
 ANSWER = Answer("text", "model", 1.0, 1, 1, "stop", 1.0, 0.0)
 BARS = Bars(serve=0.9, doubted=doubted_bar(0.9), judge=None, floor=0.8)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from llmhost.cache.index import Index
+from llmhost.cache.contracts import Index
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.keys import Keys
 from llmhost.cache.models import Neighbour

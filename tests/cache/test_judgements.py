@@ -11,7 +11,7 @@ from llmhost.cache.fitness import Fitness, Trial, fitness_of
 from llmhost.cache.judgements import FitnessBook, Judgements
 from llmhost.cache.keys import Keys, pair_id
 from llmhost.config.models import Config
-from llmhost.wiring.caches import CacheParts
+from llmhost.wiring.questions import CacheParts
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -11,16 +11,16 @@ import pytest
 from doubles.word_embedder import WordEmbedder
 
 from llmhost.answering.notices import Notices
-from llmhost.cache.decision import Decision
+from llmhost.cache.calibration import Change, Label, LabelsReport, Source, Tally, Trust
 from llmhost.cache.keys import CacheKey
-from llmhost.cache.labels import Labels
 from llmhost.cache.learning import BANDS
 from llmhost.cache.models import SemanticLookup
-from llmhost.cache.trust import Change, Label, LabelsReport, Source, Tally, Trust
+from llmhost.cache.policy import Decision
 from llmhost.config.models import CacheConfig, Config, FleetConfig, RedisConfig
 from llmhost.errors import StoreRefused, StoreUnavailable
-from llmhost.redis.connect import connect
-from llmhost.wiring.caches import CacheParts
+from llmhost.store.client import connect
+from llmhost.trust.labels import Labels
+from llmhost.wiring.questions import CacheParts
 
 if TYPE_CHECKING:
     from plugins_redis import RedisServer

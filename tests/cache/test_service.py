@@ -12,12 +12,12 @@ import pytest
 from doubles.scripted_verifier import DOUBT, REFUSAL, ScriptedGuards, ScriptedJudge, ScriptedVerifier
 from doubles.word_embedder import WordEmbedder
 
-from llmhost.cache.decision import Bars, VerifiedPolicy
+from llmhost.cache.calibration import Trust
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.keys import CacheKey, Keys
 from llmhost.cache.models import Answer
+from llmhost.cache.policy import Bars, VerifiedPolicy
 from llmhost.cache.service import SemanticCache
-from llmhost.cache.trust import Trust
 from llmhost.errors import ModelError, StoreUnavailable
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from llmhost.cache.keys import Keys
 from llmhost.cache.single_flight import SingleFlight
 from llmhost.config.models import RedisConfig
 from llmhost.errors import StoreUnavailable
-from llmhost.redis.connect import connect
+from llmhost.store.client import connect
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -11,9 +11,9 @@ from doubles.scripted_verifier import DOUBT, REFUSAL, ScriptedGuards, ScriptedVe
 from doubles.word_embedder import WordEmbedder
 from plugins_cli import Ran
 
-from llmhost.cache.decision import Policy, ThresholdPolicy, VerifiedPolicy
-from llmhost.wiring.caches import CacheParts
+from llmhost.cache.policy import Policy, ThresholdPolicy, VerifiedPolicy
 from llmhost.wiring.policies import bars
+from llmhost.wiring.questions import CacheParts
 
 Cli = Callable[..., Ran]
 

@@ -21,10 +21,10 @@ from llmhost.cli.options import Globals
 from llmhost.config.models import Config, RedisConfig
 from llmhost.engines.engine import Sampling
 from llmhost.errors import NoWorkerError, UsageError
-from llmhost.evaluation.judge import balanced
-from llmhost.evaluation.pairs import Pair
+from llmhost.lab.judge import balanced
+from llmhost.lab.pairs import Pair
 from llmhost.ledger.events import Outcome
-from llmhost.redis.connect import connect
+from llmhost.store.client import connect
 from llmhost.wiring import Wiring
 from llmhost.wiring.providers import fleet_spec
 

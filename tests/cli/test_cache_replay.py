@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from doubles.word_embedder import WordEmbedder
 
-from llmhost.cache.decision import Bars, VerifiedPolicy
+from llmhost.cache.policy import Bars, VerifiedPolicy
 from llmhost.errors import ModelError
 
 Run = Callable[..., Any]
@@ -38,7 +38,7 @@ def bars_asked_for(monkeypatch: pytest.MonkeyPatch) -> list[Bars]:
     def verify(question: str, stored: str) -> float:
         return 0.99 if question.split()[1] == stored.split()[1] else 0.01
 
-    monkeypatch.setattr("llmhost.wiring.caches.CacheParts.embedder", embedder)
+    monkeypatch.setattr("llmhost.wiring.questions.CacheParts.embedder", embedder)
     monkeypatch.setattr("llmhost.wiring.policies.verified_policy", policy)
     return asked_for
 

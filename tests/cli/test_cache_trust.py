@@ -12,7 +12,7 @@ import pytest
 import redis
 import yaml
 
-from llmhost.cache.decision import BARS_FLOOR
+from llmhost.cache.policy import BARS_FLOOR
 from llmhost.cli.commands.cache_trust import reset_trust, show_trust
 from llmhost.cli.options import Globals
 from llmhost.cli.session import configured

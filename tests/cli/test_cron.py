@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from llmhost.cli.cron import (
+from llmhost.cli.commands.scale_cron import (
     LONGEST_LINE,
     CronJob,
     Environment,

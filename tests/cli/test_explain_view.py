@@ -8,8 +8,8 @@ import pytest
 from doubles.scripted_verifier import DOUBT, REFUSAL
 
 from llmhost.answering.question import Latency, Reply
-from llmhost.cache.decision import Verdict
 from llmhost.cache.models import Answer, Candidate
+from llmhost.cache.policy import Verdict
 from llmhost.cli.explain_view import explained, shortened, show_explanation
 from llmhost.cli.output import Output
 

@@ -21,7 +21,7 @@ from llmhost.cli.output import plain
 from llmhost.config.models import Config
 from llmhost.engines.worker_report import Disk, Gpu, LoadedModel
 from llmhost.fleet.models import Worker
-from llmhost.wiring.engines import Engines
+from llmhost.fleet.workers import Engines
 
 NOW = 1_700_000_000.0
 OWN = certify()

@@ -15,7 +15,7 @@ from doubles.rented_provider import RentedProvider
 from plugins_redis import RedisServer
 
 from llmhost.config.models import Config
-from llmhost.doctor import Check, examine
+from llmhost.doctor.checks import Check, examine
 from llmhost.errors import ConfigError, ProviderError
 from llmhost.fleet.models import Market, Offer, Worker, WorkerState
 from llmhost.wiring import Wiring

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from llmhost.autoscale.models import Blocked, Decision, Observed
+from llmhost.autoscale.state import Past, Record
 from llmhost.errors import LimitError, LlmhostError, PartialError, UnreachableError
 from llmhost.fleet.results import ScaleAction, StepResult
-from llmhost.fleet.scale_memory import Past, Record
-from llmhost.fleet.scale_models import Blocked, Decision, Observed
 
 Run = Callable[..., Any]
 

@@ -7,11 +7,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from llmhost.autoscale.models import ScaleSpec
+from llmhost.config.hours import Window
 from llmhost.config.models import Config
 from llmhost.engines.traffic import KEPT
 from llmhost.errors import ConfigError
-from llmhost.fleet.scale_models import ScaleSpec
-from llmhost.fleet.schedule import Window
 from llmhost.wiring.fleets import scale_spec
 
 Load = Callable[..., Config]

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmhost.autoscale.state import scale_key
 from llmhost.config.models import RedisConfig
 from llmhost.engines.counting import TrafficKeys
 from llmhost.engines.traffic import BUCKET
-from llmhost.fleet.scale_memory import scale_key
-from llmhost.redis.connect import connect
-from llmhost.redis.socket_path import socket_path
+from llmhost.store.client import connect
+from llmhost.store.socket_path import socket_path
 
 _COUNTS = ("asked", "answered", "tokens")
 _TIMES_OF_A_SIGHT = ("since", "silent_since")

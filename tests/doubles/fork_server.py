@@ -26,7 +26,7 @@ PRELOADED = (
     "llmhost.cli.commands.up",
     "llmhost.config.load",
     "llmhost.fleet.providers.vast.provider",
-    "llmhost.wiring.engines",
+    "llmhost.fleet.workers",
     "llmhost.wiring.fleets",
     "llmhost.wiring.providers",
     "llmhost.wiring.scalers",

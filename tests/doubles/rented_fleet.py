@@ -15,25 +15,25 @@ from doubles.fleet_values import make_spec
 from doubles.memory_traffic import MemoryTraffic
 from doubles.vast.server import Drop, VastServer
 
+from llmhost.autoscale.checkup import Patience
+from llmhost.autoscale.models import ScaleSpec
+from llmhost.autoscale.state import ScaleMemory, scale_key
+from llmhost.autoscale.step import Scaler
 from llmhost.config.models import RedisConfig
 from llmhost.engines.engine import Progress
 from llmhost.errors import EngineUnavailable
-from llmhost.fleet.apply import FleetService
 from llmhost.fleet.budget import Limits
-from llmhost.fleet.checkup import Patience
 from llmhost.fleet.health import Hooks
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Worker
-from llmhost.fleet.providers.vast.account import VastAccount
+from llmhost.fleet.providers.vast.client import VastAccount
 from llmhost.fleet.providers.vast.pacer import Pacer
 from llmhost.fleet.providers.vast.provider import VastProvider
 from llmhost.fleet.registry import FleetRegistry
-from llmhost.fleet.scale_memory import ScaleMemory, scale_key
-from llmhost.fleet.scale_models import ScaleSpec
-from llmhost.fleet.scaler import Scaler
+from llmhost.fleet.service import FleetService
 from llmhost.ledger.ledger import Ledger
-from llmhost.redis.connect import connect
-from llmhost.redis.lease import Lease
+from llmhost.store.client import connect
+from llmhost.store.lease import Lease
 
 #: seconds of real time; only a call that is never answered waits as long
 PATIENCE = 5.0

@@ -13,20 +13,20 @@ from doubles.fleet_values import make_offer, make_spec
 from doubles.memory_provider import MemoryCloud, RentingProvider
 from doubles.memory_traffic import MemoryTraffic
 
+from llmhost.autoscale.checkup import Patience
+from llmhost.autoscale.models import ScaleSpec
+from llmhost.autoscale.state import ScaleMemory
+from llmhost.autoscale.step import Scaler
 from llmhost.engines.engine import Progress
 from llmhost.errors import EngineUnavailable, LlmhostError, UntrustedWorker
 from llmhost.fleet.budget import Limits
-from llmhost.fleet.checkup import Patience
 from llmhost.fleet.health import Hooks
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Worker
 from llmhost.fleet.registry import FleetRegistry
 from llmhost.fleet.results import StepResult
-from llmhost.fleet.scale_memory import ScaleMemory
-from llmhost.fleet.scale_models import ScaleSpec
-from llmhost.fleet.scaler import Scaler
 from llmhost.ledger.ledger import Ledger
-from llmhost.redis.lease import Lease
+from llmhost.store.lease import Lease
 
 #: tokens a second of each worker, unless a test says otherwise
 SPEED = 100.0

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from llmhost.fleet.scale_models import ScaleSpec
-from llmhost.simulation.settings import Settings
-from llmhost.simulation.workload import Trace
+from llmhost.autoscale.models import ScaleSpec
+from llmhost.lab.simulation.settings import Settings
+from llmhost.lab.simulation.workload import Trace
 
 __all__ = ["SPEC", "make_trace", "poisson_trace", "world"]
 

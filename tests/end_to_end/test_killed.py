@@ -21,13 +21,13 @@ from doubles.vast.server import VastServer
 from plugins_house import House
 from redis.asyncio import Redis
 
+from llmhost.autoscale.state import scale_key
 from llmhost.config.models import RedisConfig
 from llmhost.engines.counting import TrafficKeys
 from llmhost.fleet.clock import SystemClock
 from llmhost.fleet.registry import FleetRegistry
-from llmhost.fleet.scale_memory import scale_key
 from llmhost.ledger.ledger import Ledger
-from llmhost.redis.connect import connect
+from llmhost.store.client import connect
 
 FORK_SERVER = Path(__file__).parent.parent / "doubles" / "fork_server.py"
 

@@ -20,10 +20,10 @@ from doubles.waiting import until
 from plugins_redis import RedisServer
 from plugins_rented_house import RentedHouse, bought
 
+from llmhost.autoscale.state import scale_key
 from llmhost.config.models import RedisConfig
 from llmhost.engines.counting import TrafficKeys
-from llmhost.fleet.scale_memory import scale_key
-from llmhost.redis.connect import connect
+from llmhost.store.client import connect
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from llmhost.config.models import RedisConfig
 from llmhost.engines.load import LocalLoad
 from llmhost.engines.redis_load import RedisLoad
 from llmhost.engines.traffic import Work
-from llmhost.redis.connect import connect
+from llmhost.store.client import connect
 
 
 @pytest.fixture(params=["local", "redis"])

@@ -12,7 +12,7 @@ from doubles.ollama_server import OllamaServer
 from llmhost.config.models import Config
 from llmhost.engines.engine import Progress
 from llmhost.errors import EngineUnavailable, ProviderError, UntrustedWorker
-from llmhost.wiring.engines import Engines
+from llmhost.fleet.workers import Engines
 
 TOKEN = "a-token-of-the-tests"
 OWN = certify()

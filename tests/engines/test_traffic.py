@@ -14,7 +14,7 @@ from llmhost.engines.redis_load import RedisLoad
 from llmhost.engines.redis_traffic import RedisTraffic
 from llmhost.engines.traffic import BUCKET, KEPT, Traffic, Work, WorkerTraffic
 from llmhost.errors import StoreError, StoreRefused, StoreUnavailable
-from llmhost.redis.connect import connect
+from llmhost.store.client import connect
 
 TRAFFIC = "llmhost:test:traffic"
 SPEED = "llmhost:test:speed:a"

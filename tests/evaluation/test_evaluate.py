@@ -8,15 +8,15 @@ import pytest
 from doubles.scripted_verifier import DOUBT, REFUSAL, ScriptedGuards, ScriptedVerifier
 from doubles.word_embedder import WordEmbedder
 
-from llmhost.cache.decision import Bars, Policy, ThresholdPolicy, VerifiedPolicy, doubted_bar
+from llmhost.cache.calibration import Trust
 from llmhost.cache.embedders.onnx import OnnxEmbedder
 from llmhost.cache.guards import objections
 from llmhost.cache.objection import Objection
-from llmhost.cache.trust import Trust
+from llmhost.cache.policy import Bars, Policy, ThresholdPolicy, VerifiedPolicy, doubted_bar
 from llmhost.cache.verifiers.load import load_verifier
 from llmhost.errors import ModelError
-from llmhost.evaluation.evaluate import Outcome, evaluate
-from llmhost.evaluation.pairs import Pair
+from llmhost.lab.evaluate import Outcome, evaluate
+from llmhost.lab.pairs import Pair
 
 BARS = Bars(serve=0.9, doubted=doubted_bar(0.9), judge=None, floor=0.8)
 

@@ -11,13 +11,13 @@ from doubles.word_embedder import WordEmbedder
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from llmhost.cache.decision import Policy, ThresholdPolicy, VerifiedPolicy
+from llmhost.cache.calibration import Trust
 from llmhost.cache.objection import Objection
-from llmhost.cache.trust import Trust
+from llmhost.cache.policy import Policy, ThresholdPolicy, VerifiedPolicy
 from llmhost.config.models import CacheConfig
-from llmhost.evaluation.evaluate import Outcome, evaluate
-from llmhost.evaluation.frontier import MOST_POINTS, Frontier, cosine_frontier, frontier, highest_bar
-from llmhost.evaluation.pairs import Pair
+from llmhost.lab.evaluate import Outcome, evaluate
+from llmhost.lab.frontier import MOST_POINTS, Frontier, cosine_frontier, frontier, highest_bar
+from llmhost.lab.pairs import Pair
 from llmhost.wiring.policies import bars
 
 PAIR = Pair("red fish one", "red fish two", True)

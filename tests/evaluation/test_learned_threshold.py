@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmhost.cache.keys import cache_key
-from llmhost.evaluation.learned_threshold import LearnedPlayer, Observations
-from llmhost.evaluation.players import Embed, Outcome, Player, Vector
+from llmhost.lab.learned_threshold import LearnedPlayer, Observations
+from llmhost.lab.players import Embed, Outcome, Player, Vector
 
 SIMILARITY = st.floats(0.5, 1.0)
 

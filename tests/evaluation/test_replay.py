@@ -11,14 +11,14 @@ from doubles.word_embedder import WordEmbedder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.cache.decision import Bars, Decision, ThresholdPolicy, VerifiedPolicy
 from llmhost.cache.embedders.onnx import OnnxEmbedder
 from llmhost.cache.keys import cache_key
 from llmhost.cache.models import Candidate
+from llmhost.cache.policy import Bars, Decision, ThresholdPolicy, VerifiedPolicy
 from llmhost.config.models import CacheConfig
-from llmhost.evaluation.players import Outcome, PolicyPlayer, Shelf
-from llmhost.evaluation.replay import PlayedPolicy, Replay, replay
-from llmhost.evaluation.stream import Asked
+from llmhost.lab.players import Outcome, PolicyPlayer, Shelf
+from llmhost.lab.replay import PlayedPolicy, Replay, replay
+from llmhost.lab.stream import Asked
 from llmhost.wiring.policies import bars, verified_policy
 
 HEIGHT, AGE = Asked("how tall is everest", "height"), Asked("how old is everest", "age")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.evaluation.frontier import Frontier
-from llmhost.evaluation.tune import Wanted, tune
+from llmhost.lab.frontier import Frontier
+from llmhost.lab.tune import Wanted, tune
 
 #: 99 right ones and a wrong one from 0.7 on, and many wrong ones below
 GOOD = [(0.95, True)] * 99 + [(0.7, False)] + [(0.6, False)] * 50

@@ -17,10 +17,10 @@ from doubles.rented_fleet import RentedFleet, rented_fleet
 
 from llmhost.engines.engine import Progress
 from llmhost.errors import EngineRefused, EngineUnavailable
-from llmhost.fleet.apply import FleetService
 from llmhost.fleet.health import Hooks
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Worker
+from llmhost.fleet.service import FleetService
 
 
 @dataclass

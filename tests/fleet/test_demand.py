@@ -9,8 +9,8 @@ from doubles.scaling import NOW, TOKENS, even_questions, make_traffic
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmhost.autoscale.demand import Demand, measure
 from llmhost.engines.traffic import BUCKET, KEPT, Traffic
-from llmhost.fleet.demand import Demand, measure
 
 USUAL = 200.0
 

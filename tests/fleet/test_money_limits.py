@@ -18,7 +18,7 @@ from doubles.vast.instances import Boot
 from llmhost.config.models import RedisConfig
 from llmhost.errors import LimitError, ProviderError, StateError
 from llmhost.fleet.budget import Limits
-from llmhost.redis.connect import connect
+from llmhost.store.client import connect
 
 HOUR, DAY = 3600.0, 86_400.0
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmhost.fleet.models import Offer
-from llmhost.fleet.ranking import choose, price_of_performance, rank
+from llmhost.fleet.offers import choose, price_of_performance, rank
 
 
 def make_offer(id: str, price: float = 0.4, performance: float = 100.0, **more: Any) -> Offer:

@@ -19,12 +19,12 @@ from llmhost.engines.engine import ChatRequest, Endpoint, EngineLimits, Message,
 from llmhost.engines.model_file import ModelFile, verify_model
 from llmhost.engines.openai import OpenAIEngine
 from llmhost.errors import ModelError, ProviderError, StateError
-from llmhost.fleet.apply import FleetService
 from llmhost.fleet.clock import SystemClock
 from llmhost.fleet.health import Hooks
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import Worker, WorkerState
 from llmhost.fleet.providers.local import LocalProvider, LocalSettings
+from llmhost.fleet.service import FleetService
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,7 @@ Make = Callable[..., FleetService]
 UP = """
 import asyncio, sys
 from pathlib import Path
-from llmhost.fleet.apply import FleetService
+from llmhost.fleet.service import FleetService
 from llmhost.fleet.clock import SystemClock
 from llmhost.fleet.health import Hooks
 from llmhost.fleet.lock import FleetLock

@@ -13,7 +13,7 @@ from llmhost.config.models import RedisConfig
 from llmhost.fleet.models import WorkerState
 from llmhost.fleet.providers.static import StaticProvider, StaticServer
 from llmhost.fleet.registry import FleetRegistry
-from llmhost.redis.connect import connect
+from llmhost.store.client import connect
 
 
 @pytest.fixture

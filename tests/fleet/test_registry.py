@@ -12,7 +12,7 @@ from llmhost.config.models import RedisConfig
 from llmhost.errors import StoreRefused, StoreUnavailable
 from llmhost.fleet.models import Worker, WorkerState
 from llmhost.fleet.registry import FleetRegistry
-from llmhost.redis.connect import connect
+from llmhost.store.client import connect
 
 KEY = "llmhost:test:worker:w-1"
 

@@ -11,12 +11,12 @@ from doubles.fleet_values import make_offer
 from doubles.memory_provider import RentingProvider
 from doubles.waiting import until
 
+from llmhost.autoscale.state import scale_key
 from llmhost.errors import FleetBusy, LimitError, LlmhostError, ProviderError, PurchaseUnclear
 from llmhost.fleet.budget import Limits
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import WorkerState
-from llmhost.fleet.scale_memory import scale_key
-from llmhost.redis.lease import Lease
+from llmhost.store.lease import Lease
 
 
 @pytest.fixture

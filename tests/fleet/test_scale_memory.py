@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+from llmhost.autoscale.state import Memory, Record, ScaleMemory, Sight, scale_key
 from llmhost.config.models import RedisConfig
 from llmhost.errors import StoreRefused, StoreUnavailable
-from llmhost.fleet.scale_memory import Memory, Record, ScaleMemory, Sight, scale_key
-from llmhost.redis.connect import connect
-from llmhost.redis.lease import Lease
+from llmhost.store.client import connect
+from llmhost.store.lease import Lease
 
 NOW = 1_700_000_000.0
 DAY = 86_400.0

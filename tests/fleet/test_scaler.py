@@ -13,12 +13,12 @@ from doubles.memory_provider import MemoryCloud, MemoryProvider, RentingProvider
 from doubles.memory_traffic import MemoryTraffic
 from doubles.scale_bench import ScaleBench, exit_code, kinds
 
+from llmhost.autoscale.models import ScaleSpec
+from llmhost.autoscale.state import scale_key
 from llmhost.errors import ProviderError, StoreUnavailable
-from llmhost.fleet.apply import FleetService
 from llmhost.fleet.budget import Limits
 from llmhost.fleet.lock import FleetLock
-from llmhost.fleet.scale_memory import scale_key
-from llmhost.fleet.scale_models import ScaleSpec
+from llmhost.fleet.service import FleetService
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from doubles.memory_provider import MemoryCloud
 from doubles.memory_traffic import MemoryTraffic
 from doubles.scale_bench import ScaleBench, exit_code, kinds
 
+from llmhost.autoscale.checkup import Patience
 from llmhost.engines.traffic import Traffic
 from llmhost.errors import ProviderError
-from llmhost.fleet.checkup import Patience
 from llmhost.fleet.providers.static import StaticProvider, StaticServer
 
 

@@ -13,11 +13,11 @@ from doubles.memory_traffic import MemoryTraffic
 from doubles.scale_bench import ScaleBench
 from redis.asyncio import Redis
 
+from llmhost.autoscale.state import scale_key
 from llmhost.config.models import RedisConfig
 from llmhost.fleet.models import FleetSpec, Offer, Worker
-from llmhost.fleet.scale_memory import scale_key
 from llmhost.ledger.ledger import Ledger
-from llmhost.redis.connect import connect
+from llmhost.store.client import connect
 
 #: touches of the world; a step has fewer
 _MOST_TOUCHES = 400

@@ -14,7 +14,7 @@ from doubles.scale_bench import ScaleBench, exit_code
 from redis.asyncio import Redis
 
 from llmhost.config.models import RedisConfig
-from llmhost.redis.connect import connect
+from llmhost.store.client import connect
 
 
 @asynccontextmanager

@@ -21,11 +21,11 @@ from doubles.scaling import (
     make_workers,
 )
 
+from llmhost.autoscale.models import Decision, FleetView, History, ScaleSpec
+from llmhost.autoscale.policy import decide
+from llmhost.config.hours import parse_window
 from llmhost.fleet.budget import Limits, Spent
 from llmhost.fleet.quote import Funds
-from llmhost.fleet.scale_models import Decision, FleetView, History, ScaleSpec
-from llmhost.fleet.scaling import decide
-from llmhost.fleet.schedule import parse_window
 
 #: may be without workers
 LAZY = make_scale(min_gpus=0)

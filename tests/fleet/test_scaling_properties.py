@@ -25,12 +25,12 @@ from doubles.scaling import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmhost.autoscale.models import Decision, FleetView, History, ScaledWorker, ScaleSpec
+from llmhost.autoscale.policy import decide
 from llmhost.engines.traffic import BUCKET, Traffic
 from llmhost.errors import LimitError
 from llmhost.fleet.budget import Limits, Spent, check, fits
 from llmhost.fleet.quote import Funds
-from llmhost.fleet.scale_models import Decision, FleetView, History, ScaledWorker, ScaleSpec
-from llmhost.fleet.scaling import decide
 
 HOUR = 3600.0
 

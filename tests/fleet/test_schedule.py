@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.fleet.schedule import Window, least_at, parse_window
+from llmhost.config.hours import Window, least_at, parse_window
 
 ZURICH = ZoneInfo("Europe/Zurich")
 

@@ -14,7 +14,7 @@ from llmhost.config.models import RedisConfig
 from llmhost.errors import StoreRefused, StoreUnavailable
 from llmhost.ledger.boots import boot_seconds, learned_boot
 from llmhost.ledger.ledger import Ledger
-from llmhost.redis.connect import connect
+from llmhost.store.client import connect
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.ledger.periods import DAY, HOUR, MINUTE, Bucket, buckets_at, covering
+from llmhost.ledger.buckets import DAY, HOUR, MINUTE, Bucket, buckets_at, covering
 
 NOW = st.floats(1_700_000_000, 1_800_000_000)
 BACK = st.floats(0, 400 * 86_400)

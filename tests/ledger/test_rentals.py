@@ -17,12 +17,12 @@ from llmhost.errors import StoreRefused
 from llmhost.fleet.models import Rental
 from llmhost.ledger.cost import spent
 from llmhost.ledger.ledger import Ledger
-from llmhost.redis.connect import connect
+from llmhost.store.client import connect
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from llmhost.fleet.rentals import RentalBook
+    from llmhost.ledger.rentals import RentalBook
 
 KEY = "llmhost:fleet:ledger:rentals"
 DAY = 86_400.0

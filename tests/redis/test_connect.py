@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 
 from llmhost.config.models import RedisConfig
 from llmhost.errors import StoreUnavailable
-from llmhost.redis.connect import connect, load_script, translate_errors
+from llmhost.store.client import connect, load_script, translate_errors
 
 #: seconds; long enough for a busy machine to answer, short enough to wait for
 TIMEOUT = 0.5

@@ -15,13 +15,13 @@ from redis.asyncio import Redis
 
 from llmhost.config.models import RedisConfig
 from llmhost.machine.process import works_in
-from llmhost.redis.connect import connect
-from llmhost.redis.embedded import EmbeddedRedis
+from llmhost.store.client import connect
+from llmhost.store.embedded import EmbeddedRedis
 
 START = """
 import asyncio, os, sys
 from pathlib import Path
-from llmhost.redis.embedded import EmbeddedRedis
+from llmhost.store.embedded import EmbeddedRedis
 server = EmbeddedRedis(Path(sys.argv[1]), os.environ.get("LLMHOST_TEST_REDIS_SERVER"))
 asyncio.run(server.ensure_running())
 print(server.pid, *sorted({"redis", "psutil"} & set(sys.modules)))

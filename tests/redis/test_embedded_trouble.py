@@ -19,8 +19,8 @@ import pytest
 from llmhost.config.models import RedisConfig
 from llmhost.errors import StateError, StoreUnavailable
 from llmhost.machine.process import is_alive
-from llmhost.redis.connect import connect
-from llmhost.redis.embedded import EmbeddedRedis
+from llmhost.store.client import connect
+from llmhost.store.embedded import EmbeddedRedis
 
 #: a program that ends its command line as the server does, and is not the server
 IMPOSTOR = "import sys, time; print(flush=True); time.sleep(600)"

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from llmhost.config.models import RedisConfig
 from llmhost.errors import StoreError, StoreRefused, StoreUnavailable
-from llmhost.redis.connect import connect, translate_errors
+from llmhost.store.client import connect, translate_errors
 
 THEIRS = [
     kind

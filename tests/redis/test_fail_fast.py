@@ -10,8 +10,8 @@ import pytest
 
 from llmhost.config.models import RedisConfig
 from llmhost.errors import StoreUnavailable
-from llmhost.redis import connect as connecting
-from llmhost.redis.connect import connect, translate_errors
+from llmhost.store import client as connecting
+from llmhost.store.client import connect, translate_errors
 
 
 @dataclass

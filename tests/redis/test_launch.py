@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from llmhost.errors import StateError
-from llmhost.redis.embedded import EmbeddedRedis
-from llmhost.redis.launch import find_program
-from llmhost.redis.server_log import ServerLog
+from llmhost.store.embedded import EmbeddedRedis
+from llmhost.store.launch import find_program
+from llmhost.store.server_log import ServerLog
 
 
 @pytest.fixture

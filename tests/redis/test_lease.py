@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 
 from llmhost.config.models import RedisConfig
 from llmhost.errors import StoreRefused, StoreUnavailable
-from llmhost.redis.connect import connect
-from llmhost.redis.lease import Lease
+from llmhost.store.client import connect
+from llmhost.store.lease import Lease
 
 KEY = "llmhost:test:scale"
 

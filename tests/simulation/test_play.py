@@ -11,11 +11,11 @@ from doubles.simulated import make_trace, poisson_trace, world
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.simulation.crew import Orders
-from llmhost.simulation.play import Outcome, Scene, play
-from llmhost.simulation.rules import Fixed, resize
-from llmhost.simulation.settings import Settings
-from llmhost.simulation.workload import Trace, Workload, make_workload
+from llmhost.lab.simulation.baselines import Fixed, resize
+from llmhost.lab.simulation.crew import Orders
+from llmhost.lab.simulation.play import Outcome, Scene, play
+from llmhost.lab.simulation.settings import Settings
+from llmhost.lab.simulation.workload import Trace, Workload, make_workload
 
 
 class Scripted:

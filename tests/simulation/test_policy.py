@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from doubles.simulated import SPEC, make_trace, poisson_trace, world
 
-import llmhost.fleet.scaling
-import llmhost.simulation.policy
+import llmhost.autoscale.policy
+import llmhost.lab.simulation.policy
+from llmhost.autoscale.models import FleetView, History, ScaleSpec
 from llmhost.engines.traffic import BUCKET
 from llmhost.fleet.budget import Limits
-from llmhost.fleet.scale_models import FleetView, History, ScaleSpec
-from llmhost.simulation.play import Outcome, Scene, play
-from llmhost.simulation.policy import Policy
-from llmhost.simulation.settings import Settings
-from llmhost.simulation.workload import Trace, make_workload
+from llmhost.lab.simulation.play import Outcome, Scene, play
+from llmhost.lab.simulation.policy import Policy
+from llmhost.lab.simulation.settings import Settings
+from llmhost.lab.simulation.workload import Trace, make_workload
 
 
 class Watched(Policy):
@@ -48,7 +48,7 @@ def watched(
 
 
 def test_it_is_the_function_that_scale_asks() -> None:
-    assert llmhost.simulation.policy.decide is llmhost.fleet.scaling.decide
+    assert llmhost.lab.simulation.policy.decide is llmhost.autoscale.policy.decide
 
 
 @pytest.mark.parametrize("interval", [60, 37])

@@ -12,12 +12,12 @@ import pytest
 from doubles.simulated import SPEC, make_trace, poisson_trace, world
 from rich.console import Console
 
+from llmhost.cli.commands.scale_simulate import show_simulation, simulation_output
 from llmhost.cli.output import Output
-from llmhost.cli.simulation_view import show_simulation, simulation_output
 from llmhost.errors import UsageError
-from llmhost.simulation.plot import plot
-from llmhost.simulation.report import CLAIRVOYANT, POLICY, REQUEST_RATE, Report, Scenario, simulate
-from llmhost.simulation.rules import Fixed
+from llmhost.lab.simulation.baselines import Fixed
+from llmhost.lab.simulation.plot import plot
+from llmhost.lab.simulation.report import CLAIRVOYANT, POLICY, REQUEST_RATE, Report, Scenario, simulate
 
 NAMES = [POLICY, CLAIRVOYANT, REQUEST_RATE, "fixed at peak", "fixed at mean"]
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from doubles.simulated import SPEC, make_trace, poisson_trace, world
 
-from llmhost.simulation.play import play
-from llmhost.simulation.report import Scenario
-from llmhost.simulation.rules import Fixed, RequestRate
-from llmhost.simulation.sizing import BLOCK, clairvoyant_plan, first_need, for_mean, for_peak
-from llmhost.simulation.workload import Workload, make_workload
+from llmhost.lab.simulation.baselines import Fixed, RequestRate
+from llmhost.lab.simulation.play import play
+from llmhost.lab.simulation.report import Scenario
+from llmhost.lab.simulation.sizing import BLOCK, clairvoyant_plan, first_need, for_mean, for_peak
+from llmhost.lab.simulation.workload import Workload, make_workload
 
 
 def sizes_by_rule(questions_per_minute: list[int], start: int = 1) -> list[int]:

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmhost.errors import UsageError
-from llmhost.simulation.trace import read_trace
-from llmhost.simulation.workload import Trace
+from llmhost.lab.simulation.trace import read_trace
+from llmhost.lab.simulation.workload import Trace
 
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
 PLAIN = "time,prompt_tokens,completion_tokens\n"

@@ -15,10 +15,10 @@ from doubles.scripted_verifier import ScriptedGuards, ScriptedVerifier
 
 from llmhost.answering.admission import admit
 from llmhost.answering.question import Question
-from llmhost.cache.decision import Policy, VerifiedPolicy
 from llmhost.cache.guards import objections
 from llmhost.cache.keys import CacheKey, cache_key
 from llmhost.cache.models import Answer, SemanticLookup
+from llmhost.cache.policy import Policy, VerifiedPolicy
 from llmhost.cache.service import SemanticCache
 from llmhost.config.models import CacheConfig
 from llmhost.engines.engine import Message, Sampling

@@ -19,7 +19,7 @@ from llmhost.cache.verifiers import load as loading
 from llmhost.cache.verifiers.manifest import MANIFEST
 from llmhost.config.models import Config
 from llmhost.engines.engine import Done
-from llmhost.wiring.caches import CacheParts
+from llmhost.wiring.questions import CacheParts
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -20,7 +20,7 @@ from llmhost.cache.indexes.mirror import ENTRY_BYTES, Mirror, encode_record, enc
 from llmhost.cache.keys import Keys
 from llmhost.cache.models import Neighbour
 from llmhost.errors import StoreRefused
-from llmhost.redis.connect import load_script, translate_errors
+from llmhost.store.client import load_script, translate_errors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -25,8 +25,8 @@ from llmhost.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from llmhost.cache.calibration import Trust
     from llmhost.cache.models import Answer, Entry
-    from llmhost.cache.trust import Trust
     from llmhost.config.models import Config
 
 __all__ = ["app"]
@@ -183,7 +183,7 @@ async def _forget(options: Globals, config: Config, prefixes: Sequence[str], wro
 
 
 def _learnt(confidence: float, trust: Trust) -> str:
-    from llmhost.cache.decision import shifted
+    from llmhost.cache.policy import shifted
     from llmhost.cli.trust_view import counts_as
 
     return f"from now on {counts_as(confidence, shifted(confidence, trust.shift))}"

@@ -20,8 +20,8 @@ from llmhost.cli.text import clean
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from llmhost.answering.auditor import Audited, Finding
     from llmhost.config.models import Config
+    from llmhost.trust.audit import Audited, Finding
 
 __all__ = ["audit_hits", "start_auditing"]
 

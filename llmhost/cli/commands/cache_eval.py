@@ -17,11 +17,11 @@ from llmhost.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from llmhost.cache.trust import Trust
+    from llmhost.cache.calibration import Trust
     from llmhost.config.models import CacheConfig, Config
-    from llmhost.evaluation.evaluate import Outcome
-    from llmhost.evaluation.pairs import Pair
-    from llmhost.evaluation.report import Evaluation
+    from llmhost.lab.evaluate import Outcome
+    from llmhost.lab.pairs import Pair
+    from llmhost.lab.report import Evaluation
 
 __all__ = ["eval_pairs"]
 
@@ -87,10 +87,10 @@ def eval_pairs(
       llmhost cache eval pairs.jsonl --policy threshold:0.8 --json
       llmhost cache eval pairs.jsonl.gz --limit 2000 --show 20 --plot frontier.svg
     """
-    from llmhost.chart import check_drawable
     from llmhost.cli.evaluation_view import show_evaluation
-    from llmhost.evaluation.pairs import sample
-    from llmhost.evaluation.report import assess
+    from llmhost.lab.pairs import sample
+    from llmhost.lab.plots import check_drawable
+    from llmhost.lab.report import assess
 
     options = globals_of(ctx)
     if plot is not None:
@@ -109,7 +109,7 @@ def eval_pairs(
 async def _run(
     options: Globals, config: Config, pairs: Sequence[Pair], learned: bool
 ) -> tuple[Trust, list[Outcome]]:
-    from llmhost.cache.trust import Trust
+    from llmhost.cache.calibration import Trust
 
     async with wired(options, config) as wiring:
         trust = await wiring.caches.labels(await wiring.redis()).trust() if learned else Trust()
@@ -118,8 +118,8 @@ async def _run(
 
 
 def _draw(evaluation: Evaluation, outcomes: Sequence[Outcome], path: Path) -> None:
-    from llmhost.evaluation.frontier import cosine_frontier
-    from llmhost.evaluation.frontier_plot import plot
+    from llmhost.lab.frontier import cosine_frontier
+    from llmhost.lab.frontier_plot import plot
 
     plot(evaluation, cosine_frontier(outcomes).points(), path)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from llmhost.cache.fitness import Fitness
     from llmhost.config.models import Config
-    from llmhost.evaluation.pairs import Pair
+    from llmhost.lab.pairs import Pair
 
 __all__ = ["measure_judge"]
 
@@ -59,7 +59,7 @@ async def measure_judge(options: Globals, config: Config, file: Path, limit: int
         LlmhostError: there is no worker to ask, or Redis is away.
     """
     from llmhost.cache.fitness import MEASURED_PAIRS
-    from llmhost.evaluation.judge import balanced, measured
+    from llmhost.lab.judge import balanced, measured
 
     read = pairs_in(options, file)
     pairs = _enough(balanced(read.rows, MEASURED_PAIRS if limit is None else limit), file)

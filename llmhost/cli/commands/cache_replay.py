@@ -13,11 +13,11 @@ from llmhost.cli.running import run_async
 from llmhost.cli.session import configured, wired
 
 if TYPE_CHECKING:
-    from llmhost.cache.decision import Policy
     from llmhost.cache.embedding import Embedder
+    from llmhost.cache.policy import Policy
     from llmhost.config.models import Config
-    from llmhost.evaluation.replay import Replay
-    from llmhost.evaluation.stream import Asked
+    from llmhost.lab.replay import Replay
+    from llmhost.lab.stream import Asked
 
 __all__ = ["replay_stream"]
 
@@ -59,10 +59,10 @@ def replay_stream(
       llmhost cache replay questions.jsonl
       llmhost cache replay questions.jsonl.gz --limit 2000 --plot replay.svg
     """
-    from llmhost.chart import check_drawable
     from llmhost.cli.replay_view import ReplayOutput, show_replay
-    from llmhost.evaluation.lines import skipped_words
-    from llmhost.evaluation.stream import read_stream
+    from llmhost.lab.lines import skipped_words
+    from llmhost.lab.plots import check_drawable
+    from llmhost.lab.stream import read_stream
 
     options = globals_of(ctx)
     if plot is not None:
@@ -74,7 +74,7 @@ def replay_stream(
         options.output.warn(skipped_words(file, stream.broken))
     played = _play(options, config, stream.rows, error)
     if plot is not None:
-        from llmhost.evaluation.replay_plot import plot as draw
+        from llmhost.lab.replay_plot import plot as draw
 
         draw(played, plot)
     output = ReplayOutput(
@@ -89,10 +89,10 @@ def replay_stream(
 
 
 def _play(options: Globals, config: Config, stream: tuple[Asked, ...], max_error: float) -> Replay:
-    from llmhost.cache.decision import ThresholdPolicy
-    from llmhost.evaluation.learned_threshold import LearnedPlayer
-    from llmhost.evaluation.players import Player, PolicyPlayer
-    from llmhost.evaluation.replay import replay
+    from llmhost.cache.policy import ThresholdPolicy
+    from llmhost.lab.learned_threshold import LearnedPlayer
+    from llmhost.lab.players import Player, PolicyPlayer
+    from llmhost.lab.replay import replay
 
     embedder, verified = run_async(_models(options, config))
     count = config.cache.candidates

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from llmhost.cache.decision import Bars
-    from llmhost.cache.trust import LabelsReport, Tally
+    from llmhost.cache.calibration import LabelsReport, Tally
+    from llmhost.cache.policy import Bars
     from llmhost.cli.trust_view import ServedErrorOutput
     from llmhost.config.models import Config
 
@@ -105,8 +105,8 @@ def _confirm(fleet: str) -> None:
 
 
 def _output(report: LabelsReport, configured: Bars, config: Config) -> TrustOutput:
-    from llmhost.cache.decision import shifted
     from llmhost.cache.learning import BANDS, learnt
+    from llmhost.cache.policy import shifted
 
     trust = learnt(report)
     bars = configured.raised(trust.raised)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from llmhost.config.models import Config
-    from llmhost.evaluation.evaluate import Outcome
-    from llmhost.evaluation.pairs import Pair
+    from llmhost.lab.evaluate import Outcome
+    from llmhost.lab.pairs import Pair
 
 __all__ = ["tune_cache"]
 
@@ -134,9 +134,9 @@ def _suggest(
     limit: int | None,
 ) -> None:
     from llmhost.cli.tuning_view import show_tuning, tuning_output
-    from llmhost.evaluation.frontier import frontier
-    from llmhost.evaluation.pairs import sample
-    from llmhost.evaluation.tune import Wanted, tune
+    from llmhost.lab.frontier import frontier
+    from llmhost.lab.pairs import sample
+    from llmhost.lab.tune import Wanted, tune
 
     if max_error is None and max_false_accept is None:
         max_error = config.cache.max_error
@@ -151,7 +151,7 @@ def _suggest(
 
 async def _run(options: Globals, config: Config, pairs: Sequence[Pair]) -> list[Outcome]:
     """With the verified policy, whatever the configured one is, and without what labels have taught."""
-    from llmhost.cache.trust import Trust
+    from llmhost.cache.calibration import Trust
 
     cache = config.cache.model_copy(update={"policy": "verified"})
     async with wired(options, config.model_copy(update={"cache": cache})) as wiring:

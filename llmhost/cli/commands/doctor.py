@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from llmhost.config.load import LoadedConfig
-    from llmhost.doctor import Check
+    from llmhost.doctor.checks import Check
 
 __all__ = ["doctor"]
 
@@ -47,7 +47,7 @@ def doctor(ctx: typer.Context) -> int:
 
 async def _checks(options: Globals) -> Sequence[Check]:
     from llmhost.config.load import load_config
-    from llmhost.doctor import check_machine, failed, fine
+    from llmhost.doctor.checks import check_machine, failed, fine
 
     try:
         loaded = load_config(options.config, environ=os.environ)
@@ -63,8 +63,8 @@ def _source(loaded: LoadedConfig) -> str:
 
 
 async def _examined(options: Globals, loaded: LoadedConfig) -> Sequence[Check]:
-    from llmhost.doctor import examine
-    from llmhost.wiring.doctor import looks
+    from llmhost.doctor.checks import examine
+    from llmhost.doctor.gather import looks
 
     async with wired(options, loaded.config) as wiring:
         return await examine(looks(wiring, loaded.config))

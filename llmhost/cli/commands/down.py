@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from llmhost.cli.progress import Progress
     from llmhost.config.models import Config
-    from llmhost.fleet.apply import FleetService
     from llmhost.fleet.health import WorkerProgress
     from llmhost.fleet.results import DownResult
+    from llmhost.fleet.service import FleetService
 
 __all__ = ["down"]
 

@@ -151,7 +151,7 @@ def _output(market: Market, config: Config, rows: int | None) -> OffersOutput:
 
 
 def _offer_output(offer: Offer) -> OfferOutput:
-    from llmhost.fleet.ranking import price_of_performance
+    from llmhost.fleet.offers import price_of_performance
 
     point = price_of_performance(offer)
     return OfferOutput(
@@ -177,7 +177,7 @@ def _advice(rejected: Mapping[str, int], config: Config) -> str:
         return "all of them are in use"
     if not any(rejected.values()):
         return "nothing is for rent at the moment; try again in some minutes"
-    from llmhost.fleet.offer_filter import parse_filter
+    from llmhost.config.offer_filter import parse_filter
 
     order = {term.text: number for number, term in enumerate(parse_filter(config.vast.offers))}
     # What is no term, such as the price, is looked at after all of them.

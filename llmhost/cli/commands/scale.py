@@ -17,10 +17,10 @@ from llmhost.cli.session import configured, wired
 from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
+    from llmhost.autoscale.models import ScaleSpec
     from llmhost.cli.progress import Progress
     from llmhost.config.models import Config
-    from llmhost.fleet.scale_models import ScaleSpec
-    from llmhost.simulation.settings import Settings
+    from llmhost.lab.simulation.settings import Settings
 
 __all__ = ["scale"]
 
@@ -190,7 +190,7 @@ async def _history(options: Globals, config: Config, last: int | None) -> None:
 
 
 def _print_cron(options: Globals, minutes: int) -> None:
-    from llmhost.cli.cron import LONGEST_LINE
+    from llmhost.cli.commands.scale_cron import LONGEST_LINE
     from llmhost.cli.cron_view import cron_output, make_job, show_cron
 
     job = make_job(options.config, os.environ, minutes)
@@ -203,11 +203,11 @@ def _print_cron(options: Globals, minutes: int) -> None:
 def _simulate(
     options: Globals, config: Config, trace: Path, plot: Path | None, given: Mapping[str, Any]
 ) -> None:
-    from llmhost.chart import check_drawable
-    from llmhost.cli.simulation_view import show_simulation, simulation_output
+    from llmhost.cli.commands.scale_simulate import show_simulation, simulation_output
     from llmhost.fleet.budget import Limits
-    from llmhost.simulation.report import simulate
-    from llmhost.simulation.trace import read_trace
+    from llmhost.lab.plots import check_drawable
+    from llmhost.lab.simulation.report import simulate
+    from llmhost.lab.simulation.trace import read_trace
     from llmhost.wiring.fleets import scale_spec
 
     if plot is not None:
@@ -221,7 +221,7 @@ def _simulate(
         report = simulate(questions, settings, spec, played, limits=limits)
         played.end()
     if plot is not None:
-        from llmhost.simulation.plot import plot as draw
+        from llmhost.lab.simulation.plot import plot as draw
 
         draw(report, plot)
     options.output.result(simulation_output(report), show_simulation)
@@ -229,7 +229,7 @@ def _simulate(
 
 def _settings(config: Config, spec: ScaleSpec, given: Mapping[str, Any]) -> Settings:
     """What was given, else what the configuration says. Raises UsageError."""
-    from llmhost.simulation.settings import Settings
+    from llmhost.lab.simulation.settings import Settings
 
     configured = {"worker_tokens_per_s": spec.tokens_per_s, "boot_seconds": spec.boot_seconds}
     if config.fleet.price_per_hour:

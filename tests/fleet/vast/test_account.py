@@ -18,7 +18,7 @@ from doubles.vast.server import VastServer
 from doubles.waiting import until
 
 from llmhost.errors import ConfigError, ProviderError
-from llmhost.fleet.providers.vast.account import VastAccount
+from llmhost.fleet.providers.vast.client import VastAccount
 from llmhost.fleet.providers.vast.faults import Lost, Refused
 from llmhost.fleet.providers.vast.pacer import Pacer
 
@@ -323,6 +323,6 @@ def everything_said(error: BaseException) -> str:
 
 
 def test_the_sdk_is_not_imported_before_it_is_needed() -> None:
-    code = "import sys; import llmhost.fleet.providers.vast.account; print('vastai' in sys.modules)"
+    code = "import sys; import llmhost.fleet.providers.vast.client; print('vastai' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 
 from llmhost.config.models import RedisConfig
 from llmhost.errors import LlmhostError
-from llmhost.fleet.apply import FleetService
 from llmhost.fleet.budget import Limits
-from llmhost.redis.connect import connect
+from llmhost.fleet.service import FleetService
+from llmhost.store.client import connect
 
 MOST = 4  #: workers
 PER_HOUR = 2.5  #: USD; some four of the cheaper machines

@@ -13,10 +13,10 @@ from doubles.rented_fleet import SILENT, SPEED, RentedFleet
 from doubles.scale_bench import exit_code, kinds
 from doubles.vast.faults import Fault
 
+from llmhost.autoscale.checkup import Patience, examine
 from llmhost.engines.traffic import Traffic
 from llmhost.errors import LlmhostError
 from llmhost.fleet.budget import Limits
-from llmhost.fleet.checkup import Patience, examine
 from llmhost.fleet.health import Hooks
 from llmhost.fleet.models import Worker, WorkerState
 from llmhost.fleet.results import StepResult

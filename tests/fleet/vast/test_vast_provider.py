@@ -20,7 +20,7 @@ from doubles.waiting import until
 
 from llmhost.errors import ConfigError, OfferGone, ProviderError, PurchaseUnclear
 from llmhost.fleet.models import FleetSpec, Offer, SshTarget, Worker, WorkerState
-from llmhost.fleet.providers.vast.account import VastAccount
+from llmhost.fleet.providers.vast.client import VastAccount
 from llmhost.fleet.providers.vast.intents import IntentBook
 from llmhost.fleet.providers.vast.provider import VastProvider
 from llmhost.fleet.providers.vast.rows import number_in

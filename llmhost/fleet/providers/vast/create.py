@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from llmhost.errors import ConfigError, LlmhostError, OfferGone, ProviderError, PurchaseUnclear
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.models import FleetSpec, Offer, Worker, WorkerState
-from llmhost.fleet.providers.vast.account import VastAccount
+from llmhost.fleet.providers.vast.client import VastAccount
 from llmhost.fleet.providers.vast.ending import end_instance
 from llmhost.fleet.providers.vast.faults import Lost, Refused
 from llmhost.fleet.providers.vast.fields import as_row

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmhost.errors import ProviderError
 from llmhost.fleet.clock import Clock
-from llmhost.fleet.providers.vast.account import VastAccount
+from llmhost.fleet.providers.vast.client import VastAccount
 from llmhost.fleet.providers.vast.listing import Listing
 from llmhost.fleet.providers.vast.rows import number_of, worker_id
 

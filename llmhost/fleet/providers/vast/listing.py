@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from llmhost.errors import ProviderError
-from llmhost.fleet.providers.vast.account import VastAccount
+from llmhost.fleet.providers.vast.client import VastAccount
 from llmhost.fleet.providers.vast.faults import refusal_in
 from llmhost.fleet.providers.vast.fields import Fields, Row, as_row
 from llmhost.fleet.providers.vast.paging import pages, rows_of

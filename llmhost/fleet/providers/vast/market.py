@@ -10,14 +10,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from llmhost.config.offer_filter import Term, parse_filter
 from llmhost.errors import ProviderError
 from llmhost.fleet.models import Market, Offer
-from llmhost.fleet.offer_filter import Term, parse_filter
+from llmhost.fleet.offers import rank
 from llmhost.fleet.providers.vast.faults import clean
 from llmhost.fleet.providers.vast.fields import Fields, Row, as_row
 from llmhost.fleet.providers.vast.rows import gpu_of, storage_price
 from llmhost.fleet.providers.vast.settings import VastSettings
-from llmhost.fleet.ranking import rank
 
 __all__ = ["read_market"]
 

@@ -14,8 +14,8 @@ from llmhost.errors import ProviderError
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.models import Account, Charge, FleetSpec, Intent, Market, Offer, SshTarget, Worker
 from llmhost.fleet.provider import Provider
-from llmhost.fleet.providers.vast.account import VastAccount
 from llmhost.fleet.providers.vast.billing import read_account, read_charges
+from llmhost.fleet.providers.vast.client import VastAccount
 from llmhost.fleet.providers.vast.create import Buyer
 from llmhost.fleet.providers.vast.ending import end_instance
 from llmhost.fleet.providers.vast.fields import Row

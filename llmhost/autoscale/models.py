@@ -1,0 +1,131 @@
+"""Values of the autoscaler: what it is told, and what it decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, tzinfo
+from typing import Literal
+
+from llmhost.config.hours import Window
+from llmhost.engines.traffic import Traffic
+from llmhost.fleet.quote import Funds
+
+__all__ = ["Blocked", "Decision", "FleetView", "History", "Observed", "ScaleSpec", "ScaledWorker"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleSpec:
+    """What the operator wants. Times in seconds.
+
+    `busy_above` and `busy_below` are the band: shares of what the workers can deliver. No more than the share
+    `late` of the questions should wait longer than `queue_time`; what waits is to be worked off within
+    `catch_up`, or one boot. `places` is how many questions one worker works on at once. `tokens_per_s` of a
+    whole worker and `tokens_per_answer` stand in until they are measured, `boot_seconds` until it is learned.
+    """
+
+    min_gpus: int = 1
+    max_gpus: int = 8
+    windows: tuple[Window, ...] = ()
+    zone: tzinfo = UTC
+    queue_time: float = 5.0
+    late: float = 0.05
+    catch_up: float | None = None
+    busy_above: float = 0.85
+    busy_below: float = 0.8
+    down_after: float = 300.0
+    idle_after: float = 1800.0
+    max_step: int = 32
+    max_failures: int = 3
+    places: int = 1
+    tokens_per_s: float = 50.0
+    tokens_per_answer: float = 200.0
+    boot_seconds: float = 180.0
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What happened until now. `boot_seconds` is what a worker takes to its first answer, as learned;
+    `failures` are when purchases came to nothing, Unix seconds.
+    """
+
+    traffic: Traffic
+    boot_seconds: float | None = None
+    failures: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledWorker:
+    """A healthy worker. `tokens_per_s` is of all its places together, None where not measured. A `draining`
+    one takes no more questions. `price` is USD an hour.
+    """
+
+    id: str
+    ready: bool
+    price: float
+    started: float
+    tokens_per_s: float | None = None
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FleetView:
+    """`lost` workers were broken and are gone: they are to be replaced while they are needed.
+
+    `price` is what one more is expected to cost, USD an hour. `funds` None: money is no limit.
+    """
+
+    workers: tuple[ScaledWorker, ...] = ()
+    lost: int = 0
+    price: float = 0.0
+    funds: Funds | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What a decision rests on. `waiting` are questions beyond the places of the ready workers, and
+    `queue_seconds` how long they wait; infinite where there is nobody to work on them.
+    """
+
+    demand_tokens_per_s: float = 0.0
+    demand_long_tokens_per_s: float = 0.0
+    demand_peak_tokens_per_s: float = 0.0
+    supply_tokens_per_s: float = 0.0
+    in_flight: int = 0
+    waiting: int = 0
+    queue_seconds: float = 0.0
+    tokens_per_answer: float = 0.0
+    watched_seconds: float = 0.0
+    idle_seconds: float | None = None
+    ready: int = 0
+    booting: int = 0
+    draining: int = 0
+    lost: int = 0
+    floor: int = 0
+    ceiling: int = 0
+    boot_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """Why not everything that was wanted is done."""
+
+    kind: Literal["metrics", "budget", "failures"]
+    message: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """From how many workers to how many. `buy` so many, after `revive`: those that were draining and are
+    wanted again. `drain` is in the order in which they go, worst first.
+    """
+
+    action: Literal["up", "down", "hold"]
+    before: int
+    after: int
+    reason: str
+    observed: Observed
+    buy: int = 0
+    revive: tuple[str, ...] = ()
+    drain: tuple[str, ...] = ()
+    blocked: Blocked | None = None

@@ -1,0 +1,214 @@
+"""Makes a fleet be what its operator wants, and says what it is.
+
+The provider's list is the truth. Changes happen under the fleet's lock, waiting for workers does not.
+Redis being away is a warning in the result; a list that cannot be read is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from llmhost.errors import StoreUnavailable
+from llmhost.fleet.budget import Limits
+from llmhost.fleet.buying import Buyer
+from llmhost.fleet.clock import Clock
+from llmhost.fleet.ending import Ending
+from llmhost.fleet.health import Hooks, OnProgress
+from llmhost.fleet.inspection import Inspection
+from llmhost.fleet.lock import FleetLock
+from llmhost.fleet.models import FleetSpec, Worker
+from llmhost.fleet.provider import Provider
+from llmhost.fleet.provision import Approve, Raising, make_healthy_plan
+from llmhost.fleet.quote import Quote
+from llmhost.fleet.records import FleetRecords
+from llmhost.fleet.results import DownResult, Failure, FleetStatus, UpResult
+from llmhost.fleet.roll_call import roll_call
+from llmhost.fleet.selection import select
+from llmhost.ledger.rentals import RentalBook
+
+if TYPE_CHECKING:
+    from llmhost.fleet.registry import FleetRegistry
+
+__all__ = ["FleetService"]
+
+
+class FleetService:
+    """Plans, makes, ends and inspects one fleet.
+
+    Every method raises ProviderError where the provider's list cannot be read, and StateError where the
+    state folder cannot be used.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        spec: FleetSpec,
+        *,
+        hooks: Hooks,
+        lock: FleetLock,
+        clock: Clock,
+        ready_timeout: float,
+        limits: Limits | None = None,
+        attempts: int = 0,
+        registry: FleetRegistry | None = None,
+        rentals: RentalBook | None = None,
+        on_lock_wait: Callable[[], None] | None = None,
+    ) -> None:
+        """`attempts`: how many rented workers that fail may be replaced during one `up`."""
+        self._provider = provider
+        self._spec = spec
+        self._hooks = hooks
+        self._lock = lock
+        self._clock = clock
+        self._ready_timeout = ready_timeout
+        self._limits = limits or Limits()
+        self._attempts = attempts
+        self._registry = registry
+        self._rentals = rentals
+        self._on_lock_wait = on_lock_wait
+
+    @property
+    def rents(self) -> bool:
+        """Whether its workers cost real money."""
+        return self._provider.rents
+
+    async def plan(self, gpus: int | None = None) -> Quote:
+        """What `up` would do now, and what that costs. It changes nothing.
+
+        Raises:
+            LimitError, UsageError: as `make_plan`.
+            StoreError: there is a budget, and the ledger that it is measured with cannot be read.
+        """
+        spec, records = self._wanted(gpus), self._records()
+        listed = await roll_call(self._provider, await records.known())
+        plan = await make_healthy_plan(spec, listed, self._hooks)
+        return await self._buyer(spec, records).quote(plan)
+
+    async def up(
+        self,
+        gpus: int | None = None,
+        *,
+        wait: bool = True,
+        timeout: float | None = None,
+        on_progress: OnProgress = lambda _: None,
+        approve: Approve = lambda _: None,
+    ) -> UpResult:
+        """Makes the fleet be `gpus` ready workers; asking again changes nothing.
+
+        `approve` is shown the quote before the first real money is spent, and raises what it likes to stop
+        everything. A worker that fails on the way is destroyed. A rented one is replaced on another
+        machine, a few times; what failed on this machine mostly fails again. One still on its way when
+        `timeout` seconds are over stays.
+
+        Raises:
+            LimitError, UsageError: as `make_plan`.
+            LlmhostError: nothing could be created, and there was nothing to keep.
+        """
+        spec, records = self._wanted(gpus), self._records()
+        raising = Raising(
+            self._provider,
+            spec,
+            buyer=self._buyer(spec, records, on_progress),
+            ending=Ending(self._provider, self._clock, records, on_progress),
+            records=records,
+            hooks=self._hooks,
+            clock=self._clock,
+            approve=approve,
+            hold=lambda: self._lock.hold(self._on_lock_wait),
+            attempts=self._attempts if self._provider.rents else 0,
+        )
+        await raising.apply()
+        if wait:
+            await raising.wait(self._ready_timeout, timeout, on_progress)
+        else:
+            await raising.leave()
+        return raising.result()
+
+    async def down(
+        self, ids: Sequence[str] | None = None, *, on_progress: OnProgress = lambda _: None
+    ) -> DownResult:
+        """Destroys the workers named, or all, and confirms by the provider's list that they are gone.
+
+        Where all are meant, the autoscaler rests until the next `up`: it would bring them back.
+
+        Raises:
+            UsageError: a name that no worker of this fleet has; then nothing is destroyed.
+        """
+        records = self._records()
+        async with self._lock.hold(self._on_lock_wait):
+            known = await records.known()
+            paused = False
+            if ids is None:
+                await self._provider.settle()
+                paused = await records.pause()
+            targets = select(await roll_call(self._provider, known), ids)
+            return replace(await self._end(targets, known, records, on_progress), paused=paused)
+
+    async def down_orphans(self, *, on_progress: OnProgress = lambda _: None) -> DownResult:
+        """Destroys the workers that the provider lists and the registry does not know, and forgets purchases
+        that came to nothing.
+
+        Raises:
+            StoreError: the registry cannot be read, so nobody can say which workers it does not know.
+        """
+        records = self._records()
+        if self._registry is None:
+            raise StoreUnavailable(
+                "without Redis it is not known which workers are orphans", hint="see `llmhost doctor`"
+            )
+        async with self._lock.hold(self._on_lock_wait):
+            known = (await self._registry.workers()).ids
+            await self._provider.settle()
+            orphans = [worker for worker in await self._provider.list() if worker.id not in known]
+            result = await self._end(orphans, known, records, on_progress)
+            intents = await self._provider.intents()
+            for intent in intents:
+                await self._provider.forget_intent(intent.id)
+        return replace(result, intents=tuple(intent.id for intent in intents))
+
+    async def status(self) -> FleetStatus:
+        """Every worker that exists, asked whether it answers; what Redis knows is brought up to date."""
+        records = self._records()
+        known = await records.known()
+        listed = await roll_call(self._provider, known)
+        await Ending(self._provider, self._clock, records).forget_gone(known, listed)
+        return await Inspection(self._provider, self._hooks, self._clock, records).look(listed)
+
+    async def list(self) -> Sequence[Worker]:
+        """Every worker that exists, as the provider sees it; nobody is asked and nothing written down."""
+        return await self._provider.list()
+
+    def _wanted(self, gpus: int | None) -> FleetSpec:
+        return self._spec if gpus is None else replace(self._spec, gpus=gpus)
+
+    def _buyer(
+        self, spec: FleetSpec, records: FleetRecords, on_progress: OnProgress = lambda _: None
+    ) -> Buyer:
+        return Buyer(
+            self._provider, spec, self._limits, self._clock, records, on_progress, confirm=self._lock.confirm
+        )
+
+    def _records(self) -> FleetRecords:
+        return FleetRecords(self._registry, self._rentals, self._clock)
+
+    async def _end(
+        self,
+        targets: Sequence[Worker],
+        known: frozenset[str],
+        records: FleetRecords,
+        on_progress: OnProgress,
+    ) -> DownResult:
+        """Ends them all; the list has the last word on what is gone."""
+        ending = Ending(self._provider, self._clock, records, on_progress)
+        failures = await ending.end(targets)
+        remaining = tuple(await roll_call(self._provider, known - {worker.id for worker in targets}))
+        ended, left = {worker.id for worker in targets}, {worker.id for worker in remaining}
+        await ending.forget_gone(known - ended, remaining)
+        undone = {failure.worker for failure in failures}
+        failures += tuple(
+            Failure(worker_id, "its provider still lists it") for worker_id in sorted(ended & left - undone)
+        )
+        destroyed = tuple(worker.id for worker in targets if worker.id not in left | undone)
+        return DownResult(destroyed, remaining, failures, records.warnings)

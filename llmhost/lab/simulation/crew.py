@@ -1,0 +1,183 @@
+"""The workers of one simulated fleet: bought, booting, working, drained, broken; and what they cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+
+import numpy as np
+
+from llmhost.lab.simulation.queueing import Place
+from llmhost.lab.simulation.settings import Settings
+
+__all__ = ["Crew", "Machine", "Orders"]
+
+_HOUR = 3600.0
+
+
+@dataclass(slots=True)
+class Machine:
+    """One worker. Times in seconds of the simulation. One that is not `sound` never boots, which is seen when
+    it should have, at `booted`.
+
+    `free` is when each of its places will be free, while it drains; otherwise they lie in the crew's heap.
+    """
+
+    id: int
+    bought: float
+    booted: float
+    sound: bool
+    answers: bool = False
+    draining: bool = False
+    free: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What a rule wants done: `buy` so many, take back `revive`, which drain, and drain `drain`."""
+
+    buy: int = 0
+    revive: tuple[int, ...] = ()
+    drain: tuple[int, ...] = ()
+
+
+class Crew:
+    """Only what a step does changes a crew, besides death: in the product, too, it is a step that notices
+    that a worker answers, that one never will, and that one is dead; until then each is paid for.
+
+    `paid` are seconds of those that ended, `failures` when purchases came to nothing, `lost` those that
+    died since the last step but one. `places` is the heap of those that take questions.
+    """
+
+    def __init__(self, settings: Settings, places: int, start: int) -> None:
+        self._settings, self._per_worker = settings, places
+        self._chance = np.random.default_rng(settings.seed)
+        self._deaths: list[tuple[float, int]] = []
+        self._dead: list[Machine] = []
+        self.machines: dict[int, Machine] = {}
+        self.places: list[Place] = []
+        self.paid = 0.0
+        self.purchases = 0
+        self.failures: list[float] = []
+        self.lost = 0
+        for number in range(start):
+            self.machines[number] = machine = Machine(number, 0.0, 0.0, sound=True)
+            self._begin(machine, 0.0)
+        self._next = start
+
+    @property
+    def staff(self) -> list[Machine]:
+        """Those that take questions, or will when they have booted."""
+        return [machine for machine in self.machines.values() if not machine.draining]
+
+    def paid_until(self, now: float) -> float:
+        """Seconds of all workers together."""
+        there = (*self.machines.values(), *self._dead)
+        return self.paid + sum(max(0.0, now - machine.bought) for machine in there)
+
+    def notice(self, now: float) -> None:
+        """What a step sees before it decides."""
+        self.lost = sum(not machine.draining for machine in self._dead)
+        for machine in self._dead:
+            self.paid += now - machine.bought
+        self._dead.clear()
+        for machine in list(self.machines.values()):
+            if machine.draining:
+                self._end_if_idle(machine, now)
+            elif not machine.answers and machine.booted <= now:
+                self._see_boot(machine, now)
+
+    def obey(self, orders: Orders, now: float) -> None:
+        """Does what a step has decided."""
+        for number in orders.revive:
+            self._revive(self.machines[number], now)
+        self._drain({number: self.machines[number] for number in orders.drain}, now)
+        for _ in range(orders.buy):
+            self._buy(now)
+
+    def next_death(self) -> float:
+        """When; infinite where none will come."""
+        while self._deaths and self._deaths[0][1] not in self.machines:
+            heappop(self._deaths)
+        return self._deaths[0][0] if self._deaths else math.inf
+
+    def bury(self) -> int:
+        """The next one dies: its places are gone. Returns whose questions have to be asked again."""
+        _, number = heappop(self._deaths)
+        self._dead.append(self.machines.pop(number))
+        self._take_out({number})
+        return number
+
+    def close(self, end: float) -> float:
+        """Everything is ended: what was paid for, in seconds, each worker until its last answer."""
+        self.notice(end)
+        last = dict.fromkeys(self.machines, end)
+        for free, number in self._all_places():
+            last[number] = max(last[number], free)
+        return self.paid + sum(last[number] - machine.bought for number, machine in self.machines.items())
+
+    def work_left(self) -> dict[int, float]:
+        """When each worker that takes questions will have answered all that it has."""
+        left: dict[int, float] = {}
+        for free, number in self.places:
+            left[number] = max(left.get(number, 0.0), free)
+        return left
+
+    def _all_places(self) -> Iterator[Place]:
+        yield from self.places
+        for machine in self.machines.values():
+            yield from ((free, machine.id) for free in machine.free)
+
+    def _see_boot(self, machine: Machine, now: float) -> None:
+        if machine.sound:
+            self._begin(machine, now)
+            return
+        del self.machines[machine.id]
+        self.paid += now - machine.bought
+        self.failures.append(now)
+
+    def _begin(self, machine: Machine, now: float) -> None:
+        machine.answers = True
+        self._put_in(machine.id, [now] * self._per_worker)
+        if self._settings.deaths_per_hour:
+            lifetime = self._chance.exponential(_HOUR / self._settings.deaths_per_hour)
+            heappush(self._deaths, (now + lifetime, machine.id))
+
+    def _buy(self, now: float) -> None:
+        sound = self._chance.random() >= self._settings.boot_failures
+        machine = Machine(self._next, now, now + self._settings.boot_seconds, sound)
+        self.machines[self._next] = machine
+        self._next += 1
+        self.purchases += 1
+
+    def _revive(self, machine: Machine, now: float) -> None:
+        machine.draining = False
+        self._put_in(machine.id, [max(now, free) for free in machine.free])
+        machine.free = []
+
+    def _drain(self, leaving: dict[int, Machine], now: float) -> None:
+        for free, number in self._take_out(set(leaving)):
+            leaving[number].free.append(max(now, free))
+        for machine in leaving.values():
+            machine.draining = True
+            machine.free = machine.free or [now]  # one that boots has nothing to finish
+            self._end_if_idle(machine, now)
+
+    def _end_if_idle(self, machine: Machine, now: float) -> None:
+        last = max(machine.free)
+        if last <= now:
+            del self.machines[machine.id]
+            self.paid += last - machine.bought
+
+    def _put_in(self, number: int, free: Iterable[float]) -> None:
+        for moment in free:
+            heappush(self.places, (moment, number))
+
+    def _take_out(self, leaving: set[int]) -> Sequence[Place]:
+        gone = [place for place in self.places if place[1] in leaving]
+        if gone:
+            self.places = [place for place in self.places if place[1] not in leaving]
+            heapify(self.places)
+        return gone

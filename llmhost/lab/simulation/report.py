@@ -1,0 +1,196 @@
+"""A trace played by llmhost's policy and by its rivals, and what each of them cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmhost.autoscale.models import ScaleSpec
+from llmhost.fleet.budget import Limits
+from llmhost.lab.simulation.baselines import Fixed, Planned, RequestRate
+from llmhost.lab.simulation.play import Outcome, Rule, play
+from llmhost.lab.simulation.policy import Policy
+from llmhost.lab.simulation.settings import IN_TIME, Settings
+from llmhost.lab.simulation.sizing import BLOCK, clairvoyant_plan, first_need, for_mean, for_peak
+from llmhost.lab.simulation.workload import Trace, Workload, make_workload
+
+__all__ = [
+    "CLAIRVOYANT",
+    "POLICY",
+    "REQUEST_RATE",
+    "Report",
+    "Row",
+    "Scenario",
+    "Timeline",
+    "simulate",
+]
+
+POLICY = "llmhost"
+CLAIRVOYANT = "clairvoyant"
+REQUEST_RATE = "requests per second"
+
+_HOUR = 3600.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Timeline:
+    """How many workers were paid for (int64) from each moment on (float64 seconds)."""
+
+    seconds: NDArray[np.float64]
+    workers: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One fleet. Waits are seconds until an answer began, infinite where it never did; `in_time` is the share
+    that began within 5 s. Both are of the questions that the cache did not answer.
+
+    `cost_per_1000` answers counts the cache's too. `utilisation` is the share of the paid time of all
+    places in which they worked. `versus_clairvoyant` is the cost over the clairvoyant fleet's.
+    """
+
+    name: str
+    cost_usd: float
+    cost_per_1000: float
+    in_time: float
+    wait_p50: float
+    wait_p95: float
+    wait_p99: float
+    utilisation: float
+    purchases: int
+    failed_purchases: int
+    mean_size: float
+    peak_size: int
+    versus_clairvoyant: float
+    timeline: Timeline = field(repr=False)  # nor printed as JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`floor_usd` is what the work alone would cost on workers whose places are always full: no fleet can be
+    cheaper. `load` is what was played.
+    """
+
+    rows: tuple[Row, ...]
+    floor_usd: float
+    load: Workload
+
+    def row(self, name: str) -> Row:
+        return next(row for row in self.rows if row.name == name)
+
+
+class Scenario:
+    """One workload with all that rules have in common: the settings, the limits, the first workers."""
+
+    def __init__(
+        self, trace: Trace, settings: Settings, spec: ScaleSpec, limits: Limits | None = None
+    ) -> None:
+        """Workers are as fast as `settings` says, which `spec` is told; raises UsageError."""
+        self.settings, self.limits = settings, limits
+        self.spec = replace(
+            spec, tokens_per_s=settings.worker_tokens_per_s, boot_seconds=settings.boot_seconds
+        )
+        self.load = make_workload(trace, settings, spec.places)
+        self.least, self.most = min(spec.min_gpus, spec.max_gpus), spec.max_gpus
+        self.start = self._within(first_need(self.load, spec.busy_above))
+
+    @property
+    def floor_usd(self) -> float:
+        return self.load.work / _HOUR * self.settings.price
+
+    @property
+    def target_qps(self) -> float:
+        """Questions a second with which a worker is as busy as the policy wants it."""
+        return self.load.places / float(self.load.service.mean()) * self.spec.busy_above
+
+    def policy(self) -> Policy:
+        return Policy(self.spec, self.settings.interval, self.settings.price, self.limits)
+
+    def request_rate(self, target_qps: float | None = None) -> RequestRate:
+        return RequestRate(target_qps or self.target_qps, self.start, self.least, self.most)
+
+    def clairvoyant(self) -> Planned:
+        return Planned(clairvoyant_plan(self.load, self.settings.boot_seconds, self.least, self.most), BLOCK)
+
+    def for_peak(self) -> Fixed:
+        return Fixed(self._within(for_peak(self.load, self.most)), self.settings.interval)
+
+    def for_mean(self) -> Fixed:
+        return Fixed(self._within(for_mean(self.load)), self.settings.interval)
+
+    def row(self, name: str, rule: Rule, on_progress: Callable[[float], None] = lambda _: None) -> Row:
+        """Plays it. A fixed fleet is there from the beginning. The clairvoyant cost is not known yet."""
+        start = rule.size if isinstance(rule, Fixed) else self.start
+        return self._row(name, play(self.load, self.settings, rule, start, on_progress))
+
+    def _within(self, size: int) -> int:
+        return min(self.most, max(self.least, size))
+
+    def _row(self, name: str, outcome: Outcome) -> Row:
+        waits, load = outcome.waits, self.load
+        answered = np.isfinite(waits)
+        cost = outcome.paid / _HOUR * self.settings.price
+        answers = int(answered.sum()) + load.hits
+        median, p95, p99 = np.percentile(waits, (50, 95, 99), method="inverted_cdf").tolist()
+        return Row(
+            name=name,
+            cost_usd=cost,
+            cost_per_1000=cost / answers * 1000 if answers else 0.0,
+            in_time=float((waits <= IN_TIME).mean()),
+            wait_p50=median,
+            wait_p95=p95,
+            wait_p99=p99,
+            utilisation=_share(float(load.service[answered].sum()), outcome.paid * load.places),
+            purchases=outcome.purchases,
+            failed_purchases=outcome.failures,
+            mean_size=outcome.paid / load.span,
+            peak_size=int(outcome.sizes.max()),
+            versus_clairvoyant=0.0,
+            timeline=Timeline(outcome.steps, outcome.sizes),
+        )
+
+
+def simulate(
+    trace: Trace,
+    settings: Settings,
+    spec: ScaleSpec,
+    on_progress: Callable[[str, float], None] = lambda *_: None,
+    *,
+    limits: Limits | None = None,
+) -> Report:
+    """The policy and its rivals on the same trace, prices and boot time, from the same workers at first.
+
+    `on_progress` is told which row is being played, and the share of it that is done. `limits` bind only
+    the policy: the others know no budget.
+
+    Raises:
+        UsageError: it is too much to simulate, or there is nothing to simulate.
+    """
+    scenario = Scenario(trace, settings, spec, limits)
+    rows = []
+    for name, make in _contestants(scenario):
+        on_progress(name, 0.0)
+        rows.append(scenario.row(name, make(), partial(on_progress, name)))
+    return Report(_compared(rows), scenario.floor_usd, scenario.load)
+
+
+def _contestants(scenario: Scenario) -> Iterator[tuple[str, Callable[[], Rule]]]:
+    yield POLICY, scenario.policy
+    yield CLAIRVOYANT, scenario.clairvoyant
+    yield REQUEST_RATE, scenario.request_rate
+    yield "fixed at peak", scenario.for_peak
+    yield "fixed at mean", scenario.for_mean
+
+
+def _compared(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """By what they were paid for, which says the same as money and also holds where workers are free."""
+    best = next(row.mean_size for row in rows if row.name == CLAIRVOYANT)
+    return tuple(replace(row, versus_clairvoyant=_share(row.mean_size, best)) for row in rows)
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0

@@ -1,0 +1,170 @@
+"""Recorded questions, from a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import math
+import re
+import zlib
+from array import array
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmhost.errors import UsageError
+from llmhost.lab.simulation.workload import LONGEST, MOST_QUESTIONS, Trace
+
+__all__ = ["read_trace"]
+
+#: tokens; no model reads or writes so much at once
+_MOST_TOKENS = 10**7
+
+#: seconds, Unix; in the year 9892: a played trace must end before dates do
+_LATEST = 2.5e11
+
+#: characters; a longer line is no line of a table
+_LONGEST_LINE = 10_000
+
+#: names of columns in traces that are about, without case and marks
+_NAMES = {
+    "time": ("timestamp", "time", "arrived", "arrivedat", "arrival", "arrivaltime", "datetime"),
+    "prompt tokens": (
+        "contexttokens",
+        "prompttokens",
+        "inputtokens",
+        "promptlength",
+        "inputlength",
+        "prompt",
+    ),
+    "generated tokens": (
+        "generatedtokens",
+        "completiontokens",
+        "outputtokens",
+        "outputlength",
+        "generated",
+        "completion",
+    ),
+}
+
+
+def read_trace(path: Path) -> Trace:
+    """Reads a CSV with the columns time, prompt tokens and generated tokens; ``.gz`` is unpacked.
+
+    Times are seconds, or ISO dates, in UTC where they name no zone. Rows may be in any order.
+
+    Raises:
+        UsageError: the file cannot be read, or a line of it makes no sense.
+    """
+    try:
+        with _opened(path) as file:
+            return _parse(path.name, _lines(path.name, file))
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or "it is not whole, or not what its name says"
+        raise UsageError(f"cannot read {path}: {reason}") from error
+
+
+def _opened(path: Path) -> IO[str]:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def _lines(name: str, file: IO[str]) -> Iterator[str]:
+    for number in range(1, MOST_QUESTIONS + 2):
+        try:
+            line = file.readline(_LONGEST_LINE)
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{name}, line {number} or soon after: it is not text in UTF-8") from error
+        if len(line) == _LONGEST_LINE:
+            raise UsageError(f"{name}, line {number}: it is longer than {_LONGEST_LINE:,} characters")
+        if not line:
+            return
+        yield line
+    raise UsageError(f"{name} has more than {MOST_QUESTIONS:,} questions")
+
+
+def _parse(name: str, lines: Iterator[str]) -> Trace:
+    rows = csv.reader(lines)
+    columns = array("d"), array("d"), array("d")
+    try:
+        places = _find_columns(name, next(rows, []))
+        for row in rows:
+            if row:
+                for column, value in zip(columns, _values(row, places), strict=True):
+                    column.append(value)
+    except (csv.Error, ValueError) as error:
+        raise UsageError(f"{name}, line {rows.line_num}: {error}") from error
+    if not columns[0]:
+        raise UsageError(f"{name} has no questions in it")
+    return _trace(name, *(np.frombuffer(column) for column in columns))
+
+
+def _find_columns(name: str, header: Sequence[str]) -> tuple[int, int, int]:
+    plain = [re.sub("[^a-z]", "", title.lower()) for title in header]
+    found = []
+    for column, names in _NAMES.items():
+        place = next((plain.index(known) for known in names if known in plain), None)
+        if place is None:
+            raise UsageError(
+                f"{name}, line 1: there is no column for {column}",
+                hint="name the columns time, prompt_tokens and generated_tokens",
+            )
+        found.append(place)
+    first, second, third = found
+    return first, second, third
+
+
+def _values(row: Sequence[str], places: tuple[int, int, int]) -> tuple[float, float, float]:
+    """Raises ValueError, in words for the user."""
+    if len(row) <= max(places):
+        raise ValueError(f"it has {len(row)} columns, and should have {max(places) + 1} or more")
+    time, prompt, generated = (row[place] for place in places)
+    return _seconds(time), _tokens(prompt), _tokens(generated)
+
+
+def _tokens(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (0 <= value <= _MOST_TOKENS and value.is_integer()):
+        raise ValueError(f"{_short(text)} is not a number of tokens")
+    return value
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = _date(text)
+    if not 0 <= value <= _LATEST:
+        raise ValueError(f"{_short(text)} is not a time")
+    return value
+
+
+def _date(text: str) -> float:
+    """Unix seconds; NaN where it is none."""
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return math.nan
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:40]}…")
+
+
+def _trace(
+    name: str, times: NDArray[np.float64], prompt: NDArray[np.float64], generated: NDArray[np.float64]
+) -> Trace:
+    order = np.argsort(times, kind="stable")
+    first, last = float(times[order[0]]), float(times[order[-1]])
+    if last - first > LONGEST:
+        raise UsageError(f"{name} covers {(last - first) / 86_400:,.0f} days; is a date in it wrong?")
+    return Trace(times[order] - first, prompt[order], generated[order], math.floor(first / 60) * 60.0)

@@ -1,0 +1,118 @@
+"""Which bar to set for a wanted error, and what each bar costs in hits. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llmhost.lab.frontier import Frontier, Point
+from llmhost.lab.report import Interval, interval
+
+__all__ = ["Row", "Tuning", "Wanted", "tune"]
+
+#: `cache.confidence` may be set to these; the last is as sure as a verifier of some MB can be believed
+_SETTABLE = [thousandth / 1000 for thousandth in range(500, 1000)]
+
+#: bars that are shown
+_SHOWN = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
+
+#: log of the probability, 2.5 %, with which an exact interval lets the truth lie beyond its upper end
+_LOG_TAIL = math.log(0.025)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Shares 0..1 that may not be exceeded; at least one is given.
+
+    `error` is the share of what is served that is wrong, `false_accept` the share of what asks something else
+    that is served.
+    """
+
+    error: float | None = None
+    false_accept: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a bar would do: `hits` of the pairs that ask the same, and `wrong` ones besides.
+
+    `error` is the share of both that is wrong, `error_interval` where it lies in truth in 95 % of cases.
+    """
+
+    confidence: float
+    hits: int
+    wrong: int
+    precision: float | None
+    recall: float | None
+    false_accept_rate: float | None
+    error: float | None
+    error_interval: Interval | None
+    false_accept_interval: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """`suggested` None: no bar does what is wanted. `supported`: the pairs are enough to claim that it does.
+
+    `enough` is how many pairs must be seen without a mistake before that can be claimed at all.
+    """
+
+    suggested: Row | None
+    rows: Sequence[Row]
+    supported: bool
+    enough: int
+
+
+def tune(frontier: Frontier, wanted: Wanted, present: float | None = None) -> Tuning:
+    """The lowest bar, which gives the most hits, that does what is wanted; `present` is shown as well."""
+    bar = next((bar for bar in _SETTABLE if _does(frontier.at(bar), wanted)), None)
+    suggested = None if bar is None else _row(frontier, bar)
+    shown = {*_SHOWN, *(one for one in (bar, present) if one is not None)}
+    return Tuning(
+        suggested=suggested,
+        rows=[_row(frontier, one) for one in sorted(shown)],
+        supported=suggested is not None and _is_supported(suggested, wanted),
+        enough=_enough(min(limit for limit in (wanted.error, wanted.false_accept) if limit is not None)),
+    )
+
+
+def _does(point: Point, wanted: Wanted) -> bool:
+    error = _error(point)
+    if error is None:
+        return False
+    return (wanted.error is None or error <= wanted.error) and (
+        wanted.false_accept is None or (point.false_accept_rate or 0.0) <= wanted.false_accept
+    )
+
+
+def _row(frontier: Frontier, bar: float) -> Row:
+    point = frontier.at(bar)
+    right, wrong = point.accepted_same, point.accepted_different
+    return Row(
+        confidence=bar,
+        hits=right,
+        wrong=wrong,
+        precision=point.precision,
+        recall=point.recall,
+        false_accept_rate=point.false_accept_rate,
+        error=_error(point),
+        error_interval=interval(wrong, right + wrong),
+        false_accept_interval=interval(wrong, frontier.different),
+    )
+
+
+def _error(point: Point) -> float | None:
+    """The share of what is served that is wrong; 1 - precision is not always as small as it."""
+    served = point.accepted_same + point.accepted_different
+    return point.accepted_different / served if served else None
+
+
+def _is_supported(row: Row, wanted: Wanted) -> bool:
+    limits = ((wanted.error, row.error_interval), (wanted.false_accept, row.false_accept_interval))
+    return all(limit is None or (known is not None and known.high <= limit) for limit, known in limits)
+
+
+def _enough(limit: float) -> int:
+    """How many must be seen without a mistake until the upper end of the interval is down at `limit`."""
+    return math.ceil(_LOG_TAIL / math.log1p(-limit)) if limit > 0 else 0

@@ -1,0 +1,107 @@
+"""A fenced lock in Redis, which one process at a time holds, over all machines that share the Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from llmhost.errors import StoreError
+from llmhost.store.client import load_script, translate_errors
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+__all__ = ["Lease"]
+
+#: seconds; whoever died keeps the others waiting for so long at most
+_LONGEST = 120.0
+
+#: seconds; a clock that is corrected by less is no reason to take the lease from its holder
+_SLACK = 5.0
+
+#: of a lifetime; what is done without asking again must be over before somebody else may begin
+_CERTAIN = 0.5
+
+
+class Lease:
+    """Fields `lock:holder`, `lock:until` and `lock:fence` of the hash `key`; times are by Redis's own clock.
+
+    Every method raises StoreError and nothing else. Whoever dies loses the lease after `lifetime` seconds
+    (at most 120). `holder` names whoever holds it and is a name of its own where none is given; what the same
+    name held before, it takes over at once, and the earlier one has lost it. `monotonic` gives seconds.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        key: str,
+        *,
+        holder: str | None = None,
+        lifetime: float = 60.0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if not 0 < lifetime <= _LONGEST:
+            raise ValueError(f"no lease lasts {lifetime} s")
+        self._key = key
+        self._holder = holder or secrets.token_hex(16)
+        self._lifetime = lifetime
+        self._monotonic = monotonic
+        self._fence: int | None = None
+        self._renewed = -math.inf
+        self._take, self._renew, self._give_back = (
+            client.register_script(load_script("llmhost.store.lua", f"lease_{name}.lua"))
+            for name in ("take", "renew", "give_back")
+        )
+
+    @property
+    def lifetime(self) -> float:
+        """Seconds."""
+        return self._lifetime
+
+    @property
+    def fence(self) -> int | None:
+        """The number of the last take, until it was given back; it may have been lost meanwhile."""
+        return self._fence
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether it was renewed so lately that nobody else can have it, nor will within half a lifetime."""
+        return self._monotonic() - self._renewed < self._lifetime * _CERTAIN
+
+    async def take(self) -> int | None:
+        """The fence, which is larger each time; None while somebody else holds the lease."""
+        self._fence, self._renewed = None, -math.inf
+        asked = self._monotonic()
+        try:
+            with translate_errors():
+                fence = await self._take(
+                    keys=[self._key], args=[self._holder, self._lifetime, _LONGEST + _SLACK]
+                )
+        except asyncio.CancelledError:  # Redis may have given it to us all the same
+            with suppress(StoreError):
+                await self.give_back()
+            raise
+        if fence is not None:
+            self._fence, self._renewed = int(fence), asked
+        return self._fence
+
+    async def renew(self) -> bool:
+        """Keeps it for another lifetime; False where it is lost."""
+        if self._fence is None:
+            return False
+        asked = self._monotonic()
+        with translate_errors():
+            kept = bool(await self._renew(keys=[self._key], args=[self._holder, self._fence, self._lifetime]))
+        self._renewed = asked if kept else -math.inf
+        return kept
+
+    async def give_back(self) -> None:
+        """Lets go of it. One that is somebody else's by now stays theirs."""
+        fence, self._fence, self._renewed = self._fence, None, -math.inf
+        with translate_errors():
+            await self._give_back(keys=[self._key], args=[self._holder, fence or ""])
