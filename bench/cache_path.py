@@ -21,11 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from llmhost.answering.admission import admit
 from llmhost.answering.answerer import Answerer, Settings
-from llmhost.answering.cache_session import Memory
-from llmhost.answering.notices import Notices
-from llmhost.answering.question import Question, Reply
+from llmhost.answering.cache_session import Memory, Notices
+from llmhost.answering.question import Question, Reply, admit
 from llmhost.cache.embedders.load import load_embedder
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.keys import Keys, cache_key
@@ -34,13 +32,12 @@ from llmhost.cache.policy import Bars, Policy, ThresholdPolicy
 from llmhost.cache.service import SemanticCache
 from llmhost.cache.single_flight import SingleFlight
 from llmhost.config.models import CacheConfig, RedisConfig
-from llmhost.engines.load import LocalLoad
-from llmhost.engines.pool import Pool
+from llmhost.engines.pool import LocalLoad, Pool
 from llmhost.ledger.ledger import Ledger
 from llmhost.store.client import connect
 from llmhost.store.embedded import EmbeddedRedis
 from llmhost.trust.labels import Labels
-from llmhost.wiring.policies import verified_policy
+from llmhost.wiring.questions import verified_policy
 
 STORED = Question(prompt="What is machine learning in simple terms?", model="m", tenant="t")
 REWORDED = Question(prompt="Explain machine learning briefly", model="m", tenant="t")

@@ -31,9 +31,8 @@ from llmhost.autoscale.models import ScaleSpec
 from llmhost.lab.simulation.baselines import Fixed
 from llmhost.lab.simulation.policy import Policy
 from llmhost.lab.simulation.report import CLAIRVOYANT, POLICY, REQUEST_RATE, Row, Scenario, simulate
-from llmhost.lab.simulation.settings import Settings
 from llmhost.lab.simulation.trace import read_trace
-from llmhost.lab.simulation.workload import Trace, day
+from llmhost.lab.simulation.workload import Settings, Trace, day
 
 SPEC = ScaleSpec(min_gpus=1, max_gpus=200, places=4)
 WORKER = Settings(worker_tokens_per_s=300.0)

@@ -26,21 +26,18 @@ from pathlib import Path
 
 from trust_cost import cost
 
+from llmhost.cache.contracts import Embedder
 from llmhost.cache.embedders.load import load_embedder
-from llmhost.cache.embedding import Embedder
 from llmhost.cache.guards import objections
 from llmhost.cache.keys import cache_key
 from llmhost.cache.policy import Policy, ThresholdPolicy, VerifiedPolicy, doubted_bar
 from llmhost.cache.verifiers.load import load_verifier
 from llmhost.config.models import CacheConfig
-from llmhost.lab.evaluate import Outcome, evaluate
+from llmhost.lab.evaluate import Outcome, assess, evaluate, interval
 from llmhost.lab.learned_threshold import LearnedPlayer
-from llmhost.lab.pairs import Pair, read_pairs, sample
-from llmhost.lab.players import PolicyPlayer, Vector
-from llmhost.lab.replay import replay
-from llmhost.lab.report import assess, interval
-from llmhost.lab.stream import Asked, read_stream
-from llmhost.wiring.policies import bars
+from llmhost.lab.pairs import Asked, Pair, read_pairs, read_stream, sample
+from llmhost.lab.replay import PolicyPlayer, Vector, replay
+from llmhost.wiring.questions import bars
 
 HERE = Path(__file__).parent / "pairs"
 NEAR_MISSES = ("number", "negation", "antonym", "entity", "role", "aspect")

@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Sequence
 
-from llmhost.cache.embedding import Embedder
+from llmhost.cache.contracts import Embedder
 from llmhost.cache.policy import Policy, Verdict
 from llmhost.lab.evaluate import evaluate
 from llmhost.lab.pairs import Pair

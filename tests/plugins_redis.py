@@ -23,7 +23,7 @@ import redis.asyncio
 
 from llmhost.config.models import RedisConfig
 from llmhost.store.client import connect
-from llmhost.store.launch import find_program
+from llmhost.store.embedded import find_program
 
 _CERTIFICATES = Path(__file__).parent / "redis" / "certificates"
 

@@ -11,10 +11,9 @@ from doubles.clock import ManualClock
 from doubles.vast.server import VastServer
 
 from llmhost.fleet.providers.vast.client import VastAccount
-from llmhost.fleet.providers.vast.onstart import Orders
+from llmhost.fleet.providers.vast.identity import Orders, VastSettings
 from llmhost.fleet.providers.vast.pacer import Pacer
 from llmhost.fleet.providers.vast.provider import VastProvider
-from llmhost.fleet.providers.vast.settings import VastSettings
 
 #: seconds of real time; a double that keeps silent is given up after that
 PATIENCE = 0.4

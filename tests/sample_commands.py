@@ -10,8 +10,7 @@ from typing import Annotated
 
 import typer
 
-from llmhost.cli.frame import App, Lazy
-from llmhost.cli.options import globals_of
+from llmhost.cli.frame import App, Lazy, globals_of
 from llmhost.cli.output import table
 from llmhost.cli.running import run_async
 from llmhost.errors import LimitError, UnreachableError

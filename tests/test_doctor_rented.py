@@ -9,7 +9,7 @@ from doubles.fleet_values import make_worker
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.doctor_rented import (
+from llmhost.doctor.checks import (
     check_account,
     check_budget,
     check_costs,

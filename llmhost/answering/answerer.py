@@ -11,11 +11,9 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
-from llmhost.answering.admission import admit
 from llmhost.answering.audits import AuditSampler
-from llmhost.answering.cache_session import Memory, QuestionMemory
-from llmhost.answering.notices import Notices
-from llmhost.answering.question import Latency, Question, Reply, Source, Text
+from llmhost.answering.cache_session import Memory, Notices, QuestionMemory
+from llmhost.answering.question import Latency, Question, Reply, Source, Text, admit
 from llmhost.cache.models import Answer, SemanticLookup
 from llmhost.engines.engine import ChatRequest, Delta, Done, Message
 from llmhost.engines.pool import Assigned, Pool

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from llmhost.answering.notices import Notices
+from llmhost.answering.cache_session import Notices
 from llmhost.answering.question import Question
 from llmhost.cache.keys import Keys, fleet_key
 from llmhost.cache.models import SemanticLookup

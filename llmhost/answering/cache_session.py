@@ -6,23 +6,44 @@ it; the user is told through `Notices`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
-from llmhost.answering.notices import Notices
 from llmhost.cache.keys import CacheKey
 from llmhost.cache.models import Answer, SemanticLookup
 from llmhost.cache.policy import Verdict
 from llmhost.cache.service import SemanticCache
 from llmhost.cache.single_flight import SingleFlight
-from llmhost.errors import ModelError, StateError, StoreError, StoreRefused
+from llmhost.errors import ModelError, StateError, StoreError, StoreRefused, UntrustedWorker
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Memory", "QuestionMemory"]
+__all__ = ["Memory", "Notices", "QuestionMemory"]
+
+
+# What the user is told when something gives way: one line, not one for each step that fails.
+
+
+class Notices:
+    """Hands sentences to `notify`, each effect and each cause only once in this process."""
+
+    def __init__(self, notify: Callable[[str], None]) -> None:
+        self._notify = notify
+        self._told: set[str] = set()
+
+    def tell(self, effect: str, cause: Exception) -> None:
+        """Says `effect` and why, unless one of the two was told before."""
+        if self._told.isdisjoint((effect, str(cause))):
+            self._notify(f"{effect}: {cause}")
+        self._told |= {effect, str(cause)}
+
+    def doubt(self, worker: str, error: UntrustedWorker) -> None:
+        """Says that a worker is not asked, although another one answers: it costs money and does nothing."""
+        self.tell(f"worker {worker} is not asked until `llmhost up` replaces it", error)
+
 
 _CACHE_OFF = "the cache is off"
 _NOT_ALL = "the cache does not do all that it should"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
+from llmhost.cache.keys import CacheKey, cache_key, scope_id
 from llmhost.cache.policy import Verdict
 from llmhost.engines.engine import Message, Sampling
+from llmhost.errors import UsageError
 
-__all__ = ["Latency", "Question", "Reply", "Source", "Text"]
+__all__ = ["Latency", "Question", "Reply", "Source", "Text", "admit"]
 
 Source = Literal["exact", "semantic", "engine"]
 
@@ -80,3 +82,35 @@ class Reply:
     saved_usd: float = 0.0
     reason: str = ""
     verdicts: tuple[Verdict, ...] = ()
+
+
+# May this question be asked and cached, and in which scope? Pure.
+
+
+def admit(question: Question, max_prompt_chars: int) -> CacheKey:
+    """The question's place in the cache.
+
+    Raises:
+        UsageError: it is empty, or longer than the limit with its system prompt and earlier turns.
+    """
+    if not question.prompt.strip():
+        raise UsageError("the question is empty", hint='ask like this: llmhost ask "What is Redis?"')
+    length = len(question.prompt) + len(question.system or "") + sum(len(m.content) for m in question.history)
+    if length > max_prompt_chars:
+        raise UsageError(
+            f"the question has {length:,} characters; the limit is {max_prompt_chars:,}",
+            hint="shorten it, or raise `limits.max_prompt_chars`",
+        )
+    return cache_key(_scope(question), question.prompt)
+
+
+def _scope(question: Question) -> str:
+    return scope_id(
+        {
+            "tenant": question.tenant,
+            "model": question.model,
+            "system": question.system,
+            "history": [[message.role, message.content] for message in question.history],
+            "sampling": asdict(question.sampling),
+        }
+    )

@@ -12,13 +12,12 @@ from typing import Protocol
 from llmhost.autoscale.checkup import Broken, Checkup
 from llmhost.autoscale.models import Decision
 from llmhost.errors import LimitError, LlmhostError, NoOffer
-from llmhost.fleet.allowance import SURPRISE
-from llmhost.fleet.buying import Buyer
 from llmhost.fleet.clock import Clock
-from llmhost.fleet.ending import Ending
 from llmhost.fleet.models import FleetSpec, Worker
+from llmhost.fleet.plan import SURPRISE
 from llmhost.fleet.provider import Provider
-from llmhost.fleet.records import FleetRecords
+from llmhost.fleet.provision import Buyer, Ending
+from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import ActionKind, ScaleAction
 
 __all__ = ["Drains", "Resizing"]

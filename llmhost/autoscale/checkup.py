@@ -11,13 +11,13 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from llmhost.autoscale.models import time
 from llmhost.autoscale.state import Sight
 from llmhost.engines.engine import Progress
 from llmhost.engines.traffic import Traffic
 from llmhost.errors import EngineError, LlmhostError, UntrustedWorker
 from llmhost.fleet.health import Hooks, sentence
 from llmhost.fleet.models import FleetSpec, Worker, WorkerState
-from llmhost.fleet.scale_words import time
 
 __all__ = ["Broken", "Checkup", "Patience", "examine"]
 

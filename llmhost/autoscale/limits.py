@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from llmhost.autoscale.models import Blocked, ScaledWorker
+from llmhost.autoscale.models import Blocked, FleetView, History, ScaledWorker
+from llmhost.engines.traffic import Traffic
 from llmhost.errors import LimitError
 from llmhost.fleet.budget import check, fits
-from llmhost.fleet.quote import Funds
+from llmhost.fleet.plan import Funds
 
-__all__ = ["FAILURES_COUNT", "affordable", "solvent", "tired"]
+__all__ = ["FAILURES_COUNT", "affordable", "find_lie", "solvent", "tired"]
 
 #: seconds; a purchase that failed longer ago says nothing about the next one
 FAILURES_COUNT = 3600.0
@@ -75,3 +77,67 @@ def _arithmetic(funds: Funds, burn: float, price: float, now: float) -> str:
     except LimitError as error:
         return f": {error.message}"
     return ""
+
+
+# Metrics that cannot be: whoever scales on them buys or ends workers for nothing. Pure.
+
+
+#: seconds; counts are read a moment before they are judged
+_STALE = 120.0
+
+_MOST = 10**10  #: questions or tokens in one bucket, or at once; more than the world asks
+_FASTEST = 10**7  #: tokens a second of one machine
+_DEAREST = 10**5  #: USD an hour of one machine
+_LONGEST_BOOT = 86_400.0  #: seconds
+_LATEST = 10**11  #: Unix seconds; the year 5138
+
+
+def find_lie(history: History, fleet: FleetView, now: float) -> str | None:
+    """A sentence on the first number that cannot be, or that is too old; None where all make sense."""
+    return next(_lies(history, fleet, now), None)
+
+
+def _lies(history: History, fleet: FleetView, now: float) -> Iterator[str]:
+    yield from _untimely(history.traffic, now)
+    counts = (("questions", history.traffic.asked), ("answers", history.traffic.answered))
+    for name, by_bucket in (*counts, ("tokens", history.traffic.tokens)):
+        # There are thousands of them: nothing is put into words before one is wrong.
+        for bucket, count in ((b, c) for b, c in by_bucket.items() if not 0 <= c <= _MOST):
+            yield from _outside(f"{name} counted at {bucket}", count, _MOST)
+    for name, worker in history.traffic.workers.items():
+        yield from _outside(f"questions in flight on {name}", worker.in_flight, _MOST)
+    for scaled in fleet.workers:
+        if scaled.tokens_per_s is not None:
+            yield from _outside(f"tokens per second of {scaled.id}", scaled.tokens_per_s, _FASTEST)
+        yield from _outside(f"price of {scaled.id}", scaled.price, _DEAREST)
+    yield from _outside("price of one more worker", fleet.price, _DEAREST)
+    credit = fleet.funds.credit if fleet.funds else None
+    if credit is not None and not math.isfinite(credit):
+        yield f"the metrics cannot be right: credit of the account: {credit}"
+    if history.boot_seconds is not None:
+        yield from _outside("seconds that a worker takes to boot", history.boot_seconds, _LONGEST_BOOT)
+
+
+def _untimely(traffic: Traffic, now: float) -> Iterator[str]:
+    yield from _outside("this machine's clock", now, _LATEST)
+    yield from _outside("when they were read", traffic.at, _LATEST)
+    for moments in ((traffic.since,), traffic.asked, traffic.answered, traffic.tokens):
+        furthest = max(map(abs, moments), default=0)
+        yield from _outside("seconds from 1970 to a count", furthest, _LATEST)
+    age = now - traffic.at
+    if age > _STALE:
+        yield f"the metrics are stale: they were read {age:,.0f} s ago"
+    elif age < -_STALE:
+        yield f"the metrics are of a time that is {-age:,.0f} s ahead of this machine's clock"
+
+
+def _outside(name: str, value: float, most: float) -> Iterator[str]:
+    if not 0 <= value <= most:  # nor does NaN lie between two numbers
+        yield f"the metrics cannot be right: {name}: {_shown(value)}"
+
+
+def _shown(value: float) -> str:
+    try:
+        return f"{value:,.15g}"
+    except OverflowError:  # a whole number may be of any length
+        return "a number of hundreds of digits"

@@ -8,9 +8,21 @@ from typing import Literal
 
 from llmhost.config.hours import Window
 from llmhost.engines.traffic import Traffic
-from llmhost.fleet.quote import Funds
+from llmhost.fleet.plan import Funds
 
-__all__ = ["Blocked", "Decision", "FleetView", "History", "Observed", "ScaleSpec", "ScaledWorker"]
+__all__ = [
+    "Blocked",
+    "Decision",
+    "FleetView",
+    "History",
+    "Observed",
+    "ScaleSpec",
+    "ScaledWorker",
+    "count",
+    "questions",
+    "rate",
+    "time",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,3 +141,22 @@ class Decision:
     revive: tuple[str, ...] = ()
     drain: tuple[str, ...] = ()
     blocked: Blocked | None = None
+
+
+# Numbers as the autoscaler says them. Pure.
+
+
+def count(workers: int) -> str:
+    return f"{workers} worker{'' if workers == 1 else 's'}"
+
+
+def questions(waiting: int) -> str:
+    return "1 question waits" if waiting == 1 else f"{waiting:,} questions wait"
+
+
+def rate(tokens: float) -> str:
+    return f"{tokens:,.1f} tokens/s" if 0 < tokens < 10 else f"{tokens:,.0f} tokens/s"
+
+
+def time(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds < 120 else f"{seconds / 60:,.0f} minutes"

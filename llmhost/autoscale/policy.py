@@ -11,8 +11,8 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-from llmhost.autoscale.demand import measure
-from llmhost.autoscale.limits import affordable, solvent, tired
+from llmhost.autoscale.demand import Staff, measure, typical_speed
+from llmhost.autoscale.limits import affordable, find_lie, solvent, tired
 from llmhost.autoscale.models import (
     Blocked,
     Decision,
@@ -21,12 +21,13 @@ from llmhost.autoscale.models import (
     Observed,
     ScaledWorker,
     ScaleSpec,
+    count,
+    questions,
+    rate,
+    time,
 )
 from llmhost.config.hours import least_within
 from llmhost.engines.traffic import KEPT
-from llmhost.fleet.metrics import find_lie
-from llmhost.fleet.scale_words import count, questions, rate, time
-from llmhost.fleet.staffing import Staff, typical_speed
 
 __all__ = ["decide"]
 

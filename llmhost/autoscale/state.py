@@ -14,8 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from llmhost.store.client import load_script, translate_errors
-from llmhost.store.values import text
+from llmhost.store.client import load_script, text, translate_errors
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -6,15 +6,18 @@ is away is no quiet one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from statistics import fmean
+from typing import Protocol
 
-from llmhost.autoscale.apply import Resizing
-from llmhost.autoscale.checkup import Patience
-from llmhost.autoscale.models import Decision, Observed, ScaleSpec
+from llmhost.autoscale.apply import Drains, Resizing
+from llmhost.autoscale.checkup import Checkup, Patience, examine
+from llmhost.autoscale.models import Decision, FleetView, History, Observed, ScaledWorker, ScaleSpec
 from llmhost.autoscale.policy import decide
 from llmhost.autoscale.state import Memory, Past, Record, ScaleMemory
+from llmhost.engines.traffic import Traffic
 from llmhost.errors import (
     FleetBusy,
     LimitError,
@@ -24,20 +27,125 @@ from llmhost.errors import (
     UnreachableError,
 )
 from llmhost.fleet.budget import Limits
-from llmhost.fleet.buying import Buyer
 from llmhost.fleet.clock import Clock
-from llmhost.fleet.ending import Ending
 from llmhost.fleet.health import Hooks, OnProgress
 from llmhost.fleet.lock import FleetLock
-from llmhost.fleet.models import FleetSpec
-from llmhost.fleet.provider import Provider
-from llmhost.fleet.reading import Boots, Reader, Reading, TrafficBook
-from llmhost.fleet.records import FleetRecords
-from llmhost.fleet.registry import FleetRegistry
+from llmhost.fleet.models import FleetSpec, Worker, WorkerState
+from llmhost.fleet.plan import Funds
+from llmhost.fleet.provider import Provider, roll_call
+from llmhost.fleet.provision import Buyer, Ending
+from llmhost.fleet.registry import FleetRecords, FleetRegistry
 from llmhost.fleet.results import ScaleAction, StepResult
+from llmhost.ledger.ledger import learned_boot
 from llmhost.ledger.rentals import RentalBook
 
-__all__ = ["Scaler"]
+__all__ = ["Boots", "Reader", "Reading", "Scaler", "TrafficBook"]
+
+
+# Reading all that one decision of the autoscaler rests on, in full or not at all.
+
+
+class TrafficBook(Drains, Protocol):
+    """What the processes that ask have counted. Every method raises StoreError."""
+
+    async def read(self, workers: Sequence[str]) -> Traffic: ...
+
+
+class Boots(Protocol):
+    """How long workers took to their first answer, seconds. Every method raises StoreError."""
+
+    async def booted(self, worker: str, seconds: float) -> None: ...
+
+    async def boot_times(self) -> Sequence[float]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """`known` are the ids on record, `listed` what the provider lists."""
+
+    known: frozenset[str]
+    listed: Sequence[Worker]
+    traffic: Traffic
+    checkup: Checkup
+    history: History
+    view: FleetView
+
+    @property
+    def now(self) -> float:
+        """When it was read, Unix seconds by the clock of Redis, which all machines share."""
+        return self.traffic.at
+
+    @property
+    def drained(self) -> frozenset[str]:
+        """Healthy workers that take no more questions and have none left."""
+        busy = {name for name, worker in self.traffic.workers.items() if worker.in_flight}
+        there = {worker.id for worker in self.checkup.healthy}
+        return (self.traffic.draining & there) - busy
+
+
+class Reader:
+    """Reads one fleet. It changes nothing."""
+
+    def __init__(
+        self,
+        provider: Provider,
+        spec: FleetSpec,
+        *,
+        hooks: Hooks,
+        patience: Patience,
+        registry: FleetRegistry,
+        traffic: TrafficBook,
+        boots: Boots,
+    ) -> None:
+        self._provider = provider
+        self._spec = spec
+        self._hooks = hooks
+        self._patience = patience
+        self._registry = registry
+        self._traffic = traffic
+        self._boots = boots
+
+    async def read(self, memory: Memory, funds: Callable[[], Awaitable[Funds]]) -> Reading:
+        """Asks provider, Redis and every worker. `funds` tells what may be spent.
+
+        Raises:
+            ProviderError, StoreError: not everything could be read, so nothing may be decided.
+        """
+        known = (await self._registry.workers()).ids
+        listed = await roll_call(self._provider, known)
+        traffic = await self._traffic.read([worker.id for worker in listed])
+        checkup = await examine(
+            listed, memory.sights, traffic, spec=self._spec, hooks=self._hooks, patience=self._patience
+        )
+        view = FleetView(
+            workers=tuple(_scaled(worker, traffic) for worker in checkup.healthy),
+            lost=sum(one.worker.id not in traffic.draining for one in checkup.broken),
+            price=self._expected_price(checkup.healthy, memory.price),
+            funds=await funds(),
+        )
+        failed = [traffic.at for one in checkup.broken if one.never_answered]
+        history = History(traffic, learned_boot(await self._boots.boot_times()), (*memory.failures, *failed))
+        return Reading(known, listed, traffic, checkup, history, view)
+
+    def _expected_price(self, workers: Sequence[Worker], last: float | None) -> float:
+        """USD an hour of one more: what the operator says, and on a market as the others, or the last one."""
+        if not self._provider.rents:
+            return self._spec.price_per_hour
+        prices = [worker.price_per_hour for worker in workers]
+        return fmean(prices) if prices else last or 0.0
+
+
+def _scaled(worker: Worker, traffic: Traffic) -> ScaledWorker:
+    counted = traffic.workers.get(worker.id)
+    return ScaledWorker(
+        worker.id,
+        ready=worker.state is WorkerState.READY,
+        price=worker.price_per_hour,
+        started=worker.started,
+        tokens_per_s=counted.tokens_per_s if counted else None,
+        draining=worker.id in traffic.draining,
+    )
+
 
 #: seconds; a boot that was seen no closer than this is not learned from
 _ROUGHEST = 1800.0

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     Vector = NDArray[np.float32]
 
-__all__ = ["Index"]
+__all__ = ["Embedder", "Index", "Verifier"]
 
 
 class Index(Protocol):
@@ -34,3 +34,41 @@ class Index(Protocol):
 
     async def remove(self, scope: str, entries: Sequence[str]) -> None:
         """Makes entries unfindable; unknown ones are fine."""
+
+
+# The contract of an embedder.
+
+
+class Embedder(Protocol):
+    """Turns a question into a vector of unit length.
+
+    `id` names model, weights and variant: vectors of two ids are never compared.
+    """
+
+    id: str
+    dimensions: int
+
+    def embed(self, text: str) -> NDArray[np.float32] | None:
+        """A float32 vector of shape (dimensions,), or None where the model cannot read the whole text: it
+        is too long, or has characters that the model does not know. Then only a part of it would be
+        compared, and two different questions could look the same.
+
+        Safe to call from several threads at once. Raises ModelError where the model fails.
+        """
+        ...
+
+
+# The contract of a verifier.
+
+
+class Verifier(Protocol):
+    """Says how likely two wordings ask the same thing. `id` names model and weights."""
+
+    id: str
+
+    def probability(self, question: str, stored: str) -> float:
+        """0..1, calibrated, the same for both orders. Where the model cannot read either of them whole, 0.
+
+        Safe to call from several threads at once. Raises ModelError where the model fails.
+        """
+        ...

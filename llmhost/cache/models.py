@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -11,7 +12,18 @@ if TYPE_CHECKING:
 
     from llmhost.cache.policy import Verdict
 
-__all__ = ["Answer", "Candidate", "Entry", "Neighbour", "SemanticLookup"]
+__all__ = [
+    "Answer",
+    "Candidate",
+    "Entry",
+    "Judge",
+    "Judgement",
+    "Neighbour",
+    "Objection",
+    "SemanticLookup",
+    "decode_answer",
+    "encode_answer",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +99,97 @@ class Entry:
     last_accessed: float
     expires_in: float | None
     answer: Answer | None
+
+
+# What a guard says against serving one question's answer to another.
+
+
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """`guard` names who objects, `words` say why, for people. One that only doubts (`refuses` False) leaves
+    the word to the verifier, which must then be surer than usual.
+    """
+
+    guard: str
+    words: str
+    refuses: bool = True
+
+
+# The contract of a judge: the fleet's own model, asked in the grey zone.
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """`same` None: it did not say, or not in time. `remembered`: it had been asked about this pair before."""
+
+    same: bool | None
+    remembered: bool = False
+
+
+class Judge(Protocol):
+    """Says whether two questions have the same answer."""
+
+    async def judge(self, scope: str, question: str, stored: str) -> Judgement:
+        """Bounded in time; an engine that fails has not said anything.
+
+        Raises StoreError where Redis is away.
+        """
+        ...
+
+
+# Answers as they lie in Redis. What comes back is checked: others can write there too. Pure.
+
+
+#: larger than any time in seconds, any count of tokens and any sum of money here
+_LARGEST = 1e15
+
+
+def encode_answer(answer: Answer) -> str:
+    """The JSON text of `{ns}:response:{entry}`."""
+    return json.dumps(
+        {
+            "response": answer.text,
+            "model": answer.model,
+            "timestamp": answer.timestamp,
+            "tokens": {"prompt": answer.prompt_tokens, "completion": answer.completion_tokens},
+            "finish_reason": answer.finish_reason,
+            "engine_seconds": answer.engine_seconds,
+            "cost_usd": answer.cost_usd,
+        },
+        ensure_ascii=False,
+        separators=(",", ":"),
+    )
+
+
+def decode_answer(raw: bytes | str | None) -> Answer | None:
+    """The answer, or None where there is none or something else lies there."""
+    if raw is None:
+        return None
+    try:
+        data = json.loads(raw)
+        return Answer(
+            text=_text(data["response"]),
+            model=_text(data["model"]),
+            timestamp=_number(data["timestamp"]),
+            prompt_tokens=int(_number(data["tokens"]["prompt"])),
+            completion_tokens=int(_number(data["tokens"]["completion"])),
+            finish_reason=_text(data["finish_reason"]),
+            engine_seconds=_number(data["engine_seconds"]),
+            cost_usd=_number(data["cost_usd"]),
+        )
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not text")
+    return value
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("not a number")
+    if not 0 <= value <= _LARGEST:
+        raise ValueError("not a sensible number")
+    return value

@@ -13,9 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from llmhost.cache.calibration import Trust
-from llmhost.cache.judge import Judgement
-from llmhost.cache.models import Candidate
-from llmhost.cache.objection import Objection
+from llmhost.cache.models import Candidate, Judgement, Objection
 
 __all__ = [
     "BARS_FLOOR",

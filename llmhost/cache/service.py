@@ -11,15 +11,20 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from llmhost.cache.calibration import Label, Trust
-from llmhost.cache.codec import decode_answer, encode_answer
-from llmhost.cache.contracts import Index
-from llmhost.cache.embedding import Embedder
-from llmhost.cache.judge import Judge, Judgement
+from llmhost.cache.contracts import Embedder, Index
 from llmhost.cache.keys import CacheKey, Keys
-from llmhost.cache.models import Answer, Candidate, Neighbour, SemanticLookup
+from llmhost.cache.models import (
+    Answer,
+    Candidate,
+    Judge,
+    Judgement,
+    Neighbour,
+    SemanticLookup,
+    decode_answer,
+    encode_answer,
+)
 from llmhost.cache.policy import Decision, Policy, Verdict, judged
-from llmhost.store.client import load_script, translate_errors
-from llmhost.store.values import text
+from llmhost.store.client import load_script, text, translate_errors
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import typer
 
-from llmhost.cli.frame import App, Lazy
-from llmhost.cli.options import Globals
+from llmhost.cli.frame import App, Globals, Lazy
 
 __all__ = ["execute", "main"]
 

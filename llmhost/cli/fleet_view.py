@@ -13,7 +13,7 @@ from llmhost.errors import LlmhostError, PartialError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from llmhost.cli.progress import Progress
+    from llmhost.cli.output import Progress
     from llmhost.fleet.health import WorkerProgress
     from llmhost.fleet.models import Worker
     from llmhost.fleet.results import Failure

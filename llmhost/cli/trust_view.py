@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from llmhost.cache.calibration import LabelsReport
-from llmhost.cache.served_error import ServedError, served_error
+from llmhost.cache.calibration import LabelsReport, ServedError, served_error
 
 __all__ = ["ServedErrorOutput", "counted", "counts_as", "served_error_lines", "served_error_output"]
 

@@ -7,18 +7,100 @@ refused. The parser is asked for events only, so no input can make it build or c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 from yaml.reader import ReaderError
 
-from llmhost.config.variables import substitute
-from llmhost.config.words import KeyPath, dotted
 from llmhost.errors import ConfigError
 
-__all__ = ["Document", "Place", "Value", "parse_scalar", "read_document"]
+__all__ = [
+    "Document",
+    "KeyPath",
+    "Place",
+    "Value",
+    "dotted",
+    "parse_scalar",
+    "printable",
+    "read_document",
+    "substitute",
+]
+
+
+# `${VAR}` and `${VAR:-default}` in the values of a configuration file; `$${` is a literal `${`.
+
+
+#: A `${` that neither the escape nor a whole reference explains matches with no group at all.
+_REFERENCE = re.compile(
+    r"(?P<escape>\$\$\{)|\$\{(?:(?P<name>[A-Za-z_]\w*)(?::-(?P<default>(?:(?!\$\{)[^}])*))?\})?",
+    re.ASCII,
+)
+
+
+def substitute(text: str, environ: Mapping[str, str], *, where: str, limit: int) -> str:
+    """The text with its variables' values, which are not looked into for further variables.
+
+    As in a shell, the default also stands in for an empty variable. `where` begins an error's message.
+
+    Raises:
+        ConfigError: a variable is not set, a reference is not well formed, or the result would have
+            more than `limit` characters.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        return _value(match, environ, where)
+
+    # Counted first: a file of references to one long value must not be built to be refused.
+    grown = sum(len(value(match)) - len(match[0]) for match in _REFERENCE.finditer(text))
+    if len(text) + grown > limit:
+        raise ConfigError(f"{where}: the variables' values are too long")
+    return _REFERENCE.sub(value, text)
+
+
+def _value(match: re.Match[str], environ: Mapping[str, str], where: str) -> str:
+    if match["escape"]:
+        return "${"
+    name, default = match["name"], match["default"]
+    if name is None:
+        raise ConfigError(
+            f"{where}: a `${{` that is no variable",
+            hint="write ${NAME} or ${NAME:-default}; $${ stands for a literal ${",
+        )
+    found = environ.get(name)
+    if default is not None:
+        return found or default
+    if found is None:
+        raise ConfigError(
+            f"{where}: the environment variable {name} is not set",
+            hint=f"set it, or write ${{{name}:-default}}",
+        )
+    return found
+
+
+# How messages write keys and values: in one line, short, with nothing that a terminal would obey.
+
+
+#: Names and list positions from the top: ``("fleet", "workers", 0, "url")``.
+KeyPath = tuple[str | int, ...]
+
+#: Characters; enough to recognise a value by, and to leave the message one line.
+LONGEST = 60
+
+
+def dotted(path: Sequence[str | int]) -> str:
+    """As people write it: ``fleet.workers[0].url``."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{printable(part)}" for part in path)
+    return "".join(parts).removeprefix(".")
+
+
+def printable(text: str) -> str:
+    """The text with control characters written as escapes, cut where it is long."""
+    escaped = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[: LONGEST + 1])
+    return escaped if len(escaped) <= LONGEST else escaped[: LONGEST - 1] + "…"
+
 
 Value = str | None | list["Value"] | dict[str, "Value"]
 

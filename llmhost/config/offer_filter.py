@@ -9,14 +9,230 @@ nothing.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from difflib import get_close_matches
+from itertools import pairwise
+from typing import Any, ClassVar
 
-from llmhost.fleet.offer_fields import Field, find_field
+__all__ = ["FIELDS", "Field", "Term", "find_field", "parse_filter"]
 
-__all__ = ["Term", "parse_filter"]
+
+# What can be said about an offer of vast.ai: its fields, and where a row of the API has them. Pure.
+#
+# The names are those of `vastai search offers`; the columns are those of the rows that the API gives back.
+
+
+_NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+_WORD = re.compile(r"\w+")
+_VERSION = re.compile(r"\d{1,9}(\.\d{1,9}){0,9}", re.ASCII)
+
+#: JSON has integers that are too large for a float
+_MOST = 1e300
+
+_BOOLEANS = {"true": True, "false": False}
+
+#: The API says MB and seconds where people say GB and days; vast.ai's command line takes 1000 MB for a GB.
+_GB = 1_000.0
+_DAY = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field, of text as it stands; the kinds below are of something else.
+
+    `columns` are tried in order. A value is as its kind has it, a number in the units of the row.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    ordered: ClassVar[bool] = False
+
+    def parse(self, text: str) -> Any:
+        """The value that an operator wrote. Raises ValueError with a sentence."""
+        value = _blanks(text)
+        if not value:
+            raise ValueError(f"`{self.name}` needs a text to compare with")
+        return value
+
+    def read(self, row: Mapping[str, object]) -> Any:
+        """The row's value; None where it has none, or one of another kind."""
+        values = (self.convert(row.get(column)) for column in self.columns)
+        return next((value for value in values if value is not None), None)
+
+    def convert(self, raw: object) -> Any:
+        """A column's value; None where it is of another kind."""
+        return (_blanks(raw) or None) if isinstance(raw, str) else None
+
+    def same(self, value: Any, wanted: Any) -> bool:
+        """Whether the row's value is what an operator wrote. Capitals do not matter."""
+        return bool(value.casefold() == wanted.casefold())
+
+    def samples(self, wanted: Sequence[Any]) -> Sequence[Any]:
+        """Values of which one fits, if any value can. Empty where that cannot be told."""
+        return [*wanted, "-".join(["", *wanted])]
+
+
+@dataclass(frozen=True, slots=True)
+class Place(Field):
+    """A region such as ``California, US``. Two letters are a country; else whole words of it."""
+
+    def same(self, value: str, wanted: str) -> bool:
+        value, wanted = value.casefold(), wanted.casefold()
+        if len(wanted) == 2:
+            return value.rpartition(",")[2].strip() == wanted
+        return _words(wanted) in _words(value)
+
+    def samples(self, wanted: Sequence[Any]) -> Sequence[Any]:  # noqa: ARG002 - a region fits many words
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class Number(Field):
+    """`unit` is how many of the row's units are one of the operator's. No field goes below 0."""
+
+    unit: float = 1.0
+    most: float = math.inf
+    whole: bool = False
+    ordered: ClassVar[bool] = True
+
+    def parse(self, text: str) -> float:
+        number = float(text) if _NUMBER.fullmatch(text) else math.nan
+        if not math.isfinite(number * self.unit):
+            raise ValueError(f"`{self.name}` is a number, which `{text}` is not")
+        if not 0 <= number <= self.most:
+            raise ValueError(f"`{self.name}` cannot be {text}: it is {self._range()}")
+        if self.whole and number != int(number):
+            raise ValueError(f"`{self.name}` is a whole number, which {text} is not")
+        return number * self.unit
+
+    def convert(self, raw: object) -> float | None:
+        is_number = isinstance(raw, (int, float)) and not isinstance(raw, bool)
+        return float(raw) if is_number and abs(raw) < _MOST else None  # type: ignore[arg-type]
+
+    def same(self, value: float, wanted: float) -> bool:
+        return value == wanted
+
+    def samples(self, wanted: Sequence[float]) -> Sequence[float]:
+        if self.whole:
+            near = {value + step for value in wanted for step in (-1, 0, 1)}
+        else:
+            ends = sorted({0.0, min(self.most, max(wanted) + 1), *wanted})
+            near = {*ends, *((low + high) / 2 for low, high in pairwise(ends))}
+        return [value for value in near if 0 <= value <= self.most]
+
+    def _range(self) -> str:
+        return f"from 0 to {self.most:g}" if self.most < math.inf else "0 or more"
+
+
+@dataclass(frozen=True, slots=True)
+class Flag(Field):
+    """True or false. A column may say so in a word of its own: `yes` is the one that means true."""
+
+    yes: str = ""
+
+    def parse(self, text: str) -> bool:
+        if text.casefold() not in _BOOLEANS:
+            raise ValueError(f"`{self.name}` is true or false, which `{text}` is not")
+        return _BOOLEANS[text.casefold()]
+
+    def convert(self, raw: object) -> bool | None:
+        if isinstance(raw, str) and self.yes:
+            return raw == self.yes
+        return bool(raw) if raw in (0, 1) else None
+
+    def same(self, value: bool, wanted: bool) -> bool:
+        return value is wanted
+
+    def samples(self, wanted: Sequence[Any]) -> Sequence[Any]:  # noqa: ARG002
+        return [True, False]
+
+
+@dataclass(frozen=True, slots=True)
+class Version(Field):
+    """A driver's version such as ``535.86.05``, compared part by part."""
+
+    ordered: ClassVar[bool] = True
+
+    def parse(self, text: str) -> tuple[int, ...]:
+        version = self.convert(text)
+        if version is None:
+            raise ValueError(f"`{self.name}` is a version such as 535.86.05, which `{text}` is not")
+        return version
+
+    def convert(self, raw: object) -> tuple[int, ...] | None:
+        if not isinstance(raw, str) or not _VERSION.fullmatch(raw):
+            return None
+        return tuple(int(part) for part in raw.split("."))
+
+    def same(self, value: Any, wanted: Any) -> bool:
+        return bool(value == wanted)
+
+    def samples(self, wanted: Sequence[Any]) -> Sequence[Any]:
+        return [(), *wanted, *((*version, 0) for version in wanted)]
+
+
+def find_field(name: str) -> Field:
+    """The field of that name. Raises ValueError with a sentence that names the nearest one."""
+    if found := FIELDS.get(name):
+        return found
+    nearest = get_close_matches(name, FIELDS, n=1)
+    raise ValueError(
+        f"offers have no field `{name}`" + (f"; did you mean `{nearest[0]}`?" if nearest else "")
+    )
+
+
+def _blanks(text: str) -> str:
+    return " ".join(text.replace("_", " ").split())
+
+
+def _words(text: str) -> str:
+    """Its words, with a blank before and after each."""
+    return f" {' '.join(_WORD.findall(text))} "
+
+
+def _own(kind: Any, names: str, **more: Any) -> Iterable[tuple[str, Field]]:
+    """Fields of one kind whose columns have the same names."""
+    return ((name, kind(name, (name,), **more)) for name in names.split())
+
+
+_PLAIN: dict[str, Field] = {
+    **dict(_own(Field, "gpu_name cpu_arch gpu_arch mobo_name ubuntu_version verification")),
+    **dict(
+        _own(
+            Number,
+            "dlperf dlperf_per_dphtotal dph_total dph_base total_flops flops_per_dphtotal min_bid "
+            "storage_cost inet_down inet_up inet_down_cost inet_up_cost disk_space disk_bw gpu_mem_bw "
+            "gpu_max_power gpu_max_temp pci_gen pcie_bw bw_nvlink cpu_ghz cpu_cores_effective cuda_max_good",
+        )
+    ),
+    **dict(
+        _own(Number, "num_gpus cpu_cores direct_port_count compute_cap id machine_id host_id", whole=True)
+    ),
+    **dict(_own(Number, "gpu_ram gpu_total_ram cpu_ram", unit=_GB)),
+    **dict(_own(Number, "gpu_frac", most=1.0)),
+    **dict(_own(Flag, "static_ip has_avx gpu_display_active rentable rented vms_enabled")),
+    **dict(_own(Version, "driver_version")),
+    "reliability": Number("reliability", ("reliability", "reliability2"), most=1.0),
+    "duration": Number("duration", ("duration",), unit=_DAY),
+    "geolocation": Place("geolocation", ("geolocation",)),
+    "verified": Flag("verified", ("verification", "verified"), yes="verified"),
+    # The API's code for a host that is a data centre is 1.
+    "datacenter": Flag("datacenter", ("hosting_type", "datacenter")),
+}
+
+#: Every field by its name, and by those that vast.ai's command line has besides.
+FIELDS: Mapping[str, Field] = {
+    **_PLAIN,
+    "cuda_vers": _PLAIN["cuda_max_good"],
+    "display_active": _PLAIN["gpu_display_active"],
+    "dlperf_usd": _PLAIN["dlperf_per_dphtotal"],
+    "dph": _PLAIN["dph_total"],
+    "flops_usd": _PLAIN["flops_per_dphtotal"],
+    "reliability2": _PLAIN["reliability"],
+}
 
 _BLANKS = re.compile(r"\s*")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

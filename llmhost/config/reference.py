@@ -10,8 +10,7 @@ from typing import Any
 import yaml
 from pydantic.fields import FieldInfo
 
-from llmhost.config.duration import format_duration
-from llmhost.config.fields import Section
+from llmhost.config.fields import Section, format_duration
 from llmhost.config.models import StaticWorker
 from llmhost.config.schema import allowed, is_duration, is_known, sections, subsection, unknown
 from llmhost.errors import ConfigError

@@ -10,10 +10,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import AfterValidator, SecretStr
 from pydantic.fields import FieldInfo
 
-from llmhost.config.duration import format_duration
-from llmhost.config.fields import Allowed, Duration, Section
+from llmhost.config.document import KeyPath, dotted
+from llmhost.config.fields import Allowed, Duration, Section, format_duration
 from llmhost.config.models import Config
-from llmhost.config.words import KeyPath, dotted
 
 __all__ = [
     "allowed",

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmhost.engines.gguf import check_gguf
+from llmhost.engines.model_file import check_gguf
 from llmhost.errors import EngineError, LlmhostError, StateError
 
 __all__ = ["ADDRESS_FILE", "FAILURE_FILE", "SPEC_FILE", "WorkerSpec", "main", "read_spec", "write_spec"]

@@ -10,20 +10,20 @@ from typing import ClassVar
 
 from llmhost.engines.engine import ChatRequest, Delta, Done, ModelStatus, Progress
 from llmhost.engines.faults import HttpStatus
-from llmhost.engines.http import HttpEngine
-from llmhost.engines.patience import Patience
-from llmhost.engines.payload import chat_fields, sampling_fields
+from llmhost.engines.http import HttpEngine, Patience
 from llmhost.engines.wire import (
     BadReply,
     Event,
     JsonObject,
     Reported,
     Thinking,
+    chat_fields,
     child,
     count,
     error_text,
     list_of,
     parse_object,
+    sampling_fields,
     shorten,
     size,
     text,

@@ -13,18 +13,19 @@ from typing import ClassVar
 from llmhost.engines.engine import ChatRequest, Delta, Done, Endpoint, EngineLimits, ModelStatus, Progress
 from llmhost.engines.faults import HttpStatus
 from llmhost.engines.http import HttpEngine
-from llmhost.engines.payload import chat_fields, sampling_fields
 from llmhost.engines.wire import (
     BadReply,
     Event,
     JsonObject,
     Reported,
     Thinking,
+    chat_fields,
     child,
     count,
     error_text,
     list_of,
     parse_object,
+    sampling_fields,
     shorten,
     text,
 )

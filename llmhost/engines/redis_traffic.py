@@ -2,19 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+import math
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-from llmhost.engines.counting import TrafficKeys, counting_script
-from llmhost.engines.traffic import Traffic, WorkerTraffic
-from llmhost.errors import StoreRefused
-from llmhost.store.client import translate_errors
-from llmhost.store.values import amount, text
+from llmhost.engines.pool import LocalLoad, Slot
+from llmhost.engines.traffic import BUCKET, KEPT, Traffic, Work, WorkerTraffic
+from llmhost.errors import StoreError, StoreRefused
+from llmhost.store.client import amount, load_script, text, translate_errors
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-__all__ = ["RedisTraffic"]
+__all__ = ["Count", "RedisLoad", "RedisTraffic", "TrafficKeys", "counting_script"]
+
+
+# Where the traffic of a fleet lies in Redis, and the scripts that count it.
+#
+# Keys, of which none carries a lifetime: a full Redis evicts answers, never these.
+#
+# * ``llmhost:{fleet}:load:{worker}``   sorted set, the requests that the worker has in flight
+# * ``llmhost:{fleet}:speed:{worker}``  hash, what the worker was measured to deliver
+# * ``llmhost:{fleet}:traffic``         hash, questions, answers and tokens by time
+# * ``llmhost:{fleet}:draining``        set of the workers that are given no more questions
+
+
+Count = Callable[[Sequence[str], Sequence[str | int | float]], Awaitable[Any]]
+
+
+class TrafficKeys:
+    """The names of one fleet's keys."""
+
+    def __init__(self, fleet: str) -> None:
+        self._prefix = f"llmhost:{fleet}"
+        self.traffic = f"{self._prefix}:traffic"
+        self.draining = f"{self._prefix}:draining"
+
+    def load(self, worker: str) -> str:
+        return f"{self._prefix}:load:{worker}"
+
+    def speed(self, worker: str) -> str:
+        return f"{self._prefix}:speed:{worker}"
+
+
+def counting_script(client: Redis, name: str) -> Count:
+    """The script of that name: a function of its keys, and of those arguments that are its own."""
+    parts = (load_script("llmhost.engines.lua", file) for file in ("counting.lua", name))
+    script = client.register_script("\n".join(parts))
+
+    def count(keys: Sequence[str], arguments: Sequence[str | int | float]) -> Awaitable[Any]:
+        return script(keys=keys, args=[BUCKET, KEPT, *arguments])
+
+    return count
+
 
 #: answers by their weight, of which each further one takes 5 %: three in a row, as one alone is chance
 _ENOUGH = 2.8
@@ -118,3 +161,85 @@ def _damaged(key: str, field: str) -> StoreRefused:
         f"{key} in Redis is damaged: its field {field[:50]!r} cannot be",
         hint=f"delete the key {key}: it is counted anew; no other program may write to keys of llmhost",
     )
+
+
+# Requests in flight, and what they took, counted in Redis for all processes that share a fleet.
+
+
+#: seconds; how long a Redis that failed is left alone, so that not every question waits for it to time out
+_PAUSE = 10.0
+
+#: tokens; no model writes that much in one answer: an engine that says so is wrong
+_MOST_TOKENS = 10**7
+
+
+class RedisLoad:
+    """Counts in the keys that llmhost.engines.redis_traffic names.
+
+    A slot whose holder died counts for `lifetime` seconds: the longest that an answer may take. `places` is
+    how many questions a worker works on at once. While Redis is away, the requests of this process alone
+    are counted, and nobody is told: spreading the load is a courtesy, and whoever uses the cache says that
+    Redis is away.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        fleet: str,
+        lifetime: float,
+        *,
+        places: int = 1,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._keys = TrafficKeys(fleet)
+        self._lifetime = math.ceil(lifetime)
+        self._places = places
+        self._acquire, self._release, self._turned_away = (
+            counting_script(client, name) for name in ("acquire.lua", "release.lua", "turned_away.lua")
+        )
+        self._local = LocalLoad()
+        self._clock = clock
+        self._away_until = -math.inf
+
+    async def acquire(self, workers: Sequence[str], *, again: bool = False) -> Slot | None:
+        if self._clock() >= self._away_until:
+            try:
+                return await self._acquire_shared(workers, again)
+            except StoreError:
+                self._away_until = self._clock() + _PAUSE
+        return await self._local.acquire(workers, again=again)
+
+    async def release(self, slot: Slot, work: Work | None = None) -> None:
+        if self._local.holds(slot):
+            await self._local.release(slot)
+            return
+        keys = [self._keys.load(slot.worker), self._keys.traffic, self._keys.speed(slot.worker)]
+        await self._if_there(self._release, keys, [slot.request, *self._told(slot, work)])  # else it expires
+
+    async def turned_away(self) -> None:
+        await self._if_there(self._turned_away, [self._keys.traffic], [])
+
+    async def _if_there(self, script: Count, keys: Sequence[str], arguments: Sequence[str | float]) -> None:
+        if self._clock() >= self._away_until:
+            with suppress(StoreError), translate_errors():
+                await script(keys, arguments)
+
+    async def _acquire_shared(self, workers: Sequence[str], again: bool) -> Slot | None:
+        request = secrets.token_hex(8)
+        loads = [self._keys.load(worker) for worker in workers]
+        with translate_errors():
+            place, load = await self._acquire(
+                [self._keys.traffic, self._keys.draining, *loads],
+                [request, self._lifetime, int(again), *workers],
+            )
+        return Slot(workers[int(place) - 1], request, int(load)) if place else None
+
+    def _told(self, slot: Slot, work: Work | None) -> tuple[str | float, ...]:
+        """The work as release.lua takes it."""
+        if work is None or not _sound(work):
+            return "", "", ""
+        return work.tokens, work.seconds, slot.load if slot.load <= self._places else ""
+
+
+def _sound(work: Work) -> bool:
+    return 0 <= work.tokens <= _MOST_TOKENS and 0 < work.seconds < math.inf

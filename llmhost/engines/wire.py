@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from llmhost.engines.engine import Delta, Done
+from llmhost.engines.engine import ChatRequest, Delta, Done, Sampling
 
 __all__ = [
     "BadReply",
@@ -16,11 +16,13 @@ __all__ = [
     "Reader",
     "Reported",
     "Thinking",
+    "chat_fields",
     "child",
     "count",
     "error_text",
     "list_of",
     "parse_object",
+    "sampling_fields",
     "shorten",
     "size",
     "text",
@@ -137,3 +139,27 @@ def shorten(words: str) -> str:
     """One printable line of bounded length, whatever came in."""
     line = " ".join("".join(c if c.isprintable() else " " for c in words[: 8 * _SHOWN]).split())
     return line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"
+
+
+# Writing a request the way both OpenAI's API and Ollama's want it.
+
+
+def chat_fields(request: ChatRequest) -> JsonObject:
+    """Model, messages, and that the answer is to be streamed."""
+    return {
+        "model": request.model,
+        "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+        "stream": True,
+    }
+
+
+def sampling_fields(sampling: Sampling, *, max_tokens: str) -> JsonObject:
+    """What is given of `sampling`; `max_tokens` is the API's name for the most tokens of an answer."""
+    fields = {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "seed": sampling.seed,
+        max_tokens: sampling.max_tokens,
+        "stop": list(sampling.stop) or None,
+    }
+    return {name: value for name, value in fields.items() if value is not None}

@@ -5,13 +5,18 @@ Facts: the set-up script that writes it (llmhost/fleet/providers/vast/setup_inst
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Literal, TypeVar, cast, get_args
 
+from llmhost.engines.engine import Endpoint, EngineLimits
+from llmhost.engines.http import HttpTransport
 from llmhost.engines.wire import BadReply, JsonObject, child, list_of, shorten, text
+from llmhost.errors import EngineUnavailable
 
 __all__ = [
     "Disk",
+    "FrontDoor",
     "Gpu",
     "LoadedModel",
     "Metrics",
@@ -157,3 +162,42 @@ def _number(owner: JsonObject, name: str, low: float, high: float) -> float | No
     if type(value) not in (int, float) or not low <= value <= high:
         raise BadReply(f"sent a `{name}` that is not a number from {low:g} to {high:g}")
     return float(value)
+
+
+# The proxy in front of a rented worker, where the worker tells how far it is and how it is doing.
+
+
+T = TypeVar("T")
+
+#: bytes; the largest report, of 64 GPUs and 64 models, has some 20 kB
+_LONGEST_REPORT = 64 << 10
+
+
+class FrontDoor:
+    """Reads what a worker says of itself. Raises UntrustedWorker where it is not that worker."""
+
+    def __init__(self, endpoint: Endpoint, limits: EngineLimits | None = None) -> None:
+        """Raises ConfigError for a URL or token that HTTP cannot carry."""
+        self._transport = HttpTransport(endpoint, limits)
+
+    async def progress(self) -> WorkerReport:
+        """How far its set-up is. Raises EngineUnavailable."""
+        return await self._read("/llmhost/progress", read_report)
+
+    async def metrics(self) -> Metrics:
+        """What its GPUs, its disk and its engine are doing. Raises EngineUnavailable."""
+        return await self._read("/llmhost/metrics", read_metrics)
+
+    async def aclose(self) -> None:
+        """Closes connections. Asking twice is fine."""
+        await self._transport.aclose()
+
+    async def _read(self, path: str, parse: Callable[[JsonObject], T]) -> T:
+        try:
+            return parse(await self._transport.get(path, _LONGEST_REPORT))
+        except BadReply as fault:
+            error = self._transport.error(fault)
+            if isinstance(error, EngineUnavailable):
+                raise error from fault
+            # A refusal is for questions: who asks how far a worker is can only wait.
+            raise EngineUnavailable(f"{self._transport.where} {fault}") from fault

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmhost.errors import FleetBusy, StoreError
-from llmhost.machine.files import make_folder
-from llmhost.machine.lock import hold_lock
+from llmhost.machine.files import hold_lock, make_folder
 
 if TYPE_CHECKING:
     from llmhost.store.lease import Lease

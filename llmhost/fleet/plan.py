@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from llmhost.errors import LimitError, UsageError
-from llmhost.fleet.models import FleetSpec, Worker, WorkerState
+from llmhost.fleet.budget import Limits, Spent, check
+from llmhost.fleet.models import FleetSpec, Offer, Worker, WorkerState
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["SURPRISE", "Allowance", "Funds", "Plan", "Quote", "hourly", "make_plan", "select"]
 
 _DESTROY_ORDER = {WorkerState.FAILED: 0, WorkerState.STARTING: 1, WorkerState.READY: 2}
 
@@ -68,3 +69,126 @@ def _merit(worker: Worker) -> tuple[bool, float, str]:
 
 def _destroy_order(worker: Worker) -> tuple[int, float, str]:
     return (_DESTROY_ORDER[worker.state], -worker.started, worker.id)
+
+
+# What `up` would do and what that costs, before anything is done. Pure.
+
+
+@dataclass(frozen=True, slots=True)
+class Funds:
+    """What may be spent, what was spent in the periods that count now, and what the account has left."""
+
+    limits: Limits
+    spent: Spent
+    credit: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """The plan with its prices. `purchases` are the offers that would be bought, best first; fewer than
+    `plan.create` where not enough fit, and `rejected` says why others do not. `now` is Unix seconds.
+    """
+
+    plan: Plan
+    purchases: tuple[Offer, ...]
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    funds: Funds = field(default_factory=lambda: Funds(Limits(), Spent()))
+    now: float = 0.0
+
+    @property
+    def missing(self) -> int:
+        """How many workers no offer fits."""
+        return self.plan.create - len(self.purchases)
+
+    @property
+    def hourly_usd(self) -> float:
+        """What the fleet costs an hour once everything is done."""
+        return hourly(self.plan.keep) + sum(offer.price_per_hour for offer in self.purchases)
+
+    @property
+    def dearest(self) -> float:
+        """USD an hour of the dearest purchase; 0 where nothing is bought."""
+        return max((offer.price_per_hour for offer in self.purchases), default=0.0)
+
+    def refusal(self) -> LimitError | None:
+        """Why the budget does not allow all of it."""
+        burn = hourly(self.plan.keep)
+        for offer in self.purchases:
+            try:
+                check(
+                    self.funds.limits,
+                    self.funds.spent,
+                    burn,
+                    offer.price_per_hour,
+                    self.now,
+                    self.funds.credit,
+                )
+            except LimitError as error:
+                return error
+            burn += offer.price_per_hour
+        return None
+
+
+def hourly(workers: Iterable[Worker]) -> float:
+    """USD an hour of all workers when they run. One that boots is billed less, but not for long."""
+    return sum(worker.price_per_hour for worker in workers)
+
+
+# What the operator agreed to buy. Without asking again, nothing much dearer is bought, and no more.
+
+
+#: of a price that was shown: what may be paid without asking again
+SURPRISE = 1.25
+
+_HINT = "run `llmhost up` again to see what there is now"
+
+
+class Allowance:
+    """`purchases` are the offers that were shown. Prices are USD an hour."""
+
+    def __init__(self, purchases: Sequence[Offer]) -> None:
+        prices = [offer.price_per_hour for offer in purchases]
+        self._count = len(prices)
+        self._dearest = max(prices, default=0.0) * SURPRISE
+        self._total = sum(prices) * SURPRISE
+
+    def check(self, price: float) -> None:
+        """Raises LimitError where one more of this price was not agreed to."""
+        if self._count <= 0:
+            raise LimitError("there are offers now that were not there when you were asked", hint=_HINT)
+        ceiling = min(self._dearest, self._total)
+        if price > ceiling:
+            raise LimitError(
+                f"the next offer costs ${price:.3f} an hour, and what you agreed to cost at most"
+                f" ${ceiling / SURPRISE:.3f}",
+                hint=_HINT,
+            )
+
+    def take(self, price: float) -> None:
+        """One was bought."""
+        self._count -= 1
+        self._total -= price
+
+    def give_back(self, price: float) -> None:
+        """One that was agreed to, or was there before, is gone: another one may take its place."""
+        self._count += 1
+        self._total += price * SURPRISE
+
+
+# Which workers somebody means who names them.
+
+
+def select(listed: Sequence[Worker], ids: Iterable[str] | None) -> tuple[Worker, ...]:
+    """The workers named, each once, or all. Raises UsageError for a name that none of them has."""
+    if ids is None:
+        return tuple(listed)
+    known = {worker.id: worker for worker in listed}
+    wanted = dict.fromkeys(ids)
+    unknown = [worker_id for worker_id in wanted if worker_id not in known]
+    if unknown:
+        names = ", ".join(known) or "none"
+        raise UsageError(
+            f"no worker is called {', '.join(unknown)}; this fleet has: {names}",
+            hint="see `llmhost status`",
+        )
+    return tuple(known[worker_id] for worker_id in wanted)

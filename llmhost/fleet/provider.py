@@ -7,12 +7,12 @@ full is an error, never "no workers".
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import ClassVar
 
 from llmhost.fleet.models import Account, Charge, FleetSpec, Intent, Market, Offer, SshTarget, Worker
 
-__all__ = ["Provider"]
+__all__ = ["Provider", "roll_call"]
 
 
 class Provider(ABC):
@@ -93,3 +93,18 @@ class Provider(ABC):
 
     async def settle(self) -> None:  # noqa: B027
         """Returns when `list` shows whatever a command that crashed a moment ago has bought."""
+
+
+# Who exists: the provider's list, and whoever is on record and missing there.
+
+
+async def roll_call(provider: Provider, known: Collection[str]) -> Sequence[Worker]:
+    """Every worker that exists. `known` are ids on record, read before this: one that the list lacks is
+    made sure of, for what is taken for gone is bought again, and its bill forgotten.
+
+    Raises:
+        ProviderError: the list cannot be read, or not be believed.
+    """
+    listed = await provider.list()
+    missing = set(known) - {worker.id for worker in listed}
+    return [*listed, *await provider.unlisted(missing)] if missing else listed

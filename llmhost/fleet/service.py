@@ -12,20 +12,15 @@ from typing import TYPE_CHECKING
 
 from llmhost.errors import StoreUnavailable
 from llmhost.fleet.budget import Limits
-from llmhost.fleet.buying import Buyer
 from llmhost.fleet.clock import Clock
-from llmhost.fleet.ending import Ending
-from llmhost.fleet.health import Hooks, OnProgress
-from llmhost.fleet.inspection import Inspection
+from llmhost.fleet.health import Hooks, Inspection, OnProgress
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Worker
-from llmhost.fleet.provider import Provider
-from llmhost.fleet.provision import Approve, Raising, make_healthy_plan
-from llmhost.fleet.quote import Quote
-from llmhost.fleet.records import FleetRecords
+from llmhost.fleet.plan import Quote, select
+from llmhost.fleet.provider import Provider, roll_call
+from llmhost.fleet.provision import Approve, Buyer, Ending, Raising, make_healthy_plan
+from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import DownResult, Failure, FleetStatus, UpResult
-from llmhost.fleet.roll_call import roll_call
-from llmhost.fleet.selection import select
 from llmhost.ledger.rentals import RentalBook
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from llmhost.fleet.provider import Provider
 from llmhost.fleet.registry import FleetRegistry
 
 if TYPE_CHECKING:
-    from llmhost.engines.front_door import FrontDoor
+    from llmhost.engines.worker_report import FrontDoor
 
 __all__ = ["Engines", "workers_to_ask"]
 
@@ -52,7 +52,7 @@ class Engines:
 
     def front_door(self, worker: Worker) -> FrontDoor:
         """Where a rented worker tells how it is doing. Raises ConfigError as `of`."""
-        from llmhost.engines.front_door import FrontDoor
+        from llmhost.engines.worker_report import FrontDoor
 
         endpoint = _endpoint(worker)
         if endpoint not in self._front_doors:

@@ -31,8 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmhost.cache.keys import CacheKey
-from llmhost.lab.players import Embed, Outcome, Shelf
-from llmhost.lab.stream import About
+from llmhost.lab.pairs import About
+from llmhost.lab.replay import Embed, Outcome, Shelf
 
 __all__ = ["FLOOR", "LearnedPlayer", "Observations"]
 

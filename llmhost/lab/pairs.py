@@ -2,15 +2,182 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import random
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Generic, TypeVar
 
-from llmhost.lab.lines import Lines, question_in, read_lines
+from llmhost.errors import UsageError
 
-__all__ = ["Pair", "read_pairs", "sample"]
+__all__ = [
+    "About",
+    "Asked",
+    "BrokenLine",
+    "Lines",
+    "Pair",
+    "question_in",
+    "read_lines",
+    "read_pairs",
+    "read_stream",
+    "sample",
+    "skipped_words",
+]
+
+
+# JSON lines from a file, each checked by itself: one broken line does not cost the others.
+
+
+Row = TypeVar("Row")
+
+#: bytes; a question of 10,000 words has some 60,000, and no line is read into memory that is much longer
+_LONGEST_LINE = 1_000_000
+
+#: lines; the questions of a busy month, which still fit into memory
+_MOST_LINES = 5_000_000
+
+#: characters; of a question
+_LONGEST_QUESTION = 100_000
+
+#: share of the lines; where more are broken, the rest is hardly what it was meant to be
+_MOST_BROKEN = 0.05
+
+#: lines; a message that names more would not be read
+_NAMED = 3
+
+#: bytes, unpacked; a small archive can hold more than any machine has room for
+_LARGEST_FILE = 2_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenLine:
+    """`line` counts from 1; `reason` is for people."""
+
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lines(Generic[Row]):
+    """What a file holds, in its order, and the lines of it that make no sense."""
+
+    rows: tuple[Row, ...]
+    broken: tuple[BrokenLine, ...]
+
+
+def read_lines(
+    path: Path, parse: Callable[[Mapping[str, Any]], Row], *, hint: str, limit: int | None = None
+) -> Lines[Row]:
+    """The JSON objects of a file, one a line; ``.gz`` is unpacked, blank lines are passed over.
+
+    `parse` makes a row of an object, or raises ValueError in words for people. After `limit` rows the rest
+    of the file is not read. `hint` says what a line should be.
+
+    Raises:
+        UsageError: the file cannot be read, no line of it makes sense, or more than 5 % do not.
+    """
+    rows: list[Row] = []
+    broken: list[BrokenLine] = []
+    for number, line in _read(path):
+        if limit is not None and len(rows) >= limit:
+            break
+        try:
+            rows.append(parse(_object(line)))
+        except ValueError as error:
+            broken.append(BrokenLine(number, str(error)))
+    lines = len(rows) + len(broken)
+    if not lines:
+        raise UsageError(f"{path.name} is empty", hint=hint)
+    if len(broken) > _MOST_BROKEN * lines:
+        message = f"{path.name}: {len(broken):,} of {lines:,} lines make no sense: {_named(broken)}"
+        raise UsageError(message, hint=hint)
+    return Lines(tuple(rows), tuple(broken))
+
+
+def question_in(row: Mapping[str, Any], name: str) -> str:
+    """The text under `name`. Raises ValueError where there is none."""
+    value = row.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{name!r} is {'missing' if value is None else 'not a text with words in it'}")
+    if len(value) > _LONGEST_QUESTION:
+        raise ValueError(f"{name!r} is longer than {_LONGEST_QUESTION:,} characters")
+    return value
+
+
+def skipped_words(path: Path, broken: Sequence[BrokenLine]) -> str:
+    """What was left out, for people."""
+    count = f"{len(broken):,} line{'s make' if len(broken) > 1 else ' makes'}"
+    return f"{path.name}: {count} no sense and {'are' if len(broken) > 1 else 'is'} skipped: {_named(broken)}"
+
+
+def _named(broken: Sequence[BrokenLine]) -> str:
+    named = "; ".join(f"line {one.line}: {one.reason}" for one in broken[:_NAMED])
+    return named + (f"; and {len(broken) - _NAMED:,} more" if len(broken) > _NAMED else "")
+
+
+def _read(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Lines that are not blank with their numbers, which count from 1."""
+    try:
+        with _opened(path) as opened:
+            file = _Bounded(opened, path.name)
+            for number in range(1, _MOST_LINES + 1):
+                line = _line(file)
+                if not line:
+                    return
+                if line.strip():
+                    yield number, line.removeprefix(b"\xef\xbb\xbf")
+            if opened.read(1):
+                raise UsageError(f"{path.name} has more than {_MOST_LINES:,} lines")
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or "it is not whole, or not what its name says"
+        raise UsageError(f"cannot read {path}: {reason}") from error
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+class _Bounded:
+    """Lines of a file, as long as all of them together are not too much."""
+
+    def __init__(self, file: IO[bytes], name: str) -> None:
+        self._file = file
+        self._name = name
+        self._left = _LARGEST_FILE
+
+    def readline(self, limit: int) -> bytes:
+        line = self._file.readline(limit)
+        self._left -= len(line)
+        if self._left < 0:
+            raise UsageError(f"{self._name} holds more than {_LARGEST_FILE / 1e9:g} GB")
+        return line
+
+
+def _line(file: _Bounded) -> bytes:
+    """Of a line that is too long, its beginning and one byte more than may be; the rest is passed over."""
+    line = rest = file.readline(_LONGEST_LINE + 1)
+    while rest and not rest.endswith(b"\n"):
+        rest = file.readline(_LONGEST_LINE)
+    return line
+
+
+def _object(line: bytes) -> Mapping[str, Any]:
+    """Raises ValueError, in words for people."""
+    if len(line) > _LONGEST_LINE:
+        raise ValueError(f"it is longer than {_LONGEST_LINE:,} bytes")
+    try:
+        value = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError("it is not text in UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError("it is not JSON") from error
+    if not isinstance(value, dict):
+        raise ValueError("it is not a JSON object")
+    return value
+
 
 #: characters; a kind is a word or two
 _LONGEST_KIND = 60
@@ -67,3 +234,37 @@ def _kind(row: Mapping[str, Any]) -> str | None:
     if not isinstance(kind, str) or not kind.strip() or len(kind) > _LONGEST_KIND:
         raise ValueError(f"'kind' is not a text of 1 to {_LONGEST_KIND} characters")
     return kind
+
+
+# Questions in the order in which they were asked, each with what it is really about.
+
+
+#: What a question really asks; two that differ need two answers.
+About = str | int
+
+_STREAM_HINT = 'write {"question": "...", "class": "..."} on each line'
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question of a stream."""
+
+    question: str
+    about: About
+
+
+def read_stream(path: Path, *, limit: int | None = None) -> Lines[Asked]:
+    """The first `limit` questions of a file of lines ``{"question": "...", "class": "..."}``; ``.gz`` is
+    unpacked. A class is a text or a whole number.
+
+    Raises:
+        UsageError: the file cannot be read, no line of it makes sense, or more than 5 % do not.
+    """
+    return read_lines(path, _asked, hint=_STREAM_HINT, limit=limit)
+
+
+def _asked(row: Mapping[str, Any]) -> Asked:
+    about = row.get("class")
+    if isinstance(about, bool) or not isinstance(about, (str, int)) or about == "":
+        raise ValueError(f"'class' is {'missing' if about is None else 'neither a text nor a whole number'}")
+    return Asked(question_in(row, "question"), about)

@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llmhost.lab.frontier import Frontier, Point
-from llmhost.lab.report import Interval, interval
+from llmhost.lab.evaluate import Frontier, Interval, Point, interval
 
 __all__ = ["Row", "Tuning", "Wanted", "tune"]
 

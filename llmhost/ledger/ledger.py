@@ -18,17 +18,46 @@ from typing import TYPE_CHECKING
 
 from llmhost.errors import StoreRefused
 from llmhost.fleet.models import Rental
-from llmhost.ledger.boots import LONGEST_BOOT, boot_seconds
-from llmhost.ledger.buckets import DAY, Bucket, buckets_at, covering
+from llmhost.ledger.buckets import DAY, Bucket, bucket_of, buckets_at, covering
 from llmhost.ledger.events import OWN_WORK, Outcome, QuestionEvent
-from llmhost.ledger.histogram import bucket_of
-from llmhost.store.client import load_script, translate_errors
-from llmhost.store.values import amount, text
+from llmhost.store.client import amount, load_script, text, translate_errors
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-__all__ = ["Ledger", "Totals"]
+__all__ = ["LONGEST_BOOT", "Ledger", "Totals", "boot_seconds", "learned_boot"]
+
+
+# How long workers took to their first answer, and what that says of the next one. Pure.
+
+
+#: seconds; whatever took a day was no boot
+LONGEST_BOOT = 86_400.0
+
+#: of the boots; three in four are as quick, and one that hung for an hour changes nothing
+_QUANTILE = 0.75
+
+#: boots; what came before them was another image, another market
+_NEWEST = 20
+
+
+def learned_boot(times: Sequence[float]) -> float | None:
+    """What to expect of the next worker, seconds; None where nothing was seen. `times` has the newest last.
+
+    It is the nearest-rank 75th percentile of the newest twenty.
+    """
+    newest = sorted(times[-_NEWEST:])
+    return newest[math.ceil(_QUANTILE * len(newest)) - 1] if newest else None
+
+
+def boot_seconds(raw: bytes | str) -> float | None:
+    """Of one record in Redis; None where it makes no sense."""
+    try:
+        seconds = float(json.loads(raw)["seconds"])
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return None
+    return seconds if 0 <= seconds <= LONGEST_BOOT else None
+
 
 #: seconds; the ledger's days are kept as long
 _RENTALS_KEPT = DAY.kept

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from llmhost.fleet.models import Rental
+from llmhost.ledger.buckets import percentile
 from llmhost.ledger.cost import Money, money, spent
 from llmhost.ledger.events import Outcome
-from llmhost.ledger.histogram import percentile
 from llmhost.ledger.ledger import Totals
 
 __all__ = ["Percentiles", "Report", "Target", "Targets", "make_report"]

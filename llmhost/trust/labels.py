@@ -11,12 +11,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 
-from llmhost.cache.calibration import Change, Label, LabelsReport, Source, Tally, Trust
+from llmhost.cache.calibration import (
+    BANDS,
+    MOST_RAISED,
+    Change,
+    Label,
+    LabelsReport,
+    Source,
+    Tally,
+    Trust,
+    band_of,
+    learnt,
+    moved,
+)
 from llmhost.cache.keys import fleet_key
-from llmhost.cache.learning import BANDS, MOST_RAISED, band_of, learnt, moved
 from llmhost.errors import StoreRefused
-from llmhost.store.client import load_script, translate_errors
-from llmhost.store.values import amount, text
+from llmhost.store.client import amount, load_script, text, translate_errors
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from llmhost.answering.notices import Notices
+from llmhost.answering.cache_session import Notices
 from llmhost.config.models import Config
 from llmhost.errors import StateError, StoreError, StoreUnavailable
 from llmhost.machine.paths import state_dir
@@ -29,9 +29,7 @@ if TYPE_CHECKING:
     from llmhost.answering.cache_session import Memory
     from llmhost.autoscale.step import Scaler
     from llmhost.cache.catalog import Catalog
-    from llmhost.cache.judgements import FitnessBook
-    from llmhost.engines.load import LoadTracker
-    from llmhost.engines.pool import Pool, Upstream
+    from llmhost.engines.pool import LoadTracker, Pool, Upstream
     from llmhost.fleet.models import FleetSpec
     from llmhost.fleet.provider import Provider
     from llmhost.fleet.service import FleetService
@@ -40,7 +38,7 @@ if TYPE_CHECKING:
     from llmhost.ledger.report import Targets
     from llmhost.store.embedded import EmbeddedRedis
     from llmhost.trust.audit import Auditor
-    from llmhost.trust.judge import EngineJudge
+    from llmhost.trust.judge import EngineJudge, FitnessBook
     from llmhost.wiring.questions import CacheParts
 
 __all__ = ["Wiring"]
@@ -155,25 +153,25 @@ class Wiring:
     @cached_property
     def provider(self) -> Provider:
         """Where workers come from. Raises StateError."""
-        from llmhost.wiring.providers import make_provider
+        from llmhost.wiring.fleets import make_provider
 
         return make_provider(self._config, state_dir() / "fleets" / self._config.fleet.name)
 
     async def fleet(self) -> FleetService:
         """The fleet's service. Where Redis is away, workers are kept without it. Raises StateError."""
-        from llmhost.wiring.providers import fleet_spec
+        from llmhost.wiring.fleets import fleet_spec
 
         return await self._service(self.provider, fleet_spec(self._config))
 
     async def scaler(self) -> Scaler:
         """The fleet's autoscaler. Raises StoreError, StateError: it does nothing without its memory."""
-        from llmhost.wiring.scalers import make_scaler
+        from llmhost.wiring.fleets import make_scaler
 
         return make_scaler(self.provider, self.engines, await self.redis(), self._config)
 
     async def other_local_fleets(self) -> Sequence[FleetService]:
         """Those with workers on this machine that are not the configured one, which may have changed."""
-        from llmhost.wiring.providers import fleet_spec, local_provider, with_local_workers
+        from llmhost.wiring.fleets import fleet_spec, local_provider, with_local_workers
 
         spec = fleet_spec(self._config)
         return [
@@ -223,14 +221,14 @@ class Wiring:
 
     async def auditor(self) -> Auditor:
         """What checks semantic hits after they were served. Raises StoreError."""
-        from llmhost.wiring.audits import make_auditor
+        from llmhost.wiring.questions import make_auditor
 
         client = await self.redis()
         return make_auditor(self._config, client, self._quiet_pool(client), self.caches, self._notices)
 
     async def drop_audits(self) -> None:
         """Nothing waits to be audited any more. Raises StoreError."""
-        from llmhost.wiring.audits import drop_audits
+        from llmhost.wiring.questions import drop_audits
 
         await drop_audits(self._config, await self.redis())
 
@@ -240,26 +238,26 @@ class Wiring:
         return self._audits.queued if self._audits else 0
 
     def _sampler(self, client: Redis | None) -> AuditSampler | None:
-        from llmhost.wiring.audits import audit_sampler
+        from llmhost.wiring.questions import audit_sampler
 
         self._audits = audit_sampler(self._config, client, self._notices) if client else None
         return self._audits
 
     async def engine_judge(self) -> EngineJudge:
         """The fleet's model as a judge, to be measured. Raises StoreError."""
-        from llmhost.wiring.judges import engine_judge
+        from llmhost.wiring.questions import engine_judge
 
         client = await self.redis()
         return engine_judge(self._config, self._pool(client), client, self._notices)
 
     async def fitness_book(self) -> FitnessBook:
         """What was measured of the judge. Raises StoreError."""
-        from llmhost.wiring.judges import fitness_book
+        from llmhost.wiring.questions import fitness_book
 
         return fitness_book(self._config, await self.redis())
 
     def _memory(self, client: Redis) -> Memory:
-        from llmhost.wiring.judges import fleet_judge
+        from llmhost.wiring.questions import fleet_judge
 
         pool = self._quiet_pool(client)
         judge = fleet_judge(self._config, pool, client, self.caches.keys, self._notices)
@@ -273,24 +271,23 @@ class Wiring:
 
     def _quiet_pool(self, client: Redis) -> Pool:
         """For what is asked beside the users' own questions."""
-        from llmhost.engines.load import QuietLoad
+        from llmhost.engines.pool import QuietLoad
 
         return self._pool(client, QuietLoad(self._load(client)))
 
     def _load(self, client: Redis | None) -> LoadTracker:
-        from llmhost.engines.load import LocalLoad
+        from llmhost.engines.pool import LocalLoad
 
         if client is None:
             return LocalLoad()
-        from llmhost.engines.redis_load import RedisLoad
+        from llmhost.engines.redis_traffic import RedisLoad
 
         engine = self._config.engine
         return RedisLoad(client, self._config.fleet.name, engine.answer_timeout, places=engine.parallel)
 
     async def _upstreams(self, model: str) -> Sequence[Upstream]:
         from llmhost.fleet.workers import workers_to_ask
-        from llmhost.wiring.fleets import make_registry
-        from llmhost.wiring.providers import fleet_spec
+        from llmhost.wiring.fleets import fleet_spec, make_registry
 
         client = await self._redis_or_none()
         registry = make_registry(client, fleet_spec(self._config)) if client else None

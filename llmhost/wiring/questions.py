@@ -8,25 +8,39 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from llmhost.config.models import Config
+from llmhost.config.models import CacheConfig, Config
 from llmhost.errors import ModelError, StateError
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from llmhost.answering.cache_session import Memory
-    from llmhost.answering.notices import Notices
+    from llmhost.answering.audits import AuditQueue, AuditSampler
+    from llmhost.answering.cache_session import Memory, Notices
     from llmhost.cache.calibration import Label, Trust
     from llmhost.cache.catalog import Catalog
-    from llmhost.cache.contracts import Index
-    from llmhost.cache.embedding import Embedder
-    from llmhost.cache.judge import Judge
+    from llmhost.cache.contracts import Embedder, Index
     from llmhost.cache.keys import Keys
-    from llmhost.cache.policy import Policy
+    from llmhost.cache.models import Judge
+    from llmhost.cache.policy import Bars, Policy
     from llmhost.cache.service import SemanticCache
+    from llmhost.engines.pool import Pool
+    from llmhost.trust.audit import Auditor
+    from llmhost.trust.judge import EngineJudge, FitnessBook, FleetJudge
     from llmhost.trust.labels import Labels
 
-__all__ = ["CacheParts"]
+__all__ = [
+    "CacheParts",
+    "audit_queue",
+    "audit_sampler",
+    "bars",
+    "drop_audits",
+    "engine_judge",
+    "fitness_book",
+    "fleet_judge",
+    "make_auditor",
+    "make_policy",
+    "verified_policy",
+]
 
 _T = TypeVar("_T")
 
@@ -116,7 +130,6 @@ class CacheParts:
     async def policy(self) -> Policy:
         """What judges candidates. Raises ModelError where the verifier cannot be had: then nothing but
         identical questions may be served, and never what similarity alone would allow."""
-        from llmhost.wiring.policies import make_policy
 
         return await self._once("policy", lambda: make_policy(self._config.cache, self._note))
 
@@ -155,3 +168,125 @@ class CacheParts:
 
         lifetime = self._config.cache.embedding_ttl
         return FlatIndex(client, self.keys, embedder=embedder, dimensions=dimensions, lifetime=lifetime)
+
+
+# The parts of the audit, from the configuration.
+
+
+def audit_queue(config: Config, client: Redis) -> AuditQueue:
+    """Where the hits of the configured policy wait."""
+    from llmhost.answering.audits import AuditQueue
+
+    return AuditQueue(client, config.fleet.name, config.cache.policy)
+
+
+async def drop_audits(config: Config, client: Redis) -> None:
+    """Drops what waits of every policy's hits: it holds questions and answers. Raises StoreError."""
+    from llmhost.answering.audits import AuditQueue
+
+    for policy in ("verified", "threshold"):
+        await AuditQueue(client, config.fleet.name, policy).clear()
+
+
+def audit_sampler(config: Config, client: Redis, notices: Notices) -> AuditSampler | None:
+    """What puts a share of the semantic hits into the queue; None where none is wanted."""
+    from llmhost.answering.audits import AuditSampler
+
+    if not config.cache.audit_share:
+        return None
+    return AuditSampler(audit_queue(config, client), config.cache.audit_share, notices)
+
+
+def make_auditor(config: Config, client: Redis, pool: Pool, caches: CacheParts, notices: Notices) -> Auditor:
+    """What works off the queue."""
+    from llmhost.answering.answerer import Answerer, Settings
+    from llmhost.answering.audits import AuditedEntries
+    from llmhost.ledger.ledger import Ledger
+    from llmhost.trust.audit import Auditor
+
+    settings = Settings(config.limits.max_prompt_chars, config.engine.parallel)
+    engines = Answerer(pool=pool, settings=settings, memory=None, ledger=None, notices=notices)
+    return Auditor(
+        queue=audit_queue(config, client),
+        ask=engines.answer,
+        cache=caches.cache(client),
+        entries=AuditedEntries(client, caches.keys),
+        embedder=caches.embedder,
+        labels=caches.labels(client),
+        ledger=Ledger(client, config.fleet.name),
+        max_prompt_chars=config.limits.max_prompt_chars,
+    )
+
+
+# The judge of the grey zone, from the configuration.
+
+
+def engine_judge(config: Config, pool: Pool, client: Redis, notices: Notices) -> EngineJudge:
+    """The fleet's model as a judge, measured or not."""
+    from llmhost.ledger.ledger import Ledger
+    from llmhost.trust.judge import EngineJudge
+
+    return EngineJudge(
+        pool,
+        config.engine.model,
+        config.cache.judge_timeout,
+        config.engine.parallel,
+        Ledger(client, config.fleet.name),
+        notices,
+    )
+
+
+def fleet_judge(config: Config, pool: Pool, client: Redis, keys: Keys, notices: Notices) -> FleetJudge | None:
+    """The judge that remembers, and is silent where it is not good enough; None where none is wanted."""
+    from llmhost.trust.judge import FleetJudge, Judgements
+
+    if not config.cache.judge:
+        return None
+    return FleetJudge(
+        engine_judge(config, pool, client, notices),
+        Judgements(client, keys, config.cache.embedding_ttl),
+        fitness_book(config, client),
+        model=config.engine.model,
+        timeout=config.cache.judge_timeout,
+        notices=notices,
+    )
+
+
+def fitness_book(config: Config, client: Redis) -> FitnessBook:
+    """What was measured of this fleet's judge."""
+    from llmhost.trust.judge import FitnessBook
+
+    return FitnessBook(client, config.fleet.name)
+
+
+# The cache's policies, from the configuration.
+
+
+def make_policy(config: CacheConfig, note: Callable[[str], None]) -> Policy:
+    """The configured policy; loads the verifier where it is wanted. Blocks. Raises ModelError."""
+    from llmhost.cache.policy import ThresholdPolicy
+
+    if config.policy == "threshold":
+        return ThresholdPolicy(config.threshold)
+    return verified_policy(config.verifier, bars(config), note)
+
+
+def verified_policy(verifier: str, bars: Bars, note: Callable[[str], None]) -> Policy:
+    """Guards, then this verifier (see `cache.verifier`), then these bars. Blocks. Raises ModelError."""
+    from llmhost.cache.guards import objections
+    from llmhost.cache.policy import VerifiedPolicy
+    from llmhost.cache.verifiers.load import load_verifier
+
+    return VerifiedPolicy(objections, load_verifier(verifier, on_progress=note).probability, bars)
+
+
+def bars(config: CacheConfig) -> Bars:
+    """The bars that the configuration asks for."""
+    from llmhost.cache.policy import BARS_FLOOR, Bars, doubted_bar
+
+    return Bars(
+        serve=config.confidence,
+        doubted=doubted_bar(config.confidence),
+        judge=config.judge_from if config.judge else None,
+        floor=min(BARS_FLOOR, config.confidence),
+    )

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.answering.admission import admit
-from llmhost.answering.question import Question
+from llmhost.answering.question import Question, admit
 from llmhost.engines.engine import Message, Sampling
 from llmhost.errors import UsageError
 

@@ -13,8 +13,7 @@ from doubles.scripted_pool import ScriptedEngine, pool_of
 from doubles.word_embedder import WordEmbedder
 
 from llmhost.answering.answerer import Answerer, Settings
-from llmhost.answering.cache_session import Memory
-from llmhost.answering.notices import Notices
+from llmhost.answering.cache_session import Memory, Notices
 from llmhost.answering.question import Question, Reply, Text
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.keys import Keys

@@ -10,11 +10,10 @@ import pytest
 from doubles.scripted_pool import ScriptedEngine, pool_of
 from doubles.word_embedder import WordEmbedder
 
-from llmhost.answering.admission import admit
 from llmhost.answering.answerer import Answerer, Settings
 from llmhost.answering.audits import Audit, AuditedEntries, AuditQueue
-from llmhost.answering.notices import Notices
-from llmhost.answering.question import Question
+from llmhost.answering.cache_session import Notices
+from llmhost.answering.question import Question, admit
 from llmhost.cache.calibration import Tally
 from llmhost.cache.keys import Keys
 from llmhost.cache.service import SemanticCache

@@ -12,18 +12,17 @@ from doubles.scripted_pool import ScriptedEngine, pool_of
 
 from llmhost.answering.answerer import Answerer, Settings
 from llmhost.answering.audits import Audit, AuditQueue, AuditSampler
-from llmhost.answering.cache_session import Memory
-from llmhost.answering.notices import Notices
+from llmhost.answering.cache_session import Memory, Notices
 from llmhost.answering.question import Question
 from llmhost.cache.keys import Keys
-from llmhost.cache.objection import Objection
+from llmhost.cache.models import Objection
 from llmhost.cache.policy import Bars, VerifiedPolicy
 from llmhost.cache.service import SemanticCache
 from llmhost.cache.single_flight import SingleFlight
 from llmhost.config.models import Config, FleetConfig
 from llmhost.engines.engine import Done, Message, Sampling
 from llmhost.store.client import connect
-from llmhost.wiring.audits import drop_audits
+from llmhost.wiring.questions import drop_audits
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -211,7 +210,7 @@ async def test_text_that_is_no_text_is_passed_over(queue: AuditQueue) -> None:
 
 
 async def test_of_a_long_answer_the_beginning_is_kept(ask: Any, queue: AuditQueue, cache: Any) -> None:
-    from llmhost.answering.admission import admit
+    from llmhost.answering.question import admit
 
     key = admit(ASKED, 1000)
     from llmhost.cache.models import Answer

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from llmhost.answering.bait import addresses_the_judge
+from llmhost.trust.judge import addresses_the_judge
 
 #: the question that each attack is put behind
 _ASKED = "How do I reset my password?"

@@ -11,18 +11,15 @@ from typing import TYPE_CHECKING
 import pytest
 from doubles.scripted_pool import ScriptedEngine, pool_of
 
-from llmhost.answering.notices import Notices
-from llmhost.cache.fitness import Fitness
-from llmhost.cache.judge import Judgement
-from llmhost.cache.judgements import FitnessBook, Judgements
+from llmhost.answering.cache_session import Notices
 from llmhost.cache.keys import Keys
+from llmhost.cache.models import Judgement
 from llmhost.engines.engine import ChatRequest, Delta, Done
-from llmhost.engines.load import LocalLoad
-from llmhost.engines.pool import Pool, Upstream
+from llmhost.engines.pool import LocalLoad, Pool, Upstream
 from llmhost.errors import EngineRefused, EngineUnavailable, NoWorkerError, StoreError, StreamBroken
 from llmhost.ledger.events import Outcome
 from llmhost.ledger.ledger import Ledger, Totals
-from llmhost.trust.judge import EngineJudge, FleetJudge
+from llmhost.trust.judge import EngineJudge, Fitness, FitnessBook, FleetJudge, Judgements
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmhost.answering.notices import Notices
+from llmhost.answering.cache_session import Notices
 from llmhost.errors import UntrustedWorker
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.cache.acronyms import spelt_out
+from llmhost.cache.verifiers.wording import spelt_out
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.cache.codec import decode_answer, encode_answer
-from llmhost.cache.models import Answer
+from llmhost.cache.models import Answer, decode_answer, encode_answer
 
 SECONDS = st.floats(0, 1e10, allow_nan=False)
 COUNTS = st.integers(0, 10**9)

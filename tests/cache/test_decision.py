@@ -12,9 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmhost.cache.calibration import Trust
-from llmhost.cache.judge import Judgement
-from llmhost.cache.models import Answer, Candidate
-from llmhost.cache.objection import Objection
+from llmhost.cache.models import Answer, Candidate, Judgement, Objection
 from llmhost.cache.policy import (
     Bars,
     Decision,

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from llmhost.cache.indexes.flat import FlatIndex
-from llmhost.cache.indexes.mirror import Mirror, encode_record, encode_removal
+from llmhost.cache.indexes.flat import FlatIndex, Mirror, encode_record, encode_removal
 from llmhost.cache.keys import Keys
 from llmhost.errors import StoreRefused
 

@@ -8,10 +8,8 @@ import pytest
 from plugins_cache import MakeCache
 
 from llmhost.cache.calibration import Label, Trust
-from llmhost.cache.judge import Judgement
 from llmhost.cache.keys import CacheKey
-from llmhost.cache.models import Answer, Candidate, SemanticLookup
-from llmhost.cache.objection import Objection
+from llmhost.cache.models import Answer, Candidate, Judgement, Objection, SemanticLookup
 from llmhost.cache.policy import Decision, Verdict
 
 STORED, ASKED = "what is a tree", "what is a tall tree"

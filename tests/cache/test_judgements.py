@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from llmhost.cache.fitness import Fitness, Trial, fitness_of
-from llmhost.cache.judgements import FitnessBook, Judgements
 from llmhost.cache.keys import Keys, pair_id
 from llmhost.config.models import Config
+from llmhost.trust.judge import Fitness, FitnessBook, Judgements, Trial, fitness_of
 from llmhost.wiring.questions import CacheParts
 
 if TYPE_CHECKING:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 from doubles.word_embedder import WordEmbedder
 
-from llmhost.answering.notices import Notices
-from llmhost.cache.calibration import Change, Label, LabelsReport, Source, Tally, Trust
+from llmhost.answering.cache_session import Notices
+from llmhost.cache.calibration import BANDS, Change, Label, LabelsReport, Source, Tally, Trust
 from llmhost.cache.keys import CacheKey
-from llmhost.cache.learning import BANDS
 from llmhost.cache.models import SemanticLookup
 from llmhost.cache.policy import Decision
 from llmhost.config.models import CacheConfig, Config, FleetConfig, RedisConfig

@@ -9,8 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.cache.calibration import Change, LabelsReport, Source, Tally, Trust
-from llmhost.cache.learning import BANDS, MOST_RAISED, band_of, learnt, moved
+from llmhost.cache.calibration import (
+    BANDS,
+    MOST_RAISED,
+    Change,
+    LabelsReport,
+    Source,
+    Tally,
+    Trust,
+    band_of,
+    learnt,
+    moved,
+)
 
 tallies = st.builds(Tally, st.integers(0, 500), st.integers(0, 500))
 sources: st.SearchStrategy[Source] = st.sampled_from(["audit", "judge", "forget"])

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.cache.calibration import Tally
-from llmhost.cache.served_error import ServedError, served_error
+from llmhost.cache.calibration import ServedError, Tally, served_error
 
 
 @pytest.mark.parametrize(

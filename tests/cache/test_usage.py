@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from llmhost.cache.catalog import cache_usage
 from llmhost.cache.keys import CacheKey, Keys
 from llmhost.cache.models import Answer
 from llmhost.cache.service import SemanticCache
-from llmhost.cache.usage import cache_usage
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

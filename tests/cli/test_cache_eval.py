@@ -12,8 +12,7 @@ from doubles.word_embedder import WordEmbedder
 from plugins_cli import Ran
 
 from llmhost.cache.policy import Policy, ThresholdPolicy, VerifiedPolicy
-from llmhost.wiring.policies import bars
-from llmhost.wiring.questions import CacheParts
+from llmhost.wiring.questions import CacheParts, bars
 
 Cli = Callable[..., Ran]
 

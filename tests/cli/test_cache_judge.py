@@ -15,18 +15,18 @@ from plugins_redis import RedisServer
 
 from llmhost.answering.question import Question
 from llmhost.answering.question import Reply as AnswerReply
-from llmhost.cache.judgements import FitnessBook
 from llmhost.cli.commands.cache_judge import measure_judge
-from llmhost.cli.options import Globals
+from llmhost.cli.frame import Globals
 from llmhost.config.models import Config, RedisConfig
 from llmhost.engines.engine import Sampling
 from llmhost.errors import NoWorkerError, UsageError
-from llmhost.lab.judge import balanced
+from llmhost.lab.evaluate import balanced
 from llmhost.lab.pairs import Pair
 from llmhost.ledger.events import Outcome
 from llmhost.store.client import connect
+from llmhost.trust.judge import FitnessBook
 from llmhost.wiring import Wiring
-from llmhost.wiring.providers import fleet_spec
+from llmhost.wiring.fleets import fleet_spec
 
 PAIRS = [
     *[(f"What is part {n} for?", f"What does part {n} do?", True) for n in range(40)],

@@ -39,7 +39,7 @@ def bars_asked_for(monkeypatch: pytest.MonkeyPatch) -> list[Bars]:
         return 0.99 if question.split()[1] == stored.split()[1] else 0.01
 
     monkeypatch.setattr("llmhost.wiring.questions.CacheParts.embedder", embedder)
-    monkeypatch.setattr("llmhost.wiring.policies.verified_policy", policy)
+    monkeypatch.setattr("llmhost.wiring.questions.verified_policy", policy)
     return asked_for
 
 
@@ -139,6 +139,6 @@ def test_without_a_verifier_it_ends_with_what_is_wrong(
     def missing(*_: object) -> None:
         raise ModelError("the verifier is missing", hint="install llmhost again")
 
-    monkeypatch.setattr("llmhost.wiring.policies.verified_policy", missing)
+    monkeypatch.setattr("llmhost.wiring.questions.verified_policy", missing)
     ran = cli("cache", "replay", str(stream))
     assert (ran.code, "the verifier is missing" in ran.stderr) == (1, True)

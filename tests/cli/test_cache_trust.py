@@ -14,8 +14,8 @@ import yaml
 
 from llmhost.cache.policy import BARS_FLOOR
 from llmhost.cli.commands.cache_trust import reset_trust, show_trust
-from llmhost.cli.options import Globals
-from llmhost.cli.session import configured
+from llmhost.cli.frame import Globals
+from llmhost.cli.running import configured
 from llmhost.errors import UsageError
 
 if TYPE_CHECKING:

@@ -63,7 +63,7 @@ def in_a_bare_shell(command: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def without_system_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("llmhost.cli.cron_view._SYSTEM_LOG", tmp_path / "nothing")
+    monkeypatch.setattr("llmhost.cli.commands.scale_cron._SYSTEM_LOG", tmp_path / "nothing")
 
 
 # The crontab line

@@ -10,7 +10,7 @@ from doubles.scripted_verifier import DOUBT, REFUSAL
 from llmhost.answering.question import Latency, Reply
 from llmhost.cache.models import Answer, Candidate
 from llmhost.cache.policy import Verdict
-from llmhost.cli.explain_view import explained, shortened, show_explanation
+from llmhost.cli.commands.ask import explained, shortened, show_explanation
 from llmhost.cli.output import Output
 
 ANSWER = Answer("text", "m", 1.0, 1, 1, "stop", 1.0, 0.0)

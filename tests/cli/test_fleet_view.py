@@ -8,9 +8,9 @@ from typing import Any
 from doubles.fleet_values import make_worker
 from rich.console import Console
 
+from llmhost.cli.commands.status import GpuOutput, show_gpus
 from llmhost.cli.fleet_view import show_workers, worker_output
-from llmhost.cli.gpu_view import GpuOutput, show_gpus
-from llmhost.cli.progress import LiveProgress
+from llmhost.cli.output import LiveProgress
 from llmhost.engines.worker_report import Disk, Gpu
 
 #: The longest address that a rented worker has, and a price that is no small change.

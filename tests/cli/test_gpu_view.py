@@ -16,7 +16,7 @@ from doubles.ollama_server import OllamaServer, Running
 from plugins_engines import TOKEN
 from rich.console import Console
 
-from llmhost.cli.gpu_view import GpuOutput, gather_metrics, show_gpus
+from llmhost.cli.commands.status import GpuOutput, gather_metrics, show_gpus
 from llmhost.cli.output import plain
 from llmhost.config.models import Config
 from llmhost.engines.worker_report import Disk, Gpu, LoadedModel

@@ -62,7 +62,7 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> MarketProvider:
         provider.config = config
         return provider
 
-    monkeypatch.setattr("llmhost.wiring.providers.make_provider", make_provider)
+    monkeypatch.setattr("llmhost.wiring.fleets.make_provider", make_provider)
     Path("llmhost.yaml").write_text(RENTED)
     return provider
 

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from llmhost.cli.output import Output, plain
-from llmhost.cli.progress import LiveProgress, PlainProgress
+from llmhost.cli.output import LiveProgress, Output, PlainProgress, plain
 
 PROGRESS = """
 from llmhost.cli.output import Output

@@ -16,12 +16,11 @@ from plugins_redis import RedisServer
 
 from llmhost.config.models import Config
 from llmhost.doctor.checks import Check, examine
+from llmhost.doctor.gather import rented_looks
 from llmhost.errors import ConfigError, ProviderError
 from llmhost.fleet.models import Market, Offer, Worker, WorkerState
 from llmhost.wiring import Wiring
-from llmhost.wiring.doctor_rented import rented_looks
-from llmhost.wiring.fleets import make_registry
-from llmhost.wiring.providers import fleet_spec
+from llmhost.wiring.fleets import fleet_spec, make_registry
 
 OWN = certify()
 

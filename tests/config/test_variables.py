@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.config.variables import substitute
+from llmhost.config.document import substitute
 from llmhost.errors import ConfigError
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from llmhost.autoscale.state import scale_key
 from llmhost.config.models import RedisConfig
-from llmhost.engines.counting import TrafficKeys
+from llmhost.engines.redis_traffic import TrafficKeys
 from llmhost.engines.traffic import BUCKET
 from llmhost.store.client import connect
-from llmhost.store.socket_path import socket_path
+from llmhost.store.embedded import socket_path
 
 _COUNTS = ("asked", "answered", "tokens")
 _TIMES_OF_A_SIGHT = ("since", "silent_since")

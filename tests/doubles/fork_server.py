@@ -28,8 +28,8 @@ PRELOADED = (
     "llmhost.fleet.providers.vast.provider",
     "llmhost.fleet.workers",
     "llmhost.wiring.fleets",
-    "llmhost.wiring.providers",
-    "llmhost.wiring.scalers",
+    "llmhost.wiring.fleets",
+    "llmhost.wiring.fleets",
     "vastai",
 )
 _ALWAYS = {"http.client.send", "socket.connect"}

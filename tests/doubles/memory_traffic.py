@@ -1,6 +1,6 @@
 """Traffic that a test makes up: so many questions a second from a moment on.
 
-It keeps the contract of a traffic book (llmhost/fleet/reading.py), with time as the test's clock has it.
+It keeps the contract of a traffic book (llmhost/autoscale/step.py), with time as the test's clock has it.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import Any
 from llmhost.autoscale.models import Decision, FleetView, History, ScaledWorker, ScaleSpec
 from llmhost.autoscale.policy import decide
 from llmhost.engines.traffic import BUCKET, KEPT, Traffic, WorkerTraffic
-from llmhost.fleet.quote import Funds
+from llmhost.fleet.plan import Funds
 
 #: a Wednesday, 10:30 UTC
 NOW = datetime(2026, 6, 10, 10, 30, tzinfo=UTC).timestamp()

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from llmhost.engines.engine import ChatRequest, Delta, Done, ModelStatus, Progress
-from llmhost.engines.load import LocalLoad
-from llmhost.engines.pool import Pool, Upstream
+from llmhost.engines.pool import LocalLoad, Pool, Upstream
 
 Step = str | Done | Exception | Callable[[], None]
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from llmhost.cache.judge import Judgement
-from llmhost.cache.objection import Objection
+from llmhost.cache.models import Judgement, Objection
 
 REFUSAL = Objection("numbers", "one says 5, the other 6")
 DOUBT = Objection("names", "one speaks of Redis", refuses=False)

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from llmhost.autoscale.models import ScaleSpec
-from llmhost.lab.simulation.settings import Settings
-from llmhost.lab.simulation.workload import Trace
+from llmhost.lab.simulation.workload import Settings, Trace
 
 __all__ = ["SPEC", "make_trace", "poisson_trace", "world"]
 

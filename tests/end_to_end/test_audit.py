@@ -10,7 +10,7 @@ from doubles.openai_server import OpenAIServer
 from plugins_house import House, HouseMaker
 
 from llmhost.cli.commands.cache_audit import start_auditing
-from llmhost.cli.options import Globals
+from llmhost.cli.frame import Globals
 
 #: The paper's rule, which takes these two for one question.
 AUDITED = {"policy": "threshold", "threshold": 0.5, "audit_share": 1}

@@ -23,7 +23,7 @@ from redis.asyncio import Redis
 
 from llmhost.autoscale.state import scale_key
 from llmhost.config.models import RedisConfig
-from llmhost.engines.counting import TrafficKeys
+from llmhost.engines.redis_traffic import TrafficKeys
 from llmhost.fleet.clock import SystemClock
 from llmhost.fleet.registry import FleetRegistry
 from llmhost.ledger.ledger import Ledger

@@ -22,7 +22,7 @@ from plugins_rented_house import RentedHouse, bought
 
 from llmhost.autoscale.state import scale_key
 from llmhost.config.models import RedisConfig
-from llmhost.engines.counting import TrafficKeys
+from llmhost.engines.redis_traffic import TrafficKeys
 from llmhost.store.client import connect
 
 pytestmark = pytest.mark.slow

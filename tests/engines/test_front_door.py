@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmhost.engines.engine import Endpoint
-from llmhost.engines.front_door import FrontDoor
 from llmhost.engines.wire import BadReply, parse_object
 from llmhost.engines.worker_report import (
     Disk,
+    FrontDoor,
     Gpu,
     LoadedModel,
     Metrics,

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmhost.engines.gguf import check_gguf
-from llmhost.engines.model_file import find_model
+from llmhost.engines.model_file import check_gguf, find_model
 from llmhost.errors import ModelError
 
 UINT8, UINT32, STRING, ARRAY = 0, 4, 8, 9

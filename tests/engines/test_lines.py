@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmhost.engines.engine import Endpoint
-from llmhost.engines.lines import LineSplitter
+from llmhost.engines.http import LineSplitter
 from llmhost.engines.ollama import OllamaEngine
 from llmhost.engines.openai import OpenAIEngine
 from llmhost.engines.wire import BadReply, count, error_text, parse_object, shorten

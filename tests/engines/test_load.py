@@ -9,8 +9,8 @@ import pytest
 from doubles.clock import ManualClock
 
 from llmhost.config.models import RedisConfig
-from llmhost.engines.load import LocalLoad
-from llmhost.engines.redis_load import RedisLoad
+from llmhost.engines.pool import LocalLoad
+from llmhost.engines.redis_traffic import RedisLoad
 from llmhost.engines.traffic import Work
 from llmhost.store.client import connect
 

@@ -13,9 +13,9 @@ from doubles.openai_server import OpenAIServer
 from plugins_engines import TOKEN
 
 from llmhost.engines.engine import Endpoint
+from llmhost.engines.faults import tls_context
 from llmhost.engines.ollama import OllamaEngine
 from llmhost.engines.openai import OpenAIEngine
-from llmhost.engines.tls import tls_context
 from llmhost.errors import ConfigError, EngineRefused, EngineUnavailable, UntrustedWorker
 
 OWN = certify()

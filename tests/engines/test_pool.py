@@ -8,8 +8,7 @@ import pytest
 from doubles.clock import ManualClock
 
 from llmhost.engines.engine import Delta, Done
-from llmhost.engines.load import LocalLoad
-from llmhost.engines.pool import Assigned, Pool, Upstream
+from llmhost.engines.pool import Assigned, LocalLoad, Pool, Upstream
 from llmhost.engines.traffic import Work
 from llmhost.errors import (
     EngineRefused,

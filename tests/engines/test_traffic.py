@@ -10,8 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmhost.config.models import RedisConfig
-from llmhost.engines.redis_load import RedisLoad
-from llmhost.engines.redis_traffic import RedisTraffic
+from llmhost.engines.redis_traffic import RedisLoad, RedisTraffic
 from llmhost.engines.traffic import BUCKET, KEPT, Traffic, Work, WorkerTraffic
 from llmhost.errors import StoreError, StoreRefused, StoreUnavailable
 from llmhost.store.client import connect

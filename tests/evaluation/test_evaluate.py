@@ -11,7 +11,7 @@ from doubles.word_embedder import WordEmbedder
 from llmhost.cache.calibration import Trust
 from llmhost.cache.embedders.onnx import OnnxEmbedder
 from llmhost.cache.guards import objections
-from llmhost.cache.objection import Objection
+from llmhost.cache.models import Objection
 from llmhost.cache.policy import Bars, Policy, ThresholdPolicy, VerifiedPolicy, doubted_bar
 from llmhost.cache.verifiers.load import load_verifier
 from llmhost.errors import ModelError

@@ -12,13 +12,20 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from llmhost.cache.calibration import Trust
-from llmhost.cache.objection import Objection
+from llmhost.cache.models import Objection
 from llmhost.cache.policy import Policy, ThresholdPolicy, VerifiedPolicy
 from llmhost.config.models import CacheConfig
-from llmhost.lab.evaluate import Outcome, evaluate
-from llmhost.lab.frontier import MOST_POINTS, Frontier, cosine_frontier, frontier, highest_bar
+from llmhost.lab.evaluate import (
+    MOST_POINTS,
+    Frontier,
+    Outcome,
+    cosine_frontier,
+    evaluate,
+    frontier,
+    highest_bar,
+)
 from llmhost.lab.pairs import Pair
-from llmhost.wiring.policies import bars
+from llmhost.wiring.questions import bars
 
 PAIR = Pair("red fish one", "red fish two", True)
 SAME = Pair("red fish", "red  fish", True)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from llmhost.cache.keys import cache_key
 from llmhost.lab.learned_threshold import LearnedPlayer, Observations
-from llmhost.lab.players import Embed, Outcome, Player, Vector
+from llmhost.lab.replay import Embed, Outcome, Player, Vector
 
 SIMILARITY = st.floats(0.5, 1.0)
 

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmhost.errors import UsageError
-from llmhost.lab import lines
-from llmhost.lab.lines import BrokenLine, Lines, question_in, read_lines, skipped_words
+from llmhost.lab import pairs as lines
+from llmhost.lab.pairs import BrokenLine, Lines, question_in, read_lines, skipped_words
 
 #: enough sound lines beside one that is broken
 SOUND = b'{"q": "one"}\n' * 30

@@ -12,9 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmhost.errors import UsageError
-from llmhost.lab import lines
-from llmhost.lab.lines import Lines
-from llmhost.lab.pairs import Pair, read_pairs, sample
+from llmhost.lab import pairs as lines
+from llmhost.lab.pairs import Lines, Pair, read_pairs, sample
 
 SOUND = {"a": "How old is it?", "b": "What is its age?", "same": 1}
 

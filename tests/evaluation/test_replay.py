@@ -16,10 +16,9 @@ from llmhost.cache.keys import cache_key
 from llmhost.cache.models import Candidate
 from llmhost.cache.policy import Bars, Decision, ThresholdPolicy, VerifiedPolicy
 from llmhost.config.models import CacheConfig
-from llmhost.lab.players import Outcome, PolicyPlayer, Shelf
-from llmhost.lab.replay import PlayedPolicy, Replay, replay
-from llmhost.lab.stream import Asked
-from llmhost.wiring.policies import bars, verified_policy
+from llmhost.lab.pairs import Asked
+from llmhost.lab.replay import Outcome, PlayedPolicy, PolicyPlayer, Replay, Shelf, replay
+from llmhost.wiring.questions import bars, verified_policy
 
 HEIGHT, AGE = Asked("how tall is everest", "height"), Asked("how old is everest", "age")
 REWORDED = Asked("how tall is mount everest", "height")

@@ -7,12 +7,10 @@ from doubles.scripted_verifier import DOUBT, REFUSAL
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.cache.models import Answer, Candidate
-from llmhost.cache.objection import Objection
+from llmhost.cache.models import Answer, Candidate, Objection
 from llmhost.cache.policy import Decision, Verdict
-from llmhost.lab.evaluate import Outcome
+from llmhost.lab.evaluate import Evaluation, Outcome, assess
 from llmhost.lab.pairs import Pair
-from llmhost.lab.report import Evaluation, assess
 
 NEAR = Candidate("e", "b", 0.8, Answer("", "", 0.0, 0, 0, "stop", 0.0, 0.0))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from llmhost.lab.stream import Asked, read_stream
+from llmhost.lab.pairs import Asked, read_stream
 
 OURS = Path(__file__).parents[2] / "bench" / "pairs" / "stream.jsonl"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.lab.frontier import Frontier
+from llmhost.lab.evaluate import Frontier
 from llmhost.lab.tune import Wanted, tune
 
 #: 99 right ones and a wrong one from 0.7 on, and many wrong ones below

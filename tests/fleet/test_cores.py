@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.fleet.providers.cores import threads_per_worker, usable_cores
+from llmhost.fleet.providers.local_worker import threads_per_worker, usable_cores
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ async def test_status_sees_a_worker_that_runs_but_does_not_answer(bench: Any) ->
 async def test_status_does_not_wait_for_a_worker_that_hangs(bench: Any, monkeypatch: Any) -> None:
     await bench.make().up(1)
     bench.hanging.add("memory-1")
-    monkeypatch.setattr("llmhost.fleet.inspection._PATIENCE", 0.01)
+    monkeypatch.setattr("llmhost.fleet.health._PATIENCE", 0.01)
     (worker,) = (await bench.make().status()).workers
     assert worker.state is WorkerState.STARTING
     assert worker.detail == "no answer within 0.01 s: busy, or stuck"

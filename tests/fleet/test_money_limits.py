@@ -204,7 +204,7 @@ async def test_what_was_bought_as_the_disk_filled_up_is_ended_from_anywhere(
         raise StateError("no space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("llmhost.fleet.providers.vast.intents.IntentBook.settle", full)
+        patched.setattr("llmhost.fleet.providers.vast.create.IntentBook.settle", full)
         with suppress(StateError):
             await fleet.service().up(1)
         assert len(fleet.ids) == 1

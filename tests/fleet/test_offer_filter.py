@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from llmhost.config.load import load_config
 from llmhost.config.models import OFFERS
-from llmhost.config.offer_filter import parse_filter
+from llmhost.config.offer_filter import FIELDS, parse_filter
 from llmhost.errors import ConfigError
-from llmhost.fleet.offer_fields import FIELDS
 
 #: A row as the API gives it back, with what the filters here ask about.
 ROW: dict[str, object] = {

@@ -10,10 +10,10 @@ from doubles.scaling import NOW, in_flight, make_traffic, make_worker
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmhost.autoscale.limits import find_lie
 from llmhost.autoscale.models import FleetView, History
 from llmhost.fleet.budget import Limits, Spent
-from llmhost.fleet.metrics import find_lie
-from llmhost.fleet.quote import Funds
+from llmhost.fleet.plan import Funds
 
 BUCKET = int(NOW) - 60
 

@@ -25,7 +25,7 @@ from llmhost.autoscale.models import Decision, FleetView, History, ScaleSpec
 from llmhost.autoscale.policy import decide
 from llmhost.config.hours import parse_window
 from llmhost.fleet.budget import Limits, Spent
-from llmhost.fleet.quote import Funds
+from llmhost.fleet.plan import Funds
 
 #: may be without workers
 LAZY = make_scale(min_gpus=0)

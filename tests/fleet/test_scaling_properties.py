@@ -30,7 +30,7 @@ from llmhost.autoscale.policy import decide
 from llmhost.engines.traffic import BUCKET, Traffic
 from llmhost.errors import LimitError
 from llmhost.fleet.budget import Limits, Spent, check, fits
-from llmhost.fleet.quote import Funds
+from llmhost.fleet.plan import Funds
 
 HOUR = 3600.0
 

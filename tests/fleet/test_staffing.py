@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.fleet.staffing import Staff, late_share
+from llmhost.autoscale.demand import Staff, late_share
 
 speeds = st.lists(st.floats(0.0, 500.0), max_size=12).map(lambda found: sorted(found, reverse=True))
 

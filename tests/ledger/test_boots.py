@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from llmhost.config.models import RedisConfig
 from llmhost.errors import StoreRefused, StoreUnavailable
-from llmhost.ledger.boots import boot_seconds, learned_boot
-from llmhost.ledger.ledger import Ledger
+from llmhost.ledger.ledger import Ledger, boot_seconds, learned_boot
 from llmhost.store.client import connect
 
 if TYPE_CHECKING:

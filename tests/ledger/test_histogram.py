@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.ledger.histogram import bucket_of, percentile
+from llmhost.ledger.buckets import bucket_of, percentile
 
 LATENCIES = st.lists(st.floats(0.01, 1e8), min_size=1, max_size=60)
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from llmhost.errors import StoreRefused
+from llmhost.ledger.buckets import percentile
 from llmhost.ledger.events import Outcome, QuestionEvent
-from llmhost.ledger.histogram import percentile
 from llmhost.ledger.ledger import Ledger
 
 if TYPE_CHECKING:

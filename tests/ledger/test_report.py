@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 
 from llmhost.fleet.models import Rental
+from llmhost.ledger.buckets import bucket_of
 from llmhost.ledger.events import Outcome
-from llmhost.ledger.histogram import bucket_of
 from llmhost.ledger.ledger import Totals
 from llmhost.ledger.report import Report, Targets, make_report
 

@@ -11,8 +11,7 @@ import psutil
 import pytest
 
 from llmhost.machine.process import is_alive
-from llmhost.store.embedded import EmbeddedRedis
-from llmhost.store.launch import find_program
+from llmhost.store.embedded import EmbeddedRedis, find_program
 
 #: seconds; a killed process that is still there after that hangs in the kernel
 _LONGEST_DEATH = 10.0

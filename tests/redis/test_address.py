@@ -15,7 +15,7 @@ from redis.asyncio import SSLConnection, UnixDomainSocketConnection
 
 from llmhost.config.models import RedisConfig
 from llmhost.errors import ConfigError
-from llmhost.store.address import address_options
+from llmhost.store.client import address_options
 
 
 def options(**keys: Any) -> dict[str, Any]:

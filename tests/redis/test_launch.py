@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from llmhost.errors import StateError
-from llmhost.store.embedded import EmbeddedRedis
-from llmhost.store.launch import find_program
-from llmhost.store.server_log import ServerLog
+from llmhost.store.embedded import EmbeddedRedis, ServerLog, find_program
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmhost.errors import StateError
-from llmhost.store.embedded import EmbeddedRedis
-from llmhost.store.socket_path import is_private, make_private, socket_path
+from llmhost.store.embedded import EmbeddedRedis, is_private, make_private, socket_path
 
 folder_names = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=200)
 

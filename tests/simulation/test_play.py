@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from llmhost.lab.simulation.baselines import Fixed, resize
 from llmhost.lab.simulation.crew import Orders
 from llmhost.lab.simulation.play import Outcome, Scene, play
-from llmhost.lab.simulation.settings import Settings
-from llmhost.lab.simulation.workload import Trace, Workload, make_workload
+from llmhost.lab.simulation.workload import Settings, Trace, Workload, make_workload
 
 
 class Scripted:

@@ -16,8 +16,7 @@ from llmhost.engines.traffic import BUCKET
 from llmhost.fleet.budget import Limits
 from llmhost.lab.simulation.play import Outcome, Scene, play
 from llmhost.lab.simulation.policy import Policy
-from llmhost.lab.simulation.settings import Settings
-from llmhost.lab.simulation.workload import Trace, make_workload
+from llmhost.lab.simulation.workload import Settings, Trace, make_workload
 
 
 class Watched(Policy):

@@ -15,8 +15,8 @@ from rich.console import Console
 from llmhost.cli.commands.scale_simulate import show_simulation, simulation_output
 from llmhost.cli.output import Output
 from llmhost.errors import UsageError
+from llmhost.lab.plots import plot_simulation
 from llmhost.lab.simulation.baselines import Fixed
-from llmhost.lab.simulation.plot import plot
 from llmhost.lab.simulation.report import CLAIRVOYANT, POLICY, REQUEST_RATE, Report, Scenario, simulate
 
 NAMES = [POLICY, CLAIRVOYANT, REQUEST_RATE, "fixed at peak", "fixed at mean"]
@@ -125,7 +125,7 @@ def test_json_has_the_rows_and_no_timelines(report: Report, capsys: pytest.Captu
 )
 def test_a_chart_is_written_whole(report: Report, tmp_path: Path, name: str, head: bytes) -> None:
     (tmp_path / name).write_bytes(b"older")
-    plot(report, tmp_path / name)
+    plot_simulation(report, tmp_path / name)
     assert (tmp_path / name).read_bytes().startswith(head)
     assert (tmp_path / name).stat().st_size > 10_000
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [name]
@@ -133,17 +133,17 @@ def test_a_chart_is_written_whole(report: Report, tmp_path: Path, name: str, hea
 
 def test_the_same_report_is_the_same_chart(report: Report, tmp_path: Path) -> None:
     for name in ("a.svg", "b.svg"):
-        plot(report, tmp_path / name)
+        plot_simulation(report, tmp_path / name)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 
 @pytest.mark.parametrize("name", ["chart.pdf", "chart", "chart.svg.gz"])
 def test_other_kinds_of_charts_are_refused(report: Report, tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError) as caught:
-        plot(report, tmp_path / name)
+        plot_simulation(report, tmp_path / name)
     assert caught.value.hint == "name it .svg or .png"
 
 
 def test_a_folder_that_is_not_there_is_refused(report: Report, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot write"):
-        plot(report, tmp_path / "none" / "chart.svg")
+        plot_simulation(report, tmp_path / "none" / "chart.svg")

@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 from doubles.simulated import SPEC, make_trace, poisson_trace, world
 
-from llmhost.lab.simulation.baselines import Fixed, RequestRate
+from llmhost.lab.simulation.baselines import (
+    BLOCK,
+    Fixed,
+    RequestRate,
+    clairvoyant_plan,
+    first_need,
+    for_mean,
+    for_peak,
+)
 from llmhost.lab.simulation.play import play
 from llmhost.lab.simulation.report import Scenario
-from llmhost.lab.simulation.sizing import BLOCK, clairvoyant_plan, first_need, for_mean, for_peak
 from llmhost.lab.simulation.workload import Workload, make_workload
 
 

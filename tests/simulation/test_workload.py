@@ -9,8 +9,7 @@ import pytest
 from doubles.simulated import make_trace, poisson_trace, world
 
 from llmhost.errors import UsageError
-from llmhost.lab.simulation.settings import Settings
-from llmhost.lab.simulation.workload import Trace, day, make_workload
+from llmhost.lab.simulation.workload import Settings, Trace, day, make_workload
 
 
 def test_an_answer_takes_reading_and_writing() -> None:

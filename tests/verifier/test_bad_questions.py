@@ -13,8 +13,7 @@ import pytest
 from doubles.alike_embedder import AlikeEmbedder
 from doubles.scripted_verifier import ScriptedGuards, ScriptedVerifier
 
-from llmhost.answering.admission import admit
-from llmhost.answering.question import Question
+from llmhost.answering.question import Question, admit
 from llmhost.cache.guards import objections
 from llmhost.cache.keys import CacheKey, cache_key
 from llmhost.cache.models import Answer, SemanticLookup
@@ -22,7 +21,7 @@ from llmhost.cache.policy import Policy, VerifiedPolicy
 from llmhost.cache.service import SemanticCache
 from llmhost.config.models import CacheConfig
 from llmhost.engines.engine import Message, Sampling
-from llmhost.wiring.policies import bars, make_policy
+from llmhost.wiring.questions import bars, make_policy
 
 #: seconds; a busy machine takes ten times as long as an idle one
 _SOON = 2.0

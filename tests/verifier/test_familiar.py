@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmhost.cache.verifiers.familiar import is_familiar
+from llmhost.cache.verifiers.wording import is_familiar
 
 
 @pytest.mark.parametrize(

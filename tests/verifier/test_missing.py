@@ -13,7 +13,7 @@ from doubles.scripted_verifier import ScriptedVerifier
 from doubles.word_embedder import WordEmbedder
 
 from llmhost.answering.answerer import Answerer, Settings
-from llmhost.answering.notices import Notices
+from llmhost.answering.cache_session import Notices
 from llmhost.answering.question import Question, Reply
 from llmhost.cache.verifiers import load as loading
 from llmhost.cache.verifiers.manifest import MANIFEST

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmhost.cache.embedding import Embedder
+from llmhost.cache.contracts import Embedder
 from llmhost.errors import ModelError
 
 if TYPE_CHECKING:

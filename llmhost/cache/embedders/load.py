@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from llmhost.cache.contracts import Embedder
 from llmhost.cache.embedders import exports, weights
-from llmhost.cache.embedding import Embedder
 from llmhost.errors import ModelError
 
 __all__ = ["embedder_id", "load_embedder"]

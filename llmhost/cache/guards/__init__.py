@@ -20,7 +20,7 @@ from llmhost.cache.guards import (
     substitution,
 )
 from llmhost.cache.guards.wording import Guard, Wording, read
-from llmhost.cache.objection import Objection
+from llmhost.cache.models import Objection
 
 __all__ = ["GUARDS", "Guard", "Wording", "objections", "read"]
 

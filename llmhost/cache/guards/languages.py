@@ -6,7 +6,7 @@ import unicodedata
 from functools import lru_cache
 
 from llmhost.cache.guards.wording import Wording
-from llmhost.cache.objection import Objection
+from llmhost.cache.models import Objection
 
 __all__ = ["NAME", "guard"]
 

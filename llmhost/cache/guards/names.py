@@ -7,7 +7,7 @@ from functools import lru_cache
 from llmhost.cache.guards.gazetteer import known_names
 from llmhost.cache.guards.stems import words
 from llmhost.cache.guards.wording import Wording, likeness, named
-from llmhost.cache.objection import Objection
+from llmhost.cache.models import Objection
 
 __all__ = ["NAME", "guard"]
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from llmhost.cache.guards.stems import stem, words
 from llmhost.cache.guards.wording import FILLERS, Wording, likeness
-from llmhost.cache.objection import Objection
+from llmhost.cache.models import Objection
 
 __all__ = ["NAME", "guard", "is_negated"]
 

@@ -8,7 +8,7 @@ from itertools import combinations, pairwise
 
 from llmhost.cache.guards.stems import stems, words
 from llmhost.cache.guards.wording import FILLERS, Wording, likeness
-from llmhost.cache.objection import Objection
+from llmhost.cache.models import Objection
 
 __all__ = ["NAME", "are_swapped", "guard"]
 

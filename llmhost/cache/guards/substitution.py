@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmhost.cache.guards.wording import Wording
-from llmhost.cache.objection import Objection
+from llmhost.cache.models import Objection
 
 __all__ = ["NAME", "guard"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from llmhost.cache.guards.stems import stem, stems, words
-from llmhost.cache.objection import Objection
+from llmhost.cache.models import Objection
 
 __all__ = ["FILLERS", "MOST_WORDS", "Guard", "Wording", "likeness", "named", "read"]
 

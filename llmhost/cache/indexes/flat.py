@@ -15,18 +15,132 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from llmhost.cache.indexes.mirror import ENTRY_BYTES, Mirror, encode_record, encode_removal
 from llmhost.cache.keys import Keys
 from llmhost.cache.models import Neighbour
 from llmhost.errors import StoreRefused
 from llmhost.store.client import load_script, translate_errors
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from redis.asyncio import Redis
 
-__all__ = ["FlatIndex"]
+__all__ = ["ENTRY_BYTES", "FlatIndex", "Mirror", "encode_record", "encode_removal"]
+
+
+# A flat index as this process sees it: the log of one scope, replayed into a matrix.
+
+
+#: bytes; an entry's 32 hex digits
+ENTRY_BYTES = 16
+
+#: rows; what a matrix starts with, before it doubles
+_FIRST_ROWS = 64
+
+#: rows that are compared number by number; docs/architecture.md says what fewer of them would miss
+_SHORTLIST = 128
+
+
+def encode_record(entry: str, vector: NDArray[np.float32]) -> bytes:
+    """One record of the log: the entry's id, then its vector as little-endian float32."""
+    return bytes.fromhex(entry) + vector.astype("<f4").tobytes()
+
+
+def encode_removal(entry: str, dimensions: int) -> bytes:
+    """A record that takes the entry out: the zero vector, which no unit vector equals."""
+    return bytes.fromhex(entry) + bytes(4 * dimensions)
+
+
+class Mirror:
+    """The rows of one scope, in memory.
+
+    `matrix` has shape (capacity, dimensions), float32; the first `len(ids)` rows count. A removed row
+    is zero and its id empty. `signs` has a bit for every number of the matrix, set where it is positive:
+    shape (dimensions / 64, capacity), uint64, so that a search reads a thirtieth of the matrix.
+    """
+
+    def __init__(self, dimensions: int, header: bytes = b"", position: int = 0) -> None:
+        self.header = header
+        self.position = position
+        self._layout = np.dtype([("entry", f"V{ENTRY_BYTES}"), ("vector", "<f4", (dimensions,))])
+        self._ids: list[str] = []
+        self._rows: dict[str, int] = {}
+        self._matrix = np.zeros((0, dimensions), dtype=np.float32)
+        self._signs = _signs(self._matrix)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def vector(self, entry: str) -> NDArray[np.float32] | None:
+        """The vector of an entry, shape (dimensions,), or None."""
+        row = self._rows.get(entry)
+        return None if row is None else self._matrix[row]
+
+    def replay(self, records: bytes) -> bool:
+        """Takes in the records that follow `position`; False where they are no whole records."""
+        if len(records) % self._layout.itemsize:
+            return False
+        if records:
+            self._take(np.frombuffer(records, dtype=self._layout))
+            self.position += len(records)
+        return True
+
+    def search(self, vector: NDArray[np.float32], k: int) -> Sequence[Neighbour]:
+        """The k rows of highest cosine similarity, best first; see docs/architecture.md, "The flat index"."""
+        rows = self._shortlist(vector)
+        # Row by row on one core: the threads of a matrix product wait for cores that workers may hold.
+        similarities = np.vecdot(self._matrix[rows], vector)
+        best = np.argsort(-similarities, kind="stable")[:k]
+        found = zip(rows[best].tolist(), similarities[best].tolist(), strict=True)
+        # Rounding can put the cosine of two equal vectors a hair above 1.
+        return [Neighbour(self._ids[row], min(cosine, 1.0)) for row, cosine in found if self._ids[row]]
+
+    def _shortlist(self, vector: NDArray[np.float32]) -> NDArray[np.intp]:
+        """The rows whose signs differ from the vector's in the fewest places, and all that tie with them."""
+        count = len(self._ids)
+        if count <= _SHORTLIST:
+            return np.arange(count)
+        differing = np.bitwise_count(self._signs[:, :count] ^ _signs(vector[np.newaxis]))
+        distances = differing.sum(axis=0, dtype=np.uint16)
+        return np.flatnonzero(distances <= np.partition(distances, _SHORTLIST)[_SHORTLIST])
+
+    def _take(self, log: NDArray[np.void]) -> None:
+        entries, vectors = log["entry"].tobytes().hex(), log["vector"]
+        removals = np.logical_not(vectors.any(axis=1)).tolist()
+        digits = 2 * ENTRY_BYTES
+        rows = [
+            self._row(entries[digits * number : digits * (number + 1)], removed)
+            for number, removed in enumerate(removals)
+        ]
+        self._reserve(len(self._ids))
+        # Where a row comes twice, the later record stays.
+        self._matrix[rows] = vectors
+        self._signs[:, rows] = _signs(vectors)
+
+    def _row(self, entry: str, removed: bool) -> int:
+        """The row that a record of this entry sets."""
+        new = len(self._ids)
+        row = self._rows.pop(entry, new) if removed else self._rows.setdefault(entry, new)
+        if row == new:
+            self._ids.append("")
+        self._ids[row] = "" if removed else entry
+        return row
+
+    def _reserve(self, rows: int) -> None:
+        missing = rows - len(self._matrix)
+        if missing > 0:
+            room = max(missing, len(self._matrix), _FIRST_ROWS)
+            self._matrix = np.pad(self._matrix, ((0, room), (0, 0)))
+            self._signs = np.pad(self._signs, ((0, 0), (0, room)))
+
+
+def _signs(vectors: NDArray[np.float32]) -> NDArray[np.uint64]:
+    """The signs of vectors, shape (count, dimensions), as bits, shape (dimensions / 64 rounded up, count)."""
+    packed = np.packbits(vectors > 0, axis=1)
+    words = np.zeros((len(packed), -(-packed.shape[1] // 8) * 8), dtype=np.uint8)
+    words[:, : packed.shape[1]] = packed
+    return words.view(np.uint64).T
+
 
 _MAGIC = b"LLMHOST1"
 

@@ -1,1 +1,1 @@
-"""Verifiers: adapters of `llmhost.cache.verifier`."""
+"""Verifiers: adapters of `llmhost.cache.contracts`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from llmhost.cache.verifier import Verifier
+from llmhost.cache.contracts import Verifier
 
 __all__ = ["BUILTIN", "check_verifier", "load_verifier"]
 

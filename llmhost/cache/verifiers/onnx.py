@@ -13,10 +13,9 @@ from typing import Any
 import onnxruntime
 from tokenizers import Tokenizer
 
-from llmhost.cache.acronyms import spelt_out
 from llmhost.cache.model_input import fed, is_unicode
 from llmhost.cache.verifiers import manifest as manifests
-from llmhost.cache.verifiers.familiar import is_familiar
+from llmhost.cache.verifiers.wording import is_familiar, spelt_out
 from llmhost.errors import ModelError
 
 __all__ = ["OnnxVerifier"]

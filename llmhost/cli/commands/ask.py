@@ -12,19 +12,72 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmhost.cli.commands.cache_audit import start_auditing
-from llmhost.cli.explain_view import CandidateOutput, explained, shortened, show_explanation
-from llmhost.cli.options import Globals, globals_of
-from llmhost.cli.output import Output
-from llmhost.cli.running import run_async
-from llmhost.cli.session import configured, wired
-from llmhost.cli.text import milliseconds, money, percent
+from llmhost.cli.frame import Globals, globals_of
+from llmhost.cli.output import Output, table
+from llmhost.cli.running import configured, run_async, wired
+from llmhost.cli.text import clean, milliseconds, money, percent
 from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
     from llmhost.answering.question import Latency, Question, Reply
+    from llmhost.cache.models import Objection
+    from llmhost.cache.policy import Verdict
     from llmhost.config.models import Config
 
-__all__ = ["ask"]
+__all__ = ["CandidateOutput", "ask", "explained", "shortened", "show_explanation"]
+
+
+# Why an answer came from the cache, or did not: for people and for machines.
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateOutput:
+    """One stored question that was looked at. `confidence` None: the verifier was not asked."""
+
+    question: str
+    similarity: float
+    taken: bool
+    confidence: float | None
+    why: str
+    objections: Sequence[Objection]
+
+
+def explained(reply: Reply) -> list[CandidateOutput]:
+    """Every candidate, most similar first; none for an exact hit, which nobody had to judge."""
+    return [] if reply.source == "exact" else [_candidate(verdict) for verdict in reply.verdicts]
+
+
+def show_explanation(out: Output, reply: Reply) -> None:
+    """The same for people, on stderr; nothing with ``--quiet``."""
+    if reply.source == "exact":
+        out.note("· the very same question is stored: there was nothing to judge")
+    elif not reply.verdicts:
+        out.note(f"· {reply.reason or 'no stored question was looked at'}")
+    elif not out.quiet:
+        shown = table("", "similar", "sure", "why", "stored question", right=("similar", "sure"))
+        for one in explained(reply):
+            sure = "" if one.confidence is None else f"{one.confidence:.3f}"
+            mark = "served" if one.taken else ""
+            shown.add_row(mark, f"{one.similarity:.3f}", sure, clean(one.why), clean(shortened(one.question)))
+        out.console_of_errors().print(shown)
+
+
+def shortened(text: str, width: int = 60) -> str:
+    """`text` on one line of at most `width` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def _candidate(verdict: Verdict) -> CandidateOutput:
+    return CandidateOutput(
+        question=verdict.candidate.question,
+        similarity=verdict.candidate.similarity,
+        taken=verdict.taken,
+        confidence=verdict.confidence,
+        why=verdict.words,
+        objections=verdict.objections,
+    )
+
 
 #: bytes that one character of UTF-8 may take
 _WIDEST_CHARACTER = 4
@@ -101,7 +154,7 @@ def ask(
       llmhost ask --explain "How does Redis work?"
       git diff | llmhost ask --system "Review this change."
     """
-    from llmhost.answering.admission import admit
+    from llmhost.answering.question import admit
 
     options = globals_of(ctx)
     if no_cache and refresh:

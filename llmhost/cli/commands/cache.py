@@ -14,11 +14,9 @@ from llmhost.cli.commands.cache_audit import audit_hits
 from llmhost.cli.commands.cache_eval import eval_pairs
 from llmhost.cli.commands.cache_replay import replay_stream
 from llmhost.cli.commands.cache_tune import tune_cache
-from llmhost.cli.frame import App
-from llmhost.cli.options import Globals, globals_of
+from llmhost.cli.frame import App, Globals, globals_of
 from llmhost.cli.output import table
-from llmhost.cli.running import run_async
-from llmhost.cli.session import configured, wired
+from llmhost.cli.running import configured, run_async, wired
 from llmhost.cli.text import ago, clean, duration, money
 from llmhost.errors import UsageError
 

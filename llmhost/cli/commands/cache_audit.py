@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmhost.cli.explain_view import shortened
-from llmhost.cli.options import Globals, globals_of
-from llmhost.cli.running import run_async
-from llmhost.cli.session import configured, wired
+from llmhost.cli.commands.ask import shortened
+from llmhost.cli.frame import Globals, globals_of
+from llmhost.cli.running import configured, run_async, wired
 from llmhost.cli.text import clean
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ def start_auditing(options: Globals) -> subprocess.Popen[bytes] | None:
 
 async def _audit(options: Globals, config: Config, limit: int) -> None:
     from llmhost.errors import StateError
-    from llmhost.machine.lock import hold_lock
+    from llmhost.machine.files import hold_lock
     from llmhost.machine.paths import state_dir
 
     busy = StateError("another llmhost audits just now", hint="wait for it: what it leaves, it leaves here")

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmhost.cli.evaluating import pairs_in
-from llmhost.cli.options import Globals
-from llmhost.cli.session import wired
+from llmhost.cli.commands.cache_eval import pairs_in
+from llmhost.cli.frame import Globals
+from llmhost.cli.running import wired
 from llmhost.cli.text import clean, milliseconds, percent
 from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from llmhost.cache.fitness import Fitness
     from llmhost.config.models import Config
     from llmhost.lab.pairs import Pair
+    from llmhost.trust.judge import Fitness
 
 __all__ = ["measure_judge"]
 
@@ -58,8 +58,8 @@ async def measure_judge(options: Globals, config: Config, file: Path, limit: int
         UsageError: the file cannot be read, or has too few pairs.
         LlmhostError: there is no worker to ask, or Redis is away.
     """
-    from llmhost.cache.fitness import MEASURED_PAIRS
-    from llmhost.lab.judge import balanced, measured
+    from llmhost.lab.evaluate import balanced, measured
+    from llmhost.trust.judge import MEASURED_PAIRS
 
     read = pairs_in(options, file)
     pairs = _enough(balanced(read.rows, MEASURED_PAIRS if limit is None else limit), file)

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from dataclasses import replace as changed
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmhost.cli.options import Globals, globals_of
-from llmhost.cli.running import run_async
-from llmhost.cli.session import configured, wired
+from llmhost.cli.frame import Globals, globals_of
+from llmhost.cli.output import table
+from llmhost.cli.running import configured, run_async, wired
+from llmhost.cli.text import percent
 
 if TYPE_CHECKING:
-    from llmhost.cache.embedding import Embedder
+    from rich.console import Console
+
+    from llmhost.cache.contracts import Embedder
     from llmhost.cache.policy import Policy
     from llmhost.config.models import Config
-    from llmhost.lab.replay import Replay
-    from llmhost.lab.stream import Asked
+    from llmhost.lab.pairs import Asked
+    from llmhost.lab.replay import PlayedPolicy, Point, Replay
 
-__all__ = ["replay_stream"]
+__all__ = ["ReplayOutput", "replay_stream", "show_replay"]
 
 _File = Annotated[
     Path,
@@ -59,10 +64,8 @@ def replay_stream(
       llmhost cache replay questions.jsonl
       llmhost cache replay questions.jsonl.gz --limit 2000 --plot replay.svg
     """
-    from llmhost.cli.replay_view import ReplayOutput, show_replay
-    from llmhost.lab.lines import skipped_words
+    from llmhost.lab.pairs import read_stream, skipped_words
     from llmhost.lab.plots import check_drawable
-    from llmhost.lab.stream import read_stream
 
     options = globals_of(ctx)
     if plot is not None:
@@ -74,7 +77,7 @@ def replay_stream(
         options.output.warn(skipped_words(file, stream.broken))
     played = _play(options, config, stream.rows, error)
     if plot is not None:
-        from llmhost.lab.replay_plot import plot as draw
+        from llmhost.lab.plots import plot_replay as draw
 
         draw(played, plot)
     output = ReplayOutput(
@@ -91,8 +94,7 @@ def replay_stream(
 def _play(options: Globals, config: Config, stream: tuple[Asked, ...], max_error: float) -> Replay:
     from llmhost.cache.policy import ThresholdPolicy
     from llmhost.lab.learned_threshold import LearnedPlayer
-    from llmhost.lab.players import Player, PolicyPlayer
-    from llmhost.lab.replay import replay
+    from llmhost.lab.replay import Player, PolicyPlayer, replay
 
     embedder, verified = run_async(_models(options, config))
     count = config.cache.candidates
@@ -111,9 +113,56 @@ def _play(options: Globals, config: Config, stream: tuple[Asked, ...], max_error
 
 async def _models(options: Globals, config: Config) -> tuple[Embedder, Policy]:
     """The embedder, and the verified policy without a judge, whatever the configured one is."""
-    from llmhost.wiring.policies import bars, verified_policy
+    from llmhost.wiring.questions import bars, verified_policy
 
     async with wired(options, config) as wiring:
         embedder = await wiring.caches.embedder()
     unjudged = changed(bars(config.cache), judge=None)
     return embedder, verified_policy(config.cache.verifier, unjudged, options.output.note)
+
+
+# What a stream of questions would have been served, as `cache replay` shows it.
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOutput:
+    """`broken` lines of the file were left out. `threshold` is a cosine; `max_error` the share of all
+    questions that the learned policy was allowed to answer wrongly, 0..1.
+    """
+
+    questions: int
+    broken: int
+    threshold: float
+    max_error: float
+    policies: Mapping[str, PlayedPolicy]
+    points: Sequence[Point]
+
+
+def show_replay(played: ReplayOutput, console: Console) -> None:
+    numbers = ("hit ratio", "exact", "semantic", "wrong", "of hits", "explored")
+    grid = table("policy", *numbers, right=numbers)
+    for name, row in played.policies.items():
+        counts = (f"{row.exact_hits:,}", f"{row.semantic_hits:,}", f"{row.wrong_hits:,}")
+        wrong = "-" if row.wrong_share_of_hits is None else percent(row.wrong_share_of_hits)
+        grid.add_row(name, percent(row.hit_ratio), *counts, wrong, f"{row.explored:,}")
+    console.print(grid)
+    console.print()
+    console.print(" ".join(_in_words(name, row) for name, row in played.policies.items()))
+    console.print(
+        "wrong: served the answer to a question of another class."
+        f" threshold: cosine {played.threshold:g} and nothing else."
+        " learned: every entry learns its own threshold, as in vCache's paper, so that at most"
+        f" {percent(played.max_error)} of all questions are answered wrongly; to learn it explores: asks an"
+        " engine although something like it is stored.",
+        style="dim",
+    )
+
+
+def _in_words(name: str, row: PlayedPolicy) -> str:
+    hits = row.exact_hits + row.semantic_hits
+    if not hits:
+        return f"{name}: nothing was served."
+    if not row.wrong_hits:
+        return f"{name}: {hits:,} of {row.questions:,} served, none wrong."
+    one_in = f"1 hit in {hits / row.wrong_hits:,.0f}"
+    return f"{name}: {hits:,} of {row.questions:,} served, {row.wrong_hits:,} wrong, {one_in}."

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from llmhost.cli.options import Globals
+from llmhost.cli.frame import Globals
 from llmhost.cli.output import table
-from llmhost.cli.session import wired
+from llmhost.cli.running import wired
 from llmhost.cli.trust_view import counted, counts_as, served_error_lines, served_error_output
 from llmhost.errors import UsageError
 
@@ -75,7 +75,7 @@ class ResetOutput:
 
 async def show_trust(options: Globals, config: Config) -> None:
     """Prints what the fleet's labels have taught. Raises StoreError."""
-    from llmhost.wiring.policies import bars
+    from llmhost.wiring.questions import bars
 
     async with wired(options, config) as wiring:
         report = await wiring.caches.labels(await wiring.redis()).report()
@@ -105,7 +105,7 @@ def _confirm(fleet: str) -> None:
 
 
 def _output(report: LabelsReport, configured: Bars, config: Config) -> TrustOutput:
-    from llmhost.cache.learning import BANDS, learnt
+    from llmhost.cache.calibration import BANDS, learnt
     from llmhost.cache.policy import shifted
 
     trust = learnt(report)

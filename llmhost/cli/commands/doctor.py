@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from llmhost.cli.options import Globals, globals_of
-from llmhost.cli.running import run_async
-from llmhost.cli.session import wired
+from llmhost.cli.frame import Globals, globals_of
+from llmhost.cli.running import run_async, wired
 from llmhost.cli.text import clean
 from llmhost.errors import ConfigError
 

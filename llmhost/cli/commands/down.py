@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmhost.cli.fleet_view import follow, show_failures
-from llmhost.cli.options import Globals, globals_of
-from llmhost.cli.running import run_async
-from llmhost.cli.session import configured, wired
+from llmhost.cli.frame import Globals, globals_of
+from llmhost.cli.running import configured, run_async, wired
 from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from llmhost.cli.progress import Progress
+    from llmhost.cli.output import Progress
     from llmhost.config.models import Config
     from llmhost.fleet.health import WorkerProgress
     from llmhost.fleet.results import DownResult

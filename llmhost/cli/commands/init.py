@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmhost.cli.options import globals_of
+from llmhost.cli.frame import globals_of
 from llmhost.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:

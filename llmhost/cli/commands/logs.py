@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmhost.cli.options import Globals, globals_of
-from llmhost.cli.running import run_async
-from llmhost.cli.session import configured, wired
+from llmhost.cli.frame import Globals, globals_of
+from llmhost.cli.running import configured, run_async, wired
 from llmhost.cli.text import clean
 from llmhost.errors import ProviderError
 
@@ -58,7 +57,7 @@ async def _logs(options: Globals, config: Config, worker: str, lines: int) -> No
 
 async def _read(provider: Provider, worker: str, lines: int) -> str:
     """Raises UsageError where there is no such worker, nor the log of one that is gone."""
-    from llmhost.fleet.selection import select
+    from llmhost.fleet.plan import select
 
     listed = await provider.list()
     if worker not in {known.id for known in listed}:

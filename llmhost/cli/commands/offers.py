@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmhost.cli.options import Globals, globals_of
+from llmhost.cli.frame import Globals, globals_of
 from llmhost.cli.output import table
-from llmhost.cli.running import run_async
-from llmhost.cli.session import configured, wired
+from llmhost.cli.running import configured, run_async, wired
 from llmhost.cli.text import clean, money
 from llmhost.errors import UsageError
 
@@ -125,7 +124,7 @@ def _check_sense(provider: str, rented: Mapping[str, Any]) -> None:
 
 
 async def _offers(options: Globals, config: Config, limit: int | None) -> None:
-    from llmhost.wiring.providers import fleet_spec
+    from llmhost.wiring.fleets import fleet_spec
 
     async with wired(options, config) as wiring:
         market = await wiring.provider.offers(fleet_spec(config))

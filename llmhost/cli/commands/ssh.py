@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from llmhost.cli.options import Globals, globals_of
-from llmhost.cli.running import run_async
-from llmhost.cli.session import configured, wired
+from llmhost.cli.frame import Globals, globals_of
+from llmhost.cli.running import configured, run_async, wired
 from llmhost.errors import LlmhostError, ProviderError, UsageError
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ async def find_shell(provider: Provider, worker: str) -> SshTarget:
         UsageError: there is no such worker, or its provider gives no shells.
         ProviderError: there is none yet, or its address could be taken for something else.
     """
-    from llmhost.fleet.selection import select
+    from llmhost.fleet.plan import select
 
     select(await provider.list(), [worker])
     target = await provider.ssh(worker)

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmhost.cli.options import Globals, globals_of
+from llmhost.cli.frame import Globals, globals_of
 from llmhost.cli.output import table
-from llmhost.cli.running import run_async
-from llmhost.cli.session import configured, wired
+from llmhost.cli.running import configured, run_async, wired
 from llmhost.cli.text import data_size, milliseconds, money, percent
 from llmhost.errors import UsageError
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
-    from llmhost.cache.usage import CacheUsage
+    from llmhost.cache.catalog import CacheUsage
     from llmhost.cli.trust_view import ServedErrorOutput
     from llmhost.config.models import Config
     from llmhost.ledger.cost import Money
@@ -106,7 +105,7 @@ def stats(
 
 
 def _seconds(since: str) -> float:
-    from llmhost.config.duration import parse_duration
+    from llmhost.config.fields import parse_duration
 
     try:
         seconds = parse_duration(since)
@@ -135,7 +134,7 @@ async def _watch(options: Globals, config: Config, since: float) -> None:
 
 
 async def _collect(options: Globals, config: Config, since: float) -> StatsOutput:
-    from llmhost.cache.usage import cache_usage
+    from llmhost.cache.catalog import cache_usage
     from llmhost.cli.trust_view import served_error_output
     from llmhost.ledger.report import make_report
 
@@ -179,7 +178,7 @@ def _picture(output: StatsOutput) -> RenderableType:
     from rich.text import Text
 
     from llmhost.cli.trust_view import served_error_lines
-    from llmhost.config.duration import format_duration
+    from llmhost.config.fields import format_duration
 
     title = Text(f"The last {format_duration(output.since_s)}", style="bold")
     note = Text("Hits without the loading of the embedding model, once in each process.", style="dim")

@@ -19,9 +19,16 @@ from pathlib import Path
 from llmhost.errors import ProviderError, StateError
 from llmhost.fleet.models import FleetSpec, Market, Offer, Worker, WorkerState
 from llmhost.fleet.provider import Provider
-from llmhost.fleet.providers.cores import threads_per_worker, usable_cores
-from llmhost.fleet.providers.local_process import find, start, stop
-from llmhost.fleet.providers.local_worker import Record, WorkerFolder, drop_drafts
+from llmhost.fleet.providers.local_worker import (
+    Record,
+    WorkerFolder,
+    drop_drafts,
+    find,
+    start,
+    stop,
+    threads_per_worker,
+    usable_cores,
+)
 from llmhost.machine.files import make_folder
 
 __all__ = ["LocalProvider", "LocalSettings"]

@@ -12,10 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from llmhost.lab.simulation.crew import Crew, Orders
-from llmhost.lab.simulation.queueing import assign
-from llmhost.lab.simulation.settings import Settings
-from llmhost.lab.simulation.workload import Workload
+from llmhost.lab.simulation.crew import Crew, Orders, assign
+from llmhost.lab.simulation.workload import Settings, Workload
 
 __all__ = ["Book", "Outcome", "Rule", "Scene", "play"]
 

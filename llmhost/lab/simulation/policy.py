@@ -11,7 +11,7 @@ from llmhost.autoscale.models import FleetView, History, ScaledWorker, ScaleSpec
 from llmhost.autoscale.policy import decide
 from llmhost.engines.traffic import BUCKET, KEPT, Traffic, WorkerTraffic
 from llmhost.fleet.budget import Limits, Spent, period_starts
-from llmhost.fleet.quote import Funds
+from llmhost.fleet.plan import Funds
 from llmhost.lab.simulation.crew import Crew, Machine, Orders
 from llmhost.lab.simulation.play import Scene
 

@@ -11,12 +11,19 @@ from numpy.typing import NDArray
 
 from llmhost.autoscale.models import ScaleSpec
 from llmhost.fleet.budget import Limits
-from llmhost.lab.simulation.baselines import Fixed, Planned, RequestRate
+from llmhost.lab.simulation.baselines import (
+    BLOCK,
+    Fixed,
+    Planned,
+    RequestRate,
+    clairvoyant_plan,
+    first_need,
+    for_mean,
+    for_peak,
+)
 from llmhost.lab.simulation.play import Outcome, Rule, play
 from llmhost.lab.simulation.policy import Policy
-from llmhost.lab.simulation.settings import IN_TIME, Settings
-from llmhost.lab.simulation.sizing import BLOCK, clairvoyant_plan, first_need, for_mean, for_peak
-from llmhost.lab.simulation.workload import Trace, Workload, make_workload
+from llmhost.lab.simulation.workload import IN_TIME, Settings, Trace, Workload, make_workload
 
 __all__ = [
     "CLAIRVOYANT",

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmhost.cache.guards import GUARDS, objections
-from llmhost.cache.guards.opposite_words import OPPOSITES
+from llmhost.cache.guards.opposites import OPPOSITES
 
 VOCABULARY = (
     "what who why how is are not no without the a of in to from by than and or can't isn't 5 17 2016 km "

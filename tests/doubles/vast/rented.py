@@ -13,8 +13,14 @@ import httpx
 from doubles.vast.containers import Container, RealContainers
 from doubles.waiting import until
 
-from llmhost.fleet.providers.vast.identity import Identity, make_identity
-from llmhost.fleet.providers.vast.onstart import FRONT_PORT, Orders, environment, onstart
+from llmhost.fleet.providers.vast.identity import (
+    FRONT_PORT,
+    Identity,
+    Orders,
+    environment,
+    make_identity,
+    onstart,
+)
 
 #: The number of the only instance of most tests.
 INSTANCE = 7

@@ -18,8 +18,7 @@ from doubles.vast.sdk import Tenant
 from doubles.vast.server import VastServer
 from doubles.waiting import until
 
-from llmhost.fleet.providers.vast.identity import make_identity
-from llmhost.fleet.providers.vast.onstart import environment, onstart
+from llmhost.fleet.providers.vast.identity import environment, make_identity, onstart
 
 #: seconds; the script counts whole ones
 ORPHAN_AFTER = 2.0

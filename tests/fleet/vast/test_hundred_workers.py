@@ -29,8 +29,7 @@ from doubles.vast.server import VastServer
 
 from llmhost.fleet.clock import SystemClock
 from llmhost.fleet.models import WorkerState
-from llmhost.fleet.providers.vast.identity import read_environment
-from llmhost.fleet.providers.vast.onstart import FRONT_PORT
+from llmhost.fleet.providers.vast.identity import FRONT_PORT, read_environment
 from llmhost.fleet.providers.vast.pacer import INTERVALS
 
 GPUS = 100

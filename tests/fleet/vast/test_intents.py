@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from llmhost.errors import StateError
 from llmhost.fleet.models import Intent
-from llmhost.fleet.providers.vast.intents import IntentBook, Order
+from llmhost.fleet.providers.vast.create import IntentBook, Order
 
 ORDER = Order(
     id="1700000000-0a1b2c3d",

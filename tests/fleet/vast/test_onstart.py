@@ -12,9 +12,14 @@ from pathlib import Path
 import pytest
 from doubles.vast.rented import orders
 
-from llmhost.fleet.providers.vast import onstart as module
-from llmhost.fleet.providers.vast.identity import make_identity, read_environment
-from llmhost.fleet.providers.vast.onstart import LONGEST_ONSTART, environment, onstart
+from llmhost.fleet.providers.vast import identity as module
+from llmhost.fleet.providers.vast.identity import (
+    LONGEST_ONSTART,
+    environment,
+    make_identity,
+    onstart,
+    read_environment,
+)
 
 #: characters; vast.ai's limit on one value
 LONGEST_VALUE = 256

@@ -13,11 +13,16 @@ from hypothesis import strategies as st
 
 from llmhost.errors import ProviderError
 from llmhost.fleet.models import Charge, SshTarget, Worker, WorkerState
-from llmhost.fleet.providers.vast.billing import read_account, read_charges
-from llmhost.fleet.providers.vast.identity import Facts
+from llmhost.fleet.providers.vast.identity import Facts, VastSettings
 from llmhost.fleet.providers.vast.market import read_market
-from llmhost.fleet.providers.vast.rows import number_in, order_of, read_fleet, ssh_of
-from llmhost.fleet.providers.vast.settings import VastSettings
+from llmhost.fleet.providers.vast.rows import (
+    number_in,
+    order_of,
+    read_account,
+    read_charges,
+    read_fleet,
+    ssh_of,
+)
 
 ORDERED = 1_700_000_000
 LABEL = f"llmhost/test/{ORDERED}-0a1b2c3d"

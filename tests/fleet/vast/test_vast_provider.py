@@ -21,10 +21,10 @@ from doubles.waiting import until
 from llmhost.errors import ConfigError, OfferGone, ProviderError, PurchaseUnclear
 from llmhost.fleet.models import FleetSpec, Offer, SshTarget, Worker, WorkerState
 from llmhost.fleet.providers.vast.client import VastAccount
-from llmhost.fleet.providers.vast.intents import IntentBook
+from llmhost.fleet.providers.vast.create import IntentBook
+from llmhost.fleet.providers.vast.identity import VastSettings
 from llmhost.fleet.providers.vast.provider import VastProvider
 from llmhost.fleet.providers.vast.rows import number_in
-from llmhost.fleet.providers.vast.settings import VastSettings
 
 Providers = Callable[..., VastProvider]
 Accounts = Callable[..., VastAccount]

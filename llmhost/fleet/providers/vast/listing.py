@@ -4,16 +4,46 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 
 from llmhost.errors import ProviderError
+from llmhost.fleet.clock import Clock
 from llmhost.fleet.providers.vast.client import VastAccount
 from llmhost.fleet.providers.vast.faults import refusal_in
-from llmhost.fleet.providers.vast.fields import Fields, Row, as_row
-from llmhost.fleet.providers.vast.paging import pages, rows_of
-from llmhost.fleet.providers.vast.rows import number_of
+from llmhost.fleet.providers.vast.rows import Fields, Row, as_row, number_of, worker_id
 
-__all__ = ["Listing"]
+__all__ = ["Listing", "end_instance", "pages", "rows_of"]
+
+
+# Long answers that vast.ai gives in pages.
+
+
+_MOST_PAGES = 1000  #: no account has so much; a server that never ends is broken
+
+
+async def pages(ask: Callable[[str | None], Awaitable[object]], what: str) -> AsyncGenerator[Row, None]:
+    """Every page; `ask` is given the token of the page before. Raises ProviderError where there is no end."""
+    token: str | None = None
+    seen: set[str | None] = set()
+    while len(seen) < _MOST_PAGES:
+        page = as_row(await ask(token), what)
+        yield page
+        seen.add(token)
+        token = Fields(page, what).text("next_token") or None
+        if token is None:
+            return
+        if token in seen:
+            break
+    raise ProviderError(f"vast.ai's answer cannot be read: {what} does not come to an end")
+
+
+def rows_of(page: Row, name: str, what: str) -> Sequence[object]:
+    """The rows of one page, which must be a list. Raises ProviderError."""
+    rows = page.get(name)
+    if not isinstance(rows, Sequence) or isinstance(rows, str):
+        raise Fields(page, what).wrong(name, "a list")
+    return rows
+
 
 _READINGS = 3  #: of the whole list, while it shows less than vast.ai counts
 _WHAT = "list of instances"
@@ -103,3 +133,31 @@ def _hear(reading: asyncio.Task[Sequence[Row]]) -> None:
     """Takes note of an error that nobody waits for any more."""
     if not reading.cancelled():
         reading.exception()
+
+
+# Giving an instance back, until vast.ai's list confirms it.
+
+
+_LOOKS = 30  #: looks, spread over the time that it may take; vast.ai mostly needs one
+_LOOKS_A_REQUEST = 7  #: looks after which it is asked to end once more
+
+
+async def end_instance(
+    account: VastAccount, listing: Listing, clock: Clock, number: int, patience: float
+) -> None:
+    """Returns when the instance is neither listed nor found by its number; one that never was is fine.
+
+    Raises:
+        ProviderError: vast.ai refuses, cannot be asked, or still lists it after `patience` seconds.
+    """
+    for look in range(_LOOKS):
+        if look % _LOOKS_A_REQUEST == 0:
+            await account.destroy(number)
+        listed = {number_of(row) for row in await listing.rows()}
+        if number not in listed and not await listing.lacks([number]):
+            return
+        await clock.sleep(patience / _LOOKS)
+    raise ProviderError(
+        f"vast.ai still lists instance {number} {patience:g} s after it was destroyed",
+        hint=f"it is still paid for: try `llmhost down {worker_id(number)}` again, or end it in the console",
+    )

@@ -15,9 +15,8 @@ from llmhost.errors import ProviderError
 from llmhost.fleet.models import Market, Offer
 from llmhost.fleet.offers import rank
 from llmhost.fleet.providers.vast.faults import clean
-from llmhost.fleet.providers.vast.fields import Fields, Row, as_row
-from llmhost.fleet.providers.vast.rows import gpu_of, storage_price
-from llmhost.fleet.providers.vast.settings import VastSettings
+from llmhost.fleet.providers.vast.identity import VastSettings
+from llmhost.fleet.providers.vast.rows import Fields, Row, as_row, gpu_of, storage_price
 
 __all__ = ["read_market"]
 

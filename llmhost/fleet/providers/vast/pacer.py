@@ -12,8 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from llmhost.fleet.clock import Clock
-from llmhost.machine.files import make_folder, read_json, write_json
-from llmhost.machine.lock import hold_lock
+from llmhost.machine.files import hold_lock, make_folder, read_json, write_json
 
 __all__ = ["INTERVALS", "Pacer"]
 

@@ -14,26 +14,24 @@ from llmhost.errors import ProviderError
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.models import Account, Charge, FleetSpec, Intent, Market, Offer, SshTarget, Worker
 from llmhost.fleet.provider import Provider
-from llmhost.fleet.providers.vast.billing import read_account, read_charges
 from llmhost.fleet.providers.vast.client import VastAccount
-from llmhost.fleet.providers.vast.create import Buyer
-from llmhost.fleet.providers.vast.ending import end_instance
-from llmhost.fleet.providers.vast.fields import Row
-from llmhost.fleet.providers.vast.intents import IntentBook, Order
-from llmhost.fleet.providers.vast.labels import ordered_at
-from llmhost.fleet.providers.vast.listing import Listing
+from llmhost.fleet.providers.vast.create import Buyer, IntentBook, Order
+from llmhost.fleet.providers.vast.identity import VastSettings
+from llmhost.fleet.providers.vast.listing import Listing, end_instance, pages, rows_of
 from llmhost.fleet.providers.vast.market import read_market
-from llmhost.fleet.providers.vast.paging import pages, rows_of
 from llmhost.fleet.providers.vast.rows import (
     PROVIDER,
+    Row,
     number_in,
     number_of,
     order_of,
+    ordered_at,
+    read_account,
+    read_charges,
     read_fleet,
     ssh_of,
     worker_id,
 )
-from llmhost.fleet.providers.vast.settings import VastSettings
 
 __all__ = ["VastProvider"]
 

@@ -6,30 +6,145 @@ costs money is never overlooked.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from llmhost.fleet.models import SshTarget, Worker, WorkerState
+from llmhost.errors import ProviderError
+from llmhost.fleet.models import Account, Charge, SshTarget, Worker, WorkerState
 from llmhost.fleet.providers.vast.faults import clean
-from llmhost.fleet.providers.vast.fields import Fields, Row
-from llmhost.fleet.providers.vast.identity import Facts, read_environment
-from llmhost.fleet.providers.vast.labels import order_in, ordered_at
-from llmhost.fleet.providers.vast.onstart import FRONT_PORT
+from llmhost.fleet.providers.vast.identity import FRONT_PORT, Facts, read_environment
 
 __all__ = [
     "ENGINE",
     "PROVIDER",
+    "Fields",
+    "Row",
+    "as_row",
     "gpu_of",
+    "label_of",
+    "new_order",
     "number_in",
     "number_of",
+    "order_in",
     "order_of",
+    "ordered_at",
+    "read_account",
+    "read_charges",
     "read_fleet",
     "read_instance",
     "ssh_of",
     "storage_price",
     "worker_id",
 ]
+
+
+# Values out of JSON that somebody else wrote. Pure.
+#
+# Each is what it should be, or a ProviderError names it: what is malformed must never look like nothing.
+
+
+Row = Mapping[str, object]
+
+_LARGEST_ID = 2**63 - 1  #: what a database gives a row
+
+
+def as_row(value: object, what: str) -> Row:
+    """`value`, a JSON object. Raises ProviderError."""
+    if not isinstance(value, Mapping):
+        raise ProviderError(f"vast.ai's answer cannot be read: {what} is no object")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """One JSON object and what it is called. What is missing or null is None; what is wrong is an error."""
+
+    row: Row
+    what: str
+
+    def id(self, name: str = "id") -> int:
+        """A positive whole number that must be there."""
+        value = self.row.get(name)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _LARGEST_ID:
+            raise self.wrong(name, "a positive whole number")
+        return value
+
+    def number(self, name: str) -> float | None:
+        """A finite number, 0 or more."""
+        value = self.signed(name)
+        if value is not None and value < 0:
+            raise self.wrong(name, "a number, 0 or more")
+        return value
+
+    def needed(self, name: str) -> float:
+        """A finite number, 0 or more, that must be there."""
+        value = self.number(name)
+        if value is None:
+            raise self.wrong(name, "a number, 0 or more")
+        return value
+
+    def signed(self, name: str) -> float | None:
+        """A finite number."""
+        value = self.row.get(name)
+        if value is None:
+            return None
+        try:
+            number = float(value) if isinstance(value, int | float) else math.nan
+        except OverflowError:
+            number = math.inf
+        if isinstance(value, bool) or not math.isfinite(number):
+            raise self.wrong(name, "a number")
+        return number
+
+    def text(self, name: str) -> str | None:
+        value = self.row.get(name)
+        if value is not None and not isinstance(value, str):
+            raise self.wrong(name, "text")
+        return value
+
+    def part(self, name: str) -> Row | None:
+        """An object inside this one."""
+        value = self.row.get(name)
+        if value is not None and not isinstance(value, Mapping):
+            raise self.wrong(name, "an object")
+        return value
+
+    def wrong(self, name: str, wanted: str) -> ProviderError:
+        return ProviderError(f"vast.ai's answer cannot be read: {name} of {self.what} is not {wanted}")
+
+
+# The label of an instance: whose it is, and when it was ordered. Pure.
+#
+# ``llmhost/{fleet}/{unix seconds}-{8 hex}``. The last part names the order: it is unique to one purchase,
+# so that after a crash the instance can be found, and its seconds are our own clock's.
+
+
+_ORDER = re.compile(r"(\d{9,11})-[0-9a-f]{8}")
+
+
+def new_order(now: float, chance: int) -> str:
+    """The name of an order made `now`, Unix seconds; `chance` tells orders of one second apart."""
+    return f"{int(now):09d}-{chance & 0xFFFFFFFF:08x}"
+
+
+def label_of(fleet: str, order: str) -> str:
+    return f"llmhost/{fleet}/{order}"
+
+
+def order_in(label: str | None, fleet: str) -> str | None:
+    """What stands for the order in a label of this fleet; None where the label is not this fleet's."""
+    prefix = label_of(fleet, "")
+    return label[len(prefix) :] if label is not None and label.startswith(prefix) else None
+
+
+def ordered_at(order: str) -> float | None:
+    """Unix seconds; None where `order` is nothing that llmhost made."""
+    match = _ORDER.fullmatch(order)
+    return float(match.group(1)) if match else None
+
 
 PROVIDER = "vast"
 ENGINE = "ollama"  #: the only one that vast.ai's workers run
@@ -243,3 +358,44 @@ def _port(fields: Fields, name: str, value: object) -> int | None:
     if isinstance(number, bool) or not isinstance(number, int) or not 0 < number <= _LAST_PORT:
         raise fields.wrong(name, "a port")
     return number
+
+
+# vast.ai's bill and account, read. Pure.
+
+
+_SOURCE = re.compile(r"instance-([1-9]\d{0,17})")
+
+
+def read_charges(rows: Sequence[object], fleet: str) -> tuple[Charge, ...]:
+    """What was billed for this fleet's instances, which are known by their label. Raises ProviderError."""
+    charges = (_charge(as_row(row, "a charge"), fleet) for row in rows)
+    return tuple(charge for charge in charges if charge is not None)
+
+
+def read_account(answer: object) -> Account:
+    """The credit, or the balance where there is no word of credit; either may be below 0.
+
+    Raises:
+        ProviderError: neither is a number.
+    """
+    fields = Fields(as_row(answer, "the account"), "the account")
+    credit = fields.signed("credit")
+    credit = fields.signed("balance") if credit is None else credit
+    if credit is None:
+        raise fields.wrong("credit", "a number")
+    return Account(credit)
+
+
+def _charge(row: Row, fleet: str) -> Charge | None:
+    source = Fields(row, "a charge").text("source") or ""
+    fields = Fields(row, f"the charge for {source[:40]!r}")
+    label = Fields(fields.part("metadata") or {}, fields.what).text("label")
+    if order_in(label, fleet) is None:
+        return None
+    match = _SOURCE.fullmatch(source)
+    if match is None:
+        raise ProviderError(f"vast.ai's answer cannot be read: {fields.what} names no instance")
+    usd = fields.signed("amount")  # what is given back is below 0
+    if usd is None:
+        raise fields.wrong("amount", "a number")
+    return Charge(worker_id(int(match.group(1))), usd, fields.needed("start"), fields.needed("end"))
