@@ -7,7 +7,8 @@ import time
 from collections.abc import Sequence
 
 from llmhost.cache.contracts import Embedder
-from llmhost.cache.policy import Policy, Verdict
+from llmhost.cache.models import Verdict
+from llmhost.cache.policy import Policy
 from llmhost.lab.evaluate import evaluate
 from llmhost.lab.pairs import Pair
 

@@ -11,8 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from llmhost.cache.keys import CacheKey
-from llmhost.cache.models import Answer, SemanticLookup
-from llmhost.cache.policy import Verdict
+from llmhost.cache.models import Answer, SemanticLookup, Verdict
 from llmhost.cache.service import SemanticCache
 from llmhost.cache.single_flight import SingleFlight
 from llmhost.errors import ModelError, StateError, StoreError, StoreRefused, UntrustedWorker

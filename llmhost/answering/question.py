@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from llmhost.cache.keys import CacheKey, cache_key, scope_id
-from llmhost.cache.policy import Verdict
+from llmhost.cache.models import Verdict
 from llmhost.engines.engine import Message, Sampling
 from llmhost.errors import UsageError
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from llmhost.autoscale.checkup import Broken, Checkup
-from llmhost.autoscale.models import Decision
+from llmhost.autoscale.models import ActionKind, Decision, ScaleAction
 from llmhost.errors import LimitError, LlmhostError, NoOffer
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.models import FleetSpec, Worker
@@ -18,7 +18,6 @@ from llmhost.fleet.plan import SURPRISE
 from llmhost.fleet.provider import Provider
 from llmhost.fleet.provision import Buyer, Ending
 from llmhost.fleet.registry import FleetRecords
-from llmhost.fleet.results import ActionKind, ScaleAction
 
 __all__ = ["Drains", "Resizing"]
 

@@ -8,16 +8,20 @@ from typing import Literal
 
 from llmhost.config.hours import Window
 from llmhost.engines.traffic import Traffic
+from llmhost.errors import LlmhostError
 from llmhost.fleet.plan import Funds
 
 __all__ = [
+    "ActionKind",
     "Blocked",
     "Decision",
     "FleetView",
     "History",
     "Observed",
+    "ScaleAction",
     "ScaleSpec",
     "ScaledWorker",
+    "StepResult",
     "count",
     "questions",
     "rate",
@@ -160,3 +164,30 @@ def rate(tokens: float) -> str:
 
 def time(seconds: float) -> str:
     return f"{seconds:.3g} s" if seconds < 120 else f"{seconds / 60:,.0f} minutes"
+
+
+#: in the order in which a step does them: a broken worker is ended, one that has drained too; one that drains
+#: is kept after all, others are bought, or take no more questions and are ended when they are empty
+ActionKind = Literal["repair", "finish", "revive", "buy", "drain", "end"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleAction:
+    """One thing that a step of the autoscaler did. `worker` is None where there is none yet. Not `done`: it
+    could not be done, or was only planned.
+    """
+
+    kind: ActionKind
+    worker: str | None
+    detail: str
+    done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """`error` is why not everything that should be done is done; it has the exit code."""
+
+    decision: Decision
+    actions: tuple[ScaleAction, ...] = ()
+    warnings: tuple[str, ...] = ()
+    error: LlmhostError | None = None

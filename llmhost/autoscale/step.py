@@ -14,7 +14,16 @@ from typing import Protocol
 
 from llmhost.autoscale.apply import Drains, Resizing
 from llmhost.autoscale.checkup import Checkup, Patience, examine
-from llmhost.autoscale.models import Decision, FleetView, History, Observed, ScaledWorker, ScaleSpec
+from llmhost.autoscale.models import (
+    Decision,
+    FleetView,
+    History,
+    Observed,
+    ScaleAction,
+    ScaledWorker,
+    ScaleSpec,
+    StepResult,
+)
 from llmhost.autoscale.policy import decide
 from llmhost.autoscale.state import Memory, Past, Record, ScaleMemory
 from llmhost.engines.traffic import Traffic
@@ -35,7 +44,6 @@ from llmhost.fleet.plan import Funds
 from llmhost.fleet.provider import Provider, roll_call
 from llmhost.fleet.provision import Buyer, Ending
 from llmhost.fleet.registry import FleetRecords, FleetRegistry
-from llmhost.fleet.results import ScaleAction, StepResult
 from llmhost.ledger.ledger import learned_boot
 from llmhost.ledger.rentals import RentalBook
 

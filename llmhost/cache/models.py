@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from llmhost.cache.policy import Verdict
 
 __all__ = [
     "Answer",
     "Candidate",
+    "Decision",
     "Entry",
     "Judge",
     "Judgement",
     "Neighbour",
     "Objection",
     "SemanticLookup",
+    "Verdict",
     "decode_answer",
     "encode_answer",
 ]
@@ -193,3 +194,42 @@ def _number(value: Any) -> float:
     if not 0 <= value <= _LARGEST:
         raise ValueError("not a sensible number")
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was found about one candidate; `words` are for people.
+
+    `confidence` is the verifier's probability, 0..1, as this fleet's own labels have corrected it, and `raw`
+    without; both None where the verifier was not asked.
+    """
+
+    candidate: Candidate
+    taken: bool
+    words: str
+    confidence: float | None = None
+    raw: float | None = None
+    objections: tuple[Objection, ...] = ()
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """The guards that objected; of what was served, those that doubted."""
+        return tuple(objection.guard for objection in self.objections)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`candidate` is what to serve, or what the judge is to be asked about; None for a miss. `verdicts` has
+    every candidate, most similar first. `reason` is for people.
+    """
+
+    action: Literal["serve", "judge", "miss"]
+    candidate: Candidate | None
+    confidence: float | None
+    reason: str
+    verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The one on `candidate`."""
+        return next((one for one in self.verdicts if one.candidate is self.candidate), None)

@@ -10,22 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Protocol
 
 from llmhost.cache.calibration import Trust
-from llmhost.cache.models import Candidate, Judgement, Objection
+from llmhost.cache.models import Candidate, Decision, Judgement, Objection, Verdict
 
-__all__ = [
-    "BARS_FLOOR",
-    "Bars",
-    "Decision",
-    "Policy",
-    "ThresholdPolicy",
-    "Verdict",
-    "VerifiedPolicy",
-    "doubted_bar",
-    "judged",
-]
+__all__ = ["BARS_FLOOR", "Bars", "Policy", "ThresholdPolicy", "VerifiedPolicy", "doubted_bar", "judged"]
 
 #: cosine; unrelated questions lie below it, and looking at their answers would cost more than finding them
 _FLOOR = 0.4
@@ -47,45 +37,6 @@ _DOUBT = 0.5
 
 #: log-odds of one step by which the bar is raised: from 0.90 to 0.937, 0.961, ...
 _STEP = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What was found about one candidate; `words` are for people.
-
-    `confidence` is the verifier's probability, 0..1, as this fleet's own labels have corrected it, and `raw`
-    without; both None where the verifier was not asked.
-    """
-
-    candidate: Candidate
-    taken: bool
-    words: str
-    confidence: float | None = None
-    raw: float | None = None
-    objections: tuple[Objection, ...] = ()
-
-    @property
-    def doubts(self) -> tuple[str, ...]:
-        """The guards that objected; of what was served, those that doubted."""
-        return tuple(objection.guard for objection in self.objections)
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """`candidate` is what to serve, or what the judge is to be asked about; None for a miss. `verdicts` has
-    every candidate, most similar first. `reason` is for people.
-    """
-
-    action: Literal["serve", "judge", "miss"]
-    candidate: Candidate | None
-    confidence: float | None
-    reason: str
-    verdicts: tuple[Verdict, ...] = ()
-
-    @property
-    def verdict(self) -> Verdict | None:
-        """The one on `candidate`."""
-        return next((one for one in self.verdicts if one.candidate is self.candidate), None)
 
 
 class Policy(Protocol):

@@ -16,14 +16,16 @@ from llmhost.cache.keys import CacheKey, Keys
 from llmhost.cache.models import (
     Answer,
     Candidate,
+    Decision,
     Judge,
     Judgement,
     Neighbour,
     SemanticLookup,
+    Verdict,
     decode_answer,
     encode_answer,
 )
-from llmhost.cache.policy import Decision, Policy, Verdict, judged
+from llmhost.cache.policy import Policy, judged
 from llmhost.store.client import load_script, text, translate_errors
 
 if TYPE_CHECKING:

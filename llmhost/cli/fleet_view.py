@@ -41,8 +41,9 @@ class WorkerOutput:
 
 def worker_output(worker: Worker, now: float, spent_usd: float | None = None) -> WorkerOutput:
     """The worker at `now`, Unix seconds. Without `spent_usd` it is its price since it was started."""
-    from llmhost.fleet.models import Rental, WorkerState
+    from llmhost.fleet.models import WorkerState
     from llmhost.ledger.cost import rental_cost
+    from llmhost.ledger.rentals import Rental
 
     rental = Rental(worker.id, worker.price_per_hour, worker.started)
     return WorkerOutput(

@@ -14,6 +14,7 @@ __all__ = [
     "milliseconds",
     "money",
     "percent",
+    "shortened",
 ]
 
 #: characters; the longest title or link that a control sequence may carry before it counts as plain text.
@@ -129,3 +130,9 @@ def ago(then: float, now: float) -> str:
     if seconds < 1:
         return "just now"
     return f"{duration(float(int(seconds))).replace('.0 s', ' s')} ago"
+
+
+def shortened(text: str, width: int = 60) -> str:
+    """`text` on one line of at most `width` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 1] + "…"

@@ -13,7 +13,6 @@ __all__ = [
     "Intent",
     "Market",
     "Offer",
-    "Rental",
     "SshTarget",
     "Worker",
     "WorkerState",
@@ -114,16 +113,6 @@ class Worker:
     def rate(self) -> float:
         """USD an hour that it goes on to cost: one that boots its whole price, one that failed its burn."""
         return self.burn if self.state is WorkerState.FAILED else self.price_per_hour
-
-
-@dataclass(frozen=True, slots=True)
-class Rental:
-    """What one worker cost: USD an hour from `started` until `ended` (None: still running). Unix seconds."""
-
-    worker: str
-    price_per_hour: float
-    started: float
-    ended: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

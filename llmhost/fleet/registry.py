@@ -21,8 +21,8 @@ from llmhost.autoscale.state import scale_key
 from llmhost.engines.redis_traffic import TrafficKeys
 from llmhost.errors import StoreError, StoreUnavailable
 from llmhost.fleet.clock import Clock
-from llmhost.fleet.models import Rental, Worker, WorkerState
-from llmhost.ledger.rentals import RentalBook
+from llmhost.fleet.models import Worker, WorkerState
+from llmhost.ledger.rentals import Rental, RentalBook
 from llmhost.store.client import text, translate_errors
 
 if TYPE_CHECKING:

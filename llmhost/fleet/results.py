@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
-from llmhost.autoscale.models import Decision
-from llmhost.errors import LlmhostError
 from llmhost.fleet.models import Account, Worker
 from llmhost.fleet.plan import Plan
 from llmhost.fleet.spending import Spending
 
-__all__ = ["ActionKind", "DownResult", "Failure", "FleetStatus", "ScaleAction", "StepResult", "UpResult"]
-
-#: in the order in which a step does them: a broken worker is ended, one that has drained too; one that drains
-#: is kept after all, others are bought, or take no more questions and are ended when they are empty
-ActionKind = Literal["repair", "finish", "revive", "buy", "drain", "end"]
+__all__ = ["DownResult", "Failure", "FleetStatus", "UpResult"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,25 +56,3 @@ class FleetStatus:
     warnings: tuple[str, ...]
     spending: Spending = field(default_factory=Spending)
     account: Account | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ScaleAction:
-    """One thing that a step of the autoscaler did. `worker` is None where there is none yet. Not `done`: it
-    could not be done, or was only planned.
-    """
-
-    kind: ActionKind
-    worker: str | None
-    detail: str
-    done: bool
-
-
-@dataclass(frozen=True, slots=True)
-class StepResult:
-    """`error` is why not everything that should be done is done; it has the exit code."""
-
-    decision: Decision
-    actions: tuple[ScaleAction, ...] = ()
-    warnings: tuple[str, ...] = ()
-    error: LlmhostError | None = None

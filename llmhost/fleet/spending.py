@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from llmhost.fleet.budget import Spent, period_starts
-from llmhost.fleet.models import Charge, Rental, Worker
+from llmhost.fleet.models import Charge, Worker
 from llmhost.ledger.cost import rental_cost, spent, spent_by_worker
+from llmhost.ledger.rentals import Rental
 
 __all__ = ["Spending", "bills_since", "spent_now", "tally"]
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from llmhost.cache.calibration import Tally, Trust, served_error
 from llmhost.cache.contracts import Embedder
 from llmhost.cache.keys import normalise
-from llmhost.cache.models import Answer, Candidate, Objection
-from llmhost.cache.policy import BARS_FLOOR, Bars, Decision, Policy, Verdict, doubted_bar
+from llmhost.cache.models import Answer, Candidate, Decision, Objection, Verdict
+from llmhost.cache.policy import BARS_FLOOR, Bars, Policy, doubted_bar
 from llmhost.lab.pairs import Pair, sample
 from llmhost.trust.judge import Fitness, Trial, fitness_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from llmhost.fleet.models import Rental
+from llmhost.ledger.rentals import Rental
 
 __all__ = ["Money", "answer_cost", "money", "rental_cost", "spent", "spent_by_worker"]
 

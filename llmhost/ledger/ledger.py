@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llmhost.errors import StoreRefused
-from llmhost.fleet.models import Rental
 from llmhost.ledger.buckets import DAY, Bucket, bucket_of, buckets_at, covering
 from llmhost.ledger.events import OWN_WORK, Outcome, QuestionEvent
+from llmhost.ledger.rentals import Rental
 from llmhost.store.client import amount, load_script, text, translate_errors
 
 if TYPE_CHECKING:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from llmhost.fleet.models import Rental
-
-__all__ = ["RentalBook"]
+__all__ = ["Rental", "RentalBook"]
 
 
 class RentalBook(Protocol):
@@ -35,3 +34,13 @@ class RentalBook(Protocol):
     async def rentals(self) -> Sequence[Rental]:
         """Everything that was paid for in the last 400 days at least, first rented first."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rental:
+    """What one worker cost: USD an hour from `started` until `ended` (None: still running). Unix seconds."""
+
+    worker: str
+    price_per_hour: float
+    started: float
+    ended: float | None = None

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from llmhost.fleet.models import Rental
 from llmhost.ledger.buckets import percentile
 from llmhost.ledger.cost import Money, money, spent
 from llmhost.ledger.events import Outcome
 from llmhost.ledger.ledger import Totals
+from llmhost.ledger.rentals import Rental
 
 __all__ = ["Percentiles", "Report", "Target", "Targets", "make_report"]
 

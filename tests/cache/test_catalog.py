@@ -11,8 +11,7 @@ from llmhost.cache.calibration import Label
 from llmhost.cache.catalog import Catalog
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.keys import CacheKey, Keys
-from llmhost.cache.models import Answer, Candidate, Objection
-from llmhost.cache.policy import Verdict
+from llmhost.cache.models import Answer, Candidate, Objection, Verdict
 from llmhost.cache.service import SemanticCache
 from llmhost.errors import UsageError
 

@@ -12,16 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmhost.cache.calibration import Trust
-from llmhost.cache.models import Answer, Candidate, Judgement, Objection
-from llmhost.cache.policy import (
-    Bars,
-    Decision,
-    ThresholdPolicy,
-    VerifiedPolicy,
-    doubted_bar,
-    judged,
-    shifted,
-)
+from llmhost.cache.models import Answer, Candidate, Decision, Judgement, Objection
+from llmhost.cache.policy import Bars, ThresholdPolicy, VerifiedPolicy, doubted_bar, judged, shifted
 
 ANSWER = Answer("text", "model", 1.0, 1, 1, "stop", 1.0, 0.0)
 BARS = Bars(serve=0.9, doubted=doubted_bar(0.9), judge=None, floor=0.8)

@@ -9,8 +9,7 @@ from plugins_cache import MakeCache
 
 from llmhost.cache.calibration import Label, Trust
 from llmhost.cache.keys import CacheKey
-from llmhost.cache.models import Answer, Candidate, Judgement, Objection, SemanticLookup
-from llmhost.cache.policy import Decision, Verdict
+from llmhost.cache.models import Answer, Candidate, Decision, Judgement, Objection, SemanticLookup, Verdict
 
 STORED, ASKED = "what is a tree", "what is a tall tree"
 

@@ -13,8 +13,7 @@ from doubles.word_embedder import WordEmbedder
 from llmhost.answering.cache_session import Notices
 from llmhost.cache.calibration import BANDS, Change, Label, LabelsReport, Source, Tally, Trust
 from llmhost.cache.keys import CacheKey
-from llmhost.cache.models import SemanticLookup
-from llmhost.cache.policy import Decision
+from llmhost.cache.models import Decision, SemanticLookup
 from llmhost.config.models import CacheConfig, Config, FleetConfig, RedisConfig
 from llmhost.errors import StoreRefused, StoreUnavailable
 from llmhost.store.client import connect

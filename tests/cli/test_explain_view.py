@@ -8,10 +8,10 @@ import pytest
 from doubles.scripted_verifier import DOUBT, REFUSAL
 
 from llmhost.answering.question import Latency, Reply
-from llmhost.cache.models import Answer, Candidate
-from llmhost.cache.policy import Verdict
-from llmhost.cli.commands.ask import explained, shortened, show_explanation
+from llmhost.cache.models import Answer, Candidate, Verdict
+from llmhost.cli.commands.ask import explained, show_explanation
 from llmhost.cli.output import Output
+from llmhost.cli.text import shortened
 
 ANSWER = Answer("text", "m", 1.0, 1, 1, "stop", 1.0, 0.0)
 REFUSED = Verdict(Candidate("a", "5 cups", 0.9512, ANSWER), False, "numbers: 5, 6", objections=(REFUSAL,))

@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from llmhost.autoscale.models import Blocked, Decision, Observed
+from llmhost.autoscale.models import Blocked, Decision, Observed, ScaleAction, StepResult
 from llmhost.autoscale.state import Past, Record
 from llmhost.errors import LimitError, LlmhostError, PartialError, UnreachableError
-from llmhost.fleet.results import ScaleAction, StepResult
 
 Run = Callable[..., Any]
 

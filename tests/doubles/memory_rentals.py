@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from llmhost.fleet.models import Rental
+from llmhost.ledger.rentals import Rental
 
 
 class MemoryRentals:

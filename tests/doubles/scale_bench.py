@@ -14,7 +14,7 @@ from doubles.memory_provider import MemoryCloud, RentingProvider
 from doubles.memory_traffic import MemoryTraffic
 
 from llmhost.autoscale.checkup import Patience
-from llmhost.autoscale.models import ScaleSpec
+from llmhost.autoscale.models import ScaleSpec, StepResult
 from llmhost.autoscale.state import ScaleMemory
 from llmhost.autoscale.step import Scaler
 from llmhost.engines.engine import Progress
@@ -24,7 +24,6 @@ from llmhost.fleet.health import Hooks
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Worker
 from llmhost.fleet.registry import FleetRegistry
-from llmhost.fleet.results import StepResult
 from llmhost.ledger.ledger import Ledger
 from llmhost.store.lease import Lease
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from llmhost.cache.embedders.onnx import OnnxEmbedder
 from llmhost.cache.keys import cache_key
-from llmhost.cache.models import Candidate
-from llmhost.cache.policy import Bars, Decision, ThresholdPolicy, VerifiedPolicy
+from llmhost.cache.models import Candidate, Decision
+from llmhost.cache.policy import Bars, ThresholdPolicy, VerifiedPolicy
 from llmhost.config.models import CacheConfig
 from llmhost.lab.pairs import Asked
 from llmhost.lab.replay import Outcome, PlayedPolicy, PolicyPlayer, Replay, Shelf, replay

@@ -7,8 +7,7 @@ from doubles.scripted_verifier import DOUBT, REFUSAL
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.cache.models import Answer, Candidate, Objection
-from llmhost.cache.policy import Decision, Verdict
+from llmhost.cache.models import Answer, Candidate, Decision, Objection, Verdict
 from llmhost.lab.evaluate import Evaluation, Outcome, assess
 from llmhost.lab.pairs import Pair
 

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 from doubles.fleet_values import make_worker
 
-from llmhost.fleet.models import Charge, Rental
+from llmhost.fleet.models import Charge
 from llmhost.fleet.spending import bills_since, spent_now, tally
+from llmhost.ledger.rentals import Rental
 
 NOW = 1_700_000_000.0  # 22:13:20 UTC
 HOUR = 3600.0

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.fleet.models import Rental
 from llmhost.ledger.cost import answer_cost, money, rental_cost, spent, spent_by_worker
+from llmhost.ledger.rentals import Rental
 
 MOMENT = st.floats(0, 1e9)
 RENTALS = st.lists(

@@ -14,9 +14,9 @@ from doubles.memory_rentals import MemoryRentals
 
 from llmhost.config.models import RedisConfig
 from llmhost.errors import StoreRefused
-from llmhost.fleet.models import Rental
 from llmhost.ledger.cost import spent
 from llmhost.ledger.ledger import Ledger
+from llmhost.ledger.rentals import Rental
 from llmhost.store.client import connect
 
 if TYPE_CHECKING:

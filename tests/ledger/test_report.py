@@ -6,10 +6,10 @@ from collections import Counter
 
 import pytest
 
-from llmhost.fleet.models import Rental
 from llmhost.ledger.buckets import bucket_of
 from llmhost.ledger.events import Outcome
 from llmhost.ledger.ledger import Totals
+from llmhost.ledger.rentals import Rental
 from llmhost.ledger.report import Report, Targets, make_report
 
 TARGETS = Targets(hit_ratio=0.70, hit_latency=0.1, miss_latency=5.0, cost_per_query=0.001)

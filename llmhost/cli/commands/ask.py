@@ -15,16 +15,15 @@ from llmhost.cli.commands.cache_audit import start_auditing
 from llmhost.cli.frame import Globals, globals_of
 from llmhost.cli.output import Output, table
 from llmhost.cli.running import configured, run_async, wired
-from llmhost.cli.text import clean, milliseconds, money, percent
+from llmhost.cli.text import clean, milliseconds, money, percent, shortened
 from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
     from llmhost.answering.question import Latency, Question, Reply
-    from llmhost.cache.models import Objection
-    from llmhost.cache.policy import Verdict
+    from llmhost.cache.models import Objection, Verdict
     from llmhost.config.models import Config
 
-__all__ = ["CandidateOutput", "ask", "explained", "shortened", "show_explanation"]
+__all__ = ["CandidateOutput", "ask", "explained", "show_explanation"]
 
 
 # Why an answer came from the cache, or did not: for people and for machines.
@@ -60,12 +59,6 @@ def show_explanation(out: Output, reply: Reply) -> None:
             mark = "served" if one.taken else ""
             shown.add_row(mark, f"{one.similarity:.3f}", sure, clean(one.why), clean(shortened(one.question)))
         out.console_of_errors().print(shown)
-
-
-def shortened(text: str, width: int = 60) -> str:
-    """`text` on one line of at most `width` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= width else line[: width - 1] + "…"
 
 
 def _candidate(verdict: Verdict) -> CandidateOutput:

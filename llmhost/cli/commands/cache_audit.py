@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmhost.cli.commands.ask import shortened
 from llmhost.cli.frame import Globals, globals_of
 from llmhost.cli.running import configured, run_async, wired
-from llmhost.cli.text import clean
+from llmhost.cli.text import clean, shortened
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -23,11 +23,10 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from llmhost.autoscale.models import Blocked, Observed, ScaleSpec
+    from llmhost.autoscale.models import Blocked, Observed, ScaleAction, ScaleSpec, StepResult
     from llmhost.autoscale.state import Record
     from llmhost.cli.output import Progress
     from llmhost.config.models import Config
-    from llmhost.fleet.results import ScaleAction, StepResult
     from llmhost.lab.simulation.workload import Settings
 
 __all__ = [

@@ -20,9 +20,9 @@ from doubles.vast.faults import Fault
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from llmhost.autoscale.models import StepResult
 from llmhost.errors import LlmhostError
 from llmhost.fleet.budget import Limits
-from llmhost.fleet.results import StepResult
 
 MOST = 4  #: workers
 PER_HOUR = 1.4  #: USD; four machines, but not four of the dearer ones

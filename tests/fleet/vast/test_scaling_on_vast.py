@@ -14,12 +14,12 @@ from doubles.scale_bench import exit_code, kinds
 from doubles.vast.faults import Fault
 
 from llmhost.autoscale.checkup import Patience, examine
+from llmhost.autoscale.models import StepResult
 from llmhost.engines.traffic import Traffic
 from llmhost.errors import LlmhostError
 from llmhost.fleet.budget import Limits
 from llmhost.fleet.health import Hooks
 from llmhost.fleet.models import Worker, WorkerState
-from llmhost.fleet.results import StepResult
 from llmhost.ledger.ledger import Ledger
 
 MINUTE, HOUR = 60.0, 3600.0
