@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -114,7 +115,10 @@ MAX_DEPTH = 10
 #: What YAML reads as nothing, where it is not quoted.
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 
+_BRACKET = re.compile(r"[\[\]{}]")
+
 _NOT_USED = "anchors (`&`), aliases (`*`) and tags (`!`) are not used here"
+_TOO_DEEP = f"more than {MAX_DEPTH} levels inside one another"
 _QUOTE_HINT = "put quotes around a value that begins with a sign, or that has `: ` or ` #` in it"
 
 
@@ -168,6 +172,21 @@ def _read_text(path: Path) -> str:
         raise ConfigError(f"{path}:{line}: not UTF-8 text", hint="save the file as UTF-8") from error
 
 
+def _parse(text: str) -> Iterator[yaml.Event]:
+    events: Iterator[yaml.Event] = yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return events
+
+
+def _end_of_brackets(text: str) -> int:
+    """After the bracket that may be one level too deep; it counts those in quotes and comments as well."""
+    depth = 0
+    for bracket in _BRACKET.finditer(text):
+        depth += 1 if bracket[0] in "[{" else -1
+        if depth > MAX_DEPTH:
+            return bracket.end()
+    return 0
+
+
 def _reason(error: OSError | ValueError) -> str:
     if isinstance(error, IsADirectoryError):
         return "it is a folder"
@@ -204,8 +223,7 @@ class _Reader:
 
     def _bounded_events(self) -> Iterator[yaml.Event]:
         try:
-            events = yaml.parse(self._text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-            for count, event in enumerate(events):
+            for count, event in enumerate(_parse(self._text)):
                 if count > MAX_EVENTS:
                     raise self._refused(event, f"more than {MAX_EVENTS} keys and values")
                 yield event
@@ -218,7 +236,7 @@ class _Reader:
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar(event, path)
         if len(path) == MAX_DEPTH:
-            raise self._refused(event, f"more than {MAX_DEPTH} levels inside one another")
+            raise self._refused(event, _TOO_DEEP)
         value = self._list(path) if isinstance(event, yaml.SequenceStartEvent) else self._mapping(path)
         self._places[path] = Place(self._where(event), value)
         return value
@@ -255,6 +273,17 @@ class _Reader:
         if getattr(event, "anchor", None) or getattr(event, "tag", None):
             raise self._refused(event, _NOT_USED, _QUOTE_HINT)
 
+    def _find_too_deep(self) -> yaml.Event | None:
+        """The bracket that opens one level too many, if the text is YAML up to there."""
+        depth = 0
+        with suppress(yaml.YAMLError):
+            for event in _parse(self._text[: _end_of_brackets(self._text)]):
+                depth += isinstance(event, yaml.CollectionStartEvent)
+                depth -= isinstance(event, yaml.CollectionEndEvent)
+                if depth > MAX_DEPTH:
+                    return event
+        return None
+
     def _where(self, event: yaml.Event) -> str:
         return self._line(event.start_mark.line if event.start_mark else 0)
 
@@ -265,6 +294,9 @@ class _Reader:
         return ConfigError(f"{self._where(event)}: {what}", hint=hint)
 
     def _not_yaml(self, error: yaml.YAMLError) -> ConfigError:
+        # A parser reads ahead, so it may refuse deep nesting, in words of its own, before `_value` sees it.
+        if too_deep := self._find_too_deep():
+            return self._refused(too_deep, _TOO_DEEP)
         if isinstance(error, ReaderError):
             number = self._text.count("\n", 0, self._text.find(chr(error.character)))
             return ConfigError(f"{self._line(number)}: not text: a control character stands here")

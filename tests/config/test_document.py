@@ -82,6 +82,8 @@ def test_anchors_aliases_and_tags_are_refused(refused: Refused, text: str) -> No
         ("a: 1\n---\nb: 2\n", "llmhost.yaml:2: a second document begins here"),
         ("? [a]\n: b\n", "llmhost.yaml:1: a key that is not text"),
         ("[" * 500_000, "llmhost.yaml:1: more than 10 levels inside one another"),
+        ("a: 1\nb: " + "[" * 500_000, "llmhost.yaml:2: more than 10 levels inside one another"),
+        ("a: '" + "[" * 99 + "'\nb: [", "llmhost.yaml:3: not YAML: did not find expected node content"),
         ("a: " + "[[]," * 100_000, "llmhost.yaml:1: more than 10 levels inside one another"),
         ("- a\n" * 200_000, "llmhost.yaml:19999: more than 20000 keys and values"),
     ],
