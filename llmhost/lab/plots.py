@@ -9,11 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator, MultipleLocator, PercentFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 from llmhost.errors import UsageError
@@ -21,6 +16,16 @@ from llmhost.lab.evaluate import Evaluation, Point
 from llmhost.lab.replay import Replay
 from llmhost.lab.simulation.report import CLAIRVOYANT, POLICY, REQUEST_RATE, Report, Row
 from llmhost.lab.simulation.workload import IN_TIME
+
+try:
+    from matplotlib import rc_context
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+    from matplotlib.ticker import MaxNLocator, MultipleLocator, PercentFormatter, StrMethodFormatter
+except ModuleNotFoundError as error:
+    raise UsageError("a chart needs matplotlib", hint="run `pip install 'llmhost[plots]'`") from error
 
 __all__ = ["check_drawable", "plot_evaluation", "plot_replay", "plot_simulation", "save"]
 
@@ -61,8 +66,6 @@ def save(draw: Callable[[], Figure], path: Path) -> None:
 
 
 def _write(draw: Callable[[], Figure], path: Path) -> None:
-    from matplotlib import rc_context
-
     suffix = path.suffix.lower()
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(descriptor)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import math
+import sys
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -147,3 +149,12 @@ def test_other_kinds_of_charts_are_refused(report: Report, tmp_path: Path, name:
 def test_a_folder_that_is_not_there_is_refused(report: Report, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot write"):
         plot_simulation(report, tmp_path / "none" / "chart.svg")
+
+
+def test_without_matplotlib_the_extra_that_brings_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "llmhost.lab.plots")
+    with pytest.raises(UsageError) as caught:
+        import_module("llmhost.lab.plots")
+    assert caught.value.message == "a chart needs matplotlib"
+    assert caught.value.hint == "run `pip install 'llmhost[plots]'`"

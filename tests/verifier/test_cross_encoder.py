@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 from doubles.small_cross_encoders import build_and_ask
 
 from llmhost.cache.embedders.weights import locate
+from llmhost.cache.verifiers.cross_encoder import check_name
 from llmhost.cache.verifiers.load import load_verifier
 from llmhost.errors import ModelError
 
@@ -42,6 +44,17 @@ def test_what_is_not_there_is_an_error_that_says_what_to_set(name: str, says: st
         load_verifier(name, on_progress=lambda _: None)
     assert says in caught.value.message
     assert "cache.verifier" in str(caught.value.hint)
+
+
+def test_without_sentence_transformers_the_extra_that_brings_it_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    for use in (check_name, lambda name: load_verifier(name, on_progress=lambda _: None)):
+        with pytest.raises(ModelError) as caught:
+            use("some/model")
+        assert caught.value.message == "the verifier some/model needs sentence-transformers"
+        assert "pip install 'llmhost[embedders]'" in str(caught.value.hint)
 
 
 def test_a_name_never_means_a_folder_that_happens_to_lie_here() -> None:

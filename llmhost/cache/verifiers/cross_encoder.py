@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -15,6 +16,7 @@ __all__ = ["SentenceTransformersVerifier", "check_name"]
 _HINT = (
     "set `cache.verifier` to `builtin`, or to the name or folder of a cross-encoder for pairs of questions"
 )
+_INSTALL_HINT = "run `pip install 'llmhost[embedders]'`, or set `cache.verifier` to `builtin`"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 #: No pickles: they can hold code.
 _FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
@@ -29,6 +31,7 @@ class SentenceTransformersVerifier:
 
     def __init__(self, name: str) -> None:
         self.id = name
+        _check_installed(name)
         folder = _folder(name)
         _check(folder)
         # Whether a tokenizer cuts is a setting within it, which two threads must not both change.
@@ -77,9 +80,15 @@ def check_name(name: str) -> None:
 
     Raises ModelError.
     """
+    _check_installed(name)
     folder = _own_folder(name)
     if folder is not None:
         _check(folder)
+
+
+def _check_installed(name: str) -> None:
+    if find_spec("sentence_transformers") is None:
+        raise ModelError(f"the verifier {name} needs sentence-transformers", hint=_INSTALL_HINT)
 
 
 def _own_folder(name: str) -> Path | None:
