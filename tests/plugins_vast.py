@@ -11,7 +11,7 @@ from doubles.clock import ManualClock
 from doubles.vast.server import VastServer
 
 from llmhost.fleet.providers.vast.client import VastAccount
-from llmhost.fleet.providers.vast.identity import Orders, VastSettings
+from llmhost.fleet.providers.vast.identity import VastSettings, WorkerBootConfig
 from llmhost.fleet.providers.vast.pacer import Pacer
 from llmhost.fleet.providers.vast.provider import VastProvider
 
@@ -54,7 +54,7 @@ def vast_settings() -> VastSettings:
         max_price=None,
         interruptible=False,
         max_bid=None,
-        orders=Orders(
+        orders=WorkerBootConfig(
             model="tiny",
             parallel=1,
             keep_alive=None,

@@ -13,10 +13,11 @@ from llmhost.autoscale.checkup import Broken, Checkup
 from llmhost.autoscale.models import ActionKind, Decision, ScaleAction
 from llmhost.errors import LimitError, LlmhostError, NoOffer
 from llmhost.fleet.clock import Clock
+from llmhost.fleet.health import OnProgress
 from llmhost.fleet.models import FleetSpec, Worker
-from llmhost.fleet.plan import SURPRISE
+from llmhost.fleet.plan import exceeds_drift
 from llmhost.fleet.provider import Provider
-from llmhost.fleet.provision import Buyer, Ending
+from llmhost.fleet.provision import Buyer, terminate
 from llmhost.fleet.registry import FleetRecords
 
 __all__ = ["Drains", "Resizing"]
@@ -45,17 +46,17 @@ class Resizing:
         spec: FleetSpec,
         *,
         buyer: Callable[[FleetSpec], Buyer],
-        ending: Ending,
         records: FleetRecords,
         drains: Drains,
         clock: Clock,
         confirm: Callable[[], Awaitable[None]],
+        on_progress: OnProgress,
     ) -> None:
         """`buyer` makes one that buys for a fleet of this many; `confirm` raises when the lock was lost."""
         self._provider = provider
         self._spec = spec
         self._buyer = buyer
-        self._ending = ending
+        self._on_progress = on_progress
         self._records = records
         self._drains = drains
         self._clock = clock
@@ -143,7 +144,7 @@ class Resizing:
         dearer = [
             worker
             for worker in await self._provider.list()
-            if worker.price_per_hour > agreed.get(worker.id, worker.price_per_hour) * SURPRISE
+            if exceeds_drift(worker.price_per_hour, agreed.get(worker.id, worker.price_per_hour))
         ]
         for worker in dearer:
             self.failures += 1
@@ -182,7 +183,8 @@ class Resizing:
         if not workers:
             return set()
         await self._confirm()
-        undone = {failure.worker: failure.message for failure in await self._ending.end(workers)}
+        failures = await terminate(workers, self._provider, self._records, self._on_progress)
+        undone = {failure.worker: failure.message for failure in failures}
         for worker in workers:
             why = (reasons or {}).get(worker.id, reason)
             detail = f"{why}; {undone[worker.id]}" if worker.id in undone else why

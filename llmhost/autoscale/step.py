@@ -41,8 +41,8 @@ from llmhost.fleet.health import Hooks, OnProgress
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Worker, WorkerState
 from llmhost.fleet.plan import Funds
-from llmhost.fleet.provider import Provider, roll_call
-from llmhost.fleet.provision import Buyer, Ending
+from llmhost.fleet.provider import Provider, list_all_workers
+from llmhost.fleet.provision import Buyer
 from llmhost.fleet.registry import FleetRecords, FleetRegistry
 from llmhost.ledger.ledger import learned_boot
 from llmhost.ledger.rentals import RentalBook
@@ -120,7 +120,7 @@ class Reader:
             ProviderError, StoreError: not everything could be read, so nothing may be decided.
         """
         known = (await self._registry.workers()).ids
-        listed = await roll_call(self._provider, known)
+        listed = await list_all_workers(self._provider, known)
         traffic = await self._traffic.read([worker.id for worker in listed])
         checkup = await examine(
             listed, memory.sights, traffic, spec=self._spec, hooks=self._hooks, patience=self._patience
@@ -236,7 +236,7 @@ class Scaler:
         if memory.paused is not None:
             return await self._remembered(memory, await self._resting(memory.paused, records))
         try:
-            await self._provider.settle()
+            await self._provider.resolve_pending()
             reading = await self._reader.read(memory, self._buyer(self._spec, records).funds)
         except LlmhostError as error:
             return await self._remembered(memory, await self._held(error, records))
@@ -257,20 +257,19 @@ class Scaler:
         records: FleetRecords,
         on_progress: OnProgress,
     ) -> StepResult:
-        ending = Ending(self._provider, self._clock, records, on_progress)
         resizing = Resizing(
             self._provider,
             self._spec,
             buyer=lambda spec: self._buyer(spec, records, on_progress),
-            ending=ending,
             records=records,
             drains=self._traffic,
             clock=self._clock,
             confirm=self._lock.confirm,
+            on_progress=on_progress,
         )
         stopped: LlmhostError | None = None
         try:
-            await ending.forget_gone(reading.known, reading.listed)
+            await records.forget_gone(reading.known, reading.listed)
             await self._learn(reading, memory, records)
             await resizing.carry_out(decision, reading.checkup, reading.drained)
         except FleetBusy as error:

@@ -16,7 +16,7 @@ from llmhost.engines.engine import Progress
 from llmhost.errors import EngineError, LlmhostError, ProviderError, UntrustedWorker
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.models import Account, Charge, Worker, WorkerState
-from llmhost.fleet.plan import SURPRISE
+from llmhost.fleet.plan import exceeds_drift
 from llmhost.fleet.provider import Provider
 from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import FleetStatus
@@ -24,13 +24,13 @@ from llmhost.fleet.spending import bills_since, tally
 
 __all__ = [
     "Hooks",
-    "Inspection",
     "OnProgress",
     "Prepare",
     "Probe",
     "Replace",
     "WorkerProgress",
     "answering",
+    "check_workers",
     "sentence",
     "wait_ready",
 ]
@@ -193,7 +193,7 @@ class _Watch:
         agreed, new = self.worker.price_per_hour, not self._seen
         self._seen = True
         self.worker = listed
-        if new and listed.price_per_hour > agreed * SURPRISE:
+        if new and exceeds_drift(listed.price_per_hour, agreed):
             dearer = f"it costs ${listed.price_per_hour:.3f} an hour, and was offered for ${agreed:.3f}"
             self._settle(WorkerState.FAILED, dearer)
         elif listed.state is WorkerState.FAILED:
@@ -286,59 +286,55 @@ async def answering(workers: Sequence[Worker], hooks: Hooks) -> Sequence[Worker]
     return await asyncio.gather(*map(ask, workers))
 
 
-class Inspection:
-    """Inspects for one command. Records follow what is seen; nothing else changes."""
+async def check_workers(
+    listed: Sequence[Worker], provider: Provider, hooks: Hooks, records: FleetRecords, clock: Clock
+) -> FleetStatus:
+    """Asks all of them at once whether they answer, and adds up what they cost. The records follow what is
+    seen. What the provider does not say about money is a warning."""
+    checked = await asyncio.gather(*(_check(worker, hooks, records) for worker in listed))
+    draining = await records.draining()
+    workers = tuple(_marked(worker) if worker.id in draining else worker for worker in checked)
+    rentals = await records.rentals_or_none()
+    charges, account = await asyncio.gather(_charges(provider, records, clock), _account(provider, records))
+    return FleetStatus(workers, records.warnings, tally(rentals, charges, listed, clock.now()), account)
 
-    def __init__(self, provider: Provider, hooks: Hooks, clock: Clock, records: FleetRecords) -> None:
-        self._provider = provider
-        self._hooks = hooks
-        self._clock = clock
-        self._records = records
 
-    async def look(self, listed: Sequence[Worker]) -> FleetStatus:
-        """All of them at once. What the provider does not tell about money is a warning."""
-        looked = await asyncio.gather(*(self._look_at(worker) for worker in listed))
-        draining = await self._records.draining()
-        workers = tuple(_marked(worker) if worker.id in draining else worker for worker in looked)
-        rentals = await self._records.rentals_or_none()
-        charges, account = await asyncio.gather(self._charges(), self._account())
-        spending = tally(rentals, charges, listed, self._clock.now())
-        return FleetStatus(workers, self._records.warnings, spending, account)
+async def _check(worker: Worker, hooks: Hooks, records: FleetRecords) -> Worker:
+    """The worker as it is now. One that is merely slow to answer stays in use: it may be busy."""
+    if worker.state is WorkerState.FAILED or worker.url is None:
+        await records.seen(worker)
+        return worker
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            await hooks.probe(worker)
+        seen = replace(worker, state=WorkerState.READY, detail="")
+    except TimeoutError:
+        await records.opened(worker)
+        detail = f"no answer within {_PATIENCE:g} s: busy, or stuck"
+        return replace(worker, state=WorkerState.STARTING, detail=detail)
+    except UntrustedWorker as error:
+        seen = replace(worker, state=WorkerState.FAILED, detail=sentence(error))
+    except LlmhostError as error:
+        detail = f"does not answer: {sentence(error)}"
+        seen = replace(worker, state=WorkerState.STARTING, detail=detail)
+    await records.seen(seen)
+    return seen
 
-    async def _look_at(self, worker: Worker) -> Worker:
-        """The worker as it is now. One that is merely slow to answer stays in use: it may be busy."""
-        if worker.state is WorkerState.FAILED or worker.url is None:
-            await self._records.seen(worker)
-            return worker
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                await self._hooks.probe(worker)
-            seen = replace(worker, state=WorkerState.READY, detail="")
-        except TimeoutError:
-            await self._records.opened(worker)
-            detail = f"no answer within {_PATIENCE:g} s: busy, or stuck"
-            return replace(worker, state=WorkerState.STARTING, detail=detail)
-        except UntrustedWorker as error:
-            seen = replace(worker, state=WorkerState.FAILED, detail=sentence(error))
-        except LlmhostError as error:
-            detail = f"does not answer: {sentence(error)}"
-            seen = replace(worker, state=WorkerState.STARTING, detail=detail)
-        await self._records.seen(seen)
-        return seen
 
-    async def _charges(self) -> Sequence[Charge]:
-        try:
-            return await self._provider.charges(bills_since(self._clock.now()))
-        except ProviderError as error:
-            self._records.warn(f"what was billed could not be read: {error.message}")
-            return ()
+async def _charges(provider: Provider, records: FleetRecords, clock: Clock) -> Sequence[Charge]:
+    try:
+        return await provider.charges(bills_since(clock.now()))
+    except ProviderError as error:
+        records.warn(f"what was billed could not be read: {error.message}")
+        return ()
 
-    async def _account(self) -> Account | None:
-        try:
-            return await self._provider.account()
-        except ProviderError as error:
-            self._records.warn(f"the account's credit could not be read: {error.message}")
-            return None
+
+async def _account(provider: Provider, records: FleetRecords) -> Account | None:
+    try:
+        return await provider.account()
+    except ProviderError as error:
+        records.warn(f"the account's credit could not be read: {error.message}")
+        return None
 
 
 def _marked(worker: Worker) -> Worker:

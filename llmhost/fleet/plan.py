@@ -9,7 +9,7 @@ from llmhost.errors import LimitError, UsageError
 from llmhost.fleet.budget import Limits, Spent, check
 from llmhost.fleet.models import FleetSpec, Offer, Worker, WorkerState
 
-__all__ = ["SURPRISE", "Allowance", "Funds", "Plan", "Quote", "hourly", "make_plan", "select"]
+__all__ = ["ApprovedSpend", "Funds", "Plan", "Quote", "exceeds_drift", "hourly", "make_plan", "select"]
 
 _DESTROY_ORDER = {WorkerState.FAILED: 0, WorkerState.STARTING: 1, WorkerState.READY: 2}
 
@@ -138,19 +138,25 @@ def hourly(workers: Iterable[Worker]) -> float:
 
 
 #: of a price that was shown: what may be paid without asking again
-SURPRISE = 1.25
+MAX_PRICE_DRIFT = 1.25
+
+
+def exceeds_drift(price: float, agreed: float) -> bool:
+    """Whether a worker costs so much more than was agreed to that it must be asked about again."""
+    return price > agreed * MAX_PRICE_DRIFT
+
 
 _HINT = "run `llmhost up` again to see what there is now"
 
 
-class Allowance:
+class ApprovedSpend:
     """`purchases` are the offers that were shown. Prices are USD an hour."""
 
     def __init__(self, purchases: Sequence[Offer]) -> None:
         prices = [offer.price_per_hour for offer in purchases]
         self._count = len(prices)
-        self._dearest = max(prices, default=0.0) * SURPRISE
-        self._total = sum(prices) * SURPRISE
+        self._dearest = max(prices, default=0.0) * MAX_PRICE_DRIFT
+        self._total = sum(prices) * MAX_PRICE_DRIFT
 
     def check(self, price: float) -> None:
         """Raises LimitError where one more of this price was not agreed to."""
@@ -160,7 +166,7 @@ class Allowance:
         if price > ceiling:
             raise LimitError(
                 f"the next offer costs ${price:.3f} an hour, and what you agreed to cost at most"
-                f" ${ceiling / SURPRISE:.3f}",
+                f" ${ceiling / MAX_PRICE_DRIFT:.3f}",
                 hint=_HINT,
             )
 
@@ -172,7 +178,7 @@ class Allowance:
     def give_back(self, price: float) -> None:
         """One that was agreed to, or was there before, is gone: another one may take its place."""
         self._count += 1
-        self._total += price * SURPRISE
+        self._total += price * MAX_PRICE_DRIFT
 
 
 # Which workers somebody means who names them.

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from llmhost.fleet.models import Account, Charge, FleetSpec, Intent, Market, Offer, SshTarget, Worker
 
-__all__ = ["Provider", "roll_call"]
+__all__ = ["Provider", "list_all_workers"]
 
 
 class Provider(ABC):
@@ -91,14 +91,14 @@ class Provider(ABC):
     async def forget_intent(self, intent_id: str) -> None:  # noqa: B027
         """Drops the record of a purchase that came to nothing. One that is not there is fine."""
 
-    async def settle(self) -> None:  # noqa: B027
+    async def resolve_pending(self) -> None:  # noqa: B027
         """Returns when `list` shows whatever a command that crashed a moment ago has bought."""
 
 
 # Who exists: the provider's list, and whoever is on record and missing there.
 
 
-async def roll_call(provider: Provider, known: Collection[str]) -> Sequence[Worker]:
+async def list_all_workers(provider: Provider, known: Collection[str]) -> Sequence[Worker]:
     """Every worker that exists. `known` are ids on record, read before this: one that the list lacks is
     made sure of, for what is taken for gone is bought again, and its bill forgotten.
 

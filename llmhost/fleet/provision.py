@@ -13,13 +13,13 @@ from llmhost.fleet.clock import Clock
 from llmhost.fleet.health import Hooks, OnProgress, WorkerProgress, answering, wait_ready
 from llmhost.fleet.models import FleetSpec, Market, Offer, Worker, WorkerState
 from llmhost.fleet.offers import choose
-from llmhost.fleet.plan import Allowance, Funds, Plan, Quote, hourly, make_plan
-from llmhost.fleet.provider import Provider, roll_call
+from llmhost.fleet.plan import ApprovedSpend, Funds, Plan, Quote, hourly, make_plan
+from llmhost.fleet.provider import Provider, list_all_workers
 from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import Failure, UpResult
 from llmhost.fleet.spending import spent_now
 
-__all__ = ["Approve", "Buyer", "Ending", "Purchases", "Raising", "make_healthy_plan"]
+__all__ = ["Approve", "Buyer", "Purchases", "Raising", "make_healthy_plan", "terminate"]
 
 
 # Buying workers: one at a time, on machines that never failed this fleet, inside the budget.
@@ -65,7 +65,7 @@ class Buyer:
         self._on_progress = on_progress
         self._confirm = confirm
         self._used: set[str] = set()
-        self._allowance: Allowance | None = None
+        self._allowance: ApprovedSpend | None = None
 
     async def quote(self, plan: Plan) -> Quote:
         """What the plan would buy now, and what that costs.
@@ -103,7 +103,7 @@ class Buyer:
 
     def approved(self, quote: Quote) -> None:
         """The operator has seen this quote and agreed: nothing else is bought without asking."""
-        self._allowance = Allowance(quote.purchases)
+        self._allowance = ApprovedSpend(quote.purchases)
 
     def given_back(self, worker: Worker) -> None:
         """It is gone for good; what it cost may be spent on another one."""
@@ -202,43 +202,29 @@ class Buyer:
 # Giving workers back, and closing the book on them.
 
 
-class Ending:
-    """Ends workers for one command. The caller holds the fleet's lock."""
+async def terminate(
+    workers: Iterable[Worker],
+    provider: Provider,
+    records: FleetRecords,
+    on_progress: OnProgress = lambda _: None,
+) -> tuple[Failure, ...]:
+    """Destroys all of them at once; returns those that could not be destroyed. The caller holds the fleet's
+    lock."""
 
-    def __init__(
-        self,
-        provider: Provider,
-        clock: Clock,
-        records: FleetRecords,
-        on_progress: OnProgress = lambda _: None,
-    ) -> None:
-        self._provider = provider
-        self._clock = clock
-        self._records = records
-        self._on_progress = on_progress
-
-    async def end(self, workers: Iterable[Worker]) -> tuple[Failure, ...]:
-        """Destroys all of them at once; what could not be done is the answer."""
-        failures = await asyncio.gather(*(self._end_one(worker) for worker in workers))
-        return tuple(failure for failure in failures if failure is not None)
-
-    async def forget_gone(self, known: frozenset[str], listed: Iterable[Worker]) -> None:
-        """`known` was read before `listed`, so what only `known` has is gone, and not newer than the list."""
-        for worker_id in sorted(known - {worker.id for worker in listed}):
-            await self._records.gone(worker_id, self._clock.now())
-            self._records.warn(f"worker {worker_id} is gone: its provider no longer lists it")
-
-    async def _end_one(self, worker: Worker) -> Failure | None:
-        await self._records.opened(worker)
-        self._on_progress(WorkerProgress(worker.id, "ending"))
+    async def destroy(worker: Worker) -> Failure | None:
+        await records.opened(worker)
+        on_progress(WorkerProgress(worker.id, "ending"))
         try:
-            await self._provider.destroy(worker.id)
+            await provider.destroy(worker.id)
         except LlmhostError as error:
-            self._on_progress(WorkerProgress(worker.id, "failed", detail="could not be ended"))
+            on_progress(WorkerProgress(worker.id, "failed", detail="could not be ended"))
             return Failure(worker.id, f"could not be ended: {error.message}", error.hint)
-        await self._records.gone(worker.id, self._clock.now())
-        self._on_progress(WorkerProgress(worker.id, "ended"))
+        await records.gone(worker.id)
+        on_progress(WorkerProgress(worker.id, "ended"))
         return None
+
+    failures = await asyncio.gather(*map(destroy, workers))
+    return tuple(failure for failure in failures if failure is not None)
 
 
 Approve = Callable[[Quote], None]
@@ -255,13 +241,13 @@ class Raising:
         spec: FleetSpec,
         *,
         buyer: Buyer,
-        ending: Ending,
         records: FleetRecords,
         hooks: Hooks,
         clock: Clock,
         approve: Approve,
         hold: Callable[[], AbstractAsyncContextManager[None]],
         attempts: int,
+        on_progress: OnProgress,
     ) -> None:
         """`hold` takes the fleet's lock; `attempts` is how many workers that fail may be replaced."""
         self._provider = provider
@@ -270,7 +256,7 @@ class Raising:
         self._clock = clock
         self._approve = approve
         self._buyer = buyer
-        self._ending = ending
+        self._on_progress = on_progress
         self._records = records
         self._hold = hold
         self._attempts = attempts
@@ -293,16 +279,16 @@ class Raising:
         """
         async with self._hold():
             known = await self._records.known()
-            await self._provider.settle()
-            listed = await roll_call(self._provider, known)
+            await self._provider.resolve_pending()
+            listed = await list_all_workers(self._provider, known)
             self._plan = plan = await make_healthy_plan(self._spec, listed, self._hooks)
             if plan.create:
                 await self._approved(plan)
-            await self._ending.forget_gone(known, listed)
+            await self._records.forget_gone(known, listed)
             await self._records.revive(plan.keep)
             await self._records.resume()
             await self._remember(plan.destroy)
-            undone = await self._ending.end(plan.destroy)
+            undone = await self._terminate(plan.destroy)
             left = [worker for worker in plan.destroy if worker.id in _named(undone)]
             bought = await self._buy(plan.create - len(undone), [*plan.keep, *left])
         if bought.errors and not (plan.keep or bought.workers):
@@ -332,6 +318,9 @@ class Raising:
         missing = [w for w in outcome if w.state is not WorkerState.READY and w.id not in ended]
         self._failed += map(_never_ready, missing)
         await self._settle([worker for worker in outcome if worker.id not in replaced])
+
+    async def _terminate(self, workers: Iterable[Worker]) -> tuple[Failure, ...]:
+        return await terminate(workers, self._provider, self._records, self._on_progress)
 
     async def _approved(self, plan: Plan) -> None:
         """All of it, or none: half a fleet is not what was asked for. Raises LimitError."""
@@ -370,7 +359,7 @@ class Raising:
         async with self._hold():
             if worker.id not in {other.id for other in await self._provider.list()}:
                 return None
-            undone = await self._ending.end([worker])
+            undone = await self._terminate([worker])
             self._failed += undone
             if undone:
                 return None
@@ -408,7 +397,7 @@ class Raising:
                 surplus = self._surplus(listed, {worker.id for worker in failed})
                 there = {worker.id for worker in listed}
                 doomed = [*(worker for worker in failed if worker.id in there), *surplus]
-                undone = await self._ending.end(doomed)
+                undone = await self._terminate(doomed)
             self._failed += undone
             left = [worker for worker in doomed if worker.id in _named(undone)]
             ended = {worker.id for worker in surplus}

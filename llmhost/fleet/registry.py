@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
@@ -296,13 +296,19 @@ class FleetRecords:
         if registry is not None:
             await self._try(lambda: registry.save(worker))
 
-    async def gone(self, worker_id: str, ended: float) -> None:
+    async def gone(self, worker_id: str) -> None:
         """The worker is confirmed gone. Its record goes last: it is what reminds us to close the rental."""
         rentals, registry = self._rentals, self._registry
         if rentals is not None:
-            await self._try(lambda: rentals.closed(worker_id, ended))
+            await self._try(lambda: rentals.closed(worker_id, self._clock.now()))
         if registry is not None:
             await self._try(lambda: registry.forget(worker_id))
+
+    async def forget_gone(self, known: frozenset[str], listed: Iterable[Worker]) -> None:
+        """`known` was read before `listed`, so what only `known` has is gone, and not newer than the list."""
+        for worker_id in sorted(known - {worker.id for worker in listed}):
+            await self.gone(worker_id)
+            self.warn(f"worker {worker_id} is gone: its provider no longer lists it")
 
     async def _try(self, action: Callable[[], Awaitable[_T]]) -> _T | None:
         """The action's answer, or None. After the first failure nothing is tried: each try may hang."""

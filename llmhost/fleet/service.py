@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from llmhost.errors import StoreUnavailable
 from llmhost.fleet.budget import Limits
 from llmhost.fleet.clock import Clock
-from llmhost.fleet.health import Hooks, Inspection, OnProgress
+from llmhost.fleet.health import Hooks, OnProgress, check_workers
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Worker
 from llmhost.fleet.plan import Quote, select
-from llmhost.fleet.provider import Provider, roll_call
-from llmhost.fleet.provision import Approve, Buyer, Ending, Raising, make_healthy_plan
+from llmhost.fleet.provider import Provider, list_all_workers
+from llmhost.fleet.provision import Approve, Buyer, Raising, make_healthy_plan, terminate
 from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import DownResult, Failure, FleetStatus, UpResult
 from llmhost.ledger.rentals import RentalBook
@@ -77,7 +77,7 @@ class FleetService:
             StoreError: there is a budget, and the ledger that it is measured with cannot be read.
         """
         spec, records = self._wanted(gpus), self._records()
-        listed = await roll_call(self._provider, await records.known())
+        listed = await list_all_workers(self._provider, await records.known())
         plan = await make_healthy_plan(spec, listed, self._hooks)
         return await self._buyer(spec, records).quote(plan)
 
@@ -106,13 +106,13 @@ class FleetService:
             self._provider,
             spec,
             buyer=self._buyer(spec, records, on_progress),
-            ending=Ending(self._provider, self._clock, records, on_progress),
             records=records,
             hooks=self._hooks,
             clock=self._clock,
             approve=approve,
             hold=lambda: self._lock.hold(self._on_lock_wait),
             attempts=self._attempts if self._provider.rents else 0,
+            on_progress=on_progress,
         )
         await raising.apply()
         if wait:
@@ -136,9 +136,9 @@ class FleetService:
             known = await records.known()
             paused = False
             if ids is None:
-                await self._provider.settle()
+                await self._provider.resolve_pending()
                 paused = await records.pause()
-            targets = select(await roll_call(self._provider, known), ids)
+            targets = select(await list_all_workers(self._provider, known), ids)
             return replace(await self._end(targets, known, records, on_progress), paused=paused)
 
     async def down_orphans(self, *, on_progress: OnProgress = lambda _: None) -> DownResult:
@@ -155,7 +155,7 @@ class FleetService:
             )
         async with self._lock.hold(self._on_lock_wait):
             known = (await self._registry.workers()).ids
-            await self._provider.settle()
+            await self._provider.resolve_pending()
             orphans = [worker for worker in await self._provider.list() if worker.id not in known]
             result = await self._end(orphans, known, records, on_progress)
             intents = await self._provider.intents()
@@ -167,9 +167,9 @@ class FleetService:
         """Every worker that exists, asked whether it answers; what Redis knows is brought up to date."""
         records = self._records()
         known = await records.known()
-        listed = await roll_call(self._provider, known)
-        await Ending(self._provider, self._clock, records).forget_gone(known, listed)
-        return await Inspection(self._provider, self._hooks, self._clock, records).look(listed)
+        listed = await list_all_workers(self._provider, known)
+        await records.forget_gone(known, listed)
+        return await check_workers(listed, self._provider, self._hooks, records, self._clock)
 
     async def list(self) -> Sequence[Worker]:
         """Every worker that exists, as the provider sees it; nobody is asked and nothing written down."""
@@ -196,11 +196,10 @@ class FleetService:
         on_progress: OnProgress,
     ) -> DownResult:
         """Ends them all; the list has the last word on what is gone."""
-        ending = Ending(self._provider, self._clock, records, on_progress)
-        failures = await ending.end(targets)
-        remaining = tuple(await roll_call(self._provider, known - {worker.id for worker in targets}))
+        failures = await terminate(targets, self._provider, records, on_progress)
+        remaining = tuple(await list_all_workers(self._provider, known - {worker.id for worker in targets}))
         ended, left = {worker.id for worker in targets}, {worker.id for worker in remaining}
-        await ending.forget_gone(known - ended, remaining)
+        await records.forget_gone(known - ended, remaining)
         undone = {failure.worker for failure in failures}
         failures += tuple(
             Failure(worker_id, "its provider still lists it") for worker_id in sorted(ended & left - undone)

@@ -33,7 +33,7 @@ from llmhost.store.lease import Lease
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from llmhost.fleet.providers.vast.identity import Orders
+    from llmhost.fleet.providers.vast.identity import WorkerBootConfig
 
 __all__ = [
     "fleet_spec",
@@ -226,12 +226,12 @@ def _vast(config: Config, folder: Path) -> Provider:
     return VastProvider(account, settings, config.fleet.name, folder, clock)
 
 
-def _orders(config: Config, address: str) -> Orders:
+def _orders(config: Config, address: str) -> WorkerBootConfig:
     """What a rented worker is told to serve, and how."""
-    from llmhost.fleet.providers.vast.identity import Orders
+    from llmhost.fleet.providers.vast.identity import WorkerBootConfig
 
     engine = config.engine
-    return Orders(
+    return WorkerBootConfig(
         model=engine.model,
         parallel=engine.parallel,
         keep_alive=engine.keep_alive,

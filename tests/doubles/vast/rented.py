@@ -16,7 +16,7 @@ from doubles.waiting import until
 from llmhost.fleet.providers.vast.identity import (
     FRONT_PORT,
     Identity,
-    Orders,
+    WorkerBootConfig,
     environment,
     make_identity,
     onstart,
@@ -32,7 +32,7 @@ NOWHERE = "http://127.0.0.1:9"
 KEY = "5ec4e7" * 8
 
 
-def orders(**changes: Any) -> Orders:
+def orders(**changes: Any) -> WorkerBootConfig:
     values = {
         "model": "tiny",
         "parallel": 2,
@@ -42,7 +42,7 @@ def orders(**changes: Any) -> Orders:
         "read_timeout": 60.0,
         "api_url": NOWHERE,
     }
-    return Orders(**{**values, **changes})
+    return WorkerBootConfig(**{**values, **changes})
 
 
 class Rented:

@@ -19,7 +19,7 @@ from doubles.waiting import until
 
 from llmhost.errors import ConfigError, ProviderError
 from llmhost.fleet.providers.vast.client import VastAccount
-from llmhost.fleet.providers.vast.faults import Lost, Refused
+from llmhost.fleet.providers.vast.faults import NoResponse, Rejected
 from llmhost.fleet.providers.vast.pacer import Pacer
 
 Accounts = Callable[..., VastAccount]
@@ -123,7 +123,7 @@ async def test_an_endpoint_that_was_called_too_often_is_left_alone_by_other_comm
     vast_server: VastServer, vast_account: Accounts, manual_clock: ManualClock
 ) -> None:
     vast_server.arm(Fault.TOO_MANY, times=4, endpoint="list", value=30)
-    with pytest.raises(Refused):
+    with pytest.raises(Rejected):
         await vast_account().instances(None)
     failed = manual_clock.monotonic()
     await vast_account().instances(None)
@@ -132,14 +132,14 @@ async def test_an_endpoint_that_was_called_too_often_is_left_alone_by_other_comm
 
 async def test_too_long_a_wait_is_not_waited_for(vast_server: VastServer, vast_account: Accounts) -> None:
     vast_server.arm(Fault.TOO_MANY, endpoint="list", value=3600)
-    with pytest.raises(Refused, match="too frequent"):
+    with pytest.raises(Rejected, match="too frequent"):
         await vast_account().instances(None)
     assert vast_server.calls["list"] == 1
 
 
 async def test_a_used_up_quota_of_searches_is_final(vast_server: VastServer, vast_account: Accounts) -> None:
     vast_server.arm(Fault.QUOTA, endpoint="search")
-    with pytest.raises(Refused, match="quota") as caught:
+    with pytest.raises(Rejected, match="quota") as caught:
         await vast_account().search("on-demand", 50.0)
     assert "midnight" in (caught.value.hint or "")
     assert vast_server.calls["search"] == 1
@@ -153,9 +153,9 @@ async def test_a_purchase_of_unknown_outcome_is_never_tried_again(
     vast_server: VastServer, vast_account: Accounts, fault: Fault
 ) -> None:
     vast_server.arm(fault, times=None)
-    with pytest.raises(Lost) as caught:
+    with pytest.raises(NoResponse) as caught:
         await buy(vast_account(), an_offer(vast_server))
-    assert caught.value.sent
+    assert caught.value.may_have_executed
     assert vast_server.calls["create"] == 1
 
 
@@ -288,16 +288,16 @@ async def test_what_vast_ai_repeats_of_a_purchase_is_masked(
             await reply.json({"success": False, "error": "invalid_args", "msg": said}, 400)
 
     async with Parrot() as parrot:
-        with pytest.raises(Refused, match="bad env") as caught:
+        with pytest.raises(Rejected, match="bad env") as caught:
             await buy(vast_account("the-key-itself", server_url=parrot.url), 1)
     assert "a-token-that-nobody-sees" not in everything_said(caught.value)
     assert "the-key-itself" not in everything_said(caught.value)
 
 
 async def test_a_server_that_is_not_there_was_sent_nothing(vast_account: Accounts) -> None:
-    with pytest.raises(Lost, match="cannot be reached") as caught:
+    with pytest.raises(NoResponse, match="cannot be reached") as caught:
         await buy(vast_account(server_url="http://127.0.0.1:9"), 1)
-    assert not caught.value.sent
+    assert not caught.value.may_have_executed
 
 
 async def test_a_server_that_keeps_silent_does_not_hold_up_the_end(

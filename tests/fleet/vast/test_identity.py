@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmhost.fleet.providers.vast.identity import (
-    Facts,
     Identity,
+    WorkerCredentials,
     certificate_to_environment,
     key_to_environment,
     make_identity,
@@ -81,7 +81,7 @@ def test_no_two_identities_are_alike() -> None:
 
 
 def test_its_secrets_are_not_shown() -> None:
-    for shown in (repr(IDENTITY), repr(Facts("m", IDENTITY.token, IDENTITY.certificate))):
+    for shown in (repr(IDENTITY), repr(WorkerCredentials("m", IDENTITY.token, IDENTITY.certificate))):
         assert IDENTITY.token not in shown
         assert "PRIVATE KEY" not in shown
 
@@ -93,7 +93,7 @@ def test_every_value_is_short_enough() -> None:
 
 def test_the_environment_gives_the_facts_back() -> None:
     env = {"LLMHOST_MODEL": "m", "LLMHOST_TOKEN": "t", **certificate_to_environment(IDENTITY.certificate)}
-    assert read_environment(dict(reversed(env.items()))) == Facts("m", "t", IDENTITY.certificate)
+    assert read_environment(dict(reversed(env.items()))) == WorkerCredentials("m", "t", IDENTITY.certificate)
 
 
 def test_a_certificate_with_a_part_missing_is_none() -> None:
@@ -103,7 +103,7 @@ def test_a_certificate_with_a_part_missing_is_none() -> None:
 
 
 def test_an_environment_without_them_says_nothing() -> None:
-    assert read_environment({"HOME": "/root", "LLMHOST_TOKEN": ""}) == Facts("", None, None)
+    assert read_environment({"HOME": "/root", "LLMHOST_TOKEN": ""}) == WorkerCredentials("", None, None)
 
 
 @given(st.dictionaries(names, anything))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from llmhost.errors import StateError
 from llmhost.fleet.models import Intent
-from llmhost.fleet.providers.vast.create import IntentBook, Order
+from llmhost.fleet.providers.vast.create import Order, PendingPurchases
 
 ORDER = Order(
     id="1700000000-0a1b2c3d",
@@ -35,28 +35,28 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def book(folder: Path) -> IntentBook:
-    return IntentBook(folder)
+def book(folder: Path) -> PendingPurchases:
+    return PendingPurchases(folder)
 
 
-def test_an_order_is_there_as_soon_as_it_is_written(book: IntentBook, folder: Path) -> None:
+def test_an_order_is_there_as_soon_as_it_is_written(book: PendingPurchases, folder: Path) -> None:
     book.write(ORDER)
-    assert list(IntentBook(folder).all()) == [ORDER]
+    assert list(PendingPurchases(folder).all()) == [ORDER]
     assert ORDER.intent == Intent("1700000000-0a1b2c3d", "7000001", "20001", 1_700_000_000.5)
 
 
-def test_only_its_owner_reads_it(book: IntentBook, folder: Path) -> None:
+def test_only_its_owner_reads_it(book: PendingPurchases, folder: Path) -> None:
     book.write(ORDER)
     (file,) = folder.iterdir()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_the_token_does_not_show(book: IntentBook) -> None:
+def test_the_token_does_not_show(book: PendingPurchases) -> None:
     assert "the-token-itself" not in repr(ORDER)
 
 
-def test_what_the_worker_was_given_is_remembered(book: IntentBook) -> None:
+def test_what_the_worker_was_given_is_remembered(book: PendingPurchases) -> None:
     book.write(ORDER)
     facts = book.kept(ORDER.id)
     assert facts is not None
@@ -64,20 +64,20 @@ def test_what_the_worker_was_given_is_remembered(book: IntentBook) -> None:
     assert book.kept("1700000000-ffffffff") is None
 
 
-def test_a_settled_order_knows_its_instance(book: IntentBook) -> None:
+def test_a_settled_order_knows_its_instance(book: PendingPurchases) -> None:
     book.write(ORDER)
-    book.settle(ORDER, 312)
+    book.resolve(ORDER, 312)
     assert list(book.all()) == [replace(ORDER, instance=312)]
 
 
-def test_orders_are_oldest_first(book: IntentBook) -> None:
+def test_orders_are_oldest_first(book: PendingPurchases) -> None:
     ids = ["1700000002-00000000", "1700000000-00000000", "1700000001-00000000"]
     for name in ids:
         book.write(replace(ORDER, id=name))
     assert [order.id for order in book.all()] == sorted(ids)
 
 
-def test_a_dropped_order_is_gone_and_dropping_twice_is_fine(book: IntentBook) -> None:
+def test_a_dropped_order_is_gone_and_dropping_twice_is_fine(book: PendingPurchases) -> None:
     book.write(ORDER)
     for _ in range(2):
         book.drop(ORDER.id)
@@ -85,7 +85,9 @@ def test_a_dropped_order_is_gone_and_dropping_twice_is_fine(book: IntentBook) ->
 
 
 @pytest.mark.parametrize("name", ["", "..", "../fleet", "by hand", "1700000000-0a1b2c3d.json", "/etc/passwd"])
-def test_what_is_no_order_is_neither_read_nor_removed(book: IntentBook, folder: Path, name: str) -> None:
+def test_what_is_no_order_is_neither_read_nor_removed(
+    book: PendingPurchases, folder: Path, name: str
+) -> None:
     book.write(ORDER)
     (folder / "by hand.json").write_text("{}")
     book.drop(name)
@@ -93,11 +95,11 @@ def test_what_is_no_order_is_neither_read_nor_removed(book: IntentBook, folder: 
     assert len(list(folder.iterdir())) == 2
 
 
-def test_a_folder_that_is_not_there_holds_nothing(book: IntentBook) -> None:
+def test_a_folder_that_is_not_there_holds_nothing(book: PendingPurchases) -> None:
     assert list(book.all()) == []
 
 
-def test_a_folder_that_cannot_be_written_is_said(book: IntentBook, folder: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_said(book: PendingPurchases, folder: Path) -> None:
     folder.parent.mkdir()
     folder.write_text("not a folder")
     with pytest.raises(StateError):
@@ -109,7 +111,7 @@ def test_a_folder_that_cannot_be_written_is_said(book: IntentBook, folder: Path)
     ["", "{", "[]", "{}", '{"id": 1}', json.dumps({"id": ORDER.id, "label": None})],
 )
 def test_a_damaged_file_is_still_a_purchase_that_was_begun(
-    book: IntentBook, folder: Path, content: str
+    book: PendingPurchases, folder: Path, content: str
 ) -> None:
     book.write(ORDER)
     (folder / f"{ORDER.id}.json").write_text(content)
@@ -128,7 +130,7 @@ FIELDS = ["id", "label", "offer", "machine", "written", "model", "engine", "toke
     )
 )
 def test_no_damage_whatever_hides_a_purchase(tmp_path: Path, changes: dict[str, Any]) -> None:
-    book = IntentBook(tmp_path)
+    book = PendingPurchases(tmp_path)
     book.write(ORDER)
     file = tmp_path / f"{ORDER.id}.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from llmhost.errors import ProviderError
 from llmhost.fleet.models import Charge, SshTarget, Worker, WorkerState
-from llmhost.fleet.providers.vast.identity import Facts, VastSettings
+from llmhost.fleet.providers.vast.identity import VastSettings, WorkerCredentials
 from llmhost.fleet.providers.vast.market import read_market
 from llmhost.fleet.providers.vast.rows import (
     number_in,
@@ -56,7 +56,9 @@ def instance(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def read(*rows: dict[str, Any], kept: Callable[[str], Facts | None] = lambda _: None) -> tuple[Worker, ...]:
+def read(
+    *rows: dict[str, Any], kept: Callable[[str], WorkerCredentials | None] = lambda _: None
+) -> tuple[Worker, ...]:
     return read_fleet(rows, "test", kept)
 
 
@@ -242,7 +244,7 @@ def test_what_vast_ai_does_not_document_is_an_error_that_names_it(
 
 
 def test_what_is_not_told_is_taken_from_what_this_machine_remembers() -> None:
-    facts = Facts(model="tiny", token="kept", certificate="PEM")
+    facts = WorkerCredentials(model="tiny", token="kept", certificate="PEM")
     (worker,) = read(instance(extra_env=[]), kept={f"{ORDERED}-0a1b2c3d": facts}.get)
     assert (worker.model, worker.token, worker.certificate) == ("tiny", "kept", "PEM")
 

@@ -21,7 +21,7 @@ from doubles.waiting import until
 from llmhost.errors import ConfigError, OfferGone, ProviderError, PurchaseUnclear
 from llmhost.fleet.models import FleetSpec, Offer, SshTarget, Worker, WorkerState
 from llmhost.fleet.providers.vast.client import VastAccount
-from llmhost.fleet.providers.vast.create import IntentBook
+from llmhost.fleet.providers.vast.create import PendingPurchases
 from llmhost.fleet.providers.vast.identity import VastSettings
 from llmhost.fleet.providers.vast.provider import VastProvider
 from llmhost.fleet.providers.vast.rows import number_in
@@ -362,7 +362,7 @@ async def test_what_a_crashed_command_bought_is_waited_for(
     vast_server: VastServer, vast_provider: Providers, fleet_folder: Path, manual_clock: ManualClock
 ) -> None:
     worker = await vast_provider().create(SPEC)
-    book = IntentBook(fleet_folder / "intents")
+    book = PendingPurchases(fleet_folder / "intents")
     (order,) = book.all()
     book.write(replace(order, instance=None))  # killed before it heard the answer
     (instance,) = vast_server.instances.values()
@@ -372,7 +372,7 @@ async def test_what_a_crashed_command_bought_is_waited_for(
         instance.label = order.label if manual_clock.now() >= shows else None
 
     vast_server.before = appear
-    await vast_provider().settle()
+    await vast_provider().resolve_pending()
     assert ids(await vast_provider().list()) == [worker.id]
     assert manual_clock.now() < shows + 15
 
@@ -384,7 +384,7 @@ async def test_an_order_that_came_to_nothing_is_not_waited_for_for_ever(
     with pytest.raises(PurchaseUnclear):
         await vast_provider().create(SPEC)
     begun = manual_clock.monotonic()
-    await vast_provider().settle()
+    await vast_provider().resolve_pending()
     assert manual_clock.monotonic() - begun <= 61
     assert len(await vast_provider().intents()) == 1
 
@@ -394,7 +394,7 @@ async def test_there_is_nothing_to_wait_for_when_all_is_known(
 ) -> None:
     await vast_provider().create(SPEC)
     lists = vast_server.calls["list"]
-    await vast_provider().settle()
+    await vast_provider().resolve_pending()
     assert vast_server.calls["list"] == lists
 
 

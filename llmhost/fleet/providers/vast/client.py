@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from llmhost.errors import ConfigError, ProviderError
 from llmhost.fleet.clock import Clock
-from llmhost.fleet.providers.vast.faults import KEY_HINT, Lost, Refused, clean, refusal_in, translate
+from llmhost.fleet.providers.vast.faults import KEY_HINT, NoResponse, Rejected, clean, refusal_in, translate
 from llmhost.fleet.providers.vast.pacer import Pacer
 
 __all__ = ["VastAccount", "in_thread"]
@@ -70,7 +70,7 @@ _KEY = re.compile(r"[!-~]+")
 class VastAccount:
     """`timeout` is seconds of silence for one call. `api_key` None: the SDK looks where the vastai CLI does.
 
-    Every method raises ConfigError where there is no key that could be one, Refused and Lost where
+    Every method raises ConfigError where there is no key that could be one, Rejected and NoResponse where
     vast.ai's answer is no or does not come, StateError where the pacer's file cannot be used. The key
     never shows in any of them. What comes back is vast.ai's JSON, unchecked.
     """
@@ -116,12 +116,12 @@ class VastAccount:
 
         try:
             answer = await self._again("show", doing, call)
-        except Refused as error:
+        except Rejected as error:
             if _is_missing(error):
                 return None
             raise
         if not isinstance(answer, Mapping) or "instances" not in answer:
-            raise Lost(f"vast.ai's answer while {doing} cannot be read")
+            raise NoResponse(f"vast.ai's answer while {doing} cannot be read")
         return answer["instances"]
 
     async def search(self, kind: str, disk: float) -> object:
@@ -142,8 +142,8 @@ class VastAccount:
         directly before anything is sent. Once it is on its way, cancelling waits for its end.
 
         Raises:
-            Refused: nothing was bought, unless its body names a `new_contract`.
-            Lost: whether something was bought is unknown, unless nothing was sent.
+            Rejected: nothing was bought, unless its body names a `new_contract`.
+            NoResponse: whether something was bought is unknown, unless nothing was sent.
         """
         secrets = tuple(map(str, order.get("env", {}).values()))
         for pause in (*_PAUSES, None):
@@ -151,9 +151,9 @@ class VastAccount:
                 async with self._pacer.turn("create"):
                     on_send()
                     return await self._unbroken(lambda sdk: sdk.create_instance(offer, **order), secrets)
-            except Refused as error:
+            except Rejected as error:
                 # Called too often means that it was not done: that one may be tried again.
-                if pause is None or not error.too_often or not await self._wait("create", error, pause):
+                if pause is None or not error.rate_limited or not await self._wait("create", error, pause):
                     raise
         raise AssertionError("the last try returns or raises")
 
@@ -164,7 +164,7 @@ class VastAccount:
             answer = await self._again("destroy", doing, lambda sdk: sdk.destroy_instance(instance))
             if isinstance(answer, Mapping) and (refusal := refusal_in(answer, doing, self._secrets)):
                 raise refusal
-        except Refused as error:
+        except Rejected as error:
             if not _is_missing(error):
                 raise
 
@@ -173,7 +173,7 @@ class VastAccount:
         doing = f"reading the logs of instance {instance}"
         try:
             answer = await self._again("logs", doing, lambda sdk: sdk.logs(instance, tail=str(lines)))
-        except Refused as error:
+        except Rejected as error:
             if _is_missing(error):
                 return ""
             raise
@@ -206,18 +206,18 @@ class VastAccount:
             try:
                 async with self._pacer.turn(endpoint):
                     return await self._once(call, doing, ())
-            except (Refused, Lost) as error:
-                hopeful = error.too_often if isinstance(error, Refused) else error.passing
+            except (Rejected, NoResponse) as error:
+                hopeful = error.rate_limited if isinstance(error, Rejected) else error.retryable
                 if pause is None or not hopeful or not await self._wait(endpoint, error, pause):
                     raise
         raise AssertionError("the last try returns or raises")
 
-    async def _wait(self, endpoint: str, error: Refused | Lost, pause: float) -> bool:
+    async def _wait(self, endpoint: str, error: Rejected | NoResponse, pause: float) -> bool:
         """Waits as long as vast.ai asks for, else `pause` seconds; False where that is too long."""
         wait = pause * self._pacer.scale if error.wait is None else error.wait
         if error.wait is not None and wait > _LONGEST_WAIT:
             return False
-        if isinstance(error, Refused):  # the next `turn` waits, in every process
+        if isinstance(error, Rejected):  # the next `turn` waits, in every process
             await self._pacer.postpone(endpoint, wait)
         else:
             await self._clock.sleep(wait)
@@ -237,7 +237,7 @@ class VastAccount:
                 going.exception()
             raise
         if not isinstance(answer, Mapping):
-            raise Lost(f"vast.ai's answer while {doing} is no object")
+            raise NoResponse(f"vast.ai's answer while {doing} is no object")
         if refusal := refusal_in(answer, doing, (*self._secrets, *secrets)):
             raise refusal
         return answer
@@ -274,6 +274,6 @@ class VastAccount:
         return self._made
 
 
-def _is_missing(error: Refused) -> bool:
+def _is_missing(error: Rejected) -> bool:
     """Whether the instance does not exist; vast.ai says it in several ways. A wrong key is a 404 as well."""
     return error.reason != "auth_error" and (error.status == 404 or error.reason == "no_such_instance")

@@ -17,11 +17,11 @@ from llmhost.errors import ConfigError, LlmhostError, OfferGone, ProviderError, 
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.models import FleetSpec, Intent, Offer, Worker, WorkerState
 from llmhost.fleet.providers.vast.client import VastAccount
-from llmhost.fleet.providers.vast.faults import Lost, Refused
+from llmhost.fleet.providers.vast.faults import NoResponse, Rejected
 from llmhost.fleet.providers.vast.identity import (
-    Facts,
     Identity,
     VastSettings,
+    WorkerCredentials,
     environment,
     make_identity,
     onstart,
@@ -39,7 +39,7 @@ from llmhost.fleet.providers.vast.rows import (
 )
 from llmhost.machine.files import make_folder, read_json, write_json
 
-__all__ = ["Buyer", "IntentBook", "Order"]
+__all__ = ["InstanceCreator", "Order", "PendingPurchases"]
 
 
 # Purchases that were begun: one small file each, mode 0600, written before vast.ai is asked.
@@ -71,7 +71,7 @@ class Order:
         return Intent(self.id, self.offer, self.machine, self.written)
 
 
-class IntentBook:
+class PendingPurchases:
     """Keeps a fleet's orders in `folder`, which is its own. Every method raises StateError."""
 
     def __init__(self, folder: Path) -> None:
@@ -81,7 +81,7 @@ class IntentBook:
         make_folder(self._folder)
         write_json(self._path(order.id), asdict(order))
 
-    def settle(self, order: Order, instance: int) -> None:
+    def resolve(self, order: Order, instance: int) -> None:
         """Writes down which instance came of it."""
         self.write(replace(order, instance=instance))
 
@@ -105,12 +105,12 @@ class IntentBook:
             order = _unknown(order_id, written)
         return order if order is None or _is_sound(order) else _unknown(order_id, written)
 
-    def kept(self, order_id: str) -> Facts | None:
+    def kept(self, order_id: str) -> WorkerCredentials | None:
         """What the worker of this order was given, as far as it is known here."""
         order = self.find(order_id)
         if order is None or order.token is None:
             return None
-        return Facts(model=order.model, token=order.token, certificate=order.certificate)
+        return WorkerCredentials(model=order.model, token=order.token, certificate=order.certificate)
 
     def drop(self, order_id: str) -> None:
         """One that is not there is fine, and so is a name that no order has."""
@@ -148,14 +148,14 @@ _LOOKS = (1.0, 2.0, 4.0, 8.0, 15.0)
 _GONE = 410
 
 
-class Buyer:
+class InstanceCreator:
     """Buys for one fleet, one machine at a time."""
 
     def __init__(
         self,
         account: VastAccount,
         listing: Listing,
-        intents: IntentBook,
+        intents: PendingPurchases,
         settings: VastSettings,
         fleet: str,
         clock: Clock,
@@ -175,10 +175,10 @@ class Buyer:
         request = self._request(order, offer, identity)
         try:
             answer = await self._account.create(number, request, lambda: self._intents.write(order))
-        except Refused as error:
+        except Rejected as error:
             await self._refused(order, offer, error)
-        except Lost as error:
-            if error.sent:
+        except NoResponse as error:
+            if error.may_have_executed:
                 return await self._look_for(order, error)
             self._intents.drop(order.id)
             raise
@@ -187,8 +187,8 @@ class Buyer:
             raise
         instance = _contract(answer)
         if instance is None:
-            return await self._look_for(order, Lost("vast.ai sold a machine and did not say which"))
-        self._intents.settle(order, instance)
+            return await self._look_for(order, NoResponse("vast.ai sold a machine and did not say which"))
+        self._intents.resolve(order, instance)
         return _new_worker(order, offer, instance)
 
     def _order(self, spec: FleetSpec, offer: Offer, identity: Identity) -> Order:
@@ -221,7 +221,7 @@ class Buyer:
             "price": offer.bid,
         }
 
-    async def _refused(self, order: Order, offer: Offer, error: Refused) -> NoReturn:
+    async def _refused(self, order: Order, offer: Offer, error: Rejected) -> NoReturn:
         """Nothing was bought; should the refusal name an instance all the same, it is ended."""
         instance = _contract(error.body)
         if instance is not None:
@@ -231,7 +231,7 @@ class Buyer:
             raise OfferGone(f"offer {offer.id} is gone: {error.message}") from error
         raise error
 
-    async def _undo(self, order: Order, instance: int, reason: Refused) -> None:
+    async def _undo(self, order: Order, instance: int, reason: Rejected) -> None:
         try:
             row = await self._account.instance(instance)
             if row is None or as_row(row, "an instance").get("label") == order.label:
@@ -243,7 +243,7 @@ class Buyer:
                 hint="`llmhost down` ends it",
             ) from error
 
-    async def _look_for(self, order: Order, error: Lost) -> Worker:
+    async def _look_for(self, order: Order, error: NoResponse) -> Worker:
         """The worker that was bought although vast.ai did not say so."""
         for pause in _LOOKS:
             await self._clock.sleep(pause)
@@ -274,7 +274,7 @@ def _contract(answer: Mapping[str, object]) -> int | None:
     return number if whole and isinstance(number, int) and number > 0 else None
 
 
-def _is_gone(error: Refused) -> bool:
+def _is_gone(error: Rejected) -> bool:
     return error.status == _GONE or "no_such_ask" in f"{error.reason} {error.message}"
 
 

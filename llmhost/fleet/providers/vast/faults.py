@@ -1,8 +1,8 @@
 """What can go wrong between us and vast.ai, in our own words.
 
 The errors of the `vastai` SDK, of requests and of JSON all end here. Two kinds matter to whoever spends
-money: vast.ai said no, so nothing was done (`Refused`), or nothing that can be read came back, so it may
-have been done all the same (`Lost`).
+money: vast.ai said no, so nothing was done (`Rejected`), or nothing that can be read came back, so it may
+have been done all the same (`NoResponse`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from llmhost.errors import ProviderError
 
-__all__ = ["KEY_HINT", "Lost", "Refused", "clean", "refusal_in", "translate"]
+__all__ = ["KEY_HINT", "NoResponse", "Rejected", "clean", "refusal_in", "translate"]
 
 KEY_HINT = "make one on https://cloud.vast.ai/manage-keys/, then set VAST_API_KEY or run `vastai set api-key`"
 
@@ -26,7 +26,7 @@ _TOO_MANY = 429
 _TOO_SLOW = 408
 
 
-class Refused(ProviderError):
+class Rejected(ProviderError):
     """vast.ai answered no. `status` is HTTP's; `reason` is its short word; `wait` is its Retry-After, s."""
 
     def __init__(
@@ -46,26 +46,27 @@ class Refused(ProviderError):
         self.wait = wait
 
     @property
-    def too_often(self) -> bool:
+    def rate_limited(self) -> bool:
         """Whether the same call may be made again after a while."""
         return self.status == _TOO_MANY and self.reason != "search_quota_exceeded"
 
 
-class Lost(ProviderError):
-    """No answer that can be read. `passing`: another try may help. `sent`: it may have been done."""
+class NoResponse(ProviderError):
+    """No answer that can be read. `retryable`: another try may help. `may_have_executed`: vast.ai may have
+    done it all the same."""
 
     def __init__(
         self,
         message: str,
         *,
-        passing: bool = False,
-        sent: bool = True,
+        retryable: bool = False,
+        may_have_executed: bool = True,
         wait: float | None = None,
         hint: str | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
-        self.passing = passing
-        self.sent = sent
+        self.retryable = retryable
+        self.may_have_executed = may_have_executed
         self.wait = wait
 
 
@@ -86,17 +87,24 @@ def translate(error: Exception, doing: str, secrets: Iterable[str]) -> ProviderE
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return _answered(error.response, doing, secrets)
     if isinstance(error, requests.ConnectTimeout) or _never_connected(error):
-        return Lost(f"vast.ai cannot be reached for {doing}", passing=True, sent=False, hint=_NETWORK_HINT)
+        return NoResponse(
+            f"vast.ai cannot be reached for {doing}",
+            retryable=True,
+            may_have_executed=False,
+            hint=_NETWORK_HINT,
+        )
     if isinstance(error, requests.Timeout | TimeoutError):
         # A TimeoutError is the SDK's own patience, which was long already.
-        passing = isinstance(error, requests.Timeout)
-        return Lost(f"vast.ai took too long over {doing}", passing=passing, hint=_LATER_HINT)
+        retryable = isinstance(error, requests.Timeout)
+        return NoResponse(f"vast.ai took too long over {doing}", retryable=retryable, hint=_LATER_HINT)
     if isinstance(error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError):
-        return Lost(f"the connection to vast.ai was lost while {doing}", passing=True, hint=_LATER_HINT)
-    return Lost(f"vast.ai's answer while {doing} cannot be read ({type(error).__name__})")
+        return NoResponse(
+            f"the connection to vast.ai was lost while {doing}", retryable=True, hint=_LATER_HINT
+        )
+    return NoResponse(f"vast.ai's answer while {doing} cannot be read ({type(error).__name__})")
 
 
-def refusal_in(answer: Mapping[str, object], doing: str, secrets: Iterable[str]) -> Refused | None:
+def refusal_in(answer: Mapping[str, object], doing: str, secrets: Iterable[str]) -> Rejected | None:
     """The refusal that came as HTTP 200 with ``success: false``; None where it says nothing of the kind."""
     return _refused(200, answer, "", doing, secrets) if answer.get("success") is False else None
 
@@ -114,7 +122,7 @@ def _answered(response: Any, doing: str, secrets: Iterable[str]) -> ProviderErro
     wait = _seconds(response.headers.get("Retry-After"))
     if status >= _SERVER_SIDE or status == _TOO_SLOW:
         message = f"vast.ai failed with HTTP {status} while {doing}"
-        return Lost(message, passing=True, wait=wait, hint=_LATER_HINT)
+        return NoResponse(message, retryable=True, wait=wait, hint=_LATER_HINT)
     try:
         body = response.json()
     except ValueError:
@@ -129,16 +137,16 @@ def _refused(
     doing: str,
     secrets: Iterable[str],
     wait: float | None = None,
-) -> Refused:
+) -> Rejected:
     reason = str(body.get("error") or "")
     said = next((str(body[key]) for key in ("msg", "message", "detail", "error") if body.get(key)), text)
     if _is_about_the_key(status, reason, said):
-        return Refused(
+        return Rejected(
             "vast.ai does not accept the API key", status=status, reason="auth_error", hint=KEY_HINT
         )
     message = f"vast.ai refused {doing}: {clean(said, secrets) or f'HTTP {status}'}"
     hint = "wait until midnight UTC: searches are counted by day" if "quota" in reason else None
-    return Refused(message, status=status, reason=reason, body=body, wait=wait, hint=hint)
+    return Rejected(message, status=status, reason=reason, body=body, wait=wait, hint=hint)
 
 
 def _is_about_the_key(status: int, reason: str, said: str) -> bool:

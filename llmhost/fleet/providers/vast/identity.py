@@ -28,10 +28,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 __all__ = [
     "FRONT_PORT",
     "LONGEST_ONSTART",
-    "Facts",
     "Identity",
-    "Orders",
     "VastSettings",
+    "WorkerBootConfig",
+    "WorkerCredentials",
     "certificate_to_environment",
     "environment",
     "key_to_environment",
@@ -60,7 +60,7 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class WorkerCredentials:
     """What a worker's environment says. `certificate` is PEM; None where there is none that can be read."""
 
     model: str
@@ -107,10 +107,10 @@ def key_to_environment(key: str) -> str:
     return base64.b64encode(der).decode("ascii")
 
 
-def read_environment(env: Mapping[str, str]) -> Facts:
+def read_environment(env: Mapping[str, str]) -> WorkerCredentials:
     """What `env` says of a worker. It may hold anything: what makes no sense is left out."""
     parts = takewhile(bool, (env.get(f"{_CERTIFICATE}{number}", "") for number in count(1)))
-    return Facts(env.get(_MODEL, ""), env.get(_TOKEN) or None, _read_certificate("".join(parts)))
+    return WorkerCredentials(env.get(_MODEL, ""), env.get(_TOKEN) or None, _read_certificate("".join(parts)))
 
 
 def _read_certificate(text: str) -> str | None:
@@ -142,7 +142,7 @@ _FOR_EVER = -1  #: what Ollama takes for keeping a model in memory for ever
 
 
 @dataclass(frozen=True, slots=True)
-class Orders:
+class WorkerBootConfig:
     """What a worker serves, and how.
 
     `keep_alive` is seconds that a model which nobody asks stays in memory, None for ever. A worker gives
@@ -159,7 +159,7 @@ class Orders:
     api_url: str
 
 
-def environment(orders: Orders, identity: Identity) -> dict[str, str]:
+def environment(orders: WorkerBootConfig, identity: Identity) -> dict[str, str]:
     """The worker's whole environment, its open port included, which vast.ai takes for a variable."""
     keep_alive = _FOR_EVER if orders.keep_alive is None else math.ceil(orders.keep_alive)
     return {
@@ -207,6 +207,6 @@ class VastSettings:
     max_price: float | None
     interruptible: bool
     max_bid: float | None
-    orders: Orders
+    orders: WorkerBootConfig
     settling: float = 60.0
     ending: float = 90.0

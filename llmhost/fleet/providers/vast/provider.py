@@ -15,7 +15,7 @@ from llmhost.fleet.clock import Clock
 from llmhost.fleet.models import Account, Charge, FleetSpec, Intent, Market, Offer, SshTarget, Worker
 from llmhost.fleet.provider import Provider
 from llmhost.fleet.providers.vast.client import VastAccount
-from llmhost.fleet.providers.vast.create import Buyer, IntentBook, Order
+from llmhost.fleet.providers.vast.create import InstanceCreator, Order, PendingPurchases
 from llmhost.fleet.providers.vast.identity import VastSettings
 from llmhost.fleet.providers.vast.listing import Listing, end_instance, pages, rows_of
 from llmhost.fleet.providers.vast.market import read_market
@@ -53,9 +53,9 @@ class VastProvider(Provider):
         self._settings = settings
         self._fleet = fleet
         self._clock = clock
-        self._intents = IntentBook(folder / "intents")
+        self._intents = PendingPurchases(folder / "intents")
         self._listing = Listing(account)
-        self._buyer = Buyer(account, self._listing, self._intents, settings, fleet, clock)
+        self._buyer = InstanceCreator(account, self._listing, self._intents, settings, fleet, clock)
         self._buying = asyncio.Lock()
 
     async def offers(self, spec: FleetSpec) -> Market:  # noqa: ARG002
@@ -73,7 +73,7 @@ class VastProvider(Provider):
         instances = {order_of(row, self._fleet): number_of(row) for row in newest_first}
         for order in self._intents.all():
             if order.instance is None and order.id in instances:
-                self._intents.settle(order, instances[order.id])
+                self._intents.resolve(order, instances[order.id])
         return read_fleet(rows, self._fleet, self._intents.kept)
 
     async def unlisted(self, ids: Iterable[str]) -> Sequence[Worker]:
@@ -124,7 +124,7 @@ class VastProvider(Provider):
     async def forget_intent(self, intent_id: str) -> None:
         self._intents.drop(intent_id)
 
-    async def settle(self) -> None:
+    async def resolve_pending(self) -> None:
         for _ in range(_SETTLING_LOOKS):
             if not self._fresh_orders():
                 return

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from llmhost.errors import ProviderError
 from llmhost.fleet.models import Account, Charge, SshTarget, Worker, WorkerState
 from llmhost.fleet.providers.vast.faults import clean
-from llmhost.fleet.providers.vast.identity import FRONT_PORT, Facts, read_environment
+from llmhost.fleet.providers.vast.identity import FRONT_PORT, WorkerCredentials, read_environment
 
 __all__ = [
     "ENGINE",
@@ -196,7 +196,9 @@ def order_of(row: Row, fleet: str) -> str | None:
     return order_in(_fields(row).text("label"), fleet)
 
 
-def read_fleet(rows: Iterable[Row], fleet: str, kept: Callable[[str], Facts | None]) -> tuple[Worker, ...]:
+def read_fleet(
+    rows: Iterable[Row], fleet: str, kept: Callable[[str], WorkerCredentials | None]
+) -> tuple[Worker, ...]:
     """The workers of this fleet among all instances of the account, oldest first; `kept` is what this
     machine remembers of an order. Of two instances with one label the older counts, and the other failed.
 
@@ -215,7 +217,7 @@ def read_fleet(rows: Iterable[Row], fleet: str, kept: Callable[[str], Facts | No
 
 
 def read_instance(
-    row: Row, order: str, kept: Callable[[str], Facts | None], twin_of: int | None = None
+    row: Row, order: str, kept: Callable[[str], WorkerCredentials | None], twin_of: int | None = None
 ) -> Worker:
     """The worker that an instance is. `kept` is asked where the row does not have its environment;
     `twin_of` is the older instance that was bought for the same order.
