@@ -14,6 +14,20 @@ from llmhost.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmhost.config.models import RedisConfig
+from llmhost.errors import StoreUnavailable
+from llmhost.ledger.ledger import boot_seconds, learned_boot
+from llmhost.store.client import connect
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 NOW = 1_700_000_000.0
 MISS = QuestionEvent(NOW, Outcome.MISS, 3_000.0, 10, 20, 2.5, cost_usd=0.001)
@@ -87,3 +101,111 @@ async def test_an_amount_that_is_none_is_refused(ledger: Ledger, redis_client: R
         await redis_client.hset(key, "cost_usd", damage)
         with pytest.raises(StoreRefused, match="no amount"):
             await ledger.totals(NOW, NOW)
+
+
+# How long workers took to boot: what Redis keeps of it, and what is learned from it
+
+
+KEY = "llmhost:fleet:ledger:boots"
+
+
+async def test_before_any_boot_there_are_none(ledger: Ledger) -> None:
+    assert await ledger.boot_times() == []
+
+
+async def test_boots_are_told_newest_last(ledger: Ledger) -> None:
+    for worker, seconds in (("a", 120.5), ("b", 0.0), ("c", 1 / 3)):
+        await ledger.booted(worker, seconds)
+    assert await ledger.boot_times() == [120.5, 0.0, 1 / 3]
+
+
+async def test_a_worker_boots_once(ledger: Ledger) -> None:
+    await ledger.booted("a", 100.0)
+    await ledger.booted("a", 900.0)
+    await asyncio.gather(*(ledger.booted("b", 50.0) for _ in range(5)))
+    assert await ledger.boot_times() == [100.0, 50.0]
+
+
+async def test_the_newest_fifty_are_kept(ledger: Ledger) -> None:
+    for number in range(60):
+        await ledger.booted(f"w-{number}", float(number))
+    assert await ledger.boot_times() == [float(number) for number in range(10, 60)]
+
+
+async def test_what_is_kept_says_who_and_when_and_is_never_evicted(
+    ledger: Ledger, redis_client: Redis
+) -> None:
+    await ledger.booted('w-"ä"', 12.5)
+    (raw,) = await redis_client.lrange(KEY, 0, -1)
+    kept = json.loads(raw)
+    seconds, _ = await redis_client.time()
+    assert (kept["worker"], kept["seconds"]) == ('w-"ä"', 12.5)
+    assert abs(kept["at"] - seconds) < 60
+    assert await redis_client.ttl(KEY) == -1
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf"), 86_401.0])
+async def test_what_cannot_be_is_not_written_down(ledger: Ledger, seconds: float) -> None:
+    await ledger.booted("a", seconds)
+    assert await ledger.boot_times() == []
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[]", "7", "null", '{"seconds": null}', '{"seconds": "x"}', '{"seconds": -1}']
+)
+async def test_a_damaged_record_is_left_out_and_hinders_nobody(
+    ledger: Ledger, redis_client: Redis, damage: str
+) -> None:
+    await redis_client.rpush(KEY, damage)
+    await ledger.booted("a", 60.0)
+    assert await ledger.boot_times() == [60.0]
+
+
+async def test_something_else_under_the_key_is_a_store_error(ledger: Ledger, redis_client: Redis) -> None:
+    await redis_client.set(KEY, "mine")
+    with pytest.raises(StoreRefused):
+        await ledger.boot_times()
+    with pytest.raises(StoreRefused):
+        await ledger.booted("a", 1.0)
+
+
+async def test_a_redis_that_is_away_is_a_store_error(refusing_port: int) -> None:
+    async with connect(RedisConfig(host="127.0.0.1", port=refusing_port, timeout=0.5)) as client:
+        with pytest.raises(StoreUnavailable):
+            await Ledger(client, "fleet").boot_times()
+        with pytest.raises(StoreUnavailable):
+            await Ledger(client, "fleet").booted("a", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("times", "learned"),
+    [
+        ([], None),
+        ([90.0], 90.0),
+        ([90.0, 100.0], 100.0),
+        ([100.0, 110.0, 120.0, 3600.0], 120.0),
+        ([float(n) for n in range(1, 21)], 15.0),
+        ([5000.0] * 30 + [100.0] * 20, 100.0),
+        ([100.0] * 15 + [3600.0] * 5, 100.0),
+    ],
+)
+def test_three_in_four_of_the_newest_are_as_quick(times: list[float], learned: float | None) -> None:
+    assert learned_boot(times) == learned
+
+
+@given(st.lists(st.floats(0, 86_400), min_size=1, max_size=60))
+def test_what_is_learned_was_seen_and_a_quarter_at_most_took_longer(times: list[float]) -> None:
+    newest, learned = times[-20:], learned_boot(times)
+    assert learned in newest
+    assert sum(seconds > learned for seconds in newest) <= len(newest) / 4
+
+
+@given(st.binary() | st.text() | st.recursive(st.none() | st.floats() | st.text(), st.lists).map(json.dumps))
+def test_whatever_lies_in_redis_is_a_sound_number_or_none(raw: bytes | str) -> None:
+    assert boot_seconds(raw) is None
+
+
+@given(st.floats() | st.integers() | st.booleans() | st.text())
+def test_whatever_a_record_says_is_a_sound_number_or_none(seconds: object) -> None:
+    found = boot_seconds(json.dumps({"seconds": seconds}))
+    assert found is None or 0 <= found <= 86_400

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.ledger.buckets import DAY, HOUR, MINUTE, Bucket, buckets_at, covering
+from llmhost.ledger.buckets import DAY, HOUR, MINUTE, Bucket, bucket_of, buckets_at, covering, percentile
 
 NOW = st.floats(1_700_000_000, 1_800_000_000)
 BACK = st.floats(0, 400 * 86_400)
@@ -39,3 +43,25 @@ def test_a_day_is_read_from_few_buckets() -> None:
 
 def test_the_last_five_minutes_are_read_from_minutes() -> None:
     assert covering(1_000_000_030, 1_000_000_100)[0] == Bucket(MINUTE, 999_999_960 + 60)
+
+
+# Percentiles from logarithmic buckets
+
+
+LATENCIES = st.lists(st.floats(0.01, 1e8), min_size=1, max_size=60)
+
+
+@given(LATENCIES, st.sampled_from([0.5, 0.95, 0.99]))
+def test_a_percentile_is_within_five_percent_of_the_true_one(latencies: list[float], share: float) -> None:
+    counts = Counter(bucket_of(latency) for latency in latencies)
+    exact = sorted(latencies)[max(1, math.ceil(share * len(latencies))) - 1]
+    assert percentile(counts, share) == pytest.approx(exact, rel=0.05)
+
+
+def test_no_samples_have_no_percentile() -> None:
+    assert percentile({}, 0.5) is None
+
+
+@given(st.floats(0, 1e12), st.floats(0, 1e12))
+def test_a_longer_latency_is_never_in_an_earlier_bucket(one: float, other: float) -> None:
+    assert bucket_of(min(one, other)) <= bucket_of(max(one, other))

@@ -28,15 +28,6 @@ MINUTE, HOUR = 60.0, 3600.0
 WORTH = 0.75
 
 
-@pytest.fixture
-def fleet(fleet: RentedFleet) -> RentedFleet:
-    """For rent are machines from 0.31 USD an hour on, each a cent dearer than the one before."""
-    fleet.server.market.clear()
-    for number in range(20):
-        fleet.server.market.add(dph_base=0.30 + number / 100)
-    return fleet
-
-
 async def follow(fleet: RentedFleet, minutes: int, every: int = 1) -> list[StepResult]:
     """Steps as cron starts them, beginning now."""
     results = []

@@ -67,13 +67,6 @@ class MortalProvider(RentingProvider):
 
 
 @pytest.fixture
-def bench(
-    memory_cloud: MemoryCloud, manual_clock: ManualClock, tmp_path: Path, redis_client: Any
-) -> ScaleBench:
-    return ScaleBench(memory_cloud, manual_clock, tmp_path, redis_client, MemoryTraffic(manual_clock))
-
-
-@pytest.fixture
 def mortal_redis(redis_server: Any) -> Callable[[Fuse], Redis]:
     """Clients whose process dies before it sends a command, or before it hears what came of it."""
 
