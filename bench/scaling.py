@@ -155,7 +155,7 @@ def show_frontier(case: Case) -> None:
     """Cost over the clairvoyant fleet's against the share begun within 5 s."""
     print(f"\nfrontier, {case.name}")
     for busy in BUSY:
-        row = vary(case, busy_above=busy, busy_below=busy - 0.05)
+        row = vary(case, target_utilization_max=busy, target_utilization_min=busy - 0.05)
         print(f"  {POLICY:20} busy above {busy:4.2f}     {case.versus(row):6.3f} {row.in_time:8.2%}")
     for factor, row in case.rule_runs:
         print(f"  {REQUEST_RATE:20} {factor:4.2f} of the fair {case.versus(row):6.3f} {row.in_time:8.2%}")
@@ -173,9 +173,9 @@ def show_intervals(cases: Sequence[Case]) -> None:
 
 def show_ablation(cases: Sequence[Case]) -> None:
     """What waits is to be worked off by when one more worker would be there, not within the queue time."""
-    print("\nwhat waits counted over the boot time, and over the queue time (scale.catch_up: 5s)")
+    print("\nwhat waits counted over the boot time, and over the queue time (scale.drain_backlog_within: 5s)")
     for case in cases:
-        row = vary(case, catch_up=case.scenario.spec.queue_time)
+        row = vary(case, drain_backlog_within=case.scenario.spec.queue_time)
         figures = _figures(case, case.policy, "boot time"), _figures(case, row, "queue time")
         print(f"  {case.name:40} {'   '.join(figures)}   peak {case.policy.peak_size} and {row.peak_size}")
 

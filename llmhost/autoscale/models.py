@@ -33,10 +33,11 @@ __all__ = [
 class ScaleSpec:
     """What the operator wants. Times in seconds.
 
-    `busy_above` and `busy_below` are the band: shares of what the workers can deliver. No more than the share
-    `late` of the questions should wait longer than `queue_time`; what waits is to be worked off within
-    `catch_up`, or one boot. `places` is how many questions one worker works on at once. `tokens_per_s` of a
-    whole worker and `tokens_per_answer` stand in until they are measured, `boot_seconds` until it is learned.
+    `target_utilization_max` and `_min` are shares of what the workers can deliver: the band to stay in. At
+    most the share `max_late_ratio` of the questions should wait longer than `queue_time`; a backlog is to be
+    worked off within `drain_backlog_within`, or one boot. `places` is how many questions one worker answers
+    at once. `tokens_per_s` of a whole worker and `tokens_per_answer` stand in until they are measured,
+    `boot_seconds` until it is learned.
     """
 
     min_gpus: int = 1
@@ -44,12 +45,12 @@ class ScaleSpec:
     windows: tuple[Window, ...] = ()
     zone: tzinfo = UTC
     queue_time: float = 5.0
-    late: float = 0.05
-    catch_up: float | None = None
-    busy_above: float = 0.85
-    busy_below: float = 0.8
+    max_late_ratio: float = 0.05
+    drain_backlog_within: float | None = None
+    target_utilization_max: float = 0.85
+    target_utilization_min: float = 0.8
     down_after: float = 300.0
-    idle_after: float = 1800.0
+    scale_to_zero_after: float = 1800.0
     max_step: int = 32
     max_failures: int = 3
     places: int = 1

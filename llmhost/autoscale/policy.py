@@ -103,7 +103,7 @@ class _Scene:
 
     def _catch_up(self) -> float:
         """In how many seconds what waits is to be worked off. One more worker is there no sooner."""
-        return self.spec.catch_up or max(self.boot, self._booting_for(), self.spec.queue_time)
+        return self.spec.drain_backlog_within or max(self.boot, self._booting_for(), self.spec.queue_time)
 
     def decision(self, wanted: int, reason: str) -> Decision:
         """What of it may be done: what is bought costs money, may fail, and is done in steps."""
@@ -156,8 +156,8 @@ class _Scene:
     def _by_load(self, load: float, peak: float) -> tuple[int, str]:
         """How many workers, and what is to be said about it."""
         here, spec = len(self.here.speeds), self.spec
-        up = self._enough(load, spec.busy_above)
-        down = self._enough(peak, spec.busy_below)
+        up = self._enough(load, spec.target_utilization_max)
+        down = self._enough(peak, spec.target_utilization_min)
         if self.queue.is_late(spec.queue_time) and not self.observed.booting:
             up = max(up, here + 1)
         if up > here:
@@ -203,8 +203,8 @@ class _Scene:
         the lower end of the band with as much to spare as it leaves.
         """
         least = self.here.delivering(load / busy)
-        spared = load * self.spec.busy_above / busy
-        return self.here.in_time(spared, least, wait=self.spec.queue_time, late=self.spec.late)
+        spared = load * self.spec.target_utilization_max / busy
+        return self.here.in_time(spared, least, wait=self.spec.queue_time, late=self.spec.max_late_ratio)
 
     def _purchases(self, missing: int) -> tuple[int, Blocked | None]:
         blocked = tired(self.failures, self.spec.max_failures, self.now)
@@ -242,8 +242,8 @@ class _Scene:
     def _floor(self) -> int:
         """The schedule's; the last one goes when all has long been quiet."""
         idle, known = self.demand.idle, self.now - self.traffic.since
-        asked = idle is not None and idle < self.spec.idle_after
-        unsure = bool(self.here.speeds) and known < self.spec.idle_after
+        asked = idle is not None and idle < self.spec.scale_to_zero_after
+        unsure = bool(self.here.speeds) and known < self.spec.scale_to_zero_after
         return max(self._planned(), 1 if asked or unsure else 0)
 
     def _planned(self) -> int:
@@ -255,7 +255,7 @@ class _Scene:
         idle = self.demand.idle
         if self._planned():
             return f"at least {self.observed.floor} {'is' if self.observed.floor == 1 else 'are'} wanted"
-        if idle is not None and idle < self.spec.idle_after:
+        if idle is not None and idle < self.spec.scale_to_zero_after:
             return f"the last question came {time(idle)} ago"
         return "whether somebody asked before is not known"
 
@@ -265,9 +265,10 @@ class _Scene:
             return self._queue_is()
         if not supply:
             return "those that are there deliver nothing" if self.staff else "nobody is there to answer"
-        if load <= supply * self.spec.busy_above:
-            return f"more than {self.spec.late:.0%} would wait longer than {time(self.spec.queue_time)}"
-        return f"{load / supply:.1%}, over {self.spec.busy_above:.1%}"
+        if load <= supply * self.spec.target_utilization_max:
+            late, wait = self.spec.max_late_ratio, self.spec.queue_time
+            return f"more than {late:.0%} would wait longer than {time(wait)}"
+        return f"{load / supply:.1%}, over {self.spec.target_utilization_max:.1%}"
 
     def _queue_is(self) -> str:
         who, wait = questions(self.queue.waiting), self.queue.seconds

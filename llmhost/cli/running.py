@@ -110,6 +110,8 @@ def configured(options: Globals, overrides: Mapping[str, Any] | None = None) -> 
     from llmhost.config.load import load_config
 
     loaded = load_config(options.config, environ=os.environ, overrides=overrides or {})
+    for warning in loaded.warnings:
+        options.output.warn(warning)
     if loaded.source is None:
         options.output.note("no configuration file: using the built-in local fleet (see `llmhost init`)")
     return loaded.config

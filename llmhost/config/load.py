@@ -23,7 +23,7 @@ from llmhost.config.document import (
     read_document,
 )
 from llmhost.config.fields import Section
-from llmhost.config.models import Config
+from llmhost.config.models import RENAMED, Config
 from llmhost.config.schema import (
     allowed,
     fields,
@@ -145,10 +145,11 @@ _PREFIX = "LLMHOST_"
 
 @dataclass(frozen=True, slots=True)
 class LoadedConfig:
-    """`source` is the file that was read; None is the built-in local fleet."""
+    """`source` is the file that was read; None is the built-in local fleet. `warnings` name renamed keys."""
 
     config: Config
     source: Path | None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,17 +177,20 @@ def load_config(
         ConfigError: a file that was named is not there, or anything in file, environment or flags is wrong.
     """
     source = _find_file(path, environ)
+    warnings: list[str] = []
     document = read_document(source, environ) if source else Document({}, {})
-    settings = [*_from_environment(environ), *_from_flags(overrides)]
+    document = _with_new_names(document, warnings)
+    settings = [*_from_environment(environ, warnings), *_from_flags(overrides)]
     places: dict[KeyPath, Place] = {
         **document.places,
         (): Place(str(source or "configuration"), document.values),
         **{tuple(setting.key.split(".")): setting.place for setting in settings},
     }
     try:
-        return LoadedConfig(Config.model_validate(_merged(document, settings)), source)
+        config = Config.model_validate(_merged(document, settings))
     except ValidationError as error:
         raise explain(error, places) from error
+    return LoadedConfig(config, source, tuple(warnings))
 
 
 def _variable_of(key: str) -> str:
@@ -213,11 +217,39 @@ def _usual_files() -> Iterator[Path]:
     yield platformdirs.user_config_path("llmhost") / FILE_NAME
 
 
-def _from_environment(environ: Mapping[str, str]) -> Iterator[_Setting]:
+def _with_new_names(document: Document, warnings: list[str]) -> Document:
+    """The document with renamed keys under their new names; a warning for each."""
+    values, places = dict(document.values), dict(document.places)
+    for old, new in RENAMED.items():
+        section, old_key = old.split(".")
+        new_key = new.split(".")[1]
+        members = values.get(section)
+        if not isinstance(members, dict) or old_key not in members:
+            continue
+        place = places[section, old_key]
+        if new_key in members:
+            raise ConfigError(
+                f"{place.where}: `{old}` is the old name of `{new}`, which is set too",
+                hint=f"remove `{old_key}`",
+            )
+        values[section] = {new_key if key == old_key else key: value for key, value in members.items()}
+        places[section, new_key] = place
+        warnings.append(f"{place.where}: `{old}` is now `{new}`; the old name will stop working")
+    return Document(values, places)
+
+
+def _from_environment(environ: Mapping[str, str], warnings: list[str]) -> Iterator[_Setting]:
     known = {_variable_of(key): key for key, _ in fields()}
+    renamed = {_variable_of(old): _variable_of(new) for old, new in RENAMED.items()}
     with_one_underscore = {name.replace("__", "_"): name for name in known}
+    with_one_underscore |= {name.replace("__", "_"): new for name, new in renamed.items()}
     for name, text in environ.items():
-        if key := known.get(name):
+        if new := renamed.get(name):
+            if new in environ:
+                raise ConfigError(f"{name} is the old name of {new}, which is set too", hint=f"unset {name}")
+            warnings.append(f"the environment variable {name} is now {new}; the old name will stop working")
+            yield _Setting(known[new], parse_scalar(text), Place(name, text))
+        elif key := known.get(name):
             yield _Setting(key, parse_scalar(text), Place(name, text))
         elif meant := with_one_underscore.get(name.replace("__", "_")):
             raise ConfigError(f"the environment variable {name} sets nothing; did you mean {meant}?")

@@ -29,6 +29,7 @@ from llmhost.config.fields import (
 
 __all__ = [
     "OFFERS",
+    "RENAMED",
     "BudgetConfig",
     "CacheConfig",
     "Config",
@@ -241,7 +242,7 @@ class EngineConfig(Section):
     context: int = Field(
         4096, ge=256, le=1_048_576, description="`llama_cpp` only: tokens of context of one request."
     )
-    parallel: int = Field(1, ge=1, le=64, description="Requests that one worker works on at once.")
+    slots: int = Field(1, ge=1, le=64, description="Requests that one worker works on at once.")
     threads: int | None = Field(
         None,
         ge=1,
@@ -508,8 +509,9 @@ class ScaleConfig(Section):
         1,
         ge=0,
         le=1000,
-        description="The least workers there are. With 0, the last one goes when nobody has asked for "
-        "`idle_after`; the first question after that gets no answer, and the next step brings a worker.",
+        description="The minimum number of workers. With 0, the last one is terminated after "
+        "`scale_to_zero_after` without a question; the first question after that fails, and the next step "
+        "buys a worker.",
     )
     schedule: tuple[ScheduleWindow, ...] = Field(
         (),
@@ -522,22 +524,22 @@ class ScaleConfig(Section):
     queue_time: Duration = Field(
         5.0, le=3600, description="How long a question may wait for a place before more workers are wanted."
     )
-    late: float = Field(
+    max_late_ratio: float = Field(
         0.05,
         gt=0,
         le=1,
         allow_inf_nan=False,
         description="The share of questions that may wait longer than `queue_time`. A few workers must idle "
-        "more than many to keep it; 1 leaves it to `busy_above` alone.",
+        "more than many to keep it; 1 leaves it to `target_utilization_max` alone.",
     )
-    catch_up: Duration | None = Field(
+    drain_backlog_within: Duration | None = Field(
         None,
         le=7200,
         description="How soon what waits is to be worked off. Without it, within the time that a worker "
         "takes to boot: one that is bought now helps no sooner. Less buys more workers for a shorter time.",
         examples=["30s"],
     )
-    busy_above: float = Field(
+    target_utilization_max: float = Field(
         0.85,
         gt=0,
         le=1,
@@ -545,13 +547,13 @@ class ScaleConfig(Section):
         description="More workers are wanted when more than this share of what they deliver is asked for, on "
         "average or in the last minute without what may be chance.",
     )
-    busy_below: float = Field(
+    target_utilization_min: float = Field(
         0.8,
         gt=0,
         le=1,
         allow_inf_nan=False,
-        description="Fewer are wanted when fewer would have stayed below this share, and kept `late` too, in "
-        "the highest minute of `down_after`.",
+        description="Fewer are wanted when fewer would have stayed below this share, and kept "
+        "`max_late_ratio` too, in the highest minute of `down_after`.",
     )
     down_after: Duration = Field(
         300.0,
@@ -559,7 +561,7 @@ class ScaleConfig(Section):
         description="How long fewer workers must have been enough. A worker's boot time counts where it is "
         "longer: what is ended too early has to be booted again.",
     )
-    idle_after: Duration = Field(
+    scale_to_zero_after: Duration = Field(
         1800.0, le=7200, description="How long nobody must have asked before the last worker goes."
     )
     max_step: int = Field(
@@ -575,7 +577,7 @@ class ScaleConfig(Section):
         description="After so many purchases that came to nothing within an hour, nothing is bought until an "
         "hour is over.",
     )
-    wedged_after: Duration = Field(
+    unresponsive_after: Duration = Field(
         600.0,
         ge=60,
         le=86_400,
@@ -607,8 +609,8 @@ class ScaleConfig(Section):
 
     @model_validator(mode="after")
     def _band_has_an_inside(self) -> Self:
-        if self.busy_below > self.busy_above:
-            raise ValueError("`scale.busy_below` must not be over `scale.busy_above`")
+        if self.target_utilization_min > self.target_utilization_max:
+            raise ValueError("`scale.target_utilization_min` must not be over `scale.target_utilization_max`")
         return self
 
 
@@ -637,3 +639,15 @@ class Config(Section):
         if max(self.scale.min_gpus, *(w.min_gpus for w in self.scale.schedule), 0) > self.fleet.max_gpus:
             raise ValueError("`scale` must not want more workers at least than `fleet.max_gpus` allows")
         return self
+
+
+#: Old key to new one, for one release: the old one still works, with a warning.
+RENAMED = {
+    "scale.late": "scale.max_late_ratio",
+    "scale.busy_above": "scale.target_utilization_max",
+    "scale.busy_below": "scale.target_utilization_min",
+    "scale.catch_up": "scale.drain_backlog_within",
+    "scale.wedged_after": "scale.unresponsive_after",
+    "scale.idle_after": "scale.scale_to_zero_after",
+    "engine.parallel": "engine.slots",
+}

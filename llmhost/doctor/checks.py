@@ -50,7 +50,7 @@ _LOW_DISK = 2 * 1024**3
 _GIB = 1024**3
 _MIB = 1024**2
 
-_SPILLED_HINT = "take a smaller `engine.model`, a lower `engine.parallel`, or a larger GPU"
+_SPILLED_HINT = "take a smaller `engine.model`, a lower `engine.slots`, or a larger GPU"
 
 _OLDEST_REDIS = (6, 2)
 _POLICY_HINT = "set its `maxmemory-policy` to volatile-lru"
@@ -300,7 +300,7 @@ def check_memory(worker: Worker, metrics: Metrics) -> Sequence[Check]:
             _name(worker),
             f"{_gib(model.size - model.size_vram)} of the {_gib(model.size)} GiB of {model.name} do not fit "
             "on the GPU: the CPU works on them, slowly",
-            "take a smaller `engine.model`, a lower `engine.parallel`, or a larger GPU in `vast.offers`",
+            "take a smaller `engine.model`, a lower `engine.slots`, or a larger GPU in `vast.offers`",
         )
         for model in metrics.spilled
     ]

@@ -72,15 +72,15 @@ def scale_spec(config: Config) -> ScaleSpec:
         windows=tuple(parse_window(window.when, window.min_gpus) for window in scale.schedule),
         zone=ZoneInfo(scale.timezone),
         queue_time=scale.queue_time,
-        late=scale.late,
-        catch_up=scale.catch_up,
-        busy_above=scale.busy_above,
-        busy_below=scale.busy_below,
+        max_late_ratio=scale.max_late_ratio,
+        drain_backlog_within=scale.drain_backlog_within,
+        target_utilization_max=scale.target_utilization_max,
+        target_utilization_min=scale.target_utilization_min,
         down_after=scale.down_after,
-        idle_after=scale.idle_after,
+        scale_to_zero_after=scale.scale_to_zero_after,
         max_step=scale.max_step,
         max_failures=scale.max_failures,
-        places=config.engine.parallel,
+        places=config.engine.slots,
         tokens_per_s=scale.tokens_per_s,
         tokens_per_answer=scale.tokens_per_answer,
         boot_seconds=scale.boot_time or (_RENTED_BOOT if rents else _BOOT),
@@ -178,7 +178,7 @@ def local_provider(config: Config, folder: Path) -> Provider:
     from llmhost.fleet.providers.local import LocalProvider, LocalSettings
 
     engine = config.engine
-    settings = LocalSettings(engine.context, engine.parallel, engine.threads, config.fleet.first_port)
+    settings = LocalSettings(engine.context, engine.slots, engine.threads, config.fleet.first_port)
     return LocalProvider(folder, settings, lambda: _verified_model(engine.model_path))
 
 
@@ -233,7 +233,7 @@ def _orders(config: Config, address: str) -> WorkerBootConfig:
     engine = config.engine
     return WorkerBootConfig(
         model=engine.model,
-        parallel=engine.parallel,
+        parallel=engine.slots,
         keep_alive=engine.keep_alive,
         orphan_after=config.fleet.orphan_after,
         max_body=config.limits.max_prompt_chars * _BYTES_A_CHARACTER + _REST_OF_A_BODY,
@@ -271,11 +271,11 @@ def make_scaler(provider: Provider, engines: Engines, client: Redis, config: Con
         clock=SystemClock(),
         patience=Patience(
             booting=ready_timeout(config, rents=provider.rents),
-            silent=config.scale.wedged_after,
+            silent=config.scale.unresponsive_after,
             busy=config.engine.answer_timeout,
         ),
         limits=Limits(**config.fleet.budget.model_dump()),
-        traffic=RedisTraffic(client, spec.name, config.engine.parallel),
+        traffic=RedisTraffic(client, spec.name, config.engine.slots),
         memory=ScaleMemory(client, spec.name),
         boots=ledger,
         registry=make_registry(client, spec),

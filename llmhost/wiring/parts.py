@@ -212,7 +212,7 @@ class Wiring:
         config, pool = self._config, self._pool(client)
         return Answerer(
             pool=pool,
-            settings=Settings(config.limits.max_prompt_chars, config.engine.parallel),
+            settings=Settings(config.limits.max_prompt_chars, config.engine.slots),
             memory=self._memory(client) if client and config.cache.enabled else None,
             ledger=Ledger(client, config.fleet.name) if client else None,
             notices=self._notices,
@@ -283,7 +283,7 @@ class Wiring:
         from llmhost.engines.redis_traffic import RedisLoad
 
         engine = self._config.engine
-        return RedisLoad(client, self._config.fleet.name, engine.answer_timeout, places=engine.parallel)
+        return RedisLoad(client, self._config.fleet.name, engine.answer_timeout, places=engine.slots)
 
     async def _upstreams(self, model: str) -> Sequence[Upstream]:
         from llmhost.fleet.workers import workers_to_ask

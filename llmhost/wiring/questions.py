@@ -204,7 +204,7 @@ def make_auditor(config: Config, client: Redis, pool: Pool, caches: CacheParts, 
     from llmhost.ledger.ledger import Ledger
     from llmhost.trust.audit import Auditor
 
-    settings = Settings(config.limits.max_prompt_chars, config.engine.parallel)
+    settings = Settings(config.limits.max_prompt_chars, config.engine.slots)
     engines = Answerer(pool=pool, settings=settings, memory=None, ledger=None, notices=notices)
     return Auditor(
         queue=audit_queue(config, client),
@@ -230,7 +230,7 @@ def engine_judge(config: Config, pool: Pool, client: Redis, notices: Notices) ->
         pool,
         config.engine.model,
         config.cache.judge_timeout,
-        config.engine.parallel,
+        config.engine.slots,
         Ledger(client, config.fleet.name),
         notices,
     )

@@ -588,7 +588,7 @@ def test_a_minute_that_is_busy_by_chance_brings_nobody() -> None:
     now = int(NOW)
     asked = {now - 60: 14, **dict.fromkeys(range(now - 300, now - 60, 60), 10)}
     traffic = {"asked": asked, "answered": asked, "tokens": {at: 200 * n for at, n in asked.items()}}
-    decision = judge(0, 1, spec=make_scale(late=1.0), traffic=traffic)
+    decision = judge(0, 1, spec=make_scale(max_late_ratio=1.0), traffic=traffic)
     assert decision.observed.demand_tokens_per_s > 0.85 * decision.observed.supply_tokens_per_s
     assert decision.action == "hold"
 
@@ -597,7 +597,7 @@ def test_the_same_minute_brings_somebody_where_there_were_many_questions() -> No
     now = int(NOW)
     asked = {now - 60: 1400, **dict.fromkeys(range(now - 300, now - 60, 60), 1000)}
     traffic = {"asked": asked, "answered": asked, "tokens": {at: 2 * n for at, n in asked.items()}}
-    assert judge(0, 1, spec=make_scale(late=1.0), traffic=traffic).action == "up"
+    assert judge(0, 1, spec=make_scale(max_late_ratio=1.0), traffic=traffic).action == "up"
 
 
 def test_a_queue_before_one_worker_while_another_is_free_brings_nobody() -> None:
@@ -608,20 +608,20 @@ def test_a_queue_before_one_worker_while_another_is_free_brings_nobody() -> None
 
 def test_one_sick_worker_does_not_buy_a_fleet() -> None:
     workers = [make_worker("w0", tokens_per_s=0.01)]
-    decision = judge(40, workers, spec=make_scale(max_gpus=100, max_step=100, late=1.0))
+    decision = judge(40, workers, spec=make_scale(max_gpus=100, max_step=100, max_late_ratio=1.0))
     assert 0 < decision.buy <= 10
 
 
 def test_one_worker_that_is_much_faster_is_not_what_the_next_one_will_be() -> None:
     speeds = (50.0, 50.0, 5000.0)
     workers = [make_worker(f"w{n}", tokens_per_s=speed) for n, speed in enumerate(speeds)]
-    decision = judge(5000, workers, spec=make_scale(max_gpus=100, max_step=100, late=1.0))
+    decision = judge(5000, workers, spec=make_scale(max_gpus=100, max_step=100, max_late_ratio=1.0))
     assert decision.buy == math.ceil((5000 / 0.85 - 5100) / 50)
 
 
 def test_one_that_drains_and_delivers_nothing_is_not_taken_back() -> None:
     workers = [make_worker("w0"), make_worker("sick", tokens_per_s=0.0, draining=True)]
-    decision = judge(90, workers, spec=make_scale(late=1.0))
+    decision = judge(90, workers, spec=make_scale(max_late_ratio=1.0))
     assert (decision.revive, decision.buy) == ((), 2)
 
 
@@ -633,12 +633,12 @@ def test_a_cheap_worker_stays_where_the_budget_ends_a_dear_one() -> None:
 
 def test_what_waits_is_worked_off_within_a_boot() -> None:
     waiting = {"workers": in_flight({"w0": 181, "w1": 181})}
-    decision = judge(0, 2, spec=make_scale(late=1.0, max_gpus=100, max_step=100), traffic=waiting)
+    decision = judge(0, 2, spec=make_scale(max_late_ratio=1.0, max_gpus=100, max_step=100), traffic=waiting)
     assert decision.buy == 1  # 360 questions of 10 tokens in 180 s are 20 tokens/s, and nobody boots
 
 
 def test_what_waits_may_be_worked_off_sooner() -> None:
     waiting = {"workers": in_flight({"w0": 181, "w1": 181})}
-    spec = make_scale(late=1.0, max_gpus=100, max_step=100, catch_up=5.0)
+    spec = make_scale(max_late_ratio=1.0, max_gpus=100, max_step=100, drain_backlog_within=5.0)
     decision = judge(0, 2, spec=spec, traffic=waiting)
     assert decision.after == math.ceil(360 * 10 / 5 / 0.85 / 50)

@@ -392,7 +392,11 @@ async def test_any_cron_interval_comes_to_the_same_fleet(bench: ScaleBench, minu
 
 
 def test_the_bench_scales_as_the_product_does_by_default() -> None:
-    assert (ScaleSpec().busy_above, ScaleSpec().busy_below, ScaleSpec().down_after) == (0.85, 0.8, 300.0)
+    assert (
+        ScaleSpec().target_utilization_max,
+        ScaleSpec().target_utilization_min,
+        ScaleSpec().down_after,
+    ) == (0.85, 0.8, 300.0)
 
 
 # Beside people

@@ -187,7 +187,7 @@ def test_a_worker_that_does_well_needs_no_words() -> None:
 def test_a_spilled_model_is_told_with_what_to_do() -> None:
     text = shown(replace(MEASURED, models=(LoadedModel("qwen2:7b", 8 * GB, 6 * GB),), spilled=True))
     assert "vast-1: qwen2:7b does not fit on the GPU: 75 % of it is there, the rest runs on the CPU" in text
-    assert "smaller model or quantisation, lower `engine.parallel`, or rent GPUs with more memory" in text
+    assert "smaller model or quantisation, lower `engine.slots`, or rent GPUs with more memory" in text
 
 
 @pytest.mark.parametrize(("age", "told"), [(60.0, False), (61.0, True)])

@@ -31,7 +31,7 @@ def test_what_is_written_is_what_it_is_told(load: Load) -> None:
     spec = scale_spec(
         load("""
 fleet: {max_gpus: 20}
-engine: {parallel: 3}
+engine: {slots: 3}
 scale:
   min_gpus: 2
   timezone: Europe/Zurich
@@ -39,10 +39,10 @@ scale:
     - {when: "mon-fri 08:00-18:00", min_gpus: 4}
     - {when: "22:00-06:00", min_gpus: 0}
   queue_time: 2s
-  busy_above: 0.9
-  busy_below: 0.6
+  target_utilization_max: 0.9
+  target_utilization_min: 0.6
   down_after: 10m
-  idle_after: 1h
+  scale_to_zero_after: 1h
   max_step: 5
   max_failures: 4
   tokens_per_s: 800
@@ -59,10 +59,10 @@ scale:
         ),
         zone=ZoneInfo("Europe/Zurich"),
         queue_time=2.0,
-        busy_above=0.9,
-        busy_below=0.6,
+        target_utilization_max=0.9,
+        target_utilization_min=0.6,
         down_after=600.0,
-        idle_after=3600.0,
+        scale_to_zero_after=3600.0,
         max_step=5,
         max_failures=4,
         places=3,
@@ -85,9 +85,12 @@ def test_servers_that_run_already_do_not_become_more(load: Load) -> None:
 
 
 def test_the_band_may_have_no_inside_but_not_be_upside_down(load: Load, refused: Refused) -> None:
-    assert load("scale: {busy_above: 0.7, busy_below: 0.7}").scale.busy_below == 0.7
-    error = refused("scale: {busy_above: 0.5}")
-    assert "`scale.busy_below` must not be over `scale.busy_above`" in error.message
+    assert (
+        load("scale: {target_utilization_max: 0.7, target_utilization_min: 0.7}").scale.target_utilization_min
+        == 0.7
+    )
+    error = refused("scale: {target_utilization_max: 0.5}")
+    assert "`scale.target_utilization_min` must not be over `scale.target_utilization_max`" in error.message
 
 
 @pytest.mark.parametrize(
@@ -105,17 +108,17 @@ def test_no_more_may_be_wanted_at_least_than_there_may_be(section: str, refused:
         ("min_gpus: -1", "scale.min_gpus"),
         ("max_step: 0", "scale.max_step"),
         ("max_failures: 0", "scale.max_failures"),
-        ("busy_above: 1.1", "scale.busy_above"),
-        ("busy_below: 0", "scale.busy_below"),
-        ("busy_above: .nan", "scale.busy_above"),
+        ("target_utilization_max: 1.1", "scale.target_utilization_max"),
+        ("target_utilization_min: 0", "scale.target_utilization_min"),
+        ("target_utilization_max: .nan", "scale.target_utilization_max"),
         ("tokens_per_s: 0", "scale.tokens_per_s"),
         ("tokens_per_s: .inf", "scale.tokens_per_s"),
         ("tokens_per_answer: -4", "scale.tokens_per_answer"),
         ("queue_time: 0", "scale.queue_time"),
         ("down_after: 3h", "scale.down_after"),
-        ("idle_after: 3h", "scale.idle_after"),
+        ("scale_to_zero_after: 3h", "scale.scale_to_zero_after"),
         ("boot_time: 3h", "scale.boot_time"),
-        ("wedged_after: 5s", "scale.wedged_after"),
+        ("unresponsive_after: 5s", "scale.unresponsive_after"),
         ("timezone: Europe/Zuerich", "scale.timezone"),
         ('schedule: [{when: "mon 8-9", min_gpus: 1}]', "scale.schedule"),
         ('schedule: [{when: "mon 08:00-08:00", min_gpus: 1}]', "scale.schedule"),
@@ -128,5 +131,5 @@ def test_what_cannot_be_is_refused_by_its_name(section: str, named: str, refused
 
 
 def test_an_idle_time_may_not_be_longer_than_counts_are_kept(load: Load) -> None:
-    config = load("scale: {idle_after: 2h, down_after: 2h}")
-    assert max(config.scale.idle_after, config.scale.down_after) < KEPT
+    config = load("scale: {scale_to_zero_after: 2h, down_after: 2h}")
+    assert max(config.scale.scale_to_zero_after, config.scale.down_after) < KEPT

@@ -32,7 +32,7 @@ def test_its_filter_is_the_built_in_one(config: Config) -> None:
 
 def test_it_serves_the_papers_model_with_ollama(config: Config) -> None:
     assert (config.engine.kind, config.engine.model) == ("ollama", "qwen2:7b-instruct-q6_K")
-    assert config.engine.parallel > 1
+    assert config.engine.slots > 1
 
 
 def test_its_redis_comes_from_the_environment_and_speaks_tls(config: Config) -> None:

@@ -67,7 +67,7 @@ class RentedFleet:
     wedged: set[str] = field(default_factory=set)
     scale: ScaleSpec = field(
         default_factory=lambda: ScaleSpec(
-            tokens_per_s=SPEED, tokens_per_answer=SPEED, boot_seconds=120.0, places=4, late=1.0
+            tokens_per_s=SPEED, tokens_per_answer=SPEED, boot_seconds=120.0, places=4, max_late_ratio=1.0
         )
     )
 

@@ -48,7 +48,12 @@ class ScaleBench:
     spec: FleetSpec = field(default_factory=lambda: make_spec(max_gpus=20, price_per_hour=0.4))
     scale: ScaleSpec = field(
         default_factory=lambda: ScaleSpec(
-            max_gpus=20, tokens_per_s=SPEED, tokens_per_answer=100.0, boot_seconds=120.0, places=4, late=1.0
+            max_gpus=20,
+            tokens_per_s=SPEED,
+            tokens_per_answer=100.0,
+            boot_seconds=120.0,
+            places=4,
+            max_late_ratio=1.0,
         )
     )
     limits: Limits = field(default_factory=Limits)

@@ -272,7 +272,7 @@ async def test_a_worker_that_died_is_replaced_by_the_next_step(fleet: Fleet) -> 
 
 
 async def test_a_worker_that_hangs_is_replaced_when_it_was_silent_for_long(fleet: Fleet) -> None:
-    configure(fleet.house, wedged_after="60s")
+    configure(fleet.house, unresponsive_after="60s")
     (stuck,) = await fleet.settled(1)
     with frozen(fleet.workers):
         assert (await fleet.scale())["actions"] == []

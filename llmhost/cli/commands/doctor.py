@@ -52,6 +52,8 @@ async def _checks(options: Globals) -> Sequence[Check]:
         loaded = load_config(options.config, environ=os.environ)
     except ConfigError as error:
         return [failed("config", error), check_machine()]
+    for warning in loaded.warnings:
+        options.output.warn(warning)
     return [fine("config", _source(loaded)), check_machine(), *await _examined(options, loaded)]
 
 

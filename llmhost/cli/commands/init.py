@@ -27,7 +27,7 @@ _RENTED_MODEL = "qwen2:7b-instruct-q6_K"
 #: USD a day that are proposed for each GPU: an RTX 4090 day and night, at up to $0.60 an hour.
 _USD_A_DAY = 15.0
 #: Requests that an RTX 4090 answers at once without making anyone wait for long.
-_RENTED_PARALLEL = 4
+_RENTED_SLOTS = 4
 
 
 _START = (
@@ -158,7 +158,7 @@ def _rented(given: _Given, *, asks: bool) -> Mapping[str, object]:
         "fleet.max_gpus": gpus,
         "engine.kind": "ollama",
         "engine.model": model,
-        "engine.parallel": _RENTED_PARALLEL,
+        "engine.slots": _RENTED_SLOTS,
     }
     budget = given.budget
     if budget is None and asks:

@@ -160,7 +160,7 @@ def _sentences(worker: GpuOutput) -> list[str]:
         said.append(worker.detail)
     if worker.spilled:
         said.append(
-            "for full speed take a smaller model or quantisation, lower `engine.parallel`, or rent GPUs with"
+            "for full speed take a smaller model or quantisation, lower `engine.slots`, or rent GPUs with"
             " more memory"
         )
     if worker.age_s is not None and worker.age_s > _STALE:

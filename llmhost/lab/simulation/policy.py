@@ -162,7 +162,7 @@ class _Purse:
 
 def _kept(spec: ScaleSpec) -> float:
     """Seconds; as far as a decision looks back with this specification, and some more for the answers."""
-    return min(KEPT, max(spec.down_after, spec.boot_seconds, spec.idle_after) + 600.0)
+    return min(KEPT, max(spec.down_after, spec.boot_seconds, spec.scale_to_zero_after) + 600.0)
 
 
 def _add(

@@ -103,7 +103,7 @@ class Scenario:
         )
         self.load = make_workload(trace, settings, spec.places)
         self.least, self.most = min(spec.min_gpus, spec.max_gpus), spec.max_gpus
-        self.start = self._within(first_need(self.load, spec.busy_above))
+        self.start = self._within(first_need(self.load, spec.target_utilization_max))
 
     @property
     def floor_usd(self) -> float:
@@ -112,7 +112,7 @@ class Scenario:
     @property
     def target_qps(self) -> float:
         """Questions a second with which a worker is as busy as the policy wants it."""
-        return self.load.places / float(self.load.service.mean()) * self.spec.busy_above
+        return self.load.places / float(self.load.service.mean()) * self.spec.target_utilization_max
 
     def policy(self) -> Policy:
         return Policy(self.spec, self.settings.interval, self.settings.price, self.limits)
