@@ -28,7 +28,7 @@ from llmhost.cache.embedders.load import load_embedder
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.keys import Keys, cache_key
 from llmhost.cache.models import Answer
-from llmhost.cache.policy import Bars, Policy, ThresholdPolicy
+from llmhost.cache.policy import CachePolicy, ThresholdPolicy, Thresholds
 from llmhost.cache.service import SemanticCache
 from llmhost.cache.single_flight import SingleFlight
 from llmhost.config.models import CacheConfig, RedisConfig
@@ -44,7 +44,7 @@ REWORDED = Question(prompt="Explain machine learning briefly", model="m", tenant
 ANSWER = Answer("It learns from data. " * 40, "m", time.time(), 10, 200, "stop", 3.0, 0.0004)
 
 #: What is measured is the time that a hit takes: the bar lies where this pair passes it with any verifier.
-EASY = Bars(serve=0.01, doubted=0.01, judge=None, floor=0.0)
+EASY = Thresholds(serve=0.01, doubted=0.01, judge=None, floor=0.0)
 
 #: rounds that warm up
 WARMING = 20
@@ -91,7 +91,9 @@ async def measure(client: Any, entries: int, rounds: int) -> dict[str, Timed]:
         "verified": verified_policy("builtin", EASY, print),
         "threshold": ThresholdPolicy(CacheConfig().threshold),
     }
-    learnt = {"verified": {"trust": Labels(client, "bench", max_error=CacheConfig().max_error).trust}}
+    learnt = {
+        "verified": {"calibration": Labels(client, "bench", max_error=CacheConfig().max_error).calibration}
+    }
     caches = {
         name: build(client, keys, embedder, policy, **learnt.get(name, {}))
         for name, policy in policies.items()
@@ -122,14 +124,14 @@ async def measure(client: Any, entries: int, rounds: int) -> dict[str, Timed]:
     return times
 
 
-def build(client: Any, keys: Keys, embedder: Any, policy: Policy, **others: Any) -> SemanticCache:
+def build(client: Any, keys: Keys, embedder: Any, policy: CachePolicy, **others: Any) -> SemanticCache:
     """The cache as it is wired; what labels have taught is read with the verified policy alone."""
     index = FlatIndex(client, keys, embedder=embedder.id, dimensions=embedder.dimensions, lifetime=3600)
 
     async def embedder_source() -> Any:
         return embedder, index
 
-    async def policy_source() -> Policy:
+    async def policy_source() -> CachePolicy:
         return policy
 
     return SemanticCache(

@@ -30,14 +30,14 @@ from llmhost.cache.contracts import Embedder
 from llmhost.cache.embedders.load import load_embedder
 from llmhost.cache.guards import objections
 from llmhost.cache.keys import cache_key
-from llmhost.cache.policy import Policy, ThresholdPolicy, VerifiedPolicy, doubted_bar
+from llmhost.cache.policy import CachePolicy, ThresholdPolicy, VerifiedPolicy, threshold_with_doubt
 from llmhost.cache.verifiers.load import load_verifier
 from llmhost.config.models import CacheConfig
-from llmhost.lab.evaluate import Outcome, assess, evaluate, interval
+from llmhost.lab.evaluate import PairOutcome, assess, evaluate, interval
 from llmhost.lab.learned_threshold import LearnedPlayer
 from llmhost.lab.pairs import Asked, Pair, read_pairs, read_stream, sample
 from llmhost.lab.replay import PolicyPlayer, Vector, replay
-from llmhost.wiring.questions import bars
+from llmhost.wiring.questions import thresholds
 
 HERE = Path(__file__).parent / "pairs"
 NEAR_MISSES = ("number", "negation", "antonym", "entity", "role", "aspect")
@@ -45,7 +45,7 @@ PARAPHRASE = "paraphrase"
 CONFIG = CacheConfig()
 
 #: for the verified policy: the default in the middle
-BARS = (0.8, CONFIG.confidence, 0.95)
+CONFIDENCES = (0.8, CONFIG.confidence, 0.95)
 #: cosines
 THRESHOLDS = (0.8, 0.9, 0.95)
 #: of RedisVL's default, a cosine distance of at most 0.1
@@ -118,23 +118,23 @@ def main(near: Path, everyday: Path | None, stream: Path, limit: int | None, *, 
     show_paper(policies[f"verified {CONFIG.confidence:g} (default)"], kept, show)
 
 
-def named_policies(verify: Callable[[str, str], float]) -> dict[str, Policy]:
-    rows: dict[str, Policy] = {
+def named_policies(verify: Callable[[str, str], float]) -> dict[str, CachePolicy]:
+    rows: dict[str, CachePolicy] = {
         f"verified {bar:g}{' (default)' if bar == CONFIG.confidence else ''}": verified(verify, bar)
-        for bar in BARS
+        for bar in CONFIDENCES
     }
     rows |= {f"cosine {threshold:g}": ThresholdPolicy(threshold) for threshold in THRESHOLDS}
     return rows | {"RedisVL's default, distance 0.1": ThresholdPolicy(REDISVL)}
 
 
-def verified(verify: Callable[[str, str], float], bar: float) -> Policy:
-    wanted = replace(bars(CONFIG), serve=bar, doubted=doubted_bar(bar), judge=None)
+def verified(verify: Callable[[str, str], float], bar: float) -> CachePolicy:
+    wanted = replace(thresholds(CONFIG), serve=bar, doubted=threshold_with_doubt(bar), judge=None)
     return VerifiedPolicy(objections, verify, replace(wanted, floor=min(wanted.floor, bar)))
 
 
 def judge(
     name: str,
-    policy: Policy,
+    policy: CachePolicy,
     near: Sequence[Pair],
     everyday: Sequence[Pair],
     embedder: KeptEmbedder,
@@ -151,7 +151,7 @@ def judge(
     )
 
 
-def accepted(outcomes: Iterable[Outcome]) -> list[tuple[Pair, bool]]:
+def accepted(outcomes: Iterable[PairOutcome]) -> list[tuple[Pair, bool]]:
     return [(outcome.pair, outcome.accepted) for outcome in outcomes]
 
 
@@ -225,7 +225,7 @@ def share(part: int, whole: int) -> str:
 
 
 def show_stream(
-    path: Path, policies: dict[str, Policy], embedder: KeptEmbedder, show: Callable[[Grid], None]
+    path: Path, policies: dict[str, CachePolicy], embedder: KeptEmbedder, show: Callable[[Grid], None]
 ) -> None:
     stream: Sequence[Asked] = read_stream(path).rows
     players = {name: PolicyPlayer(policy, CONFIG.candidates) for name, policy in policies.items()}
@@ -255,7 +255,7 @@ def show_stream(
     show([head, *rows])
 
 
-def show_paper(policy: Policy, embedder: KeptEmbedder, show: Callable[[Grid], None]) -> None:
+def show_paper(policy: CachePolicy, embedder: KeptEmbedder, show: Callable[[Grid], None]) -> None:
     print("\nthe paper's pairs, and near-misses beside them\n")
     pairs = [Pair(question, other, same=False) for question, other, _ in PAPER]
     rows = [

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from llmhost.cache.contracts import Embedder
 from llmhost.cache.models import Verdict
-from llmhost.cache.policy import Policy
+from llmhost.cache.policy import CachePolicy
 from llmhost.lab.evaluate import evaluate
 from llmhost.lab.pairs import Pair
 
@@ -16,7 +16,7 @@ from llmhost.lab.pairs import Pair
 TIMED, ROUNDS = 40, 5
 
 
-def cost(pairs: Sequence[Pair], embedder: Embedder, policy: Policy) -> float | None:
+def cost(pairs: Sequence[Pair], embedder: Embedder, policy: CachePolicy) -> float | None:
     """What embedding a question and deciding on one stored question cost, in embeddings: medians, over pairs
     that no guard refuses; None where there is none."""
     verdicts = [(one.pair.a, one.verdict) for one in evaluate(pairs, embedder, policy) if one.pair.same]

@@ -11,7 +11,7 @@ from doubles.word_embedder import WordEmbedder
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.keys import CacheKey, Keys, cache_key, scope_id
 from llmhost.cache.models import Answer
-from llmhost.cache.policy import Policy, ThresholdPolicy
+from llmhost.cache.policy import CachePolicy, ThresholdPolicy
 from llmhost.cache.service import SemanticCache
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def make_cache(redis_client: Redis, keys: Keys, embedder: WordEmbedder) -> MakeC
     def make(
         *,
         embedder: WordEmbedder = embedder,
-        policy: Policy = ThresholdPolicy(0.8),  # noqa: B008  # frozen
+        policy: CachePolicy = ThresholdPolicy(0.8),  # noqa: B008  # frozen
         response_ttl: float = 3600.0,
         **others: Any,
     ) -> SemanticCache:
@@ -74,7 +74,7 @@ def make_cache(redis_client: Redis, keys: Keys, embedder: WordEmbedder) -> MakeC
         async def source() -> tuple[WordEmbedder, FlatIndex]:
             return embedder, index
 
-        async def policy_source() -> Policy:
+        async def policy_source() -> CachePolicy:
             return policy
 
         return SemanticCache(

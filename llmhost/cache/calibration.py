@@ -12,32 +12,37 @@ from typing import Literal
 __all__ = [
     "BANDS",
     "MOST_RAISED",
-    "Change",
+    "UNCALIBRATED",
+    "Calibration",
     "Label",
+    "LabelSource",
     "LabelsReport",
     "ServedError",
-    "Source",
     "Tally",
-    "Trust",
+    "ThresholdChange",
     "band_of",
-    "learnt",
-    "moved",
+    "calibrate",
     "served_error",
+    "threshold_change",
 ]
 
 #: who found out: `audit` compared the engine's own answer with the one served, `judge` was asked in the grey
 #: zone, `forget` is the operator's word
-Source = Literal["audit", "judge", "forget"]
+LabelSource = Literal["audit", "judge", "forget"]
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class Calibration:
     """`shift` is added to the verifier's log-odds: over 0, this fleet's questions are safer than the
     verifier believes. `raised` is by how many steps errors have raised the bar.
     """
 
     shift: float = 0.0
     raised: int = 0
+
+
+#: the verifier as it was shipped
+UNCALIBRATED = Calibration()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +52,14 @@ class Label:
     `raw` is the verifier's probability, 0..1; `doubts` names the guards that doubted.
     """
 
-    source: Source
+    source: LabelSource
     right: bool
     raw: float
     doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ThresholdChange:
     """The bar now stands at step `raised`; `words` tell the operator why."""
 
     raised: int
@@ -85,13 +90,13 @@ class LabelsReport:
     audits since the bar last moved, which was at `changed`, Unix seconds; None: it never did.
     """
 
-    bands: Mapping[Source, Mapping[str, Tally]] = field(default_factory=dict)
+    bands: Mapping[LabelSource, Mapping[str, Tally]] = field(default_factory=dict)
     guards: Mapping[str, Tally] = field(default_factory=dict)
     since: Tally = Tally()
     raised: int = 0
     changed: float | None = None
 
-    def total(self, source: Source) -> Tally:
+    def total(self, source: LabelSource) -> Tally:
         return sum(self.bands.get(source, {}).values(), Tally())
 
 
@@ -178,7 +183,7 @@ MOST_RAISED = 8
 _MOST_SHIFT = 1.0
 
 #: how many labels of an audit one label is worth
-_WEIGHTS: Mapping[Source, float] = {"audit": 1.0, "judge": 0.25, "forget": 0.25}
+_WEIGHTS: Mapping[LabelSource, float] = {"audit": 1.0, "judge": 0.25, "forget": 0.25}
 
 #: what 100 audits at 0.9 know of the shift (Fisher's information, 0.9 x 0.1 each): so much speaks for none
 _PRIOR = 9.0
@@ -200,17 +205,17 @@ def band_of(raw: float) -> str:
     return list(BANDS)[inner]
 
 
-def learnt(report: LabelsReport) -> Trust:
+def calibrate(report: LabelsReport) -> Calibration:
     """What the labels teach: the shift that fits them best, and where the bar stands.
 
     The shift is that of a logistic regression on the verifier's log-odds with this one parameter, and a
     normal prior around 0. It does not depend on the order of the labels.
     """
     labels = tuple(_weighed(report.bands))
-    return Trust(_best_shift(labels) if labels else 0.0, report.raised)
+    return Calibration(_best_shift(labels) if labels else 0.0, report.raised)
 
 
-def moved(since: Tally, raised: int, max_error: float) -> Change | None:
+def threshold_change(since: Tally, raised: int, max_error: float) -> ThresholdChange | None:
     """What the audits since the bar last moved make of it: a step up where they prove that more than
     `max_error`, a share, was wrong; a step down where they prove that it was less; else None.
     """
@@ -218,9 +223,9 @@ def moved(since: Tally, raised: int, max_error: float) -> Change | None:
     if error.low is None or error.high is None:
         return None
     if error.low > max_error and since.wrong >= _FEWEST_WRONG and raised < MOST_RAISED:
-        return Change(raised + 1, f"{_found(since)}: the bar is raised to step {raised + 1}")
+        return ThresholdChange(raised + 1, f"{_found(since)}: the bar is raised to step {raised + 1}")
     if error.high < max_error and raised > 0:
-        return Change(raised - 1, f"{_found(since)}: the bar comes down to step {raised - 1}")
+        return ThresholdChange(raised - 1, f"{_found(since)}: the bar comes down to step {raised - 1}")
     return None
 
 
@@ -228,7 +233,7 @@ def _found(audited: Tally) -> str:
     return f"wrong answers in {audited.wrong or 'none'} of {audited.samples} audits"
 
 
-def _weighed(bands: Mapping[Source, Mapping[str, Tally]]) -> Iterator[_Weighed]:
+def _weighed(bands: Mapping[LabelSource, Mapping[str, Tally]]) -> Iterator[_Weighed]:
     for band, middle in BANDS.items():
         found = [(weight, bands.get(source, {}).get(band)) for source, weight in _WEIGHTS.items()]
         tallies = [(weight, tally) for weight, tally in found if tally is not None]

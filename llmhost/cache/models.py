@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
+    "CacheDecision",
     "Candidate",
-    "Decision",
     "Entry",
     "Judge",
     "Judgement",
@@ -218,7 +218,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class CacheDecision:
     """`candidate` is what to serve, or what the judge is to be asked about; None for a miss. `verdicts` has
     every candidate, most similar first. `reason` is for people.
     """

@@ -12,10 +12,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from llmhost.cache.calibration import Trust
-from llmhost.cache.models import Candidate, Decision, Judgement, Objection, Verdict
+from llmhost.cache.calibration import UNCALIBRATED, Calibration
+from llmhost.cache.models import CacheDecision, Candidate, Judgement, Objection, Verdict
 
-__all__ = ["BARS_FLOOR", "Bars", "Policy", "ThresholdPolicy", "VerifiedPolicy", "doubted_bar", "judged"]
+__all__ = [
+    "VERIFIER_FLOOR",
+    "CachePolicy",
+    "ThresholdPolicy",
+    "Thresholds",
+    "VerifiedPolicy",
+    "judged",
+    "threshold_with_doubt",
+]
 
 #: cosine; unrelated questions lie below it, and looking at their answers would cost more than finding them
 _FLOOR = 0.4
@@ -30,7 +38,7 @@ _MOST_VERIFIED = 3
 _SUREST = 1 - 1e-6
 
 #: probability; what labels have taught never lets the verifier's own word count for more than this allows
-BARS_FLOOR = 0.7
+VERIFIER_FLOOR = 0.7
 
 #: log-odds by which the verifier must be surer where a guard doubts: 0.937 in place of 0.90
 _DOUBT = 0.5
@@ -39,7 +47,7 @@ _DOUBT = 0.5
 _STEP = 0.5
 
 
-class Policy(Protocol):
+class CachePolicy(Protocol):
     """Judges the candidates for a question. `threshold` is the question's own, None where it brings none."""
 
     def floor(self, threshold: float | None = None) -> float:
@@ -51,8 +59,8 @@ class Policy(Protocol):
         question: str,
         candidates: Sequence[Candidate],
         threshold: float | None = None,
-        trust: Trust = Trust(),  # noqa: B008  # frozen
-    ) -> Decision: ...
+        calibration: Calibration = UNCALIBRATED,
+    ) -> CacheDecision: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,24 +77,24 @@ class ThresholdPolicy:
         question: str,  # noqa: ARG002
         candidates: Sequence[Candidate],
         threshold: float | None = None,
-        trust: Trust = Trust(),  # noqa: ARG002, B008
-    ) -> Decision:
+        calibration: Calibration = UNCALIBRATED,  # noqa: ARG002
+    ) -> CacheDecision:
         if not candidates:
             return _nothing_like_it()
         best = _most_similar_first(candidates)[0]
         bar, compared = self._threshold(threshold), f"similarity {best.similarity:.3f}"
         if not best.similarity >= bar:  # also where either is no number
             reason = f"{compared} is below {bar:g}"
-            return Decision("miss", None, None, reason, (Verdict(best, False, reason),))
+            return CacheDecision("miss", None, None, reason, (Verdict(best, False, reason),))
         reason = f"{compared} reaches {bar:g}"
-        return Decision("serve", best, None, reason, (Verdict(best, True, reason),))
+        return CacheDecision("serve", best, None, reason, (Verdict(best, True, reason),))
 
     def _threshold(self, threshold: float | None) -> float:
         return self.default if threshold is None else threshold
 
 
 @dataclass(frozen=True, slots=True)
-class Bars:
+class Thresholds:
     """Probabilities, 0..1: from `serve` on a candidate is served, from `doubted` on one that a guard doubts.
     From `judge` on the judge is asked; None: there is no judge. What the verifier itself gives less than
     `floor` is never served, whatever labels have taught.
@@ -97,15 +105,15 @@ class Bars:
     judge: float | None
     floor: float
 
-    def raised(self, steps: int) -> Bars:
-        """The bars after errors have raised them by so many steps. The judge's stays."""
+    def raised(self, steps: int) -> Thresholds:
+        """The thresholds after errors have raised them by so many steps. The judge's stays."""
         shift = steps * _STEP
         return replace(self, serve=shifted(self.serve, shift), doubted=shifted(self.doubted, shift))
 
 
 @dataclass(frozen=True, slots=True)
 class VerifiedPolicy:
-    """Guards, then the verifier, then the bars.
+    """Guards, then the verifier, then the thresholds.
 
     `guards` says what speaks against a pair of questions; `verify` gives the probability, 0..1, that they ask
     the same, and is called for no more than three candidates.
@@ -113,7 +121,7 @@ class VerifiedPolicy:
 
     guards: Callable[[str, str], tuple[Objection, ...]]
     verify: Callable[[str, str], float]
-    bars: Bars
+    thresholds: Thresholds
 
     def floor(self, threshold: float | None = None) -> float:  # noqa: ARG002
         return _VERIFIED_FLOOR
@@ -123,17 +131,24 @@ class VerifiedPolicy:
         question: str,
         candidates: Sequence[Candidate],
         threshold: float | None = None,
-        trust: Trust = Trust(),  # noqa: B008
-    ) -> Decision:
-        """`threshold` takes the place of `bars.serve`; a guard that doubts still asks for more."""
-        bars = (self.bars if threshold is None else _asked_for(self.bars, threshold)).raised(trust.raised)
+        calibration: Calibration = UNCALIBRATED,
+    ) -> CacheDecision:
+        """`threshold` takes the place of `thresholds.serve`; a guard that doubts still asks for more."""
+        thresholds = (
+            self.thresholds if threshold is None else _asked_for(self.thresholds, threshold)
+        ).raised(calibration.raised)
         verdicts: list[Verdict] = []
         for candidate in _most_similar_first(candidates):
-            verdicts.append(self._verdict(question, candidate, verdicts, bars, trust))
-        return _decision(verdicts, bars)
+            verdicts.append(self._verdict(question, candidate, verdicts, thresholds, calibration))
+        return _decision(verdicts, thresholds)
 
     def _verdict(
-        self, question: str, candidate: Candidate, before: Sequence[Verdict], bars: Bars, trust: Trust
+        self,
+        question: str,
+        candidate: Candidate,
+        before: Sequence[Verdict],
+        thresholds: Thresholds,
+        calibration: Calibration,
     ) -> Verdict:
         if any(verdict.taken for verdict in before):
             return Verdict(candidate, False, "one before it was taken")
@@ -148,15 +163,15 @@ class VerifiedPolicy:
         if sum(verdict.raw is not None for verdict in before) >= _MOST_VERIFIED:
             return Verdict(candidate, False, "more similar ones were looked at", objections=objections)
         raw = _probability(self.verify(question, candidate.question))
-        confidence = shifted(raw, trust.shift)
-        bar = bars.doubted if objections else bars.serve
-        taken = confidence >= bar and raw >= bars.floor and raw > 0
+        confidence = shifted(raw, calibration.shift)
+        bar = thresholds.doubted if objections else thresholds.serve
+        taken = confidence >= bar and raw >= thresholds.floor and raw > 0
         return Verdict(
             candidate, taken, _compared(confidence, bar, taken, objections), confidence, raw, objections
         )
 
 
-def judged(decision: Decision, judgement: Judgement) -> Decision:
+def judged(decision: CacheDecision, judgement: Judgement) -> CacheDecision:
     """What becomes of a decision that was left to the judge: only a clear yes is served."""
     word = {True: "says that both ask the same", False: "says that they do not", None: "did not say"}
     reason = f"{decision.reason}; the judge {word[judgement.same]}"
@@ -167,8 +182,8 @@ def judged(decision: Decision, judgement: Judgement) -> Decision:
         for one in decision.verdicts
     )
     if judgement.same is not True:
-        return Decision("miss", None, decision.confidence, reason, verdicts)
-    return Decision("serve", decision.candidate, decision.confidence, reason, verdicts)
+        return CacheDecision("miss", None, decision.confidence, reason, verdicts)
+    return CacheDecision("serve", decision.candidate, decision.confidence, reason, verdicts)
 
 
 def shifted(probability: float, by: float) -> float:
@@ -180,28 +195,30 @@ def shifted(probability: float, by: float) -> float:
     return (1 if log_odds >= 0 else small) / (1 + small)
 
 
-def doubted_bar(serve: float) -> float:
+def threshold_with_doubt(serve: float) -> float:
     """The bar, 0..1, for what a guard doubts, where `serve` is the bar for what none does."""
     return shifted(serve, _DOUBT)
 
 
-def _asked_for(bars: Bars, serve: float) -> Bars:
-    return replace(bars, serve=serve, doubted=max(serve, bars.doubted), floor=min(serve, bars.floor))
+def _asked_for(thresholds: Thresholds, serve: float) -> Thresholds:
+    return replace(
+        thresholds, serve=serve, doubted=max(serve, thresholds.doubted), floor=min(serve, thresholds.floor)
+    )
 
 
-def _decision(verdicts: Sequence[Verdict], bars: Bars) -> Decision:
+def _decision(verdicts: Sequence[Verdict], thresholds: Thresholds) -> CacheDecision:
     """Serve what was taken; else let the judge look at the surest one in the grey zone; else a miss."""
     if not verdicts:
         return _nothing_like_it()
     taken = next((verdict for verdict in verdicts if verdict.taken), None)
     if taken is not None:
-        return Decision("serve", taken.candidate, taken.confidence, taken.words, tuple(verdicts))
+        return CacheDecision("serve", taken.candidate, taken.confidence, taken.words, tuple(verdicts))
     surest = max(verdicts, key=lambda verdict: -1.0 if verdict.confidence is None else verdict.confidence)
     confidence = surest.confidence
-    if bars.judge is not None and confidence is not None and confidence >= bars.judge:
-        return Decision("judge", surest.candidate, confidence, surest.words, tuple(verdicts))
+    if thresholds.judge is not None and confidence is not None and confidence >= thresholds.judge:
+        return CacheDecision("judge", surest.candidate, confidence, surest.words, tuple(verdicts))
     best = surest if confidence is not None else verdicts[0]
-    return Decision("miss", None, confidence, best.words, tuple(verdicts))
+    return CacheDecision("miss", None, confidence, best.words, tuple(verdicts))
 
 
 def _most_similar_first(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -214,8 +231,8 @@ def _probability(given: float) -> float:
     return min(given, _SUREST) if 0 <= given <= 1 else 0.0
 
 
-def _nothing_like_it() -> Decision:
-    return Decision("miss", None, None, "no question like it is stored")
+def _nothing_like_it() -> CacheDecision:
+    return CacheDecision("miss", None, None, "no question like it is stored")
 
 
 def _compared(confidence: float, bar: float, taken: bool, doubts: Sequence[Objection]) -> str:

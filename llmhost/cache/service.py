@@ -10,13 +10,13 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from llmhost.cache.calibration import Label, Trust
+from llmhost.cache.calibration import Calibration, Label
 from llmhost.cache.contracts import Embedder, Index
 from llmhost.cache.keys import CacheKey, Keys
 from llmhost.cache.models import (
     Answer,
+    CacheDecision,
     Candidate,
-    Decision,
     Judge,
     Judgement,
     Neighbour,
@@ -25,7 +25,7 @@ from llmhost.cache.models import (
     decode_answer,
     encode_answer,
 )
-from llmhost.cache.policy import Policy, judged
+from llmhost.cache.policy import CachePolicy, judged
 from llmhost.store.client import load_script, text, translate_errors
 
 if TYPE_CHECKING:
@@ -45,22 +45,22 @@ _JUDGED_HERE = 200
 _WIDEST = 512
 
 EmbedderSource = Callable[[], Awaitable[tuple[Embedder, Index]]]
-PolicySource = Callable[[], Awaitable[Policy]]
-TrustSource = Callable[[], Awaitable[Trust]]
+PolicySource = Callable[[], Awaitable[CachePolicy]]
+CalibrationSource = Callable[[], Awaitable[Calibration]]
 Learn = Callable[[Label], Awaitable[None]]
 
 _T = TypeVar("_T")
 
 
-async def _untaught() -> Trust:
-    return Trust()
+async def _untaught() -> Calibration:
+    return Calibration()
 
 
 class SemanticCache:
     """Answers by question.
 
     `embedder_source` and `policy_source` are called when the first question must be embedded, so that an
-    exact hit loads no model. The policy is shown at most `candidates` questions. `trust` gives what the
+    exact hit loads no model. The policy is shown at most `candidates` questions. `calibration` gives what the
     fleet's labels have taught; `judge` None: nobody is asked in the grey zone; `learn` is told each
     word that it gives. Lifetimes in seconds.
     Every method raises StoreError where Redis is away or will not write, and ModelError where a model cannot
@@ -77,7 +77,7 @@ class SemanticCache:
         candidates: int,
         response_ttl: float,
         embedding_ttl: float,
-        trust: TrustSource = _untaught,
+        calibration: CalibrationSource = _untaught,
         judge: Judge | None = None,
         learn: Learn | None = None,
     ) -> None:
@@ -85,7 +85,7 @@ class SemanticCache:
         self._keys = keys
         self._embedder_source = embedder_source
         self._policy_source = policy_source
-        self._trust = trust
+        self._calibration = calibration
         self._judge = judge
         self._learn = learn
         self._candidates = candidates
@@ -116,17 +116,20 @@ class SemanticCache:
         (embedder, index), policy = _sound(sources), _sound(policy)
         begun = time.perf_counter()
         # In this order, so that Redis works on the index's news while the question is embedded.
-        prepared, trust, vector = await asyncio.gather(
-            index.prepare(key.scope), self._trust(), _embed(embedder, key.question), return_exceptions=True
+        prepared, calibration, vector = await asyncio.gather(
+            index.prepare(key.scope),
+            self._calibration(),
+            _embed(embedder, key.question),
+            return_exceptions=True,
         )
-        _, trust, vector = _sound(prepared), _sound(trust), _sound(vector)
+        _, calibration, vector = _sound(prepared), _sound(calibration), _sound(vector)
         embedded = time.perf_counter()
         if vector is None:
             reason = "the embedding model cannot read all of the question"
             return SemanticLookup(reason=reason, load_ms=_ms(asked, begun), embed_ms=_ms(begun, embedded))
         found = await self._alive(index, key.scope, vector, policy.floor(threshold))
         looked_up = time.perf_counter()
-        decision = await self._decide(policy, key, found, threshold, trust)
+        decision = await self._decide(policy, key, found, threshold, calibration)
         return SemanticLookup(
             served=decision.candidate,
             nearest=found[0] if found else None,
@@ -143,19 +146,19 @@ class SemanticCache:
 
     async def _decide(
         self,
-        policy: Policy,
+        policy: CachePolicy,
         key: CacheKey,
         found: Sequence[Candidate],
         threshold: float | None,
-        trust: Trust,
-    ) -> Decision:
+        calibration: Calibration,
+    ) -> CacheDecision:
         """The policy's decision; where it leaves the word to the judge, the judge's."""
         longest = max(len(read) for read in (key.question, *(one.question for one in found)))
         # Of many at once, each would keep all others from hearing Redis in time.
         if self._under_way > 1 or longest > _JUDGED_HERE:
-            decision = await asyncio.to_thread(policy.decide, key.question, found, threshold, trust)
+            decision = await asyncio.to_thread(policy.decide, key.question, found, threshold, calibration)
         else:
-            decision = policy.decide(key.question, found, threshold, trust)
+            decision = policy.decide(key.question, found, threshold, calibration)
         if decision.action != "judge" or decision.candidate is None:
             return decision
         if self._judge is None:
@@ -258,7 +261,7 @@ def _remembered(verdict: Verdict) -> list[str | float]:
     return ["served_raw", raw, "served_doubts", ",".join(verdict.doubts)]
 
 
-def _label(decision: Decision, judgement: Judgement) -> Label | None:
+def _label(decision: CacheDecision, judgement: Judgement) -> Label | None:
     """What a judge's word teaches: once, when it is given."""
     verdict = decision.verdict
     if judgement.same is None or judgement.remembered or verdict is None or verdict.raw is None:

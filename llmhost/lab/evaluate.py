@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from llmhost.cache.calibration import Tally, Trust, served_error
+from llmhost.cache.calibration import UNCALIBRATED, Calibration, Tally, served_error
 from llmhost.cache.contracts import Embedder
 from llmhost.cache.keys import normalise
-from llmhost.cache.models import Answer, Candidate, Decision, Objection, Verdict
-from llmhost.cache.policy import BARS_FLOOR, Bars, Policy, doubted_bar
+from llmhost.cache.models import Answer, CacheDecision, Candidate, Objection, Verdict
+from llmhost.cache.policy import VERIFIER_FLOOR, CachePolicy, Thresholds, threshold_with_doubt
 from llmhost.lab.pairs import Pair, sample
 from llmhost.trust.judge import Fitness, Trial, fitness_of
 
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
 __all__ = [
     "MOST_POINTS",
     "STAND_IN",
-    "Band",
     "Disagreement",
     "Evaluation",
     "Frontier",
+    "FrontierPoint",
     "GuardCounts",
     "Interval",
     "KindCounts",
     "LatencyPercentiles",
-    "Outcome",
-    "Point",
+    "PairOutcome",
+    "ReliabilityBand",
     "SameDifferent",
     "assess",
     "balanced",
     "cosine_frontier",
     "evaluate",
     "frontier",
-    "highest_bar",
+    "highest_threshold",
     "interval",
     "measured",
 ]
@@ -53,12 +53,12 @@ __all__ = [
 #: What is stored with a question; no policy looks at it.
 STAND_IN = Answer("", "", 0.0, 0, 0, "stop", 0.0, 0.0)
 
-_EXACT = Decision("serve", None, None, "the same wording")
-_UNREAD = Decision("miss", None, None, "the embedding model cannot read all of one of them")
+_EXACT = CacheDecision("serve", None, None, "the same wording")
+_UNREAD = CacheDecision("miss", None, None, "the embedding model cannot read all of one of them")
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class PairOutcome:
     """What became of a pair.
 
     `similarity` is the cosine, -1..1, None where the wordings are the same or one cannot be embedded. `ms` is
@@ -66,7 +66,7 @@ class Outcome:
     """
 
     pair: Pair
-    decision: Decision
+    decision: CacheDecision
     similarity: float | None = None
     ms: float | None = None
 
@@ -94,28 +94,28 @@ class Outcome:
 def evaluate(
     pairs: Sequence[Pair],
     embedder: Embedder,
-    policy: Policy,
-    trust: Trust = Trust(),  # noqa: B008  # frozen
-) -> Iterator[Outcome]:
+    policy: CachePolicy,
+    calibration: Calibration = UNCALIBRATED,
+) -> Iterator[PairOutcome]:
     """The outcome of each pair, one after the other. Raises ModelError where a model fails."""
     vectors = _Vectors(embedder, pairs)
     for pair in pairs:
-        yield _outcome(pair, vectors, policy, trust)
+        yield _outcome(pair, vectors, policy, calibration)
 
 
-def _outcome(pair: Pair, vectors: _Vectors, policy: Policy, trust: Trust) -> Outcome:
+def _outcome(pair: Pair, vectors: _Vectors, policy: CachePolicy, calibration: Calibration) -> PairOutcome:
     asked, asked_ms = vectors.take(pair.a)
     stored, _ = vectors.take(pair.b)
     question, known = normalise(pair.a), normalise(pair.b)
     if question == known:
-        return Outcome(pair, _EXACT)
+        return PairOutcome(pair, _EXACT)
     if asked is None or stored is None:
-        return Outcome(pair, _UNREAD, ms=asked_ms)
+        return PairOutcome(pair, _UNREAD, ms=asked_ms)
     begun = time.perf_counter()
     similarity = float(asked @ stored)
     found = [Candidate("stored", known, similarity, STAND_IN)] if similarity >= policy.floor() else []
-    decision = policy.decide(question, found, None, trust)
-    return Outcome(pair, decision, similarity, asked_ms + (time.perf_counter() - begun) * 1000)
+    decision = policy.decide(question, found, None, calibration)
+    return PairOutcome(pair, decision, similarity, asked_ms + (time.perf_counter() - begun) * 1000)
 
 
 class _Vectors:
@@ -147,7 +147,7 @@ MOST_POINTS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class FrontierPoint:
     """What is accepted at a bar, and above. Shares 0..1, None where there is nothing to divide by.
 
     `precision` is the share of what is accepted that asks the same, `recall` the share of what asks the same
@@ -176,12 +176,12 @@ class Frontier:
         self._bars = [bar for bar, _ in reached]
         self._same_from = _sums_from([same for _, same in reached])
 
-    def at(self, bar: float) -> Point:
+    def at(self, bar: float) -> FrontierPoint:
         """What is accepted where the bar is `bar`."""
         place = bisect_left(self._bars, bar)
         right = self._same_from[place]
         wrong = len(self._bars) - place - right
-        return Point(
+        return FrontierPoint(
             bar=bar,
             precision=_share(right, right + wrong),
             recall=_share(right, self.same),
@@ -190,32 +190,32 @@ class Frontier:
             false_accept_rate=_share(wrong, self.different),
         )
 
-    def points(self, most: int = MOST_POINTS) -> list[Point]:
+    def points(self, most: int = MOST_POINTS) -> list[FrontierPoint]:
         """At most so many, lowest bar first: with about as many pairs between each two."""
-        bars = [bar for bar in self._bars if math.isfinite(bar)]
-        step = max(1, math.ceil(len(bars) / (most - 1)))
-        return [self.at(bar) for bar in sorted({*bars[::step], *bars[-1:]})]
+        thresholds = [bar for bar in self._bars if math.isfinite(bar)]
+        step = max(1, math.ceil(len(thresholds) / (most - 1)))
+        return [self.at(bar) for bar in sorted({*thresholds[::step], *thresholds[-1:]})]
 
     def best_recall(self, precision: float) -> float | None:
-        """The highest recall of all bars with at least this precision; None where there is none."""
+        """The highest recall of all thresholds with at least this precision; None where there is none."""
         points = (self.at(bar) for bar in sorted(set(self._bars)))
         enough = (p.recall for p in points if p.precision is not None and p.precision >= precision)
         return max((recall for recall in enough if recall is not None), default=None)
 
 
-def frontier(outcomes: Iterable[Outcome], trust: Trust = Trust()) -> Frontier:  # noqa: B008  # frozen
-    """Over the bar of the policy that gave these outcomes, which had learnt `trust`."""
-    return Frontier((highest_bar(outcome, trust), outcome.pair.same) for outcome in outcomes)
+def frontier(outcomes: Iterable[PairOutcome], calibration: Calibration = UNCALIBRATED) -> Frontier:
+    """Over the bar of the policy that gave these outcomes, which had learnt `calibration`."""
+    return Frontier((highest_threshold(outcome, calibration), outcome.pair.same) for outcome in outcomes)
 
 
-def cosine_frontier(outcomes: Iterable[Outcome]) -> Frontier:
+def cosine_frontier(outcomes: Iterable[PairOutcome]) -> Frontier:
     """Over the threshold, were similarity all that counts."""
     return Frontier(
         (math.inf if outcome.exact else outcome.similarity, outcome.pair.same) for outcome in outcomes
     )
 
 
-def highest_bar(outcome: Outcome, trust: Trust = Trust()) -> float | None:  # noqa: B008  # frozen
+def highest_threshold(outcome: PairOutcome, calibration: Calibration = UNCALIBRATED) -> float | None:
     """The highest `cache.confidence` (or, of a policy that has none, threshold) under which the pair would be
     served; infinite where it always is, None where it never is.
     """
@@ -228,19 +228,21 @@ def highest_bar(outcome: Outcome, trust: Trust = Trust()) -> float | None:  # no
         return outcome.similarity
     if not verdict.raw:
         return None
-    bar = _undone(verdict, verdict.confidence, trust)
-    return bar if verdict.raw >= BARS_FLOOR else min(bar, verdict.raw)
+    bar = _undone(verdict, verdict.confidence, calibration)
+    return bar if verdict.raw >= VERIFIER_FLOOR else min(bar, verdict.raw)
 
 
-def _undone(verdict: Verdict, confidence: float, trust: Trust) -> float:
+def _undone(verdict: Verdict, confidence: float, calibration: Calibration) -> float:
     """The bar that becomes `confidence` when errors have raised it and a guard doubts.
 
     To move a probability down by some log-odds is to move its complement up by as many.
     """
-    if not verdict.objections and not trust.raised:
+    if not verdict.objections and not calibration.raised:
         return confidence
     rest = 1 - confidence
-    moved = Bars(serve=rest, doubted=doubted_bar(rest), judge=None, floor=0.0).raised(trust.raised)
+    moved = Thresholds(serve=rest, doubted=threshold_with_doubt(rest), judge=None, floor=0.0).raised(
+        calibration.raised
+    )
     return 1 - (moved.doubted if verdict.objections else moved.serve)
 
 
@@ -259,7 +261,7 @@ def _share(part: int, whole: int) -> float | None:
 # How good a policy is, from what became of pairs. Pure.
 
 
-#: probabilities between which pairs are counted together: finer where the bars are
+#: probabilities between which pairs are counted together: finer where the thresholds are
 _BANDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 1.0)
 
 #: precisions that people ask for
@@ -311,7 +313,7 @@ class LatencyPercentiles:
 
 
 @dataclass(frozen=True, slots=True)
-class Band:
+class ReliabilityBand:
     """Pairs whose confidence lies between `low` and `high`: what was said on average, and what was true."""
 
     low: float
@@ -361,22 +363,22 @@ class Evaluation:
     unread: int
     left_to_judge: SameDifferent
     by_guard: Mapping[str, GuardCounts]
-    reliability: Sequence[Band]
-    frontier: Sequence[Point]
+    reliability: Sequence[ReliabilityBand]
+    frontier: Sequence[FrontierPoint]
     best_recall_at_precision: Mapping[str, float | None]
     disagreements: Sequence[Disagreement]
 
 
 def assess(
     policy: str,
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[PairOutcome],
     *,
-    trust: Trust = Trust(),  # noqa: B008  # frozen
+    calibration: Calibration = UNCALIBRATED,
     skipped_lines: int = 0,
     show: int = 0,
 ) -> Evaluation:
     """All figures; `show` of the disagreements at most, those first of which the policy was surest."""
-    curve = frontier(outcomes, trust)
+    curve = frontier(outcomes, calibration)
     accepted = _split(outcome for outcome in outcomes if outcome.accepted)
     return Evaluation(
         policy=policy,
@@ -409,20 +411,20 @@ def interval(part: int, whole: int) -> Interval | None:
     return None if error.low is None or error.high is None else Interval(error.low, error.high)
 
 
-def _split(outcomes: Iterable[Outcome]) -> SameDifferent:
+def _split(outcomes: Iterable[PairOutcome]) -> SameDifferent:
     flags = [outcome.pair.same for outcome in outcomes]
     return SameDifferent(sum(flags), len(flags) - sum(flags))
 
 
-def _by_kind(outcomes: Iterable[Outcome]) -> dict[str, KindCounts]:
-    kinds: defaultdict[str, list[Outcome]] = defaultdict(list)
+def _by_kind(outcomes: Iterable[PairOutcome]) -> dict[str, KindCounts]:
+    kinds: defaultdict[str, list[PairOutcome]] = defaultdict(list)
     for outcome in outcomes:
         if outcome.pair.kind is not None:
             kinds[outcome.pair.kind].append(outcome)
     return {kind: _kind_counts(of_kind) for kind, of_kind in sorted(kinds.items())}
 
 
-def _kind_counts(outcomes: Sequence[Outcome]) -> KindCounts:
+def _kind_counts(outcomes: Sequence[PairOutcome]) -> KindCounts:
     every = _split(outcomes)
     accepted = _split(outcome for outcome in outcomes if outcome.accepted)
     return KindCounts(
@@ -435,7 +437,7 @@ def _kind_counts(outcomes: Sequence[Outcome]) -> KindCounts:
     )
 
 
-def _by_guard(outcomes: Iterable[Outcome]) -> dict[str, GuardCounts]:
+def _by_guard(outcomes: Iterable[PairOutcome]) -> dict[str, GuardCounts]:
     """The busiest guard first."""
     counts: defaultdict[str, Counter[tuple[bool, bool]]] = defaultdict(Counter)
     for outcome in outcomes:
@@ -448,7 +450,7 @@ def _by_guard(outcomes: Iterable[Outcome]) -> dict[str, GuardCounts]:
     }
 
 
-def _latencies(outcomes: Iterable[Outcome]) -> LatencyPercentiles:
+def _latencies(outcomes: Iterable[PairOutcome]) -> LatencyPercentiles:
     taken = sorted(outcome.ms for outcome in outcomes if outcome.ms is not None)
     return LatencyPercentiles(_nearest_rank(taken, 0.50), _nearest_rank(taken, 0.99))
 
@@ -457,7 +459,7 @@ def _nearest_rank(ordered: Sequence[float], share: float) -> float | None:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
 
 
-def _reliability(outcomes: Iterable[Outcome]) -> list[Band]:
+def _reliability(outcomes: Iterable[PairOutcome]) -> list[ReliabilityBand]:
     """Of the pairs that the verifier was asked about; bands that hold none are left out."""
     said = [
         (outcome.verdict.confidence, outcome.pair.same)
@@ -469,7 +471,9 @@ def _reliability(outcomes: Iterable[Outcome]) -> list[Band]:
         inside = [(c, same) for c, same in said if low <= c < high or c == high == 1]
         if inside:
             mean = sum(confidence for confidence, _ in inside) / len(inside)
-            bands.append(Band(low, high, len(inside), mean, sum(same for _, same in inside) / len(inside)))
+            bands.append(
+                ReliabilityBand(low, high, len(inside), mean, sum(same for _, same in inside) / len(inside))
+            )
     return bands
 
 
@@ -477,13 +481,13 @@ def _best_recalls(curve: Frontier) -> dict[str, float | None]:
     return {f"{precision:.2f}": curve.best_recall(precision) for precision in _PRECISIONS}
 
 
-def _disagreements(outcomes: Iterable[Outcome]) -> list[Disagreement]:
+def _disagreements(outcomes: Iterable[PairOutcome]) -> list[Disagreement]:
     """What was wrongly accepted before what was wrongly refused, the surest of each first."""
     wrong = [outcome for outcome in outcomes if outcome.accepted != outcome.pair.same]
     return [_disagreement(outcome) for outcome in sorted(wrong, key=_doubtfulness)]
 
 
-def _doubtfulness(outcome: Outcome) -> tuple[bool, float]:
+def _doubtfulness(outcome: PairOutcome) -> tuple[bool, float]:
     confidence = outcome.verdict.confidence if outcome.verdict else None
     sure = outcome.similarity if confidence is None else confidence
     if outcome.accepted:
@@ -492,7 +496,7 @@ def _doubtfulness(outcome: Outcome) -> tuple[bool, float]:
     return True, -1.0 if refused or sure is None else sure
 
 
-def _disagreement(outcome: Outcome) -> Disagreement:
+def _disagreement(outcome: PairOutcome) -> Disagreement:
     verdict = outcome.verdict
     return Disagreement(
         a=outcome.pair.a,

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from llmhost.cache.keys import CacheKey
 from llmhost.lab.pairs import About
-from llmhost.lab.replay import Embed, Outcome, Shelf
+from llmhost.lab.replay import Embed, PlayOutcome, Shelf
 
 __all__ = ["FLOOR", "LearnedPlayer", "Observations"]
 
@@ -103,7 +103,7 @@ class LearnedPlayer:
         self._seen: dict[str, Observations] = {}
         self._random = random.Random(_SEED)
 
-    def ask(self, key: CacheKey, about: About, embed: Embed) -> Outcome:
+    def ask(self, key: CacheKey, about: About, embed: Embed) -> PlayOutcome:
         """See `Player.ask`."""
         exact = self._shelf.exact(key, about)
         if exact is not None:
@@ -112,16 +112,16 @@ class LearnedPlayer:
         found = [] if vector is None else self._shelf.nearest(vector, 1, FLOOR)
         if not found:
             self._shelf.keep(key, about, vector)
-            return Outcome("engine")
+            return PlayOutcome("engine")
         (nearest,) = found
         right = self._shelf.about(nearest) == about
         seen = self._seen.setdefault(nearest.entry, Observations())
         if self._random.random() < seen.serving(nearest.similarity, self._max_error):
-            return Outcome("semantic", wrong=not right)
+            return PlayOutcome("semantic", wrong=not right)
         seen.see(nearest.similarity, right)
         # Another wording of what is stored adds to that entry's observations, not an entry of its own.
         self._shelf.keep(key, about, None if right else vector)
-        return Outcome("engine", explored=True)
+        return PlayOutcome("engine", explored=True)
 
 
 def _fit(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmhost.errors import UsageError
-from llmhost.lab.evaluate import Evaluation, Point
+from llmhost.lab.evaluate import Evaluation, FrontierPoint
 from llmhost.lab.replay import Replay
 from llmhost.lab.simulation.report import CLAIRVOYANT, POLICY, REQUEST_RATE, Report, Row
 from llmhost.lab.simulation.workload import IN_TIME
@@ -100,7 +100,7 @@ _POLICY, _COSINE = "#0072B2", "#D55E00"
 _EVALUATION_SIZE = (8.0, 6.0)
 
 
-def plot_evaluation(evaluation: Evaluation, cosine: Sequence[Point], path: Path) -> None:
+def plot_evaluation(evaluation: Evaluation, cosine: Sequence[FrontierPoint], path: Path) -> None:
     """Writes the chart to `path`; `cosine` is what a threshold on similarity would do with the same pairs.
 
     Raises:
@@ -109,7 +109,7 @@ def plot_evaluation(evaluation: Evaluation, cosine: Sequence[Point], path: Path)
     save(lambda: _draw_evaluation(evaluation, cosine), path)
 
 
-def _draw_evaluation(evaluation: Evaluation, cosine: Sequence[Point]) -> Figure:
+def _draw_evaluation(evaluation: Evaluation, cosine: Sequence[FrontierPoint]) -> Figure:
     figure = Figure(figsize=_EVALUATION_SIZE, layout="constrained")
     axes: Axes = figure.subplots()
     name, _, _ = evaluation.policy.partition(":")
@@ -125,7 +125,7 @@ def _draw_evaluation(evaluation: Evaluation, cosine: Sequence[Point]) -> Figure:
     return figure
 
 
-def _line(axes: Axes, points: Sequence[Point], colour: str, label: str) -> None:
+def _line(axes: Axes, points: Sequence[FrontierPoint], colour: str, label: str) -> None:
     known = [(p.recall, p.precision) for p in points if p.recall is not None and p.precision is not None]
     axes.plot(
         [recall for recall, _ in known],

@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 
 from llmhost.cache.keys import CacheKey, cache_key
 from llmhost.cache.models import Candidate
-from llmhost.cache.policy import Policy
+from llmhost.cache.policy import CachePolicy
 from llmhost.lab.evaluate import STAND_IN
 from llmhost.lab.pairs import About, Asked
 
 __all__ = [
     "Embed",
-    "Outcome",
+    "PlayOutcome",
     "PlayedPolicy",
     "Player",
-    "Point",
     "PolicyPlayer",
     "Replay",
-    "Share",
+    "ReplayPoint",
+    "ReplayShare",
     "Shelf",
     "Vector",
     "replay",
@@ -45,7 +45,7 @@ _FIRST_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class PlayOutcome:
     """Where a question was answered from. `wrong`: with the answer to a question of another class.
     `explored`: an engine was asked although something like it was stored, to learn from its answer.
     """
@@ -58,7 +58,7 @@ class Outcome:
 class Player(Protocol):
     """A cache that starts empty."""
 
-    def ask(self, key: CacheKey, about: About, embed: Embed) -> Outcome:
+    def ask(self, key: CacheKey, about: About, embed: Embed) -> PlayOutcome:
         """Answers a question, or has an engine answer it and keeps the answer. Raises ModelError."""
         ...
 
@@ -71,10 +71,10 @@ class Shelf:
         self._keys: list[CacheKey] = []
         self._matrix: Vector = np.zeros((0, 0), dtype=np.float32)
 
-    def exact(self, key: CacheKey, about: About) -> Outcome | None:
+    def exact(self, key: CacheKey, about: About) -> PlayOutcome | None:
         """The exact hit on the question, where it is stored."""
         stored = self._about.get(key.entry)
-        return None if stored is None else Outcome("exact", wrong=stored != about)
+        return None if stored is None else PlayOutcome("exact", wrong=stored != about)
 
     def about(self, candidate: Candidate) -> About:
         return self._about[candidate.entry]
@@ -116,12 +116,12 @@ class PolicyPlayer:
     answers.
     """
 
-    def __init__(self, policy: Policy, candidates: int) -> None:
+    def __init__(self, policy: CachePolicy, candidates: int) -> None:
         self._policy = policy
         self._candidates = candidates
         self._shelf = Shelf()
 
-    def ask(self, key: CacheKey, about: About, embed: Embed) -> Outcome:
+    def ask(self, key: CacheKey, about: About, embed: Embed) -> PlayOutcome:
         """See `Player.ask`."""
         exact = self._shelf.exact(key, about)
         if exact is not None:
@@ -130,9 +130,9 @@ class PolicyPlayer:
         found = [] if vector is None else self._shelf.nearest(vector, self._candidates, self._policy.floor())
         decision = self._policy.decide(key.question, found)
         if decision.action == "serve" and decision.candidate is not None:
-            return Outcome("semantic", wrong=self._shelf.about(decision.candidate) != about)
+            return PlayOutcome("semantic", wrong=self._shelf.about(decision.candidate) != about)
         self._shelf.keep(key, about, vector)
-        return Outcome("engine")
+        return PlayOutcome("engine")
 
 
 #: points of a curve; more cannot be told apart on a chart
@@ -161,7 +161,7 @@ class PlayedPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class ReplayShare:
     """Where one policy stood at a point of the stream, counted from its beginning."""
 
     hit_ratio: float
@@ -169,11 +169,11 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class ReplayPoint:
     """After so many questions."""
 
     questions: int
-    policies: Mapping[str, Share]
+    policies: Mapping[str, ReplayShare]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ class Replay:
     """Policies by name, and how they came there; the last point is the end of the stream."""
 
     policies: Mapping[str, PlayedPolicy]
-    points: Sequence[Point]
+    points: Sequence[ReplayPoint]
 
 
 def replay(
@@ -202,7 +202,7 @@ def replay(
         for name, player in players.items():
             tallies[name].count(player.ask(key, asked.about, once))
         if number % every == 0 or number == len(stream):
-            points.append(Point(number, {name: tally.share() for name, tally in tallies.items()}))
+            points.append(ReplayPoint(number, {name: tally.share() for name, tally in tallies.items()}))
         if number % _EVERY == 0:
             on_progress(number / len(stream))
     return Replay({name: tally.played() for name, tally in tallies.items()}, points)
@@ -230,15 +230,15 @@ class _Tally:
         self._wrong = {"exact": 0, "semantic": 0}
         self._explored = 0
 
-    def count(self, outcome: Outcome) -> None:
+    def count(self, outcome: PlayOutcome) -> None:
         self._questions += 1
         self._explored += outcome.explored
         if outcome.source != "engine":
             self._hits[outcome.source] += 1
             self._wrong[outcome.source] += outcome.wrong
 
-    def share(self) -> Share:
-        return Share(sum(self._hits.values()) / self._questions, sum(self._wrong.values()))
+    def share(self) -> ReplayShare:
+        return ReplayShare(sum(self._hits.values()) / self._questions, sum(self._wrong.values()))
 
     def played(self) -> PlayedPolicy:
         hits, wrong = sum(self._hits.values()), sum(self._wrong.values())

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llmhost.lab.evaluate import Frontier, Interval, Point, interval
+from llmhost.lab.evaluate import Frontier, FrontierPoint, Interval, interval
 
-__all__ = ["Row", "Tuning", "Wanted", "tune"]
+__all__ = ["ErrorLimits", "Tuning", "TuningRow", "tune"]
 
 #: `cache.confidence` may be set to these; the last is as sure as a verifier of some MB can be believed
 _SETTABLE = [thousandth / 1000 for thousandth in range(500, 1000)]
@@ -21,7 +21,7 @@ _LOG_TAIL = math.log(0.025)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ErrorLimits:
     """Shares 0..1 that may not be exceeded; at least one is given.
 
     `error` is the share of what is served that is wrong, `false_accept` the share of what asks something else
@@ -33,7 +33,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TuningRow:
     """What a bar would do: `hits` of the pairs that ask the same, and `wrong` ones besides.
 
     `error` is the share of both that is wrong, `error_interval` where it lies in truth in 95 % of cases.
@@ -57,13 +57,13 @@ class Tuning:
     `enough` is how many pairs must be seen without a mistake before that can be claimed at all.
     """
 
-    suggested: Row | None
-    rows: Sequence[Row]
+    suggested: TuningRow | None
+    rows: Sequence[TuningRow]
     supported: bool
     enough: int
 
 
-def tune(frontier: Frontier, wanted: Wanted, present: float | None = None) -> Tuning:
+def tune(frontier: Frontier, wanted: ErrorLimits, present: float | None = None) -> Tuning:
     """The lowest bar, which gives the most hits, that does what is wanted; `present` is shown as well."""
     bar = next((bar for bar in _SETTABLE if _does(frontier.at(bar), wanted)), None)
     suggested = None if bar is None else _row(frontier, bar)
@@ -76,7 +76,7 @@ def tune(frontier: Frontier, wanted: Wanted, present: float | None = None) -> Tu
     )
 
 
-def _does(point: Point, wanted: Wanted) -> bool:
+def _does(point: FrontierPoint, wanted: ErrorLimits) -> bool:
     error = _error(point)
     if error is None:
         return False
@@ -85,10 +85,10 @@ def _does(point: Point, wanted: Wanted) -> bool:
     )
 
 
-def _row(frontier: Frontier, bar: float) -> Row:
+def _row(frontier: Frontier, bar: float) -> TuningRow:
     point = frontier.at(bar)
     right, wrong = point.accepted_same, point.accepted_different
-    return Row(
+    return TuningRow(
         confidence=bar,
         hits=right,
         wrong=wrong,
@@ -101,13 +101,13 @@ def _row(frontier: Frontier, bar: float) -> Row:
     )
 
 
-def _error(point: Point) -> float | None:
+def _error(point: FrontierPoint) -> float | None:
     """The share of what is served that is wrong; 1 - precision is not always as small as it."""
     served = point.accepted_same + point.accepted_different
     return point.accepted_different / served if served else None
 
 
-def _is_supported(row: Row, wanted: Wanted) -> bool:
+def _is_supported(row: TuningRow, wanted: ErrorLimits) -> bool:
     limits = ((wanted.error, row.error_interval), (wanted.false_accept, row.false_accept_interval))
     return all(limit is None or (known is not None and known.high <= limit) for limit, known in limits)
 

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, get_args
 from llmhost.cache.calibration import (
     BANDS,
     MOST_RAISED,
-    Change,
+    Calibration,
     Label,
+    LabelSource,
     LabelsReport,
-    Source,
     Tally,
-    Trust,
+    ThresholdChange,
     band_of,
-    learnt,
-    moved,
+    calibrate,
+    threshold_change,
 )
 from llmhost.cache.keys import fleet_key
 from llmhost.errors import StoreRefused
@@ -58,11 +58,11 @@ class Labels:
             for name in ("labels.lua", "label.lua", "move_bar.lua")
         )
 
-    async def trust(self) -> Trust:
+    async def calibration(self) -> Calibration:
         """What the labels teach; one short read."""
-        return learnt(await self.report())
+        return calibrate(await self.report())
 
-    async def record(self, label: Label, now: float) -> Change | None:
+    async def record(self, label: Label, now: float) -> ThresholdChange | None:
         """Counts a label at `now`, Unix seconds; says so where it moved the bar."""
         with translate_errors():
             seen = await self._count(keys=[self._key], args=_names(label))
@@ -71,7 +71,7 @@ class Labels:
         if label.source != "audit" or self._max_error is None:
             return None
         raised, right, wrong = _step(seen[0]), _whole(seen[1]), _whole(seen[2])
-        change = moved(Tally(right, wrong), raised, self._max_error)
+        change = threshold_change(Tally(right, wrong), raised, self._max_error)
         if change is None:
             return None
         with translate_errors():
@@ -92,7 +92,7 @@ class Labels:
             pipeline.hgetall(self._key)
             pipeline.delete(self._key)
             fields, _ = await pipeline.execute()
-        bands = [f"{source}:{band}" for source in get_args(Source) for band in BANDS]
+        bands = [f"{source}:{band}" for source in get_args(LabelSource) for band in BANDS]
         counts = [
             amount(fields.get(f"{band}:{word}".encode())) for band in bands for word in ("right", "wrong")
         ]
@@ -119,7 +119,7 @@ def _report(fields: _Fields) -> LabelsReport:
     guards = {name.split(":")[1] for name in fields if name.startswith("guard:") and name.count(":") == 2}
     changed = fields.get("changed")
     report = LabelsReport(
-        bands={source: _tallies(fields, source, BANDS) for source in get_args(Source)},
+        bands={source: _tallies(fields, source, BANDS) for source in get_args(LabelSource)},
         guards=_tallies(fields, "guard", sorted(guards)),
         since=_tally(fields, "since"),
         raised=_step(fields.get("raised")),

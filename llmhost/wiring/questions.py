@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
     from llmhost.answering.audits import AuditQueue, AuditSampler
     from llmhost.answering.cache_session import Memory, Notices
-    from llmhost.cache.calibration import Label, Trust
+    from llmhost.cache.calibration import Calibration, Label
     from llmhost.cache.catalog import Catalog
     from llmhost.cache.contracts import Embedder, Index
     from llmhost.cache.keys import Keys
     from llmhost.cache.models import Judge
-    from llmhost.cache.policy import Bars, Policy
+    from llmhost.cache.policy import CachePolicy, Thresholds
     from llmhost.cache.service import SemanticCache
     from llmhost.engines.pool import Pool
     from llmhost.trust.audit import Auditor
@@ -32,13 +32,13 @@ __all__ = [
     "CacheParts",
     "audit_queue",
     "audit_sampler",
-    "bars",
     "drop_audits",
     "engine_judge",
     "fitness_book",
     "fleet_judge",
     "make_auditor",
     "make_policy",
+    "thresholds",
     "verified_policy",
 ]
 
@@ -88,7 +88,7 @@ class CacheParts:
 
     def cache(self, client: Redis, judge: Judge | None = None) -> SemanticCache:
         """The cache itself, whose failures are raised."""
-        from llmhost.cache.calibration import Trust
+        from llmhost.cache.calibration import Calibration
         from llmhost.cache.service import SemanticCache
 
         config = self._config.cache
@@ -101,8 +101,8 @@ class CacheParts:
         def labels() -> Labels:
             return self.labels(client)
 
-        async def trust() -> Trust:
-            return await labels().trust() if config.policy == "verified" else Trust()
+        async def calibration() -> Calibration:
+            return await labels().calibration() if config.policy == "verified" else Calibration()
 
         async def learn(label: Label) -> None:
             await labels().record(label, time.time())
@@ -115,7 +115,7 @@ class CacheParts:
             candidates=config.candidates,
             response_ttl=config.response_ttl,
             embedding_ttl=config.embedding_ttl,
-            trust=trust,
+            calibration=calibration,
             judge=judge,
             learn=learn,
         )
@@ -127,7 +127,7 @@ class CacheParts:
         name = self._config.cache.embedder
         return await self._once("embedder", lambda: load_embedder(name, on_progress=self._note))
 
-    async def policy(self) -> Policy:
+    async def policy(self) -> CachePolicy:
         """What judges candidates. Raises ModelError where the verifier cannot be had: then nothing but
         identical questions may be served, and never what similarity alone would allow."""
 
@@ -262,31 +262,31 @@ def fitness_book(config: Config, client: Redis) -> FitnessBook:
 # The cache's policies, from the configuration.
 
 
-def make_policy(config: CacheConfig, note: Callable[[str], None]) -> Policy:
+def make_policy(config: CacheConfig, note: Callable[[str], None]) -> CachePolicy:
     """The configured policy; loads the verifier where it is wanted. Blocks. Raises ModelError."""
     from llmhost.cache.policy import ThresholdPolicy
 
     if config.policy == "threshold":
         return ThresholdPolicy(config.threshold)
-    return verified_policy(config.verifier, bars(config), note)
+    return verified_policy(config.verifier, thresholds(config), note)
 
 
-def verified_policy(verifier: str, bars: Bars, note: Callable[[str], None]) -> Policy:
-    """Guards, then this verifier (see `cache.verifier`), then these bars. Blocks. Raises ModelError."""
+def verified_policy(verifier: str, thresholds: Thresholds, note: Callable[[str], None]) -> CachePolicy:
+    """Guards, then this verifier (see `cache.verifier`), then these thresholds. Blocks. Raises ModelError."""
     from llmhost.cache.guards import objections
     from llmhost.cache.policy import VerifiedPolicy
     from llmhost.cache.verifiers.load import load_verifier
 
-    return VerifiedPolicy(objections, load_verifier(verifier, on_progress=note).probability, bars)
+    return VerifiedPolicy(objections, load_verifier(verifier, on_progress=note).probability, thresholds)
 
 
-def bars(config: CacheConfig) -> Bars:
-    """The bars that the configuration asks for."""
-    from llmhost.cache.policy import BARS_FLOOR, Bars, doubted_bar
+def thresholds(config: CacheConfig) -> Thresholds:
+    """The thresholds that the configuration asks for."""
+    from llmhost.cache.policy import VERIFIER_FLOOR, Thresholds, threshold_with_doubt
 
-    return Bars(
+    return Thresholds(
         serve=config.confidence,
-        doubted=doubted_bar(config.confidence),
+        doubted=threshold_with_doubt(config.confidence),
         judge=config.judge_from if config.judge else None,
-        floor=min(BARS_FLOOR, config.confidence),
+        floor=min(VERIFIER_FLOOR, config.confidence),
     )

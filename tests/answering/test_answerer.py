@@ -17,7 +17,7 @@ from llmhost.answering.cache_session import Memory, Notices
 from llmhost.answering.question import Question, Reply, Text
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.keys import Keys
-from llmhost.cache.policy import Policy, ThresholdPolicy
+from llmhost.cache.policy import CachePolicy, ThresholdPolicy
 from llmhost.cache.service import SemanticCache
 from llmhost.cache.single_flight import SingleFlight
 from llmhost.config.models import RedisConfig
@@ -305,7 +305,7 @@ async def house_on(embedder: WordEmbedder, keys: Keys) -> AsyncIterator[MakeHous
         async def source() -> tuple[WordEmbedder, FlatIndex]:
             return embedder, index
 
-        async def policy_source() -> Policy:
+        async def policy_source() -> CachePolicy:
             return ThresholdPolicy(0.8)
 
         cache = SemanticCache(
@@ -385,7 +385,7 @@ async def test_without_an_embedding_model_the_same_question_still_hits(
 
 
 def without_verifier(client: Redis, keys: Keys, whole: SemanticCache) -> SemanticCache:
-    async def missing() -> Policy:
+    async def missing() -> CachePolicy:
         raise ModelError("the verifier is gone")
 
     return SemanticCache(

@@ -16,7 +16,7 @@ from llmhost.answering.cache_session import Memory, Notices
 from llmhost.answering.question import Question
 from llmhost.cache.keys import Keys
 from llmhost.cache.models import Objection
-from llmhost.cache.policy import Bars, VerifiedPolicy
+from llmhost.cache.policy import Thresholds, VerifiedPolicy
 from llmhost.cache.service import SemanticCache
 from llmhost.cache.single_flight import SingleFlight
 from llmhost.config.models import Config, FleetConfig
@@ -105,7 +105,7 @@ async def test_the_verifiers_own_word_and_the_guards_that_doubted_are_kept(
     ask: Any, queue: AuditQueue, make_cache: Callable[..., SemanticCache]
 ) -> None:
     doubt = Objection("names", "odd", refuses=False)
-    policy = VerifiedPolicy(lambda _a, _b: (doubt,), lambda _a, _b: 0.97, Bars(0.9, 0.95, None, 0.8))
+    policy = VerifiedPolicy(lambda _a, _b: (doubt,), lambda _a, _b: 0.97, Thresholds(0.9, 0.95, None, 0.8))
     await ask(ASKED, REWORDED, cache=make_cache(policy=policy))
     audit = await queue.take(NOW)
     assert audit is not None

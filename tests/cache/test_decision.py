@@ -11,13 +11,20 @@ from doubles.scripted_verifier import DOUBT, REFUSAL, ScriptedGuards, ScriptedVe
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.cache.calibration import Trust
-from llmhost.cache.models import Answer, Candidate, Decision, Judgement, Objection
-from llmhost.cache.policy import Bars, ThresholdPolicy, VerifiedPolicy, doubted_bar, judged, shifted
+from llmhost.cache.calibration import UNCALIBRATED, Calibration
+from llmhost.cache.models import Answer, CacheDecision, Candidate, Judgement, Objection
+from llmhost.cache.policy import (
+    ThresholdPolicy,
+    Thresholds,
+    VerifiedPolicy,
+    judged,
+    shifted,
+    threshold_with_doubt,
+)
 
 ANSWER = Answer("text", "model", 1.0, 1, 1, "stop", 1.0, 0.0)
-BARS = Bars(serve=0.9, doubted=doubted_bar(0.9), judge=None, floor=0.8)
-JUDGED = replace(BARS, judge=0.5)
+THRESHOLDS = Thresholds(serve=0.9, doubted=threshold_with_doubt(0.9), judge=None, floor=0.8)
+JUDGED = replace(THRESHOLDS, judge=0.5)
 NO_NUMBERS = [float("nan"), float("inf"), -float("inf"), 1.5, -0.1]
 
 
@@ -29,19 +36,19 @@ def decide(
     probabilities: dict[str, float],
     objections: dict[str, Sequence[Objection]] | None = None,
     *,
-    bars: Bars = BARS,
+    thresholds: Thresholds = THRESHOLDS,
     threshold: float | None = None,
-    trust: Trust = Trust(),  # noqa: B008
-) -> Decision:
+    calibration: Calibration = UNCALIBRATED,
+) -> CacheDecision:
     """On candidates of these names, most similar first, with the verifier's probabilities."""
     policy = VerifiedPolicy(
-        ScriptedGuards(objections or {}), ScriptedVerifier(probabilities).probability, bars
+        ScriptedGuards(objections or {}), ScriptedVerifier(probabilities).probability, thresholds
     )
     found = [candidate(name, 0.95 - 0.01 * number) for number, name in enumerate(probabilities)]
-    return policy.decide("q", found, threshold, trust)
+    return policy.decide("q", found, threshold, calibration)
 
 
-def served(decision: Decision) -> str | None:
+def served(decision: CacheDecision) -> str | None:
     return decision.candidate.entry if decision.action == "serve" and decision.candidate else None
 
 
@@ -67,7 +74,7 @@ def test_the_first_candidate_over_the_bar_is_served(
 
 def test_a_guard_refuses_before_the_verifier_is_asked() -> None:
     verifier = ScriptedVerifier(others=1.0)
-    policy = VerifiedPolicy(ScriptedGuards({"a": [REFUSAL]}), verifier.probability, BARS)
+    policy = VerifiedPolicy(ScriptedGuards({"a": [REFUSAL]}), verifier.probability, THRESHOLDS)
     decision = policy.decide("q", [candidate("a")])
     assert (decision.action, verifier.asked) == ("miss", [])
     assert decision.verdicts[0].objections == (REFUSAL,)
@@ -79,14 +86,14 @@ def test_a_refused_candidate_leaves_the_way_to_the_next() -> None:
 
 def test_nothing_is_verified_after_one_was_taken() -> None:
     verifier = ScriptedVerifier(others=0.99)
-    policy = VerifiedPolicy(ScriptedGuards(), verifier.probability, BARS)
+    policy = VerifiedPolicy(ScriptedGuards(), verifier.probability, THRESHOLDS)
     policy.decide("q", [candidate("b", 0.7), candidate("a", 0.8)])
     assert verifier.asked == ["a"]
 
 
 def test_no_more_than_three_candidates_are_verified() -> None:
     verifier = ScriptedVerifier({"d": 0.99})
-    policy = VerifiedPolicy(ScriptedGuards({"b": [REFUSAL]}), verifier.probability, BARS)
+    policy = VerifiedPolicy(ScriptedGuards({"b": [REFUSAL]}), verifier.probability, THRESHOLDS)
     names = "abcdef"
     decision = policy.decide("q", [candidate(name, 0.9 - 0.01 * i) for i, name in enumerate(names)])
     assert (served(decision), verifier.asked) == ("d", ["a", "c", "d"])
@@ -101,42 +108,44 @@ def test_the_fourth_is_not_verified() -> None:
 @pytest.mark.parametrize("similarity", [0.499, -1.0, float("nan")])
 def test_an_unrelated_candidate_is_not_verified(similarity: float) -> None:
     verifier = ScriptedVerifier(others=1.0)
-    policy = VerifiedPolicy(ScriptedGuards(), verifier.probability, BARS)
+    policy = VerifiedPolicy(ScriptedGuards(), verifier.probability, THRESHOLDS)
     assert policy.decide("q", [candidate("a", similarity)], -1.0).action == "miss"
     assert verifier.asked == []
 
 
 @pytest.mark.parametrize(("raw", "expected"), [(0.93, None), (0.94, "a")])
 def test_a_doubt_asks_for_more(raw: float, expected: str | None) -> None:
-    assert doubted_bar(0.9) == pytest.approx(0.937, abs=0.001)
+    assert threshold_with_doubt(0.9) == pytest.approx(0.937, abs=0.001)
     assert served(decide({"a": raw}, {"a": [DOUBT]})) == expected
 
 
 @pytest.mark.parametrize(
-    ("raw", "trust", "expected"),
+    ("raw", "calibration", "expected"),
     [
-        (0.87, Trust(), None),
-        (0.87, Trust(shift=0.5), "a"),
-        (0.92, Trust(shift=-0.5), None),
-        (0.92, Trust(raised=1), None),
-        (0.94, Trust(raised=1), "a"),
-        (0.94, Trust(raised=2), None),
-        (0.94, Trust(shift=0.5, raised=2), "a"),
-        (0.9999999999, Trust(raised=30), None),
+        (0.87, Calibration(), None),
+        (0.87, Calibration(shift=0.5), "a"),
+        (0.92, Calibration(shift=-0.5), None),
+        (0.92, Calibration(raised=1), None),
+        (0.94, Calibration(raised=1), "a"),
+        (0.94, Calibration(raised=2), None),
+        (0.94, Calibration(shift=0.5, raised=2), "a"),
+        (0.9999999999, Calibration(raised=30), None),
     ],
 )
-def test_what_labels_have_taught_moves_word_and_bar(raw: float, trust: Trust, expected: str | None) -> None:
-    assert served(decide({"a": raw}, trust=trust)) == expected
+def test_what_labels_have_taught_moves_word_and_bar(
+    raw: float, calibration: Calibration, expected: str | None
+) -> None:
+    assert served(decide({"a": raw}, calibration=calibration)) == expected
 
 
 def test_the_confidence_is_the_corrected_one_and_the_raw_one_stays_known() -> None:
-    (verdict,) = decide({"a": 0.9}, trust=Trust(shift=1.0)).verdicts
+    (verdict,) = decide({"a": 0.9}, calibration=Calibration(shift=1.0)).verdicts
     assert (verdict.confidence, verdict.raw) == (pytest.approx(0.961, abs=0.001), 0.9)
 
 
 @pytest.mark.parametrize(("raw", "expected"), [(0.79, None), (0.8, "a")])
 def test_no_label_lets_the_verifiers_own_word_fall_below_the_floor(raw: float, expected: str | None) -> None:
-    assert served(decide({"a": raw}, trust=Trust(shift=100.0))) == expected
+    assert served(decide({"a": raw}, calibration=Calibration(shift=100.0))) == expected
 
 
 @pytest.mark.parametrize(
@@ -153,17 +162,17 @@ def test_a_questions_own_low_bar_does_not_silence_a_doubt() -> None:
 @pytest.mark.parametrize("probability", NO_NUMBERS)
 @pytest.mark.parametrize("threshold", [None, -1.0])
 def test_what_is_no_probability_is_never_served(probability: float, threshold: float | None) -> None:
-    decision = decide({"a": probability}, bars=JUDGED, threshold=threshold)
+    decision = decide({"a": probability}, thresholds=JUDGED, threshold=threshold)
     assert (decision.action, decision.confidence) == ("miss", 0.0)
 
 
 def test_what_is_no_probability_does_not_hide_another_candidate() -> None:
-    assert decide({"a": float("nan"), "b": 0.6}, bars=JUDGED).candidate == candidate("b", 0.94)
+    assert decide({"a": float("nan"), "b": 0.6}, thresholds=JUDGED).candidate == candidate("b", 0.94)
 
 
 @pytest.mark.parametrize("shift", [float("nan"), -1e6])
 def test_what_labels_cannot_have_taught_serves_nothing(shift: float) -> None:
-    assert served(decide({"a": 0.99}, trust=Trust(shift=shift))) is None
+    assert served(decide({"a": 0.99}, calibration=Calibration(shift=shift))) is None
 
 
 @pytest.mark.parametrize(
@@ -174,24 +183,24 @@ def test_what_labels_cannot_have_taught_serves_nothing(shift: float) -> None:
 def test_the_judge_is_asked_about_the_surest_in_the_grey_zone(
     probabilities: dict[str, float], asked_about: str | None
 ) -> None:
-    decision = decide(probabilities, bars=JUDGED)
+    decision = decide(probabilities, thresholds=JUDGED)
     asked = decision.candidate.entry if decision.action == "judge" and decision.candidate else None
     assert asked == asked_about
 
 
 def test_the_judge_is_not_asked_about_what_a_guard_refuses() -> None:
-    assert decide({"a": 0.8}, {"a": [REFUSAL]}, bars=JUDGED).action == "miss"
+    assert decide({"a": 0.8}, {"a": [REFUSAL]}, thresholds=JUDGED).action == "miss"
 
 
 def test_the_judge_is_asked_about_what_a_guard_doubts() -> None:
-    assert decide({"a": 0.93}, {"a": [DOUBT]}, bars=JUDGED).action == "judge"
+    assert decide({"a": 0.93}, {"a": [DOUBT]}, thresholds=JUDGED).action == "judge"
 
 
 @pytest.mark.parametrize(
     ("same", "action", "taken"), [(True, "serve", True), (False, "miss", False), (None, "miss", False)]
 )
 def test_only_a_clear_yes_of_the_judge_is_served(same: bool | None, action: str, taken: bool) -> None:
-    before = decide({"a": 0.4, "b": 0.7}, bars=JUDGED)
+    before = decide({"a": 0.4, "b": 0.7}, thresholds=JUDGED)
     after = judged(before, Judgement(same))
     assert (after.action, after.candidate, after.confidence) == (
         action,
@@ -213,20 +222,20 @@ def test_only_a_clear_yes_of_the_judge_is_served(same: bool | None, action: str,
             "0.930 sure that both ask the same, 0.937 is wanted; names doubts: one speaks of Redis",
         ),
         (
-            judged(decide({"a": 0.7}, bars=JUDGED), Judgement(True)),
+            judged(decide({"a": 0.7}, thresholds=JUDGED), Judgement(True)),
             "0.700 sure that both ask the same, 0.900 is wanted; the judge says that both ask the same",
         ),
         (
-            judged(decide({"a": 0.7}, bars=JUDGED), Judgement(False)),
+            judged(decide({"a": 0.7}, thresholds=JUDGED), Judgement(False)),
             "0.700 sure that both ask the same, 0.900 is wanted; the judge says that they do not",
         ),
         (
-            judged(decide({"a": 0.7}, bars=JUDGED), Judgement(None)),
+            judged(decide({"a": 0.7}, thresholds=JUDGED), Judgement(None)),
             "0.700 sure that both ask the same, 0.900 is wanted; the judge did not say",
         ),
     ],
 )
-def test_the_reason_is_in_words(decision: Decision, reason: str) -> None:
+def test_the_reason_is_in_words(decision: CacheDecision, reason: str) -> None:
     assert decision.reason == reason
 
 
@@ -249,12 +258,14 @@ _FOUND = st.lists(
     ),
     max_size=6,
 )
-_TRUST = st.builds(Trust, shift=st.floats(-2, 2), raised=st.integers(0, 4))
+_CALIBRATION = st.builds(Calibration, shift=st.floats(-2, 2), raised=st.integers(0, 4))
 _BAR = st.none() | st.floats(0, 1)
 _Found = list[tuple[float, float, tuple[Objection, ...]]]
 
 
-def decide_on(found: _Found, threshold: float | None, trust: Trust, order: Sequence[int] = ()) -> Decision:
+def decide_on(
+    found: _Found, threshold: float | None, calibration: Calibration, order: Sequence[int] = ()
+) -> CacheDecision:
     names = [f"e{number}" for number in range(len(found))]
     candidates = [candidate(name, one[0]) for name, one in zip(names, found, strict=True)]
     policy = VerifiedPolicy(
@@ -262,46 +273,50 @@ def decide_on(found: _Found, threshold: float | None, trust: Trust, order: Seque
         ScriptedVerifier({name: one[1] for name, one in zip(names, found, strict=True)}).probability,
         JUDGED,
     )
-    return policy.decide("q", [candidates[place] for place in order] or candidates, threshold, trust)
+    return policy.decide("q", [candidates[place] for place in order] or candidates, threshold, calibration)
 
 
-@given(_FOUND, st.floats(0, 1), st.floats(0, 1), _TRUST)
-def test_a_higher_bar_never_serves_more(found: _Found, one: float, other: float, trust: Trust) -> None:
-    low, high = sorted((one, other))
-    if decide_on(found, high, trust).action == "serve":
-        assert decide_on(found, low, trust).action == "serve"
-
-
-@given(_FOUND, _BAR, _TRUST)
-def test_raising_the_bar_never_serves_more(found: _Found, threshold: float | None, trust: Trust) -> None:
-    if decide_on(found, threshold, replace(trust, raised=trust.raised + 1)).action == "serve":
-        assert decide_on(found, threshold, trust).action == "serve"
-
-
-@given(_FOUND, _BAR, _TRUST)
-def test_neither_what_a_guard_refuses_nor_what_is_no_probability_is_ever_served(
-    found: _Found, threshold: float | None, trust: Trust
+@given(_FOUND, st.floats(0, 1), st.floats(0, 1), _CALIBRATION)
+def test_a_higher_bar_never_serves_more(
+    found: _Found, one: float, other: float, calibration: Calibration
 ) -> None:
-    decision = decide_on(found, threshold, trust)
+    low, high = sorted((one, other))
+    if decide_on(found, high, calibration).action == "serve":
+        assert decide_on(found, low, calibration).action == "serve"
+
+
+@given(_FOUND, _BAR, _CALIBRATION)
+def test_raising_the_bar_never_serves_more(
+    found: _Found, threshold: float | None, calibration: Calibration
+) -> None:
+    if decide_on(found, threshold, replace(calibration, raised=calibration.raised + 1)).action == "serve":
+        assert decide_on(found, threshold, calibration).action == "serve"
+
+
+@given(_FOUND, _BAR, _CALIBRATION)
+def test_neither_what_a_guard_refuses_nor_what_is_no_probability_is_ever_served(
+    found: _Found, threshold: float | None, calibration: Calibration
+) -> None:
+    decision = decide_on(found, threshold, calibration)
     if decision.candidate is not None:
         _, raw, objections = found[int(decision.candidate.entry[1:])]
         assert not any(objection.refuses for objection in objections)
         assert 0 < raw <= 1
 
 
-@given(_FOUND, _TRUST)
-def test_nothing_below_the_floor_is_ever_served(found: _Found, trust: Trust) -> None:
-    decision = decide_on(found, None, trust)
+@given(_FOUND, _CALIBRATION)
+def test_nothing_below_the_floor_is_ever_served(found: _Found, calibration: Calibration) -> None:
+    decision = decide_on(found, None, calibration)
     if decision.action == "serve" and decision.candidate is not None:
-        assert found[int(decision.candidate.entry[1:])][1] >= BARS.floor
+        assert found[int(decision.candidate.entry[1:])][1] >= THRESHOLDS.floor
 
 
-@given(st.data(), _FOUND, _BAR, _TRUST)
+@given(st.data(), _FOUND, _BAR, _CALIBRATION)
 def test_the_order_in_which_candidates_are_given_does_not_matter(
-    data: st.DataObject, found: _Found, threshold: float | None, trust: Trust
+    data: st.DataObject, found: _Found, threshold: float | None, calibration: Calibration
 ) -> None:
     order = data.draw(st.permutations(range(len(found))))
-    assert decide_on(found, threshold, trust, order) == decide_on(found, threshold, trust)
+    assert decide_on(found, threshold, calibration, order) == decide_on(found, threshold, calibration)
 
 
 @given(st.floats(0, 1), st.floats(-1e9, 1e9))
@@ -341,7 +356,7 @@ def test_a_question_may_bring_its_own_threshold(own: float | None, action: str) 
 
 
 def test_what_labels_have_taught_does_not_move_the_papers_rule() -> None:
-    decision = ThresholdPolicy(0.8).decide("q", [candidate(similarity=0.8)], None, Trust(-5.0, 9))
+    decision = ThresholdPolicy(0.8).decide("q", [candidate(similarity=0.8)], None, Calibration(-5.0, 9))
     assert decision.action == "serve"
 
 

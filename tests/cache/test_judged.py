@@ -7,9 +7,17 @@ from collections.abc import Callable, Sequence
 import pytest
 from plugins_cache import MakeCache
 
-from llmhost.cache.calibration import Label, Trust
+from llmhost.cache.calibration import UNCALIBRATED, Calibration, Label
 from llmhost.cache.keys import CacheKey
-from llmhost.cache.models import Answer, Candidate, Decision, Judgement, Objection, SemanticLookup, Verdict
+from llmhost.cache.models import (
+    Answer,
+    CacheDecision,
+    Candidate,
+    Judgement,
+    Objection,
+    SemanticLookup,
+    Verdict,
+)
 
 STORED, ASKED = "what is a tree", "what is a tall tree"
 
@@ -25,11 +33,11 @@ class GreyPolicy:
         question: str,
         candidates: Sequence[Candidate],
         threshold: float | None = None,
-        trust: Trust = Trust(),  # noqa: B008  # frozen
-    ) -> Decision:
+        calibration: Calibration = UNCALIBRATED,
+    ) -> CacheDecision:
         doubt = Objection("names", "who knows", refuses=False)
         verdict = Verdict(candidates[0], False, "grey", 0.7, 0.6, (doubt,))
-        return Decision("judge", candidates[0], 0.7, "grey", (verdict,))
+        return CacheDecision("judge", candidates[0], 0.7, "grey", (verdict,))
 
 
 class SureJudge:

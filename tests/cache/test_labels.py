@@ -11,9 +11,17 @@ import pytest
 from doubles.word_embedder import WordEmbedder
 
 from llmhost.answering.cache_session import Notices
-from llmhost.cache.calibration import BANDS, Change, Label, LabelsReport, Source, Tally, Trust
+from llmhost.cache.calibration import (
+    BANDS,
+    Calibration,
+    Label,
+    LabelSource,
+    LabelsReport,
+    Tally,
+    ThresholdChange,
+)
 from llmhost.cache.keys import CacheKey
-from llmhost.cache.models import Decision, SemanticLookup
+from llmhost.cache.models import CacheDecision, SemanticLookup
 from llmhost.config.models import CacheConfig, Config, FleetConfig, RedisConfig
 from llmhost.errors import StoreRefused, StoreUnavailable
 from llmhost.store.client import connect
@@ -37,7 +45,7 @@ def audit(right: bool, raw: float = 0.95, *doubts: str) -> Label:
     return Label("audit", right, raw, doubts)
 
 
-async def record(labels: Labels, *said: Label) -> list[Change]:
+async def record(labels: Labels, *said: Label) -> list[ThresholdChange]:
     """The changes that came of it."""
     changes = [await labels.record(label, NOW) for label in said]
     return [change for change in changes if change is not None]
@@ -46,7 +54,7 @@ async def record(labels: Labels, *said: Label) -> list[Change]:
 async def test_a_fleet_without_labels_has_learnt_nothing_and_keeps_nothing(
     labels: Labels, redis_client: Redis
 ) -> None:
-    assert await labels.trust() == Trust()
+    assert await labels.calibration() == Calibration()
     assert (await labels.report()).total("audit") == Tally()
     assert await redis_client.exists(KEY) == 0
 
@@ -81,8 +89,8 @@ async def test_what_was_learnt_never_expires(labels: Labels, redis_client: Redis
 
 async def test_wrong_audits_lower_trust(labels: Labels) -> None:
     await record(labels, *[audit(True)] * 9, audit(False))
-    trust = await labels.trust()
-    assert -0.2 < trust.shift < 0
+    calibration = await labels.calibration()
+    assert -0.2 < calibration.shift < 0
 
 
 async def test_the_order_of_labels_does_not_matter_for_the_shift(redis_client: Redis) -> None:
@@ -92,34 +100,36 @@ async def test_the_order_of_labels_does_not_matter_for_the_shift(redis_client: R
     for seed in range(3):
         labels = Labels(redis_client, f"fleet-{seed}", max_error=0.5)
         await record(labels, *random.Random(seed).sample(said, len(said)))
-        shifts.append((await labels.trust()).shift)
+        shifts.append((await labels.calibration()).shift)
     assert len(set(shifts)) == 1
 
 
 async def test_proven_errors_raise_the_bar_once_and_the_operator_is_told(labels: Labels) -> None:
     changes = await record(labels, *[audit(True)] * 36, *[audit(False)] * 5)
-    assert changes == [Change(1, "wrong answers in 4 of 40 audits: the bar is raised to step 1")]
-    assert (await labels.trust()).raised == 1
+    assert changes == [ThresholdChange(1, "wrong answers in 4 of 40 audits: the bar is raised to step 1")]
+    assert (await labels.calibration()).raised == 1
 
 
 async def test_after_a_change_of_the_bar_its_evidence_is_gathered_anew(labels: Labels) -> None:
     changes = await record(labels, audit(False), audit(False), audit(False))
-    assert changes == [Change(1, "wrong answers in 2 of 2 audits: the bar is raised to step 1")]
+    assert changes == [ThresholdChange(1, "wrong answers in 2 of 2 audits: the bar is raised to step 1")]
     report = await labels.report()
     assert (report.raised, report.changed, report.since) == (1, NOW, Tally(0, 1))
     assert report.total("audit") == Tally(0, 3)
-    assert (await labels.trust()).raised == 1
+    assert (await labels.calibration()).raised == 1
 
 
 async def test_clean_audits_bring_the_bar_down_again(labels: Labels) -> None:
     await record(labels, audit(False), audit(False))
     changes = await record(labels, *[audit(True)] * 183)
-    assert changes == [Change(0, "wrong answers in none of 183 audits: the bar comes down to step 0")]
+    assert changes == [
+        ThresholdChange(0, "wrong answers in none of 183 audits: the bar comes down to step 0")
+    ]
     assert (await labels.report()).raised == 0
 
 
 @pytest.mark.parametrize("source", ["judge", "forget"])
-async def test_only_audits_move_the_bar(labels: Labels, source: Source) -> None:
+async def test_only_audits_move_the_bar(labels: Labels, source: LabelSource) -> None:
     assert await record(labels, *[Label(source, False, 0.95)] * 20) == []
     report = await labels.report()
     assert (report.raised, report.since) == (0, Tally())
@@ -128,8 +138,8 @@ async def test_only_audits_move_the_bar(labels: Labels, source: Source) -> None:
 async def test_two_recorders_never_raise_the_bar_twice_for_one_cause(redis_server: RedisServer) -> None:
     clients = [connect(RedisConfig(), socket=redis_server.socket) for _ in range(2)]
     both = [Labels(client, "test", max_error=0.02) for client in clients]
-    await both[0].trust()
-    await both[1].trust()
+    await both[0].calibration()
+    await both[1].calibration()
     changes = await asyncio.gather(*(both[n % 2].record(audit(False), NOW) for n in range(12)))
     told = [change.raised for change in changes if change is not None]
     report = await both[0].report()
@@ -144,7 +154,7 @@ async def test_reset_forgets_everything_and_says_how_much(labels: Labels, redis_
     await record(labels, audit(False), audit(False), audit(True, 0.9, "order"), Label("judge", True, 0.7))
     assert await labels.reset() == 4
     assert await redis_client.exists(KEY) == 0
-    assert await labels.trust() == Trust()
+    assert await labels.calibration() == Calibration()
     assert await labels.reset() == 0
 
 
@@ -155,10 +165,10 @@ async def test_garbage_is_refused_with_what_to_do(
 ) -> None:
     await redis_client.hset(KEY, field, value)
     with pytest.raises(StoreRefused, match="damaged") as caught:
-        await labels.trust()
+        await labels.calibration()
     assert "--reset" in (caught.value.hint or "")
     await labels.reset()
-    assert await labels.trust() == Trust()
+    assert await labels.calibration() == Calibration()
 
 
 async def test_a_bar_that_moved_at_no_moment_is_garbage(labels: Labels, redis_client: Redis) -> None:
@@ -170,7 +180,7 @@ async def test_a_bar_that_moved_at_no_moment_is_garbage(labels: Labels, redis_cl
 async def test_a_bar_higher_than_there_is_one_is_garbage(labels: Labels, redis_client: Redis) -> None:
     await redis_client.hset(KEY, "raised", 9)
     with pytest.raises(StoreRefused, match="damaged"):
-        await labels.trust()
+        await labels.calibration()
 
 
 async def test_a_damaged_count_is_not_counted_on(labels: Labels, redis_client: Redis) -> None:
@@ -188,20 +198,20 @@ async def test_names_that_nobody_knows_are_left_alone(labels: Labels, redis_clie
 async def test_a_key_of_another_program_is_refused(labels: Labels, redis_client: Redis) -> None:
     await redis_client.set(KEY, "x")
     with pytest.raises(StoreRefused):
-        await labels.trust()
+        await labels.calibration()
     with pytest.raises(StoreRefused):
         await labels.record(audit(True), NOW)
 
 
 async def test_fleets_learn_apart(redis_client: Redis, labels: Labels) -> None:
     await record(labels, audit(False))
-    assert await Labels(redis_client, "other", max_error=0.02).trust() == Trust()
+    assert await Labels(redis_client, "other", max_error=0.02).calibration() == Calibration()
 
 
 async def test_a_redis_that_is_away_is_said_so(refusing_port: int) -> None:
     client = connect(RedisConfig(host="127.0.0.1", port=refusing_port))
     with pytest.raises(StoreUnavailable):
-        await Labels(client, "test", max_error=0.02).trust()
+        await Labels(client, "test", max_error=0.02).calibration()
     await client.aclose()
 
 
@@ -211,7 +221,7 @@ class Listening(CacheParts):
     def __init__(self, policy: Literal["verified", "threshold"]) -> None:
         cache = CacheConfig(policy=policy)
         super().__init__(Config(fleet=FleetConfig(name="test"), cache=cache), lambda _words: None)
-        self.told: list[Trust] = []
+        self.told: list[Calibration] = []
 
     async def embedder(self) -> WordEmbedder:
         return WordEmbedder()
@@ -222,9 +232,11 @@ class Listening(CacheParts):
     def floor(self, _threshold: float | None) -> float:
         return 0.0
 
-    def decide(self, _question: str, _found: object, _threshold: float | None, trust: Trust) -> Decision:
-        self.told.append(trust)
-        return Decision("miss", None, None, "")
+    def decide(
+        self, _question: str, _found: object, _threshold: float | None, calibration: Calibration
+    ) -> CacheDecision:
+        self.told.append(calibration)
+        return CacheDecision("miss", None, None, "")
 
 
 async def test_every_question_is_judged_with_what_was_learnt_so_far(
@@ -235,7 +247,7 @@ async def test_every_question_is_judged_with_what_was_learnt_so_far(
     await memory.semantic(None)
     await record(labels, audit(False), audit(False))
     await memory.semantic(None)
-    assert parts.told == [Trust(), await labels.trust()]
+    assert parts.told == [Calibration(), await labels.calibration()]
 
 
 async def test_what_cannot_be_read_leaves_identical_questions_only(
@@ -255,7 +267,7 @@ async def test_the_threshold_policy_reads_nothing_of_what_was_learnt(
     await redis_client.hset(KEY, "raised", "high")
     parts = Listening("threshold")
     await parts.memory(redis_client, Notices(lambda _words: None)).open(key("a question")).semantic(None)
-    assert parts.told == [Trust()]
+    assert parts.told == [Calibration()]
 
 
 async def test_audits_of_the_threshold_policy_teach_the_verified_one_nothing(
@@ -265,5 +277,5 @@ async def test_audits_of_the_threshold_policy_teach_the_verified_one_nothing(
     for _ in range(30):
         assert await parts.labels(redis_client).record(audit(False), NOW) is None
     assert (await parts.labels(redis_client).report()).total("audit") == Tally(0, 30)
-    assert await labels.trust() == Trust()
+    assert await labels.calibration() == Calibration()
     assert await labels.reset() == 0

@@ -12,23 +12,23 @@ from hypothesis import strategies as st
 from llmhost.cache.calibration import (
     BANDS,
     MOST_RAISED,
-    Change,
+    Calibration,
+    LabelSource,
     LabelsReport,
-    Source,
     Tally,
-    Trust,
+    ThresholdChange,
     band_of,
-    learnt,
-    moved,
+    calibrate,
+    threshold_change,
 )
 
 tallies = st.builds(Tally, st.integers(0, 500), st.integers(0, 500))
-sources: st.SearchStrategy[Source] = st.sampled_from(["audit", "judge", "forget"])
+sources: st.SearchStrategy[LabelSource] = st.sampled_from(["audit", "judge", "forget"])
 labels = st.dictionaries(sources, st.dictionaries(st.sampled_from(sorted(BANDS)), tallies))
 
 
-def shift(bands: Mapping[Source, Mapping[str, Tally]]) -> float:
-    return learnt(LabelsReport(bands)).shift
+def shift(bands: Mapping[LabelSource, Mapping[str, Tally]]) -> float:
+    return calibrate(LabelsReport(bands)).shift
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_every_probability_has_a_band(raw: float, band: str) -> None:
 
 
 def test_without_labels_nothing_changes() -> None:
-    assert learnt(LabelsReport()) == Trust(0.0, 0)
+    assert calibrate(LabelsReport()) == Calibration(0.0, 0)
 
 
 def test_labels_that_bear_the_verifier_out_change_next_to_nothing() -> None:
@@ -70,18 +70,18 @@ def test_few_labels_teach_little_and_many_teach_the_truth() -> None:
 
 
 @pytest.mark.parametrize("source", ["judge", "forget"])
-def test_what_is_no_sample_of_what_was_served_teaches_less(source: Source) -> None:
+def test_what_is_no_sample_of_what_was_served_teaches_less(source: LabelSource) -> None:
     assert shift({"audit": {"0.9-0.93": Tally(0, 1)}}) < shift({source: {"0.9-0.93": Tally(0, 1)}}) < 0
 
 
 @given(labels)
-def test_the_shift_is_bounded(bands: Mapping[Source, Mapping[str, Tally]]) -> None:
+def test_the_shift_is_bounded(bands: Mapping[LabelSource, Mapping[str, Tally]]) -> None:
     assert -1 <= shift(bands) <= 1
 
 
 @given(labels, sources, st.sampled_from(sorted(BANDS)))
 def test_one_more_wrong_label_never_makes_the_verifier_count_for_more(
-    bands: Mapping[Source, Mapping[str, Tally]], source: Source, band: str
+    bands: Mapping[LabelSource, Mapping[str, Tally]], source: LabelSource, band: str
 ) -> None:
     tally = bands.get(source, {}).get(band, Tally())
     more = {**bands, source: {**bands.get(source, {}), band: tally + Tally(wrong=1)}}
@@ -89,41 +89,41 @@ def test_one_more_wrong_label_never_makes_the_verifier_count_for_more(
 
 
 def test_a_bar_that_was_never_audited_stays() -> None:
-    assert moved(Tally(), 0, 0.02) is None
+    assert threshold_change(Tally(), 0, 0.02) is None
 
 
 def test_proven_errors_raise_the_bar_by_one_step_and_say_why() -> None:
     words = "wrong answers in 4 of 40 audits: the bar is raised to step 1"
-    assert moved(Tally(36, 4), 0, 0.02) == Change(1, words)
+    assert threshold_change(Tally(36, 4), 0, 0.02) == ThresholdChange(1, words)
 
 
 def test_errors_that_could_be_chance_do_not_raise_it() -> None:
-    assert moved(Tally(76, 4), 0, 0.02) is None
+    assert threshold_change(Tally(76, 4), 0, 0.02) is None
 
 
 def test_one_wrong_answer_alone_does_not_raise_it() -> None:
-    assert moved(Tally(0, 1), 0, 0.02) is None
-    assert moved(Tally(0, 2), 0, 0.02) is not None
+    assert threshold_change(Tally(0, 1), 0, 0.02) is None
+    assert threshold_change(Tally(0, 2), 0, 0.02) is not None
 
 
 def test_there_is_a_highest_step() -> None:
-    assert moved(Tally(0, 100), MOST_RAISED, 0.02) is None
+    assert threshold_change(Tally(0, 100), MOST_RAISED, 0.02) is None
 
 
 def test_the_bar_comes_down_only_when_audits_prove_that_it_may() -> None:
     words = "wrong answers in none of 183 audits: the bar comes down to step 1"
-    assert moved(Tally(182, 0), 2, 0.02) is None
-    assert moved(Tally(183, 0), 2, 0.02) == Change(1, words)
+    assert threshold_change(Tally(182, 0), 2, 0.02) is None
+    assert threshold_change(Tally(183, 0), 2, 0.02) == ThresholdChange(1, words)
 
 
 def test_the_shipped_bar_does_not_come_down() -> None:
-    assert moved(Tally(10_000, 0), 0, 0.02) is None
+    assert threshold_change(Tally(10_000, 0), 0, 0.02) is None
 
 
 @given(tallies, st.integers(0, MOST_RAISED), st.floats(0.001, 0.5))
 def test_one_more_wrong_answer_never_lowers_the_bar(since: Tally, raised: int, max_error: float) -> None:
     def bar(audited: Tally) -> int:
-        change = moved(audited, raised, max_error)
+        change = threshold_change(audited, raised, max_error)
         return raised if change is None else change.raised
 
     assert raised - 1 <= bar(since) <= bar(since + Tally(wrong=1)) <= min(raised + 1, MOST_RAISED)

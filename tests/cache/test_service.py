@@ -12,11 +12,11 @@ import pytest
 from doubles.scripted_verifier import DOUBT, REFUSAL, ScriptedGuards, ScriptedJudge, ScriptedVerifier
 from doubles.word_embedder import WordEmbedder
 
-from llmhost.cache.calibration import Trust
+from llmhost.cache.calibration import Calibration
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.keys import CacheKey, Keys
 from llmhost.cache.models import Answer
-from llmhost.cache.policy import Bars, VerifiedPolicy
+from llmhost.cache.policy import Thresholds, VerifiedPolicy
 from llmhost.cache.service import SemanticCache
 from llmhost.errors import ModelError, StoreUnavailable
 
@@ -27,7 +27,7 @@ MakeKey = Callable[..., CacheKey]
 MakeAnswer = Callable[..., Answer]
 QUESTION = "what is artificial intelligence in simple words"
 REWORDED = "what is artificial intelligence in plain simple words"
-BARS = Bars(serve=0.9, doubted=0.96, judge=None, floor=0.8)
+THRESHOLDS = Thresholds(serve=0.9, doubted=0.96, judge=None, floor=0.8)
 
 
 async def put(cache: SemanticCache, key: CacheKey, answer: Answer) -> None:
@@ -210,9 +210,9 @@ async def test_many_expired_questions_do_not_hide_one_that_can_be_served(
 
 
 def verified(
-    verifier: ScriptedVerifier, guards: ScriptedGuards | None = None, **bars: float
+    verifier: ScriptedVerifier, guards: ScriptedGuards | None = None, **thresholds: float
 ) -> VerifiedPolicy:
-    changed = Bars(**({name: getattr(BARS, name) for name in BARS.__slots__} | bars))
+    changed = Thresholds(**({name: getattr(THRESHOLDS, name) for name in THRESHOLDS.__slots__} | thresholds))
     return VerifiedPolicy(guards or ScriptedGuards(), verifier.probability, changed)
 
 
@@ -257,14 +257,18 @@ async def test_an_exact_hit_loads_neither_embedder_nor_verifier(
     assert await cache_of(redis_client, keys, source, source).exact(key(QUESTION)) == answer()
 
 
-@pytest.mark.parametrize(("trust", "served"), [(Trust(), True), (Trust(raised=1), False)])
+@pytest.mark.parametrize(("calibration", "served"), [(Calibration(), True), (Calibration(raised=1), False)])
 async def test_what_the_fleets_labels_have_taught_is_heeded(
-    make_cache: Callable[..., SemanticCache], key: MakeKey, answer: MakeAnswer, trust: Trust, served: bool
+    make_cache: Callable[..., SemanticCache],
+    key: MakeKey,
+    answer: MakeAnswer,
+    calibration: Calibration,
+    served: bool,
 ) -> None:
-    async def taught() -> Trust:
-        return trust
+    async def taught() -> Calibration:
+        return calibration
 
-    cache = make_cache(policy=verified(ScriptedVerifier({QUESTION: 0.92})), trust=taught)
+    cache = make_cache(policy=verified(ScriptedVerifier({QUESTION: 0.92})), calibration=taught)
     await put(cache, key(QUESTION), answer())
     assert ((await cache.semantic(key(REWORDED))).served is not None) == served
 
@@ -403,11 +407,11 @@ async def test_where_one_model_cannot_be_had_nothing_goes_on_unwatched(
 async def test_where_the_labels_cannot_be_read_nothing_goes_on_unwatched(
     make_cache: Callable[..., SemanticCache], key: MakeKey
 ) -> None:
-    async def away() -> Trust:
+    async def away() -> Calibration:
         raise StoreUnavailable("Redis is away")
 
     with pytest.raises(StoreUnavailable):
-        await make_cache(trust=away).semantic(key(QUESTION))
+        await make_cache(calibration=away).semantic(key(QUESTION))
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
@@ -447,7 +451,7 @@ async def test_of_many_questions_at_once_none_keeps_the_others_from_their_work(
         threads.append(threading.current_thread())
         return 0.95
 
-    cache = make_cache(policy=VerifiedPolicy(lambda _a, _b: (), verify, BARS))
+    cache = make_cache(policy=VerifiedPolicy(lambda _a, _b: (), verify, THRESHOLDS))
     await put(cache, key(QUESTION), answer())
     await cache.semantic(key(REWORDED))
     assert threads == [threading.main_thread()]

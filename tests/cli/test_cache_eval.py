@@ -11,8 +11,8 @@ from doubles.scripted_verifier import DOUBT, REFUSAL, ScriptedGuards, ScriptedVe
 from doubles.word_embedder import WordEmbedder
 from plugins_cli import Ran
 
-from llmhost.cache.policy import Policy, ThresholdPolicy, VerifiedPolicy
-from llmhost.wiring.questions import CacheParts, bars
+from llmhost.cache.policy import CachePolicy, ThresholdPolicy, VerifiedPolicy
+from llmhost.wiring.questions import CacheParts, thresholds
 
 Cli = Callable[..., Ran]
 
@@ -47,11 +47,11 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
     async def embedder(_: CacheParts) -> WordEmbedder:
         return WordEmbedder()
 
-    async def policy(parts: CacheParts) -> Policy:
+    async def policy(parts: CacheParts) -> CachePolicy:
         config = parts._config.cache
         if config.policy == "threshold":
             return ThresholdPolicy(config.threshold)
-        return VerifiedPolicy(guards, verifier.probability, bars(config))
+        return VerifiedPolicy(guards, verifier.probability, thresholds(config))
 
     monkeypatch.setattr(CacheParts, "embedder", embedder)
     monkeypatch.setattr(CacheParts, "policy", policy)

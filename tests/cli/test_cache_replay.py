@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from doubles.word_embedder import WordEmbedder
 
-from llmhost.cache.policy import Bars, VerifiedPolicy
+from llmhost.cache.policy import Thresholds, VerifiedPolicy
 from llmhost.errors import ModelError
 
 Run = Callable[..., Any]
@@ -24,16 +24,16 @@ STREAM = [
 
 
 @pytest.fixture(autouse=True)
-def bars_asked_for(monkeypatch: pytest.MonkeyPatch) -> list[Bars]:
+def bars_asked_for(monkeypatch: pytest.MonkeyPatch) -> list[Thresholds]:
     """Words for an embedder, and a verifier that is sure where both say the same word before `is`."""
     asked_for = []
 
     async def embedder(_: object) -> WordEmbedder:
         return WordEmbedder()
 
-    def policy(_verifier: str, bars: Bars, _note: object) -> VerifiedPolicy:
-        asked_for.append(bars)
-        return VerifiedPolicy(lambda *_: (), verify, bars)
+    def policy(_verifier: str, thresholds: Thresholds, _note: object) -> VerifiedPolicy:
+        asked_for.append(thresholds)
+        return VerifiedPolicy(lambda *_: (), verify, thresholds)
 
     def verify(question: str, stored: str) -> float:
         return 0.99 if question.split()[1] == stored.split()[1] else 0.01
@@ -98,11 +98,11 @@ def test_the_error_of_the_learned_threshold_can_be_given(cli: Run, stream: Path)
 
 
 def test_no_judge_is_asked_even_where_one_is_configured(
-    cli: Run, stream: Path, bars_asked_for: list[Bars]
+    cli: Run, stream: Path, bars_asked_for: list[Thresholds]
 ) -> None:
     configure("cache: {policy: threshold, judge: true}")
     cli("cache", "replay", str(stream))
-    assert [bars.judge for bars in bars_asked_for] == [None]
+    assert [thresholds.judge for thresholds in bars_asked_for] == [None]
 
 
 def test_a_chart_is_drawn(cli: Run, stream: Path) -> None:

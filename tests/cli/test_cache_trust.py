@@ -12,8 +12,8 @@ import pytest
 import redis
 import yaml
 
-from llmhost.cache.policy import BARS_FLOOR
-from llmhost.cli.commands.cache_trust import reset_trust, show_trust
+from llmhost.cache.policy import VERIFIER_FLOOR
+from llmhost.cli.commands.cache_trust import reset_calibration, show_calibration
 from llmhost.cli.frame import Globals
 from llmhost.cli.running import configured
 from llmhost.errors import UsageError
@@ -78,7 +78,7 @@ def entry(store: Any, name: str, **served: str) -> str:
 
 def shown(capsys: pytest.CaptureFixture[str], *, as_json: bool = False) -> str:
     options = Globals(json=as_json)
-    return said(capsys, options, lambda config: show_trust(options, config))
+    return said(capsys, options, lambda config: show_calibration(options, config))
 
 
 def said(capsys: pytest.CaptureFixture[str], options: Globals, command: Callable[[Config], Any]) -> str:
@@ -232,7 +232,7 @@ def test_labels_never_bring_what_the_verifier_must_give_below_the_floor(
 ) -> None:
     configure(redis_server, confidence=0.82)
     learnt(store, **{"audit:0.9-0.93:right": 100_000})
-    assert json.loads(shown(capsys, as_json=True))["wanted"]["serve"] == BARS_FLOOR
+    assert json.loads(shown(capsys, as_json=True))["wanted"]["serve"] == VERIFIER_FLOOR
 
 
 def test_a_policy_that_heeds_none_of_it_is_said_so(
@@ -245,14 +245,14 @@ def test_a_policy_that_heeds_none_of_it_is_said_so(
 def test_reset_goes_back_to_what_was_shipped(store: Any, capsys: pytest.CaptureFixture[str]) -> None:
     learnt(store, **RAISED)
     options = Globals()
-    out = said(capsys, options, lambda config: reset_trust(options, config, yes=True))
+    out = said(capsys, options, lambda config: reset_calibration(options, config, yes=True))
     assert out == "forgot 130 labels: the verifier counts as it was shipped\n"
     assert store.exists(KEY) == 0
 
 
 def test_reset_tells_scripts_how_much_was_forgotten(store: Any, capsys: pytest.CaptureFixture[str]) -> None:
     options = Globals(json=True)
-    out = said(capsys, options, lambda config: reset_trust(options, config, yes=True))
+    out = said(capsys, options, lambda config: reset_calibration(options, config, yes=True))
     assert json.loads(out) == {"forgotten": 0}
 
 
@@ -260,5 +260,5 @@ def test_reset_without_a_terminal_wants_a_yes(store: Any) -> None:
     learnt(store, **RAISED)
     options = Globals()
     with pytest.raises(UsageError, match="forgets"):
-        asyncio.run(reset_trust(options, configured(options)))
+        asyncio.run(reset_calibration(options, configured(options)))
     assert store.exists(KEY) == 1

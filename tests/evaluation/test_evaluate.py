@@ -8,17 +8,23 @@ import pytest
 from doubles.scripted_verifier import DOUBT, REFUSAL, ScriptedGuards, ScriptedVerifier
 from doubles.word_embedder import WordEmbedder
 
-from llmhost.cache.calibration import Trust
+from llmhost.cache.calibration import UNCALIBRATED, Calibration
 from llmhost.cache.embedders.onnx import OnnxEmbedder
 from llmhost.cache.guards import objections
 from llmhost.cache.models import Objection
-from llmhost.cache.policy import Bars, Policy, ThresholdPolicy, VerifiedPolicy, doubted_bar
+from llmhost.cache.policy import (
+    CachePolicy,
+    ThresholdPolicy,
+    Thresholds,
+    VerifiedPolicy,
+    threshold_with_doubt,
+)
 from llmhost.cache.verifiers.load import load_verifier
 from llmhost.errors import ModelError
-from llmhost.lab.evaluate import Outcome, evaluate
+from llmhost.lab.evaluate import PairOutcome, evaluate
 from llmhost.lab.pairs import Pair
 
-BARS = Bars(serve=0.9, doubted=doubted_bar(0.9), judge=None, floor=0.8)
+THRESHOLDS = Thresholds(serve=0.9, doubted=threshold_with_doubt(0.9), judge=None, floor=0.8)
 
 
 def verified(
@@ -28,17 +34,17 @@ def verified(
     judge: float | None = None,
 ) -> tuple[VerifiedPolicy, ScriptedVerifier]:
     verifier = ScriptedVerifier({stored: probability})
-    bars = Bars(BARS.serve, BARS.doubted, judge, BARS.floor)
-    return VerifiedPolicy(ScriptedGuards({stored: found}), verifier.probability, bars), verifier
+    thresholds = Thresholds(THRESHOLDS.serve, THRESHOLDS.doubted, judge, THRESHOLDS.floor)
+    return VerifiedPolicy(ScriptedGuards({stored: found}), verifier.probability, thresholds), verifier
 
 
 def outcome_of(
     a: str,
     b: str,
-    policy: Policy,
-    trust: Trust = Trust(),  # noqa: B008
-) -> Outcome:
-    (outcome,) = evaluate([Pair(a, b, True)], WordEmbedder(), policy, trust)
+    policy: CachePolicy,
+    calibration: Calibration = UNCALIBRATED,
+) -> PairOutcome:
+    (outcome,) = evaluate([Pair(a, b, True)], WordEmbedder(), policy, calibration)
     return outcome
 
 
@@ -96,7 +102,10 @@ def test_what_is_left_to_the_judge_is_not_accepted() -> None:
 def test_what_labels_have_taught_is_heeded_when_it_is_given() -> None:
     policy, _ = verified(0.85)
     a, b = "red fish one", "red fish two"
-    assert [outcome_of(a, b, policy, trust).accepted for trust in (Trust(), Trust(shift=1.0))] == [
+    assert [
+        outcome_of(a, b, policy, calibration).accepted
+        for calibration in (Calibration(), Calibration(shift=1.0))
+    ] == [
         False,
         True,
     ]
@@ -122,11 +131,11 @@ def test_a_model_that_fails_ends_it() -> None:
         raise ModelError(f"{question}, {stored}")
 
     with pytest.raises(ModelError):
-        outcome_of("red fish one", "red fish two", VerifiedPolicy(ScriptedGuards(), fail, BARS))
+        outcome_of("red fish one", "red fish two", VerifiedPolicy(ScriptedGuards(), fail, THRESHOLDS))
 
 
 def test_with_the_real_guards_and_verifier_a_near_miss_is_refused_and_the_same_wording_taken() -> None:
-    policy = VerifiedPolicy(objections, load_verifier("builtin", on_progress=print).probability, BARS)
+    policy = VerifiedPolicy(objections, load_verifier("builtin", on_progress=print).probability, THRESHOLDS)
     number = outcome_of("What is 15% of 240?", "What is 25% of 240?", policy)
     case = outcome_of("What is machine learning?", "what is machine learning?", policy)
     assert (number.accepted, [one.guard for one in number.verdict.objections if one.refuses]) == (  # type: ignore[union-attr]
@@ -154,7 +163,7 @@ def test_ten_pairs_with_the_real_models(minilm: OnnxEmbedder) -> None:
         ("What is the boiling point of water?", "what is the boiling point of water?"),
         ("What is the capital of Peru?", "What's the capital of Peru?"),
     ]
-    policy = VerifiedPolicy(objections, load_verifier("builtin", on_progress=print).probability, BARS)
+    policy = VerifiedPolicy(objections, load_verifier("builtin", on_progress=print).probability, THRESHOLDS)
     pairs = [Pair(a, b, False) for a, b in near] + [Pair(a, b, True) for a, b in same]
     found = list(evaluate(pairs, minilm, policy))
     assert [outcome.accepted for outcome in found[:7]] == [False] * 7

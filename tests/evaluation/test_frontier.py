@@ -11,21 +11,21 @@ from doubles.word_embedder import WordEmbedder
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from llmhost.cache.calibration import Trust
+from llmhost.cache.calibration import UNCALIBRATED, Calibration
 from llmhost.cache.models import Objection
-from llmhost.cache.policy import Policy, ThresholdPolicy, VerifiedPolicy
+from llmhost.cache.policy import CachePolicy, ThresholdPolicy, VerifiedPolicy
 from llmhost.config.models import CacheConfig
 from llmhost.lab.evaluate import (
     MOST_POINTS,
     Frontier,
-    Outcome,
+    PairOutcome,
     cosine_frontier,
     evaluate,
     frontier,
-    highest_bar,
+    highest_threshold,
 )
 from llmhost.lab.pairs import Pair
-from llmhost.wiring.questions import bars
+from llmhost.wiring.questions import thresholds
 
 PAIR = Pair("red fish one", "red fish two", True)
 SAME = Pair("red fish", "red  fish", True)
@@ -36,15 +36,17 @@ scored = st.lists(
 )
 
 
-def at_bar(bar: float, probability: float, found: Sequence[Objection] = ()) -> Policy:
+def at_bar(bar: float, probability: float, found: Sequence[Objection] = ()) -> CachePolicy:
     """The product's own policy, with `cache.confidence` at `bar`."""
     verifier = ScriptedVerifier({PAIR.b: probability})
     config = CacheConfig(confidence=bar)
-    return VerifiedPolicy(ScriptedGuards({PAIR.b: found}), verifier.probability, bars(config))
+    return VerifiedPolicy(ScriptedGuards({PAIR.b: found}), verifier.probability, thresholds(config))
 
 
-def outcome_of(policy: Policy, trust: Trust = Trust(), pair: Pair = PAIR) -> Outcome:  # noqa: B008
-    (outcome,) = evaluate([pair], WordEmbedder(), policy, trust)
+def outcome_of(
+    policy: CachePolicy, calibration: Calibration = UNCALIBRATED, pair: Pair = PAIR
+) -> PairOutcome:
+    (outcome,) = evaluate([pair], WordEmbedder(), policy, calibration)
     return outcome
 
 
@@ -58,16 +60,16 @@ def outcome_of(policy: Policy, trust: Trust = Trust(), pair: Pair = PAIR) -> Out
 def test_a_pair_is_served_up_to_its_highest_bar_and_no_further(
     raw: float, bar: float, doubted: bool, shift: float, raised: int
 ) -> None:
-    trust, found = Trust(shift, raised), [DOUBT] if doubted else []
-    highest = highest_bar(outcome_of(at_bar(0.9, raw, found), trust), trust)
+    calibration, found = Calibration(shift, raised), [DOUBT] if doubted else []
+    highest = highest_threshold(outcome_of(at_bar(0.9, raw, found), calibration), calibration)
     assert highest is not None
     assume(abs(highest - bar) > 1e-9)
-    assert outcome_of(at_bar(bar, raw, found), trust).accepted is (bar < highest)
+    assert outcome_of(at_bar(bar, raw, found), calibration).accepted is (bar < highest)
 
 
 @given(threshold=st.floats(-1, 1))
 def test_over_a_threshold_the_cosine_is_the_highest_bar(threshold: float) -> None:
-    highest = highest_bar(outcome_of(ThresholdPolicy(0.8)))
+    highest = highest_threshold(outcome_of(ThresholdPolicy(0.8)))
     assert highest == pytest.approx(2 / 3)
     assume(abs(threshold - 2 / 3) > 1e-6)
     assert outcome_of(ThresholdPolicy(threshold)).accepted is (threshold < 2 / 3)
@@ -77,12 +79,12 @@ def test_over_a_threshold_the_cosine_is_the_highest_bar(threshold: float) -> Non
 def test_what_a_guard_refuses_or_the_verifier_cannot_read_is_served_at_no_bar(
     raw: float, found: list[Objection]
 ) -> None:
-    assert highest_bar(outcome_of(at_bar(0.9, raw, found))) is None
+    assert highest_threshold(outcome_of(at_bar(0.9, raw, found))) is None
 
 
 def test_the_same_wording_is_served_at_every_bar_and_by_every_rule() -> None:
     outcome = outcome_of(at_bar(0.9, 0.0), pair=SAME)
-    assert highest_bar(outcome) == math.inf
+    assert highest_threshold(outcome) == math.inf
     assert cosine_frontier([outcome]).at(1.0).accepted_same == 1
 
 

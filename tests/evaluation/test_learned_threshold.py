@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from llmhost.cache.keys import cache_key
 from llmhost.lab.learned_threshold import LearnedPlayer, Observations
-from llmhost.lab.replay import Embed, Outcome, Player, Vector
+from llmhost.lab.replay import Embed, Player, PlayOutcome, Vector
 
 SIMILARITY = st.floats(0.5, 1.0)
 
@@ -26,7 +26,7 @@ def seen(*observed: tuple[float, bool], times: int = 1) -> Observations:
     return made
 
 
-def ask(player: Player, question: str, about: str) -> Outcome:
+def ask(player: Player, question: str, about: str) -> PlayOutcome:
     return player.ask(cache_key("", question), about, WordEmbedder().embed)
 
 
@@ -77,20 +77,20 @@ def test_a_greater_error_allows_more(observed: list[tuple[float, bool]], similar
 def test_a_question_that_is_unlike_all_others_is_a_plain_miss() -> None:
     player = LearnedPlayer(0.5)
     ask(player, "how tall is everest", "height")
-    assert ask(player, "bake me one cake", "cake") == Outcome("engine")
+    assert ask(player, "bake me one cake", "cake") == PlayOutcome("engine")
 
 
 def test_the_same_wording_is_an_exact_hit() -> None:
     player = LearnedPlayer(0.02)
     ask(player, "how tall is everest", "height")
-    assert ask(player, " how tall  is everest ", "height") == Outcome("exact")
+    assert ask(player, " how tall  is everest ", "height") == PlayOutcome("exact")
 
 
 def test_the_first_question_that_is_like_a_stored_one_is_explored() -> None:
     player = LearnedPlayer(0.5)
     ask(player, "how tall is everest", "height")
-    assert ask(player, "how tall is mount everest", "height") == Outcome("engine", explored=True)
-    assert ask(player, "how tall is mount everest", "height") == Outcome("exact")
+    assert ask(player, "how tall is mount everest", "height") == PlayOutcome("engine", explored=True)
+    assert ask(player, "how tall is mount everest", "height") == PlayOutcome("exact")
 
 
 def towards(similarity: float, axis: int) -> Embed:
@@ -117,7 +117,7 @@ def test_over_a_long_stream_the_error_stays_within_what_is_allowed() -> None:
 
 
 def test_the_same_stream_is_played_the_same_way_each_time() -> None:
-    def play() -> list[Outcome]:
+    def play() -> list[PlayOutcome]:
         player = LearnedPlayer(0.4)
         words = ("big", "old", "new", "red", "odd", "wet", "hot", "far")
         return [ask(player, f"how tall is the {a} {b} hill", a) for a in words for b in words]

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from llmhost.cache.embedders.onnx import OnnxEmbedder
 from llmhost.cache.keys import cache_key
-from llmhost.cache.models import Candidate, Decision
-from llmhost.cache.policy import Bars, ThresholdPolicy, VerifiedPolicy
+from llmhost.cache.models import CacheDecision, Candidate
+from llmhost.cache.policy import ThresholdPolicy, Thresholds, VerifiedPolicy
 from llmhost.config.models import CacheConfig
 from llmhost.lab.pairs import Asked
-from llmhost.lab.replay import Outcome, PlayedPolicy, PolicyPlayer, Replay, Shelf, replay
-from llmhost.wiring.questions import bars, verified_policy
+from llmhost.lab.replay import PlayedPolicy, PlayOutcome, PolicyPlayer, Replay, Shelf, replay
+from llmhost.wiring.questions import thresholds, verified_policy
 
 HEIGHT, AGE = Asked("how tall is everest", "height"), Asked("how old is everest", "age")
 REWORDED = Asked("how tall is mount everest", "height")
@@ -28,7 +28,7 @@ def player(threshold: float = 0.7, candidates: int = 3) -> PolicyPlayer:
     return PolicyPlayer(ThresholdPolicy(threshold), candidates)
 
 
-def outcomes(asking: PolicyPlayer, *stream: Asked) -> list[Outcome]:
+def outcomes(asking: PolicyPlayer, *stream: Asked) -> list[PlayOutcome]:
     embed = WordEmbedder().embed
     return [asking.ask(cache_key("", asked.question), asked.about, embed) for asked in stream]
 
@@ -39,50 +39,50 @@ def played(*stream: Asked, threshold: float = 0.7) -> Replay:
 
 def test_the_first_question_goes_to_the_engine_and_the_same_wording_is_an_exact_hit() -> None:
     again = replace(HEIGHT, question="  how tall   is everest\r\n")
-    assert outcomes(player(), HEIGHT, again) == [Outcome("engine"), Outcome("exact")]
+    assert outcomes(player(), HEIGHT, again) == [PlayOutcome("engine"), PlayOutcome("exact")]
 
 
 def test_another_wording_of_the_same_class_is_a_right_semantic_hit() -> None:
-    assert outcomes(player(), HEIGHT, REWORDED)[1] == Outcome("semantic")
+    assert outcomes(player(), HEIGHT, REWORDED)[1] == PlayOutcome("semantic")
 
 
 def test_a_hit_on_another_class_is_a_wrong_one() -> None:
-    assert outcomes(player(), HEIGHT, AGE)[1] == Outcome("semantic", wrong=True)
+    assert outcomes(player(), HEIGHT, AGE)[1] == PlayOutcome("semantic", wrong=True)
 
 
 def test_an_exact_hit_on_another_class_is_a_wrong_one_too() -> None:
-    assert outcomes(player(), HEIGHT, replace(HEIGHT, about="age"))[1] == Outcome("exact", wrong=True)
+    assert outcomes(player(), HEIGHT, replace(HEIGHT, about="age"))[1] == PlayOutcome("exact", wrong=True)
 
 
 def test_what_is_served_is_not_stored() -> None:
-    assert outcomes(player(), HEIGHT, REWORDED, REWORDED)[2] == Outcome("semantic")
+    assert outcomes(player(), HEIGHT, REWORDED, REWORDED)[2] == PlayOutcome("semantic")
 
 
 def test_what_the_policy_refuses_is_stored() -> None:
     found = outcomes(player(0.99), HEIGHT, AGE, AGE)
-    assert found == [Outcome("engine"), Outcome("engine"), Outcome("exact")]
+    assert found == [PlayOutcome("engine"), PlayOutcome("engine"), PlayOutcome("exact")]
 
 
 def test_what_cannot_be_embedded_is_only_found_exactly() -> None:
     long = Asked("word " * 60, "long")
     assert outcomes(player(), long, replace(long, question="word " * 59), long) == [
-        Outcome("engine"),
-        Outcome("engine"),
-        Outcome("exact"),
+        PlayOutcome("engine"),
+        PlayOutcome("engine"),
+        PlayOutcome("exact"),
     ]
 
 
 def test_what_would_be_left_to_a_judge_goes_to_the_engine() -> None:
-    grey = Bars(serve=0.9, doubted=0.95, judge=0.5, floor=0.8)
+    grey = Thresholds(serve=0.9, doubted=0.95, judge=0.5, floor=0.8)
     judging = PolicyPlayer(VerifiedPolicy(lambda *_: (), lambda *_: 0.7, grey), 3)
-    assert outcomes(judging, HEIGHT, REWORDED)[1] == Outcome("engine")
+    assert outcomes(judging, HEIGHT, REWORDED)[1] == PlayOutcome("engine")
 
 
 def test_a_policy_sees_normalised_questions_over_its_floor_most_similar_first() -> None:
     class Watching(ThresholdPolicy):
-        def decide(self, question: str, candidates: Sequence[Candidate], *_: object) -> Decision:
+        def decide(self, question: str, candidates: Sequence[Candidate], *_: object) -> CacheDecision:
             shown.append((question, [candidate.question for candidate in candidates]))
-            return Decision("miss", None, None, "")
+            return CacheDecision("miss", None, None, "")
 
     shown: list[tuple[str, list[str]]] = []
     near = Asked(" how tall  is everest today", 1)
@@ -165,7 +165,7 @@ def test_progress_is_told() -> None:
 @pytest.mark.slow
 def test_with_the_real_models_opposites_are_not_served(minilm: OnnxEmbedder) -> None:
     config = CacheConfig()
-    verified = verified_policy("builtin", bars(config), lambda _: None)
+    verified = verified_policy("builtin", thresholds(config), lambda _: None)
     stream = [
         Asked("How do I enable dark mode?", "on"),
         Asked("How do I disable dark mode?", "off"),

@@ -7,8 +7,8 @@ from doubles.scripted_verifier import DOUBT, REFUSAL
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.cache.models import Answer, Candidate, Decision, Objection, Verdict
-from llmhost.lab.evaluate import Evaluation, Outcome, assess
+from llmhost.cache.models import Answer, CacheDecision, Candidate, Objection, Verdict
+from llmhost.lab.evaluate import Evaluation, PairOutcome, assess
 from llmhost.lab.pairs import Pair
 
 NEAR = Candidate("e", "b", 0.8, Answer("", "", 0.0, 0, 0, "stop", 0.0, 0.0))
@@ -22,15 +22,15 @@ def outcome(
     name: str = "a",
     ms: float = 1.0,
     judge: bool = False,
-) -> Outcome:
+) -> PairOutcome:
     taken = confidence is not None and confidence >= 0.9
     verdict = Verdict(NEAR, taken, "because", confidence, confidence, found)
     action = "serve" if taken else "judge" if judge else "miss"
-    decision = Decision(action, NEAR if taken else None, confidence, "because", (verdict,))  # type: ignore[arg-type]
-    return Outcome(Pair(name, "b", same, kind), decision, 0.8, ms)
+    decision = CacheDecision(action, NEAR if taken else None, confidence, "because", (verdict,))  # type: ignore[arg-type]
+    return PairOutcome(Pair(name, "b", same, kind), decision, 0.8, ms)
 
 
-def report(*outcomes: Outcome, show: int = 0) -> Evaluation:
+def report(*outcomes: PairOutcome, show: int = 0) -> Evaluation:
     return assess("verified:0.9", outcomes, show=show)
 
 

@@ -17,11 +17,11 @@ from llmhost.answering.question import Question, admit
 from llmhost.cache.guards import objections
 from llmhost.cache.keys import CacheKey, cache_key
 from llmhost.cache.models import Answer, SemanticLookup
-from llmhost.cache.policy import Policy, VerifiedPolicy
+from llmhost.cache.policy import CachePolicy, VerifiedPolicy
 from llmhost.cache.service import SemanticCache
 from llmhost.config.models import CacheConfig
 from llmhost.engines.engine import Message, Sampling
-from llmhost.wiring.questions import bars, make_policy
+from llmhost.wiring.questions import make_policy, thresholds
 
 #: seconds; a busy machine takes ten times as long as an idle one
 _SOON = 2.0
@@ -34,7 +34,7 @@ MakeAnswer = Callable[..., Answer]
 
 
 @pytest.fixture(scope="module")
-def policy() -> Policy:
+def policy() -> CachePolicy:
     return make_policy(CacheConfig(), lambda _: None)
 
 
@@ -70,7 +70,7 @@ BAD = {
 
 @pytest.mark.parametrize(("stored", "asked"), BAD.values(), ids=BAD.keys())
 async def test_a_bad_question_is_never_served_another_ones_answer(
-    make_cache: MakeCache, answer: MakeAnswer, policy: Policy, stored: str, asked: str
+    make_cache: MakeCache, answer: MakeAnswer, policy: CachePolicy, stored: str, asked: str
 ) -> None:
     begun = time.perf_counter()
     found = await ask(make_cache(policy=policy, embedder=AlikeEmbedder()), answer(), stored, asked)
@@ -81,7 +81,7 @@ async def test_a_bad_question_is_never_served_another_ones_answer(
 
 @pytest.mark.parametrize("question", [asked for _, asked in BAD.values()], ids=BAD.keys())
 async def test_a_bad_question_is_served_its_own_answer(
-    make_cache: MakeCache, answer: MakeAnswer, policy: Policy, question: str
+    make_cache: MakeCache, answer: MakeAnswer, policy: CachePolicy, question: str
 ) -> None:
     cache = make_cache(policy=policy, embedder=AlikeEmbedder())
     key = cache_key("scope", question)
@@ -116,7 +116,7 @@ BAIT = [
 async def test_guards_refuse_bait_whatever_the_verifier_says(
     make_cache: MakeCache, answer: MakeAnswer, stored: str, asked: str
 ) -> None:
-    trusting = VerifiedPolicy(objections, TRUSTING.probability, bars(CacheConfig()))
+    trusting = VerifiedPolicy(objections, TRUSTING.probability, thresholds(CacheConfig()))
     found = await ask(make_cache(policy=trusting, embedder=AlikeEmbedder()), answer(), stored, asked)
     assert found.served is None
     assert any(objection.refuses for objection in found.verdicts[0].objections)
@@ -133,7 +133,7 @@ async def test_guards_refuse_bait_whatever_the_verifier_says(
     ],
 )
 async def test_bait_is_not_served(
-    make_cache: MakeCache, answer: MakeAnswer, policy: Policy, stored: str, asked: str
+    make_cache: MakeCache, answer: MakeAnswer, policy: CachePolicy, stored: str, asked: str
 ) -> None:
     cache = make_cache(policy=policy, embedder=AlikeEmbedder())
     assert (await ask(cache, answer(), stored, asked)).served is None
@@ -162,7 +162,7 @@ def key_of(question: Question) -> CacheKey:
 async def test_an_answer_in_another_scope_is_not_even_looked_at(
     make_cache: MakeCache, answer: MakeAnswer, elsewhere: dict[str, object]
 ) -> None:
-    trusting = VerifiedPolicy(ScriptedGuards(), TRUSTING.probability, bars(CacheConfig()))
+    trusting = VerifiedPolicy(ScriptedGuards(), TRUSTING.probability, thresholds(CacheConfig()))
     cache = make_cache(policy=trusting, embedder=AlikeEmbedder())
     bait = key_of(replace(ASKED, **elsewhere))
     await cache.store(bait, answer("poison"), await cache.embed(bait))

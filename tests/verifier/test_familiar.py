@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmhost.cache.verifiers.wording import is_familiar
+from llmhost.cache.verifiers.wording import in_distribution
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from llmhost.cache.verifiers.wording import is_familiar
     ],
 )
 def test_english_with_what_it_borrows_is_familiar(text: str) -> None:
-    assert is_familiar(text)
+    assert in_distribution(text)
 
 
 @pytest.mark.parametrize(
@@ -53,4 +53,4 @@ def test_english_with_what_it_borrows_is_familiar(text: str) -> None:
     ],
 )
 def test_other_languages_scripts_and_code_are_not(text: str) -> None:
-    assert not is_familiar(text)
+    assert not in_distribution(text)

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from llmhost.cache.model_input import fed, is_unicode
 from llmhost.cache.verifiers import manifest as manifests
-from llmhost.cache.verifiers.wording import is_familiar, spelt_out
+from llmhost.cache.verifiers.wording import in_distribution, spelt_out
 from llmhost.errors import ModelError
 
 __all__ = ["OnnxVerifier"]
@@ -55,7 +55,7 @@ class OnnxVerifier:
         first, second = self._tokenized(one, other), self._tokenized(other, one)
         if first is None or second is None:
             return 0.0
-        familiar = is_familiar(question) and is_familiar(stored)
+        familiar = in_distribution(question) and in_distribution(stored)
         if familiar and _bare(question) == _bare(stored):
             return _SAME_WORDS
         probability = self._judged(first, second)

@@ -11,7 +11,7 @@ import unicodedata
 from llmhost.cache.guards import languages
 from llmhost.cache.guards.wording import read
 
-__all__ = ["is_familiar", "spelt_out"]
+__all__ = ["in_distribution", "spelt_out"]
 
 _ACRONYM = re.compile(r"\b[A-Z]{2,6}\b")
 _WORD = re.compile(r"[^\W\d_]+")
@@ -112,7 +112,7 @@ _CODE = 0.1
 _ENGLISH = read("What is the best way to do this and why should I?")
 
 
-def is_familiar(text: str) -> bool:
+def in_distribution(text: str) -> bool:
     """False for a text without letters or in letters that are not Latin, for code and formulas, and where
     accents or common words tell of another language. A few plain words of another language are not noticed.
     """

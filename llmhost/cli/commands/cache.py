@@ -23,7 +23,7 @@ from llmhost.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from llmhost.cache.calibration import Trust
+    from llmhost.cache.calibration import Calibration
     from llmhost.cache.models import Answer, Entry
     from llmhost.config.models import Config
 
@@ -172,19 +172,19 @@ async def _forget(options: Globals, config: Config, prefixes: Sequence[str], wro
             if wrong and label is not None:
                 await labels.record(label, wiring.now())
                 labelled.append(entry.entry)
-        trust = await labels.trust() if labelled else None
-    if trust is not None:
-        options.output.note(_learnt(config.cache.confidence, trust))
+        calibration = await labels.calibration() if labelled else None
+    if calibration is not None:
+        options.output.note(_learnt(config.cache.confidence, calibration))
     elif wrong:
         options.output.note("nothing to learn: the cache gave their answers to no other wording")
     options.output.result(ForgetOutput(list(found), labelled), _show_forgotten)
 
 
-def _learnt(confidence: float, trust: Trust) -> str:
+def _learnt(confidence: float, calibration: Calibration) -> str:
     from llmhost.cache.policy import shifted
     from llmhost.cli.trust_view import counts_as
 
-    return f"from now on {counts_as(confidence, shifted(confidence, trust.shift))}"
+    return f"from now on {counts_as(confidence, shifted(confidence, calibration.shift))}"
 
 
 async def _clear(options: Globals, config: Config) -> None:

@@ -19,11 +19,11 @@ from llmhost.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from llmhost.cache.calibration import Trust
+    from llmhost.cache.calibration import Calibration
     from llmhost.cache.contracts import Embedder
-    from llmhost.cache.policy import Policy
+    from llmhost.cache.policy import CachePolicy
     from llmhost.config.models import CacheConfig, Config
-    from llmhost.lab.evaluate import Disagreement, Evaluation, Interval, Outcome
+    from llmhost.lab.evaluate import Disagreement, Evaluation, Interval, PairOutcome
     from llmhost.lab.pairs import Lines, Pair
 
 __all__ = ["eval_pairs", "interval_words", "pairs_in", "run_pairs", "share_words", "show_evaluation"]
@@ -47,8 +47,8 @@ def pairs_in(options: Globals, file: Path) -> Lines[Pair]:
 
 
 async def run_pairs(
-    options: Globals, pairs: Sequence[Pair], embedder: Embedder, policy: Policy, trust: Trust
-) -> list[Outcome]:
+    options: Globals, pairs: Sequence[Pair], embedder: Embedder, policy: CachePolicy, calibration: Calibration
+) -> list[PairOutcome]:
     """What becomes of each pair. One thread does it: the models use all cores by themselves.
 
     Raises ModelError.
@@ -57,8 +57,8 @@ async def run_pairs(
 
     from llmhost.lab.evaluate import evaluate
 
-    outcomes = evaluate(pairs, embedder, policy, trust)
-    done: list[Outcome] = []
+    outcomes = evaluate(pairs, embedder, policy, calibration)
+    done: list[PairOutcome] = []
     with options.output.progress() as progress:
         progress.update("pairs", "judging", 0.0)
         while step := await asyncio.to_thread(lambda: list(islice(outcomes, _STEP))):
@@ -140,8 +140,10 @@ def eval_pairs(
     if learned and config.cache.policy != "verified":
         raise UsageError("--learned goes with the policy verified", hint="leave one of them out")
     read = pairs_in(options, file)
-    trust, outcomes = run_async(_run(options, config, sample(read.rows, limit), learned))
-    evaluation = assess(_name(config.cache), outcomes, trust=trust, skipped_lines=len(read.broken), show=show)
+    calibration, outcomes = run_async(_run(options, config, sample(read.rows, limit), learned))
+    evaluation = assess(
+        _name(config.cache), outcomes, calibration=calibration, skipped_lines=len(read.broken), show=show
+    )
     if plot is not None:
         _draw(evaluation, outcomes, plot)
     options.output.result(evaluation, show_evaluation)
@@ -149,16 +151,18 @@ def eval_pairs(
 
 async def _run(
     options: Globals, config: Config, pairs: Sequence[Pair], learned: bool
-) -> tuple[Trust, list[Outcome]]:
-    from llmhost.cache.calibration import Trust
+) -> tuple[Calibration, list[PairOutcome]]:
+    from llmhost.cache.calibration import Calibration
 
     async with wired(options, config) as wiring:
-        trust = await wiring.caches.labels(await wiring.redis()).trust() if learned else Trust()
+        calibration = (
+            await wiring.caches.labels(await wiring.redis()).calibration() if learned else Calibration()
+        )
         embedder, policy = await wiring.caches.embedder(), await wiring.caches.policy()
-        return trust, await run_pairs(options, pairs, embedder, policy, trust)
+        return calibration, await run_pairs(options, pairs, embedder, policy, calibration)
 
 
-def _draw(evaluation: Evaluation, outcomes: Sequence[Outcome], path: Path) -> None:
+def _draw(evaluation: Evaluation, outcomes: Sequence[PairOutcome], path: Path) -> None:
     from llmhost.lab.evaluate import cosine_frontier
     from llmhost.lab.plots import plot_evaluation
 

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from llmhost.cache.contracts import Embedder
-    from llmhost.cache.policy import Policy
+    from llmhost.cache.policy import CachePolicy
     from llmhost.config.models import Config
     from llmhost.lab.pairs import Asked
-    from llmhost.lab.replay import PlayedPolicy, Point, Replay
+    from llmhost.lab.replay import PlayedPolicy, Replay, ReplayPoint
 
 __all__ = ["ReplayOutput", "replay_stream", "show_replay"]
 
@@ -111,13 +111,13 @@ def _play(options: Globals, config: Config, stream: tuple[Asked, ...], max_error
     return played
 
 
-async def _models(options: Globals, config: Config) -> tuple[Embedder, Policy]:
+async def _models(options: Globals, config: Config) -> tuple[Embedder, CachePolicy]:
     """The embedder, and the verified policy without a judge, whatever the configured one is."""
-    from llmhost.wiring.questions import bars, verified_policy
+    from llmhost.wiring.questions import thresholds, verified_policy
 
     async with wired(options, config) as wiring:
         embedder = await wiring.caches.embedder()
-    unjudged = changed(bars(config.cache), judge=None)
+    unjudged = changed(thresholds(config.cache), judge=None)
     return embedder, verified_policy(config.cache.verifier, unjudged, options.output.note)
 
 
@@ -135,7 +135,7 @@ class ReplayOutput:
     threshold: float
     max_error: float
     policies: Mapping[str, PlayedPolicy]
-    points: Sequence[Point]
+    points: Sequence[ReplayPoint]
 
 
 def show_replay(played: ReplayOutput, console: Console) -> None:

@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from llmhost.cache.calibration import LabelsReport, Tally
-    from llmhost.cache.policy import Bars
+    from llmhost.cache.policy import Thresholds
     from llmhost.cli.trust_view import ServedErrorOutput
     from llmhost.config.models import Config
 
-__all__ = ["reset_trust", "show_trust"]
+__all__ = ["reset_calibration", "show_calibration"]
 
 _SOURCES = ("audit", "judge", "forget")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ServedFrom:
     """The probabilities, 0..1, from which on a candidate is served: where no guard doubts, and where one
     does."""
 
@@ -39,7 +39,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Band:
+class LabelBand:
     """Labels on candidates to which the verifier gave a probability of this band, by source."""
 
     band: str
@@ -47,22 +47,22 @@ class Band:
 
 
 @dataclass(frozen=True, slots=True)
-class TrustOutput:
-    """`shift` is in log-odds; `confidence` of the verifier counts as `counts_as`. `bars` are those of now,
-    and `wanted` is what the verifier itself must give to reach them. `changed` is when the bar last moved,
-    Unix seconds. `used`: whether the configured policy heeds any of it.
+class CalibrationOutput:
+    """`shift` is in log-odds; `confidence` of the verifier counts as `counts_as`. `bars` are the present
+    thresholds, `wanted` what the verifier itself must give to reach them. `changed` is when the threshold last
+    moved, Unix seconds. `used`: whether the configured policy heeds any of it.
     """
 
     used: bool
     shift: float
     confidence: float
     counts_as: float
-    bars: Wanted
-    wanted: Wanted
+    bars: ServedFrom
+    wanted: ServedFrom
     raised: int
     changed: float | None
     labels: Mapping[str, Tally]
-    bands: Sequence[Band]
+    bands: Sequence[LabelBand]
     served_error: ServedErrorOutput
 
 
@@ -73,16 +73,16 @@ class ResetOutput:
     forgotten: int
 
 
-async def show_trust(options: Globals, config: Config) -> None:
+async def show_calibration(options: Globals, config: Config) -> None:
     """Prints what the fleet's labels have taught. Raises StoreError."""
-    from llmhost.wiring.questions import bars
+    from llmhost.wiring.questions import thresholds
 
     async with wired(options, config) as wiring:
         report = await wiring.caches.labels(await wiring.redis()).report()
-    options.output.result(_output(report, bars(config.cache), config), _show)
+    options.output.result(_output(report, thresholds(config.cache), config), _show)
 
 
-async def reset_trust(options: Globals, config: Config, *, yes: bool = False) -> None:
+async def reset_calibration(options: Globals, config: Config, *, yes: bool = False) -> None:
     """Forgets what the fleet's labels have taught, after asking unless `yes`.
 
     Raises:
@@ -104,25 +104,30 @@ def _confirm(fleet: str) -> None:
     typer.confirm(f"Forget what was learnt about the hits of the fleet {fleet!r}?", abort=True, err=True)
 
 
-def _output(report: LabelsReport, configured: Bars, config: Config) -> TrustOutput:
-    from llmhost.cache.calibration import BANDS, learnt
+def _output(report: LabelsReport, configured: Thresholds, config: Config) -> CalibrationOutput:
+    from llmhost.cache.calibration import BANDS, calibrate
     from llmhost.cache.policy import shifted
 
-    trust = learnt(report)
-    bars = configured.raised(trust.raised)
+    calibration = calibrate(report)
+    thresholds = configured.raised(calibration.raised)
     counts = {band: {source: report.bands[source].get(band) for source in report.bands} for band in BANDS}
-    return TrustOutput(
+    return CalibrationOutput(
         used=config.cache.policy == "verified",
-        shift=trust.shift,
+        shift=calibration.shift,
         confidence=config.cache.confidence,
-        counts_as=shifted(config.cache.confidence, trust.shift),
-        bars=Wanted(bars.serve, bars.doubted),
-        wanted=Wanted(*(max(bars.floor, shifted(bar, -trust.shift)) for bar in (bars.serve, bars.doubted))),
-        raised=trust.raised,
+        counts_as=shifted(config.cache.confidence, calibration.shift),
+        bars=ServedFrom(thresholds.serve, thresholds.doubted),
+        wanted=ServedFrom(
+            *(
+                max(thresholds.floor, shifted(bar, -calibration.shift))
+                for bar in (thresholds.serve, thresholds.doubted)
+            )
+        ),
+        raised=calibration.raised,
         changed=report.changed,
         labels={source: report.total(source) for source in report.bands},
         bands=[
-            Band(band, {source: tally for source, tally in by_source.items() if tally is not None})
+            LabelBand(band, {source: tally for source, tally in by_source.items() if tally is not None})
             for band, by_source in counts.items()
             if any(by_source.values())
         ],
@@ -130,7 +135,7 @@ def _output(report: LabelsReport, configured: Bars, config: Config) -> TrustOutp
     )
 
 
-def _show(output: TrustOutput, console: Console) -> None:
+def _show(output: CalibrationOutput, console: Console) -> None:
     if not output.used:
         console.print("The policy is `threshold`: nothing of this is used.")
     if output.bands:
@@ -147,7 +152,7 @@ def _show(output: TrustOutput, console: Console) -> None:
         console.print(line)
 
 
-def _bands(output: TrustOutput) -> Table:
+def _bands(output: CalibrationOutput) -> Table:
     grid = table("verifier gave", *_SOURCES, right=_SOURCES)
     for band in output.bands:
         grid.add_row(band.band, *(_figures(band.labels.get(source)) for source in _SOURCES))

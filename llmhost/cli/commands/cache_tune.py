@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from llmhost.config.models import Config
-    from llmhost.lab.evaluate import Frontier, Outcome
+    from llmhost.lab.evaluate import Frontier, PairOutcome
     from llmhost.lab.pairs import BrokenLine, Pair
-    from llmhost.lab.tune import Row, Tuning, Wanted
+    from llmhost.lab.tune import ErrorLimits, Tuning, TuningRow
 
 __all__ = ["TuningOutput", "show_tuning", "tune_cache", "tuning_output"]
 
@@ -122,9 +122,9 @@ def _mode(given: Mapping[str, Any]) -> str | None:
 
 
 def _labels(options: Globals, config: Config, *, reset: bool, yes: bool) -> None:
-    from llmhost.cli.commands.cache_trust import reset_trust, show_trust
+    from llmhost.cli.commands.cache_trust import reset_calibration, show_calibration
 
-    run_async(reset_trust(options, config, yes=yes) if reset else show_trust(options, config))
+    run_async(reset_calibration(options, config, yes=yes) if reset else show_calibration(options, config))
 
 
 def _suggest(
@@ -137,11 +137,11 @@ def _suggest(
 ) -> None:
     from llmhost.lab.evaluate import frontier
     from llmhost.lab.pairs import sample
-    from llmhost.lab.tune import Wanted, tune
+    from llmhost.lab.tune import ErrorLimits, tune
 
     if max_error is None and max_false_accept is None:
         max_error = config.cache.max_error
-    wanted = Wanted(max_error, max_false_accept)
+    wanted = ErrorLimits(max_error, max_false_accept)
     read = pairs_in(options, file)
     curve = frontier(run_async(_run(options, config, sample(read.rows, limit))))
     output = tuning_output(curve, tune(curve, wanted, config.cache.confidence), wanted, config, read.broken)
@@ -150,14 +150,14 @@ def _suggest(
     options.output.result(output, show_tuning)
 
 
-async def _run(options: Globals, config: Config, pairs: Sequence[Pair]) -> list[Outcome]:
+async def _run(options: Globals, config: Config, pairs: Sequence[Pair]) -> list[PairOutcome]:
     """With the verified policy, whatever the configured one is, and without what labels have taught."""
-    from llmhost.cache.calibration import Trust
+    from llmhost.cache.calibration import Calibration
 
     cache = config.cache.model_copy(update={"policy": "verified"})
     async with wired(options, config.model_copy(update={"cache": cache})) as wiring:
         embedder, policy = await wiring.caches.embedder(), await wiring.caches.policy()
-        return await run_pairs(options, pairs, embedder, policy, Trust())
+        return await run_pairs(options, pairs, embedder, policy, Calibration())
 
 
 # Which bar to set, as `cache tune` shows it.
@@ -175,15 +175,15 @@ class TuningOutput:
     skipped_lines: int
     policy: str
     present: float
-    wanted: Wanted
-    suggested: Row | None
+    wanted: ErrorLimits
+    suggested: TuningRow | None
     supported: bool
-    rows: Sequence[Row]
+    rows: Sequence[TuningRow]
     warnings: Sequence[str]
 
 
 def tuning_output(
-    curve: Frontier, tuning: Tuning, wanted: Wanted, config: Config, broken: Sequence[BrokenLine]
+    curve: Frontier, tuning: Tuning, wanted: ErrorLimits, config: Config, broken: Sequence[BrokenLine]
 ) -> TuningOutput:
     return TuningOutput(
         pairs=curve.same + curve.different,
@@ -246,7 +246,7 @@ def _show_rows(output: TuningOutput, console: Console) -> None:
     )
 
 
-def _in_words(wanted: Wanted) -> str:
+def _in_words(wanted: ErrorLimits) -> str:
     words = []
     if wanted.error is not None:
         words.append(f"at most {wanted.error * 100:g} % of what is served wrong")
@@ -255,7 +255,7 @@ def _in_words(wanted: Wanted) -> str:
     return " and ".join(words)
 
 
-def _warnings(tuning: Tuning, wanted: Wanted, curve: Frontier) -> list[str]:
+def _warnings(tuning: Tuning, wanted: ErrorLimits, curve: Frontier) -> list[str]:
     if not curve.same or not curve.different:
         missing = "different" if curve.same else "the same"
         return [f"no pair of the file is labelled {missing}: this says little about real questions"]
