@@ -49,8 +49,8 @@ class LabelBand:
 @dataclass(frozen=True, slots=True)
 class CalibrationOutput:
     """`shift` is in log-odds; `confidence` of the verifier counts as `counts_as`. `bars` are the present
-    thresholds, `wanted` what the verifier itself must give to reach them. `changed` is when the threshold last
-    moved, Unix seconds. `used`: whether the configured policy heeds any of it.
+    thresholds, `wanted` what the verifier itself must give to reach them. `changed` is when the threshold
+    last moved, Unix seconds. `used`: whether the configured policy heeds any of it.
     """
 
     used: bool
