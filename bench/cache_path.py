@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from llmhost.answering.answerer import Answerer, Settings
-from llmhost.answering.cache_session import Memory, Notices
+from llmhost.answering.cache_session import Memory, WarnOnce
 from llmhost.answering.question import Question, Reply, admit
 from llmhost.cache.embedders.load import load_embedder
 from llmhost.cache.indexes.flat import FlatIndex
@@ -155,8 +155,8 @@ def answerer_over(client: Any, keys: Keys, cache: SemanticCache) -> Answerer:
     return Answerer(
         pool=Pool(nobody, LocalLoad(), 1),
         settings=Settings(max_prompt_chars=32_000, parallel=1),
-        memory=Memory(cache, SingleFlight(client, keys), Notices(print)),
-        notices=Notices(print),
+        memory=Memory(cache, SingleFlight(client, keys), WarnOnce(print)),
+        warn_once=WarnOnce(print),
         ledger=Ledger(client, "bench"),
     )
 

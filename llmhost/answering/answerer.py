@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from llmhost.answering.audits import AuditSampler
-from llmhost.answering.cache_session import Memory, Notices, QuestionMemory
+from llmhost.answering.cache_session import CacheSession, Memory, WarnOnce
 from llmhost.answering.question import Latency, Question, Reply, Source, Text, admit
 from llmhost.cache.models import Answer, SemanticLookup
 from llmhost.engines.engine import ChatRequest, Delta, Done, Message
@@ -38,7 +38,7 @@ class _Asked:
     """One question on its way. `memory` None: the cache is switched off, for it or altogether."""
 
     question: Question
-    memory: QuestionMemory | None
+    memory: CacheSession | None
     begun: float
     exact_ms: float = 0.0
     waited: bool = False
@@ -68,7 +68,7 @@ class Answerer:
         settings: Settings,
         memory: Memory | None,
         ledger: Ledger | None,
-        notices: Notices,
+        warn_once: WarnOnce,
         audits: AuditSampler | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -76,7 +76,7 @@ class Answerer:
         self._settings = settings
         self._memory = memory
         self._ledger = ledger
-        self._notices = notices
+        self._warn_once = warn_once
         self._audits = audits
         self._clock = clock
 
@@ -113,7 +113,7 @@ class Answerer:
             yield Text(asked.reply.answer)
         yield replace(asked.reply, reason=asked.lookup.reason, verdicts=asked.lookup.verdicts)
 
-    async def _look_up(self, asked: _Asked, memory: QuestionMemory) -> None:
+    async def _look_up(self, asked: _Asked, memory: CacheSession) -> None:
         """Sets the reply where the cache has one."""
         if await self._serve_exact(asked, memory):
             return
@@ -127,7 +127,7 @@ class Answerer:
                 matched_question=served.question,
             )
 
-    async def _serve_exact(self, asked: _Asked, memory: QuestionMemory) -> bool:
+    async def _serve_exact(self, asked: _Asked, memory: CacheSession) -> bool:
         begun = time.perf_counter()
         answer = await memory.exact()
         asked.exact_ms += _ms_since(begun)
@@ -135,7 +135,7 @@ class Answerer:
             asked.reply = replace(_hit(answer, memory.key.entry, "exact", asked), confidence=1.0)
         return answer is not None
 
-    async def _miss(self, asked: _Asked, memory: QuestionMemory) -> AsyncGenerator[Text]:
+    async def _miss(self, asked: _Asked, memory: CacheSession) -> AsyncGenerator[Text]:
         """Asks an engine, unless another process is asking it the same: then its answer is taken."""
         if asked.reply is not None:
             return
@@ -195,15 +195,15 @@ class Answerer:
 
     async def _record(self, asked: _Asked) -> None:
         """Counts the question, and the hit on its entry. A ledger that is away cannot take back an answer."""
-        if self._ledger is not None and (asked.memory is None or asked.memory.works):
+        if self._ledger is not None and (asked.memory is None or asked.memory.available):
             try:
                 await self._ledger.record(_event(asked, self._clock()))
             except StoreError as error:
-                self._notices.tell("this question is not counted", error)
+                self._warn_once.warn("this question is not counted", error)
         if asked.memory and asked.reply and asked.reply.source != "engine" and asked.reply.entry:
             verdict = asked.lookup.verdict if asked.reply.source == "semantic" else None
             await asked.memory.touch(asked.reply.entry, self._clock(), verdict)
-            if self._audits and asked.reply.source == "semantic" and asked.memory.works:
+            if self._audits and asked.reply.source == "semantic" and asked.memory.available:
                 await self._audits.served(asked.question, asked.lookup, self._clock())
 
 

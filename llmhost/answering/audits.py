@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from llmhost.answering.cache_session import Notices
+from llmhost.answering.cache_session import WarnOnce
 from llmhost.answering.question import Question
 from llmhost.cache.keys import Keys, fleet_key
 from llmhost.cache.models import SemanticLookup
@@ -121,12 +121,12 @@ class AuditSampler:
         self,
         queue: AuditQueue,
         share: float,
-        notices: Notices,
+        warn_once: WarnOnce,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._queue = queue
         self._share = share
-        self._notices = notices
+        self._warn_once = warn_once
         self._chance = chance
         self.queued = 0
 
@@ -142,7 +142,7 @@ class AuditSampler:
             try:
                 await self._queue.add(audit)
             except StoreError as error:
-                self._notices.tell("a hit that was to be audited is not", error)
+                self._warn_once.warn("a hit that was to be audited is not", error)
             else:
                 self.queued += 1
 

@@ -264,7 +264,7 @@ class _RentedDoctor:
         if worker.url is None or worker.state is WorkerState.FAILED:
             return [check_rented(worker, patience, now)]
         try:
-            report = await self._wiring.engines.front_door(worker).progress()
+            report = await self._wiring.engines.worker_api(worker).progress()
             if report.stage != "ready":
                 return [check_report(worker, report, patience, now)]
             return await self._ready_worker(worker)
@@ -274,7 +274,7 @@ class _RentedDoctor:
     async def _ready_worker(self, worker: Worker) -> Sequence[Check]:
         spilled: Sequence[Check] = ()
         with suppress(EngineUnavailable):  # one that has just booted has measured nothing yet
-            spilled = check_memory(worker, await self._wiring.engines.front_door(worker).metrics())
+            spilled = check_memory(worker, await self._wiring.engines.worker_api(worker).metrics())
         return spilled or [
             await check_server(f"worker {worker.id}", self._wiring.engines.of(worker), worker.model)
         ]

@@ -17,7 +17,7 @@ from llmhost.engines.faults import HttpStatus, before_first_token, tls_context, 
 from llmhost.engines.wire import BadReply, Event, JsonObject, Reader, Thinking, parse_object
 from llmhost.errors import ConfigError, LlmhostError, StreamBroken
 
-__all__ = ["MAX_LINE", "HttpEngine", "HttpTransport", "LineSplitter", "Patience"]
+__all__ = ["MAX_LINE", "HttpEngine", "HttpTransport", "LineSplitter", "StreamDeadlines"]
 
 
 # How long an engine is waited for.
@@ -26,7 +26,7 @@ __all__ = ["MAX_LINE", "HttpEngine", "HttpTransport", "LineSplitter", "Patience"
 T = TypeVar("T")
 
 
-class Patience:
+class StreamDeadlines:
     """Three limits in seconds: until the first token, between two tokens, and for everything.
 
     Bytes alone renew nothing: a server that only sends pings is as stuck as a silent one.
@@ -134,18 +134,18 @@ class HttpTransport:
 
     async def get(self, path: str, limit: int = _MAX_BODY) -> JsonObject:
         """A JSON object of at most `limit` bytes. Raises BadReply, HttpStatus, Untrusted."""
-        patience = Patience(_STATUS_TIMEOUT, _STATUS_TIMEOUT, _STATUS_TIMEOUT)
-        async with self._send("GET", path, None, patience) as response:
-            return parse_object(await self._body(response, patience, limit))
+        deadlines = StreamDeadlines(_STATUS_TIMEOUT, _STATUS_TIMEOUT, _STATUS_TIMEOUT)
+        async with self._send("GET", path, None, deadlines) as response:
+            return parse_object(await self._body(response, deadlines, limit))
 
     @asynccontextmanager
     async def lines(
-        self, path: str, payload: JsonObject, patience: Patience
+        self, path: str, payload: JsonObject, deadlines: StreamDeadlines
     ) -> AsyncIterator[AsyncGenerator[str, None]]:
         """The lines of what the server answers to a POST. Raises BadReply, HttpStatus, Untrusted."""
         async with (
-            self._send("POST", path, payload, patience) as response,
-            aclosing(self._lines(response, patience)) as lines,
+            self._send("POST", path, payload, deadlines) as response,
+            aclosing(self._lines(response, deadlines)) as lines,
         ):
             yield lines
 
@@ -173,24 +173,24 @@ class HttpTransport:
 
     @asynccontextmanager
     async def _send(
-        self, method: str, path: str, payload: JsonObject | None, patience: Patience
+        self, method: str, path: str, payload: JsonObject | None, deadlines: StreamDeadlines
     ) -> AsyncIterator[httpx.Response]:
         client = self._connected()
         content = None if payload is None else json.dumps(payload)
         request = client.build_request(method, self._base + path, content=content)
         with transport_faults(pinned=self._pinned):
-            response = await patience.wait(client.send(request, stream=True))
+            response = await deadlines.wait(client.send(request, stream=True))
         try:
             if response.status_code != httpx.codes.OK:
-                raise await self._status(response, patience)
+                raise await self._status(response, deadlines)
             yield response
         finally:
             await response.aclose()
 
-    async def _status(self, response: httpx.Response, patience: Patience) -> HttpStatus:
+    async def _status(self, response: httpx.Response, deadlines: StreamDeadlines) -> HttpStatus:
         body = ""
         with suppress(BadReply):  # the status alone says enough
-            body = await self._body(response, patience, _MAX_ERROR)
+            body = await self._body(response, deadlines, _MAX_ERROR)
         if self._token:  # a proxy's debug page may show the request's headers
             body = body.replace(self._token, "…")
         return HttpStatus(response.status_code, body)
@@ -213,18 +213,18 @@ class HttpTransport:
             )
         return self._client
 
-    async def _lines(self, response: httpx.Response, patience: Patience) -> AsyncGenerator[str, None]:
+    async def _lines(self, response: httpx.Response, deadlines: StreamDeadlines) -> AsyncGenerator[str, None]:
         splitter = LineSplitter()
-        async with aclosing(self._chunks(response, patience)) as chunks:
+        async with aclosing(self._chunks(response, deadlines)) as chunks:
             async for chunk in chunks:
                 for line in splitter.feed(chunk):
                     yield line
         if rest := splitter.rest():
             yield rest
 
-    async def _body(self, response: httpx.Response, patience: Patience, limit: int) -> str:
+    async def _body(self, response: httpx.Response, deadlines: StreamDeadlines, limit: int) -> str:
         body = bytearray()
-        async with aclosing(self._chunks(response, patience)) as chunks:
+        async with aclosing(self._chunks(response, deadlines)) as chunks:
             async for chunk in chunks:
                 body += chunk
                 if len(body) > limit:
@@ -234,11 +234,13 @@ class HttpTransport:
         except UnicodeDecodeError as error:
             raise BadReply("sent text that is not UTF-8") from error
 
-    async def _chunks(self, response: httpx.Response, patience: Patience) -> AsyncGenerator[bytes, None]:
+    async def _chunks(
+        self, response: httpx.Response, deadlines: StreamDeadlines
+    ) -> AsyncGenerator[bytes, None]:
         stream = response.aiter_raw()
         while True:
             with transport_faults(pinned=self._pinned):
-                chunk = await patience.wait(anext(stream, None))
+                chunk = await deadlines.wait(anext(stream, None))
             if chunk is None:
                 return
             yield chunk
@@ -302,9 +304,9 @@ class HttpEngine(ABC):
 
     async def _events(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         limits = self._limits
-        patience = Patience(limits.first_token_timeout, limits.token_timeout, limits.answer_timeout)
+        deadlines = StreamDeadlines(limits.first_token_timeout, limits.token_timeout, limits.answer_timeout)
         reader, length = self._reader(), 0
-        async with self._transport.lines(self.chat_path, self._payload(request), patience) as lines:
+        async with self._transport.lines(self.chat_path, self._payload(request), deadlines) as lines:
             async for line in lines:
                 for event in reader.read(line):
                     if isinstance(event, Delta):
@@ -313,7 +315,7 @@ class HttpEngine(ABC):
                     yield event
                     if isinstance(event, Done):
                         return
-                    patience.renew()
+                    deadlines.renew()
         raise BadReply("ended the answer without an end mark")
 
     def _check_length(self, length: int) -> None:

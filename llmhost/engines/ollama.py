@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from llmhost.engines.engine import ChatRequest, Delta, Done, ModelStatus, Progress
 from llmhost.engines.faults import HttpStatus
-from llmhost.engines.http import HttpEngine, Patience
+from llmhost.engines.http import HttpEngine, StreamDeadlines
 from llmhost.engines.wire import (
     BadReply,
     Event,
@@ -103,11 +103,11 @@ class OllamaEngine(HttpEngine):
         return self._transport.error(fault)
 
     async def _pull(self, model: str, on_progress: Callable[[Progress], None]) -> None:
-        patience = Patience(_PULL_SILENCE, _PULL_SILENCE)
-        async with self._transport.lines("/api/pull", {"model": model, "stream": True}, patience) as lines:
+        deadlines = StreamDeadlines(_PULL_SILENCE, _PULL_SILENCE)
+        async with self._transport.lines("/api/pull", {"model": model, "stream": True}, deadlines) as lines:
             async for line in lines:
                 step = _parse(line)
-                patience.renew()
+                deadlines.renew()
                 if text(step, "status") == "success":
                     return
                 on_progress(_progress(step))

@@ -14,7 +14,7 @@ from llmhost.engines.engine import ChatRequest, Delta, Done, Engine
 from llmhost.engines.traffic import Work
 from llmhost.errors import EngineUnavailable, LlmhostError, NoWorkerError, UntrustedWorker
 
-__all__ = ["Assigned", "LoadTracker", "LocalLoad", "Pool", "QuietLoad", "Slot", "Upstream"]
+__all__ = ["Assigned", "BackgroundLoad", "LoadTracker", "LocalLoad", "Pool", "Slot", "Upstream"]
 
 
 # How many requests each worker has in flight, and which one is asked next.
@@ -44,7 +44,7 @@ class LoadTracker(Protocol):
         """Gives it back, with what the answer took where there was a whole one. Asking twice is fine."""
         ...
 
-    async def turned_away(self) -> None:
+    async def record_rejected(self) -> None:
         """A question came, and there was no worker for it."""
         ...
 
@@ -65,14 +65,14 @@ class LocalLoad:
     async def release(self, slot: Slot, work: Work | None = None) -> None:  # noqa: ARG002
         self._slots.discard(slot)
 
-    async def turned_away(self) -> None:
+    async def record_rejected(self) -> None:
         pass
 
     def holds(self, slot: Slot) -> bool:
         return slot in self._slots
 
 
-class QuietLoad:
+class BackgroundLoad:
     """Counts as `load` does, but for this: an audit or a judge's call that finds no worker was no question
     that was turned away, and nobody buys a worker for it.
     """
@@ -86,7 +86,7 @@ class QuietLoad:
     async def release(self, slot: Slot, work: Work | None = None) -> None:
         await self._load.release(slot, work)
 
-    async def turned_away(self) -> None:
+    async def record_rejected(self) -> None:
         pass
 
 
@@ -145,7 +145,7 @@ class Pool:
         """
         untried = {upstream.worker_id: upstream for upstream in await self._upstreams(request.model)}
         if not untried:
-            await self._load.turned_away()
+            await self._load.record_rejected()
             raise NoWorkerError(f"no worker is ready that serves {request.model}", hint=_HINT_NOBODY)
         failure: _Failure | None = None
         tried: set[str] = set()

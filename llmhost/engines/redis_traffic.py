@@ -194,8 +194,8 @@ class RedisLoad:
         self._keys = TrafficKeys(fleet)
         self._lifetime = math.ceil(lifetime)
         self._places = places
-        self._acquire, self._release, self._turned_away = (
-            counting_script(client, name) for name in ("acquire.lua", "release.lua", "turned_away.lua")
+        self._acquire, self._release, self._record_rejected = (
+            counting_script(client, name) for name in ("acquire.lua", "release.lua", "record_rejected.lua")
         )
         self._local = LocalLoad()
         self._clock = clock
@@ -216,8 +216,8 @@ class RedisLoad:
         keys = [self._keys.load(slot.worker), self._keys.traffic, self._keys.speed(slot.worker)]
         await self._if_there(self._release, keys, [slot.request, *self._told(slot, work)])  # else it expires
 
-    async def turned_away(self) -> None:
-        await self._if_there(self._turned_away, [self._keys.traffic], [])
+    async def record_rejected(self) -> None:
+        await self._if_there(self._record_rejected, [self._keys.traffic], [])
 
     async def _if_there(self, script: Count, keys: Sequence[str], arguments: Sequence[str | float]) -> None:
         if self._clock() >= self._away_until:

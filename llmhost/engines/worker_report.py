@@ -16,11 +16,11 @@ from llmhost.errors import EngineUnavailable
 
 __all__ = [
     "Disk",
-    "FrontDoor",
     "Gpu",
     "LoadedModel",
     "Metrics",
     "Stage",
+    "WorkerApi",
     "WorkerReport",
     "read_metrics",
     "read_report",
@@ -173,7 +173,7 @@ T = TypeVar("T")
 _LONGEST_REPORT = 64 << 10
 
 
-class FrontDoor:
+class WorkerApi:
     """Reads what a worker says of itself. Raises UntrustedWorker where it is not that worker."""
 
     def __init__(self, endpoint: Endpoint, limits: EngineLimits | None = None) -> None:

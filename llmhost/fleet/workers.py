@@ -16,7 +16,7 @@ from llmhost.fleet.provider import Provider
 from llmhost.fleet.registry import FleetRegistry
 
 if TYPE_CHECKING:
-    from llmhost.engines.worker_report import FrontDoor
+    from llmhost.engines.worker_report import WorkerApi
 
 __all__ = ["Engines", "workers_to_ask"]
 
@@ -34,7 +34,7 @@ class Engines:
         self._config = config
         self._sleep = sleep
         self._engines: dict[tuple[str, Endpoint], Engine] = {}
-        self._front_doors: dict[Endpoint, FrontDoor] = {}
+        self._front_doors: dict[Endpoint, WorkerApi] = {}
         #: how far each worker's set-up was when it last told: what a lost connection does not undo
         self._reached: dict[str, Progress] = {}
         self._open = AsyncExitStack()
@@ -50,13 +50,13 @@ class Engines:
             self._open.push_async_callback(engine.aclose)
         return self._engines[way]
 
-    def front_door(self, worker: Worker) -> FrontDoor:
+    def worker_api(self, worker: Worker) -> WorkerApi:
         """Where a rented worker tells how it is doing. Raises ConfigError as `of`."""
-        from llmhost.engines.worker_report import FrontDoor
+        from llmhost.engines.worker_report import WorkerApi
 
         endpoint = _endpoint(worker)
         if endpoint not in self._front_doors:
-            self._front_doors[endpoint] = door = FrontDoor(endpoint, self._limits)
+            self._front_doors[endpoint] = door = WorkerApi(endpoint, self._limits)
             self._open.push_async_callback(door.aclose)
         return self._front_doors[endpoint]
 
@@ -113,7 +113,7 @@ class Engines:
         on_progress(self._reached.setdefault(worker.id, Progress("installing")))
         while True:
             try:
-                report = await self.front_door(worker).progress()
+                report = await self.worker_api(worker).progress()
             except UntrustedWorker:
                 raise
             except EngineUnavailable:

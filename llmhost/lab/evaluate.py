@@ -20,7 +20,7 @@ from llmhost.cache.keys import normalise
 from llmhost.cache.models import Answer, CacheDecision, Candidate, Objection, Verdict
 from llmhost.cache.policy import VERIFIER_FLOOR, CachePolicy, Thresholds, threshold_with_doubt
 from llmhost.lab.pairs import Pair, sample
-from llmhost.trust.judge import Fitness, Trial, fitness_of
+from llmhost.trust.judge import JudgeEvaluation, Trial, evaluation_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -524,7 +524,7 @@ def balanced(pairs: Sequence[Pair], limit: int) -> Sequence[Pair]:
 
 async def measured(
     word: Callable[[str, str], Awaitable[bool | None]], model: str, pairs: Sequence[Pair], now: float
-) -> Fitness:
+) -> JudgeEvaluation:
     """Asks for the word on each pair, one after the other; there must be at least one. `now`: Unix seconds.
 
     Raises what `word` raises: a judge that cannot be asked has not been measured.
@@ -534,4 +534,4 @@ async def measured(
         begun = time.perf_counter()
         said = await word(pair.a, pair.b)
         trials.append(Trial(pair.same, said, (time.perf_counter() - begun) * 1000))
-    return fitness_of(model, trials, now)
+    return evaluation_of(model, trials, now)

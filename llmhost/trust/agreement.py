@@ -2,7 +2,7 @@
 
 A language model words its answer differently each time, so there is no exact way to tell. What is looked at
 can be explained: yes against no, numbers, opposites, a few words that are the whole answer, and how alike
-the sentences are to the embedding model (`likeness`). Where that gives no clear picture, the answer is None,
+the sentences are to the embedding model (`answer_similarity`). Where that is not clear, the answer is None,
 and an audit that ends so counts for nothing. "Wrong" is to be said only when it is rather sure.
 
 Measured with MiniLM on 108 pairs of questions with answers that were made up as a good model words them. The
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Said", "agree", "likeness", "to_common_length"]
+__all__ = ["Said", "agree", "answer_similarity", "truncate_to_shorter"]
 
 #: words; of a longer answer, no single number or word says what it comes to
 _SHORT = 40
@@ -55,13 +55,13 @@ _TERSE = 12
 #: words that the question did not bring; so few are the answer itself: a name, a translation, a year
 _FEW = 3
 
-#: likeness; a fifth of the answers to near-misses are as alike too, and must be told apart by other means
+#: similarity; a fifth of the answers to near-misses are as alike too, and must be told apart by other means
 _SAME = 0.8
 
-#: likeness; of the made-up answers to the same question, none over `_TERSE` words was less alike
+#: similarity; of the made-up answers to the same question, none over `_TERSE` words was less alike
 _OTHER = 0.5
 
-#: likeness; "NYC" and "New York City" have 0.92, "Leonardo da Vinci" and "Michelangelo" 0.71
+#: similarity; "NYC" and "New York City" have 0.92, "Leonardo da Vinci" and "Michelangelo" 0.71
 _OTHER_WORDS = 0.75
 
 #: characters; the embedding model reads 256 tokens, and so much is one thought
@@ -101,22 +101,24 @@ class _Figure:
     size: float
 
 
-def agree(one: Said, other: Said, alike: float | None) -> bool | None:
-    """Whether both answers say the same; None: it cannot be told. `alike` is their `likeness`."""
+def agree(one: Said, other: Said, similarity: float | None) -> bool | None:
+    """Whether both answers say the same; None: cannot be told. `similarity`: see `answer_similarity`."""
     if one.answer.split() == other.answer.split():
         return True if one.answer.strip() else None
     short = _most_words(one, other) <= _SHORT
-    if _say_the_reverse(one, other) or (short and _contradict(one, other, alike)):
+    if _say_the_reverse(one, other) or (short and _contradict(one, other, similarity)):
         return False
     if short and _says_all_of(one, other):
         return True
-    if alike is not None and alike >= _SAME:
+    if similarity is not None and similarity >= _SAME:
         return None if short and _differ_in_a_word(one, other) else True
     lengthy = min(len(one.answer.split()), len(other.answer.split())) >= _TERSE
-    return False if alike is not None and alike < _OTHER and lengthy else None
+    return False if similarity is not None and similarity < _OTHER and lengthy else None
 
 
-def likeness(embed: Callable[[str], NDArray[np.float32] | None], one: str, other: str) -> float | None:
+def answer_similarity(
+    embed: Callable[[str], NDArray[np.float32] | None], one: str, other: str
+) -> float | None:
     """How alike two texts are, -1..1: the mean over all their parts of the cosine to the part of the other
     text that is nearest to it. `embed` gives unit vectors; None where there is none of either text.
     """
@@ -129,7 +131,7 @@ def likeness(embed: Callable[[str], NDArray[np.float32] | None], one: str, other
     return float(cosines.max(axis=0).mean() + cosines.max(axis=1).mean()) / 2
 
 
-def to_common_length(one: str, other: str) -> tuple[str, str]:
+def truncate_to_shorter(one: str, other: str) -> tuple[str, str]:
     """Both as far as the shorter one goes: where one was cut off, the rest of the other says nothing."""
     length = min(len(one), len(other))
     return one[:length], other[:length]
@@ -146,7 +148,7 @@ def _is_yes(said: Said) -> bool | None:
     return None if found is None else bool(found[1])
 
 
-def _contradict(one: Said, other: Said, alike: float | None) -> bool:
+def _contradict(one: Said, other: Said, similarity: float | None) -> bool:
     """Of two short answers. What follows after yes or no is not what they come to."""
     if _is_yes(one) is not None or _is_yes(other) is not None:
         return False
@@ -156,7 +158,7 @@ def _contradict(one: Said, other: Said, alike: float | None) -> bool:
     ours, theirs = _figures(one), _figures(other)
     if ours or theirs:
         return _other_figures(ours, theirs)
-    return _other_words(one, other, alike)
+    return _other_words(one, other, similarity)
 
 
 def _differ_in_a_word(one: Said, other: Said) -> bool:
@@ -212,11 +214,11 @@ def _figures_in(text: str) -> list[_Figure]:
     return found
 
 
-def _other_words(one: Said, other: Said, alike: float | None) -> bool:
+def _other_words(one: Said, other: Said, similarity: float | None) -> bool:
     """Whether each comes to a few words that its question has not, and none of them is the other's."""
     ours, theirs = _own_words(one), _own_words(other)
     few = 0 < len(ours) <= _FEW and 0 < len(theirs) <= _FEW and _most_words(one, other) <= _TERSE
-    return few and not ours & theirs and alike is not None and alike < _OTHER_WORDS
+    return few and not ours & theirs and similarity is not None and similarity < _OTHER_WORDS
 
 
 def _says_all_of(one: Said, other: Said) -> bool:

@@ -28,7 +28,7 @@ from llmhost.errors import (
 )
 from llmhost.ledger.events import Outcome, QuestionEvent
 from llmhost.ledger.ledger import Ledger
-from llmhost.trust.agreement import Said, agree, likeness, to_common_length
+from llmhost.trust.agreement import Said, agree, answer_similarity, truncate_to_shorter
 from llmhost.trust.labels import Labels
 
 __all__ = ["Audited", "Auditor", "Finding"]
@@ -167,10 +167,10 @@ class Auditor:
 async def _compared(embedder: Embedder, one: Said, other: Said, complete: bool) -> bool | None:
     """`agree` on two answers; `complete` False: one of them was cut off."""
     if not complete:
-        cut = to_common_length(one.answer, other.answer)
+        cut = truncate_to_shorter(one.answer, other.answer)
         one, other = (replace(said, answer=text) for said, text in zip((one, other), cut, strict=True))
-    alike = await asyncio.to_thread(likeness, embedder.embed, one.answer, other.answer)
-    return agree(one, other, alike)
+    similarity = await asyncio.to_thread(answer_similarity, embedder.embed, one.answer, other.answer)
+    return agree(one, other, similarity)
 
 
 def _answer(reply: Reply, now: float) -> Answer:

@@ -17,7 +17,7 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from llmhost.answering.cache_session import Notices
+from llmhost.answering.cache_session import WarnOnce
 from llmhost.cache.calibration import Tally, served_error
 from llmhost.cache.keys import Keys, pair_id
 from llmhost.cache.models import Judgement
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 __all__ = [
     "ENOUGH_PRECISION",
     "MEASURED_PAIRS",
-    "EngineJudge",
-    "Fitness",
-    "FitnessBook",
     "FleetJudge",
+    "JudgeEvaluation",
+    "JudgeEvaluationStore",
     "Judgements",
+    "LlmJudge",
     "Trial",
-    "addresses_the_judge",
-    "fitness_of",
+    "evaluation_of",
+    "looks_like_injection",
 ]
 
 
@@ -95,7 +95,7 @@ _MARKED = re.compile("|".join(_MARKS), re.MULTILINE)
 _BETWEEN = re.compile(r"[\W_]+")
 
 
-def addresses_the_judge(text: str) -> bool:
+def looks_like_injection(text: str) -> bool:
     """Whether the text speaks to whoever judges it, also where it hides that in odd letters."""
     plain = _plain(text)
     return bool(_MARKED.search(plain) or _SAID.search(_BETWEEN.sub(" ", plain)))
@@ -127,7 +127,7 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Fitness:
+class JudgeEvaluation:
     """How well a model judges.
 
     `yes` counts its words of yes; `precision` is the share of them that was right, `low` the lower end of its
@@ -146,7 +146,7 @@ class Fitness:
     p95_ms: float
     at: float
 
-    def fault(self, timeout: float) -> str | None:
+    def disqualification(self, timeout: float) -> str | None:
         """Why it should not judge, for people; None where it may. `timeout` in seconds."""
         if self.low is None or not self.yes:
             return f"it never said yes in {self.pairs} pairs"
@@ -159,13 +159,13 @@ class Fitness:
         return None
 
 
-def fitness_of(model: str, trials: Sequence[Trial], now: float) -> Fitness:
+def evaluation_of(model: str, trials: Sequence[Trial], now: float) -> JudgeEvaluation:
     """What the trials show; there must be at least one."""
     yes = [trial for trial in trials if trial.said]
     same = sum(trial.same for trial in trials)
     right = sum(trial.same for trial in yes)
     slowest = sorted(trial.ms for trial in trials)
-    return Fitness(
+    return JudgeEvaluation(
         model=model,
         pairs=len(trials),
         yes=len(yes),
@@ -228,7 +228,7 @@ class Judgements:
         return self._keys.judged(pair_id(scope, question, stored))
 
 
-class FitnessBook:
+class JudgeEvaluationStore:
     """The last measurement of a fleet's judge, `llmhost:{fleet}:judge`, without a lifetime.
 
     Every method raises StoreError where Redis is away or will not write.
@@ -238,26 +238,26 @@ class FitnessBook:
         self._client = client
         self._key = f"llmhost:{fleet}:judge"
 
-    async def write(self, fitness: Fitness) -> None:
+    async def write(self, evaluation: JudgeEvaluation) -> None:
         """Takes the place of the one before."""
-        fields = asdict(fitness).items()
+        fields = asdict(evaluation).items()
         with translate_errors():
             pipeline = self._client.pipeline(transaction=True)
             pipeline.delete(self._key)
             pipeline.hset(self._key, mapping={name: "" if value is None else value for name, value in fields})
             await pipeline.execute()
 
-    async def read(self, model: str) -> Fitness | None:
+    async def read(self, model: str) -> JudgeEvaluation | None:
         """The measurement of this model; None where there is none, or none that makes sense."""
         with translate_errors():
             row = await self._client.hgetall(self._key)
-        fitness = _fitness({text(name): text(value) for name, value in row.items()})
-        return fitness if fitness is not None and fitness.model == model else None
+        evaluation = _evaluation({text(name): text(value) for name, value in row.items()})
+        return evaluation if evaluation is not None and evaluation.model == model else None
 
 
-def _fitness(row: Mapping[str, str]) -> Fitness | None:
+def _evaluation(row: Mapping[str, str]) -> JudgeEvaluation | None:
     try:
-        return Fitness(
+        return JudgeEvaluation(
             model=row["model"],
             pairs=int(row["pairs"]),
             yes=int(row["yes"]),
@@ -310,7 +310,7 @@ class _Call:
     done: Done = field(default_factory=lambda: Done("", 0, 0))
 
 
-class EngineJudge:
+class LlmJudge:
     """Asks `model` about pairs, each within `timeout` seconds. `parallel` is how many requests a worker
     serves at once. Its calls are counted in the ledger, apart from questions; None: nowhere.
     """
@@ -322,7 +322,7 @@ class EngineJudge:
         timeout: float,
         parallel: int,
         ledger: Ledger | None,
-        notices: Notices,
+        warn_once: WarnOnce,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -331,16 +331,16 @@ class EngineJudge:
         self._timeout = timeout
         self._parallel = parallel
         self._ledger = ledger
-        self._notices = notices
+        self._warn_once = warn_once
         self._clock = clock
 
-    async def word(self, one: str, other: str) -> bool | None:
+    async def compare(self, one: str, other: str) -> bool | None:
         """Whether both have the same full answer; None where it said neither YES nor NO, or not in time, or
         is not to be asked about such a pair.
 
         Raises LlmhostError where there is nobody to ask, or nobody gave a whole answer.
         """
-        if len(one) + len(other) > _LONGEST_PAIR or addresses_the_judge(one) or addresses_the_judge(other):
+        if len(one) + len(other) > _LONGEST_PAIR or looks_like_injection(one) or looks_like_injection(other):
             return None
         call = _Call(time.perf_counter())
         try:
@@ -369,7 +369,7 @@ class EngineJudge:
         try:
             await self._ledger.record(self._event(call, call.assigned))
         except StoreError as error:
-            self._notices.tell("the judge's work is not counted", error)
+            self._warn_once.warn("the judge's work is not counted", error)
 
     def _event(self, call: _Call, assigned: Assigned) -> QuestionEvent:
         ended = time.perf_counter()
@@ -386,27 +386,27 @@ class EngineJudge:
 
 
 class FleetJudge:
-    """The judge as the cache knows it: asks an `EngineJudge` once about each pair, and only where a
+    """The judge as the cache knows it: asks an `LlmJudge` once about each pair, and only where a
     measurement has shown that `model` can judge. Else it says nothing, and the user is told once why. Of
     several who want to know about a pair at once, one asks; where it gets no word, none of them does.
     """
 
     def __init__(
         self,
-        engine: EngineJudge,
+        engine: LlmJudge,
         memory: Judgements,
-        book: FitnessBook,
+        book: JudgeEvaluationStore,
         *,
         model: str,
         timeout: float,
-        notices: Notices,
+        warn_once: WarnOnce,
     ) -> None:
         self._engine = engine
         self._memory = memory
         self._book = book
         self._model = model
         self._timeout = timeout
-        self._notices = notices
+        self._warn_once = warn_once
         self._asking: dict[str, asyncio.Event] = {}
 
     async def judge(self, scope: str, question: str, stored: str) -> Judgement:
@@ -434,16 +434,16 @@ class FleetJudge:
 
     async def _word(self, question: str, stored: str) -> bool | None:
         try:
-            return await self._engine.word(question, stored)
+            return await self._engine.compare(question, stored)
         except LlmhostError:
             return None  # the question goes to an engine, and that says what is wrong
 
     async def _is_fit(self) -> bool:
-        fitness = await self._book.read(self._model)
-        fault = _UNMEASURED if fitness is None else fitness.fault(self._timeout)
-        if fault is not None:
-            self._notices.tell("the judge stays off", StateError(f"{self._model}: {fault}"))
-        return fault is None
+        evaluation = await self._book.read(self._model)
+        reason = _UNMEASURED if evaluation is None else evaluation.disqualification(self._timeout)
+        if reason is not None:
+            self._warn_once.warn("the judge stays off", StateError(f"{self._model}: {reason}"))
+        return reason is None
 
 
 def _request(model: str, one: str, other: str) -> ChatRequest:

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from llmhost.answering.cache_session import Notices
+from llmhost.answering.cache_session import WarnOnce
 from llmhost.config.models import Config
 from llmhost.errors import StateError, StoreError, StoreUnavailable
 from llmhost.machine.paths import state_dir
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from llmhost.ledger.report import Targets
     from llmhost.store.embedded import EmbeddedRedis
     from llmhost.trust.audit import Auditor
-    from llmhost.trust.judge import EngineJudge, FitnessBook
+    from llmhost.trust.judge import JudgeEvaluationStore, LlmJudge
     from llmhost.wiring.questions import CacheParts
 
 __all__ = ["Wiring"]
@@ -53,7 +53,7 @@ class Wiring:
     def __init__(self, config: Config, *, warn: Callable[[str], None], note: Callable[[str], None]) -> None:
         self._config = config
         self._warn = warn
-        self._notices = Notices(warn)
+        self._warn_once = WarnOnce(warn)
         self._note = note
         self._open = AsyncExitStack()
         self._client: Redis | None = None
@@ -208,14 +208,14 @@ class Wiring:
             client: Redis | None = await self.redis()
         except StoreError as error:
             client = None
-            self._notices.tell("the cache is off", error)
+            self._warn_once.warn("the cache is off", error)
         config, pool = self._config, self._pool(client)
         return Answerer(
             pool=pool,
             settings=Settings(config.limits.max_prompt_chars, config.engine.slots),
             memory=self._memory(client) if client and config.cache.enabled else None,
             ledger=Ledger(client, config.fleet.name) if client else None,
-            notices=self._notices,
+            warn_once=self._warn_once,
             audits=self._sampler(client),
         )
 
@@ -224,7 +224,7 @@ class Wiring:
         from llmhost.wiring.questions import make_auditor
 
         client = await self.redis()
-        return make_auditor(self._config, client, self._quiet_pool(client), self.caches, self._notices)
+        return make_auditor(self._config, client, self._quiet_pool(client), self.caches, self._warn_once)
 
     async def drop_audits(self) -> None:
         """Nothing waits to be audited any more. Raises StoreError."""
@@ -240,40 +240,40 @@ class Wiring:
     def _sampler(self, client: Redis | None) -> AuditSampler | None:
         from llmhost.wiring.questions import audit_sampler
 
-        self._audits = audit_sampler(self._config, client, self._notices) if client else None
+        self._audits = audit_sampler(self._config, client, self._warn_once) if client else None
         return self._audits
 
-    async def engine_judge(self) -> EngineJudge:
+    async def llm_judge(self) -> LlmJudge:
         """The fleet's model as a judge, to be measured. Raises StoreError."""
-        from llmhost.wiring.questions import engine_judge
+        from llmhost.wiring.questions import llm_judge
 
         client = await self.redis()
-        return engine_judge(self._config, self._pool(client), client, self._notices)
+        return llm_judge(self._config, self._pool(client), client, self._warn_once)
 
-    async def fitness_book(self) -> FitnessBook:
+    async def judge_evaluations(self) -> JudgeEvaluationStore:
         """What was measured of the judge. Raises StoreError."""
-        from llmhost.wiring.questions import fitness_book
+        from llmhost.wiring.questions import judge_evaluations
 
-        return fitness_book(self._config, await self.redis())
+        return judge_evaluations(self._config, await self.redis())
 
     def _memory(self, client: Redis) -> Memory:
         from llmhost.wiring.questions import fleet_judge
 
         pool = self._quiet_pool(client)
-        judge = fleet_judge(self._config, pool, client, self.caches.keys, self._notices)
-        return self.caches.memory(client, self._notices, judge)
+        judge = fleet_judge(self._config, pool, client, self.caches.keys, self._warn_once)
+        return self.caches.memory(client, self._warn_once, judge)
 
     def _pool(self, client: Redis | None, load: LoadTracker | None = None) -> Pool:
         from llmhost.engines.pool import Pool
 
         attempts = self._config.limits.max_attempts
-        return Pool(self._upstreams, load or self._load(client), attempts, self._notices.doubt)
+        return Pool(self._upstreams, load or self._load(client), attempts, self._warn_once.warn_untrusted)
 
     def _quiet_pool(self, client: Redis) -> Pool:
         """For what is asked beside the users' own questions."""
-        from llmhost.engines.pool import QuietLoad
+        from llmhost.engines.pool import BackgroundLoad
 
-        return self._pool(client, QuietLoad(self._load(client)))
+        return self._pool(client, BackgroundLoad(self._load(client)))
 
     def _load(self, client: Redis | None) -> LoadTracker:
         from llmhost.engines.pool import LocalLoad

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from llmhost.answering.audits import AuditQueue, AuditSampler
-    from llmhost.answering.cache_session import Memory, Notices
+    from llmhost.answering.cache_session import Memory, WarnOnce
     from llmhost.cache.calibration import Calibration, Label
     from llmhost.cache.catalog import Catalog
     from llmhost.cache.contracts import Embedder, Index
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from llmhost.cache.service import SemanticCache
     from llmhost.engines.pool import Pool
     from llmhost.trust.audit import Auditor
-    from llmhost.trust.judge import EngineJudge, FitnessBook, FleetJudge
+    from llmhost.trust.judge import FleetJudge, JudgeEvaluationStore, LlmJudge
     from llmhost.trust.labels import Labels
 
 __all__ = [
@@ -33,9 +33,9 @@ __all__ = [
     "audit_queue",
     "audit_sampler",
     "drop_audits",
-    "engine_judge",
-    "fitness_book",
     "fleet_judge",
+    "judge_evaluations",
+    "llm_judge",
     "make_auditor",
     "make_policy",
     "thresholds",
@@ -79,12 +79,12 @@ class CacheParts:
         moves = config.max_error if config.policy == "verified" else None
         return Labels(client, self._config.fleet.name, max_error=moves, policy=config.policy)
 
-    def memory(self, client: Redis, notices: Notices, judge: Judge | None = None) -> Memory:
+    def memory(self, client: Redis, warn_once: WarnOnce, judge: Judge | None = None) -> Memory:
         """The cache on the path of questions."""
         from llmhost.answering.cache_session import Memory
         from llmhost.cache.single_flight import SingleFlight
 
-        return Memory(self.cache(client, judge), SingleFlight(client, self.keys), notices)
+        return Memory(self.cache(client, judge), SingleFlight(client, self.keys), warn_once)
 
     def cache(self, client: Redis, judge: Judge | None = None) -> SemanticCache:
         """The cache itself, whose failures are raised."""
@@ -188,16 +188,18 @@ async def drop_audits(config: Config, client: Redis) -> None:
         await AuditQueue(client, config.fleet.name, policy).clear()
 
 
-def audit_sampler(config: Config, client: Redis, notices: Notices) -> AuditSampler | None:
+def audit_sampler(config: Config, client: Redis, warn_once: WarnOnce) -> AuditSampler | None:
     """What puts a share of the semantic hits into the queue; None where none is wanted."""
     from llmhost.answering.audits import AuditSampler
 
     if not config.cache.audit_share:
         return None
-    return AuditSampler(audit_queue(config, client), config.cache.audit_share, notices)
+    return AuditSampler(audit_queue(config, client), config.cache.audit_share, warn_once)
 
 
-def make_auditor(config: Config, client: Redis, pool: Pool, caches: CacheParts, notices: Notices) -> Auditor:
+def make_auditor(
+    config: Config, client: Redis, pool: Pool, caches: CacheParts, warn_once: WarnOnce
+) -> Auditor:
     """What works off the queue."""
     from llmhost.answering.answerer import Answerer, Settings
     from llmhost.answering.audits import AuditedEntries
@@ -205,7 +207,7 @@ def make_auditor(config: Config, client: Redis, pool: Pool, caches: CacheParts, 
     from llmhost.trust.audit import Auditor
 
     settings = Settings(config.limits.max_prompt_chars, config.engine.slots)
-    engines = Answerer(pool=pool, settings=settings, memory=None, ledger=None, notices=notices)
+    engines = Answerer(pool=pool, settings=settings, memory=None, ledger=None, warn_once=warn_once)
     return Auditor(
         queue=audit_queue(config, client),
         ask=engines.answer,
@@ -221,42 +223,44 @@ def make_auditor(config: Config, client: Redis, pool: Pool, caches: CacheParts, 
 # The judge of the grey zone, from the configuration.
 
 
-def engine_judge(config: Config, pool: Pool, client: Redis, notices: Notices) -> EngineJudge:
+def llm_judge(config: Config, pool: Pool, client: Redis, warn_once: WarnOnce) -> LlmJudge:
     """The fleet's model as a judge, measured or not."""
     from llmhost.ledger.ledger import Ledger
-    from llmhost.trust.judge import EngineJudge
+    from llmhost.trust.judge import LlmJudge
 
-    return EngineJudge(
+    return LlmJudge(
         pool,
         config.engine.model,
         config.cache.judge_timeout,
         config.engine.slots,
         Ledger(client, config.fleet.name),
-        notices,
+        warn_once,
     )
 
 
-def fleet_judge(config: Config, pool: Pool, client: Redis, keys: Keys, notices: Notices) -> FleetJudge | None:
+def fleet_judge(
+    config: Config, pool: Pool, client: Redis, keys: Keys, warn_once: WarnOnce
+) -> FleetJudge | None:
     """The judge that remembers, and is silent where it is not good enough; None where none is wanted."""
     from llmhost.trust.judge import FleetJudge, Judgements
 
     if not config.cache.judge:
         return None
     return FleetJudge(
-        engine_judge(config, pool, client, notices),
+        llm_judge(config, pool, client, warn_once),
         Judgements(client, keys, config.cache.embedding_ttl),
-        fitness_book(config, client),
+        judge_evaluations(config, client),
         model=config.engine.model,
         timeout=config.cache.judge_timeout,
-        notices=notices,
+        warn_once=warn_once,
     )
 
 
-def fitness_book(config: Config, client: Redis) -> FitnessBook:
+def judge_evaluations(config: Config, client: Redis) -> JudgeEvaluationStore:
     """What was measured of this fleet's judge."""
-    from llmhost.trust.judge import FitnessBook
+    from llmhost.trust.judge import JudgeEvaluationStore
 
-    return FitnessBook(client, config.fleet.name)
+    return JudgeEvaluationStore(client, config.fleet.name)
 
 
 # The cache's policies, from the configuration.

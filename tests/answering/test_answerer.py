@@ -13,7 +13,7 @@ from doubles.scripted_pool import ScriptedEngine, pool_of
 from doubles.word_embedder import WordEmbedder
 
 from llmhost.answering.answerer import Answerer, Settings
-from llmhost.answering.cache_session import Memory, Notices
+from llmhost.answering.cache_session import Memory, WarnOnce
 from llmhost.answering.question import Question, Reply, Text
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.keys import Keys
@@ -49,8 +49,8 @@ class House:
     def __init__(self, client: Redis, cache: SemanticCache, keys: Keys) -> None:
         self.told: list[str] = []
         self.ledger = Ledger(client, "f")
-        self.notices = Notices(self.told.append)
-        self.memory = Memory(cache, SingleFlight(client, keys), self.notices)
+        self.warn_once = WarnOnce(self.told.append)
+        self.memory = Memory(cache, SingleFlight(client, keys), self.warn_once)
 
     def answerer(self, *engines: ScriptedEngine, cached: bool = True) -> Answerer:
         return Answerer(
@@ -58,7 +58,7 @@ class House:
             settings=Settings(max_prompt_chars=1000, parallel=1),
             memory=self.memory if cached else None,
             ledger=self.ledger,
-            notices=self.notices,
+            warn_once=self.warn_once,
             clock=lambda: NOW,
         )
 

@@ -12,7 +12,7 @@ from doubles.word_embedder import WordEmbedder
 
 from llmhost.answering.answerer import Answerer, Settings
 from llmhost.answering.audits import Audit, AuditedEntries, AuditQueue
-from llmhost.answering.cache_session import Notices
+from llmhost.answering.cache_session import WarnOnce
 from llmhost.answering.question import Question, admit
 from llmhost.cache.calibration import Tally
 from llmhost.cache.keys import Keys
@@ -70,9 +70,9 @@ class Bench:
                 raise self.failure
             return self.embedder
 
-        settings, notices = Settings(max_prompt_chars=1000, parallel=1), Notices(pytest.fail)
+        settings, warn_once = Settings(max_prompt_chars=1000, parallel=1), WarnOnce(pytest.fail)
         answerer = Answerer(
-            pool=pool_of(*engines), settings=settings, memory=None, ledger=None, notices=notices
+            pool=pool_of(*engines), settings=settings, memory=None, ledger=None, warn_once=warn_once
         )
         auditor = Auditor(
             queue=self.queue,

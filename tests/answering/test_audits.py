@@ -12,7 +12,7 @@ from doubles.scripted_pool import ScriptedEngine, pool_of
 
 from llmhost.answering.answerer import Answerer, Settings
 from llmhost.answering.audits import Audit, AuditQueue, AuditSampler
-from llmhost.answering.cache_session import Memory, Notices
+from llmhost.answering.cache_session import Memory, WarnOnce
 from llmhost.answering.question import Question
 from llmhost.cache.keys import Keys
 from llmhost.cache.models import Objection
@@ -64,14 +64,14 @@ def ask(
     async def asked(
         *questions: Question, share: float = 0.02, chance: float = 0.0, cache: SemanticCache = cache
     ) -> None:
-        notices = Notices(pytest.fail)
+        warn_once = WarnOnce(pytest.fail)
         answerer = Answerer(
             pool=pool_of(ScriptedEngine("an answer", DONE)),
             settings=Settings(max_prompt_chars=1000, parallel=1),
-            memory=Memory(cache, SingleFlight(redis_client, keys), notices),
+            memory=Memory(cache, SingleFlight(redis_client, keys), warn_once),
             ledger=None,
-            notices=notices,
-            audits=AuditSampler(queue, share, notices, lambda: chance),
+            warn_once=warn_once,
+            audits=AuditSampler(queue, share, warn_once, lambda: chance),
             clock=lambda: NOW,
         )
         for question in questions:
@@ -141,7 +141,7 @@ async def test_where_redis_will_not_write_the_user_is_told_once_and_nothing_is_r
     lookup = await cache.semantic(key("what is it"))
     told: list[str] = []
     client = connect(RedisConfig.model_validate({"host": "127.0.0.1", "port": full_redis.port}))
-    sampler = AuditSampler(AuditQueue(client, "f"), 1.0, Notices(told.append), lambda: 0.0)
+    sampler = AuditSampler(AuditQueue(client, "f"), 1.0, WarnOnce(told.append), lambda: 0.0)
     for _ in range(2):
         await sampler.served(ASKED, lookup, NOW)
     await client.aclose()

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from llmhost.trust.judge import addresses_the_judge
+from llmhost.trust.judge import looks_like_injection
 
 #: the question that each attack is put behind
 _ASKED = "How do I reset my password?"
@@ -74,7 +74,7 @@ _ATTACKS = [
 
 @pytest.mark.parametrize("attack", _ATTACKS)
 def test_a_question_that_talks_to_the_judge_is_found(attack: str) -> None:
-    assert addresses_the_judge(f"{_ASKED} {attack}")
+    assert looks_like_injection(f"{_ASKED} {attack}")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_question_that_talks_to_the_judge_is_found(attack: str) -> None:
     ids=["wide", "zero width", "soft hyphen", "odd blanks", "underscore", "marks", "bold", "split mark"],
 )
 def test_it_is_found_where_it_hides(hidden: str) -> None:
-    assert addresses_the_judge(f"{_ASKED} {hidden}")
+    assert looks_like_injection(f"{_ASKED} {hidden}")
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_it_is_found_where_it_hides(hidden: str) -> None:
     ],
 )
 def test_a_question_that_only_asks_is_not(question: str) -> None:
-    assert not addresses_the_judge(question)
+    assert not looks_like_injection(question)
 
 
 @pytest.mark.parametrize(
@@ -125,5 +125,5 @@ def test_a_question_that_only_asks_is_not(question: str) -> None:
 )
 def test_no_question_makes_the_search_slow(unit: str) -> None:
     begun = time.perf_counter()
-    addresses_the_judge((unit * 2000)[:2000])
+    looks_like_injection((unit * 2000)[:2000])
     assert time.perf_counter() - begun < 0.5

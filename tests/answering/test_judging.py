@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from doubles.scripted_pool import ScriptedEngine, pool_of
 
-from llmhost.answering.cache_session import Notices
+from llmhost.answering.cache_session import WarnOnce
 from llmhost.cache.keys import Keys
 from llmhost.cache.models import Judgement
 from llmhost.engines.engine import ChatRequest, Delta, Done
@@ -19,7 +19,7 @@ from llmhost.engines.pool import LocalLoad, Pool, Upstream
 from llmhost.errors import EngineRefused, EngineUnavailable, NoWorkerError, StoreError, StreamBroken
 from llmhost.ledger.events import Outcome
 from llmhost.ledger.ledger import Ledger, Totals
-from llmhost.trust.judge import EngineJudge, Fitness, FitnessBook, FleetJudge, Judgements
+from llmhost.trust.judge import FleetJudge, JudgeEvaluation, JudgeEvaluationStore, Judgements, LlmJudge
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 NOW = 1_700_000_000.0
 DONE = Done("length", prompt_tokens=90, completion_tokens=1)
 ASKED, STORED = "How do I undo a commit?", "How can I take back a commit?"
-GOOD = Fitness("m", 160, 80, 1.0, 0.95, 1.0, 0.0, 50.0, 90.0, NOW)
+GOOD = JudgeEvaluation("m", 160, 80, 1.0, 0.95, 1.0, 0.0, 50.0, 90.0, NOW)
 
 
 class Bench:
@@ -36,12 +36,12 @@ class Bench:
     def __init__(self, client: Redis, keys: Keys) -> None:
         self.told: list[str] = []
         self.ledger = Ledger(client, "f")
-        self.notices = Notices(self.told.append)
-        self.book = FitnessBook(client, "f")
+        self.warn_once = WarnOnce(self.told.append)
+        self.book = JudgeEvaluationStore(client, "f")
         self._memory = Judgements(client, keys, 3600.0)
 
-    def engine(self, pool: Pool, timeout: float = 5.0) -> EngineJudge:
-        return EngineJudge(pool, "m", timeout, 1, self.ledger, self.notices, clock=lambda: NOW)
+    def engine(self, pool: Pool, timeout: float = 5.0) -> LlmJudge:
+        return LlmJudge(pool, "m", timeout, 1, self.ledger, self.warn_once, clock=lambda: NOW)
 
     def judge(self, *engines: ScriptedEngine) -> FleetJudge:
         return FleetJudge(
@@ -50,7 +50,7 @@ class Bench:
             self.book,
             model="m",
             timeout=5.0,
-            notices=self.notices,
+            warn_once=self.warn_once,
         )
 
     async def totals(self) -> Totals:
@@ -196,7 +196,7 @@ async def test_without_a_worker_nothing_is_said(bench: Bench) -> None:
 
 async def test_who_measures_is_told_that_there_is_no_worker(bench: Bench) -> None:
     with pytest.raises(NoWorkerError):
-        await bench.engine(pool_of()).word(ASKED, STORED)
+        await bench.engine(pool_of()).compare(ASKED, STORED)
 
 
 async def test_a_judge_that_is_slow_is_let_go_and_its_worker_is_free_again(bench: Bench) -> None:
@@ -206,7 +206,7 @@ async def test_a_judge_that_is_slow_is_let_go_and_its_worker_is_free_again(bench
         return [Upstream("w0", engine, 3600.0)]
 
     judge = bench.engine(Pool(upstreams, load, 1), timeout=0.05)
-    assert await judge.word(ASKED, STORED) is None
+    assert await judge.compare(ASKED, STORED) is None
     slot = await load.acquire(("w0",))
     assert engine.closed
     assert slot is not None
@@ -294,7 +294,7 @@ async def test_a_model_that_nobody_has_measured_does_not_judge_and_the_user_is_t
     ],
     ids=["not sure enough", "never yes", "too slow", "another model"],
 )
-async def test_a_model_that_is_not_good_enough_does_not_judge(bench: Bench, found: Fitness) -> None:
+async def test_a_model_that_is_not_good_enough_does_not_judge(bench: Bench, found: JudgeEvaluation) -> None:
     await bench.judge(says("YES")).judge("s", ASKED, STORED)
     await bench.book.write(found)
     engine = says("YES")

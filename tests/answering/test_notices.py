@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmhost.answering.cache_session import Notices
+from llmhost.answering.cache_session import WarnOnce
 from llmhost.errors import UntrustedWorker
 
 
@@ -14,25 +14,27 @@ def told() -> list[str]:
 
 
 @pytest.fixture
-def notices(told: list[str]) -> Notices:
-    return Notices(told.append)
+def warn_once(told: list[str]) -> WarnOnce:
+    return WarnOnce(told.append)
 
 
-def test_an_effect_is_told_once_whatever_its_cause(notices: Notices, told: list[str]) -> None:
-    notices.tell("the cache is off", ValueError("this"))
-    notices.tell("the cache is off", ValueError("that"))
+def test_an_effect_is_told_once_whatever_its_cause(warn_once: WarnOnce, told: list[str]) -> None:
+    warn_once.warn("the cache is off", ValueError("this"))
+    warn_once.warn("the cache is off", ValueError("that"))
     assert told == ["the cache is off: this"]
 
 
-def test_a_worker_that_is_not_itself_is_told_once(notices: Notices, told: list[str]) -> None:
+def test_a_worker_that_is_not_itself_is_told_once(warn_once: WarnOnce, told: list[str]) -> None:
     for _ in range(2):
-        notices.doubt("vast-1", UntrustedWorker("https://w1 shows another certificate"))
+        warn_once.warn_untrusted("vast-1", UntrustedWorker("https://w1 shows another certificate"))
     assert told == [
         "worker vast-1 is not asked until `llmhost up` replaces it: https://w1 shows another certificate"
     ]
 
 
-def test_each_worker_that_is_not_itself_is_told(notices: Notices, told: list[str]) -> None:
+def test_each_worker_that_is_not_itself_is_told(warn_once: WarnOnce, told: list[str]) -> None:
     for number in (1, 2):
-        notices.doubt(f"vast-{number}", UntrustedWorker(f"https://w{number} shows another certificate"))
+        warn_once.warn_untrusted(
+            f"vast-{number}", UntrustedWorker(f"https://w{number} shows another certificate")
+        )
     assert len(told) == 2

@@ -7,7 +7,7 @@ from doubles.word_embedder import WordEmbedder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmhost.trust.agreement import Said, agree, likeness, to_common_length
+from llmhost.trust.agreement import Said, agree, answer_similarity, truncate_to_shorter
 
 WHO = "who painted it"
 MANY = "how many are there"
@@ -35,11 +35,11 @@ def said(answer: str, other: str, question: str = "", asked: str = "") -> tuple[
     ],
 )
 def test_answers_that_contradict_each_other(one: str, other: str) -> None:
-    assert agree(*said(one, other), alike=0.7) is False
+    assert agree(*said(one, other), similarity=0.7) is False
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "alike"),
+    ("one", "other", "similarity"),
     [
         ("It is odd.", "It is odd.", None),
         ("Paris", "The capital is Paris.", 0.5),
@@ -49,12 +49,12 @@ def test_answers_that_contradict_each_other(one: str, other: str) -> None:
         (LONG, f"well, {LONG}", 0.8),
     ],
 )
-def test_answers_that_say_the_same(one: str, other: str, alike: float | None) -> None:
-    assert agree(*said(one, other), alike=alike) is True
+def test_answers_that_say_the_same(one: str, other: str, similarity: float | None) -> None:
+    assert agree(*said(one, other), similarity=similarity) is True
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "alike"),
+    ("one", "other", "similarity"),
     [
         ("", "", None),
         ("", "Paris", None),
@@ -65,8 +65,8 @@ def test_answers_that_say_the_same(one: str, other: str, alike: float | None) ->
         ("100 °C at sea level", "212 °F at sea level", 0.6),
     ],
 )
-def test_answers_of_which_it_cannot_be_told(one: str, other: str, alike: float | None) -> None:
-    assert agree(*said(one, other), alike=alike) is None
+def test_answers_of_which_it_cannot_be_told(one: str, other: str, similarity: float | None) -> None:
+    assert agree(*said(one, other), similarity=similarity) is None
 
 
 @pytest.mark.parametrize(
@@ -84,21 +84,21 @@ def test_answers_of_which_it_cannot_be_told(one: str, other: str, alike: float |
     ],
 )
 def test_the_same_number_in_other_words_is_no_contradiction(one: str, other: str) -> None:
-    assert agree(*said(one, other), alike=0.6) is not False
+    assert agree(*said(one, other), similarity=0.6) is not False
 
 
-@pytest.mark.parametrize(("alike", "expected"), [(0.49, False), (0.5, None), (0.79, None), (0.8, True)])
-def test_long_answers_are_told_apart_by_how_alike_they_are(alike: float, expected: bool | None) -> None:
-    assert agree(*said(LONG, LONG.replace("one short line", "a page")), alike=alike) is expected
+@pytest.mark.parametrize(("similarity", "expected"), [(0.49, False), (0.5, None), (0.79, None), (0.8, True)])
+def test_long_answers_are_told_apart_by_how_alike_they_are(similarity: float, expected: bool | None) -> None:
+    assert agree(*said(LONG, LONG.replace("one short line", "a page")), similarity=similarity) is expected
 
 
 def test_what_the_question_said_already_is_not_the_answer() -> None:
     answers = said("15% of 240 is 36.", "25% of 240 is 60.", "What is 15% of 240?", "What is 25% of 240?")
-    assert agree(*answers, alike=0.87) is False
+    assert agree(*answers, similarity=0.87) is False
 
 
 def test_a_number_in_a_long_answer_does_not_decide() -> None:
-    assert agree(*said(f"{LONG} {LONG} 8", f"{LONG} {LONG} 9"), alike=0.7) is None
+    assert agree(*said(f"{LONG} {LONG} 8", f"{LONG} {LONG} 9"), similarity=0.7) is None
 
 
 @settings(deadline=None)
@@ -106,45 +106,45 @@ def test_a_number_in_a_long_answer_does_not_decide() -> None:
     st.text(max_size=200), st.text(max_size=200), st.floats(-1, 1), st.sampled_from(["", "What is 8 + 7?"])
 )
 def test_it_does_not_matter_which_answer_came_first(
-    one: str, other: str, alike: float, question: str
+    one: str, other: str, similarity: float, question: str
 ) -> None:
     ours, theirs = said(one, other, question)
-    assert agree(ours, theirs, alike) == agree(theirs, ours, alike)
+    assert agree(ours, theirs, similarity) == agree(theirs, ours, similarity)
 
 
 @settings(deadline=None)
 @given(st.text(), st.none() | st.floats(-1, 1))
-def test_no_answer_contradicts_itself(answer: str, alike: float | None) -> None:
-    assert agree(*said(answer, answer), alike=alike) is (True if answer.strip() else None)
+def test_no_answer_contradicts_itself(answer: str, similarity: float | None) -> None:
+    assert agree(*said(answer, answer), similarity=similarity) is (True if answer.strip() else None)
 
 
 @settings(deadline=None)
 @given(st.text(alphabet="0123456789.,- to%°$kmg", max_size=60))
 def test_whatever_looks_like_numbers_can_be_read(answer: str) -> None:
     one, other = said(answer, "8 kg or 9")
-    assert agree(one, other, alike=0.6) is agree(other, one, alike=0.6)
+    assert agree(one, other, similarity=0.6) is agree(other, one, similarity=0.6)
 
 
 def test_the_common_length_is_the_shorter_one() -> None:
-    assert to_common_length("abcdef", "xyz") == ("abc", "xyz")
+    assert truncate_to_shorter("abcdef", "xyz") == ("abc", "xyz")
 
 
 def test_likeness_is_the_mean_of_the_nearest_parts() -> None:
     one = "first words. " + "a " * 120 + "."
     embed = WordEmbedder().embed
-    assert likeness(embed, "b c d", "b c d") == pytest.approx(1)
-    assert likeness(embed, "b c d", "e f g") == pytest.approx(0)
-    assert likeness(embed, one, "first words.") is not None
+    assert answer_similarity(embed, "b c d", "b c d") == pytest.approx(1)
+    assert answer_similarity(embed, "b c d", "e f g") == pytest.approx(0)
+    assert answer_similarity(embed, one, "first words.") is not None
 
 
 def test_a_part_that_the_model_cannot_read_is_left_out() -> None:
     unreadable = "x " * 120
     embed = WordEmbedder().embed
-    assert likeness(embed, unreadable, "b c d") is None
-    assert likeness(embed, f"b c d\n{unreadable * 3}", "b c d") == pytest.approx(1)
+    assert answer_similarity(embed, unreadable, "b c d") is None
+    assert answer_similarity(embed, f"b c d\n{unreadable * 3}", "b c d") == pytest.approx(1)
 
 
 def test_of_a_very_long_answer_the_beginning_is_read() -> None:
     embedder = WordEmbedder()
-    likeness(embedder.embed, "a sentence of five words. " * 10_000, "five")
+    answer_similarity(embedder.embed, "a sentence of five words. " * 10_000, "five")
     assert embedder.calls <= 25

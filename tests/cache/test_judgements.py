@@ -9,13 +9,13 @@ import pytest
 
 from llmhost.cache.keys import Keys, pair_id
 from llmhost.config.models import Config
-from llmhost.trust.judge import Fitness, FitnessBook, Judgements, Trial, fitness_of
+from llmhost.trust.judge import JudgeEvaluation, JudgeEvaluationStore, Judgements, Trial, evaluation_of
 from llmhost.wiring.questions import CacheParts
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-FOUND = Fitness("m", 160, 70, 0.97, 0.91, 0.8, 0.02, 50.0, 90.0, 1_700_000_000.0)
+FOUND = JudgeEvaluation("m", 160, 70, 0.97, 0.91, 0.8, 0.02, 50.0, 90.0, 1_700_000_000.0)
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ def judgements(redis_client: Redis, keys: Keys) -> Judgements:
 
 
 @pytest.fixture
-def book(redis_client: Redis) -> FitnessBook:
-    return FitnessBook(redis_client, "f")
+def book(redis_client: Redis) -> JudgeEvaluationStore:
+    return JudgeEvaluationStore(redis_client, "f")
 
 
 @pytest.mark.parametrize("same", [True, False])
@@ -64,14 +64,14 @@ async def test_clearing_the_cache_forgets_what_the_judge_has_said(
     assert await judgements.recall("s", "a", "b") is None
 
 
-async def test_a_measurement_comes_back_as_it_was(book: FitnessBook) -> None:
+async def test_a_measurement_comes_back_as_it_was(book: JudgeEvaluationStore) -> None:
     await book.write(FOUND)
     assert await book.read("m") == FOUND
     await book.write(replace(FOUND, yes=0, precision=None, low=None))
     assert await book.read("m") == replace(FOUND, yes=0, precision=None, low=None)
 
 
-async def test_a_measurement_holds_for_its_model_alone(book: FitnessBook) -> None:
+async def test_a_measurement_holds_for_its_model_alone(book: JudgeEvaluationStore) -> None:
     await book.write(FOUND)
     assert await book.read("another") is None
 
@@ -80,14 +80,16 @@ async def test_a_measurement_holds_for_its_model_alone(book: FitnessBook) -> Non
     ("field", "value"), [("low", "nan"), ("low", "inf"), ("pairs", "many"), ("p95_ms", ""), ("at", "-1")]
 )
 async def test_a_damaged_measurement_is_none(
-    book: FitnessBook, redis_client: Redis, field: str, value: str
+    book: JudgeEvaluationStore, redis_client: Redis, field: str, value: str
 ) -> None:
     await book.write(FOUND)
     await redis_client.hset("llmhost:f:judge", field, value)
     assert await book.read("m") is None
 
 
-async def test_a_measurement_that_lacks_a_field_is_none(book: FitnessBook, redis_client: Redis) -> None:
+async def test_a_measurement_that_lacks_a_field_is_none(
+    book: JudgeEvaluationStore, redis_client: Redis
+) -> None:
     await book.write(FOUND)
     await redis_client.hdel("llmhost:f:judge", "low")
     assert await book.read("m") is None
@@ -106,7 +108,7 @@ def trials(yes_right: int, yes_wrong: int, no: int = 0, silent: int = 0, ms: flo
 
 
 def test_trials_are_summed_up() -> None:
-    found = fitness_of("m", [*trials(6, 2, 1, 1), *trials(0, 0, 10, ms=100.0)], 5.0)
+    found = evaluation_of("m", [*trials(6, 2, 1, 1), *trials(0, 0, 10, ms=100.0)], 5.0)
     assert (found.pairs, found.yes, found.precision, found.silent) == (20, 8, 0.75, 0.05)
     assert found.recall == pytest.approx(6 / 7)
     assert (found.p50_ms, found.p95_ms, found.at) == (10.0, 100.0, 5.0)
@@ -116,22 +118,22 @@ def test_trials_are_summed_up() -> None:
     ("yes_right", "yes_wrong", "good"), [(80, 0, True), (78, 2, True), (77, 3, False), (34, 0, False)]
 )
 def test_what_is_shown_must_be_more_than_luck(yes_right: int, yes_wrong: int, good: bool) -> None:
-    found = fitness_of("m", trials(yes_right, yes_wrong, 80), 5.0)
-    assert (found.fault(timeout=3.0) is None) is good
+    found = evaluation_of("m", trials(yes_right, yes_wrong, 80), 5.0)
+    assert (found.disqualification(timeout=3.0) is None) is good
 
 
 def test_few_words_are_called_few() -> None:
-    assert "too few to say" in (fitness_of("m", trials(20, 0, 20), 5.0).fault(3.0) or "")
-    assert "too few" not in (fitness_of("m", trials(60, 20), 5.0).fault(3.0) or "")
+    assert "too few to say" in (evaluation_of("m", trials(20, 0, 20), 5.0).disqualification(3.0) or "")
+    assert "too few" not in (evaluation_of("m", trials(60, 20), 5.0).disqualification(3.0) or "")
 
 
 def test_a_model_that_always_says_no_is_no_judge() -> None:
-    assert "never said yes" in (fitness_of("m", trials(0, 0, 40), 5.0).fault(3.0) or "")
+    assert "never said yes" in (evaluation_of("m", trials(0, 0, 40), 5.0).disqualification(3.0) or "")
 
 
 def test_a_judge_whose_words_come_too_late_is_none() -> None:
-    found = fitness_of("m", [*trials(80, 0, 72), *trials(0, 0, 0, 8, ms=3001.0)], 5.0)
-    assert found.fault(timeout=4.0) is None
-    assert found.fault(timeout=3.0) is None
-    worse = fitness_of("m", [*trials(80, 0, 71), *trials(0, 0, 0, 9, ms=3001.0)], 5.0)
-    assert "3 s" in (worse.fault(timeout=3.0) or "")
+    found = evaluation_of("m", [*trials(80, 0, 72), *trials(0, 0, 0, 8, ms=3001.0)], 5.0)
+    assert found.disqualification(timeout=4.0) is None
+    assert found.disqualification(timeout=3.0) is None
+    worse = evaluation_of("m", [*trials(80, 0, 71), *trials(0, 0, 0, 9, ms=3001.0)], 5.0)
+    assert "3 s" in (worse.disqualification(timeout=3.0) or "")

@@ -24,7 +24,7 @@ from llmhost.lab.evaluate import balanced
 from llmhost.lab.pairs import Pair
 from llmhost.ledger.events import Outcome
 from llmhost.store.client import connect
-from llmhost.trust.judge import FitnessBook
+from llmhost.trust.judge import JudgeEvaluationStore
 from llmhost.wiring import Wiring
 from llmhost.wiring.fleets import fleet_spec
 
@@ -95,10 +95,10 @@ async def test_a_good_judge_is_found_good_and_remembered(
     assert (said["precision"], said["recall"], said["good_enough"]) == (1, 1, True)
     assert "cache.judge: true" in said["verdict"]
     client = connect(RedisConfig(), socket=redis_server.socket)
-    found = await FitnessBook(client, "f").read("tiny")
+    found = await JudgeEvaluationStore(client, "f").read("tiny")
     await client.aclose()
     assert found is not None
-    assert (found.low, found.fault(3.0)) == (said["low"], None)
+    assert (found.low, found.disqualification(3.0)) == (said["low"], None)
 
 
 @pytest.mark.slow

@@ -15,10 +15,10 @@ from llmhost.engines.engine import Endpoint
 from llmhost.engines.wire import BadReply, parse_object
 from llmhost.engines.worker_report import (
     Disk,
-    FrontDoor,
     Gpu,
     LoadedModel,
     Metrics,
+    WorkerApi,
     WorkerReport,
     read_metrics,
     read_report,
@@ -72,7 +72,7 @@ async def server(tmp_path):
 
 @pytest.fixture
 async def door(server):
-    door = FrontDoor(Endpoint(server.url, TOKEN, OWN.pem))
+    door = WorkerApi(Endpoint(server.url, TOKEN, OWN.pem))
     yield door
     await door.aclose()
 
@@ -244,7 +244,7 @@ async def test_a_front_door_that_does_not_know_the_token_is_not_our_workers(serv
 
 
 async def test_a_front_door_with_another_certificate_is_not_our_workers(server):
-    door = FrontDoor(Endpoint(server.url, TOKEN, certify().pem))
+    door = WorkerApi(Endpoint(server.url, TOKEN, certify().pem))
     with pytest.raises(UntrustedWorker):
         await door.metrics()
     await door.aclose()

@@ -65,7 +65,7 @@ async def test_a_slot_says_how_many_its_worker_has(load):
 
 
 async def test_being_told_more_than_it_counts_is_fine(load):
-    await load.turned_away()
+    await load.record_rejected()
     slot = await load.acquire(["a"], again=True)
     await load.release(slot, Work(10, 1.0))
     assert (await load.acquire(["a"])).load == 1
@@ -120,7 +120,7 @@ async def test_a_slot_taken_without_redis_is_given_back(absent_redis):
 
 
 async def test_turning_somebody_away_without_redis_does_not_fail(absent_redis):
-    await RedisLoad(absent_redis, "test", lifetime=60).turned_away()
+    await RedisLoad(absent_redis, "test", lifetime=60).record_rejected()
 
 
 async def test_a_slot_whose_redis_went_away_is_let_go(redis_client, redis_port_server):
@@ -130,7 +130,7 @@ async def test_a_slot_whose_redis_went_away_is_let_go(redis_client, redis_port_s
     slot = await load.acquire(["a"])
     server.kill()
     await load.release(slot, Work(10, 1.0))
-    await load.turned_away()
+    await load.record_rejected()
     await client.aclose()
 
 
@@ -148,7 +148,7 @@ async def test_a_redis_that_hangs_is_not_waited_for_with_each_question():
         load = RedisLoad(client, "test", lifetime=60, clock=ManualClock().monotonic)
         for _ in range(5):
             await load.release(await load.acquire(["a"]))
-            await load.turned_away()
+            await load.record_rejected()
         await client.aclose()
     assert len(connections) == 1
 

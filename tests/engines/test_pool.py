@@ -67,7 +67,7 @@ class WatchedLoad(LocalLoad):
         self.works.append(work)
         await super().release(slot)
 
-    async def turned_away(self):
+    async def record_rejected(self):
         self.turned += 1
 
 
@@ -211,7 +211,7 @@ async def test_without_workers_the_command_that_makes_some_is_named(make_pool, q
     assert error.hint == "run `llmhost up`; where `llmhost scale` runs, it has been told"
 
 
-async def test_a_question_without_workers_is_counted_as_turned_away(make_pool, load, question):
+async def test_a_question_without_workers_is_recorded_as_rejected(make_pool, load, question):
     await events_of(make_pool().stream(question()))
     assert (load.turned, load.asked_again) == (1, [])
 

@@ -159,4 +159,4 @@ async def test_a_worker_of_which_other_words_are_known_keeps_its_client(engines)
         rented("https://127.0.0.1:1", detail="pulling", stage="running"),
     )
     assert engines.of(first) is engines.of(second)
-    assert engines.front_door(first) is engines.front_door(second)
+    assert engines.worker_api(first) is engines.worker_api(second)

@@ -98,8 +98,8 @@ async def test_a_question_that_another_worker_is_asked_is_counted_once(load, tra
     assert await sums(traffic) == (1, 1, 10)
 
 
-async def test_a_question_that_was_turned_away_is_counted(load, traffic):
-    await load.turned_away()
+async def test_a_question_that_was_rejected_is_counted(load, traffic):
+    await load.record_rejected()
     assert await sums(traffic) == (1, 0, 0)
 
 
@@ -163,7 +163,7 @@ async def test_since_stays_what_it_was(load, traffic):
     await load.acquire(["a"])
     first = (await traffic.read([])).since
     await answer(load, Work(10, 1.0))
-    await load.turned_away()
+    await load.record_rejected()
     assert (await traffic.read([])).since == first
 
 
@@ -183,7 +183,7 @@ async def test_old_buckets_are_dropped(load, traffic, redis_client, by):
     old, young = now - KEPT - BUCKET, now - KEPT + 10 * BUCKET
     for bucket in (old, young):
         await redis_client.hset(TRAFFIC, mapping={f"{what}:{bucket}": 3 for what in ("asked", "tokens")})
-    await (load.turned_away() if by == "question" else traffic.read([]))
+    await (load.record_rejected() if by == "question" else traffic.read([]))
     left = {name.decode() for name in await redis_client.hkeys(TRAFFIC)}
     assert left - {"since"} - {f"asked:{now}", f"asked:{now + BUCKET}"} == {
         f"asked:{young}",

@@ -13,7 +13,7 @@ from doubles.scripted_verifier import ScriptedVerifier
 from doubles.word_embedder import WordEmbedder
 
 from llmhost.answering.answerer import Answerer, Settings
-from llmhost.answering.cache_session import Notices
+from llmhost.answering.cache_session import WarnOnce
 from llmhost.answering.question import Question, Reply
 from llmhost.cache.verifiers import load as loading
 from llmhost.cache.verifiers.manifest import MANIFEST
@@ -43,13 +43,13 @@ def new_process(redis_client: Redis, told: list[str], monkeypatch: pytest.Monkey
 
     def start(**cache: object) -> Ask:
         parts = CacheParts(Config.model_validate({"cache": cache}), told.append)
-        notices = Notices(told.append)
+        warn_once = WarnOnce(told.append)
         answerer = Answerer(
             pool=pool_of(ScriptedEngine("an answer", Done("stop", 1, 1))),
             settings=Settings(1000, 1),
-            memory=parts.memory(redis_client, notices),
+            memory=parts.memory(redis_client, warn_once),
             ledger=None,
-            notices=notices,
+            warn_once=warn_once,
         )
 
         async def ask(prompt: str, threshold: float | None = None) -> Reply:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from llmhost.config.models import Config
     from llmhost.lab.pairs import Pair
-    from llmhost.trust.judge import Fitness
+    from llmhost.trust.judge import JudgeEvaluation
 
 __all__ = ["measure_judge"]
 
@@ -65,10 +65,10 @@ async def measure_judge(options: Globals, config: Config, file: Path, limit: int
     pairs = _enough(balanced(read.rows, MEASURED_PAIRS if limit is None else limit), file)
     options.output.note(f"asking {config.engine.model} about {len(pairs):,} pairs")
     async with wired(options, config) as wiring:
-        judge, book = await wiring.engine_judge(), await wiring.fitness_book()
-        fitness = await measured(judge.word, config.engine.model, pairs, wiring.now())
-        await book.write(fitness)
-    options.output.result(_output(fitness, len(read.broken), config), _show)
+        judge, book = await wiring.llm_judge(), await wiring.judge_evaluations()
+        evaluation = await measured(judge.compare, config.engine.model, pairs, wiring.now())
+        await book.write(evaluation)
+    options.output.result(_output(evaluation, len(read.broken), config), _show)
 
 
 def _enough(pairs: Sequence[Pair], file: Path) -> Sequence[Pair]:
@@ -80,18 +80,18 @@ def _enough(pairs: Sequence[Pair], file: Path) -> Sequence[Pair]:
     return pairs
 
 
-def _output(fitness: Fitness, skipped: int, config: Config) -> JudgeOutput:
-    fault = fitness.fault(config.cache.judge_timeout)
+def _output(evaluation: JudgeEvaluation, skipped: int, config: Config) -> JudgeOutput:
+    fault = evaluation.disqualification(config.cache.judge_timeout)
     return JudgeOutput(
-        model=fitness.model,
-        pairs=fitness.pairs,
+        model=evaluation.model,
+        pairs=evaluation.pairs,
         skipped=skipped,
-        yes=fitness.yes,
-        precision=fitness.precision,
-        low=fitness.low,
-        recall=fitness.recall,
-        silent=fitness.silent,
-        latency_ms=JudgeLatency(fitness.p50_ms, fitness.p95_ms),
+        yes=evaluation.yes,
+        precision=evaluation.precision,
+        low=evaluation.low,
+        recall=evaluation.recall,
+        silent=evaluation.silent,
+        latency_ms=JudgeLatency(evaluation.p50_ms, evaluation.p95_ms),
         good_enough=fault is None,
         verdict=_verdict(fault, config.cache.judge),
     )

@@ -78,7 +78,7 @@ async def _ask(engines: Engines, worker: Worker, now: Callable[[], float]) -> Gp
 
 
 async def _from_front_door(engines: Engines, worker: Worker, now: Callable[[], float]) -> GpuOutput:
-    metrics = await engines.front_door(worker).metrics()
+    metrics = await engines.worker_api(worker).metrics()
     names = {model.name for model in metrics.models}
     return GpuOutput(
         worker=worker.id,
