@@ -26,7 +26,7 @@ from llmhost.answering.cache_session import Memory, WarnOnce
 from llmhost.answering.question import Question, Reply, admit
 from llmhost.cache.embedders.load import load_embedder
 from llmhost.cache.indexes.flat import FlatIndex
-from llmhost.cache.keys import Keys, cache_key
+from llmhost.cache.keys import cache_key
 from llmhost.cache.models import Answer
 from llmhost.cache.policy import CachePolicy, ThresholdPolicy, Thresholds
 from llmhost.cache.service import SemanticCache
@@ -36,6 +36,7 @@ from llmhost.engines.pool import LocalLoad, Pool
 from llmhost.ledger.ledger import Ledger
 from llmhost.store.client import connect
 from llmhost.store.embedded import EmbeddedRedis
+from llmhost.store.keys import NamespaceKeys
 from llmhost.trust.labels import Labels
 from llmhost.wiring.questions import verified_policy
 
@@ -85,7 +86,7 @@ async def main(sizes: list[int], rounds: int) -> None:
 
 async def measure(client: Any, entries: int, rounds: int) -> dict[str, Timed]:
     """Interleaves what is compared, so that noise falls on all alike."""
-    keys = Keys("bench")
+    keys = NamespaceKeys("bench")
     embedder = load_embedder(CacheConfig().embedder, on_progress=print)
     policies = {
         "verified": verified_policy("builtin", EASY, print),
@@ -124,7 +125,9 @@ async def measure(client: Any, entries: int, rounds: int) -> dict[str, Timed]:
     return times
 
 
-def build(client: Any, keys: Keys, embedder: Any, policy: CachePolicy, **others: Any) -> SemanticCache:
+def build(
+    client: Any, keys: NamespaceKeys, embedder: Any, policy: CachePolicy, **others: Any
+) -> SemanticCache:
     """The cache as it is wired; what labels have taught is read with the verified policy alone."""
     index = FlatIndex(client, keys, embedder=embedder.id, dimensions=embedder.dimensions, lifetime=3600)
 
@@ -146,7 +149,7 @@ def build(client: Any, keys: Keys, embedder: Any, policy: CachePolicy, **others:
     )
 
 
-def answerer_over(client: Any, keys: Keys, cache: SemanticCache) -> Answerer:
+def answerer_over(client: Any, keys: NamespaceKeys, cache: SemanticCache) -> Answerer:
     """The real path; no worker, as every question is to hit."""
 
     async def nobody(_model: str) -> list[Any]:

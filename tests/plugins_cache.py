@@ -9,10 +9,11 @@ import pytest
 from doubles.word_embedder import WordEmbedder
 
 from llmhost.cache.indexes.flat import FlatIndex
-from llmhost.cache.keys import CacheKey, Keys, cache_key, scope_id
+from llmhost.cache.keys import CacheKey, cache_key, scope_id
 from llmhost.cache.models import Answer
 from llmhost.cache.policy import CachePolicy, ThresholdPolicy
 from llmhost.cache.service import SemanticCache
+from llmhost.store.keys import NamespaceKeys
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -21,8 +22,8 @@ MakeCache = Callable[..., SemanticCache]
 
 
 @pytest.fixture
-def keys() -> Keys:
-    return Keys("test")
+def keys() -> NamespaceKeys:
+    return NamespaceKeys("test")
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def answer() -> Callable[..., Answer]:
 
 
 @pytest.fixture
-def make_cache(redis_client: Redis, keys: Keys, embedder: WordEmbedder) -> MakeCache:
+def make_cache(redis_client: Redis, keys: NamespaceKeys, embedder: WordEmbedder) -> MakeCache:
     """A cache as one process has it; several of them share what lies in Redis."""
 
     def make(

@@ -1,5 +1,4 @@
-"""Which semantic hits are to be audited, and where they wait for it: the list `llmhost:{fleet}:audits`, and
-another one for the policy `threshold`.
+"""Which semantic hits are to be audited, and where they wait for it: one list for each policy.
 
 Some of what waits may be lost: each audit is evidence, none of them is owed to anybody. What was asked and
 served lies there for at most a day, with the system prompt and the earlier turns that it was asked with: an
@@ -18,10 +17,10 @@ from typing import TYPE_CHECKING
 
 from llmhost.answering.cache_session import WarnOnce
 from llmhost.answering.question import Question
-from llmhost.cache.keys import Keys, fleet_key
 from llmhost.cache.models import SemanticLookup
 from llmhost.errors import StoreError
 from llmhost.store.client import load_script, translate_errors
+from llmhost.store.keys import FleetKeys, NamespaceKeys
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -66,7 +65,7 @@ class AuditQueue:
 
     def __init__(self, client: Redis, fleet: str, policy: str = "verified") -> None:
         self._client = client
-        self._key = fleet_key(fleet, "audits", policy)
+        self._key = FleetKeys(fleet).audits(policy)
 
     async def add(self, audit: Audit) -> None:
         """Puts it behind all others."""
@@ -102,7 +101,7 @@ class AuditQueue:
 class AuditedEntries:
     """What audits found about each entry: `accepted` and `rejected` in its metadata."""
 
-    def __init__(self, client: Redis, keys: Keys) -> None:
+    def __init__(self, client: Redis, keys: NamespaceKeys) -> None:
         self._keys = keys
         self._count = client.register_script(load_script("llmhost.cache.lua", "audited.lua"))
 

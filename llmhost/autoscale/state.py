@@ -1,4 +1,4 @@
-"""What the autoscaler remembers between two steps, in the hash ``llmhost:{fleet}:scale``, for good.
+"""What the autoscaler remembers between two steps, in one hash, for good.
 
 Beside the fields of the fleet's lease (llmhost/store/lease.py) it holds, as JSON: `failures`, `sights`,
 `price`, and the newest decisions as ``decision:{number}``; `decisions` is the number of the last one.
@@ -15,11 +15,12 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmhost.store.client import load_script, text, translate_errors
+from llmhost.store.keys import FleetKeys
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-__all__ = ["Memory", "Past", "Record", "ScaleMemory", "Sight", "scale_key"]
+__all__ = ["Memory", "Past", "Record", "ScaleMemory", "Sight"]
 
 #: seconds; what failed longer ago says nothing about the next purchase
 _FAILURES_KEPT = 86_400.0
@@ -34,11 +35,6 @@ _DECISION = re.compile(r"decision:([1-9][0-9]{0,14})")
 _DAMAGE = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
 
 _T = TypeVar("_T")
-
-
-def scale_key(fleet: str) -> str:
-    """The hash of the fleet's lease and of its autoscaler's memory."""
-    return f"llmhost:{fleet}:scale"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +95,7 @@ class ScaleMemory:
 
     def __init__(self, client: Redis, fleet: str) -> None:
         self._client = client
-        self._key = scale_key(fleet)
+        self._key = FleetKeys(fleet).scale
         self._remember = client.register_script(load_script("llmhost.fleet.lua", "remember.lua"))
 
     async def recall(self) -> Memory:

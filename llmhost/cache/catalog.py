@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from llmhost.cache.calibration import Label
 from llmhost.cache.contracts import Index
-from llmhost.cache.keys import ENTRY_PATTERN, Keys
+from llmhost.cache.keys import ENTRY_PATTERN
 from llmhost.cache.models import Entry, decode_answer
 from llmhost.errors import StoreRefused, UsageError
 from llmhost.store.client import amount, text, translate_errors
+from llmhost.store.keys import NamespaceKeys
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -35,7 +36,7 @@ class Catalog:
     Every method raises StoreError where Redis is away.
     """
 
-    def __init__(self, client: Redis, keys: Keys, index_source: IndexSource) -> None:
+    def __init__(self, client: Redis, keys: NamespaceKeys, index_source: IndexSource) -> None:
         self._client = client
         self._keys = keys
         self._index_source = index_source
@@ -158,7 +159,7 @@ class CacheUsage:
     keyspace_misses: int | None
 
 
-async def cache_usage(client: Redis, keys: Keys) -> CacheUsage:
+async def cache_usage(client: Redis, keys: NamespaceKeys) -> CacheUsage:
     """Raises StoreError where Redis is away."""
     with translate_errors():
         info = await client.info()
@@ -175,7 +176,7 @@ async def cache_usage(client: Redis, keys: Keys) -> CacheUsage:
     )
 
 
-async def _bytes_per_entry(client: Redis, keys: Keys, sample: Sequence[str]) -> int | None:
+async def _bytes_per_entry(client: Redis, keys: NamespaceKeys, sample: Sequence[str]) -> int | None:
     """The mean of the sample: its three keys, and its vector once more in the index."""
     if not sample:
         return None

@@ -1,4 +1,4 @@
-"""Names in Redis, and what makes two questions the same one. Pure.
+"""What makes two questions the same one. Pure.
 
 An entry is named by a hash of its scope and its normalised wording. The scope is a hash of everything
 besides the wording that an answer depends on, so that answers never cross from one scope into another.
@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["ENTRY_PATTERN", "CacheKey", "Keys", "cache_key", "fleet_key", "normalise", "pair_id", "scope_id"]
+__all__ = ["ENTRY_PATTERN", "CacheKey", "cache_key", "normalise", "pair_id", "scope_id"]
 
 #: hex digits; 128 bits keep a collision out of reach for any number of entries that fits in a Redis
 _ID_DIGITS = 32
@@ -32,36 +32,6 @@ class CacheKey:
     scope: str
     entry: str
     question: str
-
-
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """The names of the keys of one namespace."""
-
-    namespace: str
-
-    def embedding(self, entry: str) -> str:
-        return f"{self.namespace}:embedding:{entry}"
-
-    def response(self, entry: str) -> str:
-        return f"{self.namespace}:response:{entry}"
-
-    def metadata(self, entry: str) -> str:
-        return f"{self.namespace}:metadata:{entry}"
-
-    def flight(self, entry: str) -> str:
-        return f"{self.namespace}:flight:{entry}"
-
-    def index(self, embedder: str, scope: str) -> str:
-        return f"{self.namespace}:index:{embedder}:{scope}"
-
-    def judged(self, pair: str) -> str:
-        return f"{self.namespace}:judged:{pair}"
-
-    def everything(self) -> tuple[str, ...]:
-        """Patterns that match every key of this namespace and no other key."""
-        kinds = ("embedding", "response", "metadata", "flight", "index", "judged")
-        return tuple(f"{self.namespace}:{kind}:*" for kind in kinds)
 
 
 def normalise(text: str) -> str:
@@ -91,13 +61,6 @@ def cache_key(scope: str, question: str) -> CacheKey:
 def pair_id(scope: str, question: str, other: str) -> str:
     """Names a pair of questions in `scope`, whichever comes first."""
     return scope_id({"scope": scope, "questions": sorted((normalise(question), normalise(other)))})
-
-
-def fleet_key(fleet: str, what: str, policy: str) -> str:
-    """Where a fleet keeps `what` it finds out about a policy's hits: those of one teach nothing about
-    another's.
-    """
-    return f"llmhost:{fleet}:{what}" if policy == "verified" else f"llmhost:{fleet}:{what}:{policy}"
 
 
 def _digest(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from llmhost.cache.calibration import Calibration, Label
 from llmhost.cache.contracts import Embedder, Index
-from llmhost.cache.keys import CacheKey, Keys
+from llmhost.cache.keys import CacheKey
 from llmhost.cache.models import (
     Answer,
     CacheDecision,
@@ -27,6 +27,7 @@ from llmhost.cache.models import (
 )
 from llmhost.cache.policy import CachePolicy, judged
 from llmhost.store.client import load_script, text, translate_errors
+from llmhost.store.keys import NamespaceKeys
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,7 +71,7 @@ class SemanticCache:
     def __init__(
         self,
         client: Redis,
-        keys: Keys,
+        keys: NamespaceKeys,
         *,
         embedder_source: EmbedderSource,
         policy_source: PolicySource,

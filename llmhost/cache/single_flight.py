@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
-from llmhost.cache.keys import Keys
 from llmhost.errors import StoreError
 from llmhost.store.client import load_script, translate_errors
+from llmhost.store.keys import NamespaceKeys
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -30,7 +30,7 @@ _POLL = 0.05
 class SingleFlight:
     """Flights by entry, held in Redis by a lease that its leader renews."""
 
-    def __init__(self, client: Redis, keys: Keys) -> None:
+    def __init__(self, client: Redis, keys: NamespaceKeys) -> None:
         self._client = client
         self._keys = keys
         self._release = client.register_script(load_script("llmhost.cache.lua", "release.lua"))

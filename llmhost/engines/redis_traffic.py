@@ -13,39 +13,17 @@ from llmhost.engines.pool import LocalLoad, Slot
 from llmhost.engines.traffic import BUCKET, KEPT, Traffic, Work, WorkerTraffic
 from llmhost.errors import StoreError, StoreRefused
 from llmhost.store.client import amount, load_script, text, translate_errors
+from llmhost.store.keys import FleetKeys
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-__all__ = ["Count", "RedisLoad", "RedisTraffic", "TrafficKeys", "counting_script"]
+__all__ = ["Count", "RedisLoad", "RedisTraffic", "counting_script"]
 
 
 # Where the traffic of a fleet lies in Redis, and the scripts that count it.
 #
-# Keys, of which none carries a lifetime: a full Redis evicts answers, never these.
-#
-# * ``llmhost:{fleet}:load:{worker}``   sorted set, the requests that the worker has in flight
-# * ``llmhost:{fleet}:speed:{worker}``  hash, what the worker was measured to deliver
-# * ``llmhost:{fleet}:traffic``         hash, questions, answers and tokens by time
-# * ``llmhost:{fleet}:draining``        set of the workers that are given no more questions
-
-
 Count = Callable[[Sequence[str], Sequence[str | int | float]], Awaitable[Any]]
-
-
-class TrafficKeys:
-    """The names of one fleet's keys."""
-
-    def __init__(self, fleet: str) -> None:
-        self._prefix = f"llmhost:{fleet}"
-        self.traffic = f"{self._prefix}:traffic"
-        self.draining = f"{self._prefix}:draining"
-
-    def load(self, worker: str) -> str:
-        return f"{self._prefix}:load:{worker}"
-
-    def speed(self, worker: str) -> str:
-        return f"{self._prefix}:speed:{worker}"
 
 
 def counting_script(client: Redis, name: str) -> Count:
@@ -73,7 +51,7 @@ class RedisTraffic:
 
     def __init__(self, client: Redis, fleet: str, places: int) -> None:
         self._client = client
-        self._keys = TrafficKeys(fleet)
+        self._keys = FleetKeys(fleet)
         self._places = places
         self._read = counting_script(client, "traffic.lua")
 
@@ -191,7 +169,7 @@ class RedisLoad:
         places: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._keys = TrafficKeys(fleet)
+        self._keys = FleetKeys(fleet)
         self._lifetime = math.ceil(lifetime)
         self._places = places
         self._acquire, self._release, self._record_rejected = (

@@ -1,11 +1,4 @@
-"""The workers of a fleet in Redis, so that `ask` finds them without asking their provider.
-
-Keys, which carry no lifetime and so are never evicted:
-
-* ``llmhost:{fleet}:worker:{id}``  hash, one worker
-* ``llmhost:{fleet}:workers``      set of the ids, so that nobody has to scan a cache full of keys
-* ``llmhost:{fleet}:machines``     hash, machines that failed this fleet, each with the reason
-"""
+"""The workers of a fleet in Redis, so that `ask` finds them without asking their provider."""
 
 from __future__ import annotations
 
@@ -17,13 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from llmhost.autoscale.state import scale_key
-from llmhost.engines.redis_traffic import TrafficKeys
 from llmhost.errors import StoreError, StoreUnavailable
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.models import Worker, WorkerState
 from llmhost.ledger.rentals import Rental, RentalBook
 from llmhost.store.client import text, translate_errors
+from llmhost.store.keys import FleetKeys
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -57,20 +49,16 @@ class FleetRegistry:
     def __init__(self, client: Redis, fleet: str, owner: str) -> None:
         self._client = client
         self._owner = owner
-        self._ids = f"llmhost:{fleet}:workers"
-        self._machines = f"llmhost:{fleet}:machines"
-        self._prefix = f"llmhost:{fleet}:worker:"
-        self._scale = scale_key(fleet)
-        self._traffic = TrafficKeys(fleet)
+        self._keys = FleetKeys(fleet)
 
     async def workers(self) -> Registered:
         """Every worker of this owner on record. A damaged record is named, never trusted."""
         with translate_errors():
-            raw_ids = await self._client.smembers(self._ids)
+            raw_ids = await self._client.smembers(self._keys.workers)
             ids = sorted(text(raw) for raw in raw_ids)
             pipeline = self._client.pipeline(transaction=False)
             for worker_id in ids:
-                pipeline.hgetall(self._prefix + worker_id)
+                pipeline.hgetall(self._keys.worker(worker_id))
             records = await pipeline.execute() if ids else []
         # One without a record was forgotten by somebody else between the two questions.
         texts = [{text(name): text(value) for name, value in raw.items()} for raw in records]
@@ -87,34 +75,34 @@ class FleetRegistry:
 
     async def save(self, worker: Worker) -> None:
         """Writes the worker's record, in place of an earlier one."""
-        key = self._prefix + worker.id
+        key = self._keys.worker(worker.id)
         pipeline = self._client.pipeline(transaction=True)  # of one key, so it works on shards too
         pipeline.delete(key)
         pipeline.hset(key, mapping={**_encode(worker), "owner": self._owner})
         with translate_errors():
             await pipeline.execute()
-            await self._client.sadd(self._ids, worker.id)
+            await self._client.sadd(self._keys.workers, worker.id)
 
     async def bad_machines(self) -> frozenset[str]:
         """Machines that a worker of this fleet failed on, whoever rented them."""
         with translate_errors():
-            return frozenset(text(name) for name in await self._client.hkeys(self._machines))
+            return frozenset(text(name) for name in await self._client.hkeys(self._keys.machines))
 
     async def mark_bad(self, machine: str, reason: str, at: float) -> None:
         """Remembers a machine and why; `at` is Unix seconds."""
         with translate_errors():
-            await self._client.hset(self._machines, machine, json.dumps({"reason": reason, "at": at}))
+            await self._client.hset(self._keys.machines, machine, json.dumps({"reason": reason, "at": at}))
 
     async def draining(self) -> frozenset[str]:
         """Workers that are given no more questions, because they are to be ended."""
         with translate_errors():
-            return frozenset(text(name) for name in await self._client.smembers(self._traffic.draining))
+            return frozenset(text(name) for name in await self._client.smembers(self._keys.draining))
 
     async def revive(self, worker_ids: Collection[str]) -> None:
         """They are given questions again. Those that were not draining are fine."""
         if worker_ids:
             with translate_errors():
-                await self._client.srem(self._traffic.draining, *worker_ids)
+                await self._client.srem(self._keys.draining, *worker_ids)
 
     async def pause(self, at: float) -> bool:
         """The autoscaler rests from now on, Unix seconds: somebody wants the fleet to be gone.
@@ -122,21 +110,21 @@ class FleetRegistry:
         Whether there is one that has ever made a step.
         """
         with translate_errors():
-            await self._client.hset(self._scale, "paused", repr(at))
-            return bool(await self._client.hexists(self._scale, "decisions"))
+            await self._client.hset(self._keys.scale, "paused", repr(at))
+            return bool(await self._client.hexists(self._keys.scale, "decisions"))
 
     async def resume(self) -> None:
         """It follows the demand again."""
         with translate_errors():
-            await self._client.hdel(self._scale, "paused")
+            await self._client.hdel(self._keys.scale, "paused")
 
     async def forget(self, worker_id: str) -> None:
         """Removes the worker's record, and what was counted of it. One that is not there is fine."""
         pipeline = self._client.pipeline(transaction=False)
-        pipeline.srem(self._ids, worker_id)
-        for key in (self._prefix + worker_id, self._traffic.load(worker_id), self._traffic.speed(worker_id)):
+        pipeline.srem(self._keys.workers, worker_id)
+        for key in (self._keys.worker(worker_id), self._keys.load(worker_id), self._keys.speed(worker_id)):
             pipeline.delete(key)
-        pipeline.srem(self._traffic.draining, worker_id)
+        pipeline.srem(self._keys.draining, worker_id)
         with translate_errors():
             await pipeline.execute()
 

@@ -1,10 +1,8 @@
 """The ledger: what happened and what it cost, in Redis.
 
-Sums by minute, hour and day lie in `llmhost:{fleet}:ledger:{period}:{start}`. What workers cost is not
-summed but computed from their rentals, `llmhost:{fleet}:ledger:rentals`, so that no cost is lost or
-counted twice, whoever looks and however often. A worker has one rental for each stretch of one price.
-How long the last workers took to boot lies in `llmhost:{fleet}:ledger:boots`. No key carries a lifetime: a
-full Redis evicts answers, never what they cost.
+Questions are summed by minute, hour and day. What workers cost is not summed but computed from their
+rentals, so that no cost is lost or counted twice. A worker has one rental for each stretch of one price.
+No key carries a lifetime: a full Redis evicts answers, never what they cost.
 """
 
 from __future__ import annotations
@@ -21,6 +19,7 @@ from llmhost.ledger.buckets import DAY, Bucket, bucket_of, buckets_at, covering
 from llmhost.ledger.events import OWN_WORK, Outcome, QuestionEvent
 from llmhost.ledger.rentals import Rental
 from llmhost.store.client import amount, load_script, text, translate_errors
+from llmhost.store.keys import FleetKeys
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -96,7 +95,7 @@ class Ledger:
 
     def __init__(self, client: Redis, fleet: str) -> None:
         self._client = client
-        self._fleet = fleet
+        self._keys = FleetKeys(fleet)
         self._record, self._observe, self._close, self._booted = (
             client.register_script(load_script("llmhost.ledger.lua", name))
             for name in ("record.lua", "observed.lua", "closed.lua", "booted.lua")
@@ -108,14 +107,14 @@ class Ledger:
         increments = [part for pair in _increments(event).items() for part in pair]
         with translate_errors():
             await self._record(
-                keys=[*(self._key(bucket) for bucket in buckets), self._name("periods")],
+                keys=[*(self._key(bucket) for bucket in buckets), self._keys.ledger_periods],
                 args=[event.at, *(bucket.end + bucket.period.kept for bucket in buckets), *increments],
             )
 
     async def totals(self, since: float, now: float) -> Totals:
         """The sums from `since` (rounded down to its minute, or hour, or day) until `now`, Unix seconds."""
         with translate_errors():
-            kept = await self._client.zrange(self._name("periods"), 0, -1)
+            kept = await self._client.zrange(self._keys.ledger_periods, 0, -1)
             there = {text(name) for name in kept if isinstance(name, (bytes, str))}
             pipeline = self._client.pipeline(transaction=False)
             for name in there.intersection(self._key(bucket) for bucket in covering(since, now)):
@@ -137,9 +136,7 @@ class Ledger:
             raise ValueError(f"no worker costs {price_per_hour} USD an hour")
         field = f"{worker}@{float(started)!r}"
         with translate_errors():
-            sound = await self._observe(
-                keys=[self._name("rentals")], args=[field, price_per_hour, started, now]
-            )
+            sound = await self._observe(keys=[self._keys.rentals], args=[field, price_per_hour, started, now])
         if not sound:
             raise _damaged(worker)
 
@@ -149,14 +146,14 @@ class Ledger:
         Rentals that ended long before are dropped.
         """
         with translate_errors():
-            sound = await self._close(keys=[self._name("rentals")], args=[worker, ended, _RENTALS_KEPT])
+            sound = await self._close(keys=[self._keys.rentals], args=[worker, ended, _RENTALS_KEPT])
         if not sound:
             raise _damaged(worker)
 
     async def rentals(self) -> Sequence[Rental]:
         """Everything that was paid for in the last 400 days at least, first rented first."""
         with translate_errors():
-            rows = await self._client.hgetall(self._name("rentals"))
+            rows = await self._client.hgetall(self._keys.rentals)
         found = [_decode(text(name), raw) for name, raw in rows.items()]
         return sorted(found, key=lambda rental: (rental.started, rental.worker))
 
@@ -168,19 +165,16 @@ class Ledger:
         if not 0 <= seconds <= LONGEST_BOOT:
             return
         with translate_errors():
-            await self._booted(keys=[self._name("boots")], args=[worker, float(seconds), _BOOTS_KEPT])
+            await self._booted(keys=[self._keys.boots], args=[worker, float(seconds), _BOOTS_KEPT])
 
     async def boot_times(self) -> Sequence[float]:
         """Seconds that the last workers took, newest last; records that make no sense are left out."""
         with translate_errors():
-            rows = await self._client.lrange(self._name("boots"), 0, -1)
+            rows = await self._client.lrange(self._keys.boots, 0, -1)
         return [seconds for row in rows if (seconds := boot_seconds(row)) is not None]
 
     def _key(self, bucket: Bucket) -> str:
-        return self._name(f"{bucket.period.name}:{bucket.start}")
-
-    def _name(self, what: str) -> str:
-        return f"llmhost:{self._fleet}:ledger:{what}"
+        return self._keys.ledger_sums(bucket.period.name, bucket.start)
 
 
 def _increments(event: QuestionEvent) -> dict[str, float]:

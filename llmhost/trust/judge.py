@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from llmhost.answering.cache_session import WarnOnce
 from llmhost.cache.calibration import Tally, served_error
-from llmhost.cache.keys import Keys, pair_id
+from llmhost.cache.keys import pair_id
 from llmhost.cache.models import Judgement
 from llmhost.engines.engine import ChatRequest, Delta, Done, Message, Sampling
 from llmhost.engines.pool import Assigned, Pool
@@ -28,6 +28,7 @@ from llmhost.ledger.cost import answer_cost
 from llmhost.ledger.events import Outcome, QuestionEvent
 from llmhost.ledger.ledger import Ledger
 from llmhost.store.client import amount, text, translate_errors
+from llmhost.store.keys import FleetKeys, NamespaceKeys
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -206,7 +207,7 @@ class Judgements:
     where Redis is away or will not write.
     """
 
-    def __init__(self, client: Redis, keys: Keys, lifetime: float) -> None:
+    def __init__(self, client: Redis, keys: NamespaceKeys, lifetime: float) -> None:
         self._client = client
         self._keys = keys
         self._lifetime_ms = round(lifetime * 1000)
@@ -229,14 +230,14 @@ class Judgements:
 
 
 class JudgeEvaluationStore:
-    """The last measurement of a fleet's judge, `llmhost:{fleet}:judge`, without a lifetime.
+    """The last measurement of a fleet's judge, without a lifetime.
 
     Every method raises StoreError where Redis is away or will not write.
     """
 
     def __init__(self, client: Redis, fleet: str) -> None:
         self._client = client
-        self._key = f"llmhost:{fleet}:judge"
+        self._key = FleetKeys(fleet).judge
 
     async def write(self, evaluation: JudgeEvaluation) -> None:
         """Takes the place of the one before."""

@@ -1,5 +1,5 @@
-"""The labels of a fleet, in Redis: one small hash of counts, `llmhost:{fleet}:trust`, and another one for
-the hits of the policy `threshold`, whose similarities are no probabilities.
+"""The labels of a fleet, in Redis: one small hash of counts, and another one for the
+hits of the policy `threshold`, whose similarities are no probabilities.
 
 It carries no lifetime: a full Redis evicts answers, never what was learnt from them.
 """
@@ -24,9 +24,9 @@ from llmhost.cache.calibration import (
     calibrate,
     threshold_change,
 )
-from llmhost.cache.keys import fleet_key
 from llmhost.errors import StoreRefused
 from llmhost.store.client import amount, load_script, text, translate_errors
+from llmhost.store.keys import FleetKeys
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -51,7 +51,7 @@ class Labels:
         self, client: Redis, fleet: str, *, max_error: float | None, policy: str = "verified"
     ) -> None:
         self._client = client
-        self._key = fleet_key(fleet, "trust", policy)
+        self._key = FleetKeys(fleet).trust(policy)
         self._max_error = max_error
         self._read, self._count, self._move = (
             client.register_script(load_script("llmhost.cache.lua", name))

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from llmhost.autoscale.checkup import Patience
 from llmhost.autoscale.models import ScaleSpec
-from llmhost.autoscale.state import ScaleMemory, scale_key
+from llmhost.autoscale.state import ScaleMemory
 from llmhost.autoscale.step import Scaler
 from llmhost.config.hours import parse_window
 from llmhost.config.models import Config
@@ -28,6 +28,7 @@ from llmhost.fleet.service import FleetService
 from llmhost.fleet.workers import Engines
 from llmhost.ledger.ledger import Ledger
 from llmhost.machine.paths import owner_id, state_dir
+from llmhost.store.keys import FleetKeys
 from llmhost.store.lease import Lease
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def make_lock(spec: FleetSpec, client: Redis | None) -> FleetLock:
     was killed is not waited for by the next. Its name counts too, as state folders are copied with machines.
     """
     holder = f"{owner_id()}@{platform.node()}"
-    lease = Lease(client, scale_key(spec.name), holder=holder) if client else None
+    lease = Lease(client, FleetKeys(spec.name).scale, holder=holder) if client else None
     return FleetLock(state_dir() / "fleets" / f"{spec.name}.lock", lease)
 
 

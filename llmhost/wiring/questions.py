@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from llmhost.cache.calibration import Calibration, Label
     from llmhost.cache.catalog import Catalog
     from llmhost.cache.contracts import Embedder, Index
-    from llmhost.cache.keys import Keys
     from llmhost.cache.models import Judge
     from llmhost.cache.policy import CachePolicy, Thresholds
     from llmhost.cache.service import SemanticCache
     from llmhost.engines.pool import Pool
+    from llmhost.store.keys import NamespaceKeys
     from llmhost.trust.audit import Auditor
     from llmhost.trust.judge import FleetJudge, JudgeEvaluationStore, LlmJudge
     from llmhost.trust.labels import Labels
@@ -56,11 +56,11 @@ class CacheParts:
         self._locks = {name: asyncio.Lock() for name in ("embedder", "policy")}
 
     @property
-    def keys(self) -> Keys:
+    def keys(self) -> NamespaceKeys:
         """The names of the cache's keys."""
-        from llmhost.cache.keys import Keys
+        from llmhost.store.keys import NamespaceKeys
 
-        return Keys(self._config.cache.namespace)
+        return NamespaceKeys(self._config.cache.namespace)
 
     def catalog(self, client: Redis) -> Catalog:
         """The cache for people."""
@@ -239,7 +239,7 @@ def llm_judge(config: Config, pool: Pool, client: Redis, warn_once: WarnOnce) ->
 
 
 def fleet_judge(
-    config: Config, pool: Pool, client: Redis, keys: Keys, warn_once: WarnOnce
+    config: Config, pool: Pool, client: Redis, keys: NamespaceKeys, warn_once: WarnOnce
 ) -> FleetJudge | None:
     """The judge that remembers, and is silent where it is not good enough; None where none is wanted."""
     from llmhost.trust.judge import FleetJudge, Judgements

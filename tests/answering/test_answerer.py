@@ -16,7 +16,6 @@ from llmhost.answering.answerer import Answerer, Settings
 from llmhost.answering.cache_session import Memory, WarnOnce
 from llmhost.answering.question import Question, Reply, Text
 from llmhost.cache.indexes.flat import FlatIndex
-from llmhost.cache.keys import Keys
 from llmhost.cache.policy import CachePolicy, ThresholdPolicy
 from llmhost.cache.service import SemanticCache
 from llmhost.cache.single_flight import SingleFlight
@@ -33,6 +32,7 @@ from llmhost.errors import (
 from llmhost.ledger.events import Outcome
 from llmhost.ledger.ledger import Ledger, Totals
 from llmhost.store.client import connect
+from llmhost.store.keys import NamespaceKeys
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -46,7 +46,7 @@ REWORDED = replace(ASKED, prompt="what is artificial intelligence in plain simpl
 class House:
     """An answerer and what it stands on."""
 
-    def __init__(self, client: Redis, cache: SemanticCache, keys: Keys) -> None:
+    def __init__(self, client: Redis, cache: SemanticCache, keys: NamespaceKeys) -> None:
         self.told: list[str] = []
         self.ledger = Ledger(client, "f")
         self.warn_once = WarnOnce(self.told.append)
@@ -78,7 +78,7 @@ class House:
 
 
 @pytest.fixture
-def house(redis_client: Redis, cache: SemanticCache, keys: Keys) -> House:
+def house(redis_client: Redis, cache: SemanticCache, keys: NamespaceKeys) -> House:
     return House(redis_client, cache, keys)
 
 
@@ -293,7 +293,7 @@ MakeHouse = Callable[..., House]
 
 
 @pytest.fixture
-async def house_on(embedder: WordEmbedder, keys: Keys) -> AsyncIterator[MakeHouse]:
+async def house_on(embedder: WordEmbedder, keys: NamespaceKeys) -> AsyncIterator[MakeHouse]:
     """A house on a Redis of which only the port is known to work."""
     clients = []
 
@@ -384,7 +384,7 @@ async def test_without_an_embedding_model_the_same_question_still_hits(
     assert house.told == ["only identical questions are answered from the cache: the model is gone"]
 
 
-def without_verifier(client: Redis, keys: Keys, whole: SemanticCache) -> SemanticCache:
+def without_verifier(client: Redis, keys: NamespaceKeys, whole: SemanticCache) -> SemanticCache:
     async def missing() -> CachePolicy:
         raise ModelError("the verifier is gone")
 
@@ -400,7 +400,7 @@ def without_verifier(client: Redis, keys: Keys, whole: SemanticCache) -> Semanti
 
 
 async def test_without_a_verifier_only_the_same_question_hits_and_that_is_told_once(
-    redis_client: Redis, keys: Keys, cache: SemanticCache
+    redis_client: Redis, keys: NamespaceKeys, cache: SemanticCache
 ) -> None:
     house = House(redis_client, without_verifier(redis_client, keys, cache), keys)
     await house.ask(ASKED, engine())
@@ -410,7 +410,7 @@ async def test_without_a_verifier_only_the_same_question_hits_and_that_is_told_o
 
 
 async def test_what_was_answered_without_a_verifier_is_found_once_it_is_back(
-    redis_client: Redis, keys: Keys, cache: SemanticCache
+    redis_client: Redis, keys: NamespaceKeys, cache: SemanticCache
 ) -> None:
     without = House(redis_client, without_verifier(redis_client, keys, cache), keys)
     await without.ask(ASKED, engine())

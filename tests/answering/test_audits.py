@@ -14,7 +14,6 @@ from llmhost.answering.answerer import Answerer, Settings
 from llmhost.answering.audits import Audit, AuditQueue, AuditSampler
 from llmhost.answering.cache_session import Memory, WarnOnce
 from llmhost.answering.question import Question
-from llmhost.cache.keys import Keys
 from llmhost.cache.models import Objection
 from llmhost.cache.policy import Thresholds, VerifiedPolicy
 from llmhost.cache.service import SemanticCache
@@ -22,6 +21,7 @@ from llmhost.cache.single_flight import SingleFlight
 from llmhost.config.models import Config, FleetConfig
 from llmhost.engines.engine import Done, Message, Sampling
 from llmhost.store.client import connect
+from llmhost.store.keys import NamespaceKeys
 from llmhost.wiring.questions import drop_audits
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def queue(redis_client: Redis) -> AuditQueue:
 
 @pytest.fixture
 def ask(
-    redis_client: Redis, cache: SemanticCache, keys: Keys, queue: AuditQueue
+    redis_client: Redis, cache: SemanticCache, keys: NamespaceKeys, queue: AuditQueue
 ) -> Callable[..., Awaitable[None]]:
     """Asks, with audits at this share and chance."""
 

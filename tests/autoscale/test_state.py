@@ -13,15 +13,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from llmhost.autoscale.state import Memory, Record, ScaleMemory, Sight, scale_key
+from llmhost.autoscale.state import Memory, Record, ScaleMemory, Sight
 from llmhost.config.models import RedisConfig
 from llmhost.errors import StoreRefused, StoreUnavailable
 from llmhost.store.client import connect
+from llmhost.store.keys import FleetKeys
 from llmhost.store.lease import Lease
 
 NOW = 1_700_000_000.0
 DAY = 86_400.0
-KEY = scale_key("test")
+KEY = FleetKeys("test").scale
 SIGHTS = {"w-1": Sight("loading 40 %", NOW - 90), "w-2": Sight("", NOW - 900, True, NOW - 60)}
 MEMORY = Memory((NOW - 100, NOW - 50.5), SIGHTS, 0.41)
 
@@ -269,7 +270,7 @@ def test_whatever_is_remembered_is_recalled_exactly(
 ) -> None:
     async def round_trip() -> None:
         async with connect(RedisConfig(), socket=redis_server.socket) as client:
-            held = await Lease(client, scale_key("round-trip"), holder="me").take()
+            held = await Lease(client, FleetKeys("round-trip").scale, holder="me").take()
             assert held is not None
             there = ScaleMemory(client, "round-trip")
             assert await there.remember(Memory((), seen, price), decision, held)
@@ -285,7 +286,7 @@ def test_whatever_lies_in_redis_is_read(redis_server: Any, raw: bytes | str) -> 
     async def read() -> None:
         async with connect(RedisConfig(), socket=redis_server.socket) as client:
             names = ("failures", "sights", "price", "decision:1", "decisions")
-            await client.hset(scale_key("wild"), mapping=dict.fromkeys(names, raw))
+            await client.hset(FleetKeys("wild").scale, mapping=dict.fromkeys(names, raw))
             there = ScaleMemory(client, "wild")
             memory, past = await there.recall(), await there.history(5)
             assert len(past) + past.damaged == 1

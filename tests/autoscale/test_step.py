@@ -18,7 +18,6 @@ from redis.asyncio import Redis
 
 from llmhost.autoscale.checkup import Patience
 from llmhost.autoscale.models import ScaleSpec
-from llmhost.autoscale.state import scale_key
 from llmhost.config.models import RedisConfig
 from llmhost.engines.traffic import Traffic
 from llmhost.errors import ProviderError, StoreUnavailable
@@ -27,6 +26,7 @@ from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.providers.static import StaticProvider, StaticServer
 from llmhost.fleet.service import FleetService
 from llmhost.store.client import connect
+from llmhost.store.keys import FleetKeys
 
 # Following the demand
 
@@ -444,7 +444,7 @@ async def test_one_that_was_taken_down_by_its_name_is_replaced_while_it_is_neede
 
 
 async def test_a_rest_that_was_written_down_badly_is_a_rest(bench: ScaleBench) -> None:
-    await bench.redis.hset(scale_key(bench.spec.name), "paused", "soon")
+    await bench.redis.hset(FleetKeys(bench.spec.name).scale, "paused", "soon")
     bench.offer(5)
     assert ((await bench.step()).decision.action, bench.workers) == ("hold", [])
 

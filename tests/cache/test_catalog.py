@@ -10,10 +10,11 @@ import pytest
 from llmhost.cache.calibration import Label
 from llmhost.cache.catalog import Catalog
 from llmhost.cache.indexes.flat import FlatIndex
-from llmhost.cache.keys import CacheKey, Keys
+from llmhost.cache.keys import CacheKey
 from llmhost.cache.models import Answer, Candidate, Objection, Verdict
 from llmhost.cache.service import SemanticCache
 from llmhost.errors import UsageError
+from llmhost.store.keys import NamespaceKeys
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -23,7 +24,7 @@ MakeAnswer = Callable[..., Answer]
 
 
 @pytest.fixture
-def catalog(redis_client: Redis, keys: Keys) -> Catalog:
+def catalog(redis_client: Redis, keys: NamespaceKeys) -> Catalog:
     async def index(embedder: str, dimensions: int) -> FlatIndex:
         return FlatIndex(redis_client, keys, embedder=embedder, dimensions=dimensions, lifetime=60.0)
 
@@ -120,7 +121,7 @@ async def test_an_entry_that_answered_no_other_wording_has_nothing_to_teach(
 
 @pytest.mark.parametrize("raw", ["", "sure", "-1", "2", "nan"])
 async def test_what_is_no_probability_teaches_nothing(
-    catalog: Catalog, filled: list[str], redis_client: Redis, keys: Keys, raw: str
+    catalog: Catalog, filled: list[str], redis_client: Redis, keys: NamespaceKeys, raw: str
 ) -> None:
     await redis_client.hset(keys.metadata(filled[0]), mapping={"served_raw": raw, "served_doubts": ""})
     assert await catalog.forget(await catalog.find(filled[0])) is None

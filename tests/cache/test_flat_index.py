@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from llmhost.cache.indexes.flat import FlatIndex, Mirror, encode_record, encode_removal
-from llmhost.cache.keys import Keys
 from llmhost.errors import StoreRefused
+from llmhost.store.keys import NamespaceKeys
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +20,7 @@ VECTOR = np.eye(4, dtype=np.float32)[0]
 
 
 @pytest.fixture
-def index(redis_client: Redis, keys: Keys) -> FlatIndex:
+def index(redis_client: Redis, keys: NamespaceKeys) -> FlatIndex:
     return FlatIndex(redis_client, keys, embedder="e", dimensions=4, lifetime=60.0)
 
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from llmhost.cache.contracts import Index
 from llmhost.cache.indexes.flat import FlatIndex
-from llmhost.cache.keys import Keys
 from llmhost.cache.models import Neighbour
+from llmhost.store.keys import NamespaceKeys
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -38,7 +38,7 @@ def unit(*numbers: float) -> NDArray[np.float32]:
 
 
 @pytest.fixture(params=["flat"])
-def backend(request: pytest.FixtureRequest, redis_client: Redis, keys: Keys) -> MakeIndex:
+def backend(request: pytest.FixtureRequest, redis_client: Redis, keys: NamespaceKeys) -> MakeIndex:
     """Makes an index as a new process would."""
     made = {"flat": FlatIndex}[request.param]
     return lambda embedder="e", dimensions=DIMENSIONS: made(

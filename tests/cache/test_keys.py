@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.cache.keys import ENTRY_PATTERN, Keys, cache_key, normalise, scope_id
+from llmhost.cache.keys import ENTRY_PATTERN, cache_key, normalise, scope_id
 
 TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=80)
 JSON = st.recursive(
@@ -78,14 +78,3 @@ def test_different_scopes_have_different_names(one: dict[str, object], other: di
 def test_the_same_words_in_two_scopes_are_two_entries() -> None:
     one, other = (cache_key(scope_id({"tenant": tenant}), "What is AI?") for tenant in ("a", "b"))
     assert one.entry != other.entry
-
-
-def test_keys_are_named_as_documented() -> None:
-    keys = Keys("cache")
-    assert [keys.embedding("e"), keys.response("e"), keys.metadata("e"), keys.flight("e")] == [
-        "cache:embedding:e",
-        "cache:response:e",
-        "cache:metadata:e",
-        "cache:flight:e",
-    ]
-    assert keys.index("minilm", "s") == "cache:index:minilm:s"

@@ -14,11 +14,12 @@ from doubles.word_embedder import WordEmbedder
 
 from llmhost.cache.calibration import Calibration
 from llmhost.cache.indexes.flat import FlatIndex
-from llmhost.cache.keys import CacheKey, Keys
+from llmhost.cache.keys import CacheKey
 from llmhost.cache.models import Answer
 from llmhost.cache.policy import Thresholds, VerifiedPolicy
 from llmhost.cache.service import SemanticCache
 from llmhost.errors import ModelError, StoreUnavailable
+from llmhost.store.keys import NamespaceKeys
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -244,7 +245,7 @@ async def test_unrelated_questions_cost_no_call_of_the_verifier(
 
 async def test_an_exact_hit_loads_neither_embedder_nor_verifier(
     redis_client: Redis,
-    keys: Keys,
+    keys: NamespaceKeys,
     make_cache: Callable[..., SemanticCache],
     key: MakeKey,
     answer: MakeAnswer,
@@ -355,7 +356,9 @@ async def test_long_questions_are_judged_in_a_thread_and_short_ones_here(
 Source = Callable[[], object]
 
 
-def cache_of(client: Redis, keys: Keys, embedder: Source, policy: Source, **others: object) -> SemanticCache:
+def cache_of(
+    client: Redis, keys: NamespaceKeys, embedder: Source, policy: Source, **others: object
+) -> SemanticCache:
     return SemanticCache(
         client,
         keys,
@@ -370,7 +373,7 @@ def cache_of(client: Redis, keys: Keys, embedder: Source, policy: Source, **othe
 
 @pytest.mark.parametrize("failing", ["embedder", "policy", "both"])
 async def test_where_one_model_cannot_be_had_nothing_goes_on_unwatched(
-    redis_client: Redis, keys: Keys, embedder: WordEmbedder, key: MakeKey, failing: str
+    redis_client: Redis, keys: NamespaceKeys, embedder: WordEmbedder, key: MakeKey, failing: str
 ) -> None:
     ended: list[str] = []
     index = FlatIndex(redis_client, keys, embedder="e", dimensions=embedder.dimensions, lifetime=60.0)
@@ -426,7 +429,7 @@ async def test_a_verifier_that_fails_is_an_error_and_serves_nothing(
 
 async def test_an_answer_that_was_stored_without_a_verifier_is_found_when_there_is_one(
     redis_client: Redis,
-    keys: Keys,
+    keys: NamespaceKeys,
     make_cache: Callable[..., SemanticCache],
     key: MakeKey,
     answer: MakeAnswer,

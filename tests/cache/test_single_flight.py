@@ -9,18 +9,18 @@ import pytest
 from plugins_redis import PortServer
 
 from llmhost.cache import single_flight
-from llmhost.cache.keys import Keys
 from llmhost.cache.single_flight import SingleFlight
 from llmhost.config.models import RedisConfig
 from llmhost.errors import StoreUnavailable
 from llmhost.store.client import connect
+from llmhost.store.keys import NamespaceKeys
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 
 @pytest.fixture
-def flights(redis_client: Redis, keys: Keys) -> SingleFlight:
+def flights(redis_client: Redis, keys: NamespaceKeys) -> SingleFlight:
     return SingleFlight(redis_client, keys)
 
 
@@ -85,7 +85,7 @@ async def test_nobody_ends_the_flight_of_another(flights: SingleFlight, redis_cl
     assert await redis_client.get("test:flight:e") == b"somebody else's"
 
 
-async def test_without_redis_nobody_leads(refusing_port: int, keys: Keys) -> None:
+async def test_without_redis_nobody_leads(refusing_port: int, keys: NamespaceKeys) -> None:
     client = connect(RedisConfig(host="127.0.0.1", port=refusing_port))
     with pytest.raises(StoreUnavailable):
         async with SingleFlight(client, keys).lead("e"):
@@ -94,7 +94,7 @@ async def test_without_redis_nobody_leads(refusing_port: int, keys: Keys) -> Non
 
 
 async def test_redis_dying_during_a_flight_does_not_hurt_its_leader(
-    redis_port_server: PortServer, keys: Keys
+    redis_port_server: PortServer, keys: NamespaceKeys
 ) -> None:
     server = redis_port_server()
     client = connect(RedisConfig(host="127.0.0.1", port=server.port))

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmhost.autoscale.state import scale_key
 from llmhost.config.models import RedisConfig
-from llmhost.engines.redis_traffic import TrafficKeys
 from llmhost.engines.traffic import BUCKET
 from llmhost.store.client import connect
 from llmhost.store.embedded import socket_path
+from llmhost.store.keys import FleetKeys
 
 _COUNTS = ("asked", "answered", "tokens")
 _TIMES_OF_A_SIGHT = ("since", "silent_since")
@@ -38,23 +37,23 @@ class FleetTime:
         assert seconds % BUCKET == 0
         await self._move_traffic(seconds)
         await self._move_sights(seconds)
-        await self._move(scale_key(self.fleet), "lock:until", seconds)
-        async for key in self.client.scan_iter(match=TrafficKeys(self.fleet).speed("*")):
+        await self._move(FleetKeys(self.fleet).scale, "lock:until", seconds)
+        async for key in self.client.scan_iter(match=FleetKeys(self.fleet).speed("*")):
             await self._move(key, "at", seconds)
 
     async def draining(self) -> set[str]:
-        return {name.decode() for name in await self.client.smembers(TrafficKeys(self.fleet).draining)}
+        return {name.decode() for name in await self.client.smembers(FleetKeys(self.fleet).draining)}
 
     async def locked(self) -> bool:
         """Whether a step is at work, or died at it a short while ago."""
-        return bool(await self.client.hexists(scale_key(self.fleet), "lock:holder"))
+        return bool(await self.client.hexists(FleetKeys(self.fleet).scale, "lock:holder"))
 
     async def in_flight(self, workers: Iterable[str]) -> list[int]:
-        keys = TrafficKeys(self.fleet)
+        keys = FleetKeys(self.fleet)
         return [await self.client.zcard(keys.load(worker)) for worker in workers]
 
     async def _move_traffic(self, seconds: int) -> None:
-        key = TrafficKeys(self.fleet).traffic
+        key = FleetKeys(self.fleet).traffic
         counts = {name.decode(): count for name, count in (await self.client.hgetall(key)).items()}
         moved = {_earlier(name, seconds): count for name, count in counts.items()}
         await self.client.delete(key)
@@ -62,7 +61,7 @@ class FleetTime:
         await self._move(key, "since", seconds)
 
     async def _move_sights(self, seconds: int) -> None:
-        key = scale_key(self.fleet)
+        key = FleetKeys(self.fleet).scale
         sights = json.loads(await self.client.hget(key, "sights") or "{}")
         for sight in sights.values():
             sight.update(

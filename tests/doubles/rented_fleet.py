@@ -17,7 +17,7 @@ from doubles.vast.server import Drop, VastServer
 
 from llmhost.autoscale.checkup import Patience
 from llmhost.autoscale.models import ScaleSpec
-from llmhost.autoscale.state import ScaleMemory, scale_key
+from llmhost.autoscale.state import ScaleMemory
 from llmhost.autoscale.step import Scaler
 from llmhost.config.models import RedisConfig
 from llmhost.engines.engine import Progress
@@ -33,6 +33,7 @@ from llmhost.fleet.registry import FleetRegistry
 from llmhost.fleet.service import FleetService
 from llmhost.ledger.ledger import Ledger
 from llmhost.store.client import connect
+from llmhost.store.keys import FleetKeys
 from llmhost.store.lease import Lease
 
 #: seconds of real time; only a call that is never answered waits as long
@@ -96,7 +97,7 @@ class RentedFleet:
         """Every command of this machine is the same holder, as in llmhost/wiring."""
         if self.client is None:
             return FleetLock(self.folder / "lock")
-        lease = Lease(self.client, scale_key(self.fleet), holder=str(self.folder))
+        lease = Lease(self.client, FleetKeys(self.fleet).scale, holder=str(self.folder))
         return FleetLock(self.folder / "lock", lease)
 
     def service(self) -> FleetService:

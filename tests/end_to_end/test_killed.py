@@ -21,13 +21,12 @@ from doubles.vast.server import VastServer
 from plugins_house import House
 from redis.asyncio import Redis
 
-from llmhost.autoscale.state import scale_key
 from llmhost.config.models import RedisConfig
-from llmhost.engines.redis_traffic import TrafficKeys
 from llmhost.fleet.clock import SystemClock
 from llmhost.fleet.registry import FleetRegistry
 from llmhost.ledger.ledger import Ledger
 from llmhost.store.client import connect
+from llmhost.store.keys import FleetKeys
 
 FORK_SERVER = Path(__file__).parent.parent / "doubles" / "fork_server.py"
 
@@ -198,8 +197,8 @@ class Scene:
 
     async def begin(self, wanted: int, *, broken: bool) -> dict[str, str]:
         """What a step of `scale` must be told; failures of earlier deaths are forgotten."""
-        await self.redis.hset(TrafficKeys(FLEET).traffic, "since", int(time.time()) - LONG)
-        await self.redis.hdel(scale_key(FLEET), "failures")
+        await self.redis.hset(FleetKeys(FLEET).traffic, "since", int(time.time()) - LONG)
+        await self.redis.hdel(FleetKeys(FLEET).scale, "failures")
         if broken:
             self.server.become(self.server.alive()[0], "exited")
             for _ in range(GPUS):  # nothing is rented again on a machine that failed
@@ -208,7 +207,7 @@ class Scene:
 
     async def end(self, wanted: int, where: object, **environ: str) -> None:
         """One more step: so many workers, each on record, and what a dead step left is not paid for."""
-        await self.redis.hset(scale_key(FLEET), "lock:until", 0)  # a minute later
+        await self.redis.hset(FleetKeys(FLEET).scale, "lock:until", 0)  # a minute later
         await self.runner.ok(SCALE, **environ)
         alive = {f"vast-{number}" for number in self.server.alive()}
         rentals = await Ledger(self.redis, FLEET).rentals()
@@ -216,7 +215,7 @@ class Scene:
         assert self.server.double_paid() == [], where
         assert (await FleetRegistry(self.redis, FLEET, "vast").workers()).ids == alive, where
         assert {rental.worker for rental in rentals if rental.ended is None} == alive, where
-        assert await self.redis.scard(TrafficKeys(FLEET).draining) == 0, where
+        assert await self.redis.scard(FleetKeys(FLEET).draining) == 0, where
 
 
 @pytest.fixture

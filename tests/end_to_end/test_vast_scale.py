@@ -20,10 +20,9 @@ from doubles.waiting import until
 from plugins_redis import RedisServer
 from plugins_rented_house import RentedHouse, bought
 
-from llmhost.autoscale.state import scale_key
 from llmhost.config.models import RedisConfig
-from llmhost.engines.redis_traffic import TrafficKeys
 from llmhost.store.client import connect
+from llmhost.store.keys import FleetKeys
 
 pytestmark = pytest.mark.slow
 
@@ -314,8 +313,8 @@ async def test_no_secret_shows_in_what_is_said_or_remembered(fleet: Fleet) -> No
     server.faults.armed.clear()
     assert (await house.run("scale", "--verbose", VAST_API_KEY=f"{server.key}x")).code == 5
     assert (await house.run("scale", "--history", "--verbose")).code == 0
-    kept = await fleet.time.client.hgetall(scale_key("rented"))
-    traffic = await fleet.time.client.hgetall(TrafficKeys("rented").traffic)
+    kept = await fleet.time.client.hgetall(FleetKeys("rented").scale)
+    traffic = await fleet.time.client.hgetall(FleetKeys("rented").traffic)
     places = [*(one.out + one.err for one in house.said), repr(kept), repr(traffic)]
     assert ["OCI runtime error" in place for place in places].count(True) >= 3
     secrets = [server.key, *(one.key for one in server.instances.values())]

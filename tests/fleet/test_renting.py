@@ -11,11 +11,11 @@ from doubles.fleet_values import make_offer
 from doubles.memory_provider import RentingProvider
 from doubles.waiting import until
 
-from llmhost.autoscale.state import scale_key
 from llmhost.errors import FleetBusy, LimitError, LlmhostError, ProviderError, PurchaseUnclear
 from llmhost.fleet.budget import Limits
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import WorkerState
+from llmhost.store.keys import FleetKeys
 from llmhost.store.lease import Lease
 
 
@@ -301,7 +301,7 @@ def machine(renting: Any, redis_client: Any) -> Callable[..., Any]:
     """Gives the service as a machine of this name has it."""
 
     def make(name: str, provider: Any = None, redis: bool = True) -> Any:
-        lease = Lease(redis_client, scale_key("test"), holder=name)
+        lease = Lease(redis_client, FleetKeys("test").scale, holder=name)
         lock = FleetLock(renting.folder / name / "lock", lease if redis else None)
         return renting.make(provider=provider or Slow(renting.cloud), lock=lock, attempts=3)
 
@@ -338,8 +338,8 @@ async def test_another_machine_may_change_the_fleet_while_workers_are_waited_for
 
 async def steal(client: Any) -> None:
     """The lease has ended, and somebody else took it."""
-    await client.hset(scale_key("test"), "lock:until", "1")
-    assert await Lease(client, scale_key("test"), holder="thief").take() is not None
+    await client.hset(FleetKeys("test").scale, "lock:until", "1")
+    assert await Lease(client, FleetKeys("test").scale, holder="thief").take() is not None
 
 
 async def test_whoever_lost_the_lock_buys_nothing(
@@ -362,7 +362,7 @@ async def test_whoever_loses_the_lock_between_two_purchases_keeps_the_first_and_
         async def create(self, spec: Any, offer: Any = None) -> Any:
             worker = await super().create(spec, offer)
             await steal(redis_client)
-            await redis_client.hset(scale_key("test"), "lock:until", "1")  # and died
+            await redis_client.hset(FleetKeys("test").scale, "lock:until", "1")  # and died
             return worker
 
     result = await machine("here", Sleepy(renting.cloud)).up(2)

@@ -15,7 +15,6 @@ from llmhost.answering.audits import Audit, AuditedEntries, AuditQueue
 from llmhost.answering.cache_session import WarnOnce
 from llmhost.answering.question import Question, admit
 from llmhost.cache.calibration import Tally
-from llmhost.cache.keys import Keys
 from llmhost.cache.service import SemanticCache
 from llmhost.engines.engine import ChatRequest, Done, Message
 from llmhost.errors import (
@@ -28,6 +27,7 @@ from llmhost.errors import (
 )
 from llmhost.ledger.events import Outcome
 from llmhost.ledger.ledger import Ledger, Totals
+from llmhost.store.keys import NamespaceKeys
 from llmhost.trust.audit import Auditor, Finding
 from llmhost.trust.labels import Labels
 
@@ -57,7 +57,9 @@ class Speaker(ScriptedEngine):
 class Bench:
     """An auditor and what it stands on."""
 
-    def __init__(self, client: Redis, cache: SemanticCache, keys: Keys, embedder: WordEmbedder) -> None:
+    def __init__(
+        self, client: Redis, cache: SemanticCache, keys: NamespaceKeys, embedder: WordEmbedder
+    ) -> None:
         self.client, self.cache, self.keys, self.embedder = client, cache, keys, embedder
         self.queue = AuditQueue(client, "f")
         self.labels = Labels(client, "f", max_error=0.02)
@@ -103,7 +105,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(redis_client: Redis, cache: SemanticCache, keys: Keys, embedder: WordEmbedder) -> Bench:
+def bench(redis_client: Redis, cache: SemanticCache, keys: NamespaceKeys, embedder: WordEmbedder) -> Bench:
     return Bench(redis_client, cache, keys, embedder)
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from llmhost.cache.keys import Keys, pair_id
+from llmhost.cache.keys import pair_id
 from llmhost.config.models import Config
+from llmhost.store.keys import NamespaceKeys
 from llmhost.trust.judge import JudgeEvaluation, JudgeEvaluationStore, Judgements, Trial, evaluation_of
 from llmhost.wiring.questions import CacheParts
 
@@ -19,7 +20,7 @@ FOUND = JudgeEvaluation("m", 160, 70, 0.97, 0.91, 0.8, 0.02, 50.0, 90.0, 1_700_0
 
 
 @pytest.fixture
-def judgements(redis_client: Redis, keys: Keys) -> Judgements:
+def judgements(redis_client: Redis, keys: NamespaceKeys) -> Judgements:
     return Judgements(redis_client, keys, 3600.0)
 
 
@@ -30,7 +31,7 @@ def book(redis_client: Redis) -> JudgeEvaluationStore:
 
 @pytest.mark.parametrize("same", [True, False])
 async def test_a_word_is_kept_for_both_orders_and_for_its_time(
-    judgements: Judgements, redis_client: Redis, keys: Keys, same: bool
+    judgements: Judgements, redis_client: Redis, keys: NamespaceKeys, same: bool
 ) -> None:
     await judgements.remember("s", "what  is a", "what is b", same)
     assert await judgements.recall("s", "what is b", "what is a ") is same
@@ -49,14 +50,14 @@ async def test_another_pair_has_no_word(judgements: Judgements, pair: tuple[str,
 
 @pytest.mark.parametrize("value", ["", "2", "yes", "1 ", b"\xff"])
 async def test_a_word_that_makes_no_sense_is_none(
-    judgements: Judgements, redis_client: Redis, keys: Keys, value: str | bytes
+    judgements: Judgements, redis_client: Redis, keys: NamespaceKeys, value: str | bytes
 ) -> None:
     await redis_client.set(keys.judged(pair_id("s", "a", "b")), value)
     assert await judgements.recall("s", "a", "b") is None
 
 
 async def test_clearing_the_cache_forgets_what_the_judge_has_said(
-    judgements: Judgements, redis_client: Redis, keys: Keys
+    judgements: Judgements, redis_client: Redis, keys: NamespaceKeys
 ) -> None:
     config = Config.model_validate({"cache": {"namespace": keys.namespace}})
     await judgements.remember("s", "a", "b", True)

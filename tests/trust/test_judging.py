@@ -12,13 +12,13 @@ import pytest
 from doubles.scripted_pool import ScriptedEngine, pool_of
 
 from llmhost.answering.cache_session import WarnOnce
-from llmhost.cache.keys import Keys
 from llmhost.cache.models import Judgement
 from llmhost.engines.engine import ChatRequest, Delta, Done
 from llmhost.engines.pool import LocalLoad, Pool, Upstream
 from llmhost.errors import EngineRefused, EngineUnavailable, NoWorkerError, StoreError, StreamBroken
 from llmhost.ledger.events import Outcome
 from llmhost.ledger.ledger import Ledger, Totals
+from llmhost.store.keys import NamespaceKeys
 from llmhost.trust.judge import FleetJudge, JudgeEvaluation, JudgeEvaluationStore, Judgements, LlmJudge
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ GOOD = JudgeEvaluation("m", 160, 80, 1.0, 0.95, 1.0, 0.0, 50.0, 90.0, NOW)
 class Bench:
     """A judge and what it stands on."""
 
-    def __init__(self, client: Redis, keys: Keys) -> None:
+    def __init__(self, client: Redis, keys: NamespaceKeys) -> None:
         self.told: list[str] = []
         self.ledger = Ledger(client, "f")
         self.warn_once = WarnOnce(self.told.append)
@@ -58,7 +58,7 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(redis_client: Redis, keys: Keys) -> Bench:
+async def bench(redis_client: Redis, keys: NamespaceKeys) -> Bench:
     made = Bench(redis_client, keys)
     await made.book.write(GOOD)
     return made
@@ -258,7 +258,9 @@ async def test_who_waits_for_a_word_asks_nobody_when_the_one_who_asked_has_left(
     assert await second == Judgement(None, remembered=True)
 
 
-async def test_without_its_memory_the_judge_is_an_error(bench: Bench, refusing_port: int, keys: Keys) -> None:
+async def test_without_its_memory_the_judge_is_an_error(
+    bench: Bench, refusing_port: int, keys: NamespaceKeys
+) -> None:
     from llmhost.config.models import RedisConfig
     from llmhost.store.client import connect
 

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from llmhost.cache.keys import Keys
 from llmhost.cache.models import Neighbour
 from llmhost.errors import StoreRefused
 from llmhost.store.client import load_script, translate_errors
+from llmhost.store.keys import NamespaceKeys
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -157,7 +157,9 @@ _LONGEST_LOG = 512 * 1024 * 1024
 class FlatIndex:
     """The flat index of one embedder. `lifetime` is seconds, counted from the last record."""
 
-    def __init__(self, client: Redis, keys: Keys, *, embedder: str, dimensions: int, lifetime: float) -> None:
+    def __init__(
+        self, client: Redis, keys: NamespaceKeys, *, embedder: str, dimensions: int, lifetime: float
+    ) -> None:
         self._client = client
         self._keys = keys
         self._embedder = embedder

@@ -13,11 +13,11 @@ from doubles.memory_traffic import MemoryTraffic
 from doubles.scale_bench import ScaleBench
 from redis.asyncio import Redis
 
-from llmhost.autoscale.state import scale_key
 from llmhost.config.models import RedisConfig
 from llmhost.fleet.models import FleetSpec, Offer, Worker
 from llmhost.ledger.ledger import Ledger
 from llmhost.store.client import connect
+from llmhost.store.keys import FleetKeys
 
 #: touches of the world; a step has fewer
 _MOST_TOUCHES = 400
@@ -120,7 +120,7 @@ async def die_at(touch: int, bench: ScaleBench, mortal_redis: Callable[[Fuse], R
     finally:
         await bench.redis.aclose()
         bench.redis = alive
-    await bench.redis.hset(scale_key(bench.spec.name), "lock:until", 0)  # a minute later
+    await bench.redis.hset(FleetKeys(bench.spec.name).scale, "lock:until", 0)  # a minute later
     return not fuse.burnt
 
 

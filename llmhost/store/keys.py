@@ -1,0 +1,123 @@
+"""The name of every key that llmhost keeps in Redis. Pure.
+
+Keys of a fleet begin with ``llmhost:{fleet}:`` and carry no lifetime: a full Redis evicts answers, never
+these. Keys of the cache begin with the namespace of the configuration, which cannot be ``llmhost``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["FleetKeys", "NamespaceKeys"]
+
+
+@dataclass(frozen=True, slots=True)
+class FleetKeys:
+    """The names of the keys of one fleet."""
+
+    fleet: str
+
+    @property
+    def workers(self) -> str:
+        """Set of the workers' ids, so that no scan of a cache full of keys is needed."""
+        return self._name("workers")
+
+    def worker(self, worker: str) -> str:
+        """Hash: the record of one worker."""
+        return self._name(f"worker:{worker}")
+
+    @property
+    def machines(self) -> str:
+        """Hash: the machines that failed this fleet, each with the reason."""
+        return self._name("machines")
+
+    @property
+    def scale(self) -> str:
+        """Hash: the fleet's lease and what the autoscaler remembers between two steps."""
+        return self._name("scale")
+
+    @property
+    def traffic(self) -> str:
+        """Hash: questions, answers and tokens by time."""
+        return self._name("traffic")
+
+    @property
+    def draining(self) -> str:
+        """Set of the workers that are given no more questions."""
+        return self._name("draining")
+
+    def load(self, worker: str) -> str:
+        """Sorted set: the requests that a worker has in flight."""
+        return self._name(f"load:{worker}")
+
+    def speed(self, worker: str) -> str:
+        """Hash: what a worker was measured to deliver."""
+        return self._name(f"speed:{worker}")
+
+    def ledger_sums(self, period: str, start: int) -> str:
+        """Hash: the sums of one minute, hour or day, which starts at `start` in Unix seconds."""
+        return self._name(f"ledger:{period}:{start}")
+
+    @property
+    def ledger_periods(self) -> str:
+        """Sorted set: the keys of all sums."""
+        return self._name("ledger:periods")
+
+    @property
+    def rentals(self) -> str:
+        """Hash: when each worker was rented, and its price."""
+        return self._name("ledger:rentals")
+
+    @property
+    def boots(self) -> str:
+        """List: how long the last workers took to boot."""
+        return self._name("ledger:boots")
+
+    def trust(self, policy: str) -> str:
+        """Hash: the labels on the hits of a policy. Those of one policy teach nothing about another's."""
+        return self._of_policy("trust", policy)
+
+    def audits(self, policy: str) -> str:
+        """List: the hits of a policy that wait for an audit. The one key that carries a lifetime."""
+        return self._of_policy("audits", policy)
+
+    @property
+    def judge(self) -> str:
+        """Hash: the last measurement of the fleet's judge."""
+        return self._name("judge")
+
+    def _of_policy(self, what: str, policy: str) -> str:
+        return self._name(what if policy == "verified" else f"{what}:{policy}")
+
+    def _name(self, what: str) -> str:
+        return f"llmhost:{self.fleet}:{what}"
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceKeys:
+    """The names of the keys of one namespace of the cache. An `entry` is 32 hex digits: cache/keys.py."""
+
+    namespace: str
+
+    def embedding(self, entry: str) -> str:
+        return f"{self.namespace}:embedding:{entry}"
+
+    def response(self, entry: str) -> str:
+        return f"{self.namespace}:response:{entry}"
+
+    def metadata(self, entry: str) -> str:
+        return f"{self.namespace}:metadata:{entry}"
+
+    def flight(self, entry: str) -> str:
+        return f"{self.namespace}:flight:{entry}"
+
+    def index(self, embedder: str, scope: str) -> str:
+        return f"{self.namespace}:index:{embedder}:{scope}"
+
+    def judged(self, pair: str) -> str:
+        return f"{self.namespace}:judged:{pair}"
+
+    def everything(self) -> tuple[str, ...]:
+        """Patterns that match every key of this namespace and no other key."""
+        kinds = ("embedding", "response", "metadata", "flight", "index", "judged")
+        return tuple(f"{self.namespace}:{kind}:*" for kind in kinds)

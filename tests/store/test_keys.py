@@ -1,0 +1,64 @@
+"""Keys are a format: what a new version does not find under the old name is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import llmhost
+from llmhost.store.keys import FleetKeys, NamespaceKeys
+
+
+def test_keys_of_a_fleet_are_named_as_documented() -> None:
+    keys = FleetKeys("f")
+    assert [keys.worker("w"), keys.load("w"), keys.speed("w"), keys.ledger_sums("minute", 60)] == [
+        "llmhost:f:worker:w",
+        "llmhost:f:load:w",
+        "llmhost:f:speed:w",
+        "llmhost:f:ledger:minute:60",
+    ]
+    assert [keys.workers, keys.machines, keys.scale, keys.traffic, keys.draining, keys.judge] == [
+        "llmhost:f:workers",
+        "llmhost:f:machines",
+        "llmhost:f:scale",
+        "llmhost:f:traffic",
+        "llmhost:f:draining",
+        "llmhost:f:judge",
+    ]
+    assert [keys.ledger_periods, keys.rentals, keys.boots] == [
+        "llmhost:f:ledger:periods",
+        "llmhost:f:ledger:rentals",
+        "llmhost:f:ledger:boots",
+    ]
+
+
+def test_the_hits_of_each_policy_have_keys_of_their_own() -> None:
+    keys = FleetKeys("f")
+    assert [keys.trust("verified"), keys.audits("verified")] == ["llmhost:f:trust", "llmhost:f:audits"]
+    assert [keys.trust("threshold"), keys.audits("threshold")] == [
+        "llmhost:f:trust:threshold",
+        "llmhost:f:audits:threshold",
+    ]
+
+
+def test_keys_of_a_namespace_are_named_as_documented() -> None:
+    keys = NamespaceKeys("cache")
+    names = [keys.embedding("e"), keys.response("e"), keys.metadata("e"), keys.flight("e")]
+    names += [keys.index("minilm", "s"), keys.judged("p")]
+    assert names == [
+        "cache:embedding:e",
+        "cache:response:e",
+        "cache:metadata:e",
+        "cache:flight:e",
+        "cache:index:minilm:s",
+        "cache:judged:p",
+    ]
+    kinds = {name.split(":")[1] for name in names}
+    assert set(keys.everything()) == {f"cache:{kind}:*" for kind in kinds}
+
+
+def test_no_other_file_spells_the_keys_of_a_fleet() -> None:
+    root = Path(llmhost.__file__).parent
+    files = [path for kind in ("*.py", "*.lua") for path in root.rglob(kind)]
+    assert [str(path.relative_to(root)) for path in files if "llmhost:{" in path.read_text()] == [
+        "store/keys.py"
+    ]
