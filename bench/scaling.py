@@ -29,7 +29,7 @@ from pathlib import Path
 
 from llmhost.autoscale.models import ScaleSpec
 from llmhost.lab.simulation.baselines import Fixed
-from llmhost.lab.simulation.policy import Policy
+from llmhost.lab.simulation.policy import AutoscalePolicy
 from llmhost.lab.simulation.report import CLAIRVOYANT, POLICY, REQUEST_RATE, Row, Scenario, simulate
 from llmhost.lab.simulation.trace import read_trace
 from llmhost.lab.simulation.workload import Settings, Trace, day
@@ -166,7 +166,7 @@ def show_intervals(cases: Sequence[Case]) -> None:
     for case in cases:
         figures = []
         for interval in INTERVALS:
-            rule = Policy(case.scenario.spec, interval, case.scenario.settings.price)
+            rule = AutoscalePolicy(case.scenario.spec, interval, case.scenario.settings.price)
             figures.append(_figures(case, case.scenario.row(POLICY, rule), f"{interval:.0f} s"))
         print(f"  {case.name:40} {'   '.join(figures)}")
 
@@ -194,7 +194,7 @@ def show_week(trace: Trace) -> None:
 def vary(case: Case, **changed: float) -> Row:
     """The policy with another specification, in the same world."""
     spec, settings = replace(case.scenario.spec, **changed), case.scenario.settings
-    return case.scenario.row(POLICY, Policy(spec, settings.interval, settings.price))
+    return case.scenario.row(POLICY, AutoscalePolicy(spec, settings.interval, settings.price))
 
 
 def _figures(case: Case, row: Row, name: str) -> str:

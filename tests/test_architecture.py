@@ -87,7 +87,7 @@ PURE = {
     "llmhost.autoscale.policy",
     "llmhost.config.hours",
     "llmhost.ledger.cost",
-    "llmhost.lab.simulation.crew",
+    "llmhost.lab.simulation.fleet",
     "llmhost.lab.simulation.play",
     "llmhost.lab.simulation.policy",
     "llmhost.lab.simulation.report",

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from llmhost.autoscale.checkup import Broken, Checkup
-from llmhost.autoscale.models import ActionKind, Decision, ScaleAction
+from llmhost.autoscale.models import ActionKind, ScaleAction, ScaleDecision
 from llmhost.errors import LimitError, LlmhostError, NoOffer
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.health import OnProgress
@@ -20,7 +20,7 @@ from llmhost.fleet.provider import Provider
 from llmhost.fleet.provision import Buyer, terminate
 from llmhost.fleet.registry import FleetRecords
 
-__all__ = ["Drains", "Resizing"]
+__all__ = ["Drains", "ScaleExecutor"]
 
 #: seconds; what has not drained until then is left to the next step, so that this one ends
 _LINGER = 60.0
@@ -37,7 +37,7 @@ class Drains(Protocol):
     async def in_flight(self, ids: Sequence[str]) -> Mapping[str, int]: ...
 
 
-class Resizing:
+class ScaleExecutor:
     """Carries out one decision. The caller holds the fleet's lock."""
 
     def __init__(
@@ -71,7 +71,7 @@ class Resizing:
         #: USD an hour of the newest purchase
         self.price: float | None = None
 
-    async def carry_out(self, decision: Decision, checkup: Checkup, drained: Collection[str]) -> None:
+    async def carry_out(self, decision: ScaleDecision, checkup: Checkup, drained: Collection[str]) -> None:
         """`drained` are workers that take no more questions and have none left.
 
         Raises:

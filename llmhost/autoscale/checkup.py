@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from llmhost.autoscale.models import time
-from llmhost.autoscale.state import Sight
+from llmhost.autoscale.state import WorkerObservation
 from llmhost.engines.engine import Progress
 from llmhost.engines.traffic import Traffic
 from llmhost.errors import EngineError, LlmhostError, UntrustedWorker
 from llmhost.fleet.health import Hooks, sentence
 from llmhost.fleet.models import FleetSpec, Worker, WorkerState
 
-__all__ = ["Broken", "Checkup", "Patience", "examine"]
+__all__ = ["Broken", "Checkup", "SilenceLimits", "probe_workers"]
 
 _PATIENCE = 5.0  #: seconds for one token, so that a stuck worker does not hang the step
 
@@ -33,7 +33,7 @@ _MOST_NEWS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class SilenceLimits:
     """Seconds without news until a worker that boots is broken, and until one is that answered before.
 
     While questions are in flight, `busy` counts where it is longer: it may be at a single long answer.
@@ -67,17 +67,17 @@ class Checkup:
     healthy: tuple[Worker, ...]
     broken: tuple[Broken, ...]
     first_answers: tuple[Worker, ...]
-    sights: Mapping[str, Sight]
+    sights: Mapping[str, WorkerObservation]
 
 
-async def examine(
+async def probe_workers(
     listed: Sequence[Worker],
-    sights: Mapping[str, Sight],
+    sights: Mapping[str, WorkerObservation],
     traffic: Traffic,
     *,
     spec: FleetSpec,
     hooks: Hooks,
-    patience: Patience,
+    patience: SilenceLimits,
 ) -> Checkup:
     """Asks many of them at once. `sights` is what was remembered of each; now is when `traffic` was read.
 
@@ -89,7 +89,7 @@ async def examine(
     _check_line(looks)
     healthy: list[Worker] = []
     broken: list[Broken] = []
-    seen: dict[str, Sight] = {}
+    seen: dict[str, WorkerObservation] = {}
     for look in looks:
         before = sights.get(look.worker.id)
         sight = _remember(look, before, traffic)
@@ -117,7 +117,9 @@ class _Look:
     strange: bool = False
 
 
-async def _look(worker: Worker, before: Sight | None, hooks: Hooks, gate: asyncio.Semaphore) -> _Look:
+async def _look(
+    worker: Worker, before: WorkerObservation | None, hooks: Hooks, gate: asyncio.Semaphore
+) -> _Look:
     if worker.state is WorkerState.FAILED:
         return _Look(
             worker, answers=False, said="", never=worker.detail or "its provider says that it failed"
@@ -152,16 +154,16 @@ def _check_line(looks: Sequence[_Look]) -> None:
         )
 
 
-def _answered(sight: Sight | None) -> bool:
+def _answered(sight: WorkerObservation | None) -> bool:
     return sight is not None and sight.answered
 
 
-def _remember(look: _Look, before: Sight | None, traffic: Traffic) -> Sight:
+def _remember(look: _Look, before: WorkerObservation | None, traffic: Traffic) -> WorkerObservation:
     """A time that lies ahead was written by a clock that has gone back since."""
     now = traffic.at
     if look.answers:
         since = min(before.since, now) if before and before.said == look.said else now
-        return Sight(look.said, since, answered=True, silent_since=None)
+        return WorkerObservation(look.said, since, answered=True, silent_since=None)
     heard, told = before.heard if before else (), zlib.crc32(look.said.encode())
     news = told not in heard and len(heard) < _MOST_NEWS
     since = now if before is None or news else min(before.since, now)
@@ -172,11 +174,11 @@ def _remember(look: _Look, before: Sight | None, traffic: Traffic) -> Sight:
         silent_since = min(max(last, silent_since), now)
     answered = last is not None or _answered(before)
     heard = () if answered else (*heard, told) if news else heard
-    return Sight(look.said, since, answered, silent_since, heard)
+    return WorkerObservation(look.said, since, answered, silent_since, heard)
 
 
 def _why_broken(
-    look: _Look, sight: Sight, spec: FleetSpec, patience: Patience, traffic: Traffic
+    look: _Look, sight: WorkerObservation, spec: FleetSpec, patience: SilenceLimits, traffic: Traffic
 ) -> str | None:
     if look.never is not None:
         return look.never
@@ -195,7 +197,7 @@ def _why_broken(
     return None
 
 
-def _state(look: _Look, sight: Sight) -> WorkerState:
+def _state(look: _Look, sight: WorkerObservation) -> WorkerState:
     """One that has answered before is thought to be busy until it has been silent for too long."""
     return WorkerState.READY if look.answers or sight.answered else WorkerState.STARTING
 
@@ -204,7 +206,7 @@ def _is_outdated(look: _Look, spec: FleetSpec) -> bool:
     return look.never is None and (look.worker.model, look.worker.engine) != (spec.model, spec.engine)
 
 
-def _broken(look: _Look, sight: Sight, spec: FleetSpec, reason: str, *, known: bool) -> Broken:
+def _broken(look: _Look, sight: WorkerObservation, spec: FleetSpec, reason: str, *, known: bool) -> Broken:
     outdated = _is_outdated(look, spec)
     return Broken(
         look.worker,

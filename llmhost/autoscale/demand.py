@@ -15,7 +15,7 @@ from statistics import median
 
 from llmhost.engines.traffic import BUCKET, KEPT, Traffic
 
-__all__ = ["Demand", "Staff", "late_share", "measure", "typical_speed"]
+__all__ = ["Capacity", "Demand", "late_share", "measure", "typical_speed"]
 
 #: seconds; the shortest stretch that is judged: a burst of some seconds is no demand
 _MINUTE = 60
@@ -117,7 +117,7 @@ _SLOWEST = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Staff:
+class Capacity:
     """`speeds` are tokens a second of the workers that are there, best first, each with `places`; one more
     has the `typical` speed. An answer has `tokens`.
     """

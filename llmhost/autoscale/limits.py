@@ -6,19 +6,19 @@ import math
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from llmhost.autoscale.models import Blocked, FleetView, History, ScaledWorker
+from llmhost.autoscale.models import Blocked, FleetView, Metrics, ScaledWorker
 from llmhost.engines.traffic import Traffic
 from llmhost.errors import LimitError
 from llmhost.fleet.budget import check, fits
 from llmhost.fleet.plan import Funds
 
-__all__ = ["FAILURES_COUNT", "affordable", "find_lie", "solvent", "tired"]
+__all__ = ["FAILURES_COUNT", "affordable", "find_invalid_metric", "purchase_cooldown", "within_budget"]
 
 #: seconds; a purchase that failed longer ago says nothing about the next one
 FAILURES_COUNT = 3600.0
 
 
-def solvent(
+def within_budget(
     workers: Sequence[ScaledWorker], most: int, funds: Funds | None, now: float
 ) -> tuple[list[ScaledWorker], Blocked | None]:
     """The first `most` workers that the budget allows to stay, in the order given: a dear one may have to go
@@ -57,7 +57,7 @@ def affordable(
     return count, None
 
 
-def tired(failures: Sequence[float], most: int, now: float) -> Blocked | None:
+def purchase_cooldown(failures: Sequence[float], most: int, now: float) -> Blocked | None:
     """Whether so many purchases came to nothing lately that none is tried any more. Unix seconds."""
     recent = sorted(at for at in failures if 0 <= now - at < FAILURES_COUNT)
     if len(recent) < most:
@@ -92,12 +92,12 @@ _LONGEST_BOOT = 86_400.0  #: seconds
 _LATEST = 10**11  #: Unix seconds; the year 5138
 
 
-def find_lie(history: History, fleet: FleetView, now: float) -> str | None:
+def find_invalid_metric(history: Metrics, fleet: FleetView, now: float) -> str | None:
     """A sentence on the first number that cannot be, or that is too old; None where all make sense."""
     return next(_lies(history, fleet, now), None)
 
 
-def _lies(history: History, fleet: FleetView, now: float) -> Iterator[str]:
+def _lies(history: Metrics, fleet: FleetView, now: float) -> Iterator[str]:
     yield from _untimely(history.traffic, now)
     counts = (("questions", history.traffic.asked), ("answers", history.traffic.answered))
     for name, by_bucket in (*counts, ("tokens", history.traffic.tokens)):

@@ -14,11 +14,11 @@ from llmhost.fleet.plan import Funds
 __all__ = [
     "ActionKind",
     "Blocked",
-    "Decision",
     "FleetView",
-    "History",
+    "Metrics",
     "Observed",
     "ScaleAction",
+    "ScaleDecision",
     "ScaleSpec",
     "ScaledWorker",
     "StepResult",
@@ -60,7 +60,7 @@ class ScaleSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class Metrics:
     """What happened until now. `boot_seconds` is what a worker takes to its first answer, as learned;
     `failures` are when purchases came to nothing, Unix seconds.
     """
@@ -132,7 +132,7 @@ class Blocked:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class ScaleDecision:
     """From how many workers to how many. `buy` so many, after `revive`: those that were draining and are
     wanted again. `drain` is in the order in which they go, worst first.
     """
@@ -188,7 +188,7 @@ class ScaleAction:
 class StepResult:
     """`error` is why not everything that should be done is done; it has the exit code."""
 
-    decision: Decision
+    decision: ScaleDecision
     actions: tuple[ScaleAction, ...] = ()
     warnings: tuple[str, ...] = ()
     error: LlmhostError | None = None

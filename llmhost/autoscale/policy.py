@@ -11,14 +11,14 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-from llmhost.autoscale.demand import Staff, measure, typical_speed
-from llmhost.autoscale.limits import affordable, find_lie, solvent, tired
+from llmhost.autoscale.demand import Capacity, measure, typical_speed
+from llmhost.autoscale.limits import affordable, find_invalid_metric, purchase_cooldown, within_budget
 from llmhost.autoscale.models import (
     Blocked,
-    Decision,
     FleetView,
-    History,
+    Metrics,
     Observed,
+    ScaleDecision,
     ScaledWorker,
     ScaleSpec,
     count,
@@ -35,19 +35,19 @@ __all__ = ["decide"]
 _LONG_BOOT = 1800.0
 
 
-def decide(spec: ScaleSpec, history: History, fleet: FleetView, now: float) -> Decision:
+def decide(spec: ScaleSpec, history: Metrics, fleet: FleetView, now: float) -> ScaleDecision:
     """What is to be done now, Unix seconds. Workers that boot count as if they delivered already.
 
     Metrics that are stale, or cannot be, lead to `hold` with `blocked` saying which and why.
     """
     size = sum(not worker.draining for worker in fleet.workers)
-    lie = find_lie(history, fleet, now)
+    lie = find_invalid_metric(history, fleet, now)
     if lie is not None:
         blocked = Blocked("metrics", lie, "nothing is changed until the metrics make sense again")
-        return Decision("hold", size, size, lie, Observed(), blocked=blocked)
-    scene = _Scene(spec, history, fleet, now)
-    wanted, reason = scene.wanted()
-    return scene.decision(wanted, reason)
+        return ScaleDecision("hold", size, size, lie, Observed(), blocked=blocked)
+    inputs = _Inputs(spec, history, fleet, now)
+    wanted, reason = inputs.wanted()
+    return inputs.decision(wanted, reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +66,10 @@ class _Queue:
         return self.backlog > 0 and self.seconds > allowed
 
 
-class _Scene:
+class _Inputs:
     """One decision's facts, worked out once."""
 
-    def __init__(self, spec: ScaleSpec, history: History, fleet: FleetView, now: float) -> None:
+    def __init__(self, spec: ScaleSpec, history: Metrics, fleet: FleetView, now: float) -> None:
         self.spec, self.fleet, self.now = spec, fleet, now
         self.traffic, self.failures = history.traffic, history.failures
         self.boot = spec.boot_seconds if history.boot_seconds is None else history.boot_seconds
@@ -84,7 +84,7 @@ class _Scene:
         self.spare = [worker for worker in drained if self._speed(worker)]
         #: those that are to be replaced come last: they are missed least
         speeds = [*map(self._speed, self.staff), *[self.typical] * fleet.lost]
-        self.here = Staff(speeds, self.typical, spec.places, self.demand.tokens_per_answer)
+        self.here = Capacity(speeds, self.typical, spec.places, self.demand.tokens_per_answer)
         self.queue = self._queue()
 
     def wanted(self) -> tuple[int, str]:
@@ -105,10 +105,10 @@ class _Scene:
         """In how many seconds what waits is to be worked off. One more worker is there no sooner."""
         return self.spec.drain_backlog_within or max(self.boot, self._booting_for(), self.spec.queue_time)
 
-    def decision(self, wanted: int, reason: str) -> Decision:
+    def decision(self, wanted: int, reason: str) -> ScaleDecision:
         """What of it may be done: what is bought costs money, may fail, and is done in steps."""
         there = [*self.staff, *self.spare]
-        stay, blocked = solvent(there, wanted, self.fleet.funds, self.now)
+        stay, blocked = within_budget(there, wanted, self.fleet.funds, self.now)
         buy = 0
         if blocked is not None:  # nobody comes back where somebody has to go
             stay = [worker for worker in stay if not worker.draining]
@@ -118,7 +118,7 @@ class _Scene:
         kept = {worker.id for worker in stay}
         if self.fleet.lost:
             reason = f"{count(self.fleet.lost)} broke; {reason}"
-        return Decision(
+        return ScaleDecision(
             action="up" if after > before else "down" if after < before else "hold",
             before=before,
             after=after,
@@ -207,7 +207,7 @@ class _Scene:
         return self.here.in_time(spared, least, wait=self.spec.queue_time, late=self.spec.max_late_ratio)
 
     def _purchases(self, missing: int) -> tuple[int, Blocked | None]:
-        blocked = tired(self.failures, self.spec.max_failures, self.now)
+        blocked = purchase_cooldown(self.failures, self.spec.max_failures, self.now)
         if blocked is not None:
             return 0, blocked
         burn = sum(worker.price for worker in self.fleet.workers)

@@ -20,7 +20,7 @@ from llmhost.store.keys import FleetKeys
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-__all__ = ["Memory", "Past", "Record", "ScaleMemory", "Sight"]
+__all__ = ["History", "ScaleState", "ScaleStateStore", "StepRecord", "WorkerObservation"]
 
 #: seconds; what failed longer ago says nothing about the next purchase
 _FAILURES_KEPT = 86_400.0
@@ -38,7 +38,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class WorkerObservation:
     """How a worker was last seen. `said` is the last thing that it told about itself, which it has said since
     `since`; `answered`: it has answered once; `silent_since` is None while it answers. Unix seconds.
     `heard` are checksums of all that it told while it boots: what is told again is no news. `given_up`: it
@@ -54,21 +54,21 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class ScaleState:
     """`failures` are when purchases came to nothing, Unix seconds; `price` is what the last one cost, USD an
     hour. `paused` is since when the autoscaler rests, because somebody took the fleet down. `damaged` names
     what could not be read and counts as forgotten.
     """
 
     failures: tuple[float, ...] = ()
-    sights: Mapping[str, Sight] = field(default_factory=dict)
+    sights: Mapping[str, WorkerObservation] = field(default_factory=dict)
     price: float | None = None
     paused: float | None = None
     damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class StepRecord:
     """One decision, as it is shown later. `at` is Unix seconds; `blocked` the kind of what stood in its way.
 
     What is observed and not finite is remembered as None.
@@ -84,13 +84,13 @@ class Record:
     blocked: str | None = None
 
 
-class Past(tuple[Record, ...]):
+class History(tuple[StepRecord, ...]):
     """Decisions, newest last. `damaged` is how many more there are that cannot be read."""
 
     damaged: int = 0
 
 
-class ScaleMemory:
+class ScaleStateStore:
     """The memory of one fleet's autoscaler. Every method raises StoreError and nothing else."""
 
     def __init__(self, client: Redis, fleet: str) -> None:
@@ -98,14 +98,14 @@ class ScaleMemory:
         self._key = FleetKeys(fleet).scale
         self._remember = client.register_script(load_script("llmhost.fleet.lua", "remember.lua"))
 
-    async def recall(self) -> Memory:
+    async def recall(self) -> ScaleState:
         """What was remembered last; nothing where there is nothing."""
         with translate_errors():
             failures, sights, price, paused = await self._client.hmget(
                 self._key, ["failures", "sights", "price", "paused"]
             )
         damaged: list[str] = []
-        return Memory(
+        return ScaleState(
             failures=_read("failures", failures, _failures, (), damaged),
             sights=_sights(_read("sights", sights, _mapping, {}, damaged), damaged),
             price=_read("price", price, _optional_amount, None, damaged),
@@ -114,7 +114,7 @@ class ScaleMemory:
             damaged=tuple(damaged),
         )
 
-    async def remember(self, memory: Memory, record: Record, fence: int) -> bool:
+    async def remember(self, memory: ScaleState, record: StepRecord, fence: int) -> bool:
         """Writes both down. False, and nothing is written, where somebody else has taken the lock since.
 
         Workers that `memory` does not name are forgotten, and failures of more than a day before `record`.
@@ -126,7 +126,7 @@ class ScaleMemory:
             done = await self._remember(keys=[self._key], args=[fence, *parts, _DECISIONS_KEPT])
         return bool(done)
 
-    async def history(self, count: int) -> Past:
+    async def history(self, count: int) -> History:
         """The newest `count` decisions."""
         with translate_errors():
             names = [text(name) for name in await self._client.hkeys(self._key)]
@@ -135,7 +135,7 @@ class ScaleMemory:
             rows = await self._client.hmget(self._key, newest) if newest else []
         damaged: list[str] = []
         read = [_read(name, raw, _record, None, damaged) for name, raw in zip(newest, rows, strict=True)]
-        past = Past(record for record in read if record is not None)
+        past = History(record for record in read if record is not None)
         past.damaged = len(damaged)
         return past
 
@@ -166,8 +166,8 @@ def _read(
         return absent
 
 
-def _sights(data: Mapping[str, Any], damaged: list[str]) -> Mapping[str, Sight]:
-    found: dict[str, Sight] = {}
+def _sights(data: Mapping[str, Any], damaged: list[str]) -> Mapping[str, WorkerObservation]:
+    found: dict[str, WorkerObservation] = {}
     for worker, raw in data.items():
         try:
             found[worker] = _sight(raw)
@@ -176,8 +176,8 @@ def _sights(data: Mapping[str, Any], damaged: list[str]) -> Mapping[str, Sight]:
     return found
 
 
-def _sight(data: Any) -> Sight:
-    return Sight(
+def _sight(data: Any) -> WorkerObservation:
+    return WorkerObservation(
         said=_of(str, data["said"]),
         since=_amount(data["since"]),
         answered=_of(bool, data["answered"]),
@@ -187,8 +187,8 @@ def _sight(data: Any) -> Sight:
     )
 
 
-def _record(data: Any) -> Record:
-    return Record(
+def _record(data: Any) -> StepRecord:
+    return StepRecord(
         at=_amount(data["at"]),
         decision=_of(str, data["decision"]),
         before=_count(data["before"]),

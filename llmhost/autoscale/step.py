@@ -12,20 +12,20 @@ from datetime import UTC, datetime
 from statistics import fmean
 from typing import Protocol
 
-from llmhost.autoscale.apply import Drains, Resizing
-from llmhost.autoscale.checkup import Checkup, Patience, examine
+from llmhost.autoscale.apply import Drains, ScaleExecutor
+from llmhost.autoscale.checkup import Checkup, SilenceLimits, probe_workers
 from llmhost.autoscale.models import (
-    Decision,
     FleetView,
-    History,
+    Metrics,
     Observed,
     ScaleAction,
+    ScaleDecision,
     ScaledWorker,
     ScaleSpec,
     StepResult,
 )
 from llmhost.autoscale.policy import decide
-from llmhost.autoscale.state import Memory, Past, Record, ScaleMemory
+from llmhost.autoscale.state import History, ScaleState, ScaleStateStore, StepRecord
 from llmhost.engines.traffic import Traffic
 from llmhost.errors import (
     FleetBusy,
@@ -75,7 +75,7 @@ class Reading:
     listed: Sequence[Worker]
     traffic: Traffic
     checkup: Checkup
-    history: History
+    history: Metrics
     view: FleetView
 
     @property
@@ -100,7 +100,7 @@ class Reader:
         spec: FleetSpec,
         *,
         hooks: Hooks,
-        patience: Patience,
+        patience: SilenceLimits,
         registry: FleetRegistry,
         traffic: TrafficBook,
         boots: Boots,
@@ -113,7 +113,7 @@ class Reader:
         self._traffic = traffic
         self._boots = boots
 
-    async def read(self, memory: Memory, funds: Callable[[], Awaitable[Funds]]) -> Reading:
+    async def read(self, memory: ScaleState, funds: Callable[[], Awaitable[Funds]]) -> Reading:
         """Asks provider, Redis and every worker. `funds` tells what may be spent.
 
         Raises:
@@ -122,7 +122,7 @@ class Reader:
         known = (await self._registry.workers()).ids
         listed = await list_all_workers(self._provider, known)
         traffic = await self._traffic.read([worker.id for worker in listed])
-        checkup = await examine(
+        checkup = await probe_workers(
             listed, memory.sights, traffic, spec=self._spec, hooks=self._hooks, patience=self._patience
         )
         view = FleetView(
@@ -132,7 +132,7 @@ class Reader:
             funds=await funds(),
         )
         failed = [traffic.at for one in checkup.broken if one.never_answered]
-        history = History(traffic, learned_boot(await self._boots.boot_times()), (*memory.failures, *failed))
+        history = Metrics(traffic, learned_boot(await self._boots.boot_times()), (*memory.failures, *failed))
         return Reading(known, listed, traffic, checkup, history, view)
 
     def _expected_price(self, workers: Sequence[Worker], last: float | None) -> float:
@@ -171,10 +171,10 @@ class Scaler:
         hooks: Hooks,
         lock: FleetLock,
         clock: Clock,
-        patience: Patience,
+        patience: SilenceLimits,
         limits: Limits,
         traffic: TrafficBook,
-        memory: ScaleMemory,
+        memory: ScaleStateStore,
         boots: Boots,
         registry: FleetRegistry,
         rentals: RentalBook,
@@ -212,11 +212,11 @@ class Scaler:
             async with self._lock.hold(wait=False):
                 return await self._act(on_progress)
         except FleetBusy as error:
-            return StepResult(Decision("hold", 0, 0, error.message, Observed()))
+            return StepResult(ScaleDecision("hold", 0, 0, error.message, Observed()))
         except LlmhostError as error:
             return await self._held(error, self._records())
 
-    async def history(self, count: int) -> Past:
+    async def history(self, count: int) -> History:
         """The newest decisions, newest last. Raises StoreError."""
         return await self._memory.history(count)
 
@@ -246,18 +246,18 @@ class Scaler:
             return await self._remembered(memory, result)
         return await self._carry_out(decision, reading, memory, records, on_progress)
 
-    def _decide(self, reading: Reading) -> Decision:
+    def _decide(self, reading: Reading) -> ScaleDecision:
         return decide(self._scale, reading.history, reading.view, reading.now)
 
     async def _carry_out(
         self,
-        decision: Decision,
+        decision: ScaleDecision,
         reading: Reading,
-        memory: Memory,
+        memory: ScaleState,
         records: FleetRecords,
         on_progress: OnProgress,
     ) -> StepResult:
-        resizing = Resizing(
+        resizing = ScaleExecutor(
             self._provider,
             self._spec,
             buyer=lambda spec: self._buyer(spec, records, on_progress),
@@ -277,7 +277,7 @@ class Scaler:
         except LlmhostError as error:
             stopped = error
         why = stopped or _refusal(decision) or resizing.refusal or _unfinished(resizing.actions)
-        learned = Memory(
+        learned = ScaleState(
             failures=(*memory.failures, *[reading.now] * resizing.failures),
             sights={id_: sight for id_, sight in reading.checkup.sights.items() if id_ not in resizing.gone},
             price=memory.price if resizing.price is None else resizing.price,
@@ -286,7 +286,7 @@ class Scaler:
             learned, StepResult(decision, tuple(resizing.actions), records.warnings, why)
         )
 
-    async def _learn(self, reading: Reading, memory: Memory, records: FleetRecords) -> None:
+    async def _learn(self, reading: Reading, memory: ScaleState, records: FleetRecords) -> None:
         """Brings the records up to date, and how long a boot takes: a step sees it only some time later, so
         it is taken to have ended half-way between this step and the one before.
         """
@@ -305,16 +305,16 @@ class Scaler:
         # The records are in Redis: where that is what failed, they would only fail once more, with a warning.
         size = 0 if isinstance(error, StoreError) else len(await records.known())
         reason = f"nothing is changed, because not everything could be read: {error.message}"
-        return StepResult(Decision("hold", size, size, reason, Observed()), (), records.warnings, error)
+        return StepResult(ScaleDecision("hold", size, size, reason, Observed()), (), records.warnings, error)
 
     async def _resting(self, since: float, records: FleetRecords) -> StepResult:
         size, when = len(await records.known()), datetime.fromtimestamp(min(since, self._clock.now()), UTC)
         reason = f"it rests since {when:%Y-%m-%d %H:%M} UTC: `llmhost down` was said, `llmhost up` wakes it"
-        return StepResult(Decision("hold", size, size, reason, Observed()), (), records.warnings)
+        return StepResult(ScaleDecision("hold", size, size, reason, Observed()), (), records.warnings)
 
-    async def _remembered(self, memory: Memory, result: StepResult) -> StepResult:
+    async def _remembered(self, memory: ScaleState, result: StepResult) -> StepResult:
         decision = result.decision
-        record = Record(
+        record = StepRecord(
             at=self._clock.now(),
             decision=decision.action,
             before=decision.before,
@@ -339,11 +339,11 @@ class Scaler:
         return FleetRecords(self._registry, self._rentals, self._clock)
 
 
-def _is_blind(decision: Decision) -> bool:
+def _is_blind(decision: ScaleDecision) -> bool:
     return decision.blocked is not None and decision.blocked.kind == "metrics"
 
 
-def _planned(decision: Decision, reading: Reading) -> Iterator[ScaleAction]:
+def _planned(decision: ScaleDecision, reading: Reading) -> Iterator[ScaleAction]:
     for one in reading.checkup.broken:
         yield ScaleAction("repair", one.worker.id, one.reason, done=False)
     for worker in sorted(reading.drained - set(decision.revive)):
@@ -356,7 +356,7 @@ def _planned(decision: Decision, reading: Reading) -> Iterator[ScaleAction]:
         yield ScaleAction("drain", worker, "it takes no more questions", done=False)
 
 
-def _refusal(decision: Decision) -> LlmhostError | None:
+def _refusal(decision: ScaleDecision) -> LlmhostError | None:
     """What the decision could not do, as an error with its exit code."""
     blocked = decision.blocked
     if blocked is None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from llmhost.errors import UsageError
 from llmhost.lab.evaluate import Evaluation, FrontierPoint
 from llmhost.lab.replay import Replay
-from llmhost.lab.simulation.report import CLAIRVOYANT, POLICY, REQUEST_RATE, Report, Row
+from llmhost.lab.simulation.report import CLAIRVOYANT, POLICY, REQUEST_RATE, Row, SimulationReport
 from llmhost.lab.simulation.workload import IN_TIME
 
 try:
@@ -221,7 +221,7 @@ _UNITS = (
 )
 
 
-def plot_simulation(report: Report, path: Path) -> None:
+def plot_simulation(report: SimulationReport, path: Path) -> None:
     """Writes the chart to `path`, an SVG or a PNG as its suffix says, whole or not at all.
 
     Raises:
@@ -230,7 +230,7 @@ def plot_simulation(report: Report, path: Path) -> None:
     save(lambda: _draw_simulation(report), path)
 
 
-def _draw_simulation(report: Report) -> Figure:
+def _draw_simulation(report: SimulationReport) -> Figure:
     """One panel for each fleet, on the same axes: lines over each other cannot be told apart."""
     figure = Figure(figsize=_SIMULATION_SIZE, layout="constrained")
     panels: list[Axes] = list(figure.subplots(len(_FLEET_COLOURS), 1, sharex=True, sharey=True))
@@ -249,7 +249,7 @@ def _draw_simulation(report: Report) -> Figure:
     return figure
 
 
-def _draw_panel(axes: Axes, report: Report, row: Row, colour: str, unit: float) -> None:
+def _draw_panel(axes: Axes, report: SimulationReport, row: Row, colour: str, unit: float) -> None:
     edges, demand = _demand(report)
     axes.stairs(demand, edges / unit, fill=True, color=_DEMAND)
     times = np.append(row.timeline.seconds, report.load.span) / unit
@@ -264,7 +264,7 @@ def _draw_panel(axes: Axes, report: Report, row: Row, colour: str, unit: float) 
     axes.tick_params(colors=_INK)
 
 
-def _demand(report: Report) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _demand(report: SimulationReport) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The edges of the bins in seconds, and in each how many workers the work needs that came in it."""
     load = report.load
     bins = max(1, min(_BINS, math.ceil(load.span / _MINUTE)))
@@ -278,7 +278,7 @@ def _unit(span: float) -> tuple[float, str, float]:
     return unit, name, every * max(1, round(span / unit / every / 8))
 
 
-def _title(report: Report) -> str:
+def _title(report: SimulationReport) -> str:
     load = report.load
     asked = len(load) + load.hits
     hits = f", {load.hits / asked * 100:.0f} % answered by the cache" if load.hits else ""

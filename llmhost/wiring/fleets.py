@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from llmhost.autoscale.checkup import Patience
+from llmhost.autoscale.checkup import SilenceLimits
 from llmhost.autoscale.models import ScaleSpec
-from llmhost.autoscale.state import ScaleMemory
+from llmhost.autoscale.state import ScaleStateStore
 from llmhost.autoscale.step import Scaler
 from llmhost.config.hours import parse_window
 from llmhost.config.models import Config
@@ -270,14 +270,14 @@ def make_scaler(provider: Provider, engines: Engines, client: Redis, config: Con
         hooks=Hooks(prepare=engines.prepare, probe=engines.probe),
         lock=make_lock(spec, client),
         clock=SystemClock(),
-        patience=Patience(
+        patience=SilenceLimits(
             booting=ready_timeout(config, rents=provider.rents),
             silent=config.scale.unresponsive_after,
             busy=config.engine.answer_timeout,
         ),
         limits=Limits(**config.fleet.budget.model_dump()),
         traffic=RedisTraffic(client, spec.name, config.engine.slots),
-        memory=ScaleMemory(client, spec.name),
+        memory=ScaleStateStore(client, spec.name),
         boots=ledger,
         registry=make_registry(client, spec),
         rentals=ledger,

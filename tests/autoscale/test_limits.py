@@ -10,8 +10,8 @@ from doubles.scaling import NOW, in_flight, make_traffic, make_worker
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.autoscale.limits import find_lie
-from llmhost.autoscale.models import FleetView, History
+from llmhost.autoscale.limits import find_invalid_metric
+from llmhost.autoscale.models import FleetView, Metrics
 from llmhost.fleet.budget import Limits, Spent
 from llmhost.fleet.plan import Funds
 
@@ -20,7 +20,7 @@ BUCKET = int(NOW) - 60
 
 def lie(*workers: Any, now: float = NOW, boot: float | None = None, fleet: Any = None, **traffic: Any) -> Any:
     view = FleetView(workers, **(fleet or {}))
-    return find_lie(History(make_traffic({BUCKET: 4}, **traffic), boot_seconds=boot), view, now)
+    return find_invalid_metric(Metrics(make_traffic({BUCKET: 4}, **traffic), boot_seconds=boot), view, now)
 
 
 def test_metrics_that_can_be_are_no_lie() -> None:

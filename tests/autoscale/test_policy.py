@@ -21,7 +21,7 @@ from doubles.scaling import (
     make_workers,
 )
 
-from llmhost.autoscale.models import Decision, FleetView, History, ScaleSpec
+from llmhost.autoscale.models import FleetView, Metrics, ScaleDecision, ScaleSpec
 from llmhost.autoscale.policy import decide
 from llmhost.config.hours import parse_window
 from llmhost.fleet.budget import Limits, Spent
@@ -36,7 +36,7 @@ def spike(height: float, ago: float) -> Rate:
     return lambda moment: height if NOW - ago <= moment < NOW - ago + 60 else 10.0
 
 
-def sized(decision: Decision) -> tuple[str, int, int]:
+def sized(decision: ScaleDecision) -> tuple[str, int, int]:
     return decision.action, decision.before, decision.after
 
 
@@ -224,7 +224,7 @@ def test_counts_from_the_future_end_nobody() -> None:
     """The clock of Redis was put back: what it counted last is still to come."""
     counts = {int(NOW) + 3600: 900, int(NOW) - 60: 1}
     traffic = replace(make_traffic({}), asked=counts)
-    decision = decide(make_scale(), History(traffic), FleetView(make_workers(3)), NOW)
+    decision = decide(make_scale(), Metrics(traffic), FleetView(make_workers(3)), NOW)
     assert sized(decision) == ("hold", 3, 3)
 
 

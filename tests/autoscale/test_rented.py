@@ -13,7 +13,7 @@ from doubles.rented_fleet import SILENT, SPEED, RentedFleet
 from doubles.scale_bench import exit_code, kinds
 from doubles.vast.faults import Fault
 
-from llmhost.autoscale.checkup import Patience, examine
+from llmhost.autoscale.checkup import SilenceLimits, probe_workers
 from llmhost.autoscale.models import StepResult
 from llmhost.engines.traffic import Traffic
 from llmhost.errors import LlmhostError
@@ -213,13 +213,13 @@ async def test_a_thousand_workers_are_not_given_up_because_this_machine_is_slow(
 
     workers = [make_worker(f"w-{number}") for number in range(1000)]
     spec = make_spec(engine=workers[0].engine, model=workers[0].model)
-    checkup = await examine(
+    checkup = await probe_workers(
         workers,
         {},
         Traffic(at=2e9, since=0.0),
         spec=spec,
         hooks=Hooks(prepare=prepare, probe=probe),
-        patience=Patience(booting=600.0, silent=600.0),
+        patience=SilenceLimits(booting=600.0, silent=600.0),
     )
     assert (len(checkup.first_answers), most <= 100) == (1000, True)
 

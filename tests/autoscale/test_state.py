@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from llmhost.autoscale.state import Memory, Record, ScaleMemory, Sight
+from llmhost.autoscale.state import ScaleState, ScaleStateStore, StepRecord, WorkerObservation
 from llmhost.config.models import RedisConfig
 from llmhost.errors import StoreRefused, StoreUnavailable
 from llmhost.store.client import connect
@@ -23,14 +23,19 @@ from llmhost.store.lease import Lease
 NOW = 1_700_000_000.0
 DAY = 86_400.0
 KEY = FleetKeys("test").scale
-SIGHTS = {"w-1": Sight("loading 40 %", NOW - 90), "w-2": Sight("", NOW - 900, True, NOW - 60)}
-MEMORY = Memory((NOW - 100, NOW - 50.5), SIGHTS, 0.41)
+SIGHTS = {
+    "w-1": WorkerObservation("loading 40 %", NOW - 90),
+    "w-2": WorkerObservation("", NOW - 900, True, NOW - 60),
+}
+MEMORY = ScaleState((NOW - 100, NOW - 50.5), SIGHTS, 0.41)
 
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
 moments = st.floats(0, 1e12)
-sights = st.builds(Sight, said=texts, since=moments, answered=st.booleans(), silent_since=st.none() | moments)
+sights = st.builds(
+    WorkerObservation, said=texts, since=moments, answered=st.booleans(), silent_since=st.none() | moments
+)
 records = st.builds(
-    Record,
+    StepRecord,
     at=moments,
     decision=st.sampled_from(["up", "down", "hold"]),
     before=st.integers(0, 1000),
@@ -48,14 +53,14 @@ json_values = st.recursive(
 )
 
 
-def record(number: int = 0, **changes: Any) -> Record:
+def record(number: int = 0, **changes: Any) -> StepRecord:
     values = {"at": NOW, "decision": "up", "before": 1, "after": 2, "reason": f"step {number}"}
-    return Record(**{**values, **changes})
+    return StepRecord(**{**values, **changes})
 
 
 @pytest.fixture
-def memory(redis_client: Redis) -> ScaleMemory:
-    return ScaleMemory(redis_client, "test")
+def memory(redis_client: Redis) -> ScaleStateStore:
+    return ScaleStateStore(redis_client, "test")
 
 
 @pytest.fixture
@@ -66,65 +71,65 @@ async def fence(redis_client: Redis) -> int:
     return taken
 
 
-async def test_at_first_nothing_is_remembered(memory: ScaleMemory) -> None:
-    assert await memory.recall() == Memory()
+async def test_at_first_nothing_is_remembered(memory: ScaleStateStore) -> None:
+    assert await memory.recall() == ScaleState()
     assert await memory.history(10) == ()
 
 
-async def test_what_is_remembered_is_recalled(memory: ScaleMemory, fence: int) -> None:
+async def test_what_is_remembered_is_recalled(memory: ScaleStateStore, fence: int) -> None:
     assert await memory.remember(MEMORY, record(), fence)
     assert await memory.recall() == MEMORY
     assert await memory.history(10) == (record(),)
 
 
 async def test_whoever_lost_the_lock_remembers_nothing(
-    memory: ScaleMemory, fence: int, redis_client: Redis
+    memory: ScaleStateStore, fence: int, redis_client: Redis
 ) -> None:
     await memory.remember(MEMORY, record(1), fence)
     await redis_client.hset(KEY, "lock:until", "1")
     theirs = await Lease(redis_client, KEY, holder="them").take()
-    assert not await memory.remember(Memory(), record(2), fence)
+    assert not await memory.remember(ScaleState(), record(2), fence)
     assert await memory.recall() == MEMORY
     assert await memory.history(10) == (record(1),)
     assert theirs is not None
-    assert await memory.remember(Memory(), record(3), theirs)
+    assert await memory.remember(ScaleState(), record(3), theirs)
 
 
-async def test_without_any_lock_nothing_is_remembered(memory: ScaleMemory, redis_client: Redis) -> None:
+async def test_without_any_lock_nothing_is_remembered(memory: ScaleStateStore, redis_client: Redis) -> None:
     assert not await memory.remember(MEMORY, record(), 1)
     assert not await redis_client.exists(KEY)
 
 
 async def test_a_redis_that_lost_its_data_makes_the_holder_remember_nothing(
-    memory: ScaleMemory, fence: int, redis_client: Redis
+    memory: ScaleStateStore, fence: int, redis_client: Redis
 ) -> None:
     await redis_client.flushall()
     assert not await memory.remember(MEMORY, record(), fence)
 
 
-async def test_workers_that_are_not_named_are_forgotten(memory: ScaleMemory, fence: int) -> None:
+async def test_workers_that_are_not_named_are_forgotten(memory: ScaleStateStore, fence: int) -> None:
     await memory.remember(MEMORY, record(), fence)
-    await memory.remember(Memory(sights={"w-2": SIGHTS["w-2"]}), record(), fence)
-    assert await memory.recall() == Memory(sights={"w-2": SIGHTS["w-2"]})
+    await memory.remember(ScaleState(sights={"w-2": SIGHTS["w-2"]}), record(), fence)
+    assert await memory.recall() == ScaleState(sights={"w-2": SIGHTS["w-2"]})
 
 
-async def test_failures_of_more_than_a_day_ago_are_forgotten(memory: ScaleMemory, fence: int) -> None:
+async def test_failures_of_more_than_a_day_ago_are_forgotten(memory: ScaleStateStore, fence: int) -> None:
     failures = (NOW - DAY - 1, NOW - DAY + 1, NOW, NOW + 2 * DAY, math.nan, math.inf)
-    await memory.remember(Memory(failures), record(), fence)
+    await memory.remember(ScaleState(failures), record(), fence)
     assert (await memory.recall()).failures == (NOW - DAY + 1, NOW)
 
 
-async def test_numbers_that_are_none_become_unknown(memory: ScaleMemory, fence: int) -> None:
+async def test_numbers_that_are_none_become_unknown(memory: ScaleStateStore, fence: int) -> None:
     observed = {"queue_seconds": math.inf, "demand": math.nan, "waiting": 3, "idle": None}
-    await memory.remember(Memory(price=math.nan), record(observed=observed), fence)
+    await memory.remember(ScaleState(price=math.nan), record(observed=observed), fence)
     assert (await memory.recall()).price is None
     (found,) = await memory.history(1)
     assert found.observed == {"queue_seconds": None, "demand": None, "waiting": 3, "idle": None}
 
 
-async def test_history_is_the_newest_decisions_newest_last(memory: ScaleMemory, fence: int) -> None:
+async def test_history_is_the_newest_decisions_newest_last(memory: ScaleStateStore, fence: int) -> None:
     for number in range(12):
-        await memory.remember(Memory(), record(number), fence)
+        await memory.remember(ScaleState(), record(number), fence)
     assert [found.reason for found in await memory.history(3)] == ["step 9", "step 10", "step 11"]
     assert len(await memory.history(100)) == 12
     assert await memory.history(0) == ()
@@ -132,12 +137,12 @@ async def test_history_is_the_newest_decisions_newest_last(memory: ScaleMemory, 
 
 
 async def test_the_newest_thousand_decisions_are_kept(
-    memory: ScaleMemory, fence: int, redis_client: Redis
+    memory: ScaleStateStore, fence: int, redis_client: Redis
 ) -> None:
     raw = json.dumps({"at": NOW})
     await redis_client.hset(KEY, mapping={f"decision:{number}": raw for number in range(1, 1006)})
     await redis_client.hset(KEY, "decisions", 1005)
-    await memory.remember(Memory(), record(), fence)
+    await memory.remember(ScaleState(), record(), fence)
     names = {name for name in await redis_client.hkeys(KEY) if name.startswith(b"decision:")}
     assert names == {f"decision:{number}".encode() for number in range(7, 1007)}
     assert await redis_client.hget(KEY, "decisions") == b"1006"
@@ -145,17 +150,17 @@ async def test_the_newest_thousand_decisions_are_kept(
 
 @pytest.mark.parametrize("counter", ["", "x", "nan", "inf", "-5", "1e300", "0"])
 async def test_a_damaged_counter_overwrites_no_decision(
-    memory: ScaleMemory, fence: int, redis_client: Redis, counter: str
+    memory: ScaleStateStore, fence: int, redis_client: Redis, counter: str
 ) -> None:
     for number in range(3):
-        await memory.remember(Memory(), record(number), fence)
+        await memory.remember(ScaleState(), record(number), fence)
     await redis_client.hset(KEY, "decisions", counter)
-    await memory.remember(Memory(), record(3), fence)
+    await memory.remember(ScaleState(), record(3), fence)
     assert [found.reason for found in await memory.history(9)] == [f"step {number}" for number in range(4)]
 
 
 async def test_the_memory_is_never_evicted_and_leaves_the_lock_alone(
-    memory: ScaleMemory, fence: int, redis_client: Redis
+    memory: ScaleStateStore, fence: int, redis_client: Redis
 ) -> None:
     before = await redis_client.hmget(KEY, ["lock:holder", "lock:until", "lock:fence"])
     await memory.remember(MEMORY, record(), fence)
@@ -164,20 +169,20 @@ async def test_the_memory_is_never_evicted_and_leaves_the_lock_alone(
 
 
 async def test_two_fleets_do_not_share_their_memory(
-    memory: ScaleMemory, fence: int, redis_client: Redis
+    memory: ScaleStateStore, fence: int, redis_client: Redis
 ) -> None:
     await memory.remember(MEMORY, record(), fence)
-    assert await ScaleMemory(redis_client, "other").recall() == Memory()
+    assert await ScaleStateStore(redis_client, "other").recall() == ScaleState()
 
 
 @pytest.mark.parametrize("damage", ["", "{", "true", '"x"', "[[]]", "[" * 100_000, b"\xff"])
 @pytest.mark.parametrize("name", ["failures", "sights", "price"])
 async def test_a_damaged_field_is_forgotten_and_named(
-    memory: ScaleMemory, fence: int, redis_client: Redis, name: str, damage: str | bytes
+    memory: ScaleStateStore, fence: int, redis_client: Redis, name: str, damage: str | bytes
 ) -> None:
     await memory.remember(MEMORY, record(), fence)
     await redis_client.hset(KEY, name, damage)
-    forgotten = {name: getattr(Memory(), name), "damaged": (name,)}
+    forgotten = {name: getattr(ScaleState(), name), "damaged": (name,)}
     assert await memory.recall() == replace(MEMORY, **forgotten)
 
 
@@ -195,7 +200,7 @@ async def test_a_damaged_field_is_forgotten_and_named(
     ],
 )
 async def test_one_damaged_sight_leaves_the_others(
-    memory: ScaleMemory, fence: int, redis_client: Redis, changes: dict[str, Any]
+    memory: ScaleStateStore, fence: int, redis_client: Redis, changes: dict[str, Any]
 ) -> None:
     await memory.remember(MEMORY, record(), fence)
     raw = json.loads(await redis_client.hget(KEY, "sights") or b"")
@@ -208,10 +213,10 @@ async def test_one_damaged_sight_leaves_the_others(
 
 @pytest.mark.parametrize("price", ["-1", "NaN", "Infinity", "true", "1e999", "1" + "0" * 400])
 async def test_a_price_that_cannot_be_is_forgotten(
-    memory: ScaleMemory, redis_client: Redis, price: str
+    memory: ScaleStateStore, redis_client: Redis, price: str
 ) -> None:
     await redis_client.hset(KEY, "price", price)
-    assert await memory.recall() == Memory(damaged=("price",))
+    assert await memory.recall() == ScaleState(damaged=("price",))
 
 
 @pytest.mark.parametrize(
@@ -234,10 +239,10 @@ async def test_a_price_that_cannot_be_is_forgotten(
     ],
 )
 async def test_a_damaged_decision_is_skipped_and_counted(
-    memory: ScaleMemory, fence: int, redis_client: Redis, changes: dict[str, Any]
+    memory: ScaleStateStore, fence: int, redis_client: Redis, changes: dict[str, Any]
 ) -> None:
     for number in range(3):
-        await memory.remember(Memory(), record(number), fence)
+        await memory.remember(ScaleState(), record(number), fence)
     raw = json.loads(await redis_client.hget(KEY, "decision:2") or b"")
     await redis_client.hset(KEY, "decision:2", json.dumps(raw | changes))
     found = await memory.history(10)
@@ -246,7 +251,7 @@ async def test_a_damaged_decision_is_skipped_and_counted(
 
 
 async def test_a_field_that_only_looks_like_a_decision_is_none(
-    memory: ScaleMemory, fence: int, redis_client: Redis
+    memory: ScaleStateStore, fence: int, redis_client: Redis
 ) -> None:
     for name in (
         "decision:",
@@ -257,7 +262,7 @@ async def test_a_field_that_only_looks_like_a_decision_is_none(
         "decision:01",
     ):
         await redis_client.hset(KEY, name, "?")
-    await memory.remember(Memory(), record(), fence)
+    await memory.remember(ScaleState(), record(), fence)
     found = await memory.history(10)
     assert found == (record(),)
     assert found.damaged == 0
@@ -266,15 +271,15 @@ async def test_a_field_that_only_looks_like_a_decision_is_none(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
 @given(seen=st.dictionaries(texts, sights, max_size=4), decision=records, price=st.none() | st.floats(0, 1e6))
 def test_whatever_is_remembered_is_recalled_exactly(
-    redis_server: Any, seen: dict[str, Sight], decision: Record, price: float | None
+    redis_server: Any, seen: dict[str, WorkerObservation], decision: StepRecord, price: float | None
 ) -> None:
     async def round_trip() -> None:
         async with connect(RedisConfig(), socket=redis_server.socket) as client:
             held = await Lease(client, FleetKeys("round-trip").scale, holder="me").take()
             assert held is not None
-            there = ScaleMemory(client, "round-trip")
-            assert await there.remember(Memory((), seen, price), decision, held)
-            assert await there.recall() == Memory((), seen, price)
+            there = ScaleStateStore(client, "round-trip")
+            assert await there.remember(ScaleState((), seen, price), decision, held)
+            assert await there.recall() == ScaleState((), seen, price)
             assert await there.history(1) == (decision,)
 
     asyncio.run(round_trip())
@@ -287,7 +292,7 @@ def test_whatever_lies_in_redis_is_read(redis_server: Any, raw: bytes | str) -> 
         async with connect(RedisConfig(), socket=redis_server.socket) as client:
             names = ("failures", "sights", "price", "decision:1", "decisions")
             await client.hset(FleetKeys("wild").scale, mapping=dict.fromkeys(names, raw))
-            there = ScaleMemory(client, "wild")
+            there = ScaleStateStore(client, "wild")
             memory, past = await there.recall(), await there.history(5)
             assert len(past) + past.damaged == 1
             assert all(at >= 0 and math.isfinite(at) for at in memory.failures)
@@ -297,17 +302,17 @@ def test_whatever_lies_in_redis_is_read(redis_server: Any, raw: bytes | str) -> 
 
 
 async def test_something_else_under_the_key_is_a_store_error(
-    memory: ScaleMemory, redis_client: Redis
+    memory: ScaleStateStore, redis_client: Redis
 ) -> None:
     await redis_client.set(KEY, "mine")
-    for question in (memory.recall(), memory.history(1), memory.remember(Memory(), record(), 1)):
+    for question in (memory.recall(), memory.history(1), memory.remember(ScaleState(), record(), 1)):
         with pytest.raises(StoreRefused):
             await question
 
 
 async def test_a_redis_that_is_away_is_a_store_error(refusing_port: int) -> None:
     async with connect(RedisConfig(host="127.0.0.1", port=refusing_port, timeout=0.5)) as client:
-        memory = ScaleMemory(client, "test")
-        for question in (memory.recall(), memory.history(1), memory.remember(Memory(), record(), 1)):
+        memory = ScaleStateStore(client, "test")
+        for question in (memory.recall(), memory.history(1), memory.remember(ScaleState(), record(), 1)):
             with pytest.raises(StoreUnavailable):
                 await question

@@ -16,7 +16,7 @@ from doubles.memory_traffic import MemoryTraffic
 from doubles.scale_bench import ScaleBench, exit_code, kinds
 from redis.asyncio import Redis
 
-from llmhost.autoscale.checkup import Patience
+from llmhost.autoscale.checkup import SilenceLimits
 from llmhost.autoscale.models import ScaleSpec
 from llmhost.config.models import RedisConfig
 from llmhost.engines.traffic import Traffic
@@ -551,7 +551,7 @@ async def test_one_that_is_at_a_single_long_answer_is_not_ended_before_that_coul
     bench: ScaleBench,
 ) -> None:
     await bench.settled(1)
-    patience = Patience(booting=1200.0, silent=120.0, busy=600.0)
+    patience = SilenceLimits(booting=1200.0, silent=120.0, busy=600.0)
     bench.silent = {"memory-1"}
     bench.traffic.in_flight_now = {"memory-1": 1}
     repaired = []

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from llmhost.autoscale.models import Blocked, Decision, Observed, ScaleAction, StepResult
-from llmhost.autoscale.state import Past, Record
+from llmhost.autoscale.models import Blocked, Observed, ScaleAction, ScaleDecision, StepResult
+from llmhost.autoscale.state import History, StepRecord
 from llmhost.errors import LimitError, LlmhostError, PartialError, UnreachableError
 
 Run = Callable[..., Any]
@@ -27,8 +27,8 @@ SEEN = Observed(
     floor=1,
     boot_seconds=180.0,
 )
-QUIET = Decision("hold", 3, 3, "420 tokens/s asked for, 900 tokens/s there", SEEN)
-GROWS = Decision("up", 3, 5, "1,420 tokens/s asked for, 900 tokens/s there: 158%, over 85%", SEEN, buy=2)
+QUIET = ScaleDecision("hold", 3, 3, "420 tokens/s asked for, 900 tokens/s there", SEEN)
+GROWS = ScaleDecision("up", 3, 5, "1,420 tokens/s asked for, 900 tokens/s there: 158%, over 85%", SEEN, buy=2)
 
 
 @dataclass
@@ -36,7 +36,7 @@ class ScriptedScaler:
     """Comes to the result that a test wants, and remembers what it was asked for."""
 
     result: StepResult = field(default_factory=lambda: StepResult(QUIET))
-    past: tuple[Record, ...] = ()
+    past: tuple[StepRecord, ...] = ()
     damaged: int = 0
     asked: dict[str, Any] = field(default_factory=dict)
 
@@ -44,8 +44,8 @@ class ScriptedScaler:
         self.asked["dry_run"] = dry_run
         return self.result
 
-    async def history(self, count: int) -> Past:
-        found = Past(self.past[-count:])
+    async def history(self, count: int) -> History:
+        found = History(self.past[-count:])
         found.damaged = self.damaged
         return found
 
@@ -61,9 +61,9 @@ def scaler(monkeypatch: pytest.MonkeyPatch) -> ScriptedScaler:
     return scripted
 
 
-def record(number: int, **changes: Any) -> Record:
+def record(number: int, **changes: Any) -> StepRecord:
     values: dict[str, Any] = {"decision": "hold", "before": 3, "after": 3, "reason": f"reason {number}"}
-    return Record(at=1_700_000_000.0 + number * 60, **{**values, **changes})
+    return StepRecord(at=1_700_000_000.0 + number * 60, **{**values, **changes})
 
 
 # One step
@@ -74,7 +74,7 @@ def test_a_step_that_does_nothing_is_one_line(cli: Run, scaler: ScriptedScaler) 
 
 
 def test_a_long_reason_stays_one_line_in_a_log(cli: Run, scaler: ScriptedScaler) -> None:
-    scaler.result = StepResult(Decision("hold", 1, 1, "so " * 200, SEEN))
+    scaler.result = StepResult(ScaleDecision("hold", 1, 1, "so " * 200, SEEN))
     assert cli("scale").stdout.count("\n") == 1
 
 
@@ -124,7 +124,7 @@ def test_a_rehearsal_says_what_would_be_done_and_what_was_seen(cli: Run, scaler:
 
 def test_a_queue_is_told(cli: Run, scaler: ScriptedScaler) -> None:
     seen = Observed(in_flight=6, waiting=4, queue_seconds=math.inf, ready=1, booting=2)
-    scaler.result = StepResult(Decision("hold", 3, 3, "why", seen))
+    scaler.result = StepResult(ScaleDecision("hold", 3, 3, "why", seen))
     lines = cli("scale", "--dry-run").stdout.splitlines()
     assert lines[1:3] == [
         "there      0 tokens/s, by 1 that answers and 2 that boot",
@@ -133,7 +133,7 @@ def test_a_queue_is_told(cli: Run, scaler: ScriptedScaler) -> None:
 
 
 def test_a_fleet_that_was_not_looked_at_has_no_size(cli: Run, scaler: ScriptedScaler) -> None:
-    scaler.result = StepResult(Decision("hold", 0, 0, "somebody else changes this fleet", Observed()))
+    scaler.result = StepResult(ScaleDecision("hold", 0, 0, "somebody else changes this fleet", Observed()))
     ran = cli("scale")
     assert (ran.code, ran.stdout) == (0, "hold: somebody else changes this fleet\n")
 
@@ -141,7 +141,7 @@ def test_a_fleet_that_was_not_looked_at_has_no_size(cli: Run, scaler: ScriptedSc
 def test_what_a_terminal_would_obey_is_not_printed(cli: Run, scaler: ScriptedScaler) -> None:
     evil = "\x1b[2Jw1"
     scaler.result = StepResult(
-        Decision("up", 1, 2, evil, SEEN), (ScaleAction("buy", evil, evil, done=True),), (evil,)
+        ScaleDecision("up", 1, 2, evil, SEEN), (ScaleAction("buy", evil, evil, done=True),), (evil,)
     )
     ran = cli("scale")
     assert "\x1b" not in ran.stdout + ran.stderr
@@ -149,7 +149,9 @@ def test_what_a_terminal_would_obey_is_not_printed(cli: Run, scaler: ScriptedSca
 
 def test_scripts_get_the_fields_that_are_promised(cli: Run, scaler: ScriptedScaler) -> None:
     scaler.result = StepResult(
-        Decision("up", 3, 4, "why", Observed(queue_seconds=math.inf), blocked=Blocked("budget", "b", "h")),
+        ScaleDecision(
+            "up", 3, 4, "why", Observed(queue_seconds=math.inf), blocked=Blocked("budget", "b", "h")
+        ),
         (ScaleAction("buy", "w4", "cheap", done=True),),
     )
     told = cli("scale", "--json").json

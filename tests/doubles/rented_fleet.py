@@ -15,9 +15,9 @@ from doubles.fleet_values import make_spec
 from doubles.memory_traffic import MemoryTraffic
 from doubles.vast.server import Drop, VastServer
 
-from llmhost.autoscale.checkup import Patience
+from llmhost.autoscale.checkup import SilenceLimits
 from llmhost.autoscale.models import ScaleSpec
-from llmhost.autoscale.state import ScaleMemory
+from llmhost.autoscale.state import ScaleStateStore
 from llmhost.autoscale.step import Scaler
 from llmhost.config.models import RedisConfig
 from llmhost.engines.engine import Progress
@@ -120,8 +120,8 @@ class RentedFleet:
         return FleetRegistry(self.client, self.fleet, "vast")
 
     @property
-    def memory(self) -> ScaleMemory:
-        return ScaleMemory(self.client, self.fleet)
+    def memory(self) -> ScaleStateStore:
+        return ScaleStateStore(self.client, self.fleet)
 
     def scaler(self) -> Scaler:
         ledger = Ledger(self.client, self.fleet)
@@ -132,7 +132,7 @@ class RentedFleet:
             hooks=Hooks(prepare=self._prepare, probe=self._probe),
             lock=self.lock(),
             clock=self.clock,
-            patience=Patience(booting=self.ready_timeout, silent=SILENT),
+            patience=SilenceLimits(booting=self.ready_timeout, silent=SILENT),
             limits=self.limits,
             traffic=self.traffic,
             memory=self.memory,

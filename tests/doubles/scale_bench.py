@@ -13,9 +13,9 @@ from doubles.fleet_values import make_offer, make_spec
 from doubles.memory_provider import MemoryCloud, RentingProvider
 from doubles.memory_traffic import MemoryTraffic
 
-from llmhost.autoscale.checkup import Patience
+from llmhost.autoscale.checkup import SilenceLimits
 from llmhost.autoscale.models import ScaleSpec, StepResult
-from llmhost.autoscale.state import ScaleMemory
+from llmhost.autoscale.state import ScaleStateStore
 from llmhost.autoscale.step import Scaler
 from llmhost.engines.engine import Progress
 from llmhost.errors import EngineUnavailable, LlmhostError, UntrustedWorker
@@ -31,7 +31,7 @@ from llmhost.store.lease import Lease
 SPEED = 100.0
 
 #: seconds without news
-PATIENCE = Patience(booting=1200.0, silent=600.0)
+PATIENCE = SilenceLimits(booting=1200.0, silent=600.0)
 
 
 @dataclass
@@ -78,7 +78,7 @@ class ScaleBench:
             "patience": PATIENCE,
             "limits": self.limits,
             "traffic": self.traffic,
-            "memory": ScaleMemory(self.redis, self.spec.name),
+            "memory": ScaleStateStore(self.redis, self.spec.name),
             "boots": ledger,
             "registry": self.registry,
             "rentals": ledger,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from llmhost.autoscale.models import Decision, FleetView, History, ScaledWorker, ScaleSpec
+from llmhost.autoscale.models import FleetView, Metrics, ScaleDecision, ScaledWorker, ScaleSpec
 from llmhost.autoscale.policy import decide
 from llmhost.engines.traffic import BUCKET, KEPT, Traffic, WorkerTraffic
 from llmhost.fleet.plan import Funds
@@ -88,10 +88,10 @@ def judge(
     traffic: Mapping[str, Any] | None = None,
     history: Mapping[str, Any] | None = None,
     **fleet: Any,
-) -> Decision:
+) -> ScaleDecision:
     """The decision on a fleet under a load. `traffic` and `history` change what is known of it."""
     staff = make_workers(workers) if isinstance(workers, int) else tuple(workers)
-    known = History(make_traffic(load, now, **(traffic or {})), **(history or {}))
+    known = Metrics(make_traffic(load, now, **(traffic or {})), **(history or {}))
     return decide(spec or make_scale(), known, FleetView(staff, **{"price": 0.4, **fleet}), now)
 
 
@@ -128,7 +128,7 @@ class LivingFleet:
             self.counts, self.now, since=min(self.counts), workers=in_flight(dict.fromkeys(ready, int(share)))
         )
         view = FleetView(tuple(self.workers), price=self.price, funds=self.funds and self.funds(self))
-        decision = decide(self.spec, History(traffic, boot_seconds=self.boot), view, self.now)
+        decision = decide(self.spec, Metrics(traffic, boot_seconds=self.boot), view, self.now)
         self.sizes.append(decision.after)
         self._obey(decision)
 
@@ -136,7 +136,7 @@ class LivingFleet:
         ready = self.now - worker.started >= self.boot
         return replace(worker, ready=ready, tokens_per_s=SPEED if ready else None)
 
-    def _obey(self, decision: Decision) -> None:
+    def _obey(self, decision: ScaleDecision) -> None:
         self.workers = [replace(w, draining=w.id in decision.drain) for w in self.workers]
         for _ in range(decision.buy):
             self.bought += 1

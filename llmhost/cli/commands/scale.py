@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from llmhost.autoscale.models import Blocked, Observed, ScaleAction, ScaleSpec, StepResult
-    from llmhost.autoscale.state import Record
+    from llmhost.autoscale.state import StepRecord
     from llmhost.cli.output import Progress
     from llmhost.config.models import Config
     from llmhost.lab.simulation.workload import Settings
@@ -108,7 +108,7 @@ def step_output(result: StepResult, *, dry_run: bool) -> StepOutput:
     )
 
 
-def history_output(records: Iterable[Record]) -> HistoryOutput:
+def history_output(records: Iterable[StepRecord]) -> HistoryOutput:
     """Past steps, in the order in which they come."""
     return HistoryOutput(
         [

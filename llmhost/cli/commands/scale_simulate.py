@@ -13,7 +13,7 @@ from llmhost.cli.text import duration, money, percent
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from llmhost.lab.simulation.report import Report, Row
+    from llmhost.lab.simulation.report import Row, SimulationReport
 
 __all__ = ["SimulationOutput", "show_simulation", "simulation_output"]
 
@@ -29,7 +29,7 @@ class SimulationOutput:
     rows: Sequence[Row]
 
 
-def simulation_output(report: Report) -> SimulationOutput:
+def simulation_output(report: SimulationReport) -> SimulationOutput:
     load = report.load
     return SimulationOutput(len(load) + load.hits, load.hits, load.span, report.floor_usd, report.rows)
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from llmhost.lab.simulation.crew import Crew, Orders, all_begin_in_time, late
+from llmhost.lab.simulation.fleet import Resize, SimFleet, all_begin_in_time, late
 from llmhost.lab.simulation.play import Scene
 from llmhost.lab.simulation.workload import IN_TIME, Workload
 
@@ -26,15 +26,15 @@ __all__ = [
 ]
 
 
-def resize(crew: Crew, size: int) -> Orders:
+def resize(fleet: SimFleet, size: int) -> Resize:
     """To `size` workers. Those that boot go first, the newest of them before the others, then whoever will
     have finished first.
     """
-    staff = crew.staff
-    left = crew.work_left()
+    staff = fleet.staff
+    left = fleet.work_left()
     ranked = sorted(staff, key=lambda machine: (machine.answers, left.get(machine.id, -machine.booted)))
     surplus = max(0, len(staff) - size)
-    return Orders(buy=max(0, size - len(staff)), drain=tuple(machine.id for machine in ranked[:surplus]))
+    return Resize(buy=max(0, size - len(staff)), drain=tuple(machine.id for machine in ranked[:surplus]))
 
 
 class Fixed:
@@ -43,8 +43,8 @@ class Fixed:
     def __init__(self, size: int, interval: float) -> None:
         self.size, self.interval = size, interval
 
-    def step(self, scene: Scene) -> Orders:
-        return resize(scene.crew, self.size)
+    def step(self, scene: Scene) -> Resize:
+        return resize(scene.fleet, self.size)
 
 
 class Planned:
@@ -53,9 +53,9 @@ class Planned:
     def __init__(self, sizes: Sequence[int], interval: float) -> None:
         self.sizes, self.interval = sizes, interval
 
-    def step(self, scene: Scene) -> Orders:
+    def step(self, scene: Scene) -> Resize:
         number = round(scene.now / self.interval)
-        return resize(scene.crew, self.sizes[min(number, len(self.sizes) - 1)])
+        return resize(scene.fleet, self.sizes[min(number, len(self.sizes) - 1)])
 
 
 class RequestRate:
@@ -76,11 +76,11 @@ class RequestRate:
         self._size = start
         self._above = self._below = 0.0
 
-    def step(self, scene: Scene) -> Orders:
+    def step(self, scene: Scene) -> Resize:
         first = np.searchsorted(scene.load.times, scene.now - self.window)
         rate = (scene.arrived - int(first)) / self.window
         self._consider(min(self._most, max(self._least, math.ceil(rate / self._target_qps))))
-        return resize(scene.crew, self._size)
+        return resize(scene.fleet, self._size)
 
     def _consider(self, wanted: int) -> None:
         """Either clock runs only as long as the same side is wanted."""

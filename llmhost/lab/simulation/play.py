@@ -12,10 +12,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from llmhost.lab.simulation.crew import Crew, Orders, assign
+from llmhost.lab.simulation.fleet import Resize, SimFleet, assign
 from llmhost.lab.simulation.workload import Settings, Workload
 
-__all__ = ["Book", "Outcome", "Rule", "Scene", "play"]
+__all__ = ["Book", "Played", "Rule", "Scene", "play"]
 
 #: seconds after the trace's end; who still waits for a first worker then gets none
 _GIVE_UP = 3600.0
@@ -39,7 +39,7 @@ class Book:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a rule may look at in a step: the first `arrived` questions of `load`, and the crew. What the
+    """What a rule may look at in a step: the first `arrived` questions of `load`, and the fleet. What the
     book says of times after `now` it must not read.
     """
 
@@ -47,7 +47,7 @@ class Scene:
     arrived: int
     load: Workload
     book: Book
-    crew: Crew
+    fleet: SimFleet
 
 
 class Rule(Protocol):
@@ -56,11 +56,11 @@ class Rule(Protocol):
     @property
     def interval(self) -> float: ...
 
-    def step(self, scene: Scene) -> Orders: ...
+    def step(self, scene: Scene) -> Resize: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
+class Played:
     """`waits` (float64 seconds) of all questions, infinite where there was no answer. `paid` are seconds of
     workers. `sizes` (int64) are those paid for after the steps at `steps` (float64 seconds).
     """
@@ -79,7 +79,7 @@ def play(
     rule: Rule,
     start: int,
     on_progress: Callable[[float], None] = lambda _: None,
-) -> Outcome:
+) -> Played:
     """The whole of `load` by `rule`, from `start` workers that answer already. `on_progress` is told the
     share that is done. The same arguments give the same outcome.
     """
@@ -89,7 +89,7 @@ def play(
 class _Play:
     def __init__(self, load: Workload, settings: Settings, rule: Rule, start: int) -> None:
         self.load, self.rule = load, rule
-        self.crew = Crew(settings, load.places, start)
+        self.fleet = SimFleet(settings, load.places, start)
         count = len(load)
         self.book = Book(
             np.full(count, math.inf), np.full(count, math.inf), np.full(count, _NOBODY, dtype=np.int32)
@@ -98,43 +98,43 @@ class _Play:
         #: indices of questions that came when nobody was there
         self.held = np.empty(0, dtype=np.int64)
 
-    def run(self, on_progress: Callable[[float], None]) -> Outcome:
+    def run(self, on_progress: Callable[[float], None]) -> Played:
         """Steps lie at whole multiples of the interval."""
         span, steps, sizes, number = self.load.span, [], [], 0
         while (now := number * self.rule.interval) < span or (len(self.held) and now < span + _GIVE_UP):
             self._step(now)
             steps.append(now)
-            sizes.append(len(self.crew.machines))
+            sizes.append(len(self.fleet.machines))
             number += 1
             self._go_on_until(number * self.rule.interval)
             if number % 100 == 0:
                 on_progress(min(1.0, now / span))
-        return Outcome(
+        return Played(
             waits=self.book.begun - self.load.times,
-            paid=self.crew.close(max(span, steps[-1])),
-            purchases=self.crew.purchases,
-            failures=len(self.crew.failures),
+            paid=self.fleet.close(max(span, steps[-1])),
+            purchases=self.fleet.purchases,
+            failures=len(self.fleet.failures),
             steps=np.array(steps),
             sizes=np.array(sizes, dtype=np.int64),
         )
 
     def _step(self, now: float) -> None:
-        self.crew.notice(now)
-        self.crew.obey(self.rule.step(Scene(now, self.arrived, self.load, self.book, self.crew)), now)
+        self.fleet.notice(now)
+        self.fleet.apply(self.rule.step(Scene(now, self.arrived, self.load, self.book, self.fleet)), now)
         self._serve_held(now)
 
     def _go_on_until(self, end: float) -> None:
         """What happens between two steps: questions come and workers die. Nobody dies after the trace."""
-        while (death := self.crew.next_death()) < min(end, self.load.span):
+        while (death := self.fleet.next_death()) < min(end, self.load.span):
             self._arrive(death)
-            self._ask_again(self.crew.bury(), death)
+            self._ask_again(self.fleet.kill_next(), death)
         self._arrive(end)
 
     def _arrive(self, end: float) -> None:
         first, self.arrived = self.arrived, int(np.searchsorted(self.load.times, end))
         if first == self.arrived:
             return
-        if not self.crew.places:
+        if not self.fleet.places:
             self.held = np.concatenate([self.held, np.arange(first, self.arrived)])
             return
         self._serve(slice(first, self.arrived), self.load.times[first : self.arrived])
@@ -149,13 +149,13 @@ class _Play:
         self._serve_held(now)
 
     def _serve_held(self, now: float) -> None:
-        if len(self.held) and self.crew.places:
+        if len(self.held) and self.fleet.places:
             held, self.held = self.held, np.empty(0, dtype=np.int64)
             self._serve(held, np.full(len(held), now))
 
     def _serve(self, which: slice | NDArray[np.int64], asked: NDArray[np.float64]) -> None:
         service = self.load.service[which]
-        begun, workers = assign(asked.tolist(), service.tolist(), self.crew.places)
+        begun, workers = assign(asked.tolist(), service.tolist(), self.fleet.places)
         self.book.begun[which] = begun
         self.book.worker[which] = workers
         self.book.finished[which] = self.book.begun[which] + service

@@ -7,15 +7,15 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from llmhost.autoscale.models import FleetView, History, ScaledWorker, ScaleSpec
+from llmhost.autoscale.models import FleetView, Metrics, ScaledWorker, ScaleSpec
 from llmhost.autoscale.policy import decide
 from llmhost.engines.traffic import BUCKET, KEPT, Traffic, WorkerTraffic
 from llmhost.fleet.budget import Limits, Spent, period_starts
 from llmhost.fleet.plan import Funds
-from llmhost.lab.simulation.crew import Crew, Machine, Orders
+from llmhost.lab.simulation.fleet import Machine, Resize, SimFleet
 from llmhost.lab.simulation.play import Scene
 
-__all__ = ["Policy"]
+__all__ = ["AutoscalePolicy"]
 
 #: answers after which what a worker delivered before counts half
 _HALF_LIFE = 100.0
@@ -23,7 +23,7 @@ _HALF_LIFE = 100.0
 _HOUR = 3600.0
 
 
-class Policy:
+class AutoscalePolicy:
     """Shows the policy what it would see in Redis, and does what it decides. `price` is USD an hour."""
 
     def __init__(self, spec: ScaleSpec, interval: float, price: float, limits: Limits | None = None) -> None:
@@ -33,36 +33,36 @@ class Policy:
         self._speeds = _Speeds(spec.places)
         self._purse = _Purse(limits, price) if limits and limits.any else None
 
-    def step(self, scene: Scene) -> Orders:
+    def step(self, scene: Scene) -> Resize:
         history, fleet = self.view(scene)
         decision = decide(self.spec, history, fleet, history.traffic.at)
-        numbers = {_name(number): number for number in scene.crew.machines}
-        return Orders(
+        numbers = {_name(number): number for number in scene.fleet.machines}
+        return Resize(
             decision.buy,
             tuple(numbers[worker] for worker in decision.revive),
             tuple(numbers[worker] for worker in decision.drain),
         )
 
-    def view(self, scene: Scene) -> tuple[History, FleetView]:
+    def view(self, scene: Scene) -> tuple[Metrics, FleetView]:
         """What the policy is shown. To be asked once a step, as it counts on from one to the next."""
-        crew, epoch = scene.crew, scene.load.epoch
+        fleet, epoch = scene.fleet, scene.load.epoch
         self._speeds.learn(scene, self._counts.read(scene))
-        workers = tuple(self._scaled(machine, epoch) for machine in crew.machines.values())
-        failures = tuple(epoch + moment for moment in crew.failures[-self.spec.max_failures :])
-        funds = self._purse.funds(crew, scene.now, epoch + scene.now) if self._purse else None
-        history = History(self._traffic(scene), failures=failures)
-        return history, FleetView(workers, crew.lost, self._price, funds)
+        workers = tuple(self._scaled(machine, epoch) for machine in fleet.machines.values())
+        failures = tuple(epoch + moment for moment in fleet.failures[-self.spec.max_failures :])
+        funds = self._purse.funds(fleet, scene.now, epoch + scene.now) if self._purse else None
+        history = Metrics(self._traffic(scene), failures=failures)
+        return history, FleetView(workers, fleet.lost, self._price, funds)
 
     def _traffic(self, scene: Scene) -> Traffic:
         counts, epoch = self._counts, scene.load.epoch
         in_flight = counts.in_flight(scene)
         workers = {
             _name(machine.id): WorkerTraffic(in_flight.get(machine.id, 0), self._speeds.of(machine.id))
-            for machine in scene.crew.machines.values()
+            for machine in scene.fleet.machines.values()
             if machine.answers
         }
         draining = frozenset(
-            _name(machine.id) for machine in scene.crew.machines.values() if machine.draining
+            _name(machine.id) for machine in scene.fleet.machines.values() if machine.draining
         )
         at = epoch + scene.now
         return Traffic(at, epoch, counts.asked, counts.answered, counts.tokens, workers, draining)
@@ -149,9 +149,9 @@ class _Purse:
         self._periods: tuple[float, ...] = (-1.0, -1.0, -1.0)
         self._before = [0.0, 0.0, 0.0]
 
-    def funds(self, crew: Crew, now: float, moment: float) -> Funds:
+    def funds(self, fleet: SimFleet, now: float, moment: float) -> Funds:
         """At `now` of the simulation, which is `moment`, Unix seconds."""
-        total = crew.paid_until(now) * self._price / _HOUR
+        total = fleet.paid_until(now) * self._price / _HOUR
         periods = period_starts(moment)
         for number, (old, new) in enumerate(zip(self._periods, periods, strict=True)):
             if old != new:

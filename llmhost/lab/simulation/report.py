@@ -21,17 +21,17 @@ from llmhost.lab.simulation.baselines import (
     for_mean,
     for_peak,
 )
-from llmhost.lab.simulation.play import Outcome, Rule, play
-from llmhost.lab.simulation.policy import Policy
+from llmhost.lab.simulation.play import Played, Rule, play
+from llmhost.lab.simulation.policy import AutoscalePolicy
 from llmhost.lab.simulation.workload import IN_TIME, Settings, Trace, Workload, make_workload
 
 __all__ = [
     "CLAIRVOYANT",
     "POLICY",
     "REQUEST_RATE",
-    "Report",
     "Row",
     "Scenario",
+    "SimulationReport",
     "Timeline",
     "simulate",
 ]
@@ -77,7 +77,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class SimulationReport:
     """`floor_usd` is what the work alone would cost on workers whose places are always full: no fleet can be
     cheaper. `load` is what was played.
     """
@@ -114,8 +114,8 @@ class Scenario:
         """Questions a second with which a worker is as busy as the policy wants it."""
         return self.load.places / float(self.load.service.mean()) * self.spec.target_utilization_max
 
-    def policy(self) -> Policy:
-        return Policy(self.spec, self.settings.interval, self.settings.price, self.limits)
+    def policy(self) -> AutoscalePolicy:
+        return AutoscalePolicy(self.spec, self.settings.interval, self.settings.price, self.limits)
 
     def request_rate(self, target_qps: float | None = None) -> RequestRate:
         return RequestRate(target_qps or self.target_qps, self.start, self.least, self.most)
@@ -137,7 +137,7 @@ class Scenario:
     def _within(self, size: int) -> int:
         return min(self.most, max(self.least, size))
 
-    def _row(self, name: str, outcome: Outcome) -> Row:
+    def _row(self, name: str, outcome: Played) -> Row:
         waits, load = outcome.waits, self.load
         answered = np.isfinite(waits)
         cost = outcome.paid / _HOUR * self.settings.price
@@ -168,7 +168,7 @@ def simulate(
     on_progress: Callable[[str, float], None] = lambda *_: None,
     *,
     limits: Limits | None = None,
-) -> Report:
+) -> SimulationReport:
     """The policy and its rivals on the same trace, prices and boot time, from the same workers at first.
 
     `on_progress` is told which row is being played, and the share of it that is done. `limits` bind only
@@ -182,7 +182,7 @@ def simulate(
     for name, make in _contestants(scenario):
         on_progress(name, 0.0)
         rows.append(scenario.row(name, make(), partial(on_progress, name)))
-    return Report(_compared(rows), scenario.floor_usd, scenario.load)
+    return SimulationReport(_compared(rows), scenario.floor_usd, scenario.load)
 
 
 def _contestants(scenario: Scenario) -> Iterator[tuple[str, Callable[[], Rule]]]:

@@ -25,7 +25,7 @@ from doubles.scaling import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmhost.autoscale.models import Decision, FleetView, History, ScaledWorker, ScaleSpec
+from llmhost.autoscale.models import FleetView, Metrics, ScaleDecision, ScaledWorker, ScaleSpec
 from llmhost.autoscale.policy import decide
 from llmhost.engines.traffic import BUCKET, Traffic
 from llmhost.errors import LimitError
@@ -70,18 +70,18 @@ FAILURES = st.lists(st.floats(NOW - 7200, NOW + 7200), max_size=6).map(tuple)
 
 
 @st.composite
-def situations(draw: st.DrawFn) -> tuple[ScaleSpec, History, FleetView]:
+def situations(draw: st.DrawFn) -> tuple[ScaleSpec, Metrics, FleetView]:
     """All that a decision may be told that can be."""
     workers = draw(WORKERS)
     busy = draw(st.dictionaries(st.sampled_from([f"w{n}" for n in range(9)]), st.integers(0, 300)))
     since = draw(st.sampled_from([NOW - 10_000, NOW - 700, NOW - 30, NOW, NOW + 500]))
     traffic = make_traffic(draw(QUESTIONS), since=since, workers=in_flight(busy))
-    history = History(traffic, draw(st.none() | st.floats(0, 4000)), draw(FAILURES))
+    history = Metrics(traffic, draw(st.none() | st.floats(0, 4000)), draw(FAILURES))
     view = FleetView(workers, draw(st.integers(0, 3)), draw(st.sampled_from([0.0, 0.4, 3.0])), draw(FUNDS))
     return draw(SPECS), history, view
 
 
-def prices_after(decision: Decision, fleet: FleetView) -> list[float]:
+def prices_after(decision: ScaleDecision, fleet: FleetView) -> list[float]:
     """Of all that are wanted after it."""
     kept = [
         worker.price
@@ -129,7 +129,7 @@ def test_the_budget_is_never_broken(situation: Any) -> None:
         check(funds.limits, funds.spent, burn + number * fleet.price, fleet.price, NOW, funds.credit)
 
 
-def may_buy(situation: tuple[ScaleSpec, History, FleetView]) -> bool:
+def may_buy(situation: tuple[ScaleSpec, Metrics, FleetView]) -> bool:
     """Whether nothing stands in the way of as many as are wanted at least."""
     spec, history, fleet = situation
     funds = fleet.funds
@@ -224,18 +224,18 @@ NO_NUMBER = st.sampled_from([math.nan, math.inf, -math.inf, -1, -0.001, 1e300, 1
 @given(NO_NUMBER, st.sampled_from(range(9)))
 def test_numbers_that_cannot_be_are_named_and_change_nothing(bad: Any, where: int) -> None:
     traffic = make_traffic(200.0)
-    history, fleet = History(traffic), FleetView(make_workers(2), price=0.4)
+    history, fleet = Metrics(traffic), FleetView(make_workers(2), price=0.4)
     bucket = int(NOW) - 60
     history, fleet, name = [
-        (History(replace(traffic, asked={bucket: bad})), fleet, f"questions counted at {bucket}: "),
-        (History(replace(traffic, answered={bucket: bad})), fleet, f"answers counted at {bucket}: "),
-        (History(replace(traffic, tokens={bucket: bad})), fleet, f"tokens counted at {bucket}: "),
-        (History(replace(traffic, workers=in_flight({"w0": bad}))), fleet, "questions in flight on w0: "),
+        (Metrics(replace(traffic, asked={bucket: bad})), fleet, f"questions counted at {bucket}: "),
+        (Metrics(replace(traffic, answered={bucket: bad})), fleet, f"answers counted at {bucket}: "),
+        (Metrics(replace(traffic, tokens={bucket: bad})), fleet, f"tokens counted at {bucket}: "),
+        (Metrics(replace(traffic, workers=in_flight({"w0": bad}))), fleet, "questions in flight on w0: "),
         (history, replace(fleet, workers=(make_worker(tokens_per_s=bad),)), "tokens per second of w: "),
         (history, replace(fleet, workers=(make_worker(price=bad),)), "price of w: "),
         (history, replace(fleet, price=bad), "price of one more worker: "),
         (replace(history, boot_seconds=bad), fleet, "seconds that a worker takes to boot: "),
-        (History(replace(traffic, at=bad)), fleet, "metrics "),
+        (Metrics(replace(traffic, at=bad)), fleet, "metrics "),
     ][where]
     decision = decide(make_scale(), history, fleet, NOW)
     assert (decision.action, decision.after) == ("hold", len(fleet.workers))
@@ -248,7 +248,7 @@ def test_numbers_that_cannot_be_are_named_and_change_nothing(bad: Any, where: in
 @given(st.floats() | st.integers(), st.floats() | st.integers(), st.floats() | st.integers())
 def test_no_time_makes_it_raise_or_run_for_ever(now: float, at: float, since: float) -> None:
     traffic = Traffic(at, since, asked={0: 5, -(10**9): 1}, answered={0: 1}, tokens={0: 9})
-    decision = decide(make_scale(), History(traffic), FleetView(make_workers(2)), now)
+    decision = decide(make_scale(), Metrics(traffic), FleetView(make_workers(2)), now)
     assert decision.reason
 
 
@@ -266,7 +266,7 @@ def test_the_largest_numbers_that_may_be_lead_to_no_more_than_the_most(
         workers=in_flight({"w": asked}),
     )
     fleet = FleetView((make_worker(tokens_per_s=speed),), price=0.4)
-    assert decide(make_scale(), History(traffic), fleet, NOW).after <= 8
+    assert decide(make_scale(), Metrics(traffic), fleet, NOW).after <= 8
 
 
 # --- the same load for hours ---

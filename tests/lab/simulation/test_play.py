@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmhost.lab.simulation.baselines import Fixed, resize
-from llmhost.lab.simulation.crew import Orders
-from llmhost.lab.simulation.play import Outcome, Scene, play
+from llmhost.lab.simulation.fleet import Resize
+from llmhost.lab.simulation.play import Played, Scene, play
 from llmhost.lab.simulation.workload import Settings, Trace, Workload, make_workload
 
 
@@ -29,26 +29,26 @@ class Scripted:
         self.answering: list[int] = []
         self.lost: list[int] = []
 
-    def step(self, scene: Scene) -> Orders:
+    def step(self, scene: Scene) -> Resize:
         self.scenes.append(scene)
-        self.answering.append(sum(machine.answers for machine in scene.crew.machines.values()))
-        self.lost.append(scene.crew.lost)
+        self.answering.append(sum(machine.answers for machine in scene.fleet.machines.values()))
+        self.lost.append(scene.fleet.lost)
         self._size = self._sizes.get(round(scene.now / self.interval), self._size)
-        return resize(scene.crew, self._size)
+        return resize(scene.fleet, self._size)
 
 
 def loaded(trace: Trace, settings: Settings, places: int = 1) -> Workload:
     return make_workload(trace, settings, places)
 
 
-def fixed(trace: Trace, size: int, settings: Settings | None = None, places: int = 1) -> Outcome:
+def fixed(trace: Trace, size: int, settings: Settings | None = None, places: int = 1) -> Played:
     settings = settings or world()
     return play(loaded(trace, settings, places), settings, Fixed(size, 60.0), size)
 
 
 def scripted(
     trace: Trace, sizes: Mapping[int, int], start: int = 0, **changed: float
-) -> tuple[Outcome, Scripted]:
+) -> tuple[Played, Scripted]:
     rule, settings = Scripted(sizes), world(**changed)
     return play(loaded(trace, settings), settings, rule, start), rule
 

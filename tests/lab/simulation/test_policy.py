@@ -11,23 +11,23 @@ from doubles.simulated import SPEC, make_trace, poisson_trace, world
 
 import llmhost.autoscale.policy
 import llmhost.lab.simulation.policy
-from llmhost.autoscale.models import FleetView, History, ScaleSpec
+from llmhost.autoscale.models import FleetView, Metrics, ScaleSpec
 from llmhost.engines.traffic import BUCKET
 from llmhost.fleet.budget import Limits
-from llmhost.lab.simulation.play import Outcome, Scene, play
-from llmhost.lab.simulation.policy import Policy
+from llmhost.lab.simulation.play import Played, Scene, play
+from llmhost.lab.simulation.policy import AutoscalePolicy
 from llmhost.lab.simulation.workload import Settings, Trace, make_workload
 
 
-class Watched(Policy):
+class Watched(AutoscalePolicy):
     """Remembers what it was shown, and checks it against the book."""
 
     def __init__(self, spec: ScaleSpec, settings: Settings, limits: Limits | None = None) -> None:
         super().__init__(spec, settings.interval, settings.price, limits)
-        self.seen: list[tuple[History, FleetView]] = []
+        self.seen: list[tuple[Metrics, FleetView]] = []
         self.truth: list[tuple[int, int, int]] = []
 
-    def view(self, scene: Scene) -> tuple[History, FleetView]:
+    def view(self, scene: Scene) -> tuple[Metrics, FleetView]:
         shown = super().view(scene)
         self.seen.append(deepcopy(shown))  # the counts go on
         finished = scene.book.finished[: scene.arrived]
@@ -39,7 +39,7 @@ class Watched(Policy):
 
 def watched(
     trace: Trace, spec: ScaleSpec = SPEC, limits: Limits | None = None, start: int = 1, **changed: float
-) -> tuple[Outcome, Watched]:
+) -> tuple[Played, Watched]:
     settings = world(**changed)
     spec = replace(spec, tokens_per_s=settings.worker_tokens_per_s, boot_seconds=settings.boot_seconds)
     policy = Watched(spec, settings, limits)

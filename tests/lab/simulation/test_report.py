@@ -19,24 +19,31 @@ from llmhost.cli.output import Output
 from llmhost.errors import UsageError
 from llmhost.lab.plots import plot_simulation
 from llmhost.lab.simulation.baselines import Fixed
-from llmhost.lab.simulation.report import CLAIRVOYANT, POLICY, REQUEST_RATE, Report, Scenario, simulate
+from llmhost.lab.simulation.report import (
+    CLAIRVOYANT,
+    POLICY,
+    REQUEST_RATE,
+    Scenario,
+    SimulationReport,
+    simulate,
+)
 
 NAMES = [POLICY, CLAIRVOYANT, REQUEST_RATE, "fixed at peak", "fixed at mean"]
 
 
 @pytest.fixture(scope="module")
-def report() -> Report:
+def report() -> SimulationReport:
     return simulate(poisson_trace(2.0, 4000), world(hit_ratio=0.25), SPEC)
 
 
-def drawn(report: Report, width: int) -> list[str]:
+def drawn(report: SimulationReport, width: int) -> list[str]:
     console = Console(file=io.StringIO(), width=width, markup=False, highlight=False)
     with console.capture() as captured:
         show_simulation(simulation_output(report), console)
     return captured.get().splitlines()
 
 
-def test_there_is_a_row_for_everybody(report: Report) -> None:
+def test_there_is_a_row_for_everybody(report: SimulationReport) -> None:
     assert [row.name for row in report.rows] == NAMES
     assert report.row(CLAIRVOYANT).versus_clairvoyant == 1
 
@@ -51,16 +58,16 @@ def test_a_fixed_fleet_is_billed_to_the_cent() -> None:
     assert (row.mean_size, row.peak_size, row.purchases) == (3, 3, 0)
 
 
-def test_hits_are_answers_that_cost_nothing(report: Report) -> None:
+def test_hits_are_answers_that_cost_nothing(report: SimulationReport) -> None:
     row, answers = report.row(POLICY), len(report.load) + report.load.hits
     assert row.cost_per_1000 == pytest.approx(row.cost_usd / answers * 1000)
 
 
-def test_no_fleet_is_cheaper_than_the_work(report: Report) -> None:
+def test_no_fleet_is_cheaper_than_the_work(report: SimulationReport) -> None:
     assert all(row.cost_usd >= report.floor_usd for row in report.rows)
 
 
-def test_waits_are_in_order(report: Report) -> None:
+def test_waits_are_in_order(report: SimulationReport) -> None:
     for row in report.rows:
         assert 0 <= row.wait_p50 <= row.wait_p95 <= row.wait_p99
         assert 0 <= row.in_time <= 1
@@ -75,13 +82,13 @@ def test_a_trace_that_gets_no_worker_has_a_report_all_the_same() -> None:
     assert math.isinf(row.wait_p50)
 
 
-def test_the_same_arguments_give_the_same_report(report: Report) -> None:
+def test_the_same_arguments_give_the_same_report(report: SimulationReport) -> None:
     again = simulate(poisson_trace(2.0, 4000), world(hit_ratio=0.25), SPEC)
     figures = [[replace(row, timeline=None) for row in one.rows] for one in (report, again)]  # type: ignore[arg-type]
     assert figures[0] == figures[1]
 
 
-def test_all_begin_with_the_same_workers_but_the_fixed_fleets(report: Report) -> None:
+def test_all_begin_with_the_same_workers_but_the_fixed_fleets(report: SimulationReport) -> None:
     begun = [row.timeline.workers[0] for row in report.rows[:3]]
     assert begun[0] == begun[2]  # the clairvoyant fleet may end some at once, or buy
 
@@ -99,7 +106,7 @@ def test_progress_names_each_row() -> None:
     assert list(dict.fromkeys(told)) == NAMES
 
 
-def test_the_tables_fit_in_80_columns(report: Report) -> None:
+def test_the_tables_fit_in_80_columns(report: SimulationReport) -> None:
     lines = drawn(report, 80)
     assert max(map(len, lines)) <= 80
     for name in NAMES:
@@ -109,12 +116,14 @@ def test_the_tables_fit_in_80_columns(report: Report) -> None:
 def test_who_waits_for_ever_is_said_so() -> None:
     scenario = Scenario(make_trace([0.0, 1.0]), world(), replace(SPEC, min_gpus=0))
     row = scenario.row("none", Fixed(0, 60.0))
-    text = "\n".join(drawn(Report((row,), 0.0, scenario.load), 100))
+    text = "\n".join(drawn(SimulationReport((row,), 0.0, scenario.load), 100))
     assert "never" in text
     assert "0.0 %" in text
 
 
-def test_json_has_the_rows_and_no_timelines(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_the_rows_and_no_timelines(
+    report: SimulationReport, capsys: pytest.CaptureFixture[str]
+) -> None:
     Output(json=True).result(simulation_output(report), show_simulation)
     told = json.loads(capsys.readouterr().out)
     assert told["questions"] == len(report.load) + report.load.hits
@@ -125,7 +134,7 @@ def test_json_has_the_rows_and_no_timelines(report: Report, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("name", "head"), [("a.svg", b"<?xml"), ("b.png", b"\x89PNG"), ("C.PNG", b"\x89PNG")]
 )
-def test_a_chart_is_written_whole(report: Report, tmp_path: Path, name: str, head: bytes) -> None:
+def test_a_chart_is_written_whole(report: SimulationReport, tmp_path: Path, name: str, head: bytes) -> None:
     (tmp_path / name).write_bytes(b"older")
     plot_simulation(report, tmp_path / name)
     assert (tmp_path / name).read_bytes().startswith(head)
@@ -133,20 +142,20 @@ def test_a_chart_is_written_whole(report: Report, tmp_path: Path, name: str, hea
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [name]
 
 
-def test_the_same_report_is_the_same_chart(report: Report, tmp_path: Path) -> None:
+def test_the_same_report_is_the_same_chart(report: SimulationReport, tmp_path: Path) -> None:
     for name in ("a.svg", "b.svg"):
         plot_simulation(report, tmp_path / name)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 
 @pytest.mark.parametrize("name", ["chart.pdf", "chart", "chart.svg.gz"])
-def test_other_kinds_of_charts_are_refused(report: Report, tmp_path: Path, name: str) -> None:
+def test_other_kinds_of_charts_are_refused(report: SimulationReport, tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError) as caught:
         plot_simulation(report, tmp_path / name)
     assert caught.value.hint == "name it .svg or .png"
 
 
-def test_a_folder_that_is_not_there_is_refused(report: Report, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there_is_refused(report: SimulationReport, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot write"):
         plot_simulation(report, tmp_path / "none" / "chart.svg")
 

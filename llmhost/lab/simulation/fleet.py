@@ -11,7 +11,7 @@ import numpy as np
 
 from llmhost.lab.simulation.workload import Settings
 
-__all__ = ["Crew", "Machine", "Orders", "Place", "all_begin_in_time", "assign", "late"]
+__all__ = ["Machine", "Resize", "SimFleet", "Slot", "all_begin_in_time", "assign", "late"]
 
 
 # Questions and places: each goes, when it comes, to the place that is free first. The inner loops.
@@ -20,11 +20,11 @@ __all__ = ["Crew", "Machine", "Orders", "Place", "all_begin_in_time", "assign", 
 
 
 #: when it is free, in seconds, and whose it is; a heap of them has the first that is free on top
-Place = tuple[float, int]
+Slot = tuple[float, int]
 
 
 def assign(
-    times: Sequence[float], service: Sequence[float], places: list[Place]
+    times: Sequence[float], service: Sequence[float], places: list[Slot]
 ) -> tuple[list[float], list[int]]:
     """When each question begins, and on which worker. `places` is a heap with at least one in it, and is
     changed.
@@ -82,7 +82,7 @@ class Machine:
     """One worker. Times in seconds of the simulation. One that is not `sound` never boots, which is seen when
     it should have, at `booted`.
 
-    `free` is when each of its places will be free, while it drains; otherwise they lie in the crew's heap.
+    `free` is when each of its places will be free, while it drains; otherwise they lie in the fleet's heap.
     """
 
     id: int
@@ -95,7 +95,7 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
-class Orders:
+class Resize:
     """What a rule wants done: `buy` so many, take back `revive`, which drain, and drain `drain`."""
 
     buy: int = 0
@@ -103,8 +103,8 @@ class Orders:
     drain: tuple[int, ...] = ()
 
 
-class Crew:
-    """Only what a step does changes a crew, besides death: in the product, too, it is a step that notices
+class SimFleet:
+    """Only what a step does changes a fleet, besides death: in the product, too, it is a step that notices
     that a worker answers, that one never will, and that one is dead; until then each is paid for.
 
     `paid` are seconds of those that ended, `failures` when purchases came to nothing, `lost` those that
@@ -117,7 +117,7 @@ class Crew:
         self._deaths: list[tuple[float, int]] = []
         self._dead: list[Machine] = []
         self.machines: dict[int, Machine] = {}
-        self.places: list[Place] = []
+        self.places: list[Slot] = []
         self.paid = 0.0
         self.purchases = 0
         self.failures: list[float] = []
@@ -149,7 +149,7 @@ class Crew:
             elif not machine.answers and machine.booted <= now:
                 self._see_boot(machine, now)
 
-    def obey(self, orders: Orders, now: float) -> None:
+    def apply(self, orders: Resize, now: float) -> None:
         """Does what a step has decided."""
         for number in orders.revive:
             self._revive(self.machines[number], now)
@@ -163,7 +163,7 @@ class Crew:
             heappop(self._deaths)
         return self._deaths[0][0] if self._deaths else math.inf
 
-    def bury(self) -> int:
+    def kill_next(self) -> int:
         """The next one dies: its places are gone. Returns whose questions have to be asked again."""
         _, number = heappop(self._deaths)
         self._dead.append(self.machines.pop(number))
@@ -185,7 +185,7 @@ class Crew:
             left[number] = max(left.get(number, 0.0), free)
         return left
 
-    def _all_places(self) -> Iterator[Place]:
+    def _all_places(self) -> Iterator[Slot]:
         yield from self.places
         for machine in self.machines.values():
             yield from ((free, machine.id) for free in machine.free)
@@ -235,7 +235,7 @@ class Crew:
         for moment in free:
             heappush(self.places, (moment, number))
 
-    def _take_out(self, leaving: set[int]) -> Sequence[Place]:
+    def _take_out(self, leaving: set[int]) -> Sequence[Slot]:
         gone = [place for place in self.places if place[1] in leaving]
         if gone:
             self.places = [place for place in self.places if place[1] not in leaving]
