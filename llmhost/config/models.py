@@ -131,6 +131,11 @@ class FleetConfig(Section):
         examples=[[{"url": "http://127.0.0.1:11434", "token": "${WORKER_TOKEN}"}]],
     )
 
+    @property
+    def rents(self) -> bool:
+        """Whether workers are rented, for money."""
+        return self.provider == "vast"
+
     @model_validator(mode="after")
     def _static_needs_workers(self) -> Self:
         if self.provider == "static" and not self.workers:
@@ -626,13 +631,24 @@ class Config(Section):
     limits: LimitsConfig = Field(default_factory=LimitsConfig)
     targets: TargetsConfig = Field(default_factory=TargetsConfig)
 
+    @property
+    def ready_timeout(self) -> float:
+        """Seconds without progress after which a worker that does not answer counts as stuck. A rented
+        machine may download gigabytes of image without reporting anything."""
+        return self.fleet.ready_timeout or (1200.0 if self.fleet.rents else 180.0)
+
+    @property
+    def boot_time(self) -> float:
+        """Seconds that a worker takes to its first answer, until that is learned."""
+        return self.scale.boot_time or (180.0 if self.fleet.rents else 10.0)
+
     @model_validator(mode="after")
     def _coherent(self) -> Self:
         if self.fleet.provider == "local" and self.engine.kind != "llama_cpp":
             raise ValueError(
                 "provider `local` runs engine `llama_cpp`; for a running Ollama use provider `static`"
             )
-        if self.fleet.provider == "vast" and self.engine.kind != "ollama":
+        if self.fleet.rents and self.engine.kind != "ollama":
             raise ValueError("provider `vast` runs engine `ollama`: set `engine.kind` to it")
         if self.fleet.gpus > self.fleet.max_gpus:
             raise ValueError("`fleet.gpus` must not be over `fleet.max_gpus`")

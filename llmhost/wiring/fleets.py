@@ -44,29 +44,14 @@ __all__ = [
     "make_registry",
     "make_scaler",
     "make_service",
-    "ready_timeout",
     "scale_spec",
     "with_local_workers",
 ]
 
-#: seconds without progress; a process on this machine, or a server that runs already
-_READY_TIMEOUT = 180.0
-
-#: seconds; a rented machine may fetch gigabytes of image without a word
-_RENTED_READY_TIMEOUT = 1200.0
-
-#: seconds until the first answer where nothing was learned yet; as `scale.boot_time` says
-_BOOT, _RENTED_BOOT = 10.0, 180.0
-
-
-def ready_timeout(config: Config, *, rents: bool) -> float:
-    """Seconds without any progress after which a worker that does not answer counts as stuck."""
-    return config.fleet.ready_timeout or (_RENTED_READY_TIMEOUT if rents else _READY_TIMEOUT)
-
 
 def scale_spec(config: Config) -> ScaleSpec:
     """What the autoscaler is to keep to."""
-    scale, rents = config.scale, config.fleet.provider == "vast"
+    scale = config.scale
     return ScaleSpec(
         min_gpus=scale.min_gpus,
         max_gpus=_most(config),
@@ -84,7 +69,7 @@ def scale_spec(config: Config) -> ScaleSpec:
         places=config.engine.slots,
         tokens_per_s=scale.tokens_per_s,
         tokens_per_answer=scale.tokens_per_answer,
-        boot_seconds=scale.boot_time or (_RENTED_BOOT if rents else _BOOT),
+        boot_seconds=config.boot_time,
     )
 
 
@@ -127,7 +112,7 @@ def make_service(
         hooks=Hooks(prepare=engines.prepare, probe=engines.probe),
         lock=make_lock(spec, client),
         clock=SystemClock(),
-        ready_timeout=ready_timeout(config, rents=provider.rents),
+        ready_timeout=config.ready_timeout,
         limits=Limits(**config.fleet.budget.model_dump()),
         attempts=config.vast.max_attempts,
         registry=make_registry(client, spec) if client else None,
@@ -271,7 +256,7 @@ def make_scaler(provider: Provider, engines: Engines, client: Redis, config: Con
         lock=make_lock(spec, client),
         clock=SystemClock(),
         patience=SilenceLimits(
-            booting=ready_timeout(config, rents=provider.rents),
+            booting=config.ready_timeout,
             silent=config.scale.unresponsive_after,
             busy=config.engine.answer_timeout,
         ),

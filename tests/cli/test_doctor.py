@@ -25,7 +25,7 @@ def configure(text: str) -> None:
     Path("llmhost.yaml").write_text(text)
 
 
-def test_the_built_in_set_up_is_well_before_anything_runs(cli: Cli) -> None:
+def test_the_built_in_setup_passes_before_anything_runs(cli: Cli) -> None:
     ran = cli("doctor", "--json")
     assert (ran.code, ran.stderr) == (0, "")
     cache, rest = ["redis", "embedder", "verifier"], ["engine", "workers"]
@@ -38,10 +38,10 @@ def test_the_doctor_starts_no_redis(cli: Cli, state_folder: Path) -> None:
     assert list(state_folder.iterdir()) == []
 
 
-def test_people_read_a_line_for_each_check_and_a_verdict(cli: Cli) -> None:
+def test_each_check_has_a_line_and_a_summary_follows(cli: Cli) -> None:
     ran = cli("doctor")
     assert [line.split()[:2] for line in ran.stdout.splitlines()[:2]] == [["ok", "config"], ["ok", "machine"]]
-    assert ran.stdout.endswith("\n\nAll is well.\n")
+    assert ran.stdout.endswith("\n\nAll checks passed.\n")
 
 
 def test_a_configuration_that_is_wrong_is_a_check(cli: Cli) -> None:
@@ -52,12 +52,12 @@ def test_a_configuration_that_is_wrong_is_a_check(cli: Cli) -> None:
     assert "gpsu" in config["detail"]
 
 
-def test_people_read_how_to_mend_what_is_wrong(cli: Cli) -> None:
+def test_a_failed_check_is_marked_and_counted(cli: Cli) -> None:
     configure("engine:\n  model_path: /no/such/model.gguf\n")
     ran = cli("doctor")
     assert ran.code == 1
-    assert "wrong  engine" in ran.stdout
-    assert ran.stdout.endswith("\n\n1 of 8 needs mending.\n")
+    assert "FAIL  engine" in ran.stdout
+    assert ran.stdout.endswith("\n\n1 of 8 checks failed.\n")
 
 
 def test_a_model_file_that_is_damaged_is_found(cli: Cli, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_verifier_of_ones_own_that_is_not_there_is_found(cli: Cli) -> None:
     assert checks_of(cli("doctor", "--json"))["verifier"]["ok"] is False
 
 
-def test_a_verifier_that_is_only_a_name_is_not_fetched_to_be_looked_at(cli: Cli) -> None:
+def test_a_verifier_that_is_only_a_name_is_not_downloaded_to_be_checked(cli: Cli) -> None:
     configure("cache:\n  verifier: no-such-owner/no-such-model\n")
     assert "on first use" in checks_of(cli("doctor", "--json"))["verifier"]["detail"]
 

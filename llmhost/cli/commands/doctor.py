@@ -1,4 +1,4 @@
-"""`llmhost doctor`: checks the set-up and says how to mend it."""
+"""`llmhost doctor`: diagnoses the setup and says how to fix it."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class DoctorOutput:
 
 
 def doctor(ctx: typer.Context) -> int:
-    """Check configuration, Redis, models and workers, and say how to mend each.
+    """Diagnose the setup: configuration, Redis, models and workers, with a fix for each problem.
 
-    With rented workers also the account, the market, the budget, and what may have been forgotten.
-    It starts nothing, buys nothing and changes nothing. The exit code is 0 when all is well, else 1.
+    For rented workers also the account, the offers, the budget and orphaned purchases.
+    It starts, buys and changes nothing. The exit code is 0 if all checks pass, else 1.
 
     Examples:
       llmhost doctor
@@ -46,15 +46,15 @@ def doctor(ctx: typer.Context) -> int:
 
 async def _checks(options: Globals) -> Sequence[Check]:
     from llmhost.config.load import load_config
-    from llmhost.doctor.checks import check_machine, failed, fine
+    from llmhost.doctor.checks import check_machine, from_error, ok
 
     try:
         loaded = load_config(options.config, environ=os.environ)
     except ConfigError as error:
-        return [failed("config", error), check_machine()]
+        return [from_error("config", error), check_machine()]
     for warning in loaded.warnings:
         options.output.warn(warning)
-    return [fine("config", _source(loaded)), check_machine(), *await _examined(options, loaded)]
+    return [ok("config", _source(loaded)), check_machine(), *await _probed(options, loaded)]
 
 
 def _source(loaded: LoadedConfig) -> str:
@@ -63,12 +63,12 @@ def _source(loaded: LoadedConfig) -> str:
     return f"{loaded.source.absolute()} is valid"
 
 
-async def _examined(options: Globals, loaded: LoadedConfig) -> Sequence[Check]:
-    from llmhost.doctor.checks import examine
-    from llmhost.doctor.gather import looks
+async def _probed(options: Globals, loaded: LoadedConfig) -> Sequence[Check]:
+    from llmhost.doctor.checks import run_checks
+    from llmhost.doctor.gather import probes
 
     async with wired(options, loaded.config) as wiring:
-        return await examine(looks(wiring, loaded.config))
+        return await run_checks(probes(wiring, loaded.config))
 
 
 def _render(output: DoctorOutput, console: Console) -> None:
@@ -77,17 +77,13 @@ def _render(output: DoctorOutput, console: Console) -> None:
 
     grid = Table.grid("", "", Column(overflow="fold"), padding=(0, 2))
     for check in output.checks:
-        mark = Text("ok", "green") if check.ok else Text("wrong", "bold red")
-        words = Text(clean(check.detail))
+        mark = Text("ok", "green") if check.ok else Text("FAIL", "bold red")
+        detail = Text(clean(check.detail))
         if check.fix:
-            words.append(f"\n{clean(check.fix)}", "cyan")
-        grid.add_row(mark, Text(clean(check.name)), words)
+            detail.append(f"\n{clean(check.fix)}", "cyan")
+        grid.add_row(mark, Text(clean(check.name)), detail)
     console.print(grid)
-    wrong = sum(not check.ok for check in output.checks)
-    summary = (
-        f"{wrong} of {len(output.checks)} {'needs' if wrong == 1 else 'need'} mending."
-        if wrong
-        else "All is well."
-    )
+    failed = sum(not check.ok for check in output.checks)
+    summary = f"{failed} of {len(output.checks)} checks failed." if failed else "All checks passed."
     console.print()
-    console.print(Text(summary, "bold red" if wrong else "bold green"))
+    console.print(Text(summary, "bold red" if failed else "bold green"))

@@ -1,4 +1,4 @@
-"""What `llmhost doctor` looks at where workers are rented: on a real Redis, at workers that really answer."""
+"""What `llmhost doctor` probes where workers are rented: on a real Redis, with workers that really answer."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from doubles.rented_provider import RentedProvider
 from plugins_redis import RedisServer
 
 from llmhost.config.models import Config
-from llmhost.doctor.checks import Check, examine
-from llmhost.doctor.gather import rented_looks
+from llmhost.doctor.checks import Check, run_checks
+from llmhost.doctor.gather import FleetProbes
 from llmhost.errors import ConfigError, ProviderError
 from llmhost.fleet.models import Market, Offer, Worker, WorkerState
 from llmhost.wiring import Wiring
@@ -24,11 +24,11 @@ from llmhost.wiring.fleets import fleet_spec, make_registry
 
 OWN = certify()
 
-NO_KEY = ConfigError("vast.ai wants a key", hint="set VAST_API_KEY")
+NO_KEY = ConfigError("vast.ai needs a key", hint="set VAST_API_KEY")
 
 
 class WorkerServer(OllamaServer):
-    """A rented worker: Ollama, and beside it what the worker says of itself."""
+    """A rented worker: Ollama, and beside it what the worker reports."""
 
     stage = "ready"
     metrics: Mapping[str, Any] | None = None
@@ -73,7 +73,7 @@ def redis_url(redis_server: RedisServer) -> str:
 async def checks_of(provider: RentedProvider, config: Config) -> dict[str, Check]:
     async with Wiring(config, warn=lambda _: None, note=lambda _: None) as wiring:
         wiring.__dict__["provider"] = provider  # in place of the one that would be built
-        return {check.name: check for check in await examine(rented_looks(wiring, config))}
+        return {check.name: check for check in await run_checks(FleetProbes(wiring, config).rented())}
 
 
 def worker_at(server: WorkerServer, own: Certified = OWN) -> Worker:
@@ -88,7 +88,7 @@ def worker_at(server: WorkerServer, own: Certified = OWN) -> Worker:
     )
 
 
-async def test_a_fleet_that_is_not_rented_yet_is_well_but_for_its_budget(
+async def test_a_fleet_that_is_not_rented_yet_lacks_only_a_budget(
     provider: RentedProvider, redis_url: str
 ) -> None:
     checks = await checks_of(provider, config(redis_url))
@@ -96,7 +96,7 @@ async def test_a_fleet_that_is_not_rented_yet_is_well_but_for_its_budget(
     assert [name for name, check in checks.items() if not check.ok] == ["budget"]
 
 
-async def test_a_missing_key_is_told_once(provider: RentedProvider) -> None:
+async def test_a_missing_key_is_reported_once(provider: RentedProvider) -> None:
     provider.fault = NO_KEY
     checks = await checks_of(provider, config())
     assert list(checks.values()) == [Check("account", False, NO_KEY.message, NO_KEY.hint)]
@@ -115,12 +115,12 @@ async def test_a_list_that_cannot_be_read_is_asked_for_once_and_hides_no_credit(
     assert checks["workers"].detail == "the list is cut short"
 
 
-async def test_as_many_offers_are_wanted_as_healthy_workers_are_missing(provider: RentedProvider) -> None:
+async def test_as_many_offers_are_needed_as_healthy_workers_are_missing(provider: RentedProvider) -> None:
     provider.workers = [
         make_worker("vast-1", url=None),
         make_worker("vast-2", url=None, state=WorkerState.FAILED, detail="outbid"),
     ]
-    assert "2 wanted" in (await checks_of(provider, config(gpus=3)))["offers"].detail
+    assert "2 needed" in (await checks_of(provider, config(gpus=3)))["offers"].detail
 
 
 async def test_a_ready_worker_is_asked_for_its_model(provider: RentedProvider, server: WorkerServer) -> None:
@@ -139,7 +139,7 @@ async def test_a_worker_that_is_still_pulling_is_not_asked_for_its_model(
     assert [request.path for request in server.requests] == ["/llmhost/progress"]
 
 
-async def test_a_worker_tells_that_its_model_has_spilled(
+async def test_a_worker_reports_that_its_model_has_spilled(
     provider: RentedProvider, server: WorkerServer
 ) -> None:
     model = {"name": "tiny", "size": 2 << 30, "size_vram": 1 << 30}
@@ -149,7 +149,7 @@ async def test_a_worker_tells_that_its_model_has_spilled(
     assert (check.ok, "1.0 of the 2.0 GiB" in check.detail) == (False, True)
 
 
-async def test_whoever_shows_another_certificate_is_found(
+async def test_a_worker_with_another_certificate_is_found(
     provider: RentedProvider, server: WorkerServer
 ) -> None:
     provider.workers = [worker_at(server, certify())]
@@ -191,7 +191,7 @@ async def test_a_worker_that_the_registry_does_not_know_is_an_orphan(
     assert (orphans.ok, orphans.detail.startswith("vast-2:")) == (False, True)
 
 
-async def test_looking_starts_no_redis(provider: RentedProvider, state_folder: Path) -> None:
+async def test_probing_starts_no_redis(provider: RentedProvider, state_folder: Path) -> None:
     provider.workers = [make_worker("vast-1", url=None)]
     checks = await checks_of(provider, config(budget={"per_hour": 1}))
     assert (checks["budget"].ok, checks["orphans"].ok) == (True, True)
