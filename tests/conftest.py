@@ -12,16 +12,15 @@ import pytest
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = [
-    "plugins_cache",
-    "plugins_cli",
-    "plugins_embedder",
-    "plugins_engines",
-    "plugins_fleet",
-    "plugins_house",
-    "plugins_redis",
-    "plugins_rented_house",
-    "plugins_vast",
-    "plugins_vast_double",
+    "plugins.cache",
+    "plugins.cli",
+    "plugins.commands",
+    "plugins.embedder",
+    "plugins.engines",
+    "plugins.fleet",
+    "plugins.redis_servers",
+    "plugins.rented_commands",
+    "plugins.vast",
 ]
 
 

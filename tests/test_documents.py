@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from plugins_cli import Ran
+from plugins.cli import Ran
 
 from llmhost.config.load import load_config
 from llmhost.config.schema import is_known, sections

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import pytest
-from plugins_cache import MakeCache
+from plugins.cache import MakeCache
 
 from llmhost.cache.calibration import UNCALIBRATED, Calibration, Label
 from llmhost.cache.keys import CacheKey

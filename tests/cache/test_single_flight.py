@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from plugins_redis import PortServer
+from plugins.redis_servers import PortServer
 
 from llmhost.cache import single_flight
 from llmhost.cache.single_flight import SingleFlight

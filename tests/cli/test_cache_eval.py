@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from doubles.scripted_verifier import DOUBT, REFUSAL, ScriptedGuards, ScriptedVerifier
 from doubles.word_embedder import WordEmbedder
-from plugins_cli import Ran
+from plugins.cli import Ran
 
 from llmhost.cache.policy import CachePolicy, ThresholdPolicy, VerifiedPolicy
 from llmhost.wiring.questions import CacheParts, thresholds

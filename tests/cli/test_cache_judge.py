@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from doubles.http_server import Reply, Request
 from doubles.openai_server import OpenAIServer
-from plugins_engines import MODEL, TOKEN, LlamaWorker
-from plugins_redis import RedisServer
+from plugins.engines import MODEL, TOKEN, LlamaWorker
+from plugins.redis_servers import RedisServer
 
 from llmhost.answering.question import Question
 from llmhost.answering.question import Reply as AnswerReply

@@ -19,8 +19,8 @@ from llmhost.cli.running import configured
 from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
-    from plugins_cli import Ran
-    from plugins_redis import RedisServer
+    from plugins.cli import Ran
+    from plugins.redis_servers import RedisServer
 
     from llmhost.config.models import Config
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from doubles.ollama_server import OllamaServer
-from plugins_cli import Ran
-from plugins_house import Finished, House
-from plugins_redis import PortServer, TlsRedis
+from plugins.cli import Ran
+from plugins.commands import Finished, House
+from plugins.redis_servers import PortServer, TlsRedis
 
 from llmhost.cache.verifiers import load, manifest
 

@@ -13,12 +13,12 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from plugins_cli import Ran
+from plugins.cli import Ran
 
 from llmhost.cli.app import COMMANDS, execute
 from llmhost.cli.frame import App
 
-SAMPLE = "from llmhost.cli.app import main; from sample_commands import COMMANDS; main(COMMANDS)"
+SAMPLE = "from llmhost.cli.app import main; from doubles.sample_commands import COMMANDS; main(COMMANDS)"
 TESTS = Path(__file__).parent.parent
 
 Run = Callable[..., Ran]
@@ -27,7 +27,7 @@ Run = Callable[..., Ran]
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a command line against the sample commands in this process."""
-    from sample_commands import COMMANDS as SAMPLES
+    from doubles.sample_commands import COMMANDS as SAMPLES
 
     def call(*args: str) -> Ran:
         code = execute(args, SAMPLES)

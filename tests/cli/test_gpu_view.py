@@ -13,7 +13,7 @@ from doubles.certificates import certify
 from doubles.fleet_values import make_worker
 from doubles.http_server import HttpServer, Reply, Request
 from doubles.ollama_server import OllamaServer, Running
-from plugins_engines import TOKEN
+from plugins.engines import TOKEN
 from rich.console import Console
 
 from llmhost.cli.commands.status import GpuOutput, gather_metrics, show_gpus

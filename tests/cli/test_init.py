@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from plugins_cli import Ran
+from plugins.cli import Ran
 
 from llmhost.config.load import load_config
 from llmhost.config.models import Config

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from doubles.openai_server import OpenAIServer
-from plugins_cli import Ran
-from plugins_house import House
+from plugins.cli import Ran
+from plugins.commands import House
 
 Cli = Callable[..., Ran]
 

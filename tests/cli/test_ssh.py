@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from doubles.memory_provider import MemoryCloud, MemoryProvider
 from doubles.shells import ShellProvider
-from plugins_cli import Ran
+from plugins.cli import Ran
 
 from llmhost.cli.commands.ssh import find_shell
 from llmhost.errors import ProviderError, UsageError

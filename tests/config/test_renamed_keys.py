@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from plugins_cli import Ran
+from plugins.cli import Ran
 
 from llmhost.config.load import LoadedConfig, load_config
 from llmhost.config.models import RENAMED

@@ -14,7 +14,7 @@ from doubles.fleet_values import make_worker
 from doubles.ollama_server import OllamaServer, Running
 from hypothesis import given
 from hypothesis import strategies as st
-from plugins_engines import Side
+from plugins.engines import Side
 
 from llmhost.doctor.checks import (
     Check,

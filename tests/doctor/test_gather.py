@@ -12,7 +12,7 @@ from doubles.fleet_values import make_worker
 from doubles.http_server import Reply, Request
 from doubles.ollama_server import OllamaServer
 from doubles.rented_provider import RentedProvider
-from plugins_redis import RedisServer
+from plugins.redis_servers import RedisServer
 
 from llmhost.config.models import Config
 from llmhost.doctor.checks import Check, run_checks

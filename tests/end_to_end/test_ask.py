@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from doubles.chat_server import Fault
 from doubles.openai_server import OpenAIServer
-from plugins_house import House, HouseMaker
+from plugins.commands import House, HouseMaker
 
 ANSWER = "Hello, Wörld!"
 FIELDS = {

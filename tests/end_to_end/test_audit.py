@@ -7,7 +7,7 @@ import asyncio
 import psutil
 import pytest
 from doubles.openai_server import OpenAIServer
-from plugins_house import House, HouseMaker
+from plugins.commands import House, HouseMaker
 
 from llmhost.cli.commands.cache_audit import start_auditing
 from llmhost.cli.frame import Globals

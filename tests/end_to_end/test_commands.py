@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from doubles.ollama_server import Download, OllamaServer
 from doubles.openai_server import OpenAIServer
-from plugins_house import House, HouseMaker
+from plugins.commands import House, HouseMaker
 
 
 async def test_up_says_what_it_did_and_asking_again_changes_nothing(

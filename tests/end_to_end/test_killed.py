@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from doubles.vast.instances import Boot
 from doubles.vast.server import VastServer
-from plugins_house import House
+from plugins.commands import House
 from redis.asyncio import Redis
 
 from llmhost.config.models import RedisConfig

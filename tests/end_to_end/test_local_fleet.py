@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from plugins_house import House
+from plugins.commands import House
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from doubles.fleet_time import FleetTime, fleet_time
 from doubles.waiting import until
-from plugins_house import Finished, House, Running
+from plugins.commands import Finished, House, Running
 
 pytestmark = pytest.mark.slow
 

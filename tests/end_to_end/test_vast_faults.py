@@ -7,7 +7,7 @@ import time
 import pytest
 from doubles.vast.faults import Fault
 from doubles.waiting import until
-from plugins_rented_house import RentedHouse, bought
+from plugins.rented_commands import RentedHouse, bought
 
 from llmhost.fleet.providers.vast.identity import (
     certificate_to_environment,

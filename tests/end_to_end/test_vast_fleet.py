@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from doubles.vast.containers import Container
 from doubles.vast.instances import Boot
-from plugins_rented_house import RentedHouse, renting
+from plugins.rented_commands import RentedHouse, renting
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 

@@ -9,7 +9,7 @@ import pytest
 from doubles.vast.faults import Fault
 from doubles.vast.sdk import ORDER
 from doubles.vast.server import Drop
-from plugins_rented_house import RentedHouse, bought
+from plugins.rented_commands import RentedHouse, bought
 
 pytestmark = pytest.mark.slow
 

@@ -17,8 +17,8 @@ import pytest
 from doubles.fleet_time import FleetTime
 from doubles.vast.faults import Fault
 from doubles.waiting import until
-from plugins_redis import RedisServer
-from plugins_rented_house import RentedHouse, bought
+from plugins.redis_servers import RedisServer
+from plugins.rented_commands import RentedHouse, bought
 
 from llmhost.config.models import RedisConfig
 from llmhost.store.client import connect

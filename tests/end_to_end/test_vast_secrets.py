@@ -13,8 +13,8 @@ import pytest
 import redis.asyncio
 from doubles.vast.containers import command_line
 from doubles.vast.faults import Fault
-from plugins_redis import RedisServer
-from plugins_rented_house import RentedHouse, renting
+from plugins.redis_servers import RedisServer
+from plugins.rented_commands import RentedHouse, renting
 
 pytestmark = pytest.mark.slow
 

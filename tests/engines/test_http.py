@@ -14,7 +14,7 @@ from doubles.chat_server import Fault
 from llmhost.engines.engine import EngineLimits
 from llmhost.errors import ConfigError, EngineUnavailable
 
-CERTIFICATES = Path(__file__).parents[1] / "redis" / "certificates"
+CERTIFICATES = Path(__file__).parents[1] / "store" / "certificates"
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from doubles.certificates import DAY, certify
 from doubles.ollama_server import OllamaServer
 from doubles.openai_server import OpenAIServer
-from plugins_engines import TOKEN
+from plugins.engines import TOKEN
 
 from llmhost.engines.engine import Endpoint
 from llmhost.engines.faults import tls_context

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plugins_redis import PortServer, RedisServer, TlsRedis
+from plugins.redis_servers import PortServer, RedisServer, TlsRedis
 from redis.asyncio import Redis
 
 from llmhost.config.models import RedisConfig

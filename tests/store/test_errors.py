@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import redis.exceptions
-from plugins_redis import PortServer
+from plugins.redis_servers import PortServer
 from redis.asyncio import Redis
 
 from llmhost.config.models import RedisConfig

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from doubles.waiting import until
-from plugins_redis import RedisServer
+from plugins.redis_servers import RedisServer
 from redis.asyncio import Redis
 
 from llmhost.config.models import RedisConfig

@@ -29,7 +29,7 @@ from llmhost.trust.labels import Labels
 from llmhost.wiring.questions import CacheParts
 
 if TYPE_CHECKING:
-    from plugins_redis import RedisServer
+    from plugins.redis_servers import RedisServer
     from redis.asyncio import Redis
 
 NOW = 1_800_000_000.0

@@ -19,8 +19,8 @@ from doubles.vast.instances import Boot
 from doubles.vast.sdk import Sdk
 from doubles.vast.server import VastServer
 from doubles.vast.world import FIRST_INSTANCE
-from plugins_house import Finished, House, Running, processes_of
-from plugins_redis import RedisServer
+from plugins.commands import Finished, House, Running, processes_of
+from plugins.redis_servers import RedisServer
 
 from llmhost.fleet.clock import SystemClock
 

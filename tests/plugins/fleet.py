@@ -16,7 +16,7 @@ from doubles.memory_provider import MemoryCloud, MemoryProvider
 from llmhost.engines.model_file import find_model
 from llmhost.fleet.providers.local import LocalProvider, LocalSettings
 
-QUICK_WORKER = Path(__file__).parent / "doubles" / "quick_worker.py"
+QUICK_WORKER = Path(__file__).parents[1] / "doubles" / "quick_worker.py"
 
 #: seconds; a killed process that is still there after that hangs in the kernel.
 _LONGEST_DEATH = 10.0

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from doubles.clock import ManualClock
+from doubles.vast.sdk import Tenant
 from doubles.vast.server import VastServer
 
 from llmhost.fleet.providers.vast.client import VastAccount
@@ -86,3 +87,13 @@ def vast_provider(
         return VastProvider(**{**values, **changes})
 
     return make
+
+
+@pytest.fixture
+async def tenant() -> AsyncIterator[Tenant]:
+    """An account on a clock that stands still, without rate limits: a test of those sets
+    `tenant.server.limits.pace`.
+    """
+    clock = ManualClock()
+    async with VastServer(clock, pace=0) as server:
+        yield Tenant(server, clock)

@@ -25,7 +25,7 @@ from llmhost.config.models import RedisConfig
 from llmhost.store.client import connect
 from llmhost.store.embedded import find_program
 
-_CERTIFICATES = Path(__file__).parent / "redis" / "certificates"
+_CERTIFICATES = Path(__file__).parents[1] / "store" / "certificates"
 
 #: seconds; a server that was just started answers within 0.1 s, on a busy machine in a few seconds
 _PATIENCE = 20.0

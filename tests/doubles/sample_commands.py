@@ -16,12 +16,12 @@ from llmhost.cli.running import run_async
 from llmhost.errors import LimitError, UnreachableError
 
 COMMANDS = {
-    "show": Lazy("sample_commands:show", "A summary"),
-    "fail": Lazy("sample_commands:fail", "A summary"),
-    "wait": Lazy("sample_commands:wait", "A summary"),
-    "pour": Lazy("sample_commands:pour", "A summary"),
-    "code": Lazy("sample_commands:code", "A summary"),
-    "nest": Lazy("sample_commands:nest", "A summary"),
+    "show": Lazy("doubles.sample_commands:show", "A summary"),
+    "fail": Lazy("doubles.sample_commands:fail", "A summary"),
+    "wait": Lazy("doubles.sample_commands:wait", "A summary"),
+    "pour": Lazy("doubles.sample_commands:pour", "A summary"),
+    "code": Lazy("doubles.sample_commands:code", "A summary"),
+    "nest": Lazy("doubles.sample_commands:nest", "A summary"),
     "gone": Lazy("no_such_module_of_ours:gone", "A summary"),
 }
 
