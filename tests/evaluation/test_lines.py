@@ -77,7 +77,7 @@ def test_an_empty_file_is_refused(tmp_path: Path, content: bytes) -> None:
         read(tmp_path, content)
 
 
-@pytest.mark.parametrize("content", [b"plain", gzip.compress(SOUND)[:-12]])
+@pytest.mark.parametrize("content", [b"plain", gzip.compress(SOUND)[:-12]], ids=["plain", "cut off"])
 def test_what_is_no_whole_packed_file_is_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(UsageError, match=r"cannot read .*f\.gz"):
         read(tmp_path, content, name="f.gz")
