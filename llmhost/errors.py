@@ -71,6 +71,10 @@ class LlmhostError(Exception):
         self.hint = hint
 
 
+class Cancelled(LlmhostError):
+    """The operator was asked, and answered no."""
+
+
 class UsageError(LlmhostError):
     code = "usage"
     exit_code = 2

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from llmhost.cli.output import Output
 from llmhost.cli.text import clean
-from llmhost.errors import LlmhostError
+from llmhost.errors import Cancelled, LlmhostError
 
 __all__ = ["report"]
 
@@ -45,7 +45,10 @@ def report(error: BaseException, out: Output) -> int:
         out.detail(_traceback(cause))
     if out.json and not out.printed:
         out.document({"error": {"code": told.code, "message": told.message, "hint": told.hint}})
-    out.error(told.message, told.hint)
+    if isinstance(cause, Cancelled):
+        out.note(told.message)
+    else:
+        out.error(told.message, told.hint)
     return told.exit_code
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from llmhost.config.models import Config
     from llmhost.wiring import Wiring
 
-__all__ = ["asking", "configured", "run_async", "treat_sigterm_as_interrupt", "warn_of_others", "wired"]
+__all__ = ["configured", "confirm", "run_async", "treat_sigterm_as_interrupt", "warn_of_others", "wired"]
+
+_LONGEST_ANSWER = 4096  #: bytes; a terminal gives a line at a time, and none is longer
 
 _Handler = Callable[[int, FrameType | None], Any]
 
@@ -47,11 +50,29 @@ def run_async(work: Coroutine[Any, Any, Result]) -> Result:
         work.close()  # where the interruption came before it began
 
 
-@contextmanager
-def asking() -> Iterator[None]:
-    """While people are asked something, which holds up all other work: Ctrl-C and SIGTERM end it at once."""
-    with _handled_by(signal.default_int_handler):
-        yield
+async def confirm(question: str) -> bool:
+    """Whether the operator at the terminal says yes; no answer, and the end of input, are a no.
+
+    All other work goes on meanwhile, and Ctrl-C and SIGTERM cancel it as anything else: a thread that waits
+    in `input` could not be ended.
+    """
+    import asyncio
+
+    loop, terminal = asyncio.get_running_loop(), sys.stdin.fileno()
+    while True:
+        sys.stderr.write(f"{question} [y/N]: ")
+        sys.stderr.flush()
+        answered = asyncio.Event()
+        loop.add_reader(terminal, answered.set)
+        try:
+            await answered.wait()
+        finally:
+            loop.remove_reader(terminal)
+        answer = os.read(terminal, _LONGEST_ANSWER).decode("utf-8", "replace").strip().casefold()
+        if answer in {"y", "yes"}:
+            return True
+        if answer in {"", "n", "no"}:
+            return False
 
 
 async def _interruptible(work: Coroutine[Any, Any, Result]) -> Result:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from llmhost.errors import LimitError, UsageError
 from llmhost.fleet.budget import Limits, Spent, check
-from llmhost.fleet.models import FleetSpec, Offer, Worker, WorkerState
+from llmhost.fleet.models import FleetSpec, Market, Offer, Worker, WorkerState
 
 __all__ = ["ApprovedSpend", "Funds", "Plan", "Quote", "exceeds_drift", "hourly", "make_plan", "select"]
 
@@ -86,12 +86,12 @@ class Funds:
 @dataclass(frozen=True, slots=True)
 class Quote:
     """The plan with its prices. `purchases` are the offers that would be bought, best first; fewer than
-    `plan.create` where not enough fit, and `rejected` says why others do not. `now` is Unix seconds.
+    `plan.create` where not enough fit. `now` is Unix seconds.
     """
 
     plan: Plan
     purchases: tuple[Offer, ...]
-    rejected: Mapping[str, int] = field(default_factory=dict)
+    market: Market = field(default_factory=lambda: Market(()))
     funds: Funds = field(default_factory=lambda: Funds(Limits(), Spent()))
     now: float = 0.0
 
@@ -161,7 +161,7 @@ class ApprovedSpend:
     def check(self, price: float) -> None:
         """Raises LimitError where one more of this price was not agreed to."""
         if self._count <= 0:
-            raise LimitError("there are offers now that were not there when you were asked", hint=_HINT)
+            raise LimitError("more workers are to be bought now than you agreed to", hint=_HINT)
         ceiling = min(self._dearest, self._total)
         if price > ceiling:
             raise LimitError(

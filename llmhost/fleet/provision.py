@@ -19,7 +19,7 @@ from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import Failure, UpResult
 from llmhost.fleet.spending import spent_now
 
-__all__ = ["Approve", "Buyer", "Purchases", "Raising", "make_healthy_plan", "terminate"]
+__all__ = ["Approve", "Buyer", "Provisioning", "Purchases", "make_healthy_plan", "terminate"]
 
 
 # Buying workers: one at a time, on machines that never failed this fleet, inside the budget.
@@ -65,7 +65,8 @@ class Buyer:
         self._on_progress = on_progress
         self._confirm = confirm
         self._used: set[str] = set()
-        self._allowance: ApprovedSpend | None = None
+        #: what the operator agreed to; None where nobody was asked, which is no limit
+        self.approved: ApprovedSpend | None = None
 
     async def quote(self, plan: Plan) -> Quote:
         """What the plan would buy now, and what that costs.
@@ -79,7 +80,7 @@ class Buyer:
         market = await self._provider.offers(self._spec)
         failed = {worker.machine for worker in plan.destroy if worker.state is WorkerState.FAILED}
         offers = choose(market.offers, plan.create, await self._records.bad_machines() | failed)
-        return Quote(plan, offers, market.rejected, await self.funds(), self._clock.now())
+        return Quote(plan, offers, market, await self.funds(), self._clock.now())
 
     async def funds(self) -> Funds:
         """What may be spent, and was spent so far.
@@ -96,43 +97,31 @@ class Buyer:
         spent = spent_now(await self._records.rentals(), now)
         return Funds(self._limits, await self._as_billed(spent, now), credit)
 
-    @property
-    def asked(self) -> bool:
-        """Whether the operator has agreed to anything yet."""
-        return self._allowance is not None
-
-    def approved(self, quote: Quote) -> None:
-        """The operator has seen this quote and agreed: nothing else is bought without asking."""
-        self._allowance = ApprovedSpend(quote.purchases)
-
-    def given_back(self, worker: Worker) -> None:
-        """It is gone for good; what it cost may be spent on another one."""
-        if self._allowance is not None:
-            self._allowance.give_back(worker.price_per_hour)
-
-    async def buy(self, count: int, present: Sequence[Worker]) -> Purchases:
+    async def buy(self, count: int, present: Sequence[Worker], quoted: Quote | None = None) -> Purchases:
         """Buys up to `count` workers beside those present, and stops at the first that cannot be had.
 
-        What is rented may be bought from elsewhere too: each time it is looked again whether it is wanted.
+        `quoted` was made a moment ago, under the same lock: then the market is not searched once more. What
+        is rented may be bought from elsewhere too: before each purchase it is checked whether it is still
+        wanted.
         """
         bought: list[Worker] = []
         if count <= 0:
             return Purchases()
         try:
-            funds, market = await self.funds(), await self._provider.offers(self._spec)
+            if quoted is not None:
+                funds, market = quoted.funds, quoted.market
+            else:
+                funds, market = await self.funds(), await self._provider.offers(self._spec)
             offers = await self._candidates(market)
             while len(bought) < count:
-                there = await self._there([*present, *bought])
-                if self._provider.rents and not make_plan(self._spec, there).create:
+                existing = await self._provider.list() if self._provider.rents else [*present, *bought]
+                if self._provider.rents and not make_plan(self._spec, existing).create:
                     break
                 funds = await self._later(funds)
-                bought.append(await self._buy_one(offers, market, funds, hourly(there)))
+                bought.append(await self._buy_one(offers, market, funds, hourly(existing)))
         except LlmhostError as error:
             return Purchases(tuple(bought), (error,))
         return Purchases(tuple(bought))
-
-    async def _there(self, known: Sequence[Worker]) -> Sequence[Worker]:
-        return await self._provider.list() if self._provider.rents else known
 
     async def _buy_one(self, offers: Iterator[Offer], market: Market, funds: Funds, burn: float) -> Worker:
         for _ in range(_MOST_GONE):
@@ -152,8 +141,8 @@ class Buyer:
     async def _create(self, offer: Offer | None) -> Worker:
         await self._confirm()
         worker = await self._provider.create(self._spec, offer)
-        if self._allowance is not None:
-            self._allowance.take(worker.price_per_hour)
+        if self.approved is not None:
+            self.approved.take(worker.price_per_hour)
         if self._provider.rents:
             self._on_progress(WorkerProgress(worker.id, "rented"))
         await self._records.seen(replace(worker, state=WorkerState.STARTING))
@@ -170,8 +159,8 @@ class Buyer:
         )
 
     def _check_price(self, price: float, funds: Funds, burn: float) -> None:
-        if self._allowance is not None:
-            self._allowance.check(price)
+        if self.approved is not None:
+            self.approved.check(price)
         check(funds.limits, funds.spent, burn, price, self._clock.now(), funds.credit)
 
     async def _candidates(self, market: Market) -> Iterator[Offer]:
@@ -227,13 +216,17 @@ async def terminate(
     return tuple(failure for failure in failures if failure is not None)
 
 
-Approve = Callable[[Quote], None]
+# One `up`: quote, ask the operator, lock, plan again, buy within what was approved, wait, replace what fails.
+
+
+#: Shows the quote and returns where the operator agrees; raises what it likes to stop everything.
+Approve = Callable[[Quote], Awaitable[None]]
 
 _NO_CHANGE = Plan(0, (), ())
 
 
-class Raising:
-    """Makes the fleet be as `spec` wants it, once."""
+class Provisioning:
+    """Makes the fleet be as `spec` wants it, once: `apply`, then `wait` or `leave`."""
 
     def __init__(
         self,
@@ -255,6 +248,7 @@ class Raising:
         self._hooks = hooks
         self._clock = clock
         self._approve = approve
+        self._asking = asyncio.Lock()  # one question at a time on one terminal
         self._buyer = buyer
         self._on_progress = on_progress
         self._records = records
@@ -272,74 +266,102 @@ class Raising:
         )
 
     async def apply(self) -> None:
-        """Does the plan's steps. A worker that cannot be destroyed is not replaced: it is still paid for.
+        """Asks where money is to be spent, and does the plan's steps. A worker that cannot be destroyed is
+        not replaced: it is still paid for.
 
         Raises:
+            LimitError: more is to be bought than was approved, or than the budget allows; nothing changed.
             LlmhostError: nothing could be created, and there was nothing to keep.
         """
-        async with self._hold():
-            known = await self._records.known()
-            await self._provider.resolve_pending()
-            listed = await list_all_workers(self._provider, known)
-            self._plan = plan = await make_healthy_plan(self._spec, listed, self._hooks)
-            if plan.create:
-                await self._approved(plan)
-            await self._records.forget_gone(known, listed)
-            await self._records.revive(plan.keep)
-            await self._records.resume()
-            await self._remember(plan.destroy)
-            undone = await self._terminate(plan.destroy)
-            left = [worker for worker in plan.destroy if worker.id in _named(undone)]
-            bought = await self._buy(plan.create - len(undone), [*plan.keep, *left])
+        unapproved: Quote | None = None
+        if self._provider.rents:
+            listed = await list_all_workers(self._provider, await self._records.known())
+            unapproved = await self._buyer.quote(await make_healthy_plan(self._spec, listed, self._hooks))
+        # The operator may take minutes, so the question is open without the lock. What has happened meanwhile
+        # is seen under it; a purchase that nobody was asked about yet is asked about then, without it again.
+        while True:
+            if unapproved is not None and unapproved.purchases:
+                await self._ask(unapproved)
+            async with self._hold():
+                unapproved = await self._apply_approved()
+            if unapproved is None:
+                return
+
+    async def _apply_approved(self) -> Quote | None:
+        """Plans again and does it; the quote where it would buy and the operator was never asked."""
+        known = await self._records.known()
+        await self._provider.resolve_pending()
+        listed = await list_all_workers(self._provider, known)
+        plan = await make_healthy_plan(self._spec, listed, self._hooks)
+        quote = await self._buyer.quote(plan)
+        approved = self._buyer.approved
+        if self._provider.rents and quote.purchases and approved is None:
+            return quote
+        gives_up_working = any(worker.state is not WorkerState.FAILED for worker in plan.destroy)
+        if plan.create and (approved is None or gives_up_working):
+            # Half a fleet is not what was asked for, and what still works is not destroyed for another one
+            # that may not be bought.
+            if refusal := quote.refusal():
+                raise refusal
+            if approved is not None and quote.purchases:
+                approved.check(quote.purchases[0].price_per_hour)
+        self._plan = plan
+        await self._records.forget_gone(known, listed)
+        await self._records.revive(plan.keep)
+        await self._records.resume()
+        await self._remember(plan.destroy)
+        not_destroyed = await self._terminate(plan.destroy)
+        failed = _named(not_destroyed)
+        present = [*plan.keep, *(worker for worker in plan.destroy if worker.id in failed)]
+        bought = await self._buy(plan.create - len(not_destroyed), present, quote)
         if bought.errors and not (plan.keep or bought.workers):
             raise bought.errors[0]
         self._workers = (*plan.keep, *bought.workers)
-        self._failed += [*undone, *map(_of_error, bought.errors)]
+        self._failed += [*not_destroyed, *map(_of_error, bought.errors)]
+        return None
 
     async def leave(self) -> None:
-        """Waits for nobody, and ends what was bought once too often."""
+        """Waits for no worker, and ends what was bought once too often."""
         if self._buying and self._provider.rents:
-            await self._settle(self._workers)
+            await self._finish(self._workers)
 
-    async def wait(self, ready_timeout: float, timeout: float | None, on_progress: OnProgress) -> None:
-        """Waits for them all, writes down what came of it and ends what failed."""
-        outcome = await wait_ready(
+    async def wait(self, ready_timeout: float, timeout: float | None) -> None:
+        """Waits for them all, records how each ended and destroys what failed."""
+        waited_for = await wait_ready(
             self._workers,
             provider=self._provider,
             hooks=self._hooks,
             clock=self._clock,
             ready_timeout=ready_timeout,
             timeout=timeout,
-            on_progress=on_progress,
+            on_progress=self._on_progress,
             replace_failed=self._replace,
         )
-        replaced = {failure.worker for failure in self._replaced}
-        ended = replaced | {failure.worker for failure in self._failed}
-        missing = [w for w in outcome if w.state is not WorkerState.READY and w.id not in ended]
+        replaced = _named(self._replaced)
+        ended = replaced | _named(self._failed)
+        missing = [w for w in waited_for if w.state is not WorkerState.READY and w.id not in ended]
         self._failed += map(_never_ready, missing)
-        await self._settle([worker for worker in outcome if worker.id not in replaced])
+        await self._finish([worker for worker in waited_for if worker.id not in replaced])
 
-    async def _terminate(self, workers: Iterable[Worker]) -> tuple[Failure, ...]:
-        return await terminate(workers, self._provider, self._records, self._on_progress)
-
-    async def _approved(self, plan: Plan) -> None:
-        """All of it, or none: half a fleet is not what was asked for. Raises LimitError."""
-        quote = await self._buyer.quote(plan)
-        refusal = quote.refusal()
-        if refusal is not None:
+    async def _ask(self, quote: Quote) -> None:
+        """Raises LimitError where the budget does not allow it, and what `approve` raises."""
+        if refusal := quote.refusal():
             raise refusal
-        if not self._provider.rents:
-            return
         if quote.purchases:
-            self._approve(quote)
-        self._buyer.approved(quote)
+            await self._approve(quote)
+        self._buyer.approved = ApprovedSpend(quote.purchases)
 
-    async def _buy(self, count: int, present: Sequence[Worker]) -> Purchases:
+    async def _buy(
+        self, count: int, present: Sequence[Worker] = (), quoted: Quote | None = None
+    ) -> Purchases:
         begun = float(int(self._clock.now()))  # as labels tell it
-        bought = await self._buyer.buy(count, present)
+        bought = await self._buyer.buy(count, present, quoted)
         if count > 0:
             self._buying.append((begun, self._clock.now()))
         return bought
+
+    async def _terminate(self, workers: Iterable[Worker]) -> tuple[Failure, ...]:
+        return await terminate(workers, self._provider, self._records, self._on_progress)
 
     async def _remember(self, workers: Iterable[Worker]) -> None:
         """A machine that failed this fleet is not rented again."""
@@ -359,50 +381,56 @@ class Raising:
         async with self._hold():
             if worker.id not in {other.id for other in await self._provider.list()}:
                 return None
-            undone = await self._terminate([worker])
-            self._failed += undone
-            if undone:
+            not_destroyed = await self._terminate([worker])
+            self._failed += not_destroyed
+            if not_destroyed:
                 return None
             listed = await self._provider.list()
-            if not make_plan(self._spec, listed).create or self._attempts <= 0:
-                return None
-            self._attempts -= 1
-            bought = await self._buy_instead(worker, listed)
+        if not make_plan(self._spec, listed).create or self._attempts <= 0:
+            return None
+        self._attempts -= 1
+        try:
+            await self._may_replace(worker, listed)
+        except LlmhostError as error:
+            self._failed.append(_of_error(error))
+            return None
+        async with self._hold():
+            bought = await self._buy(1)
         self._failed += map(_of_error, bought.errors)
         if not bought.workers:
             return None
         self._replaced.append(Failure(worker.id, worker.detail))
         return bought.workers[0]
 
-    async def _buy_instead(self, worker: Worker, listed: Sequence[Worker]) -> Purchases:
-        """One in the place of `worker`, which is gone. Who was asked for nothing so far is asked now."""
-        self._buyer.given_back(worker)
-        try:
-            if not self._buyer.asked:
-                await self._approved(Plan(1, tuple(listed), ()))
-        except LlmhostError as error:
-            return Purchases((), (error,))
-        return await self._buy(1, listed)
+    async def _may_replace(self, gone: Worker, listed: Sequence[Worker]) -> None:
+        """What `gone` cost may be spent on another one. Where nothing was approved so far, the operator is
+        asked, without the lock. Raises as `_ask`, and what reading the offers raises."""
+        async with self._asking:
+            if self._buyer.approved is not None:
+                self._buyer.approved.give_back(gone.price_per_hour)
+                return
+            await self._ask(await self._buyer.quote(Plan(1, tuple(listed), ())))
 
-    async def _settle(self, workers: Sequence[Worker]) -> None:
+    async def _finish(self, workers: Sequence[Worker]) -> None:
         """Records what is alive, ends what failed, and what exists beyond the plan: bought, and not known."""
         failed = [worker for worker in workers if worker.state is WorkerState.FAILED]
         alive = [worker for worker in workers if worker.state in {WorkerState.READY, WorkerState.STARTING}]
         for worker in alive:
             await self._records.seen(worker)
-        left: list[Worker] = []
+        not_destroyed: tuple[Failure, ...] = ()
+        doomed: list[Worker] = []
         if failed or self._provider.rents:
             async with self._hold():
                 listed = await self._provider.list()
                 surplus = self._surplus(listed, {worker.id for worker in failed})
-                there = {worker.id for worker in listed}
-                doomed = [*(worker for worker in failed if worker.id in there), *surplus]
-                undone = await self._terminate(doomed)
-            self._failed += undone
-            left = [worker for worker in doomed if worker.id in _named(undone)]
-            ended = {worker.id for worker in surplus}
-            alive = [worker for worker in alive if worker.id not in ended]
-        self._workers = (*alive, *left)
+                existing = {worker.id for worker in listed}
+                doomed = [*(worker for worker in failed if worker.id in existing), *surplus]
+                not_destroyed = await self._terminate(doomed)
+            beyond = {worker.id for worker in surplus}
+            alive = [worker for worker in alive if worker.id not in beyond]
+        self._failed += not_destroyed
+        still_paid = _named(not_destroyed)
+        self._workers = (*alive, *(worker for worker in doomed if worker.id in still_paid))
 
     def _surplus(self, listed: Sequence[Worker], failed: Collection[str]) -> Sequence[Worker]:
         """What was bought while we bought and is more than was asked for: by a purchase that bought twice, or

@@ -18,7 +18,7 @@ from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Worker
 from llmhost.fleet.plan import Quote, select
 from llmhost.fleet.provider import Provider, list_all_workers
-from llmhost.fleet.provision import Approve, Buyer, Raising, make_healthy_plan, terminate
+from llmhost.fleet.provision import Approve, Buyer, Provisioning, make_healthy_plan, terminate
 from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import DownResult, Failure, FleetStatus, UpResult
 from llmhost.ledger.rentals import RentalBook
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from llmhost.fleet.registry import FleetRegistry
 
 __all__ = ["FleetService"]
+
+
+async def approve_all(_quote: Quote) -> None:
+    """Nobody is asked."""
 
 
 class FleetService:
@@ -88,21 +92,22 @@ class FleetService:
         wait: bool = True,
         timeout: float | None = None,
         on_progress: OnProgress = lambda _: None,
-        approve: Approve = lambda _: None,
+        approve: Approve = approve_all,
     ) -> UpResult:
         """Makes the fleet be `gpus` ready workers; asking again changes nothing.
 
         `approve` is shown the quote before the first real money is spent, and raises what it likes to stop
-        everything. A worker that fails on the way is destroyed. A rented one is replaced on another
-        machine, a few times; what failed on this machine mostly fails again. One still on its way when
-        `timeout` seconds are over stays.
+        everything. Meanwhile the fleet is not locked; after the answer the plan is made again, and nothing is
+        bought beyond what was approved. A worker that fails on the way is destroyed. A rented one is replaced
+        on another machine, a few times; what failed on this machine mostly fails again. One still on its way
+        when `timeout` seconds are over stays.
 
         Raises:
             LimitError, UsageError: as `make_plan`.
             LlmhostError: nothing could be created, and there was nothing to keep.
         """
         spec, records = self._wanted(gpus), self._records()
-        raising = Raising(
+        provisioning = Provisioning(
             self._provider,
             spec,
             buyer=self._buyer(spec, records, on_progress),
@@ -114,12 +119,12 @@ class FleetService:
             attempts=self._attempts if self._provider.rents else 0,
             on_progress=on_progress,
         )
-        await raising.apply()
+        await provisioning.apply()
         if wait:
-            await raising.wait(self._ready_timeout, timeout, on_progress)
+            await provisioning.wait(self._ready_timeout, timeout)
         else:
-            await raising.leave()
-        return raising.result()
+            await provisioning.leave()
+        return provisioning.result()
 
     async def down(
         self, ids: Sequence[str] | None = None, *, on_progress: OnProgress = lambda _: None

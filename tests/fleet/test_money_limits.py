@@ -37,7 +37,7 @@ async def test_the_last_of_many_purchases_knows_what_the_first_have_cost_meanwhi
     midnight = fleet.clock.now() - fleet.clock.now() % DAY + DAY
     await fleet.clock.sleep(midnight - HOUR / 2 - fleet.clock.now())
 
-    def approve(quote: Any) -> None:  # and then all of them become dearer
+    async def approve(quote: Any) -> None:  # and then all of them become dearer
         for offer in offers:
             fleet.server.market.offers[offer["id"]] = {**offer, "dph_base": 1.2}
 
@@ -204,7 +204,7 @@ async def test_what_was_bought_as_the_disk_filled_up_is_ended_from_anywhere(
         raise StateError("no space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("llmhost.fleet.providers.vast.create.IntentBook.settle", full)
+        patched.setattr("llmhost.fleet.providers.vast.create.PendingPurchases.resolve", full)
         with suppress(StateError):
             await fleet.service().up(1)
         assert len(fleet.ids) == 1

@@ -19,8 +19,18 @@ from doubles.waiting import until
 
 from llmhost.errors import LlmhostError, ProviderError
 from llmhost.fleet.models import WorkerState
+from llmhost.fleet.provision import Approve
 
 HOUR = 3600.0
+
+
+def noting(asked: list[Any]) -> Approve:
+    """Agrees to everything, and keeps what it was shown."""
+
+    async def approve(quote: Any) -> None:
+        asked.append(quote)
+
+    return approve
 
 
 # A list that says less than there is
@@ -184,7 +194,7 @@ async def test_what_somebody_bought_while_the_question_was_open_is_not_bought_ag
     (number,) = fleet.server.alive()
     order = fleet.server.instances[number].order
 
-    def approve(quote: Any) -> None:
+    async def approve(quote: Any) -> None:
         label = f"llmhost/{fleet.fleet}/{int(fleet.clock.now())}-00000000"
         fleet.server.world.buy(fleet.server.market.add(), replace(order, label=label))
 
@@ -231,18 +241,20 @@ async def test_a_machine_that_was_bought_twice_is_ended_without_waiting_too(flee
 # What was agreed to
 
 
-async def test_offers_that_come_after_the_question_are_not_bought_without_one(fleet: RentedFleet) -> None:
+async def test_offers_that_come_after_the_quote_are_not_bought_without_a_question(fleet: RentedFleet) -> None:
     fleet.server.market.clear()
-    asked: list[Any] = []
 
     async def add_dear(endpoint: str, number: int) -> None:
         if endpoint == "search":
             fleet.server.market.add(dph_base=3.0)
 
+    async def refuse(quote: Any) -> None:
+        raise LlmhostError("too dear")
+
     fleet.server.after = add_dear
-    with pytest.raises(LlmhostError):
-        await fleet.service().up(1, approve=asked.append)
-    assert (asked, fleet.server.created_total) == ([], 0)
+    with pytest.raises(LlmhostError, match="too dear"):
+        await fleet.service().up(1, approve=refuse)
+    assert fleet.server.created_total == 0
 
 
 async def test_no_more_is_bought_than_was_shown(fleet: RentedFleet) -> None:
@@ -255,7 +267,7 @@ async def test_no_more_is_bought_than_was_shown(fleet: RentedFleet) -> None:
             fleet.server.market.add(dph_base=0.03)
 
     fleet.server.after = add
-    result = await fleet.service().up(3, approve=asked.append)
+    result = await fleet.service().up(3, approve=noting(asked))
     assert [len(quote.purchases) for quote in asked] == [1]
     assert fleet.server.created_total == 1
     assert len(result.failed) == 1
@@ -266,7 +278,7 @@ async def test_one_dear_offer_does_not_make_all_of_them_dear(fleet: RentedFleet)
     cheap = [fleet.server.market.add(dph_base=0.3) for _ in range(2)]
     fleet.server.market.add(dph_base=2.0)
 
-    def approve(quote: Any) -> None:
+    async def approve(quote: Any) -> None:
         for offer in cheap:
             fleet.server.market.vanish(offer["id"])
         for _ in range(3):
@@ -282,7 +294,7 @@ async def test_before_a_worker_that_was_there_is_replaced_it_is_asked(fleet: Ren
     fleet.wedged |= fleet.ids
     fleet.ready_timeout = 30.0
 
-    def refuse(quote: Any) -> None:
+    async def refuse(quote: Any) -> None:
         raise LlmhostError("nothing was bought")
 
     result = await fleet.service().up(1, approve=refuse)
@@ -295,7 +307,7 @@ async def test_a_worker_that_was_there_is_replaced_once_that_is_agreed_to(fleet:
     fleet.wedged |= fleet.ids
     fleet.ready_timeout = 100.0
     asked: list[Any] = []
-    result = await fleet.service().up(1, approve=asked.append)
+    result = await fleet.service().up(1, approve=noting(asked))
     assert [len(quote.purchases) for quote in asked] == [1]
     assert [worker.state for worker in result.workers] == [WorkerState.READY]
     assert len(fleet.ids) == 1

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from doubles.fleet_values import make_offer
+from doubles.fleet_values import make_offer, make_spec
 from doubles.memory_provider import RentingProvider
 from doubles.waiting import until
 
@@ -15,6 +15,7 @@ from llmhost.errors import FleetBusy, LimitError, LlmhostError, ProviderError, P
 from llmhost.fleet.budget import Limits
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import WorkerState
+from llmhost.fleet.provision import Approve
 from llmhost.store.keys import FleetKeys
 from llmhost.store.lease import Lease
 
@@ -28,6 +29,15 @@ def renting(bench: Any) -> Any:
 
 def service(bench: Any, **more: Any) -> Any:
     return bench.make(provider=RentingProvider(bench.cloud), attempts=more.pop("attempts", 3), **more)
+
+
+def noting(asked: list[Any]) -> Approve:
+    """Agrees to everything, and keeps what it was shown."""
+
+    async def approve(quote: Any) -> None:
+        asked.append(quote)
+
+    return approve
 
 
 def ids(workers: Any) -> list[str]:
@@ -45,7 +55,7 @@ async def test_the_best_offers_are_bought(renting: Any) -> None:
 
 async def test_what_would_be_bought_is_shown_before(renting: Any) -> None:
     shown: list[Any] = []
-    await service(renting).up(2, approve=shown.append)
+    await service(renting).up(2, approve=noting(shown))
     (quote,) = shown
     assert [offer.id for offer in quote.purchases] == ["o-0", "o-1"]
     assert quote.hourly_usd == pytest.approx(0.81)
@@ -63,7 +73,7 @@ async def test_without_approval_nothing_is_bought_and_nothing_destroyed(renting:
     await service(renting).up(1)
     renting.cloud.fail("memory-1", "stuck")
 
-    def refuse(quote: Any) -> None:
+    async def refuse(quote: Any) -> None:
         raise LlmhostError("no")
 
     with pytest.raises(LlmhostError, match="no"):
@@ -74,9 +84,95 @@ async def test_without_approval_nothing_is_bought_and_nothing_destroyed(renting:
 async def test_nobody_is_asked_when_nothing_is_bought(renting: Any) -> None:
     await service(renting).up(2)
     asked: list[Any] = []
-    await service(renting).up(2, approve=asked.append)
-    await service(renting).up(1, approve=asked.append)
+    await service(renting).up(2, approve=noting(asked))
+    await service(renting).up(1, approve=noting(asked))
     assert asked == []
+
+
+# While the question is open, and after the answer
+
+
+async def test_the_lock_is_free_while_the_question_is_open(renting: Any) -> None:
+    async def approve(quote: Any) -> None:
+        async with FleetLock(renting.folder / "lock").hold(wait=False):
+            pass
+
+    result = await service(renting).up(1, approve=approve)
+    assert ids(result.workers) == ["memory-1"]
+
+
+async def test_a_down_takes_its_turn_while_the_question_is_open(
+    renting: Any, machine: Callable[..., Any]
+) -> None:
+    await machine("here").up(1)
+
+    async def approve(quote: Any) -> None:
+        assert (await machine("there").down()).destroyed == ("memory-1",)
+
+    result = await machine("here").up(3, approve=approve)
+    # Two were approved beside the one that was there; its place is not filled unasked.
+    assert (ids(result.workers), renting.cloud.created) == (["memory-2", "memory-3"], 3)
+    assert ["than you agreed to" in failure.message for failure in result.failed] == [True]
+
+
+async def test_what_others_bought_while_the_question_was_open_is_not_bought_again(
+    renting: Any, machine: Callable[..., Any]
+) -> None:
+    async def approve(quote: Any) -> None:
+        await machine("there").up(2)
+
+    result = await machine("here").up(2, approve=approve)
+    assert (ids(result.workers), renting.cloud.created) == (["memory-1", "memory-2"], 2)
+
+
+async def test_nothing_is_bought_where_prices_rose_while_the_question_was_open(renting: Any) -> None:
+    async def approve(quote: Any) -> None:
+        renting.cloud.market = [make_offer(f"n-{n}", price_per_hour=0.60) for n in range(6)]
+
+    with pytest.raises(LimitError, match=r"the next offer costs \$0\.600 an hour"):
+        await service(renting).up(2, approve=approve)
+    assert renting.cloud.created == 0
+
+
+async def test_a_working_worker_is_not_destroyed_for_one_that_became_too_dear(renting: Any) -> None:
+    await service(renting).up(1)
+
+    async def approve(quote: Any) -> None:
+        renting.cloud.market = [make_offer("dear", price_per_hour=0.9)]
+
+    with pytest.raises(LimitError):
+        await service(renting, spec=make_spec(model="other")).up(1, approve=approve)
+    assert list(renting.cloud.machines) == ["memory-1"]
+
+
+async def test_a_purchase_that_came_up_after_the_quote_is_asked_about_without_the_lock(renting: Any) -> None:
+    await service(renting).up(1)
+    asked: list[Any] = []
+
+    class Leaving(RentingProvider):
+        """The worker is gone as soon as the fleet is locked."""
+
+        async def resolve_pending(self) -> None:
+            renting.cloud.machines.pop("memory-1", None)
+
+    async def approve(quote: Any) -> None:
+        async with FleetLock(renting.folder / "lock").hold(wait=False):
+            asked.append(quote)
+
+    result = await renting.make(provider=Leaving(renting.cloud)).up(1, approve=approve)
+    assert (len(asked), ids(result.workers)) == (1, ["memory-2"])
+
+
+async def test_the_lock_is_free_while_a_replacement_is_asked_about(renting: Any) -> None:
+    await service(renting).up(1)
+    renting.refusing.add("memory-1")
+
+    async def approve(quote: Any) -> None:
+        async with FleetLock(renting.folder / "lock").hold(wait=False):
+            pass
+
+    result = await service(renting).up(1, approve=approve)
+    assert ids(result.workers) == ["memory-2"]
 
 
 async def test_an_offer_that_somebody_else_took_is_passed_over(renting: Any) -> None:
@@ -238,7 +334,7 @@ async def test_orphans_are_ended_and_the_known_are_not(renting: Any, redis_clien
 
     renting.registry = FleetRegistry(redis_client, "test", "vast")
     await service(renting).up(1)
-    await RentingProvider(renting.cloud).create(renting_spec(), renting.cloud.market[0])
+    await RentingProvider(renting.cloud).create(make_spec(), renting.cloud.market[0])
     renting.cloud.begun = [Intent("i-1", "o-9", "m-9", 0.0)]
     result = await service(renting).down_orphans()
     assert (result.destroyed, result.intents) == (("memory-2",), ("i-1",))
@@ -369,9 +465,3 @@ async def test_whoever_loses_the_lock_between_two_purchases_keeps_the_first_and_
     assert renting.cloud.created == 1
     assert ids(result.workers) == ["memory-1"]
     assert ["another" in failure.message for failure in result.failed] == [True]
-
-
-def renting_spec() -> Any:
-    from doubles.fleet_values import make_spec
-
-    return make_spec()

@@ -27,9 +27,9 @@ __all__ = ["down"]
 
 @dataclass(frozen=True, slots=True)
 class DownOutput:
-    """`destroyed` are confirmed gone, `remaining` still exist. `redis_stopped` None: it was not to be.
-    `intents` are purchases that had come to nothing, and are forgotten now. `scaling_paused`: `llmhost scale`
-    was told to rest.
+    """`destroyed` are confirmed gone, `remaining` still exist. `redis_stopped` None: it was not asked for.
+    `intents` are records of purchases that bought nothing, which were removed. `scaling_paused`: `llmhost
+    scale` does nothing until the next `up`.
     """
 
     destroyed: Sequence[str]
@@ -103,14 +103,14 @@ async def _end(
 
 def _show(output: DownOutput, console: Console) -> None:
     for worker in output.destroyed:
-        console.print(f"{worker} is gone")
+        console.print(f"Destroyed {worker}.")
     for worker in output.remaining:
-        console.print(f"{worker} stays")
+        console.print(f"{worker} is still running.")
     for intent in output.intents:
-        console.print(f"{intent}: nothing had come of this purchase; it is forgotten")
+        console.print(f"Removed the record of purchase {intent}, which bought nothing.")
     if not output.destroyed and not output.remaining:
-        console.print("there was no worker")
+        console.print("No workers to destroy.")
     if output.scaling_paused:
-        console.print("`llmhost scale` rests until the next `llmhost up`", style="dim")
+        console.print("Autoscaling is paused until the next `llmhost up`.", style="dim")
     if output.redis_stopped:
-        console.print("the embedded Redis has stopped; its data stays")
+        console.print("Stopped the embedded Redis (data kept).")

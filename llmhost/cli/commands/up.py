@@ -1,4 +1,4 @@
-"""`llmhost up`: makes the fleet be what is wanted."""
+"""`llmhost up`: creates or updates the fleet, after showing what that costs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from llmhost.cli.fleet_view import (
 )
 from llmhost.cli.frame import Globals, globals_of
 from llmhost.cli.output import table
-from llmhost.cli.running import asking, configured, run_async, warn_of_others, wired
+from llmhost.cli.running import configured, confirm, run_async, warn_of_others, wired
 from llmhost.cli.text import clean, credit, money
-from llmhost.errors import LlmhostError, UsageError
+from llmhost.errors import Cancelled, LlmhostError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from llmhost.cli.output import Progress
     from llmhost.config.models import Config
     from llmhost.fleet.health import WorkerProgress
-    from llmhost.fleet.models import Offer
-    from llmhost.fleet.plan import Quote
+    from llmhost.fleet.models import Offer, Worker
+    from llmhost.fleet.plan import Plan, Quote
     from llmhost.fleet.results import UpResult
     from llmhost.wiring import Wiring
 
@@ -128,27 +128,56 @@ def prices_output(quote: Quote) -> PricesOutput:
 def show_quote(quote: Quote, console: Console) -> None:
     """The steps, what would be bought, and what the fleet costs then."""
     plan, prices = plan_output(quote), prices_output(quote)
-    console.print(
-        f"create {plan.create}, keep {len(plan.keep)}, replace {plan.replace}, destroy {len(plan.destroy)}"
-    )
+    _show_steps(quote, console)
     if plan.purchases:
-        grid = table("offer", "gpu", "region", "an hour", right=("an hour",))
+        grid = table("offer", "gpu", "region", "$/h", right=("$/h",))
         for offer in plan.purchases:
             price = money(offer.price_per_hour) + (" bid" if offer.interruptible else "")
             grid.add_row(clean(offer.offer), clean(offer.gpu or "-"), clean(offer.region or "-"), price)
         console.print(grid)
     if quote.missing:
-        console.print(
-            f"{quote.missing} of {plan.create} cannot be had: no further offer fits", style="yellow"
-        )
-    console.print(
-        f"cost {money(prices.hourly)} an hour, {money(prices.daily)} a day, {money(prices.monthly)} a month"
-    )
+        console.print(f"No offer fits for {quote.missing} of {plan.create} workers", style="yellow")
+    console.print(f"Cost: {money(prices.hourly)}/h, {money(prices.daily)}/day, {money(prices.monthly)}/month")
     for row in prices.budget:
-        later = f"; a whole one would cost {money(row.next_period)}" if row.next_period > row.limit else ""
-        console.print(f"budget {row.name}: {money(row.projected)} of {money(row.limit)}{later}")
+        console.print(_budget_line(row, quote.now))
     if prices.credit is not None:
         console.print(credit(prices.credit, prices.runway_hours))
+
+
+def _show_steps(quote: Quote, console: Console) -> None:
+    """What the plan does, without what it does not do, and why a worker is destroyed."""
+    plan = quote.plan
+    if not plan.changes:
+        console.print("Plan: no changes")
+        return
+    kept = len(plan.keep)
+    steps = {"create": plan.create, "keep": kept, "destroy": len(plan.destroy)}
+    shown = ", ".join(f"{step} {count}" for step, count in steps.items() if count)
+    console.print(f"Plan: {shown} ({plan.create + kept} wanted, {kept} running)")
+    for worker in plan.destroy:
+        console.print(f"  destroy {worker.id}: {clean(_why_destroyed(worker, plan))}")
+
+
+def _why_destroyed(worker: Worker, plan: Plan) -> str:
+    if worker.state.value == "failed":
+        return worker.detail or "it failed"
+    fits = any((worker.model, worker.engine) == (kept.model, kept.engine) for kept in plan.keep)
+    return "more than wanted" if fits else f"it serves {worker.model}"
+
+
+def _budget_line(row: BudgetOutput, now: float) -> str:
+    """One limit, with what its period will have cost when it ends; `now` is Unix seconds."""
+    from datetime import UTC, datetime
+
+    next_hour = (datetime.fromtimestamp(now, UTC).hour + 1) % 24
+    budget, until = {
+        "per_hour": ("This hour's budget", f"{next_hour:02d}:00 UTC"),
+        "per_day": ("Today's budget", "00:00 UTC"),
+        "per_month": ("This month's budget", "the month ends, UTC"),
+    }[row.name]
+    period = row.name.removeprefix("per_")
+    later = f"; a whole {period} would cost {money(row.next_period)}" if row.next_period > row.limit else ""
+    return f"{budget}: {money(row.projected)} of {money(row.limit)} if it runs until {until}{later}"
 
 
 def _offered(offer: Offer) -> OfferedOutput:
@@ -184,7 +213,7 @@ def up(
         float | None, typer.Option(min=0, help="Seconds to wait in all; else as long as there is progress.")
     ] = None,
 ) -> None:
-    """Make the fleet be N ready workers. Asking twice changes nothing.
+    """Create or update the fleet: N ready workers. Running it twice changes nothing.
 
     Before anything is bought it shows what that costs, and asks.
 
@@ -197,7 +226,9 @@ def up(
     config = configured(options)
     wanted = config.fleet.gpus if gpus is None else gpus
     if wanted < 1:
-        raise UsageError(f"{wanted} workers make no fleet", hint="`llmhost down` takes all workers down")
+        raise UsageError(
+            f"a fleet needs at least 1 worker, not {wanted}", hint="`llmhost down` destroys all workers"
+        )
     if dry_run:
         run_async(_plan(options, config, gpus))
     else:
@@ -239,7 +270,8 @@ async def _up(
                     approve=approval,
                 )
         except asyncio.CancelledError:
-            await _say_what_runs(options, wiring, rented)
+            if rented or not approval.is_open:  # before the first purchase there is nothing to report
+                await _say_what_runs(options, wiring, rented)
             raise
         except LlmhostError:
             if rented:
@@ -251,37 +283,37 @@ async def _up(
             options.output.warn(f"{failure.worker} was replaced: {failure.message}")
         await warn_of_others(options, wiring)
         options.output.result(_up_output(result, approval.quote, wiring.now()), _show_up)
-        await wiring.prepare_embedder()
     _say_what_is_missing(options, result, gpus)
     show_failures(options.output, result.failed, done=any(worker.url for worker in result.workers))
 
 
 class _Approval:
-    """Shows the quote and asks, once, before the first purchase."""
+    """Shows the quote and asks before the first purchase. `is_open`: the operator has not answered yet."""
 
     def __init__(self, options: Globals, yes: bool) -> None:
         self._options = options
         self._yes = yes
         self.progress: Progress | None = None
         self.quote: Quote | None = None
+        self.is_open = False
 
-    def __call__(self, quote: Quote) -> None:
-        """Raises UsageError where nobody can be asked, LlmhostError where the answer is no."""
+    async def __call__(self, quote: Quote) -> None:
+        """Raises UsageError where there is no terminal to ask at, Cancelled where the answer is no."""
         self.quote = quote
         if self._yes:
             return
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise UsageError(
-                f"this would buy {len(quote.purchases)} workers, {money(quote.hourly_usd)} an hour in all,"
+                f"this would buy {len(quote.purchases)} workers, {money(quote.hourly_usd)}/h in all,"
                 " and there is no terminal to ask at",
-                hint="say --yes to buy without being asked, or --dry-run to see the plan",
+                hint="pass --yes to buy without being asked, or --dry-run to see the plan",
             )
         with self.progress.paused() if self.progress else nullcontext():
             show_quote(quote, self._options.output.console_of_errors())
-            with asking():
-                agreed = typer.confirm("Buy?", err=True)
-            if not agreed:
-                raise LlmhostError("nothing was bought", hint="`llmhost up --dry-run` shows the plan again")
+            self.is_open = True
+            if not await confirm("Buy?"):
+                raise Cancelled("Cancelled. Nothing was bought.")
+            self.is_open = False
 
 
 def _say_what_is_missing(options: Globals, result: UpResult, gpus: int) -> None:
@@ -289,7 +321,7 @@ def _say_what_is_missing(options: Globals, result: UpResult, gpus: int) -> None:
     if result.failed and ready < gpus:
         options.output.note(
             f"{ready} of {gpus} workers are ready; meanwhile the fleet costs"
-            f" {money(hourly_cost(result.workers))} an hour"
+            f" {money(hourly_cost(result.workers))}/h"
         )
 
 
@@ -303,24 +335,24 @@ def _note(step: WorkerProgress, rented: set[str], progress: Progress) -> None:
 
 
 async def _say_what_runs(options: Globals, wiring: Wiring, rented: set[str]) -> None:
-    """An `up` that is broken off leaves workers behind; the user must know of each."""
+    """An interrupted `up` leaves workers behind; the user must know of each."""
     try:
         workers = await wiring.provider.list()
     except LlmhostError:
         bought = f": {', '.join(sorted(rented))}" if rented else ""
         options.output.warn(
-            f"what is still there cannot be read{bought}; `llmhost status` shows it later, `llmhost down`"
-            " ends it"
+            f"the running workers cannot be listed{bought}; `llmhost status` shows them later, `llmhost down`"
+            " destroys them"
         )
         return
     if workers:
         names = ", ".join(worker.id for worker in workers)
         cost = money(hourly_cost(workers))
         options.output.warn(
-            f"still there: {names} ({cost} an hour); `llmhost up` goes on, `llmhost down` ends them"
+            f"still running: {names} ({cost}/h); `llmhost up` resumes, `llmhost down` destroys them"
         )
     else:
-        options.output.warn("no worker is left")
+        options.output.warn("no workers are running")
 
 
 def _up_output(result: UpResult, quote: Quote | None, now: float) -> UpOutput:
@@ -338,14 +370,14 @@ def _up_output(result: UpResult, quote: Quote | None, now: float) -> UpOutput:
 
 def _show_plan(quote: Quote, console: Console) -> None:
     show_quote(quote, console)
-    console.print("nothing was done", style="dim")
+    console.print("Dry run: nothing was changed.", style="dim")
 
 
 def _show_up(output: UpOutput, console: Console) -> None:
     if not output.plan.create and not output.plan.destroy:
-        console.print("nothing to do: the fleet is as wanted", style="dim")
+        console.print("Nothing to do: the fleet is up to date.", style="dim")
     if output.plan.destroy:
-        console.print(f"destroyed: {', '.join(output.plan.destroy)}")
+        console.print(f"Destroyed {', '.join(output.plan.destroy)}.")
     if output.workers:
         show_workers(output.workers, console)
-        console.print(f"{money(output.hourly_cost_usd)} an hour", style="dim")
+        console.print(f"{money(output.hourly_cost_usd)}/h", style="dim")
