@@ -113,7 +113,7 @@ async def test_ctrl_c_during_up_ends_with_130_and_lists_what_runs(local: House, 
     done = await starting.end()
     said = starting.seen.decode() + done.err
     assert done.code == 130
-    assert "still there: local-" in said
+    assert "still running: local-" in said
     up = await local.ok("up", "--gpus", "2")
     assert (len(up["workers"]), len(workers())) == (2, 2)
 

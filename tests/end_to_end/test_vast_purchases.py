@@ -26,7 +26,7 @@ def market(rented_house: RentedHouse) -> RentedHouse:
 async def test_without_a_terminal_and_yes_nothing_is_bought(market: RentedHouse) -> None:
     done = await market.run("up", "--gpus", "2")
     assert (done.code, market.server.created_total) == (2, 0)
-    assert "this would buy 2 workers, $0.63 an hour in all" in done.error
+    assert "this would buy 2 workers, $0.63/h in all" in done.error
     assert "--yes" in done.err
 
 
@@ -41,18 +41,27 @@ async def test_on_a_terminal_it_shows_what_that_costs_and_asks(
     async with market.terminal("up", "--gpus", "2", "--no-wait") as terminal:
         await terminal.until("Buy? [y/N]: ")
         assert market.server.created_total == 0
-        assert "cost $0.63 an hour, $15.14 a day" in terminal.shown
+        assert "Cost: $0.63/h, $15.14/day" in terminal.shown
         assert all(str(offer["id"]) in terminal.shown for offer in market.offers[:2])
         terminal.type(answer)
         assert await terminal.end() == code
     assert len(market.alive()) == market.server.created_total == workers
 
 
+async def test_while_it_asks_another_command_may_change_the_fleet(market: RentedHouse) -> None:
+    async with market.terminal("up", "--gpus", "2", "--no-wait") as terminal:
+        await terminal.until("Buy? [y/N]: ")
+        await market.ok("down")  # it would wait for a quarter of an hour, were the fleet locked
+        terminal.type("n\n")
+        assert await terminal.end() == 1
+        assert "Cancelled. Nothing was bought." in terminal.shown
+
+
 async def test_a_dry_run_shows_what_it_costs_and_buys_nothing(market: RentedHouse) -> None:
     done = await market.run("up", "--gpus", "2", "--dry-run")
     assert (done.code, market.server.created_total) == (0, 0)
-    assert "cost $0.63 an hour, $15.14 a day" in done.out
-    assert "a month" in done.out
+    assert "Cost: $0.63/h, $15.14/day" in done.out
+    assert "/month" in done.out
 
 
 @pytest.mark.parametrize("dry", [(), ("--dry-run",)], ids=["really", "dry run"])
@@ -71,7 +80,7 @@ async def test_interrupted_while_it_waits_it_lists_what_is_paid_for(market: Rent
     up.interrupt()
     done = await up.end()
     assert done.code == 130
-    assert f"still there: vast-{bought(1)}, vast-{bought(2)} ($0.63 an hour)" in done.err
+    assert f"still running: vast-{bought(1)}, vast-{bought(2)} ($0.63/h)" in done.err
     assert list(await market.status()) == market.alive() == [f"vast-{bought(1)}", f"vast-{bought(2)}"]
 
 
@@ -81,7 +90,7 @@ async def test_when_vast_ai_falls_silent_it_lists_what_it_has_bought(market: Ren
     market.server.arm(Fault.SERVER_ERROR, endpoint="list", times=None)
     done = await up.end()
     assert done.code == 5
-    assert f"what is still there cannot be read: vast-{bought(1)}, vast-{bought(2)}; " in done.err
+    assert f"the running workers cannot be listed: vast-{bought(1)}, vast-{bought(2)}; " in done.err
 
 
 async def test_interrupted_while_it_buys_it_lists_what_came_of_that(market: RentedHouse) -> None:
@@ -100,7 +109,7 @@ async def test_interrupted_while_it_buys_it_lists_what_came_of_that(market: Rent
     answered.set()
     done = await up.end()
     assert (done.code, market.server.created_total) == (130, 1)
-    assert f"still there: vast-{bought(1)} " in done.err
+    assert f"still running: vast-{bought(1)} " in done.err
     assert list(await market.status()) == [f"vast-{bought(1)}"]
 
 
