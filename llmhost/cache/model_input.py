@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from llmhost.machine.heavy import np, tokenizers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["INPUTS", "fed", "is_unicode"]
+__all__ = ["INPUTS", "fed", "is_unicode", "load_tokenizer"]
 
 #: what a BERT-like model reads
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+_PARSING = Lock()
+
+
+def load_tokenizer(path: Path) -> Any:
+    """The tokenizer in this file, which several threads may use. The built-in embedder and verifier have the same,
+    and to parse it takes 30 ms, so files of the same content are parsed once. Raises whatever tokenizers raises.
+    """
+    content = path.read_bytes()
+    with _PARSING:
+        return _parsed(content)
+
+
+@lru_cache(maxsize=2)
+def _parsed(content: bytes) -> Any:
+    return tokenizers.Tokenizer.from_buffer(content)
 
 
 def fed(encoding: Any, names: Iterable[str] = INPUTS) -> dict[str, NDArray[np.int64]]:

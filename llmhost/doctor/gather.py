@@ -95,15 +95,9 @@ async def _embedded_redis(embedded: EmbeddedRedis) -> Check:
 
 
 def _embedder(name: str) -> Check:
-    from llmhost.cache.embedders.load import embedder_id
-    from llmhost.cache.embedders.weights import locate
+    from llmhost.cache.embedders.load import check_embedder
 
-    known = embedder_id(name)
-    if known is not None:
-        return ok("embedder", f"{name} is ready")
-    if locate(name).folder is None:
-        return ok("embedder", f"{name} is downloaded from the Hugging Face Hub and prepared on first use")
-    return ok("embedder", f"{name} is prepared on first use, once")
+    return ok("embedder", check_embedder(name))
 
 
 def _verifier(name: str) -> Check:

@@ -129,10 +129,6 @@ class Wiring:
         """The cache for people. Raises StoreError."""
         return self.caches.catalog(await self.redis())
 
-    async def prepare_embedder(self) -> None:
-        """Makes the embedding model ready for later commands; what is wrong with it is told."""
-        await self.caches.prepare(self._warn)
-
     # Ledger
 
     async def ledger(self) -> Ledger:

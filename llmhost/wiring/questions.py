@@ -133,17 +133,6 @@ class CacheParts:
 
         return await self._once("policy", lambda: make_policy(self._config.cache, self._note))
 
-    async def prepare(self, warn: Callable[[str], None]) -> None:
-        """Makes the embedding model ready for later commands; what is wrong with it is told."""
-        from llmhost.cache.embedders.load import embedder_id
-
-        name = self._config.cache.embedder
-        try:
-            if self._config.cache.enabled and await asyncio.to_thread(embedder_id, name) is None:
-                await self.embedder()
-        except (ModelError, StateError) as error:
-            warn(f"only identical questions will be answered from the cache: {error}")
-
     async def _once(self, what: str, make: Callable[[], _T]) -> _T:
         async with self._locks[what]:
             if what in self._failed:

@@ -1,4 +1,4 @@
-"""Sentence-transformers models, exported once to ONNX and from then on run without torch.
+"""Sentence-transformers models as ONNX, run without torch: one comes with llmhost, others are exported once.
 
-`load` is the way in; it imports nothing heavy before a model is loaded.
+`load` is the entry point; it imports nothing heavy before a model is loaded.
 """

@@ -10,32 +10,71 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmhost.cache.embedders import check, exports, manifest, weights
+from llmhost.cache.contracts import Embedder
+from llmhost.cache.embedders import exports, weights
 from llmhost.errors import LlmhostError, ModelError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["export", "main"]
+__all__ = ["TEXTS", "compare", "export", "identifier", "main", "write_model"]
 
-#: The only variant: int8 misses the check, and its vectors depend on the processor (docs/embeddings.md).
+#: The arithmetic: int8 misses the check, and its vectors depend on the processor (docs/embeddings.md).
 _VARIANT = "fp32"
 _DIGEST_CHARACTERS = 8  #: of the weights' SHA-256 in an id; tells a few dozen models apart
 _NAME_CHARACTERS = 40  #: of the model's name in an id, which becomes part of Redis keys
 _OPSET = 17  #: the first with LayerNormalization
 _OUTPUT = "embedding"
 _RAW = "raw.onnx"
-_DATA = "model.data"
 _DATA_FROM = "1024"  #: bytes; tensors from this size on lie in the data file, where they can be mapped
 #: What BERT-like models read where a model does not say.
 _USUAL_MAX_TOKENS = 512
 _PACKAGES = ("torch", "sentence-transformers", "transformers", "onnxruntime", "tokenizers")
+
+#: Lowest cosine similarity between an exported model's vector and the original's. Decisions are taken at
+#: steps of 0.01, and two vectors this close differ in any similarity by at most 0.045, mostly far less.
+MIN_COSINE = 0.999
+#: A model that can read fewer of the texts than this has not been checked.
+MIN_COMPARED = 12
+
+TEXTS: tuple[str, ...] = (
+    "",
+    " ",
+    "?",
+    "a",
+    "42",
+    "Hello",
+    "What is artificial intelligence?",
+    "Explain machine learning briefly",
+    "What is machine learning in simple terms?",
+    "How do you bake a chocolate cake?",
+    "How do I enable dark mode?",
+    "How do I disable dark mode?",
+    "Is it safe to take ibuprofen with aspirin?",
+    "WHY IS EVERYTHING IN CAPITALS, AND DOES IT MATTER?",
+    "What is 17 * 23, and what is 3.14159 / 2.71828?",
+    "for i in range(10):\n    print(f'{i} squared is {i ** 2}')",
+    "SELECT name, count(*) FROM users WHERE age >= 18 GROUP BY name;",
+    '{"model": "x", "stream": true, "options": {"temperature": 0.0}}',
+    "https://example.org/a/b?c=d&e=f#g",
+    "Où se trouve la bibliothèque, s'il vous plaît ?",
+    "Wie groß ist der Unterschied zwischen süß und süss?",
+    "¿Cuántos años tiene el niño pequeño?",
+    "Сколько времени занимает дорога до Москвы?",
+    "日本 の 人口",
+    "antidisestablishmentarianism pneumonoultramicroscopicsilicovolcanoconiosis",
+    "tabs\tand\nnew lines\r\nand   many    spaces",
+    "The same words again. " * 8,
+    "A worker is ready when its model is loaded and a short answer came back through the front door. " * 3,
+    "Plants take in light, water and carbon dioxide, and make sugar and oxygen from them. " * 10,
+)
 
 
 def export(name: str) -> None:
@@ -51,35 +90,46 @@ def export(name: str) -> None:
             return
         folder = weights.fetch(source)
         weights.refuse_custom_code(folder)
-        files = weights.fingerprint(folder)
-        digest = weights.digest(source, folder)
-        identifier = _identifier(source.name, digest)
-        if not exports.is_there(identifier):
-            _make(source.name, folder, digest, identifier)
-        exports.remember(source, files, identifier)
+        files, digest = weights.fingerprint(folder), weights.digest(folder)
+        export_id = identifier(source.name, digest)
+        if not exports.is_there(export_id):
+            unfinished = exports.new_folder()
+            write_model(source.name, folder, digest, unfinished)
+            exports.publish(unfinished, export_id)
+        exports.remember(source, files, export_id)
 
 
-def _identifier(name: str, digest: str) -> str:
+def identifier(name: str, digest: str) -> str:
+    """The id of an embedder, from its model's name and the digest of what it is made from."""
     short = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(name).name).strip("-.")[:_NAME_CHARACTERS]
     return f"{short or 'model'}-{digest[:_DIGEST_CHARACTERS]}-{_VARIANT}"
 
 
-def _make(name: str, weights_folder: Path, digest: str, identifier: str) -> None:
+def write_model(
+    name: str,
+    weights_folder: Path,
+    digest: str,
+    folder: Path,
+    *,
+    shrink: Callable[[Path], None] | None = None,
+    min_cosine: float = MIN_COSINE,
+) -> None:
+    """Exports the model into `folder`, checks what is there, and writes its manifest. `shrink` may change
+    the graph, whose path it gets, and the weights beside it before they are checked.
+
+    Raises:
+        ModelError: the model cannot be exported, or does not agree with the original.
+    """
     model = _load(name, weights_folder)
-    folder = exports.new_folder()
     _write_tokenizer(model, folder)
     inputs = _write_graph(model, folder)
-    facts = _facts(model, folder, inputs) | {"id": identifier, "model": name, "weights": digest}
+    if shrink is not None:
+        shrink(folder / exports.MODEL)
     # The check runs what users will run, so the manifest is written before and again after it.
-    manifest.write(folder, manifest.Manifest(**facts, checked_texts=0, lowest_cosine=0.0))
-    agreement = _check(model, folder, name)
-    manifest.write(
-        folder,
-        manifest.Manifest(
-            **facts, checked_texts=agreement.texts, lowest_cosine=round(agreement.lowest_cosine, 7)
-        ),
-    )
-    exports.publish(folder, identifier)
+    manifest = _manifest(model, folder, name, digest, inputs)
+    exports.write(folder, manifest)
+    texts, lowest = _check(model, folder, name, min_cosine)
+    exports.write(folder, replace(manifest, checked_texts=texts, lowest_cosine=round(lowest, 7)))
 
 
 def _load(name: str, folder: Path) -> Any:
@@ -101,25 +151,24 @@ def _load(name: str, folder: Path) -> Any:
 
 
 def _write_tokenizer(model: Any, folder: Path) -> None:
-    from tokenizers import Tokenizer
+    from llmhost.machine.heavy import tokenizers
 
-    tokenizer = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
+    tokenizer = tokenizers.Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    (folder / manifest.TOKENIZER).write_text(tokenizer.to_str(), encoding="utf-8")
+    (folder / exports.TOKENIZER).write_text(tokenizer.to_str(), encoding="utf-8")
 
 
 def _write_graph(model: Any, folder: Path) -> list[str]:
     """Writes the graph, optimised once for all, and its weights; returns the names of its inputs."""
     _trace(model, folder / _RAW)
-    _optimise(folder / _RAW, folder / manifest.MODEL)
+    _optimise(folder / _RAW, folder / exports.MODEL)
     (folder / _RAW).unlink()
-    import onnxruntime
-
     from llmhost.cache.embedders.onnx import session_options
+    from llmhost.machine.heavy import onnxruntime
 
     session = onnxruntime.InferenceSession(
-        str(folder / manifest.MODEL), session_options(), providers=["CPUExecutionProvider"]
+        str(folder / exports.MODEL), session_options(), providers=["CPUExecutionProvider"]
     )
     return [node.name for node in session.get_inputs()]
 
@@ -162,29 +211,32 @@ def _whole_model(model: Any, inputs: Sequence[str]) -> Any:
 
 
 def _optimise(raw: Path, optimised: Path) -> None:
-    import onnxruntime
+    from llmhost.machine.heavy import onnxruntime
 
     options = onnxruntime.SessionOptions()
     # Not "all": the level above this one lays tensors out for the processor that it runs on.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.optimized_model_filepath = str(optimised)
-    for key, value in (("file_name", _DATA), ("min_size_in_bytes", _DATA_FROM)):
+    for key, value in (("file_name", exports.DATA), ("min_size_in_bytes", _DATA_FROM)):
         options.add_session_config_entry(f"session.optimized_model_external_initializers_{key}", value)
     onnxruntime.InferenceSession(str(raw), options, providers=["CPUExecutionProvider"])
 
 
-def _facts(model: Any, folder: Path, inputs: list[str]) -> dict[str, Any]:
-    return {
-        "format": manifest.FORMAT,
-        "variant": _VARIANT,
-        "dimensions": int(model.encode("a", show_progress_bar=False).shape[0]),
-        "max_tokens": int(model.max_seq_length or _USUAL_MAX_TOKENS),
-        "prefix": (model.prompts or {}).get(model.default_prompt_name) or "",
-        "unknown_token": _unknown_token(model.tokenizer),
-        "inputs": inputs,
-        "files": manifest.sizes(folder, [manifest.MODEL, _DATA, manifest.TOKENIZER]),
-        "versions": {package: version(package) for package in _PACKAGES},
-    }
+def _manifest(model: Any, folder: Path, name: str, digest: str, inputs: list[str]) -> exports.Manifest:
+    files = exports.sizes(folder, [exports.MODEL, exports.DATA, exports.TOKENIZER])
+    return exports.Manifest(
+        id=identifier(name, digest),
+        model=name,
+        weights=digest,
+        dimensions=int(model.encode("a", show_progress_bar=False).shape[0]),
+        max_tokens=int(model.max_seq_length or _USUAL_MAX_TOKENS),
+        prefix=(model.prompts or {}).get(model.default_prompt_name) or "",
+        unknown_token=_unknown_token(model.tokenizer),
+        inputs=inputs,
+        files=files,
+        sha256={file: weights.sha256(folder / file) for file in files},
+        versions={package: version(package) for package in _PACKAGES},
+    )
 
 
 def _unknown_token(tokenizer: Any) -> int | None:
@@ -193,7 +245,7 @@ def _unknown_token(tokenizer: Any) -> int | None:
     return None if unknown in tokenizer("").input_ids else unknown
 
 
-def _check(model: Any, folder: Path, name: str) -> check.Agreement:
+def _check(model: Any, folder: Path, name: str, min_cosine: float) -> tuple[int, float]:
     from llmhost.cache.embedders.onnx import OnnxEmbedder
 
     def reference(texts: Sequence[str]) -> NDArray[np.float32]:
@@ -202,7 +254,36 @@ def _check(model: Any, folder: Path, name: str) -> check.Agreement:
         )
         return vectors
 
-    return check.compare(OnnxEmbedder(folder), reference, name)
+    return compare(OnnxEmbedder(folder), reference, name, min_cosine)
+
+
+def compare(
+    embedder: Embedder,
+    reference: Callable[[Sequence[str]], NDArray[np.float32]],
+    name: str,
+    min_cosine: float = MIN_COSINE,
+) -> tuple[int, float]:
+    """Compares the embedder on `TEXTS` with `reference`, which gives one row of unit length for each text.
+    Returns how many texts were compared, and the lowest cosine similarity among them.
+
+    Raises:
+        ModelError: they differ, or the embedder cannot read most of the texts.
+    """
+    vectors = {text: vector for text in TEXTS if (vector := embedder.embed(text)) is not None}
+    if len(vectors) < MIN_COMPARED:
+        raise _unusable(f"reads only {len(vectors)} of {len(TEXTS)} short texts", name)
+    expected = reference(list(vectors))
+    lowest = min(float(ours @ theirs) for ours, theirs in zip(vectors.values(), expected, strict=True))
+    # Written so that a vector of no numbers fails too.
+    if not lowest >= min_cosine:
+        raise _unusable(
+            f"exported to ONNX, differs from the original: cosine {lowest:.4f}, needed {min_cosine}", name
+        )
+    return len(vectors), lowest
+
+
+def _unusable(problem: str, name: str) -> ModelError:
+    return ModelError(f"the embedding model {name}, {problem}", hint="set `cache.embedder` to another model")
 
 
 def main(name: str) -> int:

@@ -1,9 +1,12 @@
-"""The exported models on disk.
+"""Embedding models as ONNX on disk: the one that comes with llmhost, and those made in the cache folder.
 
+<this folder>/builtin/                    the default model; scripts/make_embedder.py makes it
 <cache folder>/embedders/<id>/            one exported model, whole or not there
                         /sources/*.json   which model each configured name meant, last time
                         /.lock            held while one is being made
                         /.tmp-*           what a crash left behind; swept by the next export
+
+Each model's folder has a `manifest.json` that says what is in it.
 """
 
 from __future__ import annotations
@@ -15,18 +18,128 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from llmhost.cache.embedders.manifest import MANIFEST
-from llmhost.cache.embedders.weights import Source, fingerprint
-from llmhost.errors import StateError
+from llmhost.cache.embedders.weights import Source, fingerprint, sha256
+from llmhost.errors import ModelError, StateError
 from llmhost.machine.paths import cache_dir
 
-__all__ = ["discard", "exclusive", "folder_of", "is_there", "new_folder", "publish", "remember", "remembered"]
+__all__ = [
+    "BUILTIN",
+    "DATA",
+    "FORMAT",
+    "MANIFEST",
+    "MODEL",
+    "TOKENIZER",
+    "Manifest",
+    "damaged",
+    "discard",
+    "exclusive",
+    "folder_of",
+    "is_there",
+    "new_folder",
+    "publish",
+    "read",
+    "remember",
+    "remembered",
+    "sizes",
+    "verify",
+    "write",
+]
+
+#: The default model, which is part of llmhost.
+BUILTIN = Path(__file__).parent / "builtin"
+
+#: Raised when an older export cannot be used any more; it is then made again.
+FORMAT = 2
+
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+DATA = "model.data"  #: the weights, in a file of their own, which can be mapped
+TOKENIZER = "tokenizer.json"
 
 _LEFTOVER = ".tmp-"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One model as ONNX.
+
+    `weights` is the SHA-256 of what it was made from, `prefix` what stands before every text, `inputs` the
+    graph's, `unknown_token` the id that stands for characters that the tokenizer does not know (None: it
+    knows all), `files` sizes in bytes and `sha256` hashes by name, `lowest_cosine` the worst agreement with
+    sentence-transformers over the `checked_texts`.
+    """
+
+    id: str
+    model: str
+    weights: str
+    dimensions: int
+    max_tokens: int
+    prefix: str
+    unknown_token: int | None
+    inputs: list[str]
+    files: dict[str, int]
+    sha256: dict[str, str]
+    versions: dict[str, str]
+    checked_texts: int = 0
+    lowest_cosine: float = 0.0
+    format: int = FORMAT
+
+
+def write(folder: Path, manifest: Manifest) -> None:
+    """Writes it; raises OSError."""
+    (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest, after checking that the files beside it are all there in full.
+
+    Their hashes are not computed each time: that would take as long as loading the model.
+
+    Raises:
+        ModelError: something is missing, cut short, or from another version.
+    """
+    try:
+        manifest = Manifest(**json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+        whole = manifest.format == FORMAT and manifest.files == sizes(folder, manifest.files)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise damaged(folder) from error
+    if not whole:
+        raise damaged(folder)
+    return manifest
+
+
+def verify(folder: Path) -> None:
+    """Reads every file, 0.1 s for the default model, to see whether it is what the manifest says.
+
+    Raises ModelError.
+    """
+    manifest = read(folder)
+    try:
+        sound = manifest.sha256 == {name: sha256(folder / name) for name in manifest.files}
+    except OSError as error:
+        raise damaged(folder) from error
+    if not sound:
+        raise damaged(folder)
+
+
+def sizes(folder: Path, names: Iterable[str]) -> dict[str, int]:
+    """Bytes of each file; raises OSError where one is missing."""
+    return {name: (folder / name).stat().st_size for name in names}
+
+
+def damaged(folder: Path) -> ModelError:
+    """The error where a model's files cannot be used."""
+    return ModelError(
+        f"the embedding model in {folder} is missing or damaged",
+        hint="install llmhost again; until then only identical questions are answered from the cache"
+        if folder == BUILTIN
+        else "delete this folder: it is made again",
+    )
 
 
 def folder_of(export: str) -> Path:
@@ -64,7 +177,7 @@ def remember(source: Source, files: dict[str, list[int]], export: str) -> None:
 
 
 def discard(export: str) -> None:
-    """Takes a damaged export out of the way, in one step; whoever has it open keeps it."""
+    """Takes a damaged export out of the way, in one step; a process that has it open keeps it."""
     folder = folder_of(export)
     with suppress(FileNotFoundError):  # not there, or another process was faster
         folder.rename(folder.with_name(f"{_LEFTOVER}{secrets.token_hex(8)}"))

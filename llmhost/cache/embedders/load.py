@@ -7,58 +7,88 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from llmhost.cache.contracts import Embedder
 from llmhost.cache.embedders import exports, weights
 from llmhost.errors import ModelError
 
-__all__ = ["embedder_id", "load_embedder"]
+__all__ = ["check_embedder", "load_embedder"]
 
+#: The model that comes with llmhost.
+_BUILTIN = "sentence-transformers/all-MiniLM-L6-v2"
+#: What an export needs, all of it in the extra `embedders`.
+_EXPORTERS = ("sentence_transformers", "torch", "onnx")
 #: seconds; the export itself takes about 15, a download over a slow line many minutes
 _EXPORT_TIMEOUT = 1800.0
-_PREPARING = "preparing the embedding model, once (about 15 s)"
-
-
-def embedder_id(name: str) -> str | None:
-    """The id of the embedder that `name` means, or None where it has not been exported yet. Cheap.
-
-    Raises:
-        ModelError: `name` is neither a model's folder nor a model's name.
-        StateError: the cache folder cannot be used.
-    """
-    return exports.remembered(weights.locate(name))
+_PREPARING = "Preparing the embedding model (once, about 15 s) …"
 
 
 def load_embedder(name: str, *, on_progress: Callable[[str], None]) -> Embedder:
     """The embedder that `name` (see `cache.embedder`) means, ready to run. Blocks.
 
-    The first time, and when the model's files have changed or its export is damaged, the model is
-    exported; `on_progress` is told so beforehand.
+    The default model is part of llmhost. Any other is exported the first time, and when its files have
+    changed or its export is damaged; `on_progress` gets a line before that.
 
     Raises:
-        ModelError: the model cannot be had, exported or loaded.
+        ModelError: the model is damaged, or cannot be had, exported or loaded.
         StateError: the cache folder cannot be used.
     """
+    if _is_builtin(name):
+        return _open(exports.BUILTIN)
     source = weights.locate(name)
     known = exports.remembered(source)
     if known is not None:
         try:
-            return _open(known)
+            return _open(exports.folder_of(known))
         except ModelError:
             exports.discard(known)
+    _require_exporters(name)
     on_progress(_PREPARING)
     _export(name)
     made = exports.remembered(source)
     if made is None:
         raise ModelError(f"the embedding model {name} changed while it was being exported", hint="try again")
-    return _open(made)
+    return _open(exports.folder_of(made))
 
 
-def _open(export: str) -> Embedder:
+def check_embedder(name: str) -> str:
+    """Whether what `name` means can be used, as far as that can be seen without loading, fetching or
+    exporting it, in a sentence. Hashes the files of a model that is ready. Blocks.
+
+    Raises:
+        ModelError: it is missing, damaged, or cannot be exported here.
+        StateError: the cache folder cannot be used.
+    """
+    source = None if _is_builtin(name) else weights.locate(name)
+    known = exports.remembered(source) if source else None
+    if source is None or known is not None:
+        exports.verify(exports.folder_of(known) if known else exports.BUILTIN)
+        return f"{name} is ready"
+    _require_exporters(name)
+    if source.folder is None:
+        return f"{name} is downloaded from the Hugging Face Hub and prepared on first use"
+    return f"{name} is prepared on first use, once"
+
+
+def _is_builtin(name: str) -> bool:
+    return weights.full_name(name) == _BUILTIN
+
+
+def _open(folder: Path) -> Embedder:
     from llmhost.cache.embedders.onnx import OnnxEmbedder
 
-    return OnnxEmbedder(exports.folder_of(export))
+    return OnnxEmbedder(folder)
+
+
+def _require_exporters(name: str) -> None:
+    if any(find_spec(package) is None for package in _EXPORTERS):
+        raise ModelError(
+            f"the embedding model {name} must be exported once, which needs sentence-transformers",
+            hint="pip install 'llmhost[embedders]'",
+        )
 
 
 def _export(name: str) -> None:

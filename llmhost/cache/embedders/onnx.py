@@ -1,4 +1,4 @@
-"""The run time: an exported model on onnxruntime and tokenizers, with no torch.
+"""The run time: a model as ONNX on onnxruntime and tokenizers, with no torch.
 
 Why these settings and no others is in docs/embeddings.md.
 """
@@ -9,13 +9,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import onnxruntime
-from tokenizers import Tokenizer
-
-from llmhost.cache.embedders import manifest as manifests
-from llmhost.cache.model_input import fed, is_unicode
+from llmhost.cache.embedders import exports
+from llmhost.cache.model_input import fed, is_unicode, load_tokenizer
 from llmhost.errors import ModelError
+from llmhost.machine.heavy import np, onnxruntime
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,7 +30,9 @@ _LENGTH_TOLERANCE = 1e-3
 def session_options() -> Any:
     """Options of a session that runs a graph as it was saved."""
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    # Exports are optimised when they are made. This level makes float32 of the default model's weights once,
+    # when it is loaded, and not at each question.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.intra_op_num_threads = min(_THREADS, os.cpu_count() or 1)
     options.inter_op_num_threads = 1
     # An idle thread sleeps: it has nothing to wait for between two questions.
@@ -43,22 +42,19 @@ def session_options() -> Any:
 
 
 class OnnxEmbedder:
-    """An `Embedder` over an exported model's folder; raises ModelError where the export is damaged."""
+    """An `Embedder` over a model's folder; raises ModelError where its files are missing or damaged."""
 
     def __init__(self, folder: Path) -> None:
-        self.manifest = manifests.read(folder)
+        self.manifest = exports.read(folder)
         self.id = self.manifest.id
         self.dimensions = self.manifest.dimensions
         try:
-            self._tokenizer = Tokenizer.from_file(str(folder / manifests.TOKENIZER))
+            self._tokenizer = load_tokenizer(folder / exports.TOKENIZER)
             self._session = onnxruntime.InferenceSession(
-                str(folder / manifests.MODEL), session_options(), providers=["CPUExecutionProvider"]
+                str(folder / exports.MODEL), session_options(), providers=["CPUExecutionProvider"]
             )
         except Exception as error:
-            raise ModelError(
-                f"the exported embedding model in {folder} cannot be loaded",
-                hint="delete this folder: it is made again",
-            ) from error
+            raise exports.damaged(folder) from error
 
     def embed(self, text: str) -> NDArray[np.float32] | None:
         """See `Embedder.embed`."""

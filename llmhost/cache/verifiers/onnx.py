@@ -10,13 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
-from tokenizers import Tokenizer
-
-from llmhost.cache.model_input import fed, is_unicode
+from llmhost.cache.model_input import fed, is_unicode, load_tokenizer
 from llmhost.cache.verifiers import manifest as manifests
 from llmhost.cache.verifiers.wording import in_distribution, spelt_out
 from llmhost.errors import ModelError
+from llmhost.machine.heavy import onnxruntime
 
 __all__ = ["OnnxVerifier"]
 
@@ -40,7 +38,7 @@ class OnnxVerifier:
         self.manifest = manifests.read(folder)
         self.id = self.manifest.id
         try:
-            self._tokenizer = Tokenizer.from_file(str(folder / manifests.TOKENIZER))
+            self._tokenizer = load_tokenizer(folder / manifests.TOKENIZER)
             self._session = onnxruntime.InferenceSession(
                 str(folder / manifests.MODEL), _options(), providers=["CPUExecutionProvider"]
             )
