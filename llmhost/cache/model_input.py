@@ -23,8 +23,10 @@ _PARSING = Lock()
 
 
 def load_tokenizer(path: Path) -> Any:
-    """The tokenizer in this file, which several threads may use. The built-in embedder and verifier have the same,
-    and to parse it takes 30 ms, so files of the same content are parsed once. Raises whatever tokenizers raises.
+    """The tokenizer in this file, which several threads may use. Raises whatever tokenizers raises.
+
+    The embedder and the verifier that come with llmhost have the same one, and parsing it takes 30 ms, so
+    files of the same content are parsed once.
     """
     content = path.read_bytes()
     with _PARSING:

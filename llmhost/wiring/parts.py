@@ -52,7 +52,6 @@ class Wiring:
 
     def __init__(self, config: Config, *, warn: Callable[[str], None], note: Callable[[str], None]) -> None:
         self._config = config
-        self._warn = warn
         self._warn_once = WarnOnce(warn)
         self._note = note
         self._open = AsyncExitStack()

@@ -103,7 +103,7 @@ async def test_a_good_judge_is_found_good_and_remembered(
 
 @pytest.mark.slow
 async def test_the_cache_asks_a_judge_that_was_found_good_and_no_other(
-    redis_server: RedisServer, judging_server: JudgingServer, tmp_path: Path, exported_cache: Path
+    redis_server: RedisServer, judging_server: JudgingServer, tmp_path: Path
 ) -> None:
     made = await fleet_of(
         redis_server, judging_server.url, judge=True, judge_from=0, confidence=0.999, audit_share=0

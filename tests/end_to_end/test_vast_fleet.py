@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx
 import psutil
@@ -25,10 +24,10 @@ STAGES = ["rented", "booting", "installing", "pulling", "loading", "ready"]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def fleet(tmp_path_factory: pytest.TempPathFactory, minilm_cache: Path) -> AsyncIterator[RentedHouse]:
+async def fleet(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RentedHouse]:
     """Two workers that are ready, and whose model does not fit on the GPU; `said[0]` is what `up` said."""
     folder = tmp_path_factory.mktemp("rented")
-    async with renting(folder, minilm_cache, {}, pull_pause=PULL_PAUSE, on_gpu=0.4) as house:
+    async with renting(folder, {}, pull_pause=PULL_PAUSE, on_gpu=0.4) as house:
         house.server.world.boot = SLOW
         up = await house.run("up", "--gpus", "2", "--yes")
         assert up.code == 0, up.err

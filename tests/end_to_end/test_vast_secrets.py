@@ -61,15 +61,13 @@ def secrets_of(house: RentedHouse) -> Secrets:
 
 
 @pytest.fixture
-async def house(
-    tmp_path: Path, minilm_cache: Path, redis_port_server: Callable[..., RedisServer]
-) -> AsyncIterator[RentedHouse]:
+async def house(tmp_path: Path, redis_port_server: Callable[..., RedisServer]) -> AsyncIterator[RentedHouse]:
     """Its Redis wants a password, which comes from the environment."""
     server = redis_port_server()
     async with redis.asyncio.Redis(port=server.port) as client:  # as an option, it would be in an argv
         await client.config_set("requirepass", PASSWORD)
     section = {"host": "127.0.0.1", "port": server.port, "password": "${REDIS_PASSWORD}"}
-    async with renting(tmp_path / "rented", minilm_cache, section) as house:
+    async with renting(tmp_path / "rented", section) as house:
         house.environ["REDIS_PASSWORD"] = PASSWORD
         yield house
 

@@ -113,7 +113,7 @@ class House:
 
 
 @pytest.fixture
-async def house(state_folder: Path, exported_cache: object) -> AsyncIterator[House]:
+async def house(state_folder: Path) -> AsyncIterator[House]:
     """Nothing is configured yet: the built-in local fleet. All that it started is gone at the end."""
     house = House()
     yield house

@@ -60,7 +60,7 @@ class RentedHouse(House):
     """
 
     def __init__(
-        self, folder: Path, cache: Path, server: VastServer, machines: Machines, redis: Mapping[str, Any]
+        self, folder: Path, server: VastServer, machines: Machines, redis: Mapping[str, Any]
     ) -> None:
         super().__init__()
         self.server = server
@@ -73,7 +73,7 @@ class RentedHouse(House):
         self.environ = {
             "LLMHOST_CONFIG": str(self._config),
             "LLMHOST_STATE_DIR": str(self.state),
-            "LLMHOST_CACHE_DIR": str(cache),
+            "LLMHOST_CACHE_DIR": str(folder / "cache"),
             "HOME": str(folder),
             "XDG_CONFIG_HOME": str(folder / "config"),
             "NO_COLOR": "1",
@@ -150,9 +150,7 @@ def bought(number: int) -> int:
 
 
 @asynccontextmanager
-async def renting(
-    folder: Path, cache: Path, redis: Mapping[str, Any], **engine: Any
-) -> AsyncIterator[RentedHouse]:
+async def renting(folder: Path, redis: Mapping[str, Any], **engine: Any) -> AsyncIterator[RentedHouse]:
     """An account with credit and ten offers, a configuration for it, and no worker yet; nothing of it is
     left at the end. `redis` is that section of the configuration; empty, it is the embedded one. `engine` is
     what each engine does (`containers.Engine`)."""
@@ -160,7 +158,7 @@ async def renting(
     logs.mkdir(parents=True)
     machines = Machines(logs, **engine)
     async with VastServer(SystemClock(), machines, boot=QUICK, pace=0) as server:
-        house = RentedHouse(folder, cache, server, machines, redis)
+        house = RentedHouse(folder, server, machines, redis)
         house.configure()
         house.offer(10)
         try:
@@ -175,10 +173,8 @@ async def renting(
 
 
 @pytest.fixture
-async def rented_house(
-    tmp_path: Path, minilm_cache: Path, redis_server: RedisServer
-) -> AsyncIterator[RentedHouse]:
+async def rented_house(tmp_path: Path, redis_server: RedisServer) -> AsyncIterator[RentedHouse]:
     """As `renting`, for one test."""
     redis = {"url": f"unix://{redis_server.socket}"}
-    async with renting(tmp_path / "rented", minilm_cache, redis) as house:
+    async with renting(tmp_path / "rented", redis) as house:
         yield house

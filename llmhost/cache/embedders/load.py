@@ -86,8 +86,8 @@ def _open(folder: Path) -> Embedder:
 def _require_exporters(name: str) -> None:
     if any(find_spec(package) is None for package in _EXPORTERS):
         raise ModelError(
-            f"the embedding model {name} must be exported once, which needs sentence-transformers",
-            hint="pip install 'llmhost[embedders]'",
+            f"the embedding model {name} needs sentence-transformers",
+            hint="run `pip install 'llmhost[embedders]'`, or remove `cache.embedder`",
         )
 
 

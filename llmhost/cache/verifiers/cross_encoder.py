@@ -45,10 +45,6 @@ class SentenceTransformersVerifier:
             self._model: Any = CrossEncoder(
                 str(folder), device="cpu", trust_remote_code=False, activation_fn=Sigmoid()
             )
-        except ModuleNotFoundError as error:
-            raise ModelError(
-                f"the verifier {name} needs sentence-transformers", hint="pip install 'llmhost[embedders]'"
-            ) from error
         except Exception as error:
             raise ModelError(
                 f"the verifier {name} cannot be loaded ({type(error).__name__})", hint=_HINT
