@@ -1,7 +1,7 @@
 """Where llmhost keeps its own files.
 
 The state folder holds what must survive (the embedded Redis, worker records, logs); the cache folder
-holds what can be made again (the exported embedder). `LLMHOST_STATE_DIR` and `LLMHOST_CACHE_DIR` move them.
+holds what can be made again (exported embedders). `LLMHOST_STATE_DIR` and `LLMHOST_CACHE_DIR` move them.
 """
 
 from __future__ import annotations
