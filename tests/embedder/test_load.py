@@ -156,7 +156,7 @@ def test_without_the_extra_another_model_is_an_error_that_names_it(tmp_path: Pat
 def test_another_model_is_prepared_on_first_use(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
 
-    assert check_embedder(str(tmp_path)) == f"{tmp_path} will be prepared on first use, once"
+    assert check_embedder(str(tmp_path)) == f"{tmp_path} is prepared on first use, once"
     assert check_embedder("all-mpnet-base-v2") == (
-        "all-mpnet-base-v2 will be fetched from the Hugging Face Hub and prepared on first use"
+        "all-mpnet-base-v2 is downloaded from the Hugging Face Hub and prepared on first use"
     )
