@@ -1,11 +1,15 @@
-"""The double's answers against what vast.ai publishes: field names, types and status codes."""
+"""The double against what vast.ai publishes: fields, types, status codes and the pauses between calls."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import pytest
+import requests
 from doubles.vast.sdk import ORDER, Tenant
+
+Ask = Callable[[Tenant], Awaitable[Any]]
 
 Schema = Mapping[str, tuple[type, ...]]
 
@@ -173,3 +177,61 @@ async def test_errors(tenant: Tenant) -> None:
             assert_fits(answer.json(), ERROR)
     unknown = await client("put", "/instances/request_logs/1")
     assert (unknown.status_code, unknown.json()["error"]) == (404, "invalid_id")
+
+
+# How often a call may be made; x-rate-limit in vast.ai's OpenAPI files
+
+
+async def status(asked: Awaitable[Any]) -> int:
+    """Of the error that it brings; 200 if it brings none."""
+    try:
+        await asked
+    except requests.HTTPError as error:
+        return int(error.response.status_code)
+    return 200
+
+
+async def create(tenant: Tenant) -> Any:
+    return await tenant.sdk("create_instance", tenant.server.market.add()["id"], **ORDER)
+
+
+async def destroy(tenant: Tenant) -> Any:
+    id = tenant.server.world.buy(tenant.server.market.add(), tenant.server.instances[ID].order).id
+    return await tenant.sdk("destroy_instance", id)
+
+
+#: The first instance that the double sells.
+ID = 25_000_001
+
+
+@pytest.mark.parametrize(
+    ("ask", "interval"),
+    [
+        (create, 4.5),
+        (destroy, 3.0),
+        (lambda tenant: tenant.sdk("show_instance", ID), 2.0),
+        (lambda tenant: tenant.sdk("show_instances"), 1.0),
+        (lambda tenant: tenant.sdk("label_instance", ID, "x"), 1.0),
+        (lambda tenant: tenant.sdk("start_instance", ID), 1.0),
+        (lambda tenant: tenant.sdk("show_invoices_v1", charges=True), 1.0),
+        (lambda tenant: tenant.sdk("change_bid", ID, price=0.9), 5.5),
+    ],
+)
+async def test_each_endpoint_has_its_own_interval(tenant: Tenant, ask: Ask, interval: float) -> None:
+    tenant.server.limits.pace = 1.0
+    await tenant.rent(price=0.8)
+    await tenant.clock.sleep(60)
+    assert await status(ask(tenant)) == 200
+    await tenant.clock.sleep(interval - 0.01)
+    assert await status(ask(tenant)) == 429
+    await tenant.clock.sleep(0.01)
+    assert await status(ask(tenant)) == 200
+    assert tenant.server.too_early.total() == 1
+
+
+async def test_ten_searches_a_minute_are_allowed(tenant: Tenant) -> None:
+    tenant.server.limits.pace = 1.0
+    answers = [await status(tenant.sdk("search_offers", {})) for _ in range(11)]
+    assert answers == [200] * 10 + [429]
+    await tenant.clock.sleep(60)
+    assert await status(tenant.sdk("search_offers", {})) == 200
