@@ -146,7 +146,7 @@ main() {
     case $set in embedders | test) install_torch ;; esac
     step "the packages of the lock" install_locked "$set"
     # Its build backend is in the lock, so nothing else is fetched.
-    if [ "$set" != uv ]; then step "llmhost" pip_install --no-build-isolation --editable "$root"; fi
+    if [ "$set" != uv ] && [ "$set" != release ]; then step "llmhost" pip_install --no-build-isolation --editable "$root"; fi
     stamp_of "$set" >"$(stamp_file "$set")"
 }
 

@@ -25,8 +25,8 @@ _TORCH = _LOCK / "torch.txt"
 #: The sets, each with all of those before it: the extras it adds, and the kept file that it includes.
 _SETS = {"local": (["local", "plots"], None), "embedders": (["embedders"], _TORCH), "test": (["test"], None)}
 
-#: What installs, and what resolves; each has a file of its own.
-_TOOLS = ("pip", "uv")
+#: What installs, what resolves, and what scripts/release runs; each has a file of its own.
+_TOOLS = {"pip": "pip", "uv": "uv", "release": "build\nhatchling\ntwine"}
 
 _NAME = re.compile(r"^([a-z0-9][a-z0-9.-]*)==", re.MULTILINE)
 
@@ -78,8 +78,8 @@ def _make(folder: Path, *, upgrade: bool) -> None:
         raise SystemExit(f"error: no set needs {', '.join(sorted(left))}")
     if folder.resolve() != _LOCK:
         shutil.copy(_TORCH, folder)
-    for tool in _TOOLS:
-        pins = _uv("-", upgrade=upgrade, kept=_read(_path(tool)), stdin=tool)
+    for tool, packages in _TOOLS.items():
+        pins = _uv("-", upgrade=upgrade, kept=_read(_path(tool)), stdin=packages)
         _path(tool, folder).write_text(_MADE_BY + pins, encoding="utf-8")
 
 
