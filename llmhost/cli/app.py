@@ -14,31 +14,27 @@ from llmhost.cli.frame import App, Globals, Lazy
 
 __all__ = ["execute", "main"]
 
-#: In the order in which they are needed.
+#: in the order in which a new user needs them
 COMMANDS = {
     "init": Lazy("llmhost.cli.commands.init:init", "Write a configuration file with every setting explained"),
     "offers": Lazy(
-        "llmhost.cli.commands.offers:offers", "Show what is for rent and fits, and why the rest does not"
+        "llmhost.cli.commands.offers:offers", "Show the offers that fit, and why the others do not"
     ),
-    "up": Lazy("llmhost.cli.commands.up:up", "Make the fleet be as many ready workers as wanted"),
-    "status": Lazy(
-        "llmhost.cli.commands.status:status", "Show the workers, whether they answer, what they cost"
-    ),
-    "scale": Lazy("llmhost.cli.commands.scale:scale", "Make the fleet fit the demand, from cron"),
-    "logs": Lazy("llmhost.cli.commands.logs:logs", "Show the last lines that a worker printed"),
+    "up": Lazy("llmhost.cli.commands.up:up", "Create or update the fleet"),
+    "status": Lazy("llmhost.cli.commands.status:status", "Show workers, health and cost"),
+    "scale": Lazy("llmhost.cli.commands.scale:scale", "Autoscale once (run it from cron)"),
+    "logs": Lazy("llmhost.cli.commands.logs:logs", "Show the end of a worker's log"),
     "ssh": Lazy("llmhost.cli.commands.ssh:ssh", "Open a shell on a rented worker, or run a command there"),
     "ask": Lazy("llmhost.cli.commands.ask:ask", "Answer a question, from the cache or by a worker"),
-    "stats": Lazy(
-        "llmhost.cli.commands.stats:stats", "Show hits, latency, cost, savings, targets met or not"
-    ),
-    "cache": Lazy("llmhost.cli.commands.cache:app", "Look into the cache and correct it"),
-    "doctor": Lazy("llmhost.cli.commands.doctor:doctor", "Check the set-up and say how to mend it"),
-    "down": Lazy("llmhost.cli.commands.down:down", "Destroy workers and confirm that they are gone"),
+    "stats": Lazy("llmhost.cli.commands.stats:stats", "Show hits, latency, cost, savings and goals"),
+    "cache": Lazy("llmhost.cli.commands.cache:app", "Inspect and correct the cache"),
+    "doctor": Lazy("llmhost.cli.commands.doctor:doctor", "Diagnose the setup"),
+    "down": Lazy("llmhost.cli.commands.down:down", "Destroy workers and confirm it"),
 }
 
-HELP = """Your own LLM on GPUs, behind a cache that you can trust.
+HELP = """Host your own LLM on GPUs, behind a semantic cache.
 
-Without a configuration file it runs on this machine, and no account is needed.
+Without a configuration file, it runs on this machine; no account is needed.
 
 Examples:
   llmhost up --gpus 2
@@ -59,34 +55,34 @@ def main(commands: Mapping[str, Lazy] = COMMANDS) -> None:
 
 def execute(args: Sequence[str], commands: Mapping[str, Lazy] = COMMANDS) -> int:
     """Runs one command line, without the program's name, and returns its exit code. Raises nothing."""
-    given = Globals()
+    options = Globals()
     try:
-        return _invoke(list(args) or ["--help"], given, commands)
+        return _invoke(list(args) or ["--help"], options, commands)
     except typer.Exit as error:
         return error.exit_code
-    except BaseException as error:  # noqa: BLE001 - whatever it is, the user gets one clear line
-        return _failed(error, args, given)
+    except BaseException as error:  # noqa: BLE001 - every failure becomes one clear line
+        return _failed(error, args, options)
 
 
-def _invoke(args: list[str], given: Globals, commands: Mapping[str, Lazy]) -> int:
+def _invoke(args: list[str], options: Globals, commands: Mapping[str, Lazy]) -> int:
     root = App(HELP).with_commands(commands)
-    with root.make_context("llmhost", args, obj=given) as ctx:
+    with root.make_context("llmhost", args, obj=options) as ctx:
         code = root.invoke(ctx)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
 
 
-def _failed(error: BaseException, args: Sequence[str], given: Globals) -> int:
+def _failed(error: BaseException, args: Sequence[str], options: Globals) -> int:
     from llmhost.cli.errors import report
 
     if isinstance(error, BrokenPipeError) and _reader_left():
         return 0
     if isinstance(error, (typer.Abort, EOFError)):  # Ctrl-C or Ctrl-D at a question
         error = KeyboardInterrupt()
-    # A line that could not be read to its end may have said --json further on.
-    given.json = given.json or "--json" in _before_double_dash(args)
+    # Parsing may have stopped before it reached --json.
+    options.json = options.json or "--json" in _before_double_dash(args)
     try:
-        return report(error, given.output)
+        return report(error, options.output)
     except BrokenPipeError:
         _reader_left()
         return 1
@@ -110,7 +106,7 @@ def _reader_left() -> bool:
 
 
 def _make_streams_safe() -> None:
-    """A stream that is closed leads nowhere; a character that its encoding lacks becomes a question mark."""
+    """Closed streams become /dev/null; characters that the encoding lacks become question marks."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w"))  # noqa: SIM115 - for good

@@ -1,4 +1,4 @@
-"""How whatever ends a command early is told to the user."""
+"""How an exception that ends a command is reported to the user."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _LONGEST_MESSAGE = 300
 _CREDENTIALS = re.compile(r"(://)[^\s/@]*@|((?:bearer|basic)\s+)\S+", re.IGNORECASE)
 _SECRET_NAME = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL|AUTH", re.IGNORECASE)
 
-#: characters; a shorter value of such a variable is a switch or a number, and would tear other words apart.
+#: characters; a shorter value of such a variable is a switch or a number, and would garble other words.
 _SHORTEST_SECRET = 6
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _Report:
     code: str
     message: str
     hint: str | None
@@ -34,36 +34,38 @@ class _Told:
 
 
 def report(error: BaseException, out: Output) -> int:
-    """Says on stderr what ended the command, and with ``--json`` on stdout too.
+    """Prints on stderr what ended the command, and with ``--json`` on stdout too.
 
     Returns:
         The exit code of the process.
     """
     cause = _first_leaf(error)
-    told = _tell(cause)
+    shown = _describe(cause)
     if out.verbose:
         out.detail(_traceback(cause))
     if out.json and not out.printed:
-        out.document({"error": {"code": told.code, "message": told.message, "hint": told.hint}})
+        out.document({"error": {"code": shown.code, "message": shown.message, "hint": shown.hint}})
     if isinstance(cause, Cancelled):
-        out.note(told.message)
+        out.note(shown.message)
     else:
-        out.error(told.message, told.hint)
-    return told.exit_code
+        out.error(shown.message, shown.hint)
+    return shown.exit_code
 
 
-def _tell(error: BaseException) -> _Told:
+def _describe(error: BaseException) -> _Report:
     if isinstance(error, LlmhostError):
         hint = None if error.hint is None else _one_line(error.hint)
-        return _Told(error.code, _one_line(error.message), hint, error.exit_code)
+        return _Report(error.code, _one_line(error.message), hint, error.exit_code)
     if isinstance(error, KeyboardInterrupt):
-        return _Told("interrupted", "interrupted", None, _INTERRUPTED)
+        return _Report("interrupted", "interrupted", None, _INTERRUPTED)
     message = f"unexpected {type(error).__name__}: {_one_line(str(error))}".rstrip(": ")
-    return _Told("unexpected", message, "run it again with --verbose to see where, and please report it", 1)
+    return _Report(
+        "unexpected", message, "run again with --verbose for the traceback, and please report it", 1
+    )
 
 
 def _first_leaf(error: BaseException) -> BaseException:
-    """What a group of exceptions is about: its first error that we raised on purpose, else its first."""
+    """The error that represents a group of exceptions: its first LlmhostError, else its first."""
     if not isinstance(error, BaseExceptionGroup):
         return error
     leaves = [_first_leaf(inner) for inner in error.exceptions]
@@ -82,7 +84,7 @@ def _traceback(error: BaseException) -> str:
 
 
 def _without_secrets(text: str) -> str:
-    """A net below the adapters, which keep secrets out of messages: a stranger's exception may quote one."""
+    """A safety net: our adapters keep secrets out of messages, but a third-party exception may quote one."""
     text = _CREDENTIALS.sub(lambda match: f"{match[1]}***@" if match[1] else f"{match[2]}***", text)
     for name, value in os.environ.items():
         if len(value) >= _SHORTEST_SECRET and _SECRET_NAME.search(name):

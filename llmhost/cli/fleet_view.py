@@ -63,7 +63,7 @@ def worker_output(worker: Worker, now: float, spent_usd: float | None = None) ->
 def follow(progress: Progress, step: WorkerProgress) -> None:
     """Shows one step of a worker on its way up or down."""
     if step.stage in ("ready", "ended"):
-        progress.done(step.worker, "gone" if step.stage == "ended" else "ready")
+        progress.done(step.worker, "destroyed" if step.stage == "ended" else "ready")
     elif step.stage in ("failed", "gone"):
         progress.fail(step.worker, step.detail)
     else:
@@ -71,20 +71,20 @@ def follow(progress: Progress, step: WorkerProgress) -> None:
 
 
 def hourly_cost(workers: Iterable[Worker]) -> float:
-    """USD an hour that all workers together go on to cost."""
+    """USD an hour that all workers together cost."""
     return sum(worker.rate for worker in workers)
 
 
 def show_workers(workers: Sequence[WorkerOutput], console: Console) -> None:
-    """A table, one worker a line. A model that all serve stands below it, once: so it fits in 80 columns."""
+    """A table, one worker a line. A model that all serve is printed once, below it, to fit in 80 columns."""
     from rich.text import Text
 
     if not workers:
-        console.print("There is no worker. `llmhost up` makes one.")
+        console.print("No workers. Run `llmhost up`.")
         return
     models = {worker.model for worker in workers}
     model = ("model",) if len(models) > 1 else ()
-    grid = table("worker", "state", "address", "gpu", *model, "an hour", "spent", right=("an hour", "spent"))
+    grid = table("worker", "state", "address", "gpu", *model, "$/h", "cost", right=("$/h", "cost"))
     for worker in workers:
         state = Text(worker.state, _STYLES.get(worker.state, ""))
         facts = (_address(worker), clean(worker.gpu or "-"), *(clean(worker.model) for _ in model))
@@ -104,11 +104,11 @@ def _address(worker: WorkerOutput) -> str:
 
 
 def show_failures(out: Output, failures: Sequence[Failure], *, done: bool) -> None:
-    """Ends the command as failed, or as done in part.
+    """Ends the command with an error if there are failures.
 
     Raises:
-        PartialError: there are failures, and `done` says that something was achieved beside them.
-        LlmhostError: there are failures and nothing was achieved.
+        PartialError: some workers failed, while others succeeded (`done`).
+        LlmhostError: all failed.
     """
     if not failures:
         return

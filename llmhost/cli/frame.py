@@ -1,7 +1,7 @@
-"""Commands and groups as llmhost has them, on top of Typer's.
+"""The command-line framework: Typer's commands and groups, extended.
 
-They take the global options before and after the command's name, show help without rich, load a
-command's module only when it is needed, and turn every mistake on the command line into a UsageError.
+Global options are accepted before and after the command's name, help is shown without rich, a command's
+module is imported when it runs, and every mistake on the command line is a UsageError.
 
 A command is a function whose docstring is its help. Lines after ``Examples:`` are shown as they stand.
 """
@@ -24,17 +24,26 @@ from llmhost.cli.output import Output
 from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
+    from typer._click.core import Command as AnyCommand
     from typer._click.core import Context
+    from typer._click.formatting import HelpFormatter
+
+    _Base = AnyCommand
+else:
+    _Base = object
 
 __all__ = ["App", "Command", "Globals", "Group", "Lazy", "global_options", "globals_of"]
 
-
-# The options that every command takes, and what they say.
+_EXAMPLES = "Examples:"
+#: 0..1; from this similarity on, a name is suggested: --gpu for --gpus, but not --bogus for --verbose
+_SIMILAR = 0.7
+#: Typer appends the Python type to the name of an argument, and the choices to the name of an option.
+_ARGUMENT_TYPE = re.compile(r"^(?=[A-Z])(\S+) <.*>$")
 
 
 @dataclass
 class Globals:
-    """What the global options say; filled while the command line is read, left to right."""
+    """The global options; filled in while the command line is parsed, left to right."""
 
     config: Path | None = None
     json: bool = False
@@ -44,7 +53,7 @@ class Globals:
 
     @cached_property
     def output(self) -> Output:
-        """Where this command prints; asked for after the command line has been read."""
+        """Where this command prints; read after the command line is parsed."""
         return Output(json=self.json, quiet=self.quiet, verbose=self.verbose)
 
 
@@ -54,30 +63,28 @@ def globals_of(ctx: Context) -> Globals:
 
 
 def _remember(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> None:
-    # What was given after the command's name is read later, so it wins; what was not given changes nothing.
+    # Options after the command's name are parsed later, so they win; those not given change nothing.
     if value:
         setattr(globals_of(ctx), param.name, value)
 
 
-def _option(*names: str, says: str, metavar: str | None = None) -> Any:
+def _option(*names: str, text: str, metavar: str | None = None) -> Any:
     return typer.Option(
-        *names, help=says, metavar=metavar, expose_value=False, callback=_remember, show_default=False
+        *names, help=text, metavar=metavar, expose_value=False, callback=_remember, show_default=False
     )
 
 
 def _declare(
     config: Annotated[
         Path | None,
-        _option("--config", metavar="PATH", says="Configuration file to use."),
+        _option("--config", metavar="PATH", text="Configuration file."),
     ] = None,
-    json: Annotated[bool, _option("--json", says="Print one JSON object on stdout.")] = False,
-    quiet: Annotated[
-        bool, _option("--quiet", "-q", says="Print no words besides results and errors.")
-    ] = False,
+    json: Annotated[bool, _option("--json", text="Print one JSON object on stdout.")] = False,
+    quiet: Annotated[bool, _option("--quiet", "-q", text="Print only results, warnings and errors.")] = False,
     verbose: Annotated[
-        bool, _option("--verbose", "-v", says="Print more; tracebacks of errors too.")
+        bool, _option("--verbose", "-v", text="Print details, and tracebacks of errors.")
     ] = False,
-    version: Annotated[bool, _option("--version", says="Print the version.")] = False,
+    version: Annotated[bool, _option("--version", text="Print the version.")] = False,
 ) -> None:
     pass
 
@@ -90,25 +97,8 @@ def global_options() -> tuple[typer.core.TyperOption, ...]:
     return tuple(p for p in typer.main.get_command(app).params if isinstance(p, typer.core.TyperOption))
 
 
-if TYPE_CHECKING:
-    from typer._click.core import Command as AnyCommand
-    from typer._click.core import Context
-    from typer._click.formatting import HelpFormatter
-
-    _Base = AnyCommand
-else:
-    _Base = object
-
-
-_EXAMPLES = "Examples:"
-#: 0..1; from here on a word is a slip of another one: --gpu for --gpus, but not --bogus for --verbose.
-_ALIKE = 0.7
-#: What Typer puts behind the name of an argument; behind an option stands its choices.
-_ARGUMENT_TYPE = re.compile(r"^(?=[A-Z])(\S+) <.*>$")
-
-
 class _Framed(_Base):
-    """What commands and groups share."""
+    """Shared by commands and groups."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "rich_markup_mode": None})
@@ -157,7 +147,7 @@ class Command(_Framed, TyperCommand):
 class Lazy:
     """A command whose module is imported when it is needed.
 
-    `target` is ``module:attribute``, a function or an `App`. `summary` stands in the list of commands.
+    `target` is ``module:attribute``, a function or an `App`. `summary` is shown in the list of commands.
     """
 
     target: str
@@ -165,7 +155,7 @@ class Lazy:
 
 
 class Group(_Framed, TyperGroup):
-    """Commands under one name."""
+    """Commands under a common name."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -186,7 +176,7 @@ class Group(_Framed, TyperGroup):
         if args[0] not in known:
             raise UsageError(
                 f"no such command {args[0]!r}{_did_you_mean(args[0], known)}",
-                hint=f"`{ctx.command_path} --help` lists the commands",
+                hint=f"see `{ctx.command_path} --help` for the commands",
             )
         return super().resolve_command(ctx, args)
 
@@ -198,7 +188,7 @@ class Group(_Framed, TyperGroup):
 
 
 class App(typer.Typer):
-    """A group of commands; alone, it shows its help. `about` is written like a command's docstring."""
+    """A group of commands; alone, it shows its help. `about` is formatted like a command's docstring."""
 
     def __init__(self, about: str) -> None:
         super().__init__(
@@ -242,7 +232,7 @@ def _load(name: str, target: str) -> AnyCommand:
 
 
 def _name_value(param: Any) -> None:
-    """Help then says ``--gpus GPUS`` and not ``--gpus <int>``; a choice says what can be chosen."""
+    """Help then shows ``--gpus GPUS``, not ``--gpus <int>``; a choice lists its values."""
     if param.metavar is None and not getattr(param, "is_flag", False) and not param.type_descriptor.is_choice:
         param.metavar = param.name.upper()
 
@@ -256,7 +246,7 @@ def _section(title: str, params: list[Any], ctx: Context, formatter: HelpFormatt
     records = [record for param in params if (record := param.get_help_record(ctx)) is not None]
     if records:
         with formatter.section(title):
-            # An argument's name is followed by its Python type, which helps nobody.
+            # The Python type after an argument's name tells users nothing.
             formatter.write_dl([(_ARGUMENT_TYPE.sub(r"\1", name), text) for name, text in records])
 
 
@@ -277,9 +267,9 @@ def _usage_error(error: typer.exceptions.TyperException, ctx: Context) -> UsageE
     else:
         text = " ".join(error.format_message().split()).removesuffix(".")
         message = text[:1].lower() + text[1:]
-    return UsageError(message, hint=f"`{ctx.command_path} --help` lists what it takes")
+    return UsageError(message, hint=f"see `{ctx.command_path} --help` for its options")
 
 
-def _did_you_mean(given: str, known: list[str]) -> str:
-    nearest = get_close_matches(given, known, n=1, cutoff=_ALIKE)
+def _did_you_mean(name: str, known: list[str]) -> str:
+    nearest = get_close_matches(name, known, n=1, cutoff=_SIMILAR)
     return f"; did you mean {nearest[0]}?" if nearest else ""

@@ -1,4 +1,4 @@
-"""What a command prints: one JSON object or a picture for people on stdout, words on stderr."""
+"""What a command prints: its result on stdout, as JSON or for people; messages and progress on stderr."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Output:
         sys.stdout.flush()
 
     def stream(self, piece: str) -> None:
-        """Shows the next piece of an answer at once, without what a terminal would obey."""
+        """Prints the next piece of an answer at once, without terminal control sequences."""
         sys.stdout.write(self._filter.feed(piece))
         sys.stdout.flush()
 
@@ -77,21 +77,21 @@ class Output:
         sys.stdout.flush()
 
     def note(self, text: str) -> None:
-        """Words for people, on stderr; nothing with ``--quiet``."""
+        """A message on stderr; nothing with ``--quiet``."""
         if not self.quiet:
             self._say(self.style(clean(text), "dim"))
 
     def detail(self, text: str) -> None:
-        """Words for the curious, on stderr; only with ``--verbose``."""
+        """A message on stderr; only with ``--verbose``."""
         if self.verbose:
             self._say(self.style(clean(text), "dim"))
 
     def warn(self, text: str) -> None:
-        """Something that the user should know, on stderr; even with ``--quiet``."""
+        """A warning on stderr; even with ``--quiet``."""
         self._say(f"{self.style('warning:', 'yellow')} {clean(text)}")
 
     def error(self, message: str, hint: str | None = None) -> None:
-        """What went wrong on one line of stderr, and what to do about it on the next."""
+        """What went wrong on one line of stderr, and what to do on the next."""
         self._say(f"{self.style('error:', 'red', 'bold')} {clean(message)}")
         if hint:
             self._say(f"{self.style('hint:', 'cyan')}  {clean(hint)}")
@@ -107,7 +107,7 @@ class Output:
         return _console(sys.stdout)
 
     def console_of_errors(self) -> Console:
-        """A rich console on stderr, for what is said before there is a result."""
+        """A rich console on stderr, for what is shown before the result."""
         return _console(sys.stderr)
 
     @contextmanager
@@ -127,7 +127,7 @@ class Output:
             yield PlainProgress(self._say)
 
     def _say(self, text: str) -> None:
-        # Whoever read stderr may have gone; that is no reason to leave the work undone.
+        # The reader of stderr may be gone; the work goes on.
         with suppress(BrokenPipeError):
             if self._live is None:
                 sys.stderr.write(text + "\n")
@@ -139,7 +139,7 @@ class Output:
 
 
 def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
-    """An empty table in the house's look; the columns named in `right` hold numbers."""
+    """An empty table in the common style; the columns in `right` hold numbers."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -154,7 +154,7 @@ def plain(value: Any) -> Any:
     """`value` as JSON knows it: dataclasses become objects in the order of their fields.
 
     A field that is hidden from repr holds a secret and is left out. A trailing underscore is dropped
-    from names (``from_``). A number that is not finite becomes null, as JSON has no word for it.
+    from names (``from_``). A number that is not finite becomes null, as JSON has no such number.
     """
     if hasattr(value, "__dataclass_fields__"):
         fields = value.__dataclass_fields__.values()
@@ -172,7 +172,7 @@ def plain(value: Any) -> Any:
 
 def _json_text(value: Any, *, ascii_only: bool) -> str:
     text = json.dumps(value, ensure_ascii=ascii_only, indent=2, allow_nan=False)
-    # JSON lets DEL and the C1 controls stand as they are; a terminal would obey them.
+    # JSON does not escape DEL and the C1 controls; a terminal would obey them.
     return re.sub("[\x7f-\x9f]", lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
@@ -208,11 +208,8 @@ def _console(stream: TextIO) -> Console:
     )
 
 
-# How things that take a while are followed: one line for each of them.
-
-
 class Progress(ABC):
-    """Told what happens to each thing by name. Names and stages may come from outside."""
+    """Shows the progress of several things, one line each. Names and stages may be untrusted text."""
 
     @abstractmethod
     def update(self, name: str, stage: str, fraction: float | None = None) -> None:
@@ -220,11 +217,11 @@ class Progress(ABC):
 
     @abstractmethod
     def done(self, name: str, stage: str = "ready") -> None:
-        """`name` has arrived."""
+        """`name` is finished."""
 
     @abstractmethod
     def fail(self, name: str, reason: str) -> None:
-        """`name` will not arrive."""
+        """`name` has failed."""
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -270,7 +267,7 @@ class PlainProgress(Progress):
 
 
 class LiveProgress(Progress):
-    """Lines that change in place: name, stage, bar, elapsed time. They stay when it is over."""
+    """Lines that change in place: name, stage, bar, elapsed time. They stay afterwards."""
 
     def __init__(self, console: Console) -> None:
         from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -313,7 +310,7 @@ class LiveProgress(Progress):
         reason = self._reasons.get(name)
         if reason is None:
             self._bars.update(self._task(name), stage=clean(stage), total=1.0, completed=1.0)
-        else:  # it has arrived nowhere
+        else:  # it failed before
             self._bars.update(self._task(name), stage=f"{clean(stage)}: {reason}")
 
     def fail(self, name: str, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""How a command runs the async core, and what Ctrl-C and SIGTERM do meanwhile."""
+"""Running a command: its configuration, its parts, and what Ctrl-C and SIGTERM do."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def treat_sigterm_as_interrupt() -> None:
 def run_async(work: Coroutine[Any, Any, Result]) -> Result:
     """Runs `work` to its end.
 
-    The first Ctrl-C or SIGTERM cancels it and lets it clean up; a second one breaks off even that.
+    The first Ctrl-C or SIGTERM cancels it and lets it clean up; a second one aborts the cleanup too.
 
     Raises:
         KeyboardInterrupt: it was interrupted.
@@ -89,7 +89,7 @@ async def _interruptible(work: Coroutine[Any, Any, Result]) -> Result:
 
 @contextmanager
 def _signals_cancel(task: asyncio.Task[Any]) -> Iterator[None]:
-    """Signals cancel `task`; whatever handled them before is put back."""
+    """Signals cancel `task`; the previous handlers are restored afterwards."""
     wake = task.get_loop().call_soon_threadsafe
 
     def handle(_number: int, _frame: FrameType | None) -> None:
@@ -123,11 +123,8 @@ def _nothing() -> None:
     pass
 
 
-# What every command that needs a configuration begins with.
-
-
 def configured(options: Globals, overrides: Mapping[str, Any] | None = None) -> Config:
-    """The configuration; where no file gives one, the user is told so. Raises ConfigError."""
+    """The configuration; a note says if there is no file. Raises ConfigError."""
     from llmhost.config.load import load_config
 
     loaded = load_config(options.config, environ=os.environ, overrides=overrides or {})
@@ -139,15 +136,15 @@ def configured(options: Globals, overrides: Mapping[str, Any] | None = None) -> 
 
 
 async def warn_of_others(options: Globals, wiring: Wiring) -> None:
-    """Workers of another fleet or provider run on here, and this configuration says nothing of them."""
+    """Warns of workers on this machine that belong to another fleet or provider than the configured one."""
     for fleet in await wiring.other_local_fleets():
         names = ", ".join(worker.id for worker in await fleet.list())
-        options.output.warn(f"other workers run on this machine: {names}; `llmhost down --all` ends them")
+        options.output.warn(f"other workers run on this machine: {names}; `llmhost down --all` destroys them")
 
 
 @asynccontextmanager
 async def wired(options: Globals, config: Config) -> AsyncIterator[Wiring]:
-    """The parts for one command; what they have to say goes to stderr."""
+    """The parts for one command; their warnings and notes go to stderr."""
     from llmhost.wiring import Wiring
 
     async with Wiring(config, warn=options.output.warn, note=options.output.note) as wiring:

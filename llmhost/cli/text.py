@@ -1,4 +1,4 @@
-"""Text for people: numbers in words, and text from outside made safe for a terminal."""
+"""Text for people: numbers with units, and untrusted text made safe for a terminal."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def clean(text: str) -> str:
-    """`text` without anything that a terminal would obey; newline and tab stay."""
+    """`text` without terminal control sequences; newline and tab stay."""
     return _CONTROL.sub("", _SEQUENCE.sub("", text))
 
 
@@ -80,7 +80,7 @@ def duration(seconds: float) -> str:
 
 
 def credit(usd: float, runway_hours: float | None) -> str:
-    """``credit $12.30, enough for 1 d 6 h``; `runway_hours` None is not known, or for ever."""
+    """``credit $12.30, enough for 1 d 6 h``; `runway_hours` None is unknown or unlimited."""
     if usd <= 0:
         return f"credit {money(round(usd, 2))}: used up"
     return f"credit {money(usd)}" + (

@@ -28,12 +28,12 @@ def shown(reply: Reply, capsys: pytest.CaptureFixture[str], *, quiet: bool = Fal
 
 def test_each_candidate_has_a_row_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     head, _, refused, served = shown(REPLY, capsys).splitlines()
-    assert head.split() == ["similar", "sure", "why", "stored", "question"]
+    assert head.split() == ["similarity", "confidence", "reason", "stored", "question"]
     assert refused.split() == ["0.951", "numbers:", "5,", "6", "5", "cups"]
     assert served.split() == ["served", "0.800", "0.970", "sure", "cups"]
 
 
-def test_a_machine_is_told_all_that_is_known() -> None:
+def test_json_has_all_that_is_known() -> None:
     refused, served = explained(REPLY)
     assert (refused.question, refused.taken, refused.confidence, refused.why) == (
         "5 cups",
@@ -48,14 +48,14 @@ def test_a_machine_is_told_all_that_is_known() -> None:
 def test_an_exact_hit_says_so_and_names_no_candidates(capsys: pytest.CaptureFixture[str]) -> None:
     exact = replace(REPLY, source="exact")
     assert explained(exact) == []
-    assert shown(exact, capsys) == "· the very same question is stored: there was nothing to judge\n"
+    assert shown(exact, capsys) == "· exact match: the same question is stored\n"
 
 
 @pytest.mark.parametrize(
     ("reason", "says"),
     [
         ("no question like it is stored", "no question like it is stored"),
-        ("", "no stored question was looked"),
+        ("", "no stored question was considered"),
     ],
 )
 def test_without_candidates_the_reason_is_said(

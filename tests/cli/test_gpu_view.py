@@ -120,7 +120,7 @@ async def test_a_worker_that_is_not_itself_has_an_error(gather: Callable[..., An
 async def test_a_worker_without_an_address_says_what_it_is_doing(engines: Engines) -> None:
     workers = [rented(None, detail="pulling its image"), rented(None)]
     outputs = await gather_metrics(engines, workers, lambda: NOW)
-    assert [output.error for output in outputs] == ["pulling its image", "it is starting"]
+    assert [output.error for output in outputs] == ["pulling its image", "starting"]
 
 
 async def test_of_another_worker_its_engine_tells_what_it_can(
@@ -186,17 +186,19 @@ def test_a_worker_that_does_well_needs_no_words() -> None:
 
 def test_a_spilled_model_is_told_with_what_to_do() -> None:
     text = shown(replace(MEASURED, models=(LoadedModel("qwen2:7b", 8 * GB, 6 * GB),), spilled=True))
-    assert "vast-1: qwen2:7b does not fit on the GPU: 75 % of it is there, the rest runs on the CPU" in text
-    assert "smaller model or quantisation, lower `engine.slots`, or rent GPUs with more memory" in text
+    assert (
+        "vast-1: qwen2:7b does not fit on the GPU: 75 % of it is on the GPU, the rest runs on the CPU" in text
+    )
+    assert "smaller model or quantization, fewer `engine.slots`, or GPUs with more memory" in text
 
 
 @pytest.mark.parametrize(("age", "told"), [(60.0, False), (61.0, True)])
 def test_old_figures_are_told_to_be_old(age: float, told: bool) -> None:
-    assert ("figures are 1 min 1 s old" in shown(replace(MEASURED, age_s=age))) is told
+    assert ("metrics are 1 min 1 s old" in shown(replace(MEASURED, age_s=age))) is told
 
 
 def test_why_there_are_no_figures_is_told() -> None:
-    assert "vast-1: it is starting" in shown(GpuOutput("vast-1", error="it is starting"))
+    assert "vast-1: starting" in shown(GpuOutput("vast-1", error="starting"))
 
 
 def test_what_a_terminal_would_obey_is_not_shown() -> None:

@@ -23,7 +23,7 @@ def written(path: str = "llmhost.yaml") -> Config:
     return load_config(Path(path), environ={}).config
 
 
-def test_init_writes_the_built_in_defaults_where_nobody_can_be_asked(cli: Cli) -> None:
+def test_init_writes_the_built_in_defaults_without_a_terminal(cli: Cli) -> None:
     ran = cli("init")
     assert (ran.code, written()) == (0, Config())
 
@@ -32,11 +32,11 @@ def test_init_says_where_the_file_is(cli: Cli) -> None:
     assert cli("init", "--json").json == {"path": str(Path("llmhost.yaml").absolute())}
 
 
-def test_init_tells_what_to_do_next(cli: Cli) -> None:
+def test_init_prints_the_next_steps(cli: Cli) -> None:
     assert "llmhost up " in cli("init").stdout
 
 
-def test_init_tells_how_to_use_a_file_at_another_place(cli: Cli) -> None:
+def test_the_next_steps_name_a_file_at_another_path(cli: Cli) -> None:
     ran = cli("init", "--path", "team.yaml")
     assert f"llmhost --config {Path('team.yaml').absolute()} up" in ran.stdout
     assert written("team.yaml") == Config()
@@ -74,7 +74,7 @@ def test_init_makes_a_fleet_on_vast_ai(cli: Cli) -> None:
     assert config.fleet.name != Config().fleet.name
 
 
-def test_init_takes_the_papers_model_and_one_gpu_for_vast_ai_where_nobody_can_be_asked(cli: Cli) -> None:
+def test_init_suggests_a_model_and_one_gpu_for_vast_ai_without_a_terminal(cli: Cli) -> None:
     cli("init", "--provider", "vast")
     config = written()
     assert (config.engine.model, config.fleet.gpus) == ("qwen2:7b-instruct-q6_K", 1)
@@ -86,7 +86,7 @@ def test_a_new_fleet_on_vast_ai_cannot_grow_by_a_slip_of_the_finger(cli: Cli) ->
     assert written().fleet.max_gpus == 12
 
 
-def test_init_tells_what_to_do_before_anything_is_rented(cli: Cli) -> None:
+def test_the_next_steps_check_before_anything_is_rented(cli: Cli) -> None:
     steps = cli("init", "--provider", "vast").stdout.partition("Next:")[2]
     words = ["credit", "VAST_API_KEY", "doctor", "offers", "up --dry-run", "up ", "ask", "down"]
     places = [steps.find(word) for word in words]
@@ -94,18 +94,18 @@ def test_init_tells_what_to_do_before_anything_is_rented(cli: Cli) -> None:
     assert places == sorted(places)
 
 
-def test_init_says_the_same_to_machines_whatever_the_provider(cli: Cli) -> None:
+def test_json_is_the_same_for_every_provider(cli: Cli) -> None:
     assert list(cli("init", "--provider", "vast", "--json").json) == ["path"]
 
 
-def test_init_never_writes_over_a_file(cli: Cli) -> None:
+def test_init_never_overwrites_a_file(cli: Cli) -> None:
     Path("llmhost.yaml").write_text("mine")
     ran = cli("init")
     assert (ran.code, Path("llmhost.yaml").read_text()) == (2, "mine")
     assert "--force" in ran.stderr
 
 
-def test_init_writes_over_a_file_with_force_and_closes_it_to_others(cli: Cli) -> None:
+def test_force_overwrites_a_file_and_closes_it_to_others(cli: Cli) -> None:
     file = Path("llmhost.yaml")
     file.write_text("mine")
     file.chmod(0o644)
@@ -138,7 +138,7 @@ def test_init_refuses_what_makes_no_sense_and_writes_nothing(cli: Cli, args: lis
 
 
 def test_an_error_names_the_file_that_was_to_be_written(cli: Cli) -> None:
-    assert "what llmhost.yaml would say" in cli("init", "--url", "ftp://x", "--model", "m").stderr
+    assert "error: the new llmhost.yaml:" in cli("init", "--url", "ftp://x", "--model", "m").stderr
 
 
 def answer_on_terminal(*answers: str, args: tuple[str, ...] = ()) -> str:
@@ -172,7 +172,7 @@ def test_init_asks_for_servers_until_there_are_no_more() -> None:
 
 
 def test_init_asks_again_after_an_answer_that_it_does_not_know() -> None:
-    assert "answer one of local, vast, static" in answer_on_terminal("moon", "local")
+    assert "enter one of local, vast, static" in answer_on_terminal("moon", "local")
 
 
 def test_init_asks_what_a_rented_fleet_may_cost() -> None:
@@ -180,7 +180,7 @@ def test_init_asks_what_a_rented_fleet_may_cost() -> None:
     config = written()
     assert (config.engine.model, config.fleet.gpus) == ("qwen2:7b-instruct-q6_K", 2)
     assert config.fleet.budget.per_day == 30.0
-    assert ("answer a whole number" in shown, "answer a number over 0" in shown) == (True, True)
+    assert ("enter a whole number" in shown, "enter a number over 0" in shown) == (True, True)
 
 
 def test_init_asks_only_what_was_not_given() -> None:

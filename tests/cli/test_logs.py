@@ -72,7 +72,7 @@ async def test_a_server_of_somebody_else_has_neither_log_nor_shell_here(
     worker = (await house.ok("up"))["workers"][0]["id"]
     done = await house.run("logs", worker)
     assert (done.code, done.out) == (0, "")
-    assert "its log is with whoever runs it" in done.err
+    assert "its operator keeps it" in done.err
     unknown = await house.run("logs", "nobody")
     assert (unknown.code, worker in unknown.error) == (2, True)
     shell = await house.run("ssh", worker)

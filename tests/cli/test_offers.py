@@ -67,7 +67,7 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> MarketProvider:
     return provider
 
 
-def test_scripts_get_every_offer_and_what_was_turned_away(cli: Run, shop: MarketProvider) -> None:
+def test_json_has_every_offer_and_what_was_rejected(cli: Run, shop: MarketProvider) -> None:
     shop.market = Market(tuple(make_offer(n) for n in range(30)), {"reliability>0.95": 7})
     found = cli("offers", "--json").json
     assert [offer["id"] for offer in found["offers"]] == [str(31_000_000 + n) for n in range(30)]
@@ -75,7 +75,7 @@ def test_scripts_get_every_offer_and_what_was_turned_away(cli: Run, shop: Market
     assert (found["provider"], found["fitting"], found["gpus"]) == ("vast", 30, 2)
 
 
-def test_an_offer_is_told_in_full(cli: Run, shop: MarketProvider) -> None:
+def test_json_has_all_of_an_offer(cli: Run, shop: MarketProvider) -> None:
     assert cli("offers", "--json", "--limit", "1").json["offers"] == [
         {
             "id": "31000000",
@@ -95,7 +95,7 @@ def test_an_offer_is_told_in_full(cli: Run, shop: MarketProvider) -> None:
     ]
 
 
-def test_what_is_not_known_is_null(cli: Run, shop: MarketProvider) -> None:
+def test_unknown_values_are_null(cli: Run, shop: MarketProvider) -> None:
     shop.market = Market((make_offer(1, performance=0.0),))
     (offer,) = cli("offers", "--json").json["offers"]
     assert (offer["performance"], offer["price_per_100"]) == (None, None)
@@ -108,7 +108,7 @@ def test_the_best_for_all_workers_are_added_up(
     assert cli("offers", "--json", "--gpus", str(gpus)).json["hourly_cost_usd"] == cost
 
 
-def test_people_get_a_row_for_each_with_all_that_it_costs(cli: Run, shop: MarketProvider) -> None:
+def test_each_offer_has_a_row_with_all_its_costs(cli: Run, shop: MarketProvider) -> None:
     lines = cli("offers").stdout.splitlines()
     assert lines[0].split() == ["offer", "gpu", "$/h", "$/100", "rel.", "region", "Mb/s", "$/GB", "CUDA"]
     assert lines[2].split() == (
@@ -129,63 +129,61 @@ def test_people_get_a_row_for_each_with_all_that_it_costs(cli: Run, shop: Market
     )
 
 
-def test_people_are_told_how_many_there_are_and_what_the_best_cost(cli: Run, shop: MarketProvider) -> None:
+def test_the_number_of_offers_and_the_cost_of_the_best_are_shown(cli: Run, shop: MarketProvider) -> None:
     shop.market = Market(tuple(make_offer(n) for n in range(30)), {"reliability>0.95": 7})
     shown = cli("offers").stdout
     assert "30 of 37 offers fit; the best 10 are shown." in shown
-    assert "The best 2 cost $0.61 an hour, $14.64 a day." in shown
+    assert "The best 2 cost $0.61/h, $14.64 a day." in shown
     assert "31000009" in shown
     assert "31000010" not in shown
 
 
-def test_people_are_told_what_the_prices_have_in_them(cli: Run, shop: MarketProvider) -> None:
+def test_what_the_prices_include_is_explained(cli: Run, shop: MarketProvider) -> None:
     shown = cli("offers", "--disk", "80").stdout
-    assert "$/h has 80 GB of disk in it, but no traffic: that is $/GB." in shown
-    assert "$/100 is $/h for 100 points of DLPerf" in shown
+    assert "$/h includes 80 GB of disk; traffic costs $/GB extra." in shown
+    assert "$/100 is $/h per 100 points of DLPerf" in shown
 
 
-def test_people_see_what_turned_away_most_first(cli: Run, shop: MarketProvider) -> None:
+def test_the_filter_that_rejected_the_most_is_shown_first(cli: Run, shop: MarketProvider) -> None:
     shop.market = Market((make_offer(1),), {"reliability>0.95": 7, "gpu_name=RTX_4090": 1_413})
     lines = [line.split() for line in cli("offers").stdout.splitlines()]
     assert lines[-2:] == [["1,413", "gpu_name=RTX_4090"], ["7", "reliability>0.95"]]
 
 
-def test_too_few_for_the_fleet_is_said(cli: Run, shop: MarketProvider) -> None:
-    assert "too few for the 5 workers" in cli("offers", "--gpus", "5").stdout
+def test_too_few_offers_for_the_fleet_are_reported(cli: Run, shop: MarketProvider) -> None:
+    assert "too few for 5 workers" in cli("offers", "--gpus", "5").stdout
 
 
-def test_nothing_that_fits_is_no_failure_and_says_what_to_relax(cli: Run, shop: MarketProvider) -> None:
+def test_no_fitting_offer_is_no_failure_and_names_the_filter_to_relax(cli: Run, shop: MarketProvider) -> None:
     rejected = {"inet_down>=100": 4, "gpu_name=RTX_4090": 1_413, "reliability>0.95": 57}
     shop.market = Market((), rejected)
     ran = cli("offers")
     assert ran.code == 0
     assert "0 of 1474 offers fit." in ran.stdout
-    assert ran.stderr == (
-        "relax `inet_down>=100` first: the 4 that it turned away fit everything that is asked before it\n"
-    )
+    assert ran.stderr == ("relax `inet_down>=100` first: the 4 that it rejected pass all filters before it\n")
 
 
-def test_the_price_is_looked_at_last(cli: Run, shop: MarketProvider) -> None:
+def test_the_price_is_checked_last(cli: Run, shop: MarketProvider) -> None:
     shop.market = Market((), {"inet_down>=100": 40, "dph_total<=0.2": 1})
     ran = cli("offers", "--json")
     assert (ran.code, ran.json["offers"]) == (0, [])
-    assert ran.stderr.startswith("relax `dph_total<=0.2` first: the offer that it turned away fits")
+    assert ran.stderr.startswith("relax `dph_total<=0.2` first: the offer that it rejected passes")
 
 
-def test_an_empty_market_is_said_to_be_one(cli: Run, shop: MarketProvider) -> None:
+def test_an_empty_market_is_reported(cli: Run, shop: MarketProvider) -> None:
     shop.market = Market(())
-    assert "nothing is for rent at the moment" in cli("offers").stderr
+    assert "no offers at the moment" in cli("offers").stderr
 
 
-def test_bids_are_told_from_prices(cli: Run, shop: MarketProvider) -> None:
+def test_bids_are_distinguished_from_prices(cli: Run, shop: MarketProvider) -> None:
     shop.market = Market((make_offer(1, bid=0.29),))
     shown = cli("offers", "--interruptible", "--max-price", "0.4").stdout
     assert shown.splitlines()[0].split()[-1] == "bid"
     assert shown.splitlines()[2].split()[-1] == "0.290"
-    assert "taken away when somebody bids more" in shown
+    assert "lost when someone bids more" in shown
 
 
-def test_what_is_given_goes_before_the_configuration(cli: Run, shop: MarketProvider) -> None:
+def test_options_override_the_configuration(cli: Run, shop: MarketProvider) -> None:
     cli(
         "offers",
         "gpu_name=RTX_3090",
@@ -201,7 +199,7 @@ def test_what_is_given_goes_before_the_configuration(cli: Run, shop: MarketProvi
     assert (vast.disk, vast.max_price, vast.interruptible) == (30.0, 0.5, True)
 
 
-def test_what_is_not_given_stays_as_configured(cli: Run, shop: MarketProvider) -> None:
+def test_without_options_the_configuration_holds(cli: Run, shop: MarketProvider) -> None:
     Path("llmhost.yaml").write_text(RENTED.replace("vast: {", "vast: {interruptible: true, max_bid: 0.3, "))
     cli("offers")
     assert shop.config.vast.interruptible
@@ -231,7 +229,7 @@ def test_a_market_that_cannot_be_read_is_exit_5(cli: Run, shop: MarketProvider) 
     assert (ran.code, ran.stderr) == (5, "error: vast.ai does not answer\nhint:  try again\n")
 
 
-def test_what_a_provider_says_cannot_steer_the_terminal(cli: Run, shop: MarketProvider) -> None:
+def test_text_of_the_provider_cannot_control_the_terminal(cli: Run, shop: MarketProvider) -> None:
     shop.market = Market((make_offer(1, gpu="RTX\x1b[31m", region="\x1b]0;x\x07US"),), {"a\x1b[2J": 1})
     assert "\x1b" not in cli("offers").stdout
 
@@ -254,13 +252,13 @@ def test_a_fleet_on_this_machine_says_that_nothing_is_rented(cli: Run) -> None:
     assert len(cli("offers", "--json").json["offers"]) == 8
 
 
-def test_servers_that_one_has_are_listed(cli: Run) -> None:
+def test_configured_servers_are_listed(cli: Run) -> None:
     Path("llmhost.yaml").write_text(
         "fleet: {provider: static, workers: [{url: 'http://127.0.0.1:1'}]}\nengine: {kind: ollama, model: x}"
     )
     shown = cli("offers").stdout
     assert "http://127.0.0.1:1" in shown
-    assert "Servers under `fleet.workers`" in shown
+    assert "Servers in `fleet.workers`" in shown
 
 
 def test_a_filter_is_for_rented_machines(cli: Run) -> None:

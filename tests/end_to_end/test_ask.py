@@ -83,7 +83,7 @@ async def test_a_semantic_hit_says_how_sure_it_is(static_house: House) -> None:
     done = await static_house.run(*rewording)
     assert done.out == f"{ANSWER}\n"
     assert f"sure that both ask the same, {0:.3f} is enough" in done.err
-    assert "% sure · " in done.err
+    assert "confidence " in done.err
 
 
 async def test_an_exact_hit_has_nothing_to_explain(static_house: House) -> None:

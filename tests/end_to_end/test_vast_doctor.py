@@ -42,8 +42,8 @@ def house(rented_house: RentedHouse) -> RentedHouse:
 async def test_before_the_first_worker_all_is_well(house: RentedHouse) -> None:
     checks = await checks_of(house)
     assert wrong(checks) == []
-    assert checks["account"]["detail"] == "the key is accepted; $100.00 of credit"
-    assert checks["offers"]["detail"] == "10 fit now, from $0.31 an hour"
+    assert checks["account"]["detail"] == "the key is valid; $100.00 of credit"
+    assert checks["offers"]["detail"] == "10 fit now, from $0.31/h"
     assert (checks["workers"]["detail"], checks["costs"]["detail"]) == (
         "none; `llmhost up` rents them",
         "nothing is rented",
@@ -57,7 +57,7 @@ async def test_with_workers_that_answer_all_is_well(rented_house: RentedHouse) -
     assert wrong(checks) == []
     for worker in rented_house.alive():
         assert checks[f"worker {worker}"]["detail"] == "answers (version 0.12.3); tiny is loaded"
-    assert checks["costs"]["detail"].startswith("2 workers cost $0.63 an hour, $15.")
+    assert checks["costs"]["detail"].startswith("2 workers cost $0.63/h, $15.")
 
 
 async def test_a_key_that_is_not_accepted_is_told_once_and_where_to_get_one(house: RentedHouse) -> None:
@@ -70,7 +70,7 @@ async def test_a_key_that_is_not_accepted_is_told_once_and_where_to_get_one(hous
 async def test_offers_that_do_not_suffice_are_told_with_what_turns_them_away(house: RentedHouse) -> None:
     checks = await checks_of(house, LLMHOST_VAST__OFFERS="reliability>0.999")
     assert wrong(checks) == ["offers"]
-    assert checks["offers"]["detail"] == "0 fit now, 1 wanted; turned away: 10 by reliability>0.999"
+    assert checks["offers"]["detail"] == "0 fit now, 1 needed; rejected: 10 by reliability>0.999"
 
 
 async def test_a_fleet_without_a_budget_is_told_which_key_to_set(house: RentedHouse) -> None:
@@ -93,7 +93,7 @@ async def test_credit_that_ends_tonight_is_told(house: RentedHouse) -> None:
     house.server.credit = 2.0
     checks = await checks_of(house)
     assert wrong(checks) == ["account"]
-    assert "$2.00 of credit, 6.4 h at $0.31 an hour" in checks["account"]["detail"]
+    assert "$2.00 of credit, 6.4 h at $0.31/h" in checks["account"]["detail"]
 
 
 async def test_a_machine_that_nobody_remembers_is_told_and_what_it_costs(house: RentedHouse) -> None:
@@ -102,7 +102,7 @@ async def test_a_machine_that_nobody_remembers_is_told_and_what_it_costs(house: 
     checks = await checks_of(house)
     assert wrong(checks) == ["orphans"]
     assert checks["orphans"]["detail"] == (
-        f"vast-{bought(1)}: rented for this fleet and not on record, $0.31 an hour"
+        f"vast-{bought(1)}: rented for this fleet but not on record, $0.31/h"
     )
 
 
@@ -119,7 +119,7 @@ async def test_a_purchase_that_came_to_nothing_is_told_until_it_is_forgotten(hou
     checks = await checks_of(house)
     assert (wrong(checks), checks["orphans"]["detail"]) == (
         ["orphans"],
-        "1 purchase begun of which vast.ai lists no instance",
+        "1 purchase pending for which vast.ai lists no instance",
     )
     await house.ok("down", "--orphans")
     assert wrong(await checks_of(house)) == []
@@ -140,8 +140,8 @@ async def test_a_worker_whose_container_ended_is_told_with_what_it_still_costs(h
     house.server.become(bought(1), "exited")
     checks = await checks_of(house)
     assert wrong(checks) == [f"worker vast-{bought(1)}"]
-    assert "until then it costs $0.01 an hour" in checks[f"worker vast-{bought(1)}"]["fix"]
-    assert checks["costs"]["detail"].startswith("1 worker costs $0.01 an hour")
+    assert "until then it costs $0.01/h" in checks[f"worker vast-{bought(1)}"]["fix"]
+    assert checks["costs"]["detail"].startswith("1 worker costs $0.01/h")
 
 
 async def test_a_list_that_cannot_be_read_hides_nothing_else(house: RentedHouse) -> None:

@@ -159,4 +159,4 @@ async def test_a_worker_that_nobody_speaks_to_ends_itself_and_status_says_so(
     status = await rented_house.run("status")
     assert status.code == 0
     assert f"worker {worker['id']} is gone" in status.err
-    assert "There is no worker" in status.out
+    assert "No workers" in status.out

@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 __all__ = ["CandidateOutput", "ask", "explained", "show_explanation"]
 
 
-# Why an answer came from the cache, or did not: for people and for machines.
+#: bytes; the longest character of UTF-8
+_WIDEST_CHARACTER = 4
+_NUMBERS = ("similarity", "confidence")
 
 
 @dataclass(frozen=True, slots=True)
 class CandidateOutput:
-    """One stored question that was looked at. `confidence` None: the verifier was not asked."""
+    """One stored question that was considered. `confidence` None: the verifier was not asked."""
 
     question: str
     similarity: float
@@ -42,22 +44,24 @@ class CandidateOutput:
 
 
 def explained(reply: Reply) -> list[CandidateOutput]:
-    """Every candidate, most similar first; none for an exact hit, which nobody had to judge."""
+    """Every candidate, most similar first; none for an exact hit, which needs no decision."""
     return [] if reply.source == "exact" else [_candidate(verdict) for verdict in reply.verdicts]
 
 
 def show_explanation(out: Output, reply: Reply) -> None:
-    """The same for people, on stderr; nothing with ``--quiet``."""
+    """Prints the candidates and why each was served or not, on stderr; nothing with ``--quiet``."""
     if reply.source == "exact":
-        out.note("· the very same question is stored: there was nothing to judge")
+        out.note("· exact match: the same question is stored")
     elif not reply.verdicts:
-        out.note(f"· {reply.reason or 'no stored question was looked at'}")
+        out.note(f"· {reply.reason or 'no stored question was considered'}")
     elif not out.quiet:
-        shown = table("", "similar", "sure", "why", "stored question", right=("similar", "sure"))
+        shown = table("", "similarity", "confidence", "reason", "stored question", right=_NUMBERS)
         for one in explained(reply):
-            sure = "" if one.confidence is None else f"{one.confidence:.3f}"
+            confidence = "" if one.confidence is None else f"{one.confidence:.3f}"
             mark = "served" if one.taken else ""
-            shown.add_row(mark, f"{one.similarity:.3f}", sure, clean(one.why), clean(shortened(one.question)))
+            shown.add_row(
+                mark, f"{one.similarity:.3f}", confidence, clean(one.why), clean(shortened(one.question))
+            )
         out.console_of_errors().print(shown)
 
 
@@ -72,10 +76,6 @@ def _candidate(verdict: Verdict) -> CandidateOutput:
     )
 
 
-#: bytes that one character of UTF-8 may take
-_WIDEST_CHARACTER = 4
-
-
 @dataclass(frozen=True, slots=True)
 class Tokens:
     prompt: int
@@ -84,7 +84,7 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class AskOutput:
-    """Token counts are those of the answer when it was made; times are milliseconds."""
+    """Token counts are those of the answer when it was generated; times are milliseconds."""
 
     answer: str
     source: str
@@ -103,27 +103,29 @@ class AskOutput:
 
 @dataclass(frozen=True, slots=True)
 class ExplainedOutput(AskOutput):
-    """`explain` has every stored question that was looked at."""
+    """`explain` lists every stored question that was considered."""
 
     explain: Sequence[CandidateOutput]
 
 
-Prompt = Annotated[str | None, typer.Argument(help="The question; without it, or as -, standard input.")]
-Model = Annotated[str | None, typer.Option(help="Model to ask, instead of the configured one.")]
-System = Annotated[str | None, typer.Option(help="System prompt, instead of the configured one.")]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read the cache nor store in it.")]
-Refresh = Annotated[bool, typer.Option("--refresh", help="Ask a worker, and store its answer anew.")]
+Prompt = Annotated[
+    str | None, typer.Argument(help="The question; if missing or -, it is read from standard input.")
+]
+Model = Annotated[str | None, typer.Option(help="Model, instead of `engine.model`.")]
+System = Annotated[str | None, typer.Option(help="System prompt, instead of `engine.system`.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Bypass the cache: neither read nor store.")]
+Refresh = Annotated[bool, typer.Option("--refresh", help="Ask a worker, and replace the stored answer.")]
 Threshold = Annotated[
     float | None,
     typer.Option(
         min=-1,
         max=1,
-        help="For this question, what another wording must reach to be served: a probability with the policy "
+        help="The minimum for serving the answer to a similar question: a confidence with the policy "
         "`verified`, a similarity with `threshold`.",
     ),
 ]
 Explain = Annotated[
-    bool, typer.Option("--explain", help="Say why stored questions like this one were served or not.")
+    bool, typer.Option("--explain", help="Show why similar stored questions were served or not.")
 ]
 
 
@@ -137,9 +139,9 @@ def ask(
     threshold: Threshold = None,
     explain: Explain = False,
 ) -> None:
-    """Answer a question: from the cache if it is known, else by the least busy worker.
+    """Answer a question from the cache, or by the least busy worker.
 
-    The answer goes to stdout as it is written; where it came from is said on stderr.
+    The answer is streamed to stdout; its source, latency and cost are printed on stderr.
 
     Examples:
       llmhost ask "What is artificial intelligence?"
@@ -152,13 +154,13 @@ def ask(
     options = globals_of(ctx)
     if no_cache and refresh:
         raise UsageError(
-            "--no-cache and --refresh exclude each other", hint="--refresh stores, --no-cache does not"
+            "--no-cache and --refresh cannot be combined", hint="--refresh stores, --no-cache does not"
         )
     config = configured(options)
     text = _read_stdin(config.limits.max_prompt_chars) if prompt in (None, "-") else prompt
     question = _question(config, _text(text), model=_text(model), system=system and _text(system))
     question = replace(question, use_cache=not no_cache, refresh=refresh, threshold=threshold)
-    admit(question, config.limits.max_prompt_chars)  # before anything is started for it
+    admit(question, config.limits.max_prompt_chars)  # before anything is started
     run_async(_ask(options, config, question, explain))
 
 
@@ -194,14 +196,14 @@ async def _ask(options: Globals, config: Config, question: Question, explain: bo
 
 
 def _read_stdin(max_chars: int) -> str:
-    """The question on standard input, read no further than it may be long."""
+    """The question on standard input, read up to the maximum length of a question."""
     if sys.stdin is None or sys.stdin.isatty():
-        raise UsageError("there is no question", hint='ask like this: llmhost ask "What is Redis?"')
+        raise UsageError("no question given", hint='for example: llmhost ask "What is Redis?"')
     raw = sys.stdin.buffer.read(max_chars * _WIDEST_CHARACTER + 1)
     try:
         text = raw.decode()
     except UnicodeDecodeError:
-        # A cut may fall into a character; then the text is too long anyway, and is told so.
+        # A cut may split a character; then the text is too long anyway, which is reported later.
         text = raw.decode(errors="ignore") if len(raw) > max_chars * _WIDEST_CHARACTER else "\0"
     if "\0" in text:
         raise UsageError("standard input is not text", hint="give the question as UTF-8 text")
@@ -209,7 +211,7 @@ def _read_stdin(max_chars: int) -> str:
 
 
 def _text(argument: str | None) -> str:
-    """What was given on the command line, which need not be text."""
+    """An argument of the command line, which may not be valid text."""
     try:
         (argument or "").encode()
     except UnicodeEncodeError as error:
@@ -251,7 +253,7 @@ def _output(reply: Reply, explain: bool) -> AskOutput:
 
 
 def _footer(out: Output, reply: Reply) -> None:
-    """Where the answer came from, how long it took, and what it cost or saved."""
+    """The answer's source, latency, and cost or savings."""
     took = milliseconds(reply.latency.total)
     if reply.source == "engine":
         parts = [f"answered by {reply.worker}", reply.model, f"{reply.completion_tokens:,} tokens", took]
@@ -264,9 +266,9 @@ def _footer(out: Output, reply: Reply) -> None:
             f"entry {(reply.entry or '')[:12]}",
         ]
     if reply.matched_question is not None and reply.similarity is not None:
-        parts.insert(1, f"{reply.similarity:.3f} like “{shortened(reply.matched_question)}”")
+        parts.insert(1, f"similarity {reply.similarity:.2f} to “{shortened(reply.matched_question)}”")
         if reply.confidence is not None:
-            parts.insert(2, f"{percent(reply.confidence)} sure")
+            parts.insert(2, f"confidence {percent(reply.confidence)}")
     out.note("· " + " · ".join(parts))
     if reply.finish_reason == "length":
         out.warn("the answer was cut off at `engine.max_tokens`, so it is not cached")

@@ -22,26 +22,26 @@ __all__ = ["init"]
 
 _FILE_NAME = "llmhost.yaml"
 
-#: The paper's: 6.3 GB, which a GPU with 24 GB holds together with the context of some requests.
+#: 6.3 GB, which fits on a GPU with 24 GB together with the context of some requests
 _RENTED_MODEL = "qwen2:7b-instruct-q6_K"
-#: USD a day that are proposed for each GPU: an RTX 4090 day and night, at up to $0.60 an hour.
+#: USD a day suggested for each GPU: an RTX 4090 around the clock, at up to $0.60 an hour
 _USD_A_DAY = 15.0
-#: Requests that an RTX 4090 answers at once without making anyone wait for long.
+#: requests that an RTX 4090 answers at once with little delay
 _RENTED_SLOTS = 4
 
 
 _START = (
-    ("doctor", "check that everything is there"),
+    ("doctor", "diagnose the setup"),
     ("up", "start the workers"),
-    ('ask "Why is the sky blue?"', "ask them"),
+    ('ask "Why is the sky blue?"', "ask a question"),
 )
 _RENT = (
-    ("doctor", "check key, credit, Redis and budget"),
-    ("offers", "see what fits, and what it costs"),
-    ("up --dry-run", "see what would be bought"),
+    ("doctor", "diagnose key, credit, Redis and budget"),
+    ("offers", "see which offers fit, and their price"),
+    ("up --dry-run", "see the plan and its price"),
     ("up", "rent the GPUs"),
-    ('ask "Why is the sky blue?"', "ask them"),
-    ("down", "give them back"),
+    ('ask "Why is the sky blue?"', "ask a question"),
+    ("down", "destroy the workers"),
 )
 
 
@@ -57,8 +57,8 @@ class EngineName(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class _Given:
-    """What the command line says; None was not given. `budget` is USD a day."""
+class _Choices:
+    """The command line; None was not options. `budget` is USD a day."""
 
     urls: Sequence[str]
     engine: EngineName | None
@@ -76,7 +76,7 @@ class InitOutput:
 def init(
     ctx: typer.Context,
     path: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="File to write; ./llmhost.yaml if not given.")
+        Path | None, typer.Option(metavar="PATH", help="File to write; by default ./llmhost.yaml.")
     ] = None,
     provider: Annotated[
         ProviderName | None,
@@ -84,19 +84,23 @@ def init(
     ] = None,
     url: Annotated[
         list[str] | None,
-        typer.Option(metavar="URL", help="Address of a server you already run; give it once for each."),
+        typer.Option(metavar="URL", help="Address of a server that you run; repeat it for more."),
     ] = None,
-    engine: Annotated[EngineName | None, typer.Option(help="What those servers speak.")] = None,
-    model: Annotated[str | None, typer.Option(metavar="NAME", help="Model as the engine knows it.")] = None,
-    gpus: Annotated[int | None, typer.Option(min=1, help="How many workers `llmhost up` makes.")] = None,
+    engine: Annotated[EngineName | None, typer.Option(help="API of those servers.")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the model in the engine.")
+    ] = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="Number of workers that `llmhost up` creates.")
+    ] = None,
     budget: Annotated[
-        float | None, typer.Option(metavar="USD", help="The most that rented GPUs may cost a day.")
+        float | None, typer.Option(metavar="USD", help="Spending limit a day for rented GPUs.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Write a configuration file with every setting explained.
 
-    On a terminal it asks what was not given.
+    On a terminal, it asks for what is missing.
 
     Examples:
       llmhost init
@@ -107,9 +111,9 @@ def init(
     target = path or options.config or Path(_FILE_NAME)
     if os.path.lexists(target) and not force:
         raise _exists(target)
-    given = _Given(url or [], engine, model, gpus, budget)
-    chosen = provider or (ProviderName.STATIC if given.urls else _provider(asks=_asks()))
-    _write(target, _checked(_values(chosen, given), target), force=force)
+    choices = _Choices(url or [], engine, model, gpus, budget)
+    chosen = provider or (ProviderName.STATIC if choices.urls else _provider(asks=_asks()))
+    _write(target, _checked(_values(chosen, choices), target), force=force)
     options.output.result(InitOutput(target.absolute(), chosen), _render)
 
 
@@ -117,40 +121,38 @@ def _asks() -> bool:
     return sys.stdin.isatty()
 
 
-def _values(provider: ProviderName, given: _Given) -> Mapping[str, object]:
-    """What the file says that the defaults do not, by dotted key."""
-    _check_sense(provider, given)
+def _values(provider: ProviderName, choices: _Choices) -> Mapping[str, object]:
+    """The values that differ from the defaults, by dotted key."""
+    _check_sense(provider, choices)
     if provider is ProviderName.VAST:
-        return _rented(given, asks=_asks())
-    values: dict[str, object] = {} if given.gpus is None else {"fleet.gpus": given.gpus}
+        return _rented(choices, asks=_asks())
+    values: dict[str, object] = {} if choices.gpus is None else {"fleet.gpus": choices.gpus}
     if provider is ProviderName.STATIC:
-        return {**values, **_servers(given, asks=_asks())}
-    return values if given.model is None else {**values, "engine.model": given.model}
+        return {**values, **_servers(choices, asks=_asks())}
+    return values if choices.model is None else {**values, "engine.model": choices.model}
 
 
-def _check_sense(provider: ProviderName, given: _Given) -> None:
-    if provider is not ProviderName.STATIC and (given.urls or given.engine):
-        raise UsageError(
-            f"{'--url' if given.urls else '--engine'} is for servers you already run,"
-            f" not for provider {provider}",
-            hint="give --provider static",
-        )
-    if provider is not ProviderName.VAST and given.budget is not None:
-        raise UsageError("--budget is for GPUs that are rented", hint="give --provider vast")
+def _check_sense(provider: ProviderName, choices: _Choices) -> None:
+    if provider is not ProviderName.STATIC and (choices.urls or choices.engine):
+        option = "--url" if choices.urls else "--engine"
+        message = f"{option} is for servers that you run, not for provider {provider}"
+        raise UsageError(message, hint="give --provider static")
+    if provider is not ProviderName.VAST and choices.budget is not None:
+        raise UsageError("--budget is for rented GPUs", hint="give --provider vast")
 
 
-def _servers(given: _Given, *, asks: bool) -> Mapping[str, object]:
+def _servers(choices: _Choices, *, asks: bool) -> Mapping[str, object]:
     return {
         "fleet.provider": "static",
-        "fleet.workers": [{"url": url} for url in given.urls or _urls(asks=asks)],
-        "engine.kind": str(given.engine or _engine(asks=asks)),
-        "engine.model": given.model or _model(asks=asks),
+        "fleet.workers": [{"url": url} for url in choices.urls or _urls(asks=asks)],
+        "engine.kind": str(choices.engine or _engine(asks=asks)),
+        "engine.model": choices.model or _model(asks=asks),
     }
 
 
-def _rented(given: _Given, *, asks: bool) -> Mapping[str, object]:
-    model = given.model or (_ask("Model, as Ollama names it", _RENTED_MODEL) if asks else _RENTED_MODEL)
-    gpus = given.gpus or (int(_ask("How many GPUs", "1", _count)) if asks else 1)
+def _rented(choices: _Choices, *, asks: bool) -> Mapping[str, object]:
+    model = choices.model or (_ask("Model (name in Ollama)", _RENTED_MODEL) if asks else _RENTED_MODEL)
+    gpus = choices.gpus or (int(_ask("Number of GPUs", "1", _count)) if asks else 1)
     values = {
         "fleet.name": "vast",
         "fleet.provider": "vast",
@@ -160,25 +162,25 @@ def _rented(given: _Given, *, asks: bool) -> Mapping[str, object]:
         "engine.model": model,
         "engine.slots": _RENTED_SLOTS,
     }
-    budget = given.budget
+    budget = choices.budget
     if budget is None and asks:
-        budget = float(_ask("The most USD a day for all of them", f"{gpus * _USD_A_DAY:g}", _amount))
+        budget = float(_ask("Spending limit, USD a day in all", f"{gpus * _USD_A_DAY:g}", _amount))
     return values if budget is None else {**values, "fleet.budget.per_day": budget}
 
 
 def _provider(*, asks: bool) -> ProviderName:
     if not asks:
         return ProviderName.LOCAL
-    _say("Workers are processes on this machine (local), GPUs rented on vast.ai (vast),")
-    _say("or servers that you run (static).")
+    _say("Workers can be processes on this machine (local), GPUs rented on vast.ai (vast),")
+    _say("or servers that you already run (static).")
     return ProviderName(_ask("Provider", ProviderName.LOCAL, _one_of(ProviderName)))
 
 
 def _urls(*, asks: bool) -> list[str]:
     if not asks:
-        raise UsageError("provider static needs the address of a server", hint="give --url URL")
+        raise UsageError("provider static needs at least one server", hint="give --url URL")
     urls = [_ask("Address of a server", "http://127.0.0.1:11434")]
-    while another := _ask("Address of another one (Enter: no more)", ""):
+    while another := _ask("Address of another server (Enter to finish)", ""):
         urls.append(another)
     return urls
 
@@ -186,7 +188,7 @@ def _urls(*, asks: bool) -> list[str]:
 def _engine(*, asks: bool) -> EngineName:
     if not asks:
         return EngineName.OLLAMA
-    _say("They speak Ollama's API (ollama), or OpenAI's as vLLM does (openai).")
+    _say("Their API is Ollama's (ollama) or OpenAI's, as with vLLM (openai).")
     return EngineName(_ask("Engine", EngineName.OLLAMA, _one_of(EngineName)))
 
 
@@ -208,7 +210,7 @@ def _ask(question: str, default: str | None, check: Callable[[str], str] = str.s
 def _one_of(names: type[StrEnum]) -> Callable[[str], str]:
     def check(answer: str) -> str:
         if answer.strip() not in list(names):
-            raise typer.BadParameter(f"answer one of {', '.join(names)}")
+            raise typer.BadParameter(f"enter one of {', '.join(names)}")
         return answer.strip()
 
     return check
@@ -216,7 +218,7 @@ def _one_of(names: type[StrEnum]) -> Callable[[str], str]:
 
 def _count(answer: str) -> str:
     if not answer.strip().isdecimal() or int(answer) < 1:
-        raise typer.BadParameter("answer a whole number, 1 or more")
+        raise typer.BadParameter("enter a whole number, 1 or more")
     return answer
 
 
@@ -226,12 +228,12 @@ def _amount(answer: str) -> str:
     except ValueError:
         positive = False
     if not positive:
-        raise typer.BadParameter("answer a number over 0, such as 50")
+        raise typer.BadParameter("enter a number over 0, such as 50")
     return answer
 
 
 def _checked(values: Mapping[str, object], target: Path) -> str:
-    """The text of the file, after it has been read as any command would read it.
+    """The text of the file, checked as every command will check it.
 
     Raises:
         UsageError: something in `values` is not allowed.
@@ -248,13 +250,13 @@ def _checked(values: Mapping[str, object], target: Path) -> str:
         try:
             load_config(draft, environ=os.environ)
         except ConfigError as error:
-            message = error.message.replace(str(draft), f"what {target} would say")
+            message = error.message.replace(str(draft), f"the new {target}")
             raise UsageError(message, hint=error.hint) from error
     return text
 
 
 def _write(target: Path, text: str, *, force: bool) -> None:
-    """Writes the file for its owner alone: it may come to hold a token."""
+    """Writes the file, readable by its owner only: it may hold a token later."""
     try:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL), 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -268,17 +270,17 @@ def _write(target: Path, text: str, *, force: bool) -> None:
 
 def _exists(target: Path) -> UsageError:
     return UsageError(
-        f"{target} exists already", hint="--force writes over it; --path PATH writes another one"
+        f"{target} already exists", hint="use --force to overwrite it, or --path PATH for another file"
     )
 
 
 def _render(made: InitOutput, console: Console) -> None:
     usual = made.path == Path(_FILE_NAME).absolute()
     flag = "" if usual else f" --config {made.path}"
-    console.print(f"Wrote {made.path}: every setting, with what it means.\n", soft_wrap=True)
+    console.print(f"Wrote {made.path} with every setting explained.\n", soft_wrap=True)
     console.print("Next:")
     if made.provider is ProviderName.VAST:
-        console.print("  add some credit to your account on vast.ai, and make a key there")
+        console.print("  add credit to your vast.ai account, and create an API key")
         console.print("  export VAST_API_KEY=<the key>")
     for command, purpose in _RENT if made.provider is ProviderName.VAST else _START:
         console.print(f"  llmhost{flag} {command:<28}  # {purpose}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`llmhost logs`: what a worker printed."""
+"""`llmhost logs`: the end of a worker's log."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["logs"]
 
-#: lines; more than a provider keeps, and still no burden
+#: lines; more than a provider keeps, and still little memory
 _MOST_LINES = 100_000
 
 
@@ -34,10 +34,10 @@ class LogsOutput:
 
 def logs(
     ctx: typer.Context,
-    worker: Annotated[str, typer.Argument(help="Which one; `llmhost status` lists them.")],
-    lines: Annotated[int, typer.Option(min=1, max=_MOST_LINES, help="How many, the last ones.")] = 100,
+    worker: Annotated[str, typer.Argument(help="Its id, as in `llmhost status`.")],
+    lines: Annotated[int, typer.Option(min=1, max=_MOST_LINES, help="How many lines.")] = 100,
 ) -> None:
-    """Show the last lines that a worker printed.
+    """Show the end of a worker's log.
 
     Examples:
       llmhost logs local-7f3a2c
@@ -51,17 +51,17 @@ async def _logs(options: Globals, config: Config, worker: str, lines: int) -> No
     async with wired(options, config) as wiring:
         text = await _read(wiring.provider, worker, lines)
     if not text:
-        options.output.note(f"{worker} has printed nothing, or its log is with whoever runs it")
+        options.output.note(f"{worker} has no log here: it is empty, or its operator keeps it")
     options.output.result(LogsOutput(worker, text.splitlines()), _show)
 
 
 async def _read(provider: Provider, worker: str, lines: int) -> str:
-    """Raises UsageError where there is no such worker, nor the log of one that is gone."""
+    """The log, of a destroyed worker too where it is kept. Raises UsageError if there is no such worker."""
     from llmhost.fleet.plan import select
 
     listed = await provider.list()
     if worker not in {known.id for known in listed}:
-        with suppress(ProviderError):  # it has just answered, so it does not know this worker
+        with suppress(ProviderError):  # the provider has just answered, so it does not know this worker
             if text := await provider.logs(worker, lines):
                 return text
     select(listed, [worker])

@@ -1,4 +1,4 @@
-"""`llmhost offers`: what is for rent and fits the fleet, best first, and why the rest does not."""
+"""`llmhost offers`: the offers that fit the fleet, best first, and why the others do not."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 
 __all__ = ["offers"]
 
-#: rows; what people see without --limit fits on a screen with all that stands below
+#: rows without --limit, so that the table and the text below fit on a screen
 _ROWS = 10
 
-#: points of the provider's measure of performance; what one of them costs is a long row of zeros
+#: points of the provider's performance benchmark; the price of one has too many zeros to read
 _POINTS = 100
 
-#: what is listed where nothing is for rent
+#: what is listed for the providers that rent nothing
 _PLACES = {
     "local": "Places for processes on this machine; nothing is rented.",
-    "static": "Servers under `fleet.workers` that are not in use; nothing is rented.",
+    "static": "Servers in `fleet.workers` that are not in use; nothing is rented.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class OfferOutput:
     """`price_per_hour` is USD with the disk and without traffic, `price_per_100` the same for 100 points of
-    `performance`, `bid` the part of it that is bid; None is unknown, or not the case.
+    `performance`, `bid` the part of it that is bid; None is unknown or does not apply.
     """
 
     id: str
@@ -60,8 +60,8 @@ class OfferOutput:
 @dataclass(frozen=True, slots=True)
 class OffersOutput:
     """`fitting` is how many offers fit, of which `offers` are shown. `hourly_cost_usd` is what the best ones
-    cost for `gpus` workers, None where too few fit. `rejected` counts each offer under the first filter that
-    it fails.
+    cost for `gpus` workers, None where too few fit. `rejected` counts each offer under the first
+    filter that it fails.
     """
 
     provider: str
@@ -76,26 +76,29 @@ def offers(
     ctx: typer.Context,
     terms: Annotated[
         list[str] | None,
-        typer.Argument(metavar="FILTER", help="Used in place of `vast.offers`; put it in quotes."),
+        typer.Argument(metavar="FILTER", help="Filter, instead of `vast.offers`; put it in quotes."),
     ] = None,
-    gpus: Annotated[int | None, typer.Option(min=1, help="For how many workers; else `fleet.gpus`.")] = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="Number of workers, instead of `fleet.gpus`.")
+    ] = None,
     interruptible: Annotated[
         bool | None,
         typer.Option(
             "--interruptible/--on-demand",
-            help="Bid, for which --max-price or `vast.max_bid` is the ceiling; or pay the fixed price.",
+            help="Bid up to --max-price or `vast.max_bid`, or pay the fixed price.",
             show_default=False,
         ),
     ] = None,
-    max_price: Annotated[float | None, typer.Option(metavar="USD", help="The most for an hour.")] = None,
+    max_price: Annotated[float | None, typer.Option(metavar="USD", help="Maximum price per hour.")] = None,
     disk: Annotated[float | None, typer.Option(metavar="GB", help="Disk for each worker.")] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help=f"How many to show; else {_ROWS}, and all with --json.")
+        int | None,
+        typer.Option(min=1, help=f"Number of offers to show; by default {_ROWS}, and all with --json."),
     ] = None,
 ) -> None:
-    """Show what is for rent and fits, best first, and why the rest does not.
+    """Show the offers that fit, best first, and why the others do not.
 
-    It buys nothing. What a token costs decides: the price with its disk, over the performance.
+    It buys nothing. Offers are ranked by the price with disk, divided by the performance.
 
     Examples:
       llmhost offers
@@ -111,15 +114,16 @@ def offers(
         "vast.disk": disk,
     }
     config = configured(options, {**rented, "fleet.gpus": gpus})
-    _check_sense(config.fleet.provider, rented)
+    _check_sense(config, rented)
     run_async(_offers(options, config, limit))
 
 
-def _check_sense(provider: str, rented: Mapping[str, Any]) -> None:
-    if provider != "vast" and any(value is not None for value in rented.values()):
+def _check_sense(config: Config, rented: Mapping[str, Any]) -> None:
+    if not config.fleet.rents and any(value is not None for value in rented.values()):
         raise UsageError(
-            f"a filter, prices and disks are for rented machines, and this fleet's provider is {provider}",
-            hint="set `fleet.provider: vast`; `llmhost init --provider vast` writes such a configuration",
+            "filter, price and disk are for rented machines, "
+            f"but this fleet's provider is {config.fleet.provider}",
+            hint="set `fleet.provider: vast`, or write a new file with `llmhost init --provider vast`",
         )
 
 
@@ -171,34 +175,34 @@ def _offer_output(offer: Offer) -> OfferOutput:
 
 
 def _advice(rejected: Mapping[str, int], config: Config) -> str:
-    """What to relax: the filter that the offers which came furthest failed at."""
-    if config.fleet.provider != "vast":
+    """Which filter to relax: the last one at which offers failed."""
+    if not config.fleet.rents:
         return "all of them are in use"
     if not any(rejected.values()):
-        return "nothing is for rent at the moment; try again in some minutes"
+        return "no offers at the moment; try again in a few minutes"
     from llmhost.config.offer_filter import parse_filter
 
     order = {term.text: number for number, term in enumerate(parse_filter(config.vast.offers))}
-    # What is no term, such as the price, is looked at after all of them.
+    # What is not a term, such as the price, is checked after all of them.
     furthest = max(rejected, key=lambda reason: (order.get(reason, len(order)), rejected[reason]))
     count = rejected[furthest]
-    which = "the offer that it turned away fits" if count == 1 else f"the {count} that it turned away fit"
-    return f"relax `{clean(furthest)}` first: {which} everything that is asked before it"
+    which = "the offer that it rejected passes" if count == 1 else f"the {count} that it rejected pass"
+    return f"relax `{clean(furthest)}` first: {which} all filters before it"
 
 
 def _show(output: OffersOutput, config: Config, console: Console) -> None:
-    if output.provider != "vast":
+    if not config.fleet.rents:
         _show_places(output, console)
         return
     if output.offers:
         console.print(_grid(output.offers))
         console.print()
-    _say_how_many(output, console)
+    _show_counts(output, console)
     if output.offers:
         _explain(output, config, console)
     if output.rejected:
         console.print()
-        console.print(_turned_away(output.rejected))
+        console.print(_rejected(output.rejected))
 
 
 def _grid(rows: Sequence[OfferOutput]) -> Table:
@@ -222,7 +226,7 @@ def _grid(rows: Sequence[OfferOutput]) -> Table:
     return grid
 
 
-def _say_how_many(output: OffersOutput, console: Console) -> None:
+def _show_counts(output: OffersOutput, console: Console) -> None:
     seen = output.fitting + sum(output.rejected.values())
     shown = len(output.offers)
     most = f"; the best {shown} are shown" if shown < output.fitting else ""
@@ -230,24 +234,24 @@ def _say_how_many(output: OffersOutput, console: Console) -> None:
     if output.hourly_cost_usd is not None:
         hour, day = money(output.hourly_cost_usd), money(output.hourly_cost_usd * 24)
         best = "The best one costs" if output.gpus == 1 else f"The best {output.gpus} cost"
-        console.print(f"{best} {hour} an hour, {day} a day.")
+        console.print(f"{best} {hour}/h, {day} a day.")
     elif output.offers:
-        console.print(f"They are too few for the {output.gpus} workers that are wanted.")
+        console.print(f"These are too few for {output.gpus} workers.")
 
 
 def _explain(output: OffersOutput, config: Config, console: Console) -> None:
     lines = [
-        f"$/h has {config.vast.disk:g} GB of disk in it, but no traffic: that is $/GB.",
-        f"$/100 is $/h for {_POINTS} points of DLPerf, and tokens cost accordingly: best first.",
+        f"$/h includes {config.vast.disk:g} GB of disk; traffic costs $/GB extra.",
+        f"$/100 is $/h per {_POINTS} points of DLPerf, the performance benchmark: lowest first.",
     ]
     if any(row.bid is not None for row in output.offers):
-        lines.append("These are bids: a machine is taken away when somebody bids more.")
+        lines.append("These are bids: a machine is lost when someone bids more.")
     for line in lines:
         console.print(line, style="dim")
 
 
-def _turned_away(rejected: Mapping[str, int]) -> Table:
-    grid = table("turned away", "by the first filter that an offer fails", right=("turned away",))
+def _rejected(rejected: Mapping[str, int]) -> Table:
+    grid = table("rejected", "by first failing filter", right=("rejected",))
     for reason, count in sorted(rejected.items(), key=lambda item: -item[1]):
         grid.add_row(f"{count:,}", clean(reason))
     return grid
@@ -255,7 +259,7 @@ def _turned_away(rejected: Mapping[str, int]) -> Table:
 
 def _show_places(output: OffersOutput, console: Console) -> None:
     if output.offers:
-        grid = table("place", "where", "an hour", right=("an hour",))
+        grid = table("place", "where", "$/h", right=("$/h",))
         for row in output.offers:
             grid.add_row(clean(row.id), clean(row.region), money(row.price_per_hour))
         console.print(grid)

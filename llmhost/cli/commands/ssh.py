@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 
 __all__ = ["find_shell", "ssh"]
 
-#: Neither can be an option, and no character means anything to ssh or a shell.
+#: Neither can be taken for an option, and no character is special to ssh or a shell.
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|[0-9A-Fa-f][0-9A-Fa-f:.]{1,44}")
 
 
 def ssh(
     ctx: typer.Context,
-    worker: Annotated[str, typer.Argument(help="Which one; `llmhost status` lists them.")],
+    worker: Annotated[str, typer.Argument(help="Its id, as in `llmhost status`.")],
     command: Annotated[
-        list[str] | None, typer.Argument(help="What to run there; else a shell. Put -- before its options.")
+        list[str] | None, typer.Argument(help="Command to run instead of a shell; put -- before its options.")
     ] = None,
 ) -> None:
     """Open a shell on a rented worker, or run a command there.
 
-    It is your own ssh that connects, with your own keys; they must be known to your account there.
-    With --json the address is printed and nothing is run.
+    It runs your own ssh program with your own keys, which must be registered in your vast.ai account.
+    With --json, the address is printed and nothing is run.
 
     Examples:
       llmhost ssh vast-1234567
@@ -57,27 +57,25 @@ async def _target(options: Globals, config: Config, worker: str) -> SshTarget:
 
 
 async def find_shell(provider: Provider, worker: str) -> SshTarget:
-    """Where the worker's shell is.
+    """The address of the worker's shell.
 
     Raises:
-        UsageError: there is no such worker, or its provider gives no shells.
-        ProviderError: there is none yet, or its address could be taken for something else.
+        UsageError: there is no such worker, or its provider offers no shell.
+        ProviderError: there is no shell yet, or its address is not plausible.
     """
     from llmhost.fleet.plan import select
 
     select(await provider.list(), [worker])
     target = await provider.ssh(worker)
     if target is None and provider.rents:
-        raise ProviderError(
-            f"{worker} has no shell yet", hint="it is starting; `llmhost status` says how far"
-        )
+        raise ProviderError(f"{worker} has no shell yet", hint="it is starting; see `llmhost status`")
     if target is None:
         raise UsageError(
             f"there is no shell on {worker}: workers of provider {provider.name} are not rented",
-            hint="`llmhost logs` shows what a worker printed",
+            hint="see `llmhost logs` for its output",
         )
     if not _is_plausible(target):
-        raise ProviderError(f"the address for a shell on {worker} makes no sense")
+        raise ProviderError(f"the provider gave an invalid address for a shell on {worker}")
     return target
 
 
@@ -87,11 +85,11 @@ def _is_plausible(target: SshTarget) -> bool:
 
 
 def _become(worker: str, target: SshTarget, command: Sequence[str]) -> NoReturn:
-    """Becomes the ssh program. Raises LlmhostError where there is none."""
+    """Replaces this process by ssh. Raises LlmhostError if it is not installed."""
     program = shutil.which("ssh")
     if program is None:
         raise LlmhostError(
-            "there is no program `ssh` on PATH",
+            "`ssh` is not installed",
             hint="install OpenSSH; `llmhost ssh WORKER --json` prints the address for another client",
         )
     try:
@@ -101,7 +99,7 @@ def _become(worker: str, target: SshTarget, command: Sequence[str]) -> NoReturn:
 
 
 def _argv(worker: str, target: SshTarget, command: Sequence[str]) -> list[str]:
-    """The host key is remembered by the worker: its address may be that of another machine tomorrow."""
+    """The host key is stored under the worker's id, as its address may belong to another machine tomorrow."""
     options = ("StrictHostKeyChecking=accept-new", f"HostKeyAlias=llmhost-{worker}")
     return [
         "ssh",

@@ -1,4 +1,4 @@
-"""`llmhost status`: workers, health, prices, what they have cost."""
+"""`llmhost status`: workers, their health, prices and cost."""
 
 from __future__ import annotations
 
@@ -29,10 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["GpuOutput", "gather_metrics", "show_gpus", "status"]
 
 
-# What the GPUs of workers do, as `status --gpu` shows it.
-
-
-#: seconds; a worker measures every few, so older figures say nothing about now
+#: seconds; a worker measures every few, so older metrics say nothing about now
 _STALE = 60.0
 
 _COLUMNS = ("worker", "gpu", "busy", "VRAM GB", "°C", "disk GB", "model", "engine")
@@ -41,10 +38,10 @@ _NUMBERS = ("busy", "VRAM GB", "°C", "disk GB")
 
 @dataclass(frozen=True, slots=True)
 class GpuOutput:
-    """One worker. None is what nobody tells; `loaded`: whether its model is in memory.
+    """One worker, for `status --gpu`. None is unknown; `loaded`: whether its model is in memory.
 
-    `spilled`: a model did not fit on the GPU. `age_s` is how old the figures are by the two clocks.
-    `detail` is the engine's word on where the model runs; `error` is why there are no figures.
+    `spilled`: a model did not fit on the GPU. `age_s` is the age of the metrics.
+    `detail` is where the model runs, as the engine reports it; `error` is why there are no metrics.
     """
 
     worker: str
@@ -62,13 +59,13 @@ class GpuOutput:
 async def gather_metrics(
     engines: Engines, workers: Sequence[Worker], now: Callable[[], float] = time.time
 ) -> list[GpuOutput]:
-    """Asks all workers at once, in their order. Whoever cannot be asked has its `error`."""
+    """Asks all workers at once, in their order. A worker that cannot be asked has an `error`."""
     return list(await asyncio.gather(*(_ask(engines, worker, now) for worker in workers)))
 
 
 async def _ask(engines: Engines, worker: Worker, now: Callable[[], float]) -> GpuOutput:
     if worker.url is None:
-        return GpuOutput(worker.id, error=worker.detail or "it is starting")
+        return GpuOutput(worker.id, error=worker.detail or "starting")
     try:
         if worker.provider == "vast":
             return await _from_front_door(engines, worker, now)
@@ -93,7 +90,7 @@ async def _from_front_door(engines: Engines, worker: Worker, now: Callable[[], f
 
 
 async def _from_engine(engines: Engines, worker: Worker) -> GpuOutput:
-    """What any engine tells, which knows nothing of the machine."""
+    """What an engine reports; it knows nothing about the machine."""
     engine = engines.of(worker)
     version, status = await asyncio.gather(engine.version(), engine.model_status(worker.model))
     return GpuOutput(
@@ -106,19 +103,19 @@ async def _from_engine(engines: Engines, worker: Worker) -> GpuOutput:
 
 
 def show_gpus(workers: Sequence[GpuOutput], console: Console) -> None:
-    """A table, one GPU a line, and under it what is wrong and what to do."""
+    """A table, one GPU a line, and below it problems and what to do about them."""
     grid = table(*_COLUMNS, right=_NUMBERS)
     for worker in workers:
         _add_rows(worker, grid.add_row)
     console.print()
     console.print(grid)
     for worker in workers:
-        for sentence in _sentences(worker):
-            console.print(f"{worker.worker}: {clean(sentence)}", soft_wrap=True)
+        for line in _problems(worker):
+            console.print(f"{worker.worker}: {clean(line)}", soft_wrap=True)
 
 
 def _add_rows(worker: GpuOutput, add_row: Callable[..., None]) -> None:
-    """What belongs to the whole worker stands beside its first GPU."""
+    """What concerns the whole worker is in the line of its first GPU."""
     loaded = {True: "loaded", False: "not loaded", None: "-"}[worker.loaded]
     disk = _of(worker.disk.used_gb, worker.disk.total_gb) if worker.disk else "-"
     version = clean(worker.engine_version) or "-"
@@ -137,7 +134,7 @@ def _figures(gpu: Gpu) -> tuple[str, str, str, str]:
 
 
 def _gigabytes(megabytes: float | None) -> float | None:
-    """As the driver counts: 1024 MB each, so that a card of 24 GB has 24."""
+    """1024 MB each, as the driver counts, so that a card of 24 GB has 24."""
     return None if megabytes is None else megabytes / 1024
 
 
@@ -147,32 +144,32 @@ def _of(used: float | None, total: float | None) -> str:
     return "/".join("?" if amount is None else f"{amount:.1f}" for amount in (used, total))
 
 
-def _sentences(worker: GpuOutput) -> list[str]:
-    said = [
-        f"{model.name} does not fit on the GPU: {percent(model.size_vram / model.size)} of it is there, the"
-        " rest runs on the CPU"
+def _problems(worker: GpuOutput) -> list[str]:
+    lines = [
+        f"{model.name} does not fit on the GPU: {percent(model.size_vram / model.size)} of it is on the GPU,"
+        " the rest runs on the CPU"
         for model in worker.models
         if model.spilled
     ]
     if worker.error:
-        said.append(worker.error)
+        lines.append(worker.error)
     if worker.detail:
-        said.append(worker.detail)
+        lines.append(worker.detail)
     if worker.spilled:
-        said.append(
-            "for full speed take a smaller model or quantisation, lower `engine.slots`, or rent GPUs with"
-            " more memory"
+        lines.append(
+            "for full speed, use a smaller model or quantization, fewer `engine.slots`,"
+            " or GPUs with more memory"
         )
     if worker.age_s is not None and worker.age_s > _STALE:
-        said.append(
-            f"these figures are {duration(worker.age_s)} old: its monitoring has stopped, or a clock is wrong"
+        lines.append(
+            f"these metrics are {duration(worker.age_s)} old: its monitoring has stopped, or a clock is wrong"
         )
-    return said
+    return lines
 
 
 @dataclass(frozen=True, slots=True)
 class SpentOutput:
-    """USD of all workers, gone ones included: this UTC day, this month, ever."""
+    """USD for all workers, destroyed ones included: this UTC day, this month, ever."""
 
     today: float
     month: float
@@ -181,7 +178,7 @@ class SpentOutput:
 
 @dataclass(frozen=True, slots=True)
 class StatusOutput:
-    """`spent_usd` is what the workers listed have cost. None where not known, or not asked for."""
+    """`spent_usd` is the cost of the workers listed. None is unknown, or not asked for."""
 
     workers: Sequence[WorkerOutput]
     hourly_cost_usd: float
@@ -195,10 +192,12 @@ class StatusOutput:
 def status(
     ctx: typer.Context,
     gpu: Annotated[
-        bool, typer.Option("--gpu", help="Also load, memory and temperature of each GPU.")
+        bool, typer.Option("--gpu", help="Also show load, memory and temperature of each GPU.")
     ] = False,
 ) -> None:
-    """Show every worker: whether it answers, its price, and what it has cost so far.
+    """Show workers, health and cost.
+
+    Each worker is asked whether it answers.
 
     Examples:
       llmhost status
@@ -240,11 +239,11 @@ def _show(output: StatusOutput, console: Console) -> None:
     show_workers(output.workers, console)
     if output.gpus:
         show_gpus(output.gpus, console)
-    spent = f"{money(output.spent.today)} today, {money(output.spent.month)} this month"
+    cost = f"{money(output.spent.today)} today, {money(output.spent.month)} this month"
     if output.workers:
-        spent = f"{money(output.spent_usd)} by these workers, {spent}"
-        console.print(f"{money(output.hourly_cost_usd)} an hour; spent {spent}", style="dim")
+        cost = f"{money(output.spent_usd)} for these workers, {cost}"
+        console.print(f"{money(output.hourly_cost_usd)}/h; cost: {cost}", style="dim")
     elif output.spent.total:
-        console.print(f"spent {spent}", style="dim")
+        console.print(f"cost: {cost}", style="dim")
     if output.credit_usd is not None:
         console.print(credit(output.credit_usd, output.runway_hours), style="dim")
