@@ -15,21 +15,16 @@ from llmhost.autoscale.models import time
 from llmhost.autoscale.state import WorkerObservation
 from llmhost.engines.engine import Progress
 from llmhost.engines.traffic import Traffic
-from llmhost.errors import EngineError, LlmhostError, UntrustedWorker
-from llmhost.fleet.health import Hooks, sentence
+from llmhost.errors import UntrustedWorker
+from llmhost.fleet.health import MAX_NEWS, Hooks, probe_worker, sentence
 from llmhost.fleet.models import FleetSpec, Worker, WorkerState
 
 __all__ = ["Broken", "Checkup", "SilenceLimits", "probe_workers"]
-
-_PATIENCE = 5.0  #: seconds for one token, so that a stuck worker does not hang the step
 
 #: workers; if more were asked at once, their time would run out while it is this machine that is slow
 _AT_ONCE = 64
 
 _READY = "ready"
-
-#: things that one worker tells while it boots; whoever has more to tell counts up, and does not move
-_MOST_NEWS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,19 +122,15 @@ async def _look(
     if worker.url is None:
         return _Look(worker, answers=False, said=f"{worker.stage}: {worker.detail}")
     news: list[Progress] = []
-    try:
-        async with gate, asyncio.timeout(_PATIENCE):
-            if not _answered(before):
-                await hooks.prepare(worker, news.append)
-            await hooks.probe(worker)
-    except UntrustedWorker as error:
-        return _Look(worker, answers=False, said="", never=sentence(error), strange=True)
-    except (EngineError, TimeoutError) as error:
-        told = f"{news[-1].stage} {news[-1].fraction or 0:.2f}" if news else type(error).__name__
-        return _Look(worker, answers=False, said=told)
-    except LlmhostError as error:
-        return _Look(worker, answers=False, said="", never=sentence(error))
-    return _Look(worker, answers=True, said=_READY)
+    async with gate:
+        result = await probe_worker(worker, hooks, None if _answered(before) else news.append)
+    if result.answered:
+        return _Look(worker, answers=True, said=_READY)
+    if result.error is not None and result.permanent:
+        return _Look(worker, answers=False, said="", never=sentence(result.error), strange=result.untrusted)
+    reason = type(result.error or TimeoutError()).__name__
+    told = f"{news[-1].stage} {news[-1].fraction or 0:.2f}" if news else reason
+    return _Look(worker, answers=False, said=told)
 
 
 def _check_line(looks: Sequence[_Look]) -> None:
@@ -165,7 +156,7 @@ def _remember(look: _Look, before: WorkerObservation | None, traffic: Traffic) -
         since = min(before.since, now) if before and before.said == look.said else now
         return WorkerObservation(look.said, since, answered=True, silent_since=None)
     heard, told = before.heard if before else (), zlib.crc32(look.said.encode())
-    news = told not in heard and len(heard) < _MOST_NEWS
+    news = told not in heard and len(heard) < MAX_NEWS
     since = now if before is None or news else min(before.since, now)
     silent_since = min(before.silent_since or now, now) if before else now
     counted = traffic.workers.get(look.worker.id)

@@ -34,12 +34,12 @@ from llmhost.errors import (
     StoreError,
     StoreUnavailable,
 )
-from llmhost.fleet.budget import Limits, Spent
+from llmhost.fleet.budget import Spent
 from llmhost.fleet.models import Worker, WorkerState
 from llmhost.fleet.spending import spent_now
 from llmhost.machine.paths import state_dir
 from llmhost.store.embedded import EmbeddedRedis
-from llmhost.wiring.fleets import fleet_spec, make_registry
+from llmhost.wiring.fleets import budget_limits, fleet_spec, make_registry
 from llmhost.wiring.parts import Wiring
 
 __all__ = ["FleetProbes", "probes"]
@@ -163,7 +163,7 @@ class FleetProbes:
     async def money(self) -> Sequence[Check]:
         workers = await self._list()
         costs = check_costs(workers, interruptible=self._config.vast.interruptible)
-        limits = Limits(**self._config.fleet.budget.model_dump())
+        limits = budget_limits(self._config)
         try:
             spent = await self._spent() if limits.any else Spent()
         except StoreError:

@@ -18,7 +18,7 @@ from llmhost.store.keys import FleetKeys
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-__all__ = ["Count", "RedisLoad", "RedisTraffic", "counting_script"]
+__all__ = ["Count", "DrainMarks", "RedisLoad", "RedisTraffic", "counting_script"]
 
 
 # Where the traffic of a fleet lies in Redis, and the scripts that count it.
@@ -43,15 +43,48 @@ _ENOUGH = 2.8
 _COUNTS = ("asked", "answered", "tokens")
 
 
-class RedisTraffic:
+class DrainMarks:
+    """Which workers of a fleet take no more questions. Every method raises StoreError and nothing else."""
+
+    def __init__(self, client: Redis, fleet: str) -> None:
+        self._client = client
+        self._keys = FleetKeys(fleet)
+
+    async def draining(self) -> frozenset[str]:
+        """Workers that are given no more questions, because they are to be terminated."""
+        with translate_errors():
+            return frozenset(text(name) for name in await self._client.smembers(self._keys.draining))
+
+    async def drain(self, ids: Iterable[str]) -> None:
+        """From now on they are given no more questions. Asking twice is fine."""
+        if names := tuple(ids):
+            with translate_errors():
+                await self._client.sadd(self._keys.draining, *names)
+
+    async def revive(self, ids: Iterable[str]) -> None:
+        """They are given questions again. Those that were not draining are fine."""
+        if names := tuple(ids):
+            with translate_errors():
+                await self._client.srem(self._keys.draining, *names)
+
+    async def forget(self, worker: str) -> None:
+        """Removes all that was counted of a worker that is gone."""
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.delete(self._keys.load(worker))
+        pipeline.delete(self._keys.speed(worker))
+        pipeline.srem(self._keys.draining, worker)
+        with translate_errors():
+            await pipeline.execute()
+
+
+class RedisTraffic(DrainMarks):
     """Reads what `RedisLoad` counts. `places` is how many questions a worker works on at once.
 
     Every method raises StoreError and nothing else.
     """
 
     def __init__(self, client: Redis, fleet: str, places: int) -> None:
-        self._client = client
-        self._keys = FleetKeys(fleet)
+        super().__init__(client, fleet)
         self._places = places
         self._read = counting_script(client, "traffic.lua")
 
@@ -83,18 +116,6 @@ class RedisTraffic:
             for worker in names:
                 pipeline.zcount(self._keys.load(worker), f"({seconds + microseconds / 1e6:.6f}", "+inf")
             return dict(zip(names, await pipeline.execute(), strict=True))
-
-    async def drain(self, ids: Iterable[str]) -> None:
-        """From now on they are given no more questions. Asking twice is fine."""
-        if names := tuple(ids):
-            with translate_errors():
-                await self._client.sadd(self._keys.draining, *names)
-
-    async def revive(self, ids: Iterable[str]) -> None:
-        """They are given questions again. Those that were not draining are fine."""
-        if names := tuple(ids):
-            with translate_errors():
-                await self._client.srem(self._keys.draining, *names)
 
     def _worker(self, worker: str, in_flight: int, raw: Sequence[bytes | str]) -> WorkerTraffic:
         key = self._keys.speed(worker)

@@ -23,14 +23,18 @@ from llmhost.fleet.results import FleetStatus
 from llmhost.fleet.spending import bills_since, tally
 
 __all__ = [
+    "MAX_NEWS",
     "Hooks",
     "OnProgress",
     "Prepare",
     "Probe",
+    "ProbeResult",
     "Replace",
     "WorkerProgress",
     "answering",
     "check_workers",
+    "is_permanent",
+    "probe_worker",
     "sentence",
     "wait_ready",
 ]
@@ -39,8 +43,12 @@ _POLL = 0.1  #: seconds; people see a bar move, and a provider that needs longer
 
 _LAG = 30.0  #: seconds; a provider's list may need a moment to show what was just bought
 
-#: things that one worker tells; whoever has more to tell counts something up, and does not move
-_MOST_NEWS = 1000
+#: seconds for one token, so that a stuck worker does not hang the command
+PROBE_TIMEOUT = 5.0
+
+#: different things that one worker may report while it boots; one that reports more counts something up and
+#: does not move. Two stages of a hundred per cent each, and fifty messages beside them, are fewer.
+MAX_NEWS = 250
 
 Probe = Callable[[Worker], Awaitable[None]]
 Prepare = Callable[[Worker, Callable[[Progress], None]], Awaitable[None]]
@@ -76,6 +84,59 @@ class Hooks:
 def sentence(error: LlmhostError) -> str:
     """The error and its hint as one line for people."""
     return f"{error.message}; {error.hint}" if error.hint else error.message
+
+
+# Does a worker answer? A one-token question through its front door, which is asked in one place: here.
+
+
+def is_permanent(error: LlmhostError) -> bool:
+    """Whether waiting will not help: somebody else answers, or the worker is not at fault for being slow."""
+    return isinstance(error, UntrustedWorker) or not isinstance(error, EngineError)
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """How a worker took one question. `error` is why it gave no answer; None where it was only too slow."""
+
+    answered: bool
+    error: LlmhostError | None = None
+
+    @property
+    def untrusted(self) -> bool:
+        return isinstance(self.error, UntrustedWorker)
+
+    @property
+    def permanent(self) -> bool:
+        return self.error is not None and is_permanent(self.error)
+
+
+async def probe_worker(
+    worker: Worker, hooks: Hooks, prepare: Callable[[Progress], None] | None = None
+) -> ProbeResult:
+    """Whether it answers within `PROBE_TIMEOUT`. With `prepare`, its model is made present first, which tells
+    how far that is."""
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT):
+            if prepare is not None:
+                await hooks.prepare(worker, prepare)
+            await hooks.probe(worker)
+    except TimeoutError:
+        return ProbeResult(answered=False)
+    except LlmhostError as error:
+        return ProbeResult(answered=False, error=error)
+    return ProbeResult(answered=True)
+
+
+async def answering(workers: Sequence[Worker], hooks: Hooks) -> Sequence[Worker]:
+    """The same workers, asked all at once; those that answer are READY."""
+
+    async def ask(worker: Worker) -> Worker:
+        if worker.url is None or worker.state is WorkerState.FAILED:
+            return worker
+        answered = (await probe_worker(worker, hooks)).answered
+        return replace(worker, state=WorkerState.READY if answered else WorkerState.STARTING)
+
+    return await asyncio.gather(*map(ask, workers))
 
 
 async def wait_ready(
@@ -229,12 +290,11 @@ class _Watch:
         self._talk = None
         try:
             talk.result()
-        except UntrustedWorker as error:  # it will not become that worker by being waited for
-            self._settle(WorkerState.FAILED, sentence(error))
-        except EngineError as error:
-            self._excuse = f": {error.message}"
         except LlmhostError as error:
-            self._settle(WorkerState.FAILED, sentence(error))
+            if is_permanent(error):
+                self._settle(WorkerState.FAILED, sentence(error))
+            else:
+                self._excuse = f": {error.message}"
         else:
             self._settle(WorkerState.READY, "")
 
@@ -256,7 +316,7 @@ class _Watch:
         """Hands news on. Only what was never reached before counts as moving: a retry repeats itself."""
         percent = None if fraction is None else round(fraction, 2)
         progress = WorkerProgress(self.worker.id, stage, percent, detail)
-        if progress not in self._reached and len(self._reached) < _MOST_NEWS:
+        if progress not in self._reached and len(self._reached) < MAX_NEWS:
             self._reached.add(progress)
             self._moved = self._clock.monotonic()
         if progress != self._told:
@@ -264,26 +324,7 @@ class _Watch:
             self._on_progress(progress)
 
 
-# Looking at every worker: does it answer, and what has it cost.
-
-
-_PATIENCE = 5.0  #: seconds for one token, so that a stuck worker does not hang whoever looks
-
-
-async def answering(workers: Sequence[Worker], hooks: Hooks) -> Sequence[Worker]:
-    """The same workers, asked all at once; those that answer are READY."""
-
-    async def ask(worker: Worker) -> Worker:
-        if worker.url is None or worker.state is WorkerState.FAILED:
-            return worker
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                await hooks.probe(worker)
-        except (LlmhostError, TimeoutError):
-            return replace(worker, state=WorkerState.STARTING)
-        return replace(worker, state=WorkerState.READY)
-
-    return await asyncio.gather(*map(ask, workers))
+# `status`: does each worker answer, and what has it cost.
 
 
 async def check_workers(
@@ -304,19 +345,16 @@ async def _check(worker: Worker, hooks: Hooks, records: FleetRecords) -> Worker:
     if worker.state is WorkerState.FAILED or worker.url is None:
         await records.seen(worker)
         return worker
-    try:
-        async with asyncio.timeout(_PATIENCE):
-            await hooks.probe(worker)
-        seen = replace(worker, state=WorkerState.READY, detail="")
-    except TimeoutError:
+    result = await probe_worker(worker, hooks)
+    if not result.answered and result.error is None:
         await records.opened(worker)
-        detail = f"no answer within {_PATIENCE:g} s: busy, or stuck"
+        detail = f"no answer within {PROBE_TIMEOUT:g} s: busy, or stuck"
         return replace(worker, state=WorkerState.STARTING, detail=detail)
-    except UntrustedWorker as error:
-        seen = replace(worker, state=WorkerState.FAILED, detail=sentence(error))
-    except LlmhostError as error:
-        detail = f"does not answer: {sentence(error)}"
-        seen = replace(worker, state=WorkerState.STARTING, detail=detail)
+    state, detail = WorkerState.READY, ""
+    if result.error is not None:
+        state = WorkerState.FAILED if result.untrusted else WorkerState.STARTING
+        detail = sentence(result.error) if result.untrusted else f"does not answer: {sentence(result.error)}"
+    seen = replace(worker, state=state, detail=detail)
     await records.seen(seen)
     return seen
 

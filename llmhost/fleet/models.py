@@ -28,7 +28,8 @@ class WorkerState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FleetSpec:
-    """What the operator wants. `price_per_hour` is USD for one worker of provider local or static."""
+    """What the operator wants. `price_per_hour` is USD for one worker of provider local or static; `rents`
+    says whether the provider's workers cost real money."""
 
     name: str
     provider: str
@@ -37,6 +38,7 @@ class FleetSpec:
     engine: str
     model: str
     price_per_hour: float = 0.0
+    rents: bool = False
 
 
 @dataclass(frozen=True, slots=True)

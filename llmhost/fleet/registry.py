@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
+from llmhost.engines.redis_traffic import DrainMarks
 from llmhost.errors import StoreError, StoreUnavailable
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.models import Worker, WorkerState
@@ -50,6 +51,7 @@ class FleetRegistry:
         self._client = client
         self._owner = owner
         self._keys = FleetKeys(fleet)
+        self.drains = DrainMarks(client, fleet)
 
     async def workers(self) -> Registered:
         """Every worker of this owner on record. A damaged record is named, never trusted."""
@@ -93,17 +95,6 @@ class FleetRegistry:
         with translate_errors():
             await self._client.hset(self._keys.machines, machine, json.dumps({"reason": reason, "at": at}))
 
-    async def draining(self) -> frozenset[str]:
-        """Workers that are given no more questions, because they are to be ended."""
-        with translate_errors():
-            return frozenset(text(name) for name in await self._client.smembers(self._keys.draining))
-
-    async def revive(self, worker_ids: Collection[str]) -> None:
-        """They are given questions again. Those that were not draining are fine."""
-        if worker_ids:
-            with translate_errors():
-                await self._client.srem(self._keys.draining, *worker_ids)
-
     async def pause(self, at: float) -> bool:
         """The autoscaler rests from now on, Unix seconds: somebody wants the fleet to be gone.
 
@@ -120,13 +111,10 @@ class FleetRegistry:
 
     async def forget(self, worker_id: str) -> None:
         """Removes the worker's record, and what was counted of it. One that is not there is fine."""
-        pipeline = self._client.pipeline(transaction=False)
-        pipeline.srem(self._keys.workers, worker_id)
-        for key in (self._keys.worker(worker_id), self._keys.load(worker_id), self._keys.speed(worker_id)):
-            pipeline.delete(key)
-        pipeline.srem(self._keys.draining, worker_id)
         with translate_errors():
-            await pipeline.execute()
+            await self._client.srem(self._keys.workers, worker_id)
+            await self._client.delete(self._keys.worker(worker_id))
+        await self.drains.forget(worker_id)
 
 
 def _encode(worker: Worker) -> dict[_Value, _Value]:
@@ -175,13 +163,12 @@ def _url(raw: str | None) -> str | None:
     return raw
 
 
-# What Redis is told about workers. Redis being away is a warning, never a reason to stop.
-#
-# The provider's list is the truth. These records only follow it, so what is missed here is made good
-# by the next command that sees the list.
+# What one command writes about workers. The provider's list is the truth and these records follow it: what is
+# missed while Redis is away, which is a warning, is made good by the next command that sees the list.
 
 
 _T = TypeVar("_T")
+_Store = TypeVar("_Store")
 
 
 class FleetRecords:
@@ -205,10 +192,7 @@ class FleetRecords:
 
     async def known(self) -> frozenset[str]:
         """Ids on record; empty where Redis is away, so nothing may be concluded from an absence."""
-        registry = self._registry
-        if registry is None:
-            return frozenset()
-        registered = await self._try(registry.workers)
+        registered = await self._try(self._registry, lambda registry: registry.workers())
         if registered is None:
             return frozenset()
         for worker_id in registered.damaged:
@@ -226,71 +210,56 @@ class FleetRecords:
 
     async def rentals_or_none(self) -> Sequence[Rental]:
         """As `rentals`; empty, with a warning, where Redis is away."""
-        rentals = self._rentals
-        found = await self._try(rentals.rentals) if rentals is not None else None
-        return found or ()
+        return await self._try(self._rentals, lambda rentals: rentals.rentals()) or ()
 
     async def bad_machines(self) -> frozenset[str]:
         """Machines that failed this fleet, as far as is known."""
-        registry = self._registry
-        known = await self._try(registry.bad_machines) if registry is not None else None
+        known = await self._try(self._registry, lambda registry: registry.bad_machines())
         return (known or frozenset()) | self._bad
 
     async def failed_on(self, machine: str, reason: str) -> None:
         """Nothing is bought on this machine again."""
-        registry = self._registry
-        if not machine:
-            return
-        self._bad.add(machine)
-        if registry is not None:
-            await self._try(lambda: registry.mark_bad(machine, reason, self._clock.now()))
+        if machine:
+            self._bad.add(machine)
+            at = self._clock.now()
+            await self._try(self._registry, lambda registry: registry.mark_bad(machine, reason, at))
 
     async def draining(self) -> frozenset[str]:
         """Workers that are given no more questions, as far as is known."""
-        registry = self._registry
-        known = await self._try(registry.draining) if registry is not None else None
-        return known or frozenset()
+        draining = await self._try(self._registry, lambda registry: registry.drains.draining())
+        return draining or frozenset()
 
     async def pause(self) -> bool:
-        """The fleet is to be gone, and is not to come back by itself. Whether an autoscaler was told."""
-        registry = self._registry
-        if registry is None:
-            return False
-        return bool(await self._try(lambda: registry.pause(self._clock.now())))
+        """The fleet is to be gone, and is not to come back by itself. Whether there is an autoscaler."""
+        now = self._clock.now()
+        return bool(await self._try(self._registry, lambda registry: registry.pause(now)))
 
     async def resume(self) -> None:
         """The fleet is wanted: the autoscaler may follow the demand again."""
-        registry = self._registry
-        if registry is not None:
-            await self._try(registry.resume)
+        await self._try(self._registry, lambda registry: registry.resume())
 
     async def revive(self, workers: Sequence[Worker]) -> None:
         """They stay, whatever the autoscaler had in mind with them."""
-        registry = self._registry
-        if registry is not None:
-            await self._try(lambda: registry.revive([worker.id for worker in workers]))
+        ids = [worker.id for worker in workers]
+        await self._try(self._registry, lambda registry: registry.drains.revive(ids))
 
     async def opened(self, worker: Worker) -> None:
         """The provider lists this worker, so it is paid for."""
-        rentals = self._rentals
-        if rentals is not None:
-            now = self._clock.now()
-            await self._try(lambda: rentals.observed(worker.id, worker.burn, worker.started, now))
+        now = self._clock.now()
+        await self._try(
+            self._rentals, lambda book: book.observed(worker.id, worker.burn, worker.started, now)
+        )
 
     async def seen(self, worker: Worker) -> None:
         """As `opened`, and others may know the worker as it is here."""
-        registry = self._registry
         await self.opened(worker)
-        if registry is not None:
-            await self._try(lambda: registry.save(worker))
+        await self._try(self._registry, lambda registry: registry.save(worker))
 
     async def gone(self, worker_id: str) -> None:
         """The worker is confirmed gone. Its record goes last: it is what reminds us to close the rental."""
-        rentals, registry = self._rentals, self._registry
-        if rentals is not None:
-            await self._try(lambda: rentals.closed(worker_id, self._clock.now()))
-        if registry is not None:
-            await self._try(lambda: registry.forget(worker_id))
+        now = self._clock.now()
+        await self._try(self._rentals, lambda book: book.closed(worker_id, now))
+        await self._try(self._registry, lambda registry: registry.forget(worker_id))
 
     async def forget_gone(self, known: frozenset[str], listed: Iterable[Worker]) -> None:
         """`known` was read before `listed`, so what only `known` has is gone, and not newer than the list."""
@@ -298,13 +267,15 @@ class FleetRecords:
             await self.gone(worker_id)
             self.warn(f"worker {worker_id} is gone: its provider no longer lists it")
 
-    async def _try(self, action: Callable[[], Awaitable[_T]]) -> _T | None:
+    async def _try(self, store: _Store | None, action: Callable[[_Store], Awaitable[_T]]) -> _T | None:
         """The action's answer, or None. After the first failure nothing is tried: each try may hang."""
+        if store is None:
+            return None
         async with self._turn:  # a hundred at once would each open a connection of their own
             if self._away:
                 return None
             try:
-                return await action()
+                return await action(store)
             except StoreError as error:
                 self._away = True
                 self.warn(f"the fleet's records in Redis were not brought up to date: {error.message}")

@@ -44,7 +44,7 @@ class Engines:
 
     def of(self, worker: Worker) -> Engine:
         """The client for this worker's engine. Raises ConfigError for a URL or token that cannot be."""
-        way = (worker.engine, _endpoint(worker))
+        way = (worker.engine, self._endpoint(worker))
         if way not in self._engines:
             self._engines[way] = engine = self._make(*way)
             self._open.push_async_callback(engine.aclose)
@@ -54,7 +54,7 @@ class Engines:
         """Where a rented worker tells how it is doing. Raises ConfigError as `of`."""
         from llmhost.engines.worker_report import WorkerApi
 
-        endpoint = _endpoint(worker)
+        endpoint = self._endpoint(worker)
         if endpoint not in self._front_doors:
             self._front_doors[endpoint] = door = WorkerApi(endpoint, self._limits)
             self._open.push_async_callback(door.aclose)
@@ -84,7 +84,7 @@ class Engines:
         Raises EngineError for "not yet", UntrustedWorker and any other LlmhostError for "never".
         """
         try:
-            if worker.provider == "vast":
+            if self._is_rented(worker):
                 await self._follow(worker, on_progress)
             else:
                 await self.of(worker).ensure_model(worker.model, on_progress)
@@ -136,6 +136,14 @@ class Engines:
 
         return OpenAIEngine(endpoint, self._limits)
 
+    def _is_rented(self, worker: Worker) -> bool:
+        return self._config.fleet.rents and worker.provider == self._config.fleet.provider
+
+    def _endpoint(self, worker: Worker) -> Endpoint:
+        """A rented worker is trusted by its own certificate or not at all: an empty one matches none."""
+        certificate = worker.certificate or ("" if self._is_rented(worker) else None)
+        return Endpoint(worker.url or "", worker.token, certificate)
+
     @property
     def _limits(self) -> EngineLimits:
         config = self._config
@@ -146,12 +154,6 @@ class Engines:
             answer_timeout=config.engine.answer_timeout,
             max_answer_chars=config.limits.max_answer_chars,
         )
-
-
-def _endpoint(worker: Worker) -> Endpoint:
-    """A rented worker is trusted by its own certificate or not at all: an empty one matches nobody."""
-    rented = worker.provider == "vast"
-    return Endpoint(worker.url or "", worker.token, worker.certificate or ("" if rented else None))
 
 
 async def workers_to_ask(provider: Provider, registry: FleetRegistry | None) -> Sequence[Worker]:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from llmhost.fleet.providers.vast.identity import WorkerBootConfig
 
 __all__ = [
+    "budget_limits",
     "fleet_spec",
     "local_provider",
     "make_lock",
@@ -82,7 +83,7 @@ def _most(config: Config) -> int:
 def make_registry(client: Redis, spec: FleetSpec) -> FleetRegistry:
     """The records of this fleet's workers. Rented machines are the same whoever looks; other workers are
     those of this state folder."""
-    owner = spec.provider if spec.provider == "vast" else f"{owner_id()}/{spec.provider}"
+    owner = spec.provider if spec.rents else f"{owner_id()}/{spec.provider}"
     return FleetRegistry(client, spec.name, owner)
 
 
@@ -113,7 +114,7 @@ def make_service(
         lock=make_lock(spec, client),
         clock=SystemClock(),
         ready_timeout=config.ready_timeout,
-        limits=Limits(**config.fleet.budget.model_dump()),
+        limits=budget_limits(config),
         attempts=config.vast.max_attempts,
         registry=make_registry(client, spec) if client else None,
         rentals=Ledger(client, spec.name) if client else None,
@@ -129,8 +130,6 @@ _VAST = "https://console.vast.ai"
 _BYTES_A_CHARACTER = 6  #: the longest that JSON makes one
 _REST_OF_A_BODY = 64 * 1024  #: bytes; all of a request besides the prompt
 _LATER = 10.0  #: seconds; whoever asked gives up first, and knows why
-_SETTLING = 60.0  #: seconds, at vast.ai's own pace
-_ENDING = 90.0  #: seconds, at vast.ai's own pace; what lives longer does not hear
 
 
 def fleet_spec(config: Config) -> FleetSpec:
@@ -144,7 +143,13 @@ def fleet_spec(config: Config) -> FleetSpec:
         engine=engine.kind,
         model=engine.model,
         price_per_hour=fleet.price_per_hour,
+        rents=fleet.rents,
     )
+
+
+def budget_limits(config: Config) -> Limits:
+    """What `fleet.budget` allows."""
+    return Limits(**config.fleet.budget.model_dump())
 
 
 def make_provider(config: Config, folder: Path) -> Provider:
@@ -203,8 +208,7 @@ def _vast(config: Config, folder: Path) -> Provider:
         interruptible=vast.interruptible,
         max_bid=vast.max_bid,
         orders=_orders(config, address),
-        settling=_SETTLING * vast.pace,
-        ending=_ENDING * vast.pace,
+        pace=vast.pace,
     )
     key = vast.api_key.get_secret_value() if vast.api_key else None
     pacer = Pacer(state_dir() / "vast" / "pace.json", clock, vast.pace)
@@ -233,7 +237,7 @@ def _orders(config: Config, address: str) -> WorkerBootConfig:
 
 def _is_limited(config: Config) -> bool:
     """Whether there is a most that a fleet of `fleet.max_gpus` workers may cost an hour."""
-    return Limits(**config.fleet.budget.model_dump()).any or config.vast.max_price is not None
+    return budget_limits(config).any or config.vast.max_price is not None
 
 
 def make_scaler(provider: Provider, engines: Engines, client: Redis, config: Config) -> Scaler:
@@ -260,7 +264,7 @@ def make_scaler(provider: Provider, engines: Engines, client: Redis, config: Con
             silent=config.scale.unresponsive_after,
             busy=config.engine.answer_timeout,
         ),
-        limits=Limits(**config.fleet.budget.model_dump()),
+        limits=budget_limits(config),
         traffic=RedisTraffic(client, spec.name, config.engine.slots),
         memory=ScaleStateStore(client, spec.name),
         boots=ledger,

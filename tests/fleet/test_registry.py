@@ -279,7 +279,7 @@ async def test_status_takes_a_silent_worker_out_of_use_and_back(recorded: Any) -
 async def test_a_worker_that_is_slow_to_answer_stays_in_use(recorded: Any, monkeypatch: Any) -> None:
     await recorded.make().up(1)
     recorded.hanging.add("memory-1")
-    monkeypatch.setattr("llmhost.fleet.health._PATIENCE", 0.01)
+    monkeypatch.setattr("llmhost.fleet.health.PROBE_TIMEOUT", 0.01)
     await recorded.make().status()
     assert await states(recorded) == {"memory-1": WorkerState.READY}
 

@@ -323,7 +323,7 @@ async def test_status_sees_a_worker_that_runs_but_does_not_answer(bench: Any) ->
 async def test_status_does_not_wait_for_a_worker_that_hangs(bench: Any, monkeypatch: Any) -> None:
     await bench.make().up(1)
     bench.hanging.add("memory-1")
-    monkeypatch.setattr("llmhost.fleet.health._PATIENCE", 0.01)
+    monkeypatch.setattr("llmhost.fleet.health.PROBE_TIMEOUT", 0.01)
     (worker,) = (await bench.make().status()).workers
     assert worker.state is WorkerState.STARTING
     assert worker.detail == "no answer within 0.01 s: busy, or stuck"
@@ -348,4 +348,4 @@ async def test_up_gives_a_worker_that_drains_questions_again(bench: Any, redis_c
     await bench.make().up(2)
     await RedisTraffic(redis_client, "test", 1).drain(["memory-2"])
     await bench.make().up(2)
-    assert await bench.registry.draining() == frozenset()
+    assert await bench.registry.drains.draining() == frozenset()

@@ -54,6 +54,7 @@ def vast_settings() -> VastSettings:
         filter="gpu_name=RTX_4090 num_gpus=1 reliability>0.95 verified=true direct_port_count>=2",
         max_price=None,
         interruptible=False,
+        pace=1.0,
         max_bid=None,
         orders=WorkerBootConfig(
             model="tiny",

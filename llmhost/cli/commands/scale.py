@@ -447,17 +447,16 @@ def _simulate(
     options: Globals, config: Config, trace: Path, plot: Path | None, given: Mapping[str, Any]
 ) -> None:
     from llmhost.cli.commands.scale_simulate import show_simulation, simulation_output
-    from llmhost.fleet.budget import Limits
     from llmhost.lab.plots import check_drawable
     from llmhost.lab.simulation.report import simulate
     from llmhost.lab.simulation.trace import read_trace
-    from llmhost.wiring.fleets import scale_spec
+    from llmhost.wiring.fleets import budget_limits, scale_spec
 
     if plot is not None:
         check_drawable(plot)
     spec = scale_spec(config)
     settings = _settings(config, spec, given)
-    limits = Limits(**config.fleet.budget.model_dump())
+    limits = budget_limits(config)
     questions = read_trace(trace)
     with options.output.progress() as progress:
         played = _Played(progress)

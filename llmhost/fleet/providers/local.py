@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from llmhost.engines.llama_cpp import WorkerSpec
 from llmhost.errors import ProviderError, StateError
 from llmhost.fleet.models import FleetSpec, Market, Offer, Worker, WorkerState
 from llmhost.fleet.provider import Provider
@@ -127,7 +128,7 @@ class LocalProvider(Provider):
             engine=spec.engine,
             port=port,
         )
-        folder.make(record, self._orders(spec, model, port))
+        folder.make(record, self._worker_spec(spec, model, port))
         try:
             pid = start(record.argv, folder.path, self._log(folder.id))
         except ProviderError:
@@ -136,17 +137,16 @@ class LocalProvider(Provider):
         folder.write_record(replace(record, pid=pid))
         return self._view(folder)
 
-    def _orders(self, spec: FleetSpec, model: Path, port: int) -> dict[str, object]:
-        """What the worker is to serve, in the words that its program reads."""
-        return {
-            "model_path": str(model.absolute()),
-            "alias": spec.model,
-            "context": self._settings.context,
-            "parallel": self._settings.parallel,
-            "threads": self._settings.threads or threads_per_worker(usable_cores(), spec.gpus),
-            "port": port,
-            "token": secrets.token_urlsafe(32),
-        }
+    def _worker_spec(self, spec: FleetSpec, model: Path, port: int) -> WorkerSpec:
+        return WorkerSpec(
+            model_path=str(model.absolute()),
+            alias=spec.model,
+            context=self._settings.context,
+            parallel=self._settings.parallel,
+            threads=self._settings.threads or threads_per_worker(usable_cores(), spec.gpus),
+            port=port,
+            token=secrets.token_urlsafe(32),
+        )
 
     def _next_port(self) -> int:
         first = self._settings.first_port

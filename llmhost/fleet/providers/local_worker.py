@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 
+from llmhost.engines.llama_cpp import ADDRESS_FILE, FAILURE_FILE, SPEC_FILE, WorkerSpec, write_spec
 from llmhost.errors import ProviderError, StateError
 from llmhost.machine.files import make_folder, read_json, write_json
 from llmhost.machine.process import end
@@ -37,7 +38,6 @@ __all__ = [
 ]
 
 _RECORD = "record.json"
-_ORDERS = "spec.json"
 _DRAFT = ".making-"
 
 
@@ -67,12 +67,12 @@ class WorkerFolder:
         self.path = path
         self.id = path.name
 
-    def make(self, record: Record, orders: dict[str, object]) -> None:
+    def make(self, record: Record, spec: WorkerSpec) -> None:
         """Makes the folder appear whole: nobody ever lists half of it."""
         draft = self.path.with_name(f"{_DRAFT}{self.id}")
         make_folder(draft)
         write_json(draft / _RECORD, asdict(record))
-        write_json(draft / _ORDERS, orders)
+        write_spec(draft, spec)
         try:
             draft.rename(self.path)
         except OSError as error:
@@ -93,15 +93,15 @@ class WorkerFolder:
             return 0.0
 
     def token(self) -> str | None:
-        return _text(self._read(_ORDERS), "token")
+        return _text(self._read(SPEC_FILE), "token")
 
     def url(self) -> str | None:
         """Where the worker listens, None as long as it does not."""
-        return _text(self._read("address.json"), "url")
+        return _text(self._read(ADDRESS_FILE), "url")
 
     def failure(self) -> str | None:
         """Why the worker gave up, with what to do about it."""
-        said = self._read("failure.json")
+        said = self._read(FAILURE_FILE)
         parts = (_text(said, "message"), _text(said, "hint"))
         return "; ".join(part for part in parts if part) or None
 

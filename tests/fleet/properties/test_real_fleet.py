@@ -211,7 +211,7 @@ async def test_a_stopped_worker_is_not_called_ready(
     await service().up(1)
     (process,) = worker_processes()
     process.suspend()
-    monkeypatch.setattr("llmhost.fleet.health._PATIENCE", 0.2)
+    monkeypatch.setattr("llmhost.fleet.health.PROBE_TIMEOUT", 0.2)
     (worker,) = (await service().status()).workers
     process.resume()
     assert (worker.state, worker.detail) == (

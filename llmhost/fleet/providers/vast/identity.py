@@ -194,12 +194,15 @@ def _shortened(script: str) -> str:
 # How workers are rented on vast.ai.
 
 
+_SETTLING = 60.0  #: seconds, at vast.ai's own pace
+_ENDING = 90.0  #: seconds, at vast.ai's own pace
+
+
 @dataclass(frozen=True, slots=True)
 class VastSettings:
     """`disk` is GB. `filter` is in the words of `vastai search offers`. `max_price` is USD an hour with the
-    disk, `max_bid` without it. `interruptible` bids instead of paying the fixed price. A purchase that
-    vast.ai lists later than `settling` seconds after it was begun was none; an instance that it lists
-    `ending` seconds after it was destroyed lives on."""
+    disk, `max_bid` without it. `interruptible` bids instead of paying the fixed price. `pace`
+    multiplies vast.ai's own pauses and delays."""
 
     image: str
     disk: float
@@ -208,5 +211,14 @@ class VastSettings:
     interruptible: bool
     max_bid: float | None
     orders: WorkerBootConfig
-    settling: float = 60.0
-    ending: float = 90.0
+    pace: float
+
+    @property
+    def settling(self) -> float:
+        """Seconds; a purchase that vast.ai lists later than so long after it was begun was none."""
+        return _SETTLING * self.pace
+
+    @property
+    def ending(self) -> float:
+        """Seconds; an instance that vast.ai lists so long after it was destroyed lives on."""
+        return _ENDING * self.pace

@@ -417,7 +417,7 @@ def test_a_bid_that_uses_up_the_highest_price_to_the_last_bit_still_fits(
 def test_no_bid_is_ever_over_a_limit(
     least: float, disk: float, max_bid: float | None, max_price: float | None
 ) -> None:
-    settings = VastSettings("image", 50.0, "", max_price, True, max_bid, None)  # type: ignore[arg-type]
+    settings = VastSettings("image", 50.0, "", max_price, True, max_bid, None, 1.0)  # type: ignore[arg-type]
     for found in read_market([offer(min_bid=least, storage_total_cost=disk)], settings).offers:
         assert found.bid is not None
         assert found.bid >= least
@@ -430,7 +430,7 @@ ODD_OFFER = st.dictionaries(st.sampled_from([*offer(), "other"]), ANYTHING, max_
 
 @given(st.lists(ODD_OFFER.map(lambda changes: offer(**changes)) | ANYTHING, max_size=4), st.booleans())
 def test_every_row_of_the_market_is_an_offer_or_is_counted(rows: list[Any], bids: bool) -> None:
-    settings = VastSettings("image", 50.0, "gpu_name=RTX_4090", 1.0, bids, 0.5, None)  # type: ignore[arg-type]
+    settings = VastSettings("image", 50.0, "gpu_name=RTX_4090", 1.0, bids, 0.5, None, 1.0)  # type: ignore[arg-type]
     market = read_market(rows, settings)
     assert len(market.offers) + sum(market.rejected.values()) == len(rows)
 
