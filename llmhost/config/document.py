@@ -1,8 +1,8 @@
 """A configuration file as text: YAML mappings, lists and scalars, with the place of each value.
 
-Scalars stay text, as written, until the models say what they are: so `password: ${REDIS_PASSWORD}` may
-be all digits, and a variable's value never becomes structure. YAML's tags, anchors and aliases are
-refused. The parser is asked for events only, so no input can make it build or call anything.
+Scalars stay text until the models parse them: so `password: ${REDIS_PASSWORD}` may be all digits, and the
+value of a `${VAR}` or `${VAR:-default}` never becomes structure (`$${` is a literal `${`). YAML's tags,
+anchors and aliases are rejected. Only parser events are used, so no input can construct or call anything.
 """
 
 from __future__ import annotations
@@ -31,77 +31,8 @@ __all__ = [
 ]
 
 
-# `${VAR}` and `${VAR:-default}` in the values of a configuration file; `$${` is a literal `${`.
-
-
-#: A `${` that neither the escape nor a whole reference explains matches with no group at all.
-_REFERENCE = re.compile(
-    r"(?P<escape>\$\$\{)|\$\{(?:(?P<name>[A-Za-z_]\w*)(?::-(?P<default>(?:(?!\$\{)[^}])*))?\})?",
-    re.ASCII,
-)
-
-
-def substitute(text: str, environ: Mapping[str, str], *, where: str, limit: int) -> str:
-    """The text with its variables' values, which are not looked into for further variables.
-
-    As in a shell, the default also stands in for an empty variable. `where` begins an error's message.
-
-    Raises:
-        ConfigError: a variable is not set, a reference is not well formed, or the result would have
-            more than `limit` characters.
-    """
-
-    def value(match: re.Match[str]) -> str:
-        return _value(match, environ, where)
-
-    # Counted first: a file of references to one long value must not be built to be refused.
-    grown = sum(len(value(match)) - len(match[0]) for match in _REFERENCE.finditer(text))
-    if len(text) + grown > limit:
-        raise ConfigError(f"{where}: the variables' values are too long")
-    return _REFERENCE.sub(value, text)
-
-
-def _value(match: re.Match[str], environ: Mapping[str, str], where: str) -> str:
-    if match["escape"]:
-        return "${"
-    name, default = match["name"], match["default"]
-    if name is None:
-        raise ConfigError(
-            f"{where}: a `${{` that is no variable",
-            hint="write ${NAME} or ${NAME:-default}; $${ stands for a literal ${",
-        )
-    found = environ.get(name)
-    if default is not None:
-        return found or default
-    if found is None:
-        raise ConfigError(
-            f"{where}: the environment variable {name} is not set",
-            hint=f"set it, or write ${{{name}:-default}}",
-        )
-    return found
-
-
-# How messages write keys and values: in one line, short, with nothing that a terminal would obey.
-
-
 #: Names and list positions from the top: ``("fleet", "workers", 0, "url")``.
 KeyPath = tuple[str | int, ...]
-
-#: Characters; enough to recognise a value by, and to leave the message one line.
-LONGEST = 60
-
-
-def dotted(path: Sequence[str | int]) -> str:
-    """As people write it: ``fleet.workers[0].url``."""
-    parts = (f"[{part}]" if isinstance(part, int) else f".{printable(part)}" for part in path)
-    return "".join(parts).removeprefix(".")
-
-
-def printable(text: str) -> str:
-    """The text with control characters written as escapes, cut where it is long."""
-    escaped = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[: LONGEST + 1])
-    return escaped if len(escaped) <= LONGEST else escaped[: LONGEST - 1] + "…"
-
 
 Value = str | None | list["Value"] | dict[str, "Value"]
 
@@ -112,14 +43,23 @@ MAX_EVENTS = 20_000
 #: Mappings and lists inside one another; the models need three.
 MAX_DEPTH = 10
 
-#: What YAML reads as nothing, where it is not quoted.
+#: characters of a value in a message: enough to recognise it, short enough for one line
+LONGEST = 60
+
+#: What YAML reads as null, if it is not quoted.
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 
 _BRACKET = re.compile(r"[\[\]{}]")
 
-_NOT_USED = "anchors (`&`), aliases (`*`) and tags (`!`) are not used here"
+#: A `${` that is neither an escape nor a complete reference matches with no group.
+_REFERENCE = re.compile(
+    r"(?P<escape>\$\$\{)|\$\{(?:(?P<name>[A-Za-z_]\w*)(?::-(?P<default>(?:(?!\$\{)[^}])*))?\})?",
+    re.ASCII,
+)
+
+_NOT_USED = "anchors (`&`), aliases (`*`) and tags (`!`) are not supported"
 _TOO_DEEP = f"more than {MAX_DEPTH} levels inside one another"
-_QUOTE_HINT = "put quotes around a value that begins with a sign, or that has `: ` or ` #` in it"
+_QUOTE_HINT = "quote a value that begins with a special character, or contains `: ` or ` #`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +96,7 @@ def parse_scalar(text: str) -> str | None:
 def _read_text(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            # Not asked for its size first: pipes and devices do not tell it.
+            # The size is not checked first: pipes and devices have none.
             data = file.read(MAX_SIZE + 1)
     except (OSError, ValueError) as error:
         raise ConfigError(
@@ -259,7 +199,7 @@ class _Reader:
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
             key = self._key(event)
             if key in members:
-                raise self._refused(event, f"`{dotted((*path, key))}` stands here a second time")
+                raise self._refused(event, f"`{dotted((*path, key))}` is given twice")
             members[key] = self._value(next(self._events), (*path, key))
         return members
 
@@ -299,7 +239,7 @@ class _Reader:
             return self._refused(too_deep, _TOO_DEEP)
         if isinstance(error, ReaderError):
             number = self._text.count("\n", 0, self._text.find(chr(error.character)))
-            return ConfigError(f"{self._line(number)}: not text: a control character stands here")
+            return ConfigError(f"{self._line(number)}: not text: it contains a control character")
         if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
             return ConfigError(f"{self._path}: not YAML")
         number = error.problem_mark.line
@@ -309,3 +249,55 @@ class _Reader:
         problem = error.problem or "it cannot be read"
         what = _NOT_USED if "tag" in problem else f"not YAML: {problem}"
         return ConfigError(f"{self._line(number)}: {what}", hint=_QUOTE_HINT)
+
+
+def substitute(text: str, environ: Mapping[str, str], *, where: str, limit: int) -> str:
+    """The text with its variables' values, in which no further variables are replaced.
+
+    As in a shell, the default also stands in for an empty variable. `where` begins an error's message.
+
+    Raises:
+        ConfigError: a variable is not set, a reference is not well formed, or the result would have
+            more than `limit` characters.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        return _value(match, environ, where)
+
+    # Measured first: a file of references to one long value must not be expanded before it is rejected.
+    grown = sum(len(value(match)) - len(match[0]) for match in _REFERENCE.finditer(text))
+    if len(text) + grown > limit:
+        raise ConfigError(f"{where}: the variables' values are too long")
+    return _REFERENCE.sub(value, text)
+
+
+def _value(match: re.Match[str], environ: Mapping[str, str], where: str) -> str:
+    if match["escape"]:
+        return "${"
+    name, default = match["name"], match["default"]
+    if name is None:
+        raise ConfigError(
+            f"{where}: a `${{` without a variable",
+            hint="write ${NAME} or ${NAME:-default}; $${ stands for a literal ${",
+        )
+    found = environ.get(name)
+    if default is not None:
+        return found or default
+    if found is None:
+        raise ConfigError(
+            f"{where}: the environment variable {name} is not set",
+            hint=f"set it, or write ${{{name}:-default}}",
+        )
+    return found
+
+
+def dotted(path: Sequence[str | int]) -> str:
+    """As in messages: ``fleet.workers[0].url``."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{printable(part)}" for part in path)
+    return "".join(parts).removeprefix(".")
+
+
+def printable(text: str) -> str:
+    """The text with control characters escaped, and cut if it is long."""
+    escaped = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[: LONGEST + 1])
+    return escaped if len(escaped) <= LONGEST else escaped[: LONGEST - 1] + "…"

@@ -1,4 +1,4 @@
-"""What the sections of the configuration are built of."""
+"""The types of values in the configuration, with their grammar."""
 
 from __future__ import annotations
 
@@ -24,11 +24,7 @@ __all__ = [
     "parse_duration",
 ]
 
-
-# Spans of time as people write them: ``100ms``, ``90s``, ``24h``, ``7d``.
-
-
-#: Unit to seconds, shortest first.
+#: unit of a duration to seconds, shortest first
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -36,7 +32,7 @@ def parse_duration(text: str) -> float:
     """Seconds from text such as ``90s``, ``1.5h`` or ``7d``; a bare number is seconds.
 
     Raises:
-        ValueError: it is neither. Bounds are the caller's: 0 and infinity pass.
+        ValueError: it is neither. The caller checks the bounds: 0 and infinity pass.
     """
     text = text.strip()
     for unit, seconds in _UNITS.items():
@@ -66,7 +62,7 @@ class Section(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """Says in words what a value may be, where its type and range do not say it all."""
+    """What a value may be, in words, for types whose range does not say it all."""
 
     words: str
 
@@ -75,8 +71,7 @@ def _seconds(value: Any) -> Any:
     return parse_duration(value) if isinstance(value, str) else value
 
 
-#: Seconds. A millisecond is the shortest life that Redis can give a key; ten years are longer than any
-#: of these should be, and fit every timer.
+#: seconds; a millisecond is the shortest lifetime of a Redis key, and ten years still fit every timer
 Duration = Annotated[
     float,
     BeforeValidator(_seconds),
@@ -107,7 +102,7 @@ Image = Annotated[
 
 def _no_fleet_keys(value: str) -> str:
     if value == "llmhost":
-        raise ValueError("`llmhost` is what the keys of fleets begin with; choose another namespace")
+        raise ValueError("`llmhost` is the prefix of the fleets' own keys; choose another namespace")
     return value
 
 
@@ -124,7 +119,7 @@ Tenant = Annotated[
     Allowed("one line of text, 1 to 128 characters"),
 ]
 
-#: No user name or password: URLs are shown by `llmhost status`, tokens never are.
+#: without user name and password, as `llmhost status` shows URLs
 Url = Annotated[
     str,
     Field(max_length=2000, pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"),
@@ -139,7 +134,7 @@ def _filter(value: str) -> str:
     return value
 
 
-#: Kept as it was written: it is what the operator sees again where it turns offers away.
+#: kept as written, as messages quote its terms
 OfferFilter = Annotated[
     str,
     Field(max_length=2000),

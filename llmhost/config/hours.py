@@ -1,4 +1,4 @@
-"""Hours of the week in which a fleet must not be smaller than so many workers. Pure."""
+"""Hours of the week with a minimum number of workers. Pure."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def parse_window(text: str, workers: int) -> Window:
     """Reads ``mon-fri 08:00-18:00``, ``sat,sun 10:00-14:00`` or ``22:00-06:00`` (every day).
 
     Raises:
-        ValueError: it is not written like this, or the time does not exist.
+        ValueError: it has another form, or the time does not exist.
     """
     match = _FORM.fullmatch(" ".join(text.lower().split()))
     if match is None:
@@ -50,22 +50,20 @@ def parse_window(text: str, workers: int) -> Window:
     start_hour, start_minute, end_hour, end_minute = map(int, clock)
     start, end = _minute(start_hour, start_minute), _minute(end_hour, end_minute)
     if start == end % _DAY and end != _DAY:
-        raise ValueError(f"{text!r} begins when it ends; write 00:00-24:00 for a whole day")
+        raise ValueError(f"{text!r} is empty; write 00:00-24:00 for a whole day")
     if start == _DAY:
         raise ValueError(f"{text!r} begins at 24:00; write 00:00")
     return Window(_days(days) if days else frozenset(range(7)), start, end, workers)
 
 
 def least_at(windows: Iterable[Window], usual: int, moment: float, zone: tzinfo) -> int:
-    """How many workers there must be at `moment` (Unix seconds): the most that any window wants, else
-    `usual`.
-    """
+    """The minimum at `moment` (Unix seconds): the largest of the windows that hold, else `usual`."""
     local = datetime.fromtimestamp(moment, zone)
     return max((window.workers for window in windows if window.holds(local)), default=usual)
 
 
 def least_within(windows: Iterable[Window], usual: int, start: float, seconds: float, zone: tzinfo) -> int:
-    """The same for all moments from `start` until `seconds` later: the most that any of them wants."""
+    """The largest minimum at any moment from `start` until `seconds` later."""
     windows = tuple(windows)
     if not windows:
         return usual
@@ -85,7 +83,7 @@ def _days(text: str) -> frozenset[int]:
     for part in text.split(","):
         first, dash, last = part.partition("-")
         if first not in _DAYS or (dash and last not in _DAYS):
-            raise ValueError(f"{part!r} is no day; write {', '.join(_DAYS)}, or mon-fri")
+            raise ValueError(f"{part!r} is not a day; write {', '.join(_DAYS)}, or mon-fri")
         begin, stop = _DAYS.index(first), _DAYS.index(last if dash else first)
         found.update((begin + day) % 7 for day in range((stop - begin) % 7 + 1))
     return frozenset(found)

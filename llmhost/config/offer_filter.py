@@ -1,10 +1,10 @@
-"""Which offers fit, in the words of `vastai search offers`. Pure.
+"""The filter for offers, in the syntax of `vastai search offers`. Pure.
 
-A filter is terms with blanks between them, and all of them must hold: ``gpu_name=RTX_4090
+A filter is a list of terms separated by spaces, all of which must hold: ``gpu_name=RTX_4090
 reliability > 0.95 geolocation in [US,CA]``. The operators are ``= == != > >= < <= in notin``. A value is
-a number, ``true`` or ``false``, or text, in quotes where it has blanks or signs. As in vast.ai's own
-command line ``_`` stands for a blank, memory is in GB, durations are in days, and ``field=any`` asks for
-nothing.
+a number, ``true`` or ``false``, or text, in quotes if it has spaces or signs. As in vast.ai's own
+command line ``_`` stands for a space, memory is in GB, durations are in days, and ``field=any`` accepts
+anything. The columns of a field are those of the rows that vast.ai's API returns.
 """
 
 from __future__ import annotations
@@ -18,11 +18,6 @@ from itertools import pairwise
 from typing import Any, ClassVar
 
 __all__ = ["FIELDS", "Field", "Term", "find_field", "parse_filter"]
-
-
-# What can be said about an offer of vast.ai: its fields, and where a row of the API has them. Pure.
-#
-# The names are those of `vastai search offers`; the columns are those of the rows that the API gives back.
 
 
 _NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
@@ -41,9 +36,9 @@ _DAY = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field, of text as it stands; the kinds below are of something else.
+    """A field of text; the subclasses are of other types.
 
-    `columns` are tried in order. A value is as its kind has it, a number in the units of the row.
+    `columns` are tried in order. Numbers are in the units of the row.
     """
 
     name: str
@@ -51,27 +46,27 @@ class Field:
     ordered: ClassVar[bool] = False
 
     def parse(self, text: str) -> Any:
-        """The value that an operator wrote. Raises ValueError with a sentence."""
+        """The value in a filter. Raises ValueError with a sentence."""
         value = _blanks(text)
         if not value:
-            raise ValueError(f"`{self.name}` needs a text to compare with")
+            raise ValueError(f"`{self.name}` needs a text")
         return value
 
     def read(self, row: Mapping[str, object]) -> Any:
-        """The row's value; None where it has none, or one of another kind."""
+        """The row's value; None if it is missing or of another type."""
         values = (self.convert(row.get(column)) for column in self.columns)
         return next((value for value in values if value is not None), None)
 
     def convert(self, raw: object) -> Any:
-        """A column's value; None where it is of another kind."""
+        """A column's value; None if it is of another type."""
         return (_blanks(raw) or None) if isinstance(raw, str) else None
 
     def same(self, value: Any, wanted: Any) -> bool:
-        """Whether the row's value is what an operator wrote. Capitals do not matter."""
+        """Whether the row's value equals the filter's, ignoring case."""
         return bool(value.casefold() == wanted.casefold())
 
     def samples(self, wanted: Sequence[Any]) -> Sequence[Any]:
-        """Values of which one fits, if any value can. Empty where that cannot be told."""
+        """Values of which one fits, if any value can. Empty if that is not known."""
         return [*wanted, "-".join(["", *wanted])]
 
 
@@ -101,11 +96,11 @@ class Number(Field):
     def parse(self, text: str) -> float:
         number = float(text) if _NUMBER.fullmatch(text) else math.nan
         if not math.isfinite(number * self.unit):
-            raise ValueError(f"`{self.name}` is a number, which `{text}` is not")
+            raise ValueError(f"`{self.name}` must be a number, not `{text}`")
         if not 0 <= number <= self.most:
             raise ValueError(f"`{self.name}` cannot be {text}: it is {self._range()}")
         if self.whole and number != int(number):
-            raise ValueError(f"`{self.name}` is a whole number, which {text} is not")
+            raise ValueError(f"`{self.name}` must be a whole number, not {text}")
         return number * self.unit
 
     def convert(self, raw: object) -> float | None:
@@ -129,13 +124,13 @@ class Number(Field):
 
 @dataclass(frozen=True, slots=True)
 class Flag(Field):
-    """True or false. A column may say so in a word of its own: `yes` is the one that means true."""
+    """True or false. In a column of text, `yes` is the one that means true."""
 
     yes: str = ""
 
     def parse(self, text: str) -> bool:
         if text.casefold() not in _BOOLEANS:
-            raise ValueError(f"`{self.name}` is true or false, which `{text}` is not")
+            raise ValueError(f"`{self.name}` must be true or false, not `{text}`")
         return _BOOLEANS[text.casefold()]
 
     def convert(self, raw: object) -> bool | None:
@@ -159,7 +154,7 @@ class Version(Field):
     def parse(self, text: str) -> tuple[int, ...]:
         version = self.convert(text)
         if version is None:
-            raise ValueError(f"`{self.name}` is a version such as 535.86.05, which `{text}` is not")
+            raise ValueError(f"`{self.name}` must be a version such as 535.86.05, not `{text}`")
         return version
 
     def convert(self, raw: object) -> tuple[int, ...] | None:
@@ -189,12 +184,12 @@ def _blanks(text: str) -> str:
 
 
 def _words(text: str) -> str:
-    """Its words, with a blank before and after each."""
+    """Its words, with a space before and after each."""
     return f" {' '.join(_WORD.findall(text))} "
 
 
 def _own(kind: Any, names: str, **more: Any) -> Iterable[tuple[str, Field]]:
-    """Fields of one kind whose columns have the same names."""
+    """Fields of one type whose columns have the same names."""
     return ((name, kind(name, (name,), **more)) for name in names.split())
 
 
@@ -223,7 +218,7 @@ _PLAIN: dict[str, Field] = {
     "datacenter": Flag("datacenter", ("hosting_type", "datacenter")),
 }
 
-#: Every field by its name, and by those that vast.ai's command line has besides.
+#: every field by its name and by its aliases in vast.ai's command line
 FIELDS: Mapping[str, Field] = {
     **_PLAIN,
     "cuda_vers": _PLAIN["cuda_max_good"],
@@ -238,13 +233,13 @@ _BLANKS = re.compile(r"\s*")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OPERATOR = re.compile(r"\s*(==|!=|>=|<=|=|>|<|not\s+in\b|notin\b|in\b)")
 _VALUE = re.compile(r"""\s*(\[[^\[\]]*\]|"[^"]*"|'[^']*'|[^\s\[\]"'=<>!]+)(?=\s|$)""")
-#: One of a list, up to the comma: in quotes or not.
+#: an item of a list, up to the comma, quoted or not
 _ITEM = re.compile(r"""\s*("[^"]*"|'[^']*'|[^,"']*)\s*(?:,|$)""")
 
-#: What means "whatever it is" after ``=``.
+#: after ``=``, these accept anything
 _ANYTHING = frozenset({"any", "*", "?"})
 
-#: characters of the user's own text that a message repeats
+#: characters of the filter that a message quotes
 _LONGEST = 40
 
 _TESTS: Mapping[str, Callable[[Field, Any, Sequence[Any]], bool]] = {
@@ -263,7 +258,7 @@ _LISTS = frozenset({"in", "notin"})
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One thing that must hold. `text` parses to this term again; `values` are in the units of a row."""
+    """One condition. `text` parses to this term again; `values` are in the units of a row."""
 
     text: str
     field: Field
@@ -271,7 +266,7 @@ class Term:
     values: tuple[Any, ...]
 
     def accepts(self, row: Mapping[str, object]) -> bool:
-        """Whether the offer fits. One that does not say, or not in the field's kind, does not."""
+        """Whether the offer fits. It does not if its value is missing or of another type."""
         value = self.field.read(row)
         return value is not None and self.holds(value)
 
@@ -281,10 +276,10 @@ class Term:
 
 
 def parse_filter(text: str) -> tuple[Term, ...]:
-    """The terms, in the order in which they stand. No text asks for nothing.
+    """The terms, in their order; none for an empty text.
 
     Raises:
-        ValueError: with a sentence: an unknown field or operator, a value of the wrong kind, or terms that
+        ValueError: with a sentence: an unknown field or operator, a value of the wrong type, or terms that
             no offer can fit.
     """
     terms = tuple(term for term in _terms(text) if term is not None)
@@ -301,31 +296,29 @@ def _terms(text: str) -> Iterator[Term | None]:
     while at < len(text):
         name = _NAME.match(text, at)
         if name is None:
-            raise ValueError(f"the name of a field was expected at `{_shown(text[at:])}`")
+            raise ValueError(f"expected the name of a field at `{_shown(text[at:])}`")
         field = find_field(name[0])
         operator = _OPERATOR.match(text, name.end())
         if operator is None:
             raise ValueError(
-                f"one of {' '.join(_TESTS)} was expected after `{name[0]}`{_found(text, name.end())}"
+                f"expected one of {' '.join(_TESTS)} after `{name[0]}`{_found(text, name.end())}"
             )
         value = _VALUE.match(text, operator.end())
         if value is None:
             so_far = _shown(text[at : operator.end()])
-            raise ValueError(f"one value was expected after `{so_far}`{_found(text, operator.end())}")
+            raise ValueError(f"expected one value after `{so_far}`{_found(text, operator.end())}")
         yield _term(name[0], field, _plain(operator[1]), value[1])
         at = _end(_BLANKS, text, value.end())
 
 
 def _term(name: str, field: Field, operator: str, value: str) -> Term | None:
-    """None where anything will do."""
+    """None for a term that accepts anything."""
     if value in _ANYTHING:
         if operator != "=":
-            raise ValueError(f"`{value}` goes with `=` alone, not with `{name}{operator}`")
+            raise ValueError(f"`{value}` needs the operator `=`, not `{operator}`")
         return None
     if operator in _COMPARISONS and not field.ordered:
-        raise ValueError(
-            f"`{name}` is neither more nor less: `{operator}` cannot be asked of it, but `=` can"
-        )
+        raise ValueError(f"`{name}` has no order: use `=`, not `{operator}`")
     items = _items(name, operator, value)
     values = tuple(field.parse(_unquoted(item)) for item in items)
     shown = f"{name} {operator} [{','.join(items)}]" if operator in _LISTS else f"{name}{operator}{items[0]}"
@@ -333,7 +326,7 @@ def _term(name: str, field: Field, operator: str, value: str) -> Term | None:
 
 
 def _items(name: str, operator: str, value: str) -> Sequence[str]:
-    """The values as they were written, quotes included."""
+    """The values as written, with quotes."""
     if operator not in _LISTS:
         if value[0] == "[" or (operator not in _COMPARISONS and value[0] not in "\"'" and "," in value):
             raise ValueError(f"`{operator}` takes one value; for several write `{name} in [one,other]`")
@@ -344,7 +337,7 @@ def _items(name: str, operator: str, value: str) -> Sequence[str]:
     while at < len(listed):
         item = _ITEM.match(listed, at)
         if item is None:
-            raise ValueError(f"commas were expected between the values in `{_shown(value)}`")
+            raise ValueError(f"expected commas between the values in `{_shown(value)}`")
         items.append(item[1].strip())
         at = item.end()
     if not any(items):
@@ -353,7 +346,7 @@ def _items(name: str, operator: str, value: str) -> Sequence[str]:
 
 
 def _check_possible(terms: Sequence[Term]) -> None:
-    """Raises ValueError where no value of the field these terms are about could fit them all."""
+    """Raises ValueError if no value of their field could fit all these terms."""
     wanted = [value for term in terms for value in term.values]
     samples = terms[0].field.samples(wanted)
     if samples and not any(all(term.holds(value) for term in terms) for value in samples):

@@ -1,4 +1,4 @@
-"""What is written from the models: the reference for people, and the commented YAML file."""
+"""Generated from the models: the reference in the docs, and the commented YAML file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from llmhost.config.fields import Section, format_duration
-from llmhost.config.models import StaticWorker
+from llmhost.config.models import RENAMED, StaticWorker
 from llmhost.config.schema import allowed, is_duration, is_known, sections, subsection, unknown
 from llmhost.errors import ConfigError
 
@@ -21,8 +21,8 @@ __all__ = ["render_reference", "render_template"]
 _COMMENT_WIDTH = 96
 
 _TEMPLATE_HEAD = """\
-# The configuration of llmhost. Every key stands here; one that you delete has its default.
-# A key right behind a `#` has no default: what follows it is an example.
+# The configuration of llmhost, with every key. A key that you delete has its default.
+# A key directly after a `#` has no default: its value is an example.
 # ${NAME} and ${NAME:-default} take a value from the environment; keep secrets there.
 """
 
@@ -31,19 +31,19 @@ _REFERENCE_HEAD = """\
 
 <!-- Written by scripts/make_docs.py from llmhost/config/models.py. Do not edit it here. -->
 
-llmhost needs no configuration: without a file it runs a local fleet of one worker, with a Redis of its
-own. `llmhost init` writes a file with every key and a comment on each; `configs/local.yaml` is that file.
-`configs/vast.yaml` is a short one, for GPUs that are rented on vast.ai ([setup.md](setup.md)).
+llmhost works without a configuration file: it then runs a local fleet of one worker and an embedded Redis.
+`llmhost init` writes a file with a comment on every key; `configs/local.yaml` is that file.
+`configs/vast.yaml` is a short one for GPUs rented on vast.ai ([setup.md](setup.md)).
 
 ## Where it comes from
 
-Later ones win:
+Later sources override earlier ones:
 
 1. the defaults below;
 2. one YAML file: `--config PATH`, else the path in `LLMHOST_CONFIG`, else `./llmhost.yaml`, else
    `llmhost.yaml` in your configuration folder (`~/.config/llmhost/` on Linux). A file that you name must
    exist;
-3. environment variables, one for each key: `LLMHOST_FLEET__GPUS=2` sets `fleet.gpus`, and
+3. environment variables, one per key: `LLMHOST_FLEET__GPUS=2` sets `fleet.gpus`, and
    `LLMHOST_FLEET__BUDGET__PER_HOUR=2` sets `fleet.budget.per_hour`: two underscores stand for the dot;
 4. flags, such as `--gpus 2`.
 
@@ -54,14 +54,14 @@ names the file and the line, the value, and what is allowed. Values of secrets a
 
 - **Variables.** `${NAME}` is replaced with that environment variable, and must be set.
   `${NAME:-default}` takes the default where the variable is not set or empty. `$${` is a literal `${`.
-  Variables work in values, not in keys, and a value is never more than a value: whatever a variable
-  holds, it adds no keys and no lists. Secrets belong here: `password: ${REDIS_PASSWORD}`.
+  Variables work in values, not in keys, and cannot add keys or lists. Use them for secrets:
+  `password: ${REDIS_PASSWORD}`.
 - **Durations** are a number and a unit, `ms`, `s`, `m`, `h` or `d`: `100ms`, `90s`, `24h`, `7d`. A bare
   number is seconds. The shortest is `1ms`, the longest `3650d`.
-- **Nothing.** An empty value, `~` or `null` means that an optional key is not set, in the file, in a
-  variable and in the environment. Quoted, it is text.
-- **Text** needs no quotes, unless it begins with a sign such as `@` or `*`, or has `: ` or ` #` in it.
-- YAML's anchors, aliases and tags are not used. A file has at most 1 MB.
+- **Unset.** An empty value, `~` or `null` unsets an optional key, in the file, in a variable and in the
+  environment. Quoted, it is text.
+- **Text** needs no quotes, unless it begins with a character such as `@` or `*`, or contains `: ` or ` #`.
+- YAML anchors, aliases and tags are not supported. A file has at most 1 MB.
 
 """
 
@@ -70,7 +70,16 @@ def render_reference() -> str:
     """The text of docs/configuration.md."""
     tables = [_section_reference(f"`{name}`", section) for name, section in sections()]
     tables.append(_section_reference("An entry of `fleet.workers`", StaticWorker))
+    tables.append(_renamed())
     return _REFERENCE_HEAD + "\n".join(tables)
+
+
+def _renamed() -> str:
+    names = "\n".join(f"- `{old}` is now `{new}`" for old, new in RENAMED.items())
+    return (
+        "## Renamed keys\n\nThe old names, and their environment variables, still work with a warning. The "
+        f"next release will remove them.\n\n{names}\n"
+    )
 
 
 def _section_reference(title: str, section: type[Section]) -> str:
@@ -92,10 +101,10 @@ def _default(field: FieldInfo) -> str:
 
 
 def render_template(values: Mapping[str, object] = {}) -> str:
-    """A commented llmhost.yaml with every key; without `values` it says what the defaults say.
+    """A commented llmhost.yaml with every key and its default, or its value in `values`.
 
-    `values` are keys such as ``fleet.provider`` with what they should be instead. Text is written such
-    that the file gives it back, but a ``${NAME}`` in it stays a variable, for secrets.
+    `values` are by dotted key, such as ``fleet.provider``. Text is quoted such that reading the file gives
+    it back, except that a ``${NAME}`` in it stays a variable, for secrets.
 
     Raises:
         ConfigError: there is no such key.

@@ -1,4 +1,4 @@
-"""What the models say about a key: whether it exists, what it may be, whether it is secret."""
+"""Queries on the models: which keys exist, what a value may be, whether it is secret."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _DURATION = get_args(Duration)[-1]
 
 
 def sections() -> Iterator[tuple[str, type[Section]]]:
-    """The sections of the file, such as ``fleet`` and ``fleet.budget``, each behind the one it stands in."""
+    """The sections of the file, such as ``fleet`` and ``fleet.budget``, each after its parent."""
     return _sections_of("", Config)
 
 
@@ -63,7 +63,7 @@ def is_known(key: str) -> bool:
 
 
 def find(path: KeyPath) -> FieldInfo | None:
-    """The field at this path; None for the top, for an item of a list and for what is not known."""
+    """The field at this path; None for the root, an item of a list and an unknown key."""
     *parent, last = path or (0,)
     return _members(tuple(parent)).get(last) if isinstance(last, str) else None
 
@@ -80,12 +80,12 @@ def _members(path: KeyPath) -> Mapping[str, FieldInfo]:
 
 
 def is_section(field: FieldInfo) -> bool:
-    """Whether it holds keys of its own, or a list of what does."""
+    """Whether it is a section, or a list of sections."""
     return _section_in(field) is not None
 
 
 def subsection(field: FieldInfo) -> type[Section] | None:
-    """The section that this field is; None for a value and for a list."""
+    """The section that this field is; None for a value and a list."""
     return None if _is_list(_kind(field)) else _section_in(field)
 
 
@@ -98,12 +98,12 @@ def is_duration(field: FieldInfo) -> bool:
 
 
 def says_why(field: FieldInfo) -> bool:
-    """Whether a check of ours looks at the value, whose words help more than those of `allowed`."""
+    """Whether a validator of ours checks the value, whose message helps more than `allowed`."""
     return any(isinstance(note, AfterValidator) for note in _notes(field))
 
 
 def nearest(path: KeyPath) -> str | None:
-    """The known key or section that was probably meant: one of the same section, else any other."""
+    """The most similar key or section: of the same section, else any."""
     *parent, leaf = path
     siblings = [dotted((*parent, name)) for name in _members(tuple(parent))]
     others = [name for name, _ in (*sections(), *fields())]
@@ -111,13 +111,13 @@ def nearest(path: KeyPath) -> str | None:
 
 
 def unknown(path: KeyPath) -> str:
-    """Says that there is no such key, and which one was probably meant."""
+    """The message for an unknown key, with a suggestion."""
     meant = nearest(path)
     return f"unknown key `{dotted(path)}`" + (f"; did you mean `{meant}`?" if meant else "")
 
 
 def allowed(field: FieldInfo | None) -> str:
-    """What a value of this field may be, in words; None is what `find` gives for an item of a list."""
+    """What a value of this field may be, in words; `field` None is an item of a list, as from `find`."""
     if field is None or subsection(field):
         return "mapping of keys"
     for note in _notes(field):
@@ -160,15 +160,15 @@ def _bound(field: FieldInfo, name: str) -> Any:
 
 
 def _kind(field: FieldInfo) -> Any:
-    """The type without `None` and without notes."""
+    """The type without `None` and annotations."""
     option = _option(field)
     return get_args(option)[0] if get_origin(option) is Annotated else option
 
 
 def _notes(field: FieldInfo) -> Iterator[Any]:
-    """What is noted about the value: bounds, checks and words; the field's own before its type's."""
+    """The annotations: bounds, validators and `Allowed`; the field's own before its type's."""
     for note in (*field.metadata, *getattr(_option(field), "__metadata__", ())):
-        if isinstance(note, FieldInfo):  # an optional type keeps its notes unpacked
+        if isinstance(note, FieldInfo):  # an optional type's annotations stay nested
             yield from note.metadata
         else:
             yield note

@@ -213,7 +213,7 @@ def test_without_options_the_configuration_holds(cli: Run, shop: MarketProvider)
         (["gpu_nam=X"], "offers have no field `gpu_nam`; did you mean `gpu_name`?"),
         (["--disk", "2"], "`vast.disk` cannot be `2.0`"),
         (["--gpus", "99"], "`fleet.gpus` must not be over `fleet.max_gpus`"),
-        (["--interruptible"], "`vast.interruptible` needs a ceiling"),
+        (["--interruptible"], "`vast.interruptible` needs a limit"),
         (["--limit", "0"], "--limit"),
     ],
 )

@@ -49,8 +49,8 @@ def test_a_tab_between_a_colon_and_its_value_is_fine(load: Load) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("fleet: {}\nredis: {}\nfleet: {}\n", "llmhost.yaml:3: `fleet` stands here a second time"),
-        ("fleet:\n  gpus: 1\n  'gpus': 2\n", "llmhost.yaml:3: `fleet.gpus` stands here a second time"),
+        ("fleet: {}\nredis: {}\nfleet: {}\n", "llmhost.yaml:3: `fleet` is given twice"),
+        ("fleet:\n  gpus: 1\n  'gpus': 2\n", "llmhost.yaml:3: `fleet.gpus` is given twice"),
     ],
 )
 def test_a_duplicate_key_is_named_with_its_line(refused: Refused, text: str, message: str) -> None:
@@ -71,14 +71,14 @@ def test_a_duplicate_key_is_named_with_its_line(refused: Refused, text: str, mes
 )
 def test_anchors_aliases_and_tags_are_refused(refused: Refused, text: str) -> None:
     error = refused(text)
-    assert error.message == "llmhost.yaml:1: anchors (`&`), aliases (`*`) and tags (`!`) are not used here"
+    assert error.message == "llmhost.yaml:1: anchors (`&`), aliases (`*`) and tags (`!`) are not supported"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("fleet: [1", "llmhost.yaml:2: not YAML: did not find expected ',' or ']'"),
-        ("fleet: {}\nx\x07: 1\n", "llmhost.yaml:2: not text: a control character stands here"),
+        ("fleet: {}\nx\x07: 1\n", "llmhost.yaml:2: not text: it contains a control character"),
         ("a: 1\n---\nb: 2\n", "llmhost.yaml:2: a second document begins here"),
         ("? [a]\n: b\n", "llmhost.yaml:1: a key that is not text"),
         ("[" * 500_000, "llmhost.yaml:1: more than 10 levels inside one another"),
@@ -97,8 +97,8 @@ def test_the_parser_without_libyaml_refuses_the_same(
 ) -> None:
     monkeypatch.delattr(yaml, "CSafeLoader")
     assert refused("fleet:\n\tgpus: 1\n").message == "llmhost.yaml:2: a tab begins this line"
-    assert refused("a: 1\na: 2\n").message == "llmhost.yaml:2: `a` stands here a second time"
-    assert refused("a: \x07\n").message == "llmhost.yaml:1: not text: a control character stands here"
+    assert refused("a: 1\na: 2\n").message == "llmhost.yaml:2: `a` is given twice"
+    assert refused("a: \x07\n").message == "llmhost.yaml:1: not text: it contains a control character"
     assert refused("[" * 500_000).message == "llmhost.yaml:1: more than 10 levels inside one another"
 
 

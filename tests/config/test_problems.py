@@ -144,14 +144,14 @@ def test_a_wrong_value_is_told_with_its_place_and_what_is_allowed(
         ("redis: {url: 'http://u:p@h'}\n", ":1: `redis.url` must start with redis://, rediss:// or unix://"),
         (
             "redis: {url: 'redis://h', host: h}\n",
-            ":1: give either `redis.url` or `redis.host`, not both",
+            ":1: set either `redis.url` or `redis.host`, not both",
         ),
         (
             "vast:\n  disk: 60\n  interruptible: true\n",
-            ":3: `vast.interruptible` needs a ceiling: give `vast.max_bid` or `vast.max_price`",
+            ":3: `vast.interruptible` needs a limit: set `vast.max_bid` or `vast.max_price`",
         ),
-        ("fleet:\n  provider: vast\n", ": provider `vast` runs engine `ollama`: set `engine.kind` to it"),
-        ("redis: {tls: true}\n", ":1: `redis.tls` is for a Redis of your own: give `redis.host` too"),
+        ("fleet:\n  provider: vast\n", ": provider `vast` runs engine `ollama`: set `engine.kind: ollama`"),
+        ("redis: {tls: true}\n", ":1: `redis.tls` needs `redis.host`, the host of your Redis"),
     ],
 )
 def test_keys_that_do_not_go_together_are_told_with_their_place(

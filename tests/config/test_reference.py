@@ -62,7 +62,7 @@ def test_a_generated_file_is_up_to_date(name: str) -> None:
     assert text == generated()[name], "run scripts/make_docs.py"
 
 
-def test_the_template_says_what_the_defaults_say(load: Load) -> None:
+def test_the_template_has_the_defaults(load: Load) -> None:
     assert load(render_template()) == Config()
 
 
@@ -132,7 +132,7 @@ def test_a_section_in_a_section_has_a_table_of_its_own() -> None:
     assert "## `fleet.budget`\n" in render_reference()
 
 
-def test_every_key_says_what_it_means() -> None:
+def test_every_key_has_a_description() -> None:
     assert [key for key, field in fields() if not (field.description or "").endswith(".")] == []
 
 
@@ -144,18 +144,18 @@ def test_every_key_without_a_default_has_an_example() -> None:
     "row",
     [
         "| `response_ttl` | duration, `1ms` to `3650d` | `24h` | How long an answer is served. |",
-        "| `orphan_after` | duration, `1m` to `3650d` | `6h` | A rented worker that",
+        "| `orphan_after` | duration, `1m` to `3650d` | `6h` | A rented worker destroys itself",
         "| `keep_alive` | duration, `1ms` to `3650d` | none | `vast` only: how long Ollama keeps",
-        "| `port` | whole number, 1 to 65535 | `6379` | Its port. |",
-        "| `hit_latency` | duration, `1ms` to `3650d` | `100ms` | 95 of 100 hits are faster than this. |",
-        "| `token` | secret text | none | Bearer token, where the server wants one. |",
+        "| `port` | whole number, 1 to 65535 | `6379` | Port. |",
+        "| `hit_latency` | duration, `1ms` to `3650d` | `100ms` | Maximum latency of 95 % of the hits. |",
+        "| `token` | secret text | none | Bearer token, if the server requires one. |",
     ],
 )
 def test_a_row_shows_type_range_default_and_meaning(row: str) -> None:
     assert any(line.startswith(row) for line in render_reference().splitlines())
 
 
-def test_the_reference_is_a_table_that_no_value_breaks() -> None:
+def test_no_value_breaks_the_tables_of_the_reference() -> None:
     for line in render_reference().splitlines():
         if line.startswith("|"):
             assert len(re.findall(r"(?<!\\)\|", line)) == 5

@@ -99,7 +99,7 @@ def test_the_band_may_have_no_inside_but_not_be_upside_down(load: Load, refused:
 )
 def test_no_more_may_be_wanted_at_least_than_there_may_be(section: str, refused: Refused) -> None:
     error = refused(f"fleet: {{max_gpus: 8}}\nscale: {{{section}}}")
-    assert "`scale` must not want more workers at least than `fleet.max_gpus` allows" in error.message
+    assert "no `min_gpus` of `scale` may be over `fleet.max_gpus`" in error.message
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_a_missing_variable_is_named_with_its_place() -> None:
 
 @pytest.mark.parametrize("text", ["${", "${}", "${1A}", "${A", "${A:x}", "${A-x}", "${ A }", "${A:-${B}}"])
 def test_a_reference_that_is_not_well_formed_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="a `\\$\\{` that is no variable") as caught:
+    with pytest.raises(ConfigError, match="a `\\$\\{` without a variable") as caught:
         substituted(text, A="secret", B="secret")
     assert "secret" not in caught.value.message
 
