@@ -1,4 +1,8 @@
-"""Clients for the engines of workers, and how a worker is tried."""
+"""Clients for the engines of workers, and how a worker is prepared and probed.
+
+The one module of the fleet that imports engine clients, each when it is first needed: a factory handed in by
+`wiring` would hold the same imports and one indirection more.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +88,7 @@ class Engines:
         Raises EngineError for "not yet", UntrustedWorker and any other LlmhostError for "never".
         """
         try:
-            if self._is_rented(worker):
+            if self.is_rented(worker):
                 await self._follow(worker, on_progress)
             else:
                 await self.of(worker).ensure_model(worker.model, on_progress)
@@ -136,12 +140,13 @@ class Engines:
 
         return OpenAIEngine(endpoint, self._limits)
 
-    def _is_rented(self, worker: Worker) -> bool:
+    def is_rented(self, worker: Worker) -> bool:
+        """Whether it reports on itself, and is trusted by its own certificate alone."""
         return self._config.fleet.rents and worker.provider == self._config.fleet.provider
 
     def _endpoint(self, worker: Worker) -> Endpoint:
         """A rented worker is trusted by its own certificate or not at all: an empty one matches none."""
-        certificate = worker.certificate or ("" if self._is_rented(worker) else None)
+        certificate = worker.certificate or ("" if self.is_rented(worker) else None)
         return Endpoint(worker.url or "", worker.token, certificate)
 
     @property

@@ -60,7 +60,8 @@ class MetricsServer(HttpServer):
 
 @pytest.fixture
 async def engines() -> AsyncIterator[Engines]:
-    engines = Engines(Config())
+    rented: Any = {"fleet": {"provider": "vast"}, "engine": {"kind": "ollama", "model": "tiny"}}
+    engines = Engines(Config(**rented))
     yield engines
     await engines.aclose()
 

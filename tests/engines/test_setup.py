@@ -45,7 +45,8 @@ def clock():
 
 @pytest.fixture
 async def engines(clock):
-    engines = Engines(Config(), clock.sleep)
+    rented = {"fleet": {"provider": "vast"}, "engine": {"kind": "ollama", "model": "tiny"}}
+    engines = Engines(Config(**rented), clock.sleep)
     yield engines
     await engines.aclose()
 

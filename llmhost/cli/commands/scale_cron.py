@@ -113,7 +113,7 @@ def needed_environment(config: Config, environ: Mapping[str, str], named: set[st
     for name in _FOLDERS:
         if name in plain:
             plain[name] = str(Path(plain[name]).expanduser().absolute())
-    if config.fleet.provider == "vast":
+    if config.fleet.rents:
         secret |= {name for name in ("VAST_API_KEY",) if environ.get(name)}
         plain |= {name: environ[name] for name in ("VAST_URL",) if environ.get(name)}
     for name, value in environ.items():

@@ -67,7 +67,7 @@ async def _ask(engines: Engines, worker: Worker, now: Callable[[], float]) -> Gp
     if worker.url is None:
         return GpuOutput(worker.id, error=worker.detail or "starting")
     try:
-        if worker.provider == "vast":
+        if engines.is_rented(worker):
             return await _from_front_door(engines, worker, now)
         return await _from_engine(engines, worker)
     except LlmhostError as error:

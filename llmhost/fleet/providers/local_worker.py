@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import subprocess
@@ -17,9 +16,10 @@ import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import psutil
+from pydantic import ConfigDict, FiniteFloat, Strict, StrictInt, TypeAdapter
 
 from llmhost.engines.llama_cpp import ADDRESS_FILE, FAILURE_FILE, SPEC_FILE, WorkerSpec, write_spec
 from llmhost.errors import ProviderError, StateError
@@ -51,13 +51,18 @@ def drop_drafts(folder: Path) -> None:
 class Record:
     """`started` is Unix seconds, `price_per_hour` USD. `pid` is None until the process is started."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     argv: tuple[str, ...]
-    started: float
-    price_per_hour: float
+    started: Annotated[FiniteFloat, Strict()]
+    price_per_hour: Annotated[FiniteFloat, Strict()]
     model: str
     engine: str
-    port: int
-    pid: int | None = None
+    port: StrictInt
+    pid: StrictInt | None = None
+
+
+_RECORDS = TypeAdapter(Record)
 
 
 class WorkerFolder:
@@ -83,7 +88,10 @@ class WorkerFolder:
 
     def record(self) -> Record | None:
         """None where there is none that makes sense."""
-        return _record(self._read(_RECORD))
+        try:
+            return _RECORDS.validate_python(self._read(_RECORD))
+        except ValueError:
+            return None
 
     def made(self) -> float:
         """When the folder was last changed, Unix seconds; 0 where it is gone already."""
@@ -118,20 +126,6 @@ class WorkerFolder:
             return read_json(self.path / name) or {}
         except ValueError:
             return {}
-
-
-def _record(raw: dict[str, Any]) -> Record | None:
-    try:
-        record = Record(**{**raw, "argv": tuple(raw["argv"])})
-    except (KeyError, TypeError):
-        return None
-    numbers = (record.started, record.price_per_hour, record.port)
-    sound = (
-        all(isinstance(part, str) for part in (*record.argv, record.model, record.engine))
-        and all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
-        and (record.pid is None or isinstance(record.pid, int))
-    )
-    return record if sound else None
 
 
 def _text(values: dict[str, Any], name: str) -> str | None:

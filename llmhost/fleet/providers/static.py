@@ -7,12 +7,13 @@ touched: it may serve others.
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, ClassVar
+
+from pydantic import ConfigDict, FiniteFloat, Strict, TypeAdapter
 
 from llmhost.errors import ProviderError, StateError
 from llmhost.fleet.models import FleetSpec, Market, Offer, Worker, WorkerState
@@ -41,12 +42,17 @@ class StaticServer:
 class _Adoption:
     """`started` is Unix seconds, `price_per_hour` USD."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     id: str
     url: str
-    started: float
-    price_per_hour: float
+    started: Annotated[FiniteFloat, Strict()]
+    price_per_hour: Annotated[FiniteFloat, Strict()]
     model: str
     engine: str
+
+
+_ADOPTIONS = TypeAdapter(list[_Adoption])
 
 
 class StaticProvider(Provider):
@@ -129,7 +135,7 @@ class StaticProvider(Provider):
     def _read(self) -> Sequence[_Adoption]:
         try:
             raw = read_json(self._file)
-            adoptions = [_adoption(entry) for entry in raw["adopted"]] if raw is not None else []
+            adoptions = _ADOPTIONS.validate_python(raw["adopted"]) if raw is not None else []
         except (KeyError, TypeError, ValueError) as error:
             raise StateError(
                 f"{self._file} is damaged",
@@ -140,14 +146,3 @@ class StaticProvider(Provider):
     def _write(self, adoptions: Sequence[_Adoption]) -> None:
         make_folder(self._file.parent)
         write_json(self._file, {"adopted": [asdict(adoption) for adoption in adoptions]})
-
-
-def _adoption(raw: dict[str, Any]) -> _Adoption:
-    adoption = _Adoption(**raw)
-    texts = (adoption.id, adoption.url, adoption.model, adoption.engine)
-    numbers = (adoption.started, adoption.price_per_hour)
-    if not all(isinstance(text, str) for text in texts):
-        raise TypeError(raw)
-    if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
-        raise ValueError(raw)
-    return adoption

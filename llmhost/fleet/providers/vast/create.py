@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, ClassVar, NoReturn
+
+from pydantic import ConfigDict, Field, PositiveInt, Strict, TypeAdapter
 
 from llmhost.errors import ConfigError, LlmhostError, OfferGone, ProviderError, PurchaseUnclear, StateError
 from llmhost.fleet.clock import Clock
@@ -55,20 +57,25 @@ _FAR_AWAY = 1e11  #: Unix seconds; no clock is that wrong
 class Order:
     """`id` is unique to this purchase. `written` is Unix seconds. `instance` is None until it is known."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     id: str
     label: str
     offer: str
     machine: str
-    written: float
+    written: Annotated[float, Strict(), Field(ge=0, lt=_FAR_AWAY)]
     model: str
     engine: str
     token: str | None = field(default=None, repr=False)
     certificate: str | None = field(default=None, repr=False)
-    instance: int | None = None
+    instance: Annotated[PositiveInt, Strict()] | None = None
 
     @property
     def intent(self) -> Intent:
         return Intent(self.id, self.offer, self.machine, self.written)
+
+
+_ORDERS = TypeAdapter(Order)
 
 
 class PendingPurchases:
@@ -100,10 +107,9 @@ class PendingPurchases:
             return None
         try:
             raw = read_json(self._path(order_id))
-            order = None if raw is None else Order(**{**raw, "id": order_id})
+            return None if raw is None else _ORDERS.validate_python({**raw, "id": order_id})
         except (TypeError, ValueError):
-            order = _unknown(order_id, written)
-        return order if order is None or _is_sound(order) else _unknown(order_id, written)
+            return _unknown(order_id, written)
 
     def kept(self, order_id: str) -> WorkerCredentials | None:
         """What the worker of this order was given, as far as it is known here."""
@@ -127,20 +133,6 @@ class PendingPurchases:
 
 def _unknown(order_id: str, written: float) -> Order:
     return Order(order_id, label="", offer="", machine="", written=written, model="", engine="")
-
-
-def _is_sound(order: Order) -> bool:
-    """Whether every field is what it should be; the file may hold anything."""
-    texts = (order.label, order.offer, order.machine, order.model, order.engine)
-    perhaps = (order.token, order.certificate)
-    instance = order.instance
-    return (
-        all(isinstance(text, str) for text in texts)
-        and all(text is None or isinstance(text, str) for text in perhaps)
-        and isinstance(order.written, int | float)
-        and 0 <= order.written < _FAR_AWAY
-        and (instance is None or (type(instance) is int and instance > 0))
-    )
 
 
 #: seconds before each look for what was bought; 30 in all, as long as vast.ai may take over a purchase
