@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
+import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 # A shell that runs the tests in the background has them ignore SIGINT, and so would every command they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Where it is set, every command that a test runs compiles all of llmhost again: half of its time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 pytest_plugins = [
     "plugins.cache",
@@ -22,6 +30,32 @@ pytest_plugins = [
     "plugins.rented_commands",
     "plugins.vast",
 ]
+
+_TESTS = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks as `pure` what the fast lane runs: tests that start no server and no process, and try no
+    hundred examples. Nothing has to be kept up by hand: a fixture of ours that has something to tear down
+    is a server or a process, or stands on one.
+    """
+    for item in items:
+        if isinstance(item, pytest.Function) and _is_pure(item):
+            item.add_marker("pure")
+
+
+def _is_pure(item: pytest.Function) -> bool:
+    module = item.module
+    if item.get_closest_marker("slow") or hasattr(item.obj, "hypothesis") or hasattr(module, "subprocess"):
+        return False
+    definitions = item._fixtureinfo.name2fixturedefs.values()
+    return not any(_tears_down(definition.func) for named in definitions for definition in named)
+
+
+@cache
+def _tears_down(fixture: Callable[..., object]) -> bool:
+    ours = Path(inspect.getfile(fixture)).is_relative_to(_TESTS)
+    return ours and (inspect.isgeneratorfunction(fixture) or inspect.isasyncgenfunction(fixture))
 
 
 @pytest.fixture(autouse=True)
