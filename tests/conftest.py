@@ -45,17 +45,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _is_pure(item: pytest.Function) -> bool:
-    module = item.module
-    if item.get_closest_marker("slow") or hasattr(item.obj, "hypothesis") or hasattr(module, "subprocess"):
+    if item.get_closest_marker("slow") or hasattr(item.obj, "hypothesis"):
+        return False
+    if hasattr(item.module, "subprocess"):
         return False
     definitions = item._fixtureinfo.name2fixturedefs.values()
-    return not any(_tears_down(definition.func) for named in definitions for definition in named)
+    return all(_is_pure_fixture(definition.func) for named in definitions for definition in named)
 
 
 @cache
-def _tears_down(fixture: Callable[..., object]) -> bool:
-    ours = Path(inspect.getfile(fixture)).is_relative_to(_TESTS)
-    return ours and (inspect.isgeneratorfunction(fixture) or inspect.isasyncgenfunction(fixture))
+def _is_pure_fixture(fixture: Callable[..., object]) -> bool:
+    if not Path(inspect.getfile(fixture)).is_relative_to(_TESTS):
+        return True
+    tears_down = inspect.isgeneratorfunction(fixture) or inspect.isasyncgenfunction(fixture)
+    # With `request` it can choose others at run time.
+    return not tears_down and "request" not in inspect.signature(fixture).parameters
 
 
 @pytest.fixture(autouse=True)

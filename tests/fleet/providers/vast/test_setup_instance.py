@@ -20,6 +20,8 @@ from doubles.waiting import until
 
 from llmhost.machine.process import is_alive
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., RealContainers]
 
 

@@ -11,6 +11,8 @@ from doubles.vast.containers import RealContainers
 from doubles.vast.rented import Rented
 from doubles.waiting import until
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., RealContainers]
 
 

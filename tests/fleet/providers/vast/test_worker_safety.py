@@ -17,6 +17,8 @@ from doubles.vast.rented import KEY, Rented, pinned, question
 
 from llmhost.fleet.providers.vast.identity import make_identity
 
+pytestmark = pytest.mark.slow
+
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ALLOWED = (
