@@ -4,7 +4,7 @@
 
 TRACE is a CSV as `llmhost scale --simulate` takes it. It is played as it is, and as a day that is built
 from it: ten times as much at noon as at midnight, and two sudden spikes of four times as much. Workers
-generate 300 tokens a second on 4 places and cost $0.40 an hour.
+generate 300 tokens a second on 4 slots and cost $0.40 an hour.
 
 * at 180 s of boot time, cost over the clairvoyant fleet's: at most 1.25, with 95 % begun within 5 s
 * everywhere cheaper than the requests-per-second rule at the same or a better share within 5 s
@@ -27,14 +27,15 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from llmhost.autoscale.models import ScaleSpec
+from llmhost.config.models import Config
 from llmhost.lab.simulation.baselines import Fixed
 from llmhost.lab.simulation.policy import AutoscalePolicy
 from llmhost.lab.simulation.report import CLAIRVOYANT, POLICY, REQUEST_RATE, Row, Scenario, simulate
 from llmhost.lab.simulation.trace import read_trace
 from llmhost.lab.simulation.workload import Settings, Trace, day
+from llmhost.wiring.fleets import scale_spec
 
-SPEC = ScaleSpec(min_gpus=1, max_gpus=200, places=4)
+SPEC = replace(scale_spec(Config()), max_gpus=200, slots=4)
 WORKER = Settings(worker_tokens_per_s=300.0)
 
 BOOTS = (180.0, 600.0)

@@ -103,28 +103,28 @@ def _asked(asked: Mapping[int, int], start: int, end: int) -> int:
     return sum(asked.get(bucket, 0) for bucket in range(start, end, BUCKET))
 
 
-# How many workers it takes to deliver so many tokens a second, and to begin soon enough. Pure.
+# How many workers it takes to deliver a load, and to begin its questions soon enough.
 
 
-#: workers; more are never wanted, whatever is asked of workers however slow
+#: workers; more are never needed, however slow the workers
 _MOST = 10**6
 
-#: places; so many share their luck, and who keeps within the band begins in time
+#: slots; with as many, a fleet within its target utilization begins in time
 _MANY = 200
 
-#: of `scale.tokens_per_s`; a worker that was seen at less is ill, and says nothing of the next one
+#: of `scale.tokens_per_s`; a worker that was seen at less is broken, and says nothing of the next one
 _SLOWEST = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """`speeds` are tokens a second of the workers that are there, best first, each with `places`; one more
-    has the `typical` speed. An answer has `tokens`.
+    """`speeds` are tokens a second of the workers that exist, best first, each with `slots`; one more has the
+    `typical` speed. An answer has `tokens`.
     """
 
     speeds: Sequence[float]
     typical: float
-    places: int
+    slots: int
     tokens: float
 
     def supply(self, size: int) -> float:
@@ -132,7 +132,7 @@ class Capacity:
         return sum(self.speeds[:size]) + max(0, size - len(self.speeds)) * self.typical
 
     def delivering(self, load: float) -> int:
-        """The least number of workers whose places, all in use, deliver `load` tokens a second."""
+        """The least number of workers whose slots, all in use, deliver `load` tokens a second."""
         missing = load
         for size, speed in enumerate(self.speeds):
             if missing <= 0:
@@ -142,37 +142,35 @@ class Capacity:
         # Sums of fractions are off by a little; that is no reason for one more.
         return len(self.speeds) + max(0, math.ceil(more - 1e-9))
 
-    def in_time(self, load: float, least: int, *, wait: float, late: float) -> int:
-        """The least number, from `least` on, at which no more than the share `late` waits longer than `wait`
-        seconds.
-        """
+    def in_time(self, load: float, least: int, *, wait: float, max_late_ratio: float) -> int:
+        """The least number, from `least` on, at which at most `max_late_ratio` waits longer than `wait` s."""
         size = least
-        while load > 0 and size * self.places < _MANY and self._late(load, size, wait) > late:
+        while load > 0 and size * self.slots < _MANY and self._late(load, size, wait) > max_late_ratio:
             size += 1
         return size
 
     def _late(self, load: float, size: int, wait: float) -> float:
-        places, supply = size * self.places, self.supply(size)
+        slots, supply = size * self.slots, self.supply(size)
         if not supply:
             return 1.0
-        seconds = self.tokens * places / supply
-        return late_share(places, load / supply * places, wait / seconds)
+        seconds = self.tokens * slots / supply
+        return late_share(slots, load / supply * slots, wait / seconds)
 
 
-def late_share(places: int, busy: float, wait: float) -> float:
+def late_share(slots: int, busy: float, wait: float) -> float:
     """The share of questions that wait longer than `wait` times an average answer, where `busy` of the
-    `places` are in use on average.
+    `slots` are in use on average.
 
-    Erlang's formula for questions that come by chance to one queue before all places (A. K. Erlang, 1917;
+    Erlang's formula for questions that come by chance to one queue before all slots (A. K. Erlang, 1917;
     Gross et al., Fundamentals of Queueing Theory, section 3.3).
     """
-    if busy >= places:
+    if busy >= slots:
         return 1.0
     blocked = 1.0
-    for place in range(1, places + 1):
+    for place in range(1, slots + 1):
         blocked = busy * blocked / (place + busy * blocked)
-    queued = blocked / (1 - busy / places * (1 - blocked))
-    return queued * math.exp(-(places - busy) * wait)
+    queued = blocked / (1 - busy / slots * (1 - blocked))
+    return queued * math.exp(-(slots - busy) * wait)
 
 
 def typical_speed(speeds: Iterable[float | None], usual: float) -> float:

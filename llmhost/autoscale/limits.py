@@ -1,4 +1,4 @@
-"""What stands between the workers that are wanted and those that there may be: money, and bad luck. Pure."""
+"""What limits the workers that are needed: money, failed purchases, and metrics that are invalid. Pure."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def within_budget(
         return stay, None
     message = f"the budget allows {len(stay)} of {len(stay) + len(refused)} workers{refused[0]}"
     return stay, Blocked(
-        "budget", message, "raise `fleet.budget`, or let the fleet rest until it allows more"
+        "budget", message, "raise `fleet.budget`, or run `llmhost down` until it allows more"
     )
 
 
@@ -58,17 +58,14 @@ def affordable(
 
 
 def purchase_cooldown(failures: Sequence[float], most: int, now: float) -> Blocked | None:
-    """Whether so many purchases came to nothing lately that none is tried any more. Unix seconds."""
+    """Whether so many purchases failed lately that none is tried any more. Unix seconds."""
     recent = sorted(at for at in failures if 0 <= now - at < FAILURES_COUNT)
     if len(recent) < most:
         return None
     # Once this one is forgotten, fewer than `most` are left.
     until = datetime.fromtimestamp(recent[-most] + FAILURES_COUNT, UTC)
-    count = len(recent)
-    message = (
-        f"{count} purchases came to nothing within an hour, so nothing is bought until {until:%H:%M} UTC"
-    )
-    return Blocked("failures", message, "`llmhost scale --history` shows what went wrong")
+    message = f"{len(recent)} purchases failed within an hour; no purchases until {until:%H:%M} UTC"
+    return Blocked("failures", message, "`llmhost scale history` shows what went wrong")
 
 
 def _arithmetic(funds: Funds, burn: float, price: float, now: float) -> str:
@@ -79,7 +76,7 @@ def _arithmetic(funds: Funds, burn: float, price: float, now: float) -> str:
     return ""
 
 
-# Metrics that cannot be: whoever scales on them buys or ends workers for nothing. Pure.
+# Invalid metrics: scaling on them would buy or destroy workers for nothing.
 
 
 #: seconds; counts are read a moment before they are judged
@@ -92,19 +89,19 @@ _LONGEST_BOOT = 86_400.0  #: seconds
 _LATEST = 10**11  #: Unix seconds; the year 5138
 
 
-def find_invalid_metric(history: Metrics, fleet: FleetView, now: float) -> str | None:
+def find_invalid_metric(metrics: Metrics, fleet: FleetView, now: float) -> str | None:
     """A sentence on the first number that cannot be, or that is too old; None where all make sense."""
-    return next(_lies(history, fleet, now), None)
+    return next(_invalid(metrics, fleet, now), None)
 
 
-def _lies(history: Metrics, fleet: FleetView, now: float) -> Iterator[str]:
-    yield from _untimely(history.traffic, now)
-    counts = (("questions", history.traffic.asked), ("answers", history.traffic.answered))
-    for name, by_bucket in (*counts, ("tokens", history.traffic.tokens)):
+def _invalid(metrics: Metrics, fleet: FleetView, now: float) -> Iterator[str]:
+    yield from _untimely(metrics.traffic, now)
+    counts = (("questions", metrics.traffic.asked), ("answers", metrics.traffic.answered))
+    for name, by_bucket in (*counts, ("tokens", metrics.traffic.tokens)):
         # There are thousands of them: nothing is put into words before one is wrong.
         for bucket, count in ((b, c) for b, c in by_bucket.items() if not 0 <= c <= _MOST):
             yield from _outside(f"{name} counted at {bucket}", count, _MOST)
-    for name, worker in history.traffic.workers.items():
+    for name, worker in metrics.traffic.workers.items():
         yield from _outside(f"questions in flight on {name}", worker.in_flight, _MOST)
     for scaled in fleet.workers:
         if scaled.tokens_per_s is not None:
@@ -113,9 +110,9 @@ def _lies(history: Metrics, fleet: FleetView, now: float) -> Iterator[str]:
     yield from _outside("price of one more worker", fleet.price, _DEAREST)
     credit = fleet.funds.credit if fleet.funds else None
     if credit is not None and not math.isfinite(credit):
-        yield f"the metrics cannot be right: credit of the account: {credit}"
-    if history.boot_seconds is not None:
-        yield from _outside("seconds that a worker takes to boot", history.boot_seconds, _LONGEST_BOOT)
+        yield f"invalid metric: credit of the account: {credit}"
+    if metrics.boot_seconds is not None:
+        yield from _outside("seconds that a worker takes to boot", metrics.boot_seconds, _LONGEST_BOOT)
 
 
 def _untimely(traffic: Traffic, now: float) -> Iterator[str]:
@@ -126,14 +123,14 @@ def _untimely(traffic: Traffic, now: float) -> Iterator[str]:
         yield from _outside("seconds from 1970 to a count", furthest, _LATEST)
     age = now - traffic.at
     if age > _STALE:
-        yield f"the metrics are stale: they were read {age:,.0f} s ago"
+        yield f"stale metrics: read {age:,.0f} s ago"
     elif age < -_STALE:
-        yield f"the metrics are of a time that is {-age:,.0f} s ahead of this machine's clock"
+        yield f"metrics from the future: {-age:,.0f} s ahead of this machine's clock"
 
 
 def _outside(name: str, value: float, most: float) -> Iterator[str]:
     if not 0 <= value <= most:  # nor does NaN lie between two numbers
-        yield f"the metrics cannot be right: {name}: {_shown(value)}"
+        yield f"invalid metric: {name}: {_shown(value)}"
 
 
 def _shown(value: float) -> str:

@@ -1,9 +1,9 @@
-"""Values of the autoscaler: what it is told, and what it decides."""
+"""Values of the autoscaler: its inputs, and what it decides."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, tzinfo
+from datetime import tzinfo
 from typing import Literal
 
 from llmhost.config.hours import Window
@@ -31,38 +31,36 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ScaleSpec:
-    """What the operator wants. Times in seconds.
+    """What the operator wants: the keys of `scale` in the configuration, which has their meaning and their
+    defaults. Times in seconds.
 
-    `target_utilization_max` and `_min` are shares of what the workers can deliver: the band to stay in. At
-    most the share `max_late_ratio` of the questions should wait longer than `queue_time`; a backlog is to be
-    worked off within `drain_backlog_within`, or one boot. `places` is how many questions one worker answers
-    at once. `tokens_per_s` of a whole worker and `tokens_per_answer` stand in until they are measured,
-    `boot_seconds` until it is learned.
+    `slots` is how many questions one worker works on at once. `tokens_per_s` of a whole worker and
+    `tokens_per_answer` stand in until they are measured, `boot_seconds` until it is learned.
     """
 
-    min_gpus: int = 1
-    max_gpus: int = 8
-    windows: tuple[Window, ...] = ()
-    zone: tzinfo = UTC
-    queue_time: float = 5.0
-    max_late_ratio: float = 0.05
-    drain_backlog_within: float | None = None
-    target_utilization_max: float = 0.85
-    target_utilization_min: float = 0.8
-    down_after: float = 300.0
-    scale_to_zero_after: float = 1800.0
-    max_step: int = 32
-    max_failures: int = 3
-    places: int = 1
-    tokens_per_s: float = 50.0
-    tokens_per_answer: float = 200.0
-    boot_seconds: float = 180.0
+    min_gpus: int
+    max_gpus: int
+    windows: tuple[Window, ...]
+    zone: tzinfo
+    queue_time: float
+    max_late_ratio: float
+    drain_backlog_within: float | None
+    target_utilization_max: float
+    target_utilization_min: float
+    down_after: float
+    scale_to_zero_after: float
+    max_step: int
+    max_failures: int
+    slots: int
+    tokens_per_s: float
+    tokens_per_answer: float
+    boot_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """What happened until now. `boot_seconds` is what a worker takes to its first answer, as learned;
-    `failures` are when purchases came to nothing, Unix seconds.
+    """What was measured until now. `boot_seconds` is what a worker takes to its first answer, as learned;
+    `failures` are when purchases failed, Unix seconds.
     """
 
     traffic: Traffic
@@ -72,8 +70,8 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class ScaledWorker:
-    """A healthy worker. `tokens_per_s` is of all its places together, None where not measured. A `draining`
-    one takes no more questions. `price` is USD an hour.
+    """A healthy worker. `tokens_per_s` is of all its slots together, None where not measured. It gets no more
+    questions while it is `draining`. `price` is USD an hour.
     """
 
     id: str
@@ -86,7 +84,7 @@ class ScaledWorker:
 
 @dataclass(frozen=True, slots=True)
 class FleetView:
-    """`lost` workers were broken and are gone: they are to be replaced while they are needed.
+    """`lost` workers were broken and are destroyed: they are to be replaced while they are needed.
 
     `price` is what one more is expected to cost, USD an hour. `funds` None: money is no limit.
     """
@@ -99,8 +97,8 @@ class FleetView:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What a decision rests on. `waiting` are questions beyond the places of the ready workers, and
-    `queue_seconds` how long they wait; infinite where there is nobody to work on them.
+    """What a decision rests on. `waiting` are questions beyond the slots of the ready workers, and
+    `queue_seconds` how long they wait; infinite where no worker is ready.
     """
 
     demand_tokens_per_s: float = 0.0
@@ -124,7 +122,7 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Why not everything that was wanted is done."""
+    """Why less is done than is needed."""
 
     kind: Literal["metrics", "budget", "failures"]
     message: str
@@ -133,8 +131,8 @@ class Blocked:
 
 @dataclass(frozen=True, slots=True)
 class ScaleDecision:
-    """From how many workers to how many. `buy` so many, after `revive`: those that were draining and are
-    wanted again. `drain` is in the order in which they go, worst first.
+    """From how many workers to how many. `buy` that many, after `revive`: those that were draining and are
+    needed again. `drain` is in the order in which they go, worst first.
     """
 
     action: Literal["up", "down", "hold"]
@@ -148,34 +146,15 @@ class ScaleDecision:
     blocked: Blocked | None = None
 
 
-# Numbers as the autoscaler says them. Pure.
-
-
-def count(workers: int) -> str:
-    return f"{workers} worker{'' if workers == 1 else 's'}"
-
-
-def questions(waiting: int) -> str:
-    return "1 question waits" if waiting == 1 else f"{waiting:,} questions wait"
-
-
-def rate(tokens: float) -> str:
-    return f"{tokens:,.1f} tokens/s" if 0 < tokens < 10 else f"{tokens:,.0f} tokens/s"
-
-
-def time(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds < 120 else f"{seconds / 60:,.0f} minutes"
-
-
-#: in the order in which a step does them: a broken worker is ended, one that has drained too; one that drains
-#: is kept after all, others are bought, or take no more questions and are ended when they are empty
+#: in the order in which a step does them: a broken worker is destroyed, one that has drained too; one that
+#: drains is kept after all, others are bought, or get no more questions and are destroyed when they are empty
 ActionKind = Literal["repair", "finish", "revive", "buy", "drain", "end"]
 
 
 @dataclass(frozen=True, slots=True)
 class ScaleAction:
-    """One thing that a step of the autoscaler did. `worker` is None where there is none yet. Not `done`: it
-    could not be done, or was only planned.
+    """One thing that a step did. `worker` is None where there is none yet. Not `done`: it failed, or was only
+    planned.
     """
 
     kind: ActionKind
@@ -186,9 +165,29 @@ class ScaleAction:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """`error` is why not everything that should be done is done; it has the exit code."""
+    """`error` is why less was done than is needed; it has the exit code."""
 
     decision: ScaleDecision
     actions: tuple[ScaleAction, ...] = ()
     warnings: tuple[str, ...] = ()
     error: LlmhostError | None = None
+
+
+# Numbers as the autoscaler prints them.
+
+
+def count(workers: int) -> str:
+    return f"{workers} worker{'' if workers == 1 else 's'}"
+
+
+def questions(waiting: int) -> str:
+    return f"{waiting:,} question{'' if waiting == 1 else 's'} waiting"
+
+
+def rate(tokens: float) -> str:
+    """Tokens a second, without their unit."""
+    return f"{tokens:,.1f}" if 0 < tokens < 10 else f"{tokens:,.0f}"
+
+
+def time(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds < 120 else f"{seconds / 60:,.0f} minutes"

@@ -269,7 +269,7 @@ def _demand(report: SimulationReport) -> tuple[NDArray[np.float64], NDArray[np.f
     load = report.load
     bins = max(1, min(_BINS, math.ceil(load.span / _MINUTE)))
     work, edges = np.histogram(load.times, bins, (0.0, load.span), weights=load.service)
-    return edges, work / np.diff(edges) / load.places
+    return edges, work / np.diff(edges) / load.slots
 
 
 def _unit(span: float) -> tuple[float, str, float]:

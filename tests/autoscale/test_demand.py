@@ -153,8 +153,8 @@ def test_an_even_load_is_measured_as_what_it_is(load: float, after: int) -> None
 speeds = st.lists(st.floats(0.0, 500.0), max_size=12).map(lambda found: sorted(found, reverse=True))
 
 
-def make_capacity(*speeds: float, places: int = 4, tokens: float = 100.0) -> Capacity:
-    return Capacity(speeds, 100.0, places, tokens)
+def make_capacity(*speeds: float, slots: int = 4, tokens: float = 100.0) -> Capacity:
+    return Capacity(speeds, 100.0, slots, tokens)
 
 
 def test_workers_deliver_what_they_deliver_together() -> None:
@@ -183,12 +183,12 @@ def test_what_is_enough_delivers_the_load_and_one_fewer_does_not(speeds: list[fl
 
 
 @pytest.mark.parametrize(
-    ("places", "busy", "share"),
+    ("slots", "busy", "share"),
     [(1, 0.5, 0.5), (2, 1.0, 1 / 3), (5, 4.0, 0.5541), (10, 8.0, 0.4092), (100, 90.0, 0.2172)],
 )
-def test_the_share_that_has_to_wait_at_all_is_erlangs(places: int, busy: float, share: float) -> None:
+def test_the_share_that_has_to_wait_at_all_is_erlangs(slots: int, busy: float, share: float) -> None:
     """The well-known table of Erlang C."""
-    assert late_share(places, busy, 0.0) == pytest.approx(share, abs=2e-3)
+    assert late_share(slots, busy, 0.0) == pytest.approx(share, abs=2e-3)
 
 
 def test_with_one_place_the_wait_falls_off_as_the_queue_of_the_textbook_does() -> None:
@@ -200,28 +200,28 @@ def test_who_is_asked_for_more_than_there_are_places_waits_for_ever() -> None:
 
 
 @given(st.integers(1, 100), st.floats(0.0, 100.0), st.floats(0.0, 10.0))
-def test_a_share_is_a_share(places: int, busy: float, wait: float) -> None:
-    assert 0.0 <= late_share(places, busy, wait) <= 1.0
+def test_a_share_is_a_share(slots: int, busy: float, wait: float) -> None:
+    assert 0.0 <= late_share(slots, busy, wait) <= 1.0
 
 
 @given(st.integers(1, 60), st.floats(0.01, 50.0), st.floats(0.0, 5.0))
-def test_one_more_place_never_makes_more_wait(places: int, busy: float, wait: float) -> None:
-    assert late_share(places + 1, busy, wait) <= late_share(places, busy, wait) + 1e-12
+def test_one_more_place_never_makes_more_wait(slots: int, busy: float, wait: float) -> None:
+    assert late_share(slots + 1, busy, wait) <= late_share(slots, busy, wait) + 1e-12
 
 
 def test_a_few_places_must_idle_more_than_many_for_the_same_promise() -> None:
-    few, many = make_capacity(places=1), make_capacity(places=100)
-    assert few.in_time(80.0, 1, wait=5.0, late=0.05) > 1
-    assert many.in_time(80.0, 1, wait=5.0, late=0.05) == 1
+    few, many = make_capacity(slots=1), make_capacity(slots=100)
+    assert few.in_time(80.0, 1, wait=5.0, max_late_ratio=0.05) > 1
+    assert many.in_time(80.0, 1, wait=5.0, max_late_ratio=0.05) == 1
 
 
 def test_who_is_content_with_any_wait_needs_nobody_more() -> None:
-    assert make_capacity(places=1).in_time(99.0, 1, wait=5.0, late=1.0) == 1
+    assert make_capacity(slots=1).in_time(99.0, 1, wait=5.0, max_late_ratio=1.0) == 1
 
 
 def test_nobody_is_needed_where_nothing_is_asked() -> None:
-    assert make_capacity().in_time(0.0, 0, wait=5.0, late=0.05) == 0
+    assert make_capacity().in_time(0.0, 0, wait=5.0, max_late_ratio=0.05) == 0
 
 
 def test_workers_that_deliver_nothing_keep_nobody_from_an_answer() -> None:
-    assert make_capacity(0.0, 0.0).in_time(50.0, 1, wait=5.0, late=0.05) == 3
+    assert make_capacity(0.0, 0.0).in_time(50.0, 1, wait=5.0, max_late_ratio=0.05) == 3

@@ -72,31 +72,31 @@ async def fence(redis_client: Redis) -> int:
 
 
 async def test_at_first_nothing_is_remembered(memory: ScaleStateStore) -> None:
-    assert await memory.recall() == ScaleState()
+    assert await memory.load() == ScaleState()
     assert await memory.history(10) == ()
 
 
 async def test_what_is_remembered_is_recalled(memory: ScaleStateStore, fence: int) -> None:
-    assert await memory.remember(MEMORY, record(), fence)
-    assert await memory.recall() == MEMORY
+    assert await memory.save(MEMORY, record(), fence)
+    assert await memory.load() == MEMORY
     assert await memory.history(10) == (record(),)
 
 
 async def test_whoever_lost_the_lock_remembers_nothing(
     memory: ScaleStateStore, fence: int, redis_client: Redis
 ) -> None:
-    await memory.remember(MEMORY, record(1), fence)
+    await memory.save(MEMORY, record(1), fence)
     await redis_client.hset(KEY, "lock:until", "1")
     theirs = await Lease(redis_client, KEY, holder="them").take()
-    assert not await memory.remember(ScaleState(), record(2), fence)
-    assert await memory.recall() == MEMORY
+    assert not await memory.save(ScaleState(), record(2), fence)
+    assert await memory.load() == MEMORY
     assert await memory.history(10) == (record(1),)
     assert theirs is not None
-    assert await memory.remember(ScaleState(), record(3), theirs)
+    assert await memory.save(ScaleState(), record(3), theirs)
 
 
 async def test_without_any_lock_nothing_is_remembered(memory: ScaleStateStore, redis_client: Redis) -> None:
-    assert not await memory.remember(MEMORY, record(), 1)
+    assert not await memory.save(MEMORY, record(), 1)
     assert not await redis_client.exists(KEY)
 
 
@@ -104,32 +104,32 @@ async def test_a_redis_that_lost_its_data_makes_the_holder_remember_nothing(
     memory: ScaleStateStore, fence: int, redis_client: Redis
 ) -> None:
     await redis_client.flushall()
-    assert not await memory.remember(MEMORY, record(), fence)
+    assert not await memory.save(MEMORY, record(), fence)
 
 
 async def test_workers_that_are_not_named_are_forgotten(memory: ScaleStateStore, fence: int) -> None:
-    await memory.remember(MEMORY, record(), fence)
-    await memory.remember(ScaleState(sights={"w-2": SIGHTS["w-2"]}), record(), fence)
-    assert await memory.recall() == ScaleState(sights={"w-2": SIGHTS["w-2"]})
+    await memory.save(MEMORY, record(), fence)
+    await memory.save(ScaleState(observations={"w-2": SIGHTS["w-2"]}), record(), fence)
+    assert await memory.load() == ScaleState(observations={"w-2": SIGHTS["w-2"]})
 
 
 async def test_failures_of_more_than_a_day_ago_are_forgotten(memory: ScaleStateStore, fence: int) -> None:
     failures = (NOW - DAY - 1, NOW - DAY + 1, NOW, NOW + 2 * DAY, math.nan, math.inf)
-    await memory.remember(ScaleState(failures), record(), fence)
-    assert (await memory.recall()).failures == (NOW - DAY + 1, NOW)
+    await memory.save(ScaleState(failures), record(), fence)
+    assert (await memory.load()).failures == (NOW - DAY + 1, NOW)
 
 
 async def test_numbers_that_are_none_become_unknown(memory: ScaleStateStore, fence: int) -> None:
     observed = {"queue_seconds": math.inf, "demand": math.nan, "waiting": 3, "idle": None}
-    await memory.remember(ScaleState(price=math.nan), record(observed=observed), fence)
-    assert (await memory.recall()).price is None
+    await memory.save(ScaleState(price=math.nan), record(observed=observed), fence)
+    assert (await memory.load()).price is None
     (found,) = await memory.history(1)
     assert found.observed == {"queue_seconds": None, "demand": None, "waiting": 3, "idle": None}
 
 
 async def test_history_is_the_newest_decisions_newest_last(memory: ScaleStateStore, fence: int) -> None:
     for number in range(12):
-        await memory.remember(ScaleState(), record(number), fence)
+        await memory.save(ScaleState(), record(number), fence)
     assert [found.reason for found in await memory.history(3)] == ["step 9", "step 10", "step 11"]
     assert len(await memory.history(100)) == 12
     assert await memory.history(0) == ()
@@ -142,7 +142,7 @@ async def test_the_newest_thousand_decisions_are_kept(
     raw = json.dumps({"at": NOW})
     await redis_client.hset(KEY, mapping={f"decision:{number}": raw for number in range(1, 1006)})
     await redis_client.hset(KEY, "decisions", 1005)
-    await memory.remember(ScaleState(), record(), fence)
+    await memory.save(ScaleState(), record(), fence)
     names = {name for name in await redis_client.hkeys(KEY) if name.startswith(b"decision:")}
     assert names == {f"decision:{number}".encode() for number in range(7, 1007)}
     assert await redis_client.hget(KEY, "decisions") == b"1006"
@@ -153,9 +153,9 @@ async def test_a_damaged_counter_overwrites_no_decision(
     memory: ScaleStateStore, fence: int, redis_client: Redis, counter: str
 ) -> None:
     for number in range(3):
-        await memory.remember(ScaleState(), record(number), fence)
+        await memory.save(ScaleState(), record(number), fence)
     await redis_client.hset(KEY, "decisions", counter)
-    await memory.remember(ScaleState(), record(3), fence)
+    await memory.save(ScaleState(), record(3), fence)
     assert [found.reason for found in await memory.history(9)] == [f"step {number}" for number in range(4)]
 
 
@@ -163,7 +163,7 @@ async def test_the_memory_is_never_evicted_and_leaves_the_lock_alone(
     memory: ScaleStateStore, fence: int, redis_client: Redis
 ) -> None:
     before = await redis_client.hmget(KEY, ["lock:holder", "lock:until", "lock:fence"])
-    await memory.remember(MEMORY, record(), fence)
+    await memory.save(MEMORY, record(), fence)
     assert await redis_client.hmget(KEY, ["lock:holder", "lock:until", "lock:fence"]) == before
     assert await redis_client.ttl(KEY) == -1
 
@@ -171,8 +171,8 @@ async def test_the_memory_is_never_evicted_and_leaves_the_lock_alone(
 async def test_two_fleets_do_not_share_their_memory(
     memory: ScaleStateStore, fence: int, redis_client: Redis
 ) -> None:
-    await memory.remember(MEMORY, record(), fence)
-    assert await ScaleStateStore(redis_client, "other").recall() == ScaleState()
+    await memory.save(MEMORY, record(), fence)
+    assert await ScaleStateStore(redis_client, "other").load() == ScaleState()
 
 
 @pytest.mark.parametrize("damage", ["", "{", "true", '"x"', "[[]]", "[" * 100_000, b"\xff"])
@@ -180,10 +180,11 @@ async def test_two_fleets_do_not_share_their_memory(
 async def test_a_damaged_field_is_forgotten_and_named(
     memory: ScaleStateStore, fence: int, redis_client: Redis, name: str, damage: str | bytes
 ) -> None:
-    await memory.remember(MEMORY, record(), fence)
+    await memory.save(MEMORY, record(), fence)
     await redis_client.hset(KEY, name, damage)
-    forgotten = {name: getattr(ScaleState(), name), "damaged": (name,)}
-    assert await memory.recall() == replace(MEMORY, **forgotten)
+    kept_as = {"sights": "observations"}.get(name, name)
+    forgotten = {kept_as: getattr(ScaleState(), kept_as), "damaged": (name,)}
+    assert await memory.load() == replace(MEMORY, **forgotten)
 
 
 @pytest.mark.parametrize(
@@ -202,13 +203,13 @@ async def test_a_damaged_field_is_forgotten_and_named(
 async def test_one_damaged_sight_leaves_the_others(
     memory: ScaleStateStore, fence: int, redis_client: Redis, changes: dict[str, Any]
 ) -> None:
-    await memory.remember(MEMORY, record(), fence)
+    await memory.save(MEMORY, record(), fence)
     raw = json.loads(await redis_client.hget(KEY, "sights") or b"")
     raw["w-1"] |= changes
     await redis_client.hset(KEY, "sights", json.dumps(raw))
-    found = await memory.recall()
-    assert found.sights == {"w-2": SIGHTS["w-2"]}
-    assert found.damaged == ("sight of w-1",)
+    found = await memory.load()
+    assert found.observations == {"w-2": SIGHTS["w-2"]}
+    assert found.damaged == ("observation of w-1",)
 
 
 @pytest.mark.parametrize("price", ["-1", "NaN", "Infinity", "true", "1e999", "1" + "0" * 400])
@@ -216,7 +217,7 @@ async def test_a_price_that_cannot_be_is_forgotten(
     memory: ScaleStateStore, redis_client: Redis, price: str
 ) -> None:
     await redis_client.hset(KEY, "price", price)
-    assert await memory.recall() == ScaleState(damaged=("price",))
+    assert await memory.load() == ScaleState(damaged=("price",))
 
 
 @pytest.mark.parametrize(
@@ -242,7 +243,7 @@ async def test_a_damaged_decision_is_skipped_and_counted(
     memory: ScaleStateStore, fence: int, redis_client: Redis, changes: dict[str, Any]
 ) -> None:
     for number in range(3):
-        await memory.remember(ScaleState(), record(number), fence)
+        await memory.save(ScaleState(), record(number), fence)
     raw = json.loads(await redis_client.hget(KEY, "decision:2") or b"")
     await redis_client.hset(KEY, "decision:2", json.dumps(raw | changes))
     found = await memory.history(10)
@@ -262,7 +263,7 @@ async def test_a_field_that_only_looks_like_a_decision_is_none(
         "decision:01",
     ):
         await redis_client.hset(KEY, name, "?")
-    await memory.remember(ScaleState(), record(), fence)
+    await memory.save(ScaleState(), record(), fence)
     found = await memory.history(10)
     assert found == (record(),)
     assert found.damaged == 0
@@ -278,8 +279,8 @@ def test_whatever_is_remembered_is_recalled_exactly(
             held = await Lease(client, FleetKeys("round-trip").scale, holder="me").take()
             assert held is not None
             there = ScaleStateStore(client, "round-trip")
-            assert await there.remember(ScaleState((), seen, price), decision, held)
-            assert await there.recall() == ScaleState((), seen, price)
+            assert await there.save(ScaleState((), seen, price), decision, held)
+            assert await there.load() == ScaleState((), seen, price)
             assert await there.history(1) == (decision,)
 
     asyncio.run(round_trip())
@@ -293,7 +294,7 @@ def test_whatever_lies_in_redis_is_read(redis_server: Any, raw: bytes | str) -> 
             names = ("failures", "sights", "price", "decision:1", "decisions")
             await client.hset(FleetKeys("wild").scale, mapping=dict.fromkeys(names, raw))
             there = ScaleStateStore(client, "wild")
-            memory, past = await there.recall(), await there.history(5)
+            memory, past = await there.load(), await there.history(5)
             assert len(past) + past.damaged == 1
             assert all(at >= 0 and math.isfinite(at) for at in memory.failures)
             assert memory.price is None or (memory.price >= 0 and math.isfinite(memory.price))
@@ -305,7 +306,7 @@ async def test_something_else_under_the_key_is_a_store_error(
     memory: ScaleStateStore, redis_client: Redis
 ) -> None:
     await redis_client.set(KEY, "mine")
-    for question in (memory.recall(), memory.history(1), memory.remember(ScaleState(), record(), 1)):
+    for question in (memory.load(), memory.history(1), memory.save(ScaleState(), record(), 1)):
         with pytest.raises(StoreRefused):
             await question
 
@@ -313,6 +314,6 @@ async def test_something_else_under_the_key_is_a_store_error(
 async def test_a_redis_that_is_away_is_a_store_error(refusing_port: int) -> None:
     async with connect(RedisConfig(host="127.0.0.1", port=refusing_port, timeout=0.5)) as client:
         memory = ScaleStateStore(client, "test")
-        for question in (memory.recall(), memory.history(1), memory.remember(ScaleState(), record(), 1)):
+        for question in (memory.load(), memory.history(1), memory.save(ScaleState(), record(), 1)):
             with pytest.raises(StoreUnavailable):
                 await question

@@ -17,7 +17,6 @@ from doubles.scale_bench import ScaleBench, exit_code, kinds
 from redis.asyncio import Redis
 
 from llmhost.autoscale.checkup import SilenceLimits
-from llmhost.autoscale.models import ScaleSpec
 from llmhost.config.models import RedisConfig
 from llmhost.engines.traffic import Traffic
 from llmhost.errors import ProviderError, StoreUnavailable
@@ -391,14 +390,6 @@ async def test_any_cron_interval_comes_to_the_same_fleet(bench: ScaleBench, minu
     assert len(bench.workers) == pytest.approx(4, abs=1)
 
 
-def test_the_bench_scales_as_the_product_does_by_default() -> None:
-    assert (
-        ScaleSpec().target_utilization_max,
-        ScaleSpec().target_utilization_min,
-        ScaleSpec().down_after,
-    ) == (0.85, 0.8, 300.0)
-
-
 # Beside people
 
 
@@ -422,7 +413,7 @@ async def test_a_fleet_that_was_taken_down_does_not_come_back_by_itself(bench: S
     held = await bench.run(30)
     assert (result.paused, bench.workers) == (True, [])
     assert {(step.decision.action, exit_code(step)) for step in held} == {("hold", 0)}
-    assert "`llmhost up` wakes it" in held[-1].decision.reason
+    assert "`llmhost up` resumes" in held[-1].decision.reason
 
 
 async def test_up_wakes_it(bench: ScaleBench) -> None:
@@ -452,7 +443,7 @@ async def test_a_rest_that_was_written_down_badly_is_a_rest(bench: ScaleBench) -
 async def test_a_dry_run_of_a_fleet_that_rests_says_so(bench: ScaleBench) -> None:
     await bench.settled(1)
     await by_hand(bench).down()
-    assert "rests" in (await bench.step(dry_run=True)).decision.reason
+    assert "paused since" in (await bench.step(dry_run=True)).decision.reason
 
 
 # The autoscaler, month after month: what goes wrong once must not stop it, nor cost money, for ever
@@ -551,12 +542,12 @@ async def test_one_that_is_at_a_single_long_answer_is_not_ended_before_that_coul
     bench: ScaleBench,
 ) -> None:
     await bench.settled(1)
-    patience = SilenceLimits(booting=1200.0, silent=120.0, busy=600.0)
+    silence = SilenceLimits(booting=1200.0, silent=120.0, busy=600.0)
     bench.silent = {"memory-1"}
     bench.traffic.in_flight_now = {"memory-1": 1}
     repaired = []
     for _ in range(13):
-        repaired.append("repair" in kinds(await bench.make(patience=patience).step()))
+        repaired.append("repair" in kinds(await bench.make(silence=silence).step()))
         await bench.clock.sleep(60)
     assert repaired.index(True) == 10
 

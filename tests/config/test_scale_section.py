@@ -1,4 +1,4 @@
-"""The section `scale`, and what the autoscaler is told of it."""
+"""The section `scale`, and what the autoscaler gets of it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,6 @@ Refused = Callable[..., ConfigError]
 RENTED = "fleet: {provider: vast}\nengine: {kind: ollama}\n"
 
 
-def test_without_a_section_the_autoscaler_is_told_its_own_defaults(load: Load) -> None:
-    spec = scale_spec(load(RENTED))
-    assert spec == ScaleSpec(
-        zone=ZoneInfo("UTC"), max_gpus=spec.max_gpus, places=spec.places, boot_seconds=180.0
-    )
-
-
 def test_what_is_written_is_what_it_is_told(load: Load) -> None:
     spec = scale_spec(
         load("""
@@ -39,6 +32,8 @@ scale:
     - {when: "mon-fri 08:00-18:00", min_gpus: 4}
     - {when: "22:00-06:00", min_gpus: 0}
   queue_time: 2s
+  max_late_ratio: 0.1
+  drain_backlog_within: 30s
   target_utilization_max: 0.9
   target_utilization_min: 0.6
   down_after: 10m
@@ -59,13 +54,15 @@ scale:
         ),
         zone=ZoneInfo("Europe/Zurich"),
         queue_time=2.0,
+        max_late_ratio=0.1,
+        drain_backlog_within=30.0,
         target_utilization_max=0.9,
         target_utilization_min=0.6,
         down_after=600.0,
         scale_to_zero_after=3600.0,
         max_step=5,
         max_failures=4,
-        places=3,
+        slots=3,
         tokens_per_s=800.0,
         tokens_per_answer=333.0,
         boot_seconds=420.0,

@@ -13,6 +13,7 @@ from typing import Any
 from doubles.clock import ManualClock
 from doubles.fleet_values import make_spec
 from doubles.memory_traffic import MemoryTraffic
+from doubles.scaling import make_scale
 from doubles.vast.server import Drop, VastServer
 
 from llmhost.autoscale.checkup import SilenceLimits
@@ -67,8 +68,8 @@ class RentedFleet:
     ready_timeout: float = 900.0
     wedged: set[str] = field(default_factory=set)
     scale: ScaleSpec = field(
-        default_factory=lambda: ScaleSpec(
-            tokens_per_s=SPEED, tokens_per_answer=SPEED, boot_seconds=120.0, places=4, max_late_ratio=1.0
+        default_factory=lambda: make_scale(
+            tokens_per_s=SPEED, tokens_per_answer=SPEED, boot_seconds=120.0, slots=4, max_late_ratio=1.0
         )
     )
 
@@ -120,7 +121,7 @@ class RentedFleet:
         return FleetRegistry(self.client, self.fleet, "vast")
 
     @property
-    def memory(self) -> ScaleStateStore:
+    def state(self) -> ScaleStateStore:
         return ScaleStateStore(self.client, self.fleet)
 
     def scaler(self) -> Scaler:
@@ -132,10 +133,10 @@ class RentedFleet:
             hooks=Hooks(prepare=self._prepare, probe=self._probe),
             lock=self.lock(),
             clock=self.clock,
-            patience=SilenceLimits(booting=self.ready_timeout, silent=SILENT),
+            silence=SilenceLimits(booting=self.ready_timeout, silent=SILENT),
             limits=self.limits,
             traffic=self.traffic,
-            memory=self.memory,
+            store=self.state,
             boots=ledger,
             registry=self.registry,
             rentals=ledger,

@@ -12,6 +12,7 @@ from doubles.clock import ManualClock
 from doubles.fleet_values import make_offer, make_spec
 from doubles.memory_provider import MemoryCloud, RentingProvider
 from doubles.memory_traffic import MemoryTraffic
+from doubles.scaling import make_scale
 
 from llmhost.autoscale.checkup import SilenceLimits
 from llmhost.autoscale.models import ScaleSpec, StepResult
@@ -25,13 +26,14 @@ from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Worker
 from llmhost.fleet.registry import FleetRegistry
 from llmhost.ledger.ledger import Ledger
+from llmhost.store.keys import FleetKeys
 from llmhost.store.lease import Lease
 
 #: tokens a second of each worker, unless a test says otherwise
 SPEED = 100.0
 
 #: seconds without news
-PATIENCE = SilenceLimits(booting=1200.0, silent=600.0)
+SILENCE = SilenceLimits(booting=1200.0, silent=600.0)
 
 
 @dataclass
@@ -47,12 +49,12 @@ class ScaleBench:
     traffic: MemoryTraffic
     spec: FleetSpec = field(default_factory=lambda: make_spec(max_gpus=20, price_per_hour=0.4))
     scale: ScaleSpec = field(
-        default_factory=lambda: ScaleSpec(
+        default_factory=lambda: make_scale(
             max_gpus=20,
             tokens_per_s=SPEED,
             tokens_per_answer=100.0,
             boot_seconds=120.0,
-            places=4,
+            slots=4,
             max_late_ratio=1.0,
         )
     )
@@ -69,16 +71,16 @@ class ScaleBench:
         ]
 
     def make(self, machine: str = "here", **more: Any) -> Scaler:
-        key = f"llmhost:{self.spec.name}:scale"
+        key = FleetKeys(self.spec.name).scale
         ledger = Ledger(self.redis, self.spec.name)
         values = {
             "hooks": self.hooks,
             "lock": FleetLock(self.folder / f"{machine}.lock", Lease(self.redis, key)),
             "clock": self.clock,
-            "patience": PATIENCE,
+            "silence": SILENCE,
             "limits": self.limits,
             "traffic": self.traffic,
-            "memory": ScaleStateStore(self.redis, self.spec.name),
+            "store": ScaleStateStore(self.redis, self.spec.name),
             "boots": ledger,
             "registry": self.registry,
             "rentals": ledger,

@@ -10,8 +10,10 @@ from typing import Any
 
 from llmhost.autoscale.models import FleetView, Metrics, ScaleDecision, ScaledWorker, ScaleSpec
 from llmhost.autoscale.policy import decide
+from llmhost.config.models import Config
 from llmhost.engines.traffic import BUCKET, KEPT, Traffic, WorkerTraffic
 from llmhost.fleet.plan import Funds
+from llmhost.wiring.fleets import scale_spec
 
 #: a Wednesday, 10:30 UTC
 NOW = datetime(2026, 6, 10, 10, 30, tzinfo=UTC).timestamp()
@@ -62,8 +64,12 @@ def make_traffic(
     return Traffic(**{"at": now, "since": since, "asked": asked, "answered": asked, "tokens": tokens, **more})
 
 
+#: what the configuration says by default, for rented workers of one slot
+SPEC = replace(scale_spec(Config()), max_gpus=8, slots=1, boot_seconds=180.0)
+
+
 def make_scale(**changes: Any) -> ScaleSpec:
-    return ScaleSpec(**{"tokens_per_answer": float(TOKENS), **changes})
+    return replace(SPEC, **{"tokens_per_answer": float(TOKENS), **changes})
 
 
 def make_worker(id: str = "w", **changes: Any) -> ScaledWorker:
@@ -123,20 +129,20 @@ class LivingFleet:
     def _judge(self) -> None:
         self.workers = [self._aged(worker) for worker in self.workers if not worker.draining]
         ready = [worker.id for worker in self.workers if worker.ready]
-        share = self.waiting / len(ready) + self.spec.places if ready and self.waiting >= 1 else 0
+        share = self.waiting / len(ready) + self.spec.slots if ready and self.waiting >= 1 else 0
         traffic = make_traffic(
             self.counts, self.now, since=min(self.counts), workers=in_flight(dict.fromkeys(ready, int(share)))
         )
         view = FleetView(tuple(self.workers), price=self.price, funds=self.funds and self.funds(self))
         decision = decide(self.spec, Metrics(traffic, boot_seconds=self.boot), view, self.now)
         self.sizes.append(decision.after)
-        self._obey(decision)
+        self._apply(decision)
 
     def _aged(self, worker: ScaledWorker) -> ScaledWorker:
         ready = self.now - worker.started >= self.boot
         return replace(worker, ready=ready, tokens_per_s=SPEED if ready else None)
 
-    def _obey(self, decision: ScaleDecision) -> None:
+    def _apply(self, decision: ScaleDecision) -> None:
         self.workers = [replace(w, draining=w.id in decision.drain) for w in self.workers]
         for _ in range(decision.buy):
             self.bought += 1

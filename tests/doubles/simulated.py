@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from doubles.scaling import make_scale
 
-from llmhost.autoscale.models import ScaleSpec
 from llmhost.lab.simulation.workload import Settings, Trace
 
 __all__ = ["SPEC", "make_trace", "poisson_trace", "world"]
 
 #: workers of one place
-SPEC = ScaleSpec(min_gpus=1, max_gpus=50, places=1, max_step=50, tokens_per_answer=100)
+SPEC = make_scale(max_gpus=50, max_step=50, tokens_per_answer=100)
 
 
 def make_trace(times: Sequence[float], tokens: float = 100.0) -> Trace:

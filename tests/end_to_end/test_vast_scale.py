@@ -207,7 +207,7 @@ async def test_one_that_never_becomes_ready_is_replaced_by_one_on_another_machin
     await fleet.time.pass_time(1200)
     step = await fleet.scale()
     assert done(step) == [("repair", f"vast-{bought(1)}"), ("buy", f"vast-{bought(2)}")]
-    assert step["actions"][0]["detail"].startswith("nothing has moved for 20 minutes while it boots")
+    assert step["actions"][0]["detail"].startswith("no progress for 20 minutes while booting")
     await fleet.ready(1)
 
 
@@ -269,7 +269,7 @@ async def test_purchases_that_keep_failing_end_for_an_hour_and_that_is_told(mark
         await until(lambda: market.house.server.world.alive[0].status_msg)
     stopped = await market.house.run("scale")
     assert (stopped.code, market.alive, market.house.server.created_total) == (4, [], 3)
-    assert "3 purchases came to nothing within an hour" in stopped.error
+    assert "3 purchases failed within an hour" in stopped.error
 
 
 # Several at once

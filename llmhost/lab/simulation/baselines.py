@@ -124,7 +124,7 @@ def for_peak(load: Workload, most: int) -> int:
     allowed = int(len(load) * (1 - _AT_PEAK))
 
     def serves(workers: int) -> bool:
-        return late(times, service, workers * load.places, IN_TIME, allowed) <= allowed
+        return late(times, service, workers * load.slots, IN_TIME, allowed) <= allowed
 
     too_few, enough = 0, min(most, for_mean(load))
     while enough < most and not serves(enough):
@@ -154,14 +154,14 @@ def _needs(load: Workload, least: int, most: int) -> list[int]:
     sizes, free = [least], [0.0]
     for number, (first, end) in enumerate(pairwise(edges)):
         times, service = load.times[first:end].tolist(), load.service[first:end].tolist()
-        block = _Block(times, service, free, number * BLOCK, load.places)
+        block = _Block(times, service, free, number * BLOCK, load.slots)
         size, free = block.smallest(sizes[-1], least, most)
         sizes.append(size)
     return sizes[1:]
 
 
 class _Block:
-    """What comes within one block, from `start` on, and when the places before it will be free."""
+    """What comes within one block, from `start` on, and when the slots before it will be free."""
 
     def __init__(
         self, times: Sequence[float], service: Sequence[float], free: Sequence[float], start: float, per: int
@@ -170,7 +170,7 @@ class _Block:
         self._busy = sorted(moment for moment in free if moment > start)
 
     def smallest(self, guess: int, least: int, most: int) -> tuple[int, list[float]]:
-        """The size, and when its places are free then. The size before is the best guess."""
+        """The size, and when its slots are free then. The size before is the best guess."""
         size, free = guess, self._after(guess)
         while free is None and size < most:
             size += 1
@@ -182,7 +182,7 @@ class _Block:
         return size, free
 
     def _after(self, size: int, patience: float = IN_TIME) -> list[float] | None:
-        """When the places are free after the block; None where someone waits longer than `patience`.
+        """When the slots are free after the block; None where someone waits longer than `patience`.
 
         Whoever has least to do is the first to be drained.
         """
@@ -190,6 +190,6 @@ class _Block:
         if not count:
             return None if self._times else list(self._busy)
         drained, kept = self._busy[:-count], self._busy[-count:]
-        places = [self._start] * (count - len(kept)) + kept
-        served = all_begin_in_time(self._times, self._service, places, patience)
-        return places + drained if served else None
+        slots = [self._start] * (count - len(kept)) + kept
+        served = all_begin_in_time(self._times, self._service, slots, patience)
+        return slots + drained if served else None

@@ -14,7 +14,7 @@ from llmhost.lab.simulation.workload import Settings
 __all__ = ["Machine", "Resize", "SimFleet", "Slot", "all_begin_in_time", "assign", "late"]
 
 
-# Questions and places: each goes, when it comes, to the place that is free first. The inner loops.
+# Questions and slots: each goes, when it comes, to the place that is free first. The inner loops.
 #
 # They run millions of times, so they work on lists and plain numbers: numpy's are slower one by one.
 
@@ -24,20 +24,20 @@ Slot = tuple[float, int]
 
 
 def assign(
-    times: Sequence[float], service: Sequence[float], places: list[Slot]
+    times: Sequence[float], service: Sequence[float], slots: list[Slot]
 ) -> tuple[list[float], list[int]]:
-    """When each question begins, and on which worker. `places` is a heap with at least one in it, and is
+    """When each question begins, and on which worker. `slots` is a heap with at least one in it, and is
     changed.
     """
     begun: list[float] = []
     workers: list[int] = []
     for time, needs in zip(times, service, strict=True):
-        free, worker = places[0]
+        free, worker = slots[0]
         if free < time:
             free = time
         begun.append(free)
         workers.append(worker)
-        heapreplace(places, (free + needs, worker))
+        heapreplace(slots, (free + needs, worker))
     return begun, workers
 
 
@@ -56,11 +56,11 @@ def all_begin_in_time(
     return True
 
 
-def late(times: Sequence[float], service: Sequence[float], places: int, patience: float, most: int) -> int:
-    """How many do not begin within `patience` seconds on so many places that are never ended; it stops
+def late(times: Sequence[float], service: Sequence[float], slots: int, patience: float, most: int) -> int:
+    """How many do not begin within `patience` seconds on so many slots that are never ended; it stops
     counting after `most`.
     """
-    free = [0.0] * places
+    free = [0.0] * slots
     count = 0
     for time, needs in zip(times, service, strict=True):
         begin = free[0]
@@ -82,7 +82,7 @@ class Machine:
     """One worker. Times in seconds of the simulation. One that is not `sound` never boots, which is seen when
     it should have, at `booted`.
 
-    `free` is when each of its places will be free, while it drains; otherwise they lie in the fleet's heap.
+    `free` is when each of its slots will be free, while it drains; otherwise they lie in the fleet's heap.
     """
 
     id: int
@@ -108,16 +108,16 @@ class SimFleet:
     that a worker answers, that one never will, and that one is dead; until then each is paid for.
 
     `paid` are seconds of those that ended, `failures` when purchases came to nothing, `lost` those that
-    died since the last step but one. `places` is the heap of those that take questions.
+    died since the last step but one. `slots` is the heap of those that take questions.
     """
 
-    def __init__(self, settings: Settings, places: int, start: int) -> None:
-        self._settings, self._per_worker = settings, places
+    def __init__(self, settings: Settings, slots: int, start: int) -> None:
+        self._settings, self._per_worker = settings, slots
         self._chance = np.random.default_rng(settings.seed)
         self._deaths: list[tuple[float, int]] = []
         self._dead: list[Machine] = []
         self.machines: dict[int, Machine] = {}
-        self.places: list[Slot] = []
+        self.slots: list[Slot] = []
         self.paid = 0.0
         self.purchases = 0
         self.failures: list[float] = []
@@ -164,7 +164,7 @@ class SimFleet:
         return self._deaths[0][0] if self._deaths else math.inf
 
     def kill_next(self) -> int:
-        """The next one dies: its places are gone. Returns whose questions have to be asked again."""
+        """The next one dies: its slots are gone. Returns whose questions have to be asked again."""
         _, number = heappop(self._deaths)
         self._dead.append(self.machines.pop(number))
         self._take_out({number})
@@ -181,12 +181,12 @@ class SimFleet:
     def work_left(self) -> dict[int, float]:
         """When each worker that takes questions will have answered all that it has."""
         left: dict[int, float] = {}
-        for free, number in self.places:
+        for free, number in self.slots:
             left[number] = max(left.get(number, 0.0), free)
         return left
 
     def _all_places(self) -> Iterator[Slot]:
-        yield from self.places
+        yield from self.slots
         for machine in self.machines.values():
             yield from ((free, machine.id) for free in machine.free)
 
@@ -233,11 +233,11 @@ class SimFleet:
 
     def _put_in(self, number: int, free: Iterable[float]) -> None:
         for moment in free:
-            heappush(self.places, (moment, number))
+            heappush(self.slots, (moment, number))
 
     def _take_out(self, leaving: set[int]) -> Sequence[Slot]:
-        gone = [place for place in self.places if place[1] in leaving]
+        gone = [place for place in self.slots if place[1] in leaving]
         if gone:
-            self.places = [place for place in self.places if place[1] not in leaving]
-            heapify(self.places)
+            self.slots = [place for place in self.slots if place[1] not in leaving]
+            heapify(self.slots)
         return gone

@@ -89,7 +89,7 @@ def play(
 class _Play:
     def __init__(self, load: Workload, settings: Settings, rule: Rule, start: int) -> None:
         self.load, self.rule = load, rule
-        self.fleet = SimFleet(settings, load.places, start)
+        self.fleet = SimFleet(settings, load.slots, start)
         count = len(load)
         self.book = Book(
             np.full(count, math.inf), np.full(count, math.inf), np.full(count, _NOBODY, dtype=np.int32)
@@ -134,7 +134,7 @@ class _Play:
         first, self.arrived = self.arrived, int(np.searchsorted(self.load.times, end))
         if first == self.arrived:
             return
-        if not self.fleet.places:
+        if not self.fleet.slots:
             self.held = np.concatenate([self.held, np.arange(first, self.arrived)])
             return
         self._serve(slice(first, self.arrived), self.load.times[first : self.arrived])
@@ -149,13 +149,13 @@ class _Play:
         self._serve_held(now)
 
     def _serve_held(self, now: float) -> None:
-        if len(self.held) and self.fleet.places:
+        if len(self.held) and self.fleet.slots:
             held, self.held = self.held, np.empty(0, dtype=np.int64)
             self._serve(held, np.full(len(held), now))
 
     def _serve(self, which: slice | NDArray[np.int64], asked: NDArray[np.float64]) -> None:
         service = self.load.service[which]
-        begun, workers = assign(asked.tolist(), service.tolist(), self.fleet.places)
+        begun, workers = assign(asked.tolist(), service.tolist(), self.fleet.slots)
         self.book.begun[which] = begun
         self.book.worker[which] = workers
         self.book.finished[which] = self.book.begun[which] + service

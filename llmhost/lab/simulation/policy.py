@@ -30,7 +30,7 @@ class AutoscalePolicy:
         self.spec, self.interval = spec, interval
         self._price = price
         self._counts = _Counts(_kept(spec))
-        self._speeds = _Speeds(spec.places)
+        self._speeds = _Speeds(spec.slots)
         self._purse = _Purse(limits, price) if limits and limits.any else None
 
     def step(self, scene: Scene) -> Resize:
@@ -118,10 +118,10 @@ class _Counts:
 
 
 class _Speeds:
-    """What each worker delivers with all its places in use, as its own answers show it."""
+    """What each worker delivers with all its slots in use, as its own answers show it."""
 
-    def __init__(self, places: int) -> None:
-        self._places = places
+    def __init__(self, slots: int) -> None:
+        self._places = slots
         self._seen: dict[int, tuple[float, float]] = {}
 
     def of(self, worker: int) -> float | None:

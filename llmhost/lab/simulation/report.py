@@ -57,7 +57,7 @@ class Row:
     that began within 5 s. Both are of the questions that the cache did not answer.
 
     `cost_per_1000` answers counts the cache's too. `utilisation` is the share of the paid time of all
-    places in which they worked. `versus_clairvoyant` is the cost over the clairvoyant fleet's.
+    slots in which they worked. `versus_clairvoyant` is the cost over the clairvoyant fleet's.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class SimulationReport:
-    """`floor_usd` is what the work alone would cost on workers whose places are always full: no fleet can be
+    """`floor_usd` is what the work alone would cost on workers whose slots are always full: no fleet can be
     cheaper. `load` is what was played.
     """
 
@@ -101,7 +101,7 @@ class Scenario:
         self.spec = replace(
             spec, tokens_per_s=settings.worker_tokens_per_s, boot_seconds=settings.boot_seconds
         )
-        self.load = make_workload(trace, settings, spec.places)
+        self.load = make_workload(trace, settings, spec.slots)
         self.least, self.most = min(spec.min_gpus, spec.max_gpus), spec.max_gpus
         self.start = self._within(first_need(self.load, spec.target_utilization_max))
 
@@ -112,7 +112,7 @@ class Scenario:
     @property
     def target_qps(self) -> float:
         """Questions a second with which a worker is as busy as the policy wants it."""
-        return self.load.places / float(self.load.service.mean()) * self.spec.target_utilization_max
+        return self.load.slots / float(self.load.service.mean()) * self.spec.target_utilization_max
 
     def policy(self) -> AutoscalePolicy:
         return AutoscalePolicy(self.spec, self.settings.interval, self.settings.price, self.limits)
@@ -151,7 +151,7 @@ class Scenario:
             wait_p50=median,
             wait_p95=p95,
             wait_p99=p99,
-            utilisation=_share(float(load.service[answered].sum()), outcome.paid * load.places),
+            utilisation=_share(float(load.service[answered].sum()), outcome.paid * load.slots),
             purchases=outcome.purchases,
             failed_purchases=outcome.failures,
             mean_size=outcome.paid / load.span,

@@ -235,7 +235,7 @@ def test_numbers_that_cannot_be_are_named_and_change_nothing(bad: Any, where: in
         (history, replace(fleet, workers=(make_worker(price=bad),)), "price of w: "),
         (history, replace(fleet, price=bad), "price of one more worker: "),
         (replace(history, boot_seconds=bad), fleet, "seconds that a worker takes to boot: "),
-        (Metrics(replace(traffic, at=bad)), fleet, "metrics "),
+        (Metrics(replace(traffic, at=bad)), fleet, "metric"),
     ][where]
     decision = decide(make_scale(), history, fleet, NOW)
     assert (decision.action, decision.after) == ("hold", len(fleet.workers))
@@ -339,7 +339,7 @@ def test_a_day_costs_no_more_than_its_budget_however_much_is_asked() -> None:
 
 @pytest.mark.parametrize("left", [3, 30])
 def test_questions_that_hang_do_not_make_it_buy_and_end_in_turn(left: int) -> None:
-    """Nobody asks, but a process that died holds its places until they expire."""
+    """Nobody asks, but a process that died holds its slots until they expire."""
     workers, sizes = list(make_workers(1)), []
     for _ in range(8):
         decision = judge({}, workers, traffic={"workers": in_flight({"w0": left})})

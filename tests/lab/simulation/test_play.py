@@ -37,13 +37,13 @@ class Scripted:
         return resize(scene.fleet, self._size)
 
 
-def loaded(trace: Trace, settings: Settings, places: int = 1) -> Workload:
-    return make_workload(trace, settings, places)
+def loaded(trace: Trace, settings: Settings, slots: int = 1) -> Workload:
+    return make_workload(trace, settings, slots)
 
 
-def fixed(trace: Trace, size: int, settings: Settings | None = None, places: int = 1) -> Played:
+def fixed(trace: Trace, size: int, settings: Settings | None = None, slots: int = 1) -> Played:
     settings = settings or world()
-    return play(loaded(trace, settings, places), settings, Fixed(size, 60.0), size)
+    return play(loaded(trace, settings, slots), settings, Fixed(size, 60.0), size)
 
 
 def scripted(
@@ -60,12 +60,12 @@ def erlang_wait(servers: int, load: float, service: float) -> float:
     return last / (sum(terms) + last) * service / (servers - load)
 
 
-@pytest.mark.parametrize(("workers", "places"), [(1, 1), (3, 1), (2, 4)])
-def test_waits_are_those_of_erlang(workers: int, places: int) -> None:
+@pytest.mark.parametrize(("workers", "slots"), [(1, 1), (3, 1), (2, 4)])
+def test_waits_are_those_of_erlang(workers: int, slots: int) -> None:
     rate, busy = 2.0, 0.7
     tokens = workers * busy * 100 / rate
-    outcome = fixed(poisson_trace(rate, 200_000, tokens), workers, places=places)
-    expected = erlang_wait(workers * places, workers * places * busy, tokens / 100 * places)
+    outcome = fixed(poisson_trace(rate, 200_000, tokens), workers, slots=slots)
+    expected = erlang_wait(workers * slots, workers * slots * busy, tokens / 100 * slots)
     assert outcome.waits.mean() == pytest.approx(expected, rel=0.08)
 
 

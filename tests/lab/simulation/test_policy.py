@@ -43,7 +43,7 @@ def watched(
     settings = world(**changed)
     spec = replace(spec, tokens_per_s=settings.worker_tokens_per_s, boot_seconds=settings.boot_seconds)
     policy = Watched(spec, settings, limits)
-    return play(make_workload(trace, settings, spec.places), settings, policy, start), policy
+    return play(make_workload(trace, settings, spec.slots), settings, policy, start), policy
 
 
 def test_it_is_the_function_that_scale_asks() -> None:

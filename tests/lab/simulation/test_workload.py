@@ -14,7 +14,7 @@ from llmhost.lab.simulation.workload import Settings, Trace, day, make_workload
 
 def test_an_answer_takes_reading_and_writing() -> None:
     trace = Trace(np.zeros(1), np.array([8000.0]), np.array([300.0]))
-    load = make_workload(trace, world(worker_tokens_per_s=400, prompt_tokens_per_s=4000), places=4)
+    load = make_workload(trace, world(worker_tokens_per_s=400, prompt_tokens_per_s=4000), slots=4)
     assert load.service.tolist() == [2 + 3]  # a place writes a quarter of what its worker does
 
 

@@ -1,7 +1,7 @@
--- Writes down what the autoscaler knows and what it decided, if it still holds the fleet.
+-- Saves the state of the autoscaler and the record of its step, if it still holds the lock.
 -- KEYS[1] the autoscaler's hash
--- ARGV[1] the holder's fence   ARGV[2..4] failures, sights, price (JSON)   ARGV[5] the decision (JSON)
--- ARGV[6] how many decisions are kept
+-- ARGV[1] the holder's fence   ARGV[2..4] failures, observations, price (JSON)   ARGV[5] the record (JSON)
+-- ARGV[6] how many records are kept
 -- Returns 0 where the fleet has another holder since, else 1
 local key = KEYS[1]
 if redis.call('HGET', key, 'lock:fence') ~= ARGV[1] then
