@@ -93,7 +93,7 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(
         (
             "cache: {namespace: llmhost}\n",
             (
-                "1: `cache.namespace` cannot be `llmhost`: `llmhost` is what the keys of fleets begin with;"
+                "1: `cache.namespace` cannot be `llmhost`: `llmhost` is the prefix of the fleets' own keys;"
                 " choose another namespace"
             ),
         ),
