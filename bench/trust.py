@@ -5,7 +5,7 @@
 * near-misses and clean paraphrases: --near, pairs by kind, those kept apart unless another file is named
 * everyday pairs: --pairs, labelled pairs from Quora, which are not in the repository; left out without
 * a stream through a cache that starts empty: --stream
-* the pairs of the paper that llmhost starts from, one by one
+* well-known pairs, one by one
 
 All of it by the code that serves. RedisVL's default is a cosine distance of at most 0.1: with vectors of one
 model that is a cosine of at least 0.9, so its row repeats that one. (Its own default model is another.)
@@ -56,8 +56,8 @@ PRECISIONS = ("0.90", "0.85")
 
 #: pairs; each is searched for among all that came before it
 MOST_LEARNED = 5000
-#: what the paper says: of these two, would the second's answer be served to the first?
-PAPER = (
+#: what is expected: of these two, would the second's answer be served to the first?
+KNOWN = (
     ("What is artificial intelligence?", "Explain AI in simple terms", "0.87, hit"),
     ("What is machine learning?", "Explain ML in simple terms", "0.85, hit"),
     ("How do neural networks work?", "Explain deep learning basics", "0.82, hit"),
@@ -256,13 +256,13 @@ def show_stream(
 
 
 def show_paper(policy: CachePolicy, embedder: KeptEmbedder, show: Callable[[Grid], None]) -> None:
-    print("\nthe paper's pairs, and near-misses beside them\n")
-    pairs = [Pair(question, other, same=False) for question, other, _ in PAPER]
+    print("\nwell-known pairs, and near-misses beside them\n")
+    pairs = [Pair(question, other, same=False) for question, other, _ in KNOWN]
     rows = [
         [
             "question",
             "stored question",
-            "the paper says",
+            "expected",
             "cosine",
             "cosine 0.8",
             "verified",
@@ -270,7 +270,7 @@ def show_paper(policy: CachePolicy, embedder: KeptEmbedder, show: Callable[[Grid
             "why",
         ]
     ]
-    for outcome, (question, other, says) in zip(evaluate(pairs, embedder, policy), PAPER, strict=True):
+    for outcome, (question, other, says) in zip(evaluate(pairs, embedder, policy), KNOWN, strict=True):
         confidence = outcome.decision.verdicts[0].confidence if outcome.decision.verdicts else None
         similarity = outcome.similarity or 0.0
         hits = ["hit" if hit else "miss" for hit in (similarity >= THRESHOLDS[0], outcome.accepted)]

@@ -1,6 +1,6 @@
 """The judgement of the cache: candidates in, decision out. Pure.
 
-Similarity finds candidates; a policy decides whether one of them may be served. The paper's policy looks
+Similarity finds candidates; a policy decides whether one of them may be served. The threshold policy looks
 at nothing but the similarity. The verified one lets guards refuse what is evidently another question, asks
 the verifier how likely the rest mean the same, and serves only over a bar.
 """
@@ -65,7 +65,7 @@ class CachePolicy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ThresholdPolicy:
-    """The paper's rule: the most similar question is served when its cosine, -1..1, reaches the threshold."""
+    """The most similar question is served when its cosine, -1..1, reaches the threshold."""
 
     default: float
 

@@ -42,7 +42,7 @@ __all__ = [
 # The embedded server's program, its settings, and how it is started.
 
 
-#: 1 GB as in the paper; only keys with a lifetime make room, so the records of workers and rentals stay
+#: 1 GB; only keys with a lifetime make room, so the records of workers and rentals stay
 SETTINGS = """\
 # llmhost writes this file whenever it starts the server.
 port 0

@@ -1,4 +1,4 @@
-"""What is served: the verified policy and the paper's, as tables and as laws."""
+"""What is served: the verified and the threshold policy, as tables and as laws."""
 
 from __future__ import annotations
 
@@ -326,7 +326,7 @@ def test_a_shifted_probability_is_one(probability: float, by: float) -> None:
     assert (after >= probability if by >= 0 else after <= probability) or math.isclose(after, probability)
 
 
-# The paper's policy
+# The threshold policy
 
 
 @pytest.mark.parametrize(

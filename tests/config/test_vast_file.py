@@ -1,4 +1,4 @@
-"""configs/vast.yaml: the paper's set-up."""
+"""configs/vast.yaml: the setup of docs/setup.md."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from plugins.commands import House, HouseMaker
 from llmhost.cli.commands.cache_audit import start_auditing
 from llmhost.cli.frame import Globals
 
-#: The paper's rule, which takes these two for one question.
+#: The threshold policy, which takes these two for one question.
 AUDITED = {"policy": "threshold", "threshold": 0.5, "audit_share": 1}
 ASKED = "Explain machine learning briefly"
 REWORDED = "What is machine learning in simple terms?"
