@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from llmhost.answering.answerer import Answerer, Settings
-from llmhost.answering.cache_session import Memory, WarnOnce
-from llmhost.answering.question import Question, Reply, admit
+from llmhost.answering.answerer import Answerer
+from llmhost.answering.cache_session import CacheSessions, WarnOnce
+from llmhost.answering.question import Question, Reply
 from llmhost.cache.embedders.load import load_embedder
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.keys import cache_key
@@ -102,7 +102,7 @@ async def measure(client: Any, entries: int, rounds: int) -> dict[str, Timed]:
     answerers = {name: answerer_over(client, keys, cache) for name, cache in caches.items()}
     await fill(caches["threshold"], entries, embedder.dimensions)
 
-    stored, text = keys.response(admit(STORED, 32_000).entry), REWORDED.prompt
+    stored, text = keys.response(STORED.key().entry), REWORDED.prompt
     steps: dict[str, Callable[[], Awaitable[Any]]] = {
         "one Redis GET": lambda: client.get(stored),
         "question to exact hit": lambda: answered(answerers["verified"], STORED, "exact"),
@@ -157,8 +157,8 @@ def answerer_over(client: Any, keys: NamespaceKeys, cache: SemanticCache) -> Ans
 
     return Answerer(
         pool=Pool(nobody, LocalLoad(), 1),
-        settings=Settings(max_prompt_chars=32_000, parallel=1),
-        memory=Memory(cache, SingleFlight(client, keys), WarnOnce(print)),
+        slots=1,
+        sessions=CacheSessions(cache, SingleFlight(client, keys), WarnOnce(print)),
         warn_once=WarnOnce(print),
         ledger=Ledger(client, "bench"),
     )
@@ -166,7 +166,7 @@ def answerer_over(client: Any, keys: NamespaceKeys, cache: SemanticCache) -> Ans
 
 async def fill(cache: SemanticCache, entries: int, dimensions: int) -> None:
     """Random directions are far from every question, as unrelated questions are; all have answers."""
-    key = admit(STORED, 32_000)
+    key = STORED.key()
     await cache.store(key, ANSWER, await cache.embed(key))
     random = np.random.default_rng(1)
     vectors = random.standard_normal((entries - 1, dimensions)).astype(np.float32)

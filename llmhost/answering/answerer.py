@@ -1,45 +1,37 @@
-"""The one path of a question: admission, cache, single flight, pool, store, ledger.
+"""The one path of a question: key, exact tier, semantic tier, single flight, pool.
 
-Nothing is cached, counted or routed outside it. Where Redis fails, its steps give way and the question
-still gets its answer from an engine.
+Nothing is cached, counted or routed outside it. Where Redis fails, its steps are skipped and an engine
+still answers the question.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, field
 
 from llmhost.answering.audits import AuditSampler
-from llmhost.answering.cache_session import CacheSession, Memory, WarnOnce
-from llmhost.answering.question import Latency, Question, Reply, Source, Text, admit
+from llmhost.answering.cache_session import CacheSession, CacheSessions, WarnOnce
+from llmhost.answering.question import Event, Latency, Question, Reply, Source, Started, Text
 from llmhost.cache.models import Answer, SemanticLookup
-from llmhost.engines.engine import ChatRequest, Delta, Done, Message
-from llmhost.engines.pool import Assigned, Pool
+from llmhost.engines.engine import Delta
+from llmhost.engines.pool import Assigned, Collected, Pool
 from llmhost.errors import StoreError
-from llmhost.ledger.cost import answer_cost
-from llmhost.ledger.events import Outcome, QuestionEvent
+from llmhost.ledger.cost import engine_answer
+from llmhost.ledger.events import Outcome, QuestionEvent, engine_event
 from llmhost.ledger.ledger import Ledger
 
-__all__ = ["Answerer", "Settings"]
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """`parallel` is how many requests a worker serves at once: they share its price."""
-
-    max_prompt_chars: int
-    parallel: int
+__all__ = ["Answerer"]
 
 
 @dataclass(slots=True)
 class _Asked:
-    """One question on its way. `memory` None: the cache is switched off, for it or altogether."""
+    """One question under way. `session` None: the cache is bypassed."""
 
     question: Question
-    memory: CacheSession | None
-    begun: float
+    session: CacheSession | None
+    began: float
     exact_ms: float = 0.0
     waited: bool = False
     lookup: SemanticLookup = field(default_factory=SemanticLookup)
@@ -47,7 +39,7 @@ class _Asked:
 
     def latency(self, engine_seconds: float = 0.0) -> Latency:
         return Latency(
-            total=_ms_since(self.begun),
+            total=_ms_since(self.began),
             load=self.lookup.load_ms,
             embed=self.lookup.embed_ms,
             lookup=self.exact_ms + self.lookup.lookup_ms,
@@ -55,220 +47,143 @@ class _Asked:
             engine=engine_seconds * 1000,
         )
 
+    def hit(self, answer: Answer, entry: str, source: Source) -> Reply:
+        return Reply(answer, source, self.latency(), entry=entry, lookup=self.lookup)
+
 
 class Answerer:
-    """Answers questions. `memory` None switches the cache off; without a `ledger` nothing is counted, and
-    without `audits` no hit is audited.
+    """Answers questions. `sessions` None switches the cache off; without a `ledger` nothing is counted, and
+    without `audits` no hit is audited. `slots` is how many requests a worker serves at once: they share its
+    price.
     """
 
     def __init__(
         self,
         *,
         pool: Pool,
-        settings: Settings,
-        memory: Memory | None,
+        slots: int,
+        sessions: CacheSessions | None,
         ledger: Ledger | None,
         warn_once: WarnOnce,
         audits: AuditSampler | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._pool = pool
-        self._settings = settings
-        self._memory = memory
+        self._slots = slots
+        self._sessions = sessions
         self._ledger = ledger
         self._warn_once = warn_once
         self._audits = audits
         self._clock = clock
+        self._under_way = 0
 
-    async def answer(self, question: Question) -> AsyncGenerator[Text | Reply]:
-        """Streams the answer's text; the last event is its `Reply`.
+    async def answer(self, question: Question) -> AsyncGenerator[Event]:
+        """Streams the answer: `Started`, its text, and last its `Reply`.
 
         Raises:
-            UsageError: the question is empty or too long.
             NoWorkerError: the cache has no answer and there is no worker to ask.
             EngineUnavailable, EngineRefused, StreamBroken: no worker gave a whole answer.
         """
-        key = admit(question, self._settings.max_prompt_chars)
-        memory = self._memory.open(key) if self._memory and question.use_cache else None
-        asked = _Asked(question, memory, time.perf_counter())
+        began = time.perf_counter()
+        asked = _Asked(question, None, began)
+        if self._sessions is not None and question.use_cache and (key := question.key()) is not None:
+            asked.session = await self._sessions.open(key)
+        self._under_way += 1
         try:
-            async with aclosing(self._steps(asked)) as events:
-                async for event in events:
-                    yield event
+            async with AsyncExitStack() as flight:
+                asked.reply = await self._look_up(asked, flight)
+                if asked.reply is not None:
+                    await flight.aclose()
+                    yield Started(asked.reply.source, None)
+                    yield Text(asked.reply.answer.text)
+                else:
+                    collected, started = Collected(), False
+                    async with aclosing(self._pool.stream(question.request())) as events:
+                        async for event in events:
+                            collected.add(event)
+                            if isinstance(event, Assigned):
+                                continue
+                            with collected.paused():
+                                if not started:
+                                    started = True
+                                    yield Started("engine", collected.worker)
+                                if isinstance(event, Delta):
+                                    yield Text(event.text)
+                    asked.reply = await self._finish(asked, collected)
+            yield asked.reply
         finally:
+            self._under_way -= 1
             await self._record(asked)
 
-    async def _steps(self, asked: _Asked) -> AsyncGenerator[Text | Reply]:
-        if asked.memory is None or asked.question.refresh:
-            streamed = self._ask(asked)
-        else:
-            await self._look_up(asked, asked.memory)
-            streamed = self._miss(asked, asked.memory)
-        async with aclosing(streamed) as texts:
-            async for text in texts:
-                yield text
-        if asked.reply is None:
-            raise AssertionError("a question ended without a reply")
-        if asked.reply.source != "engine":
-            yield Text(asked.reply.answer)
-        yield replace(asked.reply, reason=asked.lookup.reason, verdicts=asked.lookup.verdicts)
+    async def _look_up(self, asked: _Asked, flight: AsyncExitStack) -> Reply | None:
+        """The cache's reply. Without one, `flight` holds the lead for as long as an engine is asked."""
+        session = asked.session
+        if session is None or asked.question.refresh:
+            return None
+        if (hit := await self._exact(asked, session)) is not None:
+            return hit
+        asked.lookup = await session.semantic(asked.question.threshold, alone=self._under_way == 1)
+        if (served := asked.lookup.served) is not None:
+            return asked.hit(served.answer, served.entry, "semantic")
+        asked.waited = not await flight.enter_async_context(session.flight())
+        # Who led the flight may have stored an answer meanwhile. Where they failed, the next one asks.
+        return await self._exact(asked, session)
 
-    async def _look_up(self, asked: _Asked, memory: CacheSession) -> None:
-        """Sets the reply where the cache has one."""
-        if await self._serve_exact(asked, memory):
-            return
-        asked.lookup = await memory.semantic(asked.question.threshold)
-        served = asked.lookup.served
-        if served is not None:
-            asked.reply = replace(
-                _hit(served.answer, served.entry, "semantic", asked),
-                similarity=served.similarity,
-                confidence=asked.lookup.confidence,
-                matched_question=served.question,
-            )
+    async def _exact(self, asked: _Asked, session: CacheSession) -> Reply | None:
+        began = time.perf_counter()
+        answer = await session.exact()
+        asked.exact_ms += _ms_since(began)
+        return None if answer is None else asked.hit(answer, session.key.entry, "exact")
 
-    async def _serve_exact(self, asked: _Asked, memory: CacheSession) -> bool:
-        begun = time.perf_counter()
-        answer = await memory.exact()
-        asked.exact_ms += _ms_since(begun)
-        if answer is not None:
-            asked.reply = replace(_hit(answer, memory.key.entry, "exact", asked), confidence=1.0)
-        return answer is not None
-
-    async def _miss(self, asked: _Asked, memory: CacheSession) -> AsyncGenerator[Text]:
-        """Asks an engine, unless another process is asking it the same: then its answer is taken."""
-        if asked.reply is not None:
-            return
-        async with memory.lead() as leads:
-            if leads:
-                if not await self._serve_exact(asked, memory):
-                    async with aclosing(self._ask(asked)) as texts:
-                        async for text in texts:
-                            yield text
-                return
-        await memory.wait()
-        asked.waited = True
-        # Where the one that led has failed, the next does not queue up behind others: it asks.
-        if not await self._serve_exact(asked, memory):
-            async with aclosing(self._ask(asked)) as texts:
-                async for text in texts:
-                    yield text
-
-    async def _ask(self, asked: _Asked) -> AsyncGenerator[Text]:
-        """Streams an engine's answer, and stores it when it is complete."""
-        parts: list[str] = []
-        assigned, done, begun = None, None, time.perf_counter()
-        async with aclosing(self._pool.stream(_request(asked.question))) as events:
-            async for event in events:
-                if isinstance(event, Assigned):
-                    assigned, begun = event, time.perf_counter()
-                elif isinstance(event, Delta):
-                    parts.append(event.text)
-                    shown = time.perf_counter()
-                    yield Text(event.text)
-                    begun += time.perf_counter() - shown  # a slow reader is not the engine's time
-                else:
-                    done = event
-        if assigned is None or done is None:
-            raise AssertionError("the pool ended without an end mark")
-        seconds = time.perf_counter() - begun
-        answer = self._finished("".join(parts), asked.question.model, done, assigned, seconds)
-        reply = _from_engine(answer, assigned.worker_id, asked.latency(seconds))
-        stored = await self._store(asked, answer)
-        asked.reply = replace(reply, entry=asked.memory.key.entry if asked.memory and stored else None)
-
-    def _finished(self, text: str, model: str, done: Done, assigned: Assigned, seconds: float) -> Answer:
-        return Answer(
-            text=text,
-            model=model,
-            timestamp=self._clock(),
-            prompt_tokens=done.prompt_tokens,
-            completion_tokens=done.completion_tokens,
-            finish_reason=done.finish_reason,
-            engine_seconds=seconds,
-            cost_usd=answer_cost(seconds, assigned.price_per_hour, self._settings.parallel),
-        )
-
-    async def _store(self, asked: _Asked, answer: Answer) -> bool:
+    async def _finish(self, asked: _Asked, collected: Collected) -> Reply:
+        """The reply of an engine. A complete answer is stored."""
+        answer = engine_answer(collected, asked.question.model, self._clock(), self._slots)
+        latency, session = asked.latency(answer.engine_seconds), asked.session
         complete = answer.finish_reason == "stop" and bool(answer.text.strip())
-        return complete and asked.memory is not None and await asked.memory.store(answer, asked.lookup.vector)
+        stored = complete and session is not None and await session.store(answer, asked.lookup.vector)
+        return Reply(
+            answer,
+            "engine",
+            latency,
+            worker=collected.worker,
+            entry=session.key.entry if stored and session is not None else None,
+            lookup=asked.lookup,
+        )
 
     async def _record(self, asked: _Asked) -> None:
         """Counts the question, and the hit on its entry. A ledger that is away cannot take back an answer."""
-        if self._ledger is not None and (asked.memory is None or asked.memory.available):
+        session, reply, now = asked.session, asked.reply, self._clock()
+        if self._ledger is not None and (session is None or session.available):
             try:
-                await self._ledger.record(_event(asked, self._clock()))
+                await self._ledger.record(_event(asked, now))
             except StoreError as error:
                 self._warn_once.warn("this question is not counted", error)
-        if asked.memory and asked.reply and asked.reply.source != "engine" and asked.reply.entry:
-            verdict = asked.lookup.verdict if asked.reply.source == "semantic" else None
-            await asked.memory.touch(asked.reply.entry, self._clock(), verdict)
-            if self._audits and asked.reply.source == "semantic" and asked.memory.available:
-                await self._audits.served(asked.question, asked.lookup, self._clock())
+        if session is None or reply is None or reply.source == "engine" or reply.entry is None:
+            return
+        semantic = reply.source == "semantic"
+        await session.touch(reply.entry, now, asked.lookup.verdict if semantic else None)
+        if self._audits and semantic and session.available:
+            await self._audits.served(asked.question, asked.lookup, now)
 
 
 def _event(asked: _Asked, now: float) -> QuestionEvent:
+    """What the ledger counts. The time of a process's first start is left out."""
     reply = asked.reply
+    latency = asked.latency() if reply is None else reply.latency
+    warm_ms = latency.total - latency.load
     if reply is None:
-        return QuestionEvent(now, Outcome.ERROR, _warm(asked.latency()))
+        return QuestionEvent(now, Outcome.ERROR, warm_ms)
     if reply.source != "engine":
         return QuestionEvent(
             at=now,
             outcome=Outcome(reply.source),
-            latency_ms=_warm(reply.latency),
+            latency_ms=warm_ms,
             saved_usd=reply.saved_usd,
             waited=asked.waited,
         )
-    bypassed = asked.memory is None or asked.question.refresh
-    return QuestionEvent(
-        at=now,
-        outcome=Outcome.BYPASS if bypassed else Outcome.MISS,
-        latency_ms=_warm(reply.latency),
-        prompt_tokens=reply.prompt_tokens,
-        completion_tokens=reply.completion_tokens,
-        engine_seconds=reply.latency.engine / 1000,
-        cost_usd=reply.cost_usd,
-    )
+    bypassed = asked.session is None or asked.question.refresh
+    return engine_event(now, Outcome.BYPASS if bypassed else Outcome.MISS, warm_ms, [reply.answer])
 
 
-def _request(question: Question) -> ChatRequest:
-    system = (Message("system", question.system),) if question.system else ()
-    messages = (*system, *question.history, Message("user", question.prompt))
-    return ChatRequest(question.model, messages, question.sampling)
-
-
-def _hit(answer: Answer, entry: str, source: Source, asked: _Asked) -> Reply:
-    return Reply(
-        answer=answer.text,
-        source=source,
-        model=answer.model,
-        latency=asked.latency(),
-        finish_reason=answer.finish_reason,
-        entry=entry,
-        prompt_tokens=answer.prompt_tokens,
-        completion_tokens=answer.completion_tokens,
-        saved_usd=answer.cost_usd,
-    )
-
-
-def _from_engine(answer: Answer, worker: str, latency: Latency) -> Reply:
-    return Reply(
-        answer=answer.text,
-        source="engine",
-        model=answer.model,
-        latency=latency,
-        finish_reason=answer.finish_reason,
-        worker=worker,
-        prompt_tokens=answer.prompt_tokens,
-        completion_tokens=answer.completion_tokens,
-        cost_usd=answer.cost_usd,
-    )
-
-
-def _warm(latency: Latency) -> float:
-    """What the ledger counts: the time without that of a process's first start."""
-    return latency.total - latency.load
-
-
-def _ms_since(begun: float) -> float:
-    return (time.perf_counter() - begun) * 1000
+def _ms_since(began: float) -> float:
+    return (time.perf_counter() - began) * 1000

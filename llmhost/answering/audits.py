@@ -128,6 +128,8 @@ class AuditSampler:
         self._warn_once = warn_once
         self._chance = chance
         self.queued = 0
+        #: called after each hit that was queued
+        self.on_queued: Callable[[], None] = lambda: None
 
     async def served(self, question: Question, lookup: SemanticLookup, now: float) -> None:
         """To be told of each semantic hit after the user has got it.
@@ -144,6 +146,7 @@ class AuditSampler:
                 self._warn_once.warn("a hit that was to be audited is not", error)
             else:
                 self.queued += 1
+                self.on_queued()
 
 
 def _audit(question: Question, lookup: SemanticLookup, now: float) -> Audit | None:

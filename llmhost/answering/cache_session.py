@@ -1,12 +1,13 @@
-"""The cache as one question sees it: where Redis or the embedding model fails, it gives way.
+"""The cache as one question sees it: where Redis or the embedding model fails, it degrades.
 
 Nothing here raises StoreError, ModelError or StateError. Once Redis is away, the question goes on without
-it; the user is told through `WarnOnce`.
+it, and the user is warned through `WarnOnce`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -20,24 +21,46 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["CacheSession", "Memory", "WarnOnce"]
+__all__ = ["CacheSession", "CacheSessions", "WarnOnce"]
 
+#: seconds; what still fails after this time is worth another line in a server's log
+_WARNING_PERIOD = 600.0
 
-# What the user is told when something gives way: one line, not one for each step that fails.
+#: warnings; the oldest are forgotten first, so that a server that runs for months does not grow
+_MOST_WARNINGS = 256
+
+#: seconds; how long a Redis that was away is left alone before it is looked for again
+_PAUSE = 5.0
 
 
 class WarnOnce:
-    """Hands sentences to `notify`, each effect and each cause only once in this process."""
+    """Hands sentences to `notify`: each effect and each cause once in `period` seconds, however many steps
+    of a question fail for it.
+    """
 
-    def __init__(self, notify: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        notify: Callable[[str], None],
+        *,
+        period: float = _WARNING_PERIOD,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._notify = notify
-        self._told: set[str] = set()
+        self._period = period
+        self._clock = clock
+        #: when each effect and each cause was last part of a warning, oldest first
+        self._warned: dict[str, float] = {}
 
     def warn(self, effect: str, cause: Exception) -> None:
-        """Says `effect` and why, unless one of the two was told before."""
-        if self._told.isdisjoint((effect, str(cause))):
+        """Says `effect` and why, unless one of the two was said within the period."""
+        now, parts = self._clock(), (effect, str(cause))
+        if all(now - self._warned.get(part, -self._period) >= self._period for part in parts):
             self._notify(f"{effect}: {cause}")
-        self._told |= {effect, str(cause)}
+        for part in parts:
+            said = self._warned.pop(part, now)
+            self._warned[part] = now if now - said >= self._period else said
+        while len(self._warned) > _MOST_WARNINGS:
+            del self._warned[next(iter(self._warned))]
 
     def warn_untrusted(self, worker: str, error: UntrustedWorker) -> None:
         """Says that a worker is not asked, although another one answers: it costs money and does nothing."""
@@ -49,25 +72,58 @@ _NOT_ALL = "the cache does not do all that it should"
 _EXACT_ONLY = "only identical questions are answered from the cache"
 
 
-class Memory:
-    """The cache and its flights, for a run of questions."""
+class CacheSessions:
+    """The cache and its flights, for a run of questions.
 
-    def __init__(self, cache: SemanticCache, flights: SingleFlight, warn_once: WarnOnce) -> None:
+    Where Redis is away, it is left alone for `pause` seconds; `restore` is awaited before it is used again,
+    and raises StoreError where it is still away.
+    """
+
+    def __init__(
+        self,
+        cache: SemanticCache,
+        flights: SingleFlight,
+        warn_once: WarnOnce,
+        *,
+        restore: Callable[[], Awaitable[object]] | None = None,
+        pause: float = _PAUSE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.cache = cache
         self.flights = flights
         self.warn_once = warn_once
+        self._restore = restore
+        self._pause = pause
+        self._clock = clock
+        self._sure = True
+        self._away_until: float | None = None
 
-    def open(self, key: CacheKey) -> CacheSession:
-        """The memory of one question."""
-        return CacheSession(self, key)
+    async def open(self, key: CacheKey) -> CacheSession:
+        """The session of one question; not available while Redis is left alone."""
+        session = CacheSession(self, key)
+        if self._away_until is not None and self._clock() < self._away_until:
+            session.available = False
+        elif not self._sure and self._restore is not None:
+            try:
+                await self._restore()
+            except StoreError as error:
+                session.degrade(error)
+            else:
+                self._sure, self._away_until = True, None
+        return session
+
+    def lost(self) -> None:
+        """Redis is away: no question asks it until the pause is over."""
+        self._away_until = self._clock() + self._pause
+        self._sure = self._restore is None
 
 
 class CacheSession:
     """What the cache can still do for one question; `available` turns False when Redis is away."""
 
-    def __init__(self, memory: Memory, key: CacheKey) -> None:
-        self._memory = memory
-        self._cache = memory.cache
+    def __init__(self, sessions: CacheSessions, key: CacheKey) -> None:
+        self._sessions = sessions
+        self._cache = sessions.cache
         self.key = key
         self.available = True
 
@@ -78,19 +134,20 @@ class CacheSession:
         try:
             return await self._cache.exact(self.key)
         except StoreError as error:
-            self._degrade(error)
+            self.degrade(error)
             return None
 
-    async def semantic(self, threshold: float | None) -> SemanticLookup:
-        """What the cache has for other wordings of it."""
+    async def semantic(self, threshold: float | None, *, alone: bool = True) -> SemanticLookup:
+        """What the cache has for other wordings of it. `alone`: no other question is under way, which the
+        models would keep waiting."""
         if not self.available:
             return SemanticLookup()
         try:
-            return await self._cache.semantic(self.key, threshold)
+            return await self._cache.semantic(self.key, threshold, alone=alone)
         except StoreError as error:
-            self._degrade(error)
+            self.degrade(error)
         except (ModelError, StateError) as error:
-            self._memory.warn_once.warn(_EXACT_ONLY, error)
+            self._sessions.warn_once.warn(_EXACT_ONLY, error)
         return SemanticLookup()
 
     async def store(self, answer: Answer, vector: NDArray[np.float32] | None) -> bool:
@@ -100,7 +157,7 @@ class CacheSession:
         try:
             await self._cache.store(self.key, answer, vector if vector is not None else await self._embed())
         except StoreError as error:
-            self._degrade(error)
+            self.degrade(error)
             return False
         return True
 
@@ -110,38 +167,33 @@ class CacheSession:
             try:
                 await self._cache.touch(entry, now, verdict)
             except StoreError as error:
-                self._degrade(error)
+                self.degrade(error)
 
     @asynccontextmanager
-    async def lead(self) -> AsyncIterator[bool]:
-        """True within the block for the one that is to ask an engine; without Redis, for everyone."""
+    async def flight(self) -> AsyncIterator[bool]:
+        """True within the block for the one that is to ask an engine, and without Redis for everyone; False
+        for the others, once the one that leads has finished."""
         async with AsyncExitStack() as stack:
             leads = True
             if self.available:
                 try:
-                    leads = await stack.enter_async_context(self._memory.flights.lead(self.key.entry))
+                    leads = await stack.enter_async_context(self._sessions.flights.join(self.key.entry))
                 except StoreError as error:
-                    self._degrade(error)
+                    self.degrade(error)
             yield leads
-
-    async def wait(self) -> None:
-        """Returns when the one that leads has finished, or Redis fails."""
-        try:
-            await self._memory.flights.wait(self.key.entry)
-        except StoreError as error:
-            self._degrade(error)
 
     async def _embed(self) -> NDArray[np.float32] | None:
         try:
             return await self._cache.embed(self.key)
         except (ModelError, StateError) as error:
-            self._memory.warn_once.warn(_EXACT_ONLY, error)
+            self._sessions.warn_once.warn(_EXACT_ONLY, error)
             return None
 
-    def _degrade(self, error: StoreError) -> None:
+    def degrade(self, error: StoreError) -> None:
         """A Redis that is away is not asked again; one that refuses a step may still do the others."""
         if isinstance(error, StoreRefused):
-            self._memory.warn_once.warn(_NOT_ALL, error)
+            self._sessions.warn_once.warn(_NOT_ALL, error)
         else:
             self.available = False
-            self._memory.warn_once.warn(_CACHE_OFF, error)
+            self._sessions.lost()
+            self._sessions.warn_once.warn(_CACHE_OFF, error)

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from llmhost.cache.keys import CacheKey, cache_key, scope_id
-from llmhost.cache.models import Verdict
-from llmhost.engines.engine import Message, Sampling
+from llmhost.cache.models import Answer, SemanticLookup
+from llmhost.engines.engine import ChatRequest, Message, Sampling
 from llmhost.errors import UsageError
 
-__all__ = ["Latency", "Question", "Reply", "Source", "Text", "admit"]
+if TYPE_CHECKING:
+    from llmhost.config.models import Config
+
+__all__ = ["Event", "Latency", "Question", "Reply", "Source", "Started", "Text", "make_question"]
 
 Source = Literal["exact", "semantic", "engine"]
+
+#: fields of a request that shape the answer's text and nothing else, so that the answer may be cached with
+#: them in its scope; any other one (`tools`, `n`, `logprobs`, …) bypasses the cache
+_CACHEABLE_FIELDS = frozenset({"format", "response_format", "think", "reasoning_effort"})
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked. `history` holds the earlier turns, oldest first.
+    """What is asked: made by `make_question`, which checks it.
 
-    `use_cache` False neither reads nor stores; `refresh` asks an engine and stores anew; `threshold`
+    `prompt` is the text of the last message, `system` the plain system prompt before all others and
+    `history` the messages between the two, oldest first. `last` is the last message as it was sent, where
+    it is more than a user's plain text; `fields` are the fields of the request that are not read here.
+
+    `use_cache` False neither reads nor stores; `refresh` asks an engine and stores its answer; `threshold`
     overrides the policy's for this question: a cosine similarity, or a probability with `verified`.
     """
 
@@ -32,6 +44,100 @@ class Question:
     use_cache: bool = True
     refresh: bool = False
     threshold: float | None = None
+    last: Message | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def request(self) -> ChatRequest:
+        """What an engine is sent: every message and field as the client sent it."""
+        system = (Message("system", self.system),) if self.system else ()
+        last = self.last or Message("user", self.prompt)
+        return ChatRequest(self.model, (*system, *self.history, last), self.sampling, self.fields)
+
+    def key(self) -> CacheKey | None:
+        """The question's place in the cache; None where something was sent that the cache does not
+        understand, so that it must be bypassed.
+
+        Everything besides the wording that the answer depends on is in the scope.
+        """
+        if self.last is not None or not self.fields.keys() <= _CACHEABLE_FIELDS:
+            return None
+        parts = {
+            "tenant": self.tenant,
+            "model": self.model,
+            "system": self.system,
+            "history": [_turn(message) for message in self.history],
+            "sampling": asdict(self.sampling),
+        }
+        try:
+            # Without further fields the scope is the same as ever, so that what is stored stays findable.
+            return cache_key(scope_id(parts | ({"fields": self.fields} if self.fields else {})), self.prompt)
+        except (ValueError, TypeError):  # no JSON: a number that is none, for example
+            return None
+
+
+def _turn(message: Message) -> list[object]:
+    return [message.role, message.content, *([message.fields] if message.fields else [])]
+
+
+def make_question(
+    config: Config,
+    messages: Sequence[Message],
+    *,
+    model: str | None = None,
+    system: str | None = None,
+    sampling: Sampling | None = None,
+    fields: Mapping[str, Any] | None = None,
+    use_cache: bool = True,
+    refresh: bool = False,
+    threshold: float | None = None,
+) -> Question:
+    """The question that a request asks; what it leaves open, the configuration says.
+
+    `messages` are the client's, oldest first. `system` takes the place of the configured system prompt, and
+    an empty one is none; neither is added where the client sent a system prompt of its own.
+
+    Raises:
+        UsageError: the question is empty, or longer than `limits.max_prompt_chars` with all its messages.
+    """
+    engine = config.engine
+    *earlier, last = messages or (Message("user", ""),)
+    if earlier and earlier[0].role == "system" and earlier[0].is_plain:
+        system = earlier.pop(0).text
+    elif any(message.role in ("system", "developer") for message in messages):
+        system = None
+    elif system is None:
+        system = engine.system
+    plain = last.role == "user" and last.is_plain
+    if plain and not last.text.strip():
+        raise UsageError("the question is empty", hint='ask like this: llmhost ask "What is Redis?"')
+    length = len(system or "") + sum(len(message.text) for message in (*earlier, last))
+    limit = config.limits.max_prompt_chars
+    if length > limit:
+        raise UsageError(
+            f"the question has {length:,} characters; the limit is {limit:,}",
+            hint="shorten it, or raise `limits.max_prompt_chars`",
+        )
+    return Question(
+        prompt=last.text if plain else "",
+        model=model or engine.model,
+        tenant=config.cache.tenant,
+        system=system or None,
+        history=tuple(earlier),
+        sampling=sampling or Sampling(engine.temperature, engine.top_p, engine.seed, engine.max_tokens),
+        use_cache=use_cache,
+        refresh=refresh,
+        threshold=threshold,
+        last=None if plain else last,
+        fields=dict(fields or {}),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The answer begins: comes once, before any text. `worker` None: it comes from the cache."""
+
+    source: Source
+    worker: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,58 +165,32 @@ class Latency:
 class Reply:
     """What there is to say once the answer is complete.
 
-    `entry` names the cached entry that was served, or under which the answer was stored; None where it
-    was not stored. `similarity` and `matched_question` belong to a semantic hit; `verdicts` says of every
-    candidate of the semantic tier why it was taken or refused, and `reason` sums it up, for people; empty
-    where that tier was not asked. `finish_reason` is the engine's own: only "stop" is a complete answer,
-    which is cached.
+    `entry` names the cached entry that was served, or under which the answer was stored; None where it was
+    not stored. `lookup` is what the semantic tier found, empty where it was not asked. Only an answer whose
+    `finish_reason` is "stop" is complete, and cached.
     """
 
-    answer: str
+    answer: Answer
     source: Source
-    model: str
     latency: Latency
-    finish_reason: str
-    similarity: float | None = None
-    confidence: float | None = None
-    matched_question: str | None = None
-    entry: str | None = None
     worker: str | None = None
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost_usd: float = 0.0
-    saved_usd: float = 0.0
-    reason: str = ""
-    verdicts: tuple[Verdict, ...] = ()
+    entry: str | None = None
+    lookup: SemanticLookup = field(default_factory=SemanticLookup)
+
+    @property
+    def confidence(self) -> float | None:
+        """0..1, of a hit; None where the policy gives none."""
+        return {"exact": 1.0, "semantic": self.lookup.confidence, "engine": None}[self.source]
+
+    @property
+    def cost_usd(self) -> float:
+        """What the engine's time cost; nothing for a hit."""
+        return self.answer.cost_usd if self.source == "engine" else 0.0
+
+    @property
+    def saved_usd(self) -> float:
+        """What a hit's answer had cost to make."""
+        return 0.0 if self.source == "engine" else self.answer.cost_usd
 
 
-# May this question be asked and cached, and in which scope? Pure.
-
-
-def admit(question: Question, max_prompt_chars: int) -> CacheKey:
-    """The question's place in the cache.
-
-    Raises:
-        UsageError: it is empty, or longer than the limit with its system prompt and earlier turns.
-    """
-    if not question.prompt.strip():
-        raise UsageError("the question is empty", hint='ask like this: llmhost ask "What is Redis?"')
-    length = len(question.prompt) + len(question.system or "") + sum(len(m.content) for m in question.history)
-    if length > max_prompt_chars:
-        raise UsageError(
-            f"the question has {length:,} characters; the limit is {max_prompt_chars:,}",
-            hint="shorten it, or raise `limits.max_prompt_chars`",
-        )
-    return cache_key(_scope(question), question.prompt)
-
-
-def _scope(question: Question) -> str:
-    return scope_id(
-        {
-            "tenant": question.tenant,
-            "model": question.model,
-            "system": question.system,
-            "history": [[message.role, message.content] for message in question.history],
-            "sampling": asdict(question.sampling),
-        }
-    )
+Event = Started | Text | Reply

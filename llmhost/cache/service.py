@@ -90,7 +90,6 @@ class SemanticCache:
         self._judge = judge
         self._learn = learn
         self._candidates = candidates
-        self._under_way = 0
         self._response_ms = round(response_ttl * 1000)
         self._embedding_ms = round(embedding_ttl * 1000)
         self._read = client.register_script(load_script("llmhost.cache.lua", "candidates.lua"))
@@ -101,15 +100,12 @@ class SemanticCache:
         with translate_errors():
             return decode_answer(await self._client.get(self._keys.response(key.entry)))
 
-    async def semantic(self, key: CacheKey, threshold: float | None = None) -> SemanticLookup:
-        """The answer to another wording of the question in the same scope, as the policy judges it."""
-        self._under_way += 1
-        try:
-            return await self._semantic(key, threshold)
-        finally:
-            self._under_way -= 1
-
-    async def _semantic(self, key: CacheKey, threshold: float | None) -> SemanticLookup:
+    async def semantic(
+        self, key: CacheKey, threshold: float | None = None, *, alone: bool = True
+    ) -> SemanticLookup:
+        """The answer to another wording of the question in the same scope, as the policy judges it. `alone`
+        False: the event loop has other questions, which must not wait while the models work.
+        """
         asked = time.perf_counter()
         sources, policy = await asyncio.gather(
             self._embedder_source(), self._policy_source(), return_exceptions=True
@@ -120,7 +116,7 @@ class SemanticCache:
         prepared, calibration, vector = await asyncio.gather(
             index.prepare(key.scope),
             self._calibration(),
-            _embed(embedder, key.question),
+            _embed(embedder, key.question, alone),
             return_exceptions=True,
         )
         _, calibration, vector = _sound(prepared), _sound(calibration), _sound(vector)
@@ -130,7 +126,7 @@ class SemanticCache:
             return SemanticLookup(reason=reason, load_ms=_ms(asked, begun), embed_ms=_ms(begun, embedded))
         found = await self._alive(index, key.scope, vector, policy.floor(threshold))
         looked_up = time.perf_counter()
-        decision = await self._decide(policy, key, found, threshold, calibration)
+        decision = await self._decide(policy, key, found, threshold, calibration, alone)
         return SemanticLookup(
             served=decision.candidate,
             nearest=found[0] if found else None,
@@ -152,11 +148,11 @@ class SemanticCache:
         found: Sequence[Candidate],
         threshold: float | None,
         calibration: Calibration,
+        alone: bool,
     ) -> CacheDecision:
         """The policy's decision; where it leaves the word to the judge, the judge's."""
         longest = max(len(read) for read in (key.question, *(one.question for one in found)))
-        # Of many at once, each would keep all others from hearing Redis in time.
-        if self._under_way > 1 or longest > _JUDGED_HERE:
+        if not alone or longest > _JUDGED_HERE:
             decision = await asyncio.to_thread(policy.decide, key.question, found, threshold, calibration)
         else:
             decision = policy.decide(key.question, found, threshold, calibration)
@@ -172,7 +168,7 @@ class SemanticCache:
     async def embed(self, key: CacheKey) -> NDArray[np.float32] | None:
         """The question's vector, shape (dimensions,); None where it is longer than the model reads."""
         embedder, _ = await self._embedder_source()
-        return await _embed(embedder, key.question)
+        return await _embed(embedder, key.question, alone=False)
 
     async def store(self, key: CacheKey, answer: Answer, vector: NDArray[np.float32] | None) -> None:
         """Keeps a complete answer; without a vector only the same wording will find it.
@@ -279,13 +275,14 @@ def _sound(result: _T | BaseException) -> _T:
     return result
 
 
-async def _embed(embedder: Embedder, question: str) -> NDArray[np.float32] | None:
-    """Here where that is quick, as handing it to a thread and back takes up to a millisecond."""
-    if len(question) > _EMBEDDED_HERE:
+async def _embed(embedder: Embedder, question: str, alone: bool) -> NDArray[np.float32] | None:
+    """In this thread where that is quick and holds up no other question: handing it to another one and back
+    takes up to a millisecond."""
+    if not alone or len(question) > _EMBEDDED_HERE:
         return await asyncio.to_thread(embedder.embed, question)
     await asyncio.sleep(0)  # what is about to be sent to Redis goes out first
     return embedder.embed(question)
 
 
-def _ms(begun: float, ended: float) -> float:
-    return (ended - begun) * 1000
+def _ms(began: float, ended: float) -> float:
+    return (ended - began) * 1000

@@ -6,9 +6,10 @@ transport fault into our error tree. A backend says how a request is written and
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+import json
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Protocol
 
 __all__ = [
     "ChatRequest",
@@ -23,13 +24,28 @@ __all__ = [
     "Sampling",
 ]
 
-Role = Literal["system", "user", "assistant"]
-
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    role: Role
-    content: str
+    """One message as a client sent it: `content` is text or a list of parts, None where there was none;
+    `fields` holds all its other fields. All of them are JSON values.
+    """
+
+    role: str
+    content: str | list[Any] | None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is nothing but a text."""
+        return isinstance(self.content, str) and not self.fields
+
+    @property
+    def text(self) -> str:
+        """Its text; of anything else the JSON text, by which its length is measured."""
+        if isinstance(self.content, str) and not self.fields:
+            return self.content
+        return json.dumps([self.content, self.fields], ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +61,12 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
+    """`fields` are further fields of the request body, sent as they are."""
+
     model: str
     messages: tuple[Message, ...]
     sampling: Sampling = field(default_factory=Sampling)
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +103,13 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
-    """All times in seconds."""
+    """All times in seconds; the configuration has the default values."""
 
-    connect_timeout: float = 5.0
-    first_token_timeout: float = 60.0
-    token_timeout: float = 30.0
-    answer_timeout: float = 300.0
-    max_answer_chars: int = 400_000
+    connect_timeout: float
+    first_token_timeout: float
+    token_timeout: float
+    answer_timeout: float
+    max_answer_chars: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,4 +157,8 @@ class Engine(Protocol):
 
     async def aclose(self) -> None:
         """Closes connections. Asking twice is fine."""
+        ...
+
+    async def retire(self) -> None:
+        """Closes connections once no request is in flight."""
         ...

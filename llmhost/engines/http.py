@@ -121,13 +121,15 @@ class HttpTransport:
     It is spoken to directly: a proxy from the environment would see every prompt and token.
     """
 
-    def __init__(self, endpoint: Endpoint, limits: EngineLimits | None = None) -> None:
+    def __init__(self, endpoint: Endpoint, limits: EngineLimits) -> None:
         """Raises ConfigError for a URL or token that HTTP cannot carry."""
         self._base = endpoint.url.rstrip("/")
         self._token = endpoint.token
         self._certificate = endpoint.certificate
-        self._connect_timeout = (limits or EngineLimits()).connect_timeout
+        self._connect_timeout = limits.connect_timeout
         self._client: httpx.AsyncClient | None = None
+        self._in_flight = 0
+        self._retired = False
         self.where = _address(self._base)
         if self._token is not None and not (self._token.isascii() and self._token.isprintable()):
             raise ConfigError(f"the token of {self.where} has characters that HTTP cannot carry")
@@ -167,12 +169,31 @@ class HttpTransport:
         if client is not None:
             await client.aclose()
 
+    async def retire(self) -> None:
+        """Closes connections once no request is in flight: the server is gone, or about to go."""
+        self._retired = True
+        if not self._in_flight:
+            await self.aclose()
+
     @property
     def _pinned(self) -> bool:
         return self._certificate is not None
 
     @asynccontextmanager
     async def _send(
+        self, method: str, path: str, payload: JsonObject | None, deadlines: StreamDeadlines
+    ) -> AsyncIterator[httpx.Response]:
+        self._in_flight += 1
+        try:
+            async with self._exchange(method, path, payload, deadlines) as response:
+                yield response
+        finally:
+            self._in_flight -= 1
+            if self._retired and not self._in_flight:
+                await self.aclose()
+
+    @asynccontextmanager
+    async def _exchange(
         self, method: str, path: str, payload: JsonObject | None, deadlines: StreamDeadlines
     ) -> AsyncIterator[httpx.Response]:
         client = self._connected()
@@ -260,9 +281,9 @@ class HttpEngine(ABC):
 
     chat_path: ClassVar[str]
 
-    def __init__(self, endpoint: Endpoint, limits: EngineLimits | None = None) -> None:
+    def __init__(self, endpoint: Endpoint, limits: EngineLimits) -> None:
         """Raises ConfigError for a URL or token that HTTP cannot carry."""
-        self._limits = limits or EngineLimits()
+        self._limits = limits
         self._transport = HttpTransport(endpoint, self._limits)
 
     @abstractmethod
@@ -301,6 +322,10 @@ class HttpEngine(ABC):
     async def aclose(self) -> None:
         """Closes connections. Asking twice is fine."""
         await self._transport.aclose()
+
+    async def retire(self) -> None:
+        """As `aclose`, once no request is in flight."""
+        await self._transport.retire()
 
     async def _events(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         limits = self._limits

@@ -48,9 +48,10 @@ class OllamaEngine(HttpEngine):
     chat_path: ClassVar[str] = "/api/chat"
 
     def _payload(self, request: ChatRequest) -> JsonObject:
+        options = request.fields.get("options") or {}
         return {
             **chat_fields(request),
-            "options": sampling_fields(request.sampling, max_tokens="num_predict"),
+            "options": {**options, **sampling_fields(request.sampling, max_tokens="num_predict")},
         }
 
     def _reader(self) -> _LineReader:

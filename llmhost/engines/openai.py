@@ -39,7 +39,7 @@ class OpenAIEngine(HttpEngine):
 
     chat_path: ClassVar[str] = "/v1/chat/completions"
 
-    def __init__(self, endpoint: Endpoint, limits: EngineLimits | None = None) -> None:
+    def __init__(self, endpoint: Endpoint, limits: EngineLimits) -> None:
         super().__init__(replace(endpoint, url=endpoint.url.rstrip("/").removesuffix("/v1")), limits)
 
     def _payload(self, request: ChatRequest) -> JsonObject:

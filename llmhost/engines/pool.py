@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from llmhost.engines.engine import ChatRequest, Delta, Done, Engine
 from llmhost.engines.traffic import Work
 from llmhost.errors import EngineUnavailable, LlmhostError, NoWorkerError, UntrustedWorker
 
-__all__ = ["Assigned", "BackgroundLoad", "LoadTracker", "LocalLoad", "Pool", "Slot", "Upstream"]
+__all__ = ["Assigned", "BackgroundLoad", "Collected", "LoadTracker", "LocalLoad", "Pool", "Slot", "Upstream"]
 
 
 # How many requests each worker has in flight, and which one is asked next.
@@ -109,6 +109,49 @@ class Assigned:
 
     worker_id: str
     price_per_hour: float
+
+
+class Collected:
+    """What one stream of a pool has given so far: feed it every event with `add`."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._parts: list[str] = []
+        self._began = 0.0
+        self.assigned: Assigned | None = None
+        #: empty until the engine's end mark came
+        self.done = Done("", 0, 0)
+
+    @property
+    def text(self) -> str:
+        return "".join(self._parts)
+
+    @property
+    def worker(self) -> str | None:
+        """The last worker that was asked."""
+        return self.assigned.worker_id if self.assigned else None
+
+    def add(self, event: Assigned | Delta | Done) -> None:
+        if isinstance(event, Assigned):
+            self.assigned, self._began = event, self._clock()
+        elif isinstance(event, Delta):
+            self._parts.append(event.text)
+        else:
+            self.done = event
+
+    @property
+    def seconds(self) -> float:
+        """The time that the last worker has spent on it until now; 0 where none was asked."""
+        return self._clock() - self._began if self.assigned else 0.0
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """A slow reader is not the engine's time."""
+        began = self._clock()
+        try:
+            yield
+        finally:
+            self._began += self._clock() - began
 
 
 class Pool:

@@ -145,10 +145,14 @@ def shorten(words: str) -> str:
 
 
 def chat_fields(request: ChatRequest) -> JsonObject:
-    """Model, messages, and that the answer is to be streamed."""
+    """The request's further fields, model, messages, and that the answer is to be streamed."""
     return {
+        **request.fields,
         "model": request.model,
-        "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+        "messages": [
+            {"role": message.role, "content": message.content, **message.fields}
+            for message in request.messages
+        ],
         "stream": True,
     }
 

@@ -176,7 +176,7 @@ _LONGEST_REPORT = 64 << 10
 class WorkerApi:
     """Reads what a worker says of itself. Raises UntrustedWorker where it is not that worker."""
 
-    def __init__(self, endpoint: Endpoint, limits: EngineLimits | None = None) -> None:
+    def __init__(self, endpoint: Endpoint, limits: EngineLimits) -> None:
         """Raises ConfigError for a URL or token that HTTP cannot carry."""
         self._transport = HttpTransport(endpoint, limits)
 

@@ -7,8 +7,10 @@ The one module of the fleet that imports engine clients, each when it is first n
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing, suppress
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
 from llmhost.config.models import Config
@@ -22,10 +24,13 @@ from llmhost.fleet.registry import FleetRegistry
 if TYPE_CHECKING:
     from llmhost.engines.worker_report import WorkerApi
 
-__all__ = ["Engines", "workers_to_ask"]
+__all__ = ["Engines", "WorkerList", "workers_to_ask"]
 
 #: seconds between two questions how far a rented worker is, whether it answers or not
 _PROGRESS_POLL = 1.0
+
+#: seconds; a worker that comes or goes is known after this time at the latest
+_LIST_PERIOD = 1.0
 
 
 class Engines:
@@ -38,20 +43,27 @@ class Engines:
         self._config = config
         self._sleep = sleep
         self._engines: dict[tuple[str, Endpoint], Engine] = {}
-        self._front_doors: dict[Endpoint, WorkerApi] = {}
+        self._worker_apis: dict[Endpoint, WorkerApi] = {}
         #: how far each worker's set-up was when it last told: what a lost connection does not undo
         self._reached: dict[str, Progress] = {}
-        self._open = AsyncExitStack()
 
     async def aclose(self) -> None:
-        await self._open.aclose()
+        for engine in self._engines.values():
+            await engine.aclose()
+        for api in self._worker_apis.values():
+            await api.aclose()
+
+    async def close_all_but(self, workers: Sequence[Worker]) -> None:
+        """Closes the engines' clients of all other workers, each once it has no request in flight."""
+        kept = {(worker.engine, self._endpoint(worker)) for worker in workers}
+        for way in [way for way in self._engines if way not in kept]:
+            await self._engines.pop(way).retire()
 
     def of(self, worker: Worker) -> Engine:
         """The client for this worker's engine. Raises ConfigError for a URL or token that cannot be."""
         way = (worker.engine, self._endpoint(worker))
         if way not in self._engines:
-            self._engines[way] = engine = self._make(*way)
-            self._open.push_async_callback(engine.aclose)
+            self._engines[way] = self._make(*way)
         return self._engines[way]
 
     def worker_api(self, worker: Worker) -> WorkerApi:
@@ -59,10 +71,9 @@ class Engines:
         from llmhost.engines.worker_report import WorkerApi
 
         endpoint = self._endpoint(worker)
-        if endpoint not in self._front_doors:
-            self._front_doors[endpoint] = door = WorkerApi(endpoint, self._limits)
-            self._open.push_async_callback(door.aclose)
-        return self._front_doors[endpoint]
+        if endpoint not in self._worker_apis:
+            self._worker_apis[endpoint] = WorkerApi(endpoint, self._limits)
+        return self._worker_apis[endpoint]
 
     def serves(self, worker: Worker, model: str) -> bool:
         """Whether the worker may be asked for this model.
@@ -159,6 +170,33 @@ class Engines:
             answer_timeout=config.engine.answer_timeout,
             max_answer_chars=config.limits.max_answer_chars,
         )
+
+
+class WorkerList:
+    """The workers that may be asked, read by `read` no more than once in `period` seconds, however many
+    questions come meanwhile. Raises what `read` raises.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Awaitable[Sequence[Worker]]],
+        *,
+        period: float = _LIST_PERIOD,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._read = read
+        self._period = period
+        self._clock = clock
+        self._workers: Sequence[Worker] = ()
+        self._expires = -math.inf
+        self._turn = asyncio.Lock()
+
+    async def workers(self) -> Sequence[Worker]:
+        async with self._turn:
+            if self._clock() >= self._expires:
+                self._workers = await self._read()
+                self._expires = self._clock() + self._period
+            return self._workers
 
 
 async def workers_to_ask(provider: Provider, registry: FleetRegistry | None) -> Sequence[Worker]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-__all__ = ["OWN_WORK", "Outcome", "QuestionEvent"]
+if TYPE_CHECKING:
+    from llmhost.cache.models import Answer
+
+__all__ = ["OWN_WORK", "Outcome", "QuestionEvent", "engine_event"]
 
 
 class Outcome(StrEnum):
@@ -41,3 +46,16 @@ class QuestionEvent:
     cost_usd: float = 0.0
     saved_usd: float = 0.0
     waited: bool = False
+
+
+def engine_event(at: float, outcome: Outcome, latency_ms: float, answers: Sequence[Answer]) -> QuestionEvent:
+    """The event of work that engines did: of one answer, or of several that one question took."""
+    return QuestionEvent(
+        at=at,
+        outcome=outcome,
+        latency_ms=latency_ms,
+        prompt_tokens=sum(answer.prompt_tokens for answer in answers),
+        completion_tokens=sum(answer.completion_tokens for answer in answers),
+        engine_seconds=sum(answer.engine_seconds for answer in answers),
+        cost_usd=sum(answer.cost_usd for answer in answers),
+    )

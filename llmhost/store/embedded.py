@@ -304,6 +304,11 @@ class EmbeddedRedis:
         self._arguments = (str(self._settings), "--pidfile", str(self._pid_file))
 
     @property
+    def socket(self) -> Path:
+        """The path of its socket, whether it runs or not."""
+        return self._socket
+
+    @property
     def pid(self) -> int | None:
         """The process id of the server, or None where no process is certainly it."""
         process = self._process()

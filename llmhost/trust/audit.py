@@ -12,26 +12,30 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from typing import Self
 
 from llmhost.answering.audits import Audit, AuditedEntries, AuditQueue
-from llmhost.answering.question import Question, Reply, Text, admit
+from llmhost.answering.cache_session import WarnOnce
+from llmhost.answering.question import Event, Question, Reply
 from llmhost.cache.calibration import Label
 from llmhost.cache.contracts import Embedder
-from llmhost.cache.models import Answer
 from llmhost.cache.service import SemanticCache
 from llmhost.errors import (
     EngineRefused,
     EngineUnavailable,
+    LlmhostError,
     NoWorkerError,
     StreamBroken,
-    UsageError,
 )
-from llmhost.ledger.events import Outcome, QuestionEvent
+from llmhost.ledger.events import Outcome, engine_event
 from llmhost.ledger.ledger import Ledger
 from llmhost.trust.agreement import Said, agree, answer_similarity, truncate_to_shorter
 from llmhost.trust.labels import Labels
 
-__all__ = ["Audited", "Auditor", "Finding"]
+__all__ = ["Audited", "Auditor", "BackgroundAudits", "Finding"]
+
+#: audits in one go
+_BATCH = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +67,12 @@ class Auditor:
         self,
         *,
         queue: AuditQueue,
-        ask: Callable[[Question], AsyncGenerator[Text | Reply]],
+        ask: Callable[[Question], AsyncGenerator[Event]],
         cache: SemanticCache,
         entries: AuditedEntries,
         embedder: Callable[[], Awaitable[Embedder]],
         labels: Labels,
         ledger: Ledger,
-        max_prompt_chars: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._queue = queue
@@ -79,7 +82,6 @@ class Auditor:
         self._embedder = embedder
         self._labels = labels
         self._ledger = ledger
-        self._max_prompt_chars = max_prompt_chars
         self._clock = clock
 
     async def run(self, limit: int) -> Audited:
@@ -104,12 +106,12 @@ class Auditor:
         replies: list[Reply] = []
         try:
             right = await self._right(audit, embedder, replies)
-        except (StreamBroken, EngineRefused, UsageError):  # this question will not do better another time
+        except (StreamBroken, EngineRefused):  # this question will not do better another time
             right = None
         finally:
             await self._count(replies)
         change = None if right is None else await self._conclude(audit, right, replies[0])
-        return Finding(audit, right, replies[0].answer if replies else None, change)
+        return Finding(audit, right, replies[0].answer.text if replies else None, change)
 
     async def _right(self, audit: Audit, embedder: Embedder, replies: list[Reply]) -> bool | None:
         """Whether the answer was right; `replies` gets what the engine said, once or twice."""
@@ -117,12 +119,12 @@ class Auditor:
         for _ in range(2):
             reply = await self._reply(audit.question)
             replies.append(reply)
-            said = Said(audit.question.prompt, reply.answer)
-            right = await _compared(embedder, served, said, whole and reply.finish_reason == "stop")
+            said = Said(audit.question.prompt, reply.answer.text)
+            right = await _compared(embedder, served, said, whole and reply.answer.finish_reason == "stop")
             if right is not False:
                 return right if len(replies) == 1 else None
-        first, second = (Said(audit.question.prompt, reply.answer) for reply in replies)
-        complete = all(reply.finish_reason == "stop" for reply in replies)
+        first, second = (Said(audit.question.prompt, reply.answer.text) for reply in replies)
+        complete = all(reply.answer.finish_reason == "stop" for reply in replies)
         return False if await _compared(embedder, first, second, complete) else None
 
     async def _reply(self, question: Question) -> Reply:
@@ -134,17 +136,9 @@ class Auditor:
 
     async def _count(self, replies: Sequence[Reply]) -> None:
         if replies:
-            await self._ledger.record(
-                QuestionEvent(
-                    at=self._clock(),
-                    outcome=Outcome.AUDIT,
-                    latency_ms=sum(reply.latency.total for reply in replies),
-                    prompt_tokens=sum(reply.prompt_tokens for reply in replies),
-                    completion_tokens=sum(reply.completion_tokens for reply in replies),
-                    engine_seconds=sum(reply.latency.engine for reply in replies) / 1000,
-                    cost_usd=sum(reply.cost_usd for reply in replies),
-                )
-            )
+            latency_ms = sum(reply.latency.total for reply in replies)
+            answers = [reply.answer for reply in replies]
+            await self._ledger.record(engine_event(self._clock(), Outcome.AUDIT, latency_ms, answers))
 
     async def _conclude(self, audit: Audit, right: bool, reply: Reply) -> str | None:
         """Records the label; says in words how the bar was moved by it."""
@@ -158,10 +152,46 @@ class Auditor:
 
     async def _store(self, question: Question, reply: Reply) -> None:
         """The next one who asks this gets the engine's own answer."""
-        if reply.finish_reason != "stop" or not reply.answer.strip():
-            return
-        key = admit(question, self._max_prompt_chars)
-        await self._cache.store(key, _answer(reply, self._clock()), await self._cache.embed(key))
+        key = question.key()
+        if key is not None and reply.answer.finish_reason == "stop" and reply.answer.text.strip():
+            await self._cache.store(key, reply.answer, await self._cache.embed(key))
+
+
+class BackgroundAudits:
+    """Works off the queue in a task of the running loop, within the block that it opens: for a process that
+    goes on answering questions. `auditor` makes the auditor, when there is something to audit.
+    """
+
+    def __init__(self, auditor: Callable[[], Awaitable[Auditor]], warn_once: WarnOnce) -> None:
+        self._make = auditor
+        self._warn_once = warn_once
+        self._woken = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def wake(self) -> None:
+        """Says that a hit waits to be audited."""
+        self._woken.set()
+
+    async def _run(self) -> None:
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            try:
+                audited = await (await self._make()).run(_BATCH)
+            except LlmhostError as error:  # what waits is tried again after the next hit
+                self._warn_once.warn("hits wait to be audited", error)
+            else:
+                if audited.left:
+                    self._woken.set()
 
 
 async def _compared(embedder: Embedder, one: Said, other: Said, complete: bool) -> bool | None:
@@ -171,16 +201,3 @@ async def _compared(embedder: Embedder, one: Said, other: Said, complete: bool) 
         one, other = (replace(said, answer=text) for said, text in zip((one, other), cut, strict=True))
     similarity = await asyncio.to_thread(answer_similarity, embedder.embed, one.answer, other.answer)
     return agree(one, other, similarity)
-
-
-def _answer(reply: Reply, now: float) -> Answer:
-    return Answer(
-        text=reply.answer,
-        model=reply.model,
-        timestamp=now,
-        prompt_tokens=reply.prompt_tokens,
-        completion_tokens=reply.completion_tokens,
-        finish_reason=reply.finish_reason,
-        engine_seconds=reply.latency.engine / 1000,
-        cost_usd=reply.cost_usd,
-    )

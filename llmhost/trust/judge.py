@@ -14,18 +14,18 @@ import time
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from llmhost.answering.cache_session import WarnOnce
 from llmhost.cache.calibration import Tally, served_error
 from llmhost.cache.keys import pair_id
 from llmhost.cache.models import Judgement
-from llmhost.engines.engine import ChatRequest, Delta, Done, Message, Sampling
-from llmhost.engines.pool import Assigned, Pool
+from llmhost.engines.engine import ChatRequest, Message, Sampling
+from llmhost.engines.pool import Collected, Pool
 from llmhost.errors import LlmhostError, StateError, StoreError
-from llmhost.ledger.cost import answer_cost
-from llmhost.ledger.events import Outcome, QuestionEvent
+from llmhost.ledger.cost import engine_answer
+from llmhost.ledger.events import Outcome, engine_event
 from llmhost.ledger.ledger import Ledger
 from llmhost.store.client import amount, text, translate_errors
 from llmhost.store.keys import FleetKeys, NamespaceKeys
@@ -300,19 +300,8 @@ _WORD = re.compile(r"[\W_]*(yes|no)(?![^\W_])", re.IGNORECASE)
 _OTHER = {"yes": re.compile(r"\bno\b", re.IGNORECASE), "no": re.compile(r"\byes\b", re.IGNORECASE)}
 
 
-@dataclass(slots=True)
-class _Call:
-    """One call on its way; seconds on the clock of the judge."""
-
-    begun: float
-    text: str = ""
-    assigned: Assigned | None = None
-    assigned_at: float = 0.0
-    done: Done = field(default_factory=lambda: Done("", 0, 0))
-
-
 class LlmJudge:
-    """Asks `model` about pairs, each within `timeout` seconds. `parallel` is how many requests a worker
+    """Asks `model` about pairs, each within `timeout` seconds. `slots` is how many requests a worker
     serves at once. Its calls are counted in the ledger, apart from questions; None: nowhere.
     """
 
@@ -321,7 +310,7 @@ class LlmJudge:
         pool: Pool,
         model: str,
         timeout: float,
-        parallel: int,
+        slots: int,
         ledger: Ledger | None,
         warn_once: WarnOnce,
         *,
@@ -330,7 +319,7 @@ class LlmJudge:
         self._pool = pool
         self._model = model
         self._timeout = timeout
-        self._parallel = parallel
+        self._slots = slots
         self._ledger = ledger
         self._warn_once = warn_once
         self._clock = clock
@@ -343,47 +332,30 @@ class LlmJudge:
         """
         if len(one) + len(other) > _LONGEST_PAIR or looks_like_injection(one) or looks_like_injection(other):
             return None
-        call = _Call(time.perf_counter())
+        began, collected = time.perf_counter(), Collected()
         try:
-            async with asyncio.timeout(self._timeout):
-                await self._ask(_request(self._model, *sorted((one, other))), call)
+            async with (
+                asyncio.timeout(self._timeout),
+                aclosing(self._pool.stream(_request(self._model, *sorted((one, other))))) as events,
+            ):
+                async for event in events:
+                    collected.add(event)
         except TimeoutError:
             return None
         finally:
-            await self._count(call)
-        return _said(call.text)
+            await self._count(collected, began)
+        return _said(collected.text)
 
-    async def _ask(self, request: ChatRequest, call: _Call) -> None:
-        async with aclosing(self._pool.stream(request)) as events:
-            async for event in events:
-                if isinstance(event, Assigned):
-                    call.assigned, call.assigned_at = event, time.perf_counter()
-                elif isinstance(event, Delta):
-                    call.text += event.text
-                else:
-                    call.done = event
-
-    async def _count(self, call: _Call) -> None:
-        """What a worker has worked is paid for, whatever came of it."""
-        if call.assigned is None or self._ledger is None:
+    async def _count(self, collected: Collected, began: float) -> None:
+        """The time of a worker is paid for, whatever it answered."""
+        if collected.assigned is None or self._ledger is None:
             return
+        answer = engine_answer(collected, self._model, self._clock(), self._slots)
+        elapsed_ms = (time.perf_counter() - began) * 1000
         try:
-            await self._ledger.record(self._event(call, call.assigned))
+            await self._ledger.record(engine_event(self._clock(), Outcome.JUDGE, elapsed_ms, [answer]))
         except StoreError as error:
             self._warn_once.warn("the judge's work is not counted", error)
-
-    def _event(self, call: _Call, assigned: Assigned) -> QuestionEvent:
-        ended = time.perf_counter()
-        seconds = ended - call.assigned_at
-        return QuestionEvent(
-            at=self._clock(),
-            outcome=Outcome.JUDGE,
-            latency_ms=(ended - call.begun) * 1000,
-            prompt_tokens=call.done.prompt_tokens,
-            completion_tokens=call.done.completion_tokens,
-            engine_seconds=seconds,
-            cost_usd=answer_cost(seconds, assigned.price_per_hour, self._parallel),
-        )
 
 
 class FleetJudge:

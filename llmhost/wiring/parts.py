@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from llmhost.answering.cache_session import WarnOnce
@@ -26,14 +25,14 @@ if TYPE_CHECKING:
 
     from llmhost.answering.answerer import Answerer
     from llmhost.answering.audits import AuditSampler
-    from llmhost.answering.cache_session import Memory
+    from llmhost.answering.cache_session import CacheSessions
     from llmhost.autoscale.step import Scaler
     from llmhost.cache.catalog import Catalog
     from llmhost.engines.pool import LoadTracker, Pool, Upstream
-    from llmhost.fleet.models import FleetSpec
+    from llmhost.fleet.models import FleetSpec, Worker
     from llmhost.fleet.provider import Provider
     from llmhost.fleet.service import FleetService
-    from llmhost.fleet.workers import Engines
+    from llmhost.fleet.workers import Engines, WorkerList
     from llmhost.ledger.ledger import Ledger
     from llmhost.ledger.report import Targets
     from llmhost.store.embedded import EmbeddedRedis
@@ -42,6 +41,9 @@ if TYPE_CHECKING:
     from llmhost.wiring.questions import CacheParts
 
 __all__ = ["Wiring"]
+
+#: seconds; an embedded Redis that could not be started is tried again after this time
+_REDIS_PAUSE = 5.0
 
 
 class Wiring:
@@ -58,6 +60,7 @@ class Wiring:
         self._client: Redis | None = None
         self._audits: AuditSampler | None = None
         self._redis_failure: StoreUnavailable | None = None
+        self._redis_retry_at = 0.0
 
     async def __aenter__(self) -> Self:
         return self
@@ -84,24 +87,36 @@ class Wiring:
 
     async def redis(self) -> Redis:
         """A client; the embedded server is started where it is wanted. Raises StoreError, ConfigError."""
-        if self._redis_failure is not None:
-            raise self._redis_failure
+        if self._client is None or self._redis_failure is not None:
+            await self._ensure_redis()
+        return self._redis_client()
+
+    def _redis_client(self) -> Redis:
+        """The client, which connects with its first command. Raises ConfigError."""
         if self._client is None:
             from llmhost.store.client import connect
 
-            self._client = connect(self._config.redis, socket=await self._embedded_socket())
+            embedded = self.embedded_redis
+            self._client = connect(self._config.redis, socket=None if embedded is None else embedded.socket)
             self._open.push_async_callback(self._client.aclose)
         return self._client
 
-    async def _embedded_socket(self) -> Path | None:
+    async def _ensure_redis(self) -> None:
+        """Starts the embedded server where it is wanted and does not run. Raises StoreError.
+
+        A failure holds for some seconds: several parts ask for Redis, and each try takes its time.
+        """
         embedded = self.embedded_redis
         if embedded is None:
-            return None
+            return
+        if self._redis_failure is not None and time.monotonic() < self._redis_retry_at:
+            raise self._redis_failure
+        self._redis_failure = None
         try:
-            return await embedded.ensure_running()
+            await embedded.ensure_running()
         except (StateError, StoreError) as error:
-            # Once is enough: several parts ask for Redis, and each try takes its time.
             self._redis_failure = StoreUnavailable(error.message, hint=error.hint)
+            self._redis_retry_at = time.monotonic() + _REDIS_PAUSE
             raise self._redis_failure from error
 
     async def stop_embedded_redis(self) -> bool:
@@ -194,24 +209,31 @@ class Wiring:
         self._open.push_async_callback(engines.aclose)
         return engines
 
-    async def answerer(self) -> Answerer:
-        """The one path of a question. Where Redis is away, it goes without; the user is told."""
-        from llmhost.answering.answerer import Answerer, Settings
+    async def answerer(self, *, audit_in_background: bool = False) -> Answerer:
+        """The one path of a question. Where Redis is away, it does without until Redis is back; the user is
+        warned. `audit_in_background`: hits are audited by a task of this loop, for a process that goes on;
+        else they wait for another process.
+        """
+        from llmhost.answering.answerer import Answerer
         from llmhost.ledger.ledger import Ledger
 
+        lost: StoreError | None = None
         try:
-            client: Redis | None = await self.redis()
+            await self.redis()
         except StoreError as error:
-            client = None
+            lost = error
             self._warn_once.warn("the cache is off", error)
-        config, pool = self._config, self._pool(client)
+        config, client = self._config, self._redis_client()
+        sessions = self._sessions(client) if config.cache.enabled else None
+        if lost is not None and sessions is not None:
+            sessions.lost()
         return Answerer(
-            pool=pool,
-            settings=Settings(config.limits.max_prompt_chars, config.engine.slots),
-            memory=self._memory(client) if client and config.cache.enabled else None,
-            ledger=Ledger(client, config.fleet.name) if client else None,
+            pool=self._pool(client),
+            slots=config.engine.slots,
+            sessions=sessions,
+            ledger=Ledger(client, config.fleet.name),
             warn_once=self._warn_once,
-            audits=self._sampler(client),
+            audits=await self._sampler(client, audit_in_background),
         )
 
     async def auditor(self) -> Auditor:
@@ -219,7 +241,8 @@ class Wiring:
         from llmhost.wiring.questions import make_auditor
 
         client = await self.redis()
-        return make_auditor(self._config, client, self._quiet_pool(client), self.caches, self._warn_once)
+        pool = self._background_pool(client)
+        return make_auditor(self._config, client, pool, self.caches, self._warn_once)
 
     async def drop_audits(self) -> None:
         """Nothing waits to be audited any more. Raises StoreError."""
@@ -232,10 +255,15 @@ class Wiring:
         """How many of this command's hits wait to be audited."""
         return self._audits.queued if self._audits else 0
 
-    def _sampler(self, client: Redis | None) -> AuditSampler | None:
+    async def _sampler(self, client: Redis, in_background: bool) -> AuditSampler | None:
         from llmhost.wiring.questions import audit_sampler
 
-        self._audits = audit_sampler(self._config, client, self._warn_once) if client else None
+        self._audits = audit_sampler(self._config, client, self._warn_once)
+        if in_background and self._audits is not None:
+            from llmhost.trust.audit import BackgroundAudits
+
+            task = await self._open.enter_async_context(BackgroundAudits(self.auditor, self._warn_once))
+            self._audits.on_queued = task.wake
         return self._audits
 
     async def llm_judge(self) -> LlmJudge:
@@ -251,39 +279,50 @@ class Wiring:
 
         return judge_evaluations(self._config, await self.redis())
 
-    def _memory(self, client: Redis) -> Memory:
+    def _sessions(self, client: Redis) -> CacheSessions:
         from llmhost.wiring.questions import fleet_judge
 
-        pool = self._quiet_pool(client)
-        judge = fleet_judge(self._config, pool, client, self.caches.keys, self._warn_once)
-        return self.caches.memory(client, self._warn_once, judge)
+        judge = None
+        if self._config.cache.judge:
+            pool = self._background_pool(client)
+            judge = fleet_judge(self._config, pool, client, self.caches.keys, self._warn_once)
+        restore = None if self.embedded_redis is None else self._ensure_redis
+        return self.caches.sessions(client, self._warn_once, judge, restore)
 
-    def _pool(self, client: Redis | None, load: LoadTracker | None = None) -> Pool:
+    def _pool(self, client: Redis, load: LoadTracker | None = None) -> Pool:
         from llmhost.engines.pool import Pool
 
         attempts = self._config.limits.max_attempts
-        return Pool(self._upstreams, load or self._load(client), attempts, self._warn_once.warn_untrusted)
+        tracker = load or self._load(client)
+        return Pool(self._upstreams, tracker, attempts, self._warn_once.warn_untrusted)
 
-    def _quiet_pool(self, client: Redis) -> Pool:
+    def _background_pool(self, client: Redis) -> Pool:
         """For what is asked beside the users' own questions."""
         from llmhost.engines.pool import BackgroundLoad
 
         return self._pool(client, BackgroundLoad(self._load(client)))
 
-    def _load(self, client: Redis | None) -> LoadTracker:
-        from llmhost.engines.pool import LocalLoad
-
-        if client is None:
-            return LocalLoad()
+    def _load(self, client: Redis) -> LoadTracker:
         from llmhost.engines.redis_traffic import RedisLoad
 
         engine = self._config.engine
         return RedisLoad(client, self._config.fleet.name, engine.answer_timeout, places=engine.slots)
 
-    async def _upstreams(self, model: str) -> Sequence[Upstream]:
+    @cached_property
+    def _workers(self) -> WorkerList:
+        from llmhost.fleet.workers import WorkerList
+
+        return WorkerList(self._read_workers)
+
+    async def _read_workers(self) -> Sequence[Worker]:
         from llmhost.fleet.workers import workers_to_ask
         from llmhost.wiring.fleets import fleet_spec, make_registry
 
         client = await self._redis_or_none()
         registry = make_registry(client, fleet_spec(self._config)) if client else None
-        return self.engines.upstreams(await workers_to_ask(self.provider, registry), model)
+        workers = await workers_to_ask(self.provider, registry)
+        await self.engines.close_all_but(workers)
+        return workers
+
+    async def _upstreams(self, model: str) -> Sequence[Upstream]:
+        return self.engines.upstreams(await self._workers.workers(), model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from llmhost.config.models import CacheConfig, Config
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from llmhost.answering.audits import AuditQueue, AuditSampler
-    from llmhost.answering.cache_session import Memory, WarnOnce
+    from llmhost.answering.cache_session import CacheSessions, WarnOnce
     from llmhost.cache.calibration import Calibration, Label
     from llmhost.cache.catalog import Catalog
     from llmhost.cache.contracts import Embedder, Index
@@ -79,12 +79,19 @@ class CacheParts:
         moves = config.max_error if config.policy == "verified" else None
         return Labels(client, self._config.fleet.name, max_error=moves, policy=config.policy)
 
-    def memory(self, client: Redis, warn_once: WarnOnce, judge: Judge | None = None) -> Memory:
-        """The cache on the path of questions."""
-        from llmhost.answering.cache_session import Memory
+    def sessions(
+        self,
+        client: Redis,
+        warn_once: WarnOnce,
+        judge: Judge | None = None,
+        restore: Callable[[], Awaitable[None]] | None = None,
+    ) -> CacheSessions:
+        """The cache on the path of questions; `restore` brings Redis back."""
+        from llmhost.answering.cache_session import CacheSessions
         from llmhost.cache.single_flight import SingleFlight
 
-        return Memory(self.cache(client, judge), SingleFlight(client, self.keys), warn_once)
+        flights = SingleFlight(client, self.keys)
+        return CacheSessions(self.cache(client, judge), flights, warn_once, restore=restore)
 
     def cache(self, client: Redis, judge: Judge | None = None) -> SemanticCache:
         """The cache itself, whose failures are raised."""
@@ -190,13 +197,12 @@ def make_auditor(
     config: Config, client: Redis, pool: Pool, caches: CacheParts, warn_once: WarnOnce
 ) -> Auditor:
     """What works off the queue."""
-    from llmhost.answering.answerer import Answerer, Settings
+    from llmhost.answering.answerer import Answerer
     from llmhost.answering.audits import AuditedEntries
     from llmhost.ledger.ledger import Ledger
     from llmhost.trust.audit import Auditor
 
-    settings = Settings(config.limits.max_prompt_chars, config.engine.slots)
-    engines = Answerer(pool=pool, settings=settings, memory=None, ledger=None, warn_once=warn_once)
+    engines = Answerer(pool=pool, slots=config.engine.slots, sessions=None, ledger=None, warn_once=warn_once)
     return Auditor(
         queue=audit_queue(config, client),
         ask=engines.answer,
@@ -205,7 +211,6 @@ def make_auditor(
         embedder=caches.embedder,
         labels=caches.labels(client),
         ledger=Ledger(client, config.fleet.name),
-        max_prompt_chars=config.limits.max_prompt_chars,
     )
 
 

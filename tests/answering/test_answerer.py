@@ -12,22 +12,21 @@ import pytest
 from doubles.scripted_pool import ScriptedEngine, pool_of
 from doubles.word_embedder import WordEmbedder
 
-from llmhost.answering.answerer import Answerer, Settings
-from llmhost.answering.cache_session import Memory, WarnOnce
-from llmhost.answering.question import Question, Reply, Text
+from llmhost.answering.answerer import Answerer
+from llmhost.answering.cache_session import CacheSessions, WarnOnce
+from llmhost.answering.question import Question, Reply, Started, Text
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.policy import CachePolicy, ThresholdPolicy
 from llmhost.cache.service import SemanticCache
 from llmhost.cache.single_flight import SingleFlight
 from llmhost.config.models import RedisConfig
-from llmhost.engines.engine import Done
+from llmhost.engines.engine import Done, Message
 from llmhost.errors import (
     EngineRefused,
     EngineUnavailable,
     ModelError,
     NoWorkerError,
     StreamBroken,
-    UsageError,
 )
 from llmhost.ledger.events import Outcome
 from llmhost.ledger.ledger import Ledger, Totals
@@ -50,13 +49,13 @@ class House:
         self.told: list[str] = []
         self.ledger = Ledger(client, "f")
         self.warn_once = WarnOnce(self.told.append)
-        self.memory = Memory(cache, SingleFlight(client, keys), self.warn_once)
+        self.sessions = CacheSessions(cache, SingleFlight(client, keys), self.warn_once)
 
     def answerer(self, *engines: ScriptedEngine, cached: bool = True) -> Answerer:
         return Answerer(
             pool=pool_of(*engines),
-            settings=Settings(max_prompt_chars=1000, parallel=1),
-            memory=self.memory if cached else None,
+            slots=1,
+            sessions=self.sessions if cached else None,
             ledger=self.ledger,
             warn_once=self.warn_once,
             clock=lambda: NOW,
@@ -89,7 +88,13 @@ def engine(text: str = "an answer") -> ScriptedEngine:
 async def test_a_new_question_is_streamed_from_a_worker(house: House) -> None:
     texts, reply = await house.events(ASKED, ScriptedEngine("an ", "answer", DONE))
     assert texts == ["an ", "answer"]
-    facts = (reply.answer, reply.source, reply.worker, reply.prompt_tokens, reply.completion_tokens)
+    facts = (
+        reply.answer.text,
+        reply.source,
+        reply.worker,
+        reply.answer.prompt_tokens,
+        reply.answer.completion_tokens,
+    )
     assert facts == ("an answer", "engine", "w0", 7, 3)
 
 
@@ -102,9 +107,10 @@ async def test_the_same_question_again_asks_no_worker(house: House) -> None:
 async def test_another_wording_asks_no_worker(house: House) -> None:
     first = await house.ask(ASKED, engine())
     reply = await house.ask(REWORDED)
-    assert (reply.answer, reply.source, reply.entry) == ("an answer", "semantic", first.entry)
-    assert reply.matched_question == ASKED.prompt
-    assert reply.similarity == pytest.approx(0.935, abs=0.01)
+    assert (reply.answer.text, reply.source, reply.entry) == ("an answer", "semantic", first.entry)
+    assert reply.lookup.served is not None
+    assert reply.lookup.served.question == ASKED.prompt
+    assert reply.lookup.served.similarity == pytest.approx(0.935, abs=0.01)
 
 
 async def test_a_hit_saves_what_its_answer_cost(house: House) -> None:
@@ -119,7 +125,7 @@ async def test_a_hit_saves_what_its_answer_cost(house: House) -> None:
 async def test_another_scope_is_asked_for_itself(house: House, changes: dict[str, str]) -> None:
     await house.ask(ASKED, engine("first"))
     reply = await house.ask(replace(ASKED, **changes), engine("second"))
-    assert (reply.answer, reply.source) == ("second", "engine")
+    assert (reply.answer.text, reply.source) == ("second", "engine")
 
 
 async def test_the_system_prompt_and_earlier_turns_reach_the_worker(house: House) -> None:
@@ -135,16 +141,16 @@ async def test_without_the_cache_nothing_is_read_or_stored(house: House, redis_c
     await house.ask(ASKED, engine("old"))
     before = set(await redis_client.keys("test:*"))
     reply = await house.ask(replace(ASKED, use_cache=False), engine("new"))
-    assert (reply.answer, reply.entry) == ("new", None)
+    assert (reply.answer.text, reply.entry) == ("new", None)
     assert set(await redis_client.keys("test:*")) == before
-    assert (await house.ask(ASKED)).answer == "old"
+    assert (await house.ask(ASKED)).answer.text == "old"
 
 
 async def test_a_refresh_replaces_the_answer(house: House) -> None:
     await house.ask(ASKED, engine("old"))
     reply = await house.ask(replace(ASKED, refresh=True), engine("new"))
-    assert (reply.answer, reply.source) == ("new", "engine")
-    assert (await house.ask(ASKED)).answer == "new"
+    assert (reply.answer.text, reply.source) == ("new", "engine")
+    assert (await house.ask(ASKED)).answer.text == "new"
 
 
 async def test_a_refreshed_answer_is_found_by_other_wordings(house: House) -> None:
@@ -155,14 +161,14 @@ async def test_a_refreshed_answer_is_found_by_other_wordings(house: House) -> No
 async def test_a_higher_threshold_turns_a_semantic_hit_into_a_miss(house: House) -> None:
     await house.ask(ASKED, engine("old"))
     reply = await house.ask(replace(REWORDED, threshold=0.99), engine("new"))
-    assert (reply.answer, reply.source) == ("new", "engine")
+    assert (reply.answer.text, reply.source) == ("new", "engine")
 
 
 @pytest.mark.parametrize("reason", ["length", "content_filter", "tool_calls"])
 async def test_an_incomplete_answer_is_shown_but_not_stored(house: House, reason: str) -> None:
     reply = await house.ask(ASKED, ScriptedEngine("half an", Done(reason, 1, 1)))
-    assert (reply.answer, reply.finish_reason, reply.entry) == ("half an", reason, None)
-    assert (await house.ask(ASKED, engine("whole"))).answer == "whole"
+    assert (reply.answer.text, reply.answer.finish_reason, reply.entry) == ("half an", reason, None)
+    assert (await house.ask(ASKED, engine("whole"))).answer.text == "whole"
 
 
 async def test_an_empty_answer_is_not_stored(house: House) -> None:
@@ -177,7 +183,7 @@ async def test_a_stream_that_breaks_is_an_error_and_is_not_stored(house: House, 
 
 async def test_a_worker_that_fails_before_its_first_token_is_left_for_another(house: House) -> None:
     reply = await house.ask(ASKED, ScriptedEngine(EngineUnavailable("down")), engine("second"))
-    assert (reply.answer, reply.worker) == ("second", "w1")
+    assert (reply.answer.text, reply.worker) == ("second", "w1")
 
 
 async def test_a_request_that_a_worker_refuses_is_an_error(house: House) -> None:
@@ -195,6 +201,7 @@ async def test_without_a_worker_a_hit_is_served_and_a_miss_names_the_command(hou
 
 async def test_an_answer_given_up_half_way_is_not_stored(house: House, redis_client: Redis) -> None:
     async with aclosing(house.answerer(ScriptedEngine("half", "whole", DONE)).answer(ASKED)) as events:
+        assert await anext(events) == Started("engine", "w0")
         assert await anext(events) == Text("half")
     assert await redis_client.keys("test:*") == []
 
@@ -224,7 +231,7 @@ async def test_of_several_that_ask_the_same_at_once_one_asks_a_worker(house: Hou
     worker = engine()
     replies = await asyncio.gather(*(house.ask(ASKED, worker) for _ in range(5)))
     assert len(worker.requests) == 1
-    assert {reply.answer for reply in replies} == {"an answer"}
+    assert {reply.answer.text for reply in replies} == {"an answer"}
 
 
 async def test_where_the_first_fails_the_next_in_line_asks(house: House) -> None:
@@ -232,16 +239,41 @@ async def test_where_the_first_fails_the_next_in_line_asks(house: House) -> None
     replies = await asyncio.gather(
         house.ask(ASKED, broken), house.ask(ASKED, working), return_exceptions=True
     )
-    answers = [reply.answer for reply in replies if isinstance(reply, Reply)]
+    answers = [reply.answer.text for reply in replies if isinstance(reply, Reply)]
     assert set(answers) == {"an answer"}
 
 
-@pytest.mark.parametrize("prompt", ["", "x" * 1001])
-async def test_a_question_that_is_refused_asks_nobody(house: House, prompt: str) -> None:
+# The order of events
+
+
+async def test_headers_can_be_sent_before_the_first_text_of_a_worker(house: House) -> None:
+    broken = ScriptedEngine(EngineUnavailable("down"))
+    first, *_ = [event async for event in house.answerer(broken, engine()).answer(ASKED)]
+    assert first == Started("engine", "w1")
+
+
+async def test_headers_can_be_sent_before_the_text_of_a_hit(house: House) -> None:
+    await house.ask(ASKED, engine())
+    for question, source in ((ASKED, "exact"), (REWORDED, "semantic")):
+        kinds = [event async for event in house.answerer().answer(question)][:2]
+        assert kinds == [Started(source, None), Text("an answer")]
+
+
+async def test_an_empty_answer_has_started_too(house: House) -> None:
+    first, reply = [event async for event in house.answerer(ScriptedEngine(DONE)).answer(ASKED)]
+    assert (first, type(reply)) == (Started("engine", "w0"), Reply)
+
+
+async def test_what_the_cache_does_not_understand_bypasses_it_and_reaches_the_worker(house: House) -> None:
+    parts = [{"type": "text", "text": "what is this"}, {"type": "image_url", "image_url": {"url": "data:"}}]
+    message = Message("user", parts, {"name": "ann"})
+    question = replace(ASKED, prompt="", last=message, fields={"tools": [{"type": "function"}]})
     worker = engine()
-    with pytest.raises(UsageError):
-        await house.ask(replace(ASKED, prompt=prompt), worker)
-    assert worker.requests == []
+    for _ in range(2):
+        assert (await house.ask(question, worker)).entry is None
+    request = worker.requests[1]
+    assert (request.messages, request.fields) == ((message,), question.fields)
+    assert (await house.totals()).outcomes == {Outcome.BYPASS: 2}
 
 
 # The ledger
@@ -286,7 +318,7 @@ async def test_a_question_without_the_cache_is_counted_too(house: House) -> None
     assert (await house.totals()).outcomes == {Outcome.BYPASS: 1}
 
 
-# What gives way
+# How it degrades
 
 
 MakeHouse = Callable[..., House]
@@ -329,7 +361,7 @@ async def test_redis_refusing_leaves_the_answer_and_is_told_once(
 ) -> None:
     house = house_on(refusing_port)
     for _ in range(2):
-        assert (await house.ask(ASKED, engine())).answer == "an answer"
+        assert (await house.ask(ASKED, engine())).answer.text == "an answer"
     assert len(house.told) == 1
     assert house.told[0].startswith("the cache is off: Redis")
 
@@ -337,7 +369,7 @@ async def test_redis_refusing_leaves_the_answer_and_is_told_once(
 async def test_redis_hanging_leaves_the_answer_after_one_wait(hanging_port: int, house_on: MakeHouse) -> None:
     house = house_on(hanging_port, timeout="200ms")
     reply = await house.ask(ASKED, engine())
-    assert (reply.answer, reply.entry) == ("an answer", None)
+    assert (reply.answer.text, reply.entry) == ("an answer", None)
     assert house.told == ["the cache is off: Redis does not answer in time"]
 
 
@@ -346,7 +378,7 @@ async def test_redis_asking_for_a_password_leaves_the_answer(
 ) -> None:
     server = redis_port_server("--requirepass", "secret")
     house = house_on(server.port)
-    assert (await house.ask(ASKED, engine())).answer == "an answer"
+    assert (await house.ask(ASKED, engine())).answer.text == "an answer"
     assert len(house.told) == 1
 
 
@@ -357,7 +389,7 @@ async def test_redis_that_takes_no_writes_leaves_the_answer(
     server = request.getfixturevalue(kind)
     house = house_on(server.port)
     reply = await house.ask(ASKED, engine())
-    assert (reply.answer, reply.entry) == ("an answer", None)
+    assert (reply.answer.text, reply.entry) == ("an answer", None)
     assert len(house.told) == 1
 
 
@@ -367,7 +399,7 @@ async def test_redis_dying_while_the_answer_streams_leaves_the_answer(
     server = redis_port_server()
     house = house_on(server.port)
     reply = await house.ask(ASKED, ScriptedEngine("an ", server.kill, "answer", DONE))
-    assert (reply.answer, reply.entry) == ("an answer", None)
+    assert (reply.answer.text, reply.entry) == ("an answer", None)
     assert len(house.told) == 1
 
 
@@ -380,7 +412,7 @@ async def test_without_an_embedding_model_the_same_question_still_hits(
     embedder.embed = fail
     await house.ask(ASKED, engine())
     assert (await house.ask(ASKED)).source == "exact"
-    assert (await house.ask(REWORDED, engine("new"))).answer == "new"
+    assert (await house.ask(REWORDED, engine("new"))).answer.text == "new"
     assert house.told == ["only identical questions are answered from the cache: the model is gone"]
 
 
@@ -405,7 +437,7 @@ async def test_without_a_verifier_only_the_same_question_hits_and_that_is_told_o
     house = House(redis_client, without_verifier(redis_client, keys, cache), keys)
     await house.ask(ASKED, engine())
     assert (await house.ask(ASKED)).source == "exact"
-    assert (await house.ask(replace(REWORDED, threshold=-1.0), engine("new"))).answer == "new"
+    assert (await house.ask(replace(REWORDED, threshold=-1.0), engine("new"))).answer.text == "new"
     assert house.told == ["only identical questions are answered from the cache: the verifier is gone"]
 
 
@@ -424,11 +456,11 @@ async def test_a_reply_says_why_each_candidate_was_served_or_not(house: House) -
     await house.ask(ASKED, engine())
     hit = await house.ask(REWORDED)
     miss = await house.ask(replace(REWORDED, threshold=0.99), engine())
-    assert [(one.candidate.question, one.taken) for one in hit.verdicts] == [(ASKED.prompt, True)]
-    assert [(one.taken, one.words) for one in miss.verdicts] == [(False, miss.reason)]
-    assert "below 0.99" in miss.reason
+    assert [(one.candidate.question, one.taken) for one in hit.lookup.verdicts] == [(ASKED.prompt, True)]
+    assert [(one.taken, one.words) for one in miss.lookup.verdicts] == [(False, miss.lookup.reason)]
+    assert "below 0.99" in miss.lookup.reason
 
 
 async def test_a_reply_says_that_nothing_like_the_question_is_stored(house: House) -> None:
     reply = await house.ask(ASKED, engine())
-    assert (reply.reason, reply.verdicts) == ("no question like it is stored", ())
+    assert (reply.lookup.reason, reply.lookup.verdicts) == ("no question like it is stored", ())

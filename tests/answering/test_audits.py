@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from doubles.scripted_pool import ScriptedEngine, pool_of
 
-from llmhost.answering.answerer import Answerer, Settings
+from llmhost.answering.answerer import Answerer
 from llmhost.answering.audits import Audit, AuditQueue, AuditSampler
-from llmhost.answering.cache_session import Memory, WarnOnce
+from llmhost.answering.cache_session import CacheSessions, WarnOnce
 from llmhost.answering.question import Question
 from llmhost.cache.models import Objection
 from llmhost.cache.policy import Thresholds, VerifiedPolicy
@@ -67,8 +67,8 @@ def ask(
         warn_once = WarnOnce(pytest.fail)
         answerer = Answerer(
             pool=pool_of(ScriptedEngine("an answer", DONE)),
-            settings=Settings(max_prompt_chars=1000, parallel=1),
-            memory=Memory(cache, SingleFlight(redis_client, keys), warn_once),
+            slots=1,
+            sessions=CacheSessions(cache, SingleFlight(redis_client, keys), warn_once),
             ledger=None,
             warn_once=warn_once,
             audits=AuditSampler(queue, share, warn_once, lambda: chance),
@@ -210,9 +210,7 @@ async def test_text_that_is_no_text_is_passed_over(queue: AuditQueue) -> None:
 
 
 async def test_of_a_long_answer_the_beginning_is_kept(ask: Any, queue: AuditQueue, cache: Any) -> None:
-    from llmhost.answering.question import admit
-
-    key = admit(ASKED, 1000)
+    key = ASKED.key()
     from llmhost.cache.models import Answer
 
     long = Answer("x" * 400_000, "m", NOW, 1, 1, "stop", 1.0, 0.0)

@@ -1,22 +1,33 @@
-"""What may be asked, and what an answer depends on."""
+"""What may be asked, what of a request reaches the engine, and what an answer depends on."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.answering.question import Question, admit
+from llmhost.answering.question import Question, make_question
+from llmhost.config.models import Config
 from llmhost.engines.engine import Message, Sampling
 from llmhost.errors import UsageError
 
 ASKED = Question(prompt="What is AI?", model="m", tenant="t")
+CONFIG = Config.model_validate({"engine": {"model": "m", "system": "be brief", "max_tokens": 9}})
+IMAGE = Message("user", [{"type": "image_url", "image_url": {"url": "data:,"}}])
+CALL = Message("assistant", None, {"tool_calls": [{"id": "1", "function": {"name": "f"}}]})
 
 
 def entry(question: Question) -> str:
-    return admit(question, 1000).entry
+    key = question.key()
+    assert key is not None
+    return key.entry
+
+
+def user(text: str) -> Message:
+    return Message("user", text)
 
 
 @pytest.mark.parametrize(
@@ -26,20 +37,22 @@ def entry(question: Question) -> str:
         {"tenant": "other"},
         {"system": "Answer in French."},
         {"history": (Message("user", "Hi"), Message("assistant", "Hello"))},
+        {"history": (IMAGE,)},
         {"sampling": Sampling(temperature=0.1)},
         {"sampling": Sampling(top_p=0.1)},
         {"sampling": Sampling(seed=1)},
         {"sampling": Sampling(max_tokens=5)},
         {"sampling": Sampling(stop=("\n",))},
+        {"fields": {"format": "json"}},
     ],
     ids=lambda changes: next(iter(changes)) + str(next(iter(changes.values())))[:30],
 )
-def test_whatever_an_answer_depends_on_separates_answers(changes: dict[str, object]) -> None:
+def test_whatever_an_answer_depends_on_separates_answers(changes: dict[str, Any]) -> None:
     assert entry(replace(ASKED, **changes)) != entry(ASKED)
 
 
 @pytest.mark.parametrize("changes", [{"use_cache": False}, {"refresh": True}, {"threshold": 0.5}])
-def test_how_the_cache_is_used_does_not_separate_answers(changes: dict[str, object]) -> None:
+def test_how_the_cache_is_used_does_not_separate_answers(changes: dict[str, Any]) -> None:
     assert entry(replace(ASKED, **changes)) == entry(ASKED)
 
 
@@ -49,21 +62,67 @@ def test_a_turn_cannot_pass_for_two() -> None:
     assert entry(one) != entry(two)
 
 
-@pytest.mark.parametrize("prompt", ["", " ", "\n\t "])
-def test_an_empty_question_is_refused(prompt: str) -> None:
+def test_answers_of_earlier_versions_are_found_again() -> None:
+    assert entry(ASKED) == "858b8ca0944ea3c10e68d9bcae56900a"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"last": IMAGE}, {"fields": {"tools": []}}, {"fields": {"n": 2}}, {"fields": {"format": float("nan")}}],
+)
+def test_what_the_cache_does_not_understand_has_no_place_in_it(changes: dict[str, Any]) -> None:
+    assert replace(ASKED, **changes).key() is None
+
+
+# From configuration and request
+
+
+def test_what_a_request_leaves_open_the_configuration_says() -> None:
+    question = make_question(CONFIG, [user("hi")])
+    assert question == Question(
+        prompt="hi", model="m", tenant="default", system="be brief", sampling=Sampling(max_tokens=9)
+    )
+
+
+@pytest.mark.parametrize(("system", "expected"), [("other", "other"), ("", None), (None, "be brief")])
+def test_a_request_may_bring_its_own_system_prompt_or_none(system: str | None, expected: str | None) -> None:
+    assert make_question(CONFIG, [user("hi")], system=system).system == expected
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [user("hi")],
+        [Message("system", "be kind"), user("a"), Message("assistant", "b"), user("hi")],
+        [Message("developer", "be kind"), user("hi")],
+        [user("a"), CALL, Message("tool", "42", {"tool_call_id": "1"})],
+        [Message("system", [{"type": "text", "text": "be kind"}]), IMAGE],
+        [user("a"), Message("user", "hi", {"name": "ann"})],
+    ],
+    ids=["plain", "turns", "developer", "tool", "parts", "name"],
+)
+def test_an_engine_is_sent_the_messages_as_the_client_sent_them(messages: list[Message]) -> None:
+    fields = {"tools": [{"type": "function"}], "unknown": 1}
+    request = make_question(CONFIG, messages, system="", fields=fields).request()
+    assert (list(request.messages), request.fields) == (messages, fields)
+
+
+@pytest.mark.parametrize("messages", [[], [user("")], [user(" ")], [user("a"), user("\n\t ")]])
+def test_an_empty_question_is_refused(messages: list[Message]) -> None:
     with pytest.raises(UsageError, match="empty"):
-        admit(replace(ASKED, prompt=prompt), 1000)
+        make_question(CONFIG, messages)
 
 
 @given(st.integers(1, 50), st.integers(0, 50), st.integers(0, 50), st.integers(1, 120))
 def test_the_limit_holds_for_the_question_with_all_that_comes_with_it(
     prompt: int, system: int, turn: int, limit: int
 ) -> None:
-    question = replace(
-        ASKED, prompt="p" * prompt, system="s" * system, history=(Message("user", "t" * turn),)
+    config = CONFIG.model_copy(
+        update={"limits": CONFIG.limits.model_copy(update={"max_prompt_chars": limit})}
     )
+    messages = [user("t" * turn), user("p" * prompt)]
     if prompt + system + turn > limit:
         with pytest.raises(UsageError, match=f"the limit is {limit}"):
-            admit(question, limit)
+            make_question(config, messages, system="s" * system)
     else:
-        admit(question, limit)
+        make_question(config, messages, system="s" * system)

@@ -22,6 +22,8 @@ from llmhost.errors import ModelError, StoreUnavailable
 from llmhost.store.keys import NamespaceKeys
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from redis.asyncio import Redis
 
 MakeKey = Callable[..., CacheKey]
@@ -445,10 +447,15 @@ async def test_an_answer_that_was_stored_without_a_verifier_is_found_when_there_
     assert (await whole.semantic(key(REWORDED))).served is not None
 
 
-async def test_of_many_questions_at_once_none_keeps_the_others_from_their_work(
-    make_cache: Callable[..., SemanticCache], key: MakeKey, answer: MakeAnswer
+async def test_the_models_work_in_the_loop_for_one_question_and_beside_it_for_several(
+    make_cache: Callable[..., SemanticCache], key: MakeKey, answer: MakeAnswer, embedder: WordEmbedder
 ) -> None:
     threads: list[threading.Thread] = []
+    embed = embedder.embed
+
+    def watched(text: str) -> NDArray[np.float32] | None:
+        threads.append(threading.current_thread())
+        return embed(text)
 
     def verify(_question: str, _stored: str) -> float:
         threads.append(threading.current_thread())
@@ -456,7 +463,8 @@ async def test_of_many_questions_at_once_none_keeps_the_others_from_their_work(
 
     cache = make_cache(policy=VerifiedPolicy(lambda _a, _b: (), verify, THRESHOLDS))
     await put(cache, key(QUESTION), answer())
-    await cache.semantic(key(REWORDED))
-    assert threads == [threading.main_thread()]
-    await asyncio.gather(*(cache.semantic(key(REWORDED)) for _ in range(3)))
-    assert threading.main_thread() not in threads[1:-1]  # the last may be alone by then
+    embedder.embed = watched  # type: ignore[method-assign]
+    await cache.semantic(key(REWORDED), alone=True)
+    assert threads == [threading.main_thread()] * 2
+    await cache.semantic(key(REWORDED), alone=False)
+    assert threading.main_thread() not in threads[2:]

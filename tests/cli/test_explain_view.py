@@ -8,7 +8,7 @@ import pytest
 from doubles.scripted_verifier import DOUBT, REFUSAL
 
 from llmhost.answering.question import Latency, Reply
-from llmhost.cache.models import Answer, Candidate, Verdict
+from llmhost.cache.models import Answer, Candidate, SemanticLookup, Verdict
 from llmhost.cli.commands.ask import explained, show_explanation
 from llmhost.cli.output import Output
 from llmhost.cli.text import shortened
@@ -16,7 +16,7 @@ from llmhost.cli.text import shortened
 ANSWER = Answer("text", "m", 1.0, 1, 1, "stop", 1.0, 0.0)
 REFUSED = Verdict(Candidate("a", "5 cups", 0.9512, ANSWER), False, "numbers: 5, 6", objections=(REFUSAL,))
 SERVED = Verdict(Candidate("b", "cups\x1b[31m", 0.8, ANSWER), True, "sure", 0.97, 0.96, (DOUBT,))
-REPLY = Reply("text", "semantic", "m", Latency(1.0), "stop", verdicts=(REFUSED, SERVED))
+REPLY = Reply(ANSWER, "semantic", Latency(1.0), lookup=SemanticLookup(verdicts=(REFUSED, SERVED)))
 
 
 def shown(reply: Reply, capsys: pytest.CaptureFixture[str], *, quiet: bool = False) -> str:
@@ -61,7 +61,8 @@ def test_an_exact_hit_says_so_and_names_no_candidates(capsys: pytest.CaptureFixt
 def test_without_candidates_the_reason_is_said(
     capsys: pytest.CaptureFixture[str], reason: str, says: str
 ) -> None:
-    assert says in shown(replace(REPLY, source="engine", verdicts=(), reason=reason), capsys)
+    reply = replace(REPLY, source="engine", lookup=SemanticLookup(reason=reason))
+    assert says in shown(reply, capsys)
 
 
 def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,10 +10,10 @@ import pytest
 from doubles.scripted_pool import ScriptedEngine, pool_of
 from doubles.word_embedder import WordEmbedder
 
-from llmhost.answering.answerer import Answerer, Settings
+from llmhost.answering.answerer import Answerer
 from llmhost.answering.audits import Audit, AuditedEntries, AuditQueue
 from llmhost.answering.cache_session import WarnOnce
-from llmhost.answering.question import Question, admit
+from llmhost.answering.question import Question
 from llmhost.cache.calibration import Tally
 from llmhost.cache.service import SemanticCache
 from llmhost.engines.engine import ChatRequest, Done, Message
@@ -72,9 +72,14 @@ class Bench:
                 raise self.failure
             return self.embedder
 
-        settings, warn_once = Settings(max_prompt_chars=1000, parallel=1), WarnOnce(pytest.fail)
+        warn_once = WarnOnce(pytest.fail)
         answerer = Answerer(
-            pool=pool_of(*engines), settings=settings, memory=None, ledger=None, warn_once=warn_once
+            pool=pool_of(*engines),
+            slots=1,
+            sessions=None,
+            ledger=None,
+            warn_once=warn_once,
+            clock=lambda: NOW,
         )
         auditor = Auditor(
             queue=self.queue,
@@ -84,7 +89,6 @@ class Bench:
             embedder=load,
             labels=self.labels,
             ledger=self.ledger,
-            max_prompt_chars=1000,
             clock=lambda: NOW,
         )
         return list((await auditor.run(limit)).findings)
@@ -169,7 +173,7 @@ async def test_an_entry_that_is_gone_is_not_brought_back(bench: Bench) -> None:
 
 async def test_after_a_wrong_hit_the_same_question_gets_the_engines_own_answer(bench: Bench) -> None:
     await bench.audit(Speaker(RIGHT, RIGHT))
-    stored = await bench.cache.exact(admit(QUESTION, 1000))
+    stored = await bench.cache.exact(QUESTION.key())
     assert stored is not None
     assert (stored.text, stored.finish_reason, stored.timestamp) == (RIGHT, "stop", NOW)
 
@@ -181,7 +185,7 @@ async def test_after_a_wrong_hit_the_same_question_gets_the_engines_own_answer(b
 )
 async def test_else_nothing_is_stored(bench: Bench, engine: Speaker) -> None:
     await bench.audit(engine)
-    assert await bench.cache.exact(admit(QUESTION, 1000)) is None
+    assert await bench.cache.exact(QUESTION.key()) is None
 
 
 async def test_of_an_answer_that_was_cut_off_only_what_there_is_is_compared(bench: Bench) -> None:

@@ -243,10 +243,10 @@ async def test_every_question_is_judged_with_what_was_learnt_so_far(
     labels: Labels, redis_client: Redis, key: Callable[..., CacheKey]
 ) -> None:
     parts = Listening("verified")
-    memory = parts.memory(redis_client, WarnOnce(lambda _words: None)).open(key("a question"))
-    await memory.semantic(None)
+    session = await parts.sessions(redis_client, WarnOnce(lambda _words: None)).open(key("a question"))
+    await session.semantic(None)
     await record(labels, audit(False), audit(False))
-    await memory.semantic(None)
+    await session.semantic(None)
     assert parts.told == [Calibration(), await labels.calibration()]
 
 
@@ -256,8 +256,8 @@ async def test_what_cannot_be_read_leaves_identical_questions_only(
     await redis_client.hset(KEY, "raised", "high")
     said: list[str] = []
     parts = Listening("verified")
-    memory = parts.memory(redis_client, WarnOnce(said.append)).open(key("a question"))
-    assert (await memory.semantic(None), parts.told, memory.available) == (SemanticLookup(), [], True)
+    session = await parts.sessions(redis_client, WarnOnce(said.append)).open(key("a question"))
+    assert (await session.semantic(None), parts.told, session.available) == (SemanticLookup(), [], True)
     assert ["damaged" in words for words in said] == [True]
 
 
@@ -266,7 +266,8 @@ async def test_the_threshold_policy_reads_nothing_of_what_was_learnt(
 ) -> None:
     await redis_client.hset(KEY, "raised", "high")
     parts = Listening("threshold")
-    await parts.memory(redis_client, WarnOnce(lambda _words: None)).open(key("a question")).semantic(None)
+    session = await parts.sessions(redis_client, WarnOnce(lambda _words: None)).open(key("a question"))
+    await session.semantic(None)
     assert parts.told == [Calibration()]
 
 

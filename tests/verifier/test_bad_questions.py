@@ -13,7 +13,7 @@ import pytest
 from doubles.alike_embedder import AlikeEmbedder
 from doubles.scripted_verifier import ScriptedGuards, ScriptedVerifier
 
-from llmhost.answering.question import Question, admit
+from llmhost.answering.question import Question
 from llmhost.cache.guards import objections
 from llmhost.cache.keys import CacheKey, cache_key
 from llmhost.cache.models import Answer, SemanticLookup
@@ -143,7 +143,9 @@ ASKED = Question(prompt="What is AI?", model="m", tenant="t")
 
 
 def key_of(question: Question) -> CacheKey:
-    return admit(question, 1000)
+    key = question.key()
+    assert key is not None
+    return key
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from doubles.scripted_pool import ScriptedEngine, pool_of
 from doubles.scripted_verifier import ScriptedVerifier
 from doubles.word_embedder import WordEmbedder
 
-from llmhost.answering.answerer import Answerer, Settings
+from llmhost.answering.answerer import Answerer
 from llmhost.answering.cache_session import WarnOnce
 from llmhost.answering.question import Question, Reply
 from llmhost.cache.verifiers import load as loading
@@ -46,8 +46,8 @@ def new_process(redis_client: Redis, told: list[str], monkeypatch: pytest.Monkey
         warn_once = WarnOnce(told.append)
         answerer = Answerer(
             pool=pool_of(ScriptedEngine("an answer", Done("stop", 1, 1))),
-            settings=Settings(1000, 1),
-            memory=parts.memory(redis_client, warn_once),
+            slots=1,
+            sessions=parts.sessions(redis_client, warn_once),
             ledger=None,
             warn_once=warn_once,
         )
@@ -100,7 +100,8 @@ async def test_what_is_answered_meanwhile_is_found_later(
     whole = ScriptedVerifier(others=0.99)
     monkeypatch.setattr(loading, "load_verifier", lambda name, on_progress: whole)
     reply = await new_process()(REWORDED)
-    assert (reply.source, reply.matched_question, reply.confidence) == ("semantic", ASKED, 0.99)
+    assert reply.lookup.served is not None
+    assert (reply.source, reply.lookup.served.question, reply.confidence) == ("semantic", ASKED, 0.99)
 
 
 async def test_a_verifier_of_ones_own_that_is_not_there_is_told_by_its_name(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,15 +45,15 @@ class CandidateOutput:
 
 def explained(reply: Reply) -> list[CandidateOutput]:
     """Every candidate, most similar first; none for an exact hit, which needs no decision."""
-    return [] if reply.source == "exact" else [_candidate(verdict) for verdict in reply.verdicts]
+    return [] if reply.source == "exact" else [_candidate(verdict) for verdict in reply.lookup.verdicts]
 
 
 def show_explanation(out: Output, reply: Reply) -> None:
     """Prints the candidates and why each was served or not, on stderr; nothing with ``--quiet``."""
     if reply.source == "exact":
         out.note("· exact match: the same question is stored")
-    elif not reply.verdicts:
-        out.note(f"· {reply.reason or 'no stored question was considered'}")
+    elif not reply.lookup.verdicts:
+        out.note(f"· {reply.lookup.reason or 'no stored question was considered'}")
     elif not out.quiet:
         shown = table("", "similarity", "confidence", "reason", "stored question", right=_NUMBERS)
         for one in explained(reply):
@@ -149,7 +149,8 @@ def ask(
       llmhost ask --explain "How does Redis work?"
       git diff | llmhost ask --system "Review this change."
     """
-    from llmhost.answering.question import admit
+    from llmhost.answering.question import make_question
+    from llmhost.engines.engine import Message
 
     options = globals_of(ctx)
     if no_cache and refresh:
@@ -158,14 +159,20 @@ def ask(
         )
     config = configured(options)
     text = _read_stdin(config.limits.max_prompt_chars) if prompt in (None, "-") else prompt
-    question = _question(config, _text(text), model=_text(model), system=system and _text(system))
-    question = replace(question, use_cache=not no_cache, refresh=refresh, threshold=threshold)
-    admit(question, config.limits.max_prompt_chars)  # before anything is started
+    question = make_question(
+        config,
+        [Message("user", _text(text))],
+        model=_text(model),
+        system=system and _text(system),
+        use_cache=not no_cache,
+        refresh=refresh,
+        threshold=threshold,
+    )
     run_async(_ask(options, config, question, explain))
 
 
 async def _ask(options: Globals, config: Config, question: Question, explain: bool) -> None:
-    from llmhost.answering.question import Reply
+    from llmhost.answering.question import Reply, Text
 
     out = options.output
     reply: Reply | None = None
@@ -177,7 +184,7 @@ async def _ask(options: Globals, config: Config, question: Question, explain: bo
                 async for event in events:
                     if isinstance(event, Reply):
                         reply = event
-                    elif not out.json:
+                    elif isinstance(event, Text) and not out.json:
                         streamed = True
                         out.stream(event.text)
         finally:
@@ -219,33 +226,20 @@ def _text(argument: str | None) -> str:
     return argument or ""
 
 
-def _question(config: Config, prompt: str, *, model: str, system: str | None) -> Question:
-    from llmhost.answering.question import Question
-    from llmhost.engines.engine import Sampling
-
-    engine = config.engine
-    return Question(
-        prompt=prompt,
-        model=model or engine.model,
-        tenant=config.cache.tenant,
-        system=engine.system if system is None else system or None,
-        sampling=Sampling(engine.temperature, engine.top_p, engine.seed, engine.max_tokens),
-    )
-
-
 def _output(reply: Reply, explain: bool) -> AskOutput:
     make = partial(ExplainedOutput, explain=explained(reply)) if explain else AskOutput
+    answer, matched = reply.answer, reply.lookup.served
     return make(
-        answer=reply.answer,
+        answer=answer.text,
         source=reply.source,
-        similarity=reply.similarity,
+        similarity=matched.similarity if matched else None,
         confidence=reply.confidence,
-        matched_question=reply.matched_question,
+        matched_question=matched.question if matched else None,
         entry=reply.entry,
-        model=reply.model,
+        model=answer.model,
         worker=reply.worker,
-        finish_reason=reply.finish_reason,
-        tokens=Tokens(reply.prompt_tokens, reply.completion_tokens),
+        finish_reason=answer.finish_reason,
+        tokens=Tokens(answer.prompt_tokens, answer.completion_tokens),
         latency_ms=reply.latency,
         cost_usd=reply.cost_usd,
         saved_usd=reply.saved_usd,
@@ -254,9 +248,9 @@ def _output(reply: Reply, explain: bool) -> AskOutput:
 
 def _footer(out: Output, reply: Reply) -> None:
     """The answer's source, latency, and cost or savings."""
-    took = milliseconds(reply.latency.total)
+    took, answer, matched = milliseconds(reply.latency.total), reply.answer, reply.lookup.served
     if reply.source == "engine":
-        parts = [f"answered by {reply.worker}", reply.model, f"{reply.completion_tokens:,} tokens", took]
+        parts = [f"answered by {reply.worker}", answer.model, f"{answer.completion_tokens:,} tokens", took]
         parts.append(f"cost {money(reply.cost_usd)}")
     else:
         parts = [
@@ -265,10 +259,10 @@ def _footer(out: Output, reply: Reply) -> None:
             f"saved {money(reply.saved_usd)}",
             f"entry {(reply.entry or '')[:12]}",
         ]
-    if reply.matched_question is not None and reply.similarity is not None:
-        parts.insert(1, f"similarity {reply.similarity:.2f} to “{shortened(reply.matched_question)}”")
+    if matched is not None:
+        parts.insert(1, f"similarity {matched.similarity:.2f} to “{shortened(matched.question)}”")
         if reply.confidence is not None:
             parts.insert(2, f"confidence {percent(reply.confidence)}")
     out.note("· " + " · ".join(parts))
-    if reply.finish_reason == "length":
+    if answer.finish_reason == "length":
         out.warn("the answer was cut off at `engine.max_tokens`, so it is not cached")
