@@ -18,11 +18,11 @@ from llmhost.cache.models import Answer, SemanticLookup
 from llmhost.engines.engine import Delta
 from llmhost.engines.pool import Assigned, Collected, Pool
 from llmhost.errors import StoreError
-from llmhost.ledger.cost import engine_answer
+from llmhost.ledger.cost import answer_cost
 from llmhost.ledger.events import Outcome, QuestionEvent, engine_event
 from llmhost.ledger.ledger import Ledger
 
-__all__ = ["Answerer"]
+__all__ = ["Answerer", "engine_answer"]
 
 
 @dataclass(slots=True)
@@ -164,6 +164,22 @@ class Answerer:
         await session.touch(reply.entry, now, asked.lookup.verdict if semantic else None)
         if self._audits and semantic and session.available:
             await self._audits.served(asked.question, asked.lookup, now)
+
+
+def engine_answer(collected: Collected, model: str, now: float, slots: int) -> Answer:
+    """What an engine has given so far as an answer, with what it cost; `slots` as in `Answerer`."""
+    seconds, done = collected.seconds, collected.done
+    price = collected.assigned.price_per_hour if collected.assigned else 0.0
+    return Answer(
+        text=collected.text,
+        model=model,
+        timestamp=now,
+        prompt_tokens=done.prompt_tokens,
+        completion_tokens=done.completion_tokens,
+        finish_reason=done.finish_reason,
+        engine_seconds=seconds,
+        cost_usd=answer_cost(seconds, price, slots),
+    )
 
 
 def _event(asked: _Asked, now: float) -> QuestionEvent:

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from llmhost.cache.models import Answer
 from llmhost.ledger.rentals import Rental
 
-if TYPE_CHECKING:
-    from llmhost.engines.pool import Collected
-
-__all__ = ["Money", "answer_cost", "engine_answer", "money", "rental_cost", "spent", "spent_by_worker"]
+__all__ = ["Money", "answer_cost", "money", "rental_cost", "spent", "spent_by_worker"]
 
 _HOUR = 3_600.0
 
@@ -36,22 +31,6 @@ def answer_cost(engine_seconds: float, price_per_hour: float, parallel: int) -> 
     its price among them, so that what a hit saves is never counted too high.
     """
     return engine_seconds * price_per_hour / _HOUR / parallel
-
-
-def engine_answer(collected: Collected, model: str, now: float, slots: int) -> Answer:
-    """What an engine has given so far as an answer, with what it cost; `slots` as in `answer_cost`."""
-    seconds, done = collected.seconds, collected.done
-    price = collected.assigned.price_per_hour if collected.assigned else 0.0
-    return Answer(
-        text=collected.text,
-        model=model,
-        timestamp=now,
-        prompt_tokens=done.prompt_tokens,
-        completion_tokens=done.completion_tokens,
-        finish_reason=done.finish_reason,
-        engine_seconds=seconds,
-        cost_usd=answer_cost(seconds, price, slots),
-    )
 
 
 def rental_cost(rental: Rental, since: float, now: float) -> float:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from llmhost.cache.models import Answer
-
-__all__ = ["OWN_WORK", "Outcome", "QuestionEvent", "engine_event"]
+__all__ = ["OWN_WORK", "EngineWork", "Outcome", "QuestionEvent", "engine_event"]
 
 
 class Outcome(StrEnum):
@@ -48,7 +45,22 @@ class QuestionEvent:
     waited: bool = False
 
 
-def engine_event(at: float, outcome: Outcome, latency_ms: float, answers: Sequence[Answer]) -> QuestionEvent:
+class EngineWork(Protocol):
+    """What the ledger counts of an engine's answer; see `QuestionEvent`."""
+
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def completion_tokens(self) -> int: ...
+    @property
+    def engine_seconds(self) -> float: ...
+    @property
+    def cost_usd(self) -> float: ...
+
+
+def engine_event(
+    at: float, outcome: Outcome, latency_ms: float, answers: Sequence[EngineWork]
+) -> QuestionEvent:
     """The event of work that engines did: of one answer, or of several that one question took."""
     return QuestionEvent(
         at=at,

@@ -17,6 +17,7 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from llmhost.answering.answerer import engine_answer
 from llmhost.answering.cache_session import WarnOnce
 from llmhost.cache.calibration import Tally, served_error
 from llmhost.cache.keys import pair_id
@@ -24,7 +25,6 @@ from llmhost.cache.models import Judgement
 from llmhost.engines.engine import ChatRequest, Message, Sampling
 from llmhost.engines.pool import Collected, Pool
 from llmhost.errors import LlmhostError, StateError, StoreError
-from llmhost.ledger.cost import engine_answer
 from llmhost.ledger.events import Outcome, engine_event
 from llmhost.ledger.ledger import Ledger
 from llmhost.store.client import amount, text, translate_errors
