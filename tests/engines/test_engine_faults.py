@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from doubles.chat_server import Fault
+from doubles.engine_limits import LIMITS
 
-from llmhost.engines.engine import EngineLimits
 from llmhost.errors import EngineRefused, EngineUnavailable, StreamBroken
 
 #: faults that the engine notices at once; the others take a limit
@@ -22,7 +24,7 @@ AT_ONCE = [
     Fault.ENDLESS_LINE,
 ]
 
-QUICK = EngineLimits(first_token_timeout=0.2, token_timeout=0.2)
+QUICK = replace(LIMITS, first_token_timeout=0.2, token_timeout=0.2)
 
 
 @pytest.mark.parametrize("fault", AT_ONCE)
@@ -75,7 +77,7 @@ async def test_pings_do_not_bridge_a_pause_between_tokens(side, gather, question
 
 async def test_an_answer_that_takes_too_long_in_all_breaks_off(side, gather, question):
     side.server.fail(Fault.ENDLESS_ANSWER, after=0)
-    limits = EngineLimits(answer_timeout=0.2, max_answer_chars=10**12)
+    limits = replace(LIMITS, answer_timeout=0.2, max_answer_chars=10**12)
     _, error = await gather(side.engine(limits).chat(question()))
     assert isinstance(error, StreamBroken)
     assert "did not finish within 0.2 s" in error.message
@@ -83,14 +85,14 @@ async def test_an_answer_that_takes_too_long_in_all_breaks_off(side, gather, que
 
 async def test_an_answer_that_is_too_long_breaks_off_without_passing_the_limit(side, gather, question):
     side.server.fail(Fault.ENDLESS_ANSWER, after=0)
-    pieces, error = await gather(side.engine(EngineLimits(max_answer_chars=5500)).chat(question()))
+    pieces, error = await gather(side.engine(replace(LIMITS, max_answer_chars=5500)).chat(question()))
     assert isinstance(error, StreamBroken)
     assert len("".join(pieces)) == 5000
 
 
 async def test_an_answer_as_long_as_the_limit_is_whole(side, gather, question):
     side.server.pieces = ("x" * 100, "y" * 100)
-    pieces, error = await gather(side.engine(EngineLimits(max_answer_chars=200)).chat(question()))
+    pieces, error = await gather(side.engine(replace(LIMITS, max_answer_chars=200)).chat(question()))
     assert (len("".join(pieces)), error) == (200, None)
 
 

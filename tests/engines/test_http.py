@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import socket
 import ssl
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from doubles.chat_server import Fault
+from doubles.engine_limits import LIMITS
 
-from llmhost.engines.engine import EngineLimits
 from llmhost.errors import ConfigError, EngineUnavailable
 
 CERTIFICATES = Path(__file__).parents[1] / "store" / "certificates"
@@ -99,7 +100,7 @@ async def test_each_question_has_a_connection_of_its_own(side, question, ask):
 
 
 async def test_a_worker_that_never_accepts_a_connection_is_left_in_time(side, gather, question, full_port):
-    engine = side.engine(EngineLimits(connect_timeout=0.2), url=f"http://127.0.0.1:{full_port}")
+    engine = side.engine(replace(LIMITS, connect_timeout=0.2), url=f"http://127.0.0.1:{full_port}")
     _, error = await gather(engine.chat(question()))
     assert isinstance(error, EngineUnavailable)
     assert "did not connect in time" in error.message

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from doubles.engine_limits import LIMITS
 
 from llmhost.engines.engine import Endpoint
 from llmhost.engines.llama_cpp import ADDRESS_FILE, SPEC_FILE, WorkerSpec, read_spec, write_spec
@@ -103,7 +104,7 @@ def test_each_request_has_the_whole_context(llama_worker):
 async def test_neither_prompts_nor_answers_are_in_the_log(start_llama_worker, question, ask):
     worker = start_llama_worker(context=512)
     worker.wait_until_it_listens()
-    engine = OpenAIEngine(Endpoint(worker.url, worker.spec.token))
+    engine = OpenAIEngine(Endpoint(worker.url, worker.spec.token), LIMITS)
     text, _ = await ask(engine, question("Repeat: xylophone", model=worker.spec.alias, max_tokens=20))
     headers = {"Authorization": f"Bearer {worker.spec.token}"}
     async with httpx.AsyncClient(base_url=worker.url, headers=headers) as raw:

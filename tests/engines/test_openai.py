@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from doubles.engine_limits import LIMITS
 
 from llmhost.engines.engine import Done, Endpoint
 from llmhost.engines.openai import OpenAIEngine
@@ -94,7 +95,7 @@ async def test_a_broken_list_of_models_is_a_worker_that_cannot_be_used(openai_si
 
 async def test_a_server_of_another_kind_is_named_as_such(ollama_server, question):
     ollama_server.token = None
-    engine = OpenAIEngine(Endpoint(ollama_server.url))
+    engine = OpenAIEngine(Endpoint(ollama_server.url), LIMITS)
     with pytest.raises(EngineUnavailable, match="not as this kind of engine") as caught:
         await anext(engine.chat(question()))
     assert "`engine.kind`" in caught.value.hint
@@ -103,4 +104,4 @@ async def test_a_server_of_another_kind_is_named_as_such(ollama_server, question
 
 def test_neither_endpoint_nor_engine_shows_its_token():
     endpoint = Endpoint("http://127.0.0.1:1", "a-secret-token")
-    assert "a-secret-token" not in f"{endpoint!r} {OpenAIEngine(endpoint)!r}"
+    assert "a-secret-token" not in f"{endpoint!r} {OpenAIEngine(endpoint, LIMITS)!r}"

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 from doubles.certificates import DAY, certify
+from doubles.engine_limits import LIMITS
 from doubles.ollama_server import OllamaServer
 from doubles.openai_server import OpenAIServer
 from plugins.engines import TOKEN
@@ -31,7 +32,7 @@ async def pinned(request, tmp_path):
         server = server_kind(token=token)
         server.tls = shown.server_context(tmp_path)
         await server.__aenter__()
-        engine = kind(Endpoint(server.url, TOKEN, expected))
+        engine = kind(Endpoint(server.url, TOKEN, expected), LIMITS)
         open_things.append((server, engine))
         return server, engine
 
@@ -118,7 +119,7 @@ async def test_two_certificates_on_record_match_nobody(pinned, gather, question)
 
 
 async def test_a_worker_with_a_certificate_is_not_spoken_to_without_tls(ollama_server, question, gather):
-    engine = OllamaEngine(Endpoint(ollama_server.url, TOKEN, OWN.pem))
+    engine = OllamaEngine(Endpoint(ollama_server.url, TOKEN, OWN.pem), LIMITS)
     _, error = await gather(engine.chat(question()))
     await engine.aclose()
     assert isinstance(error, UntrustedWorker)
@@ -134,7 +135,7 @@ async def test_a_worker_that_does_not_speak_tls_is_merely_unavailable(gather, qu
 
     async with await asyncio.start_server(answer_in_plain_text, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        engine = OllamaEngine(Endpoint(f"https://127.0.0.1:{port}", TOKEN, OWN.pem))
+        engine = OllamaEngine(Endpoint(f"https://127.0.0.1:{port}", TOKEN, OWN.pem), LIMITS)
         _, error = await gather(engine.chat(question()))
         await engine.aclose()
     assert type(error) is EngineUnavailable
@@ -142,7 +143,7 @@ async def test_a_worker_that_does_not_speak_tls_is_merely_unavailable(gather, qu
 
 
 async def test_a_worker_that_is_away_is_merely_unavailable(gather, question, refusing_port):
-    engine = OllamaEngine(Endpoint(f"https://127.0.0.1:{refusing_port}", TOKEN, OWN.pem))
+    engine = OllamaEngine(Endpoint(f"https://127.0.0.1:{refusing_port}", TOKEN, OWN.pem), LIMITS)
     _, error = await gather(engine.chat(question()))
     await engine.aclose()
     assert type(error) is EngineUnavailable
@@ -187,4 +188,4 @@ def test_an_old_tls_is_not_spoken_and_no_authority_is_asked():
 
 def test_a_url_that_cannot_be_read_stays_a_wrong_configuration():
     with pytest.raises(ConfigError):
-        OllamaEngine(Endpoint("https://[::zz", TOKEN, OWN.pem))
+        OllamaEngine(Endpoint("https://[::zz", TOKEN, OWN.pem), LIMITS)

@@ -7,6 +7,7 @@ import math
 
 import pytest
 from doubles.certificates import certify
+from doubles.engine_limits import LIMITS
 from doubles.http_server import HttpServer
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,7 +73,7 @@ async def server(tmp_path):
 
 @pytest.fixture
 async def door(server):
-    door = WorkerApi(Endpoint(server.url, TOKEN, OWN.pem))
+    door = WorkerApi(Endpoint(server.url, TOKEN, OWN.pem), LIMITS)
     yield door
     await door.aclose()
 
@@ -244,7 +245,7 @@ async def test_a_front_door_that_does_not_know_the_token_is_not_our_workers(serv
 
 
 async def test_a_front_door_with_another_certificate_is_not_our_workers(server):
-    door = WorkerApi(Endpoint(server.url, TOKEN, certify().pem))
+    door = WorkerApi(Endpoint(server.url, TOKEN, certify().pem), LIMITS)
     with pytest.raises(UntrustedWorker):
         await door.metrics()
     await door.aclose()

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from doubles.chat_server import ChatServer
+from doubles.engine_limits import LIMITS
 from doubles.ollama_server import OllamaServer
 from doubles.openai_server import OpenAIServer
 
@@ -79,7 +80,7 @@ class Side:
     server: ChatServer | None
     _open: AsyncExitStack = field(repr=False)
 
-    def engine(self, limits: EngineLimits | None = None, **endpoint: Any) -> Engine:
+    def engine(self, limits: EngineLimits = LIMITS, **endpoint: Any) -> Engine:
         engine = self.kind(replace(self.endpoint, **endpoint), limits)
         self._open.push_async_callback(engine.aclose)
         return engine

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doubles.engine_limits import LIMITS
 from doubles.fleet_values import make_spec
 from doubles.waiting import until
 
-from llmhost.engines.engine import ChatRequest, Endpoint, EngineLimits, Message, Sampling
+from llmhost.engines.engine import ChatRequest, Endpoint, Message, Sampling
 from llmhost.engines.model_file import ModelFile, verify_model
 from llmhost.engines.openai import OpenAIEngine
 from llmhost.errors import ModelError, ProviderError, StateError
@@ -54,7 +55,7 @@ asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2])))
 
 
 async def ask_one_token(worker: Worker) -> None:
-    engine = OpenAIEngine(Endpoint(worker.url or "", worker.token), EngineLimits())
+    engine = OpenAIEngine(Endpoint(worker.url or "", worker.token), LIMITS)
     request = ChatRequest(worker.model, (Message("user", "Hi"),), Sampling(max_tokens=1))
     try:
         async with aclosing(engine.chat(request)) as events:
