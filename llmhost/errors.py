@@ -1,29 +1,29 @@
 """Every error that llmhost raises on purpose.
 
 * LlmhostError                    failed                                   exit 1
-  x UsageError                    the request makes no sense                    2
-    + ConfigError                 the configuration does not                    2
-  x PartialError                  done for some workers, not for others         3
+  x UsageError                    the command line is invalid                   2
+    + ConfigError                 the configuration is invalid                  2
+  x PartialError                  done for some workers, failed for others      3
   x LimitError                    refused by a budget or a safety limit         4
-  x UnreachableError              a thing outside does not answer               5
+  x UnreachableError              something external does not answer            5
     + StoreError                  Redis
-      - StoreUnavailable          refuses, hangs, wants a password, went away
+      - StoreUnavailable          refuses, hangs, rejects the password, disconnects
       - StoreRefused              answers, but will not write: read-only, out of memory
     + ProviderError               where workers come from
-      - OfferGone                 somebody else took the offer; nothing was bought
-      - NoOffer                   nothing is for rent that may be bought
-      - PurchaseUnclear           it cannot be found out whether something was bought
+      - OfferGone                 the offer is no longer available; nothing was bought
+      - NoOffer                   no offer fits
+      - PurchaseUnclear           it is unknown whether something was bought
     + EngineError                 the LLM server of a worker
       - EngineUnavailable         before the first token: another worker may be tried
-        UntrustedWorker           ... because it shows a certificate that is not its own
-      - StreamBroken              after the first token: nothing may be tried or cached
-    + NoWorkerError               nothing there that could answer
-  x EngineRefused                 the engine says that this request is wrong    1
-  x ModelError                    a model file is missing, damaged or not what it says
+        UntrustedWorker           ... because its certificate is wrong
+      - StreamBroken              after the first token: no retry, nothing is cached
+    + NoWorkerError               no worker can answer
+  x EngineRefused                 the engine rejects this request               1
+  x ModelError                    a model file is missing, damaged or wrong
   x StateError                    the state folder cannot be used
-    + FleetBusy                   somebody else is changing this fleet
+    + FleetBusy                   another command is changing this fleet
 
-Third-party errors become one of these where they enter, with ``raise ... from``.
+Third-party errors are translated where they occur, with ``raise ... from``.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ __all__ = [
 
 
 class LlmhostError(Exception):
-    """What went wrong and why, in one line; `hint` is what to do about it.
+    """The problem in one line; `hint` is what to do about it.
 
-    Neither may hold a secret: both are printed and logged.
+    Neither may contain a secret: both are printed and logged.
     """
 
     code: ClassVar[str] = "failed"

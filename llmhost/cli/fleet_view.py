@@ -87,7 +87,11 @@ def show_workers(workers: Sequence[WorkerOutput], console: Console) -> None:
     grid = table("worker", "state", "address", "gpu", *model, "$/h", "cost", right=("$/h", "cost"))
     for worker in workers:
         state = Text(worker.state, _STYLES.get(worker.state, ""))
-        facts = (_address(worker), clean(worker.gpu or "-"), *(clean(worker.model) for _ in model))
+        facts = (
+            clean(worker.url or "-").removeprefix("https://"),
+            clean(worker.gpu or "-"),
+            *(clean(worker.model) for _ in model),
+        )
         grid.add_row(worker.id, state, *facts, money(worker.price_per_hour), money(worker.spent_usd))
     console.print(grid)
     if not model:
@@ -95,12 +99,6 @@ def show_workers(workers: Sequence[WorkerOutput], console: Console) -> None:
     for worker in workers:
         if worker.detail:
             console.print(f"{worker.id}: {clean(worker.detail)}", style="dim")
-
-
-def _address(worker: WorkerOutput) -> str:
-    """A rented worker's is always https, and says no more than host and port."""
-    url = clean(worker.url or "-")
-    return url.removeprefix("https://") if worker.provider == "vast" else url
 
 
 def show_failures(out: Output, failures: Sequence[Failure], *, done: bool) -> None:

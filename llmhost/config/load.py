@@ -1,4 +1,4 @@
-"""The configuration in force: built-in default < file < environment < flag."""
+"""Loads the configuration: built-in defaults < file < environment < flags."""
 
 from __future__ import annotations
 
@@ -40,107 +40,18 @@ from llmhost.errors import ConfigError
 
 __all__ = ["FILE_NAME", "LoadedConfig", "explain", "load_config"]
 
-
-# What validation found wrong, in words: where it stands, what it is, what is allowed.
-
-
-#: Further problems that are named; a message with more would no longer be read.
-NAMED = 3
-
-#: User name and password in an address that stands where no secret was expected.
-_CREDENTIALS = re.compile(r"//[^/\s]*@")
-
-#: A key as our own rules name it.
-_KEY = re.compile(r"`([a-z_]+(?:\.[a-z_]+)+)`")
-
-
-def explain(error: ValidationError, places: Mapping[KeyPath, Place]) -> ConfigError:
-    """The first problem in full, and the names of the others. Secret values are left out.
-
-    `places` knows where values were set; its entry for the empty path stands for all the others.
-    """
-    problems = error.errors(include_url=False, include_input=False)
-    # A mistyped key first: what is missing is often that key under its right name.
-    first, *others = sorted(problems, key=lambda problem: problem["type"] != "extra_forbidden")
-    return ConfigError(_describe(first, places) + _others(others), hint=_hint(first["type"]))
-
-
-def _hint(problem: str) -> str | None:
-    if problem == "extra_forbidden":
-        return "`llmhost init` writes a file with every key"
-    if problem == "model_type":
-        return "write each key on a line below it, indented, with a space after the colon"
-    return None
-
-
-def _others(problems: Sequence[Any]) -> str:
-    if not problems:
-        return ""
-    names = [f"`{dotted(problem['loc'])}`" for problem in problems[:NAMED]]
-    if more := len(problems) - len(names):
-        names.append(f"{more} more")
-    *head, last = names
-    return f"; also wrong: {', '.join(head)} and {last}" if head else f"; also wrong: {last}"
-
-
-def _describe(problem: Any, places: Mapping[KeyPath, Place]) -> str:
-    path: KeyPath = problem["loc"]
-    field = find(path)
-    place = _place(path, places)
-    if problem["type"] == "value_error":
-        rule = str(problem["ctx"]["error"])
-        if field is None or is_section(field):
-            return f"{_place_of_rule(rule, path, places).where}: {rule}"
-        if says_why(field):
-            return f"{place.where}: {_refused(path, field, place)}: {rule}"
-    return f"{place.where}: {_what(problem['type'], path, field, place)}"
-
-
-def _what(problem: str, path: KeyPath, field: FieldInfo | None, place: Place) -> str:
-    if problem == "extra_forbidden":
-        return unknown(path)
-    if problem == "missing":
-        return f"`{dotted(path)}` is missing"
-    return f"{_refused(path, field, place)}; allowed: {allowed(field)}"
-
-
-def _refused(path: KeyPath, field: FieldInfo | None, place: Place) -> str:
-    return f"`{dotted(path)}` cannot be {_shown(field, place.written)}"
-
-
-def _shown(field: FieldInfo | None, written: object) -> str:
-    if written is None or written == "":
-        return "empty"
-    if isinstance(written, dict):
-        return "a mapping"
-    if isinstance(written, list | tuple):
-        return f"a list of {len(written)}" if field and is_section(field) else "a list"
-    # Text in place of keys may be `password:secret` with the space forgotten.
-    if field is None or is_section(field):
-        return "text"
-    if is_secret(field):
-        return "the value given, which is not shown"
-    if "${" in str(written):
-        return f"what `{printable(str(written))}` stands for"
-    return f"`{printable(_CREDENTIALS.sub('//***@', str(written)))}`"
-
-
-def _place(path: KeyPath, places: Mapping[KeyPath, Place]) -> Place:
-    """The place of the value, else of what it would stand in."""
-    while path and path not in places:
-        path = path[:-1]
-    return places[path]
-
-
-def _place_of_rule(rule: str, path: KeyPath, places: Mapping[KeyPath, Place]) -> Place:
-    """The place of the first key that a rule among several keys names, else of their section."""
-    named = (tuple(key.split(".")) for key in _KEY.findall(rule))
-    return next((places[key] for key in named if key in places), _place(path, places))
-
-
 FILE_NAME = "llmhost.yaml"
 
 _PREFIX = "LLMHOST_"
+
+#: how many further problems a message names
+NAMED = 3
+
+#: user name and password in an address that is not a secret field
+_CREDENTIALS = re.compile(r"//[^/\s]*@")
+
+#: a key in the message of one of our validators
+_KEY = re.compile(r"`([a-z_]+(?:\.[a-z_]+)+)`")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +82,10 @@ def load_config(
 
     Without `path` the file is `LLMHOST_CONFIG`, else ./llmhost.yaml, else llmhost.yaml in the user's
     configuration folder, else none. `overrides` are flags by their dotted key, such as ``fleet.gpus``;
-    None means that a flag was not given.
+    None is a flag that was not given.
 
     Raises:
-        ConfigError: a file that was named is not there, or anything in file, environment or flags is wrong.
+        ConfigError: a named file does not exist, or something in file, environment or flags is invalid.
     """
     source = _find_file(path, environ)
     warnings: list[str] = []
@@ -204,7 +115,7 @@ def _find_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     if named := environ.get("LLMHOST_CONFIG"):
         return Path(named)
     for candidate in _usual_files():
-        # A link to nowhere counts as there: it must not quietly mean another configuration.
+        # A broken link counts as a file: it must not silently select another configuration.
         if os.path.lexists(candidate):
             return candidate
     return None
@@ -264,7 +175,7 @@ def _unknown_variable(name: str) -> ConfigError:
 
 
 def _meant(path: tuple[str, ...]) -> str | None:
-    """The key that was probably meant; of a section, its first one. No variable sets an item of a list."""
+    """The most similar key; for a section, its first one. No variable sets an item of a list."""
     found = None if any(part.isdigit() for part in path) else nearest(path)
     return found and next((key for key, _ in fields() if f"{key}.".startswith(f"{found}.")), None)
 
@@ -278,13 +189,13 @@ def _from_flags(overrides: Mapping[str, object]) -> Iterator[_Setting]:
 
 
 def _merged(document: Document, settings: Iterable[_Setting]) -> dict[str, Any]:
-    """The file's values with the settings over them."""
+    """The file's values, overridden by the settings."""
     merged: dict[str, Any] = _copied(document.values, Config)
     for setting in settings:
         *parents, key = setting.key.split(".")
         section = merged
         for name in parents:
-            # Where the file has something else there, validation says what is wrong with it.
+            # If the file has something else there, validation reports it.
             section = section.setdefault(name, {}) if isinstance(section, dict) else section
         if isinstance(section, dict):
             section[key] = setting.value
@@ -292,10 +203,94 @@ def _merged(document: Document, settings: Iterable[_Setting]) -> dict[str, Any]:
 
 
 def _copied(value: Value, section: type[Section] | None) -> Any:
-    """A copy to be changed. A section with all its keys commented out is empty."""
+    """A copy that may be changed. A section with all its keys commented out is empty."""
     if section is None:
         return value
     if not isinstance(value, dict):
         return {} if value is None else value
     inner = {name: subsection(field) for name, field in section.model_fields.items()}
     return {name: _copied(item, inner.get(name)) for name, item in value.items()}
+
+
+def explain(error: ValidationError, places: Mapping[KeyPath, Place]) -> ConfigError:
+    """The error for the first problem, with the keys of the others. Secret values are left out.
+
+    `places` says where values were set; its entry for the empty path is the default.
+    """
+    problems = error.errors(include_url=False, include_input=False)
+    # A mistyped key first: a missing key is often that one.
+    first, *others = sorted(problems, key=lambda problem: problem["type"] != "extra_forbidden")
+    return ConfigError(_describe(first, places) + _others(others), hint=_hint(first["type"]))
+
+
+def _hint(problem: str) -> str | None:
+    if problem == "extra_forbidden":
+        return "`llmhost init` writes a file with all keys"
+    if problem == "model_type":
+        return "write each key on a line below it, indented, with a space after the colon"
+    return None
+
+
+def _others(problems: Sequence[Any]) -> str:
+    if not problems:
+        return ""
+    names = [f"`{dotted(problem['loc'])}`" for problem in problems[:NAMED]]
+    if more := len(problems) - len(names):
+        names.append(f"{more} more")
+    *head, last = names
+    return f"; also wrong: {', '.join(head)} and {last}" if head else f"; also wrong: {last}"
+
+
+def _describe(problem: Any, places: Mapping[KeyPath, Place]) -> str:
+    path: KeyPath = problem["loc"]
+    field = find(path)
+    place = _place(path, places)
+    if problem["type"] == "value_error":
+        rule = str(problem["ctx"]["error"])
+        if field is None or is_section(field):
+            return f"{_place_of_rule(rule, path, places).where}: {rule}"
+        if says_why(field):
+            return f"{place.where}: {_refused(path, field, place)}: {rule}"
+    return f"{place.where}: {_what(problem['type'], path, field, place)}"
+
+
+def _what(problem: str, path: KeyPath, field: FieldInfo | None, place: Place) -> str:
+    if problem == "extra_forbidden":
+        return unknown(path)
+    if problem == "missing":
+        return f"`{dotted(path)}` is missing"
+    return f"{_refused(path, field, place)}; allowed: {allowed(field)}"
+
+
+def _refused(path: KeyPath, field: FieldInfo | None, place: Place) -> str:
+    return f"`{dotted(path)}` cannot be {_shown(field, place.written)}"
+
+
+def _shown(field: FieldInfo | None, written: object) -> str:
+    if written is None or written == "":
+        return "empty"
+    if isinstance(written, dict):
+        return "a mapping"
+    if isinstance(written, list | tuple):
+        return f"a list of {len(written)}" if field and is_section(field) else "a list"
+    # Text instead of keys may be `password:secret` with a missing space.
+    if field is None or is_section(field):
+        return "text"
+    if is_secret(field):
+        return "its value, which is secret"
+    if "${" in str(written):
+        return f"the value of `{printable(str(written))}`"
+    return f"`{printable(_CREDENTIALS.sub('//***@', str(written)))}`"
+
+
+def _place(path: KeyPath, places: Mapping[KeyPath, Place]) -> Place:
+    """The place of the value, else of its section."""
+    while path and path not in places:
+        path = path[:-1]
+    return places[path]
+
+
+def _place_of_rule(rule: str, path: KeyPath, places: Mapping[KeyPath, Place]) -> Place:
+    """The place of the first key that the rule names, else of their section."""
+    named = (tuple(key.split(".")) for key in _KEY.findall(rule))
+    return next((places[key] for key in named if key in places), _place(path, places))

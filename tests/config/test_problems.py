@@ -179,7 +179,7 @@ def test_of_many_problems_some_are_named_and_the_rest_counted(refused: Refused) 
 def test_a_wrong_variable_is_shown_as_it_is_written_not_as_what_it_holds(refused: Refused) -> None:
     error = refused("redis:\n  port: ${REDIS_PASSWORD}\n", {"REDIS_PASSWORD": "hunter2"})
     assert error.message == (
-        "llmhost.yaml:2: `redis.port` cannot be what `${REDIS_PASSWORD}` stands for"
+        "llmhost.yaml:2: `redis.port` cannot be the value of `${REDIS_PASSWORD}`"
         "; allowed: whole number, 1 to 65535"
     )
 
