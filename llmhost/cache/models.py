@@ -1,4 +1,4 @@
-"""Values of the cache."""
+"""Values of the cache: what is stored, what is found, and what is decided about it."""
 
 from __future__ import annotations
 
@@ -60,6 +60,73 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Objection:
+    """What a guard says against serving one question's answer to another; `words` say why, for people. One
+    that only doubts (`refuses` False) leaves the decision to the verifier, which must then be surer than
+    usual.
+    """
+
+    guard: str
+    words: str
+    refuses: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was found about one candidate; `words` are for people.
+
+    `confidence` is the verifier's probability, 0..1, as this fleet's own labels have corrected it, and `raw`
+    without; both None where the verifier was not asked.
+    """
+
+    candidate: Candidate
+    taken: bool
+    words: str
+    confidence: float | None = None
+    raw: float | None = None
+    objections: tuple[Objection, ...] = ()
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """The guards that objected; of what was served, those that doubted."""
+        return tuple(objection.guard for objection in self.objections)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheDecision:
+    """`candidate` is what to serve, or what the judge is to be asked about; None for a miss. `verdicts` has
+    every candidate, most similar first. `reason` is for people.
+    """
+
+    action: Literal["serve", "judge", "miss"]
+    candidate: Candidate | None
+    confidence: float | None
+    reason: str
+    verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The one on `candidate`."""
+        return next((one for one in self.verdicts if one.candidate is self.candidate), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """`same` None: no clear answer, or none in time. `remembered`: this pair was judged before."""
+
+    same: bool | None
+    remembered: bool = False
+
+
+class Judge(Protocol):
+    """The fleet's own model, asked in the grey zone whether two questions have the same answer."""
+
+    async def judge(self, scope: str, question: str, stored: str) -> Judgement:
+        """Bounded in time; no answer where the engine fails. Raises StoreError where Redis is away."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class SemanticLookup:
     """What the semantic tier found.
 
@@ -102,44 +169,7 @@ class Entry:
     answer: Answer | None
 
 
-# What a guard says against serving one question's answer to another.
-
-
-@dataclass(frozen=True, slots=True)
-class Objection:
-    """`guard` names who objects, `words` say why, for people. One that only doubts (`refuses` False) leaves
-    the word to the verifier, which must then be surer than usual.
-    """
-
-    guard: str
-    words: str
-    refuses: bool = True
-
-
-# The contract of a judge: the fleet's own model, asked in the grey zone.
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """`same` None: it did not say, or not in time. `remembered`: it had been asked about this pair before."""
-
-    same: bool | None
-    remembered: bool = False
-
-
-class Judge(Protocol):
-    """Says whether two questions have the same answer."""
-
-    async def judge(self, scope: str, question: str, stored: str) -> Judgement:
-        """Bounded in time; an engine that fails has not said anything.
-
-        Raises StoreError where Redis is away.
-        """
-        ...
-
-
-# Answers as they lie in Redis. What comes back is checked: others can write there too. Pure.
-
+# Answers as they are stored in Redis. What is read is checked: others can write there too.
 
 #: larger than any time in seconds, any count of tokens and any sum of money here
 _LARGEST = 1e15
@@ -194,42 +224,3 @@ def _number(value: Any) -> float:
     if not 0 <= value <= _LARGEST:
         raise ValueError("not a sensible number")
     return value
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What was found about one candidate; `words` are for people.
-
-    `confidence` is the verifier's probability, 0..1, as this fleet's own labels have corrected it, and `raw`
-    without; both None where the verifier was not asked.
-    """
-
-    candidate: Candidate
-    taken: bool
-    words: str
-    confidence: float | None = None
-    raw: float | None = None
-    objections: tuple[Objection, ...] = ()
-
-    @property
-    def doubts(self) -> tuple[str, ...]:
-        """The guards that objected; of what was served, those that doubted."""
-        return tuple(objection.guard for objection in self.objections)
-
-
-@dataclass(frozen=True, slots=True)
-class CacheDecision:
-    """`candidate` is what to serve, or what the judge is to be asked about; None for a miss. `verdicts` has
-    every candidate, most similar first. `reason` is for people.
-    """
-
-    action: Literal["serve", "judge", "miss"]
-    candidate: Candidate | None
-    confidence: float | None
-    reason: str
-    verdicts: tuple[Verdict, ...] = ()
-
-    @property
-    def verdict(self) -> Verdict | None:
-        """The one on `candidate`."""
-        return next((one for one in self.verdicts if one.candidate is self.candidate), None)

@@ -1,6 +1,6 @@
 """Guards: cheap lexical reasons against serving the answer to one question for another. Pure.
 
-A guard refuses, doubts, or says nothing, which leaves the word to the verifier. It never accepts.
+A guard refuses, doubts, or does not object, which leaves the decision to the verifier. It never accepts.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from llmhost.cache.guards import (
     aspect,
     dates,
     languages,
-    length,
     names,
     negation,
     numbers,
@@ -24,23 +23,21 @@ from llmhost.cache.models import Objection
 
 __all__ = ["GUARDS", "Guard", "Wording", "objections", "read"]
 
-_MODULES = (
-    plain_text,
-    length,
-    numbers,
-    dates,
-    negation,
-    opposites,
-    order,
-    quoted,
-    names,
-    languages,
-    aspect,
-    substitution,
-)
-
 #: Every guard with the name by which it objects, in the order in which they are asked.
-GUARDS: tuple[tuple[str, Guard], ...] = tuple((module.NAME, module.guard) for module in _MODULES)
+GUARDS: tuple[tuple[str, Guard], ...] = (
+    (plain_text.NAME, plain_text.guard),
+    (plain_text.LENGTH, plain_text.length_guard),
+    (numbers.NAME, numbers.guard),
+    (dates.NAME, dates.guard),
+    (negation.NAME, negation.guard),
+    (opposites.NAME, opposites.guard),
+    (order.NAME, order.guard),
+    (quoted.NAME, quoted.guard),
+    (names.NAME, names.guard),
+    (languages.NAME, languages.guard),
+    (aspect.NAME, aspect.guard),
+    (substitution.NAME, substitution.guard),
+)
 
 
 def objections(question: str, stored: str) -> tuple[Objection, ...]:

@@ -7,24 +7,23 @@ from functools import lru_cache
 from itertools import combinations
 
 from llmhost.cache.guards.stems import stem
-from llmhost.cache.guards.wording import Wording, likeness, named
+from llmhost.cache.guards.word_lists import related, sections
+from llmhost.cache.guards.wording import Wording, named, overlap
 from llmhost.cache.models import Objection
 
-__all__ = ["APART", "ASPECT_OF", "FORMS", "IMPLIED", "NAME", "OPENINGS", "guard"]
+__all__ = ["NAME", "guard"]
 
-
-# What may be asked of a thing: the forms of questions, and the words that name an aspect.
-
+NAME = "aspect"
 
 #: What people say before they ask.
-OPENINGS = (
+_OPENINGS = (
     r"^(?:(?:hi|hello|hey|please|so|ok|and|but|well|just|also|quick question|(?:can|could|would|will) you|"
     r"tell me|explain to me|i (?:want|need|would like) to know|do you know|does anyone know|help me|exactly|"
     r"in general|according to you|can (?:any|some)one|someone|anyone) )*"
 )
 _PERSON = "(?:i|we|you|one|someone|a person)"
 #: Forms by their first words, tried in this order. A form that may mean several things is given none.
-FORMS = (
+_FORMS = (
     ("how_many", "how many|what is the (?:total )?number of|number of|what number of|count of"),
     ("how_long", "how long(?! is| are| was)|how much time|what is the duration"),
     ("how_far", "how far|what is the distance|distance"),
@@ -58,7 +57,7 @@ FORMS = (
 #: Forms whose answers cannot serve for each other ...
 _UNLIKE = "how_many how_long how_far how_old how_often how_much why when where who method"
 #: ... but for these, which often ask the same: "how much time", "who founded X and when".
-_ALIKE_WORDS = (
+_MAY_BE_ALIKE = (
     "how_many how_much; how_many how_long; how_many how_far; how_many how_often; how_many how_old; "
     "how_long how_much; how_old when; how_long when; how_often when; where method; where who"
 )
@@ -67,12 +66,12 @@ _FURTHER = {
     "yes_or_no": "where who how_many how_old how_long how_far how_often how_much",
     "manner": "when where who how_many how_long how_old how_often how_much how_far",
 }
-APART = frozenset(map(frozenset, combinations(_UNLIKE.split(), 2))) - frozenset(
-    frozenset(pair.split()) for pair in _ALIKE_WORDS.split(";")
+_APART = frozenset(map(frozenset, combinations(_UNLIKE.split(), 2))) - frozenset(
+    frozenset(pair.split()) for pair in _MAY_BE_ALIKE.split(";")
 ) | frozenset(frozenset((form, other)) for form, others in _FURTHER.items() for other in others.split())
 
 #: Aspects that a form asks for without naming them.
-IMPLIED = {
+_IMPLIED = {
     "how_much": frozenset({"cost", "salary", "weight", "size"}),
     "why": frozenset({"causes"}),
     "when": frozenset({"history"}),
@@ -82,72 +81,16 @@ IMPLIED = {
     "yes_or_no": frozenset({"risks", "benefits"}),
 }
 
-_ASPECTS = """
-causes: cause causes caused causing
-cures: cure cures cured curing treat treatment treatments remedy remedies
-prevention: prevent prevents preventing prevention
-symptoms: symptom symptoms sign signs
-side effects: side-effects
-cost: cost costs price prices pricing expensive cheap fee fees
-salary: salary salaries wage wages
-history: history origin origins invented inventor invention founded founder
-examples: example examples
-benefits: benefit benefits advantage advantages pros
-risks: risk risks danger dangers dangerous disadvantage disadvantages cons harm harmful drawback drawbacks
-learning: learn learning study studying
-teaching: teach teaching
-installing: install installing installation
-uninstalling: uninstall uninstalling
-configuring: configure configuring configuration
-updating: update updating upgrade upgrading
-repairing: repair repairing
-deploying: deploy deploying deployment
-cleaning: clean cleaning
-cooking: cook cooking
-storing: store storing storage
-population: population populous
-area: area
-capital: capital
-currency: currency
-height: height tall
-width: width wide
-depth: depth deep
-thickness: thickness thick
-weight: weight weigh weighs
-speed: speed
-size: size
-colour: color colour
-taste: taste
-temperature: temperature
-author: author
-director: director
-review: review reviews
-requirements: requirement requirements eligibility
-alternatives: alternative alternatives
-syllabus: syllabus
-lyrics: lyrics
-plot: plot
-"""
-
-
-def _aspect_by_word() -> dict[str, str]:
-    table: dict[str, str] = {}
-    for line in _ASPECTS.strip().splitlines():
-        aspect, _, words = line.partition(":")
-        table |= dict.fromkeys(map(stem, words.split()), aspect)
-    return table
-
-
 #: The aspect that a stem names.
-ASPECT_OF = _aspect_by_word()
+_ASPECT_OF = {
+    stem(word): aspect for aspect, words in related(sections("english")["aspects"]) for word in words
+}
 
-NAME = "aspect"
-
-_FORM = re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in FORMS))
-_OPENING = re.compile(OPENINGS)
+_FORM = re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in _FORMS))
+_OPENING = re.compile(_OPENINGS)
 
 _NOTHING: frozenset[str] = frozenset()
-#: likeness; two texts with less in common may ask for one thing in two ways
+#: overlap; two texts with less in common may ask for one thing in two ways
 _ALIKE = 0.6
 
 
@@ -159,33 +102,33 @@ def guard(question: Wording, stored: Wording) -> Objection | None:
     ours, theirs = _aspects(question), _aspects(stored)
     one, other = ours - theirs, theirs - ours
     if form != counter or not (one and other):
-        one, other = one - IMPLIED.get(counter, _NOTHING), other - IMPLIED.get(form, _NOTHING)
-    alike = likeness(question, stored, without=len(one) + len(other))
+        one, other = one - _IMPLIED.get(counter, _NOTHING), other - _IMPLIED.get(form, _NOTHING)
+    alike = overlap(question, stored, without=len(one) + len(other))
     if one and other:
         return Objection(
             NAME, f"one asks about {named(one)}, the other about {named(other)}", alike >= _ALIKE
         )
-    if frozenset((form, counter)) in APART:
+    if frozenset((form, counter)) in _APART:
         plain = alike >= _ALIKE and not _mentions(question, counter) and not _mentions(stored, form)
-        return Objection(NAME, f"one asks {_said(form)}, the other {_said(counter)}", refuses=plain)
+        return Objection(NAME, f"one asks {_spoken(form)}, the other {_spoken(counter)}", refuses=plain)
     if alike < _ALIKE or not (one or other):
         return None
     defined = (counter if one else form) == "definition" and form != counter
     return Objection(NAME, f"only one asks about {named(one or other)}", refuses=defined)
 
 
-def _said(form: str) -> str:
+def _spoken(form: str) -> str:
     return form.replace("_", " ")
 
 
 def _mentions(wording: Wording, form: str) -> bool:
     """Whether the text has another question in it that asks so."""
-    return _said(form) in wording.lower
+    return _spoken(form) in wording.lower
 
 
 @lru_cache(maxsize=128)
 def _aspects(wording: Wording) -> frozenset[str]:
-    return frozenset(ASPECT_OF[stem] for stem in wording.stem_set & ASPECT_OF.keys())
+    return frozenset(_ASPECT_OF[stem] for stem in wording.stem_set & _ASPECT_OF.keys())
 
 
 @lru_cache(maxsize=128)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from llmhost.cache.guards.stems import words
+from llmhost.cache.guards.word_lists import sections
 from llmhost.cache.guards.wording import Wording, named
 from llmhost.cache.models import Objection
 
@@ -12,52 +13,24 @@ __all__ = ["NAME", "guard"]
 
 NAME = "dates"
 
-_MONTHS = (
-    "january jan; february feb; april apr; june jun; july jul; august aug; september sep sept; october oct; "
-    "november nov; december dec"
-)
-_WEEKDAYS = "monday; tuesday tues; wednesday; thursday thurs; friday; saturday; sunday"
-_SEASONS = "summer; winter; autumn"
-_DAYS = "yesterday; today; tomorrow"
-_PARTS = "morning; noon midday; midnight"
-_RATES = "hourly; daily; weekly; monthly; yearly annually annual"
-_ERAS = "bc bce; ad ce"
-
 #: Months that are also words count after one of these.
 _MAY_FOLLOW = words("in of since until till by before after during every next last this early late mid")
 _MAYBE_MONTHS = frozenset({"may", "march"})
 _TURNS = {
-    "next": "next",
-    "coming": "next",
-    "upcoming": "next",
-    "last": "last",
-    "previous": "last",
-    "past": "last",
-    "this": "this",
-    "current": "this",
+    **dict.fromkeys(("next", "coming", "upcoming"), "next"),
+    **dict.fromkeys(("last", "previous", "past"), "last"),
+    **dict.fromkeys(("this", "current"), "this"),
 }
 _SPANS = words("year week month weekend century decade semester quarter season")
 
 
-def _members() -> dict[str, tuple[str, str]]:
-    kinds = {
-        "month": _MONTHS,
-        "weekday": _WEEKDAYS,
-        "season": _SEASONS,
-        "day": _DAYS,
-        "part": _PARTS,
-        "era": _ERAS,
-        "rate": _RATES,
-    }
-    members: dict[str, tuple[str, str]] = {}
-    for kind, table in kinds.items():
-        for row in table.split(";"):
-            forms = row.split()
-            members |= dict.fromkeys(forms, (kind, forms[0]))
-    return members
-
-
-_MEMBERS = _members()
+#: The kind and the first spelling of everything that names a time.
+_MEMBERS = {
+    spelling: (kind, entry.split(" = ")[0])
+    for kind, entries in sections("dates").items()
+    for entry in entries
+    for spelling in entry.split(" = ")
+}
 
 
 def guard(question: Wording, stored: Wording) -> Objection | None:

@@ -1,10 +1,11 @@
-"""Guard: the two are written in different languages. Whoever asks wants to be answered in their own."""
+"""Guard: the two are written in different languages: an answer is wanted in that of its question."""
 
 from __future__ import annotations
 
 import unicodedata
 from functools import lru_cache
 
+from llmhost.cache.guards.word_lists import sections
 from llmhost.cache.guards.wording import Wording
 from llmhost.cache.models import Objection
 
@@ -12,44 +13,12 @@ __all__ = ["NAME", "guard"]
 
 NAME = "languages"
 
-_STOP_WORDS = {
-    "English": (
-        "the is are what how do does to of and in for can you with why who my it that which where "
-        "when be i a an on was this from at will should did as by me your if would there have has or "
-        "best get one not"
-    ),
-    "German": (
-        "der das ist sind wie und ich nicht ein eine einen von mit für wer wo wann warum dem zu kann "
-        "mein auf wird gibt"
-    ),
-    "French": (
-        "le la les est sont que quoi comment et je pas une des du de pour qui où quand pourquoi "
-        "quelle quel dans mon sur"
-    ),
-    "Spanish": (
-        "el la los las es qué que cómo como y yo una un de del para quién quien dónde donde cuándo "
-        "cuál por mi en"
-    ),
-    "Italian": (
-        "il lo la gli le è sono che cosa e io non un una di del chi quando perché qual della posso mio si"
-    ),
-    "Portuguese": (
-        "os é são que como eu não um uma da para quem onde quando porque qual em por meu posso faço fazer"
-    ),
-    "Dutch": "de het een zijn wat hoe en ik niet met voor wie waar wanneer waarom kan je dat mijn moet wordt",
-    "Swedish": "en ett är vad hur och jag inte av för vem var när varför det som på att mitt",
-    "Polish": "jest są co jak nie kto gdzie kiedy dlaczego czy się jaki jakie dla mogę moje",
-    "Turkish": "bir ve bu ne nas\u0131l m\u0131 mi için ile kim nerede zaman neden nedir çok",
-    "Indonesian": "yang dan apa bagaimana adalah untuk dengan siapa kapan mengapa tidak ini itu saya cara",
-    "Hindi in Latin letters": "kya hai kaise ka ki ke ko mein kaun kab kahan kyun nahi aur hota karna karen",
-}
-
 
 def _speakers() -> dict[str, tuple[str, ...]]:
-    """The languages that each stop word belongs to."""
+    """The languages that each frequent word belongs to."""
     table: dict[str, tuple[str, ...]] = {}
-    for language, stop_words in _STOP_WORDS.items():
-        for word in stop_words.split():
+    for language, stop_words in sections("languages").items():
+        for word in stop_words:
             table[word] = (*table.get(word, ()), language)
     return table
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 
-from llmhost.cache.guards.gazetteer import known_names
 from llmhost.cache.guards.stems import words
-from llmhost.cache.guards.wording import Wording, likeness, named
+from llmhost.cache.guards.word_lists import english, sections
+from llmhost.cache.guards.wording import Wording, named, overlap
 from llmhost.cache.models import Objection
 
 __all__ = ["NAME", "guard"]
@@ -17,36 +17,17 @@ NAME = "names"
 _TITLE_SHARE = 0.6
 #: Share of the words besides names that two texts have in common when they say the same of other names.
 _SAME_REST = 0.6
-#: likeness; a name that one text adds to another wording is seldom more than its setting
+#: overlap; a name that one text adds to another wording is seldom more than its setting
 _ALIKE = 0.6
 #: letters; what is shorter is too short to be a name with a typing error in it
 _TYPO_LENGTH = 4
 #: letters of an acronym whose words may be looked for
 _LONGEST_ACRONYM = 5
 #: Classes whose members narrow a question when they are added to it; others are often said in passing.
-_SCOPES = frozenset(
-    {
-        "country",
-        "state",
-        "city",
-        "language",
-        "programming language",
-        "database",
-        "system",
-        "framework",
-        "library",
-        "cloud",
-        "editor",
-    }
-)
-#: Capitals that are no names, and words that people write with one for weight.
-_NO_NAMES = words(
-    "i a an the and or of in on is are be do does can what how why when where who which my your best vs "
-    "not no if any it to for with by as at from so also please hi hello thanks ok tv pc id ceo mr mrs "
-    "ms dr sir am pm god diwali internet web app phone university college school company government "
-    "president prime minister engineering science indian man men woman women life love world time day "
-    "new old one two"
-)
+_SCOPES = words("country state city language database system framework library cloud editor") | {
+    "programming language"
+}
+_NO_NAMES = english("no names")
 
 
 def guard(question: Wording, stored: Wording) -> Objection | None:
@@ -62,7 +43,7 @@ def _other_known(question: Wording, stored: Wording) -> Objection | None:
     for kind in sorted({kind for kind, _ in only_ours} & {kind for kind, _ in only_theirs}):
         one, other = (named(name for of, name in only if of == kind) for only in (only_ours, only_theirs))
         return Objection(NAME, f"one asks about {one}, the other about {other}")
-    if likeness(question, stored) < _ALIKE:
+    if overlap(question, stored) < _ALIKE:
         return None
     if only := {known for known in only_ours | only_theirs if known[0] in _SCOPES}:
         return Objection(NAME, f"only one asks about {named({name for _, name in only})}", refuses=False)
@@ -89,7 +70,7 @@ def _known(wording: Wording) -> frozenset[tuple[str, str]]:
 @lru_cache(maxsize=128)
 def _spelled(wording: Wording) -> tuple[tuple[tuple[str, ...], tuple[tuple[str, str], ...]], ...]:
     """Each spelling of a well-known name in the text, with what it may stand for. Longer ones win."""
-    table, found, end = known_names(), [], 0
+    table, found, end = _spellings(), [], 0
     for place, word in enumerate(wording.words):
         if place < end or word not in table:
             continue
@@ -104,6 +85,24 @@ def _spelled(wording: Wording) -> tuple[tuple[tuple[str, ...], tuple[tuple[str, 
             end = place + len(longest)
             found.append((longest, tuple(known for spelling, known in here if spelling == longest)))
     return tuple(found)
+
+
+@cache
+def _spellings() -> dict[str, list[tuple[tuple[str, ...], tuple[str, str, bool]]]]:
+    """Under its first word, every spelling of a well-known name, as words in lower case, the longest first.
+    Each with its class, the name that stands for all its spellings, and whether only a capital makes it one.
+    """
+    table: dict[str, list[tuple[tuple[str, ...], tuple[str, str, bool]]]] = {}
+    for kind, entries in sections("names").items():
+        for entry in entries:
+            spellings = entry.split(" = ")
+            for spelling in spellings:
+                words = tuple(spelling.removeprefix("^").replace("-", " ").split())
+                known = (kind, spellings[0].removeprefix("^"), spelling.startswith("^"))
+                table.setdefault(words[0], []).append((words, known))
+    for spelled in table.values():
+        spelled.sort(key=lambda entry: -len(entry[0]))
+    return table
 
 
 def _is_capital(wording: Wording, place: int) -> bool:

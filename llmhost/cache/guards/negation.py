@@ -6,7 +6,8 @@ from functools import lru_cache
 from typing import Literal
 
 from llmhost.cache.guards.stems import stem, words
-from llmhost.cache.guards.wording import FILLERS, Wording, likeness
+from llmhost.cache.guards.word_lists import english
+from llmhost.cache.guards.wording import FILLERS, Wording, overlap
 from llmhost.cache.models import Objection
 
 __all__ = ["NAME", "guard", "is_negated"]
@@ -16,14 +17,8 @@ NAME = "negation"
 Polarity = Literal["negated", "partly", "plain"]
 
 _NEGATORS = words("not no non never without nor neither none nobody except excluding")
-#: Say "not" in another way, so that one of them stands for a negator of the other text. Stems.
-_IMPLICIT = words(
-    "requir necessari avoid unabl lack fail refus stop quit prevent hat dislik seldom les least "
-    "impossibl illegal absent absenc mis missing fre exclud exclus ban forbid forbidden prohibit ignor "
-    "skip deni reject remov rid besid instead nothing nowher nowadai only but wrong against despit "
-    "withhold disabl loss lost los unlik other disallow block incapabl undon zero useles opposit "
-    "alternativ apart"
-)
+#: Stems, one of which may stand for a negator of the other text.
+_IMPLICIT = english("implicit negation")
 _HARDLY = frozenset({"hardly", "barely", "scarcely", "rarely"})
 _PREFIXES = ("un", "non", "dis", "in", "im", "il", "ir", "mis")
 #: Words after which "not", "no" and "never" negate nothing.
@@ -33,9 +28,9 @@ _EMPTY_AFTER = words("only just matter doubt longer")
 _AUXILIARIES = words(
     "is are was were be am do does did has have had can could will would should shall might must"
 )
-#: likeness; from here a negation is all that may tell them apart
+#: overlap; from here a negation is all that may tell them apart
 _ALIKE = 0.75
-#: likeness; enough where the very word that one negates stands in the other
+#: overlap; enough where the very word that one negates stands in the other
 _TURNED = 0.55
 _ASKING_BACK = {("is", "it"), ("was", "it"), ("do", "you"), ("is", "there")}
 _INVITED = words("we you i")
@@ -51,7 +46,7 @@ def guard(question: Wording, stored: Wording) -> Objection | None:
         return None
     if _polarity(other) == "partly" or _says_not_otherwise(negated, other):
         return Objection(NAME, "one is negated, the other perhaps in other words", refuses=False)
-    alike = likeness(question, stored)
+    alike = overlap(question, stored)
     refuses = alike >= _ALIKE or (alike >= _TURNED and _negated_stem(negated) in other.stem_set)
     return Objection(NAME, f'only one says "{_negator(negated)}"', refuses)
 

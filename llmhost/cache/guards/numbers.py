@@ -7,154 +7,26 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from llmhost.cache.guards.stems import words
-from llmhost.cache.guards.wording import Wording, likeness, named
+from llmhost.cache.guards.word_lists import english, related, sections
+from llmhost.cache.guards.wording import Wording, named, overlap
 from llmhost.cache.models import Objection
 
 __all__ = ["NAME", "SCALES", "UNITS", "guard", "in_digits"]
 
-
-# Numbers that are written in words or as Roman numerals, brought to digits.
-
-
-_ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen"
-)
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
-_ORDINALS = (
-    "third=3 fourth=4 fifth=5 sixth=6 seventh=7 eighth=8 ninth=9 tenth=10 eleventh=11 twelfth=12 "
-    "thirteenth=13 fourteenth=14 fifteenth=15 sixteenth=16 seventeenth=17 eighteenth=18 nineteenth=19 "
-    "twentieth=20 thirtieth=30 fortieth=40 fiftieth=50 sixtieth=60 hundredth=100"
-)
-_VALUES = {
-    **{word: value for value, word in enumerate(_ONES.split())},
-    **{word: 10 * tens for tens, word in enumerate(_TENS.split(), start=2)},
-}
-_GROUPS = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9}
-_RANKS = {word: int(value) for word, _, value in (row.partition("=") for row in _ORDINALS.split())}
-
-_SIMPLE = "|".join(sorted(_VALUES, key=len, reverse=True))
-_SPELLED = re.compile(
-    rf"\b(?:{_SIMPLE})(?:[ -](?:and )?(?:{_SIMPLE}|hundred|thousand|million|billion))*\b"
-    rf"|(?<!\d )\b(?:hundred|thousand|million|billion)\b(?! of)"
-)
-_RANK = re.compile(rf"\b(?:{'|'.join(sorted(_RANKS, key=len, reverse=True))})\b")
-#: Not I, V, X, C, D, M, L alone, nor what may be an abbreviation: MD, CV, DC, MIX.
-_ROMAN = re.compile(r"(?<=[a-zA-Z] )(?:II|III|IV|VI{1,3}|IX|XI{1,3}|XIV|XVI{0,3}|XIX|XXI{0,3})\b")
-_ROMAN_VALUES = {"I": 1, "V": 5, "X": 10}
-#: What may begin such a word; most questions have none and are spared the search.
-_HINT = re.compile(r"\b(?:zero|one|tw|th[ir]|fo[ur]|fi[fv]|six|sev|eig|nin|ten|ele|hun|tho|mil|bil)")
-
-
-def in_digits(text: str) -> str:
-    """`text` in lower case with its numbers in digits. "one" alone is left: it seldom counts."""
-    if _ROMAN.search(text):
-        text = _ROMAN.sub(lambda found: str(_roman(found.group())), text)
-    lower = text.lower().replace("covid-19", "covid")
-    if not _HINT.search(lower):
-        return lower
-    lower = _RANK.sub(lambda found: f"{_RANKS[found.group()]}th", lower)
-    return _SPELLED.sub(lambda found: _digits(found.group()), lower)
-
-
-def _roman(numeral: str) -> int:
-    values = [_ROMAN_VALUES[letter] for letter in numeral]
-    following = [*values[1:], 0]
-    return sum(-value if value < after else value for value, after in zip(values, following, strict=True))
-
-
-def _digits(spelled: str) -> str:
-    if spelled == "one":
-        return spelled
-    total = current = 0
-    for word in re.split(r"[ -]", spelled):
-        if word in _GROUPS:
-            current = max(current, 1) * _GROUPS[word]
-            if _GROUPS[word] > 100:
-                total, current = total + current, 0
-        elif word != "and":
-            current += _VALUES[word]
-    return str(total + current)
-
-
-# Units of measure: what they measure and how many of the base unit they are.
-
-
-_TABLE = """
-length: mm millimeter millimetre millimeters millimetres=0.001
-length: cm centimeter centimetre centimeters centimetres cms=0.01
-length: m meter metre meters metres=1; km kms kilometer kilometre kilometers kilometres=1000
-length: inch inches=0.0254
-length: ft foot feet=0.3048; yard yards yd=0.9144; mile miles mi=1609.344; nm nanometers=1e-9
-length: micron microns µm=1e-6
-mass: mg milligram milligrams=1e-6; g gram grams gm gms=0.001; kg kgs kilo kilos kilogram kilograms=1
-mass: tonne tonnes ton tons=1000
-mass: lb lbs pound pounds=0.45359237; oz ounce ounces=0.0283495; mcg microgram micrograms=1e-9
-mass: stone=6.35029
-volume: ml milliliter millilitre milliliters millilitres=0.001; l liter litre liters litres=1
-volume: gallon gallons=3.78541
-volume: pint pints=0.473176; quart quarts=0.946353; cup cups=0.236588
-volume: tbsp tablespoon tablespoons=0.0147868
-volume: tsp teaspoon teaspoons=0.00492892; cl=0.01
-time: ms millisecond milliseconds=0.001; sec secs second seconds=1; min mins minute minutes=60
-time: hr hrs hour hours=3600
-time: day days=86400; week weeks=604800; fortnight=1209600
-months: month months=1; year years yr yrs=12; decade decades=120; century centuries=1200
-data: bit bits=0.125; byte bytes=1; kb kilobyte kilobytes=1e3; mb megabyte megabytes=1e6
-data: gb gigs gigabyte gigabytes=1e9
-data: tb terabyte terabytes=1e12
-speed: mph=1.609344; km/h kmh kph kmph=1
-Celsius: c celsius centigrade °c=1
-Fahrenheit: f fahrenheit °f=1
-Kelvin: kelvin=1
-percent: % percent pct=1
-power: w watt watts=1; kw kilowatt kilowatts=1000; mw megawatt megawatts=1e6; hp horsepower=745.7
-energy: cal calorie calories=1; kcal=1; j joule joules=0.000239; kwh=860421
-voltage: v volt volts=1
-current: a amp amps ampere amperes=1; mah=1
-frequency: hz hertz=1; khz=1e3; mhz=1e6; ghz=1e9
-dollars: dollar dollars usd bucks $=1; cent cents=0.01
-euros: euro euros eur €=1
-sterling: gbp £=1
-rupees: rupee rupees rs inr ₹=1; paise=0.01
-yen: yen jpy ¥=1
-area: acre acres=4046.86; hectare hectares ha=10000; sqft=0.092903
-"""
-
-
-def _units() -> dict[str, tuple[str, float]]:
-    units: dict[str, tuple[str, float]] = {}
-    for line in _TABLE.strip().splitlines():
-        dimension, _, rows = line.partition(":")
-        for row in rows.split(";"):
-            forms, _, factor = row.partition("=")
-            units |= dict.fromkeys(forms.split(), (dimension, float(factor)))
-    return units
-
+NAME = "numbers"
 
 #: Each unit with its dimension and its size in that dimension's base unit. Months are not seconds: none is
 #: as long as the next.
-UNITS = _units()
+UNITS = {
+    spelling: (dimension, float(factor))
+    for dimension, entries in sections("units").items()
+    for factor, spellings in related(entries)
+    for spelling in spellings
+}
 #: Words that multiply the number before them.
 SCALES = {
-    "k": 1e3,
-    "thousand": 1e3,
-    "lakh": 1e5,
-    "lakhs": 1e5,
-    "lac": 1e5,
-    "million": 1e6,
-    "mn": 1e6,
-    "crore": 1e7,
-    "crores": 1e7,
-    "cr": 1e7,
-    "billion": 1e9,
-    "bn": 1e9,
-    "trillion": 1e12,
-    "hundred": 1e2,
-    "dozen": 12.0,
+    word: float(factor) for factor, spellings in related(sections("english")["scales"]) for word in spellings
 }
-
-NAME = "numbers"
 
 _NUMBER = re.compile(
     r"(?P<sign>(?<![\w)\]%])-(?=\d))?(?P<before>(?<!\d)[$€£₹¥]\s?|\b(?:rs|usd|inr|eur|gbp)\b\.?\s?)?"
@@ -162,36 +34,19 @@ _NUMBER = re.compile(
     r"(?P<after>[%$€£₹¥]|°[cf]?|per ?cent|km/h|[a-zµ]+)?"
 )
 _OPERATORS = {
-    "+": "+",
-    "plus": "+",
-    "-": "-",
-    "\u2212": "-",
-    "minus": "-",
-    "*": "*",
-    "x": "*",
-    "\u00d7": "*",
-    "times": "*",
-    "multiplied by": "*",
-    "/": "/",
-    "÷": "/",
-    "divided by": "/",
-    "over": "/",
-    "^": "^",
-    "**": "^",
-    "to the power of": "^",
-    "mod": "%",
-    "modulo": "%",
+    **dict.fromkeys(("+", "plus"), "+"),
+    **dict.fromkeys(("-", "\u2212", "minus"), "-"),
+    **dict.fromkeys(("*", "x", "\u00d7", "times", "multiplied by"), "*"),
+    **dict.fromkeys(("/", "÷", "divided by", "over"), "/"),
+    **dict.fromkeys(("^", "**", "to the power of"), "^"),
+    **dict.fromkeys(("mod", "modulo"), "%"),
 }
 _OPERATION = re.compile(
     rf"\d\)?\s*({'|'.join(map(re.escape, sorted(_OPERATORS, key=len, reverse=True)))})\s*(?=\(?-?\d)"
 )
 _ORDERED = frozenset("-/^%")
 #: "Is 7 prime?", "log 5": the number is what is asked about.
-_ABOUT_NUMBERS = words(
-    "prime sqrt square cube root factorial log sin cos tan divisible multiple factor percent percentage "
-    "plus minus times binary hexadecimal hex decimal convert sum integral derivative solve calculate "
-    "compute round"
-)
+_ABOUT_NUMBERS = english("about numbers")
 #: One-sided, these are often no more than talk: "in a 30 day trial".
 _COMMON = frozenset({"time", "months", "data"})
 #: Words that may stand for 1.
@@ -203,9 +58,9 @@ _SPACED = frozenset("%$€£₹¥mgl")
 #: "4G" is a generation of telephones.
 _GENERATIONS = frozenset("2345")
 _FOLLOWING = re.compile(r"\s([a-z%]+)")
-#: likeness; below it two texts have hardly anything in common but may ask the same in other words
+#: overlap; below it two texts have hardly anything in common but may ask the same in other words
 _UNLIKE = 0.5
-#: likeness; from here a number on one side only is no part of another wording
+#: overlap; from here a number on one side only is no part of another wording
 _ALIKE = 0.6
 
 
@@ -239,7 +94,7 @@ def guard(question: Wording, stored: Wording) -> Objection | None:
 
 
 def _other_numbers(question: Wording, stored: Wording) -> Objection | None:
-    alike = likeness(question, stored)
+    alike = overlap(question, stored)
     ours, theirs = _unmatched(question, stored), _unmatched(stored, question)
     if ours and theirs:
         one, other = (named({number.shown for number in numbers}) for numbers in (ours, theirs))
@@ -276,7 +131,7 @@ def _is_short_year(year: str, short: str) -> bool:
 
 
 def _enough(side: Wording, unmatched: list[Number]) -> float:
-    """The likeness at which other numbers refuse: more where one lists several that the other shares."""
+    """The overlap at which other numbers refuse: more where one lists several that the other shares."""
     numbers = len(_figures(side).numbers)
     return _ALIKE if numbers > max(len(unmatched), 2) else _UNLIKE
 
@@ -348,3 +203,69 @@ def _unit(found: re.Match[str], text: str) -> tuple[float, str, str]:
         after = ""
     shown = text[found.start() : end].strip()
     return scale, after, f"{shown} {after}" if after else shown
+
+
+# Numbers in words and Roman numerals, brought to digits.
+
+_ONES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen"
+)
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_ORDINALS = (
+    "third=3 fourth=4 fifth=5 sixth=6 seventh=7 eighth=8 ninth=9 tenth=10 eleventh=11 twelfth=12 "
+    "thirteenth=13 fourteenth=14 fifteenth=15 sixteenth=16 seventeenth=17 eighteenth=18 nineteenth=19 "
+    "twentieth=20 thirtieth=30 fortieth=40 fiftieth=50 sixtieth=60 hundredth=100"
+)
+_VALUES = {
+    **{word: value for value, word in enumerate(_ONES.split())},
+    **{word: 10 * tens for tens, word in enumerate(_TENS.split(), start=2)},
+}
+_GROUPS = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9}
+_RANKS = {word: int(value) for word, _, value in (row.partition("=") for row in _ORDINALS.split())}
+
+_SIMPLE = "|".join(sorted(_VALUES, key=len, reverse=True))
+_SPELLED = re.compile(
+    rf"\b(?:{_SIMPLE})(?:[ -](?:and )?(?:{_SIMPLE}|hundred|thousand|million|billion))*\b"
+    rf"|(?<!\d )\b(?:hundred|thousand|million|billion)\b(?! of)"
+)
+_RANK = re.compile(rf"\b(?:{'|'.join(sorted(_RANKS, key=len, reverse=True))})\b")
+#: Not I, V, X, C, D, M, L alone, nor what may be an abbreviation: MD, CV, DC, MIX.
+_ROMAN = re.compile(r"(?<=[a-zA-Z] )(?:II|III|IV|VI{1,3}|IX|XI{1,3}|XIV|XVI{0,3}|XIX|XXI{0,3})\b")
+_ROMAN_VALUES = {"I": 1, "V": 5, "X": 10}
+#: What may begin such a word; most questions have none and are spared the search.
+_HINT = re.compile(r"\b(?:zero|one|tw|th[ir]|fo[ur]|fi[fv]|six|sev|eig|nin|ten|ele|hun|tho|mil|bil)")
+
+
+def in_digits(text: str) -> str:
+    """`text` in lower case with its numbers in digits. "one" alone is left: it seldom counts."""
+    if _ROMAN.search(text):
+        text = _ROMAN.sub(lambda found: str(_roman(found.group())), text)
+    lower = text.lower().replace("covid-19", "covid")
+    if not _HINT.search(lower):
+        return lower
+    lower = _RANK.sub(lambda found: f"{_RANKS[found.group()]}th", lower)
+    return _SPELLED.sub(lambda found: _digits(found.group()), lower)
+
+
+def _roman(numeral: str) -> int:
+    values = [_ROMAN_VALUES[letter] for letter in numeral]
+    following = [*values[1:], 0]
+    return sum(-value if value < after else value for value, after in zip(values, following, strict=True))
+
+
+def _digits(spelled: str) -> str:
+    if spelled == "one":
+        return spelled
+    total = current = 0
+    for word in re.split(r"[ -]", spelled):
+        if word in _GROUPS:
+            current = max(current, 1) * _GROUPS[word]
+            if _GROUPS[word] > 100:
+                total, current = total + current, 0
+        elif word != "and":
+            current += _VALUES[word]
+    return str(total + current)
+
+
+# Units of measure: what they measure and how many of the base unit they are.

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, pairwise
 
-from llmhost.cache.guards.stems import stems, words
-from llmhost.cache.guards.wording import FILLERS, Wording, likeness
+from llmhost.cache.guards.stems import stem, words
+from llmhost.cache.guards.word_lists import english
+from llmhost.cache.guards.wording import FILLERS, Wording, overlap
 from llmhost.cache.models import Objection
 
 __all__ = ["NAME", "are_swapped", "guard"]
@@ -15,12 +16,7 @@ __all__ = ["NAME", "are_swapped", "guard"]
 NAME = "order"
 
 #: With these in it, a question asks the same whichever thing is named first. Stems.
-_EITHER_WAY = stems(
-    "difference differences differ different differentiate distinguish vs versus compare comparison "
-    "compared comparing between similar similarity similarities same relate related relation "
-    "relationship equal equals distance far mix combine together married meet correlation connection "
-    "synonym add sum plus multiply choose prefer both"
-)
+_EITHER_WAY = frozenset(map(stem, english("either way")))
 _NO_VERBS = FILLERS - {"use"}
 _AND = frozenset({"and", "or", "vs", "versus", "nor", "n"})
 #: Ask for one of two: for who does it, or for whom it is done to.
@@ -28,7 +24,7 @@ _ASKS_FOR = words("who whom what which")
 _HELPERS = words("do does did")
 #: Left out when the neighbours of a thing are looked at. Stems.
 _ARTICLES = words("a an the my your our his her their this that some any")
-#: likeness; two things that have changed places leave the rest as it is
+#: overlap; two things that have changed places leave the rest as it is
 _ALIKE = 0.6
 #: things; more of them on both sides is a text, not a question
 _MOST_THINGS = 40
@@ -70,10 +66,10 @@ def _asked_from(doer: Wording, done: Wording) -> str:
         return ""
     if doer.content != done.content or "by" in doer.word_set:
         return ""
-    ours = [stem for stem in doer.stems if stem not in _ARTICLES]
-    theirs = [stem for stem in done.stems if stem not in _ARTICLES]
+    ours = [word for word in doer.stems if word not in _ARTICLES]
+    theirs = [word for word in done.stems if word not in _ARTICLES]
     if not _HELPERS.isdisjoint(done.word_set):
-        return _moved(ours, [stem for stem in theirs if stem != "do"], doer)
+        return _moved(ours, [word for word in theirs if word != "do"], doer)
     passive = next((place for place in range(1, len(theirs) - 2) if theirs[place] == "be"), 0)
     if not passive or theirs[passive + 2] != "by" or theirs[passive - 1] == "by":
         return ""
@@ -98,7 +94,7 @@ def _swapped(question: Wording, stored: Wording, loosely: bool = False) -> tuple
     places while the verb between them was turned: "A affects B", "A is affected by B". `loosely`: the words
     between them may differ.
     """
-    if likeness(question, stored) < _ALIKE or not _EITHER_WAY.isdisjoint(question.stem_set | stored.stem_set):
+    if overlap(question, stored) < _ALIKE or not _EITHER_WAY.isdisjoint(question.stem_set | stored.stem_set):
         return None
     ours, theirs = _things(question), _things(stored)
     shared = [thing for thing in ours if thing in theirs]
@@ -123,7 +119,7 @@ def _stands_for(one: _Thing, other: _Thing) -> bool:
 
 
 def _between(wording: Wording, first: int, second: int) -> tuple[str, ...]:
-    return tuple(stem for stem in wording.stems[first + 1 : second] if stem not in _ARTICLES)
+    return tuple(word for word in wording.stems[first + 1 : second] if word not in _ARTICLES)
 
 
 def _same_between(ours: tuple[str, ...], theirs: tuple[str, ...], loosely: bool) -> bool:
@@ -148,10 +144,10 @@ def _turned(ours: tuple[str, ...], theirs: tuple[str, ...]) -> bool:
 @lru_cache(maxsize=128)
 def _things(wording: Wording) -> dict[str, _Thing]:
     """Each stem that says something and is said once, in the order of the text."""
-    kept = [(place, stem) for place, stem in enumerate(wording.stems) if stem not in _ARTICLES]
-    stems = ["", *(stem for _, stem in kept), ""]
+    kept = [(place, word) for place, word in enumerate(wording.stems) if word not in _ARTICLES]
+    around = ["", *(word for _, word in kept), ""]
     things: dict[str, _Thing] = {}
-    for (place, stem), before, after in zip(kept, stems, stems[2:], strict=False):
-        if stem in wording.content and wording.stems.count(stem) == 1:
-            things[stem] = _Thing(place, before, after)
+    for (place, word), before, after in zip(kept, around, around[2:], strict=False):
+        if word in wording.content and wording.stems.count(word) == 1:
+            things[word] = _Thing(place, before, after)
     return things

@@ -1,16 +1,19 @@
-"""Guard: wording that does not say what it shows. Hidden characters, and letters that pass for others."""
+"""Guards: text that cannot be judged by reading it. Hidden characters, letters that pass for others, and what
+is too long to be read whole.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-from llmhost.cache.guards.wording import Wording
+from llmhost.cache.guards.wording import MOST_WORDS, Wording
 from llmhost.cache.models import Objection
 
-__all__ = ["NAME", "guard"]
+__all__ = ["LENGTH", "NAME", "guard", "length_guard"]
 
 NAME = "plain text"
+LENGTH = "length"
 
 #: Joiners that some scripts and emoji need, and marks of direction that Arabic and Hebrew may: odd only
 #: beside a Latin letter or a digit.
@@ -33,6 +36,13 @@ def guard(question: Wording, stored: Wording) -> Objection | None:
         return None
     fault = _fault(question.text) or _fault(stored.text)
     return Objection(NAME, fault) if fault else None
+
+
+def length_guard(question: Wording, stored: Wording) -> Objection | None:
+    """Refuses when either goes on after what is read: two long texts often begin alike and end otherwise."""
+    if question.cut or stored.cut:
+        return Objection(LENGTH, f"one is longer than the {MOST_WORDS} words that are compared")
+    return None
 
 
 def _printable(ascii_text: str) -> bool:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from llmhost.cache.guards.stems import stem, stems, words
+from llmhost.cache.guards.stems import stem, words
+from llmhost.cache.guards.word_lists import english
 from llmhost.cache.models import Objection
 
-__all__ = ["FILLERS", "MOST_WORDS", "Guard", "Wording", "likeness", "named", "read"]
+__all__ = ["FILLERS", "MOST_WORDS", "Guard", "Wording", "named", "overlap", "read"]
 
 #: words; what lies behind them is not read: neither can a verifier that takes 512 tokens for both.
 MOST_WORDS = 200
@@ -39,23 +40,7 @@ _CONTRACTED = {
     "im": ("i", "am"),
     **{
         f"{verb}nt": (verb, "not")
-        for verb in [
-            "is",
-            "are",
-            "was",
-            "were",
-            "do",
-            "does",
-            "did",
-            "has",
-            "have",
-            "had",
-            "could",
-            "would",
-            "should",
-            "must",
-            "need",
-        ]
+        for verb in words("is are was were do does did has have had could would should must need")
     },
 }
 #: What follows an apostrophe, as a word. A possessive s says nothing; after these words it is "is".
@@ -64,14 +49,7 @@ _BEFORE_IS = words("what who where when why how that there it he she here")
 
 
 #: Stems of words that stand for nothing by themselves.
-FILLERS = stems(
-    "a an the is are was were be been being do does did can could will would should shall may might "
-    "must have has had i you we he she it they my your our his her its their one someone this that "
-    "these those what which who whom whose how why when where there here any some in on at of for with "
-    "by to from into onto than as and or if then so too very best way please me us tell explain "
-    "describe know want need get just really ever about via using use possible able more most much many "
-    "other another not no never without s hi hello thanks let"
-)
+FILLERS = frozenset(map(stem, english("fillers")))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,7 +136,7 @@ def _split(lower: str) -> tuple[str, ...]:
     return (head,) if tail == "d" else (lower.replace("'", ""),)
 
 
-def likeness(one: Wording, other: Wording, without: int = 0) -> float:
+def overlap(one: Wording, other: Wording, without: int = 0) -> float:
     """How much of what two texts say is said with the same words, 0..1 (Dice's measure on their content).
     `without` words that are known to differ are left out. A word that only one of them has weighs more, the
     more the rest is the same: in a rewording most words differ.

@@ -1,6 +1,5 @@
-"""Acronyms spelt out, where the other wording has the words: "Explain ML" beside "What is machine learning?".
-
-Pure. A small verifier knows few acronyms, and a pair says by itself which words one stands for.
+"""What is seen in a text before the built-in verifier reads it: acronyms to spell out, and whether it is of
+the kind that the verifier has learnt from. Pure.
 """
 
 from __future__ import annotations
@@ -9,6 +8,8 @@ import re
 import unicodedata
 
 from llmhost.cache.guards import languages
+from llmhost.cache.guards.stems import words
+from llmhost.cache.guards.word_lists import sections
 from llmhost.cache.guards.wording import read
 
 __all__ = ["in_distribution", "spelt_out"]
@@ -17,85 +18,10 @@ _ACRONYM = re.compile(r"\b[A-Z]{2,6}\b")
 _WORD = re.compile(r"[^\W\d_]+")
 
 #: Words that an acronym seldom counts, and with which it never begins or ends.
-_SMALL = frozenset(
-    "a an and as at by for from in is of on or the to with my your our his her".split()  # noqa: SIM905
-)
+_SMALL = words("a an and as at by for from in is of on or the to with my your our his her")
 
-#: Two letters begin many pairs of words that have nothing to do with them, so these alone are taken.
-_OF_TWO = {
-    "AI": "artificial intelligence",
-    "AR": "augmented reality",
-    "DB": "database",
-    "DL": "deep learning",
-    "EU": "european union",
-    "HR": "human resources",
-    "IP": "internet protocol",
-    "IQ": "intelligence quotient",
-    "IT": "information technology",
-    "LA": "los angeles",
-    "ML": "machine learning",
-    "NY": "new york",
-    "NZ": "new zealand",
-    "OS": "operating system",
-    "PC": "personal computer",
-    "PE": "private equity",
-    "PR": "public relations",
-    "RL": "reinforcement learning",
-    "SA": "south africa",
-    "TV": "television",
-    "UI": "user interface",
-    "UK": "united kingdom",
-    "UN": "united nations",
-    "US": "united states",
-    "UX": "user experience",
-    "VC": "venture capital",
-    "VM": "virtual machine",
-    "VR": "virtual reality",
-    "WC": "world cup",
-}
-
-
-def spelt_out(one: str, other: str) -> tuple[str, str]:
-    """Both wordings; an acronym of one whose words stand in the other, in this order, is replaced by them."""
-    return _spelt(one, other), _spelt(other, one)
-
-
-def _spelt(text: str, beside: str) -> str:
-    if not _ACRONYM.search(text):
-        return text
-    words = _WORD.findall(beside)
-    return _ACRONYM.sub(lambda found: _words_for(found[0], words, beside) or found[0], text)
-
-
-def _words_for(acronym: str, words: list[str], beside: str) -> str | None:
-    if len(acronym) == 2:
-        meaning = _OF_TWO.get(acronym)
-        return meaning if meaning and meaning in beside.lower() else None
-    for begin in range(len(words)):
-        meant = _run(acronym.lower(), words[begin:])
-        if meant:
-            return " ".join(meant)
-    return None
-
-
-def _run(letters: str, words: list[str]) -> list[str] | None:
-    """The first of `words` whose initials are the letters; small ones between them need not count."""
-    taken: list[str] = []
-    left = letters
-    for word in words:
-        small = word.lower() in _SMALL
-        if left and word[0].lower() == left[0] and not (small and left in (letters, letters[-1])):
-            left = left[1:]
-        elif not (small and taken):
-            return None
-        taken.append(word)
-        if not left:
-            return taken
-    return None
-
-
-# Whether a text is of the kind that the built-in verifier has learnt from: questions in English. Pure.
-
+#: Meanings of acronyms of two letters; those of longer ones are found by their initials.
+_TWO_LETTERS = dict(entry.split(" = ") for entry in sections("english")["acronyms"])
 
 #: share of the letters; a foreign name or a Greek letter in an English question does not make it foreign
 _FOREIGN = 0.2
@@ -112,9 +38,48 @@ _CODE = 0.1
 _ENGLISH = read("What is the best way to do this and why should I?")
 
 
+def spelt_out(one: str, other: str) -> tuple[str, str]:
+    """Both wordings; an acronym of one whose words stand in the other, in this order, is replaced by them:
+    "Explain ML" beside "What is machine learning?". A small verifier knows few acronyms.
+    """
+    return _spelt(one, other), _spelt(other, one)
+
+
+def _spelt(text: str, beside: str) -> str:
+    if not _ACRONYM.search(text):
+        return text
+    named = _WORD.findall(beside)
+    return _ACRONYM.sub(lambda found: _words_for(found[0], named, beside) or found[0], text)
+
+
+def _words_for(acronym: str, named: list[str], beside: str) -> str | None:
+    if len(acronym) == 2:
+        meaning = _TWO_LETTERS.get(acronym.lower())
+        return meaning if meaning and meaning in beside.lower() else None
+    runs = (_initialled(acronym.lower(), named[begin:]) for begin in range(len(named)))
+    return next((" ".join(run) for run in runs if run), None)
+
+
+def _initialled(letters: str, named: list[str]) -> list[str] | None:
+    """The first of the words whose initials are the letters; small ones between them need not count."""
+    taken: list[str] = []
+    rest = letters
+    for word in named:
+        small = word.lower() in _SMALL
+        if rest and word[0].lower() == rest[0] and not (small and rest in (letters, letters[-1])):
+            rest = rest[1:]
+        elif not (small and taken):
+            return None
+        taken.append(word)
+        if not rest:
+            return taken
+    return None
+
+
 def in_distribution(text: str) -> bool:
-    """False for a text without letters or in letters that are not Latin, for code and formulas, and where
-    accents or common words tell of another language. A few plain words of another language are not noticed.
+    """Whether the text is like what the built-in verifier has learnt from: questions in English. False
+    without letters or in letters that are not Latin, for code and formulas, and where accents or common words
+    tell of another language. A few plain words of another language are not noticed.
     """
     if not _is_latin(text) or _is_accented(text) or _is_code(text):
         return False
@@ -130,9 +95,9 @@ def _is_latin(text: str) -> bool:
 def _is_accented(text: str) -> bool:
     if text.isascii():
         return False
-    words = text.split()
-    accented = sum(any(letter.isalpha() and not letter.isascii() for letter in word) for word in words)
-    return accented > _BORROWED and accented >= _ACCENTED * len(words)
+    tokens = text.split()
+    accented = sum(any(letter.isalpha() and not letter.isascii() for letter in word) for word in tokens)
+    return accented > _BORROWED and accented >= _ACCENTED * len(tokens)
 
 
 def _is_code(text: str) -> bool:
