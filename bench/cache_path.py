@@ -44,7 +44,8 @@ STORED = Question(prompt="What is machine learning in simple terms?", model="m",
 REWORDED = Question(prompt="Explain machine learning briefly", model="m", tenant="t")
 ANSWER = Answer("It learns from data. " * 40, "m", time.time(), 10, 200, "stop", 3.0, 0.0004)
 
-#: What is measured is the time that a hit takes: the bar lies where this pair passes it with any verifier.
+#: What is measured is the time that a hit takes: the threshold lies where this pair passes it with any
+#: verifier.
 EASY = Thresholds(serve=0.01, doubted=0.01, judge=None, floor=0.0)
 
 #: rounds that warm up

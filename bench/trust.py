@@ -9,9 +9,9 @@
 
 All of it by the code that serves. RedisVL's default is a cosine distance of at most 0.1: with vectors of one
 model that is a cosine of at least 0.9, so its row repeats that one. (Its own default model is another.)
-"learned" is the idea of vCache's paper, see lab/learned_threshold.py. It judges no pair by
+"learned" is the idea of vCache's paper, see learned_threshold.py. It judges no pair by
 itself, so pairs are asked one after the other, the stored question first, through one cache; Quora's at most
-5,000 of them. It has no bar, so no recall at a precision.
+5,000 of them. It has no threshold, so no recall at a precision.
 
 The last column is embedding and decision over embedding alone, medians in this process; no Redis.
 """
@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+from learned_threshold import LearnedPlayer
 from trust_cost import cost
 
 from llmhost.cache.contracts import Embedder
@@ -34,7 +35,6 @@ from llmhost.cache.policy import CachePolicy, ThresholdPolicy, VerifiedPolicy, t
 from llmhost.cache.verifiers.load import load_verifier
 from llmhost.config.models import CacheConfig
 from llmhost.lab.evaluate import PairOutcome, assess, evaluate, interval
-from llmhost.lab.learned_threshold import LearnedPlayer
 from llmhost.lab.pairs import Asked, Pair, read_pairs, read_stream, sample
 from llmhost.lab.replay import PolicyPlayer, Vector, replay
 from llmhost.wiring.questions import thresholds
@@ -120,16 +120,18 @@ def main(near: Path, everyday: Path | None, stream: Path, limit: int | None, *, 
 
 def named_policies(verify: Callable[[str, str], float]) -> dict[str, CachePolicy]:
     rows: dict[str, CachePolicy] = {
-        f"verified {bar:g}{' (default)' if bar == CONFIG.confidence else ''}": verified(verify, bar)
-        for bar in CONFIDENCES
+        f"verified {threshold:g}{' (default)' if threshold == CONFIG.confidence else ''}": verified(
+            verify, threshold
+        )
+        for threshold in CONFIDENCES
     }
     rows |= {f"cosine {threshold:g}": ThresholdPolicy(threshold) for threshold in THRESHOLDS}
     return rows | {"RedisVL's default, distance 0.1": ThresholdPolicy(REDISVL)}
 
 
-def verified(verify: Callable[[str, str], float], bar: float) -> CachePolicy:
-    wanted = replace(thresholds(CONFIG), serve=bar, doubted=threshold_with_doubt(bar), judge=None)
-    return VerifiedPolicy(objections, verify, replace(wanted, floor=min(wanted.floor, bar)))
+def verified(verify: Callable[[str, str], float], threshold: float) -> CachePolicy:
+    wanted = replace(thresholds(CONFIG), serve=threshold, doubted=threshold_with_doubt(threshold), judge=None)
+    return VerifiedPolicy(objections, verify, replace(wanted, floor=min(wanted.floor, threshold)))
 
 
 def judge(

@@ -1,4 +1,7 @@
-"""The contract of an index: which stored questions are near this one."""
+"""The contracts of what the cache is built from: an index, an embedder, a verifier.
+
+The judge's stands in `models.py`, beside its judgement.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,14 @@ __all__ = ["Embedder", "Index", "Verifier"]
 
 
 class Index(Protocol):
-    """Vectors by scope. All vectors have unit length and the embedder's dimensions, float32.
+    """Finds the stored questions near a vector, by scope. All vectors have unit length and the embedder's
+    dimensions, float32.
 
     Every method raises StoreError where Redis is away or will not write.
     """
 
     async def prepare(self, scope: str) -> None:
-        """Brings what `search` needs near. Always comes before it, while the question is being embedded."""
+        """Loads what `search` needs. Always called before it, while the question is being embedded."""
 
     async def search(self, scope: str, vector: Vector, k: int) -> Sequence[Neighbour]:
         """The k nearest of the entries that were there at the last `prepare`, most similar first. It may
@@ -33,10 +37,7 @@ class Index(Protocol):
         """Makes the entry findable, replacing an earlier vector of it."""
 
     async def remove(self, scope: str, entries: Sequence[str]) -> None:
-        """Makes entries unfindable; unknown ones are fine."""
-
-
-# The contract of an embedder.
+        """Makes entries unfindable; unknown ones are ignored."""
 
 
 class Embedder(Protocol):
@@ -48,7 +49,7 @@ class Embedder(Protocol):
     id: str
     dimensions: int
 
-    def embed(self, text: str) -> NDArray[np.float32] | None:
+    def embed(self, text: str) -> Vector | None:
         """A float32 vector of shape (dimensions,), or None where the model cannot read the whole text: it
         is too long, or has characters that the model does not know. Then only a part of it would be
         compared, and two different questions could look the same.
@@ -56,9 +57,6 @@ class Embedder(Protocol):
         Safe to call from several threads at once. Raises ModelError where the model fails.
         """
         ...
-
-
-# The contract of a verifier.
 
 
 class Verifier(Protocol):

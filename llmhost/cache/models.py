@@ -153,7 +153,7 @@ class SemanticLookup:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One cached question for people to look at. Times are Unix seconds; `expires_in` seconds.
+    """One cached question for people to look at. Times are Unix seconds; `expires_in_s` seconds.
 
     `answer` is None where it has expired and only the question is still known.
     """
@@ -165,7 +165,7 @@ class Entry:
     hit_count: int
     created: float
     last_accessed: float
-    expires_in: float | None
+    expires_in_s: float | None
     answer: Answer | None
 
 

@@ -35,6 +35,8 @@ else:
 __all__ = ["App", "Command", "Globals", "Group", "Lazy", "global_options", "globals_of"]
 
 _EXAMPLES = "Examples:"
+#: In a group, the command that runs where no command is named. No user types this name.
+_DEFAULT = "(default)"
 #: 0..1; from this similarity on, a name is suggested: --gpu for --gpus, but not --bogus for --verbose
 _SIMILAR = 0.7
 #: Typer appends the Python type to the name of an argument, and the choices to the name of an option.
@@ -117,19 +119,22 @@ class _Framed(_Base):
             return _print_version(ctx)
         return super().invoke(ctx)
 
+    def format_usage(self, ctx: Context, formatter: HelpFormatter) -> None:
+        formatter.write_usage(ctx.command_path.strip(), " ".join(self.collect_usage_pieces(ctx)))
+
     def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
         text, _, examples = (self.help or "").partition(_EXAMPLES)
         self.format_usage(ctx, formatter)
         formatter.write_paragraph()
         with formatter.indentation():
             formatter.write_text(text.strip())
-        self._format_arguments(ctx, formatter)
+        self.format_arguments(ctx, formatter)
         self._format_options(ctx, formatter)
         if examples.strip():
             with formatter.section("Examples"):
                 formatter.write("".join(f"  {line.strip()}\n" for line in examples.strip().splitlines()))
 
-    def _format_arguments(self, ctx: Context, formatter: HelpFormatter) -> None:
+    def format_arguments(self, ctx: Context, formatter: HelpFormatter) -> None:
         _section("Arguments", [p for p in self.params if p.param_type_name == "argument"], ctx, formatter)
 
     def _format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
@@ -141,6 +146,11 @@ class _Framed(_Base):
 
 class Command(_Framed, TyperCommand):
     """One command."""
+
+    def format_arguments(self, ctx: Context, formatter: HelpFormatter) -> None:
+        super().format_arguments(ctx, formatter)
+        if ctx.parent is not None and isinstance(ctx.parent.command, Group) and self.name == _DEFAULT:
+            ctx.parent.command.format_arguments(ctx.parent, formatter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +172,24 @@ class Group(_Framed, TyperGroup):
         self.lazy: Mapping[str, Lazy] = {}
 
     def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002
-        return [*self.lazy, *(name for name in self.commands if name not in self.lazy)]
+        return [*self.lazy, *(name for name in self.commands if name not in (*self.lazy, _DEFAULT))]
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        if _DEFAULT in self.commands and not self._names_command(ctx, args):
+            args = [_DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+    def _names_command(self, ctx: Context, args: list[str]) -> bool:
+        """Whether the name of a command comes first, behind global options alone."""
+        options = {name: option for option in global_options() for name in option.opts}
+        rest = iter(args)
+        for arg in rest:
+            option = options.get(arg.partition("=")[0])
+            if option is None:
+                return arg in self.list_commands(ctx)
+            if not option.is_flag and "=" not in arg:
+                next(rest, None)
+        return False
 
     def get_command(self, ctx: Context, cmd_name: str) -> AnyCommand | None:
         if cmd_name not in self.commands and cmd_name in self.lazy:
@@ -172,16 +199,18 @@ class Group(_Framed, TyperGroup):
     def resolve_command(
         self, ctx: Context, args: list[str]
     ) -> tuple[str | None, AnyCommand | None, list[str]]:
+        if args[0] == _DEFAULT:
+            return "", self.commands[_DEFAULT], args[1:]  # no name: usage and errors name the group
         known = self.list_commands(ctx)
         if args[0] not in known:
             raise UsageError(
                 f"no such command {args[0]!r}{_did_you_mean(args[0], known)}",
-                hint=f"see `{ctx.command_path} --help` for the commands",
+                hint=f"see `{ctx.command_path.strip()} --help` for the commands",
             )
         return super().resolve_command(ctx, args)
 
-    def _format_arguments(self, ctx: Context, formatter: HelpFormatter) -> None:  # noqa: ARG002
-        loaded = {name: _summary(command) for name, command in self.commands.items()}
+    def format_arguments(self, ctx: Context, formatter: HelpFormatter) -> None:  # noqa: ARG002
+        loaded = {name: _summary(self.commands[name]) for name in self.commands if name != _DEFAULT}
         summaries = {name: command.summary for name, command in self.lazy.items()}
         with formatter.section("Commands"):
             formatter.write_dl(list((loaded | summaries).items()))
@@ -208,6 +237,10 @@ class App(typer.Typer):
         assert isinstance(group, Group)  # noqa: S101 - made by `cls` above
         group.lazy = commands
         return group
+
+    def default(self) -> Callable[[Any], Any]:
+        """Makes a function the command that runs where no command is named; its help is the group's."""
+        return self.command(_DEFAULT)
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[Any], Any]:
         return super().command(name, **{"cls": Command, **settings})
@@ -267,7 +300,7 @@ def _usage_error(error: typer.exceptions.TyperException, ctx: Context) -> UsageE
     else:
         text = " ".join(error.format_message().split()).removesuffix(".")
         message = text[:1].lower() + text[1:]
-    return UsageError(message, hint=f"see `{ctx.command_path} --help` for its options")
+    return UsageError(message, hint=f"see `{ctx.command_path.strip()} --help` for its options")
 
 
 def _did_you_mean(name: str, known: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""What is known of wrong hits, and what was learnt from them, as `stats` and `cache tune` show it."""
+"""Wrong hits, and what was learnt from them, as `stats` and `cache tune show` print it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["ServedErrorOutput", "counted", "counts_as", "served_error_lines", "s
 
 @dataclass(frozen=True, slots=True)
 class ServedErrorOutput:
-    """`cache.served_error.ServedError` for all audits of the fleet, for those that each guard doubted
+    """`ServedError` for all audits of the fleet, for those that each guard doubted
     (`none`: no guard), and for each band of the verifier's probability. `bar_raised` is in steps.
     """
 
@@ -27,7 +27,7 @@ class ServedErrorOutput:
 
 
 def served_error_output(report: LabelsReport, max_error: float) -> ServedErrorOutput:
-    """`max_error` is the configured share over which the bar is raised."""
+    """`max_error` is the configured share of wrong hits over which the threshold is raised."""
     total = served_error(report.total("audit"))
     return ServedErrorOutput(
         estimate=total.estimate,
@@ -43,13 +43,20 @@ def served_error_output(report: LabelsReport, max_error: float) -> ServedErrorOu
 
 def served_error_lines(output: ServedErrorOutput) -> list[str]:
     """How often the cache was wrong, and what it does about that."""
-    lines = [_rate(output)]
+    if output.estimate is None or output.low is None or output.high is None:
+        lines = ["No semantic hit was audited yet."]
+    else:
+        wrong = round(output.estimate * output.samples)
+        hits = counted(output.samples, "audited semantic hit")
+        interval = f"{output.low * 100:.1f} to {output.high * 100:.1f} %, 95 % confidence"
+        were = "was" if 1 in (wrong, output.samples) else "were"
+        lines = [f"{wrong or 'None'} of {hits} {were} wrong: {output.estimate * 100:.1f} % ({interval})."]
     if output.bar_raised:
         lines.append(
-            f"The bar is raised by {counted(output.bar_raised, 'step')}: fewer questions are answered from "
-            f"the cache, until audits prove that less than {_share(output.max_error)} are wrong."
+            f"The threshold is raised by {counted(output.bar_raised, 'step')}: fewer questions are answered "
+            f"from the cache, until audits prove that less than {output.max_error * 100:.1f} % are wrong."
         )
-        lines.append("`llmhost cache tune --show` says how sure the wrong ones were; `--reset` starts anew.")
+        lines.append("`llmhost cache tune show` says how sure the wrong ones were; `… reset` starts over.")
     return lines
 
 
@@ -61,16 +68,3 @@ def counts_as(confidence: float, shifted: float) -> str:
 def counted(count: int, what: str) -> str:
     """``1 label``, ``1,200 labels``."""
     return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
-
-
-def _rate(output: ServedErrorOutput) -> str:
-    if output.estimate is None or output.low is None or output.high is None:
-        return "No semantic hit was audited yet."
-    wrong = round(output.estimate * output.samples)
-    hits = counted(output.samples, "audited semantic hit")
-    rate = f"{_share(output.estimate)} ({output.low * 100:.1f} to {_share(output.high)} with 95 % certainty)"
-    return f"{wrong or 'None'} of {hits} {'was' if 1 in (wrong, output.samples) else 'were'} wrong: {rate}."
-
-
-def _share(share: float) -> str:
-    return f"{share * 100:.1f} %"

@@ -139,7 +139,7 @@ class _Vectors:
         return made
 
 
-# What each bar would cost: precision against recall, as the bar moves. Pure.
+# What each threshold would cost: precision against recall, as the threshold moves. Pure.
 
 
 #: points; a chart needs no more
@@ -148,7 +148,7 @@ MOST_POINTS = 100
 
 @dataclass(frozen=True, slots=True)
 class FrontierPoint:
-    """What is accepted at a bar, and above. Shares 0..1, None where there is nothing to divide by.
+    """What is accepted at a threshold, and above. Shares 0..1, None where there is nothing to divide by.
 
     `precision` is the share of what is accepted that asks the same, `recall` the share of what asks the same
     that is accepted, `false_accept_rate` the share of what does not.
@@ -163,26 +163,26 @@ class FrontierPoint:
 
 
 class Frontier:
-    """From pairs, each as the highest bar under which it is accepted, and whether it asks the same.
+    """From pairs, each as the highest threshold under which it is accepted, and whether it asks the same.
 
-    The bar is infinite for what is always accepted, None for what never is.
+    The threshold is infinite for what is always accepted, None for what never is.
     """
 
     def __init__(self, pairs: Iterable[tuple[float | None, bool]]) -> None:
         known = list(pairs)
         self.same = sum(same for _, same in known)
         self.different = len(known) - self.same
-        reached = sorted((bar, same) for bar, same in known if bar is not None)
-        self._bars = [bar for bar, _ in reached]
+        reached = sorted((threshold, same) for threshold, same in known if threshold is not None)
+        self._thresholds = [threshold for threshold, _ in reached]
         self._same_from = _sums_from([same for _, same in reached])
 
-    def at(self, bar: float) -> FrontierPoint:
-        """What is accepted where the bar is `bar`."""
-        place = bisect_left(self._bars, bar)
+    def at(self, threshold: float) -> FrontierPoint:
+        """What is accepted at `threshold`."""
+        place = bisect_left(self._thresholds, threshold)
         right = self._same_from[place]
-        wrong = len(self._bars) - place - right
+        wrong = len(self._thresholds) - place - right
         return FrontierPoint(
-            bar=bar,
+            bar=threshold,
             precision=_share(right, right + wrong),
             recall=_share(right, self.same),
             accepted_same=right,
@@ -191,20 +191,20 @@ class Frontier:
         )
 
     def points(self, most: int = MOST_POINTS) -> list[FrontierPoint]:
-        """At most so many, lowest bar first: with about as many pairs between each two."""
-        thresholds = [bar for bar in self._bars if math.isfinite(bar)]
-        step = max(1, math.ceil(len(thresholds) / (most - 1)))
-        return [self.at(bar) for bar in sorted({*thresholds[::step], *thresholds[-1:]})]
+        """At most so many, lowest threshold first: with about as many pairs between each two."""
+        finite = [threshold for threshold in self._thresholds if math.isfinite(threshold)]
+        step = max(1, math.ceil(len(finite) / (most - 1)))
+        return [self.at(threshold) for threshold in sorted({*finite[::step], *finite[-1:]})]
 
     def best_recall(self, precision: float) -> float | None:
         """The highest recall of all thresholds with at least this precision; None where there is none."""
-        points = (self.at(bar) for bar in sorted(set(self._bars)))
+        points = (self.at(threshold) for threshold in sorted(set(self._thresholds)))
         enough = (p.recall for p in points if p.precision is not None and p.precision >= precision)
         return max((recall for recall in enough if recall is not None), default=None)
 
 
 def frontier(outcomes: Iterable[PairOutcome], calibration: Calibration = UNCALIBRATED) -> Frontier:
-    """Over the bar of the policy that gave these outcomes, which had learnt `calibration`."""
+    """Over the threshold of the policy that gave these outcomes, which had learnt `calibration`."""
     return Frontier((highest_threshold(outcome, calibration), outcome.pair.same) for outcome in outcomes)
 
 
@@ -228,12 +228,12 @@ def highest_threshold(outcome: PairOutcome, calibration: Calibration = UNCALIBRA
         return outcome.similarity
     if not verdict.raw:
         return None
-    bar = _undone(verdict, verdict.confidence, calibration)
-    return bar if verdict.raw >= VERIFIER_FLOOR else min(bar, verdict.raw)
+    threshold = _undone(verdict, verdict.confidence, calibration)
+    return threshold if verdict.raw >= VERIFIER_FLOOR else min(threshold, verdict.raw)
 
 
 def _undone(verdict: Verdict, confidence: float, calibration: Calibration) -> float:
-    """The bar that becomes `confidence` when errors have raised it and a guard doubts.
+    """The threshold that becomes `confidence` when errors have raised it and a guard doubts.
 
     To move a probability down by some log-odds is to move its complement up by as many.
     """

@@ -1,4 +1,4 @@
-"""Which bar to set for a wanted error, and what each bar costs in hits. Pure."""
+"""Which threshold to set for a wanted error, and what each threshold costs in hits. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ErrorLimits", "Tuning", "TuningRow", "tune"]
 #: `cache.confidence` may be set to these; the last is as sure as a verifier of some MB can be believed
 _SETTABLE = [thousandth / 1000 for thousandth in range(500, 1000)]
 
-#: bars that are shown
+#: thresholds that are shown
 _SHOWN = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
 
 #: log of the probability, 2.5 %, with which an exact interval lets the truth lie beyond its upper end
@@ -34,7 +34,7 @@ class ErrorLimits:
 
 @dataclass(frozen=True, slots=True)
 class TuningRow:
-    """What a bar would do: `hits` of the pairs that ask the same, and `wrong` ones besides.
+    """What a threshold would do: `hits` of the pairs that ask the same, and `wrong` ones besides.
 
     `error` is the share of both that is wrong, `error_interval` where it lies in truth in 95 % of cases.
     """
@@ -52,7 +52,8 @@ class TuningRow:
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """`suggested` None: no bar does what is wanted. `supported`: the pairs are enough to claim that it does.
+    """`suggested` None: no threshold does what is wanted. `supported`: the pairs are enough to claim that it
+    does.
 
     `enough` is how many pairs must be seen without a mistake before that can be claimed at all.
     """
@@ -64,10 +65,10 @@ class Tuning:
 
 
 def tune(frontier: Frontier, wanted: ErrorLimits, present: float | None = None) -> Tuning:
-    """The lowest bar, which gives the most hits, that does what is wanted; `present` is shown as well."""
-    bar = next((bar for bar in _SETTABLE if _does(frontier.at(bar), wanted)), None)
-    suggested = None if bar is None else _row(frontier, bar)
-    shown = {*_SHOWN, *(one for one in (bar, present) if one is not None)}
+    """The lowest threshold that keeps to the limits gives the most hits; `present` is shown as well."""
+    threshold = next((threshold for threshold in _SETTABLE if _does(frontier.at(threshold), wanted)), None)
+    suggested = None if threshold is None else _row(frontier, threshold)
+    shown = {*_SHOWN, *(one for one in (threshold, present) if one is not None)}
     return Tuning(
         suggested=suggested,
         rows=[_row(frontier, one) for one in sorted(shown)],
@@ -85,11 +86,11 @@ def _does(point: FrontierPoint, wanted: ErrorLimits) -> bool:
     )
 
 
-def _row(frontier: Frontier, bar: float) -> TuningRow:
-    point = frontier.at(bar)
+def _row(frontier: Frontier, threshold: float) -> TuningRow:
+    point = frontier.at(threshold)
     right, wrong = point.accepted_same, point.accepted_different
     return TuningRow(
-        confidence=bar,
+        confidence=threshold,
         hits=right,
         wrong=wrong,
         precision=point.precision,

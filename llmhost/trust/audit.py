@@ -41,7 +41,7 @@ _BATCH = 20
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What came of one audit; `right` None: it cannot be told. `engine_answer` is None where no engine gave
-    one. `change` says in words how the bar was moved by it.
+    one. `change` says in words how the threshold was moved by it.
     """
 
     audit: Audit
@@ -141,7 +141,7 @@ class Auditor:
             await self._ledger.record(engine_event(self._clock(), Outcome.AUDIT, latency_ms, answers))
 
     async def _conclude(self, audit: Audit, right: bool, reply: Reply) -> str | None:
-        """Records the label; says in words how the bar was moved by it."""
+        """Records the label; says in words how the threshold was moved by it."""
         await self._entries.count(audit.entry, right=right)
         if not right:
             await self._store(audit.question, reply)

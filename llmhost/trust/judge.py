@@ -111,7 +111,7 @@ def _plain(text: str) -> str:
 # Is a model good enough to judge? From pairs whose answer is known. Pure.
 
 
-#: share; a judge that is to widen what the cache serves must be at least as sure as the cache's own bar
+#: share; a judge that is to widen what the cache serves must be at least as sure as the cache's own threshold
 ENOUGH_PRECISION = 0.9
 
 #: pairs, half of them the same: where at most two of its words of yes are wrong, that can be shown
@@ -295,7 +295,7 @@ _TASK = (
 )
 #: ends as an answer begins: small models then say a word instead of repeating the question
 _ASKED = "Do both questions have the same full answer? YES or NO:"
-_UNMEASURED = "nobody has measured whether it can judge; run `llmhost cache tune FILE --judge`"
+_UNMEASURED = "nobody has measured whether it can judge; run `llmhost cache tune judge FILE`"
 _WORD = re.compile(r"[\W_]*(yes|no)(?![^\W_])", re.IGNORECASE)
 _OTHER = {"yes": re.compile(r"\bno\b", re.IGNORECASE), "no": re.compile(r"\byes\b", re.IGNORECASE)}
 

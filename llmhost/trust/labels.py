@@ -41,10 +41,10 @@ _Fields = Mapping[str, str]
 
 class Labels:
     """The labels of one fleet on the hits of one policy. `max_error` is the share of wrong hits over which
-    the bar is raised; None: the policy has no bar that moves.
+    the threshold is raised; None: the policy has no threshold that moves.
 
     Every method raises StoreError where Redis is away or will not write, and where what it holds makes no
-    sense: a bar that cannot be known is none.
+    sense: a threshold that cannot be known is none.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Labels:
         return calibrate(await self.report())
 
     async def record(self, label: Label, now: float) -> ThresholdChange | None:
-        """Counts a label at `now`, Unix seconds; says so where it moved the bar."""
+        """Counts a label at `now`, Unix seconds; says so where it moved the threshold."""
         with translate_errors():
             seen = await self._count(keys=[self._key], args=_names(label))
         if seen is None:
@@ -85,7 +85,7 @@ class Labels:
         return _report(dict(zip(flat[::2], flat[1::2], strict=True)) if flat else {})
 
     async def reset(self) -> int:
-        """Forgets every label and lowers the bar to where it was; says how many labels there were.
+        """Forgets every label and lowers the threshold to where it was; says how many labels there were.
         Damaged ones are forgotten too, uncounted."""
         with translate_errors():
             pipeline = self._client.pipeline(transaction=True)
@@ -161,5 +161,5 @@ def _moment(raw: str) -> float:
 def _damaged() -> StoreRefused:
     return StoreRefused(
         "what was learnt about the cache's hits is damaged in Redis",
-        hint="`llmhost cache tune --reset` forgets it",
+        hint="`llmhost cache tune reset` forgets it",
     )

@@ -458,7 +458,7 @@ async def test_a_reply_says_why_each_candidate_was_served_or_not(house: House) -
     miss = await house.ask(replace(REWORDED, threshold=0.99), engine())
     assert [(one.candidate.question, one.taken) for one in hit.lookup.verdicts] == [(ASKED.prompt, True)]
     assert [(one.taken, one.words) for one in miss.lookup.verdicts] == [(False, miss.lookup.reason)]
-    assert "below 0.99" in miss.lookup.reason
+    assert "< 0.99" in miss.lookup.reason
 
 
 async def test_a_reply_says_that_nothing_like_the_question_is_stored(house: House) -> None:

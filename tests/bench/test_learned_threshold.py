@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import random
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmhost.cache.keys import cache_key
-from llmhost.lab.learned_threshold import LearnedPlayer, Observations
 from llmhost.lab.replay import Embed, Player, PlayOutcome, Vector
+
+sys.path.append(str(Path(__file__).parents[2] / "bench"))
+
+from learned_threshold import LearnedPlayer, Observations
 
 SIMILARITY = st.floats(0.5, 1.0)
 

@@ -1,4 +1,4 @@
-"""What labels teach."""
+"""What labels teach, and what audits prove."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from llmhost.cache.calibration import (
     Calibration,
     LabelSource,
     LabelsReport,
+    ServedError,
     Tally,
     ThresholdChange,
     band_of,
     calibrate,
+    served_error,
     threshold_change,
 )
 
@@ -88,12 +90,12 @@ def test_one_more_wrong_label_never_makes_the_verifier_count_for_more(
     assert shift(more) <= shift(bands)
 
 
-def test_a_bar_that_was_never_audited_stays() -> None:
+def test_a_threshold_that_was_never_audited_stays() -> None:
     assert threshold_change(Tally(), 0, 0.02) is None
 
 
-def test_proven_errors_raise_the_bar_by_one_step_and_say_why() -> None:
-    words = "wrong answers in 4 of 40 audits: the bar is raised to step 1"
+def test_proven_errors_raise_the_threshold_by_one_step_and_say_why() -> None:
+    words = "wrong answers in 4 of 40 audits: the threshold is raised to step 1"
     assert threshold_change(Tally(36, 4), 0, 0.02) == ThresholdChange(1, words)
 
 
@@ -110,20 +112,68 @@ def test_there_is_a_highest_step() -> None:
     assert threshold_change(Tally(0, 100), MOST_RAISED, 0.02) is None
 
 
-def test_the_bar_comes_down_only_when_audits_prove_that_it_may() -> None:
-    words = "wrong answers in none of 183 audits: the bar comes down to step 1"
+def test_the_threshold_comes_down_only_when_audits_prove_that_it_may() -> None:
+    words = "wrong answers in none of 183 audits: the threshold is lowered to step 1"
     assert threshold_change(Tally(182, 0), 2, 0.02) is None
     assert threshold_change(Tally(183, 0), 2, 0.02) == ThresholdChange(1, words)
 
 
-def test_the_shipped_bar_does_not_come_down() -> None:
+def test_the_shipped_threshold_does_not_come_down() -> None:
     assert threshold_change(Tally(10_000, 0), 0, 0.02) is None
 
 
 @given(tallies, st.integers(0, MOST_RAISED), st.floats(0.001, 0.5))
-def test_one_more_wrong_answer_never_lowers_the_bar(since: Tally, raised: int, max_error: float) -> None:
-    def bar(audited: Tally) -> int:
+def test_one_more_wrong_answer_never_lowers_the_threshold(
+    since: Tally, raised: int, max_error: float
+) -> None:
+    def threshold(audited: Tally) -> int:
         change = threshold_change(audited, raised, max_error)
         return raised if change is None else change.raised
 
-    assert raised - 1 <= bar(since) <= bar(since + Tally(wrong=1)) <= min(raised + 1, MOST_RAISED)
+    assert raised - 1 <= threshold(since) <= threshold(since + Tally(wrong=1)) <= min(raised + 1, MOST_RAISED)
+
+
+# The share of wrong hits and its interval.
+
+
+@pytest.mark.parametrize(
+    ("wrong", "samples", "low", "high"),
+    [
+        (0, 10, 0.0, 0.3084971),
+        (1, 1, 0.025, 1.0),
+        (1, 120, 0.0002110, 0.0455555),
+        (5, 10, 0.1870860, 0.8129140),
+        (10, 100, 0.0490047, 0.1762226),
+        (20, 20, 0.8315665, 1.0),
+    ],
+)
+def test_the_interval_is_the_exact_one(wrong: int, samples: int, low: float, high: float) -> None:
+    error = served_error(Tally(samples - wrong, wrong))
+    assert (error.low, error.high) == (pytest.approx(low, abs=1e-7), pytest.approx(high, abs=1e-7))
+    assert (error.estimate, error.samples) == (wrong / samples, samples)
+
+
+def test_without_samples_nothing_is_known() -> None:
+    assert served_error(Tally()) == ServedError(None, None, None, 0)
+
+
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_one_more_wrong_answer_never_makes_the_error_look_smaller(right: int, wrong: int) -> None:
+    before, after = served_error(Tally(right, wrong)), served_error(Tally(right, wrong + 1))
+    assert (after.low or 0) >= (before.low or 0)
+    assert (after.high or 0) >= (before.high or 0)
+
+
+@pytest.mark.parametrize("truth", [0.005, 0.02, 0.1, 0.4])
+def test_the_truth_lies_within_in_at_least_95_of_100_cases(truth: float) -> None:
+    samples, within = 80, 0.0
+    for wrong in range(samples + 1):
+        error = served_error(Tally(samples - wrong, wrong))
+        if (error.low or 0) <= truth <= (error.high or 0):
+            within += math.comb(samples, wrong) * truth**wrong * (1 - truth) ** (samples - wrong)
+    assert within >= 0.95
+
+
+def test_a_count_as_large_as_one_can_be_takes_no_longer_than_a_moment() -> None:
+    error = served_error(Tally(999_999_999, 20_000_000))
+    assert error.low == pytest.approx(error.high, abs=1e-4)

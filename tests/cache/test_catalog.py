@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from llmhost.cache.calibration import Label
-from llmhost.cache.catalog import Catalog
+from llmhost.cache.catalog import Catalog, cache_usage
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.keys import CacheKey
 from llmhost.cache.models import Answer, Candidate, Objection, Verdict
@@ -82,7 +82,7 @@ async def test_an_entry_whose_answer_has_expired_is_still_listed(
 ) -> None:
     await redis_client.delete(f"test:response:{filled[0]}")
     entry = (await catalog.entries())[0]
-    assert (entry.entry, entry.answer, entry.expires_in) == (filled[0], None, None)
+    assert (entry.entry, entry.answer, entry.expires_in_s) == (filled[0], None, None)
 
 
 async def test_clearing_removes_this_namespace_and_nothing_else(
@@ -125,3 +125,34 @@ async def test_what_is_no_probability_teaches_nothing(
 ) -> None:
     await redis_client.hset(keys.metadata(filled[0]), mapping={"served_raw": raw, "served_doubts": ""})
     assert await catalog.forget(await catalog.find(filled[0])) is None
+
+
+# What the cache takes of its Redis.
+
+
+async def test_an_empty_cache_has_no_size_of_an_entry(redis_client: Redis, keys: NamespaceKeys) -> None:
+    usage = await cache_usage(redis_client, keys)
+    assert (usage.entries, usage.bytes_per_entry) == (0, None)
+    assert (usage.used_memory_bytes or 0) > 100_000
+
+
+async def test_an_entry_is_as_large_as_its_three_keys_and_its_vector(
+    redis_client: Redis,
+    keys: NamespaceKeys,
+    cache: SemanticCache,
+    key: Callable[..., CacheKey],
+    answer: Callable[..., Answer],
+) -> None:
+    stored = key("what is redis")
+    await cache.store(stored, answer("x" * 5_000), await cache.embed(stored))
+    names = [keys.response(stored.entry), keys.embedding(stored.entry), keys.metadata(stored.entry)]
+    expected = sum([await redis_client.memory_usage(name) for name in names]) + 4 * 512
+    usage = await cache_usage(redis_client, keys)
+    assert (usage.entries, usage.bytes_per_entry) == (1, expected)
+
+
+async def test_what_other_programs_keep_there_is_not_counted(
+    redis_client: Redis, keys: NamespaceKeys
+) -> None:
+    await redis_client.set("testing:response:x", 1)
+    assert (await cache_usage(redis_client, keys)).entries == 0

@@ -66,7 +66,7 @@ def served(decision: CacheDecision) -> str | None:
     ],
     ids=["none", "below the bar", "at the bar", "a less similar one", "the most similar of two"],
 )
-def test_the_first_candidate_over_the_bar_is_served(
+def test_the_first_candidate_over_the_threshold_is_served(
     probabilities: dict[str, float], expected: str | None
 ) -> None:
     assert served(decide(probabilities)) == expected
@@ -102,7 +102,7 @@ def test_no_more_than_three_candidates_are_verified() -> None:
 def test_the_fourth_is_not_verified() -> None:
     decision = decide({"a": 0.1, "b": 0.1, "c": 0.1, "d": 0.99})
     assert decision.action == "miss"
-    assert decision.verdicts[3].words == "more similar ones were looked at"
+    assert decision.verdicts[3].words == "the verifier read 3 more similar ones"
 
 
 @pytest.mark.parametrize("similarity", [0.499, -1.0, float("nan")])
@@ -132,7 +132,7 @@ def test_a_doubt_asks_for_more(raw: float, expected: str | None) -> None:
         (0.9999999999, Calibration(raised=30), None),
     ],
 )
-def test_what_labels_have_taught_moves_word_and_bar(
+def test_what_labels_have_taught_moves_word_and_threshold(
     raw: float, calibration: Calibration, expected: str | None
 ) -> None:
     assert served(decide({"a": raw}, calibration=calibration)) == expected
@@ -151,11 +151,11 @@ def test_no_label_lets_the_verifiers_own_word_fall_below_the_floor(raw: float, e
 @pytest.mark.parametrize(
     ("threshold", "expected"), [(None, None), (0.6, "a"), (0.71, None), (float("nan"), None)]
 )
-def test_a_question_may_bring_its_own_bar(threshold: float | None, expected: str | None) -> None:
+def test_a_question_may_bring_its_own_confidence(threshold: float | None, expected: str | None) -> None:
     assert served(decide({"a": 0.7}, threshold=threshold)) == expected
 
 
-def test_a_questions_own_low_bar_does_not_silence_a_doubt() -> None:
+def test_a_questions_own_low_threshold_does_not_silence_a_doubt() -> None:
     assert served(decide({"a": 0.93}, {"a": [DOUBT]}, threshold=0.5)) is None
 
 
@@ -213,25 +213,25 @@ def test_only_a_clear_yes_of_the_judge_is_served(same: bool | None, action: str,
 @pytest.mark.parametrize(
     ("decision", "reason"),
     [
-        (decide({}), "no question like it is stored"),
-        (decide({"a": 0.95}), "0.950 sure that both ask the same, 0.900 is enough"),
-        (decide({"a": 0.4, "b": 0.7}), "0.700 sure that both ask the same, 0.900 is wanted"),
+        (decide({}), "no similar question is stored"),
+        (decide({"a": 0.95}), "confidence 0.950 ≥ 0.900"),
+        (decide({"a": 0.4, "b": 0.7}), "confidence 0.700 < 0.900"),
         (decide({"a": 0.9}, {"a": [REFUSAL]}), "numbers: one says 5, the other 6"),
         (
             decide({"a": 0.93}, {"a": [DOUBT]}),
-            "0.930 sure that both ask the same, 0.937 is wanted; names doubts: one speaks of Redis",
+            "confidence 0.930 < 0.937; names doubts: one speaks of Redis",
         ),
         (
             judged(decide({"a": 0.7}, thresholds=JUDGED), Judgement(True)),
-            "0.700 sure that both ask the same, 0.900 is wanted; the judge says that both ask the same",
+            "confidence 0.700 < 0.900; the judge says yes",
         ),
         (
             judged(decide({"a": 0.7}, thresholds=JUDGED), Judgement(False)),
-            "0.700 sure that both ask the same, 0.900 is wanted; the judge says that they do not",
+            "confidence 0.700 < 0.900; the judge says no",
         ),
         (
             judged(decide({"a": 0.7}, thresholds=JUDGED), Judgement(None)),
-            "0.700 sure that both ask the same, 0.900 is wanted; the judge did not say",
+            "confidence 0.700 < 0.900; the judge did not answer",
         ),
     ],
 )
@@ -242,9 +242,9 @@ def test_the_reason_is_in_words(decision: CacheDecision, reason: str) -> None:
 def test_every_candidate_is_explained_most_similar_first() -> None:
     decision = decide({"a": 0.3, "b": 0.95, "c": 0.9}, {"c": [REFUSAL]})
     assert [(verdict.candidate.entry, verdict.taken, verdict.words) for verdict in decision.verdicts] == [
-        ("a", False, "0.300 sure that both ask the same, 0.900 is wanted"),
-        ("b", True, "0.950 sure that both ask the same, 0.900 is enough"),
-        ("c", False, "one before it was taken"),
+        ("a", False, "confidence 0.300 < 0.900"),
+        ("b", True, "confidence 0.950 ≥ 0.900"),
+        ("c", False, "a more similar one was taken"),
     ]
 
 
@@ -259,7 +259,7 @@ _FOUND = st.lists(
     max_size=6,
 )
 _CALIBRATION = st.builds(Calibration, shift=st.floats(-2, 2), raised=st.integers(0, 4))
-_BAR = st.none() | st.floats(0, 1)
+_OWN = st.none() | st.floats(0, 1)
 _Found = list[tuple[float, float, tuple[Objection, ...]]]
 
 
@@ -277,7 +277,7 @@ def decide_on(
 
 
 @given(_FOUND, st.floats(0, 1), st.floats(0, 1), _CALIBRATION)
-def test_a_higher_bar_never_serves_more(
+def test_a_higher_threshold_never_serves_more(
     found: _Found, one: float, other: float, calibration: Calibration
 ) -> None:
     low, high = sorted((one, other))
@@ -285,15 +285,15 @@ def test_a_higher_bar_never_serves_more(
         assert decide_on(found, low, calibration).action == "serve"
 
 
-@given(_FOUND, _BAR, _CALIBRATION)
-def test_raising_the_bar_never_serves_more(
+@given(_FOUND, _OWN, _CALIBRATION)
+def test_raising_the_threshold_never_serves_more(
     found: _Found, threshold: float | None, calibration: Calibration
 ) -> None:
     if decide_on(found, threshold, replace(calibration, raised=calibration.raised + 1)).action == "serve":
         assert decide_on(found, threshold, calibration).action == "serve"
 
 
-@given(_FOUND, _BAR, _CALIBRATION)
+@given(_FOUND, _OWN, _CALIBRATION)
 def test_neither_what_a_guard_refuses_nor_what_is_no_probability_is_ever_served(
     found: _Found, threshold: float | None, calibration: Calibration
 ) -> None:
@@ -311,7 +311,7 @@ def test_nothing_below_the_floor_is_ever_served(found: _Found, calibration: Cali
         assert found[int(decision.candidate.entry[1:])][1] >= THRESHOLDS.floor
 
 
-@given(st.data(), _FOUND, _BAR, _CALIBRATION)
+@given(st.data(), _FOUND, _OWN, _CALIBRATION)
 def test_the_order_in_which_candidates_are_given_does_not_matter(
     data: st.DataObject, found: _Found, threshold: float | None, calibration: Calibration
 ) -> None:
@@ -343,7 +343,7 @@ def test_the_papers_rule_serves_the_most_similar_from_the_threshold_on(
 
 @pytest.mark.parametrize(
     ("similarity", "reason"),
-    [(0.7, "similarity 0.700 is below 0.8"), (0.9, "similarity 0.900 reaches 0.8")],
+    [(0.7, "similarity 0.700 < 0.8"), (0.9, "similarity 0.900 ≥ 0.8")],
 )
 def test_the_papers_rule_says_why_and_not_how_sure_it_is(similarity: float, reason: str) -> None:
     decision = ThresholdPolicy(0.8).decide("q", [candidate(similarity=similarity)])

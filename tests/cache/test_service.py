@@ -68,7 +68,7 @@ async def test_a_different_question_is_a_miss_that_says_why(
     await put(cache, key(QUESTION), answer())
     found = await cache.semantic(key("what is artificial grass in simple colours"))
     assert found.served is None
-    assert "below 0.8" in found.reason
+    assert "< 0.8" in found.reason
 
 
 async def test_a_question_may_bring_its_own_threshold(

@@ -1,9 +1,11 @@
-"""Files of pairs come from outside: nothing in them is taken on trust."""
+"""Files of pairs and streams come from outside: nothing in them is taken on trust."""
 
 from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,18 @@ from hypothesis import strategies as st
 
 from llmhost.errors import UsageError
 from llmhost.lab import pairs as lines
-from llmhost.lab.pairs import Lines, Pair, read_pairs, sample
+from llmhost.lab.pairs import (
+    Asked,
+    BrokenLine,
+    Lines,
+    Pair,
+    question_in,
+    read_lines,
+    read_pairs,
+    read_stream,
+    sample,
+    skipped_words,
+)
 
 SOUND = {"a": "How old is it?", "b": "What is its age?", "same": 1}
 
@@ -171,3 +184,100 @@ def test_a_sample_is_the_same_each_time_in_the_order_of_the_file() -> None:
 def test_a_sample_of_as_many_as_there_are_is_all(limit: int | None) -> None:
     pairs = [Pair(name, "b", True) for name in "abc"]
     assert sample(pairs, limit) == pairs
+
+
+# Lines of a file.
+
+
+def parse(row: Mapping[str, Any]) -> str:
+    return question_in(row, "q")
+
+
+def read_texts(
+    folder: Path, content: bytes, *, name: str = "f.jsonl", limit: int | None = None
+) -> Lines[str]:
+    path = folder / name
+    path.write_bytes(content)
+    return read_lines(path, parse, hint="write lines", limit=limit)
+
+
+def test_after_the_limit_nothing_is_read(tmp_path: Path) -> None:
+    assert read_texts(tmp_path, b'{"q": "one"}\n{"q": "two"}\nbroken', limit=2) == Lines(("one", "two"), ())
+
+
+@pytest.mark.parametrize(
+    "content", [b"plain", gzip.compress(b'{"q": "one"}\n' * 30)[:-12]], ids=["plain", "cut off"]
+)
+def test_what_is_no_whole_packed_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(UsageError, match=r"cannot read .*f\.gz"):
+        read_texts(tmp_path, content, name="f.gz")
+
+
+def test_a_file_with_too_many_lines_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "_MOST_LINES", 3)
+    assert len(read_texts(tmp_path, b'{"q": "one"}\n' * 3).rows) == 3
+    with pytest.raises(UsageError, match="more than 3 lines"):
+        read_texts(tmp_path, b'{"q": "one"}\n' * 4)
+
+
+def test_of_many_broken_lines_three_are_named() -> None:
+    broken = [BrokenLine(number, "no") for number in range(1, 6)]
+    assert skipped_words(Path("x/f"), broken) == (
+        "f: 5 lines make no sense and are skipped: line 1: no; line 2: no; line 3: no; and 2 more"
+    )
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@given(st.binary(max_size=200), st.text(min_size=1).filter(str.strip))
+def test_no_bytes_do_more_than_break_their_own_lines(tmp_path: Path, noise: bytes, text: str) -> None:
+    sound = json.dumps({"q": text}).encode() + b"\n"
+    found = read_texts(tmp_path, sound + noise.replace(b"\n", b"")[:100] + b"\n" + sound * 30)
+    assert (found.rows[0], found.rows[-30:]) == (text, (text,) * 30)
+
+
+# Streams of questions with a class each.
+
+
+OURS = Path(__file__).parents[2] / "bench" / "pairs" / "stream.jsonl"
+
+
+def write(folder: Path, *rows: object) -> Path:
+    path = folder / "stream.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("about", ["a class", 7, 0, -1])
+def test_a_class_is_a_text_or_a_whole_number(tmp_path: Path, about: str | int) -> None:
+    path = write(tmp_path, {"question": "Why?", "class": about, "more": 1})
+    assert read_stream(path).rows == (Asked("Why?", about),)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"question": "Why?"}, "'class' is missing"),
+        ({"question": "Why?", "class": ""}, "'class' is neither a text nor a whole number"),
+        ({"question": "Why?", "class": True}, "'class' is neither a text nor a whole number"),
+        ({"question": "Why?", "class": 1.5}, "'class' is neither a text nor a whole number"),
+        ({"class": 1}, "'question' is missing"),
+    ],
+)
+def test_a_line_that_makes_no_sense_is_left_out(tmp_path: Path, row: Any, reason: str) -> None:
+    sound = [{"question": "Why?", "class": 1}] * 30
+    found = read_stream(write(tmp_path, *sound, row))
+    assert (len(found.rows), [broken.reason for broken in found.broken]) == (30, [reason])
+
+
+def test_our_own_stream_looks_like_traffic() -> None:
+    rows = read_stream(OURS).rows
+    classes = Counter(row.about for row in rows)
+    repeats = len(rows) - len(set(rows))
+    assert (len(rows), len(classes)) == (400, 120)
+    assert repeats / len(rows) == pytest.approx(0.5, abs=0.1)
+    assert classes.most_common(1)[0][1] > 10 > min(classes.values())
+
+
+def test_in_our_own_stream_one_wording_has_one_class() -> None:
+    rows = read_stream(OURS).rows
+    assert len({row.question for row in rows}) == len(set(rows))

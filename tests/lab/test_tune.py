@@ -1,4 +1,4 @@
-"""Which bar to set for a wanted error."""
+"""Which threshold to set for a wanted error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llmhost.lab.tune import ErrorLimits, tune
 GOOD = [(0.95, True)] * 99 + [(0.7, False)] + [(0.6, False)] * 50
 
 
-def test_the_lowest_bar_that_does_it_is_suggested() -> None:
+def test_the_lowest_threshold_that_does_it_is_suggested() -> None:
     tuning = tune(Frontier(GOOD), ErrorLimits(error=0.01))
     assert tuning.suggested is not None
     assert (tuning.suggested.confidence, tuning.suggested.error) == (0.601, 0.01)
@@ -30,7 +30,7 @@ def test_a_false_accept_may_be_limited_too() -> None:
 
 
 @pytest.mark.parametrize("pairs", [[], [(None, True)], [(0.99, False)] * 3])
-def test_where_no_bar_does_it_none_is_suggested(pairs: list[tuple[float | None, bool]]) -> None:
+def test_where_no_threshold_does_it_none_is_suggested(pairs: list[tuple[float | None, bool]]) -> None:
     tuning = tune(Frontier(pairs), ErrorLimits(error=0.01))
     assert (tuning.suggested, tuning.supported) == (None, False)
     assert tuning.rows
@@ -43,11 +43,11 @@ def test_few_pairs_support_no_claim(count: int, supported: bool) -> None:
     assert tuning.enough == 368
 
 
-def test_each_bar_is_shown_with_what_it_costs_and_the_present_one_among_them() -> None:
+def test_each_threshold_is_shown_with_what_it_costs_and_the_present_one_among_them() -> None:
     tuning = tune(Frontier(GOOD), ErrorLimits(error=0.01), present=0.875)
-    bars = [row.confidence for row in tuning.rows]
-    assert bars == sorted(bars)
-    assert {0.875, 0.601, 0.9} <= set(bars)
+    thresholds = [row.confidence for row in tuning.rows]
+    assert thresholds == sorted(thresholds)
+    assert {0.875, 0.601, 0.9} <= set(thresholds)
     first = tuning.rows[0]
     assert (first.hits, first.wrong, first.recall) == (99, 51, 1.0)
     assert first.error_interval is not None
@@ -56,7 +56,8 @@ def test_each_bar_is_shown_with_what_it_costs_and_the_present_one_among_them() -
 
 
 outcomes = st.lists(
-    st.tuples(st.none() | st.integers(400, 1000).map(lambda bar: bar / 1000), st.booleans()), max_size=40
+    st.tuples(st.none() | st.integers(400, 1000).map(lambda threshold: threshold / 1000), st.booleans()),
+    max_size=40,
 )
 
 

@@ -204,7 +204,7 @@ async def test_an_audit_costs_and_is_no_request(bench: Bench) -> None:
     assert (totals.hit_ms, totals.miss_ms) == ({}, {})
 
 
-async def test_a_bar_that_was_raised_is_told(bench: Bench) -> None:
+async def test_a_threshold_that_was_raised_is_told(bench: Bench) -> None:
     changes = [(await bench.audit(Speaker(RIGHT, RIGHT))).change for _ in range(6)]
     assert [change for change in changes if change]
 

@@ -282,7 +282,7 @@ async def test_a_model_that_nobody_has_measured_does_not_judge_and_the_user_is_t
     assert [await judge.judge("s", ASKED, STORED) for _ in range(2)] == [Judgement(None)] * 2
     (told,) = bench.told
     assert "the judge stays off" in told
-    assert "llmhost cache tune FILE --judge" in told
+    assert "llmhost cache tune judge FILE" in told
     assert engine.requests == []
 
 

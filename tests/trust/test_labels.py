@@ -104,38 +104,42 @@ async def test_the_order_of_labels_does_not_matter_for_the_shift(redis_client: R
     assert len(set(shifts)) == 1
 
 
-async def test_proven_errors_raise_the_bar_once_and_the_operator_is_told(labels: Labels) -> None:
+async def test_proven_errors_raise_the_threshold_once_and_the_operator_is_told(labels: Labels) -> None:
     changes = await record(labels, *[audit(True)] * 36, *[audit(False)] * 5)
-    assert changes == [ThresholdChange(1, "wrong answers in 4 of 40 audits: the bar is raised to step 1")]
+    assert changes == [
+        ThresholdChange(1, "wrong answers in 4 of 40 audits: the threshold is raised to step 1")
+    ]
     assert (await labels.calibration()).raised == 1
 
 
-async def test_after_a_change_of_the_bar_its_evidence_is_gathered_anew(labels: Labels) -> None:
+async def test_after_a_change_of_the_threshold_its_evidence_is_gathered_anew(labels: Labels) -> None:
     changes = await record(labels, audit(False), audit(False), audit(False))
-    assert changes == [ThresholdChange(1, "wrong answers in 2 of 2 audits: the bar is raised to step 1")]
+    assert changes == [
+        ThresholdChange(1, "wrong answers in 2 of 2 audits: the threshold is raised to step 1")
+    ]
     report = await labels.report()
     assert (report.raised, report.changed, report.since) == (1, NOW, Tally(0, 1))
     assert report.total("audit") == Tally(0, 3)
     assert (await labels.calibration()).raised == 1
 
 
-async def test_clean_audits_bring_the_bar_down_again(labels: Labels) -> None:
+async def test_clean_audits_bring_the_threshold_down_again(labels: Labels) -> None:
     await record(labels, audit(False), audit(False))
     changes = await record(labels, *[audit(True)] * 183)
     assert changes == [
-        ThresholdChange(0, "wrong answers in none of 183 audits: the bar comes down to step 0")
+        ThresholdChange(0, "wrong answers in none of 183 audits: the threshold is lowered to step 0")
     ]
     assert (await labels.report()).raised == 0
 
 
 @pytest.mark.parametrize("source", ["judge", "forget"])
-async def test_only_audits_move_the_bar(labels: Labels, source: LabelSource) -> None:
+async def test_only_audits_move_the_threshold(labels: Labels, source: LabelSource) -> None:
     assert await record(labels, *[Label(source, False, 0.95)] * 20) == []
     report = await labels.report()
     assert (report.raised, report.since) == (0, Tally())
 
 
-async def test_two_recorders_never_raise_the_bar_twice_for_one_cause(redis_server: RedisServer) -> None:
+async def test_two_recorders_never_raise_the_threshold_twice_for_one_cause(redis_server: RedisServer) -> None:
     clients = [connect(RedisConfig(), socket=redis_server.socket) for _ in range(2)]
     both = [Labels(client, "test", max_error=0.02) for client in clients]
     await both[0].calibration()
@@ -171,13 +175,13 @@ async def test_garbage_is_refused_with_what_to_do(
     assert await labels.calibration() == Calibration()
 
 
-async def test_a_bar_that_moved_at_no_moment_is_garbage(labels: Labels, redis_client: Redis) -> None:
+async def test_a_threshold_that_moved_at_no_moment_is_garbage(labels: Labels, redis_client: Redis) -> None:
     await redis_client.hset(KEY, "changed", "yesterday")
     with pytest.raises(StoreRefused, match="damaged"):
         await labels.report()
 
 
-async def test_a_bar_higher_than_there_is_one_is_garbage(labels: Labels, redis_client: Redis) -> None:
+async def test_a_threshold_higher_than_there_is_one_is_garbage(labels: Labels, redis_client: Redis) -> None:
     await redis_client.hset(KEY, "raised", 9)
     with pytest.raises(StoreRefused, match="damaged"):
         await labels.calibration()

@@ -1,4 +1,4 @@
--- Counts a label: {raised, right, wrong} of the audits since the bar last moved, missing ones as nothing.
+-- Counts a label: {raised, right, wrong} of the audits since the threshold last moved, missing ones as nothing.
 -- Nothing where a count is damaged.
 -- KEYS[1] trust
 -- ARGV names of the counts that the label belongs to

@@ -13,7 +13,7 @@ import typer
 from llmhost.cli.commands.cache_audit import audit_hits
 from llmhost.cli.commands.cache_eval import eval_pairs
 from llmhost.cli.commands.cache_replay import replay_stream
-from llmhost.cli.commands.cache_tune import tune_cache
+from llmhost.cli.commands.cache_tune import app as tune
 from llmhost.cli.frame import App, Globals, globals_of
 from llmhost.cli.output import table
 from llmhost.cli.running import configured, run_async, wired
@@ -23,8 +23,7 @@ from llmhost.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from llmhost.cache.calibration import Calibration
-    from llmhost.cache.models import Answer, Entry
+    from llmhost.cache.models import Entry
     from llmhost.config.models import Config
 
 __all__ = ["app"]
@@ -37,7 +36,7 @@ app = App("Look into the cache and correct it.")
 
 @dataclass(frozen=True, slots=True)
 class EntryOutput:
-    """Times are Unix seconds; `expires_in_s` is None where the answer has expired."""
+    """One line of the list. Times are Unix seconds; `expires_in_s` is None where the answer has expired."""
 
     entry: str
     question: str
@@ -55,21 +54,8 @@ class ListOutput:
 
 
 @dataclass(frozen=True, slots=True)
-class GetOutput:
-    entry: str
-    question: str
-    scope: str
-    embedder: str
-    hit_count: int
-    created: float
-    last_accessed: float
-    expires_in_s: float | None
-    answer: Answer | None
-
-
-@dataclass(frozen=True, slots=True)
 class ForgetOutput:
-    """`labelled` are those of whose wrong answer something was learnt."""
+    """`labelled` are those whose wrong answer was counted as a label."""
 
     forgotten: Sequence[str]
     labelled: Sequence[str]
@@ -116,7 +102,7 @@ def forget_entries(
         bool, typer.Option("--wrong", help="Their answers were wrong for another wording: learn from that.")
     ] = False,
 ) -> None:
-    """Remove entries: the next question like them is answered anew.
+    """Remove entries: the next question like them is answered by a worker.
 
     Examples:
       llmhost cache forget 3f9a
@@ -139,14 +125,12 @@ def clear_cache(
     options = globals_of(ctx)
     config = configured(options)
     if not yes:
-        _confirm(config.cache.namespace)
+        if not sys.stdin.isatty():
+            raise UsageError("this removes every entry", hint="confirm it with --yes")
+        typer.confirm(
+            f"Remove every entry of the namespace {config.cache.namespace!r}?", abort=True, err=True
+        )
     run_async(_clear(options, config))
-
-
-def _confirm(namespace: str) -> None:
-    if not sys.stdin.isatty():
-        raise UsageError("this removes every entry", hint="say --yes if that is what you want")
-    typer.confirm(f"Remove every entry of the namespace {namespace!r}?", abort=True, err=True)
 
 
 async def _list(options: Globals, config: Config, limit: int) -> None:
@@ -159,10 +143,13 @@ async def _list(options: Globals, config: Config, limit: int) -> None:
 async def _get(options: Globals, config: Config, prefix: str) -> None:
     async with wired(options, config) as wiring:
         found = await (await wiring.catalog()).find(prefix)
-    options.output.result(_details(found), _show_entry)
+    options.output.result(found, _show_entry)
 
 
 async def _forget(options: Globals, config: Config, prefixes: Sequence[str], wrong: bool) -> None:
+    from llmhost.cache.policy import shifted
+    from llmhost.cli.trust_view import counts_as
+
     labelled = []
     async with wired(options, config) as wiring:
         catalog, labels = await wiring.catalog(), wiring.caches.labels(await wiring.redis())
@@ -174,17 +161,11 @@ async def _forget(options: Globals, config: Config, prefixes: Sequence[str], wro
                 labelled.append(entry.entry)
         calibration = await labels.calibration() if labelled else None
     if calibration is not None:
-        options.output.note(_learnt(config.cache.confidence, calibration))
+        confidence = config.cache.confidence
+        options.output.note(f"from now on {counts_as(confidence, shifted(confidence, calibration.shift))}")
     elif wrong:
         options.output.note("nothing to learn: the cache gave their answers to no other wording")
     options.output.result(ForgetOutput(list(found), labelled), _show_forgotten)
-
-
-def _learnt(confidence: float, calibration: Calibration) -> str:
-    from llmhost.cache.policy import shifted
-    from llmhost.cli.trust_view import counts_as
-
-    return f"from now on {counts_as(confidence, shifted(confidence, calibration.shift))}"
 
 
 async def _clear(options: Globals, config: Config) -> None:
@@ -202,21 +183,7 @@ def _summary(entry: Entry) -> EntryOutput:
         hit_count=entry.hit_count,
         created=entry.created,
         last_accessed=entry.last_accessed,
-        expires_in_s=entry.expires_in,
-    )
-
-
-def _details(entry: Entry) -> GetOutput:
-    return GetOutput(
-        entry=entry.entry,
-        question=entry.question,
-        scope=entry.scope,
-        embedder=entry.embedder,
-        hit_count=entry.hit_count,
-        created=entry.created,
-        last_accessed=entry.last_accessed,
-        expires_in_s=entry.expires_in,
-        answer=entry.answer,
+        expires_in_s=entry.expires_in_s,
     )
 
 
@@ -236,7 +203,7 @@ def _show_list(output: ListOutput, console: Console) -> None:
         console.print(f"{len(output.entries):,} of {output.total:,}; --limit shows more.", style="dim")
 
 
-def _show_entry(output: GetOutput, console: Console) -> None:
+def _show_entry(output: Entry, console: Console) -> None:
     from rich.table import Table
 
     now = time.time()
@@ -262,8 +229,8 @@ def _show_entry(output: GetOutput, console: Console) -> None:
 
 def _show_forgotten(output: ForgetOutput, console: Console) -> None:
     for entry in output.forgotten:
-        learnt = ", and noted that it was wrong" if entry in output.labelled else ""
-        console.print(f"forgot {entry[:_SHORT]}{learnt}")
+        labelled = " and counted its answer as wrong" if entry in output.labelled else ""
+        console.print(f"forgot {entry[:_SHORT]}{labelled}")
 
 
 def _show_cleared(output: ClearOutput, console: Console) -> None:
@@ -273,4 +240,4 @@ def _show_cleared(output: ClearOutput, console: Console) -> None:
 app.command("replay")(replay_stream)
 app.command("eval")(eval_pairs)
 app.command("audit")(audit_hits)
-app.command("tune")(tune_cache)
+app.add_typer(tune, name="tune")

@@ -1,4 +1,4 @@
-"""`llmhost cache audit`: was the cache right?"""
+"""`llmhost cache audit`: were semantic hits right?"""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["audit_hits", "start_auditing"]
 
-#: audits; some minutes of a small model, and of what is asked behind the user's back an end
+#: audits; some minutes of a small model, so that a background process ends
 _LIMIT = 50
 
 #: characters; enough to see what two answers say
@@ -75,8 +75,8 @@ def audit_hits(
 
 
 def start_auditing(options: Globals) -> subprocess.Popen[bytes] | None:
-    """Works off the queue in a process of its own, which nobody waits for and which outlives this one. None
-    where the environment forbids it (LLMHOST_NO_BACKGROUND), or the system: then the audits wait.
+    """Works off the queue in a detached process that outlives this one. None where the environment forbids it
+    (LLMHOST_NO_BACKGROUND), or the system: then the audits wait.
     """
     if os.environ.get("LLMHOST_NO_BACKGROUND"):
         return None
@@ -98,7 +98,7 @@ async def _audit(options: Globals, config: Config, limit: int) -> None:
     from llmhost.machine.files import hold_lock
     from llmhost.machine.paths import state_dir
 
-    busy = StateError("another llmhost audits just now", hint="wait for it: what it leaves, it leaves here")
+    busy = StateError("another llmhost process is auditing", hint="wait until it ends, then run it again")
     async with wired(options, config) as wiring, hold_lock(state_dir() / "audit.lock", patience=0, held=busy):
         audited = await (await wiring.auditor()).run(limit)
     for change in filter(None, (finding.change for finding in audited.findings)):

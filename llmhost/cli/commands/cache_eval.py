@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,42 +23,141 @@ if TYPE_CHECKING:
     from llmhost.cache.calibration import Calibration
     from llmhost.cache.contracts import Embedder
     from llmhost.cache.policy import CachePolicy
-    from llmhost.config.models import CacheConfig, Config
-    from llmhost.lab.evaluate import Disagreement, Evaluation, Interval, PairOutcome
+    from llmhost.config.models import Config
+    from llmhost.lab.evaluate import Evaluation, Interval, PairOutcome
     from llmhost.lab.pairs import Lines, Pair
 
-__all__ = ["eval_pairs", "interval_words", "pairs_in", "run_pairs", "share_words", "show_evaluation"]
+__all__ = ["PairsFile", "eval_pairs", "interval_words", "pairs_in", "run_pairs", "share_words"]
 
 
-# How `cache eval` and `cache tune` run pairs through the product's own policies, and are interrupted.
-
-
-#: pairs; they take well under a second, and Ctrl-C is heeded between two such steps
+#: pairs; they take well under a second, and Ctrl-C takes effect between two such steps
 _STEP = 16
+
+PairsFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help='JSON lines {"a", "b", "same"[, "kind"]}; or .gz.')
+]
 
 
 def pairs_in(options: Globals, file: Path) -> Lines[Pair]:
-    """The file's pairs; its broken lines are told. Raises UsageError."""
+    """The file's pairs; warns of broken lines. Raises UsageError."""
     from llmhost.lab.pairs import read_pairs, skipped_words
 
-    read = read_pairs(file)
-    if read.broken:
-        options.output.warn(skipped_words(file, read.broken))
-    return read
+    known = read_pairs(file)
+    if known.broken:
+        options.output.warn(skipped_words(file, known.broken))
+    return known
+
+
+#: per policy: the key of its threshold, the lowest and the highest value, and whether it may be the highest
+_POLICIES = {
+    "verified": ("cache.confidence", 0.5, 1.0, False),
+    "threshold": ("cache.threshold", -1.0, 1.0, True),
+}
+
+
+def eval_pairs(
+    ctx: typer.Context,
+    file: PairsFile,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="POLICY", help="verified[:CONFIDENCE] or threshold[:COSINE]; else as configured."
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Take N pairs at random, always the same ones.")
+    ] = None,
+    show: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Show N pairs that were decided otherwise than labelled.")
+    ] = 0,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT.svg", help="Draw precision against recall, beside cosine; .svg or .png."),
+    ] = None,
+    learned: Annotated[
+        bool, typer.Option("--learned", help="With what the fleet's labels have taught; reads Redis.")
+    ] = False,
+) -> None:
+    """Measure how often the cache is right, on pairs of questions whose answer is known.
+
+    For each pair, the answer to `b` is stored and `a` is asked, by the very code that serves. `same` 1 says
+    that the one answer is right for both. No engine and no judge is asked, and the real cache is not touched.
+    What the fleet's labels have taught is left out, so that everybody gets the same figures; --learned
+    includes it.
+
+    Examples:
+      llmhost cache eval pairs.jsonl
+      llmhost cache eval pairs.jsonl --policy threshold:0.8 --json
+      llmhost cache eval pairs.jsonl.gz --limit 2000 --show 20 --plot frontier.svg
+    """
+    from llmhost.lab.evaluate import assess, cosine_frontier
+    from llmhost.lab.pairs import sample
+    from llmhost.lab.plots import check_drawable, plot_evaluation
+
+    options = globals_of(ctx)
+    if plot is not None:
+        check_drawable(plot)
+    config = configured(options, {} if policy is None else _overrides(policy))
+    cache = config.cache
+    name = f"{cache.policy}:{cache.confidence if cache.policy == 'verified' else cache.threshold:g}"
+    if learned and cache.policy != "verified":
+        raise UsageError("--learned goes with the policy verified", hint="leave one of them out")
+    known = pairs_in(options, file)
+    calibration, outcomes = run_async(_run(options, config, sample(known.rows, limit), learned))
+    evaluation = assess(name, outcomes, calibration=calibration, skipped_lines=len(known.broken), show=show)
+    if plot is not None:
+        plot_evaluation(evaluation, cosine_frontier(outcomes).points(), plot)
+    options.output.result(evaluation, _show)
+
+
+def _overrides(policy: str) -> dict[str, Any]:
+    """The settings that ``NAME[:THRESHOLD]`` means. Raises UsageError."""
+    hint = "`verified:0.9`, or `threshold:0.8`"
+    name, colon, text = policy.partition(":")
+    if name not in _POLICIES:
+        raise UsageError(f"--policy {policy}: there is no such policy", hint=hint)
+    if not colon:
+        return {"cache.policy": name}
+    key, lowest, highest, inclusive = _POLICIES[name]
+    try:
+        threshold = float(text)
+    except ValueError:
+        threshold = math.nan
+    if not lowest <= threshold <= highest or (threshold == highest and not inclusive):
+        most = f"{'at most' if inclusive else 'below'} {highest:g}"
+        raise UsageError(
+            f"--policy {policy}: the threshold must be a number, at least {lowest:g} and {most}", hint=hint
+        )
+    return {"cache.policy": name, key: threshold}
+
+
+async def _run(
+    options: Globals, config: Config, pairs: Sequence[Pair], learned: bool
+) -> tuple[Calibration, list[PairOutcome]]:
+    from llmhost.cache.calibration import UNCALIBRATED
+
+    async with wired(options, config) as wiring:
+        labels = wiring.caches.labels(await wiring.redis()) if learned else None
+        calibration = await labels.calibration() if labels else UNCALIBRATED
+        embedder, policy = await wiring.caches.embedder(), await wiring.caches.policy()
+        return calibration, await run_pairs(options, pairs, embedder, policy, calibration)
 
 
 async def run_pairs(
-    options: Globals, pairs: Sequence[Pair], embedder: Embedder, policy: CachePolicy, calibration: Calibration
+    options: Globals,
+    pairs: Sequence[Pair],
+    embedder: Embedder,
+    policy: CachePolicy,
+    calibration: Calibration | None = None,
 ) -> list[PairOutcome]:
     """What becomes of each pair. One thread does it: the models use all cores by themselves.
 
     Raises ModelError.
     """
-    import asyncio
-
+    from llmhost.cache.calibration import UNCALIBRATED
     from llmhost.lab.evaluate import evaluate
 
-    outcomes = evaluate(pairs, embedder, policy, calibration)
+    outcomes = evaluate(pairs, embedder, policy, calibration or UNCALIBRATED)
     done: list[PairOutcome] = []
     with options.output.progress() as progress:
         progress.update("pairs", "judging", 0.0)
@@ -68,140 +168,7 @@ async def run_pairs(
     return done
 
 
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    """The key that a policy's bar is set by, and what it may be, 0..1 or -1..1; `open`: not the highest."""
-
-    key: str
-    low: float
-    high: float
-    open: bool
-
-
-_POLICIES = {
-    "verified": _Choice("cache.confidence", 0.5, 1.0, open=True),
-    "threshold": _Choice("cache.threshold", -1.0, 1.0, open=False),
-}
-
-_File = Annotated[
-    Path, typer.Argument(metavar="FILE", help='JSON lines {"a", "b", "same"[, "kind"]}; or .gz.')
-]
-_Policy = Annotated[
-    str | None,
-    typer.Option(
-        metavar="POLICY",
-        help="verified[:CONFIDENCE] or threshold[:COSINE]; else as configured.",
-    ),
-]
-_Limit = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Take N pairs at random, always the same ones.")
-]
-_Show = Annotated[
-    int, typer.Option(min=0, metavar="N", help="Show N pairs that were decided otherwise than labelled.")
-]
-_Plot = Annotated[
-    Path | None,
-    typer.Option(metavar="OUT.svg", help="Draw precision against recall, beside cosine; .svg or .png."),
-]
-_Learned = Annotated[
-    bool, typer.Option("--learned", help="With what the fleet's labels have taught; reads Redis.")
-]
-
-
-def eval_pairs(
-    ctx: typer.Context,
-    file: _File,
-    policy: _Policy = None,
-    limit: _Limit = None,
-    show: _Show = 0,
-    plot: _Plot = None,
-    learned: _Learned = False,
-) -> None:
-    """Measure how often the cache is right, on pairs of questions whose answer is known.
-
-    For each pair, the answer to `b` is stored and `a` is asked, by the very code that serves. `same` 1 says
-    that the one answer is right for both. No engine and no judge is asked, and the real cache is not touched.
-    What the fleet's labels have taught is left out, so that anybody gets the same figures; --learned
-    counts it in.
-
-    Examples:
-      llmhost cache eval pairs.jsonl
-      llmhost cache eval pairs.jsonl --policy threshold:0.8 --json
-      llmhost cache eval pairs.jsonl.gz --limit 2000 --show 20 --plot frontier.svg
-    """
-    from llmhost.lab.evaluate import assess
-    from llmhost.lab.pairs import sample
-    from llmhost.lab.plots import check_drawable
-
-    options = globals_of(ctx)
-    if plot is not None:
-        check_drawable(plot)
-    config = configured(options, {} if policy is None else _overrides(policy))
-    if learned and config.cache.policy != "verified":
-        raise UsageError("--learned goes with the policy verified", hint="leave one of them out")
-    read = pairs_in(options, file)
-    calibration, outcomes = run_async(_run(options, config, sample(read.rows, limit), learned))
-    evaluation = assess(
-        _name(config.cache), outcomes, calibration=calibration, skipped_lines=len(read.broken), show=show
-    )
-    if plot is not None:
-        _draw(evaluation, outcomes, plot)
-    options.output.result(evaluation, show_evaluation)
-
-
-async def _run(
-    options: Globals, config: Config, pairs: Sequence[Pair], learned: bool
-) -> tuple[Calibration, list[PairOutcome]]:
-    from llmhost.cache.calibration import Calibration
-
-    async with wired(options, config) as wiring:
-        calibration = (
-            await wiring.caches.labels(await wiring.redis()).calibration() if learned else Calibration()
-        )
-        embedder, policy = await wiring.caches.embedder(), await wiring.caches.policy()
-        return calibration, await run_pairs(options, pairs, embedder, policy, calibration)
-
-
-def _draw(evaluation: Evaluation, outcomes: Sequence[PairOutcome], path: Path) -> None:
-    from llmhost.lab.evaluate import cosine_frontier
-    from llmhost.lab.plots import plot_evaluation
-
-    plot_evaluation(evaluation, cosine_frontier(outcomes).points(), path)
-
-
-def _overrides(given: str) -> dict[str, Any]:
-    """The settings that ``NAME[:BAR]`` means. Raises UsageError."""
-    name, colon, text = given.partition(":")
-    choice = _POLICIES.get(name)
-    if choice is None:
-        raise UsageError(
-            f"--policy {given}: there is no such policy", hint="`verified:0.9`, or `threshold:0.8`"
-        )
-    bar = {choice.key: _bar(given, text, choice)} if colon else {}
-    return {"cache.policy": name, **bar}
-
-
-def _bar(given: str, text: str, choice: _Choice) -> float:
-    try:
-        bar = float(text)
-    except ValueError:
-        bar = float("nan")
-    if not choice.low <= bar <= choice.high or (choice.open and bar == choice.high):
-        most = f"{'below' if choice.open else 'at most'} {choice.high:g}"
-        raise UsageError(
-            f"--policy {given}: the bar must be a number, at least {choice.low:g} and {most}",
-            hint="`verified:0.9`, or `threshold:0.8`",
-        )
-    return bar
-
-
-def _name(config: CacheConfig) -> str:
-    bar = config.confidence if config.policy == "verified" else config.threshold
-    return f"{config.policy}:{bar:g}"
-
-
-# How good a policy is, as `cache eval` shows it.
-
+# What `cache eval` shows.
 
 #: kinds; a file with more has called something else a kind
 _MOST_KINDS = 30
@@ -210,7 +177,7 @@ _MOST_KINDS = 30
 _LONGEST = 300
 
 
-def show_evaluation(evaluation: Evaluation, console: Console) -> None:
+def _show(evaluation: Evaluation, console: Console) -> None:
     """Figures first, then where they come from, then single pairs."""
     console.print(f"{evaluation.policy} on {_pairs(evaluation.pairs)}")
     console.print()
@@ -241,7 +208,12 @@ def _show_accepted(evaluation: Evaluation, console: Console) -> None:
 
 
 def _summary(evaluation: Evaluation) -> list[str]:
-    lines = [_precision(evaluation)]
+    lines = ["Nothing was accepted."]
+    if evaluation.precision is not None:
+        figures = (
+            f"{share_words(evaluation.precision)} (95 %: {interval_words(evaluation.precision_interval)})"
+        )
+        lines = [f"Precision {figures}: the share of what is accepted that asks the same."]
     taken = evaluation.latency_ms
     if taken.p50 is not None and taken.p99 is not None:
         times = f"{milliseconds(taken.p50)} (p99 {milliseconds(taken.p99)})"
@@ -250,17 +222,10 @@ def _summary(evaluation: Evaluation) -> list[str]:
         lines.append(f"{_pairs(evaluation.exact)} with the same wording: an exact hit, whatever the policy.")
     if evaluation.unread:
         lines.append(f"{_pairs(evaluation.unread)} that the embedding model cannot read: a miss.")
-    left = evaluation.left_to_judge.same + evaluation.left_to_judge.different
-    if left:
-        lines.append(f"{_pairs(left)} for the judge, who is not asked here: not accepted.")
+    to_judge = evaluation.left_to_judge.same + evaluation.left_to_judge.different
+    if to_judge:
+        lines.append(f"{_pairs(to_judge)} for the judge, which is not asked here: not accepted.")
     return lines
-
-
-def _precision(evaluation: Evaluation) -> str:
-    if evaluation.precision is None:
-        return "Nothing was accepted."
-    figures = f"{share_words(evaluation.precision)} (95 %: {interval_words(evaluation.precision_interval)})"
-    return f"Precision {figures}: the share of what is accepted that asks the same."
 
 
 def _pairs(count: int) -> str:
@@ -300,19 +265,19 @@ def _show_guards(evaluation: Evaluation, console: Console) -> None:
 def _show_reliability(evaluation: Evaluation, console: Console) -> None:
     if not evaluation.reliability:
         return
-    numbers = ("pairs", "said", "true")
+    numbers = ("pairs", "predicted", "true")
     grid = table("confidence", *numbers, right=numbers)
     for band in evaluation.reliability:
-        said, true = share_words(band.mean_confidence), share_words(band.same_share)
-        grid.add_row(f"{band.low:.2f} to {band.high:.2f}", f"{band.pairs:,}", said, true)
+        predicted, true = share_words(band.mean_confidence), share_words(band.same_share)
+        grid.add_row(f"{band.low:.2f} to {band.high:.2f}", f"{band.pairs:,}", predicted, true)
     console.print()
     console.print(grid)
-    console.print("said: its confidence on average. true: the share that asks the same.", style="dim")
+    console.print("predicted: the mean confidence. true: the share that asks the same.", style="dim")
 
 
 def _show_best(evaluation: Evaluation, console: Console) -> None:
     best = evaluation.best_recall_at_precision
-    grid = table("with the best bar", *best, right=tuple(best))
+    grid = table("with the best threshold", *best, right=tuple(best))
     grid.add_row("recall at this precision", *(share_words(recall) for recall in best.values()))
     console.print()
     console.print(grid)
@@ -321,16 +286,15 @@ def _show_best(evaluation: Evaluation, console: Console) -> None:
 def _show_disagreements(evaluation: Evaluation, console: Console) -> None:
     for pair in evaluation.disagreements:
         console.print()
-        console.print(_verdict(pair), style="bold")
+        verdict = (
+            "accepted, but labelled different" if pair.accepted else "not accepted, but labelled the same"
+        )
+        kind = f" ({_line(pair.kind)})" if pair.kind else ""
+        similarity = "" if pair.similarity is None else f"; similarity {pair.similarity:.3f}"
+        console.print(f"{verdict}{kind}{similarity}", style="bold")
         console.print(f"  asked   {_line(pair.a)}")
         console.print(f"  stored  {_line(pair.b)}")
         console.print(f"  {_line(pair.why)}", style="dim")
-
-
-def _verdict(pair: Disagreement) -> str:
-    words = "accepted, but labelled different" if pair.accepted else "not accepted, but labelled the same"
-    similarity = "" if pair.similarity is None else f"; cosine {pair.similarity:.3f}"
-    return words + (f" ({_line(pair.kind)})" if pair.kind else "") + similarity
 
 
 def _line(text: str) -> str:

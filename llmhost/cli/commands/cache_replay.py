@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from dataclasses import replace as changed
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,84 +23,70 @@ if TYPE_CHECKING:
     from llmhost.lab.pairs import Asked
     from llmhost.lab.replay import PlayedPolicy, Replay, ReplayPoint
 
-__all__ = ["ReplayOutput", "replay_stream", "show_replay"]
-
-_File = Annotated[
-    Path,
-    typer.Argument(
-        metavar="FILE", help='JSON lines {"question": "...", "class": "..."}, in the order asked; or .gz.'
-    ),
-]
-_Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="Play only the first N questions.")]
-_Plot = Annotated[
-    Path | None, typer.Option(metavar="OUT.svg", help="Draw hits and wrong hits as it fills; .svg or .png.")
-]
-_MaxError = Annotated[
-    float | None,
-    typer.Option(
-        min=0.0001,
-        max=0.5,
-        metavar="SHARE",
-        help="The error that the learned threshold may make; else `cache.max_error`.",
-    ),
-]
+__all__ = ["replay_stream"]
 
 
 def replay_stream(
     ctx: typer.Context,
-    file: _File,
-    limit: _Limit = None,
-    plot: _Plot = None,
-    max_error: _MaxError = None,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help='JSON lines {"question": "...", "class": "..."}, in the order asked; or .gz.'
+        ),
+    ],
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Play only the first N questions.")
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT.svg", help="Draw hits and wrong hits as it fills; .svg or .png."),
+    ] = None,
+    max_error: Annotated[float | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Play recorded questions through a cache that starts empty.
 
     A question's class says what it really asks: a hit on a question of another class is a wrong one. The
-    verified policy, the threshold on similarity and a threshold that each entry learns stand side by side.
-    Nothing is asked of an engine, and the real cache is not touched.
+    verified policy and the threshold on similarity stand side by side. Nothing is asked of an engine, and the
+    real cache is not touched.
 
     Examples:
       llmhost cache replay questions.jsonl
       llmhost cache replay questions.jsonl.gz --limit 2000 --plot replay.svg
     """
     from llmhost.lab.pairs import read_stream, skipped_words
-    from llmhost.lab.plots import check_drawable
+    from llmhost.lab.plots import check_drawable, plot_replay
 
     options = globals_of(ctx)
     if plot is not None:
         check_drawable(plot)
+    if max_error is not None:
+        options.output.warn("--max-error does nothing: the learned threshold is compared by bench/trust.py")
     config = configured(options)
-    error = config.cache.max_error if max_error is None else max_error
     stream = read_stream(file, limit=limit)
     if stream.broken:
         options.output.warn(skipped_words(file, stream.broken))
-    played = _play(options, config, stream.rows, error)
+    played = _play(options, config, stream.rows)
     if plot is not None:
-        from llmhost.lab.plots import plot_replay as draw
-
-        draw(played, plot)
+        plot_replay(played, plot)
     output = ReplayOutput(
         questions=len(stream.rows),
         broken=len(stream.broken),
         threshold=config.cache.threshold,
-        max_error=error,
         policies=played.policies,
         points=played.points,
     )
-    options.output.result(output, show_replay)
+    options.output.result(output, _show)
 
 
-def _play(options: Globals, config: Config, stream: tuple[Asked, ...], max_error: float) -> Replay:
+def _play(options: Globals, config: Config, stream: tuple[Asked, ...]) -> Replay:
     from llmhost.cache.policy import ThresholdPolicy
-    from llmhost.lab.learned_threshold import LearnedPlayer
-    from llmhost.lab.replay import Player, PolicyPlayer, replay
+    from llmhost.lab.replay import PolicyPlayer, replay
 
     embedder, verified = run_async(_models(options, config))
     count = config.cache.candidates
-    players: dict[str, Player] = {
+    players = {
         "verified": PolicyPlayer(verified, count),
         "threshold": PolicyPlayer(ThresholdPolicy(config.cache.threshold), count),
-        "learned": LearnedPlayer(max_error),
     }
     with options.output.progress() as progress:
         played = replay(
@@ -117,43 +102,34 @@ async def _models(options: Globals, config: Config) -> tuple[Embedder, CachePoli
 
     async with wired(options, config) as wiring:
         embedder = await wiring.caches.embedder()
-    unjudged = changed(thresholds(config.cache), judge=None)
-    return embedder, verified_policy(config.cache.verifier, unjudged, options.output.note)
-
-
-# What a stream of questions would have been served, as `cache replay` shows it.
+    without_judge = replace(thresholds(config.cache), judge=None)
+    return embedder, verified_policy(config.cache.verifier, without_judge, options.output.note)
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayOutput:
-    """`broken` lines of the file were left out. `threshold` is a cosine; `max_error` the share of all
-    questions that the learned policy was allowed to answer wrongly, 0..1.
-    """
+    """`broken` lines of the file were left out. `threshold` is a cosine."""
 
     questions: int
     broken: int
     threshold: float
-    max_error: float
     policies: Mapping[str, PlayedPolicy]
     points: Sequence[ReplayPoint]
 
 
-def show_replay(played: ReplayOutput, console: Console) -> None:
-    numbers = ("hit ratio", "exact", "semantic", "wrong", "of hits", "explored")
+def _show(played: ReplayOutput, console: Console) -> None:
+    numbers = ("hit ratio", "exact", "semantic", "wrong", "of hits")
     grid = table("policy", *numbers, right=numbers)
     for name, row in played.policies.items():
         counts = (f"{row.exact_hits:,}", f"{row.semantic_hits:,}", f"{row.wrong_hits:,}")
         wrong = "-" if row.wrong_share_of_hits is None else percent(row.wrong_share_of_hits)
-        grid.add_row(name, percent(row.hit_ratio), *counts, wrong, f"{row.explored:,}")
+        grid.add_row(name, percent(row.hit_ratio), *counts, wrong)
     console.print(grid)
     console.print()
     console.print(" ".join(_in_words(name, row) for name, row in played.policies.items()))
     console.print(
         "wrong: served the answer to a question of another class."
-        f" threshold: cosine {played.threshold:g} and nothing else."
-        " learned: every entry learns its own threshold, as in vCache's paper, so that at most"
-        f" {percent(played.max_error)} of all questions are answered wrongly; to learn it explores: asks an"
-        " engine although something like it is stored.",
+        f" threshold: cosine {played.threshold:g} and nothing else.",
         style="dim",
     )
 

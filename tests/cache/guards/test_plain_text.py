@@ -1,4 +1,4 @@
-"""The guard of hidden and forged characters."""
+"""The guards of text that cannot be judged by reading it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from llmhost.cache.guards.plain_text import guard
-from llmhost.cache.guards.wording import read
+from llmhost.cache.guards.plain_text import guard, length_guard
+from llmhost.cache.guards.wording import MOST_WORDS, read
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,21 @@ def test_it_shows_which_word_is_forged() -> None:
     objection = guard(read("Is p\u0430ypal safe?"), read("Is paypal safe?"))
     assert objection is not None
     assert "letters of another alphabet" in objection.words
+
+
+# Texts that are too long to be read whole.
+
+
+LONG = "word " * MOST_WORDS
+
+
+def test_a_text_that_goes_on_after_what_is_read_is_refused(verdict: Callable[..., str]) -> None:
+    assert verdict(length_guard, LONG + "and more", "word") == "refuses"
+
+
+def test_one_long_word_is_as_long_as_many(verdict: Callable[..., str]) -> None:
+    assert verdict(length_guard, "w" * 100_000, "word") == "refuses"
+
+
+def test_a_short_text_passes(verdict: Callable[..., str]) -> None:
+    assert verdict(length_guard, "What is a long text?", "What is a short text?") == "silent"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llmhost.cache.guards.stems import stem
-from llmhost.cache.guards.wording import MOST_WORDS, likeness, named, read
+from llmhost.cache.guards.wording import MOST_WORDS, named, overlap, read
 
 
 @pytest.mark.parametrize(
@@ -79,11 +79,11 @@ def test_no_more_than_the_first_words_are_read() -> None:
     ],
 )
 def test_likeness_is_the_share_of_words_that_both_say(one: str, other: str, alike: float) -> None:
-    assert likeness(read(one), read(other)) == alike
+    assert overlap(read(one), read(other)) == alike
 
 
 def test_likeness_leaves_out_what_is_known_to_differ() -> None:
-    assert likeness(read("bake bread"), read("cut bread"), without=2) == 1.0
+    assert overlap(read("bake bread"), read("cut bread"), without=2) == 1.0
 
 
 def test_things_are_named_as_people_list_them() -> None:

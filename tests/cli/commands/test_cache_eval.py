@@ -38,8 +38,9 @@ def pairs(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Models that say what stands in ROWS, in place of the real ones, which take seconds to load; and a bar
-    that stays where it is when the default moves."""
+    """Models that say what stands in ROWS, in place of the real ones, which take seconds to load; and a
+    threshold that stays where it is when the default moves.
+    """
     monkeypatch.setenv("LLMHOST_CACHE__CONFIDENCE", "0.9")
     verifier = ScriptedVerifier({row[1]: row[4] for row in ROWS})
     guards = ScriptedGuards({row[1]: row[5] for row in ROWS})
@@ -108,10 +109,10 @@ def test_eval_measures_another_policy(
     ("policy", "words"),
     [
         ("best", "there is no such policy"),
-        ("verified:1", "the bar must be a number, at least 0.5 and below 1"),
-        ("verified:nan", "the bar must be a number"),
-        ("verified:", "the bar must be a number"),
-        ("threshold:1.1", "the bar must be a number, at least -1 and at most 1"),
+        ("verified:1", "the threshold must be a number, at least 0.5 and below 1"),
+        ("verified:nan", "the threshold must be a number"),
+        ("verified:", "the threshold must be a number"),
+        ("threshold:1.1", "the threshold must be a number, at least -1 and at most 1"),
     ],
 )
 def test_eval_refuses_a_policy_that_there_is_not(cli: Cli, pairs: Path, policy: str, words: str) -> None:
@@ -125,9 +126,9 @@ def test_eval_shows_people_figures_kinds_guards_and_mistakes(cli: Cli, pairs: Pa
     assert "verified:0.9 on 7 pairs" in shown
     assert "Precision 66.7 %" in shown
     assert "1 pair with the same wording" in shown
-    assert all(word in shown for word in ("paraphrase", "numbers", "0.90 to 0.95", "with the best bar"))
-    assert "accepted, but labelled different (role); cosine 0.667\n  asked   red fish one" in shown
-    assert "0.920 sure that both ask the same" in shown
+    assert all(word in shown for word in ("paraphrase", "numbers", "0.90 to 0.95", "with the best threshold"))
+    assert "accepted, but labelled different (role); similarity 0.667\n  asked   red fish one" in shown
+    assert "confidence 0.920 ≥ 0.900" in shown
     assert "labelled the same" not in shown
 
 
@@ -199,7 +200,7 @@ def test_eval_of_one_pair_speaks_of_one_pair(cli: Cli, pairs: Path) -> None:
     assert "verified:0.9 on 1 pair\n" in cli("cache", "eval", str(pairs), "--limit", "1").stdout
 
 
-def test_tune_suggests_the_lowest_bar_and_says_what_to_write(cli: Cli, pairs: Path) -> None:
+def test_tune_suggests_the_lowest_threshold_and_says_what_to_write(cli: Cli, pairs: Path) -> None:
     ran = cli("cache", "tune", str(pairs), "--max-error", "0.01")
     assert ran.code == 0
     assert "at most 1 % of what is served wrong" in ran.stdout
@@ -218,14 +219,14 @@ def test_tune_says_so_as_json(cli: Cli, pairs: Path) -> None:
     assert 0.9 in [row["confidence"] for row in made["rows"]]
 
 
-def test_tune_says_where_no_bar_does_it(cli: Cli, pairs: Path) -> None:
+def test_tune_says_where_no_threshold_achieves_it(cli: Cli, pairs: Path) -> None:
     pairs.write_text(json.dumps({"a": "red fish one", "b": "red fish six", "same": 0}))
     ran = cli("cache", "tune", str(pairs), "--max-error", "0.01")
-    assert "No bar does it: at most 1 % of what is served wrong" in ran.stdout
+    assert "No threshold achieves this: at most 1 % of what is served wrong" in ran.stdout
     assert (ran.code, "no pair of the file is labelled the same" in ran.stderr) == (0, True)
 
 
-def test_tune_tells_who_uses_the_threshold_to_change_the_policy(
+def test_tune_suggests_the_verified_policy_where_another_is_configured(
     cli: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LLMHOST_CACHE__POLICY", "threshold")
@@ -237,14 +238,12 @@ def test_tune_tells_who_uses_the_threshold_to_change_the_policy(
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        ((), "name a file of pairs"),
-        (("--judge",), "name a file of pairs"),
-        (("--show", "--reset"), "--show and --reset exclude each other"),
-        (("--show", "pairs.jsonl"), "a file does not go with --show"),
-        (("--reset", "--limit", "3"), "--limit does not go with --reset"),
-        (("pairs.jsonl", "--judge", "--limit", "1"), "--judge needs two pairs at least"),
-        (("pairs.jsonl", "--judge", "--max-error", "0.1"), "--max-error does not go with --judge"),
-        (("pairs.jsonl", "--yes"), "--yes goes with --reset"),
+        ((), "no pairs to tune with"),
+        (("--judge",), "no pairs to tune with"),
+        (("--show", "--reset"), "--judge, --show and --reset exclude each other"),
+        (("pairs.jsonl", "--judge", "--limit", "1"), "the judge needs two pairs at least"),
+        (("judge", "pairs.jsonl", "--max-error", "0.1"), "no such option --max-error"),
+        (("show", "--yes"), "no such option --yes"),
     ],
 )
 def test_tune_refuses_options_that_do_not_go_together(cli: Cli, args: tuple[str, ...], words: str) -> None:

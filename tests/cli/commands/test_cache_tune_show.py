@@ -13,7 +13,7 @@ import redis
 import yaml
 
 from llmhost.cache.policy import VERIFIER_FLOOR
-from llmhost.cli.commands.cache_trust import reset_calibration, show_calibration
+from llmhost.cli.commands.cache_tune_show import reset_calibration, show_calibration
 from llmhost.cli.frame import Globals
 from llmhost.cli.running import configured
 from llmhost.errors import UsageError
@@ -113,30 +113,30 @@ def test_stats_give_the_error_with_its_interval_by_guard_and_by_confidence(store
     }
 
 
-def test_stats_say_the_error_in_words_and_are_quiet_about_a_bar_that_stands_where_it_was(
+def test_stats_say_the_error_in_words_and_are_quiet_about_a_threshold_that_stands_where_it_was(
     store: Any, cli: Cli
 ) -> None:
     learnt(store, **LEARNT)
     lines = cli("stats").stdout.splitlines()
-    rate = "1 of 120 audited semantic hits was wrong: 0.8 % (0.0 to 4.6 % with 95 % certainty)."
+    rate = "1 of 120 audited semantic hits was wrong: 0.8 % (0.0 to 4.6 %, 95 % confidence)."
     place = lines.index(rate)
     assert lines[place + 1] == ""
 
 
-def test_stats_say_what_a_raised_bar_means_and_what_to_do(store: Any, cli: Cli) -> None:
+def test_stats_say_what_a_raised_threshold_means_and_what_to_do(store: Any, cli: Cli) -> None:
     learnt(store, **RAISED)
     out = cli("stats").stdout
-    assert "The bar is raised by 2 steps: fewer questions are answered from the cache" in out
+    assert "The threshold is raised by 2 steps: fewer questions are answered from the cache" in out
     assert "until audits prove that less than 2.0 % are wrong." in out
-    assert "llmhost cache tune --show" in out
+    assert "llmhost cache tune show" in out
 
 
 @pytest.mark.parametrize(
     ("right", "wrong", "words"),
     [
-        (183, 0, "None of 183 audited semantic hits were wrong: 0.0 % (0.0 to 2.0 % with 95 % certainty)."),
-        (1, 0, "None of 1 audited semantic hit was wrong: 0.0 % (0.0 to 97.5 % with 95 % certainty)."),
-        (36, 4, "4 of 40 audited semantic hits were wrong: 10.0 % (2.8 to 23.7 % with 95 % certainty)."),
+        (183, 0, "None of 183 audited semantic hits were wrong: 0.0 % (0.0 to 2.0 %, 95 % confidence)."),
+        (1, 0, "None of 1 audited semantic hit was wrong: 0.0 % (0.0 to 97.5 %, 95 % confidence)."),
+        (36, 4, "4 of 40 audited semantic hits were wrong: 10.0 % (2.8 to 23.7 %, 95 % confidence)."),
     ],
 )
 def test_any_count_reads_well(store: Any, cli: Cli, right: int, wrong: int, words: str) -> None:
@@ -147,7 +147,7 @@ def test_any_count_reads_well(store: Any, cli: Cli, right: int, wrong: int, word
 def test_damaged_labels_are_said_with_what_to_do(store: Any, cli: Cli) -> None:
     store.hset(KEY, "raised", "high")
     ran = cli("stats")
-    assert (ran.code, "damaged" in ran.stderr, "cache tune --reset" in ran.stderr) == (5, True, True)
+    assert (ran.code, "damaged" in ran.stderr, "cache tune reset" in ran.stderr) == (5, True, True)
 
 
 def test_an_entry_forgotten_as_wrong_is_a_label(store: Any, cli: Cli) -> None:
@@ -178,7 +178,7 @@ def test_of_several_entries_those_that_taught_something_are_named(store: Any, cl
     entry(store, "ab", served_raw="0.93", served_doubts="")
     entry(store, "cd")
     assert cli("cache", "forget", "--wrong", "ab", "cd").stdout.splitlines() == [
-        "forgot ab0000000000, and noted that it was wrong",
+        "forgot ab0000000000 and counted its answer as wrong",
         "forgot cd0000000000",
     ]
 
@@ -207,7 +207,7 @@ def test_what_was_learnt_is_shown_in_words(store: Any, capsys: pytest.CaptureFix
         "0.900 of the verifier counts as 0.923 here.",
         "Served from 0.949 of the verifier on, or 0.968 where a guard doubts.",
     ]
-    assert lines[9].startswith("The bar is raised by 2 steps")
+    assert lines[9].startswith("The threshold is raised by 2 steps")
 
 
 def test_what_was_learnt_is_shown_to_scripts(store: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -239,7 +239,7 @@ def test_a_policy_that_heeds_none_of_it_is_said_so(
     store: Any, redis_server: RedisServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configure(redis_server, policy="threshold")
-    assert shown(capsys).startswith("The policy is `threshold`: nothing of this is used.")
+    assert shown(capsys).startswith("The policy is `threshold`: it uses none of this.")
 
 
 def test_reset_goes_back_to_what_was_shipped(store: Any, capsys: pytest.CaptureFixture[str]) -> None:

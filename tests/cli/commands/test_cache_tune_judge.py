@@ -1,4 +1,4 @@
-"""Is the fleet's model good enough to judge? What `llmhost cache tune FILE --judge` runs."""
+"""Is the fleet's model good enough to judge? What `llmhost cache tune judge FILE` runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from plugins.redis_servers import RedisServer
 
 from llmhost.answering.question import Question
 from llmhost.answering.question import Reply as AnswerReply
-from llmhost.cli.commands.cache_judge import measure_judge
+from llmhost.cli.commands.cache_tune_judge import measure_judge
 from llmhost.cli.frame import Globals
 from llmhost.config.models import Config, RedisConfig
 from llmhost.engines.engine import Sampling
@@ -140,7 +140,7 @@ async def test_people_read_figures_and_a_verdict(
     await measure_judge(Globals(), made, pairs_file(tmp_path), 20)
     shown = capsys.readouterr()
     assert "asking tiny about 20 pairs" in shown.err
-    assert "yes was right    50 %, at least" in shown.out
+    assert "yes was right        50 %, at least" in shown.out
     assert "not good enough to judge: too few to say: of its 20 words of yes 50.0 % were right" in shown.out
     assert "the judge stays off" in shown.out
 

@@ -1,36 +1,59 @@
-"""`llmhost cache tune --show` and `--reset`: what labels have taught, and how to forget it."""
+"""`llmhost cache tune show` and `reset`: what labels have taught, and how to forget it."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmhost.cli.frame import Globals
+from llmhost.cli.frame import globals_of
 from llmhost.cli.output import table
-from llmhost.cli.running import wired
+from llmhost.cli.running import configured, run_async, wired
 from llmhost.cli.trust_view import counted, counts_as, served_error_lines, served_error_output
 from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from llmhost.cache.calibration import LabelsReport, Tally
     from llmhost.cache.policy import Thresholds
+    from llmhost.cli.frame import Globals
     from llmhost.cli.trust_view import ServedErrorOutput
     from llmhost.config.models import Config
 
-__all__ = ["reset_calibration", "show_calibration"]
+__all__ = ["reset", "reset_calibration", "show", "show_calibration"]
 
 _SOURCES = ("audit", "judge", "forget")
 
 
+def show(ctx: typer.Context) -> None:
+    """Show what the fleet's labels have taught.
+
+    Examples:
+      llmhost cache tune show
+      llmhost cache tune show --json
+    """
+    options = globals_of(ctx)
+    run_async(show_calibration(options, configured(options)))
+
+
+def reset(
+    ctx: typer.Context, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False
+) -> None:
+    """Forget what the fleet's labels have taught.
+
+    Examples:
+      llmhost cache tune reset --yes
+    """
+    options = globals_of(ctx)
+    run_async(reset_calibration(options, configured(options), yes=yes))
+
+
 @dataclass(frozen=True, slots=True)
-class ServedFrom:
+class ServeThresholds:
     """The probabilities, 0..1, from which on a candidate is served: where no guard doubts, and where one
     does."""
 
@@ -50,15 +73,15 @@ class LabelBand:
 class CalibrationOutput:
     """`shift` is in log-odds; `confidence` of the verifier counts as `counts_as`. `bars` are the present
     thresholds, `wanted` what the verifier itself must give to reach them. `changed` is when the threshold
-    last moved, Unix seconds. `used`: whether the configured policy heeds any of it.
+    last moved, Unix seconds. `used`: whether the configured policy applies any of it.
     """
 
     used: bool
     shift: float
     confidence: float
     counts_as: float
-    bars: ServedFrom
-    wanted: ServedFrom
+    bars: ServeThresholds
+    wanted: ServeThresholds
     raised: int
     changed: float | None
     labels: Mapping[str, Tally]
@@ -86,22 +109,17 @@ async def reset_calibration(options: Globals, config: Config, *, yes: bool = Fal
     """Forgets what the fleet's labels have taught, after asking unless `yes`.
 
     Raises:
-        UsageError: nobody is there to be asked.
+        UsageError: there is no terminal to ask on.
         StoreError: Redis is away.
     """
     if not yes:
-        _confirm(config.fleet.name)
+        if not sys.stdin.isatty():
+            raise UsageError("this forgets what was learnt from every audit", hint="confirm it with --yes")
+        question = f"Forget what was learnt about the hits of the fleet {config.fleet.name!r}?"
+        typer.confirm(question, abort=True, err=True)
     async with wired(options, config) as wiring:
         forgotten = await wiring.caches.labels(await wiring.redis()).reset()
     options.output.result(ResetOutput(forgotten), _show_reset)
-
-
-def _confirm(fleet: str) -> None:
-    if not sys.stdin.isatty():
-        raise UsageError(
-            "this forgets what was learnt from every audit", hint="say --yes if that is what you want"
-        )
-    typer.confirm(f"Forget what was learnt about the hits of the fleet {fleet!r}?", abort=True, err=True)
 
 
 def _output(report: LabelsReport, configured: Thresholds, config: Config) -> CalibrationOutput:
@@ -109,19 +127,17 @@ def _output(report: LabelsReport, configured: Thresholds, config: Config) -> Cal
     from llmhost.cache.policy import shifted
 
     calibration = calibrate(report)
-    thresholds = configured.raised(calibration.raised)
+    now = configured.raised(calibration.raised)
     counts = {band: {source: report.bands[source].get(band) for source in report.bands} for band in BANDS}
     return CalibrationOutput(
         used=config.cache.policy == "verified",
         shift=calibration.shift,
         confidence=config.cache.confidence,
         counts_as=shifted(config.cache.confidence, calibration.shift),
-        bars=ServedFrom(thresholds.serve, thresholds.doubted),
-        wanted=ServedFrom(
-            *(
-                max(thresholds.floor, shifted(bar, -calibration.shift))
-                for bar in (thresholds.serve, thresholds.doubted)
-            )
+        bars=ServeThresholds(now.serve, now.doubted),
+        wanted=ServeThresholds(
+            serve=max(now.floor, shifted(now.serve, -calibration.shift)),
+            doubted=max(now.floor, shifted(now.doubted, -calibration.shift)),
         ),
         raised=calibration.raised,
         changed=report.changed,
@@ -137,9 +153,12 @@ def _output(report: LabelsReport, configured: Thresholds, config: Config) -> Cal
 
 def _show(output: CalibrationOutput, console: Console) -> None:
     if not output.used:
-        console.print("The policy is `threshold`: nothing of this is used.")
+        console.print("The policy is `threshold`: it uses none of this.")
     if output.bands:
-        console.print(_bands(output))
+        grid = table("verifier gave", *_SOURCES, right=_SOURCES)
+        for band in output.bands:
+            grid.add_row(band.band, *(_figures(band.labels.get(source)) for source in _SOURCES))
+        console.print(grid)
         console.print()
         console.print(f"{counts_as(output.confidence, output.counts_as)}.")
     else:
@@ -150,13 +169,6 @@ def _show(output: CalibrationOutput, console: Console) -> None:
     )
     for line in served_error_lines(output.served_error):
         console.print(line)
-
-
-def _bands(output: CalibrationOutput) -> Table:
-    grid = table("verifier gave", *_SOURCES, right=_SOURCES)
-    for band in output.bands:
-        grid.add_row(band.band, *(_figures(band.labels.get(source)) for source in _SOURCES))
-    return grid
 
 
 def _figures(tally: Tally | None) -> str:

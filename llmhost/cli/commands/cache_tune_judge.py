@@ -1,31 +1,52 @@
-"""`llmhost cache tune FILE --judge`: may the fleet's own model judge?"""
+"""`llmhost cache tune judge`: is the fleet's own model good enough to judge?"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from llmhost.cli.commands.cache_eval import pairs_in
-from llmhost.cli.frame import Globals
-from llmhost.cli.running import wired
+import typer
+
+from llmhost.cli.commands.cache_eval import PairsFile, pairs_in
+from llmhost.cli.frame import globals_of
+from llmhost.cli.running import configured, run_async, wired
 from llmhost.cli.text import clean, milliseconds, percent
 from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from llmhost.cli.frame import Globals
     from llmhost.config.models import Config
-    from llmhost.lab.pairs import Pair
     from llmhost.trust.judge import JudgeEvaluation
 
-__all__ = ["measure_judge"]
+__all__ = ["judge_pairs", "measure_judge"]
+
+
+def judge_pairs(
+    ctx: typer.Context,
+    file: PairsFile,
+    limit: Annotated[
+        int | None, typer.Option(min=2, metavar="N", help="Ask about N pairs, always the same ones.")
+    ] = None,
+) -> None:
+    """Measure whether the fleet's own model can judge, by asking it about pairs whose answer is known.
+
+    Half of the pairs that are asked about ask the same. The result is remembered: the judge answers only
+    where its model was found good enough.
+
+    Examples:
+      llmhost cache tune judge pairs.jsonl
+      llmhost cache tune judge pairs.jsonl --limit 100
+    """
+    options = globals_of(ctx)
+    run_async(measure_judge(options, configured(options), file, limit))
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeLatency:
-    """Milliseconds of one word."""
+    """Milliseconds of one judgement."""
 
     p50: float
     p95: float
@@ -33,9 +54,9 @@ class JudgeLatency:
 
 @dataclass(frozen=True, slots=True)
 class JudgeOutput:
-    """`yes` counts its words of yes, `precision` the share of them that was right, `low` the lower end of its
-    95 % interval; None where it never said yes. `silent` is the share of pairs without a word. `verdict` is
-    for people.
+    """`yes` counts its answers of yes, `precision` the share of them that was right, `low` the lower end of
+    its 95 % interval; None where it never answered yes. `silent` is the share of pairs without an answer.
+    `verdict` is for people.
     """
 
     model: str
@@ -55,29 +76,27 @@ async def measure_judge(options: Globals, config: Config, file: Path, limit: int
     """Asks the judge about at most `limit` pairs of the file, prints how well it did, and remembers it.
 
     Raises:
-        UsageError: the file cannot be read, or has too few pairs.
+        UsageError: the file cannot be read, or has too few pairs, or the limit is one.
         LlmhostError: there is no worker to ask, or Redis is away.
     """
     from llmhost.lab.evaluate import balanced, measured
     from llmhost.trust.judge import MEASURED_PAIRS
 
-    read = pairs_in(options, file)
-    pairs = _enough(balanced(read.rows, MEASURED_PAIRS if limit is None else limit), file)
-    options.output.note(f"asking {config.engine.model} about {len(pairs):,} pairs")
-    async with wired(options, config) as wiring:
-        judge, book = await wiring.llm_judge(), await wiring.judge_evaluations()
-        evaluation = await measured(judge.compare, config.engine.model, pairs, wiring.now())
-        await book.write(evaluation)
-    options.output.result(_output(evaluation, len(read.broken), config), _show)
-
-
-def _enough(pairs: Sequence[Pair], file: Path) -> Sequence[Pair]:
+    if limit == 1:
+        raise UsageError("the judge needs two pairs at least: one that asks the same, and one that does not")
+    known = pairs_in(options, file)
+    pairs = balanced(known.rows, MEASURED_PAIRS if limit is None else limit)
     if not pairs:
         raise UsageError(
             f"{file.name} does not have pairs of both kinds",
             hint='some with "same": 1, others with "same": 0',
         )
-    return pairs
+    options.output.note(f"asking {config.engine.model} about {len(pairs):,} pairs")
+    async with wired(options, config) as wiring:
+        judge, store = await wiring.llm_judge(), await wiring.judge_evaluations()
+        evaluation = await measured(judge.compare, config.engine.model, pairs, wiring.now())
+        await store.write(evaluation)
+    options.output.result(_output(evaluation, len(known.broken), config), _show)
 
 
 def _output(evaluation: JudgeEvaluation, skipped: int, config: Config) -> JudgeOutput:
@@ -114,13 +133,13 @@ def _show(output: JudgeOutput, console: Console) -> None:
     grid.add_row("pairs", f"{output.pairs:,}, half of them ask the same")
     grid.add_row("yes was right", _share(output.precision) + low)
     grid.add_row("yes where it is", _share(output.recall))
-    grid.add_row("no word", percent(output.silent))
+    grid.add_row("no answer", percent(output.silent))
     took = output.latency_ms
-    grid.add_row("one word takes", f"{milliseconds(took.p50)}, p95 {milliseconds(took.p95)}")
+    grid.add_row("one judgement takes", f"{milliseconds(took.p50)}, p95 {milliseconds(took.p95)}")
     console.print(grid)
     console.print()
     console.print(clean(output.verdict))
 
 
 def _share(share: float | None) -> str:
-    return "it never said yes" if share is None else percent(share)
+    return "it never answered yes" if share is None else percent(share)
