@@ -463,4 +463,4 @@ async def test_a_reply_says_why_each_candidate_was_served_or_not(house: House) -
 
 async def test_a_reply_says_that_nothing_like_the_question_is_stored(house: House) -> None:
     reply = await house.ask(ASKED, engine())
-    assert (reply.lookup.reason, reply.lookup.verdicts) == ("no question like it is stored", ())
+    assert (reply.lookup.reason, reply.lookup.verdicts) == ("no similar question is stored", ())

@@ -54,7 +54,7 @@ def test_an_exact_hit_says_so_and_names_no_candidates(capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("reason", "says"),
     [
-        ("no question like it is stored", "no question like it is stored"),
+        ("no similar question is stored", "no similar question is stored"),
         ("", "no stored question was considered"),
     ],
 )
