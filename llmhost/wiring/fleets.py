@@ -1,4 +1,4 @@
-"""The service of one fleet, with its records in Redis where there is one."""
+"""Constructs a fleet from the configuration: its provider, records, lock, service and autoscaler."""
 
 from __future__ import annotations
 
@@ -9,10 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from llmhost.autoscale.checkup import SilenceLimits
-from llmhost.autoscale.models import ScaleSpec
-from llmhost.autoscale.state import ScaleStateStore
-from llmhost.autoscale.step import Scaler
 from llmhost.config.hours import parse_window
 from llmhost.config.models import Config
 from llmhost.engines.redis_traffic import RedisTraffic
@@ -34,6 +30,8 @@ from llmhost.store.lease import Lease
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+    from llmhost.autoscale.models import ScaleSpec
+    from llmhost.autoscale.step import Scaler
     from llmhost.fleet.providers.vast.identity import WorkerBootConfig
 
 __all__ = [
@@ -48,82 +46,6 @@ __all__ = [
     "scale_spec",
     "with_local_workers",
 ]
-
-
-def scale_spec(config: Config) -> ScaleSpec:
-    """What the autoscaler is to keep to."""
-    scale = config.scale
-    return ScaleSpec(
-        min_gpus=scale.min_gpus,
-        max_gpus=_most(config),
-        windows=tuple(parse_window(window.when, window.min_gpus) for window in scale.schedule),
-        zone=ZoneInfo(scale.timezone),
-        queue_time=scale.queue_time,
-        max_late_ratio=scale.max_late_ratio,
-        drain_backlog_within=scale.drain_backlog_within,
-        target_utilization_max=scale.target_utilization_max,
-        target_utilization_min=scale.target_utilization_min,
-        down_after=scale.down_after,
-        scale_to_zero_after=scale.scale_to_zero_after,
-        max_step=scale.max_step,
-        max_failures=scale.max_failures,
-        slots=config.engine.slots,
-        tokens_per_s=scale.tokens_per_s,
-        tokens_per_answer=scale.tokens_per_answer,
-        boot_seconds=config.boot_time,
-    )
-
-
-def _most(config: Config) -> int:
-    """Workers that there may be: servers that somebody runs already do not become more."""
-    most, servers = config.fleet.max_gpus, len({server.url for server in config.fleet.workers})
-    return min(most, servers) if config.fleet.provider == "static" else most
-
-
-def make_registry(client: Redis, spec: FleetSpec) -> FleetRegistry:
-    """The records of this fleet's workers. Rented machines are the same whoever looks; other workers are
-    those of this state folder."""
-    owner = spec.provider if spec.rents else f"{owner_id()}/{spec.provider}"
-    return FleetRegistry(client, spec.name, owner)
-
-
-def make_lock(spec: FleetSpec, client: Redis | None) -> FleetLock:
-    """The fleet's lock; without a `client` other machines are not kept out. Raises StateError.
-
-    All commands of this machine are one holder: the file tells them apart, and what one of them held when it
-    was killed is not waited for by the next. Its name counts too, as state folders are copied with machines.
-    """
-    holder = f"{owner_id()}@{platform.node()}"
-    lease = Lease(client, FleetKeys(spec.name).scale, holder=holder) if client else None
-    return FleetLock(state_dir() / "fleets" / f"{spec.name}.lock", lease)
-
-
-def make_service(
-    provider: Provider,
-    spec: FleetSpec,
-    engines: Engines,
-    client: Redis | None,
-    config: Config,
-    note: Callable[[str], None],
-) -> FleetService:
-    """The fleet's service; `client` None keeps workers without Redis. Raises StateError."""
-    return FleetService(
-        provider,
-        spec,
-        hooks=Hooks(prepare=engines.prepare, probe=engines.probe),
-        lock=make_lock(spec, client),
-        clock=SystemClock(),
-        ready_timeout=config.ready_timeout,
-        limits=budget_limits(config),
-        attempts=config.vast.max_attempts,
-        registry=make_registry(client, spec) if client else None,
-        rentals=Ledger(client, spec.name) if client else None,
-        on_lock_wait=lambda: note("another llmhost is changing this fleet; waiting for it"),
-    )
-
-
-# The provider that the configuration names, and what it is to provide.
-
 
 #: where vast.ai answers, unless VAST_URL says otherwise, as it does to vast.ai's own tools
 _VAST = "https://console.vast.ai"
@@ -192,12 +114,10 @@ def _static(config: Config, folder: Path) -> Provider:
 
 
 def _vast(config: Config, folder: Path) -> Provider:
-    from llmhost.fleet.clock import SystemClock
     from llmhost.fleet.providers.vast.client import VastAccount
     from llmhost.fleet.providers.vast.identity import VastSettings
     from llmhost.fleet.providers.vast.pacer import Pacer
     from llmhost.fleet.providers.vast.provider import VastProvider
-    from llmhost.machine.paths import state_dir
 
     vast, clock, address = config.vast, SystemClock(), os.environ.get("VAST_URL") or _VAST
     settings = VastSettings(
@@ -232,12 +152,84 @@ def _orders(config: Config, address: str) -> WorkerBootConfig:
     )
 
 
-# The autoscaler of the fleet that the configuration describes.
+# What keeps the fleet: its records and its lock in Redis, and the service over all.
 
 
-def _is_limited(config: Config) -> bool:
-    """Whether there is a most that a fleet of `fleet.max_gpus` workers may cost an hour."""
-    return budget_limits(config).any or config.vast.max_price is not None
+def make_registry(client: Redis, spec: FleetSpec) -> FleetRegistry:
+    """The records of this fleet's workers. Rented machines are the same whoever looks; other workers are
+    those of this state folder."""
+    owner = spec.provider if spec.rents else f"{owner_id()}/{spec.provider}"
+    return FleetRegistry(client, spec.name, owner)
+
+
+def make_lock(spec: FleetSpec, client: Redis | None) -> FleetLock:
+    """The fleet's lock; without a `client` other machines are not kept out. Raises StateError.
+
+    All commands of this machine are one holder: the file tells them apart, and what one of them held when it
+    was killed is not waited for by the next. Its name counts too, as state folders are copied with machines.
+    """
+    holder = f"{owner_id()}@{platform.node()}"
+    lease = Lease(client, FleetKeys(spec.name).scale, holder=holder) if client else None
+    return FleetLock(state_dir() / "fleets" / f"{spec.name}.lock", lease)
+
+
+def make_service(
+    provider: Provider,
+    spec: FleetSpec,
+    engines: Engines,
+    client: Redis | None,
+    config: Config,
+    note: Callable[[str], None],
+) -> FleetService:
+    """The fleet's service; `client` None keeps workers without Redis. Raises StateError."""
+    return FleetService(
+        provider,
+        spec,
+        hooks=Hooks(prepare=engines.prepare, probe=engines.probe),
+        lock=make_lock(spec, client),
+        clock=SystemClock(),
+        ready_timeout=config.ready_timeout,
+        limits=budget_limits(config),
+        attempts=config.vast.max_attempts,
+        registry=make_registry(client, spec) if client else None,
+        rentals=Ledger(client, spec.name) if client else None,
+        on_lock_wait=lambda: note("another llmhost is changing this fleet; waiting for it"),
+    )
+
+
+# The autoscaler of the fleet that the configuration describes, loaded by the commands that scale alone.
+
+
+def scale_spec(config: Config) -> ScaleSpec:
+    """What the autoscaler is to keep to."""
+    from llmhost.autoscale.models import ScaleSpec
+
+    scale = config.scale
+    return ScaleSpec(
+        min_gpus=scale.min_gpus,
+        max_gpus=_most(config),
+        windows=tuple(parse_window(window.when, window.min_gpus) for window in scale.schedule),
+        zone=ZoneInfo(scale.timezone),
+        queue_time=scale.queue_time,
+        max_late_ratio=scale.max_late_ratio,
+        drain_backlog_within=scale.drain_backlog_within,
+        target_utilization_max=scale.target_utilization_max,
+        target_utilization_min=scale.target_utilization_min,
+        down_after=scale.down_after,
+        scale_to_zero_after=scale.scale_to_zero_after,
+        max_step=scale.max_step,
+        max_failures=scale.max_failures,
+        slots=config.engine.slots,
+        tokens_per_s=scale.tokens_per_s,
+        tokens_per_answer=scale.tokens_per_answer,
+        boot_seconds=config.boot_time,
+    )
+
+
+def _most(config: Config) -> int:
+    """Workers that there may be: servers that somebody runs already do not become more."""
+    most, servers = config.fleet.max_gpus, len({server.url for server in config.fleet.workers})
+    return min(most, servers) if config.fleet.provider == "static" else most
 
 
 def make_scaler(provider: Provider, engines: Engines, client: Redis, config: Config) -> Scaler:
@@ -246,7 +238,11 @@ def make_scaler(provider: Provider, engines: Engines, client: Redis, config: Con
     Raises:
         ConfigError: it would buy without being asked, and nothing limits what that costs.
     """
-    if provider.rents and not _is_limited(config):
+    from llmhost.autoscale.checkup import SilenceLimits
+    from llmhost.autoscale.state import ScaleStateStore
+    from llmhost.autoscale.step import Scaler
+
+    if provider.rents and not (budget_limits(config).any or config.vast.max_price is not None):
         raise ConfigError(
             "`llmhost scale` buys without asking, and nothing limits what it may pay",
             hint="set `fleet.budget.per_hour`, or at least `vast.max_price`, in the configuration",
