@@ -90,7 +90,7 @@ def sentence(error: LlmhostError) -> str:
 
 
 def is_permanent(error: LlmhostError) -> bool:
-    """Whether waiting will not help: somebody else answers, or the worker is not at fault for being slow."""
+    """Whether waiting will not help: another server answers, or the error is not about a slow start."""
     return isinstance(error, UntrustedWorker) or not isinstance(error, EngineError)
 
 
@@ -153,7 +153,7 @@ async def wait_ready(
     """Waits for all workers at once and returns them in the order given, each with how it ended.
 
     READY: it answered. FAILED: it never will, or nothing moved for `ready_timeout` seconds. STARTING:
-    `timeout` seconds in all were over first. GONE: somebody else took it down. `detail` says why.
+    `timeout` seconds in all were over first. GONE: another command took it down. `detail` says why.
     `replace_failed` is asked once for each that failed while the others are waited for; the worker that it
     gives is waited for too, and comes last in the answer.
 
@@ -205,7 +205,7 @@ class _Waiting:
         self._take_over()
 
     async def replacements_done(self) -> None:
-        """What is being bought is bought: half a purchase would be one that nobody knows of."""
+        """What is being bought is bought: half a purchase would go unrecorded."""
         if self._replacements:
             await asyncio.wait(self._replacements)
         self._take_over()
@@ -249,7 +249,7 @@ class _Watch:
         """Takes the provider's newest word on this worker and goes on from there."""
         if listed is None:
             if self._seen or self._clock.monotonic() - self._since > _LAG:
-                self._settle(WorkerState.GONE, "it was taken down by somebody else")
+                self._settle(WorkerState.GONE, "it was taken down by another command")
             return
         agreed, new = self.worker.price_per_hour, not self._seen
         self._seen = True

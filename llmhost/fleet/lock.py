@@ -62,7 +62,7 @@ class FleetLock:
         """Asked before money is spent. Without a lease nothing is known, and nothing is in the way.
 
         Raises:
-            FleetBusy: somebody else may hold the lease meanwhile.
+            FleetBusy: another holder may have the lease by now.
         """
         if self._lease is None or not self._leased:
             return
@@ -85,13 +85,13 @@ class FleetLock:
     async def hold(
         self, on_wait: Callable[[], None] | None = None, *, wait: bool = True
     ) -> AsyncIterator[None]:
-        """Holds the lock; calls `on_wait` once if somebody else makes us wait for a noticeable time.
+        """Holds the lock; calls `on_wait` once if another holder makes us wait for a noticeable time.
 
-        Where Redis is away, whoever waits goes on without the lease.
+        Where Redis is unavailable, a command that waits goes on without the lease.
 
         Raises:
             StateError: the file cannot be used, or the lock did not become free within `patience` seconds.
-            FleetBusy: somebody else holds it, and `wait` is False.
+            FleetBusy: another holder has it, and `wait` is False.
             StoreError: Redis is away, and `wait` is False.
         """
         make_folder(self._path.parent)
@@ -127,7 +127,7 @@ class FleetLock:
 
 
 class _Notice:
-    """Calls `tell` once if somebody else makes us wait for `after` seconds."""
+    """Calls `tell` once if another holder makes us wait for `after` seconds."""
 
     def __init__(self, tell: Callable[[], None] | None, after: float) -> None:
         self._tell = tell
@@ -174,7 +174,7 @@ async def _win(lease: Lease, notice: _Notice, deadline: float) -> bool:
 
 
 async def _keep(lease: Lease) -> None:
-    """Until it is lost, or whoever started this ends it."""
+    """Renews until the lease is lost or the task is cancelled."""
     kept = True
     while kept:
         await asyncio.sleep(lease.lifetime / _RENEWALS)

@@ -68,7 +68,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """The offers that fit, best first, and why others do not: how many each filter turned away.
+    """The offers that fit, best first, and why others do not: how many each filter rejected.
 
     An offer is counted under the first filter that it fails.
     """

@@ -181,7 +181,7 @@ class ApprovedSpend:
         self._total += price * MAX_PRICE_DRIFT
 
 
-# Which workers somebody means who names them.
+# Selecting workers by name.
 
 
 def select(listed: Sequence[Worker], ids: Iterable[str] | None) -> tuple[Worker, ...]:

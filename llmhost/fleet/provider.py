@@ -41,7 +41,7 @@ class Provider(ABC):
         A crash between asking and returning leaves a worker that `list` shows.
 
         Raises:
-            OfferGone: somebody else took this offer. Nothing was bought; another may be tried.
+            OfferGone: the offer was taken by another customer. Nothing was bought; another may be tried.
             PurchaseUnclear: it cannot be found out whether something was bought. `list` will show it.
         """
 
@@ -89,13 +89,13 @@ class Provider(ABC):
         return ()
 
     async def forget_intent(self, intent_id: str) -> None:  # noqa: B027
-        """Drops the record of a purchase that came to nothing. One that is not there is fine."""
+        """Drops the record of a purchase that bought nothing. One that is not there is fine."""
 
     async def resolve_pending(self) -> None:  # noqa: B027
         """Returns when `list` shows whatever a command that crashed a moment ago has bought."""
 
 
-# Who exists: the provider's list, and whoever is on record and missing there.
+# Which workers exist: the provider's list, and those on record that are missing there.
 
 
 async def list_all_workers(provider: Provider, known: Collection[str]) -> Sequence[Worker]:

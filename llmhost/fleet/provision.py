@@ -19,13 +19,13 @@ from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import Failure, UpResult
 from llmhost.fleet.spending import spent_now
 
-__all__ = ["Approve", "Buyer", "Provisioning", "Purchases", "make_healthy_plan", "terminate"]
+__all__ = ["Approve", "Buyer", "Purchases", "make_healthy_plan", "provision", "terminate"]
 
 
 # Buying workers: one at a time, on machines that never failed this fleet, inside the budget.
 
 
-#: offers; where so many were taken by others one after the other, the market moves faster than we do
+#: offers in a row that others took first; then the market moves faster than we do
 _MOST_GONE = 10
 
 _PERIODS = ("hour", "day", "month")
@@ -39,7 +39,7 @@ class Purchases:
     errors: tuple[LlmhostError, ...] = ()
 
 
-async def _nobody_asks() -> None:
+async def _always_held() -> None:
     """A lock that cannot be lost."""
 
 
@@ -55,7 +55,7 @@ class Buyer:
         records: FleetRecords,
         on_progress: OnProgress = lambda _: None,
         *,
-        confirm: Callable[[], Awaitable[None]] = _nobody_asks,
+        confirm: Callable[[], Awaitable[None]] = _always_held,
     ) -> None:
         self._provider = provider
         self._spec = spec
@@ -65,7 +65,7 @@ class Buyer:
         self._on_progress = on_progress
         self._confirm = confirm
         self._used: set[str] = set()
-        #: what the operator agreed to; None where nobody was asked, which is no limit
+        #: what the operator agreed to; None where no approval is needed
         self.approved: ApprovedSpend | None = None
 
     async def quote(self, plan: Plan) -> Quote:
@@ -135,7 +135,7 @@ class Buyer:
             except OfferGone:
                 continue
         raise NoOffer(
-            f"{_MOST_GONE} offers in a row were taken by somebody else", hint="run `llmhost up` again"
+            f"{_MOST_GONE} offers in a row were taken by other customers", hint="run `llmhost up` again"
         )
 
     async def _create(self, offer: Offer | None) -> Worker:
@@ -149,12 +149,12 @@ class Buyer:
         return worker
 
     async def _without_offer(self, market: Market, funds: Funds, burn: float) -> Worker:
-        if not self._provider.rents:  # it knows best why it has no place left
+        if not self._provider.rents:  # its own error says why it has no capacity left
             check(self._limits, funds.spent, burn, self._spec.price_per_hour, self._clock.now())
             return await self._create(None)
-        turned_away = ", ".join(f"{count} by {reason}" for reason, count in market.rejected.items() if count)
+        rejected = ", ".join(f"{count} by {reason}" for reason, count in market.rejected.items() if count)
         raise NoOffer(
-            "no offer is left that fits" + (f"; turned away: {turned_away}" if turned_away else ""),
+            "no offer is left that fits" + (f"; rejected: {rejected}" if rejected else ""),
             hint="`llmhost offers` shows what there is; relax `vast.offers` or `vast.max_price`",
         )
 
@@ -219,20 +219,53 @@ async def terminate(
 # One `up`: quote, ask the operator, lock, plan again, buy within what was approved, wait, replace what fails.
 
 
-#: Shows the quote and returns where the operator agrees; raises what it likes to stop everything.
+#: Shows the quote and returns where the operator agrees; raises to stop everything.
 Approve = Callable[[Quote], Awaitable[None]]
 
 _NO_CHANGE = Plan(0, (), ())
 
 
-class Provisioning:
-    """Makes the fleet be as `spec` wants it, once: `apply`, then `wait` or `leave`."""
+async def provision(
+    provider: Provider,
+    spec: FleetSpec,
+    *,
+    buyer: Buyer,
+    records: FleetRecords,
+    hooks: Hooks,
+    clock: Clock,
+    approve: Approve,
+    hold: Callable[[], AbstractAsyncContextManager[None]],
+    attempts: int,
+    on_progress: OnProgress,
+    ready_timeout: float | None,
+    timeout: float | None,
+) -> UpResult:
+    """Makes the fleet be as `spec` wants it.
+
+    `hold` takes the fleet's lock; `attempts` is how many workers that fail may be replaced. `ready_timeout`
+    is seconds without progress until a worker counts as failed, None to wait for no worker; `timeout` is
+    seconds in all.
+
+    Raises:
+        LimitError: more is to be bought than was approved, or than the budget allows; nothing changed.
+        LlmhostError: nothing could be created, and there was nothing to keep.
+    """
+    run = _Provisioning(provider, spec, buyer, records, hooks, clock, approve, hold, attempts, on_progress)
+    await run.apply()
+    if ready_timeout is None:
+        await run.leave()
+    else:
+        await run.wait(ready_timeout, timeout)
+    return run.result()
+
+
+class _Provisioning:
+    """One `up`: `apply`, then `wait` or `leave`."""
 
     def __init__(
         self,
         provider: Provider,
         spec: FleetSpec,
-        *,
         buyer: Buyer,
         records: FleetRecords,
         hooks: Hooks,
@@ -242,7 +275,6 @@ class Provisioning:
         attempts: int,
         on_progress: OnProgress,
     ) -> None:
-        """`hold` takes the fleet's lock; `attempts` is how many workers that fail may be replaced."""
         self._provider = provider
         self._spec = spec
         self._hooks = hooks
@@ -267,18 +299,13 @@ class Provisioning:
 
     async def apply(self) -> None:
         """Asks where money is to be spent, and does the plan's steps. A worker that cannot be destroyed is
-        not replaced: it is still paid for.
-
-        Raises:
-            LimitError: more is to be bought than was approved, or than the budget allows; nothing changed.
-            LlmhostError: nothing could be created, and there was nothing to keep.
-        """
+        not replaced: it is still paid for."""
         unapproved: Quote | None = None
         if self._provider.rents:
             listed = await list_all_workers(self._provider, await self._records.known())
             unapproved = await self._buyer.quote(await make_healthy_plan(self._spec, listed, self._hooks))
         # The operator may take minutes, so the question is open without the lock. What has happened meanwhile
-        # is seen under it; a purchase that nobody was asked about yet is asked about then, without it again.
+        # is seen under it; a purchase that was not approved yet is asked about then, without the lock again.
         while True:
             if unapproved is not None and unapproved.purchases:
                 await self._ask(unapproved)
@@ -373,7 +400,7 @@ class Provisioning:
         """Another worker in the place of one that failed; None where it stays without one.
 
         The failed one goes first, and only when it is confirmed gone is another one bought. One that is
-        gone already was taken down by somebody who wanted no other.
+        gone already was taken down by another command, which wanted no replacement.
         """
         if not self._provider.rents:
             return None

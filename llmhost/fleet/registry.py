@@ -62,7 +62,7 @@ class FleetRegistry:
             for worker_id in ids:
                 pipeline.hgetall(self._keys.worker(worker_id))
             records = await pipeline.execute() if ids else []
-        # One without a record was forgotten by somebody else between the two questions.
+        # One without a record was removed by another process between the two reads.
         texts = [{text(name): text(value) for name, value in raw.items()} for raw in records]
         decoded = {
             worker_id: _decode(worker_id, record)
@@ -86,7 +86,7 @@ class FleetRegistry:
             await self._client.sadd(self._keys.workers, worker.id)
 
     async def bad_machines(self) -> frozenset[str]:
-        """Machines that a worker of this fleet failed on, whoever rented them."""
+        """Machines that a worker of this fleet failed on, rented from any machine."""
         with translate_errors():
             return frozenset(text(name) for name in await self._client.hkeys(self._keys.machines))
 
@@ -96,7 +96,7 @@ class FleetRegistry:
             await self._client.hset(self._keys.machines, machine, json.dumps({"reason": reason, "at": at}))
 
     async def pause(self, at: float) -> bool:
-        """The autoscaler rests from now on, Unix seconds: somebody wants the fleet to be gone.
+        """Pauses the autoscaler from now on, Unix seconds: the fleet is to stay down.
 
         Whether there is one that has ever made a step.
         """

@@ -37,7 +37,7 @@ class UpResult:
 @dataclass(frozen=True, slots=True)
 class DownResult:
     """`destroyed` are confirmed gone; `remaining` still exist and are paid for. `intents` are purchases that
-    had come to nothing and are forgotten now. `paused`: an autoscaler was told to rest.
+    bought nothing and are forgotten now. `paused`: an autoscaler is paused by it.
     """
 
     destroyed: tuple[str, ...]

@@ -18,7 +18,7 @@ from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Worker
 from llmhost.fleet.plan import Quote, select
 from llmhost.fleet.provider import Provider, list_all_workers
-from llmhost.fleet.provision import Approve, Buyer, Provisioning, make_healthy_plan, terminate
+from llmhost.fleet.provision import Approve, Buyer, make_healthy_plan, provision, terminate
 from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import DownResult, Failure, FleetStatus, UpResult
 from llmhost.ledger.rentals import RentalBook
@@ -30,7 +30,7 @@ __all__ = ["FleetService"]
 
 
 async def approve_all(_quote: Quote) -> None:
-    """Nobody is asked."""
+    """Approves without asking."""
 
 
 class FleetService:
@@ -96,7 +96,7 @@ class FleetService:
     ) -> UpResult:
         """Makes the fleet be `gpus` ready workers; asking again changes nothing.
 
-        `approve` is shown the quote before the first real money is spent, and raises what it likes to stop
+        `approve` is shown the quote before the first real money is spent, and raises to stop
         everything. Meanwhile the fleet is not locked; after the answer the plan is made again, and nothing is
         bought beyond what was approved. A worker that fails on the way is destroyed. A rented one is replaced
         on another machine, a few times; what failed on this machine mostly fails again. One still on its way
@@ -107,7 +107,7 @@ class FleetService:
             LlmhostError: nothing could be created, and there was nothing to keep.
         """
         spec, records = self._wanted(gpus), self._records()
-        provisioning = Provisioning(
+        return await provision(
             self._provider,
             spec,
             buyer=self._buyer(spec, records, on_progress),
@@ -118,13 +118,9 @@ class FleetService:
             hold=lambda: self._lock.hold(self._on_lock_wait),
             attempts=self._attempts if self._provider.rents else 0,
             on_progress=on_progress,
+            ready_timeout=self._ready_timeout if wait else None,
+            timeout=timeout,
         )
-        await provisioning.apply()
-        if wait:
-            await provisioning.wait(self._ready_timeout, timeout)
-        else:
-            await provisioning.leave()
-        return provisioning.result()
 
     async def down(
         self, ids: Sequence[str] | None = None, *, on_progress: OnProgress = lambda _: None
@@ -148,10 +144,10 @@ class FleetService:
 
     async def down_orphans(self, *, on_progress: OnProgress = lambda _: None) -> DownResult:
         """Destroys the workers that the provider lists and the registry does not know, and forgets purchases
-        that came to nothing.
+        that bought nothing.
 
         Raises:
-            StoreError: the registry cannot be read, so nobody can say which workers it does not know.
+            StoreError: the registry cannot be read, so it is not known which workers it lacks.
         """
         records = self._records()
         if self._registry is None:
@@ -177,7 +173,7 @@ class FleetService:
         return await check_workers(listed, self._provider, self._hooks, records, self._clock)
 
     async def list(self) -> Sequence[Worker]:
-        """Every worker that exists, as the provider sees it; nobody is asked and nothing written down."""
+        """Every worker that exists, as the provider lists it; no worker is probed and nothing recorded."""
         return await self._provider.list()
 
     def _wanted(self, gpus: int | None) -> FleetSpec:
@@ -203,11 +199,12 @@ class FleetService:
         """Ends them all; the list has the last word on what is gone."""
         failures = await terminate(targets, self._provider, records, on_progress)
         remaining = tuple(await list_all_workers(self._provider, known - {worker.id for worker in targets}))
-        ended, left = {worker.id for worker in targets}, {worker.id for worker in remaining}
+        ended, existing = {worker.id for worker in targets}, {worker.id for worker in remaining}
         await records.forget_gone(known - ended, remaining)
-        undone = {failure.worker for failure in failures}
+        not_destroyed = {failure.worker for failure in failures}
         failures += tuple(
-            Failure(worker_id, "its provider still lists it") for worker_id in sorted(ended & left - undone)
+            Failure(worker_id, "its provider still lists it")
+            for worker_id in sorted(ended & existing - not_destroyed)
         )
-        destroyed = tuple(worker.id for worker in targets if worker.id not in left | undone)
+        destroyed = tuple(worker.id for worker in targets if worker.id not in existing | not_destroyed)
         return DownResult(destroyed, remaining, failures, records.warnings)

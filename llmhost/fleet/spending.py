@@ -36,8 +36,8 @@ def tally(
 ) -> Spending:
     """What was spent until `now`, Unix seconds. `charges` are the bills since `bills_since`.
 
-    A bill of a worker's whole life goes first: it knows what nobody here saw. What it does not reach up to
-    is added at the worker's present price. A worker of which there is neither rental nor bill costs its
+    A bill of a worker's whole life goes first: it has what was not observed here. What it does not cover is
+    added at the worker's present price. A worker of which there is neither rental nor bill costs its
     price since it was started.
     """
     known = {**_never_recorded(listed, now), **spent_by_worker(rentals, 0.0, now)}

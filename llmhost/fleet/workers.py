@@ -106,7 +106,7 @@ class Engines:
         except EngineUnavailable as error:
             if worker.provider != "static":
                 raise
-            # Nobody is about to start somebody else's server: waiting would only hide what is wrong.
+            # A server that llmhost does not run will not be started by waiting: say what is wrong.
             hint = "start this server, or correct its `url` and `token` under `fleet.workers`"
             raise ProviderError(error.message, hint=hint) from error
 
@@ -122,7 +122,7 @@ class Engines:
 
         Raises:
             EngineUnavailable: it cannot be asked at the moment; another call goes on from there.
-            UntrustedWorker: somebody else answers at its address.
+            UntrustedWorker: another server answers at its address.
             ProviderError: it says that it has failed.
         """
         on_progress(self._reached.setdefault(worker.id, Progress("installing")))

@@ -51,7 +51,7 @@ __all__ = [
 _VAST = "https://console.vast.ai"
 _BYTES_A_CHARACTER = 6  #: the longest that JSON makes one
 _REST_OF_A_BODY = 64 * 1024  #: bytes; all of a request besides the prompt
-_LATER = 10.0  #: seconds; whoever asked gives up first, and knows why
+_LATER = 10.0  #: seconds; the caller gives up first, and knows why
 
 
 def fleet_spec(config: Config) -> FleetSpec:
@@ -137,7 +137,7 @@ def _vast(config: Config, folder: Path) -> Provider:
 
 
 def _orders(config: Config, address: str) -> WorkerBootConfig:
-    """What a rented worker is told to serve, and how."""
+    """What a rented worker serves, and how."""
     from llmhost.fleet.providers.vast.identity import WorkerBootConfig
 
     engine = config.engine
@@ -156,7 +156,7 @@ def _orders(config: Config, address: str) -> WorkerBootConfig:
 
 
 def make_registry(client: Redis, spec: FleetSpec) -> FleetRegistry:
-    """The records of this fleet's workers. Rented machines are the same whoever looks; other workers are
+    """The records of this fleet's workers. Rented machines are the same from everywhere; other workers are
     those of this state folder."""
     owner = spec.provider if spec.rents else f"{owner_id()}/{spec.provider}"
     return FleetRegistry(client, spec.name, owner)
@@ -227,7 +227,7 @@ def scale_spec(config: Config) -> ScaleSpec:
 
 
 def _most(config: Config) -> int:
-    """Workers that there may be: servers that somebody runs already do not become more."""
+    """The most workers there may be: servers that run already do not become more."""
     most, servers = config.fleet.max_gpus, len({server.url for server in config.fleet.workers})
     return min(most, servers) if config.fleet.provider == "static" else most
 

@@ -87,7 +87,7 @@ async def test_what_was_outbid_or_hangs_is_replaced_by_the_next_up(
     rented_house.server.outbid(bought(1))
     seen = await rented_house.status()
     assert (seen[outbid]["state"], seen[hanging]["state"]) == ("failed", "ready")
-    assert "outbid: somebody pays more" in seen[outbid]["detail"]
+    assert "outbid: another customer pays more" in seen[outbid]["detail"]
     rented_house.container(hanging).engine(wedged=True)
     up = await rented_house.ok("up", "--gpus", "2", "--yes", LLMHOST_FLEET__READY_TIMEOUT="3s")
     assert up["plan"]["destroy"] == [outbid]

@@ -195,7 +195,7 @@ async def test_when_no_offer_is_left_the_rest_is_reported_with_what_was_turned_a
     result = await service(renting).up(2)
     assert ids(result.workers) == ["memory-1"]
     (failure,) = result.failed
-    assert failure.message == "no offer is left that fits; turned away: 4 by reliability>0.95"
+    assert failure.message == "no offer is left that fits; rejected: 4 by reliability>0.95"
 
 
 async def test_a_failed_worker_is_replaced_on_another_machine(renting: Any) -> None:

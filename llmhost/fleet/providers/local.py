@@ -112,11 +112,11 @@ class LocalProvider(Provider):
     async def logs(self, worker_id: str, lines: int = 100) -> str:
         return _tail(self._log(worker_id), lines) if _ID.fullmatch(worker_id) else ""
 
-    # No step in here awaits: a command that is interrupted has started a worker and said so, or has not.
+    # No step in here awaits: a command that is interrupted has started a worker and recorded it, or has not.
     def _start(self, spec: FleetSpec, model: Path) -> Worker:
         make_folder(self._workers)
         make_folder(self._logs)
-        drop_drafts(self._workers)  # the caller holds the fleet's lock: nobody else makes one now
+        drop_drafts(self._workers)  # the caller holds the fleet's lock: no other command makes one now
         self._drop_old_logs()
         port = self._next_port()
         folder = self._folder(f"local-{secrets.token_hex(3)}")

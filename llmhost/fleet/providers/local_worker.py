@@ -73,7 +73,7 @@ class WorkerFolder:
         self.id = path.name
 
     def make(self, record: Record, spec: WorkerSpec) -> None:
-        """Makes the folder appear whole: nobody ever lists half of it."""
+        """Makes the folder appear whole: a reader never lists half of it."""
         draft = self.path.with_name(f"{_DRAFT}{self.id}")
         make_folder(draft)
         write_json(draft / _RECORD, asdict(record))

@@ -1,4 +1,4 @@
-"""Workers that somebody already runs: a list of URLs in the configuration.
+"""Workers that run already: a list of URLs in the configuration.
 
 To create one is to adopt the next URL, to destroy one is to forget it. The server itself is never
 touched: it may serve others.
@@ -110,7 +110,7 @@ class StaticProvider(Provider):
             self._write(left)
 
     async def logs(self, worker_id: str, lines: int = 100) -> str:  # noqa: ARG002
-        """Always empty: the server's logs are with whoever runs it."""
+        """Always empty: the server's logs are with its operator."""
         return ""
 
     def _free(self) -> Sequence[StaticServer]:

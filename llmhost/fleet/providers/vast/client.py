@@ -1,7 +1,7 @@
 """An account of vast.ai: the calls that llmhost makes, through the official `vastai` SDK.
 
 The SDK waits and blocks, so it runs in threads; it is imported at the first call, which takes over half a
-second. It is told to try once: when to try again is decided here, where it is known what may be done twice.
+second. Its own retries are off: only here is it known which calls are idempotent.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 async def in_thread(function: Callable[[], T]) -> T:
-    """`function()`, in a thread of its own, which is left to itself when nobody waits for it any more.
+    """`function()`, in a thread of its own, which is abandoned when its caller is cancelled.
 
     `asyncio.to_thread` would hold up the end of the whole command until a server that hangs lets go.
     """
@@ -49,7 +49,7 @@ async def in_thread(function: Callable[[], T]) -> T:
             result = function()
         except Exception as error:  # noqa: BLE001 - it is raised again where it is waited for
             failure = error
-        with suppress(RuntimeError):  # the loop has ended, and with it whoever waited
+        with suppress(RuntimeError):  # the loop has ended, and its callers with it
             loop.call_soon_threadsafe(settle, result, failure)
 
     threading.Thread(target=work, name="vast.ai", daemon=True).start()
@@ -58,7 +58,7 @@ async def in_thread(function: Callable[[], T]) -> T:
 
 _PAGE = 25  #: instances; the most that one page of vast.ai's list holds
 _CHARGES_A_PAGE = 100  #: the most that the SDK asks for
-#: offers; more than the whole market has, so that no filter of ours is told half the truth
+#: offers; more than the whole market has, so that no filter of ours sees a part only
 _MOST_OFFERS = 10_000
 #: seconds at vast.ai's own pace, before the second, third and fourth try; its own penalty is 12
 _PAUSES = (2.0, 6.0, 18.0)
@@ -226,7 +226,7 @@ class VastAccount:
     async def _unbroken(
         self, call: Callable[[Any], object], secrets: tuple[str, ...]
     ) -> Mapping[str, object]:
-        """One purchase, which is heard to its end even when nobody wants it any more."""
+        """One purchase, whose response is awaited even when its caller is cancelled."""
         doing = "buying an offer"
         going = asyncio.ensure_future(self._once(call, doing, secrets))
         try:

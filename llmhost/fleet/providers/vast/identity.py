@@ -127,7 +127,7 @@ def _pem(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
 
 
-# What a rented worker is told to do: a script that is the same for all, and its orders in the environment.
+# What a rented worker runs: a script that is the same for all, configured by its environment.
 #
 # docs/worker.md says what the script does, and why.
 
@@ -145,8 +145,8 @@ _FOR_EVER = -1  #: what Ollama takes for keeping a model in memory for ever
 class WorkerBootConfig:
     """What a worker serves, and how.
 
-    `keep_alive` is seconds that a model which nobody asks stays in memory, None for ever. A worker gives
-    itself back `orphan_after` seconds after somebody with its token last spoke to it. `max_body` is bytes of
+    `keep_alive` is seconds that an idle model stays in memory, None for ever. A worker gives
+    itself back `orphan_after` seconds after the last request with its token. `max_body` is bytes of
     one request, `read_timeout` seconds that its front door waits for the engine, `api_url` vast.ai's address.
     """
 

@@ -50,9 +50,9 @@ _WHAT = "list of instances"
 
 
 class Listing:
-    """Reads the list. Those who ask at the same time share one reading.
+    """Reads the list. Concurrent callers share one reading.
 
-    Whoever asks gets a reading that began after that: what it does not show was not there any more.
+    A caller gets a reading that began after its call: what it does not show was not there any more.
     """
 
     def __init__(self, account: VastAccount) -> None:
@@ -61,7 +61,7 @@ class Listing:
         self._next: asyncio.Task[Sequence[Row]] | None = None
 
     async def rows(self) -> Sequence[Row]:
-        """Every instance of the account, whoever's it is; each has a number, and no two the same.
+        """Every instance of the account, of this fleet or not; each has a number, and no two the same.
 
         Raises:
             ProviderError: the list cannot be read in full.
@@ -130,7 +130,7 @@ def _check_unique(rows: Sequence[Row]) -> None:
 
 
 def _hear(reading: asyncio.Task[Sequence[Row]]) -> None:
-    """Takes note of an error that nobody waits for any more."""
+    """Retrieves an error whose callers are all cancelled."""
     if not reading.cancelled():
         reading.exception()
 

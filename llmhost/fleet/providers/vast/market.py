@@ -1,6 +1,6 @@
 """vast.ai's offers, read and sifted. Pure.
 
-The market is asked for broadly and filtered here, so that it can be said which filter turned away how many.
+The market is asked for broadly and filtered here, so that each filter can be shown with how many it rejected.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _Price:
 
 
 def read_market(rows: Sequence[object], settings: VastSettings) -> Market:
-    """The offers that fit, best first, and how many each filter turned away."""
+    """The offers that fit, best first, and how many each filter rejected."""
     terms = parse_filter(settings.filter)
     offers: list[Offer] = []
     rejected: Counter[str] = Counter()

@@ -1,6 +1,6 @@
 """Keeps vast.ai's documented pauses between calls, over all processes of this machine.
 
-A small file holds the time at which each endpoint may be called next. Whoever calls one holds its lock
+A small file holds the time at which each endpoint may be called next. A caller holds its lock
 meanwhile, which the system lets go of when the command ends, however it ends.
 """
 
@@ -51,8 +51,8 @@ class Pacer:
 
     @asynccontextmanager
     async def turn(self, endpoint: str) -> AsyncIterator[None]:
-        """Inside, the endpoint may be called once. One such call is made at a time, whoever makes it, and the
-        pause begins at its end: when vast.ai took note of it is not known."""
+        """Inside, the endpoint may be called once. One such call is made at a time, over all processes, and
+        the pause begins at its end: when vast.ai counted it is not known."""
         interval = INTERVALS[endpoint] * self.scale
         make_folder(self._file.parent)
         lock = self._file.with_name(f"{self._file.stem}-{endpoint}.lock")
@@ -64,7 +64,7 @@ class Pacer:
                 await self.postpone(endpoint, interval)
 
     async def postpone(self, endpoint: str, seconds: float) -> None:
-        """Nobody calls the endpoint for so long."""
+        """The endpoint is not called for that long."""
         until = self._clock.now() + seconds
         await self._change(endpoint, lambda free: max(free, until))
 

@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 
-# Values out of JSON that somebody else wrote. Pure.
+# Values out of untrusted JSON. Pure.
 #
 # Each is what it should be, or a ProviderError names it: what is malformed must never look like nothing.
 
@@ -298,7 +298,9 @@ def _condition(fields: Fields, secrets: Sequence[str]) -> _Condition:
     said = clean(fields.text("status_msg") or "", secrets)
     if all(fields.text(name) == "stopped" for name in ("cur_state", "intended_status", "next_state")):
         if fields.row.get("is_bid") is True:
-            return _Condition(WorkerState.FAILED, "outbid", "outbid: somebody pays more for its machine")
+            return _Condition(
+                WorkerState.FAILED, "outbid", "outbid: another customer pays more for its machine"
+            )
         return _Condition(WorkerState.FAILED, "stopped", _OVER["stopped"])
     if status in _OVER:
         return _Condition(WorkerState.FAILED, status or "", f"{_OVER[status or '']}{said and f': {said}'}")
