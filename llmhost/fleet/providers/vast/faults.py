@@ -1,8 +1,8 @@
 """What can go wrong between us and vast.ai, in our own words.
 
 The errors of the `vastai` SDK, of requests and of JSON all end here. Two kinds matter where
-money is spent: vast.ai said no, so nothing was done (`Rejected`), or nothing that can be read came back, so it
-may have been done all the same (`NoResponse`).
+money is spent: vast.ai said no, so nothing was done (`Rejected`), or nothing readable came back, so it may
+have been done all the same (`NoResponse`).
 """
 
 from __future__ import annotations
