@@ -170,7 +170,7 @@ async def test_garbage_is_refused_with_what_to_do(
     await redis_client.hset(KEY, field, value)
     with pytest.raises(StoreRefused, match="damaged") as caught:
         await labels.calibration()
-    assert "--reset" in (caught.value.hint or "")
+    assert "cache tune reset" in (caught.value.hint or "")
     await labels.reset()
     assert await labels.calibration() == Calibration()
 
