@@ -1,15 +1,17 @@
-"""The section `scale`, and what the autoscaler gets of it."""
+"""The sections' rules, what the autoscaler gets from them, and configs/vast.yaml."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from llmhost.autoscale.models import ScaleSpec
 from llmhost.config.hours import Window
-from llmhost.config.models import Config
+from llmhost.config.load import load_config
+from llmhost.config.models import OFFERS, Config
 from llmhost.engines.traffic import KEPT
 from llmhost.errors import ConfigError
 from llmhost.wiring.fleets import scale_spec
@@ -20,7 +22,7 @@ Refused = Callable[..., ConfigError]
 RENTED = "fleet: {provider: vast}\nengine: {kind: ollama}\n"
 
 
-def test_what_is_written_is_what_it_is_told(load: Load) -> None:
+def test_the_autoscaler_gets_the_values_of_the_section(load: Load) -> None:
     spec = scale_spec(
         load("""
 fleet: {max_gpus: 20}
@@ -69,19 +71,19 @@ scale:
     )
 
 
-def test_a_rented_machine_is_thought_to_boot_longer_than_a_process_here(load: Load) -> None:
+def test_a_rented_machine_is_assumed_to_boot_longer_than_a_local_process(load: Load) -> None:
     assert scale_spec(load("")).boot_seconds == 10
     assert scale_spec(load(RENTED)).boot_seconds == 180
     assert scale_spec(load("scale: {boot_time: 44s}")).boot_seconds == 44
 
 
-def test_servers_that_run_already_do_not_become_more(load: Load) -> None:
+def test_a_static_fleet_cannot_grow_beyond_its_servers(load: Load) -> None:
     servers = "workers: [{url: 'http://a:1'}, {url: 'http://b:1'}]"
     spec = scale_spec(load(f"fleet: {{provider: static, max_gpus: 8, {servers}}}\nengine: {{kind: ollama}}"))
     assert spec.max_gpus == 2
 
 
-def test_the_band_may_have_no_inside_but_not_be_upside_down(load: Load, refused: Refused) -> None:
+def test_the_band_may_be_empty_but_not_inverted(load: Load, refused: Refused) -> None:
     assert (
         load("scale: {target_utilization_max: 0.7, target_utilization_min: 0.7}").scale.target_utilization_min
         == 0.7
@@ -94,7 +96,7 @@ def test_the_band_may_have_no_inside_but_not_be_upside_down(load: Load, refused:
     "section",
     ["min_gpus: 9", 'schedule: [{when: "mon 08:00-09:00", min_gpus: 9}]'],
 )
-def test_no_more_may_be_wanted_at_least_than_there_may_be(section: str, refused: Refused) -> None:
+def test_no_minimum_may_exceed_the_maximum(section: str, refused: Refused) -> None:
     error = refused(f"fleet: {{max_gpus: 8}}\nscale: {{{section}}}")
     assert "no `min_gpus` of `scale` may be over `fleet.max_gpus`" in error.message
 
@@ -123,10 +125,63 @@ def test_no_more_may_be_wanted_at_least_than_there_may_be(section: str, refused:
         ("cooldown: 5m", "cooldown"),
     ],
 )
-def test_what_cannot_be_is_refused_by_its_name(section: str, named: str, refused: Refused) -> None:
+def test_an_invalid_value_is_reported_with_its_key(section: str, named: str, refused: Refused) -> None:
     assert named in refused(f"scale: {{{section}}}").message
 
 
 def test_an_idle_time_may_not_be_longer_than_counts_are_kept(load: Load) -> None:
     config = load("scale: {scale_to_zero_after: 2h, down_after: 2h}")
     assert max(config.scale.scale_to_zero_after, config.scale.down_after) < KEPT
+
+
+FILE = Path(__file__).parents[2] / "configs" / "vast.yaml"
+
+REDIS = {"REDIS_HOST": "redis.example.com", "REDIS_PORT": "16380", "REDIS_PASSWORD": "hunter2"}
+
+
+@pytest.fixture
+def config() -> Config:
+    return load_config(FILE, environ=REDIS).config
+
+
+def test_vast_yaml_rents_three_rtx_4090(config: Config) -> None:
+    assert (config.fleet.provider, config.fleet.gpus, config.fleet.max_gpus) == ("vast", 3, 3)
+    assert {"gpu_name=RTX_4090", "reliability>0.95"} < set(config.vast.offers.split())
+    assert (config.vast.disk, config.vast.interruptible) == (50, False)
+
+
+def test_the_filter_of_vast_yaml_is_the_default(config: Config) -> None:
+    assert set(config.vast.offers.split()) == set(OFFERS.split())
+
+
+def test_vast_yaml_serves_a_model_with_ollama(config: Config) -> None:
+    assert (config.engine.kind, config.engine.model) == ("ollama", "qwen2:7b-instruct-q6_K")
+    assert config.engine.slots > 1
+
+
+def test_the_redis_of_vast_yaml_comes_from_the_environment_and_speaks_tls(config: Config) -> None:
+    redis = config.redis
+    assert (redis.host, redis.port, redis.tls) == ("redis.example.com", 16380, True)
+    assert redis.password is not None
+    assert redis.password.get_secret_value() == "hunter2"
+
+
+@pytest.mark.parametrize("name", sorted(REDIS))
+def test_a_variable_that_is_missing_is_named(name: str) -> None:
+    environ = {key: value for key, value in REDIS.items() if key != name}
+    with pytest.raises(ConfigError, match=f"the environment variable {name} is not set"):
+        load_config(FILE, environ=environ)
+
+
+def test_vast_yaml_contains_no_account_key(config: Config) -> None:
+    assert config.vast.api_key is None
+
+
+@pytest.mark.parametrize("hours", [1, 24, 24 * 31])
+def test_the_budget_of_vast_yaml_fits_the_fleet_at_half_a_dollar_but_not_at_a_dollar(
+    config: Config, hours: int
+) -> None:
+    budget = config.fleet.budget
+    limit = {1: budget.per_hour, 24: budget.per_day, 24 * 31: budget.per_month}[hours]
+    assert limit is not None
+    assert 3 * 0.5 * hours <= limit < 2 * 3 * 0.5 * hours

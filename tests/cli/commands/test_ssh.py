@@ -20,7 +20,7 @@ from llmhost.errors import ProviderError, UsageError
 from llmhost.fleet.models import SshTarget
 
 TARGET = {"user": "root", "host": "ssh5.vast.ai", "port": 12345}
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 
 Llmhost = Callable[..., subprocess.CompletedProcess[str]]
 

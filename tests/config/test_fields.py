@@ -1,3 +1,5 @@
+"""Durations: parsing and writing."""
+
 from __future__ import annotations
 
 import pytest
