@@ -2,7 +2,7 @@
 
     python bench/scaling.py TRACE [--quick] [--week]
 
-TRACE is a CSV as `llmhost scale --simulate` takes it. It is played as it is, and as a day that is built
+TRACE is a CSV as `llmhost scale simulate` takes it. It is played as it is, and as a day that is built
 from it: ten times as much at noon as at midnight, and two sudden spikes of four times as much. Workers
 generate 300 tokens a second on 4 slots and cost $0.40 an hour.
 

@@ -22,7 +22,7 @@ COMMANDS = {
     ),
     "up": Lazy("llmhost.cli.commands.up:up", "Create or update the fleet"),
     "status": Lazy("llmhost.cli.commands.status:status", "Show workers, health and cost"),
-    "scale": Lazy("llmhost.cli.commands.scale:scale", "Autoscale once (run it from cron)"),
+    "scale": Lazy("llmhost.cli.commands.scale:app", "Autoscale once (run it from cron)"),
     "logs": Lazy("llmhost.cli.commands.logs:logs", "Show the end of a worker's log"),
     "ssh": Lazy("llmhost.cli.commands.ssh:ssh", "Open a shell on a rented worker, or run a command there"),
     "ask": Lazy("llmhost.cli.commands.ask:ask", "Answer a question, from the cache or by a worker"),

@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from functools import cache, cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -167,9 +167,24 @@ class Lazy:
 class Group(_Framed, TyperGroup):
     """Commands under a common name."""
 
+    #: options that have become subcommands; they still work for a release, and warn
+    renamed: ClassVar[Mapping[str, str]] = {}
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.lazy: Mapping[str, Lazy] = {}
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        for number, arg in enumerate(args):
+            option, _, value = arg.partition("=")
+            if arg in self.commands:
+                break
+            if option in self.renamed:
+                name = self.renamed[option]
+                Output().warn(f"`{option}` is deprecated: use `{ctx.command_path} {name}`")
+                args = [name, *args[:number], *([value] if value else []), *args[number + 1 :]]
+                break
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002
         return [*self.lazy, *(name for name in self.commands if name not in (*self.lazy, _DEFAULT))]
@@ -219,9 +234,9 @@ class Group(_Framed, TyperGroup):
 class App(typer.Typer):
     """A group of commands; alone, it shows its help. `about` is formatted like a command's docstring."""
 
-    def __init__(self, about: str) -> None:
+    def __init__(self, about: str, cls: type[Group] = Group) -> None:
         super().__init__(
-            cls=Group,
+            cls=cls,
             help=about,
             add_completion=False,
             rich_markup_mode=None,

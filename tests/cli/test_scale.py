@@ -27,8 +27,8 @@ SEEN = Observed(
     floor=1,
     boot_seconds=180.0,
 )
-QUIET = ScaleDecision("hold", 3, 3, "420 tokens/s asked for, 900 tokens/s there", SEEN)
-GROWS = ScaleDecision("up", 3, 5, "1,420 tokens/s asked for, 900 tokens/s there: 158%, over 85%", SEEN, buy=2)
+QUIET = ScaleDecision("hold", 3, 3, "demand 420, capacity 900 tok/s", SEEN)
+GROWS = ScaleDecision("up", 3, 5, "demand 1,420, capacity 900 tok/s: utilization 158%, over 85%", SEEN, buy=2)
 
 
 @dataclass
@@ -70,7 +70,7 @@ def record(number: int, **changes: Any) -> StepRecord:
 
 
 def test_a_step_that_does_nothing_is_one_line(cli: Run, scaler: ScriptedScaler) -> None:
-    assert cli("scale").stdout == "hold: 3 workers; 420 tokens/s asked for, 900 tokens/s there\n"
+    assert cli("scale").stdout == "hold: 3 workers; demand 420, capacity 900 tok/s\n"
 
 
 def test_a_long_reason_stays_one_line_in_a_log(cli: Run, scaler: ScriptedScaler) -> None:
@@ -83,21 +83,21 @@ def test_what_was_done_is_listed_in_its_order(cli: Run, scaler: ScriptedScaler) 
         GROWS,
         (
             ScaleAction("repair", "w1", "its process ended", done=True),
-            ScaleAction("finish", "w2", "its last answer is out", done=True),
-            ScaleAction("revive", "w3", "it is wanted again", done=True),
-            ScaleAction("buy", "w4", "RTX 4090, $0.310 an hour", done=True),
-            ScaleAction("drain", "w5", "it takes no more questions", done=True),
-            ScaleAction("end", "w5", "its last answer is out", done=True),
+            ScaleAction("finish", "w2", "last answer finished", done=True),
+            ScaleAction("revive", "w3", "needed again", done=True),
+            ScaleAction("buy", "w4", "RTX 4090, $0.310/h", done=True),
+            ScaleAction("drain", "w5", "gets no more questions", done=True),
+            ScaleAction("end", "w5", "last answer finished", done=True),
         ),
     )
     assert cli("scale").stdout.splitlines() == [
         f"up: 3 → 5 workers; {GROWS.reason}",
-        "  ended w1: its process ended",
-        "  ended w2: its last answer is out",
-        "  took back w3: it is wanted again",
-        "  started w4: RTX 4090, $0.310 an hour",
-        "  drains w5: it takes no more questions",
-        "  ended w5: its last answer is out",
+        "  destroyed w1: its process ended",
+        "  destroyed w2: last answer finished",
+        "  kept w3: needed again",
+        "  started w4: RTX 4090, $0.310/h",
+        "  draining w5: gets no more questions",
+        "  destroyed w5: last answer finished",
     ]
 
 
@@ -113,12 +113,12 @@ def test_a_rehearsal_says_what_would_be_done_and_what_was_seen(cli: Run, scaler:
     )
     lines = cli("scale", "--dry-run").stdout.splitlines()
     assert scaler.asked == {"dry_run": True}
-    assert lines[1:3] == ["  would end w1: it is lost", "  would start 2 workers"]
+    assert lines[1:3] == ["  would destroy w1: it is lost", "  would start 2 workers"]
     assert lines[3:] == [
-        "asked for  420 tokens/s in the last minute; in 5 min 380 on average, 510 at most",
-        "there      900 tokens/s, by 3 that answer",
-        "allowed    1 to 8 workers; a boot takes 3 min",
-        "nothing was done",
+        "demand    420 tok/s in the last minute; over 5 min 380 on average, 510 at most",
+        "capacity  900 tok/s; 3 workers ready",
+        "limits    1 to 8 workers; a boot takes 3 min",
+        "Dry run: nothing was changed.",
     ]
 
 
@@ -127,8 +127,8 @@ def test_a_queue_is_told(cli: Run, scaler: ScriptedScaler) -> None:
     scaler.result = StepResult(ScaleDecision("hold", 3, 3, "why", seen))
     lines = cli("scale", "--dry-run").stdout.splitlines()
     assert lines[1:3] == [
-        "there      0 tokens/s, by 1 that answers and 2 that boot",
-        "in flight  6 questions, 4 of them wait, for ever",
+        "capacity   0 tok/s; 1 worker ready, 2 booting",
+        "in flight  6 questions, 4 waiting (no worker is ready)",
     ]
 
 
@@ -197,8 +197,8 @@ def test_cron_is_told_nothing_when_nothing_is_done(cli: Run, scaler: ScriptedSca
 
 
 def test_cron_is_told_what_was_done(cli: Run, scaler: ScriptedScaler) -> None:
-    scaler.result = StepResult(QUIET, (ScaleAction("finish", "w2", "its last answer is out", done=True),))
-    assert cli("scale", "--quiet").stdout.splitlines()[1:] == ["  ended w2: its last answer is out"]
+    scaler.result = StepResult(QUIET, (ScaleAction("finish", "w2", "last answer finished", done=True),))
+    assert cli("scale", "--quiet").stdout.splitlines()[1:] == ["  destroyed w2: last answer finished"]
 
 
 def test_cron_is_told_warnings_and_errors(cli: Run, scaler: ScriptedScaler) -> None:
@@ -217,14 +217,14 @@ def test_quiet_scripts_get_their_object_all_the_same(cli: Run, scaler: ScriptedS
 
 def test_people_see_the_newest_steps_newest_last(cli: Run, scaler: ScriptedScaler) -> None:
     scaler.past = tuple(record(n, decision="up", after=4) for n in range(30))
-    lines = cli("scale", "--history").stdout.splitlines()
+    lines = cli("scale", "history").stdout.splitlines()
     assert lines[0].split() == ["time", "decision", "workers", "why"]
     assert [line.split()[-1] for line in lines[2:]] == [str(n) for n in range(10, 30)]
 
 
 def test_a_change_of_size_is_seen(cli: Run, scaler: ScriptedScaler) -> None:
     scaler.past = (record(1, decision="down", before=3, after=2),)
-    assert cli("scale", "--history").stdout.splitlines()[-1].split()[2:] == (
+    assert cli("scale", "history").stdout.splitlines()[-1].split()[2:] == (
         ["down", "3", "→", "2", "reason", "1"]
     )
 
@@ -240,11 +240,11 @@ def test_steps_that_changed_nothing_are_one_row(cli: Run, scaler: ScriptedScaler
         record(106, before=4, after=4, blocked="budget"),
         record(107, before=4, after=4, observed={"ceiling": 8}),
     )
-    lines = cli("scale", "--history").stdout.splitlines()[2:]
+    lines = cli("scale", "history").stdout.splitlines()[2:]
     assert [line.partition("reason ")[2] for line in lines if "reason" in line] == [
-        "99 (the last of 100 such steps)",
+        "99 (last of 100 such steps)",
         "100",
-        "103 (the last of 3 such steps)",
+        "103 (last of 3 such steps)",
         "104",
         "105",
         "106",
@@ -254,21 +254,21 @@ def test_steps_that_changed_nothing_are_one_row(cli: Run, scaler: ScriptedScaler
 
 def test_people_can_ask_for_more_steps_or_fewer(cli: Run, scaler: ScriptedScaler) -> None:
     scaler.past = tuple(record(n) for n in range(30))
-    assert len(cli("scale", "--history", "--last", "25").stdout.splitlines()) == 2 + 25
+    assert len(cli("scale", "history", "--last", "25").stdout.splitlines()) == 2 + 25
 
 
 def test_scripts_get_all_steps_unless_they_say_how_many(cli: Run, scaler: ScriptedScaler) -> None:
     scaler.past = tuple(record(n) for n in range(30))
-    assert [past["reason"] for past in cli("scale", "--history", "--json").json["decisions"]] == [
+    assert [past["reason"] for past in cli("scale", "history", "--json").json["decisions"]] == [
         f"reason {n}" for n in range(30)
     ]
-    assert len(cli("scale", "--history", "--last", "2", "--json").json["decisions"]) == 2
+    assert len(cli("scale", "history", "--last", "2", "--json").json["decisions"]) == 2
 
 
 def test_a_past_step_is_told_in_full(cli: Run, scaler: ScriptedScaler) -> None:
     action = {"kind": "buy", "worker": "w4", "detail": "cheap", "done": True}
     scaler.past = (record(1, after=4, observed={"ready": 3}, actions=(action,), blocked="budget"),)
-    assert cli("scale", "--history", "--json").json["decisions"] == [
+    assert cli("scale", "history", "--json").json["decisions"] == [
         {
             "at": 1_700_000_060.0,
             "decision": "hold",
@@ -285,26 +285,24 @@ def test_a_past_step_is_told_in_full(cli: Run, scaler: ScriptedScaler) -> None:
 def test_history_shows_what_broke_and_what_could_not_be_done(cli: Run, scaler: ScriptedScaler) -> None:
     actions = (
         {"kind": "repair", "worker": "w1", "detail": "its process ended", "done": True},
-        {"kind": "drain", "worker": "w2", "detail": "it takes no more questions", "done": True},
+        {"kind": "drain", "worker": "w2", "detail": "gets no more questions", "done": True},
         {"kind": "buy", "worker": None, "detail": "no offer fits", "done": False},
         {"kind": "unheard of", "worker": "w1", "detail": "", "done": False},
     )
     scaler.past = (record(1, actions=actions),)
-    *_, repaired, failed = cli("scale", "--history").stdout.splitlines()
-    assert repaired.strip() == "ended w1: its process ended"
+    *_, repaired, failed = cli("scale", "history").stdout.splitlines()
+    assert repaired.strip() == "destroyed w1: its process ended"
     assert failed.strip() == "could not start a worker: no offer fits"
 
 
 def test_before_the_first_step_there_is_no_history(cli: Run, scaler: ScriptedScaler) -> None:
-    assert cli("scale", "--history").stdout == "No step was made yet. `llmhost scale` makes one.\n"
-    assert cli("scale", "--history", "--json").json == {"decisions": []}
+    assert cli("scale", "history").stdout == "No scaling steps yet. Run `llmhost scale`.\n"
+    assert cli("scale", "history", "--json").json == {"decisions": []}
 
 
 def test_steps_that_cannot_be_read_are_counted(cli: Run, scaler: ScriptedScaler) -> None:
     scaler.damaged = 2
-    assert cli("scale", "--history").stderr.endswith(
-        "warning: 2 steps of the past cannot be read, and are left out\n"
-    )
+    assert cli("scale", "history").stderr.endswith("warning: 2 past steps cannot be read, and are left out\n")
 
 
 def test_history_fits_in_80_columns(
@@ -312,41 +310,42 @@ def test_history_fits_in_80_columns(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     scaler.past = (record(1, reason=GROWS.reason * 3, before=120, after=128, decision="down"),)
-    lines = cli("scale", "--history").stdout.splitlines()
+    lines = cli("scale", "history").stdout.splitlines()
     assert max(map(len, lines)) <= 80
     assert sum("120 → 128" in line for line in lines) == 1
 
 
-# What goes together
+# The options that are subcommands now
 
 
 @pytest.mark.parametrize(
-    ("args", "message"),
+    ("old", "new"),
     [
-        (("--dry-run", "--history"), "--dry-run and --history exclude each other"),
-        (("--history", "--install-cron"), "--history and --install-cron exclude each other"),
-        (("--install-cron", "--simulate", "t.csv"), "--install-cron and --simulate exclude each other"),
-        (("--last", "3"), "--last goes with --history"),
-        (("--every", "5"), "--every goes with --install-cron"),
-        (("--history", "--every", "5"), "--every goes with --install-cron"),
-        (("--plot", "a.svg"), "--plot goes with --simulate"),
-        (("--dry-run", "--hit-ratio", "0"), "--hit-ratio goes with --simulate"),
-        (("--worker-tokens-per-s", "9"), "--worker-tokens-per-s goes with --simulate"),
-        (("--boot-seconds", "0"), "--boot-seconds goes with --simulate"),
+        (("--history", "--last", "2", "--json"), ("history", "--last", "2", "--json")),
+        (("--json", "--install-cron", "--every", "5"), ("cron", "--json", "--every", "5")),
+        (("--hit-ratio", "0", "--simulate", "no.csv"), ("simulate", "no.csv", "--hit-ratio", "0")),
+        (("--simulate=no.csv",), ("simulate", "no.csv")),
     ],
 )
-def test_options_that_make_no_sense_together_are_refused(
-    cli: Run, scaler: ScriptedScaler, args: tuple[str, ...], message: str
+def test_an_old_option_does_what_its_subcommand_does_and_warns(
+    cli: Run, scaler: ScriptedScaler, old: tuple[str, ...], new: tuple[str, ...]
+) -> None:
+    scaler.past = tuple(record(n) for n in range(3))
+    before, after = cli("scale", *old), cli("scale", *new)
+    assert (before.code, before.stdout) == (after.code, after.stdout)
+    warning, rest = before.stderr.split("\n", 1)
+    assert f"is deprecated: use `llmhost scale {new[0]}`" in warning
+    assert rest == after.stderr
+
+
+@pytest.mark.parametrize(
+    "args", [("--dry-run", "history"), ("--last", "3"), ("history", "--last", "0"), ("cron", "--every", "61")]
+)
+def test_what_does_not_go_together_is_refused(
+    cli: Run, scaler: ScriptedScaler, args: tuple[str, ...]
 ) -> None:
     ran = cli("scale", *args)
-    assert (ran.code, ran.stdout) == (2, "")
-    assert ran.stderr.splitlines()[0] == f"error: {message}"
-    assert scaler.asked == {}
-
-
-@pytest.mark.parametrize("args", [("--history", "--last", "0"), ("--install-cron", "--every", "61")])
-def test_numbers_out_of_range_are_refused(cli: Run, scaler: ScriptedScaler, args: tuple[str, ...]) -> None:
-    assert cli("scale", *args).code == 2
+    assert (ran.code, ran.stdout, scaler.asked) == (2, "", {})
 
 
 # A trace
@@ -362,7 +361,7 @@ def trace() -> str:
 
 def test_a_trace_is_played_with_what_was_given(cli: Run, trace: str) -> None:
     told = cli(
-        *("scale", "--simulate", trace, "--json"),
+        *("scale", "simulate", trace, "--json"),
         *("--worker-tokens-per-s", "100", "--price", "2", "--hit-ratio", "0.5", "--repeat", "2"),
     ).json
     assert told["questions"] == 3600
@@ -375,26 +374,26 @@ def test_a_trace_is_played_with_the_configured_fleet_where_nothing_was_given(cli
     Path("llmhost.yaml").write_text(
         "fleet: {name: test, max_gpus: 3, price_per_hour: 2.0}\nscale: {min_gpus: 3, tokens_per_s: 100}\n"
     )
-    rows = cli("scale", "--simulate", trace, "--json").json["rows"]
+    rows = cli("scale", "simulate", trace, "--json").json["rows"]
     (ours,) = (row for row in rows if row["name"] == "llmhost")
     assert (ours["mean_size"], ours["peak_size"]) == (pytest.approx(3.0, rel=0.01), 3)
     assert ours["cost_usd"] == pytest.approx(6.0, rel=0.01)
 
 
 def test_a_trace_needs_no_redis_and_starts_nothing(cli: Run, trace: str, state_folder: Path) -> None:
-    assert cli("scale", "--simulate", trace).code == 0
+    assert cli("scale", "simulate", trace).code == 0
     assert not state_folder.exists()
 
 
 def test_people_see_the_fleets_side_by_side(cli: Run, trace: str) -> None:
-    ran = cli("scale", "--simulate", trace)
+    ran = cli("scale", "simulate", trace)
     assert ran.stdout.startswith("1,800 questions in ")
     assert "clairvoyant: played" in ran.stderr
-    assert cli("scale", "--simulate", trace, "--quiet").stderr == ""
+    assert cli("scale", "simulate", trace, "--quiet").stderr == ""
 
 
 def test_a_chart_is_drawn(cli: Run, trace: str) -> None:
-    assert cli("scale", "--simulate", trace, "--plot", "chart.svg").code == 0
+    assert cli("scale", "simulate", trace, "--plot", "chart.svg").code == 0
     assert "<svg" in Path("chart.svg").read_text()
 
 
@@ -411,7 +410,7 @@ def test_a_chart_is_drawn(cli: Run, trace: str) -> None:
 def test_a_trace_that_cannot_be_played_is_refused_at_once(
     cli: Run, trace: str, args: tuple[str, ...], message: str
 ) -> None:
-    ran = cli("scale", "--simulate", *args)
+    ran = cli("scale", "simulate", *args)
     assert (ran.code, ran.stdout) == (2, "")
     assert f"error: {message}" in ran.stderr
     assert "playing" not in ran.stderr
@@ -429,6 +428,6 @@ async def test_the_real_autoscaler_brings_a_worker_and_remembers_why(house: Any)
     assert (done["decision"], action["kind"], action["done"]) == ("up", "buy", True)
     held = await house.ok("scale")
     assert (held["decision"], held["from"], held["actions"]) == ("hold", 1, [])
-    past = await house.ok("scale", "--history")
+    past = await house.ok("scale", "history")
     assert [step["decision"] for step in past["decisions"]] == ["up", "hold"]
     assert past["decisions"][0]["actions"] == [action]

@@ -157,7 +157,7 @@ async def test_a_fleet_grows_to_three_under_load_and_shrinks_to_one_without_brea
     assert sorted(kinds(shrunk)) == ["drain", "drain", "end", "end"]
     assert len(fleet.workers) == 1
 
-    past = (await fleet.house.ok("scale", "--history"))["decisions"]
+    past = (await fleet.house.ok("scale", "history"))["decisions"]
     assert [change(step) for step in past if step["decision"] != "hold"] == [
         ("up", 0, 1),
         ("up", 1, 3),

@@ -232,7 +232,7 @@ async def test_what_cannot_be_read_in_full_changes_nothing(market: Fleet) -> Non
         assert (held.code, change(held.json), held.json["actions"]) == (5, ("hold", 1, 1), [])
         assert held.error.removeprefix("error: ") in held.json["reason"]
         assert market.alive == [worker]
-    assert len((await market.house.ok("scale", "--history"))["decisions"]) == 4
+    assert len((await market.house.ok("scale", "history"))["decisions"]) == 4
     await market.scale(LLMHOST_SCALE__MIN_GPUS="3")
     assert len(market.alive) == 3
 
@@ -312,7 +312,7 @@ async def test_no_secret_shows_in_what_is_said_or_remembered(fleet: Fleet) -> No
     assert (await house.run("scale", "--verbose")).code == 5
     server.faults.armed.clear()
     assert (await house.run("scale", "--verbose", VAST_API_KEY=f"{server.key}x")).code == 5
-    assert (await house.run("scale", "--history", "--verbose")).code == 0
+    assert (await house.run("scale", "history", "--verbose")).code == 0
     kept = await fleet.time.client.hgetall(FleetKeys("rented").scale)
     traffic = await fleet.time.client.hgetall(FleetKeys("rented").traffic)
     places = [*(one.out + one.err for one in house.said), repr(kept), repr(traffic)]

@@ -99,7 +99,7 @@ async def live(house: RentedHouse) -> None:
         ("logs", worker, "--verbose"),
         ("ssh", worker, "--json"),
         ("scale", "--verbose"),
-        ("scale", "--history", "--json", "--verbose"),
+        ("scale", "history", "--json", "--verbose"),
     ):
         assert (await house.run(*args, **BUDGET)).code == 0
     await house.run("doctor", "--verbose")

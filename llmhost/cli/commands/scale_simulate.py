@@ -1,21 +1,112 @@
-"""What a trace would have cost, as `scale --simulate` shows it."""
+"""`llmhost scale simulate`: what recorded questions would have cost."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
+from llmhost.cli.frame import globals_of
 from llmhost.cli.output import table
+from llmhost.cli.running import configured
 from llmhost.cli.text import duration, money, percent
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from llmhost.cli.output import Progress
     from llmhost.lab.simulation.report import Row, SimulationReport
 
-__all__ = ["SimulationOutput", "show_simulation", "simulation_output"]
+__all__ = ["SimulationOutput", "show_simulation", "simulate_trace", "simulation_output"]
+
+
+def _number(metavar: str, text: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(metavar=metavar, help=text)
+    return option
+
+
+def simulate_trace(
+    ctx: typer.Context,
+    trace: Annotated[Path, typer.Argument(metavar="TRACE.csv", help="Recorded questions; or .csv.gz.")],
+    speed: Annotated[float | None, _number("FACTOR", "Replay it this many times as fast.")] = None,
+    repeat: Annotated[int | None, _number("N", "Replay it N times, one after the other.")] = None,
+    hit_ratio: Annotated[float | None, _number("SHARE", "Share that the cache answers, 0 to 1.")] = None,
+    worker_tokens_per_s: Annotated[
+        float | None, _number("N", "What a whole worker generates; else `scale.tokens_per_s`.")
+    ] = None,
+    boot_seconds: Annotated[
+        float | None, _number("S", "Time until a worker answers; else `scale.boot_time`.")
+    ] = None,
+    price: Annotated[
+        float | None, _number("USD", "$/h of a worker; else `fleet.price_per_hour`, or 0.40.")
+    ] = None,
+    boot_failures: Annotated[float | None, _number("SHARE", "Share of purchases that never answer.")] = None,
+    deaths_per_hour: Annotated[float | None, _number("N", "How often an hour a worker breaks.")] = None,
+    interval: Annotated[float | None, _number("S", "Seconds between two steps; else 60.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="OUT.svg", help="Draw demand and fleet; .svg or .png.")
+    ] = None,
+) -> None:
+    """Replay recorded questions, and show what the fleet would have cost.
+
+    Examples:
+      llmhost scale simulate questions.csv --worker-tokens-per-s 400 --price 0.40 --plot week.svg
+    """
+    from llmhost.fleet.budget import Limits
+    from llmhost.lab.simulation.report import simulate
+    from llmhost.lab.simulation.trace import read_trace
+    from llmhost.lab.simulation.workload import Settings
+    from llmhost.wiring.fleets import scale_spec
+
+    if plot is not None:
+        from llmhost.lab.plots import check_drawable, plot_simulation
+
+        check_drawable(plot)
+    options = globals_of(ctx)
+    config = configured(options)
+    spec = scale_spec(config)
+    chosen: dict[str, Any] = {
+        "worker_tokens_per_s": spec.tokens_per_s if worker_tokens_per_s is None else worker_tokens_per_s,
+        "boot_seconds": spec.boot_seconds if boot_seconds is None else boot_seconds,
+        "price": config.fleet.price_per_hour or None if price is None else price,
+        "speed": speed,
+        "repeat": repeat,
+        "hit_ratio": hit_ratio,
+        "boot_failures": boot_failures,
+        "deaths_per_hour": deaths_per_hour,
+        "interval": interval,
+    }
+    settings = Settings(**{name: value for name, value in chosen.items() if value is not None})
+    questions = read_trace(trace)
+    with options.output.progress() as progress:
+        shown = _Progress(progress)
+        report = simulate(questions, settings, spec, shown, limits=Limits(**config.fleet.budget.model_dump()))
+        shown.end()
+    if plot is not None:
+        plot_simulation(report, plot)
+    options.output.result(simulation_output(report), show_simulation)
+
+
+class _Progress:
+    """Shows which fleet is being simulated, and how far it is."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._last: str | None = None
+
+    def __call__(self, name: str, share: float) -> None:
+        if name != self._last:
+            self.end()
+        self._last = name
+        self._progress.update(name, "playing", share)
+
+    def end(self) -> None:
+        if self._last is not None:
+            self._progress.done(self._last, "played")
 
 
 @dataclass(frozen=True, slots=True)
