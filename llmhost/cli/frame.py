@@ -181,18 +181,15 @@ class Group(_Framed, TyperGroup):
                 break
             if option in self.renamed:
                 name = self.renamed[option]
-                Output().warn(f"`{option}` is deprecated: use `{ctx.command_path} {name}`")
+                Output().warn(f"{option} is deprecated: run `{ctx.command_path} {name}`")
                 args = [name, *args[:number], *([value] if value else []), *args[number + 1 :]]
                 break
+        if _DEFAULT in self.commands and not self._names_command(ctx, args):
+            args = [_DEFAULT, *args]
         return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002
         return [*self.lazy, *(name for name in self.commands if name not in (*self.lazy, _DEFAULT))]
-
-    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
-        if _DEFAULT in self.commands and not self._names_command(ctx, args):
-            args = [_DEFAULT, *args]
-        return super().parse_args(ctx, args)
 
     def _names_command(self, ctx: Context, args: list[str]) -> bool:
         """Whether the name of a command comes first, behind global options alone."""

@@ -334,7 +334,7 @@ def test_an_old_option_does_what_its_subcommand_does_and_warns(
     before, after = cli("scale", *old), cli("scale", *new)
     assert (before.code, before.stdout) == (after.code, after.stdout)
     warning, rest = before.stderr.split("\n", 1)
-    assert f"is deprecated: use `llmhost scale {new[0]}`" in warning
+    assert f"is deprecated: run `llmhost scale {new[0]}`" in warning
     assert rest == after.stderr
 
 
