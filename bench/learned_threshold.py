@@ -1,7 +1,7 @@
 """A rival to the product's policies: every stored question learns a threshold of its own.
 
 The idea is that of the paper "vCache: Verified Semantic Prompt Caching" (Schroeder and others, 2025,
-https://arxiv.org/abs/2502.03771), written anew from the idea alone. No one similarity is safe for all
+https://arxiv.org/abs/2502.03771), implemented from the idea alone. No one similarity is safe for all
 questions, so every entry keeps what has been seen at it: how similar a question was whose nearest entry it
 is, and whether its answer was right for that question. A sigmoid of correctness over similarity is fitted
 to that. A question is served (exploited) or given to the engine (explored), at random: explored as often

@@ -85,7 +85,7 @@ class KeptEmbedder:
 
 @dataclass(frozen=True)
 class Judged:
-    """One row: what became of each pair, as (pair, accepted), and recall at each of `PRECISIONS`."""
+    """One row: the decision on each pair, as (pair, accepted), and recall at each of `PRECISIONS`."""
 
     name: str
     near: Sequence[tuple[Pair, bool]]
@@ -300,7 +300,7 @@ if __name__ == "__main__":
     parser.add_argument("--near", type=Path, default=HERE / "held.jsonl")
     parser.add_argument("--pairs", type=Path)
     parser.add_argument("--stream", type=Path, default=HERE / "stream.jsonl")
-    parser.add_argument("--limit", type=int, help="at most so many pairs of each file")
+    parser.add_argument("--limit", type=int, help="at most this many pairs of each file")
     parser.add_argument("--markdown", action="store_true")
-    given = parser.parse_args()
-    main(given.near, given.pairs, given.stream, given.limit, markdown=given.markdown)
+    options = parser.parse_args()
+    main(options.near, options.pairs, options.stream, options.limit, markdown=options.markdown)

@@ -1,6 +1,7 @@
-"""What the cache would do with pairs of questions, by the very code that serves.
+"""How good the cache is, on pairs of questions labelled as asking the same or not, by the very code that
+serves.
 
-Where the answer to the second question of a pair is all that is stored, and the first one is asked.
+The answer to the second question of a pair is all that is stored, and the first one is asked.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ _UNREAD = CacheDecision("miss", None, None, "the embedding model cannot read all
 
 @dataclass(frozen=True, slots=True)
 class PairOutcome:
-    """What became of a pair.
+    """The cache's decision on a pair.
 
     `similarity` is the cosine, -1..1, None where the wordings are the same or one cannot be embedded. `ms` is
     what the asked question took, to embed and to judge; None where the exact tier answered it.
@@ -77,7 +78,7 @@ class PairOutcome:
 
     @property
     def exact(self) -> bool:
-        """Whether the exact tier answered, which no policy is asked about."""
+        """Whether the exact tier answered, without the policy."""
         return self.decision is _EXACT
 
     @property
@@ -87,7 +88,7 @@ class PairOutcome:
 
     @property
     def verdict(self) -> Verdict | None:
-        """What the policy found; None where it was shown nothing."""
+        """The policy's verdict; None where no candidate was near enough."""
         return self.decision.verdicts[0] if self.decision.verdicts else None
 
 
@@ -139,8 +140,7 @@ class _Vectors:
         return made
 
 
-# What each threshold would cost: precision against recall, as the threshold moves. Pure.
-
+# Precision against recall, as the threshold moves.
 
 #: points; a chart needs no more
 MOST_POINTS = 100
@@ -191,7 +191,7 @@ class Frontier:
         )
 
     def points(self, most: int = MOST_POINTS) -> list[FrontierPoint]:
-        """At most so many, lowest threshold first: with about as many pairs between each two."""
+        """At most `most`, lowest threshold first, with about as many pairs between each two."""
         finite = [threshold for threshold in self._thresholds if math.isfinite(threshold)]
         step = max(1, math.ceil(len(finite) / (most - 1)))
         return [self.at(threshold) for threshold in sorted({*finite[::step], *finite[-1:]})]
@@ -228,11 +228,11 @@ def highest_threshold(outcome: PairOutcome, calibration: Calibration = UNCALIBRA
         return outcome.similarity
     if not verdict.raw:
         return None
-    threshold = _undone(verdict, verdict.confidence, calibration)
+    threshold = _before_corrections(verdict, verdict.confidence, calibration)
     return threshold if verdict.raw >= VERIFIER_FLOOR else min(threshold, verdict.raw)
 
 
-def _undone(verdict: Verdict, confidence: float, calibration: Calibration) -> float:
+def _before_corrections(verdict: Verdict, confidence: float, calibration: Calibration) -> float:
     """The threshold that becomes `confidence` when errors have raised it and a guard doubts.
 
     To move a probability down by some log-odds is to move its complement up by as many.
@@ -258,13 +258,12 @@ def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-# How good a policy is, from what became of pairs. Pure.
-
+# The figures of an evaluation.
 
 #: probabilities between which pairs are counted together: finer where the thresholds are
 _BANDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 1.0)
 
-#: precisions that people ask for
+#: precisions whose best recall is reported
 _PRECISIONS = (0.80, 0.85, 0.90, 0.95)
 
 
@@ -314,7 +313,7 @@ class LatencyPercentiles:
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBand:
-    """Pairs whose confidence lies between `low` and `high`: what was said on average, and what was true."""
+    """Pairs whose confidence lies between `low` and `high`: its mean, and the share that asks the same."""
 
     low: float
     high: float
@@ -340,10 +339,10 @@ class Disagreement:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Shares 0..1, None where there is nothing to divide by; see `frontier.Point` for what they mean.
+    """Shares 0..1, None where there is nothing to divide by; see `FrontierPoint` for what they mean.
 
     `exact` pairs have the same wording and were accepted without the policy, `unread` ones cannot be embedded
-    and were not accepted. `left_to_judge` was not accepted either: nobody was asked.
+    and were not accepted. `left_to_judge` was not accepted either: no judge is asked.
     """
 
     policy: str
@@ -380,6 +379,10 @@ def assess(
     """All figures; `show` of the disagreements at most, those first of which the policy was surest."""
     curve = frontier(outcomes, calibration)
     accepted = _split(outcome for outcome in outcomes if outcome.accepted)
+    taken = sorted(outcome.ms for outcome in outcomes if outcome.ms is not None)
+    wrong = sorted(
+        (outcome for outcome in outcomes if outcome.accepted != outcome.pair.same), key=_doubtfulness
+    )
     return Evaluation(
         policy=policy,
         pairs=len(outcomes),
@@ -392,7 +395,7 @@ def assess(
         recall=_share(accepted.same, curve.same),
         false_accept_rate=_share(accepted.different, curve.different),
         by_kind=_by_kind(outcomes),
-        latency_ms=_latencies(outcomes),
+        latency_ms=LatencyPercentiles(_nearest_rank(taken, 0.50), _nearest_rank(taken, 0.99)),
         skipped_lines=skipped_lines,
         exact=sum(outcome.exact for outcome in outcomes),
         unread=sum(outcome.unread for outcome in outcomes),
@@ -400,8 +403,8 @@ def assess(
         by_guard=_by_guard(outcomes),
         reliability=_reliability(outcomes),
         frontier=curve.points(),
-        best_recall_at_precision=_best_recalls(curve),
-        disagreements=_disagreements(outcomes)[:show],
+        best_recall_at_precision={f"{share:.2f}": curve.best_recall(share) for share in _PRECISIONS},
+        disagreements=[_disagreement(outcome) for outcome in wrong[:show]],
     )
 
 
@@ -421,20 +424,19 @@ def _by_kind(outcomes: Iterable[PairOutcome]) -> dict[str, KindCounts]:
     for outcome in outcomes:
         if outcome.pair.kind is not None:
             kinds[outcome.pair.kind].append(outcome)
-    return {kind: _kind_counts(of_kind) for kind, of_kind in sorted(kinds.items())}
-
-
-def _kind_counts(outcomes: Sequence[PairOutcome]) -> KindCounts:
-    every = _split(outcomes)
-    accepted = _split(outcome for outcome in outcomes if outcome.accepted)
-    return KindCounts(
-        pairs=len(outcomes),
-        accepted=accepted.same + accepted.different,
-        same=every.same,
-        different=every.different,
-        accepted_same=accepted.same,
-        accepted_different=accepted.different,
-    )
+    counts = {}
+    for kind, of_kind in sorted(kinds.items()):
+        every = _split(of_kind)
+        accepted = _split(outcome for outcome in of_kind if outcome.accepted)
+        counts[kind] = KindCounts(
+            pairs=len(of_kind),
+            accepted=accepted.same + accepted.different,
+            same=every.same,
+            different=every.different,
+            accepted_same=accepted.same,
+            accepted_different=accepted.different,
+        )
+    return counts
 
 
 def _by_guard(outcomes: Iterable[PairOutcome]) -> dict[str, GuardCounts]:
@@ -450,25 +452,20 @@ def _by_guard(outcomes: Iterable[PairOutcome]) -> dict[str, GuardCounts]:
     }
 
 
-def _latencies(outcomes: Iterable[PairOutcome]) -> LatencyPercentiles:
-    taken = sorted(outcome.ms for outcome in outcomes if outcome.ms is not None)
-    return LatencyPercentiles(_nearest_rank(taken, 0.50), _nearest_rank(taken, 0.99))
-
-
 def _nearest_rank(ordered: Sequence[float], share: float) -> float | None:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
 
 
 def _reliability(outcomes: Iterable[PairOutcome]) -> list[ReliabilityBand]:
     """Of the pairs that the verifier was asked about; bands that hold none are left out."""
-    said = [
+    rated = [
         (outcome.verdict.confidence, outcome.pair.same)
         for outcome in outcomes
         if outcome.verdict is not None and outcome.verdict.confidence is not None
     ]
     bands = []
     for low, high in pairwise(_BANDS):
-        inside = [(c, same) for c, same in said if low <= c < high or c == high == 1]
+        inside = [(c, same) for c, same in rated if low <= c < high or c == high == 1]
         if inside:
             mean = sum(confidence for confidence, _ in inside) / len(inside)
             bands.append(
@@ -477,17 +474,8 @@ def _reliability(outcomes: Iterable[PairOutcome]) -> list[ReliabilityBand]:
     return bands
 
 
-def _best_recalls(curve: Frontier) -> dict[str, float | None]:
-    return {f"{precision:.2f}": curve.best_recall(precision) for precision in _PRECISIONS}
-
-
-def _disagreements(outcomes: Iterable[PairOutcome]) -> list[Disagreement]:
-    """What was wrongly accepted before what was wrongly refused, the surest of each first."""
-    wrong = [outcome for outcome in outcomes if outcome.accepted != outcome.pair.same]
-    return [_disagreement(outcome) for outcome in sorted(wrong, key=_doubtfulness)]
-
-
 def _doubtfulness(outcome: PairOutcome) -> tuple[bool, float]:
+    """Sorts what was wrongly accepted before what was wrongly refused, the surest of each first."""
     confidence = outcome.verdict.confidence if outcome.verdict else None
     sure = outcome.similarity if confidence is None else confidence
     if outcome.accepted:
@@ -511,7 +499,7 @@ def _disagreement(outcome: PairOutcome) -> Disagreement:
     )
 
 
-# How well a judge judges, from pairs of which somebody has said whether they ask the same.
+# How well a judge judges.
 
 
 def balanced(pairs: Sequence[Pair], limit: int) -> Sequence[Pair]:
@@ -523,15 +511,15 @@ def balanced(pairs: Sequence[Pair], limit: int) -> Sequence[Pair]:
 
 
 async def measured(
-    word: Callable[[str, str], Awaitable[bool | None]], model: str, pairs: Sequence[Pair], now: float
+    compare: Callable[[str, str], Awaitable[bool | None]], model: str, pairs: Sequence[Pair], now: float
 ) -> JudgeEvaluation:
-    """Asks for the word on each pair, one after the other; there must be at least one. `now`: Unix seconds.
+    """Asks the judge about each pair, one after the other; there must be at least one. `now`: Unix seconds.
 
-    Raises what `word` raises: a judge that cannot be asked has not been measured.
+    Raises what `compare` raises: a judge that cannot be asked has not been measured.
     """
     trials = []
     for pair in pairs:
         begun = time.perf_counter()
-        said = await word(pair.a, pair.b)
-        trials.append(Trial(pair.same, said, (time.perf_counter() - begun) * 1000))
+        answer = await compare(pair.a, pair.b)
+        trials.append(Trial(pair.same, answer, (time.perf_counter() - begun) * 1000))
     return evaluation_of(model, trials, now)

@@ -1,4 +1,7 @@
-"""Pairs of questions of which somebody has said whether they ask the same."""
+"""Files of labelled questions: pairs that ask the same or not, and streams in the order they were asked.
+
+One JSON object a line, each checked by itself: one broken line does not cost the others.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +29,6 @@ __all__ = [
     "sample",
     "skipped_words",
 ]
-
-
-# JSON lines from a file, each checked by itself: one broken line does not cost the others.
-
 
 Row = TypeVar("Row")
 
@@ -62,7 +61,7 @@ class BrokenLine:
 
 @dataclass(frozen=True, slots=True)
 class Lines(Generic[Row]):
-    """What a file holds, in its order, and the lines of it that make no sense."""
+    """The valid rows of a file, in its order, and its broken lines."""
 
     rows: tuple[Row, ...]
     broken: tuple[BrokenLine, ...]
@@ -73,8 +72,8 @@ def read_lines(
 ) -> Lines[Row]:
     """The JSON objects of a file, one a line; ``.gz`` is unpacked, blank lines are passed over.
 
-    `parse` makes a row of an object, or raises ValueError in words for people. After `limit` rows the rest
-    of the file is not read. `hint` says what a line should be.
+    `parse` makes a row of an object, or raises ValueError with a message for people. After `limit` rows
+    the rest of the file is not read. `hint` says what a line should be.
 
     Raises:
         UsageError: the file cannot be read, no line of it makes sense, or more than 5 % do not.
@@ -124,7 +123,7 @@ def _read(path: Path) -> Iterator[tuple[int, bytes]]:
         with _opened(path) as opened:
             file = _Bounded(opened, path.name)
             for number in range(1, _MOST_LINES + 1):
-                line = _line(file)
+                line = file.readline()
                 if not line:
                     return
                 if line.strip():
@@ -141,31 +140,30 @@ def _opened(path: Path) -> IO[bytes]:
 
 
 class _Bounded:
-    """Lines of a file, as long as all of them together are not too much."""
+    """Lines of a file, up to a length each and a size of all together."""
 
     def __init__(self, file: IO[bytes], name: str) -> None:
         self._file = file
         self._name = name
-        self._left = _LARGEST_FILE
+        self._remaining = _LARGEST_FILE
 
-    def readline(self, limit: int) -> bytes:
-        line = self._file.readline(limit)
-        self._left -= len(line)
-        if self._left < 0:
-            raise UsageError(f"{self._name} holds more than {_LARGEST_FILE / 1e9:g} GB")
+    def readline(self) -> bytes:
+        """Of a line that is too long, its beginning and one byte more than allowed; the rest is skipped."""
+        line = rest = self._take(_LONGEST_LINE + 1)
+        while rest and not rest.endswith(b"\n"):
+            rest = self._take(_LONGEST_LINE)
         return line
 
-
-def _line(file: _Bounded) -> bytes:
-    """Of a line that is too long, its beginning and one byte more than may be; the rest is passed over."""
-    line = rest = file.readline(_LONGEST_LINE + 1)
-    while rest and not rest.endswith(b"\n"):
-        rest = file.readline(_LONGEST_LINE)
-    return line
+    def _take(self, limit: int) -> bytes:
+        part = self._file.readline(limit)
+        self._remaining -= len(part)
+        if self._remaining < 0:
+            raise UsageError(f"{self._name} holds more than {_LARGEST_FILE / 1e9:g} GB")
+        return part
 
 
 def _object(line: bytes) -> Mapping[str, Any]:
-    """Raises ValueError, in words for people."""
+    """The object on a line. Raises ValueError, for people."""
     if len(line) > _LONGEST_LINE:
         raise ValueError(f"it is longer than {_LONGEST_LINE:,} bytes")
     try:
@@ -216,27 +214,13 @@ def sample(pairs: Sequence[Pair], limit: int | None) -> Sequence[Pair]:
 
 
 def _pair(row: Mapping[str, Any]) -> Pair:
-    """Raises ValueError, in words for people."""
-    return Pair(question_in(row, "a"), question_in(row, "b"), _same(row), _kind(row))
-
-
-def _same(row: Mapping[str, Any]) -> bool:
-    value = row.get("same")
-    if type(value) not in (bool, int) or value not in (0, 1):
-        raise ValueError("'same' is missing" if value is None else "'same' is neither 0, 1, true nor false")
-    return bool(value)
-
-
-def _kind(row: Mapping[str, Any]) -> str | None:
-    kind = row.get("kind")
-    if kind is None:
-        return None
-    if not isinstance(kind, str) or not kind.strip() or len(kind) > _LONGEST_KIND:
+    """Raises ValueError, for people."""
+    a, b, same, kind = question_in(row, "a"), question_in(row, "b"), row.get("same"), row.get("kind")
+    if type(same) not in (bool, int) or same not in (0, 1):
+        raise ValueError("'same' is missing" if same is None else "'same' is neither 0, 1, true nor false")
+    if kind is not None and not (isinstance(kind, str) and kind.strip() and len(kind) <= _LONGEST_KIND):
         raise ValueError(f"'kind' is not a text of 1 to {_LONGEST_KIND} characters")
-    return kind
-
-
-# Questions in the order in which they were asked, each with what it is really about.
+    return Pair(a, b, bool(same), kind)
 
 
 #: What a question really asks; two that differ need two answers.

@@ -1,5 +1,9 @@
-"""A stream of questions, played through caches that start empty: what they serve as they fill, and how
-much of it is wrong."""
+"""A stream of questions, played through caches that start empty: what they serve as they fill, and how much
+of it is wrong.
+
+Only the store stands in for Redis. Names of entries, normalisation, policies and their floors are the
+product's own. Nothing expires.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +33,6 @@ __all__ = [
     "Vector",
     "replay",
 ]
-
-
-# Caches in memory, for a replay: one that a policy of the product decides for, and what all of them share.
-#
-# Only the store stands in for Redis. Names of entries, normalisation, policies and their floors are the
-# product's own. Nothing expires.
 
 
 Vector = NDArray[np.float32]
@@ -112,8 +110,7 @@ class Shelf:
 class PolicyPlayer:
     """The cache as it serves: exact, then what `policy` makes of the `candidates` most similar questions.
 
-    No judge is asked and no label teaches: where the policy would leave the word to a judge, an engine
-    answers.
+    No judge is asked and no label teaches: where the policy would ask a judge, an engine answers.
     """
 
     def __init__(self, policy: CachePolicy, candidates: int) -> None:
@@ -144,7 +141,7 @@ _EVERY = 10
 
 @dataclass(frozen=True, slots=True)
 class PlayedPolicy:
-    """What one policy made of the stream. `wrong_hits` were served the answer to a question of another
+    """The result of one policy on the stream. `wrong_hits` were served the answer to a question of another
     class; `wrong_share_of_hits` is None where nothing was served. `explored`: an engine was
     asked although something like it was stored, to learn from its answer.
     """
@@ -170,7 +167,7 @@ class ReplayShare:
 
 @dataclass(frozen=True, slots=True)
 class ReplayPoint:
-    """After so many questions."""
+    """The course after `questions`."""
 
     questions: int
     policies: Mapping[str, ReplayShare]
@@ -178,7 +175,7 @@ class ReplayPoint:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Policies by name, and how they came there; the last point is the end of the stream."""
+    """Policies by name, and their course; the last point is the end of the stream."""
 
     policies: Mapping[str, PlayedPolicy]
     points: Sequence[ReplayPoint]
@@ -191,7 +188,7 @@ def replay(
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> Replay:
     """Plays the stream through every player. Takes as long as embedding each wording once, and what the
-    players take. `on_progress` is told the share that has been played, 0..1. Raises ModelError.
+    players take. `on_progress` gets the share that has been played, 0..1. Raises ModelError.
     """
     once = _Once(embed)
     tallies = {name: _Tally() for name in players}
@@ -209,7 +206,7 @@ def replay(
 
 
 class _Once:
-    """Embeds each wording once, whoever asks for it."""
+    """Embeds each wording once for all players."""
 
     def __init__(self, embed: Embed) -> None:
         self._embed = embed

@@ -22,7 +22,7 @@ _LOG_TAIL = math.log(0.025)
 
 @dataclass(frozen=True, slots=True)
 class ErrorLimits:
-    """Shares 0..1 that may not be exceeded; at least one is given.
+    """Shares 0..1 that may not be exceeded; at least one is set.
 
     `error` is the share of what is served that is wrong, `false_accept` the share of what asks something else
     that is served.

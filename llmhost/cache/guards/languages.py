@@ -26,7 +26,7 @@ def _speakers() -> dict[str, tuple[str, ...]]:
 _LANGUAGES_OF = _speakers()
 #: words; fewer that tell a language are chance, as "die" and "in" are in English
 _ENOUGH = 2
-#: letters of a script, one in so many; fewer are a quoted word in a text of another script
+#: one letter in this many is of the script; fewer are a quoted word in a text of another script
 _SHARE = 2
 #: Scripts of one language, by the first word of their letters' names in Unicode.
 _LANGUAGE_OF_SCRIPT = {"HIRAGANA": "Japanese", "KATAKANA": "Japanese", "CJK": "Chinese", "HANGUL": "Korean"}

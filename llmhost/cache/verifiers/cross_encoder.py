@@ -25,7 +25,7 @@ _FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 class SentenceTransformersVerifier:
     """A `Verifier` over a model's name, or a folder that begins with ``/``, ``.`` or ``~``.
 
-    Its word is taken as it is: `llmhost cache eval` shows how far it can be believed. Raises ModelError where
+    Its probability is used as it is: `llmhost cache eval` shows how reliable it is. Raises ModelError where
     the model cannot be had or is no cross-encoder with one figure.
     """
 

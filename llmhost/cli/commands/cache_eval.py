@@ -150,7 +150,7 @@ async def run_pairs(
     policy: CachePolicy,
     calibration: Calibration | None = None,
 ) -> list[PairOutcome]:
-    """What becomes of each pair. One thread does it: the models use all cores by themselves.
+    """The cache's decision on each pair. One thread does it: the models use all cores by themselves.
 
     Raises ModelError.
     """
