@@ -7,7 +7,6 @@ import os
 import re
 import sys
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self, TextIO, TypeVar
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
     from rich.table import Table
 
-__all__ = ["LiveProgress", "Output", "PlainProgress", "Progress", "SilentProgress", "plain", "table"]
+__all__ = ["LiveProgress", "Output", "PlainProgress", "Progress", "plain", "table"]
 
 Model = TypeVar("Model")
 
@@ -115,8 +114,8 @@ class Output:
         """Follows workers while they start: live lines on a terminal, else a line for each change."""
 
         if self.quiet:
-            yield SilentProgress()
-        elif _animates(sys.stderr):
+            yield Progress()
+        elif _is_terminal(sys.stderr):
             self._live = _console(sys.stderr)
             try:
                 with LiveProgress(self._live) as progress:
@@ -190,10 +189,6 @@ def _colour(stream: TextIO) -> bool:
     return bool(os.environ.get("FORCE_COLOR")) or _is_terminal(stream)
 
 
-def _animates(stream: TextIO) -> bool:
-    return _is_terminal(stream)
-
-
 def _console(stream: TextIO) -> Console:
     from rich.console import Console
 
@@ -208,18 +203,15 @@ def _console(stream: TextIO) -> Console:
     )
 
 
-class Progress(ABC):
-    """Shows the progress of several things, one line each. Names and stages may be untrusted text."""
+class Progress:
+    """Shows the progress of several things by name, where a subclass does: this one is silent."""
 
-    @abstractmethod
     def update(self, name: str, stage: str, fraction: float | None = None) -> None:
         """`name` is now in `stage`; `fraction` is 0..1, None while unknown."""
 
-    @abstractmethod
     def done(self, name: str, stage: str = "ready") -> None:
         """`name` is finished."""
 
-    @abstractmethod
     def fail(self, name: str, reason: str) -> None:
         """`name` has failed."""
 
@@ -227,17 +219,6 @@ class Progress(ABC):
     def paused(self) -> Iterator[None]:
         """While a question is asked on the same terminal."""
         yield
-
-
-class SilentProgress(Progress):
-    def update(self, name: str, stage: str, fraction: float | None = None) -> None:
-        pass
-
-    def done(self, name: str, stage: str = "ready") -> None:
-        pass
-
-    def fail(self, name: str, reason: str) -> None:
-        pass
 
 
 class PlainProgress(Progress):

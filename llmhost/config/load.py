@@ -50,6 +50,11 @@ NAMED = 3
 #: user name and password in an address that is not a secret field
 _CREDENTIALS = re.compile(r"//[^/\s]*@")
 
+_HINTS = {
+    "extra_forbidden": "`llmhost init` writes a file with all keys",
+    "model_type": "write each key on a line below it, indented, with a space after the colon",
+}
+
 #: a key in the message of one of our validators
 _KEY = re.compile(r"`([a-z_]+(?:\.[a-z_]+)+)`")
 
@@ -114,18 +119,13 @@ def _find_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
         return path
     if named := environ.get("LLMHOST_CONFIG"):
         return Path(named)
-    for candidate in _usual_files():
-        # A broken link counts as a file: it must not silently select another configuration.
-        if os.path.lexists(candidate):
-            return candidate
-    return None
-
-
-def _usual_files() -> Iterator[Path]:
-    yield Path(FILE_NAME)
+    # A broken link counts as a file: it must not silently select another configuration.
+    if os.path.lexists(FILE_NAME):
+        return Path(FILE_NAME)
     import platformdirs
 
-    yield platformdirs.user_config_path("llmhost") / FILE_NAME
+    of_user = platformdirs.user_config_path("llmhost") / FILE_NAME
+    return of_user if os.path.lexists(of_user) else None
 
 
 def _with_new_names(document: Document, warnings: list[str]) -> Document:
@@ -165,13 +165,9 @@ def _from_environment(environ: Mapping[str, str], warnings: list[str]) -> Iterat
         elif meant := with_one_underscore.get(name.replace("__", "_")):
             raise ConfigError(f"the environment variable {name} sets nothing; did you mean {meant}?")
         elif name.startswith(_PREFIX) and "__" in name:
-            raise _unknown_variable(name)
-
-
-def _unknown_variable(name: str) -> ConfigError:
-    meant = _meant(tuple(name.removeprefix(_PREFIX).lower().split("__")))
-    suggestion = f"; did you mean {_variable_of(meant)}?" if meant else ""
-    return ConfigError(f"the environment variable {printable(name)} sets no known key{suggestion}")
+            key = _meant(tuple(name.removeprefix(_PREFIX).lower().split("__")))
+            suggestion = f"; did you mean {_variable_of(key)}?" if key else ""
+            raise ConfigError(f"the environment variable {printable(name)} sets no known key{suggestion}")
 
 
 def _meant(path: tuple[str, ...]) -> str | None:
@@ -220,15 +216,7 @@ def explain(error: ValidationError, places: Mapping[KeyPath, Place]) -> ConfigEr
     problems = error.errors(include_url=False, include_input=False)
     # A mistyped key first: a missing key is often that one.
     first, *others = sorted(problems, key=lambda problem: problem["type"] != "extra_forbidden")
-    return ConfigError(_describe(first, places) + _others(others), hint=_hint(first["type"]))
-
-
-def _hint(problem: str) -> str | None:
-    if problem == "extra_forbidden":
-        return "`llmhost init` writes a file with all keys"
-    if problem == "model_type":
-        return "write each key on a line below it, indented, with a space after the colon"
-    return None
+    return ConfigError(_describe(first, places) + _others(others), hint=_HINTS.get(first["type"]))
 
 
 def _others(problems: Sequence[Any]) -> str:

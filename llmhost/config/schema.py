@@ -34,27 +34,20 @@ _DURATION = get_args(Duration)[-1]
 
 def sections() -> Iterator[tuple[str, type[Section]]]:
     """The sections of the file, such as ``fleet`` and ``fleet.budget``, each after its parent."""
-    return _sections_of("", Config)
-
-
-def _sections_of(prefix: str, parent: type[Section]) -> Iterator[tuple[str, type[Section]]]:
-    for name, field in parent.model_fields.items():
-        if section := subsection(field):
-            yield f"{prefix}{name}", section
-            yield from _sections_of(f"{prefix}{name}.", section)
+    return ((name, section) for name, field in _walk("", Config) if (section := subsection(field)))
 
 
 def fields() -> Iterator[tuple[str, FieldInfo]]:
     """Every key that holds a value, such as ``fleet.budget.per_hour``, in the order of the models."""
-    return _fields_of("", Config)
+    return ((name, field) for name, field in _walk("", Config) if not subsection(field))
 
 
-def _fields_of(prefix: str, parent: type[Section]) -> Iterator[tuple[str, FieldInfo]]:
+def _walk(prefix: str, parent: type[Section]) -> Iterator[tuple[str, FieldInfo]]:
+    """Every field below `parent`, sections included."""
     for name, field in parent.model_fields.items():
+        yield f"{prefix}{name}", field
         if section := subsection(field):
-            yield from _fields_of(f"{prefix}{name}.", section)
-        else:
-            yield f"{prefix}{name}", field
+            yield from _walk(f"{prefix}{name}.", section)
 
 
 def is_known(key: str) -> bool:

@@ -65,6 +65,7 @@ class _Choices:
     model: str | None
     gpus: int | None
     budget: float | None
+    asks: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,24 +112,20 @@ def init(
     target = path or options.config or Path(_FILE_NAME)
     if os.path.lexists(target) and not force:
         raise _exists(target)
-    choices = _Choices(url or [], engine, model, gpus, budget)
-    chosen = provider or (ProviderName.STATIC if choices.urls else _provider(asks=_asks()))
+    choices = _Choices(url or [], engine, model, gpus, budget, asks=sys.stdin.isatty())
+    chosen = provider or (ProviderName.STATIC if choices.urls else _provider(asks=choices.asks))
     _write(target, _checked(_values(chosen, choices), target), force=force)
     options.output.result(InitOutput(target.absolute(), chosen), _render)
-
-
-def _asks() -> bool:
-    return sys.stdin.isatty()
 
 
 def _values(provider: ProviderName, choices: _Choices) -> Mapping[str, object]:
     """The values that differ from the defaults, by dotted key."""
     _check_sense(provider, choices)
     if provider is ProviderName.VAST:
-        return _rented(choices, asks=_asks())
+        return _rented(choices)
     values: dict[str, object] = {} if choices.gpus is None else {"fleet.gpus": choices.gpus}
     if provider is ProviderName.STATIC:
-        return {**values, **_servers(choices, asks=_asks())}
+        return {**values, **_servers(choices)}
     return values if choices.model is None else {**values, "engine.model": choices.model}
 
 
@@ -141,18 +138,20 @@ def _check_sense(provider: ProviderName, choices: _Choices) -> None:
         raise UsageError("--budget is for rented GPUs", hint="give --provider vast")
 
 
-def _servers(choices: _Choices, *, asks: bool) -> Mapping[str, object]:
+def _servers(choices: _Choices) -> Mapping[str, object]:
     return {
         "fleet.provider": "static",
-        "fleet.workers": [{"url": url} for url in choices.urls or _urls(asks=asks)],
-        "engine.kind": str(choices.engine or _engine(asks=asks)),
-        "engine.model": choices.model or _model(asks=asks),
+        "fleet.workers": [{"url": url} for url in choices.urls or _urls(asks=choices.asks)],
+        "engine.kind": str(choices.engine or _engine(asks=choices.asks)),
+        "engine.model": choices.model or _model(asks=choices.asks),
     }
 
 
-def _rented(choices: _Choices, *, asks: bool) -> Mapping[str, object]:
-    model = choices.model or (_ask("Model (name in Ollama)", _RENTED_MODEL) if asks else _RENTED_MODEL)
-    gpus = choices.gpus or (int(_ask("Number of GPUs", "1", _count)) if asks else 1)
+def _rented(choices: _Choices) -> Mapping[str, object]:
+    model = choices.model or (
+        _ask("Model (name in Ollama)", _RENTED_MODEL) if choices.asks else _RENTED_MODEL
+    )
+    gpus = choices.gpus or (int(_ask("Number of GPUs", "1", _count)) if choices.asks else 1)
     values = {
         "fleet.name": "vast",
         "fleet.provider": "vast",
@@ -163,7 +162,7 @@ def _rented(choices: _Choices, *, asks: bool) -> Mapping[str, object]:
         "engine.slots": _RENTED_SLOTS,
     }
     budget = choices.budget
-    if budget is None and asks:
+    if budget is None and choices.asks:
         budget = float(_ask("Spending limit, USD a day in all", f"{gpus * _USD_A_DAY:g}", _amount))
     return values if budget is None else {**values, "fleet.budget.per_day": budget}
 
