@@ -52,8 +52,8 @@ class Limits:
     per_month: float | None = None
 
     def __post_init__(self) -> None:
-        given = {"per_hour": self.per_hour, "per_day": self.per_day, "per_month": self.per_month}
-        _check_numbers(**{name: limit for name, limit in given.items() if limit is not None})
+        limits = {"per_hour": self.per_hour, "per_day": self.per_day, "per_month": self.per_month}
+        _check_numbers(**{name: limit for name, limit in limits.items() if limit is not None})
 
     @property
     def any(self) -> bool:

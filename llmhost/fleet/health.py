@@ -237,13 +237,13 @@ class _Watch:
         self._clock = clock
         self._ready_timeout = ready_timeout
         self._on_progress = on_progress
-        self._told: WorkerProgress | None = None
+        self._last_progress: WorkerProgress | None = None
         self._reached: set[WorkerProgress] = set()
         self._since = self._moved = clock.monotonic()
         self._seen = False
         self._prepared = False
         self._excuse = ""
-        self._talk: asyncio.Task[None] | None = None
+        self._probing: asyncio.Task[None] | None = None
 
     def step(self, listed: Worker | None) -> None:
         """Takes the provider's newest word on this worker and goes on from there."""
@@ -259,19 +259,19 @@ class _Watch:
             self._settle(WorkerState.FAILED, dearer)
         elif listed.state is WorkerState.FAILED:
             self._settle(WorkerState.FAILED, listed.detail)
-        elif self._talk is not None and self._talk.done():
-            self._hear(self._talk)
+        elif self._probing is not None and self._probing.done():
+            self._take_result(self._probing)
         elif listed.url is None:
-            self._tell(listed.stage or "starting", detail=listed.detail)
-        elif self._talk is None:
-            self._talk = asyncio.create_task(self._first_answer(listed))
+            self._report(listed.stage or "starting", detail=listed.detail)
+        elif self._probing is None:
+            self._probing = asyncio.create_task(self._first_answer(listed))
         self._check_patience()
 
     async def stop(self) -> None:
-        """Ends the talk with the worker, whatever it is at."""
-        if self._talk is not None:
-            self._talk.cancel()
-            await asyncio.gather(self._talk, return_exceptions=True)
+        """Cancels the probe, whatever it is at."""
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.gather(self._probing, return_exceptions=True)
 
     def outcome(self, timeout: float | None) -> Worker:
         if self.settled:
@@ -281,15 +281,15 @@ class _Watch:
 
     async def _first_answer(self, worker: Worker) -> None:
         if not self._prepared:
-            await self._hooks.prepare(worker, lambda step: self._tell(step.stage, step.fraction))
+            await self._hooks.prepare(worker, lambda step: self._report(step.stage, step.fraction))
             self._prepared = True
-        self._tell("loading")
+        self._report("loading")
         await self._hooks.probe(worker)
 
-    def _hear(self, talk: asyncio.Task[None]) -> None:
-        self._talk = None
+    def _take_result(self, probing: asyncio.Task[None]) -> None:
+        self._probing = None
         try:
-            talk.result()
+            probing.result()
         except LlmhostError as error:
             if is_permanent(error):
                 self._settle(WorkerState.FAILED, sentence(error))
@@ -301,26 +301,26 @@ class _Watch:
     def _check_patience(self) -> None:
         silent = self._clock.monotonic() - self._moved
         if not self.settled and silent > self._ready_timeout:
-            stage = self._told.stage if self._told else "starting"
+            stage = self._last_progress.stage if self._last_progress else "starting"
             reason = f"nothing moved for {self._ready_timeout:g} s while {stage}{self._excuse}"
             self._settle(WorkerState.FAILED, reason)
 
     def _settle(self, state: WorkerState, detail: str) -> None:
         self.settled = True
-        if self._talk is not None:
-            self._talk.cancel()
+        if self._probing is not None:
+            self._probing.cancel()
         self.worker = replace(self.worker, state=state, detail=detail)
-        self._tell(state.value, detail=detail)
+        self._report(state.value, detail=detail)
 
-    def _tell(self, stage: str, fraction: float | None = None, detail: str = "") -> None:
+    def _report(self, stage: str, fraction: float | None = None, detail: str = "") -> None:
         """Hands news on. Only what was never reached before counts as moving: a retry repeats itself."""
         percent = None if fraction is None else round(fraction, 2)
         progress = WorkerProgress(self.worker.id, stage, percent, detail)
         if progress not in self._reached and len(self._reached) < MAX_NEWS:
             self._reached.add(progress)
             self._moved = self._clock.monotonic()
-        if progress != self._told:
-            self._told = progress
+        if progress != self._last_progress:
+            self._last_progress = progress
             self._on_progress(progress)
 
 

@@ -135,11 +135,11 @@ class _Notice:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        told = asyncio.get_running_loop().call_later(self._after, self._say)
+        pending = asyncio.get_running_loop().call_later(self._after, self._say)
         try:
             yield
         finally:
-            told.cancel()
+            pending.cancel()
 
     def _say(self) -> None:
         tell, self._tell = self._tell, None

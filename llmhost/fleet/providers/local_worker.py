@@ -109,8 +109,8 @@ class WorkerFolder:
 
     def failure(self) -> str | None:
         """Why the worker gave up, with what to do about it."""
-        said = self._read(FAILURE_FILE)
-        parts = (_text(said, "message"), _text(said, "hint"))
+        failure = self._read(FAILURE_FILE)
+        parts = (_text(failure, "message"), _text(failure, "hint"))
         return "; ".join(part for part in parts if part) or None
 
     def remove(self) -> None:

@@ -105,9 +105,9 @@ class StaticProvider(Provider):
 
     async def destroy(self, worker_id: str) -> None:
         adoptions = self._read()
-        left = [adoption for adoption in adoptions if adoption.id != worker_id]
-        if len(left) < len(adoptions):
-            self._write(left)
+        remaining = [adoption for adoption in adoptions if adoption.id != worker_id]
+        if len(remaining) < len(adoptions):
+            self._write(remaining)
 
     async def logs(self, worker_id: str, lines: int = 100) -> str:  # noqa: ARG002
         """Always empty: the server's logs are with its operator."""

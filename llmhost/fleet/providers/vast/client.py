@@ -179,8 +179,8 @@ class VastAccount:
             raise
         if isinstance(answer, str):
             return answer
-        said = answer.get("msg") if isinstance(answer, Mapping) else None
-        reason = clean(str(said or "it gave none"), self._secrets)
+        message = answer.get("msg") if isinstance(answer, Mapping) else None
+        reason = clean(str(message or "it gave none"), self._secrets)
         raise ProviderError(f"vast.ai has no logs of instance {instance}: {reason}", hint="try again later")
 
     async def charges(self, since: int, until: int, after: str | None) -> object:

@@ -139,19 +139,21 @@ def _refused(
     wait: float | None = None,
 ) -> Rejected:
     reason = str(body.get("error") or "")
-    said = next((str(body[key]) for key in ("msg", "message", "detail", "error") if body.get(key)), text)
-    if _is_about_the_key(status, reason, said):
+    explanation = next(
+        (str(body[key]) for key in ("msg", "message", "detail", "error") if body.get(key)), text
+    )
+    if _is_about_the_key(status, reason, explanation):
         return Rejected(
             "vast.ai does not accept the API key", status=status, reason="auth_error", hint=KEY_HINT
         )
-    message = f"vast.ai refused {doing}: {clean(said, secrets) or f'HTTP {status}'}"
+    message = f"vast.ai refused {doing}: {clean(explanation, secrets) or f'HTTP {status}'}"
     hint = "wait until midnight UTC: searches are counted by day" if "quota" in reason else None
     return Rejected(message, status=status, reason=reason, body=body, wait=wait, hint=hint)
 
 
-def _is_about_the_key(status: int, reason: str, said: str) -> bool:
+def _is_about_the_key(status: int, reason: str, explanation: str) -> bool:
     """A wrong key is 404 "Invalid user key", a missing one 403; both words stand for other things too."""
-    return status == 401 or reason == "auth_error" or "Invalid user key" in said
+    return status == 401 or reason == "auth_error" or "Invalid user key" in explanation
 
 
 def _seconds(value: str | None) -> float | None:

@@ -68,7 +68,7 @@ class Listing:
         """
         if self._next is None:
             self._next = asyncio.create_task(self._read_after(self._reading))
-            self._next.add_done_callback(_hear)
+            self._next.add_done_callback(_retrieve_error)
         return await asyncio.shield(self._next)
 
     async def lacks(self, known: Collection[int]) -> Sequence[Row]:
@@ -129,7 +129,7 @@ def _check_unique(rows: Sequence[Row]) -> None:
             raise ProviderError(f"vast.ai's answer cannot be read: instance {number} is listed {times} times")
 
 
-def _hear(reading: asyncio.Task[Sequence[Row]]) -> None:
+def _retrieve_error(reading: asyncio.Task[Sequence[Row]]) -> None:
     """Retrieves an error whose callers are all cancelled."""
     if not reading.cancelled():
         reading.exception()

@@ -295,7 +295,7 @@ def _machine(fields: Fields) -> str:
 
 def _condition(fields: Fields, secrets: Sequence[str]) -> _Condition:
     status = fields.text("actual_status")
-    said = clean(fields.text("status_msg") or "", secrets)
+    status_message = clean(fields.text("status_msg") or "", secrets)
     if all(fields.text(name) == "stopped" for name in ("cur_state", "intended_status", "next_state")):
         if fields.row.get("is_bid") is True:
             return _Condition(
@@ -303,16 +303,20 @@ def _condition(fields: Fields, secrets: Sequence[str]) -> _Condition:
             )
         return _Condition(WorkerState.FAILED, "stopped", _OVER["stopped"])
     if status in _OVER:
-        return _Condition(WorkerState.FAILED, status or "", f"{_OVER[status or '']}{said and f': {said}'}")
-    if status != "running" and _BROKEN.search(said):
-        return _Condition(WorkerState.FAILED, "failed", said)
-    return _Condition(WorkerState.STARTING, _STAGES.get(status, "booting"), said)
+        return _Condition(
+            WorkerState.FAILED,
+            status or "",
+            f"{_OVER[status or '']}{status_message and f': {status_message}'}",
+        )
+    if status != "running" and _BROKEN.search(status_message):
+        return _Condition(WorkerState.FAILED, "failed", status_message)
+    return _Condition(WorkerState.STARTING, _STAGES.get(status, "booting"), status_message)
 
 
 def _environment(fields: Fields) -> Mapping[str, str]:
     """The container's environment, which vast.ai gives back as pairs."""
-    given = fields.row.get("extra_env") or ()
-    pairs = given.items() if isinstance(given, Mapping) else given
+    raw = fields.row.get("extra_env") or ()
+    pairs = raw.items() if isinstance(raw, Mapping) else raw
     if isinstance(pairs, str) or not isinstance(pairs, Collection) or not all(map(_is_pair, pairs)):
         raise fields.wrong("extra_env", "a list of names and values")
     return {name: value for name, value, *_ in pairs}
