@@ -1,4 +1,4 @@
-"""`llmhost cache eval` and `cache tune`: figures from pairs, for people and for programs."""
+"""`llmhost cache eval`: figures from pairs, for people and for programs."""
 
 from __future__ import annotations
 
@@ -7,56 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from doubles.scripted_verifier import DOUBT, REFUSAL, ScriptedGuards, ScriptedVerifier
-from doubles.word_embedder import WordEmbedder
 from plugins.cli import Ran
 
-from llmhost.cache.policy import CachePolicy, ThresholdPolicy, VerifiedPolicy
-from llmhost.wiring.questions import CacheParts, thresholds
-
 Cli = Callable[..., Ran]
-
-#: asked, stored, the same?, kind; what the verifier says of the stored one, and what guards object
-ROWS = [
-    ("red fish one", "red fish two", 1, "paraphrase", 0.95, []),
-    ("red fish one", "red fish three", 1, "paraphrase", 0.7, []),
-    ("red fish one", "red fish 5", 0, "number", 0.99, [REFUSAL]),
-    ("red fish one", "red fish four", 0, "role", 0.93, [DOUBT]),
-    ("red fish one", "red fish six", 0, "role", 0.92, []),
-    ("red fish", "red  fish", 1, None, 0.0, []),
-    ("red fish one", "green tea", 0, "unrelated", 0.0, []),
-]
-
-
-@pytest.fixture
-def pairs(tmp_path: Path) -> Path:
-    path = tmp_path / "pairs.jsonl"
-    rows = [{"a": a, "b": b, "same": same, "kind": kind} for a, b, same, kind, _, _ in ROWS]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-@pytest.fixture
-def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Models that say what stands in ROWS, in place of the real ones, which take seconds to load; and a
-    threshold that stays where it is when the default moves.
-    """
-    monkeypatch.setenv("LLMHOST_CACHE__CONFIDENCE", "0.9")
-    verifier = ScriptedVerifier({row[1]: row[4] for row in ROWS})
-    guards = ScriptedGuards({row[1]: row[5] for row in ROWS})
-
-    async def embedder(_: CacheParts) -> WordEmbedder:
-        return WordEmbedder()
-
-    async def policy(parts: CacheParts) -> CachePolicy:
-        config = parts._config.cache
-        if config.policy == "threshold":
-            return ThresholdPolicy(config.threshold)
-        return VerifiedPolicy(guards, verifier.probability, thresholds(config))
-
-    monkeypatch.setattr(CacheParts, "embedder", embedder)
-    monkeypatch.setattr(CacheParts, "policy", policy)
-
 
 pytestmark = pytest.mark.usefixtures("scripted")
 
@@ -198,58 +151,6 @@ def test_eval_refuses_to_draw_into_a_read_only_folder_before_it_begins(
 
 def test_eval_of_one_pair_speaks_of_one_pair(cli: Cli, pairs: Path) -> None:
     assert "verified:0.9 on 1 pair\n" in cli("cache", "eval", str(pairs), "--limit", "1").stdout
-
-
-def test_tune_suggests_the_lowest_threshold_and_says_what_to_write(cli: Cli, pairs: Path) -> None:
-    ran = cli("cache", "tune", str(pairs), "--max-error", "0.01")
-    assert ran.code == 0
-    assert "at most 1 % of what is served wrong" in ran.stdout
-    assert ran.stdout.endswith("cache:\n  confidence: 0.921\n")
-    assert "warning: too few pairs to be sure" in ran.stderr
-
-
-def test_tune_says_so_as_json(cli: Cli, pairs: Path) -> None:
-    made = cli("cache", "tune", str(pairs), "--max-error", "0.4", "--max-false-accept", "0.3", "--json").json
-    suggested = made["suggested"]
-    assert (suggested["confidence"], suggested["hits"], suggested["wrong"]) == (0.89, 2, 1)
-    assert (suggested["precision"], suggested["recall"]) == (pytest.approx(2 / 3), pytest.approx(2 / 3))
-    assert suggested["false_accept_rate"] == 0.25
-    assert made["wanted"] == {"error": 0.4, "false_accept": 0.3}
-    assert (made["present"], made["supported"], len(made["warnings"])) == (0.9, False, 1)
-    assert 0.9 in [row["confidence"] for row in made["rows"]]
-
-
-def test_tune_says_where_no_threshold_achieves_it(cli: Cli, pairs: Path) -> None:
-    pairs.write_text(json.dumps({"a": "red fish one", "b": "red fish six", "same": 0}))
-    ran = cli("cache", "tune", str(pairs), "--max-error", "0.01")
-    assert "No threshold achieves this: at most 1 % of what is served wrong" in ran.stdout
-    assert (ran.code, "no pair of the file is labelled the same" in ran.stderr) == (0, True)
-
-
-def test_tune_suggests_the_verified_policy_where_another_is_configured(
-    cli: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LLMHOST_CACHE__POLICY", "threshold")
-    shown = cli("cache", "tune", str(pairs), "--max-error", "0.01").stdout
-    assert "cache:\n  policy: verified\n  confidence: 0.921" in shown
-    assert "present" not in shown
-
-
-@pytest.mark.parametrize(
-    ("args", "words"),
-    [
-        ((), "no pairs to tune with"),
-        (("--judge",), "no pairs to tune with"),
-        (("--show", "--reset"), "--judge, --show and --reset exclude each other"),
-        (("pairs.jsonl", "--judge", "--limit", "1"), "the judge needs two pairs at least"),
-        (("judge", "pairs.jsonl", "--max-error", "0.1"), "no such option --max-error"),
-        (("show", "--yes"), "no such option --yes"),
-    ],
-)
-def test_tune_refuses_options_that_do_not_go_together(cli: Cli, args: tuple[str, ...], words: str) -> None:
-    ran = cli("cache", "tune", *args)
-    assert ran.code == 2
-    assert words in ran.stderr
 
 
 @pytest.mark.parametrize("command", ["eval", "tune"])
