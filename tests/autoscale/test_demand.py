@@ -170,10 +170,6 @@ def test_as_many_are_enough_as_deliver_the_load(load: float, workers: int) -> No
     assert make_capacity().delivering(load) == workers
 
 
-def test_the_best_are_counted_first() -> None:
-    assert make_capacity(300.0, 100.0, 10.0).delivering(390.0) == 2
-
-
 @given(speeds, st.floats(0.0, 5000.0))
 def test_what_is_enough_delivers_the_load_and_one_fewer_does_not(speeds: list[float], load: float) -> None:
     staff = make_capacity(*speeds)
@@ -213,10 +209,6 @@ def test_a_few_places_must_idle_more_than_many_for_the_same_promise() -> None:
     few, many = make_capacity(slots=1), make_capacity(slots=100)
     assert few.in_time(80.0, 1, wait=5.0, max_late_ratio=0.05) > 1
     assert many.in_time(80.0, 1, wait=5.0, max_late_ratio=0.05) == 1
-
-
-def test_who_is_content_with_any_wait_needs_nobody_more() -> None:
-    assert make_capacity(slots=1).in_time(99.0, 1, wait=5.0, max_late_ratio=1.0) == 1
 
 
 def test_nobody_is_needed_where_nothing_is_asked() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,8 +15,6 @@ from doubles.vast.faults import Fault
 from llmhost.autoscale.checkup import SilenceLimits, probe_workers
 from llmhost.autoscale.models import StepResult
 from llmhost.engines.traffic import Traffic
-from llmhost.errors import LlmhostError
-from llmhost.fleet.budget import Limits
 from llmhost.fleet.health import Hooks
 from llmhost.fleet.models import Worker, WorkerState
 from llmhost.ledger.ledger import Ledger
@@ -83,13 +80,6 @@ async def test_a_fleet_follows_its_load_up_and_down_and_every_cent_is_on_record(
     assert (fleet.server.created_total, fleet.server.too_early) == (3, {})
 
 
-async def test_no_more_are_bought_in_a_step_than_the_operator_allows(fleet: RentedFleet) -> None:
-    fleet.scale = replace(fleet.scale, max_step=1)
-    await ask_for(fleet, 3)
-    bought = [kinds(result) for result in await follow(fleet, 4)]
-    assert bought == [["buy"], ["buy"], ["buy"], []]
-
-
 # Repairs
 
 
@@ -125,19 +115,6 @@ async def test_a_broken_worker_is_gone_before_another_machine_takes_its_place(
     assert (alive_at_create, len(fleet.ids)) == ([{other}], 2)
     assert machine not in {machine_of(fleet, worker) for worker in fleet.ids}
     assert await on_record(fleet) == (fleet.ids, fleet.ids)
-
-
-async def test_one_that_never_becomes_ready_is_replaced_by_one_on_another_machine(fleet: RentedFleet) -> None:
-    fleet.server.arm(Fault.STUCK)
-    await ask_for(fleet, 1)
-    await follow(fleet, 15)
-    (stuck,) = fleet.ids
-    machine = machine_of(fleet, stuck)
-    results = await follow(fleet, 4)
-    assert ["repair", "buy"] in [kinds(result) for result in results]
-    (other,) = fleet.ids
-    assert (other != stuck, machine_of(fleet, other) != machine) == (True, True)
-    assert (await fleet.scaler().step()).decision.observed.ready == 1
 
 
 async def test_one_that_cannot_be_ended_keeps_its_place_until_it_is_gone(fleet: RentedFleet) -> None:
@@ -189,15 +166,6 @@ async def test_for_an_hour_of_answers_that_cannot_be_read_nothing_is_changed(
     assert (len(fleet.ids), before <= fleet.ids) == (4, True)
 
 
-async def test_nothing_is_ended_either_while_the_list_cannot_be_read(fleet: RentedFleet) -> None:
-    await settled(fleet, 3)
-    fleet.traffic.ask(0.0)
-    fleet.server.arm(Fault.LIST_SHORT, times=None)
-    before = fleet.ids
-    await follow(fleet, 40, every=5)
-    assert (fleet.ids, fleet.server.calls["destroy"]) == (before, 0)
-
-
 async def test_a_thousand_workers_are_not_given_up_because_this_machine_is_slow() -> None:
     asked: set[str] = set()
     most = 0
@@ -227,25 +195,6 @@ async def test_a_thousand_workers_are_not_given_up_because_this_machine_is_slow(
 # Money
 
 
-async def test_where_the_budget_allows_less_than_is_wanted_the_arithmetic_is_told(fleet: RentedFleet) -> None:
-    fleet.limits = Limits(per_hour=0.7)
-    await ask_for(fleet, 4)
-    results = await follow(fleet, 5)
-    assert len(fleet.ids) == 2
-    assert [exit_code(result) for result in results] == [4] * 5
-    assert "over the $0.70 of fleet.budget.per_hour" in str(results[-1].error)
-    assert results[-1].decision.reason.endswith(str(results[-1].error))
-
-
-async def test_credit_for_less_than_an_hour_buys_nothing(fleet: RentedFleet) -> None:
-    fleet.server.credit = 0.4
-    await ask_for(fleet, 2)
-    results = await follow(fleet, 3)
-    assert [exit_code(result) for result in results] == [4] * 3
-    assert "less than 1 h" in str(results[-1].error)
-    assert len(fleet.ids) == 1
-
-
 async def test_a_machine_that_costs_more_than_its_offer_is_given_back(fleet: RentedFleet) -> None:
     fleet.server.arm(Fault.DEARER, value=3.0)
     await ask_for(fleet, 1)
@@ -258,33 +207,7 @@ async def test_a_machine_that_costs_more_than_its_offer_is_given_back(fleet: Ren
     assert (len(machines), fleet.server.created_total) == (2, 2)
 
 
-async def test_after_repeated_failures_nothing_is_bought_for_an_hour_and_that_is_told(
-    fleet: RentedFleet,
-) -> None:
-    fleet.server.arm(Fault.BOOT_ERROR, times=None)
-    await ask_for(fleet, 1)
-    begun = fleet.clock.monotonic()
-    results = await follow(fleet, 50)
-    assert fleet.server.created_total == fleet.scale.max_failures
-    assert {exit_code(result) for result in results[-40:]} == {4}
-    assert "purchases failed" in str(results[-1].error)
-    fleet.server.faults.armed.clear()
-    await fleet.clock.sleep(HOUR + 5 * MINUTE - (fleet.clock.monotonic() - begun))
-    await follow(fleet, 3)
-    assert len(fleet.ids) == 1
-
-
 # Several at once
-
-
-async def test_of_two_machines_at_the_same_moment_one_acts_and_the_other_holds(fleet: RentedFleet) -> None:
-    await ask_for(fleet, 3)
-    there = fleet.elsewhere()
-    results = await asyncio.gather(fleet.scaler().step(), there.scaler().step())
-    assert sorted(map(kinds, results)) == [[], ["buy"] * 3]
-    assert [exit_code(result) for result in results] == [0, 0]
-    assert "another llmhost" in min(results, key=lambda result: len(result.actions)).decision.reason
-    assert (fleet.server.created_total, fleet.server.double_paid()) == (3, [])
 
 
 async def test_machines_that_take_turns_make_one_fleet(fleet: RentedFleet) -> None:
@@ -296,21 +219,6 @@ async def test_machines_that_take_turns_make_one_fleet(fleet: RentedFleet) -> No
             await fleet.clock.sleep(MINUTE)
     assert (len(fleet.ids), fleet.server.created_total) == (3, 3)
     assert (await there.scaler().step()).decision.observed.ready == 3
-
-
-@pytest.mark.parametrize("where", ["here", "elsewhere"])
-async def test_up_and_scale_side_by_side_buy_what_is_wanted_and_no_more(
-    fleet: RentedFleet, where: str
-) -> None:
-    await ask_for(fleet, 3)
-    other = fleet if where == "here" else fleet.elsewhere()
-    step, up = await asyncio.gather(
-        fleet.scaler().step(), other.service().up(3, wait=False), return_exceptions=True
-    )
-    assert not isinstance(up, LlmhostError)
-    assert isinstance(step, StepResult)
-    assert exit_code(step) == 0
-    assert (len(fleet.ids), fleet.server.created_total) == (3, 3)
 
 
 async def test_a_worker_that_was_bought_elsewhere_and_never_answered_is_asked_here(

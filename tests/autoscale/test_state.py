@@ -71,11 +71,6 @@ async def fence(redis_client: Redis) -> int:
     return taken
 
 
-async def test_at_first_nothing_is_remembered(memory: ScaleStateStore) -> None:
-    assert await memory.load() == ScaleState()
-    assert await memory.history(10) == ()
-
-
 async def test_what_is_remembered_is_recalled(memory: ScaleStateStore, fence: int) -> None:
     assert await memory.save(MEMORY, record(), fence)
     assert await memory.load() == MEMORY
@@ -98,13 +93,6 @@ async def test_whoever_lost_the_lock_remembers_nothing(
 async def test_without_any_lock_nothing_is_remembered(memory: ScaleStateStore, redis_client: Redis) -> None:
     assert not await memory.save(MEMORY, record(), 1)
     assert not await redis_client.exists(KEY)
-
-
-async def test_a_redis_that_lost_its_data_makes_the_holder_remember_nothing(
-    memory: ScaleStateStore, fence: int, redis_client: Redis
-) -> None:
-    await redis_client.flushall()
-    assert not await memory.save(MEMORY, record(), fence)
 
 
 async def test_workers_that_are_not_named_are_forgotten(memory: ScaleStateStore, fence: int) -> None:
@@ -166,13 +154,6 @@ async def test_the_memory_is_never_evicted_and_leaves_the_lock_alone(
     await memory.save(MEMORY, record(), fence)
     assert await redis_client.hmget(KEY, ["lock:holder", "lock:until", "lock:fence"]) == before
     assert await redis_client.ttl(KEY) == -1
-
-
-async def test_two_fleets_do_not_share_their_memory(
-    memory: ScaleStateStore, fence: int, redis_client: Redis
-) -> None:
-    await memory.save(MEMORY, record(), fence)
-    assert await ScaleStateStore(redis_client, "other").load() == ScaleState()
 
 
 @pytest.mark.parametrize("damage", ["", "{", "true", '"x"', "[[]]", "[" * 100_000, b"\xff"])

@@ -49,28 +49,12 @@ async def test_a_fleet_follows_its_load_up_and_down(bench: ScaleBench) -> None:
     assert sizes == [6, 1]
 
 
-async def test_a_load_that_stays_changes_nothing_more(bench: ScaleBench) -> None:
-    await bench.settled(3)
-    assert {result.decision.action for result in await bench.run(30)} == {"hold"}
-
-
 async def test_workers_on_this_machine_are_scaled_too(bench: ScaleBench) -> None:
     bench.spec = replace(bench.spec, price_per_hour=0.0)
     bench.traffic.ask(250.0)
     await bench.clock.sleep(120)
     await bench.make(provider=MemoryProvider(bench.cloud)).step()
     assert len(bench.workers) == 3
-
-
-async def test_no_more_are_bought_in_a_step_than_the_operator_allows(bench: ScaleBench) -> None:
-    bench.scale = replace(bench.scale, max_step=2)
-    bench.offer(20)
-    bench.traffic.ask(900.0)
-    await bench.clock.sleep(120)
-    await bench.step()
-    assert len(bench.workers) == 2
-    await bench.step()
-    assert len(bench.workers) == 4
 
 
 async def test_a_new_worker_is_asked_as_soon_as_a_step_has_seen_it_answer(bench: ScaleBench) -> None:
@@ -102,14 +86,6 @@ async def test_a_dead_worker_is_replaced_before_anything_else(bench: ScaleBench)
     assert kinds(result) == ["repair", "buy"]
     assert result.actions[0].detail == "exited with code 137"
     assert bench.workers == ["memory-1", "memory-3", "memory-4"]
-
-
-async def test_one_that_was_taken_down_by_hand_is_replaced_while_it_is_needed(bench: ScaleBench) -> None:
-    await bench.settled(3)
-    bench.offer(3)
-    bench.cloud.vanish("memory-3")
-    await bench.run(3)
-    assert len(bench.workers) == 3
 
 
 async def test_one_that_shows_a_strange_certificate_is_replaced(bench: ScaleBench) -> None:
@@ -221,28 +197,6 @@ async def test_a_step_that_died_after_draining_is_finished_by_the_next(bench: Sc
     assert bench.workers == ["memory-1"]
 
 
-async def test_the_last_worker_goes_when_nobody_has_asked_for_long(bench: ScaleBench) -> None:
-    bench.scale = replace(bench.scale, min_gpus=0)
-    await bench.settled(1)
-    bench.traffic.ask(0.0)
-    await bench.run(25)
-    assert len(bench.workers) == 1
-    await bench.run(15)
-    assert bench.workers == []
-
-
-async def test_a_question_brings_a_worker_to_a_fleet_of_none(bench: ScaleBench) -> None:
-    bench.scale = replace(bench.scale, min_gpus=0)
-    bench.offer(1)
-    assert (await bench.step()).decision.action == "hold"
-    bench.traffic.ask(20.0)
-    await bench.clock.sleep(30)
-    bench.traffic.ask(0.0)
-    await bench.clock.sleep(120)
-    await bench.step()
-    assert len(bench.workers) == 1
-
-
 # What cannot be read
 
 
@@ -252,16 +206,6 @@ async def test_a_list_that_cannot_be_read_changes_nothing(bench: ScaleBench) -> 
     result = await bench.step()
     assert (result.decision.action, exit_code(result), result.actions) == ("hold", 5, ())
     assert "vast.ai answers 500" in result.decision.reason
-
-
-async def test_a_list_that_fails_for_an_hour_is_survived(bench: ScaleBench) -> None:
-    await bench.settled(3)
-    bench.cloud.list_error = ProviderError("vast.ai answers 500")
-    held = await bench.run(60)
-    assert {(result.decision.action, exit_code(result)) for result in held} == {("hold", 5)}
-    bench.cloud.list_error = None
-    assert {result.decision.action for result in await bench.run(5)} == {"hold"}
-    assert len(bench.workers) == 3
 
 
 async def test_counts_that_cannot_be_read_change_nothing(bench: ScaleBench) -> None:
@@ -279,23 +223,6 @@ async def test_metrics_that_lie_change_nothing_and_are_named(bench: ScaleBench) 
     assert "memory-2" in result.decision.reason
 
 
-async def test_counts_that_were_lost_never_shrink_the_fleet_at_once(bench: ScaleBench) -> None:
-    await bench.settled(3)
-    bench.traffic.rates.clear()
-    bench.traffic.ask(0.0)
-    bench.traffic.since = None
-    assert {result.decision.action for result in await bench.run(4)} == {"hold"}
-
-
-async def test_a_clock_that_goes_back_ends_nobody(bench: ScaleBench) -> None:
-    await bench.settled(3)
-    bench.clock.put_back(7200.0)
-    bench.traffic.rates = [(bench.clock.now(), bench.traffic.rates[-1][1])]
-    results = await bench.run(10)
-    assert {result.decision.action for result in results} == {"hold"}
-    assert len(bench.workers) == 3
-
-
 # Money
 
 
@@ -308,13 +235,6 @@ async def test_a_budget_says_how_many_there_may_be_and_shows_its_arithmetic(benc
     assert (exit_code(result), len(bench.workers)) == (4, 2)
     assert result.error is not None
     assert "$0.90" in result.error.message
-
-
-async def test_credit_that_would_not_last_buys_nothing(bench: ScaleBench) -> None:
-    bench.cloud.credit = 0.3
-    bench.offer(20)
-    result = await bench.step()
-    assert (exit_code(result), bench.workers) == (4, [])
 
 
 async def test_a_fleet_that_breaks_its_budget_becomes_smaller(bench: ScaleBench) -> None:
@@ -378,16 +298,6 @@ async def test_every_decision_is_kept(bench: ScaleBench) -> None:
     assert [record.decision for record in kept] == ["up", "hold", "hold"]
     assert [action["kind"] for action in kept[0].actions] == ["buy"]
     assert "vast.ai answers 500" in kept[-1].reason
-
-
-@pytest.mark.parametrize("minutes", [1, 5, 17])
-async def test_any_cron_interval_comes_to_the_same_fleet(bench: ScaleBench, minutes: int) -> None:
-    bench.offer(40)
-    bench.cloud.boot_seconds = 120
-    for load in (200.0, 900.0, 300.0):
-        bench.traffic.ask(load)
-        await bench.run(102, every=minutes * 60)
-    assert len(bench.workers) == pytest.approx(4, abs=1)
 
 
 # Beside people

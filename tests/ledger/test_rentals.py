@@ -160,9 +160,9 @@ async def test_the_double_and_the_ledger_say_the_same_of_any_story(ledger: Ledge
 
 
 @pytest.mark.parametrize("seed", range(10))
-async def test_nothing_is_ever_counted_cheaper_than_it_was(seed: int) -> None:
+async def test_nothing_is_ever_counted_cheaper_than_it_was(ledger: Ledger, seed: int) -> None:
     """A worker whose price changes whenever it likes, and somebody who looks now and then."""
-    dice, book, now, true_cost, price = random.Random(seed), MemoryRentals(), 0.0, 0.0, 0.1
+    dice, book, now, true_cost, price = random.Random(seed), ledger, 0.0, 0.0, 0.1
     await book.observed("w", price, 0.0, 0.0)
     for _ in range(50):
         # Between two looks the price changes once at most: what nobody can see, nobody can count.

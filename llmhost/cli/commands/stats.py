@@ -1,4 +1,4 @@
-"""`llmhost stats`: hits, latency, what it cost, what it saved, targets met or not."""
+"""`llmhost stats`: hits, latency, cost, savings and goals."""
 
 from __future__ import annotations
 
@@ -86,10 +86,10 @@ class StatsOutput:
 
 def stats(
     ctx: typer.Context,
-    since: Annotated[str, typer.Option(help="How far to look back: 30m, 24h, 7d.")] = "24h",
-    watch: Annotated[bool, typer.Option("--watch", help="Look again every 2 s, until Ctrl-C.")] = False,
+    since: Annotated[str, typer.Option(help="Period to report on: 30m, 24h, 7d.")] = "24h",
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh every 2 s, until Ctrl-C.")] = False,
 ) -> None:
-    """Show hits, latency, cost, savings, and whether the targets are met.
+    """Show hits, latency, cost, savings, and whether the goals are met.
 
     Examples:
       llmhost stats
@@ -112,7 +112,7 @@ def _seconds(since: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds <= _LONGEST:
-        raise UsageError(f"--since {since} is no time to look back", hint="say 30m, 24h or 7d; at most 400d")
+        raise UsageError(f"--since {since} is not a valid period", hint="use 30m, 24h or 7d; at most 400d")
     return seconds
 
 
@@ -181,7 +181,7 @@ def _picture(output: StatsOutput) -> RenderableType:
     from llmhost.config.fields import format_duration
 
     title = Text(f"The last {format_duration(output.since_s)}", style="bold")
-    note = Text("Hits without the loading of the embedding model, once in each process.", style="dim")
+    note = Text("Hits without loading the embedding model, once per process.", style="dim")
     latencies = Group(_latencies(output), note)
     wrong = Text("\n".join(served_error_lines(output.served_error)))
     parts = [title, _questions(output), latencies, wrong, _costs(output), _redis(output), _targets(output)]
@@ -211,7 +211,7 @@ def _latencies(output: StatsOutput) -> RenderableType:
 
 def _costs(output: StatsOutput) -> RenderableType:
     cost, tokens = output.cost, output.tokens
-    grid = _numbers("workers cost", "per question", "saved by hits", "share saved", "tokens in", "tokens out")
+    grid = _numbers("cost", "$/question", "saved by hits", "savings", "tokens in", "tokens out")
     grid.add_row(
         money(cost.spent_usd),
         _or_dash(cost.per_query_usd, money),
@@ -225,7 +225,7 @@ def _costs(output: StatsOutput) -> RenderableType:
 
 def _redis(output: StatsOutput) -> RenderableType:
     redis = output.redis
-    grid = _numbers("Redis memory", "entries", "an entry", "evicted", "expired", "key hits", "key misses")
+    grid = _numbers("Redis memory", "entries", "bytes/entry", "evicted", "expired", "keyspace hits", "misses")
     grid.add_row(
         _or_dash(redis.used_memory_bytes, data_size),
         f"{redis.entries:,}",
@@ -241,7 +241,7 @@ def _redis(output: StatsOutput) -> RenderableType:
 def _targets(output: StatsOutput) -> RenderableType:
     from rich.text import Text
 
-    grid = table("target", "promised", "actual", "met", right=("promised", "actual"))
+    grid = table("target", "goal", "actual", "ok", right=("goal", "actual"))
     for target in output.targets:
         words, sign, shown = _TARGETS[target.name]
         met = {None: Text("-", "dim"), True: Text("yes", "green"), False: Text("no", "red")}[target.met]

@@ -11,7 +11,6 @@ import pytest
 from doubles.scaling import (
     NOW,
     SPEED,
-    TOKENS,
     LivingFleet,
     even_questions,
     in_flight,
@@ -391,8 +390,3 @@ def test_a_thousand_workers_are_decided_on() -> None:
     assert len(judge(0, 1000, spec=spec, traffic={"asked": {}}).drain) == 1000
     funds = Funds(Limits(per_hour=100.0), Spent())
     assert judge(load, 1000, spec=spec, funds=funds).after == 252  # 100.8 USD, not over by a hundredth
-
-
-def test_what_a_worker_answers_is_short_here() -> None:
-    """The figures above rest on it."""
-    assert judge(10).observed.tokens_per_answer == TOKENS
