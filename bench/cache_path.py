@@ -157,9 +157,9 @@ def answerer_over(client: Any, keys: NamespaceKeys, cache: SemanticCache) -> Ans
         return []
 
     return Answerer(
-        pool=Pool(nobody, LocalLoad(), 1),
+        pool=lambda: Pool(nobody, LocalLoad(), 1),
         slots=1,
-        sessions=CacheSessions(cache, SingleFlight(client, keys), WarnOnce(print)),
+        sessions=CacheSessions(cache, lambda: SingleFlight(client, keys), WarnOnce(print)),
         warn_once=WarnOnce(print),
         ledger=Ledger(client, "bench"),
     )

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
+from functools import cache
 
 from llmhost.answering.audits import AuditSampler
 from llmhost.answering.cache_session import CacheSession, CacheSessions, WarnOnce
@@ -53,27 +54,27 @@ class _Asked:
 
 class Answerer:
     """Answers questions. `sessions` None switches the cache off; without a `ledger` nothing is counted, and
-    without `audits` no hit is audited. `slots` is how many requests a worker serves at once: they share its
-    price.
+    without `audits` no hit is audited. `pool` and `audits` are made when they are first needed: an exact hit
+    needs neither. `slots` is how many requests a worker serves at once: they share its price.
     """
 
     def __init__(
         self,
         *,
-        pool: Pool,
+        pool: Callable[[], Pool],
         slots: int,
         sessions: CacheSessions | None,
         ledger: Ledger | None,
         warn_once: WarnOnce,
-        audits: AuditSampler | None = None,
+        audits: Callable[[], AuditSampler | None] = lambda: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._pool = pool
+        self._pool = cache(pool)
         self._slots = slots
         self._sessions = sessions
         self._ledger = ledger
         self._warn_once = warn_once
-        self._audits = audits
+        self._audits = cache(audits)
         self._clock = clock
         self._under_way = 0
 
@@ -98,7 +99,7 @@ class Answerer:
                     yield Text(asked.reply.answer.text)
                 else:
                     collected, started = Collected(), False
-                    async with aclosing(self._pool.stream(question.request())) as events:
+                    async with aclosing(self._pool().stream(question.request())) as events:
                         async for event in events:
                             collected.add(event)
                             if isinstance(event, Assigned):
@@ -162,8 +163,8 @@ class Answerer:
             return
         semantic = reply.source == "semantic"
         await session.touch(reply.entry, now, asked.lookup.verdict if semantic else None)
-        if self._audits and semantic and session.available:
-            await self._audits.served(asked.question, asked.lookup, now)
+        if semantic and session.available and (audits := self._audits()) is not None:
+            await audits.served(asked.question, asked.lookup, now)
 
 
 def engine_answer(collected: Collected, model: str, now: float, slots: int) -> Answer:

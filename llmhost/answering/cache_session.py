@@ -6,6 +6,7 @@ it, and the user is warned through `WarnOnce`.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -73,7 +74,7 @@ _EXACT_ONLY = "only identical questions are answered from the cache"
 
 
 class CacheSessions:
-    """The cache and its flights, for a run of questions.
+    """The cache and its flights, for a run of questions. `flights` are made when one is first needed.
 
     Where Redis is away, it is left alone for `pause` seconds; `restore` is awaited before it is used again,
     and raises StoreError where it is still away.
@@ -82,7 +83,7 @@ class CacheSessions:
     def __init__(
         self,
         cache: SemanticCache,
-        flights: SingleFlight,
+        flights: Callable[[], SingleFlight],
         warn_once: WarnOnce,
         *,
         restore: Callable[[], Awaitable[object]] | None = None,
@@ -90,7 +91,7 @@ class CacheSessions:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.cache = cache
-        self.flights = flights
+        self.flights = functools.cache(flights)
         self.warn_once = warn_once
         self._restore = restore
         self._pause = pause
@@ -177,7 +178,7 @@ class CacheSession:
             leads = True
             if self.available:
                 try:
-                    leads = await stack.enter_async_context(self._sessions.flights.join(self.key.entry))
+                    leads = await stack.enter_async_context(self._sessions.flights().join(self.key.entry))
                 except StoreError as error:
                     self.degrade(error)
             yield leads

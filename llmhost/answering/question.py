@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -101,16 +102,16 @@ def make_question(
     """
     engine = config.engine
     *earlier, last = messages or (Message("user", ""),)
-    if earlier and earlier[0].role == "system" and earlier[0].is_plain:
-        system = earlier.pop(0).text
+    if earlier and earlier[0].role == "system" and _is_plain(earlier[0]):
+        system = _text(earlier.pop(0))
     elif any(message.role in ("system", "developer") for message in messages):
         system = None
     elif system is None:
         system = engine.system
-    plain = last.role == "user" and last.is_plain
-    if plain and not last.text.strip():
+    plain, text = last.role == "user" and _is_plain(last), _text(last)
+    if plain and not text.strip():
         raise UsageError("the question is empty", hint='ask like this: llmhost ask "What is Redis?"')
-    length = len(system or "") + sum(len(message.text) for message in (*earlier, last))
+    length = len(system or "") + sum(len(_text(message)) for message in earlier) + len(text)
     limit = config.limits.max_prompt_chars
     if length > limit:
         raise UsageError(
@@ -118,7 +119,7 @@ def make_question(
             hint="shorten it, or raise `limits.max_prompt_chars`",
         )
     return Question(
-        prompt=last.text if plain else "",
+        prompt=text if plain else "",
         model=model or engine.model,
         tenant=config.cache.tenant,
         system=system or None,
@@ -130,6 +131,18 @@ def make_question(
         last=None if plain else last,
         fields=dict(fields or {}),
     )
+
+
+def _is_plain(message: Message) -> bool:
+    """Whether it is nothing but a text."""
+    return isinstance(message.content, str) and not message.fields
+
+
+def _text(message: Message) -> str:
+    """Its text; of anything else the JSON text, by which its length is measured."""
+    if isinstance(message.content, str) and not message.fields:
+        return message.content
+    return json.dumps([message.content, message.fields], ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)

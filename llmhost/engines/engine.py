@@ -6,7 +6,6 @@ transport fault into our error tree. A backend says how a request is written and
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -34,18 +33,6 @@ class Message:
     role: str
     content: str | list[Any] | None
     fields: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether it is nothing but a text."""
-        return isinstance(self.content, str) and not self.fields
-
-    @property
-    def text(self) -> str:
-        """Its text; of anything else the JSON text, by which its length is measured."""
-        if isinstance(self.content, str) and not self.fields:
-            return self.content
-        return json.dumps([self.content, self.fields], ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)

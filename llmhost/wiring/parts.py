@@ -58,7 +58,6 @@ class Wiring:
         self._note = note
         self._open = AsyncExitStack()
         self._client: Redis | None = None
-        self._audits: AuditSampler | None = None
         self._redis_failure: StoreUnavailable | None = None
         self._redis_retry_at = 0.0
 
@@ -227,13 +226,18 @@ class Wiring:
         sessions = self._sessions(client) if config.cache.enabled else None
         if lost is not None and sessions is not None:
             sessions.lost()
+        if audit_in_background and self._audit_sampler is not None:
+            from llmhost.trust.audit import BackgroundAudits
+
+            task = await self._open.enter_async_context(BackgroundAudits(self.auditor, self._warn_once))
+            self._audit_sampler.on_queued = task.wake
         return Answerer(
-            pool=self._pool(client),
+            pool=lambda: self._pool(client),
             slots=config.engine.slots,
             sessions=sessions,
             ledger=Ledger(client, config.fleet.name),
             warn_once=self._warn_once,
-            audits=await self._sampler(client, audit_in_background),
+            audits=lambda: self._audit_sampler,
         )
 
     async def auditor(self) -> Auditor:
@@ -253,18 +257,14 @@ class Wiring:
     @property
     def audits_queued(self) -> int:
         """How many of this command's hits wait to be audited."""
-        return self._audits.queued if self._audits else 0
+        sampler = self.__dict__.get("_audit_sampler")  # not made where no hit was semantic
+        return sampler.queued if sampler else 0
 
-    async def _sampler(self, client: Redis, in_background: bool) -> AuditSampler | None:
+    @cached_property
+    def _audit_sampler(self) -> AuditSampler | None:
         from llmhost.wiring.questions import audit_sampler
 
-        self._audits = audit_sampler(self._config, client, self._warn_once)
-        if in_background and self._audits is not None:
-            from llmhost.trust.audit import BackgroundAudits
-
-            task = await self._open.enter_async_context(BackgroundAudits(self.auditor, self._warn_once))
-            self._audits.on_queued = task.wake
-        return self._audits
+        return audit_sampler(self._config, self._redis_client(), self._warn_once)
 
     async def llm_judge(self) -> LlmJudge:
         """The fleet's model as a judge, to be measured. Raises StoreError."""

@@ -90,8 +90,9 @@ class CacheParts:
         from llmhost.answering.cache_session import CacheSessions
         from llmhost.cache.single_flight import SingleFlight
 
-        flights = SingleFlight(client, self.keys)
-        return CacheSessions(self.cache(client, judge), flights, warn_once, restore=restore)
+        return CacheSessions(
+            self.cache(client, judge), lambda: SingleFlight(client, self.keys), warn_once, restore=restore
+        )
 
     def cache(self, client: Redis, judge: Judge | None = None) -> SemanticCache:
         """The cache itself, whose failures are raised."""
@@ -202,7 +203,9 @@ def make_auditor(
     from llmhost.ledger.ledger import Ledger
     from llmhost.trust.audit import Auditor
 
-    engines = Answerer(pool=pool, slots=config.engine.slots, sessions=None, ledger=None, warn_once=warn_once)
+    engines = Answerer(
+        pool=lambda: pool, slots=config.engine.slots, sessions=None, ledger=None, warn_once=warn_once
+    )
     return Auditor(
         queue=audit_queue(config, client),
         ask=engines.answer,

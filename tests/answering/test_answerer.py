@@ -49,11 +49,11 @@ class House:
         self.told: list[str] = []
         self.ledger = Ledger(client, "f")
         self.warn_once = WarnOnce(self.told.append)
-        self.sessions = CacheSessions(cache, SingleFlight(client, keys), self.warn_once)
+        self.sessions = CacheSessions(cache, lambda: SingleFlight(client, keys), self.warn_once)
 
     def answerer(self, *engines: ScriptedEngine, cached: bool = True) -> Answerer:
         return Answerer(
-            pool=pool_of(*engines),
+            pool=lambda: pool_of(*engines),
             slots=1,
             sessions=self.sessions if cached else None,
             ledger=self.ledger,

@@ -66,12 +66,12 @@ def ask(
     ) -> None:
         warn_once = WarnOnce(pytest.fail)
         answerer = Answerer(
-            pool=pool_of(ScriptedEngine("an answer", DONE)),
+            pool=lambda: pool_of(ScriptedEngine("an answer", DONE)),
             slots=1,
-            sessions=CacheSessions(cache, SingleFlight(redis_client, keys), warn_once),
+            sessions=CacheSessions(cache, lambda: SingleFlight(redis_client, keys), warn_once),
             ledger=None,
             warn_once=warn_once,
-            audits=AuditSampler(queue, share, warn_once, lambda: chance),
+            audits=lambda: AuditSampler(queue, share, warn_once, lambda: chance),
             clock=lambda: NOW,
         )
         for question in questions:

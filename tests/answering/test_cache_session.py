@@ -120,7 +120,7 @@ async def test_a_redis_that_dies_is_left_alone_for_the_pause_and_then_used_again
         embedding_ttl=60,
     )
     sessions = CacheSessions(
-        cache, SingleFlight(client, keys), warn_once, restore=restore, pause=5.0, clock=clock
+        cache, lambda: SingleFlight(client, keys), warn_once, restore=restore, pause=5.0, clock=clock
     )
     asked = key("what is it")
     assert await (await sessions.open(asked)).exact() is None

@@ -74,7 +74,7 @@ class Bench:
 
         warn_once = WarnOnce(pytest.fail)
         answerer = Answerer(
-            pool=pool_of(*engines),
+            pool=lambda: pool_of(*engines),
             slots=1,
             sessions=None,
             ledger=None,

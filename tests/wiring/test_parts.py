@@ -200,8 +200,8 @@ async def test_the_client_of_a_worker_that_is_gone_is_closed_once_it_is_idle(
         }
 
 
-@pytest.mark.parametrize(("judge", "pools"), [(False, 1), (True, 2)])
-async def test_a_judge_that_is_off_has_no_pool(
+@pytest.mark.parametrize(("judge", "pools"), [(False, 0), (True, 1)])
+async def test_a_judge_that_is_off_has_no_pool_and_that_of_questions_is_made_when_one_is_needed(
     wire: Callable[..., Wiring], monkeypatch: pytest.MonkeyPatch, judge: bool, pools: int
 ) -> None:
     made = []

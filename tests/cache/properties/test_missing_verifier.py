@@ -45,7 +45,7 @@ def new_process(redis_client: Redis, told: list[str], monkeypatch: pytest.Monkey
         parts = CacheParts(Config.model_validate({"cache": cache}), told.append)
         warn_once = WarnOnce(told.append)
         answerer = Answerer(
-            pool=pool_of(ScriptedEngine("an answer", Done("stop", 1, 1))),
+            pool=lambda: pool_of(ScriptedEngine("an answer", Done("stop", 1, 1))),
             slots=1,
             sessions=parts.sessions(redis_client, warn_once),
             ledger=None,
