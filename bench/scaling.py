@@ -27,12 +27,14 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from llmhost.config.models import Config
 from llmhost.lab.simulation.baselines import Fixed
 from llmhost.lab.simulation.policy import AutoscalePolicy
 from llmhost.lab.simulation.report import CLAIRVOYANT, POLICY, REQUEST_RATE, Row, Scenario, simulate
 from llmhost.lab.simulation.trace import read_trace
-from llmhost.lab.simulation.workload import Settings, Trace, day
+from llmhost.lab.simulation.workload import Settings, Trace
 from llmhost.wiring.fleets import scale_spec
 
 SPEC = replace(scale_spec(Config()), max_gpus=200, slots=4)
@@ -52,6 +54,15 @@ INTERVALS = (60.0, 300.0, 1020.0)
 
 #: cost over the clairvoyant fleet's, and share begun within 5 s, at this boot time
 MOST_COST, LEAST_SHARE, JUDGED_BOOT = 1.25, 0.95, 180.0
+
+_DAY = 86_400
+
+#: the busiest moment of a day over its quietest
+_SWING = 10.0
+
+#: seconds of the day; where ten minutes bring four times as much at once
+_SPIKES = (9.5 * 3600, 15.5 * 3600)
+_SPIKE_SECONDS, _SPIKE = 600, 4.0
 
 #: shares that are printed alike are alike
 _SAME_SHARE = 5e-5
@@ -80,6 +91,24 @@ class Case:
 
     def versus(self, row: Row) -> float:
         return row.cost_usd / self.report.row(CLAIRVOYANT).cost_usd
+
+
+def day(trace: Trace) -> Trace:
+    """A day from midnight to midnight that asks as the trace does, with its burstiness.
+
+    The trace is played again and again, by a clock that runs ten times as fast at noon as at midnight, on
+    average as fast as ours, and four times as fast again in two sudden spikes of ten minutes.
+    """
+    wall = np.linspace(0, _DAY, _DAY + 1)
+    pace = 1 + (_SWING - 1) * (1 - np.cos(2 * np.pi * wall / _DAY)) / 2
+    spiked = np.any([(wall >= start) & (wall < start + _SPIKE_SECONDS) for start in _SPIKES], axis=0)
+    pace = np.where(spiked, _SPIKE, 1.0) * pace / ((1 + _SWING) / 2)
+    played = np.concatenate([[0.0], np.cumsum((pace[1:] + pace[:-1]) / 2)])
+    turns = int(played[-1] // trace.span) + 1
+    times = (trace.times + np.arange(turns)[:, None] * trace.span).ravel()
+    kept = times < played[-1]
+    prompt, generated = np.tile(trace.prompt, turns)[kept], np.tile(trace.generated, turns)[kept]
+    return Trace(np.interp(times[kept], played, wall), prompt, generated)
 
 
 def main(path: Path, *, quick: bool, week: bool) -> None:

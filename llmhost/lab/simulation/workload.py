@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from llmhost.errors import UsageError
 
-__all__ = ["IN_TIME", "LONGEST", "MOST_QUESTIONS", "Settings", "Trace", "Workload", "day", "make_workload"]
+__all__ = ["IN_TIME", "LONGEST", "MOST_QUESTIONS", "Settings", "Trace", "Workload", "make_workload"]
 
 
 # The world that a trace is played in: how fast workers are, what they cost, and what goes wrong.
@@ -77,15 +76,6 @@ MOST_QUESTIONS = 20_000_000
 
 #: seconds; a longer trace has a wrong date in it, or is repeated too often to wait for
 LONGEST = 400 * 86_400.0
-
-_DAY = 86_400
-
-#: the busiest moment of a day over its quietest
-_SWING = 10.0
-
-#: seconds of the day; where ten minutes bring four times as much at once
-_SPIKES = (9.5 * 3600, 15.5 * 3600)
-_SPIKE_SECONDS, _SPIKE = 600, 4.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,27 +164,3 @@ def make_workload(trace: Trace, settings: Settings, slots: int) -> Workload:
         hits=asked - len(missed),
         epoch=trace.epoch,
     )
-
-
-def day(trace: Trace) -> Trace:
-    """A day from midnight to midnight that asks as the trace does, with its burstiness.
-
-    The trace is played again and again, by a clock that runs ten times as fast at noon as at midnight, on
-    average as fast as ours, and four times as fast again in two sudden spikes of ten minutes.
-    """
-    wall = np.linspace(0, _DAY, _DAY + 1)
-    pace = 1 + (_SWING - 1) * (1 - np.cos(2 * np.pi * wall / _DAY)) / 2
-    pace = _with_spikes(wall, pace / ((1 + _SWING) / 2), _SPIKES)
-    played = np.concatenate([[0.0], np.cumsum((pace[1:] + pace[:-1]) / 2)])
-    turns = int(played[-1] // trace.span) + 1
-    times = (trace.times + np.arange(turns)[:, None] * trace.span).ravel()
-    kept = times < played[-1]
-    prompt, generated = np.tile(trace.prompt, turns)[kept], np.tile(trace.generated, turns)[kept]
-    return Trace(np.interp(times[kept], played, wall), prompt, generated)
-
-
-def _with_spikes(
-    wall: NDArray[np.float64], pace: NDArray[np.float64], starts: Sequence[float]
-) -> NDArray[np.float64]:
-    spiked = np.any([(wall >= start) & (wall < start + _SPIKE_SECONDS) for start in starts], axis=0)
-    return np.where(spiked, pace * _SPIKE, pace)
