@@ -1,7 +1,7 @@
 """The cache as one question sees it: where Redis or the embedding model fails, it degrades.
 
-Nothing here raises StoreError, ModelError or StateError. Once Redis is away, the question goes on without
-it, and the user is warned through `WarnOnce`.
+No step of the cache ends a question that a worker can answer. Once Redis is away, the question goes on
+without it, and the user is warned through `WarnOnce`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from llmhost.cache.keys import CacheKey
 from llmhost.cache.models import Answer, SemanticLookup, Verdict
 from llmhost.cache.service import SemanticCache
 from llmhost.cache.single_flight import SingleFlight
-from llmhost.errors import ModelError, StateError, StoreError, StoreRefused, UntrustedWorker
+from llmhost.errors import StoreError, StoreRefused, UntrustedWorker
 
 if TYPE_CHECKING:
     import numpy as np
@@ -147,7 +147,7 @@ class CacheSession:
             return await self._cache.semantic(self.key, threshold, alone=alone)
         except StoreError as error:
             self.degrade(error)
-        except (ModelError, StateError) as error:
+        except Exception as error:  # noqa: BLE001 - foreseen or not, a worker can still answer
             self._sessions.warn_once.warn(_EXACT_ONLY, error)
         return SemanticLookup()
 
@@ -186,7 +186,7 @@ class CacheSession:
     async def _embed(self) -> NDArray[np.float32] | None:
         try:
             return await self._cache.embed(self.key)
-        except (ModelError, StateError) as error:
+        except Exception as error:  # noqa: BLE001 - as in `semantic`
             self._sessions.warn_once.warn(_EXACT_ONLY, error)
             return None
 

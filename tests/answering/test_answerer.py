@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
@@ -414,6 +415,37 @@ async def test_without_an_embedding_model_the_same_question_still_hits(
     assert (await house.ask(ASKED)).source == "exact"
     assert (await house.ask(REWORDED, engine("new"))).answer.text == "new"
     assert house.told == ["only identical questions are answered from the cache: the model is gone"]
+
+
+@pytest.mark.parametrize("error", [ImportError("half imported"), RuntimeError("can't start new thread")])
+async def test_an_error_of_the_models_that_nobody_foresaw_is_a_miss_with_a_warning(
+    house: House, embedder: WordEmbedder, error: Exception
+) -> None:
+    def fail(text: str) -> None:
+        raise error
+
+    embedder.embed = fail
+    assert (await house.ask(ASKED, engine())).answer.text == "an answer"
+    assert house.told == [f"only identical questions are answered from the cache: {error}"]
+
+
+async def test_the_models_work_beside_the_loop_while_several_questions_are_under_way(
+    house: House, embedder: WordEmbedder
+) -> None:
+    threads, embed = [], embedder.embed
+
+    def watched(text: str) -> object:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return embed(text)
+
+    embedder.embed = watched
+    answerer = house.answerer(ScriptedEngine("a", "b", DONE))
+    first = answerer.answer(ASKED)
+    assert await anext(first) == Started("engine", "w0")
+    async for _ in answerer.answer(replace(ASKED, prompt="something else entirely")):
+        pass
+    await first.aclose()
+    assert threads == [True, False]
 
 
 def without_verifier(client: Redis, keys: NamespaceKeys, whole: SemanticCache) -> SemanticCache:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ from llmhost.errors import (
 from llmhost.ledger.events import Outcome
 from llmhost.ledger.ledger import Ledger, Totals
 from llmhost.store.keys import NamespaceKeys
-from llmhost.trust.audit import Auditor, Finding
+from llmhost.trust.audit import Audited, Auditor, BackgroundAudits, Finding
 from llmhost.trust.labels import Labels
 
 if TYPE_CHECKING:
@@ -249,3 +250,41 @@ async def test_without_the_embedding_model_nothing_is_lost(bench: Bench) -> None
     with pytest.raises(ModelError):
         await bench.run(Speaker("Leonardo"))
     assert await bench.queue.waiting() == 1
+
+
+async def test_in_a_process_that_goes_on_a_task_works_off_the_queue_when_it_is_woken(bench: Bench) -> None:
+    done = asyncio.Event()
+
+    class Once:
+        async def run(self, limit: int) -> Audited:
+            findings = await bench.run(Speaker("Leonardo"), limit=limit)
+            done.set()
+            return Audited(findings, 0)
+
+    async def auditor() -> Once:
+        return Once()
+
+    await bench.queue.add(AUDIT)
+    async with BackgroundAudits(auditor, WarnOnce(pytest.fail)) as audits:
+        audits.wake()
+        await asyncio.wait_for(done.wait(), 5)
+    assert await bench.tally() == Tally(right=1)
+
+
+async def test_audits_that_fail_in_the_background_are_told_and_tried_after_the_next_hit(bench: Bench) -> None:
+    told: list[str] = []
+    warned = asyncio.Event()
+
+    def warn(words: str) -> None:
+        told.append(words)
+        warned.set()
+
+    async def auditor() -> Auditor:
+        raise ModelError("missing")
+
+    async with BackgroundAudits(auditor, WarnOnce(warn)) as audits:
+        audits.wake()
+        await asyncio.wait_for(warned.wait(), 5)
+        audits.wake()
+        await asyncio.sleep(0)
+    assert told == ["hits wait to be audited: missing"]
