@@ -104,7 +104,7 @@ class ScaleExecutor:
             self.failures += one.never_answered
         outdated = [one.worker.id for one in broken if one.outdated]
         busy: set[str] = set()
-        if outdated:  # a worker with another model is in nobody's way while it answers
+        if outdated:  # a worker with another model may finish its answers
             await self.confirm()
             await self.drains.drain(outdated)
             in_flight = await self.drains.in_flight(outdated)

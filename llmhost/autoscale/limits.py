@@ -58,7 +58,7 @@ def affordable(
 
 
 def purchase_cooldown(failures: Sequence[float], most: int, now: float) -> Blocked | None:
-    """Whether so many purchases failed lately that none is tried any more. Unix seconds."""
+    """Why no purchase is tried for now: `most` or more failed within an hour. Unix seconds."""
     recent = sorted(at for at in failures if 0 <= now - at < FAILURES_COUNT)
     if len(recent) < most:
         return None

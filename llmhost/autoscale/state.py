@@ -123,7 +123,7 @@ class ScaleStateStore:
             failures=_read("failures", _FAILURES, failures, (), damaged),
             observations=_observations(observations, damaged),
             price=_read("price", _PRICE, price, None, damaged),
-            # Whatever it says, somebody has written it.
+            # A value that is damaged was still written by `llmhost down`.
             paused=_read("paused", _AMOUNT, paused, None if paused is None else 0.0, damaged),
             damaged=tuple(damaged),
         )

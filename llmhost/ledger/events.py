@@ -1,4 +1,4 @@
-"""What the ledger is told: one event for each question, whatever happened to it, and for own work."""
+"""What the ledger records: one event for each question, whatever its outcome, and for own work."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Outcome(StrEnum):
     MISS = "miss"  # the cache was asked and had nothing; an engine answered
     BYPASS = "bypass"  # the cache was not asked (--no-cache, --refresh); an engine answered
     ERROR = "error"  # there was no answer
-    AUDIT = "audit"  # nobody's question: an engine was asked again what the cache had answered
-    JUDGE = "judge"  # nobody's question: an engine was asked whether two questions have the same answer
+    AUDIT = "audit"  # not a user's question: an engine was asked again what the cache had answered
+    JUDGE = "judge"  # not a user's question: an engine was asked whether two questions have the same answer
 
 
 #: what llmhost asks engines by itself: it costs, and is no question
@@ -31,7 +31,7 @@ class QuestionEvent:
 
     `cost_usd` is what the engine's time cost, `saved_usd` what a hit's answer had cost to make. Tokens
     are those that an engine worked on: none for a hit. `waited`: the hit's answer was still being made
-    for somebody else, so its latency says nothing about the cache.
+    for another request, so its latency says nothing about the cache.
     """
 
     at: float

@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["LONGEST_BOOT", "Ledger", "Totals", "boot_seconds", "learned_boot"]
 
 
-# How long workers took to their first answer, and what that says of the next one. Pure.
-
-
 #: seconds; whatever took a day was no boot
 LONGEST_BOOT = 86_400.0
 
@@ -129,8 +126,8 @@ class Ledger:
     async def observed(self, worker: str, price_per_hour: float, started: float, now: float) -> None:
         """A worker that is paid for since `started` costs this much at `now`: USD an hour, Unix seconds.
 
-        Saying so twice changes nothing. What nobody saw is counted dear: a price that fell holds from `now`
-        on, one that rose since it was last seen otherwise. One that was closed stays closed.
+        Recording it twice changes nothing. What was not observed is counted at the higher price: a price that
+        fell holds from `now` on, one that rose since the last observation. A closed one stays closed.
         """
         if not (math.isfinite(price_per_hour) and price_per_hour >= 0):
             raise ValueError(f"no worker costs {price_per_hour} USD an hour")

@@ -10,7 +10,7 @@ __all__ = ["Rental", "RentalBook"]
 
 
 class RentalBook(Protocol):
-    """Keeps what every worker has cost. Whoever sees a worker says so; to say it twice changes nothing.
+    """Keeps what every worker has cost. To record an observation twice changes nothing.
 
     A worker whose price changes while it lives has several rentals, one after the other. They raise
     StoreError where the book cannot be read or written.
@@ -19,8 +19,8 @@ class RentalBook(Protocol):
     async def observed(self, worker_id: str, price_per_hour: float, started: float, now: float) -> None:
         """The worker costs this much at `now`. It is paid for since `started`, which never changes.
 
-        Times are Unix seconds. What nobody saw is counted dear: a price that fell holds from `now` on, one
-        that rose since it was last seen otherwise. A worker that was closed stays closed.
+        Times are Unix seconds. What was not observed is counted at the higher price: a price that fell holds
+        from `now` on, one that rose since the last observation. A closed worker stays closed.
         """
         ...
 

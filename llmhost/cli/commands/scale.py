@@ -211,8 +211,8 @@ def show_step(output: StepOutput, console: Console) -> None:
 
 
 def show_history(output: HistoryOutput, console: Console, rows: int | None = None) -> None:
-    """A table, newest last. With `rows`, so many at most, and steps in a row that changed nothing are one:
-    the last of them.
+    """A table, newest last. With `rows`, that many at most, and consecutive steps that changed nothing are
+    one: the last of them.
     """
     from rich.text import Text
 

@@ -139,7 +139,7 @@ def show_simulation(simulated: SimulationOutput, console: Console) -> None:
     console.print(f"The work alone costs {money(simulated.floor_usd)} on workers that are never idle.")
     console.print(
         "in 5 s: share of answers that began within 5 s, of those that needed a GPU. The clairvoyant fleet"
-        " knows the trace: what it cannot serve in time, nobody could have.",
+        " knows the trace in advance: what it cannot serve in time, no fleet could.",
         style="dim",
     )
 

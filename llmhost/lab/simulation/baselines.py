@@ -1,4 +1,4 @@
-"""Simple rules for the size of a fleet, to measure llmhost's own against."""
+"""Simple rules for the size of a fleet, as baselines for llmhost's policy."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ __all__ = [
 
 
 def resize(fleet: SimFleet, size: int) -> Resize:
-    """To `size` workers. Those that boot go first, the newest of them before the others, then whoever will
-    have finished first.
+    """To `size` workers. Those that boot go first, the newest of them before the others, then those that
+    will have finished first.
     """
     staff = fleet.staff
     left = fleet.work_left()
@@ -38,7 +38,7 @@ def resize(fleet: SimFleet, size: int) -> Resize:
 
 
 class Fixed:
-    """Always so many workers; one that breaks is replaced."""
+    """Always the same number of workers; one that breaks is replaced."""
 
     def __init__(self, size: int, interval: float) -> None:
         self.size, self.interval = size, interval
@@ -91,7 +91,7 @@ class RequestRate:
             self._above = self._below = 0.0
 
 
-# Sizes of fleets that know the trace beforehand.
+# Sizes of fleets that know the trace in advance.
 
 
 #: seconds; the clairvoyant fleet changes as often
@@ -184,7 +184,7 @@ class _Block:
     def _after(self, size: int, patience: float = IN_TIME) -> list[float] | None:
         """When the slots are free after the block; None where someone waits longer than `patience`.
 
-        Whoever has least to do is the first to be drained.
+        The worker with the least work is drained first.
         """
         count = size * self._per
         if not count:

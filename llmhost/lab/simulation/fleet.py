@@ -14,7 +14,7 @@ from llmhost.lab.simulation.workload import Settings
 __all__ = ["Machine", "Resize", "SimFleet", "Slot", "all_begin_in_time", "assign", "late"]
 
 
-# Questions and slots: each goes, when it comes, to the place that is free first. The inner loops.
+# Questions and slots: each goes, when it comes, to the slot that is free first. The inner loops.
 #
 # They run millions of times, so they work on lists and plain numbers: numpy's are slower one by one.
 
@@ -44,7 +44,7 @@ def assign(
 def all_begin_in_time(
     times: Sequence[float], service: Sequence[float], free: list[float], patience: float
 ) -> bool:
-    """Whether each begins within `patience` seconds. `free`, when each place is free, is changed."""
+    """Whether each begins within `patience` seconds. `free`, when each slot is free, is changed."""
     heapify(free)
     for time, needs in zip(times, service, strict=True):
         begin = free[0]
@@ -57,8 +57,8 @@ def all_begin_in_time(
 
 
 def late(times: Sequence[float], service: Sequence[float], slots: int, patience: float, most: int) -> int:
-    """How many do not begin within `patience` seconds on so many slots that are never ended; it stops
-    counting after `most`.
+    """How many do not begin within `patience` seconds on `slots` that always exist; it stops counting
+    after `most`.
     """
     free = [0.0] * slots
     count = 0
@@ -96,7 +96,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Resize:
-    """What a rule wants done: `buy` so many, take back `revive`, which drain, and drain `drain`."""
+    """What a rule wants done: `buy` that many, keep the draining `revive`, and drain `drain`."""
 
     buy: int = 0
     revive: tuple[int, ...] = ()
@@ -107,7 +107,7 @@ class SimFleet:
     """Only what a step does changes a fleet, besides death: in the product, too, it is a step that notices
     that a worker answers, that one never will, and that one is dead; until then each is paid for.
 
-    `paid` are seconds of those that ended, `failures` when purchases came to nothing, `lost` those that
+    `paid` are seconds of those that ended, `failures` when purchases failed, `lost` those that
     died since the last step but one. `slots` is the heap of those that take questions.
     """
 
@@ -174,7 +174,7 @@ class SimFleet:
         """Everything is ended: what was paid for, in seconds, each worker until its last answer."""
         self.notice(end)
         last = dict.fromkeys(self.machines, end)
-        for free, number in self._all_places():
+        for free, number in self._all_slots():
             last[number] = max(last[number], free)
         return self.paid + sum(last[number] - machine.bought for number, machine in self.machines.items())
 
@@ -185,7 +185,7 @@ class SimFleet:
             left[number] = max(left.get(number, 0.0), free)
         return left
 
-    def _all_places(self) -> Iterator[Slot]:
+    def _all_slots(self) -> Iterator[Slot]:
         yield from self.slots
         for machine in self.machines.values():
             yield from ((free, machine.id) for free in machine.free)

@@ -1,4 +1,4 @@
-"""A discrete-event simulation: questions come, are answered by the place that is free first, and every
+"""A discrete-event simulation: questions come, are answered by the slot that is free first, and every
 so often a rule looks at the fleet and changes it.
 """
 
@@ -20,8 +20,8 @@ __all__ = ["Book", "Played", "Rule", "Scene", "play"]
 #: seconds after the trace's end; who still waits for a first worker then gets none
 _GIVE_UP = 3600.0
 
-#: worker of a question that nobody has taken yet
-_NOBODY = -1
+#: worker of a question that none has taken yet
+_NONE = -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +80,7 @@ def play(
     start: int,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> Played:
-    """The whole of `load` by `rule`, from `start` workers that answer already. `on_progress` is told the
+    """The whole of `load` by `rule`, from `start` workers that answer already. `on_progress` gets the
     share that is done. The same arguments give the same outcome.
     """
     return _Play(load, settings, rule, start).run(on_progress)
@@ -92,10 +92,10 @@ class _Play:
         self.fleet = SimFleet(settings, load.slots, start)
         count = len(load)
         self.book = Book(
-            np.full(count, math.inf), np.full(count, math.inf), np.full(count, _NOBODY, dtype=np.int32)
+            np.full(count, math.inf), np.full(count, math.inf), np.full(count, _NONE, dtype=np.int32)
         )
         self.arrived = 0
-        #: indices of questions that came when nobody was there
+        #: indices of questions that came when no worker was ready
         self.held = np.empty(0, dtype=np.int64)
 
     def run(self, on_progress: Callable[[float], None]) -> Played:
@@ -124,7 +124,7 @@ class _Play:
         self._serve_held(now)
 
     def _go_on_until(self, end: float) -> None:
-        """What happens between two steps: questions come and workers die. Nobody dies after the trace."""
+        """What happens between two steps: questions come and workers die. No worker dies after the trace."""
         while (death := self.fleet.next_death()) < min(end, self.load.span):
             self._arrive(death)
             self._ask_again(self.fleet.kill_next(), death)
@@ -144,7 +144,7 @@ class _Play:
         came = slice(0, self.arrived)
         left = np.flatnonzero((self.book.worker[came] == dead) & (self.book.finished[came] > now))
         self.book.begun[left] = self.book.finished[left] = math.inf
-        self.book.worker[left] = _NOBODY
+        self.book.worker[left] = _NONE
         self.held = np.union1d(self.held, left)
         self._serve_held(now)
 

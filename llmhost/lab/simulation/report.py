@@ -1,4 +1,4 @@
-"""A trace played by llmhost's policy and by its rivals, and what each of them cost."""
+"""A trace played by llmhost's policy and by its baselines, and what each of them cost."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Scenario:
     def __init__(
         self, trace: Trace, settings: Settings, spec: ScaleSpec, limits: Limits | None = None
     ) -> None:
-        """Workers are as fast as `settings` says, which `spec` is told; raises UsageError."""
+        """Workers are as fast as `settings` says, which `spec` gets; raises UsageError."""
         self.settings, self.limits = settings, limits
         self.spec = replace(
             spec, tokens_per_s=settings.worker_tokens_per_s, boot_seconds=settings.boot_seconds
@@ -111,7 +111,7 @@ class Scenario:
 
     @property
     def target_qps(self) -> float:
-        """Questions a second with which a worker is as busy as the policy wants it."""
+        """Questions a second with which a worker has the policy's target utilization."""
         return self.load.slots / float(self.load.service.mean()) * self.spec.target_utilization_max
 
     def policy(self) -> AutoscalePolicy:
@@ -169,9 +169,9 @@ def simulate(
     *,
     limits: Limits | None = None,
 ) -> SimulationReport:
-    """The policy and its rivals on the same trace, prices and boot time, from the same workers at first.
+    """The policy and its baselines on the same trace, prices and boot time, from the same workers at first.
 
-    `on_progress` is told which row is being played, and the share of it that is done. `limits` bind only
+    `on_progress` gets the row that is being played, and the share of it that is done. `limits` bind only
     the policy: the others know no budget.
 
     Raises:

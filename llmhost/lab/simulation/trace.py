@@ -30,7 +30,7 @@ _LATEST = 2.5e11
 #: characters; a longer line is no line of a table
 _LONGEST_LINE = 10_000
 
-#: names of columns in traces that are about, without case and marks
+#: names of columns in public traces, without case and punctuation
 _NAMES = {
     "time": ("timestamp", "time", "arrived", "arrivedat", "arrival", "arrivaltime", "datetime"),
     "prompt tokens": (

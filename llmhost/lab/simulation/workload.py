@@ -1,4 +1,4 @@
-"""Recorded questions, and what they ask of the GPUs."""
+"""Recorded questions, the world they are played in, and what they ask of the GPUs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Settings:
     share of questions that the cache answers. `price` is USD an hour. A step is made every `interval`.
     `boot_failures` is the share of purchases that never boot, `deaths_per_hour` how often a worker breaks.
 
-    A prompt is read at `prompt_tokens_per_s` on the place that answers. Reading takes one pass over the whole
+    A prompt is read at `prompt_tokens_per_s` on the slot that answers. Reading takes one pass over the whole
     prompt and is limited by arithmetic; writing takes a pass for each token and is limited by memory. So
     reading is faster by an order of magnitude (https://arxiv.org/abs/2311.18677, section 3), and leaving it
     out would flatter every row. 4,000 is a careful guess for a 7B model on a consumer GPU.
@@ -83,7 +83,7 @@ class Trace:
     """Questions in the order in which they came.
 
     `times` are float64 seconds from the first question on, `prompt` and `generated` float64 tokens, all of
-    one length. `epoch` is the minute in which it begins, Unix seconds; 0 where nobody knows. `span` is how
+    one length. `epoch` is the minute in which it begins, Unix seconds; 0 where it is unknown. `span` is how
     long it lasts, the pause after its last question included: then it can be played again.
     """
 
@@ -105,7 +105,7 @@ class Trace:
 class Workload:
     """The questions that the cache did not answer, in the order in which they came.
 
-    `times` are float64 seconds from 0, `service` the float64 seconds that each takes on one place, `tokens`
+    `times` are float64 seconds from 0, `service` the float64 seconds that each takes on one slot, `tokens`
     what is generated for it (float64). `hits` questions beside them were answered by the cache. It lasts
     for `span` seconds from `epoch`, Unix seconds. Each worker has `slots`.
     """
@@ -151,8 +151,8 @@ def make_workload(trace: Trace, settings: Settings, slots: int) -> Workload:
         raise UsageError("the cache answers every question of this trace: there is nothing to simulate")
     turn, question = np.divmod(missed, len(trace))
     tokens = trace.generated[question]
-    place_speed = settings.worker_tokens_per_s / slots
-    service = tokens / place_speed + trace.prompt[question] / settings.prompt_tokens_per_s
+    slot_speed = settings.worker_tokens_per_s / slots
+    service = tokens / slot_speed + trace.prompt[question] / settings.prompt_tokens_per_s
     if not service.any():
         raise UsageError("no question of this trace has a token: there is nothing to simulate")
     return Workload(
