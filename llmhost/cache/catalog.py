@@ -1,4 +1,4 @@
-"""The cache for people: list what is there, look at one entry, forget it, clear all."""
+"""The cache for operators: list entries, look at one, forget it, clear all; and what it uses of its Redis."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ class Catalog:
         return entry
 
     async def forget(self, entry: Entry) -> Label | None:
-        """Removes the entry: question, answer, counts and vector. What there is to learn if its last answer
-        to another wording was wrong; None where it never gave one, or was removed meanwhile."""
+        """Removes the entry: question, answer, counts and vector. Returns the label if its last answer to
+        another wording was wrong; None where it never gave one, or was removed meanwhile."""
         with translate_errors():
             pipeline = self._client.pipeline(transaction=True)
             pipeline.hstrlen(self._keys.embedding(entry.entry), "vector")
@@ -137,8 +137,7 @@ def _wrong(raw: bytes | None, doubts: bytes | None) -> Label | None:
     return Label("forget", False, probability, tuple(filter(None, text(doubts or b"").split(","))))
 
 
-# What the cache takes of its Redis, and how that Redis is doing.
-
+# The memory that the cache uses, and the state of its Redis.
 
 #: entries; enough for a mean, few enough for a server that is far away
 _SAMPLE = 32
@@ -147,7 +146,7 @@ _SAMPLE = 32
 @dataclass(frozen=True, slots=True)
 class CacheUsage:
     """`entries` counts the answers that could be served now. The other figures but `bytes_per_entry`
-    are the whole server's, since it started; None where the server does not tell.
+    are the whole server's, since it started; None where the server does not report it.
     """
 
     used_memory_bytes: int | None

@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ENTRY_BYTES", "FlatIndex", "Mirror", "encode_record", "encode_removal"]
 
-
-# A flat index as this process sees it: the log of one scope, replayed into a matrix.
-
-
 #: bytes; an entry's 32 hex digits
 ENTRY_BYTES = 16
 
@@ -52,7 +48,7 @@ def encode_removal(entry: str, dimensions: int) -> bytes:
 
 
 class Mirror:
-    """The rows of one scope, in memory.
+    """The log of one scope, replayed into a matrix in this process.
 
     `matrix` has shape (capacity, dimensions), float32; the first `len(ids)` rows count. A removed row
     is zero and its id empty. `signs` has a bit for every number of the matrix, set where it is positive:
@@ -198,7 +194,7 @@ class FlatIndex:
         return held
 
     async def _synced(self, scope: str) -> Mirror:
-        """The mirror with all that stands in Redis now."""
+        """The mirror, with all that is in Redis now."""
         lock, _ = self._mirror(scope)
         async with lock:
             _, mirror = self._mirror(scope)
