@@ -34,30 +34,34 @@ app.command("reset")(reset)
 app.command("judge")(judge_pairs)
 
 
+_MaxError = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=0.5,
+        metavar="SHARE",
+        help="Share of what is served that may be wrong; else `cache.max_error`.",
+    ),
+]
+_MaxFalseAccept = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=0.5,
+        metavar="SHARE",
+        help="Share of the pairs that ask something else that may be served.",
+    ),
+]
+
+
 @app.default()
 def tune_cache(
     ctx: typer.Context,
     file: Annotated[
         Path | None, typer.Argument(metavar="FILE", help='JSON lines {"a", "b", "same"[, "kind"]}; or .gz.')
     ] = None,
-    max_error: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=0.5,
-            metavar="SHARE",
-            help="Share of what is served that may be wrong; else `cache.max_error`.",
-        ),
-    ] = None,
-    max_false_accept: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=0.5,
-            metavar="SHARE",
-            help="Share of the pairs that ask something else that may be served.",
-        ),
-    ] = None,
+    max_error: _MaxError = None,
+    max_false_accept: _MaxFalseAccept = None,
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Take N pairs at random, always the same ones.")
     ] = None,
