@@ -1,4 +1,4 @@
-"""What the autoscaler keeps between two steps, in the hash ``llmhost:{fleet}:scale``, for good.
+"""What the autoscaler keeps between two steps, in the hash `FleetKeys.scale`, for good.
 
 Beside the fields of the fleet's lease (llmhost/store/lease.py) it holds, as JSON: `failures`, `sights` (the
 observations of the workers), `price`, and the newest steps as ``decision:{number}``; `decisions` is the
