@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Audit", "AuditQueue", "AuditSampler", "AuditedEntries"]
 
-#: audits; where nobody works them off, the oldest are dropped
+#: audits; where they are not processed, the oldest are dropped
 _LONGEST_QUEUE = 1_000
 
 #: seconds; what was served a day ago says little about what would be served now
@@ -77,7 +77,7 @@ class AuditQueue:
             await pipeline.execute()
 
     async def take(self, now: float) -> Audit | None:
-        """The oldest one that is still worth it at `now`, Unix seconds; nobody else gets it."""
+        """The oldest one that is still worth it at `now`, Unix seconds; it is removed from the queue."""
         while True:
             with translate_errors():
                 raw = await self._client.lpop(self._key)
@@ -113,7 +113,7 @@ class AuditedEntries:
 
 class AuditSampler:
     """Puts a `share`, 0..1, of the semantic hits into the queue; `queued` counts them. Where Redis fails, the
-    user is told, and nothing is raised. `chance` gives numbers from 0 up to 1.
+    user is warned, and nothing is raised. `chance` gives numbers from 0 up to 1.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class AuditSampler:
         self.on_queued: Callable[[], None] = lambda: None
 
     async def served(self, question: Question, lookup: SemanticLookup, now: float) -> None:
-        """To be told of each semantic hit after the user has got it.
+        """To be called for each semantic hit, after it was served.
 
         One that the question's own threshold allowed says nothing about the policy, and is left out.
         """

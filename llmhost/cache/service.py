@@ -42,7 +42,7 @@ _EMBEDDED_HERE = 200
 #: characters; the verifier reads two such questions in some 5 ms
 _JUDGED_HERE = 200
 
-#: questions; where so many of the nearest have expired, the one that has not is no loss
+#: questions; where that many of the nearest have expired, the next one is no loss
 _WIDEST = 512
 
 EmbedderSource = Callable[[], Awaitable[tuple[Embedder, Index]]]
@@ -62,7 +62,7 @@ class SemanticCache:
 
     `embedder_source` and `policy_source` are called when the first question must be embedded, so that an
     exact hit loads no model. The policy is shown at most `candidates` questions. `calibration` gives what the
-    fleet's labels have taught; `judge` None: nobody is asked in the grey zone; `learn` is told each
+    fleet's labels have taught; `judge` None: there is no judge for the grey zone; `learn` is told each
     word that it gives. Lifetimes in seconds.
     Every method raises StoreError where Redis is away or will not write, and ModelError where a model cannot
     be had.
@@ -150,7 +150,7 @@ class SemanticCache:
         calibration: Calibration,
         alone: bool,
     ) -> CacheDecision:
-        """The policy's decision; where it leaves the word to the judge, the judge's."""
+        """The policy's decision; where it leaves the decision to the judge, the judge's."""
         longest = max(len(read) for read in (key.question, *(one.question for one in found)))
         if not alone or longest > _JUDGED_HERE:
             decision = await asyncio.to_thread(policy.decide, key.question, found, threshold, calibration)
@@ -268,7 +268,7 @@ def _label(decision: CacheDecision, judgement: Judgement) -> Label | None:
 
 def _sound(result: _T | BaseException) -> _T:
     """What one of several steps at once came to. All have ended before the error of one is raised: a step
-    that nobody waits for would go on in the middle of what comes next.
+    that is not awaited would go on in the middle of what comes next.
     """
     if isinstance(result, BaseException):
         raise result

@@ -31,7 +31,7 @@ _RENEWAL = 3.0
 
 
 class SingleFlight:
-    """Flights by entry. Raises StoreError where Redis is away; then nobody leads."""
+    """Flights by entry. Raises StoreError where Redis is away; then none leads."""
 
     def __init__(self, client: Redis, keys: NamespaceKeys) -> None:
         self._client = client

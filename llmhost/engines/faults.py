@@ -65,7 +65,7 @@ def _untrusted(where: str, fault: object) -> LlmhostError:
 
 
 def _of_rented(where: str, fault: HttpStatus) -> LlmhostError:
-    """What is special about the proxy in front of a rented worker: nobody has configured it by hand."""
+    """What is special about the proxy in front of a rented worker: it was not configured by hand."""
     if fault.status == 401:
         return _untrusted(where, "does not accept the token that was made for it (HTTP status 401)")
     if fault.status in _PROXY and "model" not in fault.said.lower():

@@ -105,7 +105,7 @@ class LineSplitter:
 _STATUS_TIMEOUT = 5.0
 
 #: a connection for each request: llama.cpp closes one after a streamed answer without saying so, and
-#: whoever asks on it in that moment is not answered (seen with one question in ten)
+#: a request sent on it in that moment gets no answer (seen with one question in ten)
 _ONE_EACH = httpx.Limits(max_connections=None, max_keepalive_connections=0)
 
 #: bytes; the list of models of a large Ollama has some hundred kB

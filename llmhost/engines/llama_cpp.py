@@ -177,7 +177,7 @@ def _report(folder: Path, error: LlmhostError) -> None:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    """All at once, so that nobody reads half of it. Raises StateError."""
+    """Atomic, so that no reader sees half of it. Raises StateError."""
     draft = path.with_name(path.name + ".draft")
     try:
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:

@@ -67,7 +67,7 @@ def check_gguf(path: Path) -> None:
 
 
 class _Head:
-    """A bounded reader: nothing it is told about lengths makes it read past the end."""
+    """A bounded reader: no length in the file makes it read past the end."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self._file = file

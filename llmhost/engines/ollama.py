@@ -38,7 +38,7 @@ _PULL_SILENCE = 600.0
 #: Ollama keeps what it has, so asking again goes on from there; more often than this, something is wrong
 _PULL_ATTEMPTS = 3
 
-#: what Ollama says when its registry has no such model; nothing that waiting could mend
+#: what Ollama says when its registry has no such model; retrying cannot help
 _NO_SUCH_MODEL = ("file does not exist", "not found", "invalid model name")
 
 

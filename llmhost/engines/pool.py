@@ -50,7 +50,7 @@ class LoadTracker(Protocol):
 
 
 class LocalLoad:
-    """Counts the requests of this process alone, and what they took not at all: nobody could read it."""
+    """Counts the requests of this process alone, not what they took: no other process could read it."""
 
     def __init__(self) -> None:
         self._slots: set[Slot] = set()
@@ -74,7 +74,7 @@ class LocalLoad:
 
 class BackgroundLoad:
     """Counts as `load` does, but for this: an audit or a judge's call that finds no worker was no question
-    that was turned away, and nobody buys a worker for it.
+    that was rejected, and no worker is bought for it.
     """
 
     def __init__(self, load: LoadTracker) -> None:
@@ -215,7 +215,7 @@ class Pool:
         raise _final(failure.error) from failure.error
 
     async def _others(self, model: str, tried: Collection[str]) -> dict[str, Upstream]:
-        """Looked for anew: a worker may have been started since, for those that wait."""
+        """The workers not tried yet, read again: one may have been started since."""
         try:
             there = await self._upstreams(model)
         except LlmhostError:  # why the worker failed says more

@@ -213,7 +213,9 @@ class RedisLoad:
             await self._local.release(slot)
             return
         keys = [self._keys.load(slot.worker), self._keys.traffic, self._keys.speed(slot.worker)]
-        await self._if_there(self._release, keys, [slot.request, *self._told(slot, work)])  # else it expires
+        await self._if_there(
+            self._release, keys, [slot.request, *self._work_fields(slot, work)]
+        )  # else it expires
 
     async def record_rejected(self) -> None:
         await self._if_there(self._record_rejected, [self._keys.traffic], [])
@@ -233,7 +235,7 @@ class RedisLoad:
             )
         return Slot(workers[int(place) - 1], request, int(load)) if place else None
 
-    def _told(self, slot: Slot, work: Work | None) -> tuple[str | float, ...]:
+    def _work_fields(self, slot: Slot, work: Work | None) -> tuple[str | float, ...]:
         """The work as release.lua takes it."""
         if work is None or not _sound(work):
             return "", "", ""

@@ -13,7 +13,7 @@ tighter since then changed none of them:
     a near-miss        51 (12): 4 (0) agree, 15 (3) cannot be told, 32 (9) contradict
 
 None of 16 may still be one of six (95 %): when 34 of the 80 were new to the rules, 4 of the 19 that asked the
-same were said to contradict each other, and the rules were mended. So an audit asks the engine a second time
+same were said to contradict each other, and the rules were fixed. So an audit asks the engine a second time
 before it says that a hit was wrong (llmhost.trust.audit). What that is worth was measured on
 real answers of SmolLM2-135M at temperature 0.7, cut at 160 tokens:
 

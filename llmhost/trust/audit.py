@@ -40,7 +40,7 @@ _BATCH = 20
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What came of one audit; `right` None: it cannot be told. `engine_answer` is None where no engine gave
+    """What came of one audit; `right` None: unclear. `engine_answer` is None where no engine gave
     one. `change` says in words how the threshold was moved by it.
     """
 

@@ -1,6 +1,6 @@
 """The judge of the grey zone: the fleet's own model, asked through the pool like any other question.
 
-What it is shown are two questions that somebody wrote. They go in as JSON strings between marks that JSON
+What it is shown are two questions that users wrote. They go in as JSON strings between marks that JSON
 text cannot close, pairs that talk to the judge are not shown to it at all, and only YES or NO counts.
 """
 
@@ -70,7 +70,7 @@ _WORDS = (
     r"(?:answer|reply|response|verdict|result) (?:(?:is|must|should|will|has|to|be) ){0,3}(?:no|affirmative)",
     rf"(?:answer|reply|respond|say|output|print|write|verdict|result)(?: \w+){{0,2}} {_AGREED}",
     r"(?:must|should|always|please|and) (?:agree|approve|confirm)",
-    # What it was told before is taken back, or something put in its place.
+    # Earlier instructions are taken back, or something put in its place.
     rf"{_TAKE_BACK}(?: \w+){{0,4}} {_TOLD}",
     r"(?:new|real|actual|updated|following|previous|above|your) instructions?",
     r"system (?:prompt|message|note|override|instructions?)",
@@ -97,7 +97,7 @@ _BETWEEN = re.compile(r"[\W_]+")
 
 
 def looks_like_injection(text: str) -> bool:
-    """Whether the text speaks to whoever judges it, also where it hides that in odd letters."""
+    """Whether the text addresses the model that judges it, also where it hides that in odd letters."""
     plain = _plain(text)
     return bool(_MARKED.search(plain) or _SAID.search(_BETWEEN.sub(" ", plain)))
 
@@ -219,7 +219,7 @@ class Judgements:
         return _VERDICTS.get(text(word or b""))
 
     async def remember(self, scope: str, question: str, stored: str, same: bool) -> bool:
-        """Keeps the word on this pair; says whether there was none that made sense before."""
+        """Keeps the verdict on this pair; says whether there was no valid one before."""
         with translate_errors():
             key, lifetime = self._key(scope, question, stored), self._lifetime_ms
             before = await self._client.set(key, int(same), px=lifetime, get=True)
@@ -328,7 +328,7 @@ class LlmJudge:
         """Whether both have the same full answer; None where it said neither YES nor NO, or not in time, or
         is not to be asked about such a pair.
 
-        Raises LlmhostError where there is nobody to ask, or nobody gave a whole answer.
+        Raises LlmhostError where there is no worker to ask, or none gave a whole answer.
         """
         if len(one) + len(other) > _LONGEST_PAIR or looks_like_injection(one) or looks_like_injection(other):
             return None
@@ -360,7 +360,7 @@ class LlmJudge:
 
 class FleetJudge:
     """The judge as the cache knows it: asks an `LlmJudge` once about each pair, and only where a
-    measurement has shown that `model` can judge. Else it says nothing, and the user is told once why. Of
+    measurement has shown that `model` can judge. Else it says nothing, and the user is warned once why. Of
     several who want to know about a pair at once, one asks; where it gets no word, none of them does.
     """
 

@@ -49,7 +49,7 @@ _REDIS_PAUSE = 5.0
 class Wiring:
     """The parts for one command; an async context manager that closes what was opened.
 
-    `warn` is told in a sentence what gave way, `note` what takes a while.
+    `warn` gets a sentence about what is degraded, `note` about what takes a while.
     """
 
     def __init__(self, config: Config, *, warn: Callable[[str], None], note: Callable[[str], None]) -> None:

@@ -46,7 +46,7 @@ _T = TypeVar("_T")
 
 
 class CacheParts:
-    """`note` is told what takes a while. A model that cannot be had is not tried twice: that takes long."""
+    """`note` gets a sentence about what takes a while. A model that is missing is not tried twice."""
 
     def __init__(self, config: Config, note: Callable[[str], None]) -> None:
         self._config = config

@@ -1,6 +1,6 @@
 -- Takes a slot on the least loaded worker that is not draining, and counts the question.
 -- Returns the worker's place, counted from 1, and how many questions it has now; place 0: all are draining.
--- One script, so that two who ask at once see each other, and nobody gets a worker that drains.
+-- One script, so that two concurrent questions see each other, and none gets a worker that drains.
 -- KEYS[1] the fleet's traffic   KEYS[2] the set of draining workers
 -- KEYS[n + 2] worker n's requests in flight: a sorted set, scored by when each counts as dead, Unix seconds
 -- ARGV[1], ARGV[2] as in counting.lua   ARGV[3] the request's id   ARGV[4] its lifetime, whole seconds

@@ -7,7 +7,7 @@ local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local bucket = math.floor(now / ARGV[1]) * ARGV[1]
 
--- pcall: counts that somebody has spoilt must not keep a question from its worker
+-- pcall: damaged counts must not keep a question from its worker
 local function begin(traffic)
   redis.pcall('HSETNX', traffic, 'since', now)
 end

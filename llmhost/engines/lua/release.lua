@@ -9,7 +9,7 @@ local function add(what, amount)
   local field = what .. ':' .. ARGV[6]
   local sum = tonumber(redis.call('HGET', KEYS[3], field)) or 0
   if not (sum >= 0 and sum < math.huge) then
-    sum = 0  -- somebody has spoilt it
+    sum = 0  -- it is damaged
   end
   redis.call('HSET', KEYS[3], field, sum * KEEP + amount)
 end
