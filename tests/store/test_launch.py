@@ -69,17 +69,17 @@ def test_a_program_in_the_home_folder_may_be_written_with_a_tilde(tmp_path: Path
 def test_the_log_is_quoted_without_its_dates(tmp_path: Path) -> None:
     log = ServerLog(tmp_path / "redis.log")
     log.path.write_text("7221:M 22 Nov 2026 12:46:24.326 # Failed opening Unix socket: bind\n\n")
-    assert log.last_words() == "Failed opening Unix socket: bind"
+    assert log.last_line() == "Failed opening Unix socket: bind"
 
 
 def test_a_log_that_is_not_there_says_nothing(tmp_path: Path) -> None:
-    assert ServerLog(tmp_path / "redis.log").last_words() == "it says nothing"
+    assert ServerLog(tmp_path / "redis.log").last_line() == "it says nothing"
 
 
 def test_a_long_last_line_is_cut(tmp_path: Path) -> None:
     log = ServerLog(tmp_path / "redis.log")
     log.path.write_text("x" * 100_000)
-    assert log.last_words() == "x" * 200
+    assert log.last_line() == "x" * 200
 
 
 def test_a_log_grows_to_a_megabyte_and_is_then_put_aside(tmp_path: Path) -> None:
