@@ -1,9 +1,8 @@
-"""Small private JSON files: whole or not there, and readable by their owner alone."""
+"""Small private JSON files, complete or absent and readable by their owner alone; and a lock on a file."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import fcntl
 import json
 import os
@@ -52,7 +51,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
     Raises:
         StateError: it cannot be read.
-        ValueError: what it holds is no JSON object; what that means is the caller's to say.
+        ValueError: it holds no JSON object.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -65,48 +64,41 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return value
 
 
-# One process at a time, on this machine.
-
-
 _POLL = 0.02  #: seconds between two tries; a server starts in about 0.1 s
 
 
 @asynccontextmanager
 async def hold_lock(path: Path, *, patience: float, held: StateError | None = None) -> AsyncIterator[None]:
-    """Holds an `flock` on the file, which the system lets go of when its holder ends, however it ends.
+    """Holds an `flock` on the file, which the system releases when its holder ends, however it ends.
 
     Raises:
-        StateError: the file cannot be used, or somebody else held it for `patience` seconds; `held` says the
-            latter in the caller's own words.
+        StateError: the file cannot be used, or another process held it for `patience` seconds; `held`
+            replaces the error for the latter.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise _unusable(path, error) from error
     try:
-        await _acquire(path, descriptor, patience, held)
+        deadline = time.monotonic() + patience
+        while not _lock(path, descriptor):
+            if time.monotonic() > deadline:
+                raise held or StateError(
+                    f"another llmhost has held {path} for {patience:g} s",
+                    hint="wait for it, or end it: the lock is free as soon as it has ended",
+                )
+            await asyncio.sleep(_POLL)
         yield
     finally:
         os.close(descriptor)
 
 
-async def _acquire(path: Path, descriptor: int, patience: float, held: StateError | None) -> None:
-    deadline = time.monotonic() + patience
-    while not _try(path, descriptor):
-        if time.monotonic() > deadline:
-            raise held or StateError(
-                f"another llmhost has held {path} for {patience:g} s",
-                hint="wait for it, or end it: the lock is free as soon as it has ended",
-            )
-        await asyncio.sleep(_POLL)
-
-
-def _try(path: Path, descriptor: int) -> bool:
+def _lock(path: Path, descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
     except OSError as error:
-        if error.errno in {errno.EWOULDBLOCK, errno.EAGAIN}:
-            return False
         raise _unusable(path, error) from error
     return True
 

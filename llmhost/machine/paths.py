@@ -46,27 +46,18 @@ def cache_dir() -> Path:
 
 
 def _private_folder(variable: str, default: str) -> Path:
-    path = _configured(variable) or _platform_default(default)
+    configured = os.environ.get(variable)
+    if configured:
+        path = Path(configured).expanduser().absolute()
+    else:
+        import platformdirs
+
+        path = Path(getattr(platformdirs, default)("llmhost"))
+    hint = f"set {variable} to a folder that you can write"
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise StateError(
-            f"cannot make the folder {path}: {error.strerror}",
-            hint=f"set {variable} to a folder that you can write",
-        ) from error
+        raise StateError(f"cannot make the folder {path}: {error.strerror}", hint=hint) from error
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        raise StateError(
-            f"cannot write in the folder {path}", hint=f"set {variable} to a folder that you can write"
-        )
+        raise StateError(f"cannot write in the folder {path}", hint=hint)
     return path
-
-
-def _configured(variable: str) -> Path | None:
-    value = os.environ.get(variable)
-    return Path(value).expanduser().absolute() if value else None
-
-
-def _platform_default(name: str) -> Path:
-    import platformdirs
-
-    return Path(getattr(platformdirs, name)("llmhost"))

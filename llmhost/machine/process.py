@@ -11,6 +11,7 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -18,7 +19,7 @@ import psutil
 __all__ = ["end", "find", "is_alive", "wait_gone", "works_in"]
 
 _POLL = 0.02  #: seconds between two looks at a process that is ending
-_TERM_PATIENCE = 5.0  #: seconds; Redis brings what is left to the disk and ends
+_TERM_PATIENCE = 5.0  #: seconds; Redis writes the rest to the disk and ends
 _KILL_PATIENCE = 5.0  #: seconds; the system takes a large process's memory back
 
 
@@ -28,8 +29,9 @@ def find(folder: Path, words: Sequence[str], pid: int | None) -> psutil.Process 
     first = [] if pid is None else [pid]
     for candidate in [*first, *psutil.pids()]:
         process = works_in(folder, candidate)
-        if process is not None and _ends_in(process, words):
-            return process
+        with suppress(psutil.Error, OSError):
+            if process is not None and process.cmdline()[-len(words) :] == list(words):
+                return process
     return None
 
 
@@ -45,7 +47,7 @@ def works_in(folder: Path, pid: int) -> psutil.Process | None:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """False also for a dead process that nobody has taken note of, and for another one with its id."""
+    """False also for a zombie, and for another process with its id."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -53,7 +55,7 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 async def end(process: psutil.Process) -> bool:
-    """Asks the process to end, then makes it; True once it is gone."""
+    """Terminates the process, then kills it; True once it is gone."""
     for ask, patience in ((process.terminate, _TERM_PATIENCE), (process.kill, _KILL_PATIENCE)):
         try:
             ask()
@@ -72,10 +74,3 @@ async def wait_gone(process: psutil.Process, patience: float) -> bool:
             return False
         await asyncio.sleep(_POLL)
     return True
-
-
-def _ends_in(process: psutil.Process, words: Sequence[str]) -> bool:
-    try:
-        return process.cmdline()[-len(words) :] == list(words)
-    except (psutil.Error, OSError):
-        return False

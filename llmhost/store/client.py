@@ -88,14 +88,14 @@ class _FailFastPool(BlockingConnectionPool):
         return connection
 
 
-# Which server a configuration means, as whom, and with which certificate: redis-py's connection options.
+# The options of the connection: which server, as which user, with which certificate.
 #
 # redis-py reads URLs itself, but takes options from them that turn the certificate check off, reads a
 # malformed one as something else, and puts pieces of the password into its errors.
 
 
 def address_options(config: RedisConfig, socket: Path | None) -> dict[str, Any]:
-    """Options of the connection: its class, the address, database and login.
+    """redis-py's options of the connection: its class, the address, database and login.
 
     The embedded server, at `socket`, knows no users. A URL's own login and database go before those that
     stand beside it.
@@ -108,21 +108,25 @@ def address_options(config: RedisConfig, socket: Path | None) -> dict[str, Any]:
     if config.url is not None:
         return _from_url(config, _split(config.url.get_secret_value()))
     if config.host is not None:
-        return _host(config, config.host, config.port, config.tls) | {"db": config.db} | _login(config)
+        return _tcp(config, config.host, config.port, config.tls) | {"db": config.db} | _login(config)
     raise ConfigError("no Redis server is named", hint="set `redis.url` or `redis.host`")
 
 
 def _from_url(config: RedisConfig, parts: SplitResult) -> dict[str, Any]:
-    rest = {"db": _database(config, parts)} | _login(config, parts.username, parts.password)
-    if parts.scheme == "unix":
+    unix = parts.scheme == "unix"
+    database = parse_qs(parts.query).get("db", ["" if unix else parts.path.strip("/")])[0]
+    if database and not (database.isascii() and database.isdigit()):
+        raise _bad_url()
+    rest = {"db": int(database or config.db)} | _login(config, parts.username, parts.password)
+    if unix:
         return _unix(unquote(parts.path)) | rest
     tls = config.tls or parts.scheme == "rediss"
-    return _host(config, parts.hostname or "", parts.port or config.port, tls) | rest
+    return _tcp(config, parts.hostname or "", parts.port or config.port, tls) | rest
 
 
 def _split(url: str) -> SplitResult:
     """A URL that means what it looks like. A password that was not escaped turns up as port, path, query
-    or fragment and in the cause's own words, so none of them is shown."""
+    or fragment and in the text of the cause, so none of them is shown."""
     try:
         parts = urlsplit(url)
         port_is_number = parts.port is None or parts.port > 0
@@ -144,16 +148,6 @@ def _bad_url() -> ConfigError:
     )
 
 
-def _database(config: RedisConfig, parts: SplitResult) -> int:
-    path = "" if parts.scheme == "unix" else parts.path.strip("/")
-    number = parse_qs(parts.query).get("db", [path])[0]
-    if not number:
-        return config.db
-    if not (number.isascii() and number.isdigit()):
-        raise _bad_url()
-    return int(number)
-
-
 def _login(config: RedisConfig, username: str | None = None, password: str | None = None) -> dict[str, Any]:
     beside = config.password.get_secret_value() if config.password else None
     return {
@@ -166,12 +160,11 @@ def _unix(path: str) -> dict[str, Any]:
     return {"connection_class": UnixDomainSocketConnection, "path": path}
 
 
-def _host(config: RedisConfig, host: str, port: int, tls: bool) -> dict[str, Any]:
-    return {"host": host, "port": port} | (_tls(config) if tls else {})
-
-
-def _tls(config: RedisConfig) -> dict[str, Any]:
-    return {
+def _tcp(config: RedisConfig, host: str, port: int, tls: bool) -> dict[str, Any]:
+    address: dict[str, Any] = {"host": host, "port": port}
+    if not tls:
+        return address
+    return address | {
         "connection_class": SSLConnection,
         "ssl_cert_reqs": "required",
         "ssl_check_hostname": True,
@@ -221,7 +214,7 @@ async def wants_tls(config: RedisConfig) -> bool:
 
 @cache
 def load_script(package: str, name: str) -> str:
-    """The text of a Lua script that lies in `package`, such as ``("llmhost.cache.lua", "store.lua")``."""
+    """The text of a Lua script in `package`, such as ``("llmhost.cache.lua", "store.lua")``."""
     return resources.files(package).joinpath(name).read_text(encoding="utf-8")
 
 

@@ -1,6 +1,6 @@
-"""Redis's and redis-py's errors in our words.
+"""Redis's and redis-py's errors as llmhost's own.
 
-One table, read from the top; the last rule takes whatever is left. What redis-py puts into its messages
+One table, read from the top; the last rule matches everything else. What redis-py puts into its messages
 may hold a command's arguments, so questions, answers and passwords: such text is cut, here and in the
 traceback.
 """
@@ -30,7 +30,7 @@ _FOREIGN = (
     OSError,
 )
 
-#: characters of somebody else's words that one of our lines can bear
+#: characters of a foreign message that one of our lines can bear
 _MAX_QUOTED = 200
 
 #: where redis-py and Redis begin to repeat a command's arguments, and where they end
@@ -44,144 +44,134 @@ _HINT_ADDRESS = "check that it runs and that `redis` in the configuration is rig
 class _Rule:
     """An error of one of `kinds`, or an answer with one of Redis's own `codes` in it, becomes `error`."""
 
-    kinds: tuple[type[Exception], ...]
-    codes: frozenset[str]
     error: type[StoreError]
     message: str
     hint: str
+    kinds: tuple[type[Exception], ...] = ()
+    codes: frozenset[str] = frozenset()
 
 
 _RULES = (
     _Rule(
-        (theirs.BusyLoadingError,),
-        frozenset({"LOADING"}),
         StoreUnavailable,
         "Redis is still loading its data",
         "wait a moment and try again",
+        kinds=(theirs.BusyLoadingError,),
+        codes=frozenset({"LOADING"}),
     ),
     _Rule(
-        (
+        StoreUnavailable,
+        "Redis authentication failed{at}: {reason}",
+        "set `redis.username` and `redis.password` (better: ${REDIS_PASSWORD}) to what this Redis expects",
+        kinds=(
             theirs.AuthenticationError,
             theirs.AuthorizationError,
             theirs.AuthenticationWrongNumberOfArgsError,
             theirs.ExternalAuthProviderError,
         ),
-        frozenset({"NOAUTH", "WRONGPASS"}),
-        StoreUnavailable,
-        "Redis does not let llmhost in: {said}",
-        "set `redis.username` and `redis.password` (better: ${REDIS_PASSWORD}) to what this Redis expects",
+        codes=frozenset({"NOAUTH", "WRONGPASS"}),
     ),
     _Rule(
-        (ssl.SSLCertVerificationError,),
-        frozenset(),
         StoreUnavailable,
-        "the TLS certificate of Redis{at} is not trusted: {said}",
+        "the TLS certificate of Redis{at} is not trusted: {reason}",
         "set `redis.ca_file` to its authority's certificate, and use the host name that it was made for",
+        kinds=(ssl.SSLCertVerificationError,),
     ),
     _Rule(
-        (ssl.SSLError,),
-        frozenset(),
         StoreUnavailable,
-        "no TLS connection to Redis{at}: {said}",
+        "no TLS connection to Redis{at}: {reason}",
         "check that this port speaks TLS; `redis.tls` turns it on and off",
+        kinds=(ssl.SSLError,),
     ),
     _Rule(
-        (theirs.TimeoutError, TimeoutError),
-        frozenset(),
         StoreUnavailable,
         "Redis does not answer in time",
         "check that it is running and reachable; `redis.timeout` says how long llmhost waits",
+        kinds=(theirs.TimeoutError, TimeoutError),
     ),
     _Rule(
-        (theirs.InvalidResponse,),
-        frozenset(),
         StoreUnavailable,
         "what answers at the address of Redis does not speak its protocol",
         _HINT_ADDRESS,
+        kinds=(theirs.InvalidResponse,),
     ),
     _Rule(
-        (theirs.ClusterDownError, theirs.TryAgainError),
-        frozenset({"CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN"}),
         StoreUnavailable,
         "the Redis cluster is not ready",
         "wait until all of its nodes are up",
+        kinds=(theirs.ClusterDownError, theirs.TryAgainError),
+        codes=frozenset({"CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN"}),
     ),
     _Rule(
-        (),
-        frozenset({"BUSY"}),
         StoreUnavailable,
         "Redis is busy with a script",
         "wait a moment; another program's script may have to be ended with SCRIPT KILL",
+        codes=frozenset({"BUSY"}),
     ),
     _Rule(
-        (theirs.ConnectionError, theirs.ChildDeadlockedError, OSError),
-        frozenset(),
         StoreUnavailable,
-        "Redis{at} cannot be reached: {said}",
+        "Redis{at} cannot be reached: {reason}",
         _HINT_ADDRESS,
+        kinds=(theirs.ConnectionError, theirs.ChildDeadlockedError, OSError),
     ),
     _Rule(
-        (theirs.ReadOnlyError,),
-        frozenset({"READONLY"}),
         StoreRefused,
         "Redis is read-only",
         "this is a replica: give the address of the primary",
+        kinds=(theirs.ReadOnlyError,),
+        codes=frozenset({"READONLY"}),
     ),
     _Rule(
-        (theirs.OutOfMemoryError,),
-        frozenset({"OOM"}),
         StoreRefused,
         "Redis is out of memory",
         "raise its `maxmemory`, or set its `maxmemory-policy` to volatile-lru, so that old answers make room",
+        kinds=(theirs.OutOfMemoryError,),
+        codes=frozenset({"OOM"}),
     ),
     _Rule(
-        (theirs.NoPermissionError,),
-        frozenset({"NOPERM"}),
         StoreRefused,
-        "the Redis user lacks a permission: {said}",
+        "the Redis user lacks a permission: {reason}",
         "allow it llmhost's keys and commands; docs/redis.md lists them",
+        kinds=(theirs.NoPermissionError,),
+        codes=frozenset({"NOPERM"}),
     ),
     _Rule(
-        (),
-        frozenset({"MISCONF"}),
         StoreRefused,
         "Redis cannot save its data to disk and so takes no writes",
         "free some disk space where Redis runs, and read its log",
+        codes=frozenset({"MISCONF"}),
     ),
     _Rule(
-        (),
-        frozenset({"NOREPLICAS"}),
         StoreRefused,
         "Redis has too few replicas to take writes",
         "start its replicas, or lower its `min-replicas-to-write`",
+        codes=frozenset({"NOREPLICAS"}),
     ),
     _Rule(
-        (theirs.ClusterCrossSlotError, theirs.CrossSlotTransactionError),
-        frozenset({"CROSSSLOT"}),
         StoreRefused,
-        "keys that belong together lie on different shards of Redis",
+        "keys that belong together are on different shards of Redis",
         "use a database that is not sharded; see docs/redis.md",
+        kinds=(theirs.ClusterCrossSlotError, theirs.CrossSlotTransactionError),
+        codes=frozenset({"CROSSSLOT"}),
     ),
     _Rule(
-        (theirs.AskError, theirs.SlotNotCoveredError),
-        frozenset({"MOVED", "ASK"}),
         StoreRefused,
-        "this Redis is one node of a cluster, and the key lies on another",
+        "this Redis is one node of a cluster, and the key is on another",
         "give an address that serves the whole cluster, such as its proxy",
+        kinds=(theirs.AskError, theirs.SlotNotCoveredError),
+        codes=frozenset({"MOVED", "ASK"}),
     ),
     _Rule(
-        (),
-        frozenset({"WRONGTYPE"}),
         StoreRefused,
         "a key of llmhost holds something else in this Redis",
         "another program uses the same keys: choose another `cache.namespace` or `redis.db`",
+        codes=frozenset({"WRONGTYPE"}),
     ),
     _Rule(
-        _FOREIGN,
-        frozenset(),
         StoreRefused,
-        "Redis refuses a command: {said}",
+        "Redis refuses a command: {reason}",
         "llmhost needs Redis 6.2 or later and a user that may use it; see `llmhost doctor`",
+        kinds=_FOREIGN,
     ),
 )
 
@@ -192,7 +182,7 @@ def translate_errors() -> Iterator[None]:
 
     Raises:
         StoreUnavailable: Redis refuses, hangs, wants a password, or went away.
-        StoreRefused: it answers, but will not do this.
+        StoreRefused: it answers, but rejects the command.
     """
     try:
         yield
@@ -202,9 +192,19 @@ def translate_errors() -> Iterator[None]:
 
 def _translated(error: Exception) -> StoreError:
     root = _root(error)
-    codes = _codes(root)
+    text = _without_arguments(root)
+    # The words in capitals of an answer: a script's error has Redis's own code somewhere inside.
+    codes = set(re.findall(r"\b[A-Z]{3,}\b", text)) if isinstance(root, theirs.ResponseError) else set()
     rule = next(rule for rule in _RULES if isinstance(root, rule.kinds) or rule.codes & codes)
-    return rule.error(rule.message.format(said=_said(root), at=_address(error)), hint=rule.hint)
+    if isinstance(root, ssl.SSLError):
+        reason = getattr(root, "verify_message", None) or root.reason or "it broke off"
+    elif isinstance(root, OSError):
+        reason = _system_message(root)
+    else:
+        reason = text[:_MAX_QUOTED] or type(root).__name__
+    found = re.search(r"connecting to (.+?)\.(?: |$)", str(error))
+    at = f" at {found[1]}" if found else ""
+    return rule.error(rule.message.format(reason=reason.rstrip("."), at=at), hint=rule.hint)
 
 
 def _root(error: BaseException) -> BaseException:
@@ -216,33 +216,13 @@ def _root(error: BaseException) -> BaseException:
     return error.__context__ if isinstance(error.__context__, OSError) else error
 
 
-def _codes(error: BaseException) -> set[str]:
-    """The words in capitals of an answer: a script's error has Redis's own code somewhere inside."""
-    if not isinstance(error, theirs.ResponseError):
-        return set()
-    return set(re.findall(r"\b[A-Z]{3,}\b", _without_arguments(error)))
-
-
-def _said(error: BaseException) -> str:
-    if isinstance(error, ssl.SSLError):
-        return (getattr(error, "verify_message", None) or error.reason or "it broke off").rstrip(".")
-    if isinstance(error, OSError):
-        return _system_words(error)
-    return _without_arguments(error)[:_MAX_QUOTED].rstrip(".") or type(error).__name__
-
-
-def _system_words(error: OSError) -> str:
-    """asyncio puts its own words into `strerror`, and several errors into one where a name has several
-    addresses; the system's words for the number are better."""
+def _system_message(error: OSError) -> str:
+    """asyncio puts its own text into `strerror`, and several errors into one where a name has several
+    addresses; the system's message for the number is better."""
     if isinstance(error, socket.gaierror):
         return error.strerror or "unknown host name"
     number = error.errno or next(iter(re.findall(r"\[Errno (\d+)\]", str(error))), 0)
     return os.strerror(int(number)) if number else "no connection"
-
-
-def _address(error: Exception) -> str:
-    found = re.search(r"connecting to (.+?)\.(?: |$)", str(error))
-    return f" at {found[1]}" if found else ""
 
 
 def _without_arguments(error: BaseException) -> str:

@@ -1,7 +1,7 @@
 """The name of every key that llmhost keeps in Redis. Pure.
 
-Keys of a fleet begin with ``llmhost:{fleet}:`` and carry no lifetime: a full Redis evicts answers, never
-these. Keys of the cache begin with the namespace of the configuration, which cannot be ``llmhost``.
+Keys of a fleet begin with ``llmhost:{fleet}:`` and have no TTL: a full Redis evicts answers, never these.
+Keys of the cache begin with the namespace of the configuration, which cannot be ``llmhost``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class FleetKeys:
 
     @property
     def draining(self) -> str:
-        """Set of the workers that are given no more questions."""
+        """Set of the workers that get no more questions."""
         return self._name("draining")
 
     def load(self, worker: str) -> str:
@@ -78,7 +78,7 @@ class FleetKeys:
         return self._of_policy("trust", policy)
 
     def audits(self, policy: str) -> str:
-        """List: the hits of a policy that wait for an audit. The one key that carries a lifetime."""
+        """List: the hits of a policy that wait for an audit. The one key that has a TTL."""
         return self._of_policy("audits", policy)
 
     @property

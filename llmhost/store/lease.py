@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Lease"]
 
-#: seconds; whoever died keeps the others waiting for so long at most
+#: seconds; a holder that died keeps the others waiting for this time at most
 _LONGEST = 120.0
 
 #: seconds; a clock that is corrected by less is no reason to take the lease from its holder
 _SLACK = 5.0
 
-#: of a lifetime; what is done without asking again must be over before somebody else may begin
+#: of a lifetime; what is done without asking again must be over before another holder may begin
 _CERTAIN = 0.5
 
 
 class Lease:
     """Fields `lock:holder`, `lock:until` and `lock:fence` of the hash `key`; times are by Redis's own clock.
 
-    Every method raises StoreError and nothing else. Whoever dies loses the lease after `lifetime` seconds
-    (at most 120). `holder` names whoever holds it and is a name of its own where none is given; what the same
-    name held before, it takes over at once, and the earlier one has lost it. `monotonic` gives seconds.
+    Every method raises StoreError and nothing else. A holder that dies loses the lease after `lifetime`
+    seconds (at most 120). `holder` names the holder, by default with a unique name; a lease that the same
+    name holds already is taken over at once, and the earlier holder has lost it. `monotonic` gives seconds.
     """
 
     def __init__(
@@ -70,11 +70,11 @@ class Lease:
 
     @property
     def is_certain(self) -> bool:
-        """Whether it was renewed so lately that nobody else can have it, nor will within half a lifetime."""
+        """Whether no other holder can have it, nor get it within half a lifetime."""
         return self._monotonic() - self._renewed < self._lifetime * _CERTAIN
 
     async def take(self) -> int | None:
-        """The fence, which is larger each time; None while somebody else holds the lease."""
+        """The fence, which is larger each time; None while another holder has the lease."""
         self._fence, self._renewed = None, -math.inf
         asked = self._monotonic()
         try:
@@ -101,7 +101,7 @@ class Lease:
         return kept
 
     async def give_back(self) -> None:
-        """Lets go of it. One that is somebody else's by now stays theirs."""
+        """Releases it. A lease that has another holder by now stays theirs."""
         fence, self._fence, self._renewed = self._fence, None, -math.inf
         with translate_errors():
             await self._give_back(keys=[self._key], args=[self._holder, fence or ""])

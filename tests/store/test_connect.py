@@ -70,7 +70,7 @@ async def test_password_and_database_of_a_url_are_used(redis_port_server: PortSe
 
 async def test_a_missing_password_is_told(redis_port_server: PortServer) -> None:
     error = await failure(client(port=redis_port_server("--requirepass", "secret").port))
-    assert error.message == "Redis does not let llmhost in: Authentication required"
+    assert error.message == "Redis authentication failed: Authentication required"
     assert "${REDIS_PASSWORD}" in str(error.hint)
 
 
@@ -83,7 +83,7 @@ async def test_a_wrong_password_is_told_and_not_shown(redis_port_server: PortSer
     redis = client(**address)
     assert "wrongpw" not in repr(redis)
     error = await failure(redis)
-    assert error.message.startswith("Redis does not let llmhost in: invalid username-password pair")
+    assert error.message.startswith("Redis authentication failed: invalid username-password pair")
     assert "wrongpw" not in "".join(traceback.format_exception(error))
 
 
