@@ -11,6 +11,15 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine fails no test, and a fixture that all examples share is meant to be shared.
+settings.register_profile(
+    "llmhost",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("llmhost")
 
 # A shell that runs the tests in the background has them ignore SIGINT, and so would every command they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
@@ -250,7 +250,7 @@ async def test_a_field_that_only_looks_like_a_decision_is_none(
     assert found.damaged == 0
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seen=st.dictionaries(texts, sights, max_size=4), decision=records, price=st.none() | st.floats(0, 1e6))
 def test_whatever_is_remembered_is_recalled_exactly(
     redis_server: Any, seen: dict[str, WorkerObservation], decision: StepRecord, price: float | None
@@ -267,7 +267,7 @@ def test_whatever_is_remembered_is_recalled_exactly(
     asyncio.run(round_trip())
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(raw=st.binary(max_size=50) | json_values.map(json.dumps))
 def test_whatever_lies_in_redis_is_read(redis_server: Any, raw: bytes | str) -> None:
     async def read() -> None:

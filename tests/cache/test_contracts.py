@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -128,7 +128,7 @@ ENTRIES = st.sampled_from([A, B, C])
 STEPS = st.lists(st.tuples(st.sampled_from(["add", "remove"]), ENTRIES, st.integers(0, 7)), max_size=12)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(steps=STEPS)
 async def test_whatever_was_done_only_what_is_left_is_found(
     backend: MakeIndex, redis_client: Redis, steps: list[tuple[str, str, int]]

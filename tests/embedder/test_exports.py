@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llmhost.cache.embedders import exports
@@ -187,7 +187,6 @@ def test_an_export_of_another_format_is_not_used(export: Path) -> None:
         read(export)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.one_of(st.text(), st.recursive(st.none() | st.text(), st.lists).map(json.dumps)))
 def test_whatever_stands_in_the_manifest_is_read_or_refused(export: Path, text: str) -> None:
     (export / MANIFEST).write_text(text, encoding="utf-8", errors="replace")

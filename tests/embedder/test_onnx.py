@@ -51,7 +51,7 @@ def test_a_lone_surrogate_makes_a_text_unreadable(minilm: OnnxEmbedder) -> None:
     assert minilm.embed("half a pair: \ud83e") is None
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(text=st.text(max_size=60))
 def test_whatever_is_embedded_has_unit_length(minilm: OnnxEmbedder, text: str) -> None:
     vector = minilm.embed(text)

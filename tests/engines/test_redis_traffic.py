@@ -6,7 +6,7 @@ import asyncio
 import time
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmhost.config.models import RedisConfig
@@ -400,7 +400,7 @@ async def test_redis_being_away_is_a_store_error(refusing_port):
     await client.aclose()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     counts=st.dictionaries(
         st.sampled_from(["since", "asked:1", "tokens", "other"]) | st.text(max_size=20),
@@ -434,7 +434,7 @@ def test_whatever_lies_there_is_read_as_sound_numbers_or_refused(redis_server, c
         assert (traffic.workers["a"].tokens_per_s or 0) >= 0
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(steps=st.lists(st.sampled_from(["ask", "answer", "break", "drain", "revive"]), max_size=25))
 def test_whatever_happens_the_counts_are_those_of_a_plain_book(redis_server, steps):
     async def play():

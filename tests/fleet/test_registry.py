@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from doubles.fleet_values import make_worker
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmhost.config.models import RedisConfig
@@ -47,7 +47,7 @@ def registry(redis_client: Any) -> FleetRegistry:
     return FleetRegistry(redis_client, "test", "me")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(worker=workers)
 def test_what_is_saved_is_read(worker: Worker, redis_server: Any) -> None:
     import asyncio

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmhost.errors import UsageError
@@ -30,7 +30,7 @@ from llmhost.lab.pairs import (
 
 SOUND = {"a": "How old is it?", "b": "What is its age?", "same": 1}
 
-in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+in_one_folder = settings(max_examples=40)
 
 
 def line(**changes: Any) -> str:
@@ -227,7 +227,7 @@ def test_of_many_broken_lines_three_are_named() -> None:
     )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(max_examples=30)
 @given(st.binary(max_size=200), st.text(min_size=1).filter(str.strip))
 def test_no_bytes_do_more_than_break_their_own_lines(tmp_path: Path, noise: bytes, text: str) -> None:
     sound = json.dumps({"q": text}).encode() + b"\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from doubles.word_embedder import WordEmbedder
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llmhost.trust.agreement import Said, agree, answer_similarity, truncate_to_shorter
@@ -101,7 +101,6 @@ def test_a_number_in_a_long_answer_does_not_decide() -> None:
     assert agree(*said(f"{LONG} {LONG} 8", f"{LONG} {LONG} 9"), similarity=0.7) is None
 
 
-@settings(deadline=None)
 @given(
     st.text(max_size=200), st.text(max_size=200), st.floats(-1, 1), st.sampled_from(["", "What is 8 + 7?"])
 )
@@ -112,13 +111,11 @@ def test_it_does_not_matter_which_answer_came_first(
     assert agree(ours, theirs, similarity) == agree(theirs, ours, similarity)
 
 
-@settings(deadline=None)
 @given(st.text(), st.none() | st.floats(-1, 1))
 def test_no_answer_contradicts_itself(answer: str, similarity: float | None) -> None:
     assert agree(*said(answer, answer), similarity=similarity) is (True if answer.strip() else None)
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="0123456789.,- to%°$kmg", max_size=60))
 def test_whatever_looks_like_numbers_can_be_read(answer: str) -> None:
     one, other = said(answer, "8 kg or 9")

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from doubles.rented_fleet import SPEED, RentedFleet, crash, rented_fleet
 from doubles.vast.faults import Fault
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmhost.autoscale.models import StepResult
@@ -192,11 +192,7 @@ async def calm(world: World, workers: int, crashes: int) -> None:
 
 
 @pytest.mark.slow
-@settings(
-    max_examples=20,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@settings(max_examples=20)
 @given(
     events=st.lists(EVENT, min_size=3, max_size=14), workers=st.integers(0, 3), interruptible=st.booleans()
 )

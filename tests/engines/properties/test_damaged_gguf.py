@@ -6,7 +6,7 @@ import struct
 from contextlib import suppress
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmhost.engines.model_file import check_gguf, find_model
@@ -15,7 +15,7 @@ from llmhost.errors import ModelError
 UINT8, UINT32, STRING, ARRAY = 0, 4, 8, 9
 F32, Q4_1, UNKNOWN = 0, 3, 999
 
-IN_ONE_FILE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+IN_ONE_FILE = settings(max_examples=200)
 
 
 def text(value: bytes) -> bytes:

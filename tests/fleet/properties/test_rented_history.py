@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from doubles.rented_fleet import RentedFleet, crash, rented_fleet
 from doubles.vast.faults import Fault
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmhost.config.models import RedisConfig
@@ -194,11 +194,7 @@ async def right_in_the_end(world: World, gpus: int) -> None:
 
 
 @pytest.mark.slow
-@settings(
-    max_examples=24,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@settings(max_examples=24)
 @given(steps=st.lists(STEP, min_size=1, max_size=9), gpus=st.integers(1, MOST), interruptible=st.booleans())
 def test_after_any_history_one_up_and_one_down_put_the_fleet_right(
     steps: list[tuple[str, Any]],

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llmhost.errors import UsageError
@@ -117,7 +117,6 @@ zones = st.sampled_from([None, UTC, timezone(timedelta(hours=5, minutes=30))])
 tokens = st.integers(0, 10**7)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.one_of(st.integers(0, 10**7), moments), tokens, tokens), min_size=1), zones)
 def test_whatever_is_written_is_read_back_in_order(
     tmp_path: Path, rows: list[tuple[int | datetime, int, int]], zone: timezone | None
@@ -138,7 +137,6 @@ def test_whatever_is_written_is_read_back_in_order(
     assert trace.generated.tolist() == [rows[place][2] for place in order]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)))
 def test_any_bytes_are_a_trace_or_refused(tmp_path: Path, content: bytes) -> None:
     for head in (b"", PLAIN.encode()):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmhost.errors import StateError
@@ -122,7 +122,7 @@ def test_a_damaged_file_is_still_a_purchase_that_was_begun(
 FIELDS = ["id", "label", "offer", "machine", "written", "model", "engine", "token", "certificate", "instance"]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.dictionaries(
         st.sampled_from(FIELDS),

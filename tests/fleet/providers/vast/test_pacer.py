@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from doubles.clock import ManualClock
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmhost.errors import StateError
@@ -128,7 +128,7 @@ async def test_a_time_from_before_the_clock_was_put_back_is_ignored(file: Path) 
     assert await times(Pacer(file, back), back, "list") == [0.0]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.one_of(
         st.binary(max_size=40),
