@@ -8,6 +8,7 @@ import pytest
 from doubles.chat_server import Fault
 from doubles.openai_server import OpenAIServer
 from plugins.commands import House, HouseMaker
+from plugins.redis_servers import RedisServer
 
 ANSWER = "Hello, Wörld!"
 FIELDS = {
@@ -86,49 +87,15 @@ async def test_a_semantic_hit_says_how_sure_it_is(static_house: House) -> None:
     assert "confidence " in done.err
 
 
-async def test_an_exact_hit_has_nothing_to_explain(static_house: House) -> None:
+async def test_options_that_lead_past_the_cache(static_house: House) -> None:
     await static_house.ok("ask", "What is Redis?")
-    assert (await static_house.ok("ask", "What is Redis?", "--explain"))["explain"] == []
-
-
-async def test_the_papers_rule_serves_an_opposite_question_who_wants_it(
-    house: House, static: HouseMaker, openai_server: OpenAIServer
-) -> None:
-    static(house, openai_server, cache={"policy": "threshold"})
-    await house.ok("up")
-    await house.ok("ask", "How do I enable dark mode?")
-    said = await house.ok("ask", "How do I disable dark mode?")
-    assert (said["source"], said["confidence"]) == ("semantic", None)
-
-
-async def test_another_question_is_a_miss(static_house: House) -> None:
-    await static_house.ok("ask", "What is machine learning?")
-    assert (await static_house.ok("ask", "How do you bake a chocolate cake?"))["source"] == "engine"
-
-
-@pytest.mark.parametrize(
-    "option",
-    [("--no-cache",), ("--refresh",), ("--system", "Be brief."), ("--model", "other")],
-    ids=lambda option: option[0],
-)
-async def test_options_that_lead_past_the_cache(static_house: House, option: tuple[str, ...]) -> None:
-    await static_house.ok("ask", "What is Redis?")
-    assert (await static_house.ok("ask", "What is Redis?", *option))["source"] == "engine"
+    for option in (("--no-cache",), ("--refresh",), ("--system", "Be brief."), ("--model", "other")):
+        assert (await static_house.ok("ask", "What is Redis?", *option))["source"] == "engine", option
 
 
 async def test_a_question_comes_from_standard_input(static_house: House) -> None:
     done = await static_house.run("ask", "--json", stdin=b"What is Redis?\n")
     assert done.json["answer"] == ANSWER
-
-
-async def test_the_server_sees_the_question_and_the_system_prompt(
-    static_house: House, openai_server: OpenAIServer
-) -> None:
-    await static_house.ok("ask", "What is Redis?", "--system", "Be brief.")
-    assert openai_server.requests[-1].json["messages"] == [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": "What is Redis?"},
-    ]
 
 
 # Bad input
@@ -138,13 +105,11 @@ async def test_the_server_sees_the_question_and_the_system_prompt(
     ("stdin", "says"),
     [
         (b"", "the question is empty"),
-        (b" \n", "the question is empty"),
         (b"\xff\xfe\x00\x01", "standard input is not text"),
-        (b"a\x00b", "standard input is not text"),
         ("ü".encode() * 40_000, "the limit is 32,000"),
         (b"x" * 2_000_000, "the limit is 32,000"),
     ],
-    ids=["empty", "blank", "binary", "nul", "long", "very long"],
+    ids=["empty", "binary", "long", "very long"],
 )
 async def test_standard_input_that_is_no_question_is_refused(house: House, stdin: bytes, says: str) -> None:
     done = await house.run("ask", stdin=stdin)
@@ -168,55 +133,27 @@ async def test_arguments_that_make_no_sense_are_refused(house: House, args: tupl
     assert done.error
 
 
-async def test_a_question_that_is_refused_reaches_no_worker(
-    static_house: House, openai_server: OpenAIServer
-) -> None:
-    before = len(openai_server.requests)
-    assert (await static_house.run("ask", "")).code == 2
-    assert len(openai_server.requests) == before
-
-
 # Workers that fail
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [Fault.HANGS, Fault.CLOSES, Fault.INVALID_JSON],
-    ids=lambda fault: fault.name,
-)
 async def test_a_worker_that_fails_before_its_first_token_is_named(
-    static_house: House, openai_server: OpenAIServer, fault: Fault
+    static_house: House, openai_server: OpenAIServer
 ) -> None:
-    openai_server.fail(fault)
+    openai_server.fail(Fault.HANGS)
     done = await static_house.run("ask", "What is Redis?")
     assert (done.code, done.out) == (5, "")
     assert openai_server.url in done.error
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [Fault.HANGS, Fault.CLOSES, Fault.INVALID_UTF8],
-    ids=lambda fault: fault.name,
-)
 async def test_an_answer_that_breaks_off_is_an_error_and_is_not_cached(
-    static_house: House, openai_server: OpenAIServer, fault: Fault
+    static_house: House, openai_server: OpenAIServer
 ) -> None:
-    openai_server.fail(fault, after=2)
+    openai_server.fail(Fault.CLOSES, after=2)
     done = await static_house.run("ask", "What is Redis?")
     assert (done.code, done.out) == (5, "Hello, \n")
     assert "broke off" in done.error
     openai_server.heal()
     assert (await static_house.ok("ask", "What is Redis?"))["source"] == "engine"
-
-
-async def test_a_worker_that_answers_500_is_left_for_another(house: House, static: HouseMaker) -> None:
-    async with OpenAIServer() as good, OpenAIServer() as bad:
-        static(house, bad, good)
-        await house.ok("up")
-        bad.refuse(500)
-        for number in range(2):
-            said = await house.ok("ask", f"Question {number}", "--no-cache")
-            assert said["answer"] == ANSWER
 
 
 async def test_an_answer_that_was_cut_off_is_shown_and_not_cached(
@@ -261,37 +198,30 @@ async def test_without_a_worker_hits_are_served_and_a_miss_names_the_command(sta
     assert "run `llmhost up`" in done.err
 
 
-@pytest.mark.parametrize("port_fixture", ["refusing_port", "hanging_port"])
-async def test_without_redis_the_question_is_answered_and_the_user_is_told_once(
-    request: pytest.FixtureRequest, house: House, static: HouseMaker, port_fixture: str
+@pytest.mark.parametrize("away", ["refusing_port", "hanging_port", "embedded"])
+async def test_without_redis_the_question_is_answered_and_the_user_is_warned_once(
+    request: pytest.FixtureRequest, house: House, static: HouseMaker, openai_server: OpenAIServer, away: str
 ) -> None:
-    redis = {"host": "127.0.0.1", "port": request.getfixturevalue(port_fixture), "timeout": "300ms"}
-    async with OpenAIServer() as server:
-        static(house, server, redis=redis)
-        await house.run("up")
-        done = await house.run("ask", "What is Redis?")
-    assert (done.code, done.out) == (0, f"{ANSWER}\n")
-    assert done.err.count("the cache is off") == 1
-
-
-async def test_with_an_embedded_redis_that_cannot_start_the_question_is_answered(
-    house: House, static: HouseMaker
-) -> None:
-    async with OpenAIServer() as server:
-        static(house, server, redis={"server": "/nowhere/redis-server"})
-        await house.run("up")
-        done = await house.run("ask", "What is Redis?")
+    if away == "embedded":
+        redis = {"server": "/nowhere/redis-server"}
+    else:
+        redis = {"host": "127.0.0.1", "port": request.getfixturevalue(away), "timeout": "300ms"}
+    static(house, openai_server, redis=redis)
+    await house.run("up")
+    done = await house.run("ask", "What is Redis?")
     assert (done.code, done.out) == (0, f"{ANSWER}\n")
     assert done.err.count("the cache is off") == 1
 
 
 async def test_a_password_of_redis_is_never_shown(
-    house: House, static: HouseMaker, redis_port_server: Callable[..., object]
+    house: House,
+    static: HouseMaker,
+    openai_server: OpenAIServer,
+    redis_port_server: Callable[..., RedisServer],
 ) -> None:
     port = redis_port_server("--requirepass", "right-password").port
     redis = {"host": "127.0.0.1", "port": port, "password": "${REDIS_PASSWORD}"}
-    async with OpenAIServer() as server:
-        static(house, server, redis=redis)
-        done = await house.run("--verbose", "ask", "What is Redis?", REDIS_PASSWORD="wrong-password")
+    static(house, openai_server, redis=redis)
+    done = await house.run("--verbose", "ask", "What is Redis?", REDIS_PASSWORD="wrong-password")
     assert "the cache is off" in done.err
     assert "wrong-password" not in done.err + done.out

@@ -47,14 +47,6 @@ async def test_status_says_what_each_worker_is_and_costs(
     assert said["hourly_cost_usd"] == 0.36
 
 
-async def test_status_sees_a_worker_that_does_not_answer(
-    static_house: House, openai_server: OpenAIServer
-) -> None:
-    openai_server.refuse(500)
-    (worker,) = (await static_house.ok("status"))["workers"]
-    assert not worker["ready"]
-
-
 async def test_down_confirms_and_the_servers_of_others_go_on(
     static_house: House, openai_server: OpenAIServer
 ) -> None:
@@ -64,13 +56,7 @@ async def test_down_confirms_and_the_servers_of_others_go_on(
     assert (await static_house.ok("up"))["workers"][0]["ready"]
 
 
-async def test_down_of_an_unknown_worker_names_those_there_are(static_house: House) -> None:
-    done = await static_house.run("down", "nobody")
-    assert done.code == 2
-    assert "static-" in done.error
-
-
-@pytest.mark.parametrize(("gpus", "code"), [("-1", 2), ("0", 2), ("many", 2), ("1000", 4)])
+@pytest.mark.parametrize(("gpus", "code"), [("0", 2), ("1000", 4)])
 async def test_a_number_of_workers_that_cannot_be_is_refused(
     static_house: House, gpus: str, code: int
 ) -> None:
@@ -138,7 +124,7 @@ async def test_what_workers_have_cost_stays_known_after_they_are_gone(static_hou
     assert (await static_house.ok("stats"))["cost"]["spent_usd"] == after
 
 
-@pytest.mark.parametrize("since", ["yesterday", "0", "-1h", "nan", "500d"])
+@pytest.mark.parametrize("since", ["yesterday", "500d"])
 async def test_stats_of_an_impossible_time_are_refused(static_house: House, since: str) -> None:
     assert (await static_house.run("stats", "--since", since)).code == 2
 

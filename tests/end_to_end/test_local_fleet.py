@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,35 +63,16 @@ async def test_a_worker_that_died_is_seen_and_the_next_up_replaces_it(
     assert len(kept) == 1
 
 
-async def test_a_worker_that_died_is_left_for_another(local: House, workers: LeftRunning) -> None:
-    await local.ok("up", "--gpus", "2")
-    workers()[0].kill()
-    for number in range(2):
-        assert (await local.run("ask", "--no-cache", f"Say {number}")).code == 0
-
-
-async def test_fewer_workers_are_kept_when_fewer_are_wanted(local: House, workers: LeftRunning) -> None:
-    await local.ok("up", "--gpus", "2")
-    plan = (await local.ok("up", "--gpus", "1"))["plan"]
-    assert (plan["create"], len(plan["keep"]), len(plan["destroy"]), len(workers())) == (0, 1, 1, 1)
-
-
-async def test_a_worker_listens_on_loopback_only_and_wants_its_token(
-    local: House, workers: LeftRunning
-) -> None:
-    await local.ok("up")
-    (worker,) = workers()
-    addresses = {c.laddr.ip for c in worker.net_connections() if c.status == psutil.CONN_LISTEN}
-    assert addresses == {"127.0.0.1"}
-
-
-async def test_no_token_stands_in_a_command_line_or_a_log(
+async def test_a_worker_listens_on_loopback_only_and_shows_its_token_and_questions_nowhere(
     local: House, workers: LeftRunning, state_folder: Path
 ) -> None:
     await local.ok("up")
     await local.ok("ask", "What is the capital of France?")
+    (worker,) = workers()
+    addresses = {c.laddr.ip for c in worker.net_connections() if c.status == psutil.CONN_LISTEN}
+    assert addresses == {"127.0.0.1"}
     token, logs = token_and_logs(state_folder)
-    assert token not in " ".join(workers()[0].cmdline()) + logs
+    assert token not in " ".join(worker.cmdline()) + logs
     assert "capital of France" not in logs
 
 
@@ -118,56 +96,16 @@ async def test_ctrl_c_during_up_ends_with_130_and_lists_what_runs(local: House, 
     assert (len(up["workers"]), len(workers())) == (2, 2)
 
 
-async def test_a_port_that_is_taken_is_named(local: House, free_ports: Callable[[int], int]) -> None:
-    port = free_ports(2)
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", port))
-        taken.listen()
-        done = await local.run("up", LLMHOST_FLEET__FIRST_PORT=str(port))
-    assert done.code == 5
-    assert str(port) in done.err
-
-
-def broken_models(folder: Path, good: Path) -> dict[str, tuple[Path, str]]:
-    cut = folder / "cut.gguf"
-    with good.open("rb") as source:
-        cut.write_bytes(source.read(5_000_000))
-    text = folder / "text.gguf"
-    text.write_text("this is no model")
-    empty = folder / "empty.gguf"
-    empty.touch()
-    return {
-        "missing": (folder / "missing.gguf", "missing.gguf"),
-        "truncated": (cut, "cut.gguf"),
-        "not GGUF": (text, "text.gguf"),
-        "empty": (empty, "empty.gguf"),
-        "a folder": (folder, str(folder)),
-    }
-
-
-@pytest.mark.parametrize("kind", ["missing", "truncated", "not GGUF", "empty", "a folder"])
 async def test_a_model_file_that_cannot_serve_is_named_and_nothing_is_started(
-    local: House, workers: LeftRunning, tmp_path: Path, real_model: Path, kind: str
+    local: House, workers: LeftRunning, tmp_path: Path, real_model: Path
 ) -> None:
-    path, named = broken_models(tmp_path, real_model)[kind]
-    done = await local.run("up", LLMHOST_ENGINE__MODEL_PATH=str(path))
+    cut = tmp_path / "cut.gguf"
+    with real_model.open("rb") as source:
+        cut.write_bytes(source.read(5_000_000))
+    done = await local.run("up", LLMHOST_ENGINE__MODEL_PATH=str(cut))
     assert done.code == 1
-    assert named in done.error
+    assert "cut.gguf" in done.error
     assert workers() == []
-
-
-async def test_a_worker_that_hangs_is_given_up_for_another(local: House, workers: LeftRunning) -> None:
-    await local.ok("up", "--gpus", "2")
-    frozen = workers()[0]
-    os.kill(frozen.pid, signal.SIGSTOP)
-    try:
-        for number in range(2):
-            done = await local.run(
-                "ask", "--no-cache", f"Say {number}", LLMHOST_ENGINE__FIRST_TOKEN_TIMEOUT="2s"
-            )
-            assert done.code == 0
-    finally:
-        os.kill(frozen.pid, signal.SIGCONT)
 
 
 async def test_workers_of_an_earlier_configuration_are_neither_forgotten_nor_asked(
@@ -188,10 +126,3 @@ async def test_a_model_that_no_worker_serves_is_not_answered_by_another(local: H
     await local.ok("up")
     done = await local.run("ask", "--model", "other", "What is Redis?")
     assert (done.code, "serves other" in done.error) == (5, True)
-
-
-async def test_with_all_workers_dead_a_miss_names_the_command(local: House, workers: LeftRunning) -> None:
-    await local.ok("up")
-    workers()[0].kill()
-    done = await local.run("ask", "What is Redis?")
-    assert (done.code, "run `llmhost up`" in done.err) == (5, True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from doubles.vast.faults import Fault
 from doubles.vast.server import Drop
 from plugins.rented_commands import RentedHouse, bought
 
@@ -94,11 +93,3 @@ async def test_a_worker_whose_container_ended_is_reported_with_what_it_still_cos
     assert failed(checks) == [f"worker vast-{bought(1)}"]
     assert "until then it costs $0.01/h" in checks[f"worker vast-{bought(1)}"]["fix"]
     assert checks["costs"]["detail"].startswith("1 worker costs $0.01/h")
-
-
-async def test_a_list_that_cannot_be_read_hides_nothing_else(house: RentedHouse) -> None:
-    house.server.arm(Fault.LIST_NULL, times=None)
-    checks = await checks_of(house)
-    assert failed(checks) == ["workers"]
-    assert "cannot be read" in checks["workers"]["detail"]
-    assert {"account", "redis"} <= set(checks)

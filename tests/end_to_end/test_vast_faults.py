@@ -56,18 +56,6 @@ async def test_machines_that_get_stuck_are_replaced_by_others_in_the_same_up(
     assert sorted(worker["id"] for worker in up["workers"]) == rented_house.alive()
 
 
-async def test_half_a_fleet_is_done_in_part_and_says_what_it_costs_meanwhile(
-    rented_house: RentedHouse,
-) -> None:
-    rented_house.configure(vast={"max_attempts": 0})
-    rented_house.server.arm(Fault.BOOT_ERROR, offer=rented_house.offers[1]["id"])
-    up = await rented_house.run("up", "--gpus", "2", "--yes")
-    assert up.code == 3
-    assert f"vast-{bought(2)}: Error response from daemon: OCI runtime create failed" in up.error
-    assert "1 of 2 workers are ready; meanwhile the fleet costs $0.31/h" in up.err
-    assert rented_house.alive() == [f"vast-{bought(1)}"]
-
-
 async def test_if_every_machine_fails_it_gives_up_and_nothing_is_left(rented_house: RentedHouse) -> None:
     rented_house.configure(vast={"max_attempts": 2})
     rented_house.server.arm(Fault.BOOT_ERROR, times=None)
