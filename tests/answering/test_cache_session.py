@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
+from doubles.waiting import until
 from redis.exceptions import RedisError
 
 from llmhost.answering.cache_session import CacheSessions, WarnOnce
@@ -106,9 +106,7 @@ async def test_a_redis_that_dies_is_left_alone_for_the_pause_and_then_used_again
         if len(restored) == 1:
             raise StoreUnavailable("not yet")
         started.append(subprocess.Popen(server.process.args, cwd=server.folder, stdout=subprocess.DEVNULL))  # noqa: ASYNC220
-        async with asyncio.timeout(20):
-            while not await answers(client):  # noqa: ASYNC110 - Redis tells nobody
-                await asyncio.sleep(0.01)
+        await until(lambda: answers(client))
 
     cache = SemanticCache(
         client,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 import pytest
+from doubles.waiting import until
 
 from llmhost.cache import single_flight
 from llmhost.cache.single_flight import SingleFlight
@@ -48,9 +50,11 @@ async def joined(flights: SingleFlight, entry: str = "e") -> bool:
 
 async def until_waiting(redis_client: Redis, entries: int = 1) -> None:
     """Returns when processes listen for the ends of the flights of so many entries."""
-    async with asyncio.timeout(5):
-        while len(await redis_client.pubsub_channels()) < entries:  # noqa: ASYNC110 - Redis tells nobody
-            await asyncio.sleep(0.01)
+
+    async def all_listen() -> bool:
+        return len(await redis_client.pubsub_channels()) >= entries
+
+    await until(all_listen)
 
 
 async def test_of_two_in_one_process_one_leads_and_the_other_waits_for_its_end(
@@ -85,16 +89,20 @@ async def test_a_flight_that_ends_while_another_process_starts_to_wait_does_not_
 
 
 async def test_500_that_wait_cost_redis_no_polling(
-    flights: SingleFlight, process: Process, redis_client: Redis
+    flights: SingleFlight, process: Process, redis_client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other, entries = process(), [f"entry {number}" for number in range(5)]
+    loop, later = asyncio.get_running_loop(), 0.0
+    monkeypatch.setattr(loop, "time", lambda: time.monotonic() + later)
     async with asyncio.TaskGroup() as group:
         leading = [flights.join(entry) for entry in entries]
         for flight in leading:
             assert await flight.__aenter__()
         waiting = [group.create_task(joined(other, entries[number % 5])) for number in range(500)]
         await until_waiting(redis_client, entries=5)
-        await asyncio.sleep(0.2)  # what would poll has looked several times by now
+        for _ in range(20):  # whatever polls every 0.05 s looks at each turn
+            later += 0.05
+            await redis_client.ping()
         for flight in leading:
             await flight.__aexit__(None, None, None)
     assert [task.result() for task in waiting] == [False] * 500
@@ -150,9 +158,11 @@ async def test_a_leader_that_lives_keeps_its_flight(
     monkeypatch.setattr(single_flight, "_RENEWAL", 0.01)
     async with flights.join("e"):
         await redis_client.pexpire("test:flight:e", 5_000)
-        async with asyncio.timeout(5):
-            while await redis_client.pttl("test:flight:e") <= 5_000:  # noqa: ASYNC110 - Redis tells nobody
-                await asyncio.sleep(0.01)
+
+        async def is_renewed() -> bool:
+            return await redis_client.pttl("test:flight:e") > 5_000
+
+        await until(is_renewed)
 
 
 async def test_nobody_ends_the_flight_of_another(flights: SingleFlight, redis_client: Redis) -> None:

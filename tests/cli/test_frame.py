@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+from doubles.waiting import wait_until
 from plugins.cli import Ran
 
 from llmhost.cli.app import COMMANDS, execute
@@ -281,13 +281,6 @@ def test_sigterm_works_where_sigint_is_ignored_as_in_a_background_job(tmp_path: 
     finally:
         process.kill()
     assert (process.returncode, marker.read_text()) == (130, "cleaned up")
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def test_a_reader_that_leaves_ends_the_command_quietly() -> None:

@@ -48,15 +48,16 @@ _AMOUNTS = st.floats(0.01, 1e5)
 
 
 async def test_checks_come_in_the_order_of_the_probes() -> None:
-    slow_started = asyncio.Event()
+    slow_started, quick_ended = asyncio.Event(), asyncio.Event()
 
     async def slow() -> Sequence[Check]:
         slow_started.set()
-        await asyncio.sleep(0.05)
+        await quick_ended.wait()
         return [ok("slow", ""), ok("slow too", "")]
 
     async def quick() -> Sequence[Check]:
         await slow_started.wait()
+        quick_ended.set()
         return [ok("quick", "")]
 
     checks = await run_checks([Probe("a", slow), Probe("b", quick)])

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Self
 
-#: seconds; a command that has not said what it should by then hangs
-LONGEST = 60.0
+from doubles.waiting import until
 
 
 class Terminal:
@@ -37,22 +36,28 @@ class Terminal:
 
     async def until(self, words: str) -> None:
         """Returns when `words` have been shown."""
-        async with asyncio.timeout(LONGEST):
-            while words not in self.shown:
-                assert self._process.returncode is None, f"ended without {words!r}: {self.shown}"
-                await asyncio.sleep(0.02)
-                self._look()
+
+        def are_shown() -> bool:
+            ended = self._process.returncode is not None
+            self._look()
+            assert words in self.shown or not ended, f"ended without {words!r}: {self.shown}"
+            return words in self.shown
+
+        await until(are_shown)
 
     def type(self, text: str) -> None:
         os.write(self._controller, text.encode())
 
     async def end(self) -> int:
         """The exit code."""
-        async with asyncio.timeout(LONGEST):
-            while self._process.returncode is None:
-                await asyncio.sleep(0.02)
-                self._look()
-        self._look()
+
+        def has_ended() -> bool:
+            ended = self._process.returncode is not None
+            self._look()  # it hangs when nobody reads what it writes
+            return ended
+
+        await until(has_ended)
+        assert self._process.returncode is not None
         return self._process.returncode
 
     def close(self) -> None:

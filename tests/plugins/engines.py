@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from doubles.chat_server import ChatServer
 from doubles.engine_limits import LIMITS
 from doubles.ollama_server import OllamaServer
 from doubles.openai_server import OpenAIServer
+from doubles.waiting import wait_until
 
 from llmhost.engines.engine import ChatRequest, Delta, Done, Endpoint, Engine, EngineLimits, Message, Sampling
 from llmhost.engines.http import HttpEngine
@@ -26,8 +26,6 @@ from llmhost.engines.model_file import find_model
 from llmhost.engines.ollama import OllamaEngine
 from llmhost.engines.openai import OpenAIEngine
 
-#: seconds; loading takes less than one, on a busy machine some more
-LONGEST_START = 60.0
 
 MODEL = "smollm2:135m"
 TOKEN = "a-token-of-the-tests"
@@ -55,11 +53,11 @@ class LlamaWorker:
         return (self.folder / "log").read_text()
 
     def wait_until_it_listens(self) -> None:
-        limit = time.monotonic() + LONGEST_START
-        while not (self.folder / ADDRESS_FILE).exists():
+        def listens() -> bool:
             assert self.process.poll() is None, self.log
-            assert time.monotonic() < limit, self.log
-            time.sleep(0.02)
+            return (self.folder / ADDRESS_FILE).exists()
+
+        wait_until(listens)
 
     def stop(self) -> None:
         self.process.kill()

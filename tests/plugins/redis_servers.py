@@ -11,7 +11,6 @@ import socket as sockets
 import ssl
 import subprocess
 import tempfile
-import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -20,15 +19,13 @@ from pathlib import Path
 import pytest
 import redis
 import redis.asyncio
+from doubles.waiting import wait_until
 
 from llmhost.config.models import RedisConfig
 from llmhost.store.client import connect
 from llmhost.store.embedded import find_program
 
 _CERTIFICATES = Path(__file__).parents[1] / "store" / "certificates"
-
-#: seconds; a server that was just started answers within 0.1 s, on a busy machine in a few seconds
-_PATIENCE = 20.0
 
 #: attempts; another program may take the free port before the server does
 _PORT_TRIES = 5
@@ -215,12 +212,9 @@ def _start(folder: Path, *options: str, socket: Path | None = None, port: int = 
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={"LC_ALL": "C"}
         )
     server = RedisServer(process, folder, socket, port)
-    deadline = time.monotonic() + _PATIENCE
-    while not _answers(server):
-        if process.poll() is not None or time.monotonic() > deadline:
-            server.kill()
-            raise ChildProcessError((folder / "redis.log").read_text(errors="replace"))
-        time.sleep(0.01)
+    wait_until(lambda: process.poll() is not None or _answers(server))
+    if process.poll() is not None:
+        raise ChildProcessError((folder / "redis.log").read_text(errors="replace"))
     return server
 
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from doubles.waiting import wait_until
 
 from llmhost.machine.process import is_alive
 from llmhost.store.embedded import EmbeddedRedis, find_program
-
-#: seconds; a killed process that is still there after that hangs in the kernel
-_LONGEST_DEATH = 10.0
 
 
 @pytest.fixture
@@ -24,10 +21,7 @@ def redis_folder(state_folder: Path) -> Iterator[Path]:
     left = [process for process in psutil.process_iter() if _works_below(process, state_folder)]
     for process in left:
         process.kill()
-    deadline = time.monotonic() + _LONGEST_DEATH
-    while any(is_alive(process) for process in left):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: not any(is_alive(process) for process in left))
 
 
 @pytest.fixture

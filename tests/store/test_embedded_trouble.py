@@ -9,12 +9,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from doubles.waiting import wait_until
 
 from llmhost.config.models import RedisConfig
 from llmhost.errors import StateError, StoreUnavailable
@@ -78,8 +78,7 @@ def recall(embedded: EmbeddedRedis) -> set[bytes]:
 def kill(pid: int) -> None:
     process = psutil.Process(pid)
     process.kill()
-    while is_alive(process):
-        time.sleep(0.01)
+    wait_until(lambda: not is_alive(process))
 
 
 def failure(embedded: EmbeddedRedis) -> StateError:

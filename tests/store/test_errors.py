@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import redis.exceptions
+from doubles.waiting import until
 from plugins.redis_servers import PortServer
 from redis.asyncio import Redis
 
@@ -171,9 +172,12 @@ async def test_a_node_of_a_cluster_says_what_it_cannot_do(redis_port_server: Por
         with pytest.raises(StoreUnavailable, match="the Redis cluster is not ready"), translate_errors():
             await client.set("k", "v")
         await client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
-        async with asyncio.timeout(20):
-            while (await client.execute_command("CLUSTER INFO"))["cluster_state"] != "ok":  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+
+        async def is_up() -> bool:
+            state: str = (await client.execute_command("CLUSTER INFO"))["cluster_state"]
+            return state == "ok"
+
+        await until(is_up)
         with pytest.raises(StoreRefused, match="different shards") as caught, translate_errors():
             await client.mset({"a": "1", "b": "2"})
     assert caught.value.hint == "use a database that is not sharded; see docs/redis.md"

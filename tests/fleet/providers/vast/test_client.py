@@ -199,8 +199,11 @@ async def test_a_purchase_that_is_interrupted_is_heard_to_its_end(
 async def test_a_purchase_that_is_interrupted_before_its_turn_is_not_made(
     vast_server: VastServer, vast_account: Accounts, manual_clock: ManualClock, state_folder: Path
 ) -> None:
+    waits = asyncio.Event()
+
     class Standstill(ManualClock):
         async def sleep(self, seconds: float) -> None:
+            waits.set()
             await asyncio.Event().wait()
 
     await buy(vast_account(), an_offer(vast_server))
@@ -209,7 +212,7 @@ async def test_a_purchase_that_is_interrupted_before_its_turn_is_not_made(
     buying = asyncio.create_task(
         buy(vast_account(pacer=pacer), an_offer(vast_server), lambda: sent.append(True))
     )
-    await asyncio.sleep(0.05)
+    await waits.wait()
     buying.cancel()
     with pytest.raises(asyncio.CancelledError):
         await buying

@@ -35,13 +35,17 @@ async def test_progress_goes_from_the_installation_to_a_model_that_is_loaded(con
     parts: list[float] = []
     async with Rented(containers(pull_pause=0.05)) as worker:
         progress: dict[str, Any] = {}
-        while progress.get("stage") != "ready":
+
+        async def is_ready() -> bool:
+            nonlocal progress
             progress = await worker.answer("/llmhost/progress") or progress
             if progress and progress["stage"] not in stages[-1:]:
                 stages.append(progress["stage"])
             if progress and progress["fraction"] is not None:
                 parts.append(progress["fraction"])
-            await asyncio.sleep(0.02)
+            return progress.get("stage") == "ready"
+
+        await until(is_ready)
         loaded = (await worker.answer("/api/ps"))["models"]
     order = ["installing", "starting", "pulling", "loading", "ready"]
     assert stages == [stage for stage in order if stage in stages]  # one or the other is over in a moment
