@@ -26,7 +26,6 @@ from llmhost.engines.model_file import find_model
 from llmhost.engines.ollama import OllamaEngine
 from llmhost.engines.openai import OpenAIEngine
 
-
 MODEL = "smollm2:135m"
 TOKEN = "a-token-of-the-tests"
 
