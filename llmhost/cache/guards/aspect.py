@@ -110,20 +110,17 @@ def guard(question: Wording, stored: Wording) -> Objection | None:
         )
     if frozenset((form, counter)) in _APART:
         plain = alike >= _ALIKE and not _mentions(question, counter) and not _mentions(stored, form)
-        return Objection(NAME, f"one asks {_spoken(form)}, the other {_spoken(counter)}", refuses=plain)
+        forms = f"one asks {form.replace('_', ' ')}, the other {counter.replace('_', ' ')}"
+        return Objection(NAME, forms, refuses=plain)
     if alike < _ALIKE or not (one or other):
         return None
     defined = (counter if one else form) == "definition" and form != counter
     return Objection(NAME, f"only one asks about {named(one or other)}", refuses=defined)
 
 
-def _spoken(form: str) -> str:
-    return form.replace("_", " ")
-
-
 def _mentions(wording: Wording, form: str) -> bool:
     """Whether the text has another question in it that asks so."""
-    return _spoken(form) in wording.lower
+    return form.replace("_", " ") in wording.lower
 
 
 @lru_cache(maxsize=128)

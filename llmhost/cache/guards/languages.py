@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from functools import lru_cache
 
 from llmhost.cache.guards.word_lists import sections
@@ -14,16 +15,11 @@ __all__ = ["NAME", "guard"]
 NAME = "languages"
 
 
-def _speakers() -> dict[str, tuple[str, ...]]:
-    """The languages that each frequent word belongs to."""
-    table: dict[str, tuple[str, ...]] = {}
-    for language, stop_words in sections("languages").items():
-        for word in stop_words:
-            table[word] = (*table.get(word, ()), language)
-    return table
-
-
-_LANGUAGES_OF = _speakers()
+#: The languages that each frequent word belongs to.
+_LANGUAGES_OF: dict[str, list[str]] = {}
+for _speech, _frequent in sections("languages").items():
+    for _word in _frequent:
+        _LANGUAGES_OF.setdefault(_word, []).append(_speech)
 #: words; fewer that tell a language are chance, as "die" and "in" are in English
 _ENOUGH = 2
 #: one letter in this many is of the script; fewer are a quoted word in a text of another script
@@ -45,11 +41,8 @@ def _language(wording: Wording) -> str:
     """The language or, where letters tell no more, the script; "" when it cannot be told."""
     if not wording.text.isascii() and (script := _script(wording.text)) != "LATIN":
         return script
-    counts: dict[str, int] = {}
-    for word in wording.word_set & _LANGUAGES_OF.keys():
-        for language in _LANGUAGES_OF[word]:
-            counts[language] = counts.get(language, 0) + 1
-    best = sorted(counts.items(), key=lambda item: -item[1])[:2]
+    known = wording.word_set & _LANGUAGES_OF.keys()
+    best = Counter(language for word in known for language in _LANGUAGES_OF[word]).most_common(2)
     if not best or best[0][1] < _ENOUGH or (len(best) == 2 and best[0][1] == best[1][1]):
         return ""
     return best[0][0]
@@ -57,12 +50,11 @@ def _language(wording: Wording) -> str:
 
 def _script(text: str) -> str:
     """The script of half of the letters or more: "LATIN", another's name for people, or ""."""
-    counts: dict[str, int] = {}
     letters = [letter for letter in text if letter.isalpha()]
-    for letter in letters:
-        script = "LATIN" if letter.isascii() else unicodedata.name(letter, "").partition(" ")[0]
-        counts[script] = counts.get(script, 0) + 1
+    counts = Counter(
+        "LATIN" if letter.isascii() else unicodedata.name(letter, "").partition(" ")[0] for letter in letters
+    )
     if "HIRAGANA" in counts or "KATAKANA" in counts:
-        return "Japanese" if counts.get("LATIN", 0) * _SHARE <= len(letters) else "LATIN"
+        return "Japanese" if counts["LATIN"] * _SHARE <= len(letters) else "LATIN"
     script = max(counts, key=lambda name: counts[name], default="LATIN")
     return "LATIN" if script == "LATIN" else _LANGUAGE_OF_SCRIPT.get(script, f"{script.capitalize()} letters")

@@ -36,8 +36,7 @@ def guard(question: Wording, stored: Wording) -> Objection | None:
 
 
 def _other_known(question: Wording, stored: Wording) -> Objection | None:
-    ours, theirs = _known(question), _known(stored)
-    if ours == theirs:
+    if _known(question) == _known(stored):
         return None
     only_ours, only_theirs = _unshared(question, stored), _unshared(stored, question)
     for kind in sorted({kind for kind, _ in only_ours} & {kind for kind, _ in only_theirs}):
@@ -52,11 +51,10 @@ def _other_known(question: Wording, stored: Wording) -> Objection | None:
 
 def _unshared(wording: Wording, other: Wording) -> set[tuple[str, str]]:
     """What is named here and not there. What may stand for several is shared when one of them is."""
-    there = _known(other)
     return {
         known
         for spelling, names in _spelled(wording)
-        if there.isdisjoint(names) and not other.word_set.issuperset(spelling)
+        if _known(other).isdisjoint(names) and not other.word_set.issuperset(spelling)
         for known in names
     }
 
@@ -78,7 +76,7 @@ def _spelled(wording: Wording) -> tuple[tuple[tuple[str, ...], tuple[tuple[str, 
             (spelling, (kind, name))
             for spelling, (kind, name, capital) in table[word]
             if wording.words[place : place + len(spelling)] == spelling
-            and (not capital or _is_capital(wording, place))
+            and (not capital or _is_capital(wording.written[place]))
         ]
         if here:
             longest = here[0][0]
@@ -105,20 +103,19 @@ def _spellings() -> dict[str, list[tuple[tuple[str, ...], tuple[str, str, bool]]
     return table
 
 
-def _is_capital(wording: Wording, place: int) -> bool:
-    word = wording.written[place]
+def _is_capital(word: str) -> bool:
     return word.isupper() if len(word) <= 2 else word[:1].isupper()
 
 
 def _other_capitals(question: Wording, stored: Wording) -> Objection | None:
     ours, theirs = _capitals(question), _capitals(stored)
-    if not ours and not theirs:
-        return None
     only_ours, only_theirs = _unknown_to(stored, ours), _unknown_to(question, theirs)
-    if only_ours and only_theirs:
-        words = f"one asks about {named(only_ours)}, the other about {named(only_theirs)}"
-        return Objection(NAME, words, refuses=_rest_is_same(question, stored, ours | theirs))
-    return None
+    if not only_ours or not only_theirs:
+        return None
+    rest, other_rest = question.word_set - ours - theirs, stored.word_set - ours - theirs
+    same = len(rest & other_rest) >= _SAME_REST * max(len(rest | other_rest), 1)
+    words = f"one asks about {named(only_ours)}, the other about {named(only_theirs)}"
+    return Objection(NAME, words, refuses=same)
 
 
 @lru_cache(maxsize=128)
@@ -134,19 +131,19 @@ def _capitals(wording: Wording) -> frozenset[str]:
 
 def _unknown_to(other: Wording, names: frozenset[str]) -> set[str]:
     """The names that the other text does not have: not as a word, with a typing error, or by its initials."""
+    initials = "".join(word[0] for word in other.words)
     return {
-        name for name in names - other.word_set if not _is_near(name, other) and not _is_initials(name, other)
+        name
+        for name in names - other.word_set
+        if not (len(name) <= _LONGEST_ACRONYM and name in initials)
+        and not (len(name) >= _TYPO_LENGTH and any(_alike(name, word) for word in other.words))
     }
 
 
-def _is_near(name: str, other: Wording) -> bool:
-    return len(name) >= _TYPO_LENGTH and any(
-        _alike(name, word) for word in other.words if word[0] == name[0] and abs(len(word) - len(name)) <= 2
-    )
-
-
 def _alike(one: str, other: str) -> bool:
-    """Whether two words differ by an ending or about one letter."""
+    """Whether two words differ by an ending or about one letter, which is not the first."""
+    if one[0] != other[0] or abs(len(one) - len(other)) > 2:
+        return False
     shorter, longer = sorted((one, other), key=len)
     if longer.startswith(shorter[:-1]):
         return True
@@ -155,15 +152,4 @@ def _alike(one: str, other: str) -> bool:
     )
     ends = zip(reversed(one[start:]), reversed(other[start:]), strict=False)
     end = next((place for place, (a, b) in enumerate(ends) if a != b), len(shorter) - start)
-    return max(len(one), len(other)) - start - end <= 2
-
-
-def _is_initials(name: str, other: Wording) -> bool:
-    """Whether the letters of the name begin words of the other text, or its word begins these."""
-    initials = "".join(word[0] for word in other.words)
-    return len(name) <= _LONGEST_ACRONYM and name in initials
-
-
-def _rest_is_same(question: Wording, stored: Wording, names: frozenset[str]) -> bool:
-    ours, theirs = question.word_set - names, stored.word_set - names
-    return len(ours & theirs) >= _SAME_REST * max(len(ours | theirs), 1)
+    return len(longer) - start - end <= 2

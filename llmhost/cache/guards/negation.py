@@ -47,8 +47,10 @@ def guard(question: Wording, stored: Wording) -> Objection | None:
     if _polarity(other) == "partly" or _says_not_otherwise(negated, other):
         return Objection(NAME, "one is negated, the other perhaps in other words", refuses=False)
     alike = overlap(question, stored)
-    refuses = alike >= _ALIKE or (alike >= _TURNED and _negated_stem(negated) in other.stem_set)
-    return Objection(NAME, f'only one says "{_negator(negated)}"', refuses)
+    place, negator = next((at, word) for at, word in enumerate(negated.words) if word in _NEGATORS)
+    turned = next((stem for stem in negated.stems[place + 1 :] if stem not in FILLERS), "")
+    refuses = alike >= _ALIKE or (alike >= _TURNED and turned in other.stem_set)
+    return Objection(NAME, f'only one says "{negator}"', refuses)
 
 
 def is_negated(wording: Wording) -> bool:
@@ -89,16 +91,6 @@ def _weight_of_asked(wording: Wording, place: int, after: str) -> int:
     if wording.words[place - 2 : place] == ("why", "do") and after in _INVITED:
         return 1
     return 2
-
-
-def _negated_stem(wording: Wording) -> str:
-    """The first word after the negator that says something."""
-    place = wording.words.index(_negator(wording))
-    return next((word for word in wording.stems[place + 1 :] if word not in FILLERS), "")
-
-
-def _negator(wording: Wording) -> str:
-    return next(word for word in wording.words if word in _NEGATORS)
 
 
 def _says_not_otherwise(negated: Wording, other: Wording) -> bool:

@@ -47,8 +47,8 @@ _OPERATION = re.compile(
 _ORDERED = frozenset("-/^%")
 #: "Is 7 prime?", "log 5": the number is what is asked about.
 _ABOUT_NUMBERS = english("about numbers")
-#: One-sided, these are often no more than talk: "in a 30 day trial".
-_COMMON = frozenset({"time", "months", "data"})
+#: Dimensions that are often no more than talk where one side has them: "in a 30 day trial"; "" is none.
+_COMMON = frozenset({"", "time", "months", "data"})
 #: Words that may stand for 1.
 _ONE = words("one a an single per")
 #: Signs that also write dates and ranges are not among these.
@@ -80,9 +80,6 @@ class _Figures:
     operators: tuple[str, ...]
 
 
-_NONE = _Figures((), ())
-
-
 def guard(question: Wording, stored: Wording) -> Objection | None:
     """Refuses other numbers, other units of the same number and other reckoning. A number on one side only is
     refused where it is what is asked about, and doubted elsewhere.
@@ -103,7 +100,12 @@ def _other_numbers(question: Wording, stored: Wording) -> Objection | None:
     if alike < _UNLIKE or not (rest := ours or theirs):
         return None
     side = question if ours else stored
-    refuses = alike >= _ALIKE and any(_is_asked_about(number, side) for number in rest)
+    reckons = not _RECKONING.isdisjoint(_figures(side).operators)
+    about_numbers = reckons or not _ABOUT_NUMBERS.isdisjoint(side.word_set)
+    asked_about = any(
+        number.digits != "1" and (about_numbers or number.dimension not in _COMMON) for number in rest
+    )
+    refuses = alike >= _ALIKE and asked_about
     return Objection(NAME, f"only one says {named({number.shown for number in rest})}", refuses)
 
 
@@ -118,33 +120,18 @@ def _unmatched(side: Wording, other: Wording) -> list[Number]:
 
 
 def _equal(one: Number, other: Number) -> bool:
-    if _is_short_year(one.digits, other.digits) or _is_short_year(other.digits, one.digits):
+    short, year = sorted((one.digits, other.digits), key=len)
+    if len(short) == 2 and len(year) == 4 and year == f"20{short}":  # '16 is 2016
         return True
     if one.dimension == other.dimension:
         return one.size == other.size
     return one.digits == other.digits and not (one.dimension and other.dimension)
 
 
-def _is_short_year(year: str, short: str) -> bool:
-    """2016 is '16."""
-    return len(year) == 4 and year[:2] == "20" and len(short) == 2 and year[2:] == short
-
-
 def _enough(side: Wording, unmatched: list[Number]) -> float:
     """The overlap at which other numbers refuse: more where one lists several that the other shares."""
     numbers = len(_figures(side).numbers)
     return _ALIKE if numbers > max(len(unmatched), 2) else _UNLIKE
-
-
-def _is_asked_about(number: Number, side: Wording) -> bool:
-    if number.digits == "1":
-        return False
-    measured = bool(number.dimension) and number.dimension not in _COMMON
-    return (
-        measured
-        or not _RECKONING.isdisjoint(_figures(side).operators)
-        or not _ABOUT_NUMBERS.isdisjoint(side.word_set)
-    )
 
 
 def _other_reckoning(ours: _Figures, theirs: _Figures) -> Objection | None:
@@ -163,7 +150,7 @@ def _other_reckoning(ours: _Figures, theirs: _Figures) -> Objection | None:
 def _figures(wording: Wording) -> _Figures:
     text = in_digits(wording.text)
     if not any(letter.isdecimal() for letter in text):
-        return _NONE
+        return _Figures((), ())
     operators = tuple(_OPERATORS[found.group(1)] for found in _OPERATION.finditer(text))
     return _Figures(tuple(_number(found, text) for found in _NUMBER.finditer(text)), operators)
 
@@ -175,18 +162,15 @@ def _number(found: re.Match[str], text: str) -> Number:
     scale, unit, shown = _unit(found, text)
     unit = (found["before"] or "").strip(" .") or unit
     whole, _, decimals = value.partition(".")
-    digits = f"{_sign(found, text)}{int(whole)}{'.' + decimals if decimals.strip('0') else ''}"
+    # A minus after a digit is an operator, and no sign.
+    sign = "-" if found["sign"] and not text[: found.start()].rstrip()[-1:].isdecimal() else ""
+    digits = f"{sign}{int(whole)}{'.' + decimals if decimals.strip('0') else ''}"
     if scale != 1:
         digits = f"{float(digits) * scale:.9g}"
     if not unit:
         return Number(digits, "", digits, shown)
     dimension, factor = UNITS[unit]
     return Number(digits, dimension, float(f"{float(digits) * factor:.6g}"), shown)
-
-
-def _sign(found: re.Match[str], text: str) -> str:
-    """A minus, where it is no operator."""
-    return "-" if found["sign"] and not text[: found.start()].rstrip()[-1:].isdecimal() else ""
 
 
 def _unit(found: re.Match[str], text: str) -> tuple[float, str, str]:
@@ -240,7 +224,7 @@ _HINT = re.compile(r"\b(?:zero|one|tw|th[ir]|fo[ur]|fi[fv]|six|sev|eig|nin|ten|e
 def in_digits(text: str) -> str:
     """`text` in lower case with its numbers in digits. "one" alone is left: it seldom counts."""
     if _ROMAN.search(text):
-        text = _ROMAN.sub(lambda found: str(_roman(found.group())), text)
+        text = _ROMAN.sub(lambda found: _roman(found.group()), text)
     lower = text.lower().replace("covid-19", "covid")
     if not _HINT.search(lower):
         return lower
@@ -248,10 +232,10 @@ def in_digits(text: str) -> str:
     return _SPELLED.sub(lambda found: _digits(found.group()), lower)
 
 
-def _roman(numeral: str) -> int:
+def _roman(numeral: str) -> str:
     values = [_ROMAN_VALUES[letter] for letter in numeral]
     following = [*values[1:], 0]
-    return sum(-value if value < after else value for value, after in zip(values, following, strict=True))
+    return str(sum(-one if one < after else one for one, after in zip(values, following, strict=True)))
 
 
 def _digits(spelled: str) -> str:
@@ -266,6 +250,3 @@ def _digits(spelled: str) -> str:
         elif word != "and":
             current += _VALUES[word]
     return str(total + current)
-
-
-# Units of measure: what they measure and how many of the base unit they are.

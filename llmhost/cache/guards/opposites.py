@@ -42,19 +42,13 @@ _PARTICLES = {
 _DIRECTIONS = {"to": "from", "from": "to", "for": "against", "against": "for"}
 
 
-def _opposites() -> dict[str, frozenset[str]]:
-    table: dict[str, set[str]] = {}
-    for left, right in related(sections("opposites")["opposites"]):
-        ones, others = set(map(stem, left.split())), set(map(stem, right))
-        for one in ones:
-            table.setdefault(one, set()).update(others - ones)
-        for other in others:
-            table.setdefault(other, set()).update(ones - others)
-    return {word: frozenset(opposed) for word, opposed in table.items()}
-
-
 #: The stems that a stem is opposed to.
-OPPOSITES = _opposites()
+OPPOSITES: dict[str, set[str]] = {}
+for _left, _right in related(sections("opposites")["opposites"]):
+    _ones, _others = set(map(stem, _left.split())), set(map(stem, _right))
+    for _here, _there in ((_ones, _others), (_others, _ones)):
+        for _word in _here:
+            OPPOSITES.setdefault(_word, set()).update(_there - _here)
 
 #: letters; what is left of a shorter word without its prefix is chance ("in" and "inn")
 _SHORTEST_ROOT = 3
@@ -75,16 +69,13 @@ def guard(question: Wording, stored: Wording) -> Objection | None:
     if not pair:
         return None
     words = f"one says {pair[0]}, the other {pair[1]}"
+    lessened = _LESS.isdisjoint(question.word_set) != _LESS.isdisjoint(stored.word_set)
     made_up = (
         is_negated(question) != is_negated(stored)
-        or (_LESS.isdisjoint(pair) and _is_lessened(question) != _is_lessened(stored))
+        or (_LESS.isdisjoint(pair) and lessened)
         or are_swapped(question, stored)
     )
     return Objection(NAME, words, refuses=not made_up and overlap(question, stored, without=2) >= _ALIKE)
-
-
-def _is_lessened(wording: Wording) -> bool:
-    return not _LESS.isdisjoint(wording.word_set)
 
 
 def _opposed(question: Wording, stored: Wording) -> tuple[str, str] | None:
@@ -93,17 +84,14 @@ def _opposed(question: Wording, stored: Wording) -> tuple[str, str] | None:
         (one, other)
         for one in ours
         for other in OPPOSITES[one] & theirs
-        if _is_more(question, stored, one) and _is_more(stored, question, other)
+        # Where both texts have a word, the one that says it more often is meant.
+        if question.stems.count(one) > stored.stems.count(one)
+        and stored.stems.count(other) > question.stems.count(other)
     ]
     if not pairs:
         return None
     one, other = min(pairs, key=sorted)
     return question.word_of(one), stored.word_of(other)
-
-
-def _is_more(here: Wording, there: Wording, word: str) -> bool:
-    """Whether one text says the word more often than the other."""
-    return here.stems.count(word) > there.stems.count(word)
 
 
 def _prefixed(question: Wording, stored: Wording) -> tuple[str, str] | None:
@@ -153,13 +141,12 @@ def _directions(wording: Wording) -> frozenset[tuple[str, str]]:
     found = set()
     for place, word in enumerate(wording.words):
         if word in _DIRECTIONS:
-            found.add((_thing(wording.stems[place + 1 : place + 4]), word))
+            # The thing is the first word that is no article, with the number behind it.
+            following = wording.stems[place + 1 : place + 4]
+            thing = [stem for stem in following if stem not in _ARTICLES][:2]
+            if len(thing) == 2 and not thing[1].isdecimal():
+                del thing[1]
+            found.add((" ".join(thing), word))
         elif place and word in _VERBS and wording.stems[place - 1] in _VERBS[word]:
             found.add((wording.stems[place - 1], word))
     return frozenset(found)
-
-
-def _thing(stems: tuple[str, ...]) -> str:
-    """The first word that is no article, with the number behind it."""
-    words = [stem for stem in stems if stem not in _ARTICLES][:2]
-    return " ".join(words if len(words) == 2 and words[1].isdecimal() else words[:1])

@@ -47,10 +47,7 @@ def guard(question: Wording, stored: Wording) -> Objection | None:
     if verb:
         return Objection(NAME, f"one asks who or what {verb}, the other whom or what")
     swapped = _swapped(question, stored)
-    if swapped is None:
-        return None
-    one, other = swapped
-    return Objection(NAME, f"{one} and {other} have changed places")
+    return Objection(NAME, f"{swapped[0]} and {swapped[1]} have changed places") if swapped else None
 
 
 def are_swapped(question: Wording, stored: Wording) -> bool:
@@ -107,7 +104,13 @@ def _swapped(question: Wording, stored: Wording, loosely: bool = False) -> tuple
             fits = _stands_for(ours[one], theirs[other]) or _stands_for(ours[other], theirs[one])
             turned = fits and _same_between(here, there, loosely)
         else:
-            turned = _turned(here, _between(stored, theirs[one].place, theirs[other].place))
+            there = _between(stored, theirs[one].place, theirs[other].place)
+            # The verb has "by" on one side only: "A affects B", "A is affected by B".
+            turned = any(
+                after == "by" and verb in active and "by" not in active and verb not in _NO_VERBS
+                for passive, active in ((here, there), (there, here))
+                for verb, after in pairwise(passive)
+            )
         if turned:
             return question.words[ours[one].place], question.words[ours[other].place]
     return None
@@ -130,15 +133,6 @@ def _same_between(ours: tuple[str, ...], theirs: tuple[str, ...], loosely: bool)
     if not here or not there or here & FILLERS != there & FILLERS or not _AND.isdisjoint(here):
         return False
     return len(here & there) >= (1 if loosely else len(here | there) / 2)
-
-
-def _turned(ours: tuple[str, ...], theirs: tuple[str, ...]) -> bool:
-    """Whether the verb between two things has "by" on one side only: "A affects B", "A is affected by B"."""
-    return any(
-        after == "by" and verb in other and "by" not in other and verb not in _NO_VERBS
-        for one, other in ((ours, theirs), (theirs, ours))
-        for verb, after in pairwise(one)
-    )
 
 
 @lru_cache(maxsize=128)

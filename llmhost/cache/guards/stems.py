@@ -13,22 +13,15 @@ from llmhost.cache.guards.word_lists import english, related, sections
 __all__ = ["stem", "words"]
 
 
-def _graded(adjective: str) -> tuple[str, ...]:
-    """The adjective's comparative and superlative, as they may be spelled."""
-    base = adjective[:-1] + "i" if adjective.endswith("y") and adjective[-2:-1] not in "aeiou" else adjective
-    base = base.removesuffix("e")
-    roots = {base, base + base[-1]}
-    return tuple(root + ending for root in roots for ending in ("er", "est"))
-
-
-def _table() -> dict[str, str]:
-    table = {form: adjective for adjective in english("adjectives") for form in _graded(adjective)}
-    for base, forms in related(sections("english")["irregular"]):
-        table |= dict.fromkeys(forms, base)
-    return table
-
-
-_TABLE = _table()
+#: What each irregular form, comparative and superlative comes from, as they may be spelled.
+_TABLE: dict[str, str] = {}
+for _adjective in english("adjectives"):
+    _ends_in_y = _adjective.endswith("y") and _adjective[-2:-1] not in "aeiou"
+    _root = (_adjective[:-1] + "i" if _ends_in_y else _adjective).removesuffix("e")
+    for _ending in ("er", "est"):
+        _TABLE |= dict.fromkeys((_root + _ending, _root + _root[-1] + _ending), _adjective)
+for _base, _forms in related(sections("english")["irregular"]):
+    _TABLE |= dict.fromkeys(_forms, _base)
 _VOWELS = frozenset("aeiouy")
 #: Endings of words that only look like a plural.
 _NO_PLURAL = ("ss", "us", "is")
@@ -43,7 +36,13 @@ def stem(word: str) -> str:
         return known if known == word else stem(known)
     if len(word) <= 3:
         return word
-    return _bare(_without_ending(word))
+    word = _without_ending(word)
+    # What endings come and go with: a silent e, a doubled consonant, y for i.
+    if len(word) > 3 and word[-1] == "e":
+        word = word[:-1]
+    if len(word) > 3 and word[-1] == word[-2]:
+        word = word[:-1]
+    return word[:-1] + "i" if len(word) > 3 and word[-1] == "y" and word[-2] not in _VOWELS else word
 
 
 def _without_ending(word: str) -> str:
@@ -58,15 +57,6 @@ def _without_ending(word: str) -> str:
         if root != word and len(root) >= 3 and not word.endswith("eed") and not _VOWELS.isdisjoint(root):
             return root
     return word
-
-
-def _bare(word: str) -> str:
-    """Without what endings come and go with: a silent e, a doubled consonant, y for i."""
-    if len(word) > 3 and word[-1] == "e":
-        word = word[:-1]
-    if len(word) > 3 and word[-1] == word[-2]:
-        word = word[:-1]
-    return word[:-1] + "i" if len(word) > 3 and word[-1] == "y" and word[-2] not in _VOWELS else word
 
 
 def words(text: str) -> frozenset[str]:
