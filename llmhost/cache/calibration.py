@@ -9,7 +9,7 @@ teach the shift only, and for less.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
@@ -204,18 +204,15 @@ def calibrate(report: LabelsReport) -> Calibration:
     The shift is that of a logistic regression on the verifier's log-odds with this one parameter, and a
     normal prior around 0. It does not depend on the order of the labels.
     """
-    labels = tuple(_weighed(report.bands))
-    return Calibration(_best_shift(labels) if labels else 0.0, report.raised)
-
-
-def _weighed(bands: Mapping[LabelSource, Mapping[str, Tally]]) -> Iterator[_Weighed]:
+    labels: list[_Weighed] = []
     for band, middle in BANDS.items():
-        found = [(weight, bands.get(source, {}).get(band)) for source, weight in _WEIGHTS.items()]
+        found = [(weight, report.bands.get(source, {}).get(band)) for source, weight in _WEIGHTS.items()]
         tallies = [(weight, tally) for weight, tally in found if tally is not None]
         if tallies:
             right = sum(weight * tally.right for weight, tally in tallies)
             count = sum(weight * tally.samples for weight, tally in tallies)
-            yield math.log(middle / (1 - middle)), right, count
+            labels.append((math.log(middle / (1 - middle)), right, count))
+    return Calibration(_best_shift(tuple(labels)) if labels else 0.0, report.raised)
 
 
 @lru_cache(maxsize=8)  # questions come all the time, labels seldom

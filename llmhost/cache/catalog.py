@@ -78,21 +78,20 @@ class Catalog:
         if stored:
             index = await self._index_source(entry.embedder, stored // _FLOAT_BYTES)
             await index.remove(entry.scope, [entry.entry])
-        return _wrong(*served)
+        raw, doubts = served
+        probability = amount(raw)  # what `SemanticCache.touch` noted of a semantic hit
+        if probability is None or probability > 1:
+            return None
+        return Label("forget", False, probability, tuple(filter(None, text(doubts or b"").split(","))))
 
     async def clear(self) -> int:
         """Removes everything of this namespace and nothing else; says how many entries there were."""
         entries = len([name async for name in self._names()])
-        for pattern in self._keys.everything():
-            batch = []
-            with translate_errors():
-                async for key in self._client.scan_iter(match=pattern, count=_SCAN_STEP):
-                    batch.append(key)
-                    if len(batch) == _SCAN_STEP:
-                        await self._client.unlink(*batch)
-                        batch.clear()
-                if batch:
-                    await self._client.unlink(*batch)
+        with translate_errors():
+            for pattern in self._keys.everything():
+                found = [key async for key in self._client.scan_iter(match=pattern, count=_SCAN_STEP)]
+                for start in range(0, len(found), _SCAN_STEP):
+                    await self._client.unlink(*found[start : start + _SCAN_STEP])
         return entries
 
     async def _names(self) -> AsyncIterator[str]:
@@ -127,14 +126,6 @@ def _entry(
     answer = decode_answer(response)
     expires = ttl_ms / 1000 if answer is not None and ttl_ms >= 0 else None
     return Entry(name, question, scope, embedder, int(hits), created, accessed, expires, answer)
-
-
-def _wrong(raw: bytes | None, doubts: bytes | None) -> Label | None:
-    """The label of a semantic hit that was wrong, from what `SemanticCache.touch` remembered of it."""
-    probability = amount(raw)
-    if probability is None or probability > 1:
-        return None
-    return Label("forget", False, probability, tuple(filter(None, text(doubts or b"").split(","))))
 
 
 # The memory that the cache uses, and the state of its Redis.

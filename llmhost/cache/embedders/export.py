@@ -120,15 +120,28 @@ def write_model(
     Raises:
         ModelError: the model cannot be exported, or does not agree with the original.
     """
+    from llmhost.cache.embedders.onnx import OnnxEmbedder
+    from llmhost.machine.heavy import tokenizers
+
     model = _load(name, weights_folder)
-    _write_tokenizer(model, folder)
+    tokenizer = tokenizers.Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    (folder / exports.TOKENIZER).write_text(tokenizer.to_str(), encoding="utf-8")
     inputs = _write_graph(model, folder)
     if shrink is not None:
         shrink(folder / exports.MODEL)
     # The check runs what users will run, so the manifest is written before and again after it.
     manifest = _manifest(model, folder, name, digest, inputs)
     exports.write(folder, manifest)
-    texts, lowest = _check(model, folder, name, min_cosine)
+
+    def reference(texts: Sequence[str]) -> NDArray[np.float32]:
+        vectors: NDArray[np.float32] = model.encode(
+            list(texts), normalize_embeddings=True, show_progress_bar=False
+        )
+        return vectors
+
+    texts, lowest = compare(OnnxEmbedder(folder), reference, name, min_cosine)
     exports.write(folder, replace(manifest, checked_texts=texts, lowest_cosine=round(lowest, 7)))
 
 
@@ -150,26 +163,22 @@ def _load(name: str, folder: Path) -> Any:
     return model.float().eval()
 
 
-def _write_tokenizer(model: Any, folder: Path) -> None:
-    from llmhost.machine.heavy import tokenizers
-
-    tokenizer = tokenizers.Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    (folder / exports.TOKENIZER).write_text(tokenizer.to_str(), encoding="utf-8")
-
-
 def _write_graph(model: Any, folder: Path) -> list[str]:
     """Writes the graph, optimised once for all, and its weights; returns the names of its inputs."""
-    _trace(model, folder / _RAW)
-    _optimise(folder / _RAW, folder / exports.MODEL)
-    (folder / _RAW).unlink()
     from llmhost.cache.embedders.onnx import session_options
     from llmhost.machine.heavy import onnxruntime
 
-    session = onnxruntime.InferenceSession(
-        str(folder / exports.MODEL), session_options(), providers=["CPUExecutionProvider"]
-    )
+    raw, optimised = folder / _RAW, str(folder / exports.MODEL)
+    _trace(model, raw)
+    options = onnxruntime.SessionOptions()
+    # Not "all": the level above this one lays tensors out for the processor that it runs on.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = optimised
+    for key, value in (("file_name", exports.DATA), ("min_size_in_bytes", _DATA_FROM)):
+        options.add_session_config_entry(f"session.optimized_model_external_initializers_{key}", value)
+    onnxruntime.InferenceSession(str(raw), options, providers=["CPUExecutionProvider"])
+    raw.unlink()
+    session = onnxruntime.InferenceSession(optimised, session_options(), providers=["CPUExecutionProvider"])
     return [node.name for node in session.get_inputs()]
 
 
@@ -210,20 +219,11 @@ def _whole_model(model: Any, inputs: Sequence[str]) -> Any:
     return Whole().eval()
 
 
-def _optimise(raw: Path, optimised: Path) -> None:
-    from llmhost.machine.heavy import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    # Not "all": the level above this one lays tensors out for the processor that it runs on.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    options.optimized_model_filepath = str(optimised)
-    for key, value in (("file_name", exports.DATA), ("min_size_in_bytes", _DATA_FROM)):
-        options.add_session_config_entry(f"session.optimized_model_external_initializers_{key}", value)
-    onnxruntime.InferenceSession(str(raw), options, providers=["CPUExecutionProvider"])
-
-
 def _manifest(model: Any, folder: Path, name: str, digest: str, inputs: list[str]) -> exports.Manifest:
     files = exports.sizes(folder, [exports.MODEL, exports.DATA, exports.TOKENIZER])
+    # Some models end each text with the unknown token: there it says nothing.
+    unknown = model.tokenizer.unk_token_id
+    says_nothing = unknown in model.tokenizer("").input_ids
     return exports.Manifest(
         id=identifier(name, digest),
         model=name,
@@ -231,30 +231,12 @@ def _manifest(model: Any, folder: Path, name: str, digest: str, inputs: list[str
         dimensions=int(model.encode("a", show_progress_bar=False).shape[0]),
         max_tokens=int(model.max_seq_length or _USUAL_MAX_TOKENS),
         prefix=(model.prompts or {}).get(model.default_prompt_name) or "",
-        unknown_token=_unknown_token(model.tokenizer),
+        unknown_token=None if says_nothing else unknown,
         inputs=inputs,
         files=files,
         sha256={file: weights.sha256(folder / file) for file in files},
         versions={package: version(package) for package in _PACKAGES},
     )
-
-
-def _unknown_token(tokenizer: Any) -> int | None:
-    """The id of the unknown token, unless every text carries it: some models end each text with it."""
-    unknown: int | None = tokenizer.unk_token_id
-    return None if unknown in tokenizer("").input_ids else unknown
-
-
-def _check(model: Any, folder: Path, name: str, min_cosine: float) -> tuple[int, float]:
-    from llmhost.cache.embedders.onnx import OnnxEmbedder
-
-    def reference(texts: Sequence[str]) -> NDArray[np.float32]:
-        vectors: NDArray[np.float32] = model.encode(
-            list(texts), normalize_embeddings=True, show_progress_bar=False
-        )
-        return vectors
-
-    return compare(OnnxEmbedder(folder), reference, name, min_cosine)
 
 
 def compare(
@@ -274,8 +256,7 @@ def compare(
         raise _unusable(f"reads only {len(vectors)} of {len(TEXTS)} short texts", name)
     expected = reference(list(vectors))
     lowest = min(float(ours @ theirs) for ours, theirs in zip(vectors.values(), expected, strict=True))
-    # Written so that a vector of no numbers fails too.
-    if not lowest >= min_cosine:
+    if not lowest >= min_cosine:  # also where it is NaN
         raise _unusable(
             f"exported to ONNX, differs from the original: cosine {lowest:.4f}, needed {min_cosine}", name
         )

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from llmhost.cache.contracts import Embedder
 from llmhost.cache.embedders import exports, weights
@@ -109,24 +108,12 @@ def _export(name: str) -> None:
         raise ModelError(f"exporting the embedding model {name} took over {_EXPORT_TIMEOUT:g} s") from error
     except OSError as error:
         raise ModelError(f"cannot export the embedding model {name}: {error.strerror}") from error
-    _raise_for(name, finished)
-
-
-def _raise_for(name: str, finished: subprocess.CompletedProcess[str]) -> None:
     if finished.returncode == 0:
         return
-    outcome = _last_json(finished.stdout)
-    if outcome is None:
-        raise ModelError(
-            f"exporting the embedding model {name} ended with exit code {finished.returncode}",
-            hint="about 1 GB of free memory is needed",
-        )
-    raise ModelError(outcome["message"], hint=outcome["hint"])
-
-
-def _last_json(output: str) -> dict[str, Any] | None:
     try:
-        outcome = json.loads(output.strip().rpartition("\n")[2])
-    except ValueError:
-        return None
-    return outcome if isinstance(outcome, dict) and outcome.keys() >= {"message", "hint"} else None
+        outcome = json.loads(finished.stdout.strip().rpartition("\n")[2])
+        message, hint = outcome["message"], outcome["hint"]
+    except (ValueError, KeyError, TypeError):
+        message = f"exporting the embedding model {name} ended with exit code {finished.returncode}"
+        hint = "about 1 GB of free memory is needed"
+    raise ModelError(message, hint=hint)

@@ -63,19 +63,13 @@ class OnnxEmbedder:
         encoding = self._tokenizer.encode(self.manifest.prefix + text)
         if len(encoding.ids) > self.manifest.max_tokens or self.manifest.unknown_token in encoding.ids:
             return None
-        return self._run(encoding)
-
-    def _run(self, encoding: Any) -> NDArray[np.float32]:
         try:
             vector: NDArray[np.float32] = self._session.run(None, fed(encoding, self.manifest.inputs))[0][0]
         except Exception as error:
             raise ModelError(f"the embedding model {self.id} failed: {type(error).__name__}") from error
-        self._check(vector)
-        return vector
-
-    def _check(self, vector: NDArray[np.float32]) -> None:
         if vector.shape != (self.dimensions,) or not abs(np.linalg.norm(vector) - 1) < _LENGTH_TOLERANCE:
             raise ModelError(
                 f"the embedding model {self.id} gave a vector that is not of unit length",
                 hint="set `cache.embedder` to another model",
             )
+        return vector

@@ -8,11 +8,21 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
 
 from llmhost.errors import ModelError
 
-__all__ = ["Source", "digest", "fetch", "fingerprint", "full_name", "locate", "refuse_custom_code", "sha256"]
+__all__ = [
+    "Source",
+    "digest",
+    "download",
+    "fetch",
+    "fingerprint",
+    "full_name",
+    "locate",
+    "named_folder",
+    "refuse_custom_code",
+    "sha256",
+]
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 #: Who publishes a model whose name has no owner, as sentence-transformers reads it.
@@ -35,30 +45,35 @@ class Source:
 def locate(name: str) -> Source:
     """The model that `name` means. Cheap: imports nothing, reads no file.
 
-    A folder starts with ``/``, ``.`` or ``~``, so that no folder that happens to lie in the working
-    folder can take the place of a published model.
-
     Raises:
         ModelError: there is no such folder, or this is neither a folder nor a name.
     """
-    if name.startswith(("/", ".", "~")):
-        return _located_folder(Path(name).expanduser().absolute())
-    if not _HUB_NAME.fullmatch(name):
-        raise ModelError(f"{name!r} is neither a folder nor the name of an embedding model", hint=_HINT)
-    return Source(full_name(name), None)
-
-
-def full_name(name: str) -> str:
-    """A published model's name with its owner."""
-    return name if "/" in name else f"{_DEFAULT_OWNER}/{name}"
-
-
-def _located_folder(folder: Path) -> Source:
+    folder = named_folder(name, "an embedding model", _HINT)
+    if folder is None:
+        return Source(full_name(name), None)
     if not folder.is_dir():
         raise ModelError(f"the embedding model's folder {folder} is not there", hint=_HINT)
     if not any((folder / file).is_file() for file in ("modules.json", "config.json")):
         raise ModelError(f"{folder} holds no sentence-transformers model", hint=_HINT)
     return Source(str(folder), folder)
+
+
+def named_folder(name: str, kind: str, hint: str) -> Path | None:
+    """The folder that `name` means, None where it is a published model's. A folder starts with ``/``, ``.``
+    or ``~``: one that happens to be in the working folder cannot take the place of a published model.
+
+    Raises ModelError, about `kind`, where this is neither a folder nor a name.
+    """
+    if name.startswith(("/", ".", "~")):
+        return Path(name).expanduser().absolute()
+    if not _HUB_NAME.fullmatch(name):
+        raise ModelError(f"{name!r} is neither a folder nor the name of {kind}", hint=hint)
+    return None
+
+
+def full_name(name: str) -> str:
+    """A published model's name with its owner."""
+    return name if "/" in name else f"{_DEFAULT_OWNER}/{name}"
 
 
 def fetch(source: Source) -> Path:
@@ -70,14 +85,12 @@ def fetch(source: Source) -> Path:
     """
     if source.folder is not None:
         return source.folder
-    from huggingface_hub import snapshot_download
-
     # Weights in the safe format first: the other one is a pickle and twice the download.
     wanted = ["*.json", "*.txt", "*.model", "*.safetensors", "*/*.bin"]
     try:
-        folder = Path(_download(snapshot_download, source.name, wanted))
+        folder = download(source.name, wanted)
         if not any(folder.glob("*.safetensors")):
-            folder = Path(_download(snapshot_download, source.name, [*wanted, "*.bin"]))
+            folder = download(source.name, [*wanted, "*.bin"])
     except Exception as error:
         raise ModelError(
             f"the embedding model {source.name} is not on this machine and cannot be fetched"
@@ -87,9 +100,11 @@ def fetch(source: Source) -> Path:
     return folder
 
 
-def _download(snapshot_download: Any, name: str, wanted: list[str]) -> str:
-    folder: str = snapshot_download(name, allow_patterns=wanted, ignore_patterns=["onnx/*", "openvino/*"])
-    return folder
+def download(name: str, wanted: list[str]) -> Path:
+    """The folder with the wanted files of a published model. Raises what huggingface_hub raises."""
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["onnx/*", "openvino/*"]))
 
 
 def fingerprint(folder: Path) -> dict[str, list[int]]:

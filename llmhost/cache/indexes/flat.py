@@ -76,9 +76,25 @@ class Mirror:
         """Takes in the records that follow `position`; False where they are no whole records."""
         if len(records) % self._layout.itemsize:
             return False
-        if records:
-            self._take(np.frombuffer(records, dtype=self._layout))
-            self.position += len(records)
+        if not records:
+            return True
+        log = np.frombuffer(records, dtype=self._layout)
+        entries, vectors = log["entry"].tobytes().hex(), log["vector"]
+        removals = np.logical_not(vectors.any(axis=1)).tolist()
+        digits = 2 * ENTRY_BYTES
+        rows = [
+            self._row(entries[digits * number : digits * (number + 1)], removed)
+            for number, removed in enumerate(removals)
+        ]
+        missing = len(self._ids) - len(self._matrix)
+        if missing > 0:
+            room = max(missing, len(self._matrix), _FIRST_ROWS)
+            self._matrix = np.pad(self._matrix, ((0, room), (0, 0)))
+            self._signs = np.pad(self._signs, ((0, 0), (0, room)))
+        # Where a row comes twice, the later record stays.
+        self._matrix[rows] = vectors
+        self._signs[:, rows] = _signs(vectors)
+        self.position += len(records)
         return True
 
     def search(self, vector: NDArray[np.float32], k: int) -> Sequence[Neighbour]:
@@ -100,19 +116,6 @@ class Mirror:
         distances = differing.sum(axis=0, dtype=np.uint16)
         return np.flatnonzero(distances <= np.partition(distances, _SHORTLIST)[_SHORTLIST])
 
-    def _take(self, log: NDArray[np.void]) -> None:
-        entries, vectors = log["entry"].tobytes().hex(), log["vector"]
-        removals = np.logical_not(vectors.any(axis=1)).tolist()
-        digits = 2 * ENTRY_BYTES
-        rows = [
-            self._row(entries[digits * number : digits * (number + 1)], removed)
-            for number, removed in enumerate(removals)
-        ]
-        self._reserve(len(self._ids))
-        # Where a row comes twice, the later record stays.
-        self._matrix[rows] = vectors
-        self._signs[:, rows] = _signs(vectors)
-
     def _row(self, entry: str, removed: bool) -> int:
         """The row that a record of this entry sets."""
         new = len(self._ids)
@@ -121,13 +124,6 @@ class Mirror:
             self._ids.append("")
         self._ids[row] = "" if removed else entry
         return row
-
-    def _reserve(self, rows: int) -> None:
-        missing = rows - len(self._matrix)
-        if missing > 0:
-            room = max(missing, len(self._matrix), _FIRST_ROWS)
-            self._matrix = np.pad(self._matrix, ((0, room), (0, 0)))
-            self._signs = np.pad(self._signs, ((0, 0), (0, room)))
 
 
 def _signs(vectors: NDArray[np.float32]) -> NDArray[np.uint64]:
@@ -203,20 +199,18 @@ class FlatIndex:
                     keys=[self._keys.index(self._embedder, scope)],
                     args=[mirror.header, mirror.position, _HEADER.size],
                 )
-            if header != mirror.header:
-                mirror = self._fresh(header)
-            if not mirror.replay(records):
-                raise self._damaged()
+            sound = True
+            if header != mirror.header:  # a new log, or none where it is empty
+                mirror = Mirror(self._dimensions, header, len(header))
+                known = len(header) == _HEADER.size
+                sound = not header or (known and _HEADER.unpack(header)[:2] == (_MAGIC, self._dimensions))
+            if not (sound and mirror.replay(records)):
+                raise StoreRefused(
+                    f"the index of embedder {self._embedder} in Redis is damaged",
+                    hint="run `llmhost cache clear` to start a new one",
+                )
             self._mirrors[scope] = (lock, mirror)
             return mirror
-
-    def _fresh(self, header: bytes) -> Mirror:
-        """An empty mirror of the log that begins with `header`, which is empty where there is none."""
-        if not header:
-            return Mirror(self._dimensions)
-        if len(header) != _HEADER.size or _HEADER.unpack(header)[:2] != (_MAGIC, self._dimensions):
-            raise self._damaged()
-        return Mirror(self._dimensions, header, _HEADER.size)
 
     async def _append(self, scope: str, mirror: Mirror, records: bytes) -> None:
         if mirror.position + len(records) > _LONGEST_LOG:
@@ -230,9 +224,3 @@ class FlatIndex:
             await self._add(
                 keys=[self._keys.index(self._embedder, scope)], args=[header, records, self._lifetime_ms]
             )
-
-    def _damaged(self) -> StoreRefused:
-        return StoreRefused(
-            f"the index of embedder {self._embedder} in Redis is damaged",
-            hint="run `llmhost cache clear` to start a new one",
-        )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from llmhost.cache.embedders.weights import download, named_folder
+from llmhost.cache.model_input import is_unicode
 from llmhost.errors import ModelError
 
 __all__ = ["SentenceTransformersVerifier", "check_name"]
@@ -16,8 +17,6 @@ __all__ = ["SentenceTransformersVerifier", "check_name"]
 _HINT = (
     "set `cache.verifier` to `builtin`, or to the name or folder of a cross-encoder for pairs of questions"
 )
-_INSTALL_HINT = "run `pip install 'llmhost[embedders]'`, or set `cache.verifier` to `builtin`"
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 #: No pickles: they can hold code.
 _FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 
@@ -31,9 +30,10 @@ class SentenceTransformersVerifier:
 
     def __init__(self, name: str) -> None:
         self.id = name
-        _check_installed(name)
-        folder = _folder(name)
-        _check(folder)
+        folder = check_name(name)
+        if folder is None:
+            folder = _downloaded(name)
+            _check(folder)
         # Whether a tokenizer cuts is a setting within it, which two threads must not both change.
         self._alone = Lock()
         try:
@@ -56,61 +56,40 @@ class SentenceTransformersVerifier:
 
     def probability(self, question: str, stored: str) -> float:
         """See `Verifier.probability`."""
+        if not is_unicode(question + stored):
+            return 0.0
         try:
             with self._alone:
-                return self._mean(question, stored) if self._reads_all(question, stored) else 0.0
+                tokens = len(self._model.tokenizer(question, stored, verbose=False).input_ids)
+                if self._model.max_seq_length and tokens > self._model.max_seq_length:
+                    return 0.0
+                both = self._model.predict([(question, stored), (stored, question)], show_progress_bar=False)
+                return float(both.mean())
         except Exception as error:
             raise ModelError(f"the verifier {self.id} failed: {type(error).__name__}") from error
 
-    def _reads_all(self, question: str, stored: str) -> bool:
-        try:
-            (question + stored).encode()
-        except UnicodeEncodeError:  # half of a surrogate pair, which no tokenizer takes
-            return False
-        longest = self._model.max_seq_length
-        return not longest or len(self._model.tokenizer(question, stored, verbose=False).input_ids) <= longest
 
-    def _mean(self, question: str, stored: str) -> float:
-        both = self._model.predict([(question, stored), (stored, question)], show_progress_bar=False)
-        return float(both.mean())
-
-
-def check_name(name: str) -> None:
-    """Whether a folder holds a cross-encoder, or a name can be one; loads and fetches nothing.
-
-    Raises ModelError.
+def check_name(name: str) -> Path | None:
+    """Checks that a folder holds a cross-encoder, or a name can be one; loads and fetches nothing. Returns
+    the folder, None for a name. Raises ModelError.
     """
-    _check_installed(name)
-    folder = _own_folder(name)
+    if find_spec("sentence_transformers") is None:
+        raise ModelError(
+            f"the verifier {name} needs sentence-transformers",
+            hint="run `pip install 'llmhost[embedders]'`, or set `cache.verifier` to `builtin`",
+        )
+    folder = named_folder(name, "a verifier", _HINT)
     if folder is not None:
         _check(folder)
+    return folder
 
 
-def _check_installed(name: str) -> None:
-    if find_spec("sentence_transformers") is None:
-        raise ModelError(f"the verifier {name} needs sentence-transformers", hint=_INSTALL_HINT)
-
-
-def _own_folder(name: str) -> Path | None:
-    """None for a name, which never means a folder that happens to lie in the working folder."""
-    if name.startswith(("/", ".", "~")):
-        return Path(name).expanduser().absolute()
-    if not _HUB_NAME.fullmatch(name):
-        raise ModelError(f"{name!r} is neither a folder nor the name of a verifier", hint=_HINT)
-    return None
-
-
-def _folder(name: str) -> Path:
-    """Where the model lies."""
-    folder = _own_folder(name)
-    if folder is not None:
-        return folder
+def _downloaded(name: str) -> Path:
     try:
-        from huggingface_hub import snapshot_download
         from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
         disable_progress_bars()
-        return Path(snapshot_download(name, allow_patterns=_FILES, ignore_patterns=["onnx/*", "openvino/*"]))
+        return download(name, _FILES)
     except Exception as error:
         raise ModelError(
             f"the verifier {name} is not on this machine and cannot be fetched ({type(error).__name__})",

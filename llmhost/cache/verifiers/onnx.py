@@ -39,8 +39,11 @@ class OnnxVerifier:
         self.id = self.manifest.id
         try:
             self._tokenizer = load_tokenizer(folder / manifests.TOKENIZER)
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = options.inter_op_num_threads = 1
+            options.log_severity_level = _ERRORS_ONLY
             self._session = onnxruntime.InferenceSession(
-                str(folder / manifests.MODEL), _options(), providers=["CPUExecutionProvider"]
+                str(folder / manifests.MODEL), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:
             raise manifests.damaged(folder) from error
@@ -56,13 +59,11 @@ class OnnxVerifier:
         familiar = in_distribution(question) and in_distribution(stored)
         if familiar and _bare(question) == _bare(stored):
             return _SAME_WORDS
-        probability = self._judged(first, second)
-        return probability if familiar else min(probability, _UNSURE)
-
-    def _judged(self, first: Any, second: Any) -> float:
         turned = self._second.submit(self._log_odds, second)
-        log_odds = (self._log_odds(first) + turned.result()) / 2
-        return _sigmoid(self.manifest.slope * log_odds + self.manifest.intercept)
+        mean = (self._log_odds(first) + turned.result()) / 2
+        log_odds = self.manifest.slope * mean + self.manifest.intercept
+        probability = 1 / (1 + math.exp(-max(-50.0, min(50.0, log_odds))))
+        return probability if familiar else min(probability, _UNSURE)
 
     def _tokenized(self, first: str, second: str) -> Any:
         """None where the model cannot read all of it."""
@@ -82,18 +83,6 @@ class OnnxVerifier:
         if not math.isfinite(log_odds):
             raise ModelError(f"the verifier {self.id} gave something that is no number")
         return log_odds
-
-
-def _options() -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _ERRORS_ONLY
-    return options
-
-
-def _sigmoid(log_odds: float) -> float:
-    return 1 / (1 + math.exp(-max(-50.0, min(50.0, log_odds))))
 
 
 def _bare(text: str) -> str:

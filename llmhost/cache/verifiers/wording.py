@@ -81,15 +81,13 @@ def in_distribution(text: str) -> bool:
     without letters or in letters that are not Latin, for code and formulas, and where accents or common words
     tell of another language. A few plain words of another language are not noticed.
     """
-    if not _is_latin(text) or _is_accented(text) or _is_code(text):
-        return False
-    return languages.guard(read(text), _ENGLISH) is None
-
-
-def _is_latin(text: str) -> bool:
     letters = [letter for letter in text if letter.isalpha()]
     latin = sum(letter.isascii() or "LATIN" in unicodedata.name(letter, "") for letter in letters)
-    return latin > (1 - _FOREIGN) * len(letters)
+    if latin <= (1 - _FOREIGN) * len(letters) or _is_accented(text):
+        return False
+    if sum(character in _MARKS for character in text) >= _CODE * len(text):
+        return False
+    return languages.guard(read(text), _ENGLISH) is None
 
 
 def _is_accented(text: str) -> bool:
@@ -98,7 +96,3 @@ def _is_accented(text: str) -> bool:
     tokens = text.split()
     accented = sum(any(letter.isalpha() and not letter.isascii() for letter in word) for word in tokens)
     return accented > _BORROWED and accented >= _ACCENTED * len(tokens)
-
-
-def _is_code(text: str) -> bool:
-    return sum(character in _MARKS for character in text) >= _CODE * len(text)
