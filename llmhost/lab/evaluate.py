@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from llmhost.cache.calibration import UNCALIBRATED, Calibration, Tally, served_error
@@ -101,22 +101,19 @@ def evaluate(
     """The outcome of each pair, one after the other. Raises ModelError where a model fails."""
     vectors = _Vectors(embedder, pairs)
     for pair in pairs:
-        yield _outcome(pair, vectors, policy, calibration)
-
-
-def _outcome(pair: Pair, vectors: _Vectors, policy: CachePolicy, calibration: Calibration) -> PairOutcome:
-    asked, asked_ms = vectors.take(pair.a)
-    stored, _ = vectors.take(pair.b)
-    question, known = normalise(pair.a), normalise(pair.b)
-    if question == known:
-        return PairOutcome(pair, _EXACT)
-    if asked is None or stored is None:
-        return PairOutcome(pair, _UNREAD, ms=asked_ms)
-    begun = time.perf_counter()
-    similarity = float(asked @ stored)
-    found = [Candidate("stored", known, similarity, STAND_IN)] if similarity >= policy.floor() else []
-    decision = policy.decide(question, found, None, calibration)
-    return PairOutcome(pair, decision, similarity, asked_ms + (time.perf_counter() - begun) * 1000)
+        asked, asked_ms = vectors.take(pair.a)
+        stored, _ = vectors.take(pair.b)
+        question, known = normalise(pair.a), normalise(pair.b)
+        if question == known:
+            yield PairOutcome(pair, _EXACT)
+        elif asked is None or stored is None:
+            yield PairOutcome(pair, _UNREAD, ms=asked_ms)
+        else:
+            begun = time.perf_counter()
+            similarity = float(asked @ stored)
+            found = [Candidate("stored", known, similarity, STAND_IN)] if similarity >= policy.floor() else []
+            decision = policy.decide(question, found, None, calibration)
+            yield PairOutcome(pair, decision, similarity, asked_ms + (time.perf_counter() - begun) * 1000)
 
 
 class _Vectors:
@@ -174,12 +171,12 @@ class Frontier:
         self.different = len(known) - self.same
         reached = sorted((threshold, same) for threshold, same in known if threshold is not None)
         self._thresholds = [threshold for threshold, _ in reached]
-        self._same_from = _sums_from([same for _, same in reached])
+        self._same_below = [0, *accumulate(same for _, same in reached)]
 
     def at(self, threshold: float) -> FrontierPoint:
         """What is accepted at `threshold`."""
         place = bisect_left(self._thresholds, threshold)
-        right = self._same_from[place]
+        right = self._same_below[-1] - self._same_below[place]
         wrong = len(self._thresholds) - place - right
         return FrontierPoint(
             bar=threshold,
@@ -228,30 +225,14 @@ def highest_threshold(outcome: PairOutcome, calibration: Calibration = UNCALIBRA
         return outcome.similarity
     if not verdict.raw:
         return None
-    threshold = _before_corrections(verdict, verdict.confidence, calibration)
+    threshold = verdict.confidence
+    if verdict.objections or calibration.raised:
+        # The threshold that becomes this confidence when errors have raised it and a guard doubts. To move a
+        # probability down by some log-odds is to move its complement up by as many.
+        rest = 1 - verdict.confidence
+        moved = Thresholds(rest, threshold_with_doubt(rest), judge=None, floor=0.0).raised(calibration.raised)
+        threshold = 1 - (moved.doubted if verdict.objections else moved.serve)
     return threshold if verdict.raw >= VERIFIER_FLOOR else min(threshold, verdict.raw)
-
-
-def _before_corrections(verdict: Verdict, confidence: float, calibration: Calibration) -> float:
-    """The threshold that becomes `confidence` when errors have raised it and a guard doubts.
-
-    To move a probability down by some log-odds is to move its complement up by as many.
-    """
-    if not verdict.objections and not calibration.raised:
-        return confidence
-    rest = 1 - confidence
-    moved = Thresholds(serve=rest, doubted=threshold_with_doubt(rest), judge=None, floor=0.0).raised(
-        calibration.raised
-    )
-    return 1 - (moved.doubted if verdict.objections else moved.serve)
-
-
-def _sums_from(flags: Sequence[bool]) -> list[int]:
-    """How many are true from each place on; one more than there are flags, the last being 0."""
-    sums = [0]
-    for flag in reversed(flags):
-        sums.append(sums[-1] + flag)
-    return sums[::-1]
 
 
 def _share(part: int, whole: int) -> float | None:
@@ -380,9 +361,7 @@ def assess(
     curve = frontier(outcomes, calibration)
     accepted = _split(outcome for outcome in outcomes if outcome.accepted)
     taken = sorted(outcome.ms for outcome in outcomes if outcome.ms is not None)
-    wrong = sorted(
-        (outcome for outcome in outcomes if outcome.accepted != outcome.pair.same), key=_doubtfulness
-    )
+    wrong = (outcome for outcome in outcomes if outcome.accepted != outcome.pair.same)
     return Evaluation(
         policy=policy,
         pairs=len(outcomes),
@@ -404,7 +383,20 @@ def assess(
         reliability=_reliability(outcomes),
         frontier=curve.points(),
         best_recall_at_precision={f"{share:.2f}": curve.best_recall(share) for share in _PRECISIONS},
-        disagreements=[_disagreement(outcome) for outcome in wrong[:show]],
+        disagreements=[
+            Disagreement(
+                a=outcome.pair.a,
+                b=outcome.pair.b,
+                same=outcome.pair.same,
+                accepted=outcome.accepted,
+                kind=outcome.pair.kind,
+                similarity=outcome.similarity,
+                confidence=outcome.verdict.confidence if outcome.verdict else None,
+                why=outcome.decision.reason,
+                objections=outcome.verdict.objections if outcome.verdict else (),
+            )
+            for outcome in sorted(wrong, key=_doubtfulness)[:show]
+        ],
     )
 
 
@@ -482,21 +474,6 @@ def _doubtfulness(outcome: PairOutcome) -> tuple[bool, float]:
         return False, -(1.0 if sure is None else sure)
     refused = confidence is None and outcome.verdict is not None and bool(outcome.verdict.objections)
     return True, -1.0 if refused or sure is None else sure
-
-
-def _disagreement(outcome: PairOutcome) -> Disagreement:
-    verdict = outcome.verdict
-    return Disagreement(
-        a=outcome.pair.a,
-        b=outcome.pair.b,
-        same=outcome.pair.same,
-        accepted=outcome.accepted,
-        kind=outcome.pair.kind,
-        similarity=outcome.similarity,
-        confidence=verdict.confidence if verdict else None,
-        why=outcome.decision.reason,
-        objections=verdict.objections if verdict else (),
-    )
 
 
 # How well a judge judges.

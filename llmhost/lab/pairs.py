@@ -11,8 +11,9 @@ import random
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from llmhost.errors import UsageError
 
@@ -120,7 +121,7 @@ def _named(broken: Sequence[BrokenLine]) -> str:
 def _read(path: Path) -> Iterator[tuple[int, bytes]]:
     """Lines that are not blank with their numbers, which count from 1."""
     try:
-        with _opened(path) as opened:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as opened:
             file = _Bounded(opened, path.name)
             for number in range(1, _MOST_LINES + 1):
                 line = file.readline()
@@ -135,14 +136,10 @@ def _read(path: Path) -> Iterator[tuple[int, bytes]]:
         raise UsageError(f"cannot read {path}: {reason}") from error
 
 
-def _opened(path: Path) -> IO[bytes]:
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
-
-
 class _Bounded:
     """Lines of a file, up to a length each and a size of all together."""
 
-    def __init__(self, file: IO[bytes], name: str) -> None:
+    def __init__(self, file: BufferedIOBase, name: str) -> None:
         self._file = file
         self._name = name
         self._remaining = _LARGEST_FILE
@@ -202,7 +199,18 @@ def read_pairs(path: Path) -> Lines[Pair]:
     Raises:
         UsageError: the file cannot be read, no line of it is sound, or more than 5 % are not.
     """
-    return read_lines(path, _pair, hint=_HINT)
+
+    def pair(row: Mapping[str, Any]) -> Pair:
+        a, b, same, kind = question_in(row, "a"), question_in(row, "b"), row.get("same"), row.get("kind")
+        if type(same) not in (bool, int) or same not in (0, 1):
+            raise ValueError(
+                "'same' is missing" if same is None else "'same' is neither 0, 1, true nor false"
+            )
+        if kind is not None and not (isinstance(kind, str) and kind.strip() and len(kind) <= _LONGEST_KIND):
+            raise ValueError(f"'kind' is not a text of 1 to {_LONGEST_KIND} characters")
+        return Pair(a, b, bool(same), kind)
+
+    return read_lines(path, pair, hint=_HINT)
 
 
 def sample(pairs: Sequence[Pair], limit: int | None) -> Sequence[Pair]:
@@ -211,16 +219,6 @@ def sample(pairs: Sequence[Pair], limit: int | None) -> Sequence[Pair]:
         return pairs
     drawn = random.Random(_SEED).sample(range(len(pairs)), limit)
     return [pairs[place] for place in sorted(drawn)]
-
-
-def _pair(row: Mapping[str, Any]) -> Pair:
-    """Raises ValueError, for people."""
-    a, b, same, kind = question_in(row, "a"), question_in(row, "b"), row.get("same"), row.get("kind")
-    if type(same) not in (bool, int) or same not in (0, 1):
-        raise ValueError("'same' is missing" if same is None else "'same' is neither 0, 1, true nor false")
-    if kind is not None and not (isinstance(kind, str) and kind.strip() and len(kind) <= _LONGEST_KIND):
-        raise ValueError(f"'kind' is not a text of 1 to {_LONGEST_KIND} characters")
-    return Pair(a, b, bool(same), kind)
 
 
 #: What a question really asks; two that differ need two answers.
@@ -244,11 +242,12 @@ def read_stream(path: Path, *, limit: int | None = None) -> Lines[Asked]:
     Raises:
         UsageError: the file cannot be read, no line of it makes sense, or more than 5 % do not.
     """
-    return read_lines(path, _asked, hint=_STREAM_HINT, limit=limit)
 
+    def asked(row: Mapping[str, Any]) -> Asked:
+        about = row.get("class")
+        if isinstance(about, bool) or not isinstance(about, (str, int)) or about == "":
+            problem = "missing" if about is None else "neither a text nor a whole number"
+            raise ValueError(f"'class' is {problem}")
+        return Asked(question_in(row, "question"), about)
 
-def _asked(row: Mapping[str, Any]) -> Asked:
-    about = row.get("class")
-    if isinstance(about, bool) or not isinstance(about, (str, int)) or about == "":
-        raise ValueError(f"'class' is {'missing' if about is None else 'neither a text nor a whole number'}")
-    return Asked(question_in(row, "question"), about)
+    return read_lines(path, asked, hint=_STREAM_HINT, limit=limit)

@@ -1,19 +1,22 @@
 """A stream of questions, played through caches that start empty: what they serve as they fill, and how much
 of it is wrong.
 
-Only the store stands in for Redis. Names of entries, normalisation, policies and their floors are the
-product's own. Nothing expires.
+Only the store stands in for Redis. Names of entries, normalisation, the flat index, policies and their
+floors are the product's own. Nothing expires.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llmhost.cache.indexes.flat import Mirror, encode_record
 from llmhost.cache.keys import CacheKey, cache_key
 from llmhost.cache.models import Candidate
 from llmhost.cache.policy import CachePolicy
@@ -37,9 +40,6 @@ __all__ = [
 
 Vector = NDArray[np.float32]
 Embed = Callable[[str], Vector | None]
-
-#: rows; what a matrix starts with, before it doubles
-_FIRST_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,8 @@ class Shelf:
 
     def __init__(self) -> None:
         self._about: dict[str, About] = {}
-        self._keys: list[CacheKey] = []
-        self._matrix: Vector = np.zeros((0, 0), dtype=np.float32)
+        self._questions: dict[str, str] = {}
+        self._index: Mirror | None = None
 
     def exact(self, key: CacheKey, about: About) -> PlayOutcome | None:
         """The exact hit on the question, where it is stored."""
@@ -82,29 +82,18 @@ class Shelf:
         self._about[key.entry] = about
         if vector is None:
             return
-        row = len(self._keys)
-        if row == len(self._matrix):
-            room = np.zeros((max(row, _FIRST_ROWS), len(vector)), dtype=np.float32)
-            self._matrix = np.concatenate([self._matrix.reshape(-1, len(vector)), room])
-        self._matrix[row] = vector
-        self._keys.append(key)
+        self._questions[key.entry] = key.question
+        if self._index is None:
+            self._index = Mirror(len(vector))
+        self._index.replay(encode_record(key.entry, vector))
 
     def nearest(self, vector: Vector, k: int, floor: float) -> list[Candidate]:
-        """The k of highest cosine similarity, most similar first, without those below the floor. Exact."""
-        count = len(self._keys)
-        if not count:
-            return []
-        similarities = self._matrix[:count] @ vector
-        rows = np.argpartition(-similarities, k)[:k] if k < count else np.arange(count)
-        # Of two that are equally similar, the one that was stored first.
-        ordered = rows[np.lexsort((rows, -similarities[rows]))]
-        found = zip(ordered.tolist(), similarities[ordered].tolist(), strict=True)
-        # Rounding can put the cosine of two equal vectors a hair above 1.
-        return [self._candidate(row, min(cosine, 1.0)) for row, cosine in found if cosine >= floor]
-
-    def _candidate(self, row: int, similarity: float) -> Candidate:
-        key = self._keys[row]
-        return Candidate(key.entry, key.question, similarity, STAND_IN)
+        """The k of highest cosine similarity, most similar first, without those below the floor."""
+        return [
+            Candidate(near.entry, self._questions[near.entry], near.similarity, STAND_IN)
+            for near in (() if self._index is None else self._index.search(vector, k))
+            if near.similarity >= floor
+        ]
 
 
 class PolicyPlayer:
@@ -190,63 +179,40 @@ def replay(
     """Plays the stream through every player. Takes as long as embedding each wording once, and what the
     players take. `on_progress` gets the share that has been played, 0..1. Raises ModelError.
     """
-    once = _Once(embed)
-    tallies = {name: _Tally() for name in players}
+    once = cache(embed)
+    tallies: dict[str, Counter[PlayOutcome]] = {name: Counter() for name in players}
     every = -(-len(stream) // _MOST_POINTS)
     points = []
     for number, asked in enumerate(stream, 1):
         key = cache_key("", asked.question)
         for name, player in players.items():
-            tallies[name].count(player.ask(key, asked.about, once))
+            tallies[name][player.ask(key, asked.about, once)] += 1
         if number % every == 0 or number == len(stream):
-            points.append(ReplayPoint(number, {name: tally.share() for name, tally in tallies.items()}))
+            points.append(ReplayPoint(number, {name: _share(tally) for name, tally in tallies.items()}))
         if number % _EVERY == 0:
             on_progress(number / len(stream))
-    return Replay({name: tally.played() for name, tally in tallies.items()}, points)
+    return Replay({name: _played(tally) for name, tally in tallies.items()}, points)
 
 
-class _Once:
-    """Embeds each wording once for all players."""
-
-    def __init__(self, embed: Embed) -> None:
-        self._embed = embed
-        self._known: dict[str, Vector | None] = {}
-
-    def __call__(self, question: str) -> Vector | None:
-        if question not in self._known:
-            self._known[question] = self._embed(question)
-        return self._known[question]
+def _share(tally: Counter[PlayOutcome]) -> ReplayShare:
+    hits = sum(count for outcome, count in tally.items() if outcome.source != "engine")
+    wrong = sum(count for outcome, count in tally.items() if outcome.wrong)
+    return ReplayShare(hits / tally.total(), wrong)
 
 
-class _Tally:
-    """Counts what becomes of the questions of one player."""
-
-    def __init__(self) -> None:
-        self._questions = 0
-        self._hits = {"exact": 0, "semantic": 0}
-        self._wrong = {"exact": 0, "semantic": 0}
-        self._explored = 0
-
-    def count(self, outcome: PlayOutcome) -> None:
-        self._questions += 1
-        self._explored += outcome.explored
-        if outcome.source != "engine":
-            self._hits[outcome.source] += 1
-            self._wrong[outcome.source] += outcome.wrong
-
-    def share(self) -> ReplayShare:
-        return ReplayShare(sum(self._hits.values()) / self._questions, sum(self._wrong.values()))
-
-    def played(self) -> PlayedPolicy:
-        hits, wrong = sum(self._hits.values()), sum(self._wrong.values())
-        return PlayedPolicy(
-            questions=self._questions,
-            exact_hits=self._hits["exact"],
-            semantic_hits=self._hits["semantic"],
-            wrong_exact_hits=self._wrong["exact"],
-            wrong_semantic_hits=self._wrong["semantic"],
-            wrong_hits=wrong,
-            hit_ratio=hits / self._questions,
-            wrong_share_of_hits=wrong / hits if hits else None,
-            explored=self._explored,
-        )
+def _played(tally: Counter[PlayOutcome]) -> PlayedPolicy:
+    right_exact, wrong_exact = (tally[PlayOutcome("exact", wrong)] for wrong in (False, True))
+    right_semantic, wrong_semantic = (tally[PlayOutcome("semantic", wrong)] for wrong in (False, True))
+    wrong = wrong_exact + wrong_semantic
+    hits = right_exact + right_semantic + wrong
+    return PlayedPolicy(
+        questions=tally.total(),
+        exact_hits=right_exact + wrong_exact,
+        semantic_hits=right_semantic + wrong_semantic,
+        wrong_exact_hits=wrong_exact,
+        wrong_semantic_hits=wrong_semantic,
+        wrong_hits=wrong,
+        hit_ratio=hits / tally.total(),
+        wrong_share_of_hits=wrong / hits if hits else None,
+        explored=tally[PlayOutcome("engine", explored=True)],
+    )

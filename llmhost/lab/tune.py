@@ -66,23 +66,25 @@ class Tuning:
 
 def tune(frontier: Frontier, wanted: ErrorLimits, present: float | None = None) -> Tuning:
     """The lowest threshold that keeps to the limits gives the most hits; `present` is shown as well."""
-    threshold = next((threshold for threshold in _SETTABLE if _does(frontier.at(threshold), wanted)), None)
+    threshold = next((one for one in _SETTABLE if _is_within(frontier.at(one), wanted)), None)
+    strictest = min(limit for limit in (wanted.error, wanted.false_accept) if limit is not None)
     suggested = None if threshold is None else _row(frontier, threshold)
     shown = {*_SHOWN, *(one for one in (threshold, present) if one is not None)}
     return Tuning(
         suggested=suggested,
         rows=[_row(frontier, one) for one in sorted(shown)],
         supported=suggested is not None and _is_supported(suggested, wanted),
-        enough=_enough(min(limit for limit in (wanted.error, wanted.false_accept) if limit is not None)),
+        # Until so many were seen without a mistake, the upper end of the interval is over the limit.
+        enough=math.ceil(_LOG_TAIL / math.log1p(-strictest)) if strictest > 0 else 0,
     )
 
 
-def _does(point: FrontierPoint, wanted: ErrorLimits) -> bool:
-    error = _error(point)
-    if error is None:
-        return False
-    return (wanted.error is None or error <= wanted.error) and (
-        wanted.false_accept is None or (point.false_accept_rate or 0.0) <= wanted.false_accept
+def _is_within(point: FrontierPoint, wanted: ErrorLimits) -> bool:
+    error, false_accept = _error(point), point.false_accept_rate or 0.0
+    return (
+        error is not None
+        and (wanted.error is None or error <= wanted.error)
+        and (wanted.false_accept is None or false_accept <= wanted.false_accept)
     )
 
 
@@ -111,8 +113,3 @@ def _error(point: FrontierPoint) -> float | None:
 def _is_supported(row: TuningRow, wanted: ErrorLimits) -> bool:
     limits = ((wanted.error, row.error_interval), (wanted.false_accept, row.false_accept_interval))
     return all(limit is None or (known is not None and known.high <= limit) for limit, known in limits)
-
-
-def _enough(limit: float) -> int:
-    """How many must be seen without a mistake until the upper end of the interval is down at `limit`."""
-    return math.ceil(_LOG_TAIL / math.log1p(-limit)) if limit > 0 else 0

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from doubles.word_embedder import WordEmbedder
-from hypothesis import given
-from hypothesis import strategies as st
 
 from llmhost.cache.embedders.onnx import OnnxEmbedder
 from llmhost.cache.keys import cache_key
@@ -17,7 +14,7 @@ from llmhost.cache.models import CacheDecision, Candidate
 from llmhost.cache.policy import ThresholdPolicy, Thresholds, VerifiedPolicy
 from llmhost.config.models import CacheConfig
 from llmhost.lab.pairs import Asked
-from llmhost.lab.replay import PlayedPolicy, PlayOutcome, PolicyPlayer, Replay, Shelf, replay
+from llmhost.lab.replay import PlayedPolicy, PlayOutcome, PolicyPlayer, Replay, replay
 from llmhost.wiring.questions import thresholds, verified_policy
 
 HEIGHT, AGE = Asked("how tall is everest", "height"), Asked("how old is everest", "age")
@@ -88,25 +85,6 @@ def test_a_policy_sees_normalised_questions_over_its_floor_most_similar_first() 
     near = Asked(" how tall  is everest today", 1)
     outcomes(PolicyPlayer(Watching(0.8), 2), Asked("bake a cake", 2), AGE, HEIGHT, REWORDED, near)
     assert shown[-1] == ("how tall is everest today", ["how tall is everest", "how tall is mount everest"])
-
-
-@given(st.integers(1, 90), st.integers(1, 100), st.floats(-1, 1), st.integers(0, 5))
-def test_the_shelf_finds_what_comparing_with_each_would_find(
-    count: int, k: int, floor: float, seed: int
-) -> None:
-    dice = np.random.default_rng(seed)
-    vectors = dice.normal(size=(count + 1, 4)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    shelf = Shelf()
-    for number, vector in enumerate(vectors[1:]):
-        shelf.keep(cache_key("", str(number)), number, vector)
-    similar = {str(number): float(vector @ vectors[0]) for number, vector in enumerate(vectors[1:])}
-    nearest = sorted(similar, key=lambda question: -similar[question])[:k]
-    found = shelf.nearest(vectors[0], k, floor)
-    assert [candidate.similarity for candidate in found] == pytest.approx(
-        [similar[question] for question in nearest if similar[question] >= floor], abs=1e-6
-    )
-    assert [shelf.about(candidate) for candidate in found] == [int(one.question) for one in found]
 
 
 def test_counts_add_up() -> None:
