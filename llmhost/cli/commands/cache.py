@@ -136,8 +136,19 @@ def clear_cache(
 async def _list(options: Globals, config: Config, limit: int) -> None:
     async with wired(options, config) as wiring:
         entries = await (await wiring.catalog()).entries()
-    shown = ListOutput([_summary(entry) for entry in entries[:limit]], len(entries))
-    options.output.result(shown, _show_list)
+    shown = [
+        EntryOutput(
+            entry=entry.entry,
+            question=entry.question,
+            model=entry.answer.model if entry.answer else None,
+            hit_count=entry.hit_count,
+            created=entry.created,
+            last_accessed=entry.last_accessed,
+            expires_in_s=entry.expires_in_s,
+        )
+        for entry in entries[:limit]
+    ]
+    options.output.result(ListOutput(shown, len(entries)), _show_list)
 
 
 async def _get(options: Globals, config: Config, prefix: str) -> None:
@@ -173,18 +184,6 @@ async def _clear(options: Globals, config: Config) -> None:
         cleared = await (await wiring.catalog()).clear()
         await wiring.drop_audits()
     options.output.result(ClearOutput(cleared), _show_cleared)
-
-
-def _summary(entry: Entry) -> EntryOutput:
-    return EntryOutput(
-        entry=entry.entry,
-        question=entry.question,
-        model=entry.answer.model if entry.answer else None,
-        hit_count=entry.hit_count,
-        created=entry.created,
-        last_accessed=entry.last_accessed,
-        expires_in_s=entry.expires_in_s,
-    )
 
 
 def _show_list(output: ListOutput, console: Console) -> None:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from llmhost.config.models import Config
-    from llmhost.trust.audit import Audited, Finding
 
 __all__ = ["audit_hits", "start_auditing"]
 
@@ -103,32 +102,28 @@ async def _audit(options: Globals, config: Config, limit: int) -> None:
         audited = await (await wiring.auditor()).run(limit)
     for change in filter(None, (finding.change for finding in audited.findings)):
         options.output.warn(change)
-    options.output.result(_output(audited), _show)
-
-
-def _output(audited: Audited) -> AuditOutput:
     verdicts = [finding.right for finding in audited.findings]
-    return AuditOutput(
+    output = AuditOutput(
         audited=len(verdicts),
         right=verdicts.count(True),
         wrong=verdicts.count(False),
         unclear=verdicts.count(None),
         left=audited.left,
-        found=[_found(finding) for finding in audited.findings if finding.right is False],
+        found=[
+            FoundOutput(
+                entry=finding.audit.entry,
+                question=shortened(finding.audit.question.prompt, _SHOWN),
+                matched_question=shortened(finding.audit.matched_question, _SHOWN),
+                served=shortened(finding.audit.answer, _SHOWN),
+                engine=shortened(finding.engine_answer or "", _SHOWN),
+                raw=finding.audit.raw,
+                doubts=finding.audit.doubts,
+            )
+            for finding in audited.findings
+            if finding.right is False
+        ],
     )
-
-
-def _found(finding: Finding) -> FoundOutput:
-    audit = finding.audit
-    return FoundOutput(
-        entry=audit.entry,
-        question=shortened(audit.question.prompt, _SHOWN),
-        matched_question=shortened(audit.matched_question, _SHOWN),
-        served=shortened(audit.answer, _SHOWN),
-        engine=shortened(finding.engine_answer or "", _SHOWN),
-        raw=audit.raw,
-        doubts=audit.doubts,
-    )
+    options.output.result(output, _show)
 
 
 def _show(output: AuditOutput, console: Console) -> None:

@@ -82,8 +82,8 @@ def eval_pairs(
 
     For each pair, the answer to `b` is stored and `a` is asked, by the very code that serves. `same` 1 says
     that the one answer is right for both. No engine and no judge is asked, and the real cache is not touched.
-    What the fleet's labels have taught is left out, so that everybody gets the same figures; --learned
-    includes it.
+    What the fleet's labels have taught is left out, so that the figures are reproducible; --learned includes
+    it.
 
     Examples:
       llmhost cache eval pairs.jsonl
@@ -181,12 +181,23 @@ def _show(evaluation: Evaluation, console: Console) -> None:
     """Figures first, then where they come from, then single pairs."""
     console.print(f"{evaluation.policy} on {_pairs(evaluation.pairs)}")
     console.print()
-    _show_accepted(evaluation, console)
+    grid = table("pairs that ask", "", "accepted", "share", right=("", "accepted", "share"))
+    recall, wrong = share_words(evaluation.recall), share_words(evaluation.false_accept_rate)
+    grid.add_row("the same", f"{evaluation.same:,}", f"{evaluation.accepted_same:,}", recall)
+    grid.add_row("something else", f"{evaluation.different:,}", f"{evaluation.accepted_different:,}", wrong)
+    console.print(grid)
     console.print()
     for line in _summary(evaluation):
         console.print(line)
-    for show in (_show_kinds, _show_guards, _show_reliability, _show_best, _show_disagreements):
-        show(evaluation, console)
+    _show_kinds(evaluation, console)
+    _show_guards(evaluation, console)
+    _show_reliability(evaluation, console)
+    best = evaluation.best_recall_at_precision
+    grid = table("with the best threshold", *best, right=tuple(best))
+    grid.add_row("recall at this precision", *(share_words(recall) for recall in best.values()))
+    console.print()
+    console.print(grid)
+    _show_disagreements(evaluation, console)
 
 
 def share_words(share: float | None) -> str:
@@ -197,14 +208,6 @@ def share_words(share: float | None) -> str:
 def interval_words(interval: Interval | None) -> str:
     """``81.3 to 98.6 %``"""
     return "-" if interval is None else f"{interval.low * 100:.1f} to {interval.high * 100:.1f} %"
-
-
-def _show_accepted(evaluation: Evaluation, console: Console) -> None:
-    grid = table("pairs that ask", "", "accepted", "share", right=("", "accepted", "share"))
-    recall, wrong = share_words(evaluation.recall), share_words(evaluation.false_accept_rate)
-    grid.add_row("the same", f"{evaluation.same:,}", f"{evaluation.accepted_same:,}", recall)
-    grid.add_row("something else", f"{evaluation.different:,}", f"{evaluation.accepted_different:,}", wrong)
-    console.print(grid)
 
 
 def _summary(evaluation: Evaluation) -> list[str]:
@@ -275,23 +278,15 @@ def _show_reliability(evaluation: Evaluation, console: Console) -> None:
     console.print("predicted: the mean confidence. true: the share that asks the same.", style="dim")
 
 
-def _show_best(evaluation: Evaluation, console: Console) -> None:
-    best = evaluation.best_recall_at_precision
-    grid = table("with the best threshold", *best, right=tuple(best))
-    grid.add_row("recall at this precision", *(share_words(recall) for recall in best.values()))
-    console.print()
-    console.print(grid)
-
-
 def _show_disagreements(evaluation: Evaluation, console: Console) -> None:
     for pair in evaluation.disagreements:
-        console.print()
-        verdict = (
+        labelled = (
             "accepted, but labelled different" if pair.accepted else "not accepted, but labelled the same"
         )
         kind = f" ({_line(pair.kind)})" if pair.kind else ""
         similarity = "" if pair.similarity is None else f"; similarity {pair.similarity:.3f}"
-        console.print(f"{verdict}{kind}{similarity}", style="bold")
+        console.print()
+        console.print(f"{labelled}{kind}{similarity}", style="bold")
         console.print(f"  asked   {_line(pair.a)}")
         console.print(f"  stored  {_line(pair.b)}")
         console.print(f"  {_line(pair.why)}", style="dim")

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from llmhost.cache.contracts import Embedder
     from llmhost.cache.policy import CachePolicy
     from llmhost.config.models import Config
-    from llmhost.lab.pairs import Asked
-    from llmhost.lab.replay import PlayedPolicy, Replay, ReplayPoint
+    from llmhost.lab.replay import PlayedPolicy, ReplayPoint
 
 __all__ = ["replay_stream"]
 
@@ -55,6 +54,7 @@ def replay_stream(
     """
     from llmhost.lab.pairs import read_stream, skipped_words
     from llmhost.lab.plots import check_drawable, plot_replay
+    from llmhost.lab.replay import PolicyPlayer, replay
 
     options = globals_of(ctx)
     if plot is not None:
@@ -65,7 +65,15 @@ def replay_stream(
     stream = read_stream(file, limit=limit)
     if stream.broken:
         options.output.warn(skipped_words(file, stream.broken))
-    played = _play(options, config, stream.rows)
+    embedder, policies = run_async(_models(options, config))
+    players = {name: PolicyPlayer(policy, config.cache.candidates) for name, policy in policies.items()}
+    with options.output.progress() as progress:
+
+        def on_progress(share: float) -> None:
+            progress.update("replay", "playing", share)
+
+        played = replay(stream.rows, embedder.embed, players, on_progress)
+        progress.done("replay", "played")
     if plot is not None:
         plot_replay(played, plot)
     output = ReplayOutput(
@@ -78,32 +86,16 @@ def replay_stream(
     options.output.result(output, _show)
 
 
-def _play(options: Globals, config: Config, stream: tuple[Asked, ...]) -> Replay:
+async def _models(options: Globals, config: Config) -> tuple[Embedder, Mapping[str, CachePolicy]]:
+    """The embedder, and both policies, whichever is configured; the verified one without a judge."""
     from llmhost.cache.policy import ThresholdPolicy
-    from llmhost.lab.replay import PolicyPlayer, replay
-
-    embedder, verified = run_async(_models(options, config))
-    count = config.cache.candidates
-    players = {
-        "verified": PolicyPlayer(verified, count),
-        "threshold": PolicyPlayer(ThresholdPolicy(config.cache.threshold), count),
-    }
-    with options.output.progress() as progress:
-        played = replay(
-            stream, embedder.embed, players, lambda share: progress.update("replay", "playing", share)
-        )
-        progress.done("replay", "played")
-    return played
-
-
-async def _models(options: Globals, config: Config) -> tuple[Embedder, CachePolicy]:
-    """The embedder, and the verified policy without a judge, whatever the configured one is."""
     from llmhost.wiring.questions import thresholds, verified_policy
 
     async with wired(options, config) as wiring:
         embedder = await wiring.caches.embedder()
     without_judge = replace(thresholds(config.cache), judge=None)
-    return embedder, verified_policy(config.cache.verifier, without_judge, options.output.note)
+    verified = verified_policy(config.cache.verifier, without_judge, options.output.note)
+    return embedder, {"verified": verified, "threshold": ThresholdPolicy(config.cache.threshold)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmhost.cli.commands.cache_eval import interval_words, pairs_in, run_pairs, share_words
-from llmhost.cli.commands.cache_tune_judge import judge_pairs, measure_judge
-from llmhost.cli.commands.cache_tune_show import reset, reset_calibration, show, show_calibration
+from llmhost.cli.commands.cache_tune_judge import judge_pairs
+from llmhost.cli.commands.cache_tune_show import reset, show
 from llmhost.cli.frame import App, globals_of
 from llmhost.cli.output import table
 from llmhost.cli.running import configured, run_async, wired
@@ -82,43 +82,30 @@ def tune_cache(
       llmhost cache tune show
       llmhost cache tune reset --yes
     """
-    options = globals_of(ctx)
-    config = configured(options)
-    if old_judge + old_show + old_reset > 1:
-        raise UsageError("--judge, --show and --reset exclude each other", hint="use one of them")
-    if old_show:
-        _warn_of_old_flag(options, "--show", "show")
-        run_async(show_calibration(options, config))
-    elif old_reset:
-        _warn_of_old_flag(options, "--reset", "reset")
-        run_async(reset_calibration(options, config, yes=old_yes))
-    elif file is None:
-        raise UsageError(
-            "no pairs to tune with", hint="name a file of pairs, or see `llmhost cache tune --help`"
-        )
-    elif old_judge:
-        _warn_of_old_flag(options, "--judge", "judge")
-        run_async(measure_judge(options, config, file, limit))
-    else:
-        _suggest(options, config, file, max_error, max_false_accept, limit)
-
-
-def _warn_of_old_flag(options: Globals, flag: str, command: str) -> None:
-    options.output.warn(f"{flag} is deprecated: run `llmhost cache tune {command}`")
-
-
-def _suggest(
-    options: Globals,
-    config: Config,
-    file: Path,
-    max_error: float | None,
-    max_false_accept: float | None,
-    limit: int | None,
-) -> None:
     from llmhost.lab.evaluate import frontier
     from llmhost.lab.pairs import sample
     from llmhost.lab.tune import ErrorLimits, tune
 
+    options = globals_of(ctx)
+    if old_judge + old_show + old_reset > 1:
+        raise UsageError("--judge, --show and --reset exclude each other", hint="use one of them")
+    for command, used in (("show", old_show), ("reset", old_reset), ("judge", old_judge)):
+        if used:
+            options.output.warn(f"--{command} is deprecated: run `llmhost cache tune {command}`")
+    if old_show:
+        show(ctx)
+        return
+    if old_reset:
+        reset(ctx, old_yes)
+        return
+    if file is None:
+        raise UsageError(
+            "no pairs to tune with", hint="name a file of pairs, or see `llmhost cache tune --help`"
+        )
+    if old_judge:
+        judge_pairs(ctx, file, limit)
+        return
+    config = configured(options)
     if max_error is None and max_false_accept is None:
         max_error = config.cache.max_error
     limits = ErrorLimits(max_error, max_false_accept)

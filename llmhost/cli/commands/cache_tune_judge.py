@@ -100,7 +100,11 @@ async def measure_judge(options: Globals, config: Config, file: Path, limit: int
 
 
 def _output(evaluation: JudgeEvaluation, skipped: int, config: Config) -> JudgeOutput:
-    fault = evaluation.disqualification(config.cache.judge_timeout)
+    fault, on = evaluation.disqualification(config.cache.judge_timeout), config.cache.judge
+    if fault is None:
+        verdict = "good enough to judge" + ("" if on else ": `cache.judge: true` switches it on")
+    else:
+        verdict = f"not good enough to judge: {fault}" + ("; the judge stays off" if on else "")
     return JudgeOutput(
         model=evaluation.model,
         pairs=evaluation.pairs,
@@ -112,14 +116,8 @@ def _output(evaluation: JudgeEvaluation, skipped: int, config: Config) -> JudgeO
         silent=evaluation.silent,
         latency_ms=JudgeLatency(evaluation.p50_ms, evaluation.p95_ms),
         good_enough=fault is None,
-        verdict=_verdict(fault, config.cache.judge),
+        verdict=verdict,
     )
-
-
-def _verdict(fault: str | None, on: bool) -> str:
-    if fault is not None:
-        return f"not good enough to judge: {fault}" + ("; the judge stays off" if on else "")
-    return "good enough to judge" + ("" if on else ": `cache.judge: true` switches it on")
 
 
 def _show(output: JudgeOutput, console: Console) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from llmhost.cli.trust_view import ServedErrorOutput
     from llmhost.config.models import Config
 
-__all__ = ["reset", "reset_calibration", "show", "show_calibration"]
+__all__ = ["reset", "show"]
 
 _SOURCES = ("audit", "judge", "forget")
 
@@ -37,7 +37,7 @@ def show(ctx: typer.Context) -> None:
       llmhost cache tune show --json
     """
     options = globals_of(ctx)
-    run_async(show_calibration(options, configured(options)))
+    run_async(_show_calibration(options, configured(options)))
 
 
 def reset(
@@ -49,7 +49,13 @@ def reset(
       llmhost cache tune reset --yes
     """
     options = globals_of(ctx)
-    run_async(reset_calibration(options, configured(options), yes=yes))
+    config = configured(options)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError("this forgets what was learnt from every audit", hint="confirm it with --yes")
+        question = f"Forget what was learnt about the hits of the fleet {config.fleet.name!r}?"
+        typer.confirm(question, abort=True, err=True)
+    run_async(_reset_calibration(options, config))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +102,7 @@ class ResetOutput:
     forgotten: int
 
 
-async def show_calibration(options: Globals, config: Config) -> None:
-    """Prints what the fleet's labels have taught. Raises StoreError."""
+async def _show_calibration(options: Globals, config: Config) -> None:
     from llmhost.wiring.questions import thresholds
 
     async with wired(options, config) as wiring:
@@ -105,18 +110,7 @@ async def show_calibration(options: Globals, config: Config) -> None:
     options.output.result(_output(report, thresholds(config.cache), config), _show)
 
 
-async def reset_calibration(options: Globals, config: Config, *, yes: bool = False) -> None:
-    """Forgets what the fleet's labels have taught, after asking unless `yes`.
-
-    Raises:
-        UsageError: there is no terminal to ask on.
-        StoreError: Redis is away.
-    """
-    if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError("this forgets what was learnt from every audit", hint="confirm it with --yes")
-        question = f"Forget what was learnt about the hits of the fleet {config.fleet.name!r}?"
-        typer.confirm(question, abort=True, err=True)
+async def _reset_calibration(options: Globals, config: Config) -> None:
     async with wired(options, config) as wiring:
         forgotten = await wiring.caches.labels(await wiring.redis()).reset()
     options.output.result(ResetOutput(forgotten), _show_reset)
@@ -128,7 +122,13 @@ def _output(report: LabelsReport, configured: Thresholds, config: Config) -> Cal
 
     calibration = calibrate(report)
     now = configured.raised(calibration.raised)
-    counts = {band: {source: report.bands[source].get(band) for source in report.bands} for band in BANDS}
+    bands = [
+        LabelBand(
+            band,
+            {source: report.bands[source][band] for source in report.bands if band in report.bands[source]},
+        )
+        for band in BANDS
+    ]
     return CalibrationOutput(
         used=config.cache.policy == "verified",
         shift=calibration.shift,
@@ -142,11 +142,7 @@ def _output(report: LabelsReport, configured: Thresholds, config: Config) -> Cal
         raised=calibration.raised,
         changed=report.changed,
         labels={source: report.total(source) for source in report.bands},
-        bands=[
-            LabelBand(band, {source: tally for source, tally in by_source.items() if tally is not None})
-            for band, by_source in counts.items()
-            if any(by_source.values())
-        ],
+        bands=[band for band in bands if band.labels],
         served_error=served_error_output(report, config.cache.max_error),
     )
 
@@ -157,7 +153,9 @@ def _show(output: CalibrationOutput, console: Console) -> None:
     if output.bands:
         grid = table("verifier gave", *_SOURCES, right=_SOURCES)
         for band in output.bands:
-            grid.add_row(band.band, *(_figures(band.labels.get(source)) for source in _SOURCES))
+            tallies = [band.labels.get(source) for source in _SOURCES]
+            figures = [f"{one.samples:,} ({one.wrong:,} wrong)" if one else "-" for one in tallies]
+            grid.add_row(band.band, *figures)
         console.print(grid)
         console.print()
         console.print(f"{counts_as(output.confidence, output.counts_as)}.")
@@ -169,10 +167,6 @@ def _show(output: CalibrationOutput, console: Console) -> None:
     )
     for line in served_error_lines(output.served_error):
         console.print(line)
-
-
-def _figures(tally: Tally | None) -> str:
-    return "-" if tally is None else f"{tally.samples:,} ({tally.wrong:,} wrong)"
 
 
 def _show_reset(output: ResetOutput, console: Console) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,16 +12,10 @@ import redis
 import yaml
 
 from llmhost.cache.policy import VERIFIER_FLOOR
-from llmhost.cli.commands.cache_tune_show import reset_calibration, show_calibration
-from llmhost.cli.frame import Globals
-from llmhost.cli.running import configured
-from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
     from plugins.cli import Ran
     from plugins.redis_servers import RedisServer
-
-    from llmhost.config.models import Config
 
 Cli = Callable[..., "Ran"]
 
@@ -74,16 +67,6 @@ def entry(store: Any, name: str, **served: str) -> str:
     )
     store.hset(f"cache:metadata:{name}", mapping={"hit_count": 1, **served})
     return name
-
-
-def shown(capsys: pytest.CaptureFixture[str], *, as_json: bool = False) -> str:
-    options = Globals(json=as_json)
-    return said(capsys, options, lambda config: show_calibration(options, config))
-
-
-def said(capsys: pytest.CaptureFixture[str], options: Globals, command: Callable[[Config], Any]) -> str:
-    asyncio.run(command(configured(options)))
-    return capsys.readouterr().out
 
 
 def test_stats_without_audits_say_so(store: Any, cli: Cli) -> None:
@@ -190,17 +173,17 @@ def test_forgetting_without_a_reason_teaches_nothing(store: Any, cli: Cli) -> No
     assert store.exists(KEY) == 0
 
 
-def test_without_labels_there_is_nothing_to_show(store: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    assert shown(capsys).splitlines() == [
+def test_without_labels_there_is_nothing_to_show(store: Any, cli: Cli) -> None:
+    assert cli("cache", "tune", "show").stdout.splitlines() == [
         "There are no labels yet: the verifier counts as it is.",
         "Served from 0.900 of the verifier on, or 0.937 where a guard doubts.",
         "No semantic hit was audited yet.",
     ]
 
 
-def test_what_was_learnt_is_shown_in_words(store: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_was_learnt_is_shown_in_words(store: Any, cli: Cli) -> None:
     learnt(store, **RAISED)
-    lines = shown(capsys).splitlines()
+    lines = cli("cache", "tune", "show").stdout.splitlines()
     assert [line.split("  ")[0] for line in lines[2:5]] == ["0.7-0.8", "0.95-0.97", "0.99-1"]
     assert lines[3].split() == ["0.95-0.97", "120", "(1", "wrong)", "-", "-"]
     assert lines[6:8] == [
@@ -210,9 +193,9 @@ def test_what_was_learnt_is_shown_in_words(store: Any, capsys: pytest.CaptureFix
     assert lines[9].startswith("The threshold is raised by 2 steps")
 
 
-def test_what_was_learnt_is_shown_to_scripts(store: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_was_learnt_is_shown_to_scripts(store: Any, cli: Cli) -> None:
     learnt(store, **RAISED)
-    out = json.loads(shown(capsys, as_json=True))
+    out = cli("cache", "tune", "show", "--json").json
     assert out["shift"] == pytest.approx(0.284, abs=0.001)
     assert (out["confidence"], out["raised"], out["changed"]) == (0.9, 2, 1_800_000_000.0)
     assert out["counts_as"] == pytest.approx(0.9228, abs=0.0005)
@@ -228,37 +211,29 @@ def test_what_was_learnt_is_shown_to_scripts(store: Any, capsys: pytest.CaptureF
 
 
 def test_labels_never_bring_what_the_verifier_must_give_below_the_floor(
-    store: Any, redis_server: RedisServer, capsys: pytest.CaptureFixture[str]
+    store: Any, redis_server: RedisServer, cli: Cli
 ) -> None:
     configure(redis_server, confidence=0.82)
     learnt(store, **{"audit:0.9-0.93:right": 100_000})
-    assert json.loads(shown(capsys, as_json=True))["wanted"]["serve"] == VERIFIER_FLOOR
+    assert cli("cache", "tune", "show", "--json").json["wanted"]["serve"] == VERIFIER_FLOOR
 
 
-def test_a_policy_that_heeds_none_of_it_is_said_so(
-    store: Any, redis_server: RedisServer, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_policy_that_heeds_none_of_it_is_said_so(store: Any, redis_server: RedisServer, cli: Cli) -> None:
     configure(redis_server, policy="threshold")
-    assert shown(capsys).startswith("The policy is `threshold`: it uses none of this.")
+    assert cli("cache", "tune", "show").stdout.startswith("The policy is `threshold`: it uses none of this.")
 
 
-def test_reset_goes_back_to_what_was_shipped(store: Any, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_reset_goes_back_to_what_was_shipped(store: Any, cli: Cli, options: tuple[str, ...]) -> None:
     learnt(store, **RAISED)
-    options = Globals()
-    out = said(capsys, options, lambda config: reset_calibration(options, config, yes=True))
-    assert out == "forgot 130 labels: the verifier counts as it was shipped\n"
+    out = cli("cache", "tune", "reset", "--yes", *options).stdout
+    as_text = "forgot 130 labels: the verifier counts as it was shipped\n"
+    assert json.loads(out) == {"forgotten": 130} if options else out == as_text
     assert store.exists(KEY) == 0
 
 
-def test_reset_tells_scripts_how_much_was_forgotten(store: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    options = Globals(json=True)
-    out = said(capsys, options, lambda config: reset_calibration(options, config, yes=True))
-    assert json.loads(out) == {"forgotten": 0}
-
-
-def test_reset_without_a_terminal_wants_a_yes(store: Any) -> None:
+def test_reset_without_a_terminal_wants_a_yes(store: Any, cli: Cli) -> None:
     learnt(store, **RAISED)
-    options = Globals()
-    with pytest.raises(UsageError, match="forgets"):
-        asyncio.run(reset_calibration(options, configured(options)))
+    ran = cli("cache", "tune", "reset")
+    assert (ran.code, "this forgets what was learnt" in ran.stderr) == (2, True)
     assert store.exists(KEY) == 1
