@@ -278,7 +278,7 @@ def live(load: float, every: float, boot: float, hours: float = 4, **spec: Any) 
 
 
 @pytest.mark.slow
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(st.floats(0, 1000), st.sampled_from([60, 300, 777, 1020]), st.sampled_from([5, 180, 600, 1500]))
 def test_a_constant_load_leads_to_at_most_one_change_once_the_fleet_has_settled(
     load: float, every: float, boot: float
@@ -292,7 +292,7 @@ def test_a_constant_load_leads_to_at_most_one_change_once_the_fleet_has_settled(
 
 
 @pytest.mark.slow
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(st.floats(0, 1000), st.sampled_from([30, 180, 600]))
 def test_cron_jobs_of_one_five_and_seventeen_minutes_come_to_sizes_that_the_band_cannot_tell_apart(
     load: float, boot: float

@@ -192,7 +192,7 @@ async def calm(world: World, workers: int, crashes: int) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(
     events=st.lists(EVENT, min_size=3, max_size=14), workers=st.integers(0, 3), interruptible=st.booleans()
 )

@@ -13,8 +13,15 @@ from plugins.commands import Finished, House
 from plugins.redis_servers import PortServer, TlsRedis
 
 from llmhost.cache.verifiers import load, manifest
+from llmhost.engines import model_file
 
 Cli = Callable[..., Ran]
+
+
+@pytest.fixture(autouse=True)
+def _model_is_the_published_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`tests/engines/test_model_file.py` computes the checksum, and so do the commands in processes here."""
+    monkeypatch.setattr(model_file, "_sha256", lambda path: model_file._SHA256)
 
 
 def checks_of(ran: Ran | Finished) -> dict[str, dict[str, Any]]:

@@ -194,7 +194,7 @@ async def right_in_the_end(world: World, gpus: int) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=24)
+@settings(max_examples=12)
 @given(steps=st.lists(STEP, min_size=1, max_size=9), gpus=st.integers(1, MOST), interruptible=st.booleans())
 def test_after_any_history_one_up_and_one_down_put_the_fleet_right(
     steps: list[tuple[str, Any]],
