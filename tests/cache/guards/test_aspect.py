@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
+from doubles.guard_verdict import verdict
 
 from llmhost.cache.guards.aspect import guard
 
@@ -24,18 +23,12 @@ from llmhost.cache.guards.aspect import guard
         ("Capital of Peru", "Currency of Peru"),
     ],
 )
-def test_another_aspect_is_refused(one: str, other: str, verdict: Callable[..., str]) -> None:
+def test_another_aspect_is_refused(one: str, other: str) -> None:
     assert verdict(guard, one, other) == "refuses"
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("A vegan diet for runners", "Benefits of a vegan diet for runners"),
-    ],
-)
-def test_an_aspect_that_only_one_names_is_doubted(one: str, other: str, verdict: Callable[..., str]) -> None:
-    assert verdict(guard, one, other) == "doubts"
+def test_an_aspect_that_only_one_names_is_doubted() -> None:
+    assert verdict(guard, "A vegan diet for runners", "Benefits of a vegan diet for runners") == "doubts"
 
 
 @pytest.mark.parametrize(
@@ -54,5 +47,5 @@ def test_an_aspect_that_only_one_names_is_doubted(one: str, other: str, verdict:
         ("Can I lose weight by walking?", "How can I lose weight by walking?"),
     ],
 )
-def test_forms_that_ask_the_same_pass(one: str, other: str, verdict: Callable[..., str]) -> None:
+def test_forms_that_ask_the_same_pass(one: str, other: str) -> None:
     assert verdict(guard, one, other) == "silent"

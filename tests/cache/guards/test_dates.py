@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
+from doubles.guard_verdict import verdict
 
 from llmhost.cache.guards.dates import guard
 
@@ -21,18 +20,12 @@ from llmhost.cache.guards.dates import guard
         ("Write a daily report", "Write a weekly report"),
     ],
 )
-def test_another_time_of_the_same_kind_is_refused(one: str, other: str, verdict: Callable[..., str]) -> None:
+def test_another_time_of_the_same_kind_is_refused(one: str, other: str) -> None:
     assert verdict(guard, one, other) == "refuses"
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("Weather in Lisbon in March", "Weather in Lisbon"),
-    ],
-)
-def test_a_month_that_only_one_names_is_doubted(one: str, other: str, verdict: Callable[..., str]) -> None:
-    assert verdict(guard, one, other) == "doubts"
+def test_a_month_that_only_one_names_is_doubted() -> None:
+    assert verdict(guard, "Weather in Lisbon in March", "Weather in Lisbon") == "doubts"
 
 
 @pytest.mark.parametrize(
@@ -44,5 +37,5 @@ def test_a_month_that_only_one_names_is_doubted(one: str, other: str, verdict: C
         ("Where is Rome?", "Where does Rome lie?"),
     ],
 )
-def test_the_same_time_passes(one: str, other: str, verdict: Callable[..., str]) -> None:
+def test_the_same_time_passes(one: str, other: str) -> None:
     assert verdict(guard, one, other) == "silent"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
+from doubles.guard_verdict import verdict
 
 from llmhost.cache.guards.languages import guard
 
@@ -27,9 +26,7 @@ from llmhost.cache.guards.languages import guard
         ),
     ],
 )
-def test_questions_in_different_languages_are_refused(
-    one: str, other: str, verdict: Callable[..., str]
-) -> None:
+def test_questions_in_different_languages_are_refused(one: str, other: str) -> None:
     assert verdict(guard, one, other) == "refuses"
 
 
@@ -45,5 +42,5 @@ def test_questions_in_different_languages_are_refused(
         ("12345", "What is this?"),
     ],
 )
-def test_the_same_language_passes(one: str, other: str, verdict: Callable[..., str]) -> None:
+def test_the_same_language_passes(one: str, other: str) -> None:
     assert verdict(guard, one, other) == "silent"

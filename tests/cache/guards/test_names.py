@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
+from doubles.guard_verdict import verdict
 
 from llmhost.cache.guards.names import guard
 
@@ -24,7 +23,7 @@ from llmhost.cache.guards.names import guard
         ("How do I learn guitar?", "How do I learn piano?"),
     ],
 )
-def test_other_names_of_the_same_class_are_refused(one: str, other: str, verdict: Callable[..., str]) -> None:
+def test_other_names_of_the_same_class_are_refused(one: str, other: str) -> None:
     assert verdict(guard, one, other) == "refuses"
 
 
@@ -35,20 +34,12 @@ def test_other_names_of_the_same_class_are_refused(one: str, other: str, verdict
         ("Is the Fooly better than others?", "Is the Barro better than others?"),
     ],
 )
-def test_other_capitalised_names_in_the_same_sentence_are_refused(
-    one: str, other: str, verdict: Callable[..., str]
-) -> None:
+def test_other_capitalised_names_in_the_same_sentence_are_refused(one: str, other: str) -> None:
     assert verdict(guard, one, other) == "refuses"
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("Starting a small company in India", "Starting a small company"),
-    ],
-)
-def test_a_place_that_only_one_names_is_doubted(one: str, other: str, verdict: Callable[..., str]) -> None:
-    assert verdict(guard, one, other) == "doubts"
+def test_a_place_that_only_one_names_is_doubted() -> None:
+    assert verdict(guard, "Starting a small company in India", "Starting a small company") == "doubts"
 
 
 @pytest.mark.parametrize(
@@ -67,5 +58,5 @@ def test_a_place_that_only_one_names_is_doubted(one: str, other: str, verdict: C
         ("Where Is The Old Bank?", "Where is the old bank?"),
     ],
 )
-def test_the_same_name_passes_in_other_words(one: str, other: str, verdict: Callable[..., str]) -> None:
+def test_the_same_name_passes_in_other_words(one: str, other: str) -> None:
     assert verdict(guard, one, other) == "silent"

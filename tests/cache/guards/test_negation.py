@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
+from doubles.guard_verdict import verdict
 
 from llmhost.cache.guards.negation import guard
 
@@ -22,7 +21,7 @@ from llmhost.cache.guards.negation import guard
         ("How do I log in with a password?", "How do I log in without a password?"),
     ],
 )
-def test_a_negation_on_one_side_only_is_refused(one: str, other: str, verdict: Callable[..., str]) -> None:
+def test_a_negation_on_one_side_only_is_refused(one: str, other: str) -> None:
     assert verdict(guard, one, other) == "refuses"
 
 
@@ -36,9 +35,7 @@ def test_a_negation_on_one_side_only_is_refused(one: str, other: str, verdict: C
         ("How do I get there without a car?", "Getting up early every single morning"),
     ],
 )
-def test_a_negation_that_the_other_may_say_in_other_words_is_doubted(
-    one: str, other: str, verdict: Callable[..., str]
-) -> None:
+def test_a_negation_that_the_other_may_say_in_other_words_is_doubted(one: str, other: str) -> None:
     assert verdict(guard, one, other) == "doubts"
 
 
@@ -55,5 +52,5 @@ def test_a_negation_that_the_other_may_say_in_other_words_is_doubted(
         ("Where is Rome?", "Where does Rome lie?"),
     ],
 )
-def test_questions_of_the_same_polarity_pass(one: str, other: str, verdict: Callable[..., str]) -> None:
+def test_questions_of_the_same_polarity_pass(one: str, other: str) -> None:
     assert verdict(guard, one, other) == "silent"

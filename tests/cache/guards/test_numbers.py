@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
+from doubles.guard_verdict import verdict
 
 from llmhost.cache.guards.numbers import guard
 from llmhost.cache.guards.wording import read
@@ -28,7 +27,7 @@ from llmhost.cache.guards.wording import read
         ("Best phone under 10k", "Best phone under 20k"),
     ],
 )
-def test_other_numbers_are_refused(one: str, other: str, verdict: Callable[..., str]) -> None:
+def test_other_numbers_are_refused(one: str, other: str) -> None:
     assert verdict(guard, one, other) == "refuses"
 
 
@@ -39,7 +38,7 @@ def test_other_numbers_are_refused(one: str, other: str, verdict: Callable[..., 
         ("How many ounces are in 5 pounds?", "How many ounces are in a pound?"),
     ],
 )
-def test_a_measure_on_one_side_only_is_refused(one: str, other: str, verdict: Callable[..., str]) -> None:
+def test_a_measure_on_one_side_only_is_refused(one: str, other: str) -> None:
     assert verdict(guard, one, other) == "refuses"
 
 
@@ -50,7 +49,7 @@ def test_a_measure_on_one_side_only_is_refused(one: str, other: str, verdict: Ca
         ("Rename 10 branches in git", "Rename branches in git"),
     ],
 )
-def test_a_number_that_only_one_says_is_doubted(one: str, other: str, verdict: Callable[..., str]) -> None:
+def test_a_number_that_only_one_says_is_doubted(one: str, other: str) -> None:
     assert verdict(guard, one, other) == "doubts"
 
 
@@ -73,9 +72,7 @@ def test_a_number_that_only_one_says_is_doubted(one: str, other: str, verdict: C
         ("Where is Rome?", "Where is Rome exactly?"),
     ],
 )
-def test_equal_numbers_pass_however_they_are_written(
-    one: str, other: str, verdict: Callable[..., str]
-) -> None:
+def test_equal_numbers_pass_however_they_are_written(one: str, other: str) -> None:
     assert verdict(guard, one, other) == "silent"
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
+from doubles.guard_verdict import verdict
 
 from llmhost.cache.guards.opposites import guard
 
@@ -33,7 +32,7 @@ from llmhost.cache.guards.opposites import guard
         ("What is macroeconomics about?", "What is microeconomics about?"),
     ],
 )
-def test_opposites_are_refused(one: str, other: str, verdict: Callable[..., str]) -> None:
+def test_opposites_are_refused(one: str, other: str) -> None:
     assert verdict(guard, one, other) == "refuses"
 
 
@@ -45,9 +44,7 @@ def test_opposites_are_refused(one: str, other: str, verdict: Callable[..., str]
         ("How do I raise my grades at school?", "my lower marks in class worry me, help"),
     ],
 )
-def test_an_opposite_that_something_makes_up_for_is_doubted(
-    one: str, other: str, verdict: Callable[..., str]
-) -> None:
+def test_an_opposite_that_something_makes_up_for_is_doubted(one: str, other: str) -> None:
     assert verdict(guard, one, other) == "doubts"
 
 
@@ -62,5 +59,5 @@ def test_an_opposite_that_something_makes_up_for_is_doubted(
         ("How high is the tower?", "What is the height of the tower?"),
     ],
 )
-def test_texts_without_opposites_pass(one: str, other: str, verdict: Callable[..., str]) -> None:
+def test_texts_without_opposites_pass(one: str, other: str) -> None:
     assert verdict(guard, one, other) == "silent"

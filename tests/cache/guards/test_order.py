@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
+from doubles.guard_verdict import verdict
 
 from llmhost.cache.guards.order import guard
 
@@ -24,9 +23,7 @@ from llmhost.cache.guards.order import guard
         ("Can programmers replace robots?", "Can robots replace programmers?"),
     ],
 )
-def test_two_things_that_changed_places_are_refused(
-    one: str, other: str, verdict: Callable[..., str]
-) -> None:
+def test_two_things_that_changed_places_are_refused(one: str, other: str) -> None:
     assert verdict(guard, one, other) == "refuses"
 
 
@@ -48,7 +45,7 @@ def test_two_things_that_changed_places_are_refused(
         ("Mix bleach with vinegar", "Mix vinegar with bleach"),
     ],
 )
-def test_an_order_that_means_nothing_passes(one: str, other: str, verdict: Callable[..., str]) -> None:
+def test_an_order_that_means_nothing_passes(one: str, other: str) -> None:
     assert verdict(guard, one, other) == "silent"
 
 
@@ -63,7 +60,7 @@ def test_an_order_that_means_nothing_passes(one: str, other: str, verdict: Calla
         ("Who defeated Napoleon?", "Who was defeated by Napoleon?"),
     ],
 )
-def test_who_does_it_is_not_whom_it_is_done_to(doer: str, done: str, verdict: Callable[..., str]) -> None:
+def test_who_does_it_is_not_whom_it_is_done_to(doer: str, done: str) -> None:
     assert verdict(guard, doer, done) == "refuses"
 
 
@@ -78,7 +75,5 @@ def test_who_does_it_is_not_whom_it_is_done_to(doer: str, done: str, verdict: Ca
         ("How do plants make food?", "How plants make food?"),
     ],
 )
-def test_the_same_end_of_a_verb_in_other_words_passes(
-    one: str, other: str, verdict: Callable[..., str]
-) -> None:
+def test_the_same_end_of_a_verb_in_other_words_passes(one: str, other: str) -> None:
     assert verdict(guard, one, other) == "silent"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
+from doubles.guard_verdict import verdict
 
 from llmhost.cache.guards.plain_text import guard, length_guard
 from llmhost.cache.guards.wording import MOST_WORDS, read
@@ -24,7 +23,7 @@ from llmhost.cache.guards.wording import MOST_WORDS, read
         ("a\U000e0041b", "ab"),
     ],
 )
-def test_hidden_and_forged_characters_are_refused(one: str, other: str, verdict: Callable[..., str]) -> None:
+def test_hidden_and_forged_characters_are_refused(one: str, other: str) -> None:
     assert verdict(guard, one, other) == "refuses"
 
 
@@ -39,7 +38,7 @@ def test_hidden_and_forged_characters_are_refused(one: str, other: str, verdict:
         ("one\ntwo\tthree", "one two three"),
     ],
 )
-def test_plain_text_of_any_script_passes(one: str, other: str, verdict: Callable[..., str]) -> None:
+def test_plain_text_of_any_script_passes(one: str, other: str) -> None:
     assert verdict(guard, one, other) == "silent"
 
 
@@ -55,13 +54,13 @@ def test_it_shows_which_word_is_forged() -> None:
 LONG = "word " * MOST_WORDS
 
 
-def test_a_text_that_goes_on_after_what_is_read_is_refused(verdict: Callable[..., str]) -> None:
+def test_a_text_that_goes_on_after_what_is_read_is_refused() -> None:
     assert verdict(length_guard, LONG + "and more", "word") == "refuses"
 
 
-def test_one_long_word_is_as_long_as_many(verdict: Callable[..., str]) -> None:
+def test_one_long_word_is_as_long_as_many() -> None:
     assert verdict(length_guard, "w" * 100_000, "word") == "refuses"
 
 
-def test_a_short_text_passes(verdict: Callable[..., str]) -> None:
+def test_a_short_text_passes() -> None:
     assert verdict(length_guard, "What is a long text?", "What is a short text?") == "silent"

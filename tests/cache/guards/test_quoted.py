@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
+from doubles.guard_verdict import verdict
 
 from llmhost.cache.guards.quoted import guard
 
@@ -24,7 +23,7 @@ from llmhost.cache.guards.quoted import guard
         ("What is error E1101?", "What is error E0602?"),
     ],
 )
-def test_other_literal_text_is_refused(one: str, other: str, verdict: Callable[..., str]) -> None:
+def test_other_literal_text_is_refused(one: str, other: str) -> None:
     assert verdict(guard, one, other) == "refuses"
 
 
@@ -35,7 +34,7 @@ def test_other_literal_text_is_refused(one: str, other: str, verdict: Callable[.
         ('Define "carpe diem"', "Define a Latin saying"),
     ],
 )
-def test_literal_text_that_only_one_has_is_doubted(one: str, other: str, verdict: Callable[..., str]) -> None:
+def test_literal_text_that_only_one_has_is_doubted(one: str, other: str) -> None:
     assert verdict(guard, one, other) == "doubts"
 
 
@@ -51,5 +50,5 @@ def test_literal_text_that_only_one_has_is_doubted(one: str, other: str, verdict
         ("What is a Ph.D. worth?", "What is a PhD worth?"),
     ],
 )
-def test_the_same_text_passes_quoted_or_not(one: str, other: str, verdict: Callable[..., str]) -> None:
+def test_the_same_text_passes_quoted_or_not(one: str, other: str) -> None:
     assert verdict(guard, one, other) == "silent"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
+from doubles.guard_verdict import verdict
 
 from llmhost.cache.guards.substitution import guard
 
@@ -16,7 +15,7 @@ from llmhost.cache.guards.substitution import guard
         ("How do I rename a branch in git?", "How do I list a branch in git?"),
     ],
 )
-def test_one_replaced_word_is_doubted(one: str, other: str, verdict: Callable[..., str]) -> None:
+def test_one_replaced_word_is_doubted(one: str, other: str) -> None:
     assert verdict(guard, one, other) == "doubts"
 
 
@@ -28,5 +27,5 @@ def test_one_replaced_word_is_doubted(one: str, other: str, verdict: Callable[..
         ("Rome", "Paris"),
     ],
 )
-def test_rewordings_and_inflections_pass(one: str, other: str, verdict: Callable[..., str]) -> None:
+def test_rewordings_and_inflections_pass(one: str, other: str) -> None:
     assert verdict(guard, one, other) == "silent"
