@@ -44,6 +44,9 @@ from llmhost.wiring.questions import thresholds
 THRESHOLDS = Thresholds(serve=0.9, doubted=threshold_with_doubt(0.9), judge=None, floor=0.8)
 
 
+PAIR = Pair("red fish one", "red fish two", True)
+
+
 def verified(
     probability: float,
     found: Sequence[Objection] = (),
@@ -67,27 +70,26 @@ def outcome_of(
 
 @pytest.mark.parametrize(("threshold", "accepted"), [(0.66, True), (0.67, False)])
 def test_a_threshold_is_compared_with_the_cosine(threshold: float, accepted: bool) -> None:
-    outcome = outcome_of("red fish one", "red fish two", ThresholdPolicy(threshold))
-    assert outcome.similarity == pytest.approx(2 / 3)
-    assert outcome.accepted is accepted
+    outcome = outcome_of(PAIR.a, PAIR.b, ThresholdPolicy(threshold))
+    assert (outcome.similarity, outcome.accepted) == (pytest.approx(2 / 3), accepted)
+    assert (outcome.ms or 0) > 0
 
 
 @pytest.mark.parametrize(
     ("probability", "found", "accepted"),
-    [(0.91, (), True), (0.89, (), False), (0.91, (DOUBT,), False), (0.97, (DOUBT,), True)],
+    [
+        (0.91, (), True),
+        (0.89, (), False),
+        (0.91, (DOUBT,), False),
+        (0.97, (DOUBT,), True),
+        (1.0, (REFUSAL,), False),
+    ],
 )
 def test_the_verifier_and_guards_that_doubt_have_their_say(
     probability: float, found: Sequence[Objection], accepted: bool
 ) -> None:
     policy, _ = verified(probability, found)
-    assert outcome_of("red fish one", "red fish two", policy).accepted is accepted
-
-
-def test_where_a_guard_refuses_the_verifier_is_not_asked() -> None:
-    policy, verifier = verified(1.0, [REFUSAL])
-    outcome = outcome_of("red fish one", "red fish two", policy)
-    assert (outcome.accepted, verifier.asked) == (False, [])
-    assert outcome.decision.reason == "numbers: one says 5, the other 6"
+    assert outcome_of(PAIR.a, PAIR.b, policy).accepted is accepted
 
 
 def test_what_lies_below_the_policys_floor_is_never_shown_to_it() -> None:
@@ -112,20 +114,14 @@ def test_a_question_that_cannot_be_embedded_is_a_miss(turned: bool) -> None:
 
 def test_what_is_left_to_the_judge_is_not_accepted() -> None:
     policy, _ = verified(0.6, judge=0.5)
-    outcome = outcome_of("red fish one", "red fish two", policy)
+    outcome = outcome_of(PAIR.a, PAIR.b, policy)
     assert (outcome.decision.action, outcome.accepted) == ("judge", False)
 
 
 def test_what_labels_have_taught_is_heeded_when_it_is_given() -> None:
     policy, _ = verified(0.85)
-    a, b = "red fish one", "red fish two"
-    assert [
-        outcome_of(a, b, policy, calibration).accepted
-        for calibration in (Calibration(), Calibration(shift=1.0))
-    ] == [
-        False,
-        True,
-    ]
+    for calibration, accepted in ((Calibration(), False), (Calibration(shift=1.0), True)):
+        assert outcome_of(PAIR.a, PAIR.b, policy, calibration).accepted is accepted
 
 
 def test_each_question_is_embedded_once_and_every_pair_has_an_outcome() -> None:
@@ -136,32 +132,12 @@ def test_each_question_is_embedded_once_and_every_pair_has_an_outcome() -> None:
     assert embedder.calls == 3
 
 
-def test_a_decision_takes_the_time_to_embed_and_to_judge() -> None:
-    policy, _ = verified(0.95)
-    outcome = outcome_of("red fish one", "red fish two", policy)
-    assert outcome.ms is not None
-    assert outcome.ms > 0
-
-
 def test_a_model_that_fails_ends_it() -> None:
     def fail(question: str, stored: str) -> float:
         raise ModelError(f"{question}, {stored}")
 
     with pytest.raises(ModelError):
-        outcome_of("red fish one", "red fish two", VerifiedPolicy(ScriptedGuards(), fail, THRESHOLDS))
-
-
-def test_with_the_real_guards_and_verifier_a_near_miss_is_refused_and_the_same_wording_taken() -> None:
-    policy = VerifiedPolicy(objections, load_verifier("builtin", on_progress=print).probability, THRESHOLDS)
-    number = outcome_of("What is 15% of 240?", "What is 25% of 240?", policy)
-    case = outcome_of("What is machine learning?", "what is machine learning?", policy)
-    assert (number.accepted, [one.guard for one in number.verdict.objections if one.refuses]) == (  # type: ignore[union-attr]
-        False,
-        ["numbers"],
-    )
-    assert case.verdict is not None
-    assert case.verdict.raw is not None
-    assert case.verdict.raw > 0.5
+        outcome_of(PAIR.a, PAIR.b, VerifiedPolicy(ScriptedGuards(), fail, THRESHOLDS))
 
 
 @pytest.mark.slow
@@ -193,9 +169,6 @@ def test_ten_pairs_with_the_real_models(minilm: OnnxEmbedder) -> None:
 # What each threshold would cost, beside what the policy itself does at that threshold.
 
 
-PAIR = Pair("red fish one", "red fish two", True)
-SAME = Pair("red fish", "red  fish", True)
-
 scored = st.lists(
     st.tuples(st.none() | st.just(math.inf) | st.sampled_from([0.1, 0.5, 0.5001, 0.9, 0.99]), st.booleans()),
     max_size=30,
@@ -209,11 +182,6 @@ def at_threshold(threshold: float, probability: float, found: Sequence[Objection
     return VerifiedPolicy(ScriptedGuards({PAIR.b: found}), verifier.probability, thresholds(config))
 
 
-def at_policy(policy: CachePolicy, calibration: Calibration = UNCALIBRATED, pair: Pair = PAIR) -> PairOutcome:
-    (outcome,) = evaluate([pair], WordEmbedder(), policy, calibration)
-    return outcome
-
-
 @given(
     raw=st.floats(0.001, 0.999),
     threshold=st.floats(0.5, 0.99),
@@ -225,35 +193,39 @@ def test_a_pair_is_served_up_to_its_highest_threshold_and_no_further(
     raw: float, threshold: float, doubted: bool, shift: float, raised: int
 ) -> None:
     calibration, found = Calibration(shift, raised), [DOUBT] if doubted else []
-    highest = highest_threshold(at_policy(at_threshold(0.9, raw, found), calibration), calibration)
+    highest = highest_threshold(
+        outcome_of(PAIR.a, PAIR.b, at_threshold(0.9, raw, found), calibration), calibration
+    )
     assert highest is not None
     assume(abs(highest - threshold) > 1e-9)
-    assert at_policy(at_threshold(threshold, raw, found), calibration).accepted is (threshold < highest)
+    assert outcome_of(PAIR.a, PAIR.b, at_threshold(threshold, raw, found), calibration).accepted is (
+        threshold < highest
+    )
 
 
 @given(threshold=st.floats(-1, 1))
 def test_over_a_threshold_the_cosine_is_the_highest_threshold(threshold: float) -> None:
-    highest = highest_threshold(at_policy(ThresholdPolicy(0.8)))
+    highest = highest_threshold(outcome_of(PAIR.a, PAIR.b, ThresholdPolicy(0.8)))
     assert highest == pytest.approx(2 / 3)
     assume(abs(threshold - 2 / 3) > 1e-6)
-    assert at_policy(ThresholdPolicy(threshold)).accepted is (threshold < 2 / 3)
+    assert outcome_of(PAIR.a, PAIR.b, ThresholdPolicy(threshold)).accepted is (threshold < 2 / 3)
 
 
 @pytest.mark.parametrize(("raw", "found"), [(0.99, [REFUSAL]), (0.99, [DOUBT, REFUSAL]), (0.0, [])])
 def test_what_a_guard_refuses_or_the_verifier_cannot_read_is_served_at_no_threshold(
     raw: float, found: list[Objection]
 ) -> None:
-    assert highest_threshold(at_policy(at_threshold(0.9, raw, found))) is None
+    assert highest_threshold(outcome_of(PAIR.a, PAIR.b, at_threshold(0.9, raw, found))) is None
 
 
 def test_the_same_wording_is_served_at_every_threshold_and_by_every_rule() -> None:
-    outcome = at_policy(at_threshold(0.9, 0.0), pair=SAME)
+    outcome = outcome_of("red fish", "red  fish", at_threshold(0.9, 0.0))
     assert highest_threshold(outcome) == math.inf
     assert cosine_frontier([outcome]).at(1.0).accepted_same == 1
 
 
 def test_similarity_alone_knows_no_guards() -> None:
-    outcome = at_policy(at_threshold(0.9, 0.99, [REFUSAL]))
+    outcome = outcome_of(PAIR.a, PAIR.b, at_threshold(0.9, 0.99, [REFUSAL]))
     assert frontier([outcome]).at(0.5).accepted_same == 0
     assert cosine_frontier([outcome]).at(0.5).accepted_same == 1
 

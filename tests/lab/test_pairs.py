@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,6 @@ from llmhost.lab.pairs import (
     BrokenLine,
     Lines,
     Pair,
-    question_in,
-    read_lines,
     read_pairs,
     read_stream,
     sample,
@@ -102,10 +99,12 @@ def test_one_line_in_twenty_may_be_broken_and_no_more(tmp_path: Path) -> None:
 
 def test_of_many_broken_lines_the_first_are_named(tmp_path: Path) -> None:
     message = refusal(tmp_path, "{\n" * 8)
-    assert "8 of 8 lines" in message
-    assert "line 3" in message
-    assert "line 4" not in message
-    assert message.endswith("and 5 more")
+    assert message.startswith("pairs.jsonl: 8 of 8 lines make no sense: line 1: ")
+    assert message.endswith("line 3: it is not JSON; and 5 more")
+    broken = [BrokenLine(number, "no") for number in range(1, 6)]
+    assert skipped_words(Path("x/f"), broken) == (
+        "f: 5 lines make no sense and are skipped: line 1: no; line 2: no; line 3: no; and 2 more"
+    )
 
 
 @pytest.mark.parametrize("content", ["", "\n\n"])
@@ -124,10 +123,18 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         read_pairs(tmp_path)
 
 
-@pytest.mark.parametrize("cut", [slice(0, -12), slice(0, 20), slice(5, None)])
-def test_a_damaged_archive_is_refused(tmp_path: Path, cut: slice) -> None:
-    packed = gzip.compress((line() * 1000).encode())
-    assert "cannot read" in refusal(tmp_path, packed[cut], "pairs.jsonl.gz")
+PACKED = gzip.compress((line() * 1000).encode())
+
+
+@pytest.mark.parametrize("content", [b"plain", PACKED[:-12], PACKED[:20], PACKED[5:]])
+def test_a_damaged_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+    assert "cannot read" in refusal(tmp_path, content, "pairs.jsonl.gz")
+
+
+def test_a_file_with_too_many_lines_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "_MOST_LINES", 3)
+    assert len(read(tmp_path, line() * 3).rows) == 3
+    assert "more than 3 lines" in refusal(tmp_path, line() * 4)
 
 
 @pytest.mark.parametrize("unpacked", [b"x" * 3_000_000, line().encode() * 40_000])
@@ -139,13 +146,16 @@ def test_an_archive_that_holds_too_much_is_given_up(
 
 
 @in_one_folder
-@given(st.binary(max_size=200) | st.lists(st.binary(max_size=40)).map(b"\n".join))
-def test_whatever_bytes_a_file_holds_it_is_read_or_refused(tmp_path: Path, content: bytes) -> None:
+@given(st.binary(max_size=200) | st.lists(st.binary(max_size=40)).map(b"\n".join), st.booleans())
+def test_no_bytes_do_more_than_break_their_own_lines(tmp_path: Path, noise: bytes, beside: bool) -> None:
+    if beside:
+        rows = read(tmp_path, line().encode() + noise.replace(b"\n", b"") + b"\n" + line().encode() * 30).rows
+        assert (rows[0], rows[-30:]) == (rows[-1], (rows[-1],) * 30)
+        return
     try:
-        rows = read(tmp_path, content).rows
+        assert read(tmp_path, noise).rows
     except UsageError:
         return
-    assert rows
 
 
 json_values = st.recursive(
@@ -186,56 +196,12 @@ def test_a_sample_of_as_many_as_there_are_is_all(limit: int | None) -> None:
     assert sample(pairs, limit) == pairs
 
 
-# Lines of a file.
-
-
-def parse(row: Mapping[str, Any]) -> str:
-    return question_in(row, "q")
-
-
-def read_texts(
-    folder: Path, content: bytes, *, name: str = "f.jsonl", limit: int | None = None
-) -> Lines[str]:
-    path = folder / name
-    path.write_bytes(content)
-    return read_lines(path, parse, hint="write lines", limit=limit)
+# Streams of questions with a class each.
 
 
 def test_after_the_limit_nothing_is_read(tmp_path: Path) -> None:
-    assert read_texts(tmp_path, b'{"q": "one"}\n{"q": "two"}\nbroken', limit=2) == Lines(("one", "two"), ())
-
-
-@pytest.mark.parametrize(
-    "content", [b"plain", gzip.compress(b'{"q": "one"}\n' * 30)[:-12]], ids=["plain", "cut off"]
-)
-def test_what_is_no_whole_packed_file_is_refused(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(UsageError, match=r"cannot read .*f\.gz"):
-        read_texts(tmp_path, content, name="f.gz")
-
-
-def test_a_file_with_too_many_lines_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "_MOST_LINES", 3)
-    assert len(read_texts(tmp_path, b'{"q": "one"}\n' * 3).rows) == 3
-    with pytest.raises(UsageError, match="more than 3 lines"):
-        read_texts(tmp_path, b'{"q": "one"}\n' * 4)
-
-
-def test_of_many_broken_lines_three_are_named() -> None:
-    broken = [BrokenLine(number, "no") for number in range(1, 6)]
-    assert skipped_words(Path("x/f"), broken) == (
-        "f: 5 lines make no sense and are skipped: line 1: no; line 2: no; line 3: no; and 2 more"
-    )
-
-
-@settings(max_examples=30)
-@given(st.binary(max_size=200), st.text(min_size=1).filter(str.strip))
-def test_no_bytes_do_more_than_break_their_own_lines(tmp_path: Path, noise: bytes, text: str) -> None:
-    sound = json.dumps({"q": text}).encode() + b"\n"
-    found = read_texts(tmp_path, sound + noise.replace(b"\n", b"")[:100] + b"\n" + sound * 30)
-    assert (found.rows[0], found.rows[-30:]) == (text, (text,) * 30)
-
-
-# Streams of questions with a class each.
+    path = write(tmp_path, {"question": "Why?", "class": 1}, {"question": "How?", "class": 2}, "broken")
+    assert read_stream(path, limit=2) == Lines((Asked("Why?", 1), Asked("How?", 2)), ())
 
 
 OURS = Path(__file__).parents[2] / "bench" / "pairs" / "stream.jsonl"
@@ -269,15 +235,11 @@ def test_a_line_that_makes_no_sense_is_left_out(tmp_path: Path, row: Any, reason
     assert (len(found.rows), [broken.reason for broken in found.broken]) == (30, [reason])
 
 
-def test_our_own_stream_looks_like_traffic() -> None:
+def test_our_own_stream_looks_like_traffic_and_has_one_class_for_each_wording() -> None:
     rows = read_stream(OURS).rows
     classes = Counter(row.about for row in rows)
     repeats = len(rows) - len(set(rows))
     assert (len(rows), len(classes)) == (400, 120)
     assert repeats / len(rows) == pytest.approx(0.5, abs=0.1)
     assert classes.most_common(1)[0][1] > 10 > min(classes.values())
-
-
-def test_in_our_own_stream_one_wording_has_one_class() -> None:
-    rows = read_stream(OURS).rows
     assert len({row.question for row in rows}) == len(set(rows))

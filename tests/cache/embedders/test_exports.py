@@ -40,23 +40,14 @@ def leftovers() -> list[Path]:
     return list(exports.folder_of(EXPORT).parent.glob(".tmp-*"))
 
 
-def test_a_model_that_was_never_exported_has_no_id(source: Source) -> None:
+def test_a_model_has_an_id_from_its_export_until_its_files_change(source: Source) -> None:
     assert remembered(source) is None
-
-
-def test_an_exported_model_has_the_id_of_its_export(source: Source) -> None:
     publish()
     remember(source)
-
     assert remembered(source) == EXPORT
 
-
-def test_a_model_whose_files_have_changed_has_no_id(source: Source) -> None:
-    publish()
-    remember(source)
     assert source.folder is not None
     os.utime(source.folder / "config.json", ns=(1, 1))
-
     assert remembered(source) is None
 
 
@@ -86,11 +77,13 @@ def test_a_damaged_note_is_as_good_as_none(source: Source, text: str) -> None:
     assert remembered(source) is None
 
 
-def test_publishing_replaces_an_older_export() -> None:
+def test_publishing_replaces_an_older_export_and_is_private() -> None:
     publish(text="old")
     publish(text="new")
 
-    assert (exports.folder_of(EXPORT) / MANIFEST).read_text() == "new"
+    folder = exports.folder_of(EXPORT)
+    assert (folder / MANIFEST).read_text() == "new"
+    assert [path.stat().st_mode & 0o777 for path in (folder, folder.parent)] == [0o700, 0o700]
 
 
 def test_what_a_crash_left_is_swept_by_the_next_export() -> None:
@@ -100,19 +93,6 @@ def test_what_a_crash_left_is_swept_by_the_next_export() -> None:
     with exports.exclusive():
         assert leftovers() == []
     assert exports.is_there(EXPORT)
-
-
-def test_discarding_what_is_not_there_is_fine() -> None:
-    exports.discard(EXPORT)
-
-    assert not exports.is_there(EXPORT)
-
-
-def test_everything_is_private() -> None:
-    publish()
-
-    folder = exports.folder_of(EXPORT)
-    assert [path.stat().st_mode & 0o777 for path in (folder, folder.parent)] == [0o700, 0o700]
 
 
 def test_a_cache_folder_that_cannot_be_used_is_an_error() -> None:
@@ -154,17 +134,12 @@ def test_what_was_written_is_read(export: Path) -> None:
     assert read(export) == manifest_of(export)
 
 
-def test_a_file_cut_short_is_noticed(export: Path) -> None:
-    write(export, manifest_of(export))
-    (export / "model.onnx").write_bytes(b"gra")
-
-    with pytest.raises(ModelError, match="damaged"):
-        read(export)
-
-
-def test_a_missing_file_is_noticed(export: Path) -> None:
+@pytest.mark.parametrize("content", [b"gra", None], ids=["cut short", "missing"])
+def test_a_file_that_is_not_there_in_full_is_noticed(export: Path, content: bytes | None) -> None:
     write(export, manifest_of(export))
     (export / "model.onnx").unlink()
+    if content is not None:
+        (export / "model.onnx").write_bytes(content)
 
     with pytest.raises(ModelError, match="damaged"):
         read(export)
