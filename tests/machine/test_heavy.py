@@ -13,14 +13,23 @@ import llmhost
 ROOT = Path(llmhost.__file__).parent
 
 #: Threads import what loads a model, all at once. The import of numpy waits at the moment that does harm: its
-#: lock is held, and it is not in `sys.modules` yet. A finder must not wait: it holds the lock of all imports.
+#: lock is held, and it is not in `sys.modules` yet. It goes on when every other thread waits for an import or
+#: has failed. A finder must not wait: it holds the lock of all imports.
 BURST = """
 import sys, threading, time
 from importlib.machinery import PathFinder, SourceFileLoader
 
 class SlowLoader(SourceFileLoader):
     def create_module(self, spec):
-        time.sleep(1.0)
+        deadline = time.monotonic() + 60
+        while not all(stands_still(thread) for thread in running):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+def stands_still(thread):
+    frame = sys._current_frames().get(thread.ident)
+    waits = frame is not None and frame.f_code.co_name == "acquire"
+    return waits or thread is threading.current_thread() or not thread.is_alive()
 
 class SlowNumpy:
     def find_spec(self, name, path=None, target=None):
