@@ -32,7 +32,6 @@ pytest_plugins = [
     "plugins.cache",
     "plugins.cli",
     "plugins.commands",
-    "plugins.embedder",
     "plugins.engines",
     "plugins.fleet",
     "plugins.redis_servers",

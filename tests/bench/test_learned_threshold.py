@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from doubles.word_embedder import WordEmbedder
+from doubles.embedders import WordEmbedder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

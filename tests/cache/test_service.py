@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
+from doubles.embedders import WordEmbedder
 from doubles.scripted_verifier import DOUBT, REFUSAL, ScriptedGuards, ScriptedJudge, ScriptedVerifier
-from doubles.word_embedder import WordEmbedder
 
 from llmhost.cache.calibration import Calibration
 from llmhost.cache.indexes.flat import FlatIndex

@@ -8,8 +8,8 @@ import math
 from collections.abc import Sequence
 
 import pytest
+from doubles.embedders import WordEmbedder
 from doubles.scripted_verifier import DOUBT, REFUSAL, ScriptedGuards, ScriptedVerifier
-from doubles.word_embedder import WordEmbedder
 from hypothesis import assume, given
 from hypothesis import strategies as st
 

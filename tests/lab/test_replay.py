@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from doubles.word_embedder import WordEmbedder
+from doubles.embedders import WordEmbedder
 
 from llmhost.cache.embedders.onnx import OnnxEmbedder
 from llmhost.cache.keys import cache_key

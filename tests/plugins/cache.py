@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from doubles.word_embedder import WordEmbedder
+from doubles.embedders import WordEmbedder
 
+from llmhost.cache.embedders.exports import BUILTIN
+from llmhost.cache.embedders.onnx import OnnxEmbedder
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.keys import CacheKey, cache_key, scope_id
 from llmhost.cache.models import Answer
@@ -19,6 +21,12 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 MakeCache = Callable[..., SemanticCache]
+
+
+@pytest.fixture(scope="session")
+def minilm() -> OnnxEmbedder:
+    """The embedding model that comes with llmhost, loaded once for all tests of a session."""
+    return OnnxEmbedder(BUILTIN)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from doubles.clock import ManualClock
-from doubles.memory_provider import MemoryCloud, MemoryProvider
+from doubles.memory_provider import MemoryCloud
 
 from llmhost.engines.model_file import find_model
 from llmhost.fleet.providers.local import LocalProvider, LocalSettings
@@ -30,11 +30,6 @@ def manual_clock() -> ManualClock:
 @pytest.fixture
 def memory_cloud(manual_clock: ManualClock) -> MemoryCloud:
     return MemoryCloud(manual_clock)
-
-
-@pytest.fixture
-def memory_provider(memory_cloud: MemoryCloud) -> MemoryProvider:
-    return MemoryProvider(memory_cloud)
 
 
 @pytest.fixture

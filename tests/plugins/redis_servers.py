@@ -11,7 +11,6 @@ import socket as sockets
 import ssl
 import subprocess
 import tempfile
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,15 +42,6 @@ class RedisServer:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
-
-
-@dataclass(frozen=True, slots=True)
-class ExternalRedis:
-    """A server that somebody else runs: every key of a test must begin with `namespace`."""
-
-    client: redis.asyncio.Redis
-    url: str
-    namespace: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,20 +148,6 @@ async def tls_redis(redis_server: RedisServer) -> AsyncIterator[TlsRedis]:
     yield TlsRedis(listener.sockets[0].getsockname()[1], _CERTIFICATES / "authority.pem")
     listener.close()
     await listener.wait_closed()
-
-
-@pytest.fixture
-async def external_redis() -> AsyncIterator[ExternalRedis]:
-    """The server named by LLMHOST_TEST_REDIS_URL; removes the test's keys afterwards."""
-    url = os.environ.get("LLMHOST_TEST_REDIS_URL")
-    if not url:
-        pytest.skip("LLMHOST_TEST_REDIS_URL names no Redis server to test with")
-    namespace = f"llmhost-test-{uuid.uuid4().hex[:12]}"
-    client = connect(RedisConfig.model_validate({"url": url, "timeout": 10}))
-    yield ExternalRedis(client, url, namespace)
-    async for key in client.scan_iter(match=f"{namespace}*", count=1000):
-        await client.delete(key)
-    await client.aclose()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

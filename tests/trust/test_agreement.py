@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from doubles.word_embedder import WordEmbedder
+from doubles.embedders import WordEmbedder
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from doubles.embedders import WordEmbedder
 from doubles.scripted_pool import ScriptedEngine, pool_of
-from doubles.word_embedder import WordEmbedder
 
 from llmhost.answering.answerer import Answerer
 from llmhost.answering.audits import Audit, AuditedEntries, AuditQueue

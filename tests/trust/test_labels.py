@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 import pytest
-from doubles.word_embedder import WordEmbedder
+from doubles.embedders import WordEmbedder
 
 from llmhost.answering.cache_session import WarnOnce
 from llmhost.cache.calibration import (

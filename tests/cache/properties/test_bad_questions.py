@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from doubles.alike_embedder import AlikeEmbedder
+from doubles.embedders import AlikeEmbedder
 from doubles.scripted_verifier import ScriptedGuards, ScriptedVerifier
 
 from llmhost.answering.question import Question

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from doubles.embedders import WordEmbedder
 from doubles.scripted_pool import ScriptedEngine, pool_of
 from doubles.scripted_verifier import ScriptedVerifier
-from doubles.word_embedder import WordEmbedder
 
 from llmhost.answering.answerer import Answerer
 from llmhost.answering.cache_session import WarnOnce

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from doubles.embedders import WordEmbedder
 from doubles.scripted_verifier import DOUBT, REFUSAL, ScriptedGuards, ScriptedVerifier
-from doubles.word_embedder import WordEmbedder
 
 from llmhost.cache.policy import CachePolicy, ThresholdPolicy, VerifiedPolicy
 from llmhost.wiring.questions import CacheParts, thresholds

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles.word_embedder import WordEmbedder
+from doubles.embedders import WordEmbedder
 
 from llmhost.cache.policy import Thresholds, VerifiedPolicy
 from llmhost.errors import ModelError

@@ -1,4 +1,4 @@
-"""An embedder whose similarity one can work out by hand: questions are alike as far as they share words."""
+"""Embedders whose similarity can be worked out by hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 class WordEmbedder:
-    """Each word is an axis (of a hash): cosine similarity is the share of words in common."""
+    """Each word is an axis (of a hash): questions are alike as far as they share words."""
 
     dimensions = 512
     max_words = 50
@@ -27,3 +27,13 @@ class WordEmbedder:
         for word in words:
             vector[zlib.crc32(word.encode()) % self.dimensions] += 1
         return vector / np.linalg.norm(vector)
+
+
+class AlikeEmbedder:
+    """Every text has the same vector: what guards and verifier do not reject is served."""
+
+    id = "alike"
+    dimensions = 4
+
+    def embed(self, text: str) -> NDArray[np.float32] | None:
+        return np.full(4, 0.5, dtype=np.float32)
