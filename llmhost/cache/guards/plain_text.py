@@ -32,7 +32,8 @@ _WORD = re.compile(r"[^\W\d_]+")
 
 def guard(question: Wording, stored: Wording) -> Objection | None:
     """Refuses when either text hides or forges a character, however alike they look then."""
-    if question.text.isascii() and stored.text.isascii() and _printable(question.text + stored.text):
+    both = question.text + stored.text
+    if both.isascii() and (both.isprintable() or not any(map(_is_control, both))):
         return None
     fault = _fault(question.text) or _fault(stored.text)
     return Objection(NAME, fault) if fault else None
@@ -43,10 +44,6 @@ def length_guard(question: Wording, stored: Wording) -> Objection | None:
     if question.cut or stored.cut:
         return Objection(LENGTH, f"one is longer than the {MOST_WORDS} words that are compared")
     return None
-
-
-def _printable(ascii_text: str) -> bool:
-    return ascii_text.isprintable() or not any(_is_control(letter) for letter in ascii_text)
 
 
 def _is_control(letter: str) -> bool:

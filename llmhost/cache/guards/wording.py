@@ -100,7 +100,10 @@ def read(text: str) -> Wording:
         if opens:
             opening.append(len(words))
             opens = False
-        _take(token, written, words)
+        lower = token.lower().replace("\u2019", "'")
+        parts = _CONTRACTED.get(lower) or _split(lower)
+        words += parts
+        written += [token.partition("'")[0].partition("\u2019")[0], *parts[1:]]
     stems = tuple(map(stem, words))
     return Wording(
         text=start,
@@ -116,16 +119,10 @@ def read(text: str) -> Wording:
     )
 
 
-def _take(token: str, written: list[str], words: list[str]) -> None:
-    """Adds the word, or the words that it contracts."""
-    lower = token.lower().replace("\u2019", "'")
-    parts = _CONTRACTED.get(lower) or (_split(lower) if "'" in lower else (lower,))
-    words += parts
-    written.append(token.partition("'")[0].partition("\u2019")[0])
-    written += parts[1:]
-
-
 def _split(lower: str) -> tuple[str, ...]:
+    """The words that a word with an apostrophe contracts; any other as it is."""
+    if "'" not in lower:
+        return (lower,)
     if lower.endswith("n't"):
         return lower[:-3], "not"
     head, _, tail = lower.rpartition("'")
