@@ -52,11 +52,8 @@ def test_every_probability_has_a_band(raw: float, band: str) -> None:
     assert band_of(raw) == band
 
 
-def test_without_labels_nothing_changes() -> None:
+def test_no_labels_and_such_as_confirm_the_verifier_change_next_to_nothing() -> None:
     assert calibrate(LabelsReport()) == Calibration(0.0, 0)
-
-
-def test_labels_that_bear_the_verifier_out_change_next_to_nothing() -> None:
     assert abs(shift({"audit": {"0.9-0.93": Tally(915, 85)}})) < 1e-5
 
 
@@ -90,36 +87,25 @@ def test_one_more_wrong_label_never_makes_the_verifier_count_for_more(
     assert shift(more) <= shift(bands)
 
 
-def test_a_threshold_that_was_never_audited_stays() -> None:
-    assert threshold_change(Tally(), 0, 0.02) is None
+@pytest.mark.parametrize(
+    ("since", "raised"),
+    [(Tally(), 0), (Tally(76, 4), 0), (Tally(0, 1), 0), (Tally(0, 100), MOST_RAISED), (Tally(10_000, 0), 0)],
+    ids=["never audited", "could be chance", "one wrong alone", "highest step", "as shipped"],
+)
+def test_a_threshold_stays_without_proof_and_at_its_ends(since: Tally, raised: int) -> None:
+    assert threshold_change(since, raised, 0.02) is None
 
 
 def test_proven_errors_raise_the_threshold_by_one_step_and_say_why() -> None:
     words = "wrong answers in 4 of 40 audits: the threshold is raised to step 1"
     assert threshold_change(Tally(36, 4), 0, 0.02) == ThresholdChange(1, words)
-
-
-def test_errors_that_could_be_chance_do_not_raise_it() -> None:
-    assert threshold_change(Tally(76, 4), 0, 0.02) is None
-
-
-def test_one_wrong_answer_alone_does_not_raise_it() -> None:
-    assert threshold_change(Tally(0, 1), 0, 0.02) is None
     assert threshold_change(Tally(0, 2), 0, 0.02) is not None
-
-
-def test_there_is_a_highest_step() -> None:
-    assert threshold_change(Tally(0, 100), MOST_RAISED, 0.02) is None
 
 
 def test_the_threshold_comes_down_only_when_audits_prove_that_it_may() -> None:
     words = "wrong answers in none of 183 audits: the threshold is lowered to step 1"
     assert threshold_change(Tally(182, 0), 2, 0.02) is None
     assert threshold_change(Tally(183, 0), 2, 0.02) == ThresholdChange(1, words)
-
-
-def test_the_shipped_threshold_does_not_come_down() -> None:
-    assert threshold_change(Tally(10_000, 0), 0, 0.02) is None
 
 
 @given(tallies, st.integers(0, MOST_RAISED), st.floats(0.001, 0.5))
@@ -151,9 +137,6 @@ def test_the_interval_is_the_exact_one(wrong: int, samples: int, low: float, hig
     error = served_error(Tally(samples - wrong, wrong))
     assert (error.low, error.high) == (pytest.approx(low, abs=1e-7), pytest.approx(high, abs=1e-7))
     assert (error.estimate, error.samples) == (wrong / samples, samples)
-
-
-def test_without_samples_nothing_is_known() -> None:
     assert served_error(Tally()) == ServedError(None, None, None, 0)
 
 

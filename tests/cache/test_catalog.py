@@ -41,7 +41,10 @@ async def filled(cache: SemanticCache, key: MakeKey, answer: MakeAnswer) -> list
     return [each.entry for each in reversed(stored)]
 
 
-async def test_entries_are_listed_last_used_first(catalog: Catalog, filled: list[str]) -> None:
+async def test_entries_and_nothing_else_are_listed_last_used_first(
+    catalog: Catalog, filled: list[str], redis_client: Redis
+) -> None:
+    await redis_client.set("test:embedding:not-one-of-ours", 1)
     assert [entry.entry for entry in await catalog.entries()] == filled
 
 
@@ -56,14 +59,12 @@ async def test_the_beginning_of_a_name_is_enough(catalog: Catalog, filled: list[
     assert (await catalog.find(filled[1][:12].upper())).entry == filled[1]
 
 
-async def test_an_unknown_name_is_refused(catalog: Catalog, filled: list[str]) -> None:
-    with pytest.raises(UsageError, match="no entry begins with 'xyz'"):
-        await catalog.find("xyz")
-
-
-async def test_a_beginning_of_several_names_is_refused(catalog: Catalog, filled: list[str]) -> None:
-    with pytest.raises(UsageError, match="3 entries begin with ''"):
-        await catalog.find("")
+@pytest.mark.parametrize(("prefix", "words"), [("xyz", "no entry begins"), ("", "3 entries begin")])
+async def test_a_beginning_of_no_name_or_of_several_is_refused(
+    catalog: Catalog, filled: list[str], prefix: str, words: str
+) -> None:
+    with pytest.raises(UsageError, match=f"{words} with '{prefix}'"):
+        await catalog.find(prefix)
 
 
 async def test_a_forgotten_entry_is_gone_everywhere(
@@ -95,13 +96,6 @@ async def test_clearing_removes_this_namespace_and_nothing_else(
     assert set(await redis_client.keys("*")) == others
 
 
-async def test_something_that_is_no_entry_is_not_listed(
-    catalog: Catalog, filled: list[str], redis_client: Redis
-) -> None:
-    await redis_client.set("test:embedding:not-one-of-ours", 1)
-    assert len(await catalog.entries()) == 3
-
-
 async def test_a_forgotten_entry_says_once_how_it_came_to_be_served(
     catalog: Catalog, filled: list[str], cache: SemanticCache, answer: MakeAnswer
 ) -> None:
@@ -111,12 +105,6 @@ async def test_a_forgotten_entry_says_once_how_it_came_to_be_served(
     await cache.touch(entry.entry, 1_800_000_000.0, verdict)
     assert await catalog.forget(entry) == Label("forget", False, 0.93, ("order",))
     assert await catalog.forget(entry) is None
-
-
-async def test_an_entry_that_answered_no_other_wording_has_nothing_to_teach(
-    catalog: Catalog, filled: list[str]
-) -> None:
-    assert await catalog.forget(await catalog.find(filled[0])) is None
 
 
 @pytest.mark.parametrize("raw", ["", "sure", "-1", "2", "nan"])
@@ -131,17 +119,14 @@ async def test_what_is_no_probability_teaches_nothing(
 
 
 async def test_an_empty_cache_has_no_size_of_an_entry(redis_client: Redis, keys: NamespaceKeys) -> None:
+    await redis_client.set("testing:response:x", 1)  # another program's
     usage = await cache_usage(redis_client, keys)
     assert (usage.entries, usage.bytes_per_entry) == (0, None)
     assert (usage.used_memory_bytes or 0) > 100_000
 
 
 async def test_an_entry_is_as_large_as_its_three_keys_and_its_vector(
-    redis_client: Redis,
-    keys: NamespaceKeys,
-    cache: SemanticCache,
-    key: Callable[..., CacheKey],
-    answer: Callable[..., Answer],
+    redis_client: Redis, keys: NamespaceKeys, cache: SemanticCache, key: MakeKey, answer: MakeAnswer
 ) -> None:
     stored = key("what is redis")
     await cache.store(stored, answer("x" * 5_000), await cache.embed(stored))
@@ -149,10 +134,3 @@ async def test_an_entry_is_as_large_as_its_three_keys_and_its_vector(
     expected = sum([await redis_client.memory_usage(name) for name in names]) + 4 * 512
     usage = await cache_usage(redis_client, keys)
     assert (usage.entries, usage.bytes_per_entry) == (1, expected)
-
-
-async def test_what_other_programs_keep_there_is_not_counted(
-    redis_client: Redis, keys: NamespaceKeys
-) -> None:
-    await redis_client.set("testing:response:x", 1)
-    assert (await cache_usage(redis_client, keys)).entries == 0

@@ -1,4 +1,4 @@
-"""The grey zone: what the judge's word does to a semantic lookup, and what it teaches."""
+"""The grey zone: what the judge's verdict does to a semantic lookup, and what it teaches."""
 
 from __future__ import annotations
 
@@ -72,29 +72,23 @@ def look_up(
 
 
 @pytest.mark.parametrize(("same", "served"), [(True, STORED), (False, None), (None, None)])
-async def test_only_a_clear_yes_is_served(
-    look_up: Callable[..., object], same: bool | None, served: str | None
+async def test_the_judge_is_asked_about_both_questions_and_only_a_clear_yes_is_served(
+    look_up: Callable[..., object], key: Callable[..., CacheKey], same: bool | None, served: str | None
 ) -> None:
-    found, _, _ = await look_up(Judgement(same))
+    found, _, judge = await look_up(Judgement(same))
     assert (found.served and found.served.question) == served
     assert "the judge" in found.reason
-
-
-async def test_the_judge_hears_both_questions_and_their_scope(
-    look_up: Callable[..., object], key: Callable[..., CacheKey]
-) -> None:
-    _, _, judge = await look_up(Judgement(True))
     assert judge.asked == [(key(ASKED).scope, ASKED, STORED)]
 
 
 @pytest.mark.parametrize("same", [True, False])
-async def test_each_word_is_a_label(look_up: Callable[..., object], same: bool) -> None:
+async def test_each_verdict_is_a_label(look_up: Callable[..., object], same: bool) -> None:
     _, labels, _ = await look_up(Judgement(same))
     assert labels == [Label("judge", same, 0.6, ("names",))]
 
 
 @pytest.mark.parametrize("judgement", [Judgement(None), Judgement(True, remembered=True)], ids=str)
-async def test_no_word_and_one_that_was_given_before_teach_nothing(
+async def test_no_verdict_and_a_remembered_one_teach_nothing(
     look_up: Callable[..., object], judgement: Judgement
 ) -> None:
     _, labels, _ = await look_up(judgement)

@@ -78,9 +78,6 @@ def test_a_guard_refuses_before_the_verifier_is_asked() -> None:
     decision = policy.decide("q", [candidate("a")])
     assert (decision.action, verifier.asked) == ("miss", [])
     assert decision.verdicts[0].objections == (REFUSAL,)
-
-
-def test_a_refused_candidate_leaves_the_way_to_the_next() -> None:
     assert served(decide({"a": 0.99, "b": 0.95}, {"a": [DOUBT, REFUSAL]})) == "b"
 
 
@@ -97,9 +94,6 @@ def test_no_more_than_three_candidates_are_verified() -> None:
     names = "abcdef"
     decision = policy.decide("q", [candidate(name, 0.9 - 0.01 * i) for i, name in enumerate(names)])
     assert (served(decision), verifier.asked) == ("d", ["a", "c", "d"])
-
-
-def test_the_fourth_is_not_verified() -> None:
     decision = decide({"a": 0.1, "b": 0.1, "c": 0.1, "d": 0.99})
     assert decision.action == "miss"
     assert decision.verdicts[3].words == "the verifier read 3 more similar ones"
@@ -132,7 +126,7 @@ def test_a_doubt_asks_for_more(raw: float, expected: str | None) -> None:
         (0.9999999999, Calibration(raised=30), None),
     ],
 )
-def test_what_labels_have_taught_moves_word_and_threshold(
+def test_what_labels_have_taught_moves_confidence_and_threshold(
     raw: float, calibration: Calibration, expected: str | None
 ) -> None:
     assert served(decide({"a": raw}, calibration=calibration)) == expected
@@ -144,7 +138,9 @@ def test_the_confidence_is_the_corrected_one_and_the_raw_one_stays_known() -> No
 
 
 @pytest.mark.parametrize(("raw", "expected"), [(0.79, None), (0.8, "a")])
-def test_no_label_lets_the_verifiers_own_word_fall_below_the_floor(raw: float, expected: str | None) -> None:
+def test_no_label_lets_the_verifiers_own_probability_fall_below_the_floor(
+    raw: float, expected: str | None
+) -> None:
     assert served(decide({"a": raw}, calibration=Calibration(shift=100.0))) == expected
 
 
@@ -153,9 +149,6 @@ def test_no_label_lets_the_verifiers_own_word_fall_below_the_floor(raw: float, e
 )
 def test_a_question_may_bring_its_own_confidence(threshold: float | None, expected: str | None) -> None:
     assert served(decide({"a": 0.7}, threshold=threshold)) == expected
-
-
-def test_a_questions_own_low_threshold_does_not_silence_a_doubt() -> None:
     assert served(decide({"a": 0.93}, {"a": [DOUBT]}, threshold=0.5)) is None
 
 
@@ -188,12 +181,9 @@ def test_the_judge_is_asked_about_the_surest_in_the_grey_zone(
     assert asked == asked_about
 
 
-def test_the_judge_is_not_asked_about_what_a_guard_refuses() -> None:
-    assert decide({"a": 0.8}, {"a": [REFUSAL]}, thresholds=JUDGED).action == "miss"
-
-
-def test_the_judge_is_asked_about_what_a_guard_doubts() -> None:
+def test_the_judge_is_asked_about_what_a_guard_doubts_and_not_about_what_it_refuses() -> None:
     assert decide({"a": 0.93}, {"a": [DOUBT]}, thresholds=JUDGED).action == "judge"
+    assert decide({"a": 0.8}, {"a": [REFUSAL]}, thresholds=JUDGED).action == "miss"
 
 
 @pytest.mark.parametrize(
@@ -333,7 +323,7 @@ def test_a_shifted_probability_is_one(probability: float, by: float) -> None:
     ("similarities", "expected"),
     [([], None), ([0.79], None), ([0.8], 0.8), ([0.5, 0.9, 0.85], 0.9), ([-1.0], None)],
 )
-def test_the_papers_rule_serves_the_most_similar_from_the_threshold_on(
+def test_the_threshold_policy_serves_the_most_similar_from_the_threshold_on(
     similarities: list[float], expected: float | None
 ) -> None:
     decision = ThresholdPolicy(0.8).decide("q", [candidate(similarity=value) for value in similarities])
@@ -345,27 +335,27 @@ def test_the_papers_rule_serves_the_most_similar_from_the_threshold_on(
     ("similarity", "reason"),
     [(0.7, "similarity 0.700 < 0.8"), (0.9, "similarity 0.900 ≥ 0.8")],
 )
-def test_the_papers_rule_says_why_and_not_how_sure_it_is(similarity: float, reason: str) -> None:
+def test_the_threshold_policy_gives_a_reason_and_no_confidence(similarity: float, reason: str) -> None:
     decision = ThresholdPolicy(0.8).decide("q", [candidate(similarity=similarity)])
     assert (decision.reason, decision.confidence, len(decision.verdicts)) == (reason, None, 1)
 
 
-@pytest.mark.parametrize(("own", "action"), [(None, "miss"), (0.6, "serve"), (0.71, "miss")])
+@pytest.mark.parametrize(
+    ("own", "action"), [(None, "miss"), (0.6, "serve"), (0.71, "miss"), (float("nan"), "miss")]
+)
 def test_a_question_may_bring_its_own_threshold(own: float | None, action: str) -> None:
     assert ThresholdPolicy(0.8).decide("q", [candidate(similarity=0.7)], own).action == action
 
 
-def test_what_labels_have_taught_does_not_move_the_papers_rule() -> None:
+def test_what_labels_have_taught_does_not_move_the_threshold_policy() -> None:
     decision = ThresholdPolicy(0.8).decide("q", [candidate(similarity=0.8)], None, Calibration(-5.0, 9))
     assert decision.action == "serve"
 
 
-def test_a_threshold_that_is_no_number_serves_nothing() -> None:
-    assert ThresholdPolicy(float("nan")).decide("q", [candidate(similarity=1.0)]).candidate is None
-
-
 @pytest.mark.parametrize(("own", "floor"), [(None, 0.4), (0.3, 0.3), (-1.0, -1.0), (0.9, 0.4)])
-def test_the_papers_rule_looks_at_all_that_its_threshold_could_serve(own: float | None, floor: float) -> None:
+def test_the_threshold_policy_looks_at_all_that_its_threshold_could_serve(
+    own: float | None, floor: float
+) -> None:
     assert ThresholdPolicy(0.8).floor(own) == floor
 
 

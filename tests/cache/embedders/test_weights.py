@@ -24,11 +24,8 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_name_without_an_owner_is_one_of_sentence_transformers() -> None:
+def test_a_name_comes_from_the_hub_and_without_an_owner_from_sentence_transformers() -> None:
     assert locate("all-mpnet-base-v2") == locate("sentence-transformers/all-mpnet-base-v2")
-
-
-def test_another_name_comes_from_the_hub() -> None:
     assert locate("someone/some-model") == Source("someone/some-model", None)
 
 
@@ -54,16 +51,14 @@ def test_what_is_neither_a_folder_nor_a_name_is_refused(name: str) -> None:
         locate(name)
 
 
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="is not there") as caught:
-        locate(str(tmp_path / "nothing"))
+@pytest.mark.parametrize(
+    ("folder", "words"), [("nothing", "is not there"), ("", "holds no sentence-transformers model")]
+)
+def test_a_folder_without_a_model_is_named(tmp_path: Path, folder: str, words: str) -> None:
+    with pytest.raises(ModelError, match=words) as caught:
+        locate(str(tmp_path / folder))
 
     assert caught.value.hint is not None
-
-
-def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="holds no sentence-transformers model"):
-        locate(str(tmp_path))
 
 
 def test_a_model_that_cannot_be_fetched_says_what_to_do() -> None:
@@ -71,10 +66,6 @@ def test_a_model_that_cannot_be_fetched_says_what_to_do() -> None:
         fetch(Source("nobody/nothing", None))
 
     assert "cache.embedder" in str(caught.value.hint)
-
-
-def test_the_digest_stays_when_nothing_changes(model: Path) -> None:
-    assert digest(model) == digest(model)
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "1_Pooling/config.json", "modules.json"])
@@ -103,15 +94,12 @@ def test_the_fingerprint_changes_when_a_file_is_written_again(model: Path) -> No
 
 
 def test_code_that_a_model_brings_is_refused(model: Path) -> None:
+    refuse_custom_code(model)
     modules = [*MODULES, {"idx": 2, "name": "2", "path": "", "type": "mine.Module"}]
     (model / "modules.json").write_text(json.dumps(modules))
 
     with pytest.raises(ModelError, match=r"code of its own.*mine\.Module"):
         refuse_custom_code(model)
-
-
-def test_modules_of_sentence_transformers_are_fine(model: Path) -> None:
-    refuse_custom_code(model)
 
 
 @pytest.mark.parametrize("path", ["/etc", "../secrets", "a/../../b"])
