@@ -97,7 +97,7 @@ class LabelsReport:
 
 # How often semantic hits were wrong.
 
-#: probability that the truth lies beyond one end of the interval: 95 % lie between both
+#: probability that the truth is beyond one end of the interval: 95 % are between both
 _TAIL = 0.025
 
 #: halvings; they find the end of an interval to 1e-12

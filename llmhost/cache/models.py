@@ -193,7 +193,7 @@ def encode_answer(answer: Answer) -> str:
 
 
 def decode_answer(raw: bytes | str | None) -> Answer | None:
-    """The answer, or None where there is none or something else lies there."""
+    """The answer, or None where there is none or something else is stored there."""
     if raw is None:
         return None
     try:

@@ -1,5 +1,4 @@
-"""How good the cache is, on pairs of questions labelled as asking the same or not, by the very code that
-serves.
+"""How good the cache is, on pairs of questions labelled as asking the same or not, with the code that serves.
 
 The answer to the second question of a pair is all that is stored, and the first one is asked.
 """
@@ -250,7 +249,7 @@ _PRECISIONS = (0.80, 0.85, 0.90, 0.95)
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Where a share, 0..1, lies in truth, in at least 95 % of cases."""
+    """Contains the true share, 0..1, in at least 95 % of cases."""
 
     low: float
     high: float
@@ -294,7 +293,7 @@ class LatencyPercentiles:
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBand:
-    """Pairs whose confidence lies between `low` and `high`: its mean, and the share that asks the same."""
+    """Pairs whose confidence is between `low` and `high`: its mean, and the share that asks the same."""
 
     low: float
     high: float

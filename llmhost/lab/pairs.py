@@ -71,7 +71,7 @@ class Lines(Generic[Row]):
 def read_lines(
     path: Path, parse: Callable[[Mapping[str, Any]], Row], *, hint: str, limit: int | None = None
 ) -> Lines[Row]:
-    """The JSON objects of a file, one a line; ``.gz`` is unpacked, blank lines are passed over.
+    """The JSON objects of a file, one a line; ``.gz`` is unpacked, blank lines are skipped.
 
     `parse` makes a row of an object, or raises ValueError with a message for people. After `limit` rows
     the rest of the file is not read. `hint` says what a line should be.

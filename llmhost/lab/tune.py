@@ -36,7 +36,7 @@ class ErrorLimits:
 class TuningRow:
     """What a threshold would do: `hits` of the pairs that ask the same, and `wrong` ones besides.
 
-    `error` is the share of both that is wrong, `error_interval` where it lies in truth in 95 % of cases.
+    `error` is the share of both that is wrong, `error_interval` contains the true share in 95 % of cases.
     """
 
     confidence: float
@@ -74,7 +74,7 @@ def tune(frontier: Frontier, wanted: ErrorLimits, present: float | None = None) 
         suggested=suggested,
         rows=[_row(frontier, one) for one in sorted(shown)],
         supported=suggested is not None and _is_supported(suggested, wanted),
-        # Until so many were seen without a mistake, the upper end of the interval is over the limit.
+        # With fewer pairs, even without a mistake, the upper end of the interval is over the limit.
         enough=math.ceil(_LOG_TAIL / math.log1p(-strictest)) if strictest > 0 else 0,
     )
 

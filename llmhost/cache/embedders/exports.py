@@ -143,7 +143,7 @@ def damaged(folder: Path) -> ModelError:
 
 
 def folder_of(export: str) -> Path:
-    """Where the exported model of this id lies or will lie. Raises StateError as `cache_dir` does."""
+    """Where the exported model of this id is or will be. Raises StateError as `cache_dir` does."""
     return _root() / export
 
 

@@ -91,7 +91,7 @@ def _require_exporters(name: str) -> None:
 
 
 def _export(name: str) -> None:
-    # -P: a torch.py that lies in the user's working folder is not ours to run.
+    # -P: a torch.py in the user's working folder is not ours to run.
     command = [sys.executable, "-P", "-W", "ignore", "-m", "llmhost.cache.embedders.export", name]
     try:
         finished = subprocess.run(

@@ -191,22 +191,11 @@ def _unit(found: re.Match[str], text: str) -> tuple[float, str, str]:
 
 # Numbers in words and Roman numerals, brought to digits.
 
-_ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen"
+_VALUES, _RANKS = (
+    {word: int(value) for value, spellings in related(sections("english")[name]) for word in spellings}
+    for name in ("cardinals", "ordinals")
 )
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
-_ORDINALS = (
-    "third=3 fourth=4 fifth=5 sixth=6 seventh=7 eighth=8 ninth=9 tenth=10 eleventh=11 twelfth=12 "
-    "thirteenth=13 fourteenth=14 fifteenth=15 sixteenth=16 seventeenth=17 eighteenth=18 nineteenth=19 "
-    "twentieth=20 thirtieth=30 fortieth=40 fiftieth=50 sixtieth=60 hundredth=100"
-)
-_VALUES = {
-    **{word: value for value, word in enumerate(_ONES.split())},
-    **{word: 10 * tens for tens, word in enumerate(_TENS.split(), start=2)},
-}
 _GROUPS = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9}
-_RANKS = {word: int(value) for word, _, value in (row.partition("=") for row in _ORDINALS.split())}
 
 _SIMPLE = "|".join(sorted(_VALUES, key=len, reverse=True))
 _SPELLED = re.compile(

@@ -9,7 +9,7 @@ from llmhost.cache.contracts import Verifier
 
 __all__ = ["BUILTIN", "check_verifier", "load_verifier"]
 
-#: The name of the verifier that llmhost brings, and where it lies.
+#: The name of the verifier that llmhost brings, and its folder.
 BUILTIN = "builtin"
 FOLDER = Path(__file__).parent / "builtin"
 
@@ -31,9 +31,8 @@ def load_verifier(name: str, *, on_progress: Callable[[str], None]) -> Verifier:
 
 
 def check_verifier(name: str) -> None:
-    """Looks whether what `name` means is on this machine, as far as that can be seen without loading or
-    fetching it: the built-in files to the last byte, a folder by what it says of itself, a name not at all.
-    Blocks.
+    """Checks that what `name` means is on this machine, without loading or fetching it: every byte of the
+    built-in files, a folder's config.json, and nothing of a published model. Blocks.
 
     Raises:
         ModelError: it is missing, damaged, or not a verifier.

@@ -80,7 +80,7 @@ def eval_pairs(
 ) -> None:
     """Measure how often the cache is right, on pairs of questions whose answer is known.
 
-    For each pair, the answer to `b` is stored and `a` is asked, by the very code that serves. `same` 1 says
+    For each pair, the answer to `b` is stored and `a` is asked, by the code that serves. `same` 1 says
     that the one answer is right for both. No engine and no judge is asked, and the real cache is not touched.
     What the fleet's labels have taught is left out, so that the figures are reproducible; --learned includes
     it.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from llmhost.cli.frame import Globals
     from llmhost.config.models import Config
     from llmhost.lab.evaluate import Frontier, PairOutcome
-    from llmhost.lab.pairs import BrokenLine, Pair
+    from llmhost.lab.pairs import Pair
     from llmhost.lab.tune import ErrorLimits, Tuning, TuningRow
 
 __all__ = ["app"]
@@ -72,7 +72,7 @@ def tune_cache(
 ) -> None:
     """Find the threshold for the error that you accept, and see what each costs in hits.
 
-    The pairs are judged by the very code that serves; see `llmhost cache eval`. How much of what is served is
+    The pairs are judged by the code that serves; see `llmhost cache eval`. How much of what is served is
     wrong depends on how many pairs of the file ask the same: take pairs as your users ask them. The
     configuration is not changed: the command says which line to write into it.
 
@@ -111,7 +111,20 @@ def tune_cache(
     limits = ErrorLimits(max_error, max_false_accept)
     pairs = pairs_in(options, file)
     curve = frontier(run_async(_run(options, config, sample(pairs.rows, limit))))
-    output = _output(curve, tune(curve, limits, config.cache.confidence), limits, config, pairs.broken)
+    tuning = tune(curve, limits, config.cache.confidence)
+    output = TuningOutput(
+        pairs=curve.same + curve.different,
+        same=curve.same,
+        different=curve.different,
+        skipped_lines=len(pairs.broken),
+        policy=config.cache.policy,
+        present=config.cache.confidence,
+        wanted=limits,
+        suggested=tuning.suggested,
+        supported=tuning.supported,
+        rows=tuning.rows,
+        warnings=_warnings(tuning, limits, curve),
+    )
     for warning in output.warnings:
         options.output.warn(warning)
     options.output.result(output, _show)
@@ -142,24 +155,6 @@ class TuningOutput:
     supported: bool
     rows: Sequence[TuningRow]
     warnings: Sequence[str]
-
-
-def _output(
-    curve: Frontier, tuning: Tuning, limits: ErrorLimits, config: Config, broken: Sequence[BrokenLine]
-) -> TuningOutput:
-    return TuningOutput(
-        pairs=curve.same + curve.different,
-        same=curve.same,
-        different=curve.different,
-        skipped_lines=len(broken),
-        policy=config.cache.policy,
-        present=config.cache.confidence,
-        wanted=limits,
-        suggested=tuning.suggested,
-        supported=tuning.supported,
-        rows=tuning.rows,
-        warnings=_warnings(tuning, limits, curve),
-    )
 
 
 def _warnings(tuning: Tuning, limits: ErrorLimits, curve: Frontier) -> list[str]:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from llmhost.cli.frame import Globals
     from llmhost.config.models import Config
-    from llmhost.trust.judge import JudgeEvaluation
 
 __all__ = ["judge_pairs", "measure_judge"]
 
@@ -96,19 +95,15 @@ async def measure_judge(options: Globals, config: Config, file: Path, limit: int
         judge, store = await wiring.llm_judge(), await wiring.judge_evaluations()
         evaluation = await measured(judge.compare, config.engine.model, pairs, wiring.now())
         await store.write(evaluation)
-    options.output.result(_output(evaluation, len(known.broken), config), _show)
-
-
-def _output(evaluation: JudgeEvaluation, skipped: int, config: Config) -> JudgeOutput:
     fault, on = evaluation.disqualification(config.cache.judge_timeout), config.cache.judge
     if fault is None:
         verdict = "good enough to judge" + ("" if on else ": `cache.judge: true` switches it on")
     else:
         verdict = f"not good enough to judge: {fault}" + ("; the judge stays off" if on else "")
-    return JudgeOutput(
+    output = JudgeOutput(
         model=evaluation.model,
         pairs=evaluation.pairs,
-        skipped=skipped,
+        skipped=len(known.broken),
         yes=evaluation.yes,
         precision=evaluation.precision,
         low=evaluation.low,
@@ -118,6 +113,7 @@ def _output(evaluation: JudgeEvaluation, skipped: int, config: Config) -> JudgeO
         good_enough=fault is None,
         verdict=verdict,
     )
+    options.output.result(output, _show)
 
 
 def _show(output: JudgeOutput, console: Console) -> None:
