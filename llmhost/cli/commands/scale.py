@@ -18,7 +18,6 @@ from llmhost.cli.frame import App, Globals, Group, globals_of
 from llmhost.cli.output import table
 from llmhost.cli.running import configured, run_async, wired
 from llmhost.cli.text import clean, duration
-from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,7 +41,16 @@ class _Scale(Group):
     }
 
 
-app = App(
+app = App("Scale the fleet to the demand: one step, then it ends. Meant for cron.", _Scale)
+app.command("cron")(print_cron)
+app.command("simulate")(simulate_trace)
+
+
+@app.default()
+def scale(
+    ctx: typer.Context,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+) -> None:
     """Scale the fleet to the demand: one step, then it ends. Meant for cron.
 
     It replaces broken workers, then starts or destroys workers, within the limits of `scale`,
@@ -54,25 +62,9 @@ app = App(
       llmhost scale cron
       llmhost scale history --last 50
       llmhost scale simulate questions.csv --worker-tokens-per-s 400 --price 0.40 --plot week.svg
-    """,
-    _Scale,
-)
-app.command("cron")(print_cron)
-app.command("simulate")(simulate_trace)
-
-
-@app.callback()
-def scale(
-    ctx: typer.Context,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
-) -> None:
-    if ctx.invoked_subcommand is None:
-        options = globals_of(ctx)
-        run_async(_step(options, configured(options), dry_run))
-    elif dry_run:
-        raise UsageError(
-            f"--dry-run does not go with {ctx.invoked_subcommand!r}", hint="leave one of them out"
-        )
+    """
+    options = globals_of(ctx)
+    run_async(_step(options, configured(options), dry_run))
 
 
 @app.command("history")
@@ -202,7 +194,7 @@ def show_step(output: StepOutput, console: Console) -> None:
         Text.assemble((output.decision, _STYLES.get(output.decision, "bold")), f": {_what(output)}"), console
     )
     for action, count in _counted(output.actions):
-        tense = _tense(action.done, output.dry_run)
+        tense = 1 if output.dry_run else 0 if action.done else 2
         words = _words(action.kind, action.worker, action.detail, tense, count)
         _say(Text("  ").append_text(words), console)
     if output.dry_run:
@@ -261,10 +253,6 @@ def _counted(actions: Iterable[ScaleAction]) -> Iterator[tuple[ScaleAction, int]
     return ((action, len(list(same))) for action, same in groupby(actions))
 
 
-def _tense(done: bool, dry_run: bool) -> int:
-    return 1 if dry_run else 0 if done else 2
-
-
 def _words(kind: str, worker: str | None, detail: str, tense: int, count: int = 1) -> Text:
     from rich.text import Text
 
@@ -310,7 +298,7 @@ def _why(past: PastOutput, count: int) -> Iterator[Text]:
         kind, done = action.get("kind"), bool(action.get("done"))
         if kind in _VERBS and (kind == "repair" or not done):
             worker, detail = action.get("worker"), str(action.get("detail", ""))
-            yield _words(kind, worker and str(worker), detail, _tense(done, dry_run=False))
+            yield _words(kind, worker and str(worker), detail, tense=0 if done else 2)
 
 
 def _time(at: float) -> str:
@@ -324,7 +312,3 @@ def _workers(count: int) -> str:
 
 def _questions(count: int) -> str:
     return f"{count} question{'' if count == 1 else 's'}"
-
-
-#: rows; what people see without --last fits on a screen or two
-_ROWS = 20

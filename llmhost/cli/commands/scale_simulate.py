@@ -56,11 +56,10 @@ def simulate_trace(
     Examples:
       llmhost scale simulate questions.csv --worker-tokens-per-s 400 --price 0.40 --plot week.svg
     """
-    from llmhost.fleet.budget import Limits
     from llmhost.lab.simulation.report import simulate
     from llmhost.lab.simulation.trace import read_trace
     from llmhost.lab.simulation.workload import Settings
-    from llmhost.wiring.fleets import scale_spec
+    from llmhost.wiring.fleets import budget_limits, scale_spec
 
     if plot is not None:
         from llmhost.lab.plots import check_drawable, plot_simulation
@@ -84,7 +83,7 @@ def simulate_trace(
     questions = read_trace(trace)
     with options.output.progress() as progress:
         shown = _Progress(progress)
-        report = simulate(questions, settings, spec, shown, limits=Limits(**config.fleet.budget.model_dump()))
+        report = simulate(questions, settings, spec, shown, limits=budget_limits(config))
         shown.end()
     if plot is not None:
         plot_simulation(report, plot)
