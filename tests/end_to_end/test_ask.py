@@ -140,7 +140,7 @@ async def test_a_worker_that_fails_before_its_first_token_is_named(
     static_house: House, openai_server: OpenAIServer
 ) -> None:
     openai_server.fail(Fault.HANGS)
-    done = await static_house.run("ask", "What is Redis?")
+    done = await static_house.run("ask", "What is Redis?", LLMHOST_ENGINE__FIRST_TOKEN_TIMEOUT="1s")
     assert (done.code, done.out) == (5, "")
     assert openai_server.url in done.error
 

@@ -144,7 +144,7 @@ def configure_static(house: House, *servers: OpenAIServer, **sections: dict[str,
                 "price_per_hour": 0.36,
                 "workers": [{"url": s.url} | ({"token": s.token} if s.token else {}) for s in servers],
             },
-            "engine": {"kind": "openai", "model": "tiny", "first_token_timeout": "2s", "token_timeout": "2s"},
+            "engine": {"kind": "openai", "model": "tiny", "first_token_timeout": "30s"},
             **sections,
         }
     )

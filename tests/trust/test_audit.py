@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from doubles.embedders import WordEmbedder
 from doubles.scripted_pool import ScriptedEngine, pool_of
+from doubles.waiting import LONGEST
 
 from llmhost.answering.answerer import Answerer
 from llmhost.answering.audits import Audit, AuditedEntries, AuditQueue
@@ -267,7 +268,7 @@ async def test_in_a_process_that_goes_on_a_task_works_off_the_queue_when_it_is_w
     await bench.queue.add(AUDIT)
     async with BackgroundAudits(auditor, WarnOnce(pytest.fail)) as audits:
         audits.wake()
-        await asyncio.wait_for(done.wait(), 5)
+        await asyncio.wait_for(done.wait(), LONGEST)
     assert await bench.tally() == Tally(right=1)
 
 
@@ -284,7 +285,7 @@ async def test_audits_that_fail_in_the_background_are_told_and_tried_after_the_n
 
     async with BackgroundAudits(auditor, WarnOnce(warn)) as audits:
         audits.wake()
-        await asyncio.wait_for(warned.wait(), 5)
+        await asyncio.wait_for(warned.wait(), LONGEST)
         audits.wake()
         await asyncio.sleep(0)
     assert told == ["hits wait to be audited: missing"]

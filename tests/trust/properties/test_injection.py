@@ -124,6 +124,6 @@ def test_a_question_that_only_asks_is_not(question: str) -> None:
     "unit", ["_", "say ", "say_", "ignore x ", "\n", "<", "#", "treat ", "you are a ", "answer is "]
 )
 def test_no_question_makes_the_search_slow(unit: str) -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     looks_like_injection((unit * 2000)[:2000])
-    assert time.perf_counter() - begun < 0.5
+    assert time.process_time() - begun < 0.5
