@@ -162,9 +162,8 @@ class VerifiedPolicy:
             return _NO_CANDIDATE
         for verdict in verdicts:
             if verdict.taken:
-                return CacheDecision(
-                    "serve", verdict.candidate, verdict.confidence, verdict.words, tuple(verdicts)
-                )
+                found, confidence = verdict.candidate, verdict.confidence
+                return CacheDecision("serve", found, confidence, verdict.words, tuple(verdicts))
         surest = max(verdicts, key=lambda verdict: -1.0 if verdict.confidence is None else verdict.confidence)
         if surest.confidence is None:
             return CacheDecision("miss", None, None, verdicts[0].words, tuple(verdicts))
@@ -189,16 +188,11 @@ class VerifiedPolicy:
         if refusal is not None:
             return Verdict(candidate, False, f"{refusal.guard}: {refusal.words}", objections=objections)
         if sum(verdict.raw is not None for verdict in before) >= _MOST_VERIFIED:
-            return Verdict(
-                candidate,
-                False,
-                f"the verifier read {_MOST_VERIFIED} more similar ones",
-                objections=objections,
-            )
+            words = f"the verifier read {_MOST_VERIFIED} more similar ones"
+            return Verdict(candidate, False, words, objections=objections)
         probability = self.verify(question, candidate.question)
-        raw = (
-            min(probability, _HIGHEST) if 0 <= probability <= 1 else 0.0
-        )  # a verifier of one's own may be broken
+        # The operator's own verifier may be broken.
+        raw = min(probability, _HIGHEST) if 0 <= probability <= 1 else 0.0
         confidence = shifted(raw, calibration.shift)
         threshold = thresholds.doubted if objections else thresholds.serve
         taken = confidence >= threshold and raw >= thresholds.floor and raw > 0

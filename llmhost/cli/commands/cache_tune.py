@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
     from llmhost.cli.frame import Globals
     from llmhost.config.models import Config
-    from llmhost.lab.evaluate import Frontier, PairOutcome
-    from llmhost.lab.pairs import Pair
+    from llmhost.lab.evaluate import Frontier
     from llmhost.lab.tune import ErrorLimits, Tuning, TuningRow
 
 __all__ = ["app"]
@@ -82,10 +81,6 @@ def tune_cache(
       llmhost cache tune show
       llmhost cache tune reset --yes
     """
-    from llmhost.lab.evaluate import frontier
-    from llmhost.lab.pairs import sample
-    from llmhost.lab.tune import ErrorLimits, tune
-
     options = globals_of(ctx)
     if old_judge + old_show + old_reset > 1:
         raise UsageError("--judge, --show and --reset exclude each other", hint="use one of them")
@@ -105,12 +100,27 @@ def tune_cache(
     if old_judge:
         judge_pairs(ctx, file, limit)
         return
+    from llmhost.lab.tune import ErrorLimits
+
     config = configured(options)
     if max_error is None and max_false_accept is None:
         max_error = config.cache.max_error
-    limits = ErrorLimits(max_error, max_false_accept)
+    run_async(_suggest(options, config, file, ErrorLimits(max_error, max_false_accept), limit))
+
+
+async def _suggest(
+    options: Globals, config: Config, file: Path, limits: ErrorLimits, limit: int | None
+) -> None:
+    """With the verified policy, whatever the configured one is, and without what labels have taught."""
+    from llmhost.lab.evaluate import frontier
+    from llmhost.lab.pairs import sample
+    from llmhost.lab.tune import tune
+
     pairs = pairs_in(options, file)
-    curve = frontier(run_async(_run(options, config, sample(pairs.rows, limit))))
+    cache = config.cache.model_copy(update={"policy": "verified"})
+    async with wired(options, config.model_copy(update={"cache": cache})) as wiring:
+        embedder, policy = await wiring.caches.embedder(), await wiring.caches.policy()
+        curve = frontier(await run_pairs(options, sample(pairs.rows, limit), embedder, policy))
     tuning = tune(curve, limits, config.cache.confidence)
     output = TuningOutput(
         pairs=curve.same + curve.different,
@@ -128,14 +138,6 @@ def tune_cache(
     for warning in output.warnings:
         options.output.warn(warning)
     options.output.result(output, _show)
-
-
-async def _run(options: Globals, config: Config, pairs: Sequence[Pair]) -> list[PairOutcome]:
-    """With the verified policy, whatever the configured one is, and without what labels have taught."""
-    cache = config.cache.model_copy(update={"policy": "verified"})
-    async with wired(options, config.model_copy(update={"cache": cache})) as wiring:
-        embedder, policy = await wiring.caches.embedder(), await wiring.caches.policy()
-        return await run_pairs(options, pairs, embedder, policy)
 
 
 @dataclass(frozen=True, slots=True)
