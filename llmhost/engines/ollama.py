@@ -28,7 +28,7 @@ from llmhost.engines.wire import (
     size,
     text,
 )
-from llmhost.errors import EngineRefused, LlmhostError
+from llmhost.errors import EngineRefused
 
 __all__ = ["OllamaEngine"]
 
@@ -77,7 +77,12 @@ class OllamaEngine(HttpEngine):
             try:
                 await self._pull_resuming(model, on_progress)
             except BadReply as fault:
-                raise self._pull_error(model, fault) from fault
+                if isinstance(fault, Reported) and any(words in fault.said for words in _NO_SUCH_MODEL):
+                    raise EngineRefused(
+                        f"{self._transport.where} cannot pull {model!r}: {fault.said}",
+                        hint="correct `engine.model`",
+                    ) from fault
+                raise self._transport.error(fault) from fault
         on_progress(Progress("present", 1.0))
 
     async def version(self) -> str:
@@ -95,13 +100,6 @@ class OllamaEngine(HttpEngine):
                     raise
             else:
                 return
-
-    def _pull_error(self, model: str, fault: BadReply) -> LlmhostError:
-        if isinstance(fault, Reported) and any(words in fault.said for words in _NO_SUCH_MODEL):
-            return EngineRefused(
-                f"{self._transport.where} cannot pull {model!r}: {fault.said}", hint="correct `engine.model`"
-            )
-        return self._transport.error(fault)
 
     async def _pull(self, model: str, on_progress: Callable[[Progress], None]) -> None:
         deadlines = StreamDeadlines(_PULL_SILENCE, _PULL_SILENCE)
@@ -129,7 +127,9 @@ class _LineReader:
         elif text(message, "thinking"):
             events.append(Thinking())
         if reply.get("done") is True:
-            events.append(_done(reply))
+            # Without a reason it is not known to be complete, so it is not called `stop`.
+            reason = shorten(text(reply, "done_reason")) or "unknown"
+            events.append(Done(reason, count(reply, "prompt_eval_count"), count(reply, "eval_count")))
         return events
 
 
@@ -138,12 +138,6 @@ def _parse(line: str) -> JsonObject:
     if reply.get("error"):
         raise Reported(error_text(reply["error"]))
     return reply
-
-
-def _done(reply: JsonObject) -> Done:
-    """Without a reason it is not known to be complete, so it is not called `stop`."""
-    reason = shorten(text(reply, "done_reason")) or "unknown"
-    return Done(reason, count(reply, "prompt_eval_count"), count(reply, "eval_count"))
 
 
 def _named(models: Sequence[JsonObject], model: str) -> JsonObject | None:

@@ -201,7 +201,8 @@ class Pool:
                 if turn is None:
                     break
                 tried.add(turn.upstream.worker_id)
-                self._tell(failure)
+                if failure is not None and isinstance(failure.error, UntrustedWorker):
+                    self._on_untrusted(failure.worker_id, failure.error)
                 yield Assigned(turn.upstream.worker_id, turn.upstream.price_per_hour)
                 try:
                     async with aclosing(turn.play(request, self._clock)) as events:
@@ -236,10 +237,6 @@ class Pool:
             yield turn
         finally:
             await self._load.release(slot, turn.work)
-
-    def _tell(self, failure: _Failure | None) -> None:
-        if failure is not None and isinstance(failure.error, UntrustedWorker):
-            self._on_untrusted(failure.worker_id, failure.error)
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,7 +158,7 @@ def _by_bucket(key: str, fields: Mapping[str, float], what: str) -> dict[int, in
 def _damaged(key: str, field: str) -> StoreRefused:
     return StoreRefused(
         f"{key} in Redis is damaged: its field {field[:50]!r} cannot be",
-        hint=f"delete the key {key}: it is counted anew; no other program may write to keys of llmhost",
+        hint=f"delete the key {key}: counting starts again; no other program may write to keys of llmhost",
     )
 
 
@@ -177,8 +177,8 @@ class RedisLoad:
 
     A slot whose holder died counts for `lifetime` seconds: the longest that an answer may take. `places` is
     how many questions a worker works on at once. While Redis is away, the requests of this process alone
-    are counted, and nobody is told: spreading the load is a courtesy, and whoever uses the cache says that
-    Redis is away.
+    are counted, without a warning: spreading the load is an optimization, and the cache reports that Redis is
+    away.
     """
 
     def __init__(

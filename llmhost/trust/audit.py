@@ -1,6 +1,6 @@
 """Was the cache right? Semantic hits are answered by an engine as well, and the two answers are compared.
 
-Nobody waits for this: the user was served before. An engine that contradicts the answer that was served is
+No user waits for this: the answer was served before. An engine that contradicts the answer that was served is
 asked a second time. Only where it says the same again was the hit wrong; else the engine does not agree with
 itself, and that says nothing about the cache.
 """
@@ -109,7 +109,10 @@ class Auditor:
         except (StreamBroken, EngineRefused):  # this question will not do better another time
             right = None
         finally:
-            await self._count(replies)
+            if replies:
+                latency_ms = sum(reply.latency.total for reply in replies)
+                answers = [reply.answer for reply in replies]
+                await self._ledger.record(engine_event(self._clock(), Outcome.AUDIT, latency_ms, answers))
         change = None if right is None else await self._conclude(audit, right, replies[0])
         return Finding(audit, right, replies[0].answer.text if replies else None, change)
 
@@ -134,27 +137,17 @@ class Auditor:
                     return event
         raise AssertionError("a question ended without a reply")
 
-    async def _count(self, replies: Sequence[Reply]) -> None:
-        if replies:
-            latency_ms = sum(reply.latency.total for reply in replies)
-            answers = [reply.answer for reply in replies]
-            await self._ledger.record(engine_event(self._clock(), Outcome.AUDIT, latency_ms, answers))
-
     async def _conclude(self, audit: Audit, right: bool, reply: Reply) -> str | None:
         """Records the label; says in words how the threshold was moved by it."""
         await self._entries.count(audit.entry, right=right)
-        if not right:
-            await self._store(audit.question, reply)
+        if not right:  # the same question gets the engine's own answer from now on
+            key = audit.question.key()
+            if key is not None and reply.answer.finish_reason == "stop" and reply.answer.text.strip():
+                await self._cache.store(key, reply.answer, await self._cache.embed(key))
         change = await self._labels.record(
             Label("audit", right=right, raw=audit.raw, doubts=audit.doubts), self._clock()
         )
         return None if change is None else change.words
-
-    async def _store(self, question: Question, reply: Reply) -> None:
-        """The next one who asks this gets the engine's own answer."""
-        key = question.key()
-        if key is not None and reply.answer.finish_reason == "stop" and reply.answer.text.strip():
-            await self._cache.store(key, reply.answer, await self._cache.embed(key))
 
 
 class BackgroundAudits:

@@ -98,14 +98,10 @@ _BETWEEN = re.compile(r"[\W_]+")
 
 def looks_like_injection(text: str) -> bool:
     """Whether the text addresses the model that judges it, also where it hides that in odd letters."""
-    plain = _plain(text)
+    # As it is read: wide and styled letters as plain ones, nothing that cannot be seen.
+    letters = unicodedata.normalize("NFKC", text).casefold()
+    plain = "".join(letter for letter in letters if unicodedata.category(letter) != "Cf")
     return bool(_MARKED.search(plain) or _SAID.search(_BETWEEN.sub(" ", plain)))
-
-
-def _plain(text: str) -> str:
-    """The text as it is read: wide and styled letters as plain ones, nothing that cannot be seen."""
-    seen = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(letter for letter in seen if unicodedata.category(letter) != "Cf")
 
 
 # Is a model good enough to judge? From pairs whose answer is known. Pure.
@@ -392,24 +388,18 @@ class FleetJudge:
             return Judgement(await self._memory.recall(scope, question, stored), remembered=True)
         asked = self._asking[pair] = asyncio.Event()
         try:
-            return await self._known_or_asked(scope, question, stored)
+            known = await self._memory.recall(scope, question, stored)
+            if known is not None:
+                return Judgement(known, remembered=True)
+            try:
+                same = await self._engine.compare(question, stored)
+            except LlmhostError:  # the question goes to an engine, and that reports what is wrong
+                return Judgement(None)
+            new = same is not None and await self._memory.remember(scope, question, stored, same)
+            return Judgement(same, remembered=same is not None and not new)
         finally:
             del self._asking[pair]
             asked.set()
-
-    async def _known_or_asked(self, scope: str, question: str, stored: str) -> Judgement:
-        known = await self._memory.recall(scope, question, stored)
-        if known is not None:
-            return Judgement(known, remembered=True)
-        same = await self._word(question, stored)
-        new = same is not None and await self._memory.remember(scope, question, stored, same)
-        return Judgement(same, remembered=same is not None and not new)
-
-    async def _word(self, question: str, stored: str) -> bool | None:
-        try:
-            return await self._engine.compare(question, stored)
-        except LlmhostError:
-            return None  # the question goes to an engine, and that says what is wrong
 
     async def _is_fit(self) -> bool:
         evaluation = await self._book.read(self._model)

@@ -124,7 +124,12 @@ def _report(fields: _Fields) -> LabelsReport:
         since=_tally(fields, "since"),
         raised=_step(fields.get("raised")),
     )
-    return report if changed is None else replace(report, changed=_moment(changed))
+    if changed is None:
+        return report
+    at = amount(changed)
+    if at is None:
+        raise _damaged()
+    return replace(report, changed=at)
 
 
 def _tallies(fields: _Fields, prefix: str, names: Sequence[str] | Mapping[str, float]) -> dict[str, Tally]:
@@ -149,13 +154,6 @@ def _step(raw: bytes | str | None) -> int:
     if step > MOST_RAISED:
         raise _damaged()
     return step
-
-
-def _moment(raw: str) -> float:
-    at = amount(raw)
-    if at is None:
-        raise _damaged()
-    return at
 
 
 def _damaged() -> StoreRefused:
