@@ -125,7 +125,8 @@ def _command_paths() -> Iterator[tuple[str, ...]]:
         module, _, attribute = command.target.partition(":")
         found = getattr(import_module(module), attribute)
         if isinstance(found, App):
-            yield from ((name, str(inner.name)) for inner in found.registered_commands)
+            names = [str(inner.name) for inner in found.registered_commands]
+            yield from ((name,) if inner == "(default)" else (name, inner) for inner in names)
         else:
             yield (name,)
 

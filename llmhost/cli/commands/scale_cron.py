@@ -11,7 +11,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,7 +24,7 @@ from llmhost.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["CronOutput", "cron_output", "print_cron"]
+__all__ = ["CronOutput", "print_cron"]
 
 #: what tells llmhost, its libraries and Redis where things are, and how to reach the network
 _NEEDED = re.compile(
@@ -38,19 +38,13 @@ _SYSTEM_LOG = Path("/dev/log")
 
 
 @dataclass(frozen=True, slots=True)
-class Variable:
-    """No value is printed: any of them may be secret."""
-
-    name: str
-    value: None = None
-
-
-@dataclass(frozen=True, slots=True)
 class CronOutput:
-    """`environment` is what `write_environment_file`, a shell command, saves to `environment_file`."""
+    """`environment` is what `write_environment_file`, a shell command, saves to `environment_file`: the names
+    of variables, with null for each value, since any of them may be secret.
+    """
 
     cron: str
-    environment: Sequence[Variable]
+    environment: Sequence[Mapping[str, str | None]]
     environment_file: str
     write_environment_file: str
 
@@ -58,7 +52,7 @@ class CronOutput:
 class _Watched(dict[str, str]):
     """An environment that keeps which variables were asked for by name: those that the configuration uses."""
 
-    def __init__(self, environ: os._Environ[str]) -> None:
+    def __init__(self, environ: Mapping[str, str]) -> None:
         super().__init__(environ)
         self.asked: set[str] = set()
 
@@ -77,63 +71,44 @@ def print_cron(
       llmhost scale cron
       llmhost scale cron --every 5
     """
-    options = globals_of(ctx)
-    options.output.result(cron_output(options.config, every), _show)
-
-
-def cron_output(config: Path | None, minutes: int) -> CronOutput:
-    """For the configuration that applies here; `config` is the file of --config.
-
-    Raises:
-        ConfigError: the configuration is invalid.
-        UsageError: a path cannot be written on one line.
-    """
     import platformdirs
 
     from llmhost.config.load import load_config
     from llmhost.machine.paths import state_dir
 
-    environ = _Watched(os.environ)
-    loaded = load_config(config, environ=environ)
+    options, environ = globals_of(ctx), _Watched(os.environ)
+    loaded = load_config(options.config, environ=environ)
+    fleet = loaded.config.fleet.name
+    file = platformdirs.user_config_path("llmhost") / f"scale-{fleet}.env"
+    folder, path, here = (shlex.quote(str(one)) for one in (file.parent, file, Path.cwd()))
+    config = ["--config", str(loaded.source.absolute())] if loaded.source else []
+    # -P: a folder named llmhost in the working directory is not the program.
+    step = shlex.join([sys.executable, "-P", "-m", "llmhost", *config, "scale", "--quiet"])
+    logger = shutil.which("logger")
+    if logger and _SYSTEM_LOG.exists():
+        log = f"{shlex.quote(logger)} -t llmhost-scale-{fleet}"
+    else:
+        stamp = """while IFS= read -r line; do printf '%s %s\\n' "$(date '+%F %T')" "$line"; done"""
+        log = f"{stamp} >> {shlex.quote(str(state_dir() / f'llmhost-scale-{fleet}.log'))}"
+    command = f"{{ cd {here} && set -a && . {path} && set +a && {step}; }} 2>&1 | {log}"
+    minutes = {1: "*", 60: "0"}.get(every, f"*/{every}")
+    line = f"{minutes} * * * * " + command.replace("%", "\\%")
+    if not line.isprintable():
+        raise UsageError("a path with a control character cannot stand in a crontab", hint="rename it")
     names = sorted(
         n for n, value in environ.items() if value and (n in environ.asked or _NEEDED.fullmatch(n))
     )
-    name = f"llmhost-scale-{loaded.config.fleet.name}"
-    file = platformdirs.user_config_path("llmhost") / f"scale-{loaded.config.fleet.name}.env"
-    source = ["--config", str(loaded.source.absolute())] if loaded.source else []
-    # -P: a folder named llmhost in the working directory is not the program.
-    step = shlex.join([sys.executable, "-P", "-m", "llmhost", *source, "scale", "--quiet"])
-    logger = shutil.which("logger")
-    if logger and _SYSTEM_LOG.exists():
-        log = f"{shlex.quote(logger)} -t {name}"
-    else:
-        stamp = """while IFS= read -r line; do printf '%s %s\\n' "$(date '+%F %T')" "$line"; done"""
-        log = f"{stamp} >> {_quoted(state_dir() / f'{name}.log')}"
-    times = {1: "*", 60: "0"}.get(minutes, f"*/{minutes}")
-    command = (
-        f"{{ cd {_quoted(Path.cwd())} && set -a && . {_quoted(file)} && set +a && {step}; }} 2>&1 | {log}"
-    )
-    line = f"{times} * * * * " + command.replace("%", "\\%")
-    if not line.isprintable():
-        raise UsageError("a path with a control character cannot stand in a crontab", hint="rename it")
-    return CronOutput(line, [Variable(name) for name in names], str(file), _write_command(file, names))
-
-
-def _write_command(file: Path, names: Sequence[str]) -> str:
-    """Saves the variables as they are set when it runs. Their values do not show in it, nor in the list of
-    processes. Shells and systemd read the file alike.
-    """
+    # The values show neither in the command nor in the list of processes. Shells and systemd read the file
+    # alike.
     escaped = r"""$(printenv "$name" | sed 's/[\\"$`]/\\&/g')"""
-    return (
-        f"mkdir -p {_quoted(file.parent)} && install -m 600 /dev/null {_quoted(file)} &&\n"
+    write = (
+        f"mkdir -p {folder} && install -m 600 /dev/null {path} &&\n"
         f"  for name in {' '.join(names)}; do\n"
         f'    printf \'%s="%s"\\n\' "$name" "{escaped}"\n'
-        f"  done > {_quoted(file)}"
+        f"  done > {path}"
     )
-
-
-def _quoted(path: Path) -> str:
-    return shlex.quote(str(path))
+    variables = [{"name": name, "value": None} for name in names]
+    options.output.result(CronOutput(line, variables, str(file), write), _show)
 
 
 def _show(output: CronOutput, console: Console) -> None:
