@@ -211,7 +211,7 @@ def test_a_few_places_must_idle_more_than_many_for_the_same_promise() -> None:
     assert many.in_time(80.0, 1, wait=5.0, max_late_ratio=0.05) == 1
 
 
-def test_nobody_is_needed_where_nothing_is_asked() -> None:
+def test_no_worker_is_needed_without_questions() -> None:
     assert make_capacity().in_time(0.0, 0, wait=5.0, max_late_ratio=0.05) == 0
 
 

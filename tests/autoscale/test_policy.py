@@ -50,13 +50,13 @@ def test_a_load_inside_the_band_changes_nothing() -> None:
     assert decision.blocked is None
 
 
-def test_a_minute_over_the_band_brings_as_many_as_are_missing() -> None:
+def test_a_minute_over_the_target_buys_the_missing_workers() -> None:
     decision = judge(190, 2)
     assert (*sized(decision), decision.buy) == ("up", 2, 5, 3)
     assert decision.reason == "demand 190, capacity 100 tok/s: utilization 190.0%, over 85.0%"
 
 
-def test_a_burst_of_some_seconds_is_no_demand() -> None:
+def test_a_burst_of_seconds_is_no_demand() -> None:
     assert judge(lambda moment: 100.0 if moment >= NOW - 15 else 20.0, 1).action == "hold"
     assert judge(lambda moment: 100.0 if moment >= NOW - 60 else 20.0, 1).action == "up"
 
@@ -74,24 +74,24 @@ def test_a_worker_that_was_not_measured_counts_as_the_others_do() -> None:
     assert judge(0, [new], spec=make_scale(tokens_per_s=7.0)).observed.supply_tokens_per_s == 7
 
 
-def test_workers_that_boot_count_as_if_they_were_there() -> None:
+def test_booting_workers_count_as_capacity() -> None:
     booting = make_workers(2, "new", ready=False, tokens_per_s=None)
     decision = judge(120, [*make_workers(1), *booting])
     assert sized(decision) == ("hold", 3, 3)
     assert (decision.observed.ready, decision.observed.booting) == (1, 2)
 
 
-def test_questions_that_wait_too_long_bring_a_worker_at_once() -> None:
+def test_questions_that_wait_too_long_scale_up_at_once() -> None:
     decision = judge(0, 2, traffic={"workers": in_flight({"w0": 41, "w1": 41})})
     assert (*sized(decision), decision.observed.waiting) == ("up", 2, 3, 80)
     assert decision.reason.endswith(": 80 questions waiting, a new one would wait 8.2 s, over 5 s")
 
 
-def test_questions_that_wait_no_longer_than_they_may_bring_nobody() -> None:
+def test_questions_within_the_queue_time_do_not_scale_up() -> None:
     assert judge(0, 2, traffic={"workers": in_flight({"w0": 25, "w1": 25})}).action != "up"
 
 
-def test_places_that_are_in_use_bring_nobody_before_somebody_waits() -> None:
+def test_busy_slots_do_not_scale_up_before_a_question_waits() -> None:
     """A place is taken for longer than a question may wait: that is work, and no queue."""
     quiet = {"asked": {}, "answered": {}, "tokens": {}}
     spec = make_scale(tokens_per_answer=60 * SPEED)
@@ -101,7 +101,7 @@ def test_places_that_are_in_use_bring_nobody_before_somebody_waits() -> None:
     assert sized(late) == ("up", 1, 2)
 
 
-def test_nobody_is_ended_while_those_that_would_stay_have_no_place_free() -> None:
+def test_no_worker_is_drained_while_the_remaining_ones_have_no_free_slot() -> None:
     quiet = {"asked": {}, "answered": {}, "tokens": {}}
     spec = make_scale(tokens_per_answer=60 * SPEED)
     decision = judge(0, 2, spec=spec, traffic={**quiet, "workers": in_flight({"w0": 1})})
@@ -109,7 +109,7 @@ def test_nobody_is_ended_while_those_that_would_stay_have_no_place_free() -> Non
     assert decision.reason.endswith("; not scaling down: a new question would wait for a slot")
 
 
-def test_as_many_stay_as_it_takes_for_a_new_question_to_find_a_place() -> None:
+def test_enough_workers_stay_for_a_new_question_to_find_a_slot() -> None:
     """One that hangs does not hold the others, and more demand does not lead to fewer."""
     stuck = {"workers": in_flight({"w0": 80})}
     decision = judge(10, 4, traffic=stuck)
@@ -118,29 +118,29 @@ def test_as_many_stay_as_it_takes_for_a_new_question_to_find_a_place() -> None:
     assert sized(judge(60, 4, traffic=stuck)) == ("down", 4, 2)
 
 
-def test_one_question_is_not_spoken_of_as_many() -> None:
+def test_one_waiting_question_is_reported_in_the_singular() -> None:
     decision = judge(0, 1, spec=make_scale(queue_time=0.1), traffic={"workers": in_flight({"w0": 2})})
     assert "1 question waiting, a new one would wait 0.4 s, over 0.1 s" in decision.reason
 
 
-def test_places_that_a_worker_has_are_no_queue() -> None:
+def test_questions_in_slots_are_no_queue() -> None:
     busy = {"workers": in_flight({"w0": 30, "w1": 30})}
     assert judge(0, 2, spec=make_scale(slots=30), traffic=busy).observed.waiting == 0
 
 
-def test_a_queue_brings_no_second_worker_while_the_first_one_boots() -> None:
+def test_a_queue_buys_no_second_worker_while_the_first_one_boots() -> None:
     workers = [*make_workers(1), make_worker("new", ready=False, tokens_per_s=None)]
     decision = judge(0, workers, traffic={"workers": in_flight({"w0": 50})})
     assert sized(decision) == ("hold", 2, 2)
 
 
-def test_a_long_queue_brings_as_many_as_work_it_off_while_one_boots() -> None:
+def test_a_long_queue_buys_the_workers_that_drain_it_while_one_boots() -> None:
     decision = judge(0, 1, traffic={"workers": in_flight({"w0": 3001})})
     assert decision.after == math.ceil(3000 * TOKENS / 180 / 0.85 / SPEED) == 4
 
 
-def test_whoever_is_ended_for_the_odds_is_not_missed_at_once() -> None:
-    """By the odds two are enough, with nothing to spare: who has three keeps them."""
+def test_a_fleet_sized_by_probability_does_not_shrink_and_grow_in_turn() -> None:
+    """By probability two are enough, with nothing to spare: a fleet of three keeps them."""
     hasty = make_scale(queue_time=0.05)
     assert [judge(20, count, spec=hasty).after for count in (1, 2, 3, 4)] == [2, 2, 3, 3]
 
@@ -152,7 +152,7 @@ def test_a_boot_that_takes_longer_than_was_learned_does_not_bring_more_and_more(
         assert judge(0, [*make_workers(1), booting], traffic=queue, history=quick).after == size
 
 
-def test_nobody_is_ended_while_questions_wait_too_long() -> None:
+def test_no_worker_is_drained_while_questions_wait_too_long() -> None:
     """Otherwise a queue of long ago would bring a worker in one step and end it in the next, for ever."""
     workers = [*make_workers(1), make_worker("new", ready=False, tokens_per_s=None)]
     decision = judge(0, workers, traffic={"workers": in_flight({"w0": 30})})
@@ -160,7 +160,7 @@ def test_nobody_is_ended_while_questions_wait_too_long() -> None:
     assert "not scaling down: 29 questions waiting" in decision.reason
 
 
-def test_where_nobody_is_ready_questions_wait_for_a_worker() -> None:
+def test_questions_wait_where_no_worker_is_ready() -> None:
     workers = make_workers(2, ready=False, tokens_per_s=None)
     decision = judge(0, workers, traffic={"workers": in_flight({"w0": 2})})
     assert decision.observed.queue_seconds == math.inf
@@ -203,13 +203,13 @@ def test_a_boot_longer_than_counts_are_kept_does_not_keep_workers_for_ever() -> 
     assert judge(10, workers, history={"boot_seconds": 80_000.0}).after == 1
 
 
-def test_nobody_is_ended_for_a_load_that_is_not_known_for_long_enough() -> None:
+def test_no_worker_is_drained_on_too_short_a_history() -> None:
     decision = judge(0, 3, traffic={"since": NOW - 90})
     assert sized(decision) == ("hold", 3, 3)
     assert decision.reason.endswith("; not scaling down: only 90 s of history")
 
 
-def test_counts_from_the_future_end_nobody() -> None:
+def test_counts_from_the_future_drain_no_worker() -> None:
     """The clock of Redis was put back: what it counted last is still to come."""
     counts = {int(NOW) + 3600: 900, int(NOW) - 60: 1}
     traffic = replace(make_traffic({}), asked=counts)
@@ -217,7 +217,7 @@ def test_counts_from_the_future_end_nobody() -> None:
     assert sized(decision) == ("hold", 3, 3)
 
 
-def test_whoever_gives_the_fewest_tokens_for_a_dollar_goes_first() -> None:
+def test_the_worker_with_the_fewest_tokens_per_dollar_is_drained_first() -> None:
     workers = [
         make_worker("dear", price=2.0, tokens_per_s=60.0),
         make_worker("cheap", price=0.1, tokens_per_s=20.0),
@@ -245,7 +245,7 @@ def test_among_equals_the_one_that_boots_goes_and_then_the_youngest() -> None:
     assert judge(10, workers).drain == ("boots", "young")
 
 
-def test_nobody_who_answers_is_ended_for_a_better_one_that_still_boots() -> None:
+def test_no_ready_worker_is_drained_for_a_better_one_that_still_boots() -> None:
     better = make_worker("better", price=0.2, tokens_per_s=None, ready=False)
     decision = judge(10, [make_worker("dear", price=2.0), better])
     assert sized(decision) == ("hold", 2, 2)
@@ -259,7 +259,7 @@ def test_a_worker_that_drains_is_taken_back_before_one_is_bought() -> None:
     assert (sized(decision), decision.revive, decision.buy) == (("up", 1, 4), ("back",), 2)
 
 
-def test_the_best_of_those_that_drain_is_taken_back() -> None:
+def test_the_best_draining_worker_is_revived() -> None:
     drained = [make_worker("dear", price=3.0, draining=True), make_worker("cheap", draining=True)]
     assert judge(60, [*make_workers(1), *drained]).revive == ("cheap",)
 
@@ -304,21 +304,21 @@ def test_what_is_taken_back_is_no_step() -> None:
     assert (len(decision.revive), decision.buy) == (4, 2)
 
 
-# --- nobody, and somebody again ---
+# --- to zero and back ---
 
 
-def test_the_last_one_goes_when_nobody_asked_for_long() -> None:
+def test_the_last_worker_is_drained_after_a_long_time_without_questions() -> None:
     quiet = {int(NOW) - 1860: 9}
     assert sized(judge(quiet, 1, spec=LAZY)) == ("down", 1, 0)
 
 
-def test_the_last_one_stays_where_somebody_asked_lately() -> None:
+def test_the_last_worker_stays_after_a_recent_question() -> None:
     decision = judge({int(NOW) - 1800: 9}, 1, spec=LAZY)
     assert sized(decision) == ("hold", 1, 1)
     assert decision.reason.endswith("; the last question came 30 minutes ago")
 
 
-def test_the_last_one_stays_where_it_is_not_known_whether_somebody_asked() -> None:
+def test_the_last_worker_stays_where_the_last_question_is_unknown() -> None:
     decision = judge({}, 1, spec=LAZY, traffic={"since": NOW - 600})
     assert sized(decision) == ("hold", 1, 1)
     assert decision.reason.endswith("; not known yet when the last question came")
@@ -373,7 +373,7 @@ def test_hours_that_are_over_before_a_boot_would_be_do_not_make_workers_come_and
     assert judge({}, 4, NOW + 600, spec=spec, history=slow).after == 1
 
 
-def test_a_pause_shorter_than_a_boot_ends_nobody() -> None:
+def test_a_pause_shorter_than_a_boot_drains_no_worker() -> None:
     windows = (parse_window("08:00-10:29", 4), parse_window("10:31-18:00", 4))
     assert judge({}, 4, spec=make_scale(windows=windows)).after == 4
 
@@ -396,23 +396,23 @@ def test_no_schedule_wants_more_than_the_most() -> None:
 # --- those that broke ---
 
 
-def test_those_that_broke_are_replaced_while_they_are_needed() -> None:
+def test_broken_workers_are_replaced_while_they_are_needed() -> None:
     decision = judge(120, 1, lost=2)
     assert (sized(decision), decision.buy) == (("up", 1, 3), 2)
     assert decision.reason.startswith("2 workers failed; demand 120, capacity 50 tok/s")
 
 
-def test_those_that_broke_are_not_replaced_where_fewer_do() -> None:
+def test_broken_workers_are_not_replaced_where_fewer_are_enough() -> None:
     decision = judge(20, 1, lost=2)
     assert (sized(decision), decision.buy) == (("hold", 1, 1), 0)
 
 
-def test_those_that_broke_are_missed_where_fewer_would_come_into_the_band() -> None:
+def test_broken_workers_are_replaced_where_fewer_would_be_too_busy() -> None:
     assert judge(83, 2, lost=1).after == 3
     assert judge(83, 2).after == 2
 
 
-def test_those_that_broke_are_replaced_while_the_load_is_not_known() -> None:
+def test_broken_workers_are_replaced_while_the_load_is_unknown() -> None:
     assert judge({}, 2, lost=1, traffic={"since": NOW - 60}).buy == 1
 
 
@@ -512,12 +512,12 @@ def test_a_budget_that_is_used_up_ends_everything_even_the_least() -> None:
     assert judge(40, 2, funds=limited(Spent(day=5.0), per_day=5.0)).after == 0
 
 
-def test_a_wobble_of_less_than_a_hundredth_ends_nobody() -> None:
+def test_an_excess_under_one_percent_drains_no_worker() -> None:
     assert judge(140, 4, funds=limited(per_hour=1.59)).action == "hold"
     assert judge(140, 4, funds=limited(per_hour=1.58)).action == "down"
 
 
-def test_whoever_the_budget_ended_is_not_taken_back() -> None:
+def test_a_worker_drained_for_the_budget_is_not_revived() -> None:
     """Otherwise it would be ended in one step and taken back in the next, for ever."""
     workers = [*make_workers(2), make_worker("dear", price=2.0, draining=True)]
     decision = judge(140, workers, funds=limited(per_hour=1.0))
@@ -553,7 +553,7 @@ def test_workers_that_deliver_next_to_nothing_lead_to_no_more_than_the_most(spee
 # What chance does, and a worker that is ill
 
 
-def test_a_minute_that_is_busy_by_chance_brings_nobody() -> None:
+def test_a_minute_that_is_busy_by_chance_does_not_scale_up() -> None:
     """14 questions instead of 10: a few questions are never the same number."""
     now = int(NOW)
     asked = {now - 60: 14, **dict.fromkeys(range(now - 300, now - 60, 60), 10)}
@@ -563,14 +563,14 @@ def test_a_minute_that_is_busy_by_chance_brings_nobody() -> None:
     assert decision.action == "hold"
 
 
-def test_the_same_minute_brings_somebody_where_there_were_many_questions() -> None:
+def test_the_same_minute_scales_up_where_there_were_many_questions() -> None:
     now = int(NOW)
     asked = {now - 60: 1400, **dict.fromkeys(range(now - 300, now - 60, 60), 1000)}
     traffic = {"asked": asked, "answered": asked, "tokens": {at: 2 * n for at, n in asked.items()}}
     assert judge(0, 1, spec=make_scale(max_late_ratio=1.0), traffic=traffic).action == "up"
 
 
-def test_a_queue_before_one_worker_while_another_is_free_brings_nobody() -> None:
+def test_a_queue_at_one_worker_does_not_scale_up_while_another_is_free() -> None:
     """Questions that wait for a worker stay with it: others would not help them."""
     decision = judge(0, 2, traffic={"workers": in_flight({"w0": 200})})
     assert (decision.action, decision.observed.waiting, decision.observed.queue_seconds) == ("hold", 199, 0.0)
@@ -583,7 +583,7 @@ def test_one_worker_that_is_much_faster_is_not_what_the_next_one_will_be() -> No
     assert decision.buy == math.ceil((5000 / 0.85 - 5100) / 50)
 
 
-def test_one_that_drains_and_delivers_nothing_is_not_taken_back() -> None:
+def test_a_draining_worker_that_delivers_nothing_is_not_revived() -> None:
     workers = [make_worker("w0"), make_worker("sick", tokens_per_s=0.0, draining=True)]
     decision = judge(90, workers, spec=make_scale(max_late_ratio=1.0))
     assert (decision.revive, decision.buy) == ((), 2)

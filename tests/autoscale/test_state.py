@@ -77,7 +77,7 @@ async def test_what_is_remembered_is_recalled(memory: ScaleStateStore, fence: in
     assert await memory.history(10) == (record(),)
 
 
-async def test_whoever_lost_the_lock_remembers_nothing(
+async def test_a_step_that_lost_the_lock_saves_nothing(
     memory: ScaleStateStore, fence: int, redis_client: Redis
 ) -> None:
     await memory.save(MEMORY, record(1), fence)

@@ -96,7 +96,7 @@ async def test_one_that_shows_a_strange_certificate_is_replaced(bench: ScaleBenc
     assert (kinds(result), bench.workers) == (["repair", "buy"], ["memory-2", "memory-3"])
 
 
-async def test_where_all_are_strangers_something_stands_between_and_nobody_is_ended(
+async def test_unknown_workers_alone_are_never_terminated(
     bench: ScaleBench,
 ) -> None:
     await bench.settled(3)
@@ -258,7 +258,7 @@ async def test_purchases_that_come_to_nothing_again_and_again_are_given_up_for_a
     assert len(bench.workers) == 1
 
 
-async def test_a_machine_that_costs_more_than_its_offer_said_is_given_back(bench: ScaleBench) -> None:
+async def test_a_machine_dearer_than_its_offer_is_destroyed(bench: ScaleBench) -> None:
     class Dearer(MemoryProvider):
         rents = True
 
@@ -518,7 +518,7 @@ async def test_a_redis_that_comes_back_with_its_data_is_gone_on_with(
         assert (len(bench.workers), len(await bench.make().history(100))) == (3, before + 10)
 
 
-async def test_one_that_comes_back_empty_ends_nobody_and_knows_all_workers_again(
+async def test_a_redis_that_returns_empty_terminates_no_worker_and_all_are_known_again(
     memory_cloud: MemoryCloud, manual_clock: ManualClock, tmp_path: Path, redis_port_server: Any
 ) -> None:
     server = redis_port_server()

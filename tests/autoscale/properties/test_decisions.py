@@ -196,7 +196,7 @@ def test_a_reason_is_one_line_without_numbers_that_are_none(situation: Any) -> N
 
 
 @given(situations(), st.floats(0, 9000))
-def test_a_clock_that_goes_back_ends_nobody(situation: Any, back: float) -> None:
+def test_a_clock_that_goes_back_drains_no_worker(situation: Any, back: float) -> None:
     """Neither when it goes back for a while, nor where Redis counted in what is to come now."""
     spec, history, fleet = situation
     then = NOW - back
@@ -210,7 +210,7 @@ def test_a_clock_that_goes_back_ends_nobody(situation: Any, back: float) -> None
 
 
 @given(WORKERS, st.integers(0, 4))
-def test_traffic_that_was_lost_ends_nobody(workers: Any, lost: int) -> None:
+def test_lost_traffic_counts_drain_no_worker(workers: Any, lost: int) -> None:
     decision = judge({}, workers, spec=make_scale(min_gpus=0, max_gpus=20), traffic={"since": NOW}, lost=lost)
     assert decision.drain == ()
 
