@@ -188,7 +188,11 @@ def _start(folder: Path, *options: str, socket: Path | None = None, port: int = 
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={"LC_ALL": "C"}
         )
     server = RedisServer(process, folder, socket, port)
-    wait_until(lambda: process.poll() is not None or _answers(server))
+    try:
+        wait_until(lambda: process.poll() is not None or _answers(server))
+    except AssertionError:
+        server.kill()
+        raise
     if process.poll() is not None:
         raise ChildProcessError((folder / "redis.log").read_text(errors="replace"))
     return server
