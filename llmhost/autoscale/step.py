@@ -265,9 +265,7 @@ class Scaler:
     def _buyer(
         self, spec: FleetSpec, records: FleetRecords, on_progress: OnProgress = lambda _: None
     ) -> Buyer:
-        return Buyer(
-            self.provider, spec, self.limits, self.clock, records, on_progress, confirm=self.lock.confirm
-        )
+        return Buyer(self.provider, spec, self.limits, self.lock, self.clock, records, on_progress)
 
 
 def _scaled(worker: Worker, traffic: Traffic) -> ScaledWorker:

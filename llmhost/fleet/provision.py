@@ -11,6 +11,7 @@ from llmhost.errors import LlmhostError, NoOffer, OfferGone
 from llmhost.fleet.budget import Limits, Spent, check, period_starts
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.health import Hooks, OnProgress, WorkerProgress, answering, wait_ready
+from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Market, Offer, Worker, WorkerState
 from llmhost.fleet.offers import choose
 from llmhost.fleet.plan import ApprovedSpend, Funds, Plan, Quote, hourly, make_plan
@@ -39,23 +40,18 @@ class Purchases:
     errors: tuple[LlmhostError, ...] = ()
 
 
-async def _always_held() -> None:
-    """A lock that cannot be lost."""
-
-
 class Buyer:
-    """Buys for one command. The caller holds the fleet's lock; `confirm` raises where it was lost since."""
+    """Buys for one command. The caller holds `lock`, which is confirmed before each purchase."""
 
     def __init__(
         self,
         provider: Provider,
         spec: FleetSpec,
         limits: Limits,
+        lock: FleetLock,
         clock: Clock,
         records: FleetRecords,
         on_progress: OnProgress = lambda _: None,
-        *,
-        confirm: Callable[[], Awaitable[None]] = _always_held,
     ) -> None:
         self._provider = provider
         self._spec = spec
@@ -63,7 +59,7 @@ class Buyer:
         self._clock = clock
         self._records = records
         self._on_progress = on_progress
-        self._confirm = confirm
+        self._lock = lock
         self._used: set[str] = set()
         #: what the operator agreed to; None where no approval is needed
         self.approved: ApprovedSpend | None = None
@@ -139,7 +135,7 @@ class Buyer:
         )
 
     async def _create(self, offer: Offer | None) -> Worker:
-        await self._confirm()
+        await self._lock.confirm()
         worker = await self._provider.create(self._spec, offer)
         if self.approved is not None:
             self.approved.take(worker.price_per_hour)

@@ -182,9 +182,7 @@ class FleetService:
     def _buyer(
         self, spec: FleetSpec, records: FleetRecords, on_progress: OnProgress = lambda _: None
     ) -> Buyer:
-        return Buyer(
-            self._provider, spec, self._limits, self._clock, records, on_progress, confirm=self._lock.confirm
-        )
+        return Buyer(self._provider, spec, self._limits, self._lock, self._clock, records, on_progress)
 
     def _records(self) -> FleetRecords:
         return FleetRecords(self._registry, self._rentals, self._clock)
