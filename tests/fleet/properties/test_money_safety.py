@@ -202,6 +202,23 @@ async def test_what_somebody_bought_while_the_question_was_open_is_not_bought_ag
     assert fleet.server.created_total == 2
 
 
+async def test_the_autoscaler_buys_while_the_question_is_open_and_up_counts_its_worker(
+    fleet: RentedFleet,
+) -> None:
+    fleet.scale = replace(fleet.scale, min_gpus=1)
+    bought: list[list[str]] = []
+
+    async def approve(quote: Any) -> None:
+        step = await fleet.elsewhere().scaler().step()
+        assert step.error is None
+        bought.append([action.kind for action in step.actions if action.done])
+
+    result = await fleet.service().up(2, approve=approve)
+    assert bought == [["buy"]]
+    assert {worker.id for worker in result.workers} == fleet.ids
+    assert fleet.server.created_total == 2
+
+
 async def test_a_later_up_of_more_workers_keeps_them(fleet: RentedFleet) -> None:
     first = asyncio.create_task(fleet.service().up(1))
     await until(lambda: fleet.server.created_total)
