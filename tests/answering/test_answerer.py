@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from doubles.embedders import WordEmbedder
@@ -123,7 +123,7 @@ async def test_a_hit_saves_what_its_answer_cost(house: House) -> None:
 @pytest.mark.parametrize(
     "changes", [{"system": "s"}, {"model": "other"}, {"tenant": "other"}], ids=["system", "model", "tenant"]
 )
-async def test_another_scope_is_asked_for_itself(house: House, changes: dict[str, str]) -> None:
+async def test_another_scope_is_asked_for_itself(house: House, changes: dict[str, Any]) -> None:
     await house.ask(ASKED, engine("first"))
     reply = await house.ask(replace(ASKED, **changes), engine("second"))
     assert (reply.answer.text, reply.source) == ("second", "engine")
@@ -213,7 +213,7 @@ async def test_a_cancelled_question_stores_nothing_and_frees_its_flight(
     started = asyncio.Event()
 
     class Endless(ScriptedEngine):
-        async def chat(self, request: object) -> object:
+        async def chat(self, request: object) -> Any:
             from llmhost.engines.engine import Delta
 
             yield Delta("half")
@@ -255,7 +255,8 @@ async def test_headers_can_be_sent_before_the_first_text_of_a_worker(house: Hous
 
 async def test_headers_can_be_sent_before_the_text_of_a_hit(house: House) -> None:
     await house.ask(ASKED, engine())
-    for question, source in ((ASKED, "exact"), (REWORDED, "semantic")):
+    cases: list[tuple[Question, Any]] = [(ASKED, "exact"), (REWORDED, "semantic")]
+    for question, source in cases:
         kinds = [event async for event in house.answerer().answer(question)][:2]
         assert kinds == [Started(source, None), Text("an answer")]
 
@@ -375,7 +376,7 @@ async def test_redis_hanging_leaves_the_answer_after_one_wait(hanging_port: int,
 
 
 async def test_redis_asking_for_a_password_leaves_the_answer(
-    redis_port_server: Callable[..., object], house_on: MakeHouse
+    redis_port_server: Callable[..., Any], house_on: MakeHouse
 ) -> None:
     server = redis_port_server("--requirepass", "secret")
     house = house_on(server.port)
@@ -395,7 +396,7 @@ async def test_redis_that_takes_no_writes_leaves_the_answer(
 
 
 async def test_redis_dying_while_the_answer_streams_leaves_the_answer(
-    redis_port_server: Callable[..., object], house_on: MakeHouse
+    redis_port_server: Callable[..., Any], house_on: MakeHouse
 ) -> None:
     server = redis_port_server()
     house = house_on(server.port)
@@ -410,7 +411,7 @@ async def test_without_an_embedding_model_the_same_question_still_hits(
     def fail(text: str) -> None:
         raise ModelError("the model is gone")
 
-    embedder.embed = fail
+    embedder.embed = fail  # type: ignore[method-assign]
     await house.ask(ASKED, engine())
     assert (await house.ask(ASKED)).source == "exact"
     assert (await house.ask(REWORDED, engine("new"))).answer.text == "new"
@@ -424,7 +425,7 @@ async def test_an_error_of_the_models_that_nobody_foresaw_is_a_miss_with_a_warni
     def fail(text: str) -> None:
         raise error
 
-    embedder.embed = fail
+    embedder.embed = fail  # type: ignore[method-assign]
     assert (await house.ask(ASKED, engine())).answer.text == "an answer"
     assert house.told == [f"only identical questions are answered from the cache: {error}"]
 
@@ -434,11 +435,11 @@ async def test_the_models_work_beside_the_loop_while_several_questions_are_under
 ) -> None:
     threads, embed = [], embedder.embed
 
-    def watched(text: str) -> object:
+    def watched(text: str) -> Any:
         threads.append(threading.current_thread() is threading.main_thread())
         return embed(text)
 
-    embedder.embed = watched
+    embedder.embed = watched  # type: ignore[method-assign]
     answerer = house.answerer(ScriptedEngine("a", "b", DONE))
     first = answerer.answer(ASKED)
     assert await anext(first) == Started("engine", "w0")

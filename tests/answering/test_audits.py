@@ -199,7 +199,8 @@ async def test_what_is_no_audit_is_passed_over(
     queue: AuditQueue, redis_client: Redis, changes: dict[str, Any]
 ) -> None:
     await queue.add(AUDIT)
-    whole = json.loads(await redis_client.lpop(KEY))
+    stored: Any = await redis_client.lpop(KEY)
+    whole = json.loads(stored)
     await redis_client.rpush(KEY, json.dumps(whole | changes), b"\xff{", "[" * 100_000, json.dumps(whole))
     assert await queue.take(NOW) == AUDIT
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -93,7 +94,7 @@ def test_questions_within_the_queue_time_do_not_scale_up() -> None:
 
 def test_busy_slots_do_not_scale_up_before_a_question_waits() -> None:
     """A place is taken for longer than a question may wait: that is work, and no queue."""
-    quiet = {"asked": {}, "answered": {}, "tokens": {}}
+    quiet: dict[str, Any] = {"asked": {}, "answered": {}, "tokens": {}}
     spec = make_scale(tokens_per_answer=60 * SPEED)
     busy = judge(0, 1, spec=spec, traffic={**quiet, "workers": in_flight({"w0": 1})})
     assert (sized(busy), busy.observed.queue_seconds) == (("hold", 1, 1), 60.0)
@@ -102,7 +103,7 @@ def test_busy_slots_do_not_scale_up_before_a_question_waits() -> None:
 
 
 def test_no_worker_is_drained_while_the_remaining_ones_have_no_free_slot() -> None:
-    quiet = {"asked": {}, "answered": {}, "tokens": {}}
+    quiet: dict[str, Any] = {"asked": {}, "answered": {}, "tokens": {}}
     spec = make_scale(tokens_per_answer=60 * SPEED)
     decision = judge(0, 2, spec=spec, traffic={**quiet, "workers": in_flight({"w0": 1})})
     assert sized(decision) == ("hold", 2, 2)

@@ -131,7 +131,8 @@ async def test_the_newest_thousand_decisions_are_kept(
     await redis_client.hset(KEY, mapping={f"decision:{number}": raw for number in range(1, 1006)})
     await redis_client.hset(KEY, "decisions", 1005)
     await memory.save(ScaleState(), record(), fence)
-    names = {name for name in await redis_client.hkeys(KEY) if name.startswith(b"decision:")}
+    keys: Any = await redis_client.hkeys(KEY)
+    names = {name for name in keys if name.startswith(b"decision:")}
     assert names == {f"decision:{number}".encode() for number in range(7, 1007)}
     assert await redis_client.hget(KEY, "decisions") == b"1006"
 
@@ -245,7 +246,7 @@ async def test_a_field_that_only_looks_like_a_decision_is_none(
     ):
         await redis_client.hset(KEY, name, "?")
     await memory.save(ScaleState(), record(), fence)
-    found = await memory.history(10)
+    found: Any = await memory.history(10)
     assert found == (record(),)
     assert found.damaged == 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 from plugins.cache import MakeCache
@@ -73,7 +74,7 @@ def look_up(
 
 @pytest.mark.parametrize(("same", "served"), [(True, STORED), (False, None), (None, None)])
 async def test_the_judge_is_asked_about_both_questions_and_only_a_clear_yes_is_served(
-    look_up: Callable[..., object], key: Callable[..., CacheKey], same: bool | None, served: str | None
+    look_up: Callable[..., Any], key: Callable[..., CacheKey], same: bool | None, served: str | None
 ) -> None:
     found, _, judge = await look_up(Judgement(same))
     assert (found.served and found.served.question) == served
@@ -82,14 +83,14 @@ async def test_the_judge_is_asked_about_both_questions_and_only_a_clear_yes_is_s
 
 
 @pytest.mark.parametrize("same", [True, False])
-async def test_each_verdict_is_a_label(look_up: Callable[..., object], same: bool) -> None:
+async def test_each_verdict_is_a_label(look_up: Callable[..., Any], same: bool) -> None:
     _, labels, _ = await look_up(Judgement(same))
     assert labels == [Label("judge", same, 0.6, ("names",))]
 
 
 @pytest.mark.parametrize("judgement", [Judgement(None), Judgement(True, remembered=True)], ids=str)
 async def test_no_verdict_and_a_remembered_one_teach_nothing(
-    look_up: Callable[..., object], judgement: Judgement
+    look_up: Callable[..., Any], judgement: Judgement
 ) -> None:
     _, labels, _ = await look_up(judgement)
     assert labels == []

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from doubles.embedders import WordEmbedder
@@ -355,11 +355,11 @@ async def test_long_questions_are_judged_in_a_thread_and_short_ones_here(
 # Where a model cannot be had
 
 
-Source = Callable[[], object]
+Source = Callable[[], Any]
 
 
 def cache_of(
-    client: Redis, keys: NamespaceKeys, embedder: Source, policy: Source, **others: object
+    client: Redis, keys: NamespaceKeys, embedder: Source, policy: Source, **others: Any
 ) -> SemanticCache:
     return SemanticCache(
         client,

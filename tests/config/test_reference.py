@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 #: Text that a file can hold; `${` would be a variable.
 _TEXT = st.text(min_size=1).filter(lambda text: "${" not in text)
-_NUMBERS = {"allow_nan": False, "allow_infinity": False}
+_NUMBERS: dict[str, Any] = {"allow_nan": False, "allow_infinity": False}
 
 _VALUES = st.fixed_dictionaries(
     {},

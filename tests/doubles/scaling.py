@@ -133,7 +133,9 @@ class LivingFleet:
         traffic = make_traffic(
             self.counts, self.now, since=min(self.counts), workers=in_flight(dict.fromkeys(ready, int(share)))
         )
-        view = FleetView(tuple(self.workers), price=self.price, funds=self.funds and self.funds(self))
+        view = FleetView(
+            tuple(self.workers), price=self.price, funds=None if self.funds is None else self.funds(self)
+        )
         decision = decide(self.spec, Metrics(traffic, boot_seconds=self.boot), view, self.now)
         self.sizes.append(decision.after)
         self._apply(decision)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from llmhost.engines.engine import ChatRequest, Delta, Done, ModelStatus, Progress
 from llmhost.engines.pool import LocalLoad, Pool, Upstream
@@ -17,7 +17,7 @@ class ScriptedEngine:
         self.steps = steps
         self.requests: list[ChatRequest] = []
 
-    async def chat(self, request: ChatRequest) -> AsyncIterator[Delta | Done]:
+    async def chat(self, request: ChatRequest) -> AsyncGenerator[Delta | Done]:
         self.requests.append(request)
         for step in self.steps:
             if isinstance(step, Exception):
@@ -39,6 +39,9 @@ class ScriptedEngine:
         return ""
 
     async def aclose(self) -> None:
+        pass
+
+    async def retire(self) -> None:
         pass
 
 

@@ -52,7 +52,7 @@ class Runner:
     process: asyncio.subprocess.Process
     log: Path
 
-    async def run(self, args: list[str], die_at: int | None = None, **environ: str) -> dict[str, Any]:
+    async def run(self, args: list[str], die_at: Any = None, **environ: str) -> dict[str, Any]:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         order = {"args": args, "die_at": die_at, "environ": environ}

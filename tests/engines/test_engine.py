@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -132,7 +133,7 @@ async def test_a_model_that_is_not_there_is_not_present(side):
 
 
 async def test_making_a_present_model_present_ends_with_all_of_it(side):
-    steps = []
+    steps: list[Any] = []
     await side.engine().ensure_model(side.model, steps.append)
     assert steps[-1].fraction == 1.0
 

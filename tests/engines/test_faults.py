@@ -156,7 +156,8 @@ async def test_an_empty_answer_is_an_end_mark_alone(side, question, ask):
 
 
 async def test_thoughts_are_not_part_of_the_answer(side, question, ask):
-    side.server.piece, plain = lambda text: side.server.thought("hm") + plain(text), side.server.piece
+    plain = side.server.piece
+    side.server.piece = lambda text: side.server.thought("hm") + plain(text)
     assert (await ask(side.engine(), question()))[0] == "Hello, Wörld!"
 
 

@@ -26,7 +26,12 @@ def no_package(monkeypatch):
 def hashed(monkeypatch):
     """The files whose checksum was asked for, in turn; each of them passes."""
     files = []
-    monkeypatch.setattr(model_file, "_sha256", lambda path: files.append(path) or model_file._SHA256)
+
+    def passes(path: Path) -> str:
+        files.append(path)
+        return model_file._SHA256
+
+    monkeypatch.setattr(model_file, "_sha256", passes)
     return files
 
 

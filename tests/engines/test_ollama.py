@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from doubles.ollama_server import Download, Running
 
@@ -76,7 +78,7 @@ async def test_the_status_tells_where_a_model_runs(ollama_side, ollama_server, r
 
 async def test_a_missing_model_is_pulled_with_progress(ollama_side, ollama_server):
     ollama_server.registry["new:latest"] = Download(size=5 * GB)
-    steps = []
+    steps: list[Any] = []
     await ollama_side.engine().ensure_model("new", steps.append)
     assert steps[0] == Progress("pulling manifest", None)
     assert [step.fraction for step in steps if step.stage == "pulling 8934d96d3f08"] == [
@@ -92,7 +94,7 @@ async def test_a_present_model_is_not_pulled_again(ollama_side, ollama_server):
 
 async def test_a_pull_that_breaks_off_goes_on_where_it_stopped(ollama_side, ollama_server):
     ollama_server.registry["new:latest"] = Download(size=1000, failures=(300, 600))
-    steps = []
+    steps: list[Any] = []
     await ollama_side.engine().ensure_model("new", steps.append)
     fractions = [step.fraction for step in steps if step.stage == "pulling 8934d96d3f08"]
     assert fractions == [tenth / 10 for tenth in range(1, 11)]

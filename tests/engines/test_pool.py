@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from doubles.clock import ManualClock
@@ -41,6 +42,11 @@ class ScriptedEngine:
                 yield event
         finally:
             self.closed = True
+
+
+def free(name: str, engine: Any) -> Upstream:
+    """A worker that costs nothing; of an engine the pool only needs `chat`."""
+    return Upstream(name, engine, 0.0)
 
 
 class WatchedLoad(LocalLoad):
@@ -304,35 +310,35 @@ async def test_an_answer_that_was_left_measures_nothing(make_pool, load, questio
 
 
 async def test_workers_are_looked_up_for_each_question(load, question):
-    upstreams = []
+    upstreams: list[Any] = []
 
     async def listed(_model):
         return list(upstreams)
 
     pool = Pool(listed, load, 3)
-    upstreams.append(Upstream("late", ScriptedEngine(DONE), 0.0))
+    upstreams.append(free("late", ScriptedEngine(DONE)))
     assert await events_of(pool.stream(question())) == ([Assigned("late", 0.0), DONE], None)
 
 
 async def test_a_worker_that_was_started_meanwhile_is_asked_after_one_that_failed(load, question):
-    upstreams = []
+    upstreams: list[Any] = []
 
     class Failing(ScriptedEngine):
         async def chat(self, request):
-            upstreams.append(Upstream("late", ScriptedEngine(DONE), 0.0))
+            upstreams.append(free("late", ScriptedEngine(DONE)))
             raise broken()
             yield
 
     async def listed(_model):
         return list(upstreams)
 
-    upstreams.append(Upstream("early", Failing(), 0.0))
+    upstreams.append(free("early", Failing()))
     events, error = await events_of(Pool(listed, load, 3).stream(question()))
     assert (events, error) == ([Assigned("early", 0.0), Assigned("late", 0.0), DONE], None)
 
 
 async def test_where_others_cannot_be_looked_up_the_failure_of_the_first_is_raised(load, question):
-    answers = [[Upstream("only", ScriptedEngine(broken()), 0.0)]]
+    answers: Any = [[free("only", ScriptedEngine(broken()))]]
 
     async def listed(_model):
         if not answers:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from doubles.certificates import certify
 from doubles.clock import ManualClock
@@ -80,7 +82,7 @@ async def test_a_worker_is_followed_until_it_is_ready(start, engines, clock):
         report("loading"),
         report("ready"),
     )
-    steps = []
+    steps: list[Any] = []
     await engines.prepare(worker, steps.append)
     assert steps == [
         Progress("installing"),
@@ -93,7 +95,7 @@ async def test_a_worker_is_followed_until_it_is_ready(start, engines, clock):
 
 
 async def test_a_worker_whose_front_door_is_not_there_yet_is_not_ready_yet(engines, clock, refusing_port):
-    steps = []
+    steps: list[Any] = []
     with pytest.raises(EngineUnavailable, match="connection refused"):
         await engines.prepare(rented(f"https://127.0.0.1:{refusing_port}"), steps.append)
     assert (steps, clock.monotonic()) == ([Progress("installing")], 1)
@@ -101,7 +103,7 @@ async def test_a_worker_whose_front_door_is_not_there_yet_is_not_ready_yet(engin
 
 async def test_what_was_reached_is_not_undone_by_a_lost_connection(start, engines):
     _, worker = await start(report("pulling", 0.43), 502, report("ready"))
-    steps = []
+    steps: list[Any] = []
     with pytest.raises(EngineUnavailable):
         await engines.prepare(worker, steps.append)
     await engines.prepare(worker, steps.append)

@@ -20,7 +20,8 @@ LINES = st.lists(st.text().filter(lambda line: "\n" not in line and not line.end
 
 
 def cut(data: bytes, sizes: list[int], max_line: int = 1 << 20) -> list[str]:
-    splitter, lines = LineSplitter(max_line), []
+    splitter = LineSplitter(max_line)
+    lines: list[str] = []
     for size in [*sizes, len(data)]:
         lines += splitter.feed(data[:size])
         data = data[size:]

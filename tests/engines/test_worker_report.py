@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import pytest
 from doubles.certificates import certify
@@ -30,7 +31,7 @@ TOKEN = "a-token-of-the-tests"
 OWN = certify()
 
 PULLING = {"stage": "pulling", "fraction": 0.43, "detail": "pulling 8934d96d3f08", "at": 1_700_000_000}
-METRICS = {
+METRICS: dict[str, Any] = {
     "at": 1_700_000_000,
     "engine_version": "0.12.3",
     "gpus": [

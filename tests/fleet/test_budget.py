@@ -19,7 +19,7 @@ ROUNDING = 1 + 1e-6
 
 
 def at(*when: int) -> float:
-    return datetime(*when, tzinfo=UTC).timestamp()  # type: ignore[arg-type]
+    return datetime(*when, tzinfo=UTC).timestamp()  # type: ignore[arg-type, misc]
 
 
 #: 10:30 UTC: half an hour and 13.5 hours are left.

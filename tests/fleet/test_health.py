@@ -192,7 +192,8 @@ async def test_a_slow_download_that_moves_may_take_as_long_as_it_takes(waiting: 
 
     async def pull(worker: Worker, on_progress: Callable[[Progress], None]) -> None:
         for percent in range(100):
-            await until(lambda due=percent * 50: waiting.clock.monotonic() >= due, pause=0)
+            due = percent * 50
+            await until(lambda due=due: waiting.clock.monotonic() >= due, pause=0)  # type: ignore[misc]
             on_progress(Progress("pulling", percent / 100))
 
     (worker,) = await waiting.run(prepare=pull, ready_timeout=60.0)

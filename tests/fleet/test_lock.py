@@ -164,7 +164,7 @@ def machine(tmp_path: Path, redis_client: Redis) -> Callable[..., FleetLock]:
     return make
 
 
-async def holder(client: Redis) -> bytes | None:
+async def holder(client: Redis) -> Any:
     return await client.hget(KEY, "lock:holder")
 
 
@@ -257,7 +257,7 @@ async def test_it_is_renewed_for_as_long_as_it_is_held(
     machine: Callable[..., FleetLock], redis_client: Redis
 ) -> None:
     async with machine("here", lifetime=0.3).hold():
-        seen: set[bytes | None] = set()
+        seen: set[Any] = set()
 
         async def ends() -> int:
             seen.add(await redis_client.hget(KEY, "lock:until"))

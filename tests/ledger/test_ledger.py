@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -81,7 +81,7 @@ async def test_old_sums_go_when_new_ones_come(
     ledger: Ledger, redis_client: Redis, days: int, left: set[str]
 ) -> None:
     await ledger.record(MISS)
-    before = set(await redis_client.keys("llmhost:fleet:ledger:*:*"))
+    before: set[Any] = set(await redis_client.keys("llmhost:fleet:ledger:*:*"))
     await ledger.record(replace(MISS, at=NOW + days * 86_400))
     stayed = before & set(await redis_client.keys("llmhost:fleet:ledger:*:*"))
     assert {key.split(b":")[3].decode() for key in stayed} == left

@@ -96,7 +96,7 @@ class House:
         self._started.append(process)
         return Running(process)
 
-    async def run(self, *args: str, stdin: bytes | None = None, **environ: str) -> Finished:
+    async def run(self, *args: str, stdin: Any = None, **environ: str) -> Finished:
         return await (await self.start(*args, stdin=stdin, **environ)).end()
 
     async def ok(self, *args: str, **environ: str) -> Any:
@@ -105,7 +105,7 @@ class House:
         assert done.code == 0, done.err
         return done.json
 
-    def configure(self, **sections: dict[str, Any]) -> Path:
+    def configure(self, **sections: Any) -> Path:
         """Writes this test's configuration file, where llmhost looks for it."""
         path = Path("llmhost.yaml")
         path.write_text(yaml.safe_dump(sections))

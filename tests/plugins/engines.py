@@ -101,8 +101,9 @@ def ask() -> Callable[..., Any]:
         events = [event async for event in engine.chat(request)]
         *deltas, done = events
         assert isinstance(done, Done)
-        assert all(isinstance(delta, Delta) for delta in deltas)
-        return "".join(delta.text for delta in deltas), done
+        texts = [delta.text for delta in deltas if isinstance(delta, Delta)]
+        assert len(texts) == len(deltas)
+        return "".join(texts), done
 
     return run
 

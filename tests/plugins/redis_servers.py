@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -175,7 +176,7 @@ def _start_on_a_port(folder: Path, *options: str) -> RedisServer:
 
 def _start(folder: Path, *options: str, socket: Path | None = None, port: int = 0) -> RedisServer:
     """In memory only. Raises ChildProcessError where it ends before it answers."""
-    command = [
+    command: list[Any] = [
         find_program(os.environ.get("LLMHOST_TEST_REDIS_SERVER")),
         "--save",
         "",

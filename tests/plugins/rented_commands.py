@@ -83,7 +83,7 @@ class RentedHouse(House):
     async def start(self, *args: str, stdin: bytes | None = None, **environ: str) -> Running:
         return await super().start(*args, stdin=stdin, **{**self.environ, **environ})
 
-    async def run(self, *args: str, stdin: bytes | None = None, **environ: str) -> Finished:
+    async def run(self, *args: str, stdin: Any = None, **environ: str) -> Finished:
         done = await super().run(*args, stdin=stdin, **environ)
         self.said.append(done)
         return done
@@ -97,7 +97,7 @@ class RentedHouse(House):
         finally:
             terminal.close()
 
-    def configure(self, **sections: dict[str, Any]) -> Path:
+    def configure(self, **sections: Any) -> Path:
         """Writes the configuration: the usual one, with changes by section."""
         usual: dict[str, dict[str, Any]] = {
             "fleet": {"name": "rented", "provider": "vast", "ready_timeout": READY_TIMEOUT},

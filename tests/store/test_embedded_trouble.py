@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -70,7 +71,8 @@ def remember(embedded: EmbeddedRedis, *keys: str) -> None:
 def recall(embedded: EmbeddedRedis) -> set[bytes]:
     async def read() -> set[bytes]:
         async with connect(RedisConfig(timeout=10.0), socket=await embedded.ensure_running()) as redis:
-            return set(await redis.keys())
+            keys: Any = await redis.keys()
+            return set(keys)
 
     return asyncio.run(read())
 

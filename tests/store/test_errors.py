@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import traceback
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 import redis.exceptions
@@ -100,7 +101,7 @@ async def test_values_of_a_pipeline_are_neither_in_the_message_nor_in_the_traceb
 ) -> None:
     await redis_client.set("number", "none")
     pipeline = redis_client.pipeline(transaction=False)
-    pipeline.incrby("number", "secret")
+    pipeline.incrby("number", "secret")  # type: ignore[arg-type]
     with pytest.raises(StoreRefused) as caught, translate_errors():
         await pipeline.execute()
     assert caught.value.message == "Redis refuses a command: value is not an integer or out of range"
@@ -121,7 +122,7 @@ async def test_arguments_of_an_unknown_command_are_neither_in_the_message_nor_in
 def write(request: pytest.FixtureRequest) -> Callable[[Redis], Awaitable[object]]:
     """One way to write a key."""
 
-    async def transaction(client: Redis) -> object:
+    async def transaction(client: Any) -> object:
         return await client.pipeline(transaction=True).set("k", "v").execute()
 
     ways: dict[str, Callable[[Redis], Awaitable[object]]] = {

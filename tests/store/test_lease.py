@@ -43,7 +43,7 @@ async def left(client: Redis) -> float:
     return float(await client.hget(KEY, "lock:until") or 0) - await now(client)
 
 
-async def holder(client: Redis) -> bytes | None:
+async def holder(client: Redis) -> Any:
     return await client.hget(KEY, "lock:holder")
 
 

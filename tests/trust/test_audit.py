@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from doubles.embedders import WordEmbedder
@@ -50,7 +50,7 @@ class Speaker(ScriptedEngine):
         super().__init__()
         self.scripts = [(answer, end) for answer in answers]
 
-    async def chat(self, request: ChatRequest) -> object:
+    async def chat(self, request: ChatRequest) -> Any:
         self.steps = self.scripts.pop(0)
         async for event in super().chat(request):
             yield event
@@ -106,7 +106,7 @@ class Bench:
     async def totals(self) -> Totals:
         return await self.ledger.totals(NOW - 60, NOW)
 
-    async def metadata(self, entry: str) -> dict[bytes, bytes]:
+    async def metadata(self, entry: str) -> Any:
         return await self.client.hgetall(self.keys.metadata(entry))
 
 
@@ -155,7 +155,7 @@ async def test_the_engine_is_asked_what_the_user_asked(bench: Bench) -> None:
     ids=["right", "wrong"],
 )
 async def test_the_entry_that_was_served_counts_it(
-    bench: Bench, key: Callable[..., object], answer: Callable[..., object], answers: tuple[str], field: bytes
+    bench: Bench, key: Callable[..., Any], answer: Callable[..., Any], answers: tuple[str], field: bytes
 ) -> None:
     served = key("who painted the mona lisa")
     await bench.cache.store(served, answer(WRONG), None)
@@ -262,7 +262,7 @@ async def test_in_a_process_that_goes_on_a_task_works_off_the_queue_when_it_is_w
             done.set()
             return Audited(findings, 0)
 
-    async def auditor() -> Once:
+    async def auditor() -> Any:
         return Once()
 
     await bench.queue.add(AUDIT)

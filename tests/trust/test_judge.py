@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from doubles.scripted_pool import ScriptedEngine, pool_of
@@ -84,7 +84,7 @@ class HangingEngine(ScriptedEngine):
 
     closed = False
 
-    async def chat(self, request: ChatRequest) -> AsyncIterator[Delta | Done]:
+    async def chat(self, request: ChatRequest) -> AsyncGenerator[Delta | Done]:
         try:
             yield Delta("Y")
             await asyncio.Event().wait()
@@ -108,7 +108,7 @@ async def test_both_questions_go_in_as_json_and_in_the_same_order_whichever_come
     judge = bench.judge(engine)
     await judge.judge("s", ASKED, STORED)
     await judge.judge("s", STORED, ASKED)
-    first, second = (request.messages[-1].content for request in engine.requests)
+    first, second = (str(request.messages[-1].content) for request in engine.requests)
     assert first == second
     assert [json.loads(line) for line in first.splitlines()[1:3]] == sorted([ASKED, STORED])
 
@@ -117,7 +117,7 @@ async def test_both_questions_go_in_as_json_and_in_the_same_order_whichever_come
 async def test_no_question_can_close_the_marks_around_it(bench: Bench, trick: str) -> None:
     engine = says("NO")
     await bench.judge(engine).judge("s", trick, STORED)
-    asked = engine.requests[0].messages[-1].content
+    asked = str(engine.requests[0].messages[-1].content)
     assert (asked.count("<"), asked.count(">"), len(asked.split("\n"))) == (2, 2, 5)
     assert trick in [json.loads(line) for line in asked.split("\n")[1:3]]
 
@@ -131,7 +131,7 @@ async def test_other_scripts_stay_readable(bench: Bench) -> None:
 async def test_half_a_character_does_no_harm(bench: Bench) -> None:
     engine = says("NO")
     assert await bench.judge(engine).judge("s", "what is \ud83d", STORED) == Judgement(False)
-    engine.requests[0].messages[-1].content.encode()
+    str(engine.requests[0].messages[-1].content).encode()
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,8 @@ async def test_a_word_is_kept_for_both_orders_and_for_its_time(
 ) -> None:
     await judgements.remember("s", "what  is a", "what is b", same)
     assert await judgements.recall("s", "what is b", "what is a ") is same
-    (name,) = await redis_client.keys("*")
+    names: list[Any] = await redis_client.keys("*")
+    (name,) = names
     assert name.decode() == keys.judged(pair_id("s", "what is a", "what is b"))
     assert 3590_000 < await redis_client.pttl(name) <= 3600_000
 

@@ -190,7 +190,8 @@ def test_the_order_of_the_workers_does_not_matter(situation: Any, chance: Any) -
 
 @given(situations())
 def test_a_reason_is_one_line_without_numbers_that_are_none(situation: Any) -> None:
-    reason = decide(*situation, NOW).reason
+    spec, history, fleet = situation
+    reason = decide(spec, history, fleet, NOW).reason
     assert reason
     assert not {"nan", "inf", "-0", "None", "\n"} & {*reason.split(), *reason}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from doubles.embedders import AlikeEmbedder
@@ -162,7 +163,7 @@ def key_of(question: Question) -> CacheKey:
     ids=str,
 )
 async def test_an_answer_in_another_scope_is_not_even_looked_at(
-    make_cache: MakeCache, answer: MakeAnswer, elsewhere: dict[str, object]
+    make_cache: MakeCache, answer: MakeAnswer, elsewhere: dict[str, Any]
 ) -> None:
     trusting = VerifiedPolicy(ScriptedGuards(), TRUSTING.probability, thresholds(CacheConfig()))
     cache = make_cache(policy=trusting, embedder=AlikeEmbedder())

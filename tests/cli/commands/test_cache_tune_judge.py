@@ -43,9 +43,9 @@ class JudgingServer(OpenAIServer):
         mark, *lines = request.json["messages"][-1]["content"].splitlines()
         if mark == "<pair>":
             numbers = {"".join(filter(str.isdigit, json.loads(line))) for line in lines[:2]}
-            self.pieces = ["YES" if len(numbers) == 1 else "NO"]
+            self.pieces = ("YES" if len(numbers) == 1 else "NO",)
         else:
-            self.pieces = ["an answer"]
+            self.pieces = ("an answer",)
         await super().chat(request, reply)
 
 
@@ -135,7 +135,7 @@ async def test_people_read_figures_and_a_verdict(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    openai_server.pieces = ["YES"]
+    openai_server.pieces = ("YES",)
     made = await fleet_of(redis_server, openai_server.url, judge=True)
     await measure_judge(Globals(), made, pairs_file(tmp_path), 20)
     shown = capsys.readouterr()

@@ -109,7 +109,7 @@ def test_the_clairvoyant_plan_keeps_to_the_limits() -> None:
 
 def test_the_clairvoyant_fleet_serves_all_in_time_and_for_less_than_a_fixed_one() -> None:
     quiet, busy = poisson_trace(0.5, 20_000), poisson_trace(4.0, 3000)
-    trace = make_trace(np.sort(np.concatenate([quiet.times, 9000 + busy.times])), tokens=150)
+    trace = make_trace(list(np.sort(np.concatenate([quiet.times, 9000 + busy.times]))), tokens=150)
     scenario = Scenario(trace, world(boot_seconds=180), SPEC)
     row = scenario.row("clairvoyant", scenario.clairvoyant())
     peak = scenario.row("peak", scenario.for_peak())

@@ -131,7 +131,7 @@ def test_who_never_gets_a_worker_waits_for_ever() -> None:
 
 
 def test_questions_of_a_dead_worker_are_asked_again_and_wait_since_they_came() -> None:
-    trace = make_trace(np.arange(0, 36_000, 20.0), tokens=1000)
+    trace = make_trace(list(np.arange(0, 36_000, 20.0)), tokens=1000)
     outcome, rule = scripted(trace, {0: 2}, start=2, deaths_per_hour=3, seed=4)
     calm, _ = scripted(trace, {0: 2}, start=2)
     assert sum(rule.lost) == outcome.purchases > 5
@@ -146,7 +146,7 @@ def test_a_dead_worker_is_paid_until_a_step_notices() -> None:
 
 
 def test_a_purchase_that_never_boots_is_paid_until_then_and_counted() -> None:
-    trace = make_trace(np.arange(0, 36_000, 5.0))
+    trace = make_trace(list(np.arange(0, 36_000, 5.0)))
     outcome, _ = scripted(trace, {0: 1}, boot_failures=0.9, seed=3)
     failed = outcome.failures
     assert failed == outcome.purchases - 1 > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +48,8 @@ def watched(
 
 
 def test_it_is_the_function_that_scale_asks() -> None:
-    assert llmhost.lab.simulation.policy.decide is llmhost.autoscale.policy.decide
+    simulated: Any = llmhost.lab.simulation.policy
+    assert simulated.decide is llmhost.autoscale.policy.decide
 
 
 @pytest.mark.parametrize("interval", [60, 37])
@@ -90,7 +92,7 @@ def test_a_worker_is_as_fast_as_its_answers_show() -> None:
 def test_it_follows_a_rising_load_and_ends_what_is_idle() -> None:
     quiet, busy, late = np.arange(0, 3000, 4.0), np.arange(3000, 7000, 0.25), np.arange(7000, 15_000, 4.0)
     rise = np.concatenate([quiet, busy, late])
-    outcome, _ = watched(make_trace(rise))
+    outcome, _ = watched(make_trace(list(rise)))
     assert outcome.sizes[40] == 1
     assert outcome.sizes[60:110].max() >= 5
     assert outcome.sizes[-1] == 1
@@ -98,7 +100,7 @@ def test_it_follows_a_rising_load_and_ends_what_is_idle() -> None:
 
 
 def test_a_budget_holds() -> None:
-    steady = make_trace(np.arange(0, 7200, 0.25))
+    steady = make_trace(list(np.arange(0, 7200, 0.25)))
     free, _ = watched(steady)
     bound, _ = watched(steady, limits=Limits(per_hour=3.0))
     assert free.sizes.max() > 3 == bound.sizes.max()
@@ -108,7 +110,9 @@ def test_a_budget_holds() -> None:
 
 def test_it_stops_buying_after_purchases_that_came_to_nothing() -> None:
     outcome, policy = watched(
-        make_trace(np.arange(0, 3000, 0.25)), replace(SPEC, max_failures=3, max_step=2), boot_failures=0.99
+        make_trace(list(np.arange(0, 3000, 0.25))),
+        replace(SPEC, max_failures=3, max_step=2),
+        boot_failures=0.99,
     )
     assert outcome.failures >= 3
     assert outcome.purchases <= 3 + 2 * SPEC.max_step
@@ -116,7 +120,7 @@ def test_it_stops_buying_after_purchases_that_came_to_nothing() -> None:
 
 
 def test_a_dead_worker_is_shown_as_lost_once_and_replaced() -> None:
-    outcome, policy = watched(make_trace(np.arange(0, 20_000, 2.0)), start=1, deaths_per_hour=1, seed=3)
+    outcome, policy = watched(make_trace(list(np.arange(0, 20_000, 2.0))), start=1, deaths_per_hour=1, seed=3)
     lost = sum(fleet.lost for _, fleet in policy.seen)
     assert lost > 0
     assert outcome.purchases >= lost

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,4 +73,4 @@ def test_too_much_and_nothing_at_all_are_refused() -> None:
 )
 def test_a_world_that_cannot_be_is_refused(name: str, value: float) -> None:
     with pytest.raises(UsageError, match=name.replace("_", " ")):
-        replace(Settings(worker_tokens_per_s=100), **{name: value})
+        replace(Settings(worker_tokens_per_s=100), **dict[str, Any]({name: value}))

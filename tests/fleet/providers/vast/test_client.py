@@ -277,7 +277,7 @@ async def test_secrets_are_in_no_error(vast_server: VastServer, vast_account: Ac
     account = vast_account(timeout=0.05)
     for call in (account.instances(None), buy(account, an_offer(vast_server)), account.destroy(1)):
         (failure,) = await asyncio.gather(call, return_exceptions=True)
-        said = everything_said(failure) if isinstance(failure, Exception) else ""
+        said = everything_said(failure) if isinstance(failure, Exception) else ""  # type: ignore[has-type]
         assert vast_server.key not in said
         assert "a-token-that-nobody-sees" not in said
 

@@ -482,7 +482,7 @@ class Scripted(VastAccount):
     def __init__(self, *pages: Any) -> None:
         self._pages = itertools.cycle(pages)
 
-    async def instances(self, after: int) -> object:
+    async def instances(self, after: str | None) -> object:
         return next(self._pages)
 
 
