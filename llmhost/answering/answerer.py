@@ -14,7 +14,7 @@ from functools import cache
 
 from llmhost.answering.audits import AuditSampler
 from llmhost.answering.cache_session import CacheSession, CacheSessions, WarnOnce
-from llmhost.answering.question import Event, Latency, Question, Reply, Source, Started, Text
+from llmhost.answering.question import Event, Latency, Question, Reply, Started, Text
 from llmhost.cache.models import Answer, SemanticLookup
 from llmhost.engines.engine import Delta
 from llmhost.engines.pool import Assigned, Collected, Pool
@@ -40,16 +40,13 @@ class _Asked:
 
     def latency(self, engine_seconds: float = 0.0) -> Latency:
         return Latency(
-            total=_ms_since(self.began),
+            total=(time.perf_counter() - self.began) * 1000,
             load=self.lookup.load_ms,
             embed=self.lookup.embed_ms,
             lookup=self.exact_ms + self.lookup.lookup_ms,
             verify=self.lookup.verify_ms,
             engine=engine_seconds * 1000,
         )
-
-    def hit(self, answer: Answer, entry: str, source: Source) -> Reply:
-        return Reply(answer, source, self.latency(), entry=entry, lookup=self.lookup)
 
 
 class Answerer:
@@ -125,7 +122,7 @@ class Answerer:
             return hit
         asked.lookup = await session.semantic(asked.question.threshold, alone=self._under_way == 1)
         if (served := asked.lookup.served) is not None:
-            return asked.hit(served.answer, served.entry, "semantic")
+            return Reply(served.answer, "semantic", asked.latency(), entry=served.entry, lookup=asked.lookup)
         asked.waited = not await flight.enter_async_context(session.flight())
         # Who led the flight may have stored an answer meanwhile. Where they failed, the next one asks.
         return await self._exact(asked, session)
@@ -133,8 +130,10 @@ class Answerer:
     async def _exact(self, asked: _Asked, session: CacheSession) -> Reply | None:
         began = time.perf_counter()
         answer = await session.exact()
-        asked.exact_ms += _ms_since(began)
-        return None if answer is None else asked.hit(answer, session.key.entry, "exact")
+        asked.exact_ms += (time.perf_counter() - began) * 1000
+        if answer is None:
+            return None
+        return Reply(answer, "exact", asked.latency(), entry=session.key.entry, lookup=asked.lookup)
 
     async def _finish(self, asked: _Asked, collected: Collected) -> Reply:
         """The reply of an engine. A complete answer is stored."""
@@ -200,7 +199,3 @@ def _event(asked: _Asked, now: float) -> QuestionEvent:
         )
     bypassed = asked.session is None or asked.question.refresh
     return engine_event(now, Outcome.BYPASS if bypassed else Outcome.MISS, warm_ms, [reply.answer])
-
-
-def _ms_since(began: float) -> float:
-    return (time.perf_counter() - began) * 1000

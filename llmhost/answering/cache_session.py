@@ -10,6 +10,7 @@ import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmhost.cache.keys import CacheKey
@@ -119,21 +120,20 @@ class CacheSessions:
         self._sure = self._restore is None
 
 
+@dataclass(slots=True)
 class CacheSession:
     """What the cache can still do for one question; `available` turns False when Redis is away."""
 
-    def __init__(self, sessions: CacheSessions, key: CacheKey) -> None:
-        self._sessions = sessions
-        self._cache = sessions.cache
-        self.key = key
-        self.available = True
+    sessions: CacheSessions
+    key: CacheKey
+    available: bool = True
 
     async def exact(self) -> Answer | None:
         """The stored answer to the same question."""
         if not self.available:
             return None
         try:
-            return await self._cache.exact(self.key)
+            return await self.sessions.cache.exact(self.key)
         except StoreError as error:
             self.degrade(error)
             return None
@@ -144,11 +144,11 @@ class CacheSession:
         if not self.available:
             return SemanticLookup()
         try:
-            return await self._cache.semantic(self.key, threshold, alone=alone)
+            return await self.sessions.cache.semantic(self.key, threshold, alone=alone)
         except StoreError as error:
             self.degrade(error)
         except Exception as error:  # noqa: BLE001 - foreseen or not, a worker can still answer
-            self._sessions.warn_once.warn(_EXACT_ONLY, error)
+            self.sessions.warn_once.warn(_EXACT_ONLY, error)
         return SemanticLookup()
 
     async def store(self, answer: Answer, vector: NDArray[np.float32] | None) -> bool:
@@ -156,7 +156,9 @@ class CacheSession:
         if not self.available:
             return False
         try:
-            await self._cache.store(self.key, answer, vector if vector is not None else await self._embed())
+            if vector is None:
+                vector = await self._embed()
+            await self.sessions.cache.store(self.key, answer, vector)
         except StoreError as error:
             self.degrade(error)
             return False
@@ -166,7 +168,7 @@ class CacheSession:
         """Counts a hit on the entry that was served, with the verdict on it where it was a semantic one."""
         if self.available:
             try:
-                await self._cache.touch(entry, now, verdict)
+                await self.sessions.cache.touch(entry, now, verdict)
             except StoreError as error:
                 self.degrade(error)
 
@@ -178,23 +180,23 @@ class CacheSession:
             leads = True
             if self.available:
                 try:
-                    leads = await stack.enter_async_context(self._sessions.flights().join(self.key.entry))
+                    leads = await stack.enter_async_context(self.sessions.flights().join(self.key.entry))
                 except StoreError as error:
                     self.degrade(error)
             yield leads
 
     async def _embed(self) -> NDArray[np.float32] | None:
         try:
-            return await self._cache.embed(self.key)
+            return await self.sessions.cache.embed(self.key)
         except Exception as error:  # noqa: BLE001 - as in `semantic`
-            self._sessions.warn_once.warn(_EXACT_ONLY, error)
+            self.sessions.warn_once.warn(_EXACT_ONLY, error)
             return None
 
     def degrade(self, error: StoreError) -> None:
         """A Redis that is away is not asked again; one that refuses a step may still do the others."""
         if isinstance(error, StoreRefused):
-            self._sessions.warn_once.warn(_NOT_ALL, error)
+            self.sessions.warn_once.warn(_NOT_ALL, error)
         else:
             self.available = False
-            self._sessions.lost()
-            self._sessions.warn_once.warn(_CACHE_OFF, error)
+            self.sessions.lost()
+            self.sessions.warn_once.warn(_CACHE_OFF, error)

@@ -15,6 +15,7 @@ import stat
 import subprocess
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from enum import Enum, auto
 from importlib import util
 from pathlib import Path
@@ -61,18 +62,14 @@ class EmbeddedRedis:
     def __init__(self, folder: Path, server: str | None = None) -> None:
         self._folder = folder.expanduser().resolve()
         self._server = server
-        self._socket = socket_path(self._folder)
+        #: the path of its socket, whether it runs or not
+        self.socket = socket_path(self._folder)
         self._settings = self._folder / "redis.conf"
         self._pid_file = self._folder / "redis.pid"
         self._lock = self._folder / "redis.lock"
         self._log = ServerLog(self._folder / "redis.log")
         #: what only our server's command line consists of, after its program
         self._arguments = (str(self._settings), "--pidfile", str(self._pid_file))
-
-    @property
-    def socket(self) -> Path:
-        """The path of its socket, whether it runs or not."""
-        return self._socket
 
     @property
     def pid(self) -> int | None:
@@ -86,7 +83,7 @@ class EmbeddedRedis:
 
     async def is_running(self) -> bool:
         """Whether it answers; it may still be loading its data."""
-        return await _presence(self._socket) in _ANSWERING
+        return await _presence(self.socket) in _ANSWERING
 
     async def ensure_running(self) -> Path:
         """Starts the server where none runs; the path of its socket, once its data is loaded.
@@ -95,15 +92,15 @@ class EmbeddedRedis:
             StateError: it cannot be started.
             StoreUnavailable: it runs, but hangs, or has not loaded its data within a minute.
         """
-        met = await _presence(self._socket)
+        met = await _presence(self.socket)
         if met is _Presence.ABSENT:
             make_private(self._folder)
-            make_private(self._socket.parent)
+            make_private(self.socket.parent)
             async with hold_lock(self._lock, patience=_LOAD_PATIENCE):
                 await self._start()
         if met is not _Presence.READY:
             await self._until_ready()
-        return self._socket
+        return self.socket
 
     async def stop(self) -> bool:
         """Stops the server once its data is on the disk; False where none was running.
@@ -116,7 +113,7 @@ class EmbeddedRedis:
         if not self._folder.is_dir():
             return False
         async with hold_lock(self._lock, patience=_LOAD_PATIENCE):
-            met = await _presence(self._socket)
+            met = await _presence(self.socket)
             process = await self._process_behind(met)
             if met is _Presence.ABSENT and process is None:
                 return False
@@ -126,16 +123,16 @@ class EmbeddedRedis:
                     "the embedded Redis cannot be stopped",
                     hint=f"end the redis-server that works in {self._folder}",
                 )
-            if self._socket.parent != self._folder:
-                self._socket.unlink(missing_ok=True)
-                self._socket.parent.rmdir()
+            if self.socket.parent != self._folder:
+                self.socket.unlink(missing_ok=True)
+                self.socket.parent.rmdir()
         return True
 
     async def _start(self) -> None:
         """Called with the lock held; another command may have held it before."""
         from llmhost.machine.process import end
 
-        if await _presence(self._socket) is not _Presence.ABSENT:
+        if await _presence(self.socket) is not _Presence.ABSENT:
             return
         existing = self._process()
         if existing is not None:
@@ -151,8 +148,8 @@ class EmbeddedRedis:
 
     async def _launch(self) -> None:
         program = self.binary()
-        beside = self._socket.parent == self._folder
-        settings = _SETTINGS.format(socket=self._socket.name if beside else self._socket)
+        beside = self.socket.parent == self._folder
+        settings = _SETTINGS.format(socket=self.socket.name if beside else self.socket)
         try:
             self._log.begin()
             self._settings.touch(mode=0o600)
@@ -166,7 +163,7 @@ class EmbeddedRedis:
     async def _listens(self) -> bool:
         """Whether our process, while it lives, gets to the point where it takes connections."""
         deadline = time.monotonic() + _LISTEN_PATIENCE
-        while await _presence(self._socket) is _Presence.ABSENT:
+        while await _presence(self.socket) is _Presence.ABSENT:
             if self._process() is None or time.monotonic() > deadline:
                 return False
             await asyncio.sleep(_POLL)
@@ -174,7 +171,7 @@ class EmbeddedRedis:
 
     async def _until_ready(self) -> None:
         deadline = time.monotonic() + _LOAD_PATIENCE
-        while (met := await _presence(self._socket)) is not _Presence.READY:
+        while (met := await _presence(self.socket)) is not _Presence.READY:
             if met is _Presence.ABSENT:
                 raise self._failure(self._log.last_line())
             if met is _Presence.SILENT or time.monotonic() > deadline:
@@ -191,12 +188,12 @@ class EmbeddedRedis:
         from llmhost.machine.process import wait_gone
 
         with suppress(OSError):
-            if await _ask(self._socket, "SHUTDOWN"):
+            if await _ask(self.socket, "SHUTDOWN"):
                 return False
         if process is not None:
             return await wait_gone(process, _SHUTDOWN_PATIENCE)
         deadline = time.monotonic() + _SHUTDOWN_PATIENCE
-        while await _presence(self._socket) is not _Presence.ABSENT:
+        while await _presence(self.socket) is not _Presence.ABSENT:
             if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(_POLL)
@@ -218,7 +215,7 @@ class EmbeddedRedis:
         answer = b""
         if met in _ANSWERING:
             with suppress(OSError):
-                answer = await _ask(self._socket, "INFO server")
+                answer = await _ask(self.socket, "INFO server")
         pid = re.search(rb"^process_id:(\d+)\r?$", answer, re.MULTILINE)
         return (works_in(self._folder, int(pid[1])) if pid else None) or self._process()
 
@@ -295,12 +292,12 @@ _MAX_QUOTED = 200  #: characters of it that fit into one of our messages
 _LOG_PREFIX = re.compile(r"^\d+:[A-Z] \d+ \w+ \d+ [\d:.]+ [.\-*#] ")
 
 
+@dataclass(slots=True)
 class ServerLog:
-    """A file that the server appends to."""
+    """A file that the server appends to; what is before byte `_begin` belongs to earlier starts."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._begin = 0
+    path: Path
+    _begin: int = 0
 
     def begin(self) -> None:
         """Before a start: the content belongs to earlier ones. Raises OSError."""

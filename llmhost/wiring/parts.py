@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from llmhost.answering.cache_session import WarnOnce
 from llmhost.config.models import Config
@@ -19,13 +19,10 @@ from llmhost.errors import StateError, StoreError, StoreUnavailable
 from llmhost.machine.paths import state_dir
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from redis.asyncio import Redis
 
     from llmhost.answering.answerer import Answerer
     from llmhost.answering.audits import AuditSampler
-    from llmhost.answering.cache_session import CacheSessions
     from llmhost.autoscale.step import Scaler
     from llmhost.cache.catalog import Catalog
     from llmhost.engines.pool import LoadTracker, Pool, Upstream
@@ -46,28 +43,20 @@ __all__ = ["Wiring"]
 _REDIS_PAUSE = 5.0
 
 
-class Wiring:
-    """The parts for one command; an async context manager that closes what was opened.
+class Wiring(AsyncExitStack):
+    """The parts for one command; a context that closes what was opened.
 
     `warn` gets a sentence about what is degraded, `note` about what takes a while.
     """
 
     def __init__(self, config: Config, *, warn: Callable[[str], None], note: Callable[[str], None]) -> None:
+        super().__init__()
         self._config = config
         self._warn_once = WarnOnce(warn)
         self._note = note
-        self._open = AsyncExitStack()
         self._client: Redis | None = None
         self._redis_failure: StoreUnavailable | None = None
         self._redis_retry_at = 0.0
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._open.aclose()
 
     def now(self) -> float:
         """Unix seconds."""
@@ -97,7 +86,7 @@ class Wiring:
 
             embedded = self.embedded_redis
             self._client = connect(self._config.redis, socket=None if embedded is None else embedded.socket)
-            self._open.push_async_callback(self._client.aclose)
+            self.push_async_callback(self._client.aclose)
         return self._client
 
     async def _ensure_redis(self) -> None:
@@ -205,7 +194,7 @@ class Wiring:
         from llmhost.fleet.workers import Engines
 
         engines = Engines(self._config)
-        self._open.push_async_callback(engines.aclose)
+        self.push_async_callback(engines.aclose)
         return engines
 
     async def answerer(self, *, audit_in_background: bool = False) -> Answerer:
@@ -215,6 +204,7 @@ class Wiring:
         """
         from llmhost.answering.answerer import Answerer
         from llmhost.ledger.ledger import Ledger
+        from llmhost.wiring.questions import fleet_judge
 
         lost: StoreError | None = None
         try:
@@ -223,13 +213,20 @@ class Wiring:
             lost = error
             self._warn_once.warn("the cache is off", error)
         config, client = self._config, self._redis_client()
-        sessions = self._sessions(client) if config.cache.enabled else None
-        if lost is not None and sessions is not None:
-            sessions.lost()
+        sessions = judge = None
+        if config.cache.enabled:
+            if config.cache.judge:
+                judge = fleet_judge(
+                    config, self._background_pool(client), client, self.caches.keys, self._warn_once
+                )
+            restore = None if self.embedded_redis is None else self._ensure_redis
+            sessions = self.caches.sessions(client, self._warn_once, judge, restore)
+            if lost is not None:
+                sessions.lost()
         if audit_in_background and self._audit_sampler is not None:
             from llmhost.trust.audit import BackgroundAudits
 
-            task = await self._open.enter_async_context(BackgroundAudits(self.auditor, self._warn_once))
+            task = await self.enter_async_context(BackgroundAudits(self.auditor, self._warn_once))
             self._audit_sampler.on_queued = task.wake
         return Answerer(
             pool=lambda: self._pool(client),
@@ -278,16 +275,6 @@ class Wiring:
         from llmhost.wiring.questions import judge_evaluations
 
         return judge_evaluations(self._config, await self.redis())
-
-    def _sessions(self, client: Redis) -> CacheSessions:
-        from llmhost.wiring.questions import fleet_judge
-
-        judge = None
-        if self._config.cache.judge:
-            pool = self._background_pool(client)
-            judge = fleet_judge(self._config, pool, client, self.caches.keys, self._warn_once)
-        restore = None if self.embedded_redis is None else self._ensure_redis
-        return self.caches.sessions(client, self._warn_once, judge, restore)
 
     def _pool(self, client: Redis, load: LoadTracker | None = None) -> Pool:
         from llmhost.engines.pool import Pool

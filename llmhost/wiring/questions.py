@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from llmhost.config.models import CacheConfig, Config
 from llmhost.errors import ModelError, StateError
+from llmhost.store.keys import NamespaceKeys
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from llmhost.cache.policy import CachePolicy, Thresholds
     from llmhost.cache.service import SemanticCache
     from llmhost.engines.pool import Pool
-    from llmhost.store.keys import NamespaceKeys
     from llmhost.trust.audit import Auditor
     from llmhost.trust.judge import FleetJudge, JudgeEvaluationStore, LlmJudge
     from llmhost.trust.labels import Labels
@@ -49,18 +49,12 @@ class CacheParts:
     """`note` gets a sentence about what takes a while. A model that is missing is not tried twice."""
 
     def __init__(self, config: Config, note: Callable[[str], None]) -> None:
+        self.keys = NamespaceKeys(config.cache.namespace)
         self._config = config
         self._note = note
         self._made: dict[str, object] = {}
         self._failed: dict[str, ModelError | StateError] = {}
         self._locks = {name: asyncio.Lock() for name in ("embedder", "policy")}
-
-    @property
-    def keys(self) -> NamespaceKeys:
-        """The names of the cache's keys."""
-        from llmhost.store.keys import NamespaceKeys
-
-        return NamespaceKeys(self._config.cache.namespace)
 
     def catalog(self, client: Redis) -> Catalog:
         """The cache for people."""
@@ -103,7 +97,10 @@ class CacheParts:
 
         async def embedder_source() -> tuple[Embedder, Index]:
             embedder = await self.embedder()
-            return embedder, self._indexes(client, embedder)
+            made = self._made.get("index")  # one for the whole run: it holds what it has read
+            if made is None:
+                made = self._made["index"] = self._index(client, embedder.id, embedder.dimensions)
+            return embedder, made  # type: ignore[return-value]  # one type under each name
 
         @functools.cache  # made when they are first read: an exact hit never does
         def labels() -> Labels:
@@ -152,13 +149,6 @@ class CacheParts:
                     self._failed[what] = error
                     raise
         return self._made[what]  # type: ignore[return-value]  # one type under each name
-
-    def _indexes(self, client: Redis, embedder: Embedder) -> Index:
-        """One for the whole run: it holds what it has read."""
-        made = self._made.get("index")
-        if made is None:
-            made = self._made["index"] = self._index(client, embedder.id, embedder.dimensions)
-        return made  # type: ignore[return-value]
 
     def _index(self, client: Redis, embedder: str, dimensions: int) -> Index:
         from llmhost.cache.indexes.flat import FlatIndex
@@ -237,12 +227,10 @@ def llm_judge(config: Config, pool: Pool, client: Redis, warn_once: WarnOnce) ->
 
 def fleet_judge(
     config: Config, pool: Pool, client: Redis, keys: NamespaceKeys, warn_once: WarnOnce
-) -> FleetJudge | None:
-    """The judge that remembers, and is silent where it is not good enough; None where none is wanted."""
+) -> FleetJudge:
+    """The judge that remembers, and is silent where it is not good enough."""
     from llmhost.trust.judge import FleetJudge, Judgements
 
-    if not config.cache.judge:
-        return None
     return FleetJudge(
         llm_judge(config, pool, client, warn_once),
         Judgements(client, keys, config.cache.embedding_ttl),
