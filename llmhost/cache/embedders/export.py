@@ -33,7 +33,7 @@ _NAME_CHARACTERS = 40  #: of the model's name in an id, which becomes part of Re
 _OPSET = 17  #: the first with LayerNormalization
 _OUTPUT = "embedding"
 _RAW = "raw.onnx"
-_DATA_FROM = "1024"  #: bytes; tensors from this size on lie in the data file, where they can be mapped
+_DATA_FROM = "1024"  #: bytes; tensors from this size on are stored in the data file, where they can be mapped
 #: What BERT-like models read where a model does not say.
 _USUAL_MAX_TOKENS = 512
 _PACKAGES = ("torch", "sentence-transformers", "transformers", "onnxruntime", "tokenizers")

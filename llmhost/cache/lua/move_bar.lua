@@ -1,4 +1,4 @@
--- Moves the threshold, if nothing was counted and nobody moved it since the caller looked; says whether it did.
+-- Moves the threshold, unless something was counted or it was moved since the caller read it; returns whether it did.
 -- KEYS[1] trust
 -- ARGV[1...3] raised, right, wrong, as the caller has seen them   ARGV[4] raised from now on
 -- ARGV[5] now, Unix seconds

@@ -1,6 +1,6 @@
 -- Notes what a worker costs now. A worker whose price changes has one rental for each stretch of one price;
 -- the last of them lies under the worker's own field, the earlier ones under it with "/" and their start.
--- What nobody saw is counted dear: a price that fell holds from now on, one that rose since it was last
+-- Time that was not observed is counted at the dearer price: a price that fell holds from now on, one that rose since it was last
 -- seen otherwise.
 -- KEYS    the rentals (hash)
 -- ARGV    the worker's field, USD an hour, since when the worker is paid for, now (both in seconds)
@@ -44,7 +44,7 @@ if math.abs(price - before) <= 1e-9 * math.max(price, before) then
   return 1
 end
 if price < before and now < seen then
-  return 1 -- somebody has looked later, and it was dearer
+  return 1 -- a later observation is there, and it was dearer
 end
 local turn = price < before and now or math.min(seen, now)
 if turn > rental.started then

@@ -1,4 +1,4 @@
--- Keeps a lease for longer, if nobody else has taken it since.
+-- Keeps a lease for longer, unless another holder has taken it since.
 -- KEYS[1] the lease (fields of a hash)
 -- ARGV[1] its holder   ARGV[2] the holder's fence   ARGV[3] for how long, seconds
 -- Returns 1, or 0 where it is lost

@@ -3,7 +3,7 @@
 -- microseconds.
 -- KEYS[1] the lease (fields of a hash)
 -- ARGV[1] who takes it   ARGV[2] for how long   ARGV[3] how far ahead an end may lie (both in seconds)
--- Returns the fence, or nil while somebody else holds it
+-- Returns the fence, or nil while another holds it
 local key, taker = KEYS[1], ARGV[1]
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
