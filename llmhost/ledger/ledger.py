@@ -2,7 +2,7 @@
 
 Questions are summed by minute, hour and day. What workers cost is not summed but computed from their
 rentals, so that no cost is lost or counted twice. A worker has one rental for each stretch of one price.
-No key carries a lifetime: a full Redis evicts answers, never what they cost.
+No key has a TTL: a full Redis evicts answers, never what they cost.
 """
 
 from __future__ import annotations

@@ -231,22 +231,3 @@ async def test_a_worker_that_was_bought_elsewhere_and_never_answered_is_asked_he
     await there.scaler().step()
     (worker,) = (await fleet.registry.workers()).workers
     assert worker.state is WorkerState.READY
-
-
-# What is remembered
-
-
-async def test_what_is_remembered_names_no_secret(fleet: RentedFleet) -> None:
-    await settled(fleet, 2)
-    broken, _ = sorted(fleet.ids)
-    instances: Mapping[int, Any] = fleet.server.instances
-    leak = " ".join(instances[number_of(broken)].order.env[name] for name in ("LLMHOST_TOKEN", "LLMHOST_KEY"))
-    fleet.server.become(number_of(broken), "created", f"OCI runtime error: docker run {leak}")
-    assert kinds(await fleet.scaler().step()) == ["repair", "buy"]
-    kept = repr(await fleet.client.hgetall(f"llmhost:{fleet.fleet}:scale"))
-    assert "OCI runtime error" in kept
-    secrets = [fleet.server.key, *(one.key for one in instances.values())]
-    secrets += [
-        one.order.env[name][:64] for one in instances.values() for name in ("LLMHOST_TOKEN", "LLMHOST_KEY")
-    ]
-    assert [secret for secret in secrets if secret in kept] == []

@@ -71,12 +71,6 @@ async def fence(redis_client: Redis) -> int:
     return taken
 
 
-async def test_what_is_remembered_is_recalled(memory: ScaleStateStore, fence: int) -> None:
-    assert await memory.save(MEMORY, record(), fence)
-    assert await memory.load() == MEMORY
-    assert await memory.history(10) == (record(),)
-
-
 async def test_a_step_that_lost_the_lock_saves_nothing(
     memory: ScaleStateStore, fence: int, redis_client: Redis
 ) -> None:

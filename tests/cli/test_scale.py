@@ -398,20 +398,3 @@ def test_a_trace_that_cannot_be_played_is_refused_at_once(
     assert (ran.code, ran.stdout) == (2, "")
     assert f"error: {message}" in ran.stderr
     assert "playing" not in ran.stderr
-
-
-# The real thing
-
-
-@pytest.mark.slow
-async def test_the_real_autoscaler_brings_a_worker_and_remembers_why(house: Any) -> None:
-    planned = await house.ok("scale", "--dry-run")
-    assert (planned["decision"], planned["from"], planned["to"], planned["dry_run"]) == ("up", 0, 1, True)
-    done = await house.ok("scale")
-    (action,) = done["actions"]
-    assert (done["decision"], action["kind"], action["done"]) == ("up", "buy", True)
-    held = await house.ok("scale")
-    assert (held["decision"], held["from"], held["actions"]) == ("hold", 1, [])
-    past = await house.ok("scale", "history")
-    assert [step["decision"] for step in past["decisions"]] == ["up", "hold"]
-    assert past["decisions"][0]["actions"] == [action]

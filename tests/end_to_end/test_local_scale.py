@@ -250,13 +250,6 @@ async def test_what_a_killed_step_held_expires_for_other_machines(
     assert change(await fleet.scale(**elsewhere)) == ("up", 0, 1)
 
 
-async def test_two_steps_at_the_same_moment_make_one_fleet(fleet: Fleet) -> None:
-    configure(fleet.house, min_gpus=2)
-    steps = await asyncio.gather(fleet.scale(), fleet.scale())
-    assert sorted(kind for step in steps for kind in kinds(step)) == ["buy", "buy"]
-    assert len(fleet.workers) == 2
-
-
 # Workers that break
 
 

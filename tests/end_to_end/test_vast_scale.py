@@ -200,17 +200,6 @@ async def test_what_is_outbid_has_ended_or_hangs_is_replaced_and_nothing_else(fl
     assert change(await fleet.scale()) == ("hold", 3, 3)
 
 
-async def test_one_that_never_becomes_ready_is_replaced_by_one_on_another_machine(fleet: Fleet) -> None:
-    fleet.house.server.arm(Fault.STUCK)
-    await fleet.scale()
-    assert done(await fleet.scale()) == []
-    await fleet.time.pass_time(1200)
-    step = await fleet.scale()
-    assert done(step) == [("repair", f"vast-{bought(1)}"), ("buy", f"vast-{bought(2)}")]
-    assert step["actions"][0]["detail"].startswith("no progress for 20 minutes while booting")
-    await fleet.ready(1)
-
-
 # What stands in the way
 
 
@@ -219,22 +208,6 @@ def market(fleet: Fleet) -> Fleet:
     """What is bought there never gets further than booting."""
     fleet.house.boot_for_ever()
     return fleet
-
-
-async def test_what_cannot_be_read_in_full_changes_nothing(market: Fleet) -> None:
-    server = market.house.server
-    await market.scale()
-    (worker,) = market.alive
-    for fault, endpoint in ((Fault.SERVER_ERROR, "list"), (Fault.LIST_SHORT, None), (Fault.GARBAGE, "user")):
-        server.arm(fault, times=None, endpoint=endpoint)
-        held = await market.house.run("scale", "--json", LLMHOST_SCALE__MIN_GPUS="3")
-        server.faults.armed.clear()
-        assert (held.code, change(held.json), held.json["actions"]) == (5, ("hold", 1, 1), [])
-        assert held.error.removeprefix("error: ") in held.json["reason"]
-        assert market.alive == [worker]
-    assert len((await market.house.ok("scale", "history"))["decisions"]) == 4
-    await market.scale(LLMHOST_SCALE__MIN_GPUS="3")
-    assert len(market.alive) == 3
 
 
 async def test_without_any_limit_nothing_is_bought_and_the_keys_are_named(market: Fleet) -> None:

@@ -148,18 +148,6 @@ def test_the_same_report_is_the_same_chart(report: SimulationReport, tmp_path: P
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["chart.pdf", "chart", "chart.svg.gz"])
-def test_other_kinds_of_charts_are_refused(report: SimulationReport, tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        plot_simulation(report, tmp_path / name)
-    assert caught.value.hint == "name it .svg or .png"
-
-
-def test_a_folder_that_is_not_there_is_refused(report: SimulationReport, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot write"):
-        plot_simulation(report, tmp_path / "none" / "chart.svg")
-
-
 def test_without_matplotlib_the_extra_that_brings_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delitem(sys.modules, "llmhost.lab.plots")
