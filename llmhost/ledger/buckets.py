@@ -41,7 +41,7 @@ class Bucket:
 
 def buckets_at(moment: float) -> Sequence[Bucket]:
     """The minute, the hour and the day that `moment` (Unix seconds) lies in."""
-    return [_bucket(period, moment) for period in (MINUTE, HOUR, DAY)]
+    return [Bucket(period, int(moment // period.length) * period.length) for period in (MINUTE, HOUR, DAY)]
 
 
 def covering(since: float, now: float) -> Sequence[Bucket]:
@@ -51,7 +51,7 @@ def covering(since: float, now: float) -> Sequence[Bucket]:
     """
     finest = next((p for p in (MINUTE, HOUR) if since >= now - p.kept + p.length), DAY)
     found = []
-    moment = _bucket(finest, since).start
+    moment = int(since // finest.length) * finest.length
     while moment <= now:
         bucket = _widest(moment, finest)
         found.append(bucket)
@@ -64,10 +64,6 @@ def _widest(moment: int, finest: Period) -> Bucket:
         if period.length >= finest.length and moment % period.length == 0:
             return Bucket(period, moment)
     return Bucket(finest, moment)
-
-
-def _bucket(period: Period, moment: float) -> Bucket:
-    return Bucket(period, int(moment // period.length) * period.length)
 
 
 # A latency histogram in logarithmic buckets: small in Redis, percentiles within 5 %. Pure.

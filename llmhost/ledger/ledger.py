@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llmhost.errors import StoreRefused
-from llmhost.ledger.buckets import DAY, Bucket, bucket_of, buckets_at, covering
+from llmhost.ledger.buckets import DAY, bucket_of, buckets_at, covering
 from llmhost.ledger.events import OWN_WORK, Outcome, QuestionEvent
 from llmhost.ledger.rentals import Rental
 from llmhost.store.client import amount, load_script, text, translate_errors
@@ -101,20 +101,28 @@ class Ledger:
     async def record(self, event: QuestionEvent) -> None:
         """Counts one question, or one piece of own work."""
         buckets = buckets_at(event.at)
-        increments = [part for pair in _increments(event).items() for part in pair]
+        sums: dict[str, float] = {f"outcome:{event.outcome}": 1}
+        if event.outcome in _HITS and not event.waited:
+            sums[f"hit_ms:{bucket_of(event.latency_ms)}"] = 1
+        elif event.outcome is Outcome.MISS:
+            sums[f"miss_ms:{bucket_of(event.latency_ms)}"] = 1
+        sums |= {name: value for name in _SUMS if (value := getattr(event, name))}
+        increments = [part for pair in sums.items() for part in pair]
+        names = [self._keys.ledger_sums(bucket.period.name, bucket.start) for bucket in buckets]
         with translate_errors():
             await self._record(
-                keys=[*(self._key(bucket) for bucket in buckets), self._keys.ledger_periods],
+                keys=[*names, self._keys.ledger_periods],
                 args=[event.at, *(bucket.end + bucket.period.kept for bucket in buckets), *increments],
             )
 
     async def totals(self, since: float, now: float) -> Totals:
         """The sums from `since` (rounded down to its minute, or hour, or day) until `now`, Unix seconds."""
+        names = {self._keys.ledger_sums(part.period.name, part.start) for part in covering(since, now)}
         with translate_errors():
             kept = await self._client.zrange(self._keys.ledger_periods, 0, -1)
             there = {text(name) for name in kept if isinstance(name, (bytes, str))}
             pipeline = self._client.pipeline(transaction=False)
-            for name in there.intersection(self._key(bucket) for bucket in covering(since, now)):
+            for name in names & there:
                 pipeline.hgetall(name)
             rows = await pipeline.execute()
         sums: Counter[str] = Counter()
@@ -169,18 +177,6 @@ class Ledger:
         with translate_errors():
             rows = await self._client.lrange(self._keys.boots, 0, -1)
         return [seconds for row in rows if (seconds := boot_seconds(row)) is not None]
-
-    def _key(self, bucket: Bucket) -> str:
-        return self._keys.ledger_sums(bucket.period.name, bucket.start)
-
-
-def _increments(event: QuestionEvent) -> dict[str, float]:
-    fields: dict[str, float] = {f"outcome:{event.outcome}": 1}
-    if event.outcome in _HITS and not event.waited:
-        fields[f"hit_ms:{bucket_of(event.latency_ms)}"] = 1
-    elif event.outcome is Outcome.MISS:
-        fields[f"miss_ms:{bucket_of(event.latency_ms)}"] = 1
-    return fields | {name: value for name in _SUMS if (value := getattr(event, name))}
 
 
 def _totals(sums: Mapping[str, float]) -> Totals:

@@ -17,6 +17,7 @@ from llmhost.answering.cache_session import WarnOnce
 from llmhost.config.models import Config
 from llmhost.errors import StateError, StoreError, StoreUnavailable
 from llmhost.machine.paths import state_dir
+from llmhost.wiring import questions
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from llmhost.store.embedded import EmbeddedRedis
     from llmhost.trust.audit import Auditor
     from llmhost.trust.judge import JudgeEvaluationStore, LlmJudge
-    from llmhost.wiring.questions import CacheParts
 
 __all__ = ["Wiring"]
 
@@ -54,6 +54,7 @@ class Wiring(AsyncExitStack):
         self._config = config
         self._warn_once = WarnOnce(warn)
         self._note = note
+        self.caches = questions.CacheParts(config, note)
         self._client: Redis | None = None
         self._redis_failure: StoreUnavailable | None = None
         self._redis_retry_at = 0.0
@@ -64,7 +65,7 @@ class Wiring(AsyncExitStack):
 
     # Redis
 
-    @property
+    @cached_property
     def embedded_redis(self) -> EmbeddedRedis | None:
         """The Redis that llmhost runs itself, or None where the configuration names another."""
         if self._config.redis.url is not None or self._config.redis.host is not None:
@@ -119,13 +120,6 @@ class Wiring(AsyncExitStack):
             return None
 
     # Cache
-
-    @cached_property
-    def caches(self) -> CacheParts:
-        """The parts of the cache."""
-        from llmhost.wiring.questions import CacheParts
-
-        return CacheParts(self._config, self._note)
 
     async def catalog(self) -> Catalog:
         """The cache for people. Raises StoreError."""
@@ -204,7 +198,6 @@ class Wiring(AsyncExitStack):
         """
         from llmhost.answering.answerer import Answerer
         from llmhost.ledger.ledger import Ledger
-        from llmhost.wiring.questions import fleet_judge
 
         lost: StoreError | None = None
         try:
@@ -216,7 +209,7 @@ class Wiring(AsyncExitStack):
         sessions = judge = None
         if config.cache.enabled:
             if config.cache.judge:
-                judge = fleet_judge(
+                judge = questions.fleet_judge(
                     config, self._background_pool(client), client, self.caches.keys, self._warn_once
                 )
             restore = None if self.embedded_redis is None else self._ensure_redis
@@ -239,17 +232,13 @@ class Wiring(AsyncExitStack):
 
     async def auditor(self) -> Auditor:
         """What checks semantic hits after they were served. Raises StoreError."""
-        from llmhost.wiring.questions import make_auditor
-
         client = await self.redis()
         pool = self._background_pool(client)
-        return make_auditor(self._config, client, pool, self.caches, self._warn_once)
+        return questions.make_auditor(self._config, client, pool, self.caches, self._warn_once)
 
     async def drop_audits(self) -> None:
         """Nothing waits to be audited any more. Raises StoreError."""
-        from llmhost.wiring.questions import drop_audits
-
-        await drop_audits(self._config, await self.redis())
+        await questions.drop_audits(self._config, await self.redis())
 
     @property
     def audits_queued(self) -> int:
@@ -259,22 +248,16 @@ class Wiring(AsyncExitStack):
 
     @cached_property
     def _audit_sampler(self) -> AuditSampler | None:
-        from llmhost.wiring.questions import audit_sampler
-
-        return audit_sampler(self._config, self._redis_client(), self._warn_once)
+        return questions.audit_sampler(self._config, self._redis_client(), self._warn_once)
 
     async def llm_judge(self) -> LlmJudge:
         """The fleet's model as a judge, to be measured. Raises StoreError."""
-        from llmhost.wiring.questions import llm_judge
-
         client = await self.redis()
-        return llm_judge(self._config, self._pool(client), client, self._warn_once)
+        return questions.llm_judge(self._config, self._pool(client), client, self._warn_once)
 
     async def judge_evaluations(self) -> JudgeEvaluationStore:
         """What was measured of the judge. Raises StoreError."""
-        from llmhost.wiring.questions import judge_evaluations
-
-        return judge_evaluations(self._config, await self.redis())
+        return questions.judge_evaluations(self._config, await self.redis())
 
     def _pool(self, client: Redis, load: LoadTracker | None = None) -> Pool:
         from llmhost.engines.pool import Pool
