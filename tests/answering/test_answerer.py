@@ -23,7 +23,6 @@ from llmhost.cache.single_flight import SingleFlight
 from llmhost.config.models import RedisConfig
 from llmhost.engines.engine import Done, Message
 from llmhost.errors import (
-    EngineRefused,
     EngineUnavailable,
     ModelError,
     NoWorkerError,
@@ -180,16 +179,6 @@ async def test_a_stream_that_breaks_is_an_error_and_is_not_stored(house: House, 
     with pytest.raises(StreamBroken):
         await house.ask(ASKED, ScriptedEngine("half", StreamBroken("broke")), engine("never asked"))
     assert await redis_client.keys("test:*") == []
-
-
-async def test_a_worker_that_fails_before_its_first_token_is_left_for_another(house: House) -> None:
-    reply = await house.ask(ASKED, ScriptedEngine(EngineUnavailable("down")), engine("second"))
-    assert (reply.answer.text, reply.worker) == ("second", "w1")
-
-
-async def test_a_request_that_a_worker_refuses_is_an_error(house: House) -> None:
-    with pytest.raises(EngineRefused):
-        await house.ask(ASKED, ScriptedEngine(EngineRefused("no such model")))
 
 
 async def test_without_a_worker_a_hit_is_served_and_a_miss_names_the_command(house: House) -> None:

@@ -44,15 +44,6 @@ async def test_the_same_question_is_an_exact_hit(
     assert await cache.exact(key(f"  {QUESTION} ")) == answer()
 
 
-async def test_an_exact_lookup_embeds_nothing(
-    cache: SemanticCache, key: MakeKey, answer: MakeAnswer, embedder: WordEmbedder
-) -> None:
-    await put(cache, key(QUESTION), answer())
-    embedded = embedder.calls
-    await cache.exact(key(QUESTION))
-    assert embedder.calls == embedded
-
-
 async def test_another_wording_is_a_semantic_hit(
     cache: SemanticCache, key: MakeKey, answer: MakeAnswer
 ) -> None:
@@ -69,13 +60,6 @@ async def test_a_different_question_is_a_miss_that_says_why(
     found = await cache.semantic(key("what is artificial grass in simple colours"))
     assert found.served is None
     assert "< 0.8" in found.reason
-
-
-async def test_a_question_may_bring_its_own_threshold(
-    cache: SemanticCache, key: MakeKey, answer: MakeAnswer
-) -> None:
-    await put(cache, key(QUESTION), answer())
-    assert (await cache.semantic(key(REWORDED), threshold=0.99)).served is None
 
 
 async def test_another_scope_is_never_served(cache: SemanticCache, key: MakeKey, answer: MakeAnswer) -> None:
@@ -140,17 +124,6 @@ async def test_a_question_whose_answer_has_expired_is_a_miss(
     await redis_client.delete(f"test:response:{key(QUESTION).entry}")
     assert await cache.exact(key(QUESTION)) is None
     assert (await cache.semantic(key(REWORDED))).served is None
-
-
-async def test_the_next_best_answer_serves_where_the_best_has_expired(
-    cache: SemanticCache, key: MakeKey, answer: MakeAnswer, redis_client: Redis
-) -> None:
-    await put(cache, key(QUESTION), answer("gone"))
-    await put(cache, key(f"{QUESTION} please"), answer("there"))
-    await redis_client.delete(f"test:response:{key(QUESTION).entry}")
-    found = await cache.semantic(key(REWORDED))
-    assert found.served is not None
-    assert found.served.answer.text == "there"
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"\xff", b"[1]", b'{"response": 1}'])
@@ -427,24 +400,6 @@ async def test_a_verifier_that_fails_is_an_error_and_serves_nothing(
     await put(cache, key(QUESTION), answer())
     with pytest.raises(ModelError, match="it failed"):
         await cache.semantic(key(REWORDED))
-
-
-async def test_an_answer_that_was_stored_without_a_verifier_is_found_when_there_is_one(
-    redis_client: Redis,
-    keys: NamespaceKeys,
-    make_cache: Callable[..., SemanticCache],
-    key: MakeKey,
-    answer: MakeAnswer,
-) -> None:
-    async def missing() -> object:
-        raise ModelError("no verifier")
-
-    whole = make_cache(policy=verified(ScriptedVerifier({QUESTION: 0.95})))
-    without = cache_of(redis_client, keys, whole._embedder_source, missing)
-    with pytest.raises(ModelError, match="no verifier"):
-        await without.semantic(key(QUESTION))
-    await put(without, key(QUESTION), answer())
-    assert (await whole.semantic(key(REWORDED))).served is not None
 
 
 async def test_the_models_work_in_the_loop_for_one_question_and_beside_it_for_several(

@@ -288,27 +288,6 @@ async def test_only_the_worker_that_answered_is_measured(make_pool, load, questi
     assert [work and work.tokens for work in load.works] == [None, 2]
 
 
-@pytest.mark.parametrize(
-    "events",
-    [
-        (broken(),),
-        (Delta("a"), StreamBroken("it broke off")),
-        (EngineRefused("no"),),
-        (Delta("a"), RuntimeError("a mistake of ours")),
-    ],
-)
-async def test_an_answer_that_broke_measures_nothing(make_pool, load, question, events):
-    await events_of(make_pool(ScriptedEngine(*events)).stream(question()))
-    assert load.works == [None]
-
-
-async def test_an_answer_that_was_left_measures_nothing(make_pool, load, question):
-    stream = make_pool(ScriptedEngine(Delta("a"), DONE)).stream(question())
-    await anext(stream), await anext(stream)
-    await stream.aclose()
-    assert load.works == [None]
-
-
 async def test_workers_are_looked_up_for_each_question(load, question):
     upstreams: list[Any] = []
 
@@ -356,12 +335,15 @@ async def test_where_others_cannot_be_looked_up_the_failure_of_the_first_is_rais
         (broken(),),
         (Delta("a"), StreamBroken("it broke off")),
         (EngineRefused("no"),),
-        (RuntimeError("a mistake of ours"),),
+        (Delta("a"), RuntimeError("a mistake of ours")),
     ],
 )
-async def test_the_slot_is_given_back_however_it_ends(make_pool, load, question, events):
+async def test_the_slot_is_given_back_however_it_ends_and_only_a_whole_answer_is_measured(
+    make_pool, load, question, events
+):
     await events_of(make_pool(ScriptedEngine(*events)).stream(question()))
     assert load.out == 0
+    assert [work is not None for work in load.works] == [events[-1] is DONE]
 
 
 async def test_leaving_a_stream_gives_the_slot_back_and_closes_the_engines(make_pool, load, question):
@@ -369,7 +351,7 @@ async def test_leaving_a_stream_gives_the_slot_back_and_closes_the_engines(make_
     stream = make_pool(engine).stream(question())
     assert [await anext(stream), await anext(stream)] == [Assigned("w0", 0.0), Delta("a")]
     await stream.aclose()
-    assert (load.out, engine.closed) == (0, True)
+    assert (load.out, load.works, engine.closed) == (0, [None], True)
 
 
 async def test_cancelling_gives_the_slot_back_and_closes_the_engines(make_pool, load, question):
