@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["address_options", "amount", "connect", "load_script", "text", "translate_errors", "wants_tls"]
 
+_UNIX: dict[str, Any] = {"connection_class": UnixDomainSocketConnection}
+
 
 #: connections; as many commands at once. More wait for one, at most `redis.timeout` seconds
 _MAX_CONNECTIONS = 64
@@ -104,7 +106,7 @@ def address_options(config: RedisConfig, socket: Path | None) -> dict[str, Any]:
         ConfigError: no server is named, the URL is malformed, or `ca_file` holds no certificate.
     """
     if socket is not None:
-        return _unix(str(socket)) | {"db": config.db}
+        return _UNIX | {"path": str(socket), "db": config.db}
     if config.url is not None:
         return _from_url(config, _split(config.url.get_secret_value()))
     if config.host is not None:
@@ -119,7 +121,7 @@ def _from_url(config: RedisConfig, parts: SplitResult) -> dict[str, Any]:
         raise _bad_url()
     rest = {"db": int(database or config.db)} | _login(config, parts.username, parts.password)
     if unix:
-        return _unix(unquote(parts.path)) | rest
+        return _UNIX | {"path": unquote(parts.path)} | rest
     tls = config.tls or parts.scheme == "rediss"
     return _tcp(config, parts.hostname or "", parts.port or config.port, tls) | rest
 
@@ -154,10 +156,6 @@ def _login(config: RedisConfig, username: str | None = None, password: str | Non
         "username": unquote(username) if username else config.username or None,
         "password": unquote(password) if password else beside or None,
     }
-
-
-def _unix(path: str) -> dict[str, Any]:
-    return {"connection_class": UnixDomainSocketConnection, "path": path}
 
 
 def _tcp(config: RedisConfig, host: str, port: int, tls: bool) -> dict[str, Any]:

@@ -20,58 +20,58 @@ class FleetKeys:
     @property
     def workers(self) -> str:
         """Set of the workers' ids, so that no scan of a cache full of keys is needed."""
-        return self._name("workers")
+        return f"llmhost:{self.fleet}:workers"
 
     def worker(self, worker: str) -> str:
         """Hash: the record of one worker."""
-        return self._name(f"worker:{worker}")
+        return f"llmhost:{self.fleet}:worker:{worker}"
 
     @property
     def machines(self) -> str:
         """Hash: the machines that failed this fleet, each with the reason."""
-        return self._name("machines")
+        return f"llmhost:{self.fleet}:machines"
 
     @property
     def scale(self) -> str:
         """Hash: the fleet's lease and what the autoscaler remembers between two steps."""
-        return self._name("scale")
+        return f"llmhost:{self.fleet}:scale"
 
     @property
     def traffic(self) -> str:
         """Hash: questions, answers and tokens by time."""
-        return self._name("traffic")
+        return f"llmhost:{self.fleet}:traffic"
 
     @property
     def draining(self) -> str:
         """Set of the workers that get no more questions."""
-        return self._name("draining")
+        return f"llmhost:{self.fleet}:draining"
 
     def load(self, worker: str) -> str:
         """Sorted set: the requests that a worker has in flight."""
-        return self._name(f"load:{worker}")
+        return f"llmhost:{self.fleet}:load:{worker}"
 
     def speed(self, worker: str) -> str:
         """Hash: what a worker was measured to deliver."""
-        return self._name(f"speed:{worker}")
+        return f"llmhost:{self.fleet}:speed:{worker}"
 
     def ledger_sums(self, period: str, start: int) -> str:
         """Hash: the sums of one minute, hour or day, which starts at `start` in Unix seconds."""
-        return self._name(f"ledger:{period}:{start}")
+        return f"llmhost:{self.fleet}:ledger:{period}:{start}"
 
     @property
     def ledger_periods(self) -> str:
         """Sorted set: the keys of all sums."""
-        return self._name("ledger:periods")
+        return f"llmhost:{self.fleet}:ledger:periods"
 
     @property
     def rentals(self) -> str:
         """Hash: when each worker was rented, and its price."""
-        return self._name("ledger:rentals")
+        return f"llmhost:{self.fleet}:ledger:rentals"
 
     @property
     def boots(self) -> str:
         """List: how long the last workers took to boot."""
-        return self._name("ledger:boots")
+        return f"llmhost:{self.fleet}:ledger:boots"
 
     def trust(self, policy: str) -> str:
         """Hash: the labels on the hits of a policy. Those of one policy teach nothing about another's."""
@@ -84,13 +84,10 @@ class FleetKeys:
     @property
     def judge(self) -> str:
         """Hash: the last measurement of the fleet's judge."""
-        return self._name("judge")
+        return f"llmhost:{self.fleet}:judge"
 
     def _of_policy(self, what: str, policy: str) -> str:
-        return self._name(what if policy == "verified" else f"{what}:{policy}")
-
-    def _name(self, what: str) -> str:
-        return f"llmhost:{self.fleet}:{what}"
+        return f"llmhost:{self.fleet}:{what}" + ("" if policy == "verified" else f":{policy}")
 
 
 @dataclass(frozen=True, slots=True)
