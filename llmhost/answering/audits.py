@@ -103,7 +103,7 @@ class AuditedEntries:
 
     def __init__(self, client: Redis, keys: NamespaceKeys) -> None:
         self._keys = keys
-        self._count = client.register_script(load_script("llmhost.cache.lua", "audited.lua"))
+        self._count = client.register_script(load_script("llmhost.cache", "audited.lua"))
 
     async def count(self, entry: str, *, right: bool) -> None:
         """Raises StoreError. An entry that is gone stays gone."""

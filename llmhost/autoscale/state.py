@@ -110,7 +110,7 @@ class ScaleStateStore:
     def __init__(self, client: Redis, fleet: str) -> None:
         self._client = client
         self._key = FleetKeys(fleet).scale
-        self._save = client.register_script(load_script("llmhost.autoscale.lua", "save_state.lua"))
+        self._save = client.register_script(load_script("llmhost.autoscale", "save_state.lua"))
 
     async def load(self) -> ScaleState:
         """What was saved last; an empty state where there is none."""

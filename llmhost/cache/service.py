@@ -92,8 +92,8 @@ class SemanticCache:
         self._candidates = candidates
         self._response_ms = round(response_ttl * 1000)
         self._embedding_ms = round(embedding_ttl * 1000)
-        self._read = client.register_script(load_script("llmhost.cache.lua", "candidates.lua"))
-        self._touch = client.register_script(load_script("llmhost.cache.lua", "touch.lua"))
+        self._read = client.register_script(load_script("llmhost.cache", "candidates.lua"))
+        self._touch = client.register_script(load_script("llmhost.cache", "touch.lua"))
 
     async def exact(self, key: CacheKey) -> Answer | None:
         """The answer to the same question in the same scope."""

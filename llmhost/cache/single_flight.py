@@ -36,8 +36,8 @@ class SingleFlight:
     def __init__(self, client: Redis, keys: NamespaceKeys) -> None:
         self._client = client
         self._keys = keys
-        self._release = client.register_script(load_script("llmhost.cache.lua", "release.lua"))
-        self._renew = client.register_script(load_script("llmhost.cache.lua", "renew.lua"))
+        self._release = client.register_script(load_script("llmhost.cache", "release.lua"))
+        self._renew = client.register_script(load_script("llmhost.cache", "renew.lua"))
         #: flights that this process leads or waits for in Redis
         self._local: dict[str, asyncio.Event] = {}
         self._ends = _Ends(client)

@@ -28,7 +28,7 @@ Count = Callable[[Sequence[str], Sequence[str | int | float]], Awaitable[Any]]
 
 def counting_script(client: Redis, name: str) -> Count:
     """The script of that name: a function of its keys, and of those arguments that are its own."""
-    parts = (load_script("llmhost.engines.lua", file) for file in ("counting.lua", name))
+    parts = (load_script("llmhost.engines", file) for file in ("counting.lua", name))
     script = client.register_script("\n".join(parts))
 
     def count(keys: Sequence[str], arguments: Sequence[str | int | float]) -> Awaitable[Any]:

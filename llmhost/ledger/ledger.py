@@ -94,7 +94,7 @@ class Ledger:
         self._client = client
         self._keys = FleetKeys(fleet)
         self._record, self._observe, self._close, self._booted = (
-            client.register_script(load_script("llmhost.ledger.lua", name))
+            client.register_script(load_script("llmhost.ledger", name))
             for name in ("record.lua", "observed.lua", "closed.lua", "booted.lua")
         )
 

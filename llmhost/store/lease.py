@@ -54,7 +54,7 @@ class Lease:
         self._fence: int | None = None
         self._renewed = -math.inf
         self._take, self._renew, self._give_back = (
-            client.register_script(load_script("llmhost.store.lua", f"lease_{name}.lua"))
+            client.register_script(load_script("llmhost.store", f"lease_{name}.lua"))
             for name in ("take", "renew", "give_back")
         )
 

@@ -54,7 +54,7 @@ class Labels:
         self._key = FleetKeys(fleet).trust(policy)
         self._max_error = max_error
         self._read, self._count, self._move = (
-            client.register_script(load_script("llmhost.cache.lua", name))
+            client.register_script(load_script("llmhost.cache", name))
             for name in ("labels.lua", "label.lua", "move_bar.lua")
         )
 

@@ -158,8 +158,8 @@ class FlatIndex:
         self._dimensions = dimensions
         self._lifetime_ms = round(lifetime * 1000)
         self._mirrors: OrderedDict[str, tuple[asyncio.Lock, Mirror]] = OrderedDict()
-        self._add = client.register_script(load_script("llmhost.cache.lua", "flat_add.lua"))
-        self._read = client.register_script(load_script("llmhost.cache.lua", "flat_read.lua"))
+        self._add = client.register_script(load_script("llmhost.cache", "flat_add.lua"))
+        self._read = client.register_script(load_script("llmhost.cache", "flat_read.lua"))
 
     async def prepare(self, scope: str) -> None:
         await self._synced(scope)
