@@ -114,7 +114,7 @@ class Answerer:
             await self._record(asked)
 
     async def _look_up(self, asked: _Asked, flight: AsyncExitStack) -> Reply | None:
-        """The cache's reply. Without one, `flight` holds the lead for as long as an engine is asked."""
+        """The cached reply, or None. If None, other askers of the question wait until `flight` is closed."""
         session = asked.session
         if session is None or asked.question.refresh:
             return None
@@ -123,7 +123,8 @@ class Answerer:
         asked.lookup = await session.semantic(asked.question.threshold, alone=self._under_way == 1)
         if (served := asked.lookup.served) is not None:
             return Reply(served.answer, "semantic", asked.latency(), entry=served.entry, lookup=asked.lookup)
-        asked.waited = not await flight.enter_async_context(session.flight())
+        leads = await flight.enter_async_context(session.flight())
+        asked.waited = not leads
         # Who led the flight may have stored an answer meanwhile. Where they failed, the next one asks.
         return await self._exact(asked, session)
 
@@ -151,7 +152,7 @@ class Answerer:
         )
 
     async def _record(self, asked: _Asked) -> None:
-        """Counts the question, and the hit on its entry. A ledger that is away cannot take back an answer."""
+        """Counts the question, and the hit on its entry. If the ledger cannot be reached, this only warns."""
         session, reply, now = asked.session, asked.reply, self._clock()
         if self._ledger is not None and (session is None or session.available):
             try:
@@ -183,7 +184,7 @@ def engine_answer(collected: Collected, model: str, now: float, slots: int) -> A
 
 
 def _event(asked: _Asked, now: float) -> QuestionEvent:
-    """What the ledger counts. The time of a process's first start is left out."""
+    """What the ledger counts. Loading the models, once per process, is not part of the latency."""
     reply = asked.reply
     latency = asked.latency() if reply is None else reply.latency
     warm_ms = latency.total - latency.load

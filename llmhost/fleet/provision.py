@@ -377,7 +377,7 @@ class _Provisioning:
     async def _buy(
         self, count: int, present: Sequence[Worker] = (), quoted: Quote | None = None
     ) -> Purchases:
-        begun = float(int(self._clock.now()))  # as labels tell it
+        begun = float(int(self._clock.now()))  # a provider's label holds the start in whole seconds
         bought = await self._buyer.buy(count, present, quoted)
         if count > 0:
             self._buying.append((begun, self._clock.now()))

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from llmhost.cache.model_names import download, named_folder
 from llmhost.errors import ModelError
 
 __all__ = [
     "Source",
     "digest",
-    "download",
     "fetch",
     "fingerprint",
     "full_name",
     "locate",
-    "named_folder",
     "refuse_custom_code",
     "sha256",
 ]
 
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 #: Who publishes a model whose name has no owner, as sentence-transformers reads it.
 _DEFAULT_OWNER = "sentence-transformers"
 #: The files that vectors depend on: weights, tokenizer, configuration.
@@ -58,19 +55,6 @@ def locate(name: str) -> Source:
     return Source(str(folder), folder)
 
 
-def named_folder(name: str, kind: str, hint: str) -> Path | None:
-    """The folder that `name` means, None where it is a published model's. A folder starts with ``/``, ``.``
-    or ``~``: one that happens to be in the working folder cannot take the place of a published model.
-
-    Raises ModelError, about `kind`, where this is neither a folder nor a name.
-    """
-    if name.startswith(("/", ".", "~")):
-        return Path(name).expanduser().absolute()
-    if not _HUB_NAME.fullmatch(name):
-        raise ModelError(f"{name!r} is neither a folder nor the name of {kind}", hint=hint)
-    return None
-
-
 def full_name(name: str) -> str:
     """A published model's name with its owner."""
     return name if "/" in name else f"{_DEFAULT_OWNER}/{name}"
@@ -98,13 +82,6 @@ def fetch(source: Source) -> Path:
             hint=_HINT,
         ) from error
     return folder
-
-
-def download(name: str, wanted: list[str]) -> Path:
-    """The folder with the wanted files of a published model. Raises what huggingface_hub raises."""
-    from huggingface_hub import snapshot_download
-
-    return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["onnx/*", "openvino/*"]))
 
 
 def fingerprint(folder: Path) -> dict[str, list[int]]:
