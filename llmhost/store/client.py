@@ -213,7 +213,7 @@ async def wants_tls(config: RedisConfig) -> bool:
 @cache
 def load_script(package: str, name: str) -> str:
     """The text of a Lua script in the folder ``lua`` of `package`: ``("llmhost.cache", "touch.lua")``."""
-    return resources.files(package).joinpath("lua", name).read_text(encoding="utf-8")
+    return resources.files(package).joinpath("lua").joinpath(name).read_text(encoding="utf-8")
 
 
 # Reading what Redis returns: bytes as a rule, text where a client decodes. Pure.

@@ -135,7 +135,7 @@ def test_a_script_is_read_from_its_package(tmp_path: Path, monkeypatch: pytest.M
     folder.mkdir(parents=True)
     (folder / "one.lua").write_text("return 'ä'\n", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    assert load_script("a_package_of_scripts.lua", "one.lua") == "return 'ä'\n"
+    assert load_script("a_package_of_scripts", "one.lua") == "return 'ä'\n"
 
 
 # One question uses Redis in several steps; only the first of them waits for a server that is away.
