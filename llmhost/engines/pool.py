@@ -90,7 +90,7 @@ class BackgroundLoad:
         pass
 
 
-_HINT_NOBODY = "run `llmhost up`; where `llmhost scale` runs, it has been told"
+_HINT_NO_WORKER = "run `llmhost up`; where `llmhost scale` runs, it has been told"
 _HINT_ENDING = "run `llmhost scale` or `llmhost up`, which bring others"
 
 
@@ -189,7 +189,7 @@ class Pool:
         untried = {upstream.worker_id: upstream for upstream in await self._upstreams(request.model)}
         if not untried:
             await self._load.record_rejected()
-            raise NoWorkerError(f"no worker is ready that serves {request.model}", hint=_HINT_NOBODY)
+            raise NoWorkerError(f"no worker is ready that serves {request.model}", hint=_HINT_NO_WORKER)
         failure: _Failure | None = None
         tried: set[str] = set()
         for _ in range(self._max_attempts):

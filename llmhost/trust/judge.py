@@ -291,7 +291,7 @@ _TASK = (
 )
 #: ends as an answer begins: small models then say a word instead of repeating the question
 _ASKED = "Do both questions have the same full answer? YES or NO:"
-_UNMEASURED = "nobody has measured whether it can judge; run `llmhost cache tune judge FILE`"
+_UNMEASURED = "its accuracy as a judge was not measured; run `llmhost cache tune judge FILE`"
 _WORD = re.compile(r"[\W_]*(yes|no)(?![^\W_])", re.IGNORECASE)
 _OTHER = {"yes": re.compile(r"\bno\b", re.IGNORECASE), "no": re.compile(r"\byes\b", re.IGNORECASE)}
 

@@ -120,7 +120,7 @@ async def test_the_cache_asks_a_judge_that_was_found_good_and_no_other(
 
         first = [await source(f"What is part 7 {word}?") for word in ("for", "good for")]
         assert first == ["engine", "engine"]
-        assert [line for line in told if "the judge stays off: tiny: nobody has measured" in line]
+        assert [line for line in told if "the judge stays off: tiny: its accuracy as a judge" in line]
         await measure_judge(Globals(quiet=True), made, pairs_file(tmp_path))
         assert await source("What is part 7 there for?") == "semantic"
         totals = await (await wiring.ledger()).totals(wiring.now() - 60, wiring.now())
