@@ -1,14 +1,17 @@
-"""All guards together."""
+"""Each guard on its pairs, and all guards together."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from doubles.guard_verdict import verdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.cache.guards import GUARDS, objections
+from llmhost.cache.guards import GUARDS, numbers, objections, read
 from llmhost.cache.guards.opposites import OPPOSITES
 
 VOCABULARY = (
@@ -20,6 +23,32 @@ VOCABULARY = (
     "seventeen . ?"
 )
 QUESTION = st.lists(st.sampled_from(VOCABULARY.split()), max_size=12).map(" ".join) | st.text(max_size=60)
+
+
+def pairs() -> Iterator[tuple[str, str, str, str]]:
+    """Guard, what it says, and the two questions, of each line of `pairs.txt`."""
+    guard = expected = ""
+    for line in (Path(__file__).parent / "pairs.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith("["):
+            guard, expected = line.strip("[]").split()
+        elif line and not line.startswith("#"):
+            one, other = line.split(" | ")
+            yield guard, expected, one, other
+
+
+@pytest.mark.parametrize(("guard", "expected", "one", "other"), list(pairs()))
+def test_a_guard_says_of_a_pair_what_it_must(guard: str, expected: str, one: str, other: str) -> None:
+    assert verdict(dict(GUARDS)[guard], one, other) == expected
+
+
+def test_every_guard_that_reads_words_has_pairs() -> None:
+    assert {guard for guard, *_ in pairs()} == {name for name, _ in GUARDS} - {"plain text", "length"}
+
+
+def test_a_guard_says_what_each_asks_about() -> None:
+    objection = numbers.guard(read("What is 24 times 7?"), read("What is 23 times 7?"))
+    assert objection is not None
+    assert objection.words == "one asks about 24, the other about 23"
 
 
 @given(QUESTION, QUESTION)
