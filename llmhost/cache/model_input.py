@@ -18,7 +18,6 @@ __all__ = ["INPUTS", "fed", "is_unicode", "load_tokenizer"]
 #: what a BERT-like model reads
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
-
 _PARSING = Lock()
 
 

@@ -90,7 +90,6 @@ def _umask() -> int:
 
 # A chart of precision against recall: a policy beside similarity alone.
 
-
 _INK, _FAINT = "#222222", "#E6E6E6"
 
 #: Okabe and Ito's colours, which people who see few colours can tell apart (https://jfly.uni-koeln.de/color/)
@@ -152,7 +151,6 @@ def _style_evaluation(axes: Axes) -> None:
 
 # A chart of a replay: what each policy served as its cache filled, and how much of that was wrong.
 
-
 _POLICY_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 _STYLES = ("-", "--", "-.", ":")
 
@@ -202,7 +200,6 @@ def _style_replay(axes: Axes, title: str) -> None:
 
 
 # A chart of a simulation: what the questions asked for, and how large the fleets were.
-
 
 _FLEET_COLOURS = {POLICY: "#0072B2", CLAIRVOYANT: "#009E73", REQUEST_RATE: "#D55E00"}
 _DEMAND = "#C4C4C4"

@@ -37,7 +37,6 @@ __all__ = [
     "replay",
 ]
 
-
 Vector = NDArray[np.float32]
 Embed = Callable[[str], Vector | None]
 

@@ -46,13 +46,11 @@ __all__ = [
     "looks_like_injection",
 ]
 
-
 # Does a question talk to the judge instead of asking something? Pure.
 #
 # A judge that is a language model can be talked to by what it judges. A pair that tries is not judged: that
 # costs one answer of an engine, and being fooled would serve the answer to another question. So this looks
 # for too much rather than too little.
-
 
 _SAY = r"(?:answer|reply|respond|say|output|print|write|return|type|repeat|state|choose|decide)(?:s|ing|ed)?"
 _TAKE_BACK = r"(?:ignor(?:e|es|ing)|disregard|forget|override|bypass|skip|overrule)"
@@ -105,7 +103,6 @@ def looks_like_injection(text: str) -> bool:
 
 
 # Is a model good enough to judge? From pairs whose answer is known. Pure.
-
 
 #: share; a judge that is to widen what the cache serves must be at least as sure as the cache's own threshold
 ENOUGH_PRECISION = 0.9
@@ -191,7 +188,6 @@ def _nearest_rank(ordered: Sequence[float], share: float) -> float:
 
 
 # What judges have said, and how well they judge, in Redis.
-
 
 _VERDICTS = {"1": True, "0": False}
 

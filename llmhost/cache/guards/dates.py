@@ -23,7 +23,6 @@ _TURNS = {
 }
 _SPANS = words("year week month weekend century decade semester quarter season")
 
-
 #: The kind and the first spelling of everything that names a time.
 _MEMBERS = {
     spelling: (kind, entry.split(" = ")[0])

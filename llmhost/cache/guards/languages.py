@@ -14,7 +14,6 @@ __all__ = ["NAME", "guard"]
 
 NAME = "languages"
 
-
 #: The languages that each frequent word belongs to.
 _LANGUAGES_OF: dict[str, list[str]] = {}
 for _speech, _frequent in sections("languages").items():

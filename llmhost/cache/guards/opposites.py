@@ -23,24 +23,8 @@ _REPLACED = (
 #: Prefixes that turn a word into its opposite, or replace each other. "" is the bare word.
 _PREFIXES = [(prefix, "") for prefix in _NEGATING.split()]
 _PREFIXES += [(one, other) for one, _, other in (pair.partition("/") for pair in _REPLACED.split())]
-#: Opposite after one of these verbs: "turn on", "go up". Stems.
-_PARTICLES = {
-    pair: frozenset(map(stem, verbs.split()))
-    for pair, verbs in (
-        (("on", "off"), "turn switch put take power log get hop flip clock go keep"),
-        (
-            ("in", "out"),
-            "log sign check zoom opt come go get walk move run let fade break breathe lock dial way",
-        ),
-        (
-            ("up", "down"),
-            "go scroll scale step move turn walk climb thumb ramp round spin roll page come size",
-        ),
-    )
-}
 #: Opposite before the same thing: "to Rome" and "from Rome".
 _DIRECTIONS = {"to": "from", "from": "to", "for": "against", "against": "for"}
-
 
 #: The stems that a stem is opposed to.
 OPPOSITES: dict[str, set[str]] = {}
@@ -56,8 +40,13 @@ _SHORTEST_ROOT = 3
 _ALIKE = 0.6
 #: Turn the word after them round.
 _LESS = frozenset({"less", "least", "lesser", "fewer"})
-_TURNED = _DIRECTIONS | {one: other for pair in _PARTICLES for one, other in (pair, pair[::-1])}
-_VERBS = {word: verbs for pair, verbs in _PARTICLES.items() for word in pair}
+#: What a direction or a particle is opposed to, and the stems of the verbs after which a particle counts.
+_TURNED = dict(_DIRECTIONS)
+_VERBS: dict[str, frozenset[str]] = {}
+for _particles, _verbs in related(sections("opposites")["particles"]):
+    _one, _other = _particles.split()
+    _TURNED |= {_one: _other, _other: _one}
+    _VERBS |= dict.fromkeys((_one, _other), frozenset(map(stem, _verbs)))
 _ARTICLES = words("a an the my your this that")
 
 

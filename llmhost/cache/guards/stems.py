@@ -12,7 +12,6 @@ from llmhost.cache.guards.word_lists import english, related, sections
 
 __all__ = ["stem", "words"]
 
-
 #: What each irregular form, comparative and superlative comes from, as they may be spelled.
 _TABLE: dict[str, str] = {}
 for _adjective in english("adjectives"):

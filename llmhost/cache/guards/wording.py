@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from llmhost.cache.guards.stems import stem, words
-from llmhost.cache.guards.word_lists import english
+from llmhost.cache.guards.word_lists import english, related, sections
 from llmhost.cache.models import Objection
 
 __all__ = ["FILLERS", "MOST_WORDS", "Guard", "Wording", "named", "overlap", "read"]
@@ -24,29 +24,10 @@ _WORD = re.compile(
 )
 _ENDS = frozenset(".?!;:")
 
-_CONTRACTED = {
-    "can't": ("can", "not"),
-    "cannot": ("can", "not"),
-    "won't": ("will", "not"),
-    "shan't": ("shall", "not"),
-    "ain't": ("be", "not"),
-    "let's": ("let", "us"),
-    "whats": ("what", "is"),
-    "hows": ("how", "is"),
-    "whos": ("who", "is"),
-    "wheres": ("where", "is"),
-    "cant": ("can", "not"),
-    "wont": ("will", "not"),
-    "im": ("i", "am"),
-    **{
-        f"{verb}nt": (verb, "not")
-        for verb in words("is are was were do does did has have had could would should must need")
-    },
-}
+_CONTRACTED = {word: tuple(parts) for word, parts in related(sections("english")["contractions"])}
 #: What follows an apostrophe, as a word. A possessive s says nothing; after these words it is "is".
 _TAILS = {"re": "are", "ve": "have", "ll": "will", "m": "am"}
 _BEFORE_IS = words("what who where when why how that there it he she here")
-
 
 #: Stems of words that stand for nothing by themselves.
 FILLERS = frozenset(map(stem, english("fillers")))

@@ -93,7 +93,6 @@ class RequestRate:
 
 # Sizes of fleets that know the trace in advance.
 
-
 #: seconds; the clairvoyant fleet changes as often
 BLOCK = 60.0
 

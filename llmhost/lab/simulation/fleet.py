@@ -13,11 +13,9 @@ from llmhost.lab.simulation.workload import Settings
 
 __all__ = ["Machine", "Resize", "SimFleet", "Slot", "all_begin_in_time", "assign", "late"]
 
-
 # Questions and slots: each goes, when it comes, to the slot that is free first. The inner loops.
 #
 # They run millions of times, so they work on lists and plain numbers: numpy's are slower one by one.
-
 
 #: when it is free, in seconds, and whose it is; a heap of them has the first that is free on top
 Slot = tuple[float, int]

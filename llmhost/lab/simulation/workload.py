@@ -11,9 +11,7 @@ from llmhost.errors import UsageError
 
 __all__ = ["IN_TIME", "LONGEST", "MOST_QUESTIONS", "Settings", "Trace", "Workload", "make_workload"]
 
-
 # The world that a trace is played in: how fast workers are, what they cost, and what goes wrong.
-
 
 #: seconds; an answer that begins later came late, in every row of every report
 IN_TIME = 5.0
