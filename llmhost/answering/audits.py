@@ -11,7 +11,7 @@ import json
 import math
 import random
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -111,39 +111,33 @@ class AuditedEntries:
             await self._count(keys=[self._keys.metadata(entry)], args=["accepted" if right else "rejected"])
 
 
+@dataclass(slots=True)
 class AuditSampler:
     """Puts a `share`, 0..1, of the semantic hits into the queue; `queued` counts them. Where Redis fails, the
     user is warned, and nothing is raised. `chance` gives numbers from 0 up to 1.
     """
 
-    def __init__(
-        self,
-        queue: AuditQueue,
-        share: float,
-        warn_once: WarnOnce,
-        chance: Callable[[], float] = random.random,
-    ) -> None:
-        self._queue = queue
-        self._share = share
-        self._warn_once = warn_once
-        self._chance = chance
-        self.queued = 0
-        #: called after each hit that was queued
-        self.on_queued: Callable[[], None] = lambda: None
+    queue: AuditQueue
+    share: float
+    warn_once: WarnOnce
+    chance: Callable[[], float] = random.random
+    queued: int = field(default=0, init=False)
+    #: called after each hit that was queued
+    on_queued: Callable[[], None] = field(default=lambda: None, init=False)
 
     async def served(self, question: Question, lookup: SemanticLookup, now: float) -> None:
         """To be called for each semantic hit, after it was served.
 
         One that the question's own threshold allowed says nothing about the policy, and is left out.
         """
-        if question.threshold is not None or self._chance() >= self._share:
+        if question.threshold is not None or self.chance() >= self.share:
             return
         audit = _audit(question, lookup, now)
         if audit is not None:
             try:
-                await self._queue.add(audit)
+                await self.queue.add(audit)
             except StoreError as error:
-                self._warn_once.warn("a hit that was to be audited is not", error)
+                self.warn_once.warn("a hit that was to be audited is not", error)
             else:
                 self.queued += 1
                 self.on_queued()

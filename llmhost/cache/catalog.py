@@ -30,16 +30,16 @@ _FLOAT_BYTES = 4
 IndexSource = Callable[[str, int], Awaitable[Index]]
 
 
+@dataclass(frozen=True, slots=True)
 class Catalog:
     """All entries of one namespace. `index_source` gives the index of an embedder's id and dimensions.
 
     Every method raises StoreError where Redis is away.
     """
 
-    def __init__(self, client: Redis, keys: NamespaceKeys, index_source: IndexSource) -> None:
-        self._client = client
-        self._keys = keys
-        self._index_source = index_source
+    client: Redis
+    keys: NamespaceKeys
+    index_source: IndexSource
 
     async def entries(self) -> Sequence[Entry]:
         """The entries, last used first."""
@@ -66,17 +66,17 @@ class Catalog:
         """Removes the entry: question, answer, counts and vector. Returns the label if its last answer to
         another wording was wrong; None where it never gave one, or was removed meanwhile."""
         with translate_errors():
-            pipeline = self._client.pipeline(transaction=True)
-            pipeline.hstrlen(self._keys.embedding(entry.entry), "vector")
-            pipeline.hmget(self._keys.metadata(entry.entry), ["served_raw", "served_doubts"])
+            pipeline = self.client.pipeline(transaction=True)
+            pipeline.hstrlen(self.keys.embedding(entry.entry), "vector")
+            pipeline.hmget(self.keys.metadata(entry.entry), ["served_raw", "served_doubts"])
             pipeline.unlink(
-                self._keys.response(entry.entry),
-                self._keys.embedding(entry.entry),
-                self._keys.metadata(entry.entry),
+                self.keys.response(entry.entry),
+                self.keys.embedding(entry.entry),
+                self.keys.metadata(entry.entry),
             )
             stored, served, _ = await pipeline.execute()
         if stored:
-            index = await self._index_source(entry.embedder, stored // _FLOAT_BYTES)
+            index = await self.index_source(entry.embedder, stored // _FLOAT_BYTES)
             await index.remove(entry.scope, [entry.entry])
         raw, doubts = served
         probability = amount(raw)  # what `SemanticCache.touch` noted of a semantic hit
@@ -88,16 +88,16 @@ class Catalog:
         """Removes everything of this namespace and nothing else; says how many entries there were."""
         entries = len([name async for name in self._names()])
         with translate_errors():
-            for pattern in self._keys.everything():
-                found = [key async for key in self._client.scan_iter(match=pattern, count=_SCAN_STEP)]
+            for pattern in self.keys.everything():
+                found = [key async for key in self.client.scan_iter(match=pattern, count=_SCAN_STEP)]
                 for start in range(0, len(found), _SCAN_STEP):
-                    await self._client.unlink(*found[start : start + _SCAN_STEP])
+                    await self.client.unlink(*found[start : start + _SCAN_STEP])
         return entries
 
     async def _names(self) -> AsyncIterator[str]:
         seen = set()
         with translate_errors():
-            async for key in self._client.scan_iter(match=self._keys.embedding("*"), count=_SCAN_STEP):
+            async for key in self.client.scan_iter(match=self.keys.embedding("*"), count=_SCAN_STEP):
                 name = text(key).rpartition(":")[2]
                 if name not in seen and ENTRY_PATTERN.fullmatch(name):
                     seen.add(name)
@@ -105,12 +105,12 @@ class Catalog:
 
     async def _read(self, names: Sequence[str]) -> list[Entry | None]:
         with translate_errors():
-            pipeline = self._client.pipeline(transaction=False)
+            pipeline = self.client.pipeline(transaction=False)
             for name in names:
-                pipeline.hmget(self._keys.embedding(name), ["question", "scope", "embedder"])
-                pipeline.hmget(self._keys.metadata(name), ["hit_count", "created", "last_accessed"])
-                pipeline.get(self._keys.response(name))
-                pipeline.pttl(self._keys.response(name))
+                pipeline.hmget(self.keys.embedding(name), ["question", "scope", "embedder"])
+                pipeline.hmget(self.keys.metadata(name), ["hit_count", "created", "last_accessed"])
+                pipeline.get(self.keys.response(name))
+                pipeline.pttl(self.keys.response(name))
             replies = await pipeline.execute()
         rows = [replies[start : start + 4] for start in range(0, len(replies), 4)]
         return [_entry(name, *row) for name, row in zip(names, rows, strict=True)]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,63 +54,56 @@ def check_drawable(path: Path) -> None:
 
 
 def save(draw: Callable[[], Figure], path: Path) -> None:
-    """Writes what `draw` draws to `path`, an SVG or a PNG as its suffix says.
+    """Writes what `draw` draws to `path`, an SVG or a PNG as its suffix says, whole or not at all.
 
     Raises:
         UsageError: the suffix is another, or the file cannot be written.
     """
     check_drawable(path)
+    kind, image = path.suffix.lower()[1:], BytesIO()
+    # The same figures give the same bytes.
+    with rc_context({"svg.hashsalt": "llmhost", "font.family": "DejaVu Sans"}):
+        draw().savefig(image, format=kind, dpi=_DOTS, metadata={"Date": None} if kind == "svg" else None)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        _write(draw, path)
+        unfinished.write_bytes(image.getvalue())
+        unfinished.replace(path)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
-def _write(draw: Callable[[], Figure], path: Path) -> None:
-    suffix = path.suffix.lower()
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(descriptor)
-    try:
-        # The same figures give the same bytes.
-        with rc_context({"svg.hashsalt": "llmhost", "font.family": "DejaVu Sans"}):
-            metadata = {"Date": None} if suffix == ".svg" else None
-            draw().savefig(name, format=suffix[1:], dpi=_DOTS, metadata=metadata)
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+_INK, _FAINT = "#222222", "#E6E6E6"
 
 
-def _umask() -> int:
-    """It can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+def _figure(width: float, height: float, title: str) -> Figure:
+    """Sizes in inches."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.suptitle(title, fontsize=13, color=_INK, x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def _style(axes: Axes, grid: Literal["both", "y"] = "y") -> None:
+    axes.grid(axis=grid, color=_FAINT, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=_INK)
 
 
 # A chart of precision against recall: a policy beside similarity alone.
 
-_INK, _FAINT = "#222222", "#E6E6E6"
-
 #: Okabe and Ito's colours, which people who see few colours can tell apart (https://jfly.uni-koeln.de/color/)
 _POLICY, _COSINE = "#0072B2", "#D55E00"
 
-#: inches
-_EVALUATION_SIZE = (8.0, 6.0)
-
 
 def plot_evaluation(evaluation: Evaluation, cosine: Sequence[FrontierPoint], path: Path) -> None:
-    """Writes the chart to `path`; `cosine` is what a threshold on similarity would do with the same pairs.
-
-    Raises:
-        UsageError: the suffix is neither .svg nor .png, or the file cannot be written.
-    """
+    """Writes the chart, as `save`. `cosine`: what a threshold on similarity would do with the same pairs."""
     save(lambda: _draw_evaluation(evaluation, cosine), path)
 
 
 def _draw_evaluation(evaluation: Evaluation, cosine: Sequence[FrontierPoint]) -> Figure:
-    figure = Figure(figsize=_EVALUATION_SIZE, layout="constrained")
+    figure = _figure(8.0, 6.0, f"{evaluation.pairs:,} pairs, {evaluation.same:,} of them ask the same")
     axes: Axes = figure.subplots()
     name, _, _ = evaluation.policy.partition(":")
     if name != "threshold":
@@ -118,35 +112,21 @@ def _draw_evaluation(evaluation: Evaluation, cosine: Sequence[FrontierPoint]) ->
     if evaluation.precision is not None and evaluation.recall is not None:
         here = (evaluation.recall, evaluation.precision)
         axes.plot(*here, "o", color=_POLICY, markersize=9, label=evaluation.policy)
-    _style_evaluation(axes)
-    title = f"{evaluation.pairs:,} pairs, {evaluation.same:,} of them ask the same"
-    figure.suptitle(title, fontsize=13, color=_INK, x=0.01, ha="left", fontweight="bold")
-    return figure
-
-
-def _line(axes: Axes, points: Sequence[FrontierPoint], colour: str, label: str) -> None:
-    known = [(p.recall, p.precision) for p in points if p.recall is not None and p.precision is not None]
-    axes.plot(
-        [recall for recall, _ in known],
-        [precision for _, precision in known],
-        color=colour,
-        linewidth=1.8,
-        label=label,
-    )
-
-
-def _style_evaluation(axes: Axes) -> None:
     axes.set_xlabel("recall: share of the pairs that ask the same that is served", color=_INK)
     axes.set_ylabel("precision: share of what is served that asks the same", color=_INK)
     axes.set_xlim(0, 1)
     axes.set_ylim(top=1.01)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-    axes.grid(color=_FAINT, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(colors=_INK)
     axes.legend(frameon=False, loc="lower left")
+    _style(axes, grid="both")
+    return figure
+
+
+def _line(axes: Axes, points: Sequence[FrontierPoint], colour: str, label: str) -> None:
+    known = [(p.recall, p.precision) for p in points if p.recall is not None and p.precision is not None]
+    recalls, precisions = [recall for recall, _ in known], [precision for _, precision in known]
+    axes.plot(recalls, precisions, color=colour, linewidth=1.8, label=label)
 
 
 # A chart of a replay: what each policy served as its cache filled, and how much of that was wrong.
@@ -154,58 +134,43 @@ def _style_evaluation(axes: Axes) -> None:
 _POLICY_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 _STYLES = ("-", "--", "-.", ":")
 
-#: inches
-_REPLAY_SIZE = (10.0, 7.0)
-
 
 def plot_replay(played: Replay, path: Path) -> None:
-    """Writes the chart to `path`, an SVG or a PNG as its suffix says, whole or not at all.
-
-    Raises:
-        UsageError: the suffix is another, or the file cannot be written.
-    """
+    """Writes the chart, as `save`."""
     save(lambda: _draw_replay(played), path)
 
 
 def _draw_replay(played: Replay) -> Figure:
-    figure = Figure(figsize=_REPLAY_SIZE, layout="constrained")
-    served, wrong = figure.subplots(2, 1, sharex=True)
     asked = [point.questions for point in played.points]
+    figure = _figure(10.0, 7.0, f"{asked[-1]:,} questions through a cache that starts empty")
+    served, wrong = figure.subplots(2, 1, sharex=True)
     for name, colour, style in zip(played.policies, _POLICY_COLOURS, _STYLES, strict=False):
         shares = [point.policies[name] for point in played.points]
         drawn = {"color": colour, "linestyle": style, "linewidth": 1.8, "clip_on": False, "zorder": 3}
         served.plot(asked, [share.hit_ratio for share in shares], label=name, **drawn)
         wrong.plot(asked, [share.wrong_hits for share in shares], **drawn)
-    _style_replay(served, "answered from the cache, of all questions so far")
+    titles = {
+        served: "answered from the cache, of all questions so far",
+        wrong: "wrong hits so far: the answer to a question of another class",
+    }
+    for axes, title in titles.items():
+        axes.set_title(title, loc="left", fontsize=11, color=_INK)
+        axes.set_ylim(bottom=0)
+        _style(axes)
     served.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    _style_replay(wrong, "wrong hits so far: the answer to a question of another class")
     wrong.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     wrong.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     wrong.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     wrong.set_xlabel("questions asked", color=_INK)
     wrong.set_xlim(0, asked[-1])
     figure.legend(loc="outside lower right", ncols=len(_POLICY_COLOURS), frameon=False, fontsize=10)
-    title = f"{asked[-1]:,} questions through a cache that starts empty"
-    figure.suptitle(title, fontsize=13, color=_INK, x=0.01, ha="left", fontweight="bold")
     return figure
-
-
-def _style_replay(axes: Axes, title: str) -> None:
-    axes.set_title(title, loc="left", fontsize=11, color=_INK)
-    axes.set_ylim(bottom=0)
-    axes.grid(axis="y", color=_FAINT, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(colors=_INK)
 
 
 # A chart of a simulation: what the questions asked for, and how large the fleets were.
 
 _FLEET_COLOURS = {POLICY: "#0072B2", CLAIRVOYANT: "#009E73", REQUEST_RATE: "#D55E00"}
 _DEMAND = "#C4C4C4"
-
-#: inches
-_SIMULATION_SIZE = (10.0, 8.0)
 
 #: seconds and how many; demand is an average, of a minute or of as much as can be told apart on the chart
 _MINUTE, _BINS = 60.0, 480
@@ -219,19 +184,20 @@ _UNITS = (
 
 
 def plot_simulation(report: SimulationReport, path: Path) -> None:
-    """Writes the chart to `path`, an SVG or a PNG as its suffix says, whole or not at all.
-
-    Raises:
-        UsageError: the suffix is another, or the file cannot be written.
-    """
+    """Writes the chart, as `save`."""
     save(lambda: _draw_simulation(report), path)
 
 
 def _draw_simulation(report: SimulationReport) -> Figure:
     """One panel for each fleet, on the same axes: lines over each other cannot be told apart."""
-    figure = Figure(figsize=_SIMULATION_SIZE, layout="constrained")
+    load = report.load
+    asked = len(load) + load.hits
+    hits = f", {load.hits / asked * 100:.0f} % answered by the cache" if load.hits else ""
+    figure = _figure(10.0, 8.0, f"{asked:,} questions{hits}: demand and fleet")
     panels: list[Axes] = list(figure.subplots(len(_FLEET_COLOURS), 1, sharex=True, sharey=True))
-    unit, unit_name, every = _unit(report.load.span)
+    # The unit of time, and how many of it lie between two marks.
+    unit, unit_name, _, every = next(row for row in _UNITS if load.span >= row[2])
+    every *= max(1, round(load.span / unit / every / 8))
     for axes, (name, colour) in zip(panels, _FLEET_COLOURS.items(), strict=True):
         _draw_panel(axes, report, report.row(name), colour, unit)
     handles = [Patch(color=_DEMAND), Line2D([], [], color=_INK)]
@@ -239,10 +205,9 @@ def _draw_simulation(report: SimulationReport) -> Figure:
     figure.legend(handles, labels, loc="outside lower right", ncols=2, frameon=False, fontsize=10)
     last = panels[-1]
     last.set_xlabel(unit_name, color=_INK)
-    last.set_xlim(0, report.load.span / unit)
+    last.set_xlim(0, load.span / unit)
     last.set_ylim(0)
     last.xaxis.set_major_locator(MultipleLocator(every))
-    figure.suptitle(_title(report), fontsize=13, color=_INK, x=0.01, ha="left", fontweight="bold")
     return figure
 
 
@@ -252,13 +217,12 @@ def _draw_panel(axes: Axes, report: SimulationReport, row: Row, colour: str, uni
     times = np.append(row.timeline.seconds, report.load.span) / unit
     sizes = np.append(row.timeline.workers, row.timeline.workers[-1])
     axes.step(times, sizes, where="post", color=colour, linewidth=1.4)
-    axes.set_title(_panel_title(row), loc="left", fontsize=11, color=colour)
+    in_time = math.floor(row.in_time * 1000) / 10  # nearly all is not all
+    title = f"{row.name}: ${row.cost_usd:,.2f}, {in_time:.1f} % of answers begun within {IN_TIME:g} s"
+    axes.set_title(title, loc="left", fontsize=11, color=colour)
     axes.set_ylabel("workers", color=_INK)
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes.grid(axis="y", color=_FAINT, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(colors=_INK)
+    _style(axes)
 
 
 def _demand(report: SimulationReport) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -267,21 +231,3 @@ def _demand(report: SimulationReport) -> tuple[NDArray[np.float64], NDArray[np.f
     bins = max(1, min(_BINS, math.ceil(load.span / _MINUTE)))
     work, edges = np.histogram(load.times, bins, (0.0, load.span), weights=load.service)
     return edges, work / np.diff(edges) / load.slots
-
-
-def _unit(span: float) -> tuple[float, str, float]:
-    """Seconds of it, its name, and how many lie between two marks."""
-    unit, name, _, every = next(row for row in _UNITS if span >= row[2])
-    return unit, name, every * max(1, round(span / unit / every / 8))
-
-
-def _title(report: SimulationReport) -> str:
-    load = report.load
-    asked = len(load) + load.hits
-    hits = f", {load.hits / asked * 100:.0f} % answered by the cache" if load.hits else ""
-    return f"{asked:,} questions{hits}: demand and fleet"
-
-
-def _panel_title(row: Row) -> str:
-    in_time = math.floor(row.in_time * 1000) / 10  # nearly all is not all
-    return f"{row.name}: ${row.cost_usd:,.2f}, {in_time:.1f} % of answers begun within {IN_TIME:g} s"

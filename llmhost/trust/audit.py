@@ -58,31 +58,20 @@ class Audited:
     left: int
 
 
+@dataclass(slots=True, kw_only=True)
 class Auditor:
     """Works off the queue. `ask` answers a question by an engine, with neither cache nor ledger, and
     `embedder` gives the model that compares answers.
     """
 
-    def __init__(
-        self,
-        *,
-        queue: AuditQueue,
-        ask: Callable[[Question], AsyncGenerator[Event]],
-        cache: SemanticCache,
-        entries: AuditedEntries,
-        embedder: Callable[[], Awaitable[Embedder]],
-        labels: Labels,
-        ledger: Ledger,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._queue = queue
-        self._ask = ask
-        self._cache = cache
-        self._entries = entries
-        self._embedder = embedder
-        self._labels = labels
-        self._ledger = ledger
-        self._clock = clock
+    queue: AuditQueue
+    ask: Callable[[Question], AsyncGenerator[Event]]
+    cache: SemanticCache
+    entries: AuditedEntries
+    embedder: Callable[[], Awaitable[Embedder]]
+    labels: Labels
+    ledger: Ledger
+    clock: Callable[[], float] = time.time
 
     async def run(self, limit: int) -> Audited:
         """Audits at most `limit` of those that wait, one by one.
@@ -92,15 +81,15 @@ class Auditor:
             ModelError, StateError: the embedding model cannot be had. Nothing was audited.
             StoreError: Redis is away.
         """
-        embedder = await self._embedder()
+        embedder = await self.embedder()
         findings: list[Finding] = []
-        while len(findings) < limit and (audit := await self._queue.take(self._clock())):
+        while len(findings) < limit and (audit := await self.queue.take(self.clock())):
             try:
                 findings.append(await self._audit(audit, embedder))
             except (NoWorkerError, EngineUnavailable):
-                await self._queue.add(audit)
+                await self.queue.add(audit)
                 raise
-        return Audited(findings, await self._queue.waiting())
+        return Audited(findings, await self.queue.waiting())
 
     async def _audit(self, audit: Audit, embedder: Embedder) -> Finding:
         replies: list[Reply] = []
@@ -112,7 +101,7 @@ class Auditor:
             if replies:
                 latency_ms = sum(reply.latency.total for reply in replies)
                 answers = [reply.answer for reply in replies]
-                await self._ledger.record(engine_event(self._clock(), Outcome.AUDIT, latency_ms, answers))
+                await self.ledger.record(engine_event(self.clock(), Outcome.AUDIT, latency_ms, answers))
         change = None if right is None else await self._conclude(audit, right, replies[0])
         return Finding(audit, right, replies[0].answer.text if replies else None, change)
 
@@ -131,7 +120,7 @@ class Auditor:
         return False if await _compared(embedder, first, second, complete) else None
 
     async def _reply(self, question: Question) -> Reply:
-        async with aclosing(self._ask(question)) as events:
+        async with aclosing(self.ask(question)) as events:
             async for event in events:
                 if isinstance(event, Reply):
                     return event
@@ -139,13 +128,13 @@ class Auditor:
 
     async def _conclude(self, audit: Audit, right: bool, reply: Reply) -> str | None:
         """Records the label; says in words how the threshold was moved by it."""
-        await self._entries.count(audit.entry, right=right)
+        await self.entries.count(audit.entry, right=right)
         if not right:  # the same question gets the engine's own answer from now on
             key = audit.question.key()
             if key is not None and reply.answer.finish_reason == "stop" and reply.answer.text.strip():
-                await self._cache.store(key, reply.answer, await self._cache.embed(key))
-        change = await self._labels.record(
-            Label("audit", right=right, raw=audit.raw, doubts=audit.doubts), self._clock()
+                await self.cache.store(key, reply.answer, await self.cache.embed(key))
+        change = await self.labels.record(
+            Label("audit", right=right, raw=audit.raw, doubts=audit.doubts), self.clock()
         )
         return None if change is None else change.words
 

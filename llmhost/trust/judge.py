@@ -14,7 +14,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from llmhost.answering.answerer import engine_answer
@@ -292,29 +292,19 @@ _WORD = re.compile(r"[\W_]*(yes|no)(?![^\W_])", re.IGNORECASE)
 _OTHER = {"yes": re.compile(r"\bno\b", re.IGNORECASE), "no": re.compile(r"\byes\b", re.IGNORECASE)}
 
 
+@dataclass(slots=True)
 class LlmJudge:
     """Asks `model` about pairs, each within `timeout` seconds. `slots` is how many requests a worker
     serves at once. Its calls are counted in the ledger, apart from questions; None: nowhere.
     """
 
-    def __init__(
-        self,
-        pool: Pool,
-        model: str,
-        timeout: float,
-        slots: int,
-        ledger: Ledger | None,
-        warn_once: WarnOnce,
-        *,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._pool = pool
-        self._model = model
-        self._timeout = timeout
-        self._slots = slots
-        self._ledger = ledger
-        self._warn_once = warn_once
-        self._clock = clock
+    pool: Pool
+    model: str
+    timeout: float
+    slots: int
+    ledger: Ledger | None
+    warn_once: WarnOnce
+    clock: Callable[[], float] = time.time
 
     async def compare(self, one: str, other: str) -> bool | None:
         """Whether both have the same full answer; None where it said neither YES nor NO, or not in time, or
@@ -327,8 +317,8 @@ class LlmJudge:
         began, collected = time.perf_counter(), Collected()
         try:
             async with (
-                asyncio.timeout(self._timeout),
-                aclosing(self._pool.stream(_request(self._model, *sorted((one, other))))) as events,
+                asyncio.timeout(self.timeout),
+                aclosing(self.pool.stream(_request(self.model, *sorted((one, other))))) as events,
             ):
                 async for event in events:
                     collected.add(event)
@@ -340,68 +330,57 @@ class LlmJudge:
 
     async def _count(self, collected: Collected, began: float) -> None:
         """The time of a worker is paid for, whatever it answered."""
-        if collected.assigned is None or self._ledger is None:
+        if collected.assigned is None or self.ledger is None:
             return
-        answer = engine_answer(collected, self._model, self._clock(), self._slots)
+        answer = engine_answer(collected, self.model, self.clock(), self.slots)
         elapsed_ms = (time.perf_counter() - began) * 1000
         try:
-            await self._ledger.record(engine_event(self._clock(), Outcome.JUDGE, elapsed_ms, [answer]))
+            await self.ledger.record(engine_event(self.clock(), Outcome.JUDGE, elapsed_ms, [answer]))
         except StoreError as error:
-            self._warn_once.warn("the judge's work is not counted", error)
+            self.warn_once.warn("the judge's work is not counted", error)
 
 
+@dataclass(slots=True)
 class FleetJudge:
     """The judge as the cache knows it: asks an `LlmJudge` once about each pair, and only where a
-    measurement has shown that `model` can judge. Else it says nothing, and the user is warned once why. Of
+    measurement has shown that its model can judge. Else it says nothing, and the user is warned once why. Of
     several who want to know about a pair at once, one asks; where it gets no word, none of them does.
     """
 
-    def __init__(
-        self,
-        engine: LlmJudge,
-        memory: Judgements,
-        book: JudgeEvaluationStore,
-        *,
-        model: str,
-        timeout: float,
-        warn_once: WarnOnce,
-    ) -> None:
-        self._engine = engine
-        self._memory = memory
-        self._book = book
-        self._model = model
-        self._timeout = timeout
-        self._warn_once = warn_once
-        self._asking: dict[str, asyncio.Event] = {}
+    engine: LlmJudge
+    memory: Judgements
+    book: JudgeEvaluationStore
+    #: the pairs that are being asked about
+    asking: dict[str, asyncio.Event] = field(default_factory=dict, init=False)
 
     async def judge(self, scope: str, question: str, stored: str) -> Judgement:
         if not await self._is_fit():  # read each time: another process may have measured since
             return Judgement(None)
         pair = pair_id(scope, question, stored)
-        asked = self._asking.get(pair)
+        asked = self.asking.get(pair)
         if asked is not None:
             await asked.wait()
-            return Judgement(await self._memory.recall(scope, question, stored), remembered=True)
-        asked = self._asking[pair] = asyncio.Event()
+            return Judgement(await self.memory.recall(scope, question, stored), remembered=True)
+        asked = self.asking[pair] = asyncio.Event()
         try:
-            known = await self._memory.recall(scope, question, stored)
+            known = await self.memory.recall(scope, question, stored)
             if known is not None:
                 return Judgement(known, remembered=True)
             try:
-                same = await self._engine.compare(question, stored)
+                same = await self.engine.compare(question, stored)
             except LlmhostError:  # the question goes to an engine, and that reports what is wrong
                 return Judgement(None)
-            new = same is not None and await self._memory.remember(scope, question, stored, same)
+            new = same is not None and await self.memory.remember(scope, question, stored, same)
             return Judgement(same, remembered=same is not None and not new)
         finally:
-            del self._asking[pair]
+            del self.asking[pair]
             asked.set()
 
     async def _is_fit(self) -> bool:
-        evaluation = await self._book.read(self._model)
-        reason = _UNMEASURED if evaluation is None else evaluation.disqualification(self._timeout)
+        evaluation = await self.book.read(self.engine.model)
+        reason = _UNMEASURED if evaluation is None else evaluation.disqualification(self.engine.timeout)
         if reason is not None:
-            self._warn_once.warn("the judge stays off", StateError(f"{self._model}: {reason}"))
+            self.engine.warn_once.warn("the judge stays off", StateError(f"{self.engine.model}: {reason}"))
         return reason is None
 
 

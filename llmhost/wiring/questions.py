@@ -235,9 +235,6 @@ def fleet_judge(
         llm_judge(config, pool, client, warn_once),
         Judgements(client, keys, config.cache.embedding_ttl),
         judge_evaluations(config, client),
-        model=config.engine.model,
-        timeout=config.cache.judge_timeout,
-        warn_once=warn_once,
     )
 
 

@@ -55,14 +55,7 @@ class Bench:
         return LlmJudge(pool, "m", timeout, 1, self.ledger, self.warn_once, clock=lambda: NOW)
 
     def judge(self, *engines: ScriptedEngine) -> FleetJudge:
-        return FleetJudge(
-            self.engine(pool_of(*engines)),
-            self._memory,
-            self.book,
-            model="m",
-            timeout=5.0,
-            warn_once=self.warn_once,
-        )
+        return FleetJudge(self.engine(pool_of(*engines)), self._memory, self.book)
 
     async def totals(self) -> Totals:
         return await self.ledger.totals(NOW - 60, NOW)

@@ -18,7 +18,9 @@ def test_every_list_is_read_by_a_guard() -> None:
 @pytest.mark.parametrize("file", FILES)
 def test_entries_are_sorted_in_lower_case_and_unique(file: str) -> None:
     for name, entries in sections(file).items():
-        assert list(entries) == sorted(set(entries)) or name == "forms", name  # those are tried in their order
+        assert list(entries) == sorted(set(entries)) or name == "forms", (
+            name
+        )  # those are tried in their order
         assert [entry for entry in entries if entry != entry.lower()] == [], name
 
 
