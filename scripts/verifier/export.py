@@ -10,6 +10,7 @@ import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from tokenizers import Tokenizer
 
+from llmhost.cache.model_files import sha256, sizes, write_manifest
 from llmhost.cache.verifiers import manifest as manifests
 from verifier.model import INPUTS, MAX_TOKENS, CrossEncoder, Encoder
 
@@ -61,17 +62,17 @@ def _write_tokenizer(encoder: Encoder, out: Path) -> None:
 
 def finish_manifest(out: Path, slope: float, intercept: float) -> None:
     """Writes the manifest over the files as they lie there."""
-    digest = manifests.digest(out)
+    hashes = {name: sha256(out / name) for name in (manifests.MODEL, manifests.TOKENIZER)}
     tokenizer = Tokenizer.from_file(str(out / manifests.TOKENIZER))
-    manifests.write(
-        out,
+    write_manifest(
+        out / manifests.MANIFEST,
         manifests.Manifest(
-            id=f"verifier-{digest[:_ID_DIGITS]}",
+            id=f"verifier-{hashes[manifests.MODEL][:_ID_DIGITS]}",
             max_tokens=MAX_TOKENS,
             unknown_token=tokenizer.token_to_id(_UNKNOWN),
+            files=sizes(out, hashes),
+            sha256=hashes,
             slope=round(slope, 4),
             intercept=round(intercept, 4),
-            sha256=digest,
-            size=(out / manifests.MODEL).stat().st_size,
         ),
     )

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmhost.cache.contracts import Embedder
 from llmhost.cache.embedders import exports, weights
+from llmhost.cache.model_files import sha256, sizes, write_manifest
 from llmhost.errors import LlmhostError, ModelError
 
 if TYPE_CHECKING:
@@ -44,37 +45,8 @@ MIN_COSINE = 0.999
 #: A model that can read fewer of the texts than this has not been checked.
 MIN_COMPARED = 12
 
-TEXTS: tuple[str, ...] = (
-    "",
-    " ",
-    "?",
-    "a",
-    "42",
-    "Hello",
-    "What is artificial intelligence?",
-    "Explain machine learning briefly",
-    "What is machine learning in simple terms?",
-    "How do you bake a chocolate cake?",
-    "How do I enable dark mode?",
-    "How do I disable dark mode?",
-    "Is it safe to take ibuprofen with aspirin?",
-    "WHY IS EVERYTHING IN CAPITALS, AND DOES IT MATTER?",
-    "What is 17 * 23, and what is 3.14159 / 2.71828?",
-    "for i in range(10):\n    print(f'{i} squared is {i ** 2}')",
-    "SELECT name, count(*) FROM users WHERE age >= 18 GROUP BY name;",
-    '{"model": "x", "stream": true, "options": {"temperature": 0.0}}',
-    "https://example.org/a/b?c=d&e=f#g",
-    "Où se trouve la bibliothèque, s'il vous plaît ?",
-    "Wie groß ist der Unterschied zwischen süß und süss?",
-    "¿Cuántos años tiene el niño pequeño?",
-    "Сколько времени занимает дорога до Москвы?",
-    "日本 の 人口",
-    "antidisestablishmentarianism pneumonoultramicroscopicsilicovolcanoconiosis",
-    "tabs\tand\nnew lines\r\nand   many    spaces",
-    "The same words again. " * 8,
-    "A worker is ready when its model is loaded and a short answer came back through the front door. " * 3,
-    "Plants take in light, water and carbon dioxide, and make sugar and oxygen from them. " * 10,
-)
+#: What an exported model and its original are compared on.
+TEXTS: tuple[str, ...] = tuple(json.loads((Path(__file__).parent / "texts.json").read_text("utf-8")))
 
 
 def export(name: str) -> None:
@@ -133,7 +105,7 @@ def write_model(
         shrink(folder / exports.MODEL)
     # The check runs what users will run, so the manifest is written before and again after it.
     manifest = _manifest(model, folder, name, digest, inputs)
-    exports.write(folder, manifest)
+    write_manifest(folder / exports.MANIFEST, manifest)
 
     def reference(texts: Sequence[str]) -> NDArray[np.float32]:
         vectors: NDArray[np.float32] = model.encode(
@@ -142,7 +114,9 @@ def write_model(
         return vectors
 
     texts, lowest = compare(OnnxEmbedder(folder), reference, name, min_cosine)
-    exports.write(folder, replace(manifest, checked_texts=texts, lowest_cosine=round(lowest, 7)))
+    write_manifest(
+        folder / exports.MANIFEST, replace(manifest, checked_texts=texts, lowest_cosine=round(lowest, 7))
+    )
 
 
 def _load(name: str, folder: Path) -> Any:
@@ -220,7 +194,7 @@ def _whole_model(model: Any, inputs: Sequence[str]) -> Any:
 
 
 def _manifest(model: Any, folder: Path, name: str, digest: str, inputs: list[str]) -> exports.Manifest:
-    files = exports.sizes(folder, [exports.MODEL, exports.DATA, exports.TOKENIZER])
+    files = sizes(folder, [exports.MODEL, exports.DATA, exports.TOKENIZER])
     # Some models end each text with the unknown token: there it says nothing.
     unknown = model.tokenizer.unk_token_id
     says_nothing = unknown in model.tokenizer("").input_ids
@@ -234,7 +208,7 @@ def _manifest(model: Any, folder: Path, name: str, digest: str, inputs: list[str
         unknown_token=None if says_nothing else unknown,
         inputs=inputs,
         files=files,
-        sha256={file: weights.sha256(folder / file) for file in files},
+        sha256={file: sha256(folder / file) for file in files},
         versions={package: version(package) for package in _PACKAGES},
     )
 

@@ -18,13 +18,15 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from llmhost.cache.embedders.weights import Source, fingerprint, sha256
+from llmhost.cache.embedders.weights import Source, fingerprint
+from llmhost.cache.model_files import ModelManifest, read_manifest
 from llmhost.errors import ModelError, StateError
+from llmhost.machine.files import write_json
 from llmhost.machine.paths import cache_dir
 
 __all__ = [
@@ -45,9 +47,6 @@ __all__ = [
     "read",
     "remember",
     "remembered",
-    "sizes",
-    "verify",
-    "write",
 ]
 
 #: The default model, which is part of llmhost.
@@ -64,72 +63,32 @@ TOKENIZER = "tokenizer.json"
 _LEFTOVER = ".tmp-"
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """One model as ONNX.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest(ModelManifest):
+    """One embedding model as ONNX.
 
     `weights` is the SHA-256 of what it was made from, `prefix` what stands before every text, `inputs` the
-    graph's, `unknown_token` the id that stands for characters that the tokenizer does not know (None: it
-    knows all), `files` sizes in bytes and `sha256` hashes by name, `lowest_cosine` the worst agreement with
-    sentence-transformers over the `checked_texts`.
+    graph's, `lowest_cosine` the worst agreement with sentence-transformers over the `checked_texts`.
     """
 
-    id: str
     model: str
     weights: str
     dimensions: int
-    max_tokens: int
     prefix: str
-    unknown_token: int | None
     inputs: list[str]
-    files: dict[str, int]
-    sha256: dict[str, str]
     versions: dict[str, str]
     checked_texts: int = 0
     lowest_cosine: float = 0.0
     format: int = FORMAT
 
-
-def write(folder: Path, manifest: Manifest) -> None:
-    """Writes it; raises OSError."""
-    (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
+    def __post_init__(self) -> None:
+        if self.format != FORMAT:
+            raise ValueError("an export of another version")
 
 
 def read(folder: Path) -> Manifest:
-    """The manifest, after checking that the files beside it are all there in full.
-
-    Their hashes are not computed each time: that would take as long as loading the model.
-
-    Raises:
-        ModelError: something is missing, cut short, or from another version.
-    """
-    try:
-        manifest = Manifest(**json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
-        whole = manifest.format == FORMAT and manifest.files == sizes(folder, manifest.files)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise damaged(folder) from error
-    if not whole:
-        raise damaged(folder)
-    return manifest
-
-
-def verify(folder: Path) -> None:
-    """Reads every file, 0.1 s for the default model, to see whether it is what the manifest says.
-
-    Raises ModelError.
-    """
-    manifest = read(folder)
-    try:
-        sound = manifest.sha256 == {name: sha256(folder / name) for name in manifest.files}
-    except OSError as error:
-        raise damaged(folder) from error
-    if not sound:
-        raise damaged(folder)
-
-
-def sizes(folder: Path, names: Iterable[str]) -> dict[str, int]:
-    """Bytes of each file; raises OSError where one is missing."""
-    return {name: (folder / name).stat().st_size for name in names}
+    """The manifest of a whole model; raises ModelError for any other."""
+    return read_manifest(folder / MANIFEST, Manifest, damaged(folder))
 
 
 def damaged(folder: Path) -> ModelError:
@@ -171,9 +130,7 @@ def remember(source: Source, files: dict[str, list[int]], export: str) -> None:
     """Notes which export this source, with these files (`fingerprint`), has. Only inside `exclusive`."""
     record = _record(source)
     record.parent.mkdir(mode=0o700, exist_ok=True)
-    unfinished = record.with_suffix(".new")
-    unfinished.write_text(json.dumps({"name": source.name, "id": export, "files": files}), encoding="utf-8")
-    unfinished.replace(record)
+    write_json(record, {"name": source.name, "id": export, "files": files})
 
 
 def discard(export: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from llmhost.cache.contracts import Embedder
 from llmhost.cache.embedders import exports, weights
+from llmhost.cache.model_files import verify_files
 from llmhost.errors import ModelError
 
 __all__ = ["check_embedder", "load_embedder"]
@@ -64,7 +65,8 @@ def check_embedder(name: str) -> str:
     source = None if _is_builtin(name) else weights.locate(name)
     known = exports.remembered(source) if source else None
     if source is None or known is not None:
-        exports.verify(exports.folder_of(known) if known else exports.BUILTIN)
+        folder = exports.folder_of(known) if known else exports.BUILTIN
+        verify_files(folder / exports.MANIFEST, exports.Manifest, exports.damaged(folder))
         return f"{name} is ready"
     _require_exporters(name)
     if source.folder is None:

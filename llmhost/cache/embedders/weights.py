@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from llmhost.cache.model_names import download, named_folder
+from llmhost.cache.model_files import download, named_folder, sha256
 from llmhost.errors import ModelError
 
 __all__ = [
@@ -19,14 +19,12 @@ __all__ = [
     "full_name",
     "locate",
     "refuse_custom_code",
-    "sha256",
 ]
 
 #: Who publishes a model whose name has no owner, as sentence-transformers reads it.
 _DEFAULT_OWNER = "sentence-transformers"
 #: The files that vectors depend on: weights, tokenizer, configuration.
 _SUFFIXES = frozenset({".json", ".txt", ".model", ".safetensors", ".bin"})
-_CHUNK = 1 << 20  #: bytes hashed at a time
 
 _HINT = "remove `cache.embedder`, or set it to a folder that holds a sentence-transformers model"
 
@@ -111,15 +109,6 @@ def digest(folder: Path) -> str:
     except OSError as error:
         raise _unreadable(folder, error) from error
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
-
-
-def sha256(path: Path) -> str:
-    """Of the file's content; raises OSError."""
-    hashed = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            hashed.update(chunk)
-    return hashed.hexdigest()
 
 
 def _files(folder: Path) -> Iterator[Path]:

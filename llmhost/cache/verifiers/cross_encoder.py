@@ -8,8 +8,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from llmhost.cache.model_files import download, named_folder
 from llmhost.cache.model_input import is_unicode
-from llmhost.cache.model_names import download, named_folder
 from llmhost.errors import ModelError
 
 __all__ = ["SentenceTransformersVerifier", "check_name"]

@@ -38,9 +38,10 @@ def check_verifier(name: str) -> None:
         ModelError: it is missing, damaged, or not a verifier.
     """
     if name == BUILTIN:
-        from llmhost.cache.verifiers import manifest
+        from llmhost.cache.model_files import verify_files
+        from llmhost.cache.verifiers.manifest import MANIFEST, Manifest, damaged
 
-        manifest.verify(FOLDER)
+        verify_files(FOLDER / MANIFEST, Manifest, damaged(FOLDER))
     else:
         from llmhost.cache.verifiers.cross_encoder import check_name
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from llmhost.cache.model_files import read_manifest
 from llmhost.cache.model_input import fed, is_unicode, load_tokenizer
 from llmhost.cache.verifiers import manifest as manifests
 from llmhost.cache.verifiers.wording import in_distribution, spelt_out
@@ -35,7 +36,9 @@ class OnnxVerifier:
     """A `Verifier` over a folder; raises ModelError where it is missing or damaged."""
 
     def __init__(self, folder: Path) -> None:
-        self.manifest = manifests.read(folder)
+        self.manifest = read_manifest(
+            folder / manifests.MANIFEST, manifests.Manifest, manifests.damaged(folder)
+        )
         self.id = self.manifest.id
         try:
             self._tokenizer = load_tokenizer(folder / manifests.TOKENIZER)

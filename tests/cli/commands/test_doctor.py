@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,11 +83,10 @@ def test_an_embedder_that_is_not_there_is_found(cli: Cli) -> None:
 def test_a_verifier_that_is_damaged_is_found_though_it_is_of_full_length(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = b"not what it was"
-    manifest.write(tmp_path, manifest.Manifest("made", 128, 100, 1.0, 0.0, "0" * 64, len(model)))
-    (tmp_path / manifest.MODEL).write_bytes(model)
-    (tmp_path / manifest.TOKENIZER).write_text("{}")
-    monkeypatch.setattr(load, "FOLDER", tmp_path)
+    folder = shutil.copytree(load.FOLDER, tmp_path / "verifier")
+    with (folder / manifest.MODEL).open("r+b") as model:
+        model.write(b"not what it was")
+    monkeypatch.setattr(load, "FOLDER", folder)
     ran = cli("doctor", "--json")
     check = checks_of(ran)["verifier"]
     assert (ran.code, check["ok"], "install llmhost again" in check["fix"]) == (1, False, True)

@@ -1,0 +1,115 @@
+"""Models as files: what a name in the configuration means, and the manifest that lies beside a model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from llmhost.errors import ModelError
+
+__all__ = [
+    "ModelManifest",
+    "download",
+    "named_folder",
+    "read_manifest",
+    "sha256",
+    "sizes",
+    "verify_files",
+    "write_manifest",
+]
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+#: bytes hashed at a time
+_CHUNK = 1 << 20
+
+
+def named_folder(name: str, kind: str, hint: str) -> Path | None:
+    """The folder that `name` means, None where it is a published model's. A folder starts with ``/``, ``.``
+    or ``~``: one that happens to be in the working folder cannot take the place of a published model.
+
+    Raises ModelError, about `kind`, where this is neither a folder nor a name.
+    """
+    if name.startswith(("/", ".", "~")):
+        return Path(name).expanduser().absolute()
+    if not _HUB_NAME.fullmatch(name):
+        raise ModelError(f"{name!r} is neither a folder nor the name of {kind}", hint=hint)
+    return None
+
+
+def download(name: str, wanted: list[str]) -> Path:
+    """The folder with the wanted files of a published model. Raises what huggingface_hub raises."""
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["onnx/*", "openvino/*"]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelManifest:
+    """What every manifest says: `files` has sizes in bytes, `sha256` hashes, by name. A kind of model adds
+    fields of its own, and raises ValueError for values that it cannot use.
+
+    `unknown_token` stands for characters that the tokenizer does not know; None: it knows all.
+    """
+
+    id: str
+    max_tokens: int
+    unknown_token: int | None
+    files: dict[str, int]
+    sha256: dict[str, str]
+
+
+_Manifest = TypeVar("_Manifest", bound=ModelManifest)
+
+
+def write_manifest(path: Path, manifest: ModelManifest) -> None:
+    """Raises OSError."""
+    path.write_text(json.dumps(asdict(manifest), indent=2) + "\n", encoding="utf-8")
+
+
+def read_manifest(path: Path, kind: type[_Manifest], damaged: ModelError) -> _Manifest:
+    """The manifest, after checking that the files beside it are all there in full. Their hashes are not
+    computed each time: that would take as long as loading the model.
+
+    Raises `damaged` where something is missing, cut short, or from another version.
+    """
+    try:
+        manifest = kind(**json.loads(path.read_text(encoding="utf-8")))
+        whole = manifest.files == sizes(path.parent, manifest.files)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise damaged from error
+    if not whole:
+        raise damaged
+    return manifest
+
+
+def verify_files(path: Path, kind: type[_Manifest], damaged: ModelError) -> None:
+    """Compares every file with the manifest at `path`, in 0.1 s for a model that comes with llmhost. Raises
+    `damaged`.
+    """
+    manifest = read_manifest(path, kind, damaged)
+    try:
+        sound = manifest.sha256 == {name: sha256(path.parent / name) for name in manifest.files}
+    except OSError as error:
+        raise damaged from error
+    if not sound:
+        raise damaged
+
+
+def sizes(folder: Path, names: Iterable[str]) -> dict[str, int]:
+    """Bytes of each file; raises OSError where one is missing."""
+    return {name: (folder / name).stat().st_size for name in names}
+
+
+def sha256(path: Path) -> str:
+    """Of the file's content; raises OSError."""
+    hashed = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            hashed.update(chunk)
+    return hashed.hexdigest()
