@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -130,47 +130,37 @@ class CacheSession:
 
     async def exact(self) -> Answer | None:
         """The stored answer to the same question."""
-        if not self.available:
-            return None
-        try:
-            return await self.sessions.cache.exact(self.key)
-        except StoreError as error:
-            self.degrade(error)
-            return None
+        with self._degrading():
+            if self.available:
+                return await self.sessions.cache.exact(self.key)
+        return None
 
     async def semantic(self, threshold: float | None, *, alone: bool = True) -> SemanticLookup:
         """What the cache has for other wordings of it. `alone`: no other question is under way, which the
         models would keep waiting."""
-        if not self.available:
-            return SemanticLookup()
         try:
-            return await self.sessions.cache.semantic(self.key, threshold, alone=alone)
-        except StoreError as error:
-            self.degrade(error)
+            with self._degrading():
+                if self.available:
+                    return await self.sessions.cache.semantic(self.key, threshold, alone=alone)
         except Exception as error:  # noqa: BLE001 - foreseen or not, a worker can still answer
             self.sessions.warn_once.warn(_EXACT_ONLY, error)
         return SemanticLookup()
 
     async def store(self, answer: Answer, vector: NDArray[np.float32] | None) -> bool:
         """Keeps the answer, under the question's vector where that is known already; says if it did."""
-        if not self.available:
-            return False
-        try:
-            if vector is None:
-                vector = await self._embed()
-            await self.sessions.cache.store(self.key, answer, vector)
-        except StoreError as error:
-            self.degrade(error)
-            return False
-        return True
+        with self._degrading():
+            if self.available:
+                if vector is None:
+                    vector = await self._embed()
+                await self.sessions.cache.store(self.key, answer, vector)
+                return True
+        return False
 
     async def touch(self, entry: str, now: float, verdict: Verdict | None) -> None:
         """Counts a hit on the entry that was served, with the verdict on it where it was a semantic one."""
-        if self.available:
-            try:
+        with self._degrading():
+            if self.available:
                 await self.sessions.cache.touch(entry, now, verdict)
-            except StoreError as error:
-                self.degrade(error)
 
     @asynccontextmanager
     async def flight(self) -> AsyncIterator[bool]:
@@ -178,11 +168,9 @@ class CacheSession:
         for the others, once the one that leads has finished."""
         async with AsyncExitStack() as stack:
             leads = True
-            if self.available:
-                try:
+            with self._degrading():
+                if self.available:
                     leads = await stack.enter_async_context(self.sessions.flights().join(self.key.entry))
-                except StoreError as error:
-                    self.degrade(error)
             yield leads
 
     async def _embed(self) -> NDArray[np.float32] | None:
@@ -191,6 +179,14 @@ class CacheSession:
         except Exception as error:  # noqa: BLE001 - as in `semantic`
             self.sessions.warn_once.warn(_EXACT_ONLY, error)
             return None
+
+    @contextmanager
+    def _degrading(self) -> Iterator[None]:
+        """A step that Redis may fail: the block ends there."""
+        try:
+            yield
+        except StoreError as error:
+            self.degrade(error)
 
     def degrade(self, error: StoreError) -> None:
         """A Redis that is away is not asked again; one that refuses a step may still do the others."""

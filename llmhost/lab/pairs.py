@@ -5,13 +5,13 @@ One JSON object a line, each checked by itself: one broken line does not cost th
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 import random
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -24,6 +24,7 @@ __all__ = [
     "Lines",
     "Pair",
     "question_in",
+    "read_bounded",
     "read_lines",
     "read_pairs",
     "read_stream",
@@ -81,11 +82,15 @@ def read_lines(
     """
     rows: list[Row] = []
     broken: list[BrokenLine] = []
-    for number, line in _read(path):
+    for number, line in enumerate(read_bounded(path, _LONGEST_LINE), 1):
         if limit is not None and len(rows) >= limit:
             break
+        if number > _MOST_LINES:
+            raise UsageError(f"{path.name} has more than {_MOST_LINES:,} lines")
+        if not line.strip():
+            continue
         try:
-            rows.append(parse(_object(line)))
+            rows.append(parse(_object(line.removeprefix(codecs.BOM_UTF8))))
         except ValueError as error:
             broken.append(BrokenLine(number, str(error)))
     lines = len(rows) + len(broken)
@@ -118,45 +123,27 @@ def _named(broken: Sequence[BrokenLine]) -> str:
     return named + (f"; and {len(broken) - _NAMED:,} more" if len(broken) > _NAMED else "")
 
 
-def _read(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Lines that are not blank with their numbers, which count from 1."""
+def read_bounded(path: Path, longest: int) -> Iterator[bytes]:
+    """The lines of a file; ``.gz`` is unpacked. A line that is longer than `longest` bytes is cut to one byte
+    more than that.
+
+    Raises:
+        UsageError: the file cannot be read, or is too large.
+    """
+    remaining = _LARGEST_FILE
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as opened:
-            file = _Bounded(opened, path.name)
-            for number in range(1, _MOST_LINES + 1):
-                line = file.readline()
-                if not line:
-                    return
-                if line.strip():
-                    yield number, line.removeprefix(b"\xef\xbb\xbf")
-            if opened.read(1):
-                raise UsageError(f"{path.name} has more than {_MOST_LINES:,} lines")
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            line = b"\n"
+            while part := file.readline(longest + 1):
+                remaining -= len(part)
+                if remaining < 0:
+                    raise UsageError(f"{path.name} holds more than {_LARGEST_FILE / 1e9:g} GB")
+                if line.endswith(b"\n"):
+                    yield part
+                line = part
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or "it is not whole, or not what its name says"
         raise UsageError(f"cannot read {path}: {reason}") from error
-
-
-class _Bounded:
-    """Lines of a file, up to a length each and a size of all together."""
-
-    def __init__(self, file: BufferedIOBase, name: str) -> None:
-        self._file = file
-        self._name = name
-        self._remaining = _LARGEST_FILE
-
-    def readline(self) -> bytes:
-        """Of a line that is too long, its beginning and one byte more than allowed; the rest is skipped."""
-        line = rest = self._take(_LONGEST_LINE + 1)
-        while rest and not rest.endswith(b"\n"):
-            rest = self._take(_LONGEST_LINE)
-        return line
-
-    def _take(self, limit: int) -> bytes:
-        part = self._file.readline(limit)
-        self._remaining -= len(part)
-        if self._remaining < 0:
-            raise UsageError(f"{self._name} holds more than {_LARGEST_FILE / 1e9:g} GB")
-        return part
 
 
 def _object(line: bytes) -> Mapping[str, Any]:

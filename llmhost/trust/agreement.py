@@ -1,32 +1,8 @@
 """Do two answers say the same? Pure.
 
-A language model words its answer differently each time, so there is no exact way to tell. What is looked at
-can be explained: yes against no, numbers, opposites, a few words that are the whole answer, and how alike
-the sentences are to the embedding model (`answer_similarity`). Where that is not clear, the answer is None,
-and an audit that ends so counts for nothing. "Wrong" is to be said only when it is rather sure.
-
-Measured with MiniLM on 108 pairs of questions with answers that were made up as a good model words them. The
-rules were fitted to 80 of them. The other 28, in brackets, were written afterwards; a limit that was drawn
-tighter since then changed none of them:
-
-    asked the same     57 (16): 31 (8) agree, 26 (8) cannot be told, 0 (0) contradict
-    a near-miss        51 (12): 4 (0) agree, 15 (3) cannot be told, 32 (9) contradict
-
-None of 16 may still be one of six (95 %): when 34 of the 80 were new to the rules, 4 of the 19 that asked the
-same were said to contradict each other, and the rules were fixed. So an audit asks the engine a second time
-before it says that a hit was wrong (llmhost.trust.audit). What that is worth was measured on
-real answers of SmolLM2-135M at temperature 0.7, cut at 160 tokens:
-
-    43 asked twice     4 agree, 13 contradict; after the second answer none does
-    15 paraphrases     2 agree, 1 contradicts; after the second answer none does
-    28 near-misses     1 agrees, 16 contradict; after the second answer 1 does
-
-So a small model is hardly ever heard: it does not agree with itself. What cannot be told is left out, which
-is not even-handed: of the made-up pairs 46 % that asked the same and 29 % of the near-misses, of the small
-model's nearly all. The share of wrong hits among audits is an estimate with that flaw.
-
-What it does not see: "Switch dark mode on" and "Switch dark mode off", how one long answer contradicts
-another in a detail, and answers in a script that the embedding model does not read.
+A model words its answer differently each time, so only what can be explained is compared: yes against no,
+numbers, opposites, a few words that are the whole answer, and how alike the sentences are to the embedding
+model. None: it cannot be told. How often each comes out is measured in docs/trust.md.
 """
 
 from __future__ import annotations

@@ -1,14 +1,12 @@
-"""The labels of a fleet, in Redis: one small hash of counts, and another one for the
-hits of the policy `threshold`, whose similarities are no probabilities.
-
-It carries no lifetime: a full Redis evicts answers, never what was learnt from them.
+"""The labels of a fleet, in Redis: a small hash of counts for each policy (similarities of `threshold` are no
+probabilities), without a lifetime: a full Redis evicts answers, never what was learnt from them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, get_args
 
 from llmhost.cache.calibration import (
@@ -116,23 +114,20 @@ def _guards(doubts: Sequence[str]) -> list[str]:
 
 
 def _report(fields: _Fields) -> LabelsReport:
-    guards = {name.split(":")[1] for name in fields if name.startswith("guard:") and name.count(":") == 2}
-    changed = fields.get("changed")
-    report = LabelsReport(
+    guards = sorted({name.split(":")[1] for name in fields if re.fullmatch("guard:[^:]*:[^:]*", name)})
+    changed = amount(fields.get("changed"))
+    if changed is None and "changed" in fields:
+        raise _damaged()
+    return LabelsReport(
         bands={source: _tallies(fields, source, BANDS) for source in get_args(LabelSource)},
-        guards=_tallies(fields, "guard", sorted(guards)),
+        guards=_tallies(fields, "guard", guards),
         since=_tally(fields, "since"),
         raised=_step(fields.get("raised")),
+        changed=changed,
     )
-    if changed is None:
-        return report
-    at = amount(changed)
-    if at is None:
-        raise _damaged()
-    return replace(report, changed=at)
 
 
-def _tallies(fields: _Fields, prefix: str, names: Sequence[str] | Mapping[str, float]) -> dict[str, Tally]:
+def _tallies(fields: _Fields, prefix: str, names: Iterable[str]) -> dict[str, Tally]:
     found = {name: _tally(fields, f"{prefix}:{name}") for name in names}
     return {name: tally for name, tally in found.items() if tally.samples}
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import math
 import re
-import zlib
 from array import array
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmhost.errors import UsageError
+from llmhost.lab.pairs import read_bounded
 from llmhost.lab.simulation.workload import LONGEST, MOST_QUESTIONS, Trace
 
 __all__ = ["read_trace"]
@@ -27,7 +25,7 @@ _MOST_TOKENS = 10**7
 #: seconds, Unix; in the year 9892: a played trace must end before dates do
 _LATEST = 2.5e11
 
-#: characters; a longer line is no line of a table
+#: bytes; a longer line is no line of a table
 _LONGEST_LINE = 10_000
 
 #: names of columns in public traces, without case and punctuation
@@ -60,32 +58,19 @@ def read_trace(path: Path) -> Trace:
     Raises:
         UsageError: the file cannot be read, or a line of it makes no sense.
     """
-    try:
-        with _opened(path) as file:
-            return _parse(path.name, _lines(path.name, file))
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or "it is not whole, or not what its name says"
-        raise UsageError(f"cannot read {path}: {reason}") from error
+    return _parse(path.name, _lines(path))
 
 
-def _opened(path: Path) -> IO[str]:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
-
-
-def _lines(name: str, file: IO[str]) -> Iterator[str]:
-    for number in range(1, MOST_QUESTIONS + 2):
+def _lines(path: Path) -> Iterator[str]:
+    for number, line in enumerate(read_bounded(path, _LONGEST_LINE), 1):
+        if number > MOST_QUESTIONS + 1:
+            raise UsageError(f"{path.name} has more than {MOST_QUESTIONS:,} questions")
+        if len(line) > _LONGEST_LINE:
+            raise UsageError(f"{path.name}, line {number}: it is longer than {_LONGEST_LINE:,} bytes")
         try:
-            line = file.readline(_LONGEST_LINE)
+            yield line.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise UsageError(f"{name}, line {number} or soon after: it is not text in UTF-8") from error
-        if len(line) == _LONGEST_LINE:
-            raise UsageError(f"{name}, line {number}: it is longer than {_LONGEST_LINE:,} characters")
-        if not line:
-            return
-        yield line
-    raise UsageError(f"{name} has more than {MOST_QUESTIONS:,} questions")
+            raise UsageError(f"{path.name}, line {number}: it is not text in UTF-8") from error
 
 
 def _parse(name: str, lines: Iterator[str]) -> Trace:

@@ -94,7 +94,7 @@ def test_a_trace_lasts_until_its_next_question_would_come() -> None:
         (PLAIN + "2024-13-01 00:00:00,2,3\n", "line 2: '2024-13-01 00:00:00' is not a time"),
         (PLAIN + f"{'9' * 500},2,3\n", "is not a time"),
         (PLAIN + "0,1,1\n1700000000,1,1\n", "covers 19,676 days"),
-        (PLAIN + "x" * 20_000, "line 2: it is longer than 10,000 characters"),
+        (PLAIN + "x" * 20_000, "line 2: it is longer than 10,000 bytes"),
         (b"\xff\xfe\x00\x01", "it is not text in UTF-8"),
     ],
 )
