@@ -57,7 +57,7 @@ def format_duration(seconds: float) -> str:
 class Section(BaseModel):
     """A mapping with fixed keys, frozen once it is validated."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def _seconds(value: Any) -> Any:
 Duration = Annotated[
     float,
     BeforeValidator(_seconds),
-    Field(ge=0.001, le=3650 * 86400.0, allow_inf_nan=False),
+    Field(ge=0.001, le=3650 * 86400.0),
     Allowed("duration"),
 ]
 

@@ -59,18 +59,12 @@ class BudgetConfig(Section):
     """Spending limits in USD. Nothing is bought that would exceed one of them."""
 
     per_hour: float | None = Field(
-        None,
-        gt=0,
-        le=100_000,
-        allow_inf_nan=False,
-        description="Limit for all workers together per hour.",
-        examples=[2.0],
+        None, gt=0, le=100_000, description="Limit for all workers together per hour.", examples=[2.0]
     )
     per_day: float | None = Field(
         None,
         gt=0,
         le=1_000_000,
-        allow_inf_nan=False,
         description="Limit per day (UTC): what was spent since midnight, plus what all workers cost until "
         "the next midnight if they keep running.",
         examples=[30.0],
@@ -79,7 +73,6 @@ class BudgetConfig(Section):
         None,
         gt=0,
         le=10_000_000,
-        allow_inf_nan=False,
         description="Limit per calendar month (UTC), calculated in the same way.",
         examples=[600.0],
     )
@@ -100,7 +93,6 @@ class FleetConfig(Section):
         0.0,
         ge=0,
         le=1000,
-        allow_inf_nan=False,
         description="USD per hour of a local or static worker. 0 is free; another value simulates the cost "
         "of a rented fleet.",
     )
@@ -164,12 +156,7 @@ class VastConfig(Section):
         "in Mbit/s). Prices and regions can be filtered too: `dph_total<0.5 geolocation=US`.",
     )
     max_price: float | None = Field(
-        None,
-        gt=0,
-        le=128,
-        allow_inf_nan=False,
-        description="Maximum USD per hour for one worker, disk included.",
-        examples=[0.6],
+        None, gt=0, le=128, description="Maximum USD per hour for one worker, disk included.", examples=[0.6]
     )
     interruptible: bool = Field(
         False,
@@ -180,7 +167,6 @@ class VastConfig(Section):
         None,
         ge=0.001,
         le=128,
-        allow_inf_nan=False,
         description="Maximum bid in USD per hour for one machine, without its disk. By default `max_price`.",
         examples=[0.35],
     )
@@ -188,7 +174,6 @@ class VastConfig(Section):
         50.0,
         ge=8,
         le=10_000,
-        allow_inf_nan=False,
         description="GB of disk for each worker, for image and model. It cannot be changed later.",
     )
     image: Image = Field(
@@ -197,16 +182,12 @@ class VastConfig(Section):
         "the start; an image with Ollama starts faster.",
     )
     max_attempts: int = Field(
-        3,
-        ge=0,
-        le=20,
-        description="How many failed machines one `llmhost up` may replace.",
+        3, ge=0, le=20, description="How many failed machines one `llmhost up` may replace."
     )
     pace: float = Field(
         1.0,
         gt=0,
         le=100,
-        allow_inf_nan=False,
         description="Factor for vast.ai's documented pauses between calls. The limits apply per IP address: "
         "if two machines behind one address use llmhost, set 2.",
     )
@@ -269,20 +250,10 @@ class EngineConfig(Section):
         description="Maximum tokens of an answer. An answer cut off by this is shown but not cached.",
     )
     temperature: float | None = Field(
-        None,
-        ge=0,
-        le=2,
-        allow_inf_nan=False,
-        description="Sampling temperature; by default the engine's.",
-        examples=[0.7],
+        None, ge=0, le=2, description="Sampling temperature; by default the engine's.", examples=[0.7]
     )
     top_p: float | None = Field(
-        None,
-        gt=0,
-        le=1,
-        allow_inf_nan=False,
-        description="Nucleus sampling; by default the engine's.",
-        examples=[0.9],
+        None, gt=0, le=1, description="Nucleus sampling; by default the engine's.", examples=[0.9]
     )
     seed: int | None = Field(
         None, ge=0, le=2**31 - 1, description="Sampling seed; by default the engine's.", examples=[42]
@@ -327,9 +298,7 @@ class RedisConfig(Section):
         None, min_length=1, description="User name, if it has one.", examples=["llmhost"]
     )
     password: SecretStr | None = Field(
-        None,
-        description="Password; use a variable, not the text itself.",
-        examples=["${REDIS_PASSWORD}"],
+        None, description="Password; use a variable, not the text itself.", examples=["${REDIS_PASSWORD}"]
     )
     tls: bool = Field(False, description="Whether to use TLS. The certificate is always verified.")
     ca_file: str | None = Field(
@@ -374,8 +343,7 @@ class CacheConfig(Section):
 
     enabled: bool = Field(True, description="Whether to use the cache at all.")
     namespace: Namespace = Field(
-        "cache",
-        description="Prefix of every cache key. On a Redis cluster, put it in braces: `'{cache}'`.",
+        "cache", description="Prefix of every cache key. On a Redis cluster, put it in braces: `'{cache}'`."
     )
     tenant: Tenant = Field("default", description="Each tenant has a cache of its own.")
     policy: Literal["verified", "threshold"] = Field(
@@ -387,7 +355,6 @@ class CacheConfig(Section):
         0.8,
         ge=0.5,
         lt=1,
-        allow_inf_nan=False,
         description="`verified` only: minimum probability that two questions mean the same for one to be "
         "served the other's answer. `llmhost cache tune` shows the effect of each value on hits.",
     )
@@ -403,13 +370,7 @@ class CacheConfig(Section):
         description="`verified` only: whether the fleet's own model decides where the verifier is "
         "uncertain. Measure first whether it is good enough: `llmhost cache tune judge`.",
     )
-    judge_from: float = Field(
-        0.5,
-        ge=0,
-        lt=1,
-        allow_inf_nan=False,
-        description="Minimum probability at which the judge is asked.",
-    )
+    judge_from: float = Field(0.5, ge=0, lt=1, description="Minimum probability at which the judge is asked.")
     judge_timeout: Duration = Field(
         3.0, le=60, description="Time limit of the judge; after it, the question goes to an engine."
     )
@@ -417,7 +378,6 @@ class CacheConfig(Section):
         0.02,
         ge=0,
         le=1,
-        allow_inf_nan=False,
         description="Share of semantic hits that an engine answers too, afterwards, to measure how often "
         "the cache is wrong.",
     )
@@ -425,17 +385,10 @@ class CacheConfig(Section):
         0.02,
         gt=0,
         le=0.5,
-        allow_inf_nan=False,
         description="Maximum share of wrong semantic hits, as far as audits prove them; above it, the "
         "required confidence is raised.",
     )
-    threshold: float = Field(
-        0.8,
-        ge=-1,
-        le=1,
-        allow_inf_nan=False,
-        description="`threshold` only: minimum cosine similarity.",
-    )
+    threshold: float = Field(0.8, ge=-1, le=1, description="`threshold` only: minimum cosine similarity.")
     candidates: int = Field(
         8, ge=1, le=100, description="How many of the most similar questions are considered."
     )
@@ -483,17 +436,11 @@ class TargetsConfig(Section):
     """Goals that `llmhost stats` compares with."""
 
     hit_ratio: float = Field(
-        0.7,
-        ge=0,
-        le=1,
-        allow_inf_nan=False,
-        description="Minimum share of questions answered from the cache.",
+        0.7, ge=0, le=1, description="Minimum share of questions answered from the cache."
     )
     hit_latency: Duration = Field(0.1, description="Maximum latency of 95 % of the hits.")
     miss_latency: Duration = Field(5.0, description="Maximum latency of 95 % of the misses.")
-    cost_per_query: float = Field(
-        0.001, gt=0, le=1000, allow_inf_nan=False, description="Maximum USD per question."
-    )
+    cost_per_query: float = Field(0.001, gt=0, le=1000, description="Maximum USD per question.")
 
 
 class ScheduleWindow(Section):
@@ -531,7 +478,6 @@ class ScaleConfig(Section):
         0.05,
         gt=0,
         le=1,
-        allow_inf_nan=False,
         description="Maximum share of questions that wait longer than `queue_time`. Small fleets need more "
         "spare capacity than large ones to achieve it; with 1, only `target_utilization_max` counts.",
     )
@@ -546,7 +492,6 @@ class ScaleConfig(Section):
         0.85,
         gt=0,
         le=1,
-        allow_inf_nan=False,
         description="Scale up when demand exceeds this share of the capacity, on average, or in the last "
         "minute by more than chance explains.",
     )
@@ -554,7 +499,6 @@ class ScaleConfig(Section):
         0.8,
         gt=0,
         le=1,
-        allow_inf_nan=False,
         description="Scale down when fewer workers would have stayed below this utilization, and within "
         "`max_late_ratio`, in the busiest minute of `down_after`.",
     )
@@ -591,17 +535,12 @@ class ScaleConfig(Section):
         50.0,
         gt=0,
         le=1_000_000,
-        allow_inf_nan=False,
         description="Assumed tokens per second of a worker with all slots in use, until three of its "
         "answers are measured. The first purchases are based on it, and no new worker is assumed to be "
         "slower than a tenth of it.",
     )
     tokens_per_answer: float = Field(
-        200.0,
-        gt=0,
-        le=1_000_000,
-        allow_inf_nan=False,
-        description="Assumed tokens per answer, until it is measured.",
+        200.0, gt=0, le=1_000_000, description="Assumed tokens per answer, until it is measured."
     )
     boot_time: Duration | None = Field(
         None,
