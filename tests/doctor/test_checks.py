@@ -34,7 +34,7 @@ from llmhost.doctor.checks import (
     ok,
     run_checks,
 )
-from llmhost.engines.worker_report import Disk, LoadedModel, Metrics, WorkerReport
+from llmhost.engines.worker_report import LoadedModel, Metrics, WorkerReport
 from llmhost.errors import ConfigError, EngineUnavailable, StoreUnavailable
 from llmhost.fleet.budget import Limits, Spent
 from llmhost.fleet.models import Account, Intent, Market, Offer, Worker, WorkerState
@@ -284,7 +284,7 @@ def test_a_slow_pull_is_fixed_by_a_smaller_model_or_a_faster_connection() -> Non
 
 
 def metrics(*models: LoadedModel) -> Metrics:
-    return Metrics((), Disk(None, None), "0.12.3", models, NOON)
+    return Metrics(NOON, engine_version="0.12.3", models=models)
 
 
 def test_a_model_that_fits_on_the_gpu_is_no_finding() -> None:

@@ -22,8 +22,7 @@ from llmhost.engines.worker_report import (
     Metrics,
     WorkerApi,
     WorkerReport,
-    read_metrics,
-    read_report,
+    read,
 )
 from llmhost.errors import EngineUnavailable, UntrustedWorker
 
@@ -110,14 +109,14 @@ async def test_metrics_of_a_machine_that_tells_little_are_still_metrics(server, 
 @pytest.mark.parametrize(("on_gpu", "spilled"), [(0, True), (7_999_999_999, True), (8_000_000_000, False)])
 def test_a_model_that_is_not_all_on_the_gpu_has_spilled(on_gpu, spilled):
     model = {"name": "qwen2:7b", "size": 8_000_000_000, "size_vram": on_gpu}
-    metrics = read_metrics(METRICS | {"models": [model]})
+    metrics = read(Metrics, METRICS | {"models": [model]})
     assert metrics.spilled == (metrics.models if spilled else ())
 
 
 async def test_words_of_a_worker_are_one_clean_line(server, door):
-    server.say("/llmhost/progress", PULLING | {"detail": "a\x1b[31m\nb" + "c" * 10_000})
+    server.say("/llmhost/progress", PULLING | {"detail": "a\x1b[31m\nb\ud800" + "c" * 10_000})
     detail = (await door.progress()).detail
-    assert detail.startswith("a [31m b")
+    assert detail.startswith("a [31m b c")
     assert len(detail) <= 240
 
 
@@ -134,7 +133,6 @@ async def test_words_of_a_worker_are_one_clean_line(server, door):
         {"fraction": math.inf},
         {"fraction": 10**400},
         {"detail": ["a"]},
-        {"detail": "\ud800"},
         {"at": None},
         {"at": -1},
         {"at": 1e300},
@@ -142,7 +140,7 @@ async def test_words_of_a_worker_are_one_clean_line(server, door):
 )
 def test_a_report_that_makes_no_sense_is_not_believed(wrong):
     with pytest.raises(BadReply):
-        read_report(PULLING | wrong)
+        read(WorkerReport, PULLING | wrong)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +163,7 @@ def test_a_report_that_makes_no_sense_is_not_believed(wrong):
 )
 def test_metrics_that_make_no_sense_are_not_believed(wrong):
     with pytest.raises(BadReply):
-        read_metrics(METRICS | wrong)
+        read(Metrics, METRICS | wrong)
 
 
 def leaves():
@@ -185,7 +183,7 @@ def near(template):
 @given(near(PULLING))
 def test_whatever_a_report_holds_it_is_refused_or_within_bounds(reply):
     try:
-        report = read_report(parse_object(json.dumps(reply)))
+        report = read(WorkerReport, parse_object(json.dumps(reply)))
     except BadReply:
         return
     assert report.fraction is None or 0 <= report.fraction <= 1
@@ -201,7 +199,7 @@ def test_whatever_a_report_holds_it_is_refused_or_within_bounds(reply):
 )
 def test_whatever_metrics_hold_they_are_refused_or_within_bounds(reply, gpus, models):
     try:
-        metrics = read_metrics(parse_object(json.dumps(reply | {"gpus": gpus, "models": models})))
+        metrics = read(Metrics, parse_object(json.dumps(reply | {"gpus": gpus, "models": models})))
     except BadReply:
         return
     numbers = [metrics.at, metrics.disk.used_gb, metrics.disk.total_gb]
