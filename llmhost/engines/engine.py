@@ -1,8 +1,4 @@
-"""The contract of an engine: an LLM server that streams answers.
-
-`Engine` owns what all of them share: the HTTP connection, its limits, and the translation of every
-transport fault into our error tree. A backend says how a request is written and how a line is read.
-"""
+"""The contract of an engine: an LLM server that streams answers."""
 
 from __future__ import annotations
 

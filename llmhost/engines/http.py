@@ -6,13 +6,13 @@ import asyncio
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from typing import ClassVar, TypeVar
 
 import httpx
 
-from llmhost.engines.engine import ChatRequest, Delta, Done, Endpoint, EngineLimits, ModelStatus, Progress
+from llmhost.engines.engine import ChatRequest, Delta, Done, Endpoint, Engine, EngineLimits
 from llmhost.engines.faults import HttpStatus, before_first_token, tls_context, transport_faults
 from llmhost.engines.wire import BadReply, Event, JsonObject, Reader, Thinking, parse_object
 from llmhost.errors import ConfigError, LlmhostError, StreamBroken
@@ -276,7 +276,7 @@ def _address(url: str) -> str:
     return f"{parsed.scheme}://{parsed.netloc.decode()}"
 
 
-class HttpEngine(ABC):
+class HttpEngine(Engine, ABC):
     """An engine behind HTTP. A backend says how a request is written and how a line is read."""
 
     chat_path: ClassVar[str]
@@ -294,17 +294,7 @@ class HttpEngine(ABC):
     def _reader(self) -> Reader:
         """A reader for one answer."""
 
-    @abstractmethod
-    async def model_status(self, model: str) -> ModelStatus: ...
-
-    @abstractmethod
-    async def ensure_model(self, model: str, on_progress: Callable[[Progress], None]) -> None: ...
-
-    @abstractmethod
-    async def version(self) -> str: ...
-
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Delta | Done, None]:
-        """Streams the answer; see `Engine.chat`."""
         started = False
         try:
             async with aclosing(self._events(request)) as events:
@@ -320,11 +310,9 @@ class HttpEngine(ABC):
             ) from fault
 
     async def aclose(self) -> None:
-        """Closes connections. Asking twice is fine."""
         await self._transport.aclose()
 
     async def retire(self) -> None:
-        """As `aclose`, once no request is in flight."""
         await self._transport.retire()
 
     async def _events(self, request: ChatRequest) -> AsyncGenerator[Event, None]:

