@@ -178,11 +178,7 @@ class Pool:
             raise NoWorkerError(f"no worker is ready that serves {request.model}", hint=_HINT_NO_WORKER)
         failure: EngineUnavailable | None = None
         tried: list[str] = []
-        for _ in range(self._max_attempts):
-            if failure is not None:
-                untried = await self._others(request.model, tried)
-            if not untried:
-                break
+        while untried and len(tried) < self._max_attempts:
             async with self._turn(untried, again=failure is not None) as turn:
                 if turn is None:
                     break
@@ -197,6 +193,7 @@ class Pool:
                     return
                 except EngineUnavailable as error:
                     failure = error
+            untried = await self._others(request.model, tried)
         if failure is None:
             raise NoWorkerError(f"the workers that serve {request.model} are being ended", hint=_HINT_ENDING)
         raise _final(failure) from failure
