@@ -95,10 +95,8 @@ def make_question(
     """The question that a request asks; what it leaves open, the configuration says.
 
     `messages` are the client's, oldest first. `system` takes the place of the configured system prompt, and
-    an empty one is none; neither is added where the client sent a system prompt of its own.
-
-    Raises:
-        UsageError: the question is empty, or longer than `limits.max_prompt_chars` with all its messages.
+    an empty one is none; neither is added where the client sent a system prompt of its own. Raises UsageError
+    where the question is empty, or longer than `limits.max_prompt_chars` with all its messages.
     """
     engine = config.engine
     *earlier, last = messages or (Message("user", ""),)

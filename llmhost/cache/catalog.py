@@ -49,10 +49,8 @@ class Catalog:
         return read
 
     async def find(self, prefix: str) -> Entry:
-        """The one entry whose id begins with `prefix`.
-
-        Raises:
-            UsageError: no entry, or more than one, begins so.
+        """The one entry whose id begins with `prefix`. Raises UsageError where no entry, or more than one,
+        begins so.
         """
         matching = [name async for name in self._names() if name.startswith(prefix.lower())]
         if len(matching) > 1:

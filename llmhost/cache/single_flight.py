@@ -44,11 +44,8 @@ class SingleFlight:
 
     @asynccontextmanager
     async def join(self, entry: str) -> AsyncIterator[bool]:
-        """True within the block for the one that leads, until the block ends. All others get False, once
-        that one has finished or died.
-
-        Raises:
-            StoreError: Redis is away.
+        """True within the block for the one that leads, until the block ends. All others get False, once that
+        one has finished or died. Raises StoreError where Redis is away.
         """
         if (under_way := self._local.get(entry)) is not None:
             await under_way.wait()

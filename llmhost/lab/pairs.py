@@ -23,9 +23,7 @@ __all__ = [
     "BrokenLine",
     "Lines",
     "Pair",
-    "question_in",
     "read_bounded",
-    "read_lines",
     "read_pairs",
     "read_stream",
     "sample",
@@ -74,11 +72,9 @@ def read_lines(
 ) -> Lines[Row]:
     """The JSON objects of a file, one a line; ``.gz`` is unpacked, blank lines are skipped.
 
-    `parse` makes a row of an object, or raises ValueError with a message for people. After `limit` rows
-    the rest of the file is not read. `hint` says what a line should be.
-
-    Raises:
-        UsageError: the file cannot be read, no line of it makes sense, or more than 5 % do not.
+    `parse` makes a row of an object, or raises ValueError with a message for people. After `limit` rows the
+    rest of the file is not read. `hint` says what a line should be. Raises UsageError where the file cannot
+    be read, no line of it makes sense, or more than 5 % do not.
     """
     rows: list[Row] = []
     broken: list[BrokenLine] = []
@@ -125,10 +121,7 @@ def _named(broken: Sequence[BrokenLine]) -> str:
 
 def read_bounded(path: Path, longest: int) -> Iterator[bytes]:
     """The lines of a file; ``.gz`` is unpacked. A line that is longer than `longest` bytes is cut to one byte
-    more than that.
-
-    Raises:
-        UsageError: the file cannot be read, or is too large.
+    more than that. Raises UsageError where the file cannot be read, or is too large.
     """
     remaining = _LARGEST_FILE
     try:
@@ -181,10 +174,8 @@ class Pair:
 
 
 def read_pairs(path: Path) -> Lines[Pair]:
-    """Reads a file with ``{"a", "b", "same"[, "kind"]}`` on each line; ``.gz`` is unpacked.
-
-    Raises:
-        UsageError: the file cannot be read, no line of it is sound, or more than 5 % are not.
+    """Reads a file with ``{"a", "b", "same"[, "kind"]}`` on each line; ``.gz`` is unpacked. Raises UsageError
+    where the file cannot be read, no line of it is sound, or more than 5 % are not.
     """
 
     def pair(row: Mapping[str, Any]) -> Pair:
@@ -224,10 +215,8 @@ class Asked:
 
 def read_stream(path: Path, *, limit: int | None = None) -> Lines[Asked]:
     """The first `limit` questions of a file of lines ``{"question": "...", "class": "..."}``; ``.gz`` is
-    unpacked. A class is a text or a whole number.
-
-    Raises:
-        UsageError: the file cannot be read, no line of it makes sense, or more than 5 % do not.
+    unpacked. A class is a text or a whole number. Raises UsageError where the file cannot be read, no line of
+    it makes sense, or more than 5 % do not.
     """
 
     def asked(row: Mapping[str, Any]) -> Asked:

@@ -37,10 +37,8 @@ _DOTS = 150
 
 
 def check_drawable(path: Path) -> None:
-    """Before anything is worked out, which may take a minute.
-
-    Raises:
-        UsageError: the suffix is neither .svg nor .png, or nothing can be written there.
+    """Before anything is worked out, which may take a minute. Raises UsageError where the suffix is neither
+    .svg nor .png, or nothing can be written there.
     """
     if path.suffix.lower() not in _SUFFIXES:
         raise UsageError(f"cannot draw {path.name}", hint=f"name it {' or '.join(_SUFFIXES)}")
@@ -54,10 +52,8 @@ def check_drawable(path: Path) -> None:
 
 
 def save(draw: Callable[[], Figure], path: Path) -> None:
-    """Writes what `draw` draws to `path`, an SVG or a PNG as its suffix says, whole or not at all.
-
-    Raises:
-        UsageError: the suffix is another, or the file cannot be written.
+    """Writes what `draw` draws to `path`, an SVG or a PNG as its suffix says, whole or not at all. Raises
+    UsageError where the suffix is another, or the file cannot be written.
     """
     check_drawable(path)
     kind, image = path.suffix.lower()[1:], BytesIO()

@@ -31,7 +31,6 @@ __all__ = [
     "PolicyPlayer",
     "Replay",
     "ReplayPoint",
-    "ReplayShare",
     "Shelf",
     "Vector",
     "replay",

@@ -20,13 +20,7 @@ from llmhost.answering.question import Event, Question, Reply
 from llmhost.cache.calibration import Label
 from llmhost.cache.contracts import Embedder
 from llmhost.cache.service import SemanticCache
-from llmhost.errors import (
-    EngineRefused,
-    EngineUnavailable,
-    LlmhostError,
-    NoWorkerError,
-    StreamBroken,
-)
+from llmhost.errors import EngineRefused, EngineUnavailable, LlmhostError, NoWorkerError, StreamBroken
 from llmhost.ledger.events import Outcome, engine_event
 from llmhost.ledger.ledger import Ledger
 from llmhost.trust.agreement import Said, agree, answer_similarity, truncate_to_shorter

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 __all__ = [
-    "ENOUGH_PRECISION",
     "MEASURED_PAIRS",
     "FleetJudge",
     "JudgeEvaluation",

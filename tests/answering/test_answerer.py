@@ -22,12 +22,7 @@ from llmhost.cache.service import SemanticCache
 from llmhost.cache.single_flight import SingleFlight
 from llmhost.config.models import RedisConfig
 from llmhost.engines.engine import Done, Message
-from llmhost.errors import (
-    EngineUnavailable,
-    ModelError,
-    NoWorkerError,
-    StreamBroken,
-)
+from llmhost.errors import EngineUnavailable, ModelError, NoWorkerError, StreamBroken
 from llmhost.ledger.events import Outcome
 from llmhost.ledger.ledger import Ledger, Totals
 from llmhost.store.client import connect

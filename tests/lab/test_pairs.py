@@ -14,16 +14,7 @@ from hypothesis import strategies as st
 
 from llmhost.errors import UsageError
 from llmhost.lab import pairs as lines
-from llmhost.lab.pairs import (
-    Asked,
-    BrokenLine,
-    Lines,
-    Pair,
-    read_pairs,
-    read_stream,
-    sample,
-    skipped_words,
-)
+from llmhost.lab.pairs import Asked, BrokenLine, Lines, Pair, read_pairs, read_stream, sample, skipped_words
 
 SOUND = {"a": "How old is it?", "b": "What is its age?", "same": 1}
 

@@ -86,11 +86,9 @@ def write_model(
     shrink: Callable[[Path], None] | None = None,
     min_cosine: float = MIN_COSINE,
 ) -> None:
-    """Exports the model into `folder`, checks what is there, and writes its manifest. `shrink` may change
-    the graph, whose path it gets, and the weights beside it before they are checked.
-
-    Raises:
-        ModelError: the model cannot be exported, or does not agree with the original.
+    """Exports the model into `folder`, checks what is there, and writes its manifest. `shrink` may change the
+    graph, whose path it gets, and the weights beside it before they are checked. Raises ModelError where the
+    model cannot be exported, or does not agree with the original.
     """
     from llmhost.cache.embedders.onnx import OnnxEmbedder
     from llmhost.machine.heavy import tokenizers
@@ -220,10 +218,8 @@ def compare(
     min_cosine: float = MIN_COSINE,
 ) -> tuple[int, float]:
     """Compares the embedder on `TEXTS` with `reference`, which gives one row of unit length for each text.
-    Returns how many texts were compared, and the lowest cosine similarity among them.
-
-    Raises:
-        ModelError: they differ, or the embedder cannot read most of the texts.
+    Returns how many texts were compared, and the lowest cosine similarity among them. Raises ModelError where
+    they differ, or the embedder cannot read most of the texts.
     """
     vectors = {text: vector for text in TEXTS if (vector := embedder.embed(text)) is not None}
     if len(vectors) < MIN_COMPARED:

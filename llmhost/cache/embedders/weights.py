@@ -11,15 +11,7 @@ from pathlib import Path, PurePath
 from llmhost.cache.model_files import download, named_folder, sha256
 from llmhost.errors import ModelError
 
-__all__ = [
-    "Source",
-    "digest",
-    "fetch",
-    "fingerprint",
-    "full_name",
-    "locate",
-    "refuse_custom_code",
-]
+__all__ = ["Source", "digest", "fetch", "fingerprint", "full_name", "locate", "refuse_custom_code"]
 
 #: Who publishes a model whose name has no owner, as sentence-transformers reads it.
 _DEFAULT_OWNER = "sentence-transformers"
@@ -38,10 +30,8 @@ class Source:
 
 
 def locate(name: str) -> Source:
-    """The model that `name` means. Cheap: imports nothing, reads no file.
-
-    Raises:
-        ModelError: there is no such folder, or this is neither a folder nor a name.
+    """The model that `name` means. Cheap: imports nothing, reads no file. Raises ModelError where there is no
+    such folder, or this is neither a folder nor a name.
     """
     folder = named_folder(name, "an embedding model", _HINT)
     if folder is None:
@@ -59,11 +49,9 @@ def full_name(name: str) -> str:
 
 
 def fetch(source: Source) -> Path:
-    """The folder with the model's files, downloaded from the Hub where it must be. Takes what is already
-    in the Hub's own cache when the network or `HF_HUB_OFFLINE` does not allow more.
-
-    Raises:
-        ModelError: the model cannot be had.
+    """The folder with the model's files, downloaded from the Hub where it must be. Takes what is already in
+    the Hub's own cache when the network or `HF_HUB_OFFLINE` does not allow more. Raises ModelError where the
+    model cannot be had.
     """
     if source.folder is not None:
         return source.folder
@@ -83,10 +71,8 @@ def fetch(source: Source) -> Path:
 
 
 def fingerprint(folder: Path) -> dict[str, list[int]]:
-    """Size and modification time (ns) of every file that the vectors depend on, by relative path.
-
-    Raises:
-        ModelError: the folder cannot be read.
+    """Size and modification time (ns) of every file that the vectors depend on, by relative path. Raises
+    ModelError where the folder cannot be read.
     """
     try:
         return {
@@ -99,10 +85,8 @@ def fingerprint(folder: Path) -> dict[str, list[int]]:
 
 
 def digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of the files that the vectors depend on.
-
-    Raises:
-        ModelError: the folder cannot be read.
+    """SHA-256 over the names and contents of the files that the vectors depend on. Raises ModelError where
+    the folder cannot be read.
     """
     try:
         hashes = {str(path.relative_to(folder)): sha256(path) for path in _files(folder)}

@@ -15,10 +15,8 @@ FOLDER = Path(__file__).parent / "builtin"
 
 
 def load_verifier(name: str, *, on_progress: Callable[[str], None]) -> Verifier:
-    """The verifier that `name` (see `cache.verifier`) means. Blocks.
-
-    Raises:
-        ModelError: it is missing, damaged, or not a verifier.
+    """The verifier that `name` (see `cache.verifier`) means. Blocks. Raises ModelError where it is missing,
+    damaged, or not a verifier.
     """
     if name == BUILTIN:
         from llmhost.cache.verifiers.onnx import OnnxVerifier
@@ -32,10 +30,8 @@ def load_verifier(name: str, *, on_progress: Callable[[str], None]) -> Verifier:
 
 def check_verifier(name: str) -> None:
     """Checks that what `name` means is on this machine, without loading or fetching it: every byte of the
-    built-in files, a folder's config.json, and nothing of a published model. Blocks.
-
-    Raises:
-        ModelError: it is missing, damaged, or not a verifier.
+    built-in files, a folder's config.json, and nothing of a published model. Blocks. Raises ModelError where
+    it is missing, damaged, or not a verifier.
     """
     if name == BUILTIN:
         from llmhost.cache.model_files import verify_files

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from llmhost.lab.simulation.fleet import Resize, SimFleet, all_begin_in_time, late
+from llmhost.lab.simulation.fleet import Resize, SimFleet, late
 from llmhost.lab.simulation.play import Scene
 from llmhost.lab.simulation.workload import IN_TIME, Workload
 
@@ -123,7 +123,7 @@ def for_peak(load: Workload, most: int) -> int:
     allowed = int(len(load) * (1 - _AT_PEAK))
 
     def serves(workers: int) -> bool:
-        return late(times, service, workers * load.slots, IN_TIME, allowed) <= allowed
+        return late(times, service, [0.0] * workers * load.slots, IN_TIME, allowed) <= allowed
 
     too_few, enough = 0, min(most, for_mean(load))
     while enough < most and not serves(enough):
@@ -190,5 +190,4 @@ class _Block:
             return None if self._times else list(self._busy)
         drained, kept = self._busy[:-count], self._busy[-count:]
         slots = [self._start] * (count - len(kept)) + kept
-        served = all_begin_in_time(self._times, self._service, slots, patience)
-        return slots + drained if served else None
+        return None if late(self._times, self._service, slots, patience, most=0) else slots + drained

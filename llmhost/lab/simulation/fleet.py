@@ -11,7 +11,7 @@ import numpy as np
 
 from llmhost.lab.simulation.workload import Settings
 
-__all__ = ["Machine", "Resize", "SimFleet", "Slot", "all_begin_in_time", "assign", "late"]
+__all__ = ["Machine", "Resize", "SimFleet", "Slot", "assign", "late"]
 
 # Questions and slots: each goes, when it comes, to the slot that is free first. The inner loops.
 #
@@ -39,26 +39,13 @@ def assign(
     return begun, workers
 
 
-def all_begin_in_time(
-    times: Sequence[float], service: Sequence[float], free: list[float], patience: float
-) -> bool:
-    """Whether each begins within `patience` seconds. `free`, when each slot is free, is changed."""
-    heapify(free)
-    for time, needs in zip(times, service, strict=True):
-        begin = free[0]
-        if begin < time:
-            begin = time
-        elif begin - time > patience:
-            return False
-        heapreplace(free, begin + needs)
-    return True
-
-
-def late(times: Sequence[float], service: Sequence[float], slots: int, patience: float, most: int) -> int:
-    """How many do not begin within `patience` seconds on `slots` that always exist; it stops counting
-    after `most`.
+def late(
+    times: Sequence[float], service: Sequence[float], free: list[float], patience: float, most: int
+) -> int:
+    """How many do not begin within `patience` seconds; it stops counting after `most`. `free`, when each slot
+    is free, is changed.
     """
-    free = [0.0] * slots
+    heapify(free)
     count = 0
     for time, needs in zip(times, service, strict=True):
         begin = free[0]

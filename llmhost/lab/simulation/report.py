@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -21,20 +21,11 @@ from llmhost.lab.simulation.baselines import (
     for_mean,
     for_peak,
 )
-from llmhost.lab.simulation.play import Played, Rule, play
+from llmhost.lab.simulation.play import Rule, play
 from llmhost.lab.simulation.policy import AutoscalePolicy
 from llmhost.lab.simulation.workload import IN_TIME, Settings, Trace, Workload, make_workload
 
-__all__ = [
-    "CLAIRVOYANT",
-    "POLICY",
-    "REQUEST_RATE",
-    "Row",
-    "Scenario",
-    "SimulationReport",
-    "Timeline",
-    "simulate",
-]
+__all__ = ["CLAIRVOYANT", "POLICY", "REQUEST_RATE", "Row", "Scenario", "SimulationReport", "simulate"]
 
 POLICY = "llmhost"
 CLAIRVOYANT = "clairvoyant"
@@ -131,14 +122,9 @@ class Scenario:
 
     def row(self, name: str, rule: Rule, on_progress: Callable[[float], None] = lambda _: None) -> Row:
         """Plays it. A fixed fleet is there from the beginning. The clairvoyant cost is not known yet."""
-        start = rule.size if isinstance(rule, Fixed) else self.start
-        return self._row(name, play(self.load, self.settings, rule, start, on_progress))
-
-    def _within(self, size: int) -> int:
-        return min(self.most, max(self.least, size))
-
-    def _row(self, name: str, outcome: Played) -> Row:
-        waits, load = outcome.waits, self.load
+        start, load = rule.size if isinstance(rule, Fixed) else self.start, self.load
+        outcome = play(load, self.settings, rule, start, on_progress)
+        waits = outcome.waits
         answered = np.isfinite(waits)
         cost = outcome.paid / _HOUR * self.settings.price
         answers = int(answered.sum()) + load.hits
@@ -160,6 +146,9 @@ class Scenario:
             timeline=Timeline(outcome.steps, outcome.sizes),
         )
 
+    def _within(self, size: int) -> int:
+        return min(self.most, max(self.least, size))
+
 
 def simulate(
     trace: Trace,
@@ -171,32 +160,26 @@ def simulate(
 ) -> SimulationReport:
     """The policy and its baselines on the same trace, prices and boot time, from the same workers at first.
 
-    `on_progress` gets the row that is being played, and the share of it that is done. `limits` bind only
-    the policy: the others know no budget.
-
-    Raises:
-        UsageError: it is too much to simulate, or there is nothing to simulate.
+    `on_progress` gets the row that is being played, and the share of it that is done. `limits` bind only the
+    policy: the others know no budget. Raises UsageError where it is too much to simulate, or there is nothing
+    to simulate.
     """
     scenario = Scenario(trace, settings, spec, limits)
-    rows = []
-    for name, make in _contestants(scenario):
+    contestants: dict[str, Callable[[], Rule]] = {
+        POLICY: scenario.policy,
+        CLAIRVOYANT: scenario.clairvoyant,
+        REQUEST_RATE: scenario.request_rate,
+        "fixed at peak": scenario.for_peak,
+        "fixed at mean": scenario.for_mean,
+    }
+    rows = {}
+    for name, make in contestants.items():
         on_progress(name, 0.0)
-        rows.append(scenario.row(name, make(), partial(on_progress, name)))
-    return SimulationReport(_compared(rows), scenario.floor_usd, scenario.load)
-
-
-def _contestants(scenario: Scenario) -> Iterator[tuple[str, Callable[[], Rule]]]:
-    yield POLICY, scenario.policy
-    yield CLAIRVOYANT, scenario.clairvoyant
-    yield REQUEST_RATE, scenario.request_rate
-    yield "fixed at peak", scenario.for_peak
-    yield "fixed at mean", scenario.for_mean
-
-
-def _compared(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """By what they were paid for, which says the same as money and also holds where workers are free."""
-    best = next(row.mean_size for row in rows if row.name == CLAIRVOYANT)
-    return tuple(replace(row, versus_clairvoyant=_share(row.mean_size, best)) for row in rows)
+        rows[name] = scenario.row(name, make(), partial(on_progress, name))
+    # By what they were paid for, which says the same as money and also holds where workers are free.
+    best = rows[CLAIRVOYANT].mean_size
+    compared = (replace(row, versus_clairvoyant=_share(row.mean_size, best)) for row in rows.values())
+    return SimulationReport(tuple(compared), scenario.floor_usd, scenario.load)
 
 
 def _share(part: float, whole: float) -> float:

@@ -53,10 +53,8 @@ _NAMES = {
 def read_trace(path: Path) -> Trace:
     """Reads a CSV with the columns time, prompt tokens and generated tokens; ``.gz`` is unpacked.
 
-    Times are seconds, or ISO dates, in UTC where they name no zone. Rows may be in any order.
-
-    Raises:
-        UsageError: the file cannot be read, or a line of it makes no sense.
+    Times are seconds, or ISO dates, in UTC where they name no zone. Rows may be in any order. Raises
+    UsageError where the file cannot be read, or a line of it makes no sense.
     """
     return _parse(path.name, _lines(path))
 

@@ -43,10 +43,8 @@ class Settings:
     A prompt is read at `prompt_tokens_per_s` on the slot that answers. Reading takes one pass over the whole
     prompt and is limited by arithmetic; writing takes a pass for each token and is limited by memory. So
     reading is faster by an order of magnitude (https://arxiv.org/abs/2311.18677, section 3), and leaving it
-    out would flatter every row. 4,000 is a careful guess for a 7B model on a consumer GPU.
-
-    Raises:
-        UsageError: a number makes no sense.
+    out would flatter every row. 4,000 is a careful guess for a 7B model on a consumer GPU. Raises UsageError
+    where a number makes no sense.
     """
 
     worker_tokens_per_s: float
@@ -130,10 +128,8 @@ class Workload:
 
 
 def make_workload(trace: Trace, settings: Settings, slots: int) -> Workload:
-    """The trace, faster, repeated and without the cache's hits, on workers of `slots` each.
-
-    Raises:
-        UsageError: it is too much to simulate, or nothing is left of it.
+    """The trace, faster, repeated and without the cache's hits, on workers of `slots` each. Raises UsageError
+    where it is too much to simulate, or nothing is left of it.
     """
     if len(trace) * settings.repeat > MOST_QUESTIONS:
         raise UsageError(
