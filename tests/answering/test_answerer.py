@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from doubles.embedders import WordEmbedder
 from doubles.scripted_pool import ScriptedEngine, pool_of
+from plugins.cache import MakeCache
 
 from llmhost.answering.answerer import Answerer
 from llmhost.answering.cache_session import CacheSessions, WarnOnce
 from llmhost.answering.question import Question, Reply, Started, Text
-from llmhost.cache.indexes.flat import FlatIndex
-from llmhost.cache.policy import CachePolicy, ThresholdPolicy
 from llmhost.cache.service import SemanticCache
 from llmhost.cache.single_flight import SingleFlight
 from llmhost.config.models import RedisConfig
@@ -311,31 +310,13 @@ MakeHouse = Callable[..., House]
 
 
 @pytest.fixture
-async def house_on(embedder: WordEmbedder, keys: NamespaceKeys) -> AsyncIterator[MakeHouse]:
+async def house_on(make_cache: MakeCache, keys: NamespaceKeys) -> AsyncIterator[MakeHouse]:
     """A house on a Redis of which only the port is known to work."""
     clients = []
 
     def make(port: int, **config: object) -> House:
-        client = connect(RedisConfig.model_validate({"host": "127.0.0.1", "port": port, **config}))
-        clients.append(client)
-        index = FlatIndex(client, keys, embedder="e", dimensions=embedder.dimensions, lifetime=60.0)
-
-        async def source() -> tuple[WordEmbedder, FlatIndex]:
-            return embedder, index
-
-        async def policy_source() -> CachePolicy:
-            return ThresholdPolicy(0.8)
-
-        cache = SemanticCache(
-            client,
-            keys,
-            embedder_source=source,
-            policy_source=policy_source,
-            candidates=3,
-            response_ttl=60,
-            embedding_ttl=60,
-        )
-        return House(client, cache, keys)
+        clients.append(connect(RedisConfig.model_validate({"host": "127.0.0.1", "port": port, **config})))
+        return House(clients[-1], make_cache(client=clients[-1]), keys)
 
     yield make
     for client in clients:
@@ -431,39 +412,6 @@ async def test_the_models_work_beside_the_loop_while_several_questions_are_under
         pass
     await first.aclose()
     assert threads == [True, False]
-
-
-def without_verifier(client: Redis, keys: NamespaceKeys, whole: SemanticCache) -> SemanticCache:
-    async def missing() -> CachePolicy:
-        raise ModelError("the verifier is gone")
-
-    return SemanticCache(
-        client,
-        keys,
-        embedder_source=whole._embedder_source,
-        policy_source=missing,
-        candidates=3,
-        response_ttl=60,
-        embedding_ttl=60,
-    )
-
-
-async def test_without_a_verifier_only_the_same_question_hits_and_that_is_told_once(
-    redis_client: Redis, keys: NamespaceKeys, cache: SemanticCache
-) -> None:
-    house = House(redis_client, without_verifier(redis_client, keys, cache), keys)
-    await house.ask(ASKED, engine())
-    assert (await house.ask(ASKED)).source == "exact"
-    assert (await house.ask(replace(REWORDED, threshold=-1.0), engine("new"))).answer.text == "new"
-    assert house.told == ["only identical questions are answered from the cache: the verifier is gone"]
-
-
-async def test_what_was_answered_without_a_verifier_is_found_once_it_is_back(
-    redis_client: Redis, keys: NamespaceKeys, cache: SemanticCache
-) -> None:
-    without = House(redis_client, without_verifier(redis_client, keys, cache), keys)
-    await without.ask(ASKED, engine())
-    assert (await House(redis_client, cache, keys).ask(REWORDED)).source == "semantic"
 
 
 # Why

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from doubles.waiting import until
+from plugins.cache import MakeCache
 from redis.exceptions import RedisError
 
 from llmhost.answering.cache_session import CacheSessions, WarnOnce
 from llmhost.cache.keys import CacheKey
-from llmhost.cache.service import SemanticCache
 from llmhost.cache.single_flight import SingleFlight
 from llmhost.config.models import RedisConfig
 from llmhost.errors import StoreUnavailable, UntrustedWorker
@@ -92,7 +92,7 @@ async def test_a_redis_that_dies_is_left_alone_for_the_pause_and_then_used_again
     warn_once: WarnOnce,
     clock: Clock,
     key: Callable[..., CacheKey],
-    answer: Callable[..., object],
+    make_cache: MakeCache,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(store_client, "_PAUSE", 0.0)
@@ -108,17 +108,13 @@ async def test_a_redis_that_dies_is_left_alone_for_the_pause_and_then_used_again
         started.append(subprocess.Popen(server.process.args, cwd=server.folder, stdout=subprocess.DEVNULL))  # noqa: ASYNC220
         await until(lambda: answers(client))
 
-    cache = SemanticCache(
-        client,
-        keys,
-        embedder_source=no_model,
-        policy_source=no_model,
-        candidates=1,
-        response_ttl=60,
-        embedding_ttl=60,
-    )
     sessions = CacheSessions(
-        cache, lambda: SingleFlight(client, keys), warn_once, restore=restore, pause=5.0, clock=clock
+        make_cache(client=client),
+        lambda: SingleFlight(client, keys),
+        warn_once,
+        restore=restore,
+        pause=5.0,
+        clock=clock,
     )
     asked = key("what is it")
     assert await (await sessions.open(asked)).exact() is None
@@ -143,7 +139,3 @@ async def answers(client: Redis) -> bool:
         return bool(await client.ping())
     except RedisError:
         return False
-
-
-async def no_model() -> None:  # type: ignore[return]
-    raise AssertionError("nothing is embedded")

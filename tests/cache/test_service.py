@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from doubles.embedders import WordEmbedder
 from doubles.scripted_verifier import DOUBT, REFUSAL, ScriptedGuards, ScriptedJudge, ScriptedVerifier
 
-from llmhost.cache.calibration import Calibration
+from llmhost.cache.calibration import Calibration, Label
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.keys import CacheKey
-from llmhost.cache.models import Answer
+from llmhost.cache.models import Answer, Judgement
 from llmhost.cache.policy import Thresholds, VerifiedPolicy
 from llmhost.cache.service import SemanticCache
 from llmhost.errors import ModelError, StoreUnavailable
@@ -27,77 +27,80 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 MakeKey = Callable[..., CacheKey]
-MakeAnswer = Callable[..., Answer]
+MakeCache = Callable[..., SemanticCache]
+Put = Callable[..., Awaitable[Answer]]
 QUESTION = "what is artificial intelligence in simple words"
 REWORDED = "what is artificial intelligence in plain simple words"
 THRESHOLDS = Thresholds(serve=0.9, doubted=0.96, judge=None, floor=0.8)
 
 
-async def put(cache: SemanticCache, key: CacheKey, answer: Answer) -> None:
-    await cache.store(key, answer, await cache.embed(key))
+@pytest.fixture
+def put(key: MakeKey, answer: Callable[..., Answer]) -> Put:
+    async def store(cache: SemanticCache, question: str, text: str = "an answer") -> Answer:
+        asked, stored = key(question), answer(text)
+        await cache.store(asked, stored, await cache.embed(asked))
+        return stored
+
+    return store
 
 
-async def test_the_same_question_is_an_exact_hit(
-    cache: SemanticCache, key: MakeKey, answer: MakeAnswer
-) -> None:
-    await put(cache, key(QUESTION), answer())
-    assert await cache.exact(key(f"  {QUESTION} ")) == answer()
+async def test_the_same_question_is_an_exact_hit(cache: SemanticCache, key: MakeKey, put: Put) -> None:
+    stored = await put(cache, QUESTION)
+    assert await cache.exact(key(f"  {QUESTION} ")) == stored
 
 
-async def test_another_wording_is_a_semantic_hit(
-    cache: SemanticCache, key: MakeKey, answer: MakeAnswer
-) -> None:
-    await put(cache, key(QUESTION), answer())
+async def test_another_wording_is_a_semantic_hit(cache: SemanticCache, key: MakeKey, put: Put) -> None:
+    stored = await put(cache, QUESTION)
     found = await cache.semantic(key(REWORDED))
     assert found.served is not None
-    assert (found.served.question, found.served.answer) == (QUESTION, answer())
+    assert (found.served.question, found.served.answer) == (QUESTION, stored)
 
 
 async def test_a_different_question_is_a_miss_that_says_why(
-    cache: SemanticCache, key: MakeKey, answer: MakeAnswer
+    cache: SemanticCache, key: MakeKey, put: Put
 ) -> None:
-    await put(cache, key(QUESTION), answer())
+    await put(cache, QUESTION)
     found = await cache.semantic(key("what is artificial grass in simple colours"))
     assert found.served is None
     assert "< 0.8" in found.reason
 
 
-async def test_another_scope_is_never_served(cache: SemanticCache, key: MakeKey, answer: MakeAnswer) -> None:
-    await put(cache, key(QUESTION), answer())
+async def test_another_scope_is_never_served(cache: SemanticCache, key: MakeKey, put: Put) -> None:
+    await put(cache, QUESTION)
     assert await cache.exact(key(QUESTION, tenant="other")) is None
     assert (await cache.semantic(key(REWORDED, tenant="other"))).served is None
 
 
 async def test_a_question_that_is_too_long_to_embed_is_served_to_its_own_wording_only(
-    cache: SemanticCache, key: MakeKey, answer: MakeAnswer
+    cache: SemanticCache, key: MakeKey, put: Put
 ) -> None:
     long = "word " * 60
-    await put(cache, key(long), answer())
-    assert await cache.exact(key(long)) == answer()
+    stored = await put(cache, long)
+    assert await cache.exact(key(long)) == stored
     assert (await cache.semantic(key(long + "more"))).served is None
 
 
 async def test_a_changed_embedder_never_meets_old_vectors(
-    make_cache: Callable[..., SemanticCache], key: MakeKey, answer: MakeAnswer
+    make_cache: MakeCache, key: MakeKey, put: Put
 ) -> None:
-    await put(make_cache(), key(QUESTION), answer())
+    await put(make_cache(), QUESTION)
     found = await make_cache(embedder=WordEmbedder("changed")).semantic(key(REWORDED))
     assert found.nearest is None
 
 
 async def test_another_process_is_served_what_this_one_stored(
-    make_cache: Callable[..., SemanticCache], key: MakeKey, answer: MakeAnswer
+    make_cache: MakeCache, key: MakeKey, put: Put
 ) -> None:
     reader = make_cache()
     assert (await reader.semantic(key(REWORDED))).served is None
-    await put(make_cache(), key(QUESTION), answer())
+    await put(make_cache(), QUESTION)
     assert (await reader.semantic(key(REWORDED))).served is not None
 
 
 async def test_answer_question_and_counts_have_their_lifetimes(
-    cache: SemanticCache, key: MakeKey, answer: MakeAnswer, redis_client: Redis
+    cache: SemanticCache, key: MakeKey, put: Put, redis_client: Redis
 ) -> None:
-    await put(cache, key(QUESTION), answer())
+    await put(cache, QUESTION)
     entry = key(QUESTION).entry
     lifetimes = {
         kind: round(await redis_client.ttl(f"test:{kind}:{entry}"), -1)
@@ -107,9 +110,9 @@ async def test_answer_question_and_counts_have_their_lifetimes(
 
 
 async def test_no_cache_key_lives_for_ever(
-    cache: SemanticCache, key: MakeKey, answer: MakeAnswer, redis_client: Redis
+    cache: SemanticCache, key: MakeKey, put: Put, redis_client: Redis
 ) -> None:
-    await put(cache, key(QUESTION), answer())
+    await put(cache, QUESTION)
     await cache.touch(key(QUESTION).entry, 1.0)
     await cache.touch("f" * 32, 1.0)
     names = await redis_client.keys("*")
@@ -118,9 +121,9 @@ async def test_no_cache_key_lives_for_ever(
 
 
 async def test_a_question_whose_answer_has_expired_is_a_miss(
-    cache: SemanticCache, key: MakeKey, answer: MakeAnswer, redis_client: Redis
+    cache: SemanticCache, key: MakeKey, put: Put, redis_client: Redis
 ) -> None:
-    await put(cache, key(QUESTION), answer())
+    await put(cache, QUESTION)
     await redis_client.delete(f"test:response:{key(QUESTION).entry}")
     assert await cache.exact(key(QUESTION)) is None
     assert (await cache.semantic(key(REWORDED))).served is None
@@ -128,26 +131,24 @@ async def test_a_question_whose_answer_has_expired_is_a_miss(
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"\xff", b"[1]", b'{"response": 1}'])
 async def test_a_damaged_answer_is_a_miss(
-    cache: SemanticCache, key: MakeKey, answer: MakeAnswer, redis_client: Redis, damage: bytes
+    cache: SemanticCache, key: MakeKey, put: Put, redis_client: Redis, damage: bytes
 ) -> None:
-    await put(cache, key(QUESTION), answer())
+    await put(cache, QUESTION)
     await redis_client.set(f"test:response:{key(QUESTION).entry}", damage)
     assert await cache.exact(key(QUESTION)) is None
     assert (await cache.semantic(key(REWORDED))).served is None
 
 
-async def test_a_new_answer_takes_the_old_ones_place(
-    cache: SemanticCache, key: MakeKey, answer: MakeAnswer
-) -> None:
-    await put(cache, key(QUESTION), answer("old"))
-    await put(cache, key(QUESTION), answer("new"))
-    assert await cache.exact(key(QUESTION)) == answer("new")
+async def test_a_new_answer_takes_the_old_ones_place(cache: SemanticCache, key: MakeKey, put: Put) -> None:
+    await put(cache, QUESTION, "old")
+    stored = await put(cache, QUESTION, "new")
+    assert await cache.exact(key(QUESTION)) == stored
 
 
 async def test_a_hit_is_counted_on_its_entry(
-    cache: SemanticCache, key: MakeKey, answer: MakeAnswer, redis_client: Redis
+    cache: SemanticCache, key: MakeKey, put: Put, redis_client: Redis
 ) -> None:
-    await put(cache, key(QUESTION), answer())
+    await put(cache, QUESTION)
     entry = key(QUESTION).entry
     for now in (5.0, 6.0):
         await cache.touch(entry, now)
@@ -156,27 +157,26 @@ async def test_a_hit_is_counted_on_its_entry(
 
 
 async def test_unrelated_questions_are_not_even_looked_at(
-    cache: SemanticCache, key: MakeKey, answer: MakeAnswer
+    cache: SemanticCache, key: MakeKey, put: Put
 ) -> None:
-    await put(cache, key("bake a cake"), answer())
+    await put(cache, "bake a cake")
     assert (await cache.semantic(key(QUESTION))).nearest is None
 
 
 async def test_a_threshold_below_the_floor_is_still_honoured(
-    cache: SemanticCache, key: MakeKey, answer: MakeAnswer
+    cache: SemanticCache, key: MakeKey, put: Put
 ) -> None:
-    await put(cache, key("bake a cake"), answer())
+    await put(cache, "bake a cake")
     assert (await cache.semantic(key(QUESTION), threshold=-1.0)).served is not None
 
 
 async def test_many_expired_questions_do_not_hide_one_that_can_be_served(
-    cache: SemanticCache, key: MakeKey, answer: MakeAnswer, redis_client: Redis
+    cache: SemanticCache, key: MakeKey, put: Put, redis_client: Redis
 ) -> None:
     for number in range(12):
-        expired = key(f"{QUESTION} {number}")
-        await put(cache, expired, answer("gone"))
-        await redis_client.delete(f"test:response:{expired.entry}")
-    await put(cache, key(f"{QUESTION} in few"), answer("there"))
+        await put(cache, f"{QUESTION} {number}", "gone")
+        await redis_client.delete(f"test:response:{key(f'{QUESTION} {number}').entry}")
+    await put(cache, f"{QUESTION} in few", "there")
     found = await cache.semantic(key(QUESTION))
     assert found.served is not None
     assert found.served.answer.text == "there"
@@ -194,108 +194,103 @@ def verified(
 
 @pytest.mark.parametrize(("probability", "served"), [(0.95, True), (0.85, False)])
 async def test_the_verifier_decides_whether_another_wording_is_served(
-    make_cache: Callable[..., SemanticCache],
-    key: MakeKey,
-    answer: MakeAnswer,
-    probability: float,
-    served: bool,
+    make_cache: MakeCache, key: MakeKey, put: Put, probability: float, served: bool
 ) -> None:
     cache = make_cache(policy=verified(ScriptedVerifier({QUESTION: probability})))
-    await put(cache, key(QUESTION), answer())
+    await put(cache, QUESTION)
     found = await cache.semantic(key(REWORDED))
     assert (found.served is not None, found.confidence) == (served, probability)
     assert found.nearest is not None
 
 
 async def test_unrelated_questions_cost_no_call_of_the_verifier(
-    make_cache: Callable[..., SemanticCache], key: MakeKey, answer: MakeAnswer
+    make_cache: MakeCache, key: MakeKey, put: Put
 ) -> None:
     verifier = ScriptedVerifier(others=1.0)
     cache = make_cache(policy=verified(verifier))
-    await put(cache, key("what is a cake made of in few words"), answer())  # 4 of 8 words: 0.53 is looked at
-    await put(cache, key("bake a simple cake"), answer())
+    await put(cache, "what is a cake made of in few words")  # 4 of 8 words: 0.53 is looked at
+    await put(cache, "bake a simple cake")
     assert (await cache.semantic(key(QUESTION), threshold=-1.0)).served is not None
     assert verifier.asked == ["what is a cake made of in few words"]
 
 
 async def test_an_exact_hit_loads_neither_embedder_nor_verifier(
-    redis_client: Redis,
-    keys: NamespaceKeys,
-    make_cache: Callable[..., SemanticCache],
-    key: MakeKey,
-    answer: MakeAnswer,
+    make_cache: MakeCache, key: MakeKey, put: Put
 ) -> None:
-    await put(make_cache(), key(QUESTION), answer())
-
     async def source() -> object:
         raise AssertionError("loaded")
 
-    assert await cache_of(redis_client, keys, source, source).exact(key(QUESTION)) == answer()
+    stored = await put(make_cache(), QUESTION)
+    cache = make_cache(embedder_source=source, policy_source=source)
+    assert await cache.exact(key(QUESTION)) == stored
 
 
 @pytest.mark.parametrize(("calibration", "served"), [(Calibration(), True), (Calibration(raised=1), False)])
 async def test_what_the_fleets_labels_have_taught_is_heeded(
-    make_cache: Callable[..., SemanticCache],
-    key: MakeKey,
-    answer: MakeAnswer,
-    calibration: Calibration,
-    served: bool,
+    make_cache: MakeCache, key: MakeKey, put: Put, calibration: Calibration, served: bool
 ) -> None:
     async def taught() -> Calibration:
         return calibration
 
     cache = make_cache(policy=verified(ScriptedVerifier({QUESTION: 0.92})), calibration=taught)
-    await put(cache, key(QUESTION), answer())
+    await put(cache, QUESTION)
     assert ((await cache.semantic(key(REWORDED))).served is not None) == served
 
 
-@pytest.mark.parametrize(("same", "served"), [(True, True), (False, False), (None, False)])
-async def test_in_the_grey_zone_the_judge_is_asked_about_this_scope_and_pair(
-    make_cache: Callable[..., SemanticCache],
-    key: MakeKey,
-    answer: MakeAnswer,
-    same: bool | None,
-    served: bool,
+@pytest.mark.parametrize(
+    ("judgement", "served", "taught"),
+    [
+        (Judgement(True), True, [Label("judge", True, 0.7, ("names",))]),
+        (Judgement(False), False, [Label("judge", False, 0.7, ("names",))]),
+        (Judgement(None), False, []),
+        (Judgement(True, remembered=True), True, []),
+    ],
+    ids=["yes", "no", "no answer", "remembered"],
+)
+async def test_in_the_grey_zone_the_judge_decides_about_this_scope_and_pair_and_a_new_verdict_is_a_label(
+    make_cache: MakeCache, key: MakeKey, put: Put, judgement: Judgement, served: bool, taught: list[Label]
 ) -> None:
-    judge = ScriptedJudge(same)
-    cache = make_cache(policy=verified(ScriptedVerifier({QUESTION: 0.7}), judge=0.5), judge=judge)
-    await put(cache, key(QUESTION), answer())
+    labels: list[Label] = []
+
+    async def learn(label: Label) -> None:
+        labels.append(label)
+
+    judge = ScriptedJudge(judgement)
+    policy = verified(ScriptedVerifier({QUESTION: 0.7}), ScriptedGuards({QUESTION: [DOUBT]}), judge=0.5)
+    cache = make_cache(policy=policy, judge=judge, learn=learn)
+    await put(cache, QUESTION)
     found = await cache.semantic(key(REWORDED))
-    assert (found.served is not None) == served
+    assert (found.served is not None, labels) == (served, taught)
     assert judge.asked == [(key(REWORDED).scope, REWORDED, QUESTION)]
     assert "the judge" in found.reason
 
 
-async def test_where_it_is_sure_the_judge_is_not_asked(
-    make_cache: Callable[..., SemanticCache], key: MakeKey, answer: MakeAnswer
-) -> None:
-    judge = ScriptedJudge(False)
+async def test_where_it_is_sure_the_judge_is_not_asked(make_cache: MakeCache, key: MakeKey, put: Put) -> None:
+    judge = ScriptedJudge(Judgement(False))
     cache = make_cache(policy=verified(ScriptedVerifier({QUESTION: 0.95}), judge=0.5), judge=judge)
-    await put(cache, key(QUESTION), answer())
+    await put(cache, QUESTION)
     assert (await cache.semantic(key(REWORDED))).served is not None
     assert judge.asked == []
 
 
 async def test_a_hit_remembers_how_it_came_about(
-    make_cache: Callable[..., SemanticCache], key: MakeKey, answer: MakeAnswer, redis_client: Redis
+    make_cache: MakeCache, key: MakeKey, put: Put, redis_client: Redis
 ) -> None:
     guards = ScriptedGuards({QUESTION: [DOUBT]})
     cache = make_cache(policy=verified(ScriptedVerifier({QUESTION: 0.97}), guards))
-    await put(cache, key(QUESTION), answer())
+    await put(cache, QUESTION)
     found = await cache.semantic(key(REWORDED))
     await cache.touch(key(QUESTION).entry, 5.0, found.verdict)
     kept = await redis_client.hmget(f"test:metadata:{key(QUESTION).entry}", "served_raw", "served_doubts")
     assert kept == [b"0.97", b"names"]
 
 
-async def test_every_candidate_is_explained(
-    make_cache: Callable[..., SemanticCache], key: MakeKey, answer: MakeAnswer
-) -> None:
+async def test_every_candidate_is_explained(make_cache: MakeCache, key: MakeKey, put: Put) -> None:
     other = f"{QUESTION} 5"
     policy = verified(ScriptedVerifier({QUESTION: 0.95}), ScriptedGuards({other: [REFUSAL]}))
     cache = make_cache(policy=policy)
     for question in (QUESTION, other):
-        await put(cache, key(question), answer())
+        await put(cache, question)
     found = await cache.semantic(key(f"{REWORDED} 6"))
     assert {verdict.candidate.question: verdict.taken for verdict in found.verdicts} == {
         QUESTION: True,
@@ -306,11 +301,7 @@ async def test_every_candidate_is_explained(
 @pytest.mark.parametrize("length", [20, 400])
 @pytest.mark.parametrize("stored_length", [20, 400])
 async def test_long_questions_are_judged_in_a_thread_and_short_ones_here(
-    make_cache: Callable[..., SemanticCache],
-    key: MakeKey,
-    answer: MakeAnswer,
-    length: int,
-    stored_length: int,
+    make_cache: MakeCache, key: MakeKey, put: Put, length: int, stored_length: int
 ) -> None:
     threads = []
 
@@ -320,7 +311,7 @@ async def test_long_questions_are_judged_in_a_thread_and_short_ones_here(
             return 0.95
 
     cache = make_cache(policy=verified(Noting()))
-    await put(cache, key("same words " + "s" * stored_length), answer())
+    await put(cache, "same words " + "s" * stored_length)
     assert (await cache.semantic(key("same words " + "q" * length))).served is not None
     assert threads == [length == stored_length == 20]
 
@@ -331,24 +322,14 @@ async def test_long_questions_are_judged_in_a_thread_and_short_ones_here(
 Source = Callable[[], Any]
 
 
-def cache_of(
-    client: Redis, keys: NamespaceKeys, embedder: Source, policy: Source, **others: Any
-) -> SemanticCache:
-    return SemanticCache(
-        client,
-        keys,
-        embedder_source=embedder,
-        policy_source=policy,
-        candidates=3,
-        response_ttl=60,
-        embedding_ttl=60,
-        **others,
-    )
-
-
 @pytest.mark.parametrize("failing", ["embedder", "policy", "both"])
 async def test_where_one_model_cannot_be_had_nothing_goes_on_unwatched(
-    redis_client: Redis, keys: NamespaceKeys, embedder: WordEmbedder, key: MakeKey, failing: str
+    redis_client: Redis,
+    keys: NamespaceKeys,
+    embedder: WordEmbedder,
+    make_cache: MakeCache,
+    key: MakeKey,
+    failing: str,
 ) -> None:
     ended: list[str] = []
     index = FlatIndex(redis_client, keys, embedder="e", dimensions=embedder.dimensions, lifetime=60.0)
@@ -368,11 +349,9 @@ async def test_where_one_model_cannot_be_had_nothing_goes_on_unwatched(
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     verifier = ScriptedVerifier()
     for slower in (1, 3):
-        cache = cache_of(
-            redis_client,
-            keys,
-            source("embedder", (embedder, index), slower),
-            source("policy", verified(verifier), 4 - slower),
+        cache = make_cache(
+            embedder_source=source("embedder", (embedder, index), slower),
+            policy_source=source("policy", verified(verifier), 4 - slower),
         )
         with pytest.raises(ModelError, match="no "):
             await cache.semantic(key(QUESTION))
@@ -383,7 +362,7 @@ async def test_where_one_model_cannot_be_had_nothing_goes_on_unwatched(
 
 
 async def test_where_the_labels_cannot_be_read_nothing_goes_on_unwatched(
-    make_cache: Callable[..., SemanticCache], key: MakeKey
+    make_cache: MakeCache, key: MakeKey
 ) -> None:
     async def away() -> Calibration:
         raise StoreUnavailable("Redis is away")
@@ -394,16 +373,16 @@ async def test_where_the_labels_cannot_be_read_nothing_goes_on_unwatched(
 
 
 async def test_a_verifier_that_fails_is_an_error_and_serves_nothing(
-    make_cache: Callable[..., SemanticCache], key: MakeKey, answer: MakeAnswer
+    make_cache: MakeCache, key: MakeKey, put: Put
 ) -> None:
     cache = make_cache(policy=verified(ScriptedVerifier(others=ModelError("it failed"))))
-    await put(cache, key(QUESTION), answer())
+    await put(cache, QUESTION)
     with pytest.raises(ModelError, match="it failed"):
         await cache.semantic(key(REWORDED))
 
 
 async def test_the_models_work_in_the_loop_for_one_question_and_beside_it_for_several(
-    make_cache: Callable[..., SemanticCache], key: MakeKey, answer: MakeAnswer, embedder: WordEmbedder
+    make_cache: MakeCache, key: MakeKey, put: Put, embedder: WordEmbedder
 ) -> None:
     threads: list[threading.Thread] = []
     embed = embedder.embed
@@ -417,7 +396,7 @@ async def test_the_models_work_in_the_loop_for_one_question_and_beside_it_for_se
         return 0.95
 
     cache = make_cache(policy=VerifiedPolicy(lambda _a, _b: (), verify, THRESHOLDS))
-    await put(cache, key(QUESTION), answer())
+    await put(cache, QUESTION)
     embedder.embed = watched  # type: ignore[method-assign]
     await cache.semantic(key(REWORDED), alone=True)
     assert threads == [threading.main_thread()] * 2

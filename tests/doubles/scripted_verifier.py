@@ -43,10 +43,10 @@ class ScriptedVerifier:
 class ScriptedJudge:
     """Says the same of every pair."""
 
-    def __init__(self, same: bool | None) -> None:
-        self.same = same
+    def __init__(self, judgement: Judgement) -> None:
+        self.judgement = judgement
         self.asked: list[tuple[str, str, str]] = []
 
     async def judge(self, scope: str, question: str, stored: str) -> Judgement:
         self.asked.append((scope, question, stored))
-        return Judgement(self.same)
+        return self.judgement

@@ -71,14 +71,12 @@ def make_cache(redis_client: Redis, keys: NamespaceKeys, embedder: WordEmbedder)
 
     def make(
         *,
+        client: Redis = redis_client,
         embedder: WordEmbedder = embedder,
         policy: CachePolicy = ThresholdPolicy(0.8),  # noqa: B008  # frozen
-        response_ttl: float = 3600.0,
         **others: Any,
     ) -> SemanticCache:
-        index = FlatIndex(
-            redis_client, keys, embedder=embedder.id, dimensions=embedder.dimensions, lifetime=7200.0
-        )
+        index = FlatIndex(client, keys, embedder=embedder.id, dimensions=embedder.dimensions, lifetime=7200.0)
 
         async def source() -> tuple[WordEmbedder, FlatIndex]:
             return embedder, index
@@ -86,16 +84,14 @@ def make_cache(redis_client: Redis, keys: NamespaceKeys, embedder: WordEmbedder)
         async def policy_source() -> CachePolicy:
             return policy
 
-        return SemanticCache(
-            redis_client,
-            keys,
-            embedder_source=source,
-            policy_source=policy_source,
-            candidates=3,
-            response_ttl=response_ttl,
-            embedding_ttl=7200.0,
-            **others,
-        )
+        settings: dict[str, Any] = {
+            "embedder_source": source,
+            "policy_source": policy_source,
+            "candidates": 3,
+            "response_ttl": 3600.0,
+            "embedding_ttl": 7200.0,
+        }
+        return SemanticCache(client, keys, **(settings | others))
 
     return make
 
