@@ -112,15 +112,12 @@ async def test_the_verifiers_own_word_and_the_guards_that_doubted_are_kept(
     assert (audit.raw, audit.doubts) == (0.97, ("names",))
 
 
-@pytest.mark.parametrize("chance", [0.02, 0.5, 0.999])
-async def test_the_others_are_not_queued(ask: Any, queue: AuditQueue, chance: float) -> None:
-    await ask(ASKED, REWORDED, chance=chance)
-    assert await queue.waiting() == 0
-
-
-async def test_a_share_of_all_queues_every_one(ask: Any, queue: AuditQueue) -> None:
-    await ask(ASKED, REWORDED, share=1.0, chance=0.999)
-    assert await queue.waiting() == 1
+@pytest.mark.parametrize(("share", "chance", "waiting"), [(0.02, 0.02, 0), (0.02, 0.999, 0), (1.0, 0.999, 1)])
+async def test_a_share_of_the_hits_is_queued(
+    ask: Any, queue: AuditQueue, share: float, chance: float, waiting: int
+) -> None:
+    await ask(ASKED, REWORDED, share=share, chance=chance)
+    assert await queue.waiting() == waiting
 
 
 async def test_misses_exact_hits_and_questions_with_a_threshold_of_their_own_are_never_queued(
