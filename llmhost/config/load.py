@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from llmhost.config import schema
 from llmhost.config.document import (
     Document,
     KeyPath,
@@ -24,18 +25,6 @@ from llmhost.config.document import (
 )
 from llmhost.config.fields import Section
 from llmhost.config.models import RENAMED, Config
-from llmhost.config.schema import (
-    allowed,
-    fields,
-    find,
-    is_known,
-    is_secret,
-    is_section,
-    nearest,
-    says_why,
-    subsection,
-    unknown,
-)
 from llmhost.errors import ConfigError
 
 __all__ = ["FILE_NAME", "LoadedConfig", "explain", "load_config"]
@@ -150,7 +139,7 @@ def _with_new_names(document: Document, warnings: list[str]) -> Document:
 
 
 def _from_environment(environ: Mapping[str, str], warnings: list[str]) -> Iterator[_Setting]:
-    known = {_variable_of(key): key for key, _ in fields()}
+    known = {_variable_of(key): key for key, _ in schema.fields()}
     renamed = {_variable_of(old): _variable_of(new) for old, new in RENAMED.items()}
     with_one_underscore = {name.replace("__", "_"): name for name in known}
     with_one_underscore |= {name.replace("__", "_"): new for name, new in renamed.items()}
@@ -172,14 +161,14 @@ def _from_environment(environ: Mapping[str, str], warnings: list[str]) -> Iterat
 
 def _meant(path: tuple[str, ...]) -> str | None:
     """The most similar key; for a section, its first one. No variable sets an item of a list."""
-    found = None if any(part.isdigit() for part in path) else nearest(path)
-    return found and next((key for key, _ in fields() if f"{key}.".startswith(f"{found}.")), None)
+    found = None if any(part.isdigit() for part in path) else schema.nearest(path)
+    return found and next((key for key, _ in schema.fields() if f"{key}.".startswith(f"{found}.")), None)
 
 
 def _from_flags(overrides: Mapping[str, object]) -> Iterator[_Setting]:
     for key, value in overrides.items():
-        if not is_known(key):
-            raise ConfigError(unknown(tuple(key.split("."))))
+        if not schema.is_known(key):
+            raise ConfigError(schema.unknown(tuple(key.split("."))))
         if value is not None:
             yield _Setting(key, value, Place("command line", value))
 
@@ -204,7 +193,7 @@ def _copied(value: Value, section: type[Section] | None) -> Any:
         return value
     if not isinstance(value, dict):
         return {} if value is None else value
-    inner = {name: subsection(field) for name, field in section.model_fields.items()}
+    inner = {name: schema.subsection(field) for name, field in section.model_fields.items()}
     return {name: _copied(item, inner.get(name)) for name, item in value.items()}
 
 
@@ -231,23 +220,23 @@ def _others(problems: Sequence[Any]) -> str:
 
 def _describe(problem: Any, places: Mapping[KeyPath, Place]) -> str:
     path: KeyPath = problem["loc"]
-    field = find(path)
+    field = schema.find(path)
     place = _place(path, places)
     if problem["type"] == "value_error":
         rule = str(problem["ctx"]["error"])
-        if field is None or is_section(field):
+        if field is None or schema.is_section(field):
             return f"{_place_of_rule(rule, path, places).where}: {rule}"
-        if says_why(field):
+        if schema.says_why(field):
             return f"{place.where}: {_refused(path, field, place)}: {rule}"
     return f"{place.where}: {_what(problem['type'], path, field, place)}"
 
 
 def _what(problem: str, path: KeyPath, field: FieldInfo | None, place: Place) -> str:
     if problem == "extra_forbidden":
-        return unknown(path)
+        return schema.unknown(path)
     if problem == "missing":
         return f"`{dotted(path)}` is missing"
-    return f"{_refused(path, field, place)}; allowed: {allowed(field)}"
+    return f"{_refused(path, field, place)}; allowed: {schema.allowed(field)}"
 
 
 def _refused(path: KeyPath, field: FieldInfo | None, place: Place) -> str:
@@ -260,11 +249,11 @@ def _shown(field: FieldInfo | None, written: object) -> str:
     if isinstance(written, dict):
         return "a mapping"
     if isinstance(written, list | tuple):
-        return f"a list of {len(written)}" if field and is_section(field) else "a list"
+        return f"a list of {len(written)}" if field and schema.is_section(field) else "a list"
     # Text instead of keys may be `password:secret` with a missing space.
-    if field is None or is_section(field):
+    if field is None or schema.is_section(field):
         return "text"
-    if is_secret(field):
+    if schema.is_secret(field):
         return "its value, which is secret"
     if "${" in str(written):
         return f"the value of `{printable(str(written))}`"

@@ -10,6 +10,7 @@ anything. The columns of a field are those of the rows that vast.ai's API return
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,8 +47,8 @@ class Field:
     ordered: ClassVar[bool] = False
 
     def parse(self, text: str) -> Any:
-        """The value in a filter. Raises ValueError with a sentence."""
-        value = _blanks(text)
+        """The value in a filter, without its case. Raises ValueError with a sentence."""
+        value = _blanks(text).casefold()
         if not value:
             raise ValueError(f"`{self.name}` needs a text")
         return value
@@ -59,11 +60,11 @@ class Field:
 
     def convert(self, raw: object) -> Any:
         """A column's value; None if it is of another type."""
-        return (_blanks(raw) or None) if isinstance(raw, str) else None
+        return (_blanks(raw).casefold() or None) if isinstance(raw, str) else None
 
     def same(self, value: Any, wanted: Any) -> bool:
-        """Whether the row's value equals the filter's, ignoring case."""
-        return bool(value.casefold() == wanted.casefold())
+        """Whether the row's value is the filter's."""
+        return bool(value == wanted)
 
     def samples(self, wanted: Sequence[Any]) -> Sequence[Any]:
         """Values of which one fits, if any value can. Empty if that is not known."""
@@ -75,7 +76,6 @@ class Place(Field):
     """A region such as ``California, US``. Two letters are a country; else whole words of it."""
 
     def same(self, value: str, wanted: str) -> bool:
-        value, wanted = value.casefold(), wanted.casefold()
         if len(wanted) == 2:
             return value.rpartition(",")[2].strip() == wanted
         return _words(wanted) in _words(value)
@@ -107,9 +107,6 @@ class Number(Field):
         is_number = isinstance(raw, (int, float)) and not isinstance(raw, bool)
         return float(raw) if is_number and abs(raw) < _MOST else None  # type: ignore[arg-type]
 
-    def same(self, value: float, wanted: float) -> bool:
-        return value == wanted
-
     def samples(self, wanted: Sequence[float]) -> Sequence[float]:
         if self.whole:
             near = {value + step for value in wanted for step in (-1, 0, 1)}
@@ -138,9 +135,6 @@ class Flag(Field):
             return raw == self.yes
         return bool(raw) if raw in (0, 1) else None
 
-    def same(self, value: bool, wanted: bool) -> bool:
-        return value is wanted
-
     def samples(self, wanted: Sequence[Any]) -> Sequence[Any]:  # noqa: ARG002
         return [True, False]
 
@@ -161,9 +155,6 @@ class Version(Field):
         if not isinstance(raw, str) or not _VERSION.fullmatch(raw):
             return None
         return tuple(int(part) for part in raw.split("."))
-
-    def same(self, value: Any, wanted: Any) -> bool:
-        return bool(value == wanted)
 
     def samples(self, wanted: Sequence[Any]) -> Sequence[Any]:
         return [(), *wanted, *((*version, 0) for version in wanted)]
@@ -229,8 +220,7 @@ FIELDS: Mapping[str, Field] = {
     "reliability2": _PLAIN["reliability"],
 }
 
-_BLANKS = re.compile(r"\s*")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NAME = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*)")
 _OPERATOR = re.compile(r"\s*(==|!=|>=|<=|=|>|<|not\s+in\b|notin\b|in\b)")
 _VALUE = re.compile(r"""\s*(\[[^\[\]]*\]|"[^"]*"|'[^']*'|[^\s\[\]"'=<>!]+)(?=\s|$)""")
 #: an item of a list, up to the comma, quoted or not
@@ -242,17 +232,13 @@ _ANYTHING = frozenset({"any", "*", "?"})
 #: characters of the filter that a message quotes
 _LONGEST = 40
 
-_TESTS: Mapping[str, Callable[[Field, Any, Sequence[Any]], bool]] = {
-    "=": lambda field, value, wanted: field.same(value, wanted[0]),
-    "!=": lambda field, value, wanted: not field.same(value, wanted[0]),
-    ">": lambda _, value, wanted: value > wanted[0],
-    ">=": lambda _, value, wanted: value >= wanted[0],
-    "<": lambda _, value, wanted: value < wanted[0],
-    "<=": lambda _, value, wanted: value <= wanted[0],
-    "in": lambda field, value, wanted: any(field.same(value, one) for one in wanted),
-    "notin": lambda field, value, wanted: not any(field.same(value, one) for one in wanted),
+_OPERATORS = "= != > >= < <= in notin"
+_COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
 }
-_COMPARISONS = frozenset({">", ">=", "<", "<="})
 _LISTS = frozenset({"in", "notin"})
 
 
@@ -272,7 +258,10 @@ class Term:
 
     def holds(self, value: Any) -> bool:
         """Whether it is true of the field's value."""
-        return _TESTS[self.operator](self.field, value, self.values)
+        if compare := _COMPARISONS.get(self.operator):
+            return compare(value, self.values[0])
+        same = any(self.field.same(value, wanted) for wanted in self.values)
+        return same if self.operator in ("=", "in") else not same
 
 
 def parse_filter(text: str) -> tuple[Term, ...]:
@@ -292,23 +281,21 @@ def parse_filter(text: str) -> tuple[Term, ...]:
 
 
 def _terms(text: str) -> Iterator[Term | None]:
-    at = _end(_BLANKS, text, 0)
-    while at < len(text):
+    at = 0
+    while text[at:].strip():
         name = _NAME.match(text, at)
         if name is None:
             raise ValueError(f"expected the name of a field at `{_shown(text[at:])}`")
-        field = find_field(name[0])
-        operator = _OPERATOR.match(text, name.end())
-        if operator is None:
-            raise ValueError(
-                f"expected one of {' '.join(_TESTS)} after `{name[0]}`{_found(text, name.end())}"
-            )
-        value = _VALUE.match(text, operator.end())
+        field = find_field(name[1])
+        sign = _OPERATOR.match(text, name.end())
+        if sign is None:
+            raise ValueError(f"expected one of {_OPERATORS} after `{name[1]}`{_found(text, name.end())}")
+        value = _VALUE.match(text, sign.end())
         if value is None:
-            so_far = _shown(text[at : operator.end()])
-            raise ValueError(f"expected one value after `{so_far}`{_found(text, operator.end())}")
-        yield _term(name[0], field, _plain(operator[1]), value[1])
-        at = _end(_BLANKS, text, value.end())
+            so_far = _shown(text[at : sign.end()])
+            raise ValueError(f"expected one value after `{so_far}`{_found(text, sign.end())}")
+        yield _term(name[1], field, _plain(sign[1]), value[1])
+        at = value.end()
 
 
 def _term(name: str, field: Field, operator: str, value: str) -> Term | None:
@@ -370,8 +357,3 @@ def _found(text: str, at: int) -> str:
 def _shown(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
-
-
-def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
-    found = pattern.match(text, at)
-    return found.end() if found else at

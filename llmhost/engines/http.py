@@ -20,9 +20,6 @@ from llmhost.errors import ConfigError, LlmhostError, StreamBroken
 __all__ = ["MAX_LINE", "HttpEngine", "HttpTransport", "LineSplitter", "StreamDeadlines"]
 
 
-# How long an engine is waited for.
-
-
 T = TypeVar("T")
 
 
@@ -53,9 +50,6 @@ class StreamDeadlines:
         except TimeoutError as error:
             late = self._end <= self._next
             raise BadReply(self._unfinished if late else self._missing) from error
-
-
-# Cutting a stream of bytes into lines of text, strictly and within bounds.
 
 
 #: bytes; a line brings a token or an error, some hundred bytes, so this is far off and still small
@@ -96,9 +90,6 @@ class LineSplitter:
     def _check(self, length: int) -> None:
         if length > self._max_line:
             raise BadReply(f"sent a line of more than {self._max_line} bytes")
-
-
-# One server over HTTP: a connection for each request, its limits, and the translation of every fault.
 
 
 #: seconds; a server that works on an answer still tells its version and its models at once

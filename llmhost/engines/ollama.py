@@ -8,26 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
+from llmhost.engines import wire
 from llmhost.engines.engine import ChatRequest, Delta, Done, ModelStatus, Progress
 from llmhost.engines.faults import HttpStatus
 from llmhost.engines.http import HttpEngine, StreamDeadlines
-from llmhost.engines.wire import (
-    BadReply,
-    Event,
-    JsonObject,
-    Reported,
-    Thinking,
-    chat_fields,
-    child,
-    count,
-    error_text,
-    list_of,
-    parse_object,
-    sampling_fields,
-    shorten,
-    size,
-    text,
-)
+from llmhost.engines.wire import BadReply, Event, JsonObject, Reported, Thinking
 from llmhost.errors import EngineRefused
 
 __all__ = ["OllamaEngine"]
@@ -50,8 +35,8 @@ class OllamaEngine(HttpEngine):
     def _payload(self, request: ChatRequest) -> JsonObject:
         options = request.fields.get("options") or {}
         return {
-            **chat_fields(request),
-            "options": {**options, **sampling_fields(request.sampling, max_tokens="num_predict")},
+            **wire.chat_fields(request),
+            "options": {**options, **wire.sampling_fields(request.sampling, max_tokens="num_predict")},
         }
 
     def _reader(self) -> _LineReader:
@@ -59,11 +44,13 @@ class OllamaEngine(HttpEngine):
 
     async def model_status(self, model: str) -> ModelStatus:
         with self._transport.translated():
-            present = _named(list_of(await self._transport.get("/api/tags"), "models"), model) is not None
-            running = _named(list_of(await self._transport.get("/api/ps"), "models"), model)
+            present = (
+                _named(wire.list_of(await self._transport.get("/api/tags"), "models"), model) is not None
+            )
+            running = _named(wire.list_of(await self._transport.get("/api/ps"), "models"), model)
         if running is None:
             return ModelStatus(present, loaded=False, detail="" if present else "not pulled")
-        whole, on_gpu = size(running, "size"), size(running, "size_vram")
+        whole, on_gpu = wire.size(running, "size"), wire.size(running, "size_vram")
         return ModelStatus(present, loaded=True, detail=_placement(whole, on_gpu), spilled=0 < on_gpu < whole)
 
     async def ensure_model(self, model: str, on_progress: Callable[[Progress], None]) -> None:
@@ -87,7 +74,7 @@ class OllamaEngine(HttpEngine):
 
     async def version(self) -> str:
         with self._transport.translated():
-            return shorten(text(await self._transport.get("/api/version"), "version"))
+            return wire.shorten(wire.text(await self._transport.get("/api/version"), "version"))
 
     async def _pull_resuming(self, model: str, on_progress: Callable[[Progress], None]) -> None:
         for attempt in range(1, _PULL_ATTEMPTS + 1):
@@ -107,7 +94,7 @@ class OllamaEngine(HttpEngine):
             async for line in lines:
                 step = _parse(line)
                 deadlines.renew()
-                if text(step, "status") == "success":
+                if wire.text(step, "status") == "success":
                     return
                 on_progress(_progress(step))
         raise BadReply("ended the pull before it was done")
@@ -120,29 +107,31 @@ class _LineReader:
         if not line.strip():
             return ()
         reply = _parse(line)
-        message = child(reply, "message")
+        message = wire.child(reply, "message")
         events: list[Event] = []
-        if content := text(message, "content"):
+        if content := wire.text(message, "content"):
             events.append(Delta(content))
-        elif text(message, "thinking"):
+        elif wire.text(message, "thinking"):
             events.append(Thinking())
         if reply.get("done") is True:
             # Without a reason it is not known to be complete, so it is not called `stop`.
-            reason = shorten(text(reply, "done_reason")) or "unknown"
-            events.append(Done(reason, count(reply, "prompt_eval_count"), count(reply, "eval_count")))
+            reason = wire.shorten(wire.text(reply, "done_reason")) or "unknown"
+            events.append(
+                Done(reason, wire.count(reply, "prompt_eval_count"), wire.count(reply, "eval_count"))
+            )
         return events
 
 
 def _parse(line: str) -> JsonObject:
-    reply = parse_object(line)
+    reply = wire.parse_object(line)
     if reply.get("error"):
-        raise Reported(error_text(reply["error"]))
+        raise Reported(wire.error_text(reply["error"]))
     return reply
 
 
 def _named(models: Sequence[JsonObject], model: str) -> JsonObject | None:
     wanted = _full_name(model)
-    return next((entry for entry in models if _full_name(text(entry, "name")) == wanted), None)
+    return next((entry for entry in models if _full_name(wire.text(entry, "name")) == wanted), None)
 
 
 def _full_name(model: str) -> str:
@@ -159,5 +148,5 @@ def _placement(whole: int, on_gpu: int) -> str:
 
 
 def _progress(step: JsonObject) -> Progress:
-    total, done = size(step, "total"), size(step, "completed")
-    return Progress(shorten(text(step, "status")), min(done / total, 1.0) if total else None)
+    total, done = wire.size(step, "total"), wire.size(step, "completed")
+    return Progress(wire.shorten(wire.text(step, "status")), min(done / total, 1.0) if total else None)

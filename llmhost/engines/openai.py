@@ -10,25 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
+from llmhost.engines import wire
 from llmhost.engines.engine import ChatRequest, Delta, Done, Endpoint, EngineLimits, ModelStatus, Progress
 from llmhost.engines.faults import HttpStatus
 from llmhost.engines.http import HttpEngine
-from llmhost.engines.wire import (
-    BadReply,
-    Event,
-    JsonObject,
-    Reported,
-    Thinking,
-    chat_fields,
-    child,
-    count,
-    error_text,
-    list_of,
-    parse_object,
-    sampling_fields,
-    shorten,
-    text,
-)
+from llmhost.engines.wire import BadReply, Event, JsonObject, Reported, Thinking
 from llmhost.errors import EngineRefused
 
 __all__ = ["OpenAIEngine"]
@@ -44,8 +30,8 @@ class OpenAIEngine(HttpEngine):
 
     def _payload(self, request: ChatRequest) -> JsonObject:
         return {
-            **chat_fields(request),
-            **sampling_fields(request.sampling, max_tokens="max_tokens"),
+            **wire.chat_fields(request),
+            **wire.sampling_fields(request.sampling, max_tokens="max_tokens"),
             "stream_options": {"include_usage": True},
         }
 
@@ -55,11 +41,14 @@ class OpenAIEngine(HttpEngine):
     async def model_status(self, model: str) -> ModelStatus:
         """`loaded` stays None: some of these servers list what they could load, too."""
         with self._transport.translated():
-            names = [text(entry, "id") for entry in list_of(await self._transport.get("/v1/models"), "data")]
+            names = [
+                wire.text(entry, "id")
+                for entry in wire.list_of(await self._transport.get("/v1/models"), "data")
+            ]
         if model in names:
             return ModelStatus(present=True, loaded=None)
         return ModelStatus(
-            present=False, loaded=None, detail=f"it serves {shorten(', '.join(names)) or 'none'}"
+            present=False, loaded=None, detail=f"it serves {wire.shorten(', '.join(names)) or 'none'}"
         )
 
     async def ensure_model(self, model: str, on_progress: Callable[[Progress], None]) -> None:
@@ -76,7 +65,7 @@ class OpenAIEngine(HttpEngine):
         """vLLM's ``/version``; the others do not tell."""
         with self._transport.translated():
             try:
-                return shorten(text(await self._transport.get("/version"), "version"))
+                return wire.shorten(wire.text(await self._transport.get("/version"), "version"))
             except HttpStatus as fault:
                 if fault.status != 404:
                     raise
@@ -94,23 +83,25 @@ class _EventReader:
         data = line if line.startswith("{") else _data(line)  # some report an error as bare JSON
         if data == "[DONE]":
             return (self._done(),)
-        return self._chunk(parse_object(data)) if data else ()
+        return self._chunk(wire.parse_object(data)) if data else ()
 
     def _done(self) -> Done:
         if not self._finish:
             raise BadReply("ended the answer without a finish reason")
         return Done(
-            self._finish, count(self._usage, "prompt_tokens"), count(self._usage, "completion_tokens")
+            self._finish,
+            wire.count(self._usage, "prompt_tokens"),
+            wire.count(self._usage, "completion_tokens"),
         )
 
     def _chunk(self, chunk: JsonObject) -> Sequence[Event]:
         if chunk.get("error"):
-            raise Reported(error_text(chunk["error"]))
-        self._usage = child(chunk, "usage") or self._usage
-        choice = next(iter(list_of(chunk, "choices")), {})
-        self._finish = shorten(text(choice, "finish_reason")) or self._finish
-        delta = child(choice, "delta")
-        if content := text(delta, "content"):
+            raise Reported(wire.error_text(chunk["error"]))
+        self._usage = wire.child(chunk, "usage") or self._usage
+        choice = next(iter(wire.list_of(chunk, "choices")), {})
+        self._finish = wire.shorten(wire.text(choice, "finish_reason")) or self._finish
+        delta = wire.child(choice, "delta")
+        if content := wire.text(delta, "content"):
             return (Delta(content),)
         return (Thinking(),) if delta.get("reasoning_content") or delta.get("reasoning") else ()
 

@@ -205,23 +205,13 @@ def scale_spec(config: Config) -> ScaleSpec:
     from llmhost.autoscale.models import ScaleSpec
 
     scale = config.scale
+    elsewhere = {"schedule", "timezone", "unresponsive_after", "boot_time"}
     return ScaleSpec(
-        min_gpus=scale.min_gpus,
+        **scale.model_dump(exclude=elsewhere),
         max_gpus=_most(config),
         windows=tuple(parse_window(window.when, window.min_gpus) for window in scale.schedule),
         zone=ZoneInfo(scale.timezone),
-        queue_time=scale.queue_time,
-        max_late_ratio=scale.max_late_ratio,
-        drain_backlog_within=scale.drain_backlog_within,
-        target_utilization_max=scale.target_utilization_max,
-        target_utilization_min=scale.target_utilization_min,
-        down_after=scale.down_after,
-        scale_to_zero_after=scale.scale_to_zero_after,
-        max_step=scale.max_step,
-        max_failures=scale.max_failures,
         slots=config.engine.slots,
-        tokens_per_s=scale.tokens_per_s,
-        tokens_per_answer=scale.tokens_per_answer,
         boot_seconds=config.boot_time,
     )
 
