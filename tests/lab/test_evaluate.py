@@ -14,8 +14,6 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from llmhost.cache.calibration import UNCALIBRATED, Calibration
-from llmhost.cache.embedders.onnx import OnnxEmbedder
-from llmhost.cache.guards import objections
 from llmhost.cache.models import Answer, CacheDecision, Candidate, Objection, Verdict
 from llmhost.cache.policy import (
     CachePolicy,
@@ -24,7 +22,6 @@ from llmhost.cache.policy import (
     VerifiedPolicy,
     threshold_with_doubt,
 )
-from llmhost.cache.verifiers.load import load_verifier
 from llmhost.config.models import CacheConfig
 from llmhost.errors import ModelError
 from llmhost.lab.evaluate import (
@@ -75,23 +72,6 @@ def test_a_threshold_is_compared_with_the_cosine(threshold: float, accepted: boo
     assert (outcome.ms or 0) > 0
 
 
-@pytest.mark.parametrize(
-    ("probability", "found", "accepted"),
-    [
-        (0.91, (), True),
-        (0.89, (), False),
-        (0.91, (DOUBT,), False),
-        (0.97, (DOUBT,), True),
-        (1.0, (REFUSAL,), False),
-    ],
-)
-def test_the_verifier_and_guards_that_doubt_have_their_say(
-    probability: float, found: Sequence[Objection], accepted: bool
-) -> None:
-    policy, _ = verified(probability, found)
-    assert outcome_of(PAIR.a, PAIR.b, policy).accepted is accepted
-
-
 def test_what_lies_below_the_policys_floor_is_never_shown_to_it() -> None:
     policy, verifier = verified(1.0, stored="blue fish two")
     outcome = outcome_of("red fish one", "blue fish two", policy)
@@ -118,12 +98,6 @@ def test_what_is_left_to_the_judge_is_not_accepted() -> None:
     assert (outcome.decision.action, outcome.accepted) == ("judge", False)
 
 
-def test_what_labels_have_taught_is_heeded_when_it_is_given() -> None:
-    policy, _ = verified(0.85)
-    for calibration, accepted in ((Calibration(), False), (Calibration(shift=1.0), True)):
-        assert outcome_of(PAIR.a, PAIR.b, policy, calibration).accepted is accepted
-
-
 def test_each_question_is_embedded_once_and_every_pair_has_an_outcome() -> None:
     embedder = WordEmbedder()
     pairs = [Pair("one", "two", True), Pair("two", "three", False), Pair("one", "one", True)]
@@ -138,32 +112,6 @@ def test_a_model_that_fails_ends_it() -> None:
 
     with pytest.raises(ModelError):
         outcome_of(PAIR.a, PAIR.b, VerifiedPolicy(ScriptedGuards(), fail, THRESHOLDS))
-
-
-@pytest.mark.slow
-def test_ten_pairs_with_the_real_models(minilm: OnnxEmbedder) -> None:
-    near = [
-        ("How do I enable dark mode?", "How do I disable dark mode?"),
-        ("What is 15% of 240?", "What is 25% of 240?"),
-        ("How do I convert euros to dollars?", "How do I convert dollars to euros?"),
-        ("Who invented the telephone?", "When was the telephone invented?"),
-        ("What is the capital of Peru?", "What is the capital of Chile?"),
-        ("Is it safe to drink?", "Is it not safe to drink?"),
-        ("How do I boil an egg?", "What is quantum physics?"),
-    ]
-    same = [
-        ("How do I boil an egg?", "How do I  boil an egg?"),
-        ("What is the boiling point of water?", "what is the boiling point of water?"),
-        ("What is the capital of Peru?", "What's the capital of Peru?"),
-    ]
-    policy = VerifiedPolicy(objections, load_verifier("builtin", on_progress=print).probability, THRESHOLDS)
-    pairs = [Pair(a, b, False) for a, b in near] + [Pair(a, b, True) for a, b in same]
-    found = list(evaluate(pairs, minilm, policy))
-    assert [outcome.accepted for outcome in found[:7]] == [False] * 7
-    assert found[7].exact
-    similarities = [outcome.similarity for outcome in found if outcome.similarity is not None]
-    assert len(similarities) == 9
-    assert min(similarities) == similarities[6] < 0.4 < 0.9 < similarities[7]
 
 
 # What each threshold would cost, beside what the policy itself does at that threshold.
@@ -260,12 +208,9 @@ def test_a_frontier_has_at_most_100_points_from_the_lowest_threshold_to_the_high
     points = curve.points()
     assert len(points) <= MOST_POINTS
     assert [point.bar for point in points] == sorted({point.bar for point in points})
+    assert Frontier([(math.inf, True)] * count).points() == []
     if count:
         assert (points[0].bar, points[-1].bar) == (0.0, (count - 1) / 1000)
-
-
-def test_a_frontier_of_exact_hits_alone_has_no_points() -> None:
-    assert Frontier([(math.inf, True)]).points() == []
 
 
 # Figures from what became of pairs.

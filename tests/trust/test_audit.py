@@ -115,25 +115,24 @@ def bench(redis_client: Redis, cache: SemanticCache, keys: NamespaceKeys, embedd
     return Bench(redis_client, cache, keys, embedder)
 
 
-async def test_an_answer_that_the_engine_gives_too_was_right(bench: Bench) -> None:
-    engine = Speaker("Leonardo")
+@pytest.mark.parametrize(
+    ("answers", "right", "tally"),
+    [
+        (["Leonardo"], True, Tally(right=1)),
+        ([RIGHT, "Michelangelo."], False, Tally(wrong=1)),
+        ([RIGHT, WRONG], None, Tally()),
+        ([RIGHT, "Raffael."], None, Tally()),
+        ([RIGHT, "I cannot say who painted that, as nobody told me."], None, Tally()),
+    ],
+    ids=["agrees", "contradicts twice", "agrees the second time", "contradicts itself", "cannot say"],
+)
+async def test_only_an_answer_that_the_engine_contradicts_twice_was_wrong(
+    bench: Bench, answers: list[str], right: bool | None, tally: Tally
+) -> None:
+    engine = Speaker(*answers)
     finding = await bench.audit(engine)
-    assert (finding.right, finding.engine_answer, len(engine.requests)) == (True, "Leonardo", 1)
-    assert await bench.tally() == Tally(right=1)
-
-
-async def test_an_answer_that_the_engine_contradicts_twice_was_wrong(bench: Bench) -> None:
-    engine = Speaker(RIGHT, "Michelangelo.")
-    finding = await bench.audit(engine)
-    assert (finding.right, finding.engine_answer, len(engine.requests)) == (False, RIGHT, 2)
-    assert await bench.tally() == Tally(wrong=1)
-
-
-@pytest.mark.parametrize("second", [WRONG, "Raffael.", "I cannot say who painted that, as nobody told me."])
-async def test_an_engine_that_does_not_agree_with_itself_proves_nothing(bench: Bench, second: str) -> None:
-    finding = await bench.audit(Speaker(RIGHT, second))
-    assert finding.right is None
-    assert await bench.tally() == Tally()
+    assert (finding.right, finding.engine_answer, len(engine.requests)) == (right, answers[0], len(answers))
+    assert await bench.tally() == tally
 
 
 async def test_the_label_has_the_verifiers_word_and_the_guards_that_doubted(bench: Bench) -> None:

@@ -7,7 +7,6 @@ import pytest
 from doubles.simulated import SPEC, make_trace, poisson_trace, world
 
 from llmhost.lab.simulation.baselines import (
-    BLOCK,
     Fixed,
     RequestRate,
     clairvoyant_plan,
@@ -115,8 +114,3 @@ def test_the_clairvoyant_fleet_serves_all_in_time_and_for_less_than_a_fixed_one(
     peak = scenario.row("peak", scenario.for_peak())
     assert row.in_time > 0.995
     assert scenario.floor_usd <= row.cost_usd < peak.cost_usd
-
-
-def test_a_plan_has_a_size_for_each_block() -> None:
-    load = workload(poisson_trace(1.0, 1000))
-    assert len(clairvoyant_plan(load, 600, 1, 9)) == int(np.ceil(load.span / BLOCK))

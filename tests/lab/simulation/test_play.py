@@ -74,11 +74,6 @@ def test_a_lone_worker_answers_one_after_the_other() -> None:
     assert outcome.waits.tolist() == [0, 0.5, 1, 0]
 
 
-def test_a_fixed_fleet_costs_its_size_times_the_time() -> None:
-    trace = make_trace([0.0, 100.0, 3600.0])
-    assert fixed(trace, 3).paid == 3 * trace.span
-
-
 def test_a_worker_is_paid_until_its_last_answer() -> None:
     outcome = fixed(make_trace([0, 1, 2, 3, 4, 5, 6, 7], tokens=1000), 1)
     assert outcome.paid == 80

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 from doubles.simulated import SPEC, make_trace, poisson_trace, world
 
-import llmhost.autoscale.policy
-import llmhost.lab.simulation.policy
 from llmhost.autoscale.models import FleetView, Metrics, ScaleSpec
 from llmhost.engines.traffic import BUCKET
 from llmhost.fleet.budget import Limits
@@ -47,30 +44,17 @@ def watched(
     return play(make_workload(trace, settings, spec.slots), settings, policy, start), policy
 
 
-def test_it_is_the_function_that_scale_asks() -> None:
-    simulated: Any = llmhost.lab.simulation.policy
-    assert simulated.decide is llmhost.autoscale.policy.decide
-
-
 @pytest.mark.parametrize("interval", [60, 37])
-def test_counts_are_complete_and_know_nothing_of_the_future(interval: float) -> None:
-    trace = replace(poisson_trace(1.5, 1500, tokens=130), epoch=1_700_000_040.0)
-    _, policy = watched(trace, interval=interval, deaths_per_hour=6)
-    for (history, _), (arrived, done, _) in zip(policy.seen, policy.truth, strict=True):
-        traffic = history.traffic
+def test_what_was_asked_and_answered_is_counted_once_and_nothing_of_the_future(interval: float) -> None:
+    trace = poisson_trace(1.5, 1500, tokens=130)  # shorter than what is kept
+    rounded = Trace(trace.times, trace.prompt, np.round(trace.generated), epoch=1_700_000_040.0)
+    _, policy = watched(rounded, start=2, interval=interval, deaths_per_hour=6)
+    for (history, _), truth in zip(policy.seen, policy.truth, strict=True):
+        traffic, (arrived, done, _) = history.traffic, truth
+        counts = (traffic.asked, traffic.answered, traffic.tokens)
+        assert tuple(sum(count.values()) for count in counts) == truth
         assert sum(worker.in_flight for worker in traffic.workers.values()) <= arrived - done
         assert max([*traffic.asked, *traffic.answered], default=0) <= traffic.at
-
-
-def test_what_was_asked_and_answered_is_counted_once() -> None:
-    trace = poisson_trace(1.5, 1500, tokens=130)
-    rounded = Trace(trace.times, trace.prompt, np.round(trace.generated), epoch=1_700_000_040.0)
-    _, policy = watched(rounded, start=2, deaths_per_hour=6)
-    for (history, _), truth in zip(policy.seen, policy.truth, strict=True):
-        counts = (history.traffic.asked, history.traffic.answered, history.traffic.tokens)
-        assert (
-            tuple(sum(count.values()) for count in counts) == truth
-        )  # the trace is shorter than what is kept
 
 
 def test_buckets_are_those_of_the_product() -> None:

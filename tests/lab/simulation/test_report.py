@@ -82,12 +82,6 @@ def test_a_trace_that_gets_no_worker_has_a_report_all_the_same() -> None:
     assert math.isinf(row.wait_p50)
 
 
-def test_the_same_arguments_give_the_same_report(report: SimulationReport) -> None:
-    again = simulate(poisson_trace(2.0, 4000), world(hit_ratio=0.25), SPEC)
-    figures = [[replace(row, timeline=None) for row in one.rows] for one in (report, again)]  # type: ignore[arg-type]
-    assert figures[0] == figures[1]
-
-
 def test_all_begin_with_the_same_workers_but_the_fixed_fleets(report: SimulationReport) -> None:
     begun = [row.timeline.workers[0] for row in report.rows[:3]]
     assert begun[0] == begun[2]  # the clairvoyant fleet may end some at once, or buy

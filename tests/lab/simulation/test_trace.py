@@ -57,17 +57,6 @@ def test_a_packed_file_with_a_byte_order_mark_and_windows_lines(tmp_path: Path) 
     assert read(tmp_path, packed, "trace.csv.gz").times.tolist() == [0, 3]
 
 
-def test_rows_in_any_order_are_sorted(tmp_path: Path) -> None:
-    trace = read(tmp_path, PLAIN + "9,1,10\n3,2,20\n5,3,30\n")
-    assert trace.times.tolist() == [0, 2, 6]
-    assert trace.generated.tolist() == [20, 30, 10]
-
-
-def test_a_zone_is_heeded(tmp_path: Path) -> None:
-    trace = read(tmp_path, PLAIN + "2024-01-01T12:00:00+01:00,1,1\n2024-01-01T11:30:00Z,1,1\n")
-    assert trace.times.tolist() == [0, 1800]
-
-
 def test_a_trace_lasts_until_its_next_question_would_come() -> None:
     ones = np.ones(3)
     assert Trace(np.array([0.0, 2, 4]), ones, ones).span == 6
@@ -100,16 +89,6 @@ def test_a_trace_lasts_until_its_next_question_would_come() -> None:
 )
 def test_what_makes_no_sense_is_refused_with_its_line(tmp_path: Path, text: str | bytes, words: str) -> None:
     assert words in refusal(tmp_path, text)
-
-
-def test_a_missing_file_a_folder_and_a_false_archive_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="No such file"):
-        read_trace(tmp_path / "none.csv")
-    with pytest.raises(UsageError, match="directory"):
-        read_trace(tmp_path)
-    assert "not what its name says" in refusal(tmp_path, PLAIN, "trace.gz")
-    whole = gzip.compress((PLAIN + "1,2,3\n" * 100).encode())
-    assert "not whole" in refusal(tmp_path, whole[:-12], "trace.gz")
 
 
 moments = st.datetimes(datetime(2000, 1, 1), datetime(2000, 12, 31))
