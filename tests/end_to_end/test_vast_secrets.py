@@ -69,6 +69,7 @@ async def house(tmp_path: Path, redis_port_server: Callable[..., RedisServer]) -
     section = {"host": "127.0.0.1", "port": server.port, "password": "${REDIS_PASSWORD}"}
     async with renting(tmp_path / "rented", section) as house:
         house.environ["REDIS_PASSWORD"] = PASSWORD
+        house.new_interpreters = True  # their command lines are read
         yield house
 
 

@@ -8,7 +8,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from doubles.forked_command import ForkedCommand, forked
 from doubles.openai_server import OpenAIServer
 
 #: seconds; a command that has not ended by then hangs
@@ -43,7 +45,7 @@ class Finished:
 class Running:
     """A command that has not ended yet."""
 
-    process: asyncio.subprocess.Process
+    process: ForkedCommand | Process
     seen: bytes = field(default=b"")
 
     async def until(self, stream: str, words: str) -> None:
@@ -62,15 +64,27 @@ class Running:
     async def end(self) -> Finished:
         async with asyncio.timeout(LONGEST_COMMAND):
             out, err = await self.process.communicate()
-        assert self.process.returncode is not None
-        return Finished(self.process.returncode, out.decode(), (err or b"").decode())
+        return Finished(await self.process.wait(), out.decode(), err.decode())
+
+
+async def _new_interpreter(args: Sequence[str], environ: Mapping[str, str], stdin: bytes | None) -> Process:
+    assert stdin is None
+    command = (sys.executable, "-m", "llmhost", *args)
+    return await asyncio.create_subprocess_exec(
+        *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, env=environ
+    )
 
 
 class House:
-    """Runs `llmhost` commands with this test's folders."""
+    """Runs `llmhost` commands with this test's folders.
+
+    With `new_interpreters` each is a ``python -m llmhost`` whose arguments other processes can read.
+    """
+
+    new_interpreters = False
 
     def __init__(self) -> None:
-        self._started: list[asyncio.subprocess.Process] = []
+        self._started: list[ForkedCommand | Process] = []
 
     async def close(self) -> None:
         """Ends the commands that a failed test has left behind."""
@@ -80,19 +94,8 @@ class House:
                 await process.communicate()
 
     async def start(self, *args: str, stdin: bytes | None = None, **environ: str) -> Running:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "llmhost", *args),
-            stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, **environ},
-        )
-        if stdin is not None and process.stdin is not None:
-            with contextlib.suppress(ConnectionError):  # it may refuse before it has read everything
-                process.stdin.write(stdin)
-                await process.stdin.drain()
-                process.stdin.close()
-                await process.stdin.wait_closed()
+        both = {**os.environ, **environ}
+        process = await (_new_interpreter if self.new_interpreters else forked)(args, both, stdin)
         self._started.append(process)
         return Running(process)
 
