@@ -19,21 +19,19 @@ from llmhost.answering.cache_session import WarnOnce
 from llmhost.answering.question import Question
 from llmhost.cache.models import SemanticLookup
 from llmhost.errors import StoreError
-from llmhost.store.client import load_script, translate_errors
-from llmhost.store.keys import FleetKeys, NamespaceKeys
+from llmhost.store.client import translate_errors
+from llmhost.store.keys import FleetKeys
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
     from redis.asyncio import Redis
 
-__all__ = ["Audit", "AuditQueue", "AuditSampler", "AuditedEntries"]
+__all__ = ["Audit", "AuditQueue", "AuditSampler"]
 
 #: audits; where they are not processed, the oldest are dropped
 _LONGEST_QUEUE = 1_000
-
 #: seconds; what was served a day ago says little about what would be served now
 _LIFETIME = 86_400
-
 #: characters; more than is compared of an answer, and little enough for a thousand of them
 _ANSWER_KEPT = 8_000
 
@@ -96,19 +94,6 @@ class AuditQueue:
         """How many there are, those that are too old included."""
         with translate_errors():
             return int(await self._client.llen(self._key))
-
-
-class AuditedEntries:
-    """What audits found about each entry: `accepted` and `rejected` in its metadata."""
-
-    def __init__(self, client: Redis, keys: NamespaceKeys) -> None:
-        self._keys = keys
-        self._count = client.register_script(load_script("llmhost.cache", "audited.lua"))
-
-    async def count(self, entry: str, *, right: bool) -> None:
-        """Raises StoreError. An entry that is gone stays gone."""
-        with translate_errors():
-            await self._count(keys=[self._keys.metadata(entry)], args=["accepted" if right else "rejected"])
 
 
 @dataclass(slots=True)

@@ -27,10 +27,8 @@ __all__ = ["CacheSession", "CacheSessions", "WarnOnce"]
 
 #: seconds; what still fails after this time is worth another line in a server's log
 _WARNING_PERIOD = 600.0
-
 #: warnings; the oldest are forgotten first, so that a server that runs for months does not grow
 _MOST_WARNINGS = 256
-
 #: seconds; how long a Redis that was away is left alone before it is looked for again
 _PAUSE = 5.0
 

@@ -38,7 +38,6 @@ LabelSource = Literal["audit", "judge", "forget"]
 
 #: probabilities; finer near 1, where hits are served. Below 0.5 there are only labels of the judge
 _EDGES = (0.0, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 1.0)
-
 #: the bands of the verifier's probability, named by their ends, with their middles
 BANDS: Mapping[str, float] = {f"{low:g}-{high:g}": (low + high) / 2 for low, high in pairwise(_EDGES)}
 
@@ -99,10 +98,8 @@ class LabelsReport:
 
 #: probability that the truth is beyond one end of the interval: 95 % are between both
 _TAIL = 0.025
-
 #: halvings; they find the end of an interval to 1e-12
 _HALVINGS = 40
-
 #: share of a sum that the rest of its terms may be left out for
 _NEGLIGIBLE = 1e-12
 
@@ -156,19 +153,15 @@ def _at_least(wrong: int, samples: int, share: float) -> float:
 
 #: steps; from 0.90 they lead to 0.998, where next to nothing is served any more
 MOST_RAISED = 8
-
 #: log-odds; labels make 0.90 of the verifier count as 0.77 to 0.96, whatever they say
 _MOST_SHIFT = 1.0
-
 #: how many labels of an audit one label is worth
 _WEIGHTS: Mapping[LabelSource, float] = {"audit": 1.0, "judge": 0.25, "forget": 0.25}
 
 #: weight of a shift of 0: what 100 audits at 0.9 know of the shift (Fisher's information, 0.9 x 0.1 each)
 _PRIOR = 9.0
-
 #: halvings; they find the shift to 1e-6
 _SHIFT_HALVINGS = 20
-
 #: wrong answers; one alone is an accident, whatever the interval says
 _FEWEST_WRONG = 2
 

@@ -23,7 +23,6 @@ __all__ = ["CacheUsage", "Catalog", "cache_usage"]
 
 #: keys; how many Redis looks at in one step of a scan
 _SCAN_STEP = 1000
-
 #: bytes a number of a vector takes
 _FLOAT_BYTES = 4
 

@@ -24,7 +24,6 @@ __all__ = [
 ]
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-
 #: bytes hashed at a time
 _CHUNK = 1 << 20
 

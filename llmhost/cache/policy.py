@@ -28,22 +28,16 @@ __all__ = [
 
 #: cosine; unrelated questions lie below it, and looking at their answers would cost more than finding them
 _FLOOR = 0.4
-
 #: cosine; "What is machine learning?" and "Explain ML in simple terms" have 0.51
 _VERIFIED_FLOOR = 0.5
-
 #: candidates; each costs about as much as an embedding, and the right one is nearly always among the first
 _MOST_VERIFIED = 3
-
 #: probability; no verifier counts for more, so that labels can always correct it
 _HIGHEST = 1 - 1e-6
-
 #: probability; what the verifier itself gives less than this is not served, whatever labels have taught
 VERIFIER_FLOOR = 0.7
-
 #: log-odds by which the verifier must be surer where a guard doubts: 0.937 in place of 0.90
 _DOUBT = 0.5
-
 #: log-odds of one step by which errors raise the thresholds: from 0.90 to 0.937, 0.961, ...
 _STEP = 0.5
 

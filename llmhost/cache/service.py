@@ -38,10 +38,8 @@ __all__ = ["SemanticCache"]
 
 #: characters; some 50 tokens, over which the default model holds up this process's other work for 5 ms
 _EMBEDDED_HERE = 200
-
 #: characters; the verifier reads two such questions in some 5 ms
 _JUDGED_HERE = 200
-
 #: questions; where that many of the nearest have expired, the next one is no loss
 _WIDEST = 512
 
@@ -193,6 +191,12 @@ class SemanticCache:
             await self._touch(
                 keys=[self._keys.metadata(entry), self._keys.embedding(entry)], args=[now, *served]
             )
+
+    async def count_audit(self, entry: str, *, right: bool) -> None:
+        """Counts what an audit found about the entry; one that is gone stays gone."""
+        count = self._client.register_script(load_script("llmhost.cache", "audited.lua"))
+        with translate_errors():
+            await count(keys=[self._keys.metadata(entry)], args=["accepted" if right else "rejected"])
 
     async def _alive(
         self, index: Index, scope: str, vector: NDArray[np.float32], floor: float

@@ -25,7 +25,6 @@ __all__ = ["SingleFlight"]
 
 #: seconds; a leader that died keeps the others waiting for this long
 _LIFETIME = 10.0
-
 #: seconds; often enough that one lost renewal does not end a flight
 _RENEWAL = 3.0
 

@@ -236,7 +236,6 @@ def _share(part: int, whole: int) -> float | None:
 
 #: probabilities between which pairs are counted together: finer where the thresholds are
 _BANDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 1.0)
-
 #: precisions whose best recall is reported
 _PRECISIONS = (0.80, 0.85, 0.90, 0.95)
 

@@ -34,19 +34,14 @@ Row = TypeVar("Row")
 
 #: bytes; a question of 10,000 words has some 60,000, and no line is read into memory that is much longer
 _LONGEST_LINE = 1_000_000
-
 #: lines; the questions of a busy month, which still fit into memory
 _MOST_LINES = 5_000_000
-
 #: characters; of a question
 _LONGEST_QUESTION = 100_000
-
 #: share of the lines; where more are broken, the rest is hardly what it was meant to be
 _MOST_BROKEN = 0.05
-
 #: lines; a message that names more would not be read
 _NAMED = 3
-
 #: bytes, unpacked; a small archive can hold more than any machine has room for
 _LARGEST_FILE = 2_000_000_000
 

@@ -31,7 +31,6 @@ except ModuleNotFoundError as error:
 __all__ = ["check_drawable", "plot_evaluation", "plot_replay", "plot_simulation", "save"]
 
 _SUFFIXES = (".svg", ".png")
-
 #: dots an inch of a .png
 _DOTS = 150
 

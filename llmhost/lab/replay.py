@@ -121,7 +121,6 @@ class PolicyPlayer:
 
 #: points of a curve; more cannot be told apart on a chart
 _MOST_POINTS = 100
-
 #: questions between two reports of how far it is
 _EVERY = 10
 

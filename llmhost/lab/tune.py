@@ -12,10 +12,8 @@ __all__ = ["ErrorLimits", "Tuning", "TuningRow", "tune"]
 
 #: `cache.confidence` may be set to these; the last is as sure as a verifier of some MB can be believed
 _SETTABLE = [thousandth / 1000 for thousandth in range(500, 1000)]
-
 #: thresholds that are shown
 _SHOWN = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
-
 #: log of the probability, 2.5 %, with which an exact interval lets the truth lie beyond its upper end
 _LOG_TAIL = math.log(0.025)
 

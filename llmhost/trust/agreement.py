@@ -23,32 +23,23 @@ __all__ = ["Said", "agree", "answer_similarity", "truncate_to_shorter"]
 
 #: words; of a longer answer, no single number or word says what it comes to
 _SHORT = 40
-
 #: words; a shorter answer is too little for the embedding model to call it unlike another, and may be no more
 #: than one name in a sentence
 _TERSE = 12
-
 #: words that the question did not bring; so few are the answer itself: a name, a translation, a year
 _FEW = 3
-
 #: similarity; a fifth of the answers to near-misses are as alike too, and must be told apart by other means
 _SAME = 0.8
-
 #: similarity; of the made-up answers to the same question, none over `_TERSE` words was less alike
 _OTHER = 0.5
-
 #: similarity; "NYC" and "New York City" have 0.92, "Leonardo da Vinci" and "Michelangelo" 0.71
 _OTHER_WORDS = 0.75
-
 #: characters; the embedding model reads 256 tokens, and so much is one thought
 _CHUNK = 240
-
 #: chunks; a longer answer is compared by its beginning: each takes some milliseconds
 _MOST_CHUNKS = 24
-
 #: share; "384,400 km" and "238,900 miles" are one distance, 124 and 125 million one population
 _ROUNDING = 0.01
-
 #: a plain number in here may be a year, of which 1918 is not about 1919
 _YEARS = range(1000, 2101)
 

@@ -14,7 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Self
 
-from llmhost.answering.audits import Audit, AuditedEntries, AuditQueue
+from llmhost.answering.audits import Audit, AuditQueue
 from llmhost.answering.cache_session import WarnOnce
 from llmhost.answering.question import Event, Question, Reply
 from llmhost.cache.calibration import Label
@@ -61,7 +61,6 @@ class Auditor:
     queue: AuditQueue
     ask: Callable[[Question], AsyncGenerator[Event]]
     cache: SemanticCache
-    entries: AuditedEntries
     embedder: Callable[[], Awaitable[Embedder]]
     labels: Labels
     ledger: Ledger
@@ -122,7 +121,7 @@ class Auditor:
 
     async def _conclude(self, audit: Audit, right: bool, reply: Reply) -> str | None:
         """Records the label; says in words how the threshold was moved by it."""
-        await self.entries.count(audit.entry, right=right)
+        await self.cache.count_audit(audit.entry, right=right)
         if not right:  # the same question gets the engine's own answer from now on
             key = audit.question.key()
             if key is not None and reply.answer.finish_reason == "stop" and reply.answer.text.strip():

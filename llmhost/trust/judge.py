@@ -12,9 +12,10 @@ import math
 import re
 import time
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 from llmhost.answering.answerer import engine_answer
@@ -27,10 +28,11 @@ from llmhost.engines.pool import Collected, Pool
 from llmhost.errors import LlmhostError, StateError, StoreError
 from llmhost.ledger.events import Outcome, engine_event
 from llmhost.ledger.ledger import Ledger
-from llmhost.store.client import amount, text, translate_errors
+from llmhost.store.client import text, translate_errors
 from llmhost.store.keys import FleetKeys, NamespaceKeys
 
 if TYPE_CHECKING:
+    from pydantic import TypeAdapter
     from redis.asyncio import Redis
 
 __all__ = [
@@ -105,7 +107,6 @@ def looks_like_injection(text: str) -> bool:
 
 #: share; a judge that is to widen what the cache serves must be at least as sure as the cache's own threshold
 ENOUGH_PRECISION = 0.9
-
 #: pairs, half of them the same: where at most two of its words of yes are wrong, that can be shown
 MEASURED_PAIRS = 160
 
@@ -243,38 +244,24 @@ class JudgeEvaluationStore:
         """The measurement of this model; None where there is none, or none that makes sense."""
         with translate_errors():
             row = await self._client.hgetall(self._key)
-        evaluation = _evaluation({text(name): text(value) for name, value in row.items()})
-        return evaluation if evaluation is not None and evaluation.model == model else None
+        values = {text(name): text(value) or None for name, value in row.items()}
+        try:
+            found = _adapter().validate_python(values)
+        except ValueError:
+            return None
+        numbers = [value for value in asdict(found).values() if isinstance(value, float)]
+        return found if found.model == model and all(0 <= number < math.inf for number in numbers) else None
 
 
-def _evaluation(row: Mapping[str, str]) -> JudgeEvaluation | None:
-    try:
-        return JudgeEvaluation(
-            model=row["model"],
-            pairs=int(row["pairs"]),
-            yes=int(row["yes"]),
-            precision=_number(row["precision"]) if row["precision"] else None,
-            low=_number(row["low"]) if row["low"] else None,
-            recall=_number(row["recall"]) if row["recall"] else None,
-            silent=_number(row["silent"]),
-            p50_ms=_number(row["p50_ms"]),
-            p95_ms=_number(row["p95_ms"]),
-            at=_number(row["at"]),
-        )
-    except (KeyError, ValueError):
-        return None
+@cache
+def _adapter() -> TypeAdapter[JudgeEvaluation]:
+    from pydantic import TypeAdapter
 
-
-def _number(raw: str) -> float:
-    value = amount(raw)
-    if value is None:
-        raise ValueError(f"{raw!r} is no amount")
-    return value
+    return TypeAdapter(JudgeEvaluation)
 
 
 #: characters of both questions; longer ones take the engine longer than an answer may be worth
 _LONGEST_PAIR = 2_000
-
 #: tokens; YES takes one or two, some models put a blank or a mark before it
 _MOST_TOKENS = 5
 

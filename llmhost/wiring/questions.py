@@ -189,7 +189,6 @@ def make_auditor(
 ) -> Auditor:
     """What works off the queue."""
     from llmhost.answering.answerer import Answerer
-    from llmhost.answering.audits import AuditedEntries
     from llmhost.ledger.ledger import Ledger
     from llmhost.trust.audit import Auditor
 
@@ -200,7 +199,6 @@ def make_auditor(
         queue=audit_queue(config, client),
         ask=engines.answer,
         cache=caches.cache(client),
-        entries=AuditedEntries(client, caches.keys),
         embedder=caches.embedder,
         labels=caches.labels(client),
         ledger=Ledger(client, config.fleet.name),

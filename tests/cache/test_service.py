@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from doubles.embedders import WordEmbedder
-from doubles.scripted_verifier import DOUBT, REFUSAL, ScriptedGuards, ScriptedJudge, ScriptedVerifier
+from doubles.scripted_verifier import DOUBT, ScriptedGuards, ScriptedJudge, ScriptedVerifier
 
 from llmhost.cache.calibration import Calibration, Label
 from llmhost.cache.indexes.flat import FlatIndex
@@ -283,19 +283,6 @@ async def test_a_hit_remembers_how_it_came_about(
     await cache.touch(key(QUESTION).entry, 5.0, found.verdict)
     kept = await redis_client.hmget(f"test:metadata:{key(QUESTION).entry}", "served_raw", "served_doubts")
     assert kept == [b"0.97", b"names"]
-
-
-async def test_every_candidate_is_explained(make_cache: MakeCache, key: MakeKey, put: Put) -> None:
-    other = f"{QUESTION} 5"
-    policy = verified(ScriptedVerifier({QUESTION: 0.95}), ScriptedGuards({other: [REFUSAL]}))
-    cache = make_cache(policy=policy)
-    for question in (QUESTION, other):
-        await put(cache, question)
-    found = await cache.semantic(key(f"{REWORDED} 6"))
-    assert {verdict.candidate.question: verdict.taken for verdict in found.verdicts} == {
-        QUESTION: True,
-        other: False,
-    }
 
 
 @pytest.mark.parametrize("length", [20, 400])

@@ -13,7 +13,7 @@ from doubles.scripted_pool import ScriptedEngine, pool_of
 from doubles.waiting import LONGEST
 
 from llmhost.answering.answerer import Answerer
-from llmhost.answering.audits import Audit, AuditedEntries, AuditQueue
+from llmhost.answering.audits import Audit, AuditQueue
 from llmhost.answering.cache_session import WarnOnce
 from llmhost.answering.question import Question
 from llmhost.cache.calibration import Tally
@@ -87,7 +87,6 @@ class Bench:
             queue=self.queue,
             ask=answerer.answer,
             cache=self.cache,
-            entries=AuditedEntries(self.client, self.keys),
             embedder=load,
             labels=self.labels,
             ledger=self.ledger,

@@ -38,13 +38,11 @@ _DATA_FROM = "1024"  #: bytes; tensors from this size on are stored in the data 
 #: What BERT-like models read where a model does not say.
 _USUAL_MAX_TOKENS = 512
 _PACKAGES = ("torch", "sentence-transformers", "transformers", "onnxruntime", "tokenizers")
-
 #: Lowest cosine similarity between an exported model's vector and the original's. Decisions are taken at
 #: steps of 0.01, and two vectors this close differ in any similarity by at most 0.045, mostly far less.
 MIN_COSINE = 0.999
 #: A model that can read fewer of the texts than this has not been checked.
 MIN_COMPARED = 12
-
 #: What an exported model and its original are compared on.
 TEXTS: tuple[str, ...] = tuple(json.loads((Path(__file__).parent / "texts.json").read_text("utf-8")))
 

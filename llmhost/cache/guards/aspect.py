@@ -13,7 +13,6 @@ from llmhost.cache.models import Objection
 __all__ = ["NAME", "guard"]
 
 NAME = "aspect"
-
 #: What people say before they ask.
 _OPENING = re.compile(
     r"^(?:(?:hi|hello|hey|please|so|ok|and|but|well|just|also|quick question|(?:can|could|would|will) you|"
@@ -29,7 +28,6 @@ _APART = {
 }
 #: Aspects that a form asks for without naming them.
 _IMPLIED = {form: frozenset(aspects) for form, aspects in related(sections("forms")["implied"])}
-
 #: The aspect that a stem names.
 _ASPECT_OF = {
     stem(word): aspect for aspect, words in related(sections("english")["aspects"]) for word in words

@@ -12,7 +12,6 @@ from llmhost.cache.models import Objection
 __all__ = ["NAME", "guard"]
 
 NAME = "dates"
-
 #: Months that are also words count after one of these.
 _MAY_FOLLOW = words("in of since until till by before after during every next last this early late mid")
 _MAYBE_MONTHS = frozenset({"may", "march"})
@@ -22,7 +21,6 @@ _TURNS = {
     **dict.fromkeys(("this", "current"), "this"),
 }
 _SPANS = words("year week month weekend century decade semester quarter season")
-
 #: The kind and the first spelling of everything that names a time.
 _MEMBERS = {
     spelling: (kind, entry.split(" = ")[0])

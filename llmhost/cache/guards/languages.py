@@ -13,7 +13,6 @@ from llmhost.cache.models import Objection
 __all__ = ["NAME", "guard"]
 
 NAME = "languages"
-
 #: The languages that each frequent word belongs to.
 _LANGUAGES_OF: dict[str, list[str]] = {}
 for _speech, _frequent in sections("languages").items():

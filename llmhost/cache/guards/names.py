@@ -12,7 +12,6 @@ from llmhost.cache.models import Objection
 __all__ = ["NAME", "guard"]
 
 NAME = "names"
-
 #: words in capitals of all; where more are, capitals are the style of the whole text
 _TITLE_SHARE = 0.6
 #: Share of the words besides names that two texts have in common when they say the same of other names.

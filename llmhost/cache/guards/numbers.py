@@ -14,7 +14,6 @@ from llmhost.cache.models import Objection
 __all__ = ["NAME", "SCALES", "UNITS", "guard", "in_digits"]
 
 NAME = "numbers"
-
 #: Each unit with its dimension and its size in that dimension's base unit. Months are not seconds: none is
 #: as long as the next.
 UNITS = {

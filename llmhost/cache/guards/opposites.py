@@ -25,7 +25,6 @@ _PREFIXES = [(prefix, "") for prefix in _NEGATING.split()]
 _PREFIXES += [(one, other) for one, _, other in (pair.partition("/") for pair in _REPLACED.split())]
 #: Opposite before the same thing: "to Rome" and "from Rome".
 _DIRECTIONS = {"to": "from", "from": "to", "for": "against", "against": "for"}
-
 #: The stems that a stem is opposed to.
 OPPOSITES: dict[str, set[str]] = {}
 for _left, _right in related(sections("opposites")["opposites"]):

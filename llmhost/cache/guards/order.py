@@ -14,7 +14,6 @@ from llmhost.cache.models import Objection
 __all__ = ["NAME", "are_swapped", "guard"]
 
 NAME = "order"
-
 #: With these in it, a question asks the same whichever thing is named first. Stems.
 _EITHER_WAY = frozenset(map(stem, english("either way")))
 _NO_VERBS = FILLERS - {"use"}

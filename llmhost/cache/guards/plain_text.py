@@ -14,7 +14,6 @@ __all__ = ["LENGTH", "NAME", "guard", "length_guard"]
 
 NAME = "plain text"
 LENGTH = "length"
-
 #: Joiners that some scripts and emoji need, and marks of direction that Arabic and Hebrew may: odd only
 #: beside a Latin letter or a digit.
 _JOINERS = frozenset("\u200c\u200d\u200e\u200f")

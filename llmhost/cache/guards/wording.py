@@ -28,7 +28,6 @@ _CONTRACTED = {word: tuple(parts) for word, parts in related(sections("english")
 #: What follows an apostrophe, as a word. A possessive s says nothing; after these words it is "is".
 _TAILS = {"re": "are", "ve": "have", "ll": "will", "m": "am"}
 _BEFORE_IS = words("what who where when why how that there it he she here")
-
 #: Stems of words that stand for nothing by themselves.
 FILLERS = frozenset(map(stem, english("fillers")))
 

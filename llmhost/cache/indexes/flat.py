@@ -29,10 +29,8 @@ __all__ = ["ENTRY_BYTES", "FlatIndex", "Mirror", "encode_record", "encode_remova
 
 #: bytes; an entry's 32 hex digits
 ENTRY_BYTES = 16
-
 #: rows; what a matrix starts with, before it doubles
 _FIRST_ROWS = 64
-
 #: rows that are compared number by number; docs/architecture.md says what fewer of them would miss
 _SHORTLIST = 128
 
@@ -138,10 +136,8 @@ _MAGIC = b"LLMHOST1"
 
 # magic, dimensions, a random number that is new whenever the log is: it tells a reader to start over.
 _HEADER = struct.Struct("<8sI16s")
-
 #: scopes; each conversation has one of its own, so an unbounded number would fill the memory
 _MOST_MIRRORS = 256
-
 #: bytes; Redis refuses longer strings
 _LONGEST_LOG = 512 * 1024 * 1024
 

@@ -20,13 +20,10 @@ from llmhost.machine.heavy import onnxruntime
 __all__ = ["OnnxVerifier"]
 
 _ERRORS_ONLY = 3  #: onnxruntime's severity: its warnings are about its own choices
-
 #: characters; the longest in the vocabulary. What is too long for any number of such is not even counted.
 _LONGEST_TOKEN = 20
-
 #: probability; what is said at most of a text unlike all that the model has learnt from
 _UNSURE = 0.5
-
 #: probability where only capitals and the closing mark differ: a model is seldom so sure of the evident, and
 #: now and then they matter ("How do I polish ...", "How do I Polish ...")
 _SAME_WORDS = 0.99

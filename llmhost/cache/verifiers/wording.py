@@ -16,24 +16,18 @@ __all__ = ["in_distribution", "spelt_out"]
 
 _ACRONYM = re.compile(r"\b[A-Z]{2,6}\b")
 _WORD = re.compile(r"[^\W\d_]+")
-
 #: Words that an acronym seldom counts, and with which it never begins or ends.
 _SMALL = words("a an and as at by for from in is of on or the to with my your our his her")
-
 #: Meanings of acronyms of two letters; those of longer ones are found by their initials.
 _TWO_LETTERS = dict(entry.split(" = ") for entry in sections("english")["acronyms"])
-
 #: share of the letters; a foreign name or a Greek letter in an English question does not make it foreign
 _FOREIGN = 0.2
-
 #: words with accents; English borrows a few, as "résumé". More are foreign, from this share of the words on.
 _BORROWED = 1
 _ACCENTED = 0.25
-
 #: Marks of code, and their share of the text's characters; a question about code has more words.
 _MARKS = frozenset("(){}[]<>=;|&$\\`")
 _CODE = 0.1
-
 #: A sentence in no language but one.
 _ENGLISH = read("What is the best way to do this and why should I?")
 

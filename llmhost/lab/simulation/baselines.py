@@ -95,10 +95,8 @@ class RequestRate:
 
 #: seconds; the clairvoyant fleet changes as often
 BLOCK = 60.0
-
 #: seconds; what all fleets begin with is enough for so long
 _OPENING = 600.0
-
 #: share of answers that the fleet for the peak begins in time
 _AT_PEAK = 0.99
 

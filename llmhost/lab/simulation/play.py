@@ -19,7 +19,6 @@ __all__ = ["Book", "Played", "Rule", "Scene", "play"]
 
 #: seconds after the trace's end; who still waits for a first worker then gets none
 _GIVE_UP = 3600.0
-
 #: worker of a question that none has taken yet
 _NONE = -1
 

@@ -21,13 +21,10 @@ __all__ = ["read_trace"]
 
 #: tokens; no model reads or writes so much at once
 _MOST_TOKENS = 10**7
-
 #: seconds, Unix; in the year 9892: a played trace must end before dates do
 _LATEST = 2.5e11
-
 #: bytes; a longer line is no line of a table
 _LONGEST_LINE = 10_000
-
 #: names of columns in public traces, without case and punctuation
 _NAMES = {
     "time": ("timestamp", "time", "arrived", "arrivedat", "arrival", "arrivaltime", "datetime"),

@@ -15,7 +15,6 @@ __all__ = ["IN_TIME", "LONGEST", "MOST_QUESTIONS", "Settings", "Trace", "Workloa
 
 #: seconds; an answer that begins later came late, in every row of every report
 IN_TIME = 5.0
-
 #: what each number may be, both ends included
 _RANGES = {
     "worker_tokens_per_s": (0.1, 1e6),
@@ -69,7 +68,6 @@ class Settings:
 
 #: a month at 8 questions a second; more would not fit in 2 GB
 MOST_QUESTIONS = 20_000_000
-
 #: seconds; a longer trace has a wrong date in it, or is repeated too often to wait for
 LONGEST = 400 * 86_400.0
 
