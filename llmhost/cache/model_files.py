@@ -41,11 +41,21 @@ def named_folder(name: str, kind: str, hint: str) -> Path | None:
     return None
 
 
-def download(name: str, wanted: list[str]) -> Path:
-    """The folder with the wanted files of a published model. Raises what huggingface_hub raises."""
-    from huggingface_hub import snapshot_download
+def download(name: str, wanted: list[str], kind: str, hint: str) -> Path:
+    """The folder with the wanted files of a published model. Takes what is in the Hub's own cache where the
+    network or `HF_HUB_OFFLINE` does not allow more. Raises ModelError, about `kind`.
+    """
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
-    return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["onnx/*", "openvino/*"]))
+        disable_progress_bars()
+        return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["onnx/*", "openvino/*"]))
+    except Exception as error:
+        raise ModelError(
+            f"the {kind} {name} is not on this machine and cannot be fetched ({type(error).__name__})",
+            hint=hint,
+        ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -186,7 +186,10 @@ class SemanticCache:
     async def touch(self, entry: str, now: float, verdict: Verdict | None = None) -> None:
         """Counts a hit on the entry at `now`, Unix seconds. The verdict on a semantic one is remembered, so
         that an operator who says that it was wrong need not say how it came about."""
-        served = [] if verdict is None else _remembered(verdict)
+        served: list[str | float] = []
+        if verdict is not None:
+            raw = "" if verdict.raw is None else verdict.raw
+            served = ["served_raw", raw, "served_doubts", ",".join(verdict.doubts)]
         with translate_errors():
             await self._touch(
                 keys=[self._keys.metadata(entry), self._keys.embedding(entry)], args=[now, *served]
@@ -254,12 +257,6 @@ class SemanticCache:
             pipeline.pexpire(embedding, self._embedding_ms)
             pipeline.pexpire(metadata, self._embedding_ms)
             await pipeline.execute()
-
-
-def _remembered(verdict: Verdict) -> list[str | float]:
-    """Fields of an entry's metadata, as names and values."""
-    raw = "" if verdict.raw is None else verdict.raw
-    return ["served_raw", raw, "served_doubts", ",".join(verdict.doubts)]
 
 
 def _label(decision: CacheDecision, judgement: Judgement) -> Label | None:

@@ -78,7 +78,9 @@ def agree(one: Said, other: Said, similarity: float | None) -> bool | None:
     if short and _says_all_of(one, other):
         return True
     if similarity is not None and similarity >= _SAME:
-        return None if short and _differ_in_a_word(one, other) else True
+        # Answers that look alike may still be refused as two questions are.
+        refused = short and any(objection.refuses for objection in objections(one.answer, other.answer))
+        return None if refused else True
     lengthy = min(len(one.answer.split()), len(other.answer.split())) >= _TERSE
     return False if similarity is not None and similarity < _OTHER and lengthy else None
 
@@ -126,11 +128,6 @@ def _contradict(one: Said, other: Said, similarity: float | None) -> bool:
     if ours or theirs:
         return _other_figures(ours, theirs)
     return _other_words(one, other, similarity)
-
-
-def _differ_in_a_word(one: Said, other: Said) -> bool:
-    """Whether answers that look alike would be refused as two questions are."""
-    return any(objection.refuses for objection in objections(one.answer, other.answer))
 
 
 def _most_words(one: Said, other: Said) -> int:

@@ -49,24 +49,14 @@ def full_name(name: str) -> str:
 
 
 def fetch(source: Source) -> Path:
-    """The folder with the model's files, downloaded from the Hub where it must be. Takes what is already in
-    the Hub's own cache when the network or `HF_HUB_OFFLINE` does not allow more. Raises ModelError where the
-    model cannot be had.
-    """
+    """The folder with the model's files, downloaded from the Hub where it must be. Raises ModelError."""
     if source.folder is not None:
         return source.folder
     # Weights in the safe format first: the other one is a pickle and twice the download.
     wanted = ["*.json", "*.txt", "*.model", "*.safetensors", "*/*.bin"]
-    try:
-        folder = download(source.name, wanted)
-        if not any(folder.glob("*.safetensors")):
-            folder = download(source.name, [*wanted, "*.bin"])
-    except Exception as error:
-        raise ModelError(
-            f"the embedding model {source.name} is not on this machine and cannot be fetched"
-            f" ({type(error).__name__})",
-            hint=_HINT,
-        ) from error
+    folder = download(source.name, wanted, "embedding model", _HINT)
+    if not any(folder.glob("*.safetensors")):
+        folder = download(source.name, [*wanted, "*.bin"], "embedding model", _HINT)
     return folder
 
 

@@ -32,7 +32,7 @@ class SentenceTransformersVerifier:
         self.id = name
         folder = check_name(name)
         if folder is None:
-            folder = _downloaded(name)
+            folder = download(name, _FILES, "verifier", _HINT)
             _check(folder)
         # Whether a tokenizer cuts is a setting within it, which two threads must not both change.
         self._alone = Lock()
@@ -82,19 +82,6 @@ def check_name(name: str) -> Path | None:
     if folder is not None:
         _check(folder)
     return folder
-
-
-def _downloaded(name: str) -> Path:
-    try:
-        from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
-
-        disable_progress_bars()
-        return download(name, _FILES)
-    except Exception as error:
-        raise ModelError(
-            f"the verifier {name} is not on this machine and cannot be fetched ({type(error).__name__})",
-            hint=_HINT,
-        ) from error
 
 
 def _check(folder: Path) -> None:

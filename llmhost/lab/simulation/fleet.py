@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush, heapreplace
 
@@ -137,10 +137,17 @@ class SimFleet:
     def apply(self, orders: Resize, now: float) -> None:
         """Does what a step has decided."""
         for number in orders.revive:
-            self._revive(self.machines[number], now)
+            machine = self.machines[number]
+            machine.draining = False
+            self._put_in(machine.id, [max(now, free) for free in machine.free])
+            machine.free = []
         self._drain({number: self.machines[number] for number in orders.drain}, now)
         for _ in range(orders.buy):
-            self._buy(now)
+            sound = self._chance.random() >= self._settings.boot_failures
+            booted = now + self._settings.boot_seconds
+            self.machines[self._next] = Machine(self._next, now, booted, sound)
+            self._next += 1
+            self.purchases += 1
 
     def next_death(self) -> float:
         """When; infinite where none will come."""
@@ -159,7 +166,8 @@ class SimFleet:
         """Everything is ended: what was paid for, in seconds, each worker until its last answer."""
         self.notice(end)
         last = dict.fromkeys(self.machines, end)
-        for free, number in self._all_slots():
+        draining = [(free, machine.id) for machine in self.machines.values() for free in machine.free]
+        for free, number in (*self.slots, *draining):
             last[number] = max(last[number], free)
         return self.paid + sum(last[number] - machine.bought for number, machine in self.machines.items())
 
@@ -169,11 +177,6 @@ class SimFleet:
         for free, number in self.slots:
             left[number] = max(left.get(number, 0.0), free)
         return left
-
-    def _all_slots(self) -> Iterator[Slot]:
-        yield from self.slots
-        for machine in self.machines.values():
-            yield from ((free, machine.id) for free in machine.free)
 
     def _see_boot(self, machine: Machine, now: float) -> None:
         if machine.sound:
@@ -189,18 +192,6 @@ class SimFleet:
         if self._settings.deaths_per_hour:
             lifetime = self._chance.exponential(_HOUR / self._settings.deaths_per_hour)
             heappush(self._deaths, (now + lifetime, machine.id))
-
-    def _buy(self, now: float) -> None:
-        sound = self._chance.random() >= self._settings.boot_failures
-        machine = Machine(self._next, now, now + self._settings.boot_seconds, sound)
-        self.machines[self._next] = machine
-        self._next += 1
-        self.purchases += 1
-
-    def _revive(self, machine: Machine, now: float) -> None:
-        machine.draining = False
-        self._put_in(machine.id, [max(now, free) for free in machine.free])
-        machine.free = []
 
     def _drain(self, leaving: dict[int, Machine], now: float) -> None:
         for free, number in self._take_out(set(leaving)):

@@ -101,7 +101,10 @@ class _Counts:
         unfinished = finished > scene.now
         self._open = self._open + int(unfinished.argmax()) if unfinished.any() else scene.arrived
         self._asked_until, self._read = scene.arrived, scene.now
-        self._forget(epoch + scene.now - self._kept)
+        oldest = epoch + scene.now - self._kept
+        for counts in (self.asked, self.answered, self.tokens):
+            for bucket in [bucket for bucket in counts if bucket < oldest]:
+                del counts[bucket]
         return done
 
     def in_flight(self, scene: Scene) -> dict[int, int]:
@@ -110,11 +113,6 @@ class _Counts:
         workers = scene.book.worker[self._open : scene.arrived]
         taken = workers[(finished > scene.now) & (workers >= 0)]
         return dict(zip(*(values.tolist() for values in np.unique(taken, return_counts=True)), strict=True))
-
-    def _forget(self, before: float) -> None:
-        for counts in (self.asked, self.answered, self.tokens):
-            for bucket in [bucket for bucket in counts if bucket < before]:
-                del counts[bucket]
 
 
 class _Speeds:
