@@ -11,11 +11,12 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 #: Nothing that starts a thread when it is imported, and nothing that reads the environment then.
 _PRELOADED = (
@@ -23,6 +24,7 @@ _PRELOADED = (
     "rich.live",
     "rich.progress",
     "rich.table",
+    "vastai",
     "llmhost.autoscale.step",
     "llmhost.cli.commands.ask",
     "llmhost.cli.commands.cache",
@@ -50,14 +52,23 @@ _context.set_forkserver_preload(list(_PRELOADED))
 
 
 class ForkedCommand:
-    """What asyncio.subprocess.Process is to a new interpreter. With `has_stdin`, `feed` it."""
+    """What asyncio.subprocess.Process is to a new interpreter. With `has_stdin`, `feed` it. `first` is called
+    in the new process before the command.
+    """
 
-    def __init__(self, args: Sequence[str], environ: Mapping[str, str], *, has_stdin: bool) -> None:
+    def __init__(
+        self,
+        args: Sequence[str],
+        environ: Mapping[str, str],
+        *,
+        has_stdin: bool = False,
+        first: Callable[[], None] | None = None,
+    ) -> None:
         self._pipes = [os.pipe() for _ in range(3 if has_stdin else 2)]
         outputs = [Connection(writer, readable=False) for _, writer in self._pipes[:2]]
         inputs = [Connection(reader, writable=False) for reader, _ in self._pipes[2:]]
         self._process = _context.Process(
-            target=_run, args=(list(args), str(Path.cwd()), dict(environ), outputs, inputs)
+            target=_run, args=(list(args), str(Path.cwd()), dict(environ), outputs, inputs, first)
         )
         self._process.start()
         for connection in (*outputs, *inputs):
@@ -109,7 +120,12 @@ class ForkedCommand:
 
 
 def _run(
-    args: list[str], folder: str, environ: dict[str, str], outputs: list[Connection], inputs: list[Connection]
+    args: list[str],
+    folder: str,
+    environ: dict[str, str],
+    outputs: list[Connection],
+    inputs: list[Connection],
+    first: Callable[[], None] | None,
 ) -> None:
     """In the child: becomes `python -m llmhost ARGS`."""
     os.chdir(folder)
@@ -126,6 +142,8 @@ def _run(
 
     from llmhost.cli.app import main
 
+    if first is not None:
+        first()
     main()
 
 
@@ -136,3 +154,44 @@ async def forked(args: Sequence[str], environ: Mapping[str, str], stdin: bytes |
     if stdin is not None:
         await asyncio.to_thread(command.feed, stdin)
     return command
+
+
+# A command that may die at its n-th step. A step is what others can see or what outlives the process: a
+# request sent, a connection made, a file opened for writing, moved or removed. The pacer's own file is left
+# out: it says when, not what.
+
+
+_ALWAYS = {"http.client.send", "socket.connect"}
+_ON_FILES = {"os.rename", "os.remove", "os.mkdir"}
+
+
+def count_steps(die_at: int | None, count: Path) -> None:
+    """From now on this process writes the number of its steps to `count`, and kills itself at `die_at`."""
+    file = os.open(count, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    seen = 0
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        nonlocal seen
+        if _is_step(event, args):
+            seen += 1
+            os.pwrite(file, str(seen).encode(), 0)
+            if seen == die_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+
+
+def _is_step(event: str, args: tuple[Any, ...]) -> bool:
+    if event == "open":
+        path, mode, flags = args
+        writes = bool(flags & (os.O_WRONLY | os.O_RDWR)) if isinstance(flags, int) else "w" in (mode or "")
+        return writes and not isinstance(path, int) and _matters(path)
+    if event == "os.mkdir" and Path(args[0]).exists():
+        return False
+    return event in _ALWAYS or (event in _ON_FILES and _matters(args[0]))
+
+
+def _matters(path: object) -> bool:
+    name = str(path)
+    pacer = "/vast/pace" in name or ".pace.json" in name
+    return not pacer and not name.startswith(("/dev/", "/proc/"))

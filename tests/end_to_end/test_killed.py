@@ -5,17 +5,17 @@ and pays for nothing twice.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from doubles.forked_command import ForkedCommand, count_steps
 from doubles.vast.instances import Boot
 from doubles.vast.server import VastServer
 from plugins.commands import House
@@ -27,8 +27,6 @@ from llmhost.fleet.registry import FleetRegistry
 from llmhost.ledger.ledger import Ledger
 from llmhost.store.client import connect
 from llmhost.store.keys import FleetKeys
-
-FORK_SERVER = Path(__file__).parent.parent / "doubles" / "fork_server.py"
 
 FLEET = "killed"
 GPUS = 2
@@ -49,22 +47,26 @@ LONGEST = 60.0
 class Runner:
     """Runs commands that may die at their n-th step."""
 
-    process: asyncio.subprocess.Process
-    log: Path
+    steps: Path
+    running: ForkedCommand | None = None
+    stderr: str = ""
 
     async def run(self, args: list[str], die_at: Any = None, **environ: str) -> dict[str, Any]:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        order = {"args": args, "die_at": die_at, "environ": environ}
-        self.process.stdin.write(json.dumps(order).encode() + b"\n")
+        first = partial(count_steps, die_at, self.steps)
+        self.running = ForkedCommand(args, {**os.environ, **environ}, first=first)
+        await self.running.connect()
         async with asyncio.timeout(LONGEST):
-            line = await self.process.stdout.readline()
-        done: dict[str, Any] = json.loads(line)
-        return done
+            _, err = await self.running.communicate()
+        self.stderr = err.decode()
+        return {
+            "code": self.running.returncode,
+            "killed": self.running.returncode == -signal.SIGKILL,
+            "steps": int(self.steps.read_text() or 0),
+        }
 
     async def ok(self, args: list[str], **environ: str) -> dict[str, Any]:
         done = await self.run(args, **environ)
-        assert done["code"] == 0, self.log.read_text()
+        assert done["code"] == 0, self.stderr
         return done
 
 
@@ -76,13 +78,13 @@ async def server() -> AsyncIterator[VastServer]:
 
 
 @pytest.fixture
-async def runner(
+def runner(
     server: VastServer,
     house: House,
     redis_server: Any,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-) -> AsyncIterator[Runner]:
+) -> Runner:
     house.configure(
         fleet={
             "name": FLEET,
@@ -98,17 +100,7 @@ async def runner(
     )
     for name, value in server.environment().items():
         monkeypatch.setenv(name, value)
-    log = tmp_path / "stderr.log"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        str(FORK_SERVER),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "FORK_SERVER_LOG": str(log)},
-    )
-    yield Runner(process, log)
-    process.send_signal(signal.SIGKILL)
-    await process.communicate()
+    return Runner(tmp_path / "steps")
 
 
 async def start_again(runner: Runner, server: VastServer) -> None:
@@ -170,16 +162,14 @@ async def count_calls(runner: Runner, server: VastServer) -> int:
 
 def killer(runner: Runner, at: int) -> Callable[[str, int], Any]:
     """Kills the command when its `at`-th call has been executed and not yet answered."""
-    import psutil
-
     calls = 0
 
     async def kill(endpoint: str, number: int) -> None:
         nonlocal calls
         calls += 1
         if calls == at:
-            for child in psutil.Process(runner.process.pid).children():
-                child.kill()
+            assert runner.running is not None
+            runner.running.kill()
 
     return kill
 

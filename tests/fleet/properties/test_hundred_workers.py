@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
+import os
 import ssl
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_der_private_key,
 )
+from doubles.forked_command import forked
 from doubles.http_server import Reply, Request
 from doubles.ollama_server import OllamaServer
 from doubles.rented_fleet import RentedFleet, rented_fleet
@@ -121,12 +121,7 @@ def configured(market: VastServer, redis_server: Any, monkeypatch: pytest.Monkey
 
 async def command(*args: str) -> Any:
     """What `llmhost` answers, as JSON."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "llmhost", *args, "--json"),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    process = await forked([*args, "--json"], os.environ, None)
     out, err = await process.communicate()
     assert process.returncode == 0, err.decode()
     return json.loads(out)
