@@ -43,10 +43,6 @@ def test_a_tab_is_named_with_its_line(refused: Refused) -> None:
     assert refused("fleet:\n\tgpus: 1\n").message == "llmhost.yaml:2: a tab begins this line"
 
 
-def test_a_tab_between_a_colon_and_its_value_is_fine(load: Load) -> None:
-    assert load("fleet:\n  gpus:\t2\n").fleet.gpus == 2
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -252,8 +248,3 @@ def test_text_without_a_reference_stays_as_it_is(text: str) -> None:
 @given(st.text())
 def test_the_escape_writes_any_text_literally(text: str) -> None:
     assert substituted(text.replace("${", "$${")) == text
-
-
-@given(st.text(max_size=200))
-def test_a_value_is_put_in_as_it_is(value: str) -> None:
-    assert substituted("<${A}>", A=value) == f"<{value}>"

@@ -82,11 +82,6 @@ def test_hours_begin_with_their_first_minute_and_end_before_their_last(
     assert least("wed 08:00-18:00", 2026, 6, 10, hour, minute) == workers
 
 
-def test_hours_are_of_their_days_only() -> None:
-    assert least("thu 08:00-18:00", 2026, 6, 10, 9) == 1
-    assert least("thu 08:00-18:00", 2026, 6, 11, 9) == 5
-
-
 @pytest.mark.parametrize(
     ("day", "hour", "workers"), [(12, 21, 1), (12, 22, 5), (13, 5, 5), (13, 6, 1), (13, 22, 1), (12, 5, 1)]
 )
@@ -102,10 +97,6 @@ def test_where_hours_overlap_the_most_count() -> None:
     windows = [parse_window("08:00-18:00", 2), parse_window("12:00-13:00", 6), parse_window("12:00-20:00", 4)]
     noon = datetime(2026, 6, 10, 12, 30, tzinfo=ZoneInfo("UTC"))
     assert least_at(windows, 9, noon.timestamp(), ZoneInfo("UTC")) == 6
-
-
-def test_outside_of_all_hours_it_is_as_usual() -> None:
-    assert least_at([], 7, 0.0, ZURICH) == 7
 
 
 def test_hours_are_those_of_the_clock_on_the_wall_in_summer_and_winter() -> None:

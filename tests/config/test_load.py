@@ -85,10 +85,6 @@ def test_a_section_in_a_section_may_be_empty_or_missing(load: Load, text: str) -
     assert load(text, {"LLMHOST_FLEET__BUDGET__PER_HOUR": "2"}).fleet.budget.per_hour == 2
 
 
-def test_a_flag_that_was_not_given_changes_nothing(load: Load) -> None:
-    assert load("fleet: {gpus: 2}\n", {}, {"fleet.gpus": None}).fleet.gpus == 2
-
-
 def test_an_environment_variable_can_unset_what_the_file_sets(load: Load) -> None:
     environ = {"LLMHOST_REDIS__HOST": "null", "LLMHOST_REDIS__URL": "redis://elsewhere"}
     assert load("redis: {host: here}\n", environ).redis.host is None
@@ -145,21 +141,6 @@ def test_a_wrong_value_is_blamed_on_where_it_was_set(
     assert error.message == f"{place}: `fleet.gpus` cannot be `-2`; allowed: whole number, 0 or more"
 
 
-@pytest.mark.parametrize(
-    ("text", "name", "section"),
-    [
-        ("fleet: 3\n", "LLMHOST_FLEET__GPUS", "fleet"),
-        ("fleet: 3\n", "LLMHOST_FLEET__BUDGET__PER_HOUR", "fleet"),
-        ("fleet: {budget: 3}\n", "LLMHOST_FLEET__BUDGET__PER_HOUR", "fleet.budget"),
-    ],
-)
-def test_a_setting_over_a_broken_section_reports_the_section(
-    refused: Refused, text: str, name: str, section: str
-) -> None:
-    error = refused(text, {name: "2"})
-    assert error.message == f"llmhost.yaml:1: `{section}` cannot be text; allowed: mapping of keys"
-
-
 def test_importing_the_loader_brings_pydantic_and_yaml_but_nothing_heavier() -> None:
     heavy = ["redis", "httpx", "numpy", "typer", "rich", "psutil", "platformdirs", "onnxruntime", "torch"]
     code = f"import sys, llmhost.config.load; print([m for m in {heavy} if m in sys.modules])"
@@ -185,18 +166,41 @@ VALUES = {
 }
 
 
-def loaded_from(text: str, environ: Mapping[str, str] = {}) -> LoadedConfig:
-    Path("llmhost.yaml").write_text(text)
-    return load_config(environ=environ)
-
-
-def value_of(loaded: LoadedConfig, key: str) -> object:
-    section, name = key.split(".")
-    return getattr(getattr(loaded.config, section), name)
-
-
 def variable(key: str) -> str:
     return "LLMHOST_" + key.replace(".", "__").upper()
+
+
+def loaded_from(text: str, environ: Mapping[str, str], key: str) -> tuple[LoadedConfig, object]:
+    """What was loaded, and the value of this key in it."""
+    Path("llmhost.yaml").write_text(text)
+    loaded = load_config(environ=environ)
+    section, name = key.split(".")
+    return loaded, getattr(getattr(loaded.config, section), name)
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_an_old_name_sets_the_new_key_and_warns(old: str) -> None:
+    new, (text, value) = RENAMED[old], VALUES[old]
+    section, name = old.split(".")
+    loaded, found = loaded_from(f"{section}:\n  {name}: {text}\n", {}, new)
+    assert found == value
+    assert loaded.warnings == (f"llmhost.yaml:2: `{old}` is now `{new}`; the old name will stop working",)
+    loaded, found = loaded_from("", {variable(old): text}, new)
+    assert found == value
+    renamed = f"the environment variable {variable(old)} is now {variable(new)}"
+    assert loaded.warnings == (f"{renamed}; the old name will stop working",)
+
+
+@pytest.mark.parametrize(
+    ("text", "environ"),
+    [
+        ("scale: {max_late_ratio: 0.1}", {"LLMHOST_SCALE__LATE": "0.2"}),
+        ("scale: {late: 0.1}", {"LLMHOST_SCALE__MAX_LATE_RATIO": "0.2"}),
+    ],
+    ids=["old name", "new name"],
+)
+def test_the_environment_wins_under_either_name(text: str, environ: dict[str, str]) -> None:
+    assert loaded_from(text, environ, "scale.max_late_ratio")[1] == 0.2
 
 
 def test_every_new_name_is_a_key_and_no_old_name_is() -> None:
@@ -204,51 +208,14 @@ def test_every_new_name_is_a_key_and_no_old_name_is() -> None:
     assert not any(is_known(old) for old in RENAMED)
 
 
-@pytest.mark.parametrize("old", RENAMED)
-def test_an_old_name_in_the_file_sets_the_new_key_and_warns(old: str) -> None:
-    new, (text, value) = RENAMED[old], VALUES[old]
-    section, name = old.split(".")
-    loaded = loaded_from(f"{section}:\n  {name}: {text}\n")
-    assert value_of(loaded, new) == value
-    assert loaded.warnings == (f"llmhost.yaml:2: `{old}` is now `{new}`; the old name will stop working",)
-
-
-@pytest.mark.parametrize("old", RENAMED)
-def test_an_old_name_in_the_environment_sets_the_new_key_and_warns(old: str) -> None:
-    new, (text, value) = RENAMED[old], VALUES[old]
-    loaded = loaded_from("", {variable(old): text})
-    assert value_of(loaded, new) == value
-    assert loaded.warnings == (
-        f"the environment variable {variable(old)} is now {variable(new)}; the old name will stop working",
-    )
-
-
-def test_the_environment_wins_under_either_name() -> None:
-    assert (
-        loaded_from(
-            "scale: {max_late_ratio: 0.1}", {"LLMHOST_SCALE__LATE": "0.2"}
-        ).config.scale.max_late_ratio
-        == 0.2
-    )
-    assert (
-        loaded_from(
-            "scale: {late: 0.1}", {"LLMHOST_SCALE__MAX_LATE_RATIO": "0.2"}
-        ).config.scale.max_late_ratio
-        == 0.2
-    )
-
-
 def test_both_names_in_one_place_are_an_error(refused: Refused) -> None:
     error = refused("scale:\n  max_late_ratio: 0.1\n  late: 0.2\n")
-    assert (
-        error.message
-        == "llmhost.yaml:3: `scale.late` is the old name of `scale.max_late_ratio`, which is set too"
-    )
+    old_name = "`scale.late` is the old name of `scale.max_late_ratio`"
+    assert error.message == f"llmhost.yaml:3: {old_name}, which is set too"
     assert error.hint == "remove `late`"
     error = refused("", {"LLMHOST_ENGINE__PARALLEL": "2", "LLMHOST_ENGINE__SLOTS": "2"})
-    assert (
-        error.message == "LLMHOST_ENGINE__PARALLEL is the old name of LLMHOST_ENGINE__SLOTS, which is set too"
-    )
+    old_name = "LLMHOST_ENGINE__PARALLEL is the old name of LLMHOST_ENGINE__SLOTS"
+    assert error.message == f"{old_name}, which is set too"
 
 
 def test_a_wrong_value_under_an_old_name_is_found_on_its_line(refused: Refused) -> None:
@@ -263,11 +230,10 @@ def test_a_variable_with_one_underscore_suggests_the_new_name(refused: Refused) 
     )
 
 
-@pytest.mark.parametrize("command", ["status", "doctor"])
-def test_a_command_warns_on_stderr_once(cli: Callable[..., Ran], command: str) -> None:
+def test_a_command_warns_on_stderr_once(cli: Callable[..., Ran]) -> None:
     fleet = "fleet: {provider: static, workers: [{url: 'http://127.0.0.1:9'}]}"
     Path("llmhost.yaml").write_text(f"{fleet}\nengine: {{kind: openai, parallel: 2}}\n")
-    ran = cli(command, "--json")
+    ran = cli("status", "--json")
     warning = "llmhost.yaml:2: `engine.parallel` is now `engine.slots`; the old name will stop working"
     assert ran.stderr.count(warning) == 1
     assert "engine.slots" not in ran.stdout
@@ -312,15 +278,11 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(
     ("text", "message"),
     [
         ("fleet:\n  gpus: lots\n", "2: `fleet.gpus` cannot be `lots`; allowed: whole number, 0 or more"),
-        ("fleet: {gpus: true}\n", "1: `fleet.gpus` cannot be `true`; allowed: whole number, 0 or more"),
-        ("fleet: {gpus: 1.5}\n", "1: `fleet.gpus` cannot be `1.5`; allowed: whole number, 0 or more"),
         ("fleet:\n  gpus:\n", "2: `fleet.gpus` cannot be empty; allowed: whole number, 0 or more"),
         ("fleet: {gpus: [1]}\n", "1: `fleet.gpus` cannot be a list; allowed: whole number, 0 or more"),
-        ("redis: {port: 65536}\n", "1: `redis.port` cannot be `65536`; allowed: whole number, 1 to 65535"),
         ("redis: {host: {}}\n", "1: `redis.host` cannot be a mapping; allowed: text, 1 to 253 characters"),
         ("redis: {tls: maybe}\n", "1: `redis.tls` cannot be `maybe`; allowed: `true` or `false`"),
         ("engine: {top_p: 0}\n", "1: `engine.top_p` cannot be `0`; allowed: number over 0, at most 1"),
-        ("engine: {top_p: .nan}\n", "1: `engine.top_p` cannot be `.nan`; allowed: number over 0, at most 1"),
         ("cache: {threshold: nan}\n", "1: `cache.threshold` cannot be `nan`; allowed: number, -1 to 1"),
         (
             "engine: {kind: vllm}\n",
@@ -331,10 +293,6 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(
             "1: `cache.response_ttl` cannot be `soon`; allowed: duration, `1ms` to `3650d`",
         ),
         (
-            "cache: {response_ttl: 0s}\n",
-            "1: `cache.response_ttl` cannot be `0s`; allowed: duration, `1ms` to `3650d`",
-        ),
-        (
             "cache: {embedding_ttl: inf}\n",
             "1: `cache.embedding_ttl` cannot be `inf`; allowed: duration, `1ms` to `3650d`",
         ),
@@ -342,14 +300,9 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(
             "fleet:\n  budget:\n    per_hour: free\n",
             "3: `fleet.budget.per_hour` cannot be `free`; allowed: number over 0, at most 100000",
         ),
-        ("fleet: {budget: 2}\n", "1: `fleet.budget` cannot be text; allowed: mapping of keys"),
         (
             "fleet: {orphan_after: 5s}\n",
             "1: `fleet.orphan_after` cannot be `5s`; allowed: duration, `1m` to `3650d`",
-        ),
-        (
-            "engine: {keep_alive: long}\n",
-            "1: `engine.keep_alive` cannot be `long`; allowed: duration, `1ms` to `3650d`",
         ),
         (
             "cache: {namespace: llmhost}\n",
@@ -369,13 +322,6 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(
             (
                 f"1: `engine.model` cannot be `{('m ' * 60)[:59]}…`"
                 "; allowed: text without spaces, 1 to 200 characters"
-            ),
-        ),
-        (
-            "vast:\n  image: ollama/ollama latest\n",
-            (
-                "2: `vast.image` cannot be `ollama/ollama latest`"
-                "; allowed: text without spaces, 1 to 1024 characters"
             ),
         ),
     ],

@@ -84,10 +84,8 @@ def test_a_static_fleet_cannot_grow_beyond_its_servers(load: Load) -> None:
 
 
 def test_the_band_may_be_empty_but_not_inverted(load: Load, refused: Refused) -> None:
-    assert (
-        load("scale: {target_utilization_max: 0.7, target_utilization_min: 0.7}").scale.target_utilization_min
-        == 0.7
-    )
+    scale = load("scale: {target_utilization_max: 0.7, target_utilization_min: 0.7}").scale
+    assert scale.target_utilization_min == 0.7
     error = refused("scale: {target_utilization_max: 0.5}")
     assert "`scale.target_utilization_min` must not be over `scale.target_utilization_max`" in error.message
 
@@ -105,18 +103,10 @@ def test_no_minimum_may_exceed_the_maximum(section: str, refused: Refused) -> No
     ("section", "named"),
     [
         ("min_gpus: -1", "scale.min_gpus"),
-        ("max_step: 0", "scale.max_step"),
-        ("max_failures: 0", "scale.max_failures"),
-        ("target_utilization_max: 1.1", "scale.target_utilization_max"),
-        ("target_utilization_min: 0", "scale.target_utilization_min"),
         ("target_utilization_max: .nan", "scale.target_utilization_max"),
         ("tokens_per_s: 0", "scale.tokens_per_s"),
         ("tokens_per_s: .inf", "scale.tokens_per_s"),
-        ("tokens_per_answer: -4", "scale.tokens_per_answer"),
-        ("queue_time: 0", "scale.queue_time"),
         ("down_after: 3h", "scale.down_after"),
-        ("scale_to_zero_after: 3h", "scale.scale_to_zero_after"),
-        ("boot_time: 3h", "scale.boot_time"),
         ("unresponsive_after: 5s", "scale.unresponsive_after"),
         ("timezone: Europe/Zuerich", "scale.timezone"),
         ('schedule: [{when: "mon 8-9", min_gpus: 1}]', "scale.schedule"),
@@ -146,11 +136,7 @@ def config() -> Config:
 
 def test_vast_yaml_rents_three_rtx_4090(config: Config) -> None:
     assert (config.fleet.provider, config.fleet.gpus, config.fleet.max_gpus) == ("vast", 3, 3)
-    assert {"gpu_name=RTX_4090", "reliability>0.95"} < set(config.vast.offers.split())
     assert (config.vast.disk, config.vast.interruptible) == (50, False)
-
-
-def test_the_filter_of_vast_yaml_is_the_default(config: Config) -> None:
     assert set(config.vast.offers.split()) == set(OFFERS.split())
 
 
@@ -159,22 +145,12 @@ def test_vast_yaml_serves_a_model_with_ollama(config: Config) -> None:
     assert config.engine.slots > 1
 
 
-def test_the_redis_of_vast_yaml_comes_from_the_environment_and_speaks_tls(config: Config) -> None:
+def test_the_secrets_of_vast_yaml_come_from_the_environment_and_its_redis_speaks_tls(config: Config) -> None:
+    assert config.vast.api_key is None
     redis = config.redis
     assert (redis.host, redis.port, redis.tls) == ("redis.example.com", 16380, True)
     assert redis.password is not None
     assert redis.password.get_secret_value() == "hunter2"
-
-
-@pytest.mark.parametrize("name", sorted(REDIS))
-def test_a_variable_that_is_missing_is_named(name: str) -> None:
-    environ = {key: value for key, value in REDIS.items() if key != name}
-    with pytest.raises(ConfigError, match=f"the environment variable {name} is not set"):
-        load_config(FILE, environ=environ)
-
-
-def test_vast_yaml_contains_no_account_key(config: Config) -> None:
-    assert config.vast.api_key is None
 
 
 @pytest.mark.parametrize("hours", [1, 24, 24 * 31])

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+import signal
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
+from doubles.waiting import until
 
 from llmhost.config.models import RedisConfig
 from llmhost.engines.traffic import BUCKET
@@ -72,6 +77,62 @@ class FleetTime:
     async def _move(self, key: str, field: str, seconds: int) -> None:
         if await self.client.hexists(key, field):
             await self.client.hincrbyfloat(key, field, -seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledFleet:
+    """A fleet, its commands (`house`), and its clock."""
+
+    house: Any
+    time: FleetTime
+
+    async def scale(self, *options: str, **environ: str) -> Any:
+        return await self.house.ok("scale", *options, **environ)
+
+    async def ready(self, count: int) -> list[str]:
+        """Returns the ids of all workers as soon as they are `count`, and answer."""
+
+        async def ids() -> list[str]:
+            shown = (await self.house.ok("status"))["workers"]
+            return [one["id"] for one in shown] if [one["ready"] for one in shown] == [True] * count else []
+
+        found: list[str] = await until(ids)
+        return found
+
+    async def settled(self, count: int) -> list[str]:
+        """The ids of `count` workers that a step has seen answering."""
+        await self.scale(LLMHOST_SCALE__MIN_GPUS=str(count))
+        workers = await self.ready(count)
+        await self.scale(LLMHOST_SCALE__MIN_GPUS=str(count))
+        return workers
+
+    async def waiting(self, count: int, workers: Sequence[str]) -> None:
+        """Returns when `count` questions have been given one of these `workers`."""
+
+        async def given() -> bool:
+            return sum(await self.time.in_flight(workers)) == count
+
+        await until(given)
+
+
+@contextmanager
+def frozen(processes: Iterable[psutil.Process]) -> Iterator[None]:
+    """Workers that have questions and do not finish them yet: so nothing depends on how fast they are."""
+    held = tuple(processes)
+    assert held
+    for process in held:
+        process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in held:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGCONT)
+
+
+def change(step: Any) -> tuple[str, int, int]:
+    """What a step of `llmhost scale` decided: from how many workers to how many."""
+    return step["decision"], step["from"], step["to"]
 
 
 @asynccontextmanager

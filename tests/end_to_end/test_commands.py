@@ -124,11 +124,6 @@ async def test_what_workers_have_cost_stays_known_after_they_are_gone(static_hou
     assert (await static_house.ok("stats"))["cost"]["spent_usd"] == after
 
 
-@pytest.mark.parametrize("since", ["yesterday", "500d"])
-async def test_stats_of_an_impossible_time_are_refused(static_house: House, since: str) -> None:
-    assert (await static_house.run("stats", "--since", since)).code == 2
-
-
 async def test_the_cache_can_be_looked_into_and_corrected(static_house: House) -> None:
     entries = [
         (await static_house.ok("ask", question))["entry"] for question in ("What is Redis?", "Who was Plato?")
@@ -147,15 +142,6 @@ async def test_clearing_the_cache_without_a_terminal_wants_a_yes(static_house: H
     done = await static_house.run("cache", "clear")
     assert (done.code, "--yes" in done.err) == (2, True)
     assert len((await static_house.ok("cache", "ls"))["entries"]) == 1
-
-
-@pytest.mark.parametrize("command", ["status", "stats", "cache ls", "down"])
-async def test_every_screen_fits_people_who_pipe_it(static_house: House, command: str) -> None:
-    await static_house.ok("ask", "What is Redis?")
-    done = await static_house.run(*command.split())
-    assert (done.code, done.err) == (0, "")
-    assert done.out.strip()
-    assert "\x1b" not in done.out
 
 
 @pytest.mark.parametrize("command", ["stats", "cache ls", "cache clear --yes"])
@@ -184,15 +170,6 @@ async def test_the_embedded_redis_outlives_commands_and_down_all_ends_it(
     assert (await static_house.ok("down", "--all"))["redis_stopped"]
     assert left_running() == []
     assert (await static_house.ok("ask", "What is Redis?"))["source"] == "exact"
-
-
-async def test_two_first_commands_at_once_share_one_redis(
-    house: House, static: HouseMaker, openai_server: OpenAIServer, left_running: Callable[[], list[object]]
-) -> None:
-    static(house, openai_server)
-    ended = await asyncio.gather(*(house.run("stats", "--json") for _ in range(4)))
-    assert [done.code for done in ended] == [0, 0, 0, 0]
-    assert len(left_running()) == 1
 
 
 async def test_a_state_folder_that_cannot_be_is_one_clear_line(

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from doubles.fleet_time import FleetTime, fleet_time
+from doubles.fleet_time import ScaledFleet, change, fleet_time, frozen
 from doubles.waiting import until
 from plugins.commands import Finished, House, Running
 
@@ -27,46 +25,20 @@ LeftRunning = Callable[[], list[psutil.Process]]
 
 
 @dataclass(frozen=True, slots=True)
-class Fleet:
-    """A local fleet, its commands, and its clock."""
+class Fleet(ScaledFleet):
+    """A local fleet."""
 
-    house: House
-    time: FleetTime
     processes: LeftRunning
 
     @property
     def workers(self) -> list[psutil.Process]:
         return [one for one in self.processes() if "llmhost.engines.llama_cpp" in one.cmdline()]
 
-    async def scale(self, *options: str, **environ: str) -> Any:
-        return await self.house.ok("scale", *options, **environ)
-
-    async def ready(self, count: int) -> list[str]:
-        """Returns the ids of all workers as soon as they are `count`, and answer."""
-
-        async def ids() -> list[str]:
-            shown = (await self.house.ok("status"))["workers"]
-            return [one["id"] for one in shown] if [one["ready"] for one in shown] == [True] * count else []
-
-        found: list[str] = await until(ids)
-        return found
-
-    async def settled(self, count: int) -> list[str]:
-        """So many workers that a step has seen answering."""
-        await self.scale(LLMHOST_SCALE__MIN_GPUS=str(count))
-        workers = await self.ready(count)
-        await self.scale(LLMHOST_SCALE__MIN_GPUS=str(count))
-        return workers
-
-    async def ask(self, count: int, workers: Iterable[str]) -> list[Running]:
+    async def ask(self, count: int, workers: Sequence[str]) -> list[Running]:
         """So many `llmhost ask` at once; returns when all of them have been given one of these `workers`."""
         asked = [await self.house.start("ask", "--json", "--no-cache", QUESTION) for _ in range(count)]
-        names = tuple(workers)
-        await until(lambda: self._wait_there(count, names))
+        await self.waiting(count, workers)
         return asked
-
-    async def _wait_there(self, count: int, workers: Sequence[str]) -> bool:
-        return sum(await self.time.in_flight(workers)) == count
 
 
 @pytest.fixture
@@ -94,24 +66,6 @@ def configure(house: House, **scale: Any) -> None:
         engine={"context": 512, "temperature": 0, "max_tokens": ANSWER},
         scale={**speed, **scale},
     )
-
-
-@contextmanager
-def frozen(processes: Iterable[psutil.Process]) -> Iterator[None]:
-    """Workers that have questions and do not finish them yet: so nothing depends on how fast they are."""
-    held = tuple(processes)
-    for process in held:
-        process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for process in held:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGCONT)
-
-
-def change(step: Any) -> tuple[str, int, int]:
-    return step["decision"], step["from"], step["to"]
 
 
 def kinds(step: Any) -> list[str]:
@@ -185,20 +139,6 @@ async def test_a_fleet_of_nothing_comes_when_it_is_asked_and_goes_when_nobody_do
 # Steps that die, and steps that meet
 
 
-async def test_a_step_that_was_killed_while_it_bought_is_made_good_by_the_next(
-    fleet: Fleet, state_folder: Path
-) -> None:
-    configure(fleet.house, min_gpus=3)
-    buying = await fleet.house.start("scale")
-    folder = state_folder / "fleets" / "test" / "workers"
-    await until(lambda: folder.exists() and any(folder.iterdir()), pause=0.001)
-    buying.process.kill()
-    await buying.end()
-    await fleet.scale()
-    await fleet.ready(3)
-    assert len(fleet.workers) == 3
-
-
 async def test_a_step_that_was_killed_while_it_drained_breaks_no_answer_and_is_made_good(
     fleet: Fleet,
 ) -> None:
@@ -262,21 +202,6 @@ async def test_a_worker_that_died_is_replaced_by_the_next_step(fleet: Fleet) -> 
         ("buy", False),
     ]
     assert await fleet.ready(1) != [dead]
-
-
-async def test_a_worker_that_hangs_is_replaced_when_it_was_silent_for_long(fleet: Fleet) -> None:
-    configure(fleet.house, unresponsive_after="60s")
-    (stuck,) = await fleet.settled(1)
-    with frozen(fleet.workers):
-        assert (await fleet.scale())["actions"] == []
-        await fleet.time.pass_time(60)
-        step = await fleet.scale()
-    assert [(action["kind"], action["worker"] == stuck) for action in step["actions"]] == [
-        ("repair", True),
-        ("buy", False),
-    ]
-    assert await fleet.ready(1) != [stuck]
-    assert len(fleet.workers) == 1
 
 
 async def test_without_redis_nothing_is_changed_and_one_line_says_why(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from doubles.vast.server import Drop
 from plugins.rented_commands import RentedHouse, bought
 
 pytestmark = pytest.mark.slow
@@ -63,25 +62,6 @@ async def test_an_invalid_key_is_reported_once_and_where_to_get_one(house: Rente
     assert failed(checks) == ["account"]
     assert "https://cloud.vast.ai/manage-keys/" in checks["account"]["fix"]
     assert {"offers", "workers", "budget", "orphans"} & set(checks) == set()
-
-
-async def test_a_failed_purchase_is_reported_until_it_is_cleared(house: RentedHouse) -> None:
-    async def kill(endpoint: str, _: int) -> None:
-        if endpoint == "create":
-            up.process.kill()
-            raise Drop
-
-    house.server.before = kill
-    up = await house.start("up", "--yes")
-    await up.end()
-    house.server.before = None
-    checks = await checks_of(house)
-    assert (failed(checks), checks["orphans"]["detail"]) == (
-        ["orphans"],
-        "1 purchase pending for which vast.ai lists no instance",
-    )
-    await house.ok("down", "--orphans")
-    assert failed(await checks_of(house)) == []
 
 
 async def test_a_worker_whose_container_ended_is_reported_with_what_it_still_costs(

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
-import signal
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from doubles.fleet_time import FleetTime
+from doubles.fleet_time import FleetTime, ScaledFleet, change, frozen
 from doubles.vast.faults import Fault
 from doubles.waiting import until
 from plugins.redis_servers import RedisServer
@@ -33,46 +29,18 @@ BUDGET = {"per_hour": 5.0}
 JAM = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Fleet:
-    """A rented fleet, its commands, and its clock."""
+class Fleet(ScaledFleet):
+    """A rented fleet."""
 
     house: RentedHouse
-    time: FleetTime
 
     @property
     def alive(self) -> list[str]:
         return self.house.alive()
 
-    async def scale(self, **environ: str) -> Any:
-        return await self.house.ok("scale", **environ)
-
-    async def settled(self, count: int) -> list[str]:
-        """So many workers that a step has seen answering."""
-        await self.scale(LLMHOST_SCALE__MIN_GPUS=str(count))
-        await self.ready(count)
-        await self.scale(LLMHOST_SCALE__MIN_GPUS=str(count))
-        return self.alive
-
-    async def ready(self, count: int) -> None:
-        """Returns as soon as so many workers are there, and answer."""
-
-        async def all_answer() -> bool:
-            return [one["ready"] for one in (await self.house.status()).values()] == [True] * count
-
-        await until(all_answer)
-
     def engines(self, workers: Iterable[str]) -> list[psutil.Process]:
         containers = [self.house.container(worker) for worker in workers]
         return [one for container in containers for one in container.processes("ollama", "serve")]
-
-    async def waiting(self, count: int, workers: Sequence[str]) -> None:
-        """Returns when so many questions have been given one of these `workers`."""
-
-        async def given() -> bool:
-            return sum(await self.time.in_flight(workers)) == count
-
-        await until(given)
 
 
 @pytest.fixture
@@ -98,25 +66,6 @@ def configure(
         scale={"queue_time": "1s", "boot_time": "1s", **(scale or {})},
         engine={"first_token_timeout": "60s"},
     )
-
-
-@contextmanager
-def frozen(processes: Iterable[psutil.Process]) -> Iterator[None]:
-    """Engines that have questions and do not answer yet: so nothing depends on how fast they are."""
-    held = tuple(processes)
-    assert held
-    for process in held:
-        process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for process in held:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGCONT)
-
-
-def change(step: Any) -> tuple[str, int, int]:
-    return step["decision"], step["from"], step["to"]
 
 
 def done(step: Any) -> list[tuple[str, str | None]]:

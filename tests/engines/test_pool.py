@@ -118,18 +118,6 @@ async def test_an_answer_starts_with_who_gives_it(make_pool, question):
     )
 
 
-async def test_questions_at_once_go_to_different_workers(make_pool, question):
-    pool = make_pool(*(ScriptedEngine(Delta("a"), None) for _ in range(3)))
-    streams = [pool.stream(question()) for _ in range(3)]
-    assert [await anext(stream) for stream in streams] == [
-        Assigned("w0", 0.0),
-        Assigned("w1", 0.1),
-        Assigned("w2", 0.2),
-    ]
-    for stream in streams:
-        await stream.aclose()
-
-
 async def test_a_worker_that_fails_before_its_first_token_is_left_for_another(make_pool, question):
     pool = make_pool(ScriptedEngine(broken()), ScriptedEngine(Delta("a"), DONE))
     assert await events_of(pool.stream(question())) == (
@@ -193,15 +181,6 @@ async def test_where_nobody_is_itself_the_error_says_so_and_is_not_said_twice(ma
     _, error = await events_of(pool.stream(question()))
     assert (type(error), error.message, error.hint) == (UntrustedWorker, "w1 shows another certificate", "h")
     assert told == ["w0"]
-
-
-async def test_a_worker_that_is_merely_away_is_not_reported(make_pool, question):
-    told = []
-    pool = make_pool(
-        ScriptedEngine(broken()), ScriptedEngine(DONE), on_untrusted=lambda *both: told.append(both)
-    )
-    await events_of(pool.stream(question()))
-    assert told == []
 
 
 @pytest.mark.parametrize(("workers", "max_attempts", "asked"), [(5, 3, 3), (2, 3, 2), (3, 1, 1)])
@@ -291,17 +270,6 @@ async def test_only_the_worker_that_answered_is_measured(make_pool, load, questi
     assert [work and work.tokens for work in load.works] == [None, 2]
 
 
-async def test_workers_are_looked_up_for_each_question(load, question):
-    upstreams: list[Any] = []
-
-    async def listed(_model):
-        return list(upstreams)
-
-    pool = Pool(listed, load, 3)
-    upstreams.append(free("late", ScriptedEngine(DONE)))
-    assert await events_of(pool.stream(question())) == ([Assigned("late", 0.0), DONE], None)
-
-
 async def test_a_worker_that_was_started_meanwhile_is_asked_after_one_that_failed(load, question):
     upstreams: list[Any] = []
 
@@ -367,18 +335,3 @@ async def test_cancelling_gives_the_slot_back_and_closes_the_engines(make_pool, 
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert (load.out, engine.closed) == (0, True)
-
-
-async def test_a_dead_worker_does_not_keep_real_ones_from_answering(
-    load, openai_side, ollama_side, question, refusing_port
-):
-    dead = openai_side.engine(url=f"http://127.0.0.1:{refusing_port}")
-    upstreams = [Upstream("dead", dead, 0.0), Upstream("alive", ollama_side.engine(), 0.0)]
-
-    async def listed(_model):
-        return upstreams
-
-    events, error = await events_of(Pool(listed, load, 3).stream(question()))
-    assert error is None
-    assert events[:2] == [Assigned("dead", 0.0), Assigned("alive", 0.0)]
-    assert events[-1] == Done("stop", 7, 4)

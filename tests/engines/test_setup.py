@@ -116,12 +116,6 @@ async def test_a_set_up_that_failed_is_final_and_says_why(start, engines):
         await engines.prepare(worker, lambda _: None)
 
 
-async def test_a_set_up_that_failed_without_words_is_final_too(start, engines):
-    _, worker = await start(report("failed"))
-    with pytest.raises(ProviderError, match="it does not say why"):
-        await engines.prepare(worker, lambda _: None)
-
-
 async def test_somebody_else_at_its_address_is_told_apart_at_once(start, engines, clock):
     server, worker = await start(report("ready"))
     with pytest.raises(UntrustedWorker):

@@ -20,7 +20,7 @@ from redis.asyncio import Redis, SSLConnection, UnixDomainSocketConnection
 from llmhost.config.models import RedisConfig
 from llmhost.errors import ConfigError, StoreUnavailable
 from llmhost.store import client as connecting
-from llmhost.store.client import address_options, connect, load_script, translate_errors
+from llmhost.store.client import address_options, connect, translate_errors
 
 #: seconds; a busy machine answers sooner
 TIMEOUT = 10.0
@@ -44,10 +44,6 @@ async def test_a_client_answers_in_bytes_and_is_called_llmhost(redis_client: Red
     await redis_client.set("k", "v")
     assert await redis_client.get("k") == b"v"
     assert await redis_client.client_getname() == "llmhost"
-
-
-async def test_a_client_connects_with_its_first_command_only(refusing_port: int) -> None:
-    await client(port=refusing_port).aclose()
 
 
 async def test_more_commands_than_connections_wait_for_their_turn(redis_server: RedisServer) -> None:
@@ -99,11 +95,6 @@ async def test_a_refused_connection_names_the_address(refusing_port: int) -> Non
     assert error.message == f"Redis at 127.0.0.1:{refusing_port} cannot be reached: Connection refused"
 
 
-async def test_a_missing_socket_names_its_path(tmp_path: Path) -> None:
-    error = await failure(connect(RedisConfig(), socket=tmp_path / "no.sock"))
-    assert error.message == f"Redis at {tmp_path}/no.sock cannot be reached: No such file or directory"
-
-
 async def test_tls_with_the_right_authority_and_name_works(tls_redis: TlsRedis) -> None:
     redis = client(
         host="localhost", port=tls_redis.port, tls=True, ca_file=str(tls_redis.authority), timeout=5
@@ -128,14 +119,6 @@ async def test_a_certificate_for_another_name_is_not_trusted(tls_redis: TlsRedis
 async def test_plain_text_to_a_port_that_wants_tls_is_an_error(tls_redis: TlsRedis) -> None:
     error = await failure(client(port=tls_redis.port))
     assert error.message == "Redis cannot be reached: Connection closed by server"
-
-
-def test_a_script_is_read_from_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "a_package_of_scripts" / "lua"
-    folder.mkdir(parents=True)
-    (folder / "one.lua").write_text("return 'ä'\n", encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
-    assert load_script("a_package_of_scripts", "one.lua") == "return 'ä'\n"
 
 
 # One question uses Redis in several steps; only the first of them waits for a server that is away.

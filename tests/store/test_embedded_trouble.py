@@ -208,19 +208,6 @@ def test_a_server_that_hangs_is_unavailable_and_can_be_stopped(embedded: Embedde
     assert recall(embedded) == {b"a"}
 
 
-def test_a_starter_that_was_killed_does_not_block_the_next(
-    embedded: EmbeddedRedis, redis_folder: Path
-) -> None:
-    redis_folder.mkdir(parents=True)
-    holder = f"import fcntl, time; f = open({str(redis_folder / 'redis.lock')!r}, 'w')"
-    holder += "; fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); time.sleep(600)"
-    with subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE) as process:
-        assert process.stdout
-        process.stdout.readline()
-        process.kill()
-    start(embedded)
-
-
 def test_waiting_for_another_starter_leaves_the_loop_free(
     embedded: EmbeddedRedis, redis_folder: Path
 ) -> None:
@@ -242,11 +229,6 @@ def test_a_socket_path_that_is_taken_is_an_error_that_repeats_the_server(
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert str(tmp_path / "file" / "redis") in failure(EmbeddedRedis(tmp_path / "file" / "redis")).message
-
-
-def test_a_settings_file_that_cannot_be_written_is_named(embedded: EmbeddedRedis, redis_folder: Path) -> None:
-    (redis_folder / "redis.conf").mkdir(parents=True)
-    assert failure(embedded).message.endswith(f"{redis_folder}/redis.conf: Is a directory")
 
 
 @pytest.mark.parametrize(
@@ -271,13 +253,6 @@ def test_a_program_that_the_system_cannot_run_is_named(redis_folder: Path, tmp_p
     broken.write_bytes(b"\x7fELF broken")
     broken.chmod(0o755)
     assert failure(EmbeddedRedis(redis_folder, str(broken))).message.endswith(f"{broken}: Exec format error")
-
-
-def test_a_program_that_wraps_the_real_one_will_do(redis_folder: Path, program: Callable[[str], str]) -> None:
-    embedded = EmbeddedRedis(redis_folder, program('exec {real} "$@"'))
-    server = psutil.Process(start(embedded))
-    assert stop(embedded)
-    assert not is_alive(server)
 
 
 def test_what_an_earlier_start_said_is_not_repeated(

@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 import redis.exceptions
-from doubles.waiting import until
-from plugins.redis_servers import PortServer
 from redis.asyncio import Redis
 
 from llmhost.config.models import RedisConfig
@@ -145,31 +143,3 @@ async def test_a_server_that_cannot_write_refuses(
         with pytest.raises(StoreRefused) as caught, translate_errors():
             await write(client)
     assert caught.value.message == message
-
-
-async def test_a_user_without_permission_is_told_so(redis_port_server: PortServer) -> None:
-    config = RedisConfig(host="127.0.0.1", port=redis_port_server().port)
-    async with connect(config) as client:
-        await client.acl_setuser("reader", enabled=True, nopass=True, categories=["+@read"], keys=["*"])
-    reader = RedisConfig.model_validate(config.model_dump() | {"username": "reader", "password": "x"})
-    async with connect(reader) as client:
-        with pytest.raises(StoreRefused, match="the Redis user lacks a permission"), translate_errors():
-            await client.set("k", "v")
-
-
-@pytest.mark.slow
-async def test_a_node_of_a_cluster_says_what_it_cannot_do(redis_port_server: PortServer) -> None:
-    config = RedisConfig(host="127.0.0.1", port=redis_port_server("--cluster-enabled", "yes").port)
-    async with connect(config) as client:
-        with pytest.raises(StoreUnavailable, match="the Redis cluster is not ready"), translate_errors():
-            await client.set("k", "v")
-        await client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
-
-        async def is_up() -> bool:
-            state: str = (await client.execute_command("CLUSTER INFO"))["cluster_state"]
-            return state == "ok"
-
-        await until(is_up)
-        with pytest.raises(StoreRefused, match="different shards") as caught, translate_errors():
-            await client.mset({"a": "1", "b": "2"})
-    assert caught.value.hint == "use a database that is not sharded; see docs/redis.md"
