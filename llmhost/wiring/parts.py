@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from llmhost.ledger.report import Targets
     from llmhost.store.embedded import EmbeddedRedis
     from llmhost.trust.audit import Auditor
-    from llmhost.trust.judge import JudgeEvaluationStore, LlmJudge
+    from llmhost.trust.judge import FleetJudge, JudgeEvaluationStore, LlmJudge
 
 __all__ = ["Wiring"]
 
@@ -209,8 +209,7 @@ class Wiring(AsyncExitStack):
         sessions = judge = None
         if config.cache.enabled:
             if config.cache.judge:
-                pool = self._pool(client, background=True)
-                judge = questions.fleet_judge(config, pool, client, self.caches.keys, self._warn_once)
+                judge = self._fleet_judge(client)
             restore = None if self.embedded_redis is None else self._ensure_redis
             sessions = self.caches.sessions(client, self._warn_once, judge, restore)
             if lost is not None:
@@ -231,9 +230,28 @@ class Wiring(AsyncExitStack):
 
     async def auditor(self) -> Auditor:
         """What checks semantic hits after they were served. Raises StoreError."""
-        client = await self.redis()
+        from llmhost.answering.answerer import Answerer
+        from llmhost.answering.audits import AuditQueue
+        from llmhost.ledger.ledger import Ledger
+        from llmhost.trust.audit import Auditor
+
+        config, client, caches = self._config, await self.redis(), self.caches
         pool = self._pool(client, background=True)
-        return questions.make_auditor(self._config, client, pool, self.caches, self._warn_once)
+        engines = Answerer(
+            pool=lambda: pool,
+            slots=config.engine.slots,
+            sessions=None,
+            ledger=None,
+            warn_once=self._warn_once,
+        )
+        return Auditor(
+            queue=AuditQueue(client, config.fleet.name, config.cache.policy),
+            ask=engines.answer,
+            cache=caches.cache(client),
+            embedder=caches.embedder,
+            labels=caches.labels(client),
+            ledger=Ledger(client, config.fleet.name),
+        )
 
     async def drop_audits(self) -> None:
         """Nothing waits to be audited any more. Raises StoreError."""
@@ -247,16 +265,44 @@ class Wiring(AsyncExitStack):
 
     @cached_property
     def _audit_sampler(self) -> AuditSampler | None:
-        return questions.audit_sampler(self._config, self._redis_client(), self._warn_once)
+        """What puts a share of the semantic hits into the queue; None where none is wanted."""
+        from llmhost.answering.audits import AuditQueue, AuditSampler
+
+        cache = self._config.cache
+        if not cache.audit_share:
+            return None
+        queue = AuditQueue(self._redis_client(), self._config.fleet.name, cache.policy)
+        return AuditSampler(queue, cache.audit_share, self._warn_once)
 
     async def llm_judge(self) -> LlmJudge:
         """The fleet's model as a judge, to be measured. Raises StoreError."""
         client = await self.redis()
-        return questions.llm_judge(self._config, self._pool(client), client, self._warn_once)
+        return self._judge(client, self._pool(client))
+
+    def _judge(self, client: Redis, pool: Pool) -> LlmJudge:
+        from llmhost.ledger.ledger import Ledger
+        from llmhost.trust.judge import LlmJudge
+
+        config, ledger = self._config, Ledger(client, self._config.fleet.name)
+        timeout, slots = config.cache.judge_timeout, config.engine.slots
+        return LlmJudge(pool, config.engine.model, timeout, slots, ledger, self._warn_once)
+
+    def _fleet_judge(self, client: Redis) -> FleetJudge:
+        """The judge that remembers, and is silent where it is not good enough."""
+        from llmhost.trust.judge import FleetJudge, JudgeEvaluationStore, Judgements
+
+        config = self._config
+        return FleetJudge(
+            self._judge(client, self._pool(client, background=True)),
+            Judgements(client, self.caches.keys, config.cache.embedding_ttl),
+            JudgeEvaluationStore(client, config.fleet.name),
+        )
 
     async def judge_evaluations(self) -> JudgeEvaluationStore:
         """What was measured of the judge. Raises StoreError."""
-        return questions.judge_evaluations(self._config, await self.redis())
+        from llmhost.trust.judge import JudgeEvaluationStore
+
+        return JudgeEvaluationStore(await self.redis(), self._config.fleet.name)
 
     def _pool(self, client: Redis, *, background: bool = False) -> Pool:
         """In the `background`: for what is asked beside the users' own questions."""

@@ -15,7 +15,6 @@ from llmhost.store.keys import NamespaceKeys
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from llmhost.answering.audits import AuditQueue, AuditSampler
     from llmhost.answering.cache_session import CacheSessions, WarnOnce
     from llmhost.cache.calibration import Calibration, Label
     from llmhost.cache.catalog import Catalog
@@ -23,24 +22,9 @@ if TYPE_CHECKING:
     from llmhost.cache.models import Judge
     from llmhost.cache.policy import CachePolicy, Thresholds
     from llmhost.cache.service import SemanticCache
-    from llmhost.engines.pool import Pool
-    from llmhost.trust.audit import Auditor
-    from llmhost.trust.judge import FleetJudge, JudgeEvaluationStore, LlmJudge
     from llmhost.trust.labels import Labels
 
-__all__ = [
-    "CacheParts",
-    "audit_queue",
-    "audit_sampler",
-    "drop_audits",
-    "fleet_judge",
-    "judge_evaluations",
-    "llm_judge",
-    "make_auditor",
-    "make_policy",
-    "thresholds",
-    "verified_policy",
-]
+__all__ = ["CacheParts", "drop_audits", "make_policy", "thresholds", "verified_policy"]
 
 _T = TypeVar("_T")
 
@@ -157,93 +141,12 @@ class CacheParts:
         return FlatIndex(client, self.keys, embedder=embedder, dimensions=dimensions, lifetime=lifetime)
 
 
-# The parts of the audit, from the configuration.
-
-
-def audit_queue(config: Config, client: Redis) -> AuditQueue:
-    """Where the hits of the configured policy wait."""
-    from llmhost.answering.audits import AuditQueue
-
-    return AuditQueue(client, config.fleet.name, config.cache.policy)
-
-
 async def drop_audits(config: Config, client: Redis) -> None:
     """Drops what waits of every policy's hits: it holds questions and answers. Raises StoreError."""
     from llmhost.answering.audits import AuditQueue
 
     for policy in ("verified", "threshold"):
         await AuditQueue(client, config.fleet.name, policy).clear()
-
-
-def audit_sampler(config: Config, client: Redis, warn_once: WarnOnce) -> AuditSampler | None:
-    """What puts a share of the semantic hits into the queue; None where none is wanted."""
-    from llmhost.answering.audits import AuditSampler
-
-    if not config.cache.audit_share:
-        return None
-    return AuditSampler(audit_queue(config, client), config.cache.audit_share, warn_once)
-
-
-def make_auditor(
-    config: Config, client: Redis, pool: Pool, caches: CacheParts, warn_once: WarnOnce
-) -> Auditor:
-    """What works off the queue."""
-    from llmhost.answering.answerer import Answerer
-    from llmhost.ledger.ledger import Ledger
-    from llmhost.trust.audit import Auditor
-
-    engines = Answerer(
-        pool=lambda: pool, slots=config.engine.slots, sessions=None, ledger=None, warn_once=warn_once
-    )
-    return Auditor(
-        queue=audit_queue(config, client),
-        ask=engines.answer,
-        cache=caches.cache(client),
-        embedder=caches.embedder,
-        labels=caches.labels(client),
-        ledger=Ledger(client, config.fleet.name),
-    )
-
-
-# The judge of the grey zone, from the configuration.
-
-
-def llm_judge(config: Config, pool: Pool, client: Redis, warn_once: WarnOnce) -> LlmJudge:
-    """The fleet's model as a judge, measured or not."""
-    from llmhost.ledger.ledger import Ledger
-    from llmhost.trust.judge import LlmJudge
-
-    return LlmJudge(
-        pool,
-        config.engine.model,
-        config.cache.judge_timeout,
-        config.engine.slots,
-        Ledger(client, config.fleet.name),
-        warn_once,
-    )
-
-
-def fleet_judge(
-    config: Config, pool: Pool, client: Redis, keys: NamespaceKeys, warn_once: WarnOnce
-) -> FleetJudge:
-    """The judge that remembers, and is silent where it is not good enough."""
-    from llmhost.trust.judge import FleetJudge, Judgements
-
-    return FleetJudge(
-        llm_judge(config, pool, client, warn_once),
-        Judgements(client, keys, config.cache.embedding_ttl),
-        judge_evaluations(config, client),
-    )
-
-
-def judge_evaluations(config: Config, client: Redis) -> JudgeEvaluationStore:
-    """What was measured of this fleet's judge."""
-    from llmhost.trust.judge import JudgeEvaluationStore
-
-    return JudgeEvaluationStore(client, config.fleet.name)
-
-
-# The cache's policies, from the configuration.
 
 
 def make_policy(config: CacheConfig, note: Callable[[str], None]) -> CachePolicy:
