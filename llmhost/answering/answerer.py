@@ -49,31 +49,24 @@ class _Asked:
         )
 
 
+@dataclass(slots=True, kw_only=True)
 class Answerer:
     """Answers questions. `sessions` None switches the cache off; without a `ledger` nothing is counted, and
     without `audits` no hit is audited. `pool` and `audits` are made when they are first needed: an exact hit
     needs neither. `slots` is how many requests a worker serves at once: they share its price.
     """
 
-    def __init__(
-        self,
-        *,
-        pool: Callable[[], Pool],
-        slots: int,
-        sessions: CacheSessions | None,
-        ledger: Ledger | None,
-        warn_once: WarnOnce,
-        audits: Callable[[], AuditSampler | None] = lambda: None,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._pool = cache(pool)
-        self._slots = slots
-        self._sessions = sessions
-        self._ledger = ledger
-        self._warn_once = warn_once
-        self._audits = cache(audits)
-        self._clock = clock
-        self._under_way = 0
+    pool: Callable[[], Pool]
+    slots: int
+    sessions: CacheSessions | None
+    ledger: Ledger | None
+    warn_once: WarnOnce
+    audits: Callable[[], AuditSampler | None] = lambda: None
+    clock: Callable[[], float] = time.time
+    under_way: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self.pool, self.audits = cache(self.pool), cache(self.audits)
 
     async def answer(self, question: Question) -> AsyncGenerator[Event]:
         """Streams the answer: `Started`, its text, and last its `Reply`.
@@ -84,9 +77,9 @@ class Answerer:
         """
         began = time.perf_counter()
         asked = _Asked(question, None, began)
-        if self._sessions is not None and question.use_cache and (key := question.key()) is not None:
-            asked.session = await self._sessions.open(key)
-        self._under_way += 1
+        if self.sessions is not None and question.use_cache and (key := question.key()) is not None:
+            asked.session = await self.sessions.open(key)
+        self.under_way += 1
         try:
             async with AsyncExitStack() as flight:
                 asked.reply = await self._look_up(asked, flight)
@@ -96,7 +89,7 @@ class Answerer:
                     yield Text(asked.reply.answer.text)
                 else:
                     collected, started = Collected(), False
-                    async with aclosing(self._pool().stream(question.request())) as events:
+                    async with aclosing(self.pool().stream(question.request())) as events:
                         async for event in events:
                             collected.add(event)
                             if isinstance(event, Assigned):
@@ -110,7 +103,7 @@ class Answerer:
                     asked.reply = await self._finish(asked, collected)
             yield asked.reply
         finally:
-            self._under_way -= 1
+            self.under_way -= 1
             await self._record(asked)
 
     async def _look_up(self, asked: _Asked, flight: AsyncExitStack) -> Reply | None:
@@ -120,7 +113,7 @@ class Answerer:
             return None
         if (hit := await self._exact(asked, session)) is not None:
             return hit
-        asked.lookup = await session.semantic(asked.question.threshold, alone=self._under_way == 1)
+        asked.lookup = await session.semantic(asked.question.threshold, alone=self.under_way == 1)
         if (served := asked.lookup.served) is not None:
             return Reply(served.answer, "semantic", asked.latency(), entry=served.entry, lookup=asked.lookup)
         leads = await flight.enter_async_context(session.flight())
@@ -138,7 +131,7 @@ class Answerer:
 
     async def _finish(self, asked: _Asked, collected: Collected) -> Reply:
         """The reply of an engine. A complete answer is stored."""
-        answer = engine_answer(collected, asked.question.model, self._clock(), self._slots)
+        answer = engine_answer(collected, asked.question.model, self.clock(), self.slots)
         latency, session = asked.latency(answer.engine_seconds), asked.session
         complete = answer.finish_reason == "stop" and bool(answer.text.strip())
         stored = complete and session is not None and await session.store(answer, asked.lookup.vector)
@@ -153,17 +146,17 @@ class Answerer:
 
     async def _record(self, asked: _Asked) -> None:
         """Counts the question, and the hit on its entry. If the ledger cannot be reached, this only warns."""
-        session, reply, now = asked.session, asked.reply, self._clock()
-        if self._ledger is not None and (session is None or session.available):
+        session, reply, now = asked.session, asked.reply, self.clock()
+        if self.ledger is not None and (session is None or session.available):
             try:
-                await self._ledger.record(_event(asked, now))
+                await self.ledger.record(_event(asked, now))
             except StoreError as error:
-                self._warn_once.warn("this question is not counted", error)
+                self.warn_once.warn("this question is not counted", error)
         if session is None or reply is None or reply.source == "engine" or reply.entry is None:
             return
         semantic = reply.source == "semantic"
         await session.touch(reply.entry, now, asked.lookup.verdict if semantic else None)
-        if semantic and session.available and (audits := self._audits()) is not None:
+        if semantic and session.available and (audits := self.audits()) is not None:
             await audits.served(asked.question, asked.lookup, now)
 
 

@@ -10,7 +10,7 @@ import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llmhost.cache.keys import CacheKey
@@ -33,34 +33,28 @@ _MOST_WARNINGS = 256
 _PAUSE = 5.0
 
 
+@dataclass(slots=True)
 class WarnOnce:
     """Hands sentences to `notify`: each effect and each cause once in `period` seconds, however many steps
     of a question fail for it.
     """
 
-    def __init__(
-        self,
-        notify: Callable[[str], None],
-        *,
-        period: float = _WARNING_PERIOD,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._notify = notify
-        self._period = period
-        self._clock = clock
-        #: when each effect and each cause was last part of a warning, oldest first
-        self._warned: dict[str, float] = {}
+    notify: Callable[[str], None]
+    period: float = _WARNING_PERIOD
+    clock: Callable[[], float] = time.monotonic
+    #: when each effect and each cause was last part of a warning, oldest first
+    warned: dict[str, float] = field(default_factory=dict, init=False)
 
     def warn(self, effect: str, cause: Exception) -> None:
         """Says `effect` and why, unless one of the two was said within the period."""
-        now, parts = self._clock(), (effect, str(cause))
-        if all(now - self._warned.get(part, -self._period) >= self._period for part in parts):
-            self._notify(f"{effect}: {cause}")
+        now, parts = self.clock(), (effect, str(cause))
+        if all(now - self.warned.get(part, -self.period) >= self.period for part in parts):
+            self.notify(f"{effect}: {cause}")
         for part in parts:
-            said = self._warned.pop(part, now)
-            self._warned[part] = now if now - said >= self._period else said
-        while len(self._warned) > _MOST_WARNINGS:
-            del self._warned[next(iter(self._warned))]
+            said = self.warned.pop(part, now)
+            self.warned[part] = now if now - said >= self.period else said
+        while len(self.warned) > _MOST_WARNINGS:
+            del self.warned[next(iter(self.warned))]
 
     def warn_untrusted(self, worker: str, error: UntrustedWorker) -> None:
         """Says that a worker is not asked, although another one answers: it costs money and does nothing."""
@@ -72,6 +66,7 @@ _NOT_ALL = "the cache does not do all that it should"
 _EXACT_ONLY = "only identical questions are answered from the cache"
 
 
+@dataclass(slots=True)
 class CacheSessions:
     """The cache and its flights, for a run of questions. `flights` are made when one is first needed.
 
@@ -79,43 +74,36 @@ class CacheSessions:
     and raises StoreError where it is still away.
     """
 
-    def __init__(
-        self,
-        cache: SemanticCache,
-        flights: Callable[[], SingleFlight],
-        warn_once: WarnOnce,
-        *,
-        restore: Callable[[], Awaitable[object]] | None = None,
-        pause: float = _PAUSE,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.cache = cache
-        self.flights = functools.cache(flights)
-        self.warn_once = warn_once
-        self._restore = restore
-        self._pause = pause
-        self._clock = clock
-        self._sure = True
-        self._away_until: float | None = None
+    cache: SemanticCache
+    flights: Callable[[], SingleFlight]
+    warn_once: WarnOnce
+    restore: Callable[[], Awaitable[object]] | None = None
+    pause: float = _PAUSE
+    clock: Callable[[], float] = time.monotonic
+    sure: bool = field(default=True, init=False)
+    away_until: float | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.flights = functools.cache(self.flights)
 
     async def open(self, key: CacheKey) -> CacheSession:
         """The session of one question; not available while Redis is left alone."""
         session = CacheSession(self, key)
-        if self._away_until is not None and self._clock() < self._away_until:
+        if self.away_until is not None and self.clock() < self.away_until:
             session.available = False
-        elif not self._sure and self._restore is not None:
+        elif not self.sure and self.restore is not None:
             try:
-                await self._restore()
+                await self.restore()
             except StoreError as error:
                 session.degrade(error)
             else:
-                self._sure, self._away_until = True, None
+                self.sure, self.away_until = True, None
         return session
 
     def lost(self) -> None:
         """Redis is away: no question asks it until the pause is over."""
-        self._away_until = self._clock() + self._pause
-        self._sure = self._restore is None
+        self.away_until = self.clock() + self.pause
+        self.sure = self.restore is None
 
 
 @dataclass(slots=True)

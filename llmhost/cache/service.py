@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from llmhost.cache.calibration import Calibration, Label
@@ -55,6 +56,7 @@ async def _untaught() -> Calibration:
     return Calibration()
 
 
+@dataclass(eq=False)
 class SemanticCache:
     """Answers by question.
 
@@ -66,37 +68,26 @@ class SemanticCache:
     be had.
     """
 
-    def __init__(
-        self,
-        client: Redis,
-        keys: NamespaceKeys,
-        *,
-        embedder_source: EmbedderSource,
-        policy_source: PolicySource,
-        candidates: int,
-        response_ttl: float,
-        embedding_ttl: float,
-        calibration: CalibrationSource = _untaught,
-        judge: Judge | None = None,
-        learn: Learn | None = None,
-    ) -> None:
-        self._client = client
-        self._keys = keys
-        self._embedder_source = embedder_source
-        self._policy_source = policy_source
-        self._calibration = calibration
-        self._judge = judge
-        self._learn = learn
-        self._candidates = candidates
-        self._response_ms = round(response_ttl * 1000)
-        self._embedding_ms = round(embedding_ttl * 1000)
-        self._read = client.register_script(load_script("llmhost.cache", "candidates.lua"))
-        self._touch = client.register_script(load_script("llmhost.cache", "touch.lua"))
+    client: Redis
+    keys: NamespaceKeys
+    _: KW_ONLY
+    embedder_source: EmbedderSource
+    policy_source: PolicySource
+    candidates: int
+    response_ttl: float
+    embedding_ttl: float
+    calibration: CalibrationSource = _untaught
+    judge: Judge | None = None
+    learn: Learn | None = None
+
+    def __post_init__(self) -> None:
+        self._read = self.client.register_script(load_script("llmhost.cache", "candidates.lua"))
+        self._touch = self.client.register_script(load_script("llmhost.cache", "touch.lua"))
 
     async def exact(self, key: CacheKey) -> Answer | None:
         """The answer to the same question in the same scope."""
         with translate_errors():
-            return decode_answer(await self._client.get(self._keys.response(key.entry)))
+            return decode_answer(await self.client.get(self.keys.response(key.entry)))
 
     async def semantic(
         self, key: CacheKey, threshold: float | None = None, *, alone: bool = True
@@ -106,14 +97,14 @@ class SemanticCache:
         """
         asked = time.perf_counter()
         sources, policy = await asyncio.gather(
-            self._embedder_source(), self._policy_source(), return_exceptions=True
+            self.embedder_source(), self.policy_source(), return_exceptions=True
         )
         (embedder, index), policy = _sound(sources), _sound(policy)
         begun = time.perf_counter()
         # In this order, so that Redis works on the index's news while the question is embedded.
         prepared, calibration, vector = await asyncio.gather(
             index.prepare(key.scope),
-            self._calibration(),
+            self.calibration(),
             _embed(embedder, key.question, alone),
             return_exceptions=True,
         )
@@ -156,16 +147,16 @@ class SemanticCache:
             decision = policy.decide(key.question, found, threshold, calibration)
         if decision.action != "judge" or decision.candidate is None:
             return decision
-        if self._judge is None:
+        if self.judge is None:
             raise AssertionError("a policy asked for a judge that there is not")
-        judgement = await self._judge.judge(key.scope, key.question, decision.candidate.question)
-        if self._learn is not None and (label := _label(decision, judgement)) is not None:
-            await self._learn(label)
+        judgement = await self.judge.judge(key.scope, key.question, decision.candidate.question)
+        if self.learn is not None and (label := _label(decision, judgement)) is not None:
+            await self.learn(label)
         return judged(decision, judgement)
 
     async def embed(self, key: CacheKey) -> NDArray[np.float32] | None:
         """The question's vector, shape (dimensions,); None where it is longer than the model reads."""
-        embedder, _ = await self._embedder_source()
+        embedder, _ = await self.embedder_source()
         return await _embed(embedder, key.question, alone=False)
 
     async def store(self, key: CacheKey, answer: Answer, vector: NDArray[np.float32] | None) -> None:
@@ -177,7 +168,7 @@ class SemanticCache:
         if vector is None:
             await self._write(key, answer, b"", "")
             return
-        embedder, index = await self._embedder_source()
+        embedder, index = await self.embedder_source()
         try:
             await index.add(key.scope, key.entry, vector)
         finally:  # an index that is full or damaged does not keep the same wording from being found
@@ -192,34 +183,34 @@ class SemanticCache:
             served = ["served_raw", raw, "served_doubts", ",".join(verdict.doubts)]
         with translate_errors():
             await self._touch(
-                keys=[self._keys.metadata(entry), self._keys.embedding(entry)], args=[now, *served]
+                keys=[self.keys.metadata(entry), self.keys.embedding(entry)], args=[now, *served]
             )
 
     async def count_audit(self, entry: str, *, right: bool) -> None:
         """Counts what an audit found about the entry; one that is gone stays gone."""
-        count = self._client.register_script(load_script("llmhost.cache", "audited.lua"))
+        count = self.client.register_script(load_script("llmhost.cache", "audited.lua"))
         with translate_errors():
-            await count(keys=[self._keys.metadata(entry)], args=["accepted" if right else "rejected"])
+            await count(keys=[self.keys.metadata(entry)], args=["accepted" if right else "rejected"])
 
     async def _alive(
         self, index: Index, scope: str, vector: NDArray[np.float32], floor: float
     ) -> list[Candidate]:
         """The nearest questions that still have an answer: expired ones must not hide them."""
-        k = self._candidates
+        k = self.candidates
         while True:
             neighbours = await index.search(scope, vector, k)
             near = [neighbour for neighbour in neighbours if neighbour.similarity >= floor]
             found = await self._candidates_of(near)
             if found or len(near) < k or k >= _WIDEST:
-                return found[: self._candidates]
+                return found[: self.candidates]
             k *= 4
 
     async def _candidates_of(self, neighbours: Sequence[Neighbour]) -> list[Candidate]:
         """The neighbours that still have an answer, in their order."""
         if not neighbours:
             return []
-        responses = [self._keys.response(near.entry) for near in neighbours]
-        embeddings = [self._keys.embedding(near.entry) for near in neighbours]
+        responses = [self.keys.response(near.entry) for near in neighbours]
+        embeddings = [self.keys.embedding(near.entry) for near in neighbours]
         with translate_errors():
             answers, questions = await self._read(keys=responses + embeddings)
         candidates = []
@@ -230,10 +221,13 @@ class SemanticCache:
         return candidates
 
     async def _write(self, key: CacheKey, answer: Answer, vector: bytes, embedder: str) -> None:
-        embedding, metadata = self._keys.embedding(key.entry), self._keys.metadata(key.entry)
+        embedding, metadata = self.keys.embedding(key.entry), self.keys.metadata(key.entry)
+        lifetime_ms = round(self.embedding_ttl * 1000)
         with translate_errors():
-            pipeline = self._client.pipeline(transaction=True)
-            pipeline.set(self._keys.response(key.entry), encode_answer(answer), px=self._response_ms)
+            pipeline = self.client.pipeline(transaction=True)
+            pipeline.set(
+                self.keys.response(key.entry), encode_answer(answer), px=round(self.response_ttl * 1000)
+            )
             pipeline.delete(embedding, metadata)
             pipeline.hset(
                 embedding,
@@ -254,8 +248,8 @@ class SemanticCache:
                     "rejected": 0,
                 },
             )
-            pipeline.pexpire(embedding, self._embedding_ms)
-            pipeline.pexpire(metadata, self._embedding_ms)
+            pipeline.pexpire(embedding, lifetime_ms)
+            pipeline.pexpire(metadata, lifetime_ms)
             await pipeline.execute()
 
 

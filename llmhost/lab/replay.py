@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal, Protocol
 
@@ -94,28 +94,28 @@ class Shelf:
         ]
 
 
+@dataclass(frozen=True, slots=True)
 class PolicyPlayer:
     """The cache as it serves: exact, then what `policy` makes of the `candidates` most similar questions.
 
     No judge is asked and no label teaches: where the policy would ask a judge, an engine answers.
     """
 
-    def __init__(self, policy: CachePolicy, candidates: int) -> None:
-        self._policy = policy
-        self._candidates = candidates
-        self._shelf = Shelf()
+    policy: CachePolicy
+    candidates: int
+    shelf: Shelf = field(default_factory=Shelf, init=False)
 
     def ask(self, key: CacheKey, about: About, embed: Embed) -> PlayOutcome:
         """See `Player.ask`."""
-        exact = self._shelf.exact(key, about)
+        exact = self.shelf.exact(key, about)
         if exact is not None:
             return exact
         vector = embed(key.question)
-        found = [] if vector is None else self._shelf.nearest(vector, self._candidates, self._policy.floor())
-        decision = self._policy.decide(key.question, found)
+        found = [] if vector is None else self.shelf.nearest(vector, self.candidates, self.policy.floor())
+        decision = self.policy.decide(key.question, found)
         if decision.action == "serve" and decision.candidate is not None:
-            return PlayOutcome("semantic", wrong=self._shelf.about(decision.candidate) != about)
-        self._shelf.keep(key, about, vector)
+            return PlayOutcome("semantic", wrong=self.shelf.about(decision.candidate) != about)
+        self.shelf.keep(key, about, vector)
         return PlayOutcome("engine")
 
 

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from llmhost.answering.audits import Audit, AuditQueue
@@ -132,41 +132,41 @@ class Auditor:
         return None if change is None else change.words
 
 
+@dataclass(slots=True)
 class BackgroundAudits:
     """Works off the queue in a task of the running loop, within the block that it opens: for a process that
     goes on answering questions. `auditor` makes the auditor, when there is something to audit.
     """
 
-    def __init__(self, auditor: Callable[[], Awaitable[Auditor]], warn_once: WarnOnce) -> None:
-        self._make = auditor
-        self._warn_once = warn_once
-        self._woken = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+    auditor: Callable[[], Awaitable[Auditor]]
+    warn_once: WarnOnce
+    woken: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    task: asyncio.Task[None] | None = field(default=None, init=False)
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run())
+        self.task = asyncio.create_task(self._run())
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.wait([self.task])
 
     def wake(self) -> None:
         """Says that a hit waits to be audited."""
-        self._woken.set()
+        self.woken.set()
 
     async def _run(self) -> None:
         while True:
-            await self._woken.wait()
-            self._woken.clear()
+            await self.woken.wait()
+            self.woken.clear()
             try:
-                audited = await (await self._make()).run(_BATCH)
+                audited = await (await self.auditor()).run(_BATCH)
             except LlmhostError as error:  # what waits is tried again after the next hit
-                self._warn_once.warn("hits wait to be audited", error)
+                self.warn_once.warn("hits wait to be audited", error)
             else:
                 if audited.left:
-                    self._woken.set()
+                    self.woken.set()
 
 
 async def _compared(embedder: Embedder, one: Said, other: Said, complete: bool) -> bool | None:

@@ -68,7 +68,7 @@ def test_what_still_fails_after_the_period_is_told_again(
 def test_what_was_told_does_not_grow_for_ever(warn_once: WarnOnce) -> None:
     for number in range(10_000):
         warn_once.warn(f"effect {number}", ValueError(f"cause {number}"))
-    assert len(warn_once._warned) < 1_000
+    assert len(warn_once.warned) < 1_000
 
 
 def test_each_worker_that_is_not_itself_is_told_once(warn_once: WarnOnce, told: list[str]) -> None:

@@ -107,7 +107,7 @@ async def test_an_embedded_redis_that_died_is_started_again_within_the_life_of_o
         assert embedded is not None
         try:
             answerer = await wiring.answerer()
-            monkeypatch.setattr(answerer._sessions, "_pause", 0.0)
+            monkeypatch.setattr(answerer.sessions, "pause", 0.0)
             assert (await answered(answerer, question)).entry is not None
             assert embedded.pid is not None
             os.kill(embedded.pid, signal.SIGKILL)
@@ -130,8 +130,8 @@ async def test_a_redis_that_was_away_at_the_start_is_found_later(
     async with wire(OWN.pem, **sections) as wiring:
         monkeypatch.setattr(wiring.caches, "embedder", no_embedder)
         answerer = await wiring.answerer()
-        monkeypatch.setattr(answerer._sessions, "_away_until", None)
-        monkeypatch.setattr(answerer._sessions, "_pause", 0.0)
+        monkeypatch.setattr(answerer.sessions, "away_until", None)
+        monkeypatch.setattr(answerer.sessions, "pause", 0.0)
         assert (await answered(answerer)).entry is None
         program.symlink_to(store_program())
         embedded = wiring.embedded_redis

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -37,21 +38,23 @@ def resize(fleet: SimFleet, size: int) -> Resize:
     return Resize(buy=max(0, size - len(staff)), drain=tuple(machine.id for machine in ranked[:surplus]))
 
 
+@dataclass(frozen=True, slots=True)
 class Fixed:
     """Always the same number of workers; one that breaks is replaced."""
 
-    def __init__(self, size: int, interval: float) -> None:
-        self.size, self.interval = size, interval
+    size: int
+    interval: float
 
     def step(self, scene: Scene) -> Resize:
         return resize(scene.fleet, self.size)
 
 
+@dataclass(frozen=True, slots=True)
 class Planned:
     """At step n the n-th size of a plan, then the last."""
 
-    def __init__(self, sizes: Sequence[int], interval: float) -> None:
-        self.sizes, self.interval = sizes, interval
+    sizes: Sequence[int]
+    interval: float
 
     def step(self, scene: Scene) -> Resize:
         number = round(scene.now / self.interval)
