@@ -12,7 +12,9 @@ from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from llmhost.cache.calibration import UNCALIBRATED, Calibration, Tally, served_error
 from llmhost.cache.contracts import Embedder
@@ -21,10 +23,6 @@ from llmhost.cache.models import Answer, CacheDecision, Candidate, Objection, Ve
 from llmhost.cache.policy import VERIFIER_FLOOR, CachePolicy, Thresholds, threshold_with_doubt
 from llmhost.lab.pairs import Pair, sample
 from llmhost.trust.judge import JudgeEvaluation, Trial, evaluation_of
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 __all__ = [
     "MOST_POINTS",

@@ -10,14 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from llmhost.cache.guards import objections, opposites, read
 from llmhost.cache.guards.numbers import SCALES, UNITS, in_digits
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 __all__ = ["Said", "agree", "answer_similarity", "truncate_to_shorter"]
 
@@ -91,8 +89,6 @@ def answer_similarity(
     """How alike two texts are, -1..1: the mean over all their parts of the cosine to the part of the other
     text that is nearest to it. `embed` gives unit vectors; None where there is none of either text.
     """
-    import numpy as np
-
     ours, theirs = ([v for part in _parts(text) if (v := embed(part)) is not None] for text in (one, other))
     if not ours or not theirs:
         return None

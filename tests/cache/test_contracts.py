@@ -51,10 +51,6 @@ def index(backend: MakeIndex) -> Index:
     return backend()
 
 
-async def test_an_empty_index_finds_nothing(index: Index) -> None:
-    assert await search(index, unit(1)) == []
-
-
 async def test_the_nearest_come_first_with_their_cosine(index: Index) -> None:
     await index.add("s", A, unit(1, 0))
     await index.add("s", B, unit(1, 1))
@@ -76,35 +72,6 @@ async def test_scopes_never_see_each_other(index: Index) -> None:
 async def test_embedders_never_see_each_other(backend: MakeIndex) -> None:
     await backend("old").add("s", A, unit(1))
     assert await search(backend("new"), unit(1)) == []
-
-
-async def test_another_process_finds_what_was_added(backend: MakeIndex) -> None:
-    reader, writer = backend(), backend()
-    await search(reader, unit(1))
-    await writer.add("s", A, unit(1))
-    assert [near.entry for near in await search(reader, unit(1))] == [A]
-
-
-async def test_adding_an_entry_again_replaces_its_vector(index: Index) -> None:
-    await index.add("s", A, unit(1, 0))
-    await index.add("s", A, unit(0, 1))
-    found = await search(index, unit(0, 1))
-    assert [(near.entry, round(near.similarity, 4)) for near in found] == [(A, 1.0)]
-
-
-async def test_a_removed_entry_is_not_found_by_anyone(backend: MakeIndex) -> None:
-    reader, writer = backend(), backend()
-    await writer.add("s", A, unit(1))
-    await reader.prepare("s")
-    await writer.remove("s", [A, B])
-    assert await search(reader, unit(1)) == []
-
-
-async def test_a_removed_entry_can_be_added_again(index: Index) -> None:
-    await index.add("s", A, unit(1))
-    await index.remove("s", [A])
-    await index.add("s", A, unit(1))
-    assert [near.entry for near in await search(index, unit(1))] == [A]
 
 
 async def test_an_index_expires(backend: MakeIndex, redis_client: Redis) -> None:

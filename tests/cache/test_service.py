@@ -80,23 +80,6 @@ async def test_a_question_that_is_too_long_to_embed_is_served_to_its_own_wording
     assert (await cache.semantic(key(long + "more"))).served is None
 
 
-async def test_a_changed_embedder_never_meets_old_vectors(
-    make_cache: MakeCache, key: MakeKey, put: Put
-) -> None:
-    await put(make_cache(), QUESTION)
-    found = await make_cache(embedder=WordEmbedder("changed")).semantic(key(REWORDED))
-    assert found.nearest is None
-
-
-async def test_another_process_is_served_what_this_one_stored(
-    make_cache: MakeCache, key: MakeKey, put: Put
-) -> None:
-    reader = make_cache()
-    assert (await reader.semantic(key(REWORDED))).served is None
-    await put(make_cache(), QUESTION)
-    assert (await reader.semantic(key(REWORDED))).served is not None
-
-
 async def test_answer_question_and_counts_have_their_lifetimes(
     cache: SemanticCache, key: MakeKey, put: Put, redis_client: Redis
 ) -> None:

@@ -19,54 +19,38 @@ def said(answer: str, other: str, question: str = "", asked: str = "") -> tuple[
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("one", "other", "similarity", "expected"),
     [
-        ("Yes, it is.", "No, it is not."),
-        ("**No.** It is even.", "Yes: it is odd."),
-        ("There are 8.", "There are 9."),
-        ("There are eight planets.", "There are nine planets."),
-        ("It takes 5 minutes.", "It takes 2 hours."),
-        ("1.5 kg", "1500 mg"),
-        ("It ended in 1918.", "It ended in 1945."),
-        ("Run `systemctl start nginx` as root.", "Run `systemctl stop nginx` as root."),
-        ("Leonardo da Vinci.", "Michelangelo."),
-        ("Hola", "Ciao"),
-        ("Switch on the light with the key.", "Switch off the light with the key."),
+        ("Yes, it is.", "No, it is not.", 0.7, False),
+        ("**No.** It is even.", "Yes: it is odd.", 0.7, False),
+        ("There are 8.", "There are 9.", 0.7, False),
+        ("There are eight planets.", "There are nine planets.", 0.7, False),
+        ("It takes 5 minutes.", "It takes 2 hours.", 0.7, False),
+        ("1.5 kg", "1500 mg", 0.7, False),
+        ("It ended in 1918.", "It ended in 1945.", 0.7, False),
+        ("Run `systemctl start nginx` as root.", "Run `systemctl stop nginx` as root.", 0.7, False),
+        ("Leonardo da Vinci.", "Michelangelo.", 0.7, False),
+        ("Hola", "Ciao", 0.7, False),
+        ("Switch on the light with the key.", "Switch off the light with the key.", 0.7, False),
+        ("It is odd.", "It is odd.", None, True),
+        ("Paris", "The capital is Paris.", 0.5, True),
+        ("8", "There are eight of them: Mercury, Venus, Earth, Mars and some more.", 0.3, True),
+        ("1945", "It ended on 2 September 1945.", 0.6, True),
+        ("Yes, since its only divisors are 1 and itself.", "Yes. It is the 1000th.", 0.8, True),
+        (LONG, f"well, {LONG}", 0.8, True),
+        ("", "", None, None),
+        ("", "Paris", None, None),
+        ("Paris", "London", None, None),
+        ("New York City", "NYC", 0.77, None),
+        ("Use the first one.", "That depends on what it is for, and on how much it may cost.", 0.2, None),
+        (LONG, f"on the other hand, {LONG}", 0.6, None),
+        ("100 °C at sea level", "212 °F at sea level", 0.6, None),
     ],
 )
-def test_answers_that_contradict_each_other(one: str, other: str) -> None:
-    assert agree(*said(one, other), similarity=0.7) is False
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "similarity"),
-    [
-        ("It is odd.", "It is odd.", None),
-        ("Paris", "The capital is Paris.", 0.5),
-        ("8", "There are eight of them: Mercury, Venus, Earth, Mars and some more.", 0.3),
-        ("1945", "It ended on 2 September 1945.", 0.6),
-        ("Yes, since its only divisors are 1 and itself.", "Yes. It is the 1000th.", 0.8),
-        (LONG, f"well, {LONG}", 0.8),
-    ],
-)
-def test_answers_that_say_the_same(one: str, other: str, similarity: float | None) -> None:
-    assert agree(*said(one, other), similarity=similarity) is True
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "similarity"),
-    [
-        ("", "", None),
-        ("", "Paris", None),
-        ("Paris", "London", None),
-        ("New York City", "NYC", 0.77),
-        ("Use the first one.", "That depends on what it is for, and on how much it may cost.", 0.2),
-        (LONG, f"on the other hand, {LONG}", 0.6),
-        ("100 °C at sea level", "212 °F at sea level", 0.6),
-    ],
-)
-def test_answers_of_which_it_cannot_be_told(one: str, other: str, similarity: float | None) -> None:
-    assert agree(*said(one, other), similarity=similarity) is None
+def test_answers_contradict_each_other_say_the_same_or_cannot_be_told(
+    one: str, other: str, similarity: float | None, expected: bool | None
+) -> None:
+    assert agree(*said(one, other), similarity=similarity) is expected
 
 
 @pytest.mark.parametrize(

@@ -14,16 +14,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from llmhost.cache.contracts import Embedder
 from llmhost.cache.embedders import exports, weights
 from llmhost.cache.model_files import sha256, sizes, write_manifest
 from llmhost.errors import LlmhostError, ModelError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 __all__ = ["TEXTS", "compare", "export", "identifier", "main", "write_model"]
 

@@ -27,23 +27,9 @@ _LATEST = 2.5e11
 _LONGEST_LINE = 10_000
 #: names of columns in public traces, without case and punctuation
 _NAMES = {
-    "time": ("timestamp", "time", "arrived", "arrivedat", "arrival", "arrivaltime", "datetime"),
-    "prompt tokens": (
-        "contexttokens",
-        "prompttokens",
-        "inputtokens",
-        "promptlength",
-        "inputlength",
-        "prompt",
-    ),
-    "generated tokens": (
-        "generatedtokens",
-        "completiontokens",
-        "outputtokens",
-        "outputlength",
-        "generated",
-        "completion",
-    ),
+    "time": "timestamp time arrived arrivedat arrival arrivaltime datetime",
+    "prompt tokens": "contexttokens prompttokens inputtokens promptlength inputlength prompt",
+    "generated tokens": "generatedtokens completiontokens outputtokens outputlength generated completion",
 }
 
 
@@ -88,7 +74,7 @@ def _find_columns(name: str, header: Sequence[str]) -> tuple[int, int, int]:
     plain = [re.sub("[^a-z]", "", title.lower()) for title in header]
     found = []
     for column, names in _NAMES.items():
-        place = next((plain.index(known) for known in names if known in plain), None)
+        place = next((plain.index(known) for known in names.split() if known in plain), None)
         if place is None:
             raise UsageError(
                 f"{name}, line 1: there is no column for {column}",
