@@ -240,7 +240,7 @@ def _checked(values: Mapping[str, object], target: Path) -> str:
     from tempfile import TemporaryDirectory
 
     from llmhost.config.load import load_config
-    from llmhost.config.reference import render_template
+    from llmhost.config.template import render_template
 
     text = render_template(values)
     with TemporaryDirectory() as folder:

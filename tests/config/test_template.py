@@ -1,12 +1,10 @@
-"""The files made from the models."""
+"""The commented configuration made from the models."""
 
 from __future__ import annotations
 
 import re
-import runpy
 from collections.abc import Callable
 from functools import reduce
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,13 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmhost.config.models import Config
-from llmhost.config.reference import render_reference, render_template
 from llmhost.config.schema import fields
+from llmhost.config.template import render_template
 from llmhost.errors import ConfigError
 
 Load = Callable[..., Config]
-
-REPOSITORY = Path(__file__).parents[2]
 
 #: Text that a file can hold; `${` would be a variable.
 _TEXT = st.text(min_size=1).filter(lambda text: "${" not in text)
@@ -49,17 +45,6 @@ _VALUES = st.fixed_dictionaries(
         "cache.tenant": st.sampled_from(["no", "~", "a: b", "# x", "*x", "'", '"', "caf\xe9", "\u2028"]),
     },
 )
-
-
-def generated() -> dict[str, str]:
-    script = runpy.run_path(str(REPOSITORY / "scripts/make_docs.py"))
-    return dict(script["generated"]())
-
-
-@pytest.mark.parametrize("name", ["docs/configuration.md", "configs/local.yaml"])
-def test_a_generated_file_is_up_to_date(name: str) -> None:
-    text = (REPOSITORY / name).read_text(encoding="utf-8")
-    assert text == generated()[name], "run scripts/make_docs.py"
 
 
 def test_the_template_has_the_defaults(load: Load) -> None:
@@ -116,41 +101,9 @@ def test_a_key_that_is_not_there_cannot_be_put_into_the_template() -> None:
         render_template({"fleet.gpu": 1})
 
 
-def test_every_key_has_a_row_in_the_reference() -> None:
-    heading, found = "", []
-    for line in render_reference().splitlines():
-        if match := re.match(r"## `([a-z_.]+)`|\| `([a-z_]+)` \|", line):
-            heading = match[1] or heading
-            found += [f"{heading}.{match[2]}"] if match[2] else []
-        elif line.startswith("## "):
-            heading = "entry"
-    assert sorted(found) == sorted([*(key for key, _ in fields()), "entry.url", "entry.token"])
-
-
 def test_every_key_has_a_description() -> None:
     assert [key for key, field in fields() if not (field.description or "").endswith(".")] == []
 
 
 def test_every_key_without_a_default_has_an_example() -> None:
     assert [key for key, field in fields() if field.default in (None, ()) and not field.examples] == []
-
-
-@pytest.mark.parametrize(
-    "row",
-    [
-        "| `response_ttl` | duration, `1ms` to `3650d` | `24h` | How long an answer is served. |",
-        "| `orphan_after` | duration, `1m` to `3650d` | `6h` | A rented worker destroys itself",
-        "| `keep_alive` | duration, `1ms` to `3650d` | none | `vast` only: how long Ollama keeps",
-        "| `port` | whole number, 1 to 65535 | `6379` | Port. |",
-        "| `hit_latency` | duration, `1ms` to `3650d` | `100ms` | Maximum latency of 95 % of the hits. |",
-        "| `token` | secret text | none | Bearer token, if the server requires one. |",
-    ],
-)
-def test_a_row_shows_type_range_default_and_meaning(row: str) -> None:
-    assert any(line.startswith(row) for line in render_reference().splitlines())
-
-
-def test_no_value_breaks_the_tables_of_the_reference() -> None:
-    for line in render_reference().splitlines():
-        if line.startswith("|"):
-            assert len(re.findall(r"(?<!\\)\|", line)) == 5

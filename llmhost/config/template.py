@@ -1,0 +1,98 @@
+"""The commented YAML file, generated from the models."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+from pydantic.fields import FieldInfo
+
+from llmhost.config.fields import Section, format_duration
+from llmhost.config.schema import is_duration, is_known, sections, subsection, unknown
+from llmhost.errors import ConfigError
+
+__all__ = ["render_template", "written"]
+
+#: Characters of a comment line in the template, so that it fits beside other windows.
+_COMMENT_WIDTH = 96
+
+_TEMPLATE_HEAD = """\
+# The configuration of llmhost, with every key. A key that you delete has its default.
+# A key directly after a `#` has no default: its value is an example.
+# ${NAME} and ${NAME:-default} take a value from the environment; keep secrets there.
+"""
+
+
+def render_template(values: Mapping[str, object] = {}) -> str:
+    """A commented llmhost.yaml with every key and its default, or its value in `values`.
+
+    `values` are by dotted key, such as ``fleet.provider``. Text is quoted such that reading the file gives
+    it back, except that a ``${NAME}`` in it stays a variable, for secrets.
+
+    Raises:
+        ConfigError: there is no such key.
+    """
+    for key in values:
+        if not is_known(key):
+            raise ConfigError(unknown(tuple(key.split("."))))
+    parts = [
+        "\n".join(_section_template(name, section, values)) + "\n"
+        for name, section in sections()
+        if "." not in name
+    ]
+    return "\n".join([_TEMPLATE_HEAD, *parts])
+
+
+def _section_template(name: str, section: type[Section], values: Mapping[str, object]) -> Iterator[str]:
+    yield from _comment(section.__doc__)
+    yield f"{name.rpartition('.')[2]}:"
+    for key, field in section.model_fields.items():
+        full = f"{name}.{key}"
+        if inner := subsection(field):
+            lines = _section_template(full, inner, values)
+        else:
+            lines = _entry(key, field, values.get(full, field.default))
+        yield from (f"  {line}" for line in lines)
+
+
+def _entry(key: str, field: FieldInfo, value: object) -> Iterator[str]:
+    yield from _comment(field.description)
+    if value is None or value in ((), []):
+        example = (field.examples or [""])[0]
+        yield from (f"#{line}" for line in _lines(key, example))
+    else:
+        yield from _lines(key, _as_written(field, value))
+
+
+def _comment(text: str | None) -> Iterator[str]:
+    return (f"# {line}" for line in textwrap.wrap(text or "", _COMMENT_WIDTH))
+
+
+def _lines(key: str, value: Any) -> Iterator[str]:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        yield f"{key}: {_scalar(value)}"
+        return
+    yield f"{key}:"
+    for item in value:
+        for number, (name, member) in enumerate(item.items()):
+            yield f"  {'- ' if number == 0 else '  '}{name}: {_scalar(member)}"
+
+
+def written(field: FieldInfo, value: object) -> str:
+    """The value of this field as one line of YAML."""
+    return _scalar(_as_written(field, value))
+
+
+def _as_written(field: FieldInfo, value: object) -> object:
+    return format_duration(value) if is_duration(field) and isinstance(value, float) else value
+
+
+def _scalar(value: object) -> str:
+    """One line of YAML."""
+    # Text with a line break or another invisible character can stand in one line in double quotes only.
+    style = '"' if isinstance(value, str) and not value.isprintable() else None
+    text = yaml.safe_dump(value, default_style=style, width=sys.maxsize, allow_unicode=True)
+    return text.removesuffix("...\n").rstrip("\n")

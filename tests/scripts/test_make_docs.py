@@ -1,0 +1,53 @@
+"""The files made from the models."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from llmhost.config.schema import fields
+
+REPOSITORY = Path(__file__).parents[2]
+GENERATED: dict[str, str] = runpy.run_path(str(REPOSITORY / "scripts/make_docs.py"))["generated"]()
+REFERENCE = GENERATED["docs/configuration.md"]
+
+
+@pytest.mark.parametrize("name", ["docs/configuration.md", "configs/local.yaml"])
+def test_a_generated_file_is_up_to_date(name: str) -> None:
+    text = (REPOSITORY / name).read_text(encoding="utf-8")
+    assert text == GENERATED[name], "run scripts/make_docs.py"
+
+
+def test_every_key_has_a_row_in_the_reference() -> None:
+    heading, found = "", []
+    for line in REFERENCE.splitlines():
+        if match := re.match(r"## `([a-z_.]+)`|\| `([a-z_]+)` \|", line):
+            heading = match[1] or heading
+            found += [f"{heading}.{match[2]}"] if match[2] else []
+        elif line.startswith("## "):
+            heading = "entry"
+    assert sorted(found) == sorted([*(key for key, _ in fields()), "entry.url", "entry.token"])
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "| `response_ttl` | duration, `1ms` to `3650d` | `24h` | How long an answer is served. |",
+        "| `orphan_after` | duration, `1m` to `3650d` | `6h` | A rented worker destroys itself",
+        "| `keep_alive` | duration, `1ms` to `3650d` | none | `vast` only: how long Ollama keeps",
+        "| `port` | whole number, 1 to 65535 | `6379` | Port. |",
+        "| `hit_latency` | duration, `1ms` to `3650d` | `100ms` | Maximum latency of 95 % of the hits. |",
+        "| `token` | secret text | none | Bearer token, if the server requires one. |",
+    ],
+)
+def test_a_row_shows_type_range_default_and_meaning(row: str) -> None:
+    assert any(line.startswith(row) for line in REFERENCE.splitlines())
+
+
+def test_no_value_breaks_the_tables_of_the_reference() -> None:
+    for line in REFERENCE.splitlines():
+        if line.startswith("|"):
+            assert len(re.findall(r"(?<!\\)\|", line)) == 5
