@@ -20,13 +20,13 @@ __all__ = ["hold_lock", "make_folder", "read_json", "write_json"]
 _HINT = "set LLMHOST_STATE_DIR to a folder that you can write"
 
 
-def make_folder(path: Path) -> None:
-    """Makes `path`, parents included. Raises StateError."""
+def make_folder(path: Path, *, hint: str = _HINT) -> None:
+    """Makes `path`, parents included, for its owner alone. Raises StateError."""
     try:
         for folder in (*reversed(path.parents), path):
             folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise StateError(f"cannot make the folder {path}: {error.strerror}", hint=_HINT) from error
+        raise StateError(f"cannot make the folder {path}: {error.strerror}", hint=hint) from error
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from llmhost.errors import StateError
+from llmhost.machine.files import make_folder
 
 __all__ = ["cache_dir", "owner_id", "state_dir"]
 
@@ -54,10 +55,7 @@ def _private_folder(variable: str, default: str) -> Path:
 
         path = Path(getattr(platformdirs, default)("llmhost"))
     hint = f"set {variable} to a folder that you can write"
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StateError(f"cannot make the folder {path}: {error.strerror}", hint=hint) from error
+    make_folder(path, hint=hint)
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise StateError(f"cannot write in the folder {path}", hint=hint)
     return path

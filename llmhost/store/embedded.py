@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmhost.errors import StateError, StoreUnavailable
-from llmhost.machine.files import hold_lock
+from llmhost.machine.files import hold_lock, make_folder
 
 if TYPE_CHECKING:
     import psutil
@@ -352,20 +352,16 @@ def is_private(folder: Path) -> bool:
 
 
 def make_private(folder: Path) -> None:
-    """Makes the folder, or closes it to others.
-
-    Raises:
-        StateError: it cannot be made, belongs to another user, or is a link.
-    """
-    hint = "set LLMHOST_STATE_DIR to a folder of your own, with a short path"
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Makes the folder, or closes it to others. Raises StateError, also for another user's and for a link."""
+    make_folder(folder)
+    with suppress(OSError):
         if not folder.is_symlink():
             folder.chmod(0o700)
-    except OSError as error:
-        raise StateError(f"cannot use the folder {folder}: {error.strerror}", hint=hint) from error
     if not is_private(folder):
-        raise StateError(f"{folder} is not a folder of your own", hint=hint)
+        raise StateError(
+            f"{folder} is not a folder of your own",
+            hint="set LLMHOST_STATE_DIR to a folder of your own, with a short path",
+        )
 
 
 # What is spoken with it as inline commands (https://redis.io/docs/latest/develop/reference/protocol-spec/),

@@ -1,6 +1,6 @@
 """Redis's and redis-py's errors as llmhost's own.
 
-One table, read from the top; the last rule matches everything else. What redis-py puts into its messages
+Two tables, read from the top; the last rule matches everything else. What redis-py puts into its messages
 may hold a command's arguments, so questions, answers and passwords: such text is cut, here and in the
 traceback.
 """
@@ -42,25 +42,22 @@ _HINT_ADDRESS = "check that it runs and that `redis` in the configuration is rig
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """An error of one of `kinds`, or an answer with one of Redis's own `codes` in it, becomes `error`."""
+    """Matches an error of one of `kinds`, and an answer with one of Redis's own `codes` in it."""
 
-    error: type[StoreError]
     message: str
     hint: str
     kinds: tuple[type[Exception], ...] = ()
     codes: frozenset[str] = frozenset()
 
 
-_RULES = (
+_UNAVAILABLE = (
     _Rule(
-        StoreUnavailable,
         "Redis is still loading its data",
         "wait a moment and try again",
         kinds=(theirs.BusyLoadingError,),
         codes=frozenset({"LOADING"}),
     ),
     _Rule(
-        StoreUnavailable,
         "Redis authentication failed{at}: {reason}",
         "set `redis.username` and `redis.password` (better: ${REDIS_PASSWORD}) to what this Redis expects",
         kinds=(
@@ -72,103 +69,90 @@ _RULES = (
         codes=frozenset({"NOAUTH", "WRONGPASS"}),
     ),
     _Rule(
-        StoreUnavailable,
         "the TLS certificate of Redis{at} is not trusted: {reason}",
         "set `redis.ca_file` to its authority's certificate, and use the host name that it was made for",
         kinds=(ssl.SSLCertVerificationError,),
     ),
     _Rule(
-        StoreUnavailable,
         "no TLS connection to Redis{at}: {reason}",
         "check that this port speaks TLS; `redis.tls` turns it on and off",
         kinds=(ssl.SSLError,),
     ),
     _Rule(
-        StoreUnavailable,
         "Redis does not answer in time",
         "check that it is running and reachable; `redis.timeout` says how long llmhost waits",
         kinds=(theirs.TimeoutError, TimeoutError),
     ),
     _Rule(
-        StoreUnavailable,
         "what answers at the address of Redis does not speak its protocol",
         _HINT_ADDRESS,
         kinds=(theirs.InvalidResponse,),
     ),
     _Rule(
-        StoreUnavailable,
         "the Redis cluster is not ready",
         "wait until all of its nodes are up",
         kinds=(theirs.ClusterDownError, theirs.TryAgainError),
         codes=frozenset({"CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN"}),
     ),
     _Rule(
-        StoreUnavailable,
         "Redis is busy with a script",
         "wait a moment; another program's script may have to be ended with SCRIPT KILL",
         codes=frozenset({"BUSY"}),
     ),
     _Rule(
-        StoreUnavailable,
         "Redis{at} cannot be reached: {reason}",
         _HINT_ADDRESS,
         kinds=(theirs.ConnectionError, theirs.ChildDeadlockedError, OSError),
     ),
+)
+
+_REFUSED = (
     _Rule(
-        StoreRefused,
         "Redis is read-only",
         "this is a replica: give the address of the primary",
         kinds=(theirs.ReadOnlyError,),
         codes=frozenset({"READONLY"}),
     ),
     _Rule(
-        StoreRefused,
         "Redis is out of memory",
         "raise its `maxmemory`, or set its `maxmemory-policy` to volatile-lru, so that old answers make room",
         kinds=(theirs.OutOfMemoryError,),
         codes=frozenset({"OOM"}),
     ),
     _Rule(
-        StoreRefused,
         "the Redis user lacks a permission: {reason}",
         "allow it llmhost's keys and commands; docs/redis.md lists them",
         kinds=(theirs.NoPermissionError,),
         codes=frozenset({"NOPERM"}),
     ),
     _Rule(
-        StoreRefused,
         "Redis cannot save its data to disk and so takes no writes",
         "free some disk space where Redis runs, and read its log",
         codes=frozenset({"MISCONF"}),
     ),
     _Rule(
-        StoreRefused,
         "Redis has too few replicas to take writes",
         "start its replicas, or lower its `min-replicas-to-write`",
         codes=frozenset({"NOREPLICAS"}),
     ),
     _Rule(
-        StoreRefused,
         "keys that belong together are on different shards of Redis",
         "use a database that is not sharded; see docs/redis.md",
         kinds=(theirs.ClusterCrossSlotError, theirs.CrossSlotTransactionError),
         codes=frozenset({"CROSSSLOT"}),
     ),
     _Rule(
-        StoreRefused,
         "this Redis is one node of a cluster, and the key is on another",
         "give an address that serves the whole cluster, such as its proxy",
         kinds=(theirs.AskError, theirs.SlotNotCoveredError),
         codes=frozenset({"MOVED", "ASK"}),
     ),
     _Rule(
-        StoreRefused,
         "a key of llmhost holds something else in this Redis",
         "another program uses the same keys: choose another `cache.namespace` or `redis.db`",
         codes=frozenset({"WRONGTYPE"}),
     ),
     _Rule(
-        StoreRefused,
         "Redis refuses a command: {reason}",
         "llmhost needs Redis 6.2 or later and a user that may use it; see `llmhost doctor`",
         kinds=_FOREIGN,
@@ -195,7 +179,8 @@ def _translated(error: Exception) -> StoreError:
     text = _without_arguments(root)
     # The words in capitals of an answer: a script's error has Redis's own code somewhere inside.
     codes = set(re.findall(r"\b[A-Z]{3,}\b", text)) if isinstance(root, theirs.ResponseError) else set()
-    rule = next(rule for rule in _RULES if isinstance(root, rule.kinds) or rule.codes & codes)
+    rules = (*_UNAVAILABLE, *_REFUSED)
+    rule = next(rule for rule in rules if isinstance(root, rule.kinds) or rule.codes & codes)
     if isinstance(root, ssl.SSLError):
         reason = getattr(root, "verify_message", None) or root.reason or "it broke off"
     elif isinstance(root, OSError):
@@ -204,7 +189,8 @@ def _translated(error: Exception) -> StoreError:
         reason = text[:_MAX_QUOTED] or type(root).__name__
     found = re.search(r"connecting to (.+?)\.(?: |$)", str(error))
     at = f" at {found[1]}" if found else ""
-    return rule.error(rule.message.format(reason=reason.rstrip("."), at=at), hint=rule.hint)
+    kind = StoreUnavailable if rule in _UNAVAILABLE else StoreRefused
+    return kind(rule.message.format(reason=reason.rstrip("."), at=at), hint=rule.hint)
 
 
 def _root(error: BaseException) -> BaseException:
