@@ -40,9 +40,9 @@ class WorkerReport:
     """
 
     stage: Stage
-    fraction: _Fraction | None
-    detail: _Line
     at: _Time
+    fraction: _Fraction | None = None
+    detail: _Line = ""
 
 
 @dataclass(frozen=True, slots=True)

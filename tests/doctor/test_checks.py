@@ -181,7 +181,7 @@ def offer(price: float) -> Offer:
 
 
 def report(stage: Any, fraction: float | None = None, detail: str = "") -> WorkerReport:
-    return WorkerReport(stage, fraction, detail, NOON)
+    return WorkerReport(stage, NOON, fraction, detail)
 
 
 @pytest.mark.parametrize(

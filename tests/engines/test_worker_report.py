@@ -78,7 +78,7 @@ async def door(server):
 
 async def test_progress_says_how_far_the_set_up_is(server, door):
     server.say("/llmhost/progress", PULLING)
-    assert await door.progress() == WorkerReport("pulling", 0.43, "pulling 8934d96d3f08", 1_700_000_000.0)
+    assert await door.progress() == WorkerReport("pulling", 1_700_000_000.0, 0.43, "pulling 8934d96d3f08")
 
 
 async def test_metrics_say_what_the_machine_does(server, door):
