@@ -15,7 +15,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from itertools import count, takewhile
 
@@ -113,6 +113,7 @@ def read_environment(env: Mapping[str, str]) -> WorkerCredentials:
     return WorkerCredentials(env.get(_MODEL, ""), env.get(_TOKEN) or None, _read_certificate("".join(parts)))
 
 
+@lru_cache(maxsize=1024)  # the list is read again and again, with the same certificates
 def _read_certificate(text: str) -> str | None:
     """As PEM, where it is a certificate that TLS takes too: OpenSSL is stricter than what reads it first."""
     try:
