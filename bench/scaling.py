@@ -232,7 +232,7 @@ def _figures(case: Case, row: Row, name: str) -> str:
 
 
 def _is_steady(row: Row) -> bool:
-    sizes = row.timeline.workers
+    sizes = row.played.sizes
     return int(sizes.min()) == int(sizes.max())
 
 

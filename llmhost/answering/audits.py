@@ -115,34 +115,27 @@ class AuditSampler:
 
         One that the question's own threshold allowed says nothing about the policy, and is left out.
         """
-        if question.threshold is not None or self.chance() >= self.share:
+        served, verdict = lookup.served, lookup.verdict
+        if served is None or question.threshold is not None or self.chance() >= self.share:
             return
-        audit = _audit(question, lookup, now)
-        if audit is not None:
-            try:
-                await self.queue.add(audit)
-            except StoreError as error:
-                self.warn_once.warn("a hit that was to be audited is not", error)
-            else:
-                self.queued += 1
-                self.on_queued()
-
-
-def _audit(question: Question, lookup: SemanticLookup, now: float) -> Audit | None:
-    served, verdict = lookup.served, lookup.verdict
-    if served is None:
-        return None
-    raw = verdict.raw if verdict is not None and verdict.raw is not None else served.similarity
-    return Audit(
-        question=question,
-        entry=served.entry,
-        matched_question=served.question,
-        answer=served.answer.text[:_ANSWER_KEPT],
-        whole=len(served.answer.text) <= _ANSWER_KEPT,
-        raw=min(1.0, max(0.0, raw)),
-        doubts=verdict.doubts if verdict is not None else (),
-        at=now,
-    )
+        raw = verdict.raw if verdict is not None and verdict.raw is not None else served.similarity
+        audit = Audit(
+            question=question,
+            entry=served.entry,
+            matched_question=served.question,
+            answer=served.answer.text[:_ANSWER_KEPT],
+            whole=len(served.answer.text) <= _ANSWER_KEPT,
+            raw=min(1.0, max(0.0, raw)),
+            doubts=verdict.doubts if verdict is not None else (),
+            at=now,
+        )
+        try:
+            await self.queue.add(audit)
+        except StoreError as error:
+            self.warn_once.warn("a hit that was to be audited is not", error)
+        else:
+            self.queued += 1
+            self.on_queued()
 
 
 def _decoded(raw: bytes | str) -> Audit | None:

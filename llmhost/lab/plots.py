@@ -209,8 +209,8 @@ def _draw_simulation(report: SimulationReport) -> Figure:
 def _draw_panel(axes: Axes, report: SimulationReport, row: Row, colour: str, unit: float) -> None:
     edges, demand = _demand(report)
     axes.stairs(demand, edges / unit, fill=True, color=_DEMAND)
-    times = np.append(row.timeline.seconds, report.load.span) / unit
-    sizes = np.append(row.timeline.workers, row.timeline.workers[-1])
+    times = np.append(row.played.steps, report.load.span) / unit
+    sizes = np.append(row.played.sizes, row.played.sizes[-1])
     axes.step(times, sizes, where="post", color=colour, linewidth=1.4)
     in_time = math.floor(row.in_time * 1000) / 10  # nearly all is not all
     title = f"{row.name}: ${row.cost_usd:,.2f}, {in_time:.1f} % of answers begun within {IN_TIME:g} s"

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llmhost.autoscale.models import ScaleSpec
 from llmhost.fleet.budget import Limits
@@ -21,7 +20,7 @@ from llmhost.lab.simulation.baselines import (
     for_mean,
     for_peak,
 )
-from llmhost.lab.simulation.play import Rule, play
+from llmhost.lab.simulation.play import Played, Rule, play
 from llmhost.lab.simulation.policy import AutoscalePolicy
 from llmhost.lab.simulation.workload import IN_TIME, Settings, Trace, Workload, make_workload
 
@@ -32,14 +31,6 @@ CLAIRVOYANT = "clairvoyant"
 REQUEST_RATE = "requests per second"
 
 _HOUR = 3600.0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Timeline:
-    """How many workers were paid for (int64) from each moment on (float64 seconds)."""
-
-    seconds: NDArray[np.float64]
-    workers: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +55,7 @@ class Row:
     mean_size: float
     peak_size: int
     versus_clairvoyant: float
-    timeline: Timeline = field(repr=False)  # nor printed as JSON
+    played: Played = field(repr=False)  # nor printed as JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +134,7 @@ class Scenario:
             mean_size=outcome.paid / load.span,
             peak_size=int(outcome.sizes.max()),
             versus_clairvoyant=0.0,
-            timeline=Timeline(outcome.steps, outcome.sizes),
+            played=outcome,
         )
 
     def _within(self, size: int) -> int:

@@ -79,7 +79,7 @@ def test_a_trace_that_gets_no_worker_has_a_report_all_the_same() -> None:
 
 
 def test_all_begin_with_the_same_workers_but_the_fixed_fleets(report: SimulationReport) -> None:
-    begun = [row.timeline.workers[0] for row in report.rows[:3]]
+    begun = [row.played.sizes[0] for row in report.rows[:3]]
     assert begun[0] == begun[2]  # the clairvoyant fleet may end some at once, or buy
 
 
@@ -111,14 +111,14 @@ def test_who_waits_for_ever_is_said_so() -> None:
     assert "0.0 %" in text
 
 
-def test_json_has_the_rows_and_no_timelines(
+def test_json_has_the_rows_and_not_what_was_played(
     report: SimulationReport, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Output(json=True).result(simulation_output(report), show_simulation)
     told = json.loads(capsys.readouterr().out)
     assert told["questions"] == len(report.load) + report.load.hits
     assert [row["name"] for row in told["rows"]] == NAMES
-    assert "timeline" not in told["rows"][0]
+    assert "played" not in told["rows"][0]
 
 
 @pytest.mark.parametrize(
