@@ -19,7 +19,6 @@ from llmhost.cache.models import (
     CacheDecision,
     Candidate,
     Judge,
-    Judgement,
     Neighbour,
     SemanticLookup,
     Verdict,
@@ -150,8 +149,12 @@ class SemanticCache:
         if self.judge is None:
             raise AssertionError("a policy asked for a judge that there is not")
         judgement = await self.judge.judge(key.scope, key.question, decision.candidate.question)
-        if self.learn is not None and (label := _label(decision, judgement)) is not None:
-            await self.learn(label)
+        same, verdict = judgement.same, decision.verdict
+        raw = (
+            None if verdict is None or judgement.remembered else verdict.raw
+        )  # a label once, when it is given
+        if self.learn and verdict is not None and same is not None and raw is not None:
+            await self.learn(Label("judge", same, raw, verdict.doubts))
         return judged(decision, judgement)
 
     async def embed(self, key: CacheKey) -> NDArray[np.float32] | None:
@@ -251,14 +254,6 @@ class SemanticCache:
             pipeline.pexpire(embedding, lifetime_ms)
             pipeline.pexpire(metadata, lifetime_ms)
             await pipeline.execute()
-
-
-def _label(decision: CacheDecision, judgement: Judgement) -> Label | None:
-    """What a judge's word teaches: once, when it is given."""
-    verdict = decision.verdict
-    if judgement.same is None or judgement.remembered or verdict is None or verdict.raw is None:
-        return None
-    return Label("judge", judgement.same, verdict.raw, verdict.doubts)
 
 
 def _sound(result: _T | BaseException) -> _T:

@@ -16,11 +16,13 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmhost.answering.answerer import engine_answer
 from llmhost.answering.cache_session import WarnOnce
 from llmhost.cache.calibration import Tally, served_error
+from llmhost.cache.guards.word_lists import read_sections
 from llmhost.cache.keys import pair_id
 from llmhost.cache.models import Judgement
 from llmhost.engines.engine import ChatRequest, Message, Sampling
@@ -53,45 +55,17 @@ __all__ = [
 # costs one answer of an engine, and being fooled would serve the answer to another question. So this looks
 # for too much rather than too little.
 
-_SAY = r"(?:answer|reply|respond|say|output|print|write|return|type|repeat|state|choose|decide)(?:s|ing|ed)?"
-_TAKE_BACK = r"(?:ignor(?:e|es|ing)|disregard|forget|override|bypass|skip|overrule)"
-_TOLD = r"(?:instructions?|prompts?|rules?|messages?|orders?|task|above|before|previous|earlier|said|told)"
-_ROLE = r"(?:judge|model|assistant|ai|evaluator|grader|classifier)"
-_AGREED = r"(?:y|true|ja|oui|si|same|match|equal|identical)"
-_EQUAL = r"(?:same|equal|identical|equivalent|duplicates?)"
+_PATTERNS = read_sections(Path(__file__).parent / "injection.txt")
 
-# Of the text as words with one blank between them.
-_WORDS = (
-    # The word that serves an answer, in whatever language the rest is. "If yes, how?" is what people ask.
-    r"(?<!if )y ?e ?s",
-    # What it is to say: "answer with no", "your reply must be affirmative".
-    rf"{_SAY}(?: \w+){{0,4}} (?:no|affirmative(?:ly)?)",
-    r"(?:answer|reply|response|verdict|result) (?:(?:is|must|should|will|has|to|be) ){0,3}(?:no|affirmative)",
-    rf"(?:answer|reply|respond|say|output|print|write|verdict|result)(?: \w+){{0,2}} {_AGREED}",
-    r"(?:must|should|always|please|and) (?:agree|approve|confirm)",
-    # Earlier instructions are taken back, or something put in its place.
-    rf"{_TAKE_BACK}(?: \w+){{0,4}} {_TOLD}",
-    r"(?:new|real|actual|updated|following|previous|above|your) instructions?",
-    r"system (?:prompt|message|note|override|instructions?)",
-    # Who it is, what the two are, what it is to take them for.
-    rf"you (?:are|re|were) (?:now )?(?:an?|the|no longer) (?:\w+ ){{0,2}}{_ROLE}",
-    r"(?:act|behave|pretend) (?:as|to be) (?:an?|the)",
-    rf"(?:dear|hey|hello|attention|as) (?:(?:the|a|an|ai) ){{0,2}}{_ROLE}",
-    r"(?:these|both|the|two)(?: two)? questions (?:are|have|ask|mean)",
-    rf"(?:these|both|the two|they) (?:\w+ ){{0,3}}{_EQUAL}",
-    rf"(?:{_EQUAL}|same question|equivalent) (?:as|to) the (?:other|next|previous|first|second)",
-    r"the other (?:question|string|line|text|wording|pair)",
-    rf"(?:treat|consider|regard|count|mark|classify)(?: \w+){{0,5}} {_EQUAL}",
-)
-# Of the text itself: marks of chat templates, of roles, and of our own message.
-_MARKS = (
-    r"<\||\|>|<</?sys>>|\[/?(?:inst|sys|system|assistant|user)\]|^[^\S\n]*###",
-    r"<\s*/?\s*(?:system|assistant|user|human|pair|questions?|think|inst|s|bos|eos|start_of_turn|end_of_turn)\s*/?>",
-    r"(?:judge|evaluator|grader|classifier)\s*:|\"(?:same|match|equal|answer|verdict)\"\s*:",
-    r"^[^\w\n]*(?:system|assistant|human|user|judge|instructions?|answer|response)[^\w\n]*:",
-)
-_SAID = re.compile("|".join(rf"\b(?:{pattern})\b" for pattern in _WORDS))
-_MARKED = re.compile("|".join(_MARKS), re.MULTILINE)
+
+def _said(pattern: str) -> str:
+    for name, _, part in (entry.partition(" = ") for entry in _PATTERNS["parts"]):
+        pattern = pattern.replace(f"<{name}>", part)
+    return rf"\b(?:{pattern})\b"
+
+
+_SAID = re.compile("|".join(map(_said, _PATTERNS["words"])))
+_MARKED = re.compile("|".join(_PATTERNS["marks"]), re.MULTILINE)
 _BETWEEN = re.compile(r"[\W_]+")
 
 
@@ -312,7 +286,7 @@ class LlmJudge:
             return None
         finally:
             await self._count(collected, began)
-        return _said(collected.text)
+        return _verdict(collected.text)
 
     async def _count(self, collected: Collected, began: float) -> None:
         """The time of a worker is paid for, whatever it answered."""
@@ -384,7 +358,7 @@ def _quoted(question: str) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e")
 
 
-def _said(answer: str) -> bool | None:
+def _verdict(answer: str) -> bool | None:
     """The word that the answer begins with, unless it has the other one too."""
     found = _WORD.match(answer)
     if found is None or _OTHER[found[1].lower()].search(answer):

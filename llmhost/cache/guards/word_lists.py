@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
-__all__ = ["FOLDER", "english", "related", "sections"]
+__all__ = ["FOLDER", "english", "read_sections", "related", "sections"]
 
 FOLDER = Path(__file__).parent / "words"
 
@@ -18,8 +18,13 @@ FOLDER = Path(__file__).parent / "words"
 @cache
 def sections(file: str) -> Mapping[str, tuple[str, ...]]:
     """The entries of `words/{file}.txt` by section."""
+    return read_sections(FOLDER / f"{file}.txt")
+
+
+def read_sections(path: Path) -> Mapping[str, tuple[str, ...]]:
+    """The entries of a file of this form by section."""
     found: dict[str, list[str]] = {}
-    for line in (FOLDER / f"{file}.txt").read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("["):
             entries = found[line.strip("[]")] = []
         elif line and not line.startswith("#"):

@@ -29,7 +29,9 @@ class AutoscalePolicy:
     def __init__(self, spec: ScaleSpec, interval: float, price: float, limits: Limits | None = None) -> None:
         self.spec, self.interval = spec, interval
         self._price = price
-        self._counts = _Counts(_kept(spec))
+        # As far as a decision looks back with this specification, and some more for the answers.
+        looked_back = max(spec.down_after, spec.boot_seconds, spec.scale_to_zero_after) + 600.0
+        self._counts = _Counts(min(KEPT, looked_back))
         self._speeds = _Speeds(spec.slots)
         self._purse = _Purse(limits, price) if limits and limits.any else None
 
@@ -156,11 +158,6 @@ class _Purse:
                 self._before[number] = total
         self._periods = periods
         return Funds(self._limits, Spent(*(max(0.0, total - before) for before in self._before)))
-
-
-def _kept(spec: ScaleSpec) -> float:
-    """Seconds; as far as a decision looks back with this specification, and some more for the answers."""
-    return min(KEPT, max(spec.down_after, spec.boot_seconds, spec.scale_to_zero_after) + 600.0)
 
 
 def _add(

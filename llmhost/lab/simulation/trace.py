@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llmhost.errors import UsageError
 from llmhost.lab.pairs import read_bounded
@@ -39,7 +38,28 @@ def read_trace(path: Path) -> Trace:
     Times are seconds, or ISO dates, in UTC where they name no zone. Rows may be in any order. Raises
     UsageError where the file cannot be read, or a line of it makes no sense.
     """
-    return _parse(path.name, _lines(path))
+    name, rows = path.name, csv.reader(_lines(path))
+    columns = array("d"), array("d"), array("d")
+    try:
+        places = _find_columns(name, next(rows, []))
+        for row in rows:
+            if row and len(row) <= max(places):
+                raise ValueError(f"it has {len(row)} columns, and should have {max(places) + 1} or more")
+            if row:
+                time, prompt, generated = (row[place] for place in places)
+                values = _seconds(time), _tokens(prompt), _tokens(generated)
+                for column, value in zip(columns, values, strict=True):
+                    column.append(value)
+    except (csv.Error, ValueError) as error:
+        raise UsageError(f"{name}, line {rows.line_num}: {error}") from error
+    if not columns[0]:
+        raise UsageError(f"{name} has no questions in it")
+    times, prompts, answers = (np.frombuffer(column) for column in columns)
+    order = np.argsort(times, kind="stable")
+    first, last = float(times[order[0]]), float(times[order[-1]])
+    if last - first > LONGEST:
+        raise UsageError(f"{name} covers {(last - first) / 86_400:,.0f} days; is a date in it wrong?")
+    return Trace(times[order] - first, prompts[order], answers[order], math.floor(first / 60) * 60.0)
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -52,22 +72,6 @@ def _lines(path: Path) -> Iterator[str]:
             yield line.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise UsageError(f"{path.name}, line {number}: it is not text in UTF-8") from error
-
-
-def _parse(name: str, lines: Iterator[str]) -> Trace:
-    rows = csv.reader(lines)
-    columns = array("d"), array("d"), array("d")
-    try:
-        places = _find_columns(name, next(rows, []))
-        for row in rows:
-            if row:
-                for column, value in zip(columns, _values(row, places), strict=True):
-                    column.append(value)
-    except (csv.Error, ValueError) as error:
-        raise UsageError(f"{name}, line {rows.line_num}: {error}") from error
-    if not columns[0]:
-        raise UsageError(f"{name} has no questions in it")
-    return _trace(name, *(np.frombuffer(column) for column in columns))
 
 
 def _find_columns(name: str, header: Sequence[str]) -> tuple[int, int, int]:
@@ -83,14 +87,6 @@ def _find_columns(name: str, header: Sequence[str]) -> tuple[int, int, int]:
         found.append(place)
     first, second, third = found
     return first, second, third
-
-
-def _values(row: Sequence[str], places: tuple[int, int, int]) -> tuple[float, float, float]:
-    """Raises ValueError, in words for the user."""
-    if len(row) <= max(places):
-        raise ValueError(f"it has {len(row)} columns, and should have {max(places) + 1} or more")
-    time, prompt, generated = (row[place] for place in places)
-    return _seconds(time), _tokens(prompt), _tokens(generated)
 
 
 def _tokens(text: str) -> float:
@@ -124,13 +120,3 @@ def _date(text: str) -> float:
 
 def _short(text: str) -> str:
     return repr(text if len(text) <= 40 else f"{text[:40]}…")
-
-
-def _trace(
-    name: str, times: NDArray[np.float64], prompt: NDArray[np.float64], generated: NDArray[np.float64]
-) -> Trace:
-    order = np.argsort(times, kind="stable")
-    first, last = float(times[order[0]]), float(times[order[-1]])
-    if last - first > LONGEST:
-        raise UsageError(f"{name} covers {(last - first) / 86_400:,.0f} days; is a date in it wrong?")
-    return Trace(times[order] - first, prompt[order], generated[order], math.floor(first / 60) * 60.0)
