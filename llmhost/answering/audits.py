@@ -1,8 +1,7 @@
 """Which semantic hits are to be audited, and where they wait for it: one list for each policy.
 
-Some of what waits may be lost: each audit is evidence, none of them is owed to anybody. What was asked and
-served lies there for at most a day, with the system prompt and the earlier turns that it was asked with: an
-engine could not answer it without them.
+Some of what waits may be lost: each audit is evidence, and none is required. What was asked and served is
+kept for at most a day, with the system prompt and the earlier turns that an engine needs to answer it.
 """
 
 from __future__ import annotations

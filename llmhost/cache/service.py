@@ -61,8 +61,9 @@ class SemanticCache:
 
     `embedder_source` and `policy_source` are called when the first question must be embedded, so that an
     exact hit loads no model. The policy is shown at most `candidates` questions. `calibration` gives what the
-    fleet's labels have taught; `judge` None: there is no judge for the grey zone; `learn` is told each
-    word that it gives. Lifetimes in seconds.
+    fleet's labels have taught; `judge` None: there is no judge for the grey zone; `learn` gets each of
+    its verdicts as a label. Lifetimes in seconds.
+
     Every method raises StoreError where Redis is away or will not write, and ModelError where a model cannot
     be had.
     """

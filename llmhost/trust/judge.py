@@ -81,7 +81,7 @@ def looks_like_injection(text: str) -> bool:
 
 #: share; a judge that is to widen what the cache serves must be at least as sure as the cache's own threshold
 ENOUGH_PRECISION = 0.9
-#: pairs, half of them the same: where at most two of its words of yes are wrong, that can be shown
+#: pairs, half of them the same: where at most two of its yes verdicts are wrong, that can be shown
 MEASURED_PAIRS = 160
 
 
@@ -98,9 +98,9 @@ class Trial:
 class JudgeEvaluation:
     """How well a model judges.
 
-    `yes` counts its words of yes; `precision` is the share of them that was right, `low` the lower end of its
+    `yes` counts its yes verdicts; `precision` is the share of them that was right, `low` the lower end of its
     95 % interval, None where it never said yes. `recall` is the share of the same pairs that it said yes to,
-    `silent` the share of all without a word. Latencies in milliseconds, `at` in Unix seconds.
+    `silent` the share of all without a verdict. Latencies in milliseconds, `at` in Unix seconds.
     """
 
     model: str
@@ -120,10 +120,10 @@ class JudgeEvaluation:
             return f"it never said yes in {self.pairs} pairs"
         if self.low < ENOUGH_PRECISION:
             few = "too few to say: " if _low(self.yes, self.yes) < ENOUGH_PRECISION else ""
-            found = f"{few}of its {self.yes} words of yes {_percent(self.precision or 0.0)} were right"
+            found = f"{few}of its {self.yes} yes verdicts {_percent(self.precision or 0.0)} were right"
             return f"{found}, at least {_percent(self.low)} with 95 % certainty; 90 % is wanted"
         if not self.p95_ms < timeout * 1000:
-            return f"1 of 20 words takes longer than {timeout:g} s, or does not come"
+            return f"1 of 20 verdicts takes longer than {timeout:g} s, or does not come"
         return None
 
 

@@ -430,8 +430,8 @@ def test_what_is_shown_must_be_more_than_luck(yes_right: int, yes_wrong: int, go
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (trials(20, 0, 20), "too few to say: of its 20 words of yes 100.0 % were right"),
-        (trials(60, 20), "of its 80 words of yes 75.0 % were right"),
+        (trials(20, 0, 20), "too few to say: of its 20 yes verdicts 100.0 % were right"),
+        (trials(60, 20), "of its 80 yes verdicts 75.0 % were right"),
         (trials(0, 0, 40), "it never said yes in 40 pairs"),
     ],
     ids=["few", "often wrong", "never yes"],

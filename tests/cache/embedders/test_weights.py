@@ -86,13 +86,6 @@ def test_the_digest_does_not_depend_on_other_files(model: Path, file: str) -> No
     assert digest(model) == before
 
 
-def test_the_fingerprint_changes_when_a_file_is_written_again(model: Path) -> None:
-    before = fingerprint(model)
-    (model / "model.safetensors").write_bytes(b"WEIGHTS")
-
-    assert fingerprint(model) != before
-
-
 def test_code_that_a_model_brings_is_refused(model: Path) -> None:
     refuse_custom_code(model)
     modules = [*MODULES, {"idx": 2, "name": "2", "path": "", "type": "mine.Module"}]

@@ -141,7 +141,7 @@ async def test_people_read_figures_and_a_verdict(
     shown = capsys.readouterr()
     assert "asking tiny about 20 pairs" in shown.err
     assert "yes was right        50 %, at least" in shown.out
-    assert "not good enough to judge: too few to say: of its 20 words of yes 50.0 % were right" in shown.out
+    assert "not good enough to judge: too few to say: of its 20 yes verdicts 50.0 % were right" in shown.out
     assert "the judge stays off" in shown.out
 
 
