@@ -120,8 +120,10 @@ def _words(error: BaseException) -> str:
         return "does not speak TLS"
     if isinstance(root, socket.gaierror):
         return "cannot be found: no such host name"
+    if isinstance(root, ConnectionRefusedError):
+        return "cannot be reached: connection refused"
     if isinstance(error, httpx.ConnectError):
-        return f"cannot be reached: {_os_words(root)}"
+        return f"cannot be reached: {(getattr(root, 'strerror', None) or 'no connection').lower()}"
     if isinstance(error, httpx.RemoteProtocolError):
         return "closed the connection too early, or does not speak HTTP"
     return "broke the connection"
@@ -136,15 +138,6 @@ def _root(error: BaseException) -> BaseException:
         if cause is None:
             return error
         error = cause
-
-
-def _os_words(root: BaseException) -> str:
-    if isinstance(root, ConnectionRefusedError):
-        return "connection refused"
-    return (getattr(root, "strerror", None) or "no connection").lower()
-
-
-# Whom a worker's TLS is believed: the authorities that the system trusts, or one certificate alone.
 
 
 #: OpenSSL's X509_V_FLAG_NO_CHECK_TIME, for which Python has no name

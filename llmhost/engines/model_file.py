@@ -19,12 +19,6 @@ from llmhost.machine.paths import cache_dir
 __all__ = ["ModelFile", "check_gguf", "find_model", "verify_model"]
 
 
-# Whether a file is a whole GGUF file. Source of the format: ggml's published GGUF specification.
-#
-# Only the head is read: magic, version, metadata, and the table of tensors, which tells how long the
-# file must be. That finds the common damage (a download that stopped) in milliseconds.
-
-
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
 
@@ -55,7 +49,11 @@ _ALIGNMENT = 32
 
 
 def check_gguf(path: Path) -> None:
-    """Raises ModelError unless `path` is a readable GGUF file that is as long as its head says."""
+    """Raises ModelError unless `path` is a readable GGUF file that is as long as its head says.
+
+    Only the head is read: magic, version, metadata, and the table of tensors, which tells the file's length.
+    That finds the common damage (a download that stopped) in milliseconds. Source: ggml's specification.
+    """
     try:
         if not path.exists():
             raise ModelError(f"there is no model file {path}", hint="correct `engine.model_path`")
@@ -105,23 +103,16 @@ class _Head:
         return alignment
 
     def _pass_value(self, kind: int) -> None:
-        if kind == _STRING:
-            self._pass(self._number("<Q"))
-        elif kind == _ARRAY:
-            self._pass_array(self._number("<I"), self._number("<Q"))
-        elif kind in _FIXED:
-            self._pass(_FIXED[kind])
-        else:
-            raise self._damaged(f"a metadata value of type {kind}")
-
-    def _pass_array(self, kind: int, length: int) -> None:
+        length = 1
+        if kind == _ARRAY:
+            kind, length = self._number("<I"), self._number("<Q")
         if kind in _FIXED:
             self._pass(_FIXED[kind] * length)
         elif kind == _STRING:
             for _ in range(length):
                 self._pass(self._number("<Q"))
         else:
-            raise self._damaged(f"a metadata list of type {kind}")
+            raise self._damaged(f"a metadata value of type {kind}")
 
     def _tensors(self, tensors: int) -> int:
         """Where the last tensor ends, in bytes from the start of the tensor data."""

@@ -17,9 +17,6 @@ from llmhost.errors import EngineUnavailable, LlmhostError, NoWorkerError, Untru
 __all__ = ["Assigned", "Collected", "LoadTracker", "LocalLoad", "Pool", "Slot", "Upstream"]
 
 
-# How many requests each worker has in flight, and which one is asked next.
-
-
 @dataclass(frozen=True, slots=True)
 class Slot:
     """One request's place on one worker; `load` counts it and those that the worker had already."""

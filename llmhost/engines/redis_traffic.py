@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["Count", "DrainMarks", "RedisLoad", "RedisTraffic", "counting_script"]
 
 
-# Where the traffic of a fleet lies in Redis, and the scripts that count it.
-#
 Count = Callable[[Sequence[str], Sequence[str | int | float]], Awaitable[Any]]
 
 
@@ -162,9 +160,6 @@ def _damaged(key: str, field: str) -> StoreRefused:
     )
 
 
-# Requests in flight, and what they took, counted in Redis for all processes that share a fleet.
-
-
 #: seconds; how long a Redis that failed is left alone, so that not every question waits for it to time out
 _PAUSE = 10.0
 
@@ -173,12 +168,11 @@ _MOST_TOKENS = 10**7
 
 
 class RedisLoad:
-    """Counts in the keys that llmhost.engines.redis_traffic names.
+    """Counts in Redis, for all processes that share a fleet.
 
     A slot whose holder died counts for `lifetime` seconds: the longest that an answer may take. `places` is
     how many questions a worker works on at once. While Redis is away, the requests of this process alone
-    are counted, without a warning: spreading the load is an optimization, and the cache reports that Redis is
-    away.
+    are counted, without a warning: spreading the load is an optimization, and the cache reports the outage.
     """
 
     def __init__(

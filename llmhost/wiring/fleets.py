@@ -121,14 +121,9 @@ def _vast(config: Config, folder: Path) -> Provider:
 
     vast, clock, address = config.vast, SystemClock(), os.environ.get("VAST_URL") or _VAST
     settings = VastSettings(
-        image=vast.image,
-        disk=vast.disk,
+        **vast.model_dump(exclude={"api_key", "offers", "max_attempts"}),
         filter=vast.offers,
-        max_price=vast.max_price,
-        interruptible=vast.interruptible,
-        max_bid=vast.max_bid,
         orders=_orders(config, address),
-        pace=vast.pace,
     )
     key = vast.api_key.get_secret_value() if vast.api_key else None
     pacer = Pacer(state_dir() / "vast" / "pace.json", clock, vast.pace)

@@ -240,11 +240,5 @@ def test_a_result_that_is_too_long_is_refused_before_it_is_built() -> None:
 
 
 @given(st.text())
-def test_text_without_a_reference_stays_as_it_is(text: str) -> None:
-    if "${" not in text:
-        assert substituted(text) == text
-
-
-@given(st.text())
 def test_the_escape_writes_any_text_literally(text: str) -> None:
     assert substituted(text.replace("${", "$${")) == text

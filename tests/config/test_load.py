@@ -372,11 +372,6 @@ def test_a_rule_broken_by_the_environment_is_blamed_on_it(refused: Refused) -> N
     assert error.message == "LLMHOST_FLEET__GPUS: `fleet.gpus` must not be over `fleet.max_gpus`"
 
 
-def test_two_problems_are_both_named(refused: Refused) -> None:
-    error = refused("fleet: {gpus: -1}\nredis: {port: 0}\n")
-    assert error.message.endswith("allowed: whole number, 0 or more; also wrong: `redis.port`")
-
-
 def test_of_many_problems_some_are_named_and_the_rest_counted(refused: Refused) -> None:
     error = refused("fleet: {gpus: -1}\nlimits: {a: 1, b: 2, c: 3, d: 4}\ncache: {index: x, policy: y}\n")
     assert error.message.startswith("llmhost.yaml:2: unknown key `limits.a`")

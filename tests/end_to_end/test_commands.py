@@ -26,14 +26,6 @@ async def test_up_says_what_it_did_and_asking_again_changes_nothing(
     assert again["hourly_cost_usd"] == 0.36
 
 
-async def test_a_dry_run_changes_nothing(
-    house: House, static: HouseMaker, openai_server: OpenAIServer
-) -> None:
-    static(house, openai_server)
-    assert (await house.ok("up", "--dry-run"))["plan"]["create"] == 1
-    assert (await house.ok("status"))["workers"] == []
-
-
 async def test_status_says_what_each_worker_is_and_costs(
     static_house: House, openai_server: OpenAIServer
 ) -> None:

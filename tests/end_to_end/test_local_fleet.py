@@ -84,18 +84,6 @@ def token_and_logs(state_folder: Path) -> tuple[str, str]:
     return json.loads(spec.read_text())["token"], logs
 
 
-async def test_ctrl_c_during_up_ends_with_130_and_lists_what_runs(local: House, workers: LeftRunning) -> None:
-    starting = await local.start("up", "--gpus", "2")
-    await starting.until("err", "starting")
-    starting.interrupt()
-    done = await starting.end()
-    said = starting.seen.decode() + done.err
-    assert done.code == 130
-    assert "still running: local-" in said
-    up = await local.ok("up", "--gpus", "2")
-    assert (len(up["workers"]), len(workers())) == (2, 2)
-
-
 async def test_a_model_file_that_cannot_serve_is_named_and_nothing_is_started(
     local: House, workers: LeftRunning, tmp_path: Path, real_model: Path
 ) -> None:

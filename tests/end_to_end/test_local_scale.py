@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -191,17 +190,6 @@ async def test_what_a_killed_step_held_expires_for_other_machines(
 
 
 # Workers that break
-
-
-async def test_a_worker_that_died_is_replaced_by_the_next_step(fleet: Fleet) -> None:
-    (dead,) = await fleet.settled(1)
-    os.kill(fleet.workers[0].pid, signal.SIGKILL)
-    step = await fleet.scale()
-    assert [(action["kind"], action["worker"] == dead) for action in step["actions"]] == [
-        ("repair", True),
-        ("buy", False),
-    ]
-    assert await fleet.ready(1) != [dead]
 
 
 async def test_without_redis_nothing_is_changed_and_one_line_says_why(

@@ -206,19 +206,6 @@ async def test_two_machines_at_the_same_moment_buy_what_is_wanted_once(market: F
     assert market.house.server.double_paid() == []
 
 
-async def test_up_beside_scale_waits_and_both_together_buy_what_is_wanted(
-    market: Fleet, tmp_path: Path
-) -> None:
-    elsewhere = {"LLMHOST_STATE_DIR": str(tmp_path / "elsewhere")}
-    step, up = await asyncio.gather(
-        market.scale(LLMHOST_SCALE__MIN_GPUS="3"),
-        market.house.run("up", "--gpus", "3", "--yes", "--no-wait", **elsewhere),
-    )
-    assert up.code == 0, up.err
-    assert (len(market.alive), market.house.server.created_total) == (3, 3)
-    assert len(step["actions"]) in (0, 3)
-
-
 # Secrets
 
 

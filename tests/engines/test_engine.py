@@ -144,15 +144,6 @@ async def test_a_model_that_nobody_can_fetch_is_refused(side):
     assert "engine.model" in caught.value.hint
 
 
-async def test_the_version_is_text(side):
-    assert isinstance(await side.engine().version(), str)
-
-
-async def test_asking_for_the_version_of_an_absent_worker_says_that_it_is_absent(side, refusing_port):
-    with pytest.raises(EngineUnavailable):
-        await side.engine(url=f"http://127.0.0.1:{refusing_port}").version()
-
-
 async def test_closing_twice_is_fine(side, question, ask):
     engine = side.engine()
     await ask(engine, question(model=side.model, max_tokens=2))

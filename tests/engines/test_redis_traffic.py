@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from llmhost.config.models import RedisConfig
 from llmhost.engines.redis_traffic import RedisLoad, RedisTraffic
 from llmhost.engines.traffic import BUCKET, KEPT, Traffic, Work, WorkerTraffic
-from llmhost.errors import StoreError, StoreRefused, StoreUnavailable
+from llmhost.errors import StoreRefused, StoreUnavailable
 from llmhost.store.client import connect
 
 TRAFFIC = "llmhost:test:traffic"
@@ -172,14 +172,6 @@ async def test_old_buckets_are_dropped(load, traffic, redis_client, by):
     }
 
 
-async def test_old_buckets_are_looked_for_once_a_bucket(load, redis_client):
-    now = await bucket_now(redis_client)
-    mine = {f"asked:{now}": 1, f"asked:{now + BUCKET}": 1}
-    await redis_client.hset(TRAFFIC, mapping={f"asked:{now - 2 * KEPT}": 3, **mine})
-    await load.acquire(["a"])
-    assert await redis_client.hexists(TRAFFIC, f"asked:{now - 2 * KEPT}")
-
-
 async def test_a_clock_that_was_put_back_begins_anew(load, traffic, redis_client):
     now = await bucket_now(redis_client)
     ahead = now + 3600
@@ -189,12 +181,6 @@ async def test_a_clock_that_was_put_back_begins_anew(load, traffic, redis_client
     assert (read.asked, read.answered, read.tokens) == ({now - 60: 2}, {}, {})
     assert read.since == pytest.approx(read.at, abs=1e-3)
     assert (await traffic.read([])).since == read.since
-
-
-async def test_a_beginning_that_is_still_to_come_begins_now(traffic, redis_client):
-    await redis_client.hset(TRAFFIC, "since", await bucket_now(redis_client) + 3600)
-    read = await traffic.read([])
-    assert read.since == pytest.approx(read.at, abs=1e-3)
 
 
 async def test_a_clock_that_was_put_right_by_seconds_changes_nothing(traffic, redis_client):
@@ -259,12 +245,6 @@ async def test_an_answer_that_waited_for_a_place_says_only_that_the_worker_lives
     worker = (await traffic.read(["a"])).workers["a"]
     assert (worker.tokens_per_s, worker.last_answer >= seconds) == (None, True)
     assert await sums(traffic) == ((PLACES + 1) * ENOUGH, ENOUGH, 100 * ENOUGH)
-
-
-async def test_a_worker_that_generates_nothing_delivers_nothing(load, traffic):
-    for _ in range(ENOUGH):
-        await answer(load, Work(0, 10.0))
-    assert (await traffic.read(["a"])).workers["a"].tokens_per_s == 0
 
 
 async def test_what_a_worker_did_long_ago_is_forgotten(load, traffic):
@@ -379,40 +359,6 @@ async def test_redis_being_away_is_a_store_error(refusing_port):
         with pytest.raises(StoreUnavailable):
             await action(["a"])
     await client.aclose()
-
-
-@settings(max_examples=50)
-@given(
-    counts=st.dictionaries(
-        st.sampled_from(["since", "asked:1", "tokens", "other"]) | st.text(max_size=20),
-        st.text(max_size=10) | st.floats().map(repr) | st.integers().map(str),
-        max_size=4,
-    ),
-    speed=st.dictionaries(
-        st.builds("{}:{}".format, st.sampled_from(["answers", "tokens", "seconds"]), st.integers(1, PLACES)),
-        st.floats(-1, 1e300).map(repr) | st.text(max_size=5),
-        max_size=6,
-    ),
-)
-def test_whatever_lies_there_is_read_as_sound_numbers_or_refused(redis_server, counts, speed):
-    async def read():
-        client = connect(RedisConfig(), socket=redis_server.socket)
-        try:
-            await client.delete(TRAFFIC, SPEED)
-            for key, fields in ((TRAFFIC, counts), (SPEED, speed)):
-                if fields:
-                    await client.hset(key, mapping=fields)
-            return await RedisTraffic(client, "test", PLACES).read(["a"])
-        except StoreError:
-            return None
-        finally:
-            await client.aclose()
-
-    traffic = asyncio.run(read())
-    if traffic is not None:
-        assert traffic.since >= 0
-        assert all(count >= 0 for count in (*traffic.asked.values(), *traffic.tokens.values()))
-        assert (traffic.workers["a"].tokens_per_s or 0) >= 0
 
 
 @settings(max_examples=25)

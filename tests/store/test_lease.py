@@ -47,12 +47,6 @@ async def holder(client: Redis) -> Any:
     return await client.hget(KEY, "lock:holder")
 
 
-async def test_the_first_one_gets_it_and_the_other_does_not(mine: Lease, theirs: Lease) -> None:
-    assert await mine.take() is not None
-    assert await theirs.take() is None
-    assert theirs.fence is None
-
-
 async def test_of_many_at_once_one_gets_it(redis_client: Redis) -> None:
     takers = [Lease(redis_client, KEY) for _ in range(30)]
     fences = await asyncio.gather(*(taker.take() for taker in takers))

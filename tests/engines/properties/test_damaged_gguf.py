@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmhost.engines.model_file import check_gguf, find_model
+from llmhost.engines.model_file import check_gguf
 from llmhost.errors import ModelError
 
 UINT8, UINT32, STRING, ARRAY = 0, 4, 8, 9
@@ -53,14 +53,6 @@ def write(tmp_path):
     return to_file
 
 
-def test_a_whole_file_passes(write):
-    check_gguf(write(model()))
-
-
-def test_the_packaged_model_passes():
-    check_gguf(find_model(None).path)
-
-
 @pytest.mark.parametrize("version", [2, 3])
 def test_both_current_versions_pass(write, version):
     check_gguf(write(model(version=version)))
@@ -72,11 +64,6 @@ def test_a_file_that_is_cut_off_is_incomplete(write, missing):
     expected = "incomplete|not a GGUF file"
     with pytest.raises(ModelError, match=expected):
         check_gguf(write(whole[: max(0, len(whole) - missing)]))
-
-
-def test_one_missing_byte_is_noticed(write):
-    with pytest.raises(ModelError, match="incomplete"):
-        check_gguf(write(model()[:-1]))
 
 
 def test_a_tensor_of_a_kind_to_come_is_checked_at_its_start(write):
@@ -97,7 +84,7 @@ def test_a_tensor_of_a_kind_to_come_is_checked_at_its_start(write):
         (model(version=1 << 24), "version 16777216"),
         (model(tensors=[]), "holds no tensors"),
         (model(entries=[text(b"x") + struct.pack("<I", 13)]), "value of type 13"),
-        (model(entries=[text(b"x") + struct.pack("<IIQ", ARRAY, ARRAY, 1)]), "list of type 9"),
+        (model(entries=[text(b"x") + struct.pack("<IIQ", ARRAY, ARRAY, 1)]), "value of type 9"),
         (model(entries=[text(b"general.alignment") + struct.pack("<II", UINT32, 0)]), "alignment of 0"),
         (model(entries=[struct.pack("<Q", 1 << 40)]), "name of 1099511627776 bytes"),
         (model(entries=[text(b"x") + struct.pack("<IQ", STRING, 1 << 60)]), "incomplete"),
