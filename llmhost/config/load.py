@@ -224,7 +224,7 @@ def _describe(problem: Any, places: Mapping[KeyPath, Place]) -> str:
     place = _place(path, places)
     if problem["type"] == "value_error":
         rule = str(problem["ctx"]["error"])
-        if field is None or schema.is_section(field):
+        if field is None or schema.section_in(field):
             return f"{_place_of_rule(rule, path, places).where}: {rule}"
         if schema.says_why(field):
             return f"{place.where}: {_refused(path, field, place)}: {rule}"
@@ -249,9 +249,9 @@ def _shown(field: FieldInfo | None, written: object) -> str:
     if isinstance(written, dict):
         return "a mapping"
     if isinstance(written, list | tuple):
-        return f"a list of {len(written)}" if field and schema.is_section(field) else "a list"
+        return f"a list of {len(written)}" if field and schema.section_in(field) else "a list"
     # Text instead of keys may be `password:secret` with a missing space.
-    if field is None or schema.is_section(field):
+    if field is None or schema.section_in(field):
         return "text"
     if schema.is_secret(field):
         return "its value, which is secret"

@@ -179,35 +179,32 @@ def _words(text: str) -> str:
     return f" {' '.join(_WORD.findall(text))} "
 
 
-def _own(kind: Any, names: str, **more: Any) -> Iterable[tuple[str, Field]]:
+def _own(kind: Any, names: str, **more: Any) -> Iterable[Field]:
     """Fields of one type whose columns have the same names."""
-    return ((name, kind(name, (name,), **more)) for name in names.split())
+    return (kind(name, (name,), **more) for name in names.split())
 
 
-_PLAIN: dict[str, Field] = {
-    **dict(_own(Field, "gpu_name cpu_arch gpu_arch mobo_name ubuntu_version verification")),
-    **dict(
-        _own(
-            Number,
-            "dlperf dlperf_per_dphtotal dph_total dph_base total_flops flops_per_dphtotal min_bid "
-            "storage_cost inet_down inet_up inet_down_cost inet_up_cost disk_space disk_bw gpu_mem_bw "
-            "gpu_max_power gpu_max_temp pci_gen pcie_bw bw_nvlink cpu_ghz cpu_cores_effective cuda_max_good",
-        )
+_FIELDS: Sequence[Field] = (
+    *_own(Field, "gpu_name cpu_arch gpu_arch mobo_name ubuntu_version verification"),
+    *_own(
+        Number,
+        "dlperf dlperf_per_dphtotal dph_total dph_base total_flops flops_per_dphtotal min_bid "
+        "storage_cost inet_down inet_up inet_down_cost inet_up_cost disk_space disk_bw gpu_mem_bw "
+        "gpu_max_power gpu_max_temp pci_gen pcie_bw bw_nvlink cpu_ghz cpu_cores_effective cuda_max_good",
     ),
-    **dict(
-        _own(Number, "num_gpus cpu_cores direct_port_count compute_cap id machine_id host_id", whole=True)
-    ),
-    **dict(_own(Number, "gpu_ram gpu_total_ram cpu_ram", unit=_GB)),
-    **dict(_own(Number, "gpu_frac", most=1.0)),
-    **dict(_own(Flag, "static_ip has_avx gpu_display_active rentable rented vms_enabled")),
-    **dict(_own(Version, "driver_version")),
-    "reliability": Number("reliability", ("reliability", "reliability2"), most=1.0),
-    "duration": Number("duration", ("duration",), unit=_DAY),
-    "geolocation": Place("geolocation", ("geolocation",)),
-    "verified": Flag("verified", ("verification", "verified"), yes="verified"),
+    *_own(Number, "num_gpus cpu_cores direct_port_count compute_cap id machine_id host_id", whole=True),
+    *_own(Number, "gpu_ram gpu_total_ram cpu_ram", unit=_GB),
+    *_own(Number, "gpu_frac", most=1.0),
+    *_own(Flag, "static_ip has_avx gpu_display_active rentable rented vms_enabled"),
+    *_own(Version, "driver_version"),
+    Number("reliability", ("reliability", "reliability2"), most=1.0),
+    Number("duration", ("duration",), unit=_DAY),
+    Place("geolocation", ("geolocation",)),
+    Flag("verified", ("verification", "verified"), yes="verified"),
     # The API's code for a host that is a data centre is 1.
-    "datacenter": Flag("datacenter", ("hosting_type", "datacenter")),
-}
+    Flag("datacenter", ("hosting_type", "datacenter")),
+)
+_PLAIN = {field.name: field for field in _FIELDS}
 
 #: every field by its name and by its aliases in vast.ai's command line
 FIELDS: Mapping[str, Field] = {

@@ -21,9 +21,9 @@ __all__ = [
     "is_duration",
     "is_known",
     "is_secret",
-    "is_section",
     "nearest",
     "says_why",
+    "section_in",
     "sections",
     "subsection",
     "unknown",
@@ -68,18 +68,13 @@ def _members(path: KeyPath) -> Mapping[str, FieldInfo]:
     if isinstance(path[-1], int):
         return _members(path[:-1])
     field = find(path)
-    section = _section_in(field) if field else None
+    section = section_in(field) if field else None
     return section.model_fields if section else {}
-
-
-def is_section(field: FieldInfo) -> bool:
-    """Whether it is a section, or a list of sections."""
-    return _section_in(field) is not None
 
 
 def subsection(field: FieldInfo) -> type[Section] | None:
     """The section that this field is; None for a value and a list."""
-    return None if _is_list(_kind(field)) else _section_in(field)
+    return None if _is_list(_kind(field)) else section_in(field)
 
 
 def is_secret(field: FieldInfo) -> bool:
@@ -179,7 +174,7 @@ def _is_list(kind: Any) -> bool:
     return get_origin(kind) is tuple
 
 
-def _section_in(field: FieldInfo) -> type[Section] | None:
+def section_in(field: FieldInfo) -> type[Section] | None:
     """The section that this field is, or is a list of."""
     kind = _kind(field)
     options = get_args(kind) if _is_list(kind) else (kind,)

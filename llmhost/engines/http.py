@@ -283,7 +283,7 @@ class HttpEngine(Engine, ABC):
 
     @abstractmethod
     def _reader(self) -> Reader:
-        """A reader for one answer."""
+        """Reads one answer."""
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Delta | Done, None]:
         started = False
@@ -309,10 +309,10 @@ class HttpEngine(Engine, ABC):
     async def _events(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         limits = self._limits
         deadlines = StreamDeadlines(limits.first_token_timeout, limits.token_timeout, limits.answer_timeout)
-        reader, length = self._reader(), 0
+        read, length = self._reader(), 0
         async with self._transport.lines(self.chat_path, self._payload(request), deadlines) as lines:
             async for line in lines:
-                for event in reader.read(line):
+                for event in read(line):
                     if isinstance(event, Delta):
                         length += len(event.text)
                         self._check_length(length)

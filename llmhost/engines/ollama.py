@@ -23,6 +23,9 @@ _PULL_SILENCE = 600.0
 #: Ollama keeps what it has, so asking again goes on from there; more often than this, something is wrong
 _PULL_ATTEMPTS = 3
 
+#: bytes; more than any disk holds
+_MOST_BYTES = 10**18
+
 #: what Ollama says when its registry has no such model; retrying cannot help
 _NO_SUCH_MODEL = ("file does not exist", "not found", "invalid model name")
 
@@ -39,18 +42,19 @@ class OllamaEngine(HttpEngine):
             "options": {**options, **wire.sampling_fields(request.sampling, max_tokens="num_predict")},
         }
 
-    def _reader(self) -> _LineReader:
-        return _LineReader()
+    def _reader(self) -> wire.Reader:
+        return _read
 
     async def model_status(self, model: str) -> ModelStatus:
         with self._transport.translated():
-            present = (
-                _named(wire.list_of(await self._transport.get("/api/tags"), "models"), model) is not None
-            )
-            running = _named(wire.list_of(await self._transport.get("/api/ps"), "models"), model)
+            present = await self._listed("/api/tags", model) is not None
+            running = await self._listed("/api/ps", model)
         if running is None:
             return ModelStatus(present, loaded=False, detail="" if present else "not pulled")
-        whole, on_gpu = wire.size(running, "size"), wire.size(running, "size_vram")
+        whole, on_gpu = (
+            wire.count(running, "size", _MOST_BYTES),
+            wire.count(running, "size_vram", _MOST_BYTES),
+        )
         return ModelStatus(present, loaded=True, detail=_placement(whole, on_gpu), spilled=0 < on_gpu < whole)
 
     async def ensure_model(self, model: str, on_progress: Callable[[Progress], None]) -> None:
@@ -76,6 +80,11 @@ class OllamaEngine(HttpEngine):
         with self._transport.translated():
             return wire.shorten(wire.text(await self._transport.get("/api/version"), "version"))
 
+    async def _listed(self, path: str, model: str) -> JsonObject | None:
+        """The entry of this model in a list of models."""
+        wanted, models = _full_name(model), wire.list_of(await self._transport.get(path), "models")
+        return next((entry for entry in models if _full_name(wire.text(entry, "name")) == wanted), None)
+
     async def _pull_resuming(self, model: str, on_progress: Callable[[Progress], None]) -> None:
         for attempt in range(1, _PULL_ATTEMPTS + 1):
             try:
@@ -100,26 +109,22 @@ class OllamaEngine(HttpEngine):
         raise BadReply("ended the pull before it was done")
 
 
-class _LineReader:
+def _read(line: str) -> Sequence[Event]:
     """Reads one JSON object a line."""
-
-    def read(self, line: str) -> Sequence[Event]:
-        if not line.strip():
-            return ()
-        reply = _parse(line)
-        message = wire.child(reply, "message")
-        events: list[Event] = []
-        if content := wire.text(message, "content"):
-            events.append(Delta(content))
-        elif wire.text(message, "thinking"):
-            events.append(Thinking())
-        if reply.get("done") is True:
-            # Without a reason it is not known to be complete, so it is not called `stop`.
-            reason = wire.shorten(wire.text(reply, "done_reason")) or "unknown"
-            events.append(
-                Done(reason, wire.count(reply, "prompt_eval_count"), wire.count(reply, "eval_count"))
-            )
-        return events
+    if not line.strip():
+        return ()
+    reply = _parse(line)
+    message = wire.child(reply, "message")
+    events: list[Event] = []
+    if content := wire.text(message, "content"):
+        events.append(Delta(content))
+    elif wire.text(message, "thinking"):
+        events.append(Thinking())
+    if reply.get("done") is True:
+        # Without a reason it is not known to be complete, so it is not called `stop`.
+        reason = wire.shorten(wire.text(reply, "done_reason")) or "unknown"
+        events.append(Done(reason, wire.count(reply, "prompt_eval_count"), wire.count(reply, "eval_count")))
+    return events
 
 
 def _parse(line: str) -> JsonObject:
@@ -127,11 +132,6 @@ def _parse(line: str) -> JsonObject:
     if reply.get("error"):
         raise Reported(wire.error_text(reply["error"]))
     return reply
-
-
-def _named(models: Sequence[JsonObject], model: str) -> JsonObject | None:
-    wanted = _full_name(model)
-    return next((entry for entry in models if _full_name(wire.text(entry, "name")) == wanted), None)
 
 
 def _full_name(model: str) -> str:
@@ -148,5 +148,5 @@ def _placement(whole: int, on_gpu: int) -> str:
 
 
 def _progress(step: JsonObject) -> Progress:
-    total, done = wire.size(step, "total"), wire.size(step, "completed")
+    total, done = wire.count(step, "total", _MOST_BYTES), wire.count(step, "completed", _MOST_BYTES)
     return Progress(wire.shorten(wire.text(step, "status")), min(done / total, 1.0) if total else None)

@@ -35,8 +35,8 @@ class OpenAIEngine(HttpEngine):
             "stream_options": {"include_usage": True},
         }
 
-    def _reader(self) -> _EventReader:
-        return _EventReader()
+    def _reader(self) -> wire.Reader:
+        return _EventReader().read
 
     async def model_status(self, model: str) -> ModelStatus:
         """`loaded` stays None: some of these servers list what they could load, too."""

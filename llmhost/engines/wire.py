@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from llmhost.engines.engine import ChatRequest, Delta, Done, Sampling
 
@@ -24,17 +24,13 @@ __all__ = [
     "parse_object",
     "sampling_fields",
     "shorten",
-    "size",
     "text",
 ]
 
 JsonObject = dict[str, Any]
 
 #: tokens; no answer is anywhere near as long, and sums of them stay exact
-_MOST_TOKENS = 1_000_000_000
-
-#: bytes; more than any disk holds
-_MOST_BYTES = 10**18
+MOST_TOKENS = 1_000_000_000
 
 #: characters of an engine's own words that are shown; its errors fit, a page of HTML does not
 _SHOWN = 240
@@ -48,12 +44,8 @@ class Thinking:
 Event = Delta | Done | Thinking
 
 
-class Reader(Protocol):
-    """Reads the lines of one streamed answer, in order."""
-
-    def read(self, line: str) -> Sequence[Event]:
-        """The events that one line brings; often none. Raises BadReply, Reported."""
-        ...
+#: reads the lines of one streamed answer, in order: the events that a line brings; raises BadReply, Reported
+Reader = Callable[[str], Sequence[Event]]
 
 
 class BadReply(Exception):
@@ -113,17 +105,8 @@ def text(owner: JsonObject, name: str) -> str:
     return value
 
 
-def count(owner: JsonObject, name: str) -> int:
-    """The number of tokens under `name`; 0 where there is none, or something that cannot be one."""
-    return _whole(owner, name, _MOST_TOKENS)
-
-
-def size(owner: JsonObject, name: str) -> int:
-    """The number of bytes under `name`; 0 where there is none, or something that cannot be one."""
-    return _whole(owner, name, _MOST_BYTES)
-
-
-def _whole(owner: JsonObject, name: str, most: int) -> int:
+def count(owner: JsonObject, name: str, most: int = MOST_TOKENS) -> int:
+    """The number under `name`; 0 where there is none, or something that cannot be one."""
     value = owner.get(name)
     return value if type(value) is int and 0 <= value <= most else 0
 

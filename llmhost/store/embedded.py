@@ -185,15 +185,13 @@ class EmbeddedRedis:
     async def _shuts_down(self, process: psutil.Process | None) -> bool:
         """Whether its own command ends it. Where its process cannot be seen, as in another container, it
         has ended when its socket is closed."""
-        from llmhost.machine.process import wait_gone
+        from llmhost.machine.process import is_alive
 
         with suppress(OSError):
             if await _ask(self.socket, "SHUTDOWN"):
                 return False
-        if process is not None:
-            return await wait_gone(process, _SHUTDOWN_PATIENCE)
         deadline = time.monotonic() + _SHUTDOWN_PATIENCE
-        while await _presence(self.socket) is not _Presence.ABSENT:
+        while is_alive(process) if process else await _presence(self.socket) is not _Presence.ABSENT:
             if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(_POLL)

@@ -79,10 +79,10 @@ JSON = st.recursive(
 @pytest.mark.parametrize(("kind", "prefix"), [(OpenAIEngine, "data: "), (OllamaEngine, "")])
 @given(data=st.data())
 def test_a_reader_gives_events_or_a_bad_reply_whatever_comes(kind, prefix, data):
-    reader = kind(Endpoint("http://127.0.0.1:1"), LIMITS)._reader()
+    read = kind(Endpoint("http://127.0.0.1:1"), LIMITS)._reader()
     with suppress(BadReply):
         for value in data.draw(st.lists(JSON, max_size=3)):
-            for event in reader.read(prefix + json.dumps(value)):
+            for event in read(prefix + json.dumps(value)):
                 assert str(event).encode()
 
 
