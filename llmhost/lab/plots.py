@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llmhost.errors import UsageError
 from llmhost.lab.evaluate import Evaluation, FrontierPoint
@@ -207,9 +206,12 @@ def _draw_simulation(report: SimulationReport) -> Figure:
 
 
 def _draw_panel(axes: Axes, report: SimulationReport, row: Row, colour: str, unit: float) -> None:
-    edges, demand = _demand(report)
-    axes.stairs(demand, edges / unit, fill=True, color=_DEMAND)
-    times = np.append(row.played.steps, report.load.span) / unit
+    load = report.load
+    bins = max(1, min(_BINS, math.ceil(load.span / _MINUTE)))
+    work, edges = np.histogram(load.times, bins, (0.0, load.span), weights=load.service)
+    # How many workers the work needs that came in each bin.
+    axes.stairs(work / np.diff(edges) / load.slots, edges / unit, fill=True, color=_DEMAND)
+    times = np.append(row.played.steps, load.span) / unit
     sizes = np.append(row.played.sizes, row.played.sizes[-1])
     axes.step(times, sizes, where="post", color=colour, linewidth=1.4)
     in_time = math.floor(row.in_time * 1000) / 10  # nearly all is not all
@@ -218,11 +220,3 @@ def _draw_panel(axes: Axes, report: SimulationReport, row: Row, colour: str, uni
     axes.set_ylabel("workers", color=_INK)
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     _style(axes)
-
-
-def _demand(report: SimulationReport) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The edges of the bins in seconds, and in each how many workers the work needs that came in it."""
-    load = report.load
-    bins = max(1, min(_BINS, math.ceil(load.span / _MINUTE)))
-    work, edges = np.histogram(load.times, bins, (0.0, load.span), weights=load.service)
-    return edges, work / np.diff(edges) / load.slots

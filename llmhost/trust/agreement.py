@@ -71,7 +71,7 @@ def agree(one: Said, other: Said, similarity: float | None) -> bool | None:
     if one.answer.split() == other.answer.split():
         return True if one.answer.strip() else None
     short = _most_words(one, other) <= _SHORT
-    if _say_the_reverse(one, other) or (short and _contradict(one, other, similarity)):
+    if {_is_yes(one), _is_yes(other)} == {True, False} or (short and _contradict(one, other, similarity)):
         return False
     if short and _says_all_of(one, other):
         return True
@@ -100,11 +100,6 @@ def truncate_to_shorter(one: str, other: str) -> tuple[str, str]:
     """Both as far as the shorter one goes: where one was cut off, the rest of the other says nothing."""
     length = min(len(one), len(other))
     return one[:length], other[:length]
-
-
-def _say_the_reverse(one: Said, other: Said) -> bool:
-    ours, theirs = _is_yes(one), _is_yes(other)
-    return ours is not None and theirs is not None and ours != theirs
 
 
 def _is_yes(said: Said) -> bool | None:

@@ -82,16 +82,14 @@ class RequestRate:
     def step(self, scene: Scene) -> Resize:
         first = np.searchsorted(scene.load.times, scene.now - self.window)
         rate = (scene.arrived - int(first)) / self.window
-        self._consider(min(self._most, max(self._least, math.ceil(rate / self._target_qps))))
-        return resize(scene.fleet, self._size)
-
-    def _consider(self, wanted: int) -> None:
-        """Either clock runs only as long as the same side is wanted."""
+        wanted = min(self._most, max(self._least, math.ceil(rate / self._target_qps)))
+        # Either clock runs only as long as the same side is wanted.
         self._above = self._above + self.interval if wanted > self._size else 0.0
         self._below = self._below + self.interval if wanted < self._size else 0.0
         if self._above >= self.up_delay or self._below >= self.down_delay:
             self._size = wanted
             self._above = self._below = 0.0
+        return resize(scene.fleet, self._size)
 
 
 # Sizes of fleets that know the trace in advance.

@@ -101,7 +101,10 @@ class _Play:
         """Steps lie at whole multiples of the interval."""
         span, steps, sizes, number = self.load.span, [], [], 0
         while (now := number * self.rule.interval) < span or (len(self.held) and now < span + _GIVE_UP):
-            self._step(now)
+            self.fleet.notice(now)
+            scene = Scene(now, self.arrived, self.load, self.book, self.fleet)
+            self.fleet.apply(self.rule.step(scene), now)
+            self._serve_held(now)
             steps.append(now)
             sizes.append(len(self.fleet.machines))
             number += 1
@@ -116,11 +119,6 @@ class _Play:
             steps=np.array(steps),
             sizes=np.array(sizes, dtype=np.int64),
         )
-
-    def _step(self, now: float) -> None:
-        self.fleet.notice(now)
-        self.fleet.apply(self.rule.step(Scene(now, self.arrived, self.load, self.book, self.fleet)), now)
-        self._serve_held(now)
 
     def _go_on_until(self, end: float) -> None:
         """What happens between two steps: questions come and workers die. No worker dies after the trace."""

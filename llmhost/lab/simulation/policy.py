@@ -12,7 +12,7 @@ from llmhost.autoscale.policy import decide
 from llmhost.engines.traffic import BUCKET, KEPT, Traffic, WorkerTraffic
 from llmhost.fleet.budget import Limits, Spent, period_starts
 from llmhost.fleet.plan import Funds
-from llmhost.lab.simulation.fleet import Machine, Resize, SimFleet
+from llmhost.lab.simulation.fleet import Resize, SimFleet
 from llmhost.lab.simulation.play import Scene
 
 __all__ = ["AutoscalePolicy"]
@@ -49,7 +49,17 @@ class AutoscalePolicy:
         """What the policy is shown. To be asked once a step, as it counts on from one to the next."""
         fleet, epoch = scene.fleet, scene.load.epoch
         self._speeds.learn(scene, self._counts.read(scene))
-        workers = tuple(self._scaled(machine, epoch) for machine in fleet.machines.values())
+        workers = tuple(
+            ScaledWorker(
+                _name(machine.id),
+                machine.answers,
+                self._price,
+                epoch + machine.bought,
+                self._speeds.of(machine.id),
+                machine.draining,
+            )
+            for machine in fleet.machines.values()
+        )
         failures = tuple(epoch + moment for moment in fleet.failures[-self.spec.max_failures :])
         funds = self._purse.funds(fleet, scene.now, epoch + scene.now) if self._purse else None
         history = Metrics(self._traffic(scene), failures=failures)
@@ -68,16 +78,6 @@ class AutoscalePolicy:
         )
         at = epoch + scene.now
         return Traffic(at, epoch, counts.asked, counts.answered, counts.tokens, workers, draining)
-
-    def _scaled(self, machine: Machine, epoch: float) -> ScaledWorker:
-        return ScaledWorker(
-            _name(machine.id),
-            machine.answers,
-            self._price,
-            epoch + machine.bought,
-            self._speeds.of(machine.id),
-            machine.draining,
-        )
 
 
 class _Counts:
