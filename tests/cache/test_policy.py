@@ -48,6 +48,10 @@ def decide(
     return policy.decide("q", found, threshold, calibration)
 
 
+def policy_of(verifier: ScriptedVerifier, **refused: Sequence[Objection]) -> VerifiedPolicy:
+    return VerifiedPolicy(ScriptedGuards(refused), verifier.probability, THRESHOLDS)
+
+
 def served(decision: CacheDecision) -> str | None:
     return decision.candidate.entry if decision.action == "serve" and decision.candidate else None
 
@@ -74,8 +78,7 @@ def test_the_first_candidate_over_the_threshold_is_served(
 
 def test_a_guard_refuses_before_the_verifier_is_asked() -> None:
     verifier = ScriptedVerifier(others=1.0)
-    policy = VerifiedPolicy(ScriptedGuards({"a": [REFUSAL]}), verifier.probability, THRESHOLDS)
-    decision = policy.decide("q", [candidate("a")])
+    decision = policy_of(verifier, a=[REFUSAL]).decide("q", [candidate("a")])
     assert (decision.action, verifier.asked) == ("miss", [])
     assert decision.verdicts[0].objections == (REFUSAL,)
     assert served(decide({"a": 0.99, "b": 0.95}, {"a": [DOUBT, REFUSAL]})) == "b"
@@ -83,16 +86,14 @@ def test_a_guard_refuses_before_the_verifier_is_asked() -> None:
 
 def test_nothing_is_verified_after_one_was_taken() -> None:
     verifier = ScriptedVerifier(others=0.99)
-    policy = VerifiedPolicy(ScriptedGuards(), verifier.probability, THRESHOLDS)
-    policy.decide("q", [candidate("b", 0.7), candidate("a", 0.8)])
+    policy_of(verifier).decide("q", [candidate("b", 0.7), candidate("a", 0.8)])
     assert verifier.asked == ["a"]
 
 
 def test_no_more_than_three_candidates_are_verified() -> None:
     verifier = ScriptedVerifier({"d": 0.99})
-    policy = VerifiedPolicy(ScriptedGuards({"b": [REFUSAL]}), verifier.probability, THRESHOLDS)
-    names = "abcdef"
-    decision = policy.decide("q", [candidate(name, 0.9 - 0.01 * i) for i, name in enumerate(names)])
+    found = [candidate(name, 0.9 - 0.01 * i) for i, name in enumerate("abcdef")]
+    decision = policy_of(verifier, b=[REFUSAL]).decide("q", found)
     assert (served(decision), verifier.asked) == ("d", ["a", "c", "d"])
     decision = decide({"a": 0.1, "b": 0.1, "c": 0.1, "d": 0.99})
     assert decision.action == "miss"
@@ -102,8 +103,7 @@ def test_no_more_than_three_candidates_are_verified() -> None:
 @pytest.mark.parametrize("similarity", [0.499, -1.0, float("nan")])
 def test_an_unrelated_candidate_is_not_verified(similarity: float) -> None:
     verifier = ScriptedVerifier(others=1.0)
-    policy = VerifiedPolicy(ScriptedGuards(), verifier.probability, THRESHOLDS)
-    assert policy.decide("q", [candidate("a", similarity)], -1.0).action == "miss"
+    assert policy_of(verifier).decide("q", [candidate("a", similarity)], -1.0).action == "miss"
     assert verifier.asked == []
 
 
