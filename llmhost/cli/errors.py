@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from llmhost.cli.output import Output
-from llmhost.cli.text import clean
+from llmhost.cli.text import clean, shortened
 from llmhost.errors import Cancelled, LlmhostError
 
 __all__ = ["report"]
@@ -73,8 +73,7 @@ def _first_leaf(error: BaseException) -> BaseException:
 
 
 def _one_line(text: str) -> str:
-    line = " ".join(clean(_without_secrets(text)).split())
-    return line if len(line) <= _LONGEST_MESSAGE else f"{line[: _LONGEST_MESSAGE - 1]}…"
+    return shortened(clean(_without_secrets(text)), _LONGEST_MESSAGE)
 
 
 def _traceback(error: BaseException) -> str:

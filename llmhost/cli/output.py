@@ -44,13 +44,16 @@ class Output:
         self._live: Console | None = None
         self._filter = TextFilter()
 
-    def result(self, model: Model, renderer: Callable[[Model, Console], None]) -> None:
-        """Prints `model` as one JSON object, or hands it to `renderer` with a console on stdout.
+    def result(
+        self, model: Model, renderer: Callable[[Model, Console], None], document: object = None
+    ) -> None:
+        """Prints one JSON object, `document` or else `model` itself, or hands `model` to `renderer` with a
+        console on stdout.
 
         Strings given to that console are printed as they are: no markup, no highlighting.
         """
         if self.json:
-            self.document(model)
+            self.document(model if document is None else document)
         else:
             console = self.console()
             with console.capture() as drawn:

@@ -8,6 +8,7 @@ __all__ = [
     "TextFilter",
     "ago",
     "clean",
+    "counted",
     "credit",
     "data_size",
     "duration",
@@ -122,6 +123,11 @@ def percent(ratio: float) -> str:
     if 99 < value < 100:
         return f"{min(value, 99.9):.1f} %"
     return f"{value:.1f} %" if 0 < value < 1 else f"{value:.0f} %"
+
+
+def counted(count: int, what: str) -> str:
+    """``1 label``, ``1,200 labels``."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def ago(then: float, now: float) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from llmhost.cache.calibration import LabelsReport, ServedError, served_error
+from llmhost.cli.text import counted
 
-__all__ = ["ServedErrorOutput", "counted", "counts_as", "served_error_lines", "served_error_output"]
+__all__ = ["ServedErrorOutput", "counts_as", "served_error_lines", "served_error_output"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,3 @@ def served_error_lines(output: ServedErrorOutput) -> list[str]:
 def counts_as(confidence: float, shifted: float) -> str:
     """``0.900 of the verifier counts as 0.871 here``; both are probabilities."""
     return f"{confidence:.3f} of the verifier counts as {shifted:.3f} here"
-
-
-def counted(count: int, what: str) -> str:
-    """``1 label``, ``1,200 labels``."""
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"

@@ -12,7 +12,8 @@ import typer
 from llmhost.cli.frame import globals_of
 from llmhost.cli.output import table
 from llmhost.cli.running import configured, run_async, wired
-from llmhost.cli.trust_view import counted, counts_as, served_error_lines, served_error_output
+from llmhost.cli.text import counted
+from llmhost.cli.trust_view import counts_as, served_error_lines, served_error_output
 from llmhost.errors import UsageError
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,14 +17,13 @@ from llmhost.cli.text import data_size, milliseconds, money, percent
 from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
     from rich.table import Table
 
     from llmhost.cache.catalog import CacheUsage
     from llmhost.cli.trust_view import ServedErrorOutput
     from llmhost.config.models import Config
-    from llmhost.ledger.cost import Money
-    from llmhost.ledger.report import Percentiles, Report, Target
+    from llmhost.ledger.report import Report
 
 __all__ = ["stats"]
 
@@ -44,44 +43,13 @@ _TARGETS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Hits:
-    exact: int
-    semantic: int
+class _Stats:
+    """What is shown of the last `since` seconds; `usage` and `wrong` are of now."""
 
-
-@dataclass(frozen=True, slots=True)
-class Latencies:
-    """Milliseconds, within 5 %."""
-
-    hit: Percentiles
-    miss: Percentiles
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """Those that engines worked on."""
-
-    prompt: int
-    completion: int
-
-
-@dataclass(frozen=True, slots=True)
-class StatsOutput:
-    since_s: float
-    requests: int
-    hits: Hits
-    misses: int
-    bypassed: int
-    errors: int
-    audits: int
-    judged: int
-    hit_ratio: float | None
-    latency_ms: Latencies
-    tokens: Tokens
-    cost: Money
-    redis: CacheUsage
-    served_error: ServedErrorOutput
-    targets: Sequence[Target]
+    since: float
+    report: Report
+    usage: CacheUsage
+    wrong: ServedErrorOutput
 
 
 def stats(
@@ -117,7 +85,8 @@ def _seconds(since: str) -> float:
 
 
 async def _once(options: Globals, config: Config, since: float) -> None:
-    options.output.result(await _collect(options, config, since), _show)
+    stats = await _collect(options, config, since)
+    options.output.result(stats, lambda shown, console: console.print(_picture(shown)), _json(stats))
 
 
 async def _watch(options: Globals, config: Config, since: float) -> None:
@@ -133,7 +102,7 @@ async def _watch(options: Globals, config: Config, since: float) -> None:
                 task.uncancel()  # Ctrl-C is how one ends it
 
 
-async def _collect(options: Globals, config: Config, since: float) -> StatsOutput:
+async def _collect(options: Globals, config: Config, since: float) -> _Stats:
     from llmhost.cache.catalog import cache_usage
     from llmhost.cli.trust_view import served_error_output
     from llmhost.ledger.report import make_report
@@ -146,103 +115,108 @@ async def _collect(options: Globals, config: Config, since: float) -> StatsOutpu
         usage = await cache_usage(client, wiring.caches.keys)
         wrong = served_error_output(await wiring.caches.labels(client).report(), config.cache.max_error)
         report = make_report(totals, rentals, wiring.targets, now - since, now)
-    return _output(report, usage, wrong, since)
+    return _Stats(since, report, usage, wrong)
 
 
-def _output(report: Report, usage: CacheUsage, wrong: ServedErrorOutput, since: float) -> StatsOutput:
-    return StatsOutput(
-        since_s=since,
-        requests=report.requests,
-        hits=Hits(report.exact_hits, report.semantic_hits),
-        misses=report.misses,
-        bypassed=report.bypassed,
-        errors=report.errors,
-        audits=report.audits,
-        judged=report.judged,
-        hit_ratio=report.hit_ratio,
-        latency_ms=Latencies(report.hit_ms, report.miss_ms),
-        tokens=Tokens(report.prompt_tokens, report.completion_tokens),
-        cost=report.money,
-        redis=usage,
-        served_error=wrong,
-        targets=report.targets,
-    )
+def _json(stats: _Stats) -> dict[str, object]:
+    report = stats.report
+    return {
+        "since_s": stats.since,
+        "requests": report.requests,
+        "hits": {"exact": report.exact_hits, "semantic": report.semantic_hits},
+        "misses": report.misses,
+        "bypassed": report.bypassed,
+        "errors": report.errors,
+        "audits": report.audits,
+        "judged": report.judged,
+        "hit_ratio": report.hit_ratio,
+        "latency_ms": {"hit": report.hit_ms, "miss": report.miss_ms},
+        "tokens": {"prompt": report.prompt_tokens, "completion": report.completion_tokens},
+        "cost": report.money,
+        "redis": stats.usage,
+        "served_error": stats.wrong,
+        "targets": report.targets,
+    }
 
 
-def _show(output: StatsOutput, console: Console) -> None:
-    console.print(_picture(output))
-
-
-def _picture(output: StatsOutput) -> RenderableType:
+def _picture(stats: _Stats) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
     from llmhost.cli.trust_view import served_error_lines
     from llmhost.config.fields import format_duration
 
-    title = Text(f"The last {format_duration(output.since_s)}", style="bold")
+    report = stats.report
+    title = Text(f"The last {format_duration(stats.since)}", style="bold")
     note = Text("Hits without loading the embedding model, once per process.", style="dim")
-    latencies = Group(_latencies(output), note)
-    wrong = Text("\n".join(served_error_lines(output.served_error)))
-    parts = [title, _questions(output), latencies, wrong, _costs(output), _redis(output), _targets(output)]
+    latencies = Group(_latencies(report), note)
+    wrong = Text("\n".join(served_error_lines(stats.wrong)))
+    parts = [
+        title,
+        _questions(report),
+        latencies,
+        wrong,
+        _costs(report),
+        _redis(stats.usage),
+        _targets(report),
+    ]
     return Group(*(part for pair in zip(parts, [Text()] * len(parts), strict=True) for part in pair))
 
 
-def _questions(output: StatsOutput) -> RenderableType:
+def _questions(report: Report) -> RenderableType:
     grid = _numbers("questions", "exact hits", "semantic hits", "misses", "hit ratio", "no cache", "errors")
     grid.add_row(
-        f"{output.requests:,}",
-        f"{output.hits.exact:,}",
-        f"{output.hits.semantic:,}",
-        f"{output.misses:,}",
-        _or_dash(output.hit_ratio, percent),
-        f"{output.bypassed:,}",
-        f"{output.errors:,}",
+        f"{report.requests:,}",
+        f"{report.exact_hits:,}",
+        f"{report.semantic_hits:,}",
+        f"{report.misses:,}",
+        _or_dash(report.hit_ratio, percent),
+        f"{report.bypassed:,}",
+        f"{report.errors:,}",
     )
     return grid
 
 
-def _latencies(output: StatsOutput) -> RenderableType:
+def _latencies(report: Report) -> RenderableType:
     grid = table("latency", "p50", "p95", "p99", right=("p50", "p95", "p99"))
-    for name, row in (("hit", output.latency_ms.hit), ("miss", output.latency_ms.miss)):
+    for name, row in (("hit", report.hit_ms), ("miss", report.miss_ms)):
         grid.add_row(name, *(_or_dash(value, milliseconds) for value in (row.p50, row.p95, row.p99)))
     return grid
 
 
-def _costs(output: StatsOutput) -> RenderableType:
-    cost, tokens = output.cost, output.tokens
+def _costs(report: Report) -> RenderableType:
+    cost = report.money
     grid = _numbers("cost", "$/question", "saved by hits", "savings", "tokens in", "tokens out")
     grid.add_row(
         money(cost.spent_usd),
         _or_dash(cost.per_query_usd, money),
         money(cost.saved_usd),
         _or_dash(cost.savings_ratio, percent),
-        f"{tokens.prompt:,}",
-        f"{tokens.completion:,}",
+        f"{report.prompt_tokens:,}",
+        f"{report.completion_tokens:,}",
     )
     return grid
 
 
-def _redis(output: StatsOutput) -> RenderableType:
-    redis = output.redis
+def _redis(usage: CacheUsage) -> RenderableType:
     grid = _numbers("Redis memory", "entries", "bytes/entry", "evicted", "expired", "keyspace hits", "misses")
     grid.add_row(
-        _or_dash(redis.used_memory_bytes, data_size),
-        f"{redis.entries:,}",
-        _or_dash(redis.bytes_per_entry, data_size),
+        _or_dash(usage.used_memory_bytes, data_size),
+        f"{usage.entries:,}",
+        _or_dash(usage.bytes_per_entry, data_size),
         *(
             _or_dash(count, "{:,.0f}".format)
-            for count in (redis.evicted, redis.expired, redis.keyspace_hits, redis.keyspace_misses)
+            for count in (usage.evicted, usage.expired, usage.keyspace_hits, usage.keyspace_misses)
         ),
     )
     return grid
 
 
-def _targets(output: StatsOutput) -> RenderableType:
+def _targets(report: Report) -> RenderableType:
     from rich.text import Text
 
     grid = table("target", "goal", "actual", "ok", right=("goal", "actual"))
-    for target in output.targets:
+    for target in report.targets:
         words, sign, shown = _TARGETS[target.name]
         met = {None: Text("-", "dim"), True: Text("yes", "green"), False: Text("no", "red")}[target.met]
         grid.add_row(words, f"{sign} {shown(target.target)}", _or_dash(target.actual, shown), met)

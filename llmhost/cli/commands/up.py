@@ -6,7 +6,6 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -30,123 +29,93 @@ if TYPE_CHECKING:
 
     from llmhost.cli.output import Progress
     from llmhost.config.models import Config
+    from llmhost.fleet.budget import Projection
     from llmhost.fleet.health import WorkerProgress
-    from llmhost.fleet.models import Offer, Worker
+    from llmhost.fleet.models import Worker
     from llmhost.fleet.plan import Plan, Quote
     from llmhost.fleet.results import UpResult
     from llmhost.wiring import Wiring
 
-__all__ = [
-    "BudgetOutput",
-    "OfferedOutput",
-    "PlanOutput",
-    "PricesOutput",
-    "plan_output",
-    "prices_output",
-    "show_quote",
-    "up",
-]
-
-
-# What `up` would do and what it costs, for people and for machines.
-
+__all__ = ["up"]
 
 _DAY = 24  #: hours
 _MONTH = 730  #: hours; a twelfth of a year, as vendors count it
 
 
-@dataclass(frozen=True, slots=True)
-class OfferedOutput:
-    """One purchase; USD an hour, the disk included."""
-
-    offer: str
-    gpu: str
-    price_per_hour: float
-    region: str
-    interruptible: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PlanOutput:
-    """How many workers to create, and which to keep and to destroy. `purchases` are what would be bought;
-    fewer than `create` where not enough fits.
-    """
-
-    create: int
-    keep: Sequence[str]
-    destroy: Sequence[str]
-    replace: int
-    purchases: Sequence[OfferedOutput]
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetOutput:
-    """One limit, USD: what its period will have cost when it ends, and what the next one would cost."""
-
-    name: str
-    limit: float
-    spent: float
-    projected: float
-    next_period: float
-
-
-@dataclass(frozen=True, slots=True)
-class PricesOutput:
-    """USD of the whole fleet once the plan is done; a month is 730 hours. None where not known."""
-
-    hourly: float
-    daily: float
-    monthly: float
-    credit: float | None
-    runway_hours: float | None
-    budget: Sequence[BudgetOutput]
-
-
-def plan_output(quote: Quote) -> PlanOutput:
+def _plan_json(quote: Quote) -> dict[str, object]:
+    """`purchases` are what would be bought; fewer than `create` where not enough fits."""
     plan = quote.plan
-    return PlanOutput(
-        plan.create,
-        [worker.id for worker in plan.keep],
-        [worker.id for worker in plan.destroy],
-        min(plan.create, len(plan.destroy)),
-        [_offered(offer) for offer in quote.purchases],
-    )
+    return {
+        "create": plan.create,
+        "keep": [worker.id for worker in plan.keep],
+        "destroy": [worker.id for worker in plan.destroy],
+        "replace": min(plan.create, len(plan.destroy)),
+        "purchases": [
+            {
+                "offer": offer.id,
+                "gpu": offer.gpu,
+                "price_per_hour": offer.price_per_hour,
+                "region": offer.region,
+                "interruptible": offer.bid is not None,
+            }
+            for offer in quote.purchases
+        ],
+    }
 
 
-def prices_output(quote: Quote) -> PricesOutput:
-    from llmhost.fleet.budget import projections, runway_hours
+def _prices_json(quote: Quote) -> dict[str, object]:
+    """USD of the whole fleet once the plan is done; None where not known."""
+    from llmhost.fleet.budget import runway_hours
 
-    hourly, funds = quote.hourly_usd, quote.funds
-    budget = [
-        BudgetOutput(row.name, row.limit, row.spent, row.projected, row.whole)
-        for row in projections(funds.limits, funds.spent, hourly, quote.now)
-    ]
-    runway = runway_hours(funds.credit, hourly)
-    return PricesOutput(hourly, hourly * _DAY, hourly * _MONTH, funds.credit, runway, budget)
+    hourly, credit_usd = quote.hourly_usd, quote.funds.credit
+    return {
+        "hourly": hourly,
+        "daily": hourly * _DAY,
+        "monthly": hourly * _MONTH,
+        "credit": credit_usd,
+        "runway_hours": runway_hours(credit_usd, hourly),
+        "budget": [
+            {
+                "name": row.name,
+                "limit": row.limit,
+                "spent": row.spent,
+                "projected": row.projected,
+                "next_period": row.whole,
+            }
+            for row in _budget(quote)
+        ],
+    }
 
 
-def show_quote(quote: Quote, console: Console) -> None:
+def _budget(quote: Quote) -> Sequence[Projection]:
+    from llmhost.fleet.budget import projections
+
+    return projections(quote.funds.limits, quote.funds.spent, quote.hourly_usd, quote.now)
+
+
+def _show_quote(quote: Quote, console: Console) -> None:
     """The steps, what would be bought, and what the fleet costs then."""
-    plan, prices = plan_output(quote), prices_output(quote)
-    _show_steps(quote, console)
-    if plan.purchases:
+    from llmhost.fleet.budget import runway_hours
+
+    hourly, credit_usd = quote.hourly_usd, quote.funds.credit
+    _show_steps(quote.plan, console)
+    if quote.purchases:
         grid = table("offer", "gpu", "region", "$/h", right=("$/h",))
-        for offer in plan.purchases:
-            price = money(offer.price_per_hour) + (" bid" if offer.interruptible else "")
-            grid.add_row(clean(offer.offer), clean(offer.gpu or "-"), clean(offer.region or "-"), price)
+        for offer in quote.purchases:
+            price = money(offer.price_per_hour) + ("" if offer.bid is None else " bid")
+            grid.add_row(clean(offer.id), clean(offer.gpu or "-"), clean(offer.region or "-"), price)
         console.print(grid)
     if quote.missing:
-        console.print(f"No offer fits for {quote.missing} of {plan.create} workers", style="yellow")
-    console.print(f"Cost: {money(prices.hourly)}/h, {money(prices.daily)}/day, {money(prices.monthly)}/month")
-    for row in prices.budget:
+        console.print(f"No offer fits for {quote.missing} of {quote.plan.create} workers", style="yellow")
+    console.print(f"Cost: {money(hourly)}/h, {money(hourly * _DAY)}/day, {money(hourly * _MONTH)}/month")
+    for row in _budget(quote):
         console.print(_budget_line(row, quote.now))
-    if prices.credit is not None:
-        console.print(credit(prices.credit, prices.runway_hours))
+    if credit_usd is not None:
+        console.print(credit(credit_usd, runway_hours(credit_usd, hourly)))
 
 
-def _show_steps(quote: Quote, console: Console) -> None:
+def _show_steps(plan: Plan, console: Console) -> None:
     """What the plan does, without what it does not do, and why a worker is destroyed."""
-    plan = quote.plan
     if not plan.changes:
         console.print("Plan: no changes")
         return
@@ -165,42 +134,18 @@ def _why_destroyed(worker: Worker, plan: Plan) -> str:
     return "more than wanted" if fits else f"it serves {worker.model}"
 
 
-def _budget_line(row: BudgetOutput, now: float) -> str:
+def _budget_line(row: Projection, now: float) -> str:
     """One limit, with what its period will have cost when it ends; `now` is Unix seconds."""
     from datetime import UTC, datetime
 
     next_hour = (datetime.fromtimestamp(now, UTC).hour + 1) % 24
     budget, until = {
-        "per_hour": ("This hour's budget", f"{next_hour:02d}:00 UTC"),
-        "per_day": ("Today's budget", "00:00 UTC"),
-        "per_month": ("This month's budget", "the month ends, UTC"),
-    }[row.name]
-    period = row.name.removeprefix("per_")
-    later = f"; a whole {period} would cost {money(row.next_period)}" if row.next_period > row.limit else ""
+        "hour": ("This hour's budget", f"{next_hour:02d}:00 UTC"),
+        "day": ("Today's budget", "00:00 UTC"),
+        "month": ("This month's budget", "the month ends, UTC"),
+    }[row.period]
+    later = f"; a whole {row.period} would cost {money(row.whole)}" if row.whole > row.limit else ""
     return f"{budget}: {money(row.projected)} of {money(row.limit)} if it runs until {until}{later}"
-
-
-def _offered(offer: Offer) -> OfferedOutput:
-    return OfferedOutput(offer.id, offer.gpu, offer.price_per_hour, offer.region, offer.bid is not None)
-
-
-@dataclass(frozen=True, slots=True)
-class FailureOutput:
-    worker: str | None
-    message: str
-    hint: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class UpOutput:
-    """`cost_usd` is None where nothing had to be planned. `replaced` failed and others stand in for them."""
-
-    plan: PlanOutput
-    workers: Sequence[WorkerOutput]
-    hourly_cost_usd: float
-    failed: Sequence[FailureOutput]
-    replaced: Sequence[FailureOutput]
-    cost_usd: PricesOutput | None
 
 
 def up(
@@ -238,16 +183,15 @@ def up(
 async def _plan(options: Globals, config: Config, gpus: int | None) -> None:
     async with wired(options, config) as wiring:
         quote = await (await wiring.fleet()).plan(gpus)
-    prices = prices_output(quote)
-    output = UpOutput(
-        plan=plan_output(quote),
-        workers=[worker_output(worker, wiring.now()) for worker in quote.plan.keep],
-        hourly_cost_usd=prices.hourly,
-        failed=[],
-        replaced=[],
-        cost_usd=prices,
-    )
-    options.output.result(output, lambda _, console: _show_plan(quote, console))
+    document = {
+        "plan": _plan_json(quote),
+        "workers": [worker_output(worker, wiring.now()) for worker in quote.plan.keep],
+        "hourly_cost_usd": quote.hourly_usd,
+        "failed": [],
+        "replaced": [],
+        "cost_usd": _prices_json(quote),
+    }
+    options.output.result(quote, _show_plan, document)
     if refusal := quote.refusal():
         raise refusal
 
@@ -282,7 +226,12 @@ async def _up(
         for failure in result.replaced:
             options.output.warn(f"{failure.worker} was replaced: {failure.message}")
         await warn_of_others(options, wiring)
-        options.output.result(_up_output(result, approval.quote, wiring.now()), _show_up)
+        workers = [worker_output(worker, wiring.now()) for worker in result.workers]
+        options.output.result(
+            result,
+            lambda shown, console: _show_up(shown, workers, console),
+            _up_json(result, workers, approval.quote),
+        )
     _say_what_is_missing(options, result, gpus)
     show_failures(options.output, result.failed, done=any(worker.url for worker in result.workers))
 
@@ -309,7 +258,7 @@ class _Approval:
                 hint="pass --yes to buy without being asked, or --dry-run to see the plan",
             )
         with self.progress.paused() if self.progress else nullcontext():
-            show_quote(quote, self._options.output.console_of_errors())
+            _show_quote(quote, self._options.output.console_of_errors())
             self.is_open = True
             if not await confirm("Buy?"):
                 raise Cancelled("Cancelled. Nothing was bought.")
@@ -355,29 +304,30 @@ async def _say_what_runs(options: Globals, wiring: Wiring, rented: set[str]) -> 
         options.output.warn("no workers are running")
 
 
-def _up_output(result: UpResult, quote: Quote | None, now: float) -> UpOutput:
+def _up_json(result: UpResult, workers: Sequence[WorkerOutput], quote: Quote | None) -> dict[str, object]:
+    """`cost_usd` is None where nothing had to be planned. `replaced` failed, and others stand in for them."""
     from llmhost.fleet.plan import Quote
 
-    return UpOutput(
-        plan=plan_output(quote or Quote(result.plan, ())),
-        workers=[worker_output(worker, now) for worker in result.workers],
-        hourly_cost_usd=hourly_cost(result.workers),
-        failed=[FailureOutput(failure.worker, failure.message, failure.hint) for failure in result.failed],
-        replaced=[FailureOutput(failure.worker, failure.message, None) for failure in result.replaced],
-        cost_usd=prices_output(quote) if quote else None,
-    )
+    return {
+        "plan": _plan_json(quote or Quote(result.plan, ())),
+        "workers": workers,
+        "hourly_cost_usd": hourly_cost(result.workers),
+        "failed": result.failed,
+        "replaced": result.replaced,
+        "cost_usd": _prices_json(quote) if quote else None,
+    }
 
 
 def _show_plan(quote: Quote, console: Console) -> None:
-    show_quote(quote, console)
+    _show_quote(quote, console)
     console.print("Dry run: nothing was changed.", style="dim")
 
 
-def _show_up(output: UpOutput, console: Console) -> None:
-    if not output.plan.create and not output.plan.destroy:
+def _show_up(result: UpResult, workers: Sequence[WorkerOutput], console: Console) -> None:
+    if not result.plan.changes:
         console.print("Nothing to do: the fleet is up to date.", style="dim")
-    if output.plan.destroy:
-        console.print(f"Destroyed {', '.join(output.plan.destroy)}.")
-    if output.workers:
-        show_workers(output.workers, console)
-        console.print(f"{money(output.hourly_cost_usd)}/h", style="dim")
+    if result.plan.destroy:
+        console.print(f"Destroyed {', '.join(worker.id for worker in result.plan.destroy)}.")
+    if workers:
+        show_workers(workers, console)
+        console.print(f"{money(hourly_cost(result.workers))}/h", style="dim")
