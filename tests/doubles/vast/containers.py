@@ -65,7 +65,7 @@ class Container:
     def __init__(self, root: Path, log: Path, script: str, environ: Mapping[str, str]) -> None:
         self.root = root
         self.home = root / "root"
-        self.files = root / "var" / "lib" / "llmhost"
+        self.files = root / "dev" / "shm" / "llmhost"
         self.log = log
         self.ports: Mapping[int, int] = {}
         self.environ = dict(environ)
@@ -197,6 +197,7 @@ class RealContainers:
         for name in ("bin", "store", "real"):
             (home / name).mkdir(parents=True)
         container.root.chmod(0o711)
+        (container.root / "var" / "lib").mkdir(parents=True)
         programs = {path.name: path for path in DOUBLES.iterdir()}
         for name in ("nginx", "curl"):
             (home / "real" / name).symlink_to(_program(name))

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
+from doubles.http_server import HttpServer, Reply, Request
 from doubles.vast.containers import Container, RealContainers
 from doubles.waiting import until
 
@@ -27,6 +28,29 @@ INSTANCE = 7
 
 #: Nobody listens there.
 NOWHERE = "http://127.0.0.1:9"
+
+
+class Receiver(HttpServer):
+    """vast.ai as far as a worker speaks to it: it knows the key of each instance, and ends it. It refuses
+    the first calls with `status`, and hangs if told to.
+    """
+
+    def __init__(self, refuses: int = 0, status: int = 500, hangs: bool = False) -> None:
+        super().__init__()
+        self.refuses = refuses
+        self.status = status
+        self.hangs = hangs
+
+    @property
+    def endings(self) -> list[Request]:
+        return [request for request in self.requests if request.method == "DELETE"]
+
+    async def answer(self, request: Request, reply: Reply) -> None:
+        if request.method == "DELETE" and self.hangs:
+            return await self.wait(reply)
+        if len(self.requests) <= self.refuses:
+            return await reply.body(b"try later", self.status, "text/plain")
+        return await reply.json({"success": True})
 
 #: vast.ai's key of one instance.
 KEY = "5ec4e7" * 8
@@ -48,16 +72,20 @@ def orders(**changes: Any) -> WorkerBootConfig:
 class Rented:
     """Boots at the beginning of `async with` and is stopped at its end."""
 
-    def __init__(self, containers: RealContainers, *, api_url: str = NOWHERE, **changes: Any) -> None:
+    def __init__(self, containers: RealContainers, *, api_url: str = "", **changes: Any) -> None:
+        """Without `api_url` there is a vast.ai that accepts its key."""
         self.containers = containers
         self.identity = make_identity(time.time())
         self.env = environment(orders(**changes), self.identity)
         self.container: Container
         self.client: httpx.AsyncClient
         self._api_url = api_url
+        self._vast = Receiver()
 
     async def __aenter__(self) -> Self:
-        self.container = await self.containers.start(INSTANCE, onstart(), self.env, self._api_url, KEY)
+        await self._vast.__aenter__()
+        api_url = self._api_url or self._vast.url
+        self.container = await self.containers.start(INSTANCE, onstart(), self.env, api_url, KEY)
         self.client = self.connect()
         return self
 
@@ -66,6 +94,7 @@ class Rented:
     ) -> None:
         await self.client.aclose()
         await self.container.stop()
+        await self._vast.__aexit__(None, None, None)
 
     def connect(self, token: str | None = "", trusting: Identity | None = None) -> httpx.AsyncClient:
         """A client with the worker's own token, another, or none; `trusting` its certificate or another's."""

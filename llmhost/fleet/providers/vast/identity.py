@@ -12,7 +12,7 @@ import math
 import re
 import secrets
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
@@ -27,7 +27,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 __all__ = [
     "FRONT_PORT",
-    "LONGEST_ONSTART",
+    "LONGEST_ENVIRONMENT",
     "Identity",
     "VastSettings",
     "WorkerBootConfig",
@@ -48,6 +48,7 @@ _NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "llmhost worker")])
 _MODEL = "LLMHOST_MODEL"
 _TOKEN = "LLMHOST_TOKEN"  # noqa: S105  the name of a variable
 _CERTIFICATE = "LLMHOST_CERT_"
+_SCRIPT = "LLMHOST_SCRIPT_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +95,11 @@ def certificate_to_environment(certificate: str) -> dict[str, str]:
     """The PEM certificate as values that are short enough; its parts are numbered from 1."""
     der = x509.load_pem_x509_certificate(certificate.encode("ascii")).public_bytes(serialization.Encoding.DER)
     text = base64.b64encode(der).decode("ascii")
-    parts = [text[start : start + _LONGEST_VALUE] for start in range(0, len(text), _LONGEST_VALUE)]
-    return {f"{_CERTIFICATE}{number}": part for number, part in enumerate(parts, 1)}
+    return {f"{_CERTIFICATE}{number}": part for number, part in enumerate(_parts(text), 1)}
+
+
+def _parts(text: str) -> Sequence[str]:
+    return [text[start : start + _LONGEST_VALUE] for start in range(0, len(text), _LONGEST_VALUE)]
 
 
 def key_to_environment(key: str) -> str:
@@ -136,8 +140,8 @@ def _pem(certificate: x509.Certificate) -> str:
 #: where a worker's front door listens, inside its container
 FRONT_PORT = 8443
 
-#: characters; vast.ai's limit on the onstart text
-LONGEST_ONSTART = 4048
+#: characters; vast.ai's limit on all names and values of the environment
+LONGEST_ENVIRONMENT = 32_768
 
 _FOR_EVER = -1  #: what Ollama takes for keeping a model in memory for ever
 
@@ -161,7 +165,7 @@ class WorkerBootConfig:
 
 
 def environment(orders: WorkerBootConfig, identity: Identity) -> dict[str, str]:
-    """The worker's whole environment, its open port included, which vast.ai takes for a variable."""
+    """The worker's whole environment, with its script, and its open port, which vast.ai takes for a variable."""
     keep_alive = _FOR_EVER if orders.keep_alive is None else math.ceil(orders.keep_alive)
     return {
         f"-p {FRONT_PORT}:{FRONT_PORT}": "1",
@@ -175,15 +179,21 @@ def environment(orders: WorkerBootConfig, identity: Identity) -> dict[str, str]:
         "LLMHOST_MAX_BODY": str(orders.max_body),
         "LLMHOST_READ_TIMEOUT": str(math.ceil(orders.read_timeout)),
         "LLMHOST_API_URL": orders.api_url.rstrip("/"),
+        **_script_to_environment(),
     }
 
 
-@cache
 def onstart() -> str:
-    """The text that vast.ai is to run at every boot; any shell can start it."""
+    """The text that vast.ai is to run at every boot, in any shell: the script is in the environment."""
+    return f"env|sort|sed -n s/^{_SCRIPT}..=//p|base64 -d|zcat|bash"
+
+
+@cache
+def _script_to_environment() -> Mapping[str, str]:
+    """The script, compressed, in values that are short enough, numbered from 01."""
     script = resources.files(__package__).joinpath("setup_instance.sh").read_text(encoding="ascii")
-    packed = base64.b64encode(gzip.compress(_shortened(script).encode("ascii"), mtime=0))
-    return f"echo {packed.decode('ascii')}|base64 -d|zcat|bash"
+    packed = base64.b64encode(gzip.compress(_shortened(script).encode("ascii"), mtime=0)).decode("ascii")
+    return {f"{_SCRIPT}{number:02}": part for number, part in enumerate(_parts(packed), 1)}
 
 
 def _shortened(script: str) -> str:

@@ -1,14 +1,20 @@
 #!/usr/bin/env bash
-# What a rented worker runs at every boot: docs/worker.md. Its orders and its identity come in the environment
-# (onstart.py). All of it must fit into a field of 4,048 characters: keep it small.
+# What a rented worker runs at every boot: docs/worker.md. It comes in the environment, compressed, and so do its
+# configuration and its identity (identity.py).
 set -u
 trap '' HUP # it outlives the shell that started it
 export LC_ALL=C HOME="${HOME:-/root}"
 # What it starts does not get the secrets.
 export -n LLMHOST_TOKEN LLMHOST_KEY CONTAINER_API_KEY
+unset "${!LLMHOST_SCRIPT_@}"
 
-lib=${LLMHOST_ROOT:-}/var/lib
-dir=$lib/llmhost
+# Its files are in memory: a full disk stops neither the front door nor the dead-man switch.
+dir=${LLMHOST_ROOT:-}/dev/shm/llmhost
+disk=${LLMHOST_ROOT:-}/var/lib
+mkdir -p "$dir" || {
+    dir=$disk/llmhost
+    mkdir -p "$dir"
+}
 port=${LLMHOST_ENGINE_PORT:-11434}
 pause=${LLMHOST_PAUSE:-5} # seconds between two looks
 
@@ -85,7 +91,7 @@ http {
         limit_conn open $((4 * LLMHOST_PARALLEL + 16));
         client_max_body_size $LLMHOST_MAX_BODY;
         client_body_buffer_size $LLMHOST_MAX_BODY;
-        root $lib;
+        root ${dir%/*};
         location /api {
             proxy_pass http://127.0.0.1:$port\$uri;
             proxy_bind 127.0.0.2;
@@ -104,6 +110,7 @@ EOF
 door_fits() { nginx -V 2>&1 | grep -q secure_link; }
 fits() { door_fits && has curl && { has ollama || has zstd; }; }
 install() {
+    dpkg --configure -a # a boot may have ended in the middle of an installation
     apt-get update -qq
     apt-get install -qqy --no-upgrade nginx curl ca-certificates zstd
     door_fits || apt-get install -qqy nginx-extras
@@ -141,7 +148,16 @@ load() {
 }
 
 prepare() {
-    local why model
+    local line why model value=''
+    stage arming 'the dead-man switch'
+    until line=$(<"$dir/switch") && [[ $line == *\"armed\":true* ]]; do
+        field detail
+        if [ "$value" ]; then
+            stage failed "the dead-man switch is not armed: $value"
+            return
+        fi
+        sleep "$pause"
+    done
     model=$(quote "$LLMHOST_MODEL")
     stage starting Ollama
     until answers; do sleep "$pause"; done
@@ -155,33 +171,30 @@ prepare() {
     stage failed "$why"
 }
 
-door() { door_fits && nginx -c "$dir/conf" 2>>"$dir/nginx.log" 9>&-; }
+door() { door_fits && nginx -c "$dir/conf" 2>>"$dir/nginx.log" 8>&- 9>&-; }
 
 engine() {
-    ! answers || return
-    if ! alive "$work"; then
-        prepare &
-        work=$!
-    fi
+    if answers && grep -q '"ready"' "$dir/progress"; then return; fi
+    once prepare prepare
+    if answers; then return; fi
     OLLAMA_HOST=127.0.0.1:$port OLLAMA_NUM_PARALLEL=$LLMHOST_PARALLEL OLLAMA_KEEP_ALIVE=$LLMHOST_KEEP_ALIVE \
-        OLLAMA_MAX_QUEUE=$((2 * LLMHOST_PARALLEL)) ollama serve >>"$dir/ollama.log" 2>&1
+        OLLAMA_MAX_QUEUE=$((2 * LLMHOST_PARALLEL)) ollama serve >>"$dir/ollama.log" 2>&1 8>&- 9>&-
     tail -n9 "$dir/ollama.log"
 }
 
+# What has failed stays so: llmhost reads it, and takes another machine.
 setup() {
-    local work=''
-    until fits; do
+    if grep -q '"failed"' "$dir/progress"; then
+        return
+    elif ! fits; then
         install
-        sleep "$pause"
-    done
-    stage installing Ollama
-    has ollama || curl -fsSL https://ollama.com/install.sh | sh
-    if has ollama; then
-        prepare &
-        work=$!
-        forever engine
+    elif has ollama; then
+        engine
+    else
+        stage installing Ollama
+        curl -fsSL https://ollama.com/install.sh | sh
+        has ollama || stage failed 'Ollama cannot be installed'
     fi
-    stage failed 'Ollama cannot be installed'
 }
 
 # What a GPU does not tell, it calls [N/A].
@@ -198,26 +211,69 @@ gpus() {
 metrics() {
     local line value='' models='[]' gpus
     gpus=$(gpus 2>/dev/null)
+    start watch
     line=$(ask version -m5)
     field version
     line=$(ask ps -m5)
     [[ $line =~ ^\{\"models\":\ ?(\[.*\])\}$ ]] && models=${BASH_REMATCH[1]}
-    printf '{"at":%(%s)T,"engine_version":%s,"gpus":[%s],"models":%s,"disk":%s}' -1 "$(quote "$value")" "${gpus#,}" \
-        "$models" "$(df -B1 --output=used,size "$lib" |
-            sed -nE 's/^ *([0-9]+) +([0-9]+)$/{"used_gb":\1e-9,"total_gb":\2e-9}/p')" | publish metrics
+    printf '{"at":%(%s)T,"engine_version":%s,"gpus":[%s],"models":%s,"disk":%s,"switch":%s}' -1 \
+        "$(quote "$value")" "${gpus#,}" "$models" "$(df -B1 --output=used,size "$disk" |
+            sed -nE 's/^ *([0-9]+) +([0-9]+)$/{"used_gb":\1e-9,"total_gb":\2e-9}/p')" "$(<"$dir/switch")" |
+        publish metrics
     find "$dir" -name '*.log' -size +1M -exec truncate -s0 {} +
 }
 
-# The key is this instance's own and destroys nothing else.
+# Asks vast.ai about this instance, with METHOD, and prints the status of the answer. The key is this instance's
+# own and destroys nothing else. Where curl cannot be had, openssl mostly can.
+call() {
+    local url=$LLMHOST_API_URL/api/v0/instances/$id/ host path
+    if has curl; then
+        printf 'header = "Authorization: Bearer %s"' "$key" |
+            curl -sm60 -X "$1" -o /dev/null -w '%{http_code}' -K- "$url"
+        return
+    fi
+    path=${url#*://} host=${path%%/*} path=/${path#*/}
+    printf '%s %s HTTP/1.0\r\nHost: %s\r\nAuthorization: Bearer %s\r\nConnection: close\r\n\r\n' "$1" "$path" "$host" "$key" |
+        converse "${url%%:*}" "${host%:*}" "${host##*:}" | sed -nE '1s/^HTTP\S+ ([0-9]+).*/\1/p'
+}
+
+# Sends what comes in to a scheme, host and port, and prints what comes back.
+converse() {
+    local port=443
+    [ "$2" = "$3" ] || port=$3
+    if [ "$1" = https ]; then
+        timeout 60 openssl s_client -quiet -verify_return_error -verify_hostname "$2" -connect "$2:$port" 2>/dev/null
+    else
+        # shellcheck disable=SC2016 # that shell expands them
+        timeout 60 bash -c 'exec 3<>"/dev/tcp/$0/$1" && cat >&3 && cat <&3' "$2" "$port"
+    fi
+}
+
+# Proves that the key is accepted, which is all that can be proved without destroying the instance. Says why not
+# once that is certain.
+arm() {
+    local code
+    if [ -z "$key" ] || [ -z "$id" ]; then
+        unarmed='the container has no CONTAINER_API_KEY or no CONTAINER_ID'
+        return
+    fi
+    code=$(call GET)
+    case $code in
+    200) armed=true unarmed='' ;;
+    401 | 403) unarmed="vast.ai refuses its key (HTTP $code)" ;;
+    *) ((++failures < 3)) || unarmed="vast.ai cannot be asked from it (HTTP ${code:-000})" ;;
+    esac
+}
+
 give_back() {
     echo 'llmhost: nobody speaks to it, it gives itself back'
-    printf 'header = "Authorization: Bearer %s"' "$CONTAINER_API_KEY" |
-        curl -sSm60 -X DELETE -K- "$LLMHOST_API_URL/api/v0/instances/$CONTAINER_ID/"
+    call DELETE >/dev/null
 }
 
 # Counts seconds that no setting of the clock changes.
 watch() {
     local now
+    start metrics door setup
     read -r now _ </proc/uptime
     now=${now%.*}
     if [ -s "$dir/spoken" ] || grep -q ": 0100007F:$(printf %04X "$port") 0200007F:.... 01 " /proc/net/tcp; then
@@ -226,24 +282,43 @@ watch() {
     elif ((now - ${last:=$now} >= LLMHOST_ORPHAN_AFTER && tries++ % 6 == 0)); then
         give_back &
     fi
+    $armed || ((looks++ % 6)) || arm
+    switch
+}
+
+switch() {
+    printf '{"armed":%s,"detail":%s,"at":%(%s)T}' $armed "$(quote "$unarmed")" -1 | publish switch
 }
 
 forever() {
     while :; do
-        "$@"
+        "$1"
         sleep "$pause"
     done
 }
 
-mkdir -p "$dir"
+# Runs a command in the background, unless one of this name runs already.
+once() {
+    (
+        flock -n 8 || exit 0
+        "${@:2}"
+    ) 8>"$dir/$1.lock" &
+}
+
+# Two of the loops start those that have died.
+start() {
+    local loop
+    for loop; do once "$loop" forever "$loop"; done
+}
+
 exec 9>"$dir/lock"
 flock -n 9 || exit 0 # an earlier run is alive
+id=${CONTAINER_ID:-${VAST_CONTAINERLABEL-}} key=${CONTAINER_API_KEY-}
+id=${id#C.}
+last='' tries=0 looks=0 failures=0 armed=false unarmed=''
 rm -f "$dir/metrics"
 : >"$dir/spoken"
-last='' tries=0
+switch
 stage installing nginx
 (identity)
-forever watch &
-forever metrics &
-forever door &
-setup 9>&- &
+start watch

@@ -11,9 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 from doubles.clock import ManualClock
-from doubles.http_server import HttpServer, Reply, Request
 from doubles.vast.containers import RealContainers, command_line
-from doubles.vast.rented import INSTANCE, KEY, Rented, orders, question
+from doubles.vast.rented import INSTANCE, KEY, Receiver, Rented, orders, question
 from doubles.vast.sdk import Tenant
 from doubles.vast.server import VastServer
 from doubles.waiting import until
@@ -24,22 +23,6 @@ from llmhost.fleet.providers.vast.identity import environment, make_identity, on
 ORPHAN_AFTER = 2.0
 
 Make = Callable[..., RealContainers]
-
-
-class Receiver(HttpServer):
-    """vast.ai as far as a worker speaks to it. It refuses so many calls first, and hangs if told to."""
-
-    def __init__(self, refuses: int = 0, hangs: bool = False) -> None:
-        super().__init__()
-        self.refuses = refuses
-        self.hangs = hangs
-
-    async def answer(self, request: Request, reply: Reply) -> None:
-        if self.hangs:
-            return await self.wait(reply)
-        if len(self.requests) <= self.refuses:
-            return await reply.body(b"try later", 500, "text/plain")
-        return await reply.json({"success": True})
 
 
 @pytest.fixture
@@ -72,9 +55,9 @@ async def test_a_worker_that_nobody_ever_spoke_to_destroys_its_own_instance(
 ) -> None:
     booted = time.monotonic()
     async with rent(containers(), receiver) as worker:
-        await until(lambda: receiver.requests)
+        await until(lambda: receiver.endings)
         assert "nobody speaks to it" in worker.container.printed()
-    request = receiver.requests[0]
+    request = receiver.endings[0]
     assert (request.method, request.path) == ("DELETE", f"/api/v0/instances/{INSTANCE}/")
     assert request.headers["authorization"] == f"Bearer {KEY}"
     assert time.monotonic() - booted > ORPHAN_AFTER - 1
@@ -86,8 +69,8 @@ async def test_it_does_not_while_somebody_speaks_and_does_afterwards(
 ) -> None:
     async with rent(containers(), receiver) as worker:
         await keep_asking(worker.client, 2.5 * ORPHAN_AFTER)
-        assert receiver.requests == []
-        await until(lambda: receiver.requests)
+        assert receiver.endings == []
+        await until(lambda: receiver.endings)
 
 
 @pytest.mark.slow
@@ -98,7 +81,7 @@ async def test_whoever_has_another_token_or_none_does_not_count(containers: Make
         worker.connect("x" * 43) as other,
     ):
         strangers = [asyncio.create_task(keep_asking(client, 60)) for client in (one, other)]
-        await until(lambda: receiver.requests)
+        await until(lambda: receiver.endings)
         for stranger in strangers:
             stranger.cancel()
         await asyncio.gather(*strangers, return_exceptions=True)
@@ -111,7 +94,7 @@ async def test_a_forbidden_request_with_the_token_counts(containers: Make, recei
             await asyncio.sleep(ORPHAN_AFTER / 4)
             with contextlib.suppress(httpx.HTTPError):
                 await worker.client.delete("/api/delete")
-        assert receiver.requests == []
+        assert receiver.endings == []
 
 
 @pytest.mark.slow
@@ -121,14 +104,14 @@ async def test_an_answer_that_takes_longer_is_no_silence(containers: Make, recei
         async with worker.client.stream("POST", "/api/chat", json=question()) as response:
             assert response.status_code == 200
             await asyncio.sleep(2 * ORPHAN_AFTER)
-            assert receiver.requests == []
-        await until(lambda: receiver.requests)
+            assert receiver.endings == []
+        await until(lambda: receiver.endings)
 
 
 @pytest.mark.slow
 async def test_it_tries_again_until_it_is_gone(containers: Make) -> None:
     async with Receiver(refuses=2) as receiver, rent(containers(), receiver):
-        await until(lambda: len(receiver.requests) > 2)
+        await until(lambda: receiver.endings)
 
 
 @pytest.mark.slow
@@ -137,13 +120,13 @@ async def test_it_does_so_even_if_nothing_could_be_installed(containers: Make, r
     async with rent(made, receiver) as worker:
         for name in ("nginx", "ollama"):
             (worker.container.home / "store" / name).unlink()
-        await until(lambda: receiver.requests)
+        await until(lambda: receiver.endings)
 
 
 @pytest.mark.slow
 async def test_the_key_is_in_no_command_line_and_in_no_log(containers: Make) -> None:
     async with Receiver(hangs=True) as receiver, rent(containers(), receiver) as worker:
-        await until(lambda: receiver.requests)
+        await until(lambda: receiver.endings)
         lines = [command_line(process) for process in worker.container.processes()]
         assert [line for line in lines if "DELETE" in line]
         assert [line for line in lines if KEY in line] == []
@@ -156,7 +139,7 @@ async def test_the_count_begins_again_at_a_reboot(containers: Make, receiver: Re
         for _ in range(3):
             await asyncio.sleep(ORPHAN_AFTER / 2)
             await worker.container.reboot()
-        assert receiver.requests == []
+        assert receiver.endings == []
 
 
 @pytest.mark.slow

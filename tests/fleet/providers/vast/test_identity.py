@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import gzip
+import os
 import re
 import shutil
 import ssl
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,7 @@ from hypothesis import strategies as st
 
 from llmhost.fleet.providers.vast import identity as module
 from llmhost.fleet.providers.vast.identity import (
-    LONGEST_ONSTART,
+    LONGEST_ENVIRONMENT,
     Identity,
     WorkerCredentials,
     certificate_to_environment,
@@ -147,21 +149,31 @@ def test_a_certificate_that_is_read_is_one_that_can_be_pinned(data: st.DataObjec
 SCRIPT = Path(module.__file__).with_name("setup_instance.sh")
 
 
+def script_parts() -> Mapping[str, str]:
+    ordered = environment(orders(), IDENTITY)
+    return {name: part for name, part in ordered.items() if name.startswith("LLMHOST_SCRIPT_")}
+
+
 def unpacked() -> str:
-    _, packed, *_ = onstart().replace("|", " ").split()
-    return gzip.decompress(base64.b64decode(packed)).decode()
+    return gzip.decompress(base64.b64decode("".join(script_parts().values()))).decode()
 
 
-def test_it_fits() -> None:
-    assert len(onstart()) <= LONGEST_ONSTART
+def test_the_environment_has_a_quarter_of_room_left() -> None:
+    ordered = environment(orders(model="m" * 200, api_url="https://" + "a" * 200), IDENTITY)
+    assert max(map(len, ordered.values())) <= LONGEST
+    assert sum(len(name) + len(value) for name, value in ordered.items()) < 0.75 * LONGEST_ENVIRONMENT
 
 
-def test_it_is_the_same_every_time() -> None:
-    assert onstart.__wrapped__() == onstart()
+def test_the_scripts_parts_are_put_together_in_their_order_by_any_shell() -> None:
+    whole = subprocess.run(
+        ["sh", "-c", onstart().replace("|bash", "")], env=os.environ | script_parts(), capture_output=True
+    )
+    assert whole.stdout.decode() == unpacked()
+    assert 10 < len(script_parts()) < 100  # two digits
 
 
-def test_it_holds_no_character_that_a_shell_takes_for_its_own_but_the_pipes() -> None:
-    assert set(onstart()) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=-| ")
+def test_onstart_holds_no_character_that_a_shell_takes_for_its_own_but_the_pipes() -> None:
+    assert set(onstart()) & set("$`\"'\\;&<>()*?[]{}!#~") == set()
 
 
 def test_comments_stay_at_home() -> None:
@@ -202,7 +214,7 @@ def test_orders_become_an_environment() -> None:
         ),
         IDENTITY,
     )
-    said = {name: value for name, value in env.items() if not name.startswith("LLMHOST_CERT_")}
+    said = {name: value for name, value in env.items() if not name.startswith(("LLMHOST_CERT_", "LLMHOST_SCRIPT_"))}
     del said["LLMHOST_KEY"]
     assert said == {
         "-p 8443:8443": "1",
@@ -219,10 +231,6 @@ def test_orders_become_an_environment() -> None:
 
 def test_a_model_is_kept_for_ever_where_nothing_else_is_ordered() -> None:
     assert environment(orders(keep_alive=None), IDENTITY)["LLMHOST_KEEP_ALIVE"] == "-1"
-
-
-def test_every_value_of_the_environment_is_short_enough() -> None:
-    assert max(map(len, environment(orders(), IDENTITY).values())) <= LONGEST
 
 
 def test_any_machine_that_reads_the_environment_knows_the_worker() -> None:
