@@ -120,7 +120,7 @@ class HttpServer:
                     await reply.json({"error": {"message": "Invalid API Key", "code": 401}}, 401)
                 else:
                     await self.answer(request, reply)
-                if not reply.keep_alive:
+                if not reply.keep_alive or request.headers.get("connection") == "close":
                     break
         except (ConnectionError, asyncio.IncompleteReadError):  # it was killed while it asked
             self.left.set()

@@ -133,10 +133,10 @@ class Container:
 class RealContainers:
     """`env` is added to every container's environment; `engine` is what each Ollama does from the start.
 
-    Programs that are `missing` are found on no path until they are installed. With `impostor`, the next
-    boots show another certificate than the one that was ordered. Logs lie in `folder`. The roots of the
-    containers do not, since nginx's unprivileged processes cannot look into a test's own folder; they are
-    removed with this object.
+    Programs that are `missing` are found on no path until they are installed, `absent` ones never are. With
+    `impostor`, the next boots show another certificate than the one that was ordered. Logs lie in `folder`.
+    The roots of the containers do not, since nginx's unprivileged processes cannot look into a test's own
+    folder; they are removed with this object.
     """
 
     def __init__(
@@ -144,10 +144,12 @@ class RealContainers:
         folder: Path,
         *,
         missing: Sequence[str] = (),
+        absent: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         **engine: Unpack[Engine],
     ) -> None:
-        self.missing = missing
+        self.missing = (*missing, *absent)
+        self._absent = absent
         self.env = dict(env or {})
         self.engine = engine
         self.impostor = False
@@ -205,6 +207,8 @@ class RealContainers:
         programs |= {name: home / "real" / name for name in self.missing if name not in programs}
         for name, path in programs.items():
             (home / ("store" if name in self.missing else "bin") / name).symlink_to(path)
+        for name in self._absent:
+            (home / "store" / name).unlink()
         python = home / "bin" / "python3"
         python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
         python.chmod(0o755)

@@ -52,6 +52,7 @@ class Receiver(HttpServer):
             return await reply.body(b"try later", self.status, "text/plain")
         return await reply.json({"success": True})
 
+
 #: vast.ai's key of one instance.
 KEY = "5ec4e7" * 8
 

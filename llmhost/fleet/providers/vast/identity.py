@@ -165,7 +165,7 @@ class WorkerBootConfig:
 
 
 def environment(orders: WorkerBootConfig, identity: Identity) -> dict[str, str]:
-    """The worker's whole environment, with its script, and its open port, which vast.ai takes for a variable."""
+    """The worker's whole environment: its script too, and its port, which vast.ai takes for a variable."""
     keep_alive = _FOR_EVER if orders.keep_alive is None else math.ceil(orders.keep_alive)
     return {
         f"-p {FRONT_PORT}:{FRONT_PORT}": "1",

@@ -245,7 +245,7 @@ converse() {
         timeout 60 openssl s_client -quiet -verify_return_error -verify_hostname "$2" -connect "$2:$port" 2>/dev/null
     else
         # shellcheck disable=SC2016 # that shell expands them
-        timeout 60 bash -c 'exec 3<>"/dev/tcp/$0/$1" && cat >&3 && cat <&3' "$2" "$port"
+        timeout 60 bash -c 'exec 3<>"/dev/tcp/$0/$1" && cat >&3 && head -n1 <&3' "$2" "$port"
     fi
 }
 

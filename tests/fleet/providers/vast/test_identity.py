@@ -166,7 +166,9 @@ def test_the_environment_has_a_quarter_of_room_left() -> None:
 
 def test_the_scripts_parts_are_put_together_in_their_order_by_any_shell() -> None:
     whole = subprocess.run(
-        ["sh", "-c", onstart().replace("|bash", "")], env=os.environ | script_parts(), capture_output=True
+        ["/bin/sh", "-c", onstart().replace("|bash", "")],
+        env=os.environ | script_parts(),
+        capture_output=True,
     )
     assert whole.stdout.decode() == unpacked()
     assert 10 < len(script_parts()) < 100  # two digits
@@ -214,7 +216,11 @@ def test_orders_become_an_environment() -> None:
         ),
         IDENTITY,
     )
-    said = {name: value for name, value in env.items() if not name.startswith(("LLMHOST_CERT_", "LLMHOST_SCRIPT_"))}
+    said = {
+        name: value
+        for name, value in env.items()
+        if not name.startswith(("LLMHOST_CERT_", "LLMHOST_SCRIPT_"))
+    }
     del said["LLMHOST_KEY"]
     assert said == {
         "-p 8443:8443": "1",

@@ -49,7 +49,9 @@ async def test_progress_goes_from_the_installation_to_a_model_that_is_loaded(con
         loaded = (await worker.answer("/api/ps"))["models"]
     order = ["installing", "arming", "starting", "pulling", "loading", "ready"]
     assert stages == [stage for stage in order if stage in stages]  # one or the other is over in a moment
-    assert re.findall(r"llmhost: (\w+): (?!Ollama)", worker.container.printed()) == [stage for stage in order if stage != "starting"]
+    assert re.findall(r"llmhost: (\w+): (?!Ollama)", worker.container.printed()) == [
+        stage for stage in order if stage != "starting"
+    ]
     assert {"pulling", "ready"} <= set(stages)
     assert parts == sorted(parts)
     assert len({part for part in parts if 0 < part < 1}) > 2
@@ -163,7 +165,7 @@ async def test_a_reboot_does_not_begin_with_old_news(containers: Make) -> None:
         worker.container.engine(wedged=True)
         await worker.container.reboot()
         progress = await until(lambda: worker.answer("/llmhost/progress"))
-    assert progress["stage"] in {"installing", "starting"}
+    assert progress["stage"] in {"installing", "arming", "starting"}
 
 
 async def test_a_download_that_breaks_off_goes_on_where_it_stopped(containers: Make) -> None:
@@ -198,8 +200,8 @@ async def test_what_is_missing_is_installed(containers: Make) -> None:
         await worker.until_stage("ready")
         called = (worker.container.home / "apt-get.log").read_text().splitlines()
         asked = (worker.container.home / "ollama.com.log").read_text()
-    assert called[0].startswith("update")
-    assert {"install", "nginx", "curl", "zstd"} <= set(called[1].split())
+    assert called[:2] == ["dpkg --configure -a", "update -qq"]
+    assert {"install", "nginx", "curl", "zstd"} <= set(called[2].split())
     assert "https://ollama.com/install.sh" in asked
 
 
