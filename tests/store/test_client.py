@@ -155,7 +155,10 @@ async def ping_fails(redis: Redis) -> str:
 
 
 @pytest.mark.parametrize("tls", [False, True])
-async def test_after_a_silent_server_nothing_more_is_tried_for_a_while(silent: Silent, tls: bool) -> None:
+async def test_after_a_silent_server_nothing_more_is_tried_for_a_while(
+    silent: Silent, monkeypatch: pytest.MonkeyPatch, tls: bool
+) -> None:
+    monkeypatch.setattr(connecting, "_PAUSE", 600.0)  # a busy machine may stand still for the usual pause
     redis = client(port=silent.port, timeout=SHORT, tls=tls)
     messages = {await ping_fails(redis) for _ in range(5)}
     assert (messages, len(silent.connections)) == ({"Redis does not answer in time"}, 1)

@@ -109,17 +109,6 @@ async def test_turning_somebody_away_without_redis_does_not_fail(absent_redis):
     await RedisLoad(absent_redis, "test", lifetime=60).record_rejected()
 
 
-async def test_a_slot_whose_redis_went_away_is_let_go(redis_client, redis_port_server):
-    server = redis_port_server()
-    client = connect(RedisConfig(host="127.0.0.1", port=server.port))
-    load = RedisLoad(client, "test", lifetime=60)
-    slot = await load.acquire(["a"])
-    server.kill()
-    await load.release(slot, Work(10, 1.0))
-    await load.record_rejected()
-    await client.aclose()
-
-
 async def test_a_redis_that_hangs_is_not_waited_for_with_each_question():
     connections = []
 
