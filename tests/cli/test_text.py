@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.cli.text import TextFilter, ago, clean, credit, data_size, duration, milliseconds, money, percent
+from llmhost.cli.text import (
+    TextFilter,
+    ago,
+    clean,
+    credit,
+    data_size,
+    duration,
+    milliseconds,
+    money,
+    percent,
+    shortened,
+)
 
 #: Text that is likely to hold control sequences, whole and cut off.
 hostile = st.lists(
@@ -153,3 +164,8 @@ def test_ago_says_how_long_before(now: float, words: str) -> None:
 )
 def test_credit_says_how_long_it_lasts(usd: float, hours: float | None, words: str) -> None:
     assert credit(usd, hours) == words
+
+
+@pytest.mark.parametrize(("text", "shown"), [("a\nb", "a b"), ("abcdef", "abc…")])
+def test_shortened_text_is_one_line_of_at_most_the_width(text: str, shown: str) -> None:
+    assert shortened(text, 4) == shown

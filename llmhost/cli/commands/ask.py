@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,93 +16,15 @@ from llmhost.cli.text import clean, milliseconds, money, percent, shortened
 from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
-    from llmhost.answering.question import Latency, Question, Reply
-    from llmhost.cache.models import Objection, Verdict
+    from llmhost.answering.question import Question, Reply
     from llmhost.config.models import Config
 
-__all__ = ["CandidateOutput", "ask", "explained", "show_explanation"]
+__all__ = ["ask", "reply_json", "show_explanation"]
 
 
 #: bytes; the longest character of UTF-8
 _WIDEST_CHARACTER = 4
 _NUMBERS = ("similarity", "confidence")
-
-
-@dataclass(frozen=True, slots=True)
-class CandidateOutput:
-    """One stored question that was considered. `confidence` None: the verifier was not asked."""
-
-    question: str
-    similarity: float
-    taken: bool
-    confidence: float | None
-    why: str
-    objections: Sequence[Objection]
-
-
-def explained(reply: Reply) -> list[CandidateOutput]:
-    """Every candidate, most similar first; none for an exact hit, which needs no decision."""
-    return [] if reply.source == "exact" else [_candidate(verdict) for verdict in reply.lookup.verdicts]
-
-
-def show_explanation(out: Output, reply: Reply) -> None:
-    """Prints the candidates and why each was served or not, on stderr; nothing with ``--quiet``."""
-    if reply.source == "exact":
-        out.note("· exact match: the same question is stored")
-    elif not reply.lookup.verdicts:
-        out.note(f"· {reply.lookup.reason or 'no stored question was considered'}")
-    elif not out.quiet:
-        shown = table("", "similarity", "confidence", "reason", "stored question", right=_NUMBERS)
-        for one in explained(reply):
-            confidence = "" if one.confidence is None else f"{one.confidence:.3f}"
-            mark = "served" if one.taken else ""
-            shown.add_row(
-                mark, f"{one.similarity:.3f}", confidence, clean(one.why), clean(shortened(one.question))
-            )
-        out.console_of_errors().print(shown)
-
-
-def _candidate(verdict: Verdict) -> CandidateOutput:
-    return CandidateOutput(
-        question=verdict.candidate.question,
-        similarity=verdict.candidate.similarity,
-        taken=verdict.taken,
-        confidence=verdict.confidence,
-        why=verdict.words,
-        objections=verdict.objections,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    prompt: int
-    completion: int
-
-
-@dataclass(frozen=True, slots=True)
-class AskOutput:
-    """Token counts are those of the answer when it was generated; times are milliseconds."""
-
-    answer: str
-    source: str
-    similarity: float | None
-    confidence: float | None
-    matched_question: str | None
-    entry: str | None
-    model: str
-    worker: str | None
-    finish_reason: str
-    tokens: Tokens
-    latency_ms: Latency
-    cost_usd: float
-    saved_usd: float
-
-
-@dataclass(frozen=True, slots=True)
-class ExplainedOutput(AskOutput):
-    """`explain` lists every stored question that was considered."""
-
-    explain: Sequence[CandidateOutput]
 
 
 Prompt = Annotated[
@@ -194,7 +113,7 @@ async def _ask(options: Globals, config: Config, question: Question, explain: bo
     if reply is None:
         raise AssertionError("a question ended without a reply")
     if out.json:
-        out.document(_output(reply, explain))
+        out.document(reply_json(reply, explain))
     elif explain:
         show_explanation(out, reply)
     _footer(out, reply)
@@ -226,24 +145,60 @@ def _text(argument: str | None) -> str:
     return argument or ""
 
 
-def _output(reply: Reply, explain: bool) -> AskOutput:
-    make = partial(ExplainedOutput, explain=explained(reply)) if explain else AskOutput
+def reply_json(reply: Reply, explain: bool) -> dict[str, object]:
+    """Token counts are those of the answer when it was generated; times are milliseconds. `explain` lists
+    every stored question that was considered, most similar first; none for an exact hit.
+    """
     answer, matched = reply.answer, reply.lookup.served
-    return make(
-        answer=answer.text,
-        source=reply.source,
-        similarity=matched.similarity if matched else None,
-        confidence=reply.confidence,
-        matched_question=matched.question if matched else None,
-        entry=reply.entry,
-        model=answer.model,
-        worker=reply.worker,
-        finish_reason=answer.finish_reason,
-        tokens=Tokens(answer.prompt_tokens, answer.completion_tokens),
-        latency_ms=reply.latency,
-        cost_usd=reply.cost_usd,
-        saved_usd=reply.saved_usd,
-    )
+    document: dict[str, object] = {
+        "answer": answer.text,
+        "source": reply.source,
+        "similarity": matched.similarity if matched else None,
+        "confidence": reply.confidence,
+        "matched_question": matched.question if matched else None,
+        "entry": reply.entry,
+        "model": answer.model,
+        "worker": reply.worker,
+        "finish_reason": answer.finish_reason,
+        "tokens": {"prompt": answer.prompt_tokens, "completion": answer.completion_tokens},
+        "latency_ms": reply.latency,
+        "cost_usd": reply.cost_usd,
+        "saved_usd": reply.saved_usd,
+    }
+    if explain:
+        document["explain"] = [
+            {
+                "question": verdict.candidate.question,
+                "similarity": verdict.candidate.similarity,
+                "taken": verdict.taken,
+                "confidence": verdict.confidence,
+                "why": verdict.words,
+                "objections": verdict.objections,
+            }
+            for verdict in (() if reply.source == "exact" else reply.lookup.verdicts)
+        ]
+    return document
+
+
+def show_explanation(out: Output, reply: Reply) -> None:
+    """Prints the candidates and why each was served or not, on stderr; nothing with ``--quiet``."""
+    if reply.source == "exact":
+        out.note("· exact match: the same question is stored")
+    elif not reply.lookup.verdicts:
+        out.note(f"· {reply.lookup.reason or 'no stored question was considered'}")
+    elif not out.quiet:
+        shown = table("", "similarity", "confidence", "reason", "stored question", right=_NUMBERS)
+        for verdict in reply.lookup.verdicts:
+            candidate = verdict.candidate
+            confidence = "" if verdict.confidence is None else f"{verdict.confidence:.3f}"
+            shown.add_row(
+                "served" if verdict.taken else "",
+                f"{candidate.similarity:.3f}",
+                confidence,
+                clean(verdict.words),
+                clean(shortened(candidate.question)),
+            )
+        out.console_of_errors().print(shown)
 
 
 def _footer(out: Output, reply: Reply) -> None:

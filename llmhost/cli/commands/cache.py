@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -32,38 +32,6 @@ __all__ = ["app"]
 _SHORT = 12
 
 app = App("Look into the cache and correct it.")
-
-
-@dataclass(frozen=True, slots=True)
-class EntryOutput:
-    """One line of the list. Times are Unix seconds; `expires_in_s` is None where the answer has expired."""
-
-    entry: str
-    question: str
-    model: str | None
-    hit_count: int
-    created: float
-    last_accessed: float
-    expires_in_s: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class ListOutput:
-    entries: Sequence[EntryOutput]
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class ForgetOutput:
-    """`labelled` are those whose wrong answer was counted as a label."""
-
-    forgotten: Sequence[str]
-    labelled: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class ClearOutput:
-    cleared: int
 
 
 @app.command("ls")
@@ -137,18 +105,19 @@ async def _list(options: Globals, config: Config, limit: int) -> None:
     async with wired(options, config) as wiring:
         entries = await (await wiring.catalog()).entries()
     shown = [
-        EntryOutput(
-            entry=entry.entry,
-            question=entry.question,
-            model=entry.answer.model if entry.answer else None,
-            hit_count=entry.hit_count,
-            created=entry.created,
-            last_accessed=entry.last_accessed,
-            expires_in_s=entry.expires_in_s,
-        )
+        {
+            "entry": entry.entry,
+            "question": entry.question,
+            "model": entry.answer.model if entry.answer else None,
+            "hit_count": entry.hit_count,
+            "created": entry.created,
+            "last_accessed": entry.last_accessed,
+            "expires_in_s": entry.expires_in_s,
+        }
         for entry in entries[:limit]
     ]
-    options.output.result(ListOutput(shown, len(entries)), _show_list)
+    document = {"entries": shown, "total": len(entries)}
+    options.output.result(entries, partial(_show_list, limit=limit), document)
 
 
 async def _get(options: Globals, config: Config, prefix: str) -> None:
@@ -176,30 +145,34 @@ async def _forget(options: Globals, config: Config, prefixes: Sequence[str], wro
         options.output.note(f"from now on {counts_as(confidence, shifted(confidence, calibration.shift))}")
     elif wrong:
         options.output.note("nothing to learn: the cache gave their answers to no other wording")
-    options.output.result(ForgetOutput(list(found), labelled), _show_forgotten)
+    options.output.result(
+        {"forgotten": list(found), "labelled": labelled},
+        lambda shown, console: _show_forgotten(shown["forgotten"], shown["labelled"], console),
+    )
 
 
 async def _clear(options: Globals, config: Config) -> None:
     async with wired(options, config) as wiring:
         cleared = await (await wiring.catalog()).clear()
         await wiring.drop_audits()
-    options.output.result(ClearOutput(cleared), _show_cleared)
+    entries = f"{cleared:,} {'entry' if cleared == 1 else 'entries'}"
+    options.output.result({"cleared": cleared}, lambda _, console: console.print(f"removed {entries}"))
 
 
-def _show_list(output: ListOutput, console: Console) -> None:
-    if not output.entries:
+def _show_list(entries: Sequence[Entry], console: Console, limit: int) -> None:
+    if not entries:
         console.print("The cache is empty. `llmhost ask` fills it.")
         return
     now = time.time()
     grid = table("entry", "question", "hits", "last used", "answer expires in", right=("hits",))
-    for entry in output.entries:
+    for entry in entries[:limit]:
         expires = "expired" if entry.expires_in_s is None else duration(entry.expires_in_s)
         question = " ".join(clean(entry.question).split())
         used = ago(entry.last_accessed, now)
         grid.add_row(entry.entry[:_SHORT], question, f"{entry.hit_count:,}", used, expires)
     console.print(grid)
-    if len(output.entries) < output.total:
-        console.print(f"{len(output.entries):,} of {output.total:,}; --limit shows more.", style="dim")
+    if limit < len(entries):
+        console.print(f"{limit:,} of {len(entries):,}; --limit shows more.", style="dim")
 
 
 def _show_entry(output: Entry, console: Console) -> None:
@@ -226,14 +199,10 @@ def _show_entry(output: Entry, console: Console) -> None:
     console.print(clean(output.answer.text) if output.answer else "The answer has expired.")
 
 
-def _show_forgotten(output: ForgetOutput, console: Console) -> None:
-    for entry in output.forgotten:
-        labelled = " and counted its answer as wrong" if entry in output.labelled else ""
-        console.print(f"forgot {entry[:_SHORT]}{labelled}")
-
-
-def _show_cleared(output: ClearOutput, console: Console) -> None:
-    console.print(f"removed {output.cleared:,} {'entry' if output.cleared == 1 else 'entries'}")
+def _show_forgotten(forgotten: Sequence[str], labelled: Sequence[str], console: Console) -> None:
+    for entry in forgotten:
+        wrong = " and counted its answer as wrong" if entry in labelled else ""
+        console.print(f"forgot {entry[:_SHORT]}{wrong}")
 
 
 app.command("replay")(replay_stream)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,31 +29,6 @@ _SHOWN = 300
 
 #: digits of an entry's name, as `cache ls` shows them
 _SHORT = 12
-
-
-@dataclass(frozen=True, slots=True)
-class FoundOutput:
-    """A hit that was wrong: `question` got the answer `served`, which was given to `matched_question`; the
-    engine says `engine`. Both answers are shortened. `raw` is the probability that the verifier gave.
-    """
-
-    entry: str
-    question: str
-    matched_question: str
-    served: str
-    engine: str
-    raw: float
-    doubts: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class AuditOutput:
-    audited: int
-    right: int
-    wrong: int
-    unclear: int
-    left: int
-    found: Sequence[FoundOutput]
 
 
 def audit_hits(
@@ -103,40 +77,43 @@ async def _audit(options: Globals, config: Config, limit: int) -> None:
     for change in filter(None, (finding.change for finding in audited.findings)):
         options.output.warn(change)
     verdicts = [finding.right for finding in audited.findings]
-    output = AuditOutput(
-        audited=len(verdicts),
-        right=verdicts.count(True),
-        wrong=verdicts.count(False),
-        unclear=verdicts.count(None),
-        left=audited.left,
-        found=[
-            FoundOutput(
-                entry=finding.audit.entry,
-                question=shortened(finding.audit.question.prompt, _SHOWN),
-                matched_question=shortened(finding.audit.matched_question, _SHOWN),
-                served=shortened(finding.audit.answer, _SHOWN),
-                engine=shortened(finding.engine_answer or "", _SHOWN),
-                raw=finding.audit.raw,
-                doubts=finding.audit.doubts,
-            )
-            for finding in audited.findings
-            if finding.right is False
-        ],
-    )
-    options.output.result(output, _show)
+    wrong = [
+        {
+            "entry": finding.audit.entry,
+            "question": shortened(finding.audit.question.prompt, _SHOWN),
+            "matched_question": shortened(finding.audit.matched_question, _SHOWN),
+            "served": shortened(finding.audit.answer, _SHOWN),
+            "engine": shortened(finding.engine_answer or "", _SHOWN),
+            "raw": finding.audit.raw,
+            "doubts": finding.audit.doubts,
+        }
+        for finding in audited.findings
+        if finding.right is False
+    ]
+    document = {
+        "audited": len(verdicts),
+        "right": verdicts.count(True),
+        "wrong": len(wrong),
+        "unclear": verdicts.count(None),
+        "left": audited.left,
+        "found": wrong,
+    }
+    options.output.result(document, _show)
 
 
-def _show(output: AuditOutput, console: Console) -> None:
-    if not output.audited:
+def _show(document: Mapping[str, Any], console: Console) -> None:
+    if not document["audited"]:
         console.print("No hit waits to be audited.")
         return
-    verdicts = f"{output.right:,} right, {output.wrong:,} wrong, {output.unclear:,} unclear"
-    console.print(f"{output.audited:,} audited: {verdicts}")
-    for found in output.found:
+    console.print(
+        "{audited:,} audited: {right:,} right, {wrong:,} wrong, {unclear:,} unclear".format_map(document)
+    )
+    for found in document["found"]:
         console.print()
-        console.print(f"wrong: “{clean(found.question)}”", style="red")
-        console.print(f"got the answer to “{clean(found.matched_question)}”, entry {found.entry[:_SHORT]}")
-        console.print(f"  served: {clean(found.served)}")
-        console.print(f"  engine: {clean(found.engine)}")
-    if output.left:
-        console.print(f"{output.left:,} more wait; --limit audits more at once.", style="dim")
+        console.print(f"wrong: “{clean(found['question'])}”", style="red")
+        matched, entry = clean(found["matched_question"]), found["entry"][:_SHORT]
+        console.print(f"got the answer to “{matched}”, entry {entry}")
+        console.print(f"  served: {clean(found['served'])}")
+        console.print(f"  engine: {clean(found['engine'])}")
+    if document["left"]:
+        console.print(f"{document['left']:,} more wait; --limit audits more at once.", style="dim")

@@ -14,7 +14,7 @@ import typer
 from llmhost.cli.frame import Globals, globals_of
 from llmhost.cli.output import table
 from llmhost.cli.running import configured, run_async, wired
-from llmhost.cli.text import clean, milliseconds
+from llmhost.cli.text import clean, counted, milliseconds, shortened
 from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ _LONGEST = 300
 
 def _show(evaluation: Evaluation, console: Console) -> None:
     """Figures first, then where they come from, then single pairs."""
-    console.print(f"{evaluation.policy} on {_pairs(evaluation.pairs)}")
+    console.print(f"{evaluation.policy} on {counted(evaluation.pairs, 'pair')}")
     console.print()
     grid = table("pairs that ask", "", "accepted", "share", right=("", "accepted", "share"))
     recall, wrong = share_words(evaluation.recall), share_words(evaluation.false_accept_rate)
@@ -222,17 +222,15 @@ def _summary(evaluation: Evaluation) -> list[str]:
         times = f"{milliseconds(taken.p50)} (p99 {milliseconds(taken.p99)})"
         lines.append(f"One decision takes {times}, embedding included.")
     if evaluation.exact:
-        lines.append(f"{_pairs(evaluation.exact)} with the same wording: an exact hit, whatever the policy.")
+        lines.append(
+            f"{counted(evaluation.exact, 'pair')} with the same wording: an exact hit, whatever the policy."
+        )
     if evaluation.unread:
-        lines.append(f"{_pairs(evaluation.unread)} that the embedding model cannot read: a miss.")
+        lines.append(f"{counted(evaluation.unread, 'pair')} that the embedding model cannot read: a miss.")
     to_judge = evaluation.left_to_judge.same + evaluation.left_to_judge.different
     if to_judge:
-        lines.append(f"{_pairs(to_judge)} for the judge, which is not asked here: not accepted.")
+        lines.append(f"{counted(to_judge, 'pair')} for the judge, which is not asked here: not accepted.")
     return lines
-
-
-def _pairs(count: int) -> str:
-    return f"{count:,} pair{'' if count == 1 else 's'}"
 
 
 def _show_kinds(evaluation: Evaluation, console: Console) -> None:
@@ -245,7 +243,7 @@ def _show_kinds(evaluation: Evaluation, console: Console) -> None:
         share = counts.accepted_different / counts.different if counts.different else None
         same = f"{counts.accepted_same:,} of {counts.same:,}" if counts.same else "-"
         other = f"{counts.accepted_different:,} of {counts.different:,}" if counts.different else "-"
-        grid.add_row(_line(kind), f"{counts.pairs:,}", same, other, share_words(share))
+        grid.add_row(shortened(clean(kind), _LONGEST), f"{counts.pairs:,}", same, other, share_words(share))
     console.print()
     console.print(grid)
     if len(largest) > _MOST_KINDS:
@@ -283,15 +281,10 @@ def _show_disagreements(evaluation: Evaluation, console: Console) -> None:
         labelled = (
             "accepted, but labelled different" if pair.accepted else "not accepted, but labelled the same"
         )
-        kind = f" ({_line(pair.kind)})" if pair.kind else ""
+        kind = f" ({shortened(clean(pair.kind), _LONGEST)})" if pair.kind else ""
         similarity = "" if pair.similarity is None else f"; similarity {pair.similarity:.3f}"
         console.print()
         console.print(f"{labelled}{kind}{similarity}", style="bold")
-        console.print(f"  asked   {_line(pair.a)}")
-        console.print(f"  stored  {_line(pair.b)}")
-        console.print(f"  {_line(pair.why)}", style="dim")
-
-
-def _line(text: str) -> str:
-    line = " ".join(clean(text).split())
-    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
+        console.print(f"  asked   {shortened(clean(pair.a), _LONGEST)}")
+        console.print(f"  stored  {shortened(clean(pair.b), _LONGEST)}")
+        console.print(f"  {shortened(clean(pair.why), _LONGEST)}", style="dim")

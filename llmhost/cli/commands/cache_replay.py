@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from llmhost.cache.contracts import Embedder
     from llmhost.cache.policy import CachePolicy
     from llmhost.config.models import Config
-    from llmhost.lab.replay import PlayedPolicy, ReplayPoint
+    from llmhost.lab.replay import PlayedPolicy
 
 __all__ = ["replay_stream"]
 
@@ -76,14 +77,15 @@ def replay_stream(
         progress.done("replay", "played")
     if plot is not None:
         plot_replay(played, plot)
-    output = ReplayOutput(
-        questions=len(stream.rows),
-        broken=len(stream.broken),
-        threshold=config.cache.threshold,
-        policies=played.policies,
-        points=played.points,
-    )
-    options.output.result(output, _show)
+    document = {
+        "questions": len(stream.rows),
+        "broken": len(stream.broken),
+        "threshold": config.cache.threshold,
+        "policies": played.policies,
+        "points": played.points,
+    }
+    show = partial(_show, threshold=config.cache.threshold)
+    options.output.result(played.policies, show, document)
 
 
 async def _models(options: Globals, config: Config) -> tuple[Embedder, Mapping[str, CachePolicy]]:
@@ -98,30 +100,19 @@ async def _models(options: Globals, config: Config) -> tuple[Embedder, Mapping[s
     return embedder, {"verified": verified, "threshold": ThresholdPolicy(config.cache.threshold)}
 
 
-@dataclass(frozen=True, slots=True)
-class ReplayOutput:
-    """`broken` lines of the file were left out. `threshold` is a cosine."""
-
-    questions: int
-    broken: int
-    threshold: float
-    policies: Mapping[str, PlayedPolicy]
-    points: Sequence[ReplayPoint]
-
-
-def _show(played: ReplayOutput, console: Console) -> None:
+def _show(policies: Mapping[str, PlayedPolicy], console: Console, threshold: float) -> None:
     numbers = ("hit ratio", "exact", "semantic", "wrong", "of hits")
     grid = table("policy", *numbers, right=numbers)
-    for name, row in played.policies.items():
+    for name, row in policies.items():
         counts = (f"{row.exact_hits:,}", f"{row.semantic_hits:,}", f"{row.wrong_hits:,}")
         wrong = "-" if row.wrong_share_of_hits is None else percent(row.wrong_share_of_hits)
         grid.add_row(name, percent(row.hit_ratio), *counts, wrong)
     console.print(grid)
     console.print()
-    console.print(" ".join(_in_words(name, row) for name, row in played.policies.items()))
+    console.print(" ".join(_in_words(name, row) for name, row in policies.items()))
     console.print(
         "wrong: served the answer to a question of another class."
-        f" threshold: cosine {played.threshold:g} and nothing else.",
+        f" threshold: cosine {threshold:g} and nothing else.",
         style="dim",
     )
 

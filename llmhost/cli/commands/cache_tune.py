@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from llmhost.cli.frame import Globals
     from llmhost.config.models import Config
     from llmhost.lab.evaluate import Frontier
-    from llmhost.lab.tune import ErrorLimits, Tuning, TuningRow
+    from llmhost.lab.tune import ErrorLimits, Tuning
 
 __all__ = ["app"]
 
@@ -122,41 +120,30 @@ async def _suggest(
         embedder, policy = await wiring.caches.embedder(), await wiring.caches.policy()
         curve = frontier(await run_pairs(options, sample(pairs.rows, limit), embedder, policy))
     tuning = tune(curve, limits, config.cache.confidence)
-    output = TuningOutput(
-        pairs=curve.same + curve.different,
-        same=curve.same,
-        different=curve.different,
-        skipped_lines=len(pairs.broken),
-        policy=config.cache.policy,
-        present=config.cache.confidence,
-        wanted=limits,
-        suggested=tuning.suggested,
-        supported=tuning.supported,
-        rows=tuning.rows,
-        warnings=_warnings(tuning, limits, curve),
-    )
-    for warning in output.warnings:
+    warnings = _warnings(tuning, limits, curve)
+    for warning in warnings:
         options.output.warn(warning)
-    options.output.result(output, _show)
+    document = {
+        "pairs": curve.same + curve.different,
+        "same": curve.same,
+        "different": curve.different,
+        "skipped_lines": len(pairs.broken),
+        "policy": config.cache.policy,
+        "present": config.cache.confidence,
+        "wanted": limits,
+        "suggested": tuning.suggested,
+        "supported": tuning.supported,
+        "rows": tuning.rows,
+        "warnings": warnings,
+    }
+    summary = f"verified on {document['pairs']:,} pairs, {curve.same:,} of which ask the same\n"
 
+    def show_tuning(shown: Tuning, console: Console) -> None:
+        console.print(summary)
+        _show_rows(shown, config, console)
+        _show_suggestion(shown, limits, config, console)
 
-@dataclass(frozen=True, slots=True)
-class TuningOutput:
-    """`present` is the configured threshold, `suggested` the one for what is `wanted`, None where none does
-    it. `supported`: the pairs are enough to claim that it does.
-    """
-
-    pairs: int
-    same: int
-    different: int
-    skipped_lines: int
-    policy: str
-    present: float
-    wanted: ErrorLimits
-    suggested: TuningRow | None
-    supported: bool
-    rows: Sequence[TuningRow]
-    warnings: Sequence[str]
+    options.output.result(tuning, show_tuning, document)
 
 
 def _warnings(tuning: Tuning, limits: ErrorLimits, curve: Frontier) -> list[str]:
@@ -173,30 +160,26 @@ def _warnings(tuning: Tuning, limits: ErrorLimits, curve: Frontier) -> list[str]
     return [f"too few pairs to be sure: up to {may} in truth{least}"]
 
 
-def _show(output: TuningOutput, console: Console) -> None:
-    """The table of thresholds, then what to write."""
-    console.print(f"verified on {output.pairs:,} pairs, {output.same:,} of which ask the same")
+def _show_suggestion(tuning: Tuning, limits: ErrorLimits, config: Config, console: Console) -> None:
     console.print()
-    _show_rows(output, console)
-    console.print()
-    if output.suggested is None:
-        console.print(f"No threshold achieves this: {_in_words(output.wanted)}.")
+    if tuning.suggested is None:
+        console.print(f"No threshold achieves this: {_in_words(limits)}.")
         return
-    doubt = "" if output.supported else ", as far as so few pairs can show"
-    console.print(f"The lowest threshold with {_in_words(output.wanted)}{doubt}; in the configuration:")
+    doubt = "" if tuning.supported else ", as far as so few pairs can show"
+    console.print(f"The lowest threshold with {_in_words(limits)}{doubt}; in the configuration:")
     console.print()
     console.print("cache:")
-    if output.policy != "verified":
+    if config.cache.policy != "verified":
         console.print("  policy: verified")
-    console.print(f"  confidence: {output.suggested.confidence:g}")
+    console.print(f"  confidence: {tuning.suggested.confidence:g}")
 
 
-def _show_rows(output: TuningOutput, console: Console) -> None:
+def _show_rows(tuning: Tuning, config: Config, console: Console) -> None:
     numbers = ("threshold", "hits", "recall", "wrong", "of served", "95 % interval", "of others")
     grid = table(*numbers, "", right=numbers)
-    marked = {"present": output.present if output.policy == "verified" else None}
-    marked["suggested"] = output.suggested.confidence if output.suggested else None
-    for row in output.rows:
+    marked = {"present": config.cache.confidence if config.cache.policy == "verified" else None}
+    marked["suggested"] = tuning.suggested.confidence if tuning.suggested else None
+    for row in tuning.rows:
         marks = [mark for mark, confidence in marked.items() if confidence == row.confidence]
         if not (row.hits or row.wrong or marks):
             continue

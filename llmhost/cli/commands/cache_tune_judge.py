@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from llmhost.cli.frame import Globals
     from llmhost.config.models import Config
+    from llmhost.trust.judge import JudgeEvaluation
 
 __all__ = ["judge_pairs", "measure_judge"]
 
@@ -41,34 +42,6 @@ def judge_pairs(
     """
     options = globals_of(ctx)
     run_async(measure_judge(options, configured(options), file, limit))
-
-
-@dataclass(frozen=True, slots=True)
-class JudgeLatency:
-    """Milliseconds of one judgement."""
-
-    p50: float
-    p95: float
-
-
-@dataclass(frozen=True, slots=True)
-class JudgeOutput:
-    """`yes` counts its answers of yes, `precision` the share of them that was right, `low` the lower end of
-    its 95 % interval; None where it never answered yes. `silent` is the share of pairs without an answer.
-    `verdict` is for people.
-    """
-
-    model: str
-    pairs: int
-    skipped: int
-    yes: int
-    precision: float | None
-    low: float | None
-    recall: float | None
-    silent: float
-    latency_ms: JudgeLatency
-    good_enough: bool
-    verdict: str
 
 
 async def measure_judge(options: Globals, config: Config, file: Path, limit: int | None = None) -> None:
@@ -100,23 +73,23 @@ async def measure_judge(options: Globals, config: Config, file: Path, limit: int
         verdict = "good enough to judge" + ("" if on else ": `cache.judge: true` switches it on")
     else:
         verdict = f"not good enough to judge: {fault}" + ("; the judge stays off" if on else "")
-    output = JudgeOutput(
-        model=evaluation.model,
-        pairs=evaluation.pairs,
-        skipped=len(known.broken),
-        yes=evaluation.yes,
-        precision=evaluation.precision,
-        low=evaluation.low,
-        recall=evaluation.recall,
-        silent=evaluation.silent,
-        latency_ms=JudgeLatency(evaluation.p50_ms, evaluation.p95_ms),
-        good_enough=fault is None,
-        verdict=verdict,
-    )
-    options.output.result(output, _show)
+    document = {
+        "model": evaluation.model,
+        "pairs": evaluation.pairs,
+        "skipped": len(known.broken),
+        "yes": evaluation.yes,
+        "precision": evaluation.precision,
+        "low": evaluation.low,
+        "recall": evaluation.recall,
+        "silent": evaluation.silent,
+        "latency_ms": {"p50": evaluation.p50_ms, "p95": evaluation.p95_ms},
+        "good_enough": fault is None,
+        "verdict": verdict,
+    }
+    options.output.result(evaluation, partial(_show, verdict=verdict), document)
 
 
-def _show(output: JudgeOutput, console: Console) -> None:
+def _show(output: JudgeEvaluation, console: Console, verdict: str) -> None:
     from rich.table import Table
 
     grid = Table.grid(padding=(0, 2))
@@ -128,11 +101,11 @@ def _show(output: JudgeOutput, console: Console) -> None:
     grid.add_row("yes was right", _share(output.precision) + low)
     grid.add_row("yes where it is", _share(output.recall))
     grid.add_row("no answer", percent(output.silent))
-    took = output.latency_ms
-    grid.add_row("one judgement takes", f"{milliseconds(took.p50)}, p95 {milliseconds(took.p95)}")
+    took = f"{milliseconds(output.p50_ms)}, p95 {milliseconds(output.p95_ms)}"
+    grid.add_row("one judgement takes", took)
     console.print(grid)
     console.print()
-    console.print(clean(output.verdict))
+    console.print(clean(verdict))
 
 
 def _share(share: float | None) -> str:

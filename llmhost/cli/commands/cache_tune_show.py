@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,16 +17,15 @@ from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
-    from llmhost.cache.calibration import LabelsReport, Tally
-    from llmhost.cache.policy import Thresholds
+    from llmhost.cache.calibration import LabelSource, LabelsReport, Tally
     from llmhost.cli.frame import Globals
-    from llmhost.cli.trust_view import ServedErrorOutput
     from llmhost.config.models import Config
 
 __all__ = ["reset", "show"]
 
-_SOURCES = ("audit", "judge", "forget")
+_SOURCES: tuple[LabelSource, ...] = ("audit", "judge", "forget")
 
 
 def show(ctx: typer.Context) -> None:
@@ -59,116 +57,66 @@ def reset(
     run_async(_reset_calibration(options, config))
 
 
-@dataclass(frozen=True, slots=True)
-class ServeThresholds:
-    """The probabilities, 0..1, from which on a candidate is served: where no guard doubts, and where one
-    does."""
-
-    serve: float
-    doubted: float
-
-
-@dataclass(frozen=True, slots=True)
-class LabelBand:
-    """Labels on candidates to which the verifier gave a probability of this band, by source."""
-
-    band: str
-    labels: Mapping[str, Tally]
-
-
-@dataclass(frozen=True, slots=True)
-class CalibrationOutput:
-    """`shift` is in log-odds; `confidence` of the verifier counts as `counts_as`. `bars` are the present
-    thresholds, `wanted` what the verifier itself must give to reach them. `changed` is when the threshold
-    last moved, Unix seconds. `used`: whether the configured policy applies any of it.
-    """
-
-    used: bool
-    shift: float
-    confidence: float
-    counts_as: float
-    bars: ServeThresholds
-    wanted: ServeThresholds
-    raised: int
-    changed: float | None
-    labels: Mapping[str, Tally]
-    bands: Sequence[LabelBand]
-    served_error: ServedErrorOutput
-
-
-@dataclass(frozen=True, slots=True)
-class ResetOutput:
-    """How many labels were forgotten."""
-
-    forgotten: int
-
-
 async def _show_calibration(options: Globals, config: Config) -> None:
+    from llmhost.cache.calibration import BANDS, calibrate
+    from llmhost.cache.policy import shifted
     from llmhost.wiring.questions import thresholds
 
     async with wired(options, config) as wiring:
         report = await wiring.caches.labels(await wiring.redis()).report()
-    options.output.result(_output(report, thresholds(config.cache), config), _show)
+    confidence, calibration = config.cache.confidence, calibrate(report)
+    now = thresholds(config.cache).raised(calibration.raised)
+    labels = {
+        band: {source: tallies[band] for source, tallies in report.bands.items() if band in tallies}
+        for band in BANDS
+    }
+    # what the verifier itself must give to reach the thresholds
+    serve = max(now.floor, shifted(now.serve, -calibration.shift))
+    doubted = max(now.floor, shifted(now.doubted, -calibration.shift))
+    counted_as = shifted(confidence, calibration.shift)
+    document = {
+        "used": config.cache.policy == "verified",
+        "shift": calibration.shift,
+        "confidence": confidence,
+        "counts_as": counted_as,
+        "bars": {"serve": now.serve, "doubted": now.doubted},
+        "wanted": {"serve": serve, "doubted": doubted},
+        "raised": calibration.raised,
+        "changed": report.changed,
+        "labels": {source: report.total(source) for source in report.bands},
+        "bands": [{"band": band, "labels": tallies} for band, tallies in labels.items() if tallies],
+        "served_error": served_error_output(report, config.cache.max_error),
+    }
+
+    def show_report(shown: LabelsReport, console: Console) -> None:
+        if config.cache.policy != "verified":
+            console.print("The policy is `threshold`: it uses none of this.")
+        if any(labels.values()):
+            console.print(_labels_table(labels))
+            console.print()
+            console.print(f"{counts_as(confidence, counted_as)}.")
+        else:
+            console.print("There are no labels yet: the verifier counts as it is.")
+        served = f"Served from {serve:.3f} of the verifier on"
+        console.print(f"{served}, or {doubted:.3f} where a guard doubts.")
+        for line in served_error_lines(served_error_output(shown, config.cache.max_error)):
+            console.print(line)
+
+    options.output.result(report, show_report, document)
+
+
+def _labels_table(labels: Mapping[str, Mapping[LabelSource, Tally]]) -> Table:
+    """A line for each band of the verifier's probability with labels, a column for each of their sources."""
+    grid = table("verifier gave", *_SOURCES, right=_SOURCES)
+    for band, tallies in labels.items():
+        found = [tallies.get(source) for source in _SOURCES]
+        if any(found):
+            grid.add_row(band, *(f"{one.samples:,} ({one.wrong:,} wrong)" if one else "-" for one in found))
+    return grid
 
 
 async def _reset_calibration(options: Globals, config: Config) -> None:
     async with wired(options, config) as wiring:
         forgotten = await wiring.caches.labels(await wiring.redis()).reset()
-    options.output.result(ResetOutput(forgotten), _show_reset)
-
-
-def _output(report: LabelsReport, configured: Thresholds, config: Config) -> CalibrationOutput:
-    from llmhost.cache.calibration import BANDS, calibrate
-    from llmhost.cache.policy import shifted
-
-    calibration = calibrate(report)
-    now = configured.raised(calibration.raised)
-    bands = [
-        LabelBand(
-            band,
-            {source: report.bands[source][band] for source in report.bands if band in report.bands[source]},
-        )
-        for band in BANDS
-    ]
-    return CalibrationOutput(
-        used=config.cache.policy == "verified",
-        shift=calibration.shift,
-        confidence=config.cache.confidence,
-        counts_as=shifted(config.cache.confidence, calibration.shift),
-        bars=ServeThresholds(now.serve, now.doubted),
-        wanted=ServeThresholds(
-            serve=max(now.floor, shifted(now.serve, -calibration.shift)),
-            doubted=max(now.floor, shifted(now.doubted, -calibration.shift)),
-        ),
-        raised=calibration.raised,
-        changed=report.changed,
-        labels={source: report.total(source) for source in report.bands},
-        bands=[band for band in bands if band.labels],
-        served_error=served_error_output(report, config.cache.max_error),
-    )
-
-
-def _show(output: CalibrationOutput, console: Console) -> None:
-    if not output.used:
-        console.print("The policy is `threshold`: it uses none of this.")
-    if output.bands:
-        grid = table("verifier gave", *_SOURCES, right=_SOURCES)
-        for band in output.bands:
-            tallies = [band.labels.get(source) for source in _SOURCES]
-            figures = [f"{one.samples:,} ({one.wrong:,} wrong)" if one else "-" for one in tallies]
-            grid.add_row(band.band, *figures)
-        console.print(grid)
-        console.print()
-        console.print(f"{counts_as(output.confidence, output.counts_as)}.")
-    else:
-        console.print("There are no labels yet: the verifier counts as it is.")
-    console.print(
-        f"Served from {output.wanted.serve:.3f} of the verifier on, or {output.wanted.doubted:.3f} where a "
-        "guard doubts."
-    )
-    for line in served_error_lines(output.served_error):
-        console.print(line)
-
-
-def _show_reset(output: ResetOutput, console: Console) -> None:
-    console.print(f"forgot {counted(output.forgotten, 'label')}: the verifier counts as it was shipped")
+    words = f"forgot {counted(forgotten, 'label')}: the verifier counts as it was shipped"
+    options.output.result({"forgotten": forgotten}, lambda _, console: console.print(words))

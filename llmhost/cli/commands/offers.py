@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -34,42 +33,6 @@ _PLACES = {
     "local": "Places for processes on this machine; nothing is rented.",
     "static": "Servers in `fleet.workers` that are not in use; nothing is rented.",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class OfferOutput:
-    """`price_per_hour` is USD with the disk and without traffic, `price_per_100` the same for 100 points of
-    `performance`, `bid` the part of it that is bid; None is unknown or does not apply.
-    """
-
-    id: str
-    gpu: str
-    price_per_hour: float
-    price_per_100: float | None
-    reliability: float
-    region: str
-    machine: str
-    performance: float | None
-    bid: float | None
-    download_mbps: float
-    download_usd_per_gb: float
-    cuda: float
-    verified: bool
-
-
-@dataclass(frozen=True, slots=True)
-class OffersOutput:
-    """`fitting` is how many offers fit, of which `offers` are shown. `hourly_cost_usd` is what the best ones
-    cost for `gpus` workers, None where too few fit. `rejected` counts each offer under the first
-    filter that it fails.
-    """
-
-    provider: str
-    offers: Sequence[OfferOutput]
-    fitting: int
-    rejected: Mapping[str, int]
-    gpus: int
-    hourly_cost_usd: float | None
 
 
 def offers(
@@ -134,44 +97,56 @@ async def _offers(options: Globals, config: Config, limit: int | None) -> None:
         market = await wiring.provider.offers(fleet_spec(config))
     rows = limit if limit is not None or options.json else _ROWS
     options.output.result(
-        _output(market, config, rows), lambda output, console: _show(output, config, console)
+        market, lambda shown, console: _show(shown, rows, config, console), _json(market, rows, config)
     )
     if not market.offers:
         options.output.note(_advice(market.rejected, config))
 
 
-def _output(market: Market, config: Config, rows: int | None) -> OffersOutput:
-    gpus = config.fleet.gpus
-    best = market.offers[:gpus]
-    return OffersOutput(
-        provider=config.fleet.provider,
-        offers=[_offer_output(offer) for offer in market.offers[:rows]],
-        fitting=len(market.offers),
-        rejected=market.rejected,
-        gpus=gpus,
-        hourly_cost_usd=sum(offer.price_per_hour for offer in best) if len(best) == gpus else None,
-    )
+def _json(market: Market, rows: int | None, config: Config) -> dict[str, object]:
+    """`fitting` is how many offers fit, of which `offers` are shown. `hourly_cost_usd` is what the best ones
+    cost for `gpus` workers, None where too few fit. `rejected` counts each offer under the first filter that
+    it fails.
+    """
+    return {
+        "provider": config.fleet.provider,
+        "offers": [_offer_json(offer) for offer in market.offers[:rows]],
+        "fitting": len(market.offers),
+        "rejected": market.rejected,
+        "gpus": config.fleet.gpus,
+        "hourly_cost_usd": _cost_of_best(market, config.fleet.gpus),
+    }
 
 
-def _offer_output(offer: Offer) -> OfferOutput:
+def _offer_json(offer: Offer) -> dict[str, object]:
+    """USD an hour with the disk and without traffic; None is unknown or does not apply."""
+    return {
+        "id": offer.id,
+        "gpu": offer.gpu,
+        "price_per_hour": offer.price_per_hour,
+        "price_per_100": _price_per_100(offer),
+        "reliability": offer.reliability,
+        "region": offer.region,
+        "machine": offer.machine,
+        "performance": offer.performance or None,
+        "bid": offer.bid,
+        "download_mbps": offer.download,
+        "download_usd_per_gb": offer.download_price,
+        "cuda": offer.cuda,
+        "verified": offer.verified,
+    }
+
+
+def _price_per_100(offer: Offer) -> float | None:
     from llmhost.fleet.offers import price_of_performance
 
     point = price_of_performance(offer)
-    return OfferOutput(
-        id=offer.id,
-        gpu=offer.gpu,
-        price_per_hour=offer.price_per_hour,
-        price_per_100=None if point is None else point * _POINTS,
-        reliability=offer.reliability,
-        region=offer.region,
-        machine=offer.machine,
-        performance=offer.performance or None,
-        bid=offer.bid,
-        download_mbps=offer.download,
-        download_usd_per_gb=offer.download_price,
-        cuda=offer.cuda,
-        verified=offer.verified,
-    )
+    return None if point is None else point * _POINTS
+
+
+def _cost_of_best(market: Market, gpus: int) -> float | None:
+    best = market.offers[:gpus]
+    return sum(offer.price_per_hour for offer in best) if len(best) == gpus else None
 
 
 def _advice(rejected: Mapping[str, int], config: Config) -> str:
@@ -190,82 +165,74 @@ def _advice(rejected: Mapping[str, int], config: Config) -> str:
     return f"relax `{clean(furthest)}` first: {which} all filters before it"
 
 
-def _show(output: OffersOutput, config: Config, console: Console) -> None:
+def _show(market: Market, rows: int | None, config: Config, console: Console) -> None:
+    best = market.offers[:rows]
     if not config.fleet.rents:
-        _show_places(output, console)
+        _show_places(best, config.fleet.provider, console)
         return
-    if output.offers:
-        console.print(_grid(output.offers))
+    if best:
+        console.print(_grid(best))
         console.print()
-    _show_counts(output, console)
-    if output.offers:
-        _explain(output, config, console)
-    if output.rejected:
+    _show_counts(market, len(best), config.fleet.gpus, console)
+    if best:
+        _explain(best, config, console)
+    if market.rejected:
+        grid = table("rejected", "by first failing filter", right=("rejected",))
+        for reason, count in sorted(market.rejected.items(), key=lambda item: -item[1]):
+            grid.add_row(f"{count:,}", clean(reason))
         console.print()
-        console.print(_rejected(output.rejected))
+        console.print(grid)
 
 
-def _grid(rows: Sequence[OfferOutput]) -> Table:
+def _grid(rows: Sequence[Offer]) -> Table:
     bids = any(row.bid is not None for row in rows)
     last = "bid" if bids else "CUDA"
     numbers = ("", "$/h", "$/100", "rel.", "Mb/s", "$/GB", last)
     grid = table("", "offer", "gpu", "$/h", "$/100", "rel.", "region", "Mb/s", "$/GB", last, right=numbers)
     for number, row in enumerate(rows, 1):
+        per_100 = _price_per_100(row)
         grid.add_row(
             str(number),
             clean(row.id),
             clean(row.gpu),
             f"{row.price_per_hour:.3f}",
-            "-" if row.price_per_100 is None else f"{row.price_per_100:.3f}",
+            "-" if per_100 is None else f"{per_100:.3f}",
             f"{row.reliability:.3f}",
             clean(row.region).strip(" ,") or "-",
-            f"{row.download_mbps:.0f}",
-            _short(row.download_usd_per_gb),
+            f"{row.download:.0f}",
+            f"{row.download_price:.4f}".rstrip("0").rstrip("."),
             (f"{row.bid:.3f}" if row.bid is not None else "-") if bids else f"{row.cuda:g}",
         )
     return grid
 
 
-def _show_counts(output: OffersOutput, console: Console) -> None:
-    seen = output.fitting + sum(output.rejected.values())
-    shown = len(output.offers)
-    most = f"; the best {shown} are shown" if shown < output.fitting else ""
-    console.print(f"{output.fitting} of {seen} offers fit{most}.")
-    if output.hourly_cost_usd is not None:
-        hour, day = money(output.hourly_cost_usd), money(output.hourly_cost_usd * 24)
-        best = "The best one costs" if output.gpus == 1 else f"The best {output.gpus} cost"
-        console.print(f"{best} {hour}/h, {day} a day.")
-    elif output.offers:
-        console.print(f"These are too few for {output.gpus} workers.")
+def _show_counts(market: Market, shown: int, gpus: int, console: Console) -> None:
+    fitting, cost = len(market.offers), _cost_of_best(market, gpus)
+    most = f"; the best {shown} are shown" if shown < fitting else ""
+    console.print(f"{fitting} of {fitting + sum(market.rejected.values())} offers fit{most}.")
+    if cost is not None:
+        best = "The best one costs" if gpus == 1 else f"The best {gpus} cost"
+        console.print(f"{best} {money(cost)}/h, {money(cost * 24)} a day.")
+    elif shown:
+        console.print(f"These are too few for {gpus} workers.")
 
 
-def _explain(output: OffersOutput, config: Config, console: Console) -> None:
+def _explain(rows: Sequence[Offer], config: Config, console: Console) -> None:
     lines = [
         f"$/h includes {config.vast.disk:g} GB of disk; traffic costs $/GB extra.",
         f"$/100 is $/h per {_POINTS} points of DLPerf, the performance benchmark: lowest first.",
     ]
-    if any(row.bid is not None for row in output.offers):
+    if any(row.bid is not None for row in rows):
         lines.append("These are bids: a machine is lost when someone bids more.")
     for line in lines:
         console.print(line, style="dim")
 
 
-def _rejected(rejected: Mapping[str, int]) -> Table:
-    grid = table("rejected", "by first failing filter", right=("rejected",))
-    for reason, count in sorted(rejected.items(), key=lambda item: -item[1]):
-        grid.add_row(f"{count:,}", clean(reason))
-    return grid
-
-
-def _show_places(output: OffersOutput, console: Console) -> None:
-    if output.offers:
+def _show_places(rows: Sequence[Offer], provider: str, console: Console) -> None:
+    if rows:
         grid = table("place", "where", "$/h", right=("$/h",))
-        for row in output.offers:
+        for row in rows:
             grid.add_row(clean(row.id), clean(row.region), money(row.price_per_hour))
         console.print(grid)
         console.print()
-    console.print(_PLACES[output.provider])
-
-
-def _short(usd: float) -> str:
-    return f"{usd:.4f}".rstrip("0").rstrip(".")
+    console.print(_PLACES[provider])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from llmhost.config.models import Config
     from llmhost.engines.worker_report import Disk, Gpu, LoadedModel
     from llmhost.fleet.models import Worker
-    from llmhost.fleet.results import FleetStatus
     from llmhost.fleet.workers import Engines
 
 __all__ = ["GpuOutput", "gather_metrics", "show_gpus", "status"]
@@ -167,28 +166,6 @@ def _problems(worker: GpuOutput) -> list[str]:
     return lines
 
 
-@dataclass(frozen=True, slots=True)
-class SpentOutput:
-    """USD for all workers, destroyed ones included: this UTC day, this month, ever."""
-
-    today: float
-    month: float
-    total: float
-
-
-@dataclass(frozen=True, slots=True)
-class StatusOutput:
-    """`spent_usd` is the cost of the workers listed. None is unknown, or not asked for."""
-
-    workers: Sequence[WorkerOutput]
-    hourly_cost_usd: float
-    spent_usd: float
-    spent: SpentOutput
-    credit_usd: float | None
-    runway_hours: float | None
-    gpus: Sequence[GpuOutput] | None
-
-
 def status(
     ctx: typer.Context,
     gpu: Annotated[
@@ -208,42 +185,56 @@ def status(
     run_async(_status(options, configured(options), gpu))
 
 
+@dataclass(frozen=True, slots=True)
+class StatusOutput:
+    """`spent_usd` is the cost of the workers listed, `spent` of all, destroyed ones included: this UTC day,
+    this month, ever. None is unknown, or not asked for.
+    """
+
+    workers: Sequence[WorkerOutput]
+    hourly_cost_usd: float
+    spent_usd: float
+    spent: Mapping[str, float]
+    credit_usd: float | None
+    runway_hours: float | None
+    gpus: Sequence[GpuOutput] | None
+
+
 async def _status(options: Globals, config: Config, gpu: bool) -> None:
+    from llmhost.fleet.budget import runway_hours
+
     async with wired(options, config) as wiring:
         found = await (await wiring.fleet()).status()
         gpus = await gather_metrics(wiring.engines, found.workers) if gpu else None
         await warn_of_others(options, wiring)
     for warning in found.warnings:
         options.output.warn(warning)
-    options.output.result(_output(found, gpus, wiring.now()), _show)
-
-
-def _output(found: FleetStatus, gpus: Sequence[GpuOutput] | None, now: float) -> StatusOutput:
-    from llmhost.fleet.budget import runway_hours
-
-    spending, hourly = found.spending, hourly_cost(found.workers)
-    workers = [worker_output(worker, now, spending.by_worker.get(worker.id)) for worker in found.workers]
-    left = found.account.credit if found.account else None
-    return StatusOutput(
+    spending = found.spending
+    workers = [
+        worker_output(worker, wiring.now(), spending.by_worker.get(worker.id)) for worker in found.workers
+    ]
+    hourly, left = hourly_cost(found.workers), found.account.credit if found.account else None
+    output = StatusOutput(
         workers=workers,
         hourly_cost_usd=hourly,
         spent_usd=sum(worker.spent_usd for worker in workers),
-        spent=SpentOutput(spending.periods.day, spending.periods.month, spending.total),
+        spent={"today": spending.periods.day, "month": spending.periods.month, "total": spending.total},
         credit_usd=left,
         runway_hours=runway_hours(left, hourly),
         gpus=gpus,
     )
+    options.output.result(output, _show)
 
 
 def _show(output: StatusOutput, console: Console) -> None:
     show_workers(output.workers, console)
     if output.gpus:
         show_gpus(output.gpus, console)
-    cost = f"{money(output.spent.today)} today, {money(output.spent.month)} this month"
+    cost = f"{money(output.spent['today'])} today, {money(output.spent['month'])} this month"
     if output.workers:
         cost = f"{money(output.spent_usd)} for these workers, {cost}"
         console.print(f"{money(output.hourly_cost_usd)}/h; cost: {cost}", style="dim")
-    elif output.spent.total:
+    elif output.spent["total"]:
         console.print(f"cost: {cost}", style="dim")
     if output.credit_usd is not None:
         console.print(credit(output.credit_usd, output.runway_hours), style="dim")

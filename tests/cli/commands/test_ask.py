@@ -9,9 +9,8 @@ from doubles.scripted_verifier import DOUBT, REFUSAL
 
 from llmhost.answering.question import Latency, Reply
 from llmhost.cache.models import Answer, Candidate, SemanticLookup, Verdict
-from llmhost.cli.commands.ask import explained, show_explanation
-from llmhost.cli.output import Output
-from llmhost.cli.text import shortened
+from llmhost.cli.commands.ask import reply_json, show_explanation
+from llmhost.cli.output import Output, plain
 
 ANSWER = Answer("text", "m", 1.0, 1, 1, "stop", 1.0, 0.0)
 REFUSED = Verdict(Candidate("a", "5 cups", 0.9512, ANSWER), False, "numbers: 5, 6", objections=(REFUSAL,))
@@ -34,20 +33,21 @@ def test_each_candidate_has_a_row_on_stderr(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_json_has_all_that_is_known() -> None:
-    refused, served = explained(REPLY)
-    assert (refused.question, refused.taken, refused.confidence, refused.why) == (
-        "5 cups",
-        False,
-        None,
-        "numbers: 5, 6",
-    )
-    assert (refused.objections, served.objections) == ((REFUSAL,), (DOUBT,))
-    assert (served.taken, served.similarity, served.confidence) == (True, 0.8, 0.97)
+    refused, served = plain(reply_json(REPLY, explain=True))["explain"]
+    assert refused == {
+        "question": "5 cups",
+        "similarity": 0.9512,
+        "taken": False,
+        "confidence": None,
+        "why": "numbers: 5, 6",
+        "objections": [plain(REFUSAL)],
+    }
+    assert (served["taken"], served["confidence"], served["objections"]) == (True, 0.97, [plain(DOUBT)])
 
 
 def test_an_exact_hit_says_so_and_names_no_candidates(capsys: pytest.CaptureFixture[str]) -> None:
     exact = replace(REPLY, source="exact")
-    assert explained(exact) == []
+    assert reply_json(exact, explain=True)["explain"] == []
     assert shown(exact, capsys) == "· exact match: the same question is stored\n"
 
 
@@ -67,8 +67,3 @@ def test_without_candidates_the_reason_is_said(
 
 def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown(REPLY, capsys, quiet=True) == ""
-
-
-def test_a_long_question_is_shortened_to_one_line() -> None:
-    assert shortened("a\nb") == "a b"
-    assert shortened("abcdef", 4) == "abc…"
