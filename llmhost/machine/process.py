@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["end", "find", "is_alive", "wait_gone", "works_in"]
+__all__ = ["end", "find", "is_alive", "works_in"]
 
 _POLL = 0.02  #: seconds between two looks at a process that is ending
 _TERM_PATIENCE = 5.0  #: seconds; Redis writes the rest to the disk and ends
@@ -61,16 +61,11 @@ async def end(process: psutil.Process) -> bool:
             ask()
         except psutil.NoSuchProcess:
             return True
-        if await wait_gone(process, patience):
+        deadline = time.monotonic() + patience
+        while is_alive(process):
+            if time.monotonic() > deadline:
+                break
+            await asyncio.sleep(_POLL)
+        else:
             return True
     return False
-
-
-async def wait_gone(process: psutil.Process, patience: float) -> bool:
-    """Whether the process ends within `patience` seconds."""
-    deadline = time.monotonic() + patience
-    while is_alive(process):
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(_POLL)
-    return True
