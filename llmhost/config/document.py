@@ -8,7 +8,7 @@ anchors and aliases are rejected. Only parser events are used, so no input can c
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,14 +78,20 @@ class Document:
     places: Mapping[KeyPath, Place]
 
 
-def read_document(path: Path, environ: Mapping[str, str]) -> Document:
-    """Reads a file and puts in its variables. An empty file is an empty configuration.
+def read_document(
+    path: Path,
+    environ: Mapping[str, str],
+    *,
+    on_variable: Callable[[KeyPath, ConfigError], None] | None = None,
+) -> Document:
+    """Reads a file and puts in its variables. An empty file is an empty configuration. With `on_variable` a
+    value whose variable is not set, or not well written, is handed to it and left out.
 
     Raises:
         ConfigError: it cannot be read, is larger than 1 MB, is not UTF-8, is not YAML or not a mapping,
             has a key twice, goes beyond the bounds above, or names a variable that is not set.
     """
-    return _Reader(path, _read_text(path), environ).document()
+    return _Reader(path, _read_text(path), environ, on_variable).document()
 
 
 def parse_scalar(text: str) -> str | None:
@@ -131,7 +137,14 @@ def _end_of_brackets(text: str) -> int:
 class _Reader:
     """One pass over the events of one file."""
 
-    def __init__(self, path: Path, text: str, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        text: str,
+        environ: Mapping[str, str],
+        on_variable: Callable[[KeyPath, ConfigError], None] | None,
+    ) -> None:
+        self._on_variable = on_variable
         self._path = path
         self._text = text
         self._environ = environ
@@ -177,7 +190,13 @@ class _Reader:
     def _scalar(self, event: yaml.ScalarEvent, path: KeyPath) -> str | None:
         self._places[path] = Place(self._where(event), event.value)
         where = f"{self._where(event)}: `{dotted(path)}`"
-        text = substitute(event.value, self._environ, where=where, limit=self._room)
+        try:
+            text = substitute(event.value, self._environ, where=where, limit=self._room)
+        except ConfigError as error:
+            if self._on_variable is None:
+                raise
+            self._on_variable(path, error)
+            return None
         self._room -= len(text)
         return parse_scalar(text) if event.implicit[0] else text
 

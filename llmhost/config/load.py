@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,9 @@ FILE_NAME = "llmhost.yaml"
 
 _PREFIX = "LLMHOST_"
 
+#: without these it is not known which fleet is meant
+_NEEDED = {("fleet", "name"), ("fleet", "provider")}
+
 #: how many further problems a message names
 NAMED = 3
 
@@ -50,11 +53,14 @@ _KEY = re.compile(r"`([a-z_]+(?:\.[a-z_]+)+)`")
 
 @dataclass(frozen=True, slots=True)
 class LoadedConfig:
-    """`source` is the file that was read; None is the built-in local fleet. `warnings` name renamed keys."""
+    """`source` is the file that was read; None is the built-in local fleet. `warnings` name renamed keys, and
+    what `dropped`, the sections of which something could not be used, holds instead of it.
+    """
 
     config: Config
     source: Path | None
     warnings: tuple[str, ...] = ()
+    dropped: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,7 @@ def load_config(
     *,
     environ: Mapping[str, str],
     overrides: Mapping[str, object] = {},
+    lenient: bool = False,
 ) -> LoadedConfig:
     """Finds, reads and checks the configuration.
 
@@ -78,24 +85,66 @@ def load_config(
     configuration folder, else none. `overrides` are flags by their dotted key, such as ``fleet.gpus``;
     None is a flag that was not given.
 
+    `lenient` is for commands that stop, look or list: each value that is invalid is left out, with a warning.
+
     Raises:
-        ConfigError: a named file does not exist, or something in file, environment or flags is invalid.
+        ConfigError: a named file does not exist, or something in file, environment or flags is invalid. If
+            `lenient`: the file is not YAML, or the fleet's name or provider is invalid.
     """
     source = _find_file(path, environ)
     warnings: list[str] = []
-    document = read_document(source, environ) if source else Document({}, {})
+    dropped = set[str]()
+
+    def leave_out(path: KeyPath, error: ConfigError) -> None:
+        warnings.append(f"{error.message}; it is left out")
+        dropped.add(str(path[0]))
+
+    document = Document({}, {})
+    if source:
+        document = read_document(source, environ, on_variable=leave_out if lenient else None)
     document = _with_new_names(document, warnings)
-    settings = [*_from_environment(environ, warnings), *_from_flags(overrides)]
+    settings = [*_from_environment(environ, warnings, lenient), *_from_flags(overrides)]
     places: dict[KeyPath, Place] = {
         **document.places,
         (): Place(str(source or "configuration"), document.values),
         **{tuple(setting.key.split(".")): setting.place for setting in settings},
     }
+    merged = _merged(document, settings)
     try:
-        config = Config.model_validate(_merged(document, settings))
+        config = Config.model_validate(merged)
     except ValidationError as error:
-        raise explain(error, places) from error
-    return LoadedConfig(config, source, tuple(warnings))
+        if not lenient:
+            raise explain(error, places) from error
+        config = _what_is_valid(merged, places, leave_out)
+    return LoadedConfig(config, source, tuple(warnings), frozenset(dropped))
+
+
+def _what_is_valid(
+    merged: dict[str, Any], places: Mapping[KeyPath, Place], leave_out: Callable[[KeyPath, ConfigError], None]
+) -> Config:
+    """Each section with those of its keys that are valid; rules between sections are not looked at."""
+    sections: dict[str, Any] = {}
+    for name, field in Config.model_fields.items():
+        kind, values = schema.subsection(field), merged.pop(name, {})
+        while name not in sections:
+            try:
+                sections[name] = kind.model_validate(values) if kind else values
+            except ValidationError as error:
+                for problem in error.errors(include_url=False, include_input=False):
+                    path: KeyPath = (name, *problem["loc"])
+                    fault = ConfigError(_describe({**problem, "loc": path}, places))
+                    is_section = isinstance(values, dict)
+                    if path[:2] in _NEEDED or not values or (name == "fleet" and not is_section):
+                        raise fault from error
+                    leave_out(path, fault)
+                    if problem["loc"] and is_section:
+                        values.pop(problem["loc"][0], None)
+                    else:  # a rule of the whole section, or no section at all
+                        kept = values.items() if is_section else ()
+                        values = {key: value for key, value in kept if (name, key) in _NEEDED}
+    for name in merged:
+        leave_out((name,), ConfigError(f"{_place((name,), places).where}: {schema.unknown((name,))}"))
+    return Config.model_construct(**sections)
 
 
 def _variable_of(key: str) -> str:
@@ -138,7 +187,7 @@ def _with_new_names(document: Document, warnings: list[str]) -> Document:
     return Document(values, places)
 
 
-def _from_environment(environ: Mapping[str, str], warnings: list[str]) -> Iterator[_Setting]:
+def _from_environment(environ: Mapping[str, str], warnings: list[str], lenient: bool) -> Iterator[_Setting]:
     known = {_variable_of(key): key for key, _ in schema.fields()}
     renamed = {_variable_of(old): _variable_of(new) for old, new in RENAMED.items()}
     with_one_underscore = {name.replace("__", "_"): name for name in known}
@@ -152,11 +201,18 @@ def _from_environment(environ: Mapping[str, str], warnings: list[str]) -> Iterat
         elif key := known.get(name):
             yield _Setting(key, parse_scalar(text), Place(name, text))
         elif meant := with_one_underscore.get(name.replace("__", "_")):
-            raise ConfigError(f"the environment variable {name} sets nothing; did you mean {meant}?")
+            what = f"the environment variable {name} sets nothing; did you mean {meant}?"
+            # Without `__` it need not be ours: Kubernetes sets LLMHOST_REDIS_PORT for a service of that name.
+            if "__" in name and not lenient:
+                raise ConfigError(what)
+            warnings.append(what)
         elif name.startswith(_PREFIX) and "__" in name:
             key = _meant(tuple(name.removeprefix(_PREFIX).lower().split("__")))
             suggestion = f"; did you mean {_variable_of(key)}?" if key else ""
-            raise ConfigError(f"the environment variable {printable(name)} sets no known key{suggestion}")
+            what = f"the environment variable {printable(name)} sets no known key{suggestion}"
+            if not lenient:
+                raise ConfigError(what)
+            warnings.append(what)
 
 
 def _meant(path: tuple[str, ...]) -> str | None:

@@ -109,7 +109,6 @@ def test_other_variables_are_left_alone(load: Load, name: str) -> None:
     [
         ("LLMHOST_FLEET__GPU", "sets no known key; did you mean LLMHOST_FLEET__GPUS?"),
         ("LLMHOST_FLET__GPUS", "sets no known key; did you mean LLMHOST_FLEET__GPUS?"),
-        ("LLMHOST_REDIS_URL", "sets nothing; did you mean LLMHOST_REDIS__URL?"),
         (
             "LLMHOST_FLEET__BUDGET__PER_DAYS",
             "sets no known key; did you mean LLMHOST_FLEET__BUDGET__PER_DAY?",
@@ -223,11 +222,15 @@ def test_a_wrong_value_under_an_old_name_is_found_on_its_line(refused: Refused) 
     assert error.message.startswith("llmhost.yaml:2: `engine.slots` cannot be `0`")
 
 
-def test_a_variable_with_one_underscore_suggests_the_new_name(refused: Refused) -> None:
-    error = refused("", {"LLMHOST_SCALE_LATE": "0.2"})
-    assert error.message.endswith(
-        "LLMHOST_SCALE_LATE sets nothing; did you mean LLMHOST_SCALE__MAX_LATE_RATIO?"
-    )
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("LLMHOST_REDIS_PORT", "LLMHOST_REDIS__PORT"), ("LLMHOST_SCALE_LATE", "LLMHOST_SCALE__MAX_LATE_RATIO")],
+    ids=["as Kubernetes sets it", "an old name"],
+)
+def test_a_variable_with_one_underscore_sets_nothing_and_is_named(name: str, meant: str) -> None:
+    loaded = load_config(environ={name: "tcp://10.0.0.1:6379"})
+    assert loaded.config == Config()
+    assert loaded.warnings == (f"the environment variable {name} sets nothing; did you mean {meant}?",)
 
 
 def test_a_command_warns_on_stderr_once(cli: Callable[..., Ran]) -> None:
@@ -421,3 +424,44 @@ def test_credentials_in_an_address_are_not_shown(refused: Refused) -> None:
 def test_text_that_is_not_unicode_is_refused(refused: Refused) -> None:
     error = refused("", {"LLMHOST_FLEET__NAME": "caf\udce9"})
     assert error.message.startswith("LLMHOST_FLEET__NAME: `fleet.name` cannot be `caf\\udce9`")
+
+
+# For commands that stop, look or list
+
+
+def lenient(text: str, environ: Mapping[str, str] = {}) -> LoadedConfig:
+    Path("llmhost.yaml").write_text(text)
+    return load_config(environ=environ, lenient=True)
+
+
+@pytest.mark.parametrize(
+    ("rest", "section"),
+    [
+        ("redis: {host: h, password: '${REDIS_PASSWORD}'}", "redis"),
+        ("scale: {target_utilization_max: 0.1, target_utilization_min: 0.9}", "scale"),
+        ("engine: {kind: nonsense}", "engine"),
+        ("engine: [1]", "engine"),
+        ("cahce: {enabled: true}", "cahce"),
+        ("limits: {max_prompt: 1}", "limits"),
+    ],
+    ids=["a variable that is not set", "a rule of two keys", "a value", "no section", "a name", "a key"],
+)
+def test_what_is_invalid_is_left_out_with_a_warning_and_the_fleet_is_known(rest: str, section: str) -> None:
+    loaded = lenient(f"fleet: {{name: blue, provider: vast, gpus: two}}\nvast: {{api_key: k}}\n{rest}\n")
+    fleet, vast = loaded.config.fleet, loaded.config.vast
+    assert (fleet.name, fleet.provider, fleet.gpus) == ("blue", "vast", Config().fleet.gpus)
+    assert vast.api_key is not None
+    assert loaded.dropped == {"fleet", section}
+    assert [warning.endswith("; it is left out") for warning in loaded.warnings] == [True, True]
+
+
+@pytest.mark.parametrize("fleet", ["{name: 'a b', provider: vast}", "{name: blue, provider: aws}", "blue"])
+def test_without_knowing_which_fleet_is_meant_nothing_is_left_out(fleet: str) -> None:
+    with pytest.raises(ConfigError, match="fleet"):
+        lenient(f"fleet: {fleet}\n")
+
+
+def test_a_variable_that_names_no_key_is_a_warning_where_it_only_stops_or_looks() -> None:
+    assert lenient("", {"LLMHOST_FLEET__GPU": "1"}).warnings == (
+        "the environment variable LLMHOST_FLEET__GPU sets no known key; did you mean LLMHOST_FLEET__GPUS?",
+    )
