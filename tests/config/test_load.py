@@ -233,9 +233,10 @@ def test_a_variable_with_one_underscore_sets_nothing_and_is_named(name: str, mea
     assert loaded.warnings == (f"the environment variable {name} sets nothing; did you mean {meant}?",)
 
 
-def test_a_command_warns_on_stderr_once(cli: Callable[..., Ran]) -> None:
+def test_a_command_warns_on_stderr_once(cli: Callable[..., Ran], refusing_port: int) -> None:
     fleet = "fleet: {provider: static, workers: [{url: 'http://127.0.0.1:9'}]}"
-    Path("llmhost.yaml").write_text(f"{fleet}\nengine: {{kind: openai, parallel: 2}}\n")
+    redis = f"redis: {{host: 127.0.0.1, port: {refusing_port}}}"  # no embedded server is left behind
+    Path("llmhost.yaml").write_text(f"{fleet}\nengine: {{kind: openai, parallel: 2}}\n{redis}\n")
     ran = cli("status", "--json")
     warning = "llmhost.yaml:2: `engine.parallel` is now `engine.slots`; the old name will stop working"
     assert ran.stderr.count(warning) == 1
