@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 
 from llmhost.cli.output import Output
 from llmhost.cli.text import clean, shortened
@@ -25,14 +24,6 @@ _SECRET_NAME = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL|AUTH", re.IGNORECAS
 _SHORTEST_SECRET = 6
 
 
-@dataclass(frozen=True, slots=True)
-class _Report:
-    code: str
-    message: str
-    hint: str | None
-    exit_code: int
-
-
 def report(error: BaseException, out: Output) -> int:
     """Prints on stderr what ended the command, and with ``--json`` on stdout too.
 
@@ -40,28 +31,27 @@ def report(error: BaseException, out: Output) -> int:
         The exit code of the process.
     """
     cause = _first_leaf(error)
-    shown = _describe(cause)
+    code, message, hint, exit_code = _describe(cause)
     if out.verbose:
         out.detail(_traceback(cause))
     if out.json and not out.printed:
-        out.document({"error": {"code": shown.code, "message": shown.message, "hint": shown.hint}})
+        out.document({"error": {"code": code, "message": message, "hint": hint}})
     if isinstance(cause, Cancelled):
-        out.note(shown.message)
+        out.note(message)
     else:
-        out.error(shown.message, shown.hint)
-    return shown.exit_code
+        out.error(message, hint)
+    return exit_code
 
 
-def _describe(error: BaseException) -> _Report:
+def _describe(error: BaseException) -> tuple[str, str, str | None, int]:
+    """Code, message, hint and exit code."""
     if isinstance(error, LlmhostError):
         hint = None if error.hint is None else _one_line(error.hint)
-        return _Report(error.code, _one_line(error.message), hint, error.exit_code)
+        return error.code, _one_line(error.message), hint, error.exit_code
     if isinstance(error, KeyboardInterrupt):
-        return _Report("interrupted", "interrupted", None, _INTERRUPTED)
+        return "interrupted", "interrupted", None, _INTERRUPTED
     message = f"unexpected {type(error).__name__}: {_one_line(str(error))}".rstrip(": ")
-    return _Report(
-        "unexpected", message, "run again with --verbose for the traceback, and please report it", 1
-    )
+    return "unexpected", message, "run again with --verbose for the traceback, and please report it", 1
 
 
 def _first_leaf(error: BaseException) -> BaseException:

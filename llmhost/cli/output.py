@@ -65,7 +65,8 @@ class Output:
     def document(self, model: Any) -> None:
         """Prints `model` as this command's JSON object."""
         self.printed = True
-        sys.stdout.write(_json_text(plain(model), ascii_only=not _is_unicode(sys.stdout)) + "\n")
+        is_unicode = (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
+        sys.stdout.write(_json_text(plain(model), ascii_only=not is_unicode) + "\n")
         sys.stdout.flush()
 
     def stream(self, piece: str) -> None:
@@ -176,10 +177,6 @@ def _json_text(value: Any, *, ascii_only: bool) -> str:
     text = json.dumps(value, ensure_ascii=ascii_only, indent=2, allow_nan=False)
     # JSON does not escape DEL and the C1 controls; a terminal would obey them.
     return re.sub("[\x7f-\x9f]", lambda match: f"\\u{ord(match[0]):04x}", text)
-
-
-def _is_unicode(stream: TextIO) -> bool:
-    return (stream.encoding or "").lower().replace("-", "").startswith("utf")
 
 
 def _is_terminal(stream: TextIO) -> bool:

@@ -7,10 +7,14 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from functools import wraps
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import typer
 
 from llmhost.cli.frame import Globals
+from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
     import asyncio
@@ -18,12 +22,20 @@ if TYPE_CHECKING:
     from llmhost.config.models import Config
     from llmhost.wiring import Wiring
 
-__all__ = ["configured", "confirm", "run_async", "treat_sigterm_as_interrupt", "warn_of_others", "wired"]
+__all__ = [
+    "asynchronous",
+    "configured",
+    "confirm",
+    "confirm_removal",
+    "run_async",
+    "treat_sigterm_as_interrupt",
+    "warn_of_others",
+    "wired",
+]
 
 _LONGEST_ANSWER = 4096  #: bytes; a terminal gives a line at a time, and none is longer
 
-_Handler = Callable[[int, FrameType | None], Any]
-
+Params = ParamSpec("Params")
 Result = TypeVar("Result")
 
 
@@ -48,6 +60,16 @@ def run_async(work: Coroutine[Any, Any, Result]) -> Result:
         raise KeyboardInterrupt from None
     finally:
         work.close()  # where the interruption came before it began
+
+
+def asynchronous(command: Callable[Params, Coroutine[Any, Any, None]]) -> Callable[Params, None]:
+    """Makes a coroutine function a command, which Typer calls as any other."""
+
+    @wraps(command)
+    def run(*args: Params.args, **kwargs: Params.kwargs) -> None:
+        run_async(command(*args, **kwargs))
+
+    return run
 
 
 async def confirm(question: str) -> bool:
@@ -75,6 +97,18 @@ async def confirm(question: str) -> bool:
             return False
 
 
+def confirm_removal(effect: str, question: str) -> None:
+    """Asks the operator at the terminal, before an event loop runs.
+
+    Raises:
+        UsageError: there is no terminal to ask at.
+        typer.Abort: the answer is no.
+    """
+    if not sys.stdin.isatty():
+        raise UsageError(f"this {effect}", hint="confirm it with --yes")
+    typer.confirm(question, abort=True, err=True)
+
+
 async def _interruptible(work: Coroutine[Any, Any, Result]) -> Result:
     import asyncio
 
@@ -96,31 +130,18 @@ def _signals_cancel(task: asyncio.Task[Any]) -> Iterator[None]:
         if task.cancelling():
             raise KeyboardInterrupt
         task.cancel()
-        wake(_nothing)  # the loop may be asleep in select
+        wake(int)  # a call that does nothing: the loop may be asleep in select
 
-    with _handled_by(handle):
-        yield
-
-
-@contextmanager
-def _handled_by(handle: _Handler) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     # A job that was started with SIGINT ignored (`command &` in a script) keeps ignoring it.
-    heeded = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
-    _set_handlers(dict.fromkeys(heeded, handle))
+    handled = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+    for number in handled:
+        signal.signal(number, handle)
     try:
         yield
     finally:
-        _set_handlers({number: before[number] for number in heeded})
-
-
-def _set_handlers(handlers: dict[signal.Signals, _Handler | int | None]) -> None:
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-
-
-def _nothing() -> None:
-    pass
+        for number in handled:
+            signal.signal(number, before[number])
 
 
 def configured(options: Globals, overrides: Mapping[str, Any] | None = None) -> Config:

@@ -8,24 +8,8 @@ from contextlib import suppress
 from importlib.util import find_spec
 
 from llmhost.config.models import Config
-from llmhost.doctor.checks import (
-    Check,
-    Probe,
-    check_account,
-    check_budget,
-    check_costs,
-    check_memory,
-    check_offers,
-    check_orphans,
-    check_redis,
-    check_report,
-    check_server,
-    check_starting,
-    check_state,
-    fail,
-    from_error,
-    ok,
-)
+from llmhost.doctor import checks
+from llmhost.doctor.checks import Check, Probe, fail, from_error, ok
 from llmhost.errors import (
     ConfigError,
     EngineUnavailable,
@@ -49,7 +33,7 @@ def probes(wiring: Wiring, config: Config) -> Sequence[Probe]:
     """Everything that can be checked with this configuration, in the order in which it is needed."""
     cache, fleet = config.cache, FleetProbes(wiring, config)
     found = [
-        _blocking("state", lambda: check_state(state_dir())),
+        _blocking("state", lambda: checks.check_state(state_dir())),
         Probe("redis", lambda: _redis(wiring, config)),
         _blocking("embedder", lambda: _embedder(cache.embedder)),
     ]
@@ -75,7 +59,7 @@ async def _redis(wiring: Wiring, config: Config) -> Sequence[Check]:
     client = connect(config.redis)
     try:
         with translate_errors():
-            return check_redis(await client.info())
+            return checks.check_redis(await client.info())
     except StoreUnavailable as error:
         if await wants_tls(config.redis):
             fix = "this port speaks TLS: set `redis.tls: true`, or begin `redis.url` with rediss://"
@@ -146,30 +130,30 @@ class FleetProbes:
         if not workers:
             return [ok("workers", f"none; `llmhost up` {'rents' if self._rents else 'creates'} them")]
         found = await asyncio.gather(*map(self._worker, workers))
-        return [check for checks in found for check in checks]
+        return [check for one in found for check in one]
 
     async def account(self) -> Sequence[Check]:
         account = await self._wiring.provider.account()
         workers: Sequence[Worker] = ()
         with suppress(ProviderError):  # reported by the probe of the workers
             workers = await self._list()
-        return [check_account(account, workers)]
+        return [checks.check_account(account, workers)]
 
     async def offers(self) -> Sequence[Check]:
         alive = [worker for worker in await self._list() if worker.state is not WorkerState.FAILED]
         market = await self._wiring.provider.offers(fleet_spec(self._config))
-        return [check_offers(market, max(0, self._config.fleet.gpus - len(alive)))]
+        return [checks.check_offers(market, max(0, self._config.fleet.gpus - len(alive)))]
 
     async def money(self) -> Sequence[Check]:
         workers = await self._list()
-        costs = check_costs(workers, interruptible=self._config.vast.interruptible)
+        costs = checks.check_costs(workers, interruptible=self._config.vast.interruptible)
         limits = budget_limits(self._config)
         try:
             spent = await self._spent() if limits.any else Spent()
         except StoreError:
             fix = "fix Redis first: until then the budget cannot be checked, so nothing is bought"
             return [fail("budget", "what was spent is not known without Redis", fix), costs]
-        return [check_budget(limits, spent, workers, self._wiring.now()), costs]
+        return [checks.check_budget(limits, spent, workers, self._wiring.now()), costs]
 
     async def orphans(self) -> Sequence[Check]:
         workers = await self._list()
@@ -179,7 +163,7 @@ class FleetProbes:
             if await self._redis_runs():
                 registry = make_registry(await self._wiring.redis(), fleet_spec(self._config))
                 known = (await registry.workers()).ids
-        return [check_orphans(workers, known, intents)]
+        return [checks.check_orphans(workers, known, intents)]
 
     @property
     def _rents(self) -> bool:
@@ -199,17 +183,17 @@ class FleetProbes:
     async def _worker(self, worker: Worker) -> Sequence[Check]:
         name, now = f"worker {worker.id}", self._wiring.now()
         if worker.url is None or worker.state is WorkerState.FAILED:
-            return [check_starting(worker, self._config.ready_timeout, now)]
+            return [checks.check_starting(worker, self._config.ready_timeout, now)]
         try:
             if self._rents:
                 report = await self._wiring.engines.worker_api(worker).progress()
                 if report.stage != "ready":
-                    return [check_report(worker, report, self._config.ready_timeout, now)]
+                    return [checks.check_report(worker, report, self._config.ready_timeout, now)]
                 with suppress(EngineUnavailable):  # a worker that has just booted has no metrics yet
                     metrics = await self._wiring.engines.worker_api(worker).metrics()
-                    if spilled := check_memory(worker, metrics):
+                    if spilled := checks.check_memory(worker, metrics):
                         return spilled
-            return [await check_server(name, self._wiring.engines.of(worker), worker.model)]
+            return [await checks.check_server(name, self._wiring.engines.of(worker), worker.model)]
         except LlmhostError as error:
             return [from_error(name, error)]
 

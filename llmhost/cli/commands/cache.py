@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -16,9 +15,8 @@ from llmhost.cli.commands.cache_replay import replay_stream
 from llmhost.cli.commands.cache_tune import app as tune
 from llmhost.cli.frame import App, Globals, globals_of
 from llmhost.cli.output import table
-from llmhost.cli.running import configured, run_async, wired
+from llmhost.cli.running import asynchronous, configured, confirm_removal, run_async, wired
 from llmhost.cli.text import ago, clean, duration, money
-from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,7 +33,8 @@ app = App("Look into the cache and correct it.")
 
 
 @app.command("ls")
-def list_entries(
+@asynchronous
+async def list_entries(
     ctx: typer.Context,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many to show.")] = 20,
 ) -> None:
@@ -46,63 +45,7 @@ def list_entries(
       llmhost cache ls --limit 1000 --json
     """
     options = globals_of(ctx)
-    run_async(_list(options, configured(options), limit))
-
-
-@app.command("get")
-def get_entry(
-    ctx: typer.Context, entry: Annotated[str, typer.Argument(help="The entry, or the beginning of its name.")]
-) -> None:
-    """Show one cached question and its answer.
-
-    Examples:
-      llmhost cache get 3f9a
-    """
-    options = globals_of(ctx)
-    run_async(_get(options, configured(options), entry))
-
-
-@app.command("forget")
-def forget_entries(
-    ctx: typer.Context,
-    entries: Annotated[list[str], typer.Argument(help="The entries, or the beginnings of their names.")],
-    wrong: Annotated[
-        bool, typer.Option("--wrong", help="Their answers were wrong for another wording: learn from that.")
-    ] = False,
-) -> None:
-    """Remove entries: the next question like them is answered by a worker.
-
-    Examples:
-      llmhost cache forget 3f9a
-      llmhost cache forget --wrong 3f9a
-    """
-    options = globals_of(ctx)
-    run_async(_forget(options, configured(options), entries, wrong))
-
-
-@app.command("clear")
-def clear_cache(
-    ctx: typer.Context,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-) -> None:
-    """Remove every entry, and what waits to be audited. The ledger and all other keys stay.
-
-    Examples:
-      llmhost cache clear --yes
-    """
-    options = globals_of(ctx)
-    config = configured(options)
-    if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError("this removes every entry", hint="confirm it with --yes")
-        typer.confirm(
-            f"Remove every entry of the namespace {config.cache.namespace!r}?", abort=True, err=True
-        )
-    run_async(_clear(options, config))
-
-
-async def _list(options: Globals, config: Config, limit: int) -> None:
-    async with wired(options, config) as wiring:
+    async with wired(options, configured(options)) as wiring:
         entries = await (await wiring.catalog()).entries()
     shown = [
         {
@@ -120,20 +63,45 @@ async def _list(options: Globals, config: Config, limit: int) -> None:
     options.output.result(entries, partial(_show_list, limit=limit), document)
 
 
-async def _get(options: Globals, config: Config, prefix: str) -> None:
-    async with wired(options, config) as wiring:
-        found = await (await wiring.catalog()).find(prefix)
+@app.command("get")
+@asynchronous
+async def get_entry(
+    ctx: typer.Context, entry: Annotated[str, typer.Argument(help="The entry, or the beginning of its name.")]
+) -> None:
+    """Show one cached question and its answer.
+
+    Examples:
+      llmhost cache get 3f9a
+    """
+    options = globals_of(ctx)
+    async with wired(options, configured(options)) as wiring:
+        found = await (await wiring.catalog()).find(entry)
     options.output.result(found, _show_entry)
 
 
-async def _forget(options: Globals, config: Config, prefixes: Sequence[str], wrong: bool) -> None:
+@app.command("forget")
+@asynchronous
+async def forget_entries(
+    ctx: typer.Context,
+    entries: Annotated[list[str], typer.Argument(help="The entries, or the beginnings of their names.")],
+    wrong: Annotated[
+        bool, typer.Option("--wrong", help="Their answers were wrong for another wording: learn from that.")
+    ] = False,
+) -> None:
+    """Remove entries: the next question like them is answered by a worker.
+
+    Examples:
+      llmhost cache forget 3f9a
+      llmhost cache forget --wrong 3f9a
+    """
     from llmhost.cache.policy import shifted
     from llmhost.cli.trust_view import counts_as
 
-    labelled = []
+    options, labelled = globals_of(ctx), []
+    config = configured(options)
     async with wired(options, config) as wiring:
         catalog, labels = await wiring.catalog(), wiring.caches.labels(await wiring.redis())
-        found = {entry.entry: entry for entry in [await catalog.find(prefix) for prefix in prefixes]}
+        found = {entry.entry: entry for entry in [await catalog.find(prefix) for prefix in entries]}
         for entry in found.values():
             label = await catalog.forget(entry)
             if wrong and label is not None:
@@ -149,6 +117,25 @@ async def _forget(options: Globals, config: Config, prefixes: Sequence[str], wro
         {"forgotten": list(found), "labelled": labelled},
         lambda shown, console: _show_forgotten(shown["forgotten"], shown["labelled"], console),
     )
+
+
+@app.command("clear")
+def clear_cache(
+    ctx: typer.Context,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove every entry, and what waits to be audited. The ledger and all other keys stay.
+
+    Examples:
+      llmhost cache clear --yes
+    """
+    options = globals_of(ctx)
+    config = configured(options)
+    if not yes:
+        confirm_removal(
+            "removes every entry", f"Remove every entry of the namespace {config.cache.namespace!r}?"
+        )
+    run_async(_clear(options, config))
 
 
 async def _clear(options: Globals, config: Config) -> None:

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmhost.cli.frame import Globals, globals_of
-from llmhost.cli.running import configured, run_async, wired
+from llmhost.cli.running import asynchronous, configured, wired
 from llmhost.cli.text import clean, shortened
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from llmhost.config.models import Config
 
 __all__ = ["audit_hits", "start_auditing"]
 
@@ -31,7 +30,8 @@ _SHOWN = 300
 _SHORT = 12
 
 
-def audit_hits(
+@asynchronous
+async def audit_hits(
     ctx: typer.Context,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many to audit at most.")] = _LIMIT,
 ) -> None:
@@ -43,36 +43,16 @@ def audit_hits(
       llmhost cache audit
       llmhost cache audit --limit 500 --json
     """
-    options = globals_of(ctx)
-    run_async(_audit(options, configured(options), limit))
-
-
-def start_auditing(options: Globals) -> subprocess.Popen[bytes] | None:
-    """Works off the queue in a detached process that outlives this one. None where the environment forbids it
-    (LLMHOST_NO_BACKGROUND), or the system: then the audits wait.
-    """
-    if os.environ.get("LLMHOST_NO_BACKGROUND"):
-        return None
-    config = [] if options.config is None else ["--config", str(options.config.absolute())]
-    try:
-        return subprocess.Popen(
-            [sys.executable, "-m", "llmhost", *config, "cache", "audit"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    except OSError:
-        return None
-
-
-async def _audit(options: Globals, config: Config, limit: int) -> None:
     from llmhost.errors import StateError
     from llmhost.machine.files import hold_lock
     from llmhost.machine.paths import state_dir
 
+    options = globals_of(ctx)
     busy = StateError("another llmhost process is auditing", hint="wait until it ends, then run it again")
-    async with wired(options, config) as wiring, hold_lock(state_dir() / "audit.lock", patience=0, held=busy):
+    async with (
+        wired(options, configured(options)) as wiring,
+        hold_lock(state_dir() / "audit.lock", patience=0, held=busy),
+    ):
         audited = await (await wiring.auditor()).run(limit)
     for change in filter(None, (finding.change for finding in audited.findings)):
         options.output.warn(change)
@@ -99,6 +79,25 @@ async def _audit(options: Globals, config: Config, limit: int) -> None:
         "found": wrong,
     }
     options.output.result(document, _show)
+
+
+def start_auditing(options: Globals) -> subprocess.Popen[bytes] | None:
+    """Works off the queue in a detached process that outlives this one. None where the environment forbids it
+    (LLMHOST_NO_BACKGROUND), or the system: then the audits wait.
+    """
+    if os.environ.get("LLMHOST_NO_BACKGROUND"):
+        return None
+    config = [] if options.config is None else ["--config", str(options.config.absolute())]
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "llmhost", *config, "cache", "audit"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError:
+        return None
 
 
 def _show(document: Mapping[str, Any], console: Console) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -46,13 +45,6 @@ def pairs_in(options: Globals, file: Path) -> Lines[Pair]:
     if known.broken:
         options.output.warn(skipped_words(file, known.broken))
     return known
-
-
-#: per policy: the key of its threshold, the lowest and the highest value, and whether it may be the highest
-_POLICIES = {
-    "verified": ("cache.confidence", 0.5, 1.0, False),
-    "threshold": ("cache.threshold", -1.0, 1.0, True),
-}
 
 
 def eval_pairs(
@@ -97,7 +89,9 @@ def eval_pairs(
     options = globals_of(ctx)
     if plot is not None:
         check_drawable(plot)
-    config = configured(options, {} if policy is None else _overrides(policy))
+    chosen, _, threshold = (policy or "").partition(":")
+    key = "cache.threshold" if chosen == "threshold" else "cache.confidence"
+    config = configured(options, {"cache.policy": chosen or None, key: threshold or None})
     cache = config.cache
     name = f"{cache.policy}:{cache.confidence if cache.policy == 'verified' else cache.threshold:g}"
     if learned and cache.policy != "verified":
@@ -108,27 +102,6 @@ def eval_pairs(
     if plot is not None:
         plot_evaluation(evaluation, cosine_frontier(outcomes).points(), plot)
     options.output.result(evaluation, _show)
-
-
-def _overrides(policy: str) -> dict[str, Any]:
-    """The settings that ``NAME[:THRESHOLD]`` means. Raises UsageError."""
-    hint = "`verified:0.9`, or `threshold:0.8`"
-    name, colon, text = policy.partition(":")
-    if name not in _POLICIES:
-        raise UsageError(f"--policy {policy}: there is no such policy", hint=hint)
-    if not colon:
-        return {"cache.policy": name}
-    key, lowest, highest, inclusive = _POLICIES[name]
-    try:
-        threshold = float(text)
-    except ValueError:
-        threshold = math.nan
-    if not lowest <= threshold <= highest or (threshold == highest and not inclusive):
-        most = f"{'at most' if inclusive else 'below'} {highest:g}"
-        raise UsageError(
-            f"--policy {policy}: the threshold must be a number, at least {lowest:g} and {most}", hint=hint
-        )
-    return {"cache.policy": name, key: threshold}
 
 
 async def _run(

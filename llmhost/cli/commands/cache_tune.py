@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
 from llmhost.cli.commands.cache_eval import interval_words, pairs_in, run_pairs, share_words
 from llmhost.cli.commands.cache_tune_judge import judge_pairs
 from llmhost.cli.commands.cache_tune_show import reset, show
-from llmhost.cli.frame import App, globals_of
+from llmhost.cli.frame import App, Group, globals_of
 from llmhost.cli.output import table
 from llmhost.cli.running import configured, run_async, wired
 from llmhost.errors import UsageError
@@ -25,7 +26,12 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = App("Find the threshold for the error that you accept, and see what each costs in hits.")
+
+class _Tune(Group):
+    renamed: ClassVar[Mapping[str, str]] = {"--show": "show", "--reset": "reset", "--judge": "judge"}
+
+
+app = App("Find the threshold for the error that you accept, and see what each costs in hits.", _Tune)
 app.command("show")(show)
 app.command("reset")(reset)
 app.command("judge")(judge_pairs)
@@ -62,10 +68,6 @@ def tune_cache(
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Take N pairs at random, always the same ones.")
     ] = None,
-    old_judge: Annotated[bool, typer.Option("--judge", hidden=True)] = False,
-    old_show: Annotated[bool, typer.Option("--show", hidden=True)] = False,
-    old_reset: Annotated[bool, typer.Option("--reset", hidden=True)] = False,
-    old_yes: Annotated[bool, typer.Option("--yes", "-y", hidden=True)] = False,
 ) -> None:
     """Find the threshold for the error that you accept, and see what each costs in hits.
 
@@ -80,24 +82,10 @@ def tune_cache(
       llmhost cache tune reset --yes
     """
     options = globals_of(ctx)
-    if old_judge + old_show + old_reset > 1:
-        raise UsageError("--judge, --show and --reset exclude each other", hint="use one of them")
-    for command, used in (("show", old_show), ("reset", old_reset), ("judge", old_judge)):
-        if used:
-            options.output.warn(f"--{command} is deprecated: run `llmhost cache tune {command}`")
-    if old_show:
-        show(ctx)
-        return
-    if old_reset:
-        reset(ctx, old_yes)
-        return
     if file is None:
         raise UsageError(
             "no pairs to tune with", hint="name a file of pairs, or see `llmhost cache tune --help`"
         )
-    if old_judge:
-        judge_pairs(ctx, file, limit)
-        return
     from llmhost.lab.tune import ErrorLimits
 
     config = configured(options)

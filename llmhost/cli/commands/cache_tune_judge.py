@@ -48,14 +48,12 @@ async def measure_judge(options: Globals, config: Config, file: Path, limit: int
     """Asks the judge about at most `limit` pairs of the file, prints how well it did, and remembers it.
 
     Raises:
-        UsageError: the file cannot be read, or has too few pairs, or the limit is one.
+        UsageError: the file cannot be read, or has too few pairs.
         LlmhostError: there is no worker to ask, or Redis is away.
     """
     from llmhost.lab.evaluate import balanced, measured
     from llmhost.trust.judge import MEASURED_PAIRS
 
-    if limit == 1:
-        raise UsageError("the judge needs two pairs at least: one that asks the same, and one that does not")
     known = pairs_in(options, file)
     pairs = balanced(known.rows, MEASURED_PAIRS if limit is None else limit)
     if not pairs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,10 +9,9 @@ import typer
 
 from llmhost.cli.frame import globals_of
 from llmhost.cli.output import table
-from llmhost.cli.running import configured, run_async, wired
+from llmhost.cli.running import asynchronous, configured, confirm_removal, run_async, wired
 from llmhost.cli.text import counted
 from llmhost.cli.trust_view import counts_as, served_error_lines, served_error_output
-from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,40 +26,20 @@ __all__ = ["reset", "show"]
 _SOURCES: tuple[LabelSource, ...] = ("audit", "judge", "forget")
 
 
-def show(ctx: typer.Context) -> None:
+@asynchronous
+async def show(ctx: typer.Context) -> None:
     """Show what the fleet's labels have taught.
 
     Examples:
       llmhost cache tune show
       llmhost cache tune show --json
     """
-    options = globals_of(ctx)
-    run_async(_show_calibration(options, configured(options)))
-
-
-def reset(
-    ctx: typer.Context, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False
-) -> None:
-    """Forget what the fleet's labels have taught.
-
-    Examples:
-      llmhost cache tune reset --yes
-    """
-    options = globals_of(ctx)
-    config = configured(options)
-    if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError("this forgets what was learnt from every audit", hint="confirm it with --yes")
-        question = f"Forget what was learnt about the hits of the fleet {config.fleet.name!r}?"
-        typer.confirm(question, abort=True, err=True)
-    run_async(_reset_calibration(options, config))
-
-
-async def _show_calibration(options: Globals, config: Config) -> None:
     from llmhost.cache.calibration import BANDS, calibrate
     from llmhost.cache.policy import shifted
     from llmhost.wiring.questions import thresholds
 
+    options = globals_of(ctx)
+    config = configured(options)
     async with wired(options, config) as wiring:
         report = await wiring.caches.labels(await wiring.redis()).report()
     confidence, calibration = config.cache.confidence, calibrate(report)
@@ -103,6 +81,22 @@ async def _show_calibration(options: Globals, config: Config) -> None:
             console.print(line)
 
     options.output.result(report, show_report, document)
+
+
+def reset(
+    ctx: typer.Context, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False
+) -> None:
+    """Forget what the fleet's labels have taught.
+
+    Examples:
+      llmhost cache tune reset --yes
+    """
+    options = globals_of(ctx)
+    config = configured(options)
+    if not yes:
+        question = f"Forget what was learnt about the hits of the fleet {config.fleet.name!r}?"
+        confirm_removal("forgets what was learnt from every audit", question)
+    run_async(_reset_calibration(options, config))
 
 
 def _labels_table(labels: Mapping[str, Mapping[LabelSource, Tally]]) -> Table:

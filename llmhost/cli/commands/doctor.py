@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import typer
@@ -17,15 +16,9 @@ from llmhost.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from llmhost.config.load import LoadedConfig
     from llmhost.doctor.checks import Check
 
 __all__ = ["doctor"]
-
-
-@dataclass(frozen=True, slots=True)
-class DoctorOutput:
-    checks: Sequence[Check]
 
 
 def doctor(ctx: typer.Context) -> int:
@@ -40,13 +33,13 @@ def doctor(ctx: typer.Context) -> int:
     """
     options = globals_of(ctx)
     checks = run_async(_checks(options))
-    options.output.result(DoctorOutput(checks), _render)
+    options.output.result(checks, _render, {"checks": checks})
     return 0 if all(check.ok for check in checks) else 1
 
 
 async def _checks(options: Globals) -> Sequence[Check]:
     from llmhost.config.load import load_config
-    from llmhost.doctor.checks import check_machine, from_error, ok
+    from llmhost.doctor.checks import check_machine, from_error, ok, run_checks
 
     try:
         loaded = load_config(options.config, environ=os.environ)
@@ -54,36 +47,29 @@ async def _checks(options: Globals) -> Sequence[Check]:
         return [from_error("config", error), check_machine()]
     for warning in loaded.warnings:
         options.output.warn(warning)
-    return [ok("config", _source(loaded)), check_machine(), *await _probed(options, loaded)]
-
-
-def _source(loaded: LoadedConfig) -> str:
-    if loaded.source is None:
-        return "no file: the built-in local fleet (`llmhost init` writes one)"
-    return f"{loaded.source.absolute()} is valid"
-
-
-async def _probed(options: Globals, loaded: LoadedConfig) -> Sequence[Check]:
-    from llmhost.doctor.checks import run_checks
     from llmhost.doctor.gather import probes
 
+    source = "no file: the built-in local fleet (`llmhost init` writes one)"
+    if loaded.source is not None:
+        source = f"{loaded.source.absolute()} is valid"
     async with wired(options, loaded.config) as wiring:
-        return await run_checks(probes(wiring, loaded.config))
+        probed = await run_checks(probes(wiring, loaded.config))
+    return [ok("config", source), check_machine(), *probed]
 
 
-def _render(output: DoctorOutput, console: Console) -> None:
+def _render(checks: Sequence[Check], console: Console) -> None:
     from rich.table import Column, Table
     from rich.text import Text
 
     grid = Table.grid("", "", Column(overflow="fold"), padding=(0, 2))
-    for check in output.checks:
+    for check in checks:
         mark = Text("ok", "green") if check.ok else Text("FAIL", "bold red")
         detail = Text(clean(check.detail))
         if check.fix:
             detail.append(f"\n{clean(check.fix)}", "cyan")
         grid.add_row(mark, Text(clean(check.name)), detail)
     console.print(grid)
-    failed = sum(not check.ok for check in output.checks)
-    summary = f"{failed} of {len(output.checks)} checks failed." if failed else "All checks passed."
+    failed = sum(not check.ok for check in checks)
+    summary = f"{failed} of {len(checks)} checks failed." if failed else "All checks passed."
     console.print()
     console.print(Text(summary, "bold red" if failed else "bold green"))

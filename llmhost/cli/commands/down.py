@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llmhost.cli.fleet_view import follow, show_failures
-from llmhost.cli.frame import Globals, globals_of
-from llmhost.cli.running import configured, run_async, wired
+from llmhost.cli.frame import globals_of
+from llmhost.cli.running import asynchronous, configured, wired
 from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from llmhost.cli.output import Progress
-    from llmhost.config.models import Config
     from llmhost.fleet.health import WorkerProgress
     from llmhost.fleet.results import DownResult
     from llmhost.fleet.service import FleetService
@@ -25,21 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["down"]
 
 
-@dataclass(frozen=True, slots=True)
-class DownOutput:
-    """`destroyed` are confirmed gone, `remaining` still exist. `redis_stopped` None: it was not asked for.
-    `intents` are records of purchases that bought nothing, which were removed. `scaling_paused`: `llmhost
-    scale` does nothing until the next `up`.
-    """
-
-    destroyed: Sequence[str]
-    remaining: Sequence[str]
-    redis_stopped: bool | None
-    intents: Sequence[str]
-    scaling_paused: bool
-
-
-def down(
+@asynchronous
+async def down(
     ctx: typer.Context,
     workers: Annotated[list[str] | None, typer.Argument(help="Which ones; else all.")] = None,
     everything: Annotated[
@@ -67,24 +52,24 @@ def down(
             hint="leave one of them out",
         )
     options = globals_of(ctx)
-    run_async(_down(options, configured(options), workers or None, everything, orphans))
-
-
-async def _down(
-    options: Globals, config: Config, ids: Sequence[str] | None, everything: bool, orphans: bool
-) -> None:
-    async with wired(options, config) as wiring:
+    async with wired(options, configured(options)) as wiring:
         fleets = [await wiring.fleet(), *(await wiring.other_local_fleets() if everything else ())]
         with options.output.progress() as progress:
-            results = [await _end(fleet, ids, orphans, progress) for fleet in fleets]
+            results = [await _end(fleet, workers or None, orphans, progress) for fleet in fleets]
     for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
         options.output.warn(warning)
     stopped = await wiring.stop_embedded_redis() if everything else None
     destroyed = [worker for result in results for worker in result.destroyed]
     remaining = [worker.id for result in results for worker in result.remaining]
     intents = [intent for result in results for intent in result.intents]
-    paused = any(result.paused for result in results)
-    options.output.result(DownOutput(destroyed, remaining, stopped, intents, paused), _show)
+    document = {
+        "destroyed": destroyed,
+        "remaining": remaining,
+        "redis_stopped": stopped,
+        "intents": intents,
+        "scaling_paused": any(result.paused for result in results),
+    }
+    options.output.result(document, _show)
     failures = [failure for result in results for failure in result.failed]
     show_failures(options.output, failures, done=bool(destroyed))
 
@@ -101,16 +86,16 @@ async def _end(
     return await fleet.down(ids, on_progress=on_progress)
 
 
-def _show(output: DownOutput, console: Console) -> None:
-    for worker in output.destroyed:
+def _show(document: Mapping[str, Any], console: Console) -> None:
+    for worker in document["destroyed"]:
         console.print(f"Destroyed {worker}.")
-    for worker in output.remaining:
+    for worker in document["remaining"]:
         console.print(f"{worker} is still running.")
-    for intent in output.intents:
+    for intent in document["intents"]:
         console.print(f"Removed the record of purchase {intent}, which bought nothing.")
-    if not output.destroyed and not output.remaining:
+    if not document["destroyed"] and not document["remaining"]:
         console.print("No workers to destroy.")
-    if output.scaling_paused:
+    if document["scaling_paused"]:
         console.print("Autoscaling is paused until the next `llmhost up`.", style="dim")
-    if output.redis_stopped:
+    if document["redis_stopped"]:
         console.print("Stopped the embedded Redis (data kept).")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -58,7 +58,7 @@ class EngineName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class _Choices:
-    """The command line; None was not options. `budget` is USD a day."""
+    """The options of the command line; None was not given. `budget` is USD a day."""
 
     urls: Sequence[str]
     engine: EngineName | None
@@ -66,12 +66,6 @@ class _Choices:
     gpus: int | None
     budget: float | None
     asks: bool
-
-
-@dataclass(frozen=True, slots=True)
-class InitOutput:
-    path: Path
-    provider: ProviderName = field(repr=False)
 
 
 def init(
@@ -115,7 +109,8 @@ def init(
     choices = _Choices(url or [], engine, model, gpus, budget, asks=sys.stdin.isatty())
     chosen = provider or (ProviderName.STATIC if choices.urls else _provider(asks=choices.asks))
     _write(target, _checked(_values(chosen, choices), target), force=force)
-    options.output.result(InitOutput(target.absolute(), chosen), _render)
+    path = target.absolute()
+    options.output.result(path, lambda path, console: _render(path, chosen, console), {"path": path})
 
 
 def _values(provider: ProviderName, choices: _Choices) -> Mapping[str, object]:
@@ -273,13 +268,13 @@ def _exists(target: Path) -> UsageError:
     )
 
 
-def _render(made: InitOutput, console: Console) -> None:
-    usual = made.path == Path(_FILE_NAME).absolute()
-    flag = "" if usual else f" --config {made.path}"
-    console.print(f"Wrote {made.path} with every setting explained.\n", soft_wrap=True)
+def _render(path: Path, provider: ProviderName, console: Console) -> None:
+    usual = path == Path(_FILE_NAME).absolute()
+    flag = "" if usual else f" --config {path}"
+    console.print(f"Wrote {path} with every setting explained.\n", soft_wrap=True)
     console.print("Next:")
-    if made.provider is ProviderName.VAST:
+    if provider is ProviderName.VAST:
         console.print("  add credit to your vast.ai account, and create an API key")
         console.print("  export VAST_API_KEY=<the key>")
-    for command, purpose in _RENT if made.provider is ProviderName.VAST else _START:
+    for command, purpose in _RENT if provider is ProviderName.VAST else _START:
         console.print(f"  llmhost{flag} {command:<28}  # {purpose}", soft_wrap=True)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmhost.cli.frame import Globals, globals_of
-from llmhost.cli.running import configured, run_async, wired
+from llmhost.cli.frame import globals_of
+from llmhost.cli.running import asynchronous, configured, wired
 from llmhost.cli.text import clean
 from llmhost.errors import ProviderError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from llmhost.config.models import Config
     from llmhost.fleet.provider import Provider
 
 __all__ = ["logs"]
@@ -26,13 +24,8 @@ __all__ = ["logs"]
 _MOST_LINES = 100_000
 
 
-@dataclass(frozen=True, slots=True)
-class LogsOutput:
-    worker: str
-    lines: Sequence[str]
-
-
-def logs(
+@asynchronous
+async def logs(
     ctx: typer.Context,
     worker: Annotated[str, typer.Argument(help="Its id, as in `llmhost status`.")],
     lines: Annotated[int, typer.Option(min=1, max=_MOST_LINES, help="How many lines.")] = 100,
@@ -44,15 +37,12 @@ def logs(
       llmhost logs vast-1234567 --lines 500
     """
     options = globals_of(ctx)
-    run_async(_logs(options, configured(options), worker, lines))
-
-
-async def _logs(options: Globals, config: Config, worker: str, lines: int) -> None:
-    async with wired(options, config) as wiring:
+    async with wired(options, configured(options)) as wiring:
         text = await _read(wiring.provider, worker, lines)
     if not text:
         options.output.note(f"{worker} has no log here: it is empty, or its operator keeps it")
-    options.output.result(LogsOutput(worker, text.splitlines()), _show)
+    found = text.splitlines()
+    options.output.result(found, _show, {"worker": worker, "lines": found})
 
 
 async def _read(provider: Provider, worker: str, lines: int) -> str:
@@ -68,6 +58,6 @@ async def _read(provider: Provider, worker: str, lines: int) -> str:
     return await provider.logs(worker, lines)
 
 
-def _show(output: LogsOutput, console: Console) -> None:
-    for line in output.lines:
+def _show(lines: Sequence[str], console: Console) -> None:
+    for line in lines:
         console.print(clean(line), soft_wrap=True)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmhost.cli.frame import Globals, globals_of
+from llmhost.cli.frame import globals_of
 from llmhost.cli.output import table
-from llmhost.cli.running import configured, run_async, wired
+from llmhost.cli.running import asynchronous, configured, wired
 from llmhost.cli.text import clean, money
 from llmhost.errors import UsageError
 
@@ -35,7 +35,8 @@ _PLACES = {
 }
 
 
-def offers(
+@asynchronous
+async def offers(
     ctx: typer.Context,
     terms: Annotated[
         list[str] | None,
@@ -78,19 +79,6 @@ def offers(
     }
     config = configured(options, {**rented, "fleet.gpus": gpus})
     _check_sense(config, rented)
-    run_async(_offers(options, config, limit))
-
-
-def _check_sense(config: Config, rented: Mapping[str, Any]) -> None:
-    if not config.fleet.rents and any(value is not None for value in rented.values()):
-        raise UsageError(
-            "filter, price and disk are for rented machines, "
-            f"but this fleet's provider is {config.fleet.provider}",
-            hint="set `fleet.provider: vast`, or write a new file with `llmhost init --provider vast`",
-        )
-
-
-async def _offers(options: Globals, config: Config, limit: int | None) -> None:
     from llmhost.wiring.fleets import fleet_spec
 
     async with wired(options, config) as wiring:
@@ -101,6 +89,15 @@ async def _offers(options: Globals, config: Config, limit: int | None) -> None:
     )
     if not market.offers:
         options.output.note(_advice(market.rejected, config))
+
+
+def _check_sense(config: Config, rented: Mapping[str, Any]) -> None:
+    if not config.fleet.rents and any(value is not None for value in rented.values()):
+        raise UsageError(
+            "filter, price and disk are for rented machines, "
+            f"but this fleet's provider is {config.fleet.provider}",
+            hint="set `fleet.provider: vast`, or write a new file with `llmhost init --provider vast`",
+        )
 
 
 def _json(market: Market, rows: int | None, config: Config) -> dict[str, object]:

@@ -14,9 +14,9 @@ import typer
 from llmhost.cli.commands.scale_cron import print_cron
 from llmhost.cli.commands.scale_simulate import simulate_trace
 from llmhost.cli.fleet_view import follow
-from llmhost.cli.frame import App, Globals, Group, globals_of
+from llmhost.cli.frame import App, Group, globals_of
 from llmhost.cli.output import table
-from llmhost.cli.running import configured, run_async, wired
+from llmhost.cli.running import asynchronous, configured, wired
 from llmhost.cli.text import clean, counted, duration
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from llmhost.autoscale.models import Observed, ScaleDecision, StepResult
     from llmhost.autoscale.state import StepRecord
-    from llmhost.config.models import Config
 
 __all__ = ["app"]
 
@@ -47,7 +46,8 @@ app.command("simulate")(simulate_trace)
 
 
 @app.default()
-def scale(
+@asynchronous
+async def scale(
     ctx: typer.Context,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
 ) -> None:
@@ -64,28 +64,7 @@ def scale(
       llmhost scale simulate questions.csv --worker-tokens-per-s 400 --price 0.40 --plot week.svg
     """
     options = globals_of(ctx)
-    run_async(_step(options, configured(options), dry_run))
-
-
-@app.command("history")
-def show_past_steps(
-    ctx: typer.Context,
-    last: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="The last N steps, each on its own.")
-    ] = None,
-) -> None:
-    """Show past decisions, newest last.
-
-    Examples:
-      llmhost scale history
-      llmhost scale history --last 50
-    """
-    options = globals_of(ctx)
-    run_async(_history(options, configured(options), last))
-
-
-async def _step(options: Globals, config: Config, dry_run: bool) -> None:
-    async with wired(options, config) as wiring:
+    async with wired(options, configured(options)) as wiring:
         scaler = await wiring.scaler()
         with options.output.progress() as progress:
             result = await scaler.step(dry_run=dry_run, on_progress=lambda step: follow(progress, step))
@@ -109,8 +88,22 @@ async def _step(options: Globals, config: Config, dry_run: bool) -> None:
         raise result.error
 
 
-async def _history(options: Globals, config: Config, last: int | None) -> None:
-    async with wired(options, config) as wiring:
+@app.command("history")
+@asynchronous
+async def show_past_steps(
+    ctx: typer.Context,
+    last: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="The last N steps, each on its own.")
+    ] = None,
+) -> None:
+    """Show past decisions, newest last.
+
+    Examples:
+      llmhost scale history
+      llmhost scale history --last 50
+    """
+    options = globals_of(ctx)
+    async with wired(options, configured(options)) as wiring:
         past = await (await wiring.scaler()).history(last or maxsize)
     if past.damaged:
         options.output.warn(f"{past.damaged} past steps cannot be read, and are left out")

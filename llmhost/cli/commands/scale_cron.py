@@ -11,20 +11,16 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from llmhost.cli.frame import globals_of
 from llmhost.errors import UsageError
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-__all__ = ["CronOutput", "print_cron"]
+__all__ = ["print_cron"]
 
 #: what tells llmhost, its libraries and Redis where things are, and how to reach the network
 _NEEDED = re.compile(
@@ -35,18 +31,6 @@ _NEEDED = re.compile(
 
 #: where the system's log listens; without it, `logger` writes nowhere
 _SYSTEM_LOG = Path("/dev/log")
-
-
-@dataclass(frozen=True, slots=True)
-class CronOutput:
-    """`environment` is what `write_environment_file`, a shell command, saves to `environment_file`: the names
-    of variables, with null for each value, since any of them may be secret.
-    """
-
-    cron: str
-    environment: Sequence[Mapping[str, str | None]]
-    environment_file: str
-    write_environment_file: str
 
 
 class _Watched(dict[str, str]):
@@ -107,17 +91,18 @@ def print_cron(
         f'    printf \'%s="%s"\\n\' "$name" "{escaped}"\n'
         f"  done > {path}"
     )
-    variables = [{"name": name, "value": None} for name in names]
-    options.output.result(CronOutput(line, variables, str(file), write), _show)
-
-
-def _show(output: CronOutput, console: Console) -> None:
-    """As a shell script with comments: its lines are to be copied, so none is wrapped."""
-    console.print(
-        f"# Save what the steps need of this environment, where only you can read it:\n"
-        f"{output.write_environment_file}\n\n"
-        f"# Then run `crontab -e` and add this line. Nothing was installed.\n"
-        f"{output.cron}\n\n"
-        f"# For systemd, see docs/scaling.md.",
-        soft_wrap=True,
+    document = {
+        "cron": line,
+        "environment": [{"name": name, "value": None} for name in names],  # any value may be secret
+        "environment_file": file,
+        "write_environment_file": write,
+    }
+    script = (
+        "# Save what the steps need of this environment, where only you can read it:\n"
+        f"{write}\n\n"
+        "# Then run `crontab -e` and add this line. Nothing was installed.\n"
+        f"{line}\n\n"
+        "# For systemd, see docs/scaling.md."
     )
+    # Its lines are to be copied, so none is wrapped.
+    options.output.result(script, lambda text, console: console.print(text, soft_wrap=True), document)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,10 +17,9 @@ from llmhost.cli.text import duration, money, percent
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from llmhost.cli.output import Progress
     from llmhost.lab.simulation.report import Row, SimulationReport
 
-__all__ = ["SimulationOutput", "show_simulation", "simulate_trace", "simulation_output"]
+__all__ = ["show_simulation", "simulate_trace", "simulation_json"]
 
 
 def _number(metavar: str, text: str) -> typer.models.OptionInfo:
@@ -82,60 +80,46 @@ def simulate_trace(
     settings = Settings(**{name: value for name, value in chosen.items() if value is not None})
     questions = read_trace(trace)
     with options.output.progress() as progress:
-        shown = _Progress(progress)
-        report = simulate(questions, settings, spec, shown, limits=budget_limits(config))
-        shown.end()
+        played = ""
+
+        def on_progress(name: str, share: float) -> None:
+            nonlocal played
+            if played not in ("", name):
+                progress.done(played, "played")
+            played = name
+            progress.update(name, "playing", share)
+
+        report = simulate(questions, settings, spec, on_progress, limits=budget_limits(config))
+        progress.done(played, "played")
     if plot is not None:
         plot_simulation(report, plot)
-    options.output.result(simulation_output(report), show_simulation)
+    options.output.result(report, show_simulation, simulation_json(report))
 
 
-class _Progress:
-    """Shows which fleet is being simulated, and how far it is."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._last: str | None = None
-
-    def __call__(self, name: str, share: float) -> None:
-        if name != self._last:
-            self.end()
-        self._last = name
-        self._progress.update(name, "playing", share)
-
-    def end(self) -> None:
-        if self._last is not None:
-            self._progress.done(self._last, "played")
-
-
-@dataclass(frozen=True, slots=True)
-class SimulationOutput:
-    """The fleets in `rows`, and `floor_usd`: the cost of the work alone, on workers that are never idle."""
-
-    questions: int
-    hits: int
-    seconds: float
-    floor_usd: float
-    rows: Sequence[Row]
-
-
-def simulation_output(report: SimulationReport) -> SimulationOutput:
+def simulation_json(report: SimulationReport) -> dict[str, object]:
+    """`floor_usd` is the cost of the work alone, on workers that are never idle."""
     load = report.load
-    return SimulationOutput(len(load) + load.hits, load.hits, load.span, report.floor_usd, report.rows)
+    return {
+        "questions": len(load) + load.hits,
+        "hits": load.hits,
+        "seconds": load.span,
+        "floor_usd": report.floor_usd,
+        "rows": report.rows,
+    }
 
 
-def show_simulation(simulated: SimulationOutput, console: Console) -> None:
+def show_simulation(report: SimulationReport, console: Console) -> None:
     """Two tables, so that each fits in 80 columns: money with waiting, and the fleets."""
-    hits = f", {percent(simulated.hits / simulated.questions)} of them answered by the cache"
-    console.print(
-        f"{simulated.questions:,} questions in {duration(simulated.seconds)}{hits if simulated.hits else ''}"
-    )
+    load = report.load
+    questions = len(load) + load.hits
+    hits = f", {percent(load.hits / questions)} of them answered by the cache" if load.hits else ""
+    console.print(f"{questions:,} questions in {duration(load.span)}{hits}")
     console.print()
-    _show_costs(simulated.rows, console)
+    _show_costs(report.rows, console)
     console.print()
-    _show_fleets(simulated.rows, console)
+    _show_fleets(report.rows, console)
     console.print()
-    console.print(f"The work alone costs {money(simulated.floor_usd)} on workers that are never idle.")
+    console.print(f"The work alone costs {money(report.floor_usd)} on workers that are never idle.")
     console.print(
         "in 5 s: share of answers that began within 5 s, of those that needed a GPU. The clairvoyant fleet"
         " knows the trace in advance: what it cannot serve in time, no fleet could.",

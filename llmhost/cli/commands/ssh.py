@@ -74,14 +74,10 @@ async def find_shell(provider: Provider, worker: str) -> SshTarget:
             f"there is no shell on {worker}: workers of provider {provider.name} are not rented",
             hint="see `llmhost logs` for its output",
         )
-    if not _is_plausible(target):
+    named = _USER.fullmatch(target.user) and _HOST.fullmatch(target.host)
+    if not (named and 0 < target.port < 65536):
         raise ProviderError(f"the provider gave an invalid address for a shell on {worker}")
     return target
-
-
-def _is_plausible(target: SshTarget) -> bool:
-    named = _USER.fullmatch(target.user) and _HOST.fullmatch(target.host)
-    return bool(named) and 0 < target.port < 65536
 
 
 def _become(worker: str, target: SshTarget, command: Sequence[str]) -> NoReturn:

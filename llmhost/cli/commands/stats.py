@@ -69,7 +69,11 @@ def stats(
         raise UsageError("--watch is for people; --json prints once", hint="leave one of them out")
     seconds = _seconds(since)
     config = configured(options)
-    run_async(_watch(options, config, seconds) if watch else _once(options, config, seconds))
+    if watch:
+        run_async(_watch(options, config, seconds))
+        return
+    collected = run_async(_collect(options, config, seconds))
+    options.output.result(collected, lambda shown, console: console.print(_picture(shown)), _json(collected))
 
 
 def _seconds(since: str) -> float:
@@ -82,11 +86,6 @@ def _seconds(since: str) -> float:
     if not 0 < seconds <= _LONGEST:
         raise UsageError(f"--since {since} is not a valid period", hint="use 30m, 24h or 7d; at most 400d")
     return seconds
-
-
-async def _once(options: Globals, config: Config, since: float) -> None:
-    stats = await _collect(options, config, since)
-    options.output.result(stats, lambda shown, console: console.print(_picture(shown)), _json(stats))
 
 
 async def _watch(options: Globals, config: Config, since: float) -> None:

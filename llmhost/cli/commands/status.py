@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmhost.cli.fleet_view import WorkerOutput, hourly_cost, show_workers, worker_output
-from llmhost.cli.frame import Globals, globals_of
+from llmhost.cli.frame import globals_of
 from llmhost.cli.output import table
-from llmhost.cli.running import configured, run_async, warn_of_others, wired
+from llmhost.cli.running import asynchronous, configured, warn_of_others, wired
 from llmhost.cli.text import clean, credit, duration, money, percent
 from llmhost.errors import LlmhostError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from llmhost.config.models import Config
     from llmhost.engines.worker_report import Disk, Gpu, LoadedModel
     from llmhost.fleet.models import Worker
     from llmhost.fleet.workers import Engines
@@ -166,7 +165,8 @@ def _problems(worker: GpuOutput) -> list[str]:
     return lines
 
 
-def status(
+@asynchronous
+async def status(
     ctx: typer.Context,
     gpu: Annotated[
         bool, typer.Option("--gpu", help="Also show load, memory and temperature of each GPU.")
@@ -181,29 +181,10 @@ def status(
       llmhost status --gpu
       llmhost status --json | jq '.workers[] | select(.ready | not)'
     """
-    options = globals_of(ctx)
-    run_async(_status(options, configured(options), gpu))
-
-
-@dataclass(frozen=True, slots=True)
-class StatusOutput:
-    """`spent_usd` is the cost of the workers listed, `spent` of all, destroyed ones included: this UTC day,
-    this month, ever. None is unknown, or not asked for.
-    """
-
-    workers: Sequence[WorkerOutput]
-    hourly_cost_usd: float
-    spent_usd: float
-    spent: Mapping[str, float]
-    credit_usd: float | None
-    runway_hours: float | None
-    gpus: Sequence[GpuOutput] | None
-
-
-async def _status(options: Globals, config: Config, gpu: bool) -> None:
     from llmhost.fleet.budget import runway_hours
 
-    async with wired(options, config) as wiring:
+    options = globals_of(ctx)
+    async with wired(options, configured(options)) as wiring:
         found = await (await wiring.fleet()).status()
         gpus = await gather_metrics(wiring.engines, found.workers) if gpu else None
         await warn_of_others(options, wiring)
@@ -224,6 +205,21 @@ async def _status(options: Globals, config: Config, gpu: bool) -> None:
         gpus=gpus,
     )
     options.output.result(output, _show)
+
+
+@dataclass(frozen=True, slots=True)
+class StatusOutput:
+    """`spent_usd` is the cost of the workers listed, `spent` of all, destroyed ones included: this UTC day,
+    this month, ever. None is unknown, or not asked for.
+    """
+
+    workers: Sequence[WorkerOutput]
+    hourly_cost_usd: float
+    spent_usd: float
+    spent: Mapping[str, float]
+    credit_usd: float | None
+    runway_hours: float | None
+    gpus: Sequence[GpuOutput] | None
 
 
 def _show(output: StatusOutput, console: Console) -> None:

@@ -61,11 +61,10 @@ def test_eval_measures_another_policy(
 @pytest.mark.parametrize(
     ("policy", "words"),
     [
-        ("best", "there is no such policy"),
-        ("verified:1", "the threshold must be a number, at least 0.5 and below 1"),
-        ("verified:nan", "the threshold must be a number"),
-        ("verified:", "the threshold must be a number"),
-        ("threshold:1.1", "the threshold must be a number, at least -1 and at most 1"),
+        ("best", "`cache.policy` cannot be `best`"),
+        ("verified:1", "`cache.confidence` cannot be `1`"),
+        ("verified:nan", "`cache.confidence` cannot be `nan`"),
+        ("threshold:1.1", "`cache.threshold` cannot be `1.1`"),
     ],
 )
 def test_eval_refuses_a_policy_that_there_is_not(cli: Cli, pairs: Path, policy: str, words: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 from doubles.simulated import SPEC, make_trace, poisson_trace, world
 from rich.console import Console
 
-from llmhost.cli.commands.scale_simulate import show_simulation, simulation_output
+from llmhost.cli.commands.scale_simulate import show_simulation, simulation_json
 from llmhost.cli.output import Output
 from llmhost.errors import UsageError
 from llmhost.lab.plots import plot_simulation
@@ -39,7 +39,7 @@ def report() -> SimulationReport:
 def drawn(report: SimulationReport, width: int) -> list[str]:
     console = Console(file=io.StringIO(), width=width, markup=False, highlight=False)
     with console.capture() as captured:
-        show_simulation(simulation_output(report), console)
+        show_simulation(report, console)
     return captured.get().splitlines()
 
 
@@ -114,7 +114,7 @@ def test_who_waits_for_ever_is_said_so() -> None:
 def test_json_has_the_rows_and_not_what_was_played(
     report: SimulationReport, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Output(json=True).result(simulation_output(report), show_simulation)
+    Output(json=True).document(simulation_json(report))
     told = json.loads(capsys.readouterr().out)
     assert told["questions"] == len(report.load) + report.load.hits
     assert [row["name"] for row in told["rows"]] == NAMES
