@@ -41,7 +41,7 @@ def _save_environment(printed: Any) -> None:
 
 @pytest.fixture(autouse=True)
 def without_system_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("llmhost.cli.commands.scale_cron._SYSTEM_LOG", tmp_path / "nothing")
+    monkeypatch.setattr("llmhost.cli.commands.scale._SYSTEM_LOG", tmp_path / "nothing")
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_every_per_cent_is_marked_for_cron(cli: Run) -> None:
 def test_where_there_is_a_system_log_it_gets_what_is_printed(
     cli: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("llmhost.cli.commands.scale_cron._SYSTEM_LOG", tmp_path)
+    monkeypatch.setattr("llmhost.cli.commands.scale._SYSTEM_LOG", tmp_path)
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     line = cli("scale", "cron", "--json").json["cron"]
     assert line.endswith("2>&1 | /usr/bin/logger -t llmhost-scale-local")

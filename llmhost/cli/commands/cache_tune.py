@@ -1,30 +1,34 @@
-"""`llmhost cache tune`: which threshold to set, and what each costs in hits."""
+"""`llmhost cache tune`: which threshold to set, what labels have taught, and whether the model can judge."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from llmhost.cli.commands.cache_eval import interval_words, pairs_in, run_pairs, share_words
-from llmhost.cli.commands.cache_tune_judge import judge_pairs
-from llmhost.cli.commands.cache_tune_show import reset, show
+from llmhost.cli.commands.cache_eval import PairsFile, interval_words, pairs_in, run_pairs, share_words
 from llmhost.cli.frame import App, Group, globals_of
 from llmhost.cli.output import table
-from llmhost.cli.running import configured, run_async, wired
+from llmhost.cli.running import asynchronous, configured, confirm_removal, run_async, wired
+from llmhost.cli.text import clean, counted, milliseconds, percent
+from llmhost.cli.trust_view import counts_as, served_error_lines, served_error_output
 from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
+    from llmhost.cache.calibration import LabelSource, LabelsReport, Tally
     from llmhost.cli.frame import Globals
     from llmhost.config.models import Config
     from llmhost.lab.evaluate import Frontier
     from llmhost.lab.tune import ErrorLimits, Tuning
+    from llmhost.trust.judge import JudgeEvaluation
 
-__all__ = ["app"]
+__all__ = ["app", "measure_judge"]
 
 
 class _Tune(Group):
@@ -32,9 +36,8 @@ class _Tune(Group):
 
 
 app = App("Find the threshold for the error that you accept, and see what each costs in hits.", _Tune)
-app.command("show")(show)
-app.command("reset")(reset)
-app.command("judge")(judge_pairs)
+
+_SOURCES: tuple[LabelSource, ...] = ("audit", "judge", "forget")
 
 
 _MaxError = Annotated[
@@ -197,3 +200,188 @@ def _in_words(limits: ErrorLimits) -> str:
     if limits.false_accept is not None:
         words.append(f"at most {limits.false_accept * 100:g} % of what asks something else served")
     return " and ".join(words)
+
+
+# What labels have taught, and how to forget it.
+
+
+@app.command("show")
+@asynchronous
+async def show_calibration(ctx: typer.Context) -> None:
+    """Show what the fleet's labels have taught.
+
+    Examples:
+      llmhost cache tune show
+      llmhost cache tune show --json
+    """
+    from llmhost.cache.calibration import BANDS, calibrate
+    from llmhost.cache.policy import shifted
+    from llmhost.wiring.questions import thresholds
+
+    options = globals_of(ctx)
+    config = configured(options)
+    async with wired(options, config) as wiring:
+        report = await wiring.caches.labels(await wiring.redis()).report()
+    confidence, calibration = config.cache.confidence, calibrate(report)
+    now = thresholds(config.cache).raised(calibration.raised)
+    labels = {
+        band: {source: tallies[band] for source, tallies in report.bands.items() if band in tallies}
+        for band in BANDS
+    }
+    # what the verifier itself must give to reach the thresholds
+    serve = max(now.floor, shifted(now.serve, -calibration.shift))
+    doubted = max(now.floor, shifted(now.doubted, -calibration.shift))
+    counted_as = shifted(confidence, calibration.shift)
+    document = {
+        "used": config.cache.policy == "verified",
+        "shift": calibration.shift,
+        "confidence": confidence,
+        "counts_as": counted_as,
+        "bars": {"serve": now.serve, "doubted": now.doubted},
+        "wanted": {"serve": serve, "doubted": doubted},
+        "raised": calibration.raised,
+        "changed": report.changed,
+        "labels": {source: report.total(source) for source in report.bands},
+        "bands": [{"band": band, "labels": tallies} for band, tallies in labels.items() if tallies],
+        "served_error": served_error_output(report, config.cache.max_error),
+    }
+
+    def show_report(shown: LabelsReport, console: Console) -> None:
+        if config.cache.policy != "verified":
+            console.print("The policy is `threshold`: it uses none of this.")
+        if any(labels.values()):
+            console.print(_labels_table(labels))
+            console.print()
+            console.print(f"{counts_as(confidence, counted_as)}.")
+        else:
+            console.print("There are no labels yet: the verifier counts as it is.")
+        served = f"Served from {serve:.3f} of the verifier on"
+        console.print(f"{served}, or {doubted:.3f} where a guard doubts.")
+        for line in served_error_lines(served_error_output(shown, config.cache.max_error)):
+            console.print(line)
+
+    options.output.result(report, show_report, document)
+
+
+@app.command("reset")
+def reset_calibration(
+    ctx: typer.Context, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False
+) -> None:
+    """Forget what the fleet's labels have taught.
+
+    Examples:
+      llmhost cache tune reset --yes
+    """
+    options = globals_of(ctx)
+    config = configured(options)
+    if not yes:
+        question = f"Forget what was learnt about the hits of the fleet {config.fleet.name!r}?"
+        confirm_removal("forgets what was learnt from every audit", question)
+    run_async(_reset_calibration(options, config))
+
+
+def _labels_table(labels: Mapping[str, Mapping[LabelSource, Tally]]) -> Table:
+    """A line for each band of the verifier's probability with labels, a column for each of their sources."""
+    grid = table("verifier gave", *_SOURCES, right=_SOURCES)
+    for band, tallies in labels.items():
+        found = [tallies.get(source) for source in _SOURCES]
+        if any(found):
+            grid.add_row(band, *(f"{one.samples:,} ({one.wrong:,} wrong)" if one else "-" for one in found))
+    return grid
+
+
+async def _reset_calibration(options: Globals, config: Config) -> None:
+    async with wired(options, config) as wiring:
+        forgotten = await wiring.caches.labels(await wiring.redis()).reset()
+    words = f"forgot {counted(forgotten, 'label')}: the verifier counts as it was shipped"
+    options.output.result({"forgotten": forgotten}, lambda _, console: console.print(words))
+
+
+# Is the fleet's own model good enough to judge?
+
+
+@app.command("judge")
+def judge_pairs(
+    ctx: typer.Context,
+    file: PairsFile,
+    limit: Annotated[
+        int | None, typer.Option(min=2, metavar="N", help="Ask about N pairs, always the same ones.")
+    ] = None,
+) -> None:
+    """Measure whether the fleet's own model can judge, by asking it about pairs whose answer is known.
+
+    Half of the pairs that are asked about ask the same. The result is remembered: the judge answers only
+    where its model was found good enough.
+
+    Examples:
+      llmhost cache tune judge pairs.jsonl
+      llmhost cache tune judge pairs.jsonl --limit 100
+    """
+    options = globals_of(ctx)
+    run_async(measure_judge(options, configured(options), file, limit))
+
+
+async def measure_judge(options: Globals, config: Config, file: Path, limit: int | None = None) -> None:
+    """Asks the judge about at most `limit` pairs of the file, prints how well it did, and remembers it.
+
+    Raises:
+        UsageError: the file cannot be read, or has too few pairs.
+        LlmhostError: there is no worker to ask, or Redis is away.
+    """
+    from llmhost.lab.evaluate import balanced, measured
+    from llmhost.trust.judge import MEASURED_PAIRS
+
+    known = pairs_in(options, file)
+    pairs = balanced(known.rows, MEASURED_PAIRS if limit is None else limit)
+    if not pairs:
+        raise UsageError(
+            f"{file.name} does not have pairs of both kinds",
+            hint='some with "same": 1, others with "same": 0',
+        )
+    options.output.note(f"asking {config.engine.model} about {len(pairs):,} pairs")
+    async with wired(options, config) as wiring:
+        judge, store = await wiring.llm_judge(), await wiring.judge_evaluations()
+        evaluation = await measured(judge.compare, config.engine.model, pairs, wiring.now())
+        await store.write(evaluation)
+    fault, on = evaluation.disqualification(config.cache.judge_timeout), config.cache.judge
+    if fault is None:
+        verdict = "good enough to judge" + ("" if on else ": `cache.judge: true` switches it on")
+    else:
+        verdict = f"not good enough to judge: {fault}" + ("; the judge stays off" if on else "")
+    document = {
+        "model": evaluation.model,
+        "pairs": evaluation.pairs,
+        "skipped": len(known.broken),
+        "yes": evaluation.yes,
+        "precision": evaluation.precision,
+        "low": evaluation.low,
+        "recall": evaluation.recall,
+        "silent": evaluation.silent,
+        "latency_ms": {"p50": evaluation.p50_ms, "p95": evaluation.p95_ms},
+        "good_enough": fault is None,
+        "verdict": verdict,
+    }
+    options.output.result(evaluation, partial(_show_judge, verdict=verdict), document)
+
+
+def _show_judge(output: JudgeEvaluation, console: Console, verdict: str) -> None:
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    low = "" if output.low is None else f", at least {percent(output.low)} with 95 % certainty"
+    grid.add_row("model", clean(output.model))
+    grid.add_row("pairs", f"{output.pairs:,}, half of them ask the same")
+    grid.add_row("yes was right", _share(output.precision) + low)
+    grid.add_row("yes where it is", _share(output.recall))
+    grid.add_row("no answer", percent(output.silent))
+    took = f"{milliseconds(output.p50_ms)}, p95 {milliseconds(output.p95_ms)}"
+    grid.add_row("one judgement takes", took)
+    console.print(grid)
+    console.print()
+    console.print(clean(verdict))
+
+
+def _share(share: float | None) -> str:
+    return "it never answered yes" if share is None else percent(share)

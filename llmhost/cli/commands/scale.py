@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
+import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from itertools import groupby
-from sys import maxsize
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from llmhost.cli.commands.scale_cron import print_cron
 from llmhost.cli.commands.scale_simulate import simulate_trace
 from llmhost.cli.fleet_view import follow
 from llmhost.cli.frame import App, Group, globals_of
 from llmhost.cli.output import table
 from llmhost.cli.running import asynchronous, configured, wired
 from llmhost.cli.text import clean, counted, duration
+from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,7 +46,6 @@ class _Scale(Group):
 
 
 app = App("Scale the fleet to the demand: one step, then it ends. Meant for cron.", _Scale)
-app.command("cron")(print_cron)
 app.command("simulate")(simulate_trace)
 
 
@@ -104,7 +108,7 @@ async def show_past_steps(
     """
     options = globals_of(ctx)
     async with wired(options, configured(options)) as wiring:
-        past = await (await wiring.scaler()).history(last or maxsize)
+        past = await (await wiring.scaler()).history(last or sys.maxsize)
     if past.damaged:
         options.output.warn(f"{past.damaged} past steps cannot be read, and are left out")
     decisions = [
@@ -244,3 +248,99 @@ def _why(step: StepRecord, count: int) -> Iterator[Text]:
         if kind in _VERBS and (kind == "repair" or not done):
             worker, detail = str(action.get("worker") or ""), str(action.get("detail", ""))
             yield _words(kind, worker or None, detail, tense=0 if done else 2)
+
+
+# The crontab line that runs a scaling step, as text. Cron starts a command with almost no environment, so
+# what a step needs of this one goes to a file that only its owner can read, which systemd reads as well.
+
+#: what tells llmhost, its libraries and Redis where things are, and how to reach the network
+_NEEDED = re.compile(
+    r"(LLMHOST|VAST|HF|XDG)_\w+|HOME|PATH|PYTHONPATH|LD_LIBRARY_PATH|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE"
+    r"|(?i:(HTTPS?|ALL|NO)_PROXY)",
+    re.ASCII,
+)
+
+#: where the system's log listens; without it, `logger` writes nowhere
+_SYSTEM_LOG = Path("/dev/log")
+
+
+class _Watched(dict[str, str]):
+    """An environment that keeps which variables were asked for by name: those that the configuration uses."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__(environ)
+        self.asked: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.asked.add(name)
+        return super().get(name, default)
+
+
+@app.command("cron")
+def print_cron(
+    ctx: typer.Context,
+    every: Annotated[int, typer.Option(min=1, max=60, metavar="MINUTES", help="How often a step runs.")] = 1,
+) -> None:
+    """Print the crontab line that runs `llmhost scale`; install nothing.
+
+    Examples:
+      llmhost scale cron
+      llmhost scale cron --every 5
+    """
+    import platformdirs
+
+    from llmhost.config.load import load_config
+    from llmhost.machine.paths import state_dir
+
+    options, environ = globals_of(ctx), _Watched(os.environ)
+    loaded = load_config(options.config, environ=environ)
+    fleet = loaded.config.fleet.name
+    file = platformdirs.user_config_path("llmhost") / f"scale-{fleet}.env"
+    path, here = shlex.quote(str(file)), shlex.quote(str(Path.cwd()))
+    config = ["--config", str(loaded.source.absolute())] if loaded.source else []
+    # -P: a folder named llmhost in the working directory is not the program.
+    step = shlex.join([sys.executable, "-P", "-m", "llmhost", *config, "scale", "--quiet"])
+    logger = shutil.which("logger")
+    if logger and _SYSTEM_LOG.exists():
+        log = f"{shlex.quote(logger)} -t llmhost-scale-{fleet}"
+    else:
+        stamp = """while IFS= read -r line; do printf '%s %s\\n' "$(date '+%F %T')" "$line"; done"""
+        log = f"{stamp} >> {shlex.quote(str(state_dir() / f'llmhost-scale-{fleet}.log'))}"
+    command = f"{{ cd {here} && set -a && . {path} && set +a && {step}; }} 2>&1 | {log}"
+    minutes = {1: "*", 60: "0"}.get(every, f"*/{every}")
+    line = f"{minutes} * * * * " + command.replace("%", "\\%")
+    if not line.isprintable():
+        raise UsageError("a path with a control character cannot stand in a crontab", hint="rename it")
+    names = sorted(
+        n for n, value in environ.items() if value and (n in environ.asked or _NEEDED.fullmatch(n))
+    )
+    write = _environment_writer(names, file)
+    document = {
+        "cron": line,
+        "environment": [{"name": name, "value": None} for name in names],  # any value may be secret
+        "environment_file": file,
+        "write_environment_file": write,
+    }
+    script = (
+        "# Save what the steps need of this environment, where only you can read it:\n"
+        f"{write}\n\n"
+        "# Then run `crontab -e` and add this line. Nothing was installed.\n"
+        f"{line}\n\n"
+        "# For systemd, see docs/scaling.md."
+    )
+    # Its lines are to be copied, so none is wrapped.
+    options.output.result(script, lambda text, console: console.print(text, soft_wrap=True), document)
+
+
+def _environment_writer(names: Sequence[str], file: Path) -> str:
+    """The shell command that saves these variables. Their values show neither in it nor in the list of
+    processes. Shells and systemd read the file alike.
+    """
+    folder, path = shlex.quote(str(file.parent)), shlex.quote(str(file))
+    escaped = r"""$(printenv "$name" | sed 's/[\\"$`]/\\&/g')"""
+    return (
+        f"mkdir -p {folder} && install -m 600 /dev/null {path} &&\n"
+        f"  for name in {' '.join(names)}; do\n"
+        f'    printf \'%s="%s"\\n\' "$name" "{escaped}"\n'
+        f"  done > {path}"
+    )

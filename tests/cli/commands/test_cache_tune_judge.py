@@ -15,7 +15,7 @@ from plugins.redis_servers import RedisServer
 
 from llmhost.answering.question import Question
 from llmhost.answering.question import Reply as AnswerReply
-from llmhost.cli.commands.cache_tune_judge import measure_judge
+from llmhost.cli.commands.cache_tune import measure_judge
 from llmhost.cli.frame import Globals
 from llmhost.config.models import Config, RedisConfig
 from llmhost.engines.engine import Sampling
