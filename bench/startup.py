@@ -119,7 +119,8 @@ def timed(command: Sequence[str], environment: Mapping[str, str]) -> float:
 
 
 def run(command: Sequence[str], environment: Mapping[str, str]) -> str:
-    return subprocess.run(command, env=dict(environment), check=True, capture_output=True, text=True).stdout
+    options = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+    return subprocess.run(command, env=dict(environment), check=True, **options).stdout
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -20,9 +19,9 @@ _ID_DIGITS = 32
 
 ENTRY_PATTERN = re.compile(r"[0-9a-f]{32}")
 
-# Inside these, a space can be what the question is about.
-_VERBATIM = re.compile("[\"'`\n\r\x85\u2028\u2029\u2018\u2019\u201c\u201d\u00ab\u00bb]")
-_BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
+#: what keyboards and shells add around a text; no other character is taken from it
+_BLANKS = " \t\r\n"
+_BLANK_LINES = re.compile(r"\A(?:[ \t\r]*\n)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +34,14 @@ class CacheKey:
 
 
 def normalise(text: str) -> str:
-    """The wording that counts: same characters, same line ends, no outer or doubled spaces.
+    """The wording that counts: the text itself, without the blanks around it.
 
-    Letter case and punctuation stay, they carry meaning. Inner spaces stay where the text has quotes,
-    code or several lines: there they may be what the question is about.
+    Nothing else is taken for the same: two texts that look alike can ask for different things, and whether
+    they do is for the guards and the verifier to say. The first of several lines keeps its indentation.
     """
-    text = unicodedata.normalize("NFC", text).replace("\r\n", "\n").rstrip()
-    if _VERBATIM.search(text.strip()):
-        return _BLANK_LINES.sub("", text)
-    return " ".join(text.split())
+    text = text.rstrip(_BLANKS)
+    lines = _BLANK_LINES.sub("", text)
+    return lines if "\n" in lines else text.lstrip(_BLANKS)
 
 
 def scope_id(parts: Mapping[str, object]) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from doubles.chat_server import Fault
+from doubles.forked_command import ForkedCommand
 from doubles.openai_server import OpenAIServer
-from plugins.commands import House, HouseMaker
+from plugins.commands import House, HouseMaker, Running
 from plugins.redis_servers import RedisServer
 
 ANSWER = "Hello, Wörld!"
@@ -45,7 +48,7 @@ async def test_the_json_says_all_that_others_rely_on(static_house: House) -> Non
 
 async def test_the_same_question_is_an_exact_hit_that_saves_what_the_answer_cost(static_house: House) -> None:
     first = await static_house.ok("ask", "What is Redis?")
-    again = await static_house.ok("ask", "What is  Redis? ")
+    again = await static_house.ok("ask", " What is Redis?\n")
     assert (again["answer"], again["source"], again["entry"]) == (ANSWER, "exact", first["entry"])
     assert (again["cost_usd"], again["saved_usd"]) == (0, first["cost_usd"])
 
@@ -92,7 +95,76 @@ async def test_a_question_comes_from_standard_input(static_house: House) -> None
     assert done.json["answer"] == ANSWER
 
 
+def sent(worker: OpenAIServer) -> str:
+    """The last question that the worker was asked."""
+    chats = [request.json for request in worker.requests if request.path == worker.chat_path]
+    text: str = chats[-1]["messages"][-1]["content"]
+    return text
+
+
+async def test_everything_that_was_given_is_in_the_question(
+    static_house: House, openai_server: OpenAIServer, tmp_path: Path
+) -> None:
+    (tmp_path / "one.py").write_text("\ufeffone = 1\n", encoding="utf-8")
+    (tmp_path / "two.py").write_text("  two = 2")
+    files = ("-f", str(tmp_path / "one.py"), "--file", str(tmp_path / "two.py"))
+    await static_house.run("ask", "Review this", *files, stdin="\ufeffthree = 3\n".encode())
+    assert sent(openai_server) == "Review this\n\none = 1\n\n\n  two = 2\n\nthree = 3\n"
+
+
+@pytest.mark.parametrize("prompt", [("Review this",), ()])
+async def test_another_piped_text_is_another_question(static_house: House, prompt: tuple[str, ...]) -> None:
+    await static_house.run("ask", *prompt, stdin=b"one = 1\n")
+    again = await static_house.run("ask", *prompt, "--json", stdin=b"two = 2\n")
+    assert again.json["source"] == "engine"
+
+
+async def test_a_file_is_a_question_by_itself(
+    static_house: House, openai_server: OpenAIServer, tmp_path: Path
+) -> None:
+    (tmp_path / "question").write_text("What is Redis?")
+    await static_house.ok("ask", "-f", str(tmp_path / "question"))
+    assert sent(openai_server) == "What is Redis?"
+
+
+async def test_a_pipe_that_stays_silent_is_explained(
+    static_house: House, openai_server: OpenAIServer
+) -> None:
+    command = ForkedCommand(("ask", "What is this?"), os.environ, has_stdin=True)
+    await command.connect()
+    running = Running(command)
+    try:
+        await running.until("err", "waiting for the end of standard input")
+    finally:
+        command.feed(b"a late line")
+    assert (await running.end()).code == 0
+    assert sent(openai_server) == "What is this?\n\na late line"
+
+
 # Bad input
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("binary", "binary is not text"),
+        ("missing", "missing: No such file"),
+        ("folder", "folder: Is a directory"),
+    ],
+)
+async def test_a_file_that_is_no_text_is_refused_by_its_name(
+    house: House, tmp_path: Path, name: str, says: str
+) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\x00")
+    (tmp_path / "folder").mkdir()
+    done = await house.run("ask", "Review this", "-f", str(tmp_path / name))
+    assert (done.code, done.out) == (2, "")
+    assert says in done.error
+
+
+async def test_piped_bytes_beside_a_prompt_are_refused_and_not_dropped(house: House) -> None:
+    done = await house.run("ask", "Review this", stdin=b"\xff\xfe\x00")
+    assert (done.code, "standard input is not text" in done.error) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_what_lies_below_the_policys_floor_is_never_shown_to_it() -> None:
 
 def test_the_same_wording_is_an_exact_hit_and_no_policy_is_asked() -> None:
     policy, verifier = verified(0.0)
-    outcome = outcome_of(" red  fish two ", "red fish two", policy)
+    outcome = outcome_of(" red fish two ", "red fish two", policy)
     assert (outcome.accepted, outcome.exact, outcome.ms, verifier.asked) == (True, True, None, [])
 
 
@@ -167,7 +167,7 @@ def test_what_a_guard_refuses_or_the_verifier_cannot_read_is_served_at_no_thresh
 
 
 def test_the_same_wording_is_served_at_every_threshold_and_by_every_rule() -> None:
-    outcome = outcome_of("red fish", "red  fish", at_threshold(0.9, 0.0))
+    outcome = outcome_of("red fish", "red fish ", at_threshold(0.9, 0.0))
     assert highest_threshold(outcome) == math.inf
     assert cosine_frontier([outcome]).at(1.0).accepted_same == 1
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import select
 import sys
-from contextlib import aclosing
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from contextlib import aclosing, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
@@ -22,13 +25,19 @@ if TYPE_CHECKING:
 __all__ = ["ask", "reply_json", "show_explanation"]
 
 
+#: seconds; a pipe that is silent for longer may never end, and the user may not know that it is read
+_SILENCE = 1.0
 #: bytes; the longest character of UTF-8
 _WIDEST_CHARACTER = 4
 _NUMBERS = ("similarity", "confidence")
 
 
 Prompt = Annotated[
-    str | None, typer.Argument(help="The question; if missing or -, it is read from standard input.")
+    str | None, typer.Argument(help="The question. What is piped in is added to it; - waits for that.")
+]
+Files = Annotated[
+    list[Path] | None,
+    typer.Option("--file", "-f", help="A text file to add to the question; may be given several times."),
 ]
 Model = Annotated[str | None, typer.Option(help="Model, instead of `engine.model`.")]
 System = Annotated[str | None, typer.Option(help="System prompt, instead of `engine.system`.")]
@@ -51,6 +60,7 @@ Explain = Annotated[
 def ask(
     ctx: typer.Context,
     prompt: Prompt = None,
+    files: Files = None,
     model: Model = None,
     system: System = None,
     no_cache: NoCache = False,
@@ -60,13 +70,15 @@ def ask(
 ) -> None:
     """Answer a question from the cache, or by the least busy worker.
 
-    The answer is streamed to stdout; its source, latency and cost are printed on stderr.
+    The question is the prompt, then the files, then standard input where that is no terminal; `< /dev/null`
+    gives none. The answer is streamed to stdout; its source, latency and cost are printed on stderr.
 
     Examples:
       llmhost ask "What is artificial intelligence?"
       llmhost ask --json "What is Redis?" | jq .source
       llmhost ask --explain "How does Redis work?"
-      git diff | llmhost ask --system "Review this change."
+      git diff | llmhost ask "Review this change."
+      llmhost ask "Which of these is faster?" -f one.py -f two.py
     """
     from llmhost.answering.question import make_question
     from llmhost.engines.engine import Message
@@ -77,10 +89,10 @@ def ask(
             "--no-cache and --refresh cannot be combined", hint="--refresh stores, --no-cache does not"
         )
     config = configured(options)
-    text = _read_stdin(config.limits.max_prompt_chars) if prompt in (None, "-") else prompt
+    text = _given(options.output, prompt, files or (), config.limits.max_prompt_chars)
     question = make_question(
         config,
-        [Message("user", _text(text))],
+        [Message("user", text)],
         model=_text(model),
         system=system and _text(system),
         use_cache=not no_cache,
@@ -121,18 +133,35 @@ async def _ask(options: Globals, config: Config, question: Question, explain: bo
         start_auditing(options)
 
 
-def _read_stdin(max_chars: int) -> str:
-    """The question on standard input, read up to the maximum length of a question."""
-    if sys.stdin is None or sys.stdin.isatty():
+def _given(out: Output, prompt: str | None, files: Sequence[Path], max_chars: int) -> str:
+    """All that the user gave: prompt, files, standard input. Raises UsageError where a part is no text."""
+    parts = [] if prompt in (None, "-") else [_text(prompt)]
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                parts.append(_decoded(_text(str(path)), file, max_chars))
+        except OSError as error:
+            raise UsageError(f"cannot read {path}: {error.strerror}", hint="check the path") from error
+    if sys.stdin is not None and not sys.stdin.isatty():
+        with suppress(OSError, ValueError):  # what cannot be waited for is read at once
+            if not select.select([sys.stdin], [], [], _SILENCE)[0]:
+                out.note("waiting for the end of standard input (`< /dev/null` gives none)")
+        parts.append(_decoded("standard input", sys.stdin.buffer, max_chars))
+    elif prompt == "-" or not parts:
         raise UsageError("no question given", hint='for example: llmhost ask "What is Redis?"')
-    raw = sys.stdin.buffer.read(max_chars * _WIDEST_CHARACTER + 1)
+    return "\n\n".join(part for part in parts if part.strip())
+
+
+def _decoded(name: str, file: BinaryIO, max_chars: int) -> str:
+    """The text of `file`, read up to the maximum length of a question, without a byte order mark."""
+    raw = file.read(max_chars * _WIDEST_CHARACTER + 1)
     try:
-        text = raw.decode()
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         # A cut may split a character; then the text is too long anyway, which is reported later.
         text = raw.decode(errors="ignore") if len(raw) > max_chars * _WIDEST_CHARACTER else "\0"
     if "\0" in text:
-        raise UsageError("standard input is not text", hint="give the question as UTF-8 text")
+        raise UsageError(f"{name} is not text", hint="give it as UTF-8 text")
     return text
 
 

@@ -19,7 +19,7 @@ ROWS = [
     ("red fish one", "red fish 5", 0, "number", 0.99, [REFUSAL]),
     ("red fish one", "red fish four", 0, "role", 0.93, [DOUBT]),
     ("red fish one", "red fish six", 0, "role", 0.92, []),
-    ("red fish", "red  fish", 1, None, 0.0, []),
+    ("red fish", " red fish ", 1, None, 0.0, []),
     ("red fish one", "green tea", 0, "unrelated", 0.0, []),
 ]
 
