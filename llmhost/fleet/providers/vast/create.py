@@ -32,10 +32,11 @@ from llmhost.fleet.providers.vast.listing import Listing, end_instance
 from llmhost.fleet.providers.vast.rows import (
     ENGINE,
     PROVIDER,
-    as_row,
+    Row,
     label_of,
     new_order,
     ordered_at,
+    read,
     read_fleet,
     worker_id,
 )
@@ -226,7 +227,7 @@ class InstanceCreator:
     async def _undo(self, order: Order, instance: int, reason: Rejected) -> None:
         try:
             row = await self._account.instance(instance)
-            if row is None or as_row(row, "an instance").get("label") == order.label:
+            if row is None or read(Row, row, "an instance").label == order.label:
                 await end_instance(self._account, self._listing, self._clock, instance, self._settings.ending)
         except LlmhostError as error:
             raise PurchaseUnclear(
@@ -248,7 +249,7 @@ class InstanceCreator:
         ) from error
 
     async def _find(self, order: Order) -> Worker | None:
-        mine = [row for row in await self._listing.rows() if row.get("label") == order.label]
+        mine = [row for row in await self._listing.rows() if row.label == order.label]
         workers = read_fleet(mine, self._fleet, self._intents.kept)
         return workers[0] if workers else None
 

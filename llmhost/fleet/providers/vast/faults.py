@@ -13,7 +13,7 @@ from typing import Any
 
 from llmhost.errors import ProviderError
 
-__all__ = ["KEY_HINT", "NoResponse", "Rejected", "clean", "refusal_in", "translate"]
+__all__ = ["KEY_HINT", "NoResponse", "Rejected", "clean", "refusal_in", "translate", "well_formed"]
 
 KEY_HINT = "make one on https://cloud.vast.ai/manage-keys/, then set VAST_API_KEY or run `vastai set api-key`"
 
@@ -68,6 +68,11 @@ class NoResponse(ProviderError):
         self.retryable = retryable
         self.may_have_executed = may_have_executed
         self.wait = wait
+
+
+def well_formed(value: object) -> object:
+    """Text without the halves of characters that JSON lets through; any other value as it is."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def clean(text: str, secrets: Iterable[str] = ()) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any, TypeVar
 
 from llmhost.errors import ProviderError
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.providers.vast.client import VastAccount
 from llmhost.fleet.providers.vast.faults import refusal_in
-from llmhost.fleet.providers.vast.rows import Fields, Row, as_row, number_of, worker_id
+from llmhost.fleet.providers.vast.rows import Answer, Number, Row, Text, read, worker_id
 
-__all__ = ["Listing", "end_instance", "pages", "rows_of"]
+__all__ = ["Bill", "Listing", "Page", "end_instance", "pages"]
 
 
 # Long answers that vast.ai gives in pages.
@@ -21,15 +22,39 @@ __all__ = ["Listing", "end_instance", "pages", "rows_of"]
 _MOST_PAGES = 1000  #: no account has so much; a server that never ends is broken
 
 
-async def pages(ask: Callable[[str | None], Awaitable[object]], what: str) -> AsyncGenerator[Row, None]:
+class Page(Answer):
+    next_token: Text | None = None
+
+
+class Bill(Page):
+    results: list[Any]
+
+
+class _Instances(Page):
+    """How many there are in all, `total_instances`, a page that calls itself a success may leave out."""
+
+    instances: list[Any]
+    total_instances: Number | None = None
+    success: Any = None
+
+
+_P = TypeVar("_P", bound=Page)
+
+
+async def pages(
+    shape: type[_P], ask: Callable[[str | None], Awaitable[object]], what: str
+) -> AsyncGenerator[_P, None]:
     """Every page; `ask` is given the token of the page before. Raises ProviderError where there is no end."""
     token: str | None = None
     seen: set[str | None] = set()
     while len(seen) < _MOST_PAGES:
-        page = as_row(await ask(token), what)
+        answer = await ask(token)
+        if isinstance(answer, Mapping) and (refusal := refusal_in(answer, f"reading {what}", ())):
+            raise refusal
+        page = read(shape, answer, what)
         yield page
         seen.add(token)
-        token = Fields(page, what).text("next_token") or None
+        token = page.next_token or None
         if token is None:
             return
         if token in seen:
@@ -37,16 +62,8 @@ async def pages(ask: Callable[[str | None], Awaitable[object]], what: str) -> As
     raise ProviderError(f"vast.ai's answer cannot be read: {what} does not come to an end")
 
 
-def rows_of(page: Row, name: str, what: str) -> Sequence[object]:
-    """The rows of one page, which must be a list. Raises ProviderError."""
-    rows = page.get(name)
-    if not isinstance(rows, Sequence) or isinstance(rows, str):
-        raise Fields(page, what).wrong(name, "a list")
-    return rows
-
-
 _READINGS = 3  #: of the whole list, while it shows less than vast.ai counts
-_WHAT = "list of instances"
+_WHAT = "the list of instances"
 
 
 class Listing:
@@ -77,7 +94,7 @@ class Listing:
         Each is asked for by itself: that one answer says nothing of an instance does not make it gone.
         """
         found = [await self._account.instance(number) for number in sorted(known)]
-        return [as_row(row, "an instance") for row in found if row is not None]
+        return [read(Row, row, "an instance") for row in found if row is not None]
 
     async def _read_after(self, running: asyncio.Task[Sequence[Row]] | None) -> Sequence[Row]:
         if running is not None and not running.done():
@@ -94,39 +111,30 @@ class Listing:
             if len(rows) == count or (pages_read > 1 and len(rows) > count):
                 return rows
         raise ProviderError(
-            f"vast.ai's {_WHAT} is not complete: it counts {count:g} and shows {len(rows)}",
+            f"vast.ai's list of instances is not complete: it counts {count:g} and shows {len(rows)}",
             hint="try again in a minute",
         )
 
     async def _read_once(self) -> tuple[int, Sequence[Row], float]:
         """How many pages there were, the rows of all of them, and how many the last one counts."""
         number, rows, count = 0, list[Row](), 0.0
-        async for page in pages(self._account.instances, _WHAT):
-            if refusal := refusal_in(page, f"reading the {_WHAT}", ()):
-                raise refusal
-            rows += [as_row(row, "an instance") for row in rows_of(page, "instances", _WHAT)]
-            count = _count(page, len(rows))
+        async for page in pages(_Instances, self._account.instances, _WHAT):
+            rows += [read(Row, row, "an instance") for row in page.instances]
             number += 1
-        _check_unique(rows)
+            if page.total_instances is not None:
+                count = page.total_instances
+            elif page.success is True:
+                count = float(len(rows))
+            else:  # "none" may never be a misunderstanding
+                raise ProviderError(
+                    f"vast.ai's answer cannot be read: {_WHAT} does not say how many there are"
+                )
+        for instance, times in Counter(row.id for row in rows).items():
+            if times > 1:  # then another one is probably missing
+                raise ProviderError(
+                    f"vast.ai's answer cannot be read: instance {instance} is listed {times} times"
+                )
         return number, rows, count
-
-
-def _count(page: Row, shown: int) -> float:
-    """How many instances there are. A page that does not say so must at least call itself a success, for
-    "none" may never be a misunderstanding. Raises ProviderError."""
-    fields = Fields(page, _WHAT)
-    count = fields.number("total_instances")
-    if count is None and page.get("success") is True:
-        return float(shown)
-    return fields.needed("total_instances") if count is None else count
-
-
-def _check_unique(rows: Sequence[Row]) -> None:
-    """Raises ProviderError where an instance is listed twice: then another one is probably missing."""
-    numbers = Counter(map(number_of, rows))
-    for number, times in numbers.items():
-        if times > 1:
-            raise ProviderError(f"vast.ai's answer cannot be read: instance {number} is listed {times} times")
 
 
 def _retrieve_error(reading: asyncio.Task[Sequence[Row]]) -> None:
@@ -153,7 +161,7 @@ async def end_instance(
     for look in range(_LOOKS):
         if look % _LOOKS_A_REQUEST == 0:
             await account.destroy(number)
-        listed = {number_of(row) for row in await listing.rows()}
+        listed = {row.id for row in await listing.rows()}
         if number not in listed and not await listing.lacks([number]):
             return
         await clock.sleep(patience / _LOOKS)

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from llmhost.config.offer_filter import Term, parse_filter
 from llmhost.errors import ProviderError
@@ -16,7 +15,7 @@ from llmhost.fleet.models import Market, Offer
 from llmhost.fleet.offers import rank
 from llmhost.fleet.providers.vast.faults import clean
 from llmhost.fleet.providers.vast.identity import VastSettings
-from llmhost.fleet.providers.vast.rows import Fields, Row, as_row, gpu_of, storage_price
+from llmhost.fleet.providers.vast.rows import Id, Machine, Number, Text, read
 
 __all__ = ["read_market"]
 
@@ -26,22 +25,34 @@ _ROUNDING = 1e-9  #: USD; a bid and its disk may add up to a bit more than they 
 _BID_STEP = 1000  #: bids are counted in thousandths of a USD
 
 
-@dataclass(frozen=True, slots=True)
-class _Price:
-    """USD an hour: the whole price, and the bid within it where one bids."""
+class _Listed(Machine):
+    """An offer as vast.ai lists it. `min_bid` is USD an hour without the disk, `dph_total` with it."""
 
-    total: float
-    bid: float | None = None
+    machine_id: Id
+    disk_space: Number
+    dph_total: Number | None = None
+    min_bid: Number | None = None
+    reliability: Number | None = None
+    reliability2: Number | None = None
+    geolocation: Text | None = None
+    dlperf: Number | None = None
+    inet_down: Number | None = None
+    inet_down_cost: Number | None = None
+    cuda_max_good: Number | None = None
+    verification: Text | None = None
 
 
-def read_market(rows: Sequence[object], settings: VastSettings) -> Market:
-    """The offers that fit, best first, and how many each filter rejected."""
+def read_market(rows: object, settings: VastSettings) -> Market:
+    """The offers that fit, best first, and how many each filter rejected. Raises ProviderError where `rows`
+    is no list."""
+    if not isinstance(rows, list):
+        raise ProviderError("vast.ai's answer cannot be read: the market is not a list")
     terms = parse_filter(settings.filter)
     offers: list[Offer] = []
     rejected: Counter[str] = Counter()
     for row in rows:
         try:
-            judged = _judge(as_row(row, "an offer"), terms, settings)
+            judged = _judge(row, terms, settings)
         except ProviderError:
             judged = _UNREADABLE
         if isinstance(judged, Offer):
@@ -51,51 +62,49 @@ def read_market(rows: Sequence[object], settings: VastSettings) -> Market:
     return Market(rank(offers), dict(rejected))
 
 
-def _judge(row: Row, terms: Sequence[Term], settings: VastSettings) -> Offer | str:
+def _judge(row: object, terms: Sequence[Term], settings: VastSettings) -> Offer | str:
     """The offer, or the first filter that it fails."""
-    for term in terms:
-        if not term.accepts(row):
-            return term.text
-    fields = Fields(row, f"offer {Fields(row, 'an offer').id()}")
-    if fields.needed("disk_space") < settings.disk:
+    if isinstance(row, Mapping):
+        for term in terms:
+            if not term.accepts(row):
+                return term.text
+    listed = read(_Listed, row, "an offer")
+    if listed.disk_space < settings.disk:
         return f"disk_space>={settings.disk:g}"
-    price = _bid(fields, settings) if settings.interruptible else _Price(fields.needed("dph_total"))
+    bid, price = None, listed.dph_total
+    if settings.interruptible:
+        disk = listed.storage_price(settings.disk)
+        if listed.min_bid is None or disk is None:
+            return _UNREADABLE
+        if settings.max_bid is not None and listed.min_bid > settings.max_bid:
+            return "bid over vast.max_bid"
+        bid = _bid(listed.min_bid, disk, settings)
+        price = bid + disk
     if price is None:
-        return "bid over vast.max_bid"
-    if settings.max_price is not None and price.total > settings.max_price + _ROUNDING:
+        return _UNREADABLE
+    if settings.max_price is not None and price > settings.max_price + _ROUNDING:
         return f"dph_total<={settings.max_price:g}"
-    return _offer(fields, price)
+    reliability = listed.reliability2 if listed.reliability is None else listed.reliability
+    return Offer(
+        id=str(listed.id),
+        gpu=listed.gpu,
+        price_per_hour=price,
+        reliability=reliability or 0.0,
+        region=clean(listed.geolocation or ""),
+        machine=str(listed.machine_id),
+        performance=listed.dlperf or 0.0,
+        bid=bid,
+        download=listed.inet_down or 0.0,
+        download_price=listed.inet_down_cost or 0.0,
+        cuda=listed.cuda_max_good or 0.0,
+        verified=listed.verification == "verified",
+    )
 
 
-def _bid(fields: Fields, settings: VastSettings) -> _Price | None:
-    """What to bid and what it makes in all; None where the least bid is over the ceiling for bids."""
-    least = fields.needed("min_bid")
-    disk = storage_price(fields, settings.disk)
-    if disk is None:
-        raise fields.wrong("storage_cost", "a number, 0 or more")
-    if settings.max_bid is not None and least > settings.max_bid:
-        return None
+def _bid(least: float, disk: float, settings: VastSettings) -> float:
+    """What to bid, USD an hour without the `disk`: a little over the least, and no more than the ceilings."""
     ceilings = [settings.max_bid, None if settings.max_price is None else settings.max_price - disk]
     ceiling = min((limit for limit in ceilings if limit is not None), default=math.inf)
     # Rounded first: 0.3 * 1.1 is a little over 0.33, and would become 0.331.
     wanted = math.ceil(round(least * _ABOVE_MINIMUM * _BID_STEP, 6)) / _BID_STEP
-    bid = max(least, min(ceiling, wanted))
-    return _Price(bid + disk, bid)
-
-
-def _offer(fields: Fields, price: _Price) -> Offer:
-    reliability = fields.number("reliability")
-    return Offer(
-        id=str(fields.id()),
-        gpu=gpu_of(fields),
-        price_per_hour=price.total,
-        reliability=(fields.number("reliability2") if reliability is None else reliability) or 0.0,
-        region=clean(fields.text("geolocation") or ""),
-        machine=str(fields.id("machine_id")),
-        performance=fields.number("dlperf") or 0.0,
-        bid=price.bid,
-        download=fields.number("inet_down") or 0.0,
-        download_price=fields.number("inet_down_cost") or 0.0,
-        cuda=fields.number("cuda_max_good") or 0.0,
-        verified=fields.text("verification") == "verified",
-    )
+    return max(least, min(ceiling, wanted))

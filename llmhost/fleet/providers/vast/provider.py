@@ -17,14 +17,12 @@ from llmhost.fleet.provider import Provider
 from llmhost.fleet.providers.vast.client import VastAccount
 from llmhost.fleet.providers.vast.create import InstanceCreator, Order, PendingPurchases
 from llmhost.fleet.providers.vast.identity import VastSettings
-from llmhost.fleet.providers.vast.listing import Listing, end_instance, pages, rows_of
+from llmhost.fleet.providers.vast.listing import Bill, Listing, end_instance, pages
 from llmhost.fleet.providers.vast.market import read_market
 from llmhost.fleet.providers.vast.rows import (
     PROVIDER,
     Row,
     number_in,
-    number_of,
-    order_of,
     ordered_at,
     read_account,
     read_charges,
@@ -61,7 +59,7 @@ class VastProvider(Provider):
     async def offers(self, spec: FleetSpec) -> Market:  # noqa: ARG002
         kind = "bid" if self._settings.interruptible else "on-demand"
         answer = await self._account.search(kind, self._settings.disk)
-        return read_market(rows_of({"offers": answer}, "offers", "the market"), self._settings)
+        return read_market(answer, self._settings)
 
     async def create(self, spec: FleetSpec, offer: Offer | None = None) -> Worker:
         async with self._buying:
@@ -69,8 +67,10 @@ class VastProvider(Provider):
 
     async def list(self) -> Sequence[Worker]:
         rows = await self._rows()
-        newest_first = sorted(rows, key=number_of, reverse=True)  # of two of one order the older counts
-        instances = {order_of(row, self._fleet): number_of(row) for row in newest_first}
+        newest_first = sorted(
+            rows, key=lambda row: row.id, reverse=True
+        )  # of two of one order the older counts
+        instances = {row.order(self._fleet): row.id for row in newest_first}
         for order in self._intents.all():
             if order.instance is None and order.id in instances:
                 self._intents.resolve(order, instances[order.id])
@@ -101,10 +101,9 @@ class VastProvider(Provider):
         """Whole days (UTC) as vast.ai bills them: the day of `since` is given in full."""
         first = max(1, int(since // _DAY) * _DAY)
         last = int(self._clock.now()) + _DAY  # its clock may be ahead of ours
-        what = "the bill"
         found: list[Charge] = []
-        async for page in pages(lambda token: self._account.charges(first, last, token), what):
-            found += read_charges(rows_of(page, "results", what), self._fleet)
+        async for page in pages(Bill, lambda token: self._account.charges(first, last, token), "the bill"):
+            found += read_charges(page.results, self._fleet)
         return tuple(found)
 
     async def account(self) -> Account:
@@ -113,11 +112,11 @@ class VastProvider(Provider):
     async def ssh(self, worker_id: str) -> SshTarget | None:
         number = number_in(worker_id)
         rows = [] if number is None else await self._listing.rows()
-        mine = [row for row in rows if number_of(row) == number and order_of(row, self._fleet) is not None]
+        mine = [row for row in rows if row.id == number and row.order(self._fleet) is not None]
         return ssh_of(mine[0]) if mine else None
 
     async def intents(self) -> Sequence[Intent]:
-        listed = {order_of(row, self._fleet) for row in await self._rows()}
+        listed = {row.order(self._fleet) for row in await self._rows()}
         orders = [order for order in self._intents.all() if order.id not in listed]
         return [order.intent for order in orders if order.instance is None]
 
@@ -141,7 +140,7 @@ class VastProvider(Provider):
         lost: Sequence[Row] = ()
         for _ in range(_READINGS):
             rows = await self._listing.rows()
-            lacking = await self._lacking({number_of(row) for row in rows})
+            lacking = await self._lacking({row.id for row in rows})
             if not (lost := self._inexcusable(lacking)):
                 return [*rows, *lacking]
         raise _incomplete(lost)
@@ -152,14 +151,14 @@ class VastProvider(Provider):
         for number in listed:
             missing.pop(number, None)
         rows = await self._listing.lacks(missing)
-        for number in set(missing) - {number_of(row) for row in rows}:
+        for number in set(missing) - {row.id for row in rows}:
             self._intents.drop(missing[number].id)
         return rows
 
     def _inexcusable(self, rows: Iterable[Row]) -> Sequence[Row]:
         """Those of this fleet that are so old that a list without them is wrong, not late."""
         now = self._clock.now()
-        orders = ((row, order_of(row, self._fleet)) for row in rows)
+        orders = ((row, row.order(self._fleet)) for row in rows)
         return [
             row
             for row, order in orders
@@ -182,7 +181,7 @@ class VastProvider(Provider):
 
 
 def _incomplete(lost: Sequence[Row]) -> ProviderError:
-    names = ", ".join(worker_id(number_of(row)) for row in lost)
+    names = ", ".join(worker_id(row.id) for row in lost)
     return ProviderError(
         f"vast.ai's list of instances is not complete: it lacks {names}, found by number",
         hint="try again in a minute",

@@ -16,8 +16,9 @@ from llmhost.fleet.models import Charge, SshTarget, Worker, WorkerState
 from llmhost.fleet.providers.vast.identity import VastSettings, WorkerCredentials
 from llmhost.fleet.providers.vast.market import read_market
 from llmhost.fleet.providers.vast.rows import (
+    Row,
     number_in,
-    order_of,
+    read,
     read_account,
     read_charges,
     read_fleet,
@@ -56,14 +57,18 @@ def instance(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def read(
+def row(values: Any) -> Row:
+    return read(Row, values, "an instance")
+
+
+def read_all(
     *rows: dict[str, Any], kept: Callable[[str], WorkerCredentials | None] = lambda _: None
 ) -> tuple[Worker, ...]:
-    return read_fleet(rows, "test", kept)
+    return read_fleet(map(row, rows), "test", kept)
 
 
 def read_one(**changes: Any) -> Worker:
-    (worker,) = read(instance(**changes))
+    (worker,) = read_all(instance(**changes))
     return worker
 
 
@@ -93,11 +98,11 @@ def test_a_running_instance_is_a_worker_that_can_be_reached() -> None:
     ],
 )
 def test_an_instance_is_the_fleets_by_its_label(label: str | None, order: str | None) -> None:
-    assert order_of(instance(label=label), "test") == order
+    assert row(instance(label=label)).order("test") == order
 
 
 def test_instances_of_others_are_no_workers_whatever_they_hold() -> None:
-    assert read({"id": 1, "label": "mine", "dph_total": "dear"}, {"id": 2}) == ()
+    assert read_all({"id": 1, "label": "mine", "dph_total": "dear"}, {"id": 2}) == ()
 
 
 def test_an_instance_without_our_kind_of_label_started_when_vast_ai_says() -> None:
@@ -245,7 +250,7 @@ def test_what_vast_ai_does_not_document_is_an_error_that_names_it(
 
 def test_what_is_not_told_is_taken_from_what_this_machine_remembers() -> None:
     facts = WorkerCredentials(model="tiny", token="kept", certificate="PEM")
-    (worker,) = read(instance(extra_env=[]), kept={f"{ORDERED}-0a1b2c3d": facts}.get)
+    (worker,) = read_all(instance(extra_env=[]), kept={f"{ORDERED}-0a1b2c3d": facts}.get)
     assert (worker.model, worker.token, worker.certificate) == ("tiny", "kept", "PEM")
 
 
@@ -255,8 +260,8 @@ def test_a_worker_of_which_nothing_is_told_or_remembered_is_still_listed() -> No
 
 
 def test_of_two_instances_for_one_order_the_older_is_the_worker() -> None:
-    newer, older = read(instance(id=9), instance(id=5), instance(id=7))[1:], read_one(id=5)
-    first, *others = read(instance(id=9), instance(id=5), instance(id=7))
+    newer, older = read_all(instance(id=9), instance(id=5), instance(id=7))[1:], read_one(id=5)
+    first, *others = read_all(instance(id=9), instance(id=5), instance(id=7))
     assert first == older
     assert [worker.id for worker in others] == [worker.id for worker in newer] == ["vast-7", "vast-9"]
     assert {(worker.state, worker.detail) for worker in others} == {
@@ -270,20 +275,20 @@ def test_workers_are_listed_oldest_first() -> None:
         instance(id=2, label="llmhost/test/1700000100-00000000"),
         instance(id=3, label="llmhost/test/1700000200-00000000"),
     ]
-    assert [worker.id for worker in read(*rows)] == ["vast-2", "vast-3", "vast-1"]
+    assert [worker.id for worker in read_all(*rows)] == ["vast-2", "vast-3", "vast-1"]
 
 
 def test_a_shell_is_had_at_the_instances_own_port_where_it_has_one() -> None:
-    row = instance(ports={"22/tcp": [{"HostIp": EVERYWHERE, "HostPort": "20000"}]})
-    assert ssh_of(row) == SshTarget("root", "192.0.2.45", 20000)
+    values = instance(ports={"22/tcp": [{"HostIp": EVERYWHERE, "HostPort": "20000"}]})
+    assert ssh_of(row(values)) == SshTarget("root", "192.0.2.45", 20000)
 
 
 def test_a_shell_is_had_through_the_relay_otherwise() -> None:
-    assert ssh_of(instance()) == SshTarget("root", "ssh7.vast.ai", 10312)
+    assert ssh_of(row(instance())) == SshTarget("root", "ssh7.vast.ai", 10312)
 
 
 def test_an_instance_that_is_nowhere_yet_has_no_shell() -> None:
-    assert ssh_of({"id": 312, "ports": None, "ssh_host": None, "ssh_port": None}) is None
+    assert ssh_of(row({"id": 312, "ports": None, "ssh_host": None, "ssh_port": None})) is None
 
 
 @pytest.mark.parametrize(
@@ -303,19 +308,19 @@ ODD_INSTANCE = st.dictionaries(st.sampled_from([*instance(), "HostPort", "other"
 
 @given(ODD_INSTANCE, ANYTHING)
 def test_no_row_whatever_raises_anything_but_a_provider_error(changes: dict[str, Any], port: Any) -> None:
-    row = instance(**changes)
+    values = instance(**changes)
     if "ports" not in changes:
-        row["ports"] = {"8443/tcp": port, "22/tcp": [{"HostPort": port}]}
-    for ask in (lambda: read(row), lambda: ssh_of(row)):
+        values["ports"] = {"8443/tcp": port, "22/tcp": [{"HostPort": port}]}
+    for ask in (lambda: read_all(values), lambda: ssh_of(row(values))):
         with suppress(ProviderError):
             ask()
 
 
 @given(ODD_INSTANCE)
 def test_a_row_of_the_fleet_is_never_overlooked(changes: dict[str, Any]) -> None:
-    row = instance(**changes) | {"label": LABEL}
+    values = instance(**changes) | {"label": LABEL}
     with suppress(ProviderError):
-        assert len(read(row)) == 1
+        assert len(read_all(values)) == 1
 
 
 def offer(**changes: Any) -> dict[str, Any]:
