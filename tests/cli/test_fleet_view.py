@@ -10,7 +10,6 @@ from rich.console import Console
 
 from llmhost.cli.commands.status import GpuOutput, show_gpus
 from llmhost.cli.fleet_view import show_workers, worker_output
-from llmhost.cli.output import LiveProgress
 from llmhost.engines.worker_report import Disk, Gpu
 
 #: The longest address that a rented worker has, and a price that is no small change.
@@ -39,15 +38,7 @@ def drawn(draw: Any) -> list[str]:
 
 def test_rented_workers_of_one_model_take_a_line_each() -> None:
     *_, one, _, model = table_of(RENTED, RENTED)
-    assert one.split() == [
-        "vast-25123450",
-        "ready",
-        "203.100.113.117:65535",
-        "RTX",
-        "4090",
-        "$10.25",
-        "$246.00",
-    ]
+    assert " ".join(one.split()) == "vast-25123450 ready 203.100.113.117:65535 RTX 4090 $10.25 $246.00"
     assert model == "model qwen2:7b-instruct-q6_K"
 
 
@@ -66,12 +57,3 @@ def test_a_gpu_takes_a_line_even_with_its_makers_name() -> None:
     lines = drawn(lambda console: show_gpus([worker], console))
     assert [line[:24] for line in lines if "vast" in line] == ["vast-25123450  RTX 4090 "]
     assert len(lines) == 4
-
-
-def test_what_failed_keeps_its_reason_when_it_is_gone() -> None:
-    stream = io.StringIO()
-    with LiveProgress(Console(file=stream, width=80)) as live:
-        live.fail("w1", "no memory")
-        live.done("w1", "gone")
-    assert "gone: no memory" in stream.getvalue()
-    assert "100%" not in stream.getvalue()

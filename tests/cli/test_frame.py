@@ -52,9 +52,6 @@ def test_global_options_are_taken_before_and_after_the_name_of_the_command(
     run: Run, args: tuple[str]
 ) -> None:
     assert run(*args).json["number"] == 0
-
-
-def test_a_global_option_after_the_name_of_the_command_wins(run: Run) -> None:
     assert run("--json", "--config", "a", "show", "--config", "b").json["config"] == "b"
 
 
@@ -69,10 +66,7 @@ def test_global_options_are_taken_at_each_level_of_a_group(run: Run) -> None:
 def test_version_is_printed_instead_of_running_a_command(run: Run, args: tuple[str]) -> None:
     ran = run(*args)
     assert (ran.code, ran.stdout.split()[0], len(ran.stdout.split())) == (0, "llmhost", 2)
-
-
-def test_version_with_json_is_an_object(run: Run) -> None:
-    assert list(run("--version", "--json").json) == ["version"]
+    assert list(run("--json", *args).json) == ["version"]
 
 
 # What is printed
@@ -80,41 +74,29 @@ def test_version_with_json_is_an_object(run: Run) -> None:
 
 def test_a_result_is_drawn_without_reading_markup_in_it(run: Run) -> None:
     assert run("show", "--number", "3").stdout == "number [bold]3[/bold] :smile:\n"
-
-
-def test_a_table_prints_what_came_from_outside_as_it_is(run: Run) -> None:
     assert "[red]raw[/red]" in run("nest", "inner").stdout
 
 
-def test_notes_and_warnings_go_to_stderr(run: Run) -> None:
-    assert run("show").stderr == "a note\nwarning: a warning\n"
-
-
-def test_quiet_leaves_results_and_warnings(run: Run) -> None:
-    ran = run("show", "--quiet")
-    assert (ran.stderr, ran.stdout[:8]) == ("warning: a warning\n", "number [")
-
-
-def test_verbose_adds_details(run: Run) -> None:
-    assert run("show", "--verbose").stderr == "a note\na detail\nwarning: a warning\n"
-
-
-def test_a_command_may_return_its_exit_code(run: Run) -> None:
-    assert run("code").code == 3
+@pytest.mark.parametrize(
+    ("options", "stderr"),
+    [
+        ((), "a note\nwarning: a warning\n"),
+        (("--quiet",), "warning: a warning\n"),
+        (("--verbose",), "a note\na detail\nwarning: a warning\n"),
+    ],
+)
+def test_messages_go_to_stderr_as_many_as_were_asked_for(
+    run: Run, options: tuple[str, ...], stderr: str
+) -> None:
+    ran = run("show", *options)
+    assert (ran.stderr, ran.stdout[:8]) == (stderr, "number [")
 
 
 # Help
 
 
-def test_llmhost_alone_shows_its_help(cli: Run) -> None:
-    assert cli().stdout == cli("--help").stdout != ""
-
-
-def test_global_options_alone_show_the_help(cli: Run) -> None:
-    assert cli("--quiet").stdout == cli("--help").stdout
-
-
-def test_a_group_alone_shows_its_help(run: Run) -> None:
+def test_llmhost_or_a_group_alone_shows_its_help(cli: Run, run: Run) -> None:
+    assert cli().stdout == cli("--quiet").stdout == cli("--help").stdout != ""
     ran = run("nest")
     assert (ran.code, ran.stdout) == (0, run("nest", "--help").stdout)
 
@@ -195,55 +177,52 @@ def test_a_mistake_on_the_command_line_is_json_where_json_was_asked_for(run: Run
 # Errors
 
 
-def test_an_error_is_one_line_with_a_hint_below(run: Run) -> None:
-    ran = run("fail", "limit")
-    assert (ran.code, ran.stdout) == (4, "")
-    assert ran.stderr == "error: too many workers: 9\nhint:  ask for fewer\n"
+@pytest.mark.parametrize(
+    ("args", "code", "stdout", "stderr"),
+    [
+        (("code",), 3, "", ""),
+        (("fail", "limit"), 4, "", "error: too many workers: 9\nhint:  ask for fewer\n"),
+        (("fail", "after", "--json"), 4, '{\n  "done": 1\n}\n', "error: half done\n"),
+        (("fail", "group"), 5, "", "error: gone\n"),
+        (("fail", "abort"), 130, "", "error: interrupted\n"),
+        (("fail", "interrupt"), 130, "", "error: interrupted\n"),
+    ],
+    ids=[
+        "a command may return its exit code",
+        "an error is one line with a hint below",
+        "an error after the result adds no second object",
+        "of several errors at once our own is reported",
+        "Ctrl-C at a question",
+        "an interruption",
+    ],
+)
+def test_a_command_ends_with_its_exit_code_and_says_why(
+    run: Run, args: tuple[str, ...], code: int, stdout: str, stderr: str
+) -> None:
+    assert run(*args) == Ran(code, stdout, stderr)
 
 
 def test_an_error_is_json_on_stdout_where_json_was_asked_for(run: Run) -> None:
-    ran = run("fail", "limit", "--json")
     error = {"code": "limit", "message": "too many workers: 9", "hint": "ask for fewer"}
-    assert (ran.code, ran.json) == (4, {"error": error})
+    assert run("fail", "limit", "--json").json == {"error": error}
+    assert run("fail", "interrupt", "--json").json["error"]["code"] == "interrupted"
+    assert run("show", "--", "--json").stdout == ""
 
 
-def test_an_error_after_the_result_does_not_add_a_second_object(run: Run) -> None:
-    ran = run("fail", "after", "--json")
-    assert (ran.code, ran.json, ran.stderr) == (4, {"done": 1}, "error: half done\n")
-
-
-def test_an_unexpected_exception_is_one_line_without_secrets(run: Run) -> None:
+def test_an_unexpected_exception_is_one_line_and_with_verbose_a_traceback_both_without_secrets(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ran = run("fail", "unexpected")
     assert (ran.code, ran.stderr.count("\n")) == (1, 2)
     assert "ValueError: redis://***@host said no" in ran.stderr
     assert "--verbose" in ran.stderr
-    assert "hunter2" not in ran.stderr
-    assert "abc.def" not in ran.stderr
-
-
-def test_a_traceback_is_shown_with_verbose_alone_and_without_secrets(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.setenv("SOME_TOKEN", "said no")
-    ran = run("fail", "unexpected", "--verbose")
-    assert ("Traceback" in ran.stderr, "Traceback" in run("fail", "unexpected").stderr) == (True, False)
-    assert "hunter2" not in ran.stderr
-    assert "said no" not in ran.stderr
-
-
-def test_of_several_errors_at_once_our_own_is_reported(run: Run) -> None:
-    ran = run("fail", "group")
-    assert (ran.code, ran.stderr) == (5, "error: gone\n")
-
-
-@pytest.mark.parametrize("how", ["abort", "interrupt"])
-def test_an_interruption_is_exit_130(run: Run, how: str) -> None:
-    ran = run("fail", how)
-    assert (ran.code, ran.stderr) == (130, "error: interrupted\n")
-
-
-def test_an_interruption_is_json_where_json_was_asked_for(run: Run) -> None:
-    assert run("fail", "interrupt", "--json").json["error"]["code"] == "interrupted"
+    verbose = run("fail", "unexpected", "--verbose")
+    assert ("Traceback" in verbose.stderr, "said no" in verbose.stderr) == (True, False)
+    for secret in ("hunter2", "abc.def", "Traceback"):
+        assert secret not in ran.stderr
+    for secret in ("hunter2", "abc.def"):
+        assert secret not in verbose.stderr
 
 
 def test_a_broken_pipe_that_is_not_stdout_is_an_error() -> None:
@@ -313,10 +292,6 @@ def test_work_goes_on_when_stderr_is_closed_by_its_reader() -> None:
     stdout = process.stdout.read()
     process.stdout.close()
     assert (process.wait(timeout=30), stdout[:8]) == (0, b"number [")
-
-
-def test_json_after_a_double_dash_is_not_the_option(run: Run) -> None:
-    assert run("show", "--", "--json").stdout == ""
 
 
 def test_a_character_that_the_terminal_does_not_know_is_replaced() -> None:

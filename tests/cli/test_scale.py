@@ -71,6 +71,8 @@ def record(number: int, **changes: Any) -> StepRecord:
 
 def test_a_step_that_does_nothing_is_one_line(cli: Run, scaler: ScriptedScaler) -> None:
     assert cli("scale").stdout == "hold: 3 workers; demand 420, capacity 900 tok/s\n"
+    scaler.result = StepResult(ScaleDecision("hold", 0, 0, "another command changes this fleet", Observed()))
+    assert cli("scale").stdout == "hold: another command changes this fleet\n"
 
 
 def test_what_was_done_is_listed_in_its_order(cli: Run, scaler: ScriptedScaler) -> None:
@@ -83,6 +85,7 @@ def test_what_was_done_is_listed_in_its_order(cli: Run, scaler: ScriptedScaler) 
             ScaleAction("buy", "w4", "RTX 4090, $0.310/h", done=True),
             ScaleAction("drain", "w5", "gets no more questions", done=True),
             ScaleAction("end", "w5", "last answer finished", done=True),
+            ScaleAction("buy", None, "no offer fits", done=False),
         ),
     )
     assert cli("scale").stdout.splitlines() == [
@@ -93,12 +96,8 @@ def test_what_was_done_is_listed_in_its_order(cli: Run, scaler: ScriptedScaler) 
         "  started w4: RTX 4090, $0.310/h",
         "  draining w5: gets no more questions",
         "  destroyed w5: last answer finished",
+        "  could not start a worker: no offer fits",
     ]
-
-
-def test_what_could_not_be_done_is_told_apart(cli: Run, scaler: ScriptedScaler) -> None:
-    scaler.result = StepResult(GROWS, (ScaleAction("buy", None, "no offer fits", done=False),))
-    assert cli("scale").stdout.splitlines()[1] == "  could not start a worker: no offer fits"
 
 
 def test_a_rehearsal_says_what_would_be_done_and_what_was_seen(cli: Run, scaler: ScriptedScaler) -> None:
@@ -125,12 +124,6 @@ def test_a_queue_is_told(cli: Run, scaler: ScriptedScaler) -> None:
         "capacity   0 tok/s; 1 worker ready, 2 booting",
         "in flight  6 questions, 4 waiting (no worker is ready)",
     ]
-
-
-def test_a_fleet_that_was_not_looked_at_has_no_size(cli: Run, scaler: ScriptedScaler) -> None:
-    scaler.result = StepResult(ScaleDecision("hold", 0, 0, "somebody else changes this fleet", Observed()))
-    ran = cli("scale")
-    assert (ran.code, ran.stdout) == (0, "hold: somebody else changes this fleet\n")
 
 
 def test_what_a_terminal_would_obey_is_not_printed(cli: Run, scaler: ScriptedScaler) -> None:
@@ -186,31 +179,39 @@ def test_the_result_comes_first_and_then_what_stood_in_the_way(
 # Under cron
 
 
-def test_cron_is_told_nothing_when_nothing_is_done(cli: Run, scaler: ScriptedScaler) -> None:
-    ran = cli("scale", "--quiet")
-    assert (ran.code, ran.stdout, ran.stderr) == (0, "", "")
-
-
-def test_cron_is_told_what_was_done(cli: Run, scaler: ScriptedScaler) -> None:
+def test_cron_gets_what_was_done_with_warnings_and_errors_and_nothing_else(
+    cli: Run, scaler: ScriptedScaler
+) -> None:
+    nothing = cli("scale", "--quiet")
+    assert (nothing.code, nothing.stdout, nothing.stderr) == (0, "", "")
     scaler.result = StepResult(QUIET, (ScaleAction("finish", "w2", "last answer finished", done=True),))
     assert cli("scale", "--quiet").stdout.splitlines()[1:] == ["  destroyed w2: last answer finished"]
-
-
-def test_cron_is_told_warnings_and_errors(cli: Run, scaler: ScriptedScaler) -> None:
     scaler.result = StepResult(QUIET, warnings=("a record is damaged",), error=UnreachableError("no list"))
-    ran = cli("scale", "--quiet")
-    assert (ran.code, ran.stdout) == (5, "")
-    assert ran.stderr == "warning: a record is damaged\nerror: no list\n"
+    failed = cli("scale", "--quiet")
+    assert (failed.code, failed.stdout) == (5, "")
+    assert failed.stderr == "warning: a record is damaged\nerror: no list\n"
 
 
 # History
 
 
-def test_people_see_the_newest_steps_newest_last(cli: Run, scaler: ScriptedScaler) -> None:
-    scaler.past = tuple(record(n, decision="up", after=4) for n in range(30))
-    lines = cli("scale", "history").stdout.splitlines()
+def test_people_see_the_newest_steps_and_scripts_see_all(cli: Run, scaler: ScriptedScaler) -> None:
+    assert cli("scale", "history").stdout == "No scaling steps yet. Run `llmhost scale`.\n"
+    assert cli("scale", "history", "--json").json == {"decisions": []}
+    scaler.past, scaler.damaged = tuple(record(n, decision="up", after=4) for n in range(30)), 2
+    shown = cli("scale", "history")
+    lines = shown.stdout.splitlines()
     assert lines[0].split() == ["time", "decision", "workers", "why"]
     assert [line.split()[-1] for line in lines[2:]] == [str(n) for n in range(10, 30)]
+    assert shown.stderr.endswith("warning: 2 past steps cannot be read, and are left out\n")
+    told = cli("scale", "history", "--json").json["decisions"]
+    assert [step["reason"] for step in told] == [f"reason {n}" for n in range(30)]
+
+
+def test_the_last_steps_can_be_chosen_each_on_its_own(cli: Run, scaler: ScriptedScaler) -> None:
+    scaler.past = tuple(record(n) for n in range(30))
+    assert len(cli("scale", "history", "--last", "25").stdout.splitlines()) == 2 + 25
+    assert len(cli("scale", "history", "--last", "2", "--json").json["decisions"]) == 2
 
 
 def test_steps_that_changed_nothing_are_one_row(cli: Run, scaler: ScriptedScaler) -> None:
@@ -234,19 +235,6 @@ def test_steps_that_changed_nothing_are_one_row(cli: Run, scaler: ScriptedScaler
         "106",
         "107",
     ]
-
-
-def test_people_can_ask_for_more_steps_or_fewer(cli: Run, scaler: ScriptedScaler) -> None:
-    scaler.past = tuple(record(n) for n in range(30))
-    assert len(cli("scale", "history", "--last", "25").stdout.splitlines()) == 2 + 25
-
-
-def test_scripts_get_all_steps_unless_they_say_how_many(cli: Run, scaler: ScriptedScaler) -> None:
-    scaler.past = tuple(record(n) for n in range(30))
-    assert [past["reason"] for past in cli("scale", "history", "--json").json["decisions"]] == [
-        f"reason {n}" for n in range(30)
-    ]
-    assert len(cli("scale", "history", "--last", "2", "--json").json["decisions"]) == 2
 
 
 def test_a_past_step_is_told_in_full(cli: Run, scaler: ScriptedScaler) -> None:
@@ -277,16 +265,6 @@ def test_history_shows_what_broke_and_what_could_not_be_done(cli: Run, scaler: S
     *_, repaired, failed = cli("scale", "history").stdout.splitlines()
     assert repaired.strip() == "destroyed w1: its process ended"
     assert failed.strip() == "could not start a worker: no offer fits"
-
-
-def test_before_the_first_step_there_is_no_history(cli: Run, scaler: ScriptedScaler) -> None:
-    assert cli("scale", "history").stdout == "No scaling steps yet. Run `llmhost scale`.\n"
-    assert cli("scale", "history", "--json").json == {"decisions": []}
-
-
-def test_steps_that_cannot_be_read_are_counted(cli: Run, scaler: ScriptedScaler) -> None:
-    scaler.damaged = 2
-    assert cli("scale", "history").stderr.endswith("warning: 2 past steps cannot be read, and are left out\n")
 
 
 def test_history_fits_in_80_columns(
@@ -364,21 +342,15 @@ def test_a_trace_is_played_with_the_configured_fleet_where_nothing_was_given(cli
     assert ours["cost_usd"] == pytest.approx(6.0, rel=0.01)
 
 
-def test_a_trace_needs_no_redis_and_starts_nothing(cli: Run, trace: str, state_folder: Path) -> None:
-    assert cli("scale", "simulate", trace).code == 0
-    assert not state_folder.exists()
-
-
-def test_people_see_the_fleets_side_by_side(cli: Run, trace: str) -> None:
-    ran = cli("scale", "simulate", trace)
+def test_people_see_the_fleets_side_by_side_and_in_a_chart_and_nothing_is_started(
+    cli: Run, trace: str, state_folder: Path
+) -> None:
+    ran = cli("scale", "simulate", trace, "--plot", "chart.svg")
     assert ran.stdout.startswith("1,800 questions in ")
     assert "clairvoyant: played" in ran.stderr
-    assert cli("scale", "simulate", trace, "--quiet").stderr == ""
-
-
-def test_a_chart_is_drawn(cli: Run, trace: str) -> None:
-    assert cli("scale", "simulate", trace, "--plot", "chart.svg").code == 0
     assert "<svg" in Path("chart.svg").read_text()
+    assert not state_folder.exists()
+    assert cli("scale", "simulate", trace, "--quiet").stderr == ""
 
 
 @pytest.mark.parametrize(

@@ -81,14 +81,7 @@ def test_people_see_a_table_and_what_it_means(cli: Run, stream: Path) -> None:
     shown = " ".join(cli("cache", "replay", str(stream)).stdout.split())
     assert "verified 50 % 1 1 0 0 %" in shown
     assert "verified: 2 of 4 served, none wrong. threshold: 3 of 4 served, 1 wrong, 1 hit in 3." in shown
-
-
-def test_it_says_so_where_nothing_was_served(cli: Run, stream: Path) -> None:
     assert "verified: nothing was served." in cli("cache", "replay", str(stream), "--limit", "1").stdout
-
-
-def test_only_the_first_questions_are_played_where_a_limit_is_given(cli: Run, stream: Path) -> None:
-    assert cli("cache", "replay", str(stream), "--limit", "2", "--json").json["questions"] == 2
 
 
 def test_the_option_of_the_learned_threshold_is_accepted_and_does_nothing(cli: Run, stream: Path) -> None:

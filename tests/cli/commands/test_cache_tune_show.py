@@ -11,7 +11,9 @@ import pytest
 import redis
 import yaml
 
+from llmhost.cache.calibration import LabelsReport, Tally
 from llmhost.cache.policy import VERIFIER_FLOOR
+from llmhost.cli.trust_view import served_error_lines, served_error_output
 
 if TYPE_CHECKING:
     from plugins.cli import Ran
@@ -71,16 +73,9 @@ def entry(store: Any, name: str, **served: str) -> str:
 
 def test_stats_without_audits_say_so(store: Any, cli: Cli) -> None:
     assert "No semantic hit was audited yet." in cli("stats").stdout.splitlines()
-    assert cli("stats", "--json").json["served_error"] == {
-        "estimate": None,
-        "low": None,
-        "high": None,
-        "samples": 0,
-        "by_guard": {},
-        "by_confidence": {},
-        "bar_raised": 0,
-        "max_error": 0.02,
-    }
+    error = cli("stats", "--json").json["served_error"]
+    nothing = dict.fromkeys(("estimate", "low", "high")) | {"samples": 0, "by_guard": {}, "by_confidence": {}}
+    assert error == nothing | {"bar_raised": 0, "max_error": 0.02}
 
 
 def test_stats_give_the_error_with_its_interval_by_guard_and_by_confidence(store: Any, cli: Cli) -> None:
@@ -96,35 +91,27 @@ def test_stats_give_the_error_with_its_interval_by_guard_and_by_confidence(store
     }
 
 
-def test_stats_say_the_error_in_words_and_are_quiet_about_a_threshold_that_stands_where_it_was(
-    store: Any, cli: Cli
-) -> None:
-    learnt(store, **LEARNT)
-    lines = cli("stats").stdout.splitlines()
-    rate = "1 of 120 audited semantic hits was wrong: 0.8 % (0.0 to 4.6 %, 95 % confidence)."
-    place = lines.index(rate)
-    assert lines[place + 1] == ""
-
-
-def test_stats_say_what_a_raised_threshold_means_and_what_to_do(store: Any, cli: Cli) -> None:
-    learnt(store, **RAISED)
-    out = cli("stats").stdout
-    assert "The threshold is raised by 2 steps: fewer questions are answered from the cache" in out
-    assert "until audits prove that less than 2.0 % are wrong." in out
-    assert "llmhost cache tune show" in out
-
-
 @pytest.mark.parametrize(
     ("right", "wrong", "words"),
     [
         (183, 0, "None of 183 audited semantic hits were wrong: 0.0 % (0.0 to 2.0 %, 95 % confidence)."),
         (1, 0, "None of 1 audited semantic hit was wrong: 0.0 % (0.0 to 97.5 %, 95 % confidence)."),
+        (119, 1, "1 of 120 audited semantic hits was wrong: 0.8 % (0.0 to 4.6 %, 95 % confidence)."),
         (36, 4, "4 of 40 audited semantic hits were wrong: 10.0 % (2.8 to 23.7 %, 95 % confidence)."),
     ],
 )
-def test_any_count_reads_well(store: Any, cli: Cli, right: int, wrong: int, words: str) -> None:
-    store.hset(KEY, mapping={"audit:0.95-0.97:right": right, "audit:0.95-0.97:wrong": wrong})
-    assert words in cli("stats").stdout.splitlines()
+def test_the_error_is_a_sentence_and_a_raised_threshold_is_explained_below_it(
+    right: int, wrong: int, words: str
+) -> None:
+    bands: Any = {"audit": {"0.95-0.97": Tally(right, wrong)}}
+    assert served_error_lines(served_error_output(LabelsReport(bands), 0.02)) == [words]
+    first, raised, advice = served_error_lines(served_error_output(LabelsReport(bands, raised=2), 0.02))
+    assert first == words
+    assert raised.startswith(
+        "The threshold is raised by 2 steps: fewer questions are answered from the cache"
+    )
+    assert raised.endswith("until audits prove that less than 2.0 % are wrong.")
+    assert "llmhost cache tune show" in advice
 
 
 def test_damaged_labels_are_said_with_what_to_do(store: Any, cli: Cli) -> None:
@@ -142,28 +129,24 @@ def test_an_entry_forgotten_as_wrong_is_a_label(store: Any, cli: Cli) -> None:
     assert store.keys("cache:*") == []
 
 
-def test_an_entry_can_be_wrong_only_once(store: Any, cli: Cli) -> None:
-    entry(store, "ab", served_raw="0.93", served_doubts="")
-    cli("cache", "forget", "--wrong", "ab")
-    assert cli("cache", "forget", "--wrong", "ab").code == 2
-    assert store.hgetall(KEY) == {"forget:0.93-0.95:wrong": "1"}
-
-
-def test_an_entry_that_answered_no_other_wording_is_forgotten_all_the_same(store: Any, cli: Cli) -> None:
-    name = entry(store, "ab")
-    ran = cli("cache", "forget", "--wrong", "ab")
-    assert ran.stdout == f"forgot {name[:12]}\n"
-    assert ran.stderr == "nothing to learn: the cache gave their answers to no other wording\n"
-    assert store.keys("*") == []
-
-
-def test_of_several_entries_those_that_taught_something_are_named(store: Any, cli: Cli) -> None:
+def test_of_several_entries_those_that_taught_something_are_named_and_none_can_be_wrong_twice(
+    store: Any, cli: Cli
+) -> None:
     entry(store, "ab", served_raw="0.93", served_doubts="")
     entry(store, "cd")
     assert cli("cache", "forget", "--wrong", "ab", "cd").stdout.splitlines() == [
         "forgot ab0000000000 and counted its answer as wrong",
         "forgot cd0000000000",
     ]
+    assert cli("cache", "forget", "--wrong", "ab").code == 2
+    assert store.hgetall(KEY) == {"forget:0.93-0.95:wrong": "1"}
+
+
+def test_an_entry_that_answered_no_other_wording_teaches_nothing(store: Any, cli: Cli) -> None:
+    entry(store, "ab")
+    ran = cli("cache", "forget", "--wrong", "ab")
+    assert ran.stderr == "nothing to learn: the cache gave their answers to no other wording\n"
+    assert store.keys("*") == []
 
 
 def test_forgetting_without_a_reason_teaches_nothing(store: Any, cli: Cli) -> None:
@@ -173,12 +156,16 @@ def test_forgetting_without_a_reason_teaches_nothing(store: Any, cli: Cli) -> No
     assert store.exists(KEY) == 0
 
 
-def test_without_labels_there_is_nothing_to_show(store: Any, cli: Cli) -> None:
-    assert cli("cache", "tune", "show").stdout.splitlines() == [
+def test_without_labels_there_is_nothing_to_show(store: Any, redis_server: RedisServer, cli: Cli) -> None:
+    lines = [
         "There are no labels yet: the verifier counts as it is.",
         "Served from 0.900 of the verifier on, or 0.937 where a guard doubts.",
         "No semantic hit was audited yet.",
     ]
+    assert cli("cache", "tune", "show").stdout.splitlines() == lines
+    configure(redis_server, policy="threshold")
+    unused = "The policy is `threshold`: it uses none of this."
+    assert cli("cache", "tune", "show").stdout.splitlines() == [unused, *lines]
 
 
 def test_what_was_learnt_is_shown_in_words(store: Any, cli: Cli) -> None:
@@ -218,22 +205,15 @@ def test_labels_never_bring_what_the_verifier_must_give_below_the_floor(
     assert cli("cache", "tune", "show", "--json").json["wanted"]["serve"] == VERIFIER_FLOOR
 
 
-def test_a_policy_that_heeds_none_of_it_is_said_so(store: Any, redis_server: RedisServer, cli: Cli) -> None:
-    configure(redis_server, policy="threshold")
-    assert cli("cache", "tune", "show").stdout.startswith("The policy is `threshold`: it uses none of this.")
-
-
 @pytest.mark.parametrize("options", [(), ("--json",)])
-def test_reset_goes_back_to_what_was_shipped(store: Any, cli: Cli, options: tuple[str, ...]) -> None:
+def test_reset_wants_a_yes_and_goes_back_to_what_was_shipped(
+    store: Any, cli: Cli, options: tuple[str, ...]
+) -> None:
     learnt(store, **RAISED)
+    refused = cli("cache", "tune", "reset")
+    assert (refused.code, "this forgets what was learnt" in refused.stderr) == (2, True)
+    assert store.exists(KEY) == 1
     out = cli("cache", "tune", "reset", "--yes", *options).stdout
     as_text = "forgot 130 labels: the verifier counts as it was shipped\n"
     assert json.loads(out) == {"forgotten": 130} if options else out == as_text
     assert store.exists(KEY) == 0
-
-
-def test_reset_without_a_terminal_wants_a_yes(store: Any, cli: Cli) -> None:
-    learnt(store, **RAISED)
-    ran = cli("cache", "tune", "reset")
-    assert (ran.code, "this forgets what was learnt" in ran.stderr) == (2, True)
-    assert store.exists(KEY) == 1
