@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from llmhost.errors import ConfigError, ProviderError
@@ -21,9 +21,6 @@ from llmhost.fleet.providers.vast.pacer import Pacer
 __all__ = ["VastAccount", "in_thread"]
 
 
-# Runs what blocks beside the event loop.
-
-
 T = TypeVar("T")
 
 
@@ -32,28 +29,19 @@ async def in_thread(function: Callable[[], T]) -> T:
 
     `asyncio.to_thread` would hold up the end of the whole command until a server that hangs lets go.
     """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: Exception | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)  # type: ignore[arg-type]
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()
 
     def work() -> None:
-        result, failure = None, None
         try:
             result = function()
         except Exception as error:  # noqa: BLE001 - it is raised again where it is waited for
-            failure = error
-        with suppress(RuntimeError):  # the loop has ended, and its callers with it
-            loop.call_soon_threadsafe(settle, result, failure)
+            future.set_exception(error)
+        else:
+            future.set_result(result)
 
     threading.Thread(target=work, name="vast.ai", daemon=True).start()
-    return await future
+    return await asyncio.wrap_future(future)
 
 
 _PAGE = 25  #: instances; the most that one page of vast.ai's list holds
@@ -114,12 +102,9 @@ class VastAccount:
             response.raise_for_status()
             return response.json()
 
-        try:
-            answer = await self._again("show", doing, call)
-        except Rejected as error:
-            if _is_missing(error):
-                return None
-            raise
+        answer = await self._ask_about("show", doing, call)
+        if answer is None:
+            return None
         if not isinstance(answer, Mapping) or "instances" not in answer:
             raise NoResponse(f"vast.ai's answer while {doing} cannot be read")
         return answer["instances"]
@@ -146,39 +131,24 @@ class VastAccount:
             NoResponse: whether something was bought is unknown, unless nothing was sent.
         """
         secrets = tuple(map(str, order.get("env", {}).values()))
-        for pause in (*_PAUSES, None):
-            try:
-                async with self._pacer.turn("create"):
-                    on_send()
-                    return await self._unbroken(lambda sdk: sdk.create_instance(offer, **order), secrets)
-            except Rejected as error:
-                # Called too often means that it was not done: that one may be tried again.
-                if pause is None or not error.rate_limited or not await self._wait("create", error, pause):
-                    raise
-        raise AssertionError("the last try returns or raises")
+
+        async def buy() -> Mapping[str, object]:
+            on_send()
+            return await self._unbroken(lambda sdk: sdk.create_instance(offer, **order), secrets)
+
+        return await self._paced("create", buy, idempotent=False)
 
     async def destroy(self, instance: int) -> None:
         """Asks for the end of an instance; one that does not exist is success."""
         doing = f"destroying instance {instance}"
-        try:
-            answer = await self._again("destroy", doing, lambda sdk: sdk.destroy_instance(instance))
-            if isinstance(answer, Mapping) and (refusal := refusal_in(answer, doing, self._secrets)):
-                raise refusal
-        except Rejected as error:
-            if not _is_missing(error):
-                raise
+        await self._ask_about("destroy", doing, lambda sdk: sdk.destroy_instance(instance))
 
     async def logs(self, instance: int, lines: int) -> str:
         """The last lines that the instance printed; empty where there is no such instance."""
         doing = f"reading the logs of instance {instance}"
-        try:
-            answer = await self._again("logs", doing, lambda sdk: sdk.logs(instance, tail=str(lines)))
-        except Rejected as error:
-            if _is_missing(error):
-                return ""
-            raise
-        if isinstance(answer, str):
-            return answer
+        answer = await self._ask_about("logs", doing, lambda sdk: sdk.logs(instance, tail=str(lines)))
+        if answer is None or isinstance(answer, str):
+            return answer or ""
         message = answer.get("msg") if isinstance(answer, Mapping) else None
         reason = clean(str(message or "it gave none"), self._secrets)
         raise ProviderError(f"vast.ai has no logs of instance {instance}: {reason}", hint="try again later")
@@ -200,14 +170,33 @@ class VastAccount:
         """Who owns the key, and with how much credit."""
         return await self._again("user", "reading the account", lambda sdk: sdk.show_user())
 
+    async def _ask_about(self, endpoint: str, doing: str, call: Callable[[Any], object]) -> object | None:
+        """A call about one instance; None where it does not exist, which vast.ai says in several ways."""
+        try:
+            answer = await self._again(endpoint, doing, call)
+            if isinstance(answer, Mapping) and (refusal := refusal_in(answer, doing, self._secrets)):
+                raise refusal
+        except Rejected as error:
+            # A wrong key is a 404 as well.
+            if error.reason != "auth_error" and (error.status == 404 or error.reason == "no_such_instance"):
+                return None
+            raise
+        return answer
+
     async def _again(self, endpoint: str, doing: str, call: Callable[[Any], object]) -> object:
         """A call that may be made more than once, and is while that may help."""
+        return await self._paced(endpoint, lambda: self._once(call, doing, ()))
+
+    async def _paced(self, endpoint: str, attempt: Callable[[], Awaitable[T]], idempotent: bool = True) -> T:
+        """What is not `idempotent` is attempted again only where vast.ai says that it did not do it."""
         for pause in (*_PAUSES, None):
             try:
                 async with self._pacer.turn(endpoint):
-                    return await self._once(call, doing, ())
+                    return await attempt()
             except (Rejected, NoResponse) as error:
-                hopeful = error.rate_limited if isinstance(error, Rejected) else error.retryable
+                hopeful = (
+                    error.rate_limited if isinstance(error, Rejected) else idempotent and error.retryable
+                )
                 if pause is None or not hopeful or not await self._wait(endpoint, error, pause):
                     raise
         raise AssertionError("the last try returns or raises")
@@ -272,8 +261,3 @@ class VastAccount:
                 raise ConfigError("vast.ai's API key is empty or has characters no key has", hint=KEY_HINT)
             self._made = made
         return self._made
-
-
-def _is_missing(error: Rejected) -> bool:
-    """Whether the instance does not exist; vast.ai says it in several ways. A wrong key is a 404 as well."""
-    return error.reason != "auth_error" and (error.status == 404 or error.reason == "no_such_instance")

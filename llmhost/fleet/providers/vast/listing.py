@@ -11,7 +11,7 @@ from llmhost.errors import ProviderError
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.providers.vast.client import VastAccount
 from llmhost.fleet.providers.vast.faults import refusal_in
-from llmhost.fleet.providers.vast.rows import Answer, Number, Row, Text, read, worker_id
+from llmhost.fleet.providers.vast.rows import Answer, Number, Row, Text, read, unreadable, worker_id
 
 __all__ = ["Bill", "Listing", "Page", "end_instance", "pages"]
 
@@ -59,7 +59,7 @@ async def pages(
             return
         if token in seen:
             break
-    raise ProviderError(f"vast.ai's answer cannot be read: {what} does not come to an end")
+    raise unreadable(f"{what} does not come to an end")
 
 
 _READINGS = 3  #: of the whole list, while it shows less than vast.ai counts
@@ -126,14 +126,10 @@ class Listing:
             elif page.success is True:
                 count = float(len(rows))
             else:  # "none" may never be a misunderstanding
-                raise ProviderError(
-                    f"vast.ai's answer cannot be read: {_WHAT} does not say how many there are"
-                )
+                raise unreadable(f"{_WHAT} does not say how many there are")
         for instance, times in Counter(row.id for row in rows).items():
             if times > 1:  # then another one is probably missing
-                raise ProviderError(
-                    f"vast.ai's answer cannot be read: instance {instance} is listed {times} times"
-                )
+                raise unreadable(f"instance {instance} is listed {times} times")
         return number, rows, count
 
 

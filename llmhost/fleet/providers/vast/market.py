@@ -15,7 +15,7 @@ from llmhost.fleet.models import Market, Offer
 from llmhost.fleet.offers import rank
 from llmhost.fleet.providers.vast.faults import clean
 from llmhost.fleet.providers.vast.identity import VastSettings
-from llmhost.fleet.providers.vast.rows import Id, Machine, Number, Text, read
+from llmhost.fleet.providers.vast.rows import Id, Machine, Number, Text, read, unreadable
 
 __all__ = ["read_market"]
 
@@ -46,7 +46,7 @@ def read_market(rows: object, settings: VastSettings) -> Market:
     """The offers that fit, best first, and how many each filter rejected. Raises ProviderError where `rows`
     is no list."""
     if not isinstance(rows, list):
-        raise ProviderError("vast.ai's answer cannot be read: the market is not a list")
+        raise unreadable("the market is not a list")
     terms = parse_filter(settings.filter)
     offers: list[Offer] = []
     rejected: Counter[str] = Counter()

@@ -35,6 +35,7 @@ __all__ = [
     "read_charges",
     "read_fleet",
     "ssh_of",
+    "unreadable",
     "worker_id",
 ]
 
@@ -194,6 +195,10 @@ class _Account(Answer):
 _A = TypeVar("_A", bound=Answer)
 
 
+def unreadable(fault: str) -> ProviderError:
+    return ProviderError(f"vast.ai's answer cannot be read: {fault}")
+
+
 def read(shape: type[_A], value: object, what: str) -> _A:
     """`value`, which is `what`, in this shape. Raises ProviderError, which names the first wrong field."""
     try:
@@ -201,7 +206,7 @@ def read(shape: type[_A], value: object, what: str) -> _A:
     except ValidationError as error:
         fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
         field = f"{fault['loc'][0]} of {what}" if fault["loc"] else what
-        raise ProviderError(f"vast.ai's answer cannot be read: {field}: {fault['msg']}") from None
+        raise unreadable(f"{field}: {fault['msg']}") from None
 
 
 # The label of an instance: whose it is, and when it was ordered.
@@ -281,9 +286,7 @@ def _read_instance(
     address = instance.reached(FRONT_PORT) if runs and state is WorkerState.STARTING else None
     started = ordered_at(order)  # by our own clock where llmhost made the label
     if started is None and (started := instance.start_date) is None:
-        raise ProviderError(
-            f"vast.ai's answer cannot be read: start_date of instance {instance.id} is missing"
-        )
+        raise unreadable(f"start_date of instance {instance.id} is missing")
     name = worker_id(instance.id)
     return Worker(
         id=name,
@@ -342,5 +345,5 @@ def read_account(answer: object) -> Account:
     account = read(_Account, answer, "the account")
     credit = account.balance if account.credit is None else account.credit
     if credit is None:
-        raise ProviderError("vast.ai's answer cannot be read: credit of the account is missing")
+        raise unreadable("credit of the account is missing")
     return Account(credit)
