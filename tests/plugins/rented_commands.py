@@ -25,7 +25,7 @@ from plugins.redis_servers import RedisServer
 from llmhost.fleet.clock import SystemClock
 
 #: seconds; long enough to be seen on the way, and no longer
-QUICK = Boot(created=0.1, loading=0.2, running=0.6, restart=0.2)
+QUICK = Boot(created=0.1, loading=0.2, running=0.6)
 
 #: seconds; a machine that boots as long as any test lasts
 ENDLESS = Boot(created=0.0, loading=0.1, running=3600.0)

@@ -10,15 +10,10 @@ from doubles.vast.answers import CUT, Answer, Refused, as_json, as_text, refusal
 from doubles.vast.billing import charge
 from doubles.vast.faults import Fault, Faults
 from doubles.vast.instances import Instance
-from doubles.vast.orders import LOWEST_PRICE
 from doubles.vast.routes import Call
 from doubles.vast.rows import parsed, read_token, row, write_token
 from doubles.vast.world import World
 
-#: characters; published for a label given later (one given at the purchase may have 256).
-LONGEST_LABEL = 1024
-#: USD an hour for each GPU; published for a bid that is changed.
-HIGHEST_CHANGED = 32.0
 #: Published: charges in a page unless asked, and at most.
 CHARGES, MOST_CHARGES = 100, 500
 
@@ -46,11 +41,7 @@ class Endpoints:
             "old_list": self._old_list,
             "show": self._show,
             "destroy": self._destroy,
-            "manage": self._manage,
-            "reboot": self._reboot,
-            "change_bid": self._change_bid,
             "logs": self._logs,
-            "attach_ssh": self._attach_ssh,
             "charges": self._charges,
             "user": self._user,
             "result": self._result,
@@ -74,54 +65,6 @@ class Endpoints:
             if self._faults.take(Fault.DESTROY_CUT, instance=call.id):
                 return CUT
         return success(msg="Instance destroyed successfully")
-
-    def _manage(self, call: Call) -> Answer:
-        instance, now, body = self._existing(call.id), self._world.clock.now(), call.body
-        if "label" in body:
-            if len(body["label"] or "") > LONGEST_LABEL:
-                raise refusal(
-                    400, "label_too_long", f"Please limit label length to {LONGEST_LABEL} characters"
-                )
-            instance.label = body["label"]
-            return success(msg=f"label for {call.id} set to {body['label']!r}")
-        match body.get("state"):
-            case "stopped":
-                instance.stop(now)
-            case "running":
-                self._start(instance, now)
-            case state:
-                raise refusal(400, "invalid_args", f"unknown state {state!r}")
-        return success()
-
-    def _start(self, instance: Instance, now: float) -> None:
-        if self._world.credit <= 0:
-            raise refusal(400, "missing_billing", "Your account lacks credit; see the billing page.")
-        instance.start(self._world.boot, now)
-        if self._faults.take(Fault.SCHEDULING, instance=instance.id):
-            instance.hang(now)
-
-    def _reboot(self, call: Call) -> Answer:
-        instance = self._existing(call.id)
-        if not instance.running:
-            raise refusal(400, "invalid_args", "instance is not running")
-        instance.reboot(self._world.boot, self._world.clock.now())
-        return success()
-
-    def _change_bid(self, call: Call) -> Answer:
-        instance, price = self._existing(call.id), call.body.get("price")
-        if instance.bid is None or not isinstance(price, (int, float)):
-            raise refusal(400, "invalid_args", "this instance has no bid, or price is no number")
-        if not LOWEST_PRICE <= price <= HIGHEST_CHANGED * instance.offer["num_gpus"]:
-            raise refusal(400, "invalid_args", f"Please set a bid price >= {LOWEST_PRICE}.")
-        instance.change_bid(float(price), self._world.boot, self._world.clock.now())
-        return success()
-
-    def _attach_ssh(self, call: Call) -> Answer:
-        key = call.body.get("ssh_key")
-        if not key:
-            raise refusal(400, "invalid_args", "ssh_key is required")
-        self._existing(call.id).ssh_keys.append(key)
-        return success(msg="SSH key attached successfully")
 
     def _logs(self, call: Call) -> Answer:
         instance = self._world.instances.get(call.id)

@@ -51,14 +51,11 @@ class Fault(StrEnum):
     OFFLINE = "its host goes offline after running"
     OUTBID = "somebody bids more, after running"
 
-    SCHEDULING = "start: says success, the stopped instance hangs in scheduling for ever"
-
     # What the rows of an instance say.
     NULL_START = "start_date is null"
     HIDDEN_ENV = "extra_env is empty"
     NO_PORTS = "ports never appear"
     PORT_CLOSED = "ports are mapped to one where nothing listens"
-    SKEW = "start_date is off by `value` seconds"
     LISTED_LATE = "the list shows it `value` seconds after its purchase"
     DEARER = "it costs `value` times what its offer said"
 
@@ -104,7 +101,6 @@ AFFLICTIONS = (
     Fault.HIDDEN_ENV,
     Fault.NO_PORTS,
     Fault.PORT_CLOSED,
-    Fault.SKEW,
     Fault.LISTED_LATE,
     Fault.DEARER,
 )

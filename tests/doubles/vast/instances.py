@@ -24,12 +24,11 @@ BOOT_ERROR = "Error response from daemon: OCI runtime create failed: nvidia-cont
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """Seconds from the purchase until each status; `restart` from a start or reboot until running."""
+    """Seconds from the purchase until each status."""
 
     created: float = 2.0
     loading: float = 5.0
     running: float = 60.0
-    restart: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,6 @@ class Instance:
         self.quirks: dict[Fault, float | None] = {}
         self.boots = 0
         self.ports: Mapping[int, int] = {}
-        self.ssh_keys: list[str] = []
         self.bill = Bill()
         self.bill.begin("disk", self.disk_rate, at)
 
@@ -143,35 +141,10 @@ class Instance:
         self.steps = []
         self.show("exited", at)
 
-    def start(self, boot: Boot, at: float) -> None:
-        """Runs again after `boot.restart`; one that runs is left alone."""
-        self.intended_status = self.cur_state = self.next_state = "running"
-        if not self.running:
-            self.show("loading", at, "starting")
-            self.steps = [self._running(at + boot.restart)]
-
-    def hang(self, at: float) -> None:
-        self.steps = []
-        self.show("scheduling", at, "scheduling")
-
-    def reboot(self, boot: Boot, at: float) -> None:
-        self.show("rebooting", at)
-        self.steps = [self._running(at + boot.restart)]
-
     def outbid(self, at: float) -> None:
         """Somebody pays more than we do."""
         self.min_bid = max(self.min_bid, self.gpu_rate * 1.1)
         self.stop(at)
-
-    def change_bid(self, price: float, boot: Boot, at: float) -> None:
-        """Too low: stopped. High enough: a stopped one runs again, a running one costs the new price."""
-        self.bid = price
-        if price < self.min_bid:
-            self.stop(at)
-        elif self.stopped:
-            self.start(boot, at)
-        elif self.running:
-            self.bill.begin("gpu", self.gpu_rate, at)
 
     def destroy(self, at: float) -> None:
         self.destroyed = at

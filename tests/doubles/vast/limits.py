@@ -15,10 +15,7 @@ INTERVALS: Mapping[str, float] = {
     "destroy": 3.0,
     "show": 2.0,
     "list": 1.0,
-    "manage": 1.0,
-    "reboot": 1.0,
     "charges": 1.0,
-    "change_bid": 5.5,
 }
 
 #: Searches in a minute; documented.

@@ -36,7 +36,7 @@ COLUMNS = {
 
 def stored(instance: Instance) -> dict[str, Any]:
     """The values of COLUMNS."""
-    start = instance.created + (instance.quirks.get(Fault.SKEW) or 0.0)
+    start = instance.created
     return {
         **{name: instance.offer[name] for name in OF_CONTRACT},
         "id": instance.id,

@@ -24,8 +24,8 @@ from doubles.vast.world import World
 
 from llmhost.fleet.clock import Clock
 
-#: What an instance may do with the key that it is given; published for start, stop and destroy.
-OF_ITSELF = {"show", "manage", "destroy"}
+#: What an instance may do with the key that it is given; published.
+OF_ITSELF = {"show", "destroy"}
 
 #: seconds of real time between two looks at the clock while nobody calls.
 LOOK = 0.05

@@ -103,33 +103,12 @@ async def test_a_worker_that_gives_up_says_why(quick_provider: Make) -> None:
     assert worker.detail == "the model is not to its taste; feed another"
 
 
-async def test_a_worker_that_crashes_is_seen(quick_provider: Make) -> None:
-    provider = quick_provider()
-    await provider.create(make_spec(model="crashes"))
-    worker = await settled(provider, WorkerState.FAILED)
-    assert worker.detail == "its process has ended: it crashed, or was killed"
-
-
-async def test_a_worker_that_does_not_listen_yet_is_starting(quick_provider: Make) -> None:
-    provider = quick_provider()
-    await provider.create(make_spec(model="never-listens"))
-    (worker,) = await provider.list()
-    assert (worker.state, worker.url) == (WorkerState.STARTING, None)
-
-
-async def test_configured_ports_are_taken_in_their_order(quick_provider: Make, free_ports: Any) -> None:
-    first = free_ports(3)
-    provider = quick_provider(first_port=first)
-    urls = [await _url(provider, await provider.create(make_spec())) for _ in range(3)]
-    assert urls == [f"http://127.0.0.1:{port}" for port in range(first, first + 3)]
-
-
-async def test_the_port_of_a_worker_that_is_gone_is_used_again(quick_provider: Make, free_ports: Any) -> None:
+async def test_ports_are_taken_in_their_order_and_used_again(quick_provider: Make, free_ports: Any) -> None:
     first = free_ports(2)
     provider = quick_provider(first_port=first)
     one = await provider.create(make_spec())
     two = await provider.create(make_spec())
-    await _url(provider, two)
+    assert await _url(provider, two) == f"http://127.0.0.1:{first + 1}"
     await provider.destroy(one.id)
     again = await provider.create(make_spec())
     assert await _url(provider, again) == f"http://127.0.0.1:{first}"

@@ -45,14 +45,6 @@ async def buy(account: VastAccount, offer: int, sent: Callable[[], None] = lambd
     return await account.create(offer, ORDER, sent)
 
 
-async def test_the_instances_of_the_account_are_listed(
-    vast_server: VastServer, vast_account: Accounts
-) -> None:
-    bought = await buy(vast_account(), an_offer(vast_server))
-    page: Any = await vast_account().instances(None)
-    assert [row["id"] for row in page["instances"]] == [bought["new_contract"]]
-
-
 async def test_every_kind_of_call_is_understood(
     vast_server: VastServer, vast_account: Accounts, manual_clock: ManualClock
 ) -> None:
@@ -167,14 +159,6 @@ async def test_a_purchase_that_came_too_early_was_not_made_and_is_tried_again(
     assert vast_server.created_total == 1
 
 
-async def test_what_is_to_be_done_before_a_purchase_is_done_before_it(
-    vast_server: VastServer, vast_account: Accounts
-) -> None:
-    seen: list[int] = []
-    await buy(vast_account(), an_offer(vast_server), lambda: seen.append(vast_server.calls["create"]))
-    assert seen == [0]
-
-
 async def test_a_purchase_that_is_interrupted_is_heard_to_its_end(
     vast_server: VastServer, vast_account: Accounts
 ) -> None:
@@ -219,15 +203,13 @@ async def test_a_purchase_that_is_interrupted_before_its_turn_is_not_made(
     assert (sent, vast_server.created_total) == ([], 1)
 
 
-async def test_an_instance_that_does_not_exist_is_destroyed_already(
+async def test_an_instance_that_does_not_exist_is_destroyed_already_and_has_no_logs(
     vast_server: VastServer, vast_account: Accounts
 ) -> None:
     await vast_account().destroy(12345)
     assert vast_server.calls["destroy"] == 1
-
-
-async def test_an_instance_that_does_not_exist_has_no_logs(vast_account: Accounts) -> None:
     assert await vast_account().logs(12345, 10) == ""
+    assert await vast_account().instance(12345) is None
 
 
 @pytest.mark.parametrize("call", ["instances", "destroy", "user", "create", "search", "logs", "charges"])

@@ -46,14 +46,12 @@ def test_an_order_is_there_as_soon_as_it_is_written(book: PendingPurchases, fold
 
 
 def test_only_its_owner_reads_it(book: PendingPurchases, folder: Path) -> None:
+    assert list(book.all()) == []
     book.write(ORDER)
     (file,) = folder.iterdir()
+    assert "the-token-itself" not in repr(ORDER)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-
-
-def test_the_token_does_not_show(book: PendingPurchases) -> None:
-    assert "the-token-itself" not in repr(ORDER)
 
 
 def test_what_the_worker_was_given_is_remembered(book: PendingPurchases) -> None:
@@ -62,12 +60,6 @@ def test_what_the_worker_was_given_is_remembered(book: PendingPurchases) -> None
     assert facts is not None
     assert (facts.model, facts.token, facts.certificate) == ("tiny", "the-token-itself", "PEM")
     assert book.kept("1700000000-ffffffff") is None
-
-
-def test_a_settled_order_knows_its_instance(book: PendingPurchases) -> None:
-    book.write(ORDER)
-    book.resolve(ORDER, 312)
-    assert list(book.all()) == [replace(ORDER, instance=312)]
 
 
 def test_orders_are_oldest_first(book: PendingPurchases) -> None:
@@ -93,10 +85,6 @@ def test_what_is_no_order_is_neither_read_nor_removed(
     book.drop(name)
     assert book.find(name) is None
     assert len(list(folder.iterdir())) == 2
-
-
-def test_a_folder_that_is_not_there_holds_nothing(book: PendingPurchases) -> None:
-    assert list(book.all()) == []
 
 
 def test_a_folder_that_cannot_be_written_is_said(book: PendingPurchases, folder: Path) -> None:

@@ -142,17 +142,11 @@ async def test_the_user(tenant: Tenant) -> None:
 async def test_answers_that_only_say_success(tenant: Tenant) -> None:
     client, id = tenant.sdk.client, await tenant.rent_running(price=0.9)
     answers = [
-        await client("put", f"/instances/{id}/", json_data={"label": "x"}),
-        await client("put", f"/instances/reboot/{id}/"),
-        await client("put", f"/instances/bid_price/{id}/", json_data={"client_id": "me", "price": 1.0}),
-        await client("put", f"/instances/{id}/", json_data={"state": "stopped"}),
-        await client("put", f"/instances/{id}/", json_data={"state": "running"}),
         await client("put", f"/instances/request_logs/{id}", json_data={"tail": "10"}),
-        await client("post", f"/instances/{id}/ssh/", json_data={"ssh_key": "ssh-ed25519 AAAA"}),
         await client("delete", f"/instances/{id}/"),
     ]
-    assert [(answer.status_code, answer.json()["success"]) for answer in answers] == [(200, True)] * 8
-    assert answers[5].json()["result_url"].startswith(tenant.server.url)
+    assert [(answer.status_code, answer.json()["success"]) for answer in answers] == [(200, True)] * 2
+    assert answers[0].json()["result_url"].startswith(tenant.server.url)
 
 
 async def test_errors(tenant: Tenant) -> None:
@@ -161,13 +155,9 @@ async def test_errors(tenant: Tenant) -> None:
         404: [
             await client("put", "/asks/1/", json_data={"image": "x"}),
             await client("delete", "/instances/1/"),
-            await client("put", "/instances/1/", json_data={"label": "x"}),
-            await client("put", "/instances/bid_price/1/", json_data={"client_id": "me", "price": 1.0}),
-            await client("post", "/instances/1/ssh/", json_data={"ssh_key": "x"}),
         ],
         400: [
             await client("put", "/asks/1/", json_data={}),
-            await client("put", f"/instances/reboot/{await tenant.rent()}/"),
             await client("get", "/api/v1/instances/", query_args={"after_token": "x"}),
         ],
     }
@@ -211,10 +201,7 @@ ID = 25_000_001
         (destroy, 3.0),
         (lambda tenant: tenant.sdk("show_instance", ID), 2.0),
         (lambda tenant: tenant.sdk("show_instances"), 1.0),
-        (lambda tenant: tenant.sdk("label_instance", ID, "x"), 1.0),
-        (lambda tenant: tenant.sdk("start_instance", ID), 1.0),
         (lambda tenant: tenant.sdk("show_invoices_v1", charges=True), 1.0),
-        (lambda tenant: tenant.sdk("change_bid", ID, price=0.9), 5.5),
     ],
 )
 async def test_each_endpoint_has_its_own_interval(tenant: Tenant, ask: Ask, interval: float) -> None:

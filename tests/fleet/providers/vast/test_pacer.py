@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import multiprocessing
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmhost.errors import StateError
-from llmhost.fleet.clock import SystemClock
 from llmhost.fleet.providers.vast.pacer import INTERVALS, Pacer
 
 
@@ -38,10 +35,6 @@ async def times(pacer: Pacer, clock: ManualClock, *endpoints: str) -> list[float
     return found
 
 
-async def test_the_first_call_waits_for_nothing(pacer: Pacer, manual_clock: ManualClock) -> None:
-    assert await times(pacer, manual_clock, "create") == [0.0]
-
-
 @pytest.mark.parametrize("endpoint", sorted(INTERVALS))
 async def test_calls_of_one_endpoint_keep_its_interval(
     pacer: Pacer, manual_clock: ManualClock, endpoint: str
@@ -58,11 +51,6 @@ async def test_time_that_has_passed_anyway_counts(pacer: Pacer, manual_clock: Ma
     await times(pacer, manual_clock, "list")
     await manual_clock.sleep(10)
     assert await times(pacer, manual_clock, "list") == [10.0]
-
-
-async def test_another_command_waits_its_turn(file: Path, manual_clock: ManualClock) -> None:
-    await times(Pacer(file, manual_clock), manual_clock, "create")
-    assert await times(Pacer(file, manual_clock), manual_clock, "create") == pytest.approx([4.5])
 
 
 async def test_another_command_waits_until_a_call_has_ended(file: Path, manual_clock: ManualClock) -> None:
@@ -150,27 +138,3 @@ async def test_a_file_that_cannot_be_written_is_said(tmp_path: Path, manual_cloc
     (tmp_path / "vast").write_text("not a folder")
     with pytest.raises(StateError):
         await times(Pacer(tmp_path / "vast" / "pace.json", manual_clock), manual_clock, "list")
-
-
-def _take_turns(file: Path, times: multiprocessing.Queue[float]) -> None:
-    async def take() -> None:
-        pacer = Pacer(file, SystemClock(), 0.05)
-        for _ in range(3):
-            async with pacer.turn("list"):
-                times.put(time.time())
-
-    asyncio.run(take())
-
-
-@pytest.mark.slow
-def test_processes_share_the_pauses(file: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    taken = context.Queue()
-    processes = [context.Process(target=_take_turns, args=(file, taken)) for _ in range(3)]
-    for process in processes:
-        process.start()
-    found = sorted(taken.get(timeout=60) for _ in range(9))
-    for process in processes:
-        process.join(timeout=60)
-    # Eight pauses of 0.05 s lie between nine calls; a sleeper may wake a little late, never early.
-    assert found[-1] - found[0] >= 8 * 0.05 - 0.02

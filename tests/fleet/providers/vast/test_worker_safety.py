@@ -18,8 +18,6 @@ from doubles.waiting import until
 
 from llmhost.fleet.providers.vast.identity import make_identity
 
-pytestmark = pytest.mark.slow
-
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ALLOWED = (
@@ -94,12 +92,6 @@ async def test_a_token_that_is_not_said_as_agreed_is_none(rented: Rented, header
         assert (await stranger.get("/llmhost/progress", headers=said)).status_code == 401
 
 
-async def test_a_stranger_is_turned_away_before_the_body_is_looked_at(rented: Rented) -> None:
-    async with rented.connect(None) as stranger:
-        response = await stranger.post("/api/chat", content=b"x" * 100_000)
-    assert response.status_code == 401
-
-
 @pytest.mark.parametrize(("method", "path"), FORBIDDEN)
 async def test_what_is_not_on_the_list_is_forbidden_with_the_token_too(
     rented: Rented, method: str, path: str
@@ -112,22 +104,6 @@ async def test_a_path_that_makes_no_sense_is_refused_to_everybody(rented: Rented
     async with rented.connect(None) as stranger:
         for client in (stranger, rented.client):
             assert (await raw(client, "GET", path)).status_code == 400
-
-
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("DELETE", "/api/delete"),
-        ("POST", "/api/pull"),
-        ("POST", "/api/create"),
-        ("GET", "/"),
-        ("GET", "/llmhost/"),
-    ],
-)
-async def test_changing_the_models_is_forbidden(rented: Rented, method: str, path: str) -> None:
-    response = await rented.client.request(method, path, json={"model": "tiny"} if method != "GET" else None)
-    assert response.status_code == 403
-    assert (await rented.client.get("/api/tags")).json()["models"][0]["name"] == "tiny:latest"
 
 
 @pytest.mark.parametrize(("method", "path"), ALLOWED)
@@ -168,13 +144,6 @@ async def test_a_client_that_trusts_another_certificate_does_not_connect(rented:
             await client.get("/llmhost/progress")
 
 
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-async def test_both_versions_of_tls_that_are_safe_are_spoken(rented: Rented, version: ssl.TLSVersion) -> None:
-    context = pinned(rented.identity)
-    context.minimum_version = context.maximum_version = version
-    assert await tls_version(rented, context) == version.name.replace("_", ".")
-
-
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
 async def test_old_tls_is_refused(rented: Rented) -> None:
     context = pinned(rented.identity)
@@ -189,6 +158,12 @@ async def test_plain_http_is_refused(rented: Rented) -> None:
         url = f"http://127.0.0.1:{rented.container.ports[8443]}/api/tags"
         response = await client.get(url, headers=dict(rented.client.headers))
     assert response.status_code == 400
+
+
+async def test_a_stranger_is_turned_away_before_the_body_is_looked_at(rented: Rented) -> None:
+    async with rented.connect(None) as stranger:
+        response = await stranger.post("/api/chat", content=b"x" * 100_000)
+    assert response.status_code == 401
 
 
 async def test_the_front_door_does_not_tell_its_version(rented: Rented) -> None:
