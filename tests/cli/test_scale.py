@@ -75,6 +75,18 @@ def test_a_step_that_does_nothing_is_one_line(cli: Run, scaler: ScriptedScaler) 
     assert cli("scale").stdout == "hold: another command changes this fleet\n"
 
 
+def test_a_queue_is_shown_and_no_text_controls_the_terminal(cli: Run, scaler: ScriptedScaler) -> None:
+    evil, seen = "\x1b[2Jw1", Observed(in_flight=6, waiting=4, queue_seconds=math.inf, ready=1, booting=2)
+    bought = ScaleAction("buy", evil, evil, done=True)
+    scaler.result = StepResult(ScaleDecision("up", 1, 2, evil, seen), (bought,), (evil,))
+    ran = cli("scale", "--dry-run")
+    assert "\x1b" not in ran.stdout + ran.stderr
+    assert ran.stdout.splitlines()[2:4] == [
+        "capacity   0 tok/s; 1 worker ready, 2 booting",
+        "in flight  6 questions, 4 waiting (no worker is ready)",
+    ]
+
+
 def test_what_was_done_is_listed_in_its_order(cli: Run, scaler: ScriptedScaler) -> None:
     scaler.result = StepResult(
         GROWS,
@@ -114,25 +126,6 @@ def test_a_rehearsal_says_what_would_be_done_and_what_was_seen(cli: Run, scaler:
         "limits    1 to 8 workers; a boot takes 3 min",
         "Dry run: nothing was changed.",
     ]
-
-
-def test_a_queue_is_told(cli: Run, scaler: ScriptedScaler) -> None:
-    seen = Observed(in_flight=6, waiting=4, queue_seconds=math.inf, ready=1, booting=2)
-    scaler.result = StepResult(ScaleDecision("hold", 3, 3, "why", seen))
-    lines = cli("scale", "--dry-run").stdout.splitlines()
-    assert lines[1:3] == [
-        "capacity   0 tok/s; 1 worker ready, 2 booting",
-        "in flight  6 questions, 4 waiting (no worker is ready)",
-    ]
-
-
-def test_what_a_terminal_would_obey_is_not_printed(cli: Run, scaler: ScriptedScaler) -> None:
-    evil = "\x1b[2Jw1"
-    scaler.result = StepResult(
-        ScaleDecision("up", 1, 2, evil, SEEN), (ScaleAction("buy", evil, evil, done=True),), (evil,)
-    )
-    ran = cli("scale")
-    assert "\x1b" not in ran.stdout + ran.stderr
 
 
 def test_scripts_get_the_fields_that_are_promised(cli: Run, scaler: ScriptedScaler) -> None:
@@ -208,6 +201,15 @@ def test_people_see_the_newest_steps_and_scripts_see_all(cli: Run, scaler: Scrip
     assert [step["reason"] for step in told] == [f"reason {n}" for n in range(30)]
 
 
+def test_history_fits_in_80_columns(
+    cli: Run, scaler: ScriptedScaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    scaler.past = (record(1, reason=GROWS.reason * 3, before=120, after=128, decision="down"),)
+    lines = cli("scale", "history").stdout.splitlines()
+    assert (max(map(len, lines)) <= 80, sum("120 → 128" in line for line in lines)) == (True, 1)
+
+
 def test_the_last_steps_can_be_chosen_each_on_its_own(cli: Run, scaler: ScriptedScaler) -> None:
     scaler.past = tuple(record(n) for n in range(30))
     assert len(cli("scale", "history", "--last", "25").stdout.splitlines()) == 2 + 25
@@ -265,16 +267,6 @@ def test_history_shows_what_broke_and_what_could_not_be_done(cli: Run, scaler: S
     *_, repaired, failed = cli("scale", "history").stdout.splitlines()
     assert repaired.strip() == "destroyed w1: its process ended"
     assert failed.strip() == "could not start a worker: no offer fits"
-
-
-def test_history_fits_in_80_columns(
-    cli: Run, scaler: ScriptedScaler, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    scaler.past = (record(1, reason=GROWS.reason * 3, before=120, after=128, decision="down"),)
-    lines = cli("scale", "history").stdout.splitlines()
-    assert max(map(len, lines)) <= 80
-    assert sum("120 → 128" in line for line in lines) == 1
 
 
 # The options that are subcommands now

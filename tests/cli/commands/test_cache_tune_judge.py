@@ -63,15 +63,12 @@ def pairs_file(folder: Path, pairs: Iterable[tuple[str, str, bool]] = PAIRS) -> 
 
 def configured(redis: RedisServer, url: str, model: str = "tiny", **cache: Any) -> Config:
     """A fleet of one worker that is not up yet."""
-    fleet = {"name": "f", "provider": "static", "workers": [{"url": url, "token": TOKEN}]}
-    return Config.model_validate(
-        {
-            "redis": {"url": f"unix://{redis.socket}"},
-            "fleet": fleet,
-            "engine": {"kind": "openai", "model": model},
-            "cache": cache,
-        }
-    )
+    sections: dict[str, Any] = {
+        "redis": {"url": f"unix://{redis.socket}"},
+        "fleet": {"name": "f", "provider": "static", "workers": [{"url": url, "token": TOKEN}]},
+        "engine": {"kind": "openai", "model": model},
+    }
+    return Config.model_validate({**sections, "cache": cache})
 
 
 async def fleet_of(redis: RedisServer, url: str, model: str = "tiny", **cache: Any) -> Config:
@@ -145,20 +142,15 @@ async def test_people_read_figures_and_a_verdict(
     assert "the judge stays off" in shown.out
 
 
-async def test_a_judge_that_cannot_be_asked_is_not_measured(
+async def test_without_a_worker_or_pairs_of_both_kinds_nothing_is_measured(
     redis_server: RedisServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    options, config = Globals(json=True), configured(redis_server, "http://127.0.0.1:9")
     with pytest.raises(NoWorkerError):
-        await measure_judge(
-            Globals(json=True), configured(redis_server, "http://127.0.0.1:9"), pairs_file(tmp_path)
-        )
-    assert capsys.readouterr().out == ""
-
-
-async def test_a_file_with_pairs_of_one_kind_is_refused(redis_server: RedisServer, tmp_path: Path) -> None:
-    file = pairs_file(tmp_path, [("a b", "b a", True)] * 4)
+        await measure_judge(options, config, pairs_file(tmp_path))
     with pytest.raises(UsageError, match="both kinds"):
-        await measure_judge(Globals(json=True), configured(redis_server, "http://127.0.0.1:9"), file)
+        await measure_judge(options, config, pairs_file(tmp_path, [("a b", "b a", True)] * 4))
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(("limit", "each"), [(40, 20), (7, 3), (1, 0), (1000, 40)])
