@@ -5,20 +5,16 @@ Each change is confirmed to be still ours to make: a command that lost the fleet
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from llmhost.autoscale.checkup import BrokenWorker, Checkup
 from llmhost.autoscale.models import ActionKind, ScaleAction, ScaleDecision
 from llmhost.errors import LimitError, NoOffer
-from llmhost.fleet.clock import Clock
-from llmhost.fleet.health import OnProgress
-from llmhost.fleet.models import FleetSpec, Worker
+from llmhost.fleet.models import Worker
 from llmhost.fleet.plan import exceeds_drift
-from llmhost.fleet.provider import Provider
 from llmhost.fleet.provision import Buyer, terminate
-from llmhost.fleet.registry import FleetRecords
 
 __all__ = ["Drains", "ScaleExecutor", "planned_actions"]
 
@@ -59,20 +55,13 @@ def planned_actions(
 class ScaleExecutor:
     """Applies one decision. The caller holds the fleet's lock.
 
-    `buyer` makes one that buys for a fleet of that size; `confirm` raises where the lock was lost. The rest
-    is the outcome: `failures` counts purchases that failed, `gone` are workers that were destroyed, `price`
-    is USD an hour of the newest purchase, `refusal` why the budget allowed less than the decision.
+    All but `buyer` and `drains` is the outcome: `failures` counts purchases that failed, `gone` are workers
+    that were destroyed, `price` is USD an hour of the newest purchase, `refusal` why the budget allowed less
+    than the decision.
     """
 
-    provider: Provider
-    spec: FleetSpec
-    _: KW_ONLY
-    buyer: Callable[[FleetSpec], Buyer]
-    records: FleetRecords
+    buyer: Buyer
     drains: Drains
-    clock: Clock
-    confirm: Callable[[], Awaitable[None]]
-    on_progress: OnProgress
     actions: list[ScaleAction] = field(default_factory=list, init=False)
     failures: int = field(default=0, init=False)
     gone: set[str] = field(default_factory=set, init=False)
@@ -90,7 +79,7 @@ class ScaleExecutor:
         empty = [w for w in checkup.healthy if w.id in drained and w.id not in decision.revive]
         gone = await self._destroy("finish", empty, _EMPTY)
         if decision.revive:
-            await self.confirm()
+            await self.buyer.lock.confirm()
             await self.drains.revive(decision.revive)
             self._done("revive", decision.revive, _NEEDED)
         await self._buy(decision.buy - remaining, [w for w in checkup.healthy if w.id not in gone])
@@ -100,12 +89,12 @@ class ScaleExecutor:
         """How many of them remain, and are paid for, so that no other may take their place."""
         for one in broken:
             if one.machine_is_bad:
-                await self.records.failed_on(one.worker.machine, one.reason)
+                await self.buyer.records.failed_on(one.worker.machine, one.reason)
             self.failures += one.never_answered
         outdated = [one.worker.id for one in broken if one.outdated]
         busy: set[str] = set()
         if outdated:  # a worker with another model may finish its answers
-            await self.confirm()
+            await self.buyer.lock.confirm()
             await self.drains.drain(outdated)
             in_flight = await self.drains.in_flight(outdated)
             busy = {worker for worker in outdated if in_flight.get(worker)}
@@ -117,8 +106,9 @@ class ScaleExecutor:
     async def _buy(self, count: int, present: Sequence[Worker]) -> None:
         if count <= 0:
             return
-        await self.confirm()
-        bought = await self.buyer(replace(self.spec, gpus=len(present) + count)).buy(count, present)
+        await self.buyer.lock.confirm()
+        spec = replace(self.buyer.spec, gpus=len(present) + count)
+        bought = await replace(self.buyer, spec=spec).buy(count, present)
         for worker in bought.workers:
             self.price = worker.price_per_hour
             self._done("buy", [worker.id], _price(worker))
@@ -128,7 +118,7 @@ class ScaleExecutor:
                 self.refusal = error
             elif not isinstance(error, NoOffer):  # which costs nothing, and may be over in a minute
                 self.failures += 1
-        if bought.workers and self.provider.rents:
+        if bought.workers and self.buyer.provider.rents:
             await self._give_back_dearer(bought.workers)
 
     async def _give_back_dearer(self, bought: Iterable[Worker]) -> None:
@@ -136,31 +126,31 @@ class ScaleExecutor:
         agreed = {worker.id: worker.price_per_hour for worker in bought}
         dearer = [
             worker
-            for worker in await self.provider.list()
+            for worker in await self.buyer.provider.list()
             if exceeds_drift(worker.price_per_hour, agreed.get(worker.id, worker.price_per_hour))
         ]
         for worker in dearer:
             self.failures += 1
-            await self.records.failed_on(worker.machine, "it cost more than its offer said")
+            await self.buyer.records.failed_on(worker.machine, "it cost more than its offer said")
         await self._destroy("repair", dearer, "costs more than its offer said")
 
     async def _drain(self, workers: Sequence[Worker]) -> None:
         """No new questions; destroyed after the last answer, the slow ones by the next step."""
         if not workers:
             return
-        await self.confirm()
+        await self.buyer.lock.confirm()
         await self.drains.drain([worker.id for worker in workers])
         self._done("drain", [worker.id for worker in workers], _NO_MORE)
-        deadline = self.clock.monotonic() + _LINGER
+        deadline = self.buyer.clock.monotonic() + _LINGER
         remaining = list(workers)
         while remaining:
             busy = await self.drains.in_flight([worker.id for worker in remaining])
             await self._destroy("end", [w for w in remaining if not busy.get(w.id)], _EMPTY)
             remaining = [worker for worker in remaining if busy.get(worker.id)]
-            if self.clock.monotonic() >= deadline:
+            if self.buyer.clock.monotonic() >= deadline:
                 return
             if remaining:
-                await self.clock.sleep(_POLL)
+                await self.buyer.clock.sleep(_POLL)
 
     async def _destroy(
         self,
@@ -173,8 +163,8 @@ class ScaleExecutor:
         """Those that are gone."""
         if not workers:
             return set()
-        await self.confirm()
-        failures = await terminate(workers, self.provider, self.records, self.on_progress)
+        await self.buyer.lock.confirm()
+        failures = await terminate(workers, self.buyer.provider, self.buyer.records, self.buyer.on_progress)
         not_destroyed = {failure.worker: failure.message for failure in failures}
         for worker in workers:
             why = (reasons or {}).get(worker.id, reason)

@@ -48,8 +48,8 @@ from llmhost.ledger.rentals import RentalBook
 
 __all__ = ["Boots", "FleetSnapshot", "Scaler", "TrafficBook"]
 
-#: seconds; a boot that was seen no closer than this is not learned from
-_ROUGHEST = 1800.0
+#: seconds between two looks at a worker; where more passed, when its boot ended is not known well enough
+_LONGEST_GAP = 1800.0
 
 
 class TrafficBook(Drains, Protocol):
@@ -116,15 +116,16 @@ class Scaler:
         fleet meanwhile is no error.
         """
         records = FleetRecords(self.registry, self.rentals, self.clock)
+        buyer = Buyer(self.provider, self.spec, self.limits, self.lock, self.clock, records, on_progress)
         try:
             if dry_run:
-                result, _ = await self._run(await self.store.load(), records, None)
+                result, _ = await self._run(await self.store.load(), buyer, dry_run=True)
                 return result
             async with self.lock.hold(wait=False):
                 state = await self.store.load()
                 for field in state.damaged:
                     records.warn(f"the autoscaler's state in Redis was damaged: {field}")
-                result, state = await self._run(state, records, on_progress)
+                result, state = await self._run(state, buyer, dry_run=False)
                 await self._save(state, result)
                 return result
         except FleetBusy as error:
@@ -136,26 +137,25 @@ class Scaler:
         """The newest steps, newest last. Raises StoreError."""
         return await self.store.history(count)
 
-    async def _run(
-        self, state: ScaleState, records: FleetRecords, on_progress: OnProgress | None
-    ) -> tuple[StepResult, ScaleState]:
-        """The result, and the state after it. `on_progress` is None where nothing is to be changed."""
+    async def _run(self, state: ScaleState, buyer: Buyer, *, dry_run: bool) -> tuple[StepResult, ScaleState]:
+        """The result, and the state after it."""
+        records = buyer.records
         if state.paused is not None:
             return await self._paused(state.paused, records), state
         try:
-            if on_progress is not None:
+            if not dry_run:
                 await self.provider.resolve_pending()
-            snapshot = await self.take_snapshot(state, records)
+            snapshot = await self.take_snapshot(state, buyer)
         except LlmhostError as error:
             return await self._unreadable(error, records), state
         decision = decide(self.scale, snapshot.metrics, snapshot.view, snapshot.now)
         invalid = decision.blocked is not None and decision.blocked.kind == "metrics"
-        if on_progress is None or invalid:
+        if dry_run or invalid:
             planned = () if invalid else planned_actions(decision, snapshot.checkup, snapshot.drained)
             return StepResult(decision, tuple(planned), records.warnings, _refusal(decision)), state
-        return await self._apply(decision, snapshot, state, records, on_progress)
+        return await self._apply(decision, snapshot, state, buyer)
 
-    async def take_snapshot(self, state: ScaleState, records: FleetRecords) -> FleetSnapshot:
+    async def take_snapshot(self, state: ScaleState, buyer: Buyer) -> FleetSnapshot:
         """Asks provider, Redis and every worker, and changes nothing.
 
         Raises:
@@ -171,7 +171,7 @@ class Scaler:
             workers=tuple(_scaled(worker, traffic) for worker in checkup.healthy),
             lost=sum(one.worker.id not in traffic.draining for one in checkup.broken),
             price=self._expected_price(checkup.healthy, state.price),
-            funds=await self._buyer(self.spec, records).funds(),
+            funds=await buyer.funds(),
         )
         failed = [traffic.at for one in checkup.broken if one.never_answered]
         boot = learned_boot(await self.boots.boot_times())
@@ -186,23 +186,9 @@ class Scaler:
         return fmean(prices) if prices else last or 0.0
 
     async def _apply(
-        self,
-        decision: ScaleDecision,
-        snapshot: FleetSnapshot,
-        state: ScaleState,
-        records: FleetRecords,
-        on_progress: OnProgress,
+        self, decision: ScaleDecision, snapshot: FleetSnapshot, state: ScaleState, buyer: Buyer
     ) -> tuple[StepResult, ScaleState]:
-        executor = ScaleExecutor(
-            self.provider,
-            self.spec,
-            buyer=lambda spec: self._buyer(spec, records, on_progress),
-            records=records,
-            drains=self.traffic,
-            clock=self.clock,
-            confirm=self.lock.confirm,
-            on_progress=on_progress,
-        )
+        executor, records = ScaleExecutor(buyer, self.traffic), buyer.records
         stopped: LlmhostError | None = None
         try:
             await records.forget_gone(snapshot.known, snapshot.listed)
@@ -233,7 +219,7 @@ class Scaler:
         for worker in snapshot.checkup.first_answers if past else ():
             looked = max(past[-1].at, worker.started)
             followed = worker.id in state.observations or looked == worker.started
-            if followed and 0 <= snapshot.now - looked <= _ROUGHEST:
+            if followed and 0 <= snapshot.now - looked <= _LONGEST_GAP:
                 await self.boots.booted(worker.id, (looked + snapshot.now) / 2 - worker.started)
 
     async def _unreadable(self, error: LlmhostError, records: FleetRecords) -> StepResult:
@@ -261,11 +247,6 @@ class Scaler:
         )
         if self.lock.fence is not None:
             await self.store.save(state, record, self.lock.fence)
-
-    def _buyer(
-        self, spec: FleetSpec, records: FleetRecords, on_progress: OnProgress = lambda _: None
-    ) -> Buyer:
-        return Buyer(self.provider, spec, self.limits, self.lock, self.clock, records, on_progress)
 
 
 def _scaled(worker: Worker, traffic: Traffic) -> ScaledWorker:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from llmhost.errors import LlmhostError, NoOffer, OfferGone
 from llmhost.fleet.budget import Limits, Spent, check, period_starts
@@ -20,7 +20,7 @@ from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import Failure, UpResult
 from llmhost.fleet.spending import spent_now
 
-__all__ = ["Approve", "Buyer", "Purchases", "make_healthy_plan", "provision", "terminate"]
+__all__ = ["Approve", "Buyer", "Provisioning", "Purchases", "make_healthy_plan", "terminate"]
 
 
 # Buying workers: one at a time, on machines that never failed this fleet, inside the budget.
@@ -40,29 +40,22 @@ class Purchases:
     errors: tuple[LlmhostError, ...] = ()
 
 
+@dataclass(slots=True)
 class Buyer:
-    """Buys for one command. The caller holds `lock`, which is confirmed before each purchase."""
+    """Buys for one command. The caller holds `lock`, which is confirmed before each purchase.
 
-    def __init__(
-        self,
-        provider: Provider,
-        spec: FleetSpec,
-        limits: Limits,
-        lock: FleetLock,
-        clock: Clock,
-        records: FleetRecords,
-        on_progress: OnProgress = lambda _: None,
-    ) -> None:
-        self._provider = provider
-        self._spec = spec
-        self._limits = limits
-        self._clock = clock
-        self._records = records
-        self._on_progress = on_progress
-        self._lock = lock
-        self._used: set[str] = set()
-        #: what the operator agreed to; None where no approval is needed
-        self.approved: ApprovedSpend | None = None
+    `approved` is what the operator agreed to; None where no approval is needed.
+    """
+
+    provider: Provider
+    spec: FleetSpec
+    limits: Limits
+    lock: FleetLock
+    clock: Clock
+    records: FleetRecords
+    on_progress: OnProgress = lambda _: None
+    approved: ApprovedSpend | None = field(default=None, init=False)
+    _used: set[str] = field(default_factory=set, init=False)
 
     async def quote(self, plan: Plan) -> Quote:
         """What the plan would buy now, and what that costs.
@@ -72,11 +65,11 @@ class Buyer:
             StoreError: there is a budget, and the ledger that it is measured with cannot be read.
         """
         if not plan.create:
-            return Quote(plan, (), now=self._clock.now())
-        market = await self._provider.offers(self._spec)
+            return Quote(plan, (), now=self.clock.now())
+        market = await self.provider.offers(self.spec)
         failed = {worker.machine for worker in plan.destroy if worker.state is WorkerState.FAILED}
-        offers = choose(market.offers, plan.create, await self._records.bad_machines() | failed)
-        return Quote(plan, offers, market, await self.funds(), self._clock.now())
+        offers = choose(market.offers, plan.create, await self.records.bad_machines() | failed)
+        return Quote(plan, offers, market, await self.funds(), self.clock.now())
 
     async def funds(self) -> Funds:
         """What may be spent, and was spent so far.
@@ -85,13 +78,13 @@ class Buyer:
             ProviderError: the account cannot be read.
             StoreError: there is a budget, and the ledger that it is measured with cannot be read.
         """
-        account = await self._provider.account()
+        account = await self.provider.account()
         credit = account.credit if account else None
-        if not self._limits.any:
-            return Funds(self._limits, Spent(), credit)
-        now = self._clock.now()
-        spent = spent_now(await self._records.rentals(), now)
-        return Funds(self._limits, await self._as_billed(spent, now), credit)
+        if not self.limits.any:
+            return Funds(self.limits, Spent(), credit)
+        now = self.clock.now()
+        spent = spent_now(await self.records.rentals(), now)
+        return Funds(self.limits, await self._as_billed(spent, now), credit)
 
     async def buy(self, count: int, present: Sequence[Worker], quoted: Quote | None = None) -> Purchases:
         """Buys up to `count` workers beside those present, and stops at the first that cannot be had.
@@ -107,13 +100,13 @@ class Buyer:
             if quoted is not None:
                 funds, market = quoted.funds, quoted.market
             else:
-                funds, market = await self.funds(), await self._provider.offers(self._spec)
+                funds, market = await self.funds(), await self.provider.offers(self.spec)
             offers = await self._candidates(market)
             while len(bought) < count:
-                existing = await self._provider.list() if self._provider.rents else [*present, *bought]
-                if self._provider.rents and not make_plan(self._spec, existing).create:
+                existing = await self.provider.list() if self.provider.rents else [*present, *bought]
+                if self.provider.rents and not make_plan(self.spec, existing).create:
                     break
-                funds = await self._later(funds)
+                funds = await self._with_current_spending(funds)
                 bought.append(await self._buy_one(offers, market, funds, hourly(existing)))
         except LlmhostError as error:
             return Purchases(tuple(bought), (error,))
@@ -135,18 +128,18 @@ class Buyer:
         )
 
     async def _create(self, offer: Offer | None) -> Worker:
-        await self._lock.confirm()
-        worker = await self._provider.create(self._spec, offer)
+        await self.lock.confirm()
+        worker = await self.provider.create(self.spec, offer)
         if self.approved is not None:
             self.approved.take(worker.price_per_hour)
-        if self._provider.rents:
-            self._on_progress(WorkerProgress(worker.id, "rented"))
-        await self._records.seen(replace(worker, state=WorkerState.STARTING))
+        if self.provider.rents:
+            self.on_progress(WorkerProgress(worker.id, "rented"))
+        await self.records.seen(replace(worker, state=WorkerState.STARTING))
         return worker
 
     async def _without_offer(self, market: Market, funds: Funds, burn: float) -> Worker:
-        if not self._provider.rents:  # its own error says why it has no capacity left
-            check(self._limits, funds.spent, burn, self._spec.price_per_hour, self._clock.now())
+        if not self.provider.rents:  # its own error says why it has no capacity left
+            check(self.limits, funds.spent, burn, self.spec.price_per_hour, self.clock.now())
             return await self._create(None)
         rejected = ", ".join(f"{count} by {reason}" for reason, count in market.rejected.items() if count)
         raise NoOffer(
@@ -157,29 +150,29 @@ class Buyer:
     def _check_price(self, price: float, funds: Funds, burn: float) -> None:
         if self.approved is not None:
             self.approved.check(price)
-        check(funds.limits, funds.spent, burn, price, self._clock.now(), funds.credit)
+        check(funds.limits, funds.spent, burn, price, self.clock.now(), funds.credit)
 
     async def _candidates(self, market: Market) -> Iterator[Offer]:
         """Best first. What was tried in this command is not tried again, even if it is still on offer."""
         fresh = [offer for offer in market.offers if offer.id not in self._used]
-        return iter(choose(fresh, len(fresh), await self._records.bad_machines()))
+        return iter(choose(fresh, len(fresh), await self.records.bad_machines()))
 
-    async def _later(self, funds: Funds) -> Funds:
+    async def _with_current_spending(self, funds: Funds) -> Funds:
         """The same, with what was spent since: a hundred purchases take minutes."""
-        if not self._limits.any:
+        if not self.limits.any:
             return funds
-        spent = spent_now(await self._records.rentals(), self._clock.now())
+        spent = spent_now(await self.records.rentals(), self.clock.now())
         most = {name: max(getattr(spent, name), getattr(funds.spent, name)) for name in _PERIODS}
         return replace(funds, spent=Spent(**most))
 
     async def _as_billed(self, spent: Spent, now: float) -> Spent:
         """What the provider billed, where that is more than what we saw."""
-        if not self._provider.rents:
+        if not self.provider.rents:
             return spent
         _, day, month = period_starts(now)
         billed = [
-            sum(charge.usd for charge in await self._provider.charges(start)) if limit else 0.0
-            for start, limit in ((day, self._limits.per_day), (month, self._limits.per_month))
+            sum(charge.usd for charge in await self.provider.charges(start)) if limit else 0.0
+            for start, limit in ((day, self.limits.per_day), (month, self.limits.per_month))
         ]
         return Spent(spent.hour, max(spent.day, billed[0]), max(spent.month, billed[1]))
 
@@ -221,103 +214,75 @@ Approve = Callable[[Quote], Awaitable[None]]
 _NO_CHANGE = Plan(0, (), ())
 
 
-async def provision(
-    provider: Provider,
-    spec: FleetSpec,
-    *,
-    buyer: Buyer,
-    records: FleetRecords,
-    hooks: Hooks,
-    clock: Clock,
-    approve: Approve,
-    hold: Callable[[], AbstractAsyncContextManager[None]],
-    attempts: int,
-    on_progress: OnProgress,
-    ready_timeout: float | None,
-    timeout: float | None,
-) -> UpResult:
-    """Makes the fleet be as `spec` wants it.
+@dataclass(slots=True)
+class Provisioning:
+    """One `up`: makes the fleet be as the buyer's spec wants it.
 
-    `hold` takes the fleet's lock; `attempts` is how many workers that fail may be replaced. `ready_timeout`
-    is seconds without progress until a worker counts as failed, None to wait for no worker; `timeout` is
-    seconds in all.
-
-    Raises:
-        LimitError: more is to be bought than was approved, or than the budget allows; nothing changed.
-        LlmhostError: nothing could be created, and there was nothing to keep.
+    `hold` takes the fleet's lock; `attempts` is how many workers that fail may be replaced.
     """
-    run = _Provisioning(provider, spec, buyer, records, hooks, clock, approve, hold, attempts, on_progress)
-    await run.apply()
-    if ready_timeout is None:
-        await run.leave()
-    else:
-        await run.wait(ready_timeout, timeout)
-    return run.result()
 
+    buyer: Buyer
+    hooks: Hooks
+    approve: Approve
+    hold: Callable[[], AbstractAsyncContextManager[None]]
+    attempts: int
+    _asking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)  # one terminal, one question
+    _plan: Plan = field(default=_NO_CHANGE, init=False)
+    _buying: list[tuple[float, float]] = field(default_factory=list, init=False)
+    _workers: tuple[Worker, ...] = field(default=(), init=False)
+    _failed: list[Failure] = field(default_factory=list, init=False)
+    _replaced: list[Failure] = field(default_factory=list, init=False)
 
-class _Provisioning:
-    """One `up`: `apply`, then `wait` or `leave`."""
+    async def run(self, ready_timeout: float | None, timeout: float | None) -> UpResult:
+        """`ready_timeout` is seconds without progress until a worker counts as failed, None to wait for no
+        worker; `timeout` is seconds in all.
 
-    def __init__(
-        self,
-        provider: Provider,
-        spec: FleetSpec,
-        buyer: Buyer,
-        records: FleetRecords,
-        hooks: Hooks,
-        clock: Clock,
-        approve: Approve,
-        hold: Callable[[], AbstractAsyncContextManager[None]],
-        attempts: int,
-        on_progress: OnProgress,
-    ) -> None:
-        self._provider = provider
-        self._spec = spec
-        self._hooks = hooks
-        self._clock = clock
-        self._approve = approve
-        self._asking = asyncio.Lock()  # one question at a time on one terminal
-        self._buyer = buyer
-        self._on_progress = on_progress
-        self._records = records
-        self._hold = hold
-        self._attempts = attempts
-        self._plan = _NO_CHANGE
-        self._buying: list[tuple[float, float]] = []
-        self._workers: tuple[Worker, ...] = ()
-        self._failed: list[Failure] = []
-        self._replaced: list[Failure] = []
+        Raises:
+            LimitError: more is to be bought than was approved, or than the budget allows; nothing changed.
+            LlmhostError: nothing could be created, and there was nothing to keep.
+        """
+        await self._apply()
+        if ready_timeout is not None:
+            await self._wait(ready_timeout, timeout)
+        elif self._buying and self._provider.rents:
+            await self._record_and_clean_up(self._workers)
+        failed, replaced = tuple(self._failed), tuple(self._replaced)
+        return UpResult(self._plan, self._workers, failed, self._records.warnings, replaced)
 
-    def result(self) -> UpResult:
-        return UpResult(
-            self._plan, self._workers, tuple(self._failed), self._records.warnings, tuple(self._replaced)
-        )
+    @property
+    def _provider(self) -> Provider:
+        return self.buyer.provider
 
-    async def apply(self) -> None:
+    @property
+    def _records(self) -> FleetRecords:
+        return self.buyer.records
+
+    async def _apply(self) -> None:
         """Asks where money is to be spent, and does the plan's steps. A worker that cannot be destroyed is
         not replaced: it is still paid for."""
         unapproved: Quote | None = None
         if self._provider.rents:
             listed = await list_all_workers(self._provider, await self._records.known())
-            unapproved = await self._buyer.quote(await make_healthy_plan(self._spec, listed, self._hooks))
+            unapproved = await self.buyer.quote(await make_healthy_plan(self.buyer.spec, listed, self.hooks))
         # The operator may take minutes, so the question is open without the lock. What has happened meanwhile
         # is seen under it; a purchase that was not approved yet is asked about then, without the lock again.
         while True:
             if unapproved is not None and unapproved.purchases:
                 await self._ask(unapproved)
-            async with self._hold():
-                unapproved = await self._apply_approved()
+            async with self.hold():
+                unapproved = await self._apply_or_quote()
             if unapproved is None:
                 return
 
-    async def _apply_approved(self) -> Quote | None:
-        """Plans again and does it; the quote where it would buy and the operator was never asked."""
+    async def _apply_or_quote(self) -> Quote | None:
+        """Plans again and does the plan. Returns a quote, and does nothing, where the plan has purchases and
+        the operator was never asked."""
         known = await self._records.known()
         await self._provider.resolve_pending()
         listed = await list_all_workers(self._provider, known)
-        plan = await make_healthy_plan(self._spec, listed, self._hooks)
-        quote = await self._buyer.quote(plan)
-        approved = self._buyer.approved
+        plan = await make_healthy_plan(self.buyer.spec, listed, self.hooks)
+        quote = await self.buyer.quote(plan)
+        approved = self.buyer.approved
         if self._provider.rents and quote.purchases and approved is None:
             return quote
         gives_up_working = any(worker.state is not WorkerState.FAILED for worker in plan.destroy)
@@ -343,48 +308,43 @@ class _Provisioning:
         self._failed += [*not_destroyed, *map(_of_error, bought.errors)]
         return None
 
-    async def leave(self) -> None:
-        """Waits for no worker, and ends what was bought once too often."""
-        if self._buying and self._provider.rents:
-            await self._finish(self._workers)
-
-    async def wait(self, ready_timeout: float, timeout: float | None) -> None:
+    async def _wait(self, ready_timeout: float, timeout: float | None) -> None:
         """Waits for them all, records how each ended and destroys what failed."""
         waited_for = await wait_ready(
             self._workers,
             provider=self._provider,
-            hooks=self._hooks,
-            clock=self._clock,
+            hooks=self.hooks,
+            clock=self.buyer.clock,
             ready_timeout=ready_timeout,
             timeout=timeout,
-            on_progress=self._on_progress,
+            on_progress=self.buyer.on_progress,
             replace_failed=self._replace,
         )
         replaced = _named(self._replaced)
         ended = replaced | _named(self._failed)
         missing = [w for w in waited_for if w.state is not WorkerState.READY and w.id not in ended]
         self._failed += map(_never_ready, missing)
-        await self._finish([worker for worker in waited_for if worker.id not in replaced])
+        await self._record_and_clean_up([worker for worker in waited_for if worker.id not in replaced])
 
     async def _ask(self, quote: Quote) -> None:
         """Raises LimitError where the budget does not allow it, and what `approve` raises."""
         if refusal := quote.refusal():
             raise refusal
         if quote.purchases:
-            await self._approve(quote)
-        self._buyer.approved = ApprovedSpend(quote.purchases)
+            await self.approve(quote)
+        self.buyer.approved = ApprovedSpend(quote.purchases)
 
     async def _buy(
         self, count: int, present: Sequence[Worker] = (), quoted: Quote | None = None
     ) -> Purchases:
-        begun = float(int(self._clock.now()))  # a provider's label holds the start in whole seconds
-        bought = await self._buyer.buy(count, present, quoted)
+        begun = float(int(self.buyer.clock.now()))  # a provider's label holds the start in whole seconds
+        bought = await self.buyer.buy(count, present, quoted)
         if count > 0:
-            self._buying.append((begun, self._clock.now()))
+            self._buying.append((begun, self.buyer.clock.now()))
         return bought
 
     async def _terminate(self, workers: Iterable[Worker]) -> tuple[Failure, ...]:
-        return await terminate(workers, self._provider, self._records, self._on_progress)
+        return await terminate(workers, self._provider, self._records, self.buyer.on_progress)
 
     async def _remember(self, workers: Iterable[Worker]) -> None:
         """A machine that failed this fleet is not rented again."""
@@ -401,7 +361,7 @@ class _Provisioning:
         if not self._provider.rents:
             return None
         await self._remember([worker])
-        async with self._hold():
+        async with self.hold():
             if worker.id not in {other.id for other in await self._provider.list()}:
                 return None
             not_destroyed = await self._terminate([worker])
@@ -409,15 +369,15 @@ class _Provisioning:
             if not_destroyed:
                 return None
             listed = await self._provider.list()
-        if not make_plan(self._spec, listed).create or self._attempts <= 0:
+        if not make_plan(self.buyer.spec, listed).create or self.attempts <= 0:
             return None
-        self._attempts -= 1
+        self.attempts -= 1
         try:
             await self._may_replace(worker, listed)
         except LlmhostError as error:
             self._failed.append(_of_error(error))
             return None
-        async with self._hold():
+        async with self.hold():
             bought = await self._buy(1)
         self._failed += map(_of_error, bought.errors)
         if not bought.workers:
@@ -429,42 +389,43 @@ class _Provisioning:
         """What `gone` cost may be spent on another one. Where nothing was approved so far, the operator is
         asked, without the lock. Raises as `_ask`, and what reading the offers raises."""
         async with self._asking:
-            if self._buyer.approved is not None:
-                self._buyer.approved.give_back(gone.price_per_hour)
+            if self.buyer.approved is not None:
+                self.buyer.approved.give_back(gone.price_per_hour)
                 return
-            await self._ask(await self._buyer.quote(Plan(1, tuple(listed), ())))
+            await self._ask(await self.buyer.quote(Plan(1, tuple(listed), ())))
 
-    async def _finish(self, workers: Sequence[Worker]) -> None:
-        """Records what is alive, ends what failed, and what exists beyond the plan: bought, and not known."""
+    async def _record_and_clean_up(self, workers: Sequence[Worker]) -> None:
+        """Records the workers that live, and destroys those that failed and those bought beyond the plan."""
         failed = [worker for worker in workers if worker.state is WorkerState.FAILED]
         alive = [worker for worker in workers if worker.state in {WorkerState.READY, WorkerState.STARTING}]
         for worker in alive:
             await self._records.seen(worker)
-        not_destroyed: tuple[Failure, ...] = ()
-        doomed: list[Worker] = []
+        still_paid: list[Worker] = []
         if failed or self._provider.rents:
-            async with self._hold():
+            async with self.hold():
                 listed = await self._provider.list()
-                surplus = self._surplus(listed, {worker.id for worker in failed})
-                existing = {worker.id for worker in listed}
-                doomed = [*(worker for worker in failed if worker.id in existing), *surplus]
-                not_destroyed = await self._terminate(doomed)
-            beyond = {worker.id for worker in surplus}
-            alive = [worker for worker in alive if worker.id not in beyond]
-        self._failed += not_destroyed
-        still_paid = _named(not_destroyed)
-        self._workers = (*alive, *(worker for worker in doomed if worker.id in still_paid))
+                surplus = self._surplus(listed, failed)
+                ids = {worker.id for worker in listed}
+                to_destroy = [*(worker for worker in failed if worker.id in ids), *surplus]
+                not_destroyed = await self._terminate(to_destroy)
+            self._failed += not_destroyed
+            still_paid = [worker for worker in to_destroy if worker.id in _named(not_destroyed)]
+            surplus_ids = {worker.id for worker in surplus}
+            alive = [worker for worker in alive if worker.id not in surplus_ids]
+        self._workers = (*alive, *still_paid)
 
-    def _surplus(self, listed: Sequence[Worker], failed: Collection[str]) -> Sequence[Worker]:
-        """What was bought while we bought and is more than was asked for: by a purchase that bought twice, or
-        from another machine. There, the same ones are found, so that as many are left as were asked for.
+    def _surplus(self, listed: Sequence[Worker], failed: Sequence[Worker]) -> Sequence[Worker]:
+        """Workers beyond the plan that were created during one of our purchases: that purchase bought twice,
+        or another machine bought at the same time. Every machine finds the same ones, so that the number of
+        workers that was asked for remains.
         """
         if not self._provider.rents:
             return ()
-        rest = [worker for worker in listed if worker.id not in failed]
+        failed_ids = {worker.id for worker in failed}
+        rest = [worker for worker in listed if worker.id not in failed_ids]
         return [
             worker
-            for worker in make_plan(self._spec, rest).destroy
+            for worker in make_plan(self.buyer.spec, rest).destroy
             if any(begun <= worker.started <= ended for begun, ended in self._buying)
         ]
 

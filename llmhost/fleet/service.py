@@ -7,7 +7,7 @@ Redis being away is a warning in the result; a list that cannot be read is an er
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from llmhost.errors import StoreUnavailable
@@ -18,7 +18,7 @@ from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Worker
 from llmhost.fleet.plan import Quote, select
 from llmhost.fleet.provider import Provider, list_all_workers
-from llmhost.fleet.provision import Approve, Buyer, make_healthy_plan, provision, terminate
+from llmhost.fleet.provision import Approve, Buyer, Provisioning, make_healthy_plan, terminate
 from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import DownResult, Failure, FleetStatus, UpResult
 from llmhost.ledger.rentals import RentalBook
@@ -33,45 +33,32 @@ async def approve_all(_quote: Quote) -> None:
     """Approves without asking."""
 
 
+@dataclass(frozen=True, slots=True)
 class FleetService:
     """Plans, makes, ends and inspects one fleet.
 
     Every method raises ProviderError where the provider's list cannot be read, and StateError where the
-    state folder cannot be used.
+    state folder cannot be used. `attempts` is how many rented workers that fail may be replaced during one
+    `up`.
     """
 
-    def __init__(
-        self,
-        provider: Provider,
-        spec: FleetSpec,
-        *,
-        hooks: Hooks,
-        lock: FleetLock,
-        clock: Clock,
-        ready_timeout: float,
-        limits: Limits | None = None,
-        attempts: int = 0,
-        registry: FleetRegistry | None = None,
-        rentals: RentalBook | None = None,
-        on_lock_wait: Callable[[], None] | None = None,
-    ) -> None:
-        """`attempts`: how many rented workers that fail may be replaced during one `up`."""
-        self._provider = provider
-        self._spec = spec
-        self._hooks = hooks
-        self._lock = lock
-        self._clock = clock
-        self._ready_timeout = ready_timeout
-        self._limits = limits or Limits()
-        self._attempts = attempts
-        self._registry = registry
-        self._rentals = rentals
-        self._on_lock_wait = on_lock_wait
+    provider: Provider
+    spec: FleetSpec
+    _: KW_ONLY
+    hooks: Hooks
+    lock: FleetLock
+    clock: Clock
+    ready_timeout: float
+    limits: Limits = field(default_factory=Limits)
+    attempts: int = 0
+    registry: FleetRegistry | None = None
+    rentals: RentalBook | None = None
+    on_lock_wait: Callable[[], None] | None = None
 
     @property
     def rents(self) -> bool:
         """Whether its workers cost real money."""
-        return self._provider.rents
+        return self.provider.rents
 
     async def plan(self, gpus: int | None = None) -> Quote:
         """What `up` would do now, and what that costs. It changes nothing.
@@ -81,8 +68,8 @@ class FleetService:
             StoreError: there is a budget, and the ledger that it is measured with cannot be read.
         """
         spec, records = self._wanted(gpus), self._records()
-        listed = await list_all_workers(self._provider, await records.known())
-        plan = await make_healthy_plan(spec, listed, self._hooks)
+        listed = await list_all_workers(self.provider, await records.known())
+        plan = await make_healthy_plan(spec, listed, self.hooks)
         return await self._buyer(spec, records).quote(plan)
 
     async def up(
@@ -107,20 +94,14 @@ class FleetService:
             LlmhostError: nothing could be created, and there was nothing to keep.
         """
         spec, records = self._wanted(gpus), self._records()
-        return await provision(
-            self._provider,
-            spec,
-            buyer=self._buyer(spec, records, on_progress),
-            records=records,
-            hooks=self._hooks,
-            clock=self._clock,
-            approve=approve,
-            hold=lambda: self._lock.hold(self._on_lock_wait),
-            attempts=self._attempts if self._provider.rents else 0,
-            on_progress=on_progress,
-            ready_timeout=self._ready_timeout if wait else None,
-            timeout=timeout,
+        provisioning = Provisioning(
+            self._buyer(spec, records, on_progress),
+            self.hooks,
+            approve,
+            hold=lambda: self.lock.hold(self.on_lock_wait),
+            attempts=self.attempts if self.provider.rents else 0,
         )
+        return await provisioning.run(self.ready_timeout if wait else None, timeout)
 
     async def down(
         self, ids: Sequence[str] | None = None, *, on_progress: OnProgress = lambda _: None
@@ -133,13 +114,13 @@ class FleetService:
             UsageError: a name that no worker of this fleet has; then nothing is destroyed.
         """
         records = self._records()
-        async with self._lock.hold(self._on_lock_wait):
+        async with self.lock.hold(self.on_lock_wait):
             known = await records.known()
             paused = False
             if ids is None:
-                await self._provider.resolve_pending()
+                await self.provider.resolve_pending()
                 paused = await records.pause()
-            targets = select(await list_all_workers(self._provider, known), ids)
+            targets = select(await list_all_workers(self.provider, known), ids)
             return replace(await self._end(targets, known, records, on_progress), paused=paused)
 
     async def down_orphans(self, *, on_progress: OnProgress = lambda _: None) -> DownResult:
@@ -150,42 +131,42 @@ class FleetService:
             StoreError: the registry cannot be read, so it is not known which workers it lacks.
         """
         records = self._records()
-        if self._registry is None:
+        if self.registry is None:
             raise StoreUnavailable(
                 "without Redis it is not known which workers are orphans", hint="see `llmhost doctor`"
             )
-        async with self._lock.hold(self._on_lock_wait):
-            known = (await self._registry.workers()).ids
-            await self._provider.resolve_pending()
-            orphans = [worker for worker in await self._provider.list() if worker.id not in known]
+        async with self.lock.hold(self.on_lock_wait):
+            known = (await self.registry.workers()).ids
+            await self.provider.resolve_pending()
+            orphans = [worker for worker in await self.provider.list() if worker.id not in known]
             result = await self._end(orphans, known, records, on_progress)
-            intents = await self._provider.intents()
+            intents = await self.provider.intents()
             for intent in intents:
-                await self._provider.forget_intent(intent.id)
+                await self.provider.forget_intent(intent.id)
         return replace(result, intents=tuple(intent.id for intent in intents))
 
     async def status(self) -> FleetStatus:
         """Every worker that exists, asked whether it answers; what Redis knows is brought up to date."""
         records = self._records()
         known = await records.known()
-        listed = await list_all_workers(self._provider, known)
+        listed = await list_all_workers(self.provider, known)
         await records.forget_gone(known, listed)
-        return await check_workers(listed, self._provider, self._hooks, records, self._clock)
+        return await check_workers(listed, self.provider, self.hooks, records, self.clock)
 
     async def list(self) -> Sequence[Worker]:
         """Every worker that exists, as the provider lists it; no worker is probed and nothing recorded."""
-        return await self._provider.list()
+        return await self.provider.list()
 
     def _wanted(self, gpus: int | None) -> FleetSpec:
-        return self._spec if gpus is None else replace(self._spec, gpus=gpus)
+        return self.spec if gpus is None else replace(self.spec, gpus=gpus)
 
     def _buyer(
         self, spec: FleetSpec, records: FleetRecords, on_progress: OnProgress = lambda _: None
     ) -> Buyer:
-        return Buyer(self._provider, spec, self._limits, self._lock, self._clock, records, on_progress)
+        return Buyer(self.provider, spec, self.limits, self.lock, self.clock, records, on_progress)
 
     def _records(self) -> FleetRecords:
-        return FleetRecords(self._registry, self._rentals, self._clock)
+        return FleetRecords(self.registry, self.rentals, self.clock)
 
     async def _end(
         self,
@@ -195,8 +176,8 @@ class FleetService:
         on_progress: OnProgress,
     ) -> DownResult:
         """Ends them all; the list has the last word on what is gone."""
-        failures = await terminate(targets, self._provider, records, on_progress)
-        remaining = tuple(await list_all_workers(self._provider, known - {worker.id for worker in targets}))
+        failures = await terminate(targets, self.provider, records, on_progress)
+        remaining = tuple(await list_all_workers(self.provider, known - {worker.id for worker in targets}))
         ended, existing = {worker.id for worker in targets}, {worker.id for worker in remaining}
         await records.forget_gone(known - ended, remaining)
         not_destroyed = {failure.worker for failure in failures}
