@@ -60,6 +60,10 @@ class Provider(ABC):
         """
         return ()
 
+    async def fleets(self) -> Sequence[str]:
+        """The names of all fleets, this one or others, of which the provider lists workers."""
+        return ()
+
     @abstractmethod
     async def destroy(self, worker_id: str) -> None:
         """Gives the worker back and returns when the provider no longer lists it.

@@ -214,7 +214,7 @@ async def test_no_secret_shows_in_what_is_said_or_remembered(fleet: Fleet) -> No
     house.boot_for_ever()
     assert (await house.run("scale", "--verbose")).code == 0
     token = server.instances[bought(1)].order.env["LLMHOST_TOKEN"]
-    server.become(bought(1), "created", f"OCI runtime error: docker run -e LLMHOST_TOKEN={token}")
+    server.become(bought(1), "created", f"OCI runtime create failed: docker run -e LLMHOST_TOKEN={token}")
     assert (await house.run("scale", "--verbose", "--dry-run")).code == 0
     assert (await house.run("scale", "--verbose", "--json")).code == 0
     server.arm(Fault.SERVER_ERROR, endpoint="list", times=None)
@@ -225,7 +225,7 @@ async def test_no_secret_shows_in_what_is_said_or_remembered(fleet: Fleet) -> No
     kept = await fleet.time.client.hgetall(FleetKeys("rented").scale)
     traffic = await fleet.time.client.hgetall(FleetKeys("rented").traffic)
     places = [*(one.out + one.err for one in house.said), repr(kept), repr(traffic)]
-    assert ["OCI runtime error" in place for place in places].count(True) >= 3
+    assert ["OCI runtime create failed" in place for place in places].count(True) >= 3
     secrets = [server.key, *(one.key for one in server.instances.values())]
     secrets += [
         one.order.env[name][:64]

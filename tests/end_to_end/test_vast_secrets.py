@@ -113,7 +113,9 @@ async def fail(house: RentedHouse) -> None:
         house.container(worker).engine(status=500)
     done = [await house.run("ask", "--no-cache", "--verbose", "What is TLS?")]
     token = house.container(one).environ["LLMHOST_TOKEN"]
-    house.server.become(int(one[5:]), "created", f"OCI runtime error: docker run -e LLMHOST_TOKEN={token}")
+    house.server.become(
+        int(one[5:]), "created", f"OCI runtime create failed: docker run -e LLMHOST_TOKEN={token}"
+    )
     done.append(await house.run("up", "--gpus", "2", "--verbose"))  # there is no terminal to ask at
     done.append(await house.run("stats", "--verbose", REDIS_PASSWORD=f"{PASSWORD}x"))
     house.server.arm(Fault.SERVER_ERROR, endpoint="list", times=None)

@@ -78,11 +78,12 @@ def vast_provider(
     """Makes providers of a fleet named test, as one command after the other has them."""
 
     def make(**changes: Any) -> VastProvider:
+        fleet = changes.get("fleet", "test")
         values = {
             "account": vast_account(),
             "settings": vast_settings,
-            "fleet": "test",
-            "folder": fleet_folder,
+            "fleet": fleet,
+            "folder": fleet_folder if fleet == "test" else fleet_folder.with_name(fleet),
             "clock": manual_clock,
         }
         return VastProvider(**{**values, **changes})

@@ -18,6 +18,7 @@ from doubles.vast.instances import Boot
 from llmhost.config.models import RedisConfig
 from llmhost.errors import LimitError, ProviderError, StateError
 from llmhost.fleet.budget import Limits
+from llmhost.fleet.models import WorkerState
 from llmhost.store.client import connect
 
 HOUR, DAY = 3600.0, 86_400.0
@@ -111,15 +112,20 @@ async def test_a_fleet_whose_name_begins_alike_is_left_alone(fleet: RentedFleet)
     assert fleet.ids == theirs
 
 
-async def test_an_instance_without_a_label_is_nobodys(fleet: RentedFleet) -> None:
+@pytest.mark.parametrize("label", [None, "", "mine now", "llmhost/other/1700000000-00000000"])
+async def test_an_instance_on_record_is_shown_and_ended_whatever_its_label(
+    fleet: RentedFleet, label: str | None
+) -> None:
     await fleet.service().up(2)
     one, _ = fleet.server.alive()
-    fleet.server.instances[one].label = None
+    fleet.server.instances[one].label = label
+    shown = {worker.id: worker.state for worker in (await fleet.service().status()).workers}
+    assert shown[f"vast-{one}"] is WorkerState.FAILED
     await fleet.service().down()
-    assert fleet.server.alive() == [one]
+    assert fleet.server.alive() == []
 
 
-@pytest.mark.parametrize("status", ["frozen", "exited", "offline", "unknown"])
+@pytest.mark.parametrize("status", ["frozen", "exited"])
 async def test_one_that_will_not_run_again_is_ended_and_replaced_once(
     fleet: RentedFleet, status: str
 ) -> None:

@@ -56,7 +56,9 @@ _FAR_AWAY = 1e11  #: Unix seconds; no clock is that wrong
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """`id` is unique to this purchase. `written` is Unix seconds. `instance` is None until it is known."""
+    """`id` is unique to this purchase. `written` is Unix seconds, `price` USD an hour. `instance` is None
+    until it is known.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -70,6 +72,7 @@ class Order:
     token: str | None = field(default=None, repr=False)
     certificate: str | None = field(default=None, repr=False)
     instance: Annotated[PositiveInt, Strict()] | None = None
+    price: Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)] | None = None
 
     @property
     def intent(self) -> Intent:
@@ -197,6 +200,7 @@ class InstanceCreator:
             engine=ENGINE,
             token=identity.token,
             certificate=identity.certificate,
+            price=offer.price_per_hour,
         )
 
     def _request(self, order: Order, offer: Offer, identity: Identity) -> Mapping[str, Any]:
@@ -218,23 +222,28 @@ class InstanceCreator:
         """Nothing was bought; should the refusal name an instance all the same, it is ended."""
         instance = _contract(error.body)
         if instance is not None:
+            self._intents.resolve(order, instance)
             await self._undo(order, instance, error)
-        self._intents.drop(order.id)
+        else:
+            self._intents.drop(order.id)
         if instance is not None or _is_gone(error):
             raise OfferGone(f"offer {offer.id} is gone: {error.message}") from error
         raise error
 
     async def _undo(self, order: Order, instance: int, reason: Rejected) -> None:
+        """One with another label stays on record, so that it is shown and `down` ends it."""
         try:
             row = await self._account.instance(instance)
-            if row is None or read(Row, row, "an instance").label == order.label:
-                await end_instance(self._account, self._listing, self._clock, instance, self._settings.ending)
+            if row is not None and read(Row, row, "an instance").label not in {order.label, None, ""}:
+                return
+            await end_instance(self._account, self._listing, self._clock, instance, self._settings.ending)
         except LlmhostError as error:
             raise PurchaseUnclear(
                 f"{reason.message}; it made {worker_id(instance)} all the same, which could not be ended:"
                 f" {error.message}",
                 hint="`llmhost down` ends it",
             ) from error
+        self._intents.drop(order.id)
 
     async def _look_for(self, order: Order, error: NoResponse) -> Worker:
         """The worker that was bought although vast.ai did not say so."""
@@ -250,7 +259,7 @@ class InstanceCreator:
 
     async def _find(self, order: Order) -> Worker | None:
         mine = [row for row in await self._listing.rows() if row.label == order.label]
-        workers = read_fleet(mine, self._fleet, self._intents.kept)
+        workers = read_fleet(mine, self._fleet, self._intents.kept, now=self._clock.now())
         return workers[0] if workers else None
 
 

@@ -5,13 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from llmhost.errors import ProviderError
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.providers.vast.client import VastAccount
 from llmhost.fleet.providers.vast.faults import refusal_in
-from llmhost.fleet.providers.vast.rows import Answer, Number, Row, Text, read, unreadable, worker_id
+from llmhost.fleet.providers.vast.rows import (
+    Answer,
+    Number,
+    Row,
+    Text,
+    may_be_ours,
+    read,
+    unreadable,
+    worker_id,
+)
 
 __all__ = ["Bill", "Listing", "Page", "end_instance", "pages"]
 
@@ -76,9 +86,12 @@ class Listing:
         self._account = account
         self._reading: asyncio.Task[Sequence[Row]] | None = None
         self._next: asyncio.Task[Sequence[Row]] | None = None
+        #: what the last reading lists without a number, and of which llmhost may be the buyer
+        self.nameless: Sequence[object] = ()
 
     async def rows(self) -> Sequence[Row]:
-        """Every instance of the account, of this fleet or not; each has a number, and no two the same.
+        """Every instance of the account that has a number, of this fleet or not; no two have the same. Those
+        without one are counted, and kept in `nameless`.
 
         Raises:
             ProviderError: the list cannot be read in full.
@@ -108,7 +121,9 @@ class Listing:
             pages_read, rows, count = await self._read_once()
             # Between two pages instances may end: those were shown, and are not counted any more. None is
             # passed over, for they come by rising numbers.
-            if len(rows) == count or (pages_read > 1 and len(rows) > count):
+            whole = count in (len(rows), len(rows) + len(self.nameless))
+            if whole or (pages_read > 1 and len(rows) > count):
+                self.nameless = [row for row in self.nameless if may_be_ours(row)]
                 return rows
         raise ProviderError(
             f"vast.ai's list of instances is not complete: it counts {count:g} and shows {len(rows)}",
@@ -117,19 +132,24 @@ class Listing:
 
     async def _read_once(self) -> tuple[int, Sequence[Row], float]:
         """How many pages there were, the rows of all of them, and how many the last one counts."""
-        number, rows, count = 0, list[Row](), 0.0
+        number, rows, nameless, count = 0, list[Row](), list[object](), 0.0
         async for page in pages(_Instances, self._account.instances, _WHAT):
-            rows += [read(Row, row, "an instance") for row in page.instances]
+            for row in page.instances:
+                try:
+                    rows.append(read(Row, row, "an instance"))
+                except ProviderError:
+                    nameless.append(row)
             number += 1
             if page.total_instances is not None:
                 count = page.total_instances
             elif page.success is True:
-                count = float(len(rows))
+                count = float(len(rows) + len(nameless))
             else:  # "none" may never be a misunderstanding
                 raise unreadable(f"{_WHAT} does not say how many there are")
         for instance, times in Counter(row.id for row in rows).items():
             if times > 1:  # then another one is probably missing
                 raise unreadable(f"instance {instance} is listed {times} times")
+        self.nameless = nameless
         return number, rows, count
 
 
@@ -157,7 +177,9 @@ async def end_instance(
     for look in range(_LOOKS):
         if look % _LOOKS_A_REQUEST == 0:
             await account.destroy(number)
-        listed = {row.id for row in await listing.rows()}
+        listed = set[int]()
+        with suppress(ProviderError):  # a list that cannot be read stands in no ending's way
+            listed = {row.id for row in await listing.rows()}
         if number not in listed and not await listing.lacks([number]):
             return
         await clock.sleep(patience / _LOOKS)

@@ -1,12 +1,13 @@
 """Workers that are GPUs rented on vast.ai.
 
-vast.ai's list, as far as it bears this fleet's label, is the truth about what exists and is paid for.
+vast.ai's list is the truth about what exists and is paid for. An instance is this fleet's by its label, or by
+its number where that is on record: a label can be changed by anybody who has the account.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,6 +23,8 @@ from llmhost.fleet.providers.vast.market import read_market
 from llmhost.fleet.providers.vast.rows import (
     PROVIDER,
     Row,
+    is_nameless,
+    nameless_worker,
     number_in,
     ordered_at,
     read_account,
@@ -74,17 +77,29 @@ class VastProvider(Provider):
         for order in self._intents.all():
             if order.instance is None and order.id in instances:
                 self._intents.resolve(order, instances[order.id])
-        return read_fleet(rows, self._fleet, self._intents.kept)
+        workers = self._read(rows)
+        dearest = max((worker.price_per_hour for worker in workers), default=0.0)
+        now = self._clock.now()
+        nameless = range(1, len(self._listing.nameless) + 1)
+        return (*workers, *(nameless_worker(number, dearest, now) for number in nameless))
 
     async def unlisted(self, ids: Iterable[str]) -> Sequence[Worker]:
         numbers = {number for name in ids if (number := number_in(name)) is not None}
         rows = await self._listing.lacks(numbers)
         if lost := self._inexcusable(rows):
             raise _incomplete(lost)
-        return read_fleet(rows, self._fleet, self._intents.kept)
+        return self._read(rows, dict.fromkeys(numbers, ""))
+
+    async def fleets(self) -> Sequence[str]:
+        return sorted({row.fleet for row in await self._listing.rows() if row.fleet is not None})
 
     async def destroy(self, worker_id: str) -> None:
         number = number_in(worker_id)
+        if number is None and is_nameless(worker_id):
+            raise ProviderError(
+                f"{worker_id} has no number by which it could be ended",
+                hint="end it in the console: https://cloud.vast.ai/instances/",
+            )
         if number is None:
             return
         await end_instance(self._account, self._listing, self._clock, number, self._settings.ending)
@@ -103,7 +118,7 @@ class VastProvider(Provider):
         last = int(self._clock.now()) + _DAY  # its clock may be ahead of ours
         found: list[Charge] = []
         async for page in pages(Bill, lambda token: self._account.charges(first, last, token), "the bill"):
-            found += read_charges(page.results, self._fleet)
+            found += read_charges(page.results, self._fleet, self._on_record())
         return tuple(found)
 
     async def account(self) -> Account:
@@ -112,7 +127,7 @@ class VastProvider(Provider):
     async def ssh(self, worker_id: str) -> SshTarget | None:
         number = number_in(worker_id)
         rows = [] if number is None else await self._listing.rows()
-        mine = [row for row in rows if row.id == number and row.order(self._fleet) is not None]
+        mine = [row for row in rows if row.id == number and self._is_ours(row)]
         return ssh_of(mine[0]) if mine else None
 
     async def intents(self) -> Sequence[Intent]:
@@ -131,6 +146,25 @@ class VastProvider(Provider):
             if self._fresh_orders():
                 await self._clock.sleep(self._settings.settling / _SETTLING_LOOKS)
 
+    def _on_record(self) -> Mapping[int, str]:
+        """The instances that were bought here, with their orders."""
+        return {order.instance: order.id for order in self._intents.all() if order.instance is not None}
+
+    def _is_ours(self, row: Row) -> bool:
+        return row.order(self._fleet) is not None or row.id in self._on_record()
+
+    def _read(self, rows: Iterable[Row], numbers: Mapping[int, str] = {}) -> Sequence[Worker]:
+        """The workers of this fleet among the rows, by their label or because they are on record."""
+        prices = (order.price for order in self._intents.all())
+        return read_fleet(
+            rows,
+            self._fleet,
+            self._intents.kept,
+            now=self._clock.now(),
+            numbers={**numbers, **self._on_record()},
+            dearest=max((price for price in prices if price is not None), default=0.0),
+        )
+
     async def _rows(self) -> Sequence[Row]:
         """The list, and what was bought here a moment ago and does not show in it yet.
 
@@ -141,7 +175,8 @@ class VastProvider(Provider):
         for _ in range(_READINGS):
             rows = await self._listing.rows()
             lacking = await self._lacking({row.id for row in rows})
-            if not (lost := self._inexcusable(lacking)):
+            # A row without its number may be what is lacking.
+            if self._listing.nameless or not (lost := self._inexcusable(lacking)):
                 return [*rows, *lacking]
         raise _incomplete(lost)
 

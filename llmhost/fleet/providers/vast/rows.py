@@ -1,13 +1,14 @@
 """What vast.ai answers, read: instances as workers of ours, the bill, the account. Pure.
 
-An answer may hold anything. What is not what vast.ai documents raises ProviderError, so that a machine that
-costs money is never overlooked.
+An answer may hold anything. An instance of ours whose row is not what vast.ai documents is read as a worker
+that has failed: its number suffices to show it, to count what it costs, and to end it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, ValidationError
@@ -26,7 +27,10 @@ __all__ = [
     "Number",
     "Row",
     "Text",
+    "is_nameless",
     "label_of",
+    "may_be_ours",
+    "nameless_worker",
     "new_order",
     "number_in",
     "ordered_at",
@@ -49,12 +53,15 @@ _STAGES = {None: "rented", "created": "rented", "scheduling": "rented", "running
 #: actual_status -> why it will never be one
 _OVER = {
     "exited": "its container has ended",
-    "unknown": "its host does not report any more",
-    "offline": "its host is offline",
     "stopped": "it was stopped; its disk is still paid for",
-    "frozen": "it was paused; its disk is still paid for",
+    "frozen": "it was paused; it is still paid for in full",
 }
-_BROKEN = re.compile(r"OCI runtime|error|failed", re.IGNORECASE)
+#: actual_status of a host whose heartbeat does not arrive: that says nothing about the worker, which is asked
+_SILENT = {"unknown": "its host does not report to vast.ai", "offline": "its host is offline"}
+#: actual_status in which the GPU is billed too
+_BILLED_IN_FULL = {"running", "unknown", "frozen"}
+#: what ends a boot; "error" and "failed" also occur in progress ("retrying after an error", "libgpg-error0")
+_BROKEN = "OCI runtime create failed"
 _ID = re.compile(r"vast-([1-9]\d{0,17})")
 _SECRET = ("LLMHOST_TOKEN", "LLMHOST_KEY")  #: variables that a daemon's complaint may repeat
 _ORDER = re.compile(r"(\d{9,11})-[0-9a-f]{8}")
@@ -76,6 +83,16 @@ def _pairs(value: object) -> object:
     return list(value.items()) if isinstance(value, dict) else value
 
 
+def _label(value: object) -> object:
+    """None where it is no text, as another program may have written it."""
+    return well_formed(value) if isinstance(value, str) else None
+
+
+def _ports(value: object) -> object:
+    """Some languages write an object without members as an empty list."""
+    return None if value == [] else value
+
+
 Id = Annotated[int, Field(gt=0, lt=2**63)]
 Number = Annotated[FiniteFloat, Field(ge=0)]
 Text = Annotated[str, BeforeValidator(well_formed)]
@@ -95,7 +112,13 @@ class Row(Answer):
     model_config = ConfigDict(extra="allow")
 
     id: Id
-    label: Text | None = None
+    label: Annotated[str | None, BeforeValidator(_label)] = None
+
+    @property
+    def fleet(self) -> str | None:
+        """The fleet that the label names; None where llmhost did not make the label."""
+        parts = (self.label or "").split("/")
+        return parts[1] if len(parts) == 3 and parts[0] == "llmhost" and parts[1] else None
 
     def order(self, fleet: str) -> str | None:
         """The order that the instance was bought for; None where it is not this fleet's."""
@@ -108,7 +131,7 @@ class _Place(Answer):
 
 class _Addressed(Answer):
     public_ipaddr: _Host | None = None
-    ports: dict[str, list[_Place] | None] | None = None
+    ports: Annotated[dict[str, list[_Place] | None] | None, BeforeValidator(_ports)] = None
 
     def reached(self, port: int) -> tuple[str, int] | None:
         """Where a port of the container is reached from outside; None where it is not (yet)."""
@@ -167,16 +190,25 @@ class _Instance(Machine, _Addressed):
             return WorkerState.FAILED, "stopped", _OVER["stopped"]
         if status is not None and status in _OVER:
             return WorkerState.FAILED, status, f"{_OVER[status]}: {news}" if news else _OVER[status]
-        if status != "running" and _BROKEN.search(news):
+        if status == "created" and _BROKEN in news:
             return WorkerState.FAILED, "failed", news
+        if status is not None and status in _SILENT:
+            return WorkerState.STARTING, status, _SILENT[status]
         return WorkerState.STARTING, _STAGES.get(status, "booting"), news
 
 
+class _Credentials(Answer):
+    """What suffices to ask a worker."""
+
+    extra_env: Annotated[list[tuple[Text, Text]] | None, BeforeValidator(_pairs)] = None
+
+
 class _Metadata(Answer):
-    label: Text | None = None
+    label: Annotated[str | None, BeforeValidator(_label)] = None
 
 
 class _Billed(Answer):
+    source: Any = None
     metadata: _Metadata | None = None
 
 
@@ -250,39 +282,119 @@ def number_in(worker: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
+def may_be_ours(row: object) -> bool:
+    """Whether llmhost may have bought what a row is about: another program's label says that it did not."""
+    label = row.get("label") if isinstance(row, Mapping) else None
+    return not isinstance(label, str) or not label or label.startswith("llmhost/")
+
+
 def read_fleet(
-    rows: Iterable[Row], fleet: str, kept: Callable[[str], WorkerCredentials | None]
+    rows: Iterable[Row],
+    fleet: str,
+    kept: Callable[[str], WorkerCredentials | None],
+    *,
+    now: float,
+    numbers: Mapping[int, str] = {},
+    dearest: float = 0.0,
 ) -> tuple[Worker, ...]:
     """The workers of this fleet among all instances of the account, oldest first. `kept` is what this
     machine remembers of an order: it is asked where a row does not have its environment. Of two instances
     with one label the older counts, and the other failed.
 
-    Raises:
-        ProviderError: something in a row is not what vast.ai documents.
+    `numbers` are instances on record with their orders, "" where that is not known: they are ours whatever
+    their label says. What cannot be read has failed, and costs as much as the dearest that is known, or
+    `dearest`, USD an hour. `now` is Unix seconds.
     """
     first: dict[str, int] = {}
-    workers = []
+    workers: list[Worker] = []
+    unreadable: list[tuple[Row, str, ProviderError]] = []
     for row in sorted(rows, key=lambda row: row.id):
-        if (order := row.order(fleet)) is not None:
-            counts = first.setdefault(order, row.id)
-            workers.append(_read_instance(row, order, kept, None if counts == row.id else counts))
+        order, failure = row.order(fleet), None
+        if order is None:
+            if row.id not in numbers:
+                continue
+            order = numbers[row.id]
+            failure = "relabelled", f"its label was changed to {clean(row.label or '')!r}"
+        elif (counts := first.setdefault(order, row.id)) != row.id:
+            failure = "failed", f"bought twice for one order: {worker_id(counts)} is the one that counts"
+        try:
+            workers.append(_read_instance(row, order, kept, failure))
+        except ProviderError as error:
+            unreadable.append((row, order, error))
+    dearest = max([dearest, *(worker.price_per_hour for worker in workers)])
+    workers += [_unreadable_worker(row, order, error, kept, dearest, now) for row, order, error in unreadable]
     return tuple(sorted(workers, key=lambda worker: worker.started))
 
 
-def _read_instance(
-    row: Row, order: str, kept: Callable[[str], WorkerCredentials | None], twin_of: int | None
+def _unreadable_worker(
+    row: Row,
+    order: str,
+    error: ProviderError,
+    kept: Callable[[str], WorkerCredentials | None],
+    price: float,
+    now: float,
 ) -> Worker:
-    """`twin_of` is the older instance that was bought for the same order."""
+    """What is known of an instance whose row cannot be read: it exists, it costs, and perhaps it answers."""
+    name, what, facts, address = worker_id(row.id), f"instance {row.id}", kept(order), None
+    with suppress(ProviderError):
+        facts = facts or read_environment(dict(read(_Credentials, dict(row), what).extra_env or ()))
+    with suppress(ProviderError):
+        address = read(_Addressed, dict(row), what).reached(FRONT_PORT)
+    return Worker(
+        id=name,
+        provider=PROVIDER,
+        state=WorkerState.FAILED,
+        url=None if address is None else _url(*address),
+        price_per_hour=price,
+        started=ordered_at(order) or now,
+        model=facts.model if facts else "",
+        engine=ENGINE,
+        detail=error.message,
+        log=f"llmhost logs {name}",
+        token=facts.token if facts else None,
+        certificate=facts.certificate if facts else None,
+        stage="unreadable",
+    )
+
+
+def nameless_worker(number: int, price: float, now: float) -> Worker:
+    """Stands for the `number`-th row that names no instance: it may cost, and cannot be ended from here."""
+    return Worker(
+        id=f"{PROVIDER}-unknown-{number}",
+        provider=PROVIDER,
+        state=WorkerState.FAILED,
+        url=None,
+        price_per_hour=price,
+        started=now,
+        model="",
+        engine=ENGINE,
+        detail="vast.ai lists an instance without its number; see https://cloud.vast.ai/instances/",
+        stage="unreadable",
+    )
+
+
+def is_nameless(worker: str) -> bool:
+    """Whether this is the name that `nameless_worker` gives."""
+    return worker.startswith(f"{PROVIDER}-unknown-")
+
+
+def _read_instance(
+    row: Row,
+    order: str,
+    kept: Callable[[str], WorkerCredentials | None],
+    failure: tuple[str, str] | None,
+) -> Worker:
+    """`failure` is a stage and the reason why it does not count, whatever the row says."""
     instance = read(_Instance, dict(row), f"instance {row.id}")
     environment = dict(instance.extra_env or ())
     facts = read_environment(environment)
     if facts.token is None:
         facts = kept(order) or facts
     state, stage, detail = instance.condition([environment.get(name, "") for name in _SECRET])
-    if twin_of is not None:
-        detail = f"bought twice for one order: {worker_id(twin_of)} is the one that counts"
-        state, stage = WorkerState.FAILED, "failed"
-    runs = instance.actual_status == "running"
+    if failure is not None:
+        state, (stage, detail) = WorkerState.FAILED, failure
+    runs = instance.actual_status in {"running", *_SILENT}
+    in_full = instance.actual_status in _BILLED_IN_FULL and stage != "outbid"
     address = instance.reached(FRONT_PORT) if runs and state is WorkerState.STARTING else None
     started = ordered_at(order)  # by our own clock where llmhost made the label
     if started is None and (started := instance.start_date) is None:
@@ -304,7 +416,7 @@ def _read_instance(
         certificate=facts.certificate,
         stage=stage,
         machine="" if instance.machine_id is None else str(instance.machine_id),
-        billing=None if runs and stage != "outbid" else instance.storage_price(instance.disk_space),
+        billing=None if in_full else instance.storage_price(instance.disk_space),
     )
 
 
@@ -323,12 +435,15 @@ def ssh_of(row: Row) -> SshTarget | None:
 # The bill and the account
 
 
-def read_charges(rows: Sequence[object], fleet: str) -> tuple[Charge, ...]:
-    """What was billed for this fleet's instances, which are known by their label. Raises ProviderError."""
+def read_charges(rows: Sequence[object], fleet: str, numbers: Collection[int] = ()) -> tuple[Charge, ...]:
+    """What was billed for this fleet's instances, which are known by their label or are among `numbers`.
+    Raises ProviderError."""
+    sources = {f"instance-{number}" for number in numbers}
     charges = []
     for row in rows:
-        metadata = read(_Billed, row, "a charge").metadata
-        if metadata is None or _order_in(metadata.label, fleet) is None:
+        billed = read(_Billed, row, "a charge")
+        label = billed.metadata.label if billed.metadata else None
+        if str(billed.source) not in sources and _order_in(label, fleet) is None:
             continue
         charge = read(_Charge, row, "a charge")
         worker = worker_id(int(charge.source.removeprefix("instance-")))

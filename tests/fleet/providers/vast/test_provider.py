@@ -408,7 +408,7 @@ async def test_a_list_of_many_pages_is_complete(
 @pytest.mark.parametrize(
     "fault",
     [
-        *sorted({*LIST} - {Fault.LIST_EMPTY}),
+        *sorted({*LIST} - {Fault.LIST_EMPTY, Fault.LIST_ODD_ROWS, Fault.LIST_NO_ID}),
         Fault.SERVER_ERROR,
         Fault.GARBAGE,
         Fault.TOO_MANY,
@@ -471,7 +471,6 @@ def page(*numbers: Any, total: Any = None) -> dict[str, Any]:
         {"instances": [], "total_instances": "0"},
         {"instances": {}, "total_instances": 0},
         page(1, 1),
-        page(1, "2"),
         page(1, total=2),
         page(1, 2, total=1),
         page(total=1),
@@ -481,6 +480,67 @@ def page(*numbers: Any, total: Any = None) -> dict[str, Any]:
 async def test_a_list_that_makes_no_sense_is_an_error(vast_provider: Providers, answer: Any) -> None:
     with pytest.raises(ProviderError):
         await vast_provider(account=Scripted(answer)).list()
+
+
+@pytest.mark.parametrize("row", ["none", {"id": "2"}, {"label": "llmhost/test/1"}, {"id": None, "label": 7}])
+async def test_a_row_without_a_number_is_shown_and_cannot_be_ended(
+    vast_provider: Providers, row: Any
+) -> None:
+    answer = page(1, total=2)
+    answer["instances"].append(row)
+    provider = vast_provider(account=Scripted(answer))
+    (worker,) = await provider.list()
+    assert (worker.id, worker.state) == ("vast-unknown-1", WorkerState.FAILED)
+    with pytest.raises(ProviderError, match="no number"):
+        await provider.destroy(worker.id)
+
+
+@pytest.mark.parametrize("fault", [Fault.LIST_ODD_ROWS, Fault.LIST_NO_ID])
+async def test_a_list_with_rows_that_say_nothing_still_shows_what_is_on_record(
+    vast_server: VastServer, vast_provider: Providers, manual_clock: ManualClock, fault: Fault
+) -> None:
+    provider = vast_provider()
+    worker = await rent_running(provider, manual_clock)
+    await manual_clock.sleep(3600)
+    vast_server.arm(fault, times=None)
+    assert worker.id in ids(await provider.list())
+    await provider.destroy(worker.id)
+    assert vast_server.alive() == []
+
+
+async def test_a_strangers_row_without_a_number_is_not_ours(vast_provider: Providers) -> None:
+    answer = page(1, total=2)
+    answer["instances"].append({"label": "theirs"})
+    assert await vast_provider(account=Scripted(answer)).list() == ()
+
+
+async def test_a_worker_whose_label_was_changed_is_failed_and_can_be_ended(
+    vast_server: VastServer, vast_provider: Providers
+) -> None:
+    provider = vast_provider()
+    changed, kept = [await provider.create(SPEC) for _ in range(2)]
+    vast_server.instances[number_in(changed.id) or 0].label = "mine now"
+    states = {worker.id: worker.state for worker in await provider.list()}
+    assert states == {changed.id: WorkerState.FAILED, kept.id: WorkerState.STARTING}
+    await provider.destroy(changed.id)
+    assert [f"vast-{number}" for number in vast_server.alive()] == [kept.id]
+
+
+async def test_a_worker_on_record_is_found_by_any_machine_whatever_its_label(
+    vast_server: VastServer, vast_provider: Providers, tmp_path: Path
+) -> None:
+    worker = await vast_provider().create(SPEC)
+    vast_server.instances[number_in(worker.id) or 0].label = "mine now"
+    elsewhere = vast_provider(folder=tmp_path / "elsewhere")
+    assert ids(await elsewhere.list()) == []
+    (found,) = await elsewhere.unlisted([worker.id])
+    assert (found.id, found.state) == (worker.id, WorkerState.FAILED)
+
+
+async def test_all_fleets_of_the_account_are_known_by_their_labels(vast_provider: Providers) -> None:
+    for fleet in ("test", "blue", "test"):
+        await vast_provider(fleet=fleet).create(SPEC)
+    assert await vast_provider(fleet="green").fleets() == ["blue", "test"]
 
 
 async def test_a_count_that_was_late_once_is_forgiven(vast_provider: Providers) -> None:
@@ -518,6 +578,14 @@ async def test_nobody_is_given_a_list_that_was_begun_before_they_asked(
     await asyncio.sleep(0)
     may_end.set()
     assert (len(await early), len(await late)) == (1, 2)
+
+
+async def test_a_machine_whose_host_is_silent_may_still_answer(
+    vast_server: VastServer, vast_provider: Providers, manual_clock: ManualClock
+) -> None:
+    vast_server.arm(Fault.OFFLINE)
+    worker = await rent_running(vast_provider(), manual_clock)
+    assert (worker.state, worker.stage) == (WorkerState.STARTING, "offline")
 
 
 async def test_a_null_start_date_does_no_harm(vast_server: VastServer, vast_provider: Providers) -> None:
@@ -565,12 +633,23 @@ async def test_trouble_while_destroying_is_overcome(
     assert vast_server.alive() == []
 
 
-async def test_a_list_that_cannot_be_read_is_never_taken_for_gone(
+async def test_a_list_that_cannot_be_read_stands_in_no_endings_way(
     vast_server: VastServer, vast_provider: Providers
 ) -> None:
     provider = vast_provider()
     worker = await provider.create(SPEC)
     vast_server.arm(Fault.LIST_NULL, times=None)
+    await provider.destroy(worker.id)
+    assert vast_server.alive() == []
+
+
+async def test_what_neither_list_nor_number_shows_to_be_gone_is_not_taken_for_gone(
+    vast_server: VastServer, vast_provider: Providers
+) -> None:
+    provider = vast_provider()
+    worker = await provider.create(SPEC)
+    vast_server.arm(Fault.LIST_NULL, times=None)
+    vast_server.arm(Fault.SERVER_ERROR, times=None, endpoint="show")
     with pytest.raises(ProviderError):
         await provider.destroy(worker.id)
 
