@@ -55,6 +55,13 @@ def test_the_line_begins_with_its_times_and_every_per_cent_is_marked_for_cron(
     assert line.count("%") == line.count("\\%") > 1
 
 
+def test_people_get_lines_that_can_be_copied(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    printed, shown = cli("scale", "cron", "--json").json, cli("scale", "cron").stdout
+    assert printed["cron"] in shown.splitlines()
+    assert printed["write_environment_file"] in shown
+
+
 def test_where_there_is_a_system_log_it_gets_what_is_printed(
     cli: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -94,13 +101,6 @@ def test_no_value_is_printed_and_every_variable_that_counts_is_named(
         assert all(name in ran.stdout for name in secrets)
         assert "EDITOR" not in ran.stdout
         assert "REDIS_USER" not in ran.stdout  # it is not set, and has a default
-
-
-def test_people_get_lines_that_can_be_copied(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "40")
-    printed, shown = (cli("scale", "cron", *form) for form in (("--json",), ()))
-    assert printed.json["cron"] in shown.stdout.splitlines()
-    assert printed.json["write_environment_file"] in shown.stdout
 
 
 def test_the_file_of_the_environment_is_its_owners_alone_and_keeps_every_character(

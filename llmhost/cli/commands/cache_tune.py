@@ -14,7 +14,7 @@ from llmhost.cli.frame import App, Group, globals_of
 from llmhost.cli.output import table
 from llmhost.cli.running import asynchronous, configured, confirm_removal, run_async, wired
 from llmhost.cli.text import clean, counted, milliseconds, percent
-from llmhost.cli.trust_view import counts_as, served_error_lines, served_error_output
+from llmhost.cli.trust_view import counts_as, served_error_json, served_error_lines
 from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ async def show_calibration(ctx: typer.Context) -> None:
         "changed": report.changed,
         "labels": {source: report.total(source) for source in report.bands},
         "bands": [{"band": band, "labels": tallies} for band, tallies in labels.items() if tallies],
-        "served_error": served_error_output(report, config.cache.max_error),
+        "served_error": served_error_json(report, config.cache.max_error),
     }
 
     def show_report(shown: LabelsReport, console: Console) -> None:
@@ -257,7 +257,7 @@ async def show_calibration(ctx: typer.Context) -> None:
             console.print("There are no labels yet: the verifier counts as it is.")
         served = f"Served from {serve:.3f} of the verifier on"
         console.print(f"{served}, or {doubted:.3f} where a guard doubts.")
-        for line in served_error_lines(served_error_output(shown, config.cache.max_error)):
+        for line in served_error_lines(shown, config.cache.max_error):
             console.print(line)
 
     options.output.result(report, show_report, document)

@@ -134,11 +134,17 @@ def _check_sense(provider: ProviderName, choices: _Choices) -> None:
 
 
 def _servers(choices: _Choices) -> Mapping[str, object]:
+    urls, engine, model = choices.urls or _urls(asks=choices.asks), choices.engine, choices.model
+    if engine is None and choices.asks:
+        _say("Their API is Ollama's (ollama) or OpenAI's, as with vLLM (openai).")
+        engine = EngineName(_ask("Engine", EngineName.OLLAMA, _one_of(EngineName)))
+    if not model and not choices.asks:
+        raise UsageError("provider static needs the name of a model", hint="give --model NAME")
     return {
         "fleet.provider": "static",
-        "fleet.workers": [{"url": url} for url in choices.urls or _urls(asks=choices.asks)],
-        "engine.kind": str(choices.engine or _engine(asks=choices.asks)),
-        "engine.model": choices.model or _model(asks=choices.asks),
+        "fleet.workers": [{"url": url} for url in urls],
+        "engine.kind": str(engine or EngineName.OLLAMA),
+        "engine.model": model or _ask("Model", None),
     }
 
 
@@ -177,19 +183,6 @@ def _urls(*, asks: bool) -> list[str]:
     while another := _ask("Address of another server (Enter to finish)", ""):
         urls.append(another)
     return urls
-
-
-def _engine(*, asks: bool) -> EngineName:
-    if not asks:
-        return EngineName.OLLAMA
-    _say("Their API is Ollama's (ollama) or OpenAI's, as with vLLM (openai).")
-    return EngineName(_ask("Engine", EngineName.OLLAMA, _one_of(EngineName)))
-
-
-def _model(*, asks: bool) -> str:
-    if not asks:
-        raise UsageError("provider static needs the name of a model", hint="give --model NAME")
-    return _ask("Model", None)
 
 
 def _say(text: str) -> None:

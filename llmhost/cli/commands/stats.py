@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+    from llmhost.cache.calibration import LabelsReport
     from llmhost.cache.catalog import CacheUsage
-    from llmhost.cli.trust_view import ServedErrorOutput
     from llmhost.config.models import Config
     from llmhost.ledger.report import Report
 
@@ -44,12 +44,13 @@ _TARGETS = {
 
 @dataclass(frozen=True, slots=True)
 class _Stats:
-    """What is shown of the last `since` seconds; `usage` and `wrong` are of now."""
+    """What is shown of the last `since` seconds; `usage` and `labels` are of now."""
 
     since: float
     report: Report
     usage: CacheUsage
-    wrong: ServedErrorOutput
+    labels: LabelsReport
+    max_error: float
 
 
 def stats(
@@ -103,7 +104,6 @@ async def _watch(options: Globals, config: Config, since: float) -> None:
 
 async def _collect(options: Globals, config: Config, since: float) -> _Stats:
     from llmhost.cache.catalog import cache_usage
-    from llmhost.cli.trust_view import served_error_output
     from llmhost.ledger.report import make_report
 
     now = time.time()
@@ -112,12 +112,14 @@ async def _collect(options: Globals, config: Config, since: float) -> _Stats:
         totals, rentals = await ledger.totals(now - since, now), await ledger.rentals()
         client = await wiring.redis()
         usage = await cache_usage(client, wiring.caches.keys)
-        wrong = served_error_output(await wiring.caches.labels(client).report(), config.cache.max_error)
+        labels = await wiring.caches.labels(client).report()
         report = make_report(totals, rentals, wiring.targets, now - since, now)
-    return _Stats(since, report, usage, wrong)
+    return _Stats(since, report, usage, labels, config.cache.max_error)
 
 
 def _json(stats: _Stats) -> dict[str, object]:
+    from llmhost.cli.trust_view import served_error_json
+
     report = stats.report
     return {
         "since_s": stats.since,
@@ -133,7 +135,7 @@ def _json(stats: _Stats) -> dict[str, object]:
         "tokens": {"prompt": report.prompt_tokens, "completion": report.completion_tokens},
         "cost": report.money,
         "redis": stats.usage,
-        "served_error": stats.wrong,
+        "served_error": served_error_json(stats.labels, stats.max_error),
         "targets": report.targets,
     }
 
@@ -149,7 +151,7 @@ def _picture(stats: _Stats) -> RenderableType:
     title = Text(f"The last {format_duration(stats.since)}", style="bold")
     note = Text("Hits without loading the embedding model, once per process.", style="dim")
     latencies = Group(_latencies(report), note)
-    wrong = Text("\n".join(served_error_lines(stats.wrong)))
+    wrong = Text("\n".join(served_error_lines(stats.labels, stats.max_error)))
     parts = [
         title,
         _questions(report),

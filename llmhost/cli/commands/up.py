@@ -191,7 +191,12 @@ async def _plan(options: Globals, config: Config, gpus: int | None) -> None:
         "replaced": [],
         "cost_usd": _prices_json(quote),
     }
-    options.output.result(quote, _show_plan, document)
+
+    def show(quote: Quote, console: Console) -> None:
+        _show_quote(quote, console)
+        console.print("Dry run: nothing was changed.", style="dim")
+
+    options.output.result(quote, show, document)
     if refusal := quote.refusal():
         raise refusal
 
@@ -316,11 +321,6 @@ def _up_json(result: UpResult, workers: Sequence[WorkerOutput], quote: Quote | N
         "replaced": result.replaced,
         "cost_usd": _prices_json(quote) if quote else None,
     }
-
-
-def _show_plan(quote: Quote, console: Console) -> None:
-    _show_quote(quote, console)
-    console.print("Dry run: nothing was changed.", style="dim")
 
 
 def _show_up(result: UpResult, workers: Sequence[WorkerOutput], console: Console) -> None:

@@ -13,7 +13,7 @@ import yaml
 
 from llmhost.cache.calibration import LabelsReport, Tally
 from llmhost.cache.policy import VERIFIER_FLOOR
-from llmhost.cli.trust_view import served_error_lines, served_error_output
+from llmhost.cli.trust_view import served_error_lines
 
 if TYPE_CHECKING:
     from plugins.cli import Ran
@@ -104,8 +104,8 @@ def test_the_error_is_a_sentence_and_a_raised_threshold_is_explained_below_it(
     right: int, wrong: int, words: str
 ) -> None:
     bands: Any = {"audit": {"0.95-0.97": Tally(right, wrong)}}
-    assert served_error_lines(served_error_output(LabelsReport(bands), 0.02)) == [words]
-    first, raised, advice = served_error_lines(served_error_output(LabelsReport(bands, raised=2), 0.02))
+    assert served_error_lines(LabelsReport(bands), 0.02) == [words]
+    first, raised, advice = served_error_lines(LabelsReport(bands, raised=2), 0.02)
     assert first == words
     assert raised.startswith(
         "The threshold is raised by 2 steps: fewer questions are answered from the cache"

@@ -90,29 +90,27 @@ def test_without_an_ssh_program_that_runs_there_is_an_error(
     assert words in ran.stderr
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"host": "-oProxyCommand=reboot"},
-        {"host": "host name"},
-        {"host": "host\nname"},
-        {"host": "host;reboot"},
-        {"host": "host$(reboot)"},
-        {"host": "host@other"},
-        {"host": ""},
-        {"host": "host-"},
-        {"host": "x" * 300},
-        {"user": "-lroot"},
-        {"user": "root;reboot"},
-        {"user": ""},
-        {"port": 0},
-        {"port": -22},
-        {"port": 65536},
-    ],
-)
-async def test_an_address_that_could_be_taken_for_something_else_is_refused(wrong: dict[str, Any]) -> None:
+WRONG: dict[str, tuple[Any, ...]] = {
+    "host": (
+        "-oProxyCommand=reboot",
+        "host name",
+        "host\nname",
+        "host;reboot",
+        "host$(reboot)",
+        "host@other",
+        "",
+        "host-",
+        "x" * 300,
+    ),
+    "user": ("-lroot", "root;reboot", ""),
+    "port": (0, -22, 65536),
+}
+
+
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field in WRONG for value in WRONG[field]])
+async def test_an_address_that_could_be_taken_for_something_else_is_refused(field: str, value: Any) -> None:
     with pytest.raises(ProviderError, match="invalid address"):
-        await find_shell(ShellProvider(SshTarget(**{**TARGET, **wrong})), "vast-1")
+        await find_shell(ShellProvider(SshTarget(**{**TARGET, field: value})), "vast-1")
 
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "2001:db8::1", "ssh5.vast.ai", "a"])
