@@ -115,20 +115,14 @@ def _static(config: Config, folder: Path) -> Provider:
 
 def _vast(config: Config, folder: Path) -> Provider:
     from llmhost.fleet.providers.vast.client import VastAccount
-    from llmhost.fleet.providers.vast.identity import VastSettings
     from llmhost.fleet.providers.vast.pacer import Pacer
     from llmhost.fleet.providers.vast.provider import VastProvider
 
     vast, clock, address = config.vast, SystemClock(), os.environ.get("VAST_URL") or _VAST
-    settings = VastSettings(
-        **vast.model_dump(exclude={"api_key", "offers", "max_attempts"}),
-        filter=vast.offers,
-        orders=_orders(config, address),
-    )
     key = vast.api_key.get_secret_value() if vast.api_key else None
     pacer = Pacer(state_dir() / "vast" / "pace.json", clock, vast.pace)
     account = VastAccount(key, clock=clock, pacer=pacer, server_url=address)
-    return VastProvider(account, settings, config.fleet.name, folder, clock)
+    return VastProvider(account, vast, _orders(config, address), config.fleet.name, folder, clock)
 
 
 def _orders(config: Config, address: str) -> WorkerBootConfig:

@@ -14,6 +14,7 @@ from doubles.clock import ManualClock
 from doubles.fleet_values import make_spec
 from doubles.memory_traffic import MemoryTraffic
 from doubles.scaling import make_scale
+from doubles.vast.rented import orders
 from doubles.vast.server import Drop, VastServer
 
 from llmhost.autoscale.checkup import SilenceLimits
@@ -92,7 +93,9 @@ class RentedFleet:
         account = VastAccount(
             self.server.key, clock=self.clock, pacer=pacer, server_url=self.server.url, timeout=PATIENCE
         )
-        return VastProvider(account, self.settings, self.fleet, self.folder / self.fleet, self.clock)
+        return VastProvider(
+            account, self.settings, orders(), self.fleet, self.folder / self.fleet, self.clock
+        )
 
     def lock(self) -> FleetLock:
         """Every command of this machine is the same holder, as in llmhost/wiring."""

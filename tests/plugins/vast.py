@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from doubles.clock import ManualClock
+from doubles.vast.rented import orders
 from doubles.vast.sdk import Tenant
 from doubles.vast.server import VastServer
 
+from llmhost.config.models import VastConfig
 from llmhost.fleet.providers.vast.client import VastAccount
-from llmhost.fleet.providers.vast.identity import VastSettings, WorkerBootConfig
 from llmhost.fleet.providers.vast.pacer import Pacer
 from llmhost.fleet.providers.vast.provider import VastProvider
 
@@ -46,32 +47,16 @@ def vast_account(
 
 
 @pytest.fixture
-def vast_settings() -> VastSettings:
+def vast_settings() -> VastConfig:
     """A whole RTX 4090 that can be relied on."""
-    return VastSettings(
-        image="ollama/ollama:latest",
-        disk=50.0,
-        filter="gpu_name=RTX_4090 num_gpus=1 reliability>0.95 verified=true direct_port_count>=2",
-        max_price=None,
-        interruptible=False,
-        pace=1.0,
-        max_bid=None,
-        orders=WorkerBootConfig(
-            model="tiny",
-            parallel=1,
-            keep_alive=None,
-            orphan_after=3600.0,
-            max_body=65536,
-            read_timeout=60.0,
-            api_url="http://127.0.0.1:9",
-        ),
-    )
+    wanted = "gpu_name=RTX_4090 num_gpus=1 reliability>0.95 verified=true direct_port_count>=2"
+    return VastConfig(offers=wanted)
 
 
 @pytest.fixture
 def vast_provider(
     vast_account: Callable[..., VastAccount],
-    vast_settings: VastSettings,
+    vast_settings: VastConfig,
     fleet_folder: Path,
     manual_clock: ManualClock,
 ) -> Callable[..., VastProvider]:
@@ -82,6 +67,7 @@ def vast_provider(
         values = {
             "account": vast_account(),
             "settings": vast_settings,
+            "boot": orders(),
             "fleet": fleet,
             "folder": fleet_folder if fleet == "test" else fleet_folder.with_name(fleet),
             "clock": manual_clock,

@@ -10,7 +10,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +204,8 @@ def test_after_any_history_the_fleet_is_as_large_as_wanted_and_stays_so(
     redis_server: Any,
     vast_settings: Any,
 ) -> None:
-    wanted = replace(vast_settings, interruptible=interruptible, max_bid=MAX_BID if interruptible else None)
+    bids = {"interruptible": interruptible, "max_bid": MAX_BID if interruptible else None}
+    wanted = vast_settings.model_copy(update=bids)
     folder = tmp_path / uuid.uuid4().hex
 
     async def body() -> None:

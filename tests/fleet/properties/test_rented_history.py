@@ -204,7 +204,8 @@ def test_after_any_history_one_up_and_one_down_put_the_fleet_right(
     redis_server: Any,
     vast_settings: Any,
 ) -> None:
-    wanted = replace(vast_settings, interruptible=interruptible, max_bid=MAX_BID if interruptible else None)
+    bids = {"interruptible": interruptible, "max_bid": MAX_BID if interruptible else None}
+    wanted = vast_settings.model_copy(update=bids)
     limits = Limits(per_hour=PER_HOUR)
     folder = tmp_path / uuid.uuid4().hex
 

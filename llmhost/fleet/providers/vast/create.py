@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, NoReturn
 
 from pydantic import ConfigDict, Field, PositiveInt, Strict, TypeAdapter
 
+from llmhost.config.models import VastConfig
 from llmhost.errors import ConfigError, LlmhostError, OfferGone, ProviderError, PurchaseUnclear, StateError
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.models import FleetSpec, Intent, Offer, Worker, WorkerState
@@ -22,7 +23,7 @@ from llmhost.fleet.providers.vast.client import VastAccount
 from llmhost.fleet.providers.vast.faults import NoResponse, Rejected
 from llmhost.fleet.providers.vast.identity import (
     Identity,
-    VastSettings,
+    WorkerBootConfig,
     WorkerCredentials,
     environment,
     make_identity,
@@ -152,7 +153,8 @@ class InstanceCreator:
         account: VastAccount,
         listing: Listing,
         intents: PendingPurchases,
-        settings: VastSettings,
+        settings: VastConfig,
+        boot: WorkerBootConfig,
         fleet: str,
         clock: Clock,
     ) -> None:
@@ -160,6 +162,7 @@ class InstanceCreator:
         self._listing = listing
         self._intents = intents
         self._settings = settings
+        self._boot = boot
         self._fleet = fleet
         self._clock = clock
 
@@ -208,7 +211,7 @@ class InstanceCreator:
         return {
             "image": self._settings.image,
             "disk": self._settings.disk,
-            "env": environment(replace(self._settings.orders, model=order.model), identity),
+            "env": environment(replace(self._boot, model=order.model), identity),
             "label": order.label,
             "onstart_cmd": onstart(),
             "ssh": True,
@@ -236,7 +239,7 @@ class InstanceCreator:
             row = await self._account.instance(instance)
             if row is not None and read(Row, row, "an instance").label not in {order.label, None, ""}:
                 return
-            await end_instance(self._account, self._listing, self._clock, instance, self._settings.ending)
+            await end_instance(self._account, self._listing, self._clock, instance, self._settings.pace)
         except LlmhostError as error:
             raise PurchaseUnclear(
                 f"{reason.message}; it made {worker_id(instance)} all the same, which could not be ended:"

@@ -29,7 +29,6 @@ __all__ = [
     "FRONT_PORT",
     "LONGEST_ENVIRONMENT",
     "Identity",
-    "VastSettings",
     "WorkerBootConfig",
     "WorkerCredentials",
     "certificate_to_environment",
@@ -200,36 +199,3 @@ def _shortened(script: str) -> str:
     """The script without what is there for people alone: comments, indentation, empty and broken lines."""
     lines = (re.sub(r"(^|\s+)# .*|^#!.*", "", line.strip()) for line in script.splitlines())
     return "\n".join(line for line in lines if line).replace(" \\\n", " ") + "\n"
-
-
-# How workers are rented on vast.ai.
-
-
-_SETTLING = 60.0  #: seconds, at vast.ai's own pace
-_ENDING = 90.0  #: seconds, at vast.ai's own pace
-
-
-@dataclass(frozen=True, slots=True)
-class VastSettings:
-    """`disk` is GB. `filter` is in the words of `vastai search offers`. `max_price` is USD an hour with the
-    disk, `max_bid` without it. `interruptible` bids instead of paying the fixed price. `pace`
-    multiplies vast.ai's own pauses and delays."""
-
-    image: str
-    disk: float
-    filter: str
-    max_price: float | None
-    interruptible: bool
-    max_bid: float | None
-    orders: WorkerBootConfig
-    pace: float
-
-    @property
-    def settling(self) -> float:
-        """Seconds; a purchase that vast.ai lists later than so long after it was begun was none."""
-        return _SETTLING * self.pace
-
-    @property
-    def ending(self) -> float:
-        """Seconds; an instance that vast.ai lists so long after it was destroyed lives on."""
-        return _ENDING * self.pace

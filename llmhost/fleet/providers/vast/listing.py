@@ -162,18 +162,22 @@ def _retrieve_error(reading: asyncio.Task[Sequence[Row]]) -> None:
 # Giving an instance back, until vast.ai's list confirms it.
 
 
+#: seconds, at vast.ai's own pace; an instance that it lists so long after it was destroyed lives on
+_ENDING = 90.0
 _LOOKS = 30  #: looks, spread over the time that it may take; vast.ai mostly needs one
 _LOOKS_A_REQUEST = 7  #: looks after which it is asked to end once more
 
 
 async def end_instance(
-    account: VastAccount, listing: Listing, clock: Clock, number: int, patience: float
+    account: VastAccount, listing: Listing, clock: Clock, number: int, pace: float
 ) -> None:
     """Returns when the instance is neither listed nor found by its number; one that never was is fine.
+    `pace` multiplies vast.ai's own delays.
 
     Raises:
-        ProviderError: vast.ai refuses, cannot be asked, or still lists it after `patience` seconds.
+        ProviderError: vast.ai refuses, cannot be asked, or still lists it after a minute and a half.
     """
+    patience = _ENDING * pace
     for look in range(_LOOKS):
         if look % _LOOKS_A_REQUEST == 0:
             await account.destroy(number)

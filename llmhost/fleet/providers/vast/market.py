@@ -9,12 +9,12 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from llmhost.config.models import VastConfig
 from llmhost.config.offer_filter import Term, parse_filter
 from llmhost.errors import ProviderError
 from llmhost.fleet.models import Market, Offer
 from llmhost.fleet.offers import rank
 from llmhost.fleet.providers.vast.faults import clean
-from llmhost.fleet.providers.vast.identity import VastSettings
 from llmhost.fleet.providers.vast.rows import Id, Machine, Number, Text, read, unreadable
 
 __all__ = ["read_market"]
@@ -42,12 +42,12 @@ class _Listed(Machine):
     verification: Text | None = None
 
 
-def read_market(rows: object, settings: VastSettings) -> Market:
+def read_market(rows: object, settings: VastConfig) -> Market:
     """The offers that fit, best first, and how many each filter rejected. Raises ProviderError where `rows`
     is no list."""
     if not isinstance(rows, list):
         raise unreadable("the market is not a list")
-    terms = parse_filter(settings.filter)
+    terms = parse_filter(settings.offers)
     offers: list[Offer] = []
     rejected: Counter[str] = Counter()
     for row in rows:
@@ -62,7 +62,7 @@ def read_market(rows: object, settings: VastSettings) -> Market:
     return Market(rank(offers), dict(rejected))
 
 
-def _judge(row: object, terms: Sequence[Term], settings: VastSettings) -> Offer | str:
+def _judge(row: object, terms: Sequence[Term], settings: VastConfig) -> Offer | str:
     """The offer, or the first filter that it fails."""
     if isinstance(row, Mapping):
         for term in terms:
@@ -101,7 +101,7 @@ def _judge(row: object, terms: Sequence[Term], settings: VastSettings) -> Offer 
     )
 
 
-def _bid(least: float, disk: float, settings: VastSettings) -> float:
+def _bid(least: float, disk: float, settings: VastConfig) -> float:
     """What to bid, USD an hour without the `disk`: a little over the least, and no more than the ceilings."""
     ceilings = [settings.max_bid, None if settings.max_price is None else settings.max_price - disk]
     ceiling = min((limit for limit in ceilings if limit is not None), default=math.inf)

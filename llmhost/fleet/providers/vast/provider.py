@@ -11,13 +11,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from llmhost.config.models import VastConfig
 from llmhost.errors import ProviderError
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.models import Account, Charge, FleetSpec, Intent, Market, Offer, SshTarget, Worker
 from llmhost.fleet.provider import Provider
 from llmhost.fleet.providers.vast.client import VastAccount
 from llmhost.fleet.providers.vast.create import InstanceCreator, Order, PendingPurchases
-from llmhost.fleet.providers.vast.identity import VastSettings
+from llmhost.fleet.providers.vast.identity import WorkerBootConfig
 from llmhost.fleet.providers.vast.listing import Bill, Listing, end_instance, pages
 from llmhost.fleet.providers.vast.market import read_market
 from llmhost.fleet.providers.vast.rows import (
@@ -37,6 +38,8 @@ from llmhost.fleet.providers.vast.rows import (
 __all__ = ["VastProvider"]
 
 _READINGS = 3  #: of a list that lacks what is known to exist
+#: seconds, at vast.ai's own pace; a purchase that it lists later than so long after it was begun was none
+_SETTLING = 60.0
 _SETTLING_LOOKS = 12
 _DAY = 86400  #: seconds; vast.ai bills by the day (UTC)
 
@@ -48,15 +51,22 @@ class VastProvider(Provider):
     rents: ClassVar[bool] = True
 
     def __init__(
-        self, account: VastAccount, settings: VastSettings, fleet: str, folder: Path, clock: Clock
+        self,
+        account: VastAccount,
+        settings: VastConfig,
+        boot: WorkerBootConfig,
+        fleet: str,
+        folder: Path,
+        clock: Clock,
     ) -> None:
         self._account = account
         self._settings = settings
+        self._settling = _SETTLING * settings.pace
         self._fleet = fleet
         self._clock = clock
         self._intents = PendingPurchases(folder / "intents")
         self._listing = Listing(account)
-        self._buyer = InstanceCreator(account, self._listing, self._intents, settings, fleet, clock)
+        self._buyer = InstanceCreator(account, self._listing, self._intents, settings, boot, fleet, clock)
         self._buying = asyncio.Lock()
 
     async def offers(self, spec: FleetSpec) -> Market:  # noqa: ARG002
@@ -102,7 +112,7 @@ class VastProvider(Provider):
             )
         if number is None:
             return
-        await end_instance(self._account, self._listing, self._clock, number, self._settings.ending)
+        await end_instance(self._account, self._listing, self._clock, number, self._settings.pace)
         for order in self._intents.all():
             if order.instance == number:
                 self._intents.drop(order.id)
@@ -144,7 +154,7 @@ class VastProvider(Provider):
                 return
             await self.list()
             if self._fresh_orders():
-                await self._clock.sleep(self._settings.settling / _SETTLING_LOOKS)
+                await self._clock.sleep(self._settling / _SETTLING_LOOKS)
 
     def _on_record(self) -> Mapping[int, str]:
         """The instances that were bought here, with their orders."""
@@ -197,12 +207,12 @@ class VastProvider(Provider):
         return [
             row
             for row, order in orders
-            if order is not None and now - (ordered_at(order) or 0.0) > self._settings.settling
+            if order is not None and now - (ordered_at(order) or 0.0) > self._settling
         ]
 
     def _fresh_orders(self) -> Sequence[Order]:
         """Purchases begun a moment ago, of which no instance is known."""
-        begun = self._clock.now() - self._settings.settling
+        begun = self._clock.now() - self._settling
         orders = self._intents.all()
         return [order for order in orders if order.instance is None and order.written > begun]
 

@@ -18,11 +18,11 @@ from doubles.vast.faults import CREATE_EXECUTED, LIST, Fault
 from doubles.vast.server import VastServer
 from doubles.waiting import until
 
+from llmhost.config.models import VastConfig
 from llmhost.errors import ConfigError, OfferGone, ProviderError, PurchaseUnclear
 from llmhost.fleet.models import Offer, SshTarget, Worker, WorkerState
 from llmhost.fleet.providers.vast.client import VastAccount
 from llmhost.fleet.providers.vast.create import PendingPurchases
-from llmhost.fleet.providers.vast.identity import VastSettings
 from llmhost.fleet.providers.vast.provider import VastProvider
 from llmhost.fleet.providers.vast.rows import number_in
 
@@ -66,10 +66,10 @@ async def test_offers_are_ranked_and_the_filters_say_what_they_turned_away(
 
 
 async def test_the_price_of_an_offer_includes_the_disk_that_is_wanted(
-    vast_server: VastServer, vast_provider: Providers, vast_settings: VastSettings
+    vast_server: VastServer, vast_provider: Providers, vast_settings: VastConfig
 ) -> None:
     small = await best(vast_provider())
-    large = await best(vast_provider(settings=replace(vast_settings, disk=500.0)))
+    large = await best(vast_provider(settings=vast_settings.model_copy(update={"disk": 500.0})))
     assert large.price_per_hour > small.price_per_hour
 
 
@@ -93,9 +93,11 @@ async def test_nothing_that_fits_is_an_error_that_says_where_to_look(
 
 
 async def test_an_interruptible_worker_is_bid_for(
-    vast_server: VastServer, vast_provider: Providers, vast_settings: VastSettings, manual_clock: ManualClock
+    vast_server: VastServer, vast_provider: Providers, vast_settings: VastConfig, manual_clock: ManualClock
 ) -> None:
-    provider = vast_provider(settings=replace(vast_settings, interruptible=True, max_bid=0.3))
+    provider = vast_provider(
+        settings=vast_settings.model_copy(update={"interruptible": True, "max_bid": 0.3})
+    )
     offer = await best(provider)
     worker = await rent_running(provider, manual_clock)
     (instance,) = vast_server.instances.values()
@@ -104,9 +106,11 @@ async def test_an_interruptible_worker_is_bid_for(
 
 
 async def test_being_outbid_is_noticed(
-    vast_server: VastServer, vast_provider: Providers, vast_settings: VastSettings, manual_clock: ManualClock
+    vast_server: VastServer, vast_provider: Providers, vast_settings: VastConfig, manual_clock: ManualClock
 ) -> None:
-    provider = vast_provider(settings=replace(vast_settings, interruptible=True, max_bid=0.3))
+    provider = vast_provider(
+        settings=vast_settings.model_copy(update={"interruptible": True, "max_bid": 0.3})
+    )
     worker = await rent_running(provider, manual_clock)
     vast_server.outbid(number_in(worker.id) or 0)
     outbid = await tell(provider, worker.id)
@@ -118,7 +122,7 @@ async def test_being_outbid_is_noticed(
 
 
 async def test_what_is_bought_is_what_was_ordered(
-    vast_server: VastServer, vast_provider: Providers, vast_settings: VastSettings
+    vast_server: VastServer, vast_provider: Providers, vast_settings: VastConfig
 ) -> None:
     worker = await vast_provider().create(SPEC)
     (instance,) = vast_server.instances.values()

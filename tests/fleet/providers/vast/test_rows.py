@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmhost.config.models import VastConfig
 from llmhost.errors import ProviderError
 from llmhost.fleet.models import Charge, SshTarget, Worker, WorkerState
-from llmhost.fleet.providers.vast.identity import VastSettings, WorkerCredentials
+from llmhost.fleet.providers.vast.identity import WorkerCredentials
 from llmhost.fleet.providers.vast.market import read_market
 from llmhost.fleet.providers.vast.rows import (
     Row,
@@ -402,18 +402,18 @@ def offer(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def bidding(vast_settings: VastSettings) -> VastSettings:
-    return replace(vast_settings, interruptible=True, max_bid=0.5)
+def bidding(vast_settings: VastConfig) -> VastConfig:
+    return vast_settings.model_copy(update={"interruptible": True, "max_bid": 0.5})
 
 
-def test_an_offer_is_read_with_all_that_one_chooses_by(vast_settings: VastSettings) -> None:
+def test_an_offer_is_read_with_all_that_one_chooses_by(vast_settings: VastConfig) -> None:
     (read,) = read_market([offer()], vast_settings).offers
     assert (read.id, read.machine, read.gpu, read.region) == ("7", "77", "RTX 4090", "Sweden, SE")
     assert (read.price_per_hour, read.bid, read.performance, read.reliability) == (0.41, None, 98.0, 0.99)
     assert (read.download, read.download_price, read.cuda, read.verified) == (850.0, 0.002, 12.8, True)
 
 
-def test_each_filter_says_how_many_it_turned_away(vast_settings: VastSettings) -> None:
+def test_each_filter_says_how_many_it_turned_away(vast_settings: VastConfig) -> None:
     rows = [
         offer(id=1),
         offer(id=2, gpu_name="RTX 3090"),
@@ -422,7 +422,7 @@ def test_each_filter_says_how_many_it_turned_away(vast_settings: VastSettings) -
         offer(id=5, disk_space=49.9),
         offer(id=6, dph_total=0.51),
     ]
-    market = read_market(rows, replace(vast_settings, max_price=0.5))
+    market = read_market(rows, vast_settings.model_copy(update={"max_price": 0.5}))
     assert [found.id for found in market.offers] == ["1"]
     assert market.rejected == {
         "gpu_name=RTX_4090": 2,
@@ -432,7 +432,7 @@ def test_each_filter_says_how_many_it_turned_away(vast_settings: VastSettings) -
     }
 
 
-def test_what_cannot_be_read_is_counted_and_stops_nothing(vast_settings: VastSettings) -> None:
+def test_what_cannot_be_read_is_counted_and_stops_nothing(vast_settings: VastConfig) -> None:
     rows = [offer(), 7, None, offer(id=None), offer(dph_total="cheap"), offer(machine_id=None)]
     market = read_market(rows, vast_settings)
     assert (len(market.offers), market.rejected) == (1, {"unreadable": 5})
@@ -442,18 +442,18 @@ def test_what_cannot_be_read_is_counted_and_stops_nothing(vast_settings: VastSet
     ("least", "bid"), [(0.2, 0.22), (0.3, 0.33), (0.2001, 0.221), (0.48, 0.5), (0.5, 0.5)]
 )
 def test_a_bid_is_a_tenth_over_the_least_and_never_over_the_ceiling(
-    bidding: VastSettings, least: float, bid: float
+    bidding: VastConfig, least: float, bid: float
 ) -> None:
     (read,) = read_market([offer(min_bid=least)], bidding).offers
     assert (read.bid, read.price_per_hour) == (pytest.approx(bid), pytest.approx(bid + 0.01))
 
 
-def test_an_offer_that_wants_more_than_the_ceiling_is_turned_away(bidding: VastSettings) -> None:
+def test_an_offer_that_wants_more_than_the_ceiling_is_turned_away(bidding: VastConfig) -> None:
     assert read_market([offer(min_bid=0.501)], bidding).rejected == {"bid over vast.max_bid": 1}
 
 
-def test_the_highest_price_is_a_ceiling_for_bids_too(bidding: VastSettings) -> None:
-    settings = replace(bidding, max_bid=None, max_price=0.25)
+def test_the_highest_price_is_a_ceiling_for_bids_too(bidding: VastConfig) -> None:
+    settings = bidding.model_copy(update={"max_bid": None, "max_price": 0.25})
     (read,) = read_market([offer(min_bid=0.235)], settings).offers
     assert (read.bid, read.price_per_hour) == (pytest.approx(0.24), pytest.approx(0.25))
     assert read_market([offer(min_bid=0.2401)], settings).rejected == {"dph_total<=0.25": 1}
@@ -461,9 +461,9 @@ def test_the_highest_price_is_a_ceiling_for_bids_too(bidding: VastSettings) -> N
 
 @pytest.mark.parametrize("disk", [0.01, 0.0104, 0.1, 0.07])
 def test_a_bid_that_uses_up_the_highest_price_to_the_last_bit_still_fits(
-    bidding: VastSettings, disk: float
+    bidding: VastConfig, disk: float
 ) -> None:
-    settings = replace(bidding, max_bid=None, max_price=0.25)
+    settings = bidding.model_copy(update={"max_bid": None, "max_price": 0.25})
     row = offer(min_bid=0.25 - disk, storage_total_cost=disk)
     assert len(read_market([row], settings).offers) == 1
 
@@ -477,7 +477,7 @@ def test_a_bid_that_uses_up_the_highest_price_to_the_last_bit_still_fits(
 def test_no_bid_is_ever_over_a_limit(
     least: float, disk: float, max_bid: float | None, max_price: float | None
 ) -> None:
-    settings = VastSettings("image", 50.0, "", max_price, True, max_bid, None, 1.0)  # type: ignore[arg-type]
+    settings = VastConfig.model_construct(offers="", max_price=max_price, interruptible=True, max_bid=max_bid)
     for found in read_market([offer(min_bid=least, storage_total_cost=disk)], settings).offers:
         assert found.bid is not None
         assert found.bid >= least
@@ -490,7 +490,7 @@ ODD_OFFER = st.dictionaries(st.sampled_from([*offer(), "other"]), ANYTHING, max_
 
 @given(st.lists(ODD_OFFER.map(lambda changes: offer(**changes)) | ANYTHING, max_size=4), st.booleans())
 def test_every_row_of_the_market_is_an_offer_or_is_counted(rows: list[Any], bids: bool) -> None:
-    settings = VastSettings("image", 50.0, "gpu_name=RTX_4090", 1.0, bids, 0.5, None, 1.0)  # type: ignore[arg-type]
+    settings = VastConfig(offers="gpu_name=RTX_4090", max_price=1.0, interruptible=bids, max_bid=0.5)
     market = read_market(rows, settings)
     assert len(market.offers) + sum(market.rejected.values()) == len(rows)
 
