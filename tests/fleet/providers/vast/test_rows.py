@@ -136,13 +136,12 @@ def test_what_does_not_run_is_billed_its_disk_alone(status: str | None) -> None:
     assert (worker.price_per_hour, worker.burn) == (0.42, 0.0104)
 
 
-def test_the_price_of_the_disk_is_worked_out_where_it_is_not_told() -> None:
-    assert read_one(actual_status="loading", storage_total_cost=None).burn == pytest.approx(0.15 * 50 / 720)
-
-
-def test_what_is_not_known_to_be_cheap_counts_in_full() -> None:
-    worker = read_one(actual_status="loading", storage_total_cost=None, storage_cost=None)
-    assert worker.burn == 0.42
+@pytest.mark.parametrize(("monthly", "burn"), [(0.15, 0.15 * 50 / 720), (None, 0.42)])
+def test_a_disk_without_a_price_an_hour_has_one_by_the_month_or_the_machine_counts_in_full(
+    monthly: float | None, burn: float
+) -> None:
+    worker = read_one(actual_status="loading", storage_total_cost=None, storage_cost=monthly)
+    assert worker.burn == pytest.approx(burn)
 
 
 def test_news_of_the_daemon_is_passed_on_in_one_line() -> None:
@@ -331,17 +330,20 @@ def test_workers_are_listed_oldest_first() -> None:
     assert [worker.id for worker in read_all(*rows)] == ["vast-2", "vast-3", "vast-1"]
 
 
-def test_a_shell_is_had_at_the_instances_own_port_where_it_has_one() -> None:
-    values = instance(ports={"22/tcp": [{"HostIp": EVERYWHERE, "HostPort": "20000"}]})
-    assert ssh_of(row(values)) == SshTarget("root", "192.0.2.45", 20000)
-
-
-def test_a_shell_is_had_through_the_relay_otherwise() -> None:
-    assert ssh_of(row(instance())) == SshTarget("root", "ssh7.vast.ai", 10312)
-
-
-def test_an_instance_that_is_nowhere_yet_has_no_shell() -> None:
-    assert ssh_of(row({"id": 312, "ports": None, "ssh_host": None, "ssh_port": None})) is None
+@pytest.mark.parametrize(
+    ("changes", "target"),
+    [
+        (
+            {"ports": {"22/tcp": [{"HostIp": EVERYWHERE, "HostPort": "20000"}]}},
+            SshTarget("root", "192.0.2.45", 20000),
+        ),
+        ({}, SshTarget("root", "ssh7.vast.ai", 10312)),
+        ({"ports": None, "ssh_host": None, "ssh_port": None}, None),
+    ],
+    ids=["at the instance's own port", "else at the relay", "nowhere yet"],
+)
+def test_where_an_instances_shell_is(changes: dict[str, Any], target: SshTarget | None) -> None:
+    assert ssh_of(row(instance(**changes))) == target
 
 
 @pytest.mark.parametrize(

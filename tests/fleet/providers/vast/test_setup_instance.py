@@ -186,7 +186,7 @@ async def test_a_model_that_cannot_be_loaded_fails_with_the_engines_reason(conta
     assert progress["detail"] == "cannot be loaded: model requires more system memory (9.1 GiB)"
 
 
-@pytest.mark.parametrize("model", ["tiny:7b-instruct-q6_K", "hf.co/a/b:Q4_K_M", 'a"b\\c', "$(id)`id`;'&"])
+@pytest.mark.parametrize("model", ['a"b\\c', "$(id)`id`;'&"])
 async def test_any_name_of_a_model_is_taken_as_it_is(containers: Make, model: str) -> None:
     async with Rented(containers(), model=model) as worker:
         progress = await worker.until_stage("ready")

@@ -42,27 +42,31 @@ async def test_metrics_say_what_the_gpus_the_disk_and_the_engine_do(containers: 
     assert metrics["disk"]["used_gb"] == pytest.approx(disk.used / 1e9, rel=0.2)
 
 
-@pytest.mark.parametrize(
-    ("said", "gpus"),
-    [
-        ("", []),
-        ("NVIDIA-SMI has failed because it couldn't communicate, with, the, driver\n", []),
-        ("No devices were found\n", []),
-        ('A "b" \\c\td\u00e9, 0, 0, 24564, 30\n', [("A b cd", 0.0, 0)]),
-        ("Tesla, [N/A], [Not Supported], 100, [N/A]\n", [("Tesla", None, None)]),
-        ("One, 1, 2, 3, 4\nTwo, 100, 6, 7, 8\n", [("One", 0.01, 2), ("Two", 1.0, 6)]),
-        ("One, 1, 2, 3\n1, 2, 3, 4, 5, 6\nOne, x, 2, 3, 4\n", []),
-    ],
-)
-async def test_metrics_are_json_whatever_the_driver_says(
-    containers: Make, said: str, gpus: list[tuple[str, float | None, int | None]]
-) -> None:
+#: what the driver says, and what the worker makes of it; no two neighbours alike, as one follows the other
+DRIVERS: list[tuple[str, list[tuple[str, float | None, int | None]]]] = [
+    ("", []),
+    ('A "b" \\c\td\u00e9, 0, 0, 24564, 30\n', [("A b cd", 0.0, 0)]),
+    ("NVIDIA-SMI has failed because it couldn't communicate, with, the, driver\n", []),
+    ("Tesla, [N/A], [Not Supported], 100, [N/A]\n", [("Tesla", None, None)]),
+    ("No devices were found\n", []),
+    ("One, 1, 2, 3, 4\nTwo, 100, 6, 7, 8\n", [("One", 0.01, 2), ("Two", 1.0, 6)]),
+    ("One, 1, 2, 3\n1, 2, 3, 4, 5, 6\nOne, x, 2, 3, 4\n", []),
+]
+
+
+async def test_metrics_are_json_whatever_the_driver_says(containers: Make) -> None:
     async with Rented(containers()) as worker:
-        (worker.container.home / "gpus").write_text(said)
         await until(lambda: worker.answer("/llmhost/metrics"))
-        (worker.container.files / "metrics").unlink()
-        metrics = await until(lambda: worker.answer("/llmhost/metrics"))
-    assert [(gpu["name"], gpu["utilisation"], gpu["memory_used_mb"]) for gpu in metrics["gpus"]] == gpus
+        for said, gpus in DRIVERS:
+            (worker.container.home / "gpus").write_text(said)
+
+            async def is_shown(gpus: list[tuple[str, float | None, int | None]] = gpus) -> bool:
+                metrics = await worker.answer("/llmhost/metrics")
+                return metrics is not None and gpus == [
+                    (gpu["name"], gpu["utilisation"], gpu["memory_used_mb"]) for gpu in metrics["gpus"]
+                ]
+
+            await until(is_shown)
 
 
 async def test_without_a_driver_there_are_no_gpus(containers: Make) -> None:
