@@ -12,37 +12,25 @@ FIRST_PORT, PORTS = 61_000, 4_500
 class NoContainer:
     def __init__(self, ports: Mapping[int, int]) -> None:
         self.ports = ports
-        self.stopped = False
         self.text = ""
 
     def printed(self) -> str:
         return self.text
 
     async def stop(self) -> None:
-        self.stopped = True
+        self.ports = {}
 
 
 class NoContainers:
-    """`started` and `orders` (onstart, key, address of the API) are those of the last start, by instance."""
+    """`started` are those of the last start, by instance."""
 
     def __init__(self) -> None:
         self.started: dict[int, NoContainer] = {}
-        self.orders: dict[int, tuple[str, str, str]] = {}
-        self.starts = 0
         self._ports = itertools.cycle(range(FIRST_PORT, FIRST_PORT + PORTS))
 
-    async def start(
-        self,
-        instance_id: int,
-        onstart: str,
-        env: Mapping[str, str],
-        api_url: str,
-        api_key: str,
-    ) -> NoContainer:
-        self.starts += 1
+    async def start(self, instance_id: int, onstart: str, env: Mapping[str, str], *_: str) -> NoContainer:
         container = NoContainer({inside: next(self._ports) for inside in declared_ports(env)})
         self.started[instance_id] = container
-        self.orders[instance_id] = (onstart, api_key, api_url)
         return container
 
 

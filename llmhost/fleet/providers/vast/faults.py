@@ -147,18 +147,14 @@ def _refused(
     explanation = next(
         (str(body[key]) for key in ("msg", "message", "detail", "error") if body.get(key)), text
     )
-    if _is_about_the_key(status, reason, explanation):
+    # A wrong key is 404 "Invalid user key", a missing one 403; both statuses stand for other things too.
+    if status == 401 or reason == "auth_error" or "Invalid user key" in explanation:
         return Rejected(
             "vast.ai does not accept the API key", status=status, reason="auth_error", hint=KEY_HINT
         )
     message = f"vast.ai refused {doing}: {clean(explanation, secrets) or f'HTTP {status}'}"
     hint = "wait until midnight UTC: searches are counted by day" if "quota" in reason else None
     return Rejected(message, status=status, reason=reason, body=body, wait=wait, hint=hint)
-
-
-def _is_about_the_key(status: int, reason: str, explanation: str) -> bool:
-    """A wrong key is 404 "Invalid user key", a missing one 403; both words stand for other things too."""
-    return status == 401 or reason == "auth_error" or "Invalid user key" in explanation
 
 
 def _seconds(value: str | None) -> float | None:
