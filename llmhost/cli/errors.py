@@ -33,7 +33,9 @@ def report(error: BaseException, out: Output) -> int:
     cause = _first_leaf(error)
     code, message, hint, exit_code = _describe(cause)
     if out.verbose:
-        out.detail(_traceback(cause))
+        import traceback
+
+        out.detail(_without_secrets("".join(traceback.format_exception(cause))).rstrip())
     if out.json and not out.printed:
         out.document({"error": {"code": code, "message": message, "hint": hint}})
     if isinstance(cause, Cancelled):
@@ -64,12 +66,6 @@ def _first_leaf(error: BaseException) -> BaseException:
 
 def _one_line(text: str) -> str:
     return shortened(clean(_without_secrets(text)), _LONGEST_MESSAGE)
-
-
-def _traceback(error: BaseException) -> str:
-    import traceback
-
-    return _without_secrets("".join(traceback.format_exception(error))).rstrip()
 
 
 def _without_secrets(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 __all__ = [
+    "ENTRY_DIGITS",
     "TextFilter",
     "ago",
     "clean",
@@ -17,6 +18,9 @@ __all__ = [
     "percent",
     "shortened",
 ]
+
+#: digits; enough to name a cached entry among millions
+ENTRY_DIGITS = 12
 
 #: characters; the longest title or link that a control sequence may carry before it counts as plain text.
 _LONGEST_SEQUENCE = 2000

@@ -226,8 +226,8 @@ def check_memory(worker: Worker, metrics: Metrics) -> Sequence[Check]:
     return [
         fail(
             f"worker {worker.id}",
-            f"{_gib(model.size - model.size_vram)} of the {_gib(model.size)} GiB of {model.name} do not fit "
-            "on the GPU and run slowly, on the CPU",
+            f"{(model.size - model.size_vram) / _GIB:.1f} of the {model.size / _GIB:.1f} GiB of {model.name} do"
+            " not fit on the GPU and run slowly, on the CPU",
             f"{_SPILLED_FIX} in `vast.offers`",
         )
         for model in metrics.spilled
@@ -335,10 +335,6 @@ def _rate(workers: Iterable[Worker]) -> float:
 
 def _minutes(seconds: float) -> str:
     return f"{seconds / 60:,.0f} min"
-
-
-def _gib(size: int) -> str:
-    return f"{size / _GIB:.1f}"
 
 
 def _usd(amount: float) -> str:

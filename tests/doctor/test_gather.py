@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,15 +78,8 @@ async def checks_of(provider: RentedProvider, config: Config) -> dict[str, Check
 
 
 def worker_at(server: WorkerServer, own: Certified = OWN) -> Worker:
-    return make_worker(
-        "vast-1",
-        provider="vast",
-        url=server.url,
-        token=server.token,
-        certificate=own.pem,
-        engine="ollama",
-        started=1.0,
-    )
+    access = {"url": server.url, "token": server.token, "certificate": own.pem}
+    return make_worker("vast-1", provider="vast", engine="ollama", started=1.0, **access)
 
 
 async def test_a_fleet_that_is_not_rented_yet_lacks_only_a_budget(
@@ -123,7 +117,14 @@ async def test_as_many_offers_are_needed_as_healthy_workers_are_missing(provider
     assert "2 needed" in (await checks_of(provider, config(gpus=3)))["offers"].detail
 
 
-async def test_a_ready_worker_is_asked_for_its_model(provider: RentedProvider, server: WorkerServer) -> None:
+async def test_a_ready_worker_is_asked_for_its_model(
+    provider: RentedProvider, server: WorkerServer, refusing_port: int
+) -> None:
+    away = make_worker("vast-3", url=f"http://127.0.0.1:{refusing_port}", engine="ollama")
+    provider.workers = [replace(worker_at(server, certify()), id="vast-2"), away]
+    checks = await checks_of(provider, config())
+    assert "another certificate" in checks["worker vast-2"].detail
+    assert (checks["worker vast-2"].ok, checks["worker vast-3"].ok, server.requests) == (False, False, [])
     provider.workers = [worker_at(server)]
     check = (await checks_of(provider, config()))["worker vast-1"]
     assert (check.ok, check.detail.split(";")[0]) == (True, "answers (version 0.12.3)")
@@ -147,19 +148,6 @@ async def test_a_worker_reports_that_its_model_has_spilled(
     provider.workers = [worker_at(server)]
     check = (await checks_of(provider, config()))["worker vast-1"]
     assert (check.ok, "1.0 of the 2.0 GiB" in check.detail) == (False, True)
-
-
-async def test_a_worker_with_another_certificate_is_found(
-    provider: RentedProvider, server: WorkerServer
-) -> None:
-    provider.workers = [worker_at(server, certify())]
-    check = (await checks_of(provider, config()))["worker vast-1"]
-    assert (check.ok, "another certificate" in check.detail, server.requests) == (False, True, [])
-
-
-async def test_a_worker_that_is_away_is_found(provider: RentedProvider, refusing_port: int) -> None:
-    provider.workers = [make_worker("vast-1", url=f"http://127.0.0.1:{refusing_port}", engine="ollama")]
-    assert (await checks_of(provider, config()))["worker vast-1"].ok is False
 
 
 async def test_what_was_spent_comes_from_the_ledger(provider: RentedProvider, redis_url: str) -> None:

@@ -15,7 +15,7 @@ from llmhost.cli.commands.cache_audit import start_auditing
 from llmhost.cli.frame import Globals, globals_of
 from llmhost.cli.output import Output, table
 from llmhost.cli.running import configured, run_async, wired
-from llmhost.cli.text import clean, milliseconds, money, percent, shortened
+from llmhost.cli.text import ENTRY_DIGITS, clean, milliseconds, money, percent, shortened
 from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ def _footer(out: Output, reply: Reply) -> None:
             f"{reply.source} hit",
             took,
             f"saved {money(reply.saved_usd)}",
-            f"entry {(reply.entry or '')[:12]}",
+            f"entry {(reply.entry or '')[:ENTRY_DIGITS]}",
         ]
     if matched is not None:
         parts.insert(1, f"similarity {matched.similarity:.2f} to “{shortened(matched.question)}”")

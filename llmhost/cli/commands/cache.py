@@ -16,7 +16,7 @@ from llmhost.cli.commands.cache_tune import app as tune
 from llmhost.cli.frame import App, Globals, globals_of
 from llmhost.cli.output import table
 from llmhost.cli.running import asynchronous, configured, confirm_removal, run_async, wired
-from llmhost.cli.text import ago, clean, duration, money
+from llmhost.cli.text import ENTRY_DIGITS, ago, clean, duration, money
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from llmhost.config.models import Config
 
 __all__ = ["app"]
-
-#: digits; enough to name an entry among millions
-_SHORT = 12
 
 app = App("Look into the cache and correct it.")
 
@@ -156,7 +153,7 @@ def _show_list(entries: Sequence[Entry], console: Console, limit: int) -> None:
         expires = "expired" if entry.expires_in_s is None else duration(entry.expires_in_s)
         question = " ".join(clean(entry.question).split())
         used = ago(entry.last_accessed, now)
-        grid.add_row(entry.entry[:_SHORT], question, f"{entry.hit_count:,}", used, expires)
+        grid.add_row(entry.entry[:ENTRY_DIGITS], question, f"{entry.hit_count:,}", used, expires)
     console.print(grid)
     if limit < len(entries):
         console.print(f"{limit:,} of {len(entries):,}; --limit shows more.", style="dim")
@@ -189,7 +186,7 @@ def _show_entry(output: Entry, console: Console) -> None:
 def _show_forgotten(forgotten: Sequence[str], labelled: Sequence[str], console: Console) -> None:
     for entry in forgotten:
         wrong = " and counted its answer as wrong" if entry in labelled else ""
-        console.print(f"forgot {entry[:_SHORT]}{wrong}")
+        console.print(f"forgot {entry[:ENTRY_DIGITS]}{wrong}")
 
 
 app.command("replay")(replay_stream)

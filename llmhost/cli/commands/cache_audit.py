@@ -12,7 +12,7 @@ import typer
 
 from llmhost.cli.frame import Globals, globals_of
 from llmhost.cli.running import asynchronous, configured, wired
-from llmhost.cli.text import clean, shortened
+from llmhost.cli.text import ENTRY_DIGITS, clean, shortened
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,9 +25,6 @@ _LIMIT = 50
 
 #: characters; enough to see what two answers say
 _SHOWN = 300
-
-#: digits of an entry's name, as `cache ls` shows them
-_SHORT = 12
 
 
 @asynchronous
@@ -110,7 +107,7 @@ def _show(document: Mapping[str, Any], console: Console) -> None:
     for found in document["found"]:
         console.print()
         console.print(f"wrong: “{clean(found['question'])}”", style="red")
-        matched, entry = clean(found["matched_question"]), found["entry"][:_SHORT]
+        matched, entry = clean(found["matched_question"]), found["entry"][:ENTRY_DIGITS]
         console.print(f"got the answer to “{matched}”, entry {entry}")
         console.print(f"  served: {clean(found['served'])}")
         console.print(f"  engine: {clean(found['engine'])}")
