@@ -226,8 +226,8 @@ def check_memory(worker: Worker, metrics: Metrics) -> Sequence[Check]:
     return [
         fail(
             f"worker {worker.id}",
-            f"{(model.size - model.size_vram) / _GIB:.1f} of the {model.size / _GIB:.1f} GiB of {model.name} do"
-            " not fit on the GPU and run slowly, on the CPU",
+            f"{(model.size - model.size_vram) / _GIB:.1f} of the {model.size / _GIB:.1f} GiB of {model.name}"
+            " do not fit on the GPU and run slowly, on the CPU",
             f"{_SPILLED_FIX} in `vast.offers`",
         )
         for model in metrics.spilled
