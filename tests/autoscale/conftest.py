@@ -23,9 +23,9 @@ def bench(
 
 
 @pytest.fixture
-async def fleet(tmp_path: Path, redis_server: Any, vast_settings: Any) -> AsyncIterator[RentedFleet]:
+async def fleet(memory_folder: Path, redis_server: Any, vast_settings: Any) -> AsyncIterator[RentedFleet]:
     """For rent are machines from 0.31 USD an hour on, each a cent dearer than the one before."""
-    async with rented_fleet(tmp_path / "here", redis_server.socket, vast_settings) as here:
+    async with rented_fleet(memory_folder / "here", redis_server.socket, vast_settings) as here:
         here.server.market.clear()
         for number in range(20):
             here.server.market.add(dph_base=0.30 + number / 100)

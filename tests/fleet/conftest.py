@@ -14,6 +14,7 @@ from doubles.fleet_values import make_spec
 from doubles.memory_provider import MemoryCloud, MemoryProvider
 from doubles.memory_rentals import MemoryRentals
 from doubles.rented_fleet import RentedFleet, rented_fleet
+from doubles.vast.instances import Boot
 
 from llmhost.engines.engine import Progress
 from llmhost.errors import EngineRefused, EngineUnavailable
@@ -67,9 +68,10 @@ class Bench:
 
 
 @pytest.fixture
-async def fleet(tmp_path: Path, redis_server: Any, vast_settings: Any) -> AsyncIterator[RentedFleet]:
-    """A fleet at the double of vast.ai, with a Redis and without limits."""
-    async with rented_fleet(tmp_path / "here", redis_server.socket, vast_settings) as here:
+async def fleet(memory_folder: Path, redis_server: Any, vast_settings: Any) -> AsyncIterator[RentedFleet]:
+    """A fleet at the double of vast.ai, with a Redis and without limits. Its machines boot in seconds."""
+    async with rented_fleet(memory_folder / "here", redis_server.socket, vast_settings) as here:
+        here.server.world.boot = Boot(created=1, loading=3, running=12)
         yield here
 
 

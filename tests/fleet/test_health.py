@@ -65,13 +65,6 @@ def waiting(memory_cloud: MemoryCloud, manual_clock: ManualClock) -> Waiting:
     return Waiting(memory_cloud, manual_clock)
 
 
-async def test_a_worker_that_answers_is_ready(waiting: Waiting) -> None:
-    await waiting.start()
-    (worker,) = await waiting.run()
-    assert worker.state is WorkerState.READY
-    assert worker.url == "http://memory-1.invalid"
-
-
 async def test_running_is_not_ready_until_it_answers(waiting: Waiting) -> None:
     await waiting.start()
     tries = 0

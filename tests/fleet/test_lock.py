@@ -209,21 +209,13 @@ async def test_a_machine_that_has_to_wait_is_told_once_and_has_it_then(
     assert told == ["waiting"]
 
 
-async def test_whoever_does_not_wait_is_told_that_another_machine_is_at_it(
-    machine: Callable[..., FleetLock],
+@pytest.mark.parametrize(("name", "where"), [("there", "on another machine"), ("here", "on this machine")])
+async def test_a_command_that_does_not_wait_says_where_the_lock_is_held(
+    machine: Callable[..., FleetLock], name: str, where: str
 ) -> None:
     async with machine("here").hold():
-        with pytest.raises(FleetBusy, match="on another machine"):
-            async with machine("there").hold(wait=False):
-                pass
-
-
-async def test_whoever_does_not_wait_is_told_that_this_machine_is_at_it(
-    machine: Callable[..., FleetLock],
-) -> None:
-    async with machine("here").hold():
-        with pytest.raises(FleetBusy, match="on this machine"):
-            async with machine("here").hold(wait=False):
+        with pytest.raises(FleetBusy, match=where):
+            async with machine(name).hold(wait=False):
                 pass
 
 

@@ -66,11 +66,6 @@ def test_what_is_saved_is_read(worker: Worker, redis_server: Any) -> None:
     assert asyncio.run(round_trip()) == worker
 
 
-async def test_at_first_there_is_nobody(registry: FleetRegistry) -> None:
-    registered = await registry.workers()
-    assert (registered.workers, registered.damaged, registered.ids) == ((), (), frozenset())
-
-
 async def test_workers_are_read_oldest_first(registry: FleetRegistry) -> None:
     for number, started in ((1, 30.0), (2, 10.0), (3, 20.0)):
         await registry.save(make_worker(f"w-{number}", started=started))
@@ -214,11 +209,6 @@ async def away(bench: Any, refusing_port: int) -> AsyncIterator[Any]:
 
 async def states(bench: Any) -> dict[str, WorkerState]:
     return {worker.id: worker.state for worker in (await bench.registry.workers()).workers}
-
-
-async def test_up_puts_ready_workers_on_record(recorded: Any) -> None:
-    result = await recorded.make().up(2)
-    assert (await recorded.registry.workers()).workers == result.workers
 
 
 async def test_a_worker_on_its_way_is_on_record_as_starting(recorded: Any) -> None:

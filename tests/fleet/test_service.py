@@ -33,14 +33,6 @@ async def test_without_a_number_it_makes_what_the_configuration_wants(bench: Any
     assert len((await bench.make(make_spec(gpus=2)).up()).workers) == 2
 
 
-async def test_asking_twice_changes_nothing(bench: Any) -> None:
-    first = await bench.make().up(2)
-    second = await bench.make().up(2)
-    assert not second.plan.changes
-    assert ids(second.workers) == ids(first.workers)
-    assert bench.cloud.created == 2
-
-
 async def test_asking_twice_at_once_makes_n_and_not_two_n(bench: Any) -> None:
     results = await asyncio.gather(*(bench.make().up(3) for _ in range(4)))
     assert bench.cloud.created == 3
@@ -246,11 +238,6 @@ async def test_down_of_an_unknown_worker_names_the_known_ones_and_destroys_nothi
     assert len(bench.cloud.machines) == 2
 
 
-async def test_down_of_nothing_is_fine(bench: Any) -> None:
-    result = await bench.make().down()
-    assert (result.destroyed, result.remaining, result.failed) == ((), (), ())
-
-
 async def test_a_worker_that_cannot_be_destroyed_remains_and_the_others_do_not(bench: Any) -> None:
     await bench.make().up(3)
     bench.cloud.undying.add("memory-2")
@@ -292,16 +279,6 @@ async def test_what_ended_is_paid_until_then(bench: Any) -> None:
     await bench.make().down()
     (rental,) = bench.rentals.all
     assert (rental.started, rental.ended) == (started, bench.clock.now())
-
-
-async def test_status_shows_ready_workers(bench: Any) -> None:
-    await bench.make().up(2)
-    status = await bench.make().status()
-    assert [worker.state for worker in status.workers] == [WorkerState.READY] * 2
-
-
-async def test_status_of_nothing_is_nothing(bench: Any) -> None:
-    assert (await bench.make().status()).workers == ()
 
 
 async def test_status_sees_a_worker_that_died(bench: Any) -> None:

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-from llmhost.errors import StoreRefused
-from llmhost.ledger.buckets import percentile
-from llmhost.ledger.events import Outcome, QuestionEvent
-from llmhost.ledger.ledger import Ledger
-
-if TYPE_CHECKING:
-    from redis.asyncio import Redis
-import asyncio
-import json
-from typing import TYPE_CHECKING
-
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llmhost.config.models import RedisConfig
-from llmhost.errors import StoreUnavailable
-from llmhost.ledger.ledger import boot_seconds, learned_boot
+from llmhost.errors import StoreRefused, StoreUnavailable
+from llmhost.ledger.buckets import percentile
+from llmhost.ledger.events import Outcome, QuestionEvent
+from llmhost.ledger.ledger import Ledger, boot_seconds, learned_boot
 from llmhost.store.client import connect
 
 if TYPE_CHECKING:
@@ -107,10 +99,6 @@ async def test_an_amount_that_is_none_is_refused(ledger: Ledger, redis_client: R
 
 
 KEY = "llmhost:fleet:ledger:boots"
-
-
-async def test_before_any_boot_there_are_none(ledger: Ledger) -> None:
-    assert await ledger.boot_times() == []
 
 
 async def test_boots_are_told_newest_last(ledger: Ledger) -> None:

@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
@@ -30,6 +31,15 @@ def manual_clock() -> ManualClock:
 @pytest.fixture
 def memory_cloud(manual_clock: ManualClock) -> MemoryCloud:
     return MemoryCloud(manual_clock)
+
+
+@pytest.fixture
+def memory_folder() -> Iterator[Path]:
+    """A folder in memory, where the system has that: the pace of vast.ai is written to a file at every call,
+    for which a disk takes some milliseconds."""
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

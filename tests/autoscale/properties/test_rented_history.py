@@ -200,13 +200,13 @@ def test_after_any_history_the_fleet_is_as_large_as_wanted_and_stays_so(
     events: list[tuple[str, Any]],
     workers: int,
     interruptible: bool,
-    tmp_path: Path,
+    memory_folder: Path,
     redis_server: Any,
     vast_settings: Any,
 ) -> None:
     bids = {"interruptible": interruptible, "max_bid": MAX_BID if interruptible else None}
     wanted = vast_settings.model_copy(update=bids)
-    folder = tmp_path / uuid.uuid4().hex
+    folder = memory_folder / uuid.uuid4().hex
 
     async def body() -> None:
         async with rented_fleet(

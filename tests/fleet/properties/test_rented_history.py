@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from doubles.rented_fleet import RentedFleet, crash, rented_fleet
 from doubles.vast.faults import Fault
+from doubles.vast.instances import Boot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,7 +30,8 @@ from llmhost.store.client import connect
 MOST = 4  #: workers
 PER_HOUR = 2.5  #: USD; some four of the cheaper machines
 MAX_BID = 0.45  #: USD an hour
-PATIENCE = 150.0  #: seconds; machines boot in one minute
+BOOT = Boot(created=1, loading=3, running=20)
+PATIENCE = 100.0  #: seconds
 
 #: What makes a call fail for the moment; silent ones are left out, for each costs real seconds.
 CALLS = (
@@ -200,19 +202,20 @@ def test_after_any_history_one_up_and_one_down_put_the_fleet_right(
     steps: list[tuple[str, Any]],
     gpus: int,
     interruptible: bool,
-    tmp_path: Path,
+    memory_folder: Path,
     redis_server: Any,
     vast_settings: Any,
 ) -> None:
     bids = {"interruptible": interruptible, "max_bid": MAX_BID if interruptible else None}
     wanted = vast_settings.model_copy(update=bids)
     limits = Limits(per_hour=PER_HOUR)
-    folder = tmp_path / uuid.uuid4().hex
+    folder = memory_folder / uuid.uuid4().hex
 
     async def body() -> None:
         async with rented_fleet(
             folder, redis_server.socket, wanted, max_gpus=MOST, limits=limits, ready_timeout=PATIENCE
         ) as fleet:
+            fleet.server.world.boot = BOOT
             world = World(fleet)
             for step, value in steps:
                 await play(world, step, value)
