@@ -53,7 +53,7 @@ _OLDEST_REDIS = (6, 2)
 _SAVE_STATES = ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
 #: hours; enough to notice and to pay, over a night
 _LOW_RUNWAY = 24.0
-#: seconds; a model of 6 GB takes 9 minutes at 100 Mbit/s, the minimum of the default filter
+#: seconds; a model of 6 GB takes 4 minutes at 200 Mbit/s, the minimum of the default filter
 _SLOW_PULL = 900.0
 #: filter terms that are named; the others reject fewer offers
 _TERMS = 3

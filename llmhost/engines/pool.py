@@ -75,11 +75,12 @@ _HINT_ENDING = "run `llmhost scale` or `llmhost up`, which bring others"
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """One worker that may be asked; USD an hour."""
+    """One worker that may be asked; USD an hour. `gpu` is empty where unknown."""
 
     worker_id: str
     engine: Engine
     price_per_hour: float
+    gpu: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +235,8 @@ class _Turn:
             async for event in events:
                 seconds += clock() - begun
                 if isinstance(event, Done):
-                    self.work = Work(event.completion_tokens or pieces, seconds)
+                    tokens = event.completion_tokens or pieces
+                    self.work = Work(tokens, seconds, request.model, self.upstream.gpu)
                 else:
                     pieces += bool(event.text)
                 yield event

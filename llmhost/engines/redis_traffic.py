@@ -18,7 +18,7 @@ from llmhost.store.keys import FleetKeys
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-__all__ = ["Count", "DrainMarks", "RedisLoad", "RedisTraffic", "counting_script"]
+__all__ = ["Count", "DrainMarks", "RedisLoad", "RedisTraffic", "counting_script", "measured_speed"]
 
 
 Count = Callable[[Sequence[str], Sequence[str | int | float]], Awaitable[Any]]
@@ -118,17 +118,26 @@ class RedisTraffic(DrainMarks):
     def _worker(self, worker: str, in_flight: int, raw: Sequence[bytes | str]) -> WorkerTraffic:
         key = self._keys.speed(worker)
         speed = _fields(key, raw)
-        return WorkerTraffic(in_flight, self._tokens_per_s(key, speed), speed.get("at"))
+        return WorkerTraffic(in_flight, _tokens_per_s(key, speed, self._places), speed.get("at"))
 
-    def _tokens_per_s(self, key: str, speed: Mapping[str, float]) -> float | None:
-        """By what it did when it was at its fullest: alone, a question is quicker than among many."""
-        for load in range(self._places, 0, -1):
-            if speed.get(f"answers:{load}", 0) >= _ENOUGH:
-                seconds = speed.get(f"seconds:{load}")
-                if not seconds:
-                    raise _damaged(key, f"seconds:{load}")
-                return self._places * speed.get(f"tokens:{load}", 0) / seconds
+
+def measured_speed(raw: Mapping[bytes | str, bytes | str], places: int) -> float | None:
+    """Tokens per second by a hash that `RedisLoad` wrote; None where it was not measured, or is damaged."""
+    try:
+        return _tokens_per_s("", {text(name): amount(value) or 0.0 for name, value in raw.items()}, places)
+    except StoreRefused:
         return None
+
+
+def _tokens_per_s(key: str, speed: Mapping[str, float], places: int) -> float | None:
+    """By what it did when it was at its fullest: alone, a question is quicker than among many."""
+    for load in range(places, 0, -1):
+        if speed.get(f"answers:{load}", 0) >= _ENOUGH:
+            seconds = speed.get(f"seconds:{load}")
+            if not seconds:
+                raise _damaged(key, f"seconds:{load}")
+            return places * speed.get(f"tokens:{load}", 0) / seconds
+    return None
 
 
 def _fields(key: str, raw: Sequence[bytes | str]) -> dict[str, float]:
@@ -207,6 +216,8 @@ class RedisLoad:
             await self._local.release(slot)
             return
         keys = [self._keys.load(slot.worker), self._keys.traffic, self._keys.speed(slot.worker)]
+        if work is not None and work.gpu:
+            keys.append(self._keys.gpu_speed(work.model, work.gpu))
         await self._if_there(
             self._release, keys, [slot.request, *self._work_fields(slot, work)]
         )  # else it expires

@@ -20,11 +20,13 @@ KEPT = 3 * 3600
 @dataclass(frozen=True, slots=True)
 class Work:
     """What one answer took: tokens generated, and the seconds that the engine needed for it, the prompt's
-    included.
+    included. `gpu` is what it ran on, empty where unknown.
     """
 
     tokens: int
     seconds: float
+    model: str = ""
+    gpu: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ __all__ = [
     "Market",
     "Offer",
     "SshTarget",
+    "Stay",
     "Worker",
     "WorkerState",
 ]
@@ -24,6 +25,17 @@ class WorkerState(StrEnum):
     READY = "ready"  # a one-token answer came back through the front door
     FAILED = "failed"  # will never become ready; still listed, so still paid for
     GONE = "gone"  # the provider says that it no longer exists
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """How long a worker is expected to be rented, and what it downloads first, which the cost of a token
+    depends on. `slots` is how many questions it works on at once."""
+
+    seconds: float = 86_400.0
+    image_gb: float = 0.0
+    model_gb: float = 0.0
+    slots: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +51,7 @@ class FleetSpec:
     model: str
     price_per_hour: float = 0.0
     rents: bool = False
+    stay: Stay = Stay()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +60,10 @@ class Offer:
 
     `price_per_hour` is USD for all of it while it runs, the disk included, traffic not; `reliability` is
     0..1. `machine` is the provider's name for the computer, which may be offered in several parts.
-    `performance` is the provider's own measure, good for comparing offers only; 0 where unknown.
-    `bid` is what to bid, USD an hour; None where the price is fixed. `download` is Mbit/s,
-    `download_price` USD per GB.
+    `performance` is the provider's own measure, `bandwidth` that of the memory of one GPU in GB/s; 0 where
+    unknown. `bid` is what to bid, USD an hour; None where the price is fixed. `download` is Mbit/s, 0 where
+    unknown; `download_price` USD per GB, None where unknown. `contract` is seconds that it can be rented for;
+    None for ever.
     """
 
     id: str
@@ -61,14 +75,16 @@ class Offer:
     performance: float = 0.0
     bid: float | None = None
     download: float = 0.0
-    download_price: float = 0.0
+    download_price: float | None = None
     cuda: float = 0.0
     verified: bool = True
+    bandwidth: float = 0.0
+    contract: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """The offers that fit, best first, and why others do not: how many each filter rejected.
+    """The offers that fit, in no order, and why others do not: how many each filter rejected.
 
     An offer is counted under the first filter that it fails.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 
@@ -68,7 +68,8 @@ class Buyer:
             return Quote(plan, (), now=self.clock.now())
         market = await self.provider.offers(self.spec)
         failed = {worker.machine for worker in plan.destroy if worker.state is WorkerState.FAILED}
-        offers = choose(market.offers, plan.create, await self.records.bad_machines() | failed)
+        avoid = await self.records.bad_machines() | failed
+        offers = choose(market.offers, plan.create, avoid, self.spec.stay, await self._speeds(market))
         return Quote(plan, offers, market, await self.funds(), self.clock.now())
 
     async def funds(self) -> Funds:
@@ -154,8 +155,12 @@ class Buyer:
 
     async def _candidates(self, market: Market) -> Iterator[Offer]:
         """Best first. What was tried in this command is not tried again, even if it is still on offer."""
-        fresh = [offer for offer in market.offers if offer.id not in self._used]
-        return iter(choose(fresh, len(fresh), await self.records.bad_machines()))
+        avoid = await self.records.bad_machines() | self._used
+        offers, speeds = market.offers, await self._speeds(market)
+        return iter(choose(offers, len(offers), avoid, self.spec.stay, speeds))
+
+    async def _speeds(self, market: Market) -> Mapping[str, float]:
+        return await self.records.speeds(self.spec, {offer.gpu for offer in market.offers})
 
     async def _with_current_spending(self, funds: Funds) -> Funds:
         """The same, with what was spent since: a hundred purchases take minutes."""

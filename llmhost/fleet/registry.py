@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from llmhost.engines.redis_traffic import DrainMarks
+from llmhost.engines.redis_traffic import DrainMarks, measured_speed
 from llmhost.errors import StoreError, StoreUnavailable
 from llmhost.fleet.clock import Clock
-from llmhost.fleet.models import Worker, WorkerState
+from llmhost.fleet.models import FleetSpec, Worker, WorkerState
 from llmhost.ledger.rentals import Rental, RentalBook
 from llmhost.store.client import text, translate_errors
 from llmhost.store.keys import FleetKeys
@@ -94,6 +94,17 @@ class FleetRegistry:
         """Remembers a machine and why; `at` is Unix seconds."""
         with translate_errors():
             await self._client.hset(self._keys.machines, machine, json.dumps({"reason": reason, "at": at}))
+
+    async def speeds(self, model: str, gpus: Collection[str], slots: int) -> Mapping[str, float]:
+        """Tokens per second that workers with these GPUs generate with all `slots` in use, where measured."""
+        names = sorted(gpus)
+        with translate_errors():
+            pipeline = self._client.pipeline(transaction=False)
+            for gpu in names:
+                pipeline.hgetall(self._keys.gpu_speed(model, gpu))
+            rows = await pipeline.execute()
+        measured = {gpu: measured_speed(row, slots) for gpu, row in zip(names, rows, strict=True)}
+        return {gpu: speed for gpu, speed in measured.items() if speed}
 
     async def pause(self, at: float) -> bool:
         """Pauses the autoscaler from now on, Unix seconds: the fleet is to stay down.
@@ -216,6 +227,16 @@ class FleetRecords:
         """Machines that failed this fleet, as far as is known."""
         known = await self._try(self._registry, lambda registry: registry.bad_machines())
         return (known or frozenset()) | self._bad
+
+    async def speeds(self, spec: FleetSpec, gpus: Collection[str]) -> Mapping[str, float]:
+        """Tokens per second that a rented worker of this fleet generates, by the name of its GPU; only those
+        that were measured."""
+        if not (spec.rents and gpus):
+            return {}
+        known = await self._try(
+            self._registry, lambda registry: registry.speeds(spec.model, gpus, spec.stay.slots)
+        )
+        return known or {}
 
     async def failed_on(self, machine: str, reason: str) -> None:
         """Nothing is bought on this machine again."""

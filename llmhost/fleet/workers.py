@@ -88,7 +88,7 @@ class Engines:
     def upstreams(self, workers: Sequence[Worker], model: str) -> Sequence[Upstream]:
         """Those of the workers that may be asked for this model, each with its client."""
         return [
-            Upstream(worker.id, self.of(worker), worker.price_per_hour)
+            Upstream(worker.id, self.of(worker), worker.price_per_hour, worker.gpu)
             for worker in workers
             if self.serves(worker, model)
         ]

@@ -54,6 +54,10 @@ class FleetKeys:
         """Hash: what a worker was measured to deliver."""
         return f"llmhost:{self.fleet}:speed:{worker}"
 
+    def gpu_speed(self, model: str, gpu: str) -> str:
+        """Hash: what workers with this GPU were measured to deliver of this model. It outlives them."""
+        return f"llmhost:{self.fleet}:gpu:{gpu}:{model}"
+
     def ledger_sums(self, period: str, start: int) -> str:
         """Hash: the sums of one minute, hour or day, which starts at `start` in Unix seconds."""
         return f"llmhost:{self.fleet}:ledger:{period}:{start}"

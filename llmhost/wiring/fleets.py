@@ -17,7 +17,8 @@ from llmhost.fleet.budget import Limits
 from llmhost.fleet.clock import SystemClock
 from llmhost.fleet.health import Hooks
 from llmhost.fleet.lock import FleetLock
-from llmhost.fleet.models import FleetSpec
+from llmhost.fleet.models import FleetSpec, Stay
+from llmhost.fleet.offers import estimate_model_gb
 from llmhost.fleet.provider import Provider
 from llmhost.fleet.registry import FleetRegistry
 from llmhost.fleet.service import FleetService
@@ -66,7 +67,14 @@ def fleet_spec(config: Config) -> FleetSpec:
         model=engine.model,
         price_per_hour=fleet.price_per_hour,
         rents=fleet.rents,
+        stay=_stay(config) if fleet.rents else Stay(),
     )
+
+
+def _stay(config: Config) -> Stay:
+    vast, engine = config.vast, config.engine
+    model_gb = vast.model_size or estimate_model_gb(engine.model)
+    return Stay(vast.expected_stay, vast.image_size, model_gb, engine.slots)
 
 
 def budget_limits(config: Config) -> Limits:

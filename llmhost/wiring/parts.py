@@ -7,8 +7,8 @@ model, a command that asks no engine never loads the HTTP client.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -154,6 +154,18 @@ class Wiring(AsyncExitStack):
         from llmhost.wiring.fleets import fleet_spec
 
         return await self._service(self.provider, fleet_spec(self._config))
+
+    async def speeds(self, gpus: Collection[str]) -> Mapping[str, float]:
+        """Tokens per second that this fleet's workers generate, by the name of their GPU, where measured. The
+        embedded server is not started for it; without Redis nothing is known."""
+        from llmhost.wiring.fleets import fleet_spec, make_registry
+
+        spec, embedded = fleet_spec(self._config), self.embedded_redis
+        with suppress(StoreError):
+            if gpus and (embedded is None or await embedded.is_running()):
+                registry = make_registry(await self.redis(), spec)
+                return await registry.speeds(spec.model, gpus, spec.stay.slots)
+        return {}
 
     async def scaler(self) -> Scaler:
         """The fleet's autoscaler. Raises StoreError, StateError: it does nothing without its memory."""

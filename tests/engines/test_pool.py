@@ -255,14 +255,14 @@ async def test_an_answer_took_what_the_engine_needed_and_not_what_its_reader_did
     engine = TimedEngine(clock, (5, Delta("a")), (2, Delta("b")), (1, Done("stop", 7, 40)))
     async for _ in make_pool(engine, clock=clock.monotonic).stream(question()):
         await clock.sleep(100)
-    assert load.works == [Work(40, 8.0)]
+    assert load.works == [Work(40, 8.0, "tiny")]
 
 
 async def test_where_an_engine_counts_no_tokens_its_pieces_are_counted(make_pool, load, question):
     clock = ManualClock()
     engine = TimedEngine(clock, (1, Delta("a")), (1, Delta("")), (1, Delta("b")), (1, Done("stop", 0, 0)))
     await events_of(make_pool(engine, clock=clock.monotonic).stream(question()))
-    assert load.works == [Work(2, 4.0)]
+    assert load.works == [Work(2, 4.0, "tiny")]
 
 
 async def test_only_the_worker_that_answered_is_measured(make_pool, load, question):

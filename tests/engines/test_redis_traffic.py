@@ -13,6 +13,7 @@ from llmhost.config.models import RedisConfig
 from llmhost.engines.redis_traffic import RedisLoad, RedisTraffic
 from llmhost.engines.traffic import BUCKET, KEPT, Traffic, Work, WorkerTraffic
 from llmhost.errors import StoreRefused, StoreUnavailable
+from llmhost.fleet.registry import FleetRegistry
 from llmhost.store.client import connect
 
 TRAFFIC = "llmhost:test:traffic"
@@ -224,6 +225,22 @@ async def test_what_was_measured_at_its_fullest_counts(load, traffic):
         for _ in range(ENOUGH):
             await answer(load, Work(tokens, 10.0), beside=beside)
     assert (await traffic.read(["a"])).workers["a"].tokens_per_s == pytest.approx(20.0 * PLACES)
+
+
+async def test_what_a_gpu_delivers_of_a_model_is_known_after_its_worker_is_gone(load, traffic, redis_client):
+    registry = FleetRegistry(redis_client, "test", "vast")
+    for tokens, gpu, model in ((100, "RTX 4090", "tiny"), (900, "H100", "tiny"), (5, "RTX 4090", "large")):
+        for _ in range(ENOUGH):
+            await answer(load, Work(tokens, 10.0, model, gpu), beside=PLACES - 1)
+    await traffic.forget("a")
+    speeds = await registry.speeds("tiny", ["RTX 4090", "H100", "A100"], PLACES)
+    assert speeds == {"RTX 4090": pytest.approx(40.0), "H100": pytest.approx(360.0)}
+
+
+async def test_a_damaged_measurement_of_a_gpu_counts_as_none(load, redis_client):
+    registry = FleetRegistry(redis_client, "test", "vast")
+    await redis_client.hset("llmhost:test:gpu:H100:tiny", mapping={"answers:4": 9, "seconds:4": "long"})
+    assert await registry.speeds("tiny", ["H100"], PLACES) == {}
 
 
 async def test_one_answer_alone_measures_nothing(load, traffic):

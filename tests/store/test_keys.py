@@ -24,6 +24,7 @@ def test_keys_of_a_fleet_are_named_as_documented() -> None:
         "llmhost:f:draining",
         "llmhost:f:judge",
     ]
+    assert keys.gpu_speed("m:7b", "RTX 4090") == "llmhost:f:gpu:RTX 4090:m:7b"
     assert [keys.ledger_periods, keys.rentals, keys.boots] == [
         "llmhost:f:ledger:periods",
         "llmhost:f:ledger:rentals",

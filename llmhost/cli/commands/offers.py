@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,7 +11,7 @@ import typer
 from llmhost.cli.frame import globals_of
 from llmhost.cli.output import table
 from llmhost.cli.running import asynchronous, configured, wired
-from llmhost.cli.text import clean, money
+from llmhost.cli.text import clean, duration, money
 from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,14 +19,15 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from llmhost.config.models import Config
-    from llmhost.fleet.models import Market, Offer
+    from llmhost.fleet.models import Offer
+    from llmhost.fleet.offers import TokenCost
 
 __all__ = ["offers"]
 
 #: rows without --limit, so that the table and the text below fit on a screen
 _ROWS = 10
 
-#: points of the provider's performance benchmark; the price of one has too many zeros to read
+#: points of vast.ai's performance benchmark; the price of one has too many zeros to read
 _POINTS = 100
 
 #: what is listed for the providers that rent nothing
@@ -62,7 +64,8 @@ async def offers(
 ) -> None:
     """Show the offers that fit, best first, and why the others do not.
 
-    It buys nothing. Offers are ranked by the price with disk, divided by the performance.
+    It buys nothing. Offers are ranked by the cost of a token over `vast.expected_stay`: price, disk, traffic
+    and boot, divided by the measured speed of the GPU, or until then by its memory bandwidth.
 
     Examples:
       llmhost offers
@@ -79,16 +82,28 @@ async def offers(
     }
     config = configured(options, {**rented, "fleet.gpus": gpus})
     _check_sense(config, rented)
+    from llmhost.fleet.offers import token_costs
     from llmhost.wiring.fleets import fleet_spec
 
+    spec = fleet_spec(config)
     async with wired(options, config) as wiring:
-        market = await wiring.provider.offers(fleet_spec(config))
+        market = await wiring.provider.offers(spec)
+        names = {offer.gpu for offer in market.offers if spec.rents}
+        ranked = token_costs(market.offers, spec.stay, await wiring.speeds(names))
     rows = limit if limit is not None or options.json else _ROWS
-    options.output.result(
-        market, lambda shown, console: _show(shown, rows, config, console), _json(market, rows, config)
-    )
-    if not market.offers:
+    found = _Ranked(market.rejected, ranked, ranked[:rows])
+    options.output.result(found, lambda shown, console: _show(shown, config, console), _json(found, config))
+    if not ranked:
         options.output.note(_advice(market.rejected, config))
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """Offers with their cost, best first; `shown` are the first of `offers`."""
+
+    rejected: Mapping[str, int]
+    offers: Sequence[tuple[Offer, TokenCost]]
+    shown: Sequence[tuple[Offer, TokenCost]]
 
 
 def _check_sense(config: Config, rented: Mapping[str, Any]) -> None:
@@ -100,24 +115,41 @@ def _check_sense(config: Config, rented: Mapping[str, Any]) -> None:
         )
 
 
-def _json(market: Market, rows: int | None, config: Config) -> dict[str, object]:
+def _json(found: _Ranked, config: Config) -> dict[str, object]:
     """`fitting` is how many offers fit, of which `offers` are shown. `hourly_cost_usd` is what the best ones
     cost for `gpus` workers, None where too few fit. `rejected` counts each offer under the first filter that
     it fails.
     """
+    stay = config.vast.expected_stay
     return {
         "provider": config.fleet.provider,
-        "offers": [_offer_json(offer) for offer in market.offers[:rows]],
-        "fitting": len(market.offers),
-        "rejected": market.rejected,
+        "offers": [_offer_json(number, *pair, stay) for number, pair in enumerate(found.shown, 1)],
+        "fitting": len(found.offers),
+        "rejected": found.rejected,
         "gpus": config.fleet.gpus,
-        "hourly_cost_usd": _cost_of_best(market, config.fleet.gpus),
+        "hourly_cost_usd": _cost_of_best(found, config.fleet.gpus),
+        "expected_stay_s": stay,
     }
 
 
-def _offer_json(offer: Offer) -> dict[str, object]:
-    """USD an hour with the disk and without traffic; None is unknown or does not apply."""
+def _offer_json(rank: int, offer: Offer, cost: TokenCost, stay: float) -> dict[str, object]:
+    """USD an hour with the disk and without traffic; None is unknown or does not apply.
+
+    `rent_usd` and `traffic_usd` are for the expected stay, `boot_usd` is the rent while the model is
+    downloaded, `boot_s` the download of image and model. `measured` says whether `tokens_per_s` is.
+    """
     return {
+        "rank": rank,
+        "why": _reason(offer, cost, stay),
+        "usd_per_million_tokens": cost.usd_per_million,
+        "tokens_per_s": cost.tokens_per_s,
+        "measured": cost.measured,
+        "rent_usd": cost.rent_usd,
+        "traffic_usd": cost.traffic_usd,
+        "boot_usd": cost.idle_usd,
+        "boot_s": cost.boot_seconds,
+        "memory_gb_per_s": offer.bandwidth or None,
+        "contract_s": offer.contract,
         "id": offer.id,
         "gpu": offer.gpu,
         "price_per_hour": offer.price_per_hour,
@@ -141,9 +173,23 @@ def _price_per_100(offer: Offer) -> float | None:
     return None if point is None else point * _POINTS
 
 
-def _cost_of_best(market: Market, gpus: int) -> float | None:
-    best = market.offers[:gpus]
-    return sum(offer.price_per_hour for offer in best) if len(best) == gpus else None
+def _reason(offer: Offer, cost: TokenCost, stay: float) -> str:
+    """Why it has its rank: what its tokens cost, and of what that is made."""
+    parts = f"{duration(stay)} cost {money(cost.rent_usd)} of rent and {money(cost.traffic_usd)} of traffic"
+    if cost.boot_seconds:
+        parts += f", boot {duration(cost.boot_seconds)}"
+    if cost.tokens_per_s is None:
+        return f"{parts}; its speed is not known"
+    source = "measured" if cost.measured else f"by {offer.bandwidth:,.0f} GB/s"
+    speed = f"{cost.tokens_per_s:,.0f} tok/s ({source})"
+    if cost.usd_per_million is None:
+        return f"over before it is ready: {parts}, {speed}"
+    return f"{money(cost.usd_per_million)} per million tokens: {parts}, {speed}"
+
+
+def _cost_of_best(found: _Ranked, gpus: int) -> float | None:
+    best = found.offers[:gpus]
+    return sum(offer.price_per_hour for offer, _ in best) if len(best) == gpus else None
 
 
 def _advice(rejected: Mapping[str, int], config: Config) -> str:
@@ -162,51 +208,54 @@ def _advice(rejected: Mapping[str, int], config: Config) -> str:
     return f"relax `{clean(furthest)}` first: {which} all filters before it"
 
 
-def _show(market: Market, rows: int | None, config: Config, console: Console) -> None:
-    best = market.offers[:rows]
+def _show(found: _Ranked, config: Config, console: Console) -> None:
+    best = [offer for offer, _ in found.shown]
     if not config.fleet.rents:
         _show_places(best, config.fleet.provider, console)
         return
     if best:
-        console.print(_grid(best))
+        console.print(_grid(found.shown))
         console.print()
-    _show_counts(market, len(best), config.fleet.gpus, console)
+        for number, (offer, cost) in enumerate(found.shown, 1):
+            console.print(f"{number}: {_reason(offer, cost, config.vast.expected_stay)}", style="dim")
+        console.print()
+    _show_counts(found, config.fleet.gpus, console)
     if best:
         _explain(best, config, console)
-    if market.rejected:
+    if found.rejected:
         grid = table("rejected", "by first failing filter", right=("rejected",))
-        for reason, count in sorted(market.rejected.items(), key=lambda item: -item[1]):
+        for reason, count in sorted(found.rejected.items(), key=lambda item: -item[1]):
             grid.add_row(f"{count:,}", clean(reason))
         console.print()
         console.print(grid)
 
 
-def _grid(rows: Sequence[Offer]) -> Table:
-    bids = any(row.bid is not None for row in rows)
+def _grid(rows: Sequence[tuple[Offer, TokenCost]]) -> Table:
+    bids = any(row.bid is not None for row, _ in rows)
     last = "bid" if bids else "CUDA"
-    numbers = ("", "$/h", "$/100", "rel.", "Mb/s", "$/GB", last)
-    grid = table("", "offer", "gpu", "$/h", "$/100", "rel.", "region", "Mb/s", "$/GB", last, right=numbers)
-    for number, row in enumerate(rows, 1):
-        per_100 = _price_per_100(row)
+    numbers = ("", "$/h", "$/Mtok", "rel.", "Mb/s", "$/GB", last)
+    grid = table("", "offer", "gpu", "$/h", "$/Mtok", "rel.", "region", "Mb/s", "$/GB", last, right=numbers)
+    for number, (row, cost) in enumerate(rows, 1):
+        price, traffic = cost.usd_per_million, row.download_price
         grid.add_row(
             str(number),
             clean(row.id),
             clean(row.gpu),
             f"{row.price_per_hour:.3f}",
-            "-" if per_100 is None else f"{per_100:.3f}",
+            "-" if price is None else f"{price:.2f}",
             f"{row.reliability:.3f}",
             clean(row.region).strip(" ,") or "-",
             f"{row.download:.0f}",
-            f"{row.download_price:.4f}".rstrip("0").rstrip("."),
+            "?" if traffic is None else f"{traffic:.4f}".rstrip("0").rstrip("."),
             (f"{row.bid:.3f}" if row.bid is not None else "-") if bids else f"{row.cuda:g}",
         )
     return grid
 
 
-def _show_counts(market: Market, shown: int, gpus: int, console: Console) -> None:
-    fitting, cost = len(market.offers), _cost_of_best(market, gpus)
+def _show_counts(found: _Ranked, gpus: int, console: Console) -> None:
+    fitting, shown, cost = len(found.offers), len(found.shown), _cost_of_best(found, gpus)
     most = f"; the best {shown} are shown" if shown < fitting else ""
-    console.print(f"{fitting} of {fitting + sum(market.rejected.values())} offers fit{most}.")
+    console.print(f"{fitting} of {fitting + sum(found.rejected.values())} offers fit{most}.")
     if cost is not None:
         best = "The best one costs" if gpus == 1 else f"The best {gpus} cost"
         console.print(f"{best} {money(cost)}/h, {money(cost * 24)} a day.")
@@ -217,7 +266,7 @@ def _show_counts(market: Market, shown: int, gpus: int, console: Console) -> Non
 def _explain(rows: Sequence[Offer], config: Config, console: Console) -> None:
     lines = [
         f"$/h includes {config.vast.disk:g} GB of disk; traffic costs $/GB extra.",
-        f"$/100 is $/h per {_POINTS} points of DLPerf, the performance benchmark: lowest first.",
+        "$/Mtok is the estimated cost of a million tokens, with traffic and boot: lowest first.",
     ]
     if any(row.bid is not None for row in rows):
         lines.append("These are bids: a machine is lost when someone bids more.")

@@ -20,7 +20,7 @@ REJECTED = {"reliability>0.95": 7}
 RENTED = (
     "fleet: {name: test, provider: vast, gpus: 2}\n"
     "engine: {kind: ollama, model: tiny}\n"
-    "vast: {offers: 'gpu_name=RTX_4090 reliability>0.95 inet_down>=100'}\n"
+    "vast: {offers: 'gpu_name=RTX_4090 reliability>0.95 inet_down>=100', model_size: 6}\n"
 )
 
 
@@ -35,6 +35,8 @@ def make_offer(number: int, **changes: Any) -> Offer:
         "download": 812.0,
         "download_price": 0.0029,
         "cuda": 12.4,
+        "bandwidth": 1008.0,
+        "contract": 2_592_000.0,
     }
     return Offer(str(31_000_000 + number), **{**values, **changes})
 
@@ -71,6 +73,18 @@ def test_json_has_every_offer_in_full_and_what_was_rejected(cli: Run, shop: Mark
     best, unknown, *_ = offers = found.pop("offers")
     assert [offer["id"] for offer in offers] == [str(31_000_000 + n) for n in range(30)]
     assert best == {
+        "rank": 1,
+        "why": "$0.83 per million tokens: 1 d cost $7.20 of rent and $0.023 of traffic, boot 1 min 19 s, "
+        "101 tok/s (by 1,008 GB/s)",
+        "usd_per_million_tokens": pytest.approx(7.2232 / (86_340.89 * 100.8) * 1e6, rel=1e-4),
+        "tokens_per_s": pytest.approx(100.8),
+        "measured": False,
+        "rent_usd": pytest.approx(7.2),
+        "traffic_usd": pytest.approx(0.0232),
+        "boot_usd": pytest.approx(0.3 * 48_000 / 812 / 3600),
+        "boot_s": pytest.approx(64_000 / 812),
+        "memory_gb_per_s": 1008.0,
+        "contract_s": 2_592_000.0,
         "id": "31000000",
         "gpu": "RTX 4090",
         "price_per_hour": 0.3,
@@ -92,7 +106,31 @@ def test_json_has_every_offer_in_full_and_what_was_rejected(cli: Run, shop: Mark
         "rejected": REJECTED,
         "gpus": 2,
         "hourly_cost_usd": pytest.approx(0.61),
+        "expected_stay_s": 86_400.0,
     }
+
+
+def test_unknown_speed_and_traffic_are_null(cli: Run, shop: MarketProvider) -> None:
+    shop.market = Market((make_offer(1, bandwidth=0.0, download_price=None),))
+    (offer,) = cli("offers", "--json").json["offers"]
+    assert (offer["usd_per_million_tokens"], offer["tokens_per_s"]) == (None, None)
+    assert (offer["memory_gb_per_s"], offer["download_usd_per_gb"]) == (None, None)
+    assert "its speed is not known" in offer["why"]
+
+
+def test_offers_are_ranked_by_the_cost_of_a_token(cli: Run, shop: MarketProvider) -> None:
+    shop.market = Market((make_offer(3), make_offer(1, bandwidth=100.0), make_offer(2)))
+    offers = cli("offers", "--json").json["offers"]
+    ranks = [(offer["rank"], offer["id"]) for offer in offers]
+    assert ranks == [(1, "31000002"), (2, "31000003"), (3, "31000001")]
+
+
+def test_each_rank_is_explained_in_words(cli: Run, shop: MarketProvider) -> None:
+    shown = " ".join(cli("offers").stdout.split())
+    assert (
+        "1: $0.83 per million tokens: 1 d cost $7.20 of rent and $0.023 of traffic, boot 1 min 19 s" in shown
+    )
+    assert "3: $0.89 per million tokens" in shown
 
 
 def test_too_few_offers_for_the_fleet_are_reported(cli: Run, shop: MarketProvider) -> None:
@@ -102,10 +140,8 @@ def test_too_few_offers_for_the_fleet_are_reported(cli: Run, shop: MarketProvide
 
 def test_each_offer_has_a_row_with_all_its_costs(cli: Run, shop: MarketProvider) -> None:
     lines = cli("offers").stdout.splitlines()
-    assert lines[0].split() == ["offer", "gpu", "$/h", "$/100", "rel.", "region", "Mb/s", "$/GB", "CUDA"]
-    assert (
-        " ".join(lines[2].split()) == "1 31000000 RTX 4090 0.300 0.150 0.990 California, US 812 0.0029 12.4"
-    )
+    assert lines[0].split() == ["offer", "gpu", "$/h", "$/Mtok", "rel.", "region", "Mb/s", "$/GB", "CUDA"]
+    assert " ".join(lines[2].split()) == "1 31000000 RTX 4090 0.300 0.83 0.990 California, US 812 0.0029 12.4"
 
 
 def test_the_number_of_offers_and_the_cost_of_the_best_are_shown(cli: Run, shop: MarketProvider) -> None:
@@ -116,7 +152,7 @@ def test_the_number_of_offers_and_the_cost_of_the_best_are_shown(cli: Run, shop:
     assert "31000009" in shown
     assert "31000010" not in shown
     assert "$/h includes 80 GB of disk; traffic costs $/GB extra." in shown
-    assert "$/100 is $/h per 100 points of DLPerf" in shown
+    assert "$/Mtok is the estimated cost of a million tokens, with traffic and boot" in shown
 
 
 def test_the_filter_that_rejected_the_most_is_shown_first(cli: Run, shop: MarketProvider) -> None:

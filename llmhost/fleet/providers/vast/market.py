@@ -13,20 +13,21 @@ from llmhost.config.models import VastConfig
 from llmhost.config.offer_filter import Term, parse_filter
 from llmhost.errors import ProviderError
 from llmhost.fleet.models import Market, Offer
-from llmhost.fleet.offers import rank
 from llmhost.fleet.providers.vast.faults import clean
 from llmhost.fleet.providers.vast.rows import Id, Machine, Number, Text, read, unreadable
 
 __all__ = ["read_market"]
 
 _UNREADABLE = "unreadable"
+_TOO_SHORT = "contract shorter than vast.expected_stay"  #: at its end the instance is stopped for good
 _ABOVE_MINIMUM = 1.1  #: bid so much more than the least, so that the next bidder does not win at once
 _ROUNDING = 1e-9  #: USD; a bid and its disk may add up to a bit more than they were taken apart from
 _BID_STEP = 1000  #: bids are counted in thousandths of a USD
 
 
 class _Listed(Machine):
-    """An offer as vast.ai lists it. `min_bid` is USD an hour without the disk, `dph_total` with it."""
+    """An offer as vast.ai lists it. `min_bid` is USD an hour without the disk, `dph_total` with it;
+    `duration` is seconds until its contract ends."""
 
     machine_id: Id
     disk_space: Number
@@ -38,13 +39,14 @@ class _Listed(Machine):
     dlperf: Number | None = None
     inet_down: Number | None = None
     inet_down_cost: Number | None = None
+    gpu_mem_bw: Number | None = None
+    duration: Number | None = None
     cuda_max_good: Number | None = None
     verification: Text | None = None
 
 
 def read_market(rows: object, settings: VastConfig) -> Market:
-    """The offers that fit, best first, and how many each filter rejected. Raises ProviderError where `rows`
-    is no list."""
+    """The offers that fit, and how many each filter rejected. Raises ProviderError where `rows` is none."""
     if not isinstance(rows, list):
         raise unreadable("the market is not a list")
     terms = parse_filter(settings.offers)
@@ -59,7 +61,7 @@ def read_market(rows: object, settings: VastConfig) -> Market:
             offers.append(judged)
         else:
             rejected[judged] += 1
-    return Market(rank(offers), dict(rejected))
+    return Market(tuple(offers), dict(rejected))
 
 
 def _judge(row: object, terms: Sequence[Term], settings: VastConfig) -> Offer | str:
@@ -71,6 +73,33 @@ def _judge(row: object, terms: Sequence[Term], settings: VastConfig) -> Offer | 
     listed = read(_Listed, row, "an offer")
     if listed.disk_space < settings.disk:
         return f"disk_space>={settings.disk:g}"
+    if listed.duration is None or listed.duration < settings.expected_stay:
+        return _TOO_SHORT
+    priced = _price(listed, settings)
+    if isinstance(priced, str):
+        return priced
+    bid, price = priced
+    reliability = listed.reliability2 if listed.reliability is None else listed.reliability
+    return Offer(
+        id=str(listed.id),
+        gpu=listed.gpu,
+        price_per_hour=price,
+        reliability=reliability or 0.0,
+        region=clean(listed.geolocation or ""),
+        machine=str(listed.machine_id),
+        performance=listed.dlperf or 0.0,
+        bid=bid,
+        download=listed.inet_down or 0.0,
+        download_price=listed.inet_down_cost,
+        cuda=listed.cuda_max_good or 0.0,
+        verified=listed.verification == "verified",
+        bandwidth=listed.gpu_mem_bw or 0.0,
+        contract=listed.duration,
+    )
+
+
+def _price(listed: _Listed, settings: VastConfig) -> tuple[float | None, float] | str:
+    """The bid, and USD an hour with the disk; or the filter that it fails."""
     bid, price = None, listed.dph_total
     if settings.interruptible:
         disk = listed.storage_price(settings.disk)
@@ -84,21 +113,7 @@ def _judge(row: object, terms: Sequence[Term], settings: VastConfig) -> Offer | 
         return _UNREADABLE
     if settings.max_price is not None and price > settings.max_price + _ROUNDING:
         return f"dph_total<={settings.max_price:g}"
-    reliability = listed.reliability2 if listed.reliability is None else listed.reliability
-    return Offer(
-        id=str(listed.id),
-        gpu=listed.gpu,
-        price_per_hour=price,
-        reliability=reliability or 0.0,
-        region=clean(listed.geolocation or ""),
-        machine=str(listed.machine_id),
-        performance=listed.dlperf or 0.0,
-        bid=bid,
-        download=listed.inet_down or 0.0,
-        download_price=listed.inet_down_cost or 0.0,
-        cuda=listed.cuda_max_good or 0.0,
-        verified=listed.verification == "verified",
-    )
+    return bid, price
 
 
 def _bid(least: float, disk: float, settings: VastConfig) -> float:

@@ -400,6 +400,8 @@ def offer(**changes: Any) -> dict[str, Any]:
         "storage_total_cost": 0.01,
         "verification": "verified",
         "direct_port_count": 100,
+        "gpu_mem_bw": 1008.0,
+        "duration": 30 * 86_400.0,
     } | changes
 
 
@@ -413,6 +415,22 @@ def test_an_offer_is_read_with_all_that_one_chooses_by(vast_settings: VastConfig
     assert (read.id, read.machine, read.gpu, read.region) == ("7", "77", "RTX 4090", "Sweden, SE")
     assert (read.price_per_hour, read.bid, read.performance, read.reliability) == (0.41, None, 98.0, 0.99)
     assert (read.download, read.download_price, read.cuda, read.verified) == (850.0, 0.002, 12.8, True)
+    assert (read.bandwidth, read.contract) == (1008.0, 2_592_000.0)
+
+
+def test_an_offer_whose_contract_ends_before_the_expected_stay_is_rejected(
+    vast_settings: VastConfig,
+) -> None:
+    settings = vast_settings.model_copy(update={"expected_stay": 7200.0})
+    rows = [offer(id=1, duration=1800.0), offer(id=2, duration=None), offer(id=3, duration=7200.0)]
+    market = read_market(rows, settings)
+    assert [found.id for found in market.offers] == ["3"]
+    assert market.rejected == {"contract shorter than vast.expected_stay": 2}
+
+
+def test_an_unknown_price_of_traffic_is_not_free(vast_settings: VastConfig) -> None:
+    (read,) = read_market([offer(inet_down_cost=None)], vast_settings).offers
+    assert read.download_price is None
 
 
 def test_each_filter_says_how_many_it_turned_away(vast_settings: VastConfig) -> None:
