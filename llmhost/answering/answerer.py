@@ -18,7 +18,6 @@ from llmhost.answering.question import Event, Latency, Question, Reply, Started,
 from llmhost.cache.models import Answer, SemanticLookup
 from llmhost.engines.engine import Delta
 from llmhost.engines.pool import Assigned, Collected, Pool
-from llmhost.errors import StoreError
 from llmhost.ledger.cost import answer_cost
 from llmhost.ledger.events import Outcome, QuestionEvent, engine_event
 from llmhost.ledger.ledger import Ledger
@@ -77,8 +76,8 @@ class Answerer:
         """
         began = time.perf_counter()
         asked = _Asked(question, None, began)
-        if self.sessions is not None and question.use_cache and (key := question.key()) is not None:
-            asked.session = await self.sessions.open(key)
+        if self.sessions is not None and question.use_cache:
+            asked.session = await self.sessions.open(question)
         self.under_way += 1
         try:
             async with AsyncExitStack() as flight:
@@ -134,7 +133,12 @@ class Answerer:
         answer = engine_answer(collected, asked.question.model, self.clock(), self.slots)
         latency, session = asked.latency(answer.engine_seconds), asked.session
         complete = answer.finish_reason == "stop" and bool(answer.text.strip())
-        stored = complete and session is not None and await session.store(answer, asked.lookup.vector)
+        stored = (
+            complete
+            and session is not None
+            and collected.digest is not None  # without it, the answer would pass for one of other weights
+            and await session.store(answer, asked.lookup.vector, collected.digest)
+        )
         return Reply(
             answer,
             "engine",
@@ -142,6 +146,7 @@ class Answerer:
             worker=collected.worker,
             entry=session.key.entry if stored and session is not None else None,
             lookup=asked.lookup,
+            digest=collected.digest,
         )
 
     async def _record(self, asked: _Asked) -> None:
@@ -150,7 +155,7 @@ class Answerer:
         if self.ledger is not None and (session is None or session.available):
             try:
                 await self.ledger.record(_event(asked, now))
-            except StoreError as error:
+            except Exception as error:  # noqa: BLE001 - foreseen or not, the question was answered
                 self.warn_once.warn("this question is not counted", error)
         if session is None or reply is None or reply.source == "engine" or reply.entry is None:
             return
@@ -173,6 +178,8 @@ def engine_answer(collected: Collected, model: str, now: float, slots: int) -> A
         finish_reason=done.finish_reason,
         engine_seconds=seconds,
         cost_usd=answer_cost(seconds, price, slots),
+        worker=collected.worker or "",
+        machine=collected.assigned.machine if collected.assigned else "",
     )
 
 

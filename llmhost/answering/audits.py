@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from llmhost.answering.cache_session import WarnOnce
 from llmhost.answering.question import Question
 from llmhost.cache.models import SemanticLookup
-from llmhost.errors import StoreError
 from llmhost.store.client import translate_errors
 from llmhost.store.keys import FleetKeys
 
@@ -130,7 +129,7 @@ class AuditSampler:
         )
         try:
             await self.queue.add(audit)
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001 - foreseen or not, the question was answered
             self.warn_once.warn("a hit that was to be audited is not", error)
         else:
             self.queued += 1

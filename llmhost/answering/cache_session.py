@@ -6,6 +6,7 @@ without it, and the user is warned through `WarnOnce`.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -13,17 +14,21 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from llmhost.answering.question import Question
 from llmhost.cache.keys import CacheKey
 from llmhost.cache.models import Answer, SemanticLookup, Verdict
 from llmhost.cache.service import SemanticCache
 from llmhost.cache.single_flight import SingleFlight
-from llmhost.errors import StoreError, StoreRefused, UntrustedWorker
+from llmhost.errors import LlmhostError, StateError, StoreError, StoreRefused, UntrustedWorker
+from llmhost.store.client import text, translate_errors
+from llmhost.store.keys import FleetKeys
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from redis.asyncio import Redis
 
-__all__ = ["CacheSession", "CacheSessions", "WarnOnce"]
+__all__ = ["CacheSession", "CacheSessions", "FileWeights", "RecordedWeights", "WarnOnce", "Weights"]
 
 #: seconds; what still fails after this time is worth another line in a server's log
 _WARNING_PERIOD = 600.0
@@ -61,6 +66,44 @@ class WarnOnce:
         self.warn(f"worker {worker} is not asked until `llmhost up` replaces it", error)
 
 
+class Weights:
+    """What a fleet serves under the names of its models: nothing that has a name of its own."""
+
+    async def digest(self, model: str) -> str:  # noqa: ARG002
+        """The digest of the weights that the fleet is known to serve as `model`; empty where none is known.
+        Raises StoreError."""
+        return ""
+
+    async def seen(self, model: str, digest: str) -> None:
+        """A worker was seen to serve `model` from the weights with this digest. Raises StoreError."""
+
+
+class RecordedWeights(Weights):
+    """As workers were last seen to serve them, in Redis, so that it is known without a worker."""
+
+    def __init__(self, client: Redis, fleet: str) -> None:
+        self._client = client
+        self._key = FleetKeys(fleet).weights
+
+    async def digest(self, model: str) -> str:
+        with translate_errors():
+            return text(await self._client.hget(self._key, model) or b"")
+
+    async def seen(self, model: str, digest: str) -> None:
+        with translate_errors():
+            await self._client.hset(self._key, model, digest)
+
+
+class FileWeights(Weights):
+    """Those of the one file that the configuration names; `read` gives its digest, and blocks."""
+
+    def __init__(self, read: Callable[[], str]) -> None:
+        self._read = read
+
+    async def digest(self, model: str) -> str:  # noqa: ARG002
+        return await asyncio.to_thread(self._read)
+
+
 _CACHE_OFF = "the cache is off"
 _NOT_ALL = "the cache does not do all that it should"
 _EXACT_ONLY = "only identical questions are answered from the cache"
@@ -71,13 +114,14 @@ class CacheSessions:
     """The cache and its flights, for a run of questions. `flights` are made when one is first needed.
 
     Where Redis is away, it is left alone for `pause` seconds; `restore` is awaited before it is used again,
-    and raises StoreError where it is still away.
+    and raises StoreError where it is still away. `weights` says what the fleet serves under a model's name.
     """
 
     cache: SemanticCache
     flights: Callable[[], SingleFlight]
     warn_once: WarnOnce
     restore: Callable[[], Awaitable[object]] | None = None
+    weights: Weights = field(default_factory=Weights)
     pause: float = _PAUSE
     clock: Callable[[], float] = time.monotonic
     sure: bool = field(default=True, init=False)
@@ -86,18 +130,23 @@ class CacheSessions:
     def __post_init__(self) -> None:
         self.flights = functools.cache(self.flights)
 
-    async def open(self, key: CacheKey) -> CacheSession:
-        """The session of one question; not available while Redis is left alone."""
-        session = CacheSession(self, key)
+    async def open(self, question: Question) -> CacheSession | None:
+        """The session of one question, not available while Redis is left alone; None where the question must
+        bypass the cache."""
+        key = question.key()
+        if key is None:
+            return None
+        session = CacheSession(self, question, key)
         if self.away_until is not None and self.clock() < self.away_until:
             session.available = False
         elif not self.sure and self.restore is not None:
             try:
                 await self.restore()
-            except StoreError as error:
+            except Exception as error:  # noqa: BLE001 - foreseen or not, a worker can still answer
                 session.degrade(error)
             else:
                 self.sure, self.away_until = True, None
+        await session.place()
         return session
 
     def lost(self) -> None:
@@ -111,8 +160,17 @@ class CacheSession:
     """What the cache can still do for one question; `available` turns False when Redis is away."""
 
     sessions: CacheSessions
+    question: Question
     key: CacheKey
     available: bool = True
+
+    async def place(self) -> None:
+        """Takes the question's place among the answers of the weights that the fleet is known to serve."""
+        with self._degrading():
+            if self.available:
+                self.key = (
+                    self.question.key(await self.sessions.weights.digest(self.question.model)) or self.key
+                )
 
     async def exact(self) -> Answer | None:
         """The stored answer to the same question."""
@@ -124,18 +182,22 @@ class CacheSession:
     async def semantic(self, threshold: float | None, *, alone: bool = True) -> SemanticLookup:
         """What the cache has for other wordings of it. `alone`: no other question is under way, which the
         models would keep waiting."""
-        try:
-            with self._degrading():
-                if self.available:
-                    return await self.sessions.cache.semantic(self.key, threshold, alone=alone)
-        except Exception as error:  # noqa: BLE001 - foreseen or not, a worker can still answer
-            self.sessions.warn_once.warn(_EXACT_ONLY, error)
-        return SemanticLookup()
-
-    async def store(self, answer: Answer, vector: NDArray[np.float32] | None) -> bool:
-        """Keeps the answer, under the question's vector where that is known already; says if it did."""
         with self._degrading():
             if self.available:
+                with self._exact_only():
+                    return await self.sessions.cache.semantic(self.key, threshold, alone=alone)
+        return SemanticLookup()
+
+    async def store(self, answer: Answer, vector: NDArray[np.float32] | None, digest: str = "") -> bool:
+        """Keeps the answer of the weights with this digest, under the question's vector where that is known
+        already; says if it did. The session is then at the entry of what was served, whatever was expected.
+        """
+        with self._degrading():
+            if self.available:
+                key = self.question.key(digest)
+                if key is not None and key != self.key:
+                    self.key = key
+                    await self.sessions.weights.seen(self.question.model, digest)
                 if vector is None:
                     vector = await self._embed()
                 await self.sessions.cache.store(self.key, answer, vector)
@@ -146,39 +208,54 @@ class CacheSession:
         """Counts a hit on the entry that was served, with the verdict on it where it was a semantic one."""
         with self._degrading():
             if self.available:
-                await self.sessions.cache.touch(entry, now, verdict)
+                await self.sessions.cache.touch(entry, now, verdict, self.key.question)
 
     @asynccontextmanager
     async def flight(self) -> AsyncIterator[bool]:
         """True within the block for the one that is to ask an engine, and without Redis for everyone; False
         for the others, once the one that leads has finished."""
-        async with AsyncExitStack() as stack:
-            leads = True
-            with self._degrading():
-                if self.available:
-                    leads = await stack.enter_async_context(self.sessions.flights().join(self.key.entry))
+        stack, leads = AsyncExitStack(), True
+        with self._degrading():
+            if self.available:
+                leads = await stack.enter_async_context(self.sessions.flights().join(self.key.entry))
+        try:
             yield leads
+        finally:
+            with self._degrading():
+                await stack.aclose()
 
     async def _embed(self) -> NDArray[np.float32] | None:
-        try:
+        with self._exact_only():
             return await self.sessions.cache.embed(self.key)
-        except Exception as error:  # noqa: BLE001 - as in `semantic`
+        return None
+
+    @contextmanager
+    def _exact_only(self) -> Iterator[None]:
+        """A step that needs the models: where they fail, the same text is still found."""
+        try:
+            yield
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as in `_degrading`
             self.sessions.warn_once.warn(_EXACT_ONLY, error)
-            return None
 
     @contextmanager
     def _degrading(self) -> Iterator[None]:
-        """A step that Redis may fail: the block ends there."""
+        """A step that may fail, for whatever reason: the block ends there."""
         try:
             yield
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001 - foreseen or not, a worker can still answer
             self.degrade(error)
 
-    def degrade(self, error: StoreError) -> None:
-        """A Redis that is away is not asked again; one that refuses a step may still do the others."""
+    def degrade(self, error: Exception) -> None:
+        """A Redis that is away is not asked again; one that refuses a step may still do the others. What was
+        not foreseen ends the cache's part in this question alone."""
         if isinstance(error, StoreRefused):
             self.sessions.warn_once.warn(_NOT_ALL, error)
-        else:
-            self.available = False
+            return
+        self.available = False
+        if isinstance(error, StoreError):
             self.sessions.lost()
-            self.sessions.warn_once.warn(_CACHE_OFF, error)
+        elif not isinstance(error, LlmhostError):
+            error = StateError(f"unexpected {type(error).__name__}: {error}")
+        self.sessions.warn_once.warn(_CACHE_OFF, error)

@@ -21,12 +21,17 @@ Source = Literal["exact", "semantic", "engine"]
 
 #: fields of a request that shape the answer's text and nothing else, so that the answer may be cached with
 #: them in its scope; any other one (`tools`, `n`, `logprobs`, …) bypasses the cache
-_CACHEABLE_FIELDS = frozenset({"format", "response_format", "think", "reasoning_effort"})
+_CACHEABLE_FIELDS = frozenset(
+    {"format", "response_format", "think", "reasoning_effort", "options", "top_k", "min_p", "typical_p"}
+    | {"repeat_penalty", "repetition_penalty", "presence_penalty", "frequency_penalty", "logit_bias"}
+)
+#: fields that say nothing about the answer: they separate none
+_INDIFFERENT_FIELDS = frozenset({"keep_alive", "user"})
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked: made by `make_question`, which checks it.
+    """What is asked, and of what kind of engine: made by `make_question`, which checks it.
 
     `prompt` is the text of the last message, `system` the plain system prompt before all others and
     `history` the messages between the two, oldest first. `last` is the last message as it was sent, where
@@ -34,6 +39,8 @@ class Question:
 
     `use_cache` False neither reads nor stores; `refresh` asks an engine and stores its answer; `threshold`
     overrides the policy's for this question: a cosine similarity, or a probability with `verified`.
+
+    `engine` is its kind, `context` in tokens what it is told to read, None where it is not told.
     """
 
     prompt: str
@@ -47,6 +54,9 @@ class Question:
     threshold: float | None = None
     last: Message | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
+    engine: str = ""
+    context: int | None = None
+    fleet: str = ""
 
     def request(self) -> ChatRequest:
         """What an engine is sent: every message and field as the client sent it."""
@@ -54,13 +64,16 @@ class Question:
         last = self.last or Message("user", self.prompt)
         return ChatRequest(self.model, (*system, *self.history, last), self.sampling, self.fields)
 
-    def key(self) -> CacheKey | None:
-        """The question's place in the cache; None where something was sent that the cache does not
-        understand, so that it must be bypassed.
+    def key(self, digest: str = "") -> CacheKey | None:
+        """The question's place in the cache among the answers of the weights with this digest; None where
+        something was sent that the cache does not understand, so that it must be bypassed.
 
-        Everything besides the wording that the answer depends on is in the scope.
+        Everything besides the wording that the answer depends on is in the scope, and this is the one place
+        that says what that is. Weights without a digest are those of this fleet: another one may serve others
+        under the same name.
         """
-        if self.last is not None or not self.fields.keys() <= _CACHEABLE_FIELDS:
+        fields = {name: value for name, value in self.fields.items() if name not in _INDIFFERENT_FIELDS}
+        if self.last is not None or not fields.keys() <= _CACHEABLE_FIELDS:
             return None
         parts = {
             "tenant": self.tenant,
@@ -68,10 +81,13 @@ class Question:
             "system": self.system,
             "history": [_turn(message) for message in self.history],
             "sampling": asdict(self.sampling),
+            "fields": fields,
+            "engine": self.engine,
+            "context": self.context,
+            "weights": {"digest": digest} if digest else {"fleet": self.fleet},
         }
         try:
-            # Without further fields the scope is the same as ever, so that what is stored stays findable.
-            return cache_key(scope_id(parts | ({"fields": self.fields} if self.fields else {})), self.prompt)
+            return cache_key(scope_id(parts), self.prompt)
         except (ValueError, TypeError):  # no JSON: a number that is none, for example
             return None
 
@@ -128,6 +144,9 @@ def make_question(
         threshold=threshold,
         last=None if plain else last,
         fields=dict(fields or {}),
+        engine=engine.kind,
+        context=None if engine.kind == "openai" else engine.context,
+        fleet=config.fleet.name,
     )
 
 
@@ -178,7 +197,8 @@ class Reply:
 
     `entry` names the cached entry that was served, or under which the answer was stored; None where it was
     not stored. `lookup` is what the semantic tier found, empty where it was not asked. Only an answer whose
-    `finish_reason` is "stop" is complete, and cached.
+    `finish_reason` is "stop" is complete, and cached. `digest` names the weights that an engine's answer is
+    of: empty where they have no name, None where it was not told.
     """
 
     answer: Answer
@@ -187,6 +207,7 @@ class Reply:
     worker: str | None = None
     entry: str | None = None
     lookup: SemanticLookup = field(default_factory=SemanticLookup)
+    digest: str | None = ""
 
     @property
     def confidence(self) -> float | None:

@@ -81,6 +81,25 @@ class Catalog:
             return None
         return Label("forget", False, probability, tuple(filter(None, text(doubts or b"").split(","))))
 
+    async def served_to(self, entry: Entry) -> str | None:
+        """The other question that got the entry's answer last; None where there was none, or it was not
+        noted."""
+        with translate_errors():
+            served = await self.client.hget(self.keys.metadata(entry.entry), "served_question")
+        return None if served is None else text(served)
+
+    async def forget_of(self, worker: str) -> Sequence[str]:
+        """Removes every entry whose answer this worker, or this machine, gave; names them."""
+        entries = [entry for entry in await self.entries() if entry.answer is not None]
+        given = [
+            entry
+            for entry in entries
+            if entry.answer and worker in (entry.answer.worker, entry.answer.machine)
+        ]
+        for entry in given:
+            await self.forget(entry)
+        return [entry.entry for entry in given]
+
     async def clear(self) -> int:
         """Removes everything of this namespace and nothing else; says how many entries there were."""
         entries = len([name async for name in self._names()])

@@ -29,7 +29,9 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A complete answer as it is stored: who gave it, when (Unix seconds) and what it took."""
+    """A complete answer as it is stored: who gave it, when (Unix seconds) and what it took. `worker` and
+    `machine`, its provider's name for the computer, are empty where they are not known.
+    """
 
     text: str
     model: str
@@ -39,6 +41,8 @@ class Answer:
     finish_reason: str
     engine_seconds: float
     cost_usd: float
+    worker: str = ""
+    machine: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +190,8 @@ def encode_answer(answer: Answer) -> str:
             "finish_reason": answer.finish_reason,
             "engine_seconds": answer.engine_seconds,
             "cost_usd": answer.cost_usd,
+            "worker": answer.worker,
+            "machine": answer.machine,
         },
         ensure_ascii=False,
         separators=(",", ":"),
@@ -207,6 +213,8 @@ def decode_answer(raw: bytes | str | None) -> Answer | None:
             finish_reason=_text(data["finish_reason"]),
             engine_seconds=_number(data["engine_seconds"]),
             cost_usd=_number(data["cost_usd"]),
+            worker=_text(data.get("worker", "")),
+            machine=_text(data.get("machine", "")),
         )
     except (ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -178,13 +178,14 @@ class SemanticCache:
         finally:  # an index that is full or damaged does not keep the same wording from being found
             await self._write(key, answer, vector.astype("<f4").tobytes(), embedder.id)
 
-    async def touch(self, entry: str, now: float, verdict: Verdict | None = None) -> None:
-        """Counts a hit on the entry at `now`, Unix seconds. The verdict on a semantic one is remembered, so
-        that an operator who says that it was wrong need not say how it came about."""
+    async def touch(self, entry: str, now: float, verdict: Verdict | None = None, question: str = "") -> None:
+        """Counts a hit on the entry at `now`, Unix seconds. The verdict on a semantic one is remembered with
+        the question that was asked, so that an operator can say that it was wrong."""
         served: list[str | float] = []
         if verdict is not None:
             raw = "" if verdict.raw is None else verdict.raw
             served = ["served_raw", raw, "served_doubts", ",".join(verdict.doubts)]
+            served += ["served_question", question.encode("utf-8", "replace").decode()]
         with translate_errors():
             await self._touch(
                 keys=[self.keys.metadata(entry), self.keys.embedding(entry)], args=[now, *served]

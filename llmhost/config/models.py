@@ -243,7 +243,10 @@ class EngineConfig(Section):
         examples=["/srv/models/model.gguf"],
     )
     context: int = Field(
-        4096, ge=256, le=1_048_576, description="`llama_cpp` only: context of a request, in tokens."
+        4096,
+        ge=256,
+        le=1_048_576,
+        description="`llama_cpp` and `ollama`: context of a request, in tokens, for prompt and answer.",
     )
     slots: int = Field(1, ge=1, le=64, description="Requests that one worker processes at once.")
     threads: int | None = Field(

@@ -61,14 +61,17 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The engine's own end mark. Only ``finish_reason == "stop"`` is a complete answer.
+    """The engine's own end mark. Only ``finish_reason == "stop"`` is a complete answer; ``"prompt_cut"`` is
+    one to a part of the prompt, because the whole did not fit the engine's context.
 
-    Token counts are 0 where the engine gave none.
+    Token counts are 0 where the engine gave none. `digest` names the weights that were served: empty where
+    this engine has no such name, None where it did not tell.
     """
 
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
+    digest: str | None = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +89,14 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
-    """All times in seconds; the configuration has the default values."""
+    """All times in seconds, `context` in tokens; the configuration has the default values."""
 
     connect_timeout: float
     first_token_timeout: float
     token_timeout: float
     answer_timeout: float
     max_answer_chars: int
+    context: int
 
 
 @dataclass(frozen=True, slots=True)

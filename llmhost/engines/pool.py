@@ -75,12 +75,16 @@ _HINT_ENDING = "run `llmhost scale` or `llmhost up`, which bring others"
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """One worker that may be asked; USD an hour. `gpu` is empty where unknown."""
+    """One worker that may be asked; USD an hour. `gpu` is empty where unknown. `machine` is its provider's
+    name for the computer, `digest` names the weights that it serves, where they are known beforehand.
+    """
 
     worker_id: str
     engine: Engine
     price_per_hour: float
     gpu: str = ""
+    machine: str = ""
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,8 @@ class Assigned:
 
     worker_id: str
     price_per_hour: float
+    machine: str = ""
+    digest: str = ""
 
 
 class Collected:
@@ -110,6 +116,11 @@ class Collected:
     def worker(self) -> str | None:
         """The last worker that was asked."""
         return self.assigned.worker_id if self.assigned else None
+
+    @property
+    def digest(self) -> str | None:
+        """The weights that gave the answer: empty where they have no name, None where it was not told."""
+        return (self.assigned.digest if self.assigned else "") or self.done.digest
 
     def add(self, event: Assigned | Delta | Done) -> None:
         if isinstance(event, Assigned):
@@ -138,8 +149,8 @@ class Pool:
     """Asks one of the workers that `upstreams` gives for a model, at most `max_attempts` of them.
 
     `on_untrusted` gets the id of a worker that was left for another because it is not what it was: the user
-    gets an answer and would not notice. In the `background`, for an audit or a judge, a question without a
-    worker is not counted as rejected, so that none is bought for it.
+    gets an answer and would not notice. `forget` gets the id of any such worker. In the `background`, for an
+    audit or a judge, a question without a worker is not counted as rejected, so that none is bought for it.
     """
 
     def __init__(
@@ -149,6 +160,7 @@ class Pool:
         max_attempts: int,
         on_untrusted: Callable[[str, UntrustedWorker], None] = lambda _worker, _error: None,
         *,
+        forget: Callable[[str], Awaitable[None]] | None = None,
         background: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -156,6 +168,7 @@ class Pool:
         self._load = load
         self._max_attempts = max_attempts
         self._on_untrusted = on_untrusted
+        self._forget = forget
         self._background = background
         self._clock = clock
 
@@ -183,7 +196,8 @@ class Pool:
                 if isinstance(failure, UntrustedWorker):
                     self._on_untrusted(tried[-1], failure)
                 tried.append(turn.upstream.worker_id)
-                yield Assigned(turn.upstream.worker_id, turn.upstream.price_per_hour)
+                one = turn.upstream
+                yield Assigned(one.worker_id, one.price_per_hour, one.machine, one.digest)
                 try:
                     async with aclosing(turn.play(request, self._clock)) as events:
                         async for event in events:
@@ -191,6 +205,8 @@ class Pool:
                     return
                 except EngineUnavailable as error:
                     failure = error
+                    if isinstance(error, UntrustedWorker) and self._forget is not None:
+                        await self._forget(one.worker_id)
             untried = await self._others(request.model, tried)
         if failure is None:
             raise NoWorkerError(f"the workers that serve {request.model} are being ended", hint=_HINT_ENDING)

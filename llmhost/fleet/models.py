@@ -102,7 +102,8 @@ class Worker:
     seconds, from which it is paid for; it never changes. `stage` is one word for how far it has come.
     `detail` is a sentence for people: why it failed, or what it is doing. `log` is where to read more,
     a path or a command. `machine` is the provider's name for the computer. `certificate` is the PEM of
-    the only certificate that this worker may show.
+    the only certificate that this worker may show. `digest` names the weights that it serves, where its
+    provider knows them.
     """
 
     id: str
@@ -121,6 +122,7 @@ class Worker:
     stage: str = ""
     machine: str = ""
     billing: float | None = None
+    digest: str = ""
 
     @property
     def burn(self) -> float:

@@ -135,6 +135,7 @@ def _encode(worker: Worker) -> dict[_Value, _Value]:
         "price_per_hour": repr(worker.price_per_hour),
         "started": repr(worker.started),
         "machine": worker.machine,
+        "digest": worker.digest,
         **({} if worker.billing is None else {"billing": repr(worker.billing)}),
         **{name: value for name, value in fields.items() if value is not None},
     }
@@ -151,6 +152,7 @@ def _decode(worker_id: str, record: Mapping[str, str]) -> Worker | None:
             token=record.get("token"),
             certificate=record.get("certificate"),
             machine=record.get("machine", ""),
+            digest=record.get("digest", ""),
             billing=_amount(record["billing"]) if "billing" in record else None,
             **{name: record[name] for name in _TEXTS},
         )

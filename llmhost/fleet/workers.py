@@ -9,12 +9,21 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from llmhost.config.models import Config
-from llmhost.engines.engine import ChatRequest, Endpoint, Engine, EngineLimits, Message, Progress, Sampling
+from llmhost.engines.engine import (
+    ChatRequest,
+    Done,
+    Endpoint,
+    Engine,
+    EngineLimits,
+    Message,
+    Progress,
+    Sampling,
+)
 from llmhost.engines.pool import Upstream
 from llmhost.errors import EngineUnavailable, ProviderError, StoreError, UntrustedWorker
 from llmhost.fleet.models import Worker, WorkerState
@@ -33,15 +42,29 @@ _PROGRESS_POLL = 1.0
 _LIST_PERIOD = 1.0
 
 
+async def _nothing(*_: object) -> None:
+    pass
+
+
 class Engines:
     """One client for each way to a worker, made when it is first asked for; `aclose` it when done.
 
-    `sleep` passes the time between two looks at a worker that is being set up.
+    `sleep` passes the time between two looks at a worker that is being set up. `on_served` gets a model and
+    the digest under which a worker serves it, `on_untrusted` the id of a worker that is not what it was.
     """
 
-    def __init__(self, config: Config, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    def __init__(
+        self,
+        config: Config,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        *,
+        on_served: Callable[[str, str], Awaitable[None]] = _nothing,
+        on_untrusted: Callable[[str], Awaitable[None]] = _nothing,
+    ) -> None:
         self._config = config
         self._sleep = sleep
+        self._on_served = on_served
+        self._on_untrusted = on_untrusted
         self._engines: dict[tuple[str, Endpoint], Engine] = {}
         self._worker_apis: dict[Endpoint, WorkerApi] = {}
         #: how far each worker's set-up was when it last told: what a lost connection does not undo
@@ -88,7 +111,14 @@ class Engines:
     def upstreams(self, workers: Sequence[Worker], model: str) -> Sequence[Upstream]:
         """Those of the workers that may be asked for this model, each with its client."""
         return [
-            Upstream(worker.id, self.of(worker), worker.price_per_hour, worker.gpu)
+            Upstream(
+                worker.id,
+                self.of(worker),
+                worker.price_per_hour,
+                worker.gpu,
+                worker.machine,
+                worker.digest,
+            )
             for worker in workers
             if self.serves(worker, model)
         ]
@@ -99,10 +129,8 @@ class Engines:
         Raises EngineError for "not yet", UntrustedWorker and any other LlmhostError for "never".
         """
         try:
-            if self.is_rented(worker):
-                await self._follow(worker, on_progress)
-            else:
-                await self.of(worker).ensure_model(worker.model, on_progress)
+            async with self._trusting(worker):
+                await self._prepare(worker, on_progress)
         except EngineUnavailable as error:
             if worker.provider != "static":
                 raise
@@ -110,12 +138,28 @@ class Engines:
             hint = "start this server, or correct its `url` and `token` under `fleet.workers`"
             raise ProviderError(error.message, hint=hint) from error
 
+    async def _prepare(self, worker: Worker, on_progress: Callable[[Progress], None]) -> None:
+        if self.is_rented(worker):
+            await self._follow(worker, on_progress)
+        else:
+            await self.of(worker).ensure_model(worker.model, on_progress)
+
     async def probe(self, worker: Worker) -> None:
         """Asks for one token through the front door that questions take. Raises as `Engine.chat`."""
         request = ChatRequest(worker.model, (Message("user", "Hi"),), Sampling(max_tokens=1))
-        async with aclosing(self.of(worker).chat(request)) as events:
-            async for _ in events:
-                pass
+        async with self._trusting(worker), aclosing(self.of(worker).chat(request)) as events:
+            async for event in events:
+                if isinstance(event, Done) and event.digest:
+                    await self._on_served(worker.model, event.digest)
+
+    @asynccontextmanager
+    async def _trusting(self, worker: Worker) -> AsyncIterator[None]:
+        """Tells `on_untrusted` where the block finds that the worker is not what it was."""
+        try:
+            yield
+        except UntrustedWorker:
+            await self._on_untrusted(worker.id)
+            raise
 
     async def _follow(self, worker: Worker, on_progress: Callable[[Progress], None]) -> None:
         """Returns when the worker's own set-up is through.
@@ -169,6 +213,7 @@ class Engines:
             token_timeout=config.engine.token_timeout,
             answer_timeout=config.engine.answer_timeout,
             max_answer_chars=config.limits.max_answer_chars,
+            context=config.engine.context,
         )
 
 

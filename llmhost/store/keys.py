@@ -37,6 +37,11 @@ class FleetKeys:
         return f"llmhost:{self.fleet}:scale"
 
     @property
+    def weights(self) -> str:
+        """Hash: under each model's name, the digest of what a worker was last seen to serve."""
+        return f"llmhost:{self.fleet}:weights"
+
+    @property
     def traffic(self) -> str:
         """Hash: questions, answers and tokens by time."""
         return f"llmhost:{self.fleet}:traffic"

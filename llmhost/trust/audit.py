@@ -123,7 +123,7 @@ class Auditor:
         """Records the label; says in words how the threshold was moved by it."""
         await self.cache.count_audit(audit.entry, right=right)
         if not right:  # the same question gets the engine's own answer from now on
-            key = audit.question.key()
+            key = None if reply.digest is None else audit.question.key(reply.digest)
             if key is not None and reply.answer.finish_reason == "stop" and reply.answer.text.strip():
                 await self.cache.store(key, reply.answer, await self.cache.embed(key))
         change = await self.labels.record(

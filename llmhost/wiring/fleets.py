@@ -141,6 +141,7 @@ def _orders(config: Config, address: str) -> WorkerBootConfig:
     return WorkerBootConfig(
         model=engine.model,
         parallel=engine.slots,
+        context=engine.context,
         keep_alive=engine.keep_alive,
         orphan_after=config.fleet.orphan_after,
         max_body=config.limits.max_prompt_chars * _BYTES_A_CHARACTER + _REST_OF_A_BODY,

@@ -58,6 +58,7 @@ class Wiring(AsyncExitStack):
         self._client: Redis | None = None
         self._redis_failure: StoreUnavailable | None = None
         self._redis_retry_at = 0.0
+        self._forgotten: set[str] = set()
 
     def now(self) -> float:
         """Unix seconds."""
@@ -199,9 +200,30 @@ class Wiring(AsyncExitStack):
         """How workers are spoken to."""
         from llmhost.fleet.workers import Engines
 
-        engines = Engines(self._config)
+        engines = Engines(self._config, on_served=self._served, on_untrusted=self._forget_answers)
         self.push_async_callback(engines.aclose)
         return engines
+
+    async def _served(self, model: str, digest: str) -> None:
+        """A worker serves these weights: answers of others are not served any more."""
+        if self._config.cache.enabled and (client := await self._redis_or_none()) is not None:
+            with suppress(StoreError):  # the next answer says it again
+                await self.caches.weights(client).seen(model, digest)
+
+    async def _forget_answers(self, worker: str) -> None:
+        """Forgets what a worker answered that is not what it was: it may have been another's for longer."""
+        if worker in self._forgotten:
+            return
+        self._forgotten.add(worker)
+        try:
+            forgotten = await (await self.catalog()).forget_of(worker)
+        except StoreError as error:
+            self._warn_once.warn(f"answers of {worker} may be in the cache: `cache forget --worker`", error)
+        else:
+            if forgotten:
+                self._note(
+                    f"{worker} is not trusted any more: forgot its {len(forgotten):,} answers in the cache"
+                )
 
     async def answerer(self, *, audit_in_background: bool = False) -> Answerer:
         """The one path of a question. Where Redis is away, it does without until Redis is back; the user is
@@ -323,7 +345,14 @@ class Wiring(AsyncExitStack):
 
         engine, attempts = self._config.engine, self._config.limits.max_attempts
         load = RedisLoad(client, self._config.fleet.name, engine.answer_timeout, places=engine.slots)
-        return Pool(self._upstreams, load, attempts, self._warn_once.warn_untrusted, background=background)
+        return Pool(
+            self._upstreams,
+            load,
+            attempts,
+            self._warn_once.warn_untrusted,
+            forget=self._forget_answers,
+            background=background,
+        )
 
     @cached_property
     def _workers(self) -> WorkerList:

@@ -15,7 +15,7 @@ from llmhost.store.keys import NamespaceKeys
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from llmhost.answering.cache_session import CacheSessions, WarnOnce
+    from llmhost.answering.cache_session import CacheSessions, WarnOnce, Weights
     from llmhost.cache.calibration import Calibration, Label
     from llmhost.cache.catalog import Catalog
     from llmhost.cache.contracts import Embedder, Index
@@ -69,8 +69,25 @@ class CacheParts:
         from llmhost.cache.single_flight import SingleFlight
 
         return CacheSessions(
-            self.cache(client, judge), lambda: SingleFlight(client, self.keys), warn_once, restore=restore
+            self.cache(client, judge),
+            lambda: SingleFlight(client, self.keys),
+            warn_once,
+            restore=restore,
+            weights=self.weights(client),
         )
+
+    def weights(self, client: Redis) -> Weights:
+        """What the fleet serves under its models' names."""
+        from llmhost.answering.cache_session import FileWeights, RecordedWeights, Weights
+
+        engine, provider = self._config.engine, self._config.fleet.provider
+        if engine.kind == "ollama":
+            return RecordedWeights(client, self._config.fleet.name)
+        if provider != "local":
+            return Weights()
+        from llmhost.engines.model_file import configured_digest
+
+        return FileWeights(lambda: configured_digest(engine.model_path))
 
     def cache(self, client: Redis, judge: Judge | None = None) -> SemanticCache:
         """The cache itself, whose failures are raised."""

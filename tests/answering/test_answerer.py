@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,13 @@ from doubles.scripted_pool import ScriptedEngine, pool_of
 from plugins.cache import MakeCache
 
 from llmhost.answering.answerer import Answerer
-from llmhost.answering.cache_session import CacheSessions, WarnOnce
+from llmhost.answering.cache_session import CacheSessions, WarnOnce, Weights
 from llmhost.answering.question import Question, Reply, Started, Text
 from llmhost.cache.service import SemanticCache
 from llmhost.cache.single_flight import SingleFlight
 from llmhost.config.models import RedisConfig
 from llmhost.engines.engine import Done, Message
+from llmhost.engines.pool import LocalLoad, Pool, Upstream
 from llmhost.errors import EngineUnavailable, ModelError, NoWorkerError, StreamBroken
 from llmhost.ledger.events import Outcome
 from llmhost.ledger.ledger import Ledger, Totals
@@ -389,3 +390,112 @@ async def test_a_reply_says_why_each_candidate_was_served_or_not(house: House) -
     assert [(one.candidate.question, one.taken) for one in hit.lookup.verdicts] == [(ASKED.prompt, True)]
     assert [(one.taken, one.words) for one in miss.lookup.verdicts] == [(False, miss.lookup.reason)]
     assert "< 0.99" in miss.lookup.reason
+
+
+# Which weights an answer is of, and who gave it
+
+
+class Named(Weights):
+    """What the fleet is known to serve; remembers what was seen."""
+
+    def __init__(self, digest: str) -> None:
+        self.known = digest
+
+    async def digest(self, model: str) -> str:
+        return self.known
+
+    async def seen(self, model: str, digest: str) -> None:
+        self.known = digest
+
+
+def of(digest: str | None) -> ScriptedEngine:
+    return ScriptedEngine(f"from {digest}", replace(DONE, digest=digest))
+
+
+async def test_the_answer_of_other_weights_under_the_same_name_is_not_served(house: House) -> None:
+    house.sessions.weights = Named("a")
+    await house.ask(ASKED, of("a"))
+    house.sessions.weights = Named("b")
+    with pytest.raises(NoWorkerError):
+        await house.ask(ASKED)
+    with pytest.raises(NoWorkerError):
+        await house.ask(REWORDED)
+    house.sessions.weights = Named("a")
+    assert (await house.ask(ASKED)).answer.text == "from a"
+
+
+async def test_an_answer_is_kept_for_the_weights_that_gave_it_not_for_those_that_were_expected(
+    house: House,
+) -> None:
+    house.sessions.weights = weights = Named("a")
+    reply = await house.ask(ASKED, of("b"))
+    assert weights.known == "b"
+    assert (await house.ask(ASKED)).entry == reply.entry
+    weights.known = "a"
+    with pytest.raises(NoWorkerError):
+        await house.ask(ASKED)
+
+
+async def test_an_answer_of_weights_that_nobody_told_is_not_stored(house: House) -> None:
+    assert (await house.ask(ASKED, of(None))).entry is None
+    assert (await house.ask(ASKED, of("b"))).source == "engine"
+
+
+async def test_an_answer_to_a_part_of_the_prompt_is_shown_but_not_stored(house: House) -> None:
+    reply = await house.ask(ASKED, ScriptedEngine("half", Done("prompt_cut", 4096, 3)))
+    assert (reply.answer.text, reply.entry) == ("half", None)
+
+
+async def test_an_entry_says_which_worker_on_which_machine_gave_the_answer(house: House) -> None:
+    async def upstreams(model: str) -> Sequence[Upstream]:
+        return [Upstream("vast-7", engine(), 1.0, machine="m1", digest="a")]
+
+    answerer = house.answerer()
+    answerer.pool = lambda: Pool(upstreams, LocalLoad(), 1)
+    async for _ in answerer.answer(ASKED):
+        pass
+    house.sessions.weights = Named("a")
+    stored = (await house.ask(ASKED)).answer
+    assert (stored.worker, stored.machine) == ("vast-7", "m1")
+
+
+# Errors that nobody foresaw
+
+
+class Broken:
+    """Stands in a part's place and fails at whatever it is asked to do."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __getattr__(self, name: str) -> Any:
+        raise self.error
+
+    def __call__(self, *_: object, **__: object) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["cache", "flights", "weights", "exact", "semantic", "store", "touch", "embed", "ledger", "restore"],
+)
+@pytest.mark.parametrize(
+    "error", [RuntimeError("can't start new thread"), ImportError("half"), KeyError("x")]
+)
+async def test_whatever_fails_on_the_caches_way_a_worker_answers_and_one_warning_is_given(
+    house: House, monkeypatch: pytest.MonkeyPatch, part: str, error: Exception
+) -> None:
+    broken = Broken(error)
+    if part == "ledger":
+        monkeypatch.setattr(house.ledger, "record", broken)
+    elif part == "restore":
+        house.sessions.restore, house.sessions.sure = broken, False
+    elif part in ("cache", "flights", "weights"):
+        monkeypatch.setattr(house.sessions, part, broken)
+    else:
+        monkeypatch.setattr(house.sessions.cache, part, broken)
+    for asked in (ASKED, replace(ASKED, refresh=True), ASKED):
+        before = len(house.told)
+        assert (await house.ask(asked, engine())).answer.text == "an answer"
+        assert len(house.told) - before <= 1
+    assert house.told

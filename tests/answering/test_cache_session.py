@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,8 +10,8 @@ from doubles.waiting import until
 from plugins.cache import MakeCache
 from redis.exceptions import RedisError
 
-from llmhost.answering.cache_session import CacheSessions, WarnOnce
-from llmhost.cache.keys import CacheKey
+from llmhost.answering.cache_session import CacheSessions, RecordedWeights, WarnOnce
+from llmhost.answering.question import Question
 from llmhost.cache.single_flight import SingleFlight
 from llmhost.config.models import RedisConfig
 from llmhost.errors import StoreUnavailable, UntrustedWorker
@@ -84,7 +83,6 @@ async def test_a_redis_that_dies_is_left_alone_for_the_pause_and_then_used_again
     redis_port_server: PortServer,
     warn_once: WarnOnce,
     clock: Clock,
-    key: Callable[..., CacheKey],
     make_cache: MakeCache,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -109,7 +107,7 @@ async def test_a_redis_that_dies_is_left_alone_for_the_pause_and_then_used_again
         pause=5.0,
         clock=clock,
     )
-    asked = key("what is it")
+    asked = Question("what is it", "m", "t")
     assert await (await sessions.open(asked)).exact() is None
     server.kill()
     lost = await sessions.open(asked)
@@ -132,3 +130,11 @@ async def answers(client: Redis) -> bool:
         return bool(await client.ping())
     except RedisError:
         return False
+
+
+async def test_what_workers_were_seen_to_serve_is_known_without_them(redis_client: Redis) -> None:
+    weights = RecordedWeights(redis_client, "f")
+    assert await weights.digest("tiny") == ""
+    await weights.seen("tiny", "sha256:a")
+    again = [await RecordedWeights(redis_client, fleet).digest("tiny") for fleet in ("f", "g")]
+    assert again == ["sha256:a", ""]

@@ -43,7 +43,9 @@ def user(text: str) -> Message:
         {"sampling": Sampling(seed=1)},
         {"sampling": Sampling(max_tokens=5)},
         {"sampling": Sampling(stop=("\n",))},
-        {"fields": {"format": "json"}},
+        {"engine": "ollama"},
+        {"context": 8192},
+        {"fleet": "other"},
     ],
     ids=lambda changes: next(iter(changes)) + str(next(iter(changes.values())))[:30],
 )
@@ -62,8 +64,62 @@ def test_a_turn_cannot_pass_for_two() -> None:
     assert entry(one) != entry(two)
 
 
-def test_answers_of_earlier_versions_are_found_again() -> None:
-    assert entry(ASKED) == "858b8ca0944ea3c10e68d9bcae56900a"
+#: Every parameter that one of the engines knows, and what it does to the answers in the cache.
+PARAMETERS = [
+    ("options", {"num_ctx": 8192}, "separates"),
+    ("options", {"seed": 1}, "separates"),
+    ("options", {"stop": ["x"]}, "separates"),
+    ("options", {"temperature": 0}, "separates"),
+    ("options", {"top_k": 1}, "separates"),
+    ("options", {"min_p": 0.1}, "separates"),
+    ("options", {"repeat_penalty": 1.2}, "separates"),
+    ("options", {"num_predict": 5}, "separates"),
+    ("top_k", 1, "separates"),
+    ("min_p", 0.1, "separates"),
+    ("typical_p", 0.1, "separates"),
+    ("repeat_penalty", 1.2, "separates"),
+    ("repetition_penalty", 1.2, "separates"),
+    ("presence_penalty", 0.5, "separates"),
+    ("frequency_penalty", 0.5, "separates"),
+    ("logit_bias", {"50256": -100}, "separates"),
+    ("format", "json", "separates"),
+    ("format", {"type": "object"}, "separates"),
+    ("response_format", {"type": "json_object"}, "separates"),
+    ("think", True, "separates"),
+    ("think", "high", "separates"),
+    ("reasoning_effort", "low", "separates"),
+    ("keep_alive", "5m", "is the same"),
+    ("user", "ann", "is the same"),
+    ("tools", [], "bypasses the cache"),
+    ("tool_choice", "auto", "bypasses the cache"),
+    ("n", 2, "bypasses the cache"),
+    ("logprobs", True, "bypasses the cache"),
+    ("template", "{{ .Prompt }}", "bypasses the cache"),
+    ("truncate", True, "bypasses the cache"),
+    ("a_field_of_tomorrow", 1, "bypasses the cache"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "effect"), PARAMETERS)
+def test_each_parameter_of_an_engine_separates_or_does_not(name: str, value: Any, effect: str) -> None:
+    key = replace(ASKED, fields={name: value}).key()
+    if effect == "bypasses the cache":
+        assert key is None
+    else:
+        assert key is not None
+        assert (key.entry == entry(ASKED)) == (effect == "is the same")
+
+
+def test_two_values_of_a_parameter_are_two_places() -> None:
+    separating = [{name: value} for name, value, effect in PARAMETERS if effect == "separates"]
+    assert len({entry(replace(ASKED, fields=fields)) for fields in separating}) == len(separating)
+
+
+def test_the_same_weights_are_the_same_in_every_fleet_and_other_weights_are_others() -> None:
+    other_fleet = replace(ASKED, fleet="other")
+    assert ASKED.key("sha256:a") == other_fleet.key("sha256:a")
+    assert ASKED.key("sha256:a") != ASKED.key("sha256:b")
+    assert ASKED.key("sha256:a") != ASKED.key()
 
 
 @pytest.mark.parametrize(
@@ -80,7 +136,14 @@ def test_what_the_cache_does_not_understand_has_no_place_in_it(changes: dict[str
 def test_what_a_request_leaves_open_the_configuration_says() -> None:
     question = make_question(CONFIG, [user("hi")])
     assert question == Question(
-        prompt="hi", model="m", tenant="default", system="be brief", sampling=Sampling(max_tokens=9)
+        prompt="hi",
+        model="m",
+        tenant="default",
+        system="be brief",
+        sampling=Sampling(max_tokens=9),
+        engine="llama_cpp",
+        context=4096,
+        fleet="local",
     )
 
 

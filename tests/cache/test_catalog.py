@@ -134,3 +134,15 @@ async def test_an_entry_is_as_large_as_its_three_keys_and_its_vector(
     expected = sum([await redis_client.memory_usage(name) for name in names]) + 4 * 512
     usage = await cache_usage(redis_client, keys)
     assert (usage.entries, usage.bytes_per_entry) == (1, expected)
+
+
+@pytest.mark.parametrize(("name", "left"), [("vast-1", {"c"}), ("m7", {"b"}), ("vast", {"a", "b", "c"})])
+async def test_what_one_worker_or_one_machine_answered_is_forgotten(
+    catalog: Catalog, cache: SemanticCache, key: MakeKey, answer: MakeAnswer, name: str, left: set[str]
+) -> None:
+    for question, worker, machine in (("a", "vast-1", "m7"), ("b", "vast-1", "m8"), ("c", "vast-2", "m7")):
+        stored = key(question)
+        await cache.store(stored, answer(worker=worker, machine=machine), await cache.embed(stored))
+    forgotten = await catalog.forget_of(name)
+    assert {entry.question for entry in await catalog.entries()} == left
+    assert len(forgotten) == 3 - len(left)

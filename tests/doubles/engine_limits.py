@@ -10,4 +10,5 @@ LIMITS = EngineLimits(
     token_timeout=30.0,
     answer_timeout=300.0,
     max_answer_chars=400_000,
+    context=4096,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -42,6 +43,9 @@ class OllamaServer(ChatServer):
         self.models: set[str] = {model}
         self.running: dict[str, Running] = {}
         self.registry: dict[str, Download] = {}
+        #: of each model by its full name; of any other the hash of its name
+        self.digests: dict[str, str] = {}
+        self.prompt_tokens = 7
 
     async def answer(self, request: Request, reply: Reply) -> None:
         match request.method, request.path:
@@ -50,13 +54,17 @@ class OllamaServer(ChatServer):
             case "POST", "/api/pull":
                 await self._pull(request, reply)
             case "GET", "/api/tags":
-                await reply.json({"models": [{"name": name, "model": name} for name in sorted(self.models)]})
+                await reply.json({"models": [self._listed(name) for name in sorted(self.models)]})
             case "GET", "/api/ps":
                 await reply.json({"models": [_running(name, run) for name, run in self.running.items()]})
             case "GET", "/api/version":
                 await reply.json({"version": "0.12.3"})
             case _:
                 await reply.body(b"404 page not found", 404, "text/plain")
+
+    def _listed(self, name: str) -> dict[str, Any]:
+        digest = self.digests.get(name, hashlib.sha256(name.encode()).hexdigest())
+        return {"name": name, "model": name, "digest": digest}
 
     def piece(self, text: str) -> bytes:
         return self._line({"message": {"role": "assistant", "content": text}, "done": False})
@@ -78,7 +86,8 @@ class OllamaServer(ChatServer):
         if finish_reason is None:
             del last["done_reason"]
         durations = {"total_duration": 5_000_000, "load_duration": 1_000_000, "eval_duration": 3_000_000}
-        return [self._line(last | durations | {"prompt_eval_count": 7, "eval_count": tokens})]
+        counts = {"prompt_eval_count": self.prompt_tokens, "eval_count": tokens}
+        return [self._line(last | durations | counts)]
 
     def most_tokens(self, request: Request) -> int:
         most: int = request.json["options"].get("num_predict", 1000)

@@ -124,7 +124,11 @@ async def test_the_cache_can_be_looked_into_and_corrected(static_house: House) -
     assert [entry["entry"] for entry in listed["entries"]] == entries[::-1]
     got = await static_house.ok("cache", "get", entries[0][:10])
     assert (got["question"], got["answer"]["text"]) == ("What is Redis?", "Hello, Wörld!")
+    assert got["answer"]["worker"].startswith("static-")
     assert (await static_house.ok("cache", "forget", entries[0]))["forgotten"] == [entries[0]]
+    by_worker = await static_house.ok("cache", "forget", "--worker", got["answer"]["worker"])
+    assert by_worker["forgotten"] == entries[1:]
+    await static_house.ok("ask", "What is Redis?")
     assert (await static_house.ok("cache", "clear", "--yes"))["cleared"] == 1
     assert (await static_house.ok("cache", "ls"))["entries"] == []
 

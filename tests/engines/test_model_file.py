@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from pathlib import Path
@@ -9,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from llmhost.engines import model_file
-from llmhost.engines.model_file import ModelFile, find_model, verify_model
+from llmhost.engines.model_file import (
+    ModelFile,
+    configured_digest,
+    find_model,
+    model_digest,
+    verify_model,
+)
 from llmhost.errors import ModelError
 
 
@@ -110,7 +117,7 @@ def test_a_model_of_ones_own_needs_no_checksum(hashed):
 def test_a_damaged_memory_only_costs_time(hashed, memory):
     folder = Path(os.environ["LLMHOST_CACHE_DIR"])
     folder.mkdir(parents=True)
-    (folder / "verified-models.json").write_text(memory)
+    (folder / "model-digests.json").write_text(memory)
     file = find_model(None)
     verify_model(file)
     verify_model(file)
@@ -118,8 +125,29 @@ def test_a_damaged_memory_only_costs_time(hashed, memory):
 
 
 def test_a_memory_that_cannot_be_written_only_costs_time(hashed):
-    (Path(os.environ["LLMHOST_CACHE_DIR"]) / "verified-models.json").mkdir(parents=True)
+    (Path(os.environ["LLMHOST_CACHE_DIR"]) / "model-digests.json").mkdir(parents=True)
     file = find_model(None)
     verify_model(file)
     verify_model(file)
     assert hashed == [file.path, file.path]
+
+
+def test_a_file_with_other_contents_has_another_digest_even_with_the_same_size_and_time(tmp_path):
+    path, times = tmp_path / "model.gguf", (1_000_000_000, 1_000_000_000)
+    digests = []
+    for contents in (b"one", b"two"):
+        path.write_bytes(contents)
+        os.utime(path, times)
+        digests.append(configured_digest(str(path)))
+    assert digests == [hashlib.sha256(contents).hexdigest() for contents in (b"one", b"two")]
+
+
+def test_a_file_is_hashed_once(hashed, tmp_path):
+    (tmp_path / "model.gguf").write_bytes(b"one")
+    assert [model_digest(tmp_path / "model.gguf") for _ in range(2)] == [model_file._SHA256] * 2
+    assert hashed == [tmp_path / "model.gguf"]
+
+
+def test_without_a_file_there_is_no_digest_and_the_built_in_model_needs_none(hashed):
+    assert (configured_digest("/nowhere/model.gguf"), configured_digest(None)) == ("", model_file._SHA256)
+    assert hashed == []

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from doubles.ollama_server import Download, Running
 
-from llmhost.engines.engine import Done, ModelStatus, Progress
+from llmhost.engines.engine import ChatRequest, Message, ModelStatus, Progress
 from llmhost.errors import EngineRefused, EngineUnavailable
 
 GB = 10**9
@@ -16,16 +16,64 @@ GB = 10**9
 async def test_a_question_is_asked_as_the_api_wants_it(ollama_side, ollama_server, question, ask):
     wanted = question(temperature=0.5, top_p=0.9, seed=3, max_tokens=50, stop=("END",))
     await ask(ollama_side.engine(), wanted)
-    assert ollama_server.requests[-1].json == {
+    assert asked(ollama_server) == {
         "model": "tiny",
         "messages": [{"role": "user", "content": "Say hello."}],
         "stream": True,
-        "options": {"temperature": 0.5, "top_p": 0.9, "seed": 3, "num_predict": 50, "stop": ["END"]},
+        "truncate": False,
+        "shift": False,
+        "options": {
+            "num_ctx": 4096,
+            "temperature": 0.5,
+            "top_p": 0.9,
+            "seed": 3,
+            "num_predict": 50,
+            "stop": ["END"],
+        },
     }
 
 
+def asked(server):
+    """The last question."""
+    return [request.json for request in server.requests if request.path == server.chat_path][-1]
+
+
+async def test_a_requests_own_context_goes_before_the_configured_one(ollama_side, ollama_server, ask):
+    own = ChatRequest("tiny", (Message("user", "Hi"),), fields={"options": {"num_ctx": 512}})
+    await ask(ollama_side.engine(), own)
+    assert asked(ollama_server)["options"] == {"num_ctx": 512}
+
+
+async def test_an_answer_says_from_which_weights_it_is(ollama_side, ollama_server, question, ask):
+    ollama_server.digests["tiny:latest"] = "8934d96d"
+    assert (await ask(ollama_side.engine(), question()))[1].digest == "8934d96d"
+
+
+@pytest.mark.parametrize(
+    ("text", "context", "prompt_tokens", "reason"),
+    [
+        ("word " * 3000, 4096, 3010, "stop"),
+        ("word " * 3000, 4096, 4093, "prompt_cut"),  # with the 4 tokens of the answer the context is full
+        ("word " * 9000, 4096, 4000, "prompt_cut"),  # more than English has of characters to a token
+        ("word " * 3000, 4096, 0, "prompt_cut"),  # it does not say how much it read
+        ("\u6cd5" * 3000, 4096, 3010, "stop"),
+        ("word " * 3000, 32_768, 3010, "stop"),
+        ("short", 4096, 0, "stop"),
+        ("word " * 100, 256, 60, "prompt_cut"),
+    ],
+)
+async def test_an_answer_to_a_prompt_that_was_cut_is_not_called_complete(
+    ollama_side, ollama_server, ask, text, context, prompt_tokens, reason
+):
+    ollama_server.prompt_tokens = prompt_tokens
+    fields = {"options": {"num_ctx": context}}
+    said = await ask(ollama_side.engine(), ChatRequest("tiny", (Message("user", text),), fields=fields))
+    assert said[1].finish_reason == reason
+
+
 async def test_tokens_are_taken_from_the_last_line(ollama_side, question, ask):
-    assert (await ask(ollama_side.engine(), question()))[1] == Done("stop", 7, 4)
+    done = (await ask(ollama_side.engine(), question()))[1]
+    assert (done.finish_reason, done.prompt_tokens, done.completion_tokens) == ("stop", 7, 4)
 
 
 async def test_an_end_without_a_reason_is_not_called_complete(ollama_side, ollama_server, question, ask):

@@ -335,3 +335,16 @@ async def test_cancelling_gives_the_slot_back_and_closes_the_engines(make_pool, 
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert (load.out, engine.closed) == (0, True)
+
+
+async def test_what_a_worker_answered_is_forgotten_when_it_is_not_itself_whether_another_answers_or_not(
+    make_pool, question
+):
+    forgotten = []
+
+    async def forget(worker):
+        forgotten.append(worker)
+
+    impostors = [ScriptedEngine(UntrustedWorker("another certificate")) for _ in range(2)]
+    await events_of(make_pool(*impostors, ScriptedEngine(broken()), forget=forget).stream(question()))
+    assert sorted(forgotten) == ["w0", "w1"]

@@ -147,7 +147,25 @@ async def test_a_rented_worker_is_tried_over_its_own_certificate(engines, tmp_pa
         await engines.probe(rented(server.url))
         with pytest.raises(UntrustedWorker):
             await engines.probe(rented(server.url, certificate=certify().pem))
-    assert [request.path for request in server.requests] == ["/api/chat"]
+    assert sorted(request.path for request in server.requests) == ["/api/chat", "/api/tags"]
+
+
+async def test_what_a_worker_serves_is_told_and_so_is_one_that_is_not_what_it_was(tmp_path):
+    told, server = [], OllamaServer(token=TOKEN)
+    server.tls, server.digests = OWN.server_context(tmp_path), {"tiny:latest": "8934d96d"}
+
+    async def tell(*facts):
+        told.append(facts)
+
+    config = Config(fleet={"provider": "vast"}, engine={"kind": "ollama", "model": "tiny"})
+    engines = Engines(config, on_served=tell, on_untrusted=tell)
+    async with server:
+        served = rented(server.url)
+        await engines.probe(served)
+        with pytest.raises(UntrustedWorker):
+            await engines.probe(rented(server.url, certificate=certify().pem))
+    await engines.aclose()
+    assert told == [(served.model, "8934d96d"), ("vast-1",)]
 
 
 async def test_a_worker_of_which_other_words_are_known_keeps_its_client(engines):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from itertools import product
 from typing import TYPE_CHECKING, Literal
 
@@ -11,6 +10,7 @@ import pytest
 from doubles.embedders import WordEmbedder
 
 from llmhost.answering.cache_session import WarnOnce
+from llmhost.answering.question import Question
 from llmhost.cache.calibration import (
     BANDS,
     Calibration,
@@ -20,7 +20,6 @@ from llmhost.cache.calibration import (
     Tally,
     ThresholdChange,
 )
-from llmhost.cache.keys import CacheKey
 from llmhost.cache.models import CacheDecision, SemanticLookup
 from llmhost.config.models import CacheConfig, Config, FleetConfig, RedisConfig
 from llmhost.errors import StoreRefused
@@ -205,33 +204,33 @@ class Listening(CacheParts):
 
 
 async def test_every_question_is_judged_with_what_was_learnt_so_far(
-    labels: Labels, redis_client: Redis, key: Callable[..., CacheKey]
+    labels: Labels, redis_client: Redis
 ) -> None:
     parts = Listening("verified")
-    session = await parts.sessions(redis_client, WarnOnce(lambda _words: None)).open(key("a question"))
+    session = await parts.sessions(redis_client, WarnOnce(lambda _words: None)).open(
+        Question("a question", "m", "t")
+    )
     await session.semantic(None)
     await record(labels, audit(False), audit(False))
     await session.semantic(None)
     assert parts.told == [Calibration(), await labels.calibration()]
 
 
-async def test_what_cannot_be_read_leaves_identical_questions_only(
-    redis_client: Redis, key: Callable[..., CacheKey]
-) -> None:
+async def test_what_cannot_be_read_leaves_identical_questions_only(redis_client: Redis) -> None:
     await redis_client.hset(KEY, "raised", "high")
     said: list[str] = []
     parts = Listening("verified")
-    session = await parts.sessions(redis_client, WarnOnce(said.append)).open(key("a question"))
+    session = await parts.sessions(redis_client, WarnOnce(said.append)).open(Question("a question", "m", "t"))
     assert (await session.semantic(None), parts.told, session.available) == (SemanticLookup(), [], True)
     assert ["damaged" in words for words in said] == [True]
 
 
-async def test_the_threshold_policy_reads_nothing_of_what_was_learnt(
-    redis_client: Redis, key: Callable[..., CacheKey]
-) -> None:
+async def test_the_threshold_policy_reads_nothing_of_what_was_learnt(redis_client: Redis) -> None:
     await redis_client.hset(KEY, "raised", "high")
     parts = Listening("threshold")
-    session = await parts.sessions(redis_client, WarnOnce(lambda _words: None)).open(key("a question"))
+    session = await parts.sessions(redis_client, WarnOnce(lambda _words: None)).open(
+        Question("a question", "m", "t")
+    )
     await session.semantic(None)
     assert parts.told == [Calibration()]
 

@@ -250,3 +250,7 @@ def _footer(out: Output, reply: Reply) -> None:
     out.note("· " + " · ".join(parts))
     if answer.finish_reason == "length":
         out.warn("the answer was cut off at `engine.max_tokens`, so it is not cached")
+    elif answer.finish_reason == "prompt_cut":
+        out.warn(
+            "the question is longer than `engine.context`: the model read a part of it, so it is not cached"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -15,8 +16,9 @@ from llmhost.cli.commands.cache_replay import replay_stream
 from llmhost.cli.commands.cache_tune import app as tune
 from llmhost.cli.frame import App, Globals, globals_of
 from llmhost.cli.output import table
-from llmhost.cli.running import asynchronous, configured, confirm_removal, run_async, wired
-from llmhost.cli.text import ENTRY_DIGITS, ago, clean, duration, money
+from llmhost.cli.running import asynchronous, configured, confirm, confirm_removal, run_async, wired
+from llmhost.cli.text import ENTRY_DIGITS, ago, clean, duration, money, shortened
+from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,42 +79,111 @@ async def get_entry(
 
 
 @app.command("forget")
-@asynchronous
-async def forget_entries(
+def forget_entries(
     ctx: typer.Context,
-    entries: Annotated[list[str], typer.Argument(help="The entries, or the beginnings of their names.")],
-    wrong: Annotated[
-        bool, typer.Option("--wrong", help="Their answers were wrong for another wording: learn from that.")
+    entries: Annotated[
+        list[str] | None, typer.Argument(help="The entries, or the beginnings of their names.")
+    ] = None,
+    bad_answer: Annotated[
+        bool, typer.Option("--bad-answer", help="The answer is bad for the question it was given to.")
     ] = False,
+    wrong_match: Annotated[
+        bool,
+        typer.Option(
+            "--wrong-match", help="It was served to a question that asks something else: learn that."
+        ),
+    ] = False,
+    worker: Annotated[
+        str | None,
+        typer.Option(
+            help="All entries whose answer came from this worker, or from this machine of a provider."
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="With --wrong-match: do not ask.")] = False,
+    wrong: Annotated[bool, typer.Option("--wrong", hidden=True)] = False,
 ) -> None:
     """Remove entries: the next question like them is answered by a worker.
 
     Examples:
       llmhost cache forget 3f9a
-      llmhost cache forget --wrong 3f9a
+      llmhost cache forget --bad-answer 3f9a
+      llmhost cache forget --wrong-match 3f9a
+      llmhost cache forget --worker vast-123
     """
+    options = globals_of(ctx)
+    if wrong:
+        options.output.warn("--wrong is now --wrong-match; where the answer itself is bad, use --bad-answer")
+        wrong_match = yes = True
+    if bad_answer and wrong_match:
+        raise UsageError(
+            "--bad-answer and --wrong-match cannot be combined",
+            hint="was the answer bad for its own question, or was it served to another question?",
+        )
+    if bool(entries) == (worker is not None):
+        raise UsageError("name entries, or a worker with --worker", hint="`llmhost cache ls` lists entries")
+    config = configured(options)
+    if worker is not None:
+        run_async(_forget_of(options, config, worker))
+    elif wrong_match:
+        if not (yes or sys.stdin.isatty()):
+            raise UsageError("--wrong-match asks whether the match was wrong", hint="confirm it with --yes")
+        run_async(_forget_wrong_matches(options, config, entries or (), yes))
+    else:
+        run_async(_forget(options, config, entries or ()))
+
+
+async def _forget(options: Globals, config: Config, prefixes: Sequence[str]) -> None:
+    async with wired(options, config) as wiring:
+        catalog = await wiring.catalog()
+        found = {entry.entry: entry for entry in [await catalog.find(prefix) for prefix in prefixes]}
+        for entry in found.values():
+            await catalog.forget(entry)
+    _report_forgotten(options, list(found))
+
+
+async def _forget_of(options: Globals, config: Config, worker: str) -> None:
+    async with wired(options, config) as wiring:
+        forgotten = await (await wiring.catalog()).forget_of(worker)
+    if not forgotten:
+        options.output.note(f"no entry says that its answer came from {worker}")
+    _report_forgotten(options, forgotten)
+
+
+async def _forget_wrong_matches(options: Globals, config: Config, prefixes: Sequence[str], yes: bool) -> None:
+    """Shows which question got the entry's answer, and learns from what the operator confirms."""
     from llmhost.cache.policy import shifted
     from llmhost.cli.trust_view import counts_as
 
-    options, labelled = globals_of(ctx), []
-    config = configured(options)
+    out = options.output
+    forgotten, labelled = [], []
     async with wired(options, config) as wiring:
         catalog, labels = await wiring.catalog(), wiring.caches.labels(await wiring.redis())
-        found = {entry.entry: entry for entry in [await catalog.find(prefix) for prefix in entries]}
+        found = {entry.entry: entry for entry in [await catalog.find(prefix) for prefix in prefixes]}
         for entry in found.values():
+            asked = await catalog.served_to(entry)
+            if asked is not None:
+                out.note(f"asked:  {clean(shortened(asked))}\nstored: {clean(shortened(entry.question))}")
+                if not yes and not await confirm("Do these ask different things?"):
+                    continue
             label = await catalog.forget(entry)
-            if wrong and label is not None:
+            forgotten.append(entry.entry)
+            if label is not None:
                 await labels.record(label, wiring.now())
                 labelled.append(entry.entry)
         calibration = await labels.calibration() if labelled else None
     if calibration is not None:
         confidence = config.cache.confidence
-        options.output.note(f"from now on {counts_as(confidence, shifted(confidence, calibration.shift))}")
-    elif wrong:
-        options.output.note("nothing to learn: the cache gave their answers to no other wording")
+        out.note(f"from now on {counts_as(confidence, shifted(confidence, calibration.shift))}")
+    elif forgotten:
+        out.note("nothing to learn: the cache gave their answers to no other wording")
+    _report_forgotten(options, forgotten, labelled)
+
+
+def _report_forgotten(options: Globals, forgotten: Sequence[str], labelled: Sequence[str] = ()) -> None:
+    """`labelled` are those of which it was learnt that they were served to another question."""
     options.output.result(
-        {"forgotten": list(found), "labelled": labelled},
-        lambda shown, console: _show_forgotten(shown["forgotten"], shown["labelled"], console),
+        {"forgotten": list(forgotten), "labelled": list(labelled)},
+        lambda _, console: _show_forgotten(forgotten, labelled, console),
     )
 
 
@@ -176,6 +247,8 @@ def _show_entry(output: Entry, console: Console) -> None:
     if output.answer is not None and output.expires_in_s is not None:
         grid.add_row("expires in", duration(output.expires_in_s))
         grid.add_row("model", clean(output.answer.model))
+        machine = f" on machine {output.answer.machine}" if output.answer.machine else ""
+        grid.add_row("answered by", clean(f"{output.answer.worker or 'an unknown worker'}{machine}"))
         took, cost = duration(output.answer.engine_seconds), money(output.answer.cost_usd)
         grid.add_row("made in", f"{took}, {output.answer.completion_tokens:,} tokens, {cost}")
     console.print(grid)
@@ -185,8 +258,8 @@ def _show_entry(output: Entry, console: Console) -> None:
 
 def _show_forgotten(forgotten: Sequence[str], labelled: Sequence[str], console: Console) -> None:
     for entry in forgotten:
-        wrong = " and counted its answer as wrong" if entry in labelled else ""
-        console.print(f"forgot {entry[:ENTRY_DIGITS]}{wrong}")
+        learnt = " and learnt that it was a wrong match" if entry in labelled else ""
+        console.print(f"forgot {entry[:ENTRY_DIGITS]}{learnt}")
 
 
 app.command("replay")(replay_stream)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llmhost.engines.llama_cpp import WorkerSpec
+from llmhost.engines.model_file import model_digest
 from llmhost.errors import ProviderError, StateError
 from llmhost.fleet.models import FleetSpec, Market, Offer, Worker, WorkerState
 from llmhost.fleet.provider import Provider
@@ -76,7 +77,7 @@ class LocalProvider(Provider):
         self._find_model = find_model
         self._command = tuple(command)
         self._now = now
-        self._model: Path | None = None
+        self._model: tuple[Path, str] | None = None
 
     async def offers(self, spec: FleetSpec) -> Market:
         return Market(
@@ -94,8 +95,9 @@ class LocalProvider(Provider):
 
     async def create(self, spec: FleetSpec, offer: Offer | None = None) -> Worker:  # noqa: ARG002
         if self._model is None:
-            self._model = await asyncio.to_thread(self._find_model)
-        return self._start(spec, self._model)
+            model = await asyncio.to_thread(self._find_model)
+            self._model = model, await asyncio.to_thread(model_digest, model)
+        return self._start(spec, *self._model)
 
     async def list(self) -> Sequence[Worker]:
         workers = [self._view(folder) for folder in self._folders()]
@@ -113,7 +115,7 @@ class LocalProvider(Provider):
         return _tail(self._log(worker_id), lines) if _ID.fullmatch(worker_id) else ""
 
     # No step in here awaits: a command that is interrupted has started a worker and recorded it, or has not.
-    def _start(self, spec: FleetSpec, model: Path) -> Worker:
+    def _start(self, spec: FleetSpec, model: Path, digest: str) -> Worker:
         make_folder(self._workers)
         make_folder(self._logs)
         drop_drafts(self._workers)  # the caller holds the fleet's lock: no other command makes one now
@@ -127,6 +129,7 @@ class LocalProvider(Provider):
             model=spec.model,
             engine=spec.engine,
             port=port,
+            digest=digest,
         )
         folder.make(record, self._worker_spec(spec, model, port))
         try:
@@ -197,6 +200,7 @@ class LocalProvider(Provider):
             detail=detail,
             log=str(self._log(folder.id)),
             token=folder.token(),
+            digest=record.digest if record else "",
         )
 
     def _condition(self, folder: WorkerFolder, record: Record | None) -> tuple[WorkerState, str]:

@@ -49,7 +49,9 @@ def drop_drafts(folder: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """`started` is Unix seconds, `price_per_hour` USD. `pid` is None until the process is started."""
+    """`started` is Unix seconds, `price_per_hour` USD. `pid` is None until the process is started.
+    `digest` is the hash of the model file.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -60,6 +62,7 @@ class Record:
     engine: str
     port: StrictInt
     pid: StrictInt | None = None
+    digest: str = ""
 
 
 _RECORDS = TypeAdapter(Record)

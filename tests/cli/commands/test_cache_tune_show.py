@@ -120,9 +120,9 @@ def test_damaged_labels_are_said_with_what_to_do(store: Any, cli: Cli) -> None:
     assert (ran.code, "damaged" in ran.stderr, "cache tune reset" in ran.stderr) == (5, True, True)
 
 
-def test_an_entry_forgotten_as_wrong_is_a_label(store: Any, cli: Cli) -> None:
+def test_an_entry_forgotten_as_a_wrong_match_is_a_label(store: Any, cli: Cli) -> None:
     name = entry(store, "ab", served_raw="0.93", served_doubts="order")
-    ran = cli("cache", "forget", "--wrong", "ab", "--json")
+    ran = cli("cache", "forget", "--wrong-match", "-y", "ab", "--json")
     assert ran.json == {"forgotten": [name], "labelled": [name]}
     assert ran.stderr == "from now on 0.900 of the verifier counts as 0.898 here\n"
     assert store.hgetall(KEY) == {"forget:0.93-0.95:wrong": "1"}
@@ -134,17 +134,17 @@ def test_of_several_entries_those_that_taught_something_are_named_and_none_can_b
 ) -> None:
     entry(store, "ab", served_raw="0.93", served_doubts="")
     entry(store, "cd")
-    assert cli("cache", "forget", "--wrong", "ab", "cd").stdout.splitlines() == [
-        "forgot ab0000000000 and counted its answer as wrong",
+    assert cli("cache", "forget", "--wrong-match", "-y", "ab", "cd").stdout.splitlines() == [
+        "forgot ab0000000000 and learnt that it was a wrong match",
         "forgot cd0000000000",
     ]
-    assert cli("cache", "forget", "--wrong", "ab").code == 2
+    assert cli("cache", "forget", "--wrong-match", "-y", "ab").code == 2
     assert store.hgetall(KEY) == {"forget:0.93-0.95:wrong": "1"}
 
 
 def test_an_entry_that_answered_no_other_wording_teaches_nothing(store: Any, cli: Cli) -> None:
     entry(store, "ab")
-    ran = cli("cache", "forget", "--wrong", "ab")
+    ran = cli("cache", "forget", "--wrong-match", "-y", "ab")
     assert ran.stderr == "nothing to learn: the cache gave their answers to no other wording\n"
     assert store.keys("*") == []
 
@@ -154,6 +154,43 @@ def test_forgetting_without_a_reason_teaches_nothing(store: Any, cli: Cli) -> No
     ran = cli("cache", "forget", "ab", "--json")
     assert (ran.json, ran.stderr) == ({"forgotten": [name], "labelled": []}, "")
     assert store.exists(KEY) == 0
+
+
+def test_both_questions_of_a_wrong_match_are_shown(store: Any, cli: Cli) -> None:
+    entry(store, "ab", served_raw="0.93", served_doubts="", served_question="what was asked")
+    shown = cli("cache", "forget", "--wrong-match", "-y", "ab").stderr.splitlines()
+    assert (shown[0], shown[1].startswith("stored: ")) == ("asked:  what was asked", True)
+
+
+def test_a_wrong_match_is_not_learnt_from_without_a_yes(store: Any, cli: Cli) -> None:
+    entry(store, "ab", served_raw="0.93", served_doubts="", served_question="what was asked")
+    ran = cli("cache", "forget", "--wrong-match", "ab")
+    assert (ran.code, "--yes" in ran.stderr, store.exists(KEY)) == (2, True, 0)
+
+
+def test_a_bad_answer_teaches_nothing_about_the_questions(store: Any, cli: Cli) -> None:
+    name = entry(store, "ab", served_raw="0.93", served_doubts="")
+    assert cli("cache", "forget", "--bad-answer", "ab", "--json").json == {
+        "forgotten": [name],
+        "labelled": [],
+    }
+    assert store.exists(KEY) == 0
+
+
+def test_the_old_word_for_a_wrong_match_still_works_and_says_the_new_ones(store: Any, cli: Cli) -> None:
+    name = entry(store, "ab", served_raw="0.93", served_doubts="")
+    ran = cli("cache", "forget", "--wrong", "ab", "--json")
+    assert ran.json == {"forgotten": [name], "labelled": [name]}
+    assert "--wrong-match" in ran.stderr
+    assert "--bad-answer" in ran.stderr
+    assert "--wrong " not in cli("cache", "forget", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("ab", "--worker", "vast-1"), ("ab", "--bad-answer", "--wrong-match")]
+)
+def test_what_is_to_be_forgotten_and_why_must_be_clear(cli: Cli, arguments: tuple[str, ...]) -> None:
+    assert cli("cache", "forget", *arguments).code == 2
 
 
 def test_without_labels_there_is_nothing_to_show(store: Any, redis_server: RedisServer, cli: Cli) -> None:

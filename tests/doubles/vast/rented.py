@@ -61,6 +61,7 @@ def orders(**changes: Any) -> WorkerBootConfig:
     values = {
         "model": "tiny",
         "parallel": 2,
+        "context": 4096,
         "keep_alive": None,
         "orphan_after": 3600.0,
         "max_body": 65_536,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 from collections.abc import Callable
@@ -181,3 +182,14 @@ async def _url(provider: LocalProvider, worker: Worker) -> str:
 
     url: str = await until(listed)
     return url
+
+
+async def test_a_worker_says_which_file_it_was_started_with_whatever_lies_there_now(
+    tmp_path: Path, quick_provider: Make
+) -> None:
+    model, provider = tmp_path / "model.gguf", quick_provider()
+    model.write_bytes(b"one")
+    await provider.create(make_spec())
+    model.write_bytes(b"two")
+    (worker,) = await provider.list()
+    assert worker.digest == hashlib.sha256(b"one").hexdigest()

@@ -147,7 +147,7 @@ _FOR_EVER = -1  #: what Ollama takes for keeping a model in memory for ever
 
 @dataclass(frozen=True, slots=True)
 class WorkerBootConfig:
-    """What a worker serves, and how.
+    """What a worker serves, and how, with a context of `context` tokens for each of `parallel` requests.
 
     `keep_alive` is seconds that an idle model stays in memory, None for ever. A worker gives
     itself back `orphan_after` seconds after the last request with its token. `max_body` is bytes of
@@ -156,6 +156,7 @@ class WorkerBootConfig:
 
     model: str
     parallel: int
+    context: int
     keep_alive: float | None
     orphan_after: float
     max_body: int
@@ -173,6 +174,7 @@ def environment(orders: WorkerBootConfig, identity: Identity) -> dict[str, str]:
         **certificate_to_environment(identity.certificate),
         "LLMHOST_MODEL": orders.model,
         "LLMHOST_PARALLEL": str(orders.parallel),
+        "LLMHOST_CONTEXT": str(orders.context),
         "LLMHOST_KEEP_ALIVE": str(keep_alive),
         "LLMHOST_ORPHAN_AFTER": str(math.ceil(orders.orphan_after)),
         "LLMHOST_MAX_BODY": str(orders.max_body),

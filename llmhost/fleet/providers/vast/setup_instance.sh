@@ -178,7 +178,8 @@ engine() {
     once prepare prepare
     if answers; then return; fi
     OLLAMA_HOST=127.0.0.1:$port OLLAMA_NUM_PARALLEL=$LLMHOST_PARALLEL OLLAMA_KEEP_ALIVE=$LLMHOST_KEEP_ALIVE \
-        OLLAMA_MAX_QUEUE=$((2 * LLMHOST_PARALLEL)) ollama serve >>"$dir/ollama.log" 2>&1 8>&- 9>&-
+        OLLAMA_CONTEXT_LENGTH=$LLMHOST_CONTEXT OLLAMA_MAX_QUEUE=$((2 * LLMHOST_PARALLEL)) \
+        ollama serve >>"$dir/ollama.log" 2>&1 8>&- 9>&-
     tail -n9 "$dir/ollama.log"
 }
 

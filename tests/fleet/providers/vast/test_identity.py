@@ -216,6 +216,7 @@ def test_orders_become_an_environment() -> None:
         "LLMHOST_TOKEN": IDENTITY.token,
         "LLMHOST_MODEL": "qwen2:7b",
         "LLMHOST_PARALLEL": "4",
+        "LLMHOST_CONTEXT": "4096",
         "LLMHOST_KEEP_ALIVE": "1",
         "LLMHOST_ORPHAN_AFTER": "21600",
         "LLMHOST_MAX_BODY": "1000",
