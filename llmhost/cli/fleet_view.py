@@ -25,7 +25,8 @@ _STYLES = {"ready": "green", "starting": "yellow", "failed": "red"}
 
 @dataclass(frozen=True, slots=True)
 class WorkerOutput:
-    """Prices in USD; `spent_usd` since the worker was started."""
+    """Prices in USD; `spent_usd` since the worker was started. `contract_ends_at` is Unix seconds; None where
+    that is not known."""
 
     id: str
     provider: str
@@ -37,6 +38,7 @@ class WorkerOutput:
     model: str
     ready: bool
     detail: str
+    contract_ends_at: float | None
 
 
 def worker_output(worker: Worker, now: float, spent_usd: float | None = None) -> WorkerOutput:
@@ -57,6 +59,7 @@ def worker_output(worker: Worker, now: float, spent_usd: float | None = None) ->
         model=worker.model,
         ready=worker.state is WorkerState.READY,
         detail=worker.detail,
+        contract_ends_at=worker.ends,
     )
 
 

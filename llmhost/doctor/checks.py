@@ -222,10 +222,14 @@ def check_report(worker: Worker, report: WorkerReport, timeout: float, now: floa
 
 
 def check_memory(worker: Worker, metrics: Metrics) -> Sequence[Check]:
-    """Models that do not fit on the GPU, so that the CPU slows every answer down; else nothing."""
+    """Models that the CPU works on, because they do not fit on the GPU or it is not used; else nothing."""
+    name = f"worker {worker.id}"
+    if any(model.size_vram == 0 for model in metrics.spilled):
+        fix = "`llmhost up` replaces it; keep `cuda_max_good>=12.4` in `vast.offers`"
+        return [fail(name, "its engine does not use the GPU: the model runs on the CPU", fix)]
     return [
         fail(
-            f"worker {worker.id}",
+            name,
             f"{(model.size - model.size_vram) / _GIB:.1f} of the {model.size / _GIB:.1f} GiB of {model.name}"
             " do not fit on the GPU and run slowly, on the CPU",
             f"{_SPILLED_FIX} in `vast.offers`",

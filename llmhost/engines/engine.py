@@ -101,12 +101,14 @@ class EngineLimits:
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """`loaded` is None where the engine does not tell. `spilled`: a part of it did not fit on the GPU."""
+    """`loaded` is None where the engine does not tell. `spilled`: a part of it did not fit on the GPU;
+    `on_cpu`: none of it is there."""
 
     present: bool
     loaded: bool | None
     detail: str = ""
     spilled: bool = False
+    on_cpu: bool = False
 
 
 @dataclass(frozen=True, slots=True)

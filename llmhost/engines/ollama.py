@@ -108,7 +108,13 @@ class OllamaEngine(HttpEngine):
             wire.count(running, "size", _MOST_BYTES),
             wire.count(running, "size_vram", _MOST_BYTES),
         )
-        return ModelStatus(present, loaded=True, detail=_placement(whole, on_gpu), spilled=0 < on_gpu < whole)
+        return ModelStatus(
+            present,
+            loaded=True,
+            detail=_placement(whole, on_gpu),
+            spilled=0 < on_gpu < whole,
+            on_cpu=on_gpu == 0 < whole,
+        )
 
     async def ensure_model(self, model: str, on_progress: Callable[[Progress], None]) -> None:
         """Pulls the model unless it is there.

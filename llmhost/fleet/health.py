@@ -8,7 +8,7 @@ not when its provider says that it runs. Its time runs out when nothing has move
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,6 +42,8 @@ __all__ = [
 _POLL = 0.1  #: seconds; people see a bar move, and a provider that needs longer paces itself
 
 _LAG = 30.0  #: seconds; a provider's list may need a moment to show what was just bought
+
+_ENDS_SOON = 3600.0  #: seconds; a contract that ends sooner is reported: time to rent another worker
 
 #: seconds for one token, so that a stuck worker does not hang the command
 PROBE_TIMEOUT = 5.0
@@ -333,8 +335,8 @@ async def check_workers(
     """Asks all of them at once whether they answer, and adds up what they cost. The records follow what is
     seen. What the provider does not say about money is a warning."""
     checked = await asyncio.gather(*(_check(worker, hooks, records) for worker in listed))
-    draining = await records.draining()
-    workers = tuple(_marked(worker) if worker.id in draining else worker for worker in checked)
+    draining, now = await records.draining(), clock.now()
+    workers = tuple(_marked(worker, draining, now) for worker in checked)
     rentals = await records.rentals_or_none()
     charges, account = await asyncio.gather(_charges(provider, records, clock), _account(provider, records))
     return FleetStatus(workers, records.warnings, tally(rentals, charges, listed, clock.now()), account)
@@ -352,8 +354,8 @@ async def _check(worker: Worker, hooks: Hooks, records: FleetRecords) -> Worker:
         return replace(worker, state=WorkerState.STARTING, detail=detail)
     state, detail = WorkerState.READY, ""
     if result.error is not None:
-        state = WorkerState.FAILED if result.untrusted else WorkerState.STARTING
-        detail = sentence(result.error) if result.untrusted else f"does not answer: {sentence(result.error)}"
+        state = WorkerState.FAILED if result.permanent else WorkerState.STARTING
+        detail = sentence(result.error) if result.permanent else f"does not answer: {sentence(result.error)}"
     seen = replace(worker, state=state, detail=detail)
     await records.seen(seen)
     return seen
@@ -375,6 +377,13 @@ async def _account(provider: Provider, records: FleetRecords) -> Account | None:
         return None
 
 
-def _marked(worker: Worker) -> Worker:
-    detail = "draining: takes no more questions, and goes when its last answer is out"
-    return replace(worker, detail=worker.detail or detail)
+def _marked(worker: Worker, draining: Collection[str], now: float) -> Worker:
+    """With what is known of its near end in its detail."""
+    detail = worker.detail
+    if worker.id in draining:
+        detail = detail or "draining: takes no more questions, and goes when its last answer is out"
+    if worker.ends is not None and 0 < worker.ends - now < _ENDS_SOON:
+        minutes = (worker.ends - now) / 60
+        ending = f"its contract ends in {minutes:.0f} min; then it is stopped and cannot be restarted"
+        detail = f"{detail}; {ending}" if detail else ending
+    return replace(worker, detail=detail)

@@ -103,7 +103,7 @@ class Worker:
     `detail` is a sentence for people: why it failed, or what it is doing. `log` is where to read more,
     a path or a command. `machine` is the provider's name for the computer. `certificate` is the PEM of
     the only certificate that this worker may show. `digest` names the weights that it serves, where its
-    provider knows them.
+    provider knows them. `ends` is when its provider stops it for good, Unix seconds; None where unknown.
     """
 
     id: str
@@ -123,6 +123,7 @@ class Worker:
     machine: str = ""
     billing: float | None = None
     digest: str = ""
+    ends: float | None = None
 
     @property
     def burn(self) -> float:

@@ -154,6 +154,7 @@ def _decode(worker_id: str, record: Mapping[str, str]) -> Worker | None:
             machine=record.get("machine", ""),
             digest=record.get("digest", ""),
             billing=_amount(record["billing"]) if "billing" in record else None,
+            ends=None,  # only the provider's list says
             **{name: record[name] for name in _TEXTS},
         )
     except (KeyError, ValueError):

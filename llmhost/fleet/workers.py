@@ -25,7 +25,7 @@ from llmhost.engines.engine import (
     Sampling,
 )
 from llmhost.engines.pool import Upstream
-from llmhost.errors import EngineUnavailable, ProviderError, StoreError, UntrustedWorker
+from llmhost.errors import EngineError, EngineUnavailable, ProviderError, StoreError, UntrustedWorker
 from llmhost.fleet.models import Worker, WorkerState
 from llmhost.fleet.provider import Provider
 from llmhost.fleet.registry import FleetRegistry
@@ -145,12 +145,23 @@ class Engines:
             await self.of(worker).ensure_model(worker.model, on_progress)
 
     async def probe(self, worker: Worker) -> None:
-        """Asks for one token through the front door that questions take. Raises as `Engine.chat`."""
+        """Asks for one token through the front door that questions take.
+
+        Raises as `Engine.chat`, and ProviderError where a rented worker does not use its GPU.
+        """
+        engine = self.of(worker)
         request = ChatRequest(worker.model, (Message("user", "Hi"),), Sampling(max_tokens=1))
-        async with self._trusting(worker), aclosing(self.of(worker).chat(request)) as events:
+        async with self._trusting(worker), aclosing(engine.chat(request)) as events:
             async for event in events:
                 if isinstance(event, Done) and event.digest:
                     await self._on_served(worker.model, event.digest)
+        if self.is_rented(worker):
+            with suppress(EngineError):  # it has answered; what its model runs on can be asked the next time
+                if (await engine.model_status(worker.model)).on_cpu:
+                    raise ProviderError(
+                        "its engine does not use the GPU: the model runs on the CPU",
+                        hint="`llmhost up` replaces it; keep `cuda_max_good>=12.4` in `vast.offers`",
+                    )
 
     @asynccontextmanager
     async def _trusting(self, worker: Worker) -> AsyncIterator[None]:

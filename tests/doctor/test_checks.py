@@ -254,6 +254,11 @@ def test_a_model_that_spilled_is_reported_with_how_much_of_it() -> None:
     assert (check.ok, check.detail.startswith("2.0 of the 6.0 GiB of m do not fit")) == (False, True)
 
 
+def test_a_gpu_that_is_not_used_at_all_fails_and_says_so() -> None:
+    (check,) = checks.check_memory(rented(), metrics(LoadedModel("m", 6 * GIB, 0)))
+    assert (check.ok, check.detail) == (False, "its engine does not use the GPU: the model runs on the CPU")
+
+
 @pytest.mark.parametrize(
     ("limits", "spent", "ok", "detail", "key"),
     [

@@ -115,7 +115,7 @@ async def test_another_tag_is_another_model(ollama_side, ollama_server, asked):
             {"tiny:latest": Running(5 * GB, 4 * GB)},
             ModelStatus(True, True, "spilled to the CPU: 80% of it is on the GPU", spilled=True),
         ),
-        ({"tiny:latest": Running(5 * GB, 0)}, ModelStatus(True, True, "runs on the CPU")),
+        ({"tiny:latest": Running(5 * GB, 0)}, ModelStatus(True, True, "runs on the CPU", on_cpu=True)),
         ({"other:latest": Running(5 * GB, 0)}, ModelStatus(True, False)),
     ],
 )

@@ -9,11 +9,12 @@ from doubles.certificates import certify
 from doubles.clock import ManualClock
 from doubles.fleet_values import make_worker
 from doubles.http_server import HttpServer
-from doubles.ollama_server import OllamaServer
+from doubles.ollama_server import OllamaServer, Running
 
 from llmhost.config.models import Config
 from llmhost.engines.engine import Progress
 from llmhost.errors import EngineUnavailable, ProviderError, UntrustedWorker
+from llmhost.fleet.health import Hooks, probe_worker
 from llmhost.fleet.workers import Engines
 
 TOKEN = "a-token-of-the-tests"
@@ -147,7 +148,12 @@ async def test_a_rented_worker_is_tried_over_its_own_certificate(engines, tmp_pa
         await engines.probe(rented(server.url))
         with pytest.raises(UntrustedWorker):
             await engines.probe(rented(server.url, certificate=certify().pem))
-    assert sorted(request.path for request in server.requests) == ["/api/chat", "/api/tags"]
+    assert sorted(request.path for request in server.requests) == [
+        "/api/chat",
+        "/api/ps",
+        "/api/tags",
+        "/api/tags",
+    ]
 
 
 async def test_what_a_worker_serves_is_told_and_so_is_one_that_is_not_what_it_was(tmp_path):
@@ -166,6 +172,34 @@ async def test_what_a_worker_serves_is_told_and_so_is_one_that_is_not_what_it_wa
             await engines.probe(rented(server.url, certificate=certify().pem))
     await engines.aclose()
     assert told == [(served.model, "8934d96d"), ("vast-1",)]
+
+
+async def test_a_rented_worker_that_does_not_use_its_gpu_has_failed_although_it_answers(engines, tmp_path):
+    server = OllamaServer(token=TOKEN)
+    server.tls = OWN.server_context(tmp_path)
+    server.running["tiny:latest"] = Running(5_000_000_000, 0)
+    async with server:
+        result = await probe_worker(rented(server.url), Hooks(engines.prepare, engines.probe))
+    assert (result.answered, result.permanent) == (False, True)
+    assert "does not use the GPU" in result.error.message
+
+
+@pytest.mark.parametrize("on_gpu", [1, 5_000_000_000])
+async def test_a_rented_worker_that_uses_its_gpu_in_part_is_ready(engines, tmp_path, on_gpu):
+    server = OllamaServer(token=TOKEN)
+    server.tls = OWN.server_context(tmp_path)
+    server.running["tiny:latest"] = Running(5_000_000_000, on_gpu)
+    async with server:
+        await engines.probe(rented(server.url))
+
+
+async def test_a_server_of_ones_own_may_work_on_the_cpu():
+    async with OllamaServer() as server:
+        own = {"provider": "static", "workers": [{"url": server.url}]}
+        engines = Engines(Config(fleet=own, engine={"kind": "ollama", "model": "tiny"}))
+        server.running["tiny:latest"] = Running(5_000_000_000, 0)
+        await engines.probe(make_worker(url=server.url, engine="ollama"))
+    await engines.aclose()
 
 
 async def test_a_worker_of_which_other_words_are_known_keeps_its_client(engines):

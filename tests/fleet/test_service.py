@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -295,6 +296,18 @@ async def test_status_sees_a_worker_that_runs_but_does_not_answer(bench: Any) ->
     (worker,) = (await bench.make().status()).workers
     assert worker.state is WorkerState.STARTING
     assert worker.detail == "does not answer: connection refused"
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(1800, True), (3601, False), (-1, False), (None, False)])
+async def test_status_says_when_a_contract_ends_within_the_hour(
+    bench: Any, seconds: float | None, shown: bool
+) -> None:
+    await bench.make().up(1)
+    ends = None if seconds is None else bench.clock.now() + seconds
+    bench.cloud.machines["memory-1"] = replace(bench.cloud.machines["memory-1"], ends=ends)
+    (worker,) = (await bench.make().status()).workers
+    assert worker.state is WorkerState.READY
+    assert ("its contract ends in 30 min" in worker.detail) == shown
 
 
 async def test_status_does_not_wait_for_a_worker_that_hangs(bench: Any, monkeypatch: Any) -> None:

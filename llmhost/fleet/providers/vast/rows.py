@@ -47,6 +47,7 @@ PROVIDER = "vast"
 ENGINE = "ollama"  #: the only one that vast.ai's workers run
 _HOURS_A_MONTH = 720.0  #: disk is priced by 30 days: what vast.ai's own examples come to
 _SSH_PORT = 22
+_YEAR_5138 = 1e11  #: Unix seconds; a larger number is none
 
 #: actual_status -> how far it has come, as long as it may still become a worker
 _STAGES = {None: "rented", "created": "rented", "scheduling": "rented", "running": "installing"}
@@ -178,8 +179,15 @@ class _Instance(Machine, _Addressed):
     intended_status: Text | None = None
     next_state: Text | None = None
     is_bid: Any = None
+    end_date: Any = None
     status_msg: Text | None = None
     extra_env: Annotated[list[tuple[Text, Text]] | None, BeforeValidator(_pairs)] = None
+
+    @property
+    def ends(self) -> float | None:
+        """When its contract ends, Unix seconds; None where the row does not say: the rest can be read."""
+        date = self.end_date
+        return float(date) if isinstance(date, int | float) and 0 < date < _YEAR_5138 else None
 
     def condition(self, secrets: Iterable[str]) -> tuple[WorkerState, str, str]:
         """Its state, its stage, and the reason or the latest news, without any of `secrets`."""
@@ -417,6 +425,7 @@ def _read_instance(
         stage=stage,
         machine="" if instance.machine_id is None else str(instance.machine_id),
         billing=None if in_full else instance.storage_price(instance.disk_space),
+        ends=instance.ends,
     )
 
 

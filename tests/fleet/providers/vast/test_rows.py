@@ -428,6 +428,15 @@ def test_an_offer_whose_contract_ends_before_the_expected_stay_is_rejected(
     assert market.rejected == {"contract shorter than vast.expected_stay": 2}
 
 
+@pytest.mark.parametrize(
+    ("date", "ends"),
+    [(NOW + 600, NOW + 600), (None, None), ("soon", None), (-1, None), (10**400, None), ([], None)],
+)
+def test_the_end_of_a_contract_is_read_and_an_odd_one_is_unknown(date: Any, ends: float | None) -> None:
+    (worker,) = read_all(instance(end_date=date))
+    assert (worker.ends, worker.stage) == (ends, "installing")
+
+
 def test_an_unknown_price_of_traffic_is_not_free(vast_settings: VastConfig) -> None:
     (read,) = read_market([offer(inet_down_cost=None)], vast_settings).offers
     assert read.download_price is None
