@@ -16,6 +16,7 @@ from llmhost.cache.guards import (
     order,
     plain_text,
     quoted,
+    spelling,
     substitution,
 )
 from llmhost.cache.guards.wording import Guard, Wording, read
@@ -33,6 +34,7 @@ GUARDS: tuple[tuple[str, Guard], ...] = (
     (opposites.NAME, opposites.guard),
     (order.NAME, order.guard),
     (quoted.NAME, quoted.guard),
+    (spelling.NAME, spelling.guard),
     (names.NAME, names.guard),
     (languages.NAME, languages.guard),
     (aspect.NAME, aspect.guard),

@@ -10,7 +10,7 @@ from llmhost.cache.guards.word_lists import sections
 from llmhost.cache.guards.wording import Wording
 from llmhost.cache.models import Objection
 
-__all__ = ["NAME", "guard"]
+__all__ = ["NAME", "guard", "language"]
 
 NAME = "languages"
 #: The languages that each frequent word belongs to.
@@ -28,14 +28,14 @@ _LANGUAGE_OF_SCRIPT = {"HIRAGANA": "Japanese", "KATAKANA": "Japanese", "CJK": "C
 
 def guard(question: Wording, stored: Wording) -> Objection | None:
     """Refuses when both languages are plain to see and differ."""
-    ours, theirs = _language(question), _language(stored)
+    ours, theirs = language(question), language(stored)
     if not ours or not theirs or ours == theirs:
         return None
     return Objection(NAME, f"one is written in {ours}, the other in {theirs}")
 
 
 @lru_cache(maxsize=128)
-def _language(wording: Wording) -> str:
+def language(wording: Wording) -> str:
     """The language or, where letters tell no more, the script; "" when it cannot be told."""
     if not wording.text.isascii() and (script := _script(wording.text)) != "LATIN":
         return script

@@ -8,11 +8,11 @@ from functools import lru_cache
 from llmhost.cache.guards.wording import Wording, named
 from llmhost.cache.models import Objection
 
-__all__ = ["NAME", "guard"]
+__all__ = ["NAME", "QUOTED", "guard"]
 
 NAME = "quoted"
 
-_QUOTED = re.compile(
+QUOTED = re.compile(
     r"\"([^\"]+)\"|\u201c([^\u201d]+)\u201d|«([^»]+)»|`([^`]+)`|(?<!\w)['\u2018](\w[^'\u2019]*)['\u2019](?!\w)"
 )
 _LITERAL = re.compile(
@@ -56,7 +56,7 @@ def _literals(wording: Wording) -> frozenset[str]:
     text = wording.text
     if not _HINT.search(text):
         return frozenset()
-    found = {next(filter(None, match.groups())) for match in _QUOTED.finditer(text)}
+    found = {next(filter(None, match.groups())) for match in QUOTED.finditer(text)}
     found |= {match.group() for match in _LITERAL.finditer(text) if not _NAMES.fullmatch(match.group())}
     return frozenset(literal.strip(" .,?!").lower() for literal in found) - {""}
 
