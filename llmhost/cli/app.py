@@ -22,6 +22,7 @@ COMMANDS = {
     ),
     "up": Lazy("llmhost.cli.commands.up:up", "Create or update the fleet"),
     "status": Lazy("llmhost.cli.commands.status:status", "Show workers, health and cost"),
+    "fleets": Lazy("llmhost.cli.commands.fleets:fleets", "Show every fleet that has workers"),
     "scale": Lazy("llmhost.cli.commands.scale:app", "Autoscale once (run it from cron)"),
     "logs": Lazy("llmhost.cli.commands.logs:logs", "Show the end of a worker's log"),
     "ssh": Lazy("llmhost.cli.commands.ssh:ssh", "Open a shell on a rented worker, or run a command there"),

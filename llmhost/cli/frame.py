@@ -48,10 +48,14 @@ class Globals:
     """The global options; filled in while the command line is parsed, left to right."""
 
     config: Path | None = None
+    fleet: str | None = None
     json: bool = False
     quiet: bool = False
     verbose: bool = False
     version: bool = False
+    #: the configuration that was loaded, and its sections of which something was left out
+    source: Path | None = None
+    dropped: frozenset[str] = frozenset()
 
     @cached_property
     def output(self) -> Output:
@@ -80,6 +84,10 @@ def _declare(
     config: Annotated[
         Path | None,
         _option("--config", metavar="PATH", text="Configuration file."),
+    ] = None,
+    fleet: Annotated[
+        str | None,
+        _option("--fleet", metavar="NAME", text="Another fleet than the configured one."),
     ] = None,
     json: Annotated[bool, _option("--json", text="Print one JSON object on stdout.")] = False,
     quiet: Annotated[bool, _option("--quiet", "-q", text="Print only results, warnings and errors.")] = False,

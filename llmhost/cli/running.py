@@ -8,25 +8,29 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import wraps
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import typer
 
 from llmhost.cli.frame import Globals
-from llmhost.errors import UsageError
+from llmhost.cli.text import clean, money
+from llmhost.errors import StoreUnavailable, UsageError
 
 if TYPE_CHECKING:
     import asyncio
 
     from llmhost.config.models import Config
-    from llmhost.wiring import Wiring
+    from llmhost.fleet.known_fleets import KnownFleet
+    from llmhost.wiring import OtherFleet, Wiring
 
 __all__ = [
     "asynchronous",
     "configured",
     "confirm",
     "confirm_removal",
+    "described",
     "run_async",
     "treat_sigterm_as_interrupt",
     "warn_of_others",
@@ -144,11 +148,26 @@ def _signals_cancel(task: asyncio.Task[Any]) -> Iterator[None]:
             signal.signal(number, before[number])
 
 
-def configured(options: Globals, overrides: Mapping[str, Any] | None = None) -> Config:
-    """The configuration; a note says if there is no file. Raises ConfigError."""
+def configured(
+    options: Globals, overrides: Mapping[str, Any] | None = None, *, lenient: bool = False
+) -> Config:
+    """The configuration; a note says if there is no file. `lenient` is for commands that stop, look or list.
+
+    With ``--fleet`` it is the one that this fleet was last made from, as far as that is known.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
     from llmhost.config.load import load_config
 
-    loaded = load_config(options.config, environ=os.environ, overrides=overrides or {})
+    path, flags = options.config, dict(overrides or {})
+    if options.fleet is not None:
+        known = _known_fleet(options.fleet)
+        flags |= {"fleet.name": options.fleet, "fleet.provider": known.provider if known else None}
+        if known and known.config and path is None and os.path.lexists(known.config):
+            path = Path(known.config)
+    loaded = load_config(path, environ=os.environ, overrides=flags, lenient=lenient)
+    options.source, options.dropped = loaded.source, loaded.dropped
     for warning in loaded.warnings:
         options.output.warn(warning)
     if loaded.source is None:
@@ -156,11 +175,29 @@ def configured(options: Globals, overrides: Mapping[str, Any] | None = None) -> 
     return loaded.config
 
 
+def _known_fleet(name: str) -> KnownFleet | None:
+    """Of two providers, the one that rents: its workers cost money."""
+    from llmhost.fleet.known_fleets import known_fleets
+    from llmhost.machine.paths import state_dir
+
+    found = [fleet for fleet in known_fleets(state_dir() / "fleets") if fleet.name == name]
+    return max(found, key=lambda fleet: fleet.provider == "vast", default=None)
+
+
 async def warn_of_others(options: Globals, wiring: Wiring) -> None:
-    """Warns of workers on this machine that belong to another fleet or provider than the configured one."""
-    for fleet in await wiring.other_local_fleets():
-        names = ", ".join(worker.id for worker in await fleet.list())
-        options.output.warn(f"other workers run on this machine: {names}; `llmhost down --all` destroys them")
+    """Warns of workers that belong to another fleet or provider than the configured one."""
+    for fleet in await wiring.other_fleets():
+        options.output.warn(f"{described(fleet)}; `llmhost --fleet {fleet.name} down` destroys them")
+
+
+def described(fleet: OtherFleet) -> str:
+    """One line: ``fleet blue (vast): 3 workers, $0.88/h, from ~/blue/llmhost.yaml``."""
+    count = len(fleet.workers)
+    workers = (
+        f"{count} worker{'s' if count != 1 else ''}, {money(sum(worker.rate for worker in fleet.workers))}/h"
+    )
+    source = f", from {clean(fleet.config)}" if fleet.config else ""
+    return f"fleet {fleet.name} ({fleet.provider}): {workers}{source}"
 
 
 @asynccontextmanager
@@ -169,4 +206,6 @@ async def wired(options: Globals, config: Config) -> AsyncIterator[Wiring]:
     from llmhost.wiring import Wiring
 
     async with Wiring(config, warn=options.output.warn, note=options.output.note) as wiring:
+        if "redis" in options.dropped:
+            wiring.no_redis = StoreUnavailable("the configuration of Redis is not valid")
         yield wiring

@@ -83,7 +83,11 @@ class FleetLock:
 
     @asynccontextmanager
     async def hold(
-        self, on_wait: Callable[[], None] | None = None, *, wait: bool = True
+        self,
+        on_wait: Callable[[], None] | None = None,
+        *,
+        wait: bool = True,
+        patience: float | None = None,
     ) -> AsyncIterator[None]:
         """Holds the lock; calls `on_wait` once if another holder makes us wait for a noticeable time.
 
@@ -95,18 +99,19 @@ class FleetLock:
             StoreError: Redis is away, and `wait` is False.
         """
         make_folder(self._path.parent)
-        deadline = time.monotonic() + self._patience
+        patience = self._patience if patience is None else patience
+        deadline = time.monotonic() + patience
         notice = _Notice(on_wait, self._notice)
         async with AsyncExitStack() as stack:
             with notice.waiting():
-                await stack.enter_async_context(self._file(wait))
+                await stack.enter_async_context(self._file(wait, patience))
             if self._lease is not None:
                 await stack.enter_async_context(self._holding(self._lease, notice, deadline, wait))
             yield
 
-    def _file(self, wait: bool) -> AbstractAsyncContextManager[None]:
+    def _file(self, wait: bool, patience: float) -> AbstractAsyncContextManager[None]:
         if wait:
-            return hold_lock(self._path, patience=self._patience)
+            return hold_lock(self._path, patience=patience)
         busy = FleetBusy("another llmhost on this machine is changing this fleet", hint="try again later")
         return hold_lock(self._path, patience=0.0, held=busy)
 

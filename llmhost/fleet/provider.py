@@ -7,7 +7,7 @@ full is an error, never "no workers".
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from llmhost.fleet.models import Account, Charge, FleetSpec, Intent, Market, Offer, SshTarget, Worker
@@ -60,9 +60,11 @@ class Provider(ABC):
         """
         return ()
 
-    async def fleets(self) -> Sequence[str]:
-        """The names of all fleets, this one or others, of which the provider lists workers."""
-        return ()
+    async def fleets(self) -> Mapping[str, Sequence[Worker]]:
+        """The workers of every fleet, this one or others, that the provider lists, by the fleet's name. They
+        are those of the last `list`, where there was one, and cannot be asked.
+        """
+        return {}
 
     @abstractmethod
     async def destroy(self, worker_id: str) -> None:
@@ -94,6 +96,11 @@ class Provider(ABC):
 
     async def forget_intent(self, intent_id: str) -> None:  # noqa: B027
         """Drops the record of a purchase that bought nothing. One that is not there is fine."""
+
+    def on_record(self) -> Sequence[str]:
+        """Workers that were created on this machine and are not known to be gone; the provider is not asked.
+        Raises StateError."""
+        return ()
 
     async def resolve_pending(self) -> None:  # noqa: B027
         """Returns when `list` shows whatever a command that crashed a moment ago has bought."""

@@ -6,11 +6,12 @@ Redis being away is a warning in the result; a list that cannot be read is an er
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from llmhost.errors import StoreUnavailable
+from llmhost.errors import LlmhostError, ProviderError, StateError, StoreUnavailable
 from llmhost.fleet.budget import Limits
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.health import Hooks, OnProgress, check_workers
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
     from llmhost.fleet.registry import FleetRegistry
 
 __all__ = ["FleetService"]
+
+_LOCK_PATIENCE = 60.0  #: seconds; `down` goes on without the lock then
+_BY_HAND = "look at the provider's own console; `llmhost down` again ends what is left"
+
+
+def _unseen(error: ProviderError) -> Failure:
+    return Failure(None, f"not all workers could be looked for: {error.message}", error.hint or _BY_HAND)
 
 
 async def approve_all(_quote: Quote) -> None:
@@ -108,19 +116,25 @@ class FleetService:
     ) -> DownResult:
         """Destroys the workers named, or all, and confirms by the provider's list that they are gone.
 
-        Where all are meant, the autoscaler rests until the next `up`: it would bring them back.
+        Where all are meant, the autoscaler rests until the next `up`: it would bring them back. A lock that
+        cannot be had and a list that cannot be read do not stand in the way: then what is on record is
+        destroyed, and the list is a failure of the result.
 
         Raises:
             UsageError: a name that no worker of this fleet has; then nothing is destroyed.
         """
         records = self._records()
-        async with self.lock.hold(self.on_lock_wait):
+        async with self._held_if_possible(records):
             known = await records.known()
             paused = False
-            if ids is None:
-                await self.provider.resolve_pending()
-                paused = await records.pause()
-            targets = select(await list_all_workers(self.provider, known), ids)
+            try:
+                if ids is None:
+                    await self.provider.resolve_pending()
+                    paused = await records.pause()
+                targets = select(await list_all_workers(self.provider, known), ids)
+            except ProviderError as error:
+                names = sorted({*known, *self.provider.on_record()}) if ids is None else ids
+                return replace(await self._end_unseen(names, error, records), paused=paused)
             return replace(await self._end(targets, known, records, on_progress), paused=paused)
 
     async def down_orphans(self, *, on_progress: OnProgress = lambda _: None) -> DownResult:
@@ -168,6 +182,32 @@ class FleetService:
     def _records(self) -> FleetRecords:
         return FleetRecords(self.registry, self.rentals, self.clock)
 
+    @asynccontextmanager
+    async def _held_if_possible(self, records: FleetRecords) -> AsyncIterator[None]:
+        """The lock, for as long as another command may take over its turn; ending must not wait for one that
+        hangs."""
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self.lock.hold(self.on_lock_wait, patience=_LOCK_PATIENCE))
+            except StateError as error:
+                records.warn(f"workers are destroyed without the fleet's lock: {error.message}")
+            yield
+
+    async def _end_unseen(
+        self, names: Sequence[str], error: ProviderError, records: FleetRecords
+    ) -> DownResult:
+        """Ends what is known by name, one by one, where the list cannot be read."""
+        destroyed: list[str] = []
+        failures = [_unseen(error)]
+        for name in names:
+            try:
+                await self.provider.destroy(name)
+                destroyed.append(name)
+                await records.gone(name)
+            except LlmhostError as failure:
+                failures.append(Failure(name, failure.message, failure.hint))
+        return DownResult(tuple(destroyed), (), tuple(failures), records.warnings)
+
     async def _end(
         self,
         targets: Sequence[Worker],
@@ -175,10 +215,16 @@ class FleetService:
         records: FleetRecords,
         on_progress: OnProgress,
     ) -> DownResult:
-        """Ends them all; the list has the last word on what is gone."""
+        """Ends them all; the list, where it can be read, has the last word on what is gone."""
         failures = await terminate(targets, self.provider, records, on_progress)
-        remaining = tuple(await list_all_workers(self.provider, known - {worker.id for worker in targets}))
-        ended, existing = {worker.id for worker in targets}, {worker.id for worker in remaining}
+        try:
+            ended = {worker.id for worker in targets}
+            remaining = tuple(await list_all_workers(self.provider, known - ended))
+        except ProviderError as error:
+            not_ended = {failure.worker for failure in failures}
+            destroyed = tuple(worker.id for worker in targets if worker.id not in not_ended)
+            return DownResult(destroyed, (), (*failures, _unseen(error)), records.warnings)
+        existing = {worker.id for worker in remaining}
         await records.forget_gone(known - ended, remaining)
         not_destroyed = {failure.worker for failure in failures}
         failures += tuple(

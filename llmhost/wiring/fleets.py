@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "budget_limits",
+    "config_of",
     "fleet_spec",
     "local_provider",
     "make_lock",
@@ -45,7 +46,6 @@ __all__ = [
     "make_scaler",
     "make_service",
     "scale_spec",
-    "with_local_workers",
 ]
 
 #: where vast.ai answers, unless VAST_URL says otherwise, as it does to vast.ai's own tools
@@ -82,16 +82,17 @@ def budget_limits(config: Config) -> Limits:
     return Limits(**config.fleet.budget.model_dump())
 
 
+def config_of(config: Config, name: str, provider: str) -> Config:
+    """The configuration with another fleet's name and provider; everything else is as in this one."""
+    fleet = config.fleet.model_copy(update={"name": name, "provider": provider})
+    return config.model_copy(update={"fleet": fleet})
+
+
 def make_provider(config: Config, folder: Path) -> Provider:
     """The fleet's provider; `folder` is where it keeps its records. Raises StateError."""
     makers: dict[str, Callable[[Config, Path], Provider]]
     makers = {"static": _static, "vast": _vast, "local": local_provider}
     return makers[config.fleet.provider](config, folder)
-
-
-def with_local_workers(fleets: Path) -> Sequence[Path]:
-    """The folders of those fleets under `fleets` that have workers on this machine."""
-    return sorted({workers.parent.parent for workers in fleets.glob("*/workers/local-*")})
 
 
 def local_provider(config: Config, folder: Path) -> Provider:

@@ -6,20 +6,23 @@ model, a command that asks no engine never loads the HTTP client.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from llmhost.answering.cache_session import WarnOnce
 from llmhost.config.models import Config
-from llmhost.errors import StateError, StoreError, StoreUnavailable
+from llmhost.errors import LlmhostError, StateError, StoreError, StoreUnavailable
 from llmhost.machine.paths import state_dir
 from llmhost.wiring import questions
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from redis.asyncio import Redis
 
     from llmhost.answering.answerer import Answerer
@@ -37,10 +40,20 @@ if TYPE_CHECKING:
     from llmhost.trust.audit import Auditor
     from llmhost.trust.judge import FleetJudge, JudgeEvaluationStore, LlmJudge
 
-__all__ = ["Wiring"]
+__all__ = ["OtherFleet", "Wiring"]
 
 #: seconds; an embedded Redis that could not be started is tried again after this time
 _REDIS_PAUSE = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class OtherFleet:
+    """A fleet that is not the configured one, and its workers. `config` is where it came from, if known."""
+
+    name: str
+    provider: str
+    config: str | None
+    workers: tuple[Worker, ...]
 
 
 class Wiring(AsyncExitStack):
@@ -54,6 +67,10 @@ class Wiring(AsyncExitStack):
         self._config = config
         self._warn_once = WarnOnce(warn)
         self._note = note
+        #: why Redis is not to be used, whatever the configuration says
+        self.no_redis: StoreError | None = None
+        #: providers whose account could not be listed
+        self.unseen_accounts: list[str] = []
         self.caches = questions.CacheParts(config, note)
         self._client: Redis | None = None
         self._redis_failure: StoreUnavailable | None = None
@@ -77,6 +94,8 @@ class Wiring(AsyncExitStack):
 
     async def redis(self) -> Redis:
         """A client; the embedded server is started where it is wanted. Raises StoreError, ConfigError."""
+        if self.no_redis is not None:
+            raise self.no_redis
         if self._client is None or self._redis_failure is not None:
             await self._ensure_redis()
         return self._redis_client()
@@ -174,18 +193,75 @@ class Wiring(AsyncExitStack):
 
         return make_scaler(self.provider, self.engines, await self.redis(), self._config)
 
-    async def other_local_fleets(self) -> Sequence[FleetService]:
-        """Those with workers on this machine that are not the configured one, which may have changed."""
-        from llmhost.wiring.fleets import fleet_spec, local_provider, with_local_workers
+    async def other_fleets(self, *, everywhere: bool = False) -> Sequence[OtherFleet]:
+        """Every other fleet that has workers, on this machine or rented, whatever the configuration says now.
 
-        spec = fleet_spec(self._config)
+        An account is looked at where a fleet of this machine is or was rented; `everywhere`: also where there
+        is nothing but its key. What cannot be looked at is warned of. Raises StateError.
+        """
+        from llmhost.fleet.known_fleets import known_fleets
+        from llmhost.wiring.fleets import config_of, make_provider
+
+        fleets, own = state_dir() / "fleets", (self._config.fleet.name, self._config.fleet.provider)
+        known = {(fleet.name, fleet.provider): fleet.config for fleet in known_fleets(fleets)}
+        found: list[OtherFleet] = []
+        for name, provider in known:
+            if provider == "local" and (name, provider) != own:
+                config = config_of(self._config, name, provider)
+                workers = await make_provider(config, fleets / name).list()
+                found.append(OtherFleet(name, provider, known[name, provider], tuple(workers)))
+        rents = own[1] == "vast" or any(provider == "vast" for _, provider in known)
+        if rents or (everywhere and (self._config.vast.api_key or os.environ.get("VAST_API_KEY"))):
+            try:
+                found += await self._other_rented_fleets(known)
+            except LlmhostError as error:
+                self._warn_once.warn("the fleets on vast.ai cannot be listed", error)
+                self.unseen_accounts.append("vast")
+        return [fleet for fleet in found if fleet.workers]
+
+    async def _other_rented_fleets(self, known: Mapping[tuple[str, str], str | None]) -> Sequence[OtherFleet]:
+        """By their labels, and by the purchases that were begun here."""
+        from llmhost.wiring.fleets import config_of, make_provider
+
+        own = (self._config.fleet.name, self._config.fleet.provider)
+        provider = self.provider
+        if own[1] != "vast":
+            provider = make_provider(config_of(self._config, own[0], "vast"), state_dir() / "fleets" / own[0])
+        listed = dict(await provider.fleets())
+        for name, kind in known:
+            if kind == "vast" and (name, kind) != own:
+                config = config_of(self._config, name, kind)
+                listed[name] = await make_provider(config, state_dir() / "fleets" / name).list()
         return [
-            await self._service(
-                local_provider(self._config, folder), replace(spec, name=folder.name, provider="local")
-            )
-            for folder in with_local_workers(state_dir() / "fleets")
-            if (folder.name, "local") != (spec.name, spec.provider)
+            OtherFleet(name, "vast", known.get((name, "vast")), tuple(workers))
+            for name, workers in listed.items()
+            if (name, "vast") != own
         ]
+
+    async def service_of(self, fleet: OtherFleet) -> FleetService:
+        """What can end the workers of another fleet. Raises StateError."""
+        from llmhost.wiring.fleets import config_of, fleet_spec, make_provider
+
+        config = config_of(self._config, fleet.name, fleet.provider)
+        provider = make_provider(config, state_dir() / "fleets" / fleet.name)
+        return await self._service(provider, fleet_spec(config))
+
+    def remember_fleet(self, source: Path | None) -> None:
+        """Writes down which configuration the fleet comes from; that it cannot be done is warned of."""
+        from llmhost.fleet.known_fleets import KnownFleet, remember_fleet
+
+        fleet, config = self._config.fleet, None if source is None else str(source.absolute())
+        try:
+            remember_fleet(state_dir() / "fleets", KnownFleet(fleet.name, fleet.provider, config))
+        except StateError as error:
+            self._warn_once.warn("the fleet is not written down", error)
+
+    def forget_fleet(self, name: str) -> None:
+        """Its last worker is gone. That it cannot be done is no matter: it has nothing to show."""
+        from llmhost.fleet.known_fleets import forget_fleet
+
+        with suppress(StateError):
+            forget_fleet(state_dir() / "fleets", name)
 
     async def _service(self, provider: Provider, spec: FleetSpec) -> FleetService:
         from llmhost.wiring.fleets import make_service

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmhost.cli.fleet_view import follow, show_failures
-from llmhost.cli.frame import globals_of
-from llmhost.cli.running import asynchronous, configured, wired
-from llmhost.errors import UsageError
+from llmhost.cli.fleet_view import follow, hourly_cost, show_failures
+from llmhost.cli.frame import Globals, globals_of
+from llmhost.cli.running import asynchronous, configured, confirm, described, wired
+from llmhost.cli.text import money
+from llmhost.errors import Cancelled, ConfigError, LlmhostError, PartialError, ProviderError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from llmhost.cli.output import Progress
+    from llmhost.config.models import Config
     from llmhost.fleet.health import WorkerProgress
     from llmhost.fleet.results import DownResult
     from llmhost.fleet.service import FleetService
+    from llmhost.wiring import OtherFleet
 
 __all__ = ["down"]
 
@@ -28,21 +33,23 @@ async def down(
     ctx: typer.Context,
     workers: Annotated[list[str] | None, typer.Argument(help="Which ones; else all.")] = None,
     everything: Annotated[
-        bool,
-        typer.Option("--all", help="Every worker on this machine, and the embedded Redis."),
+        bool, typer.Option("--all", help="Every worker of every fleet, and the embedded Redis.")
     ] = False,
     orphans: Annotated[
         bool,
         typer.Option("--orphans", help="Only workers of this fleet that its records do not know."),
     ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Destroy without asking first.")] = False,
 ) -> None:
     """Destroy workers, and confirm that they are gone.
+
+    On a terminal it asks before rented workers are destroyed. An invalid configuration does not stop it.
 
     Examples:
       llmhost down
       llmhost down local-7f3a2c
-      llmhost down --orphans
-      llmhost down --all
+      llmhost --fleet blue down
+      llmhost down --all --yes
     """
     if workers and everything:
         raise UsageError("--all and names of workers exclude each other", hint="leave one of them out")
@@ -52,13 +59,23 @@ async def down(
             hint="leave one of them out",
         )
     options = globals_of(ctx)
-    async with wired(options, configured(options)) as wiring:
-        fleets = [await wiring.fleet(), *(await wiring.other_local_fleets() if everything else ())]
+    async with wired(options, _configured(options, everything)) as wiring:
+        own = await wiring.fleet()
+        others = await wiring.other_fleets(everywhere=everything)
+        if not yes and sys.stdin.isatty() and (own.rents or (everything and others)):
+            await _ask(options, own, workers or (), others if everything else ())
+        left = others if not everything or not (yes or sys.stdin.isatty()) else ()
+        fleets = [own, *[await wiring.service_of(other) for other in others if other not in left]]
         with options.output.progress() as progress:
             results = [await _end(fleet, workers or None, orphans, progress) for fleet in fleets]
+        for fleet, result in zip(fleets, results, strict=True):
+            if not (workers or orphans or result.remaining or result.failed):
+                wiring.forget_fleet(fleet.spec.name)
+        stopped = await wiring.stop_embedded_redis() if everything and not left else None
     for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
         options.output.warn(warning)
-    stopped = await wiring.stop_embedded_redis() if everything else None
+    for other in left:
+        options.output.warn(f"{described(other)}: not destroyed")
     destroyed = [worker for result in results for worker in result.destroyed]
     remaining = [worker.id for result in results for worker in result.remaining]
     intents = [intent for result in results for intent in result.intents]
@@ -68,10 +85,51 @@ async def down(
         "redis_stopped": stopped,
         "intents": intents,
         "scaling_paused": any(result.paused for result in results),
+        "other_fleets": [other.name for other in left],
     }
     options.output.result(document, _show)
     failures = [failure for result in results for failure in result.failed]
     show_failures(options.output, failures, done=bool(destroyed))
+    if everything and left:
+        raise PartialError(
+            f"other fleets were not destroyed: {', '.join(other.name for other in left)}",
+            hint="`llmhost down --all --yes` destroys every fleet",
+        )
+    if wiring.unseen_accounts and (everything or own.rents):
+        raise PartialError(
+            "the account on vast.ai could not be listed: workers may be running there",
+            hint="set VAST_API_KEY and run it again, or see https://cloud.vast.ai/instances/",
+        )
+
+
+def _configured(options: Globals, everything: bool) -> Config:
+    """As much of the configuration as is valid; with ``--all`` it may be unreadable as a whole."""
+    try:
+        return configured(options, lenient=True)
+    except ConfigError as error:
+        if not everything:
+            raise ConfigError(error.message, hint="`llmhost down --all` destroys every worker") from error
+        options.output.warn(f"{error.message}; the configuration is left out")
+        from llmhost.config.models import Config
+
+        return Config()
+
+
+async def _ask(
+    options: Globals, own: FleetService, names: Sequence[str], others: Sequence[OtherFleet]
+) -> None:
+    """Raises Cancelled where the operator says no."""
+    what = "all workers of this fleet"
+    with suppress(ProviderError):  # that they cannot be listed is no reason not to ask
+        listed = [worker for worker in await own.list() if not names or worker.id in names]
+        if not listed and not others:
+            return
+        what = f"{len(listed)} workers, {money(hourly_cost(listed))}/h"
+    for fleet in others:
+        options.output.warn(described(fleet))
+    also = f" and {len(others)} other fleets" if others else ""
+    if not await confirm(f"Destroy {what}{also}?"):
+        raise Cancelled("Cancelled. Nothing was destroyed.")
 
 
 async def _end(
@@ -81,9 +139,16 @@ async def _end(
         if fleet.rents:  # the others are gone in a moment
             follow(progress, step)
 
-    if orphans:
-        return await fleet.down_orphans(on_progress=on_progress)
-    return await fleet.down(ids, on_progress=on_progress)
+    try:
+        if orphans:
+            return await fleet.down_orphans(on_progress=on_progress)
+        return await fleet.down(ids, on_progress=on_progress)
+    except UsageError:
+        raise
+    except LlmhostError as error:  # one fleet's trouble does not stop the ending of the next
+        from llmhost.fleet.results import DownResult, Failure
+
+        return DownResult((), (), (Failure(None, error.message, error.hint),), ())
 
 
 def _show(document: Mapping[str, Any], console: Console) -> None:

@@ -37,7 +37,7 @@ async def logs(
       llmhost logs vast-1234567 --lines 500
     """
     options = globals_of(ctx)
-    async with wired(options, configured(options)) as wiring:
+    async with wired(options, configured(options, lenient=True)) as wiring:
         text = await _read(wiring.provider, worker, lines)
     if not text:
         options.output.note(f"{worker} has no log here: it is empty, or its operator keeps it")

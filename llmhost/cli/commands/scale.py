@@ -70,6 +70,8 @@ async def scale(
     options = globals_of(ctx)
     async with wired(options, configured(options)) as wiring:
         scaler = await wiring.scaler()
+        if not dry_run:
+            wiring.remember_fleet(options.source)
         with options.output.progress() as progress:
             result = await scaler.step(dry_run=dry_run, on_progress=lambda step: follow(progress, step))
     for warning in result.warnings:

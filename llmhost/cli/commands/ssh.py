@@ -44,7 +44,7 @@ def ssh(
       llmhost ssh vast-1234567 --json
     """
     options = globals_of(ctx)
-    target = run_async(_target(options, configured(options), worker))
+    target = run_async(_target(options, configured(options, lenient=True), worker))
     if options.json:
         options.output.document(target)
     else:

@@ -184,7 +184,7 @@ async def status(
     from llmhost.fleet.budget import runway_hours
 
     options = globals_of(ctx)
-    async with wired(options, configured(options)) as wiring:
+    async with wired(options, configured(options, lenient=True)) as wiring:
         found = await (await wiring.fleet()).status()
         gpus = await gather_metrics(wiring.engines, found.workers) if gpu else None
         await warn_of_others(options, wiring)

@@ -207,6 +207,7 @@ async def _up(
     approval = _Approval(options, yes)
     rented: set[str] = set()
     async with wired(options, config) as wiring:
+        wiring.remember_fleet(options.source)
         fleet = await wiring.fleet()
         try:
             with options.output.progress() as progress:

@@ -88,6 +88,7 @@ class Listing:
         self._next: asyncio.Task[Sequence[Row]] | None = None
         #: what the last reading lists without a number, and of which llmhost may be the buyer
         self.nameless: Sequence[object] = ()
+        self.last: Sequence[Row] = ()  #: what the last reading showed
 
     async def rows(self) -> Sequence[Row]:
         """Every instance of the account that has a number, of this fleet or not; no two have the same. Those
@@ -124,6 +125,7 @@ class Listing:
             whole = count in (len(rows), len(rows) + len(self.nameless))
             if whole or (pages_read > 1 and len(rows) > count):
                 self.nameless = [row for row in self.nameless if may_be_ours(row)]
+                self.last = rows
                 return rows
         raise ProviderError(
             f"vast.ai's list of instances is not complete: it counts {count:g} and shows {len(rows)}",

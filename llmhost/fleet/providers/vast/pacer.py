@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
+from llmhost.errors import StateError
 from llmhost.fleet.clock import Clock
 from llmhost.machine.files import hold_lock, make_folder, read_json, write_json
 
@@ -33,20 +34,22 @@ INTERVALS = {
 _LONGEST_QUEUE = 100
 #: seconds; the longest that vast.ai is obeyed when it asks for patience
 _LONGEST_PENALTY = 60.0
-_QUEUE_PATIENCE = 900.0  #: seconds; the calls of some ten commands that are never answered
+_QUEUE_PATIENCE = 60.0  #: seconds; a call that is never answered takes as long
 _LOCK_PATIENCE = 30.0  #: seconds; the lock is held for one small file at a time
 
 
 class Pacer:
     """`file` belongs to the machine, not to a fleet. `scale` multiplies every pause.
 
-    Every method raises StateError where the file cannot be used.
+    Pacing is a courtesy to vast.ai and stands in no call's way: where the file cannot be used, or another
+    process holds it for too long, this process keeps its pauses by itself.
     """
 
     def __init__(self, file: Path, clock: Clock, scale: float = 1.0) -> None:
         self._file = file
         self._clock = clock
         self.scale = scale
+        self._slots: dict[str, object] = {}  #: what the file says, where there is none
         self._queues: Mapping[str, asyncio.Lock] = {endpoint: asyncio.Lock() for endpoint in INTERVALS}
 
     @asynccontextmanager
@@ -54,9 +57,11 @@ class Pacer:
         """Inside, the endpoint may be called once. One such call is made at a time, over all processes, and
         the pause begins at its end: when vast.ai counted it is not known."""
         interval = INTERVALS[endpoint] * self.scale
-        make_folder(self._file.parent)
         lock = self._file.with_name(f"{self._file.stem}-{endpoint}.lock")
-        async with self._queues[endpoint], hold_lock(lock, patience=_QUEUE_PATIENCE):
+        async with self._queues[endpoint], AsyncExitStack() as stack:
+            with suppress(StateError):
+                make_folder(self._file.parent)
+                await stack.enter_async_context(hold_lock(lock, patience=_QUEUE_PATIENCE))
             await self._reserve(endpoint, interval)
             try:
                 yield
@@ -81,11 +86,14 @@ class Pacer:
             await self._clock.sleep(wait)
 
     async def _change(self, endpoint: str, change: Callable[[float], float]) -> None:
-        make_folder(self._file.parent)
-        async with hold_lock(self._file.with_suffix(".lock"), patience=_LOCK_PATIENCE):
-            slots = self._read()
-            slots[endpoint] = change(self._next(slots, endpoint))
-            write_json(self._file, slots)
+        with suppress(StateError):
+            make_folder(self._file.parent)
+            async with hold_lock(self._file.with_suffix(".lock"), patience=_LOCK_PATIENCE):
+                slots = self._read()
+                slots[endpoint] = change(self._next(slots, endpoint))
+                write_json(self._file, slots)
+                return
+        self._slots[endpoint] = change(self._next(self._slots, endpoint))
 
     def _next(self, slots: dict[str, object], endpoint: str) -> float:
         """When the endpoint may be called next, Unix seconds; 0 where the file says nothing sensible."""

@@ -100,8 +100,11 @@ class VastProvider(Provider):
             raise _incomplete(lost)
         return self._read(rows, dict.fromkeys(numbers, ""))
 
-    async def fleets(self) -> Sequence[str]:
-        return sorted({row.fleet for row in await self._listing.rows() if row.fleet is not None})
+    async def fleets(self) -> Mapping[str, Sequence[Worker]]:
+        rows = self._listing.last or await self._listing.rows()
+        names = sorted({row.fleet for row in rows if row.fleet is not None})
+        now = self._clock.now()
+        return {name: read_fleet(rows, name, lambda _: None, now=now) for name in names}
 
     async def destroy(self, worker_id: str) -> None:
         number = number_in(worker_id)
@@ -144,6 +147,9 @@ class VastProvider(Provider):
         listed = {row.order(self._fleet) for row in await self._rows()}
         orders = [order for order in self._intents.all() if order.id not in listed]
         return [order.intent for order in orders if order.instance is None]
+
+    def on_record(self) -> Sequence[str]:
+        return [worker_id(number) for number in self._on_record()]
 
     async def forget_intent(self, intent_id: str) -> None:
         self._intents.drop(intent_id)

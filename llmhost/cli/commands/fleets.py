@@ -1,0 +1,70 @@
+"""`llmhost fleets`: every fleet that has workers, whatever the configuration says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from llmhost.cli.fleet_view import hourly_cost
+from llmhost.cli.frame import globals_of
+from llmhost.cli.output import table
+from llmhost.cli.running import asynchronous, configured, wired
+from llmhost.cli.text import clean, money
+from llmhost.errors import ProviderError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["fleets"]
+
+
+@asynchronous
+async def fleets(ctx: typer.Context) -> None:
+    """Show every fleet that has workers, and what it costs.
+
+    Fleets of other configurations and folders are shown too, and rented ones wherever they were made.
+
+    Examples:
+      llmhost fleets
+      llmhost --fleet blue status
+      llmhost --fleet blue down
+    """
+    options = globals_of(ctx)
+    config = configured(options, lenient=True)
+    async with wired(options, config) as wiring:
+        from llmhost.wiring import OtherFleet
+
+        workers = tuple(await (await wiring.fleet()).list())
+        source = None if options.source is None else str(options.source.absolute())
+        own = OtherFleet(config.fleet.name, config.fleet.provider, source, workers)
+        found = [own, *await wiring.other_fleets(everywhere=True)]
+    rows = [
+        {
+            "name": fleet.name,
+            "provider": fleet.provider,
+            "configured": fleet is own,
+            "config": fleet.config,
+            "workers": [worker.id for worker in fleet.workers],
+            "hourly_cost_usd": hourly_cost(fleet.workers),
+        }
+        for fleet in found
+    ]
+    total = hourly_cost([worker for fleet in found for worker in fleet.workers])
+    options.output.result({"fleets": rows, "hourly_cost_usd": total}, _show)
+    if wiring.unseen_accounts:
+        raise ProviderError(
+            "the account on vast.ai could not be listed: there may be more",
+            hint="set VAST_API_KEY, or see https://cloud.vast.ai/instances/",
+        )
+
+
+def _show(document: Mapping[str, Any], console: Console) -> None:
+    grid = table("fleet", "provider", "workers", "$/h", "configuration", right=("workers", "$/h"))
+    for fleet in document["fleets"]:
+        mark = " (this one)" if fleet["configured"] else ""
+        count, cost = str(len(fleet["workers"])), money(fleet["hourly_cost_usd"])
+        grid.add_row(fleet["name"] + mark, fleet["provider"], count, cost, clean(fleet["config"] or "-"))
+    console.print(grid)
+    console.print(f"{money(document['hourly_cost_usd'])}/h in all", style="dim")
