@@ -1,0 +1,144 @@
+"""Nothing that bills is invisible, and stopping works whatever stands in its way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doubles.vast.faults import Fault
+from plugins.rented_commands import RentedHouse, bought
+
+pytestmark = [pytest.mark.slow]
+
+
+async def fleets(house: RentedHouse, **environ: str) -> dict[str, Any]:
+    """How many workers each fleet has, as `llmhost fleets` shows it."""
+    shown = await house.ok("fleets", **environ)
+    return {fleet["name"]: len(fleet["workers"]) for fleet in shown["fleets"]}
+
+
+@pytest.fixture
+async def blue(rented_house: RentedHouse) -> RentedHouse:
+    """A fleet named blue, of two workers that boot for as long as the test lasts."""
+    rented_house.boot_for_ever()
+    rented_house.configure(fleet={"name": "blue"})
+    await rented_house.ok("up", "--gpus", "2", "--yes", "--no-wait")
+    return rented_house
+
+
+async def test_a_renamed_fleet_is_shown_by_every_command_and_ended_by_down_all(blue: RentedHouse) -> None:
+    blue.configure(fleet={"name": "green"})
+    assert await fleets(blue) == {"green": 0, "blue": 2}
+    for command in ("status", "down"):
+        done = await blue.run(command)
+        assert "warning: fleet blue (vast): 2 workers" in done.err, command
+    assert len(blue.alive()) == 2
+    left = await blue.run("down", "--all")
+    assert (left.code, len(blue.alive())) == (3, 2)
+    ended = await blue.run("down", "--all", "--yes")
+    assert (ended.code, blue.alive()) == (0, [])
+    assert await fleets(blue) == {"green": 0}
+
+
+async def test_a_fleet_is_chosen_by_its_name(blue: RentedHouse) -> None:
+    blue.configure(fleet={"name": "green"})
+    assert len((await blue.ok("--fleet", "blue", "status"))["workers"]) == 2
+    await blue.ok("--fleet", "blue", "down")
+    assert blue.alive() == []
+
+
+async def test_another_provider_in_the_configuration_hides_no_rented_worker(blue: RentedHouse) -> None:
+    blue.configure(fleet={"provider": "local", "name": "blue"}, engine={"kind": "llama_cpp"})
+    done = await blue.run("status")
+    assert "warning: fleet blue (vast): 2 workers" in done.err
+    assert (await blue.run("down", "--all", "--yes")).code == 0
+    assert blue.alive() == []
+
+
+async def test_another_machine_with_the_accounts_key_sees_and_ends_everything(
+    blue: RentedHouse, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    elsewhere = {
+        "LLMHOST_CONFIG": "",
+        "LLMHOST_STATE_DIR": str(tmp_path / "elsewhere"),
+        "HOME": str(tmp_path / "empty"),
+    }
+    assert (await fleets(blue, **elsewhere))["blue"] == 2
+    assert (await blue.run("down", "--all", "--yes", **elsewhere)).code == 0
+    assert blue.alive() == []
+
+
+async def test_without_the_key_down_says_what_it_cannot_see_and_does_not_exit_with_0(
+    blue: RentedHouse,
+) -> None:
+    for args in (["down"], ["down", "--all", "--yes"]):
+        done = await blue.run(*args, VAST_API_KEY="")
+        assert done.code != 0, args
+        assert "API key" in done.err
+    assert len(blue.alive()) == 2
+
+
+BROKEN = {
+    "a variable that is not set": "redis: {host: h, password: '${NOT_SET}'}",
+    "a typing error": "scael: {min_gpus: 1}",
+    "values that cannot be": "engine: {kind: nonsense}\nlimits: {max_attempts: none}",
+}
+
+
+@pytest.mark.parametrize("rest", BROKEN.values(), ids=BROKEN)
+async def test_down_works_with_a_configuration_that_is_not_valid(blue: RentedHouse, rest: str) -> None:
+    Path(blue.environ["LLMHOST_CONFIG"]).write_text(f"fleet: {{name: blue, provider: vast}}\n{rest}\n")
+    assert (await blue.run("up", "--dry-run")).code == 2
+    shown = await blue.run("status", "--json")
+    assert (shown.code, len(shown.json["workers"])) == (0, 2)
+    assert "left out" in shown.err
+    assert (await blue.run("down")).code == 0
+    assert blue.alive() == []
+
+
+async def test_down_all_works_with_a_file_that_is_no_yaml(blue: RentedHouse) -> None:
+    Path(blue.environ["LLMHOST_CONFIG"]).write_text("fleet: [\n")
+    refused = await blue.run("down")
+    assert (refused.code, "llmhost down --all" in refused.err) == (2, True)
+    assert (await blue.run("down", "--all", "--yes")).code == 0
+    assert blue.alive() == []
+
+
+async def test_down_ends_what_is_on_record_although_the_list_cannot_be_read(blue: RentedHouse) -> None:
+    blue.server.arm(Fault.LIST_NULL, times=None)
+    done = await blue.run("down")
+    assert (done.code, blue.alive()) == (3, [])
+    assert "not all workers could be looked for" in done.err
+
+
+@pytest.mark.parametrize("fault", [Fault.LIST_ODD_ROWS, Fault.LIST_NO_ID])
+async def test_rows_that_say_nothing_are_shown_and_stand_in_no_others_way(
+    blue: RentedHouse, fault: Fault
+) -> None:
+    blue.server.arm(fault, times=None)
+    assert {worker for worker in await blue.status() if "unknown" not in worker} == set(blue.alive())
+    done = await blue.run("down")
+    assert (done.code, blue.alive()) == (3, [])
+    assert "has no number by which it could be ended" in done.err
+
+
+async def test_a_changed_label_is_shown_as_failed_and_ended(blue: RentedHouse) -> None:
+    blue.server.instances[bought(1)].label = "mine now"
+    seen = await blue.status()
+    assert seen[f"vast-{bought(1)}"]["state"] == "failed"
+    assert "its label was changed" in seen[f"vast-{bought(1)}"]["detail"]
+    assert (await blue.run("down")).code == 0
+    assert blue.alive() == []
+
+
+async def test_on_a_terminal_down_asks_and_no_means_no(blue: RentedHouse) -> None:
+    async with blue.terminal("down") as terminal:
+        await terminal.until("Destroy 2 workers")
+        terminal.type("n\n")
+        assert await terminal.end() == 1
+    assert len(blue.alive()) == 2
+    async with blue.terminal("down", "--yes") as terminal:
+        assert await terminal.end() == 0
+    assert blue.alive() == []
