@@ -40,7 +40,7 @@ from llmhost.fleet.clock import Clock
 from llmhost.fleet.health import Hooks, OnProgress
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Worker, WorkerState
-from llmhost.fleet.provider import Provider, list_all_workers
+from llmhost.fleet.provider import Provider, list_to_buy
 from llmhost.fleet.provision import Buyer
 from llmhost.fleet.registry import FleetRecords, FleetRegistry
 from llmhost.ledger.ledger import learned_boot
@@ -162,7 +162,7 @@ class Scaler:
             ProviderError, StoreError: not everything could be read, so nothing may be decided.
         """
         known = (await self.registry.workers()).ids
-        listed = await list_all_workers(self.provider, known)
+        listed = await list_to_buy(self.provider, known)
         traffic = await self.traffic.read([worker.id for worker in listed])
         checkup = await probe_workers(
             listed, state.observations, traffic, spec=self.spec, hooks=self.hooks, silence=self.silence

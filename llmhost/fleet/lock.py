@@ -87,7 +87,7 @@ class FleetLock:
         on_wait: Callable[[], None] | None = None,
         *,
         wait: bool = True,
-        patience: float | None = None,
+        patience: float = math.inf,
     ) -> AsyncIterator[None]:
         """Holds the lock; calls `on_wait` once if another holder makes us wait for a noticeable time.
 
@@ -99,7 +99,7 @@ class FleetLock:
             StoreError: Redis is away, and `wait` is False.
         """
         make_folder(self._path.parent)
-        patience = self._patience if patience is None else patience
+        patience = min(self._patience, patience)
         deadline = time.monotonic() + patience
         notice = _Notice(on_wait, self._notice)
         async with AsyncExitStack() as stack:

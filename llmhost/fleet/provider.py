@@ -10,9 +10,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import ClassVar
 
+from llmhost.errors import ProviderError
 from llmhost.fleet.models import Account, Charge, FleetSpec, Intent, Market, Offer, SshTarget, Worker
 
-__all__ = ["Provider", "list_all_workers"]
+__all__ = ["UNREADABLE", "Provider", "list_all_workers", "list_to_buy"]
+
+#: the stage of a worker that the provider lists and of which something cannot be read
+UNREADABLE = "unreadable"
 
 
 class Provider(ABC):
@@ -119,3 +123,20 @@ async def list_all_workers(provider: Provider, known: Collection[str]) -> Sequen
     listed = await provider.list()
     missing = set(known) - {worker.id for worker in listed}
     return [*listed, *await provider.unlisted(missing)] if missing else listed
+
+
+async def list_to_buy(provider: Provider, known: Collection[str]) -> Sequence[Worker]:
+    """As `list_all_workers`, for what may buy or replace: of every worker all must be known.
+
+    Raises:
+        ProviderError: also where something of a worker cannot be read. It is shown and can be destroyed; but
+            were it replaced, and the next one no more readable, purchases would have no end.
+    """
+    listed = await list_all_workers(provider, known)
+    if unreadable := [worker for worker in listed if worker.stage == UNREADABLE]:
+        names = ", ".join(worker.id for worker in unreadable)
+        raise ProviderError(
+            f"nothing is bought or replaced while {names} cannot be read: {unreadable[0].detail}",
+            hint=f"`llmhost down {unreadable[0].id}` destroys it",
+        )
+    return listed

@@ -15,7 +15,7 @@ from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Market, Offer, Worker, WorkerState
 from llmhost.fleet.offers import choose
 from llmhost.fleet.plan import ApprovedSpend, Funds, Plan, Quote, hourly, make_plan
-from llmhost.fleet.provider import Provider, list_all_workers
+from llmhost.fleet.provider import Provider, list_to_buy
 from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import Failure, UpResult
 from llmhost.fleet.spending import spent_now
@@ -267,7 +267,7 @@ class Provisioning:
         not replaced: it is still paid for."""
         unapproved: Quote | None = None
         if self._provider.rents:
-            listed = await list_all_workers(self._provider, await self._records.known())
+            listed = await list_to_buy(self._provider, await self._records.known())
             unapproved = await self.buyer.quote(await make_healthy_plan(self.buyer.spec, listed, self.hooks))
         # The operator may take minutes, so the question is open without the lock. What has happened meanwhile
         # is seen under it; a purchase that was not approved yet is asked about then, without the lock again.
@@ -284,7 +284,7 @@ class Provisioning:
         the operator was never asked."""
         known = await self._records.known()
         await self._provider.resolve_pending()
-        listed = await list_all_workers(self._provider, known)
+        listed = await list_to_buy(self._provider, known)
         plan = await make_healthy_plan(self.buyer.spec, listed, self.hooks)
         quote = await self.buyer.quote(plan)
         approved = self.buyer.approved

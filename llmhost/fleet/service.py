@@ -18,7 +18,7 @@ from llmhost.fleet.health import Hooks, OnProgress, check_workers
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Worker
 from llmhost.fleet.plan import Quote, select
-from llmhost.fleet.provider import Provider, list_all_workers
+from llmhost.fleet.provider import Provider, list_all_workers, list_to_buy
 from llmhost.fleet.provision import Approve, Buyer, Provisioning, make_healthy_plan, terminate
 from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import DownResult, Failure, FleetStatus, UpResult
@@ -76,7 +76,7 @@ class FleetService:
             StoreError: there is a budget, and the ledger that it is measured with cannot be read.
         """
         spec, records = self._wanted(gpus), self._records()
-        listed = await list_all_workers(self.provider, await records.known())
+        listed = await list_to_buy(self.provider, await records.known())
         plan = await make_healthy_plan(spec, listed, self.hooks)
         return await self._buyer(spec, records).quote(plan)
 

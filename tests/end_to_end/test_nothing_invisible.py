@@ -80,6 +80,10 @@ async def test_without_the_key_down_says_what_it_cannot_see_and_does_not_exit_wi
     assert len(blue.alive()) == 2
 
 
+def write_config(house: RentedHouse, text: str) -> None:
+    Path(house.environ["LLMHOST_CONFIG"]).write_text(text)
+
+
 BROKEN = {
     "a variable that is not set": "redis: {host: h, password: '${NOT_SET}'}",
     "a typing error": "scael: {min_gpus: 1}",
@@ -89,7 +93,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("rest", BROKEN.values(), ids=BROKEN)
 async def test_down_works_with_a_configuration_that_is_not_valid(blue: RentedHouse, rest: str) -> None:
-    Path(blue.environ["LLMHOST_CONFIG"]).write_text(f"fleet: {{name: blue, provider: vast}}\n{rest}\n")
+    write_config(blue, f"fleet: {{name: blue, provider: vast}}\n{rest}\n")
     assert (await blue.run("up", "--dry-run")).code == 2
     shown = await blue.run("status", "--json")
     assert (shown.code, len(shown.json["workers"])) == (0, 2)
@@ -99,7 +103,7 @@ async def test_down_works_with_a_configuration_that_is_not_valid(blue: RentedHou
 
 
 async def test_down_all_works_with_a_file_that_is_no_yaml(blue: RentedHouse) -> None:
-    Path(blue.environ["LLMHOST_CONFIG"]).write_text("fleet: [\n")
+    write_config(blue, "fleet: [\n")
     refused = await blue.run("down")
     assert (refused.code, "llmhost down --all" in refused.err) == (2, True)
     assert (await blue.run("down", "--all", "--yes")).code == 0
@@ -122,6 +126,14 @@ async def test_rows_that_say_nothing_are_shown_and_stand_in_no_others_way(
     done = await blue.run("down")
     assert (done.code, blue.alive()) == (3, [])
     assert "has no number by which it could be ended" in done.err
+
+
+async def test_nothing_is_bought_while_a_row_cannot_be_read(blue: RentedHouse) -> None:
+    blue.server.arm(Fault.LIST_NO_ID, times=None)
+    for command in (["up", "--gpus", "3", "--yes"], ["scale"]):
+        done = await blue.run(*command)
+        assert (done.code, "nothing is bought or replaced" in done.err) == (5, True), command
+    assert len(blue.alive()) == 2
 
 
 async def test_a_changed_label_is_shown_as_failed_and_ended(blue: RentedHouse) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from doubles.waiting import until
 
 from llmhost.engines.redis_traffic import RedisTraffic
 from llmhost.errors import LimitError, ModelError, ProviderError, UsageError
+from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import WorkerState
 from llmhost.fleet.registry import FleetRegistry
 
@@ -263,14 +265,28 @@ async def test_a_worker_is_only_called_destroyed_when_the_list_no_longer_has_it(
     assert [failure.message for failure in result.failed] == ["its provider still lists it"]
 
 
-async def test_a_list_that_cannot_be_read_is_an_error_of_down_and_status(bench: Any) -> None:
+async def test_a_list_that_cannot_be_read_is_an_error_of_status(bench: Any) -> None:
     await bench.make().up(1)
     bench.cloud.list_error = ProviderError("the list cannot be read")
     with pytest.raises(ProviderError):
-        await bench.make().down()
-    with pytest.raises(ProviderError):
         await bench.make().status()
     assert bench.rentals.open_ones() == {"memory-1"}
+
+
+async def test_without_a_list_down_says_that_there_may_be_more(bench: Any) -> None:
+    await bench.make().up(1)
+    bench.cloud.list_error = ProviderError("the list cannot be read")
+    result = await bench.make().down()
+    assert "not all workers could be looked for: the list cannot be read" in result.failed[0].message
+
+
+async def test_down_goes_on_without_a_lock_that_another_command_holds(bench: Any, tmp_path: Path) -> None:
+    await bench.make().up(1)
+    lock = FleetLock(tmp_path / "held", patience=0.0)
+    async with lock.hold():
+        result = await replace(bench.make(), lock=lock).down()
+    assert result.destroyed == ("memory-1",)
+    assert "without the fleet's lock" in result.warnings[0]
 
 
 async def test_what_ended_is_paid_until_then(bench: Any) -> None:

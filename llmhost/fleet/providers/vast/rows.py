@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat,
 
 from llmhost.errors import ProviderError
 from llmhost.fleet.models import Account, Charge, SshTarget, Worker, WorkerState
+from llmhost.fleet.provider import UNREADABLE
 from llmhost.fleet.providers.vast.faults import clean, well_formed
 from llmhost.fleet.providers.vast.identity import FRONT_PORT, WorkerCredentials, read_environment
 
@@ -361,7 +362,7 @@ def _unreadable_worker(
         log=f"llmhost logs {name}",
         token=facts.token if facts else None,
         certificate=facts.certificate if facts else None,
-        stage="unreadable",
+        stage=UNREADABLE,
     )
 
 
@@ -377,7 +378,7 @@ def nameless_worker(number: int, price: float, now: float) -> Worker:
         model="",
         engine=ENGINE,
         detail="vast.ai lists an instance without its number; see https://cloud.vast.ai/instances/",
-        stage="unreadable",
+        stage=UNREADABLE,
     )
 
 
