@@ -72,6 +72,23 @@ async def down(
             if not (workers or orphans or result.remaining or result.failed):
                 wiring.forget_fleet(fleet.spec.name)
         stopped = await wiring.stop_embedded_redis() if everything and not left else None
+    _report(options, results, left, stopped)
+    if everything and left:
+        raise PartialError(
+            f"other fleets were not destroyed: {', '.join(other.name for other in left)}",
+            hint="`llmhost down --all --yes` destroys every fleet",
+        )
+    if wiring.unseen_accounts and (everything or own.rents):
+        raise PartialError(
+            "the account on vast.ai could not be listed: workers may be running there",
+            hint="set VAST_API_KEY and run it again, or see https://cloud.vast.ai/instances/",
+        )
+
+
+def _report(
+    options: Globals, results: Sequence[DownResult], left: Sequence[OtherFleet], stopped: bool | None
+) -> None:
+    """Raises as `show_failures`."""
     for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
         options.output.warn(warning)
     for other in left:
@@ -90,16 +107,6 @@ async def down(
     options.output.result(document, _show)
     failures = [failure for result in results for failure in result.failed]
     show_failures(options.output, failures, done=bool(destroyed))
-    if everything and left:
-        raise PartialError(
-            f"other fleets were not destroyed: {', '.join(other.name for other in left)}",
-            hint="`llmhost down --all --yes` destroys every fleet",
-        )
-    if wiring.unseen_accounts and (everything or own.rents):
-        raise PartialError(
-            "the account on vast.ai could not be listed: workers may be running there",
-            hint="set VAST_API_KEY and run it again, or see https://cloud.vast.ai/instances/",
-        )
 
 
 def _configured(options: Globals, everything: bool) -> Config:
