@@ -115,6 +115,13 @@ class FleetConfig(Section):
         description="A rented worker destroys itself after this time without an authenticated request. "
         "Questions are such requests, and `llmhost status` sends one to every worker.",
     )
+    signing_key: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="Signs the records of rented workers in Redis; others are never asked. By default the "
+        "account's API key: set it where machines use different API keys or, to ask only, none.",
+        examples=["${FLEET_SIGNING_KEY}"],
+    )
     workers: tuple[StaticWorker, ...] = Field(
         (),
         max_length=1000,

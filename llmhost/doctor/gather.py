@@ -161,7 +161,7 @@ class FleetProbes:
         known = None
         with suppress(StoreError):  # reported by the probe of Redis
             if await self._redis_runs():
-                registry = make_registry(await self._wiring.redis(), fleet_spec(self._config))
+                registry = make_registry(await self._wiring.redis(), fleet_spec(self._config), self._config)
                 known = (await registry.workers()).ids
         return [checks.check_orphans(workers, known, intents)]
 

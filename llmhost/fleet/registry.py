@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
 import math
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
@@ -21,16 +22,33 @@ from llmhost.store.keys import FleetKeys
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-__all__ = ["FleetRecords", "FleetRegistry", "Registered"]
+__all__ = ["FleetRecords", "FleetRegistry", "Origin", "Registered"]
 
 _Value = bytes | bytearray | memoryview | str | int | float  # what redis-py takes
-_TEXTS = ("provider", "model", "engine", "gpu", "detail", "log")
+_TEXTS = ("model", "engine", "gpu", "detail", "log")
 _OPTIONAL_TEXTS = ("url", "token", "certificate")
+_SIGNATURE = "signature"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Whose records are read and written, and what proves that they are.
+
+    `owner`: processes of this machine mean nothing to another one that shares the Redis, and are not its to
+    declare gone; rented machines are the same for everybody. `provider` and `rents` are the configuration's:
+    no record says what kind of worker it describes. `key` signs the records, None where there is none: then
+    nothing on record can be verified.
+    """
+
+    owner: str
+    provider: str
+    rents: bool = False
+    key: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """What Redis knows: the workers, oldest first, and the ids whose record makes no sense."""
+    """What Redis knows: the workers, oldest first, and the ids whose record cannot be read or verified."""
 
     workers: tuple[Worker, ...]
     damaged: tuple[str, ...]
@@ -43,13 +61,13 @@ class Registered:
 class FleetRegistry:
     """Reads and writes the records of one fleet. Every method raises StoreError and nothing else.
 
-    `owner` says whose workers these are. Processes of this machine mean nothing to another one that shares
-    the Redis, and are not its to declare gone; rented machines are the same for everybody.
+    A record says where prompts go, so each is signed: who can write to Redis can remove workers, not add one.
     """
 
-    def __init__(self, client: Redis, fleet: str, owner: str) -> None:
+    def __init__(self, client: Redis, fleet: str, origin: Origin) -> None:
         self._client = client
-        self._owner = owner
+        self._fleet = fleet
+        self._origin = origin
         self._keys = FleetKeys(fleet)
         self.drains = DrainMarks(client, fleet)
 
@@ -65,9 +83,9 @@ class FleetRegistry:
         # One without a record was removed by another process between the two reads.
         texts = [{text(name): text(value) for name, value in raw.items()} for raw in records]
         decoded = {
-            worker_id: _decode(worker_id, record)
+            worker_id: self._verified(worker_id, record)
             for worker_id, record in zip(ids, texts, strict=True)
-            if record and record.get("owner", self._owner) == self._owner
+            if record and record.get("owner", self._origin.owner) == self._origin.owner
         }
         found = [worker for worker in decoded.values() if worker is not None]
         return Registered(
@@ -78,9 +96,11 @@ class FleetRegistry:
     async def save(self, worker: Worker) -> None:
         """Writes the worker's record, in place of an earlier one."""
         key = self._keys.worker(worker.id)
+        record = _encode(worker, self._origin.owner)
+        signed: dict[_Value, _Value] = {**record, _SIGNATURE: self._signature(worker.id, record) or ""}
         pipeline = self._client.pipeline(transaction=True)  # of one key, so it works on shards too
         pipeline.delete(key)
-        pipeline.hset(key, mapping={**_encode(worker), "owner": self._owner})
+        pipeline.hset(key, mapping=signed)
         with translate_errors():
             await pipeline.execute()
             await self._client.sadd(self._keys.workers, worker.id)
@@ -127,8 +147,33 @@ class FleetRegistry:
             await self._client.delete(self._keys.worker(worker_id))
         await self.drains.forget(worker_id)
 
+    def _verified(self, worker_id: str, record: Mapping[str, str]) -> Worker | None:
+        """The worker, or None where its record is damaged or was not written by this fleet."""
+        signature = self._signature(worker_id, record)
+        if signature is None or not hmac.compare_digest(
+            signature.encode(), record.get(_SIGNATURE, "").encode(errors="replace")
+        ):
+            return None
+        worker = _decode(worker_id, self._origin.provider, record)
+        return worker if worker and (_is_pinned(worker) or not self._origin.rents) else None
 
-def _encode(worker: Worker) -> dict[_Value, _Value]:
+    def _signature(self, worker_id: str, record: Mapping[str, str]) -> str | None:
+        """Over all that the record says, and of which worker and fleet; None without a key."""
+        if self._origin.key is None:
+            return None
+        fields = sorted((name, value) for name, value in record.items() if name != _SIGNATURE)
+        signed = json.dumps(["llmhost worker", self._fleet, worker_id, fields])
+        return hmac.digest(self._origin.key, signed.encode(), "sha256").hex()
+
+
+def _is_pinned(worker: Worker) -> bool:
+    """Whether another server at its address is found out. What failed or has no address is never asked."""
+    if worker.url is None or worker.state is WorkerState.FAILED:
+        return True
+    return bool(worker.certificate) and worker.url.startswith("https:")
+
+
+def _encode(worker: Worker, owner: str) -> dict[str, str]:
     fields = {name: getattr(worker, name) for name in (*_TEXTS, *_OPTIONAL_TEXTS)}
     return {
         "state": worker.state.value,
@@ -136,15 +181,17 @@ def _encode(worker: Worker) -> dict[_Value, _Value]:
         "started": repr(worker.started),
         "machine": worker.machine,
         "digest": worker.digest,
+        "owner": owner,
         **({} if worker.billing is None else {"billing": repr(worker.billing)}),
         **{name: value for name, value in fields.items() if value is not None},
     }
 
 
-def _decode(worker_id: str, record: Mapping[str, str]) -> Worker | None:
+def _decode(worker_id: str, provider: str, record: Mapping[str, str]) -> Worker | None:
     try:
         return Worker(
             id=worker_id,
+            provider=provider,
             state=WorkerState(record["state"]),
             price_per_hour=_amount(record["price_per_hour"]),
             started=_amount(record["started"]),
@@ -210,7 +257,7 @@ class FleetRecords:
         if registered is None:
             return frozenset()
         for worker_id in registered.damaged:
-            self.warn(f"the record of worker {worker_id} in Redis was damaged")
+            self.warn(f"the record of worker {worker_id} in Redis was damaged, or is not of this fleet")
         return registered.ids
 
     async def rentals(self) -> Sequence[Rental]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from llmhost.errors import StateError
 from llmhost.machine.files import make_folder
 
-__all__ = ["cache_dir", "owner_id", "state_dir"]
+__all__ = ["cache_dir", "owner_id", "secret_key", "state_dir"]
 
 
 def state_dir() -> Path:
@@ -28,12 +28,23 @@ def state_dir() -> Path:
 
 def owner_id() -> str:
     """A name that this state folder has and no other, on this machine or elsewhere. Raises StateError."""
-    path = state_dir() / "owner"
+    return _drawn_once("owner", 8)
+
+
+def secret_key() -> str:
+    """What only this state folder knows. Raises StateError."""
+    return _drawn_once("key", 32)
+
+
+def _drawn_once(name: str, size: int) -> str:
+    """`size` random bytes in hexadecimal that are kept in the state folder, mode 0600."""
+    path = state_dir() / name
     draft = path.with_suffix(f".{secrets.token_hex(4)}")
     try:
         if not path.exists():
-            draft.write_text(secrets.token_hex(8), encoding="ascii")
-            with suppress(FileExistsError):  # another command was faster, and its name counts
+            draft.touch(mode=0o600)
+            draft.write_text(secrets.token_hex(size), encoding="ascii")
+            with suppress(FileExistsError):  # another command was faster, and what it drew counts
                 path.hardlink_to(draft)
             draft.unlink()
         return path.read_text(encoding="ascii")

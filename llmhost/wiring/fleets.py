@@ -20,11 +20,11 @@ from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Stay
 from llmhost.fleet.offers import estimate_model_gb
 from llmhost.fleet.provider import Provider
-from llmhost.fleet.registry import FleetRegistry
+from llmhost.fleet.registry import FleetRegistry, Origin
 from llmhost.fleet.service import FleetService
 from llmhost.fleet.workers import Engines
 from llmhost.ledger.ledger import Ledger
-from llmhost.machine.paths import owner_id, state_dir
+from llmhost.machine.paths import owner_id, secret_key, state_dir
 from llmhost.store.keys import FleetKeys
 from llmhost.store.lease import Lease
 
@@ -128,10 +128,13 @@ def _vast(config: Config, folder: Path) -> Provider:
     from llmhost.fleet.providers.vast.provider import VastProvider
 
     vast, clock, address = config.vast, SystemClock(), os.environ.get("VAST_URL") or _VAST
-    key = vast.api_key.get_secret_value() if vast.api_key else None
     pacer = Pacer(state_dir() / "vast" / "pace.json", clock, vast.pace)
-    account = VastAccount(key, clock=clock, pacer=pacer, server_url=address)
+    account = VastAccount(_account_key(config), clock=clock, pacer=pacer, server_url=address)
     return VastProvider(account, vast, _orders(config, address), config.fleet.name, folder, clock)
+
+
+def _account_key(config: Config) -> str | None:
+    return config.vast.api_key.get_secret_value() if config.vast.api_key else None
 
 
 def _orders(config: Config, address: str) -> WorkerBootConfig:
@@ -154,11 +157,22 @@ def _orders(config: Config, address: str) -> WorkerBootConfig:
 # What keeps the fleet: its records and its lock in Redis, and the service over all.
 
 
-def make_registry(client: Redis, spec: FleetSpec) -> FleetRegistry:
-    """The records of this fleet's workers. Rented machines are the same from everywhere; other workers are
-    those of this state folder."""
-    owner = spec.provider if spec.rents else f"{owner_id()}/{spec.provider}"
-    return FleetRegistry(client, spec.name, owner)
+def make_registry(client: Redis, spec: FleetSpec, config: Config) -> FleetRegistry:
+    """The records of this fleet's workers. Raises StateError.
+
+    Rented machines are the same from everywhere, so what signs their records is shared by the operator's
+    machines and not by the Redis: `fleet.signing_key`, else the account's key. Other workers are those of
+    this state folder, and signed by a key in it.
+    """
+    if not spec.rents:
+        owner = f"{owner_id()}/{spec.provider}"
+        return FleetRegistry(client, spec.name, Origin(owner, spec.provider, key=secret_key().encode()))
+    from llmhost.fleet.providers.vast.client import find_key
+
+    configured = config.fleet.signing_key
+    secret = configured.get_secret_value() if configured else find_key(_account_key(config))
+    key = secret.encode() if secret else None
+    return FleetRegistry(client, spec.name, Origin(spec.provider, spec.provider, rents=True, key=key))
 
 
 def make_lock(spec: FleetSpec, client: Redis | None) -> FleetLock:
@@ -190,7 +204,7 @@ def make_service(
         ready_timeout=config.ready_timeout,
         limits=budget_limits(config),
         attempts=config.vast.max_attempts,
-        registry=make_registry(client, spec) if client else None,
+        registry=make_registry(client, spec, config) if client else None,
         rentals=Ledger(client, spec.name) if client else None,
         on_lock_wait=lambda: note("another llmhost is changing this fleet; waiting for it"),
     )
@@ -253,6 +267,6 @@ def make_scaler(provider: Provider, engines: Engines, client: Redis, config: Con
         traffic=RedisTraffic(client, spec.name, config.engine.slots),
         store=ScaleStateStore(client, spec.name),
         boots=ledger,
-        registry=make_registry(client, spec),
+        registry=make_registry(client, spec, config),
         rentals=ledger,
     )

@@ -183,7 +183,7 @@ class Wiring(AsyncExitStack):
         spec, embedded = fleet_spec(self._config), self.embedded_redis
         with suppress(StoreError):
             if gpus and (embedded is None or await embedded.is_running()):
-                registry = make_registry(await self.redis(), spec)
+                registry = make_registry(await self.redis(), spec, self._config)
                 return await registry.speeds(spec.model, gpus, spec.stay.slots)
         return {}
 
@@ -441,7 +441,7 @@ class Wiring(AsyncExitStack):
         from llmhost.wiring.fleets import fleet_spec, make_registry
 
         client = await self._redis_or_none()
-        registry = make_registry(client, fleet_spec(self._config)) if client else None
+        registry = make_registry(client, fleet_spec(self._config), self._config) if client else None
         workers = await workers_to_ask(self.provider, registry)
         await self.engines.close_all_but(workers)
         return workers

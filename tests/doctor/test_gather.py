@@ -174,7 +174,9 @@ async def test_a_worker_that_the_registry_does_not_know_is_an_orphan(
     with_redis = config(redis_url)
     provider.workers = [make_worker("vast-1", url=None), make_worker("vast-2", url=None)]
     async with Wiring(with_redis, warn=lambda _: None, note=lambda _: None) as wiring:
-        await make_registry(await wiring.redis(), fleet_spec(with_redis)).save(provider.workers[0])
+        await make_registry(await wiring.redis(), fleet_spec(with_redis), with_redis).save(
+            provider.workers[0]
+        )
     orphans = (await checks_of(provider, with_redis))["orphans"]
     assert (orphans.ok, orphans.detail.startswith("vast-2:")) == (False, True)
 

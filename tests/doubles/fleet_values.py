@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from llmhost.fleet.models import FleetSpec, Offer, Worker, WorkerState
+from llmhost.fleet.registry import Origin
+
+#: of the records of a fleet in memory
+ORIGIN = Origin("me", "memory", key=b"what this fleet alone knows")
 
 
 def make_spec(**changes: Any) -> FleetSpec:

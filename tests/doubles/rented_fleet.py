@@ -31,7 +31,7 @@ from llmhost.fleet.models import FleetSpec, Worker
 from llmhost.fleet.providers.vast.client import VastAccount
 from llmhost.fleet.providers.vast.pacer import Pacer
 from llmhost.fleet.providers.vast.provider import VastProvider
-from llmhost.fleet.registry import FleetRegistry
+from llmhost.fleet.registry import FleetRegistry, Origin
 from llmhost.fleet.service import FleetService
 from llmhost.ledger.ledger import Ledger
 from llmhost.store.client import connect
@@ -121,7 +121,9 @@ class RentedFleet:
 
     @property
     def registry(self) -> FleetRegistry:
-        return FleetRegistry(self.client, self.fleet, "vast")
+        return FleetRegistry(
+            self.client, self.fleet, Origin("vast", "vast", rents=True, key=self.server.key.encode())
+        )
 
     @property
     def state(self) -> ScaleStateStore:

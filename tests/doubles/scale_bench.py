@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from doubles.clock import ManualClock
-from doubles.fleet_values import make_offer, make_spec
+from doubles.fleet_values import ORIGIN, make_offer, make_spec
 from doubles.memory_provider import MemoryCloud, RentingProvider
 from doubles.memory_traffic import MemoryTraffic
 from doubles.scaling import make_scale
@@ -94,7 +94,7 @@ class ScaleBench:
 
     @property
     def registry(self) -> FleetRegistry:
-        return FleetRegistry(self.redis, self.spec.name, "memory")
+        return FleetRegistry(self.redis, self.spec.name, ORIGIN)
 
     @property
     def workers(self) -> list[str]:

@@ -23,7 +23,7 @@ from redis.asyncio import Redis
 
 from llmhost.config.models import RedisConfig
 from llmhost.fleet.clock import SystemClock
-from llmhost.fleet.registry import FleetRegistry
+from llmhost.fleet.registry import FleetRegistry, Origin
 from llmhost.ledger.ledger import Ledger
 from llmhost.store.client import connect
 from llmhost.store.keys import FleetKeys
@@ -203,7 +203,9 @@ class Scene:
         rentals = await Ledger(self.redis, FLEET).rentals()
         assert len(alive) == wanted, where
         assert self.server.double_paid() == [], where
-        assert (await FleetRegistry(self.redis, FLEET, "vast").workers()).ids == alive, where
+        origin = Origin("vast", "vast", rents=True, key=self.server.key.encode())
+        on_record = await FleetRegistry(self.redis, FLEET, origin).workers()
+        assert ({worker.id for worker in on_record.workers}, on_record.damaged) == (alive, ()), where
         assert {rental.worker for rental in rentals if rental.ended is None} == alive, where
         assert await self.redis.scard(FleetKeys(FLEET).draining) == 0, where
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 
 import pytest
+from doubles.fleet_values import ORIGIN
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -228,7 +229,7 @@ async def test_what_was_measured_at_its_fullest_counts(load, traffic):
 
 
 async def test_what_a_gpu_delivers_of_a_model_is_known_after_its_worker_is_gone(load, traffic, redis_client):
-    registry = FleetRegistry(redis_client, "test", "vast")
+    registry = FleetRegistry(redis_client, "test", ORIGIN)
     for tokens, gpu, model in ((100, "RTX 4090", "tiny"), (900, "H100", "tiny"), (5, "RTX 4090", "large")):
         for _ in range(ENOUGH):
             await answer(load, Work(tokens, 10.0, model, gpu), beside=PLACES - 1)
@@ -238,7 +239,7 @@ async def test_what_a_gpu_delivers_of_a_model_is_known_after_its_worker_is_gone(
 
 
 async def test_a_damaged_measurement_of_a_gpu_counts_as_none(load, redis_client):
-    registry = FleetRegistry(redis_client, "test", "vast")
+    registry = FleetRegistry(redis_client, "test", ORIGIN)
     await redis_client.hset("llmhost:test:gpu:H100:tiny", mapping={"answers:4": 9, "seconds:4": "long"})
     assert await registry.speeds("tiny", ["H100"], PLACES) == {}
 

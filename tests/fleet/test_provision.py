@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from doubles.fleet_values import make_offer, make_spec
+from doubles.fleet_values import ORIGIN, make_offer, make_spec
 from doubles.memory_provider import RentingProvider
 
 from llmhost.errors import FleetBusy, LimitError, LlmhostError, ProviderError, PurchaseUnclear
@@ -216,7 +216,7 @@ async def test_the_others_come_up_while_one_is_replaced(renting: Any) -> None:
 async def test_a_machine_that_failed_is_not_rented_again(renting: Any, redis_client: Any) -> None:
     from llmhost.fleet.registry import FleetRegistry
 
-    renting.registry = FleetRegistry(redis_client, "test", "vast")
+    renting.registry = FleetRegistry(redis_client, "test", ORIGIN)
     renting.refusing.add("memory-1")
     await service(renting).up(1)
     await service(renting).down()
@@ -228,7 +228,7 @@ async def test_a_machine_that_failed_is_not_rented_again(renting: Any, redis_cli
 async def test_a_worker_listed_as_failed_makes_its_machine_a_bad_one(renting: Any, redis_client: Any) -> None:
     from llmhost.fleet.registry import FleetRegistry
 
-    renting.registry = FleetRegistry(redis_client, "test", "vast")
+    renting.registry = FleetRegistry(redis_client, "test", ORIGIN)
     await service(renting).up(1)
     renting.cloud.fail("memory-1", "outbid")
     await service(renting).up(1)
@@ -326,7 +326,7 @@ async def test_orphans_are_ended_and_the_known_are_not(renting: Any, redis_clien
     from llmhost.fleet.models import Intent
     from llmhost.fleet.registry import FleetRegistry
 
-    renting.registry = FleetRegistry(redis_client, "test", "vast")
+    renting.registry = FleetRegistry(redis_client, "test", ORIGIN)
     await service(renting).up(1)
     await RentingProvider(renting.cloud).create(make_spec(), renting.cloud.market[0])
     renting.cloud.begun = [Intent("i-1", "o-9", "m-9", 0.0)]

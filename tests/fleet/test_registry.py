@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles.fleet_values import make_worker
+from doubles.fleet_values import ORIGIN, make_worker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,7 +27,7 @@ amounts = st.floats(0, 1e12, allow_nan=False)
 workers = st.builds(
     Worker,
     id=st.uuids().map(str),
-    provider=texts,
+    provider=st.just(ORIGIN.provider),
     state=st.sampled_from(WorkerState),
     url=st.none() | st.integers(1, 65535).map(lambda port: f"https://example.com:{port}/v1"),
     price_per_hour=amounts,
@@ -44,7 +44,7 @@ workers = st.builds(
 
 @pytest.fixture
 def registry(redis_client: Any) -> FleetRegistry:
-    return FleetRegistry(redis_client, "test", "me")
+    return FleetRegistry(redis_client, "test", ORIGIN)
 
 
 @settings(max_examples=50)
@@ -55,7 +55,7 @@ def test_what_is_saved_is_read(worker: Worker, redis_server: Any) -> None:
     async def round_trip() -> Worker:
         client = connect(RedisConfig(), socket=redis_server.socket)
         try:
-            registry = FleetRegistry(client, "round-trip", "me")
+            registry = FleetRegistry(client, "round-trip", ORIGIN)
             await registry.save(worker)
             (read,) = (await registry.workers()).workers
             await registry.forget(worker.id)
@@ -105,7 +105,7 @@ async def test_what_was_counted_of_a_forgotten_worker_is_gone_too(
 
 async def test_fleets_do_not_see_each_other(registry: FleetRegistry, redis_client: Any) -> None:
     await registry.save(make_worker())
-    assert (await FleetRegistry(redis_client, "other", "me").workers()).workers == ()
+    assert (await FleetRegistry(redis_client, "other", ORIGIN).workers()).workers == ()
 
 
 async def test_records_have_no_lifetime_so_nothing_evicts_them(
@@ -140,13 +140,74 @@ async def test_a_damaged_record_is_named_and_not_trusted(
     assert (registered.damaged, registered.ids) == (("w-1",), {"w-1", "w-2"})
 
 
-@pytest.mark.parametrize("field", ["state", "price_per_hour", "started", "model", "engine", "provider"])
+@pytest.mark.parametrize("field", ["state", "price_per_hour", "started", "model", "engine"])
 async def test_a_record_that_lacks_a_field_is_damaged(
     registry: FleetRegistry, redis_client: Any, field: str
 ) -> None:
     await registry.save(make_worker())
     await redis_client.hdel(KEY, field)
     assert (await registry.workers()).damaged == ("w-1",)
+
+
+async def test_a_planted_record_is_damaged_whatever_it_copies(
+    registry: FleetRegistry, redis_client: Any
+) -> None:
+    """Who can write to Redis can copy a record, under another id, in another fleet, and change any field."""
+    await registry.save(make_worker("w-1", token="secret"))
+    await registry.save(make_worker("w-2"))
+    record = await redis_client.hgetall(KEY)
+    planted = {b"url": b"http://elsewhere.invalid", b"token": b"other", b"added": b"field", b"signature": b""}
+    for number, (name, value) in enumerate(planted.items()):
+        await redis_client.hset(f"llmhost:test:worker:p-{number}", mapping={**record, name: value})
+        await redis_client.sadd("llmhost:test:workers", f"p-{number}")
+    await redis_client.hset("llmhost:test:worker:copy", mapping=record)
+    await redis_client.sadd("llmhost:test:workers", "copy")
+    await redis_client.hset("llmhost:test:worker:w-2", "url", "http://elsewhere.invalid")
+    registered = await registry.workers()
+    assert [worker.id for worker in registered.workers] == ["w-1"]
+    assert set(registered.damaged) == {"copy", "p-0", "p-1", "p-2", "p-3", "w-2"}
+
+    await redis_client.hset("llmhost:other:worker:w-1", mapping=record)
+    await redis_client.sadd("llmhost:other:workers", "w-1")
+    assert (await FleetRegistry(redis_client, "other", ORIGIN).workers()).damaged == ("w-1",)
+
+
+@pytest.mark.parametrize("key", [None, b"another key"])
+async def test_without_the_fleet_s_key_no_record_is_believed(
+    registry: FleetRegistry, redis_client: Any, key: bytes | None
+) -> None:
+    await registry.save(make_worker())
+    other = FleetRegistry(redis_client, "test", replace(ORIGIN, key=key))
+    assert (await other.workers()).damaged == ("w-1",)
+    await other.save(make_worker("w-2"))
+    assert (await registry.workers()).damaged == ("w-2",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "believed"),
+    [
+        ({"url": "https://w.invalid", "certificate": "PEM"}, True),
+        ({"url": None}, True),
+        ({"url": "https://w.invalid"}, False),
+        ({"url": "https://w.invalid", "certificate": ""}, False),
+        ({"url": "http://w.invalid", "certificate": "PEM"}, False),
+        ({"url": "http://w.invalid", "state": WorkerState.FAILED}, True),
+    ],
+)
+async def test_a_rented_worker_without_tls_and_its_certificate_is_damaged(
+    redis_client: Any, changes: dict[str, Any], believed: bool
+) -> None:
+    registry = FleetRegistry(redis_client, "test", replace(ORIGIN, provider="vast", rents=True))
+    await registry.save(make_worker(**changes))
+    assert (await registry.workers()).damaged == (() if believed else ("w-1",))
+
+
+async def test_the_provider_of_a_worker_comes_from_the_configuration(
+    registry: FleetRegistry, redis_client: Any
+) -> None:
+    await registry.save(make_worker(provider="static"))
+    assert [worker.provider for worker in (await registry.workers()).workers] == [ORIGIN.provider]
+    assert b"provider" not in await redis_client.hgetall(KEY)
 
 
 async def test_an_id_without_a_record_is_nobody(registry: FleetRegistry, redis_client: Any) -> None:
@@ -162,7 +223,7 @@ async def test_the_token_is_not_in_the_record_s_repr(registry: FleetRegistry) ->
 
 async def test_redis_being_away_is_a_store_error(refusing_port: int) -> None:
     client = connect(RedisConfig(host="127.0.0.1", port=refusing_port))
-    registry = FleetRegistry(client, "test", "me")
+    registry = FleetRegistry(client, "test", ORIGIN)
     for action in (registry.workers, lambda: registry.save(make_worker()), lambda: registry.forget("w-1")):
         with pytest.raises(StoreUnavailable):
             await action()
@@ -172,7 +233,7 @@ async def test_redis_being_away_is_a_store_error(refusing_port: int) -> None:
 async def test_a_redis_that_may_not_be_written_refuses(read_only_redis: Any) -> None:
     client = connect(RedisConfig(host="127.0.0.1", port=read_only_redis.port))
     with pytest.raises(StoreRefused):
-        await FleetRegistry(client, "test", "me").save(make_worker())
+        await FleetRegistry(client, "test", ORIGIN).save(make_worker())
     await client.aclose()
 
 
@@ -185,8 +246,8 @@ async def test_a_key_that_holds_something_else_is_a_store_error(
 
 
 async def test_workers_of_another_state_folder_are_left_alone(redis_client: Any) -> None:
-    await FleetRegistry(redis_client, "test", "them").save(make_worker())
-    registered = await FleetRegistry(redis_client, "test", "me").workers()
+    await FleetRegistry(redis_client, "test", replace(ORIGIN, owner="them")).save(make_worker())
+    registered = await FleetRegistry(redis_client, "test", ORIGIN).workers()
     assert (registered.workers, registered.damaged) == ((), ())
 
 
@@ -195,14 +256,14 @@ async def test_workers_of_another_state_folder_are_left_alone(redis_client: Any)
 
 @pytest.fixture
 def recorded(bench: Any, redis_client: Any) -> Any:
-    bench.registry = FleetRegistry(redis_client, "test", "me")
+    bench.registry = FleetRegistry(redis_client, "test", ORIGIN)
     return bench
 
 
 @pytest.fixture
 async def away(bench: Any, refusing_port: int) -> AsyncIterator[Any]:
     client = connect(RedisConfig(host="127.0.0.1", port=refusing_port))
-    bench.registry = FleetRegistry(client, "test", "me")
+    bench.registry = FleetRegistry(client, "test", ORIGIN)
     yield bench
     await client.aclose()
 
@@ -278,7 +339,7 @@ async def test_a_damaged_record_is_told_of_and_mended(recorded: Any, redis_clien
     await recorded.make().up(1)
     await redis_client.hset("llmhost:test:worker:memory-1", "state", "happy")
     status = await recorded.make().status()
-    assert status.warnings == ("the record of worker memory-1 in Redis was damaged",)
+    assert status.warnings == ("the record of worker memory-1 in Redis was damaged, or is not of this fleet",)
     assert await states(recorded) == {"memory-1": WorkerState.READY}
 
 
@@ -296,7 +357,7 @@ async def test_without_redis_everything_works_and_says_once_what_is_missing(away
 
 async def test_what_happened_without_redis_is_made_good_when_it_is_back(away: Any, redis_client: Any) -> None:
     await away.make(rentals=None).up(2)
-    away.registry = FleetRegistry(redis_client, "test", "me")
+    away.registry = FleetRegistry(redis_client, "test", ORIGIN)
     await away.make().status()
     assert set(await states(away)) == away.rentals.open_ones() == {"memory-1", "memory-2"}
 

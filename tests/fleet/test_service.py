@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles.fleet_values import make_spec
+from doubles.fleet_values import ORIGIN, make_spec
 from doubles.memory_provider import MemoryProvider
 from doubles.waiting import until
 
@@ -342,7 +342,7 @@ async def test_status_opens_the_rental_of_a_worker_that_was_never_booked(bench: 
 
 
 async def test_a_worker_that_drains_is_shown_as_such(bench: Any, redis_client: Any) -> None:
-    bench.registry = FleetRegistry(redis_client, "test", "memory")
+    bench.registry = FleetRegistry(redis_client, "test", ORIGIN)
     await bench.make().up(2)
     await RedisTraffic(redis_client, "test", 1).drain(["memory-2"])
     shown = await bench.make().status()
@@ -350,7 +350,7 @@ async def test_a_worker_that_drains_is_shown_as_such(bench: Any, redis_client: A
 
 
 async def test_up_gives_a_worker_that_drains_questions_again(bench: Any, redis_client: Any) -> None:
-    bench.registry = FleetRegistry(redis_client, "test", "memory")
+    bench.registry = FleetRegistry(redis_client, "test", ORIGIN)
     await bench.make().up(2)
     await RedisTraffic(redis_client, "test", 1).drain(["memory-2"])
     await bench.make().up(2)

@@ -7,10 +7,13 @@ second. Its own retries are off: only here is it known which calls are idempoten
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 from llmhost.errors import ConfigError, ProviderError
@@ -18,7 +21,7 @@ from llmhost.fleet.clock import Clock
 from llmhost.fleet.providers.vast.faults import KEY_HINT, NoResponse, Rejected, clean, refusal_in, translate
 from llmhost.fleet.providers.vast.pacer import Pacer
 
-__all__ = ["VastAccount", "in_thread"]
+__all__ = ["VastAccount", "find_key", "in_thread"]
 
 
 T = TypeVar("T")
@@ -42,6 +45,21 @@ async def in_thread(function: Callable[[], T]) -> T:
 
     threading.Thread(target=work, name="vast.ai", daemon=True).start()
     return await asyncio.wrap_future(future)
+
+
+def find_key(configured: str | None) -> str | None:
+    """The account's key as the SDK finds it, without the half second that importing the SDK takes.
+
+    `configured`, else `VAST_API_KEY`, else the file that the vastai CLI wrote; None where there is none.
+    """
+    if key := configured or os.environ.get("VAST_API_KEY"):
+        return key
+    with suppress(RuntimeError):  # there is no home folder
+        settings = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+        for path in (settings / "vastai" / "vast_api_key", Path.home() / ".vast_api_key"):
+            with suppress(OSError, ValueError):
+                return path.read_text(encoding="utf-8").strip() or None
+    return None
 
 
 _PAGE = 25  #: instances; the most that one page of vast.ai's list holds
