@@ -29,7 +29,8 @@ Later sources override earlier ones:
 1. the defaults below;
 2. one YAML file: `--config PATH`, else the path in `LLMHOST_CONFIG`, else `./llmhost.yaml`, else
    `llmhost.yaml` in your configuration folder (`~/.config/llmhost/` on Linux). A file that you name must
-   exist;
+   exist. One that is found in the current folder without being named may have come with a download, so it
+   cannot start a program (`redis.server`) or send `VAST_API_KEY` anywhere but to vast.ai;
 3. environment variables, one per key: `LLMHOST_FLEET__GPUS=2` sets `fleet.gpus`, and
    `LLMHOST_FLEET__BUDGET__PER_HOUR=2` sets `fleet.budget.per_hour`: two underscores stand for the dot;
 4. flags, such as `--gpus 2`.
@@ -45,6 +46,7 @@ names the file and the line, the value, and what is allowed. Values of secrets a
   `password: ${REDIS_PASSWORD}`.
 - **Durations** are a number and a unit, `ms`, `s`, `m`, `h` or `d`: `100ms`, `90s`, `24h`, `7d`. A bare
   number is seconds. The shortest is `1ms`, the longest `3650d`.
+- **Paths** that begin with `./` or `../` are relative to the configuration file.
 - **Unset.** An empty value, `~` or `null` unsets an optional key, in the file, in a variable and in the
   environment. Quoted, it is text.
 - **Text** needs no quotes, unless it begins with a character such as `@` or `*`, or contains `: ` or ` #`.

@@ -42,6 +42,15 @@ NAMED = 3
 #: user name and password in an address that is not a secret field
 _CREDENTIALS = re.compile(r"//[^/\s]*@")
 
+#: what starts a program, and where the account's key belongs
+_PROGRAM = ("redis", "server")
+_ACCOUNT_KEY = ("vast", "api_key")
+_KEY_IN = re.compile(r"(?<!\$)\$\{(VAST_API_KEY|LLMHOST_VAST__API_KEY)[:}]")
+
+#: keys that may hold a path, and what begins a relative one: others are names
+_PATHS = (_PROGRAM, ("engine", "model_path"), ("cache", "embedder"), ("cache", "verifier"))
+_RELATIVE = ("./", "../")
+
 _HINTS = {
     "extra_forbidden": "`llmhost init` writes a file with all keys",
     "model_type": "write each key on a line below it, indented, with a space after the colon",
@@ -91,7 +100,7 @@ def load_config(
         ConfigError: a named file does not exist, or something in file, environment or flags is invalid. If
             `lenient`: the file is not YAML, or the fleet's name or provider is invalid.
     """
-    source = _find_file(path, environ)
+    source, is_named = _find_file(path, environ)
     warnings: list[str] = []
     dropped = set[str]()
 
@@ -103,6 +112,10 @@ def load_config(
     if source:
         document = read_document(source, environ, on_variable=leave_out if lenient else None)
     document = _with_new_names(document, warnings)
+    if not is_named:
+        _restrict(document, leave_out if lenient else None)
+    if source:
+        _resolve_paths(document.values, source.absolute().parent)
     settings = [*_from_environment(environ, warnings, lenient), *_from_flags(overrides)]
     places: dict[KeyPath, Place] = {
         **document.places,
@@ -152,18 +165,55 @@ def _variable_of(key: str) -> str:
     return _PREFIX + key.replace(".", "__").upper()
 
 
-def _find_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+def _find_file(path: Path | None, environ: Mapping[str, str]) -> tuple[Path | None, bool]:
+    """The file, and whether the user named it or put it into their configuration folder: one that was found
+    in the current folder may have come with a download."""
     if path is not None:
-        return path
+        return path, True
     if named := environ.get("LLMHOST_CONFIG"):
-        return Path(named)
+        return Path(named), True
     # A broken link counts as a file: it must not silently select another configuration.
     if os.path.lexists(FILE_NAME):
-        return Path(FILE_NAME)
+        return Path(FILE_NAME), False
     import platformdirs
 
     of_user = platformdirs.user_config_path("llmhost") / FILE_NAME
-    return of_user if os.path.lexists(of_user) else None
+    return of_user if os.path.lexists(of_user) else None, True
+
+
+def _restrict(document: Document, leave_out: Callable[[KeyPath, ConfigError], None] | None) -> None:
+    """Keeps what a file that was found, not named, must not do: start a program, and have the account's key
+    sent to an address of its own choice. Raises ConfigError without `leave_out`."""
+    for path, place in list(document.places.items()):
+        starts = path == _PROGRAM and place.written
+        sends = path != _ACCOUNT_KEY and isinstance(place.written, str) and _KEY_IN.search(place.written)
+        if not starts and not sends:
+            continue
+        what = "start a program" if starts else "send the account's key anywhere but to vast.ai"
+        error = ConfigError(
+            f"{place.where}: `{dotted(path)}` would {what}, and this file was not named but found in the "
+            "current folder",
+            hint=f"if you trust the file, name it: `--config {FILE_NAME}`, or set LLMHOST_CONFIG",
+        )
+        if leave_out is None:
+            raise error
+        leave_out(path, error)
+        section: Any = document.values
+        for name in path[:-1]:
+            section = section[name]
+        section[path[-1]] = None
+
+
+def _resolve_paths(values: Mapping[str, Value], folder: Path) -> None:
+    """Paths that begin with a dot are relative to the file's folder, from whichever folder it is used."""
+    for section, key in _PATHS:
+        members = values.get(section)
+        if (
+            isinstance(members, dict)
+            and isinstance(path := members.get(key), str)
+            and path.startswith(_RELATIVE)
+        ):
+            members[key] = str(folder / path)
 
 
 def _with_new_names(document: Document, warnings: list[str]) -> Document:

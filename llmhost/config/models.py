@@ -344,8 +344,9 @@ class RedisConfig(Section):
     server: str | None = Field(
         None,
         min_length=1,
-        description="Path of the `redis-server` program for the embedded Redis; by default the one on PATH, "
-        "else the packaged one.",
+        description="The `redis-server` of the embedded Redis: a path, or a name on PATH. By default "
+        "the one on PATH, else the packaged one. A file that is not named but found in the current folder "
+        "cannot set it.",
         examples=["/usr/bin/redis-server"],
     )
 

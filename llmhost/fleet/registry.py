@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FleetRecords", "FleetRegistry", "Origin", "Registered"]
 
-_Value = bytes | bytearray | memoryview | str | int | float  # what redis-py takes
 _TEXTS = ("model", "engine", "gpu", "detail", "log")
 _OPTIONAL_TEXTS = ("url", "token", "certificate")
 _SIGNATURE = "signature"
@@ -97,10 +96,10 @@ class FleetRegistry:
         """Writes the worker's record, in place of an earlier one."""
         key = self._keys.worker(worker.id)
         record = _encode(worker, self._origin.owner)
-        signed: dict[_Value, _Value] = {**record, _SIGNATURE: self._signature(worker.id, record) or ""}
         pipeline = self._client.pipeline(transaction=True)  # of one key, so it works on shards too
         pipeline.delete(key)
-        pipeline.hset(key, mapping=signed)
+        fields = {**record, _SIGNATURE: self._signature(worker.id, record) or ""}
+        pipeline.hset(key, items=[part for field in fields.items() for part in field])
         with translate_errors():
             await pipeline.execute()
             await self._client.sadd(self._keys.workers, worker.id)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmhost.errors import StateError, StoreUnavailable
+from llmhost.machine.child import bare_environment
 from llmhost.machine.files import hold_lock, make_folder
 
 if TYPE_CHECKING:
@@ -153,7 +154,6 @@ class EmbeddedRedis:
         program = self.binary()
         beside = self.socket.parent == self._folder
         settings = _SETTINGS.format(socket=self.socket.name if beside else self.socket)
-        known = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         try:
             self._log.begin()
             self._settings.touch(mode=0o600)
@@ -163,7 +163,7 @@ class EmbeddedRedis:
                     subprocess.run,
                     [program, *self._arguments],
                     cwd=self._folder,
-                    env=known | {"LC_ALL": "C"},
+                    env=bare_environment() | {"LC_ALL": "C"},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -244,9 +244,6 @@ class EmbeddedRedis:
 
 # Its program.
 
-#: what the server gets of its starter's environment: enough to be found and linked, no secrets
-_ENVIRONMENT = ("PATH", "HOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TZ")
-
 
 def find_program(configured: str | None) -> Path:
     """The redis-server program: the configured one (a path, or a name on PATH), else the one on PATH,
@@ -256,7 +253,7 @@ def find_program(configured: str | None) -> Path:
         StateError: there is none.
     """
     if configured is not None:
-        found = shutil.which(Path(configured).expanduser())
+        found = shutil.which(os.path.expanduser(configured))  # noqa: PTH111 - Path makes `./x` a name on PATH
         problem = f"`redis.server` {configured} is not a program"
     else:
         found = shutil.which("redis-server") or _packaged()

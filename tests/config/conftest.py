@@ -23,7 +23,7 @@ def load() -> Load:
     ) -> Config:
         data = text.encode() if isinstance(text, str) else text
         Path("llmhost.yaml").write_bytes(data)
-        return load_config(environ=environ, overrides=overrides).config
+        return load_config(Path("llmhost.yaml"), environ=environ, overrides=overrides).config
 
     return load
 

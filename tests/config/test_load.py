@@ -466,3 +466,90 @@ def test_a_variable_that_names_no_key_is_a_warning_where_it_only_stops_or_looks(
     assert lenient("", {"LLMHOST_FLEET__GPU": "1"}).warnings == (
         "the environment variable LLMHOST_FLEET__GPU sets no known key; did you mean LLMHOST_FLEET__GPUS?",
     )
+
+
+# What a file may do that was not named, but lies in the current folder
+
+FOUND = "and this file was not named but found in the current folder"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "what"),
+    [
+        ("redis: {server: ./x.sh}", "redis.server", "start a program"),
+        ("redis: {server: redis-server}", "redis.server", "start a program"),
+        (
+            "fleet: {provider: static, workers: [{url: 'http://h', token: '${VAST_API_KEY}'}]}",
+            "fleet.workers[0].token",
+            "send the account's key anywhere but to vast.ai",
+        ),
+        (
+            "redis: {url: 'redis://:${VAST_API_KEY:-none}@h'}",
+            "redis.url",
+            "send the account's key anywhere but to vast.ai",
+        ),
+        (
+            "redis: {host: h, password: '${LLMHOST_VAST__API_KEY}'}",
+            "redis.password",
+            "send the account's key anywhere but to vast.ai",
+        ),
+    ],
+)
+def test_a_file_that_was_found_starts_no_program_and_sends_the_account_s_key_nowhere(
+    text: str, key: str, what: str
+) -> None:
+    environ = {"VAST_API_KEY": "k", "LLMHOST_VAST__API_KEY": "k"}
+    Path("llmhost.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(environ=environ)
+    assert caught.value.message == f"llmhost.yaml:1: `{key}` would {what}, {FOUND}"
+    assert (
+        caught.value.hint == "if you trust the file, name it: `--config llmhost.yaml`, or set LLMHOST_CONFIG"
+    )
+
+    lenient = load_config(environ=environ, lenient=True)
+    assert f"llmhost.yaml:1: `{key}` would {what}, {FOUND}; it is left out" in lenient.warnings
+    assert (lenient.config.redis.server, lenient.config.redis.password) == (None, None)
+    assert [worker.token for worker in lenient.config.fleet.workers] in ([], [None])
+
+    for path, named in ((Path("llmhost.yaml"), {}), (None, {"LLMHOST_CONFIG": "llmhost.yaml"})):
+        assert load_config(path, environ=environ | named).warnings == ()
+
+
+def test_a_file_that_was_found_may_hold_the_account_s_key_for_vast_and_other_variables() -> None:
+    Path("llmhost.yaml").write_text(
+        "vast: {api_key: '${VAST_API_KEY}'}\nredis: {host: h, password: '$${VAST_API_KEY}${P}'}\n"
+    )
+    config = load_config(environ={"VAST_API_KEY": "k", "P": "p"}).config
+    assert config.redis.password is not None
+    assert config.redis.password.get_secret_value() == "${VAST_API_KEY}p"
+
+
+def test_the_user_s_own_file_may_start_a_program() -> None:
+    own = write(Path("config/llmhost/llmhost.yaml").absolute(), 1)
+    own.write_text("redis: {server: redis-server}")
+    assert load_config(environ={}).config.redis.server == "redis-server"
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "written", "resolved"),
+    [
+        ("redis", "server", "./x", "{folder}/x"),
+        ("redis", "server", "redis-server", "redis-server"),
+        ("redis", "server", "/usr/bin/redis-server", "/usr/bin/redis-server"),
+        ("redis", "server", "~/redis-server", "~/redis-server"),
+        ("engine", "model_path", "./m.gguf", "{folder}/m.gguf"),
+        ("engine", "model_path", "/m.gguf", "/m.gguf"),
+        ("cache", "embedder", "./minilm", "{folder}/minilm"),
+        ("cache", "embedder", "owner/minilm", "owner/minilm"),
+        ("cache", "verifier", "../verifier", "{folder}/../verifier"),
+    ],
+)
+def test_paths_in_a_file_are_relative_to_the_file(
+    tmp_path: Path, section: str, key: str, written: str, resolved: str
+) -> None:
+    file = tmp_path / "elsewhere" / "my.yaml"
+    file.parent.mkdir()
+    file.write_text(f"{section}: {{{key}: '{written}'}}")
+    loaded = getattr(getattr(load_config(file, environ={}).config, section), key)
+    assert loaded == resolved.format(folder=file.parent)

@@ -18,8 +18,8 @@ from llmhost.errors import ConfigError
 
 Load = Callable[..., Config]
 
-#: Text that a file can hold; `${` would be a variable.
-_TEXT = st.text(min_size=1).filter(lambda text: "${" not in text)
+#: Text that a file can hold; `${` would be a variable, a dot and a slash a path relative to the file.
+_TEXT = st.text(min_size=1).filter(lambda text: "${" not in text and not text.startswith(("./", "../")))
 _NUMBERS: dict[str, Any] = {"allow_nan": False, "allow_infinity": False}
 
 _VALUES = st.fixed_dictionaries(

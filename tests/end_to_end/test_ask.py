@@ -272,8 +272,8 @@ async def test_without_redis_the_question_is_answered_and_the_user_is_warned_onc
     else:
         redis = {"host": "127.0.0.1", "port": request.getfixturevalue(away), "timeout": "300ms"}
     static(house, openai_server, redis=redis)
-    await house.run("up")
-    done = await house.run("ask", "What is Redis?")
+    await house.run("up", LLMHOST_CONFIG="llmhost.yaml")
+    done = await house.run("ask", "What is Redis?", LLMHOST_CONFIG="llmhost.yaml")
     assert (done.code, done.out) == (0, f"{ANSWER}\n")
     assert done.err.count("the cache is off") == 1
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +12,7 @@ from llmhost.cache.contracts import Embedder
 from llmhost.cache.embedders import exports, weights
 from llmhost.cache.model_files import verify_files
 from llmhost.errors import ModelError
+from llmhost.machine.child import bare_environment, python_command
 
 __all__ = ["check_embedder", "load_embedder"]
 
@@ -23,6 +22,9 @@ _BUILTIN = "sentence-transformers/all-MiniLM-L6-v2"
 _EXPORTERS = ("sentence_transformers", "torch", "onnx")
 #: seconds; the export itself takes about 15, a download over a slow line many minutes
 _EXPORT_TIMEOUT = 1800.0
+#: variables that say where models are kept, and how the Hub is reached
+_OF_EXPORTS = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "TORCH_", "LLMHOST_", "XDG_", "SSL_", "REQUESTS_")
+_QUIET = {"PYTHONWARNINGS": "ignore", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 _PREPARING = "Preparing the embedding model (once, about 15 s) …"
 
 
@@ -93,17 +95,15 @@ def _require_exporters(name: str) -> None:
 
 
 def _export(name: str) -> None:
-    # -P: a torch.py in the user's working folder is not ours to run.
-    command = [sys.executable, "-P", "-W", "ignore", "-m", "llmhost.cache.embedders.export", name]
     try:
         finished = subprocess.run(
-            command,
+            python_command("llmhost.cache.embedders.export", name),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             errors="replace",
             timeout=_EXPORT_TIMEOUT,
-            env={**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
+            env=bare_environment(*_OF_EXPORTS) | _QUIET,
             check=False,
         )
     except subprocess.TimeoutExpired as error:

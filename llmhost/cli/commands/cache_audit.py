@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -84,10 +83,13 @@ def start_auditing(options: Globals) -> subprocess.Popen[bytes] | None:
     """
     if os.environ.get("LLMHOST_NO_BACKGROUND"):
         return None
+    from llmhost.machine.child import python_command, safe_environment
+
     config = [] if options.config is None else ["--config", str(options.config.absolute())]
     try:
         return subprocess.Popen(
-            [sys.executable, "-m", "llmhost", *config, "cache", "audit"],
+            python_command("llmhost", *config, "cache", "audit"),
+            env=safe_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

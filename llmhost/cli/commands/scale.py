@@ -292,6 +292,7 @@ def print_cron(
     import platformdirs
 
     from llmhost.config.load import load_config
+    from llmhost.machine.child import python_command
     from llmhost.machine.paths import state_dir
 
     options, environ = globals_of(ctx), _Watched(os.environ)
@@ -300,8 +301,7 @@ def print_cron(
     file = platformdirs.user_config_path("llmhost") / f"scale-{fleet}.env"
     path, here = shlex.quote(str(file)), shlex.quote(str(Path.cwd()))
     config = ["--config", str(loaded.source.absolute())] if loaded.source else []
-    # -P: a folder named llmhost in the working directory is not the program.
-    step = shlex.join([sys.executable, "-P", "-m", "llmhost", *config, "scale", "--quiet"])
+    step = shlex.join(python_command("llmhost", *config, "scale", "--quiet"))
     logger = shutil.which("logger")
     if logger and _SYSTEM_LOG.exists():
         log = f"{shlex.quote(logger)} -t llmhost-scale-{fleet}"

@@ -10,7 +10,6 @@ import asyncio
 import re
 import secrets
 import socket
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +30,7 @@ from llmhost.fleet.providers.local_worker import (
     threads_per_worker,
     usable_cores,
 )
+from llmhost.machine.child import python_command
 from llmhost.machine.files import make_folder
 
 __all__ = ["LocalProvider", "LocalSettings"]
@@ -40,7 +40,7 @@ _LAST_PORT = 65535
 _ID = re.compile(r"local-[0-9a-f]{6}")
 _LOGS_KEPT = 20  #: logs of workers that are gone, so that one can read why
 _LOG_BYTES_A_LINE = 1000  #: how much of a log's end is read for one line; llama.cpp's are shorter
-_COMMAND = (sys.executable, "-m", "llmhost.engines.llama_cpp")
+_COMMAND = python_command("llmhost.engines.llama_cpp")
 
 
 @dataclass(frozen=True, slots=True)

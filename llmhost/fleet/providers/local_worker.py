@@ -23,6 +23,7 @@ from pydantic import ConfigDict, FiniteFloat, Strict, StrictInt, TypeAdapter
 
 from llmhost.engines.llama_cpp import ADDRESS_FILE, FAILURE_FILE, SPEC_FILE, WorkerSpec, write_spec
 from llmhost.errors import ProviderError, StateError
+from llmhost.machine.child import bare_environment
 from llmhost.machine.files import make_folder, read_json, write_json
 from llmhost.machine.process import end
 
@@ -155,6 +156,7 @@ def start(argv: Sequence[str], folder: Path, log: Path) -> int:
             process = subprocess.Popen(
                 argv,
                 cwd=folder,
+                env=bare_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
