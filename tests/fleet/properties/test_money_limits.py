@@ -34,7 +34,7 @@ async def test_the_last_of_many_purchases_knows_what_the_first_have_cost_meanwhi
     fleet.server.world.boot = Boot(created=0, loading=0, running=0)
     limit = 40 * 1.011 / 2  # half an hour of forty
     fleet = replace(fleet, max_gpus=40, limits=Limits(per_day=limit))
-    fleet.settings = replace(fleet.settings, filter="dph_base>=1 num_gpus=1 gpu_name=RTX_4090")
+    fleet.settings = fleet.settings.model_copy(update={"offers": "dph_base>=1 num_gpus=1 gpu_name=RTX_4090"})
     midnight = fleet.clock.now() - fleet.clock.now() % DAY + DAY
     await fleet.clock.sleep(midnight - HOUR / 2 - fleet.clock.now())
 
