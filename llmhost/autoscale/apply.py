@@ -75,7 +75,7 @@ class ScaleExecutor:
             FleetBusy, ProviderError, StoreError: the lock was lost, or the fleet cannot be read or drained.
                 What was done until then is in `actions`.
         """
-        remaining = await self._repair(checkup.broken)
+        remaining = len(checkup.spared) + await self._repair(checkup.broken)
         empty = [w for w in checkup.healthy if w.id in drained and w.id not in decision.revive]
         gone = await self._destroy("finish", empty, _EMPTY)
         if decision.revive:
@@ -88,8 +88,8 @@ class ScaleExecutor:
     async def _repair(self, broken: Sequence[BrokenWorker]) -> int:
         """How many of them remain, and are paid for, so that no other may take their place."""
         for one in broken:
-            if one.machine_is_bad:
-                await self.buyer.records.failed_on(one.worker.machine, one.reason)
+            if not one.outdated:
+                await self.buyer.records.failed_on(one.worker, one.reason)
             self.failures += one.never_answered
         outdated = [one.worker.id for one in broken if one.outdated]
         busy: set[str] = set()
@@ -131,7 +131,7 @@ class ScaleExecutor:
         ]
         for worker in dearer:
             self.failures += 1
-            await self.buyer.records.failed_on(worker.machine, "it cost more than its offer said")
+            await self.buyer.records.failed_on(worker, "it cost more than its offer said")
         await self._destroy("repair", dearer, "costs more than its offer said")
 
     async def _drain(self, workers: Sequence[Worker]) -> None:

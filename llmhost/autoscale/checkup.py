@@ -1,15 +1,18 @@
 """Which workers are healthy and which are broken, from their status now and their status before.
 
 A worker may be slow to answer because it is busy, or to boot because its model is large. It is broken
-when its provider says so, when it is not the worker that was rented, or when it made no progress for long.
+when its provider says so and it does not answer, when it is not the worker that was rented, or when it made
+no progress for long. Evidence can be wrong for many workers at once, so few end on the same kind of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from llmhost.autoscale.models import time
 from llmhost.autoscale.state import WorkerObservation
@@ -24,7 +27,13 @@ __all__ = ["BrokenWorker", "Checkup", "SilenceLimits", "probe_workers"]
 #: workers; if more were asked at once, their time would run out while it is this machine that is slow
 _AT_ONCE = 64
 
+#: of the fleet, at least one worker: what a step ends of those that have answered, on one kind of evidence
+_MOST_ENDED = 1 / 3
+
 _READY = "ready"
+
+#: what says that a worker is broken: its provider, its silence, its refusal, or that it serves another model
+Evidence = Literal["provider", "silence", "refusal", "outdated"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,26 +50,37 @@ class SilenceLimits:
 
 @dataclass(frozen=True, slots=True)
 class BrokenWorker:
-    """A worker that is to be replaced, and why. `machine_is_bad`: nothing is to be rented there again.
-    `never_answered`: the purchase failed, which is counted once. `outdated`: it works, but for another model
-    or engine.
+    """A worker that is to be replaced, and why. `has_answered`: once, to any process. `is_new`: it was not
+    known to be broken before.
     """
 
     worker: Worker
     reason: str
-    machine_is_bad: bool
-    never_answered: bool
-    outdated: bool
+    evidence: Evidence
+    has_answered: bool
+    is_new: bool
+
+    @property
+    def outdated(self) -> bool:
+        """Whether it works, but for another model or engine."""
+        return self.evidence == "outdated"
+
+    @property
+    def never_answered(self) -> bool:
+        """Whether its purchase failed; true once."""
+        return self.is_new and not (self.has_answered or self.outdated)
 
 
 @dataclass(frozen=True, slots=True)
 class Checkup:
-    """`healthy` workers are READY where they answer, or did a moment ago. `first_answers` are those of them
-    that never had answered before. `observations` is what is to be kept of each.
+    """`healthy` workers are READY where they answer, or did a moment ago. `broken` ones are to be ended now;
+    `spared` ones are broken too, and left to the next step, so that it sees whether they still are.
+    `first_answers` are those that never had answered before. `observations` is what is to be kept of each.
     """
 
     healthy: tuple[Worker, ...]
     broken: tuple[BrokenWorker, ...]
+    spared: tuple[BrokenWorker, ...]
     first_answers: tuple[Worker, ...]
     observations: Mapping[str, WorkerObservation]
 
@@ -88,10 +108,9 @@ async def probe_workers(
     for probe in probes:
         worker, before = probe.worker, observations.get(probe.worker.id)
         observation = _observe(probe, before, traffic)
-        outdated = probe.fatal is None and (worker.model, worker.engine) != (spec.model, spec.engine)
-        reason = probe.fatal
-        if reason is None and outdated:
-            reason = f"serves {worker.model}, not {spec.model}"
+        reason, evidence = probe.fatal, probe.evidence
+        if reason is None and (worker.model, worker.engine) != (spec.model, spec.engine):
+            reason, evidence = f"serves {worker.model}, not {spec.model}", "outdated"
         elif reason is None and not probe.answers:
             reason = _too_silent(probe, observation, silence, traffic)
         seen[worker.id] = replace(observation, given_up=reason is not None)
@@ -100,38 +119,57 @@ async def probe_workers(
             ready = probe.answers or observation.answered
             healthy.append(replace(worker, state=WorkerState.READY if ready else WorkerState.STARTING))
         else:
-            known = before is not None and before.given_up
-            never_answered = not (outdated or observation.answered or known)
-            broken.append(BrokenWorker(worker, reason, not outdated, never_answered, outdated))
+            is_new = before is None or not before.given_up
+            broken.append(BrokenWorker(worker, reason, evidence, observation.answered, is_new))
+    now, later = _rationed(broken, len(listed))
     first = [w for w in healthy if w.state is WorkerState.READY and not _answered(observations.get(w.id))]
-    return Checkup(tuple(healthy), tuple(broken), tuple(first), seen)
+    return Checkup(tuple(healthy), now, later, tuple(first), seen)
+
+
+def _rationed(
+    broken: Sequence[BrokenWorker], fleet: int
+) -> tuple[tuple[BrokenWorker, ...], tuple[BrokenWorker, ...]]:
+    """Those to end now, and those that the next step judges again. One that never answered gives no answers
+    that could break, and one with another model was said to go by the operator.
+    """
+    most, ended = max(1, int(fleet * _MOST_ENDED)), Counter[Evidence]()
+    now: list[BrokenWorker] = []
+    later: list[BrokenWorker] = []
+    for one in broken:
+        counts = one.has_answered and not one.outdated
+        (later if counts and ended[one.evidence] >= most else now).append(one)
+        ended[one.evidence] += counts
+    return tuple(now), tuple(later)
 
 
 @dataclass(frozen=True, slots=True)
 class _Probe:
-    """`fatal` is why the worker will not become ready. `strange`: it is not the worker it was."""
+    """`fatal` is why the worker will not become ready, by `evidence`. `strange`: it is not who it was."""
 
     worker: Worker
     answers: bool
     status: str
     fatal: str | None = None
+    evidence: Evidence = "silence"
     strange: bool = False
 
 
 async def _probe(
     worker: Worker, before: WorkerObservation | None, hooks: Hooks, gate: asyncio.Semaphore
 ) -> _Probe:
-    if worker.state is WorkerState.FAILED:
-        return _Probe(worker, False, "", fatal=worker.detail or "its provider reports that it failed")
+    failed = worker.detail or "its provider reports that it failed"
+    failure = failed if worker.state is WorkerState.FAILED else None
     if worker.url is None:
-        return _Probe(worker, False, f"{worker.stage}: {worker.detail}")
+        return _Probe(worker, False, f"{worker.stage}: {worker.detail}", failure, "provider")
     news: list[Progress] = []
     async with gate:
         result = await probe_worker(worker, hooks, None if _answered(before) else news.append)
     if result.answered:
         return _Probe(worker, True, _READY)
+    if failure is not None and not (_answered(before) and result.error is None):  # it may be busy
+        return _Probe(worker, False, "", failure, "provider")
     if result.error is not None and result.permanent:
-        return _Probe(worker, False, "", fatal=sentence(result.error), strange=result.untrusted)
+        return _Probe(worker, False, "", sentence(result.error), "refusal", strange=result.untrusted)
     reason = type(result.error or TimeoutError()).__name__
     return _Probe(worker, False, f"{news[-1].stage} {news[-1].fraction or 0:.2f}" if news else reason)
 

@@ -115,7 +115,7 @@ class Scaler:
         Raises nothing of ours: what failed is in the result's `error`. Another command that changes this
         fleet meanwhile is no error.
         """
-        records = FleetRecords(self.registry, self.rentals, self.clock)
+        records = FleetRecords(self.registry, self.rentals, self.clock, self.spec.ban_for)
         buyer = Buyer(self.provider, self.spec, self.limits, self.lock, self.clock, records, on_progress)
         try:
             if dry_run:
@@ -169,7 +169,7 @@ class Scaler:
         )
         view = FleetView(
             workers=tuple(_scaled(worker, traffic) for worker in checkup.healthy),
-            lost=sum(one.worker.id not in traffic.draining for one in checkup.broken),
+            lost=sum(one.worker.id not in traffic.draining for one in (*checkup.broken, *checkup.spared)),
             price=self._expected_price(checkup.healthy, state.price),
             funds=await buyer.funds(),
         )

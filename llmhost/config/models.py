@@ -210,6 +210,13 @@ class VastConfig(Section):
     max_attempts: int = Field(
         3, ge=0, le=20, description="How many failed machines one `llmhost up` may replace."
     )
+    ban_for: Duration = Field(
+        86400.0,
+        ge=0,
+        le=31_536_000,
+        description="How long a machine that failed is not rented again; `llmhost offers` shows those. Being "
+        "outbid, and credit that ran out, do not count. 0 bans none.",
+    )
     pace: float = Field(
         1.0,
         gt=0,

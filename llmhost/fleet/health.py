@@ -130,13 +130,16 @@ async def probe_worker(
 
 
 async def answering(workers: Sequence[Worker], hooks: Hooks) -> Sequence[Worker]:
-    """The same workers, asked all at once; those that answer are READY."""
+    """The same workers, asked all at once; those that answer are READY, also where their provider says that
+    they failed."""
 
     async def ask(worker: Worker) -> Worker:
-        if worker.url is None or worker.state is WorkerState.FAILED:
+        if worker.url is None:
             return worker
-        answered = (await probe_worker(worker, hooks)).answered
-        return replace(worker, state=WorkerState.READY if answered else WorkerState.STARTING)
+        if (await probe_worker(worker, hooks)).answered:
+            return replace(worker, state=WorkerState.READY)
+        failed = worker.state is WorkerState.FAILED
+        return worker if failed else replace(worker, state=WorkerState.STARTING)
 
     return await asyncio.gather(*map(ask, workers))
 
@@ -243,6 +246,7 @@ class _Watch:
         self._reached: set[WorkerProgress] = set()
         self._since = self._moved = clock.monotonic()
         self._seen = False
+        self._answered = worker.state is WorkerState.READY
         self._prepared = False
         self._excuse = ""
         self._probing: asyncio.Task[None] | None = None
@@ -255,6 +259,8 @@ class _Watch:
             return
         agreed, new = self.worker.price_per_hour, not self._seen
         self._seen = True
+        if self._answered and listed.state is WorkerState.FAILED and listed.url is not None:
+            listed = replace(listed, state=WorkerState.STARTING)  # it is asked, whatever its provider says
         self.worker = listed
         if new and exceeds_drift(listed.price_per_hour, agreed):
             dearer = f"it costs ${listed.price_per_hour:.3f} an hour, and was offered for ${agreed:.3f}"

@@ -41,7 +41,8 @@ class Stay:
 @dataclass(frozen=True, slots=True)
 class FleetSpec:
     """What the operator wants. `price_per_hour` is USD for one worker of provider local or static; `rents`
-    says whether the provider's workers cost real money."""
+    says whether the provider's workers cost real money; a machine that failed is then not rented for
+    `ban_for` seconds."""
 
     name: str
     provider: str
@@ -52,6 +53,7 @@ class FleetSpec:
     price_per_hour: float = 0.0
     rents: bool = False
     stay: Stay = Stay()
+    ban_for: float = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)

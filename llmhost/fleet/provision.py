@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 
@@ -16,7 +16,7 @@ from llmhost.fleet.models import FleetSpec, Market, Offer, Worker, WorkerState
 from llmhost.fleet.offers import choose
 from llmhost.fleet.plan import ApprovedSpend, Funds, Plan, Quote, hourly, make_plan
 from llmhost.fleet.provider import Provider, list_to_buy
-from llmhost.fleet.registry import FleetRecords
+from llmhost.fleet.registry import FleetRecords, is_machines_fault
 from llmhost.fleet.results import Failure, UpResult
 from llmhost.fleet.spending import spent_now
 
@@ -67,7 +67,9 @@ class Buyer:
         if not plan.create:
             return Quote(plan, (), now=self.clock.now())
         market = await self.provider.offers(self.spec)
-        failed = {worker.machine for worker in plan.destroy if worker.state is WorkerState.FAILED}
+        failed = {
+            one.machine for one in plan.destroy if one.state is WorkerState.FAILED and is_machines_fault(one)
+        }
         avoid = await self.records.bad_machines() | failed
         offers = choose(market.offers, plan.create, avoid, self.spec.stay, await self._speeds(market))
         return Quote(plan, offers, market, await self.funds(), self.clock.now())
@@ -104,7 +106,10 @@ class Buyer:
                 funds, market = await self.funds(), await self.provider.offers(self.spec)
             offers = await self._candidates(market)
             while len(bought) < count:
-                existing = await self.provider.list() if self.provider.rents else [*present, *bought]
+                existing = [*present, *bought]
+                if self.provider.rents:  # of one that was asked, its answer counts
+                    asked = {worker.id: worker for worker in present}
+                    existing = [asked.get(worker.id, worker) for worker in await self.provider.list()]
                 if self.provider.rents and not make_plan(self.spec, existing).create:
                     break
                 funds = await self._with_current_spending(funds)
@@ -355,7 +360,7 @@ class Provisioning:
         """A machine that failed this fleet is not rented again."""
         for worker in workers:
             if worker.state is WorkerState.FAILED:
-                await self._records.failed_on(worker.machine, worker.detail)
+                await self._records.failed_on(worker, worker.detail)
 
     async def _replace(self, worker: Worker) -> Worker | None:
         """Another worker in the place of one that failed; None where it stays without one.
@@ -374,7 +379,8 @@ class Provisioning:
             if not_destroyed:
                 return None
             listed = await self._provider.list()
-        if not make_plan(self.buyer.spec, listed).create or self.attempts <= 0:
+        plan = await make_healthy_plan(self.buyer.spec, listed, self.hooks)
+        if not plan.create or self.attempts <= 0:
             return None
         self.attempts -= 1
         try:
@@ -409,7 +415,7 @@ class Provisioning:
         if failed or self._provider.rents:
             async with self.hold():
                 listed = await self._provider.list()
-                surplus = self._surplus(listed, failed)
+                surplus = self._surplus(listed, failed, {worker.id for worker in alive})
                 ids = {worker.id for worker in listed}
                 to_destroy = [*(worker for worker in failed if worker.id in ids), *surplus]
                 not_destroyed = await self._terminate(to_destroy)
@@ -419,15 +425,21 @@ class Provisioning:
             alive = [worker for worker in alive if worker.id not in surplus_ids]
         self._workers = (*alive, *still_paid)
 
-    def _surplus(self, listed: Sequence[Worker], failed: Sequence[Worker]) -> Sequence[Worker]:
+    def _surplus(
+        self, listed: Sequence[Worker], failed: Sequence[Worker], alive: Collection[str]
+    ) -> Sequence[Worker]:
         """Workers beyond the plan that were created during one of our purchases: that purchase bought twice,
         or another machine bought at the same time. Every machine finds the same ones, so that the number of
-        workers that was asked for remains.
+        workers that was asked for remains. Those `alive` count, whatever their provider says of them.
         """
         if not self._provider.rents:
             return ()
         failed_ids = {worker.id for worker in failed}
-        rest = [worker for worker in listed if worker.id not in failed_ids]
+        rest = [
+            replace(worker, state=WorkerState.STARTING) if worker.id in alive else worker
+            for worker in listed
+            if worker.id not in failed_ids
+        ]
         return [
             worker
             for worker in make_plan(self.buyer.spec, rest).destroy
@@ -436,11 +448,10 @@ class Provisioning:
 
 
 async def make_healthy_plan(spec: FleetSpec, listed: Sequence[Worker], hooks: Hooks) -> Plan:
-    """As `make_plan`; where there are too many, those that answer are kept before those that do not."""
+    """As `make_plan`, but before any worker is destroyed, all are asked: those that answer are kept before
+    those that do not, and one that answers has not failed, whatever its provider says."""
     plan = make_plan(spec, listed)
-    if any(worker.state is not WorkerState.FAILED for worker in plan.destroy):
-        plan = make_plan(spec, await answering(listed, hooks))
-    return plan
+    return make_plan(spec, await answering(listed, hooks)) if plan.destroy else plan
 
 
 def _of_error(error: LlmhostError) -> Failure:

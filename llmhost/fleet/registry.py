@@ -7,9 +7,12 @@ import hmac
 import json
 import math
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
+
+from pydantic import TypeAdapter
 
 from llmhost.engines.redis_traffic import DrainMarks, measured_speed
 from llmhost.errors import StoreError, StoreUnavailable
@@ -22,7 +25,7 @@ from llmhost.store.keys import FleetKeys
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-__all__ = ["FleetRecords", "FleetRegistry", "Origin", "Registered"]
+__all__ = ["Ban", "FleetRecords", "FleetRegistry", "Origin", "Registered", "is_machines_fault"]
 
 _TEXTS = ("model", "engine", "gpu", "detail", "log")
 _OPTIONAL_TEXTS = ("url", "token", "certificate")
@@ -43,6 +46,27 @@ class Origin:
     provider: str
     rents: bool = False
     key: bytes | None = field(default=None, repr=False)
+
+
+#: stages of workers that ended for reasons that are not their machine's: another customer paid more, the
+#: credit ran out, its owner's network was away, or what the provider lists of it was changed
+_NOT_THE_MACHINES = {"outbid", "stopped", "frozen", "unknown", "offline", "relabelled", "unreadable"}
+
+
+def is_machines_fault(worker: Worker) -> bool:
+    """Whether a worker that failed speaks against its machine."""
+    return worker.stage not in _NOT_THE_MACHINES
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    """Why a machine is not rented, since `at`, Unix seconds."""
+
+    reason: str
+    at: float
+
+
+_BAN = TypeAdapter(Ban)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +128,27 @@ class FleetRegistry:
             await pipeline.execute()
             await self._client.sadd(self._keys.workers, worker.id)
 
-    async def bad_machines(self) -> frozenset[str]:
-        """Machines that a worker of this fleet failed on, rented from any machine."""
+    async def bans(self) -> Mapping[str, Ban]:
+        """Machines that a worker of this fleet failed on, rented from any machine, however long ago. What is
+        damaged is left out."""
         with translate_errors():
-            return frozenset(text(name) for name in await self._client.hkeys(self._keys.machines))
+            raw = await self._client.hgetall(self._keys.machines)
+        found = {}
+        for machine, ban in raw.items():
+            with suppress(ValueError):
+                found[text(machine)] = _BAN.validate_json(ban)
+        return found
 
-    async def mark_bad(self, machine: str, reason: str, at: float) -> None:
-        """Remembers a machine and why; `at` is Unix seconds."""
+    async def ban(self, machine: str, ban: Ban) -> None:
+        """Remembers a machine and why it is not to be rented."""
         with translate_errors():
-            await self._client.hset(self._keys.machines, machine, json.dumps({"reason": reason, "at": at}))
+            await self._client.hset(self._keys.machines, machine, _BAN.dump_json(ban))
+
+    async def lift_bans(self, machines: Iterable[str]) -> None:
+        """They may be rented again. Those that are not banned are fine."""
+        if names := tuple(machines):
+            with translate_errors():
+                await self._client.hdel(self._keys.machines, *names)
 
     async def speeds(self, model: str, gpus: Collection[str], slots: int) -> Mapping[str, float]:
         """Tokens per second that workers with these GPUs generate with all `slots` in use, where measured."""
@@ -232,12 +268,20 @@ _Store = TypeVar("_Store")
 
 
 class FleetRecords:
-    """Registry and rentals during one command. Either may be None: then it is not kept."""
+    """Registry and rentals during one command. Either may be None: then it is not kept. A machine that failed
+    is not rented for `ban_for` seconds."""
 
-    def __init__(self, registry: FleetRegistry | None, rentals: RentalBook | None, clock: Clock) -> None:
+    def __init__(
+        self,
+        registry: FleetRegistry | None,
+        rentals: RentalBook | None,
+        clock: Clock,
+        ban_for: float,
+    ) -> None:
         self._registry = registry
         self._rentals = rentals
         self._clock = clock
+        self._ban_for = ban_for
         self._bad: set[str] = set()
         self._away = False
         self._turn = asyncio.Lock()
@@ -272,10 +316,12 @@ class FleetRecords:
         """As `rentals`; empty, with a warning, where Redis is away."""
         return await self._try(self._rentals, lambda rentals: rentals.rentals()) or ()
 
-    async def bad_machines(self) -> frozenset[str]:
-        """Machines that failed this fleet, as far as is known."""
-        known = await self._try(self._registry, lambda registry: registry.bad_machines())
-        return (known or frozenset()) | self._bad
+    async def bans(self) -> Mapping[str, Ban]:
+        """Machines that are not rented now, as far as is known. One that was banned in the future was banned
+        by a clock that has gone back since."""
+        now = self._clock.now()
+        known = await self._try(self._registry, lambda registry: registry.bans())
+        return {machine: ban for machine, ban in (known or {}).items() if abs(now - ban.at) < self._ban_for}
 
     async def speeds(self, spec: FleetSpec, gpus: Collection[str]) -> Mapping[str, float]:
         """Tokens per second that a rented worker of this fleet generates, by the name of its GPU; only those
@@ -287,12 +333,20 @@ class FleetRecords:
         )
         return known or {}
 
-    async def failed_on(self, machine: str, reason: str) -> None:
-        """Nothing is bought on this machine again."""
-        if machine:
-            self._bad.add(machine)
-            at = self._clock.now()
-            await self._try(self._registry, lambda registry: registry.mark_bad(machine, reason, at))
+    async def bad_machines(self) -> frozenset[str]:
+        """Machines not to buy on: those banned, and those that failed during this command."""
+        return frozenset(await self.bans()) | self._bad
+
+    async def lift_bans(self, machines: Iterable[str]) -> None:
+        """They may be rented again."""
+        await self._try(self._registry, lambda registry: registry.lift_bans(machines))
+
+    async def failed_on(self, worker: Worker, reason: str) -> None:
+        """Nothing is bought on its machine for now, where it is the machine's fault."""
+        if worker.machine and is_machines_fault(worker):
+            self._bad.add(worker.machine)
+            ban = Ban(reason, self._clock.now())
+            await self._try(self._registry, lambda registry: registry.ban(worker.machine, ban))
 
     async def draining(self) -> frozenset[str]:
         """Workers that are given no more questions, as far as is known."""

@@ -180,7 +180,7 @@ class FleetService:
         return Buyer(self.provider, spec, self.limits, self.lock, self.clock, records, on_progress)
 
     def _records(self) -> FleetRecords:
-        return FleetRecords(self.registry, self.rentals, self.clock)
+        return FleetRecords(self.registry, self.rentals, self.clock, self.spec.ban_for)
 
     @asynccontextmanager
     async def _held_if_possible(self, records: FleetRecords) -> AsyncIterator[None]:

@@ -68,6 +68,7 @@ def fleet_spec(config: Config) -> FleetSpec:
         price_per_hour=fleet.price_per_hour,
         rents=fleet.rents,
         stay=_stay(config) if fleet.rents else Stay(),
+        ban_for=config.vast.ban_for,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from llmhost.engines.pool import Pool, Upstream
     from llmhost.fleet.models import FleetSpec, Worker
     from llmhost.fleet.provider import Provider
+    from llmhost.fleet.registry import FleetRecords
     from llmhost.fleet.service import FleetService
     from llmhost.fleet.workers import Engines, WorkerList
     from llmhost.ledger.ledger import Ledger
@@ -133,6 +134,13 @@ class Wiring(AsyncExitStack):
         embedded = self.embedded_redis
         return embedded is not None and await embedded.stop()
 
+    async def _running_redis(self) -> Redis | None:
+        """As `redis`, but the embedded server is not started."""
+        embedded = self.embedded_redis
+        if embedded is not None and not await embedded.is_running():
+            return None
+        return await self._redis_or_none()
+
     async def _redis_or_none(self) -> Redis | None:
         try:
             return await self.redis()
@@ -175,17 +183,16 @@ class Wiring(AsyncExitStack):
 
         return await self._service(self.provider, fleet_spec(self._config))
 
-    async def speeds(self, gpus: Collection[str]) -> Mapping[str, float]:
-        """Tokens per second that this fleet's workers generate, by the name of their GPU, where measured. The
-        embedded server is not started for it; without Redis nothing is known."""
+    async def fleet_records(self) -> FleetRecords:
+        """The fleet's records without its service. The embedded server is not started for it; without Redis
+        they are empty."""
+        from llmhost.fleet.clock import SystemClock
+        from llmhost.fleet.registry import FleetRecords
         from llmhost.wiring.fleets import fleet_spec, make_registry
 
-        spec, embedded = fleet_spec(self._config), self.embedded_redis
-        with suppress(StoreError):
-            if gpus and (embedded is None or await embedded.is_running()):
-                registry = make_registry(await self.redis(), spec, self._config)
-                return await registry.speeds(spec.model, gpus, spec.stay.slots)
-        return {}
+        spec, client = fleet_spec(self._config), await self._running_redis()
+        registry = make_registry(client, spec, self._config) if client else None
+        return FleetRecords(registry, None, SystemClock(), spec.ban_for)
 
     async def scaler(self) -> Scaler:
         """The fleet's autoscaler. Raises StoreError, StateError: it does nothing without its memory."""

@@ -78,6 +78,78 @@ async def test_an_unresponsive_worker_is_replaced(bench: ScaleBench) -> None:
     assert bench.workers == ["memory-2", "memory-3"]
 
 
+async def test_a_worker_that_answers_is_kept_whatever_its_provider_says(bench: ScaleBench) -> None:
+    await bench.settled(3)
+    bench.offer(3)
+    for worker in bench.workers:
+        bench.cloud.fail(worker, "its label was changed", answers=True)
+    results = await bench.run(20)
+    assert {(result.decision.action, *kinds(result)) for result in results} == {("hold",)}
+    assert (results[-1].decision.observed.ready, len(bench.workers)) == (3, 3)
+
+
+async def test_a_busy_worker_is_not_ended_because_its_provider_says_that_it_failed(bench: ScaleBench) -> None:
+    await bench.settled(1)
+    bench.cloud.fail("memory-1", "its row cannot be read", answers=True)
+    bench.hanging = {"memory-1"}
+    await bench.step()
+    assert bench.workers == ["memory-1"]
+
+
+@pytest.mark.parametrize("evidence", ["provider", "silence", "refusal"])
+async def test_a_step_ends_a_third_of_the_workers_that_answered_on_the_same_kind_of_evidence(
+    bench: ScaleBench, evidence: str
+) -> None:
+    await bench.settled(7)
+    bench.offer(20)
+    broken = set(bench.workers[:6])  # one answers still, so that it is not this machine that is cut off
+    if evidence == "provider":
+        for worker in broken:
+            bench.cloud.fail(worker, "stopped")
+    elif evidence == "silence":
+        bench.silent = broken
+        await bench.run(10)
+    else:
+        bench.strange = broken
+    assert kinds(await bench.step()).count("repair") == 2
+    assert (len(broken & set(bench.workers)), len(bench.workers) <= 7) == (4, True)
+    for _ in range(4):
+        await bench.step()
+    assert not broken & set(bench.workers)
+
+
+async def test_a_third_of_a_small_fleet_is_one_worker(bench: ScaleBench) -> None:
+    await bench.settled(2)
+    bench.offer(2)
+    for worker in bench.workers:
+        bench.cloud.fail(worker, "stopped")
+    assert kinds(await bench.step()) == ["repair", "buy"]
+    assert kinds(await bench.step()) == ["repair", "buy"]
+    assert bench.workers == ["memory-3", "memory-4"]
+
+
+async def test_boots_that_failed_are_all_replaced_at_once(bench: ScaleBench) -> None:
+    bench.traffic.ask(300.0)
+    await bench.clock.sleep(120)
+    bench.cloud.boot_seconds = 1e6
+    bench.offer(8)
+    await bench.run(1)
+    bought = bench.workers
+    assert len(bought) > 1
+    for worker in bought:
+        bench.cloud.fail(worker, "no space left")
+    await bench.step()
+    assert not set(bought) & set(bench.workers)
+
+
+@pytest.mark.parametrize("stage", ["outbid", "stopped", "frozen", "unknown", "offline", "unreadable"])
+async def test_what_is_not_its_machines_fault_bans_no_machine(bench: ScaleBench, stage: str) -> None:
+    await bench.settled(1)
+    bench.cloud.fail("memory-1", "it is gone", stage=stage)
+    assert kinds(await bench.step())[0] == "repair"
+    assert await bench.registry.bans() == {}
+
+
 async def test_a_worker_that_answers_other_processes_is_busy_and_stays(bench: ScaleBench) -> None:
     await bench.settled(2)
     bench.silent = {"memory-1"}

@@ -37,10 +37,14 @@ class MemoryCloud:
     bills: list[Charge] = field(default_factory=list)
     begun: list[Intent] = field(default_factory=list)
 
-    def fail(self, worker_id: str, detail: str) -> None:
-        """The machine will never be ready."""
+    def fail(self, worker_id: str, detail: str, *, stage: str = "", answers: bool = False) -> None:
+        """The machine will never be ready; where it `answers`, that is only what its provider says."""
         self.machines[worker_id] = replace(
-            self.machines[worker_id], state=WorkerState.FAILED, url=None, detail=detail
+            self.machines[worker_id],
+            state=WorkerState.FAILED,
+            url=f"http://{worker_id}.invalid" if answers else None,
+            detail=detail,
+            stage=stage,
         )
 
     def vanish(self, worker_id: str) -> None:

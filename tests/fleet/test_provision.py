@@ -230,9 +230,61 @@ async def test_a_worker_listed_as_failed_makes_its_machine_a_bad_one(renting: An
 
     renting.registry = FleetRegistry(redis_client, "test", ORIGIN)
     await service(renting).up(1)
-    renting.cloud.fail("memory-1", "outbid")
+    renting.cloud.fail("memory-1", "its container has ended", stage="exited")
     await service(renting).up(1)
-    assert await renting.registry.bad_machines() == {"m-o-0"}
+    assert set(await renting.registry.bans()) == {"m-o-0"}
+
+
+@pytest.mark.parametrize("stage", ["outbid", "stopped"])
+async def test_a_worker_that_was_outbid_or_stopped_for_want_of_credit_bans_no_machine(
+    renting: Any, redis_client: Any, stage: str
+) -> None:
+    from llmhost.fleet.registry import FleetRegistry
+
+    renting.registry = FleetRegistry(redis_client, "test", "vast")
+    await service(renting).up(1)
+    renting.cloud.fail("memory-1", "it is over", stage=stage)
+    renting.cloud.market = [make_offer("again", machine="m-o-0")]
+    result = await service(renting).up(1)
+    assert machines(result.workers) == ["m-o-0"]
+
+
+async def test_a_ban_of_a_machine_ends_after_a_day(renting: Any, redis_client: Any) -> None:
+    from llmhost.fleet.registry import FleetRegistry
+
+    renting.registry = FleetRegistry(redis_client, "test", "vast")
+    await service(renting).up(1)
+    renting.cloud.fail("memory-1", "its container has ended", stage="exited")
+    await service(renting).up(1)
+    renting.cloud.market = [make_offer("again", machine="m-o-0")]
+    assert (await service(renting).plan(2)).purchases == ()
+    await renting.clock.sleep(86_400)
+    assert [offer.id for offer in (await service(renting).plan(2)).purchases] == ["again"]
+
+
+@pytest.mark.parametrize("jump", [-1e7, 1e7])
+async def test_a_clock_that_jumps_makes_no_ban_eternal(renting: Any, redis_client: Any, jump: float) -> None:
+    from llmhost.fleet.registry import Ban, FleetRegistry
+
+    renting.registry = FleetRegistry(redis_client, "test", "vast")
+    await renting.registry.ban("m-o-0", Ban("it stuck", renting.clock.now() - jump))
+    assert [offer.id for offer in (await service(renting).plan(1)).purchases] == ["o-0"]
+
+
+async def test_a_worker_that_answers_is_kept_by_up_whatever_its_provider_says(renting: Any) -> None:
+    await service(renting).up(2)
+    renting.cloud.fail("memory-1", "its label was changed", answers=True)
+    result = await service(renting).up(2)
+    assert ids(result.workers) == ["memory-1", "memory-2"]
+    assert {worker.state for worker in result.workers} == {WorkerState.READY}
+    assert (renting.cloud.created, result.failed) == (2, ())
+
+
+async def test_a_worker_that_failed_but_answers_is_not_bought_a_second_time(renting: Any) -> None:
+    await service(renting).up(1)
+    renting.cloud.fail("memory-1", "its label was changed", answers=True)
+    result = await service(renting).up(2)
+    assert (len(result.workers), renting.cloud.created) == (2, 2)
 
 
 async def test_replacing_ends_after_a_few_attempts(renting: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from llmhost.cli.output import Output
     from llmhost.config.models import Config
     from llmhost.fleet.models import Offer
     from llmhost.fleet.offers import TokenCost
+    from llmhost.fleet.registry import Ban, FleetRecords
 
 __all__ = ["offers"]
 
@@ -29,6 +32,9 @@ _ROWS = 10
 
 #: points of vast.ai's performance benchmark; the price of one has too many zeros to read
 _POINTS = 100
+
+#: why an offer is rejected whose machine failed
+_BANNED = "a machine that failed"
 
 #: what is listed for the providers that rent nothing
 _PLACES = {
@@ -61,15 +67,21 @@ async def offers(
         int | None,
         typer.Option(min=1, help=f"Number of offers to show; by default {_ROWS}, and all with --json."),
     ] = None,
+    unban: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MACHINE", help="Rent this machine again although it failed, or `all`."),
+    ] = None,
 ) -> None:
     """Show the offers that fit, best first, and why the others do not.
 
-    It buys nothing. Offers are ranked by the cost of a token over `vast.expected_stay`: price, disk, traffic
-    and boot, divided by the measured speed of the GPU, or until then by its memory bandwidth.
+    It buys nothing. Machines that failed are banned for `vast.ban_for`; --unban lifts that. Offers are
+    ranked by the cost of a token over `vast.expected_stay`: price, disk, traffic and boot, divided by the
+    measured speed of the GPU, or until then by its memory bandwidth.
 
     Examples:
       llmhost offers
       llmhost offers --gpus 3 --max-price 0.50
+      llmhost offers --unban 28114
       llmhost offers 'gpu_name in [RTX_4090,RTX_3090] reliability>0.98 geolocation=US'
       llmhost offers --interruptible --max-price 0.40 --json | jq '.offers[0]'
     """
@@ -81,35 +93,54 @@ async def offers(
         "vast.disk": disk,
     }
     config = configured(options, {**rented, "fleet.gpus": gpus})
-    _check_sense(config, rented)
+    _check_sense(config, {**rented, "unban": unban})
     from llmhost.fleet.offers import token_costs
     from llmhost.wiring.fleets import fleet_spec
 
     spec = fleet_spec(config)
     async with wired(options, config) as wiring:
         market = await wiring.provider.offers(spec)
-        names = {offer.gpu for offer in market.offers if spec.rents}
-        ranked = token_costs(market.offers, spec.stay, await wiring.speeds(names))
+        records = await wiring.fleet_records()
+        banned = await _banned(records, unban or (), options.output) if spec.rents else {}
+        fitting = [offer for offer in market.offers if offer.machine not in banned]
+        names = {offer.gpu for offer in fitting if spec.rents}
+        ranked = token_costs(fitting, spec.stay, await records.speeds(spec, names))
     rows = limit if limit is not None or options.json else _ROWS
-    found = _Ranked(market.rejected, ranked, ranked[:rows])
+    rejected = dict(market.rejected)
+    if failed := len(market.offers) - len(fitting):
+        rejected[_BANNED] = failed
+    found = _Ranked(rejected, ranked, ranked[:rows], banned)
     options.output.result(found, lambda shown, console: _show(shown, config, console), _json(found, config))
     if not ranked:
-        options.output.note(_advice(market.rejected, config))
+        options.output.note(_advice(rejected, config))
+
+
+async def _banned(records: FleetRecords, lifted: Sequence[str], output: Output) -> Mapping[str, Ban]:
+    """The machines that stay banned once the bans of those named are lifted."""
+    banned = await records.bans()
+    names = set(banned) if "all" in lifted else set(lifted)
+    if unknown := names - set(banned):
+        output.warn(f"not banned: {', '.join(sorted(unknown))}")
+    await records.lift_bans(names)
+    for warning in records.warnings:
+        output.warn(warning)
+    return {machine: ban for machine, ban in banned.items() if machine not in names}
 
 
 @dataclass(frozen=True, slots=True)
 class _Ranked:
-    """Offers with their cost, best first; `shown` are the first of `offers`."""
+    """Offers with their cost, best first; `shown` are the first of `offers`. `banned` machines have none."""
 
     rejected: Mapping[str, int]
     offers: Sequence[tuple[Offer, TokenCost]]
     shown: Sequence[tuple[Offer, TokenCost]]
+    banned: Mapping[str, Ban]
 
 
 def _check_sense(config: Config, rented: Mapping[str, Any]) -> None:
     if not config.fleet.rents and any(value is not None for value in rented.values()):
         raise UsageError(
-            "filter, price and disk are for rented machines, "
+            "filter, price, disk and bans are for rented machines, "
             f"but this fleet's provider is {config.fleet.provider}",
             hint="set `fleet.provider: vast`, or write a new file with `llmhost init --provider vast`",
         )
@@ -118,7 +149,7 @@ def _check_sense(config: Config, rented: Mapping[str, Any]) -> None:
 def _json(found: _Ranked, config: Config) -> dict[str, object]:
     """`fitting` is how many offers fit, of which `offers` are shown. `hourly_cost_usd` is what the best ones
     cost for `gpus` workers, None where too few fit. `rejected` counts each offer under the first filter that
-    it fails.
+    it fails. `banned` are machines that failed, with Unix seconds since when and until when.
     """
     stay = config.vast.expected_stay
     return {
@@ -129,6 +160,10 @@ def _json(found: _Ranked, config: Config) -> dict[str, object]:
         "gpus": config.fleet.gpus,
         "hourly_cost_usd": _cost_of_best(found, config.fleet.gpus),
         "expected_stay_s": stay,
+        "banned": [
+            {"machine": machine, "reason": ban.reason, "at": ban.at, "until": ban.at + config.vast.ban_for}
+            for machine, ban in found.banned.items()
+        ],
     }
 
 
@@ -198,6 +233,8 @@ def _advice(rejected: Mapping[str, int], config: Config) -> str:
         return "all of them are in use"
     if not any(rejected.values()):
         return "no offers at the moment; try again in a few minutes"
+    if count := rejected.get(_BANNED):
+        return f"{count} would fit, but their machines failed: `llmhost offers --unban MACHINE` lifts a ban"
     from llmhost.config.offer_filter import parse_filter
 
     order = {term.text: number for number, term in enumerate(parse_filter(config.vast.offers))}
@@ -226,6 +263,13 @@ def _show(found: _Ranked, config: Config, console: Console) -> None:
         grid = table("rejected", "by first failing filter", right=("rejected",))
         for reason, count in sorted(found.rejected.items(), key=lambda item: -item[1]):
             grid.add_row(f"{count:,}", clean(reason))
+        console.print()
+        console.print(grid)
+    if found.banned:
+        grid = table("banned", "until", "why; `--unban MACHINE` lifts it")
+        for machine, ban in found.banned.items():
+            until = datetime.fromtimestamp(ban.at + config.vast.ban_for).astimezone()
+            grid.add_row(clean(machine), f"{until:%Y-%m-%d %H:%M}", clean(ban.reason))
         console.print()
         console.print(grid)
 

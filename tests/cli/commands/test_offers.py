@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,10 @@ import pytest
 from doubles.clock import ManualClock
 from doubles.memory_provider import MemoryCloud, MemoryProvider
 
-from llmhost.config.models import Config
+from llmhost.config.models import Config, RedisConfig
 from llmhost.fleet.models import FleetSpec, Market, Offer
+from llmhost.fleet.registry import Ban, FleetRegistry
+from llmhost.store.client import connect
 
 Run = Callable[..., Any]
 
@@ -107,6 +111,7 @@ def test_json_has_every_offer_in_full_and_what_was_rejected(cli: Run, shop: Mark
         "gpus": 2,
         "hourly_cost_usd": pytest.approx(0.61),
         "expected_stay_s": 86_400.0,
+        "banned": [],
     }
 
 
@@ -131,6 +136,33 @@ def test_each_rank_is_explained_in_words(cli: Run, shop: MarketProvider) -> None
         "1: $0.83 per million tokens: 1 d cost $7.20 of rent and $0.023 of traffic, boot 1 min 19 s" in shown
     )
     assert "3: $0.89 per million tokens" in shown
+
+
+def test_machines_that_failed_are_shown_and_not_offered_until_the_ban_is_lifted(
+    cli: Run, shop: MarketProvider, redis_server: Any
+) -> None:
+    shop.market = Market(tuple(make_offer(n) for n in range(3)), REJECTED)
+    now = time.time()
+    Path("llmhost.yaml").write_text(f"{RENTED}redis: {{url: 'unix://{redis_server.socket}'}}\n")
+
+    async def ban() -> None:
+        client = connect(RedisConfig(), socket=redis_server.socket)
+        registry = FleetRegistry(client, "test", "vast")
+        await registry.ban("m0", Ban("its container has ended", now))
+        await registry.ban("m1", Ban("it failed long ago", now - 1e6))
+        await client.aclose()
+
+    asyncio.run(ban())
+    found = cli("offers", "--json").json
+    assert [offer["machine"] for offer in found["offers"]] == ["m1", "m2"]
+    assert found["rejected"] == {**REJECTED, "a machine that failed": 1}
+    (banned,) = found["banned"]
+    assert (banned["machine"], banned["reason"]) == ("m0", "its container has ended")
+    assert banned["until"] == pytest.approx(now + 86_400)
+    assert "its container has ended" in cli("offers").stdout
+    lifted = cli("offers", "--unban", "m0", "--json").json
+    assert (len(lifted["offers"]), lifted["banned"]) == (3, [])
+    assert len(cli("offers", "--json").json["offers"]) == 3
 
 
 def test_too_few_offers_for_the_fleet_are_reported(cli: Run, shop: MarketProvider) -> None:

@@ -404,7 +404,7 @@ def _read_instance(
         state, (stage, detail) = WorkerState.FAILED, failure
     runs = instance.actual_status in {"running", *_SILENT}
     in_full = instance.actual_status in _BILLED_IN_FULL and stage != "outbid"
-    address = instance.reached(FRONT_PORT) if runs and state is WorkerState.STARTING else None
+    address = instance.reached(FRONT_PORT) if runs and stage != "failed" else None
     started = ordered_at(order)  # by our own clock where llmhost made the label
     if started is None and (started := instance.start_date) is None:
         raise unreadable(f"start_date of instance {instance.id} is missing")
