@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from llmhost.fleet.models import Offer
     from llmhost.fleet.offers import TokenCost
     from llmhost.fleet.registry import Ban, FleetRecords
+    from llmhost.wiring import Wiring
 
 __all__ = ["offers"]
 
@@ -94,25 +95,30 @@ async def offers(
     }
     config = configured(options, {**rented, "fleet.gpus": gpus})
     _check_sense(config, {**rented, "unban": unban})
+    rows = limit if limit is not None or options.json else _ROWS
+    async with wired(options, config) as wiring:
+        found = await _find(wiring, config, unban or (), rows, options.output)
+    options.output.result(found, lambda shown, console: _show(shown, config, console), _json(found, config))
+    if not found.offers:
+        options.output.note(_advice(found.rejected, config))
+
+
+async def _find(
+    wiring: Wiring, config: Config, unban: Sequence[str], rows: int | None, output: Output
+) -> _Ranked:
+    """What is for rent, ranked, without the machines that failed."""
     from llmhost.fleet.offers import token_costs
     from llmhost.wiring.fleets import fleet_spec
 
-    spec = fleet_spec(config)
-    async with wired(options, config) as wiring:
-        market = await wiring.provider.offers(spec)
-        records = await wiring.fleet_records()
-        banned = await _banned(records, unban or (), options.output) if spec.rents else {}
-        fitting = [offer for offer in market.offers if offer.machine not in banned]
-        names = {offer.gpu for offer in fitting if spec.rents}
-        ranked = token_costs(fitting, spec.stay, await records.speeds(spec, names))
-    rows = limit if limit is not None or options.json else _ROWS
-    rejected = dict(market.rejected)
-    if failed := len(market.offers) - len(fitting):
-        rejected[_BANNED] = failed
-    found = _Ranked(rejected, ranked, ranked[:rows], banned)
-    options.output.result(found, lambda shown, console: _show(shown, config, console), _json(found, config))
-    if not ranked:
-        options.output.note(_advice(rejected, config))
+    spec, records = fleet_spec(config), await wiring.fleet_records()
+    market = await wiring.provider.offers(spec)
+    banned = await _banned(records, unban, output) if spec.rents else {}
+    fitting = [offer for offer in market.offers if offer.machine not in banned]
+    speeds = await records.speeds(spec, {offer.gpu for offer in fitting})
+    ranked = token_costs(fitting, spec.stay, speeds)
+    failed = len(market.offers) - len(fitting)
+    rejected = {**market.rejected, _BANNED: failed} if failed else market.rejected
+    return _Ranked(rejected, ranked, ranked[:rows], banned)
 
 
 async def _banned(records: FleetRecords, lifted: Sequence[str], output: Output) -> Mapping[str, Ban]:
