@@ -436,7 +436,9 @@ class Provisioning:
             return ()
         failed_ids = {worker.id for worker in failed}
         rest = [
-            replace(worker, state=WorkerState.STARTING) if worker.id in alive else worker
+            replace(worker, state=WorkerState.STARTING)
+            if worker.state is WorkerState.FAILED and worker.id in alive
+            else worker
             for worker in listed
             if worker.id not in failed_ids
         ]
