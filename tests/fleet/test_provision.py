@@ -241,7 +241,7 @@ async def test_a_worker_that_was_outbid_or_stopped_for_want_of_credit_bans_no_ma
 ) -> None:
     from llmhost.fleet.registry import FleetRegistry
 
-    renting.registry = FleetRegistry(redis_client, "test", "vast")
+    renting.registry = FleetRegistry(redis_client, "test", ORIGIN)
     await service(renting).up(1)
     renting.cloud.fail("memory-1", "it is over", stage=stage)
     renting.cloud.market = [make_offer("again", machine="m-o-0")]
@@ -252,7 +252,7 @@ async def test_a_worker_that_was_outbid_or_stopped_for_want_of_credit_bans_no_ma
 async def test_a_ban_of_a_machine_ends_after_a_day(renting: Any, redis_client: Any) -> None:
     from llmhost.fleet.registry import FleetRegistry
 
-    renting.registry = FleetRegistry(redis_client, "test", "vast")
+    renting.registry = FleetRegistry(redis_client, "test", ORIGIN)
     await service(renting).up(1)
     renting.cloud.fail("memory-1", "its container has ended", stage="exited")
     await service(renting).up(1)
@@ -266,7 +266,7 @@ async def test_a_ban_of_a_machine_ends_after_a_day(renting: Any, redis_client: A
 async def test_a_clock_that_jumps_makes_no_ban_eternal(renting: Any, redis_client: Any, jump: float) -> None:
     from llmhost.fleet.registry import Ban, FleetRegistry
 
-    renting.registry = FleetRegistry(redis_client, "test", "vast")
+    renting.registry = FleetRegistry(redis_client, "test", ORIGIN)
     await renting.registry.ban("m-o-0", Ban("it stuck", renting.clock.now() - jump))
     assert [offer.id for offer in (await service(renting).plan(1)).purchases] == ["o-0"]
 

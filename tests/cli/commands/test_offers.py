@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from doubles.clock import ManualClock
+from doubles.fleet_values import ORIGIN
 from doubles.memory_provider import MemoryCloud, MemoryProvider
 
 from llmhost.config.models import Config, RedisConfig
@@ -147,7 +148,7 @@ def test_machines_that_failed_are_shown_and_not_offered_until_the_ban_is_lifted(
 
     async def ban() -> None:
         client = connect(RedisConfig(), socket=redis_server.socket)
-        registry = FleetRegistry(client, "test", "vast")
+        registry = FleetRegistry(client, "test", ORIGIN)
         await registry.ban("m0", Ban("its container has ended", now))
         await registry.ban("m1", Ban("it failed long ago", now - 1e6))
         await client.aclose()
