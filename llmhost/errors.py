@@ -16,6 +16,7 @@
     + EngineError                 the LLM server of a worker
       - EngineUnavailable         before the first token: another worker may be tried
         UntrustedWorker           ... because its certificate is wrong
+        RefusingWorker            ... which refuses every request until its set-up is changed
       - StreamBroken              after the first token: no retry, nothing is cached
     + NoWorkerError               no worker can answer
   x EngineRefused                 the engine rejects this request               1
@@ -45,6 +46,7 @@ __all__ = [
     "PartialError",
     "ProviderError",
     "PurchaseUnclear",
+    "RefusingWorker",
     "StateError",
     "StoreError",
     "StoreRefused",
@@ -137,6 +139,10 @@ class EngineUnavailable(EngineError):
 
 class UntrustedWorker(EngineUnavailable):
     code = "untrusted_worker"
+
+
+class RefusingWorker(EngineUnavailable):
+    """Asking again does not help: a token is refused, the URL is another API's, memory is too small."""
 
 
 class StreamBroken(EngineError):

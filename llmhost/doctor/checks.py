@@ -11,14 +11,16 @@ import os
 import re
 import shutil
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmhost.engines.engine import Engine
+from llmhost.engines.engine import Engine, ModelStatus
 from llmhost.engines.worker_report import Metrics, WorkerReport
-from llmhost.errors import LlmhostError
+from llmhost.errors import EngineUnavailable, LlmhostError
 from llmhost.fleet.budget import Limits, Projection, Spent, projections, runway_hours
+from llmhost.fleet.health import PROBE_TIMEOUT, ProbeResult
 from llmhost.fleet.models import Account, Intent, Market, Worker, WorkerState
 
 __all__ = [
@@ -177,18 +179,29 @@ def _persistence(info: Mapping[str, Any]) -> Check:
     return ok("redis persistence", "no append-only file: a crash loses everything since the last snapshot")
 
 
-async def check_server(name: str, engine: Engine, model: str) -> Check:
-    """Whether a server answers and has the model. Raises EngineUnavailable, EngineRefused."""
-    version = await engine.version()
+async def check_server(
+    name: str, engine: Engine, model: str, probe: Callable[[], Awaitable[ProbeResult]]
+) -> Check:
+    """Whether a server has the model, and answers a question: `probe` asks it one, unless that would load the
+    model. What else it tells is for the words alone."""
+    version, status = "", ModelStatus(present=None, loaded=None)
+    with suppress(EngineUnavailable):
+        version = await engine.version()
+        status = await engine.model_status(model)
     answers = f"answers (version {version})" if version else "answers"
-    status = await engine.model_status(model)
-    if not status.present:
+    if status.present is False:
         fix = "`llmhost up` downloads it, if the server can download models"
         return fail(name, f"{answers}, but has no model {model}", fix)
     if status.spilled:
         return fail(name, f"{answers}; {model} {status.detail}", _SPILLED_FIX)
     if status.loaded is False:
         return ok(name, f"{answers}; {model} is available and loads with the first question")
+    result = await probe()
+    if result.error is not None:
+        return from_error(name, result.error)
+    if not result.answered:
+        detail = f"{answers}, but gave no token within {PROBE_TIMEOUT:g} s: busy, or stuck"
+        return fail(name, detail, "look into its log; `llmhost logs` shows that of a worker of llmhost")
     return ok(name, f"{answers}; {model} is {'loaded' if status.loaded else 'available'}")
 
 

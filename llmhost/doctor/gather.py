@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from importlib.util import find_spec
 
 from llmhost.config.models import Config
@@ -19,6 +20,7 @@ from llmhost.errors import (
     StoreUnavailable,
 )
 from llmhost.fleet.budget import Spent
+from llmhost.fleet.health import Hooks, probe_worker
 from llmhost.fleet.models import Worker, WorkerState
 from llmhost.fleet.spending import spent_now
 from llmhost.machine.paths import state_dir
@@ -193,7 +195,10 @@ class FleetProbes:
                     metrics = await self._wiring.engines.worker_api(worker).metrics()
                     if spilled := checks.check_memory(worker, metrics):
                         return spilled
-            return [await checks.check_server(name, self._wiring.engines.of(worker), worker.model)]
+            engines = self._wiring.engines
+            hooks = Hooks(prepare=engines.prepare, probe=engines.probe)
+            probe = partial(probe_worker, worker, hooks)
+            return [await checks.check_server(name, engines.of(worker), worker.model, probe)]
         except LlmhostError as error:
             return [from_error(name, error)]
 

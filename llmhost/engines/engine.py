@@ -101,10 +101,10 @@ class EngineLimits:
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """`loaded` is None where the engine does not tell. `spilled`: a part of it did not fit on the GPU;
-    `on_cpu`: none of it is there."""
+    """`present` and `loaded` are None where the engine does not tell. `spilled`: a part of it did not fit on
+    the GPU; `on_cpu`: none of it is there."""
 
-    present: bool
+    present: bool | None
     loaded: bool | None
     detail: str = ""
     spilled: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -9,8 +10,15 @@ from contextlib import contextmanager
 
 import httpx
 
-from llmhost.engines.wire import BadReply, error_text, parse_object, shorten
-from llmhost.errors import EngineRefused, EngineUnavailable, LlmhostError, UntrustedWorker
+from llmhost.engines.wire import BadReply, Malformed, Reported, error_text, parse, shorten
+from llmhost.errors import (
+    ConfigError,
+    EngineRefused,
+    EngineUnavailable,
+    LlmhostError,
+    RefusingWorker,
+    UntrustedWorker,
+)
 
 __all__ = ["HttpStatus", "Untrusted", "before_first_token", "tls_context", "transport_faults"]
 
@@ -26,14 +34,23 @@ _PROXY = frozenset({403, 404})
 #: too many requests; no free slot, or still loading its model
 _BUSY = frozenset({429, 503})
 
+#: what Ollama says of a model for which the machine is too small: "model requires more system memory (…"
+_TOO_LARGE = "more system memory"
+
+_SEE_LOG = "its own log says more"
+
 
 class HttpStatus(BadReply):
-    """A response that is not 200; `said` is the engine's own explanation, cleaned, or empty."""
+    """A response that is not 200; `said` is the engine's own explanation, cleaned, or empty. `body` is all of
+    it, which may be long; `target` is where a redirect leads."""
 
-    def __init__(self, status: int, body: str) -> None:
+    def __init__(self, status: int, body: str, target: str = "") -> None:
         self.status = status
+        self.body = body
         self.said = _explanation(body)
-        super().__init__(f"answers with HTTP status {status}" + (f": {self.said}" if self.said else ""))
+        self.target = shorten(target)
+        more = f": it redirects to {self.target}" if self.target else f": {self.said}" if self.said else ""
+        super().__init__(f"answers with HTTP status {status}{more}")
 
 
 class Untrusted(BadReply):
@@ -42,10 +59,9 @@ class Untrusted(BadReply):
 
 def _explanation(body: str) -> str:
     try:
-        reply = parse_object(body)
-    except BadReply:
+        return error_text(parse(body))
+    except Malformed:
         return "" if "<" in body else shorten(body)  # a page of HTML explains nothing in one line
-    return error_text(next((reply[key] for key in ("error", "message", "detail") if reply.get(key)), None))
 
 
 def before_first_token(where: str, fault: BadReply, *, pinned: bool = False) -> LlmhostError:
@@ -57,6 +73,8 @@ def before_first_token(where: str, fault: BadReply, *, pinned: bool = False) -> 
         return _untrusted(where, fault)
     if isinstance(fault, HttpStatus):
         return _of_rented(where, fault) if pinned else _of_status(where, fault)
+    if isinstance(fault, Reported):
+        return _of_failure(where, fault, fault.said)
     return EngineUnavailable(f"{where} {fault}")
 
 
@@ -82,18 +100,28 @@ def _of_status(where: str, fault: HttpStatus) -> LlmhostError:
             hint="run `llmhost up`, which fetches the model where it can, or correct `engine.model`",
         )
     if fault.status == 404:
-        return EngineUnavailable(
+        return RefusingWorker(
             f"{where} answers, but not as this kind of engine (HTTP status 404)",
-            hint="check `engine.kind` and the worker's URL",
+            hint="check `engine.kind` and the worker's URL, whose path is used as it is given",
         )
+    if fault.target:
+        return RefusingWorker(f"{where} {fault}", hint="set the worker's URL to where it is served")
     if fault.status in _UNAUTHORISED:
-        return EngineUnavailable(
+        return RefusingWorker(
             f"{where} does not accept the token (HTTP status {fault.status})",
             hint="check the worker's `token` in `fleet.workers`",
         )
     if fault.status in _BUSY:
-        return EngineUnavailable(f"{where} is busy: {fault.said or fault.status}")
-    return EngineUnavailable(f"{where} {fault}")
+        return EngineUnavailable(f"{where} is busy: {fault.said or fault.status}", hint=_SEE_LOG)
+    return _of_failure(where, fault, fault.said)
+
+
+def _of_failure(where: str, fault: BadReply, said: str) -> LlmhostError:
+    if _TOO_LARGE in said:
+        return RefusingWorker(
+            f"{where} {fault}", hint="use a smaller `engine.model`, or a machine with more memory"
+        )
+    return EngineUnavailable(f"{where} {fault}", hint=_SEE_LOG)
 
 
 @contextmanager
@@ -153,8 +181,20 @@ def tls_context(url: str, certificate: str | None) -> ssl.SSLContext:
     if certificate is not None:
         return _pinned(certificate, secure)
     if secure:
-        return httpx.create_ssl_context()
+        return _authorities()
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without the authorities, which take 40 ms to load
+
+
+def _authorities() -> ssl.SSLContext:
+    try:
+        return httpx.create_ssl_context()
+    except (OSError, ValueError) as error:
+        named = next((name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)), None)
+        reason = "it holds none" if isinstance(error, ssl.SSLError) else getattr(error, "strerror", error)
+        raise ConfigError(
+            f"cannot read the authorities' certificates{f' of {named}' if named else ''}: {reason}",
+            hint=f"correct or unset {named}" if named else "install the package certifi again",
+        ) from error
 
 
 def _pinned(certificate: str, secure: bool) -> ssl.SSLContext:

@@ -8,13 +8,23 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
-from typing import ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import httpx
 
 from llmhost.engines.engine import ChatRequest, Delta, Done, Endpoint, Engine, EngineLimits
 from llmhost.engines.faults import HttpStatus, before_first_token, tls_context, transport_faults
-from llmhost.engines.wire import BadReply, Event, JsonObject, Reader, Thinking, parse_object
+from llmhost.engines.wire import (
+    BadReply,
+    Characters,
+    Event,
+    JsonObject,
+    Malformed,
+    Reader,
+    Thinking,
+    parse,
+    parse_object,
+)
 from llmhost.errors import ConfigError, LlmhostError, StreamBroken
 
 __all__ = ["MAX_LINE", "HttpEngine", "HttpTransport", "LineSplitter", "StreamDeadlines"]
@@ -57,7 +67,8 @@ MAX_LINE = 1 << 20
 
 
 class LineSplitter:
-    """Fed with chunks as they come; gives back the lines that they complete, without their ends.
+    """Fed with chunks as they come; gives back the lines that they complete, without their ends and without
+    the byte order mark that the first of them may begin with.
 
     Raises:
         BadReply: a line is too long or not UTF-8. The lines before it have been given.
@@ -65,6 +76,7 @@ class LineSplitter:
 
     def __init__(self, max_line: int = MAX_LINE) -> None:
         self._buffer = bytearray()
+        self._first = True
         self._max_line = max_line
 
     def feed(self, chunk: bytes) -> Iterator[str]:
@@ -82,10 +94,11 @@ class LineSplitter:
 
     def _cut(self, end: int) -> str:
         self._check(end)
+        encoding, self._first = "utf-8-sig" if self._first else "utf-8", False
         try:
-            return self._buffer[:end].decode().removesuffix("\r")
+            return self._buffer[:end].decode(encoding).removesuffix("\r")
         except UnicodeDecodeError as error:
-            raise BadReply("sent text that is not UTF-8") from error
+            raise Malformed("sent text that is not UTF-8") from error
 
     def _check(self, length: int) -> None:
         if length > self._max_line:
@@ -126,10 +139,17 @@ class HttpTransport:
             raise ConfigError(f"the token of {self.where} has characters that HTTP cannot carry")
 
     async def get(self, path: str, limit: int = _MAX_BODY) -> JsonObject:
-        """A JSON object of at most `limit` bytes. Raises BadReply, HttpStatus, Untrusted."""
+        """A JSON object of at most `limit` bytes. Raises BadReply, Malformed, HttpStatus, Untrusted."""
+        return parse_object(await self._read(path, limit))
+
+    async def get_any(self, path: str) -> Any:
+        """Any JSON value. Raises as `get`."""
+        return parse(await self._read(path, _MAX_BODY))
+
+    async def _read(self, path: str, limit: int) -> str:
         deadlines = StreamDeadlines(_STATUS_TIMEOUT, _STATUS_TIMEOUT, _STATUS_TIMEOUT)
         async with self._send("GET", path, None, deadlines) as response:
-            return parse_object(await self._body(response, deadlines, limit))
+            return await self._body(response, deadlines, limit)
 
     @asynccontextmanager
     async def lines(
@@ -205,7 +225,8 @@ class HttpTransport:
             body = await self._body(response, deadlines, _MAX_ERROR)
         if self._token:  # a proxy's debug page may show the request's headers
             body = body.replace(self._token, "…")
-        return HttpStatus(response.status_code, body)
+        redirected = response.is_redirect and _without_query(response.headers.get("location", ""))
+        return HttpStatus(response.status_code, body, redirected or "")
 
     def _connected(self) -> httpx.AsyncClient:
         if self._client is None:
@@ -242,14 +263,14 @@ class HttpTransport:
                 if len(body) > limit:
                     raise BadReply(f"sent more than {limit} bytes")
         try:
-            return body.decode()
+            return body.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise BadReply("sent text that is not UTF-8") from error
+            raise Malformed("sent text that is not UTF-8") from error
 
     async def _chunks(
         self, response: httpx.Response, deadlines: StreamDeadlines
     ) -> AsyncGenerator[bytes, None]:
-        stream = response.aiter_raw()
+        stream = response.aiter_bytes()  # some servers compress whatever they are asked for
         while True:
             with transport_faults(pinned=self._pinned):
                 chunk = await deadlines.wait(anext(stream, None))
@@ -267,10 +288,18 @@ def _address(url: str) -> str:
     return f"{parsed.scheme}://{parsed.netloc.decode()}"
 
 
+def _without_query(url: str) -> str:
+    """Where a redirect leads, without what may be secret in it: a login page is often given a token."""
+    try:
+        return str(httpx.URL(url).copy_with(query=None, fragment=None, userinfo=b""))
+    except (httpx.InvalidURL, ValueError):
+        return ""
+
+
 class HttpEngine(Engine, ABC):
     """An engine behind HTTP. A backend says how a request is written and how a line is read."""
 
-    chat_path: ClassVar[str]
+    chat_path: str
 
     def __init__(self, endpoint: Endpoint, limits: EngineLimits) -> None:
         """Raises ConfigError for a URL or token that HTTP cannot carry."""
@@ -309,18 +338,31 @@ class HttpEngine(Engine, ABC):
     async def _events(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         limits = self._limits
         deadlines = StreamDeadlines(limits.first_token_timeout, limits.token_timeout, limits.answer_timeout)
-        read, length = self._reader(), 0
-        async with self._transport.lines(self.chat_path, self._payload(request), deadlines) as lines:
+        read, characters, length = self._reader(), Characters(), 0
+        async with self._lines(request, deadlines) as lines:
             async for line in lines:
                 for event in read(line):
                     if isinstance(event, Delta):
-                        length += len(event.text)
+                        text = characters.whole(event.text)
+                        length += len(text)
                         self._check_length(length)
-                    yield event
-                    if isinstance(event, Done):
+                        yield Delta(text) if text else Thinking()
+                    elif isinstance(event, Done):
+                        characters.end()
+                        yield event
                         return
+                    else:
+                        yield event
                     deadlines.renew()
         raise BadReply("ended the answer without an end mark")
+
+    @asynccontextmanager
+    async def _lines(
+        self, request: ChatRequest, deadlines: StreamDeadlines
+    ) -> AsyncIterator[AsyncGenerator[str, None]]:
+        """The lines of what the server answers to `request`. Raises as `HttpTransport.lines`."""
+        async with self._transport.lines(self.chat_path, self._payload(request), deadlines) as lines:
+            yield lines
 
     def _check_length(self, length: int) -> None:
         if length > self._limits.max_answer_chars:

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import ClassVar
 
 from llmhost.engines import wire
 from llmhost.engines.engine import ChatRequest, Delta, Done, ModelStatus, Progress
@@ -32,14 +31,24 @@ _MOST_BYTES_A_TOKEN = 6
 #: bytes; more than any disk holds
 _MOST_BYTES = 10**18
 
-#: what Ollama says when its registry has no such model; retrying cannot help
-_NO_SUCH_MODEL = ("file does not exist", "not found", "invalid model name")
+#: what Ollama says of a pull that another try does not mend, and what does
+_PERMANENT = {
+    "no space left on device": "free some disk space on that server, or use a smaller `engine.model`",
+    "file does not exist": "correct `engine.model`",
+    "not found": "correct `engine.model`",
+    "invalid model name": "correct `engine.model`",
+    "newer version of ollama": "upgrade Ollama on that server",
+    "unauthorized": "`engine.model` needs an account: pull it on that server, or use another one",
+    "access denied": "`engine.model` needs an account: pull it on that server, or use another one",
+    "permission denied": "let Ollama write into the folder of its models on that server",
+    "read-only file system": "let Ollama write into the folder of its models on that server",
+}
 
 
 class OllamaEngine(HttpEngine):
     """Speaks ``/api/chat``."""
 
-    chat_path: ClassVar[str] = "/api/chat"
+    chat_path = "/api/chat"
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Delta | Done, None]:
         asking = asyncio.create_task(self._digest(request.model))
@@ -120,17 +129,17 @@ class OllamaEngine(HttpEngine):
         """Pulls the model unless it is there.
 
         Raises:
-            EngineRefused: there is no such model to pull.
+            EngineRefused: it cannot be pulled: there is no such model, or no room for it.
             EngineUnavailable: the pull failed; another call goes on from where it stopped.
         """
         if not (await self.model_status(model)).present:
             try:
                 await self._pull_resuming(model, on_progress)
             except BadReply as fault:
-                if isinstance(fault, Reported) and any(words in fault.said for words in _NO_SUCH_MODEL):
+                if (hint := _permanent(fault)) is not None:
+                    words = fault.said if isinstance(fault, Reported | HttpStatus) else str(fault)
                     raise EngineRefused(
-                        f"{self._transport.where} cannot pull {model!r}: {fault.said}",
-                        hint="correct `engine.model`",
+                        f"{self._transport.where} cannot pull {model!r}: {words}", hint=hint
                     ) from fault
                 raise self._transport.error(fault) from fault
         on_progress(Progress("present", 1.0))
@@ -148,10 +157,8 @@ class OllamaEngine(HttpEngine):
         for attempt in range(1, _PULL_ATTEMPTS + 1):
             try:
                 await self._pull(model, on_progress)
-            except (Reported, HttpStatus):  # it answered; asking again would hear the same
-                raise
-            except BadReply:
-                if attempt == _PULL_ATTEMPTS:
+            except BadReply as fault:
+                if attempt == _PULL_ATTEMPTS or _permanent(fault) is not None:
                     raise
             else:
                 return
@@ -181,7 +188,7 @@ def _read(line: str) -> Sequence[Event]:
         events.append(Thinking())
     if reply.get("done") is True:
         # Without a reason it is not known to be complete, so it is not called `stop`.
-        reason = wire.shorten(wire.text(reply, "done_reason")) or "unknown"
+        reason = wire.finish_reason(reply, "done_reason") or "unknown"
         events.append(Done(reason, wire.count(reply, "prompt_eval_count"), wire.count(reply, "eval_count")))
     return events
 
@@ -191,6 +198,14 @@ def _parse(line: str) -> JsonObject:
     if reply.get("error"):
         raise Reported(wire.error_text(reply["error"]))
     return reply
+
+
+def _permanent(fault: BadReply) -> str | None:
+    """What is to be done about a pull that would fail again; None where another try may do."""
+    if not isinstance(fault, Reported | HttpStatus):
+        return None
+    said = fault.said.lower()
+    return next((hint for words, hint in _PERMANENT.items() if words in said), None)
 
 
 def _full_name(model: str) -> str:

@@ -6,55 +6,92 @@ the first alone is also what a proxy leaves behind that lost the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import replace
-from typing import ClassVar
 
 from llmhost.engines import wire
-from llmhost.engines.engine import ChatRequest, Delta, Done, Endpoint, EngineLimits, ModelStatus, Progress
+from llmhost.engines.engine import (
+    ChatRequest,
+    Delta,
+    Done,
+    Endpoint,
+    EngineLimits,
+    Message,
+    ModelStatus,
+    Progress,
+    Sampling,
+)
 from llmhost.engines.faults import HttpStatus
-from llmhost.engines.http import HttpEngine
-from llmhost.engines.wire import BadReply, Event, JsonObject, Reported, Thinking
+from llmhost.engines.http import HttpEngine, StreamDeadlines
+from llmhost.engines.wire import BadReply, Event, JsonObject, Malformed, Reported, Thinking
 from llmhost.errors import EngineRefused
 
 __all__ = ["OpenAIEngine"]
 
 
 class OpenAIEngine(HttpEngine):
-    """Speaks ``/v1/chat/completions``. The URL may end in ``/v1`` or not."""
-
-    chat_path: ClassVar[str] = "/v1/chat/completions"
+    """Speaks ``/chat/completions`` below the URL as it is given; below ``/v1`` where that has no path."""
 
     def __init__(self, endpoint: Endpoint, limits: EngineLimits) -> None:
-        super().__init__(replace(endpoint, url=endpoint.url.rstrip("/").removesuffix("/v1")), limits)
+        base = endpoint.url.rstrip("/")
+        root = base.removesuffix("/v1")
+        super().__init__(replace(endpoint, url=root), limits)
+        has_other_path = root == base and "/" in base.partition("://")[2]
+        self._prefix = "" if has_other_path else "/v1"
+        self.chat_path = f"{self._prefix}/chat/completions"
+        #: fields of a request that this server has said it does not know
+        self._unknown: set[str] = set()
 
     def _payload(self, request: ChatRequest) -> JsonObject:
-        return {
-            **wire.chat_fields(request),
-            **wire.sampling_fields(request.sampling, max_tokens="max_tokens"),
+        most = "max_completion_tokens" if "max_tokens" in self._unknown else "max_tokens"
+        payload = {
+            **wire.sampling_fields(request.sampling, max_tokens=most),
             "stream_options": {"include_usage": True},
         }
+        known = {name: value for name, value in payload.items() if name not in self._unknown}
+        return {**wire.chat_fields(request), **known}
 
     def _reader(self) -> wire.Reader:
         return _EventReader().read
 
+    @asynccontextmanager
+    async def _lines(
+        self, request: ChatRequest, deadlines: StreamDeadlines
+    ) -> AsyncIterator[AsyncGenerator[str, None]]:
+        """Asks again without what the server says that it does not know."""
+        async with AsyncExitStack() as stack:
+            while True:
+                try:
+                    lines = await stack.enter_async_context(super()._lines(request, deadlines))
+                    break
+                except HttpStatus as fault:
+                    unknown = _refused_fields(fault, self._payload(request)) - self._unknown
+                    if not unknown:
+                        raise
+                    self._unknown |= unknown
+            yield lines
+
     async def model_status(self, model: str) -> ModelStatus:
-        """`loaded` stays None: some of these servers list what they could load, too."""
+        """`present` is None where the server has no list that can be read. One that does not list the model
+        is asked for a token: many know a model by more names than they list. Not llama.cpp, which serves its
+        file under any name. `loaded` stays None: some list what they could load, too."""
         with self._transport.translated():
-            names = [
-                wire.text(entry, "id")
-                for entry in wire.list_of(await self._transport.get("/v1/models"), "data")
-            ]
-        if model in names:
+            models = await self._models()
+        if models is None:
+            return ModelStatus(present=None, loaded=None, detail="it does not list its models")
+        names = [entry["id"] for entry in models]
+        if any(_same_model(model, name) for name in names):
             return ModelStatus(present=True, loaded=None)
-        return ModelStatus(
-            present=False, loaded=None, detail=f"it serves {wire.shorten(', '.join(names)) or 'none'}"
-        )
+        any_name = any(entry.get("owned_by") == "llamacpp" for entry in models)
+        present = not any_name and await self._serves(model)
+        return ModelStatus(present, loaded=None, detail=f"it serves {wire.shorten(', '.join(names))}")
 
     async def ensure_model(self, model: str, on_progress: Callable[[Progress], None]) -> None:
         """These servers are started with their model; one that lacks it is refused."""
         status = await self.model_status(model)
-        if not status.present:
+        if status.present is False:
             raise EngineRefused(
                 f"{self._transport.where} has no model {model!r}: {status.detail}",
                 hint="start that server with the model, or correct `engine.model`",
@@ -63,13 +100,30 @@ class OpenAIEngine(HttpEngine):
 
     async def version(self) -> str:
         """vLLM's ``/version``; the others do not tell."""
-        with self._transport.translated():
-            try:
-                return wire.shorten(wire.text(await self._transport.get("/version"), "version"))
-            except HttpStatus as fault:
-                if fault.status != 404:
-                    raise
+        with self._transport.translated(), suppress(HttpStatus, Malformed):
+            return wire.shorten(wire.text(await self._transport.get("/version"), "version"))
         return ""
+
+    async def _models(self) -> Sequence[JsonObject] | None:
+        """The entries of the list, which is OpenAI's or bare; None where there is none that can be read."""
+        try:
+            listed = await self._transport.get_any(f"{self._prefix}/models")
+            entries = wire.list_of(listed if isinstance(listed, dict) else {"data": listed}, "data")
+            return entries if entries and all(wire.text(entry, "id") for entry in entries) else None
+        except Malformed:
+            return None
+        except HttpStatus as fault:
+            if fault.status in (401, 403) or fault.target:
+                raise
+            return None
+
+    async def _serves(self, model: str) -> bool:
+        request = ChatRequest(model, (Message("user", "Hi"),), Sampling(max_tokens=1))
+        try:
+            async with aclosing(self.chat(request)) as events:
+                return await anext(events, None) is not None
+        except EngineRefused:
+            return False
 
 
 class _EventReader:
@@ -97,15 +151,57 @@ class _EventReader:
     def _chunk(self, chunk: JsonObject) -> Sequence[Event]:
         if chunk.get("error"):
             raise Reported(wire.error_text(chunk["error"]))
-        self._usage = wire.child(chunk, "usage") or self._usage
+        usage = chunk.get("usage")
+        self._usage = usage if usage and isinstance(usage, dict) else self._usage
         choice = next(iter(wire.list_of(chunk, "choices")), {})
-        self._finish = wire.shorten(wire.text(choice, "finish_reason")) or self._finish
+        self._finish = wire.finish_reason(choice, "finish_reason") or self._finish
         delta = wire.child(choice, "delta")
-        if content := wire.text(delta, "content"):
+        if content := _text(delta):
             return (Delta(content),)
-        return (Thinking(),) if delta.get("reasoning_content") or delta.get("reasoning") else ()
+        thinks = any(delta.get(name) for name in ("content", "reasoning_content", "reasoning"))
+        return (Thinking(),) if thinks else ()
+
+
+def _text(delta: JsonObject) -> str:
+    """The text of a delta, which may be a list of parts; those that are no text are thoughts."""
+    if isinstance(delta.get("content"), list):
+        return "".join(
+            wire.text(part, "text") for part in wire.list_of(delta, "content") if part.get("type") == "text"
+        )
+    return wire.text(delta, "content")
+
+
+#: what a line of server-sent events may begin with besides ``data:``; a colon begins a comment
+_OTHER_FIELDS = ("", "event", "id", "retry")
 
 
 def _data(line: str) -> str:
-    """What a ``data:`` line holds; nothing for a blank line, a comment (``: ping``) or another field."""
-    return line.removeprefix("data:").strip() if line.startswith("data:") else ""
+    """What a ``data:`` line holds; nothing for a blank line, a comment (``: ping``) or a field without an
+    answer. Raises Malformed for anything else: it may be a part of the answer."""
+    field, _, value = line.partition(":")
+    if field == "data":
+        return value.strip()
+    if field not in _OTHER_FIELDS:
+        raise Malformed(f"sent a line that is no event: {wire.shorten(line)}")
+    return ""
+
+
+def _same_model(one: str, other: str) -> bool:
+    return one.removesuffix(":latest") == other.removesuffix(":latest")
+
+
+#: fields that a server may do without: usage is shown where it is known; sampling is then the server's own
+_OPTIONAL = frozenset({"stream_options", "temperature", "top_p", "seed"})
+_NOT_KNOWN = re.compile(
+    r"unknown|unrecogni[sz]ed|unexpected|unsupported|not (?:supported|permitted|allowed|recogni[sz]ed)|extra"
+    r"|max_completion_tokens|does not support",
+    re.IGNORECASE,
+)
+
+
+def _refused_fields(fault: HttpStatus, sent: JsonObject) -> set[str]:
+    """The fields of `sent` that the server says it does not know, of those that it can be asked without."""
+    if fault.status not in (400, 422) or not _NOT_KNOWN.search(fault.body):
+        return set()
+    named = set(re.findall(r"\w+", fault.body))
+    return named & sent.keys() & (_OPTIONAL | {"max_tokens"})

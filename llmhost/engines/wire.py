@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,10 @@ from llmhost.engines.engine import ChatRequest, Delta, Done, Sampling
 
 __all__ = [
     "BadReply",
+    "Characters",
     "Event",
     "JsonObject",
+    "Malformed",
     "Reader",
     "Reported",
     "Thinking",
@@ -20,7 +23,9 @@ __all__ = [
     "child",
     "count",
     "error_text",
+    "finish_reason",
     "list_of",
+    "parse",
     "parse_object",
     "sampling_fields",
     "shorten",
@@ -52,6 +57,10 @@ class BadReply(Exception):
     """What an engine sent cannot be used. The message completes a sentence that starts with its address."""
 
 
+class Malformed(BadReply):
+    """It answered, in another shape than the API's."""
+
+
 class Reported(BadReply):
     """The engine itself reports an error; `said` is its text, cleaned."""
 
@@ -60,49 +69,72 @@ class Reported(BadReply):
         self.said = said
 
 
-def parse_object(source: str) -> JsonObject:
-    """One JSON object. Raises BadReply for anything else."""
+def parse(source: str) -> Any:
+    """One JSON value. Raises Malformed."""
     try:
-        value = json.loads(source)
+        return json.loads(source)
     except (ValueError, RecursionError) as error:
-        raise BadReply("sent invalid JSON") from error
+        raise Malformed("sent invalid JSON") from error
+
+
+def parse_object(source: str) -> JsonObject:
+    """One JSON object. Raises Malformed for anything else."""
+    value = parse(source)
     if not isinstance(value, dict):
-        raise BadReply("sent JSON that is not an object")
+        raise Malformed("sent JSON that is not an object")
     return value
 
 
 def child(owner: JsonObject, name: str) -> JsonObject:
-    """The object under `name`, empty where there is none. Raises BadReply."""
+    """The object under `name`, empty where there is none. Raises Malformed."""
     value = owner.get(name)
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise BadReply(f"sent a `{name}` that is not an object")
+        raise Malformed(f"sent a `{name}` that is not an object")
     return value
 
 
 def list_of(owner: JsonObject, name: str) -> list[JsonObject]:
-    """The objects listed under `name`, none where it is missing. Raises BadReply."""
+    """The objects listed under `name`, none where it is missing. Raises Malformed."""
     value = owner.get(name)
     if value is None:
         return []
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise BadReply(f"sent a `{name}` that is not a list of objects")
+        raise Malformed(f"sent a `{name}` that is not a list of objects")
     return value
 
 
 def text(owner: JsonObject, name: str) -> str:
-    """The text under `name`, empty where there is none. Raises BadReply, also for half a character."""
+    """The text under `name`, empty where there is none. Raises Malformed."""
     value = owner.get(name)
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise BadReply(f"sent a `{name}` that is not text")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise BadReply(f"sent a `{name}` with half a character") from error
+        raise Malformed(f"sent a `{name}` that is not text")
     return value
+
+
+class Characters:
+    """Joins pieces of text of which one may end in the middle of a character: JSON writes an emoji as two
+    escapes, and some servers send each in a chunk of its own."""
+
+    def __init__(self) -> None:
+        self._half = ""
+
+    def whole(self, piece: str) -> str:
+        """The characters that this piece completes. Raises Malformed where one is only half."""
+        joined = self._half + piece
+        self._half = joined[-1:] if "\ud800" <= joined[-1:] <= "\udbff" else ""
+        try:
+            return joined.removesuffix(self._half).encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError as error:
+            raise Malformed("sent half a character") from error
+
+    def end(self) -> None:
+        """Raises Malformed where the text ended in the middle of a character."""
+        if self._half:
+            raise Malformed("ended the answer with half a character")
 
 
 def count(owner: JsonObject, name: str, most: int = MOST_TOKENS) -> int:
@@ -111,15 +143,47 @@ def count(owner: JsonObject, name: str, most: int = MOST_TOKENS) -> int:
     return value if type(value) is int and 0 <= value <= most else 0
 
 
+#: fields that explain an error, in the order in which they are shown; the others only where there is none
+_EXPLAINING = ("error", "message", "msg", "detail", "details", "errors", "reason", "metadata", "raw", "loc")
+_NAMING = ("type", "status", "code")
+
+#: levels within an error; a gateway's quotation of a gateway's error has eight
+_DEEPEST = 12
+
+
 def error_text(error: Any) -> str:
-    """The words in an `error` field, which is a text, or an object with a `message`."""
-    if isinstance(error, dict):
-        error = error.get("message") or error.get("type") or error.get("code")
-    return shorten(str(error)) if error else "an error without words"
+    """Every text with which a reply explains an error, however deep it is, each once."""
+    texts = _texts(error, _EXPLAINING) or _texts(error, _EXPLAINING + _NAMING)
+    return shorten("; ".join(dict.fromkeys(texts))) or "an error without words"
+
+
+def _texts(value: Any, names: Sequence[str], depth: int = 0) -> list[str]:
+    if depth > _DEEPEST:
+        return []
+    if isinstance(value, dict):
+        return [found for name in names for found in _texts(value.get(name), names, depth + 1)]
+    if isinstance(value, list):
+        return [found for item in value for found in _texts(item, names, depth + 1)]
+    if isinstance(value, str) and value.lstrip().startswith(("{", "[")):  # a gateway quotes another's reply
+        with suppress(Malformed):
+            return _texts(parse(value), names, depth + 1) or [value]
+    return [str(value)] if isinstance(value, str | int) and value not in ("", True, False) else []
+
+
+#: what engines call the two ends that every one has, in lower case
+_STOP = frozenset({"stop", "eos", "eos_token", "stop_sequence", "end_turn", "complete", "completed"})
+_LENGTH = frozenset({"length", "max_tokens", "max_length", "model_length", "max_output_tokens"})
+
+
+def finish_reason(owner: JsonObject, name: str) -> str:
+    """Why the answer ended, in one line, empty where that is not said; synonyms are `stop` and `length`."""
+    said = shorten(text(owner, name))
+    known = said.lower()
+    return "stop" if known in _STOP else "length" if known in _LENGTH else said
 
 
 def shorten(words: str) -> str:
-    """One printable line of bounded length, whatever came in."""
+    """One printable line of bounded length, whatever was sent."""
     line = " ".join("".join(c if c.isprintable() else " " for c in words[: 8 * _SHOWN]).split())
     return line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"
 

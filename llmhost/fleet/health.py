@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llmhost.engines.engine import Progress
-from llmhost.errors import EngineError, LlmhostError, ProviderError, UntrustedWorker
+from llmhost.errors import EngineError, LlmhostError, ProviderError, RefusingWorker, UntrustedWorker
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.models import Account, Charge, Worker, WorkerState
 from llmhost.fleet.plan import exceeds_drift
@@ -24,6 +24,7 @@ from llmhost.fleet.spending import bills_since, tally
 
 __all__ = [
     "MAX_NEWS",
+    "PROBE_TIMEOUT",
     "Hooks",
     "OnProgress",
     "Prepare",
@@ -44,6 +45,8 @@ _POLL = 0.1  #: seconds; people see a bar move, and a provider that needs longer
 _LAG = 30.0  #: seconds; a provider's list may need a moment to show what was just bought
 
 _ENDS_SOON = 3600.0  #: seconds; a contract that ends sooner is reported: time to rent another worker
+
+_PAUSE = 1.0  #: seconds before a worker that did not answer is asked again: it may be busy already
 
 #: seconds for one token, so that a stuck worker does not hang the command
 PROBE_TIMEOUT = 5.0
@@ -92,8 +95,9 @@ def sentence(error: LlmhostError) -> str:
 
 
 def is_permanent(error: LlmhostError) -> bool:
-    """Whether waiting will not help: another server answers, or the error is not about a slow start."""
-    return isinstance(error, UntrustedWorker) or not isinstance(error, EngineError)
+    """Whether waiting will not help: another server answers, this one refuses, or the error is not about a
+    slow start."""
+    return isinstance(error, UntrustedWorker | RefusingWorker) or not isinstance(error, EngineError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +253,7 @@ class _Watch:
         self._answered = worker.state is WorkerState.READY
         self._prepared = False
         self._excuse = ""
+        self._ask_again = 0.0
         self._probing: asyncio.Task[None] | None = None
 
     def step(self, listed: Worker | None) -> None:
@@ -271,7 +276,7 @@ class _Watch:
             self._take_result(self._probing)
         elif listed.url is None:
             self._report(listed.stage or "starting", detail=listed.detail)
-        elif self._probing is None:
+        elif self._probing is None and self._clock.monotonic() >= self._ask_again:
             self._probing = asyncio.create_task(self._first_answer(listed))
         self._check_patience()
 
@@ -303,6 +308,7 @@ class _Watch:
                 self._settle(WorkerState.FAILED, sentence(error))
             else:
                 self._excuse = f": {error.message}"
+                self._ask_again = self._clock.monotonic() + _PAUSE
         else:
             self._settle(WorkerState.READY, "")
 

@@ -135,7 +135,7 @@ class Engines:
             if worker.provider != "static":
                 raise
             # A server that llmhost does not run will not be started by waiting: say what is wrong.
-            hint = "start this server, or correct its `url` and `token` under `fleet.workers`"
+            hint = error.hint or "start this server, or correct its `url` under `fleet.workers`"
             raise ProviderError(error.message, hint=hint) from error
 
     async def _prepare(self, worker: Worker, on_progress: Callable[[Progress], None]) -> None:

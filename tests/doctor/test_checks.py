@@ -21,6 +21,7 @@ from llmhost.doctor.checks import Check, Probe, ok, run_checks
 from llmhost.engines.worker_report import LoadedModel, Metrics, WorkerReport
 from llmhost.errors import ConfigError, EngineUnavailable, StoreUnavailable
 from llmhost.fleet.budget import Limits, Spent
+from llmhost.fleet.health import ProbeResult
 from llmhost.fleet.models import Account, Intent, Market, Offer, Worker, WorkerState
 
 NOON = 1_700_049_600.0  # 2023-11-15 12:00 UTC, a Wednesday
@@ -120,14 +121,33 @@ async def test_a_server_must_have_the_model_on_its_gpu(
     ollama_side: Side, ollama_server: OllamaServer, model: str, held: Any, ok: bool, words: str
 ) -> None:
     ollama_server.running.update(held)
-    check = await checks.check_server("worker", ollama_side.engine(), model)
+    check = await checks.check_server("worker", ollama_side.engine(), model, answered)
     assert (check.ok, words in check.detail, check.fix is None) == (ok, True, ok)
 
 
-async def test_a_server_that_is_away_is_an_error(ollama_side: Side, refusing_port: int) -> None:
-    engine = ollama_side.engine(url=f"http://127.0.0.1:{refusing_port}")
-    with pytest.raises(EngineUnavailable):
-        await checks.check_server("worker", engine, "tiny")
+async def answered() -> ProbeResult:
+    return ProbeResult(answered=True)
+
+
+async def refused() -> ProbeResult:
+    return ProbeResult(answered=False, error=EngineUnavailable("no free slot", hint="wait"))
+
+
+async def silent() -> ProbeResult:
+    return ProbeResult(answered=False)
+
+
+@pytest.mark.parametrize(
+    ("probe", "ok", "words"),
+    [(answered, True, "answers; tiny"), (refused, False, "no free slot"), (silent, False, "no token")],
+)
+async def test_what_counts_is_whether_a_server_answers_a_question(
+    openai_side: Side, refusing_port: int, probe: Any, ok: bool, words: str
+) -> None:
+    lists_nothing = openai_side.engine(url=f"http://127.0.0.1:{refusing_port}")
+    for engine in (openai_side.engine(), lists_nothing):
+        check = await checks.check_server("worker", engine, "tiny", probe)
+        assert (check.ok, words in check.detail, check.fix is None) == (ok, True, ok)
 
 
 def test_a_state_folder_must_have_room_and_the_machine_is_described(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from enum import Enum, auto
 from itertools import count
 from typing import ClassVar
@@ -47,15 +48,16 @@ class ChatServer(HttpServer):
         self.finish_reason: str | None = "stop"
         self._fault: Fault | None = None
         self._after: int | None = None
-        self._refusal: tuple[int, bytes] | None = None
+        self.compressed = False
+        self._refusal: tuple[int, bytes, Mapping[str, str]] | None = None
 
     def fail(self, fault: Fault, after: int | None = None) -> None:
         """Goes wrong after this many pieces; None is before the first byte of the response."""
         self._fault, self._after = fault, after
 
-    def refuse(self, status: int, body: bytes = b"") -> None:
+    def refuse(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
         """Answers every question with this status."""
-        self._refusal = (status, body)
+        self._refusal = (status, body, headers or {})
 
     def heal(self) -> None:
         self._fault, self._after, self._refusal = None, None, None
@@ -81,12 +83,13 @@ class ChatServer(HttpServer):
 
     async def chat(self, request: Request, reply: Reply) -> None:
         if self._refusal is not None:
-            return await reply.body(self._refusal[1], self._refusal[0])
+            status, body, headers = self._refusal
+            return await reply.body(body, status, headers=headers)
         if len(request.body) > self.longest_prompt:
             return await reply.json(self.refused("the request exceeds the context size"), 400)
         if self._fault is not None and self._after is None:
             return await self._go_wrong(self._fault, reply)
-        await reply.start(self.content_type)
+        await reply.start(self.content_type, compressed=self.compressed)
         if self._fault is None:
             return await self._answer_well(request, reply)
         for text in self.pieces[: self._after]:
@@ -131,7 +134,7 @@ class ChatServer(HttpServer):
             Fault.NOT_AN_OBJECT: good[: good.index(b"{")] + b"[1, 2]\n\n",
             Fault.WRONG_TYPES: self.wrong_types(),
             Fault.INVALID_UTF8: good.replace(b"word", b"w\xffrd"),
-            Fault.HALF_CHARACTER: good.replace(b"word", b"\\ud83d"),
+            Fault.HALF_CHARACTER: good.replace(b"word", b"\\ude00"),
             Fault.ERROR: self.error("the GPU\x1b[31m is\non fire"),
         }[fault]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ class Reply:
         self._reader = reader
         self._writer = writer
         self.keep_alive = True
+        self._gzip: zlib._Compress | None = None
 
     async def raw(self, data: bytes) -> None:
         self._writer.write(data)
@@ -40,19 +42,32 @@ class Reply:
     async def json(self, value: Any, status: int = 200) -> None:
         await self.body(json.dumps(value).encode(), status)
 
-    async def body(self, body: bytes, status: int = 200, content_type: str = "application/json") -> None:
+    async def body(
+        self,
+        body: bytes,
+        status: int = 200,
+        content_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         await self.raw(
-            f"HTTP/1.1 {status} {_REASONS.get(status, 'Not OK')}\r\nContent-Type: {content_type}\r\n"
+            f"HTTP/1.1 {status} {_REASONS.get(status, 'Not OK')}\r\nContent-Type: {content_type}\r\n{more}"
             f"Content-Length: {len(body)}\r\n\r\n".encode()
             + body
         )
 
-    async def start(self, content_type: str) -> None:
+    async def start(self, content_type: str, *, compressed: bool = False) -> None:
+        """From now on chunks come, each compressed with gzip and flushed where that is wanted."""
+        encoding = "Content-Encoding: gzip\r\n" if compressed else ""
+        self._gzip = zlib.compressobj(wbits=31) if compressed else None
         await self.raw(
-            f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+            f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\n{encoding}"
+            "Transfer-Encoding: chunked\r\n\r\n".encode()
         )
 
     async def chunk(self, data: bytes) -> None:
+        if self._gzip is not None:
+            data = self._gzip.compress(data) + self._gzip.flush(zlib.Z_SYNC_FLUSH)
         await self.raw(f"{len(data):x}\r\n".encode() + data + b"\r\n")
 
     async def end(self) -> None:

@@ -15,11 +15,11 @@ from doubles.http_server import Reply, Request
 @dataclass(slots=True)
 class Download:
     """A model in the registry. `failures` says after how many bytes each attempt breaks off, in turn;
-    `pause` is seconds for each tenth of it."""
+    `errors` are what each attempt reports instead, in turn; `pause` is seconds for each tenth of it."""
 
     size: int = 1000
     failures: tuple[int, ...] = ()
-    error: str | None = None
+    errors: tuple[str, ...] = ()
     fetched: int = 0
     pause: float = 0.0
 
@@ -107,8 +107,10 @@ class OllamaServer(ChatServer):
         download = self.registry.get(name)
         if download is None:
             await reply.chunk(self.error("pull model manifest: file does not exist"))
-        elif download.error is not None:
-            await reply.chunk(self.error(download.error))
+        elif download.errors:
+            error, *later = download.errors
+            download.errors = tuple(later)
+            await reply.chunk(self.error(error))
         elif not await self._fetch(download, reply):
             reply.keep_alive = False
             return

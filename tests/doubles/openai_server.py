@@ -10,27 +10,49 @@ from doubles.http_server import Reply, Request
 
 
 class OpenAIServer(ChatServer):
-    """`has_usage`, `has_done` and `server_version` make it one of the servers that differ there."""
+    """Everything that it is told makes it one of the servers that differ there.
+
+    `known` are models that it serves and does not list; `listed` is what it answers instead of a list, None
+    for status 404; `unknown` has for a field of a request the status and the reply with which it is refused.
+    """
 
     content_type: ClassVar[str] = "text/event-stream"
     chat_path: ClassVar[str] = "/v1/chat/completions"
 
     def __init__(self, model: str = "tiny", token: str | None = None) -> None:
         super().__init__(model, token)
+        self.base = "/v1"
+        self.known: set[str] = set()
+        self.listed: bytes | None = b""
+        self.unknown: dict[str, tuple[int, object]] = {}
+        self.usage: object = None
         self.has_usage = True
         self.has_done = True
         self.server_version: str | None = None
 
     async def answer(self, request: Request, reply: Reply) -> None:
         match request.method, request.path:
-            case "POST", self.chat_path:
-                await self.chat(request, reply)
-            case "GET", "/v1/models":
-                await reply.json({"object": "list", "data": [{"id": self.model, "object": "model"}]})
+            case "POST", path if path == f"{self.base}/chat/completions":
+                await self._chat(request, reply)
+            case "GET", path if path == f"{self.base}/models" and self.listed is not None:
+                models = {"object": "list", "data": [{"id": self.model, "object": "model"}]}
+                await reply.body(self.listed or json.dumps(models).encode())
             case "GET", "/version" if self.server_version is not None:
                 await reply.json({"version": self.server_version})
             case _:
                 await reply.json(self.refused("File Not Found"), 404)
+
+    async def _chat(self, request: Request, reply: Reply) -> None:
+        refused = next((self.unknown[name] for name in request.json if name in self.unknown), None)
+        if refused is not None:
+            await reply.json(refused[1], refused[0])
+        elif request.json["model"] in {self.model, *self.known}:
+            await self.chat(request, reply)
+        else:
+            await reply.json(self.refused(f"The model `{request.json['model']}` does not exist."), 404)
+
+    def delta(self, fields: dict[str, Any]) -> bytes:
+        return _event(_chunk(fields))
 
     def piece(self, text: str) -> bytes:
         return _event(_chunk({"content": text}))
@@ -50,14 +72,15 @@ class OpenAIServer(ChatServer):
     def ending(self, finish_reason: str | None, tokens: int) -> list[bytes]:
         lines = [b": ping\n\n", _event(_chunk({}, finish_reason))]
         if self.has_usage:
-            usage = {"prompt_tokens": 7, "completion_tokens": tokens, "total_tokens": 7 + tokens}
+            counted = {"prompt_tokens": 7, "completion_tokens": tokens, "total_tokens": 7 + tokens}
+            usage = counted if self.usage is None else self.usage
             lines.append(_event({"object": "chat.completion.chunk", "choices": [], "usage": usage}))
         if self.has_done:
             lines.append(b"data: [DONE]\n\n")
         return lines
 
     def most_tokens(self, request: Request) -> int:
-        most: int = request.json.get("max_tokens", 1000)
+        most: int = request.json.get("max_tokens", request.json.get("max_completion_tokens", 1000))
         return most
 
 

@@ -8,7 +8,8 @@ import pytest
 from doubles.chat_server import Fault
 from doubles.engine_limits import LIMITS
 
-from llmhost.errors import EngineRefused, EngineUnavailable, StreamBroken
+from llmhost.errors import EngineRefused, EngineUnavailable, RefusingWorker, StreamBroken
+from llmhost.fleet.health import is_permanent
 
 #: faults that the engine notices at once; the others take a limit
 AT_ONCE = [
@@ -93,7 +94,8 @@ async def test_an_answer_as_long_as_the_limit_is_whole(side, gather, question):
 async def test_a_worker_that_answers_with_an_error_status_is_left_for_another(side, gather, question, status):
     side.server.refuse(status, b"<html>nothing to see</html>")
     pieces, error = await gather(side.engine().chat(question()))
-    assert ([], EngineUnavailable) == (pieces, type(error))
+    assert pieces == []
+    assert isinstance(error, EngineUnavailable)
     assert "html" not in error.message
 
 
@@ -103,6 +105,61 @@ async def test_a_request_that_is_wrong_is_refused_in_the_engines_words(side, que
     with pytest.raises(EngineRefused) as caught:
         await anext(side.engine().chat(question()))
     assert caught.value.message == "the engine refuses this request: top_p must be [31m in (0, 1]"
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (401, b""),
+        (403, b""),
+        (404, b"404 page not found"),
+        (500, b'{"error": "model requires more system memory (5.6 GiB) than is available (1.2 GiB)"}'),
+    ],
+)
+async def test_a_refusal_that_no_repetition_mends_is_told_apart(side, gather, question, status, body):
+    side.server.refuse(status, body)
+    _, error = await gather(side.engine().chat(question()))
+    assert isinstance(error, RefusingWorker)
+    assert is_permanent(error)
+    assert error.hint
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
+async def test_a_refusal_that_may_pass_is_not_permanent(side, gather, question, status):
+    side.server.refuse(status, b"too many requests")
+    _, error = await gather(side.engine().chat(question()))
+    assert not is_permanent(error)
+
+
+async def test_a_redirect_names_its_target_without_what_may_be_secret_in_it(side, gather, question):
+    target = "https://user:secret@sso.example/login?token=secret#secret"
+    side.server.refuse(302, b"", {"Location": target})
+    _, error = await gather(side.engine().chat(question()))
+    assert "redirects to https://sso.example/login" in error.message
+    assert "secret" not in error.message
+
+
+async def test_an_answer_that_comes_compressed_is_read(side, question, ask):
+    side.server.compressed = True
+    assert (await ask(side.engine(), question()))[0] == "Hello, Wörld!"
+
+
+async def test_a_byte_order_mark_before_the_answer_loses_nothing(side, question, ask):
+    plain, side.server.pieces = side.server.piece, ("Hello",)
+    side.server.piece = lambda text: b"\xef\xbb\xbf" + plain(text)
+    assert (await ask(side.engine(), question()))[0] == "Hello"
+
+
+async def test_an_emoji_whose_halves_come_one_after_the_other_is_whole(side, question, ask):
+    plain = side.server.piece
+    halves = {"Hello": b"\\ud83d", ", ": b"\\ude42"}
+    side.server.piece = lambda text: plain("half").replace(b"half", halves.get(text, b"."))
+    assert (await ask(side.engine(), question()))[0] == "\U0001f642.."
+
+
+async def test_a_synonym_of_stop_is_a_complete_answer(side, question, ask):
+    side.server.finish_reason = "eos"
+    assert (await ask(side.engine(), question()))[1].finish_reason == "stop"
 
 
 async def test_an_unknown_model_is_refused_with_what_to_do(side, question):

@@ -159,10 +159,34 @@ async def test_a_model_that_the_registry_lacks_is_refused(ollama_side):
         await ollama_side.engine().ensure_model("new", lambda _: None)
 
 
-async def test_a_pull_that_fails_for_another_reason_may_be_tried_again(ollama_side, ollama_server):
-    ollama_server.registry["new:latest"] = Download(error="write /root/.ollama: no space left on device")
-    with pytest.raises(EngineUnavailable, match="no space left on device"):
+@pytest.mark.parametrize("error", ["digest mismatch, download it again", "max retries exceeded: EOF"])
+async def test_a_pull_that_another_try_mends_is_tried_again(ollama_side, ollama_server, error):
+    ollama_server.registry["new:latest"] = Download(errors=(error,))
+    await ollama_side.engine().ensure_model("new", lambda _: None)
+    assert (await ollama_side.engine().model_status("new")).present is True
+
+
+async def test_a_pull_that_keeps_failing_fails_with_the_last_reason(ollama_side, ollama_server):
+    ollama_server.registry["new:latest"] = Download(errors=("digest mismatch",) * 9)
+    with pytest.raises(EngineUnavailable, match="digest mismatch"):
         await ollama_side.engine().ensure_model("new", lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("error", "what_to_do"),
+    [
+        ("write /root/.ollama: no space left on device", "free some disk space"),
+        ("pull model manifest: 412: requires a newer version of Ollama", "upgrade Ollama"),
+        ("mkdir /models/blobs: permission denied", "let Ollama write"),
+    ],
+)
+async def test_a_pull_that_would_fail_again_is_not_repeated_and_its_cause_has_a_hint(
+    ollama_side, ollama_server, error, what_to_do
+):
+    ollama_server.registry["new:latest"] = Download(errors=(error,) * 9)
+    with pytest.raises(EngineRefused, match=error) as caught:
+        await ollama_side.engine().ensure_model("new", lambda _: None)
+    assert what_to_do in caught.value.hint
     assert [request.path for request in ollama_server.requests].count("/api/pull") == 1
 
 

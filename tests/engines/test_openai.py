@@ -87,10 +87,126 @@ async def test_a_server_that_tells_no_version_has_none(openai_side):
     assert await openai_side.engine().version() == ""
 
 
-async def test_a_broken_list_of_models_is_a_worker_that_cannot_be_used(openai_side, openai_server):
-    openai_server.model = 5  # its JSON is valid, and not the API's
-    with pytest.raises(EngineUnavailable, match="`id` that is not text"):
-        await openai_side.engine().model_status("tiny")
+@pytest.mark.parametrize(
+    "listed",
+    [None, b"<html>", b'{"data": [{"id": 5}]}', b'{"models": []}', b'["tiny"]'],
+    ids=["404", "a page", "numbers", "another API's", "names alone"],
+)
+async def test_a_server_without_a_list_that_can_be_read_is_judged_by_its_answers(
+    openai_side, openai_server, question, ask, listed
+):
+    openai_server.listed = listed
+    engine = openai_side.engine()
+    await engine.ensure_model("tiny", lambda _: None)
+    assert (await engine.model_status("tiny")).present is None
+    assert (await ask(engine, question()))[0] == "Hello, Wörld!"
+
+
+@pytest.mark.parametrize("listed", [b'[{"id": "tiny"}]', b'{"data": [{"id": "tiny:latest"}]}'])
+@pytest.mark.parametrize("asked", ["tiny", "tiny:latest"])
+async def test_a_bare_list_counts_and_latest_is_a_tag_that_may_be_left_out(
+    openai_side, openai_server, listed, asked
+):
+    openai_server.listed = listed
+    assert (await openai_side.engine().model_status(asked)).present is True
+
+
+async def test_a_model_that_is_not_listed_and_answers_is_there(openai_side, openai_server):
+    openai_server.known = {"an-alias"}
+    await openai_side.engine().ensure_model("an-alias", lambda _: None)
+
+
+async def test_llama_cpp_answers_to_any_name_so_its_list_counts(openai_side, openai_server):
+    openai_server.known = {"llama3.2:3b"}
+    openai_server.listed = b'{"data": [{"id": "tiny", "owned_by": "llamacpp"}]}'
+    with pytest.raises(EngineRefused, match="it serves tiny"):
+        await openai_side.engine().ensure_model("llama3.2:3b", lambda _: None)
+
+
+async def test_the_path_of_a_url_is_used_as_it_is_given(openai_side, openai_server, question, ask):
+    openai_server.base = "/openai/v2beta"
+    engine = openai_side.engine(url=openai_server.url + openai_server.base)
+    await engine.ensure_model("tiny", lambda _: None)
+    await ask(engine, question())
+    assert [request.path for request in openai_server.requests] == [
+        "/openai/v2beta/models",
+        "/openai/v2beta/chat/completions",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "reply", "dropped", "instead"),
+    [
+        (
+            400,
+            {"error": {"message": "Unrecognized argument: stream_options"}},
+            "stream_options",
+            {},
+        ),
+        (
+            422,
+            {"detail": [{"loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted"}]},
+            "stream_options",
+            {},
+        ),
+        (400, {"error": {"message": "Unsupported value.", "param": "temperature"}}, "temperature", {}),
+        (
+            400,
+            {"error": {"message": "'max_tokens' is not supported. Use 'max_completion_tokens' instead."}},
+            "max_tokens",
+            {"max_completion_tokens": 50},
+        ),
+    ],
+)
+async def test_what_a_server_does_not_know_is_left_out_from_then_on(
+    openai_side, openai_server, question, ask, status, reply, dropped, instead
+):
+    openai_server.unknown = {dropped: (status, reply)}
+    engine, wanted = openai_side.engine(), question(temperature=0.5, max_tokens=50)
+    for _ in range(2):
+        assert (await ask(engine, wanted))[0] == "Hello, Wörld!"
+    first, second, third = (request.json for request in openai_server.requests)
+    assert second == third == {name: value for name, value in first.items() if name != dropped} | instead
+
+
+async def test_a_server_that_knows_neither_name_of_the_most_tokens_refuses(
+    openai_side, openai_server, question
+):
+    openai_server.unknown = {
+        name: (400, {"error": f"unknown field {name}"}) for name in ("max_tokens", "max_completion_tokens")
+    }
+    with pytest.raises(EngineRefused, match="unknown field max_completion_tokens"):
+        await anext(openai_side.engine().chat(question(max_tokens=5)))
+
+
+async def test_content_may_be_a_list_of_parts_of_which_texts_are_the_answer(
+    openai_side, openai_server, question, ask
+):
+    plain = openai_server.delta
+    openai_server.piece = lambda text: plain(
+        {"content": [{"type": "thinking", "thinking": []}, {"type": "text", "text": text}]}
+    )
+    assert (await ask(openai_side.engine(), question()))[0] == "Hello, Wörld!"
+
+
+async def test_usage_of_another_shape_does_not_break_a_good_answer(openai_side, openai_server, question, ask):
+    openai_server.usage = []
+    assert await ask(openai_side.engine(), question()) == ("Hello, Wörld!", Done("stop", 0, 0))
+
+
+@pytest.mark.parametrize("line", [b' data: {"choices": []}', b"Data: x", b"some words", b'{"choices": 5}'])
+async def test_a_line_that_may_be_a_part_of_the_answer_is_not_ignored(
+    openai_side, openai_server, question, gather, line
+):
+    openai_server.piece = lambda _: line + b"\n\n"
+    _, error = await gather(openai_side.engine().chat(question()))
+    assert isinstance(error, EngineUnavailable)
+
+
+async def test_fields_of_an_event_besides_its_data_are_ignored(openai_side, openai_server, question, ask):
+    plain = openai_server.piece
+    openai_server.piece = lambda text: b"event: chunk\nid: 5\nretry: 10\n" + plain(text)
+    assert (await ask(openai_side.engine(), question()))[0] == "Hello, Wörld!"
 
 
 async def test_a_server_of_another_kind_is_named_as_such(ollama_server, question):

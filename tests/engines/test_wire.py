@@ -14,7 +14,7 @@ from llmhost.engines.engine import Endpoint
 from llmhost.engines.http import LineSplitter
 from llmhost.engines.ollama import OllamaEngine
 from llmhost.engines.openai import OpenAIEngine
-from llmhost.engines.wire import BadReply, count, error_text, parse_object, shorten
+from llmhost.engines.wire import BadReply, Characters, count, error_text, finish_reason, parse_object, shorten
 
 LINES = st.lists(st.text().filter(lambda line: "\n" not in line and not line.endswith("\r")))
 
@@ -42,6 +42,48 @@ def test_what_follows_the_last_line_end_is_the_rest():
 def test_a_line_over_the_limit_is_a_bad_reply(data):
     with pytest.raises(BadReply, match="more than 10 bytes"):
         cut(data, [], max_line=10)
+
+
+def test_a_byte_order_mark_is_stripped_at_the_start_and_nowhere_else():
+    assert cut(b"\xef\xbb\xbfone\n\xef\xbb\xbftwo", [1, 1]) == ["one", "\ufefftwo"]
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("eos", "stop"),
+        ("STOP", "stop"),
+        ("end_turn", "stop"),
+        ("max_tokens", "length"),
+        ("tool_calls", "tool_calls"),
+    ],
+)
+def test_what_engines_call_the_ends_that_all_of_them_have_is_one_name(said, reason):
+    assert finish_reason({"why": said}, "why") == reason
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_a_character_whose_halves_come_in_two_pieces_is_whole(text):
+    units, characters = text.encode("utf-16-le"), Characters()
+    halves = [units[at : at + 2].decode("utf-16-le", "surrogatepass") for at in range(0, len(units), 2)]
+    joined = "".join(map(characters.whole, halves))
+    characters.end()
+    assert joined == text
+
+
+def read_in_pieces(pieces: tuple[str, ...]) -> None:
+    characters = Characters()
+    for piece in pieces:
+        characters.whole(piece)
+    characters.end()
+
+
+@pytest.mark.parametrize(
+    "pieces", [("\ude00",), ("\ud83d", "a"), ("b", "a\ud83d")], ids=["low", "other", "end"]
+)
+def test_half_a_character_that_is_never_completed_is_a_bad_reply(pieces):
+    with pytest.raises(BadReply, match="half a character"):
+        read_in_pieces(pieces)
 
 
 def test_a_line_as_long_as_the_limit_is_fine():
@@ -101,7 +143,15 @@ def test_words_of_an_engine_become_one_short_printable_line(words):
         ({"code": 500}, "500"),
         ({}, "an error without words"),
         (None, "an error without words"),
-        (["no", "memory"], "['no', 'memory']"),
+        (["no", "memory"], "no; memory"),
+        ([{"error": {"code": 400, "message": "no memory", "status": "FAILED"}}], "no memory"),
+        (
+            {"error": {"message": "upstream", "metadata": {"raw": '{"error": {"message": "no memory"}}'}}},
+            "upstream; no memory",
+        ),
+        ({"detail": [{"loc": ["body", "seed"], "msg": "not an integer"}]}, "not an integer; body; seed"),
+        ({"message": "[no JSON"}, "[no JSON"),
+        (json.loads("[" * 900 + '"too deep"' + "]" * 900), "an error without words"),
     ],
 )
 def test_an_error_is_read_in_every_shape(error, expected):

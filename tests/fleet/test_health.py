@@ -11,7 +11,7 @@ from doubles.memory_provider import MemoryCloud, MemoryProvider
 from doubles.waiting import until
 
 from llmhost.engines.engine import Progress
-from llmhost.errors import EngineRefused, EngineUnavailable, ProviderError, UntrustedWorker
+from llmhost.errors import EngineRefused, EngineUnavailable, ProviderError, RefusingWorker, UntrustedWorker
 from llmhost.fleet.health import Hooks, WorkerProgress, wait_ready
 from llmhost.fleet.models import Worker, WorkerState
 
@@ -151,6 +151,31 @@ async def test_an_engine_that_refuses_will_never_be_ready(waiting: Waiting) -> N
     (worker,) = await waiting.run(refuse)
     assert worker.state is WorkerState.FAILED
     assert worker.detail == "no model is called x; check engine.model"
+
+
+async def test_a_worker_that_refuses_every_request_is_asked_once(waiting: Waiting) -> None:
+    await waiting.start()
+    asked: list[str] = []
+
+    async def refuse(worker: Worker) -> None:
+        asked.append(worker.id)
+        raise RefusingWorker("w does not accept the token", hint="check its `token`")
+
+    (worker,) = await waiting.run(refuse)
+    assert (worker.state, len(asked)) == (WorkerState.FAILED, 1)
+    assert worker.detail == "w does not accept the token; check its `token`"
+
+
+async def test_a_worker_that_does_not_answer_yet_is_asked_about_once_a_second(waiting: Waiting) -> None:
+    await waiting.start()
+    asked: list[float] = []
+
+    async def not_yet(worker: Worker) -> None:
+        asked.append(waiting.clock.monotonic())
+        raise EngineUnavailable("no free slot")
+
+    await waiting.run(not_yet, ready_timeout=30.0)
+    assert 20 <= len(asked) <= 32
 
 
 @pytest.mark.parametrize("at", ["prepare", "probe"])
