@@ -112,7 +112,8 @@ class Answerer:
             return None
         if (hit := await self._exact(asked, session)) is not None:
             return hit
-        asked.lookup = await session.semantic(asked.question.threshold, alone=self.under_way == 1)
+        if not asked.question.exact_only:
+            asked.lookup = await session.semantic(asked.question.threshold, alone=self.under_way == 1)
         if (served := asked.lookup.served) is not None:
             return Reply(served.answer, "semantic", asked.latency(), entry=served.entry, lookup=asked.lookup)
         leads = await flight.enter_async_context(session.flight())

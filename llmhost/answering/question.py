@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from llmhost.answering.admission import Kind, is_creative, kind_of
 from llmhost.cache.keys import CacheKey, cache_key, scope_id
 from llmhost.cache.models import Answer, SemanticLookup
 from llmhost.engines.engine import ChatRequest, Message, Sampling
@@ -40,6 +41,9 @@ class Question:
     `use_cache` False neither reads nor stores; `refresh` asks an engine and stores its answer; `threshold`
     overrides the policy's for this question: a cosine similarity, or a probability with `verified`.
 
+    `kind` says why the answer should not be kept, None for an ordinary question: only what is asked for
+    explicitly is kept then. `exact_only`: the answer to another wording is not wanted.
+
     `engine` is its kind, `context` in tokens what it is told to read, None where it is not told.
     """
 
@@ -57,6 +61,8 @@ class Question:
     engine: str = ""
     context: int | None = None
     fleet: str = ""
+    kind: Kind | None = None
+    exact_only: bool = False
 
     def request(self) -> ChatRequest:
         """What an engine is sent: every message and field as the client sent it."""
@@ -104,11 +110,13 @@ def make_question(
     system: str | None = None,
     sampling: Sampling | None = None,
     fields: Mapping[str, Any] | None = None,
-    use_cache: bool = True,
+    use_cache: bool | None = None,
     refresh: bool = False,
     threshold: float | None = None,
 ) -> Question:
     """The question that a request asks; what it leaves open, the configuration says.
+
+    `use_cache` None: it is used where an answer to such a question may be kept, or `refresh` asks for it.
 
     `messages` are the client's, oldest first. `system` takes the place of the configured system prompt, and
     an empty one is none; neither is added where the client sent a system prompt of its own. Raises UsageError
@@ -132,13 +140,17 @@ def make_question(
             f"the question has {length:,} characters; the limit is {limit:,}",
             hint="shorten it, or raise `limits.max_prompt_chars`",
         )
+    sampling = sampling or Sampling(engine.temperature, engine.top_p, engine.seed, engine.max_tokens)
+    kind = kind_of(text) if plain else None
+    if use_cache is None:
+        use_cache = refresh or kind is None or config.cache.admission == "all"
     return Question(
         prompt=text if plain else "",
         model=model or engine.model,
         tenant=config.cache.tenant,
         system=system or None,
         history=tuple(earlier),
-        sampling=sampling or Sampling(engine.temperature, engine.top_p, engine.seed, engine.max_tokens),
+        sampling=sampling,
         use_cache=use_cache,
         refresh=refresh,
         threshold=threshold,
@@ -147,6 +159,8 @@ def make_question(
         engine=engine.kind,
         context=None if engine.kind == "openai" else engine.context,
         fleet=config.fleet.name,
+        kind=kind,
+        exact_only=plain and sampling.temperature != 0 and is_creative(text),
     )
 
 

@@ -425,6 +425,11 @@ class CacheConfig(Section):
         description="Maximum share of wrong semantic hits, as far as audits prove them; above it, the "
         "required confidence is raised.",
     )
+    admission: Literal["careful", "all"] = Field(
+        "careful",
+        description="`careful`: questions whose answer changes with time, that ask to do something, or that "
+        "are about personal data bypass the cache. `all`: they are cached like any other.",
+    )
     threshold: float = Field(0.8, ge=-1, le=1, description="`threshold` only: minimum cosine similarity.")
     candidates: int = Field(
         8, ge=1, le=100, description="How many of the most similar questions are considered."

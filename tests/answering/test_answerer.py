@@ -499,3 +499,10 @@ async def test_whatever_fails_on_the_caches_way_a_worker_answers_and_one_warning
         assert (await house.ask(asked, engine())).answer.text == "an answer"
         assert len(house.told) - before <= 1
     assert house.told
+
+
+async def test_a_creative_request_is_answered_by_the_same_text_and_by_no_other_wording(house: House) -> None:
+    poem = replace(ASKED, exact_only=True)
+    await house.ask(poem, engine("first"))
+    assert (await house.ask(replace(REWORDED, exact_only=True), engine("second"))).answer.text == "second"
+    assert (await house.ask(poem)).source == "exact"

@@ -189,3 +189,39 @@ def test_the_limit_holds_for_the_question_with_all_that_comes_with_it(
             make_question(config, messages, system="s" * system)
     else:
         make_question(config, messages, system="s" * system)
+
+
+# What may be cached
+
+
+@pytest.mark.parametrize(
+    ("asked", "options", "cached"),
+    [
+        ("What is Redis?", {}, True),
+        ("Is my parcel here yet?", {}, False),
+        ("Book a table for two", {}, False),
+        ("What time is it?", {}, False),
+        ("What time is it?", {"use_cache": True}, True),
+        ("What time is it?", {"refresh": True}, True),
+        ("What is Redis?", {"use_cache": False}, False),
+    ],
+)
+def test_a_question_whose_answer_does_not_keep_is_cached_only_where_that_is_asked_for(
+    asked: str, options: dict[str, Any], cached: bool
+) -> None:
+    assert make_question(CONFIG, [user(asked)], **options).use_cache is cached
+
+
+def test_the_configuration_may_admit_every_question() -> None:
+    config = Config.model_validate({"cache": {"admission": "all"}})
+    question = make_question(config, [user("Is my parcel here yet?")])
+    assert (question.kind, question.use_cache) == ("personal", True)
+
+
+@pytest.mark.parametrize(("temperature", "exact_only"), [(0.7, True), (None, True), (0.0, False)])
+def test_what_is_to_be_another_each_time_has_no_other_wording(
+    temperature: float | None, exact_only: bool
+) -> None:
+    sampling = Sampling(temperature=temperature)
+    question = make_question(CONFIG, [user("Write a haiku about autumn")], sampling=sampling)
+    assert (question.exact_only, question.use_cache) == (exact_only, True)

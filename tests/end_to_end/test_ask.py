@@ -90,6 +90,15 @@ async def test_options_that_lead_past_the_cache(static_house: House) -> None:
         assert (await static_house.ok("ask", "What is Redis?", *option))["source"] == "engine", option
 
 
+async def test_a_question_whose_answer_does_not_keep_is_cached_only_on_demand(static_house: House) -> None:
+    for _ in range(2):
+        done = await static_house.run("ask", "What time is it?")
+        assert (done.code, "not cached: the answer changes with time" in done.err) == (0, True)
+    first = await static_house.ok("ask", "What time is it?", "--cache")
+    again = await static_house.ok("ask", "What time is it?", "--cache")
+    assert (first["source"], again["source"]) == ("engine", "exact")
+
+
 async def test_a_question_comes_from_standard_input(static_house: House) -> None:
     done = await static_house.run("ask", "--json", stdin=b"What is Redis?\n")
     assert done.json["answer"] == ANSWER

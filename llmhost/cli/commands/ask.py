@@ -27,6 +27,11 @@ __all__ = ["ask", "reply_json", "show_explanation"]
 
 #: seconds; a pipe that is silent for longer may never end, and the user may not know that it is read
 _SILENCE = 1.0
+_KINDS = {
+    "changing": "the answer changes with time",
+    "acting": "it asks to do something",
+    "personal": "it is about personal data",
+}
 #: bytes; the longest character of UTF-8
 _WIDEST_CHARACTER = 4
 _NUMBERS = ("similarity", "confidence")
@@ -41,7 +46,14 @@ Files = Annotated[
 ]
 Model = Annotated[str | None, typer.Option(help="Model, instead of `engine.model`.")]
 System = Annotated[str | None, typer.Option(help="System prompt, instead of `engine.system`.")]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Bypass the cache: neither read nor store.")]
+UseCache = Annotated[
+    bool | None,
+    typer.Option(
+        "--cache/--no-cache",
+        help="Use the cache even for a question whose answer changes, that does something, or that is "
+        "personal; or bypass it: neither read nor store. By default those questions bypass it.",
+    ),
+]
 Refresh = Annotated[bool, typer.Option("--refresh", help="Ask a worker, and replace the stored answer.")]
 Threshold = Annotated[
     float | None,
@@ -63,7 +75,7 @@ def ask(
     files: Files = None,
     model: Model = None,
     system: System = None,
-    no_cache: NoCache = False,
+    use_cache: UseCache = None,
     refresh: Refresh = False,
     threshold: Threshold = None,
     explain: Explain = False,
@@ -84,7 +96,7 @@ def ask(
     from llmhost.engines.engine import Message
 
     options = globals_of(ctx)
-    if no_cache and refresh:
+    if use_cache is False and refresh:
         raise UsageError(
             "--no-cache and --refresh cannot be combined", hint="--refresh stores, --no-cache does not"
         )
@@ -95,7 +107,7 @@ def ask(
         [Message("user", text)],
         model=_text(model),
         system=system and _text(system),
-        use_cache=not no_cache,
+        use_cache=use_cache,
         refresh=refresh,
         threshold=threshold,
     )
@@ -128,7 +140,7 @@ async def _ask(options: Globals, config: Config, question: Question, explain: bo
         out.document(reply_json(reply, explain))
     elif explain:
         show_explanation(out, reply)
-    _footer(out, reply)
+    _footer(out, reply, question)
     if to_audit:
         start_auditing(options)
 
@@ -230,7 +242,7 @@ def show_explanation(out: Output, reply: Reply) -> None:
         out.console_of_errors().print(shown)
 
 
-def _footer(out: Output, reply: Reply) -> None:
+def _footer(out: Output, reply: Reply, question: Question) -> None:
     """The answer's source, latency, and cost or savings."""
     took, answer, matched = milliseconds(reply.latency.total), reply.answer, reply.lookup.served
     if reply.source == "engine":
@@ -247,6 +259,8 @@ def _footer(out: Output, reply: Reply) -> None:
         parts.insert(1, f"similarity {matched.similarity:.2f} to “{shortened(matched.question)}”")
         if reply.confidence is not None:
             parts.insert(2, f"confidence {percent(reply.confidence)}")
+    if question.kind is not None and not question.use_cache:
+        parts.append(f"not cached: {_KINDS[question.kind]}")
     out.note("· " + " · ".join(parts))
     if answer.finish_reason == "length":
         out.warn("the answer was cut off at `engine.max_tokens`, so it is not cached")
