@@ -160,6 +160,8 @@ def configured(
     """
     from llmhost.config.load import load_config
 
+    if lenient:
+        _ensure_state_folder(options)
     path, flags = options.config, dict(overrides or {})
     if options.fleet is not None:
         known = _known_fleet(options.fleet)
@@ -175,6 +177,20 @@ def configured(
     return loaded.config
 
 
+def _ensure_state_folder(options: Globals) -> None:
+    """Where there is no state folder, an empty one stands in for it: workers are found without."""
+    from llmhost.errors import StateError
+    from llmhost.machine.paths import state_dir
+
+    try:
+        state_dir()
+    except StateError as error:
+        import tempfile
+
+        options.output.warn(f"{error.message}; what was written down there is not known")
+        os.environ["LLMHOST_STATE_DIR"] = tempfile.mkdtemp(prefix="llmhost-")
+
+
 def _known_fleet(name: str) -> KnownFleet | None:
     """Of two providers, the one that rents: its workers cost money."""
     from llmhost.fleet.known_fleets import known_fleets
@@ -187,7 +203,7 @@ def _known_fleet(name: str) -> KnownFleet | None:
 async def warn_of_others(options: Globals, wiring: Wiring) -> None:
     """Warns of workers that belong to another fleet or provider than the configured one."""
     for fleet in await wiring.other_fleets():
-        options.output.warn(f"{described(fleet)}; `llmhost --fleet {fleet.name} down` destroys them")
+        options.output.warn(f"{described(fleet)}; `llmhost down --fleet {fleet.name}` destroys them")
 
 
 def described(fleet: OtherFleet) -> str:

@@ -18,10 +18,11 @@ __all__ = ["cache_dir", "owner_id", "secret_key", "state_dir"]
 
 
 def state_dir() -> Path:
-    """The state folder, made on first use and readable by its owner alone.
+    """The state folder, made on first use and readable by its owner alone. What writes there finds out if it
+    can: a disk that is full or read-only must not keep anybody from looking or stopping.
 
     Raises:
-        StateError: it cannot be made or written.
+        StateError: it cannot be made or read.
     """
     return _private_folder("LLMHOST_STATE_DIR", "user_state_path")
 
@@ -67,6 +68,6 @@ def _private_folder(variable: str, default: str) -> Path:
         path = Path(getattr(platformdirs, default)("llmhost"))
     hint = f"set {variable} to a folder that you can write"
     make_folder(path, hint=hint)
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        raise StateError(f"cannot write in the folder {path}", hint=hint)
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise StateError(f"cannot read the folder {path}", hint=hint)
     return path

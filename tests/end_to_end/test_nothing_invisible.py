@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import resource
 from pathlib import Path
 from typing import Any
 
 import pytest
+from doubles.forked_command import ForkedCommand
 from doubles.vast.faults import Fault
 from plugins.rented_commands import RentedHouse, bought
 
@@ -22,7 +25,7 @@ async def fleets(house: RentedHouse, **environ: str) -> dict[str, Any]:
 async def blue(rented_house: RentedHouse) -> RentedHouse:
     """A fleet named blue, of two workers that boot for as long as the test lasts."""
     rented_house.boot_for_ever()
-    rented_house.configure(fleet={"name": "blue"})
+    rented_house.configure(fleet={"name": "blue", "budget": {"per_hour": 10}})
     await rented_house.ok("up", "--gpus", "2", "--yes", "--no-wait")
     return rented_house
 
@@ -154,3 +157,38 @@ async def test_on_a_terminal_down_asks_and_no_means_no(blue: RentedHouse) -> Non
     async with blue.terminal("down", "--yes") as terminal:
         assert await terminal.end() == 0
     assert blue.alive() == []
+
+
+def fill_the_disk() -> None:
+    """Every write to a file fails from now on."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+@pytest.mark.parametrize("command", [["status"], ["fleets"], ["down"]], ids=["status", "fleets", "down"])
+async def test_a_full_disk_stops_neither_looking_nor_ending(blue: RentedHouse, command: list[str]) -> None:
+    process = ForkedCommand(command, {**os.environ, **blue.environ}, first=fill_the_disk)
+    await process.connect()
+    out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    assert blue.alive() == [] if command == ["down"] else b"vast" in out
+
+
+async def test_a_disk_that_is_full_when_the_purchase_is_answered_hides_no_worker(blue: RentedHouse) -> None:
+    async def fill(endpoint: str, number: int) -> None:
+        if endpoint == "create":
+            resource.prlimit(up.process.pid, resource.RLIMIT_FSIZE, (0, 0))
+
+    blue.server.after = fill
+    up = await blue.start("up", "--gpus", "3", "--yes", "--no-wait")
+    assert (await up.end()).code == 0
+    blue.server.after = None
+    assert len(blue.alive()) == 3
+    assert set(await blue.status()) == set(blue.alive())
+
+
+async def test_without_a_state_folder_everything_is_seen_and_ended(blue: RentedHouse) -> None:
+    nowhere = {"LLMHOST_STATE_DIR": "/proc/1/llmhost"}
+    assert (await fleets(blue, **nowhere))["blue"] == 2
+    done = await blue.run("down", **nowhere)
+    assert (done.code, blue.alive()) == (0, [])
+    assert "warning: cannot make the folder /proc/1/llmhost" in done.err

@@ -48,7 +48,7 @@ async def down(
     Examples:
       llmhost down
       llmhost down local-7f3a2c
-      llmhost --fleet blue down
+      llmhost down --fleet blue
       llmhost down --all --yes
     """
     if workers and everything:

@@ -28,8 +28,9 @@ async def fleets(ctx: typer.Context) -> None:
 
     Examples:
       llmhost fleets
-      llmhost --fleet blue status
-      llmhost --fleet blue down
+      llmhost fleets --json | jq '.fleets[].name'
+
+    `llmhost status --fleet NAME` and `llmhost down --fleet NAME` are about one of them.
     """
     options = globals_of(ctx)
     config = configured(options, lenient=True)

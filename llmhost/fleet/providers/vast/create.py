@@ -84,7 +84,7 @@ _ORDERS = TypeAdapter(Order)
 
 
 class PendingPurchases:
-    """Keeps a fleet's orders in `folder`, which is its own. Every method raises StateError."""
+    """Keeps a fleet's orders in `folder`, which is its own. `write` and what reads raise StateError."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -94,8 +94,11 @@ class PendingPurchases:
         write_json(self._path(order.id), asdict(order))
 
     def resolve(self, order: Order, instance: int) -> None:
-        """Writes down which instance came of it."""
-        self.write(replace(order, instance=instance))
+        """Writes down which instance came of it. A full disk hides no purchase: the label, which was written
+        before, finds it too.
+        """
+        with suppress(StateError):
+            self.write(replace(order, instance=instance))
 
     def all(self) -> Sequence[Order]:
         """Oldest first. A damaged file is an order of which little is known."""
@@ -124,13 +127,12 @@ class PendingPurchases:
         return WorkerCredentials(model=order.model, token=order.token, certificate=order.certificate)
 
     def drop(self, order_id: str) -> None:
-        """One that is not there is fine, and so is a name that no order has."""
-        if ordered_at(order_id) is None:
-            return
-        try:
-            self._path(order_id).unlink(missing_ok=True)
-        except OSError as error:
-            raise StateError(f"cannot remove {self._path(order_id)}: {error.strerror}") from error
+        """One that is not there is fine, and so is a name that no order has. A file that cannot be removed
+        stays: the number in it is looked for once more by the next command.
+        """
+        if ordered_at(order_id) is not None:
+            with suppress(OSError):
+                self._path(order_id).unlink(missing_ok=True)
 
     def _path(self, order_id: str) -> Path:
         return self._folder / f"{order_id}.json"
