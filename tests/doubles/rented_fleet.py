@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -199,8 +200,11 @@ async def crash(server: VastServer, command: Coroutine[Any, Any, Any], at: int, 
 
 
 async def _end_with_its_process(tasks: set[asyncio.Task[Any]]) -> None:
-    """A process that dies leaves no task behind; those of the server's connections live on."""
+    """A process that dies leaves no task and no thread behind; those of the server live on."""
     left = [task for task in tasks if "_converse" not in repr(task)]
     for task in left:
         task.cancel()
     await asyncio.gather(*left, return_exceptions=True)
+    for thread in threading.enumerate():
+        if thread.name == "vast.ai":
+            await asyncio.to_thread(thread.join)
