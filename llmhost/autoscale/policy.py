@@ -35,10 +35,13 @@ __all__ = ["decide"]
 _LONG_BOOT = 1800.0
 
 
-def decide(spec: ScaleSpec, metrics: Metrics, fleet: FleetView, now: float) -> ScaleDecision:
+def decide(
+    spec: ScaleSpec, metrics: Metrics, fleet: FleetView, now: float, pause: str | None = None
+) -> ScaleDecision:
     """What is to be done now, Unix seconds. Workers that boot count as if they delivered already.
 
-    Metrics that are stale or invalid lead to `hold` with `blocked` saying which and why.
+    Metrics that are stale or invalid lead to `hold` with `blocked` saying which and why. `pause` is why the
+    demand does not count: then none is bought, and only the budget drains workers.
     """
     size = sum(not worker.draining for worker in fleet.workers)
     invalid = find_invalid_metric(metrics, fleet, now)
@@ -46,6 +49,8 @@ def decide(spec: ScaleSpec, metrics: Metrics, fleet: FleetView, now: float) -> S
         blocked = Blocked("metrics", invalid, "nothing is changed until the metrics are valid again")
         return ScaleDecision("hold", size, size, invalid, Observed(), blocked=blocked)
     inputs = _Inputs(spec, metrics, fleet, now)
+    if pause is not None:
+        return inputs.decision(size, pause)
     return inputs.decision(*inputs.needed())
 
 

@@ -2,7 +2,7 @@
 
 Beside the fields of the fleet's lease (llmhost/store/lease.py) it holds, as JSON: `failures`, `sights` (the
 observations of the workers), `price`, and the newest steps as ``decision:{number}``; `decisions` is the
-number of the last one. `paused` says since when the autoscaler is paused.
+number of the last one. `paused` is the registry's (llmhost/fleet/registry.py).
 """
 
 from __future__ import annotations
@@ -61,14 +61,12 @@ class WorkerObservation:
 @dataclass(frozen=True, slots=True)
 class ScaleState:
     """`failures` are when purchases failed, Unix seconds; `price` is what the last one cost, USD an hour.
-    `paused` is since when the autoscaler is paused, because the fleet was taken down. `damaged` names what
-    could not be read and counts as absent.
+    `damaged` names what could not be read and counts as absent.
     """
 
     failures: tuple[float, ...] = ()
     observations: Mapping[str, WorkerObservation] = field(default_factory=dict)
     price: float | None = None
-    paused: float | None = None
     damaged: tuple[str, ...] = ()
 
 
@@ -95,7 +93,6 @@ class History(tuple[StepRecord, ...]):
     damaged: int = 0
 
 
-_AMOUNT = TypeAdapter(_Amount)
 _PRICE = TypeAdapter[float | None](_Amount | None)
 _FAILURES = TypeAdapter(tuple[_Amount, ...])
 _OBJECT = TypeAdapter(dict[str, Any])
@@ -115,16 +112,14 @@ class ScaleStateStore:
     async def load(self) -> ScaleState:
         """What was saved last; an empty state where there is none."""
         with translate_errors():
-            failures, observations, price, paused = await self._client.hmget(
-                self._key, ["failures", "sights", "price", "paused"]
+            failures, observations, price = await self._client.hmget(
+                self._key, ["failures", "sights", "price"]
             )
         damaged: list[str] = []
         return ScaleState(
             failures=_read("failures", _FAILURES, failures, (), damaged),
             observations=_observations(observations, damaged),
             price=_read("price", _PRICE, price, None, damaged),
-            # A value that is damaged was still written by `llmhost down`.
-            paused=_read("paused", _AMOUNT, paused, None if paused is None else 0.0, damaged),
             damaged=tuple(damaged),
         )
 

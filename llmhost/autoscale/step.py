@@ -7,7 +7,7 @@ Redis that is away is not a quiet one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from datetime import UTC, datetime
 from statistics import fmean
 from typing import Protocol
@@ -23,6 +23,7 @@ from llmhost.autoscale.models import (
     ScaledWorker,
     ScaleSpec,
     StepResult,
+    count,
 )
 from llmhost.autoscale.policy import decide
 from llmhost.autoscale.state import History, ScaleState, ScaleStateStore, StepRecord
@@ -140,20 +141,23 @@ class Scaler:
     async def _run(self, state: ScaleState, buyer: Buyer, *, dry_run: bool) -> tuple[StepResult, ScaleState]:
         """The result, and the state after it."""
         records = buyer.records
-        if state.paused is not None:
-            return await self._paused(state.paused, records), state
         try:
+            since = await self.registry.paused()
             if not dry_run:
                 await self.provider.resolve_pending()
             snapshot = await self.take_snapshot(state, buyer)
         except LlmhostError as error:
             return await self._unreadable(error, records), state
-        decision = decide(self.scale, snapshot.metrics, snapshot.view, snapshot.now)
+        pause = None if since is None else self._pause(since)
+        decision = decide(self.scale, snapshot.metrics, snapshot.view, snapshot.now, pause)
+        still_paid = _still_paid(decision, snapshot) if pause else None
         invalid = decision.blocked is not None and decision.blocked.kind == "metrics"
         if dry_run or invalid:
             planned = () if invalid else planned_actions(decision, snapshot.checkup, snapshot.drained)
-            return StepResult(decision, tuple(planned), records.warnings, _refusal(decision)), state
-        return await self._apply(decision, snapshot, state, buyer)
+            missing = _refusal(decision) or still_paid
+            return StepResult(decision, tuple(planned), records.warnings, missing), state
+        result, state = await self._apply(decision, snapshot, state, buyer)
+        return replace(result, error=result.error or still_paid), state
 
     async def take_snapshot(self, state: ScaleState, buyer: Buyer) -> FleetSnapshot:
         """Asks provider, Redis and every worker, and changes nothing.
@@ -228,10 +232,11 @@ class Scaler:
         reason = f"no change, because the fleet could not be read in full: {error.message}"
         return StepResult(ScaleDecision("hold", size, size, reason, Observed()), (), records.warnings, error)
 
-    async def _paused(self, since: float, records: FleetRecords) -> StepResult:
-        size, when = len(await records.known()), datetime.fromtimestamp(min(since, self.clock.now()), UTC)
-        reason = f"paused since {when:%Y-%m-%d %H:%M} UTC by `llmhost down`; `llmhost up` resumes"
-        return StepResult(ScaleDecision("hold", size, size, reason, Observed()), (), records.warnings)
+    def _pause(self, since: float) -> str:
+        """The reason of a step that only keeps to the budget. A pause in the future began by a clock that has
+        gone back since."""
+        when = datetime.fromtimestamp(min(since, self.clock.now()), UTC)
+        return f"paused since {when:%Y-%m-%d %H:%M} UTC by `llmhost down`; `llmhost up` resumes"
 
     async def _save(self, state: ScaleState, result: StepResult) -> None:
         decision = result.decision
@@ -268,6 +273,17 @@ def _refusal(decision: ScaleDecision) -> LlmhostError | None:
         return None
     kind = UnreachableError if blocked.kind == "metrics" else LimitError
     return kind(blocked.message, hint=blocked.hint)
+
+
+def _still_paid(decision: ScaleDecision, snapshot: FleetSnapshot) -> LlmhostError | None:
+    """An error where workers of a paused fleet exist: its `llmhost down` did not end all of them."""
+    if not snapshot.listed:
+        return None
+    cost = sum(worker.rate for worker in snapshot.listed)
+    message = (
+        f"{count(len(snapshot.listed))} still listed, ${cost:.2f}/h, and autoscaling is {decision.reason}"
+    )
+    return PartialError(message, hint="`llmhost down` destroys them, `llmhost up` resumes autoscaling")
 
 
 def _unfinished(actions: Sequence[ScaleAction]) -> LlmhostError | None:

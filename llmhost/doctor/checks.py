@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ __all__ = [
     "check_memory",
     "check_offers",
     "check_orphans",
+    "check_pause",
     "check_redis",
     "check_report",
     "check_server",
@@ -344,6 +346,16 @@ def check_orphans(
         adopt = "`llmhost up` adopts rented workers, " if unknown else ""
         return fail("orphans", "; ".join(found), f"{adopt}`llmhost down --orphans` cleans up")
     return ok("orphans", "none" if known is not None else "not known without Redis")
+
+
+def check_pause(since: float, workers: Sequence[Worker]) -> Check:
+    """An autoscaler that `llmhost down` paused, `since` Unix seconds; meanwhile no worker should exist."""
+    paused = f"paused since {datetime.fromtimestamp(since).astimezone():%Y-%m-%d %H:%M}"
+    if not workers:
+        return ok("autoscaling", f"{paused}; `llmhost up` resumes it")
+    count = f"{len(workers)} {'worker exists' if len(workers) == 1 else 'workers exist'}"
+    fix = "`llmhost down` destroys them, `llmhost up` resumes autoscaling"
+    return fail("autoscaling", f"{paused}, but {count}, {_usd(_rate(workers))}/h", fix)
 
 
 def _rate(workers: Iterable[Worker]) -> float:

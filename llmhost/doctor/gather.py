@@ -43,7 +43,8 @@ def probes(wiring: Wiring, config: Config) -> Sequence[Probe]:
         found.append(_blocking("verifier", lambda: _verifier(cache.verifier)))
     if config.fleet.provider == "local":
         found.append(_blocking("engine", lambda: _engine(config.engine.model_path)))
-    return [*found, *(fleet.rented() if config.fleet.rents else [Probe("workers", fleet.workers)])]
+    found += fleet.rented() if config.fleet.rents else [Probe("workers", fleet.workers)]
+    return [*found, Probe("autoscaling", fleet.autoscaling)]
 
 
 def _blocking(name: str, check: Callable[[], Check]) -> Probe:
@@ -166,6 +167,16 @@ class FleetProbes:
                 registry = make_registry(await self._wiring.redis(), fleet_spec(self._config), self._config)
                 known = (await registry.workers()).ids
         return [checks.check_orphans(workers, known, intents)]
+
+    async def autoscaling(self) -> Sequence[Check]:
+        """Whether it is paused; nothing where it is not, or where that is not known."""
+        since = await (await self._wiring.fleet_records()).paused()
+        if since is None:
+            return ()
+        workers: Sequence[Worker] = ()
+        with suppress(ConfigError, ProviderError):  # reported by the probe of the workers
+            workers = await self._list()
+        return [checks.check_pause(since, workers)]
 
     @property
     def _rents(self) -> bool:

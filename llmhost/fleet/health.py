@@ -351,7 +351,8 @@ async def check_workers(
     workers = tuple(_marked(worker, draining, now) for worker in checked)
     rentals = await records.rentals_or_none()
     charges, account = await asyncio.gather(_charges(provider, records, clock), _account(provider, records))
-    return FleetStatus(workers, records.warnings, tally(rentals, charges, listed, clock.now()), account)
+    spending, paused = tally(rentals, charges, listed, clock.now()), await records.paused()
+    return FleetStatus(workers, records.warnings, spending, account, paused)
 
 
 async def _check(worker: Worker, hooks: Hooks, records: FleetRecords) -> Worker:

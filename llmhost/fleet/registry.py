@@ -19,7 +19,7 @@ from llmhost.errors import StoreError, StoreUnavailable
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.models import FleetSpec, Worker, WorkerState
 from llmhost.ledger.rentals import Rental, RentalBook
-from llmhost.store.client import text, translate_errors
+from llmhost.store.client import amount, text, translate_errors
 from llmhost.store.keys import FleetKeys
 
 if TYPE_CHECKING:
@@ -169,6 +169,13 @@ class FleetRegistry:
         with translate_errors():
             await self._client.hset(self._keys.scale, "paused", repr(at))
             return bool(await self._client.hexists(self._keys.scale, "decisions"))
+
+    async def paused(self) -> float | None:
+        """Since when the autoscaler is paused, Unix seconds; None where it is not. A damaged value was still
+        written by a pause, and is 0."""
+        with translate_errors():
+            since = await self._client.hget(self._keys.scale, "paused")
+        return None if since is None else amount(since) or 0.0
 
     async def resume(self) -> None:
         """It follows the demand again."""
@@ -357,6 +364,11 @@ class FleetRecords:
         """The fleet is to be gone, and is not to come back by itself. Whether there is an autoscaler."""
         now = self._clock.now()
         return bool(await self._try(self._registry, lambda registry: registry.pause(now)))
+
+    async def paused(self) -> float | None:
+        """Since when the autoscaler is paused, as far as is known, Unix seconds; None where it is not."""
+        since = await self._try(self._registry, lambda registry: registry.paused())
+        return None if since is None else min(since, self._clock.now())  # clocks are put back
 
     async def resume(self) -> None:
         """The fleet is wanted: the autoscaler may follow the demand again."""

@@ -130,11 +130,16 @@ class FleetService:
             try:
                 if ids is None:
                     await self.provider.resolve_pending()
-                    paused = await records.pause()
                 targets = select(await list_all_workers(self.provider, known), ids)
+                if (
+                    ids is None
+                ):  # once nothing stands in the way: a pause of a fleet that runs on helps no one
+                    paused = await records.pause()
             except ProviderError as error:
                 names = sorted({*known, *self.provider.on_record()}) if ids is None else ids
-                return replace(await self._end_unseen(names, error, records), paused=paused)
+                unseen = await self._end_unseen(names, error, records)
+                paused = ids is None and bool(unseen.destroyed) and await records.pause()
+                return replace(unseen, paused=paused)
             return replace(await self._end(targets, known, records, on_progress), paused=paused)
 
     async def down_orphans(self, *, on_progress: OnProgress = lambda _: None) -> DownResult:

@@ -142,7 +142,7 @@ async def test_boots_that_failed_are_all_replaced_at_once(bench: ScaleBench) -> 
     assert not set(bought) & set(bench.workers)
 
 
-@pytest.mark.parametrize("stage", ["outbid", "stopped", "frozen", "unknown", "offline", "unreadable"])
+@pytest.mark.parametrize("stage", ["outbid", "stopped", "frozen", "unknown", "offline"])
 async def test_what_is_not_its_machines_fault_bans_no_machine(bench: ScaleBench, stage: str) -> None:
     await bench.settled(1)
     bench.cloud.fail("memory-1", "it is gone", stage=stage)
@@ -304,6 +304,43 @@ async def test_a_worker_destroyed_by_name_is_replaced_while_it_is_needed(bench: 
     result = await by_hand(bench).down(["memory-1"])
     await bench.run(3)
     assert (result.paused, len(bench.workers)) == (False, 2)
+
+
+async def test_a_down_that_failed_does_not_pause_autoscaling(bench: ScaleBench) -> None:
+    await bench.settled(2)
+    bench.cloud.list_error = ProviderError("the key was refused")
+    bench.cloud.undying = set(bench.workers)
+    result = await by_hand(bench).down()
+    assert (result.paused, bool(result.failed)) == (False, True)
+    bench.cloud.list_error = None
+    bench.cloud.undying = set()
+    bench.cloud.fail("memory-1", "stopped")
+    bench.offer(1)
+    assert kinds(await bench.step()) == ["repair", "buy"]
+
+
+async def test_a_paused_step_names_the_workers_that_still_cost_money(bench: ScaleBench) -> None:
+    await bench.settled(2)
+    bench.offer(5)
+    bench.cloud.undying = {"memory-1"}
+    await by_hand(bench).down()
+    result = await bench.step()
+    assert (exit_code(result), kinds(result), bench.workers) == (3, [], ["memory-1"])
+    assert result.error is not None
+    assert result.error.message.startswith("1 worker still listed, $0.40/h, and autoscaling is paused since")
+    assert (await by_hand(bench).status()).paused == pytest.approx(bench.clock.now())
+
+
+async def test_a_paused_step_keeps_to_the_budget_and_buys_nothing(bench: ScaleBench) -> None:
+    await bench.settled(3)
+    bench.offer(5)
+    bench.cloud.undying = set(bench.workers)
+    await by_hand(bench).down()
+    bench.cloud.undying = set()
+    bench.limits = Limits(per_hour=0.5)
+    bench.traffic.ask(2000.0)
+    await bench.run(3)
+    assert len(bench.workers) == 1
 
 
 async def test_a_damaged_pause_is_a_pause(bench: ScaleBench) -> None:

@@ -357,3 +357,9 @@ def test_what_may_be_paid_for_without_being_used_is_reported(
     check = checks.check_orphans(workers, None if known is None else frozenset(known), pending)
     assert (check.ok, check.detail) == (ok, detail)
     assert ok or "`llmhost down --orphans` cleans up" in (check.fix or "")
+
+
+@pytest.mark.parametrize(("workers", "healthy"), [(0, True), (2, False)])
+def test_a_pause_with_workers_that_cost_money_is_a_failure(workers: int, healthy: bool) -> None:
+    check = checks.check_pause(NOON, [make_worker(f"w-{number}") for number in range(workers)])
+    assert (check.name, check.ok, check.detail[:15]) == ("autoscaling", healthy, "paused since 20")

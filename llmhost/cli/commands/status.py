@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -203,6 +204,7 @@ async def status(
         credit_usd=left,
         runway_hours=runway_hours(left, hourly),
         gpus=gpus,
+        autoscaling={"paused_since": found.paused},
     )
     options.output.result(output, _show)
 
@@ -210,7 +212,7 @@ async def status(
 @dataclass(frozen=True, slots=True)
 class StatusOutput:
     """`spent_usd` is the cost of the workers listed, `spent` of all, destroyed ones included: this UTC day,
-    this month, ever. None is unknown, or not asked for.
+    this month, ever. `autoscaling` has `paused_since`, Unix seconds. None is unknown, or not asked for.
     """
 
     workers: Sequence[WorkerOutput]
@@ -220,6 +222,7 @@ class StatusOutput:
     credit_usd: float | None
     runway_hours: float | None
     gpus: Sequence[GpuOutput] | None
+    autoscaling: Mapping[str, float | None]
 
 
 def _show(output: StatusOutput, console: Console) -> None:
@@ -234,3 +237,6 @@ def _show(output: StatusOutput, console: Console) -> None:
         console.print(f"cost: {cost}", style="dim")
     if output.credit_usd is not None:
         console.print(credit(output.credit_usd, output.runway_hours), style="dim")
+    if (since := output.autoscaling["paused_since"]) is not None:
+        when = datetime.fromtimestamp(since).astimezone()
+        console.print(f"Autoscaling paused since {when:%Y-%m-%d %H:%M}; `llmhost up` resumes it.")
