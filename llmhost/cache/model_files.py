@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from llmhost.errors import ModelError
+from llmhost.machine.digests import model_digest
 
 __all__ = [
     "ModelManifest",
@@ -50,12 +51,34 @@ def download(name: str, wanted: list[str], kind: str, hint: str) -> Path:
         from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
         disable_progress_bars()
-        return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["onnx/*", "openvino/*"]))
+        folder = Path(
+            snapshot_download(name, allow_patterns=wanted, ignore_patterns=["onnx/*", "openvino/*"])
+        )
+        damaged = _damaged_blobs(folder)
     except Exception as error:
         raise ModelError(
             f"the {kind} {name} is not on this machine and cannot be fetched ({type(error).__name__})",
             hint=hint,
         ) from error
+    if damaged:
+        raise ModelError(
+            f"the {kind} {name} is not what the Hugging Face Hub published: {damaged[0].name} differs",
+            hint=f"remove {damaged[0].resolve()}, then try again",
+        )
+    return folder
+
+
+def _damaged_blobs(folder: Path) -> list[Path]:
+    """The files of a snapshot that differ from the hash by which the Hub names them: SHA-256 for large files,
+    Git's own SHA-1 for others. Raises OSError."""
+    return [path for path in sorted(folder.rglob("*")) if path.is_symlink() and not _is_blob(path.resolve())]
+
+
+def _is_blob(path: Path) -> bool:
+    if len(path.name) == hashlib.sha256().digest_size * 2:
+        return sha256(path) == path.name
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == path.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,14 +105,16 @@ def write_manifest(path: Path, manifest: ModelManifest) -> None:
 
 
 def read_manifest(path: Path, kind: type[_Manifest], damaged: ModelError) -> _Manifest:
-    """The manifest, after checking that the files beside it are all there in full. Their hashes are not
-    computed each time: that would take as long as loading the model.
+    """The manifest, after checking that the files beside it are what it says. They are not hashed each time,
+    which would take as long as loading the model, but again when one has changed.
 
-    Raises `damaged` where something is missing, cut short, or from another version.
+    Raises `damaged` where something is missing, cut short, altered, or from another version.
     """
     try:
         manifest = kind(**json.loads(path.read_text(encoding="utf-8")))
-        whole = manifest.files == sizes(path.parent, manifest.files)
+        whole = manifest.files == sizes(path.parent, manifest.files) and manifest.sha256 == {
+            name: model_digest(path.parent / name) for name in manifest.files
+        }
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise damaged from error
     if not whole:

@@ -26,9 +26,10 @@ ENTRY_DIGITS = 12
 _LONGEST_SEQUENCE = 2000
 
 #: ECMA-48, 7 and 8 bit: CSI with parameters; strings (OSC, DCS, SOS, PM, APC) up to BEL or ST; the rest.
-_CSI = r"(?:\x1b\[|\x9b)[0-?]*[ -/]*"
-_STRING = rf"(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]{{0,{_LONGEST_SEQUENCE}}}"
-_OTHER = r"\x1b[ -/]*"
+#: Nothing inside a sequence can begin another one: a text of beginnings is read once, not from each of them.
+_CSI = rf"(?:\x1b\[|\x9b)[0-?]{{0,{_LONGEST_SEQUENCE}}}[ -/]{{0,9}}"
+_STRING = rf"(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x00-\x1f\x80-\x9f]{{0,{_LONGEST_SEQUENCE}}}"
+_OTHER = r"\x1b[ -/]{0,9}"
 _SEQUENCE = re.compile(rf"{_CSI}[@-~]|{_STRING}(?:\x07|\x1b\\|\x9c)|{_OTHER}[0-OQ-WYZ\\`-~]")
 #: Where a sequence begins that the next piece of a stream could complete.
 _UNFINISHED = re.compile(rf"{_CSI}\Z|{_STRING}\x1b?\Z|{_OTHER}\Z")

@@ -74,7 +74,7 @@ class Place:
 class Document:
     """The file's values by section and key, and the place of every value and section in it."""
 
-    values: dict[str, Value]
+    values: dict[str, Value] = field(repr=False)
     places: Mapping[KeyPath, Place]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ class _Setting:
     """One key, such as ``fleet.gpus``, set from outside the file."""
 
     key: str
-    value: object
+    value: object = field(repr=False)
     place: Place
 
 
@@ -137,8 +137,8 @@ def _what_is_valid(
 ) -> Config:
     """Each section with those of its keys that are valid; rules between sections are not looked at."""
     sections: dict[str, Any] = {}
-    for name, field in Config.model_fields.items():
-        kind, values = schema.subsection(field), merged.pop(name, {})
+    for name, info in Config.model_fields.items():
+        kind, values = schema.subsection(info), merged.pop(name, {})
         while name not in sections:
             try:
                 sections[name] = kind.model_validate(values) if kind else values

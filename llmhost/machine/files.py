@@ -54,7 +54,12 @@ def read_json(path: Path) -> dict[str, Any] | None:
         ValueError: it holds no JSON object.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            if os.fstat(file.fileno()).st_uid not in (os.geteuid(), 0):
+                raise StateError(
+                    f"{path} belongs to another user", hint="find out who put it there, and remove it"
+                )
+            value = json.load(file)
     except FileNotFoundError:
         return None
     except OSError as error:

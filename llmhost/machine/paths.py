@@ -6,8 +6,11 @@ holds what can be made again (exported embedders). `LLMHOST_STATE_DIR` and `LLMH
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import stat
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -68,6 +71,31 @@ def _private_folder(variable: str, default: str) -> Path:
         path = Path(getattr(platformdirs, default)("llmhost"))
     hint = f"set {variable} to a folder that you can write"
     make_folder(path, hint=hint)
+    _close(path, hint)
     if not os.access(path, os.R_OK | os.X_OK):
         raise StateError(f"cannot read the folder {path}", hint=hint)
     return path
+
+
+def _close(folder: Path, hint: str) -> None:
+    """Nobody but its owner may enter the folder, also where it existed. Raises StateError where it is another
+    user's, or is there for all users, as /tmp is."""
+    found = folder.stat()
+    if found.st_uid != os.geteuid():
+        raise StateError(f"the folder {folder} belongs to another user", hint=hint)
+    mode = stat.S_IMODE(found.st_mode)
+    if mode & stat.S_ISVTX:
+        raise StateError(f"the folder {folder} is shared by all users", hint=hint)
+    if not mode & 0o077:
+        return
+    try:
+        folder.chmod(0o700)
+    except OSError as error:
+        if mode & 0o022 and error.errno != errno.EROFS:
+            what = f"cannot close the folder {folder} to other users: {error.strerror}"
+            raise StateError(what, hint=hint) from error
+        return  # nobody can write there, and each file has its own mode
+    if mode & 0o022:
+        sys.stderr.write(
+            f"warning: other users could write in {folder} (mode {mode:04o}); it is closed now\n"
+        )

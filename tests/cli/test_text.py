@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import unicodedata
 
 import pytest
@@ -130,3 +131,15 @@ def test_a_stream_does_not_hold_text_back_for_ever() -> None:
 )
 def test_numbers_and_texts_are_short_and_have_their_units(shown: str, words: str) -> None:
     assert shown == words
+
+
+@pytest.mark.parametrize(
+    ("start", "rest"), [("", "\x90"), ("\x1b[", "0"), ("\x1b", " "), ("", "\x9d0;")], ids=repr
+)
+def test_a_long_run_of_control_characters_takes_no_longer_than_other_text(start: str, rest: str) -> None:
+    """It took from 15 seconds to minutes when each was read again from the others."""
+    text, filtered, began = start + rest * 100_000, TextFilter(), time.process_time()
+    clean(text)
+    for piece in text:
+        filtered.feed(piece)
+    assert time.process_time() - began < 8.0

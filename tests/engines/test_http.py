@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from doubles.chat_server import Fault
 from doubles.engine_limits import LIMITS
+from doubles.fleet_values import make_worker
+from doubles.openai_server import OpenAIServer
 
-from llmhost.errors import ConfigError, EngineUnavailable
+from llmhost.config.models import Config
+from llmhost.engines.engine import ChatRequest, Endpoint, Message, Sampling
+from llmhost.engines.openai import OpenAIEngine
+from llmhost.errors import ConfigError, EngineUnavailable, UntrustedWorker
+from llmhost.fleet.workers import Engines
 
 CERTIFICATES = Path(__file__).parents[1] / "store" / "certificates"
 
@@ -165,3 +174,69 @@ async def test_a_url_that_cannot_be_read_is_a_wrong_configuration(side):
 async def test_half_a_character_in_a_prompt_is_left_to_the_engine(side, question, ask):
     await ask(side.engine(), question("bad \udcff byte"))
     assert side.server.requests[-1].json["messages"][0]["content"] == "bad \udcff byte"
+
+
+# Who has taken the port of a local worker that died
+
+OWN = replace(LIMITS, connect_timeout=2.0)
+
+
+def own_engine(server: OpenAIServer) -> OpenAIEngine:
+    return OpenAIEngine(Endpoint(server.url, server.token, own=True), OWN)
+
+
+async def test_another_user_s_program_on_a_local_worker_s_port_gets_no_prompt_and_no_token(
+    openai_server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmhost.engines.http.listener_owner", lambda *_: os.getuid() + 1)
+    engine = own_engine(openai_server)
+    for action in (ask_once(engine), engine.version()):
+        with pytest.raises(UntrustedWorker, match="another user's program by now, so nothing was sent"):
+            await action
+    assert openai_server.requests == []
+    await engine.aclose()
+
+
+@pytest.mark.parametrize("owner", [os.getuid(), None])
+async def test_a_local_worker_of_this_user_is_asked_and_so_is_one_where_the_system_does_not_tell(
+    openai_server: OpenAIServer, monkeypatch: pytest.MonkeyPatch, owner: int | None
+) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def tells(host: str, port: int) -> int | None:
+        asked.append((host, port))
+        return owner
+
+    monkeypatch.setattr("llmhost.engines.http.listener_owner", tells)
+    engine = own_engine(openai_server)
+    await ask_once(engine)
+    assert asked == [("127.0.0.1", urlsplit(openai_server.url).port)]
+    await engine.aclose()
+
+
+async def test_a_server_that_is_not_llmhost_s_own_may_belong_to_any_user(
+    openai_server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmhost.engines.http.listener_owner", lambda *_: os.getuid() + 1)
+    engine = OpenAIEngine(Endpoint(openai_server.url, openai_server.token), OWN)
+    await ask_once(engine)
+    await engine.aclose()
+
+
+async def ask_once(engine: OpenAIEngine) -> None:
+    async with aclosing(engine.chat(ChatRequest("tiny", (Message("user", "Hello?"),), Sampling()))) as events:
+        async for _ in events:
+            pass
+
+
+async def test_a_fleet_s_local_workers_are_llmhost_s_own(
+    openai_server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmhost.engines.http.listener_owner", lambda *_: os.getuid() + 1)
+    engines = Engines(Config())
+    worker = make_worker(url=openai_server.url, token=openai_server.token, provider="local")
+    with pytest.raises(UntrustedWorker):
+        await engines.probe(worker)
+    assert openai_server.requests == []
+    await engines.probe(replace(worker, provider="static"))
+    await engines.aclose()

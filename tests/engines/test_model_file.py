@@ -18,6 +18,7 @@ from llmhost.engines.model_file import (
     verify_model,
 )
 from llmhost.errors import ModelError
+from llmhost.machine import digests
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def hashed(monkeypatch):
         files.append(path)
         return model_file._SHA256
 
-    monkeypatch.setattr(model_file, "_sha256", passes)
+    monkeypatch.setattr(digests, "_sha256", passes)
     return files
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -28,14 +28,11 @@ class StaticServer:
     """One server of the configuration; `id` is the same for the same URL, always."""
 
     url: str
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
 
     @property
     def id(self) -> str:
         return "static-" + hashlib.sha256(self.url.encode()).hexdigest()[:6]
-
-    def __repr__(self) -> str:
-        return f"StaticServer(url={self.url!r})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,7 +182,7 @@ class _Instance(Machine, _Addressed):
     is_bid: Any = None
     end_date: Any = None
     status_msg: Text | None = None
-    extra_env: Annotated[list[tuple[Text, Text]] | None, BeforeValidator(_pairs)] = None
+    extra_env: Annotated[list[tuple[Text, Text]] | None, BeforeValidator(_pairs)] = Field(None, repr=False)
 
     @property
     def ends(self) -> float | None:
@@ -209,7 +209,7 @@ class _Instance(Machine, _Addressed):
 class _Credentials(Answer):
     """What suffices to ask a worker."""
 
-    extra_env: Annotated[list[tuple[Text, Text]] | None, BeforeValidator(_pairs)] = None
+    extra_env: Annotated[list[tuple[Text, Text]] | None, BeforeValidator(_pairs)] = Field(None, repr=False)
 
 
 class _Metadata(Answer):
