@@ -15,6 +15,7 @@ from llmhost.config.models import VastConfig
 from llmhost.errors import ProviderError
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.models import Account, Charge, FleetSpec, Intent, Market, Offer, SshTarget, Worker
+from llmhost.fleet.offers import rank
 from llmhost.fleet.provider import Provider
 from llmhost.fleet.providers.vast.client import VastAccount
 from llmhost.fleet.providers.vast.create import InstanceCreator, Order, PendingPurchases
@@ -228,7 +229,7 @@ class VastProvider(Provider):
             raise ProviderError(
                 "no machine on vast.ai fits", hint="see `llmhost offers` for what is in the way"
             )
-        return market.offers[0]
+        return rank(market.offers, spec.stay, {})[0]
 
 
 def _incomplete(lost: Sequence[Row]) -> ProviderError:
