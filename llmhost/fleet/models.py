@@ -140,7 +140,8 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What a provider says that it billed for one worker: USD from `since` until `until`, Unix seconds."""
+    """What a provider says that it billed for one worker: USD from `since` until `until`, Unix seconds, which
+    may be later than now where the provider does not say it to the second."""
 
     worker: str
     usd: float

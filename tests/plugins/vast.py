@@ -49,7 +49,7 @@ def vast_account(
 @pytest.fixture
 def vast_settings() -> VastConfig:
     """A whole RTX 4090 that can be relied on."""
-    wanted = "gpu_name=RTX_4090 num_gpus=1 reliability>0.95 verified=true direct_port_count>=2"
+    wanted = "gpu_name=RTX_4090 num_gpus=1 reliability>0.95 verified=true direct_port_count>=3"
     return VastConfig(offers=wanted)
 
 

@@ -68,7 +68,7 @@ def charge(id: int, label: str | None, bill: Bill, since: float, until: float) -
         "end": end,
         "type": "instance",
         "source": f"instance-{id}",
-        "description": f"Instance {id} Charges - {(end - start) / DAY:.0f} days",
+        "description": f"Instance {id} Charges - {(end - start) / DAY + 1:.0f} days",
         "amount": round(bill.usd(until, since), 3),
         "metadata": {} if label is None else {"label": label},
         "items": items,
@@ -91,9 +91,10 @@ def _traffic(bill: Bill, since: float, until: float) -> Iterable[dict[str, Any]]
 
 
 def _item(kind: str, start: float, end: float, text: str, usd: float) -> dict[str, Any]:
+    """`start` and `end` are shown as the first moment of their day (UTC), as in the published example."""
     return {
-        "start": int(start),
-        "end": int(end),
+        "start": int(start // DAY * DAY),
+        "end": int(end // DAY * DAY),
         "type": kind,
         "source": None,
         "description": text,

@@ -26,6 +26,8 @@ ODD: tuple[Mapping[str, Any], ...] = (
     {"dph_base": 0.18, "verification": "deverified"},
     {"dph_base": 0.19, "direct_port_count": 0},
     {"dph_base": 0.19, "direct_port_count": 1},
+    {"dph_base": 0.19, "direct_port_count": 2},
+    {"dph_base": 0.19, "duration": 1800.0},
     {"dph_base": 2.75},
     {"dph_base": 0.20, "inet_down": 4.0, "inet_up": 1.0},
     {"dph_base": 0.20, "cuda_max_good": 11.4},

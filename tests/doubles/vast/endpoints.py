@@ -89,7 +89,7 @@ class Endpoints:
                 "key_id": 1,
                 "email": "operator@example.com",
                 "username": "operator",
-                "balance": credit,
+                "balance": 0.0,  # what was paid in is credit
                 "credit": credit,
                 "ssh_key": "",
                 "sid": "1",

@@ -22,6 +22,10 @@ LOADING = (
 BOOT_ERROR = "Error response from daemon: OCI runtime create failed: nvidia-container-cli: device error"
 
 
+#: Statuses in which the GPU is billed, once it has run.
+BILLED_IN_FULL = {"running", "unknown", "frozen"}
+
+
 @dataclass(frozen=True, slots=True)
 class Boot:
     """Seconds from the purchase until each status."""
@@ -84,7 +88,8 @@ class Instance:
 
     @property
     def running(self) -> bool:
-        return self.alive and self.actual_status == "running"
+        """Whether its container does: a heartbeat of its host that does not arrive changes nothing for it."""
+        return self.alive and self.actual_status in {"running", "unknown"}
 
     @property
     def stopped(self) -> bool:
@@ -124,16 +129,17 @@ class Instance:
             self.show(step.status, step.at, step.message)
 
     def show(self, status: str, at: float, message: str | None = None) -> None:
-        """Enters `status` and bills by it: the GPU while running, the disk unless offline."""
-        self.actual_status = status
+        """Enters `status` and bills by it: the GPU in BILLED_IN_FULL, the disk unless offline."""
+        previous, self.actual_status = self.actual_status, status
         self.status_msg = message or self.status_msg
-        self.bill.finish("gpu", at)
+        if status not in BILLED_IN_FULL:
+            self.bill.finish("gpu", at)
         if status == "offline":
             self.bill.finish("disk", at)
         elif all(spell.end is not None for spell in self.bill.spells if spell.kind == "disk"):
             self.bill.begin("disk", self.disk_rate, at)
         if status == "running":
-            self.boots += 1
+            self.boots += previous != "unknown"
             self.bill.begin("gpu", self.gpu_rate, at)
 
     def stop(self, at: float) -> None:
@@ -163,7 +169,8 @@ def ports(instance: Instance) -> dict[str, Any] | None:
     """As Docker tells them; only while it runs, and not if the machine has too few open ports."""
     if not instance.running or Fault.NO_PORTS in instance.quirks:
         return None
-    if instance.offer["direct_port_count"] < len(instance.ports):
+    exposed = EXPOSED.get(instance.order.image.partition(":")[0], ())
+    if instance.offer["direct_port_count"] < len({SSH_PORT, *exposed, *instance.ports}):
         return None
     closed = Fault.PORT_CLOSED in instance.quirks
     return {
@@ -171,6 +178,10 @@ def ports(instance: Instance) -> dict[str, Any] | None:
         for inside, outside in instance.ports.items()
     }
 
+
+#: Mapped beside the ports that were asked for: SSH, and what the image's Dockerfile EXPOSEs.
+SSH_PORT = 22
+EXPOSED: Mapping[str, tuple[int, ...]] = {"ollama/ollama": (11434,)}
 
 #: Nothing of ours listens here: a port that only the super-user may open.
 CLOSED_PORT = 9

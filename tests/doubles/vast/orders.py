@@ -37,7 +37,6 @@ class Order:
     runtype: str
     price: float | None
     cancel_unavailable: bool
-    target: str
 
 
 def read_order(ask: int, body: Any) -> Order:
@@ -55,7 +54,6 @@ def read_order(ask: int, body: Any) -> Order:
         price=_price(ask, body.get("price")),
         # The published default: an interruptible one is kept waiting, one at a fixed price is not.
         cancel_unavailable=bool(body.get("cancel_unavail", body.get("price") is None)),
-        target=body.get("target_state") or "running",
     )
     _check(ask, order)
     return order
@@ -71,7 +69,6 @@ def _check(ask: int, order: Order) -> None:
         f"label is longer than {LONGEST_LABEL}": len(order.label or "") > LONGEST_LABEL,
         f"disk is less than {SMALLEST_DISK}": order.disk < SMALLEST_DISK,
         f"unknown runtype {order.runtype}": bool(set(order.runtype.split()) - RUNTYPES),
-        f"unknown target_state {order.target}": order.target not in {"running", "stopped"},
     }
     for msg, holds in wrong.items():
         if holds:

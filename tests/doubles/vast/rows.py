@@ -148,14 +148,13 @@ def page(instances: Iterable[Instance], query: Mapping[str, str], now: float) ->
     after = {one["id"] for one in _after(contracts, query.get("after_token"))}
     rest = [every[one["id"]] for one in found if one["id"] in after]
     shown = rest[: _limit(query)]
-    columns = parsed(query, "select_cols", ["*"])
     return {
         "success": True,
         "instances_found": len(shown),
         "total_instances": len(found),
         "label_counts": Counter(one["label"] or "" for one in found),
         "next_token": write_token({"id": shown[-1].id}) if len(rest) > len(shown) else None,
-        "instances": [_selected(row(one, now), columns) for one in shown],
+        "instances": [row(one, now) for one in shown],
     }
 
 
@@ -177,10 +176,6 @@ def _after(rows: list[Mapping[str, Any]], token: str | None) -> list[Mapping[str
         return rows
     last = read_token(token).get("id")
     return next((rows[place + 1 :] for place, one in enumerate(rows) if one["id"] == last), [])
-
-
-def _selected(one: Mapping[str, Any], columns: list[str]) -> dict[str, Any]:
-    return dict(one) if "*" in columns else {name: one.get(name) for name in columns}
 
 
 def parsed(query: Mapping[str, str], name: str, default: Any) -> Any:

@@ -27,6 +27,9 @@ from llmhost.fleet.clock import Clock
 #: What an instance may do with the key that it is given; published.
 OF_ITSELF = {"show", "destroy"}
 
+#: Where it is published that a wrong key is 404 "Invalid user key"; elsewhere it is 401.
+WRONG_KEY_IS_404 = {"search", "charges"}
+
 #: seconds of real time between two looks at the clock while nobody calls.
 LOOK = 0.05
 
@@ -136,7 +139,9 @@ class VastServer(Control, HttpServer):
         """An instance's own key is good for that instance alone, and as long as it lives."""
         owner = next((one for one in self.world.alive if one.key == call.key), None)
         if owner is None:
-            raise refusal(404, "auth_error", "Invalid user key")
+            if call.endpoint in WRONG_KEY_IS_404:
+                raise refusal(404, "auth_error", "Invalid user key")
+            raise Refused(as_json({"msg": "Unauthorized"}, 401))
         if call.endpoint not in OF_ITSELF or call.id != owner.id:
             raise refusal(401, "auth_error", "This key has no permission for that.")
 

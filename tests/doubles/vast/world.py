@@ -69,7 +69,7 @@ class World:
         now = self._until
         instance = Instance(next(self._ids), secrets.token_hex(32), offer, order, now)
         waits = offer["id"] in self.market.rented or (order.price or 1e9) < offer["min_bid"]
-        if waits or order.target == "stopped":
+        if waits:
             instance.intended_status = instance.cur_state = instance.next_state = "stopped"
         else:
             instance.plan_boot(self.boot, now)

@@ -65,6 +65,8 @@ _BILLED_IN_FULL = {"running", "unknown", "frozen"}
 #: what ends a boot; "error" and "failed" also occur in progress ("retrying after an error", "libgpg-error0")
 _BROKEN = "OCI runtime create failed"
 _ID = re.compile(r"vast-([1-9]\d{0,17})")
+_HOURS = re.compile(r"(\d{1,7}(?:\.\d{1,9})?) hours at ", re.ASCII)
+_DAY = 86_400.0
 _SECRET = ("LLMHOST_TOKEN", "LLMHOST_KEY")  #: variables that a daemon's complaint may repeat
 _ORDER = re.compile(r"(\d{9,11})-[0-9a-f]{8}")
 
@@ -224,8 +226,25 @@ class _Billed(Answer):
 class _Charge(Answer):
     source: Annotated[Text, Field(pattern=r"^instance-[1-9][0-9]{0,17}$")]
     amount: FiniteFloat  #: USD; what is given back is below 0
-    start: Number
+    start: Number  #: the first moment of a day (UTC), as `end` is, which the bill reaches past
     end: Number
+    items: Any = None
+
+    def until(self, started: float | None) -> float:
+        """Unix seconds up to which an instance is billed that `started` in the time asked for. Its disk is
+        billed as long as it exists; without its hours, all of the last day counts as billed."""
+        hours = _disk_hours(self.items)
+        return self.end + _DAY if started is None or hours is None else started + hours * 3600
+
+
+def _disk_hours(items: Any) -> float | None:
+    texts = [
+        str(item.get("description"))
+        for item in (items if isinstance(items, list) else ())
+        if isinstance(item, dict) and item.get("type") == "disk"
+    ]
+    found = [_HOURS.match(text) for text in texts]
+    return sum(float(match[1]) for match in found if match) if found and all(found) else None
 
 
 class _Account(Answer):
@@ -457,7 +476,8 @@ def read_charges(rows: Sequence[object], fleet: str, numbers: Collection[int] = 
             continue
         charge = read(_Charge, row, "a charge")
         worker = worker_id(int(charge.source.removeprefix("instance-")))
-        charges.append(Charge(worker, charge.amount, charge.start, charge.end))
+        started = ordered_at(_order_in(label, fleet) or "")
+        charges.append(Charge(worker, charge.amount, charge.start, charge.until(started)))
     return tuple(charges)
 
 

@@ -526,8 +526,8 @@ def test_every_row_of_the_market_is_an_offer_or_is_counted(rows: list[Any], bids
 
 def charge(**changes: Any) -> dict[str, Any]:
     return {
-        "start": 1_700_000_000,
-        "end": 1_700_003_600,
+        "start": 1_699_920_000,
+        "end": 1_700_006_400,
         "type": "instance",
         "source": "instance-312",
         "amount": 0.42,
@@ -539,8 +539,33 @@ def charge(**changes: Any) -> dict[str, Any]:
 def test_charges_are_those_of_the_fleets_instances() -> None:
     others = [charge(metadata={"label": "mine"}), charge(metadata={}), charge(metadata=None)]
     assert read_charges([charge(), *others], "test") == (
-        Charge("vast-312", 0.42, 1_700_000_000.0, 1_700_003_600.0),
+        Charge("vast-312", 0.42, 1_699_920_000.0, 1_700_092_800.0),
     )
+
+
+@pytest.mark.parametrize(
+    ("items", "hours"),
+    [
+        ([("gpu", "90.000 hours at $0.389/hour"), ("disk", "96.000 hours at $0.010/hour")], 96.0),
+        ([("disk", "90.000 hours at $0.010/hour"), ("disk", "6.000 hours at $0.02/hour")], 96.0),
+        ([("disk", "as agreed")], None),
+        ([("gpu", "96.000 hours at $0.389/hour")], None),
+        ([], None),
+    ],
+)
+def test_what_was_billed_goes_as_far_as_the_hours_of_its_disk_and_not_to_a_day_stamp(
+    items: list[tuple[str, str]], hours: float | None
+) -> None:
+    row = charge(items=[{"type": kind, "description": text} for kind, text in items])
+    (read,) = read_charges([row], "test")
+    end_of_day = row["end"] + 86_400
+    assert read.until == (end_of_day if hours is None else float(LABEL.split("/")[2][:10]) + hours * 3600)
+
+
+@pytest.mark.parametrize("items", [None, 7, "odd", [None, 7], {"type": "disk"}])
+def test_odd_items_of_a_charge_are_no_obstacle(items: Any) -> None:
+    (read,) = read_charges([charge(items=items)], "test")
+    assert read.usd == 0.42
 
 
 @pytest.mark.parametrize(
