@@ -84,7 +84,8 @@ async def test_a_semantic_hit_says_how_sure_it_is(static_house: House) -> None:
     assert "confidence " in done.err
 
 
-async def test_options_that_lead_past_the_cache(static_house: House) -> None:
+async def test_options_that_lead_past_the_cache(static_house: House, openai_server: OpenAIServer) -> None:
+    openai_server.known = {"other"}
     await static_house.ok("ask", "What is Redis?")
     for option in (("--no-cache",), ("--refresh",), ("--system", "Be brief."), ("--model", "other")):
         assert (await static_house.ok("ask", "What is Redis?", *option))["source"] == "engine", option
