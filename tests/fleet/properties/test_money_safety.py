@@ -81,8 +81,9 @@ async def test_an_empty_list_does_not_pass_for_a_confirmed_end(fleet: RentedFlee
             fleet.server.arm(Fault.LIST_EMPTY, times=None)
 
     fleet.server.before = hide
-    with pytest.raises(ProviderError, match=worker):
-        await fleet.service().down()
+    result = await fleet.service().down()
+    assert result.destroyed == ()
+    assert any(worker in failure.message for failure in result.failed)
     assert fleet.ids == {worker}
 
 
