@@ -25,12 +25,11 @@ async def fleets(ctx: typer.Context) -> None:
     """Show every fleet that has workers, and what it costs.
 
     Fleets of other configurations and folders are shown too, and rented ones wherever they were made.
+    `llmhost status --fleet NAME` and `llmhost down --fleet NAME` are about one of them.
 
     Examples:
       llmhost fleets
       llmhost fleets --json | jq '.fleets[].name'
-
-    `llmhost status --fleet NAME` and `llmhost down --fleet NAME` are about one of them.
     """
     options = globals_of(ctx)
     config = configured(options, lenient=True)
