@@ -26,7 +26,8 @@ _STYLES = {"ready": "green", "starting": "yellow", "failed": "red"}
 @dataclass(frozen=True, slots=True)
 class WorkerOutput:
     """Prices in USD; `spent_usd` since the worker was started. `contract_ends_at` is Unix seconds; None where
-    that is not known."""
+    that is not known. `dead_man_switch` is "armed", or why it is not; None where it was not asked for.
+    """
 
     id: str
     provider: str
@@ -39,6 +40,7 @@ class WorkerOutput:
     ready: bool
     detail: str
     contract_ends_at: float | None
+    dead_man_switch: str | None = None
 
 
 def worker_output(worker: Worker, now: float, spent_usd: float | None = None) -> WorkerOutput:

@@ -253,6 +253,13 @@ def check_memory(worker: Worker, metrics: Metrics) -> Sequence[Check]:
     ]
 
 
+def check_switch(worker: Worker, metrics: Metrics) -> Sequence[Check]:
+    """A dead-man switch that would not work; else nothing."""
+    fault = metrics.switch_fault
+    fix = f"`llmhost down {worker.id}` and `llmhost up` replace it; until then, do not leave it alone"
+    return [] if fault is None else [fail(f"worker {worker.id}", fault, fix)]
+
+
 def check_account(account: Account | None, workers: Iterable[Worker]) -> Check:
     """Whether there is credit, and for how long. That there is an answer means that the key is valid."""
     if account is None:

@@ -204,8 +204,9 @@ class FleetProbes:
                     return [checks.check_report(worker, report, self._config.ready_timeout, now)]
                 with suppress(EngineUnavailable):  # a worker that has just booted has no metrics yet
                     metrics = await self._wiring.engines.worker_api(worker).metrics()
-                    if spilled := checks.check_memory(worker, metrics):
-                        return spilled
+                    faults = [*checks.check_memory(worker, metrics), *checks.check_switch(worker, metrics)]
+                    if faults:
+                        return faults
             engines = self._wiring.engines
             hooks = Hooks(prepare=engines.prepare, probe=engines.probe)
             probe = partial(probe_worker, worker, hooks)

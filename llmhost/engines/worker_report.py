@@ -15,12 +15,25 @@ from llmhost.engines.http import HttpTransport
 from llmhost.engines.wire import BadReply, JsonObject, shorten
 from llmhost.errors import EngineUnavailable
 
-__all__ = ["Disk", "Gpu", "LoadedModel", "Metrics", "Stage", "WorkerApi", "WorkerReport", "read"]
+__all__ = [
+    "DeadManSwitch",
+    "Disk",
+    "Gpu",
+    "LoadedModel",
+    "Metrics",
+    "Stage",
+    "WorkerApi",
+    "WorkerReport",
+    "read",
+]
 
-Stage = Literal["installing", "starting", "pulling", "loading", "ready", "failed"]
+Stage = Literal["installing", "arming", "starting", "pulling", "loading", "ready", "failed"]
 
 #: more GPUs than a machine has, more models than one Ollama holds in memory
 _MOST = 64
+
+#: seconds between two looks of a switch that works; a call to vast.ai may hold one up
+_LONGEST_PASS = 180.0
 
 _Line = Annotated[str, AfterValidator(shorten)]
 _Fraction = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
@@ -76,6 +89,17 @@ class LoadedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class DeadManSwitch:
+    """What ends a worker that nobody speaks to. `armed`: vast.ai has accepted its key; else `detail` may say
+    why not. `at` is when it last looked.
+    """
+
+    armed: Annotated[bool, Field(strict=True)]
+    at: _Time
+    detail: _Line = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Metrics:
     """What a worker measured at `at`, Unix seconds by its own clock."""
 
@@ -84,6 +108,18 @@ class Metrics:
     disk: Disk = Disk()
     engine_version: _Line = ""
     models: Annotated[tuple[LoadedModel, ...], Field(max_length=_MOST)] = ()
+    switch: DeadManSwitch | None = None
+
+    @property
+    def switch_fault(self) -> str | None:
+        """Why its dead-man switch would not end it; None where it would."""
+        if self.switch is None:
+            return "its dead-man switch is not known to be armed"
+        if not self.switch.armed:
+            return f"its dead-man switch is not armed: {self.switch.detail or 'its key was not proved yet'}"
+        if self.at - self.switch.at > _LONGEST_PASS:
+            return "its dead-man switch does not watch any more"
+        return None
 
     @property
     def spilled(self) -> tuple[LoadedModel, ...]:

@@ -41,6 +41,10 @@ async def test_each_worker_says_how_far_it_has_come(fleet: RentedHouse) -> None:
         assert [stage for stage in stages if stage != "starting"] == STAGES
 
 
+async def test_status_says_whether_the_dead_man_switch_is_armed(fleet: RentedHouse) -> None:
+    assert {worker["dead_man_switch"] for worker in (await fleet.status()).values()} == {"armed"}
+
+
 async def test_a_question_is_answered_by_a_worker_and_then_from_the_cache(fleet: RentedHouse) -> None:
     first = await fleet.ok("ask", "What is Redis?")
     assert (first["source"], first["answer"]) == ("engine", "Hello, Wörld!")

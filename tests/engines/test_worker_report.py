@@ -198,3 +198,19 @@ async def test_a_front_door_with_another_certificate_is_not_our_workers(server):
         await door.metrics()
     await door.aclose()
     assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("switch", "fault"),
+    [
+        ({"armed": True, "at": 1000}, None),
+        ({"armed": False, "at": 1000, "detail": "vast.ai refuses its key"}, "vast.ai refuses its key"),
+        ({"armed": False, "at": 1000}, "was not proved yet"),
+        ({"armed": True, "at": 500}, "does not watch any more"),
+        (None, "not known to be armed"),
+    ],
+    ids=["armed", "refused", "not yet", "its watch has ended", "a worker that says nothing"],
+)
+def test_a_dead_man_switch_is_armed_or_it_is_said_why_not(switch, fault):
+    found = read(Metrics, {"at": 1001, "switch": switch}).switch_fault
+    assert found == fault if fault is None else fault in found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,6 +53,17 @@ class GpuOutput:
     age_s: float | None = None
     detail: str = ""
     error: str | None = None
+
+
+async def gather_switches(engines: Engines, workers: Sequence[Worker]) -> Mapping[str, str]:
+    """What each rented worker that answers says of its dead-man switch: "armed", or why it is not."""
+
+    async def ask(worker: Worker) -> str:
+        return (await engines.worker_api(worker).metrics()).switch_fault or "armed"
+
+    asked = [worker for worker in workers if worker.state.value == "ready" and engines.is_rented(worker)]
+    answers = await asyncio.gather(*map(ask, asked), return_exceptions=True)
+    return {w.id: answer for w, answer in zip(asked, answers, strict=True) if isinstance(answer, str)}
 
 
 async def gather_metrics(
@@ -188,12 +199,17 @@ async def status(
     async with wired(options, configured(options, lenient=True)) as wiring:
         found = await (await wiring.fleet()).status()
         gpus = await gather_metrics(wiring.engines, found.workers) if gpu else None
+        switches = await gather_switches(wiring.engines, found.workers)
         await warn_of_others(options, wiring)
     for warning in found.warnings:
         options.output.warn(warning)
     spending = found.spending
     workers = [
-        worker_output(worker, wiring.now(), spending.by_worker.get(worker.id)) for worker in found.workers
+        replace(
+            worker_output(worker, wiring.now(), spending.by_worker.get(worker.id)),
+            dead_man_switch=switches.get(worker.id),
+        )
+        for worker in found.workers
     ]
     hourly, left = hourly_cost(found.workers), found.account.credit if found.account else None
     output = StatusOutput(
@@ -206,6 +222,9 @@ async def status(
         gpus=gpus,
         autoscaling={"paused_since": found.paused},
     )
+    for name, answer in switches.items():
+        if answer != "armed":
+            options.output.warn(f"{name}: {answer}; it would go on to cost if nobody used it any more")
     options.output.result(output, _show)
 
 
