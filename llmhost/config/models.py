@@ -113,7 +113,8 @@ class FleetConfig(Section):
         21600.0,
         ge=60,
         description="A rented worker destroys itself after this time without an authenticated request. "
-        "Questions are such requests, and `llmhost status` sends one to every worker.",
+        "A question that the cache does not answer is one; each `llmhost status` and each step of "
+        "`llmhost scale` sends one to every worker.",
     )
     signing_key: SecretStr | None = Field(
         None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import time
 from collections import Counter
@@ -32,8 +33,8 @@ class LoadTracker(Protocol):
     async def acquire(self, workers: Sequence[str], *, again: bool = False) -> Slot | None:
         """Takes a slot on the least loaded of `workers`, of which there is at least one.
 
-        Among equals the first one is taken. None: all of them are about to be ended, and take no more.
-        `again`: it is the same question on another worker, which is asked once and counted once.
+        Among equals the one that was asked longest ago is taken. None: all of them are about to be ended, and
+        take no more. `again`: it is the same question on another worker, which is asked once and counted once.
         """
         ...
 
@@ -51,10 +52,13 @@ class LocalLoad:
 
     def __init__(self) -> None:
         self._slots: set[Slot] = set()
+        self._turns = itertools.count(1)
+        self._last: dict[str, int] = {}
 
     async def acquire(self, workers: Sequence[str], *, again: bool = False) -> Slot:  # noqa: ARG002
         load = Counter(slot.worker for slot in self._slots)
-        worker = min(workers, key=lambda worker: load[worker])
+        worker = min(workers, key=lambda worker: (load[worker], self._last.get(worker, 0)))
+        self._last = {name: self._last.get(name, 0) for name in workers} | {worker: next(self._turns)}
         slot = Slot(worker, secrets.token_hex(8), load[worker] + 1)
         self._slots.add(slot)
         return slot

@@ -71,6 +71,7 @@ class DrainMarks:
         pipeline.delete(self._keys.load(worker))
         pipeline.delete(self._keys.speed(worker))
         pipeline.srem(self._keys.draining, worker)
+        pipeline.hdel(self._keys.traffic, f"turn:{worker}")
         with translate_errors():
             await pipeline.execute()
 

@@ -177,6 +177,15 @@ async def test_a_slow_boot_with_progress_is_waited_for(bench: ScaleBench) -> Non
     assert bench.workers == ["memory-1"]
 
 
+async def test_a_step_asks_every_worker_so_that_none_ends_because_all_questions_were_hits(
+    bench: ScaleBench,
+) -> None:
+    await bench.settled(3)
+    bench.asked.clear()
+    await bench.step()
+    assert sorted(bench.asked) == bench.workers
+
+
 # Down
 
 

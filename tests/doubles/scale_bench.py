@@ -62,6 +62,7 @@ class ScaleBench:
     silent: set[str] = field(default_factory=set)
     strange: set[str] = field(default_factory=set)
     hanging: set[str] = field(default_factory=set)
+    asked: list[str] = field(default_factory=list)
 
     def offer(self, count: int, price: float = 0.4) -> None:
         """So many machines are for rent, each on its own computer."""
@@ -126,6 +127,7 @@ class ScaleBench:
         """Whatever boots here is prepared as soon as it has an address."""
 
     async def _probe(self, worker: Worker) -> None:
+        self.asked.append(worker.id)
         if worker.id in self.hanging:
             await asyncio.Event().wait()
         if worker.id in self.strange:

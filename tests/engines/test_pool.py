@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -348,3 +349,12 @@ async def test_what_a_worker_answered_is_forgotten_when_it_is_not_itself_whether
     impostors = [ScriptedEngine(UntrustedWorker("another certificate")) for _ in range(2)]
     await events_of(make_pool(*impostors, ScriptedEngine(broken()), forget=forget).stream(question()))
     assert sorted(forgotten) == ["w0", "w1"]
+
+
+async def test_without_redis_too_questions_one_after_the_other_are_spread_over_all_workers():
+    load, asked = LocalLoad(), Counter()
+    for _ in range(20):
+        slot = await load.acquire(["a", "b", "c"])
+        asked[slot.worker] += 1
+        await load.release(slot)
+    assert sorted(asked.values()) == [6, 7, 7]

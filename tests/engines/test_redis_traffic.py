@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 
 import pytest
 from doubles.fleet_values import ORIGIN
@@ -324,6 +325,39 @@ async def test_the_questions_of_a_draining_worker_only_become_fewer(load, traffi
     for slot in held:
         await load.release(slot)
     assert (await traffic.in_flight(["a"]))["a"] == left - sum(slot.worker == "a" for slot in held)
+
+
+# Which of several workers
+
+
+async def test_questions_one_after_the_other_are_spread_over_all_workers(load, other_client):
+    loads, asked = [load, RedisLoad(other_client, "test", 60)], Counter()
+    for number in range(20):
+        slot = await loads[number % 2].acquire(["a", "b", "c"])
+        asked[slot.worker] += 1
+        await loads[number % 2].release(slot, Work(10, 1.0))
+    assert sorted(asked.values()) == [6, 7, 7]
+
+
+async def test_a_free_worker_is_preferred_to_one_that_was_asked_longer_ago(load):
+    first = await load.acquire(["a", "b"])
+    second = await load.acquire(["a", "b"])
+    assert {first.worker, second.worker} == {"a", "b"}
+    await load.release(second)
+    assert (await load.acquire(["a", "b"])).worker == second.worker
+
+
+async def test_what_says_whose_turn_it_is_goes_with_its_worker(load, traffic, redis_client):
+    await load.release(await load.acquire(["a"]))
+    await traffic.forget("a")
+    assert await redis_client.hkeys(TRAFFIC) != []
+    assert not await redis_client.hexists(TRAFFIC, "turn:a")
+
+
+@pytest.mark.parametrize("value", ["many", "nan", ""])
+async def test_a_damaged_turn_keeps_no_question_from_its_worker(load, redis_client, value):
+    await redis_client.hset(TRAFFIC, mapping={"turns": value, "turn:a": value})
+    assert (await load.acquire(["a", "b"])).worker in {"a", "b"}
 
 
 # What cannot be read

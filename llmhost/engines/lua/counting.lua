@@ -1,6 +1,7 @@
 -- What the scripts beside this one share; it stands before each of them.
 -- A fleet's traffic is a hash: `since`, from when on it is counted without a gap, and for each bucket of
 -- time, named by its start in Unix seconds, `asked:{bucket}`, `answered:{bucket}` and `tokens:{bucket}`.
+-- `turns` counts the questions that a worker was asked, `turn:{worker}` is the last one of each.
 -- ARGV[1] a bucket's length, seconds   ARGV[2] for how long buckets are kept, seconds
 local AHEAD = 60  -- seconds; clocks are put right by less all the time
 local time = redis.call('TIME')
