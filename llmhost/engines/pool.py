@@ -34,7 +34,7 @@ class LoadTracker(Protocol):
         """Takes a slot on the least loaded of `workers`, of which there is at least one.
 
         Among equals the one that was asked longest ago is taken. None: all of them are about to be ended, and
-        take no more. `again`: it is the same question on another worker, which is asked once and counted once.
+        take no more. `again`: it is the same question on another worker, which is counted once.
         """
         ...
 
