@@ -352,7 +352,7 @@ async def test_what_a_worker_answered_is_forgotten_when_it_is_not_itself_whether
 
 
 async def test_without_redis_too_questions_one_after_the_other_are_spread_over_all_workers():
-    load, asked = LocalLoad(), Counter()
+    load, asked = LocalLoad(), Counter[str]()
     for _ in range(20):
         slot = await load.acquire(["a", "b", "c"])
         asked[slot.worker] += 1

@@ -331,7 +331,7 @@ async def test_the_questions_of_a_draining_worker_only_become_fewer(load, traffi
 
 
 async def test_questions_one_after_the_other_are_spread_over_all_workers(load, other_client):
-    loads, asked = [load, RedisLoad(other_client, "test", 60)], Counter()
+    loads, asked = [load, RedisLoad(other_client, "test", 60)], Counter[str]()
     for number in range(20):
         slot = await loads[number % 2].acquire(["a", "b", "c"])
         asked[slot.worker] += 1
