@@ -60,6 +60,7 @@ class Instance:
         self.intended_status = self.cur_state = self.next_state = "running"
         self.steps: list[Step] = []
         self.quirks: dict[Fault, float | None] = {}
+        self.odd: dict[str, Any] = {}  # fields of its row, whatever they should be; see schema.ODD_VALUES
         self.boots = 0
         self.ports: Mapping[int, int] = {}
         self.bill = Bill()

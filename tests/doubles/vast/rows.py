@@ -12,6 +12,7 @@ from doubles.vast.answers import refusal
 from doubles.vast.faults import Fault
 from doubles.vast.filters import check, in_order, invalid, matches
 from doubles.vast.instances import Instance, extra_env, ports
+from doubles.vast.schema import with_odd
 
 #: The most rows in a page, and how many come when fewer than one are asked for; published.
 PAGE, SMALL_PAGE = 25, 5
@@ -54,7 +55,7 @@ def stored(instance: Instance) -> dict[str, Any]:
 
 def row(instance: Instance, now: float) -> dict[str, Any]:
     offer, order = instance.offer, instance.order
-    return {
+    shown = {
         **{name: offer.get(name) for name in OF_OFFER},
         **stored(instance),
         "status_msg": instance.status_msg,
@@ -79,6 +80,7 @@ def row(instance: Instance, now: float) -> dict[str, Any]:
         **_measured(instance),
         **_prices(instance),
     }
+    return with_odd(shown, instance.odd)
 
 
 def _times(instance: Instance, now: float) -> dict[str, Any]:

@@ -105,10 +105,15 @@ class Listing:
     async def lacks(self, known: Collection[int]) -> Sequence[Row]:
         """Those of the instances `known` that exist although the list did not show them.
 
-        Each is asked for by itself: that one answer says nothing of an instance does not make it gone.
+        Each is asked for by itself: that one answer says nothing of an instance does not make it gone. The
+        answer is about the number that was asked for, whatever it calls itself.
         """
-        found = [await self._account.instance(number) for number in sorted(known)]
-        return [read(Row, row, "an instance") for row in found if row is not None]
+        found = [(number, await self._account.instance(number)) for number in sorted(known)]
+        return [
+            read(Row, {**row, "id": number} if isinstance(row, Mapping) else row, "an instance")
+            for number, row in found
+            if row is not None
+        ]
 
     async def _read_after(self, running: asyncio.Task[Sequence[Row]] | None) -> Sequence[Row]:
         if running is not None and not running.done():

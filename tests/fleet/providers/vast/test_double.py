@@ -7,85 +7,23 @@ from typing import Any
 
 import pytest
 import requests
-from doubles.vast.sdk import ORDER, Tenant
+from doubles.vast.schema import (
+    CHARGE,
+    CHARGES,
+    ERROR,
+    INSTANCE,
+    ITEM,
+    OBJECT,
+    OFFER,
+    OFFERS,
+    PAGE,
+    USER,
+    Schema,
+    fields,
+)
+from doubles.vast.sdk import ORDER, Sdk, Tenant
 
 Ask = Callable[[Tenant], Awaitable[Any]]
-
-Schema = Mapping[str, tuple[type, ...]]
-
-NUMBER, NONE = (int, float), type(None)
-INT, TEXT, FLAG, LIST, OBJECT = (int,), (str,), (bool,), (list,), (dict,)
-
-
-def fields(names: str, types: tuple[type, ...]) -> dict[str, tuple[type, ...]]:
-    return dict.fromkeys(names.split(), types)
-
-
-#: Published under GET /api/v1/instances/ (api-reference/openapi: show_instances).
-INSTANCE: Schema = {
-    **fields("id machine_id host_id num_gpus ssh_port direct_port_count cpu_cores cpu_ram", INT),
-    **fields("gpu_ram gpu_totalram gpu_lanes", INT),
-    **fields("cur_state next_state intended_status image_uuid image_runtype onstart gpu_name", TEXT),
-    **fields("public_ipaddr local_ipaddrs ssh_host ssh_idx geolocation verification cpu_arch", TEXT),
-    **fields("cpu_name gpu_arch disk_name mobo_name time_remaining time_remaining_isbid", TEXT),
-    **fields("actual_status label status_msg template_hash_id template_name", (str, NONE)),
-    **fields("dph_base dph_total min_bid storage_cost storage_total_cost disk_space end_date", NUMBER),
-    **fields("duration reliability2 gpu_frac gpu_mem_bw disk_bw disk_usage disk_util pci_gen", NUMBER),
-    **fields("pcie_bw cpu_cores_effective cpu_util total_flops bw_nvlink client_run_time", NUMBER),
-    **fields("host_run_time", NUMBER),
-    **fields("start_date uptime_mins mem_limit mem_usage vmem_usage gpu_util gpu_temp", (*NUMBER, NONE)),
-    **fields("dlperf credit_balance credit_discount template_id", (*NUMBER, NONE)),
-    **fields("is_bid static_ip rentable", FLAG),
-    **fields("extra_env image_args", LIST),
-    **fields("search instance", OBJECT),
-    **fields("ports", (dict, NONE)),
-    **fields("webpage os_version", (str, NONE)),
-}
-PAGE: Schema = {
-    **fields("success", FLAG),
-    **fields("instances_found total_instances", INT),
-    **fields("label_counts", OBJECT),
-    **fields("next_token", (str, NONE)),
-    **fields("instances", LIST),
-}
-
-#: Published under POST /api/v0/bundles/ (search_offers).
-OFFER: Schema = {
-    **fields("id ask_contract_id machine_id host_id num_gpus gpu_ram gpu_total_ram cpu_cores", INT),
-    **fields("cpu_ram compute_cap direct_port_count gpu_lanes hosting_type has_avx", INT),
-    **fields("dph_base dph_total min_bid dlperf dlperf_per_dphtotal flops_per_dphtotal score", NUMBER),
-    **fields("reliability reliability2 inet_down inet_up inet_down_cost inet_up_cost duration", NUMBER),
-    **fields("disk_space disk_bw storage_cost storage_total_cost cuda_max_good total_flops", NUMBER),
-    **fields("cpu_cores_effective cpu_ghz gpu_frac gpu_mem_bw gpu_max_power gpu_max_temp", NUMBER),
-    **fields("bw_nvlink pci_gen pcie_bw end_date start_date", NUMBER),
-    **fields("gpu_name geolocation verification cpu_arch cpu_name disk_name driver_version", TEXT),
-    **fields("gpu_arch mobo_name os_version resource_type public_ipaddr", TEXT),
-    **fields("is_bid rentable rented static_ip gpu_display_active vms_enabled", FLAG),
-    **fields("external", (bool, NONE)),
-    **fields("search", OBJECT),
-}
-OFFERS: Schema = fields("offers", LIST)
-
-#: Published under GET /api/v0/charges/ (show_charges).
-CHARGES: Schema = {
-    **fields("success", FLAG),
-    **fields("count total", INT),
-    **fields("next_token", (str, NONE)),
-    **fields("results", LIST),
-}
-CHARGE: Schema = {
-    **fields("start end", INT),
-    **fields("type source description", TEXT),
-    **fields("amount", NUMBER),
-    **fields("metadata", OBJECT),
-    **fields("items", LIST),
-}
-ITEM: Schema = {**CHARGE, **fields("source", (NONE,))}
-
-#: Published under GET /api/v0/users/current/ (show_user).
-USER: Schema = {**fields("id key_id", INT), **fields("email ssh_key sid", TEXT), **fields("balance", NUMBER)}
-
-ERROR: Schema = {**fields("success", FLAG), **fields("error msg", TEXT)}
 
 
 def departures(value: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
@@ -133,10 +71,64 @@ async def test_charges(tenant: Tenant) -> None:
     for item in entry["items"]:
         assert_fits(item, ITEM)
         assert item["type"] in {"gpu", "disk", "bwd", "bwu"}
+    stamps = [entry["start"], entry["end"], *(item["end"] for item in entry["items"])]
+    assert [stamp % 86_400 for stamp in stamps] == [0] * len(stamps)
 
 
 async def test_the_user(tenant: Tenant) -> None:
-    assert_fits(await tenant.sdk("show_user"), USER)
+    user = await tenant.sdk("show_user")
+    assert_fits(user, USER)
+    assert (user["credit"], user["balance"]) == (100.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("get", "/charges/", 404),
+        ("post", "/bundles/", 404),
+        ("get", "/users/current/", 401),
+        ("get", "/api/v1/instances/", 401),
+        ("delete", "/instances/1/", 401),
+    ],
+)
+async def test_a_wrong_key_is_404_only_where_that_is_published(
+    tenant: Tenant, method: str, path: str, status: int
+) -> None:
+    answer = await Sdk(tenant.server, "wrong").client(method, path)
+    assert answer.status_code == status
+
+
+@pytest.mark.parametrize(("count", "mapped"), [(2, False), (3, True)])
+async def test_what_the_image_exposes_takes_a_port_too(tenant: Tenant, count: int, mapped: bool) -> None:
+    id = await tenant.rent_running(tenant.server.market.add(direct_port_count=count)["id"])
+    assert ((await tenant.row(id))["ports"] is not None) == mapped
+
+
+@pytest.mark.parametrize(
+    ("status", "gpu", "disk"),
+    [
+        ("unknown", True, True),
+        ("frozen", True, True),
+        ("exited", False, True),
+        ("offline", False, False),
+    ],
+)
+async def test_what_is_billed_depends_on_the_status(
+    tenant: Tenant, status: str, gpu: bool, disk: bool
+) -> None:
+    id = await tenant.rent_running()
+    tenant.server.become(id, status)
+    instance = tenant.server.instances[id]
+    assert tenant.server.burn == pytest.approx(instance.gpu_rate * gpu + instance.disk_rate * disk)
+
+
+async def test_an_instance_of_which_no_heartbeat_comes_runs_on(tenant: Tenant) -> None:
+    id = await tenant.rent_running()
+    ports = (await tenant.row(id))["ports"]
+    tenant.server.become(id, "unknown")
+    assert (await tenant.row(id))["ports"] == ports
+    tenant.server.become(id, "running")
+    assert (await tenant.row(id))["ports"] == ports
 
 
 async def test_answers_that_only_say_success(tenant: Tenant) -> None:
