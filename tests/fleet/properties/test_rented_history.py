@@ -71,6 +71,11 @@ MACHINES = (
     (Fault.DEARER, 3.0),
 )
 
+#: What somebody with the account may write over a label.
+LABELS = (None, "", "mine now", "llmhost/other/1700000000-00000000")
+#: What vast.ai says of a host whose heartbeat does not arrive; its worker may go on answering.
+SILENT = ("unknown", "offline")
+
 STEP = st.one_of(
     st.tuples(st.just("up"), st.integers(1, MOST)),
     st.tuples(st.just("down"), st.just(0)),
@@ -81,6 +86,8 @@ STEP = st.one_of(
     st.tuples(st.just("machine"), st.sampled_from(MACHINES)),
     st.tuples(st.just("outbid"), st.integers(0, MOST)),
     st.tuples(st.just("wedge"), st.integers(0, MOST)),
+    st.tuples(st.just("relabel"), st.tuples(st.integers(0, MOST), st.sampled_from(LABELS))),
+    st.tuples(st.just("heartbeat_lost"), st.tuples(st.integers(0, MOST), st.sampled_from(SILENT))),
     st.tuples(st.just("pass"), st.sampled_from([30, 600, 4000])),
     st.tuples(st.just("unseen"), st.sampled_from([30, 4000, 40_000])),
     st.tuples(st.just("two_at_once"), st.tuples(st.integers(1, MOST), st.integers(1, MOST))),
@@ -131,9 +138,13 @@ async def act(world: World, step: str, value: Any) -> None:
         world.server.arm(value[0], value=value[1])
     elif step in ("pass", "unseen"):
         await world.fleet.clock.sleep(value)
-    elif (number := world.pick(value)) is not None and step == "outbid":
+    elif step == "relabel" and (number := world.pick(value[0])) is not None:
+        world.server.instances[number].label = value[1]
+    elif step == "heartbeat_lost" and (number := world.pick(value[0])) is not None:
+        world.server.become(number, value[1])
+    elif isinstance(value, int) and (number := world.pick(value)) is not None and step == "outbid":
         world.server.outbid(number)
-    elif number is not None and step == "wedge":
+    elif step == "wedge" and (number := world.pick(value)) is not None:
         world.fleet.wedged.add(f"vast-{number}")
 
 
