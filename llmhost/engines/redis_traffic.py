@@ -65,6 +65,16 @@ class DrainMarks:
             with translate_errors():
                 await self._client.srem(self._keys.draining, *names)
 
+    async def in_flight(self, ids: Iterable[str]) -> Mapping[str, int]:
+        """How many questions each of them works on, with those that wait for it."""
+        names = tuple(ids)
+        with translate_errors():
+            seconds, microseconds = await self._client.time()
+            pipeline = self._client.pipeline(transaction=False)
+            for worker in names:
+                pipeline.zcount(self._keys.load(worker), f"({seconds + microseconds / 1e6:.6f}", "+inf")
+            return dict(zip(names, await pipeline.execute(), strict=True))
+
     async def forget(self, worker: str) -> None:
         """Removes all that was counted of a worker that is gone."""
         pipeline = self._client.pipeline(transaction=False)
@@ -105,16 +115,6 @@ class RedisTraffic(DrainMarks):
             },
             draining=frozenset(text(worker) for worker in draining),
         )
-
-    async def in_flight(self, ids: Iterable[str]) -> Mapping[str, int]:
-        """How many questions each of them works on, with those that wait for it."""
-        names = tuple(ids)
-        with translate_errors():
-            seconds, microseconds = await self._client.time()
-            pipeline = self._client.pipeline(transaction=False)
-            for worker in names:
-                pipeline.zcount(self._keys.load(worker), f"({seconds + microseconds / 1e6:.6f}", "+inf")
-            return dict(zip(names, await pipeline.execute(), strict=True))
 
     def _worker(self, worker: str, in_flight: int, raw: Sequence[bytes | str]) -> WorkerTraffic:
         key = self._keys.speed(worker)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from llmhost.errors import LimitError, UsageError
@@ -27,11 +27,12 @@ class Plan:
         return bool(self.create or self.destroy)
 
 
-def make_plan(spec: FleetSpec, workers: Sequence[Worker]) -> Plan:
+def make_plan(spec: FleetSpec, workers: Sequence[Worker], busy: Collection[str] = ()) -> Plan:
     """The steps from `workers` to `spec.gpus` healthy workers of the wanted model and engine.
 
     Failed workers and those with another model or engine are replaced. Where there are too many,
-    ready ones are kept before starting ones, and older before newer. `gpus == 0` destroys all.
+    ready ones are kept before starting ones, those `busy` with questions before idle ones, and older before
+    newer. `gpus == 0` destroys all.
 
     Raises:
         LimitError: more is wanted than `max_gpus` allows.
@@ -39,7 +40,9 @@ def make_plan(spec: FleetSpec, workers: Sequence[Worker]) -> Plan:
     """
     _check_size(spec)
     existing = [worker for worker in workers if worker.state is not WorkerState.GONE]
-    fit = sorted((worker for worker in existing if _fits(spec, worker)), key=_merit)
+    fit = sorted(
+        (worker for worker in existing if _fits(spec, worker)), key=lambda worker: _merit(worker, busy)
+    )
     keep = tuple(fit[: spec.gpus])
     kept = {worker.id for worker in keep}
     destroy = sorted((worker for worker in existing if worker.id not in kept), key=_destroy_order)
@@ -63,8 +66,8 @@ def _fits(spec: FleetSpec, worker: Worker) -> bool:
     )
 
 
-def _merit(worker: Worker) -> tuple[bool, float, str]:
-    return (worker.state is not WorkerState.READY, worker.started, worker.id)
+def _merit(worker: Worker, busy: Collection[str]) -> tuple[bool, bool, float, str]:
+    return (worker.state is not WorkerState.READY, worker.id not in busy, worker.started, worker.id)
 
 
 def _destroy_order(worker: Worker) -> tuple[int, float, str]:

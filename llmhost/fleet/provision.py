@@ -20,7 +20,7 @@ from llmhost.fleet.registry import FleetRecords, is_machines_fault
 from llmhost.fleet.results import Failure, UpResult
 from llmhost.fleet.spending import spent_now
 
-__all__ = ["Approve", "Buyer", "Provisioning", "Purchases", "make_healthy_plan", "terminate"]
+__all__ = ["Approve", "Buyer", "Provisioning", "Purchases", "drain", "make_healthy_plan", "terminate"]
 
 
 # Buying workers: one at a time, on machines that never failed this fleet, inside the budget.
@@ -215,6 +215,26 @@ async def terminate(
     return tuple(failure for failure in failures if failure is not None)
 
 
+_DRAIN_POLL = 0.5  #: seconds; most answers take some seconds
+
+
+async def drain(
+    workers: Sequence[Worker], records: FleetRecords, clock: Clock, limit: float, on_progress: OnProgress
+) -> None:
+    """Returns when none of these workers, which are to be destroyed, works on a question, or after `limit`
+    seconds. They get no more questions; where this is cancelled, they do again. No lock is needed."""
+    await records.drain(workers)
+    deadline = clock.monotonic() + limit
+    try:
+        while (busy := await records.busy(workers)) and clock.monotonic() < deadline:
+            for worker in sorted(busy):
+                on_progress(WorkerProgress(worker, "finishing its answers"))
+            await clock.sleep(_DRAIN_POLL)
+    except BaseException:
+        await records.revive(workers)
+        raise
+
+
 # One `up`: quote, ask the operator, lock, plan again, buy within what was approved, wait, replace what fails.
 
 
@@ -228,7 +248,8 @@ _NO_CHANGE = Plan(0, (), ())
 class Provisioning:
     """One `up`: makes the fleet be as the buyer's spec wants it.
 
-    `hold` takes the fleet's lock; `attempts` is how many workers that fail may be replaced.
+    `hold` takes the fleet's lock; `attempts` is how many workers that fail may be replaced. Workers that are
+    too many may finish their answers for `drain_for` seconds.
     """
 
     buyer: Buyer
@@ -236,6 +257,8 @@ class Provisioning:
     approve: Approve
     hold: Callable[[], AbstractAsyncContextManager[None]]
     attempts: int
+    drain_for: float
+    _drained: bool = field(default=False, init=False)
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)  # one terminal, one question
     _plan: Plan = field(default=_NO_CHANGE, init=False)
     _buying: list[tuple[float, float]] = field(default_factory=list, init=False)
@@ -273,28 +296,34 @@ class Provisioning:
         unapproved: Quote | None = None
         if self._provider.rents:
             listed = await list_to_buy(self._provider, await self._records.known())
-            unapproved = await self.buyer.quote(await make_healthy_plan(self.buyer.spec, listed, self.hooks))
+            unapproved = await self.buyer.quote(
+                await make_healthy_plan(self.buyer.spec, listed, self.hooks, self._records)
+            )
         # The operator may take minutes, so the question is open without the lock. What has happened meanwhile
         # is seen under it; a purchase that was not approved yet is asked about then, without the lock again.
         while True:
             if unapproved is not None and unapproved.purchases:
                 await self._ask(unapproved)
             async with self.hold():
-                unapproved = await self._apply_or_quote()
-            if unapproved is None:
+                plan, unapproved = await self._apply_or_quote()
+            if plan is not None:
+                working = [worker for worker in plan.destroy if worker.state is not WorkerState.FAILED]
+                await drain(working, self._records, self.buyer.clock, self.drain_for, self.buyer.on_progress)
+                self._drained = True
+            elif unapproved is None:
                 return
 
-    async def _apply_or_quote(self) -> Quote | None:
-        """Plans again and does the plan. Returns a quote, and does nothing, where the plan has purchases and
-        the operator was never asked."""
+    async def _apply_or_quote(self) -> tuple[Plan | None, Quote | None]:
+        """Plans again and does the plan. Does nothing and returns a quote where the plan has purchases and
+        the operator was never asked, and the plan where workers have to finish their answers first."""
         known = await self._records.known()
         await self._provider.resolve_pending()
         listed = await list_to_buy(self._provider, known)
-        plan = await make_healthy_plan(self.buyer.spec, listed, self.hooks)
+        plan = await make_healthy_plan(self.buyer.spec, listed, self.hooks, self._records)
         quote = await self.buyer.quote(plan)
         approved = self.buyer.approved
         if self._provider.rents and quote.purchases and approved is None:
-            return quote
+            return None, quote
         gives_up_working = any(worker.state is not WorkerState.FAILED for worker in plan.destroy)
         if plan.create and (approved is None or gives_up_working):
             # Half a fleet is not what was asked for, and what still works is not destroyed for another one
@@ -303,6 +332,8 @@ class Provisioning:
                 raise refusal
             if approved is not None and quote.purchases:
                 approved.check(quote.purchases[0].price_per_hour)
+        if gives_up_working and not self._drained and await self._records.busy(plan.destroy):
+            return plan, None
         self._plan = plan
         await self._records.forget_gone(known, listed)
         await self._records.revive(plan.keep)
@@ -316,7 +347,7 @@ class Provisioning:
             raise bought.errors[0]
         self._workers = (*plan.keep, *bought.workers)
         self._failed += [*not_destroyed, *map(_of_error, bought.errors)]
-        return None
+        return None, None
 
     async def _wait(self, ready_timeout: float, timeout: float | None) -> None:
         """Waits for them all, records how each ended and destroys what failed."""
@@ -379,7 +410,7 @@ class Provisioning:
             if not_destroyed:
                 return None
             listed = await self._provider.list()
-        plan = await make_healthy_plan(self.buyer.spec, listed, self.hooks)
+        plan = await make_healthy_plan(self.buyer.spec, listed, self.hooks, self._records)
         if not plan.create or self.attempts <= 0:
             return None
         self.attempts -= 1
@@ -449,11 +480,17 @@ class Provisioning:
         ]
 
 
-async def make_healthy_plan(spec: FleetSpec, listed: Sequence[Worker], hooks: Hooks) -> Plan:
+async def make_healthy_plan(
+    spec: FleetSpec, listed: Sequence[Worker], hooks: Hooks, records: FleetRecords
+) -> Plan:
     """As `make_plan`, but before any worker is destroyed, all are asked: those that answer are kept before
-    those that do not, and one that answers has not failed, whatever its provider says."""
+    those that do not, and one that answers has not failed, whatever its provider says. Those that take
+    questions and work on some are kept before idle ones."""
     plan = make_plan(spec, listed)
-    return make_plan(spec, await answering(listed, hooks)) if plan.destroy else plan
+    if not plan.destroy:
+        return plan
+    busy = await records.busy(listed) - await records.draining()
+    return make_plan(spec, await answering(listed, hooks), busy)
 
 
 def _of_error(error: LlmhostError) -> Failure:

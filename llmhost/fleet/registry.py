@@ -374,6 +374,17 @@ class FleetRecords:
         """The fleet is wanted: the autoscaler may follow the demand again."""
         await self._try(self._registry, lambda registry: registry.resume())
 
+    async def drain(self, workers: Iterable[Worker]) -> None:
+        """They are given no more questions, because they are to be destroyed."""
+        ids = [worker.id for worker in workers]
+        await self._try(self._registry, lambda registry: registry.drains.drain(ids))
+
+    async def busy(self, workers: Iterable[Worker]) -> frozenset[str]:
+        """Which of them work on questions, as far as is known."""
+        ids = [worker.id for worker in workers]
+        counts = await self._try(self._registry, lambda registry: registry.drains.in_flight(ids))
+        return frozenset(worker for worker, count in (counts or {}).items() if count)
+
     async def revive(self, workers: Sequence[Worker]) -> None:
         """They stay, whatever the autoscaler had in mind with them."""
         ids = [worker.id for worker in workers]

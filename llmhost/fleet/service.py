@@ -7,11 +7,11 @@ Redis being away is a warning in the result; a list that cannot be read is an er
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from llmhost.errors import LlmhostError, ProviderError, StateError, StoreUnavailable
+from llmhost.errors import ConfigError, LlmhostError, ProviderError, StateError, StoreUnavailable, UsageError
 from llmhost.fleet.budget import Limits
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.health import Hooks, OnProgress, check_workers
@@ -19,7 +19,7 @@ from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Worker
 from llmhost.fleet.plan import Quote, select
 from llmhost.fleet.provider import Provider, list_all_workers, list_to_buy
-from llmhost.fleet.provision import Approve, Buyer, Provisioning, make_healthy_plan, terminate
+from llmhost.fleet.provision import Approve, Buyer, Provisioning, drain, make_healthy_plan, terminate
 from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import DownResult, Failure, FleetStatus, UpResult
 from llmhost.ledger.rentals import RentalBook
@@ -47,7 +47,7 @@ class FleetService:
 
     Every method raises ProviderError where the provider's list cannot be read, and StateError where the
     state folder cannot be used. `attempts` is how many rented workers that fail may be replaced during one
-    `up`.
+    `up`. `drain_for` is how many seconds a worker may take for its last answers before it is destroyed.
     """
 
     provider: Provider
@@ -59,6 +59,7 @@ class FleetService:
     ready_timeout: float
     limits: Limits = field(default_factory=Limits)
     attempts: int = 0
+    drain_for: float = 300.0
     registry: FleetRegistry | None = None
     rentals: RentalBook | None = None
     on_lock_wait: Callable[[], None] | None = None
@@ -77,7 +78,7 @@ class FleetService:
         """
         spec, records = self._wanted(gpus), self._records()
         listed = await list_to_buy(self.provider, await records.known())
-        plan = await make_healthy_plan(spec, listed, self.hooks)
+        plan = await make_healthy_plan(spec, listed, self.hooks, records)
         return await self._buyer(spec, records).quote(plan)
 
     async def up(
@@ -88,6 +89,7 @@ class FleetService:
         timeout: float | None = None,
         on_progress: OnProgress = lambda _: None,
         approve: Approve = approve_all,
+        now: bool = False,
     ) -> UpResult:
         """Makes the fleet be `gpus` ready workers; asking again changes nothing.
 
@@ -95,7 +97,7 @@ class FleetService:
         everything. Meanwhile the fleet is not locked; after the answer the plan is made again, and nothing is
         bought beyond what was approved. A worker that fails on the way is destroyed. A rented one is replaced
         on another machine, a few times; what failed on this machine mostly fails again. One still on its way
-        when `timeout` seconds are over stays.
+        when `timeout` seconds are over stays. Others than wanted finish their answers first, unless `now`.
 
         Raises:
             LimitError, UsageError: as `make_plan`.
@@ -108,22 +110,31 @@ class FleetService:
             approve,
             hold=lambda: self.lock.hold(self.on_lock_wait),
             attempts=self.attempts if self.provider.rents else 0,
+            drain_for=0.0 if now else self.drain_for,
         )
         return await provisioning.run(self.ready_timeout if wait else None, timeout)
 
     async def down(
-        self, ids: Sequence[str] | None = None, *, on_progress: OnProgress = lambda _: None
+        self,
+        ids: Sequence[str] | None = None,
+        *,
+        on_progress: OnProgress = lambda _: None,
+        now: bool = False,
     ) -> DownResult:
         """Destroys the workers named, or all, and confirms by the provider's list that they are gone.
 
-        Where all are meant, the autoscaler rests until the next `up`: it would bring them back. A lock that
-        cannot be had and a list that cannot be read do not stand in the way: then what is on record is
-        destroyed, and the list is a failure of the result.
+        They finish their answers first, unless `now`. Where all are meant, the autoscaler rests until the
+        next `up`: it would bring them back. A lock that cannot be had and a list that cannot be read do not
+        stand in the way: then what is on record is destroyed, and the list is a failure of the result.
 
         Raises:
             UsageError: a name that no worker of this fleet has; then nothing is destroyed.
         """
         records = self._records()
+        if not now:
+            with suppress(ProviderError, ConfigError, UsageError):  # which is reported below
+                targets = select(await self.provider.list(), ids)
+                await drain(targets, records, self.clock, self.drain_for, on_progress)
         async with self._held_if_possible(records):
             known = await records.known()
             paused = False

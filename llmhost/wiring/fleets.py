@@ -205,6 +205,7 @@ def make_service(
         ready_timeout=config.ready_timeout,
         limits=budget_limits(config),
         attempts=config.vast.max_attempts,
+        drain_for=config.engine.answer_timeout,
         registry=make_registry(client, spec, config) if client else None,
         rentals=Ledger(client, spec.name) if client else None,
         on_lock_wait=lambda: note("another llmhost is changing this fleet; waiting for it"),

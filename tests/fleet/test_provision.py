@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from doubles.clock import ManualClock
 from doubles.fleet_values import ORIGIN, make_offer, make_spec
 from doubles.memory_provider import RentingProvider
 
@@ -15,6 +16,7 @@ from llmhost.fleet.budget import Limits
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import WorkerState
 from llmhost.fleet.provision import Approve
+from llmhost.fleet.registry import FleetRegistry
 from llmhost.store.keys import FleetKeys
 from llmhost.store.lease import Lease
 
@@ -503,3 +505,91 @@ async def test_whoever_loses_the_lock_between_two_purchases_keeps_the_first_and_
     assert renting.cloud.created == 1
     assert ids(result.workers) == ["memory-1"]
     assert ["another" in failure.message for failure in result.failed] == [True]
+
+
+# Workers that are too many
+
+
+async def busy(redis: Any, worker: str, until: float) -> None:
+    """It works on one question, by the clock of Redis."""
+    await redis.zadd(f"llmhost:test:load:{worker}", {"question": until})
+
+
+class Answering(ManualClock):
+    """While it sleeps, the last answer comes to its end. `slept` counts."""
+
+    slept = 0
+
+    def __init__(self, redis: Any, ends_after: int) -> None:
+        super().__init__()
+        self.redis, self.ends_after = redis, ends_after
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept += 1
+        if self.slept == self.ends_after:
+            await self.redis.delete("llmhost:test:load:memory-2")
+        await super().sleep(seconds)
+
+
+@pytest.fixture
+def recorded(renting: Any, redis_client: Any) -> Any:
+    renting.registry = FleetRegistry(redis_client, "test", ORIGIN)
+    return renting
+
+
+async def test_a_smaller_fleet_keeps_the_worker_that_is_busy(recorded: Any, redis_client: Any) -> None:
+    await service(recorded).up(2)
+    await busy(redis_client, "memory-2", 1e11)
+    await service(recorded).up(1)
+    assert list(recorded.cloud.machines) == ["memory-2"]
+
+
+async def test_a_busy_worker_that_is_not_wanted_finishes_its_answers(
+    recorded: Any, redis_client: Any
+) -> None:
+    await service(recorded).up(2)
+    for worker in ("memory-1", "memory-2"):
+        await busy(redis_client, worker, 1e11)
+    clock = Answering(redis_client, ends_after=5)
+    result = await service(recorded, clock=clock).up(1)
+    assert (list(recorded.cloud.machines), clock.slept >= 5) == (["memory-1"], True)
+    assert ids(result.plan.destroy) == ["memory-2"]
+
+
+@pytest.mark.parametrize("command", ["up", "down"])
+async def test_now_waits_for_no_answer(recorded: Any, redis_client: Any, command: str) -> None:
+    await service(recorded).up(2)
+    for worker in ("memory-1", "memory-2"):
+        await busy(redis_client, worker, 1e11)
+    clock = Answering(redis_client, ends_after=5)
+    fleet = service(recorded, clock=clock)
+    await (fleet.up(1, now=True) if command == "up" else fleet.down(now=True))
+    assert (len(recorded.cloud.machines), clock.slept < 5) == (1 if command == "up" else 0, True)
+
+
+async def test_down_lets_workers_finish_their_answers_for_as_long_as_one_may_take(
+    recorded: Any, redis_client: Any
+) -> None:
+    await service(recorded).up(2)
+    await busy(redis_client, "memory-2", 1e11)
+    clock = Answering(redis_client, ends_after=10_000)
+    begun = clock.monotonic()
+    await service(recorded, clock=clock, drain_for=120.0).down()
+    assert recorded.cloud.machines == {}
+    assert clock.monotonic() - begun == pytest.approx(120, abs=1)
+
+
+async def test_workers_that_may_not_be_replaced_take_questions_again(
+    recorded: Any, redis_client: Any
+) -> None:
+    await service(recorded).up(1)
+    await busy(redis_client, "memory-1", 1e11)
+
+    class Interrupted(ManualClock):
+        async def sleep(self, seconds: float) -> None:
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await service(recorded, clock=Interrupted()).down()
+    assert list(recorded.cloud.machines) == ["memory-1"]
+    assert await recorded.registry.drains.draining() == frozenset()

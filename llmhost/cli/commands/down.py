@@ -40,6 +40,7 @@ async def down(
         typer.Option("--orphans", help="Only workers of this fleet that its records do not know."),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Destroy without asking first.")] = False,
+    now: Annotated[bool, typer.Option("--now", help="Do not let workers finish their answers.")] = False,
 ) -> None:
     """Destroy workers, and confirm that they are gone.
 
@@ -67,7 +68,7 @@ async def down(
         left = others if not everything or not (yes or sys.stdin.isatty()) else ()
         fleets = [own, *[await wiring.service_of(other) for other in others if other not in left]]
         with options.output.progress() as progress:
-            results = [await _end(fleet, workers or None, orphans, progress) for fleet in fleets]
+            results = [await _end(fleet, workers or None, orphans, progress, now) for fleet in fleets]
         for fleet, result in zip(fleets, results, strict=True):
             if not (workers or orphans or result.remaining or result.failed):
                 wiring.forget_fleet(fleet.spec.name)
@@ -140,7 +141,7 @@ async def _ask(
 
 
 async def _end(
-    fleet: FleetService, ids: Sequence[str] | None, orphans: bool, progress: Progress
+    fleet: FleetService, ids: Sequence[str] | None, orphans: bool, progress: Progress, now: bool
 ) -> DownResult:
     def on_progress(step: WorkerProgress) -> None:
         if fleet.rents:  # the others are gone in a moment
@@ -149,7 +150,7 @@ async def _end(
     try:
         if orphans:
             return await fleet.down_orphans(on_progress=on_progress)
-        return await fleet.down(ids, on_progress=on_progress)
+        return await fleet.down(ids, on_progress=on_progress, now=now)
     except UsageError:
         raise
     except LlmhostError as error:  # one fleet's trouble does not stop the ending of the next

@@ -157,10 +157,14 @@ def up(
     timeout: Annotated[
         float | None, typer.Option(min=0, help="Seconds to wait in all; else as long as there is progress.")
     ] = None,
+    now: Annotated[
+        bool, typer.Option("--now", help="Do not let workers finish their answers before they are destroyed.")
+    ] = False,
 ) -> None:
     """Create or update the fleet: N ready workers. Running it twice changes nothing.
 
-    Before anything is bought it shows what that costs, and asks.
+    Before anything is bought it shows what that costs, and asks. Of workers that are too many, idle ones are
+    destroyed first, and busy ones finish their answers.
 
     Examples:
       llmhost up
@@ -177,7 +181,7 @@ def up(
     if dry_run:
         run_async(_plan(options, config, gpus))
     else:
-        run_async(_up(options, config, wanted, yes, not no_wait, timeout))
+        run_async(_up(options, config, wanted, yes=yes, wait=not no_wait, timeout=timeout, now=now))
 
 
 async def _plan(options: Globals, config: Config, gpus: int | None) -> None:
@@ -202,7 +206,7 @@ async def _plan(options: Globals, config: Config, gpus: int | None) -> None:
 
 
 async def _up(
-    options: Globals, config: Config, gpus: int, yes: bool, wait: bool, timeout: float | None
+    options: Globals, config: Config, gpus: int, *, yes: bool, wait: bool, timeout: float | None, now: bool
 ) -> None:
     approval = _Approval(options, yes)
     rented: set[str] = set()
@@ -218,6 +222,7 @@ async def _up(
                     timeout=timeout,
                     on_progress=lambda step: _note(step, rented, progress),
                     approve=approval,
+                    now=now,
                 )
         except asyncio.CancelledError:
             if rented or not approval.is_open:  # before the first purchase there is nothing to report
