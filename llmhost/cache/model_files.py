@@ -115,7 +115,7 @@ def read_manifest(path: Path, kind: type[_Manifest], damaged: ModelError) -> _Ma
         whole = manifest.files == sizes(path.parent, manifest.files) and manifest.sha256 == {
             name: model_digest(path.parent / name) for name in manifest.files
         }
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise damaged from error
     if not whole:
         raise damaged

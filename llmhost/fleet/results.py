@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from llmhost.fleet.models import Account, Worker
@@ -24,7 +25,8 @@ class Failure:
 class UpResult:
     """`workers` is what the fleet has now; where `up` waited, each that is not READY has its `failed`.
 
-    `replaced` are workers that failed and in whose place another one was bought.
+    `replaced` are workers that failed and in whose place another one was bought. `spent` is USD by worker, as
+    recorded until now.
     """
 
     plan: Plan
@@ -32,6 +34,7 @@ class UpResult:
     failed: tuple[Failure, ...]
     warnings: tuple[str, ...]
     replaced: tuple[Failure, ...] = ()
+    spent: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from llmhost.fleet.provider import Provider, list_all_workers, list_to_buy
 from llmhost.fleet.provision import Approve, Buyer, Provisioning, drain, make_healthy_plan, terminate
 from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import DownResult, Failure, FleetStatus, UpResult
+from llmhost.ledger.cost import spent_by_worker
 from llmhost.ledger.rentals import RentalBook
 
 if TYPE_CHECKING:
@@ -112,7 +113,9 @@ class FleetService:
             attempts=self.attempts if self.provider.rents else 0,
             drain_for=0.0 if now else self.drain_for,
         )
-        return await provisioning.run(self.ready_timeout if wait else None, timeout)
+        result = await provisioning.run(self.ready_timeout if wait else None, timeout)
+        spent = spent_by_worker(await records.rentals_or_none(), 0.0, self.clock.now())
+        return replace(result, spent=spent, warnings=records.warnings)
 
     async def down(
         self,

@@ -219,7 +219,7 @@ def _decode(field: str, raw: bytes | str) -> Rental:
             float(data["started"]),
             None if ended is None else float(ended),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise _damaged(worker) from error
 
 

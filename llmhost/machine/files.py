@@ -64,6 +64,8 @@ def read_json(path: Path) -> dict[str, Any] | None:
         return None
     except OSError as error:
         raise StateError(f"cannot read {path}: {error.strerror}") from error
+    except RecursionError as error:
+        raise ValueError(f"{path} is nested too deeply") from error
     if not isinstance(value, dict):
         raise ValueError(f"{path} does not hold a JSON object")
     return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -593,3 +594,14 @@ async def test_workers_that_may_not_be_replaced_take_questions_again(
         await service(recorded, clock=Interrupted()).down()
     assert list(recorded.cloud.machines) == ["memory-1"]
     assert await recorded.registry.drains.draining() == frozenset()
+
+
+async def test_what_was_spent_is_not_less_in_status_than_it_was_in_up(recorded: Any) -> None:
+    await service(recorded).up(1)
+    machine = recorded.cloud.machines["memory-1"]
+    recorded.cloud.machines["memory-1"] = replace(machine, billing=0.01)  # while it boots, its disk alone
+    await service(recorded).status()
+    await recorded.clock.sleep(3600)
+    up = await service(recorded).up(1)
+    status = await service(recorded).status()
+    assert 0.01 <= up.spent["memory-1"] <= status.spending.by_worker["memory-1"] < 0.1

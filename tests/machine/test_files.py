@@ -27,7 +27,10 @@ def test_a_file_that_is_not_there_is_none(tmp_path: Path) -> None:
     assert read_json(tmp_path / "none.json") is None
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"null", b"\xff\xfe", b'{"a": 1} x'])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[1]", b"null", b"\xff\xfe", b'{"a": 1} x', b'{"a":' * 100_000 + b"1" + b"}" * 100_000],
+)
 def test_a_damaged_file_is_never_taken_for_a_missing_one(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.json"
     path.write_bytes(content)

@@ -119,7 +119,7 @@ def remembered(source: Source) -> str | None:
     try:
         record = json.loads(_record(source).read_text(encoding="utf-8"))
         export, files = str(record["id"]), record["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     if source.folder is not None and fingerprint(source.folder) != files:
         return None

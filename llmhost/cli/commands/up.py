@@ -237,7 +237,8 @@ async def _up(
         for failure in result.replaced:
             options.output.warn(f"{failure.worker} was replaced: {failure.message}")
         await warn_of_others(options, wiring)
-        workers = [worker_output(worker, wiring.now()) for worker in result.workers]
+        spent = result.spent
+        workers = [worker_output(worker, wiring.now(), spent.get(worker.id)) for worker in result.workers]
         options.output.result(
             result,
             lambda shown, console: _show_up(shown, workers, console),

@@ -130,7 +130,7 @@ def _answered(response: Any, doing: str, secrets: Iterable[str]) -> ProviderErro
         return NoResponse(message, retryable=True, wait=wait, hint=_LATER_HINT)
     try:
         body = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     return _refused(status, body if isinstance(body, dict) else {}, str(response.text), doing, secrets, wait)
 
