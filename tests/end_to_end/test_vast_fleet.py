@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -134,3 +135,11 @@ async def test_the_token_of_one_worker_opens_no_other(fleet: RentedHouse) -> Non
     for container, status in ((one, 401), (other, 200)):
         async with connect(container, other.environ["LLMHOST_TOKEN"]) as client:
             assert (await client.get("/api/tags")).status_code == status
+
+
+async def test_up_replaces_a_worker_that_does_not_use_its_gpu(tmp_path: Path) -> None:
+    async with renting(tmp_path, {}, on_gpu=0.0) as house:
+        up = await house.run("up", "--gpus", "1", "--yes")
+        assert up.code != 0
+        assert "does not use the GPU" in up.err
+        assert (house.server.created_total, house.server.alive()) == (4, [])  # three may be replaced
