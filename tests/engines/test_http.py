@@ -104,7 +104,8 @@ async def test_each_question_has_a_connection_of_its_own(side, question, ask):
     engine = side.engine()
     for _ in range(3):
         await ask(engine, question())
-    assert side.server.connections == 3
+    assert side.server.connections == len(side.server.requests)
+    assert len([request for request in side.server.requests if request.path == side.server.chat_path]) == 3
     assert {request.headers["connection"] for request in side.server.requests} == {"close"}
 
 
@@ -173,7 +174,8 @@ async def test_a_url_that_cannot_be_read_is_a_wrong_configuration(side):
 
 async def test_half_a_character_in_a_prompt_is_left_to_the_engine(side, question, ask):
     await ask(side.engine(), question("bad \udcff byte"))
-    assert side.server.requests[-1].json["messages"][0]["content"] == "bad \udcff byte"
+    sent = [request.json for request in side.server.requests if request.path == side.server.chat_path]
+    assert sent[-1]["messages"][0]["content"] == "bad \udcff byte"
 
 
 # Who has taken the port of a local worker that died

@@ -336,7 +336,7 @@ def book(redis_client: Redis) -> JudgeEvaluationStore:
 async def test_a_word_is_kept_for_both_orders_and_for_its_time(
     judgements: Judgements, redis_client: Redis, keys: NamespaceKeys, same: bool
 ) -> None:
-    await judgements.remember("s", "what  is a", "what is b", same)
+    await judgements.remember("s", " what is a", "what is b", same)
     assert await judgements.recall("s", "what is b", "what is a ") is same
     names: list[Any] = await redis_client.keys("*")
     (name,) = names
