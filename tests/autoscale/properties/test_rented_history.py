@@ -73,6 +73,8 @@ EVENT = st.one_of(
     st.tuples(st.just("elsewhere"), INTERVAL),
     st.tuples(st.just("two_at_once"), st.just(0)),
     st.tuples(st.just("up_beside"), st.integers(1, MOST)),
+    st.tuples(st.just("no_heartbeat"), st.tuples(st.integers(1, MOST), st.integers(1, 12))),
+    st.tuples(st.just("no_credit"), st.integers(1, 3)),
     st.tuples(st.just("fault"), st.tuples(st.sampled_from(CALLS), st.integers(1, 3))),
     st.tuples(st.just("machine"), st.sampled_from(MACHINES)),
     st.tuples(
@@ -145,6 +147,36 @@ async def steps(world: World, count: int) -> None:
         world.look()
 
 
+async def no_heartbeat(world: World, value: tuple[int, int]) -> None:
+    """For some minutes vast.ai hears nothing of some hosts, or of all, whose workers answer all the same."""
+    count, minutes = value
+    silent = {
+        number
+        for number in world.server.alive()[:count]
+        if world.server.instances[number].actual_status == "running"
+        and f"vast-{number}" not in world.fleet.wedged
+    }
+    for number in silent:
+        world.server.become(number, "unknown")
+    for _ in range(minutes):
+        result = await world.step()
+        ended = {action.worker for action in result.actions if action.kind == "repair"}
+        if lost := ended & {f"vast-{number}" for number in silent}:
+            world.wrong.append(f"ended though they answer: {sorted(map(str, lost))}")
+        world.look()
+    for number in silent & set(world.server.alive()):
+        world.server.become(number, "running")
+
+
+async def no_credit(world: World, count: int) -> None:
+    """The account runs dry, which stops all its machines, and is paid in again."""
+    credit, world.server.credit = world.server.credit, 0.0
+    try:
+        await steps(world, count)
+    finally:
+        world.server.credit = credit
+
+
 async def elsewhere(world: World, pause: float) -> None:
     """On another machine, which has another address, while this one does nothing."""
     await world.fleet.clock.sleep(MINUTE)
@@ -161,6 +193,8 @@ async def beside(world: World, command: Awaitable[Any]) -> None:
 COMMANDS: dict[str, Callable[[World, Any], Awaitable[Any]]] = {
     "step": lambda world, pause: world.step(pause),
     "steps": steps,
+    "no_heartbeat": no_heartbeat,
+    "no_credit": no_credit,
     "elsewhere": elsewhere,
     "crash": lambda world, death: crash(world.server, world.fleet.scaler().step(), *death),
     "two_at_once": lambda world, _: beside(world, world.fleet.scaler().step()),

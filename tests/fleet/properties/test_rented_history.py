@@ -86,6 +86,7 @@ STEP = st.one_of(
     st.tuples(st.just("machine"), st.sampled_from(MACHINES)),
     st.tuples(st.just("outbid"), st.integers(0, MOST)),
     st.tuples(st.just("wedge"), st.integers(0, MOST)),
+    st.tuples(st.just("no_heartbeat"), st.integers(1, MOST)),
     st.tuples(st.just("relabel"), st.tuples(st.integers(0, MOST), st.sampled_from(LABELS))),
     st.tuples(st.just("heartbeat_lost"), st.tuples(st.integers(0, MOST), st.sampled_from(SILENT))),
     st.tuples(st.just("pass"), st.sampled_from([30, 600, 4000])),
@@ -167,9 +168,29 @@ async def two_at_once(world: World, sizes: tuple[int, int]) -> None:
     await asyncio.gather(*commands, return_exceptions=True)
 
 
+async def no_heartbeat(world: World, count: int) -> None:
+    """vast.ai hears nothing of some hosts while `up` runs; what answers is neither ended nor bought again."""
+    silent = [
+        number
+        for number in world.server.alive()[:count]
+        if world.server.instances[number].actual_status == "running"
+        and f"vast-{number}" not in world.fleet.wedged
+    ]
+    for number in silent:
+        world.server.become(number, "unknown")
+    try:
+        await world.service().up(MOST)
+    finally:
+        ended = set(silent) - set(world.server.alive())
+        for number in set(silent) - ended:
+            world.server.become(number, "running")
+    assert not ended
+
+
 COMMANDS: dict[str, Callable[[World, Any], Awaitable[Any]]] = {
     "up": lambda world, gpus: world.service().up(gpus),
     "without_waiting": lambda world, gpus: world.service().up(gpus, wait=False),
+    "no_heartbeat": no_heartbeat,
     "elsewhere": elsewhere,
     "two_at_once": two_at_once,
     "redis_away": lambda world, command: getattr(world.without_redis(), command)(),
