@@ -203,7 +203,8 @@ def test_an_instance_that_was_outbid_has_failed() -> None:
 
 def test_an_instance_that_was_outbid_a_moment_ago_is_no_longer_paid_in_full() -> None:
     worker = read_one(**STOPPED, is_bid=True, actual_status="running")
-    assert (worker.state, worker.url, worker.burn) == (WorkerState.FAILED, None, 0.0104)
+    assert (worker.state, worker.burn) == (WorkerState.FAILED, 0.0104)
+    assert worker.url == "https://192.0.2.45:33526"  # so that it is asked before it is ended
 
 
 def test_an_instance_that_somebody_stopped_was_not_outbid() -> None:
