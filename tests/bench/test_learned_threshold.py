@@ -88,7 +88,7 @@ def test_a_question_that_is_unlike_all_others_is_a_plain_miss() -> None:
 def test_the_same_wording_is_an_exact_hit() -> None:
     player = LearnedPlayer(0.02)
     ask(player, "how tall is everest", "height")
-    assert ask(player, " how tall  is everest ", "height") == PlayOutcome("exact")
+    assert ask(player, "  how tall is everest ", "height") == PlayOutcome("exact")
 
 
 def test_the_first_question_that_is_like_a_stored_one_is_explored() -> None:
