@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from llmhost.errors import ModelError
 from llmhost.machine.digests import model_digest
+from llmhost.machine.paths import expand
 
 __all__ = [
     "ModelManifest",
@@ -36,7 +37,7 @@ def named_folder(name: str, kind: str, hint: str) -> Path | None:
     Raises ModelError, about `kind`, where this is neither a folder nor a name.
     """
     if name.startswith(("/", ".", "~")):
-        return Path(name).expanduser().absolute()
+        return expand(name)
     if not _HUB_NAME.fullmatch(name):
         raise ModelError(f"{name!r} is neither a folder nor the name of {kind}", hint=hint)
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 
@@ -16,6 +17,9 @@ _INTERRUPTED = 130
 
 #: characters; an unexpected exception's message may hold a whole document.
 _LONGEST_MESSAGE = 300
+
+#: a file that something of ours writes has a name; the output has none
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 _CREDENTIALS = re.compile(r"(://)[^\s/@]*@|((?:bearer|basic)\s+)\S+", re.IGNORECASE)
 _SECRET_NAME = re.compile(r"PASS|SECRET|TOKEN|KEY|CREDENTIAL|AUTH", re.IGNORECASE)
@@ -52,6 +56,8 @@ def _describe(error: BaseException) -> tuple[str, str, str | None, int]:
         return error.code, _one_line(error.message), hint, error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", "interrupted", None, _INTERRUPTED
+    if isinstance(error, OSError) and error.errno in _NO_ROOM and error.filename is None:
+        return "failed", f"cannot write: {error.strerror}", "free some disk space where the output goes", 1
     message = f"unexpected {type(error).__name__}: {_one_line(str(error))}".rstrip(": ")
     return "unexpected", message, "run again with --verbose for the traceback, and please report it", 1
 

@@ -25,6 +25,9 @@ Model = TypeVar("Model")
 #: columns; the width of a table that is piped: wide enough that nothing is cut.
 _PIPE_WIDTH = 160
 
+#: columns; of a terminal whose width is not known, and the least with which a table can be read
+_TERMINAL_WIDTH, _NARROWEST = 80, 20
+
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "cyan": "36", "dim": "2", "bold": "1"}
 
 
@@ -189,6 +192,16 @@ def _colour(stream: TextIO) -> bool:
     return bool(os.environ.get("FORCE_COLOR")) or _is_terminal(stream)
 
 
+def _width(stream: TextIO) -> int | None:
+    """Columns; None where the terminal is to be asked. `COLUMNS` counts where it is a width."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns) >= _NARROWEST:
+        return int(columns)
+    if not stream.isatty():
+        return _PIPE_WIDTH
+    return _TERMINAL_WIDTH if columns else None
+
+
 def _console(stream: TextIO) -> Console:
     from rich.console import Console
 
@@ -196,7 +209,7 @@ def _console(stream: TextIO) -> Console:
         file=stream,
         force_terminal=_colour(stream) or _is_terminal(stream),
         no_color=not _colour(stream),
-        width=None if stream.isatty() or os.environ.get("COLUMNS") else _PIPE_WIDTH,
+        width=_width(stream),
         markup=False,
         highlight=False,
         emoji=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -119,10 +120,18 @@ Tenant = Annotated[
     Allowed("one line of text, 1 to 128 characters"),
 ]
 
+
+def _reachable(value: str) -> str:
+    if urlsplit(value).port == 0:
+        raise ValueError("port 0 is no server's")
+    return value
+
+
 #: without user name and password, as `llmhost status` shows URLs
 Url = Annotated[
     str,
     Field(max_length=2000, pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"),
+    AfterValidator(_reachable),  # `port` raises ValueError where it is none
     Allowed("`http://` or `https://` address, with no user name, `?` or `#` in it"),
 ]
 

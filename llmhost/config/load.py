@@ -177,7 +177,10 @@ def _find_file(path: Path | None, environ: Mapping[str, str]) -> tuple[Path | No
         return Path(FILE_NAME), False
     import platformdirs
 
-    of_user = platformdirs.user_config_path("llmhost") / FILE_NAME
+    try:
+        of_user = platformdirs.user_config_path("llmhost") / FILE_NAME
+    except RuntimeError:  # a user without a home folder has no configuration there
+        return None, True
     return of_user if os.path.lexists(of_user) else None, True
 
 

@@ -344,6 +344,18 @@ class RedisConfig(Section):
         description="PEM file of the certificate authority, if it is not a public one.",
         examples=["/etc/ssl/redis-ca.pem"],
     )
+    cert_file: str | None = Field(
+        None,
+        min_length=1,
+        description="PEM file of this client's certificate, if Redis wants one.",
+        examples=["/etc/ssl/redis-client.pem"],
+    )
+    key_file: str | None = Field(
+        None,
+        min_length=1,
+        description="PEM file of the key of `cert_file`; by default `cert_file` itself.",
+        examples=["/etc/ssl/redis-client.key"],
+    )
     db: int = Field(0, ge=0, le=1_000_000, description="Database number.")
     timeout: Duration = Field(
         2.0,

@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from llmhost.errors import ModelError
 from llmhost.machine.digests import model_digest
+from llmhost.machine.paths import expand
 
 __all__ = ["ModelFile", "check_gguf", "configured_digest", "find_model", "model_digest", "verify_model"]
 
@@ -190,7 +191,7 @@ def find_model(model_path: str | None) -> ModelFile:
         path = _from_package() or _from_hub()
         return ModelFile(path, path.stem, packaged=True)
     try:
-        path = Path(model_path).expanduser().absolute()
+        path = expand(model_path)
     except RuntimeError as error:  # the home folder of a user who does not exist
         raise ModelError(
             f"there is no model file {model_path}", hint="correct `engine.model_path`"
@@ -218,7 +219,7 @@ def configured_digest(model_path: str | None) -> str:
     if model_path is None:
         return _SHA256
     with suppress(RuntimeError):  # the home folder of a user who does not exist
-        return model_digest(Path(model_path).expanduser().absolute())
+        return model_digest(expand(model_path))
     return ""
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from llmhost.errors import StateError
 from llmhost.machine.files import make_folder
 
-__all__ = ["cache_dir", "owner_id", "secret_key", "state_dir"]
+__all__ = ["cache_dir", "expand", "owner_id", "secret_key", "state_dir"]
 
 
 def state_dir() -> Path:
@@ -28,6 +28,14 @@ def state_dir() -> Path:
         StateError: it cannot be made or read.
     """
     return _private_folder("LLMHOST_STATE_DIR", "user_state_path")
+
+
+def expand(name: str) -> Path:
+    """The absolute path of `name`, which may begin with ``~``. Raises StateError where no home is known."""
+    try:
+        return Path(name).expanduser().absolute()
+    except RuntimeError as error:
+        raise StateError(f"the home folder in {name} is not known", hint="give the whole path") from error
 
 
 def owner_id() -> str:
@@ -62,14 +70,16 @@ def cache_dir() -> Path:
 
 
 def _private_folder(variable: str, default: str) -> Path:
-    configured = os.environ.get(variable)
-    if configured:
-        path = Path(configured).expanduser().absolute()
+    hint = f"set {variable} to a folder that you can write"
+    if configured := os.environ.get(variable):
+        path = expand(configured)
     else:
         import platformdirs
 
-        path = Path(getattr(platformdirs, default)("llmhost"))
-    hint = f"set {variable} to a folder that you can write"
+        try:
+            path = Path(getattr(platformdirs, default)("llmhost"))
+        except RuntimeError as error:
+            raise StateError("this user has no home folder", hint=f"set HOME, or {hint}") from error
     make_folder(path, hint=hint)
     _close(path, hint)
     if not os.access(path, os.R_OK | os.X_OK):

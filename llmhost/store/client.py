@@ -23,6 +23,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from llmhost.errors import ConfigError
+from llmhost.machine.paths import expand
 from llmhost.store.errors import translate_errors
 
 if TYPE_CHECKING:
@@ -146,7 +147,8 @@ def _bad_url() -> ConfigError:
     return ConfigError(
         "`redis.url` is not an address that llmhost can use",
         hint="write redis://host[:port][/db], rediss://… for TLS or unix:///path[?db=n], with "
-        "`user:password@` before the host; in a password write %40 for @, %2F for /, %3F for ? and %23 for #",
+        "`user:password@` before the host; in a password write %25 for %, %40 for @, %2F for /, %3F for ?, "
+        "%23 for #, %5B for [ and %5D for ]",
     )
 
 
@@ -168,11 +170,32 @@ def _tcp(config: RedisConfig, host: str, port: int, tls: bool) -> dict[str, Any]
         "ssl_check_hostname": True,
         "ssl_min_version": ssl.TLSVersion.TLSv1_2,
         "ssl_ca_certs": _authority(config.ca_file) if config.ca_file else None,
+        **_client_certificate(config),
     }
 
 
+def _client_certificate(config: RedisConfig) -> dict[str, Any]:
+    if config.cert_file is None:
+        return {}
+    cert, key = expand(config.cert_file), expand(config.key_file or config.cert_file)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(cert, key, password=_no_passphrase)
+    except OSError as error:
+        reason = "they hold no pair" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigError(
+            f"`redis.cert_file` {cert} and its key {key} cannot be used: {reason}",
+            hint="name PEM files with the client's certificate and its key, without a passphrase",
+        ) from error
+    return {"ssl_certfile": str(cert), "ssl_keyfile": str(key)}
+
+
+def _no_passphrase() -> str:
+    """In place of asking at the terminal."""
+    return ""
+
+
 def _authority(ca_file: str) -> str:
-    path = str(Path(ca_file).expanduser())
+    path = str(expand(ca_file))
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except OSError as error:

@@ -79,6 +79,11 @@ class EmbeddedRedis:
         process = self._process()
         return process.pid if process else None
 
+    @property
+    def has_data(self) -> bool:
+        """Whether it was ever started: what it stored is kept."""
+        return self._settings.exists()
+
     def binary(self) -> Path:
         """The program that would be started. Raises StateError where there is none."""
         return find_program(self._server)

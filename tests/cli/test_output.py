@@ -169,3 +169,21 @@ def test_live_progress_shows_name_share_and_stage(act: Callable[[LiveProgress], 
     with LiveProgress(Console(file=stream, width=80)) as live:
         act(live)
     assert re.search(f"w1.*{words}", stream.getvalue())
+
+
+@pytest.mark.parametrize(("columns", "width"), [("0", 160), ("1", 160), ("x", 160), ("", 160), ("40", 40)])
+def test_a_width_that_is_none_is_the_default(
+    monkeypatch: pytest.MonkeyPatch, columns: str, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert Output().console_of_errors().width == width
+
+
+def test_an_output_without_room_is_an_error_of_ours() -> None:
+    code = "from llmhost.cli.app import execute; import sys; sys.exit(execute(['--help']))"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert "cannot write: No space left on device" in done.stderr
+    assert "unexpected" not in done.stderr

@@ -241,6 +241,35 @@ async def test_an_answer_that_was_cut_off_is_shown_and_not_cached(
     assert (await static_house.ok("cache", "ls"))["entries"] == []
 
 
+async def test_an_end_that_is_not_whole_is_one_warning_and_is_not_cached(
+    static_house: House, openai_server: OpenAIServer
+) -> None:
+    openai_server.finish_reason = "content_filter"
+    done = await static_house.run("ask", "What is Redis?")
+    assert (done.code, done.err.count("warning"), "content_filter" in done.err) == (0, 1, True)
+    openai_server.finish_reason = "eos"
+    done = await static_house.run("ask", "What is Redis?")
+    assert (done.code, done.err.count("warning")) == (0, 0)
+    assert (await static_house.ok("ask", "What is Redis?"))["source"] == "exact"
+
+
+@pytest.mark.parametrize(("reason", "says"), [("stop", "`engine.model`"), ("length", "`engine.max_tokens`")])
+async def test_an_answer_without_a_text_is_an_error(
+    static_house: House, openai_server: OpenAIServer, reason: str, says: str
+) -> None:
+    openai_server.pieces, openai_server.finish_reason = (), reason
+    done = await static_house.run("ask", "What is Redis?")
+    assert (done.code, done.err.count("warning")) == (5, 0)
+    assert "gave an empty answer" in done.err
+    assert says in done.err
+
+
+async def test_before_there_is_a_worker_a_question_starts_nothing(house: House, state_folder: Path) -> None:
+    done = await house.run("ask", "What is Redis?")
+    assert (done.code, "run `llmhost up`" in done.err) == (5, True)
+    assert not (state_folder / "redis").exists()
+
+
 async def test_control_characters_of_a_model_do_not_reach_the_terminal(
     static_house: House, openai_server: OpenAIServer
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 from doubles.chat_server import Fault
 from doubles.engine_limits import LIMITS
 
-from llmhost.errors import EngineRefused, EngineUnavailable, RefusingWorker, StreamBroken
+from llmhost.errors import ConfigError, EngineRefused, EngineUnavailable, RefusingWorker, StreamBroken
 from llmhost.fleet.health import is_permanent
 
 #: faults that the engine notices at once; the others take a limit
@@ -229,3 +229,10 @@ async def test_a_worker_that_failed_can_be_asked_again(side, gather, question, a
     await gather(engine.chat(question()))
     side.server.heal()
     assert (await ask(engine, question()))[0] == "Hello, Wörld!"
+
+
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE"])
+async def test_authorities_that_cannot_be_read_are_named(side, question, monkeypatch, name):
+    monkeypatch.setenv(name, "/no/such/file")
+    with pytest.raises(ConfigError, match=name):
+        await anext(side.engine(url="https://127.0.0.1:1").chat(question()))

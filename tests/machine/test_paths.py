@@ -1,15 +1,17 @@
-"""State and cache folder: closed to other users, also where they existed before."""
+"""State and cache folder: closed to other users, also where they existed before. Users without a home."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from llmhost.errors import StateError
 from llmhost.machine.files import read_json
-from llmhost.machine.paths import cache_dir, state_dir
+from llmhost.machine.paths import cache_dir, expand, state_dir
 
 FOLDERS = pytest.mark.parametrize(
     ("folder_of", "variable"), [(state_dir, "LLMHOST_STATE_DIR"), (cache_dir, "LLMHOST_CACHE_DIR")]
@@ -75,3 +77,43 @@ def test_a_file_that_another_user_has_put_there_is_not_read(
     monkeypatch.setattr(os, "fstat", of_another)
     with pytest.raises(StateError, match="belongs to another user"):
         read_json(tmp_path / "record.json")
+
+
+#: makes the rest of a program one of a user that the system does not know
+NO_HOME = (
+    "import os, pwd; os.environ.pop('HOME'); pwd.getpwuid = lambda _: (_ for _ in ()).throw(KeyError()); "
+)
+
+
+def without_a_home(code: str, **environ: str) -> str:
+    known = {name: value for name, value in os.environ.items() if not name.startswith(("LLMHOST", "XDG"))}
+    done = subprocess.run(
+        [sys.executable, "-c", NO_HOME + code],
+        env=known | environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stderr
+
+
+def test_a_user_without_a_home_works_in_the_folders_that_are_set(tmp_path: Path) -> None:
+    code = (
+        "from llmhost.machine.paths import state_dir; from llmhost.config.load import load_config; "
+        "state_dir(); load_config(None, environ={})"
+    )
+    assert without_a_home(code, LLMHOST_STATE_DIR=str(tmp_path / "state")) == ""
+
+
+def test_a_user_without_a_home_is_told_what_to_set() -> None:
+    said = without_a_home("from llmhost.machine.paths import state_dir; state_dir()")
+    assert said.splitlines()[-1] == "llmhost.errors.StateError: this user has no home folder"
+
+
+def test_a_home_that_is_not_known_is_an_error_that_names_the_path() -> None:
+    with pytest.raises(StateError, match="~no-such-user/model"):
+        expand("~no-such-user/model")
+
+
+def test_the_state_folder_is_the_one_that_is_set(state_folder: Path) -> None:
+    assert state_dir() == state_folder

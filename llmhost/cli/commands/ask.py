@@ -16,11 +16,12 @@ from llmhost.cli.frame import Globals, globals_of
 from llmhost.cli.output import Output, table
 from llmhost.cli.running import configured, run_async, wired
 from llmhost.cli.text import ENTRY_DIGITS, clean, milliseconds, money, percent, shortened
-from llmhost.errors import UsageError
+from llmhost.errors import EngineError, NoWorkerError, UsageError
 
 if TYPE_CHECKING:
     from llmhost.answering.question import Question, Reply
     from llmhost.config.models import Config
+    from llmhost.wiring import Wiring
 
 __all__ = ["ask", "reply_json", "show_explanation"]
 
@@ -34,6 +35,12 @@ _KINDS = {
 }
 #: bytes; the longest character of UTF-8
 _WIDEST_CHARACTER = 4
+#: by the finish reason of an answer
+_NOT_WHOLE = {
+    "length": "the answer was cut off at `engine.max_tokens`, so it is not cached",
+    "prompt_cut": "the question is longer than `engine.context`: a part was read; the answer is not cached",
+    "unknown": "the engine does not say whether the answer is whole, so it is not cached",
+}
 _NUMBERS = ("similarity", "confidence")
 
 
@@ -121,6 +128,7 @@ async def _ask(options: Globals, config: Config, question: Question, explain: bo
     reply: Reply | None = None
     streamed = False
     async with wired(options, config) as wiring:
+        await _check_for_a_source(wiring)
         answerer = await wiring.answerer()
         try:
             async with aclosing(answerer.answer(question)) as events:
@@ -143,6 +151,15 @@ async def _ask(options: Globals, config: Config, question: Question, explain: bo
     _footer(out, reply, question)
     if to_audit:
         start_auditing(options)
+    _check_whole(out, reply)
+
+
+async def _check_for_a_source(wiring: Wiring) -> None:
+    """Before `llmhost up` nothing can answer: no Redis is started and no model loaded to find that out."""
+    embedded = wiring.embedded_redis
+    if embedded is None or embedded.has_data or await wiring.provider.list():
+        return
+    raise NoWorkerError("there is no worker, and no Redis that may know the answer", hint="run `llmhost up`")
 
 
 def _given(out: Output, prompt: str | None, files: Sequence[Path], max_chars: int) -> str:
@@ -262,9 +279,20 @@ def _footer(out: Output, reply: Reply, question: Question) -> None:
     if question.kind is not None and not question.use_cache:
         parts.append(f"not cached: {_KINDS[question.kind]}")
     out.note("· " + " · ".join(parts))
-    if answer.finish_reason == "length":
-        out.warn("the answer was cut off at `engine.max_tokens`, so it is not cached")
-    elif answer.finish_reason == "prompt_cut":
+
+
+def _check_whole(out: Output, reply: Reply) -> None:
+    """Warns of an answer that is not whole. Raises EngineError where there is none."""
+    answer, reason = reply.answer, reply.answer.finish_reason
+    if reply.source == "engine" and not answer.text.strip():
+        hint = "raise `engine.max_tokens`: a model that reasons may use all of it before its answer"
+        raise EngineError(
+            f"{reply.worker} gave an empty answer (finish reason: {clean(reason)})",
+            hint=hint if reason == "length" else "ask again, or use another `engine.model`",
+        )
+    if reason != "stop":
         out.warn(
-            "the question is longer than `engine.context`: the model read a part of it, so it is not cached"
+            _NOT_WHOLE.get(
+                reason, f"the answer may not be whole (finish reason: {clean(reason)}): not cached"
+            )
         )
