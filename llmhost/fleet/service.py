@@ -145,13 +145,14 @@ class FleetService:
                 if ids is None:
                     await self.provider.resolve_pending()
                 targets = select(await list_all_workers(self.provider, known), ids)
-                if (
-                    ids is None
-                ):  # once nothing stands in the way: a pause of a fleet that runs on helps no one
+                if ids is None:  # only now: to pause the autoscaler of a fleet that runs on helps nobody
                     paused = await records.pause()
             except ProviderError as error:
                 names = sorted({*known, *self.provider.on_record()}) if ids is None else ids
                 unseen = await self._end_unseen(names, error, records)
+                if not unseen.destroyed:
+                    known_here = f"; on record here: {', '.join(names)}" if names else ""
+                    raise ProviderError(error.message + known_here, hint=error.hint or _BY_HAND) from error
                 paused = ids is None and bool(unseen.destroyed) and await records.pause()
                 return replace(unseen, paused=paused)
             return replace(await self._end(targets, known, records, on_progress), paused=paused)

@@ -144,7 +144,8 @@ async def test_a_worker_reports_that_its_model_has_spilled(
     provider: RentedProvider, server: WorkerServer
 ) -> None:
     model = {"name": "tiny", "size": 2 << 30, "size_vram": 1 << 30}
-    server.metrics = {"at": 1, "engine_version": "1", "gpus": [], "disk": {}, "models": [model]}
+    switch = {"armed": True, "at": 1}
+    server.metrics = {"at": 1, "models": [model], "switch": switch}
     provider.workers = [worker_at(server)]
     check = (await checks_of(provider, config()))["worker vast-1"]
     assert (check.ok, "1.0 of the 2.0 GiB" in check.detail) == (False, True)

@@ -103,10 +103,10 @@ async def test_workers_of_an_earlier_configuration_are_neither_forgotten_nor_ask
     static = {"provider": "static", "workers": [{"url": f"http://127.0.0.1:{refusing_port}"}]}
     local.configure(fleet={"name": "test", **static}, engine={"kind": "openai", "model": "tiny"})
     done = await local.run("status")
-    assert "other workers run on this machine: local-" in done.err
+    assert "warning: fleet test (local): 1 worker" in done.err
     assert "gone" not in done.err
     assert (await local.run("ask", "What is Redis?")).code == 5
-    assert len((await local.ok("down", "--all"))["destroyed"]) == 1
+    assert len((await local.ok("down", "--all", "--yes"))["destroyed"]) == 1
     assert workers() == []
 
 

@@ -68,7 +68,10 @@ async def down(
         left = others if not everything or not (yes or sys.stdin.isatty()) else ()
         fleets = [own, *[await wiring.service_of(other) for other in others if other not in left]]
         with options.output.progress() as progress:
-            results = [await _end(fleet, workers or None, orphans, progress, now) for fleet in fleets]
+            if len(fleets) == 1:
+                results = [await _end(own, workers or None, orphans, progress, now)]
+            else:
+                results = [await _end_one_of_many(fleet, progress, now) for fleet in fleets]
         for fleet, result in zip(fleets, results, strict=True):
             if not (workers or orphans or result.remaining or result.failed):
                 wiring.forget_fleet(fleet.spec.name)
@@ -147,15 +150,18 @@ async def _end(
         if fleet.rents:  # the others are gone in a moment
             follow(progress, step)
 
-    try:
-        if orphans:
-            return await fleet.down_orphans(on_progress=on_progress)
-        return await fleet.down(ids, on_progress=on_progress, now=now)
-    except UsageError:
-        raise
-    except LlmhostError as error:  # one fleet's trouble does not stop the ending of the next
-        from llmhost.fleet.results import DownResult, Failure
+    if orphans:
+        return await fleet.down_orphans(on_progress=on_progress)
+    return await fleet.down(ids, on_progress=on_progress, now=now)
 
+
+async def _end_one_of_many(fleet: FleetService, progress: Progress, now: bool) -> DownResult:
+    """One fleet's trouble does not stop the ending of the next: it is a failure of the result."""
+    from llmhost.fleet.results import DownResult, Failure
+
+    try:
+        return await _end(fleet, None, False, progress, now)
+    except LlmhostError as error:
         return DownResult((), (), (Failure(None, error.message, error.hint),), ())
 
 
