@@ -51,6 +51,9 @@ _PAUSE = 1.0  #: seconds before a worker that did not answer is asked again: it 
 #: seconds for one token, so that a stuck worker does not hang the command
 PROBE_TIMEOUT = 5.0
 
+#: workers that `status` asks at once; of more, some would seem silent where it is this machine that is slow
+_AT_ONCE = 32
+
 #: different things that one worker may report while it boots; one that reports more counts something up and
 #: does not move. Two stages of a hundred per cent each, and fifty messages beside them, are fewer.
 MAX_NEWS = 250
@@ -346,7 +349,8 @@ async def check_workers(
 ) -> FleetStatus:
     """Asks all of them at once whether they answer, and adds up what they cost. The records follow what is
     seen. What the provider does not say about money is a warning."""
-    checked = await asyncio.gather(*(_check(worker, hooks, records) for worker in listed))
+    gate = asyncio.Semaphore(_AT_ONCE)
+    checked = await asyncio.gather(*(_check(worker, hooks, records, gate) for worker in listed))
     draining, now = await records.draining(), clock.now()
     workers = tuple(_marked(worker, draining, now) for worker in checked)
     rentals = await records.rentals_or_none()
@@ -355,12 +359,13 @@ async def check_workers(
     return FleetStatus(workers, records.warnings, spending, account, paused)
 
 
-async def _check(worker: Worker, hooks: Hooks, records: FleetRecords) -> Worker:
+async def _check(worker: Worker, hooks: Hooks, records: FleetRecords, gate: asyncio.Semaphore) -> Worker:
     """The worker as it is now. One that is merely slow to answer stays in use: it may be busy."""
     if worker.state is WorkerState.FAILED or worker.url is None:
         await records.seen(worker)
         return worker
-    result = await probe_worker(worker, hooks)
+    async with gate:
+        result = await probe_worker(worker, hooks)
     if not result.answered and result.error is None:
         await records.opened(worker)
         detail = f"no answer within {PROBE_TIMEOUT:g} s: busy, or stuck"

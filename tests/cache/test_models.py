@@ -56,6 +56,6 @@ def test_an_answer_with_a_wrong_field_is_no_answer(change: dict[str, object]) ->
     assert decode_answer(json.dumps(GOOD | change)) is None
 
 
-@pytest.mark.parametrize("name", GOOD)
+@pytest.mark.parametrize("name", sorted(GOOD.keys() - {"worker", "machine"}))
 def test_an_answer_without_a_field_is_no_answer(name: str) -> None:
     assert decode_answer(json.dumps({key: value for key, value in GOOD.items() if key != name})) is None

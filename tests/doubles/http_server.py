@@ -92,6 +92,7 @@ class HttpServer:
         self.asked = asyncio.Event()
         self.left = asyncio.Event()
         self._server: asyncio.Server | None = None
+        self._is_closed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self.tls: ssl.SSLContext | None = None
         self.url = ""
@@ -105,10 +106,12 @@ class HttpServer:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
+        self._is_closed = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.wait_closed()
+        await asyncio.sleep(0)  # connections that were accepted meanwhile are closed
 
     async def answer(self, request: Request, reply: Reply) -> None:
         raise NotImplementedError
@@ -121,6 +124,9 @@ class HttpServer:
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        if self._is_closed:
+            writer.close()
+            return
         task = asyncio.create_task(self._converse(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

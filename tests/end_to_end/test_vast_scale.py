@@ -132,19 +132,18 @@ async def test_what_is_outbid_has_ended_or_hangs_is_replaced_and_nothing_else(fl
     fleet.house.server.outbid(bought(1))
     fleet.house.server.become(bought(2), "exited", "Error: the GPU has fallen off the bus")
     fleet.house.container(hanging).engine(wedged=True)
-    step = await fleet.scale()
-    assert done(step) == [
-        ("repair", outbid),
-        ("repair", ended),
-        ("buy", f"vast-{bought(4)}"),
-        ("buy", f"vast-{bought(5)}"),
-    ]
-    assert ["outbid" in step["actions"][0]["detail"], "ended" in step["actions"][1]["detail"]] == [True] * 2
+    first, second = await fleet.scale(), await fleet.scale()  # a third of the fleet each
+    assert done(first) == [("repair", outbid), ("buy", f"vast-{bought(4)}")]
+    assert done(second) == [("repair", ended), ("buy", f"vast-{bought(5)}")]
+    details = [step["actions"][0]["detail"] for step in (first, second)]
+    assert ["outbid" in details[0], "ended" in details[1]] == [True] * 2
     assert fleet.alive == [hanging, f"vast-{bought(4)}", f"vast-{bought(5)}"]
     await fleet.time.pass_time(600)
     assert done(await fleet.scale()) == [("repair", hanging), ("buy", f"vast-{bought(6)}")]
     machines = [one.offer["machine_id"] for one in fleet.house.server.instances.values()]
-    assert len(set(machines)) == len(machines) == 6
+    assert len(machines) == 6
+    # What broke is not rented again. A machine at which another customer paid more may be.
+    assert [machines.count(machines[place]) for place in (1, 2)] == [1, 1]
     await fleet.ready(3)
     assert change(await fleet.scale()) == ("hold", 3, 3)
 

@@ -17,7 +17,7 @@ from llmhost.engines.model_file import (
     model_digest,
     verify_model,
 )
-from llmhost.errors import ModelError
+from llmhost.errors import ModelError, StateError
 from llmhost.machine import digests
 
 
@@ -52,7 +52,7 @@ def test_a_path_may_start_at_home(tmp_path):
 
 
 def test_the_home_of_nobody_is_no_path():
-    with pytest.raises(ModelError, match="there is no model file ~no-such-user"):
+    with pytest.raises(StateError, match="the home folder in ~no-such-user"):
         find_model("~no-such-user/a.gguf")
 
 

@@ -130,7 +130,7 @@ def _capitals(wording: Wording) -> frozenset[str]:
 
 def _unknown_to(other: Wording, names: frozenset[str]) -> set[str]:
     """The names that the other text does not have: not as a word, with a typing error, or by its initials."""
-    initials = "".join(word[0] for word in other.words)
+    initials = "".join(word[:1] for word in other.words)
     return {
         name
         for name in names - other.word_set

@@ -42,7 +42,9 @@ def new_process(redis_client: Redis, told: list[str], monkeypatch: pytest.Monkey
     monkeypatch.setattr(embedders, lambda name, on_progress: WordEmbedder())
 
     def start(**cache: object) -> Ask:
-        parts = CacheParts(Config.model_validate({"cache": cache}), told.append)
+        static = {"provider": "static", "workers": [{"url": "http://127.0.0.1:9"}]}
+        settings = {"cache": cache, "fleet": static, "engine": {"kind": "openai", "model": "m"}}
+        parts = CacheParts(Config.model_validate(settings), told.append)
         warn_once = WarnOnce(told.append)
         answerer = Answerer(
             pool=lambda: pool_of(ScriptedEngine("an answer", Done("stop", 1, 1))),

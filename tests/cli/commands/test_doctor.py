@@ -22,7 +22,7 @@ Cli = Callable[..., Ran]
 @pytest.fixture(autouse=True)
 def _model_is_the_published_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """`tests/engines/test_model_file.py` computes the checksum, and so do the commands in processes here."""
-    monkeypatch.setattr(model_file, "_sha256", lambda path: model_file._SHA256)
+    monkeypatch.setattr(model_file, "model_digest", lambda path: model_file._SHA256)
 
 
 def checks_of(ran: Ran | Finished) -> dict[str, dict[str, Any]]:

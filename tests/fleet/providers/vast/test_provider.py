@@ -544,7 +544,7 @@ async def test_a_worker_on_record_is_found_by_any_machine_whatever_its_label(
 async def test_all_fleets_of_the_account_are_known_by_their_labels(vast_provider: Providers) -> None:
     for fleet in ("test", "blue", "test"):
         await vast_provider(fleet=fleet).create(SPEC)
-    assert await vast_provider(fleet="green").fleets() == ["blue", "test"]
+    assert list(await vast_provider(fleet="green").fleets()) == ["blue", "test"]
 
 
 async def test_a_count_that_was_late_once_is_forgiven(vast_provider: Providers) -> None:
