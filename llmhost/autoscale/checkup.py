@@ -25,7 +25,7 @@ from llmhost.fleet.models import FleetSpec, Worker, WorkerState
 __all__ = ["BrokenWorker", "Checkup", "SilenceLimits", "probe_workers"]
 
 #: workers; if more were asked at once, their time would run out while it is this machine that is slow
-_AT_ONCE = 64
+_AT_ONCE = 8
 
 #: of the fleet, at least one worker: what a step ends of those that have answered, on one kind of evidence
 _MOST_ENDED = 1 / 3

@@ -52,7 +52,7 @@ _PAUSE = 1.0  #: seconds before a worker that did not answer is asked again: it 
 PROBE_TIMEOUT = 5.0
 
 #: workers that `status` asks at once; of more, some would seem silent where it is this machine that is slow
-_AT_ONCE = 32
+_AT_ONCE = 8
 
 #: different things that one worker may report while it boots; one that reports more counts something up and
 #: does not move. Two stages of a hundred per cent each, and fifty messages beside them, are fewer.
