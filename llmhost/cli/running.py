@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import typer
 
 from llmhost.cli.frame import Globals
-from llmhost.cli.text import clean, money
+from llmhost.cli.text import clean, counted, money
 from llmhost.errors import StoreUnavailable, UsageError
 
 if TYPE_CHECKING:
@@ -208,12 +208,9 @@ async def warn_of_others(options: Globals, wiring: Wiring) -> None:
 
 def described(fleet: OtherFleet) -> str:
     """One line: ``fleet blue (vast): 3 workers, $0.88/h, from ~/blue/llmhost.yaml``."""
-    count = len(fleet.workers)
-    workers = (
-        f"{count} worker{'s' if count != 1 else ''}, {money(sum(worker.rate for worker in fleet.workers))}/h"
-    )
+    cost = money(sum(worker.rate for worker in fleet.workers))
     source = f", from {clean(fleet.config)}" if fleet.config else ""
-    return f"fleet {fleet.name} ({fleet.provider}): {workers}{source}"
+    return f"fleet {fleet.name} ({fleet.provider}): {counted(len(fleet.workers), 'worker')}, {cost}/h{source}"
 
 
 @asynccontextmanager

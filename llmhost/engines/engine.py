@@ -79,7 +79,7 @@ class Endpoint:
     """How to reach one worker's engine.
 
     `certificate` is the PEM of the only one that the worker may show; None leaves it to the authorities
-    that this system trusts. `own`: nobody but a program of this user may answer there.
+    that this system trusts. `own`: only a program of this user may answer there.
     """
 
     url: str

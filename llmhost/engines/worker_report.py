@@ -90,8 +90,8 @@ class LoadedModel:
 
 @dataclass(frozen=True, slots=True)
 class DeadManSwitch:
-    """What ends a worker that nobody speaks to. `armed`: vast.ai has accepted its key; else `detail` may say
-    why not. `at` is when it last looked.
+    """What destroys a worker that gets no requests. `armed`: vast.ai has accepted its key; else `detail` may
+    say why not. `at` is when it last looked.
     """
 
     armed: Annotated[bool, Field(strict=True)]

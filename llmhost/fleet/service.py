@@ -145,7 +145,7 @@ class FleetService:
                 if ids is None:
                     await self.provider.resolve_pending()
                 targets = select(await list_all_workers(self.provider, known), ids)
-                if ids is None:  # only now: to pause the autoscaler of a fleet that runs on helps nobody
+                if ids is None:  # not before: a fleet that keeps running needs its autoscaler
                     paused = await records.pause()
             except ProviderError as error:
                 names = sorted({*known, *self.provider.on_record()}) if ids is None else ids

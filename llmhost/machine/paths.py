@@ -88,7 +88,7 @@ def _private_folder(variable: str, default: str) -> Path:
 
 
 def _close(folder: Path, hint: str) -> None:
-    """Nobody but its owner may enter the folder, also where it existed. Raises StateError where it is another
+    """Only its owner may enter the folder, also where it existed. Raises StateError where it is another
     user's, or is there for all users, as /tmp is."""
     found = folder.stat()
     if found.st_uid != os.geteuid():
@@ -104,7 +104,7 @@ def _close(folder: Path, hint: str) -> None:
         if mode & 0o022 and error.errno != errno.EROFS:
             what = f"cannot close the folder {folder} to other users: {error.strerror}"
             raise StateError(what, hint=hint) from error
-        return  # nobody can write there, and each file has its own mode
+        return  # others cannot write there, and each file has its own mode
     if mode & 0o022:
         sys.stderr.write(
             f"warning: other users could write in {folder} (mode {mode:04o}); it is closed now\n"

@@ -12,7 +12,7 @@ import typer
 from llmhost.cli.fleet_view import follow, hourly_cost, show_failures
 from llmhost.cli.frame import Globals, globals_of
 from llmhost.cli.running import asynchronous, configured, confirm, described, wired
-from llmhost.cli.text import money
+from llmhost.cli.text import counted, money
 from llmhost.errors import Cancelled, ConfigError, LlmhostError, PartialError, ProviderError, UsageError
 
 if TYPE_CHECKING:
@@ -135,10 +135,10 @@ async def _ask(
         listed = [worker for worker in await own.list() if not names or worker.id in names]
         if not listed and not others:
             return
-        what = f"{len(listed)} workers, {money(hourly_cost(listed))}/h"
+        what = f"{counted(len(listed), 'worker')}, {money(hourly_cost(listed))}/h"
     for fleet in others:
         options.output.warn(described(fleet))
-    also = f" and {len(others)} other fleets" if others else ""
+    also = f" and {counted(len(others), 'other fleet')}" if others else ""
     if not await confirm(f"Destroy {what}{also}?"):
         raise Cancelled("Cancelled. Nothing was destroyed.")
 

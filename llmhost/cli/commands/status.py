@@ -224,7 +224,7 @@ async def status(
     )
     for name, answer in switches.items():
         if answer != "armed":
-            options.output.warn(f"{name}: {answer}; it would go on to cost if nobody used it any more")
+            options.output.warn(f"{name}: {answer}; without it, an unused worker keeps billing")
     options.output.result(output, _show)
 
 
