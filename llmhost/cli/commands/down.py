@@ -13,7 +13,15 @@ from llmhost.cli.fleet_view import follow, hourly_cost, show_failures
 from llmhost.cli.frame import Globals, globals_of
 from llmhost.cli.running import asynchronous, configured, confirm, described, wired
 from llmhost.cli.text import counted, money
-from llmhost.errors import Cancelled, ConfigError, LlmhostError, PartialError, ProviderError, UsageError
+from llmhost.errors import (
+    Cancelled,
+    ConfigError,
+    LlmhostError,
+    PartialError,
+    ProviderError,
+    StateError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,20 +60,14 @@ async def down(
       llmhost down --fleet blue
       llmhost down --all --yes
     """
-    if workers and everything:
-        raise UsageError("--all and names of workers exclude each other", hint="leave one of them out")
-    if orphans and (workers or everything):
-        raise UsageError(
-            f"--orphans and {'names of workers' if workers else '--all'} exclude each other",
-            hint="leave one of them out",
-        )
+    _check_which(workers, everything, orphans)
     options = globals_of(ctx)
     async with wired(options, _configured(options, everything)) as wiring:
         own = await wiring.fleet()
-        others = await wiring.other_fleets(everywhere=everything)
-        if not yes and sys.stdin.isatty() and (own.rents or (everything and others)):
-            await _ask(options, own, workers or (), others if everything else ())
-        left = others if not everything or not (yes or sys.stdin.isatty()) else ()
+        others = await wiring.other_fleets(everywhere=True) if everything else []
+        if not yes and sys.stdin.isatty() and (own.rents or others):
+            await _ask(options, own, workers or (), others)
+        left: Sequence[OtherFleet] = [] if yes or sys.stdin.isatty() else others
         fleets = [own, *[await wiring.service_of(other) for other in others if other not in left]]
         with options.output.progress() as progress:
             if len(fleets) == 1:
@@ -76,6 +78,9 @@ async def down(
             if not (workers or orphans or result.remaining or result.failed):
                 wiring.forget_fleet(fleet.spec.name)
         stopped = await wiring.stop_embedded_redis() if everything and not left else None
+        if not everything:  # looked for last: nothing may stand before the ending
+            with suppress(StateError):
+                left = await wiring.other_fleets()
     _report(options, results, left, stopped)
     if everything and left:
         raise PartialError(
@@ -86,6 +91,17 @@ async def down(
         raise PartialError(
             "the account on vast.ai could not be listed: workers may be running there",
             hint="set VAST_API_KEY and run it again, or see https://cloud.vast.ai/instances/",
+        )
+
+
+def _check_which(workers: Sequence[str] | None, everything: bool, orphans: bool) -> None:
+    """Raises UsageError where it is not clear which workers are meant."""
+    if workers and everything:
+        raise UsageError("--all and names of workers exclude each other", hint="leave one of them out")
+    if orphans and (workers or everything):
+        raise UsageError(
+            f"--orphans and {'names of workers' if workers else '--all'} exclude each other",
+            hint="leave one of them out",
         )
 
 

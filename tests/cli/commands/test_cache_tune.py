@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from plugins.cli import Ran
+from plugins.redis_servers import RedisServer
 
 Cli = Callable[..., Ran]
 
@@ -77,11 +78,19 @@ def test_the_help_of_tune_lists_the_commands_below_it(cli: Cli) -> None:
     ]
 
 
+@pytest.fixture
+def running_redis(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands use this test's server; the embedded one would outlive the test."""
+    monkeypatch.setenv("LLMHOST_REDIS__URL", f"unix://{redis_server.socket}")
+
+
+@pytest.mark.usefixtures("running_redis")
 def test_global_options_may_stand_before_the_command(cli: Cli, pairs: Path) -> None:
     assert cli("cache", "tune", "--json", str(pairs)).json["policy"] == "verified"
     assert cli("cache", "tune", "--json", "show").json["used"] is True
 
 
+@pytest.mark.usefixtures("running_redis")
 @pytest.mark.parametrize(("flag", "command"), [("--show", "show"), ("--reset", "reset")])
 def test_an_old_flag_still_works_and_names_the_command(cli: Cli, flag: str, command: str) -> None:
     options = ("--yes", "--json") if command == "reset" else ("--json",)
