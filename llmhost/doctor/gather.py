@@ -1,4 +1,5 @@
-"""What `llmhost doctor` probes. It starts, buys, terminates and writes nothing."""
+"""What `llmhost doctor` probes. It starts, buys and terminates nothing; what it writes to
+Redis, to see whether it can, it deletes."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from llmhost.errors import (
     LlmhostError,
     ProviderError,
     StoreError,
+    StoreRefused,
     StoreUnavailable,
 )
 from llmhost.fleet.budget import Spent
@@ -55,19 +57,25 @@ def _blocking(name: str, check: Callable[[], Check]) -> Probe:
 
 
 async def _redis(wiring: Wiring, config: Config) -> Sequence[Check]:
-    if wiring.embedded_redis is not None:
-        return [await _embedded_redis(wiring.embedded_redis)]
-    from llmhost.store.client import connect, translate_errors, wants_tls
+    from llmhost.doctor.redis_use import try_redis
+    from llmhost.store.client import connect, translate_errors
 
-    client = connect(config.redis)
+    embedded, found = wiring.embedded_redis, list[Check]()
+    if embedded is not None:
+        found.append(await _embedded_redis(embedded))
+        if not await embedded.is_running():
+            return found
+    client = connect(config.redis, socket=embedded.socket if embedded else None)
     try:
-        with translate_errors():
-            return checks.check_redis(await client.info())
+        if embedded is None:
+            try:
+                with translate_errors():
+                    found += checks.check_redis(await client.info())
+            except StoreRefused as error:
+                found.append(from_error("redis", error))
+        return [*found, *await try_redis(client, config)]
     except StoreUnavailable as error:
-        if await wants_tls(config.redis):
-            fix = "this port speaks TLS: set `redis.tls: true`, or begin `redis.url` with rediss://"
-            return [fail("redis", error.message, fix)]
-        raise
+        return [*found, from_error("redis", error)]
     finally:
         await client.aclose()
 

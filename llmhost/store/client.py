@@ -1,6 +1,6 @@
 """The client for the Redis that the configuration names, and what every user of it needs.
 
-In this order: connecting, the options of a connection, whether a server wants TLS, the scripts that Redis
+In this order: connecting, the options of a connection, TLS on one side alone, the scripts that Redis
 runs, and the values that it returns.
 """
 
@@ -10,6 +10,7 @@ import asyncio
 import math
 import ssl
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from importlib import resources
@@ -20,16 +21,17 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import InvalidResponse, RedisError
 
 from llmhost.errors import ConfigError
 from llmhost.machine.paths import expand
-from llmhost.store.errors import translate_errors
+from llmhost.store.errors import SpeaksNoTls, WantsTls, translate_errors
 
 if TYPE_CHECKING:
     from llmhost.config.models import RedisConfig
 
-__all__ = ["address_options", "amount", "connect", "load_script", "text", "translate_errors", "wants_tls"]
+__all__ = ["address_options", "amount", "connect", "load_script", "text", "translate_errors"]
 
 _UNIX: dict[str, Any] = {"connection_class": UnixDomainSocketConnection}
 
@@ -39,6 +41,9 @@ _MAX_CONNECTIONS = 64
 
 #: seconds; a Redis that comes back is used again after this time
 _PAUSE = 5.0
+
+#: seconds; a server that is there greets sooner
+_GREETING = 1.0
 
 #: as fast as version 3 when measured, one round trip less to connect, and no HELLO: a server that does
 #: not know HELLO repeats its arguments, the password among them, in its error
@@ -76,7 +81,7 @@ class _FailFastPool(BlockingConnectionPool):
     after a connection could not be made, they fail at once instead.
     """
 
-    _failure: Exception | None = None
+    _failure: RedisError | OSError | None = None
     _retry_at = 0.0
 
     async def get_connection(self, *args: Any, **options: Any) -> Any:
@@ -85,7 +90,10 @@ class _FailFastPool(BlockingConnectionPool):
         try:
             connection = await super().get_connection(*args, **options)  # type: ignore[no-untyped-call]
         except (RedisError, OSError) as error:
-            self._failure, self._retry_at = error, time.monotonic() + _PAUSE
+            mismatch = await _tls_mismatch(self.connection_class, self.connection_kwargs, error)
+            self._failure, self._retry_at = mismatch or error, time.monotonic() + _PAUSE
+            if mismatch is not None:
+                raise mismatch from error
             raise
         self._failure = None
         return connection
@@ -207,30 +215,50 @@ def _authority(ca_file: str) -> str:
     return path
 
 
-# Whether a server wants TLS: what a plain connection to it cannot tell, as it is only closed or garbled.
+# TLS on one side alone: a server that expects the other only closes the connection, or waits.
 
 
-async def wants_tls(config: RedisConfig) -> bool:
-    """Whether `config` speaks plainly to a port that answers a TLS handshake.
+#: what a plain connection meets where TLS is wanted; the classes below them are answers
+_CLOSED = (RedisConnectionError, InvalidResponse)
 
-    Nothing but the handshake is sent, so the certificate need not be checked. Raises ConfigError as
-    `connect` does.
-    """
-    options = address_options(config, None)
-    if "host" not in options or "connection_class" in options:
-        return False
+
+async def _tls_mismatch(
+    kind: type[Any], options: Mapping[str, Any], error: RedisError | OSError
+) -> RedisError | None:
+    """The cause of an `error` of connecting, where the port answers when it is spoken to the other way."""
+    host, port, tls = options.get("host"), options.get("port", 0), kind is SSLConnection
+    of_system = isinstance(error, OSError) and not isinstance(error, TimeoutError)
+    if host is None or not (tls or of_system or type(error) in _CLOSED):
+        return None
+    at = f"connecting to {host}:{port}."
+    try:
+        async with asyncio.timeout(min(options["socket_timeout"], _GREETING)):
+            if tls:
+                return SpeaksNoTls(at) if await _answers_plainly(host, port) else None
+            await _shake_hands(host, port)
+    except (OSError, TimeoutError):
+        return None
+    return WantsTls(at)
+
+
+async def _answers_plainly(host: str, port: int) -> bool:
+    """A server that wants a password says so: an error of Redis is an answer, too."""
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        writer.write(b"PING\r\n")
+        return await reader.read(1) in (b"+", b"-")
+    finally:
+        writer.close()
+
+
+async def _shake_hands(host: str, port: int) -> None:
+    """Nothing but the handshake is sent, so the certificate need not be checked."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    try:
-        async with asyncio.timeout(config.timeout):
-            _, writer = await asyncio.open_connection(options["host"], options["port"], ssl=context)
-    except (OSError, TimeoutError):
-        return False
+    _, writer = await asyncio.open_connection(host, port, ssl=context)
     writer.close()
-    with suppress(OSError, TimeoutError):
-        async with asyncio.timeout(config.timeout):
-            await writer.wait_closed()
-    return True
+    with suppress(OSError):
+        await writer.wait_closed()
 
 
 @cache

@@ -19,7 +19,10 @@ from redis import exceptions as theirs
 
 from llmhost.errors import StoreError, StoreRefused, StoreUnavailable
 
-__all__ = ["translate_errors"]
+__all__ = ["LACKS_PERMISSION", "SpeaksNoTls", "WantsTls", "translate_errors"]
+
+#: how the message begins where an ACL of Redis refuses a command, a key or a channel
+LACKS_PERMISSION = "the Redis user lacks a permission"
 
 #: everything that redis-py raises; four of its classes are no `RedisError`
 _FOREIGN = (
@@ -38,6 +41,14 @@ _ARGUMENTS_BEFORE = "caused error: "
 _ARGUMENTS_AFTER = ", with args beginning"
 
 _HINT_ADDRESS = "check that it runs and that `redis` in the configuration is right; see `llmhost doctor`"
+
+
+class SpeaksNoTls(theirs.ConnectionError):
+    """The configuration wants TLS; the port answers in plain text."""
+
+
+class WantsTls(theirs.ConnectionError):
+    """The configuration wants plain text; the port answers a TLS handshake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +88,16 @@ _UNAVAILABLE = (
         "no TLS connection to Redis{at}: {reason}",
         "check that this port speaks TLS; `redis.tls` turns it on and off",
         kinds=(ssl.SSLError,),
+    ),
+    _Rule(
+        "Redis{at} speaks no TLS, and the configuration asks for it",
+        "set `redis.tls: false`, and begin `redis.url` with redis://; or give the port that speaks TLS",
+        kinds=(SpeaksNoTls,),
+    ),
+    _Rule(
+        "Redis{at} wants TLS, and the configuration does not ask for it",
+        "set `redis.tls: true`, or begin `redis.url` with rediss://",
+        kinds=(WantsTls,),
     ),
     _Rule(
         "Redis does not answer in time",
@@ -120,7 +141,7 @@ _REFUSED = (
         codes=frozenset({"OOM"}),
     ),
     _Rule(
-        "the Redis user lacks a permission: {reason}",
+        f"{LACKS_PERMISSION}: {{reason}}",
         "allow it llmhost's keys and commands; docs/redis.md lists them",
         kinds=(theirs.NoPermissionError,),
         codes=frozenset({"NOPERM"}),

@@ -18,6 +18,11 @@ class FleetKeys:
     fleet: str
 
     @property
+    def prefix(self) -> str:
+        """What all of them begin with, before a colon."""
+        return f"llmhost:{self.fleet}"
+
+    @property
     def workers(self) -> str:
         """Set of the workers' ids, so that no scan of a cache full of keys is needed."""
         return f"llmhost:{self.fleet}:workers"
@@ -94,6 +99,11 @@ class FleetKeys:
     def judge(self) -> str:
         """Hash: the last measurement of the fleet's judge."""
         return f"llmhost:{self.fleet}:judge"
+
+    @property
+    def trial(self) -> str:
+        """What `doctor` writes and deletes; names of several keys begin with it."""
+        return f"llmhost:{self.fleet}:trial"
 
     def _of_policy(self, what: str, policy: str) -> str:
         return f"llmhost:{self.fleet}:{what}" + ("" if policy == "verified" else f":{policy}")

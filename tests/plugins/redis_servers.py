@@ -115,6 +115,12 @@ def full_redis(redis_port_server: PortServer) -> RedisServer:
 
 
 @pytest.fixture
+def cluster_without_slots(redis_port_server: PortServer) -> RedisServer:
+    """A node of a cluster that is down, as no node serves a key."""
+    return redis_port_server("--cluster-enabled", "yes")
+
+
+@pytest.fixture
 def hanging_port() -> Iterator[int]:
     """A port that takes connections and never says a word."""
     with sockets.socket() as listener:

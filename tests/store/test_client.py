@@ -6,6 +6,7 @@ import asyncio
 import ssl
 import traceback
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,9 +111,22 @@ async def test_a_certificate_for_another_name_is_not_trusted(tls_redis: TlsRedis
     assert "IP address mismatch" in error.message
 
 
-async def test_plain_text_to_a_port_that_wants_tls_is_an_error(tls_redis: TlsRedis) -> None:
+async def test_plain_text_to_a_port_that_wants_tls_says_so(tls_redis: TlsRedis) -> None:
     error = await failure(client(port=tls_redis.port))
-    assert error.message == "Redis cannot be reached: Connection closed by server"
+    assert error.message == (
+        f"Redis at 127.0.0.1:{tls_redis.port} wants TLS, and the configuration does not ask for it"
+    )
+    assert "rediss://" in str(error.hint)
+
+
+@pytest.mark.parametrize("password", [(), ("--requirepass", "secret")], ids=["open", "with a password"])
+async def test_tls_to_a_port_that_speaks_none_says_so(
+    redis_port_server: PortServer, password: tuple[str, ...]
+) -> None:
+    port = redis_port_server(*password).port
+    error = await failure(client(host=None, url=f"rediss://:secret@127.0.0.1:{port}", timeout=SHORT))
+    assert error.message == f"Redis at 127.0.0.1:{port} speaks no TLS, and the configuration asks for it"
+    assert "redis://" in str(error.hint)
 
 
 # One question uses Redis in several steps; only the first of them waits for a server that is away.
@@ -134,10 +148,11 @@ async def silent() -> AsyncIterator[Silent]:
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         made.connections.append(writer)
-        while command := await reader.read(65536):
-            made.commands.append(command)
-            if made.greets and b"PING" not in command:
-                writer.write(b"+OK\r\n")
+        with suppress(asyncio.CancelledError):  # the test is over
+            while command := await reader.read(65536):
+                made.commands.append(command)
+                if made.greets and b"PING" not in command:
+                    writer.write(b"+OK\r\n")
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0)
     made.port = server.sockets[0].getsockname()[1]
@@ -154,14 +169,15 @@ async def ping_fails(redis: Redis) -> str:
     return caught.value.message
 
 
-@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize(("tls", "tries"), [(False, 1), (True, 2)])
 async def test_after_a_silent_server_nothing_more_is_tried_for_a_while(
-    silent: Silent, monkeypatch: pytest.MonkeyPatch, tls: bool
+    silent: Silent, monkeypatch: pytest.MonkeyPatch, tls: bool, tries: int
 ) -> None:
+    """Where TLS is wanted, it is spoken to in plain text as well: it may be a Redis without TLS."""
     monkeypatch.setattr(connecting, "_PAUSE", 600.0)  # a busy machine may stand still for the usual pause
     redis = client(port=silent.port, timeout=SHORT, tls=tls)
     messages = {await ping_fails(redis) for _ in range(5)}
-    assert (messages, len(silent.connections)) == ({"Redis does not answer in time"}, 1)
+    assert (messages, len(silent.connections)) == ({"Redis does not answer in time"}, tries)
     await redis.aclose()
 
 

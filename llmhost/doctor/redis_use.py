@@ -1,0 +1,157 @@
+"""Does with Redis what llmhost does with it: each command on keys made for that, and a script on each key.
+
+A server that answers `PING` may still refuse a write, a script or a key: for want of a permission, of memory,
+of a slot of its cluster, or because a command was renamed. What is written is deleted, and has a lifetime.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from llmhost.doctor.checks import Check, fail, ok
+from llmhost.errors import StoreError
+from llmhost.store.client import translate_errors
+from llmhost.store.errors import LACKS_PERMISSION
+from llmhost.store.keys import FleetKeys, NamespaceKeys
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from llmhost.config.models import Config
+
+__all__ = ["commands", "keys", "try_redis"]
+
+_NAME = "redis use"
+#: milliseconds; what a doctor that was killed has left behind is gone after this time
+_LIFETIME = 60_000
+#: commands and keys that are named; the fix is the same for the others
+_NAMED = 6
+#: what a restricted user needs; the channels only since Redis 7
+_GRANT = (
+    "give the user, with ACL SETUSER: ~{fleet}:* ~{cache}:* &{cache}:* "
+    "+@read +@write +@connection +@transaction +@scripting +@pubsub +info +time"
+)
+#: seconds until a subscription is confirmed; Redis itself answers at once
+_CONFIRMED = 5.0
+
+
+async def try_redis(client: Redis, config: Config) -> Sequence[Check]:
+    """One check if all works, else one for each thing that has to be fixed.
+
+    Raises StoreUnavailable where the connection is lost.
+    """
+    mark = secrets.token_hex(8)
+    trial = f"{FleetKeys(config.fleet.name).trial}:{mark}"
+    failures = _Failures()
+    try:
+        await _try_commands(client, trial, failures)
+        await _try_scripts(client, keys(config, mark), failures)
+        await _try_channel(client, NamespaceKeys(config.cache.namespace).flight(mark), failures)
+    finally:
+        with suppress(StoreError), translate_errors():
+            await client.delete(*_kinds(trial))
+    return failures.checks(config) or [ok(_NAME, "every command and key that llmhost uses works")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Failures:
+    """What failed, by what fixes it: the names of commands and keys, and the first error."""
+
+    found: dict[str, tuple[StoreError, list[str]]] = field(default_factory=dict)
+
+    @contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        """Around what is tried, which is called `name`."""
+        try:
+            with translate_errors():
+                yield
+        except StoreError as error:
+            self.found.setdefault(error.hint or "", (error, []))[1].append(name)
+
+    def checks(self, config: Config) -> Sequence[Check]:
+        checks = []
+        for hint, (error, names) in self.found.items():
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            fix = _GRANT.format(fleet=FleetKeys(config.fleet.name).prefix, cache=config.cache.namespace)
+            lacks_right = error.message.startswith(LACKS_PERMISSION)
+            detail = f"{error.message}; refused: {', '.join(names[:_NAMED])}{more}"
+            checks.append(fail(_NAME, detail, fix if lacks_right else hint))
+        return checks
+
+
+def keys(config: Config, mark: str) -> Sequence[str]:
+    """A key of each name that llmhost uses; where a part of the name varies, it is `mark`."""
+    fleet, cache = FleetKeys(config.fleet.name), NamespaceKeys(config.cache.namespace)
+    return (
+        *(fleet.workers, fleet.worker(mark), fleet.machines, fleet.scale, fleet.weights, fleet.traffic),
+        *(fleet.draining, fleet.load(mark), fleet.speed(mark), fleet.gpu_speed(mark, mark)),
+        *(fleet.ledger_sums("day", 0), fleet.ledger_periods, fleet.rentals, fleet.boots),
+        *(fleet.trust("verified"), fleet.audits("verified"), fleet.judge, fleet.trial),
+        *(cache.embedding(mark), cache.response(mark), cache.metadata(mark), cache.flight(mark)),
+        *(cache.index(mark, mark), cache.judged(mark)),
+    )
+
+
+def commands(trial: str) -> Sequence[tuple[Any, ...]]:
+    """Each command that llmhost sends or that its scripts call, on keys whose names begin with `trial`."""
+    string, hashed, members, ranked, listed = _kinds(trial)
+    return (
+        ("SET", string, "1", "NX", "PX", _LIFETIME),
+        *((name, string) for name in ("GET", "MGET", "PTTL", "TOUCH", "EXISTS")),
+        *(("APPEND", string, "2"), ("GETRANGE", string, 0, 0), ("EXPIRE", string, _LIFETIME // 1000)),
+        *(("HSET", hashed, "a", "1"), ("HSETNX", hashed, "b", "1"), ("HINCRBY", hashed, "a", 1)),
+        *(("HINCRBYFLOAT", hashed, "a", "0.5"), ("HGET", hashed, "a"), ("HMGET", hashed, "a")),
+        *(("HEXISTS", hashed, "a"), ("HGETALL", hashed), ("HKEYS", hashed), ("HDEL", hashed, "b")),
+        *(("SADD", members, "a"), ("SMEMBERS", members), ("SISMEMBER", members, "a"), ("SREM", members, "b")),
+        *(("ZADD", ranked, 1, "a"), ("ZCARD", ranked), ("ZCOUNT", ranked, 0, 1), ("ZRANGE", ranked, 0, 0)),
+        *(("ZRANGEBYSCORE", ranked, 0, 1), ("ZREM", ranked, "b"), ("ZREMRANGEBYSCORE", ranked, 2, 3)),
+        *(("RPUSH", listed, "a", "b"), ("LRANGE", listed, 0, 0), ("LLEN", listed), ("LTRIM", listed, 0, 1)),
+        ("LPOP", listed),
+        *(("PEXPIRE", key, _LIFETIME) for key in (string, hashed, members, ranked, listed)),
+        *(("TIME",), ("SCAN", 0, "MATCH", f"{trial}:*", "COUNT", 1), ("MEMORY USAGE", string)),
+        *(("DEL", string), ("UNLINK", hashed, members, ranked, listed)),
+    )
+
+
+def _kinds(trial: str) -> Sequence[str]:
+    """The keys of a trial, one of each type."""
+    return tuple(f"{trial}:{kind}" for kind in ("string", "hash", "set", "zset", "list"))
+
+
+async def _try_commands(client: Redis, trial: str, failures: _Failures) -> None:
+    pipeline, tried = client.pipeline(transaction=False), commands(trial)
+    for command in tried:
+        pipeline.execute_command(*command)
+    with translate_errors():
+        answers = await pipeline.execute(raise_on_error=False)
+    for command, answer in zip(tried, answers, strict=True):
+        with failures.of(str(command[0])):
+            if isinstance(answer, Exception):
+                raise answer
+    with failures.of("MULTI"):
+        transaction = client.pipeline(transaction=True)
+        transaction.execute_command("GET", f"{trial}:string")
+        await transaction.execute()
+
+
+async def _try_scripts(client: Redis, names: Sequence[str], failures: _Failures) -> None:
+    """A script that is given each key and touches none: it could read and write them, so both are checked."""
+    script = client.register_script("return 0")
+    with failures.of("scripts (EVALSHA, SCRIPT LOAD)"):
+        await script()
+        for name in names:
+            with failures.of(f"the key {name}"):
+                await script(keys=[name])
+
+
+async def _try_channel(client: Redis, channel: str, failures: _Failures) -> None:
+    with failures.of("PUBLISH"):
+        await client.publish(channel, b"")
+    with failures.of("SUBSCRIBE"):
+        async with client.pubsub() as messages:
+            await messages.subscribe(channel)
+            await messages.get_message(timeout=_CONFIRMED)
