@@ -1,5 +1,5 @@
-"""What `llmhost doctor` probes. It starts, buys and terminates nothing; what it writes to
-Redis, to see whether it can, it deletes."""
+"""What `llmhost doctor` probes. It starts, buys and terminates nothing; what it writes to Redis to try it, it
+deletes."""
 
 from __future__ import annotations
 

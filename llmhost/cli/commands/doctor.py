@@ -25,7 +25,8 @@ def doctor(ctx: typer.Context) -> int:
     """Diagnose the setup: configuration, Redis, models and workers, with a fix for each problem.
 
     For rented workers also the account, the offers, the budget and orphaned purchases.
-    It starts, buys and changes nothing; what it writes to Redis, it deletes. The exit code is 0 if all checks pass, else 1.
+    It starts, buys and changes nothing; what it writes to Redis, it deletes. The exit code is 0 if all
+    checks pass, else 1.
 
     Examples:
       llmhost doctor
