@@ -120,9 +120,15 @@ def make_question(
 
     `messages` are the client's, oldest first. `system` takes the place of the configured system prompt, and
     an empty one is none; neither is added where the client sent a system prompt of its own. Raises UsageError
-    where the question is empty, or longer than `limits.max_prompt_chars` with all its messages.
+    where the question is empty, or longer than `limits.max_prompt_chars` with all its messages, or the model
+    is none that this fleet can serve.
     """
-    engine = config.engine
+    engine = config.requests
+    if model not in (None, "", engine.model) and config.fleet.provider == "local":
+        raise UsageError(
+            f"this local fleet serves {engine.model}, not {model}",
+            hint="give a GGUF file as `engine.model_path`, or use a running Ollama: `llmhost init --help`",
+        )
     *earlier, last = messages or (Message("user", ""),)
     if earlier and earlier[0].role == "system" and _is_plain(earlier[0]):
         system = _text(earlier.pop(0))

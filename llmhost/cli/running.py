@@ -32,6 +32,7 @@ __all__ = [
     "confirm_removal",
     "described",
     "run_async",
+    "say_what_a_toy_is",
     "treat_sigterm_as_interrupt",
     "warn_of_others",
     "wired",
@@ -222,3 +223,12 @@ async def wired(options: Globals, config: Config) -> AsyncIterator[Wiring]:
         if "redis" in options.dropped:
             wiring.no_redis = StoreUnavailable("the configuration of Redis is not valid")
         yield wiring
+
+
+def say_what_a_toy_is(options: Globals, config: Config) -> None:
+    """Where the packaged model is served: what it is good for, and how to have another."""
+    if config.serves_toy:
+        options.output.note(
+            "the packaged model is a toy that answers in one sentence, often wrongly; for another one set "
+            "`engine.model_path` to a GGUF file, or use a running Ollama: `llmhost init --help`"
+        )

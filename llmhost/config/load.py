@@ -128,6 +128,9 @@ def load_config(
     except ValidationError as error:
         if not lenient:
             raise explain(error, places) from error
+        problems = error.errors(include_url=False, include_input=False)
+        # Rules between sections: they leave nothing out, and the commands that ask or buy refuse them.
+        warnings.extend(_describe(problem, places) for problem in problems if not problem["loc"])
         config = _what_is_valid(merged, places, leave_out)
     return LoadedConfig(config, source, tuple(warnings), frozenset(dropped))
 
@@ -135,7 +138,7 @@ def load_config(
 def _what_is_valid(
     merged: dict[str, Any], places: Mapping[KeyPath, Place], leave_out: Callable[[KeyPath, ConfigError], None]
 ) -> Config:
-    """Each section with those of its keys that are valid; rules between sections are not looked at."""
+    """Each section with those of its keys that are valid; rules between sections do not count."""
     sections: dict[str, Any] = {}
     for name, info in Config.model_fields.items():
         kind, values = schema.subsection(info), merged.pop(name, {})

@@ -233,8 +233,19 @@ class VastConfig(Section):
         return self
 
 
-#: the model that is served by default
+#: the model that is served by default, and other names of the very same file, in small letters
 _MODEL = "smollm2:135m"
+_MODEL_NAMES = {_MODEL, "smollm2:135m-instruct-q4_1", "smollm2-135m-instruct", "smollm2-135m-instruct.q4_1"}
+
+#: what requests are sent where the user sets nothing else. The packaged model is a toy, which goes on without
+#: an end unless it is held to a sentence; these were tried
+_REQUESTS: dict[str, Any] = {"max_tokens": 1024}
+_TOY_REQUESTS: dict[str, Any] = {
+    "max_tokens": 200,
+    "temperature": 0.5,
+    "seed": 1,
+    "system": "Answer in one short sentence.",
+}
 
 
 class EngineConfig(Section):
@@ -248,7 +259,8 @@ class EngineConfig(Section):
     model: ModelName = Field(
         _MODEL,
         description="Name of the model in the engine. Answers of different models are cached separately. "
-        "With `model_path`, the default is the name of that file.",
+        "With `model_path`, the default is the name of that file; without it, a local fleet serves only the "
+        "default.",
     )
     model_path: str | None = Field(
         None,
@@ -280,11 +292,14 @@ class EngineConfig(Section):
     first_token_timeout: Duration = Field(60.0, description="Time limit for the first token.")
     token_timeout: Duration = Field(30.0, description="Time limit between two tokens.")
     answer_timeout: Duration = Field(300.0, description="Time limit for a whole answer.")
-    max_tokens: int = Field(
-        1024,
+    max_tokens: int | None = Field(
+        None,
         ge=1,
         le=1_000_000,
-        description="Maximum tokens of an answer. An answer cut off by this is shown but not cached.",
+        description="Maximum tokens of an answer; by default 1024. An answer cut off by this is shown but "
+        "not cached. The packaged model has defaults of its own here: 200 tokens, temperature 0.5, seed 1 "
+        "and a system prompt that asks for one short sentence.",
+        examples=[1024],
     )
     temperature: float | None = Field(
         None, ge=0, le=2, description="Sampling temperature; by default the engine's.", examples=[0.7]
@@ -635,11 +650,29 @@ class Config(Section):
         """Seconds that a worker takes to its first answer, until that is learned."""
         return self.scale.boot_time or (180.0 if self.fleet.rents else 10.0)
 
+    @property
+    def serves_toy(self) -> bool:
+        """Whether workers serve the packaged model, which is good enough to try llmhost out and no more."""
+        return self.fleet.provider == "local" and self.engine.model_path is None
+
+    @property
+    def requests(self) -> EngineConfig:
+        """`engine` with the parameters of requests that the user has not set."""
+        defaults = _TOY_REQUESTS if self.serves_toy else _REQUESTS
+        unset = {name: value for name, value in defaults.items() if getattr(self.engine, name) is None}
+        return self.engine.model_copy(update=unset)
+
     @model_validator(mode="after")
     def _coherent(self) -> Self:
         if self.fleet.provider == "local" and self.engine.kind != "llama_cpp":
             raise ValueError(
                 "provider `local` runs engine `llama_cpp`; for a running Ollama use provider `static`"
+            )
+        if self.serves_toy and self.engine.model.lower() not in _MODEL_NAMES:
+            raise ValueError(
+                f"`engine.model` is {self.engine.model}, but this local fleet serves the packaged {_MODEL}: "
+                "give a GGUF file as `engine.model_path`, or use a running Ollama (`llmhost init --provider "
+                f"static --engine ollama --url http://127.0.0.1:11434 --model {self.engine.model}`)"
             )
         if self.fleet.rents and self.engine.kind != "ollama":
             raise ValueError("provider `vast` runs engine `ollama`: set `engine.kind: ollama`")

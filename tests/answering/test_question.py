@@ -15,7 +15,12 @@ from llmhost.engines.engine import Message, Sampling
 from llmhost.errors import UsageError
 
 ASKED = Question(prompt="What is AI?", model="m", tenant="t")
-CONFIG = Config.model_validate({"engine": {"model": "m", "system": "be brief", "max_tokens": 9}})
+CONFIG = Config.model_validate(
+    {
+        "fleet": {"provider": "static", "workers": [{"url": "http://127.0.0.1:1"}]},
+        "engine": {"kind": "ollama", "model": "m", "system": "be brief", "max_tokens": 9},
+    }
+)
 IMAGE = Message("user", [{"type": "image_url", "image_url": {"url": "data:,"}}])
 CALL = Message("assistant", None, {"tool_calls": [{"id": "1", "function": {"name": "f"}}]})
 
@@ -141,7 +146,7 @@ def test_what_a_request_leaves_open_the_configuration_says() -> None:
         tenant="default",
         system="be brief",
         sampling=Sampling(max_tokens=9),
-        engine="llama_cpp",
+        engine="ollama",
         context=4096,
         fleet="local",
     )
@@ -225,3 +230,9 @@ def test_what_is_to_be_another_each_time_has_no_other_wording(
     sampling = Sampling(temperature=temperature)
     question = make_question(CONFIG, [user("Write a haiku about autumn")], sampling=sampling)
     assert (question.exact_only, question.use_cache) == (exact_only, True)
+
+
+def test_a_local_fleet_refuses_another_model_than_its_own() -> None:
+    with pytest.raises(UsageError, match="this local fleet serves smollm2:135m, not llama3"):
+        make_question(Config(), [user("Hi")], model="llama3")
+    assert make_question(Config(), [user("Hi")], model="smollm2:135m").model == "smollm2:135m"

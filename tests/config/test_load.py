@@ -64,6 +64,45 @@ def test_a_link_to_nowhere_is_not_passed_over() -> None:
         load_config(environ={})
 
 
+NOT_SERVED = (
+    "llmhost.yaml:2: `engine.model` is llama3.2:3b, but this local fleet serves the packaged smollm2:135m: "
+    "give a GGUF file as `engine.model_path`, or use a running Ollama (`llmhost init --provider static "
+    "--engine ollama --url http://127.0.0.1:11434 --model llama3.2:3b`)"
+)
+
+
+def test_a_local_fleet_does_not_pass_the_packaged_model_off_as_another(load: Load, refused: Refused) -> None:
+    text = "engine:\n  model: llama3.2:3b\n"
+    assert refused(text).message == NOT_SERVED
+    assert load(f"{text}  model_path: /srv/llama.gguf\n").engine.model == "llama3.2:3b"
+
+
+def test_a_command_that_only_looks_warns_of_a_model_that_is_not_served() -> None:
+    loaded = lenient("engine:\n  model: llama3.2:3b\n")
+    assert (loaded.warnings, loaded.config.engine.model) == ((NOT_SERVED,), "llama3.2:3b")
+
+
+@pytest.mark.parametrize("name", ["smollm2:135m", "SmolLM2-135M-Instruct"])
+def test_the_packaged_model_is_served_under_its_own_names(load: Load, name: str) -> None:
+    assert load(f"engine: {{model: {name}}}\n").engine.model == name
+
+
+def test_the_packaged_model_is_held_to_a_short_answer(load: Load) -> None:
+    asked = load("").requests
+    assert (asked.max_tokens, asked.temperature, asked.seed) == (200, 0.5, 1)
+    assert asked.system == "Answer in one short sentence."
+
+
+def test_what_the_user_sets_wins_over_the_packaged_models_defaults(load: Load) -> None:
+    asked = load('engine: {max_tokens: 5, temperature: 0, system: ""}\n').requests
+    assert (asked.max_tokens, asked.temperature, asked.seed, asked.system) == (5, 0.0, 1, "")
+
+
+def test_another_model_is_asked_as_it_is(load: Load) -> None:
+    asked = load("engine: {model_path: /srv/llama.gguf}\n").requests
+    assert (asked.max_tokens, asked.temperature, asked.seed, asked.system) == (1024, None, None, None)
+
+
 def test_file_environment_and_flag_win_in_this_order(load: Load) -> None:
     text = "fleet: {gpus: 2, max_gpus: 7, first_port: 9000}\n"
     environ = {"LLMHOST_FLEET__GPUS": "3", "LLMHOST_FLEET__MAX_GPUS": "6"}

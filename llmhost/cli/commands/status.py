@@ -14,7 +14,7 @@ import typer
 from llmhost.cli.fleet_view import WorkerOutput, hourly_cost, show_workers, worker_output
 from llmhost.cli.frame import globals_of
 from llmhost.cli.output import table
-from llmhost.cli.running import asynchronous, configured, warn_of_others, wired
+from llmhost.cli.running import asynchronous, configured, say_what_a_toy_is, warn_of_others, wired
 from llmhost.cli.text import clean, credit, duration, money, percent
 from llmhost.errors import LlmhostError
 
@@ -196,7 +196,8 @@ async def status(
     from llmhost.fleet.budget import runway_hours
 
     options = globals_of(ctx)
-    async with wired(options, configured(options, lenient=True)) as wiring:
+    config = configured(options, lenient=True)
+    async with wired(options, config) as wiring:
         found = await (await wiring.fleet()).status()
         gpus = await gather_metrics(wiring.engines, found.workers) if gpu else None
         switches = await gather_switches(wiring.engines, found.workers)
@@ -226,6 +227,7 @@ async def status(
         if answer != "armed":
             options.output.warn(f"{name}: {answer}; without it, an unused worker keeps billing")
     options.output.result(output, _show)
+    say_what_a_toy_is(options, config)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,14 @@ from llmhost.cli.fleet_view import (
 )
 from llmhost.cli.frame import Globals, globals_of
 from llmhost.cli.output import table
-from llmhost.cli.running import configured, confirm, run_async, warn_of_others, wired
+from llmhost.cli.running import (
+    configured,
+    confirm,
+    run_async,
+    say_what_a_toy_is,
+    warn_of_others,
+    wired,
+)
 from llmhost.cli.text import clean, credit, money
 from llmhost.errors import Cancelled, LlmhostError, UsageError
 
@@ -245,6 +252,7 @@ async def _up(
             _up_json(result, workers, approval.quote),
         )
     _say_what_is_missing(options, result, gpus)
+    say_what_a_toy_is(options, config)
     show_failures(options.output, result.failed, done=any(worker.url for worker in result.workers))
 
 
