@@ -120,15 +120,10 @@ def make_question(
 
     `messages` are the client's, oldest first. `system` takes the place of the configured system prompt, and
     an empty one is none; neither is added where the client sent a system prompt of its own. Raises UsageError
-    where the question is empty, or longer than `limits.max_prompt_chars` with all its messages, or the model
-    is none that this fleet can serve.
+    where the question is empty, longer than the limit, or for a model that this fleet cannot serve.
     """
     engine = config.requests
-    if model not in (None, "", engine.model) and config.fleet.provider == "local":
-        raise UsageError(
-            f"this local fleet serves {engine.model}, not {model}",
-            hint="give a GGUF file as `engine.model_path`, or use a running Ollama: `llmhost init --help`",
-        )
+    _check_served(config, model or engine.model)
     *earlier, last = messages or (Message("user", ""),)
     if earlier and earlier[0].role == "system" and _is_plain(earlier[0]):
         system = _text(earlier.pop(0))
@@ -139,9 +134,8 @@ def make_question(
     plain, text = last.role == "user" and _is_plain(last), _text(last)
     if plain and not text.strip():
         raise UsageError("the question is empty", hint='ask like this: llmhost ask "What is Redis?"')
-    length = len(system or "") + sum(len(_text(message)) for message in earlier) + len(text)
     limit = config.limits.max_prompt_chars
-    if length > limit:
+    if (length := len(system or "") + sum(len(_text(message)) for message in earlier) + len(text)) > limit:
         raise UsageError(
             f"the question has {length:,} characters; the limit is {limit:,}",
             hint="shorten it, or raise `limits.max_prompt_chars`",
@@ -168,6 +162,15 @@ def make_question(
         kind=kind,
         exact_only=plain and sampling.temperature != 0 and is_creative(text),
     )
+
+
+def _check_served(config: Config, model: str) -> None:
+    """A worker of this machine serves one file. Raises UsageError where another model is asked for."""
+    if config.fleet.provider == "local" and model != config.engine.model:
+        raise UsageError(
+            f"this local fleet serves {config.engine.model}, not {model}",
+            hint="give a GGUF file as `engine.model_path`, or use a running Ollama: `llmhost init --help`",
+        )
 
 
 def _is_plain(message: Message) -> bool:
