@@ -57,12 +57,13 @@ def main(commands: Mapping[str, Lazy] = COMMANDS) -> None:
 def execute(args: Sequence[str], commands: Mapping[str, Lazy] = COMMANDS) -> int:
     """Runs one command line, without the program's name, and returns its exit code. Raises nothing."""
     options = Globals()
-    try:
-        return _invoke(list(args) or ["--help"], options, commands)
-    except typer.Exit as error:
-        return error.exit_code
-    except BaseException as error:  # noqa: BLE001 - every failure becomes one clear line
-        return _failed(error, args, options)
+    with options.at_end:
+        try:
+            return _invoke(list(args) or ["--help"], options, commands)
+        except typer.Exit as error:
+            return error.exit_code
+        except BaseException as error:  # noqa: BLE001 - every failure becomes one clear line
+            return _failed(error, args, options)
 
 
 def _invoke(args: list[str], options: Globals, commands: Mapping[str, Lazy]) -> int:

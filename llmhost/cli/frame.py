@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache, cached_property
 from importlib import import_module
@@ -56,6 +57,10 @@ class Globals:
     #: the configuration that was loaded, and its sections of which something was left out
     source: Path | None = None
     dropped: frozenset[str] = frozenset()
+    #: an empty folder stands in for the state folder, which cannot be used
+    stateless: bool = False
+    #: what is to be closed or removed when the command has ended, however it ends
+    at_end: ExitStack = field(default_factory=ExitStack)
 
     @cached_property
     def output(self) -> Output:

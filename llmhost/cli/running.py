@@ -179,7 +179,8 @@ def configured(
 
 
 def _ensure_state_folder(options: Globals) -> None:
-    """Where there is no state folder, an empty one stands in for it: workers are found without."""
+    """Where there is no state folder, an empty one stands in for it: workers are found without. An embedded
+    Redis is not started there: nothing is known in it, and nothing would stop it."""
     from llmhost.errors import StateError
     from llmhost.machine.paths import state_dir
 
@@ -189,7 +190,18 @@ def _ensure_state_folder(options: Globals) -> None:
         import tempfile
 
         options.output.warn(f"{error.message}; what was written down there is not known")
-        os.environ["LLMHOST_STATE_DIR"] = tempfile.mkdtemp(prefix="llmhost-")
+        before = os.environ.get("LLMHOST_STATE_DIR")
+        folder = options.at_end.enter_context(tempfile.TemporaryDirectory(prefix="llmhost-"))
+        options.at_end.callback(_set_state_folder, before)
+        _set_state_folder(folder)
+        options.stateless = True
+
+
+def _set_state_folder(path: str | None) -> None:
+    if path is None:
+        os.environ.pop("LLMHOST_STATE_DIR", None)
+    else:
+        os.environ["LLMHOST_STATE_DIR"] = path
 
 
 def _known_fleet(name: str) -> KnownFleet | None:
@@ -222,6 +234,8 @@ async def wired(options: Globals, config: Config) -> AsyncIterator[Wiring]:
     async with Wiring(config, warn=options.output.warn, note=options.output.note) as wiring:
         if "redis" in options.dropped:
             wiring.no_redis = StoreUnavailable("the configuration of Redis is not valid")
+        elif options.stateless and wiring.embedded_redis is not None:
+            wiring.no_redis = StoreUnavailable("the embedded Redis needs a state folder")
         yield wiring
 
 

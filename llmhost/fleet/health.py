@@ -17,7 +17,7 @@ from llmhost.errors import EngineError, LlmhostError, ProviderError, RefusingWor
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.models import Account, Charge, Worker, WorkerState
 from llmhost.fleet.plan import exceeds_drift
-from llmhost.fleet.provider import Provider
+from llmhost.fleet.provider import Provider, list_all_workers
 from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import FleetStatus
 from llmhost.fleet.spending import bills_since, tally
@@ -180,7 +180,7 @@ async def wait_ready(
     waiting = _Waiting([watch(worker) for worker in workers], watch, replace_failed)
     try:
         while waiting.goes_on:
-            waiting.step(await provider.list())
+            waiting.step(await list_all_workers(provider, waiting.followed))
             if end is not None and clock.monotonic() >= end:
                 await waiting.replacements_done()
                 break
@@ -205,6 +205,11 @@ class _Waiting:
     @property
     def goes_on(self) -> bool:
         return bool(self._replacements) or any(not watch.settled for watch in self.watches)
+
+    @property
+    def followed(self) -> frozenset[str]:
+        """Those whose end is open: one that is on record elsewhere may be found by its id alone."""
+        return frozenset(watch.worker.id for watch in self.watches if not watch.settled)
 
     def step(self, listed: Sequence[Worker]) -> None:
         """Takes the provider's newest word, read after the newest watch was added."""

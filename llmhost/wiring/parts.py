@@ -235,10 +235,12 @@ class Wiring(AsyncExitStack):
         if own[1] != "vast":
             provider = make_provider(config_of(self._config, own[0], "vast"), state_dir() / "fleets" / own[0])
         listed = dict(await provider.fleets())
+        named = {worker.id for worker in listed.get(own[0], ())}  # what names no fleet is shown once
         for name, kind in known:
             if kind == "vast" and (name, kind) != own:
                 config = config_of(self._config, name, kind)
-                listed[name] = await make_provider(config, state_dir() / "fleets" / name).list()
+                workers = await make_provider(config, state_dir() / "fleets" / name).list()
+                listed[name] = [worker for worker in workers if name == own[0] or worker.id not in named]
         return [
             OtherFleet(name, "vast", known.get((name, "vast")), tuple(workers))
             for name, workers in listed.items()

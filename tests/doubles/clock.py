@@ -13,7 +13,7 @@ class ManualClock:
         self._elapsed = 0.0
 
     def put_back(self, seconds: float) -> None:
-        """Somebody corrects the date."""
+        """Somebody corrects the date; below 0, it is put forward."""
         self._start -= seconds
 
     def now(self) -> float:

@@ -131,6 +131,18 @@ async def test_rows_that_say_nothing_are_shown_and_stand_in_no_others_way(
     assert "has no number by which it could be ended" in done.err
 
 
+async def test_rows_without_a_number_are_shown_and_reported_whatever_fleet_is_configured(
+    blue: RentedHouse,
+) -> None:
+    blue.configure(fleet={"provider": "local", "name": "green"}, engine={"kind": "llama_cpp"})
+    blue.server.arm(Fault.LIST_NO_ID, times=None)
+    shown = [worker for fleet in (await blue.ok("fleets"))["fleets"] for worker in fleet["workers"]]
+    assert [worker for worker in shown if "unknown" in worker] == ["vast-unknown-1", "vast-unknown-2"]
+    done = await blue.run("down", "--all", "--yes")
+    assert (done.code, blue.alive()) == (3, [])
+    assert "vast-unknown-1" in done.err
+
+
 async def test_nothing_is_bought_while_a_row_cannot_be_read(blue: RentedHouse) -> None:
     blue.server.arm(Fault.LIST_NO_ID, times=None)
     for command in (["up", "--gpus", "3", "--yes"], ["scale"]):
@@ -186,9 +198,11 @@ async def test_a_disk_that_is_full_when_the_purchase_is_answered_hides_no_worker
     assert set(await blue.status()) == set(blue.alive())
 
 
-async def test_without_a_state_folder_everything_is_seen_and_ended(blue: RentedHouse) -> None:
-    nowhere = {"LLMHOST_STATE_DIR": "/proc/1/llmhost"}
+async def test_without_a_state_folder_everything_is_seen_and_ended(blue: RentedHouse, tmp_path: Path) -> None:
+    (tmp_path / "temporary").mkdir()
+    nowhere = {"LLMHOST_STATE_DIR": "/proc/1/llmhost", "TMPDIR": str(tmp_path / "temporary")}
     assert (await fleets(blue, **nowhere))["blue"] == 2
     done = await blue.run("down", **nowhere)
     assert (done.code, blue.alive()) == (0, [])
     assert "warning: cannot make the folder /proc/1/llmhost" in done.err
+    assert list((tmp_path / "temporary").iterdir()) == []

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmhost.cli.frame import globals_of
-from llmhost.errors import ConfigError, UsageError
+from llmhost.errors import ConfigError, StateError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["init"]
 
 _FILE_NAME = "llmhost.yaml"
+_LONGEST_NAME = 32  #: characters of a fleet's name
 
 #: 6.3 GB, which fits on a GPU with 24 GB together with the context of some requests
 _RENTED_MODEL = "qwen2:7b-instruct-q6_K"
@@ -108,9 +111,12 @@ def init(
         raise _exists(target)
     choices = _Choices(url or [], engine, model, gpus, budget, asks=sys.stdin.isatty())
     chosen = provider or (ProviderName.STATIC if choices.urls else _provider(asks=choices.asks))
-    _write(target, _checked(_values(chosen, choices), target), force=force)
+    values = {"fleet.name": _fleet_name(target), **_values(chosen, choices)}
+    _write(target, _checked(values, target), force=force)
     path = target.absolute()
-    options.output.result(path, lambda path, console: _render(path, chosen, console), {"path": path})
+    name = str(values["fleet.name"])
+    document = {"path": path, "fleet": name}
+    options.output.result(path, lambda path, console: _render(path, name, chosen, console), document)
 
 
 def _values(provider: ProviderName, choices: _Choices) -> Mapping[str, object]:
@@ -122,6 +128,25 @@ def _values(provider: ProviderName, choices: _Choices) -> Mapping[str, object]:
     if provider is ProviderName.STATIC:
         return {**values, **_servers(choices)}
     return values if choices.model is None else {**values, "engine.model": choices.model}
+
+
+def _fleet_name(target: Path) -> str:
+    """The name of the file's folder, made one that a fleet may have. Where a known fleet of another file has
+    it, a number is appended: two folders have two fleets."""
+    from llmhost.fleet.known_fleets import known_fleets
+    from llmhost.machine.paths import state_dir
+
+    file, taken = target.absolute(), set[str]()
+    with suppress(StateError):
+        known = known_fleets(state_dir() / "fleets")
+        taken = {fleet.name for fleet in known if fleet.config != str(file)}
+    name = re.sub(r"[^a-z0-9]+", "-", file.parent.resolve().name.lower())
+    name = name[:_LONGEST_NAME].strip("-") or "main"
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name[: _LONGEST_NAME - 6]}-{number}"
+    return free
 
 
 def _check_sense(provider: ProviderName, choices: _Choices) -> None:
@@ -154,7 +179,6 @@ def _rented(choices: _Choices) -> Mapping[str, object]:
     )
     gpus = choices.gpus or (int(_ask("Number of GPUs", "1", _count)) if choices.asks else 1)
     values = {
-        "fleet.name": "vast",
         "fleet.provider": "vast",
         "fleet.gpus": gpus,
         "fleet.max_gpus": gpus,
@@ -261,10 +285,10 @@ def _exists(target: Path) -> UsageError:
     )
 
 
-def _render(path: Path, provider: ProviderName, console: Console) -> None:
+def _render(path: Path, name: str, provider: ProviderName, console: Console) -> None:
     usual = path == Path(_FILE_NAME).absolute()
     flag = "" if usual else f" --config {path}"
-    console.print(f"Wrote {path} with every setting explained.\n", soft_wrap=True)
+    console.print(f"Wrote {path} with every setting explained, for a fleet named {name}.\n", soft_wrap=True)
     console.print("Next:")
     if provider is ProviderName.VAST:
         console.print("  add credit to your vast.ai account, and create an API key")

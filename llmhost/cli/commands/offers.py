@@ -12,7 +12,7 @@ import typer
 from llmhost.cli.frame import globals_of
 from llmhost.cli.output import table
 from llmhost.cli.running import asynchronous, configured, wired
-from llmhost.cli.text import clean, duration, money
+from llmhost.cli.text import clean, counted, duration, money
 from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
@@ -115,10 +115,18 @@ async def _find(
     banned = await _banned(records, unban, output) if spec.rents else {}
     fitting = [offer for offer in market.offers if offer.machine not in banned]
     speeds = await records.speeds(spec, {offer.gpu for offer in fitting})
-    ranked = token_costs(fitting, spec.stay, speeds)
+    costs = token_costs(fitting, spec.stay, speeds)
     failed = len(market.offers) - len(fitting)
     rejected = {**market.rejected, _BANNED: failed} if failed else market.rejected
-    return _Ranked(rejected, ranked, ranked[:rows], banned)
+    return _Ranked(rejected, costs, _once(costs)[:rows], banned)
+
+
+def _once(costs: Sequence[tuple[Offer, TokenCost]]) -> Sequence[tuple[Offer, TokenCost]]:
+    """Of several offers of one machine the best one, which comes first."""
+    best: dict[str, tuple[Offer, TokenCost]] = {}
+    for offer, cost in costs:
+        best.setdefault(offer.machine or offer.id, (offer, cost))
+    return list(best.values())
 
 
 async def _banned(records: FleetRecords, lifted: Sequence[str], output: Output) -> Mapping[str, Ban]:
@@ -135,12 +143,20 @@ async def _banned(records: FleetRecords, lifted: Sequence[str], output: Output) 
 
 @dataclass(frozen=True, slots=True)
 class _Ranked:
-    """Offers with their cost, best first; `shown` are the first of `offers`. `banned` machines have none."""
+    """Offers with their cost, best first; `shown` are the first of `offers`, one of each machine. `banned`
+    machines have none.
+    """
 
     rejected: Mapping[str, int]
     offers: Sequence[tuple[Offer, TokenCost]]
     shown: Sequence[tuple[Offer, TokenCost]]
     banned: Mapping[str, Ban]
+
+    def others(self, offer: Offer) -> int:
+        """How many more offers of its machine fit."""
+        return len(
+            {other.id for other, _ in self.offers if offer.machine == other.machine != ""} - {offer.id}
+        )
 
 
 def _check_sense(config: Config, rented: Mapping[str, Any]) -> None:
@@ -153,14 +169,18 @@ def _check_sense(config: Config, rented: Mapping[str, Any]) -> None:
 
 
 def _json(found: _Ranked, config: Config) -> dict[str, object]:
-    """`fitting` is how many offers fit, of which `offers` are shown. `hourly_cost_usd` is what the best ones
-    cost for `gpus` workers, None where too few fit. `rejected` counts each offer under the first filter that
-    it fails. `banned` are machines that failed, with Unix seconds since when and until when.
+    """`fitting` is how many offers fit; `offers` shows the best one of each machine, with how many
+    `other_offers` of it fit. `hourly_cost_usd` is what the best ones cost for `gpus` workers, None where too
+    few fit. `rejected` counts each offer under the first filter that it fails. `banned` are machines that
+    failed, with Unix seconds since when and until when.
     """
     stay = config.vast.expected_stay
     return {
         "provider": config.fleet.provider,
-        "offers": [_offer_json(number, *pair, stay) for number, pair in enumerate(found.shown, 1)],
+        "offers": [
+            {**_offer_json(number, offer, cost, stay), "other_offers": found.others(offer)}
+            for number, (offer, cost) in enumerate(found.shown, 1)
+        ],
         "fitting": len(found.offers),
         "rejected": found.rejected,
         "gpus": config.fleet.gpus,
@@ -216,7 +236,9 @@ def _price_per_100(offer: Offer) -> float | None:
 
 def _reason(offer: Offer, cost: TokenCost, stay: float) -> str:
     """Why it has its rank: what its tokens cost, and of what that is made."""
-    parts = f"{duration(stay)} cost {money(cost.rent_usd)} of rent and {money(cost.traffic_usd)} of traffic"
+    unknown = ", whose price is not known" if offer.download_price is None else ""
+    traffic = f"{money(cost.traffic_usd)} of traffic{unknown}"
+    parts = f"{duration(stay)} cost {money(cost.rent_usd)} of rent and {traffic}"
     if cost.boot_seconds:
         parts += f", boot {duration(cost.boot_seconds)}"
     if cost.tokens_per_s is None:
@@ -260,7 +282,9 @@ def _show(found: _Ranked, config: Config, console: Console) -> None:
         console.print(_grid(found.shown))
         console.print()
         for number, (offer, cost) in enumerate(found.shown, 1):
-            console.print(f"{number}: {_reason(offer, cost, config.vast.expected_stay)}", style="dim")
+            more = found.others(offer)
+            also = f"; {counted(more, 'more offer')} of its machine" if more else ""
+            console.print(f"{number}: {_reason(offer, cost, config.vast.expected_stay)}{also}", style="dim")
         console.print()
     _show_counts(found, config.fleet.gpus, console)
     if best:

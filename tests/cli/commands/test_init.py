@@ -15,6 +15,8 @@ from plugins.cli import Ran
 
 from llmhost.config.load import load_config
 from llmhost.config.models import Config
+from llmhost.fleet.known_fleets import KnownFleet, remember_fleet
+from llmhost.machine.paths import state_dir
 
 Cli = Callable[..., Ran]
 
@@ -23,9 +25,50 @@ def written(path: str = "llmhost.yaml") -> Config:
     return load_config(Path(path), environ={}).config
 
 
+def named(folder: str) -> Config:
+    """The defaults, for the fleet of a folder."""
+    usual = Config()
+    return usual.model_copy(update={"fleet": usual.fleet.model_copy(update={"name": folder})})
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("blue", "blue"),
+        ("My Fleet_2", "my-fleet-2"),
+        ("--x--", "x"),
+        ("a" * 40, "a" * 32),
+        ("a" * 31 + "-b", "a" * 31),
+        ("Größe", "gr-e"),
+        ("日本", "main"),
+    ],
+)
+def test_init_names_the_fleet_after_its_folder(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, name: str
+) -> None:
+    (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / folder)
+    for provider in ("local", "vast"):
+        assert f"for a fleet named {name}" in cli("init", "--provider", provider, "--force").stdout
+        assert written().fleet.name == name
+
+
+def test_init_gives_two_folders_of_one_name_two_fleets(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "app").mkdir()
+    monkeypatch.chdir(tmp_path / "app")
+    remember_fleet(state_dir() / "fleets", KnownFleet("app", "local", "/elsewhere/app/llmhost.yaml"))
+    cli("init")
+    assert written().fleet.name == "app-2"
+    remember_fleet(state_dir() / "fleets", KnownFleet("app-2", "local", str(Path("llmhost.yaml").absolute())))
+    cli("init", "--force")
+    assert written().fleet.name == "app-2"
+
+
 def test_init_writes_the_built_in_defaults_for_the_owner_alone_without_a_terminal(cli: Cli) -> None:
     ran = cli("init")
-    assert (ran.code, written()) == (0, Config())
+    assert (ran.code, written()) == (0, named(Path.cwd().name))
     assert stat.S_IMODE(Path("llmhost.yaml").stat().st_mode) == 0o600
     assert "llmhost up " in ran.stdout
 
@@ -33,14 +76,14 @@ def test_init_writes_the_built_in_defaults_for_the_owner_alone_without_a_termina
 @pytest.mark.parametrize("provider", ["local", "vast"])
 def test_json_says_where_the_file_is_which_may_be_where_config_points(cli: Cli, provider: str) -> None:
     made = cli("init", "--provider", provider, "--config", "other.yaml", "--json").json
-    assert made == {"path": str(Path("other.yaml").absolute())}
+    assert made == {"path": str(Path("other.yaml").absolute()), "fleet": written("other.yaml").fleet.name}
     assert Path("other.yaml").exists()
 
 
 def test_the_next_steps_name_a_file_at_another_path(cli: Cli) -> None:
     ran = cli("init", "--path", "team.yaml")
     assert f"llmhost --config {Path('team.yaml').absolute()} up" in ran.stdout
-    assert written("team.yaml") == Config()
+    assert written("team.yaml") == named(Path.cwd().name)
 
 
 def test_init_makes_a_fleet_of_servers_that_are_there(cli: Cli) -> None:
@@ -93,7 +136,7 @@ def test_force_overwrites_a_file_and_closes_it_to_others(cli: Cli) -> None:
     file.write_text("mine")
     file.chmod(0o644)
     assert cli("init", "--force").code == 0
-    assert (written(), stat.S_IMODE(file.stat().st_mode)) == (Config(), 0o600)
+    assert (written(), stat.S_IMODE(file.stat().st_mode)) == (named(Path.cwd().name), 0o600)
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,7 @@ def test_json_has_every_offer_in_full_and_what_was_rejected(cli: Run, shop: Mark
         "download_usd_per_gb": 0.0029,
         "cuda": 12.4,
         "verified": True,
+        "other_offers": 0,
     }
     assert (unknown["performance"], unknown["price_per_100"]) == (None, None)
     assert found == {
@@ -121,7 +122,16 @@ def test_unknown_speed_and_traffic_are_null(cli: Run, shop: MarketProvider) -> N
     (offer,) = cli("offers", "--json").json["offers"]
     assert (offer["usd_per_million_tokens"], offer["tokens_per_s"]) == (None, None)
     assert (offer["memory_gb_per_s"], offer["download_usd_per_gb"]) == (None, None)
-    assert "its speed is not known" in offer["why"]
+    assert "of traffic, whose price is not known, boot 1 min 19 s; its speed is not known" in offer["why"]
+
+
+def test_a_machine_is_shown_once_by_its_best_offer(cli: Run, shop: MarketProvider) -> None:
+    shop.market = Market((make_offer(3, machine="m1"), *(make_offer(n) for n in (1, 2)), make_offer(1)))
+    found = cli("offers", "--json").json
+    shown = [(offer["id"], offer["machine"], offer["other_offers"]) for offer in found["offers"]]
+    assert shown == [("31000001", "m1", 1), ("31000002", "m2", 0)]
+    assert found["fitting"] == 4
+    assert "; 1 more offer of its machine" in " ".join(cli("offers").stdout.split())
 
 
 def test_offers_are_ranked_by_the_cost_of_a_token(cli: Run, shop: MarketProvider) -> None:

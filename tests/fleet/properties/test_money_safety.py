@@ -58,6 +58,18 @@ async def test_nor_where_another_machine_bought_what_it_does_not_show(
     assert fleet.server.created_total == 2
 
 
+async def test_a_worker_of_another_machine_that_answers_under_a_changed_label_is_kept_and_waited_for(
+    fleet: RentedFleet,
+) -> None:
+    await fleet.elsewhere().service().up(1)
+    (worker,) = fleet.ids
+    fleet.server.instances[int(worker.removeprefix("vast-"))].label = "mine now"
+    result = await fleet.service().up(2)
+    assert [failure.message for failure in result.failed] == []
+    assert worker in {kept.id for kept in result.workers}
+    assert len(fleet.ids) == 2
+
+
 async def test_an_empty_list_closes_no_rental(fleet: RentedFleet) -> None:
     await fleet.service().up(2)
     await fleet.clock.sleep(HOUR)

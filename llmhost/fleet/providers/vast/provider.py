@@ -25,6 +25,7 @@ from llmhost.fleet.providers.vast.market import read_market
 from llmhost.fleet.providers.vast.rows import (
     PROVIDER,
     Row,
+    fleet_of_nameless,
     is_nameless,
     nameless_worker,
     number_in,
@@ -90,9 +91,7 @@ class VastProvider(Provider):
                 self._intents.resolve(order, instances[order.id])
         workers = self._read(rows)
         dearest = max((worker.price_per_hour for worker in workers), default=0.0)
-        now = self._clock.now()
-        nameless = range(1, len(self._listing.nameless) + 1)
-        return (*workers, *(nameless_worker(number, dearest, now) for number in nameless))
+        return (*workers, *self._nameless(dearest, {self._fleet, None}))
 
     async def unlisted(self, ids: Iterable[str]) -> Sequence[Worker]:
         numbers = {number for name in ids if (number := number_in(name)) is not None}
@@ -103,9 +102,21 @@ class VastProvider(Provider):
 
     async def fleets(self) -> Mapping[str, Sequence[Worker]]:
         rows = self._listing.last or await self._listing.rows()
-        names = sorted({row.fleet for row in rows if row.fleet is not None})
-        now = self._clock.now()
-        return {name: read_fleet(rows, name, lambda _: None, now=now) for name in names}
+        nameless = {fleet_of_nameless(row) or self._fleet for row in self._listing.nameless}
+        now, found = self._clock.now(), dict[str, Sequence[Worker]]()
+        for name in sorted({row.fleet for row in rows if row.fleet is not None} | nameless):
+            workers = read_fleet(rows, name, lambda _: None, now=now)
+            dearest = max((worker.price_per_hour for worker in workers), default=0.0)
+            found[name] = (
+                *workers,
+                *self._nameless(dearest, {name, None} if name == self._fleet else {name}),
+            )
+        return found
+
+    def _nameless(self, price: float, fleets: Collection[str | None]) -> Sequence[Worker]:
+        """A worker for each row without a number whose label names one of these fleets, None for none."""
+        rows, now = enumerate(self._listing.nameless, 1), self._clock.now()
+        return [nameless_worker(n, price, now) for n, row in rows if fleet_of_nameless(row) in fleets]
 
     async def destroy(self, worker_id: str) -> None:
         number = number_in(worker_id)

@@ -28,6 +28,7 @@ __all__ = [
     "Number",
     "Row",
     "Text",
+    "fleet_of_nameless",
     "is_nameless",
     "label_of",
     "may_be_ours",
@@ -69,6 +70,8 @@ _HOURS = re.compile(r"(\d{1,7}(?:\.\d{1,9})?) hours at ", re.ASCII)
 _DAY = 86_400.0
 _SECRET = ("LLMHOST_TOKEN", "LLMHOST_KEY")  #: variables that a daemon's complaint may repeat
 _ORDER = re.compile(r"(\d{9,11})-[0-9a-f]{8}")
+#: the fleet of a label that begins as llmhost's do and names none
+_UNKNOWN_FLEET = "unknown"
 
 # The shapes of vast.ai's answers. What is missing or null is None, unless it is needed.
 
@@ -121,8 +124,7 @@ class Row(Answer):
     @property
     def fleet(self) -> str | None:
         """The fleet that the label names; None where llmhost did not make the label."""
-        parts = (self.label or "").split("/")
-        return parts[1] if len(parts) == 3 and parts[0] == "llmhost" and parts[1] else None
+        return _fleet_in(self.label)
 
     def order(self, fleet: str) -> str | None:
         """The order that the instance was bought for; None where it is not this fleet's."""
@@ -284,10 +286,20 @@ def label_of(fleet: str, order: str) -> str:
     return f"llmhost/{fleet}/{order}"
 
 
+def _fleet_in(label: str | None) -> str | None:
+    """The fleet of an instance with this label; None where the label is not llmhost's."""
+    ours, *rest = (label or "").split("/")
+    if ours != "llmhost" or not rest:
+        return None
+    return rest[0] if len(rest) == 2 and rest[0] else _UNKNOWN_FLEET
+
+
 def _order_in(label: str | None, fleet: str) -> str | None:
     """What stands for the order in a label of this fleet; None where the label is not this fleet's."""
     prefix = label_of(fleet, "")
-    return label[len(prefix) :] if label is not None and label.startswith(prefix) else None
+    if label is not None and label.startswith(prefix):
+        return label[len(prefix) :]
+    return label if _fleet_in(label) == fleet else None
 
 
 def ordered_at(order: str) -> float | None:
@@ -383,6 +395,12 @@ def _unreadable_worker(
         certificate=facts.certificate if facts else None,
         stage=UNREADABLE,
     )
+
+
+def fleet_of_nameless(row: object) -> str | None:
+    """The fleet that the label of a row without a number names; None where llmhost did not make the label."""
+    label = row.get("label") if isinstance(row, Mapping) else None
+    return _fleet_in(label) if isinstance(label, str) else None
 
 
 def nameless_worker(number: int, price: float, now: float) -> Worker:

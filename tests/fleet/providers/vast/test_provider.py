@@ -547,6 +547,36 @@ async def test_all_fleets_of_the_account_are_known_by_their_labels(vast_provider
     assert list(await vast_provider(fleet="green").fleets()) == ["blue", "test"]
 
 
+@pytest.mark.parametrize(
+    ("row", "fleet"),
+    [
+        ({"label": "llmhost/blue/1"}, "blue"),
+        ({"label": "llmhost/"}, "unknown"),
+        ("none", "green"),
+        ({}, "green"),
+    ],
+)
+async def test_a_row_without_a_number_is_shown_for_the_fleet_of_its_label_else_for_the_one_that_asks(
+    vast_provider: Providers, row: Any, fleet: str
+) -> None:
+    provider = vast_provider(fleet="green", account=Scripted({"instances": [row], "total_instances": 1}))
+    found = {name: ids(workers) for name, workers in (await provider.fleets()).items() if workers}
+    assert found == {fleet: ["vast-unknown-1"]}
+    assert ids(await provider.list()) == (["vast-unknown-1"] if fleet == "green" else [])
+
+
+@pytest.mark.parametrize("label", ["llmhost", "llmhost/", "llmhost/blue", "llmhost//1", "llmhost/a/b/c"])
+async def test_a_label_that_begins_as_ours_and_names_no_fleet_is_one_of_an_unknown_fleet(
+    vast_server: VastServer, vast_provider: Providers, tmp_path: Path, label: str
+) -> None:
+    worker = await vast_provider().create(SPEC)
+    vast_server.instances[number_in(worker.id) or 0].label = label
+    unknown = vast_provider(fleet="unknown", folder=tmp_path / "elsewhere")
+    found = [worker.id] if "/" in label else []
+    assert ids((await unknown.fleets()).get("unknown", ())) == found
+    assert ids(await unknown.list()) == found
+
+
 async def test_a_count_that_was_late_once_is_forgiven(vast_provider: Providers) -> None:
     assert await vast_provider(account=Scripted(page(1, total=2), page(1))).list() == ()
 
