@@ -62,12 +62,15 @@ def execute(args: Sequence[str], commands: Mapping[str, Lazy] = COMMANDS) -> int
             return _invoke(list(args) or ["--help"], options, commands)
         except typer.Exit as error:
             return error.exit_code
+        except SystemExit as error:  # of the shell's completion
+            return error.code if isinstance(error.code, int) else 1
         except BaseException as error:  # noqa: BLE001 - every failure becomes one clear line
             return _failed(error, args, options)
 
 
 def _invoke(args: list[str], options: Globals, commands: Mapping[str, Lazy]) -> int:
     root = App(HELP).with_commands(commands)
+    root.complete(options)
     with root.make_context("llmhost", args, obj=options) as ctx:
         code = root.invoke(ctx)
         sys.stdout.flush()

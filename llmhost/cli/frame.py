@@ -8,9 +8,10 @@ A command is a function whose docstring is its help. Lines after ``Examples:`` a
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache, cached_property
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
+from typer._click.shell_completion import CompletionItem
 from typer.core import TyperCommand, TyperGroup
 
 from llmhost.cli.output import Output
@@ -36,6 +38,8 @@ else:
 __all__ = ["App", "Command", "Globals", "Group", "Lazy", "global_options", "globals_of"]
 
 _EXAMPLES = "Examples:"
+#: set by the shells' scripts that `--install-completion` writes
+_COMPLETION = "_LLMHOST_COMPLETE"
 #: In a group, the command that runs where no command is named. No user types this name.
 _DEFAULT = "(default)"
 #: 0..1; from this similarity on, a name is suggested: --gpu for --gpus, but not --bogus for --verbose
@@ -197,7 +201,9 @@ class Group(_Framed, TyperGroup):
                 Output().warn(f"{option} is deprecated: run `{ctx.command_path} {name}`")
                 args = [name, *args[:number], *([value] if value else []), *args[number + 1 :]]
                 break
-        if _DEFAULT in self.commands and not self._names_command(ctx, args):
+        # A shell that completes a name has not got it yet: it may become that of a command.
+        is_named = ctx.resilient_parsing or self._names_command(ctx, args)
+        if _DEFAULT in self.commands and not is_named:
             args = [_DEFAULT, *args]
         return super().parse_args(ctx, args)
 
@@ -234,11 +240,29 @@ class Group(_Framed, TyperGroup):
             )
         return super().resolve_command(ctx, args)
 
-    def format_arguments(self, ctx: Context, formatter: HelpFormatter) -> None:  # noqa: ARG002
+    def shell_complete(self, ctx: Context, incomplete: str) -> list[Any]:
+        """The names that begin so; no command's module is imported for its summary."""
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        summaries = self._summaries()
+        found = [CompletionItem(name, help=summaries[name]) for name in names]
+        own: Any = self.commands.get(_DEFAULT) or super(TyperGroup, self)
+        return [*found, *own.shell_complete(ctx, incomplete)]
+
+    def _summaries(self) -> dict[str, str]:
         loaded = {name: _summary(self.commands[name]) for name in self.commands if name != _DEFAULT}
-        summaries = {name: command.summary for name, command in self.lazy.items()}
+        return loaded | {name: command.summary for name, command in self.lazy.items()}
+
+    def complete(self, options: Globals) -> None:
+        """Answers a shell that asks what a word on its command line may become, and exits. Nothing where
+        none does."""
+        if _COMPLETION in os.environ:
+            with suppress(UsageError):  # what stands there already is no command
+                self._main_shell_completion({"obj": options}, "llmhost", _COMPLETION)
+            raise typer.Exit
+
+    def format_arguments(self, ctx: Context, formatter: HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
-            formatter.write_dl(list((loaded | summaries).items()))
+            formatter.write_dl(list(self._summaries().items()))
 
 
 class App(typer.Typer):
@@ -261,6 +285,7 @@ class App(typer.Typer):
         group = typer.main.get_group(self)
         assert isinstance(group, Group)  # noqa: S101 - made by `cls` above
         group.lazy = commands
+        group.params.extend(typer.main.get_install_completion_arguments())
         return group
 
     def default(self) -> Callable[[Any], Any]:

@@ -293,6 +293,8 @@ def _value(match: re.Match[str], environ: Mapping[str, str], where: str) -> str:
             hint="write ${NAME} or ${NAME:-default}; $${ stands for a literal ${",
         )
     found = environ.get(name)
+    if found is not None:  # read from a file, a secret often has a line end, which no secret ends with
+        found = found.rstrip("\r\n")
     if default is not None:
         return found or default
     if found is None:

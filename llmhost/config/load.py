@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,8 @@ _PREFIX = "LLMHOST_"
 #: without these it is not known which fleet is meant
 _NEEDED = {("fleet", "name"), ("fleet", "provider")}
 
-#: how many further problems a message names
-NAMED = 3
+#: how many problems a message explains; a list of a hundred wrong workers is one mistake
+_EXPLAINED = 10
 
 #: user name and password in an address that is not a secret field
 _CREDENTIALS = re.compile(r"//[^/\s]*@")
@@ -108,9 +108,12 @@ def load_config(
         warnings.append(f"{error.message}; it is left out")
         dropped.add(str(path[0]))
 
-    document = Document({}, {})
+    document, unset = Document({}, {}), list[ConfigError]()
     if source:
-        document = read_document(source, environ, on_variable=leave_out if lenient else None)
+        collect = leave_out if lenient else lambda _path, error: unset.append(error)
+        document = read_document(source, environ, on_variable=collect)
+    if unset:
+        raise ConfigError("; also ".join(error.message for error in unset), hint=unset[0].hint)
     document = _with_new_names(document, warnings)
     if not is_named:
         _restrict(document, leave_out if lenient else None)
@@ -248,7 +251,8 @@ def _from_environment(environ: Mapping[str, str], warnings: list[str], lenient: 
     renamed = {_variable_of(old): _variable_of(new) for old, new in RENAMED.items()}
     with_one_underscore = {name.replace("__", "_"): name for name in known}
     with_one_underscore |= {name.replace("__", "_"): new for name, new in renamed.items()}
-    for name, text in environ.items():
+    for name, value in environ.items():
+        text = value.rstrip("\r\n")
         if new := renamed.get(name):
             if new in environ:
                 raise ConfigError(f"{name} is the old name of {new}, which is set too", hint=f"unset {name}")
@@ -310,24 +314,18 @@ def _copied(value: Value, section: type[Section] | None) -> Any:
 
 
 def explain(error: ValidationError, places: Mapping[KeyPath, Place]) -> ConfigError:
-    """The error for the first problem, with the keys of the others. Secret values are left out.
+    """The error for all problems, each with its place. Secret values are left out.
 
     `places` says where values were set; its entry for the empty path is the default.
     """
     problems = error.errors(include_url=False, include_input=False)
     # A mistyped key first: a missing key is often that one.
     first, *others = sorted(problems, key=lambda problem: problem["type"] != "extra_forbidden")
-    return ConfigError(_describe(first, places) + _others(others), hint=_HINTS.get(first["type"]))
-
-
-def _others(problems: Sequence[Any]) -> str:
-    if not problems:
-        return ""
-    names = [f"`{dotted(problem['loc'])}`" for problem in problems[:NAMED]]
-    if more := len(problems) - len(names):
-        names.append(f"{more} more")
-    *head, last = names
-    return f"; also wrong: {', '.join(head)} and {last}" if head else f"; also wrong: {last}"
+    found = dict.fromkeys(_describe(problem, places) for problem in (first, *others))
+    message = "; also ".join(list(found)[:_EXPLAINED])
+    if len(found) > _EXPLAINED:
+        message += f"; and {len(found) - _EXPLAINED} more"
+    return ConfigError(message, hint=_HINTS.get(first["type"]))
 
 
 def _describe(problem: Any, places: Mapping[KeyPath, Place]) -> str:

@@ -140,6 +140,41 @@ def test_examples_keep_their_lines_and_other_text_is_wrapped(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("llmhost sta", ["status", "stats"]),
+        ("llmhost ask --thr", ["--threshold"]),
+        ("llmhost --qui", ["--quiet"]),
+        ("llmhost cache for", ["forget"]),
+        ("llmhost scale h", ["history"]),
+        ("llmhost scale --dry", ["--dry-run"]),
+        ("llmhost nonsense x", []),
+    ],
+)
+def test_a_shell_completes_names_and_options(
+    cli: Run, monkeypatch: pytest.MonkeyPatch, line: str, found: list[str]
+) -> None:
+    for name, value in {
+        "_LLMHOST_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(line.count(" ")),
+    }.items():
+        monkeypatch.setenv(name, value)
+    ran = cli()
+    assert (ran.code, ran.stdout.split(), ran.stderr) == (0, found, "")
+
+
+def test_the_script_for_a_shell_is_shown_and_installed(
+    cli: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    assert "_LLMHOST_COMPLETE=complete_bash" in cli("--show-completion", "bash").stdout
+    assert cli("--install-completion", "bash").code == 0
+    assert "llmhost" in "".join(file.read_text() for file in tmp_path.rglob("*") if file.is_file())
+
+
+@pytest.mark.parametrize(
     ("args", "message"),
     [
         (("show", "--nmber", "1"), "no such option --nmber; did you mean --number?"),

@@ -133,7 +133,7 @@ def test_an_environment_variable_can_unset_what_the_file_sets(load: Load) -> Non
 def test_an_environment_variable_gives_its_text_and_nothing_else(load: Load, value: str) -> None:
     config = load("", {"LLMHOST_ENGINE__SYSTEM": value})
     unset = value.strip() in {"", "~", "null", "Null", "NULL"}
-    assert config == Config.model_validate({"engine": {"system": None if unset else value}})
+    assert config == Config.model_validate({"engine": {"system": None if unset else value.rstrip("\r\n")}})
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ STATIC = "fleet:\n  provider: static\n  workers:\n"
             STATIC + "    - uri: http://h\n",
             (
                 "4: unknown key `fleet.workers[0].uri`; did you mean `fleet.workers[0].url`?"
-                "; also wrong: `fleet.workers[0].url`"
+                "; also llmhost.yaml:4: `fleet.workers[0].url` is missing"
             ),
         ),
         ("'a\\nb\\e': 1\n", "1: unknown key `a\\nb\\e`"),
@@ -415,10 +415,36 @@ def test_a_rule_broken_by_the_environment_is_blamed_on_it(refused: Refused) -> N
     assert error.message == "LLMHOST_FLEET__GPUS: `fleet.gpus` must not be over `fleet.max_gpus`"
 
 
-def test_of_many_problems_some_are_named_and_the_rest_counted(refused: Refused) -> None:
-    error = refused("fleet: {gpus: -1}\nlimits: {a: 1, b: 2, c: 3, d: 4}\ncache: {index: x, policy: y}\n")
-    assert error.message.startswith("llmhost.yaml:2: unknown key `limits.a`")
-    assert error.message.endswith("; also wrong: `limits.b`, `limits.c`, `limits.d` and 3 more")
+def test_every_problem_is_explained_with_its_place(refused: Refused) -> None:
+    error = refused("fleet:\n  gpus: -1\nlimits: {zz: 1}\ncache:\n  index: x\n  policy: y\n")
+    first, *others = error.message.split("; also ")
+    assert first == "llmhost.yaml:3: unknown key `limits.zz`"
+    assert sorted(other.partition(";")[0] for other in others) == [
+        "llmhost.yaml:2: `fleet.gpus` cannot be `-1`",
+        "llmhost.yaml:5: `cache.index` cannot be `x`",
+        "llmhost.yaml:6: `cache.policy` cannot be `y`",
+    ]
+
+
+def test_of_very_many_problems_the_rest_is_counted(refused: Refused) -> None:
+    keys = ", ".join(f"zz{number}: 1" for number in range(30))
+    assert refused(f"limits: {{{keys}}}\n").message.endswith("unknown key `limits.zz9`; and 20 more")
+
+
+def test_every_variable_that_is_not_set_is_named(refused: Refused) -> None:
+    error = refused("redis:\n  password: ${ONE}\n  username: ${TWO}\n")
+    assert [part.rpartition(" variable ")[2] for part in error.message.split("; also ")] == [
+        "ONE is not set",
+        "TWO is not set",
+    ]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_the_line_end_of_a_secret_that_was_read_from_a_file_is_dropped(load: Load, end: str) -> None:
+    environ = {"SECRET": f"a%[b]{end}", "LLMHOST_REDIS__USERNAME": f"ops{end}"}
+    config = load("redis: {host: h, password: '${SECRET}'}\n", environ)
+    assert config.redis.password is not None
+    assert (config.redis.password.get_secret_value(), config.redis.username) == ("a%[b]", "ops")
 
 
 def test_a_wrong_variable_is_shown_as_it_is_written_not_as_what_it_holds(refused: Refused) -> None:

@@ -52,7 +52,7 @@ def find_key(configured: str | None) -> str | None:
 
     `configured`, else `VAST_API_KEY`, else the file that the vastai CLI wrote; None where there is none.
     """
-    if key := configured or os.environ.get("VAST_API_KEY"):
+    if key := (configured or os.environ.get("VAST_API_KEY", "")).strip():
         return key
     with suppress(RuntimeError):  # there is no home folder
         settings = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
