@@ -61,6 +61,7 @@ class Globals:
     #: the configuration that was loaded, and its sections of which something was left out
     source: Path | None = None
     dropped: frozenset[str] = frozenset()
+    lenient: bool = False  #: what was left out is missing, but does not end the command
     #: an empty folder stands in for the state folder, which cannot be used
     stateless: bool = False
     #: what is to be closed or removed when the command has ended, however it ends

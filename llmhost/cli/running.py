@@ -154,7 +154,8 @@ def configured(
 ) -> Config:
     """The configuration; a note says if there is no file. `lenient` is for commands that stop, look or list.
 
-    With ``--fleet`` it is the one that this fleet was last made from, as far as that is known.
+    With ``--fleet`` it is the one that this fleet was last made from, as far as that is known. If `lenient`,
+    an unknown fleet is looked for among what the account rents.
 
     Raises:
         ConfigError: as `load_config`.
@@ -163,19 +164,29 @@ def configured(
 
     if lenient:
         _ensure_state_folder(options)
-    path, flags = options.config, dict(overrides or {})
+    path, flags, known = options.config, dict(overrides or {}), None
     if options.fleet is not None:
         known = _known_fleet(options.fleet)
         flags |= {"fleet.name": options.fleet, "fleet.provider": known.provider if known else None}
         if known and known.config and path is None and os.path.lexists(known.config):
             path = Path(known.config)
     loaded = load_config(path, environ=os.environ, overrides=flags, lenient=lenient)
-    options.source, options.dropped = loaded.source, loaded.dropped
+    options.source, options.dropped, options.lenient = loaded.source, loaded.dropped, lenient
+    config = loaded.config
     for warning in loaded.warnings:
         options.output.warn(warning)
     if loaded.source is None:
         options.output.note("no configuration file: using the built-in local fleet (see `llmhost init`)")
-    return loaded.config
+    if lenient and options.fleet is not None and known is None:
+        return _rented_elsewhere(config, options.fleet)
+    return config
+
+
+def _rented_elsewhere(config: Config, fleet: str) -> Config:
+    """A fleet that has left no trace on this machine can only have workers that were rented from another."""
+    from llmhost.wiring.fleets import account_key, config_of
+
+    return config_of(config, fleet, "vast") if account_key(config) else config
 
 
 def _ensure_state_folder(options: Globals) -> None:
@@ -222,8 +233,11 @@ async def warn_of_others(options: Globals, wiring: Wiring) -> None:
 def described(fleet: OtherFleet) -> str:
     """One line: ``fleet blue (vast): 3 workers, $0.88/h, from ~/blue/llmhost.yaml``."""
     cost = money(sum(worker.rate for worker in fleet.workers))
+    what = f"{counted(len(fleet.workers), 'worker')}, {cost}/h"
+    if fleet.unlisted and not fleet.workers:
+        what = f"{counted(len(fleet.unlisted), 'worker')} on record, which cannot be listed"
     source = f", from {clean(fleet.config)}" if fleet.config else ""
-    return f"fleet {fleet.name} ({fleet.provider}): {counted(len(fleet.workers), 'worker')}, {cost}/h{source}"
+    return f"fleet {fleet.name} ({fleet.provider}): {what}{source}"
 
 
 @asynccontextmanager
@@ -236,6 +250,7 @@ async def wired(options: Globals, config: Config) -> AsyncIterator[Wiring]:
             wiring.no_redis = StoreUnavailable("the configuration of Redis is not valid")
         elif options.stateless and wiring.embedded_redis is not None:
             wiring.no_redis = StoreUnavailable("the embedded Redis needs a state folder")
+        wiring.lenient = options.lenient
         yield wiring
 
 

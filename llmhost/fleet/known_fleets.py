@@ -15,7 +15,8 @@ from llmhost.machine.files import make_folder, read_json, write_json
 
 __all__ = ["KnownFleet", "forget_fleet", "known_fleets", "remember_fleet"]
 
-_FILE = "fleet.json"
+#: one file for each provider: workers of the one before bill on when a fleet's provider is changed
+_FILES = {provider: f"fleet-{provider}.json" for provider in ("local", "static", "vast")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +32,16 @@ def remember_fleet(fleets: Path, fleet: KnownFleet) -> None:
     """Writes down where a fleet comes from; `fleets` is the folder of all. Raises StateError."""
     folder = fleets / fleet.name
     make_folder(folder)
-    write_json(folder / _FILE, {"provider": fleet.provider, "config": fleet.config})
+    write_json(folder / _FILES[fleet.provider], {"config": fleet.config})
 
 
-def forget_fleet(fleets: Path, name: str) -> None:
+def forget_fleet(fleets: Path, name: str, provider: str) -> None:
     """The fleet is gone; what is known of its workers or purchases stays. Raises StateError."""
+    path = fleets / name / _FILES[provider]
     try:
-        (fleets / name / _FILE).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
     except OSError as error:
-        raise StateError(f"cannot remove {fleets / name / _FILE}: {error.strerror}") from error
+        raise StateError(f"cannot remove {path}: {error.strerror}") from error
 
 
 def known_fleets(fleets: Path) -> Sequence[KnownFleet]:
@@ -54,19 +56,18 @@ def known_fleets(fleets: Path) -> Sequence[KnownFleet]:
         }
     except OSError as error:
         raise StateError(f"cannot read the folder {fleets}: {error.strerror}") from error
-    for folder in folders:
-        if (written := _written(folder)) is not None:
-            found[written.name, written.provider] = written
+    written = [_written(folder, provider) for folder in folders for provider in _FILES]
+    found |= {(fleet.name, fleet.provider): fleet for fleet in written if fleet is not None}
     return list(found.values())
 
 
-def _written(folder: Path) -> KnownFleet | None:
-    """What the fleet's file says; None where it says nothing that makes sense."""
+def _written(folder: Path, provider: str) -> KnownFleet | None:
+    """What the fleet's file says; None where there is no file. One that cannot be read counts."""
     try:
-        values = read_json(folder / _FILE) or {}
-    except (StateError, ValueError, RecursionError):
+        values = read_json(folder / _FILES[provider])
+    except (StateError, ValueError):
+        values = {}
+    if values is None:
         return None
-    provider, config = values.get("provider"), values.get("config")
-    if provider not in ("local", "static", "vast"):
-        return None
+    config = values.get("config")
     return KnownFleet(folder.name, provider, config if isinstance(config, str) else None)

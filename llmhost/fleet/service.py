@@ -38,6 +38,16 @@ def _unseen(error: ProviderError) -> Failure:
     return Failure(None, f"not all workers could be looked for: {error.message}", error.hint or _BY_HAND)
 
 
+def _appeared(result: DownResult) -> Sequence[Failure]:
+    """Where all were to go: those that another command made meanwhile."""
+    failed = {failure.worker for failure in result.failed}
+    return [
+        Failure(worker.id, "it was made while the others were destroyed", "run `llmhost down` again")
+        for worker in result.remaining
+        if worker.id not in failed
+    ]
+
+
 async def approve_all(_quote: Quote) -> None:
     """Approves without asking."""
 
@@ -155,7 +165,9 @@ class FleetService:
                     raise ProviderError(error.message + known_here, hint=error.hint or _BY_HAND) from error
                 paused = ids is None and bool(unseen.destroyed) and await records.pause()
                 return replace(unseen, paused=paused)
-            return replace(await self._end(targets, known, records, on_progress), paused=paused)
+            result = await self._end(targets, known, records, on_progress)
+            appeared = _appeared(result) if ids is None else ()
+            return replace(result, paused=paused, failed=(*result.failed, *appeared))
 
     async def down_orphans(self, *, on_progress: OnProgress = lambda _: None) -> DownResult:
         """Destroys the workers that the provider lists and the registry does not know, and forgets purchases

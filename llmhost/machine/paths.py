@@ -12,6 +12,7 @@ import secrets
 import stat
 import sys
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from llmhost.errors import StateError
@@ -49,7 +50,9 @@ def secret_key() -> str:
 
 
 def _drawn_once(name: str, size: int) -> str:
-    """`size` random bytes in hexadecimal that are kept in the state folder, mode 0600."""
+    """`size` random bytes in hexadecimal that are kept in the state folder, mode 0600. Where they cannot be
+    kept, they hold for this process: a full disk stops neither looking nor ending.
+    """
     path = state_dir() / name
     draft = path.with_suffix(f".{secrets.token_hex(4)}")
     try:
@@ -61,7 +64,16 @@ def _drawn_once(name: str, size: int) -> str:
             draft.unlink()
         return path.read_text(encoding="ascii")
     except OSError as error:
-        raise StateError(f"cannot use {path}: {error.strerror}") from error
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        if path.exists():
+            raise StateError(f"cannot use {path}: {error.strerror}") from error
+        return _drawn_for_now(path, size)
+
+
+@cache
+def _drawn_for_now(_path: Path, size: int) -> str:
+    return secrets.token_hex(size)
 
 
 def cache_dir() -> Path:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from llmhost.fleet.providers.vast.identity import WorkerBootConfig
 
 __all__ = [
+    "account_key",
     "budget_limits",
     "config_of",
     "fleet_spec",
@@ -138,6 +139,13 @@ def _account_key(config: Config) -> str | None:
     return config.vast.api_key.get_secret_value() if config.vast.api_key else None
 
 
+def account_key(config: Config) -> str | None:
+    """The key of the account on vast.ai, wherever it is kept; None where there is none."""
+    from llmhost.fleet.providers.vast.client import find_key
+
+    return find_key(_account_key(config))
+
+
 def _orders(config: Config, address: str) -> WorkerBootConfig:
     """What a rented worker serves, and how."""
     from llmhost.fleet.providers.vast.identity import WorkerBootConfig
@@ -168,10 +176,8 @@ def make_registry(client: Redis, spec: FleetSpec, config: Config) -> FleetRegist
     if not spec.rents:
         owner = f"{owner_id()}/{spec.provider}"
         return FleetRegistry(client, spec.name, Origin(owner, spec.provider, key=secret_key().encode()))
-    from llmhost.fleet.providers.vast.client import find_key
-
     configured = config.fleet.signing_key
-    secret = configured.get_secret_value() if configured else find_key(_account_key(config))
+    secret = configured.get_secret_value() if configured else account_key(config)
     key = secret.encode() if secret else None
     return FleetRegistry(client, spec.name, Origin(spec.provider, spec.provider, rents=True, key=key))
 

@@ -6,7 +6,6 @@ model, a command that asks no engine never loads the HTTP client.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from llmhost.answering.cache_session import WarnOnce
 from llmhost.config.models import Config
-from llmhost.errors import LlmhostError, StateError, StoreError, StoreUnavailable
+from llmhost.errors import ConfigError, LlmhostError, StateError, StoreError, StoreUnavailable
 from llmhost.machine.paths import state_dir
 from llmhost.wiring import questions
 
@@ -49,12 +48,15 @@ _REDIS_PAUSE = 5.0
 
 @dataclass(frozen=True, slots=True)
 class OtherFleet:
-    """A fleet that is not the configured one, and its workers. `config` is where it came from, if known."""
+    """A fleet that is not the configured one, and its workers. `config` is where it came from, if known.
+    `unlisted` are ids on record, where the provider's list cannot be read.
+    """
 
     name: str
     provider: str
     config: str | None
     workers: tuple[Worker, ...]
+    unlisted: tuple[str, ...] = ()
 
 
 class Wiring(AsyncExitStack):
@@ -70,6 +72,8 @@ class Wiring(AsyncExitStack):
         self._note = note
         #: why Redis is not to be used, whatever the configuration says
         self.no_redis: StoreError | None = None
+        #: whether the command looks or stops, which it does without a Redis that is configured wrongly
+        self.lenient = False
         #: providers whose account could not be listed
         self.unseen_accounts: list[str] = []
         self.caches = questions.CacheParts(config, note)
@@ -142,9 +146,15 @@ class Wiring(AsyncExitStack):
         return await self._redis_or_none()
 
     async def _redis_or_none(self) -> Redis | None:
+        """Raises ConfigError where the command is not `lenient`."""
         try:
             return await self.redis()
         except StoreError:
+            return None
+        except ConfigError as error:
+            if not self.lenient:
+                raise
+            self._warn_once.warn("Redis is not used", error)
             return None
 
     # Cache
@@ -207,7 +217,7 @@ class Wiring(AsyncExitStack):
         is nothing but its key. What cannot be looked at is warned of. Raises StateError.
         """
         from llmhost.fleet.known_fleets import known_fleets
-        from llmhost.wiring.fleets import config_of, make_provider
+        from llmhost.wiring.fleets import account_key, config_of, make_provider
 
         fleets, own = state_dir() / "fleets", (self._config.fleet.name, self._config.fleet.provider)
         known = {(fleet.name, fleet.provider): fleet.config for fleet in known_fleets(fleets)}
@@ -215,37 +225,61 @@ class Wiring(AsyncExitStack):
         for name, provider in known:
             if provider == "local" and (name, provider) != own:
                 config = config_of(self._config, name, provider)
-                workers = await make_provider(config, fleets / name).list()
-                found.append(OtherFleet(name, provider, known[name, provider], tuple(workers)))
+                try:
+                    workers = await make_provider(config, fleets / name).list()
+                except LlmhostError as error:  # it hides no other fleet, and costs nothing
+                    self._warn_once.warn(f"the workers of fleet {name} cannot be listed", error)
+                else:
+                    found.append(OtherFleet(name, provider, known[name, provider], tuple(workers)))
         rents = own[1] == "vast" or any(provider == "vast" for _, provider in known)
-        if rents or (everywhere and (self._config.vast.api_key or os.environ.get("VAST_API_KEY"))):
-            try:
-                found += await self._other_rented_fleets(known)
-            except LlmhostError as error:
-                self._warn_once.warn("the fleets on vast.ai cannot be listed", error)
-                self.unseen_accounts.append("vast")
-        return [fleet for fleet in found if fleet.workers]
+        if rents or (everywhere and account_key(self._config)):
+            found += await self._other_rented_fleets(known)
+        return [fleet for fleet in found if fleet.workers or fleet.unlisted]
 
     async def _other_rented_fleets(self, known: Mapping[tuple[str, str], str | None]) -> Sequence[OtherFleet]:
-        """By their labels, and by the purchases that were begun here."""
+        """By their labels and by the purchases that were begun here, which are known without the list too."""
         from llmhost.wiring.fleets import config_of, make_provider
 
-        own = (self._config.fleet.name, self._config.fleet.provider)
-        provider = self.provider
-        if own[1] != "vast":
-            provider = make_provider(config_of(self._config, own[0], "vast"), state_dir() / "fleets" / own[0])
-        listed = dict(await provider.fleets())
-        named = {worker.id for worker in listed.get(own[0], ())}  # what names no fleet is shown once
-        for name, kind in known:
-            if kind == "vast" and (name, kind) != own:
-                config = config_of(self._config, name, kind)
-                workers = await make_provider(config, state_dir() / "fleets" / name).list()
-                listed[name] = [worker for worker in workers if name == own[0] or worker.id not in named]
+        def provider_of(name: str) -> Provider:
+            return make_provider(config_of(self._config, name, "vast"), state_dir() / "fleets" / name)
+
+        own = self._config.fleet
+        listed: dict[str, Sequence[Worker]] = {}
+        unlisted: dict[str, Sequence[str]] = {}
+        try:
+            provider = self.provider if own.provider == "vast" else provider_of(own.name)
+            listed |= await provider.fleets()
+        except LlmhostError as error:
+            self._unseen(error)
+        named = {worker.id for worker in listed.get(own.name, ())}  # what names no fleet is shown once
+        others = [name for name, kind in known if kind == "vast" and (name, kind) != (own.name, own.provider)]
+        for name in others:
+            provider = provider_of(name)
+            try:
+                if not self.unseen_accounts:
+                    workers = await provider.list()
+                    listed[name] = [
+                        worker for worker in workers if name == own.name or worker.id not in named
+                    ]
+                    continue
+            except LlmhostError as error:
+                self._unseen(error)
+            unlisted[name] = provider.on_record()
         return [
-            OtherFleet(name, "vast", known.get((name, "vast")), tuple(workers))
-            for name, workers in listed.items()
-            if (name, "vast") != own
+            OtherFleet(
+                name,
+                "vast",
+                known.get((name, "vast")),
+                tuple(listed.get(name, ())),
+                tuple(unlisted.get(name, ())),
+            )
+            for name in listed | unlisted
+            if (name, "vast") != (own.name, own.provider)
         ]
+
+    def _unseen(self, error: LlmhostError) -> None:
+        self._warn_once.warn("the fleets on vast.ai cannot be listed", error)
+        self.unseen_accounts.append("vast")
 
     async def service_of(self, fleet: OtherFleet) -> FleetService:
         """What can end the workers of another fleet. Raises StateError."""
@@ -265,12 +299,12 @@ class Wiring(AsyncExitStack):
         except StateError as error:
             self._warn_once.warn("the fleet is not written down", error)
 
-    def forget_fleet(self, name: str) -> None:
+    def forget_fleet(self, name: str, provider: str) -> None:
         """Its last worker is gone. That it cannot be done is no matter: it has nothing to show."""
         from llmhost.fleet.known_fleets import forget_fleet
 
         with suppress(StateError):
-            forget_fleet(state_dir() / "fleets", name)
+            forget_fleet(state_dir() / "fleets", name, provider)
 
     async def _service(self, provider: Provider, spec: FleetSpec) -> FleetService:
         from llmhost.wiring.fleets import make_service

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -59,18 +60,72 @@ async def test_another_provider_in_the_configuration_hides_no_rented_worker(blue
     assert blue.alive() == []
 
 
-async def test_another_machine_with_the_accounts_key_sees_and_ends_everything(
-    blue: RentedHouse, tmp_path: Path
-) -> None:
-    (tmp_path / "empty").mkdir()
-    elsewhere = {
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> dict[str, str]:
+    """The environment of another machine, on which nothing is known but the account's key."""
+    home = tmp_path / "empty"
+    home.mkdir()
+    return {
         "LLMHOST_CONFIG": "",
         "LLMHOST_STATE_DIR": str(tmp_path / "elsewhere"),
-        "HOME": str(tmp_path / "empty"),
+        "HOME": str(home),
+        "XDG_CONFIG_HOME": str(home),
     }
+
+
+async def test_another_machine_with_the_accounts_key_sees_and_ends_everything(
+    blue: RentedHouse, elsewhere: dict[str, str]
+) -> None:
     assert (await fleets(blue, **elsewhere))["blue"] == 2
     assert (await blue.run("down", "--all", "--yes", **elsewhere)).code == 0
     assert blue.alive() == []
+
+
+async def test_the_key_that_the_vastai_cli_wrote_into_a_file_suffices_to_see_and_end_everything(
+    blue: RentedHouse, elsewhere: dict[str, str]
+) -> None:
+    (Path(elsewhere["HOME"]) / ".vast_api_key").write_text(blue.environ["VAST_API_KEY"])
+    elsewhere["VAST_API_KEY"] = ""
+    assert (await fleets(blue, **elsewhere))["blue"] == 2
+    assert (await blue.run("down", "--all", "--yes", **elsewhere)).code == 0
+    assert blue.alive() == []
+
+
+async def test_a_fleet_that_was_rented_from_another_machine_is_chosen_by_its_name(
+    blue: RentedHouse, elsewhere: dict[str, str]
+) -> None:
+    assert len((await blue.ok("--fleet", "blue", "status", **elsewhere))["workers"]) == 2
+    await blue.ok("--fleet", "blue", "down", **elsewhere)
+    assert blue.alive() == []
+
+
+@pytest.mark.parametrize(
+    "label", ["llmhost/blue", "llmhost/", "llmhost//x", "llmhost/../../x", "llmhost/a\x00b/x"]
+)
+async def test_an_edited_label_that_is_still_ours_is_seen_and_ended_from_another_machine(
+    blue: RentedHouse, elsewhere: dict[str, str], label: str
+) -> None:
+    blue.server.instances[bought(1)].label = label
+    assert sum((await fleets(blue, **elsewhere)).values()) == 2
+    assert (await blue.run("down", "--all", "--yes", **elsewhere)).code == 0
+    assert blue.alive() == []
+
+
+async def test_rows_without_a_number_are_shown_by_another_machine_which_cannot_end_them(
+    blue: RentedHouse, elsewhere: dict[str, str]
+) -> None:
+    blue.server.arm(Fault.LIST_NO_ID, times=None)
+    assert sum((await fleets(blue, **elsewhere)).values()) == 2
+    done = await blue.run("down", "--all", "--yes", **elsewhere)
+    assert (done.code != 0, "has no number by which it could be ended" in done.err) == (True, True)
+
+
+async def test_ending_a_local_fleet_forgets_no_rented_one_of_the_same_name(blue: RentedHouse) -> None:
+    shutil.rmtree(blue.state / "fleets" / "blue" / "intents")  # its workers were bought on another machine
+    blue.configure(fleet={"provider": "local", "name": "blue"}, engine={"kind": "llama_cpp"})
+    for command in ("down", "status"):
+        done = await blue.run(command)
+        assert "warning: fleet blue (vast): 2 workers" in done.err, command
 
 
 async def test_without_the_key_down_says_what_it_cannot_see_and_does_not_exit_with_0(
@@ -91,6 +146,7 @@ BROKEN = {
     "a variable that is not set": "redis: {host: h, password: '${NOT_SET}'}",
     "a typing error": "scael: {min_gpus: 1}",
     "values that cannot be": "engine: {kind: nonsense}\nlimits: {max_attempts: none}",
+    "a certificate that is not there": "redis: {host: h, tls: true, ca_file: /nowhere/ca.pem}",
 }
 
 
@@ -100,7 +156,7 @@ async def test_down_works_with_a_configuration_that_is_not_valid(blue: RentedHou
     assert (await blue.run("up", "--dry-run")).code == 2
     shown = await blue.run("status", "--json")
     assert (shown.code, len(shown.json["workers"])) == (0, 2)
-    assert "left out" in shown.err
+    assert "left out" in shown.err or "Redis is not used" in shown.err
     assert (await blue.run("down")).code == 0
     assert blue.alive() == []
 
@@ -118,6 +174,29 @@ async def test_down_ends_what_is_on_record_although_the_list_cannot_be_read(blue
     done = await blue.run("down")
     assert (done.code, blue.alive()) == (3, [])
     assert "not all workers could be looked for" in done.err
+
+
+async def test_down_all_ends_what_is_on_record_of_every_fleet_although_the_list_cannot_be_read(
+    blue: RentedHouse,
+) -> None:
+    blue.configure(fleet={"name": "green"})
+    blue.server.arm(Fault.LIST_NULL, times=None)
+    shown = await blue.run("fleets", "--json")
+    named = {worker for fleet in shown.json["fleets"] for worker in fleet["workers"]}
+    assert (shown.code != 0, named) == (True, set(blue.alive()))
+    done = await blue.run("down", "--all", "--yes")
+    assert (done.code != 0, blue.alive()) == (True, [])
+
+
+async def test_a_record_of_a_purchase_that_cannot_be_read_stands_in_no_commands_way(
+    blue: RentedHouse,
+) -> None:
+    record = next((blue.state / "fleets" / "blue" / "intents").glob("*.json"))
+    record.unlink()
+    record.mkdir()
+    assert set(await blue.status()) == set(blue.alive())
+    assert (await blue.run("down")).code == 0
+    assert blue.alive() == []
 
 
 @pytest.mark.parametrize("fault", [Fault.LIST_ODD_ROWS, Fault.LIST_NO_ID])
@@ -183,6 +262,17 @@ async def test_a_full_disk_stops_neither_looking_nor_ending(blue: RentedHouse, c
     out, err = await process.communicate()
     assert process.returncode == 0, err.decode()
     assert blue.alive() == [] if command == ["down"] else b"vast" in out
+
+
+async def test_a_full_disk_of_a_machine_on_which_llmhost_never_ran_stops_no_ending(
+    blue: RentedHouse, tmp_path: Path
+) -> None:
+    (tmp_path / "new").mkdir(mode=0o700)
+    environ = {**os.environ, **blue.environ, "LLMHOST_STATE_DIR": str(tmp_path / "new")}
+    process = ForkedCommand(["down"], environ, first=fill_the_disk)
+    await process.connect()
+    _, err = await process.communicate()
+    assert (process.returncode, blue.alive()) == (0, []), err.decode()
 
 
 async def test_a_disk_that_is_full_when_the_purchase_is_answered_hides_no_worker(blue: RentedHouse) -> None:

@@ -227,6 +227,21 @@ async def test_down_takes_all_workers_down(bench: Any) -> None:
     assert (bench.cloud.machines, bench.rentals.open_ones()) == ({}, set())
 
 
+async def test_a_worker_that_was_made_while_all_others_were_destroyed_is_a_failure_of_down(
+    bench: Any,
+) -> None:
+    await bench.make().up(1)
+
+    def make_another(step: Any) -> None:
+        if step.stage == "ended":
+            bench.cloud.machines["memory-9"] = worker
+
+    worker = replace(bench.cloud.machines["memory-1"], id="memory-9")
+    result = await bench.make().down(on_progress=make_another)
+    assert (result.destroyed, ids(result.remaining)) == (("memory-1",), ["memory-9"])
+    assert [failure.worker for failure in result.failed] == ["memory-9"]
+
+
 async def test_down_takes_only_those_named_down(bench: Any) -> None:
     await bench.make().up(3)
     result = await bench.make().down(["memory-2", "memory-2"])

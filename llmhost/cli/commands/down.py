@@ -76,7 +76,7 @@ async def down(
                 results = [await _end_one_of_many(fleet, progress, now) for fleet in fleets]
         for fleet, result in zip(fleets, results, strict=True):
             if not (workers or orphans or result.remaining or result.failed):
-                wiring.forget_fleet(fleet.spec.name)
+                wiring.forget_fleet(fleet.spec.name, fleet.spec.provider)
         stopped = await wiring.stop_embedded_redis() if everything and not left else None
         if not everything:  # looked for last: nothing may stand before the ending
             with suppress(StateError):

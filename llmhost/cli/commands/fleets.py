@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -12,7 +13,7 @@ from llmhost.cli.frame import globals_of
 from llmhost.cli.output import table
 from llmhost.cli.running import asynchronous, configured, wired
 from llmhost.cli.text import clean, money
-from llmhost.errors import ProviderError
+from llmhost.errors import LlmhostError, ProviderError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,9 +37,12 @@ async def fleets(ctx: typer.Context) -> None:
     async with wired(options, config) as wiring:
         from llmhost.wiring import OtherFleet
 
-        workers = tuple(await (await wiring.fleet()).list())
         source = None if options.source is None else str(options.source.absolute())
-        own = OtherFleet(config.fleet.name, config.fleet.provider, source, workers)
+        own, failure = OtherFleet(config.fleet.name, config.fleet.provider, source, ()), None
+        try:
+            own = replace(own, workers=tuple(await wiring.provider.list()))
+        except LlmhostError as error:  # which is the command's, once it has said what it knows
+            own, failure = replace(own, unlisted=tuple(wiring.provider.on_record())), error
         found = [own, *await wiring.other_fleets(everywhere=True)]
     rows = [
         {
@@ -46,13 +50,15 @@ async def fleets(ctx: typer.Context) -> None:
             "provider": fleet.provider,
             "configured": fleet is own,
             "config": fleet.config,
-            "workers": [worker.id for worker in fleet.workers],
+            "workers": list(dict.fromkeys([*(worker.id for worker in fleet.workers), *fleet.unlisted])),
             "hourly_cost_usd": hourly_cost(fleet.workers),
         }
         for fleet in found
     ]
     total = hourly_cost([worker for fleet in found for worker in fleet.workers])
     options.output.result({"fleets": rows, "hourly_cost_usd": total}, _show)
+    if failure is not None:
+        raise failure
     if wiring.unseen_accounts:
         raise ProviderError(
             "the account on vast.ai could not be listed: there may be more",

@@ -195,8 +195,11 @@ class VastAccount:
             if isinstance(answer, Mapping) and (refusal := refusal_in(answer, doing, self._secrets)):
                 raise refusal
         except Rejected as error:
-            # A wrong key is a 404 as well.
-            if error.reason != "auth_error" and (error.status == 404 or error.reason == "no_such_instance"):
+            # A wrong key is a 404 as well, and so is a page that says nothing about the instance.
+            says_why = error.reason or "success" in error.body
+            if error.reason == "no_such_instance" or (
+                error.status == 404 and says_why and error.reason != "auth_error"
+            ):
                 return None
             raise
         return answer

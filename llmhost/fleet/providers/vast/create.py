@@ -101,7 +101,7 @@ class PendingPurchases:
             self.write(replace(order, instance=instance))
 
     def all(self) -> Sequence[Order]:
-        """Oldest first. A damaged file is an order of which little is known."""
+        """Oldest first. A file that is damaged or cannot be read is an order of which little is known."""
         try:
             names = sorted(path.stem for path in self._folder.glob("*.json"))
         except OSError as error:
@@ -116,7 +116,7 @@ class PendingPurchases:
         try:
             raw = read_json(self._path(order_id))
             return None if raw is None else _ORDERS.validate_python({**raw, "id": order_id})
-        except (TypeError, ValueError):
+        except (StateError, TypeError, ValueError):
             return _unknown(order_id, written)
 
     def kept(self, order_id: str) -> WorkerCredentials | None:

@@ -69,9 +69,10 @@ _ID = re.compile(r"vast-([1-9]\d{0,17})")
 _HOURS = re.compile(r"(\d{1,7}(?:\.\d{1,9})?) hours at ", re.ASCII)
 _DAY = 86_400.0
 _SECRET = ("LLMHOST_TOKEN", "LLMHOST_KEY")  #: variables that a daemon's complaint may repeat
+#: the fleet of instances whose label is llmhost's and names none, so that they are shown and can be ended
+UNNAMED = "unknown"
+_FLEET = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")  #: what the configuration takes as a fleet's name
 _ORDER = re.compile(r"(\d{9,11})-[0-9a-f]{8}")
-#: the fleet of a label that begins as llmhost's do and names none
-_UNKNOWN_FLEET = "unknown"
 
 # The shapes of vast.ai's answers. What is missing or null is None, unless it is needed.
 
@@ -123,8 +124,8 @@ class Row(Answer):
 
     @property
     def fleet(self) -> str | None:
-        """The fleet that the label names; None where llmhost did not make the label."""
-        return _fleet_in(self.label)
+        """The fleet that the label names, or `UNNAMED`; None where it is no label of llmhost."""
+        return _fleet_and_order(self.label)[0]
 
     def order(self, fleet: str) -> str | None:
         """The order that the instance was bought for; None where it is not this fleet's."""
@@ -286,20 +287,20 @@ def label_of(fleet: str, order: str) -> str:
     return f"llmhost/{fleet}/{order}"
 
 
-def _fleet_in(label: str | None) -> str | None:
-    """The fleet of an instance with this label; None where the label is not llmhost's."""
-    ours, *rest = (label or "").split("/")
-    if ours != "llmhost" or not rest:
-        return None
-    return rest[0] if len(rest) == 2 and rest[0] else _UNKNOWN_FLEET
+def _fleet_and_order(label: str | None) -> tuple[str | None, str]:
+    """The fleet that a label names and what stands for the order. A label may have been edited: one that is
+    llmhost's and names no fleet that there could be is of the fleet `UNNAMED`. None: it is not llmhost's.
+    """
+    if label is None or not label.startswith("llmhost/"):
+        return None, ""
+    name, _, order = label.removeprefix("llmhost/").partition("/")
+    return (name, order) if _FLEET.fullmatch(name) else (UNNAMED, "")
 
 
 def _order_in(label: str | None, fleet: str) -> str | None:
     """What stands for the order in a label of this fleet; None where the label is not this fleet's."""
-    prefix = label_of(fleet, "")
-    if label is not None and label.startswith(prefix):
-        return label[len(prefix) :]
-    return label if _fleet_in(label) == fleet else None
+    named, order = _fleet_and_order(label)
+    return order if named == fleet else None
 
 
 def ordered_at(order: str) -> float | None:
@@ -355,7 +356,7 @@ def read_fleet(
                 continue
             order = numbers[row.id]
             failure = "relabelled", f"its label was changed to {clean(row.label or '')!r}"
-        elif (counts := first.setdefault(order, row.id)) != row.id:
+        elif ordered_at(order) is not None and (counts := first.setdefault(order, row.id)) != row.id:
             failure = "failed", f"bought twice for one order: {worker_id(counts)} is the one that counts"
         try:
             workers.append(_read_instance(row, order, kept, failure))
@@ -400,7 +401,7 @@ def _unreadable_worker(
 def fleet_of_nameless(row: object) -> str | None:
     """The fleet that the label of a row without a number names; None where llmhost did not make the label."""
     label = row.get("label") if isinstance(row, Mapping) else None
-    return _fleet_in(label) if isinstance(label, str) else None
+    return _fleet_and_order(label)[0] if isinstance(label, str) else None
 
 
 def nameless_worker(number: int, price: float, now: float) -> Worker:

@@ -212,6 +212,15 @@ async def test_an_instance_that_does_not_exist_is_destroyed_already_and_has_no_l
     assert await vast_account().instance(12345) is None
 
 
+async def test_a_page_that_was_not_found_says_of_no_instance_that_it_is_gone(
+    vast_server: VastServer, vast_account: Accounts
+) -> None:
+    account = vast_account(server_url=f"{vast_server.url}/elsewhere")
+    for ask in (account.destroy, account.instance):
+        with pytest.raises(Rejected, match="Not Found"):
+            await ask(12345)
+
+
 @pytest.mark.parametrize("call", ["instances", "destroy", "user", "create", "search", "logs", "charges"])
 async def test_a_wrong_key_is_said_and_nothing_is_taken_for_done(vast_account: Accounts, call: str) -> None:
     account = vast_account("not-the-key-of-anybody")

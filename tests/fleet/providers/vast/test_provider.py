@@ -565,7 +565,7 @@ async def test_a_row_without_a_number_is_shown_for_the_fleet_of_its_label_else_f
     assert ids(await provider.list()) == (["vast-unknown-1"] if fleet == "green" else [])
 
 
-@pytest.mark.parametrize("label", ["llmhost", "llmhost/", "llmhost/blue", "llmhost//1", "llmhost/a/b/c"])
+@pytest.mark.parametrize("label", ["llmhost", "llmhost/", "llmhost//1", "llmhost/Blue team/1"])
 async def test_a_label_that_begins_as_ours_and_names_no_fleet_is_one_of_an_unknown_fleet(
     vast_server: VastServer, vast_provider: Providers, tmp_path: Path, label: str
 ) -> None:

@@ -96,7 +96,7 @@ def test_a_running_instance_is_a_worker_that_can_be_reached() -> None:
         ("", None),
         ("my training", None),
         ("llmhost/other/1700000000-0a1b2c3d", None),
-        ("llmhost/test", None),
+        ("llmhost/test", ""),
         ("llmhost/testing/1700000000-0a1b2c3d", None),
         (LABEL, f"{ORDERED}-0a1b2c3d"),
         ("llmhost/test/by hand", "by hand"),
@@ -310,6 +310,11 @@ def test_what_is_not_told_is_taken_from_what_this_machine_remembers() -> None:
 def test_a_worker_of_which_nothing_is_told_or_remembered_is_still_listed() -> None:
     worker = read_one(extra_env=None)
     assert (worker.model, worker.token) == ("", None)
+
+
+def test_workers_whose_labels_were_edited_to_the_same_text_were_not_bought_twice() -> None:
+    workers = read_all(*(instance(id=number, label="llmhost/test/mine") for number in (5, 7)))
+    assert {worker.state for worker in workers} == {WorkerState.STARTING}
 
 
 def test_of_two_instances_for_one_order_the_older_is_the_worker() -> None:
