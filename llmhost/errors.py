@@ -20,6 +20,7 @@
       - StreamBroken              after the first token: no retry, nothing is cached
     + NoWorkerError               no worker can answer
   x EngineRefused                 the engine rejects this request               1
+  x NotCachedError                the cache has no answer, and only it was asked
   x ModelError                    a model file is missing, damaged or wrong
   x StateError                    the state folder cannot be used
     + FleetBusy                   another command is changing this fleet
@@ -42,6 +43,7 @@ __all__ = [
     "ModelError",
     "NoOffer",
     "NoWorkerError",
+    "NotCachedError",
     "OfferGone",
     "PartialError",
     "ProviderError",
@@ -94,6 +96,10 @@ class PartialError(LlmhostError):
 class LimitError(LlmhostError):
     code = "limit"
     exit_code = 4
+
+
+class NotCachedError(LlmhostError):
+    code = "not_cached"
 
 
 class UnreachableError(LlmhostError):

@@ -16,8 +16,9 @@ from llmhost.answering.audits import AuditSampler
 from llmhost.answering.cache_session import CacheSession, CacheSessions, WarnOnce
 from llmhost.answering.question import Event, Latency, Question, Reply, Started, Text
 from llmhost.cache.models import Answer, SemanticLookup
-from llmhost.engines.engine import Delta
+from llmhost.engines.engine import Delta, Done
 from llmhost.engines.pool import Assigned, Collected, Pool
+from llmhost.errors import NotCachedError
 from llmhost.ledger.cost import answer_cost
 from llmhost.ledger.events import Outcome, QuestionEvent, engine_event
 from llmhost.ledger.ledger import Ledger
@@ -84,8 +85,10 @@ class Answerer:
                 asked.reply = await self._look_up(asked, flight)
                 if asked.reply is not None:
                     await flight.aclose()
-                    yield Started(asked.reply.source, None)
+                    yield Started(asked.reply.source, None, asked.reply)
                     yield Text(asked.reply.answer.text)
+                elif question.only_cached:
+                    raise NotCachedError("the cache has no answer to this question")
                 else:
                     collected, started = Collected(), False
                     async with aclosing(self.pool().stream(question.request())) as events:
@@ -98,7 +101,9 @@ class Answerer:
                                     started = True
                                     yield Started("engine", collected.worker)
                                 if isinstance(event, Delta):
-                                    yield Text(event.text)
+                                    yield Text(event.text, event.logprobs)
+                                elif not isinstance(event, Done):
+                                    yield event
                     asked.reply = await self._finish(asked, collected)
             yield asked.reply
         finally:
@@ -114,8 +119,11 @@ class Answerer:
             return hit
         if not asked.question.exact_only:
             asked.lookup = await session.semantic(asked.question.threshold, alone=self.under_way == 1)
-        if (served := asked.lookup.served) is not None:
+        served = asked.lookup.served
+        if served is not None and self._is_fresh(served.answer, asked.question):
             return Reply(served.answer, "semantic", asked.latency(), entry=served.entry, lookup=asked.lookup)
+        if asked.question.only_cached:
+            return None
         leads = await flight.enter_async_context(session.flight())
         asked.waited = not leads
         # Who led the flight may have stored an answer meanwhile. Where they failed, the next one asks.
@@ -125,17 +133,21 @@ class Answerer:
         began = time.perf_counter()
         answer = await session.exact()
         asked.exact_ms += (time.perf_counter() - began) * 1000
-        if answer is None:
+        if answer is None or not self._is_fresh(answer, asked.question):
             return None
         return Reply(answer, "exact", asked.latency(), entry=session.key.entry, lookup=asked.lookup)
+
+    def _is_fresh(self, answer: Answer, question: Question) -> bool:
+        return question.max_age is None or self.clock() - answer.timestamp <= question.max_age
 
     async def _finish(self, asked: _Asked, collected: Collected) -> Reply:
         """The reply of an engine. A complete answer is stored."""
         answer = engine_answer(collected, asked.question.model, self.clock(), self.slots)
         latency, session = asked.latency(answer.engine_seconds), asked.session
-        complete = answer.finish_reason == "stop" and bool(answer.text.strip())
+        complete = answer.finish_reason == "stop" and bool(answer.text.strip()) and not collected.calls_tools
         stored = (
             complete
+            and asked.question.store
             and session is not None
             and collected.digest is not None  # without it, the answer would pass for one of other weights
             and await session.store(answer, asked.lookup.vector, collected.digest)

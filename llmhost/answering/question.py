@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from llmhost.answering.admission import Kind, is_creative, kind_of
 from llmhost.cache.keys import CacheKey, cache_key, scope_id
 from llmhost.cache.models import Answer, SemanticLookup
-from llmhost.engines.engine import ChatRequest, Message, Sampling
+from llmhost.engines.engine import ChatRequest, Message, Sampling, Thought, ToolCall
 from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
-    from llmhost.config.models import Config
+    from llmhost.config.models import Config, EngineConfig
 
 __all__ = ["Event", "Latency", "Question", "Reply", "Source", "Started", "Text", "make_question"]
 
@@ -41,6 +41,9 @@ class Question:
     `use_cache` False neither reads nor stores; `refresh` asks an engine and stores its answer; `threshold`
     overrides the policy's for this question: a cosine similarity, or a probability with `verified`.
 
+    `store` False keeps no answer to it, `max_age` in seconds is how old a cached one may be, and with
+    `only_cached` no engine is asked. `sticky` names the conversation, whose questions go to one worker.
+
     `kind` says why the answer should not be kept, None for an ordinary question: only what is asked for
     explicitly is kept then. `exact_only`: the answer to another wording is not wanted.
 
@@ -63,6 +66,15 @@ class Question:
     fleet: str = ""
     kind: Kind | None = None
     exact_only: bool = False
+    store: bool = True
+    max_age: float | None = None
+    only_cached: bool = False
+    sticky: str = ""
+
+    @property
+    def bypasses(self) -> bool:
+        """Whether the cache is not asked for an answer to it."""
+        return not self.use_cache or self.refresh or self.key() is None
 
     def request(self) -> ChatRequest:
         """What an engine is sent: every message and field as the client sent it."""
@@ -102,6 +114,15 @@ def _turn(message: Message) -> list[object]:
     return [message.role, message.content, *([message.fields] if message.fields else [])]
 
 
+class QuestionOptions(TypedDict, total=False):
+    """What a request may say of its question besides; see `Question`."""
+
+    store: bool
+    max_age: float | None
+    only_cached: bool
+    sticky: str
+
+
 def make_question(
     config: Config,
     messages: Sequence[Message],
@@ -113,14 +134,19 @@ def make_question(
     use_cache: bool | None = None,
     refresh: bool = False,
     threshold: float | None = None,
+    tenant: str | None = None,
+    **options: Unpack[QuestionOptions],
 ) -> Question:
     """The question that a request asks; what it leaves open, the configuration says.
 
     `use_cache` None: it is used where an answer to such a question may be kept, or `refresh` asks for it.
 
     `messages` are the client's, oldest first. `system` takes the place of the configured system prompt, and
-    an empty one is none; neither is added where the client sent a system prompt of its own. Raises UsageError
-    where the question is empty, longer than the limit, or for a model that this fleet cannot serve.
+    an empty one is none; neither is added where the client sent a system prompt of its own. What `sampling`
+    leaves open is the configuration's, too. `options` are those of `Question`.
+
+    Raises UsageError where the question is empty, longer than the limit with all its messages, or for a model
+    that this fleet cannot serve.
     """
     engine = config.requests
     _check_served(config, model or engine.model)
@@ -134,24 +160,18 @@ def make_question(
     plain, text = last.role == "user" and _is_plain(last), _text(last)
     if plain and not text.strip():
         raise UsageError("the question is empty", hint='ask like this: llmhost ask "What is Redis?"')
-    limit = config.limits.max_prompt_chars
-    if (length := len(system or "") + sum(len(_text(message)) for message in earlier) + len(text)) > limit:
-        raise UsageError(
-            f"the question has {length:,} characters; the limit is {limit:,}",
-            hint="shorten it, or raise `limits.max_prompt_chars`",
-        )
-    sampling = sampling or Sampling(engine.temperature, engine.top_p, engine.seed, engine.max_tokens)
+    _check_length([system or "", *map(_text, earlier), text], config.limits.max_prompt_chars)
+    sampling = _filled(sampling or Sampling(), engine)
     kind = kind_of(text) if plain else None
-    if use_cache is None:
-        use_cache = refresh or kind is None or config.cache.admission == "all"
+    kept = refresh or kind is None or config.cache.admission == "all"
     return Question(
         prompt=text if plain else "",
         model=model or engine.model,
-        tenant=config.cache.tenant,
+        tenant=tenant or config.cache.tenant,
         system=system or None,
         history=tuple(earlier),
         sampling=sampling,
-        use_cache=use_cache,
+        use_cache=kept if use_cache is None else use_cache,
         refresh=refresh,
         threshold=threshold,
         last=None if plain else last,
@@ -161,6 +181,27 @@ def make_question(
         fleet=config.fleet.name,
         kind=kind,
         exact_only=plain and sampling.temperature != 0 and is_creative(text),
+        **options,
+    )
+
+
+def _check_length(texts: Sequence[str], limit: int) -> None:
+    """Raises UsageError where they have more than `limit` characters together."""
+    if (length := sum(map(len, texts))) > limit:
+        raise UsageError(
+            f"the question has {length:,} characters; the limit is {limit:,}",
+            hint="shorten it, or raise `limits.max_prompt_chars`",
+        )
+
+
+def _filled(sampling: Sampling, engine: EngineConfig) -> Sampling:
+    """The request's sampling; what it leaves open, the configuration says."""
+    return Sampling(
+        temperature=engine.temperature if sampling.temperature is None else sampling.temperature,
+        top_p=engine.top_p if sampling.top_p is None else sampling.top_p,
+        seed=engine.seed if sampling.seed is None else sampling.seed,
+        max_tokens=engine.max_tokens if sampling.max_tokens is None else sampling.max_tokens,
+        stop=sampling.stop,
     )
 
 
@@ -187,17 +228,21 @@ def _text(message: Message) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The answer begins: comes once, before any text. `worker` None: it comes from the cache."""
+    """The answer begins: comes once, before any text. `worker` None: it comes from the cache, and `reply` is
+    all that there is to say of it already.
+    """
 
     source: Source
     worker: str | None
+    reply: Reply | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A piece of the answer, in order; never empty."""
+    """A piece of the answer, in order; never empty. `logprobs` as an engine gives them, where asked for."""
 
     text: str
+    logprobs: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,4 +293,4 @@ class Reply:
         return 0.0 if self.source == "engine" else self.answer.cost_usd
 
 
-Event = Started | Text | Reply
+Event = Started | Text | Thought | ToolCall | Reply

@@ -86,6 +86,12 @@ Name = Annotated[
     Allowed("1 to 32 of `a-z`, `0-9` and `-`, with no `-` at either end"),
 ]
 
+Loopback = Annotated[
+    str,
+    Field(pattern=r"^(127(\.\d{1,3}){3}|::1|localhost)$"),
+    Allowed("an address of this machine itself: 127.0.0.1, ::1 or localhost"),
+]
+
 ModelName = Annotated[
     str,
     Field(min_length=1, max_length=200, pattern=r"^[^\s\x00-\x1f]+$"),

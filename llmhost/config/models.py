@@ -17,6 +17,7 @@ from llmhost.config.fields import (
     Duration,
     HoursOfWeek,
     Image,
+    Loopback,
     ModelName,
     Name,
     Namespace,
@@ -35,6 +36,7 @@ __all__ = [
     "Config",
     "EngineConfig",
     "FleetConfig",
+    "GatewayConfig",
     "LimitsConfig",
     "RedisConfig",
     "ScaleConfig",
@@ -627,6 +629,28 @@ class ScaleConfig(Section):
         return self
 
 
+class GatewayConfig(Section):
+    """`llmhost serve`: one URL for clients of OpenAI's API."""
+
+    host: Loopback = Field(
+        "127.0.0.1",
+        description="Address to listen on. Only this machine itself, until there are API keys.",
+    )
+    port: int = Field(11435, ge=1, le=65535, description="Port to listen on.")
+    aliases: dict[ModelName, ModelName] = Field(
+        {},
+        max_length=100,
+        description="Other names under which clients may ask for a model; `'*'` is every other name.",
+        examples=[{"gpt-4o-mini": "llama3.2:3b"}],
+    )
+    max_body: int = Field(
+        16_000_000,
+        ge=1000,
+        le=1_000_000_000,
+        description="Maximum size of a request in bytes, images included.",
+    )
+
+
 class Config(Section):
     """The whole of `llmhost.yaml`."""
 
@@ -637,6 +661,7 @@ class Config(Section):
     redis: RedisConfig = Field(default_factory=RedisConfig)
     cache: CacheConfig = Field(default_factory=CacheConfig)
     limits: LimitsConfig = Field(default_factory=LimitsConfig)
+    gateway: GatewayConfig = Field(default_factory=GatewayConfig)
     targets: TargetsConfig = Field(default_factory=TargetsConfig)
 
     @property

@@ -15,8 +15,11 @@ __all__ = [
     "EngineLimits",
     "Message",
     "ModelStatus",
+    "Piece",
     "Progress",
     "Sampling",
+    "Thought",
+    "ToolCall",
 ]
 
 
@@ -54,9 +57,34 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of the answer; never empty."""
+    """A piece of the answer's text; never empty. `logprobs` are those of its tokens, in OpenAI's form, where
+    they were asked for.
+    """
 
     text: str
+    logprobs: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """A piece of what the model thinks before its answer; never empty."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A piece of the call numbered `index`: its first one has `id` and `name`, and the `arguments` of all
+    its pieces together are a JSON text.
+    """
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+Piece = Delta | Thought | ToolCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +151,7 @@ class Progress:
 class Engine(Protocol):
     """What the pool, `up` and `doctor` need of a worker's LLM server."""
 
-    def chat(self, request: ChatRequest) -> AsyncGenerator[Delta | Done, None]:
+    def chat(self, request: ChatRequest) -> AsyncGenerator[Piece | Done, None]:
         """Streams the answer; the last event is always `Done`. Closing it closes the connection.
 
         Raises:

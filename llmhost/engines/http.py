@@ -7,13 +7,24 @@ import json
 import math
 import os
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import httpx
 
-from llmhost.engines.engine import ChatRequest, Delta, Done, Endpoint, Engine, EngineLimits
+from llmhost.engines.engine import (
+    ChatRequest,
+    Done,
+    Endpoint,
+    Engine,
+    EngineLimits,
+    Piece,
+    Thought,
+    ToolCall,
+)
 from llmhost.engines.faults import HttpStatus, Untrusted, before_first_token, tls_context, transport_faults
 from llmhost.engines.wire import (
     BadReply,
@@ -314,6 +325,29 @@ def _without_query(url: str) -> str:
         return ""
 
 
+class _Texts:
+    """The texts of one answer, each of which may be cut within a character."""
+
+    def __init__(self) -> None:
+        self._characters: defaultdict[object, Characters] = defaultdict(Characters)
+        self.length = 0
+
+    def whole(self, piece: Piece) -> Piece | Thinking:
+        """The piece with the characters that it completes. Raises Malformed."""
+        if isinstance(piece, ToolCall):
+            arguments = self._characters[piece.index].whole(piece.arguments)
+            self.length += len(arguments)
+            return replace(piece, arguments=arguments)
+        text = self._characters[type(piece)].whole(piece.text)
+        self.length += len(text)
+        return replace(piece, text=text) if text else Thinking()
+
+    def end(self) -> None:
+        """Raises Malformed where one ended in the middle of a character."""
+        for characters in self._characters.values():
+            characters.end()
+
+
 class HttpEngine(Engine, ABC):
     """An engine behind HTTP. A backend says how a request is written and how a line is read."""
 
@@ -332,13 +366,14 @@ class HttpEngine(Engine, ABC):
     def _reader(self) -> Reader:
         """Reads one answer."""
 
-    async def chat(self, request: ChatRequest) -> AsyncGenerator[Delta | Done, None]:
+    async def chat(self, request: ChatRequest) -> AsyncGenerator[Piece | Done, None]:
         started = False
         try:
             async with aclosing(self._events(request)) as events:
                 async for event in events:
+                    # A worker that fails while it only thinks is still left for another.
+                    started = started or not isinstance(event, Thinking | Thought)
                     if not isinstance(event, Thinking):
-                        started = True
                         yield event
         except BadReply as fault:
             if not started:
@@ -356,21 +391,17 @@ class HttpEngine(Engine, ABC):
     async def _events(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         limits = self._limits
         deadlines = StreamDeadlines(limits.first_token_timeout, limits.token_timeout, limits.answer_timeout)
-        read, characters, length = self._reader(), Characters(), 0
+        read, texts = self._reader(), _Texts()
         async with self._lines(request, deadlines) as lines:
             async for line in lines:
                 for event in read(line):
-                    if isinstance(event, Delta):
-                        text = characters.whole(event.text)
-                        length += len(text)
-                        self._check_length(length)
-                        yield Delta(text) if text else Thinking()
-                    elif isinstance(event, Done):
-                        characters.end()
+                    if isinstance(event, Done):
+                        texts.end()
                         yield event
                         return
-                    else:
-                        yield event
+                    shown = event if isinstance(event, Thinking) else texts.whole(event)
+                    self._check_length(texts.length)
+                    yield shown
                     deadlines.renew()
         raise BadReply("ended the answer without an end mark")
 

@@ -6,15 +6,16 @@ An error in mid-stream comes as an ``error`` line under HTTP 200; only ``done: t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 
 from llmhost.engines import wire
-from llmhost.engines.engine import ChatRequest, Delta, Done, ModelStatus, Progress
+from llmhost.engines.engine import ChatRequest, Done, ModelStatus, Piece, Progress
 from llmhost.engines.faults import HttpStatus
 from llmhost.engines.http import HttpEngine, StreamDeadlines
-from llmhost.engines.wire import BadReply, Event, JsonObject, Reported, Thinking
+from llmhost.engines.ollama_wire import LineReader, chat_payload, model_options, parse_line
+from llmhost.engines.wire import BadReply, JsonObject, Reported
 from llmhost.errors import EngineRefused, LlmhostError
 
 __all__ = ["OllamaEngine"]
@@ -50,7 +51,7 @@ class OllamaEngine(HttpEngine):
 
     chat_path = "/api/chat"
 
-    async def chat(self, request: ChatRequest) -> AsyncGenerator[Delta | Done, None]:
+    async def chat(self, request: ChatRequest) -> AsyncGenerator[Piece | Done, None]:
         asking = asyncio.create_task(self._digest(request.model))
         try:
             async with aclosing(super().chat(request)) as events:
@@ -68,20 +69,7 @@ class OllamaEngine(HttpEngine):
             asking.cancel()
 
     def _payload(self, request: ChatRequest) -> JsonObject:
-        """Ollama drops what does not fit its context, and forgets the prompt's beginning while it answers,
-        without a word, unless it is told to refuse; before 0.12.6 it does so all the same."""
-        return {
-            "truncate": False,
-            "shift": False,
-            **wire.chat_fields(request),
-            "options": {
-                **self._options(request),
-                **wire.sampling_fields(request.sampling, max_tokens="num_predict"),
-            },
-        }
-
-    def _options(self, request: ChatRequest) -> JsonObject:
-        return {"num_ctx": self._limits.context, **(request.fields.get("options") or {})}
+        return chat_payload(request, self._limits.context)
 
     def _was_cut(self, request: ChatRequest, done: Done) -> bool:
         """Whether the model has probably not read all of the prompt. A token is a byte at least."""
@@ -89,7 +77,7 @@ class OllamaEngine(HttpEngine):
         length = sum(
             len(content.encode("utf-8", "replace")) for content in contents if isinstance(content, str)
         )
-        context = self._options(request)["num_ctx"]
+        context = model_options(request, self._limits.context)["num_ctx"]
         if length + done.completion_tokens < context:
             return False
         full = done.prompt_tokens + done.completion_tokens >= context
@@ -105,7 +93,7 @@ class OllamaEngine(HttpEngine):
             return None
 
     def _reader(self) -> wire.Reader:
-        return _read
+        return LineReader().read
 
     async def model_status(self, model: str) -> ModelStatus:
         with self._transport.translated():
@@ -167,37 +155,12 @@ class OllamaEngine(HttpEngine):
         deadlines = StreamDeadlines(_PULL_SILENCE, _PULL_SILENCE)
         async with self._transport.lines("/api/pull", {"model": model, "stream": True}, deadlines) as lines:
             async for line in lines:
-                step = _parse(line)
+                step = parse_line(line)
                 deadlines.renew()
                 if wire.text(step, "status") == "success":
                     return
                 on_progress(_progress(step))
         raise BadReply("ended the pull before it was done")
-
-
-def _read(line: str) -> Sequence[Event]:
-    """Reads one JSON object a line."""
-    if not line.strip():
-        return ()
-    reply = _parse(line)
-    message = wire.child(reply, "message")
-    events: list[Event] = []
-    if content := wire.text(message, "content"):
-        events.append(Delta(content))
-    elif wire.text(message, "thinking"):
-        events.append(Thinking())
-    if reply.get("done") is True:
-        # Without a reason it is not known to be complete, so it is not called `stop`.
-        reason = wire.finish_reason(reply, "done_reason") or "unknown"
-        events.append(Done(reason, wire.count(reply, "prompt_eval_count"), wire.count(reply, "eval_count")))
-    return events
-
-
-def _parse(line: str) -> JsonObject:
-    reply = wire.parse_object(line)
-    if reply.get("error"):
-        raise Reported(wire.error_text(reply["error"]))
-    return reply
 
 
 def _permanent(fault: BadReply) -> str | None:

@@ -7,9 +7,10 @@ the first alone is also what a proxy leaves behind that lost the rest.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import replace
+from typing import Any
 
 from llmhost.engines import wire
 from llmhost.engines.engine import (
@@ -22,6 +23,8 @@ from llmhost.engines.engine import (
     ModelStatus,
     Progress,
     Sampling,
+    Thought,
+    ToolCall,
 )
 from llmhost.engines.faults import HttpStatus
 from llmhost.engines.http import HttpEngine, StreamDeadlines
@@ -51,7 +54,7 @@ class OpenAIEngine(HttpEngine):
             "stream_options": {"include_usage": True},
         }
         known = {name: value for name, value in payload.items() if name not in self._unknown}
-        return {**wire.chat_fields(request), **known}
+        return {**wire.chat_fields(replace(request, fields=_fields(request.fields))), **known}
 
     def _reader(self) -> wire.Reader:
         return _EventReader().read
@@ -126,6 +129,16 @@ class OpenAIEngine(HttpEngine):
             return False
 
 
+def _fields(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A request's further fields as these servers call them: an option of Ollama has the same name here."""
+    options = fields.get("options") or {}
+    written = {name: value for name, value in {**options, **fields}.items() if name not in _OLLAMA}
+    if isinstance(think := fields.get("think"), bool):
+        template = {"enable_thinking": think, **(fields.get("chat_template_kwargs") or {})}
+        return {**written, "chat_template_kwargs": template}
+    return {**written, "reasoning_effort": think} if think else written
+
+
 class _EventReader:
     """Reads server-sent events, one JSON object a ``data:`` line."""
 
@@ -156,10 +169,27 @@ class _EventReader:
         choice = next(iter(wire.list_of(chunk, "choices")), {})
         self._finish = wire.finish_reason(choice, "finish_reason") or self._finish
         delta = wire.child(choice, "delta")
+        events: list[Event] = [
+            Thought(thought)
+            for name in ("reasoning_content", "reasoning")
+            if isinstance(thought := delta.get(name), str) and thought
+        ]
         if content := _text(delta):
-            return (Delta(content),)
-        thinks = any(delta.get(name) for name in ("content", "reasoning_content", "reasoning"))
-        return (Thinking(),) if thinks else ()
+            events.append(Delta(content, tuple(wire.list_of(wire.child(choice, "logprobs"), "content"))))
+        events += map(_tool_call, wire.list_of(delta, "tool_calls"))
+        if not events and any(delta.get(name) for name in ("content", "reasoning_content", "reasoning")):
+            return (Thinking(),)
+        return events
+
+
+def _tool_call(piece: JsonObject) -> ToolCall:
+    function = wire.child(piece, "function")
+    return ToolCall(
+        wire.count(piece, "index", wire.MOST_TOOL_CALLS),
+        wire.text(piece, "id"),
+        wire.text(function, "name"),
+        wire.text(function, "arguments"),
+    )
 
 
 def _text(delta: JsonObject) -> str:
@@ -190,6 +220,8 @@ def _same_model(one: str, other: str) -> bool:
     return one.removesuffix(":latest") == other.removesuffix(":latest")
 
 
+#: what is written under other names here, or means nothing
+_OLLAMA = frozenset({"options", "think", "num_ctx"})
 #: fields that a server may do without: usage is shown where it is known; sampling is then the server's own
 _OPTIONAL = frozenset({"stream_options", "temperature", "top_p", "seed"})
 _NOT_KNOWN = re.compile(

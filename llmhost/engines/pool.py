@@ -11,7 +11,7 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from llmhost.engines.engine import ChatRequest, Delta, Done, Engine
+from llmhost.engines.engine import ChatRequest, Delta, Done, Engine, Piece, ToolCall
 from llmhost.engines.traffic import Work
 from llmhost.errors import EngineUnavailable, LlmhostError, NoWorkerError, UntrustedWorker
 
@@ -108,6 +108,7 @@ class Collected:
         self._clock = clock
         self._parts: list[str] = []
         self._began = 0.0
+        self.calls_tools = False
         self.assigned: Assigned | None = None
         #: empty until the engine's end mark came
         self.done = Done("", 0, 0)
@@ -126,12 +127,14 @@ class Collected:
         """The weights that gave the answer: empty where they have no name, None where it was not told."""
         return (self.assigned.digest if self.assigned else "") or self.done.digest
 
-    def add(self, event: Assigned | Delta | Done) -> None:
+    def add(self, event: Assigned | Piece | Done) -> None:
         if isinstance(event, Assigned):
             self.assigned, self._began = event, self._clock()
         elif isinstance(event, Delta):
             self._parts.append(event.text)
-        else:
+        elif isinstance(event, ToolCall):
+            self.calls_tools = True
+        elif isinstance(event, Done):
             self.done = event
 
     @property
@@ -176,7 +179,7 @@ class Pool:
         self._background = background
         self._clock = clock
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[Assigned | Delta | Done, None]:
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Assigned | Piece | Done, None]:
         """Streams one answer; the last event is always `Done`.
 
         Raises:
@@ -249,7 +252,7 @@ class _Turn:
 
     async def play(
         self, request: ChatRequest, clock: Callable[[], float]
-    ) -> AsyncGenerator[Delta | Done, None]:
+    ) -> AsyncGenerator[Piece | Done, None]:
         pieces, seconds, begun = 0, 0.0, clock()
         async with aclosing(self.upstream.engine.chat(request)) as events:
             async for event in events:
@@ -258,7 +261,7 @@ class _Turn:
                     tokens = event.completion_tokens or pieces
                     self.work = Work(tokens, seconds, request.model, self.upstream.gpu)
                 else:
-                    pieces += bool(event.text)
+                    pieces += 1
                 yield event
                 begun = clock()  # a slow reader is not the engine's time
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from llmhost.engines.engine import ChatRequest, Delta, Done, Sampling
+from llmhost.engines.engine import ChatRequest, Done, Piece, Sampling
 
 __all__ = [
     "BadReply",
@@ -37,16 +37,19 @@ JsonObject = dict[str, Any]
 #: tokens; no answer is anywhere near as long, and sums of them stay exact
 MOST_TOKENS = 1_000_000_000
 
+#: calls in one answer
+MOST_TOOL_CALLS = 1000
+
 #: characters of an engine's own words that are shown; its errors fit, a page of HTML does not
 _SHOWN = 240
 
 
 @dataclass(frozen=True, slots=True)
 class Thinking:
-    """The engine works, and has nothing to show yet: a reasoning token."""
+    """The engine works, and has nothing to show yet."""
 
 
-Event = Delta | Done | Thinking
+Event = Piece | Done | Thinking
 
 
 #: reads the lines of one streamed answer, in order: the events that a line brings; raises BadReply, Reported

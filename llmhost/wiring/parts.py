@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from llmhost.fleet.registry import FleetRecords
     from llmhost.fleet.service import FleetService
     from llmhost.fleet.workers import Engines, WorkerList
+    from llmhost.gateway.app import Gateway
     from llmhost.ledger.ledger import Ledger
     from llmhost.ledger.report import Targets
     from llmhost.store.embedded import EmbeddedRedis
@@ -380,6 +381,22 @@ class Wiring(AsyncExitStack):
             warn_once=self._warn_once,
             audits=lambda: self._audit_sampler,
         )
+
+    async def gateway(self) -> Gateway:
+        """The gateway of this fleet. Raises ConfigError."""
+        from llmhost.gateway.app import Gateway
+        from llmhost.gateway.fleets import ServedFleet, ServedFleets
+
+        async def is_ready(_: ServedFleet) -> bool:
+            try:
+                return bool(await self._workers.workers())
+            except LlmhostError:
+                return False
+
+        config = self._config
+        fleet = ServedFleet(config, await self.answerer(audit_in_background=True))
+        fleets = ServedFleets([fleet], config.gateway.aliases)
+        return Gateway(fleets, is_ready, max_body=config.gateway.max_body)
 
     async def auditor(self) -> Auditor:
         """What checks semantic hits after they were served. Raises StoreError."""

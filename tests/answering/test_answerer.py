@@ -217,8 +217,9 @@ async def test_headers_can_be_sent_before_the_text_of_a_hit(house: House) -> Non
     await house.ask(ASKED, engine())
     cases: list[tuple[Question, Any]] = [(ASKED, "exact"), (REWORDED, "semantic")]
     for question, source in cases:
-        kinds = [event async for event in house.answerer().answer(question)][:2]
-        assert kinds == [Started(source, None), Text("an answer")]
+        started, text, reply = [event async for event in house.answerer().answer(question)]
+        assert isinstance(reply, Reply)
+        assert [started, text] == [Started(source, None, reply), Text("an answer")]
 
 
 async def test_an_empty_answer_has_started_too(house: House) -> None:

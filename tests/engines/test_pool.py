@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from doubles.clock import ManualClock
 
-from llmhost.engines.engine import Delta, Done
+from llmhost.engines.engine import Delta, Done, Thought, ToolCall
 from llmhost.engines.pool import Assigned, LocalLoad, Pool, Upstream
 from llmhost.engines.traffic import Work
 from llmhost.errors import (
@@ -261,9 +261,9 @@ async def test_an_answer_took_what_the_engine_needed_and_not_what_its_reader_did
 
 async def test_where_an_engine_counts_no_tokens_its_pieces_are_counted(make_pool, load, question):
     clock = ManualClock()
-    engine = TimedEngine(clock, (1, Delta("a")), (1, Delta("")), (1, Delta("b")), (1, Done("stop", 0, 0)))
+    engine = TimedEngine(clock, (1, Thought("a")), (1, ToolCall(0)), (1, Delta("b")), (1, Done("stop", 0, 0)))
     await events_of(make_pool(engine, clock=clock.monotonic).stream(question()))
-    assert load.works == [Work(2, 4.0, "tiny")]
+    assert load.works == [Work(3, 4.0, "tiny")]
 
 
 async def test_only_the_worker_that_answered_is_measured(make_pool, load, question):

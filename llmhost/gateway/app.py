@@ -1,0 +1,161 @@
+"""The gateway's routes: which path is which API's, and how an error leaves it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from starlette.applications import Starlette
+from starlette.routing import Match, Route
+from starlette.types import Receive, Scope, Send
+
+from llmhost import __version__
+from llmhost.errors import LlmhostError
+from llmhost.gateway import openai
+from llmhost.gateway.asking import ask_streamed, ask_whole, questions_of, read_cache_control
+from llmhost.gateway.chat import Chat, ChatWriter
+from llmhost.gateway.exchange import ClientGone, Exchange
+from llmhost.gateway.faults import Fault, Forbidden, NotFound, fault_of
+from llmhost.gateway.fleets import ServedFleet, ServedFleets
+
+__all__ = ["Gateway", "Ready"]
+
+_log = logging.getLogger("llmhost.gateway")
+
+Handler = Callable[[Exchange], Awaitable[None]]
+ErrorShape = Callable[[Fault], object]
+
+#: names under which a browser reaches this machine itself; any other in a request means that a page of
+#: somebody else's has its name resolved to this machine
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+#: whether a fleet can answer a question that is not in the cache
+Ready = Callable[[ServedFleet], Awaitable[bool]]
+
+
+class Gateway:
+    """Answers on one URL for all of `fleets`. `max_body` is in bytes."""
+
+    def __init__(self, fleets: ServedFleets, ready: Ready, *, max_body: int) -> None:
+        self._fleets = fleets
+        self._ready = ready
+        self._max_body = max_body
+
+    def app(self) -> Starlette:
+        """The ASGI application."""
+        routes = [
+            self._route("/v1/chat/completions", self._chat, "POST"),
+            self._route("/v1/completions", self._completion, "POST"),
+            self._route("/v1/models", self._models, "GET"),
+            self._route("/v1/models/{model:path}", self._model, "GET"),
+            self._route("/healthz", self._alive, "GET"),
+            self._route("/readyz", self._readiness, "GET"),
+        ]
+        app = Starlette(routes=routes)
+        app.router.redirect_slashes = False
+        app.router.default = _Endpoint(_no_such_path, openai.error)
+        return app
+
+    def _route(self, path: str, handler: Handler, method: str, shape: ErrorShape = openai.error) -> Route:
+        return _AnyMethodRoute(path, _Endpoint(handler, shape, method))
+
+    # OpenAI
+
+    async def _chat(self, exchange: Exchange) -> None:
+        body = await exchange.read(openai.CHAT_BODY, self._max_body)
+        writer = openai.ChatWriter(body.model, include_usage=body.include_usage)
+        await self._ask(exchange, [openai.chat_of(body)], writer)
+
+    async def _completion(self, exchange: Exchange) -> None:
+        body = await exchange.read(openai.COMPLETION_BODY, self._max_body)
+        writer = openai.CompletionWriter(body.model, include_usage=body.include_usage)
+        await self._ask(exchange, openai.completions_of(body), writer)
+
+    async def _models(self, exchange: Exchange) -> None:
+        names = [*self._fleets.models, *self._fleets.aliases]
+        data = [openai.model(name) for name in names if name != "*"]
+        await exchange.reply(200, {"object": "list", "data": data})
+
+    async def _model(self, exchange: Exchange) -> None:
+        name: str = exchange.scope["path_params"]["model"]
+        self._fleets.of(name)
+        await exchange.reply(200, openai.model(name))
+
+    # Life
+
+    async def _alive(self, exchange: Exchange) -> None:
+        await exchange.reply(200, {"status": "ok", "version": __version__})
+
+    async def _readiness(self, exchange: Exchange) -> None:
+        fleets = {fleet.config.fleet.name: await self._ready(fleet) for fleet in self._fleets.fleets}
+        await exchange.reply(200 if all(fleets.values()) else 503, {"fleets": fleets})
+
+    async def _ask(self, exchange: Exchange, chats: Sequence[Chat], writer: ChatWriter) -> None:
+        """Answers the chats, which are of one model."""
+        fleet = self._fleets.of(chats[0].model)
+        control = read_cache_control(exchange.header("cache-control"))
+        questions = questions_of(chats, fleet, control, None)
+        answer = ask_streamed if chats[0].stream else ask_whole
+        await answer(exchange, fleet, questions, writer)
+
+
+async def _no_such_path(exchange: Exchange) -> None:
+    raise NotFound(f"there is no {exchange.scope['path'][:100]!r} here")
+
+
+class _AnyMethodRoute(Route):
+    """A route whose endpoint answers a wrong method itself, in its API's shape."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child = super().matches(scope)
+        return (Match.FULL if match is Match.PARTIAL else match), child
+
+
+class _Endpoint:
+    """An ASGI application that answers with `handler`, and with its errors in `shape`."""
+
+    def __init__(self, handler: Handler, shape: ErrorShape, method: str | None = None) -> None:
+        self._handler = handler
+        self._shape = shape
+        self._method = method
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange(scope, receive, send)
+        try:
+            _refuse_other_sites(exchange)
+            if self._method is not None and scope["method"] != self._method:
+                await self._answer(exchange, Fault(405, "method_not_allowed", f"use {self._method} here"))
+                return
+            await self._handler(exchange)
+        except ClientGone:
+            return
+        except LlmhostError as error:
+            await self._answer(exchange, fault_of(error))
+        except Exception as error:  # noqa: BLE001 - logged, and not shown
+            _log.exception("%s %s failed", scope["method"], scope["path"])
+            await self._answer(exchange, fault_of(error))
+
+    async def _answer(self, exchange: Exchange, fault: Fault) -> None:
+        if exchange.started:  # what was begun cannot be taken back, so that it is cut off
+            raise ConnectionError(fault.message)
+        headers = {} if fault.retry_after is None else {"retry-after": str(fault.retry_after)}
+        await exchange.reply(fault.status, self._shape(fault), headers)
+
+
+def _refuse_other_sites(exchange: Exchange) -> None:
+    """Without keys, a page in this user's browser must not ask: neither as another site, nor by a name of
+    its own that leads here. Raises Forbidden.
+    """
+    if exchange.scope.get("client") is None:  # a Unix socket, which no page can reach
+        return
+    host = _name_in(exchange.header("host"))
+    origin = exchange.header("origin")
+    if host not in _LOOPBACK or (origin and _name_in(origin.partition("://")[2]) not in _LOOPBACK):
+        raise Forbidden("requests from other sites are not answered")
+
+
+def _name_in(address: str) -> str:
+    """The host of `host:port`, in lower case."""
+    name, colon, port = address.rpartition(":")
+    return (name if colon and port.isdecimal() else address).lower()

@@ -1,0 +1,249 @@
+"""A chat on the one path of a question, and its answer to the client: whole, or as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from llmhost.answering.question import Event, Question, Reply, Started, Text, make_question
+from llmhost.engines.engine import Thought, ToolCall
+from llmhost.gateway.chat import Chat, ChatWriter, Choice
+from llmhost.gateway.exchange import ClientGone, Exchange
+from llmhost.gateway.faults import fault_of
+from llmhost.gateway.fleets import ServedFleet
+
+__all__ = ["CacheControl", "ask_streamed", "ask_whole", "questions_of", "read_cache_control"]
+
+#: seconds of silence after which a client is shown that its request is still worked on
+PING_PERIOD = 10.0
+#: events of several answers that wait for a slow client
+_MOST_WAITING = 64
+
+
+@dataclass(frozen=True, slots=True)
+class CacheControl:
+    """What a client's Cache-Control header asks for; `max_age` in seconds."""
+
+    no_cache: bool = False
+    no_store: bool = False
+    only_cached: bool = False
+    max_age: float | None = None
+
+
+def read_cache_control(header: str) -> CacheControl:
+    """Directives that are not known are ignored, as HTTP has it."""
+    directives = {part.strip().lower() for part in header.split(",")}
+    ages = [int(match[1]) for part in directives if (match := re.fullmatch(r"max-age=(\d{1,10})", part))]
+    max_age = min(ages, default=None)
+    return CacheControl(
+        no_cache="no-cache" in directives or max_age == 0,
+        no_store="no-store" in directives,
+        only_cached="only-if-cached" in directives,
+        max_age=max_age,
+    )
+
+
+def questions_of(
+    chats: Sequence[Chat], fleet: ServedFleet, control: CacheControl, tenant: str | None
+) -> Sequence[Question]:
+    """A question for each answer that is wanted. Raises UsageError as `make_question`."""
+    return [
+        _question(chat, fleet, control, tenant, number) for chat in chats for number in range(chat.choices)
+    ]
+
+
+def _question(
+    chat: Chat, fleet: ServedFleet, control: CacheControl, tenant: str | None, number: int
+) -> Question:
+    """The question of the choice with this number: where several are wanted, each is to be another."""
+    several = chat.choices > 1
+    bypass = several or not chat.cacheable or (control.no_cache and control.no_store)
+    sampling = chat.sampling
+    if several and sampling.seed is not None:
+        sampling = replace(sampling, seed=sampling.seed + number)
+    question = make_question(
+        fleet.config,
+        chat.messages,
+        model=fleet.model,
+        system=chat.system,
+        sampling=sampling,
+        fields=chat.fields,
+        use_cache=False if bypass else None,
+        tenant=tenant,
+        store=not control.no_store,
+        max_age=control.max_age,
+        only_cached=control.only_cached,
+        sticky=chat.sticky,
+    )
+    return replace(question, refresh=True) if control.no_cache and question.use_cache else question
+
+
+async def ask_whole(
+    exchange: Exchange, fleet: ServedFleet, questions: Sequence[Question], writer: ChatWriter
+) -> None:
+    """Answers with one JSON value."""
+    choices = [Choice() for _ in questions]
+    texts: list[list[str]] = [[] for _ in questions]
+    thoughts: list[list[str]] = [[] for _ in questions]
+    calls: list[list[ToolCall]] = [[] for _ in questions]
+    logprobs: list[list[Any]] = [[] for _ in questions]
+    async with exchange.cancelled_if_gone(), aclosing(_events(fleet, questions)) as events:
+        async for index, event in events:
+            if isinstance(event, Text):
+                texts[index].append(event.text)
+                logprobs[index] += event.logprobs
+            elif isinstance(event, Thought):
+                thoughts[index].append(event.text)
+            elif isinstance(event, ToolCall):
+                calls[index].append(event)
+            elif isinstance(event, Reply):
+                choices[index].reply = event
+    for index, choice in enumerate(choices):
+        choice.text, choice.thought = "".join(texts[index]), "".join(thoughts[index])
+        choice.calls, choice.logprobs = calls[index], logprobs[index]
+    replies = [choice.reply for choice in choices if choice.reply is not None]
+    first = replies[0]
+    headers = _headers(questions[0], first.source, first.worker, first)
+    headers["x-llmhost-cost-usd"] = f"{sum(reply.cost_usd for reply in replies):.8f}"
+    await exchange.reply(200, writer.whole(choices), headers)
+
+
+async def ask_streamed(
+    exchange: Exchange, fleet: ServedFleet, questions: Sequence[Question], writer: ChatWriter
+) -> None:
+    """Streams the answer. An error before its first event is raised, and a later one is written into it."""
+    stream = _Stream(exchange, questions[0], writer)
+    try:
+        async with (
+            exchange.cancelled_if_gone(),
+            stream.pinging(),
+            aclosing(_events(fleet, questions)) as events,
+        ):
+            async for index, event in events:
+                await stream.write(index, event)
+            await stream.end()
+    except ClientGone:
+        raise
+    except Exception as error:
+        if not exchange.started:
+            raise
+        await exchange.write(writer.broken(fault_of(error)))
+        await exchange.end()
+
+
+class _Stream:
+    """The answer to one request as it is written."""
+
+    def __init__(self, exchange: Exchange, question: Question, writer: ChatWriter) -> None:
+        self._exchange = exchange
+        self._question = question
+        self._writer = writer
+        self._loop = asyncio.get_running_loop()
+        self._last = self._loop.time()
+
+    async def write(self, index: int, event: Event) -> None:
+        writer = self._writer
+        if isinstance(event, Text):
+            data = writer.text(index, event.text, event.logprobs)
+        elif isinstance(event, Started):
+            if not self._exchange.started:
+                await self._start(event)
+            data = writer.started(index)
+        elif isinstance(event, Thought):
+            data = writer.thought(index, event.text)
+        elif isinstance(event, ToolCall):
+            data = writer.call(index, event)
+        else:
+            data = writer.finish(index, event)
+        await self._write(data)
+
+    async def end(self) -> None:
+        await self._write(self._writer.end())
+        await self._exchange.end()
+
+    @asynccontextmanager
+    async def pinging(self) -> AsyncIterator[None]:
+        """Writes a ping whenever nothing was written for a while."""
+        pinging = asyncio.create_task(self._ping())
+        try:
+            yield
+        finally:
+            pinging.cancel()
+
+    async def _ping(self) -> None:
+        while True:
+            silent = self._loop.time() - self._last
+            if silent < PING_PERIOD:
+                await asyncio.sleep(PING_PERIOD - silent)
+                continue
+            if not self._exchange.started:
+                await self._start(Started("engine", None))
+            await self._write(self._writer.ping())
+
+    async def _start(self, started: Started) -> None:
+        headers = _headers(self._question, started.source, started.worker, started.reply)
+        headers |= {"content-type": self._writer.media_type, "cache-control": "no-store"}
+        await self._exchange.start(200, headers)
+        await self._write(self._writer.begin())
+
+    async def _write(self, data: bytes) -> None:
+        if data:
+            self._last = self._loop.time()
+            await self._exchange.write(data)
+
+
+async def _events(fleet: ServedFleet, questions: Sequence[Question]) -> AsyncGenerator[tuple[int, Event]]:
+    """The events of all answers with the number of each; they come side by side."""
+    if len(questions) == 1:
+        async with aclosing(fleet.answerer.answer(questions[0])) as events:
+            async for event in events:
+                yield 0, event
+        return
+    queue: asyncio.Queue[tuple[int, Event] | Exception] = asyncio.Queue(_MOST_WAITING)
+    tasks = [asyncio.create_task(_answer(fleet, *one, queue)) for one in enumerate(questions)]
+    try:
+        remaining = len(tasks)
+        while remaining:
+            told = await queue.get()
+            if isinstance(told, Exception):
+                raise told
+            remaining -= isinstance(told[1], Reply)
+            yield told
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _answer(
+    fleet: ServedFleet, index: int, question: Question, queue: asyncio.Queue[tuple[int, Event] | Exception]
+) -> None:
+    """Puts the events of one answer into the queue; the last is its reply, or why there is none."""
+    try:
+        async with aclosing(fleet.answerer.answer(question)) as events:
+            async for event in events:
+                await queue.put((index, event))
+    except Exception as error:  # noqa: BLE001 - raised by what reads the queue
+        await queue.put(error)
+
+
+def _headers(question: Question, source: str, worker: str | None, reply: Reply | None) -> dict[str, str]:
+    """What happened, for those who want to see it."""
+    if source == "engine":
+        headers = {"x-llmhost-cache": "bypass" if question.bypasses else "miss"}
+        if worker is not None:
+            headers["x-llmhost-worker"] = worker
+        return headers
+    headers = {"x-llmhost-cache": source, "x-llmhost-cost-usd": "0"}
+    if reply is not None:
+        if reply.entry is not None:
+            headers["x-llmhost-entry"] = reply.entry
+        if (served := reply.lookup.served) is not None and source == "semantic":
+            headers["x-llmhost-similarity"] = f"{served.similarity:.4f}"
+        if reply.confidence is not None:
+            headers["x-llmhost-confidence"] = f"{reply.confidence:.4f}"
+    return headers

@@ -1,0 +1,160 @@
+"""One HTTP request and its answer, whichever API it speaks.
+
+Handlers are ASGI applications and not Starlette endpoints: a token costs one `send`, and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+from starlette.types import Message, Receive, Scope, Send
+
+from llmhost.gateway.faults import BadRequest, BodyTooLarge, TooSlow
+
+__all__ = ["ClientGone", "Exchange", "Headers"]
+
+T = TypeVar("T")
+
+Headers = Mapping[str, str]
+
+#: seconds; how long a client may pause while it sends a body
+_BODY_PAUSE = 20.0
+#: errors of a body that are named; one is enough to go on with
+_NAMED_ERRORS = 3
+#: characters of a value that is shown in an error
+_SHOWN = 60
+
+
+class ClientGone(Exception):
+    """The client closed its connection; there is nobody to answer."""
+
+
+class Exchange:
+    """A request that is answered once: by `reply`, or by `start` and then `write`."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.started = False
+        #: sent with every answer
+        self.headers: dict[str, str] = {}
+        self._receive = receive
+        self._send = send
+        self._gone = False
+        self._header_values: dict[bytes, bytes] = dict(reversed(scope["headers"]))
+
+    def header(self, name: str) -> str:
+        """The request's header of this lower-case name; empty where there is none."""
+        value = self._header_values.get(name.encode(), b"")
+        return value.decode("latin-1").strip()
+
+    async def body(self, limit: int) -> bytes:
+        """The request's body. Raises BodyTooLarge, TooSlow, ClientGone."""
+        length = self.header("content-length")
+        if length.isdecimal() and int(length) > limit:
+            raise BodyTooLarge(limit)
+        chunks, size = [], 0
+        while True:
+            message = await self._next_message()
+            chunk: bytes = message.get("body", b"")
+            size += len(chunk)
+            if size > limit:
+                raise BodyTooLarge(limit)
+            chunks.append(chunk)
+            if not message.get("more_body"):
+                return b"".join(chunks)
+
+    async def read(self, adapter: TypeAdapter[T], limit: int) -> T:
+        """The request's body as that type. Raises BadRequest, and as `body`."""
+        body = await self.body(limit)
+        try:
+            return adapter.validate_json(body or b"{}")
+        except ValidationError as error:
+            raise BadRequest(*_problem(error)) from error
+
+    async def reply(self, status: int, content: object, headers: Headers | None = None) -> None:
+        """The whole answer: bytes as they are, anything else as JSON."""
+        body = content if isinstance(content, bytes) else orjson.dumps(content)
+        kind = {} if isinstance(content, bytes) else {"content-type": "application/json"}
+        await self.start(status, {**kind, **(headers or {}), "content-length": str(len(body))})
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """Status and headers of an answer that is written piece by piece."""
+        self.started = True
+        sent = [
+            (name.encode("latin-1"), _header_value(value))
+            for name, value in {**self.headers, **headers}.items()
+        ]
+        await self._send({"type": "http.response.start", "status": status, "headers": sent})
+
+    async def write(self, data: bytes) -> None:
+        """Raises ClientGone."""
+        if self._gone:
+            raise ClientGone
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end(self) -> None:
+        await self._send({"type": "http.response.body", "body": b""})
+
+    @asynccontextmanager
+    async def cancelled_if_gone(self) -> AsyncIterator[None]:
+        """The block is cancelled, and raises ClientGone, when the client closes its connection."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine that runs has a task
+        watching = asyncio.create_task(self._watch(task.cancel))
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self._gone and task.uncancel() == 0:
+                raise ClientGone from None
+            raise
+        finally:
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
+
+    async def _watch(self, cancel: Callable[[], object]) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._gone = True
+        cancel()
+
+    async def _next_message(self) -> Message:
+        try:
+            async with asyncio.timeout(_BODY_PAUSE):
+                message = await self._receive()
+        except TimeoutError as error:
+            raise TooSlow from error
+        if message["type"] == "http.disconnect":
+            self._gone = True
+            raise ClientGone
+        return message
+
+
+def _header_value(value: str) -> bytes:
+    """As a header may carry it: names of models and workers come from outside."""
+    return "".join(c if " " <= c <= "~" else "?" for c in value).encode()
+
+
+def _problem(error: ValidationError) -> tuple[str, str | None]:
+    """What is wrong with a body, in one line, and the field."""
+    errors = error.errors(include_url=False, include_context=False)
+    told = "; ".join(_one_problem(one) for one in errors[:_NAMED_ERRORS])
+    field = next(iter(_path(one["loc"]) for one in errors), None)
+    return told, field or None
+
+
+def _one_problem(error: Any) -> str:
+    if error["type"] == "json_invalid":
+        return "the body is not valid JSON"
+    field, message = _path(error["loc"]), error["msg"]
+    return f"`{field}`: {message}" if field else f"the body is not as expected: {message}"
+
+
+def _path(location: Iterable[int | str]) -> str:
+    return ".".join(str(step)[:_SHOWN] for step in location)

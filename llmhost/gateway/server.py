@@ -1,0 +1,150 @@
+"""The HTTP server under the gateway: uvicorn, with limits of time and size that it does not have itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+__all__ = ["GatewayServer", "listen", "listen_on_path"]
+
+#: seconds in which a client must have sent a request's headers
+_HEADER_TIMEOUT = 15.0
+#: bytes of a request's line and headers
+_MAX_HEADERS = 64 << 10
+#: seconds for which a connection without a request is kept
+_KEEP_ALIVE = 75
+#: seconds that streams have to end in when the server stops
+_GRACE = 30
+#: connections that wait to be accepted
+_BACKLOG = 2048
+
+
+class _Protocol(HttpToolsProtocol):
+    """Closes a connection whose headers are too long, or do not arrive."""
+
+    _headers_due: asyncio.TimerHandle | None = None
+    _header_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._headers_due = self.loop.call_later(_HEADER_TIMEOUT, self._close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._headers_arrived()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._header_bytes = 0
+        if self._headers_due is None:
+            self._headers_due = self.loop.call_later(_HEADER_TIMEOUT, self._close)
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._headers_arrived()
+        super().on_headers_complete()
+
+    def _count(self, size: int) -> None:
+        self._header_bytes += size
+        if self._header_bytes > _MAX_HEADERS:
+            raise ValueError("headers are too long")
+
+    def _headers_arrived(self) -> None:
+        if self._headers_due is not None:
+            self._headers_due.cancel()
+            self._headers_due = None
+
+    def _close(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.close()
+
+
+class GatewayServer:
+    """Serves an application on sockets that listen already, until it is stopped."""
+
+    def __init__(self, app: ASGIApp, sockets: Sequence[socket.socket]) -> None:
+        config = uvicorn.Config(
+            app,
+            http=_Protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE,
+            timeout_graceful_shutdown=_GRACE,
+        )
+        self._server = _Server(config)
+        self._sockets = list(sockets)
+
+    async def run(self) -> None:
+        """Serves until `stop`, or until it is cancelled: requests under way are then ended in both cases,
+        those that are stopped after they had their time."""
+        serving = asyncio.create_task(self._server.serve(sockets=self._sockets))
+        try:
+            await asyncio.shield(serving)
+        except asyncio.CancelledError:
+            self.stop()
+            await serving
+            raise
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the command's, which cancels what it runs."""
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+def listen_on_path(path: Path) -> socket.socket:
+    """A Unix socket for this user alone; it replaces one that no program listens on. Raises OSError."""
+    if path.is_socket() and not _is_listened_on(path):
+        path.unlink()
+    listener = socket.socket(socket.AF_UNIX)
+    mask = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.umask(mask)
+    listener.setblocking(False)
+    return listener
+
+
+def _is_listened_on(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(path))
+        except ConnectionRefusedError:
+            return False
+    return True

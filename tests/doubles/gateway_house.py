@@ -1,0 +1,29 @@
+"""What a test of the gateway speaks to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from doubles.openai_server import OpenAIServer
+
+from llmhost.gateway.server import GatewayServer
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """A gateway that serves the model `tiny` of `engine`; `http` speaks to it."""
+
+    url: str
+    http: httpx.AsyncClient
+    engine: OpenAIServer
+    server: GatewayServer
+
+    async def chat(self, prompt: str = "Say hello.", headers: Any = None, **fields: Any) -> httpx.Response:
+        body = {"model": "tiny", "messages": [{"role": "user", "content": prompt}], **fields}
+        return await self.http.post("/v1/chat/completions", json=body, headers=headers)
+
+
+Serve = Callable[..., Any]

@@ -1,0 +1,79 @@
+"""`llmhost serve` as a command: a static fleet, a real client over TCP and over a Unix socket."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from plugins.commands import House
+
+pytestmark = pytest.mark.slow
+
+ASKED: Any = {"model": "tiny", "messages": [{"role": "user", "content": "Say hello."}]}
+
+
+@pytest.fixture
+async def up(static_house: House) -> House:
+    await static_house.ok("up")
+    return static_house
+
+
+@pytest.fixture
+def port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        number: int = free.getsockname()[1]
+        return number
+
+
+async def test_it_answers_until_it_is_told_to_stop(up: House, port: int) -> None:
+    serving = await up.start("serve", "--port", str(port))
+    await serving.until("err", f"http://127.0.0.1:{port}/v1")
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+        seen = [await http.post("/v1/chat/completions", json=ASKED) for _ in range(2)]
+    assert [answer.headers["x-llmhost-cache"] for answer in seen] == ["miss", "exact"]
+    serving.process.send_signal(signal.SIGTERM)
+    done = await serving.end()
+    assert (done.code, done.err.strip()) == (0, "Stopped.")
+
+
+async def test_what_it_answered_is_a_hit_for_ask_and_counted_by_stats(up: House, port: int) -> None:
+    serving = await up.start("serve", "--port", str(port))
+    await serving.until("err", "/v1")
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+        await http.post("/v1/chat/completions", json=ASKED)
+    assert (await up.ok("ask", "Say hello."))["source"] == "exact"
+    serving.interrupt()
+    await serving.end()
+    stats = await up.ok("stats")
+    assert (stats["requests"], stats["misses"]) == (2, 1)
+
+
+async def test_a_unix_socket_is_gone_when_it_has_stopped(up: House, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    serving = await up.start("serve", "--socket", str(path))
+    await serving.until("err", "/v1")
+    transport = httpx.AsyncHTTPTransport(uds=str(path))
+    async with httpx.AsyncClient(transport=transport, base_url="http://llmhost") as http:
+        assert (await http.get("/v1/models")).json()["data"][0]["id"] == "tiny"
+    serving.interrupt()
+    assert ((await serving.end()).code, path.exists()) == (0, False)
+
+
+async def test_a_port_that_is_taken_is_one_line(up: House) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = await up.run("serve", "--port", str(port))
+    assert (done.code, done.error) == (2, f"error: cannot listen on 127.0.0.1:{port}: Address already in use")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.com"])  # noqa: S104
+async def test_it_listens_on_this_machine_alone(up: House, host: str) -> None:
+    done = await up.run("serve", "--host", host)
+    assert done.code == 2
+    assert "`gateway.host`" in done.err

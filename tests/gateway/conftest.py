@@ -1,0 +1,67 @@
+"""A gateway over a static fleet: real HTTP, a real Redis, and the double of an OpenAI-compatible server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from doubles.gateway_house import House, Serve
+from doubles.openai_server import OpenAIServer
+
+from llmhost.config.models import Config
+from llmhost.gateway.server import GatewayServer, listen
+from llmhost.wiring import Wiring
+
+if TYPE_CHECKING:
+    from plugins.redis_servers import RedisServer
+    from redis.asyncio import Redis
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[OpenAIServer]:
+    async with OpenAIServer() as server:
+        yield server
+
+
+@pytest.fixture
+def serve(engine: OpenAIServer, redis_server: RedisServer, redis_client: Redis) -> Serve:
+    """Serves with these sections of the configuration, and that many workers."""
+
+    @asynccontextmanager
+    async def run(*, workers: int = 1, **sections: Any) -> AsyncIterator[House]:
+        config = Config.model_validate(
+            {
+                "fleet": {"provider": "static", "workers": [{"url": engine.url}]},
+                "engine": {"kind": "openai", "model": "tiny"},
+                "redis": {"url": f"unix://{redis_server.socket}"},
+                **sections,
+            }
+        )
+        listener = listen("127.0.0.1", 0)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with Wiring(config, warn=lambda _: None, note=lambda _: None) as wiring:
+            if workers:
+                await (await wiring.fleet()).up(workers)
+                engine.requests.clear()
+                engine.asked.clear()
+            server = GatewayServer((await wiring.gateway()).app(), [listener])
+            running = asyncio.create_task(server.run())
+            try:
+                async with httpx.AsyncClient(base_url=url, timeout=30) as http:
+                    yield House(url, http, engine, server)
+            finally:
+                server.stop()
+                await running
+                listener.close()
+
+    return run
+
+
+@pytest.fixture
+async def house(serve: Serve) -> AsyncIterator[House]:
+    async with serve() as served:
+        yield served

@@ -1,0 +1,175 @@
+"""OpenAI's API, spoken by OpenAI's own client."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import openai
+import pytest
+from doubles.chat_server import Fault
+from doubles.gateway_house import House, Serve
+
+ASKED: Any = [{"role": "user", "content": "Say hello."}]
+
+
+@pytest.fixture
+async def client(house: House) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(base_url=f"{house.url}/v1", api_key="none", max_retries=0) as made:
+        yield made
+
+
+async def test_a_chat_is_answered_by_the_engine_and_then_from_the_cache(client: openai.AsyncOpenAI) -> None:
+    first, second = [
+        await client.chat.completions.with_raw_response.create(model="tiny", messages=ASKED) for _ in range(2)
+    ]
+    assert [answer.headers["x-llmhost-cache"] for answer in (first, second)] == ["miss", "exact"]
+    assert {answer.parse().choices[0].message.content for answer in (first, second)} == {"Hello, Wörld!"}
+
+
+async def test_the_usage_of_a_hit_is_that_of_the_answer_when_it_was_made(client: openai.AsyncOpenAI) -> None:
+    usages = [(await client.chat.completions.create(model="tiny", messages=ASKED)).usage for _ in range(2)]
+    assert [(usage.prompt_tokens, usage.completion_tokens) for usage in usages if usage] == [(7, 4), (7, 4)]
+
+
+async def test_a_stream_of_an_engine_and_its_replay_are_both_proper_streams(
+    client: openai.AsyncOpenAI,
+) -> None:
+    for _ in range(2):
+        options: Any = {"include_usage": True}
+        stream = await client.chat.completions.create(
+            model="tiny", messages=ASKED, stream=True, stream_options=options
+        )
+        chunks = [chunk async for chunk in stream]
+        assert len({(chunk.id, chunk.created, chunk.object) for chunk in chunks}) == 1
+        *answering, usage = chunks
+        assert (usage.choices, usage.usage and usage.usage.completion_tokens) == ([], 4)
+        deltas = [chunk.choices[0] for chunk in answering]
+        assert deltas[0].delta.role == "assistant"
+        assert "".join(one.delta.content or "" for one in deltas) == "Hello, Wörld!"
+        assert [one.finish_reason for one in deltas[-1:]] == ["stop"]
+        assert deltas[-1].delta.model_dump(exclude_none=True) == {}
+
+
+async def test_the_end_of_a_stream_is_marked(house: House) -> None:
+    answer = await house.chat(stream=True)
+    assert answer.headers["content-type"] == "text/event-stream"
+    assert answer.text.endswith("data: [DONE]\n\n")
+    assert not [line for line in answer.text.split("\n\n") if line and not line.startswith("data: ")]
+
+
+async def test_what_the_client_sends_reaches_the_engine_as_it_is(
+    client: openai.AsyncOpenAI, house: House
+) -> None:
+    tools: Any = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+    image: Any = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]
+    await client.chat.completions.create(
+        model="tiny", messages=image, tools=tools, tool_choice="auto", extra_body={"best_guess": 1}
+    )
+    sent = house.engine.requests[-1].json
+    assert (sent["messages"], sent["tools"], sent["best_guess"]) == (image, tools, 1)
+
+
+async def test_a_call_of_a_tool_arrives_and_is_not_cached(client: openai.AsyncOpenAI, house: House) -> None:
+    call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "now", "arguments": '{"a":'}}
+    rest = {"index": 0, "function": {"arguments": "1}"}}
+    pieces = iter([{"tool_calls": [call]}, {"tool_calls": [rest]}] * 2)
+    house.engine.pieces, house.engine.finish_reason = ("1", "2"), "tool_calls"
+    house.engine.piece = lambda text: house.engine.delta(next(pieces))  # type: ignore[assignment,method-assign]
+    for _ in range(2):
+        answer = await client.chat.completions.with_raw_response.create(model="tiny", messages=ASKED)
+        choice = answer.parse().choices[0]
+        called: Any = (choice.message.tool_calls or [])[0]
+        assert (called.id, called.function.name, called.function.arguments) == ("c1", "now", '{"a":1}')
+        assert (choice.finish_reason, answer.headers["x-llmhost-cache"]) == ("tool_calls", "miss")
+
+
+async def test_pieces_of_a_tool_call_keep_their_index_in_a_stream(
+    client: openai.AsyncOpenAI, house: House
+) -> None:
+    call = {"index": 1, "id": "c1", "type": "function", "function": {"name": "now", "arguments": "{}"}}
+    house.engine.pieces, house.engine.finish_reason = ("1",), "tool_calls"
+    house.engine.piece = lambda text: house.engine.delta({"tool_calls": [call]})  # type: ignore[assignment,method-assign]
+    stream = await client.chat.completions.create(model="tiny", messages=ASKED, stream=True)
+    calls = [chunk.choices[0].delta.tool_calls async for chunk in stream]
+    assert [(piece.index, piece.id) for found in calls if found for piece in found] == [(1, "c1")]
+
+
+async def test_thoughts_arrive_beside_the_answer(house: House) -> None:
+    plain = house.engine.piece
+    house.engine.pieces = ("Yes",)
+    house.engine.piece = lambda text: house.engine.thought("hm") + plain(text)  # type: ignore[assignment,method-assign]
+    message = (await house.chat()).json()["choices"][0]["message"]
+    assert (message["reasoning_content"], message["content"]) == ("hm", "Yes")
+
+
+async def test_several_choices_are_several_answers_around_the_cache(client: openai.AsyncOpenAI) -> None:
+    answer = await client.chat.completions.with_raw_response.create(model="tiny", messages=ASKED, n=3, seed=5)
+    assert [choice.index for choice in answer.parse().choices] == [0, 1, 2]
+    assert answer.headers["x-llmhost-cache"] == "bypass"
+
+
+async def test_the_choices_of_a_stream_are_told_apart(client: openai.AsyncOpenAI) -> None:
+    stream = await client.chat.completions.create(model="tiny", messages=ASKED, n=2, stream=True)
+    texts = {0: "", 1: ""}
+    async for chunk in stream:
+        for choice in chunk.choices:
+            texts[choice.index] += choice.delta.content or ""
+    assert set(texts.values()) == {"Hello, Wörld!"}
+
+
+async def test_completions_answer_each_prompt(client: openai.AsyncOpenAI) -> None:
+    answer = await client.completions.create(model="tiny", prompt=["Say hello.", "Say hi."])
+    assert [choice.text for choice in answer.choices] == ["Hello, Wörld!"] * 2
+
+
+async def test_completions_are_streamed(client: openai.AsyncOpenAI) -> None:
+    stream = await client.completions.create(model="tiny", prompt="Say hello.", stream=True)
+    assert "".join([chunk.choices[0].text async for chunk in stream]) == "Hello, Wörld!"
+
+
+async def test_the_models_are_listed_with_their_aliases(serve: Serve) -> None:
+    async with (
+        serve(gateway={"aliases": {"gpt-4o": "tiny"}}) as house,
+        openai.AsyncOpenAI(base_url=f"{house.url}/v1", api_key="none") as client,
+    ):
+        assert [model.id async for model in await client.models.list()] == ["tiny", "gpt-4o"]
+        assert (await client.models.retrieve("tiny:latest")).id == "tiny:latest"
+        answer = await client.chat.completions.create(model="gpt-4o", messages=ASKED)
+        assert answer.choices[0].message.content == "Hello, Wörld!"
+
+
+async def test_an_unknown_model_is_not_found(client: openai.AsyncOpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="served are: tiny"):
+        await client.chat.completions.create(model="huge", messages=ASKED)
+
+
+async def test_a_request_that_the_engine_refuses_is_the_client_s_mistake(
+    client: openai.AsyncOpenAI, house: House
+) -> None:
+    house.engine.refuse(400, json.dumps(house.engine.refused("no tools here")).encode())
+    with pytest.raises(openai.BadRequestError, match="no tools here"):
+        await client.chat.completions.create(model="tiny", messages=ASKED)
+
+
+async def test_an_engine_that_is_down_is_told_with_the_time_to_ask_again(
+    client: openai.AsyncOpenAI, house: House
+) -> None:
+    house.engine.fail(Fault.CLOSES)
+    with pytest.raises(openai.InternalServerError) as caught:
+        await client.chat.completions.create(model="tiny", messages=ASKED)
+    assert caught.value.status_code == 502
+    assert caught.value.response.headers["retry-after"] == "5"
+
+
+async def test_a_stream_that_breaks_ends_with_an_error_and_is_not_cached(
+    client: openai.AsyncOpenAI, house: House
+) -> None:
+    house.engine.fail(Fault.CLOSES, after=2)
+    stream = await client.chat.completions.create(model="tiny", messages=ASKED, stream=True)
+    with pytest.raises(openai.APIError, match="broke off"):
+        async for _ in stream:
+            pass
+    house.engine.heal()
+    assert (await house.chat()).headers["x-llmhost-cache"] == "miss"
