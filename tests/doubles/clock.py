@@ -13,7 +13,7 @@ class ManualClock:
         self._elapsed = 0.0
 
     def put_back(self, seconds: float) -> None:
-        """Somebody corrects the date; below 0, it is put forward."""
+        """Somebody corrects the date."""
         self._start -= seconds
 
     def now(self) -> float:
@@ -27,3 +27,20 @@ class ManualClock:
         # Twice: what the sleeper started gets its first step, and what that woke up gets its own.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
+
+
+class WrongClock:
+    """The clock of a machine whose date is `ahead` seconds off, below 0 behind; time passes with `right`."""
+
+    def __init__(self, right: ManualClock) -> None:
+        self._right = right
+        self.ahead = 0.0
+
+    def now(self) -> float:
+        return self._right.now() + self.ahead
+
+    def monotonic(self) -> float:
+        return self._right.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await self._right.sleep(seconds)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from doubles.clock import ManualClock
+from doubles.clock import ManualClock, WrongClock
 from doubles.fleet_values import make_spec
 from doubles.memory_traffic import MemoryTraffic
 from doubles.scaling import make_scale
@@ -54,11 +54,12 @@ class RentedFleet:
     """One account, one fleet, one Redis; `service` is what a new command has, `scaler` what `scale` has.
 
     `folder` is the state folder of the machine that the command runs on, `client` None stands for a
-    configuration without Redis. Workers in `wedged` do not answer. `traffic` is what is asked of the fleet.
+    configuration without Redis. `clock` is this machine's; vast.ai's is always right. Workers in `wedged` do not
+    answer. `traffic` is what is asked of the fleet.
     """
 
     server: VastServer
-    clock: ManualClock
+    clock: WrongClock
     client: Any
     folder: Path
     settings: Any
@@ -168,10 +169,11 @@ async def rented_fleet(
 ) -> AsyncIterator[RentedFleet]:
     """`socket` is of a Redis; None for none."""
     clock = ManualClock()
+    ours = WrongClock(clock)
     client = None if socket is None else connect(RedisConfig(), socket=socket)
     try:
         async with VastServer(clock, credit=credit) as server:
-            yield RentedFleet(server, clock, client, folder, settings, MemoryTraffic(clock), **more)
+            yield RentedFleet(server, ours, client, folder, settings, MemoryTraffic(ours), **more)
     finally:
         if client is not None:
             await client.aclose()

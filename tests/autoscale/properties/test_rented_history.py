@@ -62,6 +62,9 @@ MACHINES = (
     (Fault.DEARER, 3.0),
 )
 
+#: seconds by which this machine's clock is wrong for a while
+JUMPS = (-40_000.0, -4000.0, -30.0, 30.0, 4000.0, 40_000.0)
+
 #: seconds; cron is on time or not
 INTERVAL = st.sampled_from([5.0, 60.0, 300.0, 1000.0])
 
@@ -74,6 +77,7 @@ EVENT = st.one_of(
     st.tuples(st.just("two_at_once"), st.just(0)),
     st.tuples(st.just("up_beside"), st.integers(1, MOST)),
     st.tuples(st.just("no_heartbeat"), st.tuples(st.integers(1, MOST), st.integers(1, 12))),
+    st.tuples(st.just("wrong_clock"), st.tuples(st.sampled_from(JUMPS), st.integers(1, 3))),
     st.tuples(st.just("no_credit"), st.integers(1, 3)),
     st.tuples(st.just("fault"), st.tuples(st.sampled_from(CALLS), st.integers(1, 3))),
     st.tuples(st.just("machine"), st.sampled_from(MACHINES)),
@@ -168,6 +172,15 @@ async def no_heartbeat(world: World, value: tuple[int, int]) -> None:
         world.server.become(number, "running")
 
 
+async def wrong_clock(world: World, value: tuple[float, int]) -> None:
+    """Somebody sets the date of this machine, and some steps later it is put right."""
+    world.fleet.clock.ahead = value[0]
+    try:
+        await steps(world, value[1])
+    finally:
+        world.fleet.clock.ahead = 0.0
+
+
 async def no_credit(world: World, count: int) -> None:
     """The account runs dry, which stops all its machines, and is paid in again."""
     credit, world.server.credit = world.server.credit, 0.0
@@ -195,6 +208,7 @@ COMMANDS: dict[str, Callable[[World, Any], Awaitable[Any]]] = {
     "steps": steps,
     "no_heartbeat": no_heartbeat,
     "no_credit": no_credit,
+    "wrong_clock": wrong_clock,
     "elsewhere": elsewhere,
     "crash": lambda world, death: crash(world.server, world.fleet.scaler().step(), *death),
     "two_at_once": lambda world, _: beside(world, world.fleet.scaler().step()),
@@ -257,7 +271,7 @@ def test_after_any_history_the_fleet_is_as_large_as_wanted_and_stays_so(
             world = World(fleet)
             for event, value in events:
                 await play(world, event, value)
-            await calm(world, workers, sum(event == "crash" for event, _ in events))
+            await calm(world, workers, sum(event in ("crash", "wrong_clock") for event, _ in events))
             assert world.wrong == []
 
     asyncio.run(body())
