@@ -54,8 +54,8 @@ class RentedFleet:
     """One account, one fleet, one Redis; `service` is what a new command has, `scaler` what `scale` has.
 
     `folder` is the state folder of the machine that the command runs on, `client` None stands for a
-    configuration without Redis. `clock` is this machine's; vast.ai's is always right. Workers in `wedged` do not
-    answer. `traffic` is what is asked of the fleet.
+    configuration without Redis. `clock` is this machine's; vast.ai's is always right. Workers in `wedged` do
+    not answer. `traffic` is what is asked of the fleet.
     """
 
     server: VastServer

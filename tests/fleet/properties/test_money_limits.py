@@ -173,7 +173,7 @@ async def test_a_very_long_retry_after_is_not_waited_for(fleet: RentedFleet) -> 
 
 async def test_a_clock_that_was_put_back_buys_nothing_twice(fleet: RentedFleet) -> None:
     await fleet.service().up(2)
-    fleet.clock.put_back(3 * DAY)
+    fleet.clock.ahead = -3 * DAY
     result = await fleet.service().up(2)
     status = await fleet.service().status()
     assert len(result.workers) == 2

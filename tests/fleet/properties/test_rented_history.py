@@ -229,7 +229,9 @@ async def right_in_the_end(world: World, gpus: int) -> None:
     status = await world.service().status()
     dearest = max(one.price for one in server.instances.values())
     if not world.was_wrong:
-        assert status.spending.total == pytest.approx(server.billed_total(), abs=dearest / 60)
+        # A worker whose end was not confirmed is counted until it is seen to be gone: never too little.
+        billed = server.billed_total()
+        assert billed - dearest / 60 <= status.spending.total <= billed + dearest / 6
     await world.service().down()
     assert server.alive() == []
     assert world.was_wrong or server.too_early == {}
