@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from llmhost.engines.engine import Engine, ModelStatus
 from llmhost.engines.worker_report import Metrics, WorkerReport
@@ -44,6 +44,7 @@ __all__ = [
     "from_error",
     "ok",
     "run_checks",
+    "warn",
 ]
 
 #: seconds for one probe; hashing a large model file from a slow disk takes a part of it
@@ -71,12 +72,16 @@ _STUCK_FIX = "`llmhost up` waits while it makes progress, else replaces it; see 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding, in a sentence. `fix` says what to do where it is not `ok`."""
+    """One finding, in a sentence. `fix` says what to do where the level is not ok.
+
+    What warns works now, and is better changed before it does not: it is `ok` as well.
+    """
 
     name: str
     ok: bool
     detail: str
     fix: str | None
+    level: Literal["ok", "warn", "fail"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +93,15 @@ class Probe:
 
 
 def ok(name: str, detail: str) -> Check:
-    return Check(name, ok=True, detail=detail, fix=None)
+    return Check(name, ok=True, detail=detail, fix=None, level="ok")
+
+
+def warn(name: str, detail: str, fix: str) -> Check:
+    return Check(name, ok=True, detail=detail, fix=fix, level="warn")
 
 
 def fail(name: str, detail: str, fix: str | None) -> Check:
-    return Check(name, ok=False, detail=detail, fix=fix)
+    return Check(name, ok=False, detail=detail, fix=fix, level="fail")
 
 
 def from_error(name: str, error: LlmhostError) -> Check:
@@ -132,7 +141,7 @@ def check_state(folder: Path) -> Check:
     free = shutil.disk_usage(folder).free
     detail = f"{folder}, {free / _GIB:.1f} GiB free"
     if free < _LOW_DISK:
-        return fail("state", detail, "free some disk space, or set LLMHOST_STATE_DIR to a folder elsewhere")
+        return warn("state", detail, "free some disk space, or set LLMHOST_STATE_DIR to a folder elsewhere")
     return ok("state", detail)
 
 
@@ -178,7 +187,8 @@ def _persistence(info: Mapping[str, Any]) -> Check:
         return fail("redis persistence", f"saving fails: {broken[0]} is {info[broken[0]]}", fix)
     if info.get("aof_enabled"):
         return ok("redis persistence", "append-only file")
-    return ok("redis persistence", "no append-only file: a crash loses everything since the last snapshot")
+    detail = "no append-only file: a crash loses everything since the last snapshot"
+    return warn("redis persistence", detail, "set its `appendonly` to yes")
 
 
 async def check_server(
@@ -230,7 +240,7 @@ def check_report(worker: Worker, report: WorkerReport, timeout: float, now: floa
     after = f"{progress}, {_minutes(age)} after it was rented"
     if report.stage == "pulling" and age > _SLOW_PULL:
         fix = "wait, use a smaller `engine.model`, or a faster connection: `inet_down>=500` in `vast.offers`"
-        return fail(name, after, fix)
+        return (fail if age > timeout else warn)(name, after, fix)
     if report.stage != "ready" and age > timeout:
         return fail(name, after, _STUCK_FIX)
     return ok(name, progress)
@@ -272,7 +282,7 @@ def check_account(account: Account | None, workers: Iterable[Worker]) -> Check:
     if account.credit <= 0:
         return fail("account", detail, "add credit on vast.ai: without it, nothing can be rented")
     if runway is not None and runway < _LOW_RUNWAY:
-        return fail("account", detail, "add credit on vast.ai: when it runs out, the workers are stopped")
+        return warn("account", detail, "add credit on vast.ai: when it runs out, the workers are stopped")
     return ok("account", detail)
 
 
@@ -307,7 +317,7 @@ def check_budget(limits: Limits, spent: Spent, workers: Iterable[Worker], now: f
             "destroy workers with `llmhost down WORKER`; "
             f"`fleet.budget.{broken[0].name}` stops new purchases, not running workers"
         )
-        return fail("budget", "; ".join(map(_excess, broken)), fix)
+        return warn("budget", "; ".join(map(_excess, broken)), fix)
     within = (f"{_usd(row.projected)} of {_usd(row.limit)} {_PERIODS[row.period]}" for row in rows)
     return ok("budget", f"if nothing changes: {', '.join(within)}")
 
@@ -359,7 +369,7 @@ def check_pause(since: float, workers: Sequence[Worker]) -> Check:
     """An autoscaler that `llmhost down` paused, `since` Unix seconds; meanwhile no worker should exist."""
     paused = f"paused since {datetime.fromtimestamp(since).astimezone():%Y-%m-%d %H:%M}"
     if not workers:
-        return ok("autoscaling", f"{paused}; `llmhost up` resumes it")
+        return warn("autoscaling", paused, "`llmhost up` resumes it")
     count = f"{len(workers)} {'worker exists' if len(workers) == 1 else 'workers exist'}"
     fix = "`llmhost down` destroys them, `llmhost up` resumes autoscaling"
     return fail("autoscaling", f"{paused}, but {count}, {_usd(_rate(workers))}/h", fix)

@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -70,13 +71,17 @@ def main(folder: Path) -> int:
     try:
         spec = read_spec(folder)
         check_gguf(Path(spec.model_path))
+        _log(
+            f"loads {spec.model_path}: {spec.parallel} slots of {spec.context} tokens, {spec.threads} threads"
+        )
         server = _start(spec)
         write_json(folder / ADDRESS_FILE, {"url": server.listening_address})
+        _log(f"serves {spec.alias} at {server.listening_address}")
     except LlmhostError as error:
         _report(folder, error)
         return 1
     _wait_for_signal()
-    sys.stdout.flush()
+    _log("ends: it was told to")
     os._exit(0)  # tearing llama.cpp down waits for its batch: half a minute in the middle of a long prompt
 
 
@@ -171,8 +176,14 @@ def _wait_for_signal() -> None:
     os.read(reading, 1)
 
 
+def _log(line: str) -> None:
+    """What the worker does; never what it is asked or answers."""
+    sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+    sys.stderr.flush()
+
+
 def _report(folder: Path, error: LlmhostError) -> None:
-    sys.stderr.write(f"{error.message}\n")
+    _log(error.message)
     with suppress(StateError):  # then the log has to do
         write_json(folder / FAILURE_FILE, {"message": error.message, "hint": error.hint})
 

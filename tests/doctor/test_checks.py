@@ -59,8 +59,8 @@ async def test_an_error_is_a_failed_check_and_does_not_hide_the_others() -> None
 
     found = await run_checks([Probe("redis", broken), Probe("sound", sound)])
     assert found == [
-        Check("redis", ok=False, detail="Redis is away", fix="start it"),
-        Check("sound", ok=True, detail="good", fix=None),
+        Check("redis", ok=False, detail="Redis is away", fix="start it", level="fail"),
+        Check("sound", ok=True, detail="good", fix=None, level="ok"),
     ]
 
 
@@ -88,25 +88,30 @@ FULL = {"maxmemory": 1 << 30}
 
 
 @pytest.mark.parametrize(
-    ("info", "name", "ok", "words"),
+    ("info", "name", "level", "words"),
     [
-        ({"redis_version": "6.2.14"}, "redis", True, "version 6.2.14"),
-        ({"redis_version": "6.0.16"}, "redis", False, "version 6.0.16"),
-        ({}, "redis", True, "unknown"),
-        ({"maxmemory_policy": "volatile-lru", **FULL}, "redis eviction", True, "at most 1,024 MiB"),
-        ({"maxmemory_policy": "noeviction", "maxmemory": 0}, "redis eviction", True, "no memory limit"),
-        ({"maxmemory_policy": "noeviction", **FULL}, "redis eviction", False, "when it is full"),
-        ({"maxmemory_policy": "allkeys-lru", **FULL}, "redis eviction", False, "the ledger"),
-        ({"aof_enabled": 1}, "redis persistence", True, "append-only"),
-        ({"aof_enabled": 0}, "redis persistence", True, "since the last snapshot"),
-        ({"aof_last_write_status": "err"}, "redis persistence", False, "aof_last_write_status"),
-        ({"rdb_last_bgsave_status": "err"}, "redis persistence", False, "rdb_last_bgsave_status"),
-        ({"role": "slave"}, "redis role", False, "a read-only replica"),
+        ({"redis_version": "6.2.14"}, "redis", "ok", "version 6.2.14"),
+        ({"redis_version": "6.0.16"}, "redis", "fail", "version 6.0.16"),
+        ({}, "redis", "ok", "unknown"),
+        ({"maxmemory_policy": "volatile-lru", **FULL}, "redis eviction", "ok", "at most 1,024 MiB"),
+        ({"maxmemory_policy": "noeviction", "maxmemory": 0}, "redis eviction", "ok", "no memory limit"),
+        ({"maxmemory_policy": "noeviction", **FULL}, "redis eviction", "fail", "when it is full"),
+        ({"maxmemory_policy": "allkeys-lru", **FULL}, "redis eviction", "fail", "the ledger"),
+        ({"aof_enabled": 1}, "redis persistence", "ok", "append-only"),
+        ({"aof_enabled": 0}, "redis persistence", "warn", "since the last snapshot"),
+        ({"aof_last_write_status": "err"}, "redis persistence", "fail", "aof_last_write_status"),
+        ({"rdb_last_bgsave_status": "err"}, "redis persistence", "fail", "rdb_last_bgsave_status"),
+        ({"role": "slave"}, "redis role", "fail", "a read-only replica"),
     ],
 )
-def test_a_redis_is_judged_by_its_info(info: dict[str, Any], name: str, ok: bool, words: str) -> None:
+def test_a_redis_is_judged_by_its_info(info: dict[str, Any], name: str, level: str, words: str) -> None:
     check = next(check for check in checks.check_redis(info) if check.name == name)
-    assert (check.ok, words in check.detail, check.fix is None) == (ok, True, ok)
+    assert (check.level, words in check.detail, check.fix is None) == (level, True, level == "ok")
+
+
+def test_what_warns_has_a_fix_and_has_not_failed() -> None:
+    check = checks.warn("disk", "nearly full", "free some")
+    assert (check.ok, check.level, check.fix) == (True, "warn", "free some")
 
 
 @pytest.mark.parametrize(
@@ -156,10 +161,8 @@ def test_a_state_folder_must_have_room_and_the_machine_is_described(
     assert "of memory free" in checks.check_machine().detail
     assert checks.check_state(tmp_path).ok
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1024**3))
-    assert (checks.check_state(tmp_path).ok, "1.0 GiB free" in checks.check_state(tmp_path).detail) == (
-        False,
-        True,
-    )
+    check = checks.check_state(tmp_path)
+    assert (check.level, "1.0 GiB free" in check.detail) == ("warn", True)
 
 
 def rented(**changes: Any) -> Worker:
@@ -175,19 +178,19 @@ def report(stage: Any, fraction: float | None = None, detail: str = "") -> Worke
 
 
 @pytest.mark.parametrize(
-    ("credit", "prices", "ok", "words"),
+    ("credit", "prices", "level", "words"),
     [
-        (20.0, [], True, "$20.00 of credit"),
-        (0.0, [], False, "$0.00 of credit"),
-        (-3.5, [0.5], False, "-$3.50 of credit, 0.0 h at $0.50/h"),
-        (24.0, [0.5, 0.5], True, "24.0 h at $1.00/h"),
-        (23.9, [0.5, 0.5], False, "23.9 h at $1.00/h"),
-        (11.0, [0.5], False, "22.0 h at $0.50/h"),
+        (20.0, [], "ok", "$20.00 of credit"),
+        (0.0, [], "fail", "$0.00 of credit"),
+        (-3.5, [0.5], "fail", "-$3.50 of credit, 0.0 h at $0.50/h"),
+        (24.0, [0.5, 0.5], "ok", "24.0 h at $1.00/h"),
+        (23.9, [0.5, 0.5], "warn", "23.9 h at $1.00/h"),
+        (11.0, [0.5], "warn", "22.0 h at $0.50/h"),
     ],
 )
-def test_credit_must_last_for_a_day(credit: float, prices: list[float], ok: bool, words: str) -> None:
+def test_credit_should_last_for_a_day(credit: float, prices: list[float], level: str, words: str) -> None:
     check = checks.check_account(Account(credit), [rented(price_per_hour=price) for price in prices])
-    assert (check.ok, words in check.detail, check.fix is None) == (ok, True, ok)
+    assert (check.level, words in check.detail, check.fix is None) == (level, True, level == "ok")
 
 
 def test_of_a_stopped_worker_only_the_disk_counts() -> None:
@@ -240,19 +243,20 @@ def test_a_worker_that_cannot_be_asked_is_on_its_way_until_it_takes_too_long(
 
 
 @pytest.mark.parametrize(
-    ("said", "minutes", "ok", "words"),
+    ("said", "minutes", "level", "words"),
     [
-        (report("pulling", 0.43), 5, True, "pulling 43%"),
-        (report("pulling", 0.43), 16, False, "pulling 43%, 16 min after it was rented"),
-        (report("loading"), 16, True, "loading"),
-        (report("installing", None, "nginx"), 21, False, "installing: nginx, 21 min after it was rented"),
-        (report("failed", None, "no space left"), 1, False, "failed: no space left"),
-        (report("ready"), 600, True, "ready"),
+        (report("pulling", 0.43), 5, "ok", "pulling 43%"),
+        (report("pulling", 0.43), 16, "warn", "pulling 43%, 16 min after it was rented"),
+        (report("pulling", 0.43), 21, "fail", "pulling 43%, 21 min after it was rented"),
+        (report("loading"), 16, "ok", "loading"),
+        (report("installing", None, "nginx"), 21, "fail", "installing: nginx, 21 min after it was rented"),
+        (report("failed", None, "no space left"), 1, "fail", "failed: no space left"),
+        (report("ready"), 600, "ok", "ready"),
     ],
 )
-def test_a_worker_reports_its_progress(said: WorkerReport, minutes: int, ok: bool, words: str) -> None:
+def test_a_worker_reports_its_progress(said: WorkerReport, minutes: int, level: str, words: str) -> None:
     check = checks.check_report(rented(), said, TIMEOUT, NOON + minutes * 60)
-    assert (check.ok, check.detail, check.fix is None) == (ok, words, ok)
+    assert (check.level, check.detail, check.fix is None) == (level, words, level == "ok")
 
 
 def test_a_slow_pull_is_fixed_by_a_smaller_model_or_a_faster_connection() -> None:
@@ -280,27 +284,27 @@ def test_a_gpu_that_is_not_used_at_all_fails_and_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "spent", "ok", "detail", "key"),
+    ("limits", "spent", "level", "detail", "key"),
     [
-        (Limits(), 0, False, "nothing limits what this fleet may cost", "`fleet.budget.per_day`"),
+        (Limits(), 0, "fail", "nothing limits what this fleet may cost", "`fleet.budget.per_day`"),
         (
             Limits(per_hour=2, per_day=50),
             5,
-            True,
+            "ok",
             "if nothing changes: $1.50 of $2.00 this hour, $23.00 of $50.00 today",
             "",
         ),
         (
             Limits(per_hour=2, per_day=20),
             5,
-            False,
+            "warn",
             "per_day: $5.00 spent today + $1.50/h x 12 h = $23.00, over the limit of $20.00",
             "`fleet.budget.per_day`",
         ),
         (
             Limits(per_day=30),
             0,
-            False,
+            "warn",
             "per_day: a whole day at $1.50/h costs $36.00, over the limit of $30.00",
             "`fleet.budget.per_day`",
         ),
@@ -308,10 +312,10 @@ def test_a_gpu_that_is_not_used_at_all_fails_and_says_so() -> None:
     ids=["there is no limit", "it holds", "it will break today", "it will break tomorrow"],
 )
 def test_a_budget_is_reported_with_its_sum_before_it_breaks(
-    limits: Limits, spent: float, ok: bool, detail: str, key: str
+    limits: Limits, spent: float, level: str, detail: str, key: str
 ) -> None:
     check = checks.check_budget(limits, Spent(day=spent), [rented(price_per_hour=1.5)], NOON)
-    assert (check.ok, check.detail, key in (check.fix or "")) == (ok, detail, True)
+    assert (check.level, check.detail, key in (check.fix or "")) == (level, detail, True)
 
 
 @given(limit=_AMOUNTS, spent=_AMOUNTS, price=_AMOUNTS)
@@ -320,7 +324,7 @@ def test_a_budget_is_fine_exactly_where_this_day_and_the_next_end_within_it(
 ) -> None:
     check = checks.check_budget(Limits(per_day=limit), Spent(day=spent), [rented(price_per_hour=price)], NOON)
     most = limit * (1 + 1e-9)
-    assert check.ok == (spent + 12 * price <= most and 24 * price <= most)
+    assert (check.level == "ok") == (spent + 12 * price <= most and 24 * price <= most)
 
 
 @pytest.mark.parametrize(
@@ -359,7 +363,7 @@ def test_what_may_be_paid_for_without_being_used_is_reported(
     assert ok or "`llmhost down --orphans` cleans up" in (check.fix or "")
 
 
-@pytest.mark.parametrize(("workers", "healthy"), [(0, True), (2, False)])
-def test_a_pause_with_workers_that_cost_money_is_a_failure(workers: int, healthy: bool) -> None:
+@pytest.mark.parametrize(("workers", "level"), [(0, "warn"), (2, "fail")])
+def test_a_pause_warns_and_with_workers_that_cost_money_it_is_a_failure(workers: int, level: str) -> None:
     check = checks.check_pause(NOON, [make_worker(f"w-{number}") for number in range(workers)])
-    assert (check.name, check.ok, check.detail[:15]) == ("autoscaling", healthy, "paused since 20")
+    assert (check.name, check.level, check.detail[:15]) == ("autoscaling", level, "paused since 20")

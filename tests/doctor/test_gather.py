@@ -16,7 +16,7 @@ from doubles.rented_provider import RentedProvider
 from plugins.redis_servers import RedisServer
 
 from llmhost.config.models import Config
-from llmhost.doctor.checks import Check, run_checks
+from llmhost.doctor.checks import Check, fail, run_checks
 from llmhost.doctor.gather import FleetProbes
 from llmhost.errors import ConfigError, ProviderError
 from llmhost.fleet.models import Market, Offer, Worker, WorkerState
@@ -93,7 +93,7 @@ async def test_a_fleet_that_is_not_rented_yet_lacks_only_a_budget(
 async def test_a_missing_key_is_reported_once(provider: RentedProvider) -> None:
     provider.fault = NO_KEY
     checks = await checks_of(provider, config())
-    assert list(checks.values()) == [Check("account", False, NO_KEY.message, NO_KEY.hint)]
+    assert list(checks.values()) == [fail("account", NO_KEY.message, NO_KEY.hint)]
 
 
 async def test_a_list_that_cannot_be_read_is_asked_for_once_and_hides_no_credit(
@@ -136,7 +136,7 @@ async def test_a_worker_that_is_still_pulling_is_not_asked_for_its_model(
     server.stage = "pulling"
     provider.workers = [worker_at(server)]
     check = (await checks_of(provider, config()))["worker vast-1"]
-    assert (check.ok, check.detail.split(",")[0]) == (False, "pulling 50%")
+    assert (check.level, check.detail.split(",")[0]) == ("fail", "pulling 50%")
     assert [request.path for request in server.requests] == ["/llmhost/progress"]
 
 
@@ -159,7 +159,7 @@ async def test_what_was_spent_comes_from_the_ledger(provider: RentedProvider, re
         # Dear enough for a test in the first second of a month to see it.
         await ledger.observed("vast-1", 1e9, now - 1, now)
         await ledger.closed("vast-1", now)
-    assert (await checks_of(provider, limited))["budget"].ok is False
+    assert (await checks_of(provider, limited))["budget"].level == "warn"
 
 
 async def test_a_budget_cannot_be_checked_without_the_ledger(

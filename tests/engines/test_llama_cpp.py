@@ -101,6 +101,18 @@ async def test_neither_prompts_nor_answers_are_in_the_log(start_llama_worker, qu
 
 
 @pytest.mark.slow
+def test_the_log_says_what_a_worker_loads_serves_and_that_it_was_ended(start_llama_worker):
+    worker = start_llama_worker()
+    worker.wait_until_it_listens()
+    worker.process.terminate()
+    assert worker.process.wait(SOON) == 0
+    loads, serves, ends = worker.log.splitlines()
+    assert worker.spec.model_path in loads
+    assert serves.endswith(f"serves {worker.spec.alias} at {worker.url}")
+    assert ends.endswith("ends: it was told to")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_worker_stops_at_once_in_the_middle_of_a_prompt(start_llama_worker, question, number):
     worker = start_llama_worker(context=4096)

@@ -10,7 +10,7 @@ import typer
 
 from llmhost.cli.frame import Globals, globals_of
 from llmhost.cli.running import run_async, wired
-from llmhost.cli.text import clean
+from llmhost.cli.text import clean, counted
 from llmhost.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 
 __all__ = ["doctor"]
 
+_MARKS = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "bold red")}
+
 
 def doctor(ctx: typer.Context) -> int:
     """Diagnose the setup: configuration, Redis, models and workers, with a fix for each problem.
 
     For rented workers also the account, the offers, the budget and orphaned purchases.
-    It starts, buys and changes nothing; what it writes to Redis, it deletes. The exit code is 0 if all
-    checks pass, else 1.
+    It starts, buys and changes nothing; what it writes to Redis, it deletes. The exit code is 0 if no
+    check failed, else 1; what warns works now.
 
     Examples:
       llmhost doctor
@@ -40,14 +42,12 @@ def doctor(ctx: typer.Context) -> int:
 
 async def _checks(options: Globals) -> Sequence[Check]:
     from llmhost.config.load import load_config
-    from llmhost.doctor.checks import check_machine, from_error, ok, run_checks
+    from llmhost.doctor.checks import check_machine, from_error, ok, run_checks, warn
 
     try:
         loaded = load_config(options.config, environ=os.environ)
     except ConfigError as error:
         return [from_error("config", error), check_machine()]
-    for warning in loaded.warnings:
-        options.output.warn(warning)
     from llmhost.doctor.gather import probes
 
     source = "no file: the built-in local fleet (`llmhost init` writes one)"
@@ -55,7 +55,8 @@ async def _checks(options: Globals) -> Sequence[Check]:
         source = f"{loaded.source.absolute()} is valid"
     async with wired(options, loaded.config) as wiring:
         probed = await run_checks(probes(wiring, loaded.config))
-    return [ok("config", source), check_machine(), *probed]
+    warned = [warn("config", warning, "correct it") for warning in loaded.warnings]
+    return [ok("config", source), *warned, check_machine(), *probed]
 
 
 def _render(checks: Sequence[Check], console: Console) -> None:
@@ -64,13 +65,14 @@ def _render(checks: Sequence[Check], console: Console) -> None:
 
     grid = Table.grid("", "", Column(overflow="fold"), padding=(0, 2))
     for check in checks:
-        mark = Text("ok", "green") if check.ok else Text("FAIL", "bold red")
+        mark = Text(*_MARKS[check.level])
         detail = Text(clean(check.detail))
         if check.fix:
             detail.append(f"\n{clean(check.fix)}", "cyan")
         grid.add_row(mark, Text(clean(check.name)), detail)
     console.print(grid)
-    failed = sum(not check.ok for check in checks)
-    summary = f"{failed} of {len(checks)} checks failed." if failed else "All checks passed."
+    failed, warnings = (sum(check.level == level for check in checks) for level in ("fail", "warn"))
+    summary = f"{failed} of {len(checks)} checks failed" if failed else "All checks passed"
+    summary += f", {counted(warnings, 'warning')}." if warnings else "."
     console.print()
-    console.print(Text(summary, "bold red" if failed else "bold green"))
+    console.print(Text(summary, "bold red" if failed else "yellow" if warnings else "bold green"))

@@ -40,7 +40,7 @@ def test_the_built_in_setup_passes_before_anything_runs_and_nothing_is_started(
     assert (ran.code, ran.stderr) == (0, "")
     cache, rest = ["redis", "embedder", "verifier"], ["engine", "workers"]
     assert list(checks_of(ran)) == ["config", "machine", "state", *cache, *rest]
-    assert {tuple(check) for check in checks_of(ran).values()} == {("name", "ok", "detail", "fix")}
+    assert {tuple(check) for check in checks_of(ran).values()} == {("name", "ok", "detail", "fix", "level")}
     assert "not running" in checks_of(ran)["redis"]["detail"]
     assert list(state_folder.iterdir()) == []
 
@@ -52,6 +52,14 @@ def test_a_failed_check_is_marked_and_counted(cli: Cli) -> None:
     assert [line.split()[:2] for line in ran.stdout.splitlines()[:2]] == [["ok", "config"], ["ok", "machine"]]
     assert "FAIL  engine" in ran.stdout
     assert ran.stdout.endswith("\n\n1 of 8 checks failed.\n")
+
+
+def test_what_warns_is_marked_and_counted_and_is_no_failure(cli: Cli) -> None:
+    configure("scale:\n  late: 0.1\n")
+    ran = cli("doctor")
+    assert (ran.code, ran.stderr) == (0, "")
+    assert "warn  config" in ran.stdout
+    assert ran.stdout.endswith("\n\nAll checks passed, 1 warning.\n")
 
 
 @pytest.mark.parametrize(

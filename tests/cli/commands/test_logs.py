@@ -10,6 +10,8 @@ from doubles.openai_server import OpenAIServer
 from plugins.cli import Ran
 from plugins.commands import House
 
+from llmhost.cli.commands.logs import appended
+
 Cli = Callable[..., Ran]
 
 #: A local worker that is gone; its provider keeps its log so that one can read why.
@@ -38,6 +40,42 @@ def test_a_long_line_is_not_broken_and_nothing_is_shown_that_a_terminal_would_ob
 ) -> None:
     log.write_text("x" * 1000 + " \x1b[31m" + "y" * 1000 + "\x1b]0;title\x07\n")
     assert cli("logs", GONE).stdout == "x" * 1000 + " " + "y" * 1000 + "\n"
+
+
+async def test_follow_goes_on_with_what_is_added_and_ctrl_c_ends_it_cleanly(log: Path, house: House) -> None:
+    following = await house.start("logs", "-f", GONE, "--lines", "1")
+    await following.until("out", "line 200\n")
+    with log.open("a") as file:
+        file.write("line 201\n")
+    await following.until("out", "line 201\n")
+    following.interrupt()
+    done = await following.end()
+    assert (done.code, done.out, "error" in done.err) == (0, "", False)
+
+
+def test_follow_is_not_for_json(cli: Cli, log: Path) -> None:
+    assert cli("logs", "-f", GONE, "--json").code == 2
+
+
+@pytest.mark.parametrize(
+    ("seen", "now", "added"),
+    [
+        ("", "ab", "ab"),
+        ("ab", "ab", ""),
+        ("ab", "abc", "c"),
+        ("abc", "bcd", "d"),
+        ("abc", "xyz", "xyz"),
+        ("abc", "", ""),
+    ],
+)
+def test_what_was_added_to_a_log_is_found_where_its_end_alone_is_known(
+    seen: str, now: str, added: str
+) -> None:
+    assert list(appended(list(seen), list(now))) == list(added)
+
+
+def test_a_line_that_has_grown_is_shown_in_full() -> None:
+    assert appended(["one", "two and"], ["one", "two and three", "four"]) == ["two and three", "four"]
 
 
 @pytest.mark.parametrize("lines", ["0", "-1", "many", "100001"])
