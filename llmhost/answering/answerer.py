@@ -33,19 +33,23 @@ class _Asked:
     question: Question
     session: CacheSession | None
     began: float
+    #: seconds between the user's start and `began`
+    before: float = 0.0
     exact_ms: float = 0.0
     waited: bool = False
     lookup: SemanticLookup = field(default_factory=SemanticLookup)
     reply: Reply | None = None
 
     def latency(self, engine_seconds: float = 0.0) -> Latency:
+        total = (time.perf_counter() - self.began) * 1000
         return Latency(
-            total=(time.perf_counter() - self.began) * 1000,
+            total=total,
             load=self.lookup.load_ms,
             embed=self.lookup.embed_ms,
             lookup=self.exact_ms + self.lookup.lookup_ms,
             verify=self.lookup.verify_ms,
             engine=engine_seconds * 1000,
+            user=total + self.before * 1000,
         )
 
 
@@ -53,7 +57,8 @@ class _Asked:
 class Answerer:
     """Answers questions. `sessions` None switches the cache off; without a `ledger` nothing is counted, and
     without `audits` no hit is audited. `pool` and `audits` are made when they are first needed: an exact hit
-    needs neither. `slots` is how many requests a worker serves at once: they share its price.
+    needs neither. `slots` is how many requests a worker serves at once: they share its price. `waited` says
+    how many seconds the user has waited already; `on_worker` gets each worker that is asked.
     """
 
     pool: Callable[[], Pool]
@@ -63,6 +68,8 @@ class Answerer:
     warn_once: WarnOnce
     audits: Callable[[], AuditSampler | None] = lambda: None
     clock: Callable[[], float] = time.time
+    waited: Callable[[], float] = lambda: 0.0
+    on_worker: Callable[[str], None] = lambda _: None
     under_way: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -76,7 +83,7 @@ class Answerer:
             EngineUnavailable, EngineRefused, StreamBroken: no worker gave a whole answer.
         """
         began = time.perf_counter()
-        asked = _Asked(question, None, began)
+        asked = _Asked(question, None, began, before=self.waited())
         if self.sessions is not None and question.use_cache:
             asked.session = await self.sessions.open(question)
         self.under_way += 1
@@ -95,6 +102,7 @@ class Answerer:
                         async for event in events:
                             collected.add(event)
                             if isinstance(event, Assigned):
+                                self.on_worker(event.worker_id)
                                 continue
                             with collected.paused():
                                 if not started:
@@ -202,14 +210,16 @@ def _event(asked: _Asked, now: float) -> QuestionEvent:
     latency = asked.latency() if reply is None else reply.latency
     warm_ms = latency.total - latency.load
     if reply is None:
-        return QuestionEvent(now, Outcome.ERROR, warm_ms)
+        return QuestionEvent(now, Outcome.ERROR, warm_ms, user_ms=latency.user)
     if reply.source != "engine":
         return QuestionEvent(
             at=now,
             outcome=Outcome(reply.source),
             latency_ms=warm_ms,
+            user_ms=latency.user,
             saved_usd=reply.saved_usd,
             waited=asked.waited,
         )
     bypassed = asked.session is None or asked.question.refresh
-    return engine_event(now, Outcome.BYPASS if bypassed else Outcome.MISS, warm_ms, [reply.answer])
+    outcome = Outcome.BYPASS if bypassed else Outcome.MISS
+    return engine_event(now, outcome, warm_ms, [reply.answer], user_ms=latency.user)

@@ -248,7 +248,8 @@ class Text:
 @dataclass(frozen=True, slots=True)
 class Latency:
     """Milliseconds; a step that was not taken is 0. `load` is the part of `total` that this process
-    spends only once, on loading the embedding model and the verifier.
+    spends only once, on loading the embedding model and the verifier. `user` is how long the user waited: for
+    a command from the start of its process, else `total`.
     """
 
     total: float
@@ -257,6 +258,7 @@ class Latency:
     lookup: float = 0.0
     verify: float = 0.0
     engine: float = 0.0
+    user: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

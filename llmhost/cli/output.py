@@ -45,6 +45,7 @@ class Output:
         #: whether stdout already holds this command's JSON object; there may only be one.
         self.printed = False
         self._live: Console | None = None
+        self._has_status = False
         self._filter = TextFilter()
 
     def result(
@@ -74,6 +75,7 @@ class Output:
 
     def stream(self, piece: str) -> None:
         """Prints the next piece of an answer at once, without terminal control sequences."""
+        self.status("")
         sys.stdout.write(self._filter.feed(piece))
         sys.stdout.flush()
 
@@ -86,6 +88,15 @@ class Output:
         """A message on stderr; nothing with ``--quiet``."""
         if not self.quiet:
             self._say(self.style(clean(text), "dim"))
+
+    def status(self, text: str) -> None:
+        """A line on the terminal that goes when anything else is printed, or with an empty text. Nothing
+        where stderr is no terminal, and with ``--quiet``."""
+        if (text or self._has_status) and not self.quiet and _is_terminal(sys.stderr):
+            self._has_status = bool(text)
+            with suppress(BrokenPipeError):
+                sys.stderr.write(f"\r\x1b[K{self.style(clean(text), 'dim') if text else ''}")
+                sys.stderr.flush()
 
     def detail(self, text: str) -> None:
         """A message on stderr; only with ``--verbose``."""
@@ -133,6 +144,7 @@ class Output:
             yield PlainProgress(self._say)
 
     def _say(self, text: str) -> None:
+        self.status("")
         # The reader of stderr may be gone; the work goes on.
         with suppress(BrokenPipeError):
             if self._live is None:

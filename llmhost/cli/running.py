@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import wraps
@@ -31,6 +32,7 @@ __all__ = [
     "confirm",
     "confirm_removal",
     "described",
+    "process_age",
     "run_async",
     "say_what_a_toy_is",
     "treat_sigterm_as_interrupt",
@@ -38,6 +40,9 @@ __all__ = [
     "wired",
 ]
 
+_IMPORTED = time.monotonic()
+#: in /proc/PID/stat, behind the name: when the process started, in clock ticks since the boot
+_START_TIME = 19
 _LONGEST_ANSWER = 4096  #: bytes; a terminal gives a line at a time, and none is longer
 
 Params = ParamSpec("Params")
@@ -47,6 +52,18 @@ Result = TypeVar("Result")
 def treat_sigterm_as_interrupt() -> None:
     """From now on SIGTERM raises KeyboardInterrupt, as Ctrl-C does."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def process_age() -> float:
+    """Seconds since the system started this process: the interpreter and the imports are part of what a user
+    waits for. Where the system does not tell, since the imports."""
+    known = time.monotonic() - _IMPORTED
+    try:
+        fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        started = int(fields[_START_TIME]) / os.sysconf("SC_CLK_TCK")
+        return max(known, time.clock_gettime(time.CLOCK_BOOTTIME) - started)
+    except (OSError, ValueError, IndexError, AttributeError):
+        return known
 
 
 def run_async(work: Coroutine[Any, Any, Result]) -> Result:

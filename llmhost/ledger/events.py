@@ -27,7 +27,8 @@ OWN_WORK = frozenset({Outcome.AUDIT, Outcome.JUDGE})
 @dataclass(frozen=True, slots=True)
 class QuestionEvent:
     """`at` is Unix seconds when the answer was complete, `latency_ms` the time until then, without
-    what a process spends once on loading the embedding model.
+    what a process spends once on loading the embedding model; `user_ms` is what the user waited, with that
+    and with the start of the command. None where no user waited.
 
     `cost_usd` is what the engine's time cost, `saved_usd` what a hit's answer had cost to make. Tokens
     are those that an engine worked on: none for a hit. `waited`: the hit's answer was still being made
@@ -43,6 +44,7 @@ class QuestionEvent:
     cost_usd: float = 0.0
     saved_usd: float = 0.0
     waited: bool = False
+    user_ms: float | None = None
 
 
 class EngineWork(Protocol):
@@ -59,13 +61,19 @@ class EngineWork(Protocol):
 
 
 def engine_event(
-    at: float, outcome: Outcome, latency_ms: float, answers: Sequence[EngineWork]
+    at: float,
+    outcome: Outcome,
+    latency_ms: float,
+    answers: Sequence[EngineWork],
+    *,
+    user_ms: float | None = None,
 ) -> QuestionEvent:
     """The event of work that engines did: of one answer, or of several that one question took."""
     return QuestionEvent(
         at=at,
         outcome=outcome,
         latency_ms=latency_ms,
+        user_ms=user_ms,
         prompt_tokens=sum(answer.prompt_tokens for answer in answers),
         completion_tokens=sum(answer.completion_tokens for answer in answers),
         engine_seconds=sum(answer.engine_seconds for answer in answers),

@@ -67,7 +67,8 @@ _SUMS = ("prompt_tokens", "completion_tokens", "engine_seconds", "cost_usd", "sa
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums over a stretch of time. `hit_ms` and `miss_ms` count latencies by histogram bucket."""
+    """Sums over a stretch of time. `hit_ms` and `miss_ms` count latencies by histogram bucket, `…_user_ms`
+    those that users saw."""
 
     outcomes: Mapping[Outcome, int] = field(default_factory=dict)
     prompt_tokens: int = 0
@@ -77,6 +78,8 @@ class Totals:
     saved_usd: float = 0.0
     hit_ms: Mapping[int, int] = field(default_factory=dict)
     miss_ms: Mapping[int, int] = field(default_factory=dict)
+    hit_user_ms: Mapping[int, int] = field(default_factory=dict)
+    miss_user_ms: Mapping[int, int] = field(default_factory=dict)
 
     def count(self, *outcomes: Outcome) -> int:
         return sum(self.outcomes.get(outcome, 0) for outcome in outcomes)
@@ -102,10 +105,12 @@ class Ledger:
         """Counts one question, or one piece of own work."""
         buckets = buckets_at(event.at)
         sums: dict[str, float] = {f"outcome:{event.outcome}": 1}
-        if event.outcome in _HITS and not event.waited:
-            sums[f"hit_ms:{bucket_of(event.latency_ms)}"] = 1
-        elif event.outcome is Outcome.MISS:
-            sums[f"miss_ms:{bucket_of(event.latency_ms)}"] = 1
+        is_hit = event.outcome in _HITS
+        if event.outcome is Outcome.MISS or (is_hit and not event.waited):
+            kind = "hit" if is_hit else "miss"
+            sums[f"{kind}_ms:{bucket_of(event.latency_ms)}"] = 1
+            if event.user_ms is not None:
+                sums[f"{kind}_user_ms:{bucket_of(event.user_ms)}"] = 1
         sums |= {name: value for name in _SUMS if (value := getattr(event, name))}
         increments = [part for pair in sums.items() for part in pair]
         names = [self._keys.ledger_sums(bucket.period.name, bucket.start) for bucket in buckets]
@@ -190,6 +195,8 @@ def _totals(sums: Mapping[str, float]) -> Totals:
         saved_usd=sums.get("saved_usd", 0.0),
         hit_ms=_histogram(sums, "hit_ms:"),
         miss_ms=_histogram(sums, "miss_ms:"),
+        hit_user_ms=_histogram(sums, "hit_user_ms:"),
+        miss_user_ms=_histogram(sums, "miss_user_ms:"),
     )
 
 

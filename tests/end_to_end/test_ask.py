@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from doubles.chat_server import Fault
 from doubles.forked_command import ForkedCommand
 from doubles.openai_server import OpenAIServer
+from doubles.terminal import Terminal
 from plugins.commands import House, HouseMaker, Running
 from plugins.redis_servers import RedisServer
 
@@ -42,7 +44,9 @@ async def test_the_json_says_all_that_others_rely_on(static_house: House) -> Non
     assert set(said) == FIELDS
     assert (said["answer"], said["source"], said["model"]) == (ANSWER, "engine", "tiny")
     assert said["tokens"] == {"prompt": 7, "completion": 4}
-    assert set(said["latency_ms"]) == {"total", "load", "embed", "lookup", "verify", "engine"}
+    latency = said["latency_ms"]
+    assert set(latency) == {"total", "load", "embed", "lookup", "verify", "engine", "user"}
+    assert latency["user"] > latency["total"]
     assert said["cost_usd"] > 0
 
 
@@ -98,6 +102,22 @@ async def test_a_question_whose_answer_does_not_keep_is_cached_only_on_demand(st
     first = await static_house.ok("ask", "What time is it?", "--cache")
     again = await static_house.ok("ask", "What time is it?", "--cache")
     assert (first["source"], again["source"]) == ("engine", "exact")
+
+
+async def test_on_a_terminal_a_sign_of_life_names_the_worker_and_goes_with_the_first_word(
+    static_house: House, openai_server: OpenAIServer
+) -> None:
+    openai_server.fail(Fault.HANGS)
+    terminal = await Terminal.run([sys.executable, "-m", "llmhost", "ask", "What is Redis?"], os.environ)
+    try:
+        await terminal.until("waiting for static-")
+        terminal.type("\x03")
+        assert await terminal.end() == 130
+    finally:
+        terminal.close()
+    *waiting, last = terminal.shown.split("\r\x1b[K")
+    assert "waiting for static-" in waiting[-1]
+    assert "interrupted" in last
 
 
 async def test_a_question_comes_from_standard_input(static_house: House) -> None:

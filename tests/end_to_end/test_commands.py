@@ -87,6 +87,7 @@ async def test_stats_count_what_was_asked(static_house: House) -> None:
     assert said["hit_ratio"] == pytest.approx(2 / 3)
     assert said["tokens"] == {"prompt": 7, "completion": 4}
     assert set(said["latency_ms"]["hit"]) == {"p50", "p95", "p99"}
+    assert said["user_latency_ms"]["hit"]["p95"] > said["latency_ms"]["hit"]["p95"]
     assert said["cost"]["spent_usd"] > 0
     assert said["cost"]["saved_usd"] > 0
     assert set(said["cost"]) == {"spent_usd", "per_query_usd", "saved_usd", "baseline_usd", "savings_ratio"}

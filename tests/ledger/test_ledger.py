@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 NOW = 1_700_000_000.0
 MISS = QuestionEvent(NOW, Outcome.MISS, 3_000.0, 10, 20, 2.5, cost_usd=0.001)
-HIT = QuestionEvent(NOW, Outcome.SEMANTIC, 40.0, saved_usd=0.001)
+HIT = QuestionEvent(NOW, Outcome.SEMANTIC, 40.0, saved_usd=0.001, user_ms=400.0)
 
 
 @pytest.fixture
@@ -47,6 +47,8 @@ async def test_latencies_of_hits_and_misses_are_told_apart(ledger: Ledger) -> No
     assert percentile(totals.hit_ms, 0.5) == pytest.approx(40.0, rel=0.05)
     assert percentile(totals.miss_ms, 0.5) == pytest.approx(3_000.0, rel=0.05)
     assert (sum(totals.hit_ms.values()), sum(totals.miss_ms.values())) == (1, 1)
+    assert percentile(totals.hit_user_ms, 0.5) == pytest.approx(400.0, rel=0.05)
+    assert totals.miss_user_ms == {}  # of own work, which no user waits for
 
 
 @pytest.mark.parametrize("back", [60, 3_600, 86_400, 10 * 86_400, 100 * 86_400])

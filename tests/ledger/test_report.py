@@ -33,8 +33,10 @@ BUSY = Totals(
         Outcome.ERROR: 5,
     },
     saved_usd=0.5,
-    hit_ms=Counter({bucket_of(20.0): 800}),
-    miss_ms=Counter({bucket_of(2_000.0): 200}),
+    hit_ms=Counter({bucket_of(2.0): 800}),
+    miss_ms=Counter({bucket_of(1_000.0): 200}),
+    hit_user_ms=Counter({bucket_of(20.0): 800}),
+    miss_user_ms=Counter({bucket_of(2_000.0): 200}),
 )
 
 
@@ -64,10 +66,23 @@ def test_targets_that_are_met_say_so() -> None:
 def test_targets_that_are_missed_say_so() -> None:
     slow = Totals(
         outcomes={Outcome.EXACT: 1, Outcome.MISS: 1},
-        hit_ms={bucket_of(200.0): 1},
-        miss_ms={bucket_of(9_000.0): 1},
+        hit_user_ms={bucket_of(200.0): 1},
+        miss_user_ms={bucket_of(9_000.0): 1},
     )
     assert set(met(report(slow, Rental("w", 0.5, 0.0))).values()) == {False}
+
+
+def test_latency_is_judged_by_what_users_waited_and_not_by_what_the_process_took() -> None:
+    made = report(
+        Totals(
+            outcomes={Outcome.EXACT: 1},
+            hit_ms={bucket_of(2.0): 1},
+            hit_user_ms={bucket_of(400.0): 1},
+        )
+    )
+    (target,) = (target for target in made.targets if target.name == "hit_p95_ms")
+    assert (target.met, target.actual) == (False, made.hit_user_ms.p95)
+    assert made.hit_ms.p95 == pytest.approx(2.0, rel=0.05)
 
 
 def test_exactly_seventy_percent_is_not_more_than_seventy_percent() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import select
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
@@ -14,7 +16,7 @@ import typer
 from llmhost.cli.commands.cache_audit import start_auditing
 from llmhost.cli.frame import Globals, globals_of
 from llmhost.cli.output import Output, table
-from llmhost.cli.running import configured, run_async, wired
+from llmhost.cli.running import configured, process_age, run_async, wired
 from llmhost.cli.text import ENTRY_DIGITS, clean, milliseconds, money, percent, shortened
 from llmhost.errors import EngineError, NoWorkerError, UsageError
 
@@ -108,7 +110,9 @@ def ask(
             "--no-cache and --refresh cannot be combined", hint="--refresh stores, --no-cache does not"
         )
     config = configured(options)
+    began = time.monotonic()
     text = _given(options.output, prompt, files or (), config.limits.max_prompt_chars)
+    reading = time.monotonic() - began
     question = make_question(
         config,
         [Message("user", text)],
@@ -118,10 +122,13 @@ def ask(
         refresh=refresh,
         threshold=threshold,
     )
-    run_async(_ask(options, config, question, explain))
+    run_async(_ask(options, config, question, explain, lambda: process_age() - reading))
 
 
-async def _ask(options: Globals, config: Config, question: Question, explain: bool) -> None:
+async def _ask(
+    options: Globals, config: Config, question: Question, explain: bool, waited: Callable[[], float]
+) -> None:
+    """`waited`: seconds since the user gave the command, without those for reading the question."""
     from llmhost.answering.question import Reply, Text
 
     out = options.output
@@ -129,16 +136,19 @@ async def _ask(options: Globals, config: Config, question: Question, explain: bo
     streamed = False
     async with wired(options, config) as wiring:
         await _check_for_a_source(wiring)
-        answerer = await wiring.answerer()
+        answerer, waiting = await wiring.answerer(), _Waiting(out)
+        answerer.waited, answerer.on_worker = waited, waiting.on_worker
         try:
             async with aclosing(answerer.answer(question)) as events:
                 async for event in events:
+                    waiting.over()
                     if isinstance(event, Reply):
                         reply = event
                     elif isinstance(event, Text) and not out.json:
                         streamed = True
                         out.stream(event.text)
         finally:
+            waiting.over()
             if streamed:
                 out.end_stream()
         to_audit = wiring.audits_queued
@@ -152,6 +162,28 @@ async def _ask(options: Globals, config: Config, question: Question, explain: bo
     if to_audit:
         start_auditing(options)
     _check_whole(out, reply)
+
+
+class _Waiting:
+    """Shows on a terminal for what, and how long, the user waits, until it is `over`."""
+
+    def __init__(self, out: Output) -> None:
+        self._out = out
+        self._what = "an answer"
+        self._task = asyncio.create_task(self._show())
+
+    def on_worker(self, worker: str) -> None:
+        self._what = worker
+
+    def over(self) -> None:
+        self._task.cancel()
+        self._out.status("")
+
+    async def _show(self) -> None:
+        began = time.monotonic()
+        while True:
+            await asyncio.sleep(_SILENCE)
+            self._out.status(f"waiting for {self._what}, {time.monotonic() - began:.0f} s")
 
 
 async def _check_for_a_source(wiring: Wiring) -> None:
