@@ -26,7 +26,7 @@ from redis.exceptions import InvalidResponse, RedisError
 
 from llmhost.errors import ConfigError
 from llmhost.machine.paths import expand
-from llmhost.store.errors import SpeaksNoTls, WantsTls, translate_errors
+from llmhost.store.errors import SpeaksNoTls, WantsCertificate, WantsTls, translate_errors
 
 if TYPE_CHECKING:
     from llmhost.config.models import RedisConfig
@@ -227,18 +227,24 @@ async def _tls_mismatch(
 ) -> RedisError | None:
     """The cause of an `error` of connecting, where the port answers when it is spoken to the other way."""
     host, port, tls = options.get("host"), options.get("port", 0), kind is SSLConnection
-    of_system = isinstance(error, OSError) and not isinstance(error, TimeoutError)
-    if host is None or not (tls or of_system or type(error) in _CLOSED):
+    of_system = isinstance(error, OSError) and not isinstance(error, TimeoutError | ssl.SSLError)
+    was_closed = of_system or type(error) in _CLOSED
+    if host is None or not (tls or was_closed):
         return None
     at = f"connecting to {host}:{port}."
     try:
         async with asyncio.timeout(min(options["socket_timeout"], _GREETING)):
-            if tls:
-                return SpeaksNoTls(at) if await _answers_plainly(host, port) else None
-            await _shake_hands(host, port)
+            if not tls:
+                await _wants_certificate(host, port, listens=False)
+                return WantsTls(at)
+            if await _answers_plainly(host, port):
+                return SpeaksNoTls(at)
+            trusted = not isinstance(error.__cause__ or error.__context__, ssl.SSLError)
+            if was_closed and trusted and "ssl_certfile" not in options:
+                return WantsCertificate(at) if await _wants_certificate(host, port) else None
     except (OSError, TimeoutError):
         return None
-    return WantsTls(at)
+    return None
 
 
 async def _answers_plainly(host: str, port: int) -> bool:
@@ -247,18 +253,29 @@ async def _answers_plainly(host: str, port: int) -> bool:
     try:
         writer.write(b"PING\r\n")
         return await reader.read(1) in (b"+", b"-")
+    except ConnectionError:  # as TLS ends it
+        return False
     finally:
         writer.close()
 
 
-async def _shake_hands(host: str, port: int) -> None:
-    """Nothing but the handshake is sent, so the certificate need not be checked."""
+async def _wants_certificate(host: str, port: int, *, listens: bool = True) -> bool:
+    """Whether a TLS server that is listened to ends the connection, as one does that asks for the client's
+    certificate. Raises OSError where none speaks TLS. Nothing but the handshake is sent, so the server's
+    certificate need not be checked."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    _, writer = await asyncio.open_connection(host, port, ssl=context)
-    writer.close()
-    with suppress(OSError):
-        await writer.wait_closed()
+    reader, writer = await asyncio.open_connection(host, port, ssl=context)
+    try:
+        if listens:
+            return not await reader.read(1)  # it has nothing to say first, so this is the end
+    except ssl.SSLError as error:
+        return "CERTIFICATE_REQUIRED" in (error.reason or "")
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+    return False
 
 
 @cache

@@ -19,7 +19,7 @@ from redis import exceptions as theirs
 
 from llmhost.errors import StoreError, StoreRefused, StoreUnavailable
 
-__all__ = ["LACKS_PERMISSION", "SpeaksNoTls", "WantsTls", "translate_errors"]
+__all__ = ["LACKS_PERMISSION", "SpeaksNoTls", "WantsCertificate", "WantsTls", "translate_errors"]
 
 #: how the message begins where an ACL of Redis refuses a command, a key or a channel
 LACKS_PERMISSION = "the Redis user lacks a permission"
@@ -49,6 +49,10 @@ class SpeaksNoTls(theirs.ConnectionError):
 
 class WantsTls(theirs.ConnectionError):
     """The configuration wants plain text; the port answers a TLS handshake."""
+
+
+class WantsCertificate(theirs.ConnectionError):
+    """The port ends a TLS connection without a certificate of the client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,11 @@ _UNAVAILABLE = (
         "Redis{at} wants TLS, and the configuration does not ask for it",
         "set `redis.tls: true`, or begin `redis.url` with rediss://",
         kinds=(WantsTls,),
+    ),
+    _Rule(
+        "Redis{at} ends TLS connections without a certificate of the client",
+        "set `redis.cert_file` and `redis.key_file`",
+        kinds=(WantsCertificate,),
     ),
     _Rule(
         "Redis does not answer in time",

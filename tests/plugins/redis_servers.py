@@ -12,6 +12,7 @@ import ssl
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
+from doubles.certificates import certify
 from doubles.waiting import wait_until
 
 from llmhost.config.models import RedisConfig
@@ -51,6 +53,8 @@ class TlsRedis:
 
     port: int
     authority: Path
+    #: a certificate and its key that it accepts of a client; None where it asks for none
+    client: Path | None = None
 
 
 PortServer = Callable[..., RedisServer]
@@ -139,9 +143,36 @@ def refusing_port() -> Iterator[int]:
 
 @pytest.fixture
 async def tls_redis(redis_server: RedisServer) -> AsyncIterator[TlsRedis]:
-    """The packaged redis-server cannot speak TLS, so this speaks it and hands the plain text on."""
+    async with _tls_relay(redis_server) as relay:
+        yield relay
+
+
+@pytest.fixture
+def client_certificate(tmp_path: Path) -> Path:
+    """A certificate of a client and its key, in one file."""
+    certify("a client of Redis").server_context(tmp_path)
+    (path,) = tmp_path.glob("*.pem")
+    return path
+
+
+@pytest.fixture
+async def client_checking_redis(
+    redis_server: RedisServer, client_certificate: Path
+) -> AsyncIterator[TlsRedis]:
+    """As redis-server's `tls-auth-clients yes`: without this certificate it closes the connection."""
+    async with _tls_relay(redis_server, client=client_certificate) as relay:
+        yield relay
+
+
+@asynccontextmanager
+async def _tls_relay(redis_server: RedisServer, client: Path | None = None) -> AsyncIterator[TlsRedis]:
+    """The packaged redis-server cannot speak TLS, so this speaks it and hands the plain text on. With
+    `client`, the one certificate that it accepts of a client, it wants that."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(_CERTIFICATES / "server.pem", _CERTIFICATES / "server.key")
+    if client is not None:
+        context.load_verify_locations(client)
+        context.verify_mode = ssl.CERT_REQUIRED
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         to_redis = await asyncio.open_unix_connection(str(redis_server.socket))
@@ -152,7 +183,7 @@ async def tls_redis(redis_server: RedisServer) -> AsyncIterator[TlsRedis]:
             writer.close()
 
     listener = await asyncio.start_server(relay, "127.0.0.1", 0, ssl=context)
-    yield TlsRedis(listener.sockets[0].getsockname()[1], _CERTIFICATES / "authority.pem")
+    yield TlsRedis(listener.sockets[0].getsockname()[1], _CERTIFICATES / "authority.pem", client)
     listener.close()
     await listener.wait_closed()
 

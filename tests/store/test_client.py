@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from doubles.certificates import certify
 from hypothesis import given
 from hypothesis import strategies as st
 from plugins.redis_servers import PortServer, RedisServer, TlsRedis
@@ -109,6 +110,39 @@ async def test_a_certificate_of_an_unknown_authority_is_not_trusted(tls_redis: T
 async def test_a_certificate_for_another_name_is_not_trusted(tls_redis: TlsRedis) -> None:
     error = await failure(client(port=tls_redis.port, tls=True, ca_file=str(tls_redis.authority)))
     assert "IP address mismatch" in error.message
+
+
+async def test_a_client_shows_its_certificate_where_redis_wants_one(client_checking_redis: TlsRedis) -> None:
+    redis = client(
+        host="localhost",
+        port=client_checking_redis.port,
+        tls=True,
+        ca_file=str(client_checking_redis.authority),
+        cert_file=str(client_checking_redis.client),
+    )
+    assert await redis.ping()
+    await redis.aclose()
+
+
+async def test_a_redis_that_wants_the_clients_certificate_says_so(client_checking_redis: TlsRedis) -> None:
+    port, authority = client_checking_redis.port, str(client_checking_redis.authority)
+    error = await failure(client(host="localhost", port=port, tls=True, ca_file=authority))
+    assert (
+        error.message == f"Redis at localhost:{port} ends TLS connections without a certificate of the client"
+    )
+    assert error.hint == "set `redis.cert_file` and `redis.key_file`"
+
+
+def test_a_certificate_and_a_key_that_do_not_belong_together_are_named(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        folder.mkdir()
+        certify(name).server_context(folder)
+    (one,), (two,) = (list((tmp_path / name).glob("*.pem")) for name in ("one", "two"))
+    with pytest.raises(ConfigError, match="they hold no pair"):
+        options(host="h", tls=True, cert_file=str(one), key_file=str(two))
+    with pytest.raises(ConfigError, match="No such file or directory"):
+        options(host="h", tls=True, cert_file="/nowhere.pem")
 
 
 async def test_plain_text_to_a_port_that_wants_tls_says_so(tls_redis: TlsRedis) -> None:
