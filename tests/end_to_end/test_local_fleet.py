@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from doubles.waiting import until
 from plugins.commands import House
 
 pytestmark = pytest.mark.slow
@@ -47,6 +48,49 @@ async def test_up_twice_at_the_same_moment_makes_one_fleet(local: House, workers
     one, other = await asyncio.gather(local.run("up", "--gpus", "2"), local.run("up", "--gpus", "2"))
     assert (one.code, other.code) == (0, 0)
     assert len(workers()) == 2
+
+
+async def test_up_beside_scale_makes_no_worker_too_many(local: House, workers: LeftRunning) -> None:
+    local.configure(fleet={"name": "test", "gpus": 2}, scale={"min_gpus": 2}, engine={"context": 512})
+    up, scale = await asyncio.gather(local.run("up", "--gpus", "2"), local.run("scale"))
+    assert up.code == 0, up.err
+    assert scale.code == 0, scale.err
+    assert len(workers()) == len((await local.ok("status"))["workers"]) == 2
+
+
+async def test_ctrl_c_while_up_waits_leaves_no_worker_that_is_not_listed(
+    local: House, workers: LeftRunning, left_running: LeftRunning
+) -> None:
+    starting = await local.start("up", "--gpus", "2")
+    await until(workers)
+    starting.interrupt()
+    done = await starting.end()
+    listed = {worker["id"] for worker in (await local.ok("status"))["workers"]}
+    assert done.code == 130
+    assert len(workers()) == len(listed)
+    assert all(worker in done.err for worker in listed)
+    await local.ok("down", "--all")
+    assert left_running() == []
+
+
+async def test_scale_killed_while_it_starts_a_worker_forgets_none_and_blocks_nothing(
+    local: House, workers: LeftRunning, left_running: LeftRunning
+) -> None:
+    local.configure(fleet={"name": "test", "gpus": 2}, scale={"min_gpus": 2}, engine={"context": 512})
+    await local.ok("up", "--gpus", "2")
+    victim = workers()[0]
+    victim.kill()
+    victim.wait()
+    scaling = await local.start("scale")
+    await until(lambda: len(workers()) == 2 or scaling.process.returncode is not None)
+    scaling.process.kill()
+    await scaling.end()
+    for _ in range(3):
+        done = await local.run("scale", "--json")
+        assert done.code == 0, done.err
+    assert len(workers()) == len((await local.ok("status"))["workers"]) == 2
+    await local.ok("down", "--all")
+    assert left_running() == []
 
 
 async def test_a_worker_that_died_is_seen_and_the_next_up_replaces_it(

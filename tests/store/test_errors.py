@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import redis.exceptions
+from doubles.waiting import until
+from plugins.redis_servers import PortServer
 from redis.asyncio import Redis
 
 from llmhost.config.models import RedisConfig
@@ -143,3 +145,31 @@ async def test_a_server_that_cannot_write_refuses(
         with pytest.raises(StoreRefused) as caught, translate_errors():
             await write(client)
     assert caught.value.message == message
+
+
+async def test_a_user_without_permission_is_told_what_was_refused(redis_port_server: PortServer) -> None:
+    port = redis_port_server().port
+    async with connect(RedisConfig(host="127.0.0.1", port=port)) as client:
+        await client.execute_command("ACL", "SETUSER", "ops", "on", ">pw", "~ours:*", "+@all", "-set")
+    login = RedisConfig.model_validate(
+        {"host": "127.0.0.1", "port": port, "username": "ops", "password": "pw"}
+    )
+    async with connect(login) as client:
+        for key, says in (("ours:1", "'set'"), ("theirs:1", "keys?")):
+            with pytest.raises(StoreRefused, match=f"lacks a permission: .*{says}"), translate_errors():
+                await (client.set(key, "v") if key == "ours:1" else client.get(key))
+
+
+async def test_a_node_of_a_cluster_says_what_it_cannot_do(redis_port_server: PortServer) -> None:
+    port = redis_port_server("--cluster-enabled", "yes").port
+    async with connect(RedisConfig(host="127.0.0.1", port=port)) as client:
+        with pytest.raises(StoreUnavailable, match="cluster is not ready"), translate_errors():
+            await client.set("k", "v")
+        await client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
+        await until(lambda: _is_up(client))
+        with pytest.raises(StoreRefused, match="on different shards"), translate_errors():
+            await client.execute_command("MGET", "a", "b")
+
+
+async def _is_up(client: Redis) -> bool:
+    return b"cluster_state:ok" in await client.execute_command("CLUSTER", "INFO")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from doubles.waiting import until
-from plugins.redis_servers import RedisServer
+from plugins.redis_servers import PortServer, RedisServer
 from redis.asyncio import Redis
 
 from llmhost.config.models import RedisConfig
-from llmhost.errors import StoreRefused, StoreUnavailable
+from llmhost.errors import StoreError, StoreRefused, StoreUnavailable
+from llmhost.store import client as connecting
 from llmhost.store.client import connect
 from llmhost.store.lease import Lease
 
@@ -244,6 +248,79 @@ async def test_a_redis_that_is_away_is_a_store_error(refusing_port: int, method:
     async with connect(RedisConfig(host="127.0.0.1", port=refusing_port, timeout=10.0)) as client:
         with pytest.raises(StoreUnavailable):
             await getattr(Lease(client, KEY), method)()
+
+
+async def hung(server: RedisServer, lease: Lease) -> None:
+    """Redis is away: a renewal fails."""
+    server.process.send_signal(signal.SIGSTOP)
+    with pytest.raises(StoreUnavailable):
+        await lease.renew()
+
+
+@pytest.fixture
+async def short_of_time(
+    redis_port_server: PortServer, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[RedisServer, Redis]]:
+    """A server of its own, and a client that does not wait long for it and asks it again at once."""
+    monkeypatch.setattr(connecting, "_PAUSE", 0.0)
+    server = redis_port_server()
+    async with connect(RedisConfig(host="127.0.0.1", port=server.port, timeout=0.5)) as client:
+        yield server, client
+
+
+async def renewed(lease: Lease) -> bool:
+    """As soon as Redis answers again: a busy machine needs a moment for that."""
+    while True:
+        with suppress(StoreUnavailable):
+            return await lease.renew()
+
+
+async def test_it_survives_a_redis_that_is_away_for_less_than_its_lifetime(
+    short_of_time: tuple[RedisServer, Redis],
+) -> None:
+    server, client = short_of_time
+    lease = Lease(client, KEY, holder="me", lifetime=120, monotonic=lambda: 0.0)
+    fence = await lease.take()
+    await hung(server, lease)
+    assert lease.is_certain
+    server.process.send_signal(signal.SIGCONT)
+    assert await renewed(lease)
+    assert lease.fence == fence
+
+
+async def test_it_is_lost_where_redis_is_away_for_longer_and_another_took_it(
+    short_of_time: tuple[RedisServer, Redis],
+) -> None:
+    server, client = short_of_time
+    moment = 0.0
+    lease = Lease(client, KEY, holder="me", lifetime=120, monotonic=lambda: moment)
+    await lease.take()
+    await hung(server, lease)
+    moment = 61.0
+    assert not lease.is_certain
+    server.process.send_signal(signal.SIGCONT)
+    assert await renewed(lease)
+    await end_in(client, -0.001)
+    assert await Lease(client, KEY, holder="them").take() is not None
+    assert not await lease.renew()
+    assert not lease.is_certain
+
+
+@pytest.mark.parametrize(
+    ("server", "says"),
+    [
+        ("full_redis", "out of memory"),
+        ("read_only_redis", "read-only"),
+        ("cluster_without_slots", "cluster is not ready"),
+    ],
+)
+async def test_a_redis_that_will_not_write_is_a_store_error(
+    server: str, says: str, request: pytest.FixtureRequest
+) -> None:
+    port = request.getfixturevalue(server).port
+    async with connect(RedisConfig(host="127.0.0.1", port=port, timeout=10.0)) as client:
+        with pytest.raises(StoreError, match=says):
+            await Lease(client, KEY).take()
 
 
 async def test_something_else_under_its_key_is_a_store_error(mine: Lease, redis_client: Redis) -> None:
