@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from llmhost.fleet.models import Worker
     from llmhost.fleet.results import Failure
 
-__all__ = ["WorkerOutput", "follow", "hourly_cost", "show_failures", "show_workers", "worker_output"]
+__all__ = [
+    "WorkerOutput",
+    "ended_word",
+    "follow",
+    "hourly_cost",
+    "show_failures",
+    "show_workers",
+    "worker_output",
+]
 
 _STYLES = {"ready": "green", "starting": "yellow", "failed": "red"}
 
@@ -68,11 +76,16 @@ def worker_output(worker: Worker, now: float, spent_usd: float | None = None) ->
 def follow(progress: Progress, step: WorkerProgress) -> None:
     """Shows one step of a worker on its way up or down."""
     if step.stage in ("ready", "ended"):
-        progress.done(step.worker, "destroyed" if step.stage == "ended" else "ready")
+        progress.done(step.worker, ended_word(step.worker) if step.stage == "ended" else "ready")
     elif step.stage in ("failed", "gone"):
         progress.fail(step.worker, step.detail)
     else:
         progress.update(step.worker, step.stage, step.fraction)
+
+
+def ended_word(worker: str) -> str:
+    """What became of it: the server of a static fleet runs on, and is only used no more."""
+    return "released" if worker.startswith("static-") else "destroyed"
 
 
 def hourly_cost(workers: Iterable[Worker]) -> float:

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from types import FrameType
@@ -76,12 +76,15 @@ def run_async(work: Coroutine[Any, Any, Result]) -> Result:
     """
     import asyncio
 
+    runner = asyncio.Runner()
     try:
-        return asyncio.run(_interruptible(work))
+        return runner.run(_interruptible(work))
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
     finally:
         work.close()  # where the interruption came before it began
+        with suppress(RuntimeError):  # it starts a thread, which a small limit of processes may not allow
+            runner.close()
 
 
 def asynchronous(command: Callable[Params, Coroutine[Any, Any, None]]) -> Callable[Params, None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -211,3 +212,30 @@ async def test_an_ollama_that_already_runs_works_after_init_and_up(house: House)
         assert (await house.ok("up"))["workers"][0]["ready"]
         said = await house.ok("ask", "What is Redis?")
     assert (said["answer"], said["source"], said["model"]) == ("Hello, Wörld!", "engine", "llama3.2")
+
+
+async def test_a_server_of_the_users_own_is_released_not_destroyed(
+    static_house: House,
+) -> None:
+    done = await static_house.run("down")
+    assert "Released static-" in done.out
+    assert "estroyed" not in done.out + done.err
+
+
+async def test_a_question_is_answered_where_no_thread_can_be_started(static_house: House) -> None:
+    """As under a small limit of processes: the models are loaded in threads, and so are not."""
+    limited = (
+        "import threading, sys\n"
+        "from llmhost.cli.app import execute\n"
+        "def refuse(self):\n"
+        '    raise RuntimeError("can\'t start new thread")\n'
+        "threading.Thread.start = refuse\n"
+        "sys.exit(execute(['ask', 'What is Redis?']))\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", limited), stdin=DEVNULL, stdout=PIPE, stderr=PIPE
+    )
+    out, err = await process.communicate()
+    assert (process.returncode, out.decode()) == (0, "Hello, W\u00f6rld!\n"), err.decode()
+    assert err.decode().count("warning: ") == 1
+    assert "can't start new thread" in err.decode()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmhost.cli.fleet_view import follow, hourly_cost, show_failures
+from llmhost.cli.fleet_view import ended_word, follow, hourly_cost, show_failures
 from llmhost.cli.frame import Globals, globals_of
 from llmhost.cli.running import asynchronous, configured, confirm, described, wired
 from llmhost.cli.text import counted, money
@@ -183,7 +183,7 @@ async def _end_one_of_many(fleet: FleetService, progress: Progress, now: bool) -
 
 def _show(document: Mapping[str, Any], console: Console) -> None:
     for worker in document["destroyed"]:
-        console.print(f"Destroyed {worker}.")
+        console.print(f"{ended_word(worker).capitalize()} {worker}.")
     for worker in document["remaining"]:
         console.print(f"{worker} is still running.")
     for intent in document["intents"]:

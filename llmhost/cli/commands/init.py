@@ -31,6 +31,7 @@ _RENTED_MODEL = "qwen2:7b-instruct-q6_K"
 _USD_A_DAY = 15.0
 #: requests that an RTX 4090 answers at once with little delay
 _RENTED_SLOTS = 4
+_VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
 _START = (
@@ -64,6 +65,7 @@ class _Choices:
     """The options of the command line; None was not given. `budget` is USD a day."""
 
     urls: Sequence[str]
+    token: str | None
     engine: EngineName | None
     model: str | None
     gpus: int | None
@@ -83,6 +85,10 @@ def init(
     url: Annotated[
         list[str] | None,
         typer.Option(metavar="URL", help="Address of a server that you run; repeat it for more."),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(metavar="VARIABLE", help="Environment variable that holds the token of those servers."),
     ] = None,
     engine: Annotated[EngineName | None, typer.Option(help="API of those servers.")] = None,
     model: Annotated[
@@ -104,12 +110,13 @@ def init(
       llmhost init
       llmhost init --provider vast --gpus 3 --budget 50
       llmhost init --url http://127.0.0.1:11434 --engine ollama --model llama3.2
+      llmhost init --url https://llm.example.com/v1 --token LLM_TOKEN --engine openai --model qwen3
     """
     options = globals_of(ctx)
     target = path or options.config or Path(_FILE_NAME)
     if os.path.lexists(target) and not force:
         raise _exists(target)
-    choices = _Choices(url or [], engine, model, gpus, budget, asks=sys.stdin.isatty())
+    choices = _Choices(url or [], token, engine, model, gpus, budget, asks=sys.stdin.isatty())
     chosen = provider or (ProviderName.STATIC if choices.urls else _provider(asks=choices.asks))
     values = {"fleet.name": _fleet_name(target), **_values(chosen, choices)}
     _write(target, _checked(values, target), force=force)
@@ -150,15 +157,19 @@ def _fleet_name(target: Path) -> str:
 
 
 def _check_sense(provider: ProviderName, choices: _Choices) -> None:
-    if provider is not ProviderName.STATIC and (choices.urls or choices.engine):
-        option = "--url" if choices.urls else "--engine"
+    if provider is not ProviderName.STATIC and (choices.urls or choices.token or choices.engine):
+        option = "--url" if choices.urls else "--token" if choices.token else "--engine"
         message = f"{option} is for servers that you run, not for provider {provider}"
         raise UsageError(message, hint="give --provider static")
+    if choices.token is not None and not _VARIABLE.fullmatch(choices.token):
+        hint = "put the token into a variable, and give its name: --token MY_TOKEN"
+        raise UsageError("--token is the name of an environment variable, not the token itself", hint=hint)
     if provider is not ProviderName.VAST and choices.budget is not None:
         raise UsageError("--budget is for rented GPUs", hint="give --provider vast")
 
 
 def _servers(choices: _Choices) -> Mapping[str, object]:
+    access = {"token": f"${{{choices.token}}}"} if choices.token else {}
     urls, engine, model = choices.urls or _urls(asks=choices.asks), choices.engine, choices.model
     if engine is None and choices.asks:
         _say("Their API is Ollama's (ollama) or OpenAI's, as with vLLM (openai).")
@@ -167,7 +178,7 @@ def _servers(choices: _Choices) -> Mapping[str, object]:
         raise UsageError("provider static needs the name of a model", hint="give --model NAME")
     return {
         "fleet.provider": "static",
-        "fleet.workers": [{"url": url} for url in urls],
+        "fleet.workers": [{"url": url} | access for url in urls],
         "engine.kind": str(engine or EngineName.OLLAMA),
         "engine.model": model or _ask("Model", None),
     }

@@ -12,6 +12,7 @@ import typer
 
 from llmhost.cli.fleet_view import (
     WorkerOutput,
+    ended_word,
     follow,
     hourly_cost,
     show_failures,
@@ -342,7 +343,8 @@ def _show_up(result: UpResult, workers: Sequence[WorkerOutput], console: Console
     if not result.plan.changes:
         console.print("Nothing to do: the fleet is up to date.", style="dim")
     if result.plan.destroy:
-        console.print(f"Destroyed {', '.join(worker.id for worker in result.plan.destroy)}.")
+        names = [worker.id for worker in result.plan.destroy]
+        console.print(f"{ended_word(names[0]).capitalize()} {', '.join(names)}.")
     if workers:
         show_workers(workers, console)
         console.print(f"{money(hourly_cost(result.workers))}/h", style="dim")

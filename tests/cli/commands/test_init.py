@@ -201,3 +201,19 @@ def test_init_asks_what_a_rented_fleet_may_cost() -> None:
 def test_init_asks_only_what_was_not_given() -> None:
     shown = answer_on_terminal("llama3.2", args=("--url", "http://127.0.0.1:11434", "--engine", "ollama"))
     assert ("Model:" in shown, "Provider" in shown, "Engine" in shown) == (True, False, False)
+
+
+@pytest.mark.parametrize("token", ["sk-secret", "a secret", ""])
+def test_a_token_itself_is_refused_and_not_shown(cli: Cli, token: str) -> None:
+    ran = cli("init", "--url", "http://h", "--model", "m", "--token", token)
+    assert (ran.code, "is the name of an environment variable" in ran.stderr) == (2, True)
+    assert "secret" not in ran.stderr
+
+
+def test_the_token_of_servers_is_written_as_a_variable(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_TOKEN", "opensesame")
+    assert cli("init", "--url", "http://h", "--model", "m", "--token", "LLM_TOKEN").code == 0
+    assert "opensesame" not in Path("llmhost.yaml").read_text()
+    token = load_config(environ={"LLM_TOKEN": "opensesame"}).config.fleet.workers[0].token
+    assert token is not None
+    assert token.get_secret_value() == "opensesame"
