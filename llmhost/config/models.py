@@ -395,12 +395,14 @@ class RedisConfig(Section):
             raise ValueError("set either `redis.url` or `redis.host`, not both")
         elif self.url is not None and not self.url.get_secret_value().startswith(_REDIS_SCHEMES):
             raise ValueError("`redis.url` must start with redis://, rediss:// or unix://")
+        if self.key_file is not None and self.cert_file is None:
+            raise ValueError("`redis.key_file` needs `redis.cert_file`, the certificate of that key")
         return self
 
     def _check_embedded(self) -> None:
         """A password without a host would be ignored."""
         fields = type(self).model_fields
-        for name in ("port", "username", "password", "tls", "ca_file"):
+        for name in ("port", "username", "password", "tls", "ca_file", "cert_file", "key_file"):
             if getattr(self, name) != fields[name].default:
                 raise ValueError(f"`redis.{name}` needs `redis.host`, the host of your Redis")
 

@@ -7,16 +7,19 @@ import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from doubles.embedders import WordEmbedder
 from doubles.scripted_pool import ScriptedEngine, pool_of
 from plugins.cache import MakeCache
+from redis.asyncio import Redis
 
 from llmhost.answering.answerer import Answerer
 from llmhost.answering.cache_session import CacheSessions, WarnOnce, Weights
 from llmhost.answering.question import Question, Reply, Started, Text
+from llmhost.cache.indexes.flat import FlatIndex
+from llmhost.cache.policy import ThresholdPolicy
 from llmhost.cache.service import SemanticCache
 from llmhost.cache.single_flight import SingleFlight
 from llmhost.config.models import RedisConfig
@@ -27,9 +30,6 @@ from llmhost.ledger.events import Outcome
 from llmhost.ledger.ledger import Ledger, Totals
 from llmhost.store.client import connect
 from llmhost.store.keys import NamespaceKeys
-
-if TYPE_CHECKING:
-    from redis.asyncio import Redis
 
 NOW = 1_700_000_000.0
 DONE = Done("stop", prompt_tokens=7, completion_tokens=3)
@@ -500,6 +500,29 @@ async def test_whatever_fails_on_the_caches_way_a_worker_answers_and_one_warning
         assert (await house.ask(asked, engine())).answer.text == "an answer"
         assert len(house.told) - before <= 1
     assert house.told
+
+
+@pytest.mark.parametrize(
+    ("owner", "method"),
+    [
+        (FlatIndex, "search"),
+        (FlatIndex, "prepare"),
+        (ThresholdPolicy, "decide"),
+        (ThresholdPolicy, "floor"),
+        (Redis, "execute_command"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+async def test_an_index_a_verifier_or_a_client_of_redis_that_breaks_is_a_miss_with_one_warning(
+    house: House, monkeypatch: pytest.MonkeyPatch, owner: type, method: str
+) -> None:
+    await house.ask(ASKED, engine())
+    assert (await house.ask(REWORDED)).source == "semantic"
+    monkeypatch.setattr(owner, method, Broken(MemoryError("no room")))
+    reply = await house.ask(REWORDED, engine("a new answer"))
+    assert (reply.answer.text, reply.source) == ("a new answer", "engine")
+    assert len(house.told) == 1
+    assert "no room" in house.told[0]
 
 
 async def test_a_creative_request_is_answered_by_the_same_text_and_by_no_other_wording(house: House) -> None:

@@ -402,6 +402,11 @@ def test_a_wrong_value_is_told_with_its_place_and_what_is_allowed(
         ),
         ("fleet:\n  provider: vast\n", ": provider `vast` runs engine `ollama`: set `engine.kind: ollama`"),
         ("redis: {tls: true}\n", ":1: `redis.tls` needs `redis.host`, the host of your Redis"),
+        ("redis: {cert_file: x.pem}\n", ":1: `redis.cert_file` needs `redis.host`, the host of your Redis"),
+        (
+            "redis: {host: h, key_file: x.key}\n",
+            ":1: `redis.key_file` needs `redis.cert_file`, the certificate of that key",
+        ),
     ],
 )
 def test_keys_that_do_not_go_together_are_told_with_their_place(
