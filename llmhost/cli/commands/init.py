@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -62,10 +62,12 @@ class EngineName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class _Choices:
-    """The options of the command line; None was not given. `budget` is USD a day."""
+    """The options of the command line; None was not given. `budget` is USD a day, `token` names the variable
+    that holds the token.
+    """
 
     urls: Sequence[str]
-    token: str | None
+    token: str | None = field(repr=False)
     engine: EngineName | None
     model: str | None
     gpus: int | None
