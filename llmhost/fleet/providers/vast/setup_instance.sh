@@ -322,4 +322,4 @@ rm -f "$dir/metrics"
 switch
 stage installing nginx
 (identity)
-start watch
+start watch metrics # each starts the other again, whichever dies first
