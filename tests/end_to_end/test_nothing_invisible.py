@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from doubles.forked_command import ForkedCommand
 from doubles.vast.faults import Fault
+from plugins.commands import processes_of
 from plugins.rented_commands import RentedHouse, bought
 
 pytestmark = [pytest.mark.slow]
@@ -61,16 +63,19 @@ async def test_another_provider_in_the_configuration_hides_no_rented_worker(blue
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path) -> dict[str, str]:
+def elsewhere(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of another machine, on which nothing is known but the account's key."""
-    home = tmp_path / "empty"
+    home, state = tmp_path / "empty", tmp_path / "elsewhere"
     home.mkdir()
-    return {
+    yield {
         "LLMHOST_CONFIG": "",
-        "LLMHOST_STATE_DIR": str(tmp_path / "elsewhere"),
+        "LLMHOST_STATE_DIR": str(state),
         "HOME": str(home),
         "XDG_CONFIG_HOME": str(home),
     }
+    for process in processes_of(state):
+        process.kill()
+        process.wait()
 
 
 async def test_another_machine_with_the_accounts_key_sees_and_ends_everything(
