@@ -341,9 +341,8 @@ class Wiring(AsyncExitStack):
             self._warn_once.warn(f"answers of {worker} may be in the cache: `cache forget --worker`", error)
         else:
             if forgotten:
-                self._note(
-                    f"{worker} is not trusted any more: forgot its {len(forgotten):,} answers in the cache"
-                )
+                removed = f"its answers ({len(forgotten):,}) were removed from the cache"
+                self._note(f"{worker} is not trusted any more: {removed}")
 
     async def answerer(self, *, audit_in_background: bool = False) -> Answerer:
         """The one path of a question. Where Redis is away, it does without until Redis is back; the user is

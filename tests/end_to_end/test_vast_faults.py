@@ -96,6 +96,41 @@ async def test_a_worker_that_shows_another_certificate_is_not_asked_any_more(
     assert "another certificate" in seen[strange]["detail"]
 
 
+async def test_no_answer_of_a_worker_that_is_found_untrusted_is_served_again(
+    rented_house: RentedHouse,
+) -> None:
+    await rented_house.ok("up", "--yes")
+    (strange,) = rented_house.alive()
+    same = ("ask", "Explain machine learning briefly")
+    alike = ("ask", "What is machine learning in simple terms?", "--threshold", "0")
+    sources = [(await rented_house.ok(*ask))["source"] for ask in (same, same, alike)]
+    assert sources == ["engine", "exact", "semantic"]
+    await disguise(rented_house, strange)
+    found = await rented_house.run("status")
+    assert f"{strange} is not trusted any more: its answers (1) were removed from the cache" in found.err
+    for ask in (same, alike):  # there is no other worker, so only the cache could answer
+        assert (await rented_house.run(*ask)).code == 5, ask
+    assert (await rented_house.ok("cache", "ls"))["entries"] == []
+
+
+async def test_the_answers_of_one_worker_are_forgotten_on_demand(rented_house: RentedHouse) -> None:
+    await rented_house.ok("up", "--gpus", "2", "--yes")
+    entries = {}
+    for question in ("What is Redis?", "Who was Plato?"):
+        entry = (await rented_house.ok("ask", question))["entry"]
+        answer = (await rented_house.ok("cache", "get", entry))["answer"]
+        machine = rented_house.server.instances[int(answer["worker"].removeprefix("vast-"))].offer[
+            "machine_id"
+        ]
+        assert answer["machine"] == str(machine)
+        entries[answer["worker"]] = entry
+    assert set(entries) == set(rented_house.alive())  # they took turns
+    one, other = rented_house.alive()
+    said = await rented_house.ok("cache", "forget", "--worker", one)
+    assert said["forgotten"] == [entries[one]]
+    assert [entry["entry"] for entry in (await rented_house.ok("cache", "ls"))["entries"]] == [entries[other]]
+
+
 async def disguise(house: RentedHouse, worker: str) -> None:
     """Somebody else sits behind the worker's address from now on."""
     other = make_identity(time.time())
