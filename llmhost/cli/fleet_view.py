@@ -83,9 +83,12 @@ def follow(progress: Progress, step: WorkerProgress) -> None:
         progress.update(step.worker, step.stage, step.fraction)
 
 
-def ended_word(worker: str) -> str:
-    """What became of it: the server of a static fleet runs on, and is only used no more."""
-    return "released" if worker.startswith("static-") else "destroyed"
+def ended_word(worker: str, word: str = "destroyed") -> str:
+    """`word`, which has "destroy" in it, for this worker: the server of a static fleet runs on, and is only
+    released."""
+    if not worker.startswith("static-"):
+        return word
+    return word.replace("destroyed", "released").replace("destroy", "release")
 
 
 def hourly_cost(workers: Iterable[Worker]) -> float:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from types import FrameType
@@ -22,6 +23,7 @@ from llmhost.errors import StoreUnavailable, UsageError
 if TYPE_CHECKING:
     import asyncio
 
+    from llmhost.config.load import LoadedConfig
     from llmhost.config.models import Config
     from llmhost.fleet.known_fleets import KnownFleet
     from llmhost.wiring import OtherFleet, Wiring
@@ -32,9 +34,11 @@ __all__ = [
     "confirm",
     "confirm_removal",
     "described",
+    "load",
     "process_age",
     "run_async",
     "say_what_a_toy_is",
+    "show_fleet",
     "treat_sigterm_as_interrupt",
     "warn_of_others",
     "wired",
@@ -170,9 +174,29 @@ def _signals_cancel(task: asyncio.Task[Any]) -> Iterator[None]:
 
 
 def configured(
-    options: Globals, overrides: Mapping[str, Any] | None = None, *, lenient: bool = False
+    options: Globals,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    lenient: bool = False,
+    header: bool = False,
 ) -> Config:
-    """The configuration; a note says if there is no file. `lenient` is for commands that stop, look or list.
+    """As `load`, and its warnings are shown. With a `header`, a line above them names the fleet and its file;
+    without, a note says if there is no file.
+    """
+    loaded = load(options, overrides, lenient=lenient)
+    if header:
+        show_fleet(options, loaded)
+    elif loaded.source is None:
+        options.output.note("no configuration file: using the built-in local fleet (see `llmhost init`)")
+    for warning in loaded.warnings:
+        options.output.warn(warning)
+    return loaded.config
+
+
+def load(
+    options: Globals, overrides: Mapping[str, Any] | None = None, *, lenient: bool = False
+) -> LoadedConfig:
+    """The configuration. `lenient` is for commands that stop, look or list.
 
     With ``--fleet`` it is the one that this fleet was last made from, as far as that is known. If `lenient`,
     an unknown fleet is looked for among what the account rents.
@@ -192,14 +216,20 @@ def configured(
             path = Path(known.config)
     loaded = load_config(path, environ=os.environ, overrides=flags, lenient=lenient)
     options.source, options.dropped, options.lenient = loaded.source, loaded.dropped, lenient
-    config = loaded.config
-    for warning in loaded.warnings:
-        options.output.warn(warning)
-    if loaded.source is None:
-        options.output.note("no configuration file: using the built-in local fleet (see `llmhost init`)")
     if lenient and options.fleet is not None and known is None:
-        return _rented_elsewhere(config, options.fleet)
-    return config
+        return replace(loaded, config=_rented_elsewhere(loaded.config, options.fleet))
+    return loaded
+
+
+def show_fleet(options: Globals, loaded: LoadedConfig) -> None:
+    """The line above what a command shows: ``fleet blue (from ./llmhost.yaml)``. Nothing with ``--json``."""
+    if options.json:
+        return
+    where = "built in; `llmhost init` writes a configuration"
+    if loaded.source is not None:
+        here = "./" if loaded.source.parent == Path() else ""
+        where = f"from {here}{loaded.source}"
+    options.output.note(f"fleet {loaded.config.fleet.name} ({where})")
 
 
 def _rented_elsewhere(config: Config, fleet: str) -> Config:

@@ -179,6 +179,8 @@ def test_cron_gets_what_was_done_with_warnings_and_errors_and_nothing_else(
     assert (nothing.code, nothing.stdout, nothing.stderr) == (0, "", "")
     scaler.result = StepResult(QUIET, (ScaleAction("finish", "w2", "last answer finished", done=True),))
     assert cli("scale", "--quiet").stdout.splitlines()[1:] == ["  destroyed w2: last answer finished"]
+    scaler.result = StepResult(QUIET, (ScaleAction("finish", "static-1", "last answer finished", done=True),))
+    assert cli("scale", "--quiet").stdout.splitlines()[1:] == ["  released static-1: last answer finished"]
     scaler.result = StepResult(QUIET, warnings=("a record is damaged",), error=UnreachableError("no list"))
     failed = cli("scale", "--quiet")
     assert (failed.code, failed.stdout) == (5, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Callable
@@ -12,7 +13,10 @@ from types import SimpleNamespace
 import pytest
 from doubles.ollama_server import Download, OllamaServer
 from doubles.openai_server import OpenAIServer
+from doubles.terminal import Terminal
 from plugins.commands import House, HouseMaker
+
+from llmhost.fleet.known_fleets import KnownFleet, remember_fleet
 
 
 async def test_up_says_what_it_did_and_asking_again_changes_nothing(
@@ -182,7 +186,56 @@ async def test_a_state_folder_that_cannot_be_is_one_clear_line(
 
 async def test_without_a_file_the_user_is_told_of_the_built_in_fleet(house: House) -> None:
     done = await house.run("cache", "ls")
-    assert done.err == "no configuration file: using the built-in local fleet (see `llmhost init`)\n"
+    assert done.err == "fleet local (built in; `llmhost init` writes a configuration)\n"
+    done = await house.run("ask", "What is Redis?")
+    assert "no configuration file: using the built-in local fleet (see `llmhost init`)\n" in done.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "up",
+        "status",
+        "scale --dry-run",
+        "scale history",
+        "doctor",
+        "stats",
+        "cache ls",
+        "cache clear -y",
+        "down",
+    ],
+)
+async def test_a_command_begins_with_the_fleet_that_it_is_about(static_house: House, command: str) -> None:
+    done = await static_house.run(*command.split())
+    assert done.err.splitlines()[0] == "fleet test (from ./llmhost.yaml)"
+    for option in ("--json", "--quiet"):
+        assert "fleet test (" not in (await static_house.run(*command.split(), option)).err
+
+
+async def test_a_fleet_of_another_folder_is_named_with_its_own_file(
+    static_house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Path.cwd()
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    for command in ("status", "doctor"):
+        done = await static_house.run(command, "--fleet", "test")
+        assert done.err.splitlines()[0] == f"fleet test (from {here / 'llmhost.yaml'})", command
+
+
+async def test_before_it_clears_the_cache_it_says_whose_entries_are_removed(static_house: House) -> None:
+    await static_house.ok("ask", "What is Redis?")
+    remember_fleet(Path(os.environ["LLMHOST_STATE_DIR"]) / "fleets", KnownFleet("blue", "static"))
+    terminal = await Terminal.run([sys.executable, "-m", "llmhost", "cache", "clear"], os.environ)
+    try:
+        await terminal.until("[y/N]: ")
+        terminal.type("n\n")
+        assert await terminal.end() == 1
+    finally:
+        terminal.close()
+    assert "Remove 1 entry of the namespace 'cache'" in terminal.shown
+    assert "(known here: test, blue)?" in terminal.shown
+    assert len((await static_house.ok("cache", "ls"))["entries"]) == 1
 
 
 async def test_an_exact_hit_loads_neither_the_embedder_nor_an_http_client(static_house: House) -> None:
@@ -214,12 +267,17 @@ async def test_an_ollama_that_already_runs_works_after_init_and_up(house: House)
     assert (said["answer"], said["source"], said["model"]) == ("Hello, Wörld!", "engine", "llama3.2")
 
 
-async def test_a_server_of_the_users_own_is_released_not_destroyed(
-    static_house: House,
-) -> None:
-    done = await static_house.run("down")
-    assert "Released static-" in done.out
-    assert "estroyed" not in done.out + done.err
+async def test_a_server_of_the_users_own_is_released_not_destroyed(house: House, static: HouseMaker) -> None:
+    async with OpenAIServer() as one, OpenAIServer() as other:
+        static(house, one, other)
+        await house.ok("up")
+        plan = await house.run("up", "--gpus", "1", "--dry-run")
+        assert "Plan: keep 1, release 1 (1 wanted, 1 running)" in plan.out
+        assert "  release static-" in plan.out
+        down = await house.run("down")
+    assert down.out.count("Released static-") == 2
+    for done in (plan, down):
+        assert "estroy" not in done.out + done.err
 
 
 async def test_a_question_is_answered_where_no_thread_can_be_started(static_house: House) -> None:

@@ -16,9 +16,9 @@ from llmhost.cli.commands.cache_replay import replay_stream
 from llmhost.cli.commands.cache_tune import app as tune
 from llmhost.cli.frame import App, Globals, globals_of
 from llmhost.cli.output import table
-from llmhost.cli.running import asynchronous, configured, confirm, confirm_removal, run_async, wired
+from llmhost.cli.running import asynchronous, configured, confirm, run_async, wired
 from llmhost.cli.text import ENTRY_DIGITS, ago, clean, duration, money, shortened
-from llmhost.errors import UsageError
+from llmhost.errors import Cancelled, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,7 +44,7 @@ async def list_entries(
       llmhost cache ls --limit 1000 --json
     """
     options = globals_of(ctx)
-    async with wired(options, configured(options)) as wiring:
+    async with wired(options, configured(options, header=True)) as wiring:
         entries = await (await wiring.catalog()).entries()
     shown = [
         {
@@ -73,7 +73,7 @@ async def get_entry(
       llmhost cache get 3f9a
     """
     options = globals_of(ctx)
-    async with wired(options, configured(options)) as wiring:
+    async with wired(options, configured(options, header=True)) as wiring:
         found = await (await wiring.catalog()).find(entry)
     options.output.result(found, _show_entry)
 
@@ -121,7 +121,7 @@ def forget_entries(
         )
     if bool(entries) == (worker is not None):
         raise UsageError("name entries, or a worker with --worker", hint="`llmhost cache ls` lists entries")
-    config = configured(options)
+    config = configured(options, header=True)
     if worker is not None:
         run_async(_forget_of(options, config, worker))
     elif wrong_match:
@@ -192,26 +192,43 @@ def clear_cache(
     ctx: typer.Context,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove every entry, and what waits to be audited. The ledger and all other keys stay.
+    """Remove every entry of the namespace, of all fleets that share it in this Redis, and what waits to be
+    audited of this fleet. The ledger and all other keys stay.
 
     Examples:
       llmhost cache clear --yes
     """
     options = globals_of(ctx)
-    config = configured(options)
-    if not yes:
-        confirm_removal(
-            "removes every entry", f"Remove every entry of the namespace {config.cache.namespace!r}?"
-        )
-    run_async(_clear(options, config))
+    config = configured(options, header=True)
+    if not (yes or sys.stdin.isatty()):
+        raise UsageError("this removes every entry", hint="confirm it with --yes")
+    run_async(_clear(options, config, yes))
 
 
-async def _clear(options: Globals, config: Config) -> None:
+async def _clear(options: Globals, config: Config, yes: bool) -> None:
     async with wired(options, config) as wiring:
-        cleared = await (await wiring.catalog()).clear()
+        catalog = await wiring.catalog()
+        if not yes and not await confirm(_scope_of_clear(config, len(await catalog.entries()))):
+            raise Cancelled("Cancelled. Nothing was removed.")
+        cleared = await catalog.clear()
         await wiring.drop_audits()
-    entries = f"{cleared:,} {'entry' if cleared == 1 else 'entries'}"
-    options.output.result({"cleared": cleared}, lambda _, console: console.print(f"removed {entries}"))
+    words = f"removed {_entries(cleared)} of the namespace {config.cache.namespace}"
+    options.output.result({"cleared": cleared}, lambda _, console: console.print(words))
+
+
+def _scope_of_clear(config: Config, count: int) -> str:
+    """Asks for what would be removed, and names whose it is: entries themselves name no fleet."""
+    from llmhost.fleet.known_fleets import known_fleets
+    from llmhost.machine.paths import state_dir
+
+    own = config.fleet.name
+    known = dict.fromkeys([own, *(fleet.name for fleet in known_fleets(state_dir() / "fleets"))])
+    what = f"Remove {_entries(count)} of the namespace {config.cache.namespace!r}"
+    return f"{what}, of every fleet that shares it in this Redis (known here: {', '.join(known)})?"
+
+
+def _entries(count: int) -> str:
+    return f"{count:,} {'entry' if count == 1 else 'entries'}"
 
 
 def _show_list(entries: Sequence[Entry], console: Console, limit: int) -> None:

@@ -46,7 +46,7 @@ async def audit_hits(
     options = globals_of(ctx)
     busy = StateError("another llmhost process is auditing", hint="wait until it ends, then run it again")
     async with (
-        wired(options, configured(options)) as wiring,
+        wired(options, configured(options, header=True)) as wiring,
         hold_lock(state_dir() / "audit.lock", patience=0, held=busy),
     ):
         audited = await (await wiring.auditor()).run(limit)

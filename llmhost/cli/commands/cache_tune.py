@@ -219,7 +219,7 @@ async def show_calibration(ctx: typer.Context) -> None:
     from llmhost.wiring.questions import thresholds
 
     options = globals_of(ctx)
-    config = configured(options)
+    config = configured(options, header=True)
     async with wired(options, config) as wiring:
         report = await wiring.caches.labels(await wiring.redis()).report()
     confidence, calibration = config.cache.confidence, calibrate(report)
@@ -273,7 +273,7 @@ def reset_calibration(
       llmhost cache tune reset --yes
     """
     options = globals_of(ctx)
-    config = configured(options)
+    config = configured(options, header=True)
     if not yes:
         question = f"Forget what was learnt about the hits of the fleet {config.fleet.name!r}?"
         confirm_removal("forgets what was learnt from every audit", question)

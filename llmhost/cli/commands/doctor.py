@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import typer
 
 from llmhost.cli.frame import Globals, globals_of
-from llmhost.cli.running import run_async, wired
+from llmhost.cli.running import load, run_async, show_fleet, wired
 from llmhost.cli.text import clean, counted
 from llmhost.errors import ConfigError
 
@@ -41,13 +40,13 @@ def doctor(ctx: typer.Context) -> int:
 
 
 async def _checks(options: Globals) -> Sequence[Check]:
-    from llmhost.config.load import load_config
     from llmhost.doctor.checks import check_machine, from_error, ok, run_checks, warn
 
     try:
-        loaded = load_config(options.config, environ=os.environ)
+        loaded = load(options)
     except ConfigError as error:
         return [from_error("config", error), check_machine()]
+    show_fleet(options, loaded)
     from llmhost.doctor.gather import probes
 
     source = "no file: the built-in local fleet (`llmhost init` writes one)"

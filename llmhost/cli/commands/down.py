@@ -62,6 +62,8 @@ async def down(
     """
     _check_which(workers, everything, orphans)
     options = globals_of(ctx)
+    if everything and not options.json:
+        options.output.note("every fleet that this machine knows or the account rents")
     async with wired(options, _configured(options, everything)) as wiring:
         own = await wiring.fleet()
         others = await wiring.other_fleets(everywhere=True) if everything else []
@@ -132,7 +134,7 @@ def _report(
 def _configured(options: Globals, everything: bool) -> Config:
     """As much of the configuration as is valid; with ``--all`` it may be unreadable as a whole."""
     try:
-        return configured(options, lenient=True)
+        return configured(options, lenient=True, header=not everything)
     except ConfigError as error:
         if not everything:
             raise ConfigError(error.message, hint="`llmhost down --all` destroys every worker") from error

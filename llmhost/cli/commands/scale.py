@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import typer
 
 from llmhost.cli.commands.scale_simulate import simulate_trace
-from llmhost.cli.fleet_view import follow
+from llmhost.cli.fleet_view import ended_word, follow
 from llmhost.cli.frame import App, Group, globals_of
 from llmhost.cli.output import table
 from llmhost.cli.running import asynchronous, configured, wired
@@ -68,7 +68,7 @@ async def scale(
       llmhost scale simulate questions.csv --worker-tokens-per-s 400 --price 0.40 --plot week.svg
     """
     options = globals_of(ctx)
-    async with wired(options, configured(options)) as wiring:
+    async with wired(options, configured(options, header=True)) as wiring:
         scaler = await wiring.scaler()
         if not dry_run:
             wiring.remember_fleet(options.source)
@@ -109,7 +109,7 @@ async def show_past_steps(
       llmhost scale history --last 50
     """
     options = globals_of(ctx)
-    async with wired(options, configured(options)) as wiring:
+    async with wired(options, configured(options, header=True)) as wiring:
         past = await (await wiring.scaler()).history(last or sys.maxsize)
     if past.damaged:
         options.output.warn(f"{past.damaged} past steps cannot be read, and are left out")
@@ -218,7 +218,8 @@ def _words(kind: str, worker: str | None, detail: str, tense: int, count: int = 
     who = clean(worker) if worker else "a worker" if count == 1 else counted(count, "worker")
     # A purchase that is only planned has no more to say than how many there are.
     why = f": {clean(detail)}" if detail and not (tense == 1 and worker is None) else ""
-    return Text(f"{_VERBS[kind][tense]} {who}{why}", "red" if tense == 2 else "")
+    verb = ended_word(worker or "", _VERBS[kind][tense])
+    return Text(f"{verb} {who}{why}", "red" if tense == 2 else "")
 
 
 def _observations(seen: Observed) -> Iterator[tuple[str, str]]:

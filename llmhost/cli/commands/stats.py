@@ -69,7 +69,7 @@ def stats(
     if watch and options.json:
         raise UsageError("--watch is for people; --json prints once", hint="leave one of them out")
     seconds = _seconds(since)
-    config = configured(options)
+    config = configured(options, header=True)
     if watch:
         run_async(_watch(options, config, seconds))
         return

@@ -196,7 +196,7 @@ async def status(
     from llmhost.fleet.budget import runway_hours
 
     options = globals_of(ctx)
-    config = configured(options, lenient=True)
+    config = configured(options, lenient=True, header=True)
     async with wired(options, config) as wiring:
         found = await (await wiring.fleet()).status()
         gpus = await gather_metrics(wiring.engines, found.workers) if gpu else None

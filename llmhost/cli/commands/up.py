@@ -128,11 +128,12 @@ def _show_steps(plan: Plan, console: Console) -> None:
         console.print("Plan: no changes")
         return
     kept = len(plan.keep)
-    steps = {"create": plan.create, "keep": kept, "destroy": len(plan.destroy)}
+    destroy = ended_word(plan.destroy[0].id, "destroy") if plan.destroy else ""
+    steps = {"create": plan.create, "keep": kept, destroy: len(plan.destroy)}
     shown = ", ".join(f"{step} {count}" for step, count in steps.items() if count)
     console.print(f"Plan: {shown} ({plan.create + kept} wanted, {kept} running)")
     for worker in plan.destroy:
-        console.print(f"  destroy {worker.id}: {clean(_why_destroyed(worker, plan))}")
+        console.print(f"  {destroy} {worker.id}: {clean(_why_destroyed(worker, plan))}")
 
 
 def _why_destroyed(worker: Worker, plan: Plan) -> str:
@@ -180,7 +181,7 @@ def up(
       llmhost up --gpus 3 --yes
     """
     options = globals_of(ctx)
-    config = configured(options)
+    config = configured(options, header=True)
     wanted = config.fleet.gpus if gpus is None else gpus
     if wanted < 1:
         raise UsageError(

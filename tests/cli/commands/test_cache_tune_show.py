@@ -145,7 +145,7 @@ def test_of_several_entries_those_that_taught_something_are_named_and_none_can_b
 def test_an_entry_that_answered_no_other_wording_teaches_nothing(store: Any, cli: Cli) -> None:
     entry(store, "ab")
     ran = cli("cache", "forget", "--wrong-match", "-y", "ab")
-    assert ran.stderr == "nothing to learn: the cache gave their answers to no other wording\n"
+    assert ran.stderr.endswith("nothing to learn: the cache gave their answers to no other wording\n")
     assert store.keys("*") == []
 
 
@@ -158,7 +158,7 @@ def test_forgetting_without_a_reason_teaches_nothing(store: Any, cli: Cli) -> No
 
 def test_both_questions_of_a_wrong_match_are_shown(store: Any, cli: Cli) -> None:
     entry(store, "ab", served_raw="0.93", served_doubts="", served_question="what was asked")
-    shown = cli("cache", "forget", "--wrong-match", "-y", "ab").stderr.splitlines()
+    _, *shown = cli("cache", "forget", "--wrong-match", "-y", "ab").stderr.splitlines()
     assert (shown[0], shown[1].startswith("stored: ")) == ("asked:  what was asked", True)
 
 
