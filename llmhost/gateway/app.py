@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 from starlette.applications import Starlette
 from starlette.routing import Match, Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llmhost import __version__
 from llmhost.errors import LlmhostError
-from llmhost.gateway import openai
+from llmhost.gateway import anthropic, openai
 from llmhost.gateway.asking import ask_streamed, ask_whole, questions_of, read_cache_control
 from llmhost.gateway.chat import Chat, ChatWriter
 from llmhost.gateway.exchange import ClientGone, Exchange
@@ -47,18 +48,24 @@ class Gateway:
         routes = [
             self._route("/v1/chat/completions", self._chat, "POST"),
             self._route("/v1/completions", self._completion, "POST"),
-            self._route("/v1/models", self._models, "GET"),
-            self._route("/v1/models/{model:path}", self._model, "GET"),
+            _AnyMethodRoute("/v1/messages", _anthropic(self._messages, "POST")),
+            _AnyMethodRoute("/v1/messages/count_tokens", _anthropic(self._count_tokens, "POST")),
+            self._by_client("/v1/models", self._models, self._anthropic_models),
+            self._by_client("/v1/models/{model:path}", self._model, self._anthropic_model),
             self._route("/healthz", self._alive, "GET"),
             self._route("/readyz", self._readiness, "GET"),
         ]
         app = Starlette(routes=routes)
         app.router.redirect_slashes = False
-        app.router.default = _Endpoint(_no_such_path, openai.error)
+        app.router.default = _ByClient(_Endpoint(_no_such_path, openai.error), _anthropic(_no_such_path))
         return app
 
     def _route(self, path: str, handler: Handler, method: str, shape: ErrorShape = openai.error) -> Route:
         return _AnyMethodRoute(path, _Endpoint(handler, shape, method))
+
+    def _by_client(self, path: str, handler: Handler, of_anthropic: Handler) -> Route:
+        endpoint = _Endpoint(handler, openai.error, "GET")
+        return _AnyMethodRoute(path, _ByClient(endpoint, _anthropic(of_anthropic, "GET")))
 
     # OpenAI
 
@@ -73,14 +80,34 @@ class Gateway:
         await self._ask(exchange, openai.completions_of(body), writer)
 
     async def _models(self, exchange: Exchange) -> None:
-        names = [*self._fleets.models, *self._fleets.aliases]
-        data = [openai.model(name) for name in names if name != "*"]
+        data = [openai.model(name) for name in self._names()]
         await exchange.reply(200, {"object": "list", "data": data})
 
     async def _model(self, exchange: Exchange) -> None:
         name: str = exchange.scope["path_params"]["model"]
         self._fleets.of(name)
         await exchange.reply(200, openai.model(name))
+
+    # Anthropic
+
+    async def _messages(self, exchange: Exchange) -> None:
+        body = await exchange.read(anthropic.MESSAGES_BODY, self._max_body)
+        chat = anthropic.chat_of(body, exchange.header("x-claude-code-session-id"))
+        writer = anthropic.MessageWriter(chat, thoughts=anthropic.wants_thoughts(body))
+        await self._ask(exchange, [chat], writer)
+
+    async def _count_tokens(self, exchange: Exchange) -> None:
+        body = await exchange.read(anthropic.COUNT_BODY, self._max_body)
+        self._fleets.of(body.model)
+        await exchange.reply(200, {"input_tokens": anthropic.estimate_tokens(anthropic.chat_of(body))})
+
+    async def _anthropic_models(self, exchange: Exchange) -> None:
+        await exchange.reply(200, anthropic.model_list(self._names()))
+
+    async def _anthropic_model(self, exchange: Exchange) -> None:
+        name: str = exchange.scope["path_params"]["model"]
+        self._fleets.of(name)
+        await exchange.reply(200, anthropic.model(name))
 
     # Life
 
@@ -90,6 +117,10 @@ class Gateway:
     async def _readiness(self, exchange: Exchange) -> None:
         fleets = {fleet.config.fleet.name: await self._ready(fleet) for fleet in self._fleets.fleets}
         await exchange.reply(200 if all(fleets.values()) else 503, {"fleets": fleets})
+
+    def _names(self) -> Sequence[str]:
+        """The names under which clients may ask for a model."""
+        return [name for name in (*self._fleets.models, *self._fleets.aliases) if name != "*"]
 
     async def _ask(self, exchange: Exchange, chats: Sequence[Chat], writer: ChatWriter) -> None:
         """Answers the chats, which are of one model."""
@@ -113,15 +144,25 @@ class _AnyMethodRoute(Route):
 
 
 class _Endpoint:
-    """An ASGI application that answers with `handler`, and with its errors in `shape`."""
+    """An ASGI application that answers with `handler`, and with its errors in `shape`. `id_header` is where
+    clients look for the request's id.
+    """
 
-    def __init__(self, handler: Handler, shape: ErrorShape, method: str | None = None) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        shape: ErrorShape,
+        method: str | None = None,
+        id_header: str = "x-request-id",
+    ) -> None:
         self._handler = handler
         self._shape = shape
         self._method = method
+        self._id_header = id_header
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send)
+        exchange.headers[self._id_header] = exchange.id
         try:
             _refuse_other_sites(exchange)
             if self._method is not None and scope["method"] != self._method:
@@ -140,7 +181,23 @@ class _Endpoint:
         if exchange.started:  # what was begun cannot be taken back, so that it is cut off
             raise ConnectionError(fault.message)
         headers = {} if fault.retry_after is None else {"retry-after": str(fault.retry_after)}
-        await exchange.reply(fault.status, self._shape(fault), headers)
+        await exchange.reply(fault.status, self._shape(replace(fault, request=exchange.id)), headers)
+
+
+def _anthropic(handler: Handler, method: str | None = None) -> _Endpoint:
+    return _Endpoint(handler, anthropic.error, method, "request-id")
+
+
+class _ByClient:
+    """A path that several APIs have: Anthropic's clients send the version of theirs with each request."""
+
+    def __init__(self, endpoint: ASGIApp, of_anthropic: ASGIApp) -> None:
+        self._endpoint = endpoint
+        self._of_anthropic = of_anthropic
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        speaks_anthropic = any(name == b"anthropic-version" for name, _ in scope.get("headers", ()))
+        await (self._of_anthropic if speaks_anthropic else self._endpoint)(scope, receive, send)
 
 
 def _refuse_other_sites(exchange: Exchange) -> None:

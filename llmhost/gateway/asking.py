@@ -131,7 +131,7 @@ async def ask_streamed(
     except Exception as error:
         if not exchange.started:
             raise
-        await exchange.write(writer.broken(fault_of(error)))
+        await exchange.write(writer.broken(replace(fault_of(error), request=exchange.id)))
         await exchange.end()
 
 

@@ -8,9 +8,10 @@ from typing import Any, Protocol
 
 from llmhost.answering.question import Reply
 from llmhost.engines.engine import Message, Sampling, ToolCall
+from llmhost.errors import StreamBroken
 from llmhost.gateway.faults import Fault
 
-__all__ = ["Chat", "ChatWriter", "Choice", "merge_calls"]
+__all__ = ["BlockOrder", "Chat", "ChatWriter", "Choice", "content_of", "merge_calls"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,3 +97,31 @@ def merge_calls(pieces: Sequence[ToolCall]) -> Sequence[ToolCall]:
             known.arguments + piece.arguments,
         )
     return [merged[index] for index in sorted(merged)]
+
+
+def content_of(parts: Sequence[Mapping[str, Any]]) -> str | list[Any]:
+    """Parts in the form of OpenAI's API as the content of a message: nothing but texts are one text."""
+    texts = [part["text"] for part in parts if part["type"] == "text"]
+    return "\n\n".join(texts) if len(texts) == len(parts) else list(parts)
+
+
+class BlockOrder:
+    """The blocks of an answer in an API that streams one at a time: thoughts, text, each call of a tool."""
+
+    def __init__(self) -> None:
+        self._current: tuple[str, int] | None = None
+        self._called: set[int] = set()
+
+    def enters(self, kind: str, number: int = 0) -> bool:
+        """Whether this piece begins another block; `number` is that of a call.
+
+        Raises StreamBroken where it belongs to a call whose block has ended.
+        """
+        if (kind, number) == self._current:
+            return False
+        if kind == "call":
+            if number in self._called:
+                raise StreamBroken("the engine mixed the pieces of several tool calls")
+            self._called.add(number)
+        self._current = (kind, number)
+        return True

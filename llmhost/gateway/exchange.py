@@ -6,6 +6,7 @@ Handlers are ASGI applications and not Starlette endpoints: a token costs one `s
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
@@ -39,6 +40,8 @@ class Exchange:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
+        #: names the request to its client
+        self.id = f"req_{secrets.token_hex(12)}"
         self.started = False
         #: sent with every answer
         self.headers: dict[str, str] = {}

@@ -72,13 +72,14 @@ class NotFound(RequestError):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """An error as each API writes it in its own shape. `retry_after` in seconds."""
+    """An error as each API writes it in its own shape. `retry_after` in seconds; `request` is its id."""
 
     status: int
     code: str
     message: str
     field: str | None = None
     retry_after: int | None = None
+    request: str = ""
 
 
 #: the first class that an error is of says its status, and whether asking again may help
