@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -10,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 __all__ = [
     "Allowed",
+    "BrokenRules",
     "Duration",
     "HoursOfWeek",
     "Image",
@@ -23,6 +25,7 @@ __all__ = [
     "Url",
     "format_duration",
     "parse_duration",
+    "raise_broken",
 ]
 
 #: unit of a duration to seconds, shortest first
@@ -59,6 +62,20 @@ class Section(BaseModel):
     """A mapping with fixed keys, frozen once it is validated."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
+
+
+class BrokenRules(ValueError):
+    """Rules between keys that are broken, each a sentence."""
+
+    def __init__(self, rules: Sequence[str]) -> None:
+        super().__init__("; ".join(rules))
+        self.rules = rules
+
+
+def raise_broken(*rules: tuple[bool, str]) -> None:
+    """Raises BrokenRules with the sentences of those that are broken, if there are any."""
+    if broken := [sentence for is_broken, sentence in rules if is_broken]:
+        raise BrokenRules(broken)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,11 @@ from llmhost.config.document import (
     printable,
     read_document,
 )
-from llmhost.config.fields import Section
+from llmhost.config.fields import BrokenRules, Section
 from llmhost.config.models import RENAMED, Config
 from llmhost.errors import ConfigError
 
-__all__ = ["FILE_NAME", "LoadedConfig", "explain", "load_config"]
+__all__ = ["FILE_NAME", "LoadedConfig", "load_config"]
 
 FILE_NAME = "llmhost.yaml"
 
@@ -81,6 +81,32 @@ class _Setting:
     place: Place
 
 
+class _Problems:
+    """What is wrong besides the values that the models refuse. If `lenient`, each is a warning instead."""
+
+    def __init__(self, lenient: bool) -> None:
+        self.lenient = lenient
+        self.warnings: list[str] = []
+        self.dropped: set[str] = set()
+        self.errors: list[ConfigError] = []
+        self.paths: set[KeyPath] = set()
+
+    def add(self, path: KeyPath, error: ConfigError) -> None:
+        """One of them; `path` is what cannot be used in the file, or empty."""
+        if not self.lenient:
+            self.errors.append(error)
+            self.paths.add(path)
+        elif path:
+            self.warnings.append(f"{error.message}; it is left out")
+            self.dropped.add(str(path[0]))
+        else:
+            self.warnings.append(error.message)
+
+    def explains(self, path: KeyPath) -> bool:
+        """Whether what is wrong there may only follow from a value that is missing."""
+        return any(path == known[: len(path)] or known == path[: len(known)] for known in self.paths - {()})
+
+
 def load_config(
     path: Path | None = None,
     *,
@@ -101,25 +127,16 @@ def load_config(
             `lenient`: the file is not YAML, or the fleet's name or provider is invalid.
     """
     source, is_named = _find_file(path, environ)
-    warnings: list[str] = []
-    dropped = set[str]()
-
-    def leave_out(path: KeyPath, error: ConfigError) -> None:
-        warnings.append(f"{error.message}; it is left out")
-        dropped.add(str(path[0]))
-
-    document, unset = Document({}, {}), list[ConfigError]()
+    problems = _Problems(lenient)
+    document = Document({}, {})
     if source:
-        collect = leave_out if lenient else lambda _path, error: unset.append(error)
-        document = read_document(source, environ, on_variable=collect)
-    if unset:
-        raise ConfigError("; also ".join(error.message for error in unset), hint=unset[0].hint)
-    document = _with_new_names(document, warnings)
+        document = read_document(source, environ, on_variable=problems.add)
+    document = _with_new_names(document, problems)
     if not is_named:
-        _restrict(document, leave_out if lenient else None)
+        _restrict(document, problems)
     if source:
         _resolve_paths(document.values, source.absolute().parent)
-    settings = [*_from_environment(environ, warnings, lenient), *_from_flags(overrides)]
+    settings = [*_from_environment(environ, problems), *_from_flags(overrides)]
     places: dict[KeyPath, Place] = {
         **document.places,
         (): Place(str(source or "configuration"), document.values),
@@ -130,17 +147,17 @@ def load_config(
         config = Config.model_validate(merged)
     except ValidationError as error:
         if not lenient:
-            raise explain(error, places) from error
-        problems = error.errors(include_url=False, include_input=False)
+            raise _explained(problems, error, places) from error
+        found = error.errors(include_url=False, include_input=False)
         # Rules between sections: they leave nothing out, and the commands that ask or buy refuse them.
-        warnings.extend(_describe(problem, places) for problem in problems if not problem["loc"])
-        config = _what_is_valid(merged, places, leave_out)
-    return LoadedConfig(config, source, tuple(warnings), frozenset(dropped))
+        problems.warnings.extend(text for one in found if not one["loc"] for text in _describe(one, places))
+        config = _what_is_valid(merged, places, problems)
+    if problems.errors:
+        raise _explained(problems, None, places)
+    return LoadedConfig(config, source, tuple(problems.warnings), frozenset(problems.dropped))
 
 
-def _what_is_valid(
-    merged: dict[str, Any], places: Mapping[KeyPath, Place], leave_out: Callable[[KeyPath, ConfigError], None]
-) -> Config:
+def _what_is_valid(merged: dict[str, Any], places: Mapping[KeyPath, Place], problems: _Problems) -> Config:
     """Each section with those of its keys that are valid; rules between sections do not count."""
     sections: dict[str, Any] = {}
     for name, info in Config.model_fields.items():
@@ -151,18 +168,18 @@ def _what_is_valid(
             except ValidationError as error:
                 for problem in error.errors(include_url=False, include_input=False):
                     path: KeyPath = (name, *problem["loc"])
-                    fault = ConfigError(_describe({**problem, "loc": path}, places))
+                    fault = ConfigError("; also ".join(_describe({**problem, "loc": path}, places)))
                     is_section = isinstance(values, dict)
                     if path[:2] in _NEEDED or not values or (name == "fleet" and not is_section):
                         raise fault from error
-                    leave_out(path, fault)
+                    problems.add(path, fault)
                     if problem["loc"] and is_section:
                         values.pop(problem["loc"][0], None)
                     else:  # a rule of the whole section, or no section at all
                         kept = values.items() if is_section else ()
                         values = {key: value for key, value in kept if (name, key) in _NEEDED}
     for name in merged:
-        leave_out((name,), ConfigError(f"{_place((name,), places).where}: {schema.unknown((name,))}"))
+        problems.add((name,), ConfigError(f"{_place((name,), places).where}: {schema.unknown((name,))}"))
     return Config.model_construct(**sections)
 
 
@@ -190,9 +207,9 @@ def _find_file(path: Path | None, environ: Mapping[str, str]) -> tuple[Path | No
     return of_user if os.path.lexists(of_user) else None, True
 
 
-def _restrict(document: Document, leave_out: Callable[[KeyPath, ConfigError], None] | None) -> None:
-    """Keeps what a file that was found, not named, must not do: start a program, and have the account's key
-    sent to an address of its own choice. Raises ConfigError without `leave_out`."""
+def _restrict(document: Document, problems: _Problems) -> None:
+    """Leaves out what a file that was found, not named, must not do: start a program, and have the account's
+    key sent to an address of its own choice."""
     for path, place in list(document.places.items()):
         starts = path == _PROGRAM and place.written
         sends = path != _ACCOUNT_KEY and isinstance(place.written, str) and _KEY_IN.search(place.written)
@@ -204,9 +221,7 @@ def _restrict(document: Document, leave_out: Callable[[KeyPath, ConfigError], No
             "current folder",
             hint=f"if you trust the file, name it: `--config {FILE_NAME}`, or set LLMHOST_CONFIG",
         )
-        if leave_out is None:
-            raise error
-        leave_out(path, error)
+        problems.add(path, error)
         section: Any = document.values
         for name in path[:-1]:
             section = section[name]
@@ -225,7 +240,7 @@ def _resolve_paths(values: Mapping[str, Value], folder: Path) -> None:
             members[key] = str(folder / path)
 
 
-def _with_new_names(document: Document, warnings: list[str]) -> Document:
+def _with_new_names(document: Document, problems: _Problems) -> Document:
     """The document with renamed keys under their new names; a warning for each."""
     values, places = dict(document.values), dict(document.places)
     for old, new in RENAMED.items():
@@ -236,17 +251,17 @@ def _with_new_names(document: Document, warnings: list[str]) -> Document:
             continue
         place = places[section, old_key]
         if new_key in members:
-            raise ConfigError(
-                f"{place.where}: `{old}` is the old name of `{new}`, which is set too",
-                hint=f"remove `{old_key}`",
-            )
+            what = f"{place.where}: `{old}` is the old name of `{new}`, which is set too"
+            problems.add((), ConfigError(what, hint=f"remove `{old_key}`"))
+            values[section] = {key: value for key, value in members.items() if key != old_key}
+            continue
         values[section] = {new_key if key == old_key else key: value for key, value in members.items()}
         places[section, new_key] = place
-        warnings.append(f"{place.where}: `{old}` is now `{new}`; the old name will stop working")
+        problems.warnings.append(f"{place.where}: `{old}` is now `{new}`; the old name will stop working")
     return Document(values, places)
 
 
-def _from_environment(environ: Mapping[str, str], warnings: list[str], lenient: bool) -> Iterator[_Setting]:
+def _from_environment(environ: Mapping[str, str], problems: _Problems) -> Iterator[_Setting]:
     known = {_variable_of(key): key for key, _ in schema.fields()}
     renamed = {_variable_of(old): _variable_of(new) for old, new in RENAMED.items()}
     with_one_underscore = {name.replace("__", "_"): name for name in known}
@@ -255,24 +270,27 @@ def _from_environment(environ: Mapping[str, str], warnings: list[str], lenient: 
         text = value.rstrip("\r\n")
         if new := renamed.get(name):
             if new in environ:
-                raise ConfigError(f"{name} is the old name of {new}, which is set too", hint=f"unset {name}")
-            warnings.append(f"the environment variable {name} is now {new}; the old name will stop working")
+                what = f"{name} is the old name of {new}, which is set too"
+                problems.add((), ConfigError(what, hint=f"unset {name}"))
+                continue
+            problems.warnings.append(
+                f"the environment variable {name} is now {new}; the old name will stop working"
+            )
             yield _Setting(known[new], parse_scalar(text), Place(name, text))
         elif key := known.get(name):
             yield _Setting(key, parse_scalar(text), Place(name, text))
         elif meant := with_one_underscore.get(name.replace("__", "_")):
             what = f"the environment variable {name} sets nothing; did you mean {meant}?"
             # Without `__` it need not be ours: Kubernetes sets LLMHOST_REDIS_PORT for a service of that name.
-            if "__" in name and not lenient:
-                raise ConfigError(what)
-            warnings.append(what)
+            if "__" in name:
+                problems.add((), ConfigError(what))
+            else:
+                problems.warnings.append(what)
         elif name.startswith(_PREFIX) and "__" in name:
             key = _meant(tuple(name.removeprefix(_PREFIX).lower().split("__")))
             suggestion = f"; did you mean {_variable_of(key)}?" if key else ""
             what = f"the environment variable {printable(name)} sets no known key{suggestion}"
-            if not lenient:
-                raise ConfigError(what)
-            warnings.append(what)
+            problems.add((), ConfigError(what))
 
 
 def _meant(path: tuple[str, ...]) -> str | None:
@@ -313,32 +331,39 @@ def _copied(value: Value, section: type[Section] | None) -> Any:
     return {name: _copied(item, inner.get(name)) for name, item in value.items()}
 
 
-def explain(error: ValidationError, places: Mapping[KeyPath, Place]) -> ConfigError:
+def _explained(
+    problems: _Problems, refused: ValidationError | None, places: Mapping[KeyPath, Place]
+) -> ConfigError:
     """The error for all problems, each with its place. Secret values are left out.
 
     `places` says where values were set; its entry for the empty path is the default.
     """
-    problems = error.errors(include_url=False, include_input=False)
+    found = refused.errors(include_url=False, include_input=False) if refused else []
     # A mistyped key first: a missing key is often that one.
-    first, *others = sorted(problems, key=lambda problem: problem["type"] != "extra_forbidden")
-    found = dict.fromkeys(_describe(problem, places) for problem in (first, *others))
-    message = "; also ".join(list(found)[:_EXPLAINED])
-    if len(found) > _EXPLAINED:
-        message += f"; and {len(found) - _EXPLAINED} more"
-    return ConfigError(message, hint=_HINTS.get(first["type"]))
+    own = [problem for problem in found if not problems.explains(problem["loc"])]
+    own.sort(key=lambda problem: problem["type"] != "extra_forbidden")
+    texts = dict.fromkeys(error.message for error in problems.errors)
+    texts |= dict.fromkeys(text for problem in own for text in _describe(problem, places))
+    message = "; also ".join(list(texts)[:_EXPLAINED])
+    if len(texts) > _EXPLAINED:
+        message += f"; and {len(texts) - _EXPLAINED} more"
+    hints = [*(error.hint for error in problems.errors), *(_HINTS.get(problem["type"]) for problem in own)]
+    return ConfigError(message, hint=hints[0])
 
 
-def _describe(problem: Any, places: Mapping[KeyPath, Place]) -> str:
+def _describe(problem: Any, places: Mapping[KeyPath, Place]) -> list[str]:
+    """One sentence, or one for each broken rule of a section."""
     path: KeyPath = problem["loc"]
     field = schema.find(path)
     place = _place(path, places)
     if problem["type"] == "value_error":
-        rule = str(problem["ctx"]["error"])
+        error = problem["ctx"]["error"]
         if field is None or schema.section_in(field):
-            return f"{_place_of_rule(rule, path, places).where}: {rule}"
+            rules = error.rules if isinstance(error, BrokenRules) else (str(error),)
+            return [f"{_place_of_rule(rule, path, places).where}: {rule}" for rule in rules]
         if schema.says_why(field):
-            return f"{place.where}: {_refused(path, field, place)}: {rule}"
-    return f"{place.where}: {_what(problem['type'], path, field, place)}"
+            return [f"{place.where}: {_refused(path, field, place)}: {error}"]
+    return [f"{place.where}: {_what(problem['type'], path, field, place)}"]
 
 
 def _what(problem: str, path: KeyPath, field: FieldInfo | None, place: Place) -> str:

@@ -26,6 +26,7 @@ from llmhost.config.fields import (
     Tenant,
     TimeZone,
     Url,
+    raise_broken,
 )
 
 __all__ = [
@@ -402,9 +403,16 @@ class RedisConfig(Section):
     def _check_embedded(self) -> None:
         """A password without a host would be ignored."""
         fields = type(self).model_fields
-        for name in ("port", "username", "password", "tls", "ca_file", "cert_file", "key_file"):
-            if getattr(self, name) != fields[name].default:
-                raise ValueError(f"`redis.{name}` needs `redis.host`, the host of your Redis")
+        names = ("port", "username", "password", "tls", "ca_file", "cert_file", "key_file")
+        raise_broken(
+            *(
+                (
+                    getattr(self, name) != fields[name].default,
+                    f"`redis.{name}` needs `redis.host`, the host of your Redis",
+                )
+                for name in names
+            )
+        )
 
 
 class CacheConfig(Section):
@@ -691,22 +699,27 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
-        if self.fleet.provider == "local" and self.engine.kind != "llama_cpp":
-            raise ValueError(
-                "provider `local` runs engine `llama_cpp`; for a running Ollama use provider `static`"
-            )
-        if self.serves_toy and self.engine.model.lower() not in _MODEL_NAMES:
-            raise ValueError(
-                f"`engine.model` is {self.engine.model}, but this local fleet serves the packaged {_MODEL}: "
-                "give a GGUF file as `engine.model_path`, or use a running Ollama (`llmhost init --provider "
-                f"static --engine ollama --url http://127.0.0.1:11434 --model {self.engine.model}`)"
-            )
-        if self.fleet.rents and self.engine.kind != "ollama":
-            raise ValueError("provider `vast` runs engine `ollama`: set `engine.kind: ollama`")
-        if self.fleet.gpus > self.fleet.max_gpus:
-            raise ValueError("`fleet.gpus` must not be over `fleet.max_gpus`")
-        if max(self.scale.min_gpus, *(w.min_gpus for w in self.scale.schedule), 0) > self.fleet.max_gpus:
-            raise ValueError("no `min_gpus` of `scale` may be over `fleet.max_gpus`")
+        model = self.engine.model
+        other_model = (
+            f"`engine.model` is {model}, but this local fleet serves the packaged {_MODEL}: give a GGUF file as "
+            "`engine.model_path`, or use a running Ollama (`llmhost init --provider static --engine ollama --url "
+            f"http://127.0.0.1:11434 --model {model}`)"
+        )
+        is_llama, is_ollama = self.engine.kind == "llama_cpp", self.engine.kind == "ollama"
+        least = max(self.scale.min_gpus, *(window.min_gpus for window in self.scale.schedule), 0)
+        raise_broken(
+            (
+                self.fleet.provider == "local" and not is_llama,
+                "provider `local` runs engine `llama_cpp`; for a running Ollama use provider `static`",
+            ),
+            (self.serves_toy and is_llama and model.lower() not in _MODEL_NAMES, other_model),
+            (
+                self.fleet.rents and not is_ollama,
+                "provider `vast` runs engine `ollama`: set `engine.kind: ollama`",
+            ),
+            (self.fleet.gpus > self.fleet.max_gpus, "`fleet.gpus` must not be over `fleet.max_gpus`"),
+            (least > self.fleet.max_gpus, "no `min_gpus` of `scale` may be over `fleet.max_gpus`"),
+        )
         return self
 
 

@@ -431,6 +431,51 @@ def test_every_problem_is_explained_with_its_place(refused: Refused) -> None:
     ]
 
 
+def test_problems_of_every_kind_are_explained_at_once() -> None:
+    Path("llmhost.yaml").write_text(
+        "fleet:\n  gpus: two\n  provider: static\n  workers:\n    - url: ${NOT_SET}\n"
+        "redis: {server: ./x.sh}\nscale:\n  max_late_ratio: 0.1\n  late: 0.2\n"
+    )
+    environ = {
+        "LLMHOST_FLEET__GPU": "1",
+        "LLMHOST_CAHCE__INDEX": "flat",
+        "LLMHOST_ENGINE__SLOTS": "2",
+        "LLMHOST_ENGINE__PARALLEL": "2",
+    }
+    with pytest.raises(ConfigError) as caught:
+        load_config(environ=environ)
+    assert [part.partition(", ")[0].partition(";")[0] for part in caught.value.message.split("; also ")] == [
+        "llmhost.yaml:5: `fleet.workers[0].url`: the environment variable NOT_SET is not set",
+        "llmhost.yaml:9: `scale.late` is the old name of `scale.max_late_ratio`",
+        "llmhost.yaml:6: `redis.server` would start a program",
+        "the environment variable LLMHOST_FLEET__GPU sets no known key",
+        "the environment variable LLMHOST_CAHCE__INDEX sets no known key",
+        "LLMHOST_ENGINE__PARALLEL is the old name of LLMHOST_ENGINE__SLOTS",
+        "llmhost.yaml:2: `fleet.gpus` cannot be `two`",
+    ]
+    assert caught.value.hint == "set it, or write ${NOT_SET:-default}"
+
+
+def test_what_only_follows_from_a_variable_that_is_not_set_is_not_told(refused: Refused) -> None:
+    text = "fleet: {provider: static, workers: '${NOT_SET}'}\nredis: {url: '${NEITHER}', port: 1}\n"
+    problems = refused(text).message.split("; also ")
+    assert [problem.rpartition(" variable ")[2] for problem in problems] == [
+        "NOT_SET is not set",
+        "NEITHER is not set",
+    ]
+
+
+def test_all_rules_that_are_broken_are_explained(refused: Refused) -> None:
+    error = refused("fleet: {provider: vast, gpus: 9, max_gpus: 1}\n", {"LLMHOST_SCALE__MIN_GPUS": "3"})
+    assert error.message.split("; also ") == [
+        "llmhost.yaml: provider `vast` runs engine `ollama`: set `engine.kind: ollama`",
+        "llmhost.yaml:1: `fleet.gpus` must not be over `fleet.max_gpus`",
+        "llmhost.yaml:1: no `min_gpus` of `scale` may be over `fleet.max_gpus`",
+    ]
+    error = refused("redis: {port: 1, tls: true}\n")
+    assert error.message.count("needs `redis.host`") == 2
+
+
 def test_of_very_many_problems_the_rest_is_counted(refused: Refused) -> None:
     keys = ", ".join(f"zz{number}: 1" for number in range(30))
     assert refused(f"limits: {{{keys}}}\n").message.endswith("unknown key `limits.zz9`; and 20 more")
@@ -524,6 +569,15 @@ def test_what_is_invalid_is_left_out_with_a_warning_and_the_fleet_is_known(rest:
     assert vast.api_key is not None
     assert loaded.dropped == {"fleet", section}
     assert [warning.endswith("; it is left out") for warning in loaded.warnings] == [True, True]
+
+
+def test_both_names_of_a_key_do_not_stand_in_the_way_of_stopping() -> None:
+    loaded = lenient(
+        "fleet: {name: blue, provider: vast}\nengine: {kind: ollama, slots: 1, parallel: 2}\n",
+        {"LLMHOST_SCALE__LATE": "0.1", "LLMHOST_SCALE__MAX_LATE_RATIO": "0.2"},
+    )
+    assert (loaded.config.engine.slots, loaded.config.scale.max_late_ratio) == (1, 0.2)
+    assert len([warning for warning in loaded.warnings if "which is set too" in warning]) == 2
 
 
 @pytest.mark.parametrize("fleet", ["{name: 'a b', provider: vast}", "{name: blue, provider: aws}", "blue"])
