@@ -701,9 +701,9 @@ class Config(Section):
     def _coherent(self) -> Self:
         model = self.engine.model
         other_model = (
-            f"`engine.model` is {model}, but this local fleet serves the packaged {_MODEL}: give a GGUF file as "
-            "`engine.model_path`, or use a running Ollama (`llmhost init --provider static --engine ollama --url "
-            f"http://127.0.0.1:11434 --model {model}`)"
+            f"`engine.model` is {model}, but this local fleet serves the packaged {_MODEL}: give a GGUF file "
+            "as `engine.model_path`, or use a running Ollama (`llmhost init --provider static --engine "
+            f"ollama --url http://127.0.0.1:11434 --model {model}`)"
         )
         is_llama, is_ollama = self.engine.kind == "llama_cpp", self.engine.kind == "ollama"
         least = max(self.scale.min_gpus, *(window.min_gpus for window in self.scale.schedule), 0)
