@@ -6,6 +6,7 @@ The judge's stands in `models.py`, beside its judgement.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from llmhost.cache.models import Neighbour
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     Vector = NDArray[np.float32]
 
-__all__ = ["Embedder", "Index", "Verifier"]
+__all__ = ["EmbeddedText", "Embedder", "Index", "TextEmbedder", "Verifier"]
 
 
 class Index(Protocol):
@@ -53,6 +54,28 @@ class Embedder(Protocol):
         """A float32 vector of shape (dimensions,), or None where the model cannot read the whole text: it
         is too long, or has characters that the model does not know. Then only a part of it would be
         compared, and two different questions could look the same.
+
+        Safe to call from several threads at once. Raises ModelError where the model fails.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedText:
+    """The vector of a text, and the tokens that were read for it."""
+
+    vector: Vector
+    tokens: int
+
+
+class TextEmbedder(Embedder, Protocol):
+    """An embedder that is offered for other uses than the cache's, too. It reads `max_tokens` of a text."""
+
+    max_tokens: int
+
+    def embed_texts(self, texts: Sequence[str], *, cut: bool) -> Sequence[EmbeddedText | None]:
+        """The vectors of any texts, unknown characters and all, as sentence-transformers would embed them. A
+        text that is too long is cut, or without `cut` it is None.
 
         Safe to call from several threads at once. Raises ModelError where the model fails.
         """

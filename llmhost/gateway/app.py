@@ -12,14 +12,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llmhost import __version__
 from llmhost.errors import LlmhostError
-from llmhost.gateway import anthropic, openai
+from llmhost.gateway import anthropic, embeddings, ollama, openai
 from llmhost.gateway.asking import ask_streamed, ask_whole, questions_of, read_cache_control
 from llmhost.gateway.chat import Chat, ChatWriter
+from llmhost.gateway.embeddings import Embeddings
 from llmhost.gateway.exchange import ClientGone, Exchange
 from llmhost.gateway.faults import Fault, Forbidden, NotFound, fault_of
-from llmhost.gateway.fleets import ServedFleet, ServedFleets
+from llmhost.gateway.fleets import Ready, ServedFleets
+from llmhost.gateway.ollama_api import OllamaApi
 
-__all__ = ["Gateway", "Ready"]
+__all__ = ["Gateway"]
 
 _log = logging.getLogger("llmhost.gateway")
 
@@ -31,10 +33,6 @@ ErrorShape = Callable[[Fault], object]
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
-#: whether a fleet can answer a question that is not in the cache
-Ready = Callable[[ServedFleet], Awaitable[bool]]
-
-
 class Gateway:
     """Answers on one URL for all of `fleets`. `max_body` is in bytes."""
 
@@ -42,25 +40,35 @@ class Gateway:
         self._fleets = fleets
         self._ready = ready
         self._max_body = max_body
+        self._embeddings = Embeddings(fleets)
+        self._ollama = OllamaApi(fleets, ready, self._ask, self._embeddings, max_body=max_body)
 
     def app(self) -> Starlette:
         """The ASGI application."""
         routes = [
             self._route("/v1/chat/completions", self._chat, "POST"),
             self._route("/v1/completions", self._completion, "POST"),
+            self._route("/v1/embeddings", self._embed, "POST"),
             _AnyMethodRoute("/v1/messages", _anthropic(self._messages, "POST")),
             _AnyMethodRoute("/v1/messages/count_tokens", _anthropic(self._count_tokens, "POST")),
             self._by_client("/v1/models", self._models, self._anthropic_models),
             self._by_client("/v1/models/{model:path}", self._model, self._anthropic_model),
             self._route("/healthz", self._alive, "GET"),
             self._route("/readyz", self._readiness, "GET"),
+            self._route("/", self._root, "GET", ollama.error),
+            *(
+                self._route(path, handler, method, ollama.error)
+                for path, handler, method in self._ollama.routes()
+            ),
         ]
         app = Starlette(routes=routes)
         app.router.redirect_slashes = False
         app.router.default = _ByClient(_Endpoint(_no_such_path, openai.error), _anthropic(_no_such_path))
         return app
 
-    def _route(self, path: str, handler: Handler, method: str, shape: ErrorShape = openai.error) -> Route:
+    def _route(
+        self, path: str, handler: Handler, method: str | None, shape: ErrorShape = openai.error
+    ) -> Route:
         return _AnyMethodRoute(path, _Endpoint(handler, shape, method))
 
     def _by_client(self, path: str, handler: Handler, of_anthropic: Handler) -> Route:
@@ -79,14 +87,21 @@ class Gateway:
         writer = openai.CompletionWriter(body.model, include_usage=body.include_usage)
         await self._ask(exchange, openai.completions_of(body), writer)
 
+    async def _embed(self, exchange: Exchange) -> None:
+        body = await exchange.read(embeddings.OPENAI_BODY, self._max_body)
+        await embeddings.reply(exchange, self._embeddings.openai(body))
+
     async def _models(self, exchange: Exchange) -> None:
         data = [openai.model(name) for name in self._names()]
+        data += [openai.model(name, embeds=True) for name in self._fleets.embedders]
         await exchange.reply(200, {"object": "list", "data": data})
 
     async def _model(self, exchange: Exchange) -> None:
         name: str = exchange.scope["path_params"]["model"]
-        self._fleets.of(name)
-        await exchange.reply(200, openai.model(name))
+        embeds = self._fleets.embedder_of(name) is not None
+        if not embeds:
+            self._fleets.of(name)
+        await exchange.reply(200, openai.model(name, embeds=embeds))
 
     # Anthropic
 
@@ -110,6 +125,10 @@ class Gateway:
         await exchange.reply(200, anthropic.model(name))
 
     # Life
+
+    async def _root(self, exchange: Exchange) -> None:
+        """Ollama's clients ask here whether it runs."""
+        await exchange.reply(200, b"Ollama is running", {"content-type": "text/plain; charset=utf-8"})
 
     async def _alive(self, exchange: Exchange) -> None:
         await exchange.reply(200, {"status": "ok", "version": __version__})
@@ -165,7 +184,8 @@ class _Endpoint:
         exchange.headers[self._id_header] = exchange.id
         try:
             _refuse_other_sites(exchange)
-            if self._method is not None and scope["method"] != self._method:
+            method = "GET" if scope["method"] == "HEAD" else scope["method"]
+            if self._method not in (None, method):
                 await self._answer(exchange, Fault(405, "method_not_allowed", f"use {self._method} here"))
                 return
             await self._handler(exchange)

@@ -2,32 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from llmhost.answering.answerer import Answerer
+from llmhost.cache.contracts import TextEmbedder
 from llmhost.config.models import Config
 from llmhost.errors import ConfigError
 from llmhost.gateway.faults import NotFound
 
-__all__ = ["ServedFleet", "ServedFleets"]
+__all__ = ["Ready", "ServedFleet", "ServedFleets"]
+
+
+#: what Ollama and its users call the embedding model that comes with llmhost
+_EMBEDDERS = {"all-minilm-l6-v2": "all-minilm"}
 
 
 @dataclass(frozen=True, slots=True)
 class ServedFleet:
-    """One fleet and its path of a question."""
+    """One fleet and its path of a question; `embedder` loads the embedding model of its cache, and raises
+    ModelError, StateError.
+    """
 
     config: Config
     answerer: Answerer
+    embedder: Callable[[], Awaitable[TextEmbedder]] | None = None
 
     @property
     def model(self) -> str:
         return self.config.engine.model
 
+    @property
+    def embedder_names(self) -> Sequence[str]:
+        """What clients may call the embedding model, the name that is listed first."""
+        full = self.config.cache.embedder
+        last = full.rstrip("/").rpartition("/")[2]
+        names = [_EMBEDDERS[last.lower()]] if last.lower() in _EMBEDDERS else []
+        return [*names, last, full]
+
+
+#: whether a fleet can answer a question that is not in the cache
+Ready = Callable[[ServedFleet], Awaitable[bool]]
+
 
 class ServedFleets:
     """Fleets by the names of their models, each of which belongs to one. Names with and without ``:latest``
-    are one, and `aliases` are other names that clients may use.
+    are one, and `aliases` are other names that clients may use. Embedding models are those of the caches.
     """
 
     def __init__(self, fleets: Sequence[ServedFleet], aliases: Mapping[str, str]) -> None:
@@ -41,6 +61,12 @@ class ServedFleets:
                 raise ConfigError(
                     f"the fleets {names} both serve {fleet.model}", hint="a model belongs to one fleet"
                 )
+        self._embedders = {
+            _short(name).lower(): fleet
+            for fleet in reversed(self.fleets)
+            for name in fleet.embedder_names
+            if fleet.embedder is not None
+        }
         for alias, model in aliases.items():
             if _short(model) not in self._by_model:
                 raise ConfigError(
@@ -52,6 +78,19 @@ class ServedFleets:
     @property
     def models(self) -> Sequence[str]:
         return [fleet.model for fleet in self.fleets]
+
+    @property
+    def embedders(self) -> Mapping[str, ServedFleet]:
+        """The embedding models by the names that are listed."""
+        return {
+            fleet.embedder_names[0]: fleet
+            for fleet in self.fleets
+            if self.embedder_of(fleet.embedder_names[0])
+        }
+
+    def embedder_of(self, model: str) -> ServedFleet | None:
+        """The fleet whose cache has this embedding model."""
+        return self._embedders.get(_short(model).lower())
 
     def of(self, model: str) -> ServedFleet:
         """The fleet that serves the model. Raises NotFound."""

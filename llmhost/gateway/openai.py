@@ -221,9 +221,10 @@ def _tool_call(call: ToolCall) -> dict[str, Any]:
     }
 
 
-def model(name: str) -> object:
+def model(name: str, *, embeds: bool = False) -> object:
     """A model as `/v1/models` lists it."""
-    return {"id": name, "object": "model", "created": 0, "owned_by": "llmhost"}
+    more = {"capabilities": ["embedding"]} if embeds else {}
+    return {"id": name, "object": "model", "created": 0, "owned_by": "llmhost", **more}
 
 
 class _Writer:

@@ -393,7 +393,8 @@ class Wiring(AsyncExitStack):
                 return False
 
         config = self._config
-        fleet = ServedFleet(config, await self.answerer(audit_in_background=True))
+        answerer = await self.answerer(audit_in_background=True)
+        fleet = ServedFleet(config, answerer, self.caches.text_embedder)
         fleets = ServedFleets([fleet], config.gateway.aliases)
         return Gateway(fleets, is_ready, max_body=config.gateway.max_body)
 

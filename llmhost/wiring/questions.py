@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from llmhost.answering.cache_session import CacheSessions, WarnOnce, Weights
     from llmhost.cache.calibration import Calibration, Label
     from llmhost.cache.catalog import Catalog
-    from llmhost.cache.contracts import Embedder, Index
+    from llmhost.cache.contracts import Embedder, Index, TextEmbedder
     from llmhost.cache.models import Judge
     from llmhost.cache.policy import CachePolicy, Thresholds
     from llmhost.cache.service import SemanticCache
@@ -128,6 +128,10 @@ class CacheParts:
 
     async def embedder(self) -> Embedder:
         """The embedding model. Raises ModelError, StateError."""
+        return await self.text_embedder()
+
+    async def text_embedder(self) -> TextEmbedder:
+        """The same, for any text. Raises ModelError, StateError."""
         from llmhost.cache.embedders.load import load_embedder
 
         name = self._config.cache.embedder

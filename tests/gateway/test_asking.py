@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from llmhost.config.models import Config
+from llmhost.engines.ollama_wire import chat_payload
 from llmhost.errors import LlmhostError
-from llmhost.gateway import openai
+from llmhost.gateway import ollama, openai
 from llmhost.gateway.asking import CacheControl, questions_of, read_cache_control
 from llmhost.gateway.fleets import ServedFleet
 
@@ -42,6 +43,7 @@ READ = [
     "seed",
 ]
 FIELDS = st.dictionaries(st.sampled_from(READ) | st.text(max_size=8), JSON, max_size=4)
+CALL = {"function": {"name": "now", "arguments": {"city": "Rome"}}}
 ASKED: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}]}
 
 
@@ -64,6 +66,55 @@ def test_any_body_of_a_completion_is_questions_or_a_mistake(changes: dict[str, A
     except (ValidationError, LlmhostError):
         return
     assert 1 <= len(questions) <= openai.MOST_CHOICES
+
+
+OPTIONS = st.fixed_dictionaries(
+    {}, optional={"num_predict": JSON, "stop": JSON, "top_k": JSON, "num_ctx": JSON, "mirostat": JSON}
+)
+OF_OLLAMA = st.dictionaries(
+    st.sampled_from(["messages", "prompt", "images", "format", "think", "tools", "keep_alive", "system"])
+    | st.text(max_size=8),
+    JSON,
+    max_size=4,
+)
+
+
+@given(changes=OF_OLLAMA, options=OPTIONS)
+def test_any_body_in_ollama_s_api_is_a_question_or_a_mistake(
+    changes: dict[str, Any], options: dict[str, Any]
+) -> None:
+    sent = json.dumps({**ASKED, "prompt": "Hi", "options": options, **changes})
+    try:
+        chats = [
+            ollama.chat_of(ollama.CHAT_BODY.validate_json(sent)),
+            ollama.generated_chat_of(ollama.GENERATE_BODY.validate_json(sent)),
+        ]
+        questions = [
+            question for chat in chats for question in questions_of([chat], FLEET, CacheControl(), None)
+        ]
+    except (ValidationError, LlmhostError):
+        return
+    assert len(questions) == 2
+
+
+def test_what_ollama_s_clients_send_reaches_an_ollama_as_they_sent_it() -> None:
+    schema = {"type": "object"}
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": "What is this?", "images": ["iVBORw0KGgo="]},
+        {"role": "assistant", "content": "", "thinking": "hm", "tool_calls": [CALL]},
+        {"role": "tool", "content": "noon", "tool_name": "now"},
+    ]
+    options = {"top_k": 5, "mirostat": 1, "temperature": 0.5, "num_predict": 9, "stop": ["x"], "num_ctx": 64}
+    sent = {"messages": messages, "options": options, "format": schema, "think": "high", "tools": [{}]}
+    chat = ollama.chat_of(ollama.CHAT_BODY.validate_python({"model": "tiny", **sent}))
+    payload = chat_payload(questions_of([chat], FLEET, CacheControl(), None)[0].request(), 4096)
+    assert payload["options"] == {**options, "num_ctx": 4096}
+    assert {name: payload[name] for name in ("messages", "format", "think", "tools")} == {
+        "messages": messages,
+        "format": schema,
+        "think": "high",
+        "tools": [{}],
+    }
 
 
 @given(header=st.text(max_size=60))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from llmhost.cache.contracts import Embedder
+from llmhost.cache.contracts import TextEmbedder
 from llmhost.cache.embedders import exports, weights
 from llmhost.cache.model_files import verify_files
 from llmhost.errors import ModelError
@@ -28,7 +28,7 @@ _QUIET = {"PYTHONWARNINGS": "ignore", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 _PREPARING = "Preparing the embedding model (once, about 15 s) …"
 
 
-def load_embedder(name: str, *, on_progress: Callable[[str], None]) -> Embedder:
+def load_embedder(name: str, *, on_progress: Callable[[str], None]) -> TextEmbedder:
     """The embedder that `name` (see `cache.embedder`) means, ready to run. Blocks.
 
     The default model is part of llmhost. Any other is exported the first time, and when its files have
@@ -80,7 +80,7 @@ def _is_builtin(name: str) -> bool:
     return weights.full_name(name) == _BUILTIN
 
 
-def _open(folder: Path) -> Embedder:
+def _open(folder: Path) -> TextEmbedder:
     from llmhost.cache.embedders.onnx import OnnxEmbedder
 
     return OnnxEmbedder(folder)

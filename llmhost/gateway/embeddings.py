@@ -1,0 +1,193 @@
+"""Embeddings in OpenAI's API and in Ollama's, by the embedding model of the cache. Facts: both references."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import Awaitable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import orjson
+from pydantic import Field, TypeAdapter
+
+from llmhost.cache.contracts import EmbeddedText
+from llmhost.gateway.exchange import Exchange
+from llmhost.gateway.faults import BadRequest, NotFound
+from llmhost.gateway.fleets import ServedFleet, ServedFleets
+from llmhost.gateway.openai import Body
+
+if TYPE_CHECKING:
+    from llmhost.cache.contracts import Vector
+
+__all__ = [
+    "EMBED_BODY",
+    "OPENAI_BODY",
+    "PROMPT_BODY",
+    "EmbedBody",
+    "Embeddings",
+    "OpenAIBody",
+    "PromptBody",
+    "reply",
+]
+
+#: texts of one request
+MOST_TEXTS = 2048
+#: texts that are embedded before another request has its turn; some 40 ms each where they are long
+_SLICE = 16
+
+
+class _EmbeddingBody(Body):
+    model: str = Field(min_length=1, max_length=200)
+    dimensions: int | None = None
+
+
+class OpenAIBody(_EmbeddingBody):
+    """`/v1/embeddings`."""
+
+    input: Any
+    encoding_format: Literal["float", "base64"] | None = "float"
+
+
+class EmbedBody(_EmbeddingBody):
+    """Ollama's `/api/embed`."""
+
+    input: Any = None
+    truncate: bool | None = True
+
+
+class PromptBody(_EmbeddingBody):
+    """Ollama's older `/api/embeddings`."""
+
+    prompt: str | None = None
+
+
+OPENAI_BODY = TypeAdapter(OpenAIBody)
+EMBED_BODY = TypeAdapter(EmbedBody)
+PROMPT_BODY = TypeAdapter(PromptBody)
+
+
+class Embeddings:
+    """Embeds texts, one request's after another's in turns: questions need the cores as well.
+
+    Every method returns the JSON text of an answer, and raises NotFound for a model that embeds nothing here,
+    BadRequest, ModelError, StateError.
+    """
+
+    def __init__(self, fleets: ServedFleets) -> None:
+        self._fleets = fleets
+        self._turn = asyncio.Lock()
+
+    async def openai(self, body: OpenAIBody) -> bytes:
+        texts = _texts(body.input)
+        if not texts or "" in texts:
+            raise BadRequest("`input` must not be empty", "input")
+        embedded = await self._embed(body, texts, cut=False)
+
+        def written() -> bytes:
+            write = _base64 if body.encoding_format == "base64" else _floats
+            data = [
+                {"object": "embedding", "index": index, "embedding": write(one.vector)}
+                for index, one in enumerate(embedded)
+            ]
+            tokens = _tokens(embedded)
+            usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+            return _dumps({"object": "list", "data": data, "model": body.model, "usage": usage})
+
+        return await asyncio.to_thread(written)
+
+    async def embed(self, body: EmbedBody) -> bytes:
+        """Of no text there is no vector: clients load a model so."""
+        began = time.perf_counter()
+        texts = _texts(body.input if body.input is not None else [])
+        texts = [] if body.input == "" else texts
+        embedded = await self._embed(body, texts, cut=body.truncate is not False)
+        answer = {
+            "model": body.model,
+            "embeddings": [one.vector for one in embedded],
+            "total_duration": int((time.perf_counter() - began) * 1e9),
+            "load_duration": 0,
+            "prompt_eval_count": _tokens(embedded),
+        }
+        return await asyncio.to_thread(_dumps, answer)
+
+    async def prompt(self, body: PromptBody) -> bytes:
+        embedded = await self._embed(body, [body.prompt] if body.prompt else [], cut=True)
+        return _dumps({"embedding": embedded[0].vector if embedded else []})
+
+    async def max_tokens(self, fleet: ServedFleet) -> int:
+        """How many tokens of a text the fleet's embedding model reads."""
+        assert fleet.embedder is not None  # noqa: S101 - it is found by its embedder's name
+        return (await fleet.embedder()).max_tokens
+
+    async def _embed(self, body: _EmbeddingBody, texts: Sequence[str], *, cut: bool) -> list[EmbeddedText]:
+        fleet = self._fleets.embedder_of(body.model)
+        if fleet is None or fleet.embedder is None:
+            there = ", ".join(self._fleets.embedders) or "none"
+            raise NotFound(
+                f"the model {body.model!r} gives no embeddings here; those that do: {there}", "model"
+            )
+        _check(texts, fleet.config.limits.max_prompt_chars)
+        embedder = await fleet.embedder()
+        if body.dimensions not in (None, embedder.dimensions):
+            raise BadRequest(f"vectors of {body.model} have {embedder.dimensions} dimensions", "dimensions")
+        embedded: list[EmbeddedText] = []
+        for start in range(0, len(texts), _SLICE):
+            async with self._turn:
+                batch = texts[start : start + _SLICE]
+                for one in await asyncio.to_thread(embedder.embed_texts, batch, cut=cut):
+                    if one is None:
+                        raise BadRequest(
+                            f"text {len(embedded)} is longer than the {embedder.max_tokens} tokens that "
+                            f"{body.model} reads",
+                            "input",
+                        )
+                    embedded.append(one)
+        return embedded
+
+
+async def reply(exchange: Exchange, answer: Awaitable[bytes]) -> None:
+    """Replies with what `Embeddings` answers, unless the client is gone before it is done."""
+    async with exchange.cancelled_if_gone():
+        body = await answer
+    await exchange.reply(200, body, {"content-type": "application/json"})
+
+
+def _texts(given: Any) -> list[str]:
+    """The texts of an `input`. Raises BadRequest."""
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        numbers = isinstance(texts, list) and any(isinstance(one, int | list) for one in texts)
+        raise BadRequest(
+            "`input` must be a text or a list of texts",
+            "input",
+            hint="tokens are not read: LangChain sends texts with `check_embedding_ctx_length=False`"
+            if numbers
+            else None,
+        )
+    return texts
+
+
+def _check(texts: Sequence[str], most: int) -> None:
+    """Raises BadRequest where there are too many texts, or one has more than `most` characters."""
+    if len(texts) > MOST_TEXTS:
+        raise BadRequest(f"`input` has {len(texts):,} texts; the limit is {MOST_TEXTS:,}", "input")
+    if (longest := max(map(len, texts), default=0)) > most:
+        raise BadRequest(f"`input` has a text of {longest:,} characters; the limit is {most:,}", "input")
+
+
+def _tokens(embedded: Sequence[EmbeddedText]) -> int:
+    return sum(one.tokens for one in embedded)
+
+
+def _floats(vector: Vector) -> Vector:
+    return vector
+
+
+def _base64(vector: Vector) -> str:
+    """As OpenAI's own client asks for it: float32, little-endian."""
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+
+
+def _dumps(value: object) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -1,0 +1,122 @@
+"""The routes of Ollama's API."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from llmhost.errors import StoreError
+from llmhost.gateway import embeddings, ollama, ollama_models
+from llmhost.gateway.chat import Chat, ChatWriter
+from llmhost.gateway.embeddings import Embeddings
+from llmhost.gateway.exchange import Exchange
+from llmhost.gateway.faults import Forbidden, NotFound
+from llmhost.gateway.fleets import Ready, ServedFleet, ServedFleets
+from llmhost.gateway.ollama_models import Described
+
+__all__ = ["OllamaApi"]
+
+Ask = Callable[[Exchange, Sequence[Chat], ChatWriter], Awaitable[None]]
+#: path, handler, and the method: None is any
+RouteOf = tuple[str, Callable[[Exchange], Awaitable[None]], str | None]
+
+
+class OllamaApi:
+    """`ask` answers a chat; `max_body` is in bytes."""
+
+    def __init__(
+        self, fleets: ServedFleets, ready: Ready, ask: Ask, embed: Embeddings, *, max_body: int
+    ) -> None:
+        self._fleets = fleets
+        self._ready = ready
+        self._ask = ask
+        self._embeddings = embed
+        self._max_body = max_body
+        self._since = datetime.now(UTC)
+
+    def routes(self) -> Iterator[RouteOf]:
+        yield "/api/version", self._version, "GET"
+        yield "/api/tags", self._tags, "GET"
+        yield "/api/ps", self._running, "GET"
+        yield "/api/show", self._show, "POST"
+        yield "/api/chat", self._chat, "POST"
+        yield "/api/generate", self._generate, "POST"
+        yield "/api/embed", self._embed, "POST"
+        yield "/api/embeddings", self._embed_prompt, "POST"
+        for path, instead in ollama_models.REFUSED.items():
+            yield path, _refusing(instead), None
+        yield "/api/{path:path}", _no_such_path, None
+
+    async def _version(self, exchange: Exchange) -> None:
+        await exchange.reply(200, {"version": ollama_models.API_VERSION})
+
+    async def _tags(self, exchange: Exchange) -> None:
+        models = [await self._of_fleet(name, fleet) for name, fleet in self._served()]
+        models += [await self._of_embedder(name, fleet) for name, fleet in self._fleets.embedders.items()]
+        await exchange.reply(200, {"models": [model.listed() for model in models]})
+
+    async def _running(self, exchange: Exchange) -> None:
+        fleets = [fleet for fleet in self._fleets.fleets if await self._ready(fleet)]
+        models = [await self._of_fleet(fleet.model, fleet) for fleet in fleets]
+        await exchange.reply(200, {"models": [model.running() for model in models]})
+
+    async def _show(self, exchange: Exchange) -> None:
+        name = (await exchange.read(ollama_models.SHOW_BODY, self._max_body)).wanted
+        if (embedder := self._fleets.embedder_of(name)) is not None:
+            described = await self._of_embedder(name, embedder)
+        else:
+            described = await self._of_fleet(name, self._fleets.of(name))
+        await exchange.reply(200, described.shown())
+
+    async def _chat(self, exchange: Exchange) -> None:
+        body = await exchange.read(ollama.CHAT_BODY, self._max_body)
+        writer = ollama.ChatWriter(body.model)
+        if body.messages:
+            await self._ask(exchange, [ollama.chat_of(body)], writer)
+        else:
+            self._fleets.of(body.model)
+            await exchange.reply(200, writer.loaded(unloads=body.unloads))
+
+    async def _generate(self, exchange: Exchange) -> None:
+        body = await exchange.read(ollama.GENERATE_BODY, self._max_body)
+        chat, writer = ollama.generated_chat_of(body), ollama.GenerateWriter(body.model)
+        if body.prompt or body.images:
+            await self._ask(exchange, [chat], writer)
+        else:
+            self._fleets.of(body.model)
+            await exchange.reply(200, writer.loaded(unloads=body.unloads))
+
+    async def _embed(self, exchange: Exchange) -> None:
+        body = await exchange.read(embeddings.EMBED_BODY, self._max_body)
+        await embeddings.reply(exchange, self._embeddings.embed(body))
+
+    async def _embed_prompt(self, exchange: Exchange) -> None:
+        body = await exchange.read(embeddings.PROMPT_BODY, self._max_body)
+        await embeddings.reply(exchange, self._embeddings.prompt(body))
+
+    def _served(self) -> Iterator[tuple[str, ServedFleet]]:
+        for fleet in self._fleets.fleets:
+            yield fleet.model, fleet
+        yield from ((name, fleet) for name, fleet in self._fleets.aliases.items() if name != "*")
+
+    async def _of_fleet(self, name: str, fleet: ServedFleet) -> Described:
+        digest, sessions = "", fleet.answerer.sessions
+        if sessions is not None:
+            with suppress(StoreError):
+                digest = await sessions.weights.digest(fleet.model)
+        return ollama_models.of_fleet(name, fleet.config, digest, self._since)
+
+    async def _of_embedder(self, name: str, fleet: ServedFleet) -> Described:
+        return ollama_models.of_embedder(name, await self._embeddings.max_tokens(fleet), self._since)
+
+
+async def _no_such_path(exchange: Exchange) -> None:
+    raise NotFound(f"there is no {exchange.scope['path'][:100]!r} here")
+
+
+def _refusing(instead: str) -> Callable[[Exchange], Awaitable[None]]:
+    async def refuse(_: Exchange) -> None:
+        raise Forbidden("models are not changed here", hint=instead)
+
+    return refuse

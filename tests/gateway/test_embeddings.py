@@ -1,0 +1,122 @@
+"""Embeddings, asked for by the clients of OpenAI and of Ollama."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+import ollama
+import openai
+import pytest
+from doubles.gateway_house import House, Serve
+
+from llmhost.cache.embedders.load import load_embedder
+from llmhost.gateway.embeddings import MOST_TEXTS
+
+NAME = "all-MiniLM-L6-v2"
+TEXTS = ["What is Redis?", "Why is the sky blue?", "What does 🦜 mean?", "Is it so?", "Say hello to me now."]
+
+
+@pytest.fixture
+async def client(house: House) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(base_url=f"{house.url}/v1", api_key="none", max_retries=0) as made:
+        yield made
+
+
+@pytest.fixture
+async def of_ollama(house: House) -> AsyncIterator[ollama.AsyncClient]:
+    async with ollama.AsyncClient(house.url) as made:
+        yield made
+
+
+async def test_vectors_are_those_of_the_cache(
+    client: openai.AsyncOpenAI, of_ollama: ollama.AsyncClient
+) -> None:
+    embedder = load_embedder(NAME, on_progress=print)
+    of_cache = [embedder.embed(text) for text in TEXTS]
+    given = (await client.embeddings.create(model=NAME, input=TEXTS)).data
+    embedded = (await of_ollama.embed("all-minilm", TEXTS)).embeddings
+    assert [one.index for one in given] == list(range(len(TEXTS)))
+    for vectors in ([one.embedding for one in given], embedded):
+        for vector, known in zip(vectors, of_cache, strict=True):
+            assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-3)
+            if known is not None:  # the cache does not compare a text with an emoji
+                np.testing.assert_allclose(vector, known, atol=1e-5)
+
+
+@pytest.mark.parametrize("encoding", ["float", "base64"])
+async def test_both_encodings_say_the_same(house: House, client: openai.AsyncOpenAI, encoding: Any) -> None:
+    usual = await client.embeddings.create(model=NAME, input="Hi")
+    answer = await client.embeddings.create(model=NAME, input="Hi", encoding_format=encoding)
+    if encoding == "base64":
+        assert isinstance(answer.data[0].embedding, str)
+    else:
+        np.testing.assert_allclose(answer.data[0].embedding, usual.data[0].embedding, atol=1e-7)
+    assert (answer.usage.prompt_tokens, answer.usage.total_tokens) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [NAME, f"sentence-transformers/{NAME}", "all-minilm", "all-minilm:latest", "All-MiniLM-L6-v2:latest"],
+)
+async def test_the_model_has_several_names(client: openai.AsyncOpenAI, name: str) -> None:
+    assert len((await client.embeddings.create(model=name, input="Hi")).data[0].embedding) == 384
+    assert (await client.models.retrieve(name)).id == name
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"input": ""}, "must not be empty"),
+        ({"input": []}, "must not be empty"),
+        ({"input": ["Hi", ""]}, "must not be empty"),
+        ({"input": [1, 2, 3]}, "check_embedding_ctx_length=False"),
+        ({"input": [[1, 2], [3]]}, "check_embedding_ctx_length=False"),
+        ({"input": {"text": "Hi"}}, "must be a text"),
+        ({"input": ["Hi", "word " * 300]}, "text 1 is longer than the 256 tokens"),
+        ({"input": "x" * 40_000}, "the limit is 32,000"),
+        ({"input": ["Hi"] * (MOST_TEXTS + 1)}, "the limit is 2,048"),
+        ({"input": "Hi", "dimensions": 256}, "384 dimensions"),
+        ({"input": "Hi", "encoding_format": "hex"}, "encoding_format"),
+    ],
+)
+async def test_what_cannot_be_embedded_is_refused(client: openai.AsyncOpenAI, fields: Any, said: str) -> None:
+    with pytest.raises(openai.BadRequestError, match=said):
+        await client.embeddings.create(model=NAME, **fields)
+
+
+async def test_a_model_that_gives_no_embeddings_is_not_found(client: openai.AsyncOpenAI) -> None:
+    for model in ("tiny", "text-embedding-3-small"):
+        with pytest.raises(openai.NotFoundError, match="those that do: all-minilm"):
+            await client.embeddings.create(model=model, input="Hi")
+
+
+async def test_the_dimensions_that_a_vector_has_may_be_asked_for(client: openai.AsyncOpenAI) -> None:
+    answer = await client.embeddings.create(model=NAME, input="Hi", dimensions=384)
+    assert len(answer.data[0].embedding) == 384
+
+
+async def test_ollama_s_clients_get_the_beginning_of_a_long_text(of_ollama: ollama.AsyncClient) -> None:
+    cut = await of_ollama.embed("all-minilm", "word " * 300)
+    assert cut.prompt_eval_count == 256
+    assert cut.embeddings == (await of_ollama.embed("all-minilm", "word " * 254)).embeddings
+    with pytest.raises(ollama.ResponseError, match="longer than the 256 tokens"):
+        await of_ollama.embed("all-minilm", "word " * 300, truncate=False)
+
+
+async def test_ollama_s_older_route_embeds_one_text(of_ollama: ollama.AsyncClient, house: House) -> None:
+    (vector,) = (await of_ollama.embed("all-minilm", "Hi")).embeddings
+    assert (await of_ollama.embeddings("all-minilm", "Hi")).embedding == vector
+    empty = await house.http.post("/api/embeddings", json={"model": "all-minilm", "prompt": ""})
+    assert empty.json() == {"embedding": []}
+
+
+@pytest.mark.parametrize("given", ["", []])
+async def test_no_text_has_no_vector_in_ollama_s_api(of_ollama: ollama.AsyncClient, given: Any) -> None:
+    assert (await of_ollama.embed("all-minilm", given)).embeddings == []
+
+
+async def test_embeddings_need_no_worker(serve: Serve) -> None:
+    async with serve(workers=0) as house, ollama.AsyncClient(house.url) as client:
+        assert len((await client.embed("all-minilm", "Hi")).embeddings) == 1
