@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llmhost import __version__
 from llmhost.errors import LlmhostError
-from llmhost.gateway import anthropic, embeddings, ollama, openai
+from llmhost.gateway import anthropic, embeddings, ollama, openai, responses
 from llmhost.gateway.asking import ask_streamed, ask_whole, questions_of, read_cache_control
 from llmhost.gateway.chat import Chat, ChatWriter
 from llmhost.gateway.embeddings import Embeddings
@@ -49,6 +49,7 @@ class Gateway:
             self._route("/v1/chat/completions", self._chat, "POST"),
             self._route("/v1/completions", self._completion, "POST"),
             self._route("/v1/embeddings", self._embed, "POST"),
+            self._route("/v1/responses", self._response, "POST"),
             _AnyMethodRoute("/v1/messages", _anthropic(self._messages, "POST")),
             _AnyMethodRoute("/v1/messages/count_tokens", _anthropic(self._count_tokens, "POST")),
             self._by_client("/v1/models", self._models, self._anthropic_models),
@@ -90,6 +91,10 @@ class Gateway:
     async def _embed(self, exchange: Exchange) -> None:
         body = await exchange.read(embeddings.OPENAI_BODY, self._max_body)
         await embeddings.reply(exchange, self._embeddings.openai(body))
+
+    async def _response(self, exchange: Exchange) -> None:
+        body = await exchange.read(responses.RESPONSE_BODY, self._max_body)
+        await self._ask(exchange, [responses.chat_of(body)], responses.ResponseWriter(body))
 
     async def _models(self, exchange: Exchange) -> None:
         data = [openai.model(name) for name in self._names()]

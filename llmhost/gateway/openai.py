@@ -26,9 +26,11 @@ __all__ = [
     "chat_of",
     "completions_of",
     "error",
+    "finish_reason",
     "message_of",
     "model",
     "neutral_fields",
+    "usage",
 ]
 
 #: answers to one request; each is asked of an engine
@@ -177,7 +179,7 @@ def _text_or_empty(value: object) -> str:
 # Answers
 
 
-def error(fault: Fault) -> object:
+def error(fault: Fault) -> Mapping[str, Any]:
     return {
         "error": {"message": fault.message, "type": _kind(fault), "param": fault.field, "code": fault.code}
     }

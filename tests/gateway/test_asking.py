@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from llmhost.config.models import Config
 from llmhost.engines.ollama_wire import chat_payload
 from llmhost.errors import LlmhostError
-from llmhost.gateway import ollama, openai
+from llmhost.gateway import anthropic, ollama, openai, responses
 from llmhost.gateway.asking import CacheControl, questions_of, read_cache_control
 from llmhost.gateway.fleets import ServedFleet
 
@@ -44,6 +44,33 @@ READ = [
 ]
 FIELDS = st.dictionaries(st.sampled_from(READ) | st.text(max_size=8), JSON, max_size=4)
 CALL = {"function": {"name": "now", "arguments": {"city": "Rome"}}}
+#: junk at every depth of a body of Anthropic's API, and of a response
+BLOCK_TYPES = ["text", "image", "document", "thinking", "tool_use", "tool_result", "message", "reasoning"]
+ITEM_TYPES = [*BLOCK_TYPES, "function_call", "function_call_output", "input_text", "input_image", "function"]
+INNER = [
+    "type",
+    "role",
+    "content",
+    "text",
+    "source",
+    "input",
+    "id",
+    "name",
+    "tool_use_id",
+    "call_id",
+    "output",
+]
+THING = st.dictionaries(
+    st.sampled_from(INNER),
+    st.sampled_from([*ITEM_TYPES, "user", "assistant", "namespace"]) | JSON,
+    max_size=6,
+)
+THINGS = THING | st.lists(
+    THING | st.dictionaries(st.sampled_from(INNER), st.lists(THING, max_size=3)), max_size=4
+)
+OTHERS = ["system", "tools", "tool_choice", "thinking", "output_config", "max_tokens", "thread", "metadata"]
+OTHERS += ["instructions", "text", "reasoning", "include", "top_logprobs", "input", "messages", "top_k"]
+JUNK = st.dictionaries(st.sampled_from(OTHERS) | st.text(max_size=8), THINGS | JSON, max_size=4)
 ASKED: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}]}
 
 
@@ -115,6 +142,29 @@ def test_what_ollama_s_clients_send_reaches_an_ollama_as_they_sent_it() -> None:
         "think": "high",
         "tools": [{}],
     }
+
+
+@given(changes=JUNK)
+def test_any_body_of_anthropic_s_api_is_a_question_or_a_mistake(changes: dict[str, Any]) -> None:
+    try:
+        body = anthropic.MESSAGES_BODY.validate_json(json.dumps({**ASKED, "max_tokens": 9, **changes}))
+        chat = anthropic.chat_of(body)
+        (question,) = questions_of([chat], FLEET, CacheControl(), None)
+    except (ValidationError, LlmhostError):
+        return
+    assert question.request()
+    assert anthropic.MessageWriter(chat, thoughts=True).begin()
+
+
+@given(changes=JUNK)
+def test_any_body_of_a_response_is_a_question_or_a_mistake(changes: dict[str, Any]) -> None:
+    try:
+        body = responses.RESPONSE_BODY.validate_json(json.dumps({"model": "tiny", "input": "Hi", **changes}))
+        (question,) = questions_of([responses.chat_of(body)], FLEET, CacheControl(), None)
+    except (ValidationError, LlmhostError):
+        return
+    assert question.request()
+    assert responses.ResponseWriter(body).begin()
 
 
 @given(header=st.text(max_size=60))
