@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmhost.cli.output import Output, table
-from llmhost.cli.text import clean, money
+from llmhost.cli.text import clean, money, spent
 from llmhost.errors import LlmhostError, PartialError
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ _STYLES = {"ready": "green", "starting": "yellow", "failed": "red"}
 
 @dataclass(frozen=True, slots=True)
 class WorkerOutput:
-    """Prices in USD; `spent_usd` since the worker was started. `contract_ends_at` is Unix seconds; None where
-    that is not known. `dead_man_switch` is "armed", or why it is not; None where it was not asked for.
+    """Prices in USD; `spent_usd` since the worker was started; `spent_estimated`: a bill may still correct
+    it. `contract_ends_at` is Unix seconds; None where that is not known. `dead_man_switch` is "armed", or why
+    it is not; None where it was not asked for.
     """
 
     id: str
@@ -49,10 +50,14 @@ class WorkerOutput:
     detail: str
     contract_ends_at: float | None
     dead_man_switch: str | None = None
+    spent_estimated: bool = False
 
 
-def worker_output(worker: Worker, now: float, spent_usd: float | None = None) -> WorkerOutput:
-    """The worker at `now`, Unix seconds. Without `spent_usd` it is its price since it was started."""
+def worker_output(
+    worker: Worker, now: float, spent_usd: float | None = None, *, estimated: bool = False
+) -> WorkerOutput:
+    """The worker at `now`, Unix seconds. Without `spent_usd` it is its price since it was started. What it
+    cost is `estimated` where its provider sends a bill, which is not complete while the worker runs."""
     from llmhost.fleet.models import WorkerState
     from llmhost.ledger.cost import rental_cost
     from llmhost.ledger.rentals import Rental
@@ -70,6 +75,7 @@ def worker_output(worker: Worker, now: float, spent_usd: float | None = None) ->
         ready=worker.state is WorkerState.READY,
         detail=worker.detail,
         contract_ends_at=worker.ends,
+        spent_estimated=estimated,
     )
 
 
@@ -113,7 +119,8 @@ def show_workers(workers: Sequence[WorkerOutput], console: Console) -> None:
             clean(worker.gpu or "-"),
             *(clean(worker.model) for _ in model),
         )
-        grid.add_row(worker.id, state, *facts, money(worker.price_per_hour), money(worker.spent_usd))
+        cost = spent(worker.spent_usd, worker.spent_estimated)
+        grid.add_row(worker.id, state, *facts, money(worker.price_per_hour), cost)
     console.print(grid)
     if not model:
         console.print(f"model {clean(workers[0].model) or '-'}", style="dim")

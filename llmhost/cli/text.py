@@ -71,6 +71,11 @@ def money(usd: float) -> str:
     return f"{sign}${amount:,.{max(2, 1 - exponent)}f}"
 
 
+def spent(usd: float, estimated: bool) -> str:
+    """As `money`; ``~$0.12`` where a bill that is still to come may say another sum."""
+    return f"~{money(usd)}" if estimated and usd else money(usd)
+
+
 def duration(seconds: float) -> str:
     """``85 ms``, ``3.2 s``, ``2 min 5 s``, ``3 h 12 min``, ``2 d 4 h``."""
     if seconds < 0.9995:

@@ -89,7 +89,8 @@ def keys(config: Config, mark: str) -> Sequence[str]:
     return (
         *(fleet.workers, fleet.worker(mark), fleet.machines, fleet.scale, fleet.weights, fleet.traffic),
         *(fleet.draining, fleet.load(mark), fleet.speed(mark), fleet.gpu_speed(mark, mark)),
-        *(fleet.ledger_sums("day", 0), fleet.ledger_periods, fleet.rentals, fleet.boots),
+        *(fleet.ledger_sums("day", 0), fleet.ledger_periods, fleet.rentals, fleet.bills),
+        fleet.boots,
         *(fleet.trust("verified"), fleet.audits("verified"), fleet.judge, fleet.trial),
         *(cache.embedding(mark), cache.response(mark), cache.metadata(mark), cache.flight(mark)),
         *(cache.index(mark, mark), cache.judged(mark)),

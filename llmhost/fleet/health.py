@@ -15,12 +15,12 @@ from typing import Any
 from llmhost.engines.engine import Progress
 from llmhost.errors import EngineError, LlmhostError, ProviderError, RefusingWorker, UntrustedWorker
 from llmhost.fleet.clock import Clock
-from llmhost.fleet.models import Account, Charge, Worker, WorkerState
+from llmhost.fleet.models import Account, Worker, WorkerState
 from llmhost.fleet.plan import exceeds_drift
 from llmhost.fleet.provider import Provider, list_all_workers
 from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import FleetStatus
-from llmhost.fleet.spending import bills_since, tally
+from llmhost.fleet.spending import Spending, bills_since, of_whole_lives, tally
 
 __all__ = [
     "MAX_NEWS",
@@ -358,10 +358,26 @@ async def check_workers(
     checked = await asyncio.gather(*(_check(worker, hooks, records, gate) for worker in listed))
     draining, now = await records.draining(), clock.now()
     workers = tuple(_marked(worker, draining, now) for worker in checked)
+    spending, account = await asyncio.gather(
+        find_spending(listed, provider, records, clock), _account(provider, records)
+    )
+    return FleetStatus(workers, records.warnings, spending, account, await records.paused())
+
+
+async def find_spending(
+    listed: Sequence[Worker], provider: Provider, records: FleetRecords, clock: Clock
+) -> Spending:
+    """What all workers have cost, by the ledger and the provider's bill, which goes into the ledger. Where
+    the bill cannot be read, the last one counts, with a warning."""
     rentals = await records.rentals_or_none()
-    charges, account = await asyncio.gather(_charges(provider, records, clock), _account(provider, records))
-    spending, paused = tally(rentals, charges, listed, clock.now()), await records.paused()
-    return FleetStatus(workers, records.warnings, spending, account, paused)
+    try:
+        charges = await provider.charges(bills_since(clock.now()))
+    except ProviderError as error:
+        records.warn(f"what was billed could not be read: {error.message}")
+        charges = await records.charges()
+    else:
+        await records.billed(of_whole_lives(charges, rentals, listed, clock.now()))
+    return tally(rentals, charges, listed, clock.now())
 
 
 async def _check(worker: Worker, hooks: Hooks, records: FleetRecords, gate: asyncio.Semaphore) -> Worker:
@@ -382,14 +398,6 @@ async def _check(worker: Worker, hooks: Hooks, records: FleetRecords, gate: asyn
     seen = replace(worker, state=state, detail=detail)
     await records.seen(seen)
     return seen
-
-
-async def _charges(provider: Provider, records: FleetRecords, clock: Clock) -> Sequence[Charge]:
-    try:
-        return await provider.charges(bills_since(clock.now()))
-    except ProviderError as error:
-        records.warn(f"what was billed could not be read: {error.message}")
-        return ()
 
 
 async def _account(provider: Provider, records: FleetRecords) -> Account | None:

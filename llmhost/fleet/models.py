@@ -8,7 +8,6 @@ from enum import StrEnum
 
 __all__ = [
     "Account",
-    "Charge",
     "FleetSpec",
     "Intent",
     "Market",
@@ -136,17 +135,6 @@ class Worker:
     def rate(self) -> float:
         """USD an hour that it goes on to cost: one that boots its whole price, one that failed its burn."""
         return self.burn if self.state is WorkerState.FAILED else self.price_per_hour
-
-
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """What a provider says that it billed for one worker: USD from `since` until `until`, Unix seconds, which
-    may be later than now where the provider does not say it to the second."""
-
-    worker: str
-    usd: float
-    since: float
-    until: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from llmhost.errors import ProviderError
-from llmhost.fleet.models import Account, Charge, FleetSpec, Intent, Market, Offer, SshTarget, Worker
+from llmhost.fleet.models import Account, FleetSpec, Intent, Market, Offer, SshTarget, Worker
+from llmhost.ledger.rentals import Charge
 
 __all__ = ["UNREADABLE", "Provider", "list_all_workers", "list_to_buy"]
 

@@ -18,7 +18,7 @@ from llmhost.engines.redis_traffic import DrainMarks, measured_speed
 from llmhost.errors import StoreError, StoreUnavailable
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.models import FleetSpec, Worker, WorkerState
-from llmhost.ledger.rentals import Rental, RentalBook
+from llmhost.ledger.rentals import Charge, Rental, RentalBook
 from llmhost.store.client import amount, text, translate_errors
 from llmhost.store.keys import FleetKeys
 
@@ -322,6 +322,16 @@ class FleetRecords:
     async def rentals_or_none(self) -> Sequence[Rental]:
         """As `rentals`; empty, with a warning, where Redis is away."""
         return await self._try(self._rentals, lambda rentals: rentals.rentals()) or ()
+
+    async def billed(self, charges: Sequence[Charge]) -> None:
+        """What the provider billed for whole lives, for those who do not ask it."""
+        now = self._clock.now()
+        if charges:
+            await self._try(self._rentals, lambda book: book.billed(charges, now))
+
+    async def charges(self) -> Sequence[Charge]:
+        """The bills as they were last read, as far as is known."""
+        return await self._try(self._rentals, lambda book: book.charges()) or ()
 
     async def bans(self) -> Mapping[str, Ban]:
         """Machines that are not rented now, as far as is known. One that was banned in the future was banned

@@ -26,7 +26,7 @@ class UpResult:
     """`workers` is what the fleet has now; where `up` waited, each that is not READY has its `failed`.
 
     `replaced` are workers that failed and in whose place another one was bought. `spent` is USD by worker, as
-    recorded until now.
+    in `Spending`.
     """
 
     plan: Plan

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from llmhost.errors import ConfigError, LlmhostError, ProviderError, StateError, StoreUnavailable, UsageError
 from llmhost.fleet.budget import Limits
 from llmhost.fleet.clock import Clock
-from llmhost.fleet.health import Hooks, OnProgress, check_workers
+from llmhost.fleet.health import Hooks, OnProgress, check_workers, find_spending
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Worker
 from llmhost.fleet.plan import Quote, select
@@ -22,7 +22,6 @@ from llmhost.fleet.provider import Provider, list_all_workers, list_to_buy
 from llmhost.fleet.provision import Approve, Buyer, Provisioning, drain, make_healthy_plan, terminate
 from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import DownResult, Failure, FleetStatus, UpResult
-from llmhost.ledger.cost import spent_by_worker
 from llmhost.ledger.rentals import RentalBook
 
 if TYPE_CHECKING:
@@ -124,8 +123,8 @@ class FleetService:
             drain_for=0.0 if now else self.drain_for,
         )
         result = await provisioning.run(self.ready_timeout if wait else None, timeout)
-        spent = spent_by_worker(await records.rentals_or_none(), 0.0, self.clock.now())
-        return replace(result, spent=spent, warnings=records.warnings)
+        spending = await find_spending(result.workers, self.provider, records, self.clock)
+        return replace(result, spent=spending.by_worker, warnings=records.warnings)
 
     async def down(
         self,

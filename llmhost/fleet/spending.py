@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from llmhost.fleet.budget import Spent, period_starts
-from llmhost.fleet.models import Charge, Worker
-from llmhost.ledger.cost import rental_cost, spent, spent_by_worker
-from llmhost.ledger.rentals import Rental
+from llmhost.fleet.models import Worker
+from llmhost.ledger.cost import corrected, rental_cost, spent, spent_by_worker
+from llmhost.ledger.rentals import Charge, Rental
 
-__all__ = ["Spending", "bills_since", "spent_now", "tally"]
+__all__ = ["Spending", "bills_since", "of_whole_lives", "spent_now", "tally"]
 
 #: seconds; a month of bills is a few pages, and what is older was settled long ago
 _LONGEST_BILL = 31 * 86400.0
@@ -31,26 +31,36 @@ class Spending:
 def tally(
     rentals: Sequence[Rental],
     charges: Iterable[Charge],
-    listed: Sequence[Worker],
+    listed: Sequence[Worker] | None,
     now: float,
 ) -> Spending:
-    """What was spent until `now`, Unix seconds. `charges` are the bills since `bills_since`.
+    """What was spent until `now`, Unix seconds. `charges` are the bills since `bills_since`; `listed` is None
+    where the provider was not asked which workers it has: then those run that the rentals say.
 
     A bill of a worker's whole life goes first: it has what was not observed here. What it does not cover is
     added at the worker's present price. A worker of which there is neither rental nor bill costs its
     price since it was started.
     """
-    known = {**_never_recorded(listed, now), **spent_by_worker(rentals, 0.0, now)}
-    alive = {worker.id: worker for worker in listed}
-    older = _started_before(bills_since(now), rentals, listed)
+    alive = {worker.id: worker for worker in listed or ()}
+    running = {rental.worker for rental in rentals if rental.ended is None} if listed is None else set(alive)
     billed = {
-        charge.worker: charge.usd + _unbilled(charge, alive.get(charge.worker), rentals, now)
-        for charge in charges
-        if charge.worker not in older
+        charge.worker: charge.usd + _unbilled(charge, alive.get(charge.worker), running, rentals, now)
+        for charge in of_whole_lives(charges, rentals, listed or (), now)
     }
-    by_worker = {**known, **billed}
-    total = sum(by_worker.values())
-    return Spending(by_worker, total, _at_most(spent_now(rentals, now), total))
+    recorded = {**_never_recorded(alive.values(), now), **spent_by_worker(rentals, 0.0, now)}
+    by_worker = {**recorded, **billed}
+    periods = spent_now(corrected(rentals, by_worker, now), now)
+    return Spending(by_worker, sum(by_worker.values()), periods)
+
+
+def of_whole_lives(
+    charges: Iterable[Charge], rentals: Iterable[Rental], listed: Iterable[Worker], now: float
+) -> Sequence[Charge]:
+    """The bills without those of workers that are older than the bills, and of whose life they are a part."""
+    since = bills_since(now)
+    older = {rental.worker for rental in rentals if rental.started < since}
+    older |= {worker.id for worker in listed if worker.started < since}
+    return [charge for charge in charges if charge.worker not in older]
 
 
 def spent_now(rentals: Sequence[Rental], now: float) -> Spent:
@@ -64,19 +74,6 @@ def bills_since(now: float) -> float:
     return now - _LONGEST_BILL
 
 
-def _at_most(periods: Spent, total: float) -> Spent:
-    """The ledger counts dear what it did not see; a part is never more than a whole that was billed."""
-    most = max(0.0, total)
-    return Spent(min(periods.hour, most), min(periods.day, most), min(periods.month, most))
-
-
-def _started_before(time: float, rentals: Iterable[Rental], listed: Iterable[Worker]) -> set[str]:
-    """Workers of whose life the bills since then are only a part."""
-    return {rental.worker for rental in rentals if rental.started < time} | {
-        worker.id for worker in listed if worker.started < time
-    }
-
-
 def _never_recorded(listed: Iterable[Worker], now: float) -> dict[str, float]:
     return {
         worker.id: rental_cost(Rental(worker.id, worker.price_per_hour, worker.started), 0.0, now)
@@ -84,11 +81,13 @@ def _never_recorded(listed: Iterable[Worker], now: float) -> dict[str, float]:
     }
 
 
-def _unbilled(charge: Charge, worker: Worker | None, rentals: Iterable[Rental], now: float) -> float:
+def _unbilled(
+    charge: Charge, worker: Worker | None, running: Collection[str], rentals: Iterable[Rental], now: float
+) -> float:
     """What it cost since its bill ends. Of one that is gone, a bill that is not new is final: it knows better
     when the end was than who noticed it later."""
     if worker is not None:
         return max(0.0, now - charge.until) / 3600 * worker.burn
-    if now - charge.until > _LATEST_BILL:
+    if charge.worker not in running and now - charge.until > _LATEST_BILL:
         return 0.0
     return spent((rental for rental in rentals if rental.worker == charge.worker), charge.until, now)

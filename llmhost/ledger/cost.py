@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from llmhost.ledger.rentals import Rental
 
-__all__ = ["Money", "answer_cost", "money", "rental_cost", "spent", "spent_by_worker"]
+__all__ = ["Money", "answer_cost", "corrected", "money", "rental_cost", "spent", "spent_by_worker"]
 
 _HOUR = 3_600.0
 
@@ -51,6 +51,20 @@ def spent_by_worker(rentals: Iterable[Rental], since: float, now: float) -> Mapp
     for rental in rentals:
         sums[rental.worker] = sums.get(rental.worker, 0.0) + rental_cost(rental, since, now)
     return sums
+
+
+def corrected(rentals: Iterable[Rental], by_worker: Mapping[str, float], now: float) -> Sequence[Rental]:
+    """The rentals at other prices, at which each worker has cost so much until `now`, in all."""
+    rentals = list(rentals)
+    factors = {
+        worker: max(0.0, by_worker[worker]) / cost
+        for worker, cost in spent_by_worker(rentals, 0.0, now).items()
+        if cost > 0 and worker in by_worker
+    }
+    return [
+        replace(rental, price_per_hour=rental.price_per_hour * factors.get(rental.worker, 1.0))
+        for rental in rentals
+    ]
 
 
 def money(spent_usd: float, saved_usd: float, answered: int) -> Money:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from llmhost.errors import StoreRefused
 from llmhost.ledger.buckets import DAY, bucket_of, buckets_at, covering
 from llmhost.ledger.events import OWN_WORK, Outcome, QuestionEvent
-from llmhost.ledger.rentals import Rental
+from llmhost.ledger.rentals import Charge, Rental
 from llmhost.store.client import amount, load_script, text, translate_errors
 from llmhost.store.keys import FleetKeys
 
@@ -167,6 +167,27 @@ class Ledger:
         found = [_decode(text(name), raw) for name, raw in rows.items()]
         return sorted(found, key=lambda rental: (rental.started, rental.worker))
 
+    async def billed(self, charges: Sequence[Charge], now: float) -> None:
+        """The provider's bills of workers' whole lives until now; each replaces the one before of its worker.
+        Those that ended 400 days before are dropped."""
+        known = {charge.worker: charge for charge in (*await self.charges(), *charges)}
+        dropped = [worker for worker, charge in known.items() if now - charge.until > _RENTALS_KEPT]
+        with translate_errors():
+            if charges:
+                await self._client.hset(
+                    self._keys.bills,
+                    mapping={one.worker: json.dumps([one.usd, one.since, one.until]) for one in charges},
+                )
+            if dropped:
+                await self._client.hdel(self._keys.bills, *dropped)
+
+    async def charges(self) -> Sequence[Charge]:
+        """The bills as they were last read, by worker; records that make no sense are left out."""
+        with translate_errors():
+            rows = await self._client.hgetall(self._keys.bills)
+        found = (_charge(text(worker), raw) for worker, raw in sorted(rows.items()))
+        return [charge for charge in found if charge is not None]
+
     async def booted(self, worker: str, seconds: float) -> None:
         """A worker took so long from its purchase to its first answer; the first that is said of it counts.
 
@@ -228,6 +249,14 @@ def _decode(field: str, raw: bytes | str) -> Rental:
         )
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise _damaged(worker) from error
+
+
+def _charge(worker: str, raw: bytes | str) -> Charge | None:
+    try:
+        numbers = [float(number) for number in json.loads(raw)]
+        return Charge(worker, *numbers) if all(map(math.isfinite, numbers)) else None
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return None
 
 
 def _damaged(worker: str) -> StoreRefused:

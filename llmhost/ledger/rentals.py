@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["Rental", "RentalBook"]
+__all__ = ["Charge", "Rental", "RentalBook"]
 
 
 class RentalBook(Protocol):
@@ -34,6 +34,25 @@ class RentalBook(Protocol):
     async def rentals(self) -> Sequence[Rental]:
         """Everything that was paid for in the last 400 days at least, first rented first."""
         ...
+
+    async def billed(self, charges: Sequence[Charge], now: float) -> None:
+        """The provider's bills of workers' whole lives; each replaces the one before of its worker."""
+        ...
+
+    async def charges(self) -> Sequence[Charge]:
+        """The bills as they were last read, by worker."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What a provider says that it billed for one worker: USD from `since` until `until`, Unix seconds, which
+    may be later than now where the provider does not say it to the second."""
+
+    worker: str
+    usd: float
+    since: float
+    until: float
 
 
 @dataclass(frozen=True, slots=True)

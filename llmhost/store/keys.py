@@ -83,6 +83,11 @@ class FleetKeys:
         return f"llmhost:{self.fleet}:ledger:rentals"
 
     @property
+    def bills(self) -> str:
+        """Hash: what was billed for each worker, as it was last read."""
+        return f"llmhost:{self.fleet}:ledger:bills"
+
+    @property
     def boots(self) -> str:
         """List: how long the last workers took to boot."""
         return f"llmhost:{self.fleet}:ledger:boots"

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 
 from llmhost.errors import LlmhostError, OfferGone, ProviderError
 from llmhost.fleet.clock import Clock
-from llmhost.fleet.models import Account, Charge, FleetSpec, Intent, Market, Offer, Worker, WorkerState
+from llmhost.fleet.models import Account, FleetSpec, Intent, Market, Offer, Worker, WorkerState
 from llmhost.fleet.provider import Provider
+from llmhost.ledger.rentals import Charge
 
 
 @dataclass

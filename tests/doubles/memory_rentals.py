@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from llmhost.ledger.rentals import Rental
+from llmhost.ledger.rentals import Charge, Rental
 
 
 class MemoryRentals:
     def __init__(self) -> None:
         self._segments: dict[tuple[str, float], list[Rental]] = {}
         self._seen: dict[tuple[str, float], float] = {}
+        self._charges: dict[str, Charge] = {}
 
     async def observed(self, worker_id: str, price_per_hour: float, started: float, now: float) -> None:
         name, now = (worker_id, started), max(started, now)
@@ -36,6 +37,12 @@ class MemoryRentals:
 
     async def rentals(self) -> Sequence[Rental]:
         return sorted(self.all, key=lambda rental: (rental.started, rental.worker))
+
+    async def billed(self, charges: Sequence[Charge], now: float) -> None:
+        self._charges |= {charge.worker: charge for charge in charges}
+
+    async def charges(self) -> Sequence[Charge]:
+        return [charge for _, charge in sorted(self._charges.items())]
 
     @property
     def all(self) -> list[Rental]:

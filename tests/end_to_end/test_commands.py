@@ -95,7 +95,11 @@ async def test_stats_count_what_was_asked(static_house: House) -> None:
     assert said["user_latency_ms"]["hit"]["p95"] > said["latency_ms"]["hit"]["p95"]
     assert said["cost"]["spent_usd"] > 0
     assert said["cost"]["saved_usd"] > 0
-    assert set(said["cost"]) == {"spent_usd", "per_query_usd", "saved_usd", "baseline_usd", "savings_ratio"}
+    assert set(said["cost"]) == {
+        *("spent_usd", "per_query_usd", "saved_usd", "baseline_usd", "savings_ratio"),
+        "spent_estimated",
+    }
+    assert not said["cost"]["spent_estimated"]  # its price is what its operator says
     assert said["redis"]["entries"] == 1
     assert said["redis"]["bytes_per_entry"] > 1000
     assert set(said["redis"]) >= {

@@ -78,6 +78,15 @@ async def test_status_knows_what_is_paid_and_for_how_long_it_can_be(fleet: Rente
     assert said["runway_hours"] == pytest.approx(said["credit_usd"] / sum(prices))
 
 
+async def test_what_a_bill_may_still_correct_is_marked_as_an_estimate_everywhere(fleet: RentedHouse) -> None:
+    status, stats = await fleet.ok("status"), await fleet.ok("stats")
+    assert (status["spent_estimated"], stats["cost"]["spent_estimated"]) == (True, True)
+    assert [worker["spent_estimated"] for worker in status["workers"]] == [True, True]
+    assert status["spent"]["total"] <= stats["cost"]["spent_usd"] + 0.002  # a bill is rounded
+    for command in ("up --gpus 2", "status", "stats"):
+        assert "~$0.0" in (await fleet.run(*command.split())).out, command
+
+
 async def test_status_shows_what_the_gpus_do(fleet: RentedHouse) -> None:
     one, other = (await fleet.ok("status", "--gpu"))["gpus"]
     assert (one["worker"], other["worker"]) == tuple(fleet.alive())

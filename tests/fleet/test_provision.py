@@ -350,7 +350,7 @@ async def test_with_a_budget_and_no_ledger_nothing_is_bought(renting: Any) -> No
 
 
 async def test_what_the_provider_billed_counts_where_it_is_more_than_what_we_saw(renting: Any) -> None:
-    from llmhost.fleet.models import Charge
+    from llmhost.ledger.rentals import Charge
 
     now = renting.clock.now()
     renting.cloud.bills = [Charge("memory-9", 99.0, now - 3600, now)]
@@ -365,7 +365,7 @@ async def test_credit_that_is_nearly_gone_refuses_a_purchase(renting: Any) -> No
 
 
 async def test_status_says_what_is_left_of_the_credit_and_what_was_billed(renting: Any) -> None:
-    from llmhost.fleet.models import Charge
+    from llmhost.ledger.rentals import Charge
 
     await service(renting).up(1)
     renting.cloud.credit = 12.5

@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from doubles.fleet_values import make_worker
+from doubles.rented_fleet import RentedFleet
 
-from llmhost.fleet.models import Charge
 from llmhost.fleet.spending import bills_since, spent_now, tally
-from llmhost.ledger.rentals import Rental
+from llmhost.ledger.cost import corrected, spent
+from llmhost.ledger.ledger import Ledger
+from llmhost.ledger.rentals import Charge, Rental
 
 NOW = 1_700_000_000.0  # 22:13:20 UTC
 HOUR = 3600.0
+
+#: USD; a bill rounds each of its items to a tenth of a cent
+ROUNDING = 0.005
 
 
 def test_without_anything_nothing_was_spent() -> None:
@@ -79,8 +86,68 @@ def test_a_bill_of_a_part_of_a_life_does_not_replace_what_was_recorded() -> None
     assert spending.by_worker == pytest.approx({"old": 960.0})
 
 
+def test_where_the_provider_was_not_asked_a_worker_runs_until_its_rental_ends() -> None:
+    charges = [
+        Charge("here", 0.6, NOW - 9 * HOUR, NOW - 2 * HOUR),
+        Charge("gone", 0.6, NOW - 9 * HOUR, NOW - 2 * HOUR),
+    ]
+    rentals = [Rental("here", 0.5, NOW - 9 * HOUR), Rental("gone", 0.5, NOW - 9 * HOUR, NOW)]
+    assert tally(rentals, charges, None, NOW).by_worker == pytest.approx({"here": 1.6, "gone": 0.6})
+
+
+def test_what_is_given_back_makes_no_period_negative() -> None:
+    spending = tally([Rental("w", 1.0, NOW - HOUR)], [Charge("w", -0.2, NOW - HOUR, NOW)], (), NOW)
+    assert (spending.total, spending.periods.day) == (-0.2, 0.0)
+
+
 def test_no_period_costs_more_than_all_of_it() -> None:
     rentals = [Rental("w", 1.0, NOW - HOUR)]
     worker = make_worker("w", started=NOW - HOUR)
     spending = tally(rentals, [Charge("w", 0.05, NOW - HOUR, NOW)], [worker], NOW)
     assert spending.total == spending.periods.day == spending.periods.month == 0.05
+
+
+async def shown(fleet: RentedFleet, command: str) -> float:
+    """USD that all workers have cost so far, as this command would show it; 10 seconds pass meanwhile."""
+    await fleet.clock.sleep(10.0)
+    if command == "stats":
+        ledger, now = Ledger(fleet.client, fleet.fleet), fleet.clock.now()
+        rentals = await ledger.rentals()
+        by_worker = tally(rentals, await ledger.charges(), None, now).by_worker
+        return spent(corrected(rentals, by_worker, now), 0.0, now)
+    if command == "status":
+        return (await fleet.service().status()).spending.total
+    return sum((await fleet.service().up(2)).spent.values())
+
+
+async def test_what_was_spent_never_goes_backwards_between_commands_and_ends_as_it_was_billed(
+    fleet: RentedFleet,
+) -> None:
+    server = fleet.server
+    await fleet.service().up(2)
+    one, other = server.alive()
+    steps: list[Callable[[], object]] = [
+        lambda: None,
+        lambda: server.traffic(one, down=40.0),
+        lambda: server.become(one, "unknown"),
+        lambda: server.become(one, "running"),
+        lambda: server.become(other, "frozen"),
+    ]
+    before = 0.0
+    for step in steps:
+        step()
+        for pause in (60.0, 3000.0, 7200.0):  # over midnight, too, by which the bill stamps its items
+            await fleet.clock.sleep(pause)
+            for command in ("status", "stats", "status"):
+                now = await shown(fleet, command)
+                assert now >= before - ROUNDING, (step, command)
+                assert now == pytest.approx(server.billed_total(), abs=0.05), (step, command)
+                before = now
+    for command in ("up", "status", "stats"):  # what was frozen is replaced by the first
+        now = await shown(fleet, command)
+        assert now >= before - ROUNDING, command
+        before = now
+    await fleet.service().down()
+    await fleet.clock.sleep(7200.0)
+    for command in ("status", "stats"):
+        assert await shown(fleet, command) == pytest.approx(server.billed_total(), abs=ROUNDING)

@@ -25,9 +25,10 @@ def test_keys_of_a_fleet_are_named_as_documented() -> None:
         "llmhost:f:judge",
     ]
     assert keys.gpu_speed("m:7b", "RTX 4090") == "llmhost:f:gpu:RTX 4090:m:7b"
-    assert [keys.ledger_periods, keys.rentals, keys.boots] == [
+    assert [keys.ledger_periods, keys.rentals, keys.bills, keys.boots] == [
         "llmhost:f:ledger:periods",
         "llmhost:f:ledger:rentals",
+        "llmhost:f:ledger:bills",
         "llmhost:f:ledger:boots",
     ]
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmhost.cli.frame import Globals, globals_of
-from llmhost.cli.output import table
+from llmhost.cli.output import plain, table
 from llmhost.cli.running import configured, run_async, wired
-from llmhost.cli.text import data_size, milliseconds, money, percent
+from llmhost.cli.text import data_size, milliseconds, money, percent, spent
 from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class _Stats:
     usage: CacheUsage
     labels: LabelsReport
     max_error: float
+    estimated: bool  #: a bill may still correct what was spent
 
 
 def stats(
@@ -104,17 +105,20 @@ async def _watch(options: Globals, config: Config, since: float) -> None:
 
 async def _collect(options: Globals, config: Config, since: float) -> _Stats:
     from llmhost.cache.catalog import cache_usage
+    from llmhost.fleet.spending import tally
+    from llmhost.ledger.cost import corrected
     from llmhost.ledger.report import make_report
 
     now = time.time()
     async with wired(options, config) as wiring:
         ledger = await wiring.ledger()
         totals, rentals = await ledger.totals(now - since, now), await ledger.rentals()
+        by_worker = tally(rentals, await ledger.charges(), None, now).by_worker
         client = await wiring.redis()
         usage = await cache_usage(client, wiring.caches.keys)
         labels = await wiring.caches.labels(client).report()
-        report = make_report(totals, rentals, wiring.targets, now - since, now)
-    return _Stats(since, report, usage, labels, config.cache.max_error)
+        report = make_report(totals, corrected(rentals, by_worker, now), wiring.targets, now - since, now)
+    return _Stats(since, report, usage, labels, config.cache.max_error, config.fleet.rents)
 
 
 def _json(stats: _Stats) -> dict[str, object]:
@@ -134,7 +138,7 @@ def _json(stats: _Stats) -> dict[str, object]:
         "latency_ms": {"hit": report.hit_ms, "miss": report.miss_ms},
         "user_latency_ms": {"hit": report.hit_user_ms, "miss": report.miss_user_ms},
         "tokens": {"prompt": report.prompt_tokens, "completion": report.completion_tokens},
-        "cost": report.money,
+        "cost": {**plain(report.money), "spent_estimated": stats.estimated},
         "redis": stats.usage,
         "served_error": served_error_json(stats.labels, stats.max_error),
         "targets": report.targets,
@@ -158,7 +162,7 @@ def _picture(stats: _Stats) -> RenderableType:
         _questions(report),
         latencies,
         wrong,
-        _costs(report),
+        _costs(report, stats.estimated),
         _redis(stats.usage),
         _targets(report),
     ]
@@ -192,12 +196,12 @@ def _latencies(report: Report) -> RenderableType:
     return grid
 
 
-def _costs(report: Report) -> RenderableType:
+def _costs(report: Report, estimated: bool) -> RenderableType:
     cost = report.money
     grid = _numbers("cost", "$/question", "saved by hits", "savings", "tokens in", "tokens out")
     grid.add_row(
-        money(cost.spent_usd),
-        _or_dash(cost.per_query_usd, money),
+        spent(cost.spent_usd, estimated),
+        _or_dash(cost.per_query_usd, lambda usd: spent(usd, estimated)),
         money(cost.saved_usd),
         _or_dash(cost.savings_ratio, percent),
         f"{report.prompt_tokens:,}",

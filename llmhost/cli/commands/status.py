@@ -15,7 +15,7 @@ from llmhost.cli.fleet_view import WorkerOutput, hourly_cost, show_workers, work
 from llmhost.cli.frame import globals_of
 from llmhost.cli.output import table
 from llmhost.cli.running import asynchronous, configured, say_what_a_toy_is, warn_of_others, wired
-from llmhost.cli.text import clean, credit, duration, money, percent
+from llmhost.cli.text import clean, credit, duration, money, percent, spent
 from llmhost.errors import LlmhostError
 
 if TYPE_CHECKING:
@@ -204,10 +204,10 @@ async def status(
         await warn_of_others(options, wiring)
     for warning in found.warnings:
         options.output.warn(warning)
-    spending = found.spending
+    spending, rents = found.spending, wiring.provider.rents
     workers = [
         replace(
-            worker_output(worker, wiring.now(), spending.by_worker.get(worker.id)),
+            worker_output(worker, wiring.now(), spending.by_worker.get(worker.id), estimated=rents),
             dead_man_switch=switches.get(worker.id),
         )
         for worker in found.workers
@@ -218,6 +218,7 @@ async def status(
         hourly_cost_usd=hourly,
         spent_usd=sum(worker.spent_usd for worker in workers),
         spent={"today": spending.periods.day, "month": spending.periods.month, "total": spending.total},
+        spent_estimated=rents,
         credit_usd=left,
         runway_hours=runway_hours(left, hourly),
         gpus=gpus,
@@ -233,7 +234,8 @@ async def status(
 @dataclass(frozen=True, slots=True)
 class StatusOutput:
     """`spent_usd` is the cost of the workers listed, `spent` of all, destroyed ones included: this UTC day,
-    this month, ever. `autoscaling` has `paused_since`, Unix seconds. None is unknown, or not asked for.
+    this month, ever; `spent_estimated`: a bill may still correct both. `autoscaling` has `paused_since`, Unix
+    seconds. None is unknown, or not asked for.
     """
 
     workers: Sequence[WorkerOutput]
@@ -244,15 +246,20 @@ class StatusOutput:
     runway_hours: float | None
     gpus: Sequence[GpuOutput] | None
     autoscaling: Mapping[str, float | None]
+    spent_estimated: bool
 
 
 def _show(output: StatusOutput, console: Console) -> None:
     show_workers(output.workers, console)
     if output.gpus:
         show_gpus(output.gpus, console)
-    cost = f"{money(output.spent['today'])} today, {money(output.spent['month'])} this month"
+    today, month, now = (
+        spent(usd, output.spent_estimated)
+        for usd in (output.spent["today"], output.spent["month"], output.spent_usd)
+    )
+    cost = f"{today} today, {month} this month"
     if output.workers:
-        cost = f"{money(output.spent_usd)} for these workers, {cost}"
+        cost = f"{now} for these workers, {cost}"
         console.print(f"{money(output.hourly_cost_usd)}/h; cost: {cost}", style="dim")
     elif output.spent["total"]:
         console.print(f"cost: {cost}", style="dim")

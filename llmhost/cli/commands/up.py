@@ -198,7 +198,9 @@ async def _plan(options: Globals, config: Config, gpus: int | None) -> None:
         quote = await (await wiring.fleet()).plan(gpus)
     document = {
         "plan": _plan_json(quote),
-        "workers": [worker_output(worker, wiring.now()) for worker in quote.plan.keep],
+        "workers": [
+            worker_output(worker, wiring.now(), estimated=wiring.provider.rents) for worker in quote.plan.keep
+        ],
         "hourly_cost_usd": quote.hourly_usd,
         "failed": [],
         "replaced": [],
@@ -246,8 +248,10 @@ async def _up(
         for failure in result.replaced:
             options.output.warn(f"{failure.worker} was replaced: {failure.message}")
         await warn_of_others(options, wiring)
-        spent = result.spent
-        workers = [worker_output(worker, wiring.now(), spent.get(worker.id)) for worker in result.workers]
+        workers = [
+            worker_output(worker, wiring.now(), result.spent.get(worker.id), estimated=wiring.provider.rents)
+            for worker in result.workers
+        ]
         options.output.result(
             result,
             lambda shown, console: _show_up(shown, workers, console),

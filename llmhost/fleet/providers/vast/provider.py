@@ -14,7 +14,7 @@ from typing import ClassVar
 from llmhost.config.models import VastConfig
 from llmhost.errors import ProviderError
 from llmhost.fleet.clock import Clock
-from llmhost.fleet.models import Account, Charge, FleetSpec, Intent, Market, Offer, SshTarget, Worker
+from llmhost.fleet.models import Account, FleetSpec, Intent, Market, Offer, SshTarget, Worker
 from llmhost.fleet.offers import rank
 from llmhost.fleet.provider import Provider
 from llmhost.fleet.providers.vast.client import VastAccount
@@ -36,6 +36,7 @@ from llmhost.fleet.providers.vast.rows import (
     ssh_of,
     worker_id,
 )
+from llmhost.ledger.rentals import Charge
 
 __all__ = ["VastProvider"]
 

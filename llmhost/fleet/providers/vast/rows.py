@@ -14,10 +14,11 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, ValidationError
 
 from llmhost.errors import ProviderError
-from llmhost.fleet.models import Account, Charge, SshTarget, Worker, WorkerState
+from llmhost.fleet.models import Account, SshTarget, Worker, WorkerState
 from llmhost.fleet.provider import UNREADABLE
 from llmhost.fleet.providers.vast.faults import clean, well_formed
 from llmhost.fleet.providers.vast.identity import FRONT_PORT, WorkerCredentials, read_environment
+from llmhost.ledger.rentals import Charge
 
 __all__ = [
     "ENGINE",

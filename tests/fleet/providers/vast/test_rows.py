@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from llmhost.config.models import VastConfig
 from llmhost.errors import ProviderError
-from llmhost.fleet.models import Charge, SshTarget, Worker, WorkerState
+from llmhost.fleet.models import SshTarget, Worker, WorkerState
 from llmhost.fleet.providers.vast.identity import WorkerCredentials
 from llmhost.fleet.providers.vast.market import read_market
 from llmhost.fleet.providers.vast.rows import (
@@ -28,6 +28,7 @@ from llmhost.fleet.providers.vast.rows import (
     read_fleet,
     ssh_of,
 )
+from llmhost.ledger.rentals import Charge
 
 ORDERED = 1_700_000_000
 NOW = ORDERED + 3600.0
