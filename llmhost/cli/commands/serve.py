@@ -29,7 +29,7 @@ def serve(
         Path | None, typer.Option("--socket", help="Listen on this Unix socket instead, for its owner alone.")
     ] = None,
 ) -> None:
-    """Answer clients of OpenAI's API on one URL: from the cache, or by a worker.
+    """Answer clients of OpenAI's, Ollama's and Anthropic's APIs: from the cache, or by a worker.
 
     It runs until Ctrl-C or SIGTERM, and ends streams first. It listens on this machine alone. An application
     needs OPENAI_BASE_URL=http://127.0.0.1:11435/v1 and any OPENAI_API_KEY.
