@@ -27,7 +27,9 @@ COMMANDS = {
     "logs": Lazy("llmhost.cli.commands.logs:logs", "Show the end of a worker's log"),
     "ssh": Lazy("llmhost.cli.commands.ssh:ssh", "Open a shell on a rented worker, or run a command there"),
     "ask": Lazy("llmhost.cli.commands.ask:ask", "Answer a question, from the cache or by a worker"),
-    "serve": Lazy("llmhost.cli.commands.serve:serve", "Answer clients of OpenAI's API on one URL"),
+    "serve": Lazy(
+        "llmhost.cli.commands.serve:serve", "Answer clients of OpenAI's, Ollama's and Anthropic's APIs"
+    ),
     "stats": Lazy("llmhost.cli.commands.stats:stats", "Show hits, latency, cost, savings and goals"),
     "cache": Lazy("llmhost.cli.commands.cache:app", "Inspect and correct the cache"),
     "doctor": Lazy("llmhost.cli.commands.doctor:doctor", "Diagnose the setup"),

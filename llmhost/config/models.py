@@ -640,7 +640,7 @@ class ScaleConfig(Section):
 
 
 class GatewayConfig(Section):
-    """`llmhost serve`: one URL for clients of OpenAI's API."""
+    """`llmhost serve`: one URL for clients of OpenAI's, Ollama's and Anthropic's APIs."""
 
     host: Loopback = Field(
         "127.0.0.1",

@@ -149,7 +149,6 @@ class ToolChoice(_Body):
 
 class Thinking(_Body):
     type: Literal["enabled", "adaptive", "disabled", "between_tools"]
-    budget_tokens: int | None = None
     display: str | None = None
 
 
@@ -295,24 +294,13 @@ def _tool_choice(choice: ToolChoice) -> str | Mapping[str, Any]:
     return {"type": "function", "function": {"name": choice.name}}
 
 
-#: tokens of a budget for thinking up to which an effort is wanted
-_BUDGETS = ((4_096, "low"), (16_384, "medium"))
-
-
 def _thinking(thinking: Thinking | None, effort: str | None) -> Mapping[str, Any]:
-    """How much the model is to think. An adaptive one, and the effort `high`, which Claude Code always sends,
-    are what is the case without them."""
-    kind = thinking.type if thinking is not None else None
-    if kind == "disabled":
+    """How much the model is to think. Whether it does is left to it unless it must not: Claude Code wishes it
+    of each model, and engines refuse the wish for models that cannot. The API's default effort is `high`."""
+    if thinking is not None and thinking.type == "disabled":
         return {"think": False}
-    if effort in ("low", "medium"):
-        return {"reasoning_effort": effort}
-    if effort in ("xhigh", "max"):
-        return {"reasoning_effort": "high"}
-    if kind != "enabled" or thinking is None:
-        return {}
-    budget = thinking.budget_tokens or 0
-    return {"reasoning_effort": next((word for most, word in _BUDGETS if budget <= most), "high")}
+    known = {"low": "low", "medium": "medium", "xhigh": "high", "max": "high"}.get(effort or "")
+    return {"reasoning_effort": known} if known else {}
 
 
 def wants_thoughts(body: CountBody) -> bool:
