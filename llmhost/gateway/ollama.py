@@ -146,7 +146,7 @@ def _chat(body: _AskingBody, messages: tuple[Message, ...]) -> Chat:
     extra = {name: value for name, value in (options.model_extra or {}).items() if value is not None}
     rest = {name: value for name, value in extra.items() if name not in _FIELDS | _OF_THE_SERVER}
     fields = {
-        **(body.model_extra or {}),
+        **{name: value for name, value in (body.model_extra or {}).items() if name != "n"},
         **{name: value for name, value in extra.items() if name in _FIELDS},
         "options": rest,
         "response_format": _response_format(body.format),

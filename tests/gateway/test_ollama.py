@@ -322,6 +322,30 @@ async def test_a_body_that_cannot_be_is_refused_in_the_api_s_shape(
     assert (answer.status_code, answer.json().keys()) == (400, {"error"})
 
 
+JUNK: list[Any] = [None, True, -1, 1e308, "\x00", [], [None], [[1]], {"role": []}, [{"role": "user"}]]
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/api/chat", ["model", "messages", "options", "format", "think", "tools", "n"]),
+        ("/api/generate", ["prompt", "system", "images", "keep_alive", "stream", "context", "logprobs"]),
+        ("/api/show", ["model", "name"]),
+        ("/api/embed", ["model", "input", "truncate"]),
+        ("/api/embeddings", ["prompt"]),
+        ("/v1/embeddings", ["input", "dimensions", "encoding_format"]),
+    ],
+)
+async def test_no_body_is_an_error_of_the_gateway(house: House, path: str, fields: list[str]) -> None:
+    model = "all-minilm" if "embed" in path else "tiny"
+    whole: Any = {"model": model, "messages": ASKED, "prompt": "Hi", "input": "Hi"}
+    bodies = [json.dumps({**whole, field: junk}) for field in fields for junk in JUNK]
+    for body in ["", "null", "[]", '"x"', "{", "[" * 100_000, b"\xff", *bodies]:
+        answer = await house.http.post(path, content=body)
+        assert answer.status_code in (200, 400, 404), body
+        assert answer.status_code == 200 or "error" in answer.json()
+
+
 async def test_every_path_below_api_answers_in_its_shape(house: House) -> None:
     for method, path, status in [("GET", "/api/chat", 405), ("GET", "/api/nothing", 404)]:
         answer = await house.http.request(method, path)
