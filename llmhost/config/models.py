@@ -650,7 +650,8 @@ class GatewayConfig(Section):
     aliases: dict[ModelName, ModelName] = Field(
         {},
         max_length=100,
-        description="Other names under which clients may ask for a model; `'*'` is every other name.",
+        description="Other names under which clients may ask for a model, the cache's embedding model "
+        "included; `'*'` is every other name of a chat model.",
         examples=[{"gpt-4o-mini": "llama3.2:3b"}],
     )
     max_body: int = Field(

@@ -61,36 +61,37 @@ class ServedFleets:
                 raise ConfigError(
                     f"the fleets {names} both serve {fleet.model}", hint="a model belongs to one fleet"
                 )
-        self._embedders = {
-            _short(name).lower(): fleet
-            for fleet in reversed(self.fleets)
-            for name in fleet.embedder_names
-            if fleet.embedder is not None
-        }
+        #: the embedding models by the names that are listed
+        self.embedders: dict[str, ServedFleet] = {}
+        self._by_embedder: dict[str, ServedFleet] = {}
+        for fleet in fleets:
+            if fleet.embedder is not None:
+                self.embedders.setdefault(fleet.embedder_names[0], fleet)
+                for name in fleet.embedder_names:
+                    self._by_embedder.setdefault(_short(name).lower(), fleet)
+        self.aliases: dict[str, ServedFleet] = {}
         for alias, model in aliases.items():
-            if _short(model) not in self._by_model:
-                raise ConfigError(
-                    f"`gateway.aliases`: no fleet serves {model}, which {alias} stands for",
-                    hint=f"served are: {', '.join(self.models)}",
-                )
-        self.aliases = {_short(alias): self._by_model[_short(model)] for alias, model in aliases.items()}
+            self._add_alias(alias, model)
+
+    def _add_alias(self, alias: str, model: str) -> None:
+        name = _short(alias)
+        if (fleet := self._by_model.get(_short(model))) is not None:
+            self.aliases[name] = fleet
+        elif (fleet := self.embedder_of(model)) is not None and alias != "*":
+            self.embedders[name] = self._by_embedder[name.lower()] = fleet
+        else:
+            raise ConfigError(
+                f"`gateway.aliases`: no fleet serves {model}, which {alias} stands for",
+                hint=f"served are: {', '.join([*self.models, *self.embedders])}",
+            )
 
     @property
     def models(self) -> Sequence[str]:
         return [fleet.model for fleet in self.fleets]
 
-    @property
-    def embedders(self) -> Mapping[str, ServedFleet]:
-        """The embedding models by the names that are listed."""
-        return {
-            fleet.embedder_names[0]: fleet
-            for fleet in self.fleets
-            if self.embedder_of(fleet.embedder_names[0])
-        }
-
     def embedder_of(self, model: str) -> ServedFleet | None:
         """The fleet whose cache has this embedding model."""
-        return self._embedders.get(_short(model).lower())
+        return self._by_embedder.get(_short(model).lower())
 
     def of(self, model: str) -> ServedFleet:
         """The fleet that serves the model. Raises NotFound."""

@@ -117,6 +117,19 @@ async def test_no_text_has_no_vector_in_ollama_s_api(of_ollama: ollama.AsyncClie
     assert (await of_ollama.embed("all-minilm", given)).embeddings == []
 
 
+async def test_the_embedding_model_may_have_an_alias(serve: Serve) -> None:
+    async with (
+        serve(gateway={"aliases": {"text-embedding-3-small": "all-minilm"}}) as house,
+        openai.AsyncOpenAI(base_url=f"{house.url}/v1", api_key="none") as client,
+    ):
+        assert [model.id async for model in await client.models.list()][1:] == [
+            "all-minilm",
+            "text-embedding-3-small",
+        ]
+        answer = await client.embeddings.create(model="text-embedding-3-small", input="Hi")
+        assert (answer.model, len(answer.data[0].embedding)) == ("text-embedding-3-small", 384)
+
+
 async def test_embeddings_need_no_worker(serve: Serve) -> None:
     async with serve(workers=0) as house, ollama.AsyncClient(house.url) as client:
         assert len((await client.embed("all-minilm", "Hi")).embeddings) == 1

@@ -339,8 +339,8 @@ JUNK: list[Any] = [None, True, -1, 1e308, "\x00", [], [None], [[1]], {"role": []
 async def test_no_body_is_an_error_of_the_gateway(house: House, path: str, fields: list[str]) -> None:
     model = "all-minilm" if "embed" in path else "tiny"
     whole: Any = {"model": model, "messages": ASKED, "prompt": "Hi", "input": "Hi"}
-    bodies = [json.dumps({**whole, field: junk}) for field in fields for junk in JUNK]
-    for body in ["", "null", "[]", '"x"', "{", "[" * 100_000, b"\xff", *bodies]:
+    bodies = [json.dumps({**whole, field: junk}).encode() for field in fields for junk in JUNK]
+    for body in [b"", b"null", b"[]", b'"x"', b"{", b"[" * 100_000, b"\xff", *bodies]:
         answer = await house.http.post(path, content=body)
         assert answer.status_code in (200, 400, 404), body
         assert answer.status_code == 200 or "error" in answer.json()
