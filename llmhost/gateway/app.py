@@ -21,7 +21,7 @@ from llmhost.gateway.faults import Fault, Forbidden, NotFound, fault_of
 from llmhost.gateway.fleets import Ready, ServedFleets
 from llmhost.gateway.ollama_api import OllamaApi
 
-__all__ = ["Gateway"]
+__all__ = ["Gateway", "path_of_route"]
 
 _log = logging.getLogger("llmhost.gateway")
 
@@ -62,7 +62,7 @@ class Gateway:
                 for path, handler, method in self._ollama.routes()
             ),
         ]
-        app = Starlette(routes=routes)
+        app = _Application(routes=routes)
         app.router.redirect_slashes = False
         app.router.default = _ByClient(_Endpoint(_no_such_path, openai.error), _anthropic(_no_such_path))
         return app
@@ -153,6 +153,26 @@ class Gateway:
         questions = questions_of(chats, fleet, control, None)
         answer = ask_streamed if chats[0].stream else ask_whole
         await answer(exchange, fleet, questions, writer)
+
+
+#: first steps of the paths that OpenAI's and Anthropic's clients find below ``/v1``
+_BELOW_V1 = frozenset({"chat", "completions", "embeddings", "messages", "models", "responses"})
+
+
+def path_of_route(path: str) -> str:
+    """The path that a client means whose base URL has a ``/v1`` too many, or none, or a slash at its end."""
+    steps = [step for step in path.split("/") if step]
+    while steps[:1] == ["v1"] and steps[1:2] in (["v1"], ["api"]):
+        del steps[0]
+    if steps and steps[0] in _BELOW_V1:
+        steps.insert(0, "v1")
+    return "/" + "/".join(steps)
+
+
+class _Application(Starlette):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["path"] = path_of_route(scope["path"])
+        await super().__call__(scope, receive, send)
 
 
 async def _no_such_path(exchange: Exchange) -> None:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import anthropic
+import ollama
+import openai
 import pytest
 from doubles.chat_server import Fault
 from doubles.gateway_house import House, Serve
+
+from llmhost.gateway.app import path_of_route
 
 
 async def test_another_wording_is_a_semantic_hit_that_says_how_sure_it_is(house: House) -> None:
@@ -73,6 +78,35 @@ async def test_a_text_in_parts_is_the_same_question(house: House) -> None:
 async def test_every_path_answers_in_json(house: House, path: str, method: str, status: int) -> None:
     answer = await house.http.request(method, path)
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json")
+
+
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [
+        ("/v1/chat/completions", "/v1/chat/completions"),
+        ("/chat/completions", "/v1/chat/completions"),
+        ("/v1//models/", "/v1/models"),
+        ("/v1/v1/messages", "/v1/messages"),
+        ("/v1/api/tags", "/api/tags"),
+        ("/api/chat", "/api/chat"),
+        ("/v1", "/v1"),
+        ("//", "/"),
+        ("/v1/models/v1/x", "/v1/models/v1/x"),
+    ],
+)
+def test_a_path_is_found_from_base_urls_of_every_form(path: str, route: str) -> None:
+    assert path_of_route(path) == route
+
+
+async def test_clients_may_give_their_base_url_with_and_without_v1(house: House) -> None:
+    for base in ("", "/", "/v1", "/v1/"):
+        async with (
+            openai.AsyncOpenAI(base_url=house.url + base, api_key="none") as of_openai,
+            anthropic.AsyncAnthropic(base_url=house.url + base, api_key="none") as of_anthropic,
+        ):
+            assert (await of_openai.models.retrieve("tiny")).id == "tiny"
+            assert [model.id async for model in await of_anthropic.models.list()] == ["tiny"]
+        assert (await ollama.AsyncClient(house.url + base).list()).models[0].model == "tiny:latest"
 
 
 async def test_a_fleet_without_a_worker_is_not_ready(serve: Serve) -> None:
