@@ -109,6 +109,14 @@ class FleetLock:
                 await stack.enter_async_context(self._holding(self._lease, notice, deadline, wait))
             yield
 
+    async def fence_off(self) -> None:
+        """Where the lock cannot be had: whoever holds it on this machine buys nothing any more. A holder that
+        was suspended would go on as if nothing had happened. Without Redis it cannot be kept from that."""
+        if self._lease is not None:
+            with suppress(StoreError):
+                await self._lease.take()
+                await self._lease.give_back()
+
     def _file(self, wait: bool, patience: float) -> AbstractAsyncContextManager[None]:
         if wait:
             return hold_lock(self._path, patience=patience)

@@ -222,6 +222,7 @@ class FleetService:
                 await stack.enter_async_context(self.lock.hold(self.on_lock_wait, patience=_LOCK_PATIENCE))
             except StateError as error:
                 records.warn(f"workers are destroyed without the fleet's lock: {error.message}")
+                await self.lock.fence_off()
             yield
 
     async def _end_unseen(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ from typing import Any
 import pytest
 from doubles.forked_command import ForkedCommand
 from doubles.vast.faults import Fault
+from doubles.waiting import until
 from plugins.commands import processes_of
 from plugins.rented_commands import RentedHouse, bought
+
+from llmhost.fleet import service
 
 pytestmark = [pytest.mark.slow]
 
@@ -301,3 +305,44 @@ async def test_without_a_state_folder_everything_is_seen_and_ended(blue: RentedH
     assert (done.code, blue.alive()) == (0, [])
     assert "warning: cannot make the folder /proc/1/llmhost" in done.err
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def wait_a_second_for_the_lock() -> None:
+    """Instead of a minute."""
+    service._LOCK_PATIENCE = 1.0
+
+
+async def test_an_up_that_was_suspended_stops_no_down_and_buys_nothing_when_it_goes_on(
+    blue: RentedHouse,
+) -> None:
+    plans = 0
+
+    async def suspend(endpoint: str, number: int) -> None:
+        nonlocal plans
+        plans += endpoint == "search"
+        if (endpoint, plans) == ("search", 2):  # which is made under the lock
+            up.process.send_signal(signal.SIGSTOP)
+
+    blue.server.before = suspend
+    up = await blue.start("up", "--gpus", "3", "--yes", "--no-wait")
+    await until(lambda: plans == 2)
+    down = ForkedCommand(["down"], {**os.environ, **blue.environ}, first=wait_a_second_for_the_lock)
+    await down.connect()
+    _, err = await down.communicate()
+    assert (down.returncode, blue.alive()) == (0, []), err.decode()
+    assert b"workers are destroyed without the fleet's lock" in err
+    up.process.send_signal(signal.SIGCONT)
+    resumed = await up.end()
+    assert (resumed.code != 0, "was away for so long" in resumed.err) == (True, True), resumed.err
+    assert blue.alive() == []
+
+
+async def test_state_files_that_are_nested_too_deeply_stand_in_no_commands_way(blue: RentedHouse) -> None:
+    files = list(blue.state.rglob("*.json"))
+    assert {file.name for file in files} >= {"pace.json", "fleet-vast.json"}
+    for file in files:
+        file.write_text("[" * 100_000)
+    assert set(await blue.status()) == set(blue.alive())
+    assert await fleets(blue) == {"blue": 2}
+    assert (await blue.run("down")).code == 0
+    assert blue.alive() == []
