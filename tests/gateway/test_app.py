@@ -103,10 +103,11 @@ async def test_clients_may_give_their_base_url_with_and_without_v1(house: House)
         async with (
             openai.AsyncOpenAI(base_url=house.url + base, api_key="none") as of_openai,
             anthropic.AsyncAnthropic(base_url=house.url + base, api_key="none") as of_anthropic,
+            ollama.AsyncClient(house.url + base) as of_ollama,
         ):
             assert (await of_openai.models.retrieve("tiny")).id == "tiny"
             assert [model.id async for model in await of_anthropic.models.list()] == ["tiny"]
-        assert (await ollama.AsyncClient(house.url + base).list()).models[0].model == "tiny:latest"
+            assert (await of_ollama.list()).models[0].model == "tiny:latest"
 
 
 async def test_a_fleet_without_a_worker_is_not_ready(serve: Serve) -> None:
