@@ -14,6 +14,7 @@ __all__ = [
     "Engine",
     "EngineLimits",
     "Message",
+    "ModelDetails",
     "ModelStatus",
     "Piece",
     "Progress",
@@ -141,6 +142,21 @@ class ModelStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelDetails:
+    """What an engine tells of a model; empty where it does not. `size` is in bytes, `on_gpu` those of them on
+    the GPU; `capabilities` are Ollama's: completion, tools, vision, thinking; None where it does not tell.
+    """
+
+    format: str = ""
+    family: str = ""
+    parameter_size: str = ""
+    quantization: str = ""
+    size: int = 0
+    on_gpu: int = 0
+    capabilities: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """One step of making a model present; `fraction` is 0..1, None while unknown."""
 
@@ -163,6 +179,10 @@ class Engine(Protocol):
 
     async def model_status(self, model: str) -> ModelStatus:
         """Whether the model is there and loaded. Raises EngineUnavailable, EngineRefused."""
+        ...
+
+    async def model_details(self, model: str) -> ModelDetails:
+        """What the server tells of the model. Raises EngineUnavailable, EngineRefused."""
         ...
 
     async def ensure_model(self, model: str, on_progress: Callable[[Progress], None]) -> None:

@@ -21,6 +21,7 @@ from llmhost.engines.engine import (
     Endpoint,
     Engine,
     EngineLimits,
+    ModelDetails,
     Piece,
     Thought,
     ToolCall,
@@ -154,15 +155,19 @@ class HttpTransport:
 
     async def get(self, path: str, limit: int = _MAX_BODY) -> JsonObject:
         """A JSON object of at most `limit` bytes. Raises BadReply, Malformed, HttpStatus, Untrusted."""
-        return parse_object(await self._read(path, limit))
+        return parse_object(await self._read("GET", path, limit))
+
+    async def post(self, path: str, payload: JsonObject) -> JsonObject:
+        """The JSON object that the server answers to a POST. Raises as `get`."""
+        return parse_object(await self._read("POST", path, _MAX_BODY, payload))
 
     async def get_any(self, path: str) -> Any:
         """Any JSON value. Raises as `get`."""
-        return parse(await self._read(path, _MAX_BODY))
+        return parse(await self._read("GET", path, _MAX_BODY))
 
-    async def _read(self, path: str, limit: int) -> str:
+    async def _read(self, method: str, path: str, limit: int, payload: JsonObject | None = None) -> str:
         deadlines = StreamDeadlines(_STATUS_TIMEOUT, _STATUS_TIMEOUT, _STATUS_TIMEOUT)
-        async with self._send("GET", path, None, deadlines) as response:
+        async with self._send(method, path, payload, deadlines) as response:
             return await self._body(response, deadlines, limit)
 
     @asynccontextmanager
@@ -381,6 +386,10 @@ class HttpEngine(Engine, ABC):
             raise StreamBroken(
                 f"the answer broke off: {self._transport.where} {fault}", hint="ask again"
             ) from fault
+
+    async def model_details(self, model: str) -> ModelDetails:  # noqa: ARG002
+        """Nothing: most servers do not tell."""
+        return ModelDetails()
 
     async def aclose(self) -> None:
         await self._transport.aclose()

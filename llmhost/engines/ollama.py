@@ -11,7 +11,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from llmhost.engines import wire
-from llmhost.engines.engine import ChatRequest, Done, ModelStatus, Piece, Progress
+from llmhost.engines.engine import ChatRequest, Done, ModelDetails, ModelStatus, Piece, Progress
 from llmhost.engines.faults import HttpStatus
 from llmhost.engines.http import HttpEngine, StreamDeadlines
 from llmhost.engines.ollama_wire import LineReader, chat_payload, model_options, parse_line
@@ -31,6 +31,9 @@ _MOST_BYTES_A_TOKEN = 6
 
 #: bytes; more than any disk holds
 _MOST_BYTES = 10**18
+
+#: what a model can do through `/api/chat`
+_CAPABILITIES = ("completion", "tools", "vision", "thinking")
 
 #: what Ollama says of a pull that another try does not mend, and what does
 _PERMANENT = {
@@ -112,6 +115,25 @@ class OllamaEngine(HttpEngine):
             spilled=0 < on_gpu < whole,
             on_cpu=on_gpu == 0 < whole,
         )
+
+    async def model_details(self, model: str) -> ModelDetails:
+        with self._transport.translated():
+            listed = await self._listed("/api/tags", model) or {}
+            running = await self._listed("/api/ps", model) or {}
+            shown = await self._transport.post("/api/show", {"model": model})
+            details = wire.child(shown, "details")
+            told = shown.get("capabilities")
+            return ModelDetails(
+                format=wire.shorten(wire.text(details, "format")),
+                family=wire.shorten(wire.text(details, "family")),
+                parameter_size=wire.shorten(wire.text(details, "parameter_size")),
+                quantization=wire.shorten(wire.text(details, "quantization_level")),
+                size=wire.count(listed, "size", _MOST_BYTES),
+                on_gpu=wire.count(running, "size_vram", _MOST_BYTES),
+                capabilities=tuple(one for one in _CAPABILITIES if one in told)
+                if isinstance(told, list)
+                else None,
+            )
 
     async def ensure_model(self, model: str, on_progress: Callable[[Progress], None]) -> None:
         """Pulls the model unless it is there.

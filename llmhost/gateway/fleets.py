@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from llmhost.answering.answerer import Answerer
 from llmhost.cache.contracts import TextEmbedder
 from llmhost.config.models import Config
+from llmhost.engines.engine import ModelDetails
 from llmhost.errors import ConfigError
 from llmhost.gateway.faults import NotFound
 
@@ -20,13 +21,14 @@ _EMBEDDERS = {"all-minilm-l6-v2": "all-minilm"}
 
 @dataclass(frozen=True, slots=True)
 class ServedFleet:
-    """One fleet and its path of a question; `embedder` loads the embedding model of its cache, and raises
-    ModelError, StateError.
+    """One fleet and its path of a question. `embedder` loads the embedding model of its cache, and raises
+    ModelError, StateError; `details` asks a worker about the model, and raises LlmhostError.
     """
 
     config: Config
     answerer: Answerer
     embedder: Callable[[], Awaitable[TextEmbedder]] | None = None
+    details: Callable[[], Awaitable[ModelDetails]] | None = None
 
     @property
     def model(self) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from llmhost.errors import StoreError
+from llmhost.engines.engine import ModelDetails
+from llmhost.errors import LlmhostError, StoreError
 from llmhost.gateway import embeddings, ollama, ollama_models
 from llmhost.gateway.chat import Chat, ChatWriter
 from llmhost.gateway.embeddings import Embeddings
@@ -20,6 +22,9 @@ __all__ = ["OllamaApi"]
 Ask = Callable[[Exchange, Sequence[Chat], ChatWriter], Awaitable[None]]
 #: path, handler, and the method: None is any
 RouteOf = tuple[str, Callable[[Exchange], Awaitable[None]], str | None]
+#: seconds that a worker has to say something of its model, and for which that holds
+_DETAILS_TIMEOUT = 2.0
+_DETAILS_LAST = 10.0
 
 
 class OllamaApi:
@@ -34,6 +39,8 @@ class OllamaApi:
         self._embeddings = embed
         self._max_body = max_body
         self._since = datetime.now(UTC)
+        #: what workers said of each model, and when they are asked again
+        self._known: dict[str, tuple[float, ModelDetails]] = {}
 
     def routes(self) -> Iterator[RouteOf]:
         yield "/api/version", self._version, "GET"
@@ -105,7 +112,20 @@ class OllamaApi:
         if sessions is not None:
             with suppress(StoreError):
                 digest = await sessions.weights.digest(fleet.model)
-        return ollama_models.of_fleet(name, fleet.config, digest, self._since)
+        return ollama_models.of_fleet(name, fleet.config, digest, await self._details(fleet), self._since)
+
+    async def _details(self, fleet: ServedFleet) -> ModelDetails:
+        """What a worker says of the model, if there is one that does so in time."""
+        now, name = asyncio.get_running_loop().time(), fleet.model
+        known = self._known.get(name)
+        if known is None or now > known[0]:
+            details = ModelDetails()
+            with suppress(LlmhostError, TimeoutError):
+                if fleet.details is not None:
+                    async with asyncio.timeout(_DETAILS_TIMEOUT):
+                        details = await fleet.details()
+            known = self._known[name] = now + _DETAILS_LAST, details
+        return known[1]
 
     async def _of_embedder(self, name: str, fleet: ServedFleet) -> Described:
         return ollama_models.of_embedder(name, await self._embeddings.max_tokens(fleet), self._since)

@@ -1,20 +1,21 @@
 """Models as Ollama's API describes them. Facts: its published API reference.
 
-What only a worker could say of its model (size, family, quantization) is left empty: there may be no worker.
+What only a worker can say of its model (size, family, quantization) is empty where none does.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from llmhost.config.models import Config
+from llmhost.engines.engine import ModelDetails
 from llmhost.gateway.faults import BadRequest
 from llmhost.gateway.ollama import timestamp
 from llmhost.gateway.openai import Body
@@ -36,6 +37,9 @@ REFUSED: Mapping[str, str] = {
 _NEVER = datetime(2999, 1, 1, tzinfo=UTC)
 #: the architecture of a model of which it is not known; clients look for `<architecture>.context_length`
 _ARCHITECTURE = "llmhost"
+#: tools are passed on, and an engine whose model has none says so. Images and `think` are passed on, too, but
+#: some clients send these unasked where a model claims to take them.
+_CAPABILITIES = ("completion", "tools")
 
 
 class ShowBody(Body):
@@ -60,9 +64,8 @@ class Described:
     name: str
     digest: str
     context: int
-    format: str
+    details: ModelDetails
     since: datetime
-    capabilities: tuple[str, ...]
     parameters: tuple[str, ...] = ()
 
     @property
@@ -71,30 +74,31 @@ class Described:
 
     def listed(self) -> dict[str, Any]:
         """As `/api/tags` lists it."""
-        return {**self._named(), "modified_at": timestamp(self.since), "capabilities": self.capabilities}
+        return {**self._named(), "modified_at": timestamp(self.since), "capabilities": self._capabilities}
 
     def running(self) -> dict[str, Any]:
         """As `/api/ps` lists it."""
         return {
             **self._named(),
             "expires_at": timestamp(_NEVER),
-            "size_vram": 0,
+            "size_vram": self.details.on_gpu,
             "context_length": self.context,
         }
 
     def shown(self) -> dict[str, Any]:
         """As `/api/show` does."""
         lines = [f"FROM {self.name}", *(f"PARAMETER {line}" for line in self.parameters)]
-        info: dict[str, Any] = {"general.architecture": _ARCHITECTURE, "general.basename": self.name}
+        architecture = self.details.family or _ARCHITECTURE
+        info: dict[str, Any] = {"general.architecture": architecture, "general.basename": self.name}
         if self.context:
-            info[f"{_ARCHITECTURE}.context_length"] = self.context
+            info[f"{architecture}.context_length"] = self.context
         return {
             "modelfile": "\n".join(lines) + "\n",
             "parameters": "\n".join(self.parameters),
             "template": "{{ .Prompt }}",
             "details": self._details(),
             "model_info": info,
-            "capabilities": self.capabilities,
+            "capabilities": self._capabilities,
             "modified_at": timestamp(self.since),
         }
 
@@ -104,34 +108,36 @@ class Described:
         return {
             "name": self._full_name,
             "model": self._full_name,
-            "size": 0,
+            "size": self.details.size,
             "digest": digest.removeprefix("sha256:"),
             "details": self._details(),
         }
 
     def _details(self) -> dict[str, Any]:
+        details = self.details
         return {
             "parent_model": "",
-            "format": self.format,
-            "family": "",
-            "families": [],
-            "parameter_size": "",
-            "quantization_level": "",
+            "format": details.format,
+            "family": details.family,
+            "families": [details.family] if details.family else [],
+            "parameter_size": details.parameter_size,
+            "quantization_level": details.quantization,
         }
 
+    @property
+    def _capabilities(self) -> Sequence[str]:
+        return _CAPABILITIES if self.details.capabilities is None else self.details.capabilities
 
-def of_fleet(name: str, config: Config, digest: str, since: datetime) -> Described:
-    """The model that a fleet serves."""
+
+def of_fleet(name: str, config: Config, digest: str, details: ModelDetails, since: datetime) -> Described:
+    """The model that a fleet serves, with what a worker says of it."""
     openai = config.engine.kind == "openai"  # its context is not ours to set, and not known
     return Described(
         name=name,
         digest=digest,
         context=0 if openai else config.engine.context,
-        format="" if openai else "gguf",
+        details=details if openai or details.format else replace(details, format="gguf"),
         since=since,
-        # Tools are passed on, and an engine whose model has none says so. So are images and `think`, but some
-        # clients send these unasked where a model claims to take them.
-        capabilities=("completion", "tools"),
         parameters=tuple(_parameters(config)),
     )
 
@@ -141,9 +147,8 @@ def of_embedder(name: str, max_tokens: int, since: datetime) -> Described:
         name=name,
         digest="",
         context=max_tokens,
-        format="onnx",
+        details=ModelDetails(format="onnx", capabilities=("embedding",)),
         since=since,
-        capabilities=("embedding",),
     )
 
 

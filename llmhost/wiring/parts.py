@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from llmhost.answering.cache_session import WarnOnce
 from llmhost.config.models import Config
-from llmhost.errors import ConfigError, LlmhostError, StateError, StoreError, StoreUnavailable
+from llmhost.errors import ConfigError, EngineError, LlmhostError, StateError, StoreError, StoreUnavailable
 from llmhost.machine.paths import state_dir
 from llmhost.wiring import questions
 
@@ -383,6 +383,7 @@ class Wiring(AsyncExitStack):
 
     async def gateway(self) -> Gateway:
         """The gateway of this fleet. Raises ConfigError."""
+        from llmhost.engines.engine import ModelDetails
         from llmhost.gateway.app import Gateway
         from llmhost.gateway.fleets import ServedFleet, ServedFleets
 
@@ -393,8 +394,15 @@ class Wiring(AsyncExitStack):
                 return False
 
         config = self._config
+
+        async def details() -> ModelDetails:
+            for upstream in await self._upstreams(config.engine.model):
+                with suppress(EngineError):
+                    return await upstream.engine.model_details(config.engine.model)
+            return ModelDetails()
+
         answerer = await self.answerer(audit_in_background=True)
-        fleet = ServedFleet(config, answerer, self.caches.text_embedder)
+        fleet = ServedFleet(config, answerer, self.caches.text_embedder, details)
         fleets = ServedFleets([fleet], config.gateway.aliases)
         return Gateway(fleets, is_ready, max_body=config.gateway.max_body)
 

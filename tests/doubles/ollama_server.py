@@ -45,6 +45,7 @@ class OllamaServer(ChatServer):
         self.registry: dict[str, Download] = {}
         #: of each model by its full name; of any other the hash of its name
         self.digests: dict[str, str] = {}
+        self.capabilities: object = ["completion", "insert"]
         self.prompt_tokens = 7
 
     async def answer(self, request: Request, reply: Reply) -> None:
@@ -55,6 +56,8 @@ class OllamaServer(ChatServer):
                 await self._pull(request, reply)
             case "GET", "/api/tags":
                 await reply.json({"models": [self._listed(name) for name in sorted(self.models)]})
+            case "POST", "/api/show":
+                await self._show(request, reply)
             case "GET", "/api/ps":
                 await reply.json({"models": [_running(name, run) for name, run in self.running.items()]})
             case "GET", "/api/version":
@@ -64,7 +67,7 @@ class OllamaServer(ChatServer):
 
     def _listed(self, name: str) -> dict[str, Any]:
         digest = self.digests.get(name, hashlib.sha256(name.encode()).hexdigest())
-        return {"name": name, "model": name, "digest": digest}
+        return {"name": name, "model": name, "digest": digest, "size": 270_898_672}
 
     def piece(self, text: str) -> bytes:
         return self._line({"message": {"role": "assistant", "content": text}, "done": False})
@@ -99,6 +102,18 @@ class OllamaServer(ChatServer):
             await self.chat(request, reply)
         else:
             await reply.json({"error": f'model "{asked}" not found, try pulling it first'}, 404)
+
+    async def _show(self, request: Request, reply: Reply) -> None:
+        asked = request.json["model"]
+        if full_name(asked) not in self.models:
+            return await reply.json({"error": f"model '{asked}' not found"}, 404)
+        details = {
+            "format": "gguf",
+            "family": "llama",
+            "parameter_size": "134.52M",
+            "quantization_level": "F16",
+        }
+        return await reply.json({"details": details, "capabilities": self.capabilities})
 
     async def _pull(self, request: Request, reply: Reply) -> None:
         name = full_name(request.json["model"])

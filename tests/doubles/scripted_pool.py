@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 
-from llmhost.engines.engine import ChatRequest, Delta, Done, ModelStatus, Progress
+from llmhost.engines.engine import ChatRequest, Delta, Done, ModelDetails, ModelStatus, Progress
 from llmhost.engines.pool import LocalLoad, Pool, Upstream
 
 Step = str | Done | Exception | Callable[[], None]
@@ -31,6 +31,9 @@ class ScriptedEngine:
 
     async def model_status(self, model: str) -> ModelStatus:
         return ModelStatus(present=True, loaded=True)
+
+    async def model_details(self, model: str) -> ModelDetails:
+        return ModelDetails()
 
     async def ensure_model(self, model: str, on_progress: Callable[[Progress], None]) -> None:
         pass

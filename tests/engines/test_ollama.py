@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from doubles.ollama_server import Download, Running
 
-from llmhost.engines.engine import ChatRequest, Message, ModelStatus, Progress
+from llmhost.engines.engine import ChatRequest, Message, ModelDetails, ModelStatus, Progress
 from llmhost.errors import EngineRefused, EngineUnavailable
 
 GB = 10**9
@@ -47,6 +47,23 @@ async def test_a_requests_own_context_goes_before_the_configured_one(ollama_side
 async def test_an_answer_says_from_which_weights_it_is(ollama_side, ollama_server, question, ask):
     ollama_server.digests["tiny:latest"] = "8934d96d"
     assert (await ask(ollama_side.engine(), question()))[1].digest == "8934d96d"
+
+
+async def test_what_ollama_tells_of_a_model(ollama_side, ollama_server):
+    ollama_server.running["tiny:latest"] = Running(300_000_000, 200_000_000)
+    assert await ollama_side.engine().model_details("tiny") == ModelDetails(
+        format="gguf",
+        family="llama",
+        parameter_size="134.52M",
+        quantization="F16",
+        size=270_898_672,
+        on_gpu=200_000_000,
+        capabilities=("completion",),  # and no `insert`, for which a chat has no place
+    )
+    ollama_server.capabilities = None  # an older one
+    assert (await ollama_side.engine().model_details("tiny")).capabilities is None
+    with pytest.raises(EngineRefused, match="not found"):
+        await ollama_side.engine().model_details("huge")
 
 
 @pytest.mark.parametrize(

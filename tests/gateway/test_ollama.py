@@ -10,6 +10,7 @@ import ollama
 import pytest
 from doubles.chat_server import Fault
 from doubles.gateway_house import House, Serve
+from doubles.ollama_server import OllamaServer, Running
 
 from llmhost.gateway import asking
 
@@ -290,6 +291,22 @@ async def test_the_models_are_listed_and_shown(serve: Serve) -> None:
         embedder = await client.show("all-minilm")
         assert embedder.capabilities == ["embedding"]
         assert (embedder.modelinfo or {})["llmhost.context_length"] == 256
+
+
+async def test_what_an_ollama_tells_of_its_model_is_shown(serve: Serve) -> None:
+    async with OllamaServer() as engine:
+        engine.running["tiny:latest"] = Running(300_000_000, 200_000_000)
+        sections: Any = {
+            "fleet": {"provider": "static", "workers": [{"url": engine.url}]},
+            "engine": {"kind": "ollama", "model": "tiny", "context": 2048},
+        }
+        async with serve(**sections) as house, ollama.AsyncClient(house.url) as client:
+            model, _ = (await client.list()).models
+            assert (model.size, model.details.parameter_size) == (270_898_672, "134.52M")
+            assert (await client.ps()).models[0].size_vram == 200_000_000
+            shown = await client.show("tiny")
+            assert shown.capabilities == ["completion"]
+            assert (shown.modelinfo or {})["llama.context_length"] == 2048
 
 
 async def test_a_fleet_without_a_worker_runs_no_model(serve: Serve) -> None:
