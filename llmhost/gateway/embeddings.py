@@ -34,7 +34,7 @@ __all__ = [
 #: texts of one request
 MOST_TEXTS = 2048
 #: texts that are embedded before another request has its turn; some 40 ms each where they are long
-_SLICE = 16
+_SLICE = 8
 
 
 class _EmbeddingBody(Body):

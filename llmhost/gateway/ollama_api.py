@@ -60,7 +60,8 @@ class OllamaApi:
 
     async def _tags(self, exchange: Exchange) -> None:
         models = [await self._of_fleet(name, fleet) for name, fleet in self._served()]
-        models += [await self._of_embedder(name, fleet) for name, fleet in self._fleets.embedders.items()]
+        # The embedding model is not loaded for a list: preparing one that is not llmhost's own takes a while.
+        models += [ollama_models.of_embedder(name, 0, self._since) for name in self._fleets.embedders]
         await exchange.reply(200, {"models": [model.listed() for model in models]})
 
     async def _running(self, exchange: Exchange) -> None:
@@ -71,7 +72,8 @@ class OllamaApi:
     async def _show(self, exchange: Exchange) -> None:
         name = (await exchange.read(ollama_models.SHOW_BODY, self._max_body)).wanted
         if (embedder := self._fleets.embedder_of(name)) is not None:
-            described = await self._of_embedder(name, embedder)
+            max_tokens = await self._embeddings.max_tokens(embedder)
+            described = ollama_models.of_embedder(name, max_tokens, self._since)
         else:
             described = await self._of_fleet(name, self._fleets.of(name))
         await exchange.reply(200, described.shown())
@@ -126,9 +128,6 @@ class OllamaApi:
                         details = await fleet.details()
             known = self._known[name] = now + _DETAILS_LAST, details
         return known[1]
-
-    async def _of_embedder(self, name: str, fleet: ServedFleet) -> Described:
-        return ollama_models.of_embedder(name, await self._embeddings.max_tokens(fleet), self._since)
 
 
 async def _no_such_path(exchange: Exchange) -> None:
