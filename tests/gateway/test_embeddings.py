@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, cast
 
 import numpy as np
 import ollama
@@ -11,8 +12,11 @@ import openai
 import pytest
 from doubles.gateway_house import House, Serve
 
+from llmhost.cache.contracts import EmbeddedText
 from llmhost.cache.embedders.load import load_embedder
-from llmhost.gateway.embeddings import MOST_TEXTS
+from llmhost.config.models import Config
+from llmhost.gateway.embeddings import MOST_TEXTS, EmbedBody, Embeddings, PromptBody
+from llmhost.gateway.fleets import ServedFleet, ServedFleets
 
 NAME = "all-MiniLM-L6-v2"
 TEXTS = ["What is Redis?", "Why is the sky blue?", "What does 🦜 mean?", "Is it so?", "Say hello to me now."]
@@ -128,6 +132,39 @@ async def test_the_embedding_model_may_have_an_alias(serve: Serve) -> None:
         ]
         answer = await client.embeddings.create(model="text-embedding-3-small", input="Hi")
         assert (answer.model, len(answer.data[0].embedding)) == ("text-embedding-3-small", 384)
+
+
+class Recorder:
+    """An embedder that notes what it is given."""
+
+    id, dimensions, max_tokens = "recorder", 1, 256
+
+    def __init__(self) -> None:
+        self.given: list[str] = []
+
+    def embed(self, text: str) -> None:
+        raise NotImplementedError
+
+    def embed_texts(self, texts: Sequence[str], *, cut: bool) -> Sequence[EmbeddedText]:
+        self.given.append(texts[0])
+        return [EmbeddedText(np.ones(1, dtype=np.float32), 1) for _ in texts]
+
+
+async def test_a_long_request_lets_others_have_their_turn() -> None:
+    config = {
+        "fleet": {"provider": "static", "workers": [{"url": "http://127.0.0.1:1"}]},
+        "engine": {"kind": "openai", "model": "tiny"},
+    }
+    embedder = Recorder()
+
+    async def load() -> Recorder:
+        return embedder
+
+    fleet = ServedFleet(Config.model_validate(config), cast("Any", None), load)
+    embeddings = Embeddings(ServedFleets([fleet], {}))
+    long, short = EmbedBody(model=NAME, input=["long"] * 40), PromptBody(model=NAME, prompt="short")
+    await asyncio.gather(embeddings.embed(long), embeddings.prompt(short))
+    assert embedder.given.index("short") == 1
 
 
 async def test_embeddings_need_no_worker(serve: Serve) -> None:

@@ -51,6 +51,30 @@ def test_a_lone_surrogate_makes_a_text_unreadable(minilm: OnnxEmbedder) -> None:
     assert minilm.embed("half a pair: \ud83e") is None
 
 
+def test_texts_are_embedded_together_as_each_alone(minilm: OnnxEmbedder) -> None:
+    texts = ["What is Redis?", "Why is the sky blue today?", "What was Redis?", "Hi"]
+
+    together = minilm.embed_texts(texts, cut=False)
+
+    for text, one in zip(texts, together, strict=True):
+        assert one is not None
+        np.testing.assert_allclose(one.vector, minilm.embed(text), atol=1e-5)
+    assert [one.tokens for one in together if one] == [7, 9, 7, 3]
+
+
+def test_of_a_text_that_is_too_long_the_beginning_is_embedded_where_that_is_wanted(
+    minilm: OnnxEmbedder,
+) -> None:
+    beginning, whole = "word " * 254, "word " * 300
+
+    (cut,) = minilm.embed_texts([whole], cut=True)
+
+    assert cut is not None
+    assert cut.tokens == minilm.max_tokens == 256
+    np.testing.assert_allclose(cut.vector, minilm.embed(beginning), atol=1e-5)
+    assert minilm.embed_texts([whole, "Hi"], cut=False)[0] is None
+
+
 @settings(max_examples=50)
 @given(text=st.text(max_size=60))
 def test_whatever_is_embedded_has_unit_length(minilm: OnnxEmbedder, text: str) -> None:
