@@ -37,6 +37,9 @@ _BUSY = frozenset({429, 503})
 #: what Ollama says of a model for which the machine is too small: "model requires more system memory (…"
 _TOO_LARGE = "more system memory"
 
+#: what llama.cpp says, under HTTP status 500, of an image or a sound that its model cannot read
+_NO_SUCH_INPUT = "input is not supported"
+
 _SEE_LOG = "its own log says more"
 
 
@@ -92,7 +95,7 @@ def _of_rented(where: str, fault: HttpStatus) -> LlmhostError:
 
 
 def _of_status(where: str, fault: HttpStatus) -> LlmhostError:
-    if fault.status in _REFUSED:
+    if fault.status in _REFUSED or _NO_SUCH_INPUT in fault.said:
         return EngineRefused(f"the engine refuses this request: {fault.said or fault.status}")
     if fault.status == 404 and "model" in fault.said.lower():
         return EngineRefused(

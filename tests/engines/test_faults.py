@@ -107,6 +107,12 @@ async def test_a_request_that_is_wrong_is_refused_in_the_engines_words(side, que
     assert caught.value.message == "the engine refuses this request: top_p must be [31m in (0, 1]"
 
 
+async def test_an_input_that_the_model_cannot_read_is_refused(side, question):
+    side.server.refuse(500, b'{"error": {"message": "image input is not supported - hint: mmproj"}}')
+    with pytest.raises(EngineRefused, match="image input is not supported"):
+        await anext(side.engine().chat(question()))
+
+
 @pytest.mark.parametrize(
     ("status", "body"),
     [

@@ -12,6 +12,7 @@ from doubles.chat_server import Fault
 from doubles.gateway_house import House, Serve
 
 from llmhost.gateway import asking
+from llmhost.gateway.anthropic import MESSAGES_BODY, chat_of
 
 ASKED: Any = {"model": "tiny", "max_tokens": 100, "messages": [{"role": "user", "content": "Say hello."}]}
 TOOL: Any = {"name": "now", "description": "The time.", "input_schema": {"type": "object"}}
@@ -98,6 +99,8 @@ async def test_an_answer_has_one_entry_whichever_api_asks(
     async with client.messages.stream(**ASKED, system="Be short.") as stream:
         assert await stream.get_final_text() == "Hello, Wörld!"
         assert stream.response.headers["x-llmhost-cache"] == "exact"
+    of_ollama = {"model": "tiny", "messages": messages, "options": {"num_predict": 100}}
+    assert (await house.http.post("/api/chat", json=of_ollama)).headers["x-llmhost-cache"] == "exact"
 
 
 @pytest.mark.parametrize("streamed", [True, False])
@@ -206,10 +209,13 @@ async def test_a_json_schema_is_the_engine_s_response_format(
     assert (sent["type"], sent["json_schema"]["schema"]) == ("json_schema", schema)
 
 
-async def test_the_session_of_claude_code_and_a_continued_thread_are_understood(
-    client: anthropic.AsyncAnthropic, house: House
-) -> None:
-    headers = {"x-claude-code-session-id": "s1", "anthropic-beta": "a,b"}
+def test_the_session_of_claude_code_is_the_conversation() -> None:
+    body = MESSAGES_BODY.validate_python(ASKED)
+    assert chat_of(body, "s1").sticky == "s1"
+
+
+async def test_a_continued_thread_is_never_answered_from_the_cache(client: anthropic.AsyncAnthropic) -> None:
+    headers = {"anthropic-beta": "a,b"}
     await client.messages.create(**ASKED)
     answer = await client.messages.with_raw_response.create(
         **ASKED,
