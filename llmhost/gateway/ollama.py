@@ -322,8 +322,8 @@ def _more(thought: str, calls: Sequence[ToolCall]) -> dict[str, Any]:
 def _tool_call(index: int, call: ToolCall) -> dict[str, Any]:
     """Raises StreamBroken where its arguments are no JSON object."""
     try:
-        arguments = json.loads(call.arguments or "{}")
-    except (ValueError, RecursionError):
+        arguments = orjson.loads(call.arguments or "{}")
+    except ValueError:
         arguments = None
     if not isinstance(arguments, dict):
         raise StreamBroken(f"the engine called the tool {call.name!r} with arguments that are no JSON object")

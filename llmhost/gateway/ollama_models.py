@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from llmhost.config.models import Config
 from llmhost.engines.engine import ModelDetails
@@ -43,8 +43,8 @@ _CAPABILITIES = ("completion", "tools")
 
 
 class ShowBody(Body):
-    model: str | None = None
-    name: str | None = None
+    model: str | None = Field(None, max_length=200)
+    name: str | None = Field(None, max_length=200)
 
     @property
     def wanted(self) -> str:

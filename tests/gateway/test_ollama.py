@@ -204,14 +204,19 @@ async def test_results_of_several_calls_belong_to_their_calls(
     assert [answer["tool_call_id"] for answer in answers] == [ids[1], ids[0], ids[2]]
 
 
+@pytest.mark.parametrize("arguments", ["{", "[1]", '"Rome"', "[" * 5000])
 async def test_a_call_whose_arguments_are_no_object_is_the_engine_s_fault(
-    client: ollama.AsyncClient, house: House
+    client: ollama.AsyncClient, house: House, arguments: str
 ) -> None:
-    call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "now", "arguments": "{"}}
+    call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "now", "arguments": arguments}}
     house.engine.pieces, house.engine.finish_reason = ("1",), "tool_calls"
     house.engine.piece = lambda text: house.engine.delta({"tool_calls": [call]})  # type: ignore[assignment,method-assign]
-    with pytest.raises(ollama.ResponseError, match="no JSON object"):
+    with pytest.raises(ollama.ResponseError, match="no JSON object") as caught:
         await client.chat("tiny", ASKED, tools=[now])
+    assert caught.value.status_code == 502
+    with pytest.raises(ollama.ResponseError, match="no JSON object"):
+        async for _ in await client.chat("tiny", ASKED, tools=[now], stream=True):
+            pass
 
 
 @pytest.mark.parametrize(
@@ -329,6 +334,7 @@ async def test_a_fleet_without_a_worker_runs_no_model(serve: Serve) -> None:
         ("/api/generate", b'{"model": "tiny", "prompt": "Hi", "options": {"temperature": "hot"}}'),
         ("/api/generate", b'{"model": "tiny", "prompt": "Hi", "images": ["http://example.com/a.png"]}'),
         ("/api/show", b"{}"),
+        ("/api/show", b'{"model": "' + b"x" * 1000 + b'"}'),
         ("/api/embed", b'{"model": 5}'),
     ],
 )
