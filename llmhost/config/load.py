@@ -166,10 +166,17 @@ def _what_is_valid(merged: dict[str, Any], places: Mapping[KeyPath, Place], prob
             try:
                 sections[name] = kind.model_validate(values) if kind else values
             except ValidationError as error:
-                for problem in error.errors(include_url=False, include_input=False):
+                is_section = isinstance(values, dict)
+                found = error.errors(include_url=False, include_input=False)
+                rules = [{**problem, "loc": (name,)} for problem in found if not problem["loc"]]
+                if kind and is_section and rules and all((name, key) in _NEEDED for key in values):
+                    if name not in problems.dropped:  # else it is a rule about what was left out
+                        problems.warnings.extend(text for rule in rules for text in _describe(rule, places))
+                    sections[name] = kind.model_construct(**values)
+                    break
+                for problem in found:
                     path: KeyPath = (name, *problem["loc"])
                     fault = ConfigError("; also ".join(_describe({**problem, "loc": path}, places)))
-                    is_section = isinstance(values, dict)
                     if path[:2] in _NEEDED or not values or (name == "fleet" and not is_section):
                         raise fault from error
                     problems.add(path, fault)

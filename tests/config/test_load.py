@@ -571,6 +571,14 @@ def test_what_is_invalid_is_left_out_with_a_warning_and_the_fleet_is_known(rest:
     assert [warning.endswith("; it is left out") for warning in loaded.warnings] == [True, True]
 
 
+@pytest.mark.parametrize("rest", ["", ", workers: []", ", workers: [{url: 'https://host:99999'}]"])
+def test_a_static_fleet_without_a_valid_server_is_known_where_it_only_stops_or_looks(rest: str) -> None:
+    loaded = lenient(f"fleet: {{name: blue, provider: static{rest}}}\n")
+    fleet = loaded.config.fleet
+    assert (fleet.name, fleet.provider, list(fleet.workers)) == ("blue", "static", [])
+    assert len(loaded.warnings) == 1
+
+
 def test_both_names_of_a_key_do_not_stand_in_the_way_of_stopping() -> None:
     loaded = lenient(
         "fleet: {name: blue, provider: vast}\nengine: {kind: ollama, slots: 1, parallel: 2}\n",
