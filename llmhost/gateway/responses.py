@@ -81,18 +81,25 @@ class ReasoningItem(_Body):
     """What the model thought before, which engines do not want back."""
 
 
+class ReferenceItem(_Body):
+    """An item of an earlier response, by its id."""
+
+    id: str
+
+
 def _kind_of_item(item: Any) -> str | None:
     kind = item.get("type", "message") if isinstance(item, dict) else None
     return kind if isinstance(kind, str) else None
 
 
-Item = MessageItem | CallItem | CallOutputItem | ReasoningItem
+Item = MessageItem | CallItem | CallOutputItem | ReasoningItem | ReferenceItem
 
 _Item = Annotated[
     Annotated[MessageItem, Tag("message")]
     | Annotated[CallItem, Tag("function_call")]
     | Annotated[CallOutputItem, Tag("function_call_output")]
-    | Annotated[ReasoningItem, Tag("reasoning")],
+    | Annotated[ReasoningItem, Tag("reasoning")]
+    | Annotated[ReferenceItem, Tag("item_reference")],
     Discriminator(_kind_of_item),
 ]
 
@@ -164,6 +171,9 @@ class ResponseBody(_Body):
 
 RESPONSE_BODY = TypeAdapter(ResponseBody)
 
+#: how the ids of thoughts begin, which would be left out anyway
+_THOUGHT_ID = "rs_"
+
 _STORED = ("previous_response_id", "conversation", "prompt", "background")
 
 
@@ -172,6 +182,13 @@ def chat_of(body: ResponseBody) -> Chat:
     for name in _STORED:
         if getattr(body, name):
             raise BadRequest(f"`{name}` is not supported: nothing is stored here", name)
+    for index, item in enumerate(body.input):
+        if isinstance(item, ReferenceItem) and not item.id.startswith(_THOUGHT_ID):
+            raise BadRequest(
+                "`item_reference` is not supported: nothing is stored here",
+                f"input.{index}",
+                hint="send the item itself, as clients do with `store: false`",
+            )
     return Chat(
         model=body.model,
         messages=tuple(_messages(body)),
@@ -214,7 +231,7 @@ def _conversation(items: Sequence[Item]) -> Iterator[Message]:
             calls = [*said.fields.get("tool_calls", ()), _sent_call(item)]
             said = Message("assistant", said.content, {"tool_calls": calls})
             continue
-        if said is not None and not isinstance(item, ReasoningItem):
+        if said is not None and isinstance(item, CallOutputItem | MessageItem):
             yield said
             said = None
         if isinstance(item, CallOutputItem):

@@ -106,6 +106,7 @@ async def test_a_conversation_with_tools_and_images_reaches_the_engine_in_its_fo
         {"role": "developer", "content": "Be kind."},
         {"role": "user", "content": [{"type": "input_image", "image_url": image, "detail": "low"}]},
         {"type": "reasoning", "id": "r1", "summary": [], "encrypted_content": "x"},
+        {"type": "item_reference", "id": "rs_1"},
         {"role": "assistant", "content": [{"type": "output_text", "text": "Let me see.", "annotations": []}]},
         {"type": "function_call", "call_id": "c1", "name": "now", "arguments": "{}"},
         {"type": "function_call", "call_id": "c2", "name": "spawn", "namespace": "agents", "arguments": "{}"},
