@@ -6,19 +6,22 @@ still answers the question.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 
 from llmhost.answering.audits import AuditSampler
 from llmhost.answering.cache_session import CacheSession, CacheSessions, WarnOnce
+from llmhost.answering.flight import Flight, piece_of
 from llmhost.answering.question import Event, Latency, Question, Reply, Started, Text
 from llmhost.cache.models import Answer, SemanticLookup
+from llmhost.cache.single_flight import Follow, Lead
 from llmhost.engines.engine import Delta, Done
 from llmhost.engines.pool import Assigned, Collected, Pool
-from llmhost.errors import NotCachedError
+from llmhost.errors import EngineUnavailable, NotCachedError, StoreError, StreamBroken
 from llmhost.ledger.cost import answer_cost
 from llmhost.ledger.events import Outcome, QuestionEvent, engine_event
 from llmhost.ledger.ledger import Ledger
@@ -36,7 +39,10 @@ class _Asked:
     #: seconds between the user's start and `began`
     before: float = 0.0
     exact_ms: float = 0.0
+    #: whether it waited for the answer that another one asked for
     waited: bool = False
+    #: whether it was the first of this process to ask; what answers it then counts it, too
+    leads: bool = False
     lookup: SemanticLookup = field(default_factory=SemanticLookup)
     reply: Reply | None = None
 
@@ -71,6 +77,9 @@ class Answerer:
     waited: Callable[[], float] = lambda: 0.0
     on_worker: Callable[[str], None] = lambda _: None
     under_way: int = field(default=0, init=False)
+    #: the answers that are made now, by entry, and the tasks that make them
+    _flights: dict[str, Flight] = field(default_factory=dict, init=False)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         self.pool, self.audits = cache(self.pool), cache(self.audits)
@@ -88,38 +97,31 @@ class Answerer:
             asked.session = await self.sessions.open(question)
         self.under_way += 1
         try:
-            async with AsyncExitStack() as flight:
-                asked.reply = await self._look_up(asked, flight)
-                if asked.reply is not None:
-                    await flight.aclose()
-                    yield Started(asked.reply.source, None, asked.reply)
-                    yield Text(asked.reply.answer.text)
-                elif question.only_cached:
-                    raise NotCachedError("the cache has no answer to this question")
-                else:
-                    collected, started = Collected(), False
-                    async with aclosing(self.pool().stream(question.request())) as events:
-                        async for event in events:
-                            collected.add(event)
-                            if isinstance(event, Assigned):
-                                self.on_worker(event.worker_id)
-                                continue
-                            with collected.paused():
-                                if not started:
-                                    started = True
-                                    yield Started("engine", collected.worker)
-                                if isinstance(event, Delta):
-                                    yield Text(event.text, event.logprobs)
-                                elif not isinstance(event, Done):
-                                    yield event
-                    asked.reply = await self._finish(asked, collected)
-            yield asked.reply
+            asked.reply = await self._look_up(asked)
+            if asked.reply is not None:
+                yield Started(asked.reply.source, None, asked.reply)
+                yield Text(asked.reply.answer.text)
+                yield asked.reply
+            elif question.only_cached:
+                raise NotCachedError("the cache has no answer to this question")
+            else:
+                async with aclosing(self._ask(asked)) as events:
+                    async for event in events:
+                        yield event
         finally:
             self.under_way -= 1
-            await self._record(asked)
+            if not asked.leads:
+                await self._record(asked)
 
-    async def _look_up(self, asked: _Asked, flight: AsyncExitStack) -> Reply | None:
-        """The cached reply, or None. If None, other askers of the question wait until `flight` is closed."""
+    async def aclose(self) -> None:
+        """Ends the answers that are still made for other processes."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _look_up(self, asked: _Asked) -> Reply | None:
+        """The cached reply, or None."""
         session = asked.session
         if session is None or asked.question.refresh:
             return None
@@ -130,12 +132,130 @@ class Answerer:
         served = asked.lookup.served
         if served is not None and self._is_fresh(served.answer, asked.question):
             return Reply(served.answer, "semantic", asked.latency(), entry=served.entry, lookup=asked.lookup)
-        if asked.question.only_cached:
-            return None
-        leads = await flight.enter_async_context(session.flight())
-        asked.waited = not leads
-        # Who led the flight may have stored an answer meanwhile. Where they failed, the next one asks.
-        return await self._exact(asked, session)
+        return None
+
+    async def _ask(self, asked: _Asked) -> AsyncGenerator[Event]:
+        """The answer of an engine, for which one asks who is first, and all others of this process and of
+        others follow it.
+        """
+        session = None if asked.question.refresh else asked.session
+        flight = self._flights.get(session.key.entry) if session is not None else None
+        asked.waited = flight is not None
+        if flight is None:
+            flight = Flight()
+            self._begin(flight, asked, session)
+        started = False
+        try:
+            async with aclosing(flight.stream()) as pieces:
+                async for piece in pieces:
+                    if not started:
+                        started = True
+                        yield self._started(flight, asked)
+                    yield Text(piece.text, piece.logprobs) if isinstance(piece, Delta) else piece
+            if not started:
+                yield self._started(flight, asked)
+            asked.reply = flight.reply if asked.leads else self._followed(flight, asked)
+            assert asked.reply is not None  # noqa: S101 - a stream without a failure ends with it
+            yield asked.reply
+        finally:
+            await self._leave(flight, asked)
+
+    def _begin(self, flight: Flight, asked: _Asked, session: CacheSession | None) -> None:
+        asked.leads = True
+        if session is not None:
+            self._flights[session.key.entry] = flight
+        flight.task = asyncio.create_task(self._fill(flight, asked, session))
+        self._tasks.add(flight.task)
+        flight.task.add_done_callback(self._tasks.discard)
+
+    async def _leave(self, flight: Flight, asked: _Asked) -> None:
+        """One asker has its answer, or wants it no more. Whoever began it has it counted before they go."""
+        assert flight.task is not None  # noqa: S101 - `_begin` has set it
+        if not flight.wanted and not flight.over:
+            self._forget(flight)
+            flight.abandon()
+        if (flight.over and asked.leads) or not flight.wanted:
+            await asyncio.wait([flight.task])
+
+    def _forget(self, flight: Flight) -> None:
+        """Whoever asks from now on asks anew."""
+        for entry in [entry for entry, other in self._flights.items() if other is flight]:
+            del self._flights[entry]
+
+    def _started(self, flight: Flight, asked: _Asked) -> Started:
+        """Whoever follows gets what is stored for all that ask later."""
+        asks = asked.leads and flight.worker is not None
+        return Started("engine", flight.worker) if asks else Started("exact", None)
+
+    def _followed(self, flight: Flight, asked: _Asked) -> Reply:
+        assert flight.reply is not None  # noqa: S101 - a stream without a failure ends with it
+        reply = flight.reply
+        return Reply(reply.answer, "exact", asked.latency(), entry=reply.entry, lookup=asked.lookup)
+
+    async def _fill(self, flight: Flight, asked: _Asked, session: CacheSession | None) -> None:
+        """Asks an engine, or follows another process that does; counts the question of who was first."""
+        try:
+            while flight.reply is None:
+                async with nullcontext() if session is None else session.flight() as place:
+                    if session is not None and isinstance(place, Follow):
+                        await self._follow(flight, asked, session, place)
+                    else:
+                        await self._lead(flight, asked, session, place)
+            asked.reply = flight.reply
+        except Exception as error:  # noqa: BLE001 - raised to everyone who asks
+            flight.fail(error)
+        finally:
+            if flight.reply is None and flight.failure is None:
+                flight.fail(EngineUnavailable("the answer was given up, as llmhost is being stopped"))
+            self._forget(flight)
+            await self._record(asked)
+
+    async def _lead(
+        self, flight: Flight, asked: _Asked, session: CacheSession | None, lead: Lead | Follow | None
+    ) -> None:
+        # Who led before may have stored an answer meanwhile.
+        if session is not None and (hit := await self._exact(asked, session)) is not None:
+            flight.add(Delta(hit.answer.text))
+            flight.finish(hit)
+            return
+        asked.waited, lead = False, lead if isinstance(lead, Lead) else None
+        collected = Collected()
+        async with flight.told_by(lead), aclosing(self.pool().stream(asked.question.request())) as events:
+            async for event in events:
+                collected.add(event)
+                if isinstance(event, Assigned):
+                    flight.worker = event.worker_id
+                    self.on_worker(event.worker_id)
+                elif not isinstance(event, Done):
+                    flight.add(event)
+        reply = await self._finish(asked, collected)
+        if lead is not None:
+            lead.answer = reply.answer
+        flight.finish(reply)
+
+    async def _follow(self, flight: Flight, asked: _Asked, session: CacheSession, place: Follow) -> None:
+        """Gives what the process that leads tells. Where that fails before its first text, nothing is given.
+
+        Raises StreamBroken where it fails later.
+        """
+        asked.waited = True
+        try:
+            async with aclosing(place.pieces()) as told:
+                async for one in told:
+                    if (piece := piece_of(one)) is not None:
+                        flight.add(piece)
+        except StoreError as error:
+            session.degrade(error)
+        reply = await self._exact(asked, session)
+        if reply is None and place.answer is not None:
+            reply = Reply(place.answer, "exact", asked.latency(), lookup=asked.lookup)
+        given = "".join(piece.text for piece in flight.pieces if isinstance(piece, Delta))
+        if reply is not None and reply.answer.text.startswith(given):
+            if rest := reply.answer.text[len(given) :]:
+                flight.add(Delta(rest))
+            flight.finish(reply)
+        elif flight.pieces:
+            raise StreamBroken("the process that asked the worker for this answer has failed")
 
     async def _exact(self, asked: _Asked, session: CacheSession) -> Reply | None:
         began = time.perf_counter()

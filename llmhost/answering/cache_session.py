@@ -18,7 +18,7 @@ from llmhost.answering.question import Question
 from llmhost.cache.keys import CacheKey
 from llmhost.cache.models import Answer, SemanticLookup, Verdict
 from llmhost.cache.service import SemanticCache
-from llmhost.cache.single_flight import SingleFlight
+from llmhost.cache.single_flight import Follow, Lead, SingleFlight
 from llmhost.errors import LlmhostError, StateError, StoreError, StoreRefused, UntrustedWorker
 from llmhost.store.client import text, translate_errors
 from llmhost.store.keys import FleetKeys
@@ -211,15 +211,15 @@ class CacheSession:
                 await self.sessions.cache.touch(entry, now, verdict, self.key.question)
 
     @asynccontextmanager
-    async def flight(self) -> AsyncIterator[bool]:
-        """True within the block for the one that is to ask an engine, and without Redis for everyone; False
-        for the others, once the one that leads has finished."""
-        stack, leads = AsyncExitStack(), True
+    async def flight(self) -> AsyncIterator[Lead | Follow | None]:
+        """Within the block, whether this process is to ask an engine or follows another; None without Redis,
+        where each process asks for itself."""
+        stack, place = AsyncExitStack(), None
         with self._degrading():
             if self.available:
-                leads = await stack.enter_async_context(self.sessions.flights().join(self.key.entry))
+                place = await stack.enter_async_context(self.sessions.flights().join(self.key.entry))
         try:
-            yield leads
+            yield place
         finally:
             with self._degrading():
                 await stack.aclose()

@@ -6,8 +6,8 @@ import itertools
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -141,15 +141,6 @@ class Collected:
     def seconds(self) -> float:
         """The time that the last worker has spent on it until now; 0 where none was asked."""
         return self._clock() - self._began if self.assigned else 0.0
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """A slow reader is not the engine's time."""
-        began = self._clock()
-        try:
-            yield
-        finally:
-            self._began += self._clock() - began
 
 
 class Pool:

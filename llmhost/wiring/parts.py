@@ -372,7 +372,7 @@ class Wiring(AsyncExitStack):
 
             task = await self.enter_async_context(BackgroundAudits(self.auditor, self._warn_once))
             self._audit_sampler.on_queued = task.wake
-        return Answerer(
+        answerer = Answerer(
             pool=lambda: self._pool(client),
             slots=config.engine.slots,
             sessions=sessions,
@@ -380,6 +380,8 @@ class Wiring(AsyncExitStack):
             warn_once=self._warn_once,
             audits=lambda: self._audit_sampler,
         )
+        self.push_async_callback(answerer.aclose)
+        return answerer
 
     async def gateway(self) -> Gateway:
         """The gateway of this fleet. Raises ConfigError."""

@@ -10,65 +10,26 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from doubles.answering_house import ASKED, DONE, House
 from doubles.embedders import WordEmbedder
-from doubles.scripted_pool import ScriptedEngine, pool_of
+from doubles.scripted_pool import ScriptedEngine
 from plugins.cache import MakeCache
 from redis.asyncio import Redis
 
-from llmhost.answering.answerer import Answerer
-from llmhost.answering.cache_session import CacheSessions, WarnOnce, Weights
+from llmhost.answering.cache_session import Weights
 from llmhost.answering.question import Question, Reply, Started, Text
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.policy import ThresholdPolicy
 from llmhost.cache.service import SemanticCache
-from llmhost.cache.single_flight import SingleFlight
 from llmhost.config.models import RedisConfig
 from llmhost.engines.engine import Done, Message
 from llmhost.engines.pool import LocalLoad, Pool, Upstream
 from llmhost.errors import EngineUnavailable, ModelError, NoWorkerError, StreamBroken
 from llmhost.ledger.events import Outcome
-from llmhost.ledger.ledger import Ledger, Totals
 from llmhost.store.client import connect
 from llmhost.store.keys import NamespaceKeys
 
-NOW = 1_700_000_000.0
-DONE = Done("stop", prompt_tokens=7, completion_tokens=3)
-ASKED = Question(prompt="what is artificial intelligence in simple words", model="m", tenant="t")
 REWORDED = replace(ASKED, prompt="what is artificial intelligence in plain simple words")
-
-
-class House:
-    """An answerer and what it stands on."""
-
-    def __init__(self, client: Redis, cache: SemanticCache, keys: NamespaceKeys) -> None:
-        self.told: list[str] = []
-        self.ledger = Ledger(client, "f")
-        self.warn_once = WarnOnce(self.told.append)
-        self.sessions = CacheSessions(cache, lambda: SingleFlight(client, keys), self.warn_once)
-
-    def answerer(self, *engines: ScriptedEngine, cached: bool = True) -> Answerer:
-        return Answerer(
-            pool=lambda: pool_of(*engines),
-            slots=1,
-            sessions=self.sessions if cached else None,
-            ledger=self.ledger,
-            warn_once=self.warn_once,
-            clock=lambda: NOW,
-        )
-
-    async def ask(self, question: Question, *engines: ScriptedEngine, cached: bool = True) -> Reply:
-        return (await self.events(question, *engines, cached=cached))[1]
-
-    async def events(
-        self, question: Question, *engines: ScriptedEngine, cached: bool = True
-    ) -> tuple[list[str], Reply]:
-        answerer = self.answerer(*engines, cached=cached)
-        *texts, reply = [event async for event in answerer.answer(question)]
-        assert isinstance(reply, Reply)
-        return [text.text for text in texts if isinstance(text, Text)], reply
-
-    async def totals(self) -> Totals:
-        return await self.ledger.totals(NOW - 60, NOW)
 
 
 @pytest.fixture
@@ -161,7 +122,9 @@ async def test_without_a_worker_a_hit_is_served_and_a_miss_names_the_command(hou
 
 
 async def test_an_answer_given_up_half_way_is_not_stored(house: House, redis_client: Redis) -> None:
-    async with aclosing(house.answerer(ScriptedEngine("half", "whole", DONE)).answer(ASKED)) as events:
+    async with aclosing(
+        house.answerer(ScriptedEngine("half", asyncio.Event(), DONE)).answer(ASKED)
+    ) as events:
         assert await anext(events) == Started("engine", "w0")
         assert await anext(events) == Text("half")
     assert await redis_client.keys("test:*") == []

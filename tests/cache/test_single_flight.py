@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from doubles.waiting import until
 
 from llmhost.cache import single_flight
-from llmhost.cache.single_flight import SingleFlight
+from llmhost.cache.models import Answer
+from llmhost.cache.single_flight import Follow, Lead, SingleFlight
 from llmhost.config.models import RedisConfig
 from llmhost.errors import StoreUnavailable
 from llmhost.store.client import connect
@@ -44,8 +45,12 @@ def flights(redis_client: Redis, keys: NamespaceKeys) -> SingleFlight:
 
 
 async def joined(flights: SingleFlight, entry: str = "e") -> bool:
-    async with flights.join(entry) as leads:
-        return leads
+    """Whether it leads; where it follows, it does so until the end."""
+    async with flights.join(entry) as place:
+        if isinstance(place, Follow):
+            async for _ in place.pieces():
+                pass
+        return isinstance(place, Lead)
 
 
 async def until_waiting(redis_client: Redis, entries: int = 1) -> None:
@@ -57,23 +62,13 @@ async def until_waiting(redis_client: Redis, entries: int = 1) -> None:
     await until(all_listen)
 
 
-async def test_of_two_in_one_process_one_leads_and_the_other_waits_for_its_end(
-    flights: SingleFlight,
-) -> None:
-    async with flights.join("e") as leads:
-        waiting = asyncio.create_task(joined(flights))
-        await asyncio.sleep(0)
-        assert (leads, waiting.done()) == (True, False)
-    assert await asyncio.wait_for(waiting, 5) is False
-
-
 async def test_of_two_processes_one_leads_and_the_other_waits_for_its_end(
     flights: SingleFlight, process: Process, redis_client: Redis
 ) -> None:
-    async with flights.join("e") as leads:
+    async with flights.join("e") as place:
         waiting = asyncio.create_task(joined(process()))
         await until_waiting(redis_client)
-        assert (leads, waiting.done()) == (True, False)
+        assert (type(place), waiting.done()) == (Lead, False)
     assert await asyncio.wait_for(waiting, 5) is False
 
 
@@ -88,45 +83,9 @@ async def test_a_flight_that_ends_while_another_process_starts_to_wait_does_not_
         await asyncio.wait_for(waiting, 5)
 
 
-async def test_500_that_wait_cost_redis_no_polling(
-    flights: SingleFlight, process: Process, redis_client: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other, entries = process(), [f"entry {number}" for number in range(5)]
-    loop, later = asyncio.get_running_loop(), 0.0
-    monkeypatch.setattr(loop, "time", lambda: time.monotonic() + later)
-    async with asyncio.TaskGroup() as group:
-        leading = [flights.join(entry) for entry in entries]
-        for flight in leading:
-            assert await flight.__aenter__()
-        waiting = [group.create_task(joined(other, entries[number % 5])) for number in range(500)]
-        await until_waiting(redis_client, entries=5)
-        for _ in range(20):  # whatever polls every 0.05 s looks at each turn
-            later += 0.05
-            await redis_client.ping()
-        for flight in leading:
-            await flight.__aexit__(None, None, None)
-    assert [task.result() for task in waiting] == [False] * 500
-    calls = {name: stats["calls"] for name, stats in (await redis_client.info("commandstats")).items()}
-    asked = sum(calls.get(f"cmdstat_{name}", 0) for name in ("set", "get", "exists", "pttl", "subscribe"))
-    assert asked < 40
-
-
-async def test_the_wait_of_one_that_is_cancelled_does_not_end_that_of_the_others(
-    flights: SingleFlight, process: Process, redis_client: Redis
-) -> None:
-    other = process()
-    async with flights.join("e"):
-        first, second = (asyncio.create_task(joined(other)) for _ in range(2))
-        await until_waiting(redis_client)
-        second.cancel()
-        await asyncio.wait([second])
-        assert not first.done()
-    assert await asyncio.wait_for(first, 5) is False
-
-
 async def test_other_entries_have_flights_of_their_own(flights: SingleFlight) -> None:
     async with flights.join("e") as first, flights.join("f") as second:
-        assert (first, second) == (True, True)
+        assert (type(first), type(second)) == (Lead, Lead)
 
 
 async def test_the_next_leads_when_the_first_has_ended(flights: SingleFlight) -> None:
@@ -183,9 +142,9 @@ async def test_redis_dying_during_a_flight_does_not_hurt_its_leader(
 ) -> None:
     server = redis_port_server()
     client = connect(RedisConfig(host="127.0.0.1", port=server.port))
-    async with SingleFlight(client, keys).join("e") as leads:
+    async with SingleFlight(client, keys).join("e") as place:
         server.kill()
-    assert leads
+    assert isinstance(place, Lead)
     await client.aclose()
 
 
@@ -201,3 +160,127 @@ async def test_redis_dying_ends_the_wait_at_once(redis_port_server: PortServer, 
             await asyncio.wait_for(waiting, 5)
     for client in clients:
         await client.aclose()
+
+
+# What followers are told
+
+ANSWER = Answer("one two", "m", 1_700_000_000.0, 3, 2, "stop", 0.5, 0.001)
+
+
+class Following:
+    """Another process that follows the flight, and what it has heard."""
+
+    def __init__(self, flights: SingleFlight) -> None:
+        self.heard: list[str] = []
+        self.answer: Answer | None = None
+        self.task = asyncio.create_task(self._follow(flights))
+
+    async def _follow(self, flights: SingleFlight) -> None:
+        async with flights.join("e") as place:
+            assert isinstance(place, Follow)
+            async for _, text in place.pieces():
+                self.heard.append(text)
+            self.answer = place.answer
+
+    async def until_heard(self, lead: Lead, *texts: str) -> None:
+        async def has_heard() -> bool:
+            await lead.tell([("text", text) for text in texts])
+            return self.heard == list(texts)
+
+        await until(has_heard)
+
+
+async def lead_of(flights: SingleFlight, stack: AsyncExitStack) -> Lead:
+    place = await stack.enter_async_context(flights.join("e"))
+    assert isinstance(place, Lead)
+    return place
+
+
+async def test_who_follows_is_told_what_comes_as_it_comes_and_last_the_answer(
+    flights: SingleFlight, process: Process
+) -> None:
+    async with AsyncExitStack() as stack:
+        lead = await lead_of(flights, stack)
+        follower = Following(process())
+        await follower.until_heard(lead, "one")
+        await follower.until_heard(lead, "one", " two")
+        lead.answer = ANSWER
+    await asyncio.wait_for(follower.task, 5)
+    assert (follower.heard, follower.answer) == (["one", " two"], ANSWER)
+
+
+async def test_who_comes_late_is_told_all_and_nobody_hears_anything_twice(
+    flights: SingleFlight, process: Process
+) -> None:
+    async with AsyncExitStack() as stack:
+        lead = await lead_of(flights, stack)
+        first = Following(process())
+        await first.until_heard(lead, "one", " two")
+        second = Following(process())
+        await second.until_heard(lead, "one", " two", " three")
+        await first.until_heard(lead, "one", " two", " three")
+    await asyncio.wait({first.task, second.task}, timeout=5)
+
+
+async def test_the_leader_sees_when_nobody_follows_any_more(flights: SingleFlight, process: Process) -> None:
+    async with AsyncExitStack() as stack:
+        lead = await lead_of(flights, stack)
+        follower = Following(process())
+        await follower.until_heard(lead, "one")
+        assert lead.followers == 1
+        follower.task.cancel()
+        await asyncio.wait([follower.task])
+
+        async def is_alone() -> bool:
+            await lead.tell([("text", "one")])
+            return lead.followers == 0
+
+        await until(is_alone)
+
+
+async def test_without_followers_nothing_of_the_answer_leaves_the_process(
+    flights: SingleFlight, redis_client: Redis
+) -> None:
+    async with AsyncExitStack() as stack:
+        lead = await lead_of(flights, stack)
+        sent = []
+        told = flights.told
+
+        async def seen(**arguments: Any) -> Any:
+            sent.append(arguments["args"][1])
+            return await told(**arguments)
+
+        flights.told = seen  # type: ignore[assignment]
+        await lead.tell([("text", "one")])
+    assert "one" not in sent[0]
+
+
+async def test_a_leader_that_fails_tells_those_who_follow_that_there_is_no_answer(
+    flights: SingleFlight, process: Process
+) -> None:
+    async with AsyncExitStack() as stack:
+        lead = await lead_of(flights, stack)
+        follower = Following(process())
+        await follower.until_heard(lead, "one")
+    await asyncio.wait_for(follower.task, 5)
+    assert follower.answer is None
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"", b"\xff", b"[]", b"1", b"{}", b'{"from": "x"}', b'{"from": -1, "pieces": [["text", "bad"]]}',
+        b'{"from": 0, "pieces": {"text": "bad"}}', b'{"from": 0, "pieces": [["text"]]}',
+        b'{"from": 0, "pieces": [["text", 5]]}', b'{"from": 7, "pieces": [["text", "bad"]]}', b"[" * 100_000,
+    ],
+)  # fmt: skip
+async def test_what_is_no_message_of_a_leader_is_not_heard(
+    flights: SingleFlight, process: Process, redis_client: Redis, message: bytes
+) -> None:
+    async with AsyncExitStack() as stack:
+        lead = await lead_of(flights, stack)
+        follower = Following(process())
+        await until_waiting(redis_client)
+        await redis_client.publish("test:flight:e", message)
+        await follower.until_heard(lead, "one")
+    await asyncio.wait_for(follower.task, 5)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 
 from llmhost.engines.engine import ChatRequest, Delta, Done, ModelDetails, ModelStatus, Progress
 from llmhost.engines.pool import LocalLoad, Pool, Upstream
 
-Step = str | Done | Exception | Callable[[], None]
+Step = str | Done | Exception | asyncio.Event | Callable[[], None]
 
 
 class ScriptedEngine:
-    """An engine that plays steps: text to stream, an end mark, an error to raise, a call to make."""
+    """An engine that plays steps: text to stream, an end mark, an error to raise, an event to wait for, a
+    call to make."""
 
     def __init__(self, *steps: Step) -> None:
         self.steps = steps
@@ -26,6 +28,8 @@ class ScriptedEngine:
                 yield Delta(step)
             elif isinstance(step, Done):
                 yield step
+            elif isinstance(step, asyncio.Event):
+                await step.wait()
             else:
                 step()
 
