@@ -10,15 +10,16 @@ import asyncio
 import math
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.client import Pipeline
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from llmhost.config.models import RedisConfig
 
 __all__ = ["address_options", "amount", "connect", "load_script", "text", "translate_errors"]
+
+T = TypeVar("T")
 
 _UNIX: dict[str, Any] = {"connection_class": UnixDomainSocketConnection}
 
@@ -71,7 +74,33 @@ def connect(config: RedisConfig, *, socket: Path | None = None) -> Redis:
         driver_info=None,
         **address_options(config, socket),
     )
-    return Redis.from_pool(pool)
+    return _Client.from_pool(pool)
+
+
+async def _whole(command: Coroutine[Any, Any, T]) -> T:
+    """Runs a command to its end, although who asked for it may be cancelled meanwhile.
+
+    redis-py 8.1 does not bear that a command is cut off: of some hundred, it loses connections of its pool
+    and a cancellation, so that what was to end goes on. A command ends soon: it has a time limit.
+    """
+    task = asyncio.ensure_future(command)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())  # it may be nobody's any more
+    return await asyncio.shield(task)
+
+
+class _Client(Redis):
+    """As redis-py's, whose commands are never cut off."""
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        return await _whole(super().execute_command(*args, **options))  # type: ignore[no-untyped-call]
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> _Pipeline:
+        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+
+class _Pipeline(Pipeline):
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        return await _whole(super().execute(raise_on_error))
 
 
 class _FailFastPool(BlockingConnectionPool):

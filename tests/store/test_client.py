@@ -56,6 +56,31 @@ async def test_more_commands_than_connections_wait_for_their_turn(redis_server: 
     await redis.aclose()
 
 
+@pytest.mark.parametrize("what", ["command", "script", "pipeline"])
+async def test_whoever_is_cancelled_ends_at_once_and_takes_no_connection_along(
+    redis_client: Redis, what: str
+) -> None:
+    script = redis_client.register_script("return 1")
+
+    async def ask() -> Any:
+        if what == "pipeline":
+            return await redis_client.pipeline().get("k").get("k").execute()
+        return await (redis_client.get("k") if what == "command" else script(keys=["k"]))
+
+    async def ask_for_ever() -> None:
+        while True:
+            await ask()
+
+    for turns in range(500):  # each is cut off at another place
+        asking = asyncio.create_task(ask_for_ever())
+        for _ in range(turns % 50):
+            await asyncio.sleep(0)
+        asking.cancel()
+        done, _ = await asyncio.wait([asking], timeout=5)
+        assert done
+    await asyncio.wait_for(asyncio.gather(*(ask() for _ in range(200))), 30)
+
+
 async def test_a_connection_that_the_server_closed_meanwhile_is_replaced(
     redis_client: Redis, redis_server: RedisServer
 ) -> None:
