@@ -64,7 +64,8 @@ async def test_whoever_is_cancelled_ends_at_once_and_takes_no_connection_along(
 
     async def ask() -> Any:
         if what == "pipeline":
-            return await redis_client.pipeline().get("k").get("k").execute()
+            pipeline: Any = redis_client.pipeline()
+            return await pipeline.get("k").get("k").execute()
         return await (redis_client.get("k") if what == "command" else script(keys=["k"]))
 
     async def ask_for_ever() -> None:
