@@ -20,6 +20,7 @@ from llmhost.gateway.exchange import ClientGone, Exchange
 from llmhost.gateway.faults import Fault, Forbidden, NotFound, fault_of
 from llmhost.gateway.fleets import Ready, ServedFleets
 from llmhost.gateway.ollama_api import OllamaApi
+from llmhost.gateway.responses_writer import ResponseWriter
 
 __all__ = ["Gateway", "path_of_route"]
 
@@ -94,7 +95,7 @@ class Gateway:
 
     async def _response(self, exchange: Exchange) -> None:
         body = await exchange.read(responses.RESPONSE_BODY, self._max_body)
-        await self._ask(exchange, [responses.chat_of(body)], responses.ResponseWriter(body))
+        await self._ask(exchange, [responses.chat_of(body)], ResponseWriter(body))
 
     async def _models(self, exchange: Exchange) -> None:
         data = [openai.model(name) for name in self._names()]

@@ -1,27 +1,33 @@
-"""OpenAI's `/v1/responses`, of which nothing is stored. Facts: its published API reference.
+"""A request of OpenAI's `/v1/responses`, of which nothing is stored. Facts: its published API reference.
 
 A body becomes the chat that `/v1/chat/completions` would be asked, so that both have one entry in the cache.
 """
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, TypeAdapter
 
-from llmhost.answering.question import Reply
-from llmhost.engines.engine import Message, Sampling, ToolCall
-from llmhost.gateway.chat import BlockOrder, Chat, Choice, content_of, merge_calls
-from llmhost.gateway.faults import BadRequest, Fault
-from llmhost.gateway.openai import error, finish_reason, neutral_fields, usage
+from llmhost.engines.engine import Message, Sampling
+from llmhost.gateway.chat import Chat, content_of
+from llmhost.gateway.faults import BadRequest
+from llmhost.gateway.openai import neutral_fields
 
-__all__ = ["RESPONSE_BODY", "ResponseBody", "ResponseWriter", "chat_of"]
+__all__ = [
+    "RESPONSE_BODY",
+    "Reasoning",
+    "ResponseBody",
+    "TextConfig",
+    "TextFormat",
+    "Tool",
+    "ToolChoice",
+    "chat_of",
+    "full_name",
+    "functions_of",
+]
 
 
 class _Body(BaseModel):
@@ -143,6 +149,7 @@ class TextConfig(_Body):
 
 class Reasoning(_Body):
     effort: str | None = Field(None, max_length=20)
+    summary: str | None = Field(None, max_length=20)
 
 
 class ResponseBody(_Body):
@@ -260,7 +267,7 @@ def _part(part: Part) -> dict[str, Any]:
 
 
 def _sent_call(item: CallItem) -> dict[str, Any]:
-    function = {"name": _full_name(item.namespace, item.name), "arguments": item.arguments}
+    function = {"name": full_name(item.namespace, item.name), "arguments": item.arguments}
     return {"id": item.call_id, "type": "function", "function": function}
 
 
@@ -269,7 +276,7 @@ def _fields(body: ResponseBody) -> Mapping[str, Any]:
     logprobs = body.top_logprobs or "message.output_text.logprobs" in (body.include or ())
     return neutral_fields(
         {
-            "tools": [_tool(namespace, tool) for namespace, tool in _functions(body)],
+            "tools": [_tool(namespace, tool) for namespace, tool in functions_of(body)],
             "tool_choice": _tool_choice(body.tool_choice),
             "parallel_tool_calls": body.parallel_tool_calls,
             "response_format": _response_format(body.text.format if body.text else None),
@@ -280,7 +287,7 @@ def _fields(body: ResponseBody) -> Mapping[str, Any]:
     )
 
 
-def _functions(body: ResponseBody) -> Iterator[tuple[str | None, Tool]]:
+def functions_of(body: ResponseBody) -> Iterator[tuple[str | None, Tool]]:
     """The functions that the model may call, each with its namespace. Raises BadRequest for any other tool.
 
     A search of the web that must not reach the web is left out: Codex offers it with every request.
@@ -298,14 +305,14 @@ def _functions(body: ResponseBody) -> Iterator[tuple[str | None, Tool]]:
             yield namespace, one
 
 
-def _full_name(namespace: str | None, name: str | None) -> str:
+def full_name(namespace: str | None, name: str | None) -> str:
     """The name by which an engine knows the function: it has no namespaces."""
     return f"{namespace}__{name}" if namespace else name or ""
 
 
 def _tool(namespace: str | None, tool: Tool) -> dict[str, Any]:
     function = {
-        "name": _full_name(namespace, tool.name),
+        "name": full_name(namespace, tool.name),
         "description": tool.description,
         "parameters": tool.parameters or {"type": "object", "properties": {}},
         "strict": tool.strict,
@@ -331,231 +338,3 @@ def _response_format(wanted: TextFormat | None) -> Mapping[str, Any] | None:
         "strict": wanted.strict,
     }
     return {"type": "json_schema", "json_schema": {k: v for k, v in schema.items() if v is not None}}
-
-
-# Answers
-
-
-@dataclass(slots=True)
-class _Output:
-    """An item of the answer as it grows: thoughts, text, or the call of a tool."""
-
-    #: by kind: the prefix of its id, the name of its events, the field that holds its text
-    KINDS: ClassVar[Mapping[str, tuple[str, str, str]]] = {
-        "reasoning": ("rs", "response.reasoning_text", "text"),
-        "message": ("msg", "response.output_text", "text"),
-        "function_call": ("fc", "response.function_call_arguments", "arguments"),
-    }
-
-    kind: str
-    index: int
-    #: of a call
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    pieces: list[str] = field(default_factory=list)
-    logprobs: list[Any] = field(default_factory=list)
-    id: str = ""
-
-    def __post_init__(self) -> None:
-        self.id = f"{self.KINDS[self.kind][0]}_{secrets.token_hex(12)}"
-
-    @property
-    def text(self) -> str:
-        return "".join(self.pieces)
-
-    def part(self) -> Mapping[str, Any]:
-        if self.kind == "reasoning":
-            return {"type": "reasoning_text", "text": self.text}
-        return {"type": "output_text", "text": self.text, "annotations": [], "logprobs": self.logprobs}
-
-    def written(self, status: str) -> Mapping[str, Any]:
-        item = {"id": self.id, "type": self.kind, "status": status, **self.fields}
-        content = [self.part()] if self.pieces or status != "in_progress" else []
-        if self.kind == "function_call":
-            return {**item, "arguments": self.text}
-        if self.kind == "reasoning":
-            return {**item, "summary": [], "content": content}
-        return {**item, "role": "assistant", "content": content}
-
-
-_TOOLS = TypeAdapter(list[Tool])
-
-
-class ResponseWriter:
-    """`/v1/responses`."""
-
-    media_type = "text/event-stream"
-
-    def __init__(self, body: ResponseBody, *, now: float | None = None) -> None:
-        self._head = _head(body, int(time.time() if now is None else now))
-        self._functions = {
-            _full_name(space, tool.name): (space, tool.name) for space, tool in _functions(body)
-        }
-        self._order = BlockOrder()
-        #: the last is open while the answer is streamed
-        self._outputs: list[_Output] = []
-        self._reply: Reply | None = None
-        self._events = 0
-
-    def whole(self, choices: Sequence[Choice]) -> object:
-        (choice,) = choices
-        if choice.thought:
-            self._add("reasoning").pieces.append(choice.thought)
-        if choice.text or not choice.calls:
-            message = self._add("message")
-            message.pieces.append(choice.text)
-            message.logprobs += choice.logprobs
-        for call in merge_calls(choice.calls):
-            self._add("function_call", self._call_fields(call)).pieces.append(call.arguments)
-        self._reply = choice.reply
-        return self._ended()
-
-    def begin(self) -> bytes:
-        response = self._response("in_progress")
-        return self._event("response.created", response=response) + self._event(
-            "response.in_progress", response=response
-        )
-
-    def ping(self) -> bytes:
-        return b": ping\n\n"
-
-    def started(self, index: int) -> bytes:  # noqa: ARG002
-        return b""
-
-    def text(self, index: int, text: str, logprobs: Sequence[Mapping[str, Any]]) -> bytes:  # noqa: ARG002
-        return self._piece("message", 0, text, logprobs=list(logprobs))
-
-    def thought(self, index: int, text: str) -> bytes:  # noqa: ARG002
-        return self._piece("reasoning", 0, text)
-
-    def call(self, index: int, call: ToolCall) -> bytes:  # noqa: ARG002
-        return self._piece("function_call", call.index, call.arguments, self._call_fields(call))
-
-    def finish(self, index: int, reply: Reply) -> bytes:  # noqa: ARG002
-        self._reply = reply
-        empty = b"" if self._outputs else self._piece("message", 0, "", logprobs=[])
-        return empty + self._close(_status(reply))
-
-    def end(self) -> bytes:
-        response = self._ended()
-        return self._event(f"response.{response['status']}", response=response)
-
-    def broken(self, fault: Fault) -> bytes:
-        code = "rate_limit_exceeded" if fault.status == 429 else "server_error"
-        told = {"code": code, "message": fault.message}
-        failed = self._event("response.failed", response=self._response("failed", error=told))
-        return failed + self._event("error", **told, param=None, **error(fault))
-
-    def _piece(
-        self, kind: str, number: int, text: str, fields: Mapping[str, Any] | None = None, **more: Any
-    ) -> bytes:
-        begun = b""
-        if self._order.enters("call" if kind == "function_call" else kind, number):
-            begun = self._close("completed") + self._open(self._add(kind, fields or {}))
-        output = self._outputs[-1]
-        output.pieces.append(text)
-        output.logprobs += more.get("logprobs", ())
-        if not text:
-            return begun
-        return begun + self._event(
-            f"{_Output.KINDS[kind][1]}.delta", **self._where(output), delta=text, **more
-        )
-
-    def _open(self, output: _Output) -> bytes:
-        item = output.written("in_progress")
-        added = self._event("response.output_item.added", output_index=output.index, item=item)
-        if output.kind == "function_call":
-            return added
-        return added + self._event("response.content_part.added", **self._where(output), part=output.part())
-
-    def _close(self, status: str) -> bytes:
-        if not self._outputs:
-            return b""
-        output = self._outputs[-1]
-        _, event, name = _Output.KINDS[output.kind]
-        done: dict[str, Any] = {**self._where(output), name: output.text}
-        if output.kind == "message":
-            done["logprobs"] = output.logprobs
-        if output.kind == "function_call":
-            done["name"] = output.fields["name"]
-        ended = self._event(f"{event}.done", **done)
-        if output.kind != "function_call":
-            ended += self._event("response.content_part.done", **self._where(output), part=output.part())
-        item = output.written(status)
-        return ended + self._event("response.output_item.done", output_index=output.index, item=item)
-
-    def _where(self, output: _Output) -> Mapping[str, Any]:
-        where = {"item_id": output.id, "output_index": output.index}
-        return where if output.kind == "function_call" else {**where, "content_index": 0}
-
-    def _add(self, kind: str, fields: Mapping[str, Any] = {}) -> _Output:
-        self._outputs.append(_Output(kind, len(self._outputs), fields))
-        return self._outputs[-1]
-
-    def _call_fields(self, call: ToolCall) -> Mapping[str, Any]:
-        namespace, name = self._functions.get(call.name, (None, call.name))
-        fields = {"call_id": call.id or f"call_{secrets.token_hex(12)}", "name": name}
-        return {**fields, "namespace": namespace} if namespace else fields
-
-    def _ended(self) -> Mapping[str, Any]:
-        assert self._reply is not None  # noqa: S101 - an answer ends with its reply
-        status = _status(self._reply)
-        details = None
-        if status == "incomplete":
-            filtered = finish_reason(self._reply) == "content_filter"
-            details = {"reason": "content_filter" if filtered else "max_output_tokens"}
-        return self._response(status, incomplete_details=details, usage=_usage(self._reply))
-
-    def _response(self, status: str, **fields: Any) -> Mapping[str, Any]:
-        last = "completed" if status == "completed" else "incomplete"
-        output = [one.written(last if one is self._outputs[-1] else "completed") for one in self._outputs]
-        return {**self._head, "status": status, "output": output, **fields}
-
-    def _event(self, kind: str, **fields: Any) -> bytes:
-        data = orjson.dumps({"type": kind, "sequence_number": self._events, **fields})
-        self._events += 1
-        return f"event: {kind}\ndata: ".encode() + data + b"\n\n"
-
-
-def _head(body: ResponseBody, now: int) -> Mapping[str, Any]:
-    """What a response says of its request."""
-    choice = body.tool_choice
-    text = body.text or TextConfig(format=TextFormat(type="text"))
-    return {
-        "id": f"resp_{secrets.token_hex(16)}",
-        "object": "response",
-        "created_at": now,
-        "model": body.model,
-        "instructions": body.instructions,
-        "tools": orjson.Fragment(_TOOLS.dump_json(body.tools or [], by_alias=True, exclude_none=True)),
-        "tool_choice": choice.model_dump() if isinstance(choice, ToolChoice) else choice or "auto",
-        "parallel_tool_calls": body.parallel_tool_calls is not False,
-        "text": orjson.Fragment(text.model_dump_json(by_alias=True, exclude_none=True)),
-        "reasoning": {"effort": body.reasoning.effort if body.reasoning else None, "summary": None},
-        "temperature": body.temperature,
-        "top_p": body.top_p,
-        "max_output_tokens": body.max_output_tokens,
-        "metadata": body.metadata or {},
-        "prompt_cache_key": body.prompt_cache_key,
-        "previous_response_id": None,
-        "store": False,
-        "background": False,
-        "truncation": "disabled",
-        "error": None,
-        "incomplete_details": None,
-        "usage": None,
-    }
-
-
-def _status(reply: Reply) -> str:
-    return "incomplete" if finish_reason(reply) in ("length", "content_filter") else "completed"
-
-
-def _usage(reply: Reply) -> Mapping[str, Any]:
-    tokens = usage([reply])
-    return {
-        "input_tokens": tokens["prompt_tokens"],
-        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-        "output_tokens": tokens["completion_tokens"],
-        "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": tokens["total_tokens"],
-    }

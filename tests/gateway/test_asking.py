@@ -15,6 +15,7 @@ from llmhost.errors import LlmhostError
 from llmhost.gateway import anthropic, ollama, openai, responses
 from llmhost.gateway.asking import CacheControl, questions_of, read_cache_control
 from llmhost.gateway.fleets import ServedFleet
+from llmhost.gateway.responses_writer import ResponseWriter
 
 FLEET = ServedFleet(
     Config.model_validate(
@@ -164,7 +165,7 @@ def test_any_body_of_a_response_is_a_question_or_a_mistake(changes: dict[str, An
     except (ValidationError, LlmhostError):
         return
     assert question.request()
-    assert responses.ResponseWriter(body).begin()
+    assert ResponseWriter(body).begin()
 
 
 @given(header=st.text(max_size=60))

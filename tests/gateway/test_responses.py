@@ -219,6 +219,22 @@ async def test_thoughts_calls_and_text_are_items_of_their_own(
 
 
 @pytest.mark.parametrize("streamed", [True, False])
+async def test_thoughts_are_a_summary_to_clients_that_ask_for_one(
+    client: openai.AsyncOpenAI, house: House, streamed: bool
+) -> None:
+    answers_with(house, {"reasoning_content": "hm"}, {"reasoning_content": "m"}, {"content": "Yes"})
+    asked: Any = {**ASKED, "reasoning": {"summary": "auto"}}
+    if streamed:
+        async with client.responses.stream(**asked) as stream:
+            kinds = [event.type async for event in stream]
+            output: Any = (await stream.get_final_response()).output
+        assert kinds.count("response.reasoning_summary_text.delta") == 2
+    else:
+        output = (await client.responses.create(**asked)).output
+    assert [part.text for part in output[0].summary] == ["hmm"]
+
+
+@pytest.mark.parametrize("streamed", [True, False])
 @pytest.mark.parametrize(
     ("finish", "reason"), [("length", "max_output_tokens"), ("content_filter", "content_filter")]
 )
