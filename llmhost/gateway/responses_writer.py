@@ -32,8 +32,8 @@ __all__ = ["ResponseWriter"]
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """How a kind of item is written: its `type`, the `prefix` of its id, the `field` that holds its text and the
-    `events` of that; the events and the index of the part that holds the text, empty where there is none.
+    """How a kind of item is written: its `type`, the `prefix` of its id, the `field` that holds its text and
+    the `events` of that; the events and the index of the part that holds the text, empty where there is none.
     """
 
     type: str
