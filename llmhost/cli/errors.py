@@ -41,7 +41,11 @@ def report(error: BaseException, out: Output) -> int:
 
         out.detail(_without_secrets("".join(traceback.format_exception(cause))).rstrip())
     if out.json and not out.printed:
-        out.document({"error": {"code": code, "message": message, "hint": hint}})
+        try:
+            out.document({"error": {"code": code, "message": message, "hint": hint}})
+        except OSError as failure:
+            if failure.errno not in _NO_ROOM:
+                raise
     if isinstance(cause, Cancelled):
         out.note(message)
     else:

@@ -94,7 +94,7 @@ class Output:
         where stderr is no terminal, and with ``--quiet``."""
         if (text or self._has_status) and not self.quiet and _is_terminal(sys.stderr):
             self._has_status = bool(text)
-            with suppress(BrokenPipeError):
+            with suppress(OSError):
                 sys.stderr.write(f"\r\x1b[K{self.style(clean(text), 'dim') if text else ''}")
                 sys.stderr.flush()
 
@@ -145,8 +145,8 @@ class Output:
 
     def _say(self, text: str) -> None:
         self.status("")
-        # The reader of stderr may be gone; the work goes on.
-        with suppress(BrokenPipeError):
+        # The reader of stderr may be gone, or the disk full that it is written to; the work goes on.
+        with suppress(OSError):
             if self._live is None:
                 sys.stderr.write(text + "\n")
                 sys.stderr.flush()

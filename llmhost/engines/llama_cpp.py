@@ -178,8 +178,9 @@ def _wait_for_signal() -> None:
 
 def _log(line: str) -> None:
     """What the worker does; never what it is asked or answers."""
-    sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
-    sys.stderr.flush()
+    with suppress(OSError):  # on a full disk it goes on to serve
+        sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+        sys.stderr.flush()
 
 
 def _report(folder: Path, error: LlmhostError) -> None:

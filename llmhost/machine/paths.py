@@ -18,7 +18,7 @@ from pathlib import Path
 from llmhost.errors import StateError
 from llmhost.machine.files import make_folder
 
-__all__ = ["cache_dir", "expand", "owner_id", "secret_key", "state_dir"]
+__all__ = ["cache_dir", "config_dir", "expand", "owner_id", "secret_key", "state_dir"]
 
 
 def state_dir() -> Path:
@@ -81,6 +81,20 @@ def cache_dir() -> Path:
     return _private_folder("LLMHOST_CACHE_DIR", "user_cache_path")
 
 
+def config_dir() -> Path:
+    """The user's configuration folder, which may not exist. Raises StateError where no home is known."""
+    import platformdirs
+
+    try:
+        return platformdirs.user_config_path("llmhost")
+    except RuntimeError as error:
+        raise _homeless("set XDG_CONFIG_HOME to a folder that you can write") from error
+
+
+def _homeless(hint: str) -> StateError:
+    return StateError("this user has no home folder", hint=f"set HOME, or {hint}")
+
+
 def _private_folder(variable: str, default: str) -> Path:
     hint = f"set {variable} to a folder that you can write"
     if configured := os.environ.get(variable):
@@ -91,7 +105,7 @@ def _private_folder(variable: str, default: str) -> Path:
         try:
             path = Path(getattr(platformdirs, default)("llmhost"))
         except RuntimeError as error:
-            raise StateError("this user has no home folder", hint=f"set HOME, or {hint}") from error
+            raise _homeless(hint) from error
     make_folder(path, hint=hint)
     _close(path, hint)
     if not os.access(path, os.R_OK | os.X_OK):
@@ -118,6 +132,7 @@ def _close(folder: Path, hint: str) -> None:
             raise StateError(what, hint=hint) from error
         return  # others cannot write there, and each file has its own mode
     if mode & 0o022:
-        sys.stderr.write(
-            f"warning: other users could write in {folder} (mode {mode:04o}); it is closed now\n"
-        )
+        with suppress(OSError):
+            sys.stderr.write(
+                f"warning: other users could write in {folder} (mode {mode:04o}); it is closed now\n"
+            )

@@ -179,11 +179,20 @@ def test_a_width_that_is_none_is_the_default(
     assert Output().console_of_errors().width == width
 
 
-def test_an_output_without_room_is_an_error_of_ours() -> None:
-    code = "from llmhost.cli.app import execute; import sys; sys.exit(execute(['--help']))"
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--help"], "cannot write: No space left on device"),
+        (["--help", "--json"], "cannot write: No space left on device"),
+        (["no-such-command", "--json"], "no such command"),
+    ],
+)
+def test_an_output_without_room_is_an_error_of_ours(args: list[str], words: str) -> None:
+    code = f"from llmhost.cli.app import execute; import sys; sys.exit(execute({args!r}))"
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
-    assert "cannot write: No space left on device" in done.stderr
+    assert f"error: {words}" in done.stderr
     assert "unexpected" not in done.stderr
+    assert "Traceback" not in done.stderr

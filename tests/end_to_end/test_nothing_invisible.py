@@ -7,6 +7,7 @@ import resource
 import shutil
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -271,6 +272,22 @@ async def test_a_full_disk_stops_neither_looking_nor_ending(blue: RentedHouse, c
     out, err = await process.communicate()
     assert process.returncode == 0, err.decode()
     assert blue.alive() == [] if command == ["down"] else b"vast" in out
+
+
+def fill_the_logs_disk(stream: int) -> None:
+    """What is printed there finds no room."""
+    os.dup2(os.open("/dev/full", os.O_WRONLY), stream)
+
+
+@pytest.mark.parametrize("stream", [1, 2], ids=["stdout", "stderr"])
+async def test_a_full_disk_on_which_the_output_is_logged_stops_no_ending(
+    blue: RentedHouse, stream: int
+) -> None:
+    environ = {**os.environ, **blue.environ}
+    process = ForkedCommand(["down", "--verbose"], environ, first=partial(fill_the_logs_disk, stream))
+    await process.connect()
+    await process.communicate()
+    assert blue.alive() == []
 
 
 async def test_a_full_disk_of_a_machine_on_which_llmhost_never_ran_stops_no_ending(

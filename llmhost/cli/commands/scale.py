@@ -290,16 +290,14 @@ def print_cron(
       llmhost scale cron
       llmhost scale cron --every 5
     """
-    import platformdirs
-
     from llmhost.config.load import load_config
     from llmhost.machine.child import python_command
-    from llmhost.machine.paths import state_dir
+    from llmhost.machine.paths import config_dir, state_dir
 
     options, environ = globals_of(ctx), _Watched(os.environ)
     loaded = load_config(options.config, environ=environ)
     fleet = loaded.config.fleet.name
-    file = platformdirs.user_config_path("llmhost") / f"scale-{fleet}.env"
+    file = config_dir() / f"scale-{fleet}.env"
     path, here = shlex.quote(str(file)), shlex.quote(str(Path.cwd()))
     config = ["--config", str(loaded.source.absolute())] if loaded.source else []
     step = shlex.join(python_command("llmhost", *config, "scale", "--quiet"))

@@ -88,6 +88,7 @@ def clean(text: str, secrets: Iterable[str] = ()) -> str:
 def translate(error: Exception, doing: str, secrets: Iterable[str]) -> ProviderError:
     """Our error for whatever came out of the SDK while `doing`, as in "reading the list of instances"."""
     import requests
+    from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return _answered(error.response, doing, secrets)
@@ -98,6 +99,9 @@ def translate(error: Exception, doing: str, secrets: Iterable[str]) -> ProviderE
             may_have_executed=False,
             hint=_NETWORK_HINT,
         )
+    if isinstance(error, InvalidURL | MissingSchema | InvalidSchema):
+        what = f"the address of vast.ai cannot be used for {doing}: {clean(str(error), secrets)}"
+        return NoResponse(what, may_have_executed=False, hint="correct or unset VAST_URL")
     if isinstance(error, requests.Timeout | TimeoutError):
         # A TimeoutError is the SDK's own patience, which was long already.
         retryable = isinstance(error, requests.Timeout)
