@@ -1,6 +1,7 @@
 """What the autoscaler costs on recorded questions, and how long people wait, beside its rivals.
 
     python bench/scaling.py TRACE [--quick] [--week]
+    python bench/scaling.py --flat
 
 TRACE is a CSV as `llmhost scale simulate` takes it. It is played as it is, and as a day that is built
 from it: ten times as much at noon as at midnight, and two sudden spikes of four times as much. Workers
@@ -13,7 +14,8 @@ The rule answers for that with its whole frontier: it is given every target from
 the fair one, and what counts is its cheapest run that reaches the policy's share.
 
 The clairvoyant fleet begins every answer within 5 s; a fleet that lets a few wait can be cheaper.
---quick leaves out the frontier, --week adds the time that one week at 10 questions a second takes.
+--flat needs no trace: questions come by chance at the same rate for eight hours, and the fleet is to stay as
+it is. --quick leaves out the frontier, --week adds the time that one week at 10 questions a second takes.
 """
 
 from __future__ import annotations
@@ -64,6 +66,21 @@ _SWING = 10.0
 _SPIKES = (9.5 * 3600, 15.5 * 3600)
 _SPIKE_SECONDS, _SPIKE = 600, 4.0
 
+#: even loads: slots of a worker, seconds of an answer on one of them, workers that are busy on average
+FLAT = (
+    (4, 3.0, 0.6),
+    (4, 3.0, 2.5),
+    (4, 20.0, 0.3),
+    (4, 20.0, 1.6),
+    (4, 20.0, 5.0),
+    (4, 60.0, 0.6),
+    (8, 20.0, 0.8),
+    (1, 3.0, 1.6),
+    (1, 20.0, 1.0),
+    (1, 60.0, 0.3),
+)
+_FLAT_HOURS = 8
+
 #: shares that are printed alike are alike
 _SAME_SHARE = 5e-5
 
@@ -109,6 +126,30 @@ def day(trace: Trace) -> Trace:
     kept = times < played[-1]
     prompt, generated = np.tile(trace.prompt, turns)[kept], np.tile(trace.generated, turns)[kept]
     return Trace(np.interp(times[kept], played, wall), prompt, generated)
+
+
+def flat(load: float, slots: int, seconds: float, seed: int) -> Trace:
+    """Questions that come by chance at an even rate; the lengths of answers are exponential."""
+    chance, span = np.random.default_rng(seed), _FLAT_HOURS * 3600
+    count = int(chance.poisson(load * slots / seconds * span))
+    times = np.sort(chance.random(count)) * span
+    mean = WORKER.worker_tokens_per_s * seconds / slots
+    generated = np.maximum(1.0, np.round(chance.exponential(mean, count)))
+    return Trace(times - times[0], np.zeros(count), generated)
+
+
+def show_flat() -> None:
+    print(f"even loads for {_FLAT_HOURS} h: times the clairvoyant cost, share within 5 s, changes, turns")
+    for slots, seconds, load in FLAT:
+        spec, words = replace(SPEC, slots=slots), []
+        report = simulate(flat(load, slots, seconds, seed=1), WORKER, spec)
+        for name in (POLICY, REQUEST_RATE):
+            row = report.row(name)
+            steps = np.diff(row.played.sizes)
+            signs = np.sign(steps[steps != 0])
+            turns = int((signs[1:] != signs[:-1]).sum())
+            words.append(f"{name} {row.versus_clairvoyant:.2f} {row.in_time:6.1%} {len(signs):3} {turns:3}")
+        print(f"  {slots} slots, answers of {seconds:2.0f} s, {load:.1f} busy: {'   '.join(words)}")
 
 
 def main(path: Path, *, quick: bool, week: bool) -> None:
@@ -244,8 +285,14 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("trace", type=Path)
+    parser.add_argument("trace", type=Path, nargs="?")
+    parser.add_argument("--flat", action="store_true")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--week", action="store_true")
     given = parser.parse_args()
-    main(given.trace, quick=given.quick, week=given.week)
+    if given.flat:
+        show_flat()
+    elif given.trace is None:
+        parser.error("name a trace, or say --flat")
+    else:
+        main(given.trace, quick=given.quick, week=given.week)

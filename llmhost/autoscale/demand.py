@@ -1,9 +1,10 @@
 """How much is asked of a fleet, from what was counted. Pure.
 
-Demand is questions a second times the tokens of an average answer at that time. Questions are counted
-when they are asked, not when they are answered: what a busy fleet delivers says nothing about what is
-wanted of it. Answers become longer and shorter within minutes, so their average looks back no further
-than it must.
+Demand is questions a second times the tokens of an average answer. Questions are counted when they are
+asked, not when they are answered: what a busy fleet delivers says nothing about what is wanted of it.
+
+Both are the average of up to three hours, and shorter times correct it only as far as they surely
+contradict it: an even load is known ever better, and a change is seen within a minute where it is large.
 """
 
 from __future__ import annotations
@@ -20,8 +21,12 @@ __all__ = ["Capacity", "Demand", "late_share", "measure", "typical_speed"]
 #: seconds; the shortest stretch that is judged: a burst of some seconds is no demand
 _MINUTE = 60
 
-#: seconds and answers; fewer make no average, and where there are fewer it is looked back further
+#: seconds and answers; fewer make no average of answers
 _RECENT, _ENOUGH = 120, 30
+
+#: standard errors; chance alone takes a count further up than that once in 700 times. With 2, an even load
+#: moves the fleet several times as often; with more, a rising one is followed later
+_SURE = 3.0
 
 #: variance of a sum of answers over that of their number alone: some are long, most are short
 _SPREAD = 2.0
@@ -32,8 +37,9 @@ _AHEAD = 120
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Tokens a second: `short` of the last minute, `sure` as much of it as is not chance, `long` on average
-    over the watched stretch, `peak` of its highest minute.
+    """Tokens a second: `short` of the last minute, `peak` of the highest minute of the watched stretch.
+    `long` is the average of up to three hours, corrected by shorter times; the load is surely no less than
+    `sure` and no more than `most`.
 
     `watched` is for how many seconds counts are known, at most the stretch asked for. `idle` is the seconds
     since the last question; None where none is known.
@@ -42,6 +48,7 @@ class Demand:
     short: float
     sure: float
     long: float
+    most: float
     peak: float
     tokens_per_answer: float
     watched: float
@@ -49,27 +56,32 @@ class Demand:
 
 
 def measure(traffic: Traffic, now: float, watch: float, usual_answer: float) -> Demand:
-    """Demand until `now` (Unix seconds), looking back for `watch` seconds.
+    """Demand until `now` (Unix seconds); `peak` looks back for `watch` seconds.
 
     `usual_answer` is the tokens of an answer where none was counted yet. Counts of a time that is still to
     come mean that the clock was put back: then nothing is known of what came before.
     """
     edge = math.floor(now / BUCKET) * BUCKET
     since = now if max(traffic.asked, default=0) > now + _AHEAD else traffic.since
-    watched = min(max(0.0, now - since), watch)
-    minutes = range(edge, math.ceil((now - watched) / BUCKET) * BUCKET + _MINUTE - 1, -BUCKET)
+    known = max(0.0, now - since)
+    watched = min(known, watch)
     asked = {start: count for start, count in traffic.asked.items() if start <= now}
     answers = _Answers(traffic, usual_answer, edge)
+    minutes = range(edge, math.ceil((now - watched) / BUCKET) * BUCKET + _MINUTE - 1, -BUCKET)
     rates = [_asked(asked, end - _MINUTE, end) / _MINUTE * answers.tokens(end) for end in minutes]
     lately = _asked(asked, edge - _MINUTE, edge + 1)
-    seconds, tokens = now - edge + _MINUTE, answers.tokens(edge + BUCKET)
-    short = lately / seconds * tokens
+    short = lately / (now - edge + _MINUTE) * answers.tokens(edge + BUCKET)
+    peak = max(short, *rates, 0.0)
+    tokens = _settled_answer(traffic, edge, usual_answer)
+    sure, long, most = _settled_rates(asked, edge, now, known)
     last = max((start for start, count in asked.items() if count), default=None)
     return Demand(
         short=short,
-        sure=max(0.0, lately - math.sqrt(_SPREAD * lately)) / seconds * tokens,
-        long=sum(rates) / len(rates) if rates else short,
-        peak=max(short, *rates, 0.0),
+        # What was asked hours ago brings no worker back.
+        sure=sure * tokens if peak else 0.0,
+        long=long * tokens,
+        most=most * tokens,
+        peak=peak,
         tokens_per_answer=tokens,
         watched=watched,
         idle=None if last is None else max(0.0, now - last - BUCKET),
@@ -98,6 +110,72 @@ class _Answers:
         yield from range(min(end - BUCKET, self._latest), self._earliest - 1, -BUCKET)
 
 
+def _settled_rates(
+    asked: Mapping[int, int], edge: int, now: float, known: float
+) -> tuple[float, float, float]:
+    """Questions a second: surely as many, about as many, and surely no more."""
+    spans = _spans(_MINUTE, min(known, KEPT))
+    seconds = [span + now - edge for span in spans]
+    counts = _totals(asked, edge, spans)
+    least, most = zip(*map(_within_chance, counts), strict=True)
+    lows, rates, highs = (
+        [count / time for count, time in zip(found, seconds, strict=True)] for found in (least, counts, most)
+    )
+    return _settle(lows[-1], lows, highs), _settle(rates[-1], lows, highs), _settle(highs[-1], lows, highs)
+
+
+def _settled_answer(traffic: Traffic, edge: int, usual: float) -> float:
+    """Tokens of an average answer; `usual` where none was counted."""
+    spans = _spans(_RECENT, KEPT)
+    totals = zip(_totals(traffic.answered, edge, spans), _totals(traffic.tokens, edge, spans), strict=True)
+    found = [(answers, tokens / answers) for answers, tokens in totals if answers and tokens]
+    if not found:
+        return usual
+    known = [(mean, _SURE / math.sqrt(count)) for count, mean in found if count >= _ENOUGH]
+    return _settle(
+        found[-1][1],
+        [mean * (1 - error) for mean, error in known],
+        [mean * (1 + error) for mean, error in known],
+    )
+
+
+def _settle(value: float, lows: Sequence[float], highs: Sequence[float]) -> float:
+    """`value`, of a long time, moved as little as shorter times demand; the last one has the last word.
+    `lows` and `highs` are between what it surely lies, the shortest time first.
+    """
+    for low, high in zip(reversed(lows), reversed(highs), strict=True):
+        value = max(low, min(high, value))
+    return value
+
+
+def _within_chance(count: int) -> tuple[float, float]:
+    """The least and the largest mean with which as many may come by chance: the square root of a count has
+    about the same variance whatever its mean (M. S. Bartlett, 1936).
+    """
+    root, reach = math.sqrt(count), _SURE * math.sqrt(_SPREAD) / 2
+    return max(0.0, root - reach) ** 2, (root + reach) ** 2
+
+
+def _spans(shortest: int, known: float) -> list[int]:
+    """Seconds to look back: each twice as many as the one before, and all that are known."""
+    spans = [shortest]
+    while spans[-1] * 2 <= known:
+        spans.append(spans[-1] * 2)
+    whole = int(known // BUCKET) * BUCKET
+    return [*spans, whole] if whole > spans[-1] else spans
+
+
+def _totals(counts: Mapping[int, int], edge: int, spans: Sequence[int]) -> list[int]:
+    """What was counted in each of `spans`, the shortest first, before the bucket `edge`, and in that one."""
+    totals, total, bucket = [], counts.get(edge, 0), edge
+    for span in spans:
+        while bucket > edge - span:
+            bucket -= BUCKET
+            total += counts.get(bucket, 0)
+        totals.append(total)
+    return totals
+
+
 def _asked(asked: Mapping[int, int], start: int, end: int) -> int:
     """Questions in the buckets that begin from `start` on and before `end`."""
     return sum(asked.get(bucket, 0) for bucket in range(start, end, BUCKET))
@@ -111,6 +189,15 @@ _MOST = 10**6
 
 #: slots; with as many, a fleet within its target utilization begins in time
 _MANY = 200
+
+#: of an interval; what is left of it is a millionth
+_HALVINGS = 20
+
+#: share of the moments; a queue that is so rare by chance has another reason
+_RARE = 1e-4
+
+#: share of its slots; of a fuller fleet, the queue that chance makes has no end
+_FULLEST = 0.95
 
 #: of `scale.tokens_per_s`; a worker that was seen at less is broken, and says nothing of the next one
 _SLOWEST = 0.1
@@ -148,6 +235,25 @@ class Capacity:
         while load > 0 and size * self.slots < _MANY and self._late(load, size, wait) > max_late_ratio:
             size += 1
         return size
+
+    def longest_wait(self, busiest: float, *, wait: float, max_late_ratio: float) -> float:
+        """Seconds that a question may have to wait by chance before workers of `speeds` that have as much to
+        do as they may: they are `busiest` at most, and `max_late_ratio` waits longer than `wait` seconds.
+        """
+        slots, supply = len(self.speeds) * self.slots, sum(self.speeds)
+        if not supply:
+            return wait
+        seconds = self.tokens * slots / supply
+        least, busy = 0.0, min(busiest, _FULLEST) * slots
+        if slots < _MANY and late_share(slots, busy, wait / seconds) > max_late_ratio:
+            for _ in range(_HALVINGS):
+                middle = (least + busy) / 2
+                late = late_share(slots, middle, wait / seconds) > max_late_ratio
+                least, busy = (least, middle) if late else (middle, busy)
+        queued = late_share(slots, busy, 0.0) if slots < _MANY else 1.0
+        if queued <= _RARE:
+            return wait
+        return max(wait, math.log(queued / _RARE) * seconds / (slots - busy))
 
     def _late(self, load: float, size: int, wait: float) -> float:
         slots, supply = size * self.slots, self.supply(size)

@@ -1,13 +1,15 @@
 """How many workers a fleet needs now: the autoscaler's decision. Pure.
 
 Demand is measured after the cache, supply is what the workers were seen to deliver. More workers are needed
-as soon as the demand exceeds the target utilization, too many questions would wait too long by the odds, or
-a queue is too long already; fewer only when fewer would have done in the highest minute of a sustained time.
+as soon as the demand surely exceeds the target utilization, too many questions would wait too long by the
+odds, or a queue is longer than chance makes it; fewer only when fewer are surely enough, and would have done
+in the highest minute of a sustained time.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -58,16 +60,18 @@ def decide(
 class _Queue:
     """`waiting` questions have no slot yet, and a new one would wait for `seconds`. `backlog` are those that
     more workers could have spared the wait: a queue before one worker, while another is free, is no sign
-    that there are too few.
+    that there are too few. `patience` is for how many seconds a question may have to wait by chance.
     """
 
     waiting: int
     seconds: float
     backlog: int
+    patience: float
 
-    def is_late(self, allowed: float) -> bool:
-        """Whether a question waits for a slot, and for longer than `allowed` seconds."""
-        return self.backlog > 0 and self.seconds > allowed
+    @property
+    def is_late(self) -> bool:
+        """Whether questions wait for a slot, and for longer than chance explains."""
+        return self.backlog > 0 and self.seconds > self.patience
 
 
 class _Inputs:
@@ -95,12 +99,16 @@ class _Inputs:
 
     def needed(self) -> tuple[int, str]:
         """How many workers are needed, and why, if money were no limit."""
-        backlog = self.queue.backlog * self.demand.tokens_per_answer / self._drain_backlog_within()
-        demand = max(self.demand.sure, self.demand.long)
-        size, why = self._by_load(demand + backlog, max(demand + backlog, self.demand.peak))
+        demand, late = self.demand, self.queue.is_late
+        waits = self.queue.backlog * demand.tokens_per_answer / self._drain_backlog_within() if late else 0.0
+        likely = max(demand.sure, demand.short) + waits
+        # A queue that chance does not explain is proof enough of what the last minute asked for.
+        sure = likely if late else demand.sure
+        size, why = self._by_load(sure, likely, max(sure, demand.most, demand.peak))
+        shown = likely - waits if size > len(self.capacity.speeds) else demand.long
         waiting = f" and {questions(self.queue.backlog)}" if self.queue.backlog else ""
         supply = self.observed.supply_tokens_per_s
-        reason = f"demand {rate(demand)}{waiting}, capacity {rate(supply)} tok/s{why}"
+        reason = f"demand {rate(shown)}{waiting}, capacity {rate(supply)} tok/s{why}"
         floor, ceiling = self.observed.floor, self.observed.ceiling
         if size < floor:
             return floor, f"{reason}; {self._why_floor()}"
@@ -163,15 +171,19 @@ class _Inputs:
         booting_for = min(max(ages, default=0.0), _LONG_BOOT)
         return self.spec.drain_backlog_within or max(self.boot, booting_for, self.spec.queue_time)
 
-    def _by_load(self, load: float, peak: float) -> tuple[int, str]:
-        """How many workers, and the reason for it."""
+    def _by_load(self, sure: float, likely: float, most: float) -> tuple[int, str]:
+        """How many workers, and the reason for it: more where it is `sure` that there are too few, and then
+        for what is `likely`; fewer where `most` is not too much for them. All are tokens a second.
+        """
         present, spec = len(self.capacity.speeds), self.spec
-        up = self._enough(load, spec.target_utilization_max)
-        down = self._enough(peak, spec.target_utilization_min)
-        if self.queue.is_late(spec.queue_time) and not self.observed.booting:
+        up = self._enough(sure, spec.target_utilization_max)
+        down = self._enough(most, spec.target_utilization_min)
+        if down == 1 and not self.demand.peak:
+            down = 0  # whether there is a last one is for the floor to say
+        if self.queue.is_late and not self.observed.booting:
             up = max(up, present + 1)
         if up > present:
-            return up, f": {self._pressure(load)}"
+            return max(up, self._enough(likely, spec.target_utilization_max)), f": {self._pressure(likely)}"
         least = max(down, self.observed.floor)
         if least >= present:
             return min(down, present), ""
@@ -231,9 +243,18 @@ class _Inputs:
         over = [self._in_flight(worker) - self.spec.slots for worker in ready]
         if not ready:
             waiting = sum(map(self._in_flight, self.staff))
-            return _Queue(waiting, math.inf if waiting else 0.0, waiting)
-        new = min(map(self._wait_at, ready))
-        return _Queue(sum(max(0, much) for much in over), new, max(0, min(over)) * len(ready))
+            return _Queue(waiting, math.inf if waiting else 0.0, waiting, self.spec.queue_time)
+        new, backlog = min(map(self._wait_at, ready)), max(0, min(over)) * len(ready)
+        return _Queue(sum(max(0, much) for much in over), new, backlog, self._patience(ready))
+
+    def _patience(self, ready: Sequence[ScaledWorker]) -> float:
+        spec = self.spec
+        capacity = Capacity(
+            [*map(self._speed, ready)], self.typical, spec.slots, self.demand.tokens_per_answer
+        )
+        return capacity.longest_wait(
+            spec.target_utilization_max, wait=spec.queue_time, max_late_ratio=spec.max_late_ratio
+        )
 
     def _wait_at(self, worker: ScaledWorker) -> float:
         """How many seconds a new question would wait at this worker."""
@@ -265,7 +286,7 @@ class _Inputs:
 
     def _pressure(self, load: float) -> str:
         supply, spec = self.observed.supply_tokens_per_s, self.spec
-        if self.queue.is_late(spec.queue_time):
+        if self.queue.is_late:
             waiting, wait = questions(self.queue.waiting), self.queue.seconds
             if math.isinf(wait):
                 return f"{waiting} for a worker"

@@ -574,15 +574,14 @@ class ScaleConfig(Section):
         0.85,
         gt=0,
         le=1,
-        description="Scale up when demand exceeds this share of the capacity, on average, or in the last "
-        "minute by more than chance explains.",
+        description="Scale up when demand exceeds this share of the capacity by more than chance explains.",
     )
     target_utilization_min: float = Field(
         0.8,
         gt=0,
         le=1,
-        description="Scale down when fewer workers would have stayed below this utilization, and within "
-        "`max_late_ratio`, in the busiest minute of `down_after`.",
+        description="Scale down when fewer workers would stay below this utilization, and within "
+        "`max_late_ratio`, for the most that the demand may be, and in the busiest minute of `down_after`.",
     )
     down_after: Duration = Field(
         300.0,

@@ -6,8 +6,8 @@ import math
 from dataclasses import replace
 
 import pytest
-from doubles.scaling import NOW, TOKENS, even_questions, make_traffic
-from hypothesis import given
+from doubles.scaling import NOW, TOKENS, even_questions, make_traffic, random_questions
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmhost.autoscale.demand import Capacity, Demand, late_share, measure
@@ -68,13 +68,18 @@ def test_the_bucket_that_is_running_counts_for_as_long_as_it_runs() -> None:
     assert demand(traffic, NOW + 25).short == pytest.approx(6 * USUAL / 70)
 
 
-def test_an_average_answer_is_one_of_the_last_two_minutes() -> None:
+def test_an_average_answer_is_that_of_hours_as_far_as_the_last_minutes_may_be_chance() -> None:
+    old, new = int(NOW) - 3600, int(NOW) - 60
+    traffic = replace(counted({15: 1}), answered={old: 900, new: 100}, tokens={old: 90_000, new: 11_000})
+    assert demand(traffic).tokens_per_answer == 101
+    longer = demand(replace(traffic, tokens={old: 90_000, new: 40_000})).tokens_per_answer
+    assert 400 * 0.7 <= longer <= 400 * 0.9
+
+
+def test_the_last_minute_is_judged_by_the_answers_of_the_last_two() -> None:
     old, new = int(NOW) - 300, int(NOW) - 60
-    traffic = counted(
-        {15: 1},
-    )
-    traffic = replace(traffic, answered={old: 100, new: 50}, tokens={old: 100, new: 5000})
-    assert demand(traffic).tokens_per_answer == 100
+    traffic = replace(counted({15: 1}), answered={old: 100, new: 50}, tokens={old: 100, new: 5000})
+    assert demand(traffic).short == 100 / 60
 
 
 def test_where_there_were_few_answers_older_ones_help() -> None:
@@ -118,7 +123,14 @@ def test_idle_is_since_the_end_of_the_last_bucket_with_a_question() -> None:
 
 
 def test_nothing_counted_is_nothing_asked() -> None:
-    assert demand(counted({}, since=NOW)) == Demand(0.0, 0.0, 0.0, 0.0, USUAL, 0.0, None)
+    found = demand(counted({}, since=NOW))
+    assert found == Demand(0.0, 0.0, 0.0, found.most, 0.0, USUAL, 0.0, None)
+
+
+def test_the_longer_nothing_is_asked_the_less_there_may_be() -> None:
+    known = [demand(counted({}, since=NOW - seconds)).most for seconds in (0, 600, 3600, 10_800)]
+    assert known == sorted(known, reverse=True)
+    assert known[-1] < 0.01 * known[0]
 
 
 def test_a_count_of_very_long_ago_is_not_looked_for_bucket_by_bucket() -> None:
@@ -131,12 +143,36 @@ def test_a_count_of_very_long_ago_is_not_looked_for_bucket_by_bucket() -> None:
     st.floats(0, KEPT),
     st.floats(0, 2 * BUCKET),
 )
-def test_the_highest_minute_is_no_lower_than_the_others(
+def test_the_highest_minute_is_no_lower_than_the_last_and_what_is_sure_no_more_than_the_most(
     asked: dict[int, int], watch: float, after: float
 ) -> None:
     found = demand(counted({}) if not asked else replace(counted({}), asked=asked), NOW + after, watch)
     assert 0 <= found.short <= found.peak
-    assert 0 <= found.long <= found.peak * (1 + 1e-9)
+    assert 0 <= found.sure <= found.long <= found.most
+
+
+@given(st.floats(0.02, 50), st.integers(0, 1000))
+@settings(max_examples=30)
+def test_an_even_load_of_chance_is_nearly_always_between_what_is_sure_and_the_most(
+    questions_per_s: float, seed: int
+) -> None:
+    load = questions_per_s * TOKENS
+    counts = random_questions(load, NOW - KEPT, NOW + 3600, seed)
+    found = [demand(make_traffic(counts, NOW + 60 * minute), NOW + 60 * minute) for minute in range(60)]
+    assert sum(one.sure <= load <= one.most for one in found) >= 55
+
+
+def test_hours_make_an_even_load_known_ten_times_as_well_as_a_minute_does() -> None:
+    found = demand(make_traffic(100.0))
+    assert found.sure == pytest.approx(98.7, abs=0.3)
+    assert found.most == pytest.approx(101.3, abs=0.3)
+
+
+def test_a_load_that_doubles_is_believed_within_a_minute() -> None:
+    found = demand(make_traffic(lambda moment: 200.0 if moment >= NOW - 60 else 100.0))
+    assert 170 < found.sure <= found.most < 240
+    back = demand(make_traffic(lambda moment: 100.0 if moment >= NOW - 60 else 200.0))
+    assert 80 < back.sure <= back.most < 125
 
 
 @given(st.floats(0, 5000), st.integers(0, 3600))

@@ -29,9 +29,7 @@ class AutoscalePolicy:
     def __init__(self, spec: ScaleSpec, interval: float, price: float, limits: Limits | None = None) -> None:
         self.spec, self.interval = spec, interval
         self._price = price
-        # As far as a decision looks back with this specification, and some more for the answers.
-        looked_back = max(spec.down_after, spec.boot_seconds, spec.scale_to_zero_after) + 600.0
-        self._counts = _Counts(min(KEPT, looked_back))
+        self._counts = _Counts()
         self._speeds = _Speeds(spec.slots)
         self._purse = _Purse(limits, price) if limits and limits.any else None
 
@@ -83,8 +81,7 @@ class AutoscalePolicy:
 class _Counts:
     """Questions and answers by bucket, as processes that ask would have counted them until now."""
 
-    def __init__(self, kept: float) -> None:
-        self._kept = kept
+    def __init__(self) -> None:
         self._read = -math.inf
         self._open = self._asked_until = 0
         self.asked: dict[int, int] = {}
@@ -103,7 +100,7 @@ class _Counts:
         unfinished = finished > scene.now
         self._open = self._open + int(unfinished.argmax()) if unfinished.any() else scene.arrived
         self._asked_until, self._read = scene.arrived, scene.now
-        oldest = epoch + scene.now - self._kept
+        oldest = epoch + scene.now - KEPT
         for counts in (self.asked, self.answered, self.tokens):
             for bucket in [bucket for bucket in counts if bucket < oldest]:
                 del counts[bucket]
