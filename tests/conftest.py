@@ -82,6 +82,7 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
     monkeypatch.setenv("LLMHOST_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("LLMHOST_GATEWAY__AUTOSTART", "false")  # of those that test it, each asks for it
     monkeypatch.setenv("LLMHOST_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -38,6 +38,7 @@ class _Asked:
     began: float
     #: seconds between the user's start and `began`
     before: float = 0.0
+    on_worker: Callable[[str], None] = lambda _: None
     exact_ms: float = 0.0
     #: whether it waited for the answer that another one asked for
     waited: bool = False
@@ -63,8 +64,7 @@ class _Asked:
 class Answerer:
     """Answers questions. `sessions` None switches the cache off; without a `ledger` nothing is counted, and
     without `audits` no hit is audited. `pool` and `audits` are made when they are first needed: an exact hit
-    needs neither. `slots` is how many requests a worker serves at once: they share its price. `waited` says
-    how many seconds the user has waited already; `on_worker` gets each worker that is asked.
+    needs neither. `slots` is how many requests a worker serves at once: they share its price.
     """
 
     pool: Callable[[], Pool]
@@ -74,8 +74,6 @@ class Answerer:
     warn_once: WarnOnce
     audits: Callable[[], AuditSampler | None] = lambda: None
     clock: Callable[[], float] = time.time
-    waited: Callable[[], float] = lambda: 0.0
-    on_worker: Callable[[str], None] = lambda _: None
     under_way: int = field(default=0, init=False)
     #: the answers that are made now, by entry, and the tasks that make them
     _flights: dict[str, Flight] = field(default_factory=dict, init=False)
@@ -84,15 +82,23 @@ class Answerer:
     def __post_init__(self) -> None:
         self.pool, self.audits = cache(self.pool), cache(self.audits)
 
-    async def answer(self, question: Question) -> AsyncGenerator[Event]:
+    async def answer(
+        self,
+        question: Question,
+        *,
+        waited: float = 0.0,
+        on_worker: Callable[[str], None] = lambda _: None,
+    ) -> AsyncGenerator[Event]:
         """Streams the answer: `Started`, its text, and last its `Reply`.
+
+        `waited` is how many seconds the user has waited already; `on_worker` gets each worker that is asked.
 
         Raises:
             NoWorkerError: the cache has no answer and there is no worker to ask.
             EngineUnavailable, EngineRefused, StreamBroken: no worker gave a whole answer.
         """
         began = time.perf_counter()
-        asked = _Asked(question, None, began, before=self.waited())
+        asked = _Asked(question, None, began, before=waited, on_worker=on_worker)
         if self.sessions is not None and question.use_cache:
             asked.session = await self.sessions.open(question)
         self.under_way += 1
@@ -225,7 +231,7 @@ class Answerer:
                 collected.add(event)
                 if isinstance(event, Assigned):
                     flight.worker = event.worker_id
-                    self.on_worker(event.worker_id)
+                    asked.on_worker(event.worker_id)
                 elif not isinstance(event, Done):
                     flight.add(event)
         reply = await self._finish(asked, collected)

@@ -641,6 +641,9 @@ class ScaleConfig(Section):
 class GatewayConfig(Section):
     """`llmhost serve`: one URL for clients of OpenAI's, Ollama's and Anthropic's APIs."""
 
+    autostart: bool = Field(
+        True, description="`up` starts the gateway in the background, and `down` stops it."
+    )
     host: Loopback = Field(
         "127.0.0.1",
         description="Address to listen on. Only this machine itself, until there are API keys.",

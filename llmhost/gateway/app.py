@@ -15,10 +15,11 @@ from llmhost.errors import LlmhostError
 from llmhost.gateway import anthropic, embeddings, ollama, openai, responses
 from llmhost.gateway.asking import ask_streamed, ask_whole, questions_of, read_cache_control
 from llmhost.gateway.chat import Chat, ChatWriter
+from llmhost.gateway.command import COMMAND_PATH, answer_command
 from llmhost.gateway.embeddings import Embeddings
 from llmhost.gateway.exchange import ClientGone, Exchange
 from llmhost.gateway.faults import Fault, Forbidden, NotFound, fault_of
-from llmhost.gateway.fleets import Ready, ServedFleets
+from llmhost.gateway.fleets import ServedFleets
 from llmhost.gateway.ollama_api import OllamaApi
 from llmhost.gateway.responses_writer import ResponseWriter
 
@@ -37,12 +38,11 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 class Gateway:
     """Answers on one URL for all of `fleets`. `max_body` is in bytes."""
 
-    def __init__(self, fleets: ServedFleets, ready: Ready, *, max_body: int) -> None:
+    def __init__(self, fleets: ServedFleets, *, max_body: int) -> None:
         self._fleets = fleets
-        self._ready = ready
         self._max_body = max_body
         self._embeddings = Embeddings(fleets)
-        self._ollama = OllamaApi(fleets, ready, self._ask, self._embeddings, max_body=max_body)
+        self._ollama = OllamaApi(fleets, self._ask, self._embeddings, max_body=max_body)
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -58,6 +58,7 @@ class Gateway:
             self._route("/healthz", self._alive, "GET"),
             self._route("/readyz", self._readiness, "GET"),
             self._route("/", self._root, "GET", ollama.error),
+            self._route(COMMAND_PATH, self._command, "POST"),
             *(
                 self._route(path, handler, method, ollama.error)
                 for path, handler, method in self._ollama.routes()
@@ -140,8 +141,11 @@ class Gateway:
         await exchange.reply(200, {"status": "ok", "version": __version__})
 
     async def _readiness(self, exchange: Exchange) -> None:
-        fleets = {fleet.config.fleet.name: await self._ready(fleet) for fleet in self._fleets.fleets}
+        fleets = {fleet.config.fleet.name: await fleet.ready() for fleet in self._fleets.fleets}
         await exchange.reply(200 if all(fleets.values()) else 503, {"fleets": fleets})
+
+    async def _command(self, exchange: Exchange) -> None:
+        await answer_command(exchange, self._fleets, self._max_body)
 
     def _names(self) -> Sequence[str]:
         """The names under which clients may ask for a model."""

@@ -12,23 +12,29 @@ from llmhost.engines.engine import ModelDetails
 from llmhost.errors import ConfigError
 from llmhost.gateway.faults import NotFound
 
-__all__ = ["Ready", "ServedFleet", "ServedFleets"]
+__all__ = ["ServedFleet", "ServedFleets"]
 
 
 #: what Ollama and its users call the embedding model that comes with llmhost
 _EMBEDDERS = {"all-minilm-l6-v2": "all-minilm"}
 
 
+async def _always() -> bool:
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class ServedFleet:
-    """One fleet and its path of a question. `embedder` loads the embedding model of its cache, and raises
-    ModelError, StateError; `details` asks a worker about the model, and raises LlmhostError.
+    """One fleet and its path of a question. `ready` says whether it can answer a question that is not in the
+    cache. `embedder` loads the embedding model of its cache, and raises ModelError, StateError; `details`
+    asks a worker about the model, and raises LlmhostError.
     """
 
     config: Config
     answerer: Answerer
     embedder: Callable[[], Awaitable[TextEmbedder]] | None = None
     details: Callable[[], Awaitable[ModelDetails]] | None = None
+    ready: Callable[[], Awaitable[bool]] = _always
 
     @property
     def model(self) -> str:
@@ -41,10 +47,6 @@ class ServedFleet:
         last = full.rstrip("/").rpartition("/")[2]
         names = [_EMBEDDERS[last.lower()]] if last.lower() in _EMBEDDERS else []
         return [*names, last, full]
-
-
-#: whether a fleet can answer a question that is not in the cache
-Ready = Callable[[ServedFleet], Awaitable[bool]]
 
 
 class ServedFleets:

@@ -14,7 +14,7 @@ from llmhost.gateway.chat import Chat, ChatWriter
 from llmhost.gateway.embeddings import Embeddings
 from llmhost.gateway.exchange import Exchange
 from llmhost.gateway.faults import Forbidden, NotFound
-from llmhost.gateway.fleets import Ready, ServedFleet, ServedFleets
+from llmhost.gateway.fleets import ServedFleet, ServedFleets
 from llmhost.gateway.ollama_models import Described
 
 __all__ = ["OllamaApi"]
@@ -30,11 +30,8 @@ _DETAILS_LAST = 10.0
 class OllamaApi:
     """`ask` answers a chat; `max_body` is in bytes."""
 
-    def __init__(
-        self, fleets: ServedFleets, ready: Ready, ask: Ask, embed: Embeddings, *, max_body: int
-    ) -> None:
+    def __init__(self, fleets: ServedFleets, ask: Ask, embed: Embeddings, *, max_body: int) -> None:
         self._fleets = fleets
-        self._ready = ready
         self._ask = ask
         self._embeddings = embed
         self._max_body = max_body
@@ -65,7 +62,7 @@ class OllamaApi:
         await exchange.reply(200, {"models": [model.listed() for model in models]})
 
     async def _running(self, exchange: Exchange) -> None:
-        fleets = [fleet for fleet in self._fleets.fleets if await self._ready(fleet)]
+        fleets = [fleet for fleet in self._fleets.fleets if await fleet.ready()]
         models = [await self._of_fleet(fleet.model, fleet) for fleet in fleets]
         await exchange.reply(200, {"models": [model.running() for model in models]})
 

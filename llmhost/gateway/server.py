@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-__all__ = ["GatewayServer", "listen", "listen_on_path"]
+__all__ = ["GatewayServer", "SwappedApp", "listen", "listen_on_path"]
 
 #: seconds in which a client must have sent a request's headers
 _HEADER_TIMEOUT = 15.0
@@ -72,6 +72,64 @@ class _Protocol(HttpToolsProtocol):
     def _close(self) -> None:
         if not self.transport.is_closing():
             self.transport.close()
+
+
+class SwappedApp:
+    """An application that can be replaced by another one while requests are under way."""
+
+    def __init__(self) -> None:
+        self._current: _InUse | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        current = self._current
+        assert current is not None  # noqa: S101 - it serves nothing before the first `swap`
+        async with current.used():
+            await current.app(scope, receive, send)
+
+    async def swap(self, building: AbstractAsyncContextManager[ASGIApp]) -> None:
+        """From now on requests go to this one. The one before is closed when its last request has ended.
+
+        Raises as `building`; then nothing has changed.
+        """
+        stack = AsyncExitStack()
+        app = await stack.enter_async_context(building)
+        before, self._current = self._current, _InUse(app, stack)
+        if before is not None:
+            task = asyncio.create_task(before.aclose())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def aclose(self) -> None:
+        """Closes all of them: nothing is under way any more."""
+        if self._current is not None:
+            await self._current.aclose()
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+
+class _InUse:
+    def __init__(self, app: ASGIApp, parts: AsyncExitStack) -> None:
+        self.app = app
+        self._parts = parts
+        self._requests = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @asynccontextmanager
+    async def used(self) -> AsyncIterator[None]:
+        self._requests += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._requests -= 1
+            if not self._requests:
+                self._idle.set()
+
+    async def aclose(self) -> None:
+        await self._idle.wait()
+        await self._parts.aclose()
 
 
 class GatewayServer:

@@ -326,9 +326,9 @@ _MAX_PATH = 103
 _TEMPORARY = Path("/tmp")  # noqa: S108 - is_private finds out what other users have put there
 
 
-def socket_path(folder: Path) -> Path:
+def socket_path(folder: Path, name: str = "redis.sock") -> Path:
     """The same for every command that uses this folder."""
-    path = folder / "redis.sock"
+    path = folder / name
     if len(os.fsencode(path)) <= _MAX_PATH:
         return path
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]

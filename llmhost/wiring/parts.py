@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from llmhost.fleet.registry import FleetRecords
     from llmhost.fleet.service import FleetService
     from llmhost.fleet.workers import Engines, WorkerList
-    from llmhost.gateway.app import Gateway
+    from llmhost.gateway.background import GatewayHome
+    from llmhost.gateway.fleets import ServedFleet
     from llmhost.ledger.ledger import Ledger
     from llmhost.ledger.report import Targets
     from llmhost.store.embedded import EmbeddedRedis
@@ -383,19 +384,18 @@ class Wiring(AsyncExitStack):
         self.push_async_callback(answerer.aclose)
         return answerer
 
-    async def gateway(self) -> Gateway:
-        """The gateway of this fleet. Raises ConfigError."""
+    async def served_fleet(self) -> ServedFleet:
+        """This fleet for a gateway."""
         from llmhost.engines.engine import ModelDetails
-        from llmhost.gateway.app import Gateway
-        from llmhost.gateway.fleets import ServedFleet, ServedFleets
+        from llmhost.gateway.fleets import ServedFleet
 
-        async def is_ready(_: ServedFleet) -> bool:
+        config = self._config
+
+        async def is_ready() -> bool:
             try:
                 return bool(await self._workers.workers())
             except LlmhostError:
                 return False
-
-        config = self._config
 
         async def details() -> ModelDetails:
             for upstream in await self._upstreams(config.engine.model):
@@ -404,9 +404,18 @@ class Wiring(AsyncExitStack):
             return ModelDetails()
 
         answerer = await self.answerer(audit_in_background=True)
-        fleet = ServedFleet(config, answerer, self.caches.text_embedder, details)
-        fleets = ServedFleets([fleet], config.gateway.aliases)
-        return Gateway(fleets, is_ready, max_body=config.gateway.max_body)
+        return ServedFleet(config, answerer, self.caches.text_embedder, details, is_ready)
+
+    @cached_property
+    def gateway_home(self) -> GatewayHome:
+        """Where this fleet's gateway is found. Raises StateError."""
+        return self.gateway_home_of(self._config.fleet.name)
+
+    def gateway_home_of(self, fleet: str) -> GatewayHome:
+        """Raises StateError."""
+        from llmhost.gateway.background import GatewayHome
+
+        return GatewayHome(state_dir() / "fleets" / fleet / "gateway")
 
     async def auditor(self) -> Auditor:
         """What checks semantic hits after they were served. Raises StoreError."""

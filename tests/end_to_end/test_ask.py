@@ -60,7 +60,7 @@ async def test_the_same_question_is_an_exact_hit_that_saves_what_the_answer_cost
 async def test_an_opposite_question_is_a_miss_that_explains_itself(static_house: House) -> None:
     await static_house.ok("ask", "How do I enable dark mode?")
     said = await static_house.ok("ask", "How do I disable dark mode?", "--explain")
-    assert set(said) == {*FIELDS, "explain"}
+    assert set(said) == {*FIELDS, "explain", "reason"}
     assert (said["source"], said["confidence"]) == ("engine", None)
     (refused,) = said["explain"]
     assert (refused["question"], refused["taken"], refused["confidence"]) == (

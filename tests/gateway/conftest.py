@@ -15,6 +15,7 @@ from doubles.openai_server import OpenAIServer
 from llmhost.config.models import Config
 from llmhost.gateway.server import GatewayServer, listen
 from llmhost.wiring import Wiring
+from llmhost.wiring.gateways import make_gateway
 
 if TYPE_CHECKING:
     from plugins.redis_servers import RedisServer
@@ -48,7 +49,7 @@ def serve(engine: OpenAIServer, redis_server: RedisServer, redis_client: Redis) 
                 await (await wiring.fleet()).up(workers)
                 engine.requests.clear()
                 engine.asked.clear()
-            server = GatewayServer((await wiring.gateway()).app(), [listener])
+            server = GatewayServer((await make_gateway([wiring])).app(), [listener])
             running = asyncio.create_task(server.run())
             try:
                 async with httpx.AsyncClient(base_url=url, timeout=30) as http:

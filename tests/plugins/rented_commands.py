@@ -73,6 +73,7 @@ class RentedHouse(House):
         self.environ = {
             "LLMHOST_CONFIG": str(self._config),
             "LLMHOST_STATE_DIR": str(self.state),
+            "LLMHOST_GATEWAY__AUTOSTART": "false",
             "LLMHOST_CACHE_DIR": str(folder / "cache"),
             "HOME": str(folder),
             "XDG_CONFIG_HOME": str(folder / "config"),

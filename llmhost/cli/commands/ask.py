@@ -6,10 +6,11 @@ import asyncio
 import select
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
@@ -18,14 +19,14 @@ from llmhost.cli.frame import Globals, globals_of
 from llmhost.cli.output import Output, table
 from llmhost.cli.running import configured, process_age, run_async, wired
 from llmhost.cli.text import ENTRY_DIGITS, clean, milliseconds, money, percent, shortened
-from llmhost.errors import EngineError, NoWorkerError, UsageError
+from llmhost.errors import EngineError, NoWorkerError, StateError, UsageError
 
 if TYPE_CHECKING:
-    from llmhost.answering.question import Question, Reply
+    from llmhost.answering.question import Question
     from llmhost.config.models import Config
     from llmhost.wiring import Wiring
 
-__all__ = ["ask", "reply_json", "show_explanation"]
+__all__ = ["ask", "show_explanation"]
 
 
 #: seconds; a pipe that is silent for longer may never end, and the user may not know that it is read
@@ -101,9 +102,6 @@ def ask(
       git diff | llmhost ask "Review this change."
       llmhost ask "Which of these is faster?" -f one.py -f two.py
     """
-    from llmhost.answering.question import make_question
-    from llmhost.engines.engine import Message
-
     options = globals_of(ctx)
     if use_cache is False and refresh:
         raise UsageError(
@@ -113,55 +111,131 @@ def ask(
     began = time.monotonic()
     text = _given(options.output, prompt, files or (), config.limits.max_prompt_chars)
     reading = time.monotonic() - began
-    question = make_question(
-        config,
-        [Message("user", text)],
-        model=_text(model),
-        system=system and _text(system),
-        use_cache=use_cache,
-        refresh=refresh,
-        threshold=threshold,
+    arguments = _Arguments(
+        text, model and _text(model), system and _text(system), use_cache, refresh, threshold
     )
-    run_async(_ask(options, config, question, explain, lambda: process_age() - reading))
+    run_async(_ask(options, config, arguments, explain, lambda: process_age() - reading))
+
+
+@dataclass(frozen=True, slots=True)
+class _Arguments:
+    prompt: str
+    model: str | None
+    system: str | None
+    use_cache: bool | None
+    refresh: bool
+    threshold: float | None
+
+    def question(self, config: Config) -> Question:
+        """Raises UsageError."""
+        from llmhost.answering.question import make_question
+        from llmhost.engines.engine import Message
+
+        options = {name: value for name, value in asdict(self).items() if name != "prompt"}
+        return make_question(config, [Message("user", self.prompt)], **options)
+
+
+#: what comes of an answer: `worker` and its name, `text` and a piece, last `reply` and its document
+Lines = AsyncGenerator[tuple[str, Any]]
 
 
 async def _ask(
-    options: Globals, config: Config, question: Question, explain: bool, waited: Callable[[], float]
+    options: Globals, config: Config, arguments: _Arguments, explain: bool, waited: Callable[[], float]
 ) -> None:
     """`waited`: seconds since the user gave the command, without those for reading the question."""
-    from llmhost.answering.question import Reply, Text
+    from llmhost.gateway.socket_client import OtherGateway
 
-    out = options.output
-    reply: Reply | None = None
-    streamed = False
+    question, waiting = arguments.question(config), _Waiting(options.output)
+    socket = _gateway_socket(options, config)
+    if socket is not None:
+        body = {**asdict(arguments), **_who(config), "explain": explain, "waited": waited()}
+        try:
+            await _show_answer(options, question, _by_gateway(socket, body), explain, waiting)
+        except OtherGateway as error:
+            options.output.note(f"asked without the gateway ({error}); `llmhost up` starts it anew")
+        else:
+            return
     async with wired(options, config) as wiring:
         await _check_for_a_source(wiring)
-        answerer, waiting = await wiring.answerer(), _Waiting(out)
-        answerer.waited, answerer.on_worker = waited, waiting.on_worker
-        try:
-            async with aclosing(answerer.answer(question)) as events:
-                async for event in events:
-                    waiting.over()
-                    if isinstance(event, Reply):
-                        reply = event
-                    elif isinstance(event, Text) and not out.json:
-                        streamed = True
-                        out.stream(event.text)
-        finally:
-            waiting.over()
-            if streamed:
-                out.end_stream()
+        lines = _in_this_process(wiring, question, explain, waited, waiting)
+        await _show_answer(options, question, lines, explain, waiting)
         to_audit = wiring.audits_queued
-    if reply is None:
-        raise AssertionError("a question ended without a reply")
-    if out.json:
-        out.document(reply_json(reply, explain))
-    elif explain:
-        show_explanation(out, reply)
-    _footer(out, reply, question)
     if to_audit:
         start_auditing(options)
-    _check_whole(out, reply)
+
+
+def _gateway_socket(options: Globals, config: Config) -> Path | None:
+    """The socket of this fleet's gateway, where it is there."""
+    from llmhost.gateway.background import GatewayHome
+    from llmhost.machine.paths import state_dir
+
+    if options.stateless:
+        return None
+    try:
+        socket = GatewayHome(state_dir() / "fleets" / config.fleet.name / "gateway").socket
+    except StateError:
+        return None
+    return socket if socket.exists() else None
+
+
+def _who(config: Config) -> dict[str, str]:
+    from llmhost.gateway.background import config_digest
+
+    return {"fleet": config.fleet.name, "config": config_digest(config)}
+
+
+def _by_gateway(socket: Path, body: Mapping[str, Any]) -> Lines:
+    from llmhost.gateway.socket_client import ask_gateway
+
+    return ask_gateway(socket, body)
+
+
+async def _in_this_process(
+    wiring: Wiring, question: Question, explain: bool, waited: Callable[[], float], waiting: _Waiting
+) -> Lines:
+    from llmhost.answering.document import reply_document
+    from llmhost.answering.question import Reply, Text
+
+    answerer = await wiring.answerer()
+    answer = answerer.answer(question, waited=waited(), on_worker=waiting.on_worker)
+    async with aclosing(answer) as events:
+        async for event in events:
+            if isinstance(event, Text):
+                yield "text", event.text
+            elif isinstance(event, Reply):
+                yield "reply", reply_document(event, explain=explain)
+
+
+async def _show_answer(
+    options: Globals, question: Question, lines: Lines, explain: bool, waiting: _Waiting
+) -> None:
+    out = options.output
+    document: dict[str, Any] | None = None
+    streamed = False
+    try:
+        async with aclosing(lines):
+            async for what, value in lines:
+                if what == "worker":
+                    waiting.on_worker(value)
+                    continue
+                waiting.over()
+                if what == "reply":
+                    document = value
+                elif not out.json:
+                    streamed = True
+                    out.stream(value)
+    finally:
+        waiting.over()
+        if streamed:
+            out.end_stream()
+    if document is None:
+        raise AssertionError("a question ended without a reply")
+    if out.json:
+        out.document(document)
+    elif explain:
+        show_explanation(out, document)
+    _footer(out, document, question)
+    _check_whole(out, document)
 
 
 class _Waiting:
@@ -235,91 +309,57 @@ def _text(argument: str | None) -> str:
     return argument or ""
 
 
-def reply_json(reply: Reply, explain: bool) -> dict[str, object]:
-    """Token counts are those of the answer when it was generated; times are milliseconds. `explain` lists
-    every stored question that was considered, most similar first; none for an exact hit.
-    """
-    answer, matched = reply.answer, reply.lookup.served
-    document: dict[str, object] = {
-        "answer": answer.text,
-        "source": reply.source,
-        "similarity": matched.similarity if matched else None,
-        "confidence": reply.confidence,
-        "matched_question": matched.question if matched else None,
-        "entry": reply.entry,
-        "model": answer.model,
-        "worker": reply.worker,
-        "finish_reason": answer.finish_reason,
-        "tokens": {"prompt": answer.prompt_tokens, "completion": answer.completion_tokens},
-        "latency_ms": reply.latency,
-        "cost_usd": reply.cost_usd,
-        "saved_usd": reply.saved_usd,
-    }
-    if explain:
-        document["explain"] = [
-            {
-                "question": verdict.candidate.question,
-                "similarity": verdict.candidate.similarity,
-                "taken": verdict.taken,
-                "confidence": verdict.confidence,
-                "why": verdict.words,
-                "objections": verdict.objections,
-            }
-            for verdict in (() if reply.source == "exact" else reply.lookup.verdicts)
-        ]
-    return document
-
-
-def show_explanation(out: Output, reply: Reply) -> None:
+def show_explanation(out: Output, reply: Mapping[str, Any]) -> None:
     """Prints the candidates and why each was served or not, on stderr; nothing with ``--quiet``."""
-    if reply.source == "exact":
+    if reply["source"] == "exact":
         out.note("· exact match: the same question is stored")
-    elif not reply.lookup.verdicts:
-        out.note(f"· {reply.lookup.reason or 'no stored question was considered'}")
+    elif not reply["explain"]:
+        out.note(f"· {reply['reason'] or 'no stored question was considered'}")
     elif not out.quiet:
         shown = table("", "similarity", "confidence", "reason", "stored question", right=_NUMBERS)
-        for verdict in reply.lookup.verdicts:
-            candidate = verdict.candidate
-            confidence = "" if verdict.confidence is None else f"{verdict.confidence:.3f}"
+        for verdict in reply["explain"]:
+            confidence = "" if verdict["confidence"] is None else f"{verdict['confidence']:.3f}"
             shown.add_row(
-                "served" if verdict.taken else "",
-                f"{candidate.similarity:.3f}",
+                "served" if verdict["taken"] else "",
+                f"{verdict['similarity']:.3f}",
                 confidence,
-                clean(verdict.words),
-                clean(shortened(candidate.question)),
+                clean(verdict["why"]),
+                clean(shortened(verdict["question"])),
             )
         out.console_of_errors().print(shown)
 
 
-def _footer(out: Output, reply: Reply, question: Question) -> None:
+def _footer(out: Output, reply: Mapping[str, Any], question: Question) -> None:
     """The answer's source, latency, and cost or savings."""
-    took, answer, matched = milliseconds(reply.latency.total), reply.answer, reply.lookup.served
-    if reply.source == "engine":
-        parts = [f"answered by {reply.worker}", answer.model, f"{answer.completion_tokens:,} tokens", took]
-        parts.append(f"cost {money(reply.cost_usd)}")
+    took = milliseconds(reply["latency_ms"]["total"])
+    if reply["source"] == "engine":
+        tokens = f"{reply['tokens']['completion']:,} tokens"
+        parts = [f"answered by {reply['worker']}", reply["model"], tokens, took]
+        parts.append(f"cost {money(reply['cost_usd'])}")
     else:
         parts = [
-            f"{reply.source} hit",
+            f"{reply['source']} hit",
             took,
-            f"saved {money(reply.saved_usd)}",
-            f"entry {(reply.entry or '')[:ENTRY_DIGITS]}",
+            f"saved {money(reply['saved_usd'])}",
+            f"entry {(reply['entry'] or '')[:ENTRY_DIGITS]}",
         ]
-    if matched is not None:
-        parts.insert(1, f"similarity {matched.similarity:.2f} to “{shortened(matched.question)}”")
-        if reply.confidence is not None:
-            parts.insert(2, f"confidence {percent(reply.confidence)}")
+    if reply["matched_question"] is not None:
+        matched = shortened(reply["matched_question"])
+        parts.insert(1, f"similarity {reply['similarity']:.2f} to “{matched}”")
+        if reply["confidence"] is not None:
+            parts.insert(2, f"confidence {percent(reply['confidence'])}")
     if question.kind is not None and not question.use_cache:
         parts.append(f"not cached: {_KINDS[question.kind]}")
     out.note("· " + " · ".join(parts))
 
 
-def _check_whole(out: Output, reply: Reply) -> None:
+def _check_whole(out: Output, reply: Mapping[str, Any]) -> None:
     """Warns of an answer that is not whole. Raises EngineError where there is none."""
-    answer, reason = reply.answer, reply.answer.finish_reason
-    if reply.source == "engine" and not answer.text.strip():
+    reason = reply["finish_reason"]
+    if reply["source"] == "engine" and not reply["answer"].strip():
         hint = "raise `engine.max_tokens`: a model that reasons may use all of it before its answer"
         raise EngineError(
-            f"{reply.worker} gave an empty answer (finish reason: {clean(reason)})",
+            f"{reply['worker']} gave an empty answer (finish reason: {clean(reason)})",
             hint=hint if reason == "length" else "ask again, or use another `engine.model`",
         )
     if reason != "stop":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +11,7 @@ import typer
 
 from llmhost.cli.fleet_view import ended_word, follow, hourly_cost, show_failures
 from llmhost.cli.frame import Globals, globals_of
+from llmhost.cli.gateway_process import stop_gateways
 from llmhost.cli.running import asynchronous, configured, confirm, described, wired
 from llmhost.cli.text import counted, money
 from llmhost.errors import (
@@ -65,7 +66,7 @@ async def down(
     if everything and not options.json:
         options.output.note("every fleet that this machine knows or the account rents")
     async with wired(options, _configured(options, everything)) as wiring:
-        own = await wiring.fleet()
+        own, some = await wiring.fleet(), bool(workers or orphans)
         others = await wiring.other_fleets(everywhere=True) if everything else []
         if not yes and sys.stdin.isatty() and (own.rents or others):
             await _ask(options, own, workers or (), others)
@@ -77,13 +78,14 @@ async def down(
             else:
                 results = [await _end_one_of_many(fleet, progress, now) for fleet in fleets]
         for fleet, result in zip(fleets, results, strict=True):
-            if not (workers or orphans or result.remaining or result.failed):
+            if not (some or result.remaining or result.failed):
                 wiring.forget_fleet(fleet.spec.name, fleet.spec.provider)
+        gateways = await stop_gateways(options, wiring, _ended(fleets, results, some=some))
         stopped = await wiring.stop_embedded_redis() if everything and not left else None
         if not everything:  # looked for last: nothing may stand before the ending
             with suppress(StateError):
                 left = await wiring.other_fleets()
-    _report(options, results, left, stopped)
+    _report(options, results, left, stopped, gateways)
     if everything and left:
         raise PartialError(
             f"other fleets were not destroyed: {', '.join(other.name for other in left)}",
@@ -94,6 +96,13 @@ async def down(
             "the account on vast.ai could not be listed: workers may be running there",
             hint="set VAST_API_KEY and run it again, or see https://cloud.vast.ai/instances/",
         )
+
+
+def _ended(fleets: Sequence[FleetService], results: Sequence[DownResult], *, some: bool) -> Iterator[str]:
+    """The fleets of which nothing is left. `some`: only some workers were to be ended."""
+    for fleet, result in zip(fleets, results, strict=True):
+        if not (some or result.remaining or result.failed):
+            yield fleet.spec.name
 
 
 def _check_which(workers: Sequence[str] | None, everything: bool, orphans: bool) -> None:
@@ -108,7 +117,11 @@ def _check_which(workers: Sequence[str] | None, everything: bool, orphans: bool)
 
 
 def _report(
-    options: Globals, results: Sequence[DownResult], left: Sequence[OtherFleet], stopped: bool | None
+    options: Globals,
+    results: Sequence[DownResult],
+    left: Sequence[OtherFleet],
+    stopped: bool | None,
+    gateways: Sequence[str],
 ) -> None:
     """Raises as `show_failures`."""
     for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
@@ -125,6 +138,7 @@ def _report(
         "intents": intents,
         "scaling_paused": any(result.paused for result in results),
         "other_fleets": [other.name for other in left],
+        "gateways_stopped": gateways,
     }
     options.output.result(document, _show)
     failures = [failure for result in results for failure in result.failed]
@@ -192,6 +206,8 @@ def _show(document: Mapping[str, Any], console: Console) -> None:
         console.print(f"Removed the record of purchase {intent}, which bought nothing.")
     if not document["destroyed"] and not document["remaining"]:
         console.print("No workers to destroy.")
+    for url in document["gateways_stopped"]:
+        console.print(f"Stopped the gateway on {url}.")
     if document["scaling_paused"]:
         console.print("Autoscaling is paused until the next `llmhost up`.", style="dim")
     if document["redis_stopped"]:

@@ -13,6 +13,7 @@ import typer
 
 from llmhost.cli.fleet_view import WorkerOutput, hourly_cost, show_workers, worker_output
 from llmhost.cli.frame import globals_of
+from llmhost.cli.gateway_process import running_gateway
 from llmhost.cli.output import table
 from llmhost.cli.running import asynchronous, configured, say_what_a_toy_is, warn_of_others, wired
 from llmhost.cli.text import clean, credit, duration, money, percent, spent
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from llmhost.engines.worker_report import Disk, Gpu, LoadedModel
     from llmhost.fleet.models import Worker
     from llmhost.fleet.workers import Engines
+    from llmhost.gateway.background import GatewayRecord
 
 __all__ = ["GpuOutput", "gather_metrics", "show_gpus", "status"]
 
@@ -202,6 +204,7 @@ async def status(
         gpus = await gather_metrics(wiring.engines, found.workers) if gpu else None
         switches = await gather_switches(wiring.engines, found.workers)
         await warn_of_others(options, wiring)
+        gateway = running_gateway(options, wiring)
     for warning in found.warnings:
         options.output.warn(warning)
     spending, rents = found.spending, wiring.provider.rents
@@ -223,6 +226,8 @@ async def status(
         runway_hours=runway_hours(left, hourly),
         gpus=gpus,
         autoscaling={"paused_since": found.paused},
+        endpoint=None if gateway is None else gateway.url,
+        gateway=None if gateway is None else _gateway_output(gateway, wiring.now()),
     )
     for name, answer in switches.items():
         if answer != "armed":
@@ -232,10 +237,19 @@ async def status(
 
 
 @dataclass(frozen=True, slots=True)
+class GatewayOutput:
+    """`uptime_s` in seconds."""
+
+    url: str
+    version: str
+    uptime_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class StatusOutput:
     """`spent_usd` is the cost of the workers listed, `spent` of all, destroyed ones included: this UTC day,
     this month, ever; `spent_estimated`: a bill may still correct both. `autoscaling` has `paused_since`, Unix
-    seconds. None is unknown, or not asked for.
+    seconds. `endpoint` is the gateway's URL. None is unknown, not there, or not asked for.
     """
 
     workers: Sequence[WorkerOutput]
@@ -247,6 +261,12 @@ class StatusOutput:
     gpus: Sequence[GpuOutput] | None
     autoscaling: Mapping[str, float | None]
     spent_estimated: bool
+    endpoint: str | None
+    gateway: GatewayOutput | None
+
+
+def _gateway_output(gateway: GatewayRecord, now: float) -> GatewayOutput:
+    return GatewayOutput(gateway.url, gateway.version, max(0.0, now - gateway.started))
 
 
 def _show(output: StatusOutput, console: Console) -> None:
@@ -265,6 +285,9 @@ def _show(output: StatusOutput, console: Console) -> None:
         console.print(f"cost: {cost}", style="dim")
     if output.credit_usd is not None:
         console.print(credit(output.credit_usd, output.runway_hours), style="dim")
+    if (gateway := output.gateway) is not None:
+        up = f"version {clean(gateway.version)}, up {duration(gateway.uptime_s)}"
+        console.print(f"Endpoint: {clean(gateway.url)}/v1 ({up})", soft_wrap=True)
     if (since := output.autoscaling["paused_since"]) is not None:
         when = datetime.fromtimestamp(since).astimezone()
         console.print(f"Autoscaling paused since {when:%Y-%m-%d %H:%M}; `llmhost up` resumes it.")

@@ -20,6 +20,7 @@ from llmhost.cli.fleet_view import (
     worker_output,
 )
 from llmhost.cli.frame import Globals, globals_of
+from llmhost.cli.gateway_process import ensure_gateway
 from llmhost.cli.output import table
 from llmhost.cli.running import (
     configured,
@@ -205,6 +206,7 @@ async def _plan(options: Globals, config: Config, gpus: int | None) -> None:
         "failed": [],
         "replaced": [],
         "cost_usd": _prices_json(quote),
+        "endpoint": None,
     }
 
     def show(quote: Quote, console: Console) -> None:
@@ -248,14 +250,16 @@ async def _up(
         for failure in result.replaced:
             options.output.warn(f"{failure.worker} was replaced: {failure.message}")
         await warn_of_others(options, wiring)
+        gateway = await ensure_gateway(options, wiring, config) if result.workers else None
+        endpoint = None if gateway is None else gateway.url
         workers = [
             worker_output(worker, wiring.now(), result.spent.get(worker.id), estimated=wiring.provider.rents)
             for worker in result.workers
         ]
         options.output.result(
             result,
-            lambda shown, console: _show_up(shown, workers, console),
-            _up_json(result, workers, approval.quote),
+            lambda shown, console: _show_up(shown, workers, endpoint, console),
+            _up_json(result, workers, approval.quote) | {"endpoint": endpoint},
         )
     _say_what_is_missing(options, result, gpus)
     say_what_a_toy_is(options, config)
@@ -344,7 +348,9 @@ def _up_json(result: UpResult, workers: Sequence[WorkerOutput], quote: Quote | N
     }
 
 
-def _show_up(result: UpResult, workers: Sequence[WorkerOutput], console: Console) -> None:
+def _show_up(
+    result: UpResult, workers: Sequence[WorkerOutput], endpoint: str | None, console: Console
+) -> None:
     if not result.plan.changes:
         console.print("Nothing to do: the fleet is up to date.", style="dim")
     if result.plan.destroy:
@@ -353,3 +359,7 @@ def _show_up(result: UpResult, workers: Sequence[WorkerOutput], console: Console
     if workers:
         show_workers(workers, console)
         console.print(f"{money(hourly_cost(result.workers))}/h", style="dim")
+    if endpoint is not None:
+        console.print(
+            f"Endpoint: {endpoint}/v1 (for clients of OpenAI, Ollama and Anthropic)", soft_wrap=True
+        )

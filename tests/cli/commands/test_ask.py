@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 from doubles.scripted_verifier import DOUBT, REFUSAL
 
+from llmhost.answering.document import reply_document
 from llmhost.answering.question import Latency, Reply
 from llmhost.cache.models import Answer, Candidate, SemanticLookup, Verdict
-from llmhost.cli.commands.ask import reply_json, show_explanation
+from llmhost.cli.commands.ask import show_explanation
 from llmhost.cli.output import Output, plain
 
 ANSWER = Answer("text", "m", 1.0, 1, 1, "stop", 1.0, 0.0)
@@ -19,7 +20,7 @@ REPLY = Reply(ANSWER, "semantic", Latency(1.0), lookup=SemanticLookup(verdicts=(
 
 
 def shown(reply: Reply, capsys: pytest.CaptureFixture[str], *, quiet: bool = False) -> str:
-    show_explanation(Output(quiet=quiet), reply)
+    show_explanation(Output(quiet=quiet), reply_document(reply, explain=True))
     out, err = capsys.readouterr()
     assert out == ""
     return err
@@ -33,7 +34,7 @@ def test_each_candidate_has_a_row_on_stderr(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_json_has_all_that_is_known() -> None:
-    refused, served = plain(reply_json(REPLY, explain=True))["explain"]
+    refused, served = plain(reply_document(REPLY, explain=True))["explain"]
     assert refused == {
         "question": "5 cups",
         "similarity": 0.9512,
@@ -47,7 +48,7 @@ def test_json_has_all_that_is_known() -> None:
 
 def test_an_exact_hit_says_so_and_names_no_candidates(capsys: pytest.CaptureFixture[str]) -> None:
     exact = replace(REPLY, source="exact")
-    assert reply_json(exact, explain=True)["explain"] == []
+    assert reply_document(exact, explain=True)["explain"] == []
     assert shown(exact, capsys) == "· exact match: the same question is stored\n"
 
 

@@ -1,0 +1,47 @@
+"""A reply as programs read it: what `ask --json` prints. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from llmhost.answering.question import Reply
+
+__all__ = ["reply_document"]
+
+
+def reply_document(reply: Reply, *, explain: bool) -> dict[str, Any]:
+    """Token counts are those of the answer when it was generated; times are milliseconds. `explain` lists
+    every stored question that was considered, most similar first, none for an exact hit; `reason` says in
+    words why none was served.
+    """
+    answer, matched = reply.answer, reply.lookup.served
+    document: dict[str, Any] = {
+        "answer": answer.text,
+        "source": reply.source,
+        "similarity": matched.similarity if matched else None,
+        "confidence": reply.confidence,
+        "matched_question": matched.question if matched else None,
+        "entry": reply.entry,
+        "model": answer.model,
+        "worker": reply.worker,
+        "finish_reason": answer.finish_reason,
+        "tokens": {"prompt": answer.prompt_tokens, "completion": answer.completion_tokens},
+        "latency_ms": asdict(reply.latency),
+        "cost_usd": reply.cost_usd,
+        "saved_usd": reply.saved_usd,
+    }
+    if explain:
+        document["reason"] = reply.lookup.reason
+        document["explain"] = [
+            {
+                "question": verdict.candidate.question,
+                "similarity": verdict.candidate.similarity,
+                "taken": verdict.taken,
+                "confidence": verdict.confidence,
+                "why": verdict.words,
+                "objections": [asdict(objection) for objection in verdict.objections],
+            }
+            for verdict in (() if reply.source == "exact" else reply.lookup.verdicts)
+        ]
+    return document

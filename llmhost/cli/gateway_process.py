@@ -1,0 +1,75 @@
+"""The gateway in the background, as `up` starts it, `status` shows it and `down` stops it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from llmhost.errors import LlmhostError
+
+if TYPE_CHECKING:
+    from llmhost.cli.frame import Globals
+    from llmhost.config.models import Config
+    from llmhost.gateway.background import GatewayRecord
+    from llmhost.wiring import Wiring
+
+__all__ = ["ensure_gateway", "running_gateway", "stop_gateways"]
+
+
+async def ensure_gateway(options: Globals, wiring: Wiring, config: Config) -> GatewayRecord | None:
+    """The fleet's gateway, which is started where none runs, or one with another configuration. None where it
+    is not wanted, or cannot be started: that is warned of, and the fleet works without.
+    """
+    from llmhost.gateway.background import config_digest
+
+    if not config.gateway.autostart or options.stateless:
+        return None
+    try:
+        home = wiring.gateway_home
+        record = home.running()
+        if record is None or record.config != config_digest(config):
+            await home.stop()
+            with options.output.progress() as progress:
+                progress.update("gateway", "starting")
+                record = await home.start(_command(options))
+                progress.done("gateway")
+    except LlmhostError as error:
+        options.output.warn(f"{error}; `llmhost serve` starts it in the foreground")
+        return None
+    if not record.url.endswith(f":{config.gateway.port}"):
+        options.output.warn(f"port {config.gateway.port} is in use, so the gateway listens on {record.url}")
+    return record
+
+
+def _command(options: Globals) -> list[str]:
+    """A configuration that was found and not named must be found again: a named one may do more."""
+    from llmhost.machine.child import python_command
+
+    given = [] if options.config is None else ["--config", str(options.config.absolute())]
+    fleet = [] if options.fleet is None else ["--fleet", options.fleet]
+    return python_command("llmhost", *given, *fleet, "serve", "--any-port")
+
+
+def running_gateway(options: Globals, wiring: Wiring) -> GatewayRecord | None:
+    """The fleet's gateway, where one runs."""
+    if options.stateless:
+        return None
+    try:
+        return wiring.gateway_home.running()
+    except LlmhostError:
+        return None
+
+
+async def stop_gateways(options: Globals, wiring: Wiring, fleets: Iterable[str]) -> list[str]:
+    """Stops the gateways of these fleets; the URLs on which they listened. What does not end is warned of: it
+    costs nothing."""
+    stopped = []
+    for fleet in () if options.stateless else fleets:
+        try:
+            home = wiring.gateway_home_of(fleet)
+            record = home.running()
+            if record is not None and await home.stop():
+                stopped.append(record.url)
+        except LlmhostError as error:
+            options.output.warn(str(error))
+    return stopped

@@ -1,0 +1,167 @@
+"""A fleet's gateway as a process of this machine: where it is found, how it is started, and how it ends.
+
+Whoever runs it holds a lock on a file, which the system releases when it ends, however it ends. What stands
+in the record beside it holds for as long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import subprocess
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmhost import __version__
+from llmhost.errors import StateError
+from llmhost.machine.child import safe_environment
+from llmhost.machine.files import hold_lock, make_folder, read_json, write_json
+from llmhost.store.embedded import make_private, socket_path
+
+if TYPE_CHECKING:
+    from llmhost.config.models import Config
+
+__all__ = ["GatewayHome", "GatewayRecord", "config_digest"]
+
+#: seconds; on a busy machine it takes some to import all that it needs
+_START_PATIENCE = 60.0
+_POLL = 0.05  #: seconds between two looks at a gateway that starts
+#: characters of the log's last line that are shown where it does not start
+_SHOWN = 300
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayRecord:
+    """A gateway that runs. `started` in Unix seconds; `config` names what it was started with, see
+    `config_digest`.
+    """
+
+    pid: int
+    url: str
+    version: str
+    started: float
+    config: str
+
+
+def config_digest(config: Config) -> str:
+    """The same for two programs of the same version that answer questions in the same way; where the gateway
+    listens is no part of it, and secrets are not either."""
+    answering = config.model_dump_json(exclude={"gateway"})
+    return hashlib.sha256(f"{__version__}\n{answering}".encode()).hexdigest()
+
+
+class GatewayHome:
+    """The place of one fleet's gateway, in a `folder` of its own. There is one gateway there at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = folder / "lock"
+        self._record = folder / "gateway.json"
+        self.log = folder / "gateway.log"
+        #: where commands of this user reach it; the folder may be elsewhere, as such paths have a limit
+        self.socket = socket_path(folder, "gateway.sock")
+
+    def running(self) -> GatewayRecord | None:
+        """The gateway that runs; None where there is none, or where it cannot be read."""
+        if not self._is_held():
+            return None
+        try:
+            record = read_json(self._record)
+            return None if record is None else GatewayRecord(**record)
+        except (StateError, ValueError, TypeError):
+            return None
+
+    @asynccontextmanager
+    async def taken(self) -> AsyncIterator[bool]:
+        """Within the block this process is the fleet's gateway; False where another one is.
+
+        Raises StateError.
+        """
+        make_private(self._folder)
+        make_private(self.socket.parent)
+        if self._is_held():
+            yield False
+            return
+        async with hold_lock(self._lock, patience=0):
+            try:
+                yield True
+            finally:
+                with suppress(OSError):
+                    self._record.unlink(missing_ok=True)
+                    self.socket.unlink(missing_ok=True)
+
+    def write(self, url: str, config: str) -> None:
+        """Tells others where this process listens. Raises StateError."""
+        record = GatewayRecord(os.getpid(), url, __version__, time.time(), config)
+        write_json(self._record, asdict(record))
+
+    async def start(self, command: Sequence[str]) -> GatewayRecord:
+        """Starts it with this command, which takes the place itself, and returns when it listens. Raises
+        StateError with the last line of its log where it does not."""
+        process = self._launch(command)
+        deadline = time.monotonic() + _START_PATIENCE
+        while (record := self.running()) is None:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise StateError(f"the gateway did not start: {self._last_line()}", hint=f"see {self.log}")
+            await asyncio.sleep(_POLL)
+        return record
+
+    def _launch(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        make_folder(self._folder)
+        try:
+            with self.log.open("wb") as log:
+                return subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=safe_environment(),
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise StateError(f"the gateway cannot be started: {error.strerror}") from error
+
+    async def stop(self) -> bool:
+        """Ends it, once its answers are complete or had their time; False where none runs. Raises StateError
+        where it does not end."""
+        from llmhost.machine.process import end
+
+        record = self.running()
+        if record is None:
+            return False
+        import psutil
+
+        try:
+            process = psutil.Process(record.pid)
+            ours = process.uids().real == os.getuid() and "serve" in process.cmdline()
+        except psutil.Error:
+            return False
+        if not ours or not await end(process):
+            raise StateError("the gateway cannot be stopped", hint=f"end process {record.pid}")
+        return True
+
+    def _is_held(self) -> bool:
+        try:
+            descriptor = os.open(self._lock, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def _last_line(self) -> str:
+        try:
+            lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        except OSError:
+            lines = []
+        return lines[-1][:_SHOWN] if lines else "it says nothing"

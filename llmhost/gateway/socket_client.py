@@ -1,0 +1,82 @@
+"""Asks a question through the gateway's own socket, with nothing but the standard library.
+
+A command that does so loads no client of HTTP and no model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from llmhost import errors
+from llmhost.errors import EngineUnavailable, LlmhostError
+
+__all__ = ["OtherGateway", "ask_gateway"]
+
+#: bytes of a line: the longest answer, and every stored question that was considered
+_LONGEST_LINE = 256 << 20
+_PATH = "/llmhost/ask"
+
+
+class OtherGateway(Exception):
+    """There is no gateway at this socket that would answer as this command."""
+
+
+async def ask_gateway(socket: Path, body: Mapping[str, Any]) -> AsyncGenerator[tuple[str, Any]]:
+    """The lines of the answer: `worker` and its name, `text` and a piece of it, `reply` and the document.
+
+    Raises:
+        OtherGateway: before anything else; nothing was asked.
+        LlmhostError: what the gateway could not do, as the command's own process would say it.
+    """
+    try:
+        reader, writer = await asyncio.open_unix_connection(str(socket), limit=_LONGEST_LINE)
+    except OSError as error:
+        raise OtherGateway(str(error)) from error
+    with closing(writer):
+        data = json.dumps(body).encode()
+        # HTTP/1.0: the answer is what follows its headers, until the end.
+        head = (
+            f"POST {_PATH} HTTP/1.0\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
+        )
+        writer.write(head.encode() + data)
+        try:
+            status = await _status(reader)
+            if status != 200:
+                raise OtherGateway(f"HTTP {status}")
+            whole = False
+            async for line in _lines(reader):
+                for name, value in json.loads(line).items():
+                    if name == "error":
+                        raise _error(value)
+                    whole = whole or name == "reply"
+                    yield name, value
+        except (OSError, ValueError, asyncio.IncompleteReadError) as error:
+            raise EngineUnavailable(f"the gateway broke off: {error}") from error
+    if not whole:
+        raise EngineUnavailable("the gateway ended before the answer did", hint="ask again")
+
+
+async def _status(reader: asyncio.StreamReader) -> int:
+    """The status of the answer, whose headers are read."""
+    first, *_ = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
+    return int(first.split()[1])
+
+
+async def _lines(reader: asyncio.StreamReader) -> AsyncGenerator[bytes]:
+    """The lines of a chunked answer: the gateway writes whole lines."""
+    while size := int(await reader.readline(), 16):
+        for line in (await reader.readexactly(size)).splitlines():
+            yield line
+        await reader.readline()
+
+
+def _error(told: Mapping[str, Any]) -> LlmhostError:
+    kind = getattr(errors, str(told["kind"]), LlmhostError)
+    if not (isinstance(kind, type) and issubclass(kind, LlmhostError)):
+        kind = LlmhostError
+    return kind(str(told["message"]), hint=told["hint"])

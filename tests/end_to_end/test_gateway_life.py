@@ -1,0 +1,182 @@
+"""The gateway in the background: `up` starts it, `ask` goes through it, `down` stops it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import yaml
+from doubles.waiting import until
+from plugins.commands import House
+
+pytestmark = pytest.mark.slow
+
+ASKED: Any = {"model": "tiny", "messages": [{"role": "user", "content": "Say hello."}]}
+
+
+@pytest.fixture
+def port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        number: int = free.getsockname()[1]
+        return number
+
+
+@pytest.fixture
+async def house(static_house: House, port: int, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
+    """A static fleet whose `up` starts a gateway on `port`."""
+    monkeypatch.setenv("LLMHOST_GATEWAY__AUTOSTART", "true")
+    monkeypatch.setenv("LLMHOST_GATEWAY__PORT", str(port))
+    yield static_house
+    await static_house.run("down")
+
+
+def gateway_pids() -> set[int]:
+    """The gateways that run for this test's state folder."""
+    found = set()
+    for process in psutil.process_iter(["pid", "cmdline", "environ"]):
+        environ = process.info["environ"] or {}
+        if "serve" in (process.info["cmdline"] or ()) and (
+            environ.get("LLMHOST_STATE_DIR") == os.environ["LLMHOST_STATE_DIR"]
+        ):
+            found.add(process.pid)
+    return found
+
+
+async def test_up_ends_with_the_url_of_a_gateway_that_answers(house: House, port: int) -> None:
+    done = await house.ok("up")
+    assert done["endpoint"] == f"http://127.0.0.1:{port}"
+    async with httpx.AsyncClient(base_url=done["endpoint"]) as http:
+        answer = await http.post("/v1/chat/completions", json=ASKED)
+    assert answer.headers["x-llmhost-cache"] == "miss"
+
+
+async def test_up_again_keeps_the_gateway_that_runs(house: House) -> None:
+    await house.ok("up")
+    before = gateway_pids()
+    await house.ok("up")
+    assert (len(before), gateway_pids()) == (1, before)
+
+
+async def test_up_replaces_a_gateway_that_would_answer_otherwise(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.ok("up")
+    before = gateway_pids()
+    monkeypatch.setenv("LLMHOST_ENGINE__MAX_TOKENS", "7")
+    await house.ok("up")
+    assert (len(gateway_pids()), gateway_pids() & before) == (1, set())
+
+
+async def test_status_shows_it_and_down_stops_it(house: House, port: int) -> None:
+    await house.ok("up")
+    shown = await house.ok("status")
+    assert (shown["endpoint"], shown["gateway"]["url"]) == (f"http://127.0.0.1:{port}",) * 2
+    assert shown["gateway"]["uptime_s"] >= 0
+    assert (await house.ok("down"))["gateways_stopped"] == [f"http://127.0.0.1:{port}"]
+    assert (gateway_pids(), (await house.ok("status"))["endpoint"]) == (set(), None)
+
+
+async def test_a_port_that_is_taken_is_replaced_by_another_and_said(house: House, port: int) -> None:
+    with socket.create_server(("127.0.0.1", port)):
+        done = await house.run("up", "--json")
+        endpoint = done.json["endpoint"]
+        assert endpoint != f"http://127.0.0.1:{port}"
+        assert f"port {port} is in use" in done.err
+        async with httpx.AsyncClient() as http:
+            assert (await http.get(f"{endpoint}/healthz")).status_code == 200
+
+
+async def test_ask_through_it_answers_as_without_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    await house.ok("up")
+    through = [await house.ok("ask", "Say hello."), await house.ok("ask", "Say hello.")]
+    assert [answer["source"] for answer in through] == ["engine", "exact"]
+    pids = gateway_pids()
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    await until_gone(pids)
+    alone = await house.ok("ask", "Say hello.")
+    changing = {"latency_ms": None}
+    assert through[1] | changing == alone | changing
+
+
+async def test_errors_are_those_of_the_command_itself(house: House) -> None:
+    await house.ok("up")
+    refused = await house.run("ask", "Say hello.", "--model", "unknown-model")
+    for pid in gateway_pids():
+        os.kill(pid, signal.SIGKILL)
+    alone = await house.run("ask", "Say hello.", "--model", "unknown-model")
+    assert (refused.code, refused.error) == (alone.code, alone.error)
+
+
+async def test_a_command_with_another_configuration_asks_by_itself(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.ok("up")
+    monkeypatch.setenv("LLMHOST_ENGINE__SYSTEM", "Answer in French.")
+    done = await house.run("ask", "Say hello.")
+    assert (done.code, "without the gateway" in done.err) == (0, True)
+
+
+async def test_a_gateway_that_was_killed_leaves_nothing_that_stands_in_the_way(house: House) -> None:
+    await house.ok("up")
+    pids = gateway_pids()
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    await until_gone(pids)
+    assert (await house.ok("ask", "Say hello."))["source"] == "engine"
+    assert (await house.ok("up"))["endpoint"] is not None
+
+
+async def until_gone(pids: set[int]) -> None:
+    async def are_gone() -> bool:
+        return not any(psutil.pid_exists(pid) and is_running(pid) for pid in pids)
+
+    await until(are_gone)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+# Reading the configuration again, and several fleets
+
+
+def change(house: House, change: Callable[[Any], None]) -> None:
+    path = Path("llmhost.yaml")
+    document = yaml.safe_load(path.read_text())
+    change(document)
+    path.write_text(yaml.safe_dump(document))
+
+
+async def test_sighup_reads_the_configuration_again_and_a_wrong_one_changes_nothing(
+    house: House, port: int
+) -> None:
+    await house.ok("up")
+    (pid,) = gateway_pids()
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+
+        async def models() -> list[str]:
+            return [model["id"] for model in (await http.get("/v1/models")).json()["data"]]
+
+        async def has_alias() -> bool:
+            return "gpt-4o" in await models()
+
+        change(house, lambda document: document.update(gateway={"aliases": {"gpt-4o": "tiny"}}))
+        os.kill(pid, signal.SIGHUP)
+        await until(has_alias)
+        change(house, lambda document: document.update(gateway={"port": "no port"}))
+        os.kill(pid, signal.SIGHUP)
+        assert (await http.post("/v1/chat/completions", json=ASKED)).status_code == 200
+        assert await has_alias()
