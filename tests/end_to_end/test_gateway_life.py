@@ -161,7 +161,7 @@ def change(house: House, change: Callable[[Any], None]) -> None:
 
 
 async def test_sighup_reads_the_configuration_again_and_a_wrong_one_changes_nothing(
-    house: House, port: int
+    house: House, port: int, state_folder: Path
 ) -> None:
     await house.ok("up")
     (pid,) = gateway_pids()
@@ -173,10 +173,15 @@ async def test_sighup_reads_the_configuration_again_and_a_wrong_one_changes_noth
         async def has_alias() -> bool:
             return "gpt-4o" in await models()
 
+        async def is_refused() -> bool:
+            (log,) = state_folder.glob("fleets/*/gateway/gateway.log")
+            return "was not read again" in log.read_text()
+
         change(house, lambda document: document.update(gateway={"aliases": {"gpt-4o": "tiny"}}))
         os.kill(pid, signal.SIGHUP)
         await until(has_alias)
-        change(house, lambda document: document.update(gateway={"port": "no port"}))
+        change(house, lambda document: document.update(gateway={"max_body": "no size"}))
         os.kill(pid, signal.SIGHUP)
+        await until(is_refused)
         assert (await http.post("/v1/chat/completions", json=ASKED)).status_code == 200
         assert await has_alias()
