@@ -174,7 +174,7 @@ async def test_sighup_reads_the_configuration_again_and_a_wrong_one_changes_noth
             return "gpt-4o" in await models()
 
         async def is_refused() -> bool:
-            (log,) = state_folder.glob("fleets/*/gateway/gateway.log")
+            (log,) = state_folder.glob("fleets/*/gateway/gateway.log")  # noqa: ASYNC240
             return "was not read again" in log.read_text()
 
         change(house, lambda document: document.update(gateway={"aliases": {"gpt-4o": "tiny"}}))
