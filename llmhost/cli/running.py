@@ -47,6 +47,8 @@ __all__ = [
 _IMPORTED = time.monotonic()
 #: in /proc/PID/stat, behind the name: when the process started, in clock ticks since the boot
 _START_TIME = 19
+#: begins the name of a folder that stands in for the state folder; the id of its process follows
+_STAND_IN = "llmhost-for-"
 _LONGEST_ANSWER = 4096  #: bytes; a terminal gives a line at a time, and none is longer
 
 Params = ParamSpec("Params")
@@ -248,14 +250,37 @@ def _ensure_state_folder(options: Globals) -> None:
     try:
         state_dir()
     except StateError as error:
-        import tempfile
+        from tempfile import TemporaryDirectory
 
         options.output.warn(f"{error.message}; what was written down there is not known")
         before = os.environ.get("LLMHOST_STATE_DIR")
-        folder = options.at_end.enter_context(tempfile.TemporaryDirectory(prefix="llmhost-"))
+        _remove_leftovers()
+        folder = options.at_end.enter_context(TemporaryDirectory(prefix=f"{_STAND_IN}{os.getpid()}-"))
         options.at_end.callback(_set_state_folder, before)
         _set_state_folder(folder)
         options.stateless = True
+
+
+def _remove_leftovers() -> None:
+    """Of commands that were killed, and so could not remove the folder that stood in."""
+    import shutil
+    import tempfile
+
+    for folder in Path(tempfile.gettempdir()).glob(f"{_STAND_IN}*-*"):
+        pid = folder.name.removeprefix(_STAND_IN).partition("-")[0]
+        with suppress(OSError):
+            if pid.isdecimal() and folder.lstat().st_uid == os.geteuid() and not _runs(int(pid)):
+                shutil.rmtree(folder)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _set_state_folder(path: str | None) -> None:

@@ -324,6 +324,24 @@ async def test_without_a_state_folder_everything_is_seen_and_ended(blue: RentedH
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
+async def test_what_a_killed_command_left_in_place_of_a_state_folder_is_removed_by_the_next(
+    rented_house: RentedHouse, tmp_path: Path
+) -> None:
+    def stand_ins() -> int:
+        return len([*tmp_path.glob("llmhost-for-*")])
+
+    rented_house.environ |= {"LLMHOST_STATE_DIR": "/proc/1/llmhost", "TMPDIR": str(tmp_path)}
+    rented_house.server.arm(Fault.SLOW, endpoint="list", value=60.0)
+    running = await rented_house.start("status")
+    await until(lambda: rented_house.server.calls["list"] > 0)
+    await rented_house.ok("status")
+    assert stand_ins() == 1  # it is in use
+    running.process.kill()
+    await running.end()
+    await rented_house.ok("status")
+    assert stand_ins() == 0
+
+
 def wait_a_second_for_the_lock() -> None:
     """Instead of a minute."""
     service._LOCK_PATIENCE = 1.0
