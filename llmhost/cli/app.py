@@ -52,6 +52,8 @@ def main(commands: Mapping[str, Lazy] = COMMANDS) -> None:
     """The console script."""
     from llmhost.cli.running import treat_sigterm_as_interrupt
 
+    # numpy's threads gain nothing here, and where none may be started, importing it raises SIGINT.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     treat_sigterm_as_interrupt()
     _make_streams_safe()
     sys.exit(execute(sys.argv[1:], commands))

@@ -30,18 +30,28 @@ _ERRORS_ONLY = 3  #: onnxruntime's severity: its warnings are about its own choi
 _LENGTH_TOLERANCE = 1e-3
 
 
-def session_options() -> Any:
+def session_options(threads: int = _THREADS) -> Any:
     """Options of a session that runs a graph as it was saved."""
     options = onnxruntime.SessionOptions()
     # Exports are optimised when they are made. This level makes float32 of the default model's weights once,
     # when it is loaded, and not at each question.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.intra_op_num_threads = min(_THREADS, os.cpu_count() or 1)
+    options.intra_op_num_threads = min(threads, os.cpu_count() or 1)
     options.inter_op_num_threads = 1
     # An idle thread sleeps: it has nothing to wait for between two questions.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = _ERRORS_ONLY
     return options
+
+
+def _session(model: Path) -> Any:
+    """Where no second thread may be started, as under a small limit of processes, it runs on one."""
+    # Its fallback to other providers prints on stdout.
+    choices: dict[str, Any] = {"providers": ["CPUExecutionProvider"], "enable_fallback": 0}
+    try:
+        return onnxruntime.InferenceSession(str(model), session_options(), **choices)
+    except RuntimeError:
+        return onnxruntime.InferenceSession(str(model), session_options(threads=1), **choices)
 
 
 class OnnxEmbedder:
@@ -54,9 +64,7 @@ class OnnxEmbedder:
         self.max_tokens = self.manifest.max_tokens
         try:
             self._tokenizer = load_tokenizer(folder / exports.TOKENIZER)
-            self._session = onnxruntime.InferenceSession(
-                str(folder / exports.MODEL), session_options(), providers=["CPUExecutionProvider"]
-            )
+            self._session = _session(folder / exports.MODEL)
         except Exception as error:
             raise exports.damaged(folder) from error
 

@@ -43,7 +43,10 @@ class OnnxVerifier:
             options.intra_op_num_threads = options.inter_op_num_threads = 1
             options.log_severity_level = _ERRORS_ONLY
             self._session = onnxruntime.InferenceSession(
-                str(folder / manifests.MODEL), options, providers=["CPUExecutionProvider"]
+                str(folder / manifests.MODEL),
+                options,
+                providers=["CPUExecutionProvider"],
+                enable_fallback=0,  # it prints on stdout
             )
         except Exception as error:
             raise manifests.damaged(folder) from error
