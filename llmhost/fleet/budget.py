@@ -81,6 +81,7 @@ class Projection:
     """What one limited period will have cost at its end, if the fleet burns `burn` USD an hour until then.
 
     `period` is hour, day or month. `hours` are left of it. `whole` is what all of the next one would cost.
+    `traffic` is what the downloads of a purchase cost beside, once.
     """
 
     period: str
@@ -89,6 +90,7 @@ class Projection:
     burn: float
     hours: float
     whole: float
+    traffic: float = 0.0
 
     @property
     def name(self) -> str:
@@ -97,7 +99,7 @@ class Projection:
 
     @property
     def projected(self) -> float:
-        return self.spent + self.burn * self.hours
+        return self.spent + self.traffic + self.burn * self.hours
 
     @property
     def breaks_now(self) -> bool:
@@ -132,26 +134,35 @@ def projections(limits: Limits, spent: Spent, burn: float, now: float) -> tuple[
 
 
 def check(
-    limits: Limits, spent: Spent, burn: float, price: float, now: float, credit: float | None = None
+    limits: Limits,
+    spent: Spent,
+    burn: float,
+    price: float,
+    now: float,
+    credit: float | None = None,
+    traffic: float = 0.0,
 ) -> None:
     """Approves one more worker of `price` USD an hour beside a fleet that costs `burn` USD an hour.
 
-    `credit` is what the account has left, USD; it may be in debt. `now` is Unix seconds.
+    `traffic` is what its downloads are expected to cost beside, once, USD. `credit` is what the account has
+    left, USD; it may be in debt. `now` is Unix seconds.
 
     Raises:
         LimitError: a limit would break in the period that `now` is in, or the whole fleet would cost more
             than `per_hour`, or the credit would not last for an hour. The message shows the arithmetic.
         ValueError: a number is negative or not finite.
     """
-    _check_numbers(burn=burn, price=price)
+    _check_numbers(burn=burn, price=price, traffic=traffic)
     after = burn + price
-    broken = [row for row in projections(limits, spent, after, now) if row.breaks]
+    rows = (replace(row, traffic=traffic) for row in projections(limits, spent, after, now))
+    broken = [row for row in rows if row.breaks]
     if broken:
         raise _refusal(max(broken, key=_excess))
-    runway = runway_hours(credit, after)
+    runway = runway_hours(None if credit is None else credit - traffic, after)
     if runway is not None and runway < _LEAST_RUNWAY:
+        left = f"{_usd(credit or 0.0)}{_less(traffic)}"
         raise LimitError(
-            f"the account's credit of {_usd(credit or 0.0)} would last {runway:.2f} h at {_rate(after)}, "
+            f"the account's credit of {left} would last {runway:.2f} h at {_rate(after)}, "
             f"less than {_LEAST_RUNWAY:g} h",
             hint="add credit to the account, or ask for fewer or cheaper workers",
         )
@@ -230,8 +241,9 @@ def _refusal(row: Projection) -> LimitError:
     of_what = f"of fleet.budget.{row.name}"
     if row.breaks_now:
         total, limit = _apart(row.projected, row.limit)
+        so_far = f"{_usd(row.spent)} spent {_SINCE[row.period]}{_plus(row.traffic)}"
         message = (
-            f"{row.name}: {_usd(row.spent)} spent {_SINCE[row.period]} + {_rate(row.burn)} x "
+            f"{row.name}: {so_far} + {_rate(row.burn)} x "
             f"{row.hours:.4g} h {_UNTIL[row.period]} = {total}, over the {limit} {of_what}"
         )
     else:
@@ -242,6 +254,14 @@ def _refusal(row: Projection) -> LimitError:
     return LimitError(
         message, hint=f"raise fleet.budget.{row.name}, ask for fewer or cheaper workers, or take some down"
     )
+
+
+def _plus(traffic: float) -> str:
+    return f" + {_usd(traffic)} for traffic" if traffic else ""
+
+
+def _less(traffic: float) -> str:
+    return f", less {_usd(traffic)} for traffic," if traffic else ""
 
 
 def _apart(one: float, other: float) -> tuple[str, str]:

@@ -10,7 +10,15 @@ from statistics import median
 
 from llmhost.fleet.models import Offer, Stay
 
-__all__ = ["TokenCost", "choose", "estimate_model_gb", "price_of_performance", "rank", "token_costs"]
+__all__ = [
+    "TokenCost",
+    "choose",
+    "estimate_model_gb",
+    "price_of_performance",
+    "rank",
+    "token_costs",
+    "traffic_usd",
+]
 
 _HOUR = 3600.0
 _MBIT_PER_GB = 8000.0
@@ -105,6 +113,12 @@ def choose(
     return tuple(once.values())[: max(0, count)]
 
 
+def traffic_usd(offer: Offer, stay: Stay) -> float:
+    """What the download of image and model is expected to cost, once, when the worker is bought."""
+    per_gb = _UNKNOWN_TRAFFIC if offer.download_price is None else offer.download_price
+    return max(0.0, per_gb) * (stay.image_gb + stay.model_gb)
+
+
 def price_of_performance(offer: Offer) -> float | None:
     """USD an hour for one unit of the provider's measure; None where its performance is not known."""
     known = math.isfinite(offer.performance) and offer.performance > 0
@@ -113,12 +127,11 @@ def price_of_performance(offer: Offer) -> float | None:
 
 def _token_cost(offer: Offer, stay: Stay, speeds: Mapping[str, float], ratio: float) -> TokenCost:
     line = offer.download if offer.download > 0 else _UNKNOWN_LINE
-    per_gb = _UNKNOWN_TRAFFIC if offer.download_price is None else offer.download_price
     downloads = stay.image_gb + stay.model_gb
     idle = min(stay.model_gb * _MBIT_PER_GB / line, stay.seconds)
     measured = speeds.get(offer.gpu)
     speed = measured or offer.bandwidth * ratio or None
-    rent, traffic = offer.price_per_hour * stay.seconds / _HOUR, downloads * per_gb
+    rent, traffic = offer.price_per_hour * stay.seconds / _HOUR, traffic_usd(offer, stay)
     tokens = (stay.seconds - idle) * (speed or 0.0)
     return TokenCost(
         rent_usd=rent,

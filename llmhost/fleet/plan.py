@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from llmhost.errors import LimitError, UsageError
 from llmhost.fleet.budget import Limits, Spent, check
-from llmhost.fleet.models import FleetSpec, Market, Offer, Worker, WorkerState
+from llmhost.fleet.models import FleetSpec, Market, Offer, Stay, Worker, WorkerState
+from llmhost.fleet.offers import traffic_usd
 
 __all__ = ["ApprovedSpend", "Funds", "Plan", "Quote", "exceeds_drift", "hourly", "make_plan", "select"]
 
@@ -89,7 +90,7 @@ class Funds:
 @dataclass(frozen=True, slots=True)
 class Quote:
     """The plan with its prices. `purchases` are the offers that would be bought, best first; fewer than
-    `plan.create` where not enough fit. `now` is Unix seconds.
+    `plan.create` where not enough fit. `now` is Unix seconds. `stay` says what each downloads.
     """
 
     plan: Plan
@@ -97,6 +98,7 @@ class Quote:
     market: Market = field(default_factory=lambda: Market(()))
     funds: Funds = field(default_factory=lambda: Funds(Limits(), Spent()))
     now: float = 0.0
+    stay: Stay = field(default_factory=Stay)
 
     @property
     def missing(self) -> int:
@@ -115,8 +117,9 @@ class Quote:
 
     def refusal(self) -> LimitError | None:
         """Why the budget does not allow all of it."""
-        burn = hourly(self.plan.keep)
+        burn, traffic = hourly(self.plan.keep), 0.0
         for offer in self.purchases:
+            traffic += traffic_usd(offer, self.stay)
             try:
                 check(
                     self.funds.limits,
@@ -125,6 +128,7 @@ class Quote:
                     offer.price_per_hour,
                     self.now,
                     self.funds.credit,
+                    traffic,
                 )
             except LimitError as error:
                 return error

@@ -13,7 +13,7 @@ from llmhost.fleet.clock import Clock
 from llmhost.fleet.health import Hooks, OnProgress, WorkerProgress, answering, wait_ready
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Market, Offer, Worker, WorkerState
-from llmhost.fleet.offers import choose
+from llmhost.fleet.offers import choose, traffic_usd
 from llmhost.fleet.plan import ApprovedSpend, Funds, Plan, Quote, hourly, make_plan
 from llmhost.fleet.provider import Provider, list_to_buy
 from llmhost.fleet.registry import FleetRecords, is_machines_fault
@@ -72,7 +72,7 @@ class Buyer:
         }
         avoid = await self.records.bad_machines() | failed
         offers = choose(market.offers, plan.create, avoid, self.spec.stay, await self._speeds(market))
-        return Quote(plan, offers, market, await self.funds(), self.clock.now())
+        return Quote(plan, offers, market, await self.funds(), self.clock.now(), self.spec.stay)
 
     async def funds(self) -> Funds:
         """What may be spent, and was spent so far.
@@ -123,7 +123,7 @@ class Buyer:
             offer = next(offers, None)
             if offer is None:
                 return await self._without_offer(market, funds, burn)
-            self._check_price(offer.price_per_hour, funds, burn)
+            self._check_price(offer, funds, burn)
             self._used.add(offer.id)
             try:
                 return await self._create(offer)
@@ -136,6 +136,8 @@ class Buyer:
     async def _create(self, offer: Offer | None) -> Worker:
         await self.lock.confirm()
         worker = await self.provider.create(self.spec, offer)
+        if offer is not None:
+            await self.records.downloads(worker, traffic_usd(offer, self.spec.stay))
         if self.approved is not None:
             self.approved.take(worker.price_per_hour)
         if self.provider.rents:
@@ -153,10 +155,11 @@ class Buyer:
             hint="`llmhost offers` shows what there is; relax `vast.offers` or `vast.max_price`",
         )
 
-    def _check_price(self, price: float, funds: Funds, burn: float) -> None:
+    def _check_price(self, offer: Offer, funds: Funds, burn: float) -> None:
+        price, traffic = offer.price_per_hour, traffic_usd(offer, self.spec.stay)
         if self.approved is not None:
             self.approved.check(price)
-        check(funds.limits, funds.spent, burn, price, self.clock.now(), funds.credit)
+        check(funds.limits, funds.spent, burn, price, self.clock.now(), funds.credit, traffic)
 
     async def _candidates(self, market: Market) -> Iterator[Offer]:
         """Best first. What was tried in this command is not tried again, even if it is still on offer."""

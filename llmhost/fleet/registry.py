@@ -407,6 +407,11 @@ class FleetRecords:
             self._rentals, lambda book: book.observed(worker.id, worker.burn, worker.started, now)
         )
 
+    async def downloads(self, worker: Worker, usd: float) -> None:
+        """The worker was bought, and its image and model are expected to cost so much traffic."""
+        if usd:
+            await self._try(self._rentals, lambda book: book.paid_once(worker.id, usd, worker.started))
+
     async def seen(self, worker: Worker) -> None:
         """As `opened`, and others may know the worker as it is here."""
         await self.opened(worker)

@@ -37,7 +37,7 @@ def rental_cost(rental: Rental, since: float, now: float) -> float:
     """What a worker cost between `since` and `now`."""
     ended = now if rental.ended is None else min(rental.ended, now)
     hours = max(0.0, ended - max(rental.started, since)) / _HOUR
-    return hours * rental.price_per_hour
+    return hours * rental.price_per_hour + (rental.once if rental.started >= since else 0.0)
 
 
 def spent(rentals: Iterable[Rental], since: float, now: float) -> float:
@@ -62,8 +62,9 @@ def corrected(rentals: Iterable[Rental], by_worker: Mapping[str, float], now: fl
         if cost > 0 and worker in by_worker
     }
     return [
-        replace(rental, price_per_hour=rental.price_per_hour * factors.get(rental.worker, 1.0))
+        replace(rental, price_per_hour=rental.price_per_hour * factor, once=rental.once * factor)
         for rental in rentals
+        for factor in [factors.get(rental.worker, 1.0)]
     ]
 
 

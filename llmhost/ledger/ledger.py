@@ -160,6 +160,18 @@ class Ledger:
         if not sound:
             raise _damaged(worker)
 
+    async def paid_once(self, worker: str, usd: float, started: float) -> None:
+        """A worker that is paid for since `started`, Unix seconds, has also cost `usd` once, at that time.
+
+        The first that is said of it counts. It lies beside the worker's rentals, as one that has ended.
+        """
+        if not (math.isfinite(usd) and usd >= 0):
+            raise ValueError(f"nothing costs {usd} USD")
+        at = float(started)
+        paid = {"price_per_hour": 0.0, "started": at, "ended": at, "once": usd}
+        with translate_errors():
+            await self._client.hsetnx(self._keys.rentals, f"{worker}@{at!r}/once", json.dumps(paid))
+
     async def rentals(self) -> Sequence[Rental]:
         """Everything that was paid for in the last 400 days at least, first rented first."""
         with translate_errors():
@@ -246,8 +258,9 @@ def _decode(field: str, raw: bytes | str) -> Rental:
             float(data["price_per_hour"]),
             float(data["started"]),
             None if ended is None else float(ended),
+            float(data.get("once", 0.0)),
         )
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise _damaged(worker) from error
 
 

@@ -31,6 +31,12 @@ class RentalBook(Protocol):
         """
         ...
 
+    async def paid_once(self, worker_id: str, usd: float, started: float) -> None:
+        """The worker that is paid for since `started`, Unix seconds, has also cost `usd` once, at that time:
+        its traffic, as expected. The first that is said of it counts.
+        """
+        ...
+
     async def rentals(self) -> Sequence[Rental]:
         """Everything that was paid for in the last 400 days at least, first rented first."""
         ...
@@ -57,9 +63,12 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Rental:
-    """What one worker cost: USD an hour from `started` until `ended` (None: still running). Unix seconds."""
+    """What one worker cost: USD an hour from `started` until `ended` (None: still running), and USD `once`,
+    at `started`. Unix seconds.
+    """
 
     worker: str
     price_per_hour: float
     started: float
     ended: float | None = None
+    once: float = 0.0

@@ -13,6 +13,7 @@ class MemoryRentals:
         self._segments: dict[tuple[str, float], list[Rental]] = {}
         self._seen: dict[tuple[str, float], float] = {}
         self._charges: dict[str, Charge] = {}
+        self._once: dict[tuple[str, float], Rental] = {}
 
     async def observed(self, worker_id: str, price_per_hour: float, started: float, now: float) -> None:
         name, now = (worker_id, started), max(started, now)
@@ -35,6 +36,10 @@ class MemoryRentals:
             if worker == worker_id and last.ended is None:
                 segments[-1] = replace(last, ended=max(ended, last.started))
 
+    async def paid_once(self, worker_id: str, usd: float, started: float) -> None:
+        paid = Rental(worker_id, 0.0, started, started, usd)
+        self._once.setdefault((worker_id, started), paid)
+
     async def rentals(self) -> Sequence[Rental]:
         return sorted(self.all, key=lambda rental: (rental.started, rental.worker))
 
@@ -46,7 +51,10 @@ class MemoryRentals:
 
     @property
     def all(self) -> list[Rental]:
-        return [rental for segments in self._segments.values() for rental in segments]
+        return [
+            *self._once.values(),
+            *(rental for segments in self._segments.values() for rental in segments),
+        ]
 
     def open_ones(self) -> set[str]:
         return {rental.worker for rental in self.all if rental.ended is None}

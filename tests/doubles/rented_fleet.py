@@ -28,7 +28,7 @@ from llmhost.errors import EngineUnavailable
 from llmhost.fleet.budget import Limits
 from llmhost.fleet.health import Hooks
 from llmhost.fleet.lock import FleetLock
-from llmhost.fleet.models import FleetSpec, Worker
+from llmhost.fleet.models import FleetSpec, Stay, Worker
 from llmhost.fleet.providers.vast.client import VastAccount
 from llmhost.fleet.providers.vast.pacer import Pacer
 from llmhost.fleet.providers.vast.provider import VastProvider
@@ -69,6 +69,7 @@ class RentedFleet:
     limits: Limits = field(default_factory=Limits)
     attempts: int = 2
     ready_timeout: float = 900.0
+    stay: Stay = field(default_factory=Stay)
     wedged: set[str] = field(default_factory=set)
     scale: ScaleSpec = field(
         default_factory=lambda: make_scale(
@@ -151,7 +152,12 @@ class RentedFleet:
 
     def _spec(self) -> FleetSpec:
         return make_spec(
-            name=self.fleet, provider="vast", max_gpus=self.max_gpus, engine="ollama", model="tiny"
+            name=self.fleet,
+            provider="vast",
+            max_gpus=self.max_gpus,
+            engine="ollama",
+            model="tiny",
+            stay=self.stay,
         )
 
     async def _prepare(self, worker: Worker, on_progress: Callable[[Progress], None]) -> None:

@@ -200,15 +200,31 @@ def test_whoever_has_spent_more_or_buys_dearer_is_never_allowed_more(
     assert approves(limits, spent, burn, price, now, credit) or not approves(*dearer)
 
 
+def test_the_traffic_of_a_purchase_counts_once_and_is_named() -> None:
+    limits = Limits(per_day=10.0)
+    assert approves(limits, Spent(day=2.0), 0.0, 0.5, MORNING, None, 1.25)
+    assert message(limits, Spent(day=2.0), 0.0, 0.5, traffic=1.3) == (
+        "per_day: $2.00 spent today + $1.30 for traffic + $0.50/h x 13.5 h until midnight UTC = $10.05, "
+        "over the $10.00 of fleet.budget.per_day"
+    )
+
+
+def test_the_credit_must_pay_for_the_traffic_too() -> None:
+    assert message(Limits(), Spent(), 0.0, 0.5, credit=0.9, traffic=0.5) == (
+        "the account's credit of $0.90, less $0.50 for traffic, would last 0.80 h at $0.50/h, less than 1 h"
+    )
+
+
 BAD = st.sampled_from([float("nan"), float("inf"), float("-inf"), -0.01])
 
 
-@given(BAD, st.sampled_from(range(6)))
+@given(BAD, st.sampled_from(range(7)))
 def test_a_number_that_is_none_is_refused_as_a_mistake(bad: float, where: int) -> None:
     calls = [
         lambda: check(Limits(), Spent(), bad, 10.0, MORNING),
         lambda: check(Limits(), Spent(), 0.0, bad, MORNING),
         lambda: check(Limits(), Spent(), 0.0, 0.0, bad),
+        lambda: check(Limits(), Spent(), 0.0, 1.0, MORNING, None, bad),
         lambda: Limits(per_day=bad),
         lambda: Spent(month=bad),
         lambda: runway_hours(1.0, bad),
@@ -254,8 +270,9 @@ class Fleet:
     def since(self, start: float, until: float = float("inf")) -> float:
         return sum(usd for hour, usd in self.hours.items() if start <= hour < until)
 
-    def buy(self, price: float) -> None:
-        if approves(self.limits, self.spent(), self.burn, price, self.now):
+    def buy(self, price: float, traffic: float) -> None:
+        if approves(self.limits, self.spent(), self.burn, price, self.now, None, traffic):
+            self.hours[period_starts(self.now)[0]] += traffic
             self.prices.append(price)
             self.bought_on.add(period_starts(self.now)[1])
 
@@ -263,21 +280,21 @@ class Fleet:
 STEPS = st.lists(
     st.tuples(
         st.floats(1, 30 * HOUR),
-        st.lists(st.floats(0.1, 3), max_size=4),
+        st.lists(st.tuples(st.floats(0.1, 3), st.sampled_from([0.0, 0.02, 0.57])), max_size=4),
         st.integers(0, 3),
     ),
     max_size=30,
 )
 
 
-def live(limits: Limits, steps: list[tuple[float, list[float], int]]) -> Fleet:
+def live(limits: Limits, steps: list[tuple[float, list[tuple[float, float]], int]]) -> Fleet:
     """Each step waits, takes some workers down and tries to buy others."""
     fleet = Fleet(limits, at(2026, 6, 1))
     for seconds, wanted, gone in steps:
         fleet.wait(seconds)
         del fleet.prices[:gone]
-        for price in wanted:
-            fleet.buy(price)
+        for price, traffic in wanted:
+            fleet.buy(price, traffic)
     fleet.wait(3 * DAY)
     return fleet
 

@@ -47,6 +47,22 @@ def test_a_bill_goes_before_what_we_recorded() -> None:
     assert tally(rentals, charges, [worker], NOW).by_worker == pytest.approx({"w": 0.6})
 
 
+def test_traffic_counts_from_the_purchase_on_in_every_period() -> None:
+    paid = Rental("w", 0.0, NOW, NOW, once=0.3)
+    spent_so_far = tally([Rental("w", 0.5, NOW), paid], (), (), NOW)
+    assert spent_so_far.by_worker == {"w": 0.3}
+    periods = spent_now([Rental("w", 0.5, NOW), paid], NOW)
+    assert (periods.hour, periods.day, periods.month) == (0.3, 0.3, 0.3)
+    assert spent_now([paid], NOW + HOUR).hour == 0.0
+
+
+def test_a_bill_has_the_traffic_in_it_so_the_estimate_is_not_added() -> None:
+    rentals = [Rental("w", 0.0, NOW - HOUR, NOW - HOUR, once=0.3), Rental("w", 0.5, NOW - HOUR)]
+    worker = make_worker("w", started=NOW - HOUR)
+    spending = tally(rentals, [Charge("w", 0.6, NOW - HOUR, NOW)], [worker], NOW)
+    assert (spending.total, spending.periods.day) == pytest.approx((0.6, 0.6))
+
+
 def test_what_a_bill_does_not_reach_up_to_is_added_at_the_present_price() -> None:
     worker = make_worker("w", started=NOW - 2 * HOUR, price_per_hour=0.5, billing=0.1)
     charges = [Charge("w", 0.6, NOW - 2 * HOUR, NOW - HOUR)]

@@ -51,6 +51,15 @@ async def test_a_worker_is_paid_for_since_it_was_started(book: RentalBook) -> No
     assert await observe(book, (0.5, 160.0)) == [Rental("w", 0.5, 100.0)]
 
 
+async def test_what_was_paid_once_counts_once_whatever_happens_to_the_worker(book: RentalBook) -> None:
+    await book.paid_once("w", 0.3, 100.0)
+    await book.paid_once("w", 0.7, 100.0)
+    await observe(book, (0.36, 160.0), (0.72, 170.0))
+    await book.closed("w", 200.0)
+    assert spent(await book.rentals(), 0.0, 200.0) == pytest.approx(0.3 + 60 * 1e-4 + 40 * 2e-4)
+    assert spent(await book.rentals(), 101.0, 101.0) == 0
+
+
 async def test_seen_again_at_its_price_it_is_one_rental(book: RentalBook) -> None:
     assert await observe(book, (0.5, 160.0), (0.5, 260.0), (0.5, 261.0)) == [Rental("w", 0.5, 100.0)]
 
