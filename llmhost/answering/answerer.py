@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 from llmhost.answering.audits import AuditSampler
@@ -45,6 +45,8 @@ class _Asked:
     #: whether it was the first of this process to ask; what answers it then counts it, too
     leads: bool = False
     lookup: SemanticLookup = field(default_factory=SemanticLookup)
+    #: the hit that is not served, as the cache is on trial
+    shadow: Reply | None = None
     reply: Reply | None = None
 
     def latency(self, engine_seconds: float = 0.0) -> Latency:
@@ -63,8 +65,10 @@ class _Asked:
 @dataclass(slots=True, kw_only=True)
 class Answerer:
     """Answers questions. `sessions` None switches the cache off; without a `ledger` nothing is counted, and
-    without `audits` no hit is audited. `pool` and `audits` are made when they are first needed: an exact hit
-    needs neither. `slots` is how many requests a worker serves at once: they share its price.
+    without `audits` no hit is audited. With a `shadow` no hit is served: an engine answers, and the shadow
+    gets the question, the hit and that answer, to compare them. `pool` and `audits` are made when they are
+    first needed: an exact hit needs neither. `slots` is how many requests a worker serves at once: they share
+    its price.
     """
 
     pool: Callable[[], Pool]
@@ -73,11 +77,13 @@ class Answerer:
     ledger: Ledger | None
     warn_once: WarnOnce
     audits: Callable[[], AuditSampler | None] = lambda: None
+    shadow: Callable[[Question, Reply, Reply], Awaitable[None]] | None = None
     clock: Callable[[], float] = time.time
     under_way: int = field(default=0, init=False)
     #: the answers that are made now, by entry, and the tasks that make them
     _flights: dict[str, Flight] = field(default_factory=dict, init=False)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+    _comparisons: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         self.pool, self.audits = cache(self.pool), cache(self.audits)
@@ -103,7 +109,8 @@ class Answerer:
             asked.session = await self.sessions.open(question)
         self.under_way += 1
         try:
-            asked.reply = await self._look_up(asked)
+            hit = await self._look_up(asked)
+            asked.shadow, asked.reply = (None, hit) if self.shadow is None else (hit, None)
             if asked.reply is not None:
                 yield Started(asked.reply.source, None, asked.reply)
                 yield Text(asked.reply.answer.text)
@@ -120,11 +127,11 @@ class Answerer:
                 await self._record(asked)
 
     async def aclose(self) -> None:
-        """Ends the answers that are still made for other processes."""
+        """Ends the answers that are still made for other processes, and finishes what is compared."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *self._comparisons, return_exceptions=True)
 
     async def _look_up(self, asked: _Asked) -> Reply | None:
         """The cached reply, or None."""
@@ -142,9 +149,10 @@ class Answerer:
 
     async def _ask(self, asked: _Asked) -> AsyncGenerator[Event]:
         """The answer of an engine, for which one asks who is first, and all others of this process and of
-        others follow it.
+        others follow it. In the shadow of the cache everyone asks: to follow is to be served.
         """
-        session = None if asked.question.refresh else asked.session
+        alone = asked.question.refresh or self.shadow is not None
+        session = None if alone else asked.session
         flight = self._flights.get(session.key.entry) if session is not None else None
         asked.waited = flight is not None
         if flight is None:
@@ -191,7 +199,7 @@ class Answerer:
     def _started(self, flight: Flight, asked: _Asked) -> Started:
         """Whoever follows gets what is stored for all that ask later."""
         asks = asked.leads and flight.worker is not None
-        return Started("engine", flight.worker) if asks else Started("exact", None)
+        return Started("engine", flight.worker, shadow=asked.shadow) if asks else Started("exact", None)
 
     def _followed(self, flight: Flight, asked: _Asked) -> Reply:
         assert flight.reply is not None  # noqa: S101 - a stream without a failure ends with it
@@ -279,8 +287,11 @@ class Answerer:
         answer = engine_answer(collected, asked.question.model, self.clock(), self.slots)
         latency, session = asked.latency(answer.engine_seconds), asked.session
         complete = answer.finish_reason == "stop" and bool(answer.text.strip()) and not collected.calls_tools
+        # An answer that would have been served is left to expire when it would have.
+        known = asked.shadow is not None and asked.shadow.source == "exact"
         stored = (
             complete
+            and not known
             and asked.question.store
             and session is not None
             and collected.digest is not None  # without it, the answer would pass for one of other weights
@@ -294,6 +305,7 @@ class Answerer:
             entry=session.key.entry if stored and session is not None else None,
             lookup=asked.lookup,
             digest=collected.digest,
+            shadow=asked.shadow,
         )
 
     async def _record(self, asked: _Asked) -> None:
@@ -304,12 +316,28 @@ class Answerer:
                 await self.ledger.record(_event(asked, now))
             except Exception as error:  # noqa: BLE001 - foreseen or not, the question was answered
                 self.warn_once.warn("this question is not counted", error)
+        if reply is not None and reply.shadow is not None:
+            self._compare(asked.question, reply.shadow, reply)
         if session is None or reply is None or reply.source == "engine" or reply.entry is None:
             return
         semantic = reply.source == "semantic"
         await session.touch(reply.entry, now, asked.lookup.verdict if semantic else None)
         if semantic and session.available and (audits := self.audits()) is not None:
             await audits.served(asked.question, asked.lookup, now)
+
+    def _compare(self, question: Question, hit: Reply, reply: Reply) -> None:
+        """Compares them in a task: nobody waits for it."""
+
+        async def compare() -> None:
+            try:
+                if self.shadow is not None:
+                    await self.shadow(question, hit, reply)
+            except Exception as error:  # noqa: BLE001 - foreseen or not, the question was answered
+                self.warn_once.warn("a hit that was not served is not compared", error)
+
+        task = asyncio.create_task(compare())
+        self._comparisons.add(task)
+        task.add_done_callback(self._comparisons.discard)
 
 
 def engine_answer(collected: Collected, model: str, now: float, slots: int) -> Answer:
@@ -348,4 +376,7 @@ def _event(asked: _Asked, now: float) -> QuestionEvent:
         )
     bypassed = asked.session is None or asked.question.refresh
     outcome = Outcome.BYPASS if bypassed else Outcome.MISS
-    return engine_event(now, outcome, warm_ms, [reply.answer], user_ms=latency.user)
+    event = engine_event(now, outcome, warm_ms, [reply.answer], user_ms=latency.user)
+    if reply.shadow is None:
+        return event
+    return replace(event, shadow=reply.shadow.source, shadow_saved_usd=reply.shadow.saved_usd)

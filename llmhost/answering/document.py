@@ -13,9 +13,10 @@ __all__ = ["reply_document"]
 def reply_document(reply: Reply, *, explain: bool) -> dict[str, Any]:
     """Token counts are those of the answer when it was generated; times are milliseconds. `explain` lists
     every stored question that was considered, most similar first, none for an exact hit; `reason` says in
-    words why none was served.
+    words why none was served. `shadow` is the hit that was not served, as the cache is on trial.
     """
-    answer, matched = reply.answer, reply.lookup.served
+    answer, shadow = reply.answer, reply.shadow
+    matched = reply.lookup.served if reply.source == "semantic" else None
     document: dict[str, Any] = {
         "answer": answer.text,
         "source": reply.source,
@@ -30,6 +31,7 @@ def reply_document(reply: Reply, *, explain: bool) -> dict[str, Any]:
         "latency_ms": asdict(reply.latency),
         "cost_usd": reply.cost_usd,
         "saved_usd": reply.saved_usd,
+        "shadow": None if shadow is None else _shadow(shadow),
     }
     if explain:
         document["reason"] = reply.lookup.reason
@@ -45,3 +47,15 @@ def reply_document(reply: Reply, *, explain: bool) -> dict[str, Any]:
             for verdict in (() if reply.source == "exact" else reply.lookup.verdicts)
         ]
     return document
+
+
+def _shadow(hit: Reply) -> dict[str, Any]:
+    matched = hit.lookup.served if hit.source == "semantic" else None
+    return {
+        "source": hit.source,
+        "similarity": matched.similarity if matched else None,
+        "confidence": hit.confidence,
+        "matched_question": matched.question if matched else None,
+        "entry": hit.entry,
+        "saved_usd": hit.saved_usd,
+    }

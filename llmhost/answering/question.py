@@ -229,12 +229,13 @@ def _text(message: Message) -> str:
 @dataclass(frozen=True, slots=True)
 class Started:
     """The answer begins: comes once, before any text. `worker` None: it comes from the cache, and `reply` is
-    all that there is to say of it already.
+    all that there is to say of it already. `shadow` as in `Reply`.
     """
 
     source: Source
     worker: str | None
     reply: Reply | None = None
+    shadow: Reply | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +269,8 @@ class Reply:
     `entry` names the cached entry that was served, or under which the answer was stored; None where it was
     not stored. `lookup` is what the semantic tier found, empty where it was not asked. Only an answer whose
     `finish_reason` is "stop" is complete, and cached. `digest` names the weights that an engine's answer is
-    of: empty where they have no name, None where it was not told.
+    of: empty where they have no name, None where it was not told. `shadow` is the hit that was not served
+    but compared with this answer.
     """
 
     answer: Answer
@@ -278,6 +280,7 @@ class Reply:
     entry: str | None = None
     lookup: SemanticLookup = field(default_factory=SemanticLookup)
     digest: str | None = ""
+    shadow: Reply | None = None
 
     @property
     def confidence(self) -> float | None:

@@ -474,6 +474,11 @@ class CacheConfig(Section):
     candidates: int = Field(
         8, ge=1, le=100, description="How many of the most similar questions are considered."
     )
+    shadow: bool = Field(
+        False,
+        description="Whether hits are looked up, decided and counted, and not served: a worker answers, and "
+        "`stats` shows what the cache would have done.",
+    )
     index: Literal["auto", "flat"] = Field(
         "auto",
         description="How similar questions are found: `flat` compares all of them. `auto` uses the best "

@@ -107,7 +107,8 @@ async def ask_whole(
         choice.calls, choice.logprobs = calls[index], logprobs[index]
     replies = [choice.reply for choice in choices if choice.reply is not None]
     first = replies[0]
-    headers = _headers(questions[0], first.source, first.worker, first)
+    started = Started(first.source, first.worker, first, first.shadow)
+    headers = _headers(questions[0], started)
     headers["x-llmhost-cost-usd"] = f"{sum(reply.cost_usd for reply in replies):.8f}"
     await exchange.reply(200, writer.whole(choices), headers)
 
@@ -185,7 +186,7 @@ class _Stream:
             await self._write(self._writer.ping())
 
     async def _start(self, started: Started) -> None:
-        headers = _headers(self._question, started.source, started.worker, started.reply)
+        headers = _headers(self._question, started)
         headers |= {"content-type": self._writer.media_type, "cache-control": "no-store"}
         await self._exchange.start(200, headers)
         await self._write(self._writer.begin())
@@ -231,19 +232,25 @@ async def _answer(
         await queue.put(error)
 
 
-def _headers(question: Question, source: str, worker: str | None, reply: Reply | None) -> dict[str, str]:
+def _headers(question: Question, started: Started) -> dict[str, str]:
     """What happened, for those who want to see it."""
-    if source == "engine":
+    if started.source == "engine":
         headers = {"x-llmhost-cache": "bypass" if question.bypasses else "miss"}
-        if worker is not None:
-            headers["x-llmhost-worker"] = worker
+        if started.worker is not None:
+            headers["x-llmhost-worker"] = started.worker
+        if started.shadow is not None:
+            headers |= {"x-llmhost-shadow": started.shadow.source, **_of_hit(started.shadow)}
         return headers
-    headers = {"x-llmhost-cache": source, "x-llmhost-cost-usd": "0"}
-    if reply is not None:
-        if reply.entry is not None:
-            headers["x-llmhost-entry"] = reply.entry
-        if (served := reply.lookup.served) is not None and source == "semantic":
-            headers["x-llmhost-similarity"] = f"{served.similarity:.4f}"
-        if reply.confidence is not None:
-            headers["x-llmhost-confidence"] = f"{reply.confidence:.4f}"
+    headers = {"x-llmhost-cache": started.source, "x-llmhost-cost-usd": "0"}
+    return headers if started.reply is None else headers | _of_hit(started.reply)
+
+
+def _of_hit(hit: Reply) -> dict[str, str]:
+    headers = {}
+    if hit.entry is not None:
+        headers["x-llmhost-entry"] = hit.entry
+    if (served := hit.lookup.served) is not None and hit.source == "semantic":
+        headers["x-llmhost-similarity"] = f"{served.similarity:.4f}"
+    if hit.confidence is not None:
+        headers["x-llmhost-confidence"] = f"{hit.confidence:.4f}"
     return headers

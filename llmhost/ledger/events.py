@@ -32,7 +32,8 @@ class QuestionEvent:
 
     `cost_usd` is what the engine's time cost, `saved_usd` what a hit's answer had cost to make. Tokens
     are those that an engine worked on: none for a hit. `waited`: the hit's answer was still being made
-    for another request, so its latency says nothing about the cache.
+    for another request, so its latency says nothing about the cache. `shadow` is of a miss the tier, exact or
+    semantic, that would have answered if hits were served, and would have saved `shadow_saved_usd`.
     """
 
     at: float
@@ -45,6 +46,8 @@ class QuestionEvent:
     saved_usd: float = 0.0
     waited: bool = False
     user_ms: float | None = None
+    shadow: str | None = None
+    shadow_saved_usd: float = 0.0
 
 
 class EngineWork(Protocol):

@@ -62,13 +62,15 @@ _RENTALS_KEPT = DAY.kept
 _BOOTS_KEPT = 50
 
 _HITS = (Outcome.EXACT, Outcome.SEMANTIC)
-_SUMS = ("prompt_tokens", "completion_tokens", "engine_seconds", "cost_usd", "saved_usd")
+_SUMS = ("prompt_tokens", "completion_tokens", "engine_seconds", "cost_usd", "saved_usd", "shadow_saved_usd")
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
     """Sums over a stretch of time. `hit_ms` and `miss_ms` count latencies by histogram bucket, `…_user_ms`
-    those that users saw."""
+    those that users saw. `shadow` counts what was not served and its comparisons, by their names in Redis:
+    `exact`, `semantic`, `exact:right`, …
+    """
 
     outcomes: Mapping[Outcome, int] = field(default_factory=dict)
     prompt_tokens: int = 0
@@ -80,6 +82,8 @@ class Totals:
     miss_ms: Mapping[int, int] = field(default_factory=dict)
     hit_user_ms: Mapping[int, int] = field(default_factory=dict)
     miss_user_ms: Mapping[int, int] = field(default_factory=dict)
+    shadow: Mapping[str, int] = field(default_factory=dict)
+    shadow_saved_usd: float = 0.0
 
     def count(self, *outcomes: Outcome) -> int:
         return sum(self.outcomes.get(outcome, 0) for outcome in outcomes)
@@ -103,7 +107,6 @@ class Ledger:
 
     async def record(self, event: QuestionEvent) -> None:
         """Counts one question, or one piece of own work."""
-        buckets = buckets_at(event.at)
         sums: dict[str, float] = {f"outcome:{event.outcome}": 1}
         is_hit = event.outcome in _HITS
         if event.outcome is Outcome.MISS or (is_hit and not event.waited):
@@ -112,12 +115,23 @@ class Ledger:
             if event.user_ms is not None:
                 sums[f"{kind}_user_ms:{bucket_of(event.user_ms)}"] = 1
         sums |= {name: value for name in _SUMS if (value := getattr(event, name))}
+        if event.shadow is not None:
+            sums[f"shadow:{event.shadow}"] = 1
+        await self._add(event.at, sums)
+
+    async def record_comparison(self, at: float, shadow: str, right: bool | None) -> None:
+        """Counts what came of comparing a hit that was not served with the engine's answer."""
+        found = {True: "right", False: "wrong", None: "unclear"}[right]
+        await self._add(at, {f"shadow:{shadow}:{found}": 1})
+
+    async def _add(self, at: float, sums: Mapping[str, float]) -> None:
+        buckets = buckets_at(at)
         increments = [part for pair in sums.items() for part in pair]
         names = [self._keys.ledger_sums(bucket.period.name, bucket.start) for bucket in buckets]
         with translate_errors():
             await self._record(
                 keys=[*names, self._keys.ledger_periods],
-                args=[event.at, *(bucket.end + bucket.period.kept for bucket in buckets), *increments],
+                args=[at, *(bucket.end + bucket.period.kept for bucket in buckets), *increments],
             )
 
     async def totals(self, since: float, now: float) -> Totals:
@@ -230,6 +244,12 @@ def _totals(sums: Mapping[str, float]) -> Totals:
         miss_ms=_histogram(sums, "miss_ms:"),
         hit_user_ms=_histogram(sums, "hit_user_ms:"),
         miss_user_ms=_histogram(sums, "miss_user_ms:"),
+        shadow={
+            name.removeprefix("shadow:"): round(count)
+            for name, count in sums.items()
+            if name.startswith("shadow:")
+        },
+        shadow_saved_usd=sums.get("shadow_saved_usd", 0.0),
     )
 
 

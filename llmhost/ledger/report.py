@@ -11,7 +11,7 @@ from llmhost.ledger.events import Outcome
 from llmhost.ledger.ledger import Totals
 from llmhost.ledger.rentals import Rental
 
-__all__ = ["Percentiles", "Report", "Target", "Targets", "make_report"]
+__all__ = ["Compared", "Percentiles", "Report", "Shadow", "Target", "Targets", "make_report"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,29 @@ class Percentiles:
 
 
 @dataclass(frozen=True, slots=True)
+class Compared:
+    """Hits that were not served, by what the engine's answer says of them."""
+
+    right: int = 0
+    wrong: int = 0
+    unclear: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """What the cache would have done if its hits had been served: they are misses in `Report`. Those of
+    `exact` that are wrong say how often the engine contradicts itself.
+    """
+
+    exact_hits: int
+    semantic_hits: int
+    hit_ratio: float | None
+    saved_usd: float
+    exact: Compared
+    semantic: Compared
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """`hit_ratio` is hits over hits and misses: questions that bypassed the cache, or got no answer,
     are no evidence about it. `hit_user_ms` and `miss_user_ms` are what users waited, by which the targets are
@@ -69,6 +92,7 @@ class Report:
     completion_tokens: int
     money: Money
     targets: Sequence[Target]
+    shadow: Shadow
 
 
 def make_report(
@@ -103,7 +127,26 @@ def make_report(
             _below("miss_p95_ms", targets.miss_latency * 1000, miss_user_ms.p95),
             _below("usd_per_query", targets.cost_per_query, sums.per_query_usd),
         ],
+        shadow=_shadow(totals, hits, misses),
     )
+
+
+def _shadow(totals: Totals, hits: int, misses: int) -> Shadow:
+    counts = totals.shadow
+    exact, semantic = counts.get("exact", 0), counts.get("semantic", 0)
+    ratio = (hits + exact + semantic) / (hits + misses) if exact + semantic else None
+    return Shadow(
+        exact_hits=exact,
+        semantic_hits=semantic,
+        hit_ratio=ratio,
+        saved_usd=totals.shadow_saved_usd,
+        exact=_compared(counts, "exact"),
+        semantic=_compared(counts, "semantic"),
+    )
+
+
+def _compared(counts: Mapping[str, int], tier: str) -> Compared:
+    return Compared(*(counts.get(f"{tier}:{found}", 0) for found in ("right", "wrong", "unclear")))
 
 
 def _percentiles(counts: Mapping[int, int]) -> Percentiles:

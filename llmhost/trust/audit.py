@@ -26,7 +26,7 @@ from llmhost.ledger.ledger import Ledger
 from llmhost.trust.agreement import Said, agree, answer_similarity, truncate_to_shorter
 from llmhost.trust.labels import Labels
 
-__all__ = ["Audited", "Auditor", "BackgroundAudits", "Finding"]
+__all__ = ["Audited", "Auditor", "BackgroundAudits", "Finding", "compare_answers"]
 
 #: audits in one go
 _BATCH = 20
@@ -105,12 +105,14 @@ class Auditor:
             reply = await self._reply(audit.question)
             replies.append(reply)
             said = Said(audit.question.prompt, reply.answer.text)
-            right = await _compared(embedder, served, said, whole and reply.answer.finish_reason == "stop")
+            right = await compare_answers(
+                embedder, served, said, complete=whole and reply.answer.finish_reason == "stop"
+            )
             if right is not False:
                 return right if len(replies) == 1 else None
         first, second = (Said(audit.question.prompt, reply.answer.text) for reply in replies)
         complete = all(reply.answer.finish_reason == "stop" for reply in replies)
-        return False if await _compared(embedder, first, second, complete) else None
+        return False if await compare_answers(embedder, first, second, complete=complete) else None
 
     async def _reply(self, question: Question) -> Reply:
         async with aclosing(self.ask(question)) as events:
@@ -169,7 +171,7 @@ class BackgroundAudits:
                     self.woken.set()
 
 
-async def _compared(embedder: Embedder, one: Said, other: Said, complete: bool) -> bool | None:
+async def compare_answers(embedder: Embedder, one: Said, other: Said, *, complete: bool) -> bool | None:
     """`agree` on two answers; `complete` False: one of them was cut off."""
     if not complete:
         cut = truncate_to_shorter(one.answer, other.answer)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from llmhost.store.embedded import EmbeddedRedis
     from llmhost.trust.audit import Auditor
     from llmhost.trust.judge import FleetJudge, JudgeEvaluationStore, LlmJudge
+    from llmhost.trust.shadow import ShadowComparison
 
 __all__ = ["OtherFleet", "Wiring"]
 
@@ -373,13 +374,15 @@ class Wiring(AsyncExitStack):
 
             task = await self.enter_async_context(BackgroundAudits(self.auditor, self._warn_once))
             self._audit_sampler.on_queued = task.wake
+        ledger = Ledger(client, config.fleet.name)
         answerer = Answerer(
             pool=lambda: self._pool(client),
             slots=config.engine.slots,
             sessions=sessions,
-            ledger=Ledger(client, config.fleet.name),
+            ledger=ledger,
             warn_once=self._warn_once,
             audits=lambda: self._audit_sampler,
+            shadow=self._shadow(ledger) if config.cache.shadow else None,
         )
         self.push_async_callback(answerer.aclose)
         return answerer
@@ -416,6 +419,11 @@ class Wiring(AsyncExitStack):
         from llmhost.gateway.background import GatewayHome
 
         return GatewayHome(state_dir() / "fleets" / fleet / "gateway")
+
+    def _shadow(self, ledger: Ledger) -> ShadowComparison:
+        from llmhost.trust.shadow import ShadowComparison
+
+        return ShadowComparison(self.caches.embedder, ledger)
 
     async def auditor(self) -> Auditor:
         """What checks semantic hits after they were served. Raises StoreError."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from doubles.scripted_pool import ScriptedEngine, pool_of
 from redis.asyncio import Redis
 
@@ -28,13 +30,14 @@ class House:
         self.warn_once = WarnOnce(self.told.append)
         self.sessions = CacheSessions(cache, lambda: SingleFlight(client, keys), self.warn_once)
 
-    def answerer(self, *engines: ScriptedEngine, cached: bool = True) -> Answerer:
+    def answerer(self, *engines: ScriptedEngine, cached: bool = True, shadow: Any = None) -> Answerer:
         return Answerer(
             pool=lambda: pool_of(*engines),
             slots=1,
             sessions=self.sessions if cached else None,
             ledger=self.ledger,
             warn_once=self.warn_once,
+            shadow=shadow,
             clock=lambda: NOW,
         )
 

@@ -30,6 +30,7 @@ FIELDS = {
     "latency_ms",
     "cost_usd",
     "saved_usd",
+    "shadow",
 }
 
 

@@ -82,6 +82,23 @@ async def test_up_that_works_in_part_exits_3_and_says_which_failed(house: House,
     assert [failure["message"] for failure in done.json["failed"]]
 
 
+async def test_in_shadow_mode_stats_show_what_the_cache_would_have_done(
+    house: House, openai_server: OpenAIServer, static: HouseMaker
+) -> None:
+    static(house, openai_server, cache={"shadow": True})
+    await house.ok("up")
+    await house.ok("ask", "Explain machine learning briefly")
+    again = await house.ok("ask", "Explain machine learning briefly")
+    assert (again["source"], again["similarity"], again["shadow"]["source"]) == ("engine", None, "exact")
+    said = await house.ok("stats")
+    assert (said["hits"], said["misses"], said["hit_ratio"]) == ({"exact": 0, "semantic": 0}, 2, 0)
+    assert said["shadow"]["hits"] == {"exact": 1, "semantic": 0}
+    assert (said["shadow"]["hit_ratio"], said["shadow"]["engine_disagrees"]["estimate"]) == (0.5, 0)
+    assert set(said["shadow"]) == {
+        *("hits", "hit_ratio", "saved_usd", "compared", "served_error", "engine_disagrees")
+    }
+
+
 async def test_stats_count_what_was_asked(static_house: House) -> None:
     for question in ("Explain machine learning briefly",) * 2 + (
         "What is machine learning in simple terms?",

@@ -24,6 +24,17 @@ async def test_another_wording_is_a_semantic_hit_that_says_how_sure_it_is(house:
     assert len(answer.headers["x-llmhost-entry"]) == 32
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_in_shadow_mode_a_hit_is_named_and_not_served(serve: Serve, stream: bool) -> None:
+    async with serve(cache={"shadow": True}) as house:
+        await house.chat("What is Redis?")
+        answer = await house.chat("what is redis?", stream=stream)
+    assert (answer.headers["x-llmhost-cache"], answer.headers["x-llmhost-shadow"]) == ("miss", "semantic")
+    assert float(answer.headers["x-llmhost-confidence"]) >= 0.8
+    assert float(answer.headers["x-llmhost-similarity"]) > 0.8
+    assert len(house.engine.requests) == 2
+
+
 @pytest.mark.parametrize(
     ("control", "seen"),
     [

@@ -92,3 +92,11 @@ def test_exactly_seventy_percent_is_not_more_than_seventy_percent() -> None:
 
 def test_without_questions_no_target_is_met_or_missed() -> None:
     assert set(met(report(Totals())).values()) == {None}
+
+
+def test_hits_that_were_not_served_are_misses_and_say_what_the_ratio_would_have_been() -> None:
+    shadow = report(
+        Totals(outcomes={Outcome.MISS: 10}, shadow={"exact": 2, "semantic": 3, "semantic:wrong": 1})
+    )
+    assert (shadow.hit_ratio, shadow.shadow.hit_ratio) == (0.0, 0.5)
+    assert (shadow.shadow.exact_hits, shadow.shadow.semantic_hits, shadow.shadow.semantic.wrong) == (2, 3, 1)

@@ -348,6 +348,8 @@ def _footer(out: Output, reply: Mapping[str, Any], question: Question) -> None:
         parts.insert(1, f"similarity {reply['similarity']:.2f} to “{matched}”")
         if reply["confidence"] is not None:
             parts.insert(2, f"confidence {percent(reply['confidence'])}")
+    if (shadow := reply["shadow"]) is not None:
+        parts.append(f"{shadow['source']} hit not served (cache.shadow)")
     if question.kind is not None and not question.use_cache:
         parts.append(f"not cached: {_KINDS[question.kind]}")
     out.note("· " + " · ".join(parts))

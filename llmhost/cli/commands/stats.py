@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from llmhost.cache.calibration import LabelsReport
     from llmhost.cache.catalog import CacheUsage
     from llmhost.config.models import Config
-    from llmhost.ledger.report import Report
+    from llmhost.ledger.report import Report, Shadow
 
 __all__ = ["stats"]
 
@@ -142,6 +142,21 @@ def _json(stats: _Stats) -> dict[str, object]:
         "redis": stats.usage,
         "served_error": served_error_json(stats.labels, stats.max_error),
         "targets": report.targets,
+        "shadow": _shadow_json(report.shadow),
+    }
+
+
+def _shadow_json(shadow: Shadow) -> dict[str, object]:
+    """`engine_disagrees` is how often the engine contradicted its own stored answer to the same question."""
+    from llmhost.cache.calibration import Tally, served_error
+
+    return {
+        "hits": {"exact": shadow.exact_hits, "semantic": shadow.semantic_hits},
+        "hit_ratio": shadow.hit_ratio,
+        "saved_usd": shadow.saved_usd,
+        "compared": {"exact": shadow.exact, "semantic": shadow.semantic},
+        "served_error": served_error(Tally(shadow.semantic.right, shadow.semantic.wrong)),
+        "engine_disagrees": served_error(Tally(shadow.exact.right, shadow.exact.wrong)),
     }
 
 
@@ -160,6 +175,7 @@ def _picture(stats: _Stats) -> RenderableType:
     parts = [
         title,
         _questions(report),
+        *([_shadow(report.shadow)] if report.shadow.hit_ratio is not None else []),
         latencies,
         wrong,
         _costs(report, stats.estimated),
@@ -179,6 +195,29 @@ def _questions(report: Report) -> RenderableType:
         _or_dash(report.hit_ratio, percent),
         f"{report.bypassed:,}",
         f"{report.errors:,}",
+    )
+    return grid
+
+
+def _shadow(shadow: Shadow) -> RenderableType:
+    grid = _numbers(
+        "not served (shadow)",
+        "exact hits",
+        "semantic hits",
+        "hit ratio",
+        "saved",
+        "right",
+        "wrong",
+        "unclear",
+    )
+    found = shadow.semantic
+    grid.add_row(
+        f"{shadow.exact_hits + shadow.semantic_hits:,}",
+        f"{shadow.exact_hits:,}",
+        f"{shadow.semantic_hits:,}",
+        _or_dash(shadow.hit_ratio, percent),
+        money(shadow.saved_usd),
+        *(f"{count:,}" for count in (found.right, found.wrong, found.unclear)),
     )
     return grid
 
