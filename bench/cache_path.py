@@ -32,7 +32,8 @@ from llmhost.cache.policy import CachePolicy, ThresholdPolicy, Thresholds
 from llmhost.cache.service import SemanticCache
 from llmhost.cache.single_flight import SingleFlight
 from llmhost.config.models import CacheConfig, RedisConfig
-from llmhost.engines.pool import LocalLoad, Pool
+from llmhost.engines.load import LocalLoad
+from llmhost.engines.pool import Pool
 from llmhost.ledger.ledger import Ledger
 from llmhost.store.client import connect
 from llmhost.store.embedded import EmbeddedRedis

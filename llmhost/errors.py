@@ -5,6 +5,7 @@
     + ConfigError                 the configuration is invalid                  2
   x PartialError                  done for some workers, failed for others      3
   x LimitError                    refused by a budget or a safety limit         4
+    + QueueFull                   too many requests wait for a worker
   x UnreachableError              something external does not answer            5
     + StoreError                  Redis
       - StoreUnavailable          refuses, hangs, rejects the password, disconnects
@@ -17,8 +18,11 @@
       - EngineUnavailable         before the first token: another worker may be tried
         UntrustedWorker           ... because its certificate is wrong
         RefusingWorker            ... which refuses every request until its set-up is changed
+        UnreachedWorker           ... to which there is no connection
       - StreamBroken              after the first token: no retry, nothing is cached
     + NoWorkerError               no worker can answer
+      - WorkersBusy               none had a slot in time
+      - WorkersFailing            all of them fail, and are left alone for some seconds
   x EngineRefused                 the engine rejects this request               1
   x NotCachedError                the cache has no answer, and only it was asked
   x ModelError                    a model file is missing, damaged or wrong
@@ -48,6 +52,7 @@ __all__ = [
     "PartialError",
     "ProviderError",
     "PurchaseUnclear",
+    "QueueFull",
     "RefusingWorker",
     "StateError",
     "StoreError",
@@ -55,8 +60,11 @@ __all__ = [
     "StoreUnavailable",
     "StreamBroken",
     "UnreachableError",
+    "UnreachedWorker",
     "UntrustedWorker",
     "UsageError",
+    "WorkersBusy",
+    "WorkersFailing",
 ]
 
 
@@ -96,6 +104,10 @@ class PartialError(LlmhostError):
 class LimitError(LlmhostError):
     code = "limit"
     exit_code = 4
+
+
+class QueueFull(LimitError):
+    code = "queue_full"
 
 
 class NotCachedError(LlmhostError):
@@ -151,12 +163,29 @@ class RefusingWorker(EngineUnavailable):
     """Asking again does not help: a token is refused, the URL is another API's, memory is too small."""
 
 
+class UnreachedWorker(EngineUnavailable):
+    """Nothing listens there, or not in time."""
+
+
 class StreamBroken(EngineError):
     code = "stream_broken"
 
 
 class NoWorkerError(UnreachableError):
+    """`retry_after` in seconds, where it is known."""
+
     code = "no_worker"
+    retry_after: float | None = None
+
+
+class WorkersBusy(NoWorkerError):
+    code = "busy"
+
+
+class WorkersFailing(NoWorkerError):
+    def __init__(self, message: str, retry_after: float, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
 
 
 class EngineRefused(LlmhostError):

@@ -234,7 +234,11 @@ class Answerer:
             return
         asked.waited, lead = False, lead if isinstance(lead, Lead) else None
         collected = Collected()
-        async with flight.told_by(lead), aclosing(self.pool().stream(asked.question.request())) as events:
+        question = asked.question
+        answer = self.pool().stream(
+            question.request(), conversation=question.conversation, tenant=question.tenant
+        )
+        async with flight.told_by(lead), aclosing(answer) as events:
             async for event in events:
                 collected.add(event)
                 if isinstance(event, Assigned):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from llmhost.answering.admission import Kind, is_creative, kind_of
@@ -75,6 +76,22 @@ class Question:
     def bypasses(self) -> bool:
         """Whether the cache is not asked for an answer to it."""
         return not self.use_cache or self.refresh or self.key() is None
+
+    @property
+    def conversation(self) -> str:
+        """Names the conversation that it goes on, whose worker has the context in memory: by the session that
+        the client names, else by its beginning up to the first turn; empty for a question that stands alone.
+        """
+        begin = [message.role for message in self.history].index("user") + 1 if self._goes_on else 0
+        if not (self.sticky or begin):
+            return ""
+        first = [] if self.sticky else [self.system, *map(_turn, self.history[:begin])]
+        text = json.dumps([self.tenant, self.sticky, first], default=str)
+        return blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+    @property
+    def _goes_on(self) -> bool:
+        return any(message.role == "user" for message in self.history)
 
     def request(self) -> ChatRequest:
         """What an engine is sent: every message and field as the client sent it."""

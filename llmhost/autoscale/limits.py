@@ -101,6 +101,7 @@ def _invalid(metrics: Metrics, fleet: FleetView, now: float) -> Iterator[str]:
         # There are thousands of them: nothing is put into words before one is wrong.
         for bucket, count in ((b, c) for b, c in by_bucket.items() if not 0 <= c <= _MOST):
             yield from _outside(f"{name} counted at {bucket}", count, _MOST)
+    yield from _outside("questions waiting", metrics.traffic.waiting, _MOST)
     for name, worker in metrics.traffic.workers.items():
         yield from _outside(f"questions in flight on {name}", worker.in_flight, _MOST)
     for scaled in fleet.workers:

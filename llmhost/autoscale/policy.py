@@ -8,8 +8,10 @@ in the highest minute of a sustained time.
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -93,6 +95,8 @@ class _Inputs:
         #: those that are to be replaced come last: they are missed least
         speeds = [*map(self._speed, self.staff), *[self.typical] * fleet.lost]
         self.capacity = Capacity(speeds, self.typical, spec.slots, self.demand.tokens_per_answer)
+        self.shares: Mapping[str, int] = {}
+        self.shares = self._shares()
         self.queue = self._queue()
         #: what the schedule asks for, looked at early enough to boot
         self.scheduled = least_within(spec.windows, spec.min_gpus, now, self.boot, spec.zone)
@@ -237,12 +241,23 @@ class _Inputs:
         step = max(0, min(missing, self.spec.max_step, room))
         return affordable(step, burn, self.fleet.price, self.fleet.funds, self.now)
 
+    def _shares(self) -> Mapping[str, int]:
+        """Those that wait before all workers, by the worker that will get them: who has the fewest."""
+        loads = [(self._in_flight(worker), worker.id) for worker in self.staff if worker.ready]
+        heapq.heapify(loads)
+        shares: Counter[str] = Counter()
+        for _ in range(self.traffic.waiting if loads else 0):
+            load, worker = loads[0]
+            shares[worker] += 1
+            heapq.heapreplace(loads, (load + 1, worker))
+        return shares
+
     def _queue(self) -> _Queue:
         """Questions go to the worker that has the fewest, and stay there."""
         ready = [worker for worker in self.staff if worker.ready]
         over = [self._in_flight(worker) - self.spec.slots for worker in ready]
         if not ready:
-            waiting = sum(map(self._in_flight, self.staff))
+            waiting = sum(map(self._in_flight, self.staff)) + self.traffic.waiting
             return _Queue(waiting, math.inf if waiting else 0.0, waiting, self.spec.queue_time)
         new, backlog = min(map(self._wait_at, ready)), max(0, min(over)) * len(ready)
         return _Queue(sum(max(0, much) for much in over), new, backlog, self._patience(ready))
@@ -267,7 +282,7 @@ class _Inputs:
 
     def _in_flight(self, worker: ScaledWorker) -> int:
         counted = self.traffic.workers.get(worker.id)
-        return counted.in_flight if counted else 0
+        return (counted.in_flight if counted else 0) + self.shares.get(worker.id, 0)
 
     def _floor(self) -> int:
         """The schedule's; the last worker goes when all has long been quiet."""

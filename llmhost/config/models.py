@@ -667,6 +667,18 @@ class GatewayConfig(Section):
         le=1_000_000_000,
         description="Maximum size of a request in bytes, images included.",
     )
+    queue: int = Field(
+        200,
+        ge=1,
+        le=100_000,
+        description="Maximum number of requests that wait while all slots of all workers are in use; beyond "
+        "it, requests are refused with status 429. Tenants take turns.",
+    )
+    queue_timeout: Duration = Field(
+        60.0,
+        le=3600,
+        description="Time limit for waiting in the queue; after it, a request is refused with status 503.",
+    )
 
 
 class Config(Section):

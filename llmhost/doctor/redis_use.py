@@ -88,7 +88,7 @@ def keys(config: Config, mark: str) -> Sequence[str]:
     fleet, cache = FleetKeys(config.fleet.name), NamespaceKeys(config.cache.namespace)
     return (
         *(fleet.workers, fleet.worker(mark), fleet.machines, fleet.scale, fleet.weights, fleet.traffic),
-        *(fleet.draining, fleet.load(mark), fleet.speed(mark), fleet.gpu_speed(mark, mark)),
+        *(fleet.draining, fleet.waiting, fleet.load(mark), fleet.speed(mark), fleet.gpu_speed(mark, mark)),
         *(fleet.ledger_sums("day", 0), fleet.ledger_periods, fleet.rentals, fleet.bills),
         fleet.boots,
         *(fleet.trust("verified"), fleet.audits("verified"), fleet.judge, fleet.trial),
@@ -109,7 +109,12 @@ def commands(trial: str) -> Sequence[tuple[Any, ...]]:
         *(("HEXISTS", hashed, "a"), ("HGETALL", hashed), ("HKEYS", hashed), ("HDEL", hashed, "b")),
         *(("SADD", members, "a"), ("SMEMBERS", members), ("SISMEMBER", members, "a"), ("SREM", members, "b")),
         *(("ZADD", ranked, 1, "a"), ("ZCARD", ranked), ("ZCOUNT", ranked, 0, 1), ("ZRANGE", ranked, 0, 0)),
-        *(("ZRANGEBYSCORE", ranked, 0, 1), ("ZREM", ranked, "b"), ("ZREMRANGEBYSCORE", ranked, 2, 3)),
+        *(
+            ("ZRANGEBYSCORE", ranked, 0, 1),
+            ("ZSCORE", ranked, "a"),
+            ("ZREM", ranked, "b"),
+            ("ZREMRANGEBYSCORE", ranked, 2, 3),
+        ),
         *(("RPUSH", listed, "a", "b"), ("LRANGE", listed, 0, 0), ("LLEN", listed), ("LTRIM", listed, 0, 1)),
         ("LPOP", listed),
         *(("PEXPIRE", key, _LIFETIME) for key in (string, hashed, members, ranked, listed)),

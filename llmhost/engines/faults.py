@@ -17,10 +17,11 @@ from llmhost.errors import (
     EngineUnavailable,
     LlmhostError,
     RefusingWorker,
+    UnreachedWorker,
     UntrustedWorker,
 )
 
-__all__ = ["HttpStatus", "Untrusted", "before_first_token", "tls_context", "transport_faults"]
+__all__ = ["HttpStatus", "Unreached", "Untrusted", "before_first_token", "tls_context", "transport_faults"]
 
 #: the request itself is at fault, so every other worker would refuse it as well
 _REFUSED = frozenset({400, 413, 422})
@@ -60,6 +61,10 @@ class Untrusted(BadReply):
     """Who answers at a worker's address is not that worker, as its certificate or the system tells."""
 
 
+class Unreached(BadReply):
+    """There is no connection to it."""
+
+
 def _explanation(body: str) -> str:
     try:
         return error_text(parse(body))
@@ -78,7 +83,8 @@ def before_first_token(where: str, fault: BadReply, *, pinned: bool = False) -> 
         return _of_rented(where, fault) if pinned else _of_status(where, fault)
     if isinstance(fault, Reported):
         return _of_failure(where, fault, fault.said)
-    return EngineUnavailable(f"{where} {fault}")
+    kind = UnreachedWorker if isinstance(fault, Unreached) else EngineUnavailable
+    return kind(f"{where} {fault}")
 
 
 def _untrusted(where: str, fault: object) -> LlmhostError:
@@ -136,11 +142,12 @@ def transport_faults(*, pinned: bool) -> Iterator[None]:
     try:
         yield
     except httpx.ConnectTimeout as error:
-        raise BadReply("did not connect in time") from error
+        raise Unreached("did not connect in time") from error
     except (httpx.HTTPError, OSError) as error:
         if pinned and isinstance(_root(error), ssl.SSLCertVerificationError):
             raise Untrusted("shows another certificate than its own, so nothing was sent to it") from error
-        raise BadReply(_words(error)) from error
+        kind = Unreached if isinstance(error, httpx.ConnectError) else BadReply
+        raise kind(_words(error)) from error
 
 
 def _words(error: BaseException) -> str:

@@ -1,76 +1,31 @@
-"""Which worker answers: the one with the fewest requests in flight, and another if it fails in time."""
+"""Which worker answers: one that has a slot and does not fail, and another if it fails in time."""
 
 from __future__ import annotations
 
-import itertools
-import secrets
+import asyncio
 import time
-from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from llmhost.engines.breaker import Breakers
 from llmhost.engines.engine import ChatRequest, Delta, Done, Engine, Piece, ToolCall
+from llmhost.engines.load import Full, LoadTracker, Slot, Ticket
+from llmhost.engines.queue import FairQueue
+from llmhost.engines.routing import preference
 from llmhost.engines.traffic import Work
-from llmhost.errors import EngineUnavailable, LlmhostError, NoWorkerError, UntrustedWorker
+from llmhost.errors import (
+    EngineRefused,
+    EngineUnavailable,
+    LlmhostError,
+    NoWorkerError,
+    UntrustedWorker,
+    WorkersBusy,
+    WorkersFailing,
+)
 
-__all__ = ["Assigned", "Collected", "LoadTracker", "LocalLoad", "Pool", "Slot", "Upstream"]
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """One request's place on one worker; `load` counts it and those that the worker had already."""
-
-    worker: str
-    request: str
-    load: int = 1
-
-
-class LoadTracker(Protocol):
-    """Counts requests in flight, and what they took. Never fails."""
-
-    async def acquire(self, workers: Sequence[str], *, again: bool = False) -> Slot | None:
-        """Takes a slot on the least loaded of `workers`, of which there is at least one.
-
-        Among equals the one that was asked longest ago is taken. None: all of them are about to be ended, and
-        take no more. `again`: it is the same question on another worker, which is counted once.
-        """
-        ...
-
-    async def release(self, slot: Slot, work: Work | None = None) -> None:
-        """Gives it back, with what the answer took where there was a whole one. Asking twice is fine."""
-        ...
-
-    async def record_rejected(self) -> None:
-        """A question came, and there was no worker for it."""
-        ...
-
-
-class LocalLoad:
-    """Counts the requests of this process alone, not what they took: no other process could read it."""
-
-    def __init__(self) -> None:
-        self._slots: set[Slot] = set()
-        self._turns = itertools.count(1)
-        self._last: dict[str, int] = {}
-
-    async def acquire(self, workers: Sequence[str], *, again: bool = False) -> Slot:  # noqa: ARG002
-        load = Counter(slot.worker for slot in self._slots)
-        worker = min(workers, key=lambda worker: (load[worker], self._last.get(worker, 0)))
-        self._last = {name: self._last.get(name, 0) for name in workers} | {worker: next(self._turns)}
-        slot = Slot(worker, secrets.token_hex(8), load[worker] + 1)
-        self._slots.add(slot)
-        return slot
-
-    async def release(self, slot: Slot, work: Work | None = None) -> None:  # noqa: ARG002
-        self._slots.discard(slot)
-
-    async def record_rejected(self) -> None:
-        pass
-
-    def holds(self, slot: Slot) -> bool:
-        return slot in self._slots
+__all__ = ["Assigned", "Collected", "Pool", "Upstream", "Wake"]
 
 
 _HINT_NO_WORKER = "run `llmhost up`; where `llmhost scale` runs, it has been told"
@@ -143,12 +98,39 @@ class Collected:
         return self._clock() - self._began if self.assigned else 0.0
 
 
+class Wake(Protocol):
+    """Brings workers where there is none. `timeout` is for how many seconds a request waits for one."""
+
+    timeout: float
+
+    async def __call__(self) -> None:
+        """Returns once one may come. Raises NoWorkerError, which says why none will."""
+        ...
+
+
+@dataclass(slots=True)
+class _Wanted:
+    """One request that wants a worker. `counted`: as demand; `waits`: for a slot, if `woken` for a worker."""
+
+    model: str
+    conversation: str
+    tenant: str
+    ticket: Ticket | None
+    tried: list[str] = field(default_factory=list)
+    counted: bool = False
+    waits: bool = False
+    woken: bool = False
+
+
 class Pool:
     """Asks one of the workers that `upstreams` gives for a model, at most `max_attempts` of them.
 
     `on_untrusted` gets the id of a worker that was left for another because it is not what it was: the user
     gets an answer and would not notice. `forget` gets the id of any such worker. In the `background`, for an
     audit or a judge, a question without a worker is not counted as rejected, so that none is bought for it.
+
+    With a `queue`, a request waits in it where no worker has a free slot; without, workers have a queue of
+    their own. `wake` is asked where there is no worker, and needs a queue.
     """
 
     def __init__(
@@ -160,6 +142,9 @@ class Pool:
         *,
         forget: Callable[[str], Awaitable[None]] | None = None,
         background: bool = False,
+        queue: FairQueue | None = None,
+        wake: Wake | None = None,
+        breakers: Breakers | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._upstreams = upstreams
@@ -168,33 +153,36 @@ class Pool:
         self._on_untrusted = on_untrusted
         self._forget = forget
         self._background = background
+        self._queue = queue
+        self._wake = wake
+        self._breakers = breakers or Breakers()
         self._clock = clock
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[Assigned | Piece | Done, None]:
-        """Streams one answer; the last event is always `Done`.
+    async def stream(
+        self, request: ChatRequest, *, conversation: str = "", tenant: str = ""
+    ) -> AsyncGenerator[Assigned | Piece | Done, None]:
+        """Streams one answer; the last event is always `Done`. A `conversation` stays with its worker where
+        that has a slot; `tenant` is whose turn it is in the queue.
 
         Raises:
             NoWorkerError: there is no worker, or none that takes another question.
+            QueueFull: too many wait for a slot; WorkersBusy where none became free in time.
+            WorkersFailing: all workers have failed lately, and are left alone for some seconds.
             EngineUnavailable: the workers tried have all failed before their first token;
                 UntrustedWorker where the last of them is not what it was.
             EngineRefused: the first worker asked says that the request is wrong.
             StreamBroken: the worker failed after its first token.
         """
-        untried = {upstream.worker_id: upstream for upstream in await self._upstreams(request.model)}
-        if not untried:
-            if not self._background:
-                await self._load.record_rejected()
-            raise NoWorkerError(f"no worker is ready that serves {request.model}", hint=_HINT_NO_WORKER)
+        wanted = _Wanted(request.model, conversation, tenant, self._ticket())
         failure: EngineUnavailable | None = None
-        tried: list[str] = []
-        while untried and len(tried) < self._max_attempts:
-            async with self._turn(untried, again=failure is not None) as turn:
+        while len(wanted.tried) < self._max_attempts:
+            async with self._turn(wanted) as turn:
                 if turn is None:
                     break
-                if isinstance(failure, UntrustedWorker):
-                    self._on_untrusted(tried[-1], failure)
-                tried.append(turn.upstream.worker_id)
                 one = turn.upstream
+                if isinstance(failure, UntrustedWorker):
+                    self._on_untrusted(wanted.tried[-1], failure)
+                wanted.tried.append(one.worker_id)
                 yield Assigned(one.worker_id, one.price_per_hour, one.machine, one.digest)
                 try:
                     async with aclosing(turn.play(request, self._clock)) as events:
@@ -205,33 +193,117 @@ class Pool:
                     failure = error
                     if isinstance(error, UntrustedWorker) and self._forget is not None:
                         await self._forget(one.worker_id)
-            untried = await self._others(request.model, tried)
         if failure is None:
             raise NoWorkerError(f"the workers that serve {request.model} are being ended", hint=_HINT_ENDING)
         raise _final(failure) from failure
 
-    async def _others(self, model: str, tried: Collection[str]) -> dict[str, Upstream]:
-        """The workers not tried yet, read again: one may have been started since."""
-        try:
-            there = await self._upstreams(model)
-        except LlmhostError:  # why the worker failed says more
-            return {}
-        return {upstream.worker_id: upstream for upstream in there if upstream.worker_id not in tried}
+    def _ticket(self) -> Ticket | None:
+        if self._queue is None:
+            return None
+        return Ticket(max(self._queue.timeout, self._wake.timeout if self._wake else 0.0))
 
     @asynccontextmanager
-    async def _turn(self, untried: dict[str, Upstream], *, again: bool) -> AsyncIterator[_Turn | None]:
-        """The least loaded of `untried`; its slot is given back whatever happens. None where none of them
-        takes another question.
+    async def _turn(self, wanted: _Wanted) -> AsyncIterator[_Turn | None]:
+        """The turn of the worker that is asked next; its slot is given back whatever happens. None where
+        nobody else takes the question. Raises NoWorkerError, QueueFull.
         """
-        slot = await self._load.acquire(tuple(untried), again=again)
-        if slot is None:
+        taken = await self._take(wanted)
+        if taken is None:
             yield None
             return
-        turn = _Turn(untried[slot.worker])
+        upstream, slot = taken
+        turn = _Turn(upstream, self._breakers)
         try:
             yield turn
         finally:
+            self._breakers.left(upstream.worker_id)
             await self._load.release(slot, turn.work)
+            if self._queue is not None:
+                self._queue.released()
+
+    async def _take(self, wanted: _Wanted) -> tuple[Upstream, Slot] | None:
+        """A worker and a slot on it, which is waited for where there is a queue."""
+        found: tuple[Upstream, Slot] | Full | None = None
+        try:
+            found = await self._try(wanted)
+            if isinstance(found, Full):
+                found = await self._wait(wanted, found)
+            return found
+        finally:
+            if wanted.waits and wanted.ticket is not None and not isinstance(found, tuple):
+                await self._load.give_up(wanted.ticket)
+
+    async def _wait(self, wanted: _Wanted, found: Full) -> tuple[Upstream, Slot] | None:
+        assert self._queue is not None  # noqa: S101 - without a queue nothing is full
+        timeout = self._wake.timeout if self._wake and wanted.woken else self._queue.timeout
+        try:
+            async with asyncio.timeout(timeout), self._queue.front(wanted.tenant):
+                if found.waiting > len(self._queue):
+                    await self._queue.changed(found.waiting)
+                while isinstance(again := await self._try(wanted), Full):
+                    await self._queue.changed(again.waiting)
+                return again
+        except TimeoutError as error:
+            if wanted.woken:
+                why = f"no worker became ready within {timeout:g} s"
+                raise NoWorkerError(why, hint="ask again: it may be ready soon") from error
+            raise WorkersBusy(f"all workers were busy for {timeout:g} s", hint="ask again later") from error
+
+    async def _try(self, wanted: _Wanted) -> tuple[Upstream, Slot] | Full | None:
+        """A worker with a slot, if one is free now. None where none of them takes the question."""
+        listed = await self._listed(wanted)
+        self._breakers.forget_all_but([upstream.worker_id for upstream in listed])
+        untried = {one.worker_id: one for one in listed if one.worker_id not in wanted.tried}
+        allowed = [worker for worker in untried if self._breakers.allows(worker)]
+        if wanted.tried and not allowed:
+            return None
+        if not untried:
+            return await self._without_workers(wanted)
+        if not allowed:
+            wait = self._breakers.retry_in(untried)
+            raise WorkersFailing(
+                f"all workers that serve {wanted.model} have failed, and are tried again in {wait:.0f} s",
+                wait,
+                hint="`llmhost status` shows the workers",
+            )
+        workers = preference(wanted.conversation, allowed) if wanted.conversation else allowed
+        slot = await self._acquire(workers, wanted)
+        if slot is None and self._wake is not None and not wanted.tried:
+            return await self._without_workers(wanted)
+        if slot is None or isinstance(slot, Full):
+            return slot
+        self._breakers.asked(slot.worker)
+        return untried[slot.worker], slot
+
+    async def _acquire(self, workers: Sequence[str], wanted: _Wanted) -> Slot | Full | None:
+        again, affine = wanted.counted, bool(wanted.conversation)
+        wanted.counted = True
+        if wanted.ticket is None:
+            return await self._load.acquire(workers, again=again, affine=affine)
+        slot = await self._load.acquire_or_wait(workers, wanted.ticket, again=again, affine=affine)
+        wanted.waits = wanted.waits or isinstance(slot, Full)
+        return slot
+
+    async def _listed(self, wanted: _Wanted) -> Sequence[Upstream]:
+        """The workers there are now: one may have been started since the last time."""
+        try:
+            return await self._upstreams(wanted.model)
+        except LlmhostError:
+            if not wanted.tried:
+                raise
+            return ()  # why the worker failed says more
+
+    async def _without_workers(self, wanted: _Wanted) -> Full:
+        """It waits for a worker to come. Raises NoWorkerError where none will."""
+        if self._wake is None:
+            if not (self._background or wanted.counted):
+                await self._load.record_rejected()
+            raise NoWorkerError(f"no worker is ready that serves {wanted.model}", hint=_HINT_NO_WORKER)
+        # It is demand before the autoscaler looks at what there is.
+        found = await self._acquire((), wanted)
+        wanted.woken = True
+        await self._wake()
+        return found if isinstance(found, Full) else Full(1)
 
 
 @dataclass(slots=True)
@@ -239,9 +311,29 @@ class _Turn:
     """One worker's turn at a question. `work` is what the answer took, once it is whole."""
 
     upstream: Upstream
+    breakers: Breakers
     work: Work | None = None
 
     async def play(
+        self, request: ChatRequest, clock: Callable[[], float]
+    ) -> AsyncGenerator[Piece | Done, None]:
+        """Tells `breakers` whether it gave a first token."""
+        worker, first = self.upstream.worker_id, True
+        try:
+            async with aclosing(self._play(request, clock)) as events:
+                async for event in events:
+                    if first:
+                        first = False
+                        self.breakers.answered(worker)
+                    yield event
+        except EngineUnavailable as error:
+            self.breakers.failed(worker, error)
+            raise
+        except EngineRefused:
+            self.breakers.answered(worker)
+            raise
+
+    async def _play(
         self, request: ChatRequest, clock: Callable[[], float]
     ) -> AsyncGenerator[Piece | Done, None]:
         pieces, seconds, begun = 0, 0.0, clock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import secrets
 import time
@@ -9,7 +10,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from llmhost.engines.pool import LocalLoad, Slot
+from llmhost.engines.load import Full, LocalLoad, Slot, Ticket
+from llmhost.engines.routing import SPREAD
 from llmhost.engines.traffic import BUCKET, KEPT, Traffic, Work, WorkerTraffic
 from llmhost.errors import StoreError, StoreRefused
 from llmhost.store.client import amount, load_script, text, translate_errors
@@ -101,8 +103,8 @@ class RedisTraffic(DrainMarks):
         """All counts, and these workers; a number that is none is refused, never guessed."""
         keys = [name for worker in workers for name in (self._keys.load(worker), self._keys.speed(worker))]
         with translate_errors():
-            now, counts, draining, found = await self._read(
-                [self._keys.traffic, self._keys.draining, *keys], []
+            now, counts, draining, waiting, found = await self._read(
+                [self._keys.traffic, self._keys.draining, self._keys.waiting, *keys], []
             )
         fields = _fields(self._keys.traffic, counts)
         return Traffic(
@@ -114,6 +116,7 @@ class RedisTraffic(DrainMarks):
                 for worker, (in_flight, speed) in zip(workers, found, strict=True)
             },
             draining=frozenset(text(worker) for worker in draining),
+            waiting=waiting,
         )
 
     def _worker(self, worker: str, in_flight: int, raw: Sequence[bytes | str]) -> WorkerTraffic:
@@ -194,23 +197,44 @@ class RedisLoad:
         places: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._client = client
         self._keys = FleetKeys(fleet)
         self._lifetime = math.ceil(lifetime)
         self._places = places
         self._acquire, self._release, self._record_rejected = (
             counting_script(client, name) for name in ("acquire.lua", "release.lua", "record_rejected.lua")
         )
-        self._local = LocalLoad()
+        self._local = LocalLoad(places)
         self._clock = clock
         self._away_until = -math.inf
 
-    async def acquire(self, workers: Sequence[str], *, again: bool = False) -> Slot | None:
+    async def acquire(
+        self, workers: Sequence[str], *, again: bool = False, affine: bool = False
+    ) -> Slot | None:
         if self._clock() >= self._away_until:
             try:
-                return await self._acquire_shared(workers, again)
+                slot = await self._acquire_shared(workers, again, affine, None)
             except StoreError:
                 self._away_until = self._clock() + _PAUSE
-        return await self._local.acquire(workers, again=again)
+            else:
+                return slot if isinstance(slot, Slot) else None
+        return await self._local.acquire(workers, again=again, affine=affine)
+
+    async def acquire_or_wait(
+        self, workers: Sequence[str], ticket: Ticket, *, again: bool = False, affine: bool = False
+    ) -> Slot | Full | None:
+        if self._clock() >= self._away_until:
+            try:
+                return await self._acquire_shared(workers, again, affine, ticket)
+            except StoreError:
+                self._away_until = self._clock() + _PAUSE
+        return await self._local.acquire_or_wait(workers, ticket, again=again, affine=affine)
+
+    async def give_up(self, ticket: Ticket) -> None:
+        await self._local.give_up(ticket)
+        if self._clock() >= self._away_until:
+            with suppress(StoreError), translate_errors():  # else it expires
+                await self._client.zrem(self._keys.waiting, ticket.request)
 
     async def release(self, slot: Slot, work: Work | None = None) -> None:
         if self._local.holds(slot):
@@ -231,15 +255,32 @@ class RedisLoad:
             with suppress(StoreError), translate_errors():
                 await script(keys, arguments)
 
-    async def _acquire_shared(self, workers: Sequence[str], again: bool) -> Slot | None:
-        request = secrets.token_hex(8)
-        loads = [self._keys.load(worker) for worker in workers]
+    async def _acquire_shared(
+        self, workers: Sequence[str], again: bool, affine: bool, ticket: Ticket | None
+    ) -> Slot | Full | None:
+        taking = asyncio.ensure_future(self._take(workers, again, affine, ticket))
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            # The command is carried out all the same, and its slot would be taken for `lifetime`.
+            await asyncio.wait([taking])
+            if taking.exception() is None and isinstance(slot := taking.result(), Slot):
+                await self.release(slot)
+            raise
+
+    async def _take(
+        self, workers: Sequence[str], again: bool, affine: bool, ticket: Ticket | None
+    ) -> Slot | Full | None:
+        request = ticket.request if ticket else secrets.token_hex(8)
+        keys = [self._keys.traffic, self._keys.draining, self._keys.waiting, *map(self._keys.load, workers)]
+        options = [self._places, SPREAD if affine else "", math.ceil(ticket.lifetime) if ticket else ""]
         with translate_errors():
-            place, load = await self._acquire(
-                [self._keys.traffic, self._keys.draining, *loads],
-                [request, self._lifetime, int(again), *workers],
+            place, count = await self._acquire(
+                keys, [request, self._lifetime, int(again), *options, *workers]
             )
-        return Slot(workers[int(place) - 1], request, int(load)) if place else None
+        if place > 0:
+            return Slot(workers[int(place) - 1], request, int(count))
+        return Full(int(count)) if place else None
 
     def _work_fields(self, slot: Slot, work: Work | None) -> tuple[str | float, ...]:
         """The work as release.lua takes it."""

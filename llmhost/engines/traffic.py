@@ -48,6 +48,7 @@ class Traffic:
 
     The counts are by the start of their bucket of `BUCKET` seconds: `asked` are questions, also those that
     no worker could take; `answered` those that were finished, and `tokens` what was generated for them.
+    `waiting` are the questions before all workers: their slots are taken, or there is none.
     """
 
     at: float
@@ -57,3 +58,4 @@ class Traffic:
     tokens: Mapping[int, int] = field(default_factory=dict)
     workers: Mapping[str, WorkerTraffic] = field(default_factory=dict)
     draining: frozenset[str] = frozenset()
+    waiting: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from llmhost.errors import (
@@ -101,10 +102,15 @@ def fault_of(error: Exception) -> Fault:
     for kind, status, again in _STATUS:
         if isinstance(error, kind):
             code = "invalid_request_error" if status == 400 else error.code
-            return Fault(status, code, _words(error), None, _RETRY_AFTER if again else None)
+            return Fault(status, code, _words(error), None, _retry_after(error) if again else None)
     if isinstance(error, LlmhostError):
         return Fault(500, error.code, _words(error))
     return Fault(500, "internal_error", "an unexpected error, which the gateway's log names")
+
+
+def _retry_after(error: LlmhostError) -> int:
+    known = error.retry_after if isinstance(error, NoWorkerError) else None
+    return _RETRY_AFTER if known is None else max(1, math.ceil(known))
 
 
 def _words(error: LlmhostError) -> str:

@@ -56,6 +56,11 @@ class FleetKeys:
         """Set of the workers that get no more questions."""
         return f"llmhost:{self.fleet}:draining"
 
+    @property
+    def waiting(self) -> str:
+        """Sorted set: the requests that wait for a slot of any worker."""
+        return f"llmhost:{self.fleet}:waiting"
+
     def load(self, worker: str) -> str:
         """Sorted set: the requests that a worker has in flight."""
         return f"llmhost:{self.fleet}:load:{worker}"

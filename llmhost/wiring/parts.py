@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from llmhost.answering.audits import AuditSampler
     from llmhost.autoscale.step import Scaler
     from llmhost.cache.catalog import Catalog
+    from llmhost.engines.breaker import Breakers
     from llmhost.engines.pool import Pool, Upstream
+    from llmhost.engines.queue import FairQueue
+    from llmhost.engines.redis_traffic import RedisLoad
     from llmhost.fleet.models import FleetSpec, Worker
     from llmhost.fleet.provider import Provider
     from llmhost.fleet.registry import FleetRecords
@@ -84,6 +87,9 @@ class Wiring(AsyncExitStack):
         self._redis_failure: StoreUnavailable | None = None
         self._redis_retry_at = 0.0
         self._forgotten: set[str] = set()
+        #: where requests wait for a slot; None: before the workers
+        self._queue: FairQueue | None = None
+        self._shared_load: RedisLoad | None = None
 
     def now(self) -> float:
         """Unix seconds."""
@@ -390,6 +396,7 @@ class Wiring(AsyncExitStack):
     async def served_fleet(self) -> ServedFleet:
         """This fleet for a gateway."""
         from llmhost.engines.engine import ModelDetails
+        from llmhost.engines.queue import FairQueue
         from llmhost.gateway.fleets import ServedFleet
 
         config = self._config
@@ -399,6 +406,8 @@ class Wiring(AsyncExitStack):
                 return bool(await self._workers.workers())
             except LlmhostError:
                 return False
+
+        self._queue = FairQueue(config.gateway.queue, config.gateway.queue_timeout)
 
         async def details() -> ModelDetails:
             for upstream in await self._upstreams(config.engine.model):
@@ -504,18 +513,34 @@ class Wiring(AsyncExitStack):
     def _pool(self, client: Redis, *, background: bool = False) -> Pool:
         """In the `background`: for what is asked beside the users' own questions."""
         from llmhost.engines.pool import Pool
-        from llmhost.engines.redis_traffic import RedisLoad
 
-        engine, attempts = self._config.engine, self._config.limits.max_attempts
-        load = RedisLoad(client, self._config.fleet.name, engine.answer_timeout, places=engine.slots)
         return Pool(
             self._upstreams,
-            load,
-            attempts,
+            self._load(client),
+            self._config.limits.max_attempts,
             self._warn_once.warn_untrusted,
             forget=self._forget_answers,
             background=background,
+            queue=self._queue,
+            breakers=self._breakers,
         )
+
+    def _load(self, client: Redis) -> RedisLoad:
+        """One for all pools: while Redis is away, it counts in this process."""
+        from llmhost.engines.redis_traffic import RedisLoad
+
+        engine = self._config.engine
+        if self._shared_load is None:
+            self._shared_load = RedisLoad(
+                client, self._config.fleet.name, engine.answer_timeout, places=engine.slots
+            )
+        return self._shared_load
+
+    @cached_property
+    def _breakers(self) -> Breakers:
+        from llmhost.engines.breaker import Breakers
+
+        return Breakers()
 
     @cached_property
     def _workers(self) -> WorkerList:

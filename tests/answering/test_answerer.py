@@ -23,7 +23,8 @@ from llmhost.cache.policy import ThresholdPolicy
 from llmhost.cache.service import SemanticCache
 from llmhost.config.models import RedisConfig
 from llmhost.engines.engine import Done, Message
-from llmhost.engines.pool import LocalLoad, Pool, Upstream
+from llmhost.engines.load import LocalLoad
+from llmhost.engines.pool import Pool, Upstream
 from llmhost.errors import EngineUnavailable, ModelError, NoWorkerError, StreamBroken
 from llmhost.ledger.events import Outcome
 from llmhost.store.client import connect

@@ -236,3 +236,40 @@ def test_a_local_fleet_refuses_another_model_than_its_own() -> None:
     with pytest.raises(UsageError, match="this local fleet serves smollm2:135m, not llama3"):
         make_question(Config(), [user("Hi")], model="llama3")
     assert make_question(Config(), [user("Hi")], model="smollm2:135m").model == "smollm2:135m"
+
+
+# Conversations: their questions go to one worker
+
+
+SAID = (user("Hi"), Message("assistant", "Hello"))
+
+
+def test_a_question_that_stands_alone_belongs_to_no_conversation() -> None:
+    assert ASKED.conversation == ""
+    assert replace(ASKED, system="Be brief.", history=(Message("developer", "x"),)).conversation == ""
+
+
+def test_the_turns_of_a_conversation_belong_together() -> None:
+    second = replace(ASKED, history=SAID)
+    third = replace(ASKED, prompt="And now?", history=(*SAID, user("Why?"), Message("assistant", "So.")))
+    assert second.conversation == third.conversation != ""
+
+
+@pytest.mark.parametrize(
+    "changes", [{"tenant": "other"}, {"system": "Be brief."}, {"history": (user("Hello"), SAID[1])}]
+)
+def test_another_beginning_or_tenant_is_another_conversation(changes: dict[str, Any]) -> None:
+    question = replace(ASKED, history=SAID)
+    assert replace(question, **changes).conversation != question.conversation
+
+
+def test_the_session_that_a_client_names_is_the_conversation_from_its_first_turn_on() -> None:
+    first, later = replace(ASKED, sticky="s1"), replace(ASKED, sticky="s1", system="x", history=SAID)
+    assert first.conversation == later.conversation != ""
+    assert replace(first, sticky="s2").conversation != first.conversation
+    assert replace(first, tenant="other").conversation != first.conversation
+
+
+def test_whatever_a_client_sent_can_be_the_beginning_of_a_conversation() -> None:
+    odd = replace(ASKED, history=(Message("user", [{"text": "\ud800"}], {"x": {1}}),))
+    assert odd.conversation == replace(odd, prompt="more").conversation != ""

@@ -88,6 +88,19 @@ def test_questions_that_wait_too_long_scale_up_at_once() -> None:
     assert decision.reason.endswith(": 80 questions waiting, a new one would wait 8.2 s, over 5 s")
 
 
+def test_questions_before_all_workers_count_as_if_they_waited_at_each() -> None:
+    for waiting, at_workers in ((80, (41, 41)), (3, (3, 2)), (1, (2, 1)), (0, (1, 1))):
+        loads = dict(zip(("w0", "w1"), at_workers, strict=True))
+        spread = judge(0, 2, traffic={"workers": in_flight(loads)})
+        central = judge(0, 2, traffic={"workers": in_flight({"w0": 1, "w1": 1}), "waiting": waiting})
+        assert central == spread
+
+
+def test_a_question_that_waits_where_there_is_no_worker_brings_one() -> None:
+    decision = judge(0, 0, traffic={"waiting": 1})
+    assert (decision.action, decision.buy, decision.observed.waiting) == ("up", 1, 1)
+
+
 def test_questions_within_the_queue_time_do_not_scale_up() -> None:
     assert judge(0, 2, traffic={"workers": in_flight({"w0": 25, "w1": 25})}).action != "up"
 

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 
 from llmhost.engines.engine import ChatRequest, Delta, Done, ModelDetails, ModelStatus, Progress
-from llmhost.engines.pool import LocalLoad, Pool, Upstream
+from llmhost.engines.load import LocalLoad
+from llmhost.engines.pool import Pool, Upstream
 
 Step = str | Done | Exception | asyncio.Event | Callable[[], None]
 

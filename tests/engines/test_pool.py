@@ -8,17 +8,26 @@ from typing import Any
 
 import pytest
 from doubles.clock import ManualClock
+from doubles.waiting import until
 
+from llmhost.engines.breaker import Breakers
 from llmhost.engines.engine import Delta, Done, Thought, ToolCall
-from llmhost.engines.pool import Assigned, LocalLoad, Pool, Upstream
+from llmhost.engines.load import LocalLoad
+from llmhost.engines.pool import Assigned, Pool, Upstream
+from llmhost.engines.queue import FairQueue
+from llmhost.engines.redis_traffic import RedisLoad, RedisTraffic
 from llmhost.engines.traffic import Work
 from llmhost.errors import (
     EngineRefused,
     EngineUnavailable,
     LlmhostError,
     NoWorkerError,
+    QueueFull,
     StreamBroken,
+    UnreachedWorker,
     UntrustedWorker,
+    WorkersBusy,
+    WorkersFailing,
 )
 
 DONE = Done("stop", 1, 2)
@@ -61,13 +70,13 @@ class WatchedLoad(LocalLoad):
         self.works = []
         self.turned = 0
 
-    async def acquire(self, workers, *, again=False):
+    async def acquire(self, workers, *, again=False, affine=False):
         self.asked_again.append(again)
         free = [worker for worker in workers if worker not in self.draining]
         if not free:
             return None
         self.out += 1
-        return await super().acquire(free)
+        return await super().acquire(free, affine=affine)
 
     async def release(self, slot, work=None):
         self.out -= 1
@@ -358,3 +367,241 @@ async def test_without_redis_too_questions_one_after_the_other_are_spread_over_a
         asked[slot.worker] += 1
         await load.release(slot)
     assert sorted(asked.values()) == [6, 7, 7]
+
+
+# Conversations
+
+
+async def test_a_conversation_stays_with_its_worker_and_single_questions_are_spread(make_pool, question):
+    pool = make_pool(*(ScriptedEngine(DONE) for _ in range(4)))
+    asked = [
+        [event.worker_id for event in (await events_of(pool.stream(question(), conversation=name)))[0][:1]]
+        for name in ["talk"] * 8 + [""] * 4
+    ]
+    assert len({worker for (worker,) in asked[:8]}) == 1
+    assert sorted(worker for (worker,) in asked[8:]) == ["w0", "w1", "w2", "w3"]
+
+
+async def test_a_conversation_whose_worker_fails_goes_on_with_another(make_pool, question):
+    engines = [ScriptedEngine(DONE) for _ in range(3)]
+    pool = make_pool(*engines)
+    ((own, _), _) = await events_of(pool.stream(question(), conversation="talk"))
+    engines[int(own.worker_id[1:])].events = (UnreachedWorker("connection refused"),)
+    firsts = [(await events_of(pool.stream(question(), conversation="talk")))[0] for _ in range(3)]
+    ends = {events[-2].worker_id for events in firsts}
+    assert ([len(events) for events in firsts], len(ends)) == ([3, 2, 2], 1)
+    assert own.worker_id not in ends
+
+
+# Slots and the queue
+
+
+class Kitchen:
+    """A pool with a queue, whose engines answer when they are told to."""
+
+    def __init__(self, *, length=10, timeout=60, slots=1, workers=1, load=None, **options):
+        self.queue = FairQueue(length, timeout, period=0.01)
+        self.engines = [HeldEngine() for _ in range(workers)]
+        self.load = load or LocalLoad(slots)
+        self.upstreams = [free(f"w{n}", engine) for n, engine in enumerate(self.engines)]
+        self.pool = Pool(self.listed, self.load, 3, queue=self.queue, **options)
+        self.tasks = []
+
+    async def listed(self, _model):
+        return list(self.upstreams)
+
+    async def ask(self, question, tenant="t"):
+        """A request that is under way, or waits: it returns once it does one of both."""
+        task = asyncio.create_task(events_of(self.pool.stream(question, tenant=tenant)))
+        before = self.under_way + len(self.queue)
+        await until(lambda: task.done() or self.under_way + len(self.queue) > before)
+        self.tasks.append(task)
+        return task
+
+    @property
+    def under_way(self):
+        return sum(len(engine.doors) for engine in self.engines)
+
+
+class HeldEngine:
+    """Answers each request once its door is opened."""
+
+    def __init__(self):
+        self.doors = []
+        self.most = 0
+
+    async def chat(self, request):
+        door = asyncio.Event()
+        self.doors.append(door)
+        self.most = max(self.most, len(self.doors))
+        try:
+            await door.wait()
+            yield DONE
+        finally:
+            self.doors.remove(door)
+
+
+async def test_no_worker_gets_more_requests_than_it_has_slots_and_all_are_answered(question):
+    kitchen = Kitchen(slots=2, workers=2)
+    tasks = [await kitchen.ask(question()) for _ in range(9)]
+    assert (kitchen.under_way, len(kitchen.queue)) == (4, 5)
+    await open_all(kitchen, *tasks)
+    assert [engine.most for engine in kitchen.engines] == [2, 2]
+
+
+async def test_beyond_the_length_of_the_queue_a_request_is_refused_at_once(question):
+    kitchen = Kitchen(length=1)
+    first, second = await kitchen.ask(question()), await kitchen.ask(question())
+    _, error = await (await kitchen.ask(question()))
+    assert isinstance(error, QueueFull)
+    await open_all(kitchen, first, second)
+
+
+async def open_all(kitchen, *tasks):
+    """All of them get their answers."""
+
+    def opened():
+        for door in [door for engine in kitchen.engines for door in engine.doors]:
+            door.set()
+        return all(task.done() for task in tasks)
+
+    await until(opened, pause=0)
+    assert [task.result()[1] for task in tasks] == [None] * len(tasks)
+
+
+async def test_who_waits_for_too_long_is_told_so_and_the_others_go_on(question):
+    kitchen = Kitchen(timeout=0.05)
+    first = await kitchen.ask(question())
+    _, error = await (await kitchen.ask(question()))
+    assert isinstance(error, WorkersBusy)
+    assert len(kitchen.queue) == 0
+    third = await kitchen.ask(question())
+    await open_all(kitchen, first, third)
+
+
+async def test_who_leaves_while_it_waits_is_waited_for_no_more(redis_client, question):
+    load = RedisLoad(redis_client, "test", 60)
+    kitchen, traffic = Kitchen(load=load), RedisTraffic(redis_client, "test", 1)
+    first, second = await kitchen.ask(question()), await kitchen.ask(question())
+    await until(lambda: waiting_in(traffic))
+    second.cancel()
+    await asyncio.wait([second])
+    assert (len(kitchen.queue), await waiting_in(traffic)) == (0, 0)
+    await open_all(kitchen, first, await kitchen.ask(question()))
+
+
+async def waiting_in(traffic):
+    return (await traffic.read([])).waiting
+
+
+async def test_tenants_take_turns_at_a_busy_worker(question):
+    kitchen = Kitchen()
+    order = []
+    tasks = [await kitchen.ask(question())]
+    for name in ("a", "a", "a", "b"):
+        task = await kitchen.ask(question(), tenant=name)
+        task.add_done_callback(lambda _, name=name: order.append(name))
+        tasks.append(task)
+    await open_all(kitchen, *tasks)
+    await asyncio.sleep(0)  # the last one is told
+    assert order == ["a", "a", "b", "a"]
+
+
+async def test_a_worker_that_joins_takes_from_the_queue(question):
+    kitchen = Kitchen(workers=2)
+    late = kitchen.upstreams.pop()
+    first, second = await kitchen.ask(question()), await kitchen.ask(question())
+    kitchen.upstreams.append(late)
+    await until(lambda: kitchen.engines[1].doors)
+    kitchen.engines[1].doors[0].set()
+    assert (await second)[0] == [Assigned("w1", 0.0), DONE]
+    await open_all(kitchen, first)
+
+
+async def test_the_requests_of_two_gateways_keep_to_the_slots_together(redis_client, question):
+    one = Kitchen(load=RedisLoad(redis_client, "test", 60))
+    other = Kitchen(load=RedisLoad(redis_client, "test", 60))
+    other.engines, other.upstreams = one.engines, one.upstreams
+    tasks = [await house.ask(question()) for house in (one, other, one, other)]
+    assert one.engines[0].most == 1
+    await open_all(one, *tasks)
+    assert one.engines[0].most == 1
+
+
+async def test_a_question_that_waits_is_counted_once(redis_client, question):
+    kitchen, traffic = (
+        Kitchen(load=RedisLoad(redis_client, "test", 60)),
+        RedisTraffic(redis_client, "test", 1),
+    )
+    tasks = [await kitchen.ask(question()) for _ in range(3)]
+    await open_all(kitchen, *tasks)
+    read = await traffic.read([])
+    assert (sum(read.asked.values()), read.waiting) == (3, 0)
+
+
+# Workers that fail are left alone
+
+
+@pytest.fixture
+def breakers():
+    return Breakers(ManualClock().monotonic)
+
+
+async def test_a_worker_to_which_there_is_no_connection_is_not_asked_by_the_next_question(
+    make_pool, question, breakers
+):
+    dead, sound = ScriptedEngine(UnreachedWorker("connection refused")), ScriptedEngine(DONE)
+    pool = make_pool(dead, sound, breakers=breakers)
+    for _ in range(5):
+        assert (await events_of(pool.stream(question())))[1] is None
+    assert (dead.asked, sound.asked) == (1, 5)
+
+
+async def test_where_all_have_failed_a_question_fails_at_once_and_says_when_to_ask_again(
+    make_pool, question, breakers
+):
+    engines = [ScriptedEngine(UnreachedWorker("connection refused")) for _ in range(2)]
+    pool = make_pool(*engines, breakers=breakers)
+    assert isinstance((await events_of(pool.stream(question())))[1], EngineUnavailable)
+    events, error = await events_of(pool.stream(question()))
+    assert (events, type(error), error.retry_after) == ([], WorkersFailing, 1.0)
+    assert [engine.asked for engine in engines] == [1, 1]
+
+
+async def test_a_worker_that_is_left_alone_is_tried_by_one_question_and_then_by_all(make_pool, question):
+    clock = ManualClock()
+    engine = ScriptedEngine(UnreachedWorker("connection refused"))
+    pool = make_pool(engine, breakers=Breakers(clock.monotonic))
+    await events_of(pool.stream(question()))
+    await clock.sleep(1)
+    engine.events = (DONE,)
+    trying = pool.stream(question())
+    await anext(trying)
+    assert isinstance((await events_of(pool.stream(question())))[1], WorkersFailing)
+    await events_of(trying)
+    assert (await events_of(pool.stream(question())))[1] is None
+
+
+@pytest.mark.parametrize(
+    "events", [(EngineRefused("no"),), (Delta("a"), StreamBroken("it broke off")), (Delta("a"), DONE)]
+)
+async def test_only_what_happens_before_the_first_token_counts_against_a_worker(
+    make_pool, question, breakers, events
+):
+    engine = ScriptedEngine(*events)
+    pool = make_pool(engine, breakers=breakers)
+    for _ in range(5):
+        await events_of(pool.stream(question()))
+    assert engine.asked == 5
+
+
+async def test_those_who_leave_before_the_first_token_say_nothing_of_the_worker(
+    make_pool, question, breakers
+):
+    engine = ScriptedEngine(None)
+    pool = make_pool(engine, breakers=breakers)
+    for _ in range(5):
+        stream = pool.stream(question())
+        await anext(stream)
+        await stream.aclose()
+    assert [event.worker_id for event in [await anext(pool.stream(question()))]] == ["w0"]

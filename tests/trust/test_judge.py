@@ -16,7 +16,8 @@ from llmhost.cache.keys import pair_id
 from llmhost.cache.models import Judgement
 from llmhost.config.models import Config
 from llmhost.engines.engine import ChatRequest, Delta, Done
-from llmhost.engines.pool import LocalLoad, Pool, Upstream
+from llmhost.engines.load import LocalLoad
+from llmhost.engines.pool import Pool, Upstream
 from llmhost.errors import EngineRefused, EngineUnavailable, NoWorkerError, StoreError, StreamBroken
 from llmhost.ledger.events import Outcome
 from llmhost.ledger.ledger import Ledger, Totals

@@ -7,19 +7,24 @@ from collections import Counter
 
 import pytest
 from doubles.clock import ManualClock
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llmhost.config.models import RedisConfig
-from llmhost.engines.pool import LocalLoad
-from llmhost.engines.redis_traffic import RedisLoad
+from llmhost.engines.load import Full, LocalLoad, Slot, Ticket
+from llmhost.engines.redis_traffic import RedisLoad, RedisTraffic
+from llmhost.engines.routing import preference
 from llmhost.engines.traffic import Work
 from llmhost.store.client import connect
+
+SLOTS = 2
 
 
 @pytest.fixture(params=["local", "redis"])
 def load(request):
     if request.param == "local":
-        return LocalLoad()
-    return RedisLoad(request.getfixturevalue("redis_client"), "test", lifetime=60)
+        return LocalLoad(SLOTS)
+    return RedisLoad(request.getfixturevalue("redis_client"), "test", lifetime=60, places=SLOTS)
 
 
 async def test_the_first_of_idle_workers_is_taken(load):
@@ -141,3 +146,115 @@ async def test_a_redis_that_is_back_is_used_again(redis_client):
     await clock.sleep(2)
     await load.acquire(["a"])
     assert await redis_client.zcard("llmhost:test:load:a") == 1
+
+
+# Conversations
+
+
+async def test_a_conversation_stays_with_the_worker_that_it_prefers_while_that_has_a_slot(load):
+    for _ in range(SLOTS):
+        assert (await load.acquire(["b", "a"], affine=True)).worker == "b"
+    assert (await load.acquire(["b", "a"], affine=True)).worker == "a"
+
+
+# Waiting
+
+
+async def fill(load, worker="a"):
+    return [await load.acquire([worker]) for _ in range(SLOTS)]
+
+
+async def test_where_all_slots_are_taken_a_request_with_a_ticket_waits_and_without_it_does_not(load):
+    await fill(load)
+    assert await load.acquire_or_wait(["a"], Ticket(60)) == Full(1)
+    assert await load.acquire_or_wait(["a"], Ticket(60)) == Full(2)
+    assert (await load.acquire(["a"])).load == SLOTS + 1
+
+
+async def test_who_comes_later_gets_no_slot_before_those_who_wait(load):
+    slots, first = await fill(load), Ticket(60)
+    await load.acquire_or_wait(["a"], first)
+    await load.release(slots[0])
+    assert await load.acquire_or_wait(["a"], Ticket(60)) == Full(2)
+    assert (await load.acquire_or_wait(["a"], first)).load == SLOTS
+
+
+async def test_who_gives_up_waits_no_more(load):
+    slots, ticket = await fill(load), Ticket(60)
+    await load.acquire_or_wait(["a"], ticket)
+    await load.give_up(ticket)
+    await load.give_up(Ticket(60))
+    await load.release(slots[0])
+    assert (await load.acquire_or_wait(["a"], Ticket(60))).load == SLOTS
+
+
+async def test_without_workers_a_request_waits_until_one_comes(load):
+    ticket = Ticket(60)
+    assert await load.acquire_or_wait([], ticket) == Full(1)
+    assert (await load.acquire_or_wait(["a"], ticket, again=True)).worker == "a"
+
+
+async def test_requests_that_wait_are_seen_by_all_processes_and_expire(redis_client):
+    load, traffic = RedisLoad(redis_client, "test", 60), RedisTraffic(redis_client, "test", 1)
+    await load.acquire_or_wait([], Ticket(60))
+    await load.acquire_or_wait([], Ticket(60))
+    seconds, _ = await redis_client.time()
+    assert (await traffic.read([])).waiting == 2
+    await redis_client.zadd("llmhost:test:waiting", {"dead": seconds - 1})
+    assert (await traffic.read([])).waiting == 2
+
+
+async def test_a_request_that_met_only_draining_workers_does_not_wait(redis_client):
+    load, traffic = RedisLoad(redis_client, "test", 60), RedisTraffic(redis_client, "test", 1)
+    await traffic.drain(["a"])
+    assert await load.acquire_or_wait(["a"], Ticket(60)) is None
+    assert (await traffic.read([])).waiting == 0
+
+
+async def test_a_slot_that_was_taken_for_a_request_that_has_left_meanwhile_is_given_back(redis_client):
+    load = RedisLoad(redis_client, "test", lifetime=60)
+    taking = asyncio.create_task(load.acquire_or_wait(["a"], Ticket(60)))
+    await asyncio.sleep(0)
+    taking.cancel()
+    await asyncio.wait([taking])
+    assert (taking.cancelled(), await redis_client.zcard("llmhost:test:load:a")) == (True, 0)
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["ask", "go on", "wait", "release"]), st.integers(0, 5)), max_size=30
+)
+
+
+@settings(max_examples=40)
+@given(steps=STEPS, slots=st.integers(1, 3))
+def test_all_processes_decide_as_one_that_counts_for_itself(redis_server, steps, slots):
+    """The script in Redis and the rule in Python, side by side."""
+
+    async def play(load):
+        held: list[Slot] = []
+        tickets, seen = [Ticket(60) for _ in range(6)], []
+        for step, number in steps:
+            workers = preference(f"c{number}", ["a", "b", "c"])
+            if step == "release":
+                if held:
+                    await load.release(held.pop(number % len(held)))
+                continue
+            if step == "wait":
+                got = await load.acquire_or_wait(workers, tickets[number], affine=number % 2 == 0)
+            else:
+                got = await load.acquire(workers, affine=step == "go on")
+            if isinstance(got, Slot):
+                held.append(got)
+                tickets[number] = Ticket(60) if got.request == tickets[number].request else tickets[number]
+            seen.append((got.worker, got.load) if isinstance(got, Slot) else got)
+        return seen
+
+    async def both():
+        client = connect(RedisConfig(), socket=redis_server.socket)
+        await client.flushdb()
+        shared = await play(RedisLoad(client, "test", 60, places=slots))
+        await client.aclose()
+        return shared, await play(LocalLoad(slots))
+
+    shared, local = asyncio.run(both())
+    assert shared == local

@@ -1,0 +1,139 @@
+"""The requests that workers have in flight, and those that wait for a slot."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from llmhost.engines.routing import choose
+from llmhost.engines.traffic import Work
+
+__all__ = ["Full", "LoadTracker", "LocalLoad", "Slot", "Ticket"]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One request's place on one worker; `load` counts it and those that the worker had already."""
+
+    worker: str
+    request: str
+    load: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A request that waits where no slot is free. It counts as waiting for `lifetime` seconds at most."""
+
+    lifetime: float
+    request: str = field(default_factory=lambda: secrets.token_hex(8))
+
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    """All slots are taken, or others wait for one; `waiting` are the requests that wait, with this one."""
+
+    waiting: int
+
+
+class LoadTracker(Protocol):
+    """Counts requests in flight, and what they took. Never fails."""
+
+    async def acquire(
+        self, workers: Sequence[str], *, again: bool = False, affine: bool = False
+    ) -> Slot | None:
+        """Takes a slot on one of `workers`, of which there is at least one: the least loaded, of equals the
+        one that was asked longest ago. `affine`: the first that is not overloaded (`routing.choose`).
+
+        None: all of them are about to be ended, and take no more. `again`: the question was counted already.
+        """
+        ...
+
+    async def acquire_or_wait(
+        self, workers: Sequence[str], ticket: Ticket, *, again: bool = False, affine: bool = False
+    ) -> Slot | Full | None:
+        """As `acquire`, but no worker gets more than its slots, and a new request none while others wait.
+        Where it is `Full`, the request counts as waiting until it gets a slot or gives up. Without `workers`
+        it waits for one to come.
+        """
+        ...
+
+    async def give_up(self, ticket: Ticket) -> None:
+        """It waits no more. One that never waited is fine."""
+        ...
+
+    async def release(self, slot: Slot, work: Work | None = None) -> None:
+        """Gives it back, with what the answer took where there was a whole one. Asking twice is fine."""
+        ...
+
+    async def record_rejected(self) -> None:
+        """A question came, and there was no worker for it."""
+        ...
+
+
+class LocalLoad:
+    """Counts the requests of this process alone, not what they took: no other process could read it.
+
+    `slots` is how many questions a worker works on at once.
+    """
+
+    def __init__(self, slots: int = 1) -> None:
+        self._limit = slots
+        self._slots: set[Slot] = set()
+        self._waiting: set[str] = set()
+        self._turns = itertools.count(1)
+        self._last: dict[str, int] = {}
+
+    async def acquire(
+        self,
+        workers: Sequence[str],
+        *,
+        again: bool = False,  # noqa: ARG002
+        affine: bool = False,
+    ) -> Slot | None:
+        return self._take(workers, secrets.token_hex(8), affine=affine, queues=False)
+
+    async def acquire_or_wait(
+        self,
+        workers: Sequence[str],
+        ticket: Ticket,
+        *,
+        again: bool = False,  # noqa: ARG002
+        affine: bool = False,
+    ) -> Slot | Full | None:
+        slot = None
+        if ticket.request in self._waiting or not self._waiting:
+            slot = self._take(workers, ticket.request, affine=affine, queues=True)
+        if slot is None:
+            self._waiting.add(ticket.request)
+            return Full(len(self._waiting))
+        self._waiting.discard(ticket.request)
+        return slot
+
+    def _take(self, workers: Sequence[str], request: str, *, affine: bool, queues: bool) -> Slot | None:
+        load = Counter(slot.worker for slot in self._slots)
+        turns = [self._last.get(worker, 0) for worker in workers]
+        loads = [load[worker] for worker in workers]
+        place = choose(loads, turns, self._limit, affine=affine, queues=queues)
+        if place is None:
+            return None
+        worker = workers[place]
+        self._last = {name: self._last.get(name, 0) for name in workers} | {worker: next(self._turns)}
+        slot = Slot(worker, request, load[worker] + 1)
+        self._slots.add(slot)
+        return slot
+
+    async def give_up(self, ticket: Ticket) -> None:
+        self._waiting.discard(ticket.request)
+
+    async def release(self, slot: Slot, work: Work | None = None) -> None:  # noqa: ARG002
+        self._slots.discard(slot)
+
+    async def record_rejected(self) -> None:
+        pass
+
+    def holds(self, slot: Slot) -> bool:
+        return slot in self._slots
