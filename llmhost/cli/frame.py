@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -60,6 +60,8 @@ class Globals:
     version: bool = False
     #: the configuration that was loaded, and its sections of which something was left out
     source: Path | None = None
+    inputs: str = ""  #: names what it comes from: see config/inputs.py
+    warnings: Sequence[str] = ()
     dropped: frozenset[str] = frozenset()
     lenient: bool = False  #: what was left out is missing, but does not end the command
     #: an empty folder stands in for the state folder, which cannot be used

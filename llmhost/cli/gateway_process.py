@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from llmhost.cli.running import inputs
 from llmhost.errors import LlmhostError
 
 if TYPE_CHECKING:
@@ -20,14 +21,12 @@ async def ensure_gateway(options: Globals, wiring: Wiring, config: Config) -> Ga
     """The fleet's gateway, which is started where none runs, or one with another configuration. None where it
     is not wanted, or cannot be started: that is warned of, and the fleet works without.
     """
-    from llmhost.gateway.background import config_digest
-
     if not config.gateway.autostart or options.stateless:
         return None
     try:
         home = wiring.gateway_home
         record = home.running()
-        if record is None or record.config != config_digest(config):
+        if record is None or record.inputs != inputs(options):
             await home.stop()
             with options.output.progress() as progress:
                 progress.update("gateway", "starting")
@@ -47,7 +46,7 @@ def _command(options: Globals) -> list[str]:
 
     given = [] if options.config is None else ["--config", str(options.config.absolute())]
     fleet = [] if options.fleet is None else ["--fleet", options.fleet]
-    return python_command("llmhost", *given, *fleet, "serve", "--any-port")
+    return python_command("llmhost", *given, *fleet, "serve", "--managed")
 
 
 def running_gateway(options: Globals, wiring: Wiring) -> GatewayRecord | None:

@@ -29,11 +29,13 @@ if TYPE_CHECKING:
     from llmhost.wiring import OtherFleet, Wiring
 
 __all__ = [
+    "NO_FILE",
     "asynchronous",
     "configured",
     "confirm",
     "confirm_removal",
     "described",
+    "inputs",
     "load",
     "process_age",
     "run_async",
@@ -50,6 +52,8 @@ _START_TIME = 19
 #: begins the name of a folder that stands in for the state folder; the id of its process follows
 _STAND_IN = "llmhost-for-"
 _LONGEST_ANSWER = 4096  #: bytes; a terminal gives a line at a time, and none is longer
+
+NO_FILE = "no configuration file: using the built-in local fleet (see `llmhost init`)"
 
 Params = ParamSpec("Params")
 Result = TypeVar("Result")
@@ -189,7 +193,7 @@ def configured(
     if header:
         show_fleet(options, loaded)
     elif loaded.source is None:
-        options.output.note("no configuration file: using the built-in local fleet (see `llmhost init`)")
+        options.output.note(NO_FILE)
     for warning in loaded.warnings:
         options.output.warn(warning)
     return loaded.config
@@ -217,10 +221,23 @@ def load(
         if known and known.config and path is None and os.path.lexists(known.config):
             path = Path(known.config)
     loaded = load_config(path, environ=os.environ, overrides=flags, lenient=lenient)
+    options.warnings = loaded.warnings
     options.source, options.dropped, options.lenient = loaded.source, loaded.dropped, lenient
     if lenient and options.fleet is not None and known is None:
         return replace(loaded, config=_rented_elsewhere(loaded.config, options.fleet))
     return loaded
+
+
+def inputs(options: Globals) -> str:
+    """Names what the configuration comes from; empty where that cannot be told."""
+    from llmhost.config.inputs import inputs_digest
+    from llmhost.errors import StateError
+    from llmhost.machine.paths import secret_key
+
+    try:
+        return inputs_digest(options.config, options.fleet, os.environ, secret_key())
+    except (OSError, StateError):
+        return ""
 
 
 def show_fleet(options: Globals, loaded: LoadedConfig) -> None:
@@ -325,7 +342,7 @@ async def wired(options: Globals, config: Config) -> AsyncIterator[Wiring]:
             wiring.no_redis = StoreUnavailable("the configuration of Redis is not valid")
         elif options.stateless and wiring.embedded_redis is not None:
             wiring.no_redis = StoreUnavailable("the embedded Redis needs a state folder")
-        wiring.lenient = options.lenient
+        wiring.lenient, wiring.inputs = options.lenient, options.inputs
         yield wiring
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,12 +23,11 @@ from llmhost.config.document import (
     read_document,
 )
 from llmhost.config.fields import BrokenRules, Section
+from llmhost.config.inputs import FILE_NAME, find_file
 from llmhost.config.models import RENAMED, Config
 from llmhost.errors import ConfigError
 
 __all__ = ["FILE_NAME", "LoadedConfig", "load_config"]
-
-FILE_NAME = "llmhost.yaml"
 
 _PREFIX = "LLMHOST_"
 
@@ -126,7 +124,7 @@ def load_config(
         ConfigError: a named file does not exist, or something in file, environment or flags is invalid. If
             `lenient`: the file is not YAML, or the fleet's name or provider is invalid.
     """
-    source, is_named = _find_file(path, environ)
+    source, is_named = find_file(path, environ)
     problems = _Problems(lenient)
     document = Document({}, {})
     if source:
@@ -193,25 +191,6 @@ def _what_is_valid(merged: dict[str, Any], places: Mapping[KeyPath, Place], prob
 def _variable_of(key: str) -> str:
     """The environment variable that sets a key: ``LLMHOST_FLEET__GPUS`` for ``fleet.gpus``."""
     return _PREFIX + key.replace(".", "__").upper()
-
-
-def _find_file(path: Path | None, environ: Mapping[str, str]) -> tuple[Path | None, bool]:
-    """The file, and whether the user named it or put it into their configuration folder: one that was found
-    in the current folder may have come with a download."""
-    if path is not None:
-        return path, True
-    if named := environ.get("LLMHOST_CONFIG"):
-        return Path(named), True
-    # A broken link counts as a file: it must not silently select another configuration.
-    if os.path.lexists(FILE_NAME):
-        return Path(FILE_NAME), False
-    import platformdirs
-
-    try:
-        of_user = platformdirs.user_config_path("llmhost") / FILE_NAME
-    except RuntimeError:  # a user without a home folder has no configuration there
-        return None, True
-    return of_user if os.path.lexists(of_user) else None, True
 
 
 def _restrict(document: Document, problems: _Problems) -> None:

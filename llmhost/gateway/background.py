@@ -8,26 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import hashlib
+import hmac
 import os
 import subprocess
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from llmhost import __version__
 from llmhost.errors import StateError
 from llmhost.machine.child import safe_environment
 from llmhost.machine.files import hold_lock, make_folder, read_json, write_json
 from llmhost.store.embedded import make_private, socket_path
 
-if TYPE_CHECKING:
-    from llmhost.config.models import Config
-
-__all__ = ["GatewayHome", "GatewayRecord", "config_digest"]
+__all__ = ["GatewayHome", "GatewayRecord", "find_gateway"]
 
 #: seconds; on a busy machine it takes some to import all that it needs
 _START_PATIENCE = 60.0
@@ -38,22 +33,18 @@ _SHOWN = 300
 
 @dataclass(frozen=True, slots=True)
 class GatewayRecord:
-    """A gateway that runs. `started` in Unix seconds; `config` names what it was started with, see
-    `config_digest`.
+    """A gateway that runs. `started` in Unix seconds; `inputs` names what its configuration of `fleet` comes
+    from, of which there are `warnings`; questions may have `max_prompt_chars`.
     """
 
     pid: int
     url: str
     version: str
     started: float
-    config: str
-
-
-def config_digest(config: Config) -> str:
-    """The same for two programs of the same version that answer questions in the same way; where the gateway
-    listens is no part of it, and secrets are not either."""
-    answering = config.model_dump_json(exclude={"gateway"})
-    return hashlib.sha256(f"{__version__}\n{answering}".encode()).hexdigest()
+    fleet: str = ""
+    inputs: str = ""
+    max_prompt_chars: int = 0
+    warnings: Sequence[str] = ()
 
 
 class GatewayHome:
@@ -72,8 +63,10 @@ class GatewayHome:
         if not self._is_held():
             return None
         try:
-            record = read_json(self._record)
-            return None if record is None else GatewayRecord(**record)
+            record = read_json(self._record) or {}
+            # One of another version may have other fields: it is found all the same, and can be ended.
+            names = {known.name for known in fields(GatewayRecord)} & record.keys()
+            return GatewayRecord(**{name: record[name] for name in names})
         except (StateError, ValueError, TypeError):
             return None
 
@@ -96,9 +89,8 @@ class GatewayHome:
                     self._record.unlink(missing_ok=True)
                     self.socket.unlink(missing_ok=True)
 
-    def write(self, url: str, config: str) -> None:
-        """Tells others where this process listens. Raises StateError."""
-        record = GatewayRecord(os.getpid(), url, __version__, time.time(), config)
+    def write(self, record: GatewayRecord) -> None:
+        """Tells others what this process is. Raises StateError."""
         write_json(self._record, asdict(record))
 
     async def start(self, command: Sequence[str]) -> GatewayRecord:
@@ -108,6 +100,7 @@ class GatewayHome:
         deadline = time.monotonic() + _START_PATIENCE
         while (record := self.running()) is None:
             if process.poll() is not None or time.monotonic() > deadline:
+                process.terminate()
                 raise StateError(f"the gateway did not start: {self._last_line()}", hint=f"see {self.log}")
             await asyncio.sleep(_POLL)
         return record
@@ -165,3 +158,13 @@ class GatewayHome:
         except OSError:
             lines = []
         return lines[-1][:_SHOWN] if lines else "it says nothing"
+
+
+def find_gateway(fleets: Path, inputs: str) -> tuple[Path, GatewayRecord] | None:
+    """The socket of the gateway whose configuration comes from the same, among those of all `fleets`."""
+    for folder in fleets.glob("*/gateway"):
+        home = GatewayHome(folder)
+        record = home.running()
+        if record is not None and hmac.compare_digest(record.inputs, inputs):
+            return home.socket, record
+    return None

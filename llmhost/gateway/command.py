@@ -1,8 +1,8 @@
 """What `llmhost ask` asks through the gateway's own socket: as its own process would answer, without loading
 anything.
 
-The answer is lines of JSON: `worker` is asked now, `text` comes, and last `reply`, the document that `ask
---json` prints, or the `error` that the command shows.
+The answer is lines of JSON: `kind` of a question that is not cached, `worker` that is asked now, `text` as it
+comes, and last `reply`, the document that `ask --json` prints, or the `error` that the command shows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from llmhost.answering.document import reply_document
 from llmhost.answering.question import Reply, Text, make_question
 from llmhost.engines.engine import Message
 from llmhost.errors import LlmhostError
-from llmhost.gateway.background import config_digest
 from llmhost.gateway.exchange import Exchange
 from llmhost.gateway.faults import NotFound, RequestError
 from llmhost.gateway.fleets import ServedFleet, ServedFleets
@@ -30,12 +29,11 @@ COMMAND_PATH = "/llmhost/ask"
 
 
 class CommandBody(BaseModel):
-    """The arguments of `ask`. `config` is the digest of the command's configuration, `waited` in seconds."""
+    """The arguments of `ask`. `inputs` names what its configuration comes from, `waited` in seconds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    fleet: str
-    config: str
+    inputs: str
     prompt: str
     model: str | None = None
     system: str | None = None
@@ -60,8 +58,8 @@ async def answer_command(exchange: Exchange, fleets: ServedFleets, max_body: int
     if exchange.scope.get("client") is not None:
         raise NotFound(f"there is no {COMMAND_PATH!r} here")
     body = await exchange.read(COMMAND_BODY, max_body)
-    fleet = next((fleet for fleet in fleets.fleets if fleet.config.fleet.name == body.fleet), None)
-    if fleet is None or config_digest(fleet.config) != body.config:
+    fleet = next((fleet for fleet in fleets.fleets if fleet.inputs == body.inputs), None)
+    if not body.inputs or fleet is None:
         raise OtherConfiguration("the gateway runs with another configuration")
     await exchange.start(200, {"content-type": "application/x-ndjson"})
     async with exchange.cancelled_if_gone():
@@ -83,6 +81,8 @@ async def _answer(exchange: Exchange, fleet: ServedFleet, body: CommandBody) -> 
         refresh=body.refresh,
         threshold=body.threshold,
     )
+    if question.kind is not None and not question.use_cache:
+        await exchange.write(_line({"kind": question.kind}))
     telling: set[asyncio.Task[None]] = set()
 
     def on_worker(worker: str) -> None:

@@ -27,7 +27,8 @@ async def _always() -> bool:
 class ServedFleet:
     """One fleet and its path of a question. `ready` says whether it can answer a question that is not in the
     cache. `embedder` loads the embedding model of its cache, and raises ModelError, StateError; `details`
-    asks a worker about the model, and raises LlmhostError.
+    asks a worker about the model, and raises LlmhostError. `inputs` names what the configuration comes from,
+    where that is known.
     """
 
     config: Config
@@ -35,6 +36,7 @@ class ServedFleet:
     embedder: Callable[[], Awaitable[TextEmbedder]] | None = None
     details: Callable[[], Awaitable[ModelDetails]] | None = None
     ready: Callable[[], Awaitable[bool]] = _always
+    inputs: str = ""
 
     @property
     def model(self) -> str:

@@ -80,6 +80,8 @@ class Wiring(AsyncExitStack):
         self.no_redis: StoreError | None = None
         #: whether the command looks or stops, which it does without a Redis that is configured wrongly
         self.lenient = False
+        #: names what the configuration comes from, where a gateway is to be found by it
+        self.inputs = ""
         #: providers whose account could not be listed
         self.unseen_accounts: list[str] = []
         self.caches = questions.CacheParts(config, note)
@@ -416,7 +418,7 @@ class Wiring(AsyncExitStack):
             return ModelDetails()
 
         answerer = await self.answerer(audit_in_background=True)
-        return ServedFleet(config, answerer, self.caches.text_embedder, details, is_ready)
+        return ServedFleet(config, answerer, self.caches.text_embedder, details, is_ready, self.inputs)
 
     @cached_property
     def gateway_home(self) -> GatewayHome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 import sys
 import time
@@ -17,13 +18,14 @@ import typer
 from llmhost.cli.commands.cache_audit import start_auditing
 from llmhost.cli.frame import Globals, globals_of
 from llmhost.cli.output import Output, table
-from llmhost.cli.running import configured, process_age, run_async, wired
+from llmhost.cli.running import NO_FILE, configured, process_age, run_async, wired
 from llmhost.cli.text import ENTRY_DIGITS, clean, milliseconds, money, percent, shortened
 from llmhost.errors import EngineError, NoWorkerError, StateError, UsageError
 
 if TYPE_CHECKING:
     from llmhost.answering.question import Question
     from llmhost.config.models import Config
+    from llmhost.gateway.background import GatewayRecord
     from llmhost.wiring import Wiring
 
 __all__ = ["ask", "show_explanation"]
@@ -107,14 +109,16 @@ def ask(
         raise UsageError(
             "--no-cache and --refresh cannot be combined", hint="--refresh stores, --no-cache does not"
         )
-    config = configured(options)
+    gateway = _gateway(options)
+    config = configured(options) if gateway is None else None
+    most = config.limits.max_prompt_chars if config else gateway[1].max_prompt_chars if gateway else 0
     began = time.monotonic()
-    text = _given(options.output, prompt, files or (), config.limits.max_prompt_chars)
+    text = _given(options.output, prompt, files or (), most)
     reading = time.monotonic() - began
     arguments = _Arguments(
         text, model and _text(model), system and _text(system), use_cache, refresh, threshold
     )
-    run_async(_ask(options, config, arguments, explain, lambda: process_age() - reading))
+    run_async(_ask(options, config, gateway, arguments, explain, lambda: process_age() - reading))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,59 +139,61 @@ class _Arguments:
         return make_question(config, [Message("user", self.prompt)], **options)
 
 
-#: what comes of an answer: `worker` and its name, `text` and a piece, last `reply` and its document
+#: what comes of an answer: the `kind` of a question that is not cached, `worker` and its name, `text` and a
+#: piece, last `reply` and its document
 Lines = AsyncGenerator[tuple[str, Any]]
 
 
+def _gateway(options: Globals) -> tuple[Path, GatewayRecord] | None:
+    """The socket of the gateway that answers as this command would, where it runs: then the configuration
+    need not be read again."""
+    from llmhost.cli.running import inputs
+    from llmhost.config.inputs import find_file
+    from llmhost.gateway.background import find_gateway
+    from llmhost.machine.paths import state_dir
+
+    try:
+        found = find_gateway(state_dir() / "fleets", named) if (named := inputs(options)) else None
+    except StateError:
+        return None
+    if found is not None:
+        if find_file(options.config, os.environ)[0] is None:
+            options.output.note(NO_FILE)
+        for warning in found[1].warnings:
+            options.output.warn(warning)
+    return found
+
+
 async def _ask(
-    options: Globals, config: Config, arguments: _Arguments, explain: bool, waited: Callable[[], float]
+    options: Globals,
+    config: Config | None,
+    gateway: tuple[Path, GatewayRecord] | None,
+    arguments: _Arguments,
+    explain: bool,
+    waited: Callable[[], float],
 ) -> None:
     """`waited`: seconds since the user gave the command, without those for reading the question."""
-    from llmhost.gateway.socket_client import OtherGateway
+    from llmhost.gateway.socket_client import OtherGateway, ask_gateway
 
-    question, waiting = arguments.question(config), _Waiting(options.output)
-    socket = _gateway_socket(options, config)
-    if socket is not None:
-        body = {**asdict(arguments), **_who(config), "explain": explain, "waited": waited()}
+    waiting = _Waiting(options.output)
+    if gateway is not None:
+        socket, record = gateway
+        body = {**asdict(arguments), "inputs": record.inputs, "explain": explain, "waited": waited()}
         try:
-            await _show_answer(options, question, _by_gateway(socket, body), explain, waiting)
+            await _show_answer(options, ask_gateway(socket, body), explain, waiting)
         except OtherGateway as error:
-            options.output.note(f"asked without the gateway ({error}); `llmhost up` starts it anew")
+            options.output.note(f"asked without the gateway: {error}")
         else:
             return
+    config = config or configured(options)
+    question = arguments.question(config)
     async with wired(options, config) as wiring:
         await _check_for_a_source(wiring)
         lines = _in_this_process(wiring, question, explain, waited, waiting)
-        await _show_answer(options, question, lines, explain, waiting)
+        await _show_answer(options, lines, explain, waiting)
         to_audit = wiring.audits_queued
     if to_audit:
         start_auditing(options)
-
-
-def _gateway_socket(options: Globals, config: Config) -> Path | None:
-    """The socket of this fleet's gateway, where it is there."""
-    from llmhost.gateway.background import GatewayHome
-    from llmhost.machine.paths import state_dir
-
-    if options.stateless:
-        return None
-    try:
-        socket = GatewayHome(state_dir() / "fleets" / config.fleet.name / "gateway").socket
-    except StateError:
-        return None
-    return socket if socket.exists() else None
-
-
-def _who(config: Config) -> dict[str, str]:
-    from llmhost.gateway.background import config_digest
-
-    return {"fleet": config.fleet.name, "config": config_digest(config)}
-
-
-def _by_gateway(socket: Path, body: Mapping[str, Any]) -> Lines:
-    from llmhost.gateway.socket_client import ask_gateway
-
-    return ask_gateway(socket, body)
 
 
 async def _in_this_process(
@@ -196,6 +202,8 @@ async def _in_this_process(
     from llmhost.answering.document import reply_document
     from llmhost.answering.question import Reply, Text
 
+    if question.kind is not None and not question.use_cache:
+        yield "kind", question.kind
     answerer = await wiring.answerer()
     answer = answerer.answer(question, waited=waited(), on_worker=waiting.on_worker)
     async with aclosing(answer) as events:
@@ -206,24 +214,25 @@ async def _in_this_process(
                 yield "reply", reply_document(event, explain=explain)
 
 
-async def _show_answer(
-    options: Globals, question: Question, lines: Lines, explain: bool, waiting: _Waiting
-) -> None:
+async def _show_answer(options: Globals, lines: Lines, explain: bool, waiting: _Waiting) -> None:
     out = options.output
     document: dict[str, Any] | None = None
+    kind: str | None = None
     streamed = False
     try:
         async with aclosing(lines):
             async for what, value in lines:
                 if what == "worker":
                     waiting.on_worker(value)
-                    continue
-                waiting.over()
-                if what == "reply":
-                    document = value
-                elif not out.json:
-                    streamed = True
-                    out.stream(value)
+                elif what == "kind":
+                    kind = value
+                else:
+                    waiting.over()
+                    if what == "reply":
+                        document = value
+                    elif not out.json:
+                        streamed = True
+                        out.stream(value)
     finally:
         waiting.over()
         if streamed:
@@ -234,7 +243,7 @@ async def _show_answer(
         out.document(document)
     elif explain:
         show_explanation(out, document)
-    _footer(out, document, question)
+    _footer(out, document, kind)
     _check_whole(out, document)
 
 
@@ -329,8 +338,8 @@ def show_explanation(out: Output, reply: Mapping[str, Any]) -> None:
         out.console_of_errors().print(shown)
 
 
-def _footer(out: Output, reply: Mapping[str, Any], question: Question) -> None:
-    """The answer's source, latency, and cost or savings."""
+def _footer(out: Output, reply: Mapping[str, Any], kind: str | None) -> None:
+    """The answer's source, latency, cost or savings, and of which `kind` it is that it is not cached."""
     took = milliseconds(reply["latency_ms"]["total"])
     if reply["source"] == "engine":
         tokens = f"{reply['tokens']['completion']:,} tokens"
@@ -350,8 +359,8 @@ def _footer(out: Output, reply: Mapping[str, Any], question: Question) -> None:
             parts.insert(2, f"confidence {percent(reply['confidence'])}")
     if (shadow := reply["shadow"]) is not None:
         parts.append(f"{shadow['source']} hit not served (cache.shadow)")
-    if question.kind is not None and not question.use_cache:
-        parts.append(f"not cached: {_KINDS[question.kind]}")
+    if kind in _KINDS:
+        parts.append(f"not cached: {_KINDS[kind]}")
     out.note("· " + " · ".join(parts))
 
 
