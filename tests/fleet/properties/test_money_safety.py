@@ -80,7 +80,8 @@ async def test_an_empty_list_closes_no_rental(fleet: RentedFleet) -> None:
     await fleet.clock.sleep(HOUR)
     fleet.server.arm(Fault.SERVER_ERROR, times=None, endpoint="charges")
     status = await fleet.service().status()
-    assert status.spending.total >= fleet.server.billed_total()
+    # The last bill that was read counts, which rounds each of its items to a tenth of a cent.
+    assert status.spending.total >= fleet.server.billed_total() - 0.002
 
 
 async def test_an_empty_list_does_not_pass_for_a_confirmed_end(fleet: RentedFleet) -> None:
