@@ -654,6 +654,12 @@ class GatewayConfig(Section):
         description="Address to listen on. Only this machine itself, until there are API keys.",
     )
     port: int = Field(11435, ge=1, le=65535, description="Port to listen on.")
+    processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes that serve on the port; one uses one core for most of its work.",
+    )
     aliases: dict[ModelName, ModelName] = Field(
         {},
         max_length=100,

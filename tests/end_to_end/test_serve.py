@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
+import yaml
+from doubles.waiting import until
 from plugins.commands import House
 
 pytestmark = pytest.mark.slow
@@ -77,3 +80,69 @@ async def test_it_listens_on_this_machine_alone(up: House, host: str) -> None:
     done = await up.run("serve", "--host", host)
     assert done.code == 2
     assert "`gateway.host`" in done.err
+
+
+async def test_several_processes_serve_on_one_port_and_end_together(up: House, port: int) -> None:
+    serving = await up.start("serve", "--port", str(port), "--workers", "2")
+    await serving.until("err", "/v1")
+    parent = psutil.Process(serving.process.pid)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
+        assert (await http.post("/v1/chat/completions", json=ASKED)).status_code == 200
+    children = parent.children()
+    assert len(children) == 2
+    serving.interrupt()
+    assert (await serving.end()).code == 0
+    assert not any(child.is_running() for child in children)
+
+
+async def test_a_process_that_dies_is_replaced_while_the_others_serve(up: House, port: int) -> None:
+    serving = await up.start("serve", "--port", str(port), "--workers", "2")
+    await serving.until("err", "/v1")
+    parent = psutil.Process(serving.process.pid)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
+        await http.post("/v1/chat/completions", json=ASKED)
+        before = parent.children()
+        before[0].kill()
+        await serving.until("err", "is started again")
+
+        async def are_two() -> bool:
+            return len(parent.children()) == 2
+
+        await until(are_two)
+        assert (await http.post("/v1/chat/completions", json=ASKED)).headers["x-llmhost-cache"] == "exact"
+    serving.interrupt()
+    await serving.end()
+
+
+async def test_processes_whose_parent_was_killed_end(up: House, port: int) -> None:
+    serving = await up.start("serve", "--port", str(port), "--workers", "2")
+    await serving.until("err", "/v1")
+    parent = psutil.Process(serving.process.pid)
+
+    async def are_there() -> bool:
+        return len(parent.children()) == 2
+
+    await until(are_there)
+    children = parent.children()
+    parent.kill()
+
+    async def are_gone() -> bool:
+        return not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+
+    await until(are_gone)
+
+
+async def test_several_fleets_are_served_by_their_models(up: House, port: int, tmp_path: Path) -> None:
+    first = yaml.safe_load(Path("llmhost.yaml").read_text())  # noqa: ASYNC240
+    second = {**first, "engine": {**first["engine"], "model": "large"}}
+    second["fleet"] = {**first["fleet"], "name": "second"}
+    paths = [tmp_path / "first.yaml", tmp_path / "second.yaml"]
+    for path, document in zip(paths, (first, second), strict=True):
+        path.write_text(yaml.safe_dump(document))
+    serving = await up.start("serve", "--port", str(port), "-c", str(paths[0]), "-c", str(paths[1]))
+    await serving.until("err", "large of fleet second")
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+        listed = (await http.get("/v1/models")).json()["data"]
+    assert {"tiny", "large"} <= {model["id"] for model in listed}
+    serving.interrupt()
+    await serving.end()

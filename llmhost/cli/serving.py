@@ -1,0 +1,285 @@
+"""The gateway's own process.
+
+Where it listens, how commands find it, how it reads its configuration again, and several processes on the same
+sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import socket
+import time
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmhost import __version__
+from llmhost.cli.frame import Globals
+from llmhost.cli.running import configured, inputs, process_age, wired
+from llmhost.errors import LlmhostError, StateError, UsageError
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from llmhost.config.models import Config
+    from llmhost.gateway.background import GatewayHome, GatewayRecord
+
+__all__ = ["Serving"]
+
+#: seconds before a process that ended is started again, doubled each time up to the last
+_FIRST_PAUSE, _LAST_PAUSE = 1.0, 30.0
+#: seconds; one that ran for longer has not failed to start
+_SOUND = 60.0
+#: seconds between two looks whether the parent is still there
+_PARENT_POLL = 1.0
+
+Fleets = Sequence[tuple[Globals, "Config"]]
+
+
+@dataclass(slots=True)
+class Serving:
+    """What was asked for: it may be read again while the gateway runs. `managed`: `up` has started it, so
+    that it takes another port where its own is in use, and is of no use where the fleet has a gateway.
+    """
+
+    options: Globals
+    files: Sequence[Path]
+    overrides: Mapping[str, object]
+    path: Path | None
+    managed: bool
+
+    async def run(self) -> None:
+        """Serves until it is cancelled. Raises ConfigError, UsageError, StateError."""
+        fleets = self._fleets()
+        config = fleets[0][1]
+        async with AsyncExitStack() as stack:
+            listeners = [stack.enter_context(closing(self._listener(config)))]
+            where = self._where(listeners[0])
+            homes: dict[str, GatewayHome] = {}
+            for options, one in fleets:
+                if (home := await _place(options, one, listeners, stack)) is not None:
+                    homes[one.fleet.name] = home
+            if self.managed and not homes:
+                raise StateError("the fleet has a gateway already")
+
+            def show(fleets: Fleets) -> None:
+                for options, one in fleets:
+                    if one.fleet.name in homes:
+                        homes[one.fleet.name].write(_record(options, one, where))
+
+            names = ", ".join(f"{one.engine.model} of fleet {one.fleet.name}" for _, one in fleets)
+            told = f"{names} on {where}/v1"
+            if config.gateway.processes == 1:
+                await self._serve(fleets, listeners, show, told)
+            else:
+                await self._supervise(fleets, listeners, show, told)
+
+    async def run_on(self, parent: int, descriptors: Sequence[int]) -> None:
+        """Serves, as one of several processes, on sockets that the process `parent` has opened, until it is
+        cancelled or the parent is gone."""
+        listeners = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        serving = asyncio.create_task(self._serve(self._fleets(), listeners, lambda _: None, ""))
+        watching = asyncio.create_task(_until_orphaned(parent))
+        try:
+            await asyncio.wait((serving, watching), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (serving, watching):
+                task.cancel()
+            with suppress(asyncio.CancelledError):
+                await serving
+
+    def _fleets(self) -> Fleets:
+        """Raises ConfigError."""
+        each = [replace(self.options, config=file) for file in self.files] or [self.options]
+        fleets = [(options, configured(options, self.overrides)) for options in each]
+        for options in each:
+            options.inputs = inputs(options)
+        return fleets
+
+    async def _serve(
+        self,
+        fleets: Fleets,
+        listeners: Sequence[socket.socket],
+        show: Callable[[Fleets], None],
+        told: str,
+    ) -> None:
+        from llmhost.gateway.server import GatewayServer, SwappedApp
+
+        app = SwappedApp()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(app.aclose)
+            await app.swap(_built(fleets))
+            show(fleets)
+            if told:
+                self.options.output.note(told)
+
+            async def reload() -> None:
+                fleets = self._fleets()
+                await app.swap(_built(fleets))
+                show(fleets)
+
+            with self._reloading(reload):
+                await GatewayServer(app, listeners).run()
+
+    async def _supervise(
+        self,
+        fleets: Fleets,
+        listeners: Sequence[socket.socket],
+        show: Callable[[Fleets], None],
+        told: str,
+    ) -> None:
+        """Keeps several processes that serve on these sockets."""
+        descriptors = [listener.fileno() for listener in listeners]
+        running: set[Process] = set()
+
+        async def reload() -> None:
+            fleets = self._fleets()
+            for process in running:
+                with suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGHUP)
+            show(fleets)
+
+        show(fleets)
+        self.options.output.note(told)
+        with self._reloading(reload):
+            async with asyncio.TaskGroup() as group:
+                for _ in range(fleets[0][1].gateway.processes):
+                    group.create_task(self._keep(descriptors, running))
+
+    async def _keep(self, descriptors: Sequence[int], running: set[Process]) -> None:
+        """One process, started again whenever it ends."""
+        pause = _FIRST_PAUSE
+        while True:
+            began = time.monotonic()
+            process = await asyncio.create_subprocess_exec(
+                *self._command(descriptors), stdin=DEVNULL, pass_fds=descriptors, start_new_session=True
+            )
+            running.add(process)
+            try:
+                code = await process.wait()
+            finally:
+                running.discard(process)
+                if process.returncode is None:
+                    with suppress(ProcessLookupError):
+                        process.terminate()
+                    await process.wait()
+            pause = _FIRST_PAUSE if time.monotonic() - began > _SOUND else min(pause * 2, _LAST_PAUSE)
+            self.options.output.warn(
+                f"a process of the gateway has ended ({code}); it is started again in {pause:.0f} s"
+            )
+            await asyncio.sleep(pause)
+
+    def _command(self, descriptors: Sequence[int]) -> list[str]:
+        from llmhost.machine.child import python_command
+
+        options = self.options
+        given = [] if options.config is None else ["--config", str(options.config)]
+        fleet = [] if options.fleet is None else ["--fleet", options.fleet]
+        files = [word for file in self.files for word in ("-c", str(file))]
+        numbers = ",".join(map(str, (os.getpid(), *descriptors)))
+        return python_command("llmhost", "--quiet", *given, *fleet, "serve", *files, "--on", numbers)
+
+    @contextlib.contextmanager
+    def _reloading(self, reload: Callable[[], Awaitable[None]]) -> Iterator[None]:
+        """SIGHUP reads the configuration again; one that is not valid changes nothing."""
+        loop, reloads = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+
+        async def try_to() -> None:
+            try:
+                await reload()
+            except LlmhostError as error:
+                self.options.output.warn(f"the configuration was not read again: {error}")
+            else:
+                self.options.output.note("Read the configuration again.")
+
+        def begin() -> None:
+            task = loop.create_task(try_to())
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
+
+        loop.add_signal_handler(signal.SIGHUP, begin)
+        try:
+            yield
+        finally:
+            loop.remove_signal_handler(signal.SIGHUP)
+
+    def _where(self, listener: socket.socket) -> str:
+        if self.path is not None:
+            return f"http+unix://{self.path}"
+        host, port = listener.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def _listener(self, config: Config) -> socket.socket:
+        """A socket that listens. Raises UsageError where it cannot."""
+        from llmhost.gateway.server import listen, listen_on_path
+
+        host, port = config.gateway.host, config.gateway.port
+        try:
+            return listen(host, port) if self.path is None else listen_on_path(self.path)
+        except OSError as error:
+            if self.managed and error.errno == errno.EADDRINUSE:
+                return listen(host, 0)
+            where = f"{host}:{port}" if self.path is None else str(self.path)
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise UsageError(
+                f"cannot listen on {where}: {reason}", hint="another port: `llmhost serve --port 8000`"
+            ) from error
+
+
+@asynccontextmanager
+async def _built(fleets: Fleets) -> AsyncIterator[ASGIApp]:
+    """The application that serves these fleets; what it uses is closed at the end."""
+    from llmhost.wiring.gateways import make_gateway
+
+    async with AsyncExitStack() as stack:
+        parts = [await stack.enter_async_context(wired(*fleet)) for fleet in fleets]
+        yield (await make_gateway(parts)).app()
+
+
+async def _place(
+    options: Globals, config: Config, listeners: list[socket.socket], stack: AsyncExitStack
+) -> GatewayHome | None:
+    """Takes the place where commands of this fleet look for a gateway, and listens there. Where the fleet has
+    one already, or the place cannot be used, it serves all the same."""
+    from llmhost.gateway.background import GatewayHome
+    from llmhost.gateway.server import listen_on_path
+    from llmhost.machine.paths import state_dir
+
+    try:
+        home = GatewayHome(state_dir() / "fleets" / config.fleet.name / "gateway")
+        if await stack.enter_async_context(home.taken()):
+            listeners.append(stack.enter_context(closing(listen_on_path(home.socket))))
+            return home
+        if (other := home.running()) is not None:
+            options.output.note(f"commands of fleet {config.fleet.name} use the gateway on {other.url}")
+    except (LlmhostError, OSError) as error:
+        options.output.warn(f"commands do not find this gateway: {error}")
+    return None
+
+
+def _record(options: Globals, config: Config, url: str) -> GatewayRecord:
+    from llmhost.gateway.background import GatewayRecord
+
+    return GatewayRecord(
+        pid=os.getpid(),
+        url=url,
+        version=__version__,
+        started=time.time() - process_age(),
+        fleet=config.fleet.name,
+        inputs=options.inputs,
+        max_prompt_chars=config.limits.max_prompt_chars,
+        warnings=options.warnings,
+    )
+
+
+async def _until_orphaned(parent: int) -> None:
+    """Returns when the process that started this one is gone."""
+    while os.getppid() == parent:  # noqa: ASYNC110 - the system tells nobody
+        await asyncio.sleep(_PARENT_POLL)
