@@ -1,7 +1,7 @@
 """The gateway's own process.
 
-Where it listens, how commands find it, how it reads its configuration again, and several processes on the same
-sockets.
+Where it listens, how commands find it, how it reads its configuration again, and several processes on the
+same sockets.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path

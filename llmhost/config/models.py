@@ -658,7 +658,7 @@ class GatewayConfig(Section):
         1,
         ge=1,
         le=64,
-        description="Processes that serve on the port; one uses one core for most of its work.",
+        description="Processes that serve on the port. One uses little more than a core.",
     )
     aliases: dict[ModelName, ModelName] = Field(
         {},

@@ -124,7 +124,8 @@ async def test_processes_whose_parent_was_killed_end(up: House, port: int) -> No
 
     await until(are_there)
     children = parent.children()
-    parent.kill()
+    serving.process.kill()
+    await serving.process.wait()
 
     async def are_gone() -> bool:
         return not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
