@@ -44,14 +44,17 @@ def within_budget(
 
 
 def affordable(
-    count: int, burn: float, price: float, funds: Funds | None, now: float
+    count: int, burn: float, price: float, funds: Funds | None, now: float, traffic: float = 0.0
 ) -> tuple[int, Blocked | None]:
-    """How many of `count` may be bought, each for `price`, beside a fleet that costs `burn` USD an hour."""
+    """How many of `count` may be bought, each for `price`, beside a fleet that costs `burn` USD an hour. Each
+    downloads for `traffic` USD.
+    """
     if funds is None:
         return count, None
     for bought in range(count):
         try:
-            check(funds.limits, funds.spent, burn + bought * price, price, now, funds.credit)
+            downloads = (bought + 1) * traffic
+            check(funds.limits, funds.spent, burn + bought * price, price, now, funds.credit, downloads)
         except LimitError as error:
             return bought, Blocked("budget", error.message, error.hint)
     return count, None
@@ -109,6 +112,7 @@ def _invalid(metrics: Metrics, fleet: FleetView, now: float) -> Iterator[str]:
             yield from _outside(f"tokens per second of {scaled.id}", scaled.tokens_per_s, _FASTEST)
         yield from _outside(f"price of {scaled.id}", scaled.price, _DEAREST)
     yield from _outside("price of one more worker", fleet.price, _DEAREST)
+    yield from _outside("traffic of one more worker", fleet.traffic, _DEAREST)
     credit = fleet.funds.credit if fleet.funds else None
     if credit is not None and not math.isfinite(credit):
         yield f"invalid metric: credit of the account: {credit}"

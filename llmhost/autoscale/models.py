@@ -86,13 +86,15 @@ class ScaledWorker:
 class FleetView:
     """`lost` workers were broken and are destroyed: they are to be replaced while they are needed.
 
-    `price` is what one more is expected to cost, USD an hour. `funds` None: money is no limit.
+    `price` is what one more is expected to cost, USD an hour, and `traffic` what its downloads cost beside,
+    once, USD. `funds` None: money is no limit.
     """
 
     workers: tuple[ScaledWorker, ...] = ()
     lost: int = 0
     price: float = 0.0
     funds: Funds | None = None
+    traffic: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

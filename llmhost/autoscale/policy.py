@@ -239,7 +239,8 @@ class _Inputs:
         # One that drains takes room until it is gone, whether it is needed again or not.
         room = self.spec.max_gpus - len(self.fleet.workers)
         step = max(0, min(missing, self.spec.max_step, room))
-        return affordable(step, burn, self.fleet.price, self.fleet.funds, self.now)
+        fleet = self.fleet
+        return affordable(step, burn, fleet.price, fleet.funds, self.now, fleet.traffic)
 
     def _shares(self) -> Mapping[str, int]:
         """Those that wait before all workers, by the worker that will get them: who has the fewest."""

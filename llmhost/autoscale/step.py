@@ -176,6 +176,7 @@ class Scaler:
             lost=sum(one.worker.id not in traffic.draining for one in (*checkup.broken, *checkup.spared)),
             price=self._expected_price(checkup.healthy, state.price),
             funds=await buyer.funds(),
+            traffic=await self._expected_traffic(buyer.records),
         )
         failed = [traffic.at for one in checkup.broken if one.never_answered]
         boot = learned_boot(await self.boots.boot_times())
@@ -188,6 +189,13 @@ class Scaler:
             return self.spec.price_per_hour
         prices = [worker.price_per_hour for worker in workers]
         return fmean(prices) if prices else last or 0.0
+
+    async def _expected_traffic(self, records: FleetRecords) -> float:
+        """USD of what one more downloads: as much as for the last one that was bought."""
+        if not (self.provider.rents and self.limits.any):
+            return 0.0
+        paid = [rental for rental in await records.rentals() if rental.once]
+        return max(paid, key=lambda rental: rental.started).once if paid else 0.0
 
     async def _apply(
         self, decision: ScaleDecision, snapshot: FleetSnapshot, state: ScaleState, buyer: Buyer

@@ -76,7 +76,8 @@ def situations(draw: st.DrawFn) -> tuple[ScaleSpec, Metrics, FleetView]:
     since = draw(st.sampled_from([NOW - 10_000, NOW - 700, NOW - 30, NOW, NOW + 500]))
     traffic = make_traffic(draw(QUESTIONS), since=since, workers=in_flight(busy))
     history = Metrics(traffic, draw(st.none() | st.floats(0, 4000)), draw(FAILURES))
-    view = FleetView(workers, draw(st.integers(0, 3)), draw(st.sampled_from([0.0, 0.4, 3.0])), draw(FUNDS))
+    price, downloads = draw(st.sampled_from([0.0, 0.4, 3.0])), draw(st.sampled_from([0.0, 0.6]))
+    view = FleetView(workers, draw(st.integers(0, 3)), price, draw(FUNDS), downloads)
     return draw(SPECS), history, view
 
 
@@ -125,7 +126,8 @@ def test_the_budget_is_never_broken(situation: Any) -> None:
     assert decision.buy or fits(funds.limits, funds.spent, sum(prices_after(decision, fleet)), NOW)
     burn = sum(worker.price for worker in fleet.workers)
     for number in range(decision.buy):
-        check(funds.limits, funds.spent, burn + number * fleet.price, fleet.price, NOW, funds.credit)
+        before, downloads = burn + number * fleet.price, (number + 1) * fleet.traffic
+        check(funds.limits, funds.spent, before, fleet.price, NOW, funds.credit, downloads)
 
 
 def may_buy(situation: tuple[ScaleSpec, Metrics, FleetView]) -> bool:
@@ -148,7 +150,8 @@ def may_buy(situation: tuple[ScaleSpec, Metrics, FleetView]) -> bool:
     try:
         for number in range(missing):
             burn = sum(prices) + number * fleet.price
-            check(funds.limits, funds.spent, burn, fleet.price, NOW, funds.credit)
+            downloads = (number + 1) * fleet.traffic
+            check(funds.limits, funds.spent, burn, fleet.price, NOW, funds.credit, downloads)
     except LimitError:
         return False
     return True
@@ -221,7 +224,7 @@ def test_lost_traffic_counts_drain_no_worker(workers: Any, lost: int) -> None:
 NO_NUMBER = st.sampled_from([math.nan, math.inf, -math.inf, -1, -0.001, 1e300, 10**400, 10**12])
 
 
-@given(NO_NUMBER, st.sampled_from(range(9)))
+@given(NO_NUMBER, st.sampled_from(range(10)))
 def test_numbers_that_cannot_be_are_named_and_change_nothing(bad: Any, where: int) -> None:
     traffic = make_traffic(200.0)
     history, fleet = Metrics(traffic), FleetView(make_workers(2), price=0.4)
@@ -234,6 +237,7 @@ def test_numbers_that_cannot_be_are_named_and_change_nothing(bad: Any, where: in
         (history, replace(fleet, workers=(make_worker(tokens_per_s=bad),)), "tokens per second of w: "),
         (history, replace(fleet, workers=(make_worker(price=bad),)), "price of w: "),
         (history, replace(fleet, price=bad), "price of one more worker: "),
+        (history, replace(fleet, traffic=bad), "traffic of one more worker: "),
         (replace(history, boot_seconds=bad), fleet, "seconds that a worker takes to boot: "),
         (Metrics(replace(traffic, at=bad)), fleet, "metric"),
     ][where]

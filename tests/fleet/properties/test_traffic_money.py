@@ -69,6 +69,18 @@ async def test_traffic_that_was_billed_is_not_counted_twice(fleet: RentedFleet) 
     assert spending.periods.day == pytest.approx(fleet.server.billed_total(), abs=0.05)
 
 
+async def test_a_step_of_autoscaling_expects_the_traffic_of_the_last_purchase(fleet: RentedFleet) -> None:
+    fleet = await at_midnight(fleet, per_day=100.0)
+    await fleet.service().up(1)
+    left = 2 * fleet.prices[0] * 24
+    fleet = replace(fleet, limits=Limits(per_day=left + 1.5 * TRAFFIC))  # one is spent
+    fleet.traffic.ask(2 * SPEED * 0.75)
+    await fleet.clock.sleep(90)
+    result = await fleet.scaler().step()
+    assert (result.decision.blocked is not None, len(fleet.ids)) == (True, 1)
+    assert "$0.30 for traffic" in result.decision.reason
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 async def test_no_history_of_purchases_costs_more_in_a_day_than_its_budget_traffic_included(
