@@ -138,17 +138,21 @@ class Scaler:
         """The newest steps, newest last. Raises StoreError."""
         return await self.store.history(count)
 
+    async def paused(self) -> str | None:
+        """Since when it only keeps to the budget, and why; None where it is not paused. Raises StoreError."""
+        since = await self.registry.paused()
+        return None if since is None else self._pause(since)
+
     async def _run(self, state: ScaleState, buyer: Buyer, *, dry_run: bool) -> tuple[StepResult, ScaleState]:
         """The result, and the state after it."""
         records = buyer.records
         try:
-            since = await self.registry.paused()
+            pause = await self.paused()
             if not dry_run:
                 await self.provider.resolve_pending()
             snapshot = await self.take_snapshot(state, buyer)
         except LlmhostError as error:
             return await self._unreadable(error, records), state
-        pause = None if since is None else self._pause(since)
         decision = decide(self.scale, snapshot.metrics, snapshot.view, snapshot.now, pause)
         still_paid = _still_paid(decision, snapshot) if pause else None
         invalid = decision.blocked is not None and decision.blocked.kind == "metrics"

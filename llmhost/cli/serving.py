@@ -240,6 +240,9 @@ async def _built(fleets: Fleets) -> AsyncIterator[ASGIApp]:
 
     async with AsyncExitStack() as stack:
         parts = [await stack.enter_async_context(wired(*fleet)) for fleet in fleets]
+        for (options, config), part in zip(fleets, parts, strict=True):
+            if config.wakes:  # it may get workers
+                part.remember_fleet(options.source)
         yield (await make_gateway(parts)).app()
 
 

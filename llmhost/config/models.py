@@ -685,6 +685,18 @@ class GatewayConfig(Section):
         le=3600,
         description="Time limit for waiting in the queue; after it, a request is refused with status 503.",
     )
+    wake: bool | None = Field(
+        None,
+        description="Whether a request that finds no worker has `llmhost scale` make a step, within its "
+        "limits and the budget, and waits for a worker. By default only for a rented fleet whose cost is "
+        "limited and which `llmhost scale` has scaled before. Never between `llmhost down` and `llmhost up`.",
+        examples=[True],
+    )
+    wake_timeout: Duration = Field(
+        300.0,
+        le=3600,
+        description="Time limit for waiting for a worker to start; after it, status 503. Streams get pings.",
+    )
 
 
 class Config(Section):
@@ -710,6 +722,13 @@ class Config(Section):
     def boot_time(self) -> float:
         """Seconds that a worker takes to its first answer, until that is learned."""
         return self.scale.boot_time or (180.0 if self.fleet.rents else 10.0)
+
+    @property
+    def wakes(self) -> bool:
+        """Whether a request that finds no worker may have one started; `gateway.wake` None needs more."""
+        limits = (*self.fleet.budget.model_dump().values(), self.vast.max_price)
+        limited = any(limit is not None for limit in limits)
+        return self.fleet.rents and limited if self.gateway.wake is None else self.gateway.wake
 
     @property
     def serves_toy(self) -> bool:

@@ -107,6 +107,10 @@ class Wake(Protocol):
         """Returns once one may come. Raises NoWorkerError, which says why none will."""
         ...
 
+    def doubt(self) -> None:
+        """All workers fail: it is to be looked whether they still exist."""
+        ...
+
 
 @dataclass(slots=True)
 class _Wanted:
@@ -260,6 +264,8 @@ class Pool:
         if not untried:
             return await self._without_workers(wanted)
         if not allowed:
+            if self._wake is not None:
+                self._wake.doubt()
             wait = self._breakers.retry_in(untried)
             raise WorkersFailing(
                 f"all workers that serve {wanted.model} have failed, and are tried again in {wait:.0f} s",

@@ -255,17 +255,23 @@ class WorkerList:
             return self._workers
 
 
-async def workers_to_ask(provider: Provider, registry: FleetRegistry | None) -> Sequence[Worker]:
-    """The workers that are ready, or where there is none, those that may be by now.
+async def workers_to_ask(
+    provider: Provider, registry: FleetRegistry | None, *, ready_only: bool = False
+) -> Sequence[Worker]:
+    """The workers that are ready, or where there is none, those that may be by now; with `ready_only` none,
+    for those who can wait until one is.
 
     Redis is asked first, which is quicker than the provider. Raises ProviderError, StateError.
     """
-    known: Sequence[Worker] = ()
+    known: Sequence[Worker] | None = None
     if registry is not None:
         with suppress(StoreError):
             known = (await registry.workers()).workers
-    reachable = _reachable(known) or _reachable(await provider.list())
-    return [worker for worker in reachable if worker.state is WorkerState.READY] or reachable
+    reachable = _reachable(known or ())
+    if not reachable and not (ready_only and known is not None):
+        reachable = _reachable(await provider.list())
+    ready = [worker for worker in reachable if worker.state is WorkerState.READY]
+    return ready if ready_only and known is not None else ready or reachable
 
 
 def _reachable(workers: Sequence[Worker]) -> Sequence[Worker]:

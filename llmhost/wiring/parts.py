@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from llmhost.answering.answerer import Answerer
     from llmhost.answering.audits import AuditSampler
     from llmhost.autoscale.step import Scaler
+    from llmhost.autoscale.wake import Waker
     from llmhost.cache.catalog import Catalog
     from llmhost.engines.breaker import Breakers
     from llmhost.engines.pool import Pool, Upstream
@@ -91,6 +92,7 @@ class Wiring(AsyncExitStack):
         self._forgotten: set[str] = set()
         #: where requests wait for a slot; None: before the workers
         self._queue: FairQueue | None = None
+        self._waker: Waker | None = None
         self._shared_load: RedisLoad | None = None
 
     def now(self) -> float:
@@ -405,11 +407,18 @@ class Wiring(AsyncExitStack):
 
         async def is_ready() -> bool:
             try:
-                return bool(await self._workers.workers())
+                ready = bool(await self._workers.workers())
             except LlmhostError:
                 return False
+            return ready or (self._waker is not None and self._waker.willing)
 
         self._queue = FairQueue(config.gateway.queue, config.gateway.queue_timeout)
+        if config.wakes:
+            from llmhost.autoscale.wake import Waker
+
+            unasked = config.gateway.wake is not None
+            self._waker = Waker(self.scaler, config.gateway.wake_timeout, unasked)
+            self.push_async_callback(self._waker.aclose)
 
         async def details() -> ModelDetails:
             for upstream in await self._upstreams(config.engine.model):
@@ -524,6 +533,7 @@ class Wiring(AsyncExitStack):
             forget=self._forget_answers,
             background=background,
             queue=self._queue,
+            wake=None if background else self._waker,
             breakers=self._breakers,
         )
 
@@ -556,7 +566,7 @@ class Wiring(AsyncExitStack):
 
         client = await self._redis_or_none()
         registry = make_registry(client, fleet_spec(self._config), self._config) if client else None
-        workers = await workers_to_ask(self.provider, registry)
+        workers = await workers_to_ask(self.provider, registry, ready_only=self._waker is not None)
         await self.engines.close_all_but(workers)
         return workers
 

@@ -28,6 +28,7 @@ class MemoryTraffic:
     last_answers: dict[str, float] = field(default_factory=dict)
     draining: set[str] = field(default_factory=set)
     error: StoreError | None = None
+    waiting: int = 0
     rates: list[tuple[float, float]] = field(default_factory=list)
 
     def ask(self, tokens_per_s: float) -> None:
@@ -47,6 +48,7 @@ class MemoryTraffic:
             tokens={start: count * TOKENS for start, count in asked.items()},
             workers={name: self._of(name) for name in workers},
             draining=frozenset(self.draining),
+            waiting=self.waiting,
         )
 
     async def drain(self, ids: Iterable[str]) -> None:

@@ -406,6 +406,8 @@ class Kitchen:
         self.upstreams = [free(f"w{n}", engine) for n, engine in enumerate(self.engines)]
         self.pool = Pool(self.listed, self.load, 3, queue=self.queue, **options)
         self.tasks = []
+        self.late: Any = None
+        self.traffic: Any = None
 
     async def listed(self, _model):
         return list(self.upstreams)
@@ -605,3 +607,85 @@ async def test_those_who_leave_before_the_first_token_say_nothing_of_the_worker(
         await anext(stream)
         await stream.aclose()
     assert [event.worker_id for event in [await anext(pool.stream(question()))]] == ["w0"]
+
+
+# From zero
+
+
+class ScriptedWake:
+    """Brings a worker when it is told to, or refuses."""
+
+    def __init__(self, kitchen, timeout=60.0, refusal=None):
+        self.timeout = timeout
+        self.kitchen = kitchen
+        self.refusal = refusal
+        self.asked = self.doubted = 0
+        self.waiting = []
+
+    async def __call__(self):
+        self.asked += 1
+        self.waiting.append(await waiting_in(self.kitchen.traffic))
+        if self.refusal is not None:
+            raise NoWorkerError(self.refusal)
+
+    def doubt(self):
+        self.doubted += 1
+
+
+@pytest.fixture
+def asleep(redis_client):
+    """A pool whose only worker has still to come."""
+
+    def make(**options):
+        kitchen = Kitchen(load=RedisLoad(redis_client, "test", 60))
+        kitchen.traffic = RedisTraffic(redis_client, "test", 1)
+        kitchen.late = kitchen.upstreams.pop()
+        kitchen.pool._wake = ScriptedWake(kitchen, **options)
+        return kitchen
+
+    return make
+
+
+async def test_a_question_without_a_worker_wakes_the_fleet_and_waits_for_one(asleep, question):
+    kitchen = asleep()
+    tasks = [await kitchen.ask(question()) for _ in range(2)]
+    await until(lambda: kitchen.pool._wake.asked >= 2)
+    assert kitchen.pool._wake.waiting[0] == 1, "it is demand before the autoscaler looks"
+    kitchen.upstreams.append(kitchen.late)
+    await open_all(kitchen, *tasks)
+    read = await kitchen.traffic.read([])
+    assert (sum(read.asked.values()), read.waiting) == (2, 0)
+
+
+async def test_why_no_worker_is_started_is_told_at_once_and_nobody_waits(asleep, question):
+    kitchen = asleep(refusal="the budget is spent")
+    _, error = await (await kitchen.ask(question()))
+    assert (type(error), error.message) == (NoWorkerError, "the budget is spent")
+    read = await kitchen.traffic.read([])
+    assert (sum(read.asked.values()), read.waiting, len(kitchen.queue)) == (1, 0, 0)
+
+
+async def test_a_worker_that_does_not_come_in_time_is_an_error(asleep, question):
+    kitchen = asleep(timeout=0.05)
+    _, error = await (await kitchen.ask(question()))
+    assert isinstance(error, NoWorkerError)
+    assert "no worker became ready within 0.05 s" in error.message
+    assert await waiting_in(kitchen.traffic) == 0
+
+
+async def test_where_the_last_worker_drains_the_fleet_is_woken(asleep, question):
+    kitchen = asleep()
+    kitchen.upstreams.append(kitchen.late)
+    await kitchen.traffic.drain(["w0"])
+    task = await kitchen.ask(question())
+    await until(lambda: kitchen.pool._wake.asked)
+    await kitchen.traffic.revive(["w0"])
+    await open_all(kitchen, task)
+
+
+async def test_workers_that_all_fail_wake_nothing_but_it_is_looked_whether_they_are_there(asleep, question):
+    kitchen = asleep()
+    kitchen.upstreams.append(free("w0", ScriptedEngine(UnreachedWorker("connection refused"))))
+    errors = [(await (await kitchen.ask(question())))[1] for _ in range(3)]
+    assert [type(error) for error in errors] == [EngineUnavailable, WorkersFailing, WorkersFailing]
+    assert (kitchen.pool._wake.asked, kitchen.pool._wake.doubted) == (0, 2)

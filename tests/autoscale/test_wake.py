@@ -1,0 +1,149 @@
+"""A question that finds no worker: one step for all of them, and why there is none."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from doubles.scale_bench import ScaleBench
+from doubles.waiting import until
+
+from llmhost.autoscale.step import Scaler
+from llmhost.autoscale.wake import Waker
+from llmhost.errors import NoWorkerError, ProviderError
+from llmhost.fleet.budget import Limits
+from llmhost.fleet.models import WorkerState
+
+
+class Sleeper:
+    """A fleet without workers, for which a question waits. `scalers` counts what the waker asked for."""
+
+    def __init__(self, bench: ScaleBench, *, unasked: bool = True) -> None:
+        self.bench = bench
+        self.steps = 0
+        bench.traffic.waiting = 1
+        self.waker = Waker(self._scaler, 60, unasked, bench.clock.monotonic)
+
+    async def _scaler(self) -> Scaler:
+        self.steps += 1
+        return self.bench.make()
+
+    async def states(self) -> list[WorkerState]:
+        return [worker.state for worker in (await self.bench.registry.workers()).workers]
+
+    async def ready(self) -> bool:
+        return await self.states() == [WorkerState.READY]
+
+
+@pytest.fixture
+def sleeper(bench: ScaleBench) -> Sleeper:
+    bench.offer(5)
+    return Sleeper(bench)
+
+
+async def test_many_questions_make_one_step_that_buys_one_worker(sleeper: Sleeper) -> None:
+    await asyncio.gather(*(sleeper.waker() for _ in range(20)))
+    await sleeper.waker()
+    assert (sleeper.steps, sleeper.bench.workers) == (1, ["memory-1"])
+    await sleeper.waker.aclose()
+
+
+async def test_the_worker_is_known_to_all_as_soon_as_it_answers(sleeper: Sleeper) -> None:
+    sleeper.bench.cloud.boot_seconds = 90
+    await sleeper.waker()
+    assert await sleeper.states() == [WorkerState.STARTING]
+    await until(sleeper.ready)
+    assert 90 <= sleeper.bench.clock.monotonic() < 95
+    await sleeper.waker.aclose()
+
+
+async def test_who_leaves_meanwhile_does_not_undo_the_purchase(sleeper: Sleeper) -> None:
+    asking = asyncio.create_task(sleeper.waker())
+    await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.wait([asking])
+    await sleeper.waker.aclose()
+    assert sleeper.bench.workers == ["memory-1"]
+
+
+async def refusal(sleeper: Sleeper) -> str:
+    with pytest.raises(NoWorkerError) as caught:
+        await sleeper.waker()
+    return f"{caught.value.message} ({caught.value.hint})"
+
+
+async def test_a_paused_fleet_stays_asleep(sleeper: Sleeper) -> None:
+    await sleeper.bench.registry.pause(sleeper.bench.clock.now())
+    assert "by `llmhost down`; `llmhost up` resumes" in await refusal(sleeper)
+    assert sleeper.bench.workers == []
+
+
+async def test_a_budget_that_allows_none_is_the_reason(sleeper: Sleeper) -> None:
+    sleeper.bench.limits = Limits(per_hour=0.1)
+    assert "fleet.budget.per_hour" in await refusal(sleeper)
+    assert sleeper.bench.workers == []
+
+
+async def test_a_provider_that_cannot_be_read_is_the_reason(sleeper: Sleeper) -> None:
+    sleeper.bench.cloud.list_error = ProviderError("the list is away")
+    assert "the list is away" in await refusal(sleeper)
+
+
+async def test_nothing_for_rent_is_the_reason(sleeper: Sleeper) -> None:
+    sleeper.bench.cloud.market.clear()
+    assert "offer" in await refusal(sleeper)
+
+
+async def test_where_nobody_has_ever_scaled_nothing_is_bought_unless_it_was_said(bench: ScaleBench) -> None:
+    bench.offer(5)
+    bench.traffic.waiting = 1
+    sleeper = Sleeper(bench, unasked=False)
+    assert "`gateway.wake: true`" in await refusal(sleeper)
+    assert bench.workers == []
+    bench.traffic.waiting = 0
+    await bench.step()
+    bench.traffic.waiting = 1
+    await bench.clock.sleep(10)
+    await sleeper.waker()
+    assert bench.workers == ["memory-1"]
+    await sleeper.waker.aclose()
+
+
+async def test_a_refusal_holds_for_some_seconds_and_then_it_is_tried_again(sleeper: Sleeper) -> None:
+    sleeper.bench.cloud.list_error = ProviderError("the list is away")
+    for _ in range(5):
+        assert "the list is away" in await refusal(sleeper)
+    assert (sleeper.steps, sleeper.waker.willing) == (1, False)
+    sleeper.bench.cloud.list_error = None
+    await sleeper.bench.clock.sleep(10)
+    await sleeper.waker()
+    assert (sleeper.steps, sleeper.waker.willing) == (2, True)
+    await sleeper.waker.aclose()
+
+
+async def test_while_another_llmhost_makes_a_step_a_question_waits(sleeper: Sleeper) -> None:
+    async with sleeper.bench.make("there").lock.hold():
+        await sleeper.waker()
+        await sleeper.waker()
+    assert (sleeper.steps, sleeper.bench.workers) == (1, [])
+    await sleeper.bench.clock.sleep(10)
+    await sleeper.waker()
+    assert sleeper.bench.workers == ["memory-1"]
+    await sleeper.waker.aclose()
+
+
+async def test_workers_that_fail_are_replaced_if_they_are_gone_and_left_if_they_are_not(
+    sleeper: Sleeper,
+) -> None:
+    await sleeper.waker()
+    await until(sleeper.ready)
+    await until(lambda: sleeper.waker._following is None)
+    for here in (True, False):
+        await sleeper.bench.clock.sleep(60)
+        if not here:
+            sleeper.bench.cloud.vanish("memory-1")
+        sleeper.waker.doubt()
+        sleeper.waker.doubt()
+        await until(lambda: sleeper.waker._step is None and sleeper.waker._following is None)
+        assert sleeper.bench.workers == ["memory-1" if here else "memory-2"]
+    assert sleeper.steps == 3
