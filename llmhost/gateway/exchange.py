@@ -9,6 +9,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import orjson
@@ -17,7 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from llmhost.gateway.faults import BadRequest, BodyTooLarge, TooSlow
 
-__all__ = ["ClientGone", "Exchange", "Headers"]
+__all__ = ["Caller", "ClientGone", "Exchange", "Headers"]
 
 T = TypeVar("T")
 
@@ -35,6 +36,29 @@ class ClientGone(Exception):
     """The client closed its connection; there is nobody to answer."""
 
 
+#: between a tenant and its user: a tenant's name has no such character, so that none is another's user
+_USER_MARK = "\x1f"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. `tenant` None: nobody in particular, who asks without a key. No `models`: all of them.
+
+    `charge` counts tokens and USD that the request used. `is_known` False: a key is needed for anything else.
+    """
+
+    tenant: str | None = None
+    user: str = ""
+    models: tuple[str, ...] = ()
+    charge: Callable[[int, float], None] | None = None
+    is_known: bool = True
+
+    def tenant_in(self, default: str) -> str:
+        """The tenant of the caller's questions; `default` is that of those without a key."""
+        tenant = self.tenant or default
+        return f"{tenant}{_USER_MARK}{self.user}" if self.user else tenant
+
+
 class Exchange:
     """A request that is answered once: by `reply`, or by `start` and then `write`."""
 
@@ -43,12 +67,18 @@ class Exchange:
         #: names the request to its client
         self.id = f"req_{secrets.token_hex(12)}"
         self.started = False
+        self.caller = Caller()
         #: sent with every answer
         self.headers: dict[str, str] = {}
         self._receive = receive
         self._send = send
         self._gone = False
         self._header_values: dict[bytes, bytes] = dict(reversed(scope["headers"]))
+
+    @property
+    def is_local_socket(self) -> bool:
+        """Whether it came through a Unix socket."""
+        return self.scope.get("client") is None
 
     def header(self, name: str) -> str:
         """The request's header of this lower-case name; empty where there is none."""

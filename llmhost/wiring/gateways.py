@@ -15,7 +15,7 @@ __all__ = ["make_gateway"]
 async def make_gateway(fleets: Sequence[Wiring]) -> Gateway:
     """Serves the fleets with these parts; the first one's configuration says how.
 
-    Raises ConfigError where two of them serve one model.
+    Raises ConfigError where two of them serve one model, and as `Wiring.access`.
     """
     from llmhost.gateway.app import Gateway
     from llmhost.gateway.fleets import ServedFleets
@@ -24,4 +24,5 @@ async def make_gateway(fleets: Sequence[Wiring]) -> Gateway:
     aliases = {
         alias: model for fleet in reversed(served) for alias, model in fleet.config.gateway.aliases.items()
     }
-    return Gateway(ServedFleets(served, aliases), max_body=served[0].config.gateway.max_body)
+    access, max_body = await fleets[0].access(), served[0].config.gateway.max_body
+    return Gateway(ServedFleets(served, aliases), access, max_body=max_body)
