@@ -25,8 +25,8 @@ pytestmark = pytest.mark.slow
 #: USD an hour; far over what three of the double's machines cost
 BUDGET = {"per_hour": 5.0}
 
-#: questions at once; two of them wait, which is far too much for one worker and a second of waiting
-JAM = 3
+#: questions at once: more wait than chance would have wait before one worker
+JAM = 8
 
 
 class Fleet(ScaledFleet):
@@ -180,7 +180,7 @@ async def test_with_credit_for_less_than_an_hour_it_buys_nothing(market: Fleet) 
     market.house.server.credit = 0.2
     refused = await market.house.run("scale")
     assert (refused.code, market.alive) == (4, [])
-    assert "the account's credit of $0.20 would last" in refused.error
+    assert "the account's credit of $0.20, less $0.01 for traffic, would last" in refused.error
 
 
 async def test_purchases_that_keep_failing_end_for_an_hour_and_that_is_told(market: Fleet) -> None:
