@@ -49,9 +49,12 @@ class WarnOnce:
     clock: Callable[[], float] = time.monotonic
     #: when each effect and each cause was last part of a warning, oldest first
     warned: dict[str, float] = field(default_factory=dict, init=False)
+    #: how often there was something to say, said or not
+    warnings: int = field(default=0, init=False)
 
     def warn(self, effect: str, cause: Exception) -> None:
         """Says `effect` and why, unless one of the two was said within the period."""
+        self.warnings += 1
         now, parts = self.clock(), (effect, str(cause))
         if all(now - self.warned.get(part, -self.period) >= self.period for part in parts):
             self.notify(f"{effect}: {cause}")

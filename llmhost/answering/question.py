@@ -246,15 +246,13 @@ def _text(message: Message) -> str:
 @dataclass(frozen=True, slots=True)
 class Started:
     """The answer begins: comes once, before any text. `worker` None: it comes from the cache, and `reply` is
-    all that there is to say of it already. `shadow` as in `Reply`. `usd_per_second` is what the worker's time
-    costs.
+    all that there is to say of it already. `shadow` as in `Reply`.
     """
 
     source: Source
     worker: str | None
     reply: Reply | None = None
     shadow: Reply | None = None
-    usd_per_second: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

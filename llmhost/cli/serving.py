@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from llmhost.config.models import Config
     from llmhost.gateway.background import GatewayHome, GatewayRecord
+    from llmhost.gateway.observe import Observation
 
 __all__ = ["Serving"]
 
@@ -61,7 +62,7 @@ class Serving:
         config = fleets[0][1]
         async with AsyncExitStack() as stack:
             listeners = [stack.enter_context(closing(self._listener(config)))]
-            where = self._where(listeners[0], config)
+            where = self._where(listeners[0])
             homes: dict[str, GatewayHome] = {}
             for options, one in fleets:
                 if (home := await _place(options, one, listeners, stack)) is not None:
@@ -77,7 +78,7 @@ class Serving:
             names = ", ".join(f"{one.engine.model} of fleet {one.fleet.name}" for _, one in fleets)
             told = f"{names} on {where}/v1"
             if config.gateway.processes == 1:
-                await self._serve(fleets, listeners, show, told)
+                await self._serve(fleets, listeners, show, told, "")
             else:
                 await self._supervise(fleets, listeners, show, told)
 
@@ -85,7 +86,8 @@ class Serving:
         """Serves, as one of several processes, on sockets that the process `parent` has opened, until it is
         cancelled or the parent is gone."""
         listeners = [socket.socket(fileno=descriptor) for descriptor in descriptors]
-        serving = asyncio.create_task(self._serve(self._fleets(), listeners, lambda _: None, ""))
+        process = str(os.getpid())
+        serving = asyncio.create_task(self._serve(self._fleets(), listeners, lambda _: None, "", process))
         watching = asyncio.create_task(_until_orphaned(parent))
         try:
             await asyncio.wait((serving, watching), return_when=asyncio.FIRST_COMPLETED)
@@ -109,28 +111,29 @@ class Serving:
         listeners: Sequence[socket.socket],
         show: Callable[[Fleets], None],
         told: str,
+        process: str,
     ) -> None:
+        """`process` names this one among several in its figures."""
+        from llmhost.gateway.observe import Observation
         from llmhost.gateway.server import GatewayServer, SwappedApp
-        from llmhost.gateway.tls import certificate_of
 
-        app, gateway = SwappedApp(), fleets[0][1].gateway
-        server = GatewayServer(
-            app, listeners, certificate=certificate_of(gateway), behind=gateway.behind_proxy
-        )
+        app, observation = SwappedApp(), Observation(self.options.output.warn, process)
         async with AsyncExitStack() as stack:
+            stack.callback(observation.close)
             stack.push_async_callback(app.aclose)
-            await app.swap(_built(fleets))
+            await app.swap(_built(fleets, observation))
             show(fleets)
             if told:
                 self.options.output.note(told)
 
             async def reload() -> None:
+                observation.reopen()
                 fleets = self._fleets()
-                await app.swap(_built(fleets))
+                await app.swap(_built(fleets, observation))
                 show(fleets)
 
             with self._reloading(reload):
-                await server.run()
+                await GatewayServer(app, listeners, observation.backlog).run()
 
     async def _supervise(
         self,
@@ -139,21 +142,15 @@ class Serving:
         show: Callable[[Fleets], None],
         told: str,
     ) -> None:
-        """Keeps several processes that serve on these sockets. What would end each is raised before."""
-        from llmhost.gateway.tls import certificate_of
-
-        certificate_of(fleets[0][1].gateway)
-        async with wired(*fleets[0]) as wiring:
-            await wiring.access()
+        """Keeps several processes that serve on these sockets."""
         descriptors = [listener.fileno() for listener in listeners]
         running: set[Process] = set()
 
         async def reload() -> None:
-            fleets = self._fleets()
             for process in running:
                 with suppress(ProcessLookupError):
                     process.send_signal(signal.SIGHUP)
-            show(fleets)
+            show(self._fleets())
 
         show(fleets)
         self.options.output.note(told)
@@ -192,14 +189,12 @@ class Serving:
         given = [] if options.config is None else ["--config", str(options.config)]
         fleet = [] if options.fleet is None else ["--fleet", options.fleet]
         files = [word for file in self.files for word in ("-c", str(file))]
-        host = self.overrides.get("gateway.host")
-        where = [] if host is None else ["--host", str(host)]  # it says who needs an API key
         numbers = ",".join(map(str, (os.getpid(), *descriptors)))
-        return python_command("llmhost", "--quiet", *given, *fleet, "serve", *files, *where, "--on", numbers)
+        return python_command("llmhost", "--quiet", *given, *fleet, "serve", *files, "--on", numbers)
 
     @contextlib.contextmanager
     def _reloading(self, reload: Callable[[], Awaitable[None]]) -> Iterator[None]:
-        """SIGHUP reads the configuration again; one that is not valid changes nothing."""
+        """SIGHUP opens logs again and reads the configuration; one that is not valid changes nothing."""
         loop, reloads = asyncio.get_running_loop(), set[asyncio.Task[None]]()
 
         async def try_to() -> None:
@@ -221,12 +216,11 @@ class Serving:
         finally:
             loop.remove_signal_handler(signal.SIGHUP)
 
-    def _where(self, listener: socket.socket, config: Config) -> str:
+    def _where(self, listener: socket.socket) -> str:
         if self.path is not None:
             return f"http+unix://{self.path}"
         host, port = listener.getsockname()[:2]
-        scheme = "http" if config.gateway.tls_certificate is None else "https"
-        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def _listener(self, config: Config) -> socket.socket:
         """A socket that listens. Raises UsageError where it cannot."""
@@ -246,7 +240,7 @@ class Serving:
 
 
 @asynccontextmanager
-async def _built(fleets: Fleets) -> AsyncIterator[ASGIApp]:
+async def _built(fleets: Fleets, observation: Observation) -> AsyncIterator[ASGIApp]:
     """The application that serves these fleets; what it uses is closed at the end."""
     from llmhost.wiring.gateways import make_gateway
 
@@ -255,7 +249,9 @@ async def _built(fleets: Fleets) -> AsyncIterator[ASGIApp]:
         for (options, config), part in zip(fleets, parts, strict=True):
             if config.wakes:  # it may get workers
                 part.remember_fleet(options.source)
-        yield (await make_gateway(parts)).app()
+        gateway = await make_gateway(parts, observation)
+        observation.configure(fleets[0][1].gateway)
+        yield gateway.app()
 
 
 async def _place(

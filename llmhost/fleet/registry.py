@@ -116,6 +116,14 @@ class FleetRegistry:
             damaged=tuple(worker_id for worker_id, worker in decoded.items() if worker is None),
         )
 
+    async def states(self) -> Mapping[str, int]:
+        """How many workers are in each state, among which those that drain are one of their own."""
+        workers, draining = (await self.workers()).workers, await self.drains.draining()
+        counts = dict.fromkeys([*map(str, WorkerState), "draining"], 0)
+        for worker in workers:
+            counts["draining" if worker.id in draining else str(worker.state)] += 1
+        return counts
+
     async def save(self, worker: Worker) -> None:
         """Writes the worker's record, in place of an earlier one."""
         key = self._keys.worker(worker.id)

@@ -20,7 +20,7 @@ from llmhost.answering.question import Reply, Text, make_question
 from llmhost.engines.engine import Message
 from llmhost.errors import LlmhostError
 from llmhost.gateway.exchange import Exchange
-from llmhost.gateway.faults import NotFound, RequestError
+from llmhost.gateway.faults import NotFound, RequestError, fault_of
 from llmhost.gateway.fleets import ServedFleet, ServedFleets
 
 __all__ = ["COMMAND_BODY", "COMMAND_PATH", "CommandBody", "answer_command"]
@@ -67,6 +67,7 @@ async def answer_command(exchange: Exchange, fleets: ServedFleets, max_body: int
             await _answer(exchange, fleet, body)
         except LlmhostError as error:
             told = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
+            exchange.record.error = fault_of(error).status
             await exchange.write(_line({"error": told}))
         await exchange.end()
 
@@ -83,6 +84,7 @@ async def _answer(exchange: Exchange, fleet: ServedFleet, body: CommandBody) -> 
     )
     if question.kind is not None and not question.use_cache:
         await exchange.write(_line({"kind": question.kind}))
+    exchange.record.asks(fleet, [question])
     telling: set[asyncio.Task[None]] = set()
 
     def on_worker(worker: str) -> None:
@@ -93,6 +95,7 @@ async def _answer(exchange: Exchange, fleet: ServedFleet, body: CommandBody) -> 
     answer = fleet.answerer.answer(question, waited=body.waited, on_worker=on_worker)
     async with aclosing(answer) as events:
         async for event in events:
+            exchange.record.saw(event)
             if isinstance(event, Text):
                 await exchange.write(_line({"text": event.text}))
             elif isinstance(event, Reply):

@@ -9,7 +9,6 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import orjson
@@ -17,8 +16,9 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.types import Message, Receive, Scope, Send
 
 from llmhost.gateway.faults import BadRequest, BodyTooLarge, TooSlow
+from llmhost.gateway.record import record_of
 
-__all__ = ["Caller", "ClientGone", "Exchange", "Headers"]
+__all__ = ["ClientGone", "Exchange", "Headers"]
 
 T = TypeVar("T")
 
@@ -36,29 +36,6 @@ class ClientGone(Exception):
     """The client closed its connection; there is nobody to answer."""
 
 
-#: between a tenant and its user: a tenant's name has no such character, so that none is another's user
-_USER_MARK = "\x1f"
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks. `tenant` None: nobody in particular, who asks without a key. No `models`: all of them.
-
-    `charge` counts tokens and USD that the request used. `is_known` False: a key is needed for anything else.
-    """
-
-    tenant: str | None = None
-    user: str = ""
-    models: tuple[str, ...] = ()
-    charge: Callable[[int, float], None] | None = None
-    is_known: bool = True
-
-    def tenant_in(self, default: str) -> str:
-        """The tenant of the caller's questions; `default` is that of those without a key."""
-        tenant = self.tenant or default
-        return f"{tenant}{_USER_MARK}{self.user}" if self.user else tenant
-
-
 class Exchange:
     """A request that is answered once: by `reply`, or by `start` and then `write`."""
 
@@ -66,19 +43,15 @@ class Exchange:
         self.scope = scope
         #: names the request to its client
         self.id = f"req_{secrets.token_hex(12)}"
+        self.record = record_of(scope)
+        self.record.id = self.id
         self.started = False
-        self.caller = Caller()
         #: sent with every answer
         self.headers: dict[str, str] = {}
         self._receive = receive
         self._send = send
         self._gone = False
         self._header_values: dict[bytes, bytes] = dict(reversed(scope["headers"]))
-
-    @property
-    def is_local_socket(self) -> bool:
-        """Whether it came through a Unix socket."""
-        return self.scope.get("client") is None
 
     def header(self, name: str) -> str:
         """The request's header of this lower-case name; empty where there is none."""
@@ -119,6 +92,7 @@ class Exchange:
     async def start(self, status: int, headers: Headers) -> None:
         """Status and headers of an answer that is written piece by piece."""
         self.started = True
+        self.record.status = status
         sent = [
             (name.encode("latin-1"), _header_value(value))
             for name, value in {**self.headers, **headers}.items()
@@ -154,7 +128,7 @@ class Exchange:
     async def _watch(self, cancel: Callable[[], object]) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self._gone = True
+        self._gone = self.record.gone = True
         cancel()
 
     async def _next_message(self) -> Message:
@@ -164,7 +138,7 @@ class Exchange:
         except TimeoutError as error:
             raise TooSlow from error
         if message["type"] == "http.disconnect":
-            self._gone = True
+            self._gone = self.record.gone = True
             raise ClientGone
         return message
 

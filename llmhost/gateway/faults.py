@@ -22,10 +22,8 @@ __all__ = [
     "Fault",
     "Forbidden",
     "NotFound",
-    "RateLimited",
     "RequestError",
     "TooSlow",
-    "Unauthorized",
     "fault_of",
 ]
 
@@ -38,8 +36,6 @@ class RequestError(LlmhostError):
 
     status = 400
     code = "invalid_request_error"
-    #: seconds
-    retry_after: int | None = None
 
     def __init__(self, message: str, field: str | None = None, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -63,22 +59,6 @@ class TooSlow(RequestError):
 
     def __init__(self) -> None:
         super().__init__("the body did not arrive in time")
-
-
-class Unauthorized(RequestError):
-    status = 401
-    code = "invalid_api_key"
-
-
-class RateLimited(RequestError):
-    """A limit of the key is reached, for `retry_after` seconds."""
-
-    status = 429
-    code = "rate_limit_exceeded"
-
-    def __init__(self, message: str, retry_after: int) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
 
 
 class Forbidden(RequestError):
@@ -118,7 +98,7 @@ _STATUS: tuple[tuple[type[LlmhostError], int, bool], ...] = (
 def fault_of(error: Exception) -> Fault:
     """What a client is told of an error: nothing of one that was not foreseen."""
     if isinstance(error, RequestError):
-        return Fault(error.status, error.code, _words(error), error.field, error.retry_after)
+        return Fault(error.status, error.code, _words(error), error.field)
     for kind, status, again in _STATUS:
         if isinstance(error, kind):
             code = "invalid_request_error" if status == 400 else error.code

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from copy import copy
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from llmhost.answering.answerer import Answerer
 from llmhost.cache.contracts import TextEmbedder
@@ -13,7 +12,7 @@ from llmhost.engines.engine import ModelDetails
 from llmhost.errors import ConfigError
 from llmhost.gateway.faults import NotFound
 
-__all__ = ["ServedFleet", "ServedFleets"]
+__all__ = ["FleetState", "ServedFleet", "ServedFleets"]
 
 
 #: what Ollama and its users call the embedding model that comes with llmhost
@@ -25,11 +24,24 @@ async def _always() -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class FleetState:
+    """How a fleet is now: workers by state, as far as Redis says, and requests that wait for a worker."""
+
+    workers: Mapping[str, int] = field(default_factory=dict)
+    redis_up: bool = False
+    queued: int = 0
+
+
+async def _unknown() -> FleetState:
+    return FleetState()
+
+
+@dataclass(frozen=True, slots=True)
 class ServedFleet:
     """One fleet and its path of a question. `ready` says whether it can answer a question that is not in the
     cache. `embedder` loads the embedding model of its cache, and raises ModelError, StateError; `details`
     asks a worker about the model, and raises LlmhostError. `inputs` names what the configuration comes from,
-    where that is known.
+    where that is known; `state` says how the fleet is now.
     """
 
     config: Config
@@ -38,6 +50,7 @@ class ServedFleet:
     details: Callable[[], Awaitable[ModelDetails]] | None = None
     ready: Callable[[], Awaitable[bool]] = _always
     inputs: str = ""
+    state: Callable[[], Awaitable[FleetState]] = _unknown
 
     @property
     def model(self) -> str:
@@ -92,40 +105,6 @@ class ServedFleets:
                 hint=f"served are: {', '.join([*self.models, *self.embedders])}",
             )
 
-    def limited_to(self, models: Sequence[str]) -> ServedFleets:
-        """What there is for one who may ask for these models alone; all of it where none is named.
-
-        A model that is named may be asked for by each of its names; an alias that is named, by that alone.
-        """
-        if not models:
-            return self
-        named = {_short(model).lower() for model in models}
-
-        def is_allowed(name: str, fleet: ServedFleet) -> bool:
-            return _short(name).lower() in named or _short(fleet.model).lower() in named
-
-        def embeds(name: str, fleet: ServedFleet) -> bool:
-            return _short(name).lower() in named or any(
-                _short(one).lower() in named for one in fleet.embedder_names
-            )
-
-        limited = copy(self)
-        limited.fleets = tuple(fleet for fleet in self.fleets if _short(fleet.model).lower() in named)
-        limited._by_model = _those(self._by_model, is_allowed)  # noqa: SLF001 - a copy of its own
-        limited.aliases = _those(self.aliases, is_allowed)
-        limited.embedders = _those(self.embedders, embeds)
-        limited._by_embedder = _those(self._by_embedder, embeds)  # noqa: SLF001
-        return limited
-
-    def named(self) -> Iterator[tuple[str, ServedFleet]]:
-        """Every name under which clients may ask for a model, with its fleet."""
-        yield from ((fleet.model, fleet) for fleet in self.fleets)
-        yield from ((name, fleet) for name, fleet in self.aliases.items() if name != "*")
-
-    @property
-    def names(self) -> Sequence[str]:
-        return [name for name, _ in self.named()]
-
     @property
     def models(self) -> Sequence[str]:
         return [fleet.model for fleet in self.fleets]
@@ -139,16 +118,10 @@ class ServedFleets:
         name = _short(model)
         fleet = self._by_model.get(name) or self.aliases.get(name) or self.aliases.get("*")
         if fleet is None:
-            served = ", ".join(self.names) or "none"
+            served = ", ".join(self.models)
             raise NotFound(f"the model {model!r} does not exist here; served are: {served}", "model")
         return fleet
 
 
 def _short(model: str) -> str:
     return model.removesuffix(":latest")
-
-
-def _those(
-    fleets: Mapping[str, ServedFleet], wanted: Callable[[str, ServedFleet], bool]
-) -> dict[str, ServedFleet]:
-    return {name: fleet for name, fleet in fleets.items() if wanted(name, fleet)}

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import socket
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from llmhost.gateway.tls import Certificate
-
-__all__ = ["GatewayServer", "SwappedApp", "listen", "listen_on_path"]
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+__all__ = ["Backlog", "BacklogCount", "GatewayServer", "SwappedApp", "listen", "listen_on_path"]
 
 #: seconds in which a client must have sent a request's headers
 _HEADER_TIMEOUT = 15.0
@@ -32,19 +29,21 @@ _KEEP_ALIVE = 75
 _GRACE = 30
 #: connections that wait to be accepted
 _BACKLOG = 2048
+#: where it is asked how many there are
+_BACKLOG_PATH = "/health/backlog"
 
 
 class _Protocol(HttpToolsProtocol):
     """Closes a connection whose headers are too long, or do not arrive."""
 
     _headers_due: asyncio.TimerHandle | None = None
+    #: when the request that is under way began to come, or the connection was accepted; monotonic seconds
+    since = 0.0
     _header_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if not _may_connect(self.client, self.config):
-            self._close()
-            return
+        self.since = time.monotonic()
         self._headers_due = self.loop.call_later(_HEADER_TIMEOUT, self._close)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -53,6 +52,8 @@ class _Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        if self.cycle is not None and self.cycle.response_complete:
+            self.since = time.monotonic()
         self._header_bytes = 0
         if self._headers_due is None:
             self._headers_due = self.loop.call_later(_HEADER_TIMEOUT, self._close)
@@ -69,6 +70,14 @@ class _Protocol(HttpToolsProtocol):
         self._headers_arrived()
         super().on_headers_complete()
 
+    def progress(self) -> Literal["idle", "waiting", "answering"]:
+        """How far its request is: the answer is under way, or is waited for, or there is none."""
+        if self.scope is not None and self.scope.get("path", "").endswith(_BACKLOG_PATH):
+            return "idle"  # whoever asks is no part of it
+        if self.cycle is not None and not self.cycle.response_complete:
+            return "answering" if self.cycle.response_started else "waiting"
+        return "idle" if self._headers_due is None else "waiting"
+
     def _count(self, size: int) -> None:
         self._header_bytes += size
         if self._header_bytes > _MAX_HEADERS:
@@ -82,6 +91,36 @@ class _Protocol(HttpToolsProtocol):
     def _close(self) -> None:
         if not self.transport.is_closing():
             self.transport.close()
+
+
+@dataclass(frozen=True, slots=True)
+class BacklogCount:
+    """Connections by what they wait for, from when they were accepted: an answer that has not begun, whether
+    its request has arrived or not; the rest of an answer; nothing. `oldest_s` is for how long the oldest of
+    the first two has been there, in seconds.
+    """
+
+    waiting: int
+    answering: int
+    idle: int
+    oldest_s: float
+
+
+class Backlog:
+    """The connections of the servers that it was given."""
+
+    def __init__(self) -> None:
+        self._servers: list[set[Any]] = []
+
+    def add(self, connections: set[Any]) -> None:
+        self._servers.append(connections)
+
+    def count(self, now: float) -> BacklogCount:
+        """`now` in monotonic seconds."""
+        connections = [one for server in self._servers for one in server]
+        counts = Counter(one.progress() for one in connections)
+        oldest = min((one.since for one in connections if one.progress() != "idle"), default=now)
+        return BacklogCount(counts["waiting"], counts["answering"], counts["idle"], round(now - oldest, 3))
 
 
 class SwappedApp:
@@ -142,85 +181,42 @@ class _InUse:
         await self._parts.aclose()
 
 
-class _Config(uvicorn.Config):
-    """`peers` may connect; without, everybody may."""
-
-    peers: Network | None = None
-
-
-def _may_connect(client: tuple[str, int] | None, config: uvicorn.Config) -> bool:
-    """A client without an address comes through a Unix socket, which its permissions guard."""
-    peers = config.peers if isinstance(config, _Config) else None
-    if peers is None or client is None:
-        return True
-    address = ipaddress.ip_address(client[0].partition("%")[0])
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address) in peers
-
-
 class GatewayServer:
-    """Serves an application on sockets that listen already, until it is stopped.
-
-    With a `certificate` over TLS, but on Unix sockets. `behind` is the address or network of a proxy: nobody
-    else may connect, and the client is the one that its `X-Forwarded-For` names.
-    """
+    """Serves an application on sockets that listen already, until it is stopped."""
 
     def __init__(
-        self,
-        app: ASGIApp,
-        sockets: Sequence[socket.socket],
-        *,
-        certificate: Certificate | None = None,
-        behind: str | None = None,
+        self, app: ASGIApp, sockets: Sequence[socket.socket], backlog: Backlog | None = None
     ) -> None:
-        peers = None if behind is None else ipaddress.ip_network(behind, strict=False)
-        if peers is not None:
-            app = cast(ASGIApp, ProxyHeadersMiddleware(cast(Any, app), str(peers)))
-        plain = [one for one in sockets if one.family == socket.AF_UNIX or certificate is None]
-        others = [one for one in sockets if one not in plain]
-        self._certificate = certificate
-        self._servers = [
-            (_server(app, tls, peers), group)
-            for group, tls in ((plain, None), (others, certificate))
-            if group
-        ]
+        config = uvicorn.Config(
+            app,
+            http=_Protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE,
+            timeout_graceful_shutdown=_GRACE,
+        )
+        self._server = _Server(config)
+        self._sockets = list(sockets)
+        if backlog is not None:
+            backlog.add(self._server.server_state.connections)
 
     async def run(self) -> None:
         """Serves until `stop`, or until it is cancelled: requests under way are then ended in both cases,
         those that are stopped after they had their time."""
-        serving = asyncio.gather(*(server.serve(sockets=group) for server, group in self._servers))
-        watching = None if self._certificate is None else asyncio.create_task(self._certificate.watch())
+        serving = asyncio.create_task(self._server.serve(sockets=self._sockets))
         try:
             await asyncio.shield(serving)
         except asyncio.CancelledError:
             self.stop()
             await serving
             raise
-        finally:
-            if watching is not None:
-                watching.cancel()
 
     def stop(self) -> None:
-        for server, _ in self._servers:
-            server.should_exit = True
-
-
-def _server(app: ASGIApp, certificate: Certificate | None, peers: Network | None) -> _Server:
-    config = _Config(
-        app,
-        http=_Protocol,
-        ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE,
-        timeout_graceful_shutdown=_GRACE,
-    )
-    config.peers = peers
-    return _Server(config)
+        self._server.should_exit = True
 
 
 class _Server(uvicorn.Server):

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llmhost.gateway.app import Gateway
+    from llmhost.gateway.observe import Observation
     from llmhost.wiring.parts import Wiring
 
 __all__ = ["make_gateway"]
 
 
-async def make_gateway(fleets: Sequence[Wiring]) -> Gateway:
-    """Serves the fleets with these parts; the first one's configuration says how.
+async def make_gateway(fleets: Sequence[Wiring], observation: Observation | None = None) -> Gateway:
+    """Serves the fleets with these parts; the first one's configuration says how. `observation` is told of
+    each request.
 
-    Raises ConfigError where two of them serve one model, and as `Wiring.access`.
+    Raises ConfigError where two of them serve one model.
     """
     from llmhost.gateway.app import Gateway
     from llmhost.gateway.fleets import ServedFleets
@@ -24,5 +26,5 @@ async def make_gateway(fleets: Sequence[Wiring]) -> Gateway:
     aliases = {
         alias: model for fleet in reversed(served) for alias, model in fleet.config.gateway.aliases.items()
     }
-    access, max_body = await fleets[0].access(), served[0].config.gateway.max_body
-    return Gateway(ServedFleets(served, aliases), access, max_body=max_body)
+    max_body = served[0].config.gateway.max_body
+    return Gateway(ServedFleets(served, aliases), max_body=max_body, observation=observation)

@@ -38,10 +38,8 @@ if TYPE_CHECKING:
     from llmhost.fleet.registry import FleetRecords
     from llmhost.fleet.service import FleetService
     from llmhost.fleet.workers import Engines, WorkerList
-    from llmhost.gateway.access import Access
     from llmhost.gateway.background import GatewayHome
-    from llmhost.gateway.fleets import ServedFleet
-    from llmhost.gateway.key_store import KeyStore
+    from llmhost.gateway.fleets import FleetState, ServedFleet
     from llmhost.ledger.ledger import Ledger
     from llmhost.ledger.report import Targets
     from llmhost.store.embedded import EmbeddedRedis
@@ -429,7 +427,26 @@ class Wiring(AsyncExitStack):
             return ModelDetails()
 
         answerer = await self.answerer(audit_in_background=True)
-        return ServedFleet(config, answerer, self.caches.text_embedder, details, is_ready, self.inputs)
+        return ServedFleet(
+            config,
+            answerer,
+            self.caches.text_embedder,
+            details,
+            is_ready,
+            self.inputs,
+            state=self._fleet_state,
+        )
+
+    async def _fleet_state(self) -> FleetState:
+        from llmhost.gateway.fleets import FleetState
+        from llmhost.wiring.fleets import fleet_spec, make_registry
+
+        queued = 0 if self._queue is None else len(self._queue)
+        if (client := await self._redis_or_none()) is not None:
+            with suppress(StoreError):
+                registry = make_registry(client, fleet_spec(self._config), self._config)
+                return FleetState(await registry.states(), True, queued)
+        return FleetState({}, False, queued)
 
     @cached_property
     def gateway_home(self) -> GatewayHome:
@@ -446,25 +463,6 @@ class Wiring(AsyncExitStack):
         from llmhost.trust.shadow import ShadowComparison
 
         return ShadowComparison(self.caches.embedder, ledger)
-
-    async def access(self) -> Access:
-        """Who may ask the gateway. Raises UsageError where other machines reach it and there is no API key,
-        and StoreError where that cannot be known."""
-        from llmhost.gateway.access import Access, require_keys
-        from llmhost.gateway.key_store import KeyStore
-
-        config, store = self._config.gateway, KeyStore(self._redis_client())
-        await require_keys(config, store, self.now())
-        restore = None if self.embedded_redis is None else self._ensure_redis
-        access = Access(config, store, self._warn_once, restore=restore)
-        self.push_async_callback(access.aclose)
-        return access
-
-    async def key_store(self) -> KeyStore:
-        """The API keys of gateways. Raises StoreError."""
-        from llmhost.gateway.key_store import KeyStore
-
-        return KeyStore(await self.redis())
 
     async def auditor(self) -> Auditor:
         """What checks semantic hits after they were served. Raises StoreError."""

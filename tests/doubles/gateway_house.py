@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 from doubles.openai_server import OpenAIServer
 
+from llmhost.gateway.observe import Observation
 from llmhost.gateway.server import GatewayServer
 
 
@@ -20,6 +21,7 @@ class House:
     http: httpx.AsyncClient
     engine: OpenAIServer
     server: GatewayServer
+    observation: Observation
 
     async def chat(self, prompt: str = "Say hello.", headers: Any = None, **fields: Any) -> httpx.Response:
         body = {"model": "tiny", "messages": [{"role": "user", "content": prompt}], **fields}
@@ -27,8 +29,3 @@ class House:
 
 
 Serve = Callable[..., Any]
-AddKey = Callable[..., Awaitable[str]]
-
-
-def bearer(key: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {key}"}

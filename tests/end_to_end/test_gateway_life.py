@@ -190,6 +190,24 @@ async def test_sighup_reads_the_configuration_again_and_a_wrong_one_changes_noth
         assert await has_alias()
 
 
+async def test_sighup_opens_the_request_log_again_whatever_the_configuration_says(
+    house: House, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "requests.jsonl"
+    monkeypatch.setenv("LLMHOST_GATEWAY__LOG", str(log))
+    await house.ok("up")
+    (pid,) = gateway_pids()
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+        await http.post("/v1/chat/completions", json=ASKED)
+        await until(lambda: '"outcome":"miss"' in log.read_text())
+        log.rename(tmp_path / "old.jsonl")
+        change(house, lambda document: document.update(gateway={"max_body": "no size"}))
+        os.kill(pid, signal.SIGHUP)
+        await until(log.exists)
+        await http.post("/v1/chat/completions", json=ASKED)
+        await until(lambda: '"outcome":"exact"' in log.read_text())
+
+
 async def test_a_gateway_of_another_version_is_found_and_replaced(house: House, state_folder: Path) -> None:
     await house.ok("up")
     (record,) = state_folder.glob("fleets/*/gateway/gateway.json")  # noqa: ASYNC240

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from doubles.gateway_house import AddKey, House, Serve
+from doubles.gateway_house import House, Serve
 from doubles.openai_server import OpenAIServer
 
 from llmhost.config.models import Config
-from llmhost.gateway.api_keys import ApiKey, Limits, make_key
-from llmhost.gateway.key_store import KeyStore
+from llmhost.gateway.observe import Observation
 from llmhost.gateway.server import GatewayServer, listen
-from llmhost.gateway.tls import certificate_of
 from llmhost.wiring import Wiring
 from llmhost.wiring.gateways import make_gateway
 
@@ -37,7 +34,7 @@ def serve(engine: OpenAIServer, redis_server: RedisServer, redis_client: Redis) 
     """Serves with these sections of the configuration, and that many workers."""
 
     @asynccontextmanager
-    async def run(*, workers: int = 1, verify: Any = True, **sections: Any) -> AsyncIterator[House]:
+    async def run(*, workers: int = 1, **sections: Any) -> AsyncIterator[House]:
         config = Config.model_validate(
             {
                 "fleet": {"provider": "static", "workers": [{"url": engine.url}]},
@@ -47,28 +44,25 @@ def serve(engine: OpenAIServer, redis_server: RedisServer, redis_client: Redis) 
             }
         )
         listener = listen("127.0.0.1", 0)
-        scheme = "https" if "tls_certificate" in sections.get("gateway", {}) else "http"
-        url = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         async with Wiring(config, warn=lambda _: None, note=lambda _: None) as wiring:
             if workers:
                 await (await wiring.fleet()).up(workers)
                 engine.requests.clear()
                 engine.asked.clear()
-            certificate = certificate_of(config.gateway)
-            server = GatewayServer(
-                (await make_gateway([wiring])).app(),
-                [listener],
-                certificate=certificate,
-                behind=config.gateway.behind_proxy,
-            )
+            observation = Observation()
+            observation.configure(config.gateway)
+            app = (await make_gateway([wiring], observation)).app()
+            server = GatewayServer(app, [listener], observation.backlog)
             running = asyncio.create_task(server.run())
             try:
-                async with httpx.AsyncClient(base_url=url, timeout=30, verify=verify) as http:
-                    yield House(url, http, engine, server)
+                async with httpx.AsyncClient(base_url=url, timeout=30) as http:
+                    yield House(url, http, engine, server, observation)
             finally:
                 server.stop()
                 await running
                 listener.close()
+                observation.close()
 
     return run
 
@@ -77,16 +71,3 @@ def serve(engine: OpenAIServer, redis_server: RedisServer, redis_client: Redis) 
 async def house(serve: Serve) -> AsyncIterator[House]:
     async with serve() as served:
         yield served
-
-
-@pytest.fixture
-def add_key(redis_client: Redis) -> AddKey:
-    """Makes an API key of a tenant, with limits, and returns its text."""
-
-    async def add(tenant: str = "acme", *, expires: float | None = None, **limits: Any) -> str:
-        text, made = make_key()
-        key = ApiKey(made.id, tenant, Limits(**limits), time.time(), made.digest, expires=expires)
-        await KeyStore(redis_client).add(key)
-        return text
-
-    return add

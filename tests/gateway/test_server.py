@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from doubles.chat_server import Fault
 from doubles.gateway_house import House, Serve
+from doubles.waiting import until
 
 from llmhost.gateway import server
 from llmhost.gateway.server import listen_on_path
@@ -79,3 +80,45 @@ def test_a_socket_that_another_gateway_listens_on_is_left_to_it(tmp_path: Path) 
     path = tmp_path / "gateway.sock"
     with listen_on_path(path), pytest.raises(OSError, match="in use"):
         listen_on_path(path)
+
+
+async def backlog(house: House) -> dict[str, Any]:
+    return (await house.http.get("/health/backlog")).json()
+
+
+async def test_a_connection_is_part_of_the_backlog_from_when_it_is_accepted(house: House) -> None:
+    assert (await backlog(house))["waiting"] == 0
+    _, writer = await connect(house)
+
+    async def waits() -> bool:
+        return (await backlog(house))["waiting"] == 1
+
+    await until(waits)
+    before = (await backlog(house))["oldest_s"]
+    writer.write(b"GET /healthz HTTP/1.1\r\nhost: loc")  # half of a request makes it no younger
+    await writer.drain()
+    after = await backlog(house)
+    assert (after["waiting"], after["answering"]) == (1, 0)
+    assert after["oldest_s"] >= before
+    writer.close()
+
+
+async def test_requests_wait_until_their_answer_begins_and_then_are_under_way(house: House) -> None:
+    house.engine.fail(Fault.HANGS)
+    waiting = asyncio.create_task(house.chat())
+    await house.engine.asked.wait()
+    assert [(await backlog(house))[what] for what in ("waiting", "answering")] == [1, 0]
+    house.engine.fail(Fault.HANGS, after=1)
+    body: Any = {"model": "tiny", "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
+    async with house.http.stream("POST", "/v1/chat/completions", json=body):
+        assert [(await backlog(house))[what] for what in ("waiting", "answering")] == [1, 1]
+    waiting.cancel()
+    await asyncio.wait([waiting])
+
+
+async def test_a_connection_that_is_kept_for_the_next_request_is_idle(house: House) -> None:
+    reader, writer = await connect(house)
+    writer.write(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    await reader.readuntil(b"}")
+    assert await backlog(house) == {"waiting": 0, "answering": 0, "idle": 2, "oldest_s": 0}
+    writer.close()

@@ -1,0 +1,90 @@
+"""Whoever wants to know of each request: figures, the request log, traces. It outlives a configuration."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from llmhost.gateway.metrics import Metrics, ProcessState
+from llmhost.gateway.record import RequestRecord, record_of
+from llmhost.gateway.request_log import RequestLog
+from llmhost.gateway.server import Backlog
+
+if TYPE_CHECKING:
+    from llmhost.config.models import GatewayConfig
+    from llmhost.gateway.fleets import ServedFleets
+
+__all__ = ["Observation"]
+
+_log = logging.getLogger("llmhost.gateway")
+
+
+class Observation:
+    """What is observed of one process that serves. `warn` gets a sentence about what cannot be written;
+    `process` names it among several that share an address.
+    """
+
+    def __init__(self, warn: Callable[[str], None] = _log.warning, process: str = "") -> None:
+        self.metrics = Metrics(process)
+        self.backlog = Backlog()
+        self._warn = warn
+        self._log: RequestLog | None = None
+        self._log_at = "off"
+        self._under_way: set[RequestRecord] = set()
+
+    def configure(self, config: GatewayConfig) -> None:
+        """From now on it is written where this configuration says. Raises StateError; then nothing has
+        changed."""
+        if config.log == self._log_at:
+            return
+        log = None if config.log == "off" else RequestLog(config.log, self._warn)
+        before, self._log, self._log_at = self._log, log, config.log
+        if before is not None:
+            before.end()
+
+    def reopen(self) -> None:
+        """Opens files again that another program has moved away."""
+        if self._log is not None:
+            self._log.reopen()
+
+    def close(self) -> None:
+        """Writes what is left."""
+        if self._log is not None:
+            self._log.close()
+
+    async def exposition(self, fleets: ServedFleets) -> tuple[bytes, str]:
+        """The figures as Prometheus reads them, and their media type."""
+        dropped = 0 if self._log is None else self._log.dropped
+        waiting = sum(record.status is None for record in self._under_way)
+        # The request for the figures is under way, too.
+        process = ProcessState(len(self._under_way) - 1, waiting - 1, dropped)
+        return await self.metrics.exposition(fleets, process)
+
+    def of(self, app: ASGIApp) -> ASGIApp:
+        """The application, observed."""
+
+        async def observed(scope: Scope, receive: Receive, send: Send) -> None:
+            record = record_of(scope)
+            self._under_way.add(record)
+            try:
+                await app(scope, receive, send)
+            except BaseException:
+                record.error = record.error or 500
+                raise
+            finally:
+                self._under_way.discard(record)
+                record.ends(scope["path"])
+                self._ended(record)
+
+        return observed
+
+    def _ended(self, record: RequestRecord) -> None:
+        try:
+            self.metrics.ended(record)
+            if self._log is not None:
+                self._log.ended(record)
+        except Exception:  # noqa: BLE001 - what was answered is answered
+            _log.exception("a request was not observed")
