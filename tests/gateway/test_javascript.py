@@ -34,10 +34,8 @@ def do(house: House, sdk: str) -> Do:
     """Has the SDK do these things in turn, and gives what it saw of each."""
 
     async def run(*actions: str) -> list[dict[str, Any]]:
-        node = shutil.which("node")
-        assert node and (FOLDER / "node_modules").is_dir(), (
-            "these need node 18 or newer and npm: scripts/test"
-        )
+        node = shutil.which("node") or pytest.fail("these need node, 18 or newer")
+        assert (FOLDER / "node_modules").is_dir(), "these need what scripts/test installs with npm"
         program = await asyncio.create_subprocess_exec(
             node,
             FOLDER / "run.mjs",
