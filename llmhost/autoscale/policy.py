@@ -184,7 +184,7 @@ class _Inputs:
         down = self._enough(most, spec.target_utilization_min)
         if down == 1 and not self.demand.peak:
             down = 0  # whether there is a last one is for the floor to say
-        if self.queue.is_late and not self.observed.booting:
+        if self.queue.is_late and not (self.observed.booting or self.fleet.lost):
             up = max(up, present + 1)
         if up > present:
             return max(up, self._enough(likely, spec.target_utilization_max)), f": {self._pressure(likely)}"

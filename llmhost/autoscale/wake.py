@@ -41,17 +41,19 @@ class Waker:
     timeout: float
     unasked: bool
     clock: Callable[[], float] = time.monotonic
-    _step: asyncio.Task[None] | None = field(default=None, init=False)
+    _looking: asyncio.Task[None] | None = field(default=None, init=False)
     _following: asyncio.Task[None] | None = field(default=None, init=False)
     _refusal: tuple[str, str | None] | None = field(default=None, init=False)
     _ended: float = field(default=-math.inf, init=False)
+    #: whether workers were followed of which none has answered
+    _in_vain: bool = field(default=False, init=False)
 
     async def __call__(self) -> None:
         """Returns once a worker may come. Raises NoWorkerError, which says why none will."""
         if self._following is not None:
             return
-        if self._step is not None or self.clock() >= self._ended + _PAUSE:
-            await asyncio.shield(self._begin())
+        if self._looking is not None or self.clock() >= self._ended + _PAUSE:
+            await asyncio.shield(self._begin(self._bring))
         if self._refusal is not None:
             reason, hint = self._refusal
             raise NoWorkerError(f"no worker is ready, and none was started: {reason}", hint=hint)
@@ -63,42 +65,59 @@ class Waker:
 
     def doubt(self) -> None:
         """All workers fail: a step looks whether they still exist. Nobody waits for it."""
-        if self._step is None and self._following is None and self.clock() >= self._ended + _DOUBT:
-            self._begin()
+        if self._looking is None and self.clock() >= self._ended + _DOUBT:
+            self._begin(self._step)
 
     async def aclose(self) -> None:
         """Waits for a step that is under way, which may be buying."""
-        if self._step is not None:
-            await asyncio.wait([self._step])
+        if self._looking is not None:
+            await asyncio.wait([self._looking])
         if self._following is not None:
             self._following.cancel()
             await asyncio.wait([self._following])
 
-    def _begin(self) -> asyncio.Task[None]:
-        if self._step is None:
-            self._step = asyncio.create_task(self._make_step())
-        return self._step
+    def _begin(self, look: Callable[[Scaler], Awaitable[None]]) -> asyncio.Task[None]:
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look(look))
+        return self._looking
 
-    async def _make_step(self) -> None:
+    async def _look(self, look: Callable[[Scaler], Awaitable[None]]) -> None:
         self._refusal = None
         try:
             scaler = await self.scaler()
             self._refusal = await self._objection(scaler)
-            if self._refusal is not None:
-                return
-            result = await scaler.step()
-            listed = await scaler.provider.list()
-            coming = [worker for worker in listed if worker.state is not WorkerState.FAILED]
-            if coming:
-                self._following = asyncio.create_task(self._follow(scaler, coming))
-            elif result.error is not None:
-                self._refusal = result.error.message, result.error.hint
-            elif result.decision.observed != Observed():  # else another llmhost is making a step
-                self._refusal = result.decision.reason, None
+            if self._refusal is None:
+                await look(scaler)
         except LlmhostError as error:
             self._refusal = error.message, error.hint
         finally:
-            self._step, self._ended = None, self.clock()
+            self._looking, self._ended = None, self.clock()
+
+    async def _bring(self, scaler: Scaler) -> None:
+        """A step, unless workers boot that another one has bought: they are only waited for."""
+        coming = [] if self._in_vain else await self._booting(scaler)
+        if not coming:
+            await self._step(scaler)
+            coming = await self._booting(scaler)
+        if coming:
+            self._refusal = None
+            self._following = asyncio.create_task(self._follow(scaler, coming))
+
+    async def _step(self, scaler: Scaler) -> None:
+        result = await scaler.step()
+        if result.error is not None:
+            self._refusal = result.error.message, result.error.hint
+        elif not result.decision.after and result.decision.observed != Observed():
+            self._refusal = result.decision.reason, None  # else another llmhost is making a step
+
+    async def _booting(self, scaler: Scaler) -> Sequence[Worker]:
+        """Workers that may answer some time. Raises ProviderError, StoreError."""
+        draining = await scaler.registry.drains.draining()
+        return [
+            worker
+            for worker in await scaler.provider.list()
+            if worker.state is not WorkerState.FAILED and worker.id not in draining
+        ]
 
     async def _objection(self, scaler: Scaler) -> tuple[str, str | None] | None:
         """Why no step is made, and what to do. Raises StoreError."""
@@ -110,6 +129,7 @@ class Waker:
 
     async def _follow(self, scaler: Scaler, workers: Sequence[Worker]) -> None:
         """Until each of them answers, or will not."""
+        self._in_vain = True
         records = FleetRecords(scaler.registry, scaler.rentals, scaler.clock, scaler.spec.ban_for)
 
         async def follow(worker: Worker) -> None:
@@ -121,6 +141,7 @@ class Waker:
                 ready_timeout=scaler.silence.booting,
             )
             if seen.state is WorkerState.READY:
+                self._in_vain = False
                 await records.seen(seen)
 
         try:

@@ -169,6 +169,9 @@ class Gateway:
         """Answers the chats, which are of one model."""
         fleet = self._fleets.of(chats[0].model)
         control = read_cache_control(exchange.header("cache-control"))
+        session = exchange.header("x-openwebui-chat-id")[:200]
+        if session:
+            chats = [replace(chat, sticky=chat.sticky or session) for chat in chats]
         questions = questions_of(chats, fleet, control, None)
         exchange.record.asks(fleet, questions)
         answer = ask_streamed if chats[0].stream else ask_whole

@@ -101,6 +101,10 @@ def test_a_question_that_waits_where_there_is_no_worker_brings_one() -> None:
     assert (decision.action, decision.buy, decision.observed.waiting) == ("up", 1, 1)
 
 
+def test_a_queue_buys_no_second_worker_where_the_first_one_is_replaced() -> None:
+    assert judge(0, 0, traffic={"waiting": 1}, lost=1).buy == 1
+
+
 def test_questions_within_the_queue_time_do_not_scale_up() -> None:
     assert judge(0, 2, traffic={"workers": in_flight({"w0": 25, "w1": 25})}).action != "up"
 

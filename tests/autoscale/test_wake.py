@@ -57,6 +57,30 @@ async def test_the_worker_is_known_to_all_as_soon_as_it_answers(sleeper: Sleeper
     await sleeper.waker.aclose()
 
 
+async def test_a_worker_that_boots_already_is_waited_for_without_another_step(
+    bench: ScaleBench, sleeper: Sleeper
+) -> None:
+    bench.cloud.boot_seconds = 90
+    other = Sleeper(bench)
+    await other.waker()
+    await sleeper.waker()
+    assert (len(await bench.make().history(9)), bench.workers) == (1, ["memory-1"])
+    await until(sleeper.ready)
+    await sleeper.waker.aclose()
+    await other.waker.aclose()
+
+
+async def test_after_a_worker_that_never_answered_another_step_is_made(sleeper: Sleeper) -> None:
+    sleeper.bench.cloud.boot_seconds = 9000
+    await sleeper.waker()
+    sleeper.bench.cloud.fail("memory-1", "the image cannot be pulled")
+    await until(lambda: sleeper.waker._following is None)
+    await sleeper.bench.clock.sleep(10)
+    await sleeper.waker()
+    assert sleeper.bench.workers == ["memory-2"]
+    await sleeper.waker.aclose()
+
+
 async def test_who_leaves_meanwhile_does_not_undo_the_purchase(sleeper: Sleeper) -> None:
     asking = asyncio.create_task(sleeper.waker())
     await asyncio.sleep(0)
@@ -144,6 +168,6 @@ async def test_workers_that_fail_are_replaced_if_they_are_gone_and_left_if_they_
             sleeper.bench.cloud.vanish("memory-1")
         sleeper.waker.doubt()
         sleeper.waker.doubt()
-        await until(lambda: sleeper.waker._step is None and sleeper.waker._following is None)
+        await until(lambda: sleeper.waker._looking is None)
         assert sleeper.bench.workers == ["memory-1" if here else "memory-2"]
     assert sleeper.steps == 3

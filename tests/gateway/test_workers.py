@@ -17,6 +17,7 @@ from plugins.redis_servers import RedisServer
 
 from llmhost.config.models import Config
 from llmhost.engines.redis_traffic import RedisTraffic
+from llmhost.gateway import asking
 from llmhost.wiring import Wiring
 
 TALK = [
@@ -79,10 +80,9 @@ def sections_of(servers: Sequence[HeldServer], slots: int) -> dict[str, Any]:
     }
 
 
-async def post(house: House, *, messages: Any = TALK, **fields: Any) -> httpx.Response:
-    return await house.http.post(
-        "/v1/chat/completions", json={"model": "tiny", "messages": messages, **fields}
-    )
+async def post(house: House, *, messages: Any = TALK, headers: Any = None, **fields: Any) -> httpx.Response:
+    body = {"model": "tiny", "messages": messages, **fields}
+    return await house.http.post("/v1/chat/completions", json=body, headers=headers)
 
 
 def worker_of(answer: httpx.Response) -> str:
@@ -103,8 +103,12 @@ async def test_a_session_stays_with_one_worker_and_single_questions_are_spread(f
     alone = [{"role": "user", "content": "Say hello."}]
     async with fleet() as house:
         session = {worker_of(await post(house, messages=alone, prompt_cache_key="s")) for _ in range(4)}
+        chat = {
+            worker_of(await post(house, messages=alone, headers={"X-OpenWebUI-Chat-Id": "c"}))
+            for _ in range(4)
+        }
         single = {worker_of(await post(house, messages=alone)) for _ in range(6)}
-    assert (len(session), len(single)) == (1, 3)
+    assert (len(session), len(chat), len(single)) == (1, 1, 3)
 
 
 async def test_where_all_slots_are_taken_a_request_waits_and_then_is_refused_with_when_to_come_again(
@@ -145,6 +149,25 @@ async def test_a_request_that_waits_for_too_long_is_status_503(
         assert (await asked).status_code == 200
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
     assert refused.json()["error"]["message"].startswith("all workers were busy for 0.05 s")
+
+
+async def test_a_stream_that_waits_for_a_slot_shows_signs_of_life(
+    fleet: Fleet, servers: Sequence[HeldServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "PING_PERIOD", 0.01)
+    async with fleet(workers=1, slots=1) as house:
+        for server in servers:
+            server.open.clear()
+        asked = asyncio.create_task(post(house))
+        await until(lambda: sum(server.under_way for server in servers) == 1)
+        body = {"model": "tiny", "messages": TALK, "stream": True}
+        async with house.http.stream("POST", "/v1/chat/completions", json=body) as answer:
+            lines = answer.aiter_lines()
+            assert (await anext(lines)).startswith(":")
+            for server in servers:
+                server.open.set()
+            assert [line async for line in lines if line][-1] == "data: [DONE]"
+        assert (await asked).status_code == 200
 
 
 async def test_a_client_that_leaves_while_it_waits_is_not_waited_for(
