@@ -326,7 +326,7 @@ class Answerer:
             return
         semantic = reply.source == "semantic"
         await session.touch(reply.entry, now, asked.lookup.verdict if semantic else None)
-        if semantic and session.available and (audits := self.audits()) is not None:
+        if semantic and asked.question.store and session.available and (audits := self.audits()) is not None:
             await audits.served(asked.question, asked.lookup, now)
 
     def _compare(self, question: Question, hit: Reply, reply: Reply) -> None:

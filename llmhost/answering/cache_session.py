@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from llmhost.answering.question import Question
 from llmhost.cache.keys import CacheKey
-from llmhost.cache.models import Answer, SemanticLookup, Verdict
+from llmhost.cache.models import Answer, SemanticLookup, Served, Verdict
 from llmhost.cache.service import SemanticCache
 from llmhost.cache.single_flight import Follow, Lead, SingleFlight
 from llmhost.errors import LlmhostError, StateError, StoreError, StoreRefused, UntrustedWorker
@@ -208,10 +208,14 @@ class CacheSession:
         return False
 
     async def touch(self, entry: str, now: float, verdict: Verdict | None) -> None:
-        """Counts a hit on the entry that was served, with the verdict on it where it was a semantic one."""
+        """Counts a hit on the entry that was served, with the verdict on it where it was a semantic one. Of a
+        question that is not to be stored, nothing is remembered."""
+        served = None
+        if verdict is not None and self.question.store:
+            served = Served(verdict, self.key.question, self.question.fleet, self.question.tenant)
         with self._degrading():
             if self.available:
-                await self.sessions.cache.touch(entry, now, verdict, self.key.question)
+                await self.sessions.cache.touch(entry, now, served)
 
     @asynccontextmanager
     async def flight(self) -> AsyncIterator[Lead | Follow | None]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llmhost.cache.calibration import Label
 from llmhost.cache.contracts import Index
 from llmhost.cache.keys import ENTRY_PATTERN
-from llmhost.cache.models import Entry, decode_answer
+from llmhost.cache.models import Entry, ServedHit, decode_answer
 from llmhost.errors import StoreRefused, UsageError
 from llmhost.store.client import amount, text, translate_errors
 from llmhost.store.keys import NamespaceKeys
@@ -75,11 +75,43 @@ class Catalog:
         if stored:
             index = await self.index_source(entry.embedder, stored // _FLOAT_BYTES)
             await index.remove(entry.scope, [entry.entry])
-        raw, doubts = served
-        probability = amount(raw)  # what `SemanticCache.touch` noted of a semantic hit
-        if probability is None or probability > 1:
-            return None
-        return Label("forget", False, probability, tuple(filter(None, text(doubts or b"").split(","))))
+        raw, doubts = _judged(*served)
+        return None if raw is None else Label("forget", False, raw, doubts)
+
+    async def served_hits(self, fleet: str, tenant: str, count: int) -> Sequence[ServedHit]:
+        """The entries that were last served to other wordings of this tenant, newest first; those that were
+        forgotten since are left out."""
+        with translate_errors():
+            key = self.keys.served(fleet, tenant)
+            rows: Any
+            rows = await self.client.zrange(key, 0, count - 1, desc=True, withscores=True)
+        served = [(text(name), at) for name, at in rows if ENTRY_PATTERN.fullmatch(text(name))]
+        return [hit for hit in await self._served_hits(served) if hit is not None]
+
+    async def served_hit(self, fleet: str, tenant: str, entry: str) -> ServedHit | None:
+        """The one of this entry, if it was served to this tenant."""
+        with translate_errors():
+            at = await self.client.zscore(self.keys.served(fleet, tenant), entry)
+        return None if at is None else (await self._served_hits([(entry, at)]))[0]
+
+    async def drop_served_hit(self, fleet: str, tenant: str, entry: str) -> bool:
+        """It is listed no more, until it is served again; False where it was not listed."""
+        with translate_errors():
+            return bool(await self.client.zrem(self.keys.served(fleet, tenant), entry))
+
+    async def _served_hits(self, served: Sequence[tuple[str, float]]) -> list[ServedHit | None]:
+        if not served:
+            return []
+        with translate_errors():
+            pipeline = self.client.pipeline(transaction=False)
+            for name, _ in served:
+                pipeline.hmget(self.keys.metadata(name), ["served_question", "served_raw", "served_doubts"])
+            noted = await pipeline.execute()
+        entries = await self._read([name for name, _ in served])
+        return [
+            None if entry is None or asked is None else ServedHit(entry, text(asked), at, *_judged(*judged))
+            for (_, at), (asked, *judged), entry in zip(served, noted, entries, strict=True)
+        ]
 
     async def served_to(self, entry: Entry) -> str | None:
         """The other question that got the entry's answer last; None where there was none, or it was not
@@ -130,6 +162,14 @@ class Catalog:
             replies = await pipeline.execute()
         rows = [replies[start : start + 4] for start in range(0, len(replies), 4)]
         return [_entry(name, *row) for name, row in zip(names, rows, strict=True)]
+
+
+def _judged(raw: bytes | None, doubts: bytes | None) -> tuple[float | None, tuple[str, ...]]:
+    """The verifier's probability, and the guards that doubted, as `SemanticCache.touch` noted them."""
+    probability = amount(raw)
+    if probability is None or probability > 1:
+        return None, ()
+    return probability, tuple(filter(None, text(doubts or b"").split(",")))
 
 
 def _entry(

@@ -21,6 +21,8 @@ __all__ = [
     "Neighbour",
     "Objection",
     "SemanticLookup",
+    "Served",
+    "ServedHit",
     "Verdict",
     "decode_answer",
     "encode_answer",
@@ -94,6 +96,16 @@ class Verdict:
     def doubts(self) -> tuple[str, ...]:
         """The guards that objected; of what was served, those that doubted."""
         return tuple(objection.guard for objection in self.objections)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A semantic hit as it is remembered: the question that was asked, whose it was, and the verdict."""
+
+    verdict: Verdict
+    question: str
+    fleet: str
+    tenant: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +183,21 @@ class Entry:
     last_accessed: float
     expires_in_s: float | None
     answer: Answer | None
+
+
+@dataclass(frozen=True, slots=True)
+class ServedHit:
+    """The last time that an entry was served to another wording, `asked`, at `at`, Unix seconds.
+
+    `raw` is the verifier's probability, 0..1, before labels corrected it, None where there was none; `doubts`
+    names the guards that doubted.
+    """
+
+    entry: Entry
+    asked: str
+    at: float
+    raw: float | None
+    doubts: tuple[str, ...]
 
 
 # Answers as they are stored in Redis. What is read is checked: others can write there too.

@@ -21,7 +21,7 @@ from llmhost.cache.models import (
     Judge,
     Neighbour,
     SemanticLookup,
-    Verdict,
+    Served,
     decode_answer,
     encode_answer,
 )
@@ -42,6 +42,8 @@ _EMBEDDED_HERE = 200
 _JUDGED_HERE = 200
 #: questions; where that many of the nearest have expired, the next one is no loss
 _WIDEST = 512
+#: entries served to other wordings that are listed for a tenant; one page of them is looked at
+_SERVED_KEPT = 100
 
 EmbedderSource = Callable[[], Awaitable[tuple[Embedder, Index]]]
 PolicySource = Callable[[], Awaitable[CachePolicy]]
@@ -178,18 +180,18 @@ class SemanticCache:
         finally:  # an index that is full or damaged does not keep the same wording from being found
             await self._write(key, answer, vector.astype("<f4").tobytes(), embedder.id)
 
-    async def touch(self, entry: str, now: float, verdict: Verdict | None = None, question: str = "") -> None:
-        """Counts a hit on the entry at `now`, Unix seconds. The verdict on a semantic one is remembered with
-        the question that was asked, so that an operator can say that it was wrong."""
-        served: list[str | float] = []
-        if verdict is not None:
-            raw = "" if verdict.raw is None else verdict.raw
-            served = ["served_raw", raw, "served_doubts", ",".join(verdict.doubts)]
-            served += ["served_question", question.encode("utf-8", "replace").decode()]
+    async def touch(self, entry: str, now: float, served: Served | None = None) -> None:
+        """Counts a hit on the entry at `now`, Unix seconds. A semantic one is remembered with the question
+        that was asked, so that an operator can say that it was wrong."""
+        keys, args = [self.keys.metadata(entry), self.keys.embedding(entry)], [str(now)]
+        if served is not None:
+            raw = "" if served.verdict.raw is None else repr(served.verdict.raw)
+            keys.append(self.keys.served(served.fleet, served.tenant))
+            args += [entry, str(_SERVED_KEPT), str(round(self.embedding_ttl * 1000))]
+            args += ["served_raw", raw, "served_doubts", ",".join(served.verdict.doubts)]
+            args += ["served_question", served.question.encode("utf-8", "replace").decode()]
         with translate_errors():
-            await self._touch(
-                keys=[self.keys.metadata(entry), self.keys.embedding(entry)], args=[now, *served]
-            )
+            await self._touch(keys=keys, args=args)
 
     async def count_audit(self, entry: str, *, right: bool) -> None:
         """Counts what an audit found about the entry; one that is gone stays gone."""

@@ -93,7 +93,7 @@ def keys(config: Config, mark: str) -> Sequence[str]:
         fleet.boots,
         *(fleet.trust("verified"), fleet.audits("verified"), fleet.judge, fleet.trial),
         *(cache.embedding(mark), cache.response(mark), cache.metadata(mark), cache.flight(mark)),
-        *(cache.index(mark, mark), cache.judged(mark)),
+        *(cache.index(mark, mark), cache.judged(mark), cache.served(mark, mark)),
     )
 
 
@@ -114,6 +114,7 @@ def commands(trial: str) -> Sequence[tuple[Any, ...]]:
             ("ZSCORE", ranked, "a"),
             ("ZREM", ranked, "b"),
             ("ZREMRANGEBYSCORE", ranked, 2, 3),
+            ("ZREMRANGEBYRANK", ranked, 0, -9),
         ),
         *(("RPUSH", listed, "a", "b"), ("LRANGE", listed, 0, 0), ("LLEN", listed), ("LTRIM", listed, 0, 1)),
         ("LPOP", listed),

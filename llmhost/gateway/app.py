@@ -23,6 +23,7 @@ from llmhost.gateway.faults import Fault, Forbidden, NotFound, fault_of
 from llmhost.gateway.fleets import ServedFleets
 from llmhost.gateway.observe import Observation
 from llmhost.gateway.ollama_api import OllamaApi
+from llmhost.gateway.page import Page
 from llmhost.gateway.responses_writer import ResponseWriter
 
 __all__ = ["Gateway", "path_of_route"]
@@ -64,7 +65,7 @@ class Gateway:
             self._route("/readyz", self._readiness, "GET"),
             self._route("/metrics", self._metrics, "GET"),
             self._route("/health/backlog", self._backlog, "GET"),
-            self._route("/", self._root, "GET", ollama.error),
+            *(self._route(path, handler, method) for path, handler, method in Page(self._fleets).routes()),
             self._route(COMMAND_PATH, self._command, "POST"),
             *(
                 self._route(path, handler, method, ollama.error)
@@ -139,10 +140,6 @@ class Gateway:
         await exchange.reply(200, anthropic.model(name))
 
     # Life
-
-    async def _root(self, exchange: Exchange) -> None:
-        """Ollama's clients ask here whether it runs."""
-        await exchange.reply(200, b"Ollama is running", {"content-type": "text/plain; charset=utf-8"})
 
     async def _alive(self, exchange: Exchange) -> None:
         await exchange.reply(200, {"status": "ok", "version": __version__})

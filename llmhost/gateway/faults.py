@@ -19,6 +19,7 @@ from llmhost.errors import (
 __all__ = [
     "BadRequest",
     "BodyTooLarge",
+    "Conflict",
     "Fault",
     "Forbidden",
     "NotFound",
@@ -69,6 +70,11 @@ class Forbidden(RequestError):
 class NotFound(RequestError):
     status = 404
     code = "not_found_error"
+
+
+class Conflict(RequestError):
+    status = 409
+    code = "conflict"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from llmhost.config.models import Config
 from llmhost.engines.engine import ModelDetails
 from llmhost.errors import ConfigError
 from llmhost.gateway.faults import NotFound
+from llmhost.gateway.figures import FleetFigures
 
 __all__ = ["FleetState", "ServedFleet", "ServedFleets"]
 
@@ -41,7 +42,7 @@ class ServedFleet:
     """One fleet and its path of a question. `ready` says whether it can answer a question that is not in the
     cache. `embedder` loads the embedding model of its cache, and raises ModelError, StateError; `details`
     asks a worker about the model, and raises LlmhostError. `inputs` names what the configuration comes from,
-    where that is known; `state` says how the fleet is now.
+    where that is known; `state` says how the fleet is now, and `figures` what the page shows of it.
     """
 
     config: Config
@@ -51,6 +52,7 @@ class ServedFleet:
     ready: Callable[[], Awaitable[bool]] = _always
     inputs: str = ""
     state: Callable[[], Awaitable[FleetState]] = _unknown
+    figures: FleetFigures | None = None
 
     @property
     def model(self) -> str:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from llmhost.errors import StoreRefused
-from llmhost.ledger.buckets import DAY, bucket_of, buckets_at, covering
+from llmhost.ledger.buckets import DAY, Bucket, bucket_of, buckets_at, covering
 from llmhost.ledger.events import OWN_WORK, Outcome, QuestionEvent
 from llmhost.ledger.rentals import Charge, Rental
 from llmhost.store.client import amount, load_script, text, translate_errors
@@ -144,11 +145,16 @@ class Ledger:
             for name in names & there:
                 pipeline.hgetall(name)
             rows = await pipeline.execute()
-        sums: Counter[str] = Counter()
-        for row in rows:
-            for name, value in row.items():
-                sums[text(name)] += _amount(value)  # type: ignore[assignment]  # floats add too
-        return _totals(sums)
+        return _totals(rows)
+
+    async def series(self, stretches: Sequence[Sequence[Bucket]]) -> Sequence[Totals]:
+        """The sums of each stretch, which is made of these buckets."""
+        with translate_errors():
+            pipeline = self._client.pipeline(transaction=False)
+            for bucket in chain.from_iterable(stretches):
+                pipeline.hgetall(self._keys.ledger_sums(bucket.period.name, bucket.start))
+            rows = iter(await pipeline.execute())
+        return [_totals(islice(rows, len(stretch))) for stretch in stretches]
 
     async def observed(self, worker: str, price_per_hour: float, started: float, now: float) -> None:
         """A worker that is paid for since `started` costs this much at `now`: USD an hour, Unix seconds.
@@ -231,7 +237,12 @@ class Ledger:
         return [seconds for row in rows if (seconds := boot_seconds(row)) is not None]
 
 
-def _totals(sums: Mapping[str, float]) -> Totals:
+def _totals(rows: Iterable[Mapping[bytes, bytes]]) -> Totals:
+    """The sums of what some buckets hold."""
+    sums: Counter[str] = Counter()
+    for row in rows:
+        for name, value in row.items():
+            sums[text(name)] += _amount(value)  # type: ignore[assignment]  # floats add too
     outcomes = {outcome: round(sums.get(f"outcome:{outcome}", 0)) for outcome in Outcome}
     return Totals(
         outcomes={outcome: count for outcome, count in outcomes.items() if count},

@@ -143,7 +143,11 @@ class NamespaceKeys:
     def judged(self, pair: str) -> str:
         return f"{self.namespace}:judged:{pair}"
 
+    def served(self, fleet: str, tenant: str) -> str:
+        """Sorted set: the entries that were served to other wordings of a tenant, by when, Unix seconds."""
+        return f"{self.namespace}:served:{fleet}:{tenant}"
+
     def everything(self) -> tuple[str, ...]:
         """Patterns that match every key of this namespace and no other key."""
-        kinds = ("embedding", "response", "metadata", "flight", "index", "judged")
+        kinds = ("embedding", "response", "metadata", "flight", "index", "judged", "served")
         return tuple(f"{self.namespace}:{kind}:*" for kind in kinds)

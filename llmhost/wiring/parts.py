@@ -402,6 +402,7 @@ class Wiring(AsyncExitStack):
         from llmhost.engines.engine import ModelDetails
         from llmhost.engines.queue import FairQueue
         from llmhost.gateway.fleets import ServedFleet
+        from llmhost.wiring.figures import make_figures
 
         config = self._config
 
@@ -427,6 +428,7 @@ class Wiring(AsyncExitStack):
             return ModelDetails()
 
         answerer = await self.answerer(audit_in_background=True)
+        figures = make_figures(config, self._redis_client(), self.caches, self._workers.workers, self.targets)
         return ServedFleet(
             config,
             answerer,
@@ -435,6 +437,7 @@ class Wiring(AsyncExitStack):
             is_ready,
             self.inputs,
             state=self._fleet_state,
+            figures=figures,
         )
 
     async def _fleet_state(self) -> FleetState:
