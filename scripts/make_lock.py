@@ -23,7 +23,11 @@ _CONFIG = _LOCK / "pyproject.toml"
 _TORCH = _LOCK / "torch.txt"
 
 #: The sets, each with all of those before it: the extras it adds, and the kept file that it includes.
-_SETS = {"local": (["local", "plots"], None), "embedders": (["embedders"], _TORCH), "test": (["test"], None)}
+_SETS = {
+    "local": (["local", "plots"], None),
+    "embedders": (["embedders"], _TORCH),
+    "test": (["otel", "test"], None),
+}
 
 #: What installs, what resolves, and what scripts/release runs; each has a file of its own.
 _TOOLS = {"pip": "pip", "uv": "uv", "release": "build\nhatchling\ntwine"}

@@ -705,6 +705,12 @@ class GatewayConfig(Section):
         "`stderr` or `off`. SIGHUP opens the file again.",
         examples=["/var/log/llmhost/requests.jsonl"],
     )
+    traces: Url | None = Field(
+        None,
+        description="Address of an OpenTelemetry collector that takes OTLP over HTTP; needs "
+        "`pip install 'llmhost[otel]'`. Without a path, `/v1/traces` is added.",
+        examples=["http://127.0.0.1:4318"],
+    )
 
 
 class Config(Section):

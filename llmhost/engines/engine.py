@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -21,7 +22,11 @@ __all__ = [
     "Sampling",
     "Thought",
     "ToolCall",
+    "trace_headers",
 ]
+
+#: headers that tell a server which trace a question belongs to, for all that is done for that question
+trace_headers: ContextVar[Mapping[str, str] | None] = ContextVar("trace_headers", default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from llmhost.engines.engine import (
     Piece,
     Thought,
     ToolCall,
+    trace_headers,
 )
 from llmhost.engines.faults import HttpStatus, Untrusted, before_first_token, tls_context, transport_faults
 from llmhost.engines.wire import (
@@ -229,7 +230,11 @@ class HttpTransport:
         client = self._connected()
         content = None if payload is None else json.dumps(payload)
         request = client.build_request(
-            method, self._base + path, content=content, extensions=self._extensions
+            method,
+            self._base + path,
+            content=content,
+            headers=trace_headers.get(),
+            extensions=self._extensions,
         )
         with transport_faults(pinned=self._pinned):
             response = await deadlines.wait(client.send(request, stream=True))

@@ -16,6 +16,7 @@ from llmhost.gateway.server import Backlog
 if TYPE_CHECKING:
     from llmhost.config.models import GatewayConfig
     from llmhost.gateway.fleets import ServedFleets
+    from llmhost.gateway.traces import Traces
 
 __all__ = ["Observation"]
 
@@ -33,17 +34,23 @@ class Observation:
         self._warn = warn
         self._log: RequestLog | None = None
         self._log_at = "off"
+        self._traces: Traces | None = None
+        self._traces_at: str | None = None
         self._under_way: set[RequestRecord] = set()
 
     def configure(self, config: GatewayConfig) -> None:
-        """From now on it is written where this configuration says. Raises StateError; then nothing has
-        changed."""
-        if config.log == self._log_at:
-            return
-        log = None if config.log == "off" else RequestLog(config.log, self._warn)
-        before, self._log, self._log_at = self._log, log, config.log
-        if before is not None:
-            before.end()
+        """From now on it is written where this configuration says. Raises StateError, and ConfigError where
+        the extra for traces is not installed; then nothing has changed."""
+        log, traces = self._log, self._traces
+        if config.traces != self._traces_at:
+            traces = None if config.traces is None else _traces(config.traces, self._warn)
+        if config.log != self._log_at:
+            log = None if config.log == "off" else RequestLog(config.log, self._warn)
+        for before, now in ((self._log, log), (self._traces, traces)):
+            if before is not None and before is not now:
+                before.end()
+        self._log, self._log_at = log, config.log
+        self._traces, self._traces_at = traces, config.traces
 
     def reopen(self) -> None:
         """Opens files again that another program has moved away."""
@@ -52,8 +59,9 @@ class Observation:
 
     def close(self) -> None:
         """Writes what is left."""
-        if self._log is not None:
-            self._log.close()
+        for writer in (self._log, self._traces):
+            if writer is not None:
+                writer.close()
 
     async def exposition(self, fleets: ServedFleets) -> tuple[bytes, str]:
         """The figures as Prometheus reads them, and their media type."""
@@ -69,6 +77,8 @@ class Observation:
         async def observed(scope: Scope, receive: Receive, send: Send) -> None:
             record = record_of(scope)
             self._under_way.add(record)
+            if self._traces is not None:
+                self._traces.began(record, scope)
             try:
                 await app(scope, receive, send)
             except BaseException:
@@ -84,7 +94,14 @@ class Observation:
     def _ended(self, record: RequestRecord) -> None:
         try:
             self.metrics.ended(record)
-            if self._log is not None:
-                self._log.ended(record)
+            for writer in (self._log, self._traces):
+                if writer is not None:
+                    writer.ended(record)
         except Exception:  # noqa: BLE001 - what was answered is answered
             _log.exception("a request was not observed")
+
+
+def _traces(endpoint: str, warn: Callable[[str], None]) -> Traces:
+    from llmhost.gateway.traces import Traces  # here: it needs an extra
+
+    return Traces(endpoint, warn)

@@ -62,6 +62,8 @@ class RequestRecord:
     first: float | None = None
     seconds: float = 0.0
     replies: list[Reply] = field(default_factory=list)
+    #: its name in traces, where they are on
+    trace: object = None
 
     @property
     def api(self) -> str:
