@@ -199,7 +199,10 @@ class Answerer:
     def _started(self, flight: Flight, asked: _Asked) -> Started:
         """Whoever follows gets what is stored for all that ask later."""
         asks = asked.leads and flight.worker is not None
-        return Started("engine", flight.worker, shadow=asked.shadow) if asks else Started("exact", None)
+        if not asks:
+            return Started("exact", None)
+        cost = flight.usd_per_second
+        return Started("engine", flight.worker, shadow=asked.shadow, usd_per_second=cost)
 
     def _followed(self, flight: Flight, asked: _Asked) -> Reply:
         assert flight.reply is not None  # noqa: S101 - a stream without a failure ends with it
@@ -243,6 +246,7 @@ class Answerer:
                 collected.add(event)
                 if isinstance(event, Assigned):
                     flight.worker = event.worker_id
+                    flight.usd_per_second = answer_cost(1.0, event.price_per_hour, self.slots)
                     asked.on_worker(event.worker_id)
                 elif not isinstance(event, Done):
                     flight.add(event)

@@ -21,13 +21,14 @@ _TELLING = 0.1
 
 
 class Flight:
-    """`pieces` are all that came until now, `worker` the last that was asked. It is over with a `reply` or a
-    `failure`.
+    """`pieces` are all that came until now, `worker` the last that was asked, `usd_per_second` what its time
+    costs. It is over with a `reply` or a `failure`.
     """
 
     def __init__(self) -> None:
         self.pieces: list[Piece] = []
         self.worker: str | None = None
+        self.usd_per_second = 0.0
         self.reply: Reply | None = None
         self.failure: Exception | None = None
         #: fills it

@@ -44,6 +44,7 @@ class Question:
 
     `store` False keeps no answer to it, `max_age` in seconds is how old a cached one may be, and with
     `only_cached` no engine is asked. `sticky` names the conversation, whose questions go to one worker.
+    `user` is one of the tenant, where users have caches of their own.
 
     `kind` says why the answer should not be kept, None for an ordinary question: only what is asked for
     explicitly is kept then. `exact_only`: the answer to another wording is not wanted.
@@ -71,6 +72,7 @@ class Question:
     max_age: float | None = None
     only_cached: bool = False
     sticky: str = ""
+    user: str = ""
 
     @property
     def bypasses(self) -> bool:
@@ -120,6 +122,7 @@ class Question:
             "engine": self.engine,
             "context": self.context,
             "weights": {"digest": digest} if digest else {"fleet": self.fleet},
+            **({"user": self.user} if self.user else {}),
         }
         try:
             return cache_key(scope_id(parts), self.prompt)
@@ -138,6 +141,7 @@ class QuestionOptions(TypedDict, total=False):
     max_age: float | None
     only_cached: bool
     sticky: str
+    user: str
 
 
 def make_question(
@@ -246,13 +250,15 @@ def _text(message: Message) -> str:
 @dataclass(frozen=True, slots=True)
 class Started:
     """The answer begins: comes once, before any text. `worker` None: it comes from the cache, and `reply` is
-    all that there is to say of it already. `shadow` as in `Reply`.
+    all that there is to say of it already. `shadow` as in `Reply`. `usd_per_second` is what the worker's time
+    costs.
     """
 
     source: Source
     worker: str | None
     reply: Reply | None = None
     shadow: Reply | None = None
+    usd_per_second: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ COMMANDS = {
     "serve": Lazy(
         "llmhost.cli.commands.serve:serve", "Answer clients of OpenAI's, Ollama's and Anthropic's APIs"
     ),
+    "keys": Lazy("llmhost.cli.commands.keys:app", "Make, list and revoke API keys of the gateway"),
     "stats": Lazy("llmhost.cli.commands.stats:stats", "Show hits, latency, cost, savings and goals"),
     "cache": Lazy("llmhost.cli.commands.cache:app", "Inspect and correct the cache"),
     "doctor": Lazy("llmhost.cli.commands.doctor:doctor", "Diagnose the setup"),

@@ -62,7 +62,7 @@ class Serving:
         config = fleets[0][1]
         async with AsyncExitStack() as stack:
             listeners = [stack.enter_context(closing(self._listener(config)))]
-            where = self._where(listeners[0])
+            where = self._where(listeners[0], config)
             homes: dict[str, GatewayHome] = {}
             for options, one in fleets:
                 if (home := await _place(options, one, listeners, stack)) is not None:
@@ -116,8 +116,17 @@ class Serving:
         """`process` names this one among several in its figures."""
         from llmhost.gateway.observe import Observation
         from llmhost.gateway.server import GatewayServer, SwappedApp
+        from llmhost.gateway.tls import certificate_of
 
         app, observation = SwappedApp(), Observation(self.options.output.warn, process)
+        gateway = fleets[0][1].gateway
+        server = GatewayServer(
+            app,
+            listeners,
+            observation.backlog,
+            certificate=certificate_of(gateway),
+            behind=gateway.behind_proxy,
+        )
         async with AsyncExitStack() as stack:
             stack.callback(observation.close)
             stack.push_async_callback(app.aclose)
@@ -133,7 +142,7 @@ class Serving:
                 show(fleets)
 
             with self._reloading(reload):
-                await GatewayServer(app, listeners, observation.backlog).run()
+                await server.run()
 
     async def _supervise(
         self,
@@ -142,7 +151,13 @@ class Serving:
         show: Callable[[Fleets], None],
         told: str,
     ) -> None:
-        """Keeps several processes that serve on these sockets."""
+        """Keeps several processes that serve on these sockets. What would end each is raised before."""
+        from llmhost.gateway.tls import certificate_of
+        from llmhost.wiring.gateways import make_access
+
+        certificate_of(fleets[0][1].gateway)
+        async with wired(*fleets[0]) as wiring:
+            await make_access(wiring, fleets[0][1].gateway)
         descriptors = [listener.fileno() for listener in listeners]
         running: set[Process] = set()
 
@@ -189,8 +204,10 @@ class Serving:
         given = [] if options.config is None else ["--config", str(options.config)]
         fleet = [] if options.fleet is None else ["--fleet", options.fleet]
         files = [word for file in self.files for word in ("-c", str(file))]
+        host = self.overrides.get("gateway.host")
+        where = [] if host is None else ["--host", str(host)]  # it says who needs an API key
         numbers = ",".join(map(str, (os.getpid(), *descriptors)))
-        return python_command("llmhost", "--quiet", *given, *fleet, "serve", *files, "--on", numbers)
+        return python_command("llmhost", "--quiet", *given, *fleet, "serve", *files, *where, "--on", numbers)
 
     @contextlib.contextmanager
     def _reloading(self, reload: Callable[[], Awaitable[None]]) -> Iterator[None]:
@@ -216,11 +233,12 @@ class Serving:
         finally:
             loop.remove_signal_handler(signal.SIGHUP)
 
-    def _where(self, listener: socket.socket) -> str:
+    def _where(self, listener: socket.socket, config: Config) -> str:
         if self.path is not None:
             return f"http+unix://{self.path}"
         host, port = listener.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        scheme = "http" if config.gateway.tls_certificate is None else "https"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     def _listener(self, config: Config) -> socket.socket:
         """A socket that listens. Raises UsageError where it cannot."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -13,17 +14,21 @@ __all__ = [
     "Allowed",
     "BrokenRules",
     "Duration",
+    "HeaderName",
+    "Host",
     "HoursOfWeek",
     "Image",
     "ModelName",
     "Name",
     "Namespace",
+    "Network",
     "OfferFilter",
     "Section",
     "Tenant",
     "TimeZone",
     "Url",
     "format_duration",
+    "is_loopback",
     "parse_duration",
     "raise_broken",
 ]
@@ -103,10 +108,39 @@ Name = Annotated[
     Allowed("1 to 32 of `a-z`, `0-9` and `-`, with no `-` at either end"),
 ]
 
-Loopback = Annotated[
+Host = Annotated[
     str,
-    Field(pattern=r"^(127(\.\d{1,3}){3}|::1|localhost)$"),
-    Allowed("an address of this machine itself: 127.0.0.1, ::1 or localhost"),
+    Field(pattern=r"^[A-Za-z0-9.:-]{1,253}$"),
+    Allowed("an address or a host name"),
+]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine itself reaches what listens on this `Host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _network(value: str) -> str:
+    ipaddress.ip_network(value, strict=False)  # raises ValueError where it is none
+    return value
+
+
+Network = Annotated[
+    str,
+    Field(max_length=64),
+    AfterValidator(_network),
+    Allowed("an IP address, or a network such as `10.0.0.0/24`"),
+]
+
+HeaderName = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9-]{1,64}$"),
+    Allowed("the name of an HTTP header"),
 ]
 
 ModelName = Annotated[

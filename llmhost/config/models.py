@@ -15,17 +15,20 @@ from pydantic import Field, SecretStr, model_validator
 
 from llmhost.config.fields import (
     Duration,
+    HeaderName,
+    Host,
     HoursOfWeek,
     Image,
-    Loopback,
     ModelName,
     Name,
     Namespace,
+    Network,
     OfferFilter,
     Section,
     Tenant,
     TimeZone,
     Url,
+    is_loopback,
     raise_broken,
 )
 
@@ -649,9 +652,10 @@ class GatewayConfig(Section):
     autostart: bool = Field(
         True, description="`up` starts the gateway in the background, and `down` stops it."
     )
-    host: Loopback = Field(
+    host: Host = Field(
         "127.0.0.1",
-        description="Address to listen on. Only this machine itself, until there are API keys.",
+        description="Address to listen on. One that other machines reach needs API keys (`llmhost keys add`) "
+        "and TLS: `tls_certificate` or `behind_proxy`.",
     )
     port: int = Field(11435, ge=1, le=65535, description="Port to listen on.")
     processes: int = Field(
@@ -659,6 +663,36 @@ class GatewayConfig(Section):
         ge=1,
         le=64,
         description="Processes that serve on the port. One uses little more than a core.",
+    )
+    keys: Literal["auto", "always"] = Field(
+        "auto",
+        description="Who needs an API key. `auto`: everyone, except on a loopback address without "
+        "`behind_proxy` and on the Unix socket. `always`: everyone.",
+    )
+    tls_certificate: str | None = Field(
+        None,
+        min_length=1,
+        description="PEM file of the gateway's certificate and those between it and its authority. A new "
+        "one is used within a minute, without a restart.",
+        examples=["/etc/ssl/llm.example.com.pem"],
+    )
+    tls_key: str | None = Field(
+        None,
+        min_length=1,
+        description="PEM file of the key of `tls_certificate`; by default `tls_certificate` itself.",
+        examples=["/etc/ssl/llm.example.com.key"],
+    )
+    behind_proxy: Network | None = Field(
+        None,
+        description="Address or network of the proxy that takes TLS for the gateway. Nobody else may connect "
+        "then, and the proxy's `X-Forwarded-For` is believed.",
+        examples=["10.0.0.5"],
+    )
+    user_header: HeaderName | None = Field(
+        None,
+        description="Header in which clients name their user. Each user then has a cache of its own within "
+        "the tenant.",
+        examples=["X-OpenWebUI-User-Id"],
     )
     aliases: dict[ModelName, ModelName] = Field(
         {},
@@ -711,6 +745,27 @@ class GatewayConfig(Section):
         "`pip install 'llmhost[otel]'`. Without a path, `/v1/traces` is added.",
         examples=["http://127.0.0.1:4318"],
     )
+
+    @property
+    def is_public(self) -> bool:
+        """Whether requests of other machines arrive, by the address or through a proxy."""
+        return not is_loopback(self.host) or self.behind_proxy is not None
+
+    @model_validator(mode="after")
+    def _public_with_tls(self) -> Self:
+        secured = self.tls_certificate is not None or self.behind_proxy is not None
+        ways = "set `gateway.tls_certificate`, or `gateway.behind_proxy` to the proxy that takes TLS"
+        raise_broken(
+            (
+                not is_loopback(self.host) and not secured,
+                f"other machines reach `gateway.host` {self.host}, which needs TLS: {ways}",
+            ),
+            (
+                self.tls_key is not None and self.tls_certificate is None,
+                "`gateway.tls_key` needs `gateway.tls_certificate`, the certificate of that key",
+            ),
+        )
+        return self
 
 
 class Config(Section):

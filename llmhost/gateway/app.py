@@ -14,12 +14,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from llmhost import __version__
 from llmhost.errors import LlmhostError
 from llmhost.gateway import anthropic, embeddings, ollama, openai, responses
+from llmhost.gateway.access import Access
 from llmhost.gateway.asking import ask_streamed, ask_whole, questions_of, read_cache_control
 from llmhost.gateway.chat import Chat, ChatWriter
 from llmhost.gateway.command import COMMAND_PATH, answer_command
 from llmhost.gateway.embeddings import Embeddings
 from llmhost.gateway.exchange import ClientGone, Exchange
-from llmhost.gateway.faults import Fault, Forbidden, NotFound, fault_of
+from llmhost.gateway.faults import Fault, NotFound, fault_of
 from llmhost.gateway.fleets import ServedFleets
 from llmhost.gateway.observe import Observation
 from llmhost.gateway.ollama_api import OllamaApi
@@ -33,18 +34,22 @@ _log = logging.getLogger("llmhost.gateway")
 Handler = Callable[[Exchange], Awaitable[None]]
 ErrorShape = Callable[[Fault], object]
 
-#: names under which a browser reaches this machine itself; any other in a request means that a page of
-#: somebody else's has its name resolved to this machine
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
-
 
 class Gateway:
-    """Answers on one URL for all of `fleets`. `max_body` is in bytes; `observation` gets each request."""
+    """Answers on one URL for all of `fleets`, to whom `access` admits. `max_body` is in bytes; `observation`
+    gets each request.
+    """
 
     def __init__(
-        self, fleets: ServedFleets, *, max_body: int, observation: Observation | None = None
+        self,
+        fleets: ServedFleets,
+        access: Access,
+        *,
+        max_body: int,
+        observation: Observation | None = None,
     ) -> None:
         self._fleets = fleets
+        self._access = access
         self._observation = observation or Observation()
         self._max_body = max_body
         self._embeddings = Embeddings(fleets)
@@ -72,7 +77,7 @@ class Gateway:
                 for path, handler, method in self._ollama.routes()
             ),
         ]
-        app = _Application(routes=routes)
+        app = _Application(routes, self._access)
         app.router.redirect_slashes = False
         app.router.default = _ByClient(_Endpoint(_no_such_path, openai.error), _anthropic(_no_such_path))
         return self._observation.of(app)
@@ -100,22 +105,23 @@ class Gateway:
 
     async def _embed(self, exchange: Exchange) -> None:
         body = await exchange.read(embeddings.OPENAI_BODY, self._max_body)
-        await embeddings.reply(exchange, self._embeddings.openai(body))
+        await embeddings.reply(exchange, self._embeddings.openai(body, exchange.caller))
 
     async def _response(self, exchange: Exchange) -> None:
         body = await exchange.read(responses.RESPONSE_BODY, self._max_body)
         await self._ask(exchange, [responses.chat_of(body)], ResponseWriter(body))
 
     async def _models(self, exchange: Exchange) -> None:
-        data = [openai.model(name) for name in self._names()]
-        data += [openai.model(name, embeds=True) for name in self._fleets.embedders]
+        fleets = self._visible(exchange)
+        data = [openai.model(name) for name in fleets.names]
+        data += [openai.model(name, embeds=True) for name in fleets.embedders]
         await exchange.reply(200, {"object": "list", "data": data})
 
     async def _model(self, exchange: Exchange) -> None:
         name: str = exchange.scope["path_params"]["model"]
-        embeds = self._fleets.embedder_of(name) is not None
+        embeds = self._visible(exchange).embedder_of(name) is not None
         if not embeds:
-            self._fleets.of(name)
+            self._visible(exchange).of(name)
         await exchange.reply(200, openai.model(name, embeds=embeds))
 
     # Anthropic
@@ -128,15 +134,15 @@ class Gateway:
 
     async def _count_tokens(self, exchange: Exchange) -> None:
         body = await exchange.read(anthropic.COUNT_BODY, self._max_body)
-        self._fleets.of(body.model)
+        self._visible(exchange).of(body.model)
         await exchange.reply(200, {"input_tokens": anthropic.estimate_tokens(anthropic.chat_of(body))})
 
     async def _anthropic_models(self, exchange: Exchange) -> None:
-        await exchange.reply(200, anthropic.model_list(self._names()))
+        await exchange.reply(200, anthropic.model_list(self._visible(exchange).names))
 
     async def _anthropic_model(self, exchange: Exchange) -> None:
         name: str = exchange.scope["path_params"]["model"]
-        self._fleets.of(name)
+        self._visible(exchange).of(name)
         await exchange.reply(200, anthropic.model(name))
 
     # Life
@@ -146,7 +152,8 @@ class Gateway:
 
     async def _readiness(self, exchange: Exchange) -> None:
         fleets = {fleet.config.fleet.name: await fleet.ready() for fleet in self._fleets.fleets}
-        await exchange.reply(200 if all(fleets.values()) else 503, {"fleets": fleets})
+        body = {"fleets": fleets} if exchange.caller.is_known else {}
+        await exchange.reply(200 if all(fleets.values()) else 503, body)
 
     async def _command(self, exchange: Exchange) -> None:
         await answer_command(exchange, self._fleets, self._max_body)
@@ -158,18 +165,18 @@ class Gateway:
     async def _backlog(self, exchange: Exchange) -> None:
         await exchange.reply(200, asdict(self._observation.backlog.count(time.monotonic())))
 
-    def _names(self) -> Sequence[str]:
-        """The names under which clients may ask for a model."""
-        return [name for name in (*self._fleets.models, *self._fleets.aliases) if name != "*"]
+    def _visible(self, exchange: Exchange) -> ServedFleets:
+        """What the caller may know of."""
+        return self._fleets.limited_to(exchange.caller.models)
 
     async def _ask(self, exchange: Exchange, chats: Sequence[Chat], writer: ChatWriter) -> None:
         """Answers the chats, which are of one model."""
-        fleet = self._fleets.of(chats[0].model)
+        fleet = self._visible(exchange).of(chats[0].model)
         control = read_cache_control(exchange.header("cache-control"))
         session = exchange.header("x-openwebui-chat-id")[:200]
         if session:
             chats = [replace(chat, sticky=chat.sticky or session) for chat in chats]
-        questions = questions_of(chats, fleet, control, None)
+        questions = questions_of(chats, fleet, control, exchange.caller)
         exchange.record.asks(fleet, questions)
         answer = ask_streamed if chats[0].stream else ask_whole
         await answer(exchange, fleet, questions, writer)
@@ -190,6 +197,10 @@ def path_of_route(path: str) -> str:
 
 
 class _Application(Starlette):
+    def __init__(self, routes: Sequence[Route], access: Access) -> None:
+        super().__init__(routes=routes)
+        self.access = access
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["path"] = path_of_route(scope["path"])
         await super().__call__(scope, receive, send)
@@ -228,11 +239,11 @@ class _Endpoint:
         exchange = Exchange(scope, receive, send)
         exchange.headers[self._id_header] = exchange.id
         try:
-            _refuse_other_sites(exchange)
             method = "GET" if scope["method"] == "HEAD" else scope["method"]
             if self._method not in (None, method):
                 await self._answer(exchange, Fault(405, "method_not_allowed", f"use {self._method} here"))
                 return
+            exchange.caller = await scope["app"].access.admit(exchange)
             await self._handler(exchange)
         except ClientGone:
             return
@@ -247,6 +258,8 @@ class _Endpoint:
         if exchange.started:  # what was begun cannot be taken back, so that it is cut off
             raise ConnectionError(fault.message)
         headers = {} if fault.retry_after is None else {"retry-after": str(fault.retry_after)}
+        if fault.status == 401:
+            headers["www-authenticate"] = "Bearer"
         await exchange.reply(fault.status, self._shape(replace(fault, request=exchange.id)), headers)
 
 
@@ -264,21 +277,3 @@ class _ByClient:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         speaks_anthropic = any(name == b"anthropic-version" for name, _ in scope.get("headers", ()))
         await (self._of_anthropic if speaks_anthropic else self._endpoint)(scope, receive, send)
-
-
-def _refuse_other_sites(exchange: Exchange) -> None:
-    """Without keys, a page in this user's browser must not ask: neither as another site, nor by a name of
-    its own that leads here. Raises Forbidden.
-    """
-    if exchange.scope.get("client") is None:  # a Unix socket, which no page can reach
-        return
-    host = _name_in(exchange.header("host"))
-    origin = exchange.header("origin")
-    if host not in _LOOPBACK or (origin and _name_in(origin.partition("://")[2]) not in _LOOPBACK):
-        raise Forbidden("requests from other sites are not answered")
-
-
-def _name_in(address: str) -> str:
-    """The host of `host:port`, in lower case."""
-    name, colon, port = address.rpartition(":")
-    return (name if colon and port.isdecimal() else address).lower()

@@ -12,7 +12,7 @@ from typing import Any
 from llmhost.answering.question import Event, Question, Reply, Started, Text, make_question
 from llmhost.engines.engine import Thought, ToolCall
 from llmhost.gateway.chat import Chat, ChatWriter, Choice
-from llmhost.gateway.exchange import ClientGone, Exchange
+from llmhost.gateway.exchange import Caller, ClientGone, Exchange
 from llmhost.gateway.faults import fault_of
 from llmhost.gateway.fleets import ServedFleet
 
@@ -20,6 +20,8 @@ __all__ = ["CacheControl", "ask_streamed", "ask_whole", "questions_of", "read_ca
 
 #: seconds of silence after which a client is shown that its request is still worked on
 PING_PERIOD = 10.0
+#: characters of a token, about
+_CHARACTERS_A_TOKEN = 4
 #: events of several answers that wait for a slow client
 _MOST_WAITING = 64
 
@@ -48,17 +50,15 @@ def read_cache_control(header: str) -> CacheControl:
 
 
 def questions_of(
-    chats: Sequence[Chat], fleet: ServedFleet, control: CacheControl, tenant: str | None
+    chats: Sequence[Chat], fleet: ServedFleet, control: CacheControl, caller: Caller
 ) -> Sequence[Question]:
     """A question for each answer that is wanted. Raises UsageError as `make_question`."""
     return [
-        _question(chat, fleet, control, tenant, number) for chat in chats for number in range(chat.choices)
+        _question(chat, fleet, control, caller, number) for chat in chats for number in range(chat.choices)
     ]
 
 
-def _question(
-    chat: Chat, fleet: ServedFleet, control: CacheControl, tenant: str | None, number: int
-) -> Question:
+def _question(chat: Chat, fleet: ServedFleet, control: CacheControl, caller: Caller, number: int) -> Question:
     """The question of the choice with this number: where several are wanted, each is to be another."""
     several = chat.choices > 1
     bypass = several or not chat.cacheable or (control.no_cache and control.no_store)
@@ -73,7 +73,8 @@ def _question(
         sampling=sampling,
         fields=chat.fields,
         use_cache=False if bypass else None,
-        tenant=tenant,
+        tenant=caller.tenant,
+        user=caller.user,
         store=not control.no_store,
         max_age=control.max_age,
         only_cached=control.only_cached,
@@ -91,7 +92,7 @@ async def ask_whole(
     thoughts: list[list[str]] = [[] for _ in questions]
     calls: list[list[ToolCall]] = [[] for _ in questions]
     logprobs: list[list[Any]] = [[] for _ in questions]
-    async with exchange.cancelled_if_gone(), aclosing(_events(fleet, questions)) as events:
+    async with exchange.cancelled_if_gone(), aclosing(_charged(exchange, fleet, questions)) as events:
         async for index, event in events:
             exchange.record.saw(event)
             if isinstance(event, Text):
@@ -123,7 +124,7 @@ async def ask_streamed(
         async with (
             exchange.cancelled_if_gone(),
             stream.pinging(),
-            aclosing(_events(fleet, questions)) as events,
+            aclosing(_charged(exchange, fleet, questions)) as events,
         ):
             async for index, event in events:
                 exchange.record.saw(event)
@@ -199,6 +200,69 @@ class _Stream:
         if data:
             self._last = self._loop.time()
             await self._exchange.write(data)
+
+
+class _Unfinished:
+    """What an answer has used until now that does not come to its end: its client leaves, or it breaks.
+
+    No engine has counted its tokens then. A piece is one, or some four characters each.
+    """
+
+    def __init__(self, question: Question) -> None:
+        self._question = question
+        self._began: float | None = None
+        self._usd_per_second = 0.0
+        self._pieces = 0
+        self._characters = 0
+
+    def add(self, event: Event, now: float) -> None:
+        if isinstance(event, Started):
+            self._began, self._usd_per_second = now, event.usd_per_second
+        elif isinstance(event, Text | Thought):
+            self._pieces += 1
+            self._characters += len(event.text)
+        else:
+            self._pieces += 1
+
+    def used(self, now: float) -> tuple[int, float]:
+        """Tokens and USD; nothing before its first piece."""
+        if self._began is None:
+            return 0, 0.0
+        messages = self._question.request().messages
+        prompt = sum(len(str(message.content)) for message in messages) // _CHARACTERS_A_TOKEN
+        answer = max(self._pieces, self._characters // _CHARACTERS_A_TOKEN)
+        return prompt + answer, (now - self._began) * self._usd_per_second
+
+
+async def _charged(
+    exchange: Exchange, fleet: ServedFleet, questions: Sequence[Question]
+) -> AsyncGenerator[tuple[int, Event]]:
+    """As `_events`, and the caller's key is charged for each answer, also where it does not come to its end.
+
+    A hit costs nothing. Its tokens count as its usage says: else one could ask for the same twice, end the
+    request that pays, and have every answer for nothing.
+    """
+    charge, clock = exchange.caller.charge, asyncio.get_running_loop().time
+    events = _events(fleet, questions)
+    if charge is None:
+        async with aclosing(events):
+            async for one in events:
+                yield one
+        return
+    unfinished = {index: _Unfinished(question) for index, question in enumerate(questions)}
+    try:
+        async with aclosing(events):
+            async for index, event in events:
+                if isinstance(event, Reply):
+                    answer = event.answer
+                    charge(answer.prompt_tokens + answer.completion_tokens, event.cost_usd)
+                    del unfinished[index]
+                else:
+                    unfinished[index].add(event, clock())
+                yield index, event
+    finally:
+        for rest in unfinished.values():
+            charge(*rest.used(clock()))
 
 
 async def _events(fleet: ServedFleet, questions: Sequence[Question]) -> AsyncGenerator[tuple[int, Event]]:

@@ -12,7 +12,7 @@ import orjson
 from pydantic import Field, TypeAdapter
 
 from llmhost.cache.contracts import EmbeddedText
-from llmhost.gateway.exchange import Exchange
+from llmhost.gateway.exchange import Caller, Exchange
 from llmhost.gateway.faults import BadRequest, NotFound
 from llmhost.gateway.fleets import ServedFleet, ServedFleets
 from llmhost.gateway.openai import Body
@@ -68,7 +68,8 @@ PROMPT_BODY = TypeAdapter(PromptBody)
 
 
 class Embeddings:
-    """Embeds texts, one request's after another's in turns: questions need the cores as well.
+    """Embeds texts, one request's after another's in turns: questions need the cores as well. The caller is
+    charged for their tokens.
 
     Every method returns the JSON text of an answer, and raises NotFound for a model that embeds nothing here,
     BadRequest, ModelError, StateError.
@@ -78,11 +79,11 @@ class Embeddings:
         self._fleets = fleets
         self._turn = asyncio.Lock()
 
-    async def openai(self, body: OpenAIBody) -> bytes:
+    async def openai(self, body: OpenAIBody, caller: Caller) -> bytes:
         texts = _texts(body.input)
         if not texts or "" in texts:
             raise BadRequest("`input` must not be empty", "input")
-        embedded = await self._embed(body, texts, cut=False)
+        embedded = await self._embed(body, texts, caller, cut=False)
 
         def written() -> bytes:
             write = _base64 if body.encoding_format == "base64" else _floats
@@ -96,12 +97,12 @@ class Embeddings:
 
         return await asyncio.to_thread(written)
 
-    async def embed(self, body: EmbedBody) -> bytes:
+    async def embed(self, body: EmbedBody, caller: Caller) -> bytes:
         """Of no text there is no vector: clients load a model so."""
         began = time.perf_counter()
         texts = _texts(body.input if body.input is not None else [])
         texts = [] if body.input == "" else texts
-        embedded = await self._embed(body, texts, cut=body.truncate is not False)
+        embedded = await self._embed(body, texts, caller, cut=body.truncate is not False)
         answer = {
             "model": body.model,
             "embeddings": [one.vector for one in embedded],
@@ -111,8 +112,8 @@ class Embeddings:
         }
         return await asyncio.to_thread(_dumps, answer)
 
-    async def prompt(self, body: PromptBody) -> bytes:
-        embedded = await self._embed(body, [body.prompt] if body.prompt else [], cut=True)
+    async def prompt(self, body: PromptBody, caller: Caller) -> bytes:
+        embedded = await self._embed(body, [body.prompt] if body.prompt else [], caller, cut=True)
         return _dumps({"embedding": embedded[0].vector if embedded else []})
 
     async def max_tokens(self, fleet: ServedFleet) -> int:
@@ -120,10 +121,13 @@ class Embeddings:
         assert fleet.embedder is not None  # noqa: S101 - it is found by its embedder's name
         return (await fleet.embedder()).max_tokens
 
-    async def _embed(self, body: _EmbeddingBody, texts: Sequence[str], *, cut: bool) -> list[EmbeddedText]:
-        fleet = self._fleets.embedder_of(body.model)
+    async def _embed(
+        self, body: _EmbeddingBody, texts: Sequence[str], caller: Caller, *, cut: bool
+    ) -> list[EmbeddedText]:
+        fleets = self._fleets.limited_to(caller.models)
+        fleet = fleets.embedder_of(body.model)
         if fleet is None or fleet.embedder is None:
-            there = ", ".join(self._fleets.embedders) or "none"
+            there = ", ".join(fleets.embedders) or "none"
             raise NotFound(
                 f"the model {body.model!r} gives no embeddings here; those that do: {there}", "model"
             )
@@ -143,6 +147,8 @@ class Embeddings:
                             "input",
                         )
                     embedded.append(one)
+        if caller.charge is not None:
+            caller.charge(_tokens(embedded), 0.0)
         return embedded
 
 

@@ -9,6 +9,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import orjson
@@ -18,7 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 from llmhost.gateway.faults import BadRequest, BodyTooLarge, TooSlow
 from llmhost.gateway.record import record_of
 
-__all__ = ["ClientGone", "Exchange", "Headers"]
+__all__ = ["Caller", "ClientGone", "Exchange", "Headers"]
 
 T = TypeVar("T")
 
@@ -36,6 +37,21 @@ class ClientGone(Exception):
     """The client closed its connection; there is nobody to answer."""
 
 
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. `tenant` None: whom the configuration names, as there is no key. `user` is one of the tenant,
+    where they are told apart. No `models`: all of them.
+
+    `charge` counts tokens and USD that the request used. `is_known` False: a key is needed for anything else.
+    """
+
+    tenant: str | None = None
+    user: str = ""
+    models: tuple[str, ...] = ()
+    charge: Callable[[int, float], None] | None = None
+    is_known: bool = True
+
+
 class Exchange:
     """A request that is answered once: by `reply`, or by `start` and then `write`."""
 
@@ -46,12 +62,18 @@ class Exchange:
         self.record = record_of(scope)
         self.record.id = self.id
         self.started = False
+        self.caller = Caller()
         #: sent with every answer
         self.headers: dict[str, str] = {}
         self._receive = receive
         self._send = send
         self._gone = False
         self._header_values: dict[bytes, bytes] = dict(reversed(scope["headers"]))
+
+    @property
+    def is_local_socket(self) -> bool:
+        """Whether it came through a Unix socket."""
+        return self.scope.get("client") is None
 
     def header(self, name: str) -> str:
         """The request's header of this lower-case name; empty where there is none."""

@@ -23,8 +23,10 @@ __all__ = [
     "Fault",
     "Forbidden",
     "NotFound",
+    "RateLimited",
     "RequestError",
     "TooSlow",
+    "Unauthorized",
     "fault_of",
 ]
 
@@ -37,6 +39,8 @@ class RequestError(LlmhostError):
 
     status = 400
     code = "invalid_request_error"
+    #: seconds
+    retry_after: int | None = None
 
     def __init__(self, message: str, field: str | None = None, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -60,6 +64,22 @@ class TooSlow(RequestError):
 
     def __init__(self) -> None:
         super().__init__("the body did not arrive in time")
+
+
+class Unauthorized(RequestError):
+    status = 401
+    code = "invalid_api_key"
+
+
+class RateLimited(RequestError):
+    """A limit of the key is reached, for `retry_after` seconds."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Forbidden(RequestError):
@@ -104,7 +124,7 @@ _STATUS: tuple[tuple[type[LlmhostError], int, bool], ...] = (
 def fault_of(error: Exception) -> Fault:
     """What a client is told of an error: nothing of one that was not foreseen."""
     if isinstance(error, RequestError):
-        return Fault(error.status, error.code, _words(error), error.field)
+        return Fault(error.status, error.code, _words(error), error.field, error.retry_after)
     for kind, status, again in _STATUS:
         if isinstance(error, kind):
             code = "invalid_request_error" if status == 400 else error.code

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 
 from llmhost.answering.answerer import Answerer
@@ -107,6 +108,40 @@ class ServedFleets:
                 hint=f"served are: {', '.join([*self.models, *self.embedders])}",
             )
 
+    def limited_to(self, models: Sequence[str]) -> ServedFleets:
+        """What there is for one who may ask for these models alone; all of it where none is named.
+
+        A model that is named may be asked for by each of its names; an alias that is named, by that alone.
+        """
+        if not models:
+            return self
+        named = {_short(model).lower() for model in models}
+
+        def is_allowed(name: str, fleet: ServedFleet) -> bool:
+            return _short(name).lower() in named or _short(fleet.model).lower() in named
+
+        def embeds(name: str, fleet: ServedFleet) -> bool:
+            return _short(name).lower() in named or any(
+                _short(one).lower() in named for one in fleet.embedder_names
+            )
+
+        limited = copy(self)
+        limited.fleets = tuple(fleet for fleet in self.fleets if _short(fleet.model).lower() in named)
+        limited._by_model = _those(self._by_model, is_allowed)  # noqa: SLF001 - a copy of its own
+        limited.aliases = _those(self.aliases, is_allowed)
+        limited.embedders = _those(self.embedders, embeds)
+        limited._by_embedder = _those(self._by_embedder, embeds)  # noqa: SLF001
+        return limited
+
+    def named(self) -> Iterator[tuple[str, ServedFleet]]:
+        """Every name under which clients may ask for a model, with its fleet."""
+        yield from ((fleet.model, fleet) for fleet in self.fleets)
+        yield from ((name, fleet) for name, fleet in self.aliases.items() if name != "*")
+
+    @property
+    def names(self) -> Sequence[str]:
+        return [name for name, _ in self.named()]
+
     @property
     def models(self) -> Sequence[str]:
         return [fleet.model for fleet in self.fleets]
@@ -120,10 +155,16 @@ class ServedFleets:
         name = _short(model)
         fleet = self._by_model.get(name) or self.aliases.get(name) or self.aliases.get("*")
         if fleet is None:
-            served = ", ".join(self.models)
+            served = ", ".join(self.names) or "none"
             raise NotFound(f"the model {model!r} does not exist here; served are: {served}", "model")
         return fleet
 
 
 def _short(model: str) -> str:
     return model.removesuffix(":latest")
+
+
+def _those(
+    fleets: Mapping[str, ServedFleet], wanted: Callable[[str, ServedFleet], bool]
+) -> dict[str, ServedFleet]:
+    return {name: fleet for name, fleet in fleets.items() if wanted(name, fleet)}

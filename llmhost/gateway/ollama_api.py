@@ -56,23 +56,25 @@ class OllamaApi:
         await exchange.reply(200, {"version": ollama_models.API_VERSION})
 
     async def _tags(self, exchange: Exchange) -> None:
-        models = [await self._of_fleet(name, fleet) for name, fleet in self._served()]
+        fleets = self._visible(exchange)
+        models = [await self._of_fleet(name, fleet) for name, fleet in fleets.named()]
         # The embedding model is not loaded for a list: preparing one that is not llmhost's own takes a while.
-        models += [ollama_models.of_embedder(name, 0, self._since) for name in self._fleets.embedders]
+        models += [ollama_models.of_embedder(name, 0, self._since) for name in fleets.embedders]
         await exchange.reply(200, {"models": [model.listed() for model in models]})
 
     async def _running(self, exchange: Exchange) -> None:
-        fleets = [fleet for fleet in self._fleets.fleets if await fleet.ready()]
+        fleets = [fleet for fleet in self._visible(exchange).fleets if await fleet.ready()]
         models = [await self._of_fleet(fleet.model, fleet) for fleet in fleets]
         await exchange.reply(200, {"models": [model.running() for model in models]})
 
     async def _show(self, exchange: Exchange) -> None:
         name = (await exchange.read(ollama_models.SHOW_BODY, self._max_body)).wanted
-        if (embedder := self._fleets.embedder_of(name)) is not None:
+        fleets = self._visible(exchange)
+        if (embedder := fleets.embedder_of(name)) is not None:
             max_tokens = await self._embeddings.max_tokens(embedder)
             described = ollama_models.of_embedder(name, max_tokens, self._since)
         else:
-            described = await self._of_fleet(name, self._fleets.of(name))
+            described = await self._of_fleet(name, fleets.of(name))
         await exchange.reply(200, described.shown())
 
     async def _chat(self, exchange: Exchange) -> None:
@@ -81,7 +83,7 @@ class OllamaApi:
         if body.messages:
             await self._ask(exchange, [ollama.chat_of(body)], writer)
         else:
-            self._fleets.of(body.model)
+            self._visible(exchange).of(body.model)
             await exchange.reply(200, writer.loaded(unloads=body.unloads))
 
     async def _generate(self, exchange: Exchange) -> None:
@@ -90,21 +92,20 @@ class OllamaApi:
         if body.prompt or body.images:
             await self._ask(exchange, [chat], writer)
         else:
-            self._fleets.of(body.model)
+            self._visible(exchange).of(body.model)
             await exchange.reply(200, writer.loaded(unloads=body.unloads))
 
     async def _embed(self, exchange: Exchange) -> None:
         body = await exchange.read(embeddings.EMBED_BODY, self._max_body)
-        await embeddings.reply(exchange, self._embeddings.embed(body))
+        await embeddings.reply(exchange, self._embeddings.embed(body, exchange.caller))
 
     async def _embed_prompt(self, exchange: Exchange) -> None:
         body = await exchange.read(embeddings.PROMPT_BODY, self._max_body)
-        await embeddings.reply(exchange, self._embeddings.prompt(body))
+        await embeddings.reply(exchange, self._embeddings.prompt(body, exchange.caller))
 
-    def _served(self) -> Iterator[tuple[str, ServedFleet]]:
-        for fleet in self._fleets.fleets:
-            yield fleet.model, fleet
-        yield from ((name, fleet) for name, fleet in self._fleets.aliases.items() if name != "*")
+    def _visible(self, exchange: Exchange) -> ServedFleets:
+        """What the caller may know of."""
+        return self._fleets.limited_to(exchange.caller.models)
 
     async def _of_fleet(self, name: str, fleet: ServedFleet) -> Described:
         digest, sessions = "", fleet.answerer.sessions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import socket
 import time
@@ -11,13 +12,18 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from llmhost.gateway.tls import Certificate
+
 __all__ = ["Backlog", "BacklogCount", "GatewayServer", "SwappedApp", "listen", "listen_on_path"]
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 #: seconds in which a client must have sent a request's headers
 _HEADER_TIMEOUT = 15.0
@@ -44,6 +50,9 @@ class _Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.since = time.monotonic()
+        if not _may_connect(self.client, self.config):
+            self._close()
+            return
         self._headers_due = self.loop.call_later(_HEADER_TIMEOUT, self._close)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -181,42 +190,89 @@ class _InUse:
         await self._parts.aclose()
 
 
+class _Config(uvicorn.Config):
+    """`peers` may connect; without, everybody may."""
+
+    peers: Network | None = None
+
+
+def _may_connect(client: tuple[str, int] | None, config: uvicorn.Config) -> bool:
+    """A client without an address comes through a Unix socket, which its permissions guard."""
+    peers = config.peers if isinstance(config, _Config) else None
+    if peers is None or client is None:
+        return True
+    address = ipaddress.ip_address(client[0].partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address) in peers
+
+
 class GatewayServer:
-    """Serves an application on sockets that listen already, until it is stopped."""
+    """Serves an application on sockets that listen already, until it is stopped.
+
+    With a `certificate` over TLS, but on Unix sockets. `behind` is the address or network of a proxy: nobody
+    else may connect, and the client is the one that its `X-Forwarded-For` names.
+    """
 
     def __init__(
-        self, app: ASGIApp, sockets: Sequence[socket.socket], backlog: Backlog | None = None
+        self,
+        app: ASGIApp,
+        sockets: Sequence[socket.socket],
+        backlog: Backlog | None = None,
+        *,
+        certificate: Certificate | None = None,
+        behind: str | None = None,
     ) -> None:
-        config = uvicorn.Config(
-            app,
-            http=_Protocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_keep_alive=_KEEP_ALIVE,
-            timeout_graceful_shutdown=_GRACE,
-        )
-        self._server = _Server(config)
-        self._sockets = list(sockets)
+        peers = None if behind is None else ipaddress.ip_network(behind, strict=False)
+        if peers is not None:
+            app = cast(ASGIApp, ProxyHeadersMiddleware(cast(Any, app), str(peers)))
+        plain = [one for one in sockets if one.family == socket.AF_UNIX or certificate is None]
+        others = [one for one in sockets if one not in plain]
+        self._certificate = certificate
+        self._servers = [
+            (_server(app, tls, peers), group)
+            for group, tls in ((plain, None), (others, certificate))
+            if group
+        ]
         if backlog is not None:
-            backlog.add(self._server.server_state.connections)
+            for server, _ in self._servers:
+                backlog.add(server.server_state.connections)
 
     async def run(self) -> None:
         """Serves until `stop`, or until it is cancelled: requests under way are then ended in both cases,
         those that are stopped after they had their time."""
-        serving = asyncio.create_task(self._server.serve(sockets=self._sockets))
+        serving = asyncio.gather(*(server.serve(sockets=group) for server, group in self._servers))
+        watching = None if self._certificate is None else asyncio.create_task(self._certificate.watch())
         try:
             await asyncio.shield(serving)
         except asyncio.CancelledError:
             self.stop()
             await serving
             raise
+        finally:
+            if watching is not None:
+                watching.cancel()
 
     def stop(self) -> None:
-        self._server.should_exit = True
+        for server, _ in self._servers:
+            server.should_exit = True
+
+
+def _server(app: ASGIApp, certificate: Certificate | None, peers: Network | None) -> _Server:
+    config = _Config(
+        app,
+        http=_Protocol,
+        ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=_GRACE,
+    )
+    config.peers = peers
+    return _Server(config)
 
 
 class _Server(uvicorn.Server):

@@ -1,6 +1,7 @@
 """The name of every key that llmhost keeps in Redis. Pure.
 
-Keys of a fleet begin with ``llmhost:{fleet}:`` and have no TTL: a full Redis evicts answers, never these.
+Keys of a fleet begin with ``llmhost:{fleet}:`` and have no TTL: a full Redis evicts answers, never these. API
+keys belong to no fleet: one gateway may serve several, and a key says who asks and not what is served.
 Keys of the cache begin with the namespace of the configuration, which cannot be ``llmhost``.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["FleetKeys", "NamespaceKeys"]
+__all__ = ["FleetKeys", "GatewayKeys", "NamespaceKeys"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,18 @@ class FleetKeys:
 
     def _of_policy(self, what: str, policy: str) -> str:
         return f"llmhost:{self.fleet}:{what}" + ("" if policy == "verified" else f":{policy}")
+
+
+class GatewayKeys:
+    """The names of the keys that hold API keys. A fleet's name has no ``_``, so that they are no fleet's."""
+
+    #: Set of the ids of all API keys
+    all = "llmhost:gateway_keys"
+
+    @staticmethod
+    def key(id: str) -> str:
+        """Hash: one API key, its limits, and what it used. All in one, so that one script reads it all."""
+        return f"llmhost:gateway_key:{id}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ class Wiring(AsyncExitStack):
     def __init__(self, config: Config, *, warn: Callable[[str], None], note: Callable[[str], None]) -> None:
         super().__init__()
         self._config = config
-        self._warn_once = WarnOnce(warn)
+        self.warn_once = WarnOnce(warn)
         self._note = note
         #: why Redis is not to be used, whatever the configuration says
         self.no_redis: StoreError | None = None
@@ -116,9 +116,9 @@ class Wiring(AsyncExitStack):
             raise self.no_redis
         if self._client is None or self._redis_failure is not None:
             await self._ensure_redis()
-        return self._redis_client()
+        return self.redis_client()
 
-    def _redis_client(self) -> Redis:
+    def redis_client(self) -> Redis:
         """The client, which connects with its first command. Raises ConfigError."""
         if self._client is None:
             from llmhost.store.client import connect
@@ -167,7 +167,7 @@ class Wiring(AsyncExitStack):
         except ConfigError as error:
             if not self.lenient:
                 raise
-            self._warn_once.warn("Redis is not used", error)
+            self.warn_once.warn("Redis is not used", error)
             return None
 
     # Cache
@@ -241,7 +241,7 @@ class Wiring(AsyncExitStack):
                 try:
                     workers = await make_provider(config, fleets / name).list()
                 except LlmhostError as error:  # it hides no other fleet, and costs nothing
-                    self._warn_once.warn(f"the workers of fleet {name} cannot be listed", error)
+                    self.warn_once.warn(f"the workers of fleet {name} cannot be listed", error)
                 else:
                     found.append(OtherFleet(name, provider, known[name, provider], tuple(workers)))
         rents = own[1] == "vast" or any(provider == "vast" for _, provider in known)
@@ -291,7 +291,7 @@ class Wiring(AsyncExitStack):
         ]
 
     def _unseen(self, error: LlmhostError) -> None:
-        self._warn_once.warn("the fleets on vast.ai cannot be listed", error)
+        self.warn_once.warn("the fleets on vast.ai cannot be listed", error)
         self.unseen_accounts.append("vast")
 
     async def service_of(self, fleet: OtherFleet) -> FleetService:
@@ -310,7 +310,7 @@ class Wiring(AsyncExitStack):
         try:
             remember_fleet(state_dir() / "fleets", KnownFleet(fleet.name, fleet.provider, config))
         except StateError as error:
-            self._warn_once.warn("the fleet is not written down", error)
+            self.warn_once.warn("the fleet is not written down", error)
 
     def forget_fleet(self, name: str, provider: str) -> None:
         """Its last worker is gone. That it cannot be done is no matter: it has nothing to show."""
@@ -350,7 +350,7 @@ class Wiring(AsyncExitStack):
         try:
             forgotten = await (await self.catalog()).forget_of(worker)
         except StoreError as error:
-            self._warn_once.warn(f"answers of {worker} may be in the cache: `cache forget --worker`", error)
+            self.warn_once.warn(f"answers of {worker} may be in the cache: `cache forget --worker`", error)
         else:
             if forgotten:
                 removed = f"its answers ({len(forgotten):,}) were removed from the cache"
@@ -369,20 +369,20 @@ class Wiring(AsyncExitStack):
             await self.redis()
         except StoreError as error:
             lost = error
-            self._warn_once.warn("the cache is off", error)
-        config, client = self._config, self._redis_client()
+            self.warn_once.warn("the cache is off", error)
+        config, client = self._config, self.redis_client()
         sessions = judge = None
         if config.cache.enabled:
             if config.cache.judge:
                 judge = self._fleet_judge(client)
             restore = None if self.embedded_redis is None else self._ensure_redis
-            sessions = self.caches.sessions(client, self._warn_once, judge, restore)
+            sessions = self.caches.sessions(client, self.warn_once, judge, restore)
             if lost is not None:
                 sessions.lost()
         if audit_in_background and self._audit_sampler is not None:
             from llmhost.trust.audit import BackgroundAudits
 
-            task = await self.enter_async_context(BackgroundAudits(self.auditor, self._warn_once))
+            task = await self.enter_async_context(BackgroundAudits(self.auditor, self.warn_once))
             self._audit_sampler.on_queued = task.wake
         ledger = Ledger(client, config.fleet.name)
         answerer = Answerer(
@@ -390,7 +390,7 @@ class Wiring(AsyncExitStack):
             slots=config.engine.slots,
             sessions=sessions,
             ledger=ledger,
-            warn_once=self._warn_once,
+            warn_once=self.warn_once,
             audits=lambda: self._audit_sampler,
             shadow=self._shadow(ledger) if config.cache.shadow else None,
         )
@@ -428,7 +428,7 @@ class Wiring(AsyncExitStack):
             return ModelDetails()
 
         answerer = await self.answerer(audit_in_background=True)
-        figures = make_figures(config, self._redis_client(), self.caches, self._workers.workers, self.targets)
+        figures = make_figures(config, self.redis_client(), self.caches, self._workers.workers, self.targets)
         return ServedFleet(
             config,
             answerer,
@@ -481,7 +481,7 @@ class Wiring(AsyncExitStack):
             slots=config.engine.slots,
             sessions=None,
             ledger=None,
-            warn_once=self._warn_once,
+            warn_once=self.warn_once,
         )
         return Auditor(
             queue=AuditQueue(client, config.fleet.name, config.cache.policy),
@@ -510,8 +510,8 @@ class Wiring(AsyncExitStack):
         cache = self._config.cache
         if not cache.audit_share:
             return None
-        queue = AuditQueue(self._redis_client(), self._config.fleet.name, cache.policy)
-        return AuditSampler(queue, cache.audit_share, self._warn_once)
+        queue = AuditQueue(self.redis_client(), self._config.fleet.name, cache.policy)
+        return AuditSampler(queue, cache.audit_share, self.warn_once)
 
     async def llm_judge(self) -> LlmJudge:
         """The fleet's model as a judge, to be measured. Raises StoreError."""
@@ -524,7 +524,7 @@ class Wiring(AsyncExitStack):
 
         config, ledger = self._config, Ledger(client, self._config.fleet.name)
         timeout, slots = config.cache.judge_timeout, config.engine.slots
-        return LlmJudge(pool, config.engine.model, timeout, slots, ledger, self._warn_once)
+        return LlmJudge(pool, config.engine.model, timeout, slots, ledger, self.warn_once)
 
     def _fleet_judge(self, client: Redis) -> FleetJudge:
         """The judge that remembers, and is silent where it is not good enough."""
@@ -551,7 +551,7 @@ class Wiring(AsyncExitStack):
             self._upstreams,
             self._load(client),
             self._config.limits.max_attempts,
-            self._warn_once.warn_untrusted,
+            self.warn_once.warn_untrusted,
             forget=self._forget_answers,
             background=background,
             queue=self._queue,

@@ -126,7 +126,7 @@ async def test_an_answer_given_up_half_way_is_not_stored(house: House, redis_cli
     async with aclosing(
         house.answerer(ScriptedEngine("half", asyncio.Event(), DONE)).answer(ASKED)
     ) as events:
-        assert await anext(events) == Started("engine", "w0")
+        assert await anext(events) == Started("engine", "w0", usd_per_second=1.0)
         assert await anext(events) == Text("half")
     assert await redis_client.keys("test:*") == []
 
@@ -174,7 +174,7 @@ async def test_where_the_first_fails_the_next_in_line_asks(house: House) -> None
 async def test_headers_can_be_sent_before_the_first_text_of_a_worker(house: House) -> None:
     broken = ScriptedEngine(EngineUnavailable("down"))
     first, *_ = [event async for event in house.answerer(broken, engine()).answer(ASKED)]
-    assert first == Started("engine", "w1")
+    assert first == Started("engine", "w1", usd_per_second=1.0)
 
 
 async def test_headers_can_be_sent_before_the_text_of_a_hit(house: House) -> None:
@@ -188,7 +188,7 @@ async def test_headers_can_be_sent_before_the_text_of_a_hit(house: House) -> Non
 
 async def test_an_empty_answer_has_started_too(house: House) -> None:
     first, reply = [event async for event in house.answerer(ScriptedEngine(DONE)).answer(ASKED)]
-    assert (first, type(reply)) == (Started("engine", "w0"), Reply)
+    assert (first, type(reply)) == (Started("engine", "w0", usd_per_second=1.0), Reply)
 
 
 async def test_what_the_cache_does_not_understand_bypasses_it_and_reaches_the_worker(house: House) -> None:
@@ -338,7 +338,7 @@ async def test_the_models_work_beside_the_loop_while_several_questions_are_under
     embedder.embed = watched  # type: ignore[method-assign]
     answerer = house.answerer(ScriptedEngine("a", "b", DONE))
     first = answerer.answer(ASKED)
-    assert await anext(first) == Started("engine", "w0")
+    assert await anext(first) == Started("engine", "w0", usd_per_second=1.0)
     async for _ in answerer.answer(replace(ASKED, prompt="something else entirely")):
         pass
     await first.aclose()

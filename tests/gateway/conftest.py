@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from doubles.gateway_house import House, Serve
+from doubles.gateway_house import AddKey, House, Serve
 from doubles.openai_server import OpenAIServer
 
 from llmhost.config.models import Config
+from llmhost.gateway.api_keys import ApiKey, Limits, make_key
+from llmhost.gateway.key_store import KeyStore
 from llmhost.gateway.observe import Observation
 from llmhost.gateway.server import GatewayServer, listen
+from llmhost.gateway.tls import certificate_of
 from llmhost.wiring import Wiring
 from llmhost.wiring.gateways import make_gateway
 
@@ -34,7 +38,7 @@ def serve(engine: OpenAIServer, redis_server: RedisServer, redis_client: Redis) 
     """Serves with these sections of the configuration, and that many workers."""
 
     @asynccontextmanager
-    async def run(*, workers: int = 1, **sections: Any) -> AsyncIterator[House]:
+    async def run(*, workers: int = 1, verify: Any = True, **sections: Any) -> AsyncIterator[House]:
         config = Config.model_validate(
             {
                 "fleet": {"provider": "static", "workers": [{"url": engine.url}]},
@@ -44,7 +48,8 @@ def serve(engine: OpenAIServer, redis_server: RedisServer, redis_client: Redis) 
             }
         )
         listener = listen("127.0.0.1", 0)
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        scheme = "https" if "tls_certificate" in sections.get("gateway", {}) else "http"
+        url = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
         async with Wiring(config, warn=lambda _: None, note=lambda _: None) as wiring:
             if workers:
                 await (await wiring.fleet()).up(workers)
@@ -52,11 +57,16 @@ def serve(engine: OpenAIServer, redis_server: RedisServer, redis_client: Redis) 
                 engine.asked.clear()
             observation = Observation()
             observation.configure(config.gateway)
-            app = (await make_gateway([wiring], observation)).app()
-            server = GatewayServer(app, [listener], observation.backlog)
+            server = GatewayServer(
+                (await make_gateway([wiring], observation)).app(),
+                [listener],
+                observation.backlog,
+                certificate=certificate_of(config.gateway),
+                behind=config.gateway.behind_proxy,
+            )
             running = asyncio.create_task(server.run())
             try:
-                async with httpx.AsyncClient(base_url=url, timeout=30) as http:
+                async with httpx.AsyncClient(base_url=url, timeout=30, verify=verify) as http:
                     yield House(url, http, engine, server, observation)
             finally:
                 server.stop()
@@ -71,3 +81,16 @@ def serve(engine: OpenAIServer, redis_server: RedisServer, redis_client: Redis) 
 async def house(serve: Serve) -> AsyncIterator[House]:
     async with serve() as served:
         yield served
+
+
+@pytest.fixture
+def add_key(redis_client: Redis) -> AddKey:
+    """Makes an API key of a tenant, with limits, and returns its text."""
+
+    async def add(tenant: str = "acme", *, expires: float | None = None, **limits: Any) -> str:
+        text, made = make_key()
+        key = ApiKey(made.id, tenant, Limits(**limits), time.time(), made.digest, expires=expires)
+        await KeyStore(redis_client).add(key)
+        return text
+
+    return add

@@ -14,6 +14,7 @@ from llmhost.engines.ollama_wire import chat_payload
 from llmhost.errors import LlmhostError
 from llmhost.gateway import anthropic, ollama, openai, responses
 from llmhost.gateway.asking import CacheControl, questions_of, read_cache_control
+from llmhost.gateway.exchange import Caller
 from llmhost.gateway.fleets import ServedFleet
 from llmhost.gateway.responses_writer import ResponseWriter
 
@@ -79,7 +80,7 @@ ASKED: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content
 def test_any_body_of_a_chat_is_questions_or_a_mistake(changes: dict[str, Any]) -> None:
     try:
         body = openai.CHAT_BODY.validate_json(json.dumps({**ASKED, **changes}))
-        questions = questions_of([openai.chat_of(body)], FLEET, CacheControl(), None)
+        questions = questions_of([openai.chat_of(body)], FLEET, CacheControl(), Caller())
     except (ValidationError, LlmhostError):
         return
     assert len(questions) == (body.n or 1)
@@ -90,7 +91,7 @@ def test_any_body_of_a_chat_is_questions_or_a_mistake(changes: dict[str, Any]) -
 def test_any_body_of_a_completion_is_questions_or_a_mistake(changes: dict[str, Any]) -> None:
     try:
         body = openai.COMPLETION_BODY.validate_json(json.dumps({"model": "tiny", "prompt": "Hi", **changes}))
-        questions = questions_of(openai.completions_of(body), FLEET, CacheControl(), None)
+        questions = questions_of(openai.completions_of(body), FLEET, CacheControl(), Caller())
     except (ValidationError, LlmhostError):
         return
     assert 1 <= len(questions) <= openai.MOST_CHOICES
@@ -118,7 +119,7 @@ def test_any_body_in_ollama_s_api_is_a_question_or_a_mistake(
             ollama.generated_chat_of(ollama.GENERATE_BODY.validate_json(sent)),
         ]
         questions = [
-            question for chat in chats for question in questions_of([chat], FLEET, CacheControl(), None)
+            question for chat in chats for question in questions_of([chat], FLEET, CacheControl(), Caller())
         ]
     except (ValidationError, LlmhostError):
         return
@@ -135,7 +136,7 @@ def test_what_ollama_s_clients_send_reaches_an_ollama_as_they_sent_it() -> None:
     options = {"top_k": 5, "mirostat": 1, "temperature": 0.5, "num_predict": 9, "stop": ["x"], "num_ctx": 64}
     sent = {"messages": messages, "options": options, "format": schema, "think": "high", "tools": [{}]}
     chat = ollama.chat_of(ollama.CHAT_BODY.validate_python({"model": "tiny", **sent}))
-    payload = chat_payload(questions_of([chat], FLEET, CacheControl(), None)[0].request(), 4096)
+    payload = chat_payload(questions_of([chat], FLEET, CacheControl(), Caller())[0].request(), 4096)
     assert payload["options"] == {**options, "num_ctx": 4096}
     assert {name: payload[name] for name in ("messages", "format", "think", "tools")} == {
         "messages": messages,
@@ -150,7 +151,7 @@ def test_any_body_of_anthropic_s_api_is_a_question_or_a_mistake(changes: dict[st
     try:
         body = anthropic.MESSAGES_BODY.validate_json(json.dumps({**ASKED, "max_tokens": 9, **changes}))
         chat = anthropic.chat_of(body)
-        (question,) = questions_of([chat], FLEET, CacheControl(), None)
+        (question,) = questions_of([chat], FLEET, CacheControl(), Caller())
     except (ValidationError, LlmhostError):
         return
     assert question.request()
@@ -161,7 +162,7 @@ def test_any_body_of_anthropic_s_api_is_a_question_or_a_mistake(changes: dict[st
 def test_any_body_of_a_response_is_a_question_or_a_mistake(changes: dict[str, Any]) -> None:
     try:
         body = responses.RESPONSE_BODY.validate_json(json.dumps({"model": "tiny", "input": "Hi", **changes}))
-        (question,) = questions_of([responses.chat_of(body)], FLEET, CacheControl(), None)
+        (question,) = questions_of([responses.chat_of(body)], FLEET, CacheControl(), Caller())
     except (ValidationError, LlmhostError):
         return
     assert question.request()
@@ -176,5 +177,5 @@ def test_any_cache_control_can_be_read(header: str) -> None:
 
 def test_the_seeds_of_several_choices_differ() -> None:
     body = openai.CHAT_BODY.validate_python({**ASKED, "n": 3, "seed": 7})
-    questions = questions_of([openai.chat_of(body)], FLEET, CacheControl(), None)
+    questions = questions_of([openai.chat_of(body)], FLEET, CacheControl(), Caller())
     assert [question.sampling.seed for question in questions] == [7, 8, 9]

@@ -36,9 +36,10 @@ def serve(
 ) -> None:
     """Answer clients of OpenAI's, Ollama's and Anthropic's APIs: from the cache, or by a worker.
 
-    It runs until Ctrl-C or SIGTERM, and ends streams first; SIGHUP reads the configuration again. It listens
-    on this machine alone. An application needs OPENAI_BASE_URL=http://127.0.0.1:11435/v1 and any
-    OPENAI_API_KEY. With several fleets, the first file says where to listen, and a model belongs to one.
+    It runs until Ctrl-C or SIGTERM, and ends streams first; SIGHUP reads the configuration again. An
+    application needs OPENAI_BASE_URL=http://127.0.0.1:11435/v1 and any OPENAI_API_KEY. Where other machines
+    reach it, it needs TLS, and clients need keys of `llmhost keys add`. With several fleets, the first file
+    says where to listen, and a model belongs to one.
 
     Examples:
       llmhost serve

@@ -1,0 +1,302 @@
+"""Who may ask: by which key, as which tenant, and how much.
+
+Redis is asked once for each request that has a key, so that a limit holds over all gateways and a key that is
+revoked is refused at once. Without a key, where none is needed, nothing is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from llmhost.answering.cache_session import WarnOnce
+from llmhost.config.models import GatewayConfig
+from llmhost.errors import StateError, StoreError, StoreUnavailable, UsageError
+from llmhost.gateway.api_keys import ApiKey, Limits, PresentedKey, Use, key_in
+from llmhost.gateway.exchange import Caller, Exchange
+from llmhost.gateway.faults import BadRequest, Forbidden, RateLimited, Unauthorized
+from llmhost.gateway.key_store import Admission, KeyStore
+
+__all__ = ["Access", "Bookkeeper", "LastKnown", "require_keys"]
+
+_HEADERS = ("authorization", "x-api-key", "api-key")
+#: paths that anyone may ask for: they tell nothing about anyone
+_OPEN = frozenset({"/", "/healthz", "/readyz"})
+#: what is sent by POST and asks no question, so that no limit counts it
+_LOOK_UPS = frozenset({"/api/show", "/v1/messages/count_tokens"})
+#: seconds; how long a key that Redis knew is believed in while Redis is away
+_TRUSTED_FOR = 600.0
+#: seconds; how long a Redis that is away is left alone before it is asked again
+_PAUSE = 5.0
+#: keys that are remembered for when Redis is away
+_MOST_KNOWN = 10_000
+#: characters; a name that were cut could be another user's
+_LONGEST_USER = 200
+
+_DAY = 86_400  #: seconds
+_WINDOW = 60  #: seconds
+#: names under which a browser reaches this machine itself; any other in a request means that a page of
+#: somebody else's has its name resolved to this machine
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+_NO_KEY_HINT = "send one as `Authorization: Bearer KEY` or `x-api-key`; `llmhost keys add` makes one"
+
+
+async def require_keys(config: GatewayConfig, store: KeyStore, now: float) -> None:
+    """A gateway that other machines reach is of no use without a key. Raises UsageError, StoreError."""
+    if not config.is_public:
+        return
+    keys = [stored.key for stored in await store.keys(now) if stored.key is not None]
+    if all(key.is_expired(now) for key in keys):
+        raise UsageError(
+            "other machines reach this gateway, and there is no API key yet",
+            hint="make one: llmhost keys add --tenant NAME",
+        )
+
+
+@dataclass(slots=True)
+class LastKnown:
+    """A key as Redis last knew it, for when Redis is away: its limits then hold for this process alone.
+
+    `at` is when, in seconds of a clock of this process, `asked` the requests of the minute before.
+    """
+
+    key: ApiKey
+    at: float
+    asked: int
+    day: int
+    today: Use
+    #: when requests were admitted since
+    since: list[float] = field(default_factory=list)
+
+    def reached(self, now: float, unix: float, pending: Use) -> tuple[str, int] | None:
+        """The limit that keeps one more request from being admitted now, and the seconds until it does not;
+        None where there is none, and it is counted. `pending` was used and is not booked yet."""
+        limits = self.key.limits
+        today = (self.today if unix // _DAY == self.day else Use()) + pending
+        tomorrow = _DAY - int(unix % _DAY)
+        if limits.tokens_per_day is not None and today.tokens >= limits.tokens_per_day:
+            return "tokens_per_day", tomorrow
+        if limits.usd_per_day is not None and today.usd >= limits.usd_per_day:
+            return "usd_per_day", tomorrow
+        self.since = [at for at in self.since if now - at < _WINDOW]
+        before = self.asked if now - self.at < _WINDOW else 0
+        rpm = limits.requests_per_minute
+        if rpm is not None and before + len(self.since) >= rpm:
+            oldest = self.at if before else self.since[0]
+            return "requests_per_minute", max(1, int(oldest + _WINDOW - now) + 1)
+        self.since.append(now)
+        return None
+
+
+class Bookkeeper:
+    """Counts what is used in the background: what came while Redis was busy is written together, and while it
+    is away it is kept. Where an error leaves open whether Redis has written, it is written again: counted
+    twice is safer than lost.
+    """
+
+    def __init__(self, store: KeyStore, warn_once: WarnOnce, pause: float = _PAUSE) -> None:
+        self._store = store
+        self._warn_once = warn_once
+        self._pause = pause
+        self._pending: dict[str, Use] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def pending(self, id: str) -> Use:
+        """What a key used and Redis does not know yet."""
+        return self._pending.get(id, Use())
+
+    def used(self, id: str, use: Use) -> None:
+        self._pending[id] = self.pending(id) + use
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._write())
+
+    async def aclose(self) -> None:
+        """Writes what is left, once; that it cannot be done is warned of."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        await self._write_once()
+
+    async def _write(self) -> None:
+        while self._pending:
+            if not await self._write_once():
+                await asyncio.sleep(self._pause)
+
+    async def _write_once(self) -> bool:
+        written, self._pending = self._pending, {}
+        try:
+            if written:
+                await self._store.book(written)
+        except (StoreError, asyncio.CancelledError) as error:
+            for id, use in written.items():
+                self._pending[id] = self.pending(id) + use
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            self._warn_once.warn("what API keys used is not counted yet", error)
+            return False
+        return True
+
+
+class Access:
+    """Admits requests to a gateway with this configuration. `restore` is awaited before a Redis that was away
+    is asked again, and raises StoreError or StateError. `clock` gives seconds, `unix` Unix seconds.
+    """
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        store: KeyStore,
+        warn_once: WarnOnce,
+        *,
+        restore: Callable[[], Awaitable[object]] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        unix: Callable[[], float] = time.time,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._warn_once = warn_once
+        self._restore = restore
+        self._clock = clock
+        self._unix = unix
+        self._books = Bookkeeper(store, warn_once)
+        self._known: OrderedDict[str, LastKnown] = OrderedDict()
+        self._away_until: float | None = None
+
+    async def aclose(self) -> None:
+        await self._books.aclose()
+
+    async def admit(self, exchange: Exchange) -> Caller:
+        """The caller of a request that may be answered; one that asks something is counted.
+
+        Raises Unauthorized, RateLimited, BadRequest; Forbidden where a page of another site asks;
+        StoreUnavailable where Redis is away and the key is not known here.
+        """
+        path, needs_key = exchange.scope["path"], self._needs_key(exchange)
+        if path in _OPEN:
+            if not needs_key:
+                _refuse_other_sites(exchange)
+            return Caller(is_known=not needs_key)
+        presented = key_in([value for name in _HEADERS if (value := exchange.header(name))])
+        user = self._user(exchange)
+        if presented is None:
+            if needs_key:
+                raise Unauthorized("this needs an API key of llmhost", hint=_NO_KEY_HINT)
+            _refuse_other_sites(exchange)
+            return Caller(user=user)
+        asks = exchange.scope["method"] == "POST" and path not in _LOOK_UPS
+        key = await self._key(presented, asks=asks)
+
+        def charge(tokens: int, usd: float) -> None:
+            self._books.used(key.id, Use(0, tokens, usd))
+
+        if asks:
+            self._books.used(key.id, Use(1))
+        return Caller(key.tenant, user, key.limits.models, charge)
+
+    def _needs_key(self, exchange: Exchange) -> bool:
+        """Whatever the configuration says, a connection that another machine could make needs one."""
+        if self._config.keys == "always":
+            return True
+        if exchange.is_local_socket:
+            return False
+        return self._config.is_public or not _is_loopback(exchange.scope["server"][0])
+
+    def _user(self, exchange: Exchange) -> str:
+        name = self._config.user_header
+        user = exchange.header(name.lower()) if name else ""
+        if len(user) > _LONGEST_USER:
+            raise BadRequest(f"the header {name} has more than {_LONGEST_USER} characters")
+        return user
+
+    async def _key(self, presented: PresentedKey, *, asks: bool) -> ApiKey:
+        now = self._clock()
+        try:
+            admission = await self._ask_redis(presented, asks=asks, now=now)
+        except (StoreError, StateError) as error:
+            if isinstance(error, StoreUnavailable) and self._away_until is None:
+                self._away_until = now + _PAUSE
+            self._warn_once.warn("API keys are checked by what this process remembers", error)
+            return self._remembered(presented, asks=asks, now=now)
+        if admission is None:
+            self._known.pop(presented.id, None)
+            raise Unauthorized("the API key is not valid")
+        if admission.verdict == "expired" or admission.key is None:
+            raise Unauthorized("the API key has expired")
+        self._remember(admission.key, admission, now)
+        if admission.verdict != "ok":
+            raise _limited(admission.key.limits, admission.verdict, admission.wait)
+        return admission.key
+
+    async def _ask_redis(self, presented: PresentedKey, *, asks: bool, now: float) -> Admission | None:
+        if self._away_until is not None:
+            if now < self._away_until:
+                raise StoreUnavailable("Redis is away")
+            self._away_until = now + _PAUSE  # until it has answered, others go on without it
+            if self._restore is not None:
+                await self._restore()
+        admission = await self._store.admit(presented, asks=asks)
+        self._away_until = None
+        return admission
+
+    def _remember(self, key: ApiKey, admission: Admission, now: float) -> None:
+        self._known[key.id] = LastKnown(key, now, admission.asked, admission.day, admission.today)
+        self._known.move_to_end(key.id)
+        if len(self._known) > _MOST_KNOWN:
+            self._known.popitem(last=False)
+
+    def _remembered(self, presented: PresentedKey, *, asks: bool, now: float) -> ApiKey:
+        known, unix = self._known.get(presented.id), self._unix()
+        if (
+            known is None
+            or now - known.at > _TRUSTED_FOR
+            or not hmac.compare_digest(known.key.digest, presented.digest)
+        ):
+            raise StoreUnavailable("API keys cannot be checked at the moment", hint="try again later")
+        if known.key.is_expired(unix):
+            raise Unauthorized("the API key has expired")
+        if asks and (reached := known.reached(now, unix, self._books.pending(presented.id))) is not None:
+            raise _limited(known.key.limits, *reached)
+        return known.key
+
+
+@lru_cache(256)
+def _is_loopback(address: str) -> bool:
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return (mapped or ip).is_loopback
+
+
+def _limited(limits: Limits, verdict: str, wait: int) -> RateLimited:
+    words: Mapping[str, str] = {
+        "requests_per_minute": f"{limits.requests_per_minute or 0:,} requests a minute",
+        "tokens_per_day": f"{limits.tokens_per_day or 0:,} tokens a day (UTC)",
+        "usd_per_day": f"${limits.usd_per_day or 0:,.2f} a day (UTC)",
+    }
+    return RateLimited(f"this API key has reached its limit of {words[verdict]}", wait)
+
+
+def _refuse_other_sites(exchange: Exchange) -> None:
+    """Without keys, a page in this user's browser must not ask: neither as another site, nor by a name of
+    its own that leads here. Raises Forbidden.
+    """
+    if exchange.is_local_socket:  # which no page can reach
+        return
+    host = _name_in(exchange.header("host"))
+    origin = exchange.header("origin")
+    if host not in _LOOPBACK or (origin and _name_in(origin.partition("://")[2]) not in _LOOPBACK):
+        raise Forbidden("requests from other sites are not answered")
+
+
+def _name_in(address: str) -> str:
+    """The host of `host:port`, in lower case."""
+    name, colon, port = address.rpartition(":")
+    return (name if colon and port.isdecimal() else address).lower()

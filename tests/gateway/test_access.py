@@ -1,0 +1,450 @@
+"""Who may ask the gateway, over real HTTP with real clients: keys, tenants, models and limits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import anthropic
+import ollama
+import openai
+import pytest
+from doubles.chat_server import Fault
+from doubles.gateway_house import AddKey, House, Serve, bearer
+from doubles.waiting import until
+
+from llmhost.answering.cache_session import WarnOnce
+from llmhost.config.models import GatewayConfig, RedisConfig
+from llmhost.errors import StoreUnavailable, UsageError
+from llmhost.gateway.access import Bookkeeper, LastKnown, require_keys
+from llmhost.gateway.api_keys import ApiKey, Limits, Use, key_in, make_key
+from llmhost.gateway.key_store import KeyStore
+from llmhost.store.client import connect
+
+if TYPE_CHECKING:
+    from plugins.redis_servers import PortServer
+    from redis.asyncio import Redis
+
+ALWAYS = {"keys": "always"}
+UNKNOWN = "llmhost-0a1b2c3d4e5f-" + "0123456789abcdef" * 4
+
+
+async def today(client: Redis, key: str) -> Use:
+    """What was used with the key, as far as it is booked."""
+    presented = key_in([key])
+    assert presented is not None
+    admission = await KeyStore(client).admit(presented, asks=False)
+    assert admission is not None
+    return admission.today
+
+
+async def until_used(client: Redis, key: str, requests: int) -> Use:
+    async def is_booked() -> Use | None:
+        use = await today(client, key)
+        return use if use.requests >= requests and use.tokens else None
+
+    use: Use = await until(is_booked)
+    return use
+
+
+# Keys
+
+
+async def test_every_client_of_an_api_sends_its_key_in_its_own_way(serve: Serve, add_key: AddKey) -> None:
+    key, asked = await add_key(), [{"role": "user", "content": "Hi"}]
+    messages: Any = asked
+    async with (
+        serve(gateway=ALWAYS) as house,
+        openai.AsyncOpenAI(base_url=f"{house.url}/v1", api_key=key) as of_openai,
+        anthropic.AsyncAnthropic(base_url=house.url, api_key=key) as of_anthropic,
+        anthropic.AsyncAnthropic(base_url=house.url, auth_token=key) as with_token,
+        ollama.AsyncClient(house.url, headers=bearer(key)) as of_ollama,
+    ):
+        await of_openai.chat.completions.create(model="tiny", messages=messages)
+        assert (await house.chat(headers={"api-key": key})).status_code == 200
+        await of_openai.embeddings.create(model="all-minilm", input="Hi")
+        for client in (of_anthropic, with_token):
+            await client.messages.create(model="tiny", max_tokens=9, messages=messages)
+        await of_ollama.chat("tiny", messages)
+        assert (await of_ollama.list()).models[0].model == "tiny:latest"
+
+
+async def test_without_a_key_every_client_gets_its_own_error(serve: Serve) -> None:
+    messages: Any = [{"role": "user", "content": "Hi"}]
+    async with (
+        serve(gateway=ALWAYS) as house,
+        openai.AsyncOpenAI(base_url=f"{house.url}/v1", api_key="none") as of_openai,
+        anthropic.AsyncAnthropic(base_url=house.url, api_key=UNKNOWN) as of_anthropic,
+        ollama.AsyncClient(house.url) as of_ollama,
+    ):
+        with pytest.raises(openai.AuthenticationError) as seen:
+            await of_openai.chat.completions.create(model="tiny", messages=messages)
+        assert (seen.value.code, seen.value.response.headers["www-authenticate"]) == (
+            "invalid_api_key",
+            "Bearer",
+        )
+        with pytest.raises(anthropic.AuthenticationError):
+            await of_anthropic.messages.create(model="tiny", max_tokens=9, messages=messages)
+        with pytest.raises(ollama.ResponseError, match="API key"):
+            await of_ollama.chat("tiny", messages)
+        assert house.engine.requests == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/chat/completions"),
+        ("POST", "/v1/completions"),
+        ("POST", "/v1/responses"),
+        ("POST", "/v1/embeddings"),
+        ("POST", "/v1/messages"),
+        ("POST", "/v1/messages/count_tokens"),
+        ("GET", "/v1/models"),
+        ("GET", "/v1/models/tiny"),
+        ("POST", "/api/chat"),
+        ("POST", "/api/generate"),
+        ("POST", "/api/embed"),
+        ("POST", "/api/embeddings"),
+        ("POST", "/api/show"),
+        ("GET", "/api/tags"),
+        ("GET", "/api/ps"),
+        ("GET", "/api/version"),
+        ("GET", "/nothing"),
+    ],
+)
+async def test_every_path_needs_a_key(serve: Serve, method: str, path: str) -> None:
+    async with serve(gateway=ALWAYS) as house:
+        answer = await house.http.request(method, path, json={})
+        assert answer.status_code == 401
+
+
+async def test_what_tells_nothing_needs_no_key(serve: Serve) -> None:
+    async with serve(gateway=ALWAYS) as house:
+        assert (await house.http.get("/")).status_code == 200
+        assert (await house.http.get("/healthz")).status_code == 200
+        ready = await house.http.get("/readyz")
+    assert (ready.status_code, ready.json()) == (200, {})
+
+
+async def test_on_loopback_no_key_is_needed_and_a_known_one_counts(house: House, add_key: AddKey) -> None:
+    assert (await house.chat()).status_code == 200
+    assert (await house.chat(headers=bearer("sk-anything"))).headers["x-llmhost-cache"] == "exact"
+    assert (await house.chat(headers=bearer(await add_key("acme")))).headers["x-llmhost-cache"] == "miss"
+
+
+async def test_on_loopback_a_key_of_llmhost_that_is_not_valid_is_refused(house: House) -> None:
+    answer = await house.chat(headers=bearer(UNKNOWN))
+    assert (answer.status_code, UNKNOWN in answer.text) == (401, False)
+
+
+async def test_a_revoked_key_is_refused_by_the_next_request(
+    serve: Serve, add_key: AddKey, redis_client: Redis
+) -> None:
+    key = await add_key()
+    async with serve(gateway=ALWAYS) as one, serve(gateway=ALWAYS) as two:
+        for house in (one, two):
+            assert (await house.chat(headers=bearer(key))).status_code == 200
+        presented = key_in([key])
+        await KeyStore(redis_client).revoke(presented.id)
+        for house in (one, two):
+            assert (await house.chat(headers=bearer(key))).status_code == 401
+
+
+async def test_an_expired_key_says_so(serve: Serve, add_key: AddKey) -> None:
+    key = await add_key(expires=time.time() - 1)
+    async with serve(gateway=ALWAYS) as house:
+        answer = await house.chat(headers=bearer(key))
+    assert (answer.status_code, "expired" in answer.text) == (401, True)
+
+
+async def test_with_a_key_a_page_of_another_site_is_answered_and_cannot_read_it(
+    serve: Serve, add_key: AddKey
+) -> None:
+    headers = bearer(await add_key()) | {"origin": "https://app.example", "host": "llm.example.com"}
+    async with serve(gateway=ALWAYS) as house:
+        answer = await house.chat(headers=headers)
+    assert (answer.status_code, "access-control-allow-origin" in answer.headers) == (200, False)
+
+
+async def test_other_machines_are_let_in_only_if_there_is_a_key(redis_client: Redis, add_key: AddKey) -> None:
+    public = GatewayConfig(host="0.0.0.0", behind_proxy="10.0.0.5")  # noqa: S104
+    store = KeyStore(redis_client)
+    await require_keys(GatewayConfig(), store, time.time())
+    await add_key(expires=time.time() - 1)
+    with pytest.raises(UsageError, match="no API key"):
+        await require_keys(public, store, time.time())
+    await add_key()
+    await require_keys(public, store, time.time())
+
+
+# Tenants
+
+
+async def test_no_tenant_gets_what_another_was_answered(serve: Serve, add_key: AddKey) -> None:
+    acme, other = await add_key("acme"), await add_key("other")
+    second = await add_key("acme")
+    async with serve() as house:
+        asked = [
+            (acme, "What is Redis?", "miss"),
+            (acme, "What is Redis?", "exact"),
+            (second, "what is redis?", "semantic"),
+            (other, "What is Redis?", "miss"),
+            (other, "what is redis?", "semantic"),
+        ]
+        for key, prompt, expected in asked:
+            answer = await house.chat(prompt, headers=bearer(key))
+            assert answer.headers["x-llmhost-cache"] == expected
+        assert (await house.chat("What is Redis?")).headers["x-llmhost-cache"] == "miss"
+
+
+async def test_two_tenants_that_ask_the_same_at_once_each_have_their_own_answer(
+    serve: Serve, add_key: AddKey
+) -> None:
+    keys = [await add_key("acme"), await add_key("other")]
+    async with serve() as house:
+        await asyncio.gather(*(house.chat(headers=bearer(key)) for key in keys for _ in range(3)))
+        assert len(house.engine.requests) == 2
+
+
+async def test_users_of_a_tenant_are_apart_where_a_header_names_them(serve: Serve, add_key: AddKey) -> None:
+    acme, other = await add_key("acme"), await add_key("other")
+    async with serve(gateway={"user_header": "X-OpenWebUI-User-Id"}) as house:
+
+        async def ask(key: str | None, user: str | None) -> str:
+            headers = (bearer(key) if key else {}) | ({"x-openwebui-user-id": user} if user else {})
+            return (await house.chat(headers=headers)).headers["x-llmhost-cache"]
+
+        callers = [(acme, "ann"), (acme, "bob"), (acme, None), (other, "ann"), (None, "ann"), (None, None)]
+        assert [await ask(*caller) for caller in callers] == ["miss"] * 6
+        assert [await ask(*caller) for caller in callers] == ["exact"] * 6
+        assert (await house.chat(headers={"x-openwebui-user-id": "x" * 201})).status_code == 400
+
+
+async def test_a_header_that_is_not_configured_names_no_user(house: House) -> None:
+    await house.chat()
+    assert (await house.chat(headers={"x-openwebui-user-id": "ann"})).headers["x-llmhost-cache"] == "exact"
+
+
+# Models
+
+
+async def test_a_key_sees_and_asks_its_models_alone(serve: Serve, add_key: AddKey) -> None:
+    aliases = {"gpt-4o": "tiny", "gpt-4o-mini": "tiny"}
+    key = await add_key(models=("gpt-4o",))
+    async with (
+        serve(gateway=ALWAYS | {"aliases": aliases}) as house,
+        openai.AsyncOpenAI(base_url=f"{house.url}/v1", api_key=key) as client,
+    ):
+        assert [model.id async for model in client.models.list()] == ["gpt-4o"]
+        tags = (await house.http.get("/api/tags", headers=bearer(key))).json()
+        assert [model["name"] for model in tags["models"]] == ["gpt-4o:latest"]
+        assert (await house.chat(model="gpt-4o", headers=bearer(key))).status_code == 200
+        for hidden in ("tiny", "gpt-4o-mini"):
+            refused = await house.chat(model=hidden, headers=bearer(key))
+            assert (refused.status_code, refused.json()["error"]["message"]) == (
+                404,
+                f"the model {hidden!r} does not exist here; served are: gpt-4o",
+            )
+            shown = await house.http.post("/api/show", json={"model": hidden}, headers=bearer(key))
+            assert shown.status_code == 404
+        with pytest.raises(openai.NotFoundError):
+            await client.embeddings.create(model="all-minilm", input="Hi")
+
+
+async def test_a_key_for_embeddings_alone_asks_no_model(serve: Serve, add_key: AddKey) -> None:
+    key = await add_key(models=("all-minilm",))
+    async with serve(gateway=ALWAYS) as house:
+        body = {"model": "all-MiniLM-L6-v2", "input": "Hi"}
+        assert (await house.http.post("/v1/embeddings", json=body, headers=bearer(key))).status_code == 200
+        assert (await house.chat(headers=bearer(key))).status_code == 404
+        listed = (await house.http.get("/v1/models", headers=bearer(key))).json()["data"]
+    assert [model["id"] for model in listed] == ["all-minilm"]
+
+
+# Limits
+
+
+async def test_requests_a_minute_hold_over_two_gateways(serve: Serve, add_key: AddKey) -> None:
+    key = await add_key(requests_per_minute=5)
+    async with serve(gateway=ALWAYS) as one, serve(gateway=ALWAYS) as two:
+        answers = await asyncio.gather(
+            *(house.chat(headers=bearer(key)) for house in (one, two) for _ in range(6))
+        )
+        assert sorted(answer.status_code for answer in answers) == [200] * 5 + [429] * 7
+        refused = await one.chat(headers=bearer(key))
+        assert "5 requests a minute" in refused.json()["error"]["message"]
+        assert 50 <= int(refused.headers["retry-after"]) <= 61
+        assert (await one.http.get("/v1/models", headers=bearer(key))).status_code == 200
+
+
+async def test_a_limit_is_an_error_of_each_client_s_own(serve: Serve, add_key: AddKey) -> None:
+    key = await add_key(requests_per_minute=1)
+    messages: Any = [{"role": "user", "content": "Hi"}]
+    async with (
+        serve(gateway=ALWAYS) as house,
+        openai.AsyncOpenAI(base_url=f"{house.url}/v1", api_key=key, max_retries=0) as of_openai,
+        anthropic.AsyncAnthropic(base_url=house.url, api_key=key, max_retries=0) as of_anthropic,
+        ollama.AsyncClient(house.url, headers=bearer(key)) as of_ollama,
+    ):
+        await of_openai.chat.completions.create(model="tiny", messages=messages)
+        with pytest.raises(openai.RateLimitError):
+            await of_openai.embeddings.create(model="all-minilm", input="Hi")
+        with pytest.raises(anthropic.RateLimitError):
+            await of_anthropic.messages.create(model="tiny", max_tokens=9, messages=messages)
+        with pytest.raises(ollama.ResponseError, match="1 requests a minute"):
+            await of_ollama.chat("tiny", messages)
+
+
+async def test_tokens_of_answers_hits_and_embeddings_are_counted(
+    serve: Serve, add_key: AddKey, redis_client: Redis
+) -> None:
+    key = await add_key()
+    async with serve(gateway=ALWAYS) as house:
+        answers = [await house.chat(headers=bearer(key)) for _ in range(2)]
+        body = {"model": "all-minilm", "input": "Hi"}
+        answers.append(await house.http.post("/v1/embeddings", json=body, headers=bearer(key)))
+    use = await until_used(redis_client, key, 3)
+    assert use.tokens == sum(answer.json()["usage"]["total_tokens"] for answer in answers)
+
+
+async def test_a_day_s_tokens_end_on_every_gateway(
+    serve: Serve, add_key: AddKey, redis_client: Redis
+) -> None:
+    key = await add_key(tokens_per_day=1)
+    async with serve(gateway=ALWAYS) as one, serve(gateway=ALWAYS) as two:
+        assert (await one.chat(headers=bearer(key))).status_code == 200
+        await until_used(redis_client, key, 1)
+        refused = await two.chat(headers=bearer(key))
+    assert (refused.status_code, "1 tokens a day" in refused.text) == (429, True)
+    assert 0 < int(refused.headers["retry-after"]) <= 86_400
+
+
+async def test_a_hit_costs_no_dollars(serve: Serve, add_key: AddKey, redis_client: Redis) -> None:
+    key = await add_key(usd_per_day=1000.0)
+    async with serve() as house:
+        fleet = {
+            "provider": "static",
+            "workers": [{"url": house.engine.url}],
+            "price_per_hour": 360.0,
+            "name": "dear",
+        }
+        async with serve(fleet=fleet) as dear:
+            await dear.chat(headers=bearer(key))
+            asked = (await until_used(redis_client, key, 1)).usd
+            await dear.chat(headers=bearer(key))
+    assert asked > 0
+    assert (await until_used(redis_client, key, 2)).usd == asked
+
+
+async def test_an_answer_that_its_client_leaves_is_charged_as_far_as_it_came(
+    serve: Serve, add_key: AddKey, redis_client: Redis
+) -> None:
+    key = await add_key()
+    async with serve() as house:
+        house.engine.fail(Fault.HANGS, after=2)
+        body: Any = {"model": "tiny", "stream": True, "messages": [{"role": "user", "content": "x" * 400}]}
+        async with house.http.stream(
+            "POST", "/v1/chat/completions", json=body, headers=bearer(key)
+        ) as answer:
+            async for line in answer.aiter_lines():
+                if '"content":"' in line and '"content":""' not in line:
+                    break
+        assert (await until_used(redis_client, key, 1)).tokens >= 101
+
+
+async def test_a_bad_body_counts_as_a_request(serve: Serve, add_key: AddKey) -> None:
+    key = await add_key(requests_per_minute=1)
+    async with serve() as house:
+        statuses = [
+            (await house.http.post("/v1/chat/completions", content=b"{", headers=bearer(key))).status_code
+            for _ in range(2)
+        ]
+    assert statuses == [400, 429]
+
+
+# Redis is away
+
+
+async def test_where_redis_is_away_a_key_that_was_seen_is_believed_and_another_is_not(
+    serve: Serve, redis_port_server: PortServer
+) -> None:
+    redis = redis_port_server()
+    client = connect(RedisConfig(host="127.0.0.1", port=redis.port))
+    keys = []
+    for _ in range(2):
+        text, made = make_key()
+        keys.append(text)
+        limits = Limits(requests_per_minute=3)
+        await KeyStore(client).add(ApiKey(made.id, "acme", limits, time.time(), made.digest))
+    await client.aclose()
+    url = f"redis://127.0.0.1:{redis.port}"
+    async with serve(gateway=ALWAYS, redis={"url": url}) as house:
+        assert (await house.chat(headers=bearer(keys[0]))).status_code == 200
+        redis.kill()
+        statuses = [(await house.chat(headers=bearer(keys[0]))).status_code for _ in range(3)]
+        assert statuses == [200, 200, 429]
+        unknown = await house.chat(headers=bearer(keys[1]))
+        assert (unknown.status_code, unknown.headers["retry-after"]) == (503, "5")
+        assert str(redis.port) not in unknown.text
+        wrong = keys[0][:-1] + ("0" if keys[0][-1] != "0" else "1")
+        assert (await house.chat(headers=bearer(wrong))).status_code == 503
+
+
+def last_known(asked: int = 0, today: Use | None = None, **limits: Any) -> LastKnown:
+    key = ApiKey("0a1b2c3d4e5f", "acme", Limits(**limits), 0.0, "digest")
+    return LastKnown(key, at=100.0, asked=asked, day=1, today=today or Use())
+
+
+def test_without_redis_requests_count_beside_those_that_it_counted_last() -> None:
+    known = last_known(asked=2, requests_per_minute=3)
+    seen = [known.reached(at, 86_500.0, Use()) for at in (100.0, 110.0, 159.0, 160.0, 161.0, 162.0)]
+    limit = "requests_per_minute"
+    assert seen == [None, (limit, 51), (limit, 2), None, None, None]
+    assert known.reached(163.0, 86_500.0, Use()) == (limit, 58)
+
+
+@pytest.mark.parametrize("limit", [{"tokens_per_day": 10}, {"usd_per_day": 1.0}])
+def test_without_redis_a_day_s_use_is_what_redis_knew_and_what_is_not_booked(limit: dict[str, Any]) -> None:
+    known, pending = last_known(today=Use(1, 6, 0.6), **limit), Use(1, 4, 0.4)
+    (name,) = limit
+    assert known.reached(100.0, 86_500.0, Use()) is None
+    assert known.reached(100.0, 2 * 86_400 - 10.0, pending) == (name, 10)
+    assert known.reached(100.0, 2 * 86_400.0, pending) is None
+
+
+async def test_use_is_booked_when_redis_is_back(redis_client: Redis, add_key: AddKey) -> None:
+    key, store = await add_key(), KeyStore(redis_client)
+    book, failures = store.book, [StoreUnavailable("away")] * 2
+    warnings: list[str] = []
+
+    async def flaky(used: Any) -> None:
+        if failures:
+            raise failures.pop()
+        await book(used)
+
+    store.book = flaky  # type: ignore[method-assign]
+    books = Bookkeeper(store, WarnOnce(warnings.append), pause=0.001)
+    presented = key_in([key])
+    books.used(presented.id, Use(1, 5, 0.1))
+    books.used(presented.id, Use(1, 6, 0.2))
+    use = await until_used(redis_client, key, 2)
+    assert (use.requests, use.tokens, use.usd) == (2, 11, pytest.approx(0.3))
+    assert (books.pending(presented.id), len(warnings)) == (Use(), 1)
+    await books.aclose()
+
+
+async def test_a_gateway_that_stops_books_what_is_left(
+    serve: Serve, add_key: AddKey, redis_client: Redis
+) -> None:
+    key = await add_key()
+    async with serve() as house:
+        await house.chat(headers=bearer(key))
+    assert (await today(redis_client, key)).requests == 1
+
+
+async def test_without_a_key_redis_is_not_asked_for_one(house: House, redis_client: Redis) -> None:
+    await house.http.get("/v1/models", headers=bearer("none"))
+    before = (await redis_client.info("stats"))["total_commands_processed"]
+    await house.http.get("/v1/models", headers=bearer("none"))
+    assert (await redis_client.info("stats"))["total_commands_processed"] == before + 1

@@ -1,0 +1,191 @@
+"""Keys and limits in a real Redis, by its own clock. Time passes by what was counted becoming older."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+
+from llmhost.config.models import RedisConfig
+from llmhost.gateway.api_keys import ApiKey, Limits, PresentedKey, Use, make_key
+from llmhost.gateway.key_store import Admission, KeyStore
+from llmhost.store.client import connect, text
+from llmhost.store.keys import GatewayKeys
+
+if TYPE_CHECKING:
+    from plugins.redis_servers import RedisServer
+
+
+async def made(client: Redis, *, expires: float | None = None, **limits: Any) -> PresentedKey:
+    _, key = make_key()
+    await KeyStore(client).add(
+        ApiKey(key.id, "acme", Limits(**limits), time.time(), key.digest, expires=expires)
+    )
+    return key
+
+
+async def passed(client: Redis, key: PresentedKey, seconds: int) -> None:
+    """So many seconds later, as far as the key's requests are concerned."""
+    asked = text(await client.hget(GatewayKeys.key(key.id), "asked") or b"")
+    older = re.sub(r"(\d+):", lambda match: f"{int(match[1]) - seconds}:", asked)
+    await client.hset(GatewayKeys.key(key.id), "asked", older)
+
+
+async def now(client: Redis) -> float:
+    seconds, microseconds = await client.time()
+    return float(seconds) + microseconds / 1e6
+
+
+async def admit(store: KeyStore, key: PresentedKey) -> Admission:
+    admission = await store.admit(key, asks=True)
+    assert admission is not None
+    return admission
+
+
+STEPS = st.lists(
+    st.tuples(st.integers(0, 1), st.integers(1, 6)) | st.integers(1, 70), min_size=1, max_size=20
+)
+
+
+@asynccontextmanager
+async def two_stores(socket: Path) -> AsyncIterator[tuple[Redis, list[KeyStore]]]:
+    clients = [connect(RedisConfig(), socket=socket) for _ in range(2)]
+    try:
+        yield clients[0], [KeyStore(client) for client in clients]
+    finally:
+        for client in clients:
+            await client.aclose()
+
+
+@settings(max_examples=40)
+@given(limit=st.integers(1, 5), steps=STEPS)
+def test_no_minute_has_more_requests_than_the_limit_in_whatever_order_two_gateways_ask(
+    redis_server: RedisServer, limit: int, steps: list[tuple[int, int] | int]
+) -> None:
+    async def run() -> None:
+        async with two_stores(redis_server.socket) as (client, stores):
+            key = await made(client, requests_per_minute=limit)
+            offset, admitted = 0, []
+            for step in steps:
+                if isinstance(step, int):
+                    await passed(client, key, step)
+                    offset += step
+                    continue
+                first, count = step
+                before = await now(client) + offset
+                asked = [admit(stores[(first + number) % 2], key) for number in range(count)]
+                verdicts = [admission.verdict for admission in await asyncio.gather(*asked)]
+                after = await now(client) + offset
+                admitted += [(before, after)] * verdicts.count("ok")
+            for _, last in admitted:
+                assert sum(first > last - 60 for first, after in admitted if after <= last) <= limit
+
+    asyncio.run(run())
+
+
+async def test_a_request_is_admitted_again_when_the_limit_says_so(redis_client: Redis) -> None:
+    key, store = await made(redis_client, requests_per_minute=2), KeyStore(redis_client)
+    await admit(store, key)
+    await passed(redis_client, key, 30)
+    await admit(store, key)
+    refused = await admit(store, key)
+    assert (refused.verdict, 25 <= refused.wait <= 31) == ("requests_per_minute", True)
+    await passed(redis_client, key, refused.wait)
+    assert [(await admit(store, key)).verdict for _ in range(2)] == ["ok", "requests_per_minute"]
+
+
+async def test_what_was_counted_before_the_clock_was_put_back_blocks_nothing(redis_client: Redis) -> None:
+    key, store = await made(redis_client, requests_per_minute=1), KeyStore(redis_client)
+    await admit(store, key)
+    await passed(redis_client, key, -86_400)
+    assert (await admit(store, key)).verdict == "ok"
+
+
+async def test_a_request_that_is_refused_and_one_that_asks_nothing_do_not_count(redis_client: Redis) -> None:
+    key, store = await made(redis_client, requests_per_minute=1), KeyStore(redis_client)
+    for _ in range(3):
+        assert (await store.admit(key, asks=False)).verdict == "ok"
+    await admit(store, key)
+    assert (await admit(store, key)).asked == 1
+    assert (await store.admit(key, asks=False)).verdict == "ok"
+
+
+async def test_a_wrong_secret_is_no_key_and_uses_up_nothing(redis_client: Redis) -> None:
+    key, store = await made(redis_client, requests_per_minute=1), KeyStore(redis_client)
+    for _ in range(3):
+        assert await store.admit(PresentedKey(key.id, "0" * 64), asks=True) is None
+    assert (await admit(store, key)).verdict == "ok"
+
+
+async def test_tokens_and_dollars_of_a_day_are_those_that_were_booked(redis_client: Redis) -> None:
+    store = KeyStore(redis_client)
+    tokens = await made(redis_client, tokens_per_day=100)
+    usd = await made(redis_client, usd_per_day=0.5)
+    await store.book({tokens.id: Use(1, 99, 9.0), usd.id: Use(1, 10**9, 0.49)})
+    assert [(await admit(store, key)).verdict for key in (tokens, usd)] == ["ok", "ok"]
+    await store.book({tokens.id: Use(0, 1), usd.id: Use(0, 0, 0.011)})
+    refused = [await admit(store, key) for key in (tokens, usd)]
+    assert [one.verdict for one in refused] == ["tokens_per_day", "usd_per_day"]
+    assert all(0 < one.wait <= 86_400 for one in refused)
+
+
+async def test_another_day_begins_with_nothing_used(redis_client: Redis) -> None:
+    key, store = await made(redis_client, tokens_per_day=100), KeyStore(redis_client)
+    await store.book({key.id: Use(1, 100)})
+    await redis_client.hincrby(GatewayKeys.key(key.id), "day", -1)
+    assert (await admit(store, key)).today == Use()
+    await store.book({key.id: Use(1, 7)})
+    assert (await admit(store, key)).today == Use(1, 7, 0.0)
+
+
+@settings(max_examples=25)
+@given(used=st.lists(st.tuples(st.integers(0, 1), st.integers(0, 50)), max_size=12))
+def test_no_token_is_lost_between_two_gateways(
+    redis_server: RedisServer, used: list[tuple[int, int]]
+) -> None:
+    async def run() -> None:
+        async with two_stores(redis_server.socket) as (client, stores):
+            key = await made(client)
+            await asyncio.gather(*(stores[which].book({key.id: Use(1, tokens)}) for which, tokens in used))
+            (stored,) = [one for one in await stores[0].keys(await now(client)) if one.id == key.id]
+            assert stored.today == Use(len(used), sum(tokens for _, tokens in used))
+
+    asyncio.run(run())
+
+
+async def test_a_revoked_key_is_gone_and_a_late_booking_does_not_bring_it_back(redis_client: Redis) -> None:
+    key, store = await made(redis_client), KeyStore(redis_client)
+    assert await store.revoke(key.id)
+    await store.book({key.id: Use(1, 5)})
+    assert await store.admit(key, asks=True) is None
+    assert await store.keys(time.time()) == []
+    assert not await store.revoke(key.id)
+
+
+async def test_an_expired_key_is_refused_and_listed(redis_client: Redis) -> None:
+    key, store = await made(redis_client, expires=time.time() - 1), KeyStore(redis_client)
+    assert (await admit(store, key)).verdict == "expired"
+    assert [one.id for one in await store.keys(time.time())] == [key.id]
+
+
+async def test_a_damaged_record_is_refused_and_listed(redis_client: Redis) -> None:
+    key, store = await made(redis_client), KeyStore(redis_client)
+    await redis_client.hset(GatewayKeys.key(key.id), "models", "{")
+    assert await store.admit(key, asks=True) is None
+    assert [(one.id, one.key) for one in await store.keys(time.time())] == [(key.id, None)]
+
+
+async def test_redis_holds_no_secret_and_lets_no_key_expire_by_itself(redis_client: Redis) -> None:
+    written, key = make_key()
+    await KeyStore(redis_client).add(ApiKey(key.id, "acme", Limits(), time.time(), key.digest))
+    kept = await redis_client.hgetall(GatewayKeys.key(key.id))
+    assert written.rpartition("-")[2] not in " ".join(map(text, kept.values()))
+    assert await redis_client.ttl(GatewayKeys.key(key.id)) == -1
