@@ -23,14 +23,14 @@ from llmhost.gateway.api_keys import ApiKey, Limits, PresentedKey, Use, key_in
 from llmhost.gateway.exchange import Caller, Exchange
 from llmhost.gateway.faults import BadRequest, Forbidden, RateLimited, Unauthorized
 from llmhost.gateway.key_store import Admission, KeyStore
+from llmhost.gateway.page import FILES
+from llmhost.gateway.record import APIS
 
 __all__ = ["Access", "Bookkeeper", "LastKnown", "require_keys"]
 
 _HEADERS = ("authorization", "x-api-key", "api-key")
 #: paths that anyone may ask for: they tell nothing about anyone
-_OPEN = frozenset({"/", "/healthz", "/readyz"})
-#: what is sent by POST and asks no question, so that no limit counts it
-_LOOK_UPS = frozenset({"/api/show", "/v1/messages/count_tokens"})
+_OPEN = frozenset({"/", "/healthz", "/readyz", *FILES})
 #: seconds; how long a key that Redis knew is believed in while Redis is away
 _TRUSTED_FOR = 600.0
 #: seconds; how long a Redis that is away is left alone before it is asked again
@@ -192,12 +192,14 @@ class Access:
                 raise Unauthorized("this needs an API key of llmhost", hint=_NO_KEY_HINT)
             _refuse_other_sites(exchange)
             return Caller(user=user)
-        asks = exchange.scope["method"] == "POST" and path not in _LOOK_UPS
+        asks = exchange.scope["method"] == "POST" and path in APIS
         key = await self._key(presented, asks=asks)
 
         def charge(tokens: int, usd: float) -> None:
             self._books.used(key.id, Use(0, tokens, usd))
 
+        if _concerns_all(path) and not key.operator:
+            raise Forbidden("this concerns all tenants", hint="make a key: llmhost keys add --operator")
         if asks:
             self._books.used(key.id, Use(1))
         return Caller(key.tenant, user, key.limits.models, charge)
@@ -266,6 +268,10 @@ class Access:
         if asks and (reached := known.reached(now, unix, self._books.pending(presented.id))) is not None:
             raise _limited(known.key.limits, *reached)
         return known.key
+
+
+def _concerns_all(path: str) -> bool:
+    return path in ("/metrics", "/health/backlog") or path.startswith("/llmhost/")
 
 
 @lru_cache(256)

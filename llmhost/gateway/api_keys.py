@@ -63,6 +63,8 @@ class ApiKey:
     label: str = ""
     expires: float | None = None
     last_used: float | None = None
+    #: whether it also shows what concerns all tenants: figures, and the page
+    operator: bool = False
 
     def is_expired(self, now: float) -> bool:
         return self.expires is not None and self.expires <= now
@@ -94,7 +96,17 @@ def _digest(text: str) -> str:
 
 _OPTIONAL_LIMITS = ("requests_per_minute", "tokens_per_day", "usd_per_day")
 #: the fields that are written once, and when the key was last used
-FIELDS = ("digest", "tenant", "label", "created", "expires", "models", *_OPTIONAL_LIMITS, "last_used")
+FIELDS = (
+    "digest",
+    "tenant",
+    "label",
+    "created",
+    "expires",
+    "models",
+    "operator",
+    *_OPTIONAL_LIMITS,
+    "last_used",
+)
 
 
 def fields_of(key: ApiKey) -> dict[Any, Any]:
@@ -107,6 +119,7 @@ def fields_of(key: ApiKey) -> dict[Any, Any]:
         "created": key.created,
         "expires": key.expires,
         "models": json.dumps(limits.models),
+        "operator": int(key.operator),
         **{name: getattr(limits, name) for name in _OPTIONAL_LIMITS},
     }
     return {name: value for name, value in fields.items() if value is not None}
@@ -127,6 +140,7 @@ def read_key(id: str, fields: Mapping[str, str]) -> ApiKey | None:
             label=fields.get("label", ""),
             expires=_number(fields.get("expires")),
             last_used=_number(fields.get("last_used")),
+            operator=fields.get("operator") == "1",
         )
     except (KeyError, ValueError, TypeError, RecursionError):
         return None

@@ -150,9 +150,9 @@ class Page:
         raise NotFound(f"there is no fleet {name[:60]!r} here", "fleet")
 
 
-def _tenant(exchange: Exchange, fleet: ServedFleet) -> str:  # noqa: ARG001
+def _tenant(exchange: Exchange, fleet: ServedFleet) -> str:
     """Whose hits the caller may see: their own."""
-    return fleet.config.cache.tenant
+    return exchange.caller.tenant or fleet.config.cache.tenant
 
 
 def _figures_of(fleet: ServedFleet) -> FleetFigures:

@@ -87,9 +87,13 @@ async def house(serve: Serve) -> AsyncIterator[House]:
 def add_key(redis_client: Redis) -> AddKey:
     """Makes an API key of a tenant, with limits, and returns its text."""
 
-    async def add(tenant: str = "acme", *, expires: float | None = None, **limits: Any) -> str:
+    async def add(
+        tenant: str = "acme", *, expires: float | None = None, operator: bool = False, **limits: Any
+    ) -> str:
         text, made = make_key()
-        key = ApiKey(made.id, tenant, Limits(**limits), time.time(), made.digest, expires=expires)
+        key = ApiKey(
+            made.id, tenant, Limits(**limits), time.time(), made.digest, expires=expires, operator=operator
+        )
         await KeyStore(redis_client).add(key)
         return text
 

@@ -119,10 +119,22 @@ async def test_every_path_needs_a_key(serve: Serve, method: str, path: str) -> N
         assert answer.status_code == 401
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/health/backlog", "/llmhost/gateway", "/llmhost/overview"])
+async def test_what_concerns_all_tenants_is_for_an_operator(serve: Serve, add_key: AddKey, path: str) -> None:
+    tenant, operator = await add_key(), await add_key(operator=True)
+    async with serve(gateway=ALWAYS) as house:
+        statuses = [
+            (await house.http.get(path, headers=headers)).status_code
+            for headers in ({}, bearer(tenant), bearer(operator))
+        ]
+    assert statuses == [401, 403, 200]
+
+
 async def test_what_tells_nothing_needs_no_key(serve: Serve) -> None:
     async with serve(gateway=ALWAYS) as house:
         assert (await house.http.get("/")).status_code == 200
         assert (await house.http.get("/healthz")).status_code == 200
+        assert (await house.http.get("/llmhost/page.js")).status_code == 200
         ready = await house.http.get("/readyz")
     assert (ready.status_code, ready.json()) == (200, {})
 

@@ -46,6 +46,9 @@ async def add_key(
         list[str] | None, typer.Option(help="A model it may ask for, repeatable; by default all.")
     ] = None,
     expires: Annotated[str | None, typer.Option(help="After how long it expires, such as 30d.")] = None,
+    operator: Annotated[
+        bool, typer.Option("--operator", help="It also shows what concerns all tenants: /metrics, the page.")
+    ] = False,
 ) -> None:
     """Make an API key and print it. It is shown this once: only its hash is kept.
 
@@ -69,6 +72,7 @@ async def add_key(
         digest=made.digest,
         label=_line("--label", label) if label else "",
         expires=until,
+        operator=operator,
     )
     async with wired(options, configured(options)) as wiring:
         await (await make_key_store(wiring)).add(key)
@@ -165,6 +169,7 @@ def _described(key: ApiKey) -> dict[str, Any]:
         "limits": _limits(key.limits),
         "created": key.created,
         "expires": key.expires,
+        "operator": key.operator,
     }
 
 
