@@ -1,0 +1,128 @@
+"""What `bench/gateway.py` measures the gateway beside, each a process of its own.
+
+python bench/gateway_parts.py engine PORT          an OpenAI server that streams 50 tokens a second
+python bench/gateway_parts.py bare PORT SOCKET     a handler of the gateway's own server: one Redis GET
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+
+from llmhost.cache.embedders.load import load_embedder
+from llmhost.cache.verifiers.load import load_verifier
+from llmhost.config.models import CacheConfig
+from llmhost.gateway.server import GatewayServer, listen
+
+TOKENS_A_SECOND = 50
+ANSWER = "It learns from data. " * 40
+PAIR = ("Explain machine learning in simple terms", "What is machine learning in simple terms?")
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+async def reply(send: Any, body: bytes) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def body_of(receive: Any) -> bytes:
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            return body
+
+
+async def engine(scope: Any, receive: Any, send: Any) -> None:
+    if scope["path"].endswith("/models"):
+        await reply(send, b'{"object":"list","data":[{"id":"tiny","object":"model"}]}')
+        return
+    asked = json.loads(await body_of(receive))
+    if not asked.get("stream"):
+        message = {"role": "assistant", "content": ANSWER}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        await reply(send, json.dumps({"choices": [choice], "usage": {}}).encode())
+        return
+    tokens = asked.get("max_tokens") or 20
+    # A question that is not streamed to its client is streamed to the gateway: it need not take a second.
+    pause = 1 / TOKENS_A_SECOND if tokens < 1000 else 0.0
+    tokens = min(tokens, 40) if tokens >= 1000 else tokens
+    await send(
+        {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]}
+    )
+    due = time.perf_counter()
+    for number in range(tokens):
+        due += pause
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        await send(_event({"content": f"t{number} "}))
+    await send(_event({}, "stop"))
+    await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+
+
+def _event(delta: dict[str, str], finish: str | None = None) -> dict[str, Any]:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    chunk = {"id": "x", "object": "chat.completion.chunk", "created": 0, "model": "tiny", "choices": [choice]}
+    return {
+        "type": "http.response.body",
+        "body": b"data: " + json.dumps(chunk).encode() + b"\n\n",
+        "more_body": True,
+    }
+
+
+class Bare:
+    """`/get` does one Redis GET and returns what is stored; `/judge` embeds and verifies before it."""
+
+    def __init__(self, path: str) -> None:
+        self._redis = Redis(unix_socket_path=path, protocol=2)
+        self._embedder: Any = None
+        self._verifier: Any = None
+
+    async def load(self) -> None:
+        self._embedder = load_embedder(CacheConfig().embedder, on_progress=str)
+        self._verifier = load_verifier(CacheConfig().verifier, on_progress=str)
+        await self._redis.set("bench:answer", json.dumps({"choices": [{"message": {"content": ANSWER}}]}))
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await body_of(receive)
+        if scope["path"] == "/judge":
+            self._embedder.embed(PAIR[0])
+            self._verifier.probability(*PAIR)
+        await reply(send, await self._redis.get("bench:answer") or b"")
+
+
+async def run(app: Any, port: int) -> None:
+    server = GatewayServer(app, [listen("127.0.0.1", port)])
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.stop)
+    print("ready", flush=True)
+    await server.run()
+
+
+async def main(words: Sequence[str]) -> None:
+    what, port, *more = words
+    if what == "engine":
+        await run(engine, int(port))
+        return
+    bare = Bare(str(Path(more[0])))
+    await bare.load()
+    await run(bare, int(port))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1:]))
