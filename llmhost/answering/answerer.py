@@ -68,7 +68,7 @@ class Answerer:
     without `audits` no hit is audited. With a `shadow` no hit is served: an engine answers, and the shadow
     gets the question, the hit and that answer, to compare them. `pool` and `audits` are made when they are
     first needed: an exact hit needs neither. `slots` is how many requests a worker serves at once: they share
-    its price.
+    its price. `counts_later`: nobody waits until a question is counted; for a process that goes on.
     """
 
     pool: Callable[[], Pool]
@@ -79,11 +79,12 @@ class Answerer:
     audits: Callable[[], AuditSampler | None] = lambda: None
     shadow: Callable[[Question, Reply, Reply], Awaitable[None]] | None = None
     clock: Callable[[], float] = time.time
+    counts_later: bool = False
     under_way: int = field(default=0, init=False)
     #: the answers that are made now, by entry, and the tasks that make them
     _flights: dict[str, Flight] = field(default_factory=dict, init=False)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
-    _comparisons: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+    _finishing: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         self.pool, self.audits = cache(self.pool), cache(self.audits)
@@ -124,14 +125,14 @@ class Answerer:
         finally:
             self.under_way -= 1
             if not asked.leads:
-                await self._record(asked)
+                await self._count(asked)
 
     async def aclose(self) -> None:
-        """Ends the answers that are still made for other processes, and finishes what is compared."""
+        """Ends the answers that are still made for other processes; finishes what is compared and counted."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, *self._comparisons, return_exceptions=True)
+        await asyncio.gather(*tasks, *self._finishing, return_exceptions=True)
 
     async def _look_up(self, asked: _Asked) -> Reply | None:
         """The cached reply, or None."""
@@ -225,7 +226,7 @@ class Answerer:
             if flight.reply is None and flight.failure is None:
                 flight.fail(EngineUnavailable("the answer was given up, as llmhost is being stopped"))
             self._forget(flight)
-            await self._record(asked)
+            await self._count(asked)
 
     async def _lead(
         self, flight: Flight, asked: _Asked, session: CacheSession | None, lead: Lead | Follow | None
@@ -316,6 +317,14 @@ class Answerer:
             shadow=asked.shadow,
         )
 
+    async def _count(self, asked: _Asked) -> None:
+        if not self.counts_later:
+            await self._record(asked)
+            return
+        task = asyncio.create_task(self._record(asked))
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
+
     async def _record(self, asked: _Asked) -> None:
         """Counts the question, and the hit on its entry. If the ledger cannot be reached, this only warns."""
         session, reply, now = asked.session, asked.reply, self.clock()
@@ -344,8 +353,8 @@ class Answerer:
                 self.warn_once.warn("a hit that was not served is not compared", error)
 
         task = asyncio.create_task(compare())
-        self._comparisons.add(task)
-        task.add_done_callback(self._comparisons.discard)
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
 
 
 def engine_answer(collected: Collected, model: str, now: float, slots: int) -> Answer:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -117,7 +118,8 @@ class CacheSessions:
     """The cache and its flights, for a run of questions. `flights` are made when one is first needed.
 
     Where Redis is away, it is left alone for `pause` seconds; `restore` is awaited before it is used again,
-    and raises StoreError where it is still away. `weights` says what the fleet serves under a model's name.
+    and raises StoreError where it is still away. `weights` says what the fleet serves under a model's name,
+    and is asked no more than once in `digest_period` seconds.
     """
 
     cache: SemanticCache
@@ -126,9 +128,12 @@ class CacheSessions:
     restore: Callable[[], Awaitable[object]] | None = None
     weights: Weights = field(default_factory=Weights)
     pause: float = _PAUSE
+    digest_period: float = 0.0
     clock: Callable[[], float] = time.monotonic
     sure: bool = field(default=True, init=False)
     away_until: float | None = field(default=None, init=False)
+    #: by model: until when its digest need not be asked for, and the digest
+    _digests: dict[str, tuple[float, str]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.flights = functools.cache(self.flights)
@@ -152,6 +157,19 @@ class CacheSessions:
         await session.place()
         return session
 
+    async def digest(self, model: str) -> str:
+        """As `Weights.digest`, asked no more than once in `digest_period`, however many questions come."""
+        until, digest = self._digests.get(model, (-math.inf, ""))
+        if self.clock() >= until:
+            digest = await self.weights.digest(model)
+            self._digests[model] = self.clock() + self.digest_period, digest
+        return digest
+
+    async def seen(self, model: str, digest: str) -> None:
+        """As `Weights.seen`."""
+        self._digests.pop(model, None)
+        await self.weights.seen(model, digest)
+
     def lost(self) -> None:
         """Redis is away: no question asks it until the pause is over."""
         self.away_until = self.clock() + self.pause
@@ -171,9 +189,7 @@ class CacheSession:
         """Takes the question's place among the answers of the weights that the fleet is known to serve."""
         with self._degrading():
             if self.available:
-                self.key = (
-                    self.question.key(await self.sessions.weights.digest(self.question.model)) or self.key
-                )
+                self.key = self.question.key(await self.sessions.digest(self.question.model)) or self.key
 
     async def exact(self) -> Answer | None:
         """The stored answer to the same question."""
@@ -200,7 +216,7 @@ class CacheSession:
                 key = self.question.key(digest)
                 if key is not None and key != self.key:
                     self.key = key
-                    await self.sessions.weights.seen(self.question.model, digest)
+                    await self.sessions.seen(self.question.model, digest)
                 if vector is None:
                     vector = await self._embed()
                 await self.sessions.cache.store(self.key, answer, vector)

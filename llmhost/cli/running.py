@@ -76,8 +76,8 @@ def process_age() -> float:
         return known
 
 
-def run_async(work: Coroutine[Any, Any, Result]) -> Result:
-    """Runs `work` to its end.
+def run_async(work: Coroutine[Any, Any, Result], *, serves: bool = False) -> Result:
+    """Runs `work` to its end; one that `serves` has a loop that is quicker, and takes longer to import.
 
     The first Ctrl-C or SIGTERM cancels it and lets it clean up; a second one aborts the cleanup too.
 
@@ -86,7 +86,12 @@ def run_async(work: Coroutine[Any, Any, Result]) -> Result:
     """
     import asyncio
 
-    runner = asyncio.Runner()
+    if serves:
+        import uvloop
+
+        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    else:
+        runner = asyncio.Runner()
     try:
         return runner.run(_interruptible(work))
     except asyncio.CancelledError:

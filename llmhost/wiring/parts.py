@@ -356,10 +356,10 @@ class Wiring(AsyncExitStack):
                 removed = f"its answers ({len(forgotten):,}) were removed from the cache"
                 self._note(f"{worker} is not trusted any more: {removed}")
 
-    async def answerer(self, *, audit_in_background: bool = False) -> Answerer:
+    async def answerer(self, *, goes_on: bool = False) -> Answerer:
         """The one path of a question. Where Redis is away, it does without until Redis is back; the user is
-        warned. `audit_in_background`: hits are audited by a task of this loop, for a process that goes on;
-        else they wait for another process.
+        warned. `goes_on`: of a process that answers more than one question, hits are audited and questions
+        counted by tasks of its loop; else audits wait for another process.
         """
         from llmhost.answering.answerer import Answerer
         from llmhost.ledger.ledger import Ledger
@@ -376,10 +376,10 @@ class Wiring(AsyncExitStack):
             if config.cache.judge:
                 judge = self._fleet_judge(client)
             restore = None if self.embedded_redis is None else self._ensure_redis
-            sessions = self.caches.sessions(client, self.warn_once, judge, restore)
+            sessions = self.caches.sessions(client, self.warn_once, judge, restore, goes_on=goes_on)
             if lost is not None:
                 sessions.lost()
-        if audit_in_background and self._audit_sampler is not None:
+        if goes_on and self._audit_sampler is not None:
             from llmhost.trust.audit import BackgroundAudits
 
             task = await self.enter_async_context(BackgroundAudits(self.auditor, self.warn_once))
@@ -393,6 +393,7 @@ class Wiring(AsyncExitStack):
             warn_once=self.warn_once,
             audits=lambda: self._audit_sampler,
             shadow=self._shadow(ledger) if config.cache.shadow else None,
+            counts_later=goes_on,
         )
         self.push_async_callback(answerer.aclose)
         return answerer
@@ -427,7 +428,7 @@ class Wiring(AsyncExitStack):
                     return await upstream.engine.model_details(config.engine.model)
             return ModelDetails()
 
-        answerer = await self.answerer(audit_in_background=True)
+        answerer = await self.answerer(goes_on=True)
         figures = make_figures(config, self.redis_client(), self.caches, self._workers.workers, self.targets)
         return ServedFleet(
             config,

@@ -28,6 +28,9 @@ __all__ = ["CacheParts", "drop_audits", "make_policy", "thresholds", "verified_p
 
 _T = TypeVar("_T")
 
+#: seconds; how long it may take until other weights, which a worker was seen to serve, count in a gateway
+_DIGEST_PERIOD = 1.0
+
 
 class CacheParts:
     """`note` gets a sentence about what takes a while. A model that is missing is not tried twice."""
@@ -63,8 +66,11 @@ class CacheParts:
         warn_once: WarnOnce,
         judge: Judge | None = None,
         restore: Callable[[], Awaitable[None]] | None = None,
+        *,
+        goes_on: bool = False,
     ) -> CacheSessions:
-        """The cache on the path of questions; `restore` brings Redis back."""
+        """The cache on the path of questions; `restore` brings Redis back, `goes_on` as in
+        `Wiring.answerer`."""
         from llmhost.answering.cache_session import CacheSessions
         from llmhost.cache.single_flight import SingleFlight
 
@@ -74,6 +80,7 @@ class CacheParts:
             warn_once,
             restore=restore,
             weights=self.weights(client),
+            digest_period=_DIGEST_PERIOD if goes_on else 0.0,
         )
 
     def weights(self, client: Redis) -> Weights:

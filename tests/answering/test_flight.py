@@ -131,7 +131,7 @@ async def test_each_of_them_is_counted_once_and_the_engine_is_paid_once(house: H
     replies = [await asker.reply() for asker in askers]
     totals = await house.totals()
     assert totals.outcomes == {Outcome.MISS: 1, Outcome.EXACT: 2}
-    assert [reply.cost_usd > 0 for reply in replies] == [True, False, False]
+    assert sorted(reply.cost_usd > 0 for reply in replies) == [False, False, True]
 
 
 async def test_when_the_first_leaves_the_others_get_the_whole_answer(house: House) -> None:

@@ -14,7 +14,7 @@ from doubles.gateway_house import House, Serve
 from doubles.waiting import until
 
 from llmhost.gateway import server
-from llmhost.gateway.server import listen_on_path
+from llmhost.gateway.server import listen, listen_on_path
 
 
 async def connect(house: House) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -122,3 +122,11 @@ async def test_a_connection_that_is_kept_for_the_next_request_is_idle(house: Hou
     await reader.readuntil(b"}")
     assert await backlog(house) == {"waiting": 0, "answering": 0, "idle": 2, "oldest_s": 0}
     writer.close()
+
+
+def test_a_short_write_does_not_wait_for_the_acknowledgement_of_the_one_before() -> None:
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        listener.setblocking(True)
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1

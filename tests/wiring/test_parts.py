@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from doubles.certificates import certify
+from doubles.chat_server import Fault
 from doubles.fleet_values import make_worker
 from doubles.memory_provider import MemoryCloud, MemoryProvider
 from doubles.ollama_server import OllamaServer
@@ -176,8 +177,12 @@ async def test_the_workers_are_read_about_once_a_second_and_not_once_a_question(
 
 
 async def test_the_client_of_a_worker_that_is_gone_is_closed_once_it_is_idle(
-    wire: Callable[..., Wiring], memory_cloud: MemoryCloud, monkeypatch: pytest.MonkeyPatch
+    wire: Callable[..., Wiring],
+    memory_cloud: MemoryCloud,
+    server: OllamaServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    server.fail(Fault.HANGS, after=1)
     async with wire(OWN.pem, certify().pem) as wiring:
         now = [100.0]
         monkeypatch.setattr(wiring._workers, "_clock", lambda: now[0])
@@ -191,9 +196,7 @@ async def test_the_client_of_a_worker_that_is_gone_is_closed_once_it_is_idle(
         with pytest.raises(UntrustedWorker):
             await answered(answerer)
         assert gone._transport._client is not None, "closed while it streams"  # type: ignore[attr-defined]
-        *_, reply = [event async for event in stream]
-        assert isinstance(reply, Reply)
-        assert reply.answer.text == "Hello, Wörld!"
+        await stream.aclose()
         assert gone._transport._client is None  # type: ignore[attr-defined]
         assert wiring.engines._engines.keys() == {
             key for key in wiring.engines._engines if key[1].certificate != OWN.pem

@@ -56,7 +56,7 @@ def serve(
     overrides = {"gateway.host": host, "gateway.port": port, "gateway.processes": processes}
     serving = Serving(options, files or (), overrides, path, managed)
     try:
-        run_async(serving.run() if child is None else serving.run_on(*_numbers(child)))
+        run_async(serving.run() if child is None else serving.run_on(*_numbers(child)), serves=True)
     except KeyboardInterrupt:  # which is how a server is stopped
         options.output.note("Stopped.")
     finally:
