@@ -366,3 +366,12 @@ async def test_an_absence_in_redis_proves_nothing(away: Any) -> None:
     await away.make().up(1)
     await away.make().status()
     assert list(away.cloud.machines) == ["memory-1"]
+
+
+async def test_workers_are_counted_by_state_and_those_that_drain_by_themselves(
+    registry: FleetRegistry,
+) -> None:
+    for number, state in enumerate((WorkerState.READY, WorkerState.READY, WorkerState.FAILED)):
+        await registry.save(replace(make_worker(f"w-{number}"), state=state))
+    await registry.drains.drain(["w-1"])
+    assert await registry.states() == {"starting": 0, "ready": 1, "failed": 1, "gone": 0, "draining": 1}

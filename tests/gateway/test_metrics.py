@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import pytest
 from doubles.chat_server import Fault
 from doubles.gateway_house import House, Serve
 from doubles.openai_server import OpenAIServer
@@ -176,3 +177,9 @@ async def test_of_several_processes_on_one_address_each_names_itself() -> None:
     observation = Observation(process="4711")
     body, _ = await observation.exposition(ServedFleets([], {}))
     assert {sample.labels.get("process") for sample in Figures(body.decode()).samples} == {"4711"}
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/health/backlog"])
+async def test_where_keys_are_needed_figures_need_one_too(serve: Serve, path: str) -> None:
+    async with serve(gateway={"keys": "always"}) as house:
+        assert (await house.http.get(path)).status_code == 401
