@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
@@ -236,6 +237,16 @@ async def test_a_clock_that_is_ahead_hides_nothing(ledger: Ledger) -> None:
     assert dear.ended is not None
     assert dear.ended < 4_000_000_000.0
     assert cheap == Rental("w", 0.1, dear.ended)
+
+
+async def test_what_ends_by_a_clock_that_is_ahead_charges_no_hour_that_is_still_to_come(
+    ledger: Ledger,
+) -> None:
+    await ledger.observed("w", 0.5, 100.0, 200.0)
+    await ledger.closed("w", 4_000_000_000.0)
+    (rental,) = await ledger.rentals()
+    assert rental.ended is not None
+    assert rental.ended < time.time() + 120
 
 
 async def test_a_price_is_exact_however_many_digits_it_has(ledger: Ledger) -> None:

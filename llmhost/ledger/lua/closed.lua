@@ -2,9 +2,11 @@
 -- KEYS    the rentals (hash)
 -- ARGV    the worker, when it ended, for how long an ended rental is kept (both in seconds)
 -- Returns 0 where a record of this worker makes no sense, else 1
-local rentals, worker, ended = KEYS[1], ARGV[1], tonumber(ARGV[2])
--- A machine whose clock is ahead must not drop what is still wanted.
-local oldest = math.min(ended, tonumber(redis.call('TIME')[1])) - tonumber(ARGV[3])
+local rentals, worker = KEYS[1], ARGV[1]
+-- A machine whose clock is ahead must neither charge hours that are still to come nor drop what is wanted.
+local now = tonumber(redis.call('TIME')[1])
+local ended = math.min(tonumber(ARGV[2]), now + 60)
+local oldest = math.min(ended, now) - tonumber(ARGV[3])
 local result = 1
 
 -- Exact, which cjson.encode is not.
