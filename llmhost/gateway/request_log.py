@@ -43,7 +43,7 @@ def log_line(record: RequestRecord) -> bytes:
         "api": record.api,
         "fleet": record.fleet or None,
         "model": record.model or None,
-        "tenant": record.tenant.partition("\x1f")[0] or None,  # without the user, whom a client names
+        "tenant": record.tenant or None,
         "outcome": record.outcome,
         "shadow": record.shadow.source if record.shadow else None,
         "status": record.status,
