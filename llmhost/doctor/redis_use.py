@@ -88,7 +88,14 @@ def keys(config: Config, mark: str) -> Sequence[str]:
     fleet, cache = FleetKeys(config.fleet.name), NamespaceKeys(config.cache.namespace)
     return (
         *(fleet.workers, fleet.worker(mark), fleet.machines, fleet.scale, fleet.weights, fleet.traffic),
-        *(fleet.draining, fleet.waiting, fleet.load(mark), fleet.speed(mark), fleet.gpu_speed(mark, mark)),
+        *(
+            fleet.draining,
+            fleet.waiting,
+            fleet.fronts,
+            fleet.load(mark),
+            fleet.speed(mark),
+            fleet.gpu_speed(mark, mark),
+        ),
         *(fleet.ledger_sums("day", 0), fleet.ledger_periods, fleet.rentals, fleet.bills),
         fleet.boots,
         *(fleet.trust("verified"), fleet.audits("verified"), fleet.judge, fleet.trial),

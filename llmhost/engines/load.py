@@ -55,7 +55,8 @@ class LoadTracker(Protocol):
     async def acquire_or_wait(
         self, workers: Sequence[str], ticket: Ticket, *, again: bool = False, affine: bool = False
     ) -> Slot | Full | None:
-        """As `acquire`, but no worker gets more than its slots, and a new request none while others wait.
+        """As `acquire`, but no worker gets more than its slots, and a new request none while others wait: of
+        those that ask again, who did so first is the first to get one.
         Where it is `Full`, the request counts as waiting until it gets a slot or gives up. Without `workers`
         it waits for one to come.
         """
@@ -84,6 +85,8 @@ class LocalLoad:
         self._limit = slots
         self._slots: set[Slot] = set()
         self._waiting: set[str] = set()
+        #: those of them that have asked again, in this order
+        self._fronts: dict[str, None] = {}
         self._turns = itertools.count(1)
         self._last: dict[str, int] = {}
 
@@ -105,13 +108,23 @@ class LocalLoad:
         affine: bool = False,
     ) -> Slot | Full | None:
         slot = None
-        if ticket.request in self._waiting or not self._waiting:
+        if self._has_turn(workers, ticket.request):
             slot = self._take(workers, ticket.request, affine=affine, queues=True)
         if slot is None:
             self._waiting.add(ticket.request)
             return Full(len(self._waiting))
-        self._waiting.discard(ticket.request)
+        await self.give_up(ticket)
         return slot
+
+    def _has_turn(self, workers: Sequence[str], request: str) -> bool:
+        if not self._waiting:
+            return True
+        if request not in self._waiting:
+            return False
+        self._fronts.setdefault(request)
+        load = Counter(slot.worker for slot in self._slots)
+        free = sum(max(0, self._limit - load[worker]) for worker in workers)
+        return list(self._fronts).index(request) < free
 
     def _take(self, workers: Sequence[str], request: str, *, affine: bool, queues: bool) -> Slot | None:
         load = Counter(slot.worker for slot in self._slots)
@@ -128,6 +141,7 @@ class LocalLoad:
 
     async def give_up(self, ticket: Ticket) -> None:
         self._waiting.discard(ticket.request)
+        self._fronts.pop(ticket.request, None)
 
     async def release(self, slot: Slot, work: Work | None = None) -> None:  # noqa: ARG002
         self._slots.discard(slot)

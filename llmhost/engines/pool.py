@@ -231,22 +231,20 @@ class Pool:
         try:
             found = await self._try(wanted)
             if isinstance(found, Full):
-                found = await self._wait(wanted, found)
+                found = await self._wait(wanted)
             return found
         finally:
             if wanted.waits and wanted.ticket is not None and not isinstance(found, tuple):
                 await self._load.give_up(wanted.ticket)
 
-    async def _wait(self, wanted: _Wanted, found: Full) -> tuple[Upstream, Slot] | None:
+    async def _wait(self, wanted: _Wanted) -> tuple[Upstream, Slot] | None:
         assert self._queue is not None  # noqa: S101 - without a queue nothing is full
         timeout = self._wake.timeout if self._wake and wanted.woken else self._queue.timeout
         try:
             async with asyncio.timeout(timeout), self._queue.front(wanted.tenant):
-                if found.waiting > len(self._queue):
-                    await self._queue.changed(found.waiting)
-                while isinstance(again := await self._try(wanted), Full):
-                    await self._queue.changed(again.waiting)
-                return again
+                while isinstance(found := await self._try(wanted), Full):
+                    await self._queue.changed()
+                return found
         except TimeoutError as error:
             if wanted.woken:
                 why = f"no worker became ready within {timeout:g} s"

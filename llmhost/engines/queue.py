@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -13,7 +12,7 @@ from llmhost.errors import QueueFull
 __all__ = ["FairQueue"]
 
 #: seconds; how often it is looked whether another process gave a slot back, or a worker came
-_PERIOD = 0.1
+_PERIOD = 0.05
 
 
 class FairQueue:
@@ -51,13 +50,8 @@ class FairQueue:
         finally:
             self._leave(tenant, place)
 
-    async def changed(self, waiting: int) -> None:
-        """Returns when a slot may be free. `waiting` are those of all processes; where others have some too,
-        chance decides which of them is the first to try, so that none gets all slots.
-        """
-        if waiting > len(self):
-            await asyncio.sleep(random.random() * self._period)
-            return
+    async def changed(self) -> None:
+        """Returns when a slot may be free."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._period):
                 await self._released.wait()

@@ -235,6 +235,7 @@ class RedisLoad:
         if self._clock() >= self._away_until:
             with suppress(StoreError), translate_errors():  # else it expires
                 await self._client.zrem(self._keys.waiting, ticket.request)
+                await self._client.hdel(self._keys.fronts, ticket.request)
 
     async def release(self, slot: Slot, work: Work | None = None) -> None:
         if self._local.holds(slot):
@@ -272,7 +273,8 @@ class RedisLoad:
         self, workers: Sequence[str], again: bool, affine: bool, ticket: Ticket | None
     ) -> Slot | Full | None:
         request = ticket.request if ticket else secrets.token_hex(8)
-        keys = [self._keys.traffic, self._keys.draining, self._keys.waiting, *map(self._keys.load, workers)]
+        names = self._keys
+        keys = [names.traffic, names.draining, names.waiting, names.fronts, *map(names.load, workers)]
         options = [self._places, SPREAD if affine else "", math.ceil(ticket.lifetime) if ticket else ""]
         with translate_errors():
             place, count = await self._acquire(

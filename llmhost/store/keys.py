@@ -62,6 +62,11 @@ class FleetKeys:
         """Sorted set: the requests that wait for a slot of any worker."""
         return f"llmhost:{self.fleet}:waiting"
 
+    @property
+    def fronts(self) -> str:
+        """Hash: those of them that are next in their process, one of each."""
+        return f"llmhost:{self.fleet}:fronts"
+
     def load(self, worker: str) -> str:
         """Sorted set: the requests that a worker has in flight."""
         return f"llmhost:{self.fleet}:load:{worker}"

@@ -78,16 +78,15 @@ async def test_who_leaves_holds_up_nobody(line: Line, leaver: str) -> None:
 async def test_a_slot_that_is_given_back_is_told_at_once_and_also_if_nobody_looked() -> None:
     queue = FairQueue(1, 60, period=3600)
     async with queue.front("a"):
-        waiting = asyncio.create_task(queue.changed(1))
+        waiting = asyncio.create_task(queue.changed())
         await asyncio.sleep(0)
         queue.released()
         await waiting
         queue.released()
-        await queue.changed(1)
+        await queue.changed()
 
 
 async def test_it_is_looked_again_after_a_while_as_others_may_have_given_a_slot_back() -> None:
     queue = FairQueue(1, 60, period=0.001)
     async with queue.front("a"):
-        await queue.changed(1)
-        await queue.changed(2)
+        await queue.changed()

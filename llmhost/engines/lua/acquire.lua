@@ -5,7 +5,8 @@
 -- One script, so that two concurrent questions see each other, and none gets a worker that drains.
 -- KEYS[1] the fleet's traffic   KEYS[2] the set of draining workers
 -- KEYS[3] the requests that wait: a sorted set, scored as those in flight
--- KEYS[n + 3] worker n's requests in flight: a sorted set, scored by when each counts as dead, Unix seconds
+-- KEYS[4] those of them that are at the front of their process: a hash of "since when:last seen", Unix seconds
+-- KEYS[n + 4] worker n's requests in flight: a sorted set, scored by when each counts as dead, Unix seconds
 -- ARGV[1], ARGV[2] as in counting.lua   ARGV[3] the request's id   ARGV[4] its lifetime, whole seconds
 -- ARGV[5] 1: the question was counted already   ARGV[6] slots of a worker   ARGV[7] routing.SPREAD where it
 -- belongs to a conversation, which prefers the workers in this order; else empty
@@ -18,13 +19,15 @@ end
 local function turn(worker)
   return tonumber(redis.pcall('HGET', KEYS[1], 'turn:' .. worker)) or 0
 end
-local loads, places, total = {}, {}, 0
-for place = 1, #KEYS - 3 do
+local FRONT = 1  -- seconds; who is at the front asks ten times as often: else its process is dead
+local loads, places, total, free = {}, {}, 0, 0
+for place = 1, #KEYS - 4 do
   if redis.call('SISMEMBER', KEYS[2], ARGV[place + 8]) == 0 then
-    local key = KEYS[place + 3]
+    local key = KEYS[place + 4]
     redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
     loads[place] = redis.call('ZCARD', key)
     places[#places + 1], total = place, total + loads[place]
+    free = free + math.max(0, slots - loads[place])
   end
 end
 local bound = math.huge
@@ -49,16 +52,38 @@ local function look()
     end
   end
 end
-if queues then
+-- Whether its turn has come: the fronts of all processes take the free slots in the order in which they came.
+local function has_turn()
   redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
-  if redis.call('ZCARD', KEYS[3]) == 0 or redis.call('ZSCORE', KEYS[3], request) then
-    look()
+  if redis.call('ZCARD', KEYS[3]) == 0 then
+    return true
   end
-else
+  if not redis.call('ZSCORE', KEYS[3], request) then
+    return false
+  end
+  local since, before, fronts = now, 0, redis.call('HGETALL', KEYS[4])
+  for n = 1, #fronts, 2 do
+    local began, seen = string.match(fronts[n + 1], '^([%d.]+):([%d.]+)$')
+    if fronts[n] == request then
+      since = tonumber(began) or now
+    elseif not began or tonumber(seen) < now - FRONT then
+      redis.call('HDEL', KEYS[4], fronts[n])
+    end
+  end
+  redis.call('HSET', KEYS[4], request, string.format('%.6f:%.6f', since, now))
+  for n = 1, #fronts, 2 do
+    local began, seen = string.match(fronts[n + 1], '^([%d.]+):([%d.]+)$')
+    if fronts[n] ~= request and began and tonumber(seen) >= now - FRONT and tonumber(began) < since then
+      before = before + 1
+    end
+  end
+  return before < free
+end
+if not queues or has_turn() then
   look()
 end
 if not best then
-  if not queues or (#places == 0 and #KEYS > 3) then
+  if not queues or (#places == 0 and #KEYS > 4) then
     return {0, 0}
   end
   redis.call('ZADD', KEYS[3], now + ARGV[8], request)
@@ -66,10 +91,11 @@ if not best then
 end
 if queues then
   redis.call('ZREM', KEYS[3], request)
+  redis.call('HDEL', KEYS[4], request)
 end
 local number = redis.pcall('HINCRBY', KEYS[1], 'turns', 1)
 if type(number) == 'number' then
   redis.call('HSET', KEYS[1], 'turn:' .. ARGV[best + 8], number)
 end
-redis.call('ZADD', KEYS[best + 3], now + ARGV[4], request)
+redis.call('ZADD', KEYS[best + 4], now + ARGV[4], request)
 return {best, loads[best] + 1}

@@ -179,6 +179,29 @@ async def test_who_comes_later_gets_no_slot_before_those_who_wait(load):
     assert (await load.acquire_or_wait(["a"], first)).load == SLOTS
 
 
+async def test_the_fronts_of_several_processes_take_turns(load):
+    slots, tickets = await fill(load), [Ticket(60) for _ in range(3)]
+    for ticket in [*tickets, *tickets]:  # the second time, each is at the front of its process
+        await load.acquire_or_wait(["a"], ticket)
+    await load.release(slots[0])
+    assert isinstance(await load.acquire_or_wait(["a"], tickets[1]), Full)
+    await load.release(slots[1])
+    got = [await load.acquire_or_wait(["a"], tickets[number]) for number in (2, 1, 0)]
+    assert [isinstance(slot, Slot) for slot in got] == [False, True, True]
+
+
+async def test_the_front_of_a_process_that_died_holds_up_nobody_for_long(redis_client):
+    load, ticket = RedisLoad(redis_client, "test", 60, places=SLOTS), Ticket(60)
+    slots = await fill(load)
+    await load.acquire_or_wait(["a"], ticket)
+    seconds, _ = await redis_client.time()
+    await redis_client.hset("llmhost:test:fronts", "dead", f"{seconds - 60}.0:{seconds - 2}.0")
+    await redis_client.hset("llmhost:test:fronts", "damaged", "x")
+    await load.release(slots[0])
+    assert isinstance(await load.acquire_or_wait(["a"], ticket), Slot)
+    assert await redis_client.hkeys("llmhost:test:fronts") == []
+
+
 async def test_who_gives_up_waits_no_more(load):
     slots, ticket = await fill(load), Ticket(60)
     await load.acquire_or_wait(["a"], ticket)
