@@ -10,8 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from doubles.gateway_house import House, Serve
-from doubles.http_server import Reply, Request
-from doubles.openai_server import OpenAIServer
+from doubles.held_server import HeldServer
 from doubles.waiting import until
 from plugins.redis_servers import RedisServer
 
@@ -25,24 +24,6 @@ TALK = [
     {"role": "assistant", "content": "Hello."},
     {"role": "user", "content": "Again."},
 ]
-
-
-class HeldServer(OpenAIServer):
-    """Answers chats once it is `open`; `most` is how many it had at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open = asyncio.Event()
-        self.under_way = self.most = 0
-
-    async def chat(self, request: Request, reply: Reply) -> None:
-        self.under_way += 1
-        self.most = max(self.most, self.under_way)
-        try:
-            await self.open.wait()
-            await super().chat(request, reply)
-        finally:
-            self.under_way -= 1
 
 
 @pytest.fixture
