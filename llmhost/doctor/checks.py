@@ -286,6 +286,15 @@ def check_account(account: Account | None, workers: Iterable[Worker]) -> Check:
     return ok("account", detail)
 
 
+def check_gateway(keys: int, proxy: str | None) -> Check:
+    """One that other machines reach; `keys` are the API keys that are valid."""
+    if not keys:
+        fix = "llmhost keys add --tenant NAME"
+        return fail("gateway", "other machines reach it and there is no API key, so it does not start", fix)
+    tls = "a certificate of its own" if proxy is None else f"TLS of the proxy at {proxy}"
+    return ok("gateway", f"{keys} {'API key' if keys == 1 else 'API keys'}, {tls}")
+
+
 def check_offers(market: Market, missing: int) -> Check:
     """Whether `missing` more workers could be rented now; if not, which filter terms reject the most."""
     count = len(market.offers)

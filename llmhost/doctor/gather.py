@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 
-from llmhost.config.models import Config
+from llmhost.config.models import Config, GatewayConfig
 from llmhost.doctor import checks
 from llmhost.doctor.checks import Check, Probe, fail, from_error, ok
 from llmhost.errors import (
@@ -25,9 +25,11 @@ from llmhost.fleet.budget import Spent
 from llmhost.fleet.health import Hooks, probe_worker
 from llmhost.fleet.models import Worker, WorkerState
 from llmhost.fleet.spending import spent_now
+from llmhost.gateway.tls import certificate_of
 from llmhost.machine.paths import state_dir
 from llmhost.store.embedded import EmbeddedRedis
 from llmhost.wiring.fleets import budget_limits, fleet_spec, make_registry
+from llmhost.wiring.gateways import make_key_store
 from llmhost.wiring.parts import Wiring
 
 __all__ = ["FleetProbes", "probes"]
@@ -46,6 +48,8 @@ def probes(wiring: Wiring, config: Config) -> Sequence[Probe]:
     if config.fleet.provider == "local":
         found.append(_blocking("engine", lambda: _engine(config.engine.model_path)))
     found += fleet.rented() if config.fleet.rents else [Probe("workers", fleet.workers)]
+    if config.gateway.is_public:
+        found.append(Probe("gateway", lambda: _gateway(wiring, config.gateway)))
     return [*found, Probe("autoscaling", fleet.autoscaling)]
 
 
@@ -87,6 +91,14 @@ async def _embedded_redis(embedded: EmbeddedRedis) -> Check:
         fix = "run `llmhost down --all`"
         return fail("redis", f"embedded, process {embedded.pid} does not answer", fix)
     return ok("redis", f"embedded, not running; the first command that needs it starts {embedded.binary()}")
+
+
+async def _gateway(wiring: Wiring, config: GatewayConfig) -> Sequence[Check]:
+    certificate_of(config)
+    now = wiring.now()
+    stored = await (await make_key_store(wiring)).keys(now)
+    valid = sum(one.key is not None and not one.key.is_expired(now) for one in stored)
+    return [checks.check_gateway(valid, config.behind_proxy)]
 
 
 def _embedder(name: str) -> Check:

@@ -35,6 +35,8 @@ _OPEN = frozenset({"/", "/healthz", "/readyz", *FILES})
 _TRUSTED_FOR = 600.0
 #: seconds; how long a Redis that is away is left alone before it is asked again
 _PAUSE = 5.0
+#: seconds; by so much later than it happens Redis learns what was used
+_TOGETHER = 0.05
 #: keys that are remembered for when Redis is away
 _MOST_KNOWN = 10_000
 #: characters; a name that were cut could be another user's
@@ -97,9 +99,9 @@ class LastKnown:
 
 
 class Bookkeeper:
-    """Counts what is used in the background: what came while Redis was busy is written together, and while it
-    is away it is kept. Where an error leaves open whether Redis has written, it is written again: counted
-    twice is safer than lost.
+    """Counts what is used in the background: what comes within a moment is written together, and what comes
+    while Redis is away is kept. Where an error leaves open whether Redis has written, it is written again:
+    counted twice is safer than lost.
     """
 
     def __init__(self, store: KeyStore, warn_once: WarnOnce, pause: float = _PAUSE) -> None:
@@ -128,6 +130,7 @@ class Bookkeeper:
 
     async def _write(self) -> None:
         while self._pending:
+            await asyncio.sleep(_TOGETHER)
             if not await self._write_once():
                 await asyncio.sleep(self._pause)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import httpx
 import psutil
 import pytest
 import yaml
+from doubles.certificates import Certified, certify
 from doubles.waiting import until
 from plugins.commands import House
 
@@ -73,6 +75,39 @@ async def test_a_port_that_is_taken_is_one_line(up: House) -> None:
         port = taken.getsockname()[1]
         done = await up.run("serve", "--port", str(port))
     assert (done.code, done.error) == (2, f"error: cannot listen on 127.0.0.1:{port}: Address already in use")
+
+
+def with_certificate(house: House) -> Certified:
+    """The gateway's certificate, which is in the configuration from now on."""
+    certified = certify("the gateway")
+    certified.server_context(Path())
+    (pem,) = Path().glob("*.pem")
+    config = yaml.safe_load(Path("llmhost.yaml").read_text())
+    house.configure(**config, gateway={"tls_certificate": str(pem), "autostart": False})
+    return certified
+
+
+async def test_other_machines_need_a_key_and_tls_in_every_process(up: House, port: int) -> None:
+    certified = with_certificate(up)
+    command = ("serve", "--host", "0.0.0.0", "--port", str(port), "--workers", "2")  # noqa: S104
+    refused = await up.run(*command)
+    assert (refused.code, "no API key" in refused.error) == (2, True)
+    key = (await up.ok("keys", "add", "--tenant", "acme"))["key"]
+    serving = await up.start(*command)
+    await serving.until("err", f"https://0.0.0.0:{port}/v1")
+    trust = ssl.create_default_context(cadata=certified.pem)
+    trust.check_hostname = False
+    async with httpx.AsyncClient(base_url=f"https://127.0.0.1:{port}", verify=trust, timeout=60) as http:
+        for headers, status in (({}, 401), ({"authorization": f"Bearer {key}"}, 200)) * 3:
+            answer = await http.post(
+                "/v1/chat/completions", json=ASKED, headers={**headers, "connection": "close"}
+            )
+            assert answer.status_code == status
+    serving.interrupt()
+    done = await serving.end()
+    assert (done.code, key in done.err) == (0, False)
+    (row,) = (await up.ok("keys", "ls"))["keys"]
+    assert row["today"]["requests"] == 3
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.com"])  # noqa: S104
