@@ -29,6 +29,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 pytest_plugins = [
+    "plugins.browser",
     "plugins.cache",
     "plugins.cli",
     "plugins.commands",
