@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from llmhost.answering.question import Question
 from llmhost.cache.keys import CacheKey
-from llmhost.cache.models import Answer, SemanticLookup, Served, Verdict
+from llmhost.cache.models import Answer, Asker, SemanticLookup, Served, Verdict
 from llmhost.cache.service import SemanticCache
 from llmhost.cache.single_flight import Follow, Lead, SingleFlight
 from llmhost.errors import LlmhostError, StateError, StoreError, StoreRefused, UntrustedWorker
@@ -228,7 +228,8 @@ class CacheSession:
         question that is not to be stored, nothing is remembered."""
         served = None
         if verdict is not None and self.question.store:
-            served = Served(verdict, self.key.question, self.question.fleet, self.question.tenant)
+            asker = Asker(self.question.fleet, self.question.tenant, self.question.user)
+            served = Served(verdict, self.key.question, asker)
         with self._degrading():
             if self.available:
                 await self.sessions.cache.touch(entry, now, served)

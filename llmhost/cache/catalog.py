@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from llmhost.cache.calibration import Label
 from llmhost.cache.contracts import Index
 from llmhost.cache.keys import ENTRY_PATTERN
-from llmhost.cache.models import Entry, ServedHit, decode_answer
+from llmhost.cache.models import Asker, Entry, ServedHit, decode_answer
 from llmhost.errors import StoreRefused, UsageError
 from llmhost.store.client import amount, text, translate_errors
 from llmhost.store.keys import NamespaceKeys
@@ -78,26 +78,26 @@ class Catalog:
         raw, doubts = _judged(*served)
         return None if raw is None else Label("forget", False, raw, doubts)
 
-    async def served_hits(self, fleet: str, tenant: str, count: int) -> Sequence[ServedHit]:
-        """The entries that were last served to other wordings of this tenant, newest first; those that were
+    async def served_hits(self, asker: Asker, count: int) -> Sequence[ServedHit]:
+        """The entries that were last served to other wordings of this asker, newest first; those that were
         forgotten since are left out."""
         with translate_errors():
-            key = self.keys.served(fleet, tenant)
+            key = self.keys.served(*astuple(asker))
             rows: Any
             rows = await self.client.zrange(key, 0, count - 1, desc=True, withscores=True)
         served = [(text(name), at) for name, at in rows if ENTRY_PATTERN.fullmatch(text(name))]
         return [hit for hit in await self._served_hits(served) if hit is not None]
 
-    async def served_hit(self, fleet: str, tenant: str, entry: str) -> ServedHit | None:
-        """The one of this entry, if it was served to this tenant."""
+    async def served_hit(self, asker: Asker, entry: str) -> ServedHit | None:
+        """The one of this entry, if it was served to this asker."""
         with translate_errors():
-            at = await self.client.zscore(self.keys.served(fleet, tenant), entry)
+            at = await self.client.zscore(self.keys.served(*astuple(asker)), entry)
         return None if at is None else (await self._served_hits([(entry, at)]))[0]
 
-    async def drop_served_hit(self, fleet: str, tenant: str, entry: str) -> bool:
+    async def drop_served_hit(self, asker: Asker, entry: str) -> bool:
         """It is listed no more, until it is served again; False where it was not listed."""
         with translate_errors():
-            return bool(await self.client.zrem(self.keys.served(fleet, tenant), entry))
+            return bool(await self.client.zrem(self.keys.served(*astuple(asker)), entry))
 
     async def _served_hits(self, served: Sequence[tuple[str, float]]) -> list[ServedHit | None]:
         if not served:

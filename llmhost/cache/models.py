@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
+    "Asker",
     "CacheDecision",
     "Candidate",
     "Entry",
@@ -99,13 +100,21 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Asker:
+    """Whose question it is; nobody else may see it. `user` is empty where users are not told apart."""
+
+    fleet: str
+    tenant: str
+    user: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Served:
     """A semantic hit as it is remembered: the question that was asked, whose it was, and the verdict."""
 
     verdict: Verdict
     question: str
-    fleet: str
-    tenant: str
+    asker: Asker
 
 
 @dataclass(frozen=True, slots=True)

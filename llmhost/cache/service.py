@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, astuple, dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from llmhost.cache.calibration import Calibration, Label
@@ -186,7 +186,7 @@ class SemanticCache:
         keys, args = [self.keys.metadata(entry), self.keys.embedding(entry)], [str(now)]
         if served is not None:
             raw = "" if served.verdict.raw is None else repr(served.verdict.raw)
-            keys.append(self.keys.served(served.fleet, served.tenant))
+            keys.append(self.keys.served(*astuple(served.asker)))
             args += [entry, str(_SERVED_KEPT), str(round(self.embedding_ttl * 1000))]
             args += ["served_raw", raw, "served_doubts", ",".join(served.verdict.doubts)]
             args += ["served_question", served.question.encode("utf-8", "replace").decode()]

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from llmhost.autoscale.state import History, ScaleStateStore
 from llmhost.cache.calibration import LabelsReport, calibrate, served_error
+from llmhost.cache.models import Asker
 from llmhost.cache.policy import shifted
 from llmhost.config.models import Config
 from llmhost.errors import LlmhostError
@@ -98,9 +99,9 @@ class FleetFigures:
             "problems": problems.found,
         }
 
-    async def hits(self, tenant: str) -> dict[str, Any]:
-        """The newest semantic hits of a tenant, newest first, one for each entry. Raises StoreError."""
-        served = await self.review.recent(tenant, _HITS)
+    async def hits(self, asker: Asker) -> dict[str, Any]:
+        """The newest semantic hits of an asker, newest first, one for each entry. Raises StoreError."""
+        served = await self.review.recent(asker, _HITS)
         shift = calibrate(await self.review.labels.report()).shift
         return {
             "learns": self.config.cache.policy == "verified",

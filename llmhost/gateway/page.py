@@ -16,6 +16,7 @@ from urllib.parse import parse_qs
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from llmhost import __version__
+from llmhost.cache.models import Asker
 from llmhost.gateway.exchange import Exchange
 from llmhost.gateway.faults import BadRequest, Conflict, Forbidden, NotFound
 from llmhost.gateway.figures import PERIODS, FleetFigures
@@ -96,13 +97,14 @@ class Page:
     async def _gateway(self, exchange: Exchange) -> None:
         """What there is to look at."""
         _refuse_other_origins(exchange)
+        visible = self._fleets.limited_to(exchange.caller.models).fleets
         fleets = [
             {
                 "name": fleet.config.fleet.name,
                 "model": fleet.model,
                 "provider": fleet.config.fleet.provider,
             }
-            for fleet in self._fleets.fleets
+            for fleet in visible
         ]
         await _reply(exchange, {"version": __version__, "fleets": fleets, "periods": list(PERIODS)})
 
@@ -117,7 +119,7 @@ class Page:
     async def _hits(self, exchange: Exchange) -> None:
         _refuse_other_origins(exchange)
         fleet, _ = self._asked(exchange)
-        await _reply(exchange, await _figures_of(fleet).hits(_tenant(exchange, fleet)))
+        await _reply(exchange, await _figures_of(fleet).hits(_asker(exchange, fleet)))
 
     async def _label(self, exchange: Exchange) -> None:
         """The operator's verdict on a hit."""
@@ -125,10 +127,10 @@ class Page:
         if not exchange.header(_MARK):
             raise Forbidden(f"this needs the header {_MARK}, which the page sends")
         body = await exchange.read(LABEL_BODY, _LONGEST_VERDICT)
-        fleet = self._named(body.fleet)
+        fleet = self._named(exchange, body.fleet)
         figures = _figures_of(fleet)
         reviewed = await figures.review.label(
-            _tenant(exchange, fleet), body.entry, body.at, same=body.same, now=figures.clock()
+            _asker(exchange, fleet), body.entry, body.at, same=body.same, now=figures.clock()
         )
         if reviewed is None:
             raise Conflict("this hit has its verdict already, or its entry was served again meanwhile")
@@ -141,18 +143,22 @@ class Page:
         except ValueError as error:
             raise BadRequest("there are too many parameters") from error
         asked = {name: values[-1] for name, values in query.items()}
-        return self._named(asked["fleet"]) if "fleet" in asked else self._fleets.fleets[0], asked
+        return self._named(exchange, asked.get("fleet")), asked
 
-    def _named(self, name: str) -> ServedFleet:
-        for fleet in self._fleets.fleets:
-            if fleet.config.fleet.name == name:
+    def _named(self, exchange: Exchange, name: str | None) -> ServedFleet:
+        """The fleet of this name that the caller may ask; the first one without a name."""
+        for fleet in self._fleets.limited_to(exchange.caller.models).fleets:
+            if name in (fleet.config.fleet.name, None):
                 return fleet
+        if name is None:
+            raise NotFound("there is no fleet here that this key may ask", "fleet")
         raise NotFound(f"there is no fleet {name[:60]!r} here", "fleet")
 
 
-def _tenant(exchange: Exchange, fleet: ServedFleet) -> str:
+def _asker(exchange: Exchange, fleet: ServedFleet) -> Asker:
     """Whose hits the caller may see: their own."""
-    return exchange.caller.tenant or fleet.config.cache.tenant
+    caller = exchange.caller
+    return Asker(fleet.config.fleet.name, caller.tenant or fleet.config.cache.tenant, caller.user)
 
 
 def _figures_of(fleet: ServedFleet) -> FleetFigures:

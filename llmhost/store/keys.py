@@ -161,9 +161,10 @@ class NamespaceKeys:
     def judged(self, pair: str) -> str:
         return f"{self.namespace}:judged:{pair}"
 
-    def served(self, fleet: str, tenant: str) -> str:
-        """Sorted set: the entries that were served to other wordings of a tenant, by when, Unix seconds."""
-        return f"{self.namespace}:served:{fleet}:{tenant}"
+    def served(self, fleet: str, tenant: str, user: str = "") -> str:
+        """Sorted set: the entries that were served to other wordings of a tenant, or of one of its users, by
+        when, Unix seconds. No tenant's name has a control character, so that none is another's user."""
+        return f"{self.namespace}:served:{fleet}:{tenant}" + (f"\x1f{user}" if user else "")
 
     def everything(self) -> tuple[str, ...]:
         """Patterns that match every key of this namespace and no other key."""

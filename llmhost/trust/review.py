@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from llmhost.cache.calibration import Label
 from llmhost.cache.catalog import Catalog
-from llmhost.cache.models import ServedHit
+from llmhost.cache.models import Asker, ServedHit
 from llmhost.trust.labels import Labels
 
 __all__ = ["Review", "Reviewed"]
@@ -24,28 +24,27 @@ class Reviewed:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """The semantic hits of one fleet. Both wordings are those that the cache keeps of an entry anyway: the
-    question that it answers, and the last one that it was served to. Every method raises StoreError.
+    """Both wordings of a hit are those that the cache keeps of an entry anyway: the question that it answers,
+    and the last one that it was served to. Every method raises StoreError.
     """
 
     catalog: Catalog
     labels: Labels
-    fleet: str
 
-    async def recent(self, tenant: str, count: int) -> Sequence[ServedHit]:
-        """The newest of this tenant's, newest first; one for each entry."""
-        return await self.catalog.served_hits(self.fleet, tenant, count)
+    async def recent(self, asker: Asker, count: int) -> Sequence[ServedHit]:
+        """The newest of this asker's, newest first; one for each entry."""
+        return await self.catalog.served_hits(asker, count)
 
-    async def label(self, tenant: str, entry: str, at: float, *, same: bool, now: float) -> Reviewed | None:
+    async def label(self, asker: Asker, entry: str, at: float, *, same: bool, now: float) -> Reviewed | None:
         """Says of the hit on the entry at `at`, Unix seconds, whether both wordings ask the same. None, and
-        nothing is changed, where it is not the last one of this tenant, or has its verdict.
+        nothing is changed, where it is not the last one of this asker, or has its verdict.
 
         A label of the operator teaches less than one of an audit, and is not part of the served error: what
         an operator looks at is no fair sample. If they ask something else, the entry is removed as `llmhost
         cache forget --wrong-match` does, so that the pair is not served again.
         """
-        hit = await self.catalog.served_hit(self.fleet, tenant, entry)
-        if hit is None or hit.at != at or not await self.catalog.drop_served_hit(self.fleet, tenant, entry):
+        hit = await self.catalog.served_hit(asker, entry)
+        if hit is None or hit.at != at or not await self.catalog.drop_served_hit(asker, entry):
             return None
         if same:
             label = None if hit.raw is None else Label("forget", True, hit.raw, hit.doubts)

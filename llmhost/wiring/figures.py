@@ -37,6 +37,6 @@ def make_figures(
         registry=lambda: make_registry(client, fleet_spec(config), config),
         reachable=reachable,
         scale=ScaleStateStore(client, name),
-        review=Review(caches.catalog(client), caches.labels(client), name),
+        review=Review(caches.catalog(client), caches.labels(client)),
         targets=targets,
     )

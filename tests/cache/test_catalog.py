@@ -11,7 +11,7 @@ from llmhost.cache.calibration import Label
 from llmhost.cache.catalog import Catalog, cache_usage
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.keys import CacheKey
-from llmhost.cache.models import Answer, Candidate, Objection, Served, Verdict
+from llmhost.cache.models import Answer, Asker, Candidate, Objection, Served, Verdict
 from llmhost.cache.service import SemanticCache
 from llmhost.errors import UsageError
 from llmhost.store.keys import NamespaceKeys
@@ -102,7 +102,7 @@ async def test_a_forgotten_entry_says_once_how_it_came_to_be_served(
     entry = await catalog.find(filled[0])
     candidate = Candidate(entry.entry, "third question", 0.9, answer())
     verdict = Verdict(candidate, True, "", raw=0.93, objections=(Objection("order", "", refuses=False),))
-    await cache.touch(entry.entry, 1_800_000_000.0, Served(verdict, "asked", "local", "t"))
+    await cache.touch(entry.entry, 1_800_000_000.0, Served(verdict, "asked", Asker("local", "t")))
     assert await catalog.forget(entry) == Label("forget", False, 0.93, ("order",))
     assert await catalog.forget(entry) is None
 

@@ -15,7 +15,7 @@ from doubles.scripted_verifier import DOUBT, ScriptedGuards, ScriptedJudge, Scri
 from llmhost.cache.calibration import Calibration, Label
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.keys import CacheKey
-from llmhost.cache.models import Answer, Judgement, Served
+from llmhost.cache.models import Answer, Asker, Judgement, Served
 from llmhost.cache.policy import Thresholds, VerifiedPolicy
 from llmhost.cache.service import SemanticCache
 from llmhost.errors import ModelError, StoreUnavailable
@@ -98,7 +98,7 @@ async def test_no_cache_key_lives_for_ever(
     await put(cache, QUESTION)
     verdict = (await cache.semantic(key(REWORDED))).verdict
     assert verdict is not None
-    await cache.touch(key(QUESTION).entry, 1.0, Served(verdict, REWORDED, "local", "t"))
+    await cache.touch(key(QUESTION).entry, 1.0, Served(verdict, REWORDED, Asker("local", "t")))
     await cache.touch("f" * 32, 1.0)
     names = await redis_client.keys("*")
     assert len(names) == 5
@@ -265,7 +265,7 @@ async def test_a_hit_remembers_how_it_came_about(
     cache = make_cache(policy=verified(ScriptedVerifier({QUESTION: 0.97}), guards))
     await put(cache, QUESTION)
     found = await cache.semantic(key(REWORDED))
-    await cache.touch(key(QUESTION).entry, 5.0, Served(found.verdict, REWORDED, "local", "t"))
+    await cache.touch(key(QUESTION).entry, 5.0, Served(found.verdict, REWORDED, Asker("local", "t")))
     kept = await redis_client.hmget(f"test:metadata:{key(QUESTION).entry}", "served_raw", "served_doubts")
     assert kept == [b"0.97", b"names"]
 

@@ -58,8 +58,8 @@ class Browser:
     def close(self) -> None:
         self.driver.quit()
 
-    def open(self, url: str, *, width: int = 1280, dark: bool = False) -> None:
-        """Opens the page in a fresh tab's state, and waits for its figures."""
+    def open(self, url: str, *, width: int = 1280, dark: bool = False, wait: bool = True) -> None:
+        """Opens the page; `wait`: until it knows the fleet."""
         self._send(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False
         )
@@ -67,7 +67,8 @@ class Browser:
         self._send("Emulation.setEmulatedMedia", features=[scheme])
         self.driver.get_log("browser")  # what was there before
         self.driver.get(url)
-        self.wait_for("#headline", "tiny")
+        if wait:
+            self.wait_for("#headline", "tiny")
 
     def find(self, selector: str) -> WebElement:
         return self.driver.find_element("css selector", selector)

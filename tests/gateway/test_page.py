@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from doubles.gateway_house import House, Serve
+from doubles.gateway_house import AddKey, House, Serve, bearer
 
 from llmhost.gateway.figures import PERIODS, stretches
 from llmhost.gateway.page import FILES
@@ -258,3 +258,60 @@ async def test_a_verdict_that_cannot_be_is_refused(house: House, change: dict[st
     body = {"fleet": "local", "entry": "a" * 32, "at": 1.5, "same": True, **change}
     answer = await house.http.post("/llmhost/label", json=body, headers=MARKED)
     assert answer.status_code == 400
+
+
+# Who may see what, where there are keys.
+
+KEYS: Any = {"gateway": {"keys": "always"}, "cache": {"audit_share": 0}}
+
+
+async def test_the_page_is_there_without_a_key_and_what_it_reads_is_not(serve: Serve) -> None:
+    async with serve(**KEYS) as house:
+        for path in ("/", *FILES):
+            answer = await house.http.get(path, headers={"accept": "text/html"})
+            assert answer.status_code == 200
+        for path in ("gateway", "overview", "hits"):
+            assert (await house.http.get(f"/llmhost/{path}")).status_code == 401
+        answer = await house.http.post("/llmhost/label", json={}, headers=MARKED)
+        assert answer.status_code == 401
+
+
+@pytest.mark.parametrize("path", ["gateway", "overview", "hits"])
+async def test_what_it_reads_concerns_all_tenants_and_needs_an_operators_key(
+    serve: Serve, add_key: AddKey, path: str
+) -> None:
+    keys = [await add_key("acme"), await add_key("acme", operator=True)]
+    async with serve(**KEYS) as house:
+        answers = [await house.http.get(f"/llmhost/{path}", headers=bearer(key)) for key in keys]
+    assert [answer.status_code for answer in answers] == [403, 200]
+
+
+async def test_an_operator_sees_and_judges_the_hits_of_the_keys_tenant_alone(
+    serve: Serve, add_key: AddKey
+) -> None:
+    ours, theirs = [bearer(await add_key(tenant, operator=True)) for tenant in ("acme", "other")]
+    async with serve(**KEYS) as house:
+        for wording in ("What is Redis?", "what is redis?"):
+            await house.chat(wording, headers=ours)
+        assert (await house.http.get("/llmhost/hits", headers=theirs)).json()["hits"] == []
+        (hit,) = (await house.http.get("/llmhost/hits", headers=ours)).json()["hits"]
+        answers = [await judge(house, hit, same=True, headers={**MARKED, **key}) for key in (theirs, ours)]
+    assert [answer.status_code for answer in answers] == [409, 200]
+
+
+async def test_users_that_a_header_names_see_their_own_hits(serve: Serve) -> None:
+    async with serve(gateway={"user_header": "x-user"}, cache={"audit_share": 0}) as house:
+        for wording in ("What is Redis?", "what is redis?"):
+            await house.chat(wording, headers={"x-user": "ann"})
+        found = {
+            user: (await house.http.get("/llmhost/hits", headers={"x-user": user})).json()["hits"]
+            for user in ("ann", "bob", "")
+        }
+    assert {user: len(hits) for user, hits in found.items()} == {"ann": 1, "bob": 0, "": 0}
+
+
+async def test_a_key_for_other_models_sees_no_fleet(serve: Serve, add_key: AddKey) -> None:
+    key = bearer(await add_key("default", operator=True, models=("huge",)))
+    async with serve(**KEYS) as house:
+        assert (await house.http.get("/llmhost/gateway", headers=key)).json()["fleets"] == []
+        assert (await house.http.get("/llmhost/overview", headers=key)).status_code == 404

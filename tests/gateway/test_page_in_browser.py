@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from doubles.browser import Browser
-from doubles.gateway_house import House, Serve
+from doubles.gateway_house import AddKey, House, Serve
 from doubles.waiting import wait_until
 from selenium.webdriver.common.keys import Keys
 
@@ -356,3 +356,27 @@ async def test_every_part_has_a_name_and_the_page_a_structure(
         assert browser.all("img:not([alt]), [tabindex]:not([tabindex='0']):not([tabindex='-1'])") == []
 
     await look(seen)
+
+
+async def test_a_key_is_asked_for_and_kept_in_the_tab(
+    serve: Serve, add_key: AddKey, browser: Browser
+) -> None:
+    key, wrong = await add_key("acme", operator=True), await add_key("acme")
+    async with serve(gateway={"keys": "always"}) as house:
+
+        def seen() -> None:
+            browser.open(house.url, wait=False)
+            for typed in (wrong, key):
+                wait_until(lambda: browser.find("#key").is_displayed())
+                browser.find("#key").send_keys(typed, Keys.ENTER)
+                if typed == wrong:
+                    browser.wait_for("#key-error", "--operator")
+            browser.wait_for("#headline", "1 of 1 worker ready")
+            assert "YOUR_KEY" in browser.text("#snippet")
+            assert key not in browser.text("html")
+            browser.find("#question").send_keys("What is Redis?")
+            browser.find("#ask").click()
+            browser.wait_for("#answer", "Hello")
+            assert browser.run("return [localStorage.length, document.cookie]") == [0, ""]
+
+        await look(seen)

@@ -79,8 +79,9 @@ async function call(path, options = {}) {
   }
   if (response.ok) return response;
   const said = await response.json().catch(() => ({}));
-  if (response.status === 401) askForKey(state.key ? "This key is not valid." : "");
-  throw new Failure(response.status, (said.error && said.error.message) || `status ${response.status}`);
+  const failure = new Failure(response.status, (said.error && said.error.message) || `status ${response.status}`);
+  if (response.status === 401 || (response.status === 403 && state.key)) askForKey(state.key ? failure.message : "");
+  throw failure;
 }
 
 const read = async (path) => (await call(path)).json();
@@ -115,8 +116,9 @@ async function start() {
     gateway = await read("/llmhost/gateway");
   } catch (error) {
     $("headline").textContent = "";
+    if ($("key-dialog").open) return showProblems([]);
     showProblems([error.message]);
-    if (error.status !== 401) state.timer = setTimeout(start, REFRESH);
+    state.timer = setTimeout(start, REFRESH);
     return;
   }
   state.fleets = gateway.fleets;
@@ -140,16 +142,10 @@ async function refresh() {
     const overview = await read(`/llmhost/overview?${query(`&period=${state.period}`)}`);
     if (asked[0] === state.fleet && asked[1] === state.period) showOverview(overview);
   } catch (error) {
-    if (error.status === 403) return showTenantOnly();
+    if ($("key-dialog").open) return;
     showProblems([error.message]);
-    if (error.status === 401) return;
   }
   if (!document.hidden) state.timer = setTimeout(refresh, REFRESH);
-}
-
-function showTenantOnly() {
-  document.querySelectorAll(".operator").forEach((section) => (section.hidden = true));
-  $("headline").textContent = state.fleet.model;
 }
 
 function showProblems(problems) {
