@@ -1,10 +1,10 @@
-from llama_index.core.llms import ChatMessage
+from llama_index.core.llms import ChatMessage, CustomLLM
 from llama_index.core.tools import FunctionTool
+from llama_index.llms.ollama import Ollama
 from llama_index.llms.openai_like import OpenAILike
 from trial import HELLO, URL, error_of, trial
 
 at = {"api_base": f"{URL}/v1", "api_key": "none", "max_retries": 0, "is_function_calling_model": True}
-model = OpenAILike(model="tiny", is_chat_model=True, **at)
 asked = [ChatMessage("llama-index")]
 
 
@@ -13,14 +13,28 @@ def now(city: str) -> str:
     return f"noon in {city}"
 
 
-def call() -> object:
+def chat(model: CustomLLM) -> str:
+    return model.chat(asked).message.content
+
+
+def streamed(model: CustomLLM) -> str:
+    return "".join(piece.delta or "" for piece in model.stream_chat(asked))
+
+
+def call(model: CustomLLM) -> str:
     return model.predict_and_call([FunctionTool.from_defaults(now)], user_msg="What time is it?").response
 
 
-trial("chat", lambda: model.chat(asked).message.content, HELLO)
-trial("stream of a hit", lambda: "".join(piece.delta or "" for piece in model.stream_chat(asked)), HELLO)
+models = {
+    "openai-like": lambda name: OpenAILike(model=name, is_chat_model=True, **at),
+    "ollama": lambda name: Ollama(model=name, base_url=URL),
+}
+for name, make in models.items():
+    model, unknown = make("tiny"), make("huge")
+    trial(f"{name}: chat", lambda model=model: chat(model), HELLO)
+    trial(f"{name}: stream of a hit", lambda model=model: streamed(model), HELLO)
+    trial(f"{name}: tool", lambda model=model: call(model), "noon in Wien")
+    error = "ResponseError" if name == "ollama" else "NotFoundError"
+    trial(f"{name}: unknown model", lambda unknown=unknown: error_of(lambda: chat(unknown)), error)
 completing = OpenAILike(model="tiny", is_chat_model=False, **at)
-trial("completion", lambda: completing.complete("llama-index").text, HELLO)
-trial("tool", call, "noon in Wien")
-unknown = OpenAILike(model="huge", is_chat_model=True, **at)
-trial("unknown model", lambda: error_of(lambda: unknown.chat(asked)), "NotFoundError")
+trial("openai-like: completion", lambda: completing.complete("llama-index").text, HELLO)
