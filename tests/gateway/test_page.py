@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from doubles.gateway_house import AddKey, House, Serve, bearer
+from doubles.waiting import until
 
 from llmhost.gateway.figures import PERIODS, stretches
 from llmhost.gateway.page import FILES
@@ -36,12 +37,22 @@ async def json_of(house: House, path: str, **query: str) -> Any:
     return answer.json()
 
 
-async def semantic_hit(house: House, **headers: str) -> Any:
-    """The hit as the page gets it, of a question that was asked in two wordings."""
-    await house.chat("What is Redis?")
+async def ask_twice(house: House, headers: dict[str, str] | None = None) -> None:
+    """Asks a question in two wordings. The hit is noted while nobody waits for it."""
+    await house.chat("What is Redis?", headers=headers)
     answer = await house.chat("what is redis?", headers=headers)
     assert answer.headers["x-llmhost-cache"] == "semantic"
-    return next(iter((await json_of(house, "hits"))["hits"]), None)
+
+
+async def hits_of(house: House, headers: dict[str, str] | None = None) -> Any:
+    return (await house.http.get("/llmhost/hits", headers=headers)).json()["hits"]
+
+
+async def semantic_hit(house: House, headers: dict[str, str] | None = None) -> Any:
+    """The hit as the page gets it, once it is noted."""
+    await ask_twice(house, headers)
+    (hit,) = await until(lambda: hits_of(house, headers))
+    return hit
 
 
 async def judge(house: House, hit: Any, same: bool, headers: dict[str, str] | None = None) -> Any:
@@ -96,7 +107,12 @@ async def test_the_page_loads_nothing_from_elsewhere_and_has_nothing_inline(hous
 async def test_what_was_asked_is_counted(house: House) -> None:
     await semantic_hit(house)
     await house.chat("What is Redis?")
-    overview = await json_of(house, "overview", fleet="local", period="1h")
+
+    async def counted() -> Any:
+        overview = await json_of(house, "overview", fleet="local", period="1h")
+        return overview if overview["figures"]["requests"] == 3 else None
+
+    overview = await until(counted)
     figures = overview["figures"]
     asked = [figures[name] for name in ("requests", "exact", "semantic", "misses", "errors")]
     assert asked == [3, 1, 1, 1, 0]
@@ -174,19 +190,27 @@ async def test_a_semantic_hit_is_shown_with_both_wordings(house: House) -> None:
 async def test_a_hit_on_what_must_not_be_stored_leaves_no_trace_of_it(
     house: House, redis_client: Redis
 ) -> None:
-    assert await semantic_hit(house, **{"cache-control": "no-store"}) is None
-    for name in await redis_client.keys("cache:metadata:*"):
-        assert await redis_client.hget(name, "served_question") is None
+    await house.chat("What is Redis?")
+    answer = await house.chat("what is redis?", headers={"cache-control": "no-store"})
+    assert answer.headers["x-llmhost-cache"] == "semantic"
+    (entry,) = await redis_client.keys("cache:metadata:*")
+
+    async def is_counted() -> bool:
+        return await redis_client.hget(entry, "hit_count") == b"1"
+
+    await until(is_counted)
+    assert await redis_client.hget(entry, "served_question") is None
+    assert await hits_of(house) == []
 
 
 async def test_another_tenants_hits_are_neither_seen_nor_judged(serve: Serve) -> None:
     async with serve(cache={"tenant": "theirs"}) as house:
         theirs = await semantic_hit(house)
     async with serve(cache={"tenant": "ours"}) as house:
-        assert (await json_of(house, "hits"))["hits"] == []
+        assert await hits_of(house) == []
         assert (await judge(house, theirs, same=False)).status_code == 409
     async with serve(cache={"tenant": "theirs"}) as house:
-        assert len((await json_of(house, "hits"))["hits"]) == 1
+        assert len(await hits_of(house)) == 1
 
 
 async def test_another_question_removes_the_entry_and_is_learnt(house: House, redis_client: Redis) -> None:
@@ -194,7 +218,7 @@ async def test_another_question_removes_the_entry_and_is_learnt(house: House, re
     answer = await judge(house, hit, same=False)
     assert (answer.status_code, answer.json()) == (200, {"learnt": True, "forgotten": True})
     assert await labels(redis_client) == {"wrong": 1}
-    assert (await json_of(house, "hits"))["hits"] == []
+    assert await hits_of(house) == []
     assert (await house.chat("what is redis?")).headers["x-llmhost-cache"] == "miss"
 
 
@@ -204,7 +228,7 @@ async def test_the_same_question_is_learnt_and_goes_on_being_served(
     hit = await semantic_hit(house)
     assert (await judge(house, hit, same=True)).json() == {"learnt": True, "forgotten": False}
     assert await labels(redis_client) == {"right": 1}
-    assert (await json_of(house, "hits"))["hits"] == []
+    assert await hits_of(house) == []
     assert (await house.chat("what is redis?")).headers["x-llmhost-cache"] == "semantic"
     operator = (await json_of(house, "overview"))["served_error"]["operator"]
     assert operator == {"same": 1, "other": 0}
@@ -241,7 +265,7 @@ async def test_a_page_of_another_origin_gives_no_verdict(
     hit = await semantic_hit(house)
     assert (await judge(house, hit, same=False, headers=headers)).status_code == 403
     assert await redis_client.exists(TRUST) == 0
-    assert len((await json_of(house, "hits"))["hits"]) == 1
+    assert len(await hits_of(house)) == 1
 
 
 @pytest.mark.parametrize("path", ["gateway", "overview", "hits"])
@@ -291,23 +315,16 @@ async def test_an_operator_sees_and_judges_the_hits_of_the_keys_tenant_alone(
 ) -> None:
     ours, theirs = [bearer(await add_key(tenant, operator=True)) for tenant in ("acme", "other")]
     async with serve(**KEYS) as house:
-        for wording in ("What is Redis?", "what is redis?"):
-            await house.chat(wording, headers=ours)
-        assert (await house.http.get("/llmhost/hits", headers=theirs)).json()["hits"] == []
-        (hit,) = (await house.http.get("/llmhost/hits", headers=ours)).json()["hits"]
+        hit = await semantic_hit(house, ours)
+        assert await hits_of(house, theirs) == []
         answers = [await judge(house, hit, same=True, headers={**MARKED, **key}) for key in (theirs, ours)]
     assert [answer.status_code for answer in answers] == [409, 200]
 
 
 async def test_users_that_a_header_names_see_their_own_hits(serve: Serve) -> None:
     async with serve(gateway={"user_header": "x-user"}, cache={"audit_share": 0}) as house:
-        for wording in ("What is Redis?", "what is redis?"):
-            await house.chat(wording, headers={"x-user": "ann"})
-        found = {
-            user: (await house.http.get("/llmhost/hits", headers={"x-user": user})).json()["hits"]
-            for user in ("ann", "bob", "")
-        }
-    assert {user: len(hits) for user, hits in found.items()} == {"ann": 1, "bob": 0, "": 0}
+        await semantic_hit(house, {"x-user": "ann"})
+        assert await hits_of(house, {"x-user": "bob"}) == await hits_of(house) == []
 
 
 async def test_a_key_for_other_models_sees_no_fleet(serve: Serve, add_key: AddKey) -> None:

@@ -535,8 +535,7 @@ async function ask() {
       $("answer").append(text);
     }
     showSource(response.headers, first, performance.now() - began);
-    showHits();
-    refresh();
+    setTimeout(() => { showHits(); refresh(); }, 300); // it is counted after it is answered
   } catch (error) {
     const stopped = error.name === "AbortError";
     $("source").replaceChildren(make("span", { class: "badge failed" }, stopped ? "stopped" : "failed"), stopped ? "" : error.message);
