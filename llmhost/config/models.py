@@ -735,7 +735,7 @@ class GatewayConfig(Section):
         "off",
         min_length=1,
         max_length=4096,
-        description="Request log: a line of JSON for each request, without prompts and answers. A file, "
+        description="Request log: a line of JSON for each request to a model, without words of it. A file, "
         "`stderr` or `off`. SIGHUP opens the file again.",
         examples=["/var/log/llmhost/requests.jsonl"],
     )

@@ -215,10 +215,11 @@ class _Labelled(Collector):
 
     def collect(self) -> Iterator[Metric]:
         for family in self._registry.collect():
-            if self._labels:
-                family.samples = [
-                    sample._replace(labels={**sample.labels, **self._labels}) for sample in family.samples
-                ]
+            family.samples = [
+                sample._replace(labels={**sample.labels, **self._labels})
+                for sample in family.samples
+                if not sample.name.endswith("_created")  # Prometheus makes nothing of them
+            ]
             yield family
 
 

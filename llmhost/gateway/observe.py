@@ -94,9 +94,10 @@ class Observation:
     def _ended(self, record: RequestRecord) -> None:
         try:
             self.metrics.ended(record)
-            for writer in (self._log, self._traces):
-                if writer is not None:
-                    writer.ended(record)
+            if self._log is not None and (record.operation is not None or record.outcome == "error"):
+                self._log.ended(record)
+            if self._traces is not None:
+                self._traces.ended(record)
         except Exception:  # noqa: BLE001 - what was answered is answered
             _log.exception("a request was not observed")
 
