@@ -213,7 +213,8 @@ class Access:
             return True
         if exchange.is_local_socket:
             return False
-        return self._config.is_public or not _is_loopback(exchange.scope["server"][0])
+        server = exchange.scope.get("server")
+        return self._config.is_public or server is None or not _is_loopback(server[0])
 
     def _user(self, exchange: Exchange) -> str:
         name = self._config.user_header

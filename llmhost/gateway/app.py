@@ -148,7 +148,8 @@ class Gateway:
     # Life
 
     async def _alive(self, exchange: Exchange) -> None:
-        await exchange.reply(200, {"status": "ok", "version": __version__})
+        version = {"version": __version__} if exchange.caller.is_known else {}
+        await exchange.reply(200, {"status": "ok", **version})
 
     async def _readiness(self, exchange: Exchange) -> None:
         fleets = {fleet.config.fleet.name: await fleet.ready() for fleet in self._fleets.fleets}

@@ -21,7 +21,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from llmhost.gateway.tls import Certificate
 
-__all__ = ["Backlog", "BacklogCount", "GatewayServer", "SwappedApp", "listen", "listen_on_path"]
+__all__ = [
+    "Backlog",
+    "BacklogCount",
+    "GatewayServer",
+    "SwappedApp",
+    "listen",
+    "listen_on_path",
+    "may_connect",
+]
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -50,7 +58,8 @@ class _Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.since = time.monotonic()
-        if not _may_connect(self.client, self.config):
+        peers = self.config.peers if isinstance(self.config, _Config) else None
+        if not may_connect(self.client, transport.get_extra_info("socket").family, peers):
             self._close()
             return
         self._headers_due = self.loop.call_later(_HEADER_TIMEOUT, self._close)
@@ -196,10 +205,14 @@ class _Config(uvicorn.Config):
     peers: Network | None = None
 
 
-def _may_connect(client: tuple[str, int] | None, config: uvicorn.Config) -> bool:
-    """A client without an address comes through a Unix socket, which its permissions guard."""
-    peers = config.peers if isinstance(config, _Config) else None
-    if peers is None or client is None:
+def may_connect(client: tuple[str, int] | None, family: int, peers: Network | None) -> bool:
+    """Whether the client is a peer. One without an address must have come through a Unix socket, whose
+    permissions guard it: a TCP connection that its client has reset at once has no address any more, and
+    would pass for such a one.
+    """
+    if client is None:
+        return family == socket.AF_UNIX
+    if peers is None:
         return True
     address = ipaddress.ip_address(client[0].partition("%")[0])
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None

@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pydantic import ValidationError
 
 from llmhost.config.models import Config, GatewayConfig
 from llmhost.errors import ConfigError
-from llmhost.gateway.server import GatewayServer, listen, listen_on_path
+from llmhost.gateway.server import GatewayServer, listen, listen_on_path, may_connect
 from llmhost.gateway.tls import Certificate, certificate_of
 
 
@@ -167,6 +168,27 @@ async def test_nobody_but_the_proxy_may_connect(serve: Serve, add_key: AddKey) -
     async with serve(gateway={"behind_proxy": "10.0.0.0/8"}) as house:
         with pytest.raises(httpx.TransportError):
             await house.http.get("/healthz", headers={"x-forwarded-for": "10.0.0.1"})
+
+
+@pytest.mark.parametrize(
+    ("client", "family", "peers", "may"),
+    [
+        (("10.0.0.5", 1), socket.AF_INET, None, True),
+        (("10.0.0.5", 1), socket.AF_INET, "10.0.0.5", True),
+        (("::ffff:10.0.0.5", 1), socket.AF_INET6, "10.0.0.0/24", True),
+        (("fe80::1%eth0", 1), socket.AF_INET6, "fe80::/64", True),
+        (("10.0.1.5", 1), socket.AF_INET, "10.0.0.0/24", False),
+        (("::1", 1), socket.AF_INET6, "127.0.0.1", False),
+        (None, socket.AF_UNIX, "10.0.0.5", True),
+        (None, socket.AF_UNIX, None, True),
+        (None, socket.AF_INET, None, False),
+        (None, socket.AF_INET6, "10.0.0.5", False),
+    ],
+)
+def test_a_connection_without_an_address_is_one_of_a_unix_socket_or_none(
+    client: tuple[str, int] | None, family: int, peers: str | None, may: bool
+) -> None:
+    assert may_connect(client, family, ip_network(peers) if peers else None) is may
 
 
 @pytest.mark.parametrize(
