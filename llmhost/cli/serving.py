@@ -269,6 +269,9 @@ async def _built(fleets: Fleets, observation: Observation) -> AsyncIterator[ASGI
                 part.remember_fleet(options.source)
         gateway = await make_gateway(parts, observation)
         observation.configure(fleets[0][1].gateway)
+        for part in parts:
+            loading = asyncio.create_task(part.load_models())
+            stack.callback(loading.cancel)
         yield gateway.app()
 
 

@@ -452,6 +452,14 @@ class Wiring(AsyncExitStack):
                 return FleetState(await registry.states(), True, queued)
         return FleetState({}, False, queued)
 
+    async def load_models(self) -> None:
+        """Loads what the cache compares questions with, so that no user waits for it. What fails is told by
+        the first question that needs it."""
+        if self._config.cache.enabled:
+            for load in (self.caches.embedder, self.caches.policy):
+                with suppress(LlmhostError):
+                    await load()
+
     @cached_property
     def gateway_home(self) -> GatewayHome:
         """Where this fleet's gateway is found. Raises StateError."""
