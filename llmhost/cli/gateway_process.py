@@ -12,19 +12,20 @@ if TYPE_CHECKING:
     from llmhost.cli.frame import Globals
     from llmhost.config.models import Config
     from llmhost.gateway.background import GatewayRecord
-    from llmhost.wiring import Wiring
 
 __all__ = ["ensure_gateway", "running_gateway", "stop_gateways"]
 
 
-async def ensure_gateway(options: Globals, wiring: Wiring, config: Config) -> GatewayRecord | None:
+async def ensure_gateway(options: Globals, config: Config) -> GatewayRecord | None:
     """The fleet's gateway, which is started where none runs, or one with another configuration. None where it
     is not wanted, or cannot be started: that is warned of, and the fleet works without.
     """
+    from llmhost.gateway.background import gateway_home
+
     if not config.gateway.autostart or options.stateless:
         return None
     try:
-        home = wiring.gateway_home
+        home = gateway_home(config.fleet.name)
         record = home.running()
         if record is None or record.inputs != inputs(options):
             await home.stop()
@@ -49,26 +50,30 @@ def _command(options: Globals) -> list[str]:
     return python_command("llmhost", *given, *fleet, "serve", "--managed")
 
 
-def running_gateway(options: Globals, wiring: Wiring) -> GatewayRecord | None:
+def running_gateway(options: Globals, fleet: str) -> GatewayRecord | None:
     """The fleet's gateway, where one runs."""
+    from llmhost.gateway.background import gateway_home
+
     if options.stateless:
         return None
     try:
-        return wiring.gateway_home.running()
+        return gateway_home(fleet).running()
     except LlmhostError:
         return None
 
 
-async def stop_gateways(options: Globals, wiring: Wiring, fleets: Iterable[str]) -> list[str]:
+async def stop_gateways(options: Globals, fleets: Iterable[str]) -> list[str]:
     """Stops the gateways of these fleets; the URLs on which they listened. What does not end is warned of: it
     costs nothing."""
+    from llmhost.gateway.background import gateway_home
+
     stopped = []
     for fleet in () if options.stateless else fleets:
         try:
-            home = wiring.gateway_home_of(fleet)
+            home = gateway_home(fleet)
             record = home.running()
             if record is not None and await home.stop():
                 stopped.append(record.url)
-        except LlmhostError as error:
-            options.output.warn(str(error))
+        except Exception as error:  # noqa: BLE001 - nothing may hide what became of the workers
+            options.output.warn(f"the gateway of fleet {fleet} may still run: {error}")
     return stopped

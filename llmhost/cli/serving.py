@@ -280,12 +280,11 @@ async def _place(
 ) -> GatewayHome | None:
     """Takes the place where commands of this fleet look for a gateway, and listens there. Where the fleet has
     one already, or the place cannot be used, it serves all the same."""
-    from llmhost.gateway.background import GatewayHome
+    from llmhost.gateway.background import gateway_home
     from llmhost.gateway.server import listen_on_path
-    from llmhost.machine.paths import state_dir
 
     try:
-        home = GatewayHome(state_dir() / "fleets" / config.fleet.name / "gateway")
+        home = gateway_home(config.fleet.name)
         if await stack.enter_async_context(home.taken()):
             listeners.append(stack.enter_context(closing(listen_on_path(home.socket))))
             return home

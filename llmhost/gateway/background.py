@@ -20,9 +20,10 @@ from pathlib import Path
 from llmhost.errors import StateError
 from llmhost.machine.child import safe_environment
 from llmhost.machine.files import hold_lock, make_folder, read_json, write_json
+from llmhost.machine.paths import state_dir
 from llmhost.store.embedded import make_private, socket_path
 
-__all__ = ["GatewayHome", "GatewayRecord", "find_gateway"]
+__all__ = ["GatewayHome", "GatewayRecord", "find_gateway", "gateway_home"]
 
 #: seconds; on a busy machine it takes some to import all that it needs
 _START_PATIENCE = 60.0
@@ -160,9 +161,14 @@ class GatewayHome:
         return lines[-1][:_SHOWN] if lines else "it says nothing"
 
 
-def find_gateway(fleets: Path, inputs: str) -> tuple[Path, GatewayRecord] | None:
-    """The socket of the gateway whose configuration comes from the same, among those of all `fleets`."""
-    for folder in fleets.glob("*/gateway"):
+def gateway_home(fleet: str) -> GatewayHome:
+    """Where this fleet's gateway is found. Raises StateError."""
+    return GatewayHome(state_dir() / "fleets" / fleet / "gateway")
+
+
+def find_gateway(inputs: str) -> tuple[Path, GatewayRecord] | None:
+    """The socket of the gateway of any fleet whose configuration comes from the same. Raises StateError."""
+    for folder in (state_dir() / "fleets").glob("*/gateway"):
         home = GatewayHome(folder)
         record = home.running()
         if record is not None and hmac.compare_digest(record.inputs, inputs):

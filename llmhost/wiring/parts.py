@@ -38,14 +38,12 @@ if TYPE_CHECKING:
     from llmhost.fleet.registry import FleetRecords
     from llmhost.fleet.service import FleetService
     from llmhost.fleet.workers import Engines, WorkerList
-    from llmhost.gateway.background import GatewayHome
     from llmhost.gateway.fleets import FleetState, ServedFleet
     from llmhost.ledger.ledger import Ledger
     from llmhost.ledger.report import Targets
     from llmhost.store.embedded import EmbeddedRedis
     from llmhost.trust.audit import Auditor
     from llmhost.trust.judge import FleetJudge, JudgeEvaluationStore, LlmJudge
-    from llmhost.trust.shadow import ShadowComparison
 
 __all__ = ["OtherFleet", "Wiring"]
 
@@ -459,22 +457,6 @@ class Wiring(AsyncExitStack):
             for load in (self.caches.embedder, self.caches.policy):
                 with suppress(LlmhostError):
                     await load()
-
-    @cached_property
-    def gateway_home(self) -> GatewayHome:
-        """Where this fleet's gateway is found. Raises StateError."""
-        return self.gateway_home_of(self._config.fleet.name)
-
-    def gateway_home_of(self, fleet: str) -> GatewayHome:
-        """Raises StateError."""
-        from llmhost.gateway.background import GatewayHome
-
-        return GatewayHome(state_dir() / "fleets" / fleet / "gateway")
-
-    def _shadow(self, ledger: Ledger) -> ShadowComparison:
-        from llmhost.trust.shadow import ShadowComparison
-
-        return ShadowComparison(self.caches.embedder, ledger)
 
     async def auditor(self) -> Auditor:
         """What checks semantic hits after they were served. Raises StoreError."""

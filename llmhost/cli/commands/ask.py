@@ -150,10 +150,9 @@ def _gateway(options: Globals) -> tuple[Path, GatewayRecord] | None:
     from llmhost.cli.running import inputs
     from llmhost.config.inputs import find_file
     from llmhost.gateway.background import find_gateway
-    from llmhost.machine.paths import state_dir
 
     try:
-        found = find_gateway(state_dir() / "fleets", named) if (named := inputs(options)) else None
+        found = find_gateway(named) if (named := inputs(options)) else None
     except StateError:
         return None
     if found is not None:

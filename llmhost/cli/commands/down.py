@@ -80,7 +80,7 @@ async def down(
         for fleet, result in zip(fleets, results, strict=True):
             if not (some or result.remaining or result.failed):
                 wiring.forget_fleet(fleet.spec.name, fleet.spec.provider)
-        gateways = await stop_gateways(options, wiring, _ended(fleets, results, some=some))
+        gateways = await stop_gateways(options, _ended(fleets, results, some=some))
         stopped = await wiring.stop_embedded_redis() if everything and not left else None
         if not everything:  # looked for last: nothing may stand before the ending
             with suppress(StateError):

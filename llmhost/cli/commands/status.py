@@ -204,7 +204,7 @@ async def status(
         gpus = await gather_metrics(wiring.engines, found.workers) if gpu else None
         switches = await gather_switches(wiring.engines, found.workers)
         await warn_of_others(options, wiring)
-        gateway = running_gateway(options, wiring)
+        gateway = running_gateway(options, config.fleet.name)
     for warning in found.warnings:
         options.output.warn(warning)
     spending, rents = found.spending, wiring.provider.rents

@@ -250,7 +250,7 @@ async def _up(
         for failure in result.replaced:
             options.output.warn(f"{failure.worker} was replaced: {failure.message}")
         await warn_of_others(options, wiring)
-        gateway = await ensure_gateway(options, wiring, config) if result.workers else None
+        gateway = await ensure_gateway(options, config) if result.workers else None
         endpoint = None if gateway is None else gateway.url
         workers = [
             worker_output(worker, wiring.now(), result.spent.get(worker.id), estimated=wiring.provider.rents)
