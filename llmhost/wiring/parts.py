@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from llmhost.store.embedded import EmbeddedRedis
     from llmhost.trust.audit import Auditor
     from llmhost.trust.judge import FleetJudge, JudgeEvaluationStore, LlmJudge
+    from llmhost.trust.shadow import ShadowComparison
 
 __all__ = ["OtherFleet", "Wiring"]
 
@@ -457,6 +458,11 @@ class Wiring(AsyncExitStack):
             for load in (self.caches.embedder, self.caches.policy):
                 with suppress(LlmhostError):
                     await load()
+
+    def _shadow(self, ledger: Ledger) -> ShadowComparison:
+        from llmhost.trust.shadow import ShadowComparison
+
+        return ShadowComparison(self.caches.embedder, ledger)
 
     async def auditor(self) -> Auditor:
         """What checks semantic hits after they were served. Raises StoreError."""
