@@ -10,12 +10,13 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from doubles.chat_server import Fault
-from doubles.gateway_house import House
+from doubles.gateway_house import AddKey, House, Serve
 
 FOLDER = Path(__file__).with_name("javascript")
 SDKS = ("openai", "ollama", "anthropic")
@@ -29,33 +30,34 @@ def sdk(request: pytest.FixtureRequest) -> str:
     return name
 
 
+async def see(url: str, sdk: str, *actions: str, key: str = "none") -> list[dict[str, Any]]:
+    """Has the SDK do these things in turn, and gives what it saw of each."""
+    node = shutil.which("node") or pytest.fail("these need node, 18 or newer")
+    assert (FOLDER / "node_modules").is_dir(), "these need what scripts/test installs with npm"
+    program = await asyncio.create_subprocess_exec(
+        node,
+        FOLDER / "run.mjs",
+        sdk,
+        url,
+        *actions,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={"PATH": os.environ["PATH"], "KEY": key},
+    )
+    try:
+        out, err = await asyncio.wait_for(program.communicate(), 60)
+    finally:
+        if program.returncode is None:
+            program.kill()
+    assert program.returncode == 0, err.decode()
+    seen: list[dict[str, Any]] = json.loads(out)
+    return seen
+
+
 @pytest.fixture
 def do(house: House, sdk: str) -> Do:
-    """Has the SDK do these things in turn, and gives what it saw of each."""
-
-    async def run(*actions: str) -> list[dict[str, Any]]:
-        node = shutil.which("node") or pytest.fail("these need node, 18 or newer")
-        assert (FOLDER / "node_modules").is_dir(), "these need what scripts/test installs with npm"
-        program = await asyncio.create_subprocess_exec(
-            node,
-            FOLDER / "run.mjs",
-            sdk,
-            house.url,
-            *actions,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={"PATH": os.environ["PATH"]},
-        )
-        try:
-            out, err = await asyncio.wait_for(program.communicate(), 60)
-        finally:
-            if program.returncode is None:
-                program.kill()
-        assert program.returncode == 0, err.decode()
-        seen: list[dict[str, Any]] = json.loads(out)
-        return seen
-
-    return run
+    """As `see`, at the house."""
+    return partial(see, house.url, sdk)
 
 
 async def test_the_models_are_listed(do: Do, sdk: str) -> None:
@@ -96,9 +98,17 @@ async def test_a_tool_is_called(do: Do, sdk: str, house: House) -> None:
 
 async def test_an_unknown_model_is_the_client_s_own_error(do: Do, sdk: str) -> None:
     (error,) = await do("unknown")
-    assert error["kind"] == ("ResponseError" if sdk == "ollama" else "NotFoundError")
+    assert error["error"] == ("ResponseError" if sdk == "ollama" else "NotFoundError")
     assert error["status"] == 404
     assert "served are: tiny" in error["message"]
+
+
+async def test_a_key_is_sent_as_the_sdk_sends_it(serve: Serve, add_key: AddKey, sdk: str) -> None:
+    async with serve(gateway={"keys": "always"}) as house:
+        (refused,) = await see(house.url, sdk, "chat")
+        (answer,) = await see(house.url, sdk, "chat", key=await add_key())
+    assert refused["error"] == ("ResponseError" if sdk == "ollama" else "AuthenticationError")
+    assert (refused["status"], answer["text"]) == (401, "Hello, Wörld!")
 
 
 async def test_the_engine_stops_where_a_stream_is_left_in_the_middle(do: Do, house: House) -> None:

@@ -469,6 +469,7 @@ print(answer.content[0].text)`],
   ["Codex", (at) => `# ~/.codex/config.toml
 model = "${at.model}"
 model_provider = "llmhost"
+web_search = "disabled"
 
 [model_providers.llmhost]
 name = "llmhost"

@@ -6,8 +6,8 @@ const tools = [{ type: 'function', function: { name: 'now', description: 'the ti
 
 const callsOf = (message) => message.tool_calls.map(({ function: { name, arguments: given } }) => ({ name, arguments: given }))
 
-export function connect(url, fetch) {
-  const ollama = new Ollama({ host: url, fetch })
+export function connect(url, key, fetch) {
+  const ollama = new Ollama({ host: url, headers: { authorization: `Bearer ${key}` }, fetch })
   return {
     async models() {
       const { models } = await ollama.list()
@@ -47,12 +47,8 @@ export function connect(url, fetch) {
       return { dimensions: embeddings.map((one) => one.length) }
     },
 
-    async unknown() {
-      try {
-        await ollama.chat({ ...asked, model: 'huge' })
-      } catch (error) {
-        return { kind: error.name, status: error.status_code, message: error.message }
-      }
+    unknown() {
+      return ollama.chat({ ...asked, model: 'huge' })
     },
 
     async leave() {

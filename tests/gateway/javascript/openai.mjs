@@ -7,8 +7,8 @@ const tools = [{ type: 'function', function: { name: 'now', parameters } }]
 const callsOf = (message) =>
   message.tool_calls.map((call) => ({ name: call.function.name, arguments: JSON.parse(call.function.arguments) }))
 
-export function connect(url, fetch) {
-  const openai = new OpenAI({ baseURL: `${url}/v1`, apiKey: 'none', maxRetries: 0, fetch })
+export function connect(url, key, fetch) {
+  const openai = new OpenAI({ baseURL: `${url}/v1`, apiKey: key, maxRetries: 0, fetch })
   return {
     async models() {
       const names = []
@@ -51,12 +51,8 @@ export function connect(url, fetch) {
       return { dimensions: data.map((one) => one.embedding.length) }
     },
 
-    async unknown() {
-      try {
-        await openai.chat.completions.create({ ...asked, model: 'huge' })
-      } catch (error) {
-        return { kind: error.constructor.name, status: error.status, message: error.message }
-      }
+    unknown() {
+      return openai.chat.completions.create({ ...asked, model: 'huge' })
     },
 
     async leave() {

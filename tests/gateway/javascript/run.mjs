@@ -1,4 +1,4 @@
-// Does what it is told with one of the SDKs, and prints what that SDK saw: `node run.mjs SDK URL ACTION…`
+// Does what it is told with one of the SDKs, and prints what that SDK saw: `KEY=… node run.mjs SDK URL ACTION…`
 //
 // Each SDK has a file with the same actions, whose results have the same shape, so that the tests are the same.
 
@@ -13,11 +13,19 @@ const fetchAndNote = async (...request) => {
 }
 
 const { connect } = await import(`./${sdk}.mjs`)
-const client = connect(url, fetchAndNote)
+const client = connect(url, process.env.KEY, fetchAndNote)
+
+async function result(action) {
+  try {
+    return await client[action]()
+  } catch (error) {
+    return { error: error.constructor.name, status: error.status ?? error.status_code, message: error.message }
+  }
+}
+
 const seen = []
 for (const action of actions) {
   cache = null
-  const result = await client[action]()
-  seen.push({ ...result, cache })
+  seen.push({ ...(await result(action)), cache })
 }
 console.log(JSON.stringify(seen))
