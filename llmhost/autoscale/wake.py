@@ -84,17 +84,14 @@ class Waker:
     async def _look(self, look: Callable[[Scaler], Awaitable[None]]) -> None:
         self._refusal = None
         try:
-            scaler = await self.scaler()
-            self._refusal = await self._objection(scaler)
-            if self._refusal is None:
-                await look(scaler)
+            await look(await self.scaler())
         except LlmhostError as error:
             self._refusal = error.message, error.hint
         finally:
             self._looking, self._ended = None, self.clock()
 
     async def _bring(self, scaler: Scaler) -> None:
-        """A step, unless workers boot that another one has bought: they are only waited for."""
+        """A step, unless workers boot already, which somebody else has bought: they are only waited for."""
         coming = [] if self._in_vain else await self._booting(scaler)
         if not coming:
             await self._step(scaler)
@@ -104,6 +101,9 @@ class Waker:
             self._following = asyncio.create_task(self._follow(scaler, coming))
 
     async def _step(self, scaler: Scaler) -> None:
+        self._refusal = await self._objection(scaler)
+        if self._refusal is not None:
+            return
         result = await scaler.step()
         if result.error is not None:
             self._refusal = result.error.message, result.error.hint

@@ -13,6 +13,7 @@ from llmhost.autoscale.wake import Waker
 from llmhost.errors import NoWorkerError, ProviderError
 from llmhost.fleet.budget import Limits
 from llmhost.fleet.models import WorkerState
+from llmhost.store.keys import FleetKeys
 
 
 class Sleeper:
@@ -68,6 +69,18 @@ async def test_a_worker_that_boots_already_is_waited_for_without_another_step(
     await until(sleeper.ready)
     await sleeper.waker.aclose()
     await other.waker.aclose()
+
+
+async def test_a_worker_that_boots_is_waited_for_also_where_no_step_may_be_made(bench: ScaleBench) -> None:
+    bench.offer(1)
+    bench.traffic.waiting = 1
+    bench.cloud.boot_seconds = 90
+    await bench.step()
+    await bench.redis.delete(FleetKeys(bench.spec.name).scale)  # as if `up` had bought it
+    sleeper = Sleeper(bench, unasked=False)
+    await sleeper.waker()
+    await until(sleeper.ready)
+    await sleeper.waker.aclose()
 
 
 async def test_after_a_worker_that_never_answered_another_step_is_made(sleeper: Sleeper) -> None:
