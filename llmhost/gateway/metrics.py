@@ -8,8 +8,9 @@ values: models by the names of the configuration, never what a client sent.
 from __future__ import annotations
 
 import asyncio
+import functools
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -70,11 +71,14 @@ class Metrics:
         self._read = _Labelled(registry, {"process": process} if process else {})
         ProcessCollector(registry=registry)
 
-        def counter(name: str, what: str, *labels: str) -> Counter:
-            return Counter(name, what, labels, registry=registry)
+        # Looking up a figure by its labels takes longer than counting it.
+        def counter(name: str, what: str, *labels: str) -> Callable[..., Counter]:
+            return functools.cache(Counter(name, what, labels, registry=registry).labels)
 
-        def histogram(name: str, what: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            return Histogram(name, what, labels, buckets=buckets, registry=registry)
+        def histogram(
+            name: str, what: str, buckets: tuple[float, ...], *labels: str
+        ) -> Callable[..., Histogram]:
+            return functools.cache(Histogram(name, what, labels, buckets=buckets, registry=registry).labels)
 
         self._requests = counter(
             "llmhost_requests", "Requests that ended", "api", "model", "outcome", "status"
@@ -126,19 +130,19 @@ class Metrics:
     def ended(self, record: RequestRecord) -> None:
         """Counts a request."""
         outcome, status = record.outcome, record.error or record.status
-        self._requests.labels(record.api, record.model, outcome, str(status or "none")).inc()
+        self._requests(record.api, record.model, outcome, str(status or "none")).inc()
         if record.operation is None:
             return
         model = (record.operation, record.engine, record.model)
-        self._served.labels(
+        self._served(
             *model, str(status) if outcome == "error" else outcome if outcome == "gone" else ""
         ).observe(record.seconds)
         if record.first is not None:
-            self._first.labels(*model).observe(record.first)
+            self._first(*model).observe(record.first)
         if not record.replies:
             return
         if outcome not in ("error", "gone"):
-            self._answers.labels(record.model, outcome).observe(record.seconds)
+            self._answers(record.model, outcome).observe(record.seconds)
         for reply in record.replies:
             self._replied(record, reply, model)
 
@@ -147,19 +151,19 @@ class Metrics:
         made = reply.source == "engine"
         tokens = {"input": answer.prompt_tokens, "output": answer.completion_tokens}
         for kind, count in tokens.items():
-            self._tokens.labels(name, "engine" if made else "cache", kind).inc(count)
+            self._tokens(name, "engine" if made else "cache", kind).inc(count)
         if not made:
-            self._saved.labels(name).inc(reply.saved_usd)
+            self._saved(name).inc(reply.saved_usd)
             return
-        self._cost.labels(name).inc(reply.cost_usd)
-        self._operations.labels(*model).observe(answer.engine_seconds)
+        self._cost(name).inc(reply.cost_usd)
+        self._operations(*model).observe(answer.engine_seconds)
         for kind, count in tokens.items():
-            self._usage.labels(*model, kind).observe(count)
+            self._usage(*model, kind).observe(count)
         if record.first is not None and answer.completion_tokens > 1 and len(record.replies) == 1:
             rest = max(0.0, record.seconds - record.first)
-            self._between.labels(*model).observe(rest / (answer.completion_tokens - 1))
+            self._between(*model).observe(rest / (answer.completion_tokens - 1))
         if reply.shadow is not None:
-            self._shadow.labels(name, reply.shadow.source).inc()
+            self._shadow(name, reply.shadow.source).inc()
 
     async def exposition(self, fleets: ServedFleets, process: ProcessState) -> tuple[bytes, str]:
         """The figures, and their media type."""
