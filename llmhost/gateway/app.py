@@ -105,7 +105,7 @@ class Gateway:
 
     async def _embed(self, exchange: Exchange) -> None:
         body = await exchange.read(embeddings.OPENAI_BODY, self._max_body)
-        await embeddings.reply(exchange, self._embeddings.openai(body, exchange.caller))
+        await embeddings.reply(exchange, self._embeddings.openai(body, exchange))
 
     async def _response(self, exchange: Exchange) -> None:
         body = await exchange.read(responses.RESPONSE_BODY, self._max_body)

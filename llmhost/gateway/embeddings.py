@@ -12,7 +12,7 @@ import orjson
 from pydantic import Field, TypeAdapter
 
 from llmhost.cache.contracts import EmbeddedText
-from llmhost.gateway.exchange import Caller, Exchange
+from llmhost.gateway.exchange import Exchange
 from llmhost.gateway.faults import BadRequest, NotFound
 from llmhost.gateway.fleets import ServedFleet, ServedFleets
 from llmhost.gateway.openai import Body
@@ -79,11 +79,11 @@ class Embeddings:
         self._fleets = fleets
         self._turn = asyncio.Lock()
 
-    async def openai(self, body: OpenAIBody, caller: Caller) -> bytes:
+    async def openai(self, body: OpenAIBody, exchange: Exchange) -> bytes:
         texts = _texts(body.input)
         if not texts or "" in texts:
             raise BadRequest("`input` must not be empty", "input")
-        embedded = await self._embed(body, texts, caller, cut=False)
+        embedded = await self._embed(body, texts, exchange, cut=False)
 
         def written() -> bytes:
             write = _base64 if body.encoding_format == "base64" else _floats
@@ -97,12 +97,12 @@ class Embeddings:
 
         return await asyncio.to_thread(written)
 
-    async def embed(self, body: EmbedBody, caller: Caller) -> bytes:
+    async def embed(self, body: EmbedBody, exchange: Exchange) -> bytes:
         """Of no text there is no vector: clients load a model so."""
         began = time.perf_counter()
         texts = _texts(body.input if body.input is not None else [])
         texts = [] if body.input == "" else texts
-        embedded = await self._embed(body, texts, caller, cut=body.truncate is not False)
+        embedded = await self._embed(body, texts, exchange, cut=body.truncate is not False)
         answer = {
             "model": body.model,
             "embeddings": [one.vector for one in embedded],
@@ -112,8 +112,8 @@ class Embeddings:
         }
         return await asyncio.to_thread(_dumps, answer)
 
-    async def prompt(self, body: PromptBody, caller: Caller) -> bytes:
-        embedded = await self._embed(body, [body.prompt] if body.prompt else [], caller, cut=True)
+    async def prompt(self, body: PromptBody, exchange: Exchange) -> bytes:
+        embedded = await self._embed(body, [body.prompt] if body.prompt else [], exchange, cut=True)
         return _dumps({"embedding": embedded[0].vector if embedded else []})
 
     async def max_tokens(self, fleet: ServedFleet) -> int:
@@ -122,15 +122,16 @@ class Embeddings:
         return (await fleet.embedder()).max_tokens
 
     async def _embed(
-        self, body: _EmbeddingBody, texts: Sequence[str], caller: Caller, *, cut: bool
+        self, body: _EmbeddingBody, texts: Sequence[str], exchange: Exchange, *, cut: bool
     ) -> list[EmbeddedText]:
-        fleets = self._fleets.limited_to(caller.models)
+        fleets = self._fleets.limited_to(exchange.caller.models)
         fleet = fleets.embedder_of(body.model)
         if fleet is None or fleet.embedder is None:
             there = ", ".join(fleets.embedders) or "none"
             raise NotFound(
                 f"the model {body.model!r} gives no embeddings here; those that do: {there}", "model"
             )
+        exchange.record.embeds(fleet, exchange.caller.tenant)
         _check(texts, fleet.config.limits.max_prompt_chars)
         embedder = await fleet.embedder()
         if body.dimensions not in (None, embedder.dimensions):
@@ -147,8 +148,9 @@ class Embeddings:
                             "input",
                         )
                     embedded.append(one)
-        if caller.charge is not None:
-            caller.charge(_tokens(embedded), 0.0)
+        exchange.record.embedded = _tokens(embedded)
+        if exchange.caller.charge is not None:
+            exchange.caller.charge(_tokens(embedded), 0.0)
         return embedded
 
 

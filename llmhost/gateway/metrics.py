@@ -139,6 +139,8 @@ class Metrics:
         ).observe(record.seconds)
         if record.first is not None:
             self._first(*model).observe(record.first)
+        if record.embedded:
+            self._tokens(record.model, "embedder", "input").inc(record.embedded)
         if not record.replies:
             return
         if outcome not in ("error", "gone"):

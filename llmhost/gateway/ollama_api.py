@@ -97,11 +97,11 @@ class OllamaApi:
 
     async def _embed(self, exchange: Exchange) -> None:
         body = await exchange.read(embeddings.EMBED_BODY, self._max_body)
-        await embeddings.reply(exchange, self._embeddings.embed(body, exchange.caller))
+        await embeddings.reply(exchange, self._embeddings.embed(body, exchange))
 
     async def _embed_prompt(self, exchange: Exchange) -> None:
         body = await exchange.read(embeddings.PROMPT_BODY, self._max_body)
-        await embeddings.reply(exchange, self._embeddings.prompt(body, exchange.caller))
+        await embeddings.reply(exchange, self._embeddings.prompt(body, exchange))
 
     def _visible(self, exchange: Exchange) -> ServedFleets:
         """What the caller may know of."""

@@ -62,6 +62,8 @@ class RequestRecord:
     first: float | None = None
     seconds: float = 0.0
     replies: list[Reply] = field(default_factory=list)
+    #: tokens of texts that became vectors
+    embedded: int = 0
     #: its name in traces, where they are on
     trace: object = None
 
@@ -94,6 +96,11 @@ class RequestRecord:
         config, question = fleet.config, questions[0]
         self.fleet, self.model, self.engine = config.fleet.name, fleet.model, config.engine.kind
         self.tenant, self.bypasses = question.tenant, question.bypasses
+
+    def embeds(self, fleet: ServedFleet, tenant: str | None) -> None:
+        """Texts become vectors now, by the fleet's embedding model."""
+        self.fleet, self.model, self.engine = fleet.config.fleet.name, fleet.embedder_names[0], "llmhost"
+        self.tenant = tenant or fleet.config.cache.tenant
 
     def saw(self, event: Event) -> None:
         """Something came of an answer."""

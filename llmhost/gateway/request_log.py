@@ -51,7 +51,7 @@ def log_line(record: RequestRecord) -> bytes:
         "latency_ms": round(record.seconds * 1000, 3),
         "ttft_ms": None if record.first is None else round(record.first * 1000, 3),
         "tokens": {
-            "prompt": sum(reply.answer.prompt_tokens for reply in replies),
+            "prompt": record.embedded + sum(reply.answer.prompt_tokens for reply in replies),
             "completion": sum(reply.answer.completion_tokens for reply in replies),
         },
         "engine_ms": round(sum(answer.engine_seconds for answer in made) * 1000, 3),

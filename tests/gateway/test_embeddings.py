@@ -16,7 +16,7 @@ from llmhost.cache.contracts import EmbeddedText
 from llmhost.cache.embedders.load import load_embedder
 from llmhost.config.models import Config
 from llmhost.gateway.embeddings import MOST_TEXTS, EmbedBody, Embeddings, PromptBody
-from llmhost.gateway.exchange import Caller
+from llmhost.gateway.exchange import Exchange
 from llmhost.gateway.fleets import ServedFleet, ServedFleets
 
 NAME = "all-MiniLM-L6-v2"
@@ -164,7 +164,8 @@ async def test_a_long_request_lets_others_have_their_turn() -> None:
     fleet = ServedFleet(Config.model_validate(config), cast("Any", None), load)
     embeddings = Embeddings(ServedFleets([fleet], {}))
     long, short = EmbedBody(model=NAME, input=["long"] * 40), PromptBody(model=NAME, prompt="short")
-    await asyncio.gather(embeddings.embed(long, Caller()), embeddings.prompt(short, Caller()))
+    one, other = (Exchange({"headers": []}, cast("Any", None), cast("Any", None)) for _ in range(2))
+    await asyncio.gather(embeddings.embed(long, one), embeddings.prompt(short, other))
     assert embedder.given.index("short") == 1
 
 

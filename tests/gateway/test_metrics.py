@@ -72,6 +72,7 @@ async def test_each_api_has_its_name(house: House) -> None:
     seen = await figures(house)
     for api in ("ollama.chat", "anthropic.messages", "openai.embeddings"):
         assert seen.of("llmhost_requests_total", {"api": api, "status": "200"}) == 1
+    assert seen.of("llmhost_tokens_total", {"model": "all-minilm", "source": "embedder"}) > 0
 
 
 async def test_hits_and_misses_have_their_latencies_tokens_and_savings(
