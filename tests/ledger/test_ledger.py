@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from llmhost.config.models import RedisConfig
 from llmhost.errors import StoreRefused, StoreUnavailable
-from llmhost.ledger.buckets import percentile
+from llmhost.ledger.buckets import HOUR, Bucket, percentile
 from llmhost.ledger.events import Outcome, QuestionEvent
 from llmhost.ledger.ledger import Ledger, boot_seconds, learned_boot
 from llmhost.store.client import connect
@@ -55,6 +55,16 @@ async def test_latencies_of_hits_and_misses_are_told_apart(ledger: Ledger) -> No
 async def test_an_event_is_counted_once_however_far_one_looks_back(ledger: Ledger, back: int) -> None:
     await ledger.record(MISS)
     assert (await ledger.totals(NOW - back, NOW)).requests == 1
+
+
+async def test_a_series_has_the_sums_of_each_stretch(ledger: Ledger) -> None:
+    start = int(NOW // 3600) * 3600
+    for at in (start, start + 3599, start + 7200):
+        await ledger.record(replace(HIT, at=float(at)))
+    hours = [Bucket(HOUR, start + number * 3600) for number in range(4)]
+    series = await ledger.series([hours[:2], hours[2:3], hours[3:]])
+    assert [totals.requests for totals in series] == [2, 1, 0]
+    assert percentile(series[1].hit_user_ms, 0.5) == pytest.approx(400, rel=0.05)
 
 
 async def test_what_was_before_is_not_counted(ledger: Ledger) -> None:

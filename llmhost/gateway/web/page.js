@@ -123,6 +123,7 @@ async function start() {
   }
   state.fleets = gateway.fleets;
   state.fleet = state.fleets.find((one) => state.fleet && one.name === state.fleet.name) || state.fleets[0];
+  if (!state.fleet) return showProblems(["This key may ask no model of this gateway."]);
   $("version").textContent = `llmhost ${gateway.version}`;
   for (const [select, choice, label] of [["fleet", "fleet-choice", (one) => one.name], ["model", "model-choice", (one) => one.model]]) {
     $(select).replaceChildren(...state.fleets.map((one) => make("option", { value: one.name, selected: one === state.fleet }, label(one))));
@@ -136,6 +137,7 @@ async function start() {
 const query = (extra = "") => `fleet=${encodeURIComponent(state.fleet.name)}${extra}`;
 
 async function refresh() {
+  if (!state.fleet) return start();
   clearTimeout(state.timer);
   const asked = [state.fleet, state.period];
   try {
@@ -294,9 +296,11 @@ function plot(holder, chart, points, target) {
   }
   const goal = chart.goal && target[chart.goal];
   if (goal) svg.append(draw("line", { x1: left, x2: width - right, y1: y(goal.target), y2: y(goal.target), class: "goal" }, draw("title", {}, `goal ${chart.words(goal.target)}`)));
-  for (const index of [0, Math.floor((points.length - 1) / 2), points.length - 1]) {
-    const anchor = index === 0 ? "start" : index === points.length - 1 ? "end" : "middle";
-    const place = index === 0 ? left : index === points.length - 1 ? width - right : x(index + 0.5);
+  const [first, middle, last] = [0, Math.floor((points.length - 1) / 2), points.length - 1];
+  const roomy = 3 * 7 * label(points[middle]).length < width - left - right;
+  for (const index of roomy ? [first, middle, last] : [first, last]) {
+    const anchor = index === first ? "start" : index === last ? "end" : "middle";
+    const place = index === first ? left : index === last ? width - right : x(index + 0.5);
     svg.append(draw("text", { x: place, y: height - 4, "text-anchor": anchor }, label(points[index])));
   }
   ({ stack: stacked, bars: grouped, line: lines, log: lines })[chart.kind](svg, chart, points, x, y);
@@ -516,6 +520,7 @@ $("stop").addEventListener("click", () => state.asking && state.asking.abort());
 
 async function ask() {
   const question = $("question").value.trim();
+  if (!state.fleet) return start();
   if (!question || state.asking) return;
   const asking = (state.asking = new AbortController());
   const fleet = state.fleets.find((one) => one.name === $("model").value) || state.fleet;
@@ -585,6 +590,7 @@ $("refresh-hits").addEventListener("click", showHits);
 
 async function showHits() {
   const fleet = state.fleet;
+  if (!fleet) return start();
   let found;
   try {
     found = await read(`/llmhost/hits?${query()}`);
