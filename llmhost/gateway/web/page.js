@@ -229,7 +229,7 @@ const CHARTS = [
   },
   { name: "Hit ratio", kind: "line", series: [["hit_ratio", "hits of all that the cache was asked", "exact"]], words: (share) => percent(share, 0), top: 1, goal: "hit_ratio" },
   { name: "Median latency", kind: "log", series: [["hit_ms", "hit", "exact"], ["miss_ms", "worker", "miss"]], words: milliseconds },
-  { name: "Cost and savings", kind: "bars", series: [["spent_usd", "spent on workers", "miss"], ["saved_usd", "saved by hits", "semantic"]], words: dollars },
+  { name: "Cost and savings", kind: "bars", series: [["spent_usd", "spent on workers", "miss"], ["saved_usd", "saved by hits", "semantic"]], words: dollars, least: 0.01 },
 ];
 
 function showCharts(figures, target) {
@@ -276,7 +276,7 @@ function scaleOf(chart, points) {
     return { marks, at: (value) => (Math.log10(Math.max(value, 10 ** low)) - low) / (high - low) };
   }
   const sums = chart.kind === "stack" ? points.map((point) => chart.series.reduce((sum, [key]) => sum + point[key], 0)) : values;
-  const marks = chart.top ? [0, chart.top / 2, chart.top] : steps(Math.max(...sums, 1e-6));
+  const marks = chart.top ? [0, chart.top / 2, chart.top] : steps(Math.max(...sums) || chart.least || 1);
   const top = marks[marks.length - 1];
   return { marks, at: (value) => value / top };
 }
