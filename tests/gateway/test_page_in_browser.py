@@ -345,6 +345,8 @@ async def test_every_part_has_a_name_and_the_page_a_structure(
         browser.wait_for("#decisions", "demand 310")
         parts = browser.named_parts()
         assert [role for role, name in parts if role in _NAMED and not name] == []
+        fields = "[...document.querySelectorAll('input, select, textarea')]"
+        assert browser.run(f"return {fields}.filter((e) => !e.labels.length).map((e) => e.id)") == []
         roles = {role for role, _ in parts}
         assert {"banner", "main", "navigation", "contentinfo", "region", "table", "status"} <= roles
         levels = [int(heading.tag_name[1]) for heading in browser.all("h1, h2, h3") if heading.is_displayed()]
