@@ -91,7 +91,7 @@ async def test_a_fleet_grows_to_three_under_load_and_shrinks_to_one_without_brea
     assert change(await fleet.scale()) == ("hold", 1, 1)
 
     with frozen(fleet.workers):
-        jam = await fleet.ask(4, first)
+        jam = await fleet.ask(10, first)
         grown = await fleet.scale()
     assert (change(grown), kinds(grown)) == (("up", 1, 3), ["buy", "buy"])
     assert {answer["worker"] for answer in await whole(jam)} == set(first)
@@ -200,7 +200,9 @@ async def test_without_redis_nothing_is_changed_and_one_line_says_why(
     away = {"LLMHOST_REDIS__URL": f"redis://127.0.0.1:{refusing_port}"}
     told, machine = await fleet.house.run("scale", **away), await fleet.house.run("scale", "--json", **away)
     assert (told.code, machine.code) == (5, 5)
-    assert [line.partition(":")[0] for line in told.err.splitlines()] == ["error", "hint"]
+    header, *lines = told.err.splitlines()
+    assert header.startswith("fleet test (from ")
+    assert [line.partition(":")[0] for line in lines] == ["error", "hint"]
     assert f"Redis at 127.0.0.1:{refusing_port} cannot be reached" in told.error
     assert (machine.json["decision"], machine.json["actions"]) == ("hold", [])
     assert [process.pid for process in fleet.workers] == before
