@@ -544,7 +544,7 @@ async function ask() {
     setTimeout(() => { showHits(); refresh(); }, 300); // it is counted after it is answered
   } catch (error) {
     const stopped = error.name === "AbortError";
-    $("source").replaceChildren(make("span", { class: "badge failed" }, stopped ? "stopped" : "failed"), stopped ? "" : error.message);
+    $("source").replaceChildren(make("span", { class: "badge failed" }, stopped ? "stopped" : "failed"), " ", stopped ? "" : error.message);
   } finally {
     state.asking = null;
     $("answer").removeAttribute("aria-busy");
@@ -581,7 +581,7 @@ function showSource(headers, first, total) {
   if (source === "semantic" && share("x-llmhost-confidence") !== null) parts.push(`confidence ${percent(share("x-llmhost-confidence"))}`);
   if (source === "semantic" && share("x-llmhost-similarity") !== null) parts.push(`similarity ${share("x-llmhost-similarity").toFixed(2)}`);
   parts.push(first === null ? `${milliseconds(total)}, no text` : total - first > 50 ? `first text ${milliseconds(first)}, all ${milliseconds(total)}` : milliseconds(total));
-  $("source").replaceChildren(make("span", { class: `badge ${source}` }, { exact: "exact hit", semantic: "semantic hit" }[source] || source), parts.join(" · "));
+  $("source").replaceChildren(make("span", { class: `badge ${source}` }, { exact: "exact hit", semantic: "semantic hit" }[source] || source), " ", parts.join(" · "));
 }
 
 // Semantic hits
