@@ -18,7 +18,7 @@ import typer
 
 from llmhost.cli.frame import Globals
 from llmhost.cli.text import clean, counted, money
-from llmhost.errors import StoreUnavailable, UsageError
+from llmhost.errors import ConfigError, StoreUnavailable, UsageError
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,6 +32,7 @@ __all__ = [
     "NO_FILE",
     "asynchronous",
     "configured",
+    "configured_if_readable",
     "confirm",
     "confirm_removal",
     "described",
@@ -202,6 +203,18 @@ def configured(
     for warning in loaded.warnings:
         options.output.warn(warning)
     return loaded.config
+
+
+def configured_if_readable(options: Globals) -> Config:
+    """As `configured`, for what is about every fleet: as much as is valid. A file that cannot be read as a
+    whole is left out, with a warning."""
+    try:
+        return configured(options, lenient=True)
+    except ConfigError as error:
+        options.output.warn(f"{error.message}; the configuration is left out")
+        from llmhost.config.models import Config
+
+        return Config()
 
 
 def load(

@@ -277,6 +277,11 @@ class Wiring(AsyncExitStack):
             except LlmhostError as error:
                 self._unseen(error)
             unlisted[name] = provider.on_record()
+        recorded = {worker.id for name in others for worker in listed.get(name, ())}
+        listed = {
+            name: [worker for worker in workers if name in others or worker.id not in recorded]
+            for name, workers in listed.items()
+        }
         return [
             OtherFleet(
                 name,

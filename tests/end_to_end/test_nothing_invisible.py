@@ -121,6 +121,32 @@ async def test_an_edited_label_that_is_still_ours_is_seen_and_ended_from_another
     assert blue.alive() == []
 
 
+@pytest.mark.parametrize("label", [None, "", "my gpu", "LLMHOST/blue/1"])
+async def test_a_worker_whose_label_is_no_longer_ours_is_seen_and_ended_from_another_machine(
+    blue: RentedHouse, elsewhere: dict[str, str], label: str | None
+) -> None:
+    blue.server.instances[bought(1)].label = label
+    assert await fleets(blue, **elsewhere) == {"local": 0, "blue": 1, "unknown": 1}
+    assert (await blue.run("down", "--all", "--yes", **elsewhere)).code == 0
+    assert blue.alive() == []
+
+
+async def test_a_worker_whose_label_is_no_longer_ours_is_shown_once_where_it_is_on_record(
+    blue: RentedHouse,
+) -> None:
+    blue.server.instances[bought(1)].label = "my gpu"
+    assert await fleets(blue) == {"blue": 2}
+    blue.configure(fleet={"name": "green"})
+    assert await fleets(blue) == {"green": 0, "blue": 2}
+    blue.configure(fleet={"name": "blue", "provider": "local"}, engine={"kind": "llama_cpp"})
+    assert sum((await fleets(blue)).values()) == 2
+
+
+async def test_a_configuration_that_cannot_be_read_hides_no_fleet(blue: RentedHouse) -> None:
+    Path(blue.environ["LLMHOST_CONFIG"]).write_text("fleet: [1, 2")
+    assert (await fleets(blue))["blue"] == 2
+
+
 async def test_rows_without_a_number_are_shown_by_another_machine_which_cannot_end_them(
     blue: RentedHouse, elsewhere: dict[str, str]
 ) -> None:

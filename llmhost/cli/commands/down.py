@@ -12,7 +12,7 @@ import typer
 from llmhost.cli.fleet_view import ended_word, follow, hourly_cost, show_failures
 from llmhost.cli.frame import Globals, globals_of
 from llmhost.cli.gateway_process import stop_gateways
-from llmhost.cli.running import asynchronous, configured, confirm, described, wired
+from llmhost.cli.running import asynchronous, configured, configured_if_readable, confirm, described, wired
 from llmhost.cli.text import counted, money
 from llmhost.errors import (
     Cancelled,
@@ -147,15 +147,12 @@ def _report(
 
 def _configured(options: Globals, everything: bool) -> Config:
     """As much of the configuration as is valid; with ``--all`` it may be unreadable as a whole."""
+    if everything:
+        return configured_if_readable(options)
     try:
-        return configured(options, lenient=True, header=not everything)
+        return configured(options, lenient=True, header=True)
     except ConfigError as error:
-        if not everything:
-            raise ConfigError(error.message, hint="`llmhost down --all` destroys every worker") from error
-        options.output.warn(f"{error.message}; the configuration is left out")
-        from llmhost.config.models import Config
-
-        return Config()
+        raise ConfigError(error.message, hint="`llmhost down --all` destroys every worker") from error
 
 
 async def _ask(

@@ -11,7 +11,7 @@ import typer
 from llmhost.cli.fleet_view import hourly_cost
 from llmhost.cli.frame import globals_of
 from llmhost.cli.output import table
-from llmhost.cli.running import asynchronous, configured, wired
+from llmhost.cli.running import asynchronous, configured_if_readable, wired
 from llmhost.cli.text import clean, money
 from llmhost.errors import LlmhostError, ProviderError
 
@@ -26,14 +26,15 @@ async def fleets(ctx: typer.Context) -> None:
     """Show every fleet that has workers, and what it costs.
 
     Fleets of other configurations and folders are shown too, and rented ones wherever they were made.
-    `llmhost status --fleet NAME` and `llmhost down --fleet NAME` are about one of them.
+    `llmhost status --fleet NAME` and `llmhost down --fleet NAME` are about one of them. An invalid
+    configuration hides none.
 
     Examples:
       llmhost fleets
       llmhost fleets --json | jq '.fleets[].name'
     """
     options = globals_of(ctx)
-    config = configured(options, lenient=True)
+    config = configured_if_readable(options)
     async with wired(options, config) as wiring:
         from llmhost.wiring import OtherFleet
 

@@ -1,7 +1,8 @@
 """Workers that are GPUs rented on vast.ai.
 
 vast.ai's list is the truth about what exists and is paid for. An instance is this fleet's by its label, or by
-its number where that is on record: a label can be changed by anybody who has the account.
+its number where that is on record: a label can be changed by anybody who has the account. Where neither says
+whose it is, its environment says that llmhost bought it: it is of the fleet `UNNAMED`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from llmhost.fleet.providers.vast.listing import Bill, Listing, end_instance, pa
 from llmhost.fleet.providers.vast.market import read_market
 from llmhost.fleet.providers.vast.rows import (
     PROVIDER,
+    UNNAMED,
     Row,
     fleet_of_nameless,
     is_nameless,
@@ -104,7 +106,9 @@ class VastProvider(Provider):
     async def fleets(self) -> Mapping[str, Sequence[Worker]]:
         rows = self._listing.last or await self._listing.rows()
         nameless = {fleet_of_nameless(row) or self._fleet for row in self._listing.nameless}
-        now, found = self._clock.now(), dict[str, Sequence[Worker]]()
+        now, recorded, found = self._clock.now(), self._on_record(), dict[str, Sequence[Worker]]()
+        # What names no fleet, and is on record here, is this fleet's.
+        rows = [row for row in rows if row.fleet != UNNAMED or row.id not in recorded]
         for name in sorted({row.fleet for row in rows if row.fleet is not None} | nameless):
             workers = read_fleet(rows, name, lambda _: None, now=now)
             dearest = max((worker.price_per_hour for worker in workers), default=0.0)

@@ -125,12 +125,18 @@ class Row(Answer):
 
     @property
     def fleet(self) -> str | None:
-        """The fleet that the label names, or `UNNAMED`; None where it is no label of llmhost."""
-        return _fleet_and_order(self.label)[0]
+        """The fleet that the label names, or `UNNAMED`; None where llmhost did not buy the instance."""
+        named = _fleet_and_order(self.label)[0]
+        return UNNAMED if named is None and self._has_our_environment else named
 
     def order(self, fleet: str) -> str | None:
         """The order that the instance was bought for; None where it is not this fleet's."""
-        return _order_in(self.label, fleet)
+        return "" if fleet == self.fleet == UNNAMED else _order_in(self.label, fleet)
+
+    @property
+    def _has_our_environment(self) -> bool:
+        """Anybody who has the account can change a label; the environment stays what it was bought with."""
+        return has_our_environment(self.model_extra)
 
 
 class _Place(Answer):
@@ -324,10 +330,21 @@ def number_in(worker: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
+def has_our_environment(row: object) -> bool:
+    """Whether a row has an environment that llmhost gives its workers."""
+    with suppress(ProviderError):
+        pairs = read(_Credentials, dict(row), "an instance").extra_env if isinstance(row, Mapping) else None
+        return read_environment(dict(pairs or ())).token is not None
+    return False
+
+
 def may_be_ours(row: object) -> bool:
-    """Whether llmhost may have bought what a row is about: another program's label says that it did not."""
+    """Whether llmhost may have bought what a row is about. Another program's label says that it did not,
+    unless the environment is one of llmhost's."""
     label = row.get("label") if isinstance(row, Mapping) else None
-    return not isinstance(label, str) or not label or label.startswith("llmhost/")
+    if not isinstance(label, str) or not label or label.startswith("llmhost/"):
+        return True
+    return has_our_environment(row)
 
 
 def read_fleet(

@@ -565,14 +565,33 @@ async def test_a_row_without_a_number_is_shown_for_the_fleet_of_its_label_else_f
     assert ids(await provider.list()) == (["vast-unknown-1"] if fleet == "green" else [])
 
 
-@pytest.mark.parametrize("label", ["llmhost", "llmhost/", "llmhost//1", "llmhost/Blue team/1"])
-async def test_a_label_that_begins_as_ours_and_names_no_fleet_is_one_of_an_unknown_fleet(
-    vast_server: VastServer, vast_provider: Providers, tmp_path: Path, label: str
+@pytest.mark.parametrize(
+    ("label", "hides_environment", "is_found"),
+    [
+        ("llmhost/", True, True),
+        ("llmhost//1", True, True),
+        ("llmhost/Blue team/1", True, True),
+        ("llmhost", False, True),
+        (None, False, True),
+        ("llmhost", True, False),
+        (None, True, False),
+    ],
+)
+async def test_an_instance_that_llmhost_bought_by_label_or_environment_and_names_no_fleet_is_of_an_unknown_one(
+    vast_server: VastServer,
+    vast_provider: Providers,
+    tmp_path: Path,
+    label: str | None,
+    hides_environment: bool,
+    is_found: bool,
 ) -> None:
     worker = await vast_provider().create(SPEC)
-    vast_server.instances[number_in(worker.id) or 0].label = label
+    bought = number_in(worker.id) or 0
+    vast_server.instances[bought].label = label
+    if hides_environment:
+        vast_server.arm(Fault.HIDDEN_ENV, instance=bought)
     unknown = vast_provider(fleet="unknown", folder=tmp_path / "elsewhere")
-    found = [worker.id] if "/" in label else []
+    found = [worker.id] if is_found else []
     assert ids((await unknown.fleets()).get("unknown", ())) == found
     assert ids(await unknown.list()) == found
 

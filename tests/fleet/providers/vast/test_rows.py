@@ -238,7 +238,8 @@ def test_llmhost_may_be_the_buyer_of_a_row_that_names_no_instance(number: Any) -
     with pytest.raises(ProviderError, match=r"\bid\b"):
         row(instance(id=number))
     assert may_be_ours(instance(id=number))
-    assert not may_be_ours(instance(id=number, label="somebody else's"))
+    assert may_be_ours(instance(id=number, label="somebody else's"))  # by its environment
+    assert not may_be_ours(instance(id=number, label="somebody else's", extra_env=[["MODEL", "tiny"]]))
 
 
 @pytest.mark.parametrize("label", [7, None, [], {"llmhost/test/": 1}])
