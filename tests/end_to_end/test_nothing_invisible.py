@@ -143,7 +143,7 @@ async def test_a_worker_whose_label_is_no_longer_ours_is_shown_once_where_it_is_
 
 
 async def test_a_configuration_that_cannot_be_read_hides_no_fleet(blue: RentedHouse) -> None:
-    Path(blue.environ["LLMHOST_CONFIG"]).write_text("fleet: [1, 2")
+    blue.configure().write_text("fleet: [1, 2")
     assert (await fleets(blue))["blue"] == 2
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from llmhost.fleet.health import WorkerProgress
     from llmhost.fleet.results import DownResult
     from llmhost.fleet.service import FleetService
-    from llmhost.wiring import OtherFleet
+    from llmhost.wiring import OtherFleet, Wiring
 
 __all__ = ["down"]
 
@@ -81,7 +81,7 @@ async def down(
             if not (some or result.remaining or result.failed):
                 wiring.forget_fleet(fleet.spec.name, fleet.spec.provider)
         gateways = await stop_gateways(options, _ended(fleets, results, some=some))
-        stopped = await wiring.stop_embedded_redis() if everything and not left else None
+        stopped = await _stop_redis(options, wiring) if everything and not left else None
         if not everything:  # looked for last: nothing may stand before the ending
             with suppress(StateError):
                 left = await wiring.other_fleets()
@@ -96,6 +96,16 @@ async def down(
             "the account on vast.ai could not be listed: workers may be running there",
             hint="set VAST_API_KEY and run it again, or see https://cloud.vast.ai/instances/",
         )
+
+
+async def _stop_redis(options: Globals, wiring: Wiring) -> bool | None:
+    """Whether the embedded Redis was stopped. One that cannot be costs nothing: it is warned of, and hides no
+    worker that could not be ended."""
+    try:
+        return await wiring.stop_embedded_redis()
+    except LlmhostError as error:
+        options.output.warn(f"the embedded Redis was not stopped: {error}")
+        return False
 
 
 def _ended(fleets: Sequence[FleetService], results: Sequence[DownResult], *, some: bool) -> Iterator[str]:

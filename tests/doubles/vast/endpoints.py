@@ -85,7 +85,7 @@ class Endpoints:
         credit = self._world.credit
         return as_json(
             {
-                "id": 4242,
+                "id": self._world.user,
                 "key_id": 1,
                 "email": "operator@example.com",
                 "username": "operator",

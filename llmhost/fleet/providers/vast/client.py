@@ -96,6 +96,7 @@ class VastAccount:
         self._server_url = server_url
         self._timeout = timeout
         self._made: Any = None
+        self.owner: int | None = None  #: the number of the user whose key it is, once `user` said so
 
     async def instances(self, after: str | None) -> object:
         """A page of the account's instances, lowest number first; `after` is the token of the one before."""
@@ -186,7 +187,10 @@ class VastAccount:
 
     async def user(self) -> object:
         """Who owns the key, and with how much credit."""
-        return await self._again("user", "reading the account", lambda sdk: sdk.show_user())
+        answer = await self._again("user", "reading the account", lambda sdk: sdk.show_user())
+        number = answer.get("id") if isinstance(answer, Mapping) else None
+        self.owner = number if type(number) is int and number > 0 else None
+        return answer
 
     async def _ask_about(self, endpoint: str, doing: str, call: Callable[[Any], object]) -> object | None:
         """A call about one instance; None where it does not exist, which vast.ai says in several ways."""

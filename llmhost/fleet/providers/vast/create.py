@@ -58,7 +58,7 @@ _FAR_AWAY = 1e11  #: Unix seconds; no clock is that wrong
 @dataclass(frozen=True, slots=True)
 class Order:
     """`id` is unique to this purchase. `written` is Unix seconds, `price` USD an hour. `instance` is None
-    until it is known.
+    until it is known, `owner` where it is not known whose account bought it.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -74,6 +74,7 @@ class Order:
     certificate: str | None = field(default=None, repr=False)
     instance: Annotated[PositiveInt, Strict()] | None = None
     price: Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)] | None = None
+    owner: Annotated[PositiveInt, Strict()] | None = None
 
     @property
     def intent(self) -> Intent:
@@ -87,10 +88,10 @@ class PendingPurchases:
     """Keeps a fleet's orders in `folder`, which is its own. `write` and what reads raise StateError."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def write(self, order: Order) -> None:
-        make_folder(self._folder)
+        make_folder(self.folder)
         write_json(self._path(order.id), asdict(order))
 
     def resolve(self, order: Order, instance: int) -> None:
@@ -103,9 +104,9 @@ class PendingPurchases:
     def all(self) -> Sequence[Order]:
         """Oldest first. A file that is damaged or cannot be read is an order of which little is known."""
         try:
-            names = sorted(path.stem for path in self._folder.glob("*.json"))
+            names = sorted(path.stem for path in self.folder.glob("*.json"))
         except OSError as error:
-            raise StateError(f"cannot read the folder {self._folder}: {error.strerror}") from error
+            raise StateError(f"cannot read the folder {self.folder}: {error.strerror}") from error
         found = (self.find(name) for name in names if ordered_at(name) is not None)
         return [order for order in found if order is not None]
 
@@ -135,7 +136,7 @@ class PendingPurchases:
                 self._path(order_id).unlink(missing_ok=True)
 
     def _path(self, order_id: str) -> Path:
-        return self._folder / f"{order_id}.json"
+        return self.folder / f"{order_id}.json"
 
 
 def _unknown(order_id: str, written: float) -> Order:
@@ -206,6 +207,7 @@ class InstanceCreator:
             token=identity.token,
             certificate=identity.certificate,
             price=offer.price_per_hour,
+            owner=self._account.owner,
         )
 
     def _request(self, order: Order, offer: Offer, identity: Identity) -> Mapping[str, Any]:

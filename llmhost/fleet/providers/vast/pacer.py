@@ -42,7 +42,8 @@ class Pacer:
     """`file` belongs to the machine, not to a fleet. `scale` multiplies every pause.
 
     Pacing is a courtesy to vast.ai and stands in no call's way: where the file cannot be used, or another
-    process holds it for too long, this process keeps its pauses by itself.
+    process holds it for too long, this process keeps its pauses by itself. It waits so long for a lock once:
+    a command that was suspended may hold it for ever, and an ending takes many calls.
     """
 
     def __init__(self, file: Path, clock: Clock, scale: float = 1.0) -> None:
@@ -51,6 +52,7 @@ class Pacer:
         self.scale = scale
         self._slots: dict[str, object] = {}  #: what the file says, where there is none
         self._queues: Mapping[str, asyncio.Lock] = {endpoint: asyncio.Lock() for endpoint in INTERVALS}
+        self._held_up = False  #: whether a lock was waited for in vain
 
     @asynccontextmanager
     async def turn(self, endpoint: str) -> AsyncIterator[None]:
@@ -61,7 +63,7 @@ class Pacer:
         async with self._queues[endpoint], AsyncExitStack() as stack:
             with suppress(StateError):
                 make_folder(self._file.parent)
-                await stack.enter_async_context(hold_lock(lock, patience=_QUEUE_PATIENCE))
+                await stack.enter_async_context(self._held(lock, _QUEUE_PATIENCE))
             await self._reserve(endpoint, interval)
             try:
                 yield
@@ -88,12 +90,23 @@ class Pacer:
     async def _change(self, endpoint: str, change: Callable[[float], float]) -> None:
         with suppress(StateError):
             make_folder(self._file.parent)
-            async with hold_lock(self._file.with_suffix(".lock"), patience=_LOCK_PATIENCE):
+            async with self._held(self._file.with_suffix(".lock"), _LOCK_PATIENCE):
                 slots = self._read()
                 slots[endpoint] = change(self._next(slots, endpoint))
                 write_json(self._file, slots)
                 return
         self._slots[endpoint] = change(self._next(self._slots, endpoint))
+
+    @asynccontextmanager
+    async def _held(self, lock: Path, patience: float) -> AsyncIterator[None]:
+        """Raises StateError as `hold_lock`."""
+        held = StateError(f"another llmhost has held {lock} for too long")
+        try:
+            async with hold_lock(lock, patience=0.0 if self._held_up else patience, held=held):
+                yield
+        except StateError as error:
+            self._held_up |= error is held
+            raise
 
     def _next(self, slots: dict[str, object], endpoint: str) -> float:
         """When the endpoint may be called next, Unix seconds; 0 where the file says nothing sensible."""

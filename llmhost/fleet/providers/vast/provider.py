@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -133,9 +134,10 @@ class VastProvider(Provider):
         if number is None:
             return
         await end_instance(self._account, self._listing, self._clock, number, self._settings.pace)
-        for order in self._intents.all():
-            if order.instance == number:
-                self._intents.drop(order.id)
+        mine = [order for order in self._intents.all() if order.instance == number]
+        await self._check_owner(mine)
+        for order in mine:
+            self._intents.drop(order.id)
 
     async def logs(self, worker_id: str, lines: int = 100) -> str:
         number = number_in(worker_id)
@@ -219,9 +221,33 @@ class VastProvider(Provider):
         for number in listed:
             missing.pop(number, None)
         rows = await self._listing.lacks(missing)
-        for number in set(missing) - {row.id for row in rows}:
-            self._intents.drop(missing[number].id)
+        gone = [missing[number] for number in set(missing) - {row.id for row in rows}]
+        await self._check_owner(gone)
+        for order in gone:
+            self._intents.drop(order.id)
         return rows
+
+    async def _check_owner(self, gone: Sequence[Order]) -> None:
+        """An account does not know another's instances: they are not gone because it shows none.
+
+        Raises:
+            ProviderError: another account bought one of these.
+        """
+        if self._account.owner is None and any(order.owner is not None for order in gone):
+            with suppress(ProviderError):  # then its word on the instances has to do
+                await self._account.user()
+        owner = self._account.owner
+        if owner is None:
+            return
+        foreign = [order for order in gone if order.owner is not None and order.owner != owner]
+        if foreign:
+            names = ", ".join(worker_id(order.instance) for order in foreign if order.instance is not None)
+            raise ProviderError(
+                f"{names}: bought by user {foreign[0].owner} of vast.ai, and this API key is user {owner}'s,"
+                " which cannot see whether it is still paid for",
+                hint=f"set VAST_API_KEY to that user's key; of an account that is closed, remove"
+                f" {foreign[0].id}.json in {self._intents.folder}",
+            )
 
     def _inexcusable(self, rows: Iterable[Row]) -> Sequence[Row]:
         """Those of this fleet that are so old that a list without them is wrong, not late."""

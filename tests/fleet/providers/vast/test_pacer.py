@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmhost.fleet.providers.vast.pacer import INTERVALS, Pacer
+from llmhost.machine.files import hold_lock
 
 
 @pytest.fixture
@@ -140,3 +141,13 @@ async def test_without_a_file_it_keeps_its_pauses_by_itself(
     pacer = Pacer(tmp_path / "vast" / "pace.json", manual_clock)
     first, second = await times(pacer, manual_clock, "list", "list")
     assert second - first >= 1.0 - 1e-6
+
+
+async def test_a_lock_that_a_suspended_command_never_frees_is_waited_for_once(
+    file: Path, manual_clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmhost.fleet.providers.vast.pacer._LOCK_PATIENCE", 0.5)
+    file.parent.mkdir()
+    async with hold_lock(file.with_suffix(".lock"), patience=0):
+        async with asyncio.timeout(15):  # one wait for each call would take 40 s
+            await times(Pacer(file, manual_clock), manual_clock, *["list"] * 40)

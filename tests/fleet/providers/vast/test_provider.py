@@ -8,6 +8,7 @@ import json
 import stat
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -541,6 +542,23 @@ async def test_a_worker_on_record_is_found_by_any_machine_whatever_its_label(
     assert (found.id, found.state) == (worker.id, WorkerState.FAILED)
 
 
+async def test_a_worker_is_not_gone_because_another_account_does_not_show_it(
+    vast_server: VastServer, vast_provider: Providers
+) -> None:
+    provider = vast_provider()
+    await provider.account()
+    worker = await provider.create(SPEC)
+    vast_server.world.destroy(vast_server.instances[number_in(worker.id) or 0])  # as that account sees it
+    vast_server.world.user, owner = 5151, vast_server.world.user
+    other = vast_provider()
+    for asking in (other.list, partial(other.destroy, worker.id)):
+        with pytest.raises(ProviderError, match=f"{worker.id}: bought by user {owner} .* user 5151's"):
+            await asking()
+        assert other.on_record() == [worker.id]
+    vast_server.world.user = owner
+    assert (await vast_provider().list(), other.on_record()) == ((), [])
+
+
 async def test_all_fleets_of_the_account_are_known_by_their_labels(vast_provider: Providers) -> None:
     for fleet in ("test", "blue", "test"):
         await vast_provider(fleet=fleet).create(SPEC)
@@ -577,7 +595,7 @@ async def test_a_row_without_a_number_is_shown_for_the_fleet_of_its_label_else_f
         (None, True, False),
     ],
 )
-async def test_an_instance_that_llmhost_bought_by_label_or_environment_and_names_no_fleet_is_of_an_unknown_one(
+async def test_what_llmhost_bought_by_label_or_environment_and_names_no_fleet_is_of_an_unknown_one(
     vast_server: VastServer,
     vast_provider: Providers,
     tmp_path: Path,
