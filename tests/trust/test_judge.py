@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from doubles.scripted_pool import ScriptedEngine, pool_of
+from doubles.waiting import until
 
 from llmhost.answering.cache_session import WarnOnce
 from llmhost.cache.keys import pair_id
@@ -243,10 +244,17 @@ async def test_of_two_processes_that_ask_about_a_pair_at_once_one_has_the_label(
 
 async def test_who_waits_for_a_word_asks_nobody_when_the_one_who_asked_has_left(bench: Bench) -> None:
     judge = bench.judge(HangingEngine())
+
+    async def is_asked() -> bool:
+        return bool(judge.asking)
+
+    async def is_waited_for() -> bool:
+        return any(asked._waiters for asked in judge.asking.values())  # type: ignore[attr-defined]
+
     first = asyncio.create_task(judge.judge("s", ASKED, STORED))
-    await asyncio.sleep(0)
+    await until(is_asked)
     second = asyncio.create_task(judge.judge("s", ASKED, STORED))
-    await asyncio.sleep(0)
+    await until(is_waited_for)
     first.cancel()
     assert await second == Judgement(None, remembered=True)
 
