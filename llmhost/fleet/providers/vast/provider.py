@@ -233,18 +233,16 @@ class VastProvider(Provider):
         Raises:
             ProviderError: another account bought one of these.
         """
-        if self._account.owner is None and any(order.owner is not None for order in gone):
+        owned = [order for order in gone if order.owner is not None]
+        if owned and self._account.owner is None:
             with suppress(ProviderError):  # then its word on the instances has to do
                 await self._account.user()
-        owner = self._account.owner
-        if owner is None:
-            return
-        foreign = [order for order in gone if order.owner is not None and order.owner != owner]
+        foreign = [order for order in owned if self._account.owner not in {order.owner, None}]
         if foreign:
             names = ", ".join(worker_id(order.instance) for order in foreign if order.instance is not None)
             raise ProviderError(
-                f"{names}: bought by user {foreign[0].owner} of vast.ai, and this API key is user {owner}'s,"
-                " which cannot see whether it is still paid for",
+                f"{names}: bought by user {foreign[0].owner} of vast.ai, and this API key is user"
+                f" {self._account.owner}'s, which cannot see whether it is still paid for",
                 hint=f"set VAST_API_KEY to that user's key; of an account that is closed, remove"
                 f" {foreign[0].id}.json in {self._intents.folder}",
             )
