@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
@@ -183,6 +184,19 @@ async def test_without_redis_workers_can_still_be_taken_down(
     static(house, openai_server, redis={"host": "127.0.0.1", "port": refusing_port})
     assert (await house.run("up")).code == 0
     assert len((await house.ok("down"))["destroyed"]) == 1
+
+
+async def test_an_embedded_redis_that_cannot_be_stopped_does_not_hide_what_down_did(
+    static_house: House, state_folder: Path
+) -> None:
+    lock = state_folder / "redis" / "redis.lock"
+    lock.unlink()
+    lock.mkdir()
+    done = await static_house.run("down", "--all", "--json")
+    assert len(json.loads(done.out)["destroyed"]) == 1, done.err
+    assert "warning: the embedded Redis was not stopped: cannot lock" in done.err
+    lock.rmdir()
+    await static_house.ok("down", "--all")
 
 
 async def test_the_embedded_redis_outlives_commands_and_down_all_ends_it(
