@@ -241,7 +241,9 @@ class CacheSession:
         stack, place = AsyncExitStack(), None
         with self._degrading():
             if self.available:
-                place = await stack.enter_async_context(self.sessions.flights().join(self.key.entry))
+                # Of one fleet: another one may serve other weights than are expected, and tell their answer.
+                flight = f"{self.question.fleet}:{self.key.entry}"
+                place = await stack.enter_async_context(self.sessions.flights().join(flight))
         try:
             yield place
         finally:

@@ -27,16 +27,18 @@ async def ensure_gateway(options: Globals, config: Config) -> GatewayRecord | No
     try:
         home = gateway_home(config.fleet.name)
         record = home.running()
-        if record is None or record.inputs != inputs(options):
+        if record is not None and not record.managed:
+            options.output.note(f"the gateway on {record.url} was not started by `up`, and is left as it is")
+        elif record is None or record.inputs != inputs(options):
             await home.stop()
             with options.output.progress() as progress:
                 progress.update("gateway", "starting")
                 record = await home.start(_command(options))
                 progress.done("gateway")
-    except LlmhostError as error:
+    except Exception as error:  # noqa: BLE001 - nothing may hide what was bought
         options.output.warn(f"{error}; `llmhost serve` starts it in the foreground")
         return None
-    if not record.url.endswith(f":{config.gateway.port}"):
+    if record.managed and not record.url.endswith(f":{config.gateway.port}"):
         options.output.warn(f"port {config.gateway.port} is in use, so the gateway listens on {record.url}")
     return record
 
@@ -72,7 +74,9 @@ async def stop_gateways(options: Globals, fleets: Iterable[str]) -> list[str]:
         try:
             home = gateway_home(fleet)
             record = home.running()
-            if record is not None and await home.stop():
+            if record is not None and not record.managed:
+                options.output.warn(f"the gateway on {record.url} goes on: it was not started by `up`")
+            elif record is not None and await home.stop():
                 stopped.append(record.url)
         except Exception as error:  # noqa: BLE001 - nothing may hide what became of the workers
             options.output.warn(f"the gateway of fleet {fleet} may still run: {error}")

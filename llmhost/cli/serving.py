@@ -73,7 +73,7 @@ class Serving:
             def show(fleets: Fleets) -> None:
                 for options, one in fleets:
                     if one.fleet.name in homes:
-                        homes[one.fleet.name].write(_record(options, one, where))
+                        homes[one.fleet.name].write(_record(options, one, where, managed=self.managed))
 
             names = ", ".join(f"{one.engine.model} of fleet {one.fleet.name}" for _, one in fleets)
             told = f"{names} on {where}/v1"
@@ -295,7 +295,7 @@ async def _place(
     return None
 
 
-def _record(options: Globals, config: Config, url: str) -> GatewayRecord:
+def _record(options: Globals, config: Config, url: str, *, managed: bool) -> GatewayRecord:
     from llmhost.gateway.background import GatewayRecord
 
     return GatewayRecord(
@@ -306,6 +306,7 @@ def _record(options: Globals, config: Config, url: str) -> GatewayRecord:
         fleet=config.fleet.name,
         inputs=options.inputs,
         max_prompt_chars=config.limits.max_prompt_chars,
+        managed=managed,
         warnings=options.warnings,
     )
 

@@ -21,6 +21,8 @@ FILE_NAME = "llmhost.yaml"
 _PREFIX = b"LLMHOST_"
 #: where things are kept, not what the configuration says
 _PLACES = {b"LLMHOST_CONFIG", b"LLMHOST_STATE_DIR", b"LLMHOST_CACHE_DIR", b"LLMHOST_NO_BACKGROUND"}
+#: the account, which decides what is known of its workers, and where it is
+_ACCOUNT = {b"VAST_API_KEY", b"VAST_URL"}
 _VARIABLE = re.compile(rb"\$\{([A-Za-z_][A-Za-z0-9_]*)")
 
 
@@ -53,7 +55,7 @@ def inputs_digest(path: Path | None, fleet: str | None, environ: Mapping[str, st
     content = b"" if source is None else source.read_bytes()
     there = {os.fsencode(name): os.fsencode(value) for name, value in environ.items()}
     names = {name for name in there if name.startswith(_PREFIX)} - _PLACES
-    names |= {name for name in _VARIABLE.findall(content) if name in there}
+    names |= {name for name in (*_VARIABLE.findall(content), *_ACCOUNT) if name in there}
     parts = [
         *(__version__.encode(), os.fsencode(os.path.realpath(source)) if source else b"", content),
         *(str(is_named).encode(), (fleet or "").encode("utf-8", "surrogateescape")),

@@ -164,6 +164,7 @@ class ApprovedSpend:
         self._count = len(prices)
         self._dearest = max(prices, default=0.0) * MAX_PRICE_DRIFT
         self._total = sum(prices) * MAX_PRICE_DRIFT
+        self._taken: list[float] = []
 
     def check(self, price: float) -> None:
         """Raises LimitError where one more of this price was not agreed to."""
@@ -181,11 +182,17 @@ class ApprovedSpend:
         """One was bought."""
         self._count -= 1
         self._total -= price
+        self._taken.append(price)
 
     def give_back(self, price: float) -> None:
-        """One that was agreed to, or was there before, is gone: another one may take its place."""
+        """One that was agreed to, or was there before, is gone: another one may take its place. What it was
+        agreed to cost is not agreed to once more with each that fails."""
         self._count += 1
-        self._total += price * MAX_PRICE_DRIFT
+        if price in self._taken:
+            self._taken.remove(price)
+            self._total += price
+        else:
+            self._total += price * MAX_PRICE_DRIFT
 
 
 # Selecting workers by name.

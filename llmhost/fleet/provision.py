@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator,
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 
-from llmhost.errors import LlmhostError, NoOffer, OfferGone
+from llmhost.errors import FleetBusy, LlmhostError, NoOffer, OfferGone
 from llmhost.fleet.budget import Limits, Spent, check, period_starts
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.health import Hooks, OnProgress, WorkerProgress, answering, wait_ready
@@ -135,6 +135,12 @@ class Buyer:
 
     async def _create(self, offer: Offer | None) -> Worker:
         await self.lock.confirm()
+        # `up` resumes before it buys, and a paused autoscaler buys nothing: it was paused since.
+        if await self.records.paused() is not None:
+            raise FleetBusy(
+                "`llmhost down` has ended this fleet meanwhile, so nothing more is bought",
+                hint="`llmhost up` starts it again",
+            )
         worker = await self.provider.create(self.spec, offer)
         if offer is not None:
             await self.records.downloads(worker, traffic_usd(offer, self.spec.stay))

@@ -27,6 +27,7 @@ __all__ = ["GatewayHome", "GatewayRecord", "find_gateway", "gateway_home"]
 
 #: seconds; on a busy machine it takes some to import all that it needs
 _START_PATIENCE = 60.0
+_STOP_PATIENCE = 35.0  #: seconds; streams that are under way have 30 to end in
 _POLL = 0.05  #: seconds between two looks at a gateway that starts
 #: characters of the log's last line that are shown where it does not start
 _SHOWN = 300
@@ -35,7 +36,8 @@ _SHOWN = 300
 @dataclass(frozen=True, slots=True)
 class GatewayRecord:
     """A gateway that runs. `started` in Unix seconds; `inputs` names what its configuration of `fleet` comes
-    from, of which there are `warnings`; questions may have `max_prompt_chars`.
+    from, of which there are `warnings`; questions may have `max_prompt_chars`. `managed`: `up` has started
+    it.
     """
 
     pid: int
@@ -45,6 +47,7 @@ class GatewayRecord:
     fleet: str = ""
     inputs: str = ""
     max_prompt_chars: int = 0
+    managed: bool = True
     warnings: Sequence[str] = ()
 
 
@@ -136,7 +139,7 @@ class GatewayHome:
             ours = process.uids().real == os.getuid() and "serve" in process.cmdline()
         except psutil.Error:
             return False
-        if not ours or not await end(process):
+        if not ours or not await end(process, _STOP_PATIENCE):
             raise StateError("the gateway cannot be stopped", hint=f"end process {record.pid}")
         return True
 

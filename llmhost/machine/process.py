@@ -54,14 +54,14 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
-async def end(process: psutil.Process) -> bool:
-    """Terminates the process, then kills it; True once it is gone."""
-    for ask, patience in ((process.terminate, _TERM_PATIENCE), (process.kill, _KILL_PATIENCE)):
+async def end(process: psutil.Process, patience: float = _TERM_PATIENCE) -> bool:
+    """Terminates the process, and kills it after `patience` seconds; True once it is gone."""
+    for ask, seconds in ((process.terminate, patience), (process.kill, _KILL_PATIENCE)):
         try:
             ask()
         except psutil.NoSuchProcess:
             return True
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + seconds
         while is_alive(process):
             if time.monotonic() > deadline:
                 break

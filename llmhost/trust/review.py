@@ -44,12 +44,15 @@ class Review:
         cache forget --wrong-match` does, so that the pair is not served again.
         """
         hit = await self.catalog.served_hit(asker, entry)
-        if hit is None or hit.at != at or not await self.catalog.drop_served_hit(asker, entry):
+        if hit is None or hit.at != at:
             return None
-        if same:
-            label = None if hit.raw is None else Label("forget", True, hit.raw, hit.doubts)
-        else:
-            label = await self.catalog.forget(hit.entry)
+        # First: what is wrong must go, even if the rest fails then.
+        removed = None if same else await self.catalog.forget(hit.entry)
+        if not await self.catalog.drop_served_hit(asker, entry) and same:
+            return None
+        label = removed
+        if same and hit.raw is not None:
+            label = Label("forget", True, hit.raw, hit.doubts)
         if label is not None:
             await self.labels.record(label, now)
         return Reviewed(learnt=label is not None, forgotten=not same)

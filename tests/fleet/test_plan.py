@@ -3,13 +3,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from doubles.fleet_values import make_spec, make_worker
+from doubles.fleet_values import make_offer, make_spec, make_worker
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llmhost.errors import LimitError, UsageError
 from llmhost.fleet.models import FleetSpec, Worker, WorkerState
-from llmhost.fleet.plan import Plan, make_plan
+from llmhost.fleet.plan import ApprovedSpend, Plan, make_plan
 
 READY, STARTING, FAILED, GONE = (
     WorkerState.READY,
@@ -149,3 +149,17 @@ def test_a_plan_does_not_look_at_price_or_detail() -> None:
     worker = make_worker("a")
     dear = replace(worker, price_per_hour=99.0, detail="slow")
     assert make_plan(make_spec(gpus=1), [dear]).keep == (dear,)
+
+
+def test_what_was_agreed_to_does_not_grow_with_each_worker_that_is_replaced() -> None:
+    prices = [0.2, 0.2, 0.8]
+    approved = ApprovedSpend([make_offer(f"o{price}", price_per_hour=price) for price in prices])
+    for price in prices:
+        approved.take(price)
+    for _ in range(3):
+        approved.give_back(0.2)
+        approved.take(0.2)
+    approved.give_back(0.2)
+    approved.check(0.5)  # what a quarter more than was shown leaves for one
+    with pytest.raises(LimitError):
+        approved.check(0.51)

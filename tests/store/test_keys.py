@@ -45,7 +45,7 @@ def test_the_hits_of_each_policy_have_keys_of_their_own() -> None:
 def test_keys_of_a_namespace_are_named_as_documented() -> None:
     keys = NamespaceKeys("cache")
     names = [keys.embedding("e"), keys.response("e"), keys.metadata("e"), keys.flight("e")]
-    names += [keys.index("minilm", "s"), keys.judged("p")]
+    names += [keys.index("minilm", "s"), keys.judged("p"), keys.served("blue", "acme")]
     assert names == [
         "cache:embedding:e",
         "cache:response:e",
@@ -53,6 +53,7 @@ def test_keys_of_a_namespace_are_named_as_documented() -> None:
         "cache:flight:e",
         "cache:index:minilm:s",
         "cache:judged:p",
+        "cache:served:blue:acme",
     ]
     kinds = {name.split(":")[1] for name in names}
     assert set(keys.everything()) == {f"cache:{kind}:*" for kind in kinds}

@@ -237,6 +237,8 @@ async def _up(
                     approve=approval,
                     now=now,
                 )
+            await warn_of_others(options, wiring)
+            gateway = await ensure_gateway(options, config) if result.workers else None
         except asyncio.CancelledError:
             if rented or not approval.is_open:  # before the first purchase there is nothing to report
                 await _say_what_runs(options, wiring, rented)
@@ -249,8 +251,6 @@ async def _up(
             options.output.warn(warning)
         for failure in result.replaced:
             options.output.warn(f"{failure.worker} was replaced: {failure.message}")
-        await warn_of_others(options, wiring)
-        gateway = await ensure_gateway(options, config) if result.workers else None
         endpoint = None if gateway is None else gateway.url
         workers = [
             worker_output(worker, wiring.now(), result.spent.get(worker.id), estimated=wiring.provider.rents)

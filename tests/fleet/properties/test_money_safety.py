@@ -19,7 +19,7 @@ from doubles.waiting import until
 
 from llmhost.errors import LlmhostError, ProviderError
 from llmhost.fleet.models import WorkerState
-from llmhost.fleet.provision import Approve
+from llmhost.fleet.provision import Approve, Buyer
 
 HOUR = 3600.0
 
@@ -369,3 +369,19 @@ async def test_a_price_that_is_none_is_no_bargain(fleet: RentedFleet, price: Any
     with suppress(LlmhostError):
         await fleet.service().up(2)
     assert fleet.server.created_total == 0
+
+
+async def test_an_up_buys_nothing_more_after_a_down_has_paused_the_fleet(
+    fleet: RentedFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = Buyer._create
+
+    async def create_then_down(self: Buyer, *args: Any) -> Any:
+        worker = await create(self, *args)
+        await self.records.pause()  # what `down` does in another terminal
+        return worker
+
+    monkeypatch.setattr(Buyer, "_create", create_then_down)
+    with suppress(LlmhostError):
+        await fleet.service().up(3)
+    assert fleet.server.created_total == 1
