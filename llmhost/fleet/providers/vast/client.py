@@ -96,6 +96,7 @@ class VastAccount:
         self._server_url = server_url
         self._timeout = timeout
         self._made: Any = None
+        self._hangs = False  #: whether the last call was given up after timeouts
         self.owner: int | None = None  #: the number of the user whose key it is, once `user` said so
 
     async def instances(self, after: str | None) -> object:
@@ -213,16 +214,22 @@ class VastAccount:
         return await self._paced(endpoint, lambda: self._once(call, doing, ()))
 
     async def _paced(self, endpoint: str, attempt: Callable[[], Awaitable[T]], idempotent: bool = True) -> T:
-        """What is not `idempotent` is attempted again only where vast.ai says that it did not do it."""
-        for pause in (*_PAUSES, None):
+        """What is not `idempotent` is attempted again only where vast.ai says that it did not do it.
+
+        While vast.ai hangs, a call is tried once: an ending takes many calls, and each try a timeout.
+        """
+        for pause in (None,) if self._hangs else (*_PAUSES, None):
             try:
                 async with self._pacer.turn(endpoint):
-                    return await attempt()
+                    answer = await attempt()
+                    self._hangs = False
+                    return answer
             except (Rejected, NoResponse) as error:
                 hopeful = (
                     error.rate_limited if isinstance(error, Rejected) else idempotent and error.retryable
                 )
                 if pause is None or not hopeful or not await self._wait(endpoint, error, pause):
+                    self._hangs = isinstance(error, NoResponse) and error.timed_out
                     raise
         raise AssertionError("the last try returns or raises")
 

@@ -53,7 +53,7 @@ class Rejected(ProviderError):
 
 class NoResponse(ProviderError):
     """No answer that can be read. `retryable`: another try may help. `may_have_executed`: vast.ai may have
-    done it all the same."""
+    done it all the same. `timed_out`: it was waited for in vain."""
 
     def __init__(
         self,
@@ -63,9 +63,11 @@ class NoResponse(ProviderError):
         may_have_executed: bool = True,
         wait: float | None = None,
         hint: str | None = None,
+        timed_out: bool = False,
     ) -> None:
         super().__init__(message, hint=hint)
         self.retryable = retryable
+        self.timed_out = timed_out
         self.may_have_executed = may_have_executed
         self.wait = wait
 
@@ -105,7 +107,8 @@ def translate(error: Exception, doing: str, secrets: Iterable[str]) -> ProviderE
     if isinstance(error, requests.Timeout | TimeoutError):
         # A TimeoutError is the SDK's own patience, which was long already.
         retryable = isinstance(error, requests.Timeout)
-        return NoResponse(f"vast.ai took too long over {doing}", retryable=retryable, hint=_LATER_HINT)
+        what = f"vast.ai took too long over {doing}"
+        return NoResponse(what, retryable=retryable, hint=_LATER_HINT, timed_out=True)
     if isinstance(error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError):
         return NoResponse(
             f"the connection to vast.ai was lost while {doing}", retryable=True, hint=_LATER_HINT

@@ -294,6 +294,21 @@ async def test_a_server_that_is_not_there_was_sent_nothing(vast_account: Account
     assert not caught.value.may_have_executed
 
 
+async def test_a_server_that_keeps_silent_is_tried_four_times_and_then_once_a_call_until_it_answers(
+    vast_server: VastServer, vast_account: Accounts
+) -> None:
+    vast_server.arm(Fault.SILENT, times=6)
+    account = vast_account(timeout=0.2)
+    for tries in (4, 1, 1):
+        before = vast_server.calls["list"]
+        with pytest.raises(NoResponse, match="took too long"):
+            await account.instances(None)
+        assert vast_server.calls["list"] - before == tries
+    assert await account.instances(None)
+    vast_server.arm(Fault.SILENT, times=3)
+    assert await account.instances(None)
+
+
 async def test_a_server_that_keeps_silent_does_not_hold_up_the_end(
     vast_server: VastServer, vast_account: Accounts
 ) -> None:
