@@ -209,10 +209,10 @@ async def test_ten_thousand_questions_are_as_few_points_as_a_hundred(
 ) -> None:
     ledger, now = Ledger(redis_client, "local"), time.time()
     kinds = (Outcome.EXACT, Outcome.SEMANTIC, Outcome.MISS, Outcome.BYPASS)
-    for start in range(0, 10_000, 100):
+    for start in range(0, 10_000, 20):
         events = [
             QuestionEvent(now - number * 30, kinds[number % 4], 5.0, user_ms=5.0, saved_usd=0.001)
-            for number in range(start, start + 100)
+            for number in range(start, start + 20)
         ]
         await asyncio.gather(*map(ledger.record, events))
 
