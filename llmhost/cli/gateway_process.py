@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from llmhost.cli.running import inputs
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from llmhost.config.models import Config
     from llmhost.gateway.background import GatewayRecord
 
-__all__ = ["ensure_gateway", "running_gateway", "stop_gateways"]
+__all__ = ["ensure_gateway", "fleets_with_gateways", "running_gateway", "stop_gateways"]
 
 
 async def ensure_gateway(options: Globals, config: Config) -> GatewayRecord | None:
@@ -62,6 +62,17 @@ def running_gateway(options: Globals, fleet: str) -> GatewayRecord | None:
         return gateway_home(fleet).running()
     except LlmhostError:
         return None
+
+
+def fleets_with_gateways() -> Sequence[str]:
+    """Fleets of this machine that have, or had, a gateway: one without workers may still have one, which buys
+    for the next question where it may."""
+    from llmhost.machine.paths import state_dir
+
+    try:
+        return [folder.parent.name for folder in (state_dir() / "fleets").glob("*/gateway")]
+    except (LlmhostError, OSError):
+        return []
 
 
 async def stop_gateways(options: Globals, fleets: Iterable[str]) -> list[str]:

@@ -218,3 +218,9 @@ async def test_a_gateway_of_another_version_is_found_and_replaced(house: House, 
     before = gateway_pids()
     await house.ok("up")
     assert (len(gateway_pids()), gateway_pids() & before) == (1, set())
+
+
+async def test_down_all_stops_the_gateway_of_a_fleet_that_has_no_workers(house: House, port: int) -> None:
+    await house.ok("up")
+    done = await house.ok("down", "--all", "--yes", LLMHOST_FLEET__NAME="another")
+    assert (done["gateways_stopped"], gateway_pids()) == ([f"http://127.0.0.1:{port}"], set())

@@ -11,7 +11,7 @@ import typer
 
 from llmhost.cli.fleet_view import ended_word, follow, hourly_cost, show_failures
 from llmhost.cli.frame import Globals, globals_of
-from llmhost.cli.gateway_process import stop_gateways
+from llmhost.cli.gateway_process import fleets_with_gateways, stop_gateways
 from llmhost.cli.running import asynchronous, configured, configured_if_readable, confirm, described, wired
 from llmhost.cli.text import counted, money
 from llmhost.errors import (
@@ -80,7 +80,8 @@ async def down(
         for fleet, result in zip(fleets, results, strict=True):
             if not (some or result.remaining or result.failed):
                 wiring.forget_fleet(fleet.spec.name, fleet.spec.provider)
-        gateways = await stop_gateways(options, _ended(fleets, results, some=some))
+        ended = {*_ended(fleets, results, some=some), *(fleets_with_gateways() if everything else ())}
+        gateways = await stop_gateways(options, sorted(ended))
         stopped = await _stop_redis(options, wiring) if everything and not left else None
         if not everything:  # looked for last: nothing may stand before the ending
             with suppress(StateError):
