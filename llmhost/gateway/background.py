@@ -86,6 +86,7 @@ class GatewayHome:
             yield False
             return
         async with hold_lock(self._lock, patience=0):
+            self._record.unlink(missing_ok=True)  # of one that was killed
             try:
                 yield True
             finally:

@@ -39,6 +39,7 @@ async def house(static_house: House, port: int, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("LLMHOST_GATEWAY__PORT", str(port))
     yield static_house
     await static_house.run("down")
+    assert gateway_pids() == set()
 
 
 def gateway_pids() -> set[int]:
