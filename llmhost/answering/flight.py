@@ -1,6 +1,6 @@
 """An answer as it comes, for everyone of this process who asks the same question meanwhile.
 
-A task fills it, which outlives the one who asked first: it ends when nobody is left who wants the answer.
+A task fills it, which outlives the first request: it ends when no request is left that wants the answer.
 """
 
 from __future__ import annotations

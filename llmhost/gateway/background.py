@@ -1,6 +1,6 @@
 """A fleet's gateway as a process of this machine: where it is found, how it is started, and how it ends.
 
-Whoever runs it holds a lock on a file, which the system releases when it ends, however it ends. What stands
+The process holds a lock on a file, which the system releases when it ends, however it ends. What stands
 in the record beside it holds for as long.
 """
 

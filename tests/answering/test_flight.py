@@ -194,7 +194,8 @@ async def test_who_wants_an_answer_of_their_own_follows_nobody(house: House, cha
     for asker, worker in zip(askers, workers, strict=True):
         await asker.until_text("one ")
         worker.go_on.set()
-        await asker.reply()
+        assert (await asker.reply()).source == "engine"
+    assert [len(worker.engine.requests) for worker in workers] == [1, 1]
 
 
 async def test_without_redis_those_of_one_process_still_share_an_answer(house: House) -> None:
