@@ -68,7 +68,7 @@ class Answerer:
     without `audits` no hit is audited. With a `shadow` no hit is served: an engine answers, and the shadow
     gets the question, the hit and that answer, to compare them. `pool` and `audits` are made when they are
     first needed: an exact hit needs neither. `slots` is how many requests a worker serves at once: they share
-    its price. `counts_later`: nobody waits until a question is counted; for a process that goes on.
+    its price. `counts_later`: questions are counted in the background; for a process that goes on.
     """
 
     pool: Callable[[], Pool]
@@ -149,8 +149,8 @@ class Answerer:
         return None
 
     async def _ask(self, asked: _Asked) -> AsyncGenerator[Event]:
-        """The answer of an engine, for which one asks who is first, and all others of this process and of
-        others follow it. In the shadow of the cache everyone asks: to follow is to be served.
+        """The answer of an engine. The first asker asks it; the others, of all processes, follow that one.
+        With a shadow each one asks: following would be a hit.
         """
         alone = asked.question.refresh or self.shadow is not None
         session = None if alone else asked.session
@@ -184,7 +184,7 @@ class Answerer:
         flight.task.add_done_callback(self._tasks.discard)
 
     async def _leave(self, flight: Flight, asked: _Asked) -> None:
-        """One asker has its answer, or wants it no more. Whoever began it has it counted before they go."""
+        """One asker has its answer, or has left. The one that began the flight waits until it is counted."""
         assert flight.task is not None  # noqa: S101 - `_begin` has set it
         if not flight.wanted and not flight.over:
             self._forget(flight)
@@ -193,12 +193,12 @@ class Answerer:
             await asyncio.wait([flight.task])
 
     def _forget(self, flight: Flight) -> None:
-        """Whoever asks from now on asks anew."""
+        """The next one that asks begins another flight."""
         for entry in [entry for entry, other in self._flights.items() if other is flight]:
             del self._flights[entry]
 
     def _started(self, flight: Flight, asked: _Asked) -> Started:
-        """Whoever follows gets what is stored for all that ask later."""
+        """Those that follow get an exact hit, as all that ask later do."""
         asks = asked.leads and flight.worker is not None
         if not asks:
             return Started("exact", None)
@@ -211,7 +211,7 @@ class Answerer:
         return Reply(reply.answer, "exact", asked.latency(), entry=reply.entry, lookup=asked.lookup)
 
     async def _fill(self, flight: Flight, asked: _Asked, session: CacheSession | None) -> None:
-        """Asks an engine, or follows another process that does; counts the question of who was first."""
+        """Asks an engine, or follows another process that does; counts the question of the first asker."""
         try:
             while flight.reply is None:
                 async with nullcontext() if session is None else session.flight() as place:
@@ -231,7 +231,7 @@ class Answerer:
     async def _lead(
         self, flight: Flight, asked: _Asked, session: CacheSession | None, lead: Lead | Follow | None
     ) -> None:
-        # Who led before may have stored an answer meanwhile.
+        # The process that led before may have stored an answer meanwhile.
         if session is not None and (hit := await self._exact(asked, session)) is not None:
             flight.add(Delta(hit.answer.text))
             flight.finish(hit)
@@ -343,7 +343,7 @@ class Answerer:
             await audits.served(asked.question, asked.lookup, now)
 
     def _compare(self, question: Question, hit: Reply, reply: Reply) -> None:
-        """Compares them in a task: nobody waits for it."""
+        """Compares them in a task, so that no user waits for it."""
 
         async def compare() -> None:
             try:

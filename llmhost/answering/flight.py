@@ -39,7 +39,7 @@ class Flight:
 
     @property
     def wanted(self) -> bool:
-        """Whether anybody still waits for the answer, here or in another process."""
+        """Whether a request still waits for the answer, here or in another process."""
         return self._askers > 0 or self._followers > 0
 
     @property
@@ -96,7 +96,7 @@ class Flight:
                 self.abandon()
 
     def abandon(self) -> None:
-        """Ends what fills it: nobody wants the answer any more."""
+        """Cancels the task that fills it: no request waits for the answer any more."""
         if self.task is not None:
             self.task.cancel()
 
@@ -106,8 +106,8 @@ class Flight:
 
 
 def _plain(piece: Piece) -> single_flight.Piece:
-    """As other processes are told it. What calls tools or has probabilities bypasses the cache, so that
-    nobody follows it.
+    """As it is sent to other processes. An answer that calls tools or has probabilities bypasses the cache:
+    it has no followers.
     """
     if isinstance(piece, Delta):
         return "text", piece.text

@@ -31,8 +31,8 @@ _HINT = "run `llmhost up`, or set `gateway.wake: true`"
 @dataclass(slots=True)
 class Waker:
     """Makes one step for all questions that wait, and follows the workers that boot until they answer, so
-    that every gateway knows them. What was bought stays when nobody waits any more: when it goes is for the
-    autoscaler to say.
+    that every gateway knows them. What was bought stays when no question waits any more: the autoscaler
+    decides when it goes.
 
     A question waits for `timeout` seconds. `unasked`: also where no step was ever made for this fleet.
     """
@@ -64,7 +64,7 @@ class Waker:
         return self._refusal is None
 
     def doubt(self) -> None:
-        """All workers fail: a step looks whether they still exist. Nobody waits for it."""
+        """All workers fail: a step in the background looks whether they still exist."""
         if self._looking is None and self.clock() >= self._ended + _DOUBT:
             self._begin(self._step)
 
@@ -91,7 +91,7 @@ class Waker:
             self._looking, self._ended = None, self.clock()
 
     async def _bring(self, scaler: Scaler) -> None:
-        """A step, unless workers boot already, which somebody else has bought: they are only waited for."""
+        """A step, unless workers that another process has bought boot already: then it waits for those."""
         coming = [] if self._in_vain else await self._booting(scaler)
         if not coming:
             await self._step(scaler)

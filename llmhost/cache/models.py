@@ -101,7 +101,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Whose question it is; nobody else may see it. `user` is empty where users are not told apart."""
+    """Whose question it is; no other may see it. `user` is empty where users are not told apart."""
 
     fleet: str
     tenant: str

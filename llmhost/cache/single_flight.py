@@ -2,7 +2,7 @@
 
 A lease in Redis says who leads, and ends where the leader died. On the channel of the same name the leader
 tells what comes, some times a second, and last the answer. Each follower leaves a mark on the lease, so that
-the leader sees that somebody came who knows nothing yet.
+the leader sees that a new one has come, which has heard nothing yet.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ class Lead:
 
     async def tell(self, pieces: Sequence[Piece]) -> None:
         """Tells those that follow what is new in `pieces`, which are all that came until now. Where Redis is
-        away nobody is told."""
+        away, they are told nothing."""
         new = pieces[self._told :] if self.followers else ()
         message = json.dumps({"from": self._told, "pieces": list(new)})
         with suppress(StoreError), translate_errors():
             self.followers, marks = await self._flights.told(keys=[self._key], args=[self.token, message])
-            # Who has just come knows nothing yet; who was there before leaves out what it has.
+            # A new follower has heard nothing yet; the others skip what they have.
             self._told = 0 if marks != self._marks else self._told + len(new)
             self._marks = marks
 

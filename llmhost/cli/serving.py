@@ -313,5 +313,5 @@ def _record(options: Globals, config: Config, url: str, *, managed: bool) -> Gat
 
 async def _until_orphaned(parent: int) -> None:
     """Returns when the process that started this one is gone."""
-    while os.getppid() == parent:  # noqa: ASYNC110 - the system tells nobody
+    while os.getppid() == parent:  # noqa: ASYNC110 - there is no event for it
         await asyncio.sleep(_PARENT_POLL)

@@ -684,7 +684,7 @@ class GatewayConfig(Section):
     )
     behind_proxy: Network | None = Field(
         None,
-        description="Address or network of the proxy that takes TLS for the gateway. Nobody else may connect "
+        description="Address or network of the proxy that takes TLS for the gateway. No other may connect "
         "then, and the proxy's `X-Forwarded-For` is believed.",
         examples=["10.0.0.5"],
     )

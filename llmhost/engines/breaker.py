@@ -50,7 +50,7 @@ class Breakers:
         return min(waits, default=0.0)
 
     def asked(self, worker: str) -> None:
-        """It is asked now: where it was left alone, nobody else tries it meanwhile."""
+        """It is asked now: where it was left alone, no other request tries it meanwhile."""
         if (circuit := self._circuits.get(worker)) is not None and circuit.pause:
             circuit.tried = True
 
@@ -70,7 +70,7 @@ class Breakers:
             circuit.until = self._clock() + circuit.pause
 
     def left(self, worker: str) -> None:
-        """Who asked it left before it answered: that says nothing."""
+        """The request ended before the worker answered: that says nothing about the worker."""
         if (circuit := self._circuits.get(worker)) is not None:
             circuit.tried = False
 

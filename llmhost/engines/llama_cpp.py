@@ -61,7 +61,7 @@ def read_spec(folder: Path) -> WorkerSpec:
         spec = WorkerSpec(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise StateError(f"cannot read the worker's orders {path}") from error
-    if not spec.token:  # llama.cpp would serve everybody
+    if not spec.token:  # llama.cpp would serve every client
         raise StateError(f"the worker's orders {path} hold no token")
     return spec
 

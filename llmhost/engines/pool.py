@@ -209,7 +209,7 @@ class Pool:
     @asynccontextmanager
     async def _turn(self, wanted: _Wanted) -> AsyncIterator[_Turn | None]:
         """The turn of the worker that is asked next; its slot is given back whatever happens. None where
-        nobody else takes the question. Raises NoWorkerError, QueueFull.
+        no other worker takes the question. Raises NoWorkerError, QueueFull.
         """
         taken = await self._take(wanted)
         if taken is None:

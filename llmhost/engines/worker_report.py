@@ -173,5 +173,5 @@ class WorkerApi:
             error = self._transport.error(fault)
             if isinstance(error, EngineUnavailable):
                 raise error from fault
-            # A refusal is for questions: who asks how far a worker is can only wait.
+            # A refusal is for questions: a request for its progress can only wait.
             raise EngineUnavailable(f"{self._transport.where} {fault}") from fault

@@ -110,7 +110,7 @@ class FleetLock:
             yield
 
     async def fence_off(self) -> None:
-        """Where the lock cannot be had: whoever holds it on this machine buys nothing any more. A holder that
+        """Where the lock cannot be had: the process of this machine that has it cannot buy any more. One that
         was suspended would go on as if nothing had happened. Without Redis it cannot be kept from that."""
         if self._lease is not None:
             with suppress(StoreError):

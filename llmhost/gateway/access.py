@@ -45,7 +45,7 @@ _LONGEST_USER = 200
 _DAY = 86_400  #: seconds
 _WINDOW = 60  #: seconds
 #: names under which a browser reaches this machine itself; any other in a request means that a page of
-#: somebody else's has its name resolved to this machine
+#: another one has its name resolved to this machine
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 _NO_KEY_HINT = "send one as `Authorization: Bearer KEY` or `x-api-key`; `llmhost keys add` makes one"
@@ -208,7 +208,7 @@ class Access:
         return Caller(key.tenant, user, key.limits.models, charge)
 
     def _needs_key(self, exchange: Exchange) -> bool:
-        """Whatever the configuration says, a connection that another machine could make needs one."""
+        """Where the connection could come from another machine, a key is always needed."""
         if self._config.keys == "always":
             return True
         if exchange.is_local_socket:

@@ -53,8 +53,8 @@ class OtherConfiguration(RequestError):
 
 
 async def answer_command(exchange: Exchange, fleets: ServedFleets, max_body: int) -> None:
-    """Raises NotFound to whoever does not come through a Unix socket, OtherConfiguration where this gateway
-    would answer otherwise than the command."""
+    """Raises NotFound where the request did not come through a Unix socket, OtherConfiguration where this
+    gateway would not answer as the command does."""
     if exchange.scope.get("client") is not None:
         raise NotFound(f"there is no {COMMAND_PATH!r} here")
     body = await exchange.read(COMMAND_BODY, max_body)

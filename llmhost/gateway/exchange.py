@@ -34,7 +34,7 @@ _SHOWN = 60
 
 
 class ClientGone(Exception):
-    """The client closed its connection; there is nobody to answer."""
+    """The client closed its connection: an answer would reach no one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,7 +186,7 @@ async def _state(fleet: ServedFleet) -> FleetState:
 def _families(
     states: Mapping[str, FleetState], warnings: Mapping[str, int], process: ProcessState
 ) -> Sequence[Metric]:
-    """What is read when somebody asks."""
+    """What is read when the figures are asked for."""
     workers = GaugeMetricFamily("llmhost_workers", "Workers of the fleet", labels=["fleet", "state"])
     redis = GaugeMetricFamily("llmhost_redis_up", "Whether Redis answers", labels=["fleet"])
     queued = GaugeMetricFamily(

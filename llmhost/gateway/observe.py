@@ -1,4 +1,4 @@
-"""Whoever wants to know of each request: figures, the request log, traces. It outlives a configuration."""
+"""What is written about each request: figures, the request log, traces. It outlives a configuration."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class _Protocol(HttpToolsProtocol):
     def progress(self) -> Literal["idle", "waiting", "answering"]:
         """How far its request is: the answer is under way, or is waited for, or there is none."""
         if self.scope is not None and self.scope.get("path", "").endswith(_BACKLOG_PATH):
-            return "idle"  # whoever asks is no part of it
+            return "idle"  # the request for the count does not count
         if self.cycle is not None and not self.cycle.response_complete:
             return "answering" if self.cycle.response_started else "waiting"
         return "idle" if self._headers_due is None else "waiting"
@@ -200,7 +200,7 @@ class _InUse:
 
 
 class _Config(uvicorn.Config):
-    """`peers` may connect; without, everybody may."""
+    """Only `peers` may connect; None: every address may."""
 
     peers: Network | None = None
 
@@ -222,8 +222,8 @@ def may_connect(client: tuple[str, int] | None, family: int, peers: Network | No
 class GatewayServer:
     """Serves an application on sockets that listen already, until it is stopped.
 
-    With a `certificate` over TLS, but on Unix sockets. `behind` is the address or network of a proxy: nobody
-    else may connect, and the client is the one that its `X-Forwarded-For` names.
+    With a `certificate` over TLS, but on Unix sockets. `behind` is the address or network of a proxy: only
+    it may connect, and the client is the one that its `X-Forwarded-For` names.
     """
 
     def __init__(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["LONGEST_BOOT", "Ledger", "Totals", "boot_seconds", "learned_boot"]
 
 
-#: seconds; whatever took a day was no boot
+#: seconds; what took a day was no boot
 LONGEST_BOOT = 86_400.0
 
 #: of the boots; three in four are as quick, and one that hung for an hour changes nothing

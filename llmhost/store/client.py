@@ -78,13 +78,13 @@ def connect(config: RedisConfig, *, socket: Path | None = None) -> Redis:
 
 
 async def _whole(command: Coroutine[Any, Any, T]) -> T:
-    """Runs a command to its end, although who asked for it may be cancelled meanwhile.
+    """Runs a command to its end, although the task that waits for it may be cancelled.
 
     redis-py 8.1 does not bear that a command is cut off: of some hundred, it loses connections of its pool
     and a cancellation, so that what was to end goes on. A command ends soon: it has a time limit.
     """
     task = asyncio.ensure_future(command)
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())  # it may be nobody's any more
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())  # no task may await it any more
     return await asyncio.shield(task)
 
 
