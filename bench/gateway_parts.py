@@ -1,6 +1,7 @@
-"""What `bench/gateway.py` measures the gateway beside, each a process of its own.
+"""What `bench/gateway.py` and `bench/soak.py` put beside the gateway, each a process of its own.
 
 python bench/gateway_parts.py engine PORT          an OpenAI server that streams 50 tokens a second
+python bench/gateway_parts.py marked PORT          one whose answers carry their questions' marks
 python bench/gateway_parts.py bare PORT SOCKET     a handler of the gateway's own server: one Redis GET
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import socket
 import sys
@@ -86,6 +88,39 @@ def _event(delta: dict[str, str], finish: str | None = None) -> dict[str, Any]:
     }
 
 
+#: pieces of a marked answer, and seconds between two of them
+PIECES, PIECE_PAUSE = 6, 0.015
+
+
+def marked_pieces(shop: int, compound: int) -> list[str]:
+    """The answer to the question with these marks: each piece carries them, and its place."""
+    return [f"{shop}/{compound}.{number} " for number in range(PIECES)]
+
+
+def marked_text(shop: int, compound: int) -> str:
+    return "".join(marked_pieces(shop, compound)).strip()
+
+
+async def marked(scope: Any, receive: Any, send: Any) -> None:
+    """Answers by the marks in the system prompt and in the last message of the user."""
+    if scope["path"].endswith("/models"):
+        await reply(send, b'{"object":"list","data":[{"id":"tiny","object":"model"}]}')
+        return
+    messages = json.loads(await body_of(receive))["messages"]
+    shop = re.search(r"shop (\d+)", str(messages[0]["content"]))
+    compound = re.search(r"compound (\d+)", str(messages[-1]["content"]))
+    pieces = marked_pieces(int(shop[1]) if shop else 0, int(compound[1]) if compound else 0)
+    pieces[-1] = pieces[-1].strip()
+    await send(
+        {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]}
+    )
+    for piece in pieces:
+        await asyncio.sleep(PIECE_PAUSE)
+        await send(_event({"content": piece}))
+    await send(_event({}, "stop"))
+    await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+
+
 class Bare:
     """`/get` does one Redis GET and returns what is stored; `/judge` embeds and verifies before it."""
 
@@ -116,8 +151,8 @@ async def run(app: Any, port: int) -> None:
 
 async def main(words: Sequence[str]) -> None:
     what, port, *more = words
-    if what == "engine":
-        await run(engine, int(port))
+    if what in ("engine", "marked"):
+        await run(engine if what == "engine" else marked, int(port))
         return
     bare = Bare(str(Path(more[0])))
     await bare.load()

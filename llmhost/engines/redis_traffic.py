@@ -176,6 +176,9 @@ def _damaged(key: str, field: str) -> StoreRefused:
 #: seconds; how long a Redis that failed is left alone, so that not every question waits for it to time out
 _PAUSE = 10.0
 
+#: requests that are given back when Redis is there again; any more are left to expire
+_MOST_OWED = 1000
+
 #: tokens; no model writes that much in one answer: an engine that says so is wrong
 _MOST_TOKENS = 10**7
 
@@ -186,6 +189,8 @@ class RedisLoad:
     A slot whose holder died counts for `lifetime` seconds: the longest that an answer may take. `places` is
     how many questions a worker works on at once. While Redis is away, the requests of this process alone
     are counted, without a warning: spreading the load is an optimization, and the cache reports the outage.
+    What could not be given back meanwhile is given back before the next slot is taken: until it expires, a
+    worker would be full that has nothing to do.
     """
 
     def __init__(
@@ -207,6 +212,9 @@ class RedisLoad:
         self._local = LocalLoad(places)
         self._clock = clock
         self._away_until = -math.inf
+        #: requests that Redis may still count although they have no slot and do not wait: on these workers
+        self._owed: dict[str, Sequence[str]] = {}
+        self._giving_back = asyncio.Lock()
 
     async def acquire(
         self, workers: Sequence[str], *, again: bool = False, affine: bool = False
@@ -232,10 +240,10 @@ class RedisLoad:
 
     async def give_up(self, ticket: Ticket) -> None:
         await self._local.give_up(ticket)
+        self._owe(ticket.request, ())
         if self._clock() >= self._away_until:
-            with suppress(StoreError), translate_errors():  # else it expires
-                await self._client.zrem(self._keys.waiting, ticket.request)
-                await self._client.hdel(self._keys.fronts, ticket.request)
+            with suppress(StoreError):
+                await self._give_back()
 
     async def release(self, slot: Slot, work: Work | None = None) -> None:
         if self._local.holds(slot):
@@ -244,17 +252,41 @@ class RedisLoad:
         keys = [self._keys.load(slot.worker), self._keys.traffic, self._keys.speed(slot.worker)]
         if work is not None and work.gpu:
             keys.append(self._keys.gpu_speed(work.model, work.gpu))
-        await self._if_there(
-            self._release, keys, [slot.request, *self._work_fields(slot, work)]
-        )  # else it expires
+        if not await self._if_there(self._release, keys, [slot.request, *self._work_fields(slot, work)]):
+            self._owe(slot.request, (slot.worker,))
 
     async def record_rejected(self) -> None:
         await self._if_there(self._record_rejected, [self._keys.traffic], [])
 
-    async def _if_there(self, script: Count, keys: Sequence[str], arguments: Sequence[str | float]) -> None:
-        if self._clock() >= self._away_until:
-            with suppress(StoreError), translate_errors():
+    async def _if_there(self, script: Count, keys: Sequence[str], arguments: Sequence[str | float]) -> bool:
+        """Whether it is done."""
+        if self._clock() < self._away_until:
+            return False
+        try:
+            with translate_errors():
                 await script(keys, arguments)
+        except StoreError:
+            return False
+        return True
+
+    def _owe(self, request: str, workers: Sequence[str]) -> None:
+        if len(self._owed) < _MOST_OWED:
+            self._owed[request] = workers
+
+    async def _give_back(self) -> None:
+        """Has Redis forget the requests that it should not count any more. Raises StoreError."""
+        async with self._giving_back:  # others wait: one that takes a slot again must not lose it here
+            owed = dict(self._owed)
+            pipeline = self._client.pipeline(transaction=False)
+            for request, workers in owed.items():
+                pipeline.zrem(self._keys.waiting, request)
+                pipeline.hdel(self._keys.fronts, request)
+                for worker in workers:
+                    pipeline.zrem(self._keys.load(worker), request)
+            with translate_errors():
+                await pipeline.execute()
+            for request in owed:
+                self._owed.pop(request, None)
 
     async def _acquire_shared(
         self, workers: Sequence[str], again: bool, affine: bool, ticket: Ticket | None
@@ -276,10 +308,16 @@ class RedisLoad:
         names = self._keys
         keys = [names.traffic, names.draining, names.waiting, names.fronts, *map(names.load, workers)]
         options = [self._places, SPREAD if affine else "", math.ceil(ticket.lifetime) if ticket else ""]
-        with translate_errors():
-            place, count = await self._acquire(
-                keys, [request, self._lifetime, int(again), *options, *workers]
-            )
+        if self._owed:
+            await self._give_back()
+        try:
+            with translate_errors():
+                place, count = await self._acquire(
+                    keys, [request, self._lifetime, int(again), *options, *workers]
+                )
+        except StoreError:
+            self._owe(request, workers)  # Redis may have done it all the same
+            raise
         if place > 0:
             return Slot(workers[int(place) - 1], request, int(count))
         return Full(int(count)) if place else None

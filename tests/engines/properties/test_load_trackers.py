@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections import Counter
 
 import pytest
 from doubles.clock import ManualClock
+from doubles.waiting import until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +17,7 @@ from llmhost.engines.load import Full, LocalLoad, Slot, Ticket
 from llmhost.engines.redis_traffic import RedisLoad, RedisTraffic
 from llmhost.engines.routing import preference
 from llmhost.engines.traffic import Work
+from llmhost.store import client as store_client
 from llmhost.store.client import connect
 
 SLOTS = 2
@@ -112,6 +115,53 @@ async def test_a_slot_taken_without_redis_is_given_back(absent_redis):
 
 async def test_turning_somebody_away_without_redis_does_not_fail(absent_redis):
     await RedisLoad(absent_redis, "test", lifetime=60).record_rejected()
+
+
+@pytest.fixture
+async def stopped_load(redis_port_server, monkeypatch):
+    """Of workers with one slot; what its Redis is told to do, and its clock."""
+    monkeypatch.setattr(store_client, "_PAUSE", 0.0)
+    server, clock = redis_port_server(), ManualClock()
+    client = connect(RedisConfig(host="127.0.0.1", port=server.port, timeout=0.2))
+    load = RedisLoad(client, "test", lifetime=60, places=1, clock=clock.monotonic)
+    await load.release(await load.acquire(["a"]))  # from now on the server knows the scripts
+    yield load, client, server.process.send_signal, clock
+    server.process.send_signal(signal.SIGCONT)
+    await client.aclose()
+
+
+async def test_a_slot_that_is_given_back_while_redis_is_away_is_free_when_it_is_back(stopped_load):
+    load, _, tell, clock = stopped_load
+    slot = await load.acquire(["a"])
+    tell(signal.SIGSTOP)
+    await load.acquire(["b"])
+    await load.release(slot)
+    tell(signal.SIGCONT)
+    await clock.sleep(11)
+    assert isinstance(await load.acquire_or_wait(["a"], Ticket(60)), Slot)
+
+
+async def test_a_slot_whose_taking_was_not_confirmed_is_not_taken_for_ever(stopped_load):
+    load, client, tell, clock = stopped_load
+    tell(signal.SIGSTOP)
+    await load.release(await load.acquire_or_wait(["a"], Ticket(60)))
+    tell(signal.SIGCONT)
+    await until(lambda: client.exists("llmhost:test:load:a"))
+    await clock.sleep(11)
+    assert isinstance(await load.acquire_or_wait(["a"], Ticket(60)), Slot)
+
+
+async def test_who_waited_when_redis_went_away_keeps_none_waiting_when_it_is_back(stopped_load):
+    load, _, tell, clock = stopped_load
+    slot, ticket = await load.acquire(["a"]), Ticket(60)
+    assert await load.acquire_or_wait(["a"], ticket) == Full(1)
+    tell(signal.SIGSTOP)
+    await load.acquire(["b"])
+    await load.give_up(ticket)
+    await load.release(slot)
+    tell(signal.SIGCONT)
+    await clock.sleep(11)
+    assert isinstance(await load.acquire_or_wait(["a"], Ticket(60)), Slot)
 
 
 async def test_a_redis_that_hangs_is_not_waited_for_with_each_question():
