@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -190,17 +190,17 @@ class Following:
         await until(has_heard)
 
 
-async def lead_of(flights: SingleFlight, stack: AsyncExitStack) -> Lead:
-    place = await stack.enter_async_context(flights.join("e"))
-    assert isinstance(place, Lead)
-    return place
+@asynccontextmanager
+async def leading(flights: SingleFlight) -> AsyncIterator[Lead]:
+    async with flights.join("e") as place:
+        assert isinstance(place, Lead)
+        yield place
 
 
-async def test_who_follows_is_told_what_comes_as_it_comes_and_last_the_answer(
+async def test_a_follower_gets_each_piece_as_it_comes_and_last_the_answer(
     flights: SingleFlight, process: Process
 ) -> None:
-    async with AsyncExitStack() as stack:
-        lead = await lead_of(flights, stack)
+    async with leading(flights) as lead:
         follower = Following(process())
         await follower.until_heard(lead, "one")
         await follower.until_heard(lead, "one", " two")
@@ -209,22 +209,21 @@ async def test_who_follows_is_told_what_comes_as_it_comes_and_last_the_answer(
     assert (follower.heard, follower.answer) == (["one", " two"], ANSWER)
 
 
-async def test_who_comes_late_is_told_all_and_nobody_hears_anything_twice(
+async def test_a_late_follower_gets_everything_and_none_gets_anything_twice(
     flights: SingleFlight, process: Process
 ) -> None:
-    async with AsyncExitStack() as stack:
-        lead = await lead_of(flights, stack)
+    async with leading(flights) as lead:
         first = Following(process())
         await first.until_heard(lead, "one", " two")
         second = Following(process())
         await second.until_heard(lead, "one", " two", " three")
         await first.until_heard(lead, "one", " two", " three")
-    await asyncio.wait({first.task, second.task}, timeout=5)
+    await asyncio.wait_for(asyncio.gather(first.task, second.task), 5)
+    assert first.heard == second.heard == ["one", " two", " three"]
 
 
-async def test_the_leader_sees_when_nobody_follows_any_more(flights: SingleFlight, process: Process) -> None:
-    async with AsyncExitStack() as stack:
-        lead = await lead_of(flights, stack)
+async def test_the_leader_sees_its_last_follower_leave(flights: SingleFlight, process: Process) -> None:
+    async with leading(flights) as lead:
         follower = Following(process())
         await follower.until_heard(lead, "one")
         assert lead.followers == 1
@@ -241,8 +240,7 @@ async def test_the_leader_sees_when_nobody_follows_any_more(flights: SingleFligh
 async def test_without_followers_nothing_of_the_answer_leaves_the_process(
     flights: SingleFlight, redis_client: Redis
 ) -> None:
-    async with AsyncExitStack() as stack:
-        lead = await lead_of(flights, stack)
+    async with leading(flights) as lead:
         sent = []
         told = flights.told
 
@@ -255,11 +253,10 @@ async def test_without_followers_nothing_of_the_answer_leaves_the_process(
     assert "one" not in sent[0]
 
 
-async def test_a_leader_that_fails_tells_those_who_follow_that_there_is_no_answer(
+async def test_a_leader_that_fails_tells_its_followers_that_there_is_no_answer(
     flights: SingleFlight, process: Process
 ) -> None:
-    async with AsyncExitStack() as stack:
-        lead = await lead_of(flights, stack)
+    async with leading(flights) as lead:
         follower = Following(process())
         await follower.until_heard(lead, "one")
     await asyncio.wait_for(follower.task, 5)
@@ -277,8 +274,7 @@ async def test_a_leader_that_fails_tells_those_who_follow_that_there_is_no_answe
 async def test_what_is_no_message_of_a_leader_is_not_heard(
     flights: SingleFlight, process: Process, redis_client: Redis, message: bytes
 ) -> None:
-    async with AsyncExitStack() as stack:
-        lead = await lead_of(flights, stack)
+    async with leading(flights) as lead:
         follower = Following(process())
         await until_waiting(redis_client)
         await redis_client.publish("test:flight:e", message)

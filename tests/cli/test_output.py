@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 import pytest
+from doubles.terminal import shown_on_terminal
 
 from llmhost.cli.output import LiveProgress, Output, PlainProgress, plain
 
@@ -92,21 +92,10 @@ def test_colour_in_a_pipe_is_used_when_it_is_forced(
 
 def on_terminal(code: str, **environment: str) -> str:
     """What `code` prints to a terminal of 80 columns."""
-    controller, terminal = pty.openpty()
     env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", **environment}
     if "NO_COLOR" not in environment:
         del env["NO_COLOR"]
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=terminal, stderr=terminal, env=env)
-    os.close(terminal)
-    shown = b""
-    try:
-        while piece := os.read(controller, 65536):
-            shown += piece
-    except OSError:  # the terminal's other side is closed: that is its end
-        pass
-    os.close(controller)
-    assert process.wait(timeout=30) == 0
-    return shown.decode()
+    return shown_on_terminal([sys.executable, "-c", code], env)
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,29 @@ from __future__ import annotations
 import asyncio
 import os
 import pty
+import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Self
 
 from doubles.waiting import until
+
+
+def shown_on_terminal(
+    command: Sequence[str], environ: Mapping[str, str] | None = None, typed: str = ""
+) -> str:
+    """What a command shows on a terminal on which this is typed. It must succeed."""
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, env=environ)
+    os.close(terminal)
+    os.write(controller, typed.encode())
+    shown = b""
+    with suppress(OSError):  # the other side is closed: that is its end
+        while piece := os.read(controller, 65536):
+            shown += piece
+    os.close(controller)
+    assert process.wait(timeout=30) == 0
+    return shown.decode()
 
 
 class Terminal:
@@ -53,7 +71,7 @@ class Terminal:
 
         def has_ended() -> bool:
             ended = self._process.returncode is not None
-            self._look()  # it hangs when nobody reads what it writes
+            self._look()  # it hangs while what it writes is not read
             return ended
 
         await until(has_ended)

@@ -14,6 +14,7 @@ import httpx
 import psutil
 import pytest
 import yaml
+from doubles.free_port import free_port
 from doubles.openai_server import OpenAIServer
 from doubles.waiting import until
 from plugins.commands import House
@@ -25,11 +26,7 @@ ASKED: Any = {"model": "tiny", "messages": [{"role": "user", "content": "Say hel
 
 @pytest.fixture
 def port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number: int = free.getsockname()[1]
-        return number
+    return free_port()
 
 
 @pytest.fixture

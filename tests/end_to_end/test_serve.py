@@ -13,6 +13,7 @@ import psutil
 import pytest
 import yaml
 from doubles.certificates import Certified, certify
+from doubles.free_port import free_port
 from doubles.waiting import until
 from plugins.commands import House
 
@@ -29,11 +30,7 @@ async def up(static_house: House) -> House:
 
 @pytest.fixture
 def port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number: int = free.getsockname()[1]
-        return number
+    return free_port()
 
 
 async def test_it_answers_until_it_is_told_to_stop(up: House, port: int) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
+from doubles.free_port import free_port
 from plugins.rented_commands import ENDLESS, QUICK, RentedHouse
 
 pytestmark = pytest.mark.slow
@@ -28,9 +28,7 @@ def configure(house: RentedHouse, *, budget: float = 5.0, **gateway: Any) -> Non
 
 @asynccontextmanager
 async def serving(house: RentedHouse) -> AsyncIterator[httpx.AsyncClient]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     serving = await house.start("serve", "--port", str(port))
     await serving.until("err", f":{port}/v1")
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:

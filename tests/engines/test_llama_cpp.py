@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import stat
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import httpx
 import psutil
 import pytest
 from doubles.engine_limits import LIMITS
+from doubles.free_port import free_port
 
 from llmhost.engines.engine import Endpoint
 from llmhost.engines.llama_cpp import ADDRESS_FILE, SPEC_FILE, WorkerSpec, read_spec, write_spec
@@ -138,9 +138,7 @@ def test_a_worker_stops_at_once_while_it_starts(start_llama_worker, number):
 
 @pytest.mark.slow
 def test_a_worker_takes_the_port_that_it_is_given(start_llama_worker):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     worker = start_llama_worker(port=port)
     worker.wait_until_it_listens()
     assert worker.url == f"http://127.0.0.1:{port}"

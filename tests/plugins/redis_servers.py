@@ -21,6 +21,7 @@ import pytest
 import redis
 import redis.asyncio
 from doubles.certificates import certify
+from doubles.free_port import free_port
 from doubles.waiting import wait_until
 
 from llmhost.config.models import RedisConfig
@@ -135,7 +136,7 @@ def hanging_port() -> Iterator[int]:
 
 @pytest.fixture
 def refusing_port() -> Iterator[int]:
-    """A port that refuses connections, and that nobody else can take meanwhile."""
+    """A port that refuses connections, and that no other program can take meanwhile."""
     with sockets.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
@@ -200,9 +201,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 def _start_on_a_port(folder: Path, *options: str) -> RedisServer:
     for attempt in range(_PORT_TRIES):
-        with sockets.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         try:
             return _start(folder, "--port", str(port), "--bind", "127.0.0.1", *options, port=port)
         except ChildProcessError:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import stat
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from doubles.terminal import shown_on_terminal
 from plugins.cli import Ran
 
 from llmhost.config.load import load_config
@@ -165,20 +163,8 @@ def test_init_refuses_what_makes_no_sense_and_writes_nothing(cli: Cli, args: lis
 
 def answer_on_terminal(*answers: str, args: tuple[str, ...] = ()) -> str:
     """Runs `llmhost init` on a terminal and types `answers`; returns what was shown."""
-    controller, terminal = pty.openpty()
-    command = [sys.executable, "-m", "llmhost", "init", *args]
-    process = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal)
-    os.close(terminal)
-    os.write(controller, "".join(f"{answer}\n" for answer in answers).encode())
-    shown = b""
-    try:
-        while piece := os.read(controller, 65536):
-            shown += piece
-    except OSError:  # the terminal's other side is closed: that is its end
-        pass
-    os.close(controller)
-    assert process.wait(timeout=30) == 0
-    return shown.decode()
+    typed = "".join(f"{answer}\n" for answer in answers)
+    return shown_on_terminal([sys.executable, "-m", "llmhost", "init", *args], typed=typed)
 
 
 def test_init_asks_for_servers_until_there_are_no_more() -> None:
