@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 __all__ = [
+    "UNNAMED_FLEET",
     "Allowed",
     "BrokenRules",
     "Duration",
@@ -107,6 +108,10 @@ Name = Annotated[
     Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$"),
     Allowed("1 to 32 of `a-z`, `0-9` and `-`, with no `-` at either end"),
 ]
+
+#: names the rented machines of llmhost that say no more whose they are, so that they are listed and can be
+#: destroyed
+UNNAMED_FLEET = "unknown"
 
 Host = Annotated[
     str,

@@ -22,7 +22,7 @@ from llmhost.config.document import (
     printable,
     read_document,
 )
-from llmhost.config.fields import BrokenRules, Section
+from llmhost.config.fields import UNNAMED_FLEET, BrokenRules, Section
 from llmhost.config.inputs import FILE_NAME, find_file
 from llmhost.config.models import RENAMED, Config
 from llmhost.errors import ConfigError
@@ -150,6 +150,10 @@ def load_config(
         # Rules between sections: they leave nothing out, and the commands that ask or buy refuse them.
         problems.warnings.extend(text for one in found if not one["loc"] for text in _describe(one, places))
         config = _what_is_valid(merged, places, problems)
+    if config.fleet.name == UNNAMED_FLEET and not lenient:  # `down --fleet unknown` must be possible
+        where = _place(("fleet", "name"), places).where
+        what = f"{where}: `fleet.name` cannot be `{UNNAMED_FLEET}`, which stands for fleets of unknown name"
+        problems.add(("fleet", "name"), ConfigError(what, hint="choose another name"))
     if problems.errors:
         raise _explained(problems, None, places)
     return LoadedConfig(config, source, tuple(problems.warnings), frozenset(problems.dropped))

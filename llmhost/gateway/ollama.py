@@ -6,6 +6,7 @@ A request becomes what it would be in OpenAI's API, so that both find each other
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -231,7 +232,7 @@ def error(fault: Fault) -> object:
     return {"error": fault.message}
 
 
-class _Writer:
+class _Writer(ABC):
     """What chats and generated texts share: one JSON object a line, the last of which is `done`."""
 
     media_type = "application/x-ndjson"
@@ -240,9 +241,9 @@ class _Writer:
         self._model = model
         self._calls: list[ToolCall] = []
 
+    @abstractmethod
     def part(self, text: str, thought: str = "", calls: Sequence[ToolCall] = ()) -> dict[str, Any]:
         """A piece of the answer in the API's own fields."""
-        raise NotImplementedError
 
     def loaded(self, *, unloads: bool) -> object:
         """The answer to a request without a question, which loads or unloads a model."""

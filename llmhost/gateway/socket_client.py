@@ -20,6 +20,8 @@ __all__ = ["OtherGateway", "ask_gateway"]
 #: bytes of a line: the longest answer, and every stored question that was considered
 _LONGEST_LINE = 256 << 20
 _PATH = "/llmhost/ask"
+#: what reading raises where the other side ended, or speaks no HTTP
+_BROKEN = (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
 
 
 class OtherGateway(Exception):
@@ -30,7 +32,7 @@ async def ask_gateway(socket: Path, body: Mapping[str, Any]) -> AsyncGenerator[t
     """The lines of the answer: `worker` and its name, `text` and a piece of it, `reply` and the document.
 
     Raises:
-        OtherGateway: before anything else; nothing was asked.
+        OtherGateway: before anything else, and nothing was asked: another process may be.
         LlmhostError: what the gateway could not do, as the command's own process would say it.
     """
     try:
@@ -39,32 +41,35 @@ async def ask_gateway(socket: Path, body: Mapping[str, Any]) -> AsyncGenerator[t
         raise OtherGateway(str(error)) from error
     with closing(writer):
         data = json.dumps(body).encode()
-        # HTTP/1.0: the answer is what follows its headers, until the end.
         head = (
-            f"POST {_PATH} HTTP/1.0\r\ncontent-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
+            f"POST {_PATH} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
         )
         writer.write(head.encode() + data)
         try:
             status = await _status(reader)
-            if status != 200:
-                raise OtherGateway(f"HTTP {status}")
-            whole = False
+        except _BROKEN as error:  # the status comes before anything is asked
+            raise OtherGateway("the gateway ended") from error
+        if status != 200:
+            raise OtherGateway(f"HTTP {status}")
+        whole = False
+        try:
             async for line in _lines(reader):
                 for name, value in json.loads(line).items():
                     if name == "error":
                         raise _error(value)
                     whole = whole or name == "reply"
                     yield name, value
-        except (OSError, ValueError, asyncio.IncompleteReadError) as error:
+        except _BROKEN as error:
             raise EngineUnavailable(f"the gateway broke off: {error}") from error
     if not whole:
         raise EngineUnavailable("the gateway ended before the answer did", hint="ask again")
 
 
 async def _status(reader: asyncio.StreamReader) -> int:
-    """The status of the answer, whose headers are read."""
+    """The status of the answer, whose headers are read. Raises ValueError where it has none."""
     first, *_ = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
-    return int(first.split()[1])
+    return int(first.partition(b" ")[2][:3])
 
 
 async def _lines(reader: asyncio.StreamReader) -> AsyncGenerator[bytes]:

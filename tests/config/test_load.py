@@ -594,6 +594,16 @@ def test_without_knowing_which_fleet_is_meant_nothing_is_left_out(fleet: str) ->
         lenient(f"fleet: {fleet}\n")
 
 
+def test_the_name_of_fleets_whose_name_is_unknown_is_only_for_commands_that_stop_or_look(
+    refused: Refused,
+) -> None:
+    assert str(refused("fleet:\n  name: unknown\n")) == (
+        "llmhost.yaml:2: `fleet.name` cannot be `unknown`, which stands for fleets of unknown name"
+    )
+    assert refused("", overrides={"fleet.name": "unknown"}).message.startswith("command line: `fleet.name`")
+    assert lenient("fleet: {name: unknown}\n").config.fleet.name == "unknown"
+
+
 def test_a_variable_that_names_no_key_is_a_warning_where_it_only_stops_or_looks() -> None:
     assert lenient("", {"LLMHOST_FLEET__GPU": "1"}).warnings == (
         "the environment variable LLMHOST_FLEET__GPU sets no known key; did you mean LLMHOST_FLEET__GPUS?",

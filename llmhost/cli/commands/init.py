@@ -142,13 +142,14 @@ def _values(provider: ProviderName, choices: _Choices) -> Mapping[str, object]:
 def _fleet_name(target: Path) -> str:
     """The name of the file's folder, made one that a fleet may have. Where a known fleet of another file has
     it, a number is appended: two folders have two fleets."""
+    from llmhost.config.fields import UNNAMED_FLEET
     from llmhost.fleet.known_fleets import known_fleets
     from llmhost.machine.paths import state_dir
 
-    file, taken = target.absolute(), set[str]()
+    file, taken = target.absolute(), {UNNAMED_FLEET}
     with suppress(StateError):
         known = known_fleets(state_dir() / "fleets")
-        taken = {fleet.name for fleet in known if fleet.config != str(file)}
+        taken |= {fleet.name for fleet in known if fleet.config != str(file)}
     name = re.sub(r"[^a-z0-9]+", "-", file.parent.resolve().name.lower())
     name = name[:_LONGEST_NAME].strip("-") or "main"
     number, free = 1, name

@@ -39,6 +39,7 @@ def named(folder: str) -> Config:
         ("a" * 31 + "-b", "a" * 31),
         ("Größe", "gr-e"),
         ("日本", "main"),
+        ("unknown", "unknown-2"),
     ],
 )
 def test_init_names_the_fleet_after_its_folder(

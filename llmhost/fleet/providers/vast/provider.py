@@ -2,7 +2,7 @@
 
 vast.ai's list is the truth about what exists and is paid for. An instance is this fleet's by its label, or by
 its number where that is on record: a label can be changed by anybody who has the account. Where neither says
-whose it is, its environment says that llmhost bought it: it is of the fleet `UNNAMED`.
+whose it is, its environment says that llmhost bought it: it is of the fleet `UNNAMED_FLEET`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
+from llmhost.config.fields import UNNAMED_FLEET
 from llmhost.config.models import VastConfig
 from llmhost.errors import ProviderError
 from llmhost.fleet.clock import Clock
@@ -26,7 +27,6 @@ from llmhost.fleet.providers.vast.listing import Bill, Listing, end_instance, pa
 from llmhost.fleet.providers.vast.market import read_market
 from llmhost.fleet.providers.vast.rows import (
     PROVIDER,
-    UNNAMED,
     Row,
     fleet_of_nameless,
     is_nameless,
@@ -109,7 +109,7 @@ class VastProvider(Provider):
         nameless = {fleet_of_nameless(row) or self._fleet for row in self._listing.nameless}
         now, recorded, found = self._clock.now(), self._on_record(), dict[str, Sequence[Worker]]()
         # What names no fleet, and is on record here, is this fleet's.
-        rows = [row for row in rows if row.fleet != UNNAMED or row.id not in recorded]
+        rows = [row for row in rows if row.fleet != UNNAMED_FLEET or row.id not in recorded]
         for name in sorted({row.fleet for row in rows if row.fleet is not None} | nameless):
             workers = read_fleet(rows, name, lambda _: None, now=now)
             dearest = max((worker.price_per_hour for worker in workers), default=0.0)

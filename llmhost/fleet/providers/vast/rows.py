@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, ValidationError
 
+from llmhost.config.fields import UNNAMED_FLEET
 from llmhost.errors import ProviderError
 from llmhost.fleet.models import Account, SshTarget, Worker, WorkerState
 from llmhost.fleet.provider import UNREADABLE
@@ -70,8 +71,6 @@ _ID = re.compile(r"vast-([1-9]\d{0,17})")
 _HOURS = re.compile(r"(\d{1,7}(?:\.\d{1,9})?) hours at ", re.ASCII)
 _DAY = 86_400.0
 _SECRET = ("LLMHOST_TOKEN", "LLMHOST_KEY")  #: variables that a daemon's complaint may repeat
-#: the fleet of instances whose label is llmhost's and names none, so that they are shown and can be ended
-UNNAMED = "unknown"
 _FLEET = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")  #: what the configuration takes as a fleet's name
 _ORDER = re.compile(r"(\d{9,11})-[0-9a-f]{8}")
 
@@ -125,13 +124,13 @@ class Row(Answer):
 
     @property
     def fleet(self) -> str | None:
-        """The fleet that the label names, or `UNNAMED`; None where llmhost did not buy the instance."""
+        """The fleet that the label names, or `UNNAMED_FLEET`; None where llmhost did not buy the instance."""
         named = _fleet_and_order(self.label)[0]
-        return UNNAMED if named is None and self._has_our_environment else named
+        return UNNAMED_FLEET if named is None and self._has_our_environment else named
 
     def order(self, fleet: str) -> str | None:
         """The order that the instance was bought for; None where it is not this fleet's."""
-        return "" if fleet == self.fleet == UNNAMED else _order_in(self.label, fleet)
+        return "" if fleet == self.fleet == UNNAMED_FLEET else _order_in(self.label, fleet)
 
     @property
     def _has_our_environment(self) -> bool:
@@ -296,12 +295,12 @@ def label_of(fleet: str, order: str) -> str:
 
 def _fleet_and_order(label: str | None) -> tuple[str | None, str]:
     """The fleet that a label names and what stands for the order. A label may have been edited: one that is
-    llmhost's and names no fleet that there could be is of the fleet `UNNAMED`. None: it is not llmhost's.
+    llmhost's and names no fleet that there could be is of `UNNAMED_FLEET`. None: it is not llmhost's.
     """
     if label is None or not label.startswith("llmhost/"):
         return None, ""
     name, _, order = label.removeprefix("llmhost/").partition("/")
-    return (name, order) if _FLEET.fullmatch(name) else (UNNAMED, "")
+    return (name, order) if _FLEET.fullmatch(name) else (UNNAMED_FLEET, "")
 
 
 def _order_in(label: str | None, fleet: str) -> str | None:
