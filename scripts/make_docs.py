@@ -7,7 +7,8 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 
 from llmhost.config.fields import Section
-from llmhost.config.models import RENAMED, StaticWorker
+from llmhost.config.fleet import StaticWorker
+from llmhost.config.models import RENAMED
 from llmhost.config.schema import allowed, sections, subsection
 from llmhost.config.template import render_template, written
 
@@ -16,7 +17,7 @@ REPOSITORY = Path(__file__).parent.parent
 _HEAD = """\
 # Configuration
 
-<!-- Written by scripts/make_docs.py from llmhost/config/models.py. Do not edit it here. -->
+<!-- Written by scripts/make_docs.py from llmhost/config. Do not edit it here. -->
 
 llmhost works without a configuration file: it then runs a local fleet of one worker and an embedded Redis.
 `llmhost init` writes a file with a comment on every key; `configs/local.yaml` is that file.

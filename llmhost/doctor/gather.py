@@ -9,7 +9,8 @@ from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 
-from llmhost.config.models import Config, GatewayConfig
+from llmhost.config.gateway import GatewayConfig
+from llmhost.config.models import Config
 from llmhost.doctor import checks
 from llmhost.doctor.checks import Check, Probe, fail, from_error, ok
 from llmhost.errors import (

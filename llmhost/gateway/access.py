@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from llmhost.answering.cache_session import WarnOnce
-from llmhost.config.models import GatewayConfig
+from llmhost.config.gateway import GatewayConfig
 from llmhost.errors import StateError, StoreError, StoreUnavailable, UsageError
 from llmhost.gateway.api_keys import ApiKey, Limits, PresentedKey, Use, key_in
 from llmhost.gateway.exchange import Caller, Exchange

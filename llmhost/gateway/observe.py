@@ -14,7 +14,7 @@ from llmhost.gateway.request_log import RequestLog
 from llmhost.gateway.server import Backlog
 
 if TYPE_CHECKING:
-    from llmhost.config.models import GatewayConfig
+    from llmhost.config.gateway import GatewayConfig
     from llmhost.gateway.fleets import ServedFleets
     from llmhost.gateway.traces import Traces
 

@@ -7,7 +7,7 @@ import logging
 import ssl
 from pathlib import Path
 
-from llmhost.config.models import GatewayConfig
+from llmhost.config.gateway import GatewayConfig
 from llmhost.errors import ConfigError
 from llmhost.machine.paths import expand
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from llmhost.config.models import GatewayConfig
+    from llmhost.config.gateway import GatewayConfig
     from llmhost.gateway.access import Access
     from llmhost.gateway.app import Gateway
     from llmhost.gateway.key_store import KeyStore

@@ -18,7 +18,8 @@ from llmhost.cache.models import Objection
 from llmhost.cache.policy import Thresholds, VerifiedPolicy
 from llmhost.cache.service import SemanticCache
 from llmhost.cache.single_flight import SingleFlight
-from llmhost.config.models import Config, FleetConfig
+from llmhost.config.fleet import FleetConfig
+from llmhost.config.models import Config
 from llmhost.engines.engine import Done, Message, Sampling
 from llmhost.store.client import connect
 from llmhost.store.keys import NamespaceKeys

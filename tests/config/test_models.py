@@ -9,9 +9,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from llmhost.autoscale.models import ScaleSpec
+from llmhost.config.fleet import OFFERS
 from llmhost.config.hours import Window
 from llmhost.config.load import load_config
-from llmhost.config.models import OFFERS, Config
+from llmhost.config.models import Config
 from llmhost.engines.traffic import KEPT
 from llmhost.errors import ConfigError
 from llmhost.wiring.fleets import scale_spec

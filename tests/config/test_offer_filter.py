@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmhost.config.fleet import OFFERS
 from llmhost.config.load import load_config
-from llmhost.config.models import OFFERS
 from llmhost.config.offer_filter import FIELDS, parse_filter
 from llmhost.errors import ConfigError
 

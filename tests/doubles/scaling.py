@@ -28,6 +28,11 @@ Rate = Callable[[float], float]
 Counts = Mapping[int, int]
 
 
+def sized(decision: ScaleDecision) -> tuple[str, int, int]:
+    """What a decision does, from how many workers to how many."""
+    return decision.action, decision.before, decision.after
+
+
 def even_questions(tokens_per_s: float | Rate, start: float, end: float) -> Counts:
     """Questions by bucket that ask for so many tokens a second at a time, as evenly as they can."""
     rate = tokens_per_s if callable(tokens_per_s) else lambda _: tokens_per_s

@@ -15,7 +15,8 @@ from doubles.gateway_house import AddKey, House, Serve, bearer
 from doubles.waiting import until
 
 from llmhost.answering.cache_session import WarnOnce
-from llmhost.config.models import GatewayConfig, RedisConfig
+from llmhost.config.gateway import GatewayConfig
+from llmhost.config.models import RedisConfig
 from llmhost.errors import StoreUnavailable, UsageError
 from llmhost.gateway.access import Bookkeeper, LastKnown, require_keys
 from llmhost.gateway.api_keys import ApiKey, Limits, Use, key_in, make_key

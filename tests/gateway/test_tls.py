@@ -17,7 +17,8 @@ from doubles.certificates import Certified, certify
 from doubles.gateway_house import AddKey, Serve, bearer
 from pydantic import ValidationError
 
-from llmhost.config.models import Config, GatewayConfig
+from llmhost.config.gateway import GatewayConfig
+from llmhost.config.models import Config
 from llmhost.errors import ConfigError
 from llmhost.gateway.server import GatewayServer, listen, listen_on_path, may_connect
 from llmhost.gateway.tls import Certificate, certificate_of

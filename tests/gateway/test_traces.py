@@ -12,7 +12,7 @@ import pytest
 from doubles.chat_server import Fault
 from doubles.gateway_house import House, Serve
 
-from llmhost.config.models import GatewayConfig
+from llmhost.config.gateway import GatewayConfig
 from llmhost.errors import ConfigError
 from llmhost.gateway.observe import Observation
 from llmhost.gateway.record import RequestRecord

@@ -12,7 +12,7 @@ from doubles.vast.rented import orders
 from doubles.vast.sdk import Tenant
 from doubles.vast.server import VastServer
 
-from llmhost.config.models import VastConfig
+from llmhost.config.fleet import VastConfig
 from llmhost.fleet.providers.vast.client import VastAccount
 from llmhost.fleet.providers.vast.pacer import Pacer
 from llmhost.fleet.providers.vast.provider import VastProvider

@@ -21,7 +21,8 @@ from llmhost.cache.calibration import (
     ThresholdChange,
 )
 from llmhost.cache.models import CacheDecision, SemanticLookup
-from llmhost.config.models import CacheConfig, Config, FleetConfig, RedisConfig
+from llmhost.config.fleet import FleetConfig
+from llmhost.config.models import CacheConfig, Config, RedisConfig
 from llmhost.errors import StoreRefused
 from llmhost.store.client import connect
 from llmhost.trust.labels import Labels

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, NoReturn
 
 from pydantic import ConfigDict, Field, PositiveInt, Strict, TypeAdapter
 
-from llmhost.config.models import VastConfig
+from llmhost.config.fleet import VastConfig
 from llmhost.errors import ConfigError, LlmhostError, OfferGone, ProviderError, PurchaseUnclear, StateError
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.models import FleetSpec, Intent, Offer, Worker, WorkerState

@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from llmhost.config.models import VastConfig
+from llmhost.config.fleet import VastConfig
 from llmhost.config.offer_filter import Term, parse_filter
 from llmhost.errors import ProviderError
 from llmhost.fleet.models import Market, Offer

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from llmhost.config.fields import UNNAMED_FLEET
-from llmhost.config.models import VastConfig
+from llmhost.config.fleet import VastConfig
 from llmhost.errors import ProviderError
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.models import Account, FleetSpec, Intent, Market, Offer, SshTarget, Worker

@@ -19,7 +19,7 @@ from doubles.vast.faults import CREATE_EXECUTED, LIST, Fault
 from doubles.vast.server import VastServer
 from doubles.waiting import until
 
-from llmhost.config.models import VastConfig
+from llmhost.config.fleet import VastConfig
 from llmhost.errors import ConfigError, OfferGone, ProviderError, PurchaseUnclear
 from llmhost.fleet.models import Offer, SshTarget, Worker, WorkerState
 from llmhost.fleet.providers.vast.client import VastAccount

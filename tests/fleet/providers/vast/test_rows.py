@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.config.models import VastConfig
+from llmhost.config.fleet import VastConfig
 from llmhost.errors import ProviderError
 from llmhost.fleet.models import SshTarget, Worker, WorkerState
 from llmhost.fleet.providers.vast.identity import WorkerCredentials
