@@ -115,7 +115,10 @@ _ResultBlock = Annotated[
 class ToolResultBlock(_Body):
     type: Literal["tool_result"]
     tool_use_id: str
-    content: Annotated[list[_ResultBlock] | None, BeforeValidator(_as_blocks)] = None
+    content: Annotated[
+        list[_ResultBlock] | None,
+        BeforeValidator(_as_blocks, json_schema_input_type=str | list[_ResultBlock] | None),
+    ] = None
     is_error: bool | None = None
 
 
@@ -127,7 +130,7 @@ _Block = Annotated[
 
 class MessageBody(_Body):
     role: Literal["user", "assistant", "system"]
-    content: Annotated[list[_Block], BeforeValidator(_as_blocks)]
+    content: Annotated[list[_Block], BeforeValidator(_as_blocks, json_schema_input_type=str | list[_Block])]
 
 
 # What a request is made of
@@ -165,7 +168,10 @@ class OutputConfig(_Body):
 class CountBody(_Body):
     model: str = Field(min_length=1, max_length=200)
     messages: list[MessageBody] = Field(min_length=1, max_length=100_000)
-    system: Annotated[list[TextBlock] | None, BeforeValidator(_as_blocks)] = None
+    system: Annotated[
+        list[TextBlock] | None,
+        BeforeValidator(_as_blocks, json_schema_input_type=str | list[TextBlock] | None),
+    ] = None
     tools: list[Tool] | None = None
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llmhost import __version__
 from llmhost.errors import LlmhostError
-from llmhost.gateway import anthropic, embeddings, ollama, openai, responses
+from llmhost.gateway import anthropic, embeddings, ollama, openai, openapi, responses
 from llmhost.gateway.access import Access
 from llmhost.gateway.asking import ask_streamed, ask_whole, questions_of, read_cache_control
 from llmhost.gateway.chat import Chat, ChatWriter
@@ -57,7 +57,14 @@ class Gateway:
 
     def app(self) -> ASGIApp:
         """The ASGI application."""
-        routes = [
+        app = _Application(self.routes(), self._access)
+        app.router.redirect_slashes = False
+        app.router.default = _ByClient(_Endpoint(_no_such_path, openai.error), _anthropic(_no_such_path))
+        return self._observation.of(app)
+
+    def routes(self) -> Sequence[Route]:
+        """Each path, of which `openapi` tells clients."""
+        return [
             self._route("/v1/chat/completions", self._chat, "POST"),
             self._route("/v1/completions", self._completion, "POST"),
             self._route("/v1/embeddings", self._embed, "POST"),
@@ -70,6 +77,7 @@ class Gateway:
             self._route("/readyz", self._readiness, "GET"),
             self._route("/metrics", self._metrics, "GET"),
             self._route("/health/backlog", self._backlog, "GET"),
+            self._route("/openapi.json", self._openapi, "GET"),
             *(self._route(path, handler, method) for path, handler, method in Page(self._fleets).routes()),
             self._route(COMMAND_PATH, self._command, "POST"),
             *(
@@ -77,10 +85,6 @@ class Gateway:
                 for path, handler, method in self._ollama.routes()
             ),
         ]
-        app = _Application(routes, self._access)
-        app.router.redirect_slashes = False
-        app.router.default = _ByClient(_Endpoint(_no_such_path, openai.error), _anthropic(_no_such_path))
-        return self._observation.of(app)
 
     def _route(
         self, path: str, handler: Handler, method: str | None, shape: ErrorShape = openai.error
@@ -165,6 +169,9 @@ class Gateway:
 
     async def _backlog(self, exchange: Exchange) -> None:
         await exchange.reply(200, asdict(self._observation.backlog.count(time.monotonic())))
+
+    async def _openapi(self, exchange: Exchange) -> None:
+        await exchange.reply(200, openapi.document_bytes(), {"content-type": "application/json"})
 
     def _visible(self, exchange: Exchange) -> ServedFleets:
         """What the caller may know of."""

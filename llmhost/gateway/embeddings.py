@@ -6,10 +6,10 @@ import asyncio
 import base64
 import time
 from collections.abc import Awaitable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import orjson
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, WithJsonSchema
 
 from llmhost.cache.contracts import EmbeddedText
 from llmhost.gateway.exchange import Exchange
@@ -37,6 +37,13 @@ MOST_TEXTS = 2048
 _SLICE = 8
 
 
+#: `_texts` checks it, and says of token arrays what to do instead
+_Input = Annotated[
+    Any,
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+
+
 class _EmbeddingBody(Body):
     model: str = Field(min_length=1, max_length=200)
     dimensions: int | None = None
@@ -45,14 +52,14 @@ class _EmbeddingBody(Body):
 class OpenAIBody(_EmbeddingBody):
     """`/v1/embeddings`."""
 
-    input: Any
+    input: _Input
     encoding_format: Literal["float", "base64"] | None = "float"
 
 
 class EmbedBody(_EmbeddingBody):
     """Ollama's `/api/embed`."""
 
-    input: Any = None
+    input: _Input = None
     truncate: bool | None = True
 
 

@@ -22,7 +22,7 @@ from llmhost.gateway.faults import BadRequest, Conflict, Forbidden, NotFound
 from llmhost.gateway.figures import PERIODS, FleetFigures
 from llmhost.gateway.fleets import ServedFleet, ServedFleets
 
-__all__ = ["FILES", "Page"]
+__all__ = ["FILES", "MARK", "Page"]
 
 _FOLDER = Path(__file__).parent / "web"
 #: what the page is made of, by path
@@ -45,7 +45,7 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
 }
 #: a header that no page of another site can send without being asked first, which it is then refused
-_MARK = "x-llmhost-page"
+MARK = "x-llmhost-page"
 #: bytes of a verdict
 _LONGEST_VERDICT = 2_000
 
@@ -124,8 +124,8 @@ class Page:
     async def _label(self, exchange: Exchange) -> None:
         """The operator's verdict on a hit."""
         _refuse_other_origins(exchange)
-        if not exchange.header(_MARK):
-            raise Forbidden(f"this needs the header {_MARK}, which the page sends")
+        if not exchange.header(MARK):
+            raise Forbidden(f"this needs the header {MARK}, which the page sends")
         body = await exchange.read(LABEL_BODY, _LONGEST_VERDICT)
         fleet = self._named(exchange, body.fleet)
         figures = _figures_of(fleet)

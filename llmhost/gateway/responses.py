@@ -63,15 +63,18 @@ def _as_parts(content: object) -> object:
     return [{"type": "input_text", "text": content}] if isinstance(content, str) else content
 
 
-_Parts = Annotated[list[Annotated[Part, Field(discriminator="type")]], BeforeValidator(_as_parts)]
+_PartList = list[Annotated[Part, Field(discriminator="type")]]
+_Parts = Annotated[_PartList, BeforeValidator(_as_parts, json_schema_input_type=str | _PartList)]
 
 
 class MessageItem(_Body):
+    type: Literal["message"] = "message"
     role: Literal["user", "assistant", "system", "developer"]
     content: _Parts
 
 
 class CallItem(_Body):
+    type: Literal["function_call"]
     call_id: str
     name: str
     arguments: str
@@ -79,6 +82,7 @@ class CallItem(_Body):
 
 
 class CallOutputItem(_Body):
+    type: Literal["function_call_output"]
     call_id: str
     output: _Parts
 
@@ -86,10 +90,13 @@ class CallOutputItem(_Body):
 class ReasoningItem(_Body):
     """What the model thought before, which engines do not want back."""
 
+    type: Literal["reasoning"]
+
 
 class ReferenceItem(_Body):
     """An item of an earlier response, by its id."""
 
+    type: Literal["item_reference"]
     id: str
 
 
@@ -154,7 +161,9 @@ class Reasoning(_Body):
 
 class ResponseBody(_Body):
     model: str = Field(min_length=1, max_length=200)
-    input: Annotated[list[_Item], BeforeValidator(_as_items)] = Field(min_length=1, max_length=100_000)
+    input: Annotated[list[_Item], BeforeValidator(_as_items, json_schema_input_type=str | list[_Item])] = (
+        Field(min_length=1, max_length=100_000)
+    )
     instructions: str | None = None
     tools: list[Tool] | None = None
     tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
