@@ -59,7 +59,7 @@ class Gateway:
         """The ASGI application."""
         app = _Application(self.routes(), self._access)
         app.router.redirect_slashes = False
-        app.router.default = _ByClient(_Endpoint(_no_such_path, openai.error), _anthropic(_no_such_path))
+        app.router.default = _no_such_path
         return self._observation.of(app)
 
     def routes(self) -> Sequence[Route]:
@@ -214,10 +214,6 @@ class _Application(Starlette):
         await super().__call__(scope, receive, send)
 
 
-async def _no_such_path(exchange: Exchange) -> None:
-    raise NotFound(f"there is no {exchange.scope['path'][:100]!r} here")
-
-
 class _AnyMethodRoute(Route):
     """A route whose endpoint answers a wrong method itself, in its API's shape."""
 
@@ -285,3 +281,17 @@ class _ByClient:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         speaks_anthropic = any(name == b"anthropic-version" for name, _ in scope.get("headers", ()))
         await (self._of_anthropic if speaks_anthropic else self._endpoint)(scope, receive, send)
+
+
+async def _refuse(exchange: Exchange) -> None:
+    raise NotFound(f"there is no {exchange.scope['path'][:100]!r} here")
+
+
+_no_such_path_of_ollama = _Endpoint(_refuse, ollama.error)
+_no_such_path_elsewhere = _ByClient(_Endpoint(_refuse, openai.error), _anthropic(_refuse))
+
+
+async def _no_such_path(scope: Scope, receive: Receive, send: Send) -> None:
+    """Says so in the shape of the API that the path seems to be of."""
+    of_ollama = scope["path"].startswith("/api/")
+    await (_no_such_path_of_ollama if of_ollama else _no_such_path_elsewhere)(scope, receive, send)

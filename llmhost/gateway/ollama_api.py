@@ -13,7 +13,7 @@ from llmhost.gateway import embeddings, ollama, ollama_models
 from llmhost.gateway.chat import Chat, ChatWriter
 from llmhost.gateway.embeddings import Embeddings
 from llmhost.gateway.exchange import Exchange
-from llmhost.gateway.faults import Forbidden, NotFound
+from llmhost.gateway.faults import Forbidden
 from llmhost.gateway.fleets import ServedFleet, ServedFleets
 from llmhost.gateway.ollama_models import Described
 
@@ -50,7 +50,6 @@ class OllamaApi:
         yield "/api/embeddings", self._embed_prompt, "POST"
         for path, instead in ollama_models.REFUSED.items():
             yield path, _refusing(instead), None
-        yield "/api/{path:path}", _no_such_path, None
 
     async def _version(self, exchange: Exchange) -> None:
         await exchange.reply(200, {"version": ollama_models.API_VERSION})
@@ -126,10 +125,6 @@ class OllamaApi:
                         details = await fleet.details()
             known = self._known[name] = now + _DETAILS_LAST, details
         return known[1]
-
-
-async def _no_such_path(exchange: Exchange) -> None:
-    raise NotFound(f"there is no {exchange.scope['path'][:100]!r} here")
 
 
 def _refusing(instead: str) -> Callable[[Exchange], Awaitable[None]]:

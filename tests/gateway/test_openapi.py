@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -13,6 +12,7 @@ from doubles.gateway_house import AddKey, House, Serve, bearer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
 
 from llmhost.gateway.app import Gateway
@@ -25,7 +25,7 @@ EXAMPLES = 20
 
 async def test_it_has_the_paths_of_all_routes(house: House) -> None:
     routes = Gateway(ServedFleets([], {}), cast("Any", None), max_body=1).routes()
-    told = {re.sub(r":path\}", "}", route.path) for route in routes} - {"/api/{path}"}  # unknown ones
+    told = {route.path.replace(":path}", "}") for route in routes}
     assert set((await house.http.get("/openapi.json")).json()["paths"]) == told
 
 
@@ -54,20 +54,17 @@ async def test_no_request_is_an_error_of_the_gateway(house: House, caplog: pytes
 
 def fuzz(url: str) -> None:
     told = with_models(document(), ["tiny", "all-minilm"])
-    for operation in schemathesis.openapi.from_dict(told).get_all_operations():
-        modes = [operation.ok().as_strategy(generation_mode=mode) for mode in GenerationMode]
+    for found in schemathesis.openapi.from_dict(told).get_all_operations():
+        assert isinstance(found, Ok)
+        modes = [found.ok().as_strategy(generation_mode=mode) for mode in GenerationMode]
 
         @settings(
-            max_examples=EXAMPLES,
-            derandomize=True,
-            database=None,
-            suppress_health_check=list(HealthCheck),
+            max_examples=EXAMPLES, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
         )
         @given(case=st.one_of(modes))
-        def ask(case: Case) -> None:
+        def ask(case: Case[Any]) -> None:
             answer = case.call(base_url=url, timeout=60)
-            asks_cache_alone = "only-if-cached" in (case.headers or {}).get("Cache-Control", "")
-            assert answer.status_code < 500 or asks_cache_alone, (case.as_curl_command(), answer.text)
+            assert answer.status_code < 500, (case.as_curl_command(), answer.text)
             assert b"Traceback" not in answer.content
             case.validate_response(answer, checks=[content_type_conformance, response_schema_conformance])
 
