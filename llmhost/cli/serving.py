@@ -62,6 +62,8 @@ class Serving:
         config = fleets[0][1]
         async with AsyncExitStack() as stack:
             listeners = [stack.enter_context(closing(self._listener(config)))]
+            if self.path is not None:
+                stack.callback(self.path.unlink, missing_ok=True)
             where = self._where(listeners[0], config)
             homes: dict[str, GatewayHome] = {}
             for options, one in fleets:
@@ -252,9 +254,8 @@ class Serving:
                 return listen(host, 0)
             where = f"{host}:{port}" if self.path is None else str(self.path)
             reason = os.strerror(error.errno) if error.errno else str(error)
-            raise UsageError(
-                f"cannot listen on {where}: {reason}", hint="another port: `llmhost serve --port 8000`"
-            ) from error
+            hint = "another port: `llmhost serve --port 8000`" if self.path is None else "name another path"
+            raise UsageError(f"cannot listen on {where}: {reason}", hint=hint) from error
 
 
 @asynccontextmanager

@@ -17,6 +17,8 @@ from doubles.free_port import free_port
 from doubles.waiting import until
 from plugins.commands import House
 
+from llmhost.gateway.server import listen_on_path
+
 pytestmark = pytest.mark.slow
 
 ASKED: Any = {"model": "tiny", "messages": [{"role": "user", "content": "Say hello."}]}
@@ -65,6 +67,16 @@ async def test_a_unix_socket_is_gone_when_it_has_stopped(up: House, tmp_path: Pa
         assert (await http.get("/v1/models")).json()["data"][0]["id"] == "tiny"
     serving.interrupt()
     assert ((await serving.end()).code, path.exists()) == (0, False)
+
+
+async def test_a_path_that_is_taken_is_one_line_and_what_is_there_stays(up: House, tmp_path: Path) -> None:
+    file, path = tmp_path / "notes.txt", tmp_path / "s"
+    file.write_text("mine")
+    with listen_on_path(path):
+        for taken in (file, path):
+            done = await up.run("serve", "--socket", str(taken))
+            assert (done.code, done.error) == (2, f"error: cannot listen on {taken}: Address already in use")
+        assert (file.read_text(), path.is_socket()) == ("mine", True)
 
 
 async def test_a_port_that_is_taken_is_one_line(up: House) -> None:

@@ -59,9 +59,6 @@ def serve(
         run_async(serving.run() if child is None else serving.run_on(*_numbers(child)), serves=True)
     except KeyboardInterrupt:  # which is how a server is stopped
         options.output.note("Stopped.")
-    finally:
-        if path is not None:
-            path.unlink(missing_ok=True)
 
 
 def _numbers(child: str) -> tuple[int, Sequence[int]]:
