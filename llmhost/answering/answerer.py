@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache
+from typing import Any
 
 from llmhost.answering.audits import AuditSampler
 from llmhost.answering.cache_session import CacheSession, CacheSessions, WarnOnce
 from llmhost.answering.flight import Flight, piece_of
 from llmhost.answering.question import Event, Latency, Question, Reply, Started, Text
-from llmhost.cache.models import Answer, SemanticLookup
+from llmhost.cache.models import Answer, Hit, SemanticLookup
 from llmhost.cache.single_flight import Follow, Lead
 from llmhost.engines.engine import Delta, Done
 from llmhost.engines.pool import Assigned, Collected, Pool
@@ -27,6 +28,10 @@ from llmhost.ledger.events import Outcome, QuestionEvent, engine_event
 from llmhost.ledger.ledger import Ledger
 
 __all__ = ["Answerer", "engine_answer"]
+
+
+#: seconds; by so much later than it is answered a question is counted
+_TOGETHER = 0.1
 
 
 @dataclass(slots=True)
@@ -48,6 +53,13 @@ class _Asked:
     #: the hit that is not served, as the cache is on trial
     shadow: Reply | None = None
     reply: Reply | None = None
+
+    def hit(self, at: float) -> Hit | None:
+        """The hit on the entry that was served; None where none was."""
+        session, reply = self.session, self.reply
+        if session is None or reply is None or reply.source == "engine" or reply.entry is None:
+            return None
+        return session.hit(reply.entry, at, self.lookup.verdict if reply.source == "semantic" else None)
 
     def latency(self, engine_seconds: float = 0.0) -> Latency:
         total = (time.perf_counter() - self.began) * 1000
@@ -85,6 +97,7 @@ class Answerer:
     _flights: dict[str, Flight] = field(default_factory=dict, init=False)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
     _finishing: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+    _uncounted: list[tuple[_Asked, QuestionEvent]] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         self.pool, self.audits = cache(self.pool), cache(self.audits)
@@ -132,7 +145,8 @@ class Answerer:
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, *self._finishing, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._finishing, return_exceptions=True)
 
     async def _look_up(self, asked: _Asked) -> Reply | None:
         """The cached reply, or None."""
@@ -318,29 +332,39 @@ class Answerer:
         )
 
     async def _count(self, asked: _Asked) -> None:
+        event = _event(asked, self.clock())
+        if asked.reply is not None and asked.reply.shadow is not None:
+            self._compare(asked.question, asked.reply.shadow, asked.reply)
         if not self.counts_later:
-            await self._record(asked)
+            await self._record([(asked, event)])
             return
-        task = asyncio.create_task(self._record(asked))
-        self._finishing.add(task)
-        task.add_done_callback(self._finishing.discard)
+        self._uncounted.append((asked, event))
+        if len(self._uncounted) == 1:
+            self._finish_later(self._record_together())
 
-    async def _record(self, asked: _Asked) -> None:
-        """Counts the question, and the hit on its entry. If the ledger cannot be reached, this only warns."""
-        session, reply, now = asked.session, asked.reply, self.clock()
-        if self.ledger is not None and (session is None or session.available):
+    async def _record_together(self) -> None:
+        """Counts what comes within a moment: a hit is cheaper than to count it by itself."""
+        await asyncio.sleep(_TOGETHER)
+        counted, self._uncounted = self._uncounted, []
+        await self._record(counted)
+
+    async def _record(self, counted: Sequence[tuple[_Asked, QuestionEvent]]) -> None:
+        """Counts questions, and the hits on their entries. Where Redis is away, this only warns."""
+        counted = [
+            (asked, event) for asked, event in counted if asked.session is None or asked.session.available
+        ]
+        if self.ledger is not None and counted:
             try:
-                await self.ledger.record(_event(asked, now))
-            except Exception as error:  # noqa: BLE001 - foreseen or not, the question was answered
+                await self.ledger.record(*(event for _, event in counted))
+            except Exception as error:  # noqa: BLE001 - foreseen or not, the questions were answered
                 self.warn_once.warn("this question is not counted", error)
-        if reply is not None and reply.shadow is not None:
-            self._compare(asked.question, reply.shadow, reply)
-        if session is None or reply is None or reply.source == "engine" or reply.entry is None:
+        hits = [(asked, hit) for asked, event in counted if (hit := asked.hit(event.at)) is not None]
+        if self.sessions is None or not hits or not await self.sessions.touch(*(hit for _, hit in hits)):
             return
-        semantic = reply.source == "semantic"
-        await session.touch(reply.entry, now, asked.lookup.verdict if semantic else None)
-        if semantic and asked.question.store and session.available and (audits := self.audits()) is not None:
-            await audits.served(asked.question, asked.lookup, now)
+        for asked, hit in hits:
+            semantic = asked.reply is not None and asked.reply.source == "semantic"
+            if semantic and asked.question.store and (audits := self.audits()) is not None:
+                await audits.served(asked.question, asked.lookup, hit.at)
 
     def _compare(self, question: Question, hit: Reply, reply: Reply) -> None:
         """Compares them in a task, so that no user waits for it."""
@@ -352,7 +376,10 @@ class Answerer:
             except Exception as error:  # noqa: BLE001 - foreseen or not, the question was answered
                 self.warn_once.warn("a hit that was not served is not compared", error)
 
-        task = asyncio.create_task(compare())
+        self._finish_later(compare())
+
+    def _finish_later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._finishing.add(task)
         task.add_done_callback(self._finishing.discard)
 

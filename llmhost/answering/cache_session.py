@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from llmhost.answering.question import Question
 from llmhost.cache.keys import CacheKey
-from llmhost.cache.models import Answer, Asker, SemanticLookup, Served, Verdict
+from llmhost.cache.models import Answer, Asker, Hit, SemanticLookup, Served, Verdict
 from llmhost.cache.service import SemanticCache
 from llmhost.cache.single_flight import Follow, Lead, SingleFlight
 from llmhost.errors import LlmhostError, StateError, StoreError, StoreRefused, UntrustedWorker
@@ -170,6 +170,28 @@ class CacheSessions:
         self._digests.pop(model, None)
         await self.weights.seen(model, digest)
 
+    async def touch(self, *hits: Hit) -> bool:
+        """Counts hits on the entries that were served; whether the cache can still be used."""
+        try:
+            await self.cache.touch(*hits)
+        except Exception as error:  # noqa: BLE001 - foreseen or not, the questions were answered
+            return self.failed(error)
+        return True
+
+    def failed(self, error: Exception) -> bool:
+        """Warns of a step that failed; whether others can still be done. A Redis that is away is not asked
+        again, one that refuses a step may still do the others. What was not foreseen ends the cache's part in
+        this question alone."""
+        if isinstance(error, StoreRefused):
+            self.warn_once.warn(_NOT_ALL, error)
+            return True
+        if isinstance(error, StoreError):
+            self.lost()
+        elif not isinstance(error, LlmhostError):
+            error = StateError(f"unexpected {type(error).__name__}: {error}")
+        self.warn_once.warn(_CACHE_OFF, error)
+        return False
+
     def lost(self) -> None:
         """Redis is away: no question asks it until the pause is over."""
         self.away_until = self.clock() + self.pause
@@ -223,16 +245,13 @@ class CacheSession:
                 return True
         return False
 
-    async def touch(self, entry: str, now: float, verdict: Verdict | None) -> None:
-        """Counts a hit on the entry that was served, with the verdict on it where it was a semantic one. Of a
+    def hit(self, entry: str, now: float, verdict: Verdict | None) -> Hit:
+        """A hit on the entry that was served, with the verdict on it where it was a semantic one. Of a
         question that is not to be stored, nothing is remembered."""
-        served = None
-        if verdict is not None and self.question.store:
-            asker = Asker(self.question.fleet, self.question.tenant, self.question.user)
-            served = Served(verdict, self.key.question, asker)
-        with self._degrading():
-            if self.available:
-                await self.sessions.cache.touch(entry, now, served)
+        if verdict is None or not self.question.store:
+            return Hit(entry, now)
+        asker = Asker(self.question.fleet, self.question.tenant, self.question.user)
+        return Hit(entry, now, Served(verdict, self.key.question, asker))
 
     @asynccontextmanager
     async def flight(self) -> AsyncIterator[Lead | Follow | None]:
@@ -274,14 +293,6 @@ class CacheSession:
             self.degrade(error)
 
     def degrade(self, error: Exception) -> None:
-        """A Redis that is away is not asked again; one that refuses a step may still do the others. What was
-        not foreseen ends the cache's part in this question alone."""
-        if isinstance(error, StoreRefused):
-            self.sessions.warn_once.warn(_NOT_ALL, error)
-            return
-        self.available = False
-        if isinstance(error, StoreError):
-            self.sessions.lost()
-        elif not isinstance(error, LlmhostError):
-            error = StateError(f"unexpected {type(error).__name__}: {error}")
-        self.sessions.warn_once.warn(_CACHE_OFF, error)
+        """As `CacheSessions.failed`."""
+        if not self.sessions.failed(error):
+            self.available = False

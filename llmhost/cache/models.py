@@ -17,6 +17,7 @@ __all__ = [
     "CacheDecision",
     "Candidate",
     "Entry",
+    "Hit",
     "Judge",
     "Judgement",
     "Neighbour",
@@ -115,6 +116,15 @@ class Served:
     verdict: Verdict
     question: str
     asker: Asker
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """An entry that was served at `at`, Unix seconds; `served` where it was to another wording."""
+
+    entry: str
+    at: float
+    served: Served | None = None
 
 
 @dataclass(frozen=True, slots=True)

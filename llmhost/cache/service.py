@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, astuple, dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,6 +19,7 @@ from llmhost.cache.models import (
     Answer,
     CacheDecision,
     Candidate,
+    Hit,
     Judge,
     Neighbour,
     SemanticLookup,
@@ -28,6 +30,7 @@ from llmhost.cache.models import (
 from llmhost.cache.policy import CachePolicy, judged
 from llmhost.store.client import load_script, text, translate_errors
 from llmhost.store.keys import NamespaceKeys
+from llmhost.store.reads import SharedReads
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +47,8 @@ _JUDGED_HERE = 200
 _WIDEST = 512
 #: entries served to other wordings that are listed for a tenant; one page of them is looked at
 _SERVED_KEPT = 100
+#: entries on which one script counts hits: Redis answers nobody else meanwhile
+_TOUCHED_AT_ONCE = 100
 
 EmbedderSource = Callable[[], Awaitable[tuple[Embedder, Index]]]
 PolicySource = Callable[[], Awaitable[CachePolicy]]
@@ -85,11 +90,13 @@ class SemanticCache:
     def __post_init__(self) -> None:
         self._read = self.client.register_script(load_script("llmhost.cache", "candidates.lua"))
         self._touch = self.client.register_script(load_script("llmhost.cache", "touch.lua"))
+        self._remember = self.client.register_script(load_script("llmhost.cache", "served.lua"))
+        self._answers = SharedReads(self.client)
 
     async def exact(self, key: CacheKey) -> Answer | None:
         """The answer to the same question in the same scope."""
         with translate_errors():
-            return decode_answer(await self.client.get(self.keys.response(key.entry)))
+            return decode_answer(await self._answers.get(self.keys.response(key.entry)))
 
     async def semantic(
         self, key: CacheKey, threshold: float | None = None, *, alone: bool = True
@@ -180,18 +187,31 @@ class SemanticCache:
         finally:  # an index that is full or damaged does not keep the same wording from being found
             await self._write(key, answer, vector.astype("<f4").tobytes(), embedder.id)
 
-    async def touch(self, entry: str, now: float, served: Served | None = None) -> None:
-        """Counts a hit on the entry at `now`, Unix seconds. A semantic one is remembered with the question
-        that was asked, so that an operator can say that it was wrong."""
-        keys, args = [self.keys.metadata(entry), self.keys.embedding(entry)], [str(now)]
-        if served is not None:
-            raw = "" if served.verdict.raw is None else repr(served.verdict.raw)
-            keys.append(self.keys.served(*astuple(served.asker)))
-            args += [entry, str(_SERVED_KEPT), str(round(self.embedding_ttl * 1000))]
-            args += ["served_raw", raw, "served_doubts", ",".join(served.verdict.doubts)]
-            args += ["served_question", served.question.encode("utf-8", "replace").decode()]
+    async def touch(self, *hits: Hit) -> None:
+        """Counts hits on their entries. Semantic ones are remembered with the question that was asked, so
+        that an operator can say that they were wrong."""
+        count = Counter(hit.entry for hit in hits)
+        last = {hit.entry: hit.at for hit in hits}
         with translate_errors():
-            await self._touch(keys=keys, args=args)
+            for part in _parts(list(last), _TOUCHED_AT_ONCE):
+                await self._touch(
+                    keys=[name for entry in part for name in self._counted(entry)],
+                    args=[value for entry in part for value in (count[entry], last[entry])],
+                )
+            for hit in hits:
+                if hit.served is not None:
+                    await self._remember_served(hit, hit.served)
+
+    async def _remember_served(self, hit: Hit, served: Served) -> None:
+        raw = "" if served.verdict.raw is None else repr(served.verdict.raw)
+        args = [str(hit.at), hit.entry, str(_SERVED_KEPT), str(round(self.embedding_ttl * 1000))]
+        args += ["served_raw", raw, "served_doubts", ",".join(served.verdict.doubts)]
+        args += ["served_question", served.question.encode("utf-8", "replace").decode()]
+        keys = [self.keys.metadata(hit.entry), self.keys.served(*astuple(served.asker))]
+        await self._remember(keys=keys, args=args)
+
+    def _counted(self, entry: str) -> tuple[str, str]:
+        return self.keys.metadata(entry), self.keys.embedding(entry)
 
     async def count_audit(self, entry: str, *, right: bool) -> None:
         """Counts what an audit found about the entry; one that is gone stays gone."""
@@ -258,6 +278,10 @@ class SemanticCache:
             pipeline.pexpire(embedding, lifetime_ms)
             pipeline.pexpire(metadata, lifetime_ms)
             await pipeline.execute()
+
+
+def _parts(entries: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (entries[at : at + size] for at in range(0, len(entries), size))
 
 
 def _sound(result: _T | BaseException) -> _T:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from llmhost.errors import StoreRefused
-from llmhost.ledger.buckets import DAY, Bucket, bucket_of, buckets_at, covering
+from llmhost.ledger.buckets import DAY, MINUTE, Bucket, bucket_of, buckets_at, covering
 from llmhost.ledger.events import OWN_WORK, Outcome, QuestionEvent
 from llmhost.ledger.rentals import Charge, Rental
 from llmhost.store.client import amount, load_script, text, translate_errors
@@ -106,19 +106,14 @@ class Ledger:
             for name in ("record.lua", "observed.lua", "closed.lua", "booted.lua")
         )
 
-    async def record(self, event: QuestionEvent) -> None:
-        """Counts one question, or one piece of own work."""
-        sums: dict[str, float] = {f"outcome:{event.outcome}": 1}
-        is_hit = event.outcome in _HITS
-        if event.outcome is Outcome.MISS or (is_hit and not event.waited):
-            kind = "hit" if is_hit else "miss"
-            sums[f"{kind}_ms:{bucket_of(event.latency_ms)}"] = 1
-            if event.user_ms is not None:
-                sums[f"{kind}_user_ms:{bucket_of(event.user_ms)}"] = 1
-        sums |= {name: value for name in _SUMS if (value := getattr(event, name))}
-        if event.shadow is not None:
-            sums[f"shadow:{event.shadow}"] = 1
-        await self._add(event.at, sums)
+    async def record(self, *events: QuestionEvent) -> None:
+        """Counts questions and pieces of own work; those of one minute together."""
+        minutes: dict[float, dict[str, float]] = {}
+        for event in events:
+            minute = event.at // MINUTE.length * MINUTE.length
+            _add_event(minutes.setdefault(minute, defaultdict(float)), event)
+        for minute, sums in minutes.items():
+            await self._add(minute, sums)
 
     async def record_comparison(self, at: float, shadow: str, right: bool | None) -> None:
         """Counts what came of comparing a hit that was not served with the engine's answer."""
@@ -235,6 +230,21 @@ class Ledger:
         with translate_errors():
             rows = await self._client.lrange(self._keys.boots, 0, -1)
         return [seconds for row in rows if (seconds := boot_seconds(row)) is not None]
+
+
+def _add_event(sums: dict[str, float], event: QuestionEvent) -> None:
+    sums[f"outcome:{event.outcome}"] += 1
+    is_hit = event.outcome in _HITS
+    if event.outcome is Outcome.MISS or (is_hit and not event.waited):
+        kind = "hit" if is_hit else "miss"
+        sums[f"{kind}_ms:{bucket_of(event.latency_ms)}"] += 1
+        if event.user_ms is not None:
+            sums[f"{kind}_user_ms:{bucket_of(event.user_ms)}"] += 1
+    for name in _SUMS:
+        if value := getattr(event, name):
+            sums[name] += value
+    if event.shadow is not None:
+        sums[f"shadow:{event.shadow}"] += 1
 
 
 def _totals(rows: Iterable[Mapping[bytes, bytes]]) -> Totals:

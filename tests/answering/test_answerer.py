@@ -224,6 +224,19 @@ async def test_every_question_is_counted_once_for_what_became_of_it(house: House
     }
 
 
+async def test_a_process_that_goes_on_has_counted_everything_when_it_ends(
+    house: House, redis_client: Redis
+) -> None:
+    entry = (await house.ask(ASKED, engine())).entry
+    answerer = replace(house.answerer(), counts_later=True)
+    for _ in range(20):
+        async for _ in answerer.answer(ASKED):
+            pass
+    await answerer.aclose()
+    assert (await house.totals()).outcomes[Outcome.EXACT] == 20
+    assert await redis_client.hget(f"test:metadata:{entry}", "hit_count") == b"20"
+
+
 async def test_tokens_and_costs_of_an_engine_are_counted_and_savings_on_hits(
     house: House,
 ) -> None:

@@ -11,7 +11,7 @@ from llmhost.cache.calibration import Label
 from llmhost.cache.catalog import Catalog, cache_usage
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.keys import CacheKey
-from llmhost.cache.models import Answer, Asker, Candidate, Objection, Served, Verdict
+from llmhost.cache.models import Answer, Asker, Candidate, Hit, Objection, Served, Verdict
 from llmhost.cache.service import SemanticCache
 from llmhost.errors import UsageError
 from llmhost.store.keys import NamespaceKeys
@@ -37,7 +37,7 @@ async def filled(cache: SemanticCache, key: MakeKey, answer: MakeAnswer) -> list
     stored = [key(question) for question in ("first question", "second question", "third question")]
     for number, each in enumerate(stored):
         await cache.store(each, answer(f"answer {number}"), await cache.embed(each))
-        await cache.touch(each.entry, 1_800_000_000.0 + number)
+        await cache.touch(Hit(each.entry, 1_800_000_000.0 + number))
     return [each.entry for each in reversed(stored)]
 
 
@@ -102,7 +102,7 @@ async def test_a_forgotten_entry_says_once_how_it_came_to_be_served(
     entry = await catalog.find(filled[0])
     candidate = Candidate(entry.entry, "third question", 0.9, answer())
     verdict = Verdict(candidate, True, "", raw=0.93, objections=(Objection("order", "", refuses=False),))
-    await cache.touch(entry.entry, 1_800_000_000.0, Served(verdict, "asked", Asker("local", "t")))
+    await cache.touch(Hit(entry.entry, 1_800_000_000.0, Served(verdict, "asked", Asker("local", "t"))))
     assert await catalog.forget(entry) == Label("forget", False, 0.93, ("order",))
     assert await catalog.forget(entry) is None
 

@@ -15,7 +15,7 @@ from doubles.scripted_verifier import DOUBT, ScriptedGuards, ScriptedJudge, Scri
 from llmhost.cache.calibration import Calibration, Label
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.keys import CacheKey
-from llmhost.cache.models import Answer, Asker, Judgement, Served
+from llmhost.cache.models import Answer, Asker, Hit, Judgement, Served
 from llmhost.cache.policy import Thresholds, VerifiedPolicy
 from llmhost.cache.service import SemanticCache
 from llmhost.errors import ModelError, StoreUnavailable
@@ -98,8 +98,8 @@ async def test_no_cache_key_lives_for_ever(
     await put(cache, QUESTION)
     verdict = (await cache.semantic(key(REWORDED))).verdict
     assert verdict is not None
-    await cache.touch(key(QUESTION).entry, 1.0, Served(verdict, REWORDED, Asker("local", "t")))
-    await cache.touch("f" * 32, 1.0)
+    await cache.touch(Hit(key(QUESTION).entry, 1.0, Served(verdict, REWORDED, Asker("local", "t"))))
+    await cache.touch(Hit("f" * 32, 1.0))
     names = await redis_client.keys("*")
     assert len(names) == 5
     assert all([await redis_client.pttl(name) > 0 for name in names])
@@ -136,9 +136,24 @@ async def test_a_hit_is_counted_on_its_entry(
     await put(cache, QUESTION)
     entry = key(QUESTION).entry
     for now in (5.0, 6.0):
-        await cache.touch(entry, now)
+        await cache.touch(Hit(entry, now))
     counted = await redis_client.hmget(f"test:metadata:{entry}", "hit_count", "last_accessed")
     assert counted == [b"2", b"6.0"]
+
+
+async def test_hits_that_are_counted_together_are_counted_on_each_entry(
+    cache: SemanticCache, key: MakeKey, put: Put, redis_client: Redis
+) -> None:
+    entries = [key(QUESTION).entry, key("bake a cake").entry]
+    await put(cache, QUESTION)
+    await put(cache, "bake a cake")
+    hits = [Hit(entries[0], 5.0), Hit(entries[1], 6.0), Hit(entries[0], 7.0), Hit("f" * 32, 8.0)]
+    await cache.touch(*hits)
+    counted = [
+        await redis_client.hmget(f"test:metadata:{entry}", "hit_count", "last_accessed") for entry in entries
+    ]
+    assert counted == [[b"2", b"7.0"], [b"1", b"6.0"]]
+    assert not await redis_client.exists(f"test:metadata:{'f' * 32}")
 
 
 async def test_unrelated_questions_are_not_even_looked_at(
@@ -265,7 +280,7 @@ async def test_a_hit_remembers_how_it_came_about(
     cache = make_cache(policy=verified(ScriptedVerifier({QUESTION: 0.97}), guards))
     await put(cache, QUESTION)
     found = await cache.semantic(key(REWORDED))
-    await cache.touch(key(QUESTION).entry, 5.0, Served(found.verdict, REWORDED, Asker("local", "t")))
+    await cache.touch(Hit(key(QUESTION).entry, 5.0, Served(found.verdict, REWORDED, Asker("local", "t"))))
     kept = await redis_client.hmget(f"test:metadata:{key(QUESTION).entry}", "served_raw", "served_doubts")
     assert kept == [b"0.97", b"names"]
 

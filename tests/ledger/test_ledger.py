@@ -40,6 +40,18 @@ async def test_events_add_up(ledger: Ledger) -> None:
     assert (totals.cost_usd, totals.saved_usd) == (pytest.approx(0.002), pytest.approx(0.001))
 
 
+async def test_events_that_are_recorded_together_count_as_those_recorded_one_by_one(
+    ledger: Ledger, redis_client: Redis
+) -> None:
+    alone = Ledger(redis_client, "alone")
+    events = [MISS, MISS, HIT, replace(HIT, at=NOW - 60), replace(MISS, shadow="exact")]
+    await ledger.record(*events)
+    for event in events:
+        await alone.record(event)
+    for since in (NOW - 60, NOW):
+        assert await ledger.totals(since, NOW) == await alone.totals(since, NOW)
+
+
 async def test_latencies_of_hits_and_misses_are_told_apart(ledger: Ledger) -> None:
     for event in (MISS, HIT, replace(HIT, outcome=Outcome.BYPASS), replace(HIT, outcome=Outcome.ERROR)):
         await ledger.record(event)

@@ -11,7 +11,7 @@ from llmhost.cache.calibration import Tally
 from llmhost.cache.catalog import Catalog
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.keys import CacheKey
-from llmhost.cache.models import Answer, Asker, Candidate, Served, Verdict
+from llmhost.cache.models import Answer, Asker, Candidate, Hit, Served, Verdict
 from llmhost.cache.service import SemanticCache
 from llmhost.store.keys import NamespaceKeys
 from llmhost.trust.labels import Labels
@@ -43,7 +43,7 @@ def served(cache: SemanticCache, key: Callable[[str], CacheKey], answer: Callabl
         stored = key(question)
         await cache.store(stored, answer(), await cache.embed(stored))
         verdict = Verdict(Candidate(stored.entry, question, 0.9, answer()), True, "", raw=raw)
-        await cache.touch(stored.entry, at, Served(verdict, f"{question}?", asker))
+        await cache.touch(Hit(stored.entry, at, Served(verdict, f"{question}?", asker)))
         return stored.entry
 
     return serve
