@@ -7,7 +7,7 @@ engine. The patterns are in `admission.txt`.
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -19,13 +19,19 @@ __all__ = ["Kind", "is_creative", "kind_of"]
 #: one person's own data
 Kind = Literal["changing", "acting", "personal"]
 
+#: questions; one that is asked again, as hits are, is not read again
+_REMEMBERED = 1000
 #: characters; what is asked stands at a text's beginning or end, and the rest is what it is asked about
 _READ = 1000
 
 
 def kind_of(text: str) -> Kind | None:
     """Why an answer to this question should not be kept; None for an ordinary one."""
-    read = _read(text)
+    return _kind(_read(text))
+
+
+@lru_cache(_REMEMBERED)
+def _kind(read: str) -> Kind | None:
     if _patterns("acting").search(read):
         return "acting"
     if _patterns("own data").search(read):

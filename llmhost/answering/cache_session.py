@@ -141,7 +141,7 @@ class CacheSessions:
     async def open(self, question: Question) -> CacheSession | None:
         """The session of one question, not available while Redis is left alone; None where the question must
         bypass the cache."""
-        key = question.key()
+        key = question.own_key
         if key is None:
             return None
         session = CacheSession(self, question, key)
@@ -210,8 +210,8 @@ class CacheSession:
     async def place(self) -> None:
         """Takes the question's place among the answers of the weights that the fleet is known to serve."""
         with self._degrading():
-            if self.available:
-                self.key = self.question.key(await self.sessions.digest(self.question.model)) or self.key
+            if self.available and (digest := await self.sessions.digest(self.question.model)):
+                self.key = self.question.key(digest) or self.key
 
     async def exact(self) -> Answer | None:
         """The stored answer to the same question."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
@@ -29,9 +30,10 @@ _CACHEABLE_FIELDS = frozenset(
 )
 #: fields that say nothing about the answer: they separate none
 _INDIFFERENT_FIELDS = frozenset({"keep_alive", "user"})
+_SAMPLING = tuple(one.name for one in fields(Sampling))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Question:
     """What is asked, and of what kind of engine: made by `make_question`, which checks it.
 
@@ -77,7 +79,12 @@ class Question:
     @property
     def bypasses(self) -> bool:
         """Whether the cache is not asked for an answer to it."""
-        return not self.use_cache or self.refresh or self.key() is None
+        return not self.use_cache or self.refresh or self.own_key is None
+
+    @cached_property
+    def own_key(self) -> CacheKey | None:
+        """The key among the answers of weights without a digest."""
+        return self.key()
 
     @property
     def conversation(self) -> str:
@@ -117,7 +124,7 @@ class Question:
             "model": self.model,
             "system": self.system,
             "history": [_turn(message) for message in self.history],
-            "sampling": asdict(self.sampling),
+            "sampling": {name: getattr(self.sampling, name) for name in _SAMPLING},
             "fields": fields,
             "engine": self.engine,
             "context": self.context,

@@ -24,6 +24,11 @@ _BLANKS = " \t\r\n"
 _BLANK_LINES = re.compile(r"\A(?:[ \t\r]*\n)+")
 
 
+_canonical = json.JSONEncoder(
+    sort_keys=True, ensure_ascii=True, allow_nan=False, separators=(",", ":")
+).encode
+
+
 @dataclass(frozen=True, slots=True)
 class CacheKey:
     """Where a question stands in the cache."""
@@ -46,8 +51,7 @@ def normalise(text: str) -> str:
 
 def scope_id(parts: Mapping[str, object]) -> str:
     """A hash of the named parts; they must be JSON values. The order of the names does not matter."""
-    canonical = json.dumps(parts, sort_keys=True, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return _digest(canonical)
+    return _digest(_canonical(parts))
 
 
 def cache_key(scope: str, question: str) -> CacheKey:

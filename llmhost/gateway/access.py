@@ -165,6 +165,7 @@ class Access:
         unix: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
+        self._is_public = config.is_public
         self._store = store
         self._warn_once = warn_once
         self._restore = restore
@@ -214,7 +215,7 @@ class Access:
         if exchange.is_local_socket:
             return False
         server = exchange.scope.get("server")
-        return self._config.is_public or server is None or not _is_loopback(server[0])
+        return self._is_public or server is None or not _is_loopback(server[0])
 
     def _user(self, exchange: Exchange) -> str:
         name = self._config.user_header

@@ -7,8 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, replace
 
-from starlette.applications import Starlette
-from starlette.routing import Match, Route
+from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llmhost import __version__
@@ -57,10 +56,7 @@ class Gateway:
 
     def app(self) -> ASGIApp:
         """The ASGI application."""
-        app = _Application(self.routes(), self._access)
-        app.router.redirect_slashes = False
-        app.router.default = _no_such_path
-        return self._observation.of(app)
+        return self._observation.of(_Application(self.routes(), self._access))
 
     def routes(self) -> Sequence[Route]:
         """Each path, of which `openapi` tells clients."""
@@ -69,8 +65,8 @@ class Gateway:
             self._route("/v1/completions", self._completion, "POST"),
             self._route("/v1/embeddings", self._embed, "POST"),
             self._route("/v1/responses", self._response, "POST"),
-            _AnyMethodRoute("/v1/messages", _anthropic(self._messages, "POST")),
-            _AnyMethodRoute("/v1/messages/count_tokens", _anthropic(self._count_tokens, "POST")),
+            Route("/v1/messages", _anthropic(self._messages, "POST")),
+            Route("/v1/messages/count_tokens", _anthropic(self._count_tokens, "POST")),
             self._by_client("/v1/models", self._models, self._anthropic_models),
             self._by_client("/v1/models/{model:path}", self._model, self._anthropic_model),
             self._route("/healthz", self._alive, "GET"),
@@ -89,11 +85,11 @@ class Gateway:
     def _route(
         self, path: str, handler: Handler, method: str | None, shape: ErrorShape = openai.error
     ) -> Route:
-        return _AnyMethodRoute(path, _Endpoint(handler, shape, method))
+        return Route(path, _Endpoint(handler, shape, method))
 
     def _by_client(self, path: str, handler: Handler, of_anthropic: Handler) -> Route:
         endpoint = _Endpoint(handler, openai.error, "GET")
-        return _AnyMethodRoute(path, _ByClient(endpoint, _anthropic(of_anthropic, "GET")))
+        return Route(path, _ByClient(endpoint, _anthropic(of_anthropic, "GET")))
 
     # OpenAI
 
@@ -204,22 +200,19 @@ def path_of_route(path: str) -> str:
     return "/" + "/".join(steps)
 
 
-class _Application(Starlette):
+class _Application:
+    """Gives each path to its endpoint. Those with parameters are starlette's to find, after all others."""
+
     def __init__(self, routes: Sequence[Route], access: Access) -> None:
-        super().__init__(routes=routes)
         self.access = access
+        self._fixed = {route.path: route.app for route in routes if "{" not in route.path}
+        others = [route for route in routes if "{" in route.path]
+        self._others = Router(others, redirect_slashes=False, default=_no_such_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["path"] = path_of_route(scope["path"])
-        await super().__call__(scope, receive, send)
-
-
-class _AnyMethodRoute(Route):
-    """A route whose endpoint answers a wrong method itself, in its API's shape."""
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        match, child = super().matches(scope)
-        return (Match.FULL if match is Match.PARTIAL else match), child
+        scope["app"] = self
+        path = scope["path"] = path_of_route(scope["path"])
+        await self._fixed.get(path, self._others)(scope, receive, send)
 
 
 class _Endpoint:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -234,21 +234,25 @@ class _Unfinished:
         return prompt + answer, (now - self._began) * self._usd_per_second
 
 
-async def _charged(
+def _charged(
     exchange: Exchange, fleet: ServedFleet, questions: Sequence[Question]
 ) -> AsyncGenerator[tuple[int, Event]]:
-    """As `_events`, and the caller's key is charged for each answer, also where it does not come to its end.
+    """As `_events`, and the caller's key is charged where there is one."""
+    events, charge = _events(fleet, questions), exchange.caller.charge
+    return events if charge is None else _charging(charge, events, questions)
+
+
+async def _charging(
+    charge: Callable[[int, float], None],
+    events: AsyncGenerator[tuple[int, Event]],
+    questions: Sequence[Question],
+) -> AsyncGenerator[tuple[int, Event]]:
+    """The events. Each answer is charged for, also where it does not come to its end.
 
     A hit costs nothing. Its tokens count as its usage says: else one could ask for the same twice, end the
     request that pays, and have every answer for nothing.
     """
-    charge, clock = exchange.caller.charge, asyncio.get_running_loop().time
-    events = _events(fleet, questions)
-    if charge is None:
-        async with aclosing(events):
-            async for one in events:
-                yield one
-        return
+    clock = asyncio.get_running_loop().time
     unfinished = {index: _Unfinished(question) for index, question in enumerate(questions)}
     try:
         async with aclosing(events):

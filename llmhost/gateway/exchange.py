@@ -27,6 +27,8 @@ Headers = Mapping[str, str]
 
 #: seconds; how long a client may pause while it sends a body
 _BODY_PAUSE = 20.0
+#: seconds after which it is watched whether the client is still there: a hit is answered before
+_UNWATCHED = 0.05
 #: errors of a body that are named; one is enough to go on with
 _NAMED_ERRORS = 3
 #: characters of a value that is shown in an error
@@ -135,7 +137,13 @@ class Exchange:
         """The block is cancelled, and raises ClientGone, when the client closes its connection."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine that runs has a task
-        watching = asyncio.create_task(self._watch(task.cancel))
+        watching: asyncio.Task[None] | None = None
+
+        def watch() -> None:
+            nonlocal watching
+            watching = asyncio.create_task(self._watch(task.cancel))
+
+        soon = asyncio.get_running_loop().call_later(_UNWATCHED, watch)
         try:
             yield
         except asyncio.CancelledError:
@@ -143,9 +151,11 @@ class Exchange:
                 raise ClientGone from None
             raise
         finally:
-            watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await watching
+            soon.cancel()
+            if watching is not None:
+                watching.cancel()
+                with suppress(asyncio.CancelledError):
+                    await watching
 
     async def _watch(self, cancel: Callable[[], object]) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -167,6 +177,8 @@ class Exchange:
 
 def _header_value(value: str) -> bytes:
     """As a header may carry it: names of models and workers come from outside."""
+    if value.isascii() and value.isprintable():
+        return value.encode()
     return "".join(c if " " <= c <= "~" else "?" for c in value).encode()
 
 

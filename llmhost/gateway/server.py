@@ -8,8 +8,8 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -151,8 +151,11 @@ class SwappedApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         current = self._current
         assert current is not None  # noqa: S101 - it serves nothing before the first `swap`
-        async with current.used():
+        current.begin()
+        try:
             await current.app(scope, receive, send)
+        finally:
+            current.end()
 
     async def swap(self, building: AbstractAsyncContextManager[ASGIApp]) -> None:
         """From now on requests go to this one. The one before is closed when its last request has ended.
@@ -183,16 +186,16 @@ class _InUse:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    @asynccontextmanager
-    async def used(self) -> AsyncIterator[None]:
+    def begin(self) -> None:
+        """A request comes."""
         self._requests += 1
         self._idle.clear()
-        try:
-            yield
-        finally:
-            self._requests -= 1
-            if not self._requests:
-                self._idle.set()
+
+    def end(self) -> None:
+        """A request has ended."""
+        self._requests -= 1
+        if not self._requests:
+            self._idle.set()
 
     async def aclose(self) -> None:
         await self._idle.wait()

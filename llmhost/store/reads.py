@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from redis.asyncio import Redis
@@ -22,32 +23,34 @@ class SharedReads:
 
     def __init__(self, client: Redis) -> None:
         self._client = client
-        self._asked: list[tuple[str, Future[bytes | None]]] = []
+        self._asked: dict[str, list[Future[bytes | None]]] = {}
         self._reading: set[Task[None]] = set()
 
     async def get(self, key: str) -> bytes | None:
         """The value; raises as the client does."""
         value: Future[bytes | None] = asyncio.get_running_loop().create_future()
-        self._asked.append((key, value))
-        if len(self._asked) == 1:
+        first = not self._asked
+        self._asked.setdefault(key, []).append(value)
+        if first:
             task = asyncio.create_task(self._read())  # begins when all that is ready now has asked
             self._reading.add(task)
             task.add_done_callback(self._reading.discard)
         return await value
 
     async def _read(self) -> None:
-        asked, self._asked = self._asked, []
+        asked, self._asked = self._asked, {}
         try:
             # Not the client's own method, which makes another task that nobody cancels.
-            found = await Redis.execute_command(self._client, "MGET", *(key for key, _ in asked))  # type: ignore[no-untyped-call]
+            found = await Redis.execute_command(self._client, "MGET", *asked)  # type: ignore[no-untyped-call]
         except Exception as error:  # noqa: BLE001 - raised to everyone who asks
-            for _, value in asked:
+            for value in chain.from_iterable(asked.values()):
                 if not value.done():
                     value.set_exception(error)
         else:
-            for (_, value), one in zip(asked, found, strict=True):
-                if not value.done():
-                    value.set_result(one)
+            for values, one in zip(asked.values(), found, strict=True):
+                for value in values:
+                    if not value.done():
+                        value.set_result(one)
         finally:
-            for _, value in asked:
+            for value in chain.from_iterable(asked.values()):
                 value.cancel()  # where the loop ends; it does nothing to one that is done
