@@ -41,7 +41,7 @@ from llmhost.fleet.clock import Clock
 from llmhost.fleet.health import Hooks, OnProgress
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Worker, WorkerState
-from llmhost.fleet.provider import Provider, list_to_buy
+from llmhost.fleet.provider import Provider, Registered, list_to_buy
 from llmhost.fleet.provision import Buyer
 from llmhost.fleet.registry import FleetRecords, FleetRegistry
 from llmhost.ledger.ledger import learned_boot
@@ -69,9 +69,9 @@ class Boots(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FleetSnapshot:
-    """All that one decision rests on. `known` are the ids on record, `listed` what the provider lists."""
+    """All that one decision rests on. `known` is what is on record, `listed` what the provider lists."""
 
-    known: frozenset[str]
+    known: Registered
     listed: Sequence[Worker]
     traffic: Traffic
     checkup: Checkup
@@ -169,7 +169,7 @@ class Scaler:
         Raises:
             ProviderError, StoreError: not everything could be read, so nothing may be decided.
         """
-        known = (await self.registry.workers()).ids
+        known = await self.registry.workers()
         listed = await list_to_buy(self.provider, known)
         traffic = await self.traffic.read([worker.id for worker in listed])
         checkup = await probe_workers(
@@ -240,7 +240,7 @@ class Scaler:
 
     async def _unreadable(self, error: LlmhostError, records: FleetRecords) -> StepResult:
         # The records are in Redis: where that is what failed, they would only fail once more, with a warning.
-        size = 0 if isinstance(error, StoreError) else len(await records.known())
+        size = 0 if isinstance(error, StoreError) else len((await records.known()).ids)
         reason = f"no change, because the fleet could not be read in full: {error.message}"
         return StepResult(ScaleDecision("hold", size, size, reason, Observed()), (), records.warnings, error)
 

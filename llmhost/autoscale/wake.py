@@ -142,7 +142,8 @@ class Waker:
             )
             if seen.state is WorkerState.READY:
                 self._in_vain = False
-                await records.seen(seen)
+                if await records.paused() is None:  # else `down` is ending it, and its record with it
+                    await records.seen(seen)
 
         try:
             with suppress(LlmhostError):  # the list cannot be read: the next step says so

@@ -361,6 +361,7 @@ async def wired(options: Globals, config: Config) -> AsyncIterator[Wiring]:
         elif options.stateless and wiring.embedded_redis is not None:
             wiring.no_redis = StoreUnavailable("the embedded Redis needs a state folder")
         wiring.lenient, wiring.inputs = options.lenient, options.inputs
+        wiring.stateless = options.stateless
         yield wiring
 
 

@@ -111,6 +111,7 @@ def load_config(
     environ: Mapping[str, str],
     overrides: Mapping[str, object] = {},
     lenient: bool = False,
+    is_found: bool = False,
 ) -> LoadedConfig:
     """Finds, reads and checks the configuration.
 
@@ -119,6 +120,7 @@ def load_config(
     None is a flag that was not given.
 
     `lenient` is for commands that stop, look or list: each value that is invalid is left out, with a warning.
+    `is_found`: `path` was not named by the user, and so may do no more than a file in the current folder.
 
     Raises:
         ConfigError: a named file does not exist, or something in file, environment or flags is invalid. If
@@ -130,7 +132,7 @@ def load_config(
     if source:
         document = read_document(source, environ, on_variable=problems.add)
     document = _with_new_names(document, problems)
-    if not is_named:
+    if is_found or not is_named:
         _restrict(document, problems)
     if source:
         _resolve_paths(document.values, source.absolute().parent)

@@ -17,7 +17,7 @@ from llmhost.errors import EngineError, LlmhostError, ProviderError, RefusingWor
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.models import Account, Worker, WorkerState
 from llmhost.fleet.plan import exceeds_drift
-from llmhost.fleet.provider import Provider, list_all_workers
+from llmhost.fleet.provider import Provider, Registered, list_all_workers
 from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import FleetStatus
 from llmhost.fleet.spending import Spending, bills_since, of_whole_lives, tally
@@ -207,9 +207,9 @@ class _Waiting:
         return bool(self._replacements) or any(not watch.settled for watch in self.watches)
 
     @property
-    def followed(self) -> frozenset[str]:
-        """Those whose end is open: one that is on record elsewhere may be found by its id alone."""
-        return frozenset(watch.worker.id for watch in self.watches if not watch.settled)
+    def followed(self) -> Registered:
+        """Those whose end is open: one that the list lacks may be found by its id."""
+        return Registered(tuple(watch.worker for watch in self.watches if not watch.settled))
 
     def step(self, listed: Sequence[Worker]) -> None:
         """Takes the provider's newest word, read after the newest watch was added."""

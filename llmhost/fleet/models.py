@@ -105,6 +105,7 @@ class Worker:
     a path or a command. `machine` is the provider's name for the computer. `certificate` is the PEM of
     the only certificate that this worker may show. `digest` names the weights that it serves, where its
     provider knows them. `ends` is when its provider stops it for good, Unix seconds; None where unknown.
+    `account` is who pays for it, as its provider calls them; empty where that is not known.
     """
 
     id: str
@@ -125,6 +126,7 @@ class Worker:
     billing: float | None = None
     digest: str = ""
     ends: float | None = None
+    account: str = ""
 
     @property
     def burn(self) -> float:

@@ -7,17 +7,49 @@ full is an error, never "no workers".
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from llmhost.errors import ProviderError
-from llmhost.fleet.models import Account, FleetSpec, Intent, Market, Offer, SshTarget, Worker
+from llmhost.fleet.models import (
+    Account,
+    FleetSpec,
+    Intent,
+    Market,
+    Offer,
+    SshTarget,
+    Worker,
+    WorkerState,
+)
 from llmhost.ledger.rentals import Charge
 
-__all__ = ["UNREADABLE", "Provider", "list_all_workers", "list_to_buy"]
+__all__ = ["UNREADABLE", "Provider", "Registered", "list_all_workers", "list_to_buy"]
 
 #: the stage of a worker that the provider lists and of which something cannot be read
 UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """What is on record: the workers, oldest first, the ids whose record cannot be read or verified, and the
+    account that pays for each of them, where its record says so."""
+
+    workers: tuple[Worker, ...] = ()
+    damaged: tuple[str, ...] = ()
+    accounts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ids(self) -> frozenset[str]:
+        return frozenset(worker.id for worker in self.workers) | frozenset(self.damaged)
+
+    def without(self, ids: Collection[str]) -> Registered:
+        """The same without the workers named."""
+        return replace(
+            self,
+            workers=tuple(worker for worker in self.workers if worker.id not in ids),
+            damaged=tuple(worker for worker in self.damaged if worker not in ids),
+        )
 
 
 class Provider(ABC):
@@ -57,11 +89,13 @@ class Provider(ABC):
         State is STARTING, FAILED, or READY as far as the provider can tell without asking the engine.
         """
 
-    async def unlisted(self, ids: Iterable[str]) -> Sequence[Worker]:  # noqa: ARG002
-        """Those of the workers named that exist although `list` has just not shown them.
+    async def unlisted(self, accounts: Mapping[str, str]) -> Sequence[Worker]:  # noqa: ARG002
+        """Those of the workers named that exist although `list` has just not shown them. Each comes with the
+        account that pays for it, empty where that is not known.
 
         Raises:
-            ProviderError: also where that shows that the list was not complete.
+            ProviderError: also where that shows that the list was not complete, and where one is paid for by
+                another account, which this one cannot see.
         """
         return ()
 
@@ -72,10 +106,11 @@ class Provider(ABC):
         return {}
 
     @abstractmethod
-    async def destroy(self, worker_id: str) -> None:
+    async def destroy(self, worker_id: str, account: str = "") -> None:
         """Gives the worker back and returns when the provider no longer lists it.
 
-        A worker that does not exist is success: destroying twice is safe.
+        A worker that does not exist is success: destroying twice is safe. `account` is who pays for it, where
+        that is known: one that another account pays for is an error, as it cannot be seen whether it exists.
         """
 
     @abstractmethod
@@ -114,19 +149,39 @@ class Provider(ABC):
 # Which workers exist: the provider's list, and those on record that are missing there.
 
 
-async def list_all_workers(provider: Provider, known: Collection[str]) -> Sequence[Worker]:
-    """Every worker that exists. `known` are ids on record, read before this: one that the list lacks is
-    made sure of, for what is taken for gone is bought again, and its bill forgotten.
+async def list_all_workers(provider: Provider, known: Registered) -> Sequence[Worker]:
+    """Every worker that exists. `known` was read before this: one that the list lacks is made sure of, for
+    what is taken for gone is bought again, and its bill forgotten. Where the list does not say how a worker
+    is reached, its record does.
 
     Raises:
         ProviderError: the list cannot be read, or not be believed.
     """
     listed = await provider.list()
-    missing = set(known) - {worker.id for worker in listed}
-    return [*listed, *await provider.unlisted(missing)] if missing else listed
+    missing = sorted(known.ids - {worker.id for worker in listed})
+    if missing:
+        accounts = {worker: known.accounts.get(worker, "") for worker in missing}
+        listed = [*listed, *await provider.unlisted(accounts)]
+    recorded = {worker.id: worker for worker in known.workers}
+    return [_reachable(worker, recorded.get(worker.id)) for worker in listed]
 
 
-async def list_to_buy(provider: Provider, known: Collection[str]) -> Sequence[Worker]:
+def _reachable(worker: Worker, recorded: Worker | None) -> Worker:
+    """With the address on record, for a worker that its provider lists without: it may answer there all the
+    same. One that boots, which pays for its disk alone, has another address when it has one."""
+    if worker.url is not None or recorded is None or recorded.url is None:
+        return worker
+    if worker.state is WorkerState.STARTING and worker.billing is not None:
+        return worker
+    return replace(
+        worker,
+        url=recorded.url,
+        token=worker.token or recorded.token,
+        certificate=worker.certificate or recorded.certificate,
+    )
+
+
+async def list_to_buy(provider: Provider, known: Registered) -> Sequence[Worker]:
     """As `list_all_workers`, for what may buy or replace: of every worker all must be known.
 
     Raises:

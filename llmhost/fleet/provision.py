@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator,
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 
-from llmhost.errors import FleetBusy, LlmhostError, NoOffer, OfferGone
+from llmhost.errors import FleetBusy, LlmhostError, NoOffer, OfferGone, PartialError
 from llmhost.fleet.budget import Limits, Spent, check, period_starts
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.health import Hooks, OnProgress, WorkerProgress, answering, wait_ready
@@ -135,12 +135,7 @@ class Buyer:
 
     async def _create(self, offer: Offer | None) -> Worker:
         await self.lock.confirm()
-        # `up` resumes before it buys, and a paused autoscaler buys nothing: it was paused since.
-        if await self.records.paused() is not None:
-            raise FleetBusy(
-                "`llmhost down` has ended this fleet meanwhile, so nothing more is bought",
-                hint="`llmhost up` starts it again",
-            )
+        await self._check_wanted()
         worker = await self.provider.create(self.spec, offer)
         if offer is not None:
             await self.records.downloads(worker, traffic_usd(offer, self.spec.stay))
@@ -149,7 +144,27 @@ class Buyer:
         if self.provider.rents:
             self.on_progress(WorkerProgress(worker.id, "rented"))
         await self.records.seen(replace(worker, state=WorkerState.STARTING))
+        try:
+            await self._check_wanted()
+        except FleetBusy as error:
+            await self._undo(worker, error)
+            raise
         return worker
+
+    async def _check_wanted(self) -> None:
+        """`up` resumes before it buys, and a paused autoscaler buys nothing: a fleet that is paused now was
+        taken down meanwhile. Raises FleetBusy."""
+        if await self.records.paused() is not None:
+            raise FleetBusy(
+                "`llmhost down` has ended this fleet meanwhile, so nothing more is bought",
+                hint="`llmhost up` starts it again",
+            )
+
+    async def _undo(self, worker: Worker, why: FleetBusy) -> None:
+        """The fleet was taken down while this one was being bought, which `down` could not see yet. Raises
+        PartialError where it cannot be ended."""
+        for failure in await terminate([worker], self.provider, self.records, self.on_progress):
+            raise PartialError(f"{why.message}; {worker.id}: {failure.message}", hint="run `llmhost down`")
 
     async def _without_offer(self, market: Market, funds: Funds, burn: float) -> Worker:
         if not self.provider.rents:  # its own error says why it has no capacity left
@@ -212,7 +227,7 @@ async def terminate(
         await records.opened(worker)
         on_progress(WorkerProgress(worker.id, "ending"))
         try:
-            await provider.destroy(worker.id)
+            await provider.destroy(worker.id, worker.account)
         except LlmhostError as error:
             on_progress(WorkerProgress(worker.id, "failed", detail="could not be ended"))
             return Failure(worker.id, f"could not be ended: {error.message}", error.hint)

@@ -8,16 +8,18 @@ import json
 import math
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter
 
 from llmhost.engines.redis_traffic import DrainMarks, measured_speed
-from llmhost.errors import StoreError, StoreUnavailable
+from llmhost.errors import StateError, StoreError, StoreUnavailable
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.models import FleetSpec, Worker, WorkerState
+from llmhost.fleet.pause import PauseMark, PauseResult
+from llmhost.fleet.provider import Registered
 from llmhost.ledger.rentals import Charge, Rental, RentalBook
 from llmhost.store.client import amount, text, translate_errors
 from llmhost.store.keys import FleetKeys
@@ -25,7 +27,7 @@ from llmhost.store.keys import FleetKeys
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-__all__ = ["Ban", "FleetRecords", "FleetRegistry", "Origin", "Registered", "is_machines_fault"]
+__all__ = ["Ban", "FleetRecords", "FleetRegistry", "Origin", "is_machines_fault"]
 
 _TEXTS = ("model", "engine", "gpu", "detail", "log")
 _OPTIONAL_TEXTS = ("url", "token", "certificate")
@@ -69,28 +71,18 @@ class Ban:
 _BAN = TypeAdapter(Ban)
 
 
-@dataclass(frozen=True, slots=True)
-class Registered:
-    """What Redis knows: the workers, oldest first, and the ids whose record cannot be read or verified."""
-
-    workers: tuple[Worker, ...]
-    damaged: tuple[str, ...]
-
-    @property
-    def ids(self) -> frozenset[str]:
-        return frozenset(worker.id for worker in self.workers) | frozenset(self.damaged)
-
-
 class FleetRegistry:
     """Reads and writes the records of one fleet. Every method raises StoreError and nothing else.
 
     A record says where prompts go, so each is signed: who can write to Redis can remove workers, not add one.
+    `mark` is where this machine keeps a pause that Redis could not be told.
     """
 
-    def __init__(self, client: Redis, fleet: str, origin: Origin) -> None:
+    def __init__(self, client: Redis, fleet: str, origin: Origin, mark: PauseMark | None = None) -> None:
         self._client = client
         self._fleet = fleet
         self._origin = origin
+        self.mark = mark or PauseMark(None)
         self._keys = FleetKeys(fleet)
         self.drains = DrainMarks(client, fleet)
 
@@ -114,6 +106,11 @@ class FleetRegistry:
         return Registered(
             workers=tuple(sorted(found, key=lambda worker: (worker.started, worker.id))),
             damaged=tuple(worker_id for worker_id, worker in decoded.items() if worker is None),
+            accounts={
+                worker_id: record["account"]
+                for worker_id, record in zip(ids, texts, strict=True)
+                if worker_id in decoded and "account" in record
+            },
         )
 
     async def states(self) -> Mapping[str, int]:
@@ -125,8 +122,12 @@ class FleetRegistry:
         return counts
 
     async def save(self, worker: Worker) -> None:
-        """Writes the worker's record, in place of an earlier one."""
+        """Writes the worker's record, in place of an earlier one. Who pays for it remains known."""
         key = self._keys.worker(worker.id)
+        if not worker.account:
+            with translate_errors():
+                account = await self._client.hget(key, "account")
+            worker = replace(worker, account=text(account or b""))
         record = _encode(worker, self._origin.owner)
         pipeline = self._client.pipeline(transaction=True)  # of one key, so it works on shards too
         pipeline.delete(key)
@@ -176,17 +177,23 @@ class FleetRegistry:
         """
         with translate_errors():
             await self._client.hset(self._keys.scale, "paused", repr(at))
-            return bool(await self._client.hexists(self._keys.scale, "decisions"))
+            scales = bool(await self._client.hexists(self._keys.scale, "decisions"))
+        with suppress(StateError):  # then it is told once more
+            self.mark.remove()
+        return scales
 
     async def paused(self) -> float | None:
         """Since when the autoscaler is paused, Unix seconds; None where it is not. A damaged value was still
-        written by a pause, and is 0."""
+        written by a pause, and is 0. What Redis could not be told before, it is told now."""
+        if (untold := self.mark.since()) is not None:
+            await self.pause(untold)
         with translate_errors():
             since = await self._client.hget(self._keys.scale, "paused")
         return None if since is None else amount(since) or 0.0
 
     async def resume(self) -> None:
-        """It follows the demand again."""
+        """It follows the demand again. Raises StateError too: a mark of this machine cannot be removed."""
+        self.mark.remove()
         with translate_errors():
             await self._client.hdel(self._keys.scale, "paused")
 
@@ -232,6 +239,7 @@ def _encode(worker: Worker, owner: str) -> dict[str, str]:
         "machine": worker.machine,
         "digest": worker.digest,
         "owner": owner,
+        **({"account": worker.account} if worker.account else {}),
         **({} if worker.billing is None else {"billing": repr(worker.billing)}),
         **{name: value for name, value in fields.items() if value is not None},
     }
@@ -252,6 +260,7 @@ def _decode(worker_id: str, provider: str, record: Mapping[str, str]) -> Worker 
             digest=record.get("digest", ""),
             billing=_amount(record["billing"]) if "billing" in record else None,
             ends=None,  # only the provider's list says
+            account=record.get("account", ""),
             **{name: record[name] for name in _TEXTS},
         )
     except (KeyError, ValueError):
@@ -284,7 +293,7 @@ _Store = TypeVar("_Store")
 
 class FleetRecords:
     """Registry and rentals during one command. Either may be None: then it is not kept. A machine that failed
-    is not rented for `ban_for` seconds."""
+    is not rented for `ban_for` seconds. `mark` is where a pause is kept that Redis could not be told."""
 
     def __init__(
         self,
@@ -292,8 +301,10 @@ class FleetRecords:
         rentals: RentalBook | None,
         clock: Clock,
         ban_for: float,
+        mark: PauseMark | None = None,
     ) -> None:
         self._registry = registry
+        self._mark = mark or (registry.mark if registry else PauseMark(None))
         self._rentals = rentals
         self._clock = clock
         self._ban_for = ban_for
@@ -309,14 +320,14 @@ class FleetRecords:
     def warn(self, sentence: str) -> None:
         self._warnings.append(sentence)
 
-    async def known(self) -> frozenset[str]:
-        """Ids on record; empty where Redis is away, so nothing may be concluded from an absence."""
+    async def known(self) -> Registered:
+        """What is on record; nothing where Redis is away, so nothing may be concluded from an absence."""
         registered = await self._try(self._registry, lambda registry: registry.workers())
         if registered is None:
-            return frozenset()
+            return Registered()
         for worker_id in registered.damaged:
             self.warn(f"the record of worker {worker_id} in Redis was damaged, or is not of this fleet")
-        return registered.ids
+        return registered
 
     async def rentals(self) -> Sequence[Rental]:
         """What every worker has cost, gone ones included. Raises StoreError: a sum must be of all of them."""
@@ -378,18 +389,24 @@ class FleetRecords:
         draining = await self._try(self._registry, lambda registry: registry.drains.draining())
         return draining or frozenset()
 
-    async def pause(self) -> bool:
-        """The fleet is to be gone, and is not to come back by itself. Whether there is an autoscaler."""
+    async def pause(self) -> PauseResult:
+        """The fleet is to be gone, and is not to come back by itself."""
         now = self._clock.now()
-        return bool(await self._try(self._registry, lambda registry: registry.pause(now)))
+        scales = await self._try(self._registry, lambda registry: registry.pause(now))
+        if scales is not None:
+            return PauseResult("told", scales)
+        return PauseResult("marked" if self._mark.put() else "lost")
 
     async def paused(self) -> float | None:
         """Since when the autoscaler is paused, as far as is known, Unix seconds; None where it is not."""
+        untold = self._mark.since()
         since = await self._try(self._registry, lambda registry: registry.paused())
+        since = untold if since is None else since
         return None if since is None else min(since, self._clock.now())  # clocks are put back
 
     async def resume(self) -> None:
-        """The fleet is wanted: the autoscaler may follow the demand again."""
+        """The fleet is wanted: the autoscaler may follow the demand again. Raises StateError."""
+        self._mark.remove()
         await self._try(self._registry, lambda registry: registry.resume())
 
     async def drain(self, workers: Iterable[Worker]) -> None:
@@ -431,9 +448,9 @@ class FleetRecords:
         await self._try(self._rentals, lambda book: book.closed(worker_id, now))
         await self._try(self._registry, lambda registry: registry.forget(worker_id))
 
-    async def forget_gone(self, known: frozenset[str], listed: Iterable[Worker]) -> None:
+    async def forget_gone(self, known: Registered, listed: Iterable[Worker]) -> None:
         """`known` was read before `listed`, so what only `known` has is gone, and not newer than the list."""
-        for worker_id in sorted(known - {worker.id for worker in listed}):
+        for worker_id in sorted(known.ids - {worker.id for worker in listed}):
             await self.gone(worker_id)
             self.warn(f"worker {worker_id} is gone: its provider no longer lists it")
 

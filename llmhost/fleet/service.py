@@ -17,8 +17,9 @@ from llmhost.fleet.clock import Clock
 from llmhost.fleet.health import Hooks, OnProgress, check_workers, find_spending
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Worker
+from llmhost.fleet.pause import PauseMark, PauseResult
 from llmhost.fleet.plan import Quote, select
-from llmhost.fleet.provider import Provider, list_all_workers, list_to_buy
+from llmhost.fleet.provider import Provider, Registered, list_all_workers, list_to_buy
 from llmhost.fleet.provision import Approve, Buyer, Provisioning, drain, make_healthy_plan, terminate
 from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import DownResult, Failure, FleetStatus, UpResult
@@ -29,6 +30,17 @@ if TYPE_CHECKING:
 
 __all__ = ["FleetService"]
 
+#: where Redis could not be told, but this machine keeps it
+_UNTOLD = Failure(
+    None,
+    "Redis could not be told that the fleet is to stay down: an autoscaler on another machine may rent again",
+    "run `llmhost down` again when Redis is back; see `llmhost doctor`",
+)
+_NOT_KEPT = Failure(
+    None,
+    "that the fleet is to stay down could be written nowhere: an autoscaler may rent again",
+    "take `llmhost scale` out of cron, or run `llmhost down` again; see `llmhost doctor`",
+)
 _LOCK_PATIENCE = 60.0  #: seconds; `down` goes on without the lock then
 _BY_HAND = "look at the provider's own console; `llmhost down` again ends what is left"
 
@@ -58,6 +70,7 @@ class FleetService:
     Every method raises ProviderError where the provider's list cannot be read, and StateError where the
     state folder cannot be used. `attempts` is how many rented workers that fail may be replaced during one
     `up`. `drain_for` is how many seconds a worker may take for its last answers before it is destroyed.
+    `mark` is where a pause is kept that Redis cannot be told; `shared`: other machines may use that Redis.
     """
 
     provider: Provider
@@ -72,6 +85,8 @@ class FleetService:
     drain_for: float = 300.0
     registry: FleetRegistry | None = None
     rentals: RentalBook | None = None
+    mark: PauseMark = field(default_factory=lambda: PauseMark(None))
+    shared: bool = False
     on_lock_wait: Callable[[], None] | None = None
 
     @property
@@ -135,38 +150,73 @@ class FleetService:
     ) -> DownResult:
         """Destroys the workers named, or all, and confirms by the provider's list that they are gone.
 
-        They finish their answers first, unless `now`. Where all are meant, the autoscaler rests until the
-        next `up`: it would bring them back. A lock that cannot be had and a list that cannot be read do not
-        stand in the way: then what is on record is destroyed, and the list is a failure of the result.
+        They finish their answers first, unless `now`. Where all are meant, the autoscaler rests from the
+        beginning until the next `up`: it would bring them back. That it cannot be told is a failure of the
+        result. A lock that cannot be had and a list that cannot be read do not stand in the way: then what is
+        on record is destroyed, and the list is a failure of the result.
 
         Raises:
             UsageError: a name that no worker of this fleet has; then nothing is destroyed.
         """
         records = self._records()
-        if not now:
-            with suppress(ProviderError, ConfigError, UsageError):  # which is reported below
-                targets = select(await self.provider.list(), ids)
-                await drain(targets, records, self.clock, self.drain_for, on_progress)
+        if ids is not None:
+            await self._let_finish(ids, records, on_progress, now=now)
+            return await self._end_listed(ids, records, on_progress)
+        before, pause, ending = await records.paused(), await records.pause(), False
+        try:
+            await self._let_finish(None, records, on_progress, now=now)
+            ending = True
+            result = await self._end_listed(None, records, on_progress)
+        except BaseException as error:
+            # Where nothing was ended, the fleet keeps running and needs its autoscaler.
+            if before is None and (not ending or isinstance(error, LlmhostError)):
+                with suppress(StateError):
+                    await records.resume()
+            raise
+        failed = (*result.failed, *_appeared(result), *self._may_rent(pause))
+        return replace(result, paused=pause.scales, failed=failed, warnings=records.warnings)
+
+    async def stay_down(self) -> DownResult:
+        """For a fleet without workers: no autoscaler makes it any until the next `up`."""
+        records = self._records()
+        pause = await records.pause()
+        return DownResult((), (), tuple(self._may_rent(pause)), records.warnings, paused=pause.scales)
+
+    def _may_rent(self, pause: PauseResult) -> Sequence[Failure]:
+        """What may start workers although the fleet is to stay down."""
+        if not self.rents or pause.kept == "told":
+            return ()
+        if pause.kept == "lost":
+            return (_NOT_KEPT,)
+        return (_UNTOLD,) if self.shared else ()
+
+    async def _let_finish(
+        self, ids: Sequence[str] | None, records: FleetRecords, on_progress: OnProgress, *, now: bool
+    ) -> None:
+        if now:
+            return
+        with suppress(ProviderError, ConfigError, UsageError):  # which is reported when they are ended
+            targets = select(await self.provider.list(), ids)
+            await drain(targets, records, self.clock, self.drain_for, on_progress)
+
+    async def _end_listed(
+        self, ids: Sequence[str] | None, records: FleetRecords, on_progress: OnProgress
+    ) -> DownResult:
+        """Raises an error of ours where nothing was ended."""
         async with self._held_if_possible(records):
             known = await records.known()
-            paused = False
             try:
                 if ids is None:
                     await self.provider.resolve_pending()
                 targets = select(await list_all_workers(self.provider, known), ids)
-                if ids is None:  # not before: a fleet that keeps running needs its autoscaler
-                    paused = await records.pause()
             except ProviderError as error:
-                names = sorted({*known, *self.provider.on_record()}) if ids is None else ids
-                unseen = await self._end_unseen(names, error, records)
-                if not unseen.destroyed:
-                    known_here = f"; on record here: {', '.join(names)}" if names else ""
-                    raise ProviderError(error.message + known_here, hint=error.hint or _BY_HAND) from error
-                paused = ids is None and bool(unseen.destroyed) and await records.pause()
-                return replace(unseen, paused=paused)
-            result = await self._end(targets, known, records, on_progress)
-            appeared = _appeared(result) if ids is None else ()
-            return replace(result, paused=paused, failed=(*result.failed, *appeared))
+                names = sorted({*known.ids, *self.provider.on_record()}) if ids is None else ids
+                unseen = await self._end_unseen(names, known, error, records)
+                if unseen.destroyed:
+                    return unseen
+                known_here = f"; on record here: {', '.join(names)}" if names else ""
+                raise ProviderError(error.message + known_here, hint=error.hint or _BY_HAND) from error
+            return await self._end(targets, known, records, on_progress)
 
     async def down_orphans(self, *, on_progress: OnProgress = lambda _: None) -> DownResult:
         """Destroys the workers that the provider lists and the registry does not know, and forgets purchases
@@ -181,9 +231,9 @@ class FleetService:
                 "without Redis it is not known which workers are orphans", hint="see `llmhost doctor`"
             )
         async with self.lock.hold(self.on_lock_wait):
-            known = (await self.registry.workers()).ids
+            known = await self.registry.workers()
             await self.provider.resolve_pending()
-            orphans = [worker for worker in await self.provider.list() if worker.id not in known]
+            orphans = [worker for worker in await self.provider.list() if worker.id not in known.ids]
             result = await self._end(orphans, known, records, on_progress)
             intents = await self.provider.intents()
             for intent in intents:
@@ -211,7 +261,7 @@ class FleetService:
         return Buyer(self.provider, spec, self.limits, self.lock, self.clock, records, on_progress)
 
     def _records(self) -> FleetRecords:
-        return FleetRecords(self.registry, self.rentals, self.clock, self.spec.ban_for)
+        return FleetRecords(self.registry, self.rentals, self.clock, self.spec.ban_for, self.mark)
 
     @asynccontextmanager
     async def _held_if_possible(self, records: FleetRecords) -> AsyncIterator[None]:
@@ -226,14 +276,14 @@ class FleetService:
             yield
 
     async def _end_unseen(
-        self, names: Sequence[str], error: ProviderError, records: FleetRecords
+        self, names: Sequence[str], known: Registered, error: ProviderError, records: FleetRecords
     ) -> DownResult:
         """Ends what is known by name, one by one, where the list cannot be read."""
         destroyed: list[str] = []
         failures = [_unseen(error)]
         for name in names:
             try:
-                await self.provider.destroy(name)
+                await self.provider.destroy(name, known.accounts.get(name, ""))
                 destroyed.append(name)
                 await records.gone(name)
             except LlmhostError as failure:
@@ -243,7 +293,7 @@ class FleetService:
     async def _end(
         self,
         targets: Sequence[Worker],
-        known: frozenset[str],
+        known: Registered,
         records: FleetRecords,
         on_progress: OnProgress,
     ) -> DownResult:
@@ -251,13 +301,14 @@ class FleetService:
         failures = await terminate(targets, self.provider, records, on_progress)
         try:
             ended = {worker.id for worker in targets}
-            remaining = tuple(await list_all_workers(self.provider, known - ended))
+            others = known.without(ended)
+            remaining = tuple(await list_all_workers(self.provider, others))
         except ProviderError as error:
             not_ended = {failure.worker for failure in failures}
             destroyed = tuple(worker.id for worker in targets if worker.id not in not_ended)
             return DownResult(destroyed, (), (*failures, _unseen(error)), records.warnings)
         existing = {worker.id for worker in remaining}
-        await records.forget_gone(known - ended, remaining)
+        await records.forget_gone(others, remaining)
         not_destroyed = {failure.worker for failure in failures}
         failures += tuple(
             Failure(worker_id, "its provider still lists it")

@@ -20,7 +20,8 @@ class RentalBook(Protocol):
         """The worker costs this much at `now`. It is paid for since `started`, which never changes.
 
         Times are Unix seconds. What was not observed is counted at the higher price: a price that fell holds
-        from `now` on, one that rose since the last observation. A closed worker stays closed.
+        from `now` on, one that rose since the last observation. A closed worker stays closed, unless it is
+        seen ten minutes later: then it was not gone, and is paid for since it was closed too.
         """
         ...
 

@@ -19,6 +19,7 @@ from llmhost.fleet.health import Hooks
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Stay
 from llmhost.fleet.offers import estimate_model_gb
+from llmhost.fleet.pause import PauseMark
 from llmhost.fleet.provider import Provider
 from llmhost.fleet.registry import FleetRegistry, Origin
 from llmhost.fleet.service import FleetService
@@ -46,7 +47,9 @@ __all__ = [
     "make_registry",
     "make_scaler",
     "make_service",
+    "pause_mark",
     "scale_spec",
+    "with_records_of",
 ]
 
 #: where vast.ai answers, unless VAST_URL says otherwise, as it does to vast.ai's own tools
@@ -88,6 +91,26 @@ def config_of(config: Config, name: str, provider: str) -> Config:
     """The configuration with another fleet's name and provider; everything else is as in this one."""
     fleet = config.fleet.model_copy(update={"name": name, "provider": provider})
     return config.model_copy(update={"fleet": fleet})
+
+
+def with_records_of(config: Config, source: str | None) -> tuple[Config, ConfigError | None]:
+    """The configuration with what the file `source` says of where the fleet's records are, and what signs
+    them; and why that is not known. Without a file it is as it was."""
+    from llmhost.config.load import load_config
+
+    if source is None or not os.path.lexists(source):
+        return config, None
+    fleet = config.fleet
+    flags = {"fleet.name": fleet.name, "fleet.provider": fleet.provider}
+    try:
+        loaded = load_config(Path(source), environ=os.environ, overrides=flags, lenient=True, is_found=True)
+    except ConfigError as error:
+        return config, error
+    fleet = fleet.model_copy(update={"signing_key": loaded.config.fleet.signing_key})
+    own = config.model_copy(update={"fleet": fleet, "redis": loaded.config.redis})
+    if "redis" in loaded.dropped:
+        return own, ConfigError(f"the section `redis` of {source} is not valid")
+    return own, None
 
 
 def make_provider(config: Config, folder: Path) -> Provider:
@@ -166,6 +189,11 @@ def _orders(config: Config, address: str) -> WorkerBootConfig:
 # What keeps the fleet: its records and its lock in Redis, and the service over all.
 
 
+def pause_mark(fleet: str) -> PauseMark:
+    """Where this machine keeps that the fleet is to stay down. Raises StateError."""
+    return PauseMark(state_dir() / "fleets" / fleet / "paused")
+
+
 def make_registry(client: Redis, spec: FleetSpec, config: Config) -> FleetRegistry:
     """The records of this fleet's workers. Raises StateError.
 
@@ -175,11 +203,13 @@ def make_registry(client: Redis, spec: FleetSpec, config: Config) -> FleetRegist
     """
     if not spec.rents:
         owner = f"{owner_id()}/{spec.provider}"
-        return FleetRegistry(client, spec.name, Origin(owner, spec.provider, key=secret_key().encode()))
+        origin = Origin(owner, spec.provider, key=secret_key().encode())
+        return FleetRegistry(client, spec.name, origin, pause_mark(spec.name))
     configured = config.fleet.signing_key
     secret = configured.get_secret_value() if configured else account_key(config)
     key = secret.encode() if secret else None
-    return FleetRegistry(client, spec.name, Origin(spec.provider, spec.provider, rents=True, key=key))
+    origin = Origin(spec.provider, spec.provider, rents=True, key=key)
+    return FleetRegistry(client, spec.name, origin, pause_mark(spec.name))
 
 
 def make_lock(spec: FleetSpec, client: Redis | None) -> FleetLock:
@@ -200,8 +230,12 @@ def make_service(
     client: Redis | None,
     config: Config,
     note: Callable[[str], None],
+    *,
+    mark: PauseMark,
+    shared: bool,
 ) -> FleetService:
-    """The fleet's service; `client` None keeps workers without Redis. Raises StateError."""
+    """The fleet's service; `client` None keeps workers without Redis. `mark` and `shared` are as in
+    FleetService. Raises StateError."""
     return FleetService(
         provider,
         spec,
@@ -214,6 +248,8 @@ def make_service(
         drain_for=config.engine.answer_timeout,
         registry=make_registry(client, spec, config) if client else None,
         rentals=Ledger(client, spec.name) if client else None,
+        mark=mark,
+        shared=shared,
         on_lock_wait=lambda: note("another llmhost is changing this fleet; waiting for it"),
     )
 

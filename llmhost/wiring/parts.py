@@ -7,7 +7,7 @@ model, a command that asks no engine never loads the HTTP client.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -80,6 +80,8 @@ class Wiring(AsyncExitStack):
         self.no_redis: StoreError | None = None
         #: whether the command looks or stops, which it does without a Redis that is configured wrongly
         self.lenient = False
+        #: whether this command's state folder is an empty one, which goes when the command ends
+        self.stateless = False
         #: names what the configuration comes from, where a gateway is to be found by it
         self.inputs = ""
         #: providers whose account could not be listed
@@ -210,11 +212,11 @@ class Wiring(AsyncExitStack):
         they are empty."""
         from llmhost.fleet.clock import SystemClock
         from llmhost.fleet.registry import FleetRecords
-        from llmhost.wiring.fleets import fleet_spec, make_registry
+        from llmhost.wiring.fleets import fleet_spec, make_registry, pause_mark
 
         spec, client = fleet_spec(self._config), await self._running_redis()
         registry = make_registry(client, spec, self._config) if client else None
-        return FleetRecords(registry, None, SystemClock(), spec.ban_for)
+        return FleetRecords(registry, None, SystemClock(), spec.ban_for, pause_mark(spec.name))
 
     async def scaler(self) -> Scaler:
         """The fleet's autoscaler. Raises StoreError, StateError: it does nothing without its memory."""
@@ -298,13 +300,35 @@ class Wiring(AsyncExitStack):
         self.warn_once.warn("the fleets on vast.ai cannot be listed", error)
         self.unseen_accounts.append("vast")
 
+    def idle_fleets(self, others: Iterable[OtherFleet]) -> Sequence[OtherFleet]:
+        """The fleets that this machine knows and that are neither the configured one nor among these: they
+        have no workers. Raises StateError."""
+        from llmhost.fleet.known_fleets import known_fleets
+
+        shown = {(fleet.name, fleet.provider) for fleet in others}
+        shown.add((self._config.fleet.name, self._config.fleet.provider))
+        known = known_fleets(state_dir() / "fleets")
+        return [
+            OtherFleet(fleet.name, fleet.provider, fleet.config, ())
+            for fleet in known
+            if (fleet.name, fleet.provider) not in shown
+        ]
+
     async def service_of(self, fleet: OtherFleet) -> FleetService:
-        """What can end the workers of another fleet. Raises StateError."""
-        from llmhost.wiring.fleets import config_of, fleet_spec, make_provider
+        """What can end the workers of another fleet. Its records are in the Redis that its own configuration
+        names. Raises StateError."""
+        from llmhost.wiring.fleets import config_of, with_records_of
 
         config = config_of(self._config, fleet.name, fleet.provider)
-        provider = make_provider(config, state_dir() / "fleets" / fleet.name)
-        return await self._service(provider, fleet_spec(config))
+        own, why_not = with_records_of(config, fleet.config)
+        other = Wiring(own, warn=self.warn_once.notify, note=self._note)
+        other.lenient, other.stateless = self.lenient, self.stateless
+        other.no_redis = self.no_redis if own.redis == self._config.redis else None
+        if why_not is not None:
+            self.warn_once.warn(f"the Redis of fleet {fleet.name} is not known", why_not)
+            other.no_redis = StoreUnavailable(why_not.message, hint=why_not.hint)
+        await self.enter_async_context(other)
+        return await other.fleet()
 
     def remember_fleet(self, source: Path | None) -> None:
         """Writes down which configuration the fleet comes from; that it cannot be done is warned of."""
@@ -324,10 +348,21 @@ class Wiring(AsyncExitStack):
             forget_fleet(state_dir() / "fleets", name, provider)
 
     async def _service(self, provider: Provider, spec: FleetSpec) -> FleetService:
-        from llmhost.wiring.fleets import make_service
+        from llmhost.fleet.pause import PauseMark
+        from llmhost.wiring.fleets import make_service, pause_mark
 
         client = await self._redis_or_none()
-        return make_service(provider, spec, self.engines, client, self._config, self._note)
+        embedded = self.embedded_redis is not None and self.no_redis is None
+        return make_service(
+            provider,
+            spec,
+            self.engines,
+            client,
+            self._config,
+            self._note,
+            mark=PauseMark(None) if self.stateless else pause_mark(spec.name),
+            shared=not embedded,
+        )
 
     # Questions
 

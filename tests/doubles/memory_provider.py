@@ -99,7 +99,7 @@ class MemoryProvider(Provider):
             raise self._cloud.list_error
         return [self._now(worker) for worker in self._cloud.machines.values()]
 
-    async def destroy(self, worker_id: str) -> None:
+    async def destroy(self, worker_id: str, account: str = "") -> None:
         if worker_id in self._cloud.undying:
             raise ProviderError(f"the machine of {worker_id} does not stop", hint="stop it by hand")
         self._cloud.machines.pop(worker_id, None)

@@ -23,7 +23,10 @@ class MemoryRentals:
             self._seen[name] = now
         last, seen = segments[-1], self._seen[name]
         if last.ended is not None:
-            return
+            if now < last.ended + 600:
+                return
+            seen = last.ended
+            last = segments[-1] = replace(last, ended=None)
         if price_per_hour > last.price_per_hour:
             self._turn(segments, price_per_hour, min(seen, now))
         elif price_per_hour < last.price_per_hour and now >= seen:

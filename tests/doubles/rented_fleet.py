@@ -29,6 +29,7 @@ from llmhost.fleet.budget import Limits
 from llmhost.fleet.health import Hooks
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Stay, Worker
+from llmhost.fleet.pause import PauseMark
 from llmhost.fleet.providers.vast.client import VastAccount
 from llmhost.fleet.providers.vast.pacer import Pacer
 from llmhost.fleet.providers.vast.provider import VastProvider
@@ -55,7 +56,7 @@ class RentedFleet:
 
     `folder` is the state folder of the machine that the command runs on, `client` None stands for a
     configuration without Redis. `clock` is this machine's; vast.ai's is always right. Workers in `wedged` do
-    not answer. `traffic` is what is asked of the fleet.
+    not answer; those `misreported` do, whatever vast.ai says of them. `traffic` is what is asked of the fleet.
     """
 
     server: VastServer
@@ -71,6 +72,7 @@ class RentedFleet:
     ready_timeout: float = 900.0
     stay: Stay = field(default_factory=Stay)
     wedged: set[str] = field(default_factory=set)
+    misreported: set[str] = field(default_factory=set)
     scale: ScaleSpec = field(
         default_factory=lambda: make_scale(
             tokens_per_s=SPEED, tokens_per_answer=SPEED, boot_seconds=120.0, slots=4, max_late_ratio=1.0
@@ -119,14 +121,19 @@ class RentedFleet:
             limits=self.limits,
             attempts=self.attempts,
             registry=None if client is None else self.registry,
+            mark=self.mark,
             rentals=None if client is None else Ledger(client, self.fleet),
         )
 
     @property
     def registry(self) -> FleetRegistry:
-        return FleetRegistry(
-            self.client, self.fleet, Origin("vast", "vast", rents=True, key=self.server.key.encode())
-        )
+        origin = Origin("vast", "vast", rents=True, key=self.server.key.encode())
+        return FleetRegistry(self.client, self.fleet, origin, self.mark)
+
+    @property
+    def mark(self) -> PauseMark:
+        """Where this machine keeps a pause that Redis could not be told."""
+        return PauseMark(self.folder / "fleets" / self.fleet / "paused")
 
     @property
     def state(self) -> ScaleStateStore:
@@ -165,7 +172,9 @@ class RentedFleet:
 
     async def _probe(self, worker: Worker) -> None:
         await asyncio.sleep(0)
-        if worker.id in self.wedged:
+        instance = self.server.instances.get(int(worker.id.removeprefix("vast-")))
+        runs = instance is None or instance.running or worker.id in self.misreported
+        if worker.id in self.wedged or not runs:
             raise EngineUnavailable("no answer")
 
 

@@ -36,7 +36,7 @@ class RentedProvider(Provider):
         self._ask()
         return self.workers
 
-    async def destroy(self, worker_id: str) -> None:
+    async def destroy(self, worker_id: str, account: str = "") -> None:
         raise AssertionError("whoever looks ends nothing")
 
     async def logs(self, worker_id: str, lines: int = 100) -> str:

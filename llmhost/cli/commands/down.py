@@ -77,6 +77,10 @@ async def down(
                 results = [await _end(own, workers or None, orphans, progress, now)]
             else:
                 results = [await _end_one_of_many(fleet, progress, now) for fleet in fleets]
+        if everything and not left:
+            idle = [await wiring.service_of(other) for other in wiring.idle_fleets(others)]
+            results += [await fleet.stay_down() for fleet in idle]
+            fleets += idle
         for fleet, result in zip(fleets, results, strict=True):
             if not (some or result.remaining or result.failed):
                 wiring.forget_fleet(fleet.spec.name, fleet.spec.provider)

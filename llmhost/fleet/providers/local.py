@@ -103,7 +103,7 @@ class LocalProvider(Provider):
         workers = [self._view(folder) for folder in self._folders()]
         return sorted(workers, key=lambda worker: (worker.started, worker.id))
 
-    async def destroy(self, worker_id: str) -> None:
+    async def destroy(self, worker_id: str, account: str = "") -> None:  # noqa: ARG002
         folder = self._folder(worker_id)
         if folder.id not in {existing.id for existing in self._folders()}:
             return

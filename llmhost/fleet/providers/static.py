@@ -100,7 +100,7 @@ class StaticProvider(Provider):
     async def list(self) -> Sequence[Worker]:
         return [self._view(adoption) for adoption in self._read()]
 
-    async def destroy(self, worker_id: str) -> None:
+    async def destroy(self, worker_id: str, account: str = "") -> None:  # noqa: ARG002
         adoptions = self._read()
         remaining = [adoption for adoption in adoptions if adoption.id != worker_id]
         if len(remaining) < len(adoptions):

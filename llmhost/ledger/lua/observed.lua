@@ -31,11 +31,15 @@ if not sound or type(rental) ~= 'table'
     or type(rental.price_per_hour) ~= 'number' or type(rental.started) ~= 'number' then
   return 0
 end
+local seen = tonumber(rental.seen) or rental.started
 if rental.ended ~= cjson.null then
-  return 1
+  -- seconds; a look that began before the end is written down sooner. Later, it was taken for gone and was not.
+  if type(rental.ended) ~= 'number' or now < rental.ended + 600 then
+    return 1
+  end
+  seen = rental.ended
 end
 local before = rental.price_per_hour
-local seen = tonumber(rental.seen) or rental.started
 if math.abs(price - before) <= 1e-9 * math.max(price, before) then
   -- seconds; observations this close together are one: each would be a write
   if now >= seen + 30 then

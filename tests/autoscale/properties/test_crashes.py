@@ -60,9 +60,9 @@ class MortalProvider(RentingProvider):
         self._fuse.touch()
         return worker
 
-    async def destroy(self, worker_id: str) -> None:
+    async def destroy(self, worker_id: str, account: str = "") -> None:
         self._fuse.touch()
-        await super().destroy(worker_id)
+        await super().destroy(worker_id, account)
         self._fuse.touch()
 
 

@@ -305,4 +305,5 @@ def _new_worker(order: Order, offer: Offer, instance: int) -> Worker:
         certificate=order.certificate,
         stage="rented",
         machine=offer.machine,
+        account=str(order.owner or ""),
     )

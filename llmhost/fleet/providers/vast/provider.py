@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -40,6 +41,7 @@ from llmhost.fleet.providers.vast.rows import (
     worker_id,
 )
 from llmhost.ledger.rentals import Charge
+from llmhost.store.keys import FleetKeys
 
 __all__ = ["VastProvider"]
 
@@ -97,12 +99,14 @@ class VastProvider(Provider):
         dearest = max((worker.price_per_hour for worker in workers), default=0.0)
         return (*workers, *self._nameless(dearest, {self._fleet, None}))
 
-    async def unlisted(self, ids: Iterable[str]) -> Sequence[Worker]:
-        numbers = {number for name in ids if (number := number_in(name)) is not None}
-        rows = await self._listing.lacks(numbers)
+    async def unlisted(self, accounts: Mapping[str, str]) -> Sequence[Worker]:
+        owners = {number: who for name, who in accounts.items() if (number := number_in(name)) is not None}
+        rows = await self._listing.lacks(owners)
         if lost := self._inexcusable(rows):
             raise _incomplete(lost)
-        return self._read(rows, dict.fromkeys(numbers, ""))
+        found = {row.id for row in rows}
+        await self._check_account({number: who for number, who in owners.items() if number not in found})
+        return self._read(rows, dict.fromkeys(owners, ""))
 
     async def fleets(self) -> Mapping[str, Sequence[Worker]]:
         rows = self._listing.last or await self._listing.rows()
@@ -124,7 +128,7 @@ class VastProvider(Provider):
         rows, now = enumerate(self._listing.nameless, 1), self._clock.now()
         return [nameless_worker(n, price, now) for n, row in rows if fleet_of_nameless(row) in fleets]
 
-    async def destroy(self, worker_id: str) -> None:
+    async def destroy(self, worker_id: str, account: str = "") -> None:
         number = number_in(worker_id)
         if number is None and is_nameless(worker_id):
             raise ProviderError(
@@ -133,6 +137,7 @@ class VastProvider(Provider):
             )
         if number is None:
             return
+        await self._check_account({number: account})
         await end_instance(self._account, self._listing, self._clock, number, self._settings.pace)
         mine = [order for order in self._intents.all() if order.instance == number]
         await self._check_owner(mine)
@@ -191,7 +196,7 @@ class VastProvider(Provider):
     def _read(self, rows: Iterable[Row], numbers: Mapping[int, str] = {}) -> Sequence[Worker]:
         """The workers of this fleet among the rows, by their label or because they are on record."""
         prices = (order.price for order in self._intents.all())
-        return read_fleet(
+        workers = read_fleet(
             rows,
             self._fleet,
             self._intents.kept,
@@ -199,6 +204,8 @@ class VastProvider(Provider):
             numbers={**numbers, **self._on_record()},
             dearest=max((price for price in prices if price is not None), default=0.0),
         )
+        account = str(self._account.owner or "")
+        return [replace(worker, account=account) for worker in workers]
 
     async def _rows(self) -> Sequence[Row]:
         """The list, and what was bought here a moment ago and does not show in it yet.
@@ -240,11 +247,28 @@ class VastProvider(Provider):
         foreign = [order for order in owned if self._account.owner not in {order.owner, None}]
         if foreign:
             names = ", ".join(worker_id(order.instance) for order in foreign if order.instance is not None)
-            raise ProviderError(
-                f"{names}: bought by user {foreign[0].owner} of vast.ai, and this API key is user"
-                f" {self._account.owner}'s, which cannot see whether it is still paid for",
-                hint=f"set VAST_API_KEY to that user's key; of an account that is closed, remove"
-                f" {foreign[0].id}.json in {self._intents.folder}",
+            raise _foreign(
+                names,
+                str(foreign[0].owner),
+                self._account.owner,
+                f"remove {foreign[0].id}.json in {self._intents.folder}",
+            )
+
+    async def _check_account(self, gone: Mapping[int, str]) -> None:
+        """As `_check_owner`, for what the fleet's records say of who pays."""
+        owned = {number: who for number, who in gone.items() if who}
+        if owned and self._account.owner is None:
+            with suppress(ProviderError):
+                await self._account.user()
+        ours = self._account.owner
+        foreign = sorted(number for number, who in owned.items() if ours is not None and who != str(ours))
+        if foreign:
+            names = ", ".join(map(worker_id, foreign))
+            raise _foreign(
+                names,
+                owned[foreign[0]],
+                ours,
+                f"delete the key {FleetKeys(self._fleet).worker(worker_id(foreign[0]))} in Redis",
             )
 
     def _inexcusable(self, rows: Iterable[Row]) -> Sequence[Row]:
@@ -270,6 +294,15 @@ class VastProvider(Provider):
                 "no machine on vast.ai fits", hint="see `llmhost offers` for what is in the way"
             )
         return rank(market.offers, spec.stay, {})[0]
+
+
+def _foreign(names: str, owner: str, ours: int | None, forget: str) -> ProviderError:
+    """`forget` is what to do where the other account does not exist any more."""
+    return ProviderError(
+        f"{names}: bought by user {owner} of vast.ai, and this API key is user {ours}'s, which cannot see"
+        " whether it is still paid for",
+        hint=f"set VAST_API_KEY to that user's key; of an account that is closed, {forget}",
+    )
 
 
 def _incomplete(lost: Sequence[Row]) -> ProviderError:

@@ -454,6 +454,8 @@ async def test_a_list_that_changes_while_it_is_read_shows_what_exists_at_its_end
 class Scripted(VastAccount):
     """An account whose list is what a test says, page by page, and over again."""
 
+    owner = None
+
     def __init__(self, *pages: Any) -> None:
         self._pages = itertools.cycle(pages)
 
@@ -538,7 +540,7 @@ async def test_a_worker_on_record_is_found_by_any_machine_whatever_its_label(
     vast_server.instances[number_in(worker.id) or 0].label = "mine now"
     elsewhere = vast_provider(folder=tmp_path / "elsewhere")
     assert ids(await elsewhere.list()) == []
-    (found,) = await elsewhere.unlisted([worker.id])
+    (found,) = await elsewhere.unlisted({worker.id: ""})
     assert (found.id, found.state) == (worker.id, WorkerState.FAILED)
 
 
