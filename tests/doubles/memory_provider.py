@@ -48,6 +48,11 @@ class MemoryCloud:
             stage=stage,
         )
 
+    def answers(self, worker_id: str) -> bool:
+        """Whether the machine takes questions; a failed one does where only its provider says so."""
+        machine = self.machines.get(worker_id)
+        return machine is None or machine.state is not WorkerState.FAILED or machine.url is not None
+
     def vanish(self, worker_id: str) -> None:
         """The machine is gone, and nobody was told."""
         del self.machines[worker_id]

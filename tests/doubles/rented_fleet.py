@@ -56,7 +56,7 @@ class RentedFleet:
 
     `folder` is the state folder of the machine that the command runs on, `client` None stands for a
     configuration without Redis. `clock` is this machine's; vast.ai's is always right. Workers in `wedged` do
-    not answer; those `misreported` do, whatever vast.ai says of them. `traffic` is what is asked of the fleet.
+    not answer; those `misreported` do, whatever vast.ai says. `traffic` is what is asked of the fleet.
     """
 
     server: VastServer

@@ -132,7 +132,7 @@ class ScaleBench:
             await asyncio.Event().wait()
         if worker.id in self.strange:
             raise UntrustedWorker("it shows a certificate that is not its own")
-        if worker.id in self.silent:
+        if worker.id in self.silent or not self.cloud.answers(worker.id):
             raise EngineUnavailable("connection refused")
 
 

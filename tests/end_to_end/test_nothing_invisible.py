@@ -18,7 +18,10 @@ from doubles.waiting import until
 from plugins.commands import processes_of
 from plugins.rented_commands import RentedHouse, bought
 
+from llmhost.config.models import RedisConfig
 from llmhost.fleet import service
+from llmhost.store.client import connect
+from llmhost.store.keys import FleetKeys
 
 pytestmark = [pytest.mark.slow]
 
@@ -193,7 +196,9 @@ async def test_down_works_with_a_configuration_that_is_not_valid(blue: RentedHou
     shown = await blue.run("status", "--json")
     assert (shown.code, len(shown.json["workers"])) == (0, 2)
     assert "left out" in shown.err or "Redis is not used" in shown.err
-    assert (await blue.run("down")).code == 0
+    down = await blue.run("down")
+    untold = "Redis could not be told that the fleet is to stay down" in down.err
+    assert (down.code, untold) == ((3, True) if "redis:" in rest else (0, False))
     assert blue.alive() == []
 
 
@@ -201,8 +206,9 @@ async def test_down_all_works_with_a_file_that_is_no_yaml(blue: RentedHouse) -> 
     write_config(blue, "fleet: [\n")
     refused = await blue.run("down")
     assert (refused.code, "llmhost down --all" in refused.err) == (2, True)
-    assert (await blue.run("down", "--all", "--yes")).code == 0
-    assert blue.alive() == []
+    down = await blue.run("down", "--all", "--yes")
+    assert (down.code, blue.alive()) == (3, [])
+    assert "Redis could not be told that the fleet is to stay down" in down.err
 
 
 async def test_down_ends_what_is_on_record_although_the_list_cannot_be_read(blue: RentedHouse) -> None:
@@ -407,3 +413,40 @@ async def test_state_files_that_are_nested_too_deeply_stand_in_no_commands_way(b
     assert await fleets(blue) == {"blue": 2}
     assert (await blue.run("down")).code == 0
     assert blue.alive() == []
+
+
+# A fleet without workers, which an autoscaler could give new ones
+
+
+@pytest.fixture
+async def green(blue: RentedHouse, redis_server: Any, tmp_path: Path) -> str:
+    """The configuration of another fleet of this machine, which has a Redis of its own, and whose only worker
+    was ended by name."""
+    usual = blue.configure()
+    blues = usual.read_text()
+    blue.configure(
+        fleet={"name": "green", "budget": {"per_hour": 10}},
+        scale={"min_gpus": 1},
+        redis={"url": f"unix://{redis_server.socket}"},
+    )
+    path = str(usual.rename(tmp_path / "green.yaml"))
+    usual.write_text(blues)
+    await blue.ok("up", "--gpus", "1", "--yes", "--no-wait", LLMHOST_CONFIG=path)
+    status = await blue.ok("status", LLMHOST_CONFIG=path)
+    await blue.ok("down", *(worker["id"] for worker in status["workers"]), LLMHOST_CONFIG=path)
+    return path
+
+
+async def test_down_all_keeps_fleets_down_that_have_no_workers_just_then(
+    blue: RentedHouse, green: str
+) -> None:
+    await blue.ok("down", "--all", "--yes")
+    step = await blue.ok("scale", LLMHOST_CONFIG=green)
+    assert ("paused since" in step["reason"], blue.alive()) == (True, [])
+
+
+@pytest.mark.usefixtures("green")
+async def test_down_all_tells_the_redis_of_each_fleet(blue: RentedHouse, redis_server: Any) -> None:
+    await blue.ok("down", "--all", "--yes")
+    async with connect(RedisConfig(), socket=redis_server.socket) as client:
+        assert await client.hexists(FleetKeys("green").scale, "paused")

@@ -61,7 +61,7 @@ class Bench:
     async def _probe(self, worker: Worker) -> None:
         if worker.id in self.hanging:
             await asyncio.Event().wait()
-        if worker.id in self.silent:
+        if worker.id in self.silent or not self.cloud.answers(worker.id):
             raise EngineUnavailable("connection refused")
         if worker.id in self.refusing:
             raise EngineRefused("no model is called tiny", hint="check engine.model")

@@ -116,6 +116,14 @@ async def test_a_closed_rental_is_not_opened_again_by_a_late_look(book: RentalBo
     assert await observe(book, (0.5, 290.0), (0.9, 310.0)) == [Rental("w", 0.5, 100.0, 300.0)]
 
 
+async def test_a_worker_that_was_taken_for_gone_and_is_listed_later_was_paid_for_all_the_time(
+    book: RentalBook,
+) -> None:
+    await observe(book, (0.5, 160.0))
+    await book.closed("w", 200.0)
+    assert await observe(book, (0.5, 800.0)) == [Rental("w", 0.5, 100.0)]
+
+
 async def test_a_worker_that_comes_back_is_paid_for_again(book: RentalBook) -> None:
     await observe(book, (0.5, 160.0))
     await book.closed("w", 200.0)

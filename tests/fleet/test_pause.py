@@ -1,0 +1,150 @@
+"""A fleet that was taken down stays down until the next `up`, whatever Redis does meanwhile."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+from doubles.clock import ManualClock
+from doubles.rented_fleet import RentedFleet
+from doubles.vast.faults import Fault
+
+from llmhost.errors import FleetBusy, ProviderError
+from llmhost.fleet.pause import PauseMark
+from llmhost.fleet.results import DownResult
+from llmhost.store.keys import FleetKeys
+
+
+async def down_without_redis(fleet: RentedFleet, *, shared: bool) -> DownResult:
+    """`shared`: other machines use the Redis that is away."""
+    redis, fleet.client = fleet.client, None
+    try:
+        return await replace(fleet.service(), shared=shared).down()
+    finally:
+        fleet.client = redis
+
+
+async def is_paused(fleet: RentedFleet) -> bool:
+    """Whether Redis says so."""
+    return bool(await fleet.client.hexists(FleetKeys(fleet.fleet).scale, "paused"))
+
+
+async def test_a_pause_that_redis_could_not_be_told_is_told_by_the_next_step_which_buys_nothing(
+    fleet: RentedFleet,
+) -> None:
+    fleet.scale = replace(fleet.scale, min_gpus=1)
+    await fleet.service().up(1)
+    await down_without_redis(fleet, shared=False)
+    assert (await is_paused(fleet), fleet.mark.since() is not None) == (False, True)
+    step = await fleet.scaler().step()
+    assert ("paused since" in step.decision.reason, fleet.server.alive()) == (True, [])
+    assert (await is_paused(fleet), fleet.mark.since()) == (True, None)
+
+
+async def test_up_ends_a_pause_that_redis_was_never_told(fleet: RentedFleet) -> None:
+    await fleet.service().up(1)
+    await down_without_redis(fleet, shared=False)
+    assert len((await fleet.service().up(1)).workers) == 1
+    assert (await is_paused(fleet), fleet.mark.since()) == (False, None)
+
+
+async def test_down_fails_where_autoscalers_on_other_machines_could_not_be_told(fleet: RentedFleet) -> None:
+    await fleet.service().up(1)
+    result = await down_without_redis(fleet, shared=True)
+    (failure,) = result.failed
+    assert (len(result.destroyed), fleet.server.alive()) == (1, [])
+    assert failure.message.startswith("Redis could not be told that the fleet is to stay down")
+
+
+async def test_down_succeeds_where_this_machine_alone_uses_the_redis_that_is_away(fleet: RentedFleet) -> None:
+    await fleet.service().up(1)
+    assert (await down_without_redis(fleet, shared=False)).failed == ()
+
+
+async def test_down_fails_where_a_pause_can_be_kept_nowhere(fleet: RentedFleet) -> None:
+    await fleet.service().up(1)
+    fleet.client, service = None, fleet.service()
+    result = await replace(service, registry=None, mark=PauseMark(None)).down()
+    (failure,) = result.failed
+    assert "could be written nowhere" in failure.message
+
+
+async def test_a_fleet_without_workers_can_be_kept_down_too(fleet: RentedFleet) -> None:
+    fleet.scale = replace(fleet.scale, min_gpus=1)
+    await fleet.service().stay_down()
+    await fleet.scaler().step()
+    assert fleet.server.alive() == []
+
+
+class Meanwhile(ManualClock):
+    """Something happens while a command waits for the first time."""
+
+    def __init__(self, happens: Callable[[], Awaitable[object]]) -> None:
+        super().__init__()
+        self._happens: Callable[[], Awaitable[object]] | None = happens
+
+    async def sleep(self, seconds: float) -> None:
+        happens, self._happens = self._happens, None
+        if happens is not None:
+            await happens()
+        await super().sleep(seconds)
+
+
+async def keep_busy(fleet: RentedFleet) -> None:
+    """Every worker is at an answer that takes for ever."""
+    for number in fleet.server.alive():
+        await fleet.client.zadd(FleetKeys(fleet.fleet).load(f"vast-{number}"), {"answer": math.inf})
+
+
+async def test_the_autoscaler_revives_and_buys_nothing_while_down_lets_workers_finish(
+    fleet: RentedFleet,
+) -> None:
+    fleet.scale = replace(fleet.scale, min_gpus=3)
+    await fleet.service().up(2)
+    await keep_busy(fleet)
+    draining: list[frozenset[str]] = []
+
+    async def step() -> None:
+        await fleet.scaler().step()
+        draining.append(await fleet.registry.drains.draining())
+
+    await replace(fleet.service(), clock=Meanwhile(step)).down()
+    assert (len(draining[0]), fleet.server.created_total, fleet.server.alive()) == (2, 2, [])
+
+
+async def test_the_autoscaler_goes_on_where_down_ended_nothing(fleet: RentedFleet) -> None:
+    await fleet.service().up(1)
+    fleet.server.arm(Fault.LIST_NULL, times=None)
+    fleet.server.arm(Fault.DESTROY_LIES, times=None)
+    with pytest.raises(ProviderError):
+        await fleet.service().down()
+    assert not await is_paused(fleet)
+
+
+async def test_the_autoscaler_goes_on_where_down_is_stopped_before_it_ends_anything(
+    fleet: RentedFleet,
+) -> None:
+    await fleet.service().up(1)
+    await keep_busy(fleet)
+
+    async def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        await replace(fleet.service(), clock=Meanwhile(interrupt)).down()
+    assert (await is_paused(fleet), await fleet.registry.drains.draining()) == (False, frozenset())
+
+
+async def test_a_worker_that_was_being_bought_when_down_paused_the_fleet_is_ended_at_once(
+    fleet: RentedFleet,
+) -> None:
+    async def pause(endpoint: str, _: int) -> None:
+        if endpoint == "create":
+            await fleet.service().stay_down()
+
+    fleet.server.before = pause
+    with pytest.raises(FleetBusy, match="has ended this fleet meanwhile"):
+        await fleet.service().up(2)
+    assert (fleet.server.created_total, fleet.server.alive()) == (1, [])

@@ -1,0 +1,68 @@
+"""What a provider says of a worker is one witness: its own answers, and who pays for it, count as well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from doubles.rented_fleet import RentedFleet
+from doubles.vast.faults import Fault
+
+from llmhost.errors import ProviderError
+from llmhost.ledger.ledger import Ledger
+
+# What only the provider says
+
+
+@pytest.mark.parametrize("status", ["exited", "frozen"])
+async def test_a_worker_that_answers_is_kept_whatever_its_provider_says(
+    fleet: RentedFleet, status: str
+) -> None:
+    await fleet.service().up(2)
+    one, _ = fleet.server.alive()
+    fleet.server.become(one, status)
+    fleet.misreported.add(f"vast-{one}")
+    await fleet.service().up(2)
+    await fleet.scaler().step()
+    assert (one in fleet.server.alive(), fleet.server.created_total) == (True, 2)
+
+
+async def test_a_worker_that_answers_is_kept_although_its_row_has_no_ports(fleet: RentedFleet) -> None:
+    await fleet.service().up(2)
+    one, _ = fleet.server.alive()
+    fleet.server.instances[one].quirks[Fault.NO_PORTS] = None
+    for _ in range(40):  # minutes; without an answer it would count as silent by then
+        await fleet.scaler().step()
+        await fleet.clock.sleep(60)
+    assert (one in fleet.server.alive(), fleet.server.created_total) == (True, 2)
+
+
+async def test_the_address_of_a_worker_stays_on_record_while_its_provider_does_not_say_it(
+    fleet: RentedFleet,
+) -> None:
+    await fleet.service().up(1)
+    (one,) = fleet.server.alive()
+    (before,) = (await fleet.registry.workers()).workers
+    fleet.server.become(one, "exited")
+    await fleet.service().status()
+    (after,) = (await fleet.registry.workers()).workers
+    assert (after.url, after.token, after.certificate) == (before.url, before.token, before.certificate)
+
+
+# Another account's key
+
+
+async def test_a_machine_with_another_accounts_key_and_the_same_redis_calls_no_worker_gone(
+    fleet: RentedFleet, tmp_path: Path
+) -> None:
+    await fleet.service().up(1)
+    (one,) = fleet.server.alive()
+    fleet.server.world.destroy(fleet.server.instances[one])  # as the other account sees it
+    fleet.server.world.user, owner = 5151, fleet.server.world.user
+    fleet.folder = tmp_path / "elsewhere"
+    for command in (fleet.service().down, fleet.service().status):
+        with pytest.raises(ProviderError, match=f"vast-{one}: bought by user {owner} .* user 5151's"):
+            await command()
+    rentals = await Ledger(fleet.client, fleet.fleet).rentals()
+    assert (await fleet.registry.workers()).ids == {f"vast-{one}"}
+    assert [rental.ended for rental in rentals if not rental.once] == [None]
