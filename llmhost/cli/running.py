@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from llmhost.config.load import LoadedConfig
     from llmhost.config.models import Config
     from llmhost.fleet.known_fleets import KnownFleet
-    from llmhost.wiring import OtherFleet, Wiring
+    from llmhost.wiring import Wiring
+    from llmhost.wiring.other_fleets import OtherFleet
 
 __all__ = [
     "NO_FILE",
@@ -336,7 +337,7 @@ def _known_fleet(name: str) -> KnownFleet | None:
 
 async def warn_of_others(options: Globals, wiring: Wiring) -> None:
     """Warns of workers that belong to another fleet or provider than the configured one."""
-    for fleet in await wiring.other_fleets():
+    for fleet in await wiring.others.found():
         options.output.warn(f"{described(fleet)}; `llmhost down --fleet {fleet.name}` destroys them")
 
 

@@ -267,7 +267,7 @@ async def _built(fleets: Fleets, observation: Observation) -> AsyncIterator[ASGI
         parts = [await stack.enter_async_context(wired(*fleet)) for fleet in fleets]
         for (options, config), part in zip(fleets, parts, strict=True):
             if config.wakes:  # it may get workers
-                part.remember_fleet(options.source)
+                part.others.remember(options.source)
         gateway = await make_gateway(parts, observation)
         observation.configure(fleets[0][1].gateway)
         for part in parts:

@@ -1,5 +1,5 @@
 """Builds the concrete parts for one command. The only package that knows them all."""
 
-from llmhost.wiring.parts import OtherFleet, Wiring
+from llmhost.wiring.parts import Wiring
 
-__all__ = ["OtherFleet", "Wiring"]
+__all__ = ["Wiring"]

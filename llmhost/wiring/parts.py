@@ -7,9 +7,8 @@ model, a command that asks no engine never loads the HTTP client.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -20,8 +19,6 @@ from llmhost.machine.paths import state_dir
 from llmhost.wiring import questions
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from redis.asyncio import Redis
 
     from llmhost.answering.answerer import Answerer
@@ -45,24 +42,12 @@ if TYPE_CHECKING:
     from llmhost.trust.audit import Auditor
     from llmhost.trust.judge import FleetJudge, JudgeEvaluationStore, LlmJudge
     from llmhost.trust.shadow import ShadowComparison
+    from llmhost.wiring.other_fleets import OtherFleet, OtherFleets
 
-__all__ = ["OtherFleet", "Wiring"]
+__all__ = ["Wiring"]
 
 #: seconds; an embedded Redis that could not be started is tried again after this time
 _REDIS_PAUSE = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class OtherFleet:
-    """A fleet that is not the configured one, and its workers. `config` is where it came from, if known.
-    `unlisted` are ids on record, where the provider's list cannot be read.
-    """
-
-    name: str
-    provider: str
-    config: str | None
-    workers: tuple[Worker, ...]
-    unlisted: tuple[str, ...] = ()
 
 
 class Wiring(AsyncExitStack):
@@ -84,8 +69,6 @@ class Wiring(AsyncExitStack):
         self.stateless = False
         #: names what the configuration comes from, where a gateway is to be found by it
         self.inputs = ""
-        #: providers whose account could not be listed
-        self.unseen_accounts: list[str] = []
         self.caches = questions.CacheParts(config, note)
         self._client: Redis | None = None
         self._redis_failure: StoreUnavailable | None = None
@@ -224,95 +207,12 @@ class Wiring(AsyncExitStack):
 
         return make_scaler(self.provider, self.engines, await self.redis(), self._config)
 
-    async def other_fleets(self, *, everywhere: bool = False) -> Sequence[OtherFleet]:
-        """Every other fleet that has workers, on this machine or rented, whatever the configuration says now.
+    @cached_property
+    def others(self) -> OtherFleets:
+        """The fleets besides the configured one."""
+        from llmhost.wiring.other_fleets import OtherFleets
 
-        An account is looked at where a fleet of this machine is or was rented; `everywhere`: also where there
-        is nothing but its key. What cannot be looked at is warned of. Raises StateError.
-        """
-        from llmhost.fleet.known_fleets import known_fleets
-        from llmhost.wiring.fleets import account_key, config_of, make_provider
-
-        fleets, own = state_dir() / "fleets", (self._config.fleet.name, self._config.fleet.provider)
-        known = {(fleet.name, fleet.provider): fleet.config for fleet in known_fleets(fleets)}
-        found: list[OtherFleet] = []
-        for name, provider in known:
-            if provider == "local" and (name, provider) != own:
-                config = config_of(self._config, name, provider)
-                try:
-                    workers = await make_provider(config, fleets / name).list()
-                except LlmhostError as error:  # it hides no other fleet, and costs nothing
-                    self.warn_once.warn(f"the workers of fleet {name} cannot be listed", error)
-                else:
-                    found.append(OtherFleet(name, provider, known[name, provider], tuple(workers)))
-        rents = own[1] == "vast" or any(provider == "vast" for _, provider in known)
-        if rents or (everywhere and account_key(self._config)):
-            found += await self._other_rented_fleets(known)
-        return [fleet for fleet in found if fleet.workers or fleet.unlisted]
-
-    async def _other_rented_fleets(self, known: Mapping[tuple[str, str], str | None]) -> Sequence[OtherFleet]:
-        """By their labels and by the purchases that were begun here, which are known without the list too."""
-        from llmhost.wiring.fleets import config_of, make_provider
-
-        def provider_of(name: str) -> Provider:
-            return make_provider(config_of(self._config, name, "vast"), state_dir() / "fleets" / name)
-
-        own = self._config.fleet
-        listed: dict[str, Sequence[Worker]] = {}
-        unlisted: dict[str, Sequence[str]] = {}
-        try:
-            provider = self.provider if own.provider == "vast" else provider_of(own.name)
-            listed |= await provider.fleets()
-        except LlmhostError as error:
-            self._unseen(error)
-        named = {worker.id for worker in listed.get(own.name, ())}  # what names no fleet is shown once
-        others = [name for name, kind in known if kind == "vast" and (name, kind) != (own.name, own.provider)]
-        for name in others:
-            provider = provider_of(name)
-            try:
-                if not self.unseen_accounts:
-                    workers = await provider.list()
-                    listed[name] = [
-                        worker for worker in workers if name == own.name or worker.id not in named
-                    ]
-                    continue
-            except LlmhostError as error:
-                self._unseen(error)
-            unlisted[name] = provider.on_record()
-        recorded = {worker.id for name in others for worker in listed.get(name, ())}
-        listed = {
-            name: [worker for worker in workers if name in others or worker.id not in recorded]
-            for name, workers in listed.items()
-        }
-        return [
-            OtherFleet(
-                name,
-                "vast",
-                known.get((name, "vast")),
-                tuple(listed.get(name, ())),
-                tuple(unlisted.get(name, ())),
-            )
-            for name in listed | unlisted
-            if (name, "vast") != (own.name, own.provider)
-        ]
-
-    def _unseen(self, error: LlmhostError) -> None:
-        self.warn_once.warn("the fleets on vast.ai cannot be listed", error)
-        self.unseen_accounts.append("vast")
-
-    def idle_fleets(self, others: Iterable[OtherFleet]) -> Sequence[OtherFleet]:
-        """The fleets that this machine knows and that are neither the configured one nor among these: they
-        have no workers. Raises StateError."""
-        from llmhost.fleet.known_fleets import known_fleets
-
-        shown = {(fleet.name, fleet.provider) for fleet in others}
-        shown.add((self._config.fleet.name, self._config.fleet.provider))
-        known = known_fleets(state_dir() / "fleets")
-        return [
-            OtherFleet(fleet.name, fleet.provider, fleet.config, ())
-            for fleet in known
-            if (fleet.name, fleet.provider) not in shown
-        ]
+        return OtherFleets(self._config, lambda: self.provider, self.warn_once)
 
     async def service_of(self, fleet: OtherFleet) -> FleetService:
         """What can end the workers of another fleet. Its records are in the Redis that its own configuration
@@ -329,23 +229,6 @@ class Wiring(AsyncExitStack):
             other.no_redis = StoreUnavailable(why_not.message, hint=why_not.hint)
         await self.enter_async_context(other)
         return await other.fleet()
-
-    def remember_fleet(self, source: Path | None) -> None:
-        """Writes down which configuration the fleet comes from; that it cannot be done is warned of."""
-        from llmhost.fleet.known_fleets import KnownFleet, remember_fleet
-
-        fleet, config = self._config.fleet, None if source is None else str(source.absolute())
-        try:
-            remember_fleet(state_dir() / "fleets", KnownFleet(fleet.name, fleet.provider, config))
-        except StateError as error:
-            self.warn_once.warn("the fleet is not written down", error)
-
-    def forget_fleet(self, name: str, provider: str) -> None:
-        """Its last worker is gone. That it cannot be done is no matter: it has nothing to show."""
-        from llmhost.fleet.known_fleets import forget_fleet
-
-        with suppress(StateError):
-            forget_fleet(state_dir() / "fleets", name, provider)
 
     async def _service(self, provider: Provider, spec: FleetSpec) -> FleetService:
         from llmhost.fleet.pause import PauseMark

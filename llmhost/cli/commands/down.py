@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from llmhost.fleet.health import WorkerProgress
     from llmhost.fleet.results import DownResult
     from llmhost.fleet.service import FleetService
-    from llmhost.wiring import OtherFleet, Wiring
+    from llmhost.wiring import Wiring
+    from llmhost.wiring.other_fleets import OtherFleet
 
 __all__ = ["down"]
 
@@ -67,7 +68,7 @@ async def down(
         options.output.note("every fleet that this machine knows or the account rents")
     async with wired(options, _configured(options, everything)) as wiring:
         own, some = await wiring.fleet(), bool(workers or orphans)
-        others = await wiring.other_fleets(everywhere=True) if everything else []
+        others = await wiring.others.found(everywhere=True) if everything else []
         if not yes and sys.stdin.isatty() and (own.rents or others):
             await _ask(options, own, workers or (), others)
         left: Sequence[OtherFleet] = [] if yes or sys.stdin.isatty() else others
@@ -78,25 +79,26 @@ async def down(
             else:
                 results = [await _end_one_of_many(fleet, progress, now) for fleet in fleets]
         if everything and not left:
-            idle = [await wiring.service_of(other) for other in wiring.idle_fleets(others)]
+            idle = [await wiring.service_of(other) for other in wiring.others.idle(others)]
             results += [await fleet.stay_down() for fleet in idle]
             fleets += idle
+        some_may_be_left = some or bool(wiring.others.unseen_accounts)
         for fleet, result in zip(fleets, results, strict=True):
-            if not (some or result.remaining or result.failed):
-                wiring.forget_fleet(fleet.spec.name, fleet.spec.provider)
+            if not (some_may_be_left or result.remaining or result.failed):
+                wiring.others.forget(fleet.spec.name, fleet.spec.provider)
         ended = {*_ended(fleets, results, some=some), *(fleets_with_gateways() if everything else ())}
         gateways = await stop_gateways(options, sorted(ended))
         stopped = await _stop_redis(options, wiring) if everything and not left else None
         if not everything:  # looked for last: nothing may stand before the ending
             with suppress(StateError):
-                left = await wiring.other_fleets()
+                left = await wiring.others.found()
     _report(options, results, left, stopped, gateways)
     if everything and left:
         raise PartialError(
             f"other fleets were not destroyed: {', '.join(other.name for other in left)}",
             hint="`llmhost down --all --yes` destroys every fleet",
         )
-    if wiring.unseen_accounts and (everything or own.rents):
+    if wiring.others.unseen_accounts and (everything or own.rents):
         raise PartialError(
             "the account on vast.ai could not be listed: workers may be running there",
             hint="set VAST_API_KEY and run it again, or see https://cloud.vast.ai/instances/",

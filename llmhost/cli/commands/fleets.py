@@ -36,7 +36,7 @@ async def fleets(ctx: typer.Context) -> None:
     options = globals_of(ctx)
     config = configured_if_readable(options)
     async with wired(options, config) as wiring:
-        from llmhost.wiring import OtherFleet
+        from llmhost.wiring.other_fleets import OtherFleet
 
         source = None if options.source is None else str(options.source.absolute())
         own, failure = OtherFleet(config.fleet.name, config.fleet.provider, source, ()), None
@@ -44,7 +44,7 @@ async def fleets(ctx: typer.Context) -> None:
             own = replace(own, workers=tuple(await wiring.provider.list()))
         except LlmhostError as error:  # which is the command's, once it has said what it knows
             own, failure = replace(own, unlisted=tuple(wiring.provider.on_record())), error
-        found = [own, *await wiring.other_fleets(everywhere=True)]
+        found = [own, *await wiring.others.found(everywhere=True)]
     rows = [
         {
             "name": fleet.name,
@@ -60,7 +60,7 @@ async def fleets(ctx: typer.Context) -> None:
     options.output.result({"fleets": rows, "hourly_cost_usd": total}, _show)
     if failure is not None:
         raise failure
-    if wiring.unseen_accounts:
+    if wiring.others.unseen_accounts:
         raise ProviderError(
             "the account on vast.ai could not be listed: there may be more",
             hint="set VAST_API_KEY, or see https://cloud.vast.ai/instances/",

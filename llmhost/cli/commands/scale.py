@@ -71,7 +71,7 @@ async def scale(
     async with wired(options, configured(options, header=True)) as wiring:
         scaler = await wiring.scaler()
         if not dry_run:
-            wiring.remember_fleet(options.source)
+            wiring.others.remember(options.source)
         with options.output.progress() as progress:
             result = await scaler.step(dry_run=dry_run, on_progress=lambda step: follow(progress, step))
     for warning in result.warnings:

@@ -224,7 +224,7 @@ async def _up(
     approval = _Approval(options, yes)
     rented: set[str] = set()
     async with wired(options, config) as wiring:
-        wiring.remember_fleet(options.source)
+        wiring.others.remember(options.source)
         fleet = await wiring.fleet()
         try:
             with options.output.progress() as progress:

@@ -1,0 +1,140 @@
+"""The fleets besides the configured one: those that this machine knows, and those that the account rents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmhost.answering.cache_session import WarnOnce
+from llmhost.config.models import Config
+from llmhost.errors import LlmhostError, StateError
+from llmhost.fleet.known_fleets import KnownFleet, forget_fleet, known_fleets, remember_fleet
+from llmhost.fleet.models import Worker
+from llmhost.fleet.provider import Provider
+from llmhost.machine.paths import state_dir
+from llmhost.wiring.fleets import account_key, config_of, make_provider
+
+__all__ = ["OtherFleet", "OtherFleets"]
+
+
+@dataclass(frozen=True, slots=True)
+class OtherFleet:
+    """A fleet that is not the configured one, and its workers. `config` is where it came from, if known.
+    `unlisted` are ids on record, where the provider's list cannot be read.
+    """
+
+    name: str
+    provider: str
+    config: str | None
+    workers: tuple[Worker, ...]
+    unlisted: tuple[str, ...] = ()
+
+
+class OtherFleets:
+    """`provider` gives the configured fleet's own; `warn` gets what cannot be looked at or written down."""
+
+    def __init__(self, config: Config, provider: Callable[[], Provider], warn: WarnOnce) -> None:
+        self._config = config
+        self._provider = provider
+        self._warn = warn
+        #: providers whose account could not be listed
+        self.unseen_accounts: list[str] = []
+
+    async def found(self, *, everywhere: bool = False) -> Sequence[OtherFleet]:
+        """Every other fleet that has workers, on this machine or rented, whatever the configuration says now.
+
+        An account is looked at where a fleet of this machine is or was rented; `everywhere`: also where there
+        is nothing but its key. What cannot be looked at is warned of. Raises StateError.
+        """
+        fleets, own = state_dir() / "fleets", (self._config.fleet.name, self._config.fleet.provider)
+        known = {(fleet.name, fleet.provider): fleet.config for fleet in known_fleets(fleets)}
+        found: list[OtherFleet] = []
+        for name, provider in known:
+            if provider == "local" and (name, provider) != own:
+                config = config_of(self._config, name, provider)
+                try:
+                    workers = await make_provider(config, fleets / name).list()
+                except LlmhostError as error:  # it hides no other fleet, and costs nothing
+                    self._warn.warn(f"the workers of fleet {name} cannot be listed", error)
+                else:
+                    found.append(OtherFleet(name, provider, known[name, provider], tuple(workers)))
+        rents = own[1] == "vast" or any(provider == "vast" for _, provider in known)
+        if rents or (everywhere and account_key(self._config)):
+            found += await self._rented(known)
+        return [fleet for fleet in found if fleet.workers or fleet.unlisted]
+
+    async def _rented(self, known: Mapping[tuple[str, str], str | None]) -> Sequence[OtherFleet]:
+        """By their labels and by the purchases that were begun here, which are known without the list too."""
+
+        def provider_of(name: str) -> Provider:
+            return make_provider(config_of(self._config, name, "vast"), state_dir() / "fleets" / name)
+
+        own = self._config.fleet
+        listed: dict[str, Sequence[Worker]] = {}
+        unlisted: dict[str, Sequence[str]] = {}
+        try:
+            provider = self._provider() if own.provider == "vast" else provider_of(own.name)
+            listed |= await provider.fleets()
+        except LlmhostError as error:
+            self._unseen(error)
+        named = {worker.id for worker in listed.get(own.name, ())}  # what names no fleet is shown once
+        others = [name for name, kind in known if kind == "vast" and (name, kind) != (own.name, own.provider)]
+        for name in others:
+            provider = provider_of(name)
+            try:
+                if not self.unseen_accounts:
+                    workers = await provider.list()
+                    listed[name] = [
+                        worker for worker in workers if name == own.name or worker.id not in named
+                    ]
+                    continue
+            except LlmhostError as error:
+                self._unseen(error)
+            unlisted[name] = provider.on_record()
+        recorded = {worker.id for name in others for worker in listed.get(name, ())}
+        listed = {
+            name: [worker for worker in workers if name in others or worker.id not in recorded]
+            for name, workers in listed.items()
+        }
+        return [
+            OtherFleet(
+                name,
+                "vast",
+                known.get((name, "vast")),
+                tuple(listed.get(name, ())),
+                tuple(unlisted.get(name, ())),
+            )
+            for name in listed | unlisted
+            if (name, "vast") != (own.name, own.provider)
+        ]
+
+    def _unseen(self, error: LlmhostError) -> None:
+        self._warn.warn("the fleets on vast.ai cannot be listed", error)
+        self.unseen_accounts.append("vast")
+
+    def idle(self, others: Iterable[OtherFleet]) -> Sequence[OtherFleet]:
+        """The fleets that this machine knows and that are neither the configured one nor among these: they
+        have no workers. Raises StateError."""
+        shown = {(fleet.name, fleet.provider) for fleet in others}
+        shown.add((self._config.fleet.name, self._config.fleet.provider))
+        known = known_fleets(state_dir() / "fleets")
+        return [
+            OtherFleet(fleet.name, fleet.provider, fleet.config, ())
+            for fleet in known
+            if (fleet.name, fleet.provider) not in shown
+        ]
+
+    def remember(self, source: Path | None) -> None:
+        """Writes down which configuration the fleet comes from; that it cannot be done is warned of."""
+        fleet, config = self._config.fleet, None if source is None else str(source.absolute())
+        try:
+            remember_fleet(state_dir() / "fleets", KnownFleet(fleet.name, fleet.provider, config))
+        except StateError as error:
+            self._warn.warn("the fleet is not written down", error)
+
+    def forget(self, name: str, provider: str) -> None:
+        """Its last worker is gone. That it cannot be done is no matter: it has nothing to show."""
+        with suppress(StateError):
+            forget_fleet(state_dir() / "fleets", name, provider)
