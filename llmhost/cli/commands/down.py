@@ -72,16 +72,11 @@ async def down(
         if not yes and sys.stdin.isatty() and (own.rents or others):
             await _ask(options, own, workers or (), others)
         left: Sequence[OtherFleet] = [] if yes or sys.stdin.isatty() else others
-        fleets = [own, *[await wiring.service_of(other) for other in others if other not in left]]
         with options.output.progress() as progress:
-            if len(fleets) == 1:
-                results = [await _end(own, workers or None, orphans, progress, now)]
+            if everything and not left:
+                fleets, results = await _end_all(wiring, own, others, progress, now)
             else:
-                results = [await _end_one_of_many(fleet, progress, now) for fleet in fleets]
-        if everything and not left:
-            idle = [await wiring.service_of(other) for other in wiring.others.idle(others)]
-            results += [await fleet.stay_down() for fleet in idle]
-            fleets += idle
+                fleets, results = [own], [await _end(own, workers or None, orphans, progress, now)]
         some_may_be_left = some or bool(wiring.others.unseen_accounts)
         for fleet, result in zip(fleets, results, strict=True):
             if not (some_may_be_left or result.remaining or result.failed):
@@ -199,6 +194,16 @@ async def _end(
     if orphans:
         return await fleet.down_orphans(on_progress=on_progress)
     return await fleet.down(ids, on_progress=on_progress, now=now)
+
+
+async def _end_all(
+    wiring: Wiring, own: FleetService, others: Sequence[OtherFleet], progress: Progress, now: bool
+) -> tuple[Sequence[FleetService], Sequence[DownResult]]:
+    """Every fleet; those without workers are kept from getting any."""
+    fleets = [own, *[await wiring.service_of(other) for other in others]]
+    results = [await _end_one_of_many(fleet, progress, now) for fleet in fleets]
+    idle = [await wiring.service_of(other) for other in wiring.others.idle(others)]
+    return [*fleets, *idle], [*results, *[await fleet.stay_down() for fleet in idle]]
 
 
 async def _end_one_of_many(fleet: FleetService, progress: Progress, now: bool) -> DownResult:
