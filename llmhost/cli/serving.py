@@ -7,14 +7,13 @@ same sockets.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
 import signal
 import socket
 import time
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,11 +27,12 @@ from llmhost.errors import LlmhostError, StateError, UsageError
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from llmhost.cli.output import Output
     from llmhost.config.models import Config
     from llmhost.gateway.background import GatewayHome, GatewayRecord
     from llmhost.gateway.observe import Observation
 
-__all__ = ["Serving"]
+__all__ = ["Serving", "reloading"]
 
 #: seconds before a process that ended is started again, doubled each time up to the last
 _FIRST_PAUSE, _LAST_PAUSE = 1.0, 30.0
@@ -143,7 +143,7 @@ class Serving:
                 await app.swap(_built(fleets, observation))
                 show(fleets)
 
-            with self._reloading(reload):
+            async with reloading(self.options.output, reload):
                 await server.run()
 
     async def _supervise(
@@ -171,10 +171,9 @@ class Serving:
 
         show(fleets)
         self.options.output.note(told)
-        with self._reloading(reload):
-            async with asyncio.TaskGroup() as group:
-                for _ in range(fleets[0][1].gateway.processes):
-                    group.create_task(self._keep(descriptors, running))
+        async with reloading(self.options.output, reload), asyncio.TaskGroup() as group:
+            for _ in range(fleets[0][1].gateway.processes):
+                group.create_task(self._keep(descriptors, running))
 
     async def _keep(self, descriptors: Sequence[int], running: set[Process]) -> None:
         """One process, started again whenever it ends."""
@@ -193,11 +192,13 @@ class Serving:
                     with suppress(ProcessLookupError):
                         process.terminate()
                     await process.wait()
-            pause = _FIRST_PAUSE if time.monotonic() - began > _SOUND else min(pause * 2, _LAST_PAUSE)
+            if time.monotonic() - began > _SOUND:
+                pause = _FIRST_PAUSE
             self.options.output.warn(
                 f"a process of the gateway has ended ({code}); it is started again in {pause:.0f} s"
             )
             await asyncio.sleep(pause)
+            pause = min(pause * 2, _LAST_PAUSE)
 
     def _command(self, descriptors: Sequence[int]) -> list[str]:
         from llmhost.machine.child import python_command
@@ -210,30 +211,6 @@ class Serving:
         where = [] if host is None else ["--host", str(host)]  # it says who needs an API key
         numbers = ",".join(map(str, (os.getpid(), *descriptors)))
         return python_command("llmhost", "--quiet", *given, *fleet, "serve", *files, *where, "--on", numbers)
-
-    @contextlib.contextmanager
-    def _reloading(self, reload: Callable[[], Awaitable[None]]) -> Iterator[None]:
-        """SIGHUP opens logs again and reads the configuration; one that is not valid changes nothing."""
-        loop, reloads = asyncio.get_running_loop(), set[asyncio.Task[None]]()
-
-        async def try_to() -> None:
-            try:
-                await reload()
-            except LlmhostError as error:
-                self.options.output.warn(f"the configuration was not read again: {error}")
-            else:
-                self.options.output.note("Read the configuration again.")
-
-        def begin() -> None:
-            task = loop.create_task(try_to())
-            reloads.add(task)
-            task.add_done_callback(reloads.discard)
-
-        loop.add_signal_handler(signal.SIGHUP, begin)
-        try:
-            yield
-        finally:
-            loop.remove_signal_handler(signal.SIGHUP)
 
     def _where(self, listener: socket.socket, config: Config) -> str:
         if self.path is not None:
@@ -256,6 +233,36 @@ class Serving:
             reason = os.strerror(error.errno) if error.errno else str(error)
             hint = "another port: `llmhost serve --port 8000`" if self.path is None else "name another path"
             raise UsageError(f"cannot listen on {where}: {reason}", hint=hint) from error
+
+
+@asynccontextmanager
+async def reloading(output: Output, reload: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Within the block SIGHUP awaits `reload`, one at a time: the last signal's configuration is the one that
+    stays. One that cannot be read changes nothing."""
+    loop, tasks, turn = asyncio.get_running_loop(), set[asyncio.Task[None]](), asyncio.Lock()
+
+    async def take_turn() -> None:
+        async with turn:
+            try:
+                await reload()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the gateway goes on
+                output.warn(f"the configuration was not read again: {error}")
+            else:
+                output.note("Read the configuration again.")
+
+    def begin() -> None:
+        task = loop.create_task(take_turn())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, begin)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @asynccontextmanager

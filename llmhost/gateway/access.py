@@ -88,10 +88,11 @@ class LastKnown:
             return "tokens_per_day", tomorrow
         if limits.usd_per_day is not None and today.usd >= limits.usd_per_day:
             return "usd_per_day", tomorrow
+        if limits.requests_per_minute is None:
+            return None
         self.since = [at for at in self.since if now - at < _WINDOW]
         before = self.asked if now - self.at < _WINDOW else 0
-        rpm = limits.requests_per_minute
-        if rpm is not None and before + len(self.since) >= rpm:
+        if before + len(self.since) >= limits.requests_per_minute:
             oldest = self.at if before else self.since[0]
             return "requests_per_minute", max(1, int(oldest + _WINDOW - now) + 1)
         self.since.append(now)
@@ -116,6 +117,8 @@ class Bookkeeper:
         return self._pending.get(id, Use())
 
     def used(self, id: str, use: Use) -> None:
+        if use == Use():
+            return
         self._pending[id] = self.pending(id) + use
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._write())
@@ -136,22 +139,28 @@ class Bookkeeper:
 
     async def _write_once(self) -> bool:
         written, self._pending = self._pending, {}
+        refused: Mapping[str, StoreError] = {}
         try:
             if written:
-                await self._store.book(written)
-        except (StoreError, asyncio.CancelledError) as error:
-            for id, use in written.items():
-                self._pending[id] = self.pending(id) + use
-            if isinstance(error, asyncio.CancelledError):
-                raise
-            self._warn_once.warn("what API keys used is not counted yet", error)
-            return False
-        return True
+                refused = await self._store.book(written)
+        except StoreError as error:
+            refused = dict.fromkeys(written, error)
+        except asyncio.CancelledError:
+            self._keep(written)
+            raise
+        self._keep({id: written[id] for id in refused})
+        for why in refused.values():
+            self._warn_once.warn("what API keys used is not counted yet", why)
+        return not refused
+
+    def _keep(self, uses: Mapping[str, Use]) -> None:
+        for id, use in uses.items():
+            self._pending[id] = self.pending(id) + use
 
 
 class Access:
     """Admits requests to a gateway with this configuration. `restore` is awaited before a Redis that was away
-    is asked again, and raises StoreError or StateError. `clock` gives seconds, `unix` Unix seconds.
+    is asked again, and raises StoreError or StateError.
     """
 
     def __init__(
@@ -161,16 +170,12 @@ class Access:
         warn_once: WarnOnce,
         *,
         restore: Callable[[], Awaitable[object]] | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        unix: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
         self._is_public = config.is_public
         self._store = store
         self._warn_once = warn_once
         self._restore = restore
-        self._clock = clock
-        self._unix = unix
         self._books = Bookkeeper(store, warn_once)
         self._known: OrderedDict[str, LastKnown] = OrderedDict()
         self._away_until: float | None = None
@@ -225,7 +230,7 @@ class Access:
         return user
 
     async def _key(self, presented: PresentedKey, *, asks: bool) -> ApiKey:
-        now = self._clock()
+        now = time.monotonic()
         try:
             admission = await self._ask_redis(presented, asks=asks, now=now)
         except (StoreError, StateError) as error:
@@ -261,7 +266,7 @@ class Access:
             self._known.popitem(last=False)
 
     def _remembered(self, presented: PresentedKey, *, asks: bool, now: float) -> ApiKey:
-        known, unix = self._known.get(presented.id), self._unix()
+        known, unix = self._known.get(presented.id), time.time()
         if (
             known is None
             or now - known.at > _TRUSTED_FOR
@@ -288,11 +293,15 @@ def _is_loopback(address: str) -> bool:
 
 def _limited(limits: Limits, verdict: str, wait: int) -> RateLimited:
     words: Mapping[str, str] = {
-        "requests_per_minute": f"{limits.requests_per_minute or 0:,} requests a minute",
-        "tokens_per_day": f"{limits.tokens_per_day or 0:,} tokens a day (UTC)",
+        "requests_per_minute": f"{_counted(limits.requests_per_minute or 0, 'request')} a minute",
+        "tokens_per_day": f"{_counted(limits.tokens_per_day or 0, 'token')} a day (UTC)",
         "usd_per_day": f"${limits.usd_per_day or 0:,.2f} a day (UTC)",
     }
     return RateLimited(f"this API key has reached its limit of {words[verdict]}", wait)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _refuse_other_sites(exchange: Exchange) -> None:

@@ -206,9 +206,7 @@ def chat_of(body: CountBody, session: str = "") -> Chat:
             "stream": bool(body.stream),
             "cacheable": not (isinstance(body.thread, dict) and body.thread.get("type") == "continue"),
         }
-    return Chat(
-        model=body.model, messages=tuple(messages), fields=_fields(body), sticky=session[:200], **asked
-    )
+    return Chat(model=body.model, messages=tuple(messages), fields=_fields(body), sticky=session, **asked)
 
 
 def _system(blocks: Sequence[TextBlock] | None) -> Sequence[Message]:

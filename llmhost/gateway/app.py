@@ -45,11 +45,11 @@ class Gateway:
         access: Access,
         *,
         max_body: int,
-        observation: Observation | None = None,
+        observation: Observation,
     ) -> None:
         self._fleets = fleets
         self._access = access
-        self._observation = observation or Observation()
+        self._observation = observation
         self._max_body = max_body
         self._embeddings = Embeddings(fleets)
         self._ollama = OllamaApi(fleets, self._ask, self._embeddings, max_body=max_body)
@@ -177,8 +177,7 @@ class Gateway:
         """Answers the chats, which are of one model."""
         fleet = self._visible(exchange).of(chats[0].model)
         control = read_cache_control(exchange.header("cache-control"))
-        session = exchange.header("x-openwebui-chat-id")[:200]
-        if session:
+        if session := exchange.header("x-openwebui-chat-id"):
             chats = [replace(chat, sticky=chat.sticky or session) for chat in chats]
         questions = questions_of(chats, fleet, control, exchange.caller)
         exchange.record.asks(fleet, questions)
@@ -238,6 +237,7 @@ class _Endpoint:
         try:
             method = "GET" if scope["method"] == "HEAD" else scope["method"]
             if self._method not in (None, method):
+                exchange.headers["allow"] = str(self._method)
                 await self._answer(exchange, Fault(405, "method_not_allowed", f"use {self._method} here"))
                 return
             exchange.caller = await scope["app"].access.admit(exchange)

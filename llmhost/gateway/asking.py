@@ -7,7 +7,6 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 from llmhost.answering.question import Event, Question, Reply, Started, Text, make_question
 from llmhost.engines.engine import Thought, ToolCall
@@ -88,25 +87,10 @@ async def ask_whole(
 ) -> None:
     """Answers with one JSON value."""
     choices = [Choice() for _ in questions]
-    texts: list[list[str]] = [[] for _ in questions]
-    thoughts: list[list[str]] = [[] for _ in questions]
-    calls: list[list[ToolCall]] = [[] for _ in questions]
-    logprobs: list[list[Any]] = [[] for _ in questions]
     async with exchange.cancelled_if_gone(), aclosing(_charged(exchange, fleet, questions)) as events:
         async for index, event in events:
             exchange.record.saw(event)
-            if isinstance(event, Text):
-                texts[index].append(event.text)
-                logprobs[index] += event.logprobs
-            elif isinstance(event, Thought):
-                thoughts[index].append(event.text)
-            elif isinstance(event, ToolCall):
-                calls[index].append(event)
-            elif isinstance(event, Reply):
-                choices[index].reply = event
-    for index, choice in enumerate(choices):
-        choice.text, choice.thought = "".join(texts[index]), "".join(thoughts[index])
-        choice.calls, choice.logprobs = calls[index], logprobs[index]
+            choices[index].add(event)
     replies = [choice.reply for choice in choices if choice.reply is not None]
     first = replies[0]
     started = Started(first.source, first.worker, first, first.shadow)

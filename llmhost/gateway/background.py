@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import hmac
 import os
 import subprocess
 import time
@@ -29,6 +28,7 @@ __all__ = ["GatewayHome", "GatewayRecord", "find_gateway", "gateway_home"]
 _START_PATIENCE = 60.0
 _STOP_PATIENCE = 35.0  #: seconds; streams that are under way have 30 to end in
 _POLL = 0.05  #: seconds between two looks at a gateway that starts
+_LOOK = 1.0  #: seconds; who looks whether one runs shares the lock for a moment
 #: characters of the log's last line that are shown where it does not start
 _SHOWN = 300
 
@@ -85,7 +85,7 @@ class GatewayHome:
         if self._is_held():
             yield False
             return
-        async with hold_lock(self._lock, patience=0):
+        async with hold_lock(self._lock, patience=_LOOK):
             self._record.unlink(missing_ok=True)  # of one that was killed
             try:
                 yield True
@@ -175,6 +175,6 @@ def find_gateway(inputs: str) -> tuple[Path, GatewayRecord] | None:
     for folder in (state_dir() / "fleets").glob("*/gateway"):
         home = GatewayHome(folder)
         record = home.running()
-        if record is not None and hmac.compare_digest(record.inputs, inputs):
+        if record is not None and record.inputs == inputs:
             return home.socket, record
     return None

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from llmhost.answering.question import Reply
-from llmhost.engines.engine import Message, Sampling, ToolCall
+from llmhost.answering.question import Event, Reply, Text
+from llmhost.engines.engine import Message, Sampling, Thought, ToolCall
 from llmhost.errors import StreamBroken
 from llmhost.gateway.faults import Fault
 
@@ -35,13 +35,32 @@ class Chat:
 
 @dataclass(slots=True)
 class Choice:
-    """One answer that was collected whole."""
+    """One answer that is collected whole; `calls` are pieces of calls."""
 
-    text: str = ""
-    thought: str = ""
-    calls: Sequence[ToolCall] = ()
-    logprobs: Sequence[Mapping[str, Any]] = ()
+    texts: list[str] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
+    calls: list[ToolCall] = field(default_factory=list)
+    logprobs: list[Mapping[str, Any]] = field(default_factory=list)
     reply: Reply | None = None
+
+    def add(self, event: Event) -> None:
+        if isinstance(event, Text):
+            self.texts.append(event.text)
+            self.logprobs += event.logprobs
+        elif isinstance(event, Thought):
+            self.thoughts.append(event.text)
+        elif isinstance(event, ToolCall):
+            self.calls.append(event)
+        elif isinstance(event, Reply):
+            self.reply = event
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
+    @property
+    def thought(self) -> str:
+        return "".join(self.thoughts)
 
 
 class ChatWriter(Protocol):

@@ -55,7 +55,7 @@ class OtherConfiguration(RequestError):
 async def answer_command(exchange: Exchange, fleets: ServedFleets, max_body: int) -> None:
     """Raises NotFound where the request did not come through a Unix socket, OtherConfiguration where this
     gateway would not answer as the command does."""
-    if exchange.scope.get("client") is not None:
+    if not exchange.is_local_socket:
         raise NotFound(f"there is no {COMMAND_PATH!r} here")
     body = await exchange.read(COMMAND_BODY, max_body)
     fleet = next((fleet for fleet in fleets.fleets if fleet.inputs == body.inputs), None)

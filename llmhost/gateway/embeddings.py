@@ -93,9 +93,13 @@ class Embeddings:
         embedded = await self._embed(body, texts, exchange, cut=False)
 
         def written() -> bytes:
-            write = _base64 if body.encoding_format == "base64" else _floats
+            coded = body.encoding_format == "base64"
             data = [
-                {"object": "embedding", "index": index, "embedding": write(one.vector)}
+                {
+                    "object": "embedding",
+                    "index": index,
+                    "embedding": _base64(one.vector) if coded else one.vector,
+                }
                 for index, one in enumerate(embedded)
             ]
             tokens = _tokens(embedded)
@@ -193,10 +197,6 @@ def _check(texts: Sequence[str], most: int) -> None:
 
 def _tokens(embedded: Sequence[EmbeddedText]) -> int:
     return sum(one.tokens for one in embedded)
-
-
-def _floats(vector: Vector) -> Vector:
-    return vector
 
 
 def _base64(vector: Vector) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from llmhost.errors import StoreError
 from llmhost.gateway.api_keys import FIELDS, ApiKey, PresentedKey, Use, fields_of, read_key
 from llmhost.store.client import amount, load_script, text, translate_errors
 from llmhost.store.keys import GatewayKeys
@@ -96,8 +97,10 @@ class KeyStore:
             return None
         return Admission(text(verdict), key, int(wait), int(asked), int(day), _use(used))
 
-    async def book(self, used: Mapping[str, Use]) -> None:
-        """Counts what was used, by the key's id."""
+    async def book(self, used: Mapping[str, Use]) -> Mapping[str, StoreError]:
+        """Counts what was used, by the key's id. Returns, by the same, why Redis has not counted it: the
+        record of a key may be damaged. Where this raises, it is not known what was counted.
+        """
         with translate_errors():
             pipeline = self._client.pipeline(transaction=False)
             for id, use in used.items():
@@ -106,7 +109,16 @@ class KeyStore:
                     args=[use.requests, use.tokens, f"{use.usd:.9f}"],
                     client=pipeline,
                 )
-            await pipeline.execute()
+            counted = await pipeline.execute(raise_on_error=False)
+        refused = {}
+        for id, answer in zip(used, counted, strict=True):
+            if isinstance(answer, Exception):
+                try:
+                    with translate_errors():
+                        raise answer
+                except StoreError as error:
+                    refused[id] = error
+        return refused
 
 
 def _stored(id: str, row: Sequence[Any], now: float) -> StoredKey:

@@ -236,15 +236,18 @@ class _Writer:
     kind: ClassVar[str]
     prefix: ClassVar[str]
 
-    def __init__(self, model: str, *, include_usage: bool = False, now: float | None = None) -> None:
+    def __init__(self, model: str, *, include_usage: bool) -> None:
         self.model = model
         self.head = {
             "id": f"{self.prefix}-{secrets.token_hex(12)}",
-            "created": int(time.time() if now is None else now),
+            "created": int(time.time()),
             "model": model,
         }
         self._include_usage = include_usage
         self._replies: list[Reply] = []
+
+    def begin(self) -> bytes:
+        return b""
 
     def ping(self) -> bytes:
         return b": ping\n\n"
@@ -290,9 +293,6 @@ class ChatWriter(_Writer):
         if choice.logprobs:
             written["logprobs"] = {"content": list(choice.logprobs)}
         return written
-
-    def begin(self) -> bytes:
-        return b""
 
     def started(self, index: int) -> bytes:
         return self._delta(index, {"role": "assistant", "content": ""})
@@ -342,9 +342,6 @@ class CompletionWriter(_Writer):
             "choices": written,
             "usage": usage([choice.reply for choice in choices]),
         }
-
-    def begin(self) -> bytes:
-        return b""
 
     def started(self, index: int) -> bytes:  # noqa: ARG002
         return b""

@@ -117,5 +117,7 @@ class RequestRecord:
 
 def record_of(scope: Scope) -> RequestRecord:
     """The record of this request, which is made where it has none."""
-    record: RequestRecord = scope.setdefault(_KEY, RequestRecord())
+    record: RequestRecord | None = scope.get(_KEY)
+    if record is None:
+        record = scope[_KEY] = RequestRecord()
     return record

@@ -211,7 +211,7 @@ def chat_of(body: ResponseBody) -> Chat:
         sampling=Sampling(body.temperature, body.top_p, None, body.max_output_tokens),
         fields=_fields(body),
         stream=bool(body.stream),
-        sticky=(body.prompt_cache_key or "")[:200],
+        sticky=body.prompt_cache_key or "",
     )
 
 

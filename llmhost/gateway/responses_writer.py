@@ -116,8 +116,8 @@ class ResponseWriter:
 
     media_type = "text/event-stream"
 
-    def __init__(self, body: ResponseBody, *, now: float | None = None) -> None:
-        self._head = _head(body, int(time.time() if now is None else now))
+    def __init__(self, body: ResponseBody) -> None:
+        self._head = _head(body, int(time.time()))
         self._functions = {
             full_name(space, tool.name): (space, tool.name) for space, tool in functions_of(body)
         }

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["make_access", "make_gateway", "make_key_store"]
 
 
-async def make_gateway(fleets: Sequence[Wiring], observation: Observation | None = None) -> Gateway:
+async def make_gateway(fleets: Sequence[Wiring], observation: Observation) -> Gateway:
     """Serves the fleets with these parts; the first one's configuration says how. `observation` is told of
     each request.
 

@@ -22,6 +22,7 @@ from llmhost.gateway.access import Bookkeeper, LastKnown, require_keys
 from llmhost.gateway.api_keys import ApiKey, Limits, Use, key_in, make_key
 from llmhost.gateway.key_store import KeyStore
 from llmhost.store.client import connect
+from llmhost.store.keys import GatewayKeys
 
 if TYPE_CHECKING:
     from plugins.redis_servers import PortServer
@@ -305,7 +306,7 @@ async def test_a_limit_is_an_error_of_each_client_s_own(serve: Serve, add_key: A
             await of_openai.embeddings.create(model="all-minilm", input="Hi")
         with pytest.raises(anthropic.RateLimitError):
             await of_anthropic.messages.create(model="tiny", max_tokens=9, messages=messages)
-        with pytest.raises(ollama.ResponseError, match="1 requests a minute"):
+        with pytest.raises(ollama.ResponseError, match="1 request a minute"):
             await of_ollama.chat("tiny", messages)
 
 
@@ -329,7 +330,7 @@ async def test_a_day_s_tokens_end_on_every_gateway(
         assert (await one.chat(headers=bearer(key))).status_code == 200
         await until_used(redis_client, key, 1)
         refused = await two.chat(headers=bearer(key))
-    assert (refused.status_code, "1 tokens a day" in refused.text) == (429, True)
+    assert (refused.status_code, "1 token a day" in refused.text) == (429, True)
     assert 0 < int(refused.headers["retry-after"]) <= 86_400
 
 
@@ -417,6 +418,12 @@ def test_without_redis_requests_count_beside_those_that_it_counted_last() -> Non
     assert known.reached(163.0, 86_500.0, Use()) == (limit, 58)
 
 
+def test_without_redis_requests_with_a_key_that_has_no_limit_of_them_are_not_remembered() -> None:
+    known = last_known(tokens_per_day=10)
+    assert known.reached(100.0, 86_500.0, Use()) is None
+    assert known.since == []
+
+
 @pytest.mark.parametrize("limit", [{"tokens_per_day": 10}, {"usd_per_day": 1.0}])
 def test_without_redis_a_day_s_use_is_what_redis_knew_and_what_is_not_booked(limit: dict[str, Any]) -> None:
     known, pending = last_known(today=Use(1, 6, 0.6), **limit), Use(1, 4, 0.4)
@@ -431,10 +438,10 @@ async def test_use_is_booked_when_redis_is_back(redis_client: Redis, add_key: Ad
     book, failures = store.book, [StoreUnavailable("away")] * 2
     warnings: list[str] = []
 
-    async def flaky(used: Any) -> None:
+    async def flaky(used: Any) -> Any:
         if failures:
             raise failures.pop()
-        await book(used)
+        return await book(used)
 
     store.book = flaky  # type: ignore[method-assign]
     books = Bookkeeper(store, WarnOnce(warnings.append), pause=0.001)
@@ -445,6 +452,25 @@ async def test_use_is_booked_when_redis_is_back(redis_client: Redis, add_key: Ad
     assert (use.requests, use.tokens, use.usd) == (2, 11, pytest.approx(0.3))
     assert (books.pending(presented.id), len(warnings)) == (Use(), 1)
     await books.aclose()
+
+
+async def test_use_that_redis_refuses_is_kept_and_no_other_is_booked_twice(
+    redis_client: Redis, add_key: AddKey
+) -> None:
+    damaged, sound = [key_in([await add_key()]) for _ in range(2)]
+    await redis_client.hset(
+        GatewayKeys.key(damaged.id), mapping={"day": int(time.time() // 86400), "tokens": "many"}
+    )
+    books = Bookkeeper(KeyStore(redis_client), WarnOnce(lambda _: None), pause=0.001)
+    for key in (damaged, sound):
+        books.used(key.id, Use(1, 5))
+
+    async def is_booked() -> bool:
+        return await redis_client.hget(GatewayKeys.key(sound.id), "tokens") == b"5"
+
+    await until(is_booked)
+    await books.aclose()
+    assert (books.pending(damaged.id).tokens, await is_booked()) == (5, True)
 
 
 async def test_a_gateway_that_stops_books_what_is_left(

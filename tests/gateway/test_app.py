@@ -91,6 +91,11 @@ async def test_every_path_answers_in_json(house: House, path: str, method: str, 
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json")
 
 
+async def test_a_wrong_method_is_refused_with_the_right_one(house: House) -> None:
+    seen = [await house.http.get("/v1/messages"), await house.http.delete("/v1/models")]
+    assert [(answer.status_code, answer.headers["allow"]) for answer in seen] == [(405, "POST"), (405, "GET")]
+
+
 @pytest.mark.parametrize(
     ("path", "route"),
     [

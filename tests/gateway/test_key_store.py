@@ -137,6 +137,16 @@ async def test_tokens_and_dollars_of_a_day_are_those_that_were_booked(redis_clie
     assert all(0 < one.wait <= 86_400 for one in refused)
 
 
+async def test_a_record_that_cannot_be_counted_on_keeps_no_other_from_being_counted(
+    redis_client: Redis,
+) -> None:
+    damaged, sound, store = await made(redis_client), await made(redis_client), KeyStore(redis_client)
+    await store.book({damaged.id: Use(1, 1), sound.id: Use(1, 1)})
+    await redis_client.hset(GatewayKeys.key(damaged.id), "tokens", "many")
+    assert set(await store.book({damaged.id: Use(1, 5), sound.id: Use(1, 5)})) == {damaged.id}
+    assert (await admit(store, sound)).today == Use(2, 6)
+
+
 async def test_another_day_begins_with_nothing_used(redis_client: Redis) -> None:
     key, store = await made(redis_client, tokens_per_day=100), KeyStore(redis_client)
     await store.book({key.id: Use(1, 100)})

@@ -17,6 +17,7 @@ from schemathesis.specs.openapi.checks import content_type_conformance, response
 
 from llmhost.gateway.app import Gateway
 from llmhost.gateway.fleets import ServedFleets
+from llmhost.gateway.observe import Observation
 from llmhost.gateway.openapi import document
 
 #: requests to each operation, half of them as the document says and half not
@@ -24,7 +25,7 @@ EXAMPLES = 20
 
 
 async def test_it_has_the_paths_of_all_routes(house: House) -> None:
-    routes = Gateway(ServedFleets([], {}), cast("Any", None), max_body=1).routes()
+    routes = Gateway(ServedFleets([], {}), cast("Any", None), max_body=1, observation=Observation()).routes()
     told = {route.path.replace(":path}", "}") for route in routes}
     assert set((await house.http.get("/openapi.json")).json()["paths"]) == told
 

@@ -1,0 +1,64 @@
+"""How a gateway that runs reads its configuration again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import pytest
+from doubles.waiting import until
+
+from llmhost.cli.output import Output
+from llmhost.cli.serving import reloading
+
+
+async def test_signals_while_the_configuration_is_read_make_it_read_once_more_each_in_turn() -> None:
+    events: list[str] = []
+    go_on = asyncio.Event()
+
+    async def reload() -> None:
+        events.append("begins")
+        await go_on.wait()
+        events.append("ends")
+
+    async with reloading(Output(quiet=True), reload):
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: events)
+        os.kill(os.getpid(), signal.SIGHUP)
+        go_on.set()
+        await until(lambda: len(events) == 4)
+    assert events == ["begins", "ends"] * 2
+
+
+async def test_whatever_goes_wrong_is_said_and_the_next_signal_is_heard(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    calls: list[None] = []
+
+    async def reload() -> None:
+        calls.append(None)
+        raise OSError("the disk is away")
+
+    async with reloading(Output(), reload):
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: len(calls) == 1)
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: len(calls) == 2)
+    assert capsys.readouterr().err.count("was not read again: the disk is away") == 2
+
+
+async def test_a_reading_that_is_under_way_ends_with_the_gateway() -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def reload() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with reloading(Output(quiet=True), reload):
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.wait_for(begun.wait(), 5)
+    assert ended.is_set()
