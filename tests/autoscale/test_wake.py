@@ -94,7 +94,7 @@ async def test_after_a_worker_that_never_answered_another_step_is_made(sleeper: 
     await sleeper.waker.aclose()
 
 
-async def test_who_leaves_meanwhile_does_not_undo_the_purchase(sleeper: Sleeper) -> None:
+async def test_a_question_that_leaves_does_not_undo_the_purchase(sleeper: Sleeper) -> None:
     asking = asyncio.create_task(sleeper.waker())
     await asyncio.sleep(0)
     asking.cancel()
@@ -128,10 +128,10 @@ async def test_a_provider_that_cannot_be_read_is_the_reason(sleeper: Sleeper) ->
 
 async def test_nothing_for_rent_is_the_reason(sleeper: Sleeper) -> None:
     sleeper.bench.cloud.market.clear()
-    assert "offer" in await refusal(sleeper)
+    assert "no offer is left that fits" in await refusal(sleeper)
 
 
-async def test_where_nobody_has_ever_scaled_nothing_is_bought_unless_it_was_said(bench: ScaleBench) -> None:
+async def test_a_fleet_that_was_never_scaled_buys_nothing_until_it_is_allowed_to(bench: ScaleBench) -> None:
     bench.offer(5)
     bench.traffic.waiting = 1
     sleeper = Sleeper(bench, unasked=False)

@@ -38,7 +38,7 @@ async def json_of(house: House, path: str, **query: str) -> Any:
 
 
 async def ask_twice(house: House, headers: dict[str, str] | None = None) -> None:
-    """Asks a question in two wordings. The hit is noted while nobody waits for it."""
+    """Asks a question in two wordings. The hit is noted in the background."""
     await house.chat("What is Redis?", headers=headers)
     answer = await house.chat("what is redis?", headers=headers)
     assert answer.headers["x-llmhost-cache"] == "semantic"

@@ -46,7 +46,7 @@ async def fill(house: House, client: Redis) -> None:
     """A hit of each kind, a miss, and a step of the autoscaler."""
     for question in ("What is Redis?", "What is Redis?", "what is redis?"):
         await house.chat(question)
-    await until(lambda: client.exists("cache:served:local:default"))  # it is noted while nobody waits
+    await until(lambda: client.exists("cache:served:local:default"))  # it is noted in the background
     fence = int(await client.hget("llmhost:local:scale", "lock:fence") or 0)
     step = StepRecord(time.time(), "up", 1, 2, "demand 310, capacity 150 tok/s")
     assert await ScaleStateStore(client, "local").save(ScaleState(), step, fence)

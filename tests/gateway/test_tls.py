@@ -52,7 +52,7 @@ def trusting(certificate: Path) -> ssl.SSLContext:
 
 
 async def shown(port: int) -> bytes:
-    """The certificate that is shown to whoever connects."""
+    """The certificate that is shown to a client."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
@@ -63,7 +63,7 @@ async def shown(port: int) -> bytes:
 
 async def hello(scope: Any, receive: Any, send: Any) -> None:
     """An application that says who its client is."""
-    client = scope["client"][0] if scope["client"] else "nobody"
+    client = scope["client"][0] if scope["client"] else "no address"
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": client.encode()})
 
@@ -148,7 +148,7 @@ async def test_a_unix_socket_beside_it_needs_no_tls(tmp_path: Path, certificate:
     with listen_on_path(path) as local:
         async with serving(Certificate(str(certificate), None), local) as port:
             async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(path))) as client:
-                assert (await client.get("http://llmhost/")).text == "nobody"
+                assert (await client.get("http://llmhost/")).text == "no address"
             async with httpx.AsyncClient(verify=trusting(certificate)) as client:
                 assert (await client.get(f"https://127.0.0.1:{port}/")).text == "127.0.0.1"
 
@@ -164,7 +164,7 @@ async def test_behind_a_proxy_a_key_is_needed_on_loopback_too(serve: Serve, add_
         assert (await house.chat(headers=headers)).status_code == 200
 
 
-async def test_nobody_but_the_proxy_may_connect(serve: Serve, add_key: AddKey) -> None:
+async def test_only_the_proxy_may_connect(serve: Serve, add_key: AddKey) -> None:
     await add_key()
     async with serve(gateway={"behind_proxy": "10.0.0.0/8"}) as house:
         with pytest.raises(httpx.TransportError):

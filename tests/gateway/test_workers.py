@@ -15,6 +15,7 @@ from doubles.waiting import until
 from plugins.redis_servers import RedisServer
 
 from llmhost.config.models import Config
+from llmhost.engines import breaker
 from llmhost.engines.redis_traffic import RedisTraffic
 from llmhost.gateway import asking
 from llmhost.wiring import Wiring
@@ -88,8 +89,11 @@ async def test_a_session_stays_with_one_worker_and_single_questions_are_spread(f
             worker_of(await post(house, messages=alone, headers={"X-OpenWebUI-Chat-Id": "c"}))
             for _ in range(4)
         }
+        body = {"model": "tiny", "messages": alone, "max_tokens": 9}
+        code = {"X-Claude-Code-Session-Id": "s"}
+        claude = {worker_of(await house.http.post("/v1/messages", json=body, headers=code)) for _ in range(4)}
         single = {worker_of(await post(house, messages=alone)) for _ in range(6)}
-    assert (len(session), len(chat), len(single)) == (1, 1, 3)
+    assert (len(session), len(chat), len(claude), len(single)) == (1, 1, 1, 3)
 
 
 async def test_where_all_slots_are_taken_a_request_waits_and_then_is_refused_with_when_to_come_again(
@@ -190,8 +194,9 @@ async def test_workers_that_join_are_asked_without_a_restart(
 
 
 async def test_where_all_workers_are_dead_requests_fail_at_once_and_say_when_to_come_again(
-    fleet: Fleet, servers: Sequence[HeldServer]
+    fleet: Fleet, servers: Sequence[HeldServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(breaker, "_PAUSE", 20.0)  # seconds; longer than two requests take
     async with fleet(workers=3) as house:
         for server in servers:
             await server.__aexit__()
@@ -199,5 +204,5 @@ async def test_where_all_workers_are_dead_requests_fail_at_once_and_say_when_to_
         for server in servers:
             await server.__aenter__()
     assert (first.status_code, second.status_code) == (502, 503)
-    assert second.headers["retry-after"] == "1"
+    assert 1 <= int(second.headers["retry-after"]) <= 20
     assert "have failed" in second.json()["error"]["message"]

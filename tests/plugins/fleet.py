@@ -92,7 +92,7 @@ def real_model() -> Path:
 
 @pytest.fixture
 def free_ports() -> Callable[[int], int]:
-    """The first of so many ports in a row that nobody listens on."""
+    """The first of so many ports in a row on which nothing listens."""
 
     def find(count: int) -> int:
         for first in range(20_000 + os.getpid() % 5_000, 32_000, count):
