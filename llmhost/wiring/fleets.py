@@ -113,11 +113,12 @@ def with_records_of(config: Config, source: str | None) -> tuple[Config, ConfigE
     return own, None
 
 
-def make_provider(config: Config, folder: Path) -> Provider:
-    """The fleet's provider; `folder` is where it keeps its records. Raises StateError."""
-    makers: dict[str, Callable[[Config, Path], Provider]]
-    makers = {"static": _static, "vast": _vast, "local": local_provider}
-    return makers[config.fleet.provider](config, folder)
+def make_provider(config: Config, folder: Path, note: Callable[[str], None]) -> Provider:
+    """The fleet's provider; `folder` is where it keeps its records, `note` is told what takes long. Raises
+    StateError."""
+    if config.fleet.provider == "vast":
+        return _vast(config, folder, note)
+    return (_static if config.fleet.provider == "static" else local_provider)(config, folder)
 
 
 def local_provider(config: Config, folder: Path) -> Provider:
@@ -147,14 +148,14 @@ def _static(config: Config, folder: Path) -> Provider:
     return StaticProvider(folder, servers)
 
 
-def _vast(config: Config, folder: Path) -> Provider:
+def _vast(config: Config, folder: Path, note: Callable[[str], None]) -> Provider:
     from llmhost.fleet.providers.vast.client import VastAccount
     from llmhost.fleet.providers.vast.pacer import Pacer
     from llmhost.fleet.providers.vast.provider import VastProvider
 
     vast, clock, address = config.vast, SystemClock(), os.environ.get("VAST_URL") or _VAST
     pacer = Pacer(state_dir() / "vast" / "pace.json", clock, vast.pace)
-    account = VastAccount(_account_key(config), clock=clock, pacer=pacer, server_url=address)
+    account = VastAccount(_account_key(config), clock=clock, pacer=pacer, server_url=address, note=note)
     return VastProvider(account, vast, _orders(config, address), config.fleet.name, folder, clock)
 
 

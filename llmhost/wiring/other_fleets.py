@@ -22,7 +22,7 @@ __all__ = ["OtherFleet", "OtherFleets"]
 @dataclass(frozen=True, slots=True)
 class OtherFleet:
     """A fleet that is not the configured one, and its workers. `config` is where it came from, if known.
-    `unlisted` are ids on record, where the provider's list cannot be read.
+    `unlisted` are ids on record, where the provider's list cannot be read. `known`: this machine has made it.
     """
 
     name: str
@@ -30,12 +30,17 @@ class OtherFleet:
     config: str | None
     workers: tuple[Worker, ...]
     unlisted: tuple[str, ...] = ()
+    known: bool = True
 
 
 class OtherFleets:
-    """`provider` gives the configured fleet's own; `warn` gets what cannot be looked at or written down."""
+    """`provider` gives the configured fleet's own; `warn` gets what cannot be looked at or written down,
+    `note` what takes long."""
 
-    def __init__(self, config: Config, provider: Callable[[], Provider], warn: WarnOnce) -> None:
+    def __init__(
+        self, config: Config, provider: Callable[[], Provider], warn: WarnOnce, note: Callable[[str], None]
+    ) -> None:
+        self._note = note
         self._config = config
         self._provider = provider
         self._warn = warn
@@ -55,7 +60,7 @@ class OtherFleets:
             if provider == "local" and (name, provider) != own:
                 config = config_of(self._config, name, provider)
                 try:
-                    workers = await make_provider(config, fleets / name).list()
+                    workers = await make_provider(config, fleets / name, self._note).list()
                 except LlmhostError as error:  # it hides no other fleet, and costs nothing
                     self._warn.warn(f"the workers of fleet {name} cannot be listed", error)
                 else:
@@ -69,7 +74,8 @@ class OtherFleets:
         """By their labels and by the purchases that were begun here, which are known without the list too."""
 
         def provider_of(name: str) -> Provider:
-            return make_provider(config_of(self._config, name, "vast"), state_dir() / "fleets" / name)
+            config = config_of(self._config, name, "vast")
+            return make_provider(config, state_dir() / "fleets" / name, self._note)
 
         own = self._config.fleet
         listed: dict[str, Sequence[Worker]] = {}
@@ -105,6 +111,7 @@ class OtherFleets:
                 known.get((name, "vast")),
                 tuple(listed.get(name, ())),
                 tuple(unlisted.get(name, ())),
+                known=(name, "vast") in known,
             )
             for name in listed | unlisted
             if (name, "vast") != (own.name, own.provider)

@@ -59,6 +59,7 @@ class Wiring(AsyncExitStack):
     def __init__(self, config: Config, *, warn: Callable[[str], None], note: Callable[[str], None]) -> None:
         super().__init__()
         self._config = config
+        self.warn = warn
         self.warn_once = WarnOnce(warn)
         self._note = note
         #: why Redis is not to be used, whatever the configuration says
@@ -182,7 +183,7 @@ class Wiring(AsyncExitStack):
         """Where workers come from. Raises StateError."""
         from llmhost.wiring.fleets import make_provider
 
-        return make_provider(self._config, state_dir() / "fleets" / self._config.fleet.name)
+        return make_provider(self._config, state_dir() / "fleets" / self._config.fleet.name, self._note)
 
     async def fleet(self) -> FleetService:
         """The fleet's service. Where Redis is away, workers are kept without it. Raises StateError."""
@@ -212,7 +213,7 @@ class Wiring(AsyncExitStack):
         """The fleets besides the configured one."""
         from llmhost.wiring.other_fleets import OtherFleets
 
-        return OtherFleets(self._config, lambda: self.provider, self.warn_once)
+        return OtherFleets(self._config, lambda: self.provider, self.warn_once, self._note)
 
     async def service_of(self, fleet: OtherFleet) -> FleetService:
         """What can end the workers of another fleet. Its records are in the Redis that its own configuration
@@ -221,7 +222,7 @@ class Wiring(AsyncExitStack):
 
         config = config_of(self._config, fleet.name, fleet.provider)
         own, why_not = with_records_of(config, fleet.config)
-        other = Wiring(own, warn=self.warn_once.notify, note=self._note)
+        other = Wiring(own, warn=self.warn, note=self._note)
         other.lenient, other.stateless = self.lenient, self.stateless
         other.no_redis = self.no_redis if own.redis == self._config.redis else None
         if why_not is not None:

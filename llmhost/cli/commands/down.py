@@ -200,6 +200,12 @@ async def _end_all(
     wiring: Wiring, own: FleetService, others: Sequence[OtherFleet], progress: Progress, now: bool
 ) -> tuple[Sequence[FleetService], Sequence[DownResult]]:
     """Every fleet; those without workers are kept from getting any."""
+    for other in others:
+        if not other.known:
+            wiring.warn(
+                f"fleet {other.name} was made on another machine: an autoscaler there is not told that it is "
+                "to stay down; run `llmhost down` there too"
+            )
     fleets = [own, *[await wiring.service_of(other) for other in others]]
     results = [await _end_one_of_many(fleet, progress, now) for fleet in fleets]
     idle = [await wiring.service_of(other) for other in wiring.others.idle(others)]

@@ -75,6 +75,7 @@ _KEY = re.compile(r"[!-~]+")
 
 class VastAccount:
     """`timeout` is seconds of silence for one call. `api_key` None: the SDK looks where the vastai CLI does.
+    `note` is told what is waited for when a call takes more than `slow` seconds.
 
     Every method raises ConfigError where there is no key that could be one, Rejected and NoResponse where
     vast.ai's answer is no or does not come, StateError where the pacer's file cannot be used. The key
@@ -89,8 +90,12 @@ class VastAccount:
         pacer: Pacer,
         server_url: str | None = None,
         timeout: float = 30.0,
+        note: Callable[[str], None] = lambda _: None,
+        slow: float = 3.0,
     ) -> None:
         self._key = api_key
+        self._note = note
+        self._slow = slow
         self._clock = clock
         self._pacer = pacer
         self._server_url = server_url
@@ -264,6 +269,8 @@ class VastAccount:
         return answer
 
     async def _once(self, call: Callable[[Any], object], doing: str, secrets: tuple[str, ...]) -> object:
+        said = f"waiting for vast.ai: {doing}"
+        slow = asyncio.get_running_loop().call_later(self._slow, self._note, said)
         try:
             async with asyncio.timeout(2 * self._timeout + _GRACE):
                 return await in_thread(lambda: call(self._sdk()))
@@ -271,6 +278,8 @@ class VastAccount:
             raise
         except Exception as error:
             raise translate(error, doing, (*self._secrets, *secrets)) from error
+        finally:
+            slow.cancel()
 
     @property
     def _secrets(self) -> tuple[str, ...]:

@@ -45,6 +45,12 @@ async def buy(account: VastAccount, offer: int, sent: Callable[[], None] = lambd
     return await account.create(offer, ORDER, sent)
 
 
+async def test_a_call_that_takes_long_says_what_is_waited_for(vast_account: Accounts) -> None:
+    said: list[str] = []
+    await vast_account(note=said.append, slow=0.0).instances(None)
+    assert said == ["waiting for vast.ai: listing the instances"]
+
+
 async def test_every_kind_of_call_is_understood(
     vast_server: VastServer, vast_account: Accounts, manual_clock: ManualClock
 ) -> None:
