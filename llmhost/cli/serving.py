@@ -117,9 +117,10 @@ class Serving:
     ) -> None:
         """`process` names this one among several in its figures."""
         from llmhost.gateway.observe import Observation
-        from llmhost.gateway.server import GatewayServer, SwappedApp
+        from llmhost.gateway.server import GatewayServer, SwappedApp, use_all_descriptors
         from llmhost.gateway.tls import certificate_of
 
+        use_all_descriptors()
         app, observation = SwappedApp(), Observation(self.options.output.warn, process)
         gateway = fleets[0][1].gateway
         server = GatewayServer(

@@ -29,6 +29,8 @@ Headers = Mapping[str, str]
 _BODY_PAUSE = 20.0
 #: seconds after which it is watched whether the client is still there: a hit is answered before
 _UNWATCHED = 0.05
+#: seconds; how long a body may take in all
+_BODY_TIME = 300.0
 #: errors of a body that are named; one is enough to go on with
 _NAMED_ERRORS = 3
 #: characters of a value that is shown in an error
@@ -88,8 +90,9 @@ class Exchange:
         if length.isdecimal() and int(length) > limit:
             raise BodyTooLarge(limit)
         chunks, size = [], 0
+        deadline = asyncio.get_running_loop().time() + _BODY_TIME
         while True:
-            message = await self._next_message()
+            message = await self._next_message(deadline)
             chunk: bytes = message.get("body", b"")
             size += len(chunk)
             if size > limit:
@@ -163,9 +166,9 @@ class Exchange:
         self._gone = self.record.gone = True
         cancel()
 
-    async def _next_message(self) -> Message:
+    async def _next_message(self, deadline: float) -> Message:
         try:
-            async with asyncio.timeout(_BODY_PAUSE):
+            async with asyncio.timeout_at(min(asyncio.get_running_loop().time() + _BODY_PAUSE, deadline)):
                 message = await self._receive()
         except TimeoutError as error:
             raise TooSlow from error

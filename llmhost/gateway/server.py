@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import math
 import os
+import resource
 import socket
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -29,6 +31,7 @@ __all__ = [
     "listen",
     "listen_on_path",
     "may_connect",
+    "use_all_descriptors",
 ]
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -39,6 +42,14 @@ _HEADER_TIMEOUT = 15.0
 _MAX_HEADERS = 64 << 10
 #: seconds for which a connection without a request is kept
 _KEEP_ALIVE = 75
+#: seconds in which a client must take more of an answer, or what is left of it at the end
+_READ_TIMEOUT = 120.0
+#: the share of this process's file descriptors that clients may have: workers and Redis need some, too
+_CLIENTS_SHARE = 3 / 4
+#: the share of connections without a request that is closed at once where there are too many
+_CLOSED_SHARE = 1 / 10
+#: file descriptors that are enough; some systems name no limit
+_MOST_DESCRIPTORS = 65_536
 #: seconds that streams have to end in when the server stops
 _GRACE = 30
 #: connections that wait to be accepted
@@ -48,9 +59,10 @@ _BACKLOG_PATH = "/health/backlog"
 
 
 class _Protocol(HttpToolsProtocol):
-    """Closes a connection whose headers are too long, or do not arrive."""
+    """Closes a connection whose headers are too long, or do not arrive, or whose client does not read."""
 
     _headers_due: asyncio.TimerHandle | None = None
+    _reading_due: asyncio.TimerHandle | None = None
     #: when the request that is under way began to come, or the connection was accepted; monotonic seconds
     since = 0.0
     _header_bytes = 0
@@ -58,15 +70,29 @@ class _Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.since = time.monotonic()
-        peers = self.config.peers if isinstance(self.config, _Config) else None
-        if not may_connect(self.client, transport.get_extra_info("socket").family, peers):
+        assert isinstance(self.config, _Config)  # noqa: S101 - `_server` makes it
+        if not may_connect(self.client, transport.get_extra_info("socket").family, self.config.peers):
             self._close()
             return
+        if len(self.connections) > self.config.most_connections:
+            self._make_room()
         self._headers_due = self.loop.call_later(_HEADER_TIMEOUT, self._close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._headers_arrived()
+        self._client_reads()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._reading_due = self.loop.call_later(_READ_TIMEOUT, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._client_reads()
+
+    def timeout_keep_alive_handler(self) -> None:
+        self._close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -96,6 +122,11 @@ class _Protocol(HttpToolsProtocol):
             return "answering" if self.cycle.response_started else "waiting"
         return "idle" if self._headers_due is None else "waiting"
 
+    @property
+    def has_request(self) -> bool:
+        """Whether a request has arrived, its headers at least, and is not answered in full."""
+        return self._headers_due is None and self.progress() != "idle"
+
     def _count(self, size: int) -> None:
         self._header_bytes += size
         if self._header_bytes > _MAX_HEADERS:
@@ -106,9 +137,24 @@ class _Protocol(HttpToolsProtocol):
             self._headers_due.cancel()
             self._headers_due = None
 
+    def _client_reads(self) -> None:
+        if self._reading_due is not None:
+            self._reading_due.cancel()
+            self._reading_due = None
+
     def _close(self) -> None:
+        """Closes it, once what was written is read, which is waited for no longer than that."""
         if not self.transport.is_closing():
             self.transport.close()
+            self.loop.call_later(_READ_TIMEOUT, self.transport.abort)
+
+    def _make_room(self) -> None:
+        """Closes the oldest connections without a request; where there are none, this one."""
+        waiting = cast("set[_Protocol]", self.connections)
+        idle = [one for one in waiting if one is not self and not one.has_request]
+        idle.sort(key=lambda one: one.since)
+        for one in idle[: math.ceil(len(idle) * _CLOSED_SHARE)] or [self]:
+            one._close()  # noqa: SLF001 - its own class
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +249,10 @@ class _InUse:
 
 
 class _Config(uvicorn.Config):
-    """Only `peers` may connect; None: every address may."""
+    """Only `peers` may connect; None: every address may. Beyond `most_connections`, idle ones are closed."""
 
     peers: Network | None = None
+    most_connections = 0
 
 
 def may_connect(client: tuple[str, int] | None, family: int, peers: Network | None) -> bool:
@@ -288,7 +335,17 @@ def _server(app: ASGIApp, certificate: Certificate | None, peers: Network | None
         timeout_graceful_shutdown=_GRACE,
     )
     config.peers = peers
+    config.most_connections = int(resource.getrlimit(resource.RLIMIT_NOFILE)[0] * _CLIENTS_SHARE)
     return _Server(config)
+
+
+def use_all_descriptors() -> None:
+    """Lets this process have as many connections as the system allows: a shell's limit is often 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
+    if most > soft:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 class _Server(uvicorn.Server):

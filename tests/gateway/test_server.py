@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 import stat
 from pathlib import Path
@@ -13,7 +14,7 @@ from doubles.chat_server import Fault
 from doubles.gateway_house import House, Serve
 from doubles.waiting import until
 
-from llmhost.gateway import server
+from llmhost.gateway import exchange, server
 from llmhost.gateway.server import listen, listen_on_path
 
 
@@ -130,3 +131,58 @@ def test_a_short_write_does_not_wait_for_the_acknowledgement_of_the_one_before()
         accepted, _ = listener.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+
+
+async def test_of_too_many_connections_the_oldest_without_a_request_are_closed(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_CLIENTS_SHARE", 20.5 / resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    async with serve() as house:
+        house.engine.fail(Fault.HANGS)
+        asked = asyncio.create_task(house.chat())  # older than all others
+        await house.engine.asked.wait()
+        idle = [await connect(house) for _ in range(30)]
+        assert (await house.http.get("/healthz")).status_code == 200
+        open_ones = [number for number, (reader, _) in enumerate(idle) if not reader.at_eof()]
+        assert not asked.done()
+        asked.cancel()
+        await asyncio.wait([asked])
+        for _, writer in idle:
+            writer.close()
+    assert 15 <= len(open_ones) <= 20
+    assert open_ones == list(range(30))[-len(open_ones) :]
+
+
+async def test_a_client_that_stops_reading_is_disconnected(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_READ_TIMEOUT", 0.05)
+    house.engine.fail(Fault.ENDLESS_ANSWER, after=0)
+    _, writer = await connect(house)
+    body = b'{"model": "tiny", "stream": true, "messages": [{"role": "user", "content": "Hi"}]}'
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    await asyncio.wait_for(house.engine.asked.wait(), 5)
+
+    async def is_gone() -> bool:
+        count = await backlog(house)
+        return count["waiting"] + count["answering"] == 0
+
+    await until(is_gone)
+    writer.transport.abort()
+
+
+async def test_a_body_that_comes_in_drops_has_an_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "_BODY_TIME", 0.05)
+    reader, writer = await connect(house)
+    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n")
+
+    async def drip() -> None:
+        while True:
+            writer.write(b" ")
+            await asyncio.sleep(0.01)
+
+    dripping = asyncio.create_task(drip())
+    assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 408")
+    dripping.cancel()
+    writer.close()
