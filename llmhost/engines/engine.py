@@ -201,7 +201,3 @@ class Engine(Protocol):
     async def aclose(self) -> None:
         """Closes connections. Asking twice is fine."""
         ...
-
-    async def retire(self) -> None:
-        """Closes connections once no request is in flight."""
-        ...

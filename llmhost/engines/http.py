@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import os
+import ssl
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Mapping
@@ -146,10 +147,9 @@ class HttpTransport:
         self._token = endpoint.token
         self._certificate = endpoint.certificate
         self._extensions = {"trace": _refuse_others} if endpoint.own else {}
-        self._connect_timeout = limits.connect_timeout
-        self._client: httpx.AsyncClient | None = None
-        self._in_flight = 0
-        self._retired = False
+        self._timeouts = httpx.Timeout(None, connect=limits.connect_timeout).as_dict()
+        self._tls: ssl.SSLContext | None = None
+        self._open: set[httpx.AsyncHTTPTransport] = set()
         self.where = _address(self._base)
         if self._token is not None and not (self._token.isascii() and self._token.isprintable()):
             raise ConfigError(f"the token of {self.where} has characters that HTTP cannot carry")
@@ -195,16 +195,9 @@ class HttpTransport:
             raise self.error(fault) from fault
 
     async def aclose(self) -> None:
-        """Closes connections. Asking twice is fine."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
-
-    async def retire(self) -> None:
-        """Closes connections once no request is in flight: the server is gone, or about to go."""
-        self._retired = True
-        if not self._in_flight:
-            await self.aclose()
+        """Closes the connections of requests that are in flight. Asking twice is fine."""
+        for connection in list(self._open):
+            await connection.aclose()
 
     @property
     def _pinned(self) -> bool:
@@ -214,36 +207,45 @@ class HttpTransport:
     async def _send(
         self, method: str, path: str, payload: JsonObject | None, deadlines: StreamDeadlines
     ) -> AsyncIterator[httpx.Response]:
-        self._in_flight += 1
+        connection, response = self._connection(), None
+        self._open.add(connection)
         try:
-            async with self._exchange(method, path, payload, deadlines) as response:
-                yield response
-        finally:
-            self._in_flight -= 1
-            if self._retired and not self._in_flight:
-                await self.aclose()
-
-    @asynccontextmanager
-    async def _exchange(
-        self, method: str, path: str, payload: JsonObject | None, deadlines: StreamDeadlines
-    ) -> AsyncIterator[httpx.Response]:
-        client = self._connected()
-        content = None if payload is None else json.dumps(payload)
-        request = client.build_request(
-            method,
-            self._base + path,
-            content=content,
-            headers=trace_headers.get(),
-            extensions=self._extensions,
-        )
-        with transport_faults(pinned=self._pinned):
-            response = await deadlines.wait(client.send(request, stream=True))
-        try:
+            with transport_faults(pinned=self._pinned):
+                response = await deadlines.wait(
+                    connection.handle_async_request(self._request(method, path, payload))
+                )
             if response.status_code != httpx.codes.OK:
                 raise await self._status(response, deadlines)
             yield response
         finally:
-            await response.aclose()
+            self._open.discard(connection)
+            # To its end, although the request may be cut off once more: the server would go on for nobody.
+            await asyncio.shield(asyncio.ensure_future(_close(response, connection)))
+
+    def _connection(self) -> httpx.AsyncHTTPTransport:
+        """For one request. A pool of several loses those whose requests are cut off at certain moments."""
+        if self._tls is None:
+            self._tls = tls_context(self._base, self._certificate)
+        return httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False, limits=_ONE_EACH)
+
+    def _request(self, method: str, path: str, payload: JsonObject | None) -> httpx.Request:
+        headers = {
+            "Accept": "*/*",
+            "Accept-Encoding": "identity",
+            "Connection": "close",
+            "Content-Type": "application/json",
+            "User-Agent": "llmhost",
+            **(trace_headers.get() or {}),
+        }
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token}"
+        return httpx.Request(
+            method,
+            self._base + path,
+            headers=headers,
+            content=None if payload is None else json.dumps(payload),
+            extensions={**self._extensions, "timeout": self._timeouts},
+        )
 
     async def _status(self, response: httpx.Response, deadlines: StreamDeadlines) -> HttpStatus:
         body = ""
@@ -253,24 +255,6 @@ class HttpTransport:
             body = body.replace(self._token, "…")
         redirected = response.is_redirect and _without_query(response.headers.get("location", ""))
         return HttpStatus(response.status_code, body, redirected or "")
-
-    def _connected(self) -> httpx.AsyncClient:
-        if self._client is None:
-            headers = {
-                "Accept-Encoding": "identity",
-                "Connection": "close",
-                "Content-Type": "application/json",
-            }
-            if self._token is not None:
-                headers["Authorization"] = f"Bearer {self._token}"
-            self._client = httpx.AsyncClient(
-                headers=headers,
-                verify=tls_context(self._base, self._certificate),
-                trust_env=False,
-                timeout=httpx.Timeout(None, connect=self._connect_timeout),
-                limits=_ONE_EACH,
-            )
-        return self._client
 
     async def _lines(self, response: httpx.Response, deadlines: StreamDeadlines) -> AsyncGenerator[str, None]:
         splitter = LineSplitter()
@@ -303,6 +287,12 @@ class HttpTransport:
             if chunk is None:
                 return
             yield chunk
+
+
+async def _close(response: httpx.Response | None, connection: httpx.AsyncHTTPTransport) -> None:
+    if response is not None:
+        await response.aclose()
+    await connection.aclose()
 
 
 async def _refuse_others(event: str, info: Mapping[str, Any]) -> None:
@@ -398,9 +388,6 @@ class HttpEngine(Engine, ABC):
 
     async def aclose(self) -> None:
         await self._transport.aclose()
-
-    async def retire(self) -> None:
-        await self._transport.retire()
 
     async def _events(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         limits = self._limits

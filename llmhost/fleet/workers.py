@@ -76,11 +76,11 @@ class Engines:
         for api in self._worker_apis.values():
             await api.aclose()
 
-    async def close_all_but(self, workers: Sequence[Worker]) -> None:
-        """Closes the engines' clients of all other workers, each once it has no request in flight."""
+    def forget_all_but(self, workers: Sequence[Worker]) -> None:
+        """Forgets the engines' clients of all other workers; requests in flight go on."""
         kept = {(worker.engine, self._endpoint(worker)) for worker in workers}
         for way in [way for way in self._engines if way not in kept]:
-            await self._engines.pop(way).retire()
+            del self._engines[way]
 
     def of(self, worker: Worker) -> Engine:
         """The client for this worker's engine. Raises ConfigError for a URL or token that cannot be."""

@@ -510,7 +510,7 @@ class Wiring(AsyncExitStack):
         client = await self._redis_or_none()
         registry = make_registry(client, fleet_spec(self._config), self._config) if client else None
         workers = await workers_to_ask(self.provider, registry, ready_only=self._waker is not None)
-        await self.engines.close_all_but(workers)
+        self.engines.forget_all_but(workers)
         return workers
 
     async def _upstreams(self, model: str) -> Sequence[Upstream]:

@@ -49,9 +49,6 @@ class ScriptedEngine:
     async def aclose(self) -> None:
         pass
 
-    async def retire(self) -> None:
-        pass
-
 
 def pool_of(*engines: ScriptedEngine, price_per_hour: float = 3600.0) -> Pool:
     """A pool of workers w0, w1, …; the price makes a second of engine time cost 1 USD."""

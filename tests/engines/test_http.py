@@ -17,6 +17,7 @@ from doubles.chat_server import Fault
 from doubles.engine_limits import LIMITS
 from doubles.fleet_values import make_worker
 from doubles.openai_server import OpenAIServer
+from doubles.waiting import until
 
 from llmhost.config.models import Config
 from llmhost.engines.engine import ChatRequest, Endpoint, Message, Sampling
@@ -242,3 +243,26 @@ async def test_a_fleet_s_local_workers_are_llmhost_s_own(
     assert openai_server.requests == []
     await engines.probe(replace(worker, provider="static"))
     await engines.aclose()
+
+
+@pytest.mark.parametrize("cuts", [1, 2])
+async def test_wherever_a_request_is_cut_off_its_connection_is_closed(cuts):
+    async def ask():
+        async with aclosing(engine.chat(ChatRequest("tiny", (Message("user", "Hi."),)))) as events:
+            async for _ in events:
+                pass
+
+    async with OpenAIServer() as server:
+        engine = OpenAIEngine(Endpoint(server.url), LIMITS)
+        steps, asking = 0, asyncio.create_task(ask())
+        while not asking.done():
+            for _ in range(cuts):
+                asking.cancel()
+                await asyncio.sleep(0)
+            await asyncio.wait([asking])
+            steps += 1
+            asking = asyncio.create_task(ask())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+        await until(lambda: not server._tasks)
+    assert steps > 10
