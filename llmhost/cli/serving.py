@@ -155,12 +155,16 @@ class Serving:
         told: str,
     ) -> None:
         """Keeps several processes that serve on these sockets. What would end each is raised before."""
+        from llmhost.gateway.observe import Observation
         from llmhost.gateway.tls import certificate_of
-        from llmhost.wiring.gateways import make_access
 
         certificate_of(fleets[0][1].gateway)
-        async with wired(*fleets[0]) as wiring:
-            await make_access(wiring, fleets[0][1].gateway)
+        observation = Observation(self.options.output.warn)
+        try:
+            async with _built(fleets, observation):
+                pass
+        finally:
+            observation.close()
         descriptors = [listener.fileno() for listener in listeners]
         running: set[Process] = set()
 

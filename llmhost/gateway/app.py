@@ -257,6 +257,8 @@ class _Endpoint:
         headers = {} if fault.retry_after is None else {"retry-after": str(fault.retry_after)}
         if fault.status == 401:
             headers["www-authenticate"] = "Bearer"
+        if fault.status == 408:
+            headers["connection"] = "close"
         await exchange.reply(fault.status, self._shape(replace(fault, request=exchange.id)), headers)
 
 

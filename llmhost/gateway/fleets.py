@@ -74,15 +74,19 @@ class ServedFleets:
     """
 
     def __init__(self, fleets: Sequence[ServedFleet], aliases: Mapping[str, str]) -> None:
-        """Raises ConfigError where two fleets serve a model, or an alias names none."""
+        """Raises ConfigError where two fleets have one name or serve one model, or an alias names none."""
         self.fleets = tuple(fleets)
+        by_name: dict[str, ServedFleet] = {}
         self._by_model: dict[str, ServedFleet] = {}
         for fleet in fleets:
+            name = fleet.config.fleet.name
+            if by_name.setdefault(name, fleet) is not fleet:
+                raise ConfigError(f"several configurations are for the fleet {name}", hint="set `fleet.name`")
             other = self._by_model.setdefault(_short(fleet.model), fleet)
             if other is not fleet:
-                names = f"{other.config.fleet.name} and {fleet.config.fleet.name}"
                 raise ConfigError(
-                    f"the fleets {names} both serve {fleet.model}", hint="a model belongs to one fleet"
+                    f"the fleets {other.config.fleet.name} and {name} both serve {fleet.model}",
+                    hint="a model belongs to one fleet",
                 )
         #: the embedding models by the names that are listed
         self.embedders: dict[str, ServedFleet] = {}

@@ -139,6 +139,17 @@ async def test_several_processes_serve_on_one_port_and_end_together(up: House, p
     assert not any(child.is_running() for child in children)
 
 
+async def test_what_would_end_each_of_several_processes_ends_the_command(up: House, port: int) -> None:
+    config = yaml.safe_load(Path("llmhost.yaml").read_text())  # noqa: ASYNC240
+    for gateway, error in (
+        ({"aliases": {"gpt-4o": "huge"}}, "no fleet serves huge"),
+        ({"log": "/nowhere/requests.jsonl"}, "the request log cannot be opened"),
+    ):
+        up.configure(**config, gateway=gateway)
+        done = await up.run("serve", "--port", str(port), "--workers", "2")
+        assert (done.code != 0, error in done.error) == (True, True)
+
+
 async def test_a_process_that_dies_is_replaced_while_the_others_serve(up: House, port: int) -> None:
     serving = await up.start("serve", "--port", str(port), "--workers", "2")
     await serving.until("err", "/v1")

@@ -47,6 +47,11 @@ def test_a_model_belongs_to_one_fleet() -> None:
         ServedFleets([BLUE, fleet("green", "llama3")], {})
 
 
+def test_a_fleet_has_one_configuration() -> None:
+    with pytest.raises(ConfigError, match="several configurations are for the fleet blue"):
+        ServedFleets([BLUE, RED, fleet("blue", "gemma")], {})
+
+
 def test_an_alias_stands_for_a_model_that_is_served() -> None:
     with pytest.raises(ConfigError, match="no fleet serves huge"):
         ServedFleets([BLUE], {"gpt-4o": "huge"})

@@ -267,7 +267,7 @@ arm() {
 }
 
 give_back() {
-    echo 'llmhost: nobody speaks to it, it gives itself back'
+    echo 'llmhost: no request has come for too long, so it destroys itself'
     call DELETE >/dev/null
 }
 
