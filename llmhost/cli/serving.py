@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import signal
 import socket
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from llmhost.config.models import Config
     from llmhost.gateway.background import GatewayHome, GatewayRecord
     from llmhost.gateway.observe import Observation
+    from llmhost.wiring import Wiring
 
 __all__ = ["Serving", "reloading"]
 
@@ -38,6 +40,8 @@ __all__ = ["Serving", "reloading"]
 _FIRST_PAUSE, _LAST_PAUSE = 1.0, 30.0
 #: seconds; one that ran for longer has not failed to start
 _SOUND = 60.0
+#: objects that are made before the garbage collector looks through them
+_YOUNG = 10_000
 #: seconds between two looks whether the parent is still there
 _PARENT_POLL = 1.0
 
@@ -282,10 +286,19 @@ async def _built(fleets: Fleets, observation: Observation) -> AsyncIterator[ASGI
                 part.others.remember(options.source)
         gateway = await make_gateway(parts, observation)
         observation.configure(fleets[0][1].gateway)
-        for part in parts:
-            loading = asyncio.create_task(part.load_models())
-            stack.callback(loading.cancel)
+        loading = asyncio.create_task(_load_models(parts))
+        stack.callback(loading.cancel)
         yield gateway.app()
+
+
+async def _load_models(parts: Sequence[Wiring]) -> None:
+    """Loads what the caches compare questions with. What there is then stays, and the garbage collector need
+    not look through it again and again: it took a fifth of the time of a hit."""
+    await asyncio.gather(*(part.load_models() for part in parts))
+    gc.unfreeze()  # what an earlier configuration has left
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG)
 
 
 async def _place(

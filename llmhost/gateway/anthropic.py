@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -20,6 +19,7 @@ from llmhost.engines.engine import Message, Sampling, ToolCall
 from llmhost.errors import EngineError
 from llmhost.gateway.chat import BlockOrder, Chat, Choice, content_of, merge_calls
 from llmhost.gateway.faults import BadRequest, Fault
+from llmhost.gateway.ids import new_id
 from llmhost.gateway.openai import finish_reason, neutral_fields
 
 __all__ = [
@@ -474,7 +474,7 @@ class MessageWriter:
         self, content: Sequence[Mapping[str, Any]], usage: Mapping[str, int], stop_reason: str | None
     ) -> Mapping[str, Any]:
         return {
-            "id": f"msg_{secrets.token_hex(12)}",
+            "id": new_id("msg_"),
             "type": "message",
             "role": "assistant",
             "model": self._chat.model,
@@ -512,7 +512,7 @@ class MessageWriter:
 
 
 def _tool_use(call: ToolCall) -> dict[str, Any]:
-    id = call.id if _CALL_ID.fullmatch(call.id) else f"toolu_{secrets.token_hex(12)}"
+    id = call.id if _CALL_ID.fullmatch(call.id) else new_id("toolu_")
     return {"type": "tool_use", "id": id, "name": call.name}
 
 

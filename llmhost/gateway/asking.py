@@ -37,6 +37,8 @@ class CacheControl:
 
 def read_cache_control(header: str) -> CacheControl:
     """Directives that are not known are ignored, as HTTP has it."""
+    if not header:
+        return CacheControl()
     directives = {part.strip().lower() for part in header.split(",")}
     ages = [int(match[1]) for part in directives if (match := re.fullmatch(r"max-age=(\d{1,10})", part))]
     max_age = min(ages, default=None)

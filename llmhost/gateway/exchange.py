@@ -6,7 +6,6 @@ Handlers are ASGI applications and not Starlette endpoints: a token costs one `s
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.types import Message, Receive, Scope, Send
 
 from llmhost.gateway.faults import BadRequest, BodyTooLarge, TooSlow
+from llmhost.gateway.ids import new_id
 from llmhost.gateway.record import record_of
 
 __all__ = ["Caller", "ClientGone", "Exchange", "Headers"]
@@ -62,7 +62,7 @@ class Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
         #: names the request to its client
-        self.id = f"req_{secrets.token_hex(12)}"
+        self.id = new_id("req_")
         self.record = record_of(scope)
         self.record.id = self.id
         self.started = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
@@ -14,6 +13,7 @@ from llmhost.answering.question import Reply
 from llmhost.engines.engine import Message, Sampling, ToolCall
 from llmhost.gateway.chat import Chat, Choice, merge_calls
 from llmhost.gateway.faults import BadRequest, Fault
+from llmhost.gateway.ids import new_id
 
 __all__ = [
     "CHAT_BODY",
@@ -217,7 +217,7 @@ def usage(replies: Sequence[Reply | None]) -> dict[str, Any]:
 
 def _tool_call(call: ToolCall) -> dict[str, Any]:
     return {
-        "id": call.id or f"call_{secrets.token_hex(12)}",
+        "id": call.id or new_id("call_"),
         "type": "function",
         "function": {"name": call.name, "arguments": call.arguments},
     }
@@ -239,7 +239,7 @@ class _Writer:
     def __init__(self, model: str, *, include_usage: bool) -> None:
         self.model = model
         self.head = {
-            "id": f"{self.prefix}-{secrets.token_hex(12)}",
+            "id": new_id(f"{self.prefix}-"),
             "created": int(time.time()),
             "model": model,
         }

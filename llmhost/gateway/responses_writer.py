@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from llmhost.answering.question import Reply
 from llmhost.engines.engine import ToolCall
 from llmhost.gateway.chat import BlockOrder, Choice, merge_calls
 from llmhost.gateway.faults import Fault
+from llmhost.gateway.ids import new_id
 from llmhost.gateway.openai import error, finish_reason, usage
 from llmhost.gateway.responses import (
     Reasoning,
@@ -73,7 +73,7 @@ class _Output:
     id: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.id = f"{self.kind.prefix}_{secrets.token_hex(12)}"
+        self.id = new_id(f"{self.kind.prefix}_")
 
     @property
     def kind(self) -> _Kind:
@@ -220,7 +220,7 @@ class ResponseWriter:
 
     def _call_fields(self, call: ToolCall) -> Mapping[str, Any]:
         namespace, name = self._functions.get(call.name, (None, call.name))
-        fields = {"call_id": call.id or f"call_{secrets.token_hex(12)}", "name": name}
+        fields = {"call_id": call.id or new_id("call_"), "name": name}
         return {**fields, "namespace": namespace} if namespace else fields
 
     def _ended(self) -> Mapping[str, Any]:
@@ -248,7 +248,7 @@ def _head(body: ResponseBody, now: int) -> Mapping[str, Any]:
     choice = body.tool_choice
     text = body.text or TextConfig(format=TextFormat(type="text"))
     return {
-        "id": f"resp_{secrets.token_hex(16)}",
+        "id": new_id("resp_", 32),
         "object": "response",
         "created_at": now,
         "model": body.model,
