@@ -141,7 +141,7 @@ class CacheSessions:
     async def open(self, question: Question) -> CacheSession | None:
         """The session of one question, not available while Redis is left alone; None where the question must
         bypass the cache."""
-        key = question.own_key
+        key = question.key()
         if key is None:
             return None
         session = CacheSession(self, question, key)

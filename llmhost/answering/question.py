@@ -79,12 +79,7 @@ class Question:
     @property
     def bypasses(self) -> bool:
         """Whether the cache is not asked for an answer to it."""
-        return not self.use_cache or self.refresh or self.own_key is None
-
-    @cached_property
-    def own_key(self) -> CacheKey | None:
-        """The key among the answers of weights without a digest."""
-        return self.key()
+        return not self.use_cache or self.refresh or self.key() is None
 
     @property
     def conversation(self) -> str:
@@ -116,6 +111,16 @@ class Question:
         that says what that is. Weights without a digest are those of this fleet: another one may serve others
         under the same name.
         """
+        if digest not in self._keys:
+            self._keys[digest] = self._key(digest)
+        return self._keys[digest]
+
+    @cached_property
+    def _keys(self) -> dict[str, CacheKey | None]:
+        """The keys that were asked for, by the weights' digest."""
+        return {}
+
+    def _key(self, digest: str) -> CacheKey | None:
         fields = {name: value for name, value in self.fields.items() if name not in _INDIFFERENT_FIELDS}
         if self.last is not None or not fields.keys() <= _CACHEABLE_FIELDS:
             return None

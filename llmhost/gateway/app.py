@@ -14,7 +14,7 @@ from llmhost import __version__
 from llmhost.errors import LlmhostError
 from llmhost.gateway import anthropic, embeddings, ollama, openai, openapi, responses
 from llmhost.gateway.access import Access
-from llmhost.gateway.asking import ask_streamed, ask_whole, questions_of, read_cache_control
+from llmhost.gateway.asking import Questions, ask_streamed, ask_whole, read_cache_control
 from llmhost.gateway.chat import Chat, ChatWriter
 from llmhost.gateway.command import COMMAND_PATH, answer_command
 from llmhost.gateway.embeddings import Embeddings
@@ -51,6 +51,7 @@ class Gateway:
         self._access = access
         self._observation = observation
         self._max_body = max_body
+        self._questions = Questions()
         self._embeddings = Embeddings(fleets)
         self._ollama = OllamaApi(fleets, self._ask, self._embeddings, max_body=max_body)
 
@@ -179,7 +180,7 @@ class Gateway:
         control = read_cache_control(exchange.header("cache-control"))
         if session := exchange.header("x-openwebui-chat-id"):
             chats = [replace(chat, sticky=chat.sticky or session) for chat in chats]
-        questions = questions_of(chats, fleet, control, exchange.caller)
+        questions = self._questions.of(chats, fleet, control, exchange.caller)
         exchange.record.asks(fleet, questions)
         answer = ask_streamed if chats[0].stream else ask_whole
         await answer(exchange, fleet, questions, writer)

@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 
+import orjson
+
 from llmhost.answering.question import Event, Question, Reply, Started, Text, make_question
 from llmhost.engines.engine import Thought, ToolCall
 from llmhost.gateway.chat import Chat, ChatWriter, Choice
@@ -15,10 +17,12 @@ from llmhost.gateway.exchange import Caller, ClientGone, Exchange
 from llmhost.gateway.faults import fault_of
 from llmhost.gateway.fleets import ServedFleet
 
-__all__ = ["CacheControl", "ask_streamed", "ask_whole", "questions_of", "read_cache_control"]
+__all__ = ["CacheControl", "Questions", "ask_streamed", "ask_whole", "questions_of", "read_cache_control"]
 
 #: seconds of silence after which a client is shown that its request is still worked on
 PING_PERIOD = 10.0
+#: requests whose questions are remembered, and the bytes of the longest of them
+_REMEMBERED, _REMEMBERED_BYTES = 1000, 4096
 #: characters of a token, about
 _CHARACTERS_A_TOKEN = 4
 #: events of several answers that wait for a slow client
@@ -48,6 +52,42 @@ def read_cache_control(header: str) -> CacheControl:
         only_cached="only-if-cached" in directives,
         max_age=max_age,
     )
+
+
+class Questions:
+    """Makes questions of chats, and remembers them: what is asked again, as hits are, is not read again."""
+
+    def __init__(self) -> None:
+        #: by everything that they depend on, oldest first
+        self._made: dict[object, Sequence[Question]] = {}
+
+    def of(
+        self, chats: Sequence[Chat], fleet: ServedFleet, control: CacheControl, caller: Caller
+    ) -> Sequence[Question]:
+        """As `questions_of`."""
+        written = _written(chats)
+        if not 0 < len(written) <= _REMEMBERED_BYTES:
+            return questions_of(chats, fleet, control, caller)
+        key = (written, fleet.model, control, caller.tenant, caller.user)
+        questions = self._made.get(key)
+        if questions is None:
+            questions = self._made[key] = questions_of(chats, fleet, control, caller)
+            if len(self._made) > _REMEMBERED:
+                del self._made[next(iter(self._made))]
+        return questions
+
+
+def _written(chats: Sequence[Chat]) -> bytes:
+    """The chats, where they are nothing but texts, so that no other chats are written so; else nothing."""
+    plain = all(
+        not chat.fields
+        and all(isinstance(message.content, str) and not message.fields for message in chat.messages)
+        for chat in chats
+    )
+    try:
+        return orjson.dumps(chats) if plain else b""
+    except TypeError:  # half a character of a text has no bytes
+        return b""
 
 
 def questions_of(

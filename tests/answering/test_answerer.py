@@ -14,7 +14,7 @@ from doubles.answering_house import ASKED, DONE, House
 from doubles.embedders import WordEmbedder
 from doubles.scripted_pool import ScriptedEngine
 from plugins.cache import MakeCache
-from redis.asyncio import Redis
+from redis.asyncio import Redis, UnixDomainSocketConnection
 
 from llmhost.answering.cache_session import Weights
 from llmhost.answering.question import Question, Reply, Started, Text
@@ -486,7 +486,7 @@ async def test_whatever_fails_on_the_caches_way_a_worker_answers_and_one_warning
         (FlatIndex, "prepare"),
         (ThresholdPolicy, "decide"),
         (ThresholdPolicy, "floor"),
-        (Redis, "execute_command"),
+        (UnixDomainSocketConnection, "send_command"),
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from llmhost.answering.question import Question
 from llmhost.config.models import Config
 from llmhost.engines.ollama_wire import chat_payload
 from llmhost.errors import LlmhostError
 from llmhost.gateway import anthropic, ollama, openai, responses
-from llmhost.gateway.asking import CacheControl, questions_of, read_cache_control
+from llmhost.gateway.asking import CacheControl, Questions, questions_of, read_cache_control
 from llmhost.gateway.exchange import Caller
 from llmhost.gateway.fleets import ServedFleet
 from llmhost.gateway.responses_writer import ResponseWriter
@@ -124,6 +125,38 @@ def test_any_body_in_ollama_s_api_is_a_question_or_a_mistake(
     except (ValidationError, LlmhostError):
         return
     assert len(questions) == 2
+
+
+def test_what_is_asked_again_is_the_same_question_and_another_s_is_not() -> None:
+    remembered = Questions()
+
+    def asked(control: CacheControl | None = None, caller: Caller | None = None, **changes: Any) -> Question:
+        chat = openai.chat_of(openai.CHAT_BODY.validate_python({**ASKED, **changes}))
+        return remembered.of([chat], FLEET, control or CacheControl(), caller or Caller())[0]
+
+    first = asked()
+    assert asked() is first
+    others = [
+        asked(temperature=0.5),
+        asked(messages=[{"role": "user", "content": "Else?"}]),
+        asked(prompt_cache_key="session"),
+        asked(caller=Caller("acme")),
+        asked(caller=Caller("acme", "ann")),
+        asked(CacheControl(max_age=60)),
+    ]
+    assert len({id(question) for question in (first, *others)}) == 7
+    assert [question.tenant for question in others[3:5]] == ["acme", "acme"]
+    assert others[4].user == "ann"
+
+
+def test_what_is_more_than_text_is_always_read_anew() -> None:
+    remembered = Questions()
+    image = {"role": "user", "content": [{"type": "image_url"}]}
+    differently: list[dict[str, Any]] = [{"tools": [{}]}, {"messages": [image]}]
+    for changes in differently:
+        chat = openai.chat_of(openai.CHAT_BODY.validate_python({**ASKED, **changes}))
+        one, two = (remembered.of([chat], FLEET, CacheControl(), Caller())[0] for _ in range(2))
+        assert one is not two
 
 
 def test_what_ollama_s_clients_send_reaches_an_ollama_as_they_sent_it() -> None:

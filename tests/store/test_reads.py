@@ -34,6 +34,24 @@ async def test_who_gives_up_keeps_nobody_else_from_the_answer(redis_client: Redi
     assert await reads.get("a") == b"1"
 
 
+async def test_a_connection_that_the_server_closed_meanwhile_is_replaced(redis_client: Redis) -> None:
+    await redis_client.set("a", "1")
+    reads = SharedReads(redis_client)
+    for _ in range(3):
+        assert await reads.get("a") == b"1"
+        await redis_client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        await asyncio.sleep(0)  # as any question takes
+
+
+async def test_a_redis_that_hangs_is_waited_for_once(hanging_port: int) -> None:
+    client = connect(RedisConfig(host="127.0.0.1", port=hanging_port, timeout=0.2))
+    reads = SharedReads(client)
+    for words in ("does not answer in time", "."):
+        with pytest.raises(StoreUnavailable, match=words), translate_errors():
+            await reads.get("a")
+    await client.aclose()
+
+
 async def test_a_redis_that_is_away_is_told_to_everyone_who_asks(refusing_port: int) -> None:
     client = connect(RedisConfig(host="127.0.0.1", port=refusing_port))
     reads = SharedReads(client)
