@@ -10,7 +10,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmhost.autoscale.models import StepResult
+from llmhost.config.models import RedisConfig
 from llmhost.errors import LimitError, LlmhostError
 from llmhost.fleet.budget import Limits
+from llmhost.fleet.results import DownResult
+from llmhost.store.client import connect
 
 MOST = 4  #: workers
 PER_HOUR = 1.4  #: USD; four machines, but not four of the dearer ones
@@ -79,6 +82,7 @@ EVENT = st.one_of(
     st.tuples(st.just("no_heartbeat"), st.tuples(st.integers(1, MOST), st.integers(1, 12))),
     st.tuples(st.just("wrong_clock"), st.tuples(st.sampled_from(JUMPS), st.integers(1, 3))),
     st.tuples(st.just("no_credit"), st.integers(1, 3)),
+    st.tuples(st.just("taken_down"), st.tuples(st.booleans(), st.booleans(), st.integers(1, 4))),
     st.tuples(st.just("fault"), st.tuples(st.sampled_from(CALLS), st.integers(1, 3))),
     st.tuples(st.just("machine"), st.sampled_from(MACHINES)),
     st.tuples(
@@ -89,10 +93,15 @@ EVENT = st.one_of(
 
 @dataclass
 class World:
-    """The fleet, what a history does to it, and what must never be."""
+    """The fleet, what a history does to it, and what must never be. `load` is for so many workers."""
 
     fleet: RentedFleet
     wrong: list[str] = field(default_factory=list)
+    load: int = 0
+
+    def ask(self, workers: int) -> None:
+        """From now on questions come for so many workers."""
+        self.fleet.traffic.ask(workers * SPEED * WORTH)
 
     @property
     def server(self) -> Any:
@@ -126,7 +135,8 @@ async def play(world: World, event: str, value: Any) -> None:
             await COMMANDS[event](world, value)
         world.look()
     elif event == "load":
-        world.fleet.traffic.ask(value * SPEED * WORTH)
+        world.load = value
+        world.ask(value)
     elif event == "fault":
         world.server.arm(value[0], times=value[1])
     elif event == "machine":
@@ -159,6 +169,7 @@ async def no_heartbeat(world: World, value: tuple[int, int]) -> None:
         for number in world.server.alive()[:count]
         if world.server.instances[number].actual_status == "running"
         and f"vast-{number}" not in world.fleet.wedged
+        and Fault.NO_PORTS not in world.server.instances[number].quirks  # it never answered
     }
     for number in silent:
         world.server.become(number, "unknown")
@@ -190,6 +201,34 @@ async def no_credit(world: World, count: int) -> None:
         world.server.credit = credit
 
 
+async def taken_down(world: World, value: tuple[bool, bool, int]) -> None:
+    """`down`, beside a step or not, while Redis is away or not. Then much is asked, and nothing comes back
+    before `up`, on another machine neither. What `down` leaves, it says."""
+    is_beside, redis_away, count = value
+    fleet = world.fleet
+    service = fleet.service()
+    if redis_away:
+        nowhere = connect(RedisConfig(), socket=fleet.folder / "nobody.sock")
+        service = replace(fleet, client=nowhere).service()
+    meanwhile = [fleet.scaler().step()] if is_beside else []
+    result, *_ = await asyncio.gather(service.down(), *meanwhile, return_exceptions=True)
+    await fleet.clock.sleep(MINUTE)
+    if isinstance(result, LlmhostError):  # nothing was ended
+        return
+    assert isinstance(result, DownResult)
+    if world.server.alive() and not (result.remaining or result.failed):
+        world.wrong.append("down said that nothing is left")
+    bought = world.server.created_total
+    world.ask(MOST)
+    await steps(world, count)
+    if not redis_away:
+        await elsewhere(world, MINUTE)
+    if world.server.created_total > bought:
+        world.wrong.append("bought after down")
+    world.ask(world.load)
+    await fleet.registry.resume()
+
+
 async def elsewhere(world: World, pause: float) -> None:
     """On another machine, which has another address, while this one does nothing."""
     await world.fleet.clock.sleep(MINUTE)
@@ -208,6 +247,7 @@ COMMANDS: dict[str, Callable[[World, Any], Awaitable[Any]]] = {
     "steps": steps,
     "no_heartbeat": no_heartbeat,
     "no_credit": no_credit,
+    "taken_down": taken_down,
     "wrong_clock": wrong_clock,
     "elsewhere": elsewhere,
     "crash": lambda world, death: crash(world.server, world.fleet.scaler().step(), *death),
@@ -224,7 +264,7 @@ async def calm(world: World, workers: int, crashes: int, clock_errors: int) -> N
     """
     world.server.faults.armed.clear()
     world.fleet.wedged.clear()
-    world.fleet.traffic.ask(workers * SPEED * WORTH)
+    world.ask(workers)
     await steps(world, 4)
     await world.fleet.clock.sleep(
         2 * HOURS

@@ -182,6 +182,7 @@ async def no_heartbeat(world: World, count: int) -> None:
         for number in world.server.alive()[:count]
         if world.server.instances[number].actual_status == "running"
         and f"vast-{number}" not in world.fleet.wedged
+        and Fault.NO_PORTS not in world.server.instances[number].quirks  # it never answered
     ]
     for number in silent:
         world.server.become(number, "unknown")
