@@ -86,6 +86,17 @@ class StepRecord:
     actions: tuple[dict[_Text, _Text | _Flag | None], ...] = ()
     blocked: _Text | None = None
 
+    def summary(self) -> dict[str, Any]:
+        """What was decided, as JSON for programs, without what it was decided by."""
+        return {
+            "at": self.at,
+            "decision": self.decision,
+            "from": self.before,
+            "to": self.after,
+            "reason": self.reason,
+            "blocked": self.blocked,
+        }
+
 
 class History(tuple[StepRecord, ...]):
     """Steps, newest last. `damaged` is how many more there are that cannot be read."""

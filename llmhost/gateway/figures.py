@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from llmhost.autoscale.state import History, ScaleStateStore
+from llmhost.autoscale.state import ScaleStateStore
 from llmhost.cache.calibration import LabelsReport, calibrate, served_error
 from llmhost.cache.models import Asker
 from llmhost.cache.policy import shifted
@@ -95,7 +95,7 @@ class FleetFigures:
             "paused_since": paused,
             "figures": figures,
             "served_error": None if labels is None else self._served_error(labels),
-            "decisions": None if decisions is None else _decisions(decisions),
+            "decisions": None if decisions is None else [step.summary() for step in reversed(decisions)],
             "problems": problems.found,
         }
 
@@ -195,20 +195,6 @@ def _worker(worker: Worker, rentals: Sequence[Rental], now: float) -> dict[str, 
         "price_per_hour": worker.price_per_hour,
         "spent_usd": spent(own, 0.0, now) if own else None,
     }
-
-
-def _decisions(history: History) -> list[dict[str, Any]]:
-    return [
-        {
-            "at": step.at,
-            "decision": step.decision,
-            "from": step.before,
-            "to": step.after,
-            "reason": step.reason,
-            "blocked": step.blocked,
-        }
-        for step in reversed(history)
-    ]
 
 
 def _point(part: Sequence[Bucket], totals: Totals, rentals: Sequence[Rental], now: float) -> dict[str, Any]:

@@ -113,19 +113,7 @@ async def show_past_steps(
         past = await (await wiring.scaler()).history(last or sys.maxsize)
     if past.damaged:
         options.output.warn(f"{past.damaged} past steps cannot be read, and are left out")
-    decisions = [
-        {
-            "at": step.at,
-            "decision": step.decision,
-            "from": step.before,
-            "to": step.after,
-            "reason": step.reason,
-            "observed": step.observed,
-            "actions": step.actions,
-            "blocked": step.blocked,
-        }
-        for step in past
-    ]
+    decisions = [{**step.summary(), "observed": step.observed, "actions": step.actions} for step in past]
     rows = None if last else _ROWS
     show = partial(_show_history, rows=rows)
     options.output.result(past, show, {"decisions": decisions})
