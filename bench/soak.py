@@ -63,8 +63,6 @@ SETTLING = 30.0
 LEAVE, REWORDED, BYPASS, STREAMED = 0.05, 0.08, 0.03, 0.5
 #: different questions, and the seconds for which an answer is kept: one in 20 of 300 requests a second misses
 MOST_QUESTIONS, ANSWERS_LIVE = 2000, 120
-#: faults that are shown in full
-SHOWN = 10
 #: requests; in fewer, what is loaded when it is first needed is most of what memory grows by
 ENOUGH = 20_000
 #: how much memory may grow, and how many descriptors may be left over
@@ -273,6 +271,7 @@ class Soak:
                     await client.ask(asked)
                 except Wrong as wrong:
                     self.faults.append(f"{asked}: {wrong}")
+                    print(f"  {self.faults[-1]}", flush=True)
                 self.done += 1
             client.close()
 
@@ -305,10 +304,12 @@ class Questions:
 
 
 class House:
-    """Redis, engines and the gateway, as processes."""
+    """Redis, engines and the gateway, as processes; the last may have so many `descriptors`."""
 
-    def __init__(self, folder: Path, processes: int) -> None:
+    def __init__(self, folder: Path, processes: int, descriptors: int | None = None) -> None:
         self._folder = folder
+        limit = [] if descriptors is None else ["prlimit", f"--nofile={descriptors}:{descriptors}"]
+        self._serve = [*limit, LLMHOST, "serve"]
         self.socket = folder / "redis.sock"
         self.port = free_port()
         self._engine_ports = [free_port() for _ in range(ENGINES)]
@@ -351,7 +352,7 @@ class House:
             )
             with self._log.open("wb") as log:
                 self._gateway = subprocess.Popen(
-                    [LLMHOST, "serve"], env=self._environment, stdin=subprocess.DEVNULL, stderr=log
+                    self._serve, env=self._environment, stdin=subprocess.DEVNULL, stderr=log
                 )
             stack.callback(_end, self._gateway, signal.SIGTERM)
             while b"/v1" not in self._log.read_bytes():
@@ -492,7 +493,7 @@ def report(
     if "Traceback" in house.log() or " failed" in house.log():
         faults.append("the gateway has logged what was not foreseen")
     print(f"faults: {len(faults)}")
-    for fault in faults[:SHOWN]:
+    for fault in faults[len(soak.faults) :]:
         print(f"  {fault}")
     if faults:
         print(house.log()[-3000:], file=sys.stderr)
