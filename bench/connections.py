@@ -3,7 +3,8 @@
     python bench/connections.py [--idle 10000] [--descriptors 1024]
 
 Prints how long hits take before and while so many clients are connected, slow ones among them that send a
-byte of their headers a second; the gateway's memory for each; and after how many seconds all were disconnected.
+byte of their headers a second; the gateway's memory for each; and after how many seconds all were
+disconnected.
 `--descriptors` is how many files the gateway may have open: fewer than there are connections is to be no
 trouble either. Exit code 1 where a request is not answered, or a connection is still there after 30 seconds.
 """
