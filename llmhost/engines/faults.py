@@ -135,7 +135,7 @@ def _of_failure(where: str, fault: BadReply, said: str) -> LlmhostError:
 
 @contextmanager
 def transport_faults(*, pinned: bool) -> Iterator[None]:
-    """Everything that httpx raises on purpose becomes a BadReply.
+    """Everything that httpx raises on purpose becomes a BadReply, and one mistake below it.
 
     `pinned`: the server may show one certificate alone; another one is Untrusted.
     """
@@ -148,6 +148,9 @@ def transport_faults(*, pinned: bool) -> Iterator[None]:
             raise Untrusted("shows another certificate than its own, so nothing was sent to it") from error
         kind = Unreached if isinstance(error, httpx.ConnectError) else BadReply
         raise kind(_words(error)) from error
+    except AttributeError as error:
+        # anyio asks for the peer of a socket, which uvloop has no more where it was reset at once.
+        raise Unreached("closed the connection at once") from error
 
 
 def _words(error: BaseException) -> str:

@@ -208,12 +208,11 @@ class HttpTransport:
         self, method: str, path: str, payload: JsonObject | None, deadlines: StreamDeadlines
     ) -> AsyncIterator[httpx.Response]:
         connection, response = self._connection(), None
+        request = self._request(method, path, payload)
         self._open.add(connection)
         try:
             with transport_faults(pinned=self._pinned):
-                response = await deadlines.wait(
-                    connection.handle_async_request(self._request(method, path, payload))
-                )
+                response = await deadlines.wait(connection.handle_async_request(request))
             if response.status_code != httpx.codes.OK:
                 raise await self._status(response, deadlines)
             yield response

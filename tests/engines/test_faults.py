@@ -8,6 +8,7 @@ import pytest
 from doubles.chat_server import Fault
 from doubles.engine_limits import LIMITS
 
+from llmhost.engines.faults import Unreached, transport_faults
 from llmhost.errors import ConfigError, EngineRefused, EngineUnavailable, RefusingWorker, StreamBroken
 from llmhost.fleet.health import is_permanent
 
@@ -242,3 +243,8 @@ async def test_authorities_that_cannot_be_read_are_named(side, question, monkeyp
     monkeypatch.setenv(name, "/no/such/file")
     with pytest.raises(ConfigError, match=name):
         await anext(side.engine(url="https://127.0.0.1:1").chat(question()))
+
+
+def test_a_connection_that_is_reset_before_its_first_use_is_a_worker_that_was_not_reached():
+    with pytest.raises(Unreached), transport_faults(pinned=False):
+        raise AttributeError("'NoneType' object has no attribute 'getpeername'")  # as anyio says it
