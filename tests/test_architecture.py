@@ -69,6 +69,13 @@ def test_commands_import_nothing_heavy_before_they_run() -> None:
     assert loaded & HEAVY == set()
 
 
+def test_a_command_line_of_texts_is_read_without_pydantic() -> None:
+    words = ["--quiet", "ask", "--model", "tiny", "--no-cache", "--refresh", "What is Redis?"]
+    loaded = loaded_by(f"from llmhost.cli.app import execute; assert execute({words}) == 2")
+    assert "llmhost.cli.commands.ask" in loaded
+    assert loaded & HEAVY == set()
+
+
 @pytest.mark.parametrize("contract", ["cache/contracts", "cache/models", "engines/engine", "fleet/provider"])
 def test_contracts_need_only_the_standard_library(contract: str) -> None:
     tree = ast.parse((ROOT / f"{contract}.py").read_text())

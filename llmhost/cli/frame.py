@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 from typer._click.shell_completion import CompletionItem
+from typer._coercion import build_runtime_param
 from typer.core import TyperCommand, TyperGroup
 
 from llmhost.cli.output import Output
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from typer._click.core import Command as AnyCommand
     from typer._click.core import Context
     from typer._click.formatting import HelpFormatter
+    from typer._coercion import TypeDescriptor
 
     _Base = AnyCommand
 else:
@@ -127,6 +129,14 @@ class _Framed(_Base):
         for param in self.params:
             _name_value(param)
         self.params.extend(global_options())
+
+    def get_params(self, ctx: Context) -> list[Any]:
+        """All of them, with `--help`. Each converts what it is given, once it is given something."""
+        params: list[Any] = super().get_params(ctx)
+        for param in params:
+            if not isinstance(param._runtime_param, _Converter):  # noqa: SLF001 - there is no other place for it
+                param._runtime_param = _Converter(param.type_descriptor)  # noqa: SLF001
+        return params
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         try:
@@ -321,6 +331,32 @@ def _name_value(param: Any) -> None:
     """Help then shows ``--gpus GPUS``, not ``--gpus <int>``; a choice lists its values."""
     if param.metavar is None and not getattr(param, "is_flag", False) and not param.type_descriptor.is_choice:
         param.metavar = param.name.upper()
+
+
+class _Converter:
+    """Converts a parameter's value as Typer does, which imports pydantic for it, and builds its schema: that
+    takes longer than a hit. Where there is nothing to convert, nothing is imported.
+    """
+
+    def __init__(self, descriptor: TypeDescriptor) -> None:
+        self._descriptor = descriptor
+        info = descriptor.parameter_info
+        self._takes_any_text = descriptor.annotation is str and info.parser is None
+
+    def coerce(self, value: Any, param: Any, ctx: Context) -> Any:
+        if value is None:
+            return () if param.multiple or param.nargs == -1 else None
+        if self._takes_any_text and isinstance(value, str) and _is_text(value):
+            return value
+        return build_runtime_param(self._descriptor).coerce(value, param, ctx)
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _summary(command: AnyCommand) -> str:
