@@ -6,12 +6,14 @@ import re
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import pytest_asyncio
 from doubles.vast.containers import Container
 from doubles.vast.instances import Boot
+from doubles.waiting import until
 from plugins.rented_commands import RentedHouse, renting
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
@@ -88,7 +90,11 @@ async def test_what_a_bill_may_still_correct_is_marked_as_an_estimate_everywhere
 
 
 async def test_status_shows_what_the_gpus_do(fleet: RentedHouse) -> None:
-    one, other = (await fleet.ok("status", "--gpu"))["gpus"]
+    async def measured() -> Any:  # which a worker does every few seconds
+        shown = (await fleet.ok("status", "--gpu"))["gpus"]
+        return shown if shown[0]["spilled"] else None
+
+    one, other = await until(measured)
     assert (one["worker"], other["worker"]) == tuple(fleet.alive())
     assert one["gpus"] == [
         {
