@@ -19,10 +19,12 @@ __all__ = ["PauseMark", "PauseResult"]
 @dataclass(frozen=True, slots=True)
 class PauseResult:
     """`kept` says where the pause is: Redis was `told`, or it is `marked` on this machine alone, or `lost`,
-    as neither could be written. `scales`: an autoscaler has made a step for this fleet, as far as is known.
+    as neither could be written. `since` is when it began, Unix seconds; None where it is lost. `scales`: an
+    autoscaler has made a step for this fleet, as far as is known.
     """
 
     kept: Literal["told", "marked", "lost"]
+    since: float | None = None
     scales: bool = False
 
 

@@ -394,15 +394,23 @@ class FleetRecords:
         now = self._clock.now()
         scales = await self._try(self._registry, lambda registry: registry.pause(now))
         if scales is not None:
-            return PauseResult("told", scales)
-        return PauseResult("marked" if self._mark.put() else "lost")
+            return PauseResult("told", now, scales)
+        return PauseResult("marked", self._mark.since()) if self._mark.put() else PauseResult("lost")
+
+    async def undo_pause(self, pause: PauseResult) -> None:
+        """The fleet runs on after all, unless another command has paused it since. Raises StateError."""
+        if await self._paused_at() == pause.since:
+            await self.resume()
 
     async def paused(self) -> float | None:
         """Since when the autoscaler is paused, as far as is known, Unix seconds; None where it is not."""
+        since = await self._paused_at()
+        return None if since is None else min(since, self._clock.now())  # clocks are put back
+
+    async def _paused_at(self) -> float | None:
         untold = self._mark.since()
         since = await self._try(self._registry, lambda registry: registry.paused())
-        since = untold if since is None else since
-        return None if since is None else min(since, self._clock.now())  # clocks are put back
+        return untold if since is None else since
 
     async def resume(self) -> None:
         """The fleet is wanted: the autoscaler may follow the demand again. Raises StateError."""

@@ -161,17 +161,20 @@ class FleetService:
         records = self._records()
         if ids is not None:
             await self._let_finish(ids, records, on_progress, now=now)
-            return await self._end_listed(ids, records, on_progress)
+            async with self._held_if_possible(records):
+                return await self._end_listed(ids, records, on_progress)
         before, pause, ending = await records.paused(), await records.pause(), False
         try:
             await self._let_finish(None, records, on_progress, now=now)
             ending = True
-            result = await self._end_listed(None, records, on_progress)
+            async with self._held_if_possible(records):
+                pause = await records.pause()  # an `up` may have resumed it meanwhile
+                result = await self._end_listed(None, records, on_progress)
         except BaseException as error:
             # Where nothing was ended, the fleet keeps running and needs its autoscaler.
             if before is None and (not ending or isinstance(error, LlmhostError)):
                 with suppress(StateError):
-                    await records.resume()
+                    await records.undo_pause(pause)
             raise
         failed = (*result.failed, *_appeared(result), *self._may_rent(pause))
         return replace(result, paused=pause.scales, failed=failed, warnings=records.warnings)
@@ -202,21 +205,20 @@ class FleetService:
     async def _end_listed(
         self, ids: Sequence[str] | None, records: FleetRecords, on_progress: OnProgress
     ) -> DownResult:
-        """Raises an error of ours where nothing was ended."""
-        async with self._held_if_possible(records):
-            known = await records.known()
-            try:
-                if ids is None:
-                    await self.provider.resolve_pending()
-                targets = select(await list_all_workers(self.provider, known), ids)
-            except ProviderError as error:
-                names = sorted({*known.ids, *self.provider.on_record()}) if ids is None else ids
-                unseen = await self._end_unseen(names, known, error, records)
-                if unseen.destroyed:
-                    return unseen
-                known_here = f"; on record here: {', '.join(names)}" if names else ""
-                raise ProviderError(error.message + known_here, hint=error.hint or _BY_HAND) from error
-            return await self._end(targets, known, records, on_progress)
+        """Raises an error of ours where nothing was ended. The caller holds the lock where it can be had."""
+        known = await records.known()
+        try:
+            if ids is None:
+                await self.provider.resolve_pending()
+            targets = select(await list_all_workers(self.provider, known), ids)
+        except ProviderError as error:
+            unseen = await self._end_unseen(ids, known, error, records)
+            if unseen.destroyed:
+                return unseen
+            names = ", ".join(failure.worker for failure in unseen.failed if failure.worker)
+            known_here = f"; known here: {names}" if names else ""
+            raise ProviderError(error.message + known_here, hint=error.hint or _BY_HAND) from error
+        return await self._end(targets, known, records, on_progress)
 
     async def down_orphans(self, *, on_progress: OnProgress = lambda _: None) -> DownResult:
         """Destroys the workers that the provider lists and the registry does not know, and forgets purchases
@@ -276,12 +278,13 @@ class FleetService:
             yield
 
     async def _end_unseen(
-        self, names: Sequence[str], known: Registered, error: ProviderError, records: FleetRecords
+        self, ids: Sequence[str] | None, known: Registered, error: ProviderError, records: FleetRecords
     ) -> DownResult:
-        """Ends what is known by name, one by one, where the list cannot be read."""
+        """Ends the workers named, or all that are known of, one by one, where the list cannot be read or not
+        be believed."""
         destroyed: list[str] = []
         failures = [_unseen(error)]
-        for name in names:
+        async for name in self._known_in_part(ids, known):
             try:
                 await self.provider.destroy(name, known.accounts.get(name, ""))
                 destroyed.append(name)
@@ -289,6 +292,19 @@ class FleetService:
             except LlmhostError as failure:
                 failures.append(Failure(name, failure.message, failure.hint))
         return DownResult(tuple(destroyed), (), tuple(failures), records.warnings)
+
+    async def _known_in_part(self, ids: Sequence[str] | None, known: Registered) -> AsyncIterator[str]:
+        """Those named; else those on record, and then what the provider shows although it is not the whole
+        list: one more reading may take long."""
+        names = sorted({*known.ids, *self.provider.on_record()}) if ids is None else ids
+        for name in names:
+            yield name
+        if ids is None:
+            with suppress(ProviderError, ConfigError):
+                shown = (await self.provider.fleets()).get(self.spec.name, ())
+                for worker in shown:
+                    if worker.id not in names:
+                        yield worker.id
 
     async def _end(
         self,

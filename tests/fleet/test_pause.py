@@ -137,6 +137,31 @@ async def test_the_autoscaler_goes_on_where_down_is_stopped_before_it_ends_anyth
     assert (await is_paused(fleet), await fleet.registry.drains.draining()) == (False, frozenset())
 
 
+async def test_a_down_that_is_stopped_leaves_the_pause_of_another_one_that_ended_the_fleet(
+    fleet: RentedFleet,
+) -> None:
+    await fleet.service().up(1)
+    await keep_busy(fleet)
+
+    async def end_it_elsewhere() -> None:
+        await fleet.clock.sleep(1)
+        await fleet.elsewhere().service().down(now=True)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        await replace(fleet.service(), clock=Meanwhile(end_it_elsewhere)).down()
+    assert (await is_paused(fleet), fleet.server.alive()) == (True, [])
+
+
+async def test_a_fleet_stays_down_although_up_resumed_it_while_its_workers_finished_their_answers(
+    fleet: RentedFleet,
+) -> None:
+    await fleet.service().up(1)
+    await keep_busy(fleet)
+    await replace(fleet.service(), clock=Meanwhile(lambda: fleet.elsewhere().service().up(1))).down()
+    assert (await is_paused(fleet), fleet.server.alive()) == (True, [])
+
+
 async def test_a_worker_that_was_being_bought_when_down_paused_the_fleet_is_ended_at_once(
     fleet: RentedFleet,
 ) -> None:

@@ -66,3 +66,17 @@ async def test_a_machine_with_another_accounts_key_and_the_same_redis_calls_no_w
     rentals = await Ledger(fleet.client, fleet.fleet).rentals()
     assert (await fleet.registry.workers()).ids == {f"vast-{one}"}
     assert [rental.ended for rental in rentals if not rental.once] == [None]
+
+
+async def test_down_ends_what_the_list_shows_although_another_account_pays_for_a_worker_on_record(
+    fleet: RentedFleet, tmp_path: Path
+) -> None:
+    await fleet.service().up(2)
+    one, two = fleet.server.alive()
+    fleet.server.world.destroy(fleet.server.instances[one])  # as the other account sees it
+    fleet.server.world.user = 5151
+    await fleet.registry.forget(f"vast-{two}")  # bought by a machine that Redis was away from
+    fleet.folder = tmp_path / "elsewhere"
+    result = await fleet.service().down()
+    assert (result.destroyed, fleet.server.alive()) == ((f"vast-{two}",), [])
+    assert [failure.worker for failure in result.failed] == [None, f"vast-{one}"]
