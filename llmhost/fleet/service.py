@@ -180,8 +180,11 @@ class FleetService:
         return replace(result, paused=pause.scales, failed=failed, warnings=records.warnings)
 
     async def stay_down(self) -> DownResult:
-        """For a fleet without workers: no autoscaler makes it any until the next `up`."""
+        """For a fleet of which no worker is listed: no autoscaler makes it any until the next `up`. Raises as
+        `down`, which looks for those on record."""
         records = self._records()
+        if (await records.known()).ids:
+            return await self.down()
         pause = await records.pause()
         return DownResult((), (), tuple(self._may_rent(pause)), records.warnings, paused=pause.scales)
 

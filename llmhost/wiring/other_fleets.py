@@ -46,15 +46,18 @@ class OtherFleets:
         self._warn = warn
         #: providers whose account could not be listed
         self.unseen_accounts: list[str] = []
+        #: why what this machine wrote down of its fleets is not known
+        self.unread: StateError | None = None
 
     async def found(self, *, everywhere: bool = False) -> Sequence[OtherFleet]:
         """Every other fleet that has workers, on this machine or rented, whatever the configuration says now.
 
         An account is looked at where a fleet of this machine is or was rented; `everywhere`: also where there
-        is nothing but its key. What cannot be looked at is warned of. Raises StateError.
+        is nothing but its key. What cannot be looked at is warned of. Raises StateError where
+        there is no state folder.
         """
         fleets, own = state_dir() / "fleets", (self._config.fleet.name, self._config.fleet.provider)
-        known = {(fleet.name, fleet.provider): fleet.config for fleet in known_fleets(fleets)}
+        known = {(fleet.name, fleet.provider): fleet.config for fleet in self._known()}
         found: list[OtherFleet] = []
         for name, provider in known:
             if provider == "local" and (name, provider) != own:
@@ -98,7 +101,10 @@ class OtherFleets:
                     continue
             except LlmhostError as error:
                 self._unseen(error)
-            unlisted[name] = provider.on_record()
+            try:
+                unlisted[name] = provider.on_record()
+            except StateError as error:
+                self._unknown(error)
         recorded = {worker.id for name in others for worker in listed.get(name, ())}
         listed = {
             name: [worker for worker in workers if name in others or worker.id not in recorded]
@@ -121,15 +127,26 @@ class OtherFleets:
         self._warn.warn("the fleets on vast.ai cannot be listed", error)
         self.unseen_accounts.append("vast")
 
+    def _known(self) -> Sequence[KnownFleet]:
+        """The fleets that this machine has made; none, with a warning, where they cannot be read."""
+        try:
+            return known_fleets(state_dir() / "fleets")
+        except StateError as error:
+            self._unknown(error)
+            return ()
+
+    def _unknown(self, error: StateError) -> None:
+        self._warn.warn("what this machine knows of its fleets cannot be read", error)
+        self.unread = error
+
     def idle(self, others: Iterable[OtherFleet]) -> Sequence[OtherFleet]:
         """The fleets that this machine knows and that are neither the configured one nor among these: they
-        have no workers. Raises StateError."""
+        have no workers."""
         shown = {(fleet.name, fleet.provider) for fleet in others}
         shown.add((self._config.fleet.name, self._config.fleet.provider))
-        known = known_fleets(state_dir() / "fleets")
         return [
             OtherFleet(fleet.name, fleet.provider, fleet.config, ())
-            for fleet in known
+            for fleet in self._known()
             if (fleet.name, fleet.provider) not in shown
         ]
 

@@ -19,6 +19,7 @@ from plugins.commands import processes_of
 from plugins.rented_commands import RentedHouse, bought
 
 from llmhost.config.models import RedisConfig
+from llmhost.errors import StateError
 from llmhost.fleet import service
 from llmhost.store.client import connect
 from llmhost.store.keys import FleetKeys
@@ -451,3 +452,70 @@ async def test_down_all_tells_the_redis_of_each_fleet(blue: RentedHouse, redis_s
     await blue.ok("down", "--all", "--yes")
     async with connect(RedisConfig(), socket=redis_server.socket) as client:
         assert await client.hexists(FleetKeys("green").scale, "paused")
+
+
+# Other fleets must not keep down --all from ending this one
+
+
+def know_no_fleets() -> None:
+    """The folder of the fleets cannot be read."""
+
+    def refuse(_: Path) -> None:
+        raise StateError("cannot read the folder of fleets: Input/output error")
+
+    pytest.MonkeyPatch().setattr("llmhost.wiring.other_fleets.known_fleets", refuse)
+
+
+async def test_down_all_ends_what_the_account_rents_although_this_machines_fleets_cannot_be_read(
+    blue: RentedHouse,
+) -> None:
+    down = ForkedCommand(["down", "--all", "--yes"], {**os.environ, **blue.environ}, first=know_no_fleets)
+    await down.connect()
+    _, err = await down.communicate()
+    assert (down.returncode, blue.alive()) == (3, []), err.decode()
+    assert b"Input/output error" in err
+
+
+def make_a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+async def test_down_all_does_not_wait_for_a_configuration_that_is_no_file(
+    blue: RentedHouse, green: str
+) -> None:
+    make_a_pipe(Path(green))
+    done = await blue.run("down", "--all", "--yes")
+    assert (done.code, blue.alive()) == (3, []), done.err
+    assert f"{green} is not a file" in done.err
+
+
+def forget_how_to_wire_others() -> None:
+    """What can end another fleet cannot be made."""
+
+    async def refuse(*_: Any) -> None:
+        raise StateError("cannot use the state folder's key: Input/output error")
+
+    pytest.MonkeyPatch().setattr("llmhost.wiring.Wiring.service_of", refuse)
+
+
+async def test_down_all_ends_the_configured_fleet_although_what_ends_another_cannot_be_made(
+    blue: RentedHouse, green: str
+) -> None:
+    await blue.ok("up", "--gpus", "1", "--yes", "--no-wait", LLMHOST_CONFIG=green)
+    environ = {**os.environ, **blue.environ, "LLMHOST_CONFIG": green}
+    down = ForkedCommand(["down", "--all", "--yes"], environ, first=forget_how_to_wire_others)
+    await down.connect()
+    _, err = await down.communicate()
+    assert (down.returncode, len(blue.alive())) == (3, 2), err.decode()
+
+
+async def test_down_all_ends_a_worker_on_record_that_the_list_hides_of_a_fleet_that_seems_to_have_none(
+    blue: RentedHouse, green: str
+) -> None:
+    await blue.ok("up", "--gpus", "1", "--yes", "--no-wait", LLMHOST_CONFIG=green)
+    shutil.rmtree(blue.state / "fleets" / "green" / "intents")  # it was bought on another machine
+    blue.server.arm(Fault.LISTED_LATE, instance=max(blue.server.alive()), value=3600.0, times=None)
+    assert await fleets(blue) == {"rented": 0, "blue": 2}
+    done = await blue.run("down", "--all", "--yes")
+    assert (blue.alive(), done.code) == ([], 3), done.err  # it is not believed to be all

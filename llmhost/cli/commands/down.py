@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,24 +74,29 @@ async def down(
         left: Sequence[OtherFleet] = [] if yes or sys.stdin.isatty() else others
         with options.output.progress() as progress:
             if everything and not left:
-                fleets, results = await _end_all(wiring, own, others, progress, now)
+                results = await _end_all(wiring, own, others, progress, now)
             else:
-                fleets, results = [own], [await _end(own, workers or None, orphans, progress, now)]
-        some_may_be_left = some or bool(wiring.others.unseen_accounts)
-        for fleet, result in zip(fleets, results, strict=True):
-            if not (some_may_be_left or result.remaining or result.failed):
-                wiring.others.forget(fleet.spec.name, fleet.spec.provider)
-        ended = {*_ended(fleets, results, some=some), *(fleets_with_gateways() if everything else ())}
+                result = await _end(own, workers or None, orphans, progress, now)
+                results = {(own.spec.name, own.spec.provider): result}
+        gone = [] if some else [key for key, one in results.items() if not (one.remaining or one.failed)]
+        for name, provider in gone if not wiring.others.unseen_accounts else ():
+            wiring.others.forget(name, provider)
+        ended = {*(name for name, _ in gone), *(fleets_with_gateways() if everything else ())}
         gateways = await stop_gateways(options, sorted(ended))
         stopped = await _stop_redis(options, wiring) if everything and not left else None
         if not everything:  # looked for last: nothing may stand before the ending
             with suppress(StateError):
                 left = await wiring.others.found()
-    _report(options, results, left, stopped, gateways)
+    _report(options, list(results.values()), left, stopped, gateways)
     if everything and left:
         raise PartialError(
             f"other fleets were not destroyed: {', '.join(other.name for other in left)}",
             hint="`llmhost down --all --yes` destroys every fleet",
+        )
+    if wiring.others.unread is not None and everything:
+        raise PartialError(
+            f"there may be more fleets: {wiring.others.unread.message}",
+            hint="`llmhost down --all` again, when it can be read",
         )
     if wiring.others.unseen_accounts and (everything or own.rents):
         raise PartialError(
@@ -108,13 +113,6 @@ async def _stop_redis(options: Globals, wiring: Wiring) -> bool | None:
     except LlmhostError as error:
         options.output.warn(f"the embedded Redis was not stopped: {error}")
         return False
-
-
-def _ended(fleets: Sequence[FleetService], results: Sequence[DownResult], *, some: bool) -> Iterator[str]:
-    """The fleets of which nothing is left. `some`: only some workers were to be ended."""
-    for fleet, result in zip(fleets, results, strict=True):
-        if not (some or result.remaining or result.failed):
-            yield fleet.spec.name
 
 
 def _check_which(workers: Sequence[str] | None, everything: bool, orphans: bool) -> None:
@@ -198,26 +196,36 @@ async def _end(
 
 async def _end_all(
     wiring: Wiring, own: FleetService, others: Sequence[OtherFleet], progress: Progress, now: bool
-) -> tuple[Sequence[FleetService], Sequence[DownResult]]:
-    """Every fleet; those without workers are kept from getting any."""
+) -> Mapping[tuple[str, str], DownResult]:
+    """Every fleet, by name and provider, the configured one first; those without workers are kept from
+    getting any. One fleet's trouble does not stop the ending of the next."""
+
+    async def end(other: OtherFleet) -> DownResult:
+        return await _end(await wiring.service_of(other), None, False, progress, now)
+
+    async def keep_down(other: OtherFleet) -> DownResult:
+        return await (await wiring.service_of(other)).stay_down()
+
+    own_end = _end(own, None, False, progress, now)
+    results = {(own.spec.name, own.spec.provider): await _or_failure(own_end)}
     for other in others:
         if not other.known:
             wiring.warn(
                 f"fleet {other.name} was made on another machine: an autoscaler there is not told that it is "
                 "to stay down; run `llmhost down` there too"
             )
-    fleets = [own, *[await wiring.service_of(other) for other in others]]
-    results = [await _end_one_of_many(fleet, progress, now) for fleet in fleets]
-    idle = [await wiring.service_of(other) for other in wiring.others.idle(others)]
-    return [*fleets, *idle], [*results, *[await fleet.stay_down() for fleet in idle]]
+        results[other.name, other.provider] = await _or_failure(end(other))
+    for other in wiring.others.idle(others):
+        results[other.name, other.provider] = await _or_failure(keep_down(other))
+    return results
 
 
-async def _end_one_of_many(fleet: FleetService, progress: Progress, now: bool) -> DownResult:
-    """One fleet's trouble does not stop the ending of the next: it is a failure of the result."""
+async def _or_failure(ending: Awaitable[DownResult]) -> DownResult:
+    """An error of ours is a failure of the result."""
     from llmhost.fleet.results import DownResult, Failure
 
     try:
-        return await _end(fleet, None, False, progress, now)
+        return await ending
     except LlmhostError as error:
         return DownResult((), (), (Failure(None, error.message, error.hint),), ())
 

@@ -60,6 +60,8 @@ async def fleets(ctx: typer.Context) -> None:
     options.output.result({"fleets": rows, "hourly_cost_usd": total}, _show)
     if failure is not None:
         raise failure
+    if wiring.others.unread is not None:
+        raise wiring.others.unread
     if wiring.others.unseen_accounts:
         raise ProviderError(
             "the account on vast.ai could not be listed: there may be more",
