@@ -88,6 +88,11 @@ async def down(
             with suppress(StateError):
                 left = await wiring.others.found()
     _report(options, list(results.values()), left, stopped, gateways)
+    _check_all_seen(wiring, own, everything, left)
+
+
+def _check_all_seen(wiring: Wiring, own: FleetService, everything: bool, left: Sequence[OtherFleet]) -> None:
+    """Raises PartialError where workers may be left that were to go. `left` are fleets not ended."""
     if everything and left:
         raise PartialError(
             f"other fleets were not destroyed: {', '.join(other.name for other in left)}",
