@@ -245,12 +245,13 @@ class Answerer:
     async def _lead(
         self, flight: Flight, asked: _Asked, session: CacheSession | None, lead: Lead | Follow | None
     ) -> None:
-        # The process that led before may have stored an answer meanwhile.
-        if session is not None and (hit := await self._exact(asked, session)) is not None:
-            flight.add(Delta(hit.answer.text))
-            flight.finish(hit)
+        lead = lead if isinstance(lead, Lead) else None
+        stored = None if session is None or lead is None else self._hit(asked, session, lead.stored)
+        if stored is not None:
+            flight.add(Delta(stored.answer.text))
+            flight.finish(stored)
             return
-        asked.waited, lead = False, lead if isinstance(lead, Lead) else None
+        asked.waited = False
         collected = Collected()
         question = asked.question
         answer = self.pool().stream(
@@ -298,6 +299,10 @@ class Answerer:
         began = time.perf_counter()
         answer = await session.exact()
         asked.exact_ms += (time.perf_counter() - began) * 1000
+        return self._hit(asked, session, answer)
+
+    def _hit(self, asked: _Asked, session: CacheSession, answer: Answer | None) -> Reply | None:
+        """The reply with this stored answer; None where there is none, or it is too old."""
         if answer is None or not self._is_fresh(answer, asked.question):
             return None
         return Reply(answer, "exact", asked.latency(), entry=session.key.entry, lookup=asked.lookup)

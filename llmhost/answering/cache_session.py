@@ -262,7 +262,8 @@ class CacheSession:
             if self.available:
                 # Of one fleet: another one may serve other weights than are expected, and tell their answer.
                 flight = f"{self.question.fleet}:{self.key.entry}"
-                place = await stack.enter_async_context(self.sessions.flights().join(flight))
+                joined = self.sessions.flights().join(flight, self.key.entry)
+                place = await stack.enter_async_context(joined)
         try:
             yield place
         finally:

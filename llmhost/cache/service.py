@@ -43,6 +43,8 @@ __all__ = ["SemanticCache"]
 _EMBEDDED_HERE = 200
 #: characters; the verifier reads two such questions in some 5 ms
 _JUDGED_HERE = 200
+#: turns of the event loop in which what was begun before is sent to Redis, which then works meanwhile
+_TURNS_TO_SEND = 4
 #: questions; where that many of the nearest have expired, the next one is no loss
 _WIDEST = 512
 #: entries served to other wordings that are listed for a tenant; one page of them is looked at
@@ -298,7 +300,8 @@ async def _embed(embedder: Embedder, question: str, alone: bool) -> NDArray[np.f
     takes up to a millisecond."""
     if not alone or len(question) > _EMBEDDED_HERE:
         return await asyncio.to_thread(embedder.embed, question)
-    await asyncio.sleep(0)  # what is about to be sent to Redis goes out first
+    for _ in range(_TURNS_TO_SEND):
+        await asyncio.sleep(0)
     return embedder.embed(question)
 
 

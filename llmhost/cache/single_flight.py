@@ -49,6 +49,8 @@ class Lead:
         self._marks = 0
         #: how many other processes listened when they were last told
         self.followers = 0
+        #: the answer that is stored: the process that led before may have stored one meanwhile
+        self.stored: Answer | None = None
         #: the whole answer, which they are told when the flight ends; None where there is none to share
         self.answer: Answer | None = None
 
@@ -126,14 +128,19 @@ class SingleFlight:
         self.told = client.register_script(load_script("llmhost.cache", "tell.lua"))
 
     @asynccontextmanager
-    async def join(self, entry: str) -> AsyncIterator[Lead | Follow]:
+    async def join(self, flight: str, entry: str) -> AsyncIterator[Lead | Follow]:
         """`Lead` for the one process that is to ask an engine, until the block ends. All others get `Follow`.
-        A process joins a flight once at a time. Raises StoreError where Redis is away.
+        A process joins a flight once at a time. The answer is to be that of `entry`. Raises StoreError where
+        Redis is away.
         """
-        key = self._keys.flight(entry)
+        key = self._keys.flight(flight)
         lead = Lead(self, key)
         with translate_errors():
-            leads = await self._client.set(key, lead.token, nx=True, px=round(_LIFETIME * 1000))
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.set(key, lead.token, nx=True, px=round(_LIFETIME * 1000))
+            pipeline.get(self._keys.response(entry))
+            leads, stored = await pipeline.execute()
+        lead.stored = decode_answer(stored)
         if not leads:
             yield Follow(self._channels, key)
             return

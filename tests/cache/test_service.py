@@ -9,8 +9,10 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 from doubles.embedders import WordEmbedder
 from doubles.scripted_verifier import DOUBT, ScriptedGuards, ScriptedJudge, ScriptedVerifier
+from doubles.waiting import wait_until
 
 from llmhost.cache.calibration import Calibration, Label
 from llmhost.cache.indexes.flat import FlatIndex
@@ -24,6 +26,7 @@ from llmhost.store.keys import NamespaceKeys
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from plugins.redis_servers import RedisServer
     from redis.asyncio import Redis
 
 MakeKey = Callable[..., CacheKey]
@@ -283,6 +286,26 @@ async def test_a_hit_remembers_how_it_came_about(
     await cache.touch(Hit(key(QUESTION).entry, 5.0, Served(found.verdict, REWORDED, Asker("local", "t"))))
     kept = await redis_client.hmget(f"test:metadata:{key(QUESTION).entry}", "served_raw", "served_doubts")
     assert kept == [b"0.97", b"names"]
+
+
+async def test_redis_is_asked_for_news_before_a_question_is_embedded(
+    make_cache: MakeCache, key: MakeKey, put: Put, redis_server: RedisServer
+) -> None:
+    with redis.Redis(unix_socket_path=str(redis_server.socket)) as other:
+
+        def asked() -> int:
+            calls: int = other.info("commandstats")["cmdstat_evalsha"]["calls"]
+            return calls
+
+        class Watching(WordEmbedder):
+            def embed(self, text: str) -> Any:  # in the event loop, which sends nothing meanwhile
+                wait_until(lambda: asked() > before)
+                return super().embed(text)
+
+        await put(make_cache(), QUESTION)
+        cache = make_cache(embedder=Watching())
+        before = asked()
+        assert (await cache.semantic(key(REWORDED))).served is not None
 
 
 @pytest.mark.parametrize("length", [20, 400])

@@ -46,7 +46,7 @@ def flights(redis_client: Redis, keys: NamespaceKeys) -> SingleFlight:
 
 async def joined(flights: SingleFlight, entry: str = "e") -> bool:
     """Whether it leads; where it follows, it does so until the end."""
-    async with flights.join(entry) as place:
+    async with flights.join(entry, entry) as place:
         if isinstance(place, Follow):
             async for _ in place.pieces():
                 pass
@@ -65,7 +65,7 @@ async def until_waiting(redis_client: Redis, entries: int = 1) -> None:
 async def test_of_two_processes_one_leads_and_the_other_waits_for_its_end(
     flights: SingleFlight, process: Process, redis_client: Redis
 ) -> None:
-    async with flights.join("e") as place:
+    async with flights.join("e", "e") as place:
         waiting = asyncio.create_task(joined(process()))
         await until_waiting(redis_client)
         assert (type(place), waiting.done()) == (Lead, False)
@@ -76,7 +76,7 @@ async def test_a_flight_that_ends_while_another_process_starts_to_wait_does_not_
     flights: SingleFlight, process: Process
 ) -> None:
     for _ in range(20):
-        async with flights.join("e"):
+        async with flights.join("e", "e"):
             waiting = asyncio.create_task(joined(process()))
             for _ in range(5):
                 await asyncio.sleep(0)
@@ -84,7 +84,7 @@ async def test_a_flight_that_ends_while_another_process_starts_to_wait_does_not_
 
 
 async def test_other_entries_have_flights_of_their_own(flights: SingleFlight) -> None:
-    async with flights.join("e") as first, flights.join("f") as second:
+    async with flights.join("e", "e") as first, flights.join("f", "f") as second:
         assert (type(first), type(second)) == (Lead, Lead)
 
 
@@ -94,7 +94,7 @@ async def test_the_next_leads_when_the_first_has_ended(flights: SingleFlight) ->
 
 async def test_a_leader_that_fails_lets_go(flights: SingleFlight) -> None:
     with pytest.raises(ZeroDivisionError):
-        async with flights.join("e"):
+        async with flights.join("e", "e"):
             raise ZeroDivisionError
     assert await joined(flights)
 
@@ -107,7 +107,7 @@ async def test_a_leader_that_died_holds_the_others_up_until_its_lease_ends(
 
 
 async def test_a_lease_lasts_for_seconds_only(flights: SingleFlight, redis_client: Redis) -> None:
-    async with flights.join("e"):
+    async with flights.join("e", "e"):
         assert 0 < await redis_client.pttl("test:flight:e") <= 10_000
 
 
@@ -115,7 +115,7 @@ async def test_a_leader_that_lives_keeps_its_flight(
     flights: SingleFlight, redis_client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(single_flight, "_RENEWAL", 0.01)
-    async with flights.join("e"):
+    async with flights.join("e", "e"):
         await redis_client.pexpire("test:flight:e", 5_000)
 
         async def is_renewed() -> bool:
@@ -125,7 +125,7 @@ async def test_a_leader_that_lives_keeps_its_flight(
 
 
 async def test_nobody_ends_the_flight_of_another(flights: SingleFlight, redis_client: Redis) -> None:
-    async with flights.join("e"):
+    async with flights.join("e", "e"):
         await redis_client.set("test:flight:e", "somebody else's")
     assert await redis_client.get("test:flight:e") == b"somebody else's"
 
@@ -142,7 +142,7 @@ async def test_redis_dying_during_a_flight_does_not_hurt_its_leader(
 ) -> None:
     server = redis_port_server()
     client = connect(RedisConfig(host="127.0.0.1", port=server.port))
-    async with SingleFlight(client, keys).join("e") as place:
+    async with SingleFlight(client, keys).join("e", "e") as place:
         server.kill()
     assert isinstance(place, Lead)
     await client.aclose()
@@ -152,7 +152,7 @@ async def test_redis_dying_ends_the_wait_at_once(redis_port_server: PortServer, 
     server = redis_port_server()
     clients = [connect(RedisConfig(host="127.0.0.1", port=server.port)) for _ in range(2)]
     leader, other = (SingleFlight(client, keys) for client in clients)
-    async with leader.join("e"):
+    async with leader.join("e", "e"):
         waiting = asyncio.create_task(joined(other))
         await until_waiting(clients[0])
         server.kill()
@@ -176,7 +176,7 @@ class Following:
         self.task = asyncio.create_task(self._follow(flights))
 
     async def _follow(self, flights: SingleFlight) -> None:
-        async with flights.join("e") as place:
+        async with flights.join("e", "e") as place:
             assert isinstance(place, Follow)
             async for _, text in place.pieces():
                 self.heard.append(text)
@@ -192,7 +192,7 @@ class Following:
 
 @asynccontextmanager
 async def leading(flights: SingleFlight) -> AsyncIterator[Lead]:
-    async with flights.join("e") as place:
+    async with flights.join("e", "e") as place:
         assert isinstance(place, Lead)
         yield place
 
