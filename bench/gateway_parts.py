@@ -106,7 +106,10 @@ async def marked(scope: Any, receive: Any, send: Any) -> None:
     if scope["path"].endswith("/models"):
         await reply(send, b'{"object":"list","data":[{"id":"tiny","object":"model"}]}')
         return
-    messages = json.loads(await body_of(receive))["messages"]
+    body = await body_of(receive)
+    if not body:  # the gateway has left
+        return
+    messages = json.loads(body)["messages"]
     shop = re.search(r"shop (\d+)", str(messages[0]["content"]))
     compound = re.search(r"compound (\d+)", str(messages[-1]["content"]))
     pieces = marked_pieces(int(shop[1]) if shop else 0, int(compound[1]) if compound else 0)

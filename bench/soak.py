@@ -6,8 +6,8 @@ Requests over real HTTP to a real `llmhost serve`, in the forms of OpenAI, Ollam
 streamed: questions that were asked before, other wordings of them, new ones, and some that bypass the cache.
 Each question carries a mark, in its wording and in its system prompt, and the engine's answer repeats both in
 each piece, so that a piece is seen that is lost, doubled or another question's. One client in twenty leaves
-in the middle. Every `--kill-every` seconds an engine is killed, and comes back; Redis is away twice, once
-after SIGTERM and once after SIGKILL.
+in the middle. Every `--kill-every` seconds an engine is killed, and comes back, once all of them; Redis is
+away twice, once after SIGTERM and once after SIGKILL.
 
 What must hold, or the exit code is 1:
 
@@ -346,10 +346,7 @@ class House:
             stack.callback(lambda: _end(self._redis, signal.SIGKILL))
             stack.callback(lambda: [_end(engine, signal.SIGKILL) for engine in self._every_engine])
             self._engines = [self._start_engine(port) for port in self._engine_ports]
-            up = [LLMHOST, "-q", "up"]
-            subprocess.run(
-                up, env=self._environment, check=True, stdin=subprocess.DEVNULL, capture_output=True
-            )
+            self._run("up")
             with self._log.open("wb") as log:
                 self._gateway = subprocess.Popen(
                     self._serve, env=self._environment, stdin=subprocess.DEVNULL, stderr=log
@@ -360,6 +357,17 @@ class House:
                     sys.exit(f"the gateway did not start: {self.log()}")
                 time.sleep(0.05)
             yield
+
+    def _run(self, *words: str) -> bytes:
+        command = [LLMHOST, "-q", *words]
+        return subprocess.run(
+            command, env=self._environment, check=True, stdin=subprocess.DEVNULL, capture_output=True
+        ).stdout
+
+    def counted(self) -> int:
+        """Questions in the ledger."""
+        requests: int = json.loads(self._run("stats", "--json"))["requests"]
+        return requests
 
     def log(self) -> str:
         """What the gateway has said."""
@@ -418,10 +426,15 @@ def _end(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
 
 
 async def kill_engines(house: House, soak: Soak, every: float, away: float, kills: Counter[str]) -> None:
+    """One after the other, and all of them when half of the requests have ended."""
     await soak.reached(soak.requests // 20)
     while True:
-        await house.kill_engine(kills["engines killed"] % ENGINES, away)
-        kills["engines killed"] += 1
+        if soak.done >= soak.requests / 2 and not kills["all engines killed"]:
+            kills["all engines killed"] += 1
+            await asyncio.gather(*(house.kill_engine(number, away) for number in range(ENGINES)))
+        else:
+            kills["engines killed"] += 1
+            await house.kill_engine(kills["engines killed"] % ENGINES, away)
         await asyncio.sleep(max(0.0, every - away))
 
 
@@ -432,13 +445,14 @@ async def restart_redis(house: House, soak: Soak, away: float, kills: Counter[st
         kills["Redis restarted"] += 1
 
 
-async def settled(house: House) -> int:
+async def settled(house: House, soak: Soak) -> int:
     """Slots that stay taken although nothing is under way. Those that could not be given back while Redis was
     away are given back with the next request that goes to a worker once it is used again.
     """
-    client, deadline = Client(house.port, Counter(), Counter()), time.monotonic() + SETTLING
+    client, deadline = Client(house.port, soak.ends, soak.sources), time.monotonic() + SETTLING
     while (taken := house.slots_taken()) and time.monotonic() < deadline:
         await client.ask(Asked("openai", 1, 1, reworded=False, bypass=True, stream=False, leaves=False))
+        soak.done += 1
         await asyncio.sleep(0.2)
     client.close()
     return taken
@@ -469,7 +483,7 @@ async def soaked(house: House, options: argparse.Namespace) -> int:
     for task in others:
         task.cancel()
     await asyncio.wait(others)
-    slots = await settled(house)
+    slots = await settled(house, soak)
     return report(house, soak, kills, took, early, slots)
 
 
@@ -481,6 +495,8 @@ def report(
     print(f"answers that began: {dict(soak.sources)}")
     for end, count in soak.ends.most_common():
         print(f"{count:>9,} {end}")
+    counted = house.counted()
+    print(f"{counted:>9,} are in the ledger, which misses those that ended while Redis was away")
     memory, descriptors = house.memory(), house.descriptors()
     print(f"memory: {early[0]:.0f} MB after a tenth, {memory:.0f} MB at the end: {memory / early[0]:.3f}")
     print(f"descriptors: {early[1]:.0f} after a tenth, {descriptors} at the end")
@@ -488,6 +504,8 @@ def report(
         faults.append("memory has grown")
     if descriptors > early[1] + MOST_DESCRIPTORS:
         faults.append("descriptors are left over")
+    if counted > soak.done:
+        faults.append("some requests are counted twice")
     if slots:
         faults.append(f"{slots} slots of workers are taken, and nothing is under way")
     if "Traceback" in house.log() or " failed" in house.log():

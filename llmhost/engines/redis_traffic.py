@@ -6,7 +6,7 @@ import asyncio
 import math
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -215,6 +215,7 @@ class RedisLoad:
         #: requests that Redis may still count although they have no slot and do not wait: on these workers
         self._owed: dict[str, Sequence[str]] = {}
         self._giving_back = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def acquire(
         self, workers: Sequence[str], *, again: bool = False, affine: bool = False
@@ -249,6 +250,9 @@ class RedisLoad:
         if self._local.holds(slot):
             await self._local.release(slot)
             return
+        await self._uncut(self._release_shared(slot, work))
+
+    async def _release_shared(self, slot: Slot, work: Work | None) -> None:
         keys = [self._keys.load(slot.worker), self._keys.traffic, self._keys.speed(slot.worker)]
         if work is not None and work.gpu:
             keys.append(self._keys.gpu_speed(work.model, work.gpu))
@@ -296,10 +300,20 @@ class RedisLoad:
             return await asyncio.shield(taking)
         except asyncio.CancelledError:
             # The command is carried out all the same, and its slot would be taken for `lifetime`.
-            await asyncio.wait([taking])
-            if taking.exception() is None and isinstance(slot := taking.result(), Slot):
-                await self.release(slot)
+            await self._uncut(self._undo(taking))
             raise
+
+    async def _undo(self, taking: asyncio.Future[Slot | Full | None]) -> None:
+        await asyncio.wait([taking])
+        if taking.exception() is None and isinstance(slot := taking.result(), Slot):
+            await self.release(slot)
+
+    async def _uncut(self, step: Coroutine[Any, Any, None]) -> None:
+        """Runs to its end, although the request whose it is may be cut off meanwhile, more than once."""
+        task = asyncio.create_task(step)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.shield(task)
 
     async def _take(
         self, workers: Sequence[str], again: bool, affine: bool, ticket: Ticket | None

@@ -284,13 +284,31 @@ async def test_a_request_that_met_only_draining_workers_does_not_wait(redis_clie
     assert (await traffic.read([])).waiting == 0
 
 
-async def test_a_slot_that_was_taken_for_a_request_that_has_left_meanwhile_is_given_back(redis_client):
+@pytest.mark.parametrize("cuts", [1, 2])
+async def test_a_slot_that_was_taken_for_a_request_that_has_left_meanwhile_is_given_back(redis_client, cuts):
     load = RedisLoad(redis_client, "test", lifetime=60)
     taking = asyncio.create_task(load.acquire_or_wait(["a"], Ticket(60)))
-    await asyncio.sleep(0)
-    taking.cancel()
+    for _ in range(cuts):
+        await asyncio.sleep(0)
+        taking.cancel()
     await asyncio.wait([taking])
-    assert (taking.cancelled(), await redis_client.zcard("llmhost:test:load:a")) == (True, 0)
+    assert taking.cancelled()
+    await until(lambda: redis_client.exists("llmhost:test:traffic"))  # by now it was taken
+    await until(lambda: not load._tasks)
+    assert await redis_client.zcard("llmhost:test:load:a") == 0
+
+
+async def test_a_slot_is_given_back_although_the_request_is_cut_off_meanwhile(redis_client):
+    load = RedisLoad(redis_client, "test", lifetime=60)
+    slot = await load.acquire(["a"])
+    await redis_client.script_flush()  # as after a restart: the script is sent again, which takes a step more
+    giving_back = asyncio.create_task(load.release(slot))
+    for _ in range(2):
+        await asyncio.sleep(0)
+    giving_back.cancel()
+    await asyncio.wait([giving_back])
+    await until(lambda: not load._tasks)
+    assert await redis_client.zcard("llmhost:test:load:a") == 0
 
 
 STEPS = st.lists(
