@@ -20,6 +20,8 @@ __all__ = ["OtherGateway", "ask_gateway"]
 #: bytes of a line: the longest answer, and every stored question that was considered
 _LONGEST_LINE = 256 << 20
 _PATH = "/llmhost/ask"
+#: why a gateway does not answer a command, by the status
+_REFUSALS = {401: "`gateway.keys: always` asks everyone for a key", 409: "it runs with another configuration"}
 #: what reading raises where the other side ended, or speaks no HTTP
 _BROKEN = (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
 
@@ -49,9 +51,9 @@ async def ask_gateway(socket: Path, body: Mapping[str, Any]) -> AsyncGenerator[t
         try:
             status = await _status(reader)
         except _BROKEN as error:  # the status comes before anything is asked
-            raise OtherGateway("the gateway ended") from error
+            raise OtherGateway("it ended") from error
         if status != 200:
-            raise OtherGateway(f"HTTP {status}")
+            raise OtherGateway(_REFUSALS.get(status, f"it answers with HTTP status {status}"))
         whole = False
         try:
             async for line in _lines(reader):

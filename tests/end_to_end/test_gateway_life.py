@@ -127,6 +127,15 @@ async def test_a_command_with_another_configuration_asks_by_itself(
     assert {"role": "system", "content": "Answer in French."} in openai_server.requests[-1].json["messages"]
 
 
+async def test_where_everyone_needs_a_key_a_command_asks_by_itself_and_says_why(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMHOST_GATEWAY__KEYS", "always")
+    await house.ok("up")
+    done = await house.run("ask", "Say hello.")
+    assert (done.code, "asked without the gateway: `gateway.keys: always`" in done.err) == (0, True)
+
+
 async def test_a_gateway_that_was_killed_leaves_nothing_that_stands_in_the_way(house: House) -> None:
     await house.ok("up")
     pids = gateway_pids()

@@ -46,12 +46,22 @@ async def test_an_answer_is_its_lines(server: Answering, tmp_path: Path) -> None
     assert await asked(tmp_path) == [("worker", "local-1"), ("text", "Hello"), ("reply", {})]
 
 
-@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 2", b"SSH-2.0-OpenSSH\r\n\r\n", b"HTTP/1.1 409 \r\n\r\n"])
-async def test_what_never_says_that_it_answers_leaves_the_question_to_another(
-    server: Answering, tmp_path: Path, answer: bytes
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (b"", "it ended"),
+        (b"HTTP/1.1 2", "it ended"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "it ended"),
+        (b"HTTP/1.1 401 Unauthorized\r\n\r\n", "`gateway.keys: always`"),
+        (b"HTTP/1.1 409 Conflict\r\n\r\n", "another configuration"),
+        (b"HTTP/1.1 500 \r\n\r\n", "HTTP status 500"),
+    ],
+)
+async def test_what_does_not_say_that_it_answers_leaves_the_question_to_another_and_says_why(
+    server: Answering, tmp_path: Path, answer: bytes, why: str
 ) -> None:
     server.answer = answer
-    with pytest.raises(OtherGateway):
+    with pytest.raises(OtherGateway, match=why):
         await asked(tmp_path)
 
 
