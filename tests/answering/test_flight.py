@@ -100,6 +100,15 @@ class Paced:
         self.engine = ScriptedEngine("one ", self.go_on, rest, done)
 
 
+async def two_askers(answerer: Answerer) -> tuple[Asker, Asker]:
+    """The second asks when the first has a part of its answer."""
+    first = Asker(answerer)
+    await first.until_text("one ")
+    second = Asker(answerer)
+    await second.until_text("one ")
+    return first, second
+
+
 async def until_asked(engine: ScriptedEngine) -> None:
     async def is_asked() -> bool:
         return bool(engine.requests)
@@ -107,13 +116,10 @@ async def until_asked(engine: ScriptedEngine) -> None:
     await until(is_asked)
 
 
-async def test_who_asks_the_same_meanwhile_gets_the_answer_as_it_comes(house: House) -> None:
+async def test_one_that_asks_the_same_meanwhile_gets_the_answer_as_it_comes(house: House) -> None:
     worker = Paced()
     answerer = house.answerer(worker.engine)
-    first = Asker(answerer)
-    await first.until_text("one ")
-    second = Asker(answerer)
-    await second.until_text("one ")
+    first, second = await two_askers(answerer)
     worker.go_on.set()
     replies = [await first.reply(), await second.reply()]
     assert [(asker.source, reply.source) for asker, reply in zip((first, second), replies, strict=True)] == [
@@ -137,10 +143,7 @@ async def test_each_of_them_is_counted_once_and_the_engine_is_paid_once(house: H
 async def test_when_the_first_leaves_the_others_get_the_whole_answer(house: House) -> None:
     worker = Paced()
     answerer = house.answerer(worker.engine)
-    first = Asker(answerer)
-    await first.until_text("one ")
-    second = Asker(answerer)
-    await second.until_text("one ")
+    first, second = await two_askers(answerer)
     await first.leave()
     worker.go_on.set()
     assert (await second.reply()).answer.text == "one two"
@@ -151,15 +154,12 @@ async def test_when_the_first_leaves_the_others_get_the_whole_answer(house: Hous
 async def test_when_all_have_left_the_engine_stops(house: House, redis_client: Redis) -> None:
     worker = Paced()
     answerer = house.answerer(worker.engine)
-    askers = [Asker(answerer), Asker(answerer)]
-    for asker in askers:
-        await asker.until_text("one ")
-    for asker in askers:
+    for asker in await two_askers(answerer):
         await asker.leave()
     worker.go_on.set()
     assert await redis_client.keys("test:*") == []
-    again = ScriptedEngine("anew", DONE)
-    assert (await house.ask(ASKED, again)).answer.text == "anew"
+    again = ScriptedEngine("again", DONE)
+    assert (await house.ask(ASKED, again)).answer.text == "again"
 
 
 async def test_a_failure_is_everyones_and_no_worker_is_asked_once_more_for_each(house: House) -> None:

@@ -17,7 +17,7 @@ from doubles.local_folders import change_record, record_of, settled
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.fleet.models import WorkerState
+from llmhost.fleet.models import Worker, WorkerState
 from llmhost.fleet.providers.local import LocalProvider
 from llmhost.fleet.providers.local_worker import threads_per_worker, usable_cores
 
@@ -86,9 +86,18 @@ async def test_a_worker_that_will_not_end_is_killed(quick_provider: Make, worker
     assert (worker_processes(), list(await provider.list())) == ([], [])
 
 
+async def dead_worker(provider: LocalProvider, worker_processes: Any) -> Worker:
+    """A worker whose process was killed."""
+    worker = await provider.create(make_spec())
+    (process,) = worker_processes()
+    process.kill()
+    process.wait()
+    return worker
+
+
 @contextmanager
 def zombie(argv: list[str]) -> Iterator[int]:
-    """The pid of a process that has ended, and whose end nobody has taken note of."""
+    """The pid of a process that has ended, and whose parent has not waited for it."""
     with running(argv) as process:
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
@@ -100,10 +109,7 @@ async def test_a_zombie_counts_as_gone(
     quick_provider: Make, fleet_folder: Path, worker_processes: Any
 ) -> None:
     provider = quick_provider()
-    worker = await provider.create(make_spec())
-    (process,) = worker_processes()
-    process.kill()
-    process.wait()
+    worker = await dead_worker(provider, worker_processes)
     with zombie(record_of(fleet_folder, worker)["argv"]) as pid:
         change_record(fleet_folder, worker, pid=pid)
         (listed,) = await provider.list()
@@ -117,10 +123,7 @@ async def test_another_process_with_the_worker_s_pid_is_neither_taken_for_it_nor
     worker_processes: Any,
 ) -> None:
     provider = quick_provider()
-    worker = await provider.create(make_spec())
-    (process,) = worker_processes()
-    process.kill()
-    process.wait()
+    worker = await dead_worker(provider, worker_processes)
     change_record(fleet_folder, worker, pid=bystander.pid)
     (listed,) = await provider.list()
     assert listed.state is WorkerState.FAILED
@@ -156,10 +159,7 @@ async def test_a_worker_that_was_never_started_has_failed_and_can_be_destroyed(
     quick_provider: Make, fleet_folder: Path, worker_processes: Any
 ) -> None:
     provider = quick_provider()
-    worker = await provider.create(make_spec())
-    (process,) = worker_processes()
-    process.kill()
-    process.wait()
+    worker = await dead_worker(provider, worker_processes)
     change_record(fleet_folder, worker, pid=None)
     (listed,) = await provider.list()
     assert listed.detail == "it was never started: llmhost was ended before that"
