@@ -12,13 +12,24 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 from llmhost.answering.admission import Kind, is_creative, kind_of
 from llmhost.cache.keys import CacheKey, cache_key, scope_id
 from llmhost.cache.models import Answer, SemanticLookup
-from llmhost.engines.engine import ChatRequest, Message, Sampling, Thought, ToolCall
+from llmhost.engines.engine import ChatRequest, Completion, Message, Sampling, Thought, ToolCall
 from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
     from llmhost.config.models import Config, EngineConfig
 
-__all__ = ["Event", "Latency", "Question", "Reply", "Source", "Started", "Text", "make_question"]
+__all__ = [
+    "Event",
+    "Latency",
+    "Question",
+    "QuestionOptions",
+    "Reply",
+    "Source",
+    "Started",
+    "Text",
+    "make_completion",
+    "make_question",
+]
 
 Source = Literal["exact", "semantic", "engine"]
 
@@ -35,11 +46,12 @@ _SAMPLING = tuple(one.name for one in fields(Sampling))
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked, and of what kind of engine: made by `make_question`, which checks it.
+    """What is asked, and of what kind of engine. `make_question` and `make_completion` make and check it.
 
     `prompt` is the text of the last message, `system` the plain system prompt before all others and
     `history` the messages between the two, oldest first. `last` is the last message as it was sent, where
-    it is more than a user's plain text; `fields` are the fields of the request that are not read here.
+    it is more than a user's plain text; `fields` are the fields of the request that are not read here. A
+    `completion` is a text to continue, in place of all of these: it is no question, so the cache is bypassed.
 
     `use_cache` False neither reads nor stores; `refresh` asks an engine and stores its answer; `threshold`
     overrides the policy's for this question: a cosine similarity, or a probability with `verified`.
@@ -64,6 +76,7 @@ class Question:
     refresh: bool = False
     threshold: float | None = None
     last: Message | None = None
+    completion: Completion | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
     engine: str = ""
     context: int | None = None
@@ -99,6 +112,8 @@ class Question:
 
     def request(self) -> ChatRequest:
         """What an engine is sent: every message and field as the client sent it."""
+        if self.completion is not None:
+            return ChatRequest(self.model, (), self.sampling, self.fields, self.completion)
         system = (Message("system", self.system),) if self.system else ()
         last = self.last or Message("user", self.prompt)
         return ChatRequest(self.model, (*system, *self.history, last), self.sampling, self.fields)
@@ -122,7 +137,7 @@ class Question:
 
     def _key(self, digest: str) -> CacheKey | None:
         fields = {name: value for name, value in self.fields.items() if name not in _INDIFFERENT_FIELDS}
-        if self.last is not None or not fields.keys() <= _CACHEABLE_FIELDS:
+        if self.last is not None or self.completion is not None or not fields.keys() <= _CACHEABLE_FIELDS:
             return None
         parts = {
             "tenant": self.tenant,
@@ -214,6 +229,34 @@ def make_question(
         fleet=config.fleet.name,
         kind=kind,
         exact_only=plain and sampling.temperature != 0 and is_creative(text),
+        **options,
+    )
+
+
+def make_completion(
+    config: Config,
+    completion: Completion,
+    *,
+    model: str,
+    sampling: Sampling,
+    fields: Mapping[str, Any],
+    tenant: str | None = None,
+    **options: Unpack[QuestionOptions],
+) -> Question:
+    """The request to continue a text, which goes around the cache; the rest is as in `make_question`."""
+    engine = config.requests
+    _check_served(config, model)
+    _check_length([completion.prompt, completion.suffix], config.limits.max_prompt_chars)
+    return Question(
+        prompt="",
+        model=model,
+        tenant=tenant or config.cache.tenant,
+        sampling=_filled(sampling, engine),
+        use_cache=False,
+        completion=completion,
+        fields=dict(fields),
+        engine=engine.kind,
+        fleet=config.fleet.name,
         **options,
     )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 __all__ = [
     "ChatRequest",
+    "Completion",
     "Delta",
     "Done",
     "Endpoint",
@@ -52,13 +53,33 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class Completion:
+    """A text that the model continues as it is: no template of a chat is put around it. With a `suffix`, the
+    text between the two is wanted, and the engine adds the tokens that tell its model so.
+    """
+
+    prompt: str
+    suffix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """`fields` are further fields of the request body, sent as they are."""
+    """`fields` are further fields of the request body, sent as they are. A `completion` takes the place of
+    the messages.
+    """
 
     model: str
     messages: tuple[Message, ...]
     sampling: Sampling = field(default_factory=Sampling)
     fields: Mapping[str, Any] = field(default_factory=dict)
+    completion: Completion | None = None
+
+    @property
+    def contents(self) -> Sequence[str | list[Any] | None]:
+        """What the model is to read, in order."""
+        if self.completion is not None:
+            return self.completion.prompt, self.completion.suffix
+        return [message.content for message in self.messages]
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +198,7 @@ class Engine(Protocol):
 
         Raises:
             EngineUnavailable: nothing was streamed yet and another worker may be tried.
-            EngineRefused: the engine says that the request itself is wrong.
+            EngineRefused: the engine says that the request itself is wrong, or cannot do what it asks.
             StreamBroken: the stream ended, stalled or turned to garbage after the first token.
         """
         ...

@@ -21,7 +21,15 @@ from llmhost.errors import (
     UntrustedWorker,
 )
 
-__all__ = ["HttpStatus", "Unreached", "Untrusted", "before_first_token", "tls_context", "transport_faults"]
+__all__ = [
+    "HttpStatus",
+    "Unreached",
+    "Untrusted",
+    "before_first_token",
+    "has_no_route",
+    "tls_context",
+    "transport_faults",
+]
 
 #: the request itself is at fault, so every other worker would refuse it as well
 _REFUSED = frozenset({400, 413, 422})
@@ -40,6 +48,12 @@ _TOO_LARGE = "more system memory"
 
 #: what llama.cpp says, under HTTP status 500, of an image or a sound that its model cannot read
 _NO_SUCH_INPUT = "input is not supported"
+
+#: what llama.cpp says, under HTTP status 501, of what its model or its options do not allow
+_NOT_SUPPORTED = "not support"
+
+#: a path that a server does not have, or that a proxy does not let through
+_NO_ROUTE = frozenset({403, 404, 405})
 
 _SEE_LOG = "its own log says more"
 
@@ -100,8 +114,15 @@ def _of_rented(where: str, fault: HttpStatus) -> LlmhostError:
     return _of_status(where, fault)
 
 
+def has_no_route(fault: BadReply) -> bool:
+    """Whether the server does not have the path that it was asked for. That it has no such model is another
+    matter."""
+    return isinstance(fault, HttpStatus) and fault.status in _NO_ROUTE and "model" not in fault.said.lower()
+
+
 def _of_status(where: str, fault: HttpStatus) -> LlmhostError:
-    if fault.status in _REFUSED or _NO_SUCH_INPUT in fault.said:
+    unsupported = fault.status == 501 and _NOT_SUPPORTED in fault.said
+    if fault.status in _REFUSED or unsupported or _NO_SUCH_INPUT in fault.said:
         return EngineRefused(f"the engine refuses this request: {fault.said or fault.status}")
     if fault.status == 404 and "model" in fault.said.lower():
         return EngineRefused(

@@ -28,7 +28,14 @@ from llmhost.engines.engine import (
     ToolCall,
     trace_headers,
 )
-from llmhost.engines.faults import HttpStatus, Untrusted, before_first_token, tls_context, transport_faults
+from llmhost.engines.faults import (
+    HttpStatus,
+    Untrusted,
+    before_first_token,
+    has_no_route,
+    tls_context,
+    transport_faults,
+)
 from llmhost.engines.wire import (
     BadReply,
     Characters,
@@ -40,7 +47,7 @@ from llmhost.engines.wire import (
     parse,
     parse_object,
 )
-from llmhost.errors import ConfigError, LlmhostError, StreamBroken
+from llmhost.errors import ConfigError, EngineRefused, LlmhostError, StreamBroken
 from llmhost.machine.sockets import listener_owner
 
 __all__ = ["MAX_LINE", "HttpEngine", "HttpTransport", "LineSplitter", "StreamDeadlines"]
@@ -348,14 +355,17 @@ class _Texts:
 
 
 class HttpEngine(Engine, ABC):
-    """An engine behind HTTP. A backend says how a request is written and how a line is read."""
-
-    chat_path: str
+    """An engine behind HTTP. A backend says where a request goes, how it is written and how a line is read.
+    """
 
     def __init__(self, endpoint: Endpoint, limits: EngineLimits) -> None:
         """Raises ConfigError for a URL or token that HTTP cannot carry."""
         self._limits = limits
         self._transport = HttpTransport(endpoint, self._limits)
+
+    @abstractmethod
+    def _path(self, request: ChatRequest) -> str:
+        """Where the server takes such a request."""
 
     @abstractmethod
     def _payload(self, request: ChatRequest) -> JsonObject:
@@ -376,10 +386,19 @@ class HttpEngine(Engine, ABC):
                         yield event
         except BadReply as fault:
             if not started:
-                raise self._transport.error(fault) from fault
+                raise self._error(request, fault) from fault
             raise StreamBroken(
                 f"the answer broke off: {self._transport.where} {fault}", hint="ask again"
             ) from fault
+
+    def _error(self, request: ChatRequest, fault: BadReply) -> LlmhostError:
+        """Our error for a fault that came before the answer began."""
+        if request.completion is not None and has_no_route(fault):
+            # Chats may be all that this server is for, which is no fault of it.
+            return EngineRefused(
+                "the engine only takes chats: it does not continue a text", hint="send messages instead"
+            )
+        return self._transport.error(fault)
 
     async def model_details(self, model: str) -> ModelDetails:  # noqa: ARG002
         """Nothing: most servers do not tell."""
@@ -410,7 +429,7 @@ class HttpEngine(Engine, ABC):
         self, request: ChatRequest, deadlines: StreamDeadlines
     ) -> AsyncIterator[AsyncGenerator[str, None]]:
         """The lines of what the server answers to `request`. Raises as `HttpTransport.lines`."""
-        async with self._transport.lines(self.chat_path, self._payload(request), deadlines) as lines:
+        async with self._transport.lines(self._path(request), self._payload(request), deadlines) as lines:
             yield lines
 
     def _check_length(self, length: int) -> None:

@@ -32,8 +32,8 @@ _MOST_BYTES_A_TOKEN = 6
 #: bytes; more than any disk holds
 _MOST_BYTES = 10**18
 
-#: what a model can do through `/api/chat`
-_CAPABILITIES = ("completion", "tools", "vision", "thinking")
+#: what a model can do for a client
+_CAPABILITIES = ("completion", "tools", "insert", "vision", "thinking")
 
 #: what Ollama says of a pull that another try does not mend, and what does
 _PERMANENT = {
@@ -50,9 +50,7 @@ _PERMANENT = {
 
 
 class OllamaEngine(HttpEngine):
-    """Speaks ``/api/chat``."""
-
-    chat_path = "/api/chat"
+    """Speaks ``/api/chat``, and ``/api/generate`` for a completion."""
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Piece | Done, None]:
         asking = asyncio.create_task(self._digest(request.model))
@@ -71,14 +69,18 @@ class OllamaEngine(HttpEngine):
         finally:
             asking.cancel()
 
+    def _path(self, request: ChatRequest) -> str:
+        return "/api/chat" if request.completion is None else "/api/generate"
+
     def _payload(self, request: ChatRequest) -> JsonObject:
         return chat_payload(request, self._limits.context)
 
     def _was_cut(self, request: ChatRequest, done: Done) -> bool:
         """Whether the model has probably not read all of the prompt. A token is a byte at least."""
-        contents = (message.content for message in request.messages)
         length = sum(
-            len(content.encode("utf-8", "replace")) for content in contents if isinstance(content, str)
+            len(content.encode("utf-8", "replace"))
+            for content in request.contents
+            if isinstance(content, str)
         )
         context = model_options(request, self._limits.context)["num_ctx"]
         if length + done.completion_tokens < context:

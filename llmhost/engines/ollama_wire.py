@@ -1,4 +1,5 @@
-"""Ollama's `/api/chat`: a request in its words, and the lines of its answer. Facts: its API reference.
+"""Ollama's `/api/chat` and `/api/generate`: a request in its words, and the lines of its answer. Facts: its
+API reference.
 
 Requests come in the form of OpenAI's API, with `think` and `options` beside its fields.
 """
@@ -45,7 +46,7 @@ def chat_payload(request: ChatRequest, context: int) -> JsonObject:
         "shift": False,
         **{name: value for name, value in fields.items() if name not in _READ},
         "model": request.model,
-        "messages": _messages(request.messages),
+        **_asked(request),
         "stream": True,
         "options": {
             **model_options(request, context),
@@ -59,6 +60,15 @@ def chat_payload(request: ChatRequest, context: int) -> JsonObject:
     if (effort := fields.get("reasoning_effort")) is not None:
         payload.setdefault("think", False if effort in ("none", "minimal") else effort)
     return payload
+
+
+def _asked(request: ChatRequest) -> JsonObject:
+    """The messages; or a prompt, which a model's own template turns into a gap to fill where it has a suffix,
+    and which is read as it is where it has none."""
+    if (completion := request.completion) is None:
+        return {"messages": _messages(request.messages)}
+    raw = {} if completion.suffix else {"raw": True}
+    return {**wire.completion_fields(completion), **raw}
 
 
 def model_options(request: ChatRequest, context: int) -> JsonObject:
@@ -155,9 +165,9 @@ class LineReader:
         reply = parse_line(line)
         message = wire.child(reply, "message")
         events: list[Event] = []
-        if thinking := wire.text(message, "thinking"):
+        if thinking := wire.text(message, "thinking") or wire.text(reply, "thinking"):
             events.append(Thought(thinking))
-        if content := wire.text(message, "content"):
+        if content := wire.text(message, "content") or wire.text(reply, "response"):
             events.append(Delta(content, tuple(wire.list_of(reply, "logprobs"))))
         events += map(self._call, wire.list_of(message, "tool_calls"))
         if reply.get("done") is True:

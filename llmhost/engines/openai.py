@@ -26,7 +26,7 @@ from llmhost.engines.engine import (
     Thought,
     ToolCall,
 )
-from llmhost.engines.faults import HttpStatus
+from llmhost.engines.faults import HttpStatus, has_no_route
 from llmhost.engines.http import HttpEngine, StreamDeadlines
 from llmhost.engines.wire import BadReply, Event, JsonObject, Malformed, Reported, Thinking
 from llmhost.errors import EngineRefused
@@ -35,7 +35,11 @@ __all__ = ["OpenAIEngine"]
 
 
 class OpenAIEngine(HttpEngine):
-    """Speaks ``/chat/completions`` below the URL as it is given; below ``/v1`` where that has no path."""
+    """Speaks ``/chat/completions`` below the URL as it is given; below ``/v1`` where that has no path.
+
+    A completion goes to ``/completions``. One with a suffix goes to llama.cpp's ``/infill`` where the server
+    has that: llama.cpp takes a `suffix` at ``/completions`` as well, and ignores it.
+    """
 
     def __init__(self, endpoint: Endpoint, limits: EngineLimits) -> None:
         base = endpoint.url.rstrip("/")
@@ -43,11 +47,28 @@ class OpenAIEngine(HttpEngine):
         super().__init__(replace(endpoint, url=root), limits)
         has_other_path = root == base and "/" in base.partition("://")[2]
         self._prefix = "" if has_other_path else "/v1"
-        self.chat_path = f"{self._prefix}/chat/completions"
+        self._has_infill = True  #: until the server says otherwise
         #: fields of a request that this server has said it does not know
         self._unknown: set[str] = set()
 
+    def _path(self, request: ChatRequest) -> str:
+        if request.completion is None:
+            return f"{self._prefix}/chat/completions"
+        return _INFILL if self._infills(request) else f"{self._prefix}/completions"
+
+    def _infills(self, request: ChatRequest) -> bool:
+        return request.completion is not None and bool(request.completion.suffix) and self._has_infill
+
     def _payload(self, request: ChatRequest) -> JsonObject:
+        if request.completion is not None and self._infills(request):
+            return {
+                **_fields(request.fields),
+                "model": request.model,
+                "input_prefix": request.completion.prompt,
+                "input_suffix": request.completion.suffix,
+                "stream": True,
+                **wire.sampling_fields(request.sampling, max_tokens="n_predict"),
+            }
         most = "max_completion_tokens" if "max_tokens" in self._unknown else "max_tokens"
         payload = {
             **wire.sampling_fields(request.sampling, max_tokens=most),
@@ -63,13 +84,16 @@ class OpenAIEngine(HttpEngine):
     async def _lines(
         self, request: ChatRequest, deadlines: StreamDeadlines
     ) -> AsyncIterator[AsyncGenerator[str, None]]:
-        """Asks again without what the server says that it does not know."""
+        """Asks again without what the server says that it does not have."""
         async with AsyncExitStack() as stack:
             while True:
                 try:
                     lines = await stack.enter_async_context(super()._lines(request, deadlines))
                     break
                 except HttpStatus as fault:
+                    if self._infills(request) and has_no_route(fault):
+                        self._has_infill = False
+                        continue
                     unknown = _refused_fields(fault, self._payload(request)) - self._unknown
                     if not unknown:
                         raise
@@ -166,6 +190,8 @@ class _EventReader:
             raise Reported(wire.error_text(chunk["error"]))
         usage = chunk.get("usage")
         self._usage = usage if usage and isinstance(usage, dict) else self._usage
+        if "choices" not in chunk and "stop" in chunk:
+            return _infilled(chunk)
         choice = next(iter(wire.list_of(chunk, "choices")), {})
         self._finish = wire.finish_reason(choice, "finish_reason") or self._finish
         delta = wire.child(choice, "delta")
@@ -174,12 +200,23 @@ class _EventReader:
             for name in ("reasoning_content", "reasoning")
             if isinstance(thought := delta.get(name), str) and thought
         ]
-        if content := _text(delta):
+        if content := _text(delta) or wire.text(choice, "text"):
             events.append(Delta(content, tuple(wire.list_of(wire.child(choice, "logprobs"), "content"))))
         events += map(_tool_call, wire.list_of(delta, "tool_calls"))
         if not events and any(delta.get(name) for name in ("content", "reasoning_content", "reasoning")):
             return (Thinking(),)
         return events
+
+
+def _infilled(chunk: JsonObject) -> Sequence[Event]:
+    """A chunk of ``/infill``, whose last one says so itself."""
+    text = wire.text(chunk, "content")
+    events: list[Event] = [Delta(text)] if text else []
+    if chunk["stop"] is True:
+        reason = _STOP_TYPES.get(wire.text(chunk, "stop_type"), "unknown")
+        prompt, answer = wire.count(chunk, "tokens_evaluated"), wire.count(chunk, "tokens_predicted")
+        events.append(Done("length" if chunk.get("truncated") is True else reason, prompt, answer))
+    return events
 
 
 def _tool_call(piece: JsonObject) -> ToolCall:
@@ -220,6 +257,9 @@ def _same_model(one: str, other: str) -> bool:
     return one.removesuffix(":latest") == other.removesuffix(":latest")
 
 
+_INFILL = "/infill"
+#: why an answer of ``/infill`` ended: the model said so, a stop sequence came, it had no tokens left
+_STOP_TYPES = {"eos": "stop", "word": "stop", "limit": "length"}
 #: what is written under other names here, or means nothing
 _OLLAMA = frozenset({"options", "think", "num_ctx"})
 #: fields that a server may do without: usage is shown where it is known; sampling is then the server's own

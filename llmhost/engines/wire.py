@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from llmhost.engines.engine import ChatRequest, Done, Piece, Sampling
+from llmhost.engines.engine import ChatRequest, Completion, Done, Piece, Sampling
 
 __all__ = [
     "BadReply",
@@ -21,6 +21,7 @@ __all__ = [
     "Thinking",
     "chat_fields",
     "child",
+    "completion_fields",
     "count",
     "error_text",
     "finish_reason",
@@ -195,16 +196,21 @@ def shorten(words: str) -> str:
 
 
 def chat_fields(request: ChatRequest) -> JsonObject:
-    """The request's further fields, model, messages, and that the answer is to be streamed."""
-    return {
-        **request.fields,
-        "model": request.model,
-        "messages": [
-            {"role": message.role, "content": message.content, **message.fields}
-            for message in request.messages
-        ],
-        "stream": True,
-    }
+    """The request's further fields, model, messages, and that the answer is to be streamed. A completion has
+    a prompt in place of messages.
+    """
+    written: JsonObject = {**request.fields, "model": request.model, "stream": True}
+    if (completion := request.completion) is not None:
+        return {**written, **completion_fields(completion)}
+    written["messages"] = [
+        {"role": message.role, "content": message.content, **message.fields} for message in request.messages
+    ]
+    return written
+
+
+def completion_fields(completion: Completion) -> JsonObject:
+    suffix = {"suffix": completion.suffix} if completion.suffix else {}
+    return {"prompt": completion.prompt, **suffix}
 
 
 def sampling_fields(sampling: Sampling, *, max_tokens: str) -> JsonObject:

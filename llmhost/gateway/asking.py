@@ -10,7 +10,16 @@ from dataclasses import dataclass, replace
 
 import orjson
 
-from llmhost.answering.question import Event, Question, Reply, Started, Text, make_question
+from llmhost.answering.question import (
+    Event,
+    Question,
+    QuestionOptions,
+    Reply,
+    Started,
+    Text,
+    make_completion,
+    make_question,
+)
 from llmhost.engines.engine import Thought, ToolCall
 from llmhost.gateway.chat import Chat, ChatWriter, Choice
 from llmhost.gateway.exchange import Caller, ClientGone, Exchange
@@ -81,6 +90,7 @@ def _written(chats: Sequence[Chat]) -> bytes:
     """The chats, where they are nothing but texts, so that no other chats are written so; else nothing."""
     plain = all(
         not chat.fields
+        and chat.completion is None
         and all(isinstance(message.content, str) and not message.fields for message in chat.messages)
         for chat in chats
     )
@@ -106,6 +116,23 @@ def _question(chat: Chat, fleet: ServedFleet, control: CacheControl, caller: Cal
     sampling = chat.sampling
     if several and sampling.seed is not None:
         sampling = replace(sampling, seed=sampling.seed + number)
+    options: QuestionOptions = {
+        "user": caller.user,
+        "store": not control.no_store,
+        "max_age": control.max_age,
+        "only_cached": control.only_cached,
+        "sticky": chat.sticky,
+    }
+    if chat.completion is not None:
+        return make_completion(
+            fleet.config,
+            chat.completion,
+            model=fleet.model,
+            sampling=sampling,
+            fields=chat.fields,
+            tenant=caller.tenant,
+            **options,
+        )
     question = make_question(
         fleet.config,
         chat.messages,
@@ -115,11 +142,7 @@ def _question(chat: Chat, fleet: ServedFleet, control: CacheControl, caller: Cal
         fields=chat.fields,
         use_cache=False if bypass else None,
         tenant=caller.tenant,
-        user=caller.user,
-        store=not control.no_store,
-        max_age=control.max_age,
-        only_cached=control.only_cached,
-        sticky=chat.sticky,
+        **options,
     )
     return replace(question, refresh=True) if control.no_cache and question.use_cache else question
 
@@ -254,8 +277,8 @@ class _Unfinished:
         """Tokens and USD; nothing before its first piece."""
         if self._began is None:
             return 0, 0.0
-        messages = self._question.request().messages
-        prompt = sum(len(str(message.content)) for message in messages) // _CHARACTERS_A_TOKEN
+        contents = self._question.request().contents
+        prompt = sum(len(str(content)) for content in contents) // _CHARACTERS_A_TOKEN
         answer = max(self._pieces, self._characters // _CHARACTERS_A_TOKEN)
         return prompt + answer, (now - self._began) * self._usd_per_second
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from llmhost.answering.question import Event, Reply, Text
-from llmhost.engines.engine import Message, Sampling, Thought, ToolCall
+from llmhost.engines.engine import Completion, Message, Sampling, Thought, ToolCall
 from llmhost.errors import StreamBroken
 from llmhost.gateway.faults import Fault
 
@@ -16,7 +16,8 @@ __all__ = ["BlockOrder", "Chat", "ChatWriter", "Choice", "content_of", "merge_ca
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chat:
-    """What a client asks, with messages and `fields` in the form of OpenAI's API.
+    """What a client asks, with messages and `fields` in the form of OpenAI's API. A `completion` takes the
+    place of the messages.
 
     `choices` is how many answers are wanted. `sticky` names the conversation where the client does, and
     `cacheable` False is a request whose answer must come from an engine.
@@ -31,6 +32,7 @@ class Chat:
     choices: int = 1
     sticky: str = ""
     cacheable: bool = True
+    completion: Completion | None = None
 
 
 @dataclass(slots=True)

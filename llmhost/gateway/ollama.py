@@ -15,7 +15,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from llmhost.answering.question import Reply
-from llmhost.engines.engine import Message, Sampling, ToolCall
+from llmhost.engines.engine import Completion, Message, Sampling, ToolCall
 from llmhost.errors import StreamBroken
 from llmhost.gateway.chat import Chat, Choice, merge_calls
 from llmhost.gateway.faults import BadRequest, Fault
@@ -134,15 +134,28 @@ def chat_of(body: ChatBody) -> Chat:
 
 
 def generated_chat_of(body: GenerateBody) -> Chat:
-    """What a body with a prompt asks. Raises BadRequest for what an engine behind a chat API cannot do."""
-    for name in ("raw", "suffix", "template", "context"):
+    """What a body with a prompt asks. Raises BadRequest for what no engine is asked for."""
+    for name in ("template", "context"):
         if getattr(body, name):
             raise BadRequest(f"`{name}` is not supported", name, hint="send the conversation to /api/chat")
+    if body.raw or body.suffix:
+        return _completion_of(body)
     system = (Message("system", body.system),) if body.system else ()
     return _chat(body, (*system, Message("user", _content(body.prompt or "", body.images))))
 
 
-def _chat(body: _AskingBody, messages: tuple[Message, ...]) -> Chat:
+def _completion_of(body: GenerateBody) -> Chat:
+    """As in Ollama, a `raw` prompt is all that the model reads: a `suffix` is then ignored."""
+    for name in ("images", "system"):
+        if getattr(body, name):
+            raise BadRequest(f"`{name}` does not go with `{'raw' if body.raw else 'suffix'}`", name)
+    suffix = "" if body.raw else body.suffix or ""
+    return _chat(body, completion=Completion(body.prompt or "", suffix))
+
+
+def _chat(
+    body: _AskingBody, messages: tuple[Message, ...] = (), completion: Completion | None = None
+) -> Chat:
     options = body.options or OptionsBody()
     extra = {name: value for name, value in (options.model_extra or {}).items() if value is not None}
     rest = {name: value for name, value in extra.items() if name not in _FIELDS | _OF_THE_SERVER}
@@ -159,6 +172,7 @@ def _chat(body: _AskingBody, messages: tuple[Message, ...]) -> Chat:
         sampling=options.sampling(),
         fields=neutral_fields(fields),
         stream=body.streams,
+        completion=completion,
     )
 
 

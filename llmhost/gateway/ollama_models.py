@@ -95,7 +95,8 @@ class Described:
         return {
             "modelfile": "\n".join(lines) + "\n",
             "parameters": "\n".join(self.parameters),
-            "template": "{{ .Prompt }}",
+            # Continue asks for what belongs into a gap where it finds `.Suffix`.
+            "template": "{{ .Prompt }}" + "{{ .Suffix }}" * ("insert" in self._capabilities),
             "details": self._details(),
             "model_info": info,
             "capabilities": self._capabilities,

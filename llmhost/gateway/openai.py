@@ -10,7 +10,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from llmhost.answering.question import Reply
-from llmhost.engines.engine import Message, Sampling, ToolCall
+from llmhost.engines.engine import Completion, Message, Sampling, ToolCall
 from llmhost.gateway.chat import Chat, Choice, merge_calls
 from llmhost.gateway.faults import BadRequest, Fault
 from llmhost.gateway.ids import new_id
@@ -121,11 +121,10 @@ def chat_of(body: ChatBody) -> Chat:
 
 
 def completions_of(body: CompletionBody) -> Sequence[Chat]:
-    """A chat for each prompt, with the model's own template around it: an engine behind a chat API has no
-    other way. Raises BadRequest for what such an engine cannot do."""
-    for name, value in {"suffix": body.suffix, "echo": body.echo}.items():
-        if value:
-            raise BadRequest(f"`{name}` is not supported", name)
+    """A chat for each prompt, with the model's own template around it; with a suffix, a text that stands
+    before a gap. Raises BadRequest for what no engine is asked for."""
+    if body.echo:
+        raise BadRequest("`echo` is not supported", "echo")
     if body.best_of not in (None, 1, body.n or 1):
         raise BadRequest("`best_of` is not supported", "best_of")
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
@@ -134,7 +133,8 @@ def completions_of(body: CompletionBody) -> Sequence[Chat]:
     return [
         Chat(
             model=body.model,
-            messages=(Message("user", prompt),),
+            messages=() if body.suffix else (Message("user", prompt),),
+            completion=Completion(prompt, body.suffix) if body.suffix else None,
             sampling=_sampling(body, body.max_tokens),
             fields=neutral_fields(body.model_extra or {}),
             stream=bool(body.stream),
