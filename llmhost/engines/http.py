@@ -355,8 +355,7 @@ class _Texts:
 
 
 class HttpEngine(Engine, ABC):
-    """An engine behind HTTP. A backend says where a request goes, how it is written and how a line is read.
-    """
+    """An engine behind HTTP. A backend says where a request goes, how it is written, how a line is read."""
 
     def __init__(self, endpoint: Endpoint, limits: EngineLimits) -> None:
         """Raises ConfigError for a URL or token that HTTP cannot carry."""

@@ -22,7 +22,7 @@ from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.policy import ThresholdPolicy
 from llmhost.cache.service import SemanticCache
 from llmhost.config.models import RedisConfig
-from llmhost.engines.engine import Done, Message
+from llmhost.engines.engine import Completion, Done, Message
 from llmhost.engines.load import LocalLoad
 from llmhost.engines.pool import Pool, Upstream
 from llmhost.errors import EngineUnavailable, ModelError, NoWorkerError, StreamBroken
@@ -189,6 +189,17 @@ async def test_headers_can_be_sent_before_the_text_of_a_hit(house: House) -> Non
 async def test_an_empty_answer_has_started_too(house: House) -> None:
     first, reply = [event async for event in house.answerer(ScriptedEngine(DONE)).answer(ASKED)]
     assert (first, type(reply)) == (Started("engine", "w0", usd_per_second=1.0), Reply)
+
+
+async def test_a_text_is_continued_by_the_next_worker_where_one_fails_and_is_counted(house: House) -> None:
+    gap = Completion("def add(", "return")
+    failing, working = ScriptedEngine(EngineUnavailable("away")), engine("a, b")
+    asked = replace(ASKED, prompt="", completion=gap, use_cache=False)
+    reply = await house.ask(asked, failing, working)
+    assert (reply.answer.text, reply.worker, reply.entry) == ("a, b", "w1", None)
+    assert working.requests[0].completion == gap
+    totals = await house.totals()
+    assert (totals.outcomes, totals.completion_tokens) == ({Outcome.BYPASS: 1}, 3)
 
 
 async def test_what_the_cache_does_not_understand_bypasses_it_and_reaches_the_worker(house: House) -> None:

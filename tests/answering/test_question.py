@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.answering.question import Question, make_question
+from llmhost.answering.question import Question, make_completion, make_question
 from llmhost.config.models import Config
-from llmhost.engines.engine import Message, Sampling
+from llmhost.engines.engine import ChatRequest, Completion, Message, Sampling
 from llmhost.errors import UsageError
 
 ASKED = Question(prompt="What is AI?", model="m", tenant="t")
@@ -33,6 +33,16 @@ def entry(question: Question) -> str:
 
 def user(text: str) -> Message:
     return Message("user", text)
+
+
+def test_a_text_to_continue_reaches_the_engine_as_it_is_and_bypasses_the_cache() -> None:
+    gap = Completion(" def add(", "\n")
+    question = make_completion(CONFIG, gap, model="m", sampling=Sampling(seed=3), fields={"top_k": 1})
+    assert question.request() == ChatRequest("m", (), Sampling(seed=3, max_tokens=9), {"top_k": 1}, gap)
+    assert question.bypasses
+    assert replace(question, use_cache=True).key() is None
+    with pytest.raises(UsageError, match="has 32,001 characters"):
+        make_completion(CONFIG, Completion("x", "y" * 32_000), model="m", sampling=Sampling(), fields={})
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextvars import ContextVar
 from enum import Enum, auto
 from itertools import count
 from typing import ClassVar
@@ -28,6 +29,10 @@ class Fault(Enum):
     ENDLESS_LINE = auto()
     ENDLESS_ANSWER = auto()
     PINGS = auto()  # empty lines for ever
+
+
+#: the path of the request that is answered: a completion is written in other words than a chat
+asked_path: ContextVar[str] = ContextVar("asked_path")
 
 
 class ChatServer(HttpServer):
@@ -82,6 +87,7 @@ class ChatServer(HttpServer):
         raise NotImplementedError
 
     async def chat(self, request: Request, reply: Reply) -> None:
+        asked_path.set(request.path)
         if self._refusal is not None:
             status, body, headers = self._refusal
             return await reply.body(body, status, headers=headers)

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from doubles.chat_server import ChatServer
+from doubles.chat_server import ChatServer, asked_path
 from doubles.http_server import Reply, Request
 
 
@@ -52,6 +52,8 @@ class OllamaServer(ChatServer):
         match request.method, request.path:
             case "POST", self.chat_path:
                 await self._chat(request, reply)
+            case "POST", "/api/generate":
+                await self._generate(request, reply)
             case "POST", "/api/pull":
                 await self._pull(request, reply)
             case "GET", "/api/tags":
@@ -70,10 +72,10 @@ class OllamaServer(ChatServer):
         return {"name": name, "model": name, "digest": digest, "size": 270_898_672}
 
     def piece(self, text: str) -> bytes:
-        return self._line({"message": {"role": "assistant", "content": text}, "done": False})
+        return self._line({**_said(text), "done": False})
 
     def thought(self, text: str) -> bytes:
-        return self._line({"message": {"role": "assistant", "content": "", "thinking": text}, "done": False})
+        return self._line({**_said("", thinking=text), "done": False})
 
     def error(self, message: str) -> bytes:
         return _encode({"error": message})
@@ -85,7 +87,7 @@ class OllamaServer(ChatServer):
         return self._line({"message": "word", "done": False})
 
     def ending(self, finish_reason: str | None, tokens: int) -> list[bytes]:
-        last = {"message": {"role": "assistant", "content": ""}, "done": True, "done_reason": finish_reason}
+        last = {**_said(""), "done": True, "done_reason": finish_reason}
         if finish_reason is None:
             del last["done_reason"]
         durations = {"total_duration": 5_000_000, "load_duration": 1_000_000, "eval_duration": 3_000_000}
@@ -102,6 +104,14 @@ class OllamaServer(ChatServer):
             await self.chat(request, reply)
         else:
             await reply.json({"error": f'model "{asked}" not found, try pulling it first'}, 404)
+
+    async def _generate(self, request: Request, reply: Reply) -> None:
+        capabilities = self.capabilities if isinstance(self.capabilities, list) else []
+        if request.json.get("suffix") and "insert" not in capabilities:
+            model = f"registry.ollama.ai/library/{full_name(request.json['model'])}"
+            await reply.json({"error": f"{model} does not support insert"}, 400)
+        else:
+            await self._chat(request, reply)
 
     async def _show(self, request: Request, reply: Reply) -> None:
         asked = request.json["model"]
@@ -146,6 +156,13 @@ class OllamaServer(ChatServer):
 
     def _line(self, fields: dict[str, Any]) -> bytes:
         return _encode({"model": self.model, "created_at": "2026-01-01T00:00:00Z"} | fields)
+
+
+def _said(text: str, **more: str) -> dict[str, Any]:
+    """A piece of a chat, or of a generated text."""
+    if asked_path.get("") == "/api/generate":
+        return {"response": text, **more}
+    return {"message": {"role": "assistant", "content": text, **more}}
 
 
 def _running(name: str, run: Running) -> dict[str, Any]:

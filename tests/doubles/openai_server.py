@@ -1,11 +1,12 @@
-"""A double of an OpenAI-compatible server, written from OpenAI's published API reference."""
+"""A double of an OpenAI-compatible server, written from OpenAI's published API reference, and of llama.cpp's
+`/infill`, written from its published reference."""
 
 from __future__ import annotations
 
 import json
 from typing import Any, ClassVar
 
-from doubles.chat_server import ChatServer
+from doubles.chat_server import ChatServer, asked_path
 from doubles.http_server import Reply, Request
 
 
@@ -14,6 +15,7 @@ class OpenAIServer(ChatServer):
 
     `known` are models that it serves and does not list; `listed` is what it answers instead of a list, None
     for status 404; `unknown` has for a field of a request the status and the reply with which it is refused.
+    `completes`: it has `/completions`; `infill`: its model can fill a gap, None without such a path.
     """
 
     content_type: ClassVar[str] = "text/event-stream"
@@ -29,11 +31,17 @@ class OpenAIServer(ChatServer):
         self.has_usage = True
         self.has_done = True
         self.server_version: str | None = None
+        self.completes = True
+        self.infill: bool | None = None
 
     async def answer(self, request: Request, reply: Reply) -> None:
         match request.method, request.path:
             case "POST", path if path == f"{self.base}/chat/completions":
                 await self._chat(request, reply)
+            case "POST", path if path == f"{self.base}/completions" and self.completes:
+                await self._chat(request, reply)
+            case "POST", "/infill" if self.infill is not None:
+                await self._infill(request, reply)
             case "GET", path if path == f"{self.base}/models" and self.listed is not None:
                 models = {"object": "list", "data": [{"id": self.model, "object": "model"}]}
                 await reply.body(self.listed or json.dumps(models).encode())
@@ -51,10 +59,23 @@ class OpenAIServer(ChatServer):
         else:
             await reply.json(self.refused(f"The model `{request.json['model']}` does not exist."), 404)
 
+    async def _infill(self, request: Request, reply: Reply) -> None:
+        if self.infill:
+            await self.chat(request, reply)
+        else:
+            said = "Infill is not supported by this model: prefix token is missing. "
+            await reply.json({"error": {"code": 501, "message": said, "type": "not_supported_error"}}, 501)
+
     def delta(self, fields: dict[str, Any]) -> bytes:
         return _event(_chunk(fields))
 
     def piece(self, text: str) -> bytes:
+        path = asked_path.get("")
+        if path == "/infill":
+            return _event({"index": 0, "content": text, "stop": False, "tokens_predicted": 1})
+        if path == f"{self.base}/completions":
+            choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": None}
+            return _event({"object": "text_completion", "choices": [choice]})
         return _event(_chunk({"content": text}))
 
     def thought(self, text: str) -> bytes:
@@ -70,6 +91,10 @@ class OpenAIServer(ChatServer):
         return _event({"choices": "none"})
 
     def ending(self, finish_reason: str | None, tokens: int) -> list[bytes]:
+        if asked_path.get("") == "/infill":
+            why = {"stop": "eos", "length": "limit"}.get(finish_reason or "", "none")
+            last = {"content": "", "stop": True, "stop_type": why, "truncated": False}
+            return [_event({**last, "tokens_predicted": tokens, "tokens_evaluated": 7})]
         lines = [b": ping\n\n", _event(_chunk({}, finish_reason))]
         if self.has_usage:
             counted = {"prompt_tokens": 7, "completion_tokens": tokens, "total_tokens": 7 + tokens}
@@ -80,8 +105,11 @@ class OpenAIServer(ChatServer):
         return lines
 
     def most_tokens(self, request: Request) -> int:
-        most: int = request.json.get("max_tokens", request.json.get("max_completion_tokens", 1000))
+        most: int = next((request.json[name] for name in _MOST_TOKENS if name in request.json), 1000)
         return most
+
+
+_MOST_TOKENS = ("max_tokens", "max_completion_tokens", "n_predict")
 
 
 def _chunk(delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:

@@ -46,6 +46,29 @@ async def test_the_tokens_of_the_prompt_are_counted(side, question, ask):
     assert done.prompt_tokens > 0
 
 
+async def test_a_text_is_continued_without_a_template(side, question, completion, ask):
+    texts = {"model": side.model, "max_tokens": 2, "temperature": 0.0}
+    text, done = await ask(side.engine(), completion("One, two, three,", **texts))
+    assert text
+    assert (done.finish_reason, done.completion_tokens) == ("length", 2)
+    if side.server is None:  # a double counts the same for each prompt
+        _, chat = await ask(side.engine(), question("One, two, three,", **texts))
+        assert done.prompt_tokens < chat.prompt_tokens
+
+
+async def test_a_text_that_does_not_fit_is_refused(side, completion, ask):
+    with pytest.raises(EngineRefused, match="exceeds"):
+        await ask(side.engine(), completion("word " * 11_000, model=side.model))
+
+
+async def test_a_model_that_cannot_fill_a_gap_is_refused(side, completion, ask):
+    if side.server is not None:
+        side.server.capabilities = ["completion"]  # of Ollama
+        side.server.infill = False  # of llama.cpp
+    with pytest.raises(EngineRefused, match=r"does not support insert|Infill is not supported by this model"):
+        await ask(side.engine(), completion("def add(", "return a + b", model=side.model))
+
+
 async def test_the_same_seed_gives_the_same_answer(side, question, ask):
     request = question("Name a colour.", model=side.model, max_tokens=8, seed=7, temperature=1.0, top_p=0.9)
     engine = side.engine()

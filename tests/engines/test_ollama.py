@@ -38,6 +38,24 @@ def asked(server):
     return [request.json for request in server.requests if request.path == server.chat_path][-1]
 
 
+async def test_a_completion_is_asked_as_the_api_wants_it(ollama_side, ollama_server, completion, ask):
+    engine = ollama_side.engine()
+    text, done = await ask(engine, completion("def add(", max_tokens=50))
+    assert (text, done.finish_reason, done.prompt_tokens) == ("Hello, Wörld!", "stop", 7)
+    await ask(engine, completion("def add(", "return"))
+    sent = [request.json for request in ollama_server.requests if request.path == "/api/generate"]
+    usual = {"model": "tiny", "prompt": "def add(", "stream": True, "truncate": False, "shift": False}
+    assert sent == [
+        {**usual, "raw": True, "options": {"num_ctx": 4096, "num_predict": 50}},
+        {**usual, "suffix": "return", "options": {"num_ctx": 4096}},
+    ]
+
+
+async def test_a_completion_of_which_a_part_was_read_is_not_whole(ollama_side, completion, ask):
+    _, done = await ask(ollama_side.engine(), completion("word " * 400, "word " * 600))
+    assert done.finish_reason == "prompt_cut"
+
+
 async def test_a_requests_own_context_goes_before_the_configured_one(ollama_side, ollama_server, ask):
     own = ChatRequest("tiny", (Message("user", "Hi"),), fields={"options": {"num_ctx": 512}})
     await ask(ollama_side.engine(), own)
@@ -58,7 +76,7 @@ async def test_what_ollama_tells_of_a_model(ollama_side, ollama_server):
         quantization="F16",
         size=270_898_672,
         on_gpu=200_000_000,
-        capabilities=("completion",),  # and no `insert`, for which a chat has no place
+        capabilities=("completion", "insert"),
     )
     ollama_server.capabilities = None  # an older one
     assert (await ollama_side.engine().model_details("tiny")).capabilities is None

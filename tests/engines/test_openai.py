@@ -26,6 +26,63 @@ async def test_a_question_is_asked_as_the_api_wants_it(openai_side, openai_serve
     }
 
 
+async def test_a_completion_is_asked_as_the_api_wants_it(openai_side, openai_server, completion, ask):
+    text, done = await ask(openai_side.engine(), completion("def add(", max_tokens=50))
+    assert (text, done) == ("Hello, Wörld!", Done("stop", 7, 4))
+    (sent,) = openai_server.requests
+    assert sent.path == "/v1/completions"
+    assert sent.json == {
+        "model": "tiny",
+        "prompt": "def add(",
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "max_tokens": 50,
+    }
+
+
+@pytest.mark.parametrize("base", ["", "/v1"])
+async def test_llama_cpp_fills_a_gap_by_infill(openai_side, openai_server, completion, ask, base):
+    openai_server.infill = True
+    engine = openai_side.engine(url=openai_server.url + base)
+    whole = await ask(engine, completion("def add(", "return", max_tokens=50, temperature=0.5))
+    cut = await ask(engine, completion("def add(", "return", max_tokens=2))
+    assert whole == ("Hello, Wörld!", Done("stop", 7, 4))
+    assert cut == ("Hello, ", Done("length", 7, 2))
+    assert openai_server.requests[0].path == "/infill"
+    assert openai_server.requests[0].json == {
+        "model": "tiny",
+        "input_prefix": "def add(",
+        "input_suffix": "return",
+        "stream": True,
+        "n_predict": 50,
+        "temperature": 0.5,
+    }
+
+
+async def test_another_server_is_sent_the_suffix_as_openai_s_api_has_it(
+    openai_side, openai_server, completion, ask
+):
+    engine = openai_side.engine()
+    for _ in range(2):
+        assert (await ask(engine, completion("def add(", "return")))[0] == "Hello, Wörld!"
+    paths = [request.path for request in openai_server.requests]
+    assert paths == ["/infill", "/v1/completions", "/v1/completions"]
+    assert openai_server.requests[-1].json["suffix"] == "return"
+
+
+async def test_what_a_server_says_of_a_suffix_is_passed_on(openai_side, openai_server, completion, ask):
+    said = {"error": {"message": "suffix is not currently supported", "type": "BadRequestError"}}
+    openai_server.unknown["suffix"] = (400, said)
+    with pytest.raises(EngineRefused, match="suffix is not currently supported"):
+        await ask(openai_side.engine(), completion("def add(", "return"))
+
+
+async def test_a_server_that_only_chats_is_not_at_fault(openai_side, openai_server, completion, ask):
+    openai_server.completes = False
+    with pytest.raises(EngineRefused, match="only takes chats"):
+        await ask(openai_side.engine(), completion("def add("))
+
+
 async def test_sampling_that_is_not_given_is_left_to_the_server(openai_side, openai_server, question, ask):
     await ask(openai_side.engine(), question())
     assert set(openai_server.requests[-1].json) == {"model", "messages", "stream", "stream_options"}

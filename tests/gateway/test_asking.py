@@ -44,6 +44,7 @@ READ = [
     "tools",
     "stream_options",
     "seed",
+    "suffix",
 ]
 FIELDS = st.dictionaries(st.sampled_from(READ) | st.text(max_size=8), JSON, max_size=4)
 CALL = {"function": {"name": "now", "arguments": {"city": "Rome"}}}
@@ -103,6 +104,7 @@ OPTIONS = st.fixed_dictionaries(
 )
 OF_OLLAMA = st.dictionaries(
     st.sampled_from(["messages", "prompt", "images", "format", "think", "tools", "keep_alive", "system"])
+    | st.sampled_from(["raw", "suffix"])
     | st.text(max_size=8),
     JSON,
     max_size=4,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import ollama
 import pytest
@@ -257,9 +257,63 @@ async def test_an_unknown_model_is_not_found(client: ollama.AsyncClient) -> None
         assert caught.value.status_code == 404
 
 
+@pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize(
-    "field", [{"raw": True}, {"suffix": "end"}, {"template": "{{ .Prompt }}"}, {"context": [1, 2]}]
+    ("fields", "asked"),
+    [
+        ({"raw": True}, ("/v1/completions", {"prompt": "<PRE> def <SUF> end"})),
+        ({"raw": True, "suffix": "ignored"}, ("/v1/completions", {"prompt": "<PRE> def <SUF> end"})),
+        ({"suffix": "end"}, ("/infill", {"input_prefix": "<PRE> def <SUF> end", "input_suffix": "end"})),
+    ],
 )
+async def test_a_text_is_continued_and_a_gap_filled_around_the_cache(
+    house: House, fields: dict[str, Any], asked: tuple[str, dict[str, Any]], *, stream: bool
+) -> None:
+    house.engine.infill = True
+    body = {"model": "tiny", "prompt": "<PRE> def <SUF> end", "stream": stream, **fields}
+    for _ in range(2):
+        answer = await house.http.post("/api/generate", json={**body, "options": {"num_predict": 9}})
+        assert answer.headers["x-llmhost-cache"] == "bypass"
+        *_, last = pieces = [json.loads(line) for line in answer.text.splitlines()]
+        assert "".join(piece["response"] for piece in pieces) == "Hello, Wörld!"
+        assert (last["done_reason"], last["prompt_eval_count"], last["eval_count"]) == ("stop", 7, 4)
+    assert [request.path for request in house.engine.requests] == [asked[0]] * 2
+    assert asked[1].items() <= house.engine.requests[-1].json.items()
+
+
+async def test_ollama_s_own_client_fills_a_gap(serve: Serve) -> None:
+    async with OllamaServer() as worker:
+        sections: Any = {
+            "fleet": {"provider": "static", "workers": [{"url": worker.url}]},
+            "engine": {"kind": "ollama", "model": "tiny"},
+        }
+        async with serve(**sections) as house, ollama.AsyncClient(house.url) as client:
+            assert "{{ .Suffix }}" in ((await client.show("tiny")).template or "")
+            answer = await client.generate("tiny", "def add(", suffix="return", options={"top_k": 5})
+            assert (answer.response, answer.done_reason) == ("Hello, Wörld!", "stop")
+            pieces = [
+                piece async for piece in await client.generate("tiny", "def add(", raw=True, stream=True)
+            ]
+            assert "".join(piece.response or "" for piece in pieces) == "Hello, Wörld!"
+            worker.capabilities = ["completion"]
+            with pytest.raises(ollama.ResponseError, match="does not support insert") as caught:
+                await client.generate("tiny", "def add(", suffix="return")
+            assert caught.value.status_code == 400
+
+
+async def test_what_a_model_cannot_do_with_a_text_is_its_client_s_to_know(
+    client: ollama.AsyncClient, house: House
+) -> None:
+    house.engine.infill = False
+    with pytest.raises(ollama.ResponseError, match="Infill is not supported by this model") as caught:
+        await client.generate("tiny", "def add(", suffix="return")
+    assert caught.value.status_code == 400
+    for fields in ({"raw": True, "system": "Be brief."}, {"suffix": "end", "images": [PNG]}):
+        with pytest.raises(ollama.ResponseError, match=r"does not go with `(raw|suffix)`"):
+            await client.generate("tiny", "def add(", **cast("Any", fields))
+
+
+@pytest.mark.parametrize("field", [{"template": "{{ .Prompt }}"}, {"context": [1, 2]}])
 async def test_what_a_chat_cannot_do_is_refused(client: ollama.AsyncClient, field: dict[str, Any]) -> None:
     with pytest.raises(ollama.ResponseError, match=f"`{next(iter(field))}` is not supported"):
         await client.generate("tiny", "Say hello.", **field)
@@ -310,7 +364,7 @@ async def test_what_an_ollama_tells_of_its_model_is_shown(serve: Serve) -> None:
             assert (model.size, model.details.parameter_size) == (270_898_672, "134.52M")
             assert (await client.ps()).models[0].size_vram == 200_000_000
             shown = await client.show("tiny")
-            assert shown.capabilities == ["completion"]
+            assert shown.capabilities == ["completion", "insert"]
             assert (shown.modelinfo or {})["llama.context_length"] == 2048
 
 

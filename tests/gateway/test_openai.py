@@ -129,6 +129,20 @@ async def test_completions_are_streamed(client: openai.AsyncOpenAI) -> None:
     assert "".join([chunk.choices[0].text async for chunk in stream]) == "Hello, Wörld!"
 
 
+async def test_a_completion_with_a_suffix_fills_the_gap(client: openai.AsyncOpenAI, house: House) -> None:
+    house.engine.infill = True
+    for _ in range(2):
+        answer = await client.completions.with_raw_response.create(
+            model="tiny", prompt="def add(", suffix="return", max_tokens=9
+        )
+        assert answer.headers["x-llmhost-cache"] == "bypass"
+        (choice,) = answer.parse().choices
+        assert (choice.text, choice.finish_reason) == ("Hello, Wörld!", "stop")
+    stream = await client.completions.create(model="tiny", prompt="def add(", suffix="return", stream=True)
+    assert "".join([chunk.choices[0].text async for chunk in stream]) == "Hello, Wörld!"
+    assert [request.path for request in house.engine.requests] == ["/infill"] * 3
+
+
 async def test_the_models_are_listed_with_their_aliases(serve: Serve) -> None:
     async with (
         serve(gateway={"aliases": {"gpt-4o": "tiny"}}) as house,

@@ -21,6 +21,7 @@ from doubles.waiting import wait_until
 
 from llmhost.engines.engine import (
     ChatRequest,
+    Completion,
     Delta,
     Done,
     Endpoint,
@@ -99,6 +100,18 @@ def question() -> Callable[..., ChatRequest]:
 
     def make(text: str = "Say hello.", *, model: str = "tiny", **sampling: Any) -> ChatRequest:
         return ChatRequest(model, (Message("user", text),), Sampling(**sampling))
+
+    return make
+
+
+@pytest.fixture
+def completion() -> Callable[..., ChatRequest]:
+    """A request to continue a text: `completion("def add(", "return", model="tiny", max_tokens=5)`."""
+
+    def make(
+        prompt: str = "def add(", suffix: str = "", *, model: str = "tiny", **sampling: Any
+    ) -> ChatRequest:
+        return ChatRequest(model, (), Sampling(**sampling), completion=Completion(prompt, suffix))
 
     return make
 
