@@ -34,6 +34,10 @@ __all__ = ["Answerer", "engine_answer"]
 _TOGETHER = 0.1
 
 
+#: what the semantic tier found where it was not asked
+_NOTHING = SemanticLookup()
+
+
 @dataclass(slots=True)
 class _Asked:
     """One question under way. `session` None: the cache is bypassed."""
@@ -49,7 +53,7 @@ class _Asked:
     waited: bool = False
     #: whether it was the first of this process to ask; what answers it then counts it, too
     leads: bool = False
-    lookup: SemanticLookup = field(default_factory=SemanticLookup)
+    lookup: SemanticLookup = _NOTHING
     #: the hit that is not served, as the cache is on trial
     shadow: Reply | None = None
     reply: Reply | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -221,6 +222,8 @@ class ServedHit:
 
 # Answers as they are stored in Redis. What is read is checked: others can write there too.
 
+#: answers that are remembered, and the bytes of the longest of them
+_REMEMBERED, _REMEMBERED_BYTES = 1000, 4096
 #: larger than any time in seconds, any count of tokens and any sum of money here
 _LARGEST = 1e15
 
@@ -248,6 +251,12 @@ def decode_answer(raw: bytes | str | None) -> Answer | None:
     """The answer, or None where there is none or something else is stored there."""
     if raw is None:
         return None
+    return _read(raw) if len(raw) <= _REMEMBERED_BYTES else _read.__wrapped__(raw)
+
+
+@lru_cache(_REMEMBERED)
+def _read(raw: bytes | str) -> Answer | None:
+    """Answers that are served often are remembered as they were read."""
     try:
         data = json.loads(raw)
         return Answer(
