@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from llmhost.errors import StateError
 from llmhost.gateway.metrics import Metrics, ProcessState
 from llmhost.gateway.record import RequestRecord, record_of
 from llmhost.gateway.request_log import RequestLog
@@ -45,7 +46,12 @@ class Observation:
         if config.traces != self._traces_at:
             traces = None if config.traces is None else _traces(config.traces, self._warn)
         if config.log != self._log_at:
-            log = None if config.log == "off" else RequestLog(config.log, self._warn)
+            try:
+                log = None if config.log == "off" else RequestLog(config.log, self._warn)
+            except StateError:
+                if traces is not None and traces is not self._traces:
+                    traces.end()
+                raise
         for before, now in ((self._log, log), (self._traces, traces)):
             if before is not None and before is not now:
                 before.end()

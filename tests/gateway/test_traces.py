@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextvars import copy_context
+from pathlib import Path
 
 import pytest
 from doubles.chat_server import Fault
 from doubles.gateway_house import House, Serve
+from doubles.waiting import wait_until
 
 from llmhost.config.gateway import GatewayConfig
-from llmhost.errors import ConfigError
+from llmhost.errors import ConfigError, StateError
 from llmhost.gateway.observe import Observation
 from llmhost.gateway.record import RequestRecord
 
@@ -143,3 +146,14 @@ def test_without_the_extra_the_configuration_is_refused_with_the_command(
     monkeypatch.delitem(sys.modules, "llmhost.gateway.traces", raising=False)
     with pytest.raises(ConfigError, match="needs the extra `otel`"):
         Observation().configure(GatewayConfig.model_validate({"traces": "http://127.0.0.1:4318"}))
+
+
+def test_a_configuration_whose_log_cannot_be_written_sends_no_traces_either(tmp_path: Path) -> None:
+    def senders() -> int:
+        return sum("OtelBatchSpan" in thread.name for thread in threading.enumerate())
+
+    before = senders()
+    config = {"traces": "http://127.0.0.1:4318", "log": str(tmp_path / "no" / "log")}
+    with pytest.raises(StateError):
+        Observation().configure(GatewayConfig.model_validate(config))
+    wait_until(lambda: senders() == before)
