@@ -137,18 +137,21 @@ class Serving:
         async with AsyncExitStack() as stack:
             stack.callback(observation.close)
             stack.push_async_callback(app.aclose)
-            await app.swap(_built(fleets, observation))
-            show(fleets)
-            if told:
-                self.options.output.note(told)
+            begun = asyncio.Event()
 
             async def reload() -> None:
+                await begun.wait()
                 observation.reopen()
                 fleets = self._fleets()
                 await app.swap(_built(fleets, observation))
                 show(fleets)
 
             async with reloading(self.options.output, reload):
+                await app.swap(_built(fleets, observation))
+                show(fleets)
+                if told:
+                    self.options.output.note(told)
+                begun.set()
                 await server.run()
 
     async def _supervise(

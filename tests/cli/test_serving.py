@@ -1,16 +1,35 @@
-"""How a gateway that runs reads its configuration again."""
+"""How a gateway reads its configuration again."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 
 import pytest
 from doubles.waiting import until
+from plugins.cli import Ran
 
 from llmhost.cli.output import Output
-from llmhost.cli.serving import reloading
+from llmhost.cli.serving import Serving, reloading
+
+
+def test_a_signal_that_comes_while_a_gateway_starts_does_not_end_it(
+    cli: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[object] = []
+
+    async def run(_: Serving) -> None:
+        seen.append(signal.getsignal(signal.SIGHUP))
+
+    monkeypatch.setattr(Serving, "run", run)
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        assert cli("serve").code == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert seen == [signal.SIG_IGN]
 
 
 async def test_signals_while_the_configuration_is_read_make_it_read_once_more_each_in_turn() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -53,6 +54,7 @@ def serve(
         raise UsageError("--socket cannot be combined with --host and --port", hint="choose one")
     if files and options.config is not None:
         raise UsageError("-c cannot be combined with --config", hint="choose one")
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # by default it would end a gateway that starts
     overrides = {"gateway.host": host, "gateway.port": port, "gateway.processes": processes}
     serving = Serving(options, files or (), overrides, path, managed)
     try:
