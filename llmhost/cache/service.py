@@ -49,7 +49,7 @@ _TURNS_TO_SEND = 4
 _WIDEST = 512
 #: entries served to other wordings that are listed for a tenant; one page of them is looked at
 _SERVED_KEPT = 100
-#: entries on which one script counts hits: Redis answers nobody else meanwhile
+#: entries on which one script counts hits: Redis answers no other client meanwhile
 _TOUCHED_AT_ONCE = 100
 
 EmbedderSource = Callable[[], Awaitable[tuple[Embedder, Index]]]

@@ -225,7 +225,7 @@ class HttpTransport:
             yield response
         finally:
             self._open.discard(connection)
-            # To its end, although the request may be cut off once more: the server would go on for nobody.
+            # To its end, although the request may be cut off once more: the server would go on in vain.
             await asyncio.shield(asyncio.ensure_future(_close(response, connection)))
 
     def _connection(self) -> httpx.AsyncHTTPTransport:

@@ -21,7 +21,7 @@ class SharedReads:
     """GETs of one moment become one MGET, on a connection of the client's pool that is kept for them: getting
     a connection, and asking for each value alone, is a third of the work of a hit.
 
-    Who asks may be cancelled. The command goes on, in a task that nobody else has, so that its connection is
+    A reader may be cancelled. The command goes on, in a task of its own, so that its connection is
     not lost (see `store.client`). A key of another type has no value.
     """
 
