@@ -472,6 +472,9 @@ class FleetRecords:
             try:
                 return await action(store)
             except StoreError as error:
-                self._away = True
-                self.warn(f"the fleet's records in Redis were not brought up to date: {error.message}")
-                return None
+                why = error.message
+            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+                why = f"what it answers makes no sense ({type(error).__name__})"
+            self._away = True  # no answer of it stands between a worker and its end
+            self.warn(f"the fleet's records in Redis were not brought up to date: {why}")
+            return None

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from llmhost.errors import StoreError
+from llmhost.errors import StoreError, StoreRefused
 from llmhost.store.client import load_script, translate_errors
 
 if TYPE_CHECKING:
@@ -87,7 +87,9 @@ class Lease:
                 await self.give_back()
             raise
         if fence is not None:
-            self._fence, self._renewed = int(fence), asked
+            if not isinstance(fence, int):
+                raise StoreRefused("what Redis says of the fleet's lock makes no sense")
+            self._fence, self._renewed = fence, asked
         return self._fence
 
     async def renew(self) -> bool:

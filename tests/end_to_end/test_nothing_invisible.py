@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import shutil
@@ -519,3 +520,18 @@ async def test_down_all_ends_a_worker_on_record_that_the_list_hides_of_a_fleet_t
     assert await fleets(blue) == {"rented": 0, "blue": 2}
     done = await blue.run("down", "--all", "--yes")
     assert (blue.alive(), done.code) == ([], 3), done.err  # it is not believed to be all
+
+
+@pytest.mark.parametrize("answer", [b"+OK\r\n", b":1\r\n"])
+async def test_answers_that_no_redis_gives_stop_no_ending(blue: RentedHouse, answer: bytes) -> None:
+    async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while command := await reader.read(65536):
+            writer.write(b"+OK\r\n" if b"CLIENT" in command else answer)
+        writer.close()
+
+    async with await asyncio.start_server(reply, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        blue.configure(fleet={"name": "blue"}, redis={"url": f"redis://127.0.0.1:{port}"})
+        done = await blue.run("down", "--now")
+    assert blue.alive() == [], done.err
+    assert "what it answers makes no sense" in done.err

@@ -10,6 +10,7 @@ from doubles.vast.faults import Fault
 
 from llmhost.errors import ProviderError
 from llmhost.ledger.ledger import Ledger
+from llmhost.store.keys import FleetKeys
 
 # What only the provider says
 
@@ -80,3 +81,13 @@ async def test_down_ends_what_the_list_shows_although_another_account_pays_for_a
     result = await fleet.service().down()
     assert (result.destroyed, fleet.server.alive()) == ((f"vast-{two}",), [])
     assert [failure.worker for failure in result.failed] == [None, f"vast-{one}"]
+
+
+async def test_a_record_that_names_another_payer_keeps_no_worker_from_being_ended(fleet: RentedFleet) -> None:
+    await fleet.service().up(1)
+    (one,) = fleet.server.alive()
+    await fleet.client.hset(FleetKeys(fleet.fleet).worker(f"vast-{one}"), "account", "5151")
+    fleet.server.arm(Fault.LIST_NULL, times=None)
+    with pytest.raises(ProviderError, match=f"known here: vast-{one}"):
+        await fleet.service().down()
+    assert fleet.server.alive() == []

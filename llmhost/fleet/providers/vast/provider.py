@@ -137,8 +137,8 @@ class VastProvider(Provider):
             )
         if number is None:
             return
-        await self._check_account({number: account})
         await end_instance(self._account, self._listing, self._clock, number, self._settings.pace)
+        await self._check_account({number: account})
         mine = [order for order in self._intents.all() if order.instance == number]
         await self._check_owner(mine)
         for order in mine:
