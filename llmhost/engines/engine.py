@@ -12,6 +12,8 @@ __all__ = [
     "Completion",
     "Delta",
     "Done",
+    "EmbedRequest",
+    "Embedded",
     "Endpoint",
     "Engine",
     "EngineLimits",
@@ -80,6 +82,26 @@ class ChatRequest:
         if self.completion is not None:
             return self.completion.prompt, self.completion.suffix
         return [message.content for message in self.messages]
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedRequest:
+    """Texts of which vectors are wanted; there is at least one. `dimensions` is how many each is to have,
+    None for what the model gives. `cut`: of a text that is too long, the beginning will do.
+    """
+
+    model: str
+    texts: tuple[str, ...]
+    dimensions: int | None = None
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """The vector of each text, and the tokens of all of them: 0 where the engine does not count them."""
+
+    vectors: Sequence[Sequence[float]]
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +222,15 @@ class Engine(Protocol):
             EngineUnavailable: nothing was streamed yet and another worker may be tried.
             EngineRefused: the engine says that the request itself is wrong, or cannot do what it asks.
             StreamBroken: the stream ended, stalled or turned to garbage after the first token.
+        """
+        ...
+
+    async def embed(self, request: EmbedRequest) -> Embedded:
+        """The vectors of texts.
+
+        Raises:
+            EngineUnavailable: another worker may be tried.
+            EngineRefused: the engine says that the request itself is wrong, or it gives no embeddings.
         """
         ...
 

@@ -46,8 +46,9 @@ _BUSY = frozenset({429, 503})
 #: what Ollama says of a model for which the machine is too small: "model requires more system memory (…"
 _TOO_LARGE = "more system memory"
 
-#: what llama.cpp says, under HTTP status 500, of an image or a sound that its model cannot read
-_NO_SUCH_INPUT = "input is not supported"
+#: what llama.cpp says, under HTTP status 500, of an image or a sound that its model cannot read, and of a
+#: text that is too long to be embedded; what Ollama says of a model that gives no embeddings
+_REFUSALS = ("input is not supported", "too large to process", "support embeddings")
 
 #: what llama.cpp says, under HTTP status 501, of what its model or its options do not allow
 _NOT_SUPPORTED = "not support"
@@ -122,7 +123,7 @@ def has_no_route(fault: BadReply) -> bool:
 
 def _of_status(where: str, fault: HttpStatus) -> LlmhostError:
     unsupported = fault.status == 501 and _NOT_SUPPORTED in fault.said
-    if fault.status in _REFUSED or unsupported or _NO_SUCH_INPUT in fault.said:
+    if fault.status in _REFUSED or unsupported or any(words in fault.said for words in _REFUSALS):
         return EngineRefused(f"the engine refuses this request: {fault.said or fault.status}")
     if fault.status == 404 and "model" in fault.said.lower():
         return EngineRefused(

@@ -19,6 +19,8 @@ import httpx
 from llmhost.engines.engine import (
     ChatRequest,
     Done,
+    Embedded,
+    EmbedRequest,
     Endpoint,
     Engine,
     EngineLimits,
@@ -165,16 +167,25 @@ class HttpTransport:
         """A JSON object of at most `limit` bytes. Raises BadReply, Malformed, HttpStatus, Untrusted."""
         return parse_object(await self._read("GET", path, limit))
 
-    async def post(self, path: str, payload: JsonObject) -> JsonObject:
+    async def post(
+        self, path: str, payload: JsonObject, deadlines: StreamDeadlines | None = None
+    ) -> JsonObject:
         """The JSON object that the server answers to a POST. Raises as `get`."""
-        return parse_object(await self._read("POST", path, _MAX_BODY, payload))
+        return parse_object(await self._read("POST", path, _MAX_BODY, payload, deadlines))
 
     async def get_any(self, path: str) -> Any:
         """Any JSON value. Raises as `get`."""
         return parse(await self._read("GET", path, _MAX_BODY))
 
-    async def _read(self, method: str, path: str, limit: int, payload: JsonObject | None = None) -> str:
-        deadlines = StreamDeadlines(_STATUS_TIMEOUT, _STATUS_TIMEOUT, _STATUS_TIMEOUT)
+    async def _read(
+        self,
+        method: str,
+        path: str,
+        limit: int,
+        payload: JsonObject | None = None,
+        deadlines: StreamDeadlines | None = None,
+    ) -> str:
+        deadlines = deadlines or StreamDeadlines(_STATUS_TIMEOUT, _STATUS_TIMEOUT, _STATUS_TIMEOUT)
         async with self._send(method, path, payload, deadlines) as response:
             return await self._body(response, deadlines, limit)
 
@@ -398,6 +409,34 @@ class HttpEngine(Engine, ABC):
                 "the engine only takes chats: it does not continue a text", hint="send messages instead"
             )
         return self._transport.error(fault)
+
+    @abstractmethod
+    def _embedding(self, request: EmbedRequest) -> tuple[str, JsonObject]:
+        """Where texts are embedded, and the body that asks for it."""
+
+    @abstractmethod
+    def _embedded(self, reply: JsonObject) -> Embedded:
+        """The vectors of a reply, in the order of their texts. Raises Malformed."""
+
+    async def embed(self, request: EmbedRequest) -> Embedded:
+        limits = self._limits
+        deadlines = StreamDeadlines(
+            limits.first_token_timeout, limits.first_token_timeout, limits.answer_timeout
+        )
+        try:
+            path, payload = self._embedding(request)
+            embedded = self._embedded(await self._transport.post(path, payload, deadlines))
+            lengths = {len(vector) for vector in embedded.vectors}
+            if len(embedded.vectors) != len(request.texts) or len(lengths) != 1:
+                raise Malformed("sent other vectors than one of the same length for each text")
+        except BadReply as fault:
+            if has_no_route(fault):
+                raise EngineRefused("the engine gives no embeddings") from fault
+            raise self._transport.error(fault) from fault
+        (length,) = lengths
+        if request.dimensions not in (None, length):
+            raise EngineRefused(f"vectors of {request.model} have {length} dimensions")
+        return embedded
 
     async def model_details(self, model: str) -> ModelDetails:  # noqa: ARG002
         """Nothing: most servers do not tell."""

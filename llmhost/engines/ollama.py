@@ -11,11 +11,20 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from llmhost.engines import wire
-from llmhost.engines.engine import ChatRequest, Done, ModelDetails, ModelStatus, Piece, Progress
+from llmhost.engines.engine import (
+    ChatRequest,
+    Done,
+    Embedded,
+    EmbedRequest,
+    ModelDetails,
+    ModelStatus,
+    Piece,
+    Progress,
+)
 from llmhost.engines.faults import HttpStatus
 from llmhost.engines.http import HttpEngine, StreamDeadlines
 from llmhost.engines.ollama_wire import LineReader, chat_payload, model_options, parse_line
-from llmhost.engines.wire import BadReply, JsonObject, Reported
+from llmhost.engines.wire import BadReply, JsonObject, Malformed, Reported
 from llmhost.errors import EngineRefused, LlmhostError
 
 __all__ = ["OllamaEngine"]
@@ -33,7 +42,7 @@ _MOST_BYTES_A_TOKEN = 6
 _MOST_BYTES = 10**18
 
 #: what a model can do for a client
-_CAPABILITIES = ("completion", "tools", "insert", "vision", "thinking")
+_CAPABILITIES = ("completion", "tools", "insert", "vision", "embedding", "thinking")
 
 #: what Ollama says of a pull that another try does not mend, and what does
 _PERMANENT = {
@@ -50,7 +59,7 @@ _PERMANENT = {
 
 
 class OllamaEngine(HttpEngine):
-    """Speaks ``/api/chat``, and ``/api/generate`` for a completion."""
+    """Speaks ``/api/chat``, ``/api/generate`` for a completion, and ``/api/embed``."""
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Piece | Done, None]:
         asking = asyncio.create_task(self._digest(request.model))
@@ -74,6 +83,22 @@ class OllamaEngine(HttpEngine):
 
     def _payload(self, request: ChatRequest) -> JsonObject:
         return chat_payload(request, self._limits.context)
+
+    def _embedding(self, request: EmbedRequest) -> tuple[str, JsonObject]:
+        return "/api/embed", {
+            "model": request.model,
+            "input": list(request.texts),
+            "truncate": request.cut,
+            "options": {"num_ctx": self._limits.context},
+            **({} if request.dimensions is None else {"dimensions": request.dimensions}),
+        }
+
+    def _embedded(self, reply: JsonObject) -> Embedded:
+        listed = reply.get("embeddings")
+        if not isinstance(listed, list):
+            raise Malformed("sent no list of `embeddings`")
+        vectors = [wire.vector({"embeddings": one}, "embeddings") for one in listed]
+        return Embedded(vectors, wire.count(reply, "prompt_eval_count"))
 
     def _was_cut(self, request: ChatRequest, done: Done) -> bool:
         """Whether the model has probably not read all of the prompt. A token is a byte at least."""

@@ -17,6 +17,8 @@ from llmhost.engines.engine import (
     ChatRequest,
     Delta,
     Done,
+    Embedded,
+    EmbedRequest,
     Endpoint,
     EngineLimits,
     Message,
@@ -79,6 +81,16 @@ class OpenAIEngine(HttpEngine):
 
     def _reader(self) -> wire.Reader:
         return _EventReader().read
+
+    def _embedding(self, request: EmbedRequest) -> tuple[str, JsonObject]:
+        payload = {"model": request.model, "input": list(request.texts), "encoding_format": "float"}
+        dimensions = {} if request.dimensions is None else {"dimensions": request.dimensions}
+        return f"{self._prefix}/embeddings", {**payload, **dimensions}
+
+    def _embedded(self, reply: JsonObject) -> Embedded:
+        listed = sorted(wire.list_of(reply, "data"), key=lambda one: wire.count(one, "index"))
+        vectors = [wire.vector(one, "embedding") for one in listed]
+        return Embedded(vectors, wire.count(wire.child(reply, "usage"), "prompt_tokens"))
 
     @asynccontextmanager
     async def _lines(

@@ -7,10 +7,19 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from llmhost.engines.breaker import Breakers
-from llmhost.engines.engine import ChatRequest, Delta, Done, Engine, Piece, ToolCall
+from llmhost.engines.engine import (
+    ChatRequest,
+    Delta,
+    Done,
+    Embedded,
+    EmbedRequest,
+    Engine,
+    Piece,
+    ToolCall,
+)
 from llmhost.engines.load import Full, LoadTracker, Slot, Ticket
 from llmhost.engines.queue import FairQueue
 from llmhost.engines.routing import preference
@@ -24,6 +33,8 @@ from llmhost.errors import (
     WorkersBusy,
     WorkersFailing,
 )
+
+E = TypeVar("E")
 
 __all__ = ["Assigned", "Collected", "Pool", "Upstream", "Wake"]
 
@@ -82,7 +93,7 @@ class Collected:
         """The weights that gave the answer: empty where they have no name, None where it was not told."""
         return (self.assigned.digest if self.assigned else "") or self.done.digest
 
-    def add(self, event: Assigned | Piece | Done) -> None:
+    def add(self, event: Assigned | Piece | Embedded | Done) -> None:
         if isinstance(event, Assigned):
             self.assigned, self._began = event, self._clock()
         elif isinstance(event, Delta):
@@ -162,7 +173,7 @@ class Pool:
         self._breakers = breakers or Breakers()
         self._clock = clock
 
-    async def stream(
+    def stream(
         self, request: ChatRequest, *, conversation: str = "", tenant: str = ""
     ) -> AsyncGenerator[Assigned | Piece | Done, None]:
         """Streams one answer; the last event is always `Done`. A `conversation` stays with its worker where
@@ -177,7 +188,24 @@ class Pool:
             EngineRefused: the first worker asked says that the request is wrong.
             StreamBroken: the worker failed after its first token.
         """
-        wanted = _Wanted(request.model, conversation, tenant, self._ticket())
+        return self._answer(request.model, conversation, tenant, lambda engine: engine.chat(request))
+
+    def embed(
+        self, request: EmbedRequest, *, tenant: str = ""
+    ) -> AsyncGenerator[Assigned | Embedded | Done, None]:
+        """The vectors of some texts come as one event, in their place in the order of `stream`; raises as
+        `stream`, except StreamBroken.
+        """
+        return self._answer(request.model, "", tenant, lambda engine: _vectors(engine, request))
+
+    async def _answer(
+        self,
+        model: str,
+        conversation: str,
+        tenant: str,
+        ask: Callable[[Engine], AsyncGenerator[E, None]],
+    ) -> AsyncGenerator[Assigned | E, None]:
+        wanted = _Wanted(model, conversation, tenant, self._ticket())
         failure: EngineUnavailable | None = None
         while len(wanted.tried) < self._max_attempts:
             async with self._turn(wanted) as turn:
@@ -189,7 +217,7 @@ class Pool:
                 wanted.tried.append(one.worker_id)
                 yield Assigned(one.worker_id, one.price_per_hour, one.machine, one.digest)
                 try:
-                    async with aclosing(turn.play(request, self._clock)) as events:
+                    async with aclosing(turn.play(model, ask, self._clock)) as events:
                         async for event in events:
                             yield event
                     return
@@ -198,7 +226,7 @@ class Pool:
                     if isinstance(error, UntrustedWorker) and self._forget is not None:
                         await self._forget(one.worker_id)
         if failure is None:
-            raise NoWorkerError(f"the workers that serve {request.model} are being ended", hint=_HINT_ENDING)
+            raise NoWorkerError(f"the workers that serve {model} are being ended", hint=_HINT_ENDING)
         raise _final(failure) from failure
 
     def _ticket(self) -> Ticket | None:
@@ -319,12 +347,15 @@ class _Turn:
     work: Work | None = None
 
     async def play(
-        self, request: ChatRequest, clock: Callable[[], float]
-    ) -> AsyncGenerator[Piece | Done, None]:
+        self,
+        model: str,
+        ask: Callable[[Engine], AsyncGenerator[E, None]],
+        clock: Callable[[], float],
+    ) -> AsyncGenerator[E, None]:
         """Tells `breakers` whether it gave a first token."""
         worker, first = self.upstream.worker_id, True
         try:
-            async with aclosing(self._play(request, clock)) as events:
+            async with aclosing(self._play(model, ask, clock)) as events:
                 async for event in events:
                     if first:
                         first = False
@@ -338,19 +369,29 @@ class _Turn:
             raise
 
     async def _play(
-        self, request: ChatRequest, clock: Callable[[], float]
-    ) -> AsyncGenerator[Piece | Done, None]:
+        self,
+        model: str,
+        ask: Callable[[Engine], AsyncGenerator[E, None]],
+        clock: Callable[[], float],
+    ) -> AsyncGenerator[E, None]:
         pieces, seconds, begun = 0, 0.0, clock()
-        async with aclosing(self.upstream.engine.chat(request)) as events:
+        async with aclosing(ask(self.upstream.engine)) as events:
             async for event in events:
                 seconds += clock() - begun
                 if isinstance(event, Done):
                     tokens = event.completion_tokens or pieces
-                    self.work = Work(tokens, seconds, request.model, self.upstream.gpu)
+                    self.work = Work(tokens, seconds, model, self.upstream.gpu)
                 else:
-                    pieces += 1
+                    # An engine that embeds generates nothing: its speed is that at which it reads.
+                    pieces += event.tokens if isinstance(event, Embedded) else 1
                 yield event
                 begun = clock()  # a slow reader is not the engine's time
+
+
+async def _vectors(engine: Engine, request: EmbedRequest) -> AsyncGenerator[Embedded | Done, None]:
+    embedded = await engine.embed(request)
+    yield embedded
+    yield Done("stop", embedded.tokens, 0)
 
 
 def _final(failure: EngineUnavailable) -> EngineUnavailable:

@@ -31,6 +31,7 @@ __all__ = [
     "sampling_fields",
     "shorten",
     "text",
+    "vector",
 ]
 
 JsonObject = dict[str, Any]
@@ -190,6 +191,22 @@ def shorten(words: str) -> str:
     """One printable line of bounded length, whatever was sent."""
     line = " ".join("".join(c if c.isprintable() else " " for c in words[: 8 * _SHOWN]).split())
     return line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"
+
+
+#: the largest number of 32 bits: clients may ask for vectors of these
+_LARGEST = 3.4e38
+
+
+def vector(owner: JsonObject, name: str) -> list[float]:
+    """The vector under `name`. Raises Malformed."""
+    value = owner.get(name)
+    if not isinstance(value, list) or not value or not all(map(_is_finite, value)):
+        raise Malformed(f"sent a `{name}` that is no vector")
+    return value
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) in (float, int) and -_LARGEST <= value <= _LARGEST
 
 
 # Writing a request the way both OpenAI's API and Ollama's want it.

@@ -17,6 +17,7 @@ from llmhost.config.models import Config
 from llmhost.engines.engine import (
     ChatRequest,
     Done,
+    EmbedRequest,
     Endpoint,
     Engine,
     EngineLimits,
@@ -25,7 +26,14 @@ from llmhost.engines.engine import (
     Sampling,
 )
 from llmhost.engines.pool import Upstream
-from llmhost.errors import EngineError, EngineUnavailable, ProviderError, StoreError, UntrustedWorker
+from llmhost.errors import (
+    EngineError,
+    EngineRefused,
+    EngineUnavailable,
+    ProviderError,
+    StoreError,
+    UntrustedWorker,
+)
 from llmhost.fleet.models import Worker, WorkerState
 from llmhost.fleet.provider import Provider
 from llmhost.fleet.registry import FleetRegistry
@@ -145,16 +153,17 @@ class Engines:
             await self.of(worker).ensure_model(worker.model, on_progress)
 
     async def probe(self, worker: Worker) -> None:
-        """Asks for one token through the front door that questions take.
+        """Asks for one token, or a vector, through the front door that questions take.
 
         Raises as `Engine.chat`, and ProviderError where a rented worker does not use its GPU.
         """
         engine = self.of(worker)
-        request = ChatRequest(worker.model, (Message("user", "Hi"),), Sampling(max_tokens=1))
-        async with self._trusting(worker), aclosing(engine.chat(request)) as events:
-            async for event in events:
-                if isinstance(event, Done) and event.digest:
-                    await self._on_served(worker.model, event.digest)
+        async with self._trusting(worker):
+            try:
+                await self._chat(engine, worker.model)
+            except EngineRefused:
+                if not await _embeds(engine, worker.model):
+                    raise
         if self.is_rented(worker):
             with suppress(EngineError):  # it has answered; what its model runs on can be asked the next time
                 if (await engine.model_status(worker.model)).on_cpu:
@@ -162,6 +171,13 @@ class Engines:
                         "its engine does not use the GPU: the model runs on the CPU",
                         hint="`llmhost up` replaces it; keep `cuda_max_good>=12.4` in `vast.offers`",
                     )
+
+    async def _chat(self, engine: Engine, model: str) -> None:
+        request = ChatRequest(model, (Message("user", "Hi"),), Sampling(max_tokens=1))
+        async with aclosing(engine.chat(request)) as events:
+            async for event in events:
+                if isinstance(event, Done) and event.digest:
+                    await self._on_served(model, event.digest)
 
     @asynccontextmanager
     async def _trusting(self, worker: Worker) -> AsyncIterator[None]:
@@ -226,6 +242,13 @@ class Engines:
             max_answer_chars=config.limits.max_answer_chars,
             context=config.engine.context,
         )
+
+
+async def _embeds(engine: Engine, model: str) -> bool:
+    """Whether the model is one that gives embeddings alone: it refuses to chat."""
+    with suppress(EngineRefused):
+        return bool((await engine.embed(EmbedRequest(model, ("Hi",)))).vectors)
+    return False
 
 
 class WorkerList:

@@ -1,17 +1,23 @@
-"""Embeddings in OpenAI's API and in Ollama's, by the embedding model of the cache. Facts: both references."""
+"""Embeddings in OpenAI's API and in Ollama's: by the cache's own embedding model or by an engine, as the name
+of the model says. Facts: both references.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import struct
 import time
 from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import orjson
 from pydantic import Field, TypeAdapter, WithJsonSchema
 
+from llmhost.answering.embedding import embed_by_engine
 from llmhost.cache.contracts import EmbeddedText
+from llmhost.engines.engine import EmbedRequest
 from llmhost.gateway.exchange import Exchange
 from llmhost.gateway.faults import BadRequest, NotFound
 from llmhost.gateway.fleets import ServedFleet, ServedFleets
@@ -74,9 +80,17 @@ EMBED_BODY = TypeAdapter(EmbedBody)
 PROMPT_BODY = TypeAdapter(PromptBody)
 
 
+@dataclass(frozen=True, slots=True)
+class _Vectors:
+    """The vector of each text, numpy's or a list, and the tokens of all texts."""
+
+    vectors: Sequence[Vector | Sequence[float]]
+    tokens: int
+
+
 class Embeddings:
-    """Embeds texts, one request's after another's in turns: questions need the cores as well. The caller is
-    charged for their tokens.
+    """Embeds texts. With the cache's own model, one request's after another's in turns: questions need the
+    cores as well. The caller is charged for their tokens.
 
     Every method returns the JSON text of an answer, and raises NotFound for a model that embeds nothing here,
     BadRequest, ModelError, StateError.
@@ -98,12 +112,11 @@ class Embeddings:
                 {
                     "object": "embedding",
                     "index": index,
-                    "embedding": _base64(one.vector) if coded else one.vector,
+                    "embedding": _base64(vector) if coded else vector,
                 }
-                for index, one in enumerate(embedded)
+                for index, vector in enumerate(embedded.vectors)
             ]
-            tokens = _tokens(embedded)
-            usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+            usage = {"prompt_tokens": embedded.tokens, "total_tokens": embedded.tokens}
             return _dumps({"object": "list", "data": data, "model": body.model, "usage": usage})
 
         return await asyncio.to_thread(written)
@@ -116,16 +129,16 @@ class Embeddings:
         embedded = await self._embed(body, texts, exchange, cut=body.truncate is not False)
         answer = {
             "model": body.model,
-            "embeddings": [one.vector for one in embedded],
+            "embeddings": embedded.vectors,
             "total_duration": int((time.perf_counter() - began) * 1e9),
             "load_duration": 0,
-            "prompt_eval_count": _tokens(embedded),
+            "prompt_eval_count": embedded.tokens,
         }
         return await asyncio.to_thread(_dumps, answer)
 
     async def prompt(self, body: PromptBody, exchange: Exchange) -> bytes:
         embedded = await self._embed(body, [body.prompt] if body.prompt else [], exchange, cut=True)
-        return _dumps({"embedding": embedded[0].vector if embedded else []})
+        return _dumps({"embedding": embedded.vectors[0] if embedded.vectors else []})
 
     async def max_tokens(self, fleet: ServedFleet) -> int:
         """How many tokens of a text the fleet's embedding model reads."""
@@ -134,15 +147,30 @@ class Embeddings:
 
     async def _embed(
         self, body: _EmbeddingBody, texts: Sequence[str], exchange: Exchange, *, cut: bool
-    ) -> list[EmbeddedText]:
+    ) -> _Vectors:
         fleets = self._fleets.limited_to(exchange.caller.models)
         fleet = fleets.embedder_of(body.model)
-        if fleet is None or fleet.embedder is None:
+        if fleet is not None:
+            return await self._by_cache(body, texts, exchange, fleet, cut=cut)
+        fleet = fleets.serving(body.model)
+        if fleet is None:
             there = ", ".join(fleets.embedders) or "none"
             raise NotFound(
                 f"the model {body.model!r} gives no embeddings here; those that do: {there}", "model"
             )
-        exchange.record.embeds(fleet, exchange.caller.tenant)
+        return await _by_engine(body, texts, exchange, fleet, cut=cut)
+
+    async def _by_cache(
+        self,
+        body: _EmbeddingBody,
+        texts: Sequence[str],
+        exchange: Exchange,
+        fleet: ServedFleet,
+        *,
+        cut: bool,
+    ) -> _Vectors:
+        assert fleet.embedder is not None  # noqa: S101 - it is found by its embedder's name
+        exchange.record.embeds(fleet, exchange.caller.tenant, engine=False)
         _check(texts, fleet.config.limits.max_prompt_chars)
         embedder = await fleet.embedder()
         if body.dimensions not in (None, embedder.dimensions):
@@ -159,10 +187,30 @@ class Embeddings:
                             "input",
                         )
                     embedded.append(one)
-        exchange.record.embedded = _tokens(embedded)
+        tokens = exchange.record.embedded = sum(one.tokens for one in embedded)
         if exchange.caller.charge is not None:
-            exchange.caller.charge(_tokens(embedded), 0.0)
-        return embedded
+            exchange.caller.charge(tokens, 0.0)
+        return _Vectors([one.vector for one in embedded], tokens)
+
+
+async def _by_engine(
+    body: _EmbeddingBody, texts: Sequence[str], exchange: Exchange, fleet: ServedFleet, *, cut: bool
+) -> _Vectors:
+    caller, record = exchange.caller, exchange.record
+    record.embeds(fleet, caller.tenant, engine=True)
+    _check(texts, fleet.config.limits.max_prompt_chars)
+    if not texts:
+        return _Vectors([], 0)
+    request = EmbedRequest(fleet.model, tuple(texts), body.dimensions, cut)
+    vectors, reply = await embed_by_engine(fleet.answerer, request, record.tenant, caller.charge)
+    record.saw(reply)
+    record.worker = reply.worker
+    exchange.headers |= {
+        "x-llmhost-cache": "bypass",
+        "x-llmhost-worker": reply.worker or "",
+        "x-llmhost-cost-usd": f"{reply.cost_usd:.8f}",
+    }
+    return _Vectors(vectors, reply.answer.prompt_tokens)
 
 
 async def reply(exchange: Exchange, answer: Awaitable[bytes]) -> None:
@@ -195,13 +243,13 @@ def _check(texts: Sequence[str], most: int) -> None:
         raise BadRequest(f"`input` has a text of {longest:,} characters; the limit is {most:,}", "input")
 
 
-def _tokens(embedded: Sequence[EmbeddedText]) -> int:
-    return sum(one.tokens for one in embedded)
-
-
-def _base64(vector: Vector) -> str:
+def _base64(vector: Vector | Sequence[float]) -> str:
     """As OpenAI's own client asks for it: float32, little-endian."""
-    return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+    if isinstance(vector, Sequence):
+        packed = struct.pack(f"<{len(vector)}f", *vector)
+    else:
+        packed = vector.astype("<f4").tobytes()
+    return base64.b64encode(packed).decode()
 
 
 def _dumps(value: object) -> bytes:

@@ -154,10 +154,14 @@ class ServedFleets:
         """The fleet whose cache has this embedding model."""
         return self._by_embedder.get(_short(model).lower())
 
+    def serving(self, model: str) -> ServedFleet | None:
+        """The fleet that serves the model under this very name."""
+        name = _short(model)
+        return self._by_model.get(name) or self.aliases.get(name)
+
     def of(self, model: str) -> ServedFleet:
         """The fleet that serves the model. Raises NotFound."""
-        name = _short(model)
-        fleet = self._by_model.get(name) or self.aliases.get(name) or self.aliases.get("*")
+        fleet = self.serving(model) or self.aliases.get("*")
         if fleet is None:
             served = ", ".join(self.names) or "none"
             raise NotFound(f"the model {model!r} does not exist here; served are: {served}", "model")

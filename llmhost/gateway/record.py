@@ -62,7 +62,7 @@ class RequestRecord:
     first: float | None = None
     seconds: float = 0.0
     replies: list[Reply] = field(default_factory=list)
-    #: tokens of texts that became vectors
+    #: tokens of texts that the cache's model has embedded
     embedded: int = 0
     #: its name in traces, where they are on
     trace: object = None
@@ -97,10 +97,13 @@ class RequestRecord:
         self.fleet, self.model, self.engine = config.fleet.name, fleet.model, config.engine.kind
         self.tenant, self.bypasses = question.tenant, question.bypasses
 
-    def embeds(self, fleet: ServedFleet, tenant: str | None) -> None:
-        """Texts become vectors now, by the fleet's embedding model."""
-        self.fleet, self.model, self.engine = fleet.config.fleet.name, fleet.embedder_names[0], "llmhost"
-        self.tenant = tenant or fleet.config.cache.tenant
+    def embeds(self, fleet: ServedFleet, tenant: str | None, *, engine: bool) -> None:
+        """Texts become vectors now, by the fleet's engine, or by the embedding model of its cache."""
+        config = fleet.config
+        self.fleet, self.tenant = config.fleet.name, tenant or config.cache.tenant
+        self.model, self.engine = fleet.embedder_names[0], "llmhost"
+        if engine:
+            self.model, self.engine, self.bypasses = fleet.model, config.engine.kind, True
 
     def saw(self, event: Event) -> None:
         """Something came of an answer."""

@@ -1,4 +1,4 @@
-"""What the ledger records: one event for each question, whatever its outcome, and for own work."""
+"""What the ledger records: one event for each question, whatever its outcome, and for engines' other work."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-__all__ = ["OWN_WORK", "EngineWork", "Outcome", "QuestionEvent", "engine_event"]
+__all__ = ["NO_QUESTIONS", "EngineWork", "Outcome", "QuestionEvent", "engine_event"]
 
 
 class Outcome(StrEnum):
@@ -18,10 +18,11 @@ class Outcome(StrEnum):
     ERROR = "error"  # there was no answer
     AUDIT = "audit"  # not a user's question: an engine was asked again what the cache had answered
     JUDGE = "judge"  # not a user's question: an engine was asked whether two questions have the same answer
+    EMBEDDING = "embedding"  # not a question: an engine gave vectors of texts
 
 
-#: what llmhost asks engines by itself: it costs, and is no question
-OWN_WORK = frozenset({Outcome.AUDIT, Outcome.JUDGE})
+#: what engines do besides answering users' questions: it costs all the same
+NO_QUESTIONS = frozenset({Outcome.AUDIT, Outcome.JUDGE, Outcome.EMBEDDING})
 
 
 @dataclass(frozen=True, slots=True)

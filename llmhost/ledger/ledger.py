@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from llmhost.errors import StoreRefused
 from llmhost.ledger.buckets import DAY, MINUTE, Bucket, bucket_of, buckets_at, covering
-from llmhost.ledger.events import OWN_WORK, Outcome, QuestionEvent
+from llmhost.ledger.events import NO_QUESTIONS, Outcome, QuestionEvent
 from llmhost.ledger.rentals import Charge, Rental
 from llmhost.store.client import amount, load_script, text, translate_errors
 from llmhost.store.keys import FleetKeys
@@ -92,7 +92,7 @@ class Totals:
     @property
     def requests(self) -> int:
         """Questions; what engines were asked besides is none."""
-        return sum(count for outcome, count in self.outcomes.items() if outcome not in OWN_WORK)
+        return sum(count for outcome, count in self.outcomes.items() if outcome not in NO_QUESTIONS)
 
 
 class Ledger:
@@ -107,7 +107,7 @@ class Ledger:
         )
 
     async def record(self, *events: QuestionEvent) -> None:
-        """Counts questions and pieces of own work; those of one minute together."""
+        """Counts questions and other work of engines; what is of one minute together."""
         minutes: dict[float, dict[str, float]] = {}
         for event in events:
             minute = event.at // MINUTE.length * MINUTE.length

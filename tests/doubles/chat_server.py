@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Mapping
 from contextvars import ContextVar
 from enum import Enum, auto
@@ -33,6 +34,11 @@ class Fault(Enum):
 
 #: the path of the request that is answered: a completion is written in other words than a chat
 asked_path: ContextVar[str] = ContextVar("asked_path")
+
+
+def vector_of(text: str, dimensions: int) -> list[float]:
+    """The embedding of a text: the same for the same text."""
+    return [random.Random(f"{text} {number}").uniform(-1, 1) for number in range(dimensions)]
 
 
 class ChatServer(HttpServer):

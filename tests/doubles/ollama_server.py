@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from doubles.chat_server import ChatServer, asked_path
+from doubles.chat_server import ChatServer, asked_path, vector_of
 from doubles.http_server import Reply, Request
 
 
@@ -33,7 +33,9 @@ class Running:
 
 
 class OllamaServer(ChatServer):
-    """Holds `models` by their full names, runs those in `running`, and can pull those in `registry`."""
+    """Holds `models` by their full names, runs those in `running`, and can pull those in `registry`.
+    They chat and give embeddings, unless `chats` or `embeds` is False.
+    """
 
     content_type: ClassVar[str] = "application/x-ndjson"
     chat_path: ClassVar[str] = "/api/chat"
@@ -47,6 +49,7 @@ class OllamaServer(ChatServer):
         self.digests: dict[str, str] = {}
         self.capabilities: object = ["completion", "insert"]
         self.prompt_tokens = 7
+        self.embeds = self.chats = True
 
     async def answer(self, request: Request, reply: Reply) -> None:
         match request.method, request.path:
@@ -54,6 +57,8 @@ class OllamaServer(ChatServer):
                 await self._chat(request, reply)
             case "POST", "/api/generate":
                 await self._generate(request, reply)
+            case "POST", "/api/embed":
+                await self._embed(request, reply)
             case "POST", "/api/pull":
                 await self._pull(request, reply)
             case "GET", "/api/tags":
@@ -100,7 +105,9 @@ class OllamaServer(ChatServer):
 
     async def _chat(self, request: Request, reply: Reply) -> None:
         asked = request.json["model"]
-        if full_name(asked) in self.models:
+        if not self.chats:
+            await reply.json({"error": f'"{asked}" does not support chat'}, 400)
+        elif full_name(asked) in self.models:
             await self.chat(request, reply)
         else:
             await reply.json({"error": f'model "{asked}" not found, try pulling it first'}, 404)
@@ -112,6 +119,19 @@ class OllamaServer(ChatServer):
             await reply.json({"error": f"{model} does not support insert"}, 400)
         else:
             await self._chat(request, reply)
+
+    async def _embed(self, request: Request, reply: Reply) -> None:
+        asked = request.json
+        if full_name(asked["model"]) not in self.models:
+            await reply.json({"error": f'model "{asked["model"]}" not found, try pulling it first'}, 404)
+        elif not self.embeds:
+            await reply.json({"error": "this model does not support embeddings"}, 500)
+        else:
+            texts = [asked["input"]] if isinstance(asked["input"], str) else asked["input"]
+            vectors = [vector_of(text, asked.get("dimensions") or 4) for text in texts]
+            counts = {"total_duration": 5_000_000, "load_duration": 1_000_000}
+            counts["prompt_eval_count"] = sum(len(text.split()) for text in texts)
+            await reply.json({"model": asked["model"], "embeddings": vectors, **counts})
 
     async def _show(self, request: Request, reply: Reply) -> None:
         asked = request.json["model"]

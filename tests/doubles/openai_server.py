@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from typing import Any, ClassVar
 
-from doubles.chat_server import ChatServer, asked_path
+from doubles.chat_server import ChatServer, asked_path, vector_of
 from doubles.http_server import Reply, Request
 
 
@@ -15,7 +15,9 @@ class OpenAIServer(ChatServer):
 
     `known` are models that it serves and does not list; `listed` is what it answers instead of a list, None
     for status 404; `unknown` has for a field of a request the status and the reply with which it is refused.
-    `completes`: it has `/completions`; `infill`: its model can fill a gap, None without such a path.
+    `completes`: it has `/completions`; `infill`: its model can fill a gap, None without such a path;
+    `embeds`: it gives embeddings, False for a llama.cpp that was started without, None without such a path,
+    or what it answers.
     """
 
     content_type: ClassVar[str] = "text/event-stream"
@@ -33,6 +35,7 @@ class OpenAIServer(ChatServer):
         self.server_version: str | None = None
         self.completes = True
         self.infill: bool | None = None
+        self.embeds: bool | dict[str, Any] | None = None
 
     async def answer(self, request: Request, reply: Reply) -> None:
         match request.method, request.path:
@@ -40,6 +43,8 @@ class OpenAIServer(ChatServer):
                 await self._chat(request, reply)
             case "POST", path if path == f"{self.base}/completions" and self.completes:
                 await self._chat(request, reply)
+            case "POST", path if path == f"{self.base}/embeddings" and self.embeds is not None:
+                await self._embed(request, reply)
             case "POST", "/infill" if self.infill is not None:
                 await self._infill(request, reply)
             case "GET", path if path == f"{self.base}/models" and self.listed is not None:
@@ -65,6 +70,23 @@ class OpenAIServer(ChatServer):
         else:
             said = "Infill is not supported by this model: prefix token is missing. "
             await reply.json({"error": {"code": 501, "message": said, "type": "not_supported_error"}}, 501)
+
+    async def _embed(self, request: Request, reply: Reply) -> None:
+        if not self.embeds:
+            said = "This server does not support embeddings. Start it with `--embeddings`"
+            return await reply.json(
+                {"error": {"code": 501, "message": said, "type": "not_supported_error"}}, 501
+            )
+        if isinstance(self.embeds, dict):
+            return await reply.json(self.embeds)
+        texts = request.json["input"]
+        data = [
+            {"object": "embedding", "index": index, "embedding": vector_of(text, 4)}
+            for index, text in enumerate(texts)
+        ]
+        usage = {"prompt_tokens": sum(len(text.split()) for text in texts)}
+        listed = {"object": "list", "model": self.model, "data": data[::-1], "usage": usage}
+        return await reply.json(listed)
 
     def delta(self, fields: dict[str, Any]) -> bytes:
         return _event(_chunk(fields))

@@ -5,7 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 
-from llmhost.engines.engine import ChatRequest, Delta, Done, ModelDetails, ModelStatus, Progress
+from llmhost.engines.engine import (
+    ChatRequest,
+    Delta,
+    Done,
+    Embedded,
+    EmbedRequest,
+    ModelDetails,
+    ModelStatus,
+    Progress,
+)
 from llmhost.engines.load import LocalLoad
 from llmhost.engines.pool import Pool, Upstream
 
@@ -19,6 +28,7 @@ class ScriptedEngine:
     def __init__(self, *steps: Step) -> None:
         self.steps = steps
         self.requests: list[ChatRequest] = []
+        self.embedded: list[EmbedRequest] = []
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Delta | Done]:
         self.requests.append(request)
@@ -33,6 +43,13 @@ class ScriptedEngine:
                 await step.wait()
             else:
                 step()
+
+    async def embed(self, request: EmbedRequest) -> Embedded:
+        """A vector of the length of each text, or the error of the first step."""
+        self.embedded.append(request)
+        if self.steps and isinstance(error := self.steps[0], Exception):
+            raise error
+        return Embedded([[float(len(text))] for text in request.texts], 2 * len(request.texts))
 
     async def model_status(self, model: str) -> ModelStatus:
         return ModelStatus(present=True, loaded=True)

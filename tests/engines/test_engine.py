@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llmhost.engines.engine import Delta, Done, Message
+from llmhost.engines.engine import Delta, Done, EmbedRequest, Message
 from llmhost.errors import EngineRefused, EngineUnavailable
 
 SIDES = ["openai_side", "ollama_side", pytest.param("llama_cpp_side", marks=pytest.mark.slow)]
@@ -67,6 +67,19 @@ async def test_a_model_that_cannot_fill_a_gap_is_refused(side, completion, ask):
         side.server.infill = False  # of llama.cpp
     with pytest.raises(EngineRefused, match=r"does not support insert|Infill is not supported by this model"):
         await ask(side.engine(), completion("def add(", "return a + b", model=side.model))
+
+
+async def test_an_engine_that_gives_no_embeddings_is_refused(side):
+    if side.server is not None:
+        side.server.embeds = False
+    with pytest.raises(EngineRefused, match="does not support embeddings"):
+        await side.engine().embed(EmbedRequest(side.model, ("Hi",)))
+
+
+async def test_a_worker_that_is_not_there_gives_no_embeddings(side, refusing_port):
+    engine = side.engine(url=f"http://127.0.0.1:{refusing_port}")
+    with pytest.raises(EngineUnavailable, match="connection refused"):
+        await engine.embed(EmbedRequest(side.model, ("Hi",)))
 
 
 async def test_the_same_seed_gives_the_same_answer(side, question, ask):

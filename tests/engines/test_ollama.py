@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from doubles.chat_server import vector_of
 from doubles.ollama_server import Download, Running
 
-from llmhost.engines.engine import ChatRequest, Message, ModelDetails, ModelStatus, Progress
+from llmhost.engines.engine import ChatRequest, EmbedRequest, Message, ModelDetails, ModelStatus, Progress
 from llmhost.errors import EngineRefused, EngineUnavailable
 
 GB = 10**9
@@ -54,6 +55,21 @@ async def test_a_completion_is_asked_as_the_api_wants_it(ollama_side, ollama_ser
 async def test_a_completion_of_which_a_part_was_read_is_not_whole(ollama_side, completion, ask):
     _, done = await ask(ollama_side.engine(), completion("word " * 400, "word " * 600))
     assert done.finish_reason == "prompt_cut"
+
+
+async def test_texts_are_embedded_as_the_api_wants_it(ollama_side, ollama_server):
+    embedded = await ollama_side.engine().embed(EmbedRequest("tiny", ("one two", "three"), 6, cut=True))
+    assert embedded.vectors == [vector_of("one two", 6), vector_of("three", 6)]
+    assert embedded.tokens == 3
+    assert [request.json for request in ollama_server.requests] == [
+        {
+            "model": "tiny",
+            "input": ["one two", "three"],
+            "truncate": True,
+            "options": {"num_ctx": 4096},
+            "dimensions": 6,
+        }
+    ]
 
 
 async def test_a_requests_own_context_goes_before_the_configured_one(ollama_side, ollama_server, ask):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from doubles.chat_server import vector_of
 from doubles.engine_limits import LIMITS
 
-from llmhost.engines.engine import Done, Endpoint
+from llmhost.engines.engine import Done, EmbedRequest, Endpoint
 from llmhost.engines.openai import OpenAIEngine
 from llmhost.errors import EngineRefused, EngineUnavailable, StreamBroken
 
@@ -81,6 +82,45 @@ async def test_a_server_that_only_chats_is_not_at_fault(openai_side, openai_serv
     openai_server.completes = False
     with pytest.raises(EngineRefused, match="only takes chats"):
         await ask(openai_side.engine(), completion("def add("))
+
+
+async def test_texts_are_embedded_as_the_api_wants_it(openai_side, openai_server):
+    openai_server.embeds = True
+    embedded = await openai_side.engine().embed(EmbedRequest("tiny", ("one two", "three")))
+    assert embedded.vectors == [vector_of("one two", 4), vector_of("three", 4)]
+    assert embedded.tokens == 3
+    (sent,) = openai_server.requests
+    assert sent.json == {"model": "tiny", "input": ["one two", "three"], "encoding_format": "float"}
+
+
+async def test_vectors_of_another_length_than_asked_for_are_refused(openai_side, openai_server):
+    openai_server.embeds = True
+    with pytest.raises(EngineRefused, match="have 4 dimensions"):
+        await openai_side.engine().embed(EmbedRequest("tiny", ("Hi",), dimensions=8))
+
+
+async def test_a_server_without_embeddings_is_not_at_fault(openai_side):
+    with pytest.raises(EngineRefused, match="gives no embeddings"):
+        await openai_side.engine().embed(EmbedRequest("tiny", ("Hi",)))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [],
+        [{"index": 0, "embedding": [0.5]}],
+        [{"index": 0, "embedding": [0.5]}, {"index": 1, "embedding": [0.5, 1]}],
+        [{"index": 0, "embedding": [0.5]}, {"index": 1, "embedding": [float("nan")]}],
+        [{"index": 0, "embedding": [0.5]}, {"index": 1, "embedding": [1e300]}],
+        [{"index": 0, "embedding": [0.5]}, {"index": 1, "embedding": [None]}],
+        [{"index": 0, "embedding": []}, {"index": 1, "embedding": []}],
+        [{"index": 0, "embedding": [0.5]}, {"index": 1, "embedding": "AAAA"}],
+    ],
+)
+async def test_what_is_no_vector_is_a_worker_that_cannot_be_used(openai_side, openai_server, data):
+    openai_server.embeds = {"data": data}
+    with pytest.raises(EngineUnavailable, match="vector"):
+        await openai_side.engine().embed(EmbedRequest("tiny", ("one", "two")))
 
 
 async def test_sampling_that_is_not_given_is_left_to_the_server(openai_side, openai_server, question, ask):

@@ -334,6 +334,17 @@ async def test_a_day_s_tokens_end_on_every_gateway(
     assert 0 < int(refused.headers["retry-after"]) <= 86_400
 
 
+async def test_what_an_engine_embeds_is_charged(serve: Serve, add_key: AddKey, redis_client: Redis) -> None:
+    key = await add_key(tokens_per_day=3)
+    body = {"model": "tiny", "input": "one two three"}
+    async with serve() as house:
+        house.engine.embeds = True
+        assert (await house.http.post("/v1/embeddings", json=body, headers=bearer(key))).status_code == 200
+        assert (await until_used(redis_client, key, 1)).tokens == 3
+        refused = await house.http.post("/v1/embeddings", json=body, headers=bearer(key))
+    assert (refused.status_code, "3 tokens a day" in refused.text) == (429, True)
+
+
 async def test_a_hit_costs_no_dollars(serve: Serve, add_key: AddKey, redis_client: Redis) -> None:
     key = await add_key(usd_per_day=1000.0)
     async with serve() as house:

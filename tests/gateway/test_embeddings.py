@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
@@ -10,7 +11,9 @@ import numpy as np
 import ollama
 import openai
 import pytest
-from doubles.gateway_house import House, Serve
+from doubles.chat_server import vector_of
+from doubles.gateway_house import AddKey, House, Serve, bearer
+from doubles.ollama_server import OllamaServer
 
 from llmhost.cache.contracts import EmbeddedText
 from llmhost.cache.embedders.load import load_embedder
@@ -92,9 +95,84 @@ async def test_what_cannot_be_embedded_is_refused(client: openai.AsyncOpenAI, fi
 
 
 async def test_a_model_that_gives_no_embeddings_is_not_found(client: openai.AsyncOpenAI) -> None:
-    for model in ("tiny", "text-embedding-3-small"):
-        with pytest.raises(openai.NotFoundError, match="those that do: all-minilm"):
-            await client.embeddings.create(model=model, input="Hi")
+    with pytest.raises(openai.NotFoundError, match="those that do: all-minilm"):
+        await client.embeddings.create(model="text-embedding-3-small", input="Hi")
+
+
+async def test_a_name_for_all_models_is_none_of_an_embedding_model(serve: Serve) -> None:
+    async with (
+        serve(gateway={"aliases": {"*": "tiny"}}) as house,
+        openai.AsyncOpenAI(base_url=f"{house.url}/v1", api_key="none") as client,
+    ):
+        with pytest.raises(openai.NotFoundError, match="gives no embeddings"):
+            await client.embeddings.create(model="text-embedding-3-small", input="Hi")
+
+
+@pytest.mark.parametrize("encoding", ["float", "base64"])
+async def test_the_engine_embeds_by_its_model_s_name(
+    house: House, client: openai.AsyncOpenAI, encoding: Any
+) -> None:
+    house.engine.embeds = True
+    texts = [f"text {number}" for number in range(40)]
+    raw = await client.embeddings.with_raw_response.create(
+        model="tiny", input=texts, encoding_format=encoding
+    )
+    answer = raw.parse()
+    for one, text in zip(answer.data, texts, strict=True):
+        vector: Any = one.embedding
+        if encoding == "base64":
+            vector = np.frombuffer(base64.b64decode(vector), dtype="<f4")
+        np.testing.assert_allclose(vector, vector_of(text, 4), atol=1e-6)
+    assert (answer.usage.prompt_tokens, answer.usage.total_tokens) == (80, 80)
+    assert raw.headers["x-llmhost-cache"] == "bypass"
+    assert raw.headers["x-llmhost-worker"]
+    assert [len(request.json["input"]) for request in house.engine.requests] == [32, 8]
+
+
+async def test_what_the_engine_says_of_embeddings_is_passed_on(
+    house: House, client: openai.AsyncOpenAI, of_ollama: ollama.AsyncClient
+) -> None:
+    with pytest.raises(openai.BadRequestError, match="the engine gives no embeddings"):
+        await client.embeddings.create(model="tiny", input="Hi")
+    house.engine.embeds = False
+    with pytest.raises(openai.BadRequestError, match="Start it with `--embeddings`"):
+        await client.embeddings.create(model="tiny", input="Hi")
+    with pytest.raises(ollama.ResponseError, match="Start it with `--embeddings`") as caught:
+        await of_ollama.embed("tiny", "Hi")
+    assert caught.value.status_code == 400
+    assert (await house.chat()).status_code == 200  # the worker is not left alone for it
+
+
+async def test_a_fleet_may_serve_a_model_that_only_embeds(serve: Serve) -> None:
+    async with OllamaServer("embed:latest") as worker:
+        worker.chats = False
+        sections: Any = {
+            "fleet": {"provider": "static", "workers": [{"url": worker.url}]},
+            "engine": {"kind": "ollama", "model": "embed"},
+        }
+        async with serve(**sections) as house, ollama.AsyncClient(house.url) as client:
+            answer = await client.embed("embed:latest", ["one two", "three"], dimensions=6)
+            assert answer.embeddings == [vector_of("one two", 6), vector_of("three", 6)]
+            assert answer.prompt_eval_count == 3
+            assert (await client.embeddings("embed", "Hi")).embedding == vector_of("Hi", 4)
+            assert (await client.embed("embed", [])).embeddings == []
+            sent = [request.json for request in worker.requests if request.path == "/api/embed"]
+            assert [one["truncate"] for one in sent[-2:]] == [True, True]
+            with pytest.raises(ollama.ResponseError, match="does not support chat"):
+                await client.chat("embed", [{"role": "user", "content": "Hi"}])
+
+
+async def test_a_key_that_may_not_ask_for_the_model_gets_no_embeddings_of_it(
+    serve: Serve, add_key: AddKey
+) -> None:
+    async with serve() as house:
+        house.engine.embeds = True
+        for model, status in (("tiny", 200), ("another", 404)):
+            key = bearer(await add_key(models=(model,)))
+            answer = await house.http.post(
+                "/v1/embeddings", json={"model": "tiny", "input": "Hi"}, headers=key
+            )
+            assert answer.status_code == status
 
 
 async def test_the_dimensions_that_a_vector_has_may_be_asked_for(client: openai.AsyncOpenAI) -> None:

@@ -84,7 +84,7 @@ http {
             return 401;
         }
         set \$asked "\$request_method \$uri";
-        if (\$asked !~ "^(POST /api/(chat|generate)|GET /(api/(ps|tags|version)|llmhost/(metrics|progress)))\z") {
+        if (\$asked !~ "^(POST /api/(chat|embed|generate)|GET /(api/(ps|tags|version)|llmhost/(metrics|progress)))\z") {
             return 403;
         }
         limit_req zone=rate burst=$((40 * LLMHOST_PARALLEL)) nodelay;

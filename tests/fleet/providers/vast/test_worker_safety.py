@@ -22,6 +22,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ALLOWED = (
     ("POST", "/api/chat"),
+    ("POST", "/api/embed"),
     ("POST", "/api/generate"),
     ("GET", "/api/tags"),
     ("GET", "/api/ps"),
@@ -36,7 +37,7 @@ FORBIDDEN = (
     ("POST", "/api/push"),
     ("POST", "/api/copy"),
     ("POST", "/api/show"),
-    ("POST", "/api/embed"),
+    ("POST", "/api/embeddings"),
     ("HEAD", "/api/blobs/sha256:00"),
     ("POST", "/v1/chat/completions"),
     ("GET", "/"),
