@@ -29,8 +29,8 @@ _START_PATIENCE = 60.0
 _STOP_PATIENCE = 35.0  #: seconds; streams that are under way have 30 to end in
 _POLL = 0.05  #: seconds between two looks at a gateway that starts
 _LOOK = 1.0  #: seconds; who looks whether one runs shares the lock for a moment
-#: characters of the log's last line that are shown where it does not start
-_SHOWN = 300
+#: how a command begins the line that says why it failed, and characters of it that are shown
+_ERROR, _SHOWN = "error: ", 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +100,13 @@ class GatewayHome:
 
     async def start(self, command: Sequence[str]) -> GatewayRecord:
         """Starts it with this command, which takes the place itself, and returns when it listens. Raises
-        StateError with the last line of its log where it does not."""
+        StateError with the error in its log where it does not."""
         process = self._launch(command)
         deadline = time.monotonic() + _START_PATIENCE
         while (record := self.running()) is None:
             if process.poll() is not None or time.monotonic() > deadline:
                 process.terminate()
-                raise StateError(f"the gateway did not start: {self._last_line()}", hint=f"see {self.log}")
+                raise StateError(f"the gateway did not start: {self._complaint()}", hint=f"see {self.log}")
             await asyncio.sleep(_POLL)
         return record
 
@@ -157,12 +157,14 @@ class GatewayHome:
             os.close(descriptor)
         return False
 
-    def _last_line(self) -> str:
+    def _complaint(self) -> str:
+        """The error that its log ends with, which a hint may follow; else the last line."""
         try:
             lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         except OSError:
             lines = []
-        return lines[-1][:_SHOWN] if lines else "it says nothing"
+        errors = [line.removeprefix(_ERROR) for line in lines if line.startswith(_ERROR)]
+        return next(reversed(errors or lines), "it says nothing")[:_SHOWN]
 
 
 def gateway_home(fleet: str) -> GatewayHome:

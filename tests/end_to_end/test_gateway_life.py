@@ -95,6 +95,15 @@ async def test_a_port_that_is_taken_is_replaced_by_another_and_said(house: House
             assert (await http.get(f"{endpoint}/healthz")).status_code == 200
 
 
+async def test_why_it_does_not_start_is_said_and_the_fleet_is_there(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMHOST_GATEWAY__LOG", "/nowhere/requests.jsonl")
+    done = await house.run("up", "--json")
+    assert (done.code, done.json["endpoint"], len(done.json["workers"])) == (0, None, 1)
+    assert "the gateway did not start: the request log cannot be opened: /nowhere/requests.jsonl" in done.err
+
+
 async def test_ask_through_it_answers_as_without_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     await house.ok("up")
     through = [await house.ok("ask", "Say hello."), await house.ok("ask", "Say hello.")]
