@@ -21,7 +21,7 @@ from llmhost.gateway.observe import Observation
 from llmhost.gateway.openapi import document
 
 #: requests to each operation, half of them as the document says and half not
-EXAMPLES = 20
+EXAMPLES = 10
 
 
 async def test_it_has_the_paths_of_all_routes(house: House) -> None:
