@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from llmhost.errors import ConfigError, LlmhostError, ProviderError, StateError, StoreUnavailable, UsageError
+from llmhost.errors import LlmhostError, ProviderError, StateError, StoreUnavailable
 from llmhost.fleet.budget import Limits
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.health import Hooks, OnProgress, check_workers, find_spending
@@ -45,7 +45,7 @@ _LOCK_PATIENCE = 60.0  #: seconds; `down` goes on without the lock then
 _BY_HAND = "look at the provider's own console; `llmhost down` again ends what is left"
 
 
-def _unseen(error: ProviderError) -> Failure:
+def _unseen(error: LlmhostError) -> Failure:
     return Failure(None, f"not all workers could be looked for: {error.message}", error.hint or _BY_HAND)
 
 
@@ -201,7 +201,7 @@ class FleetService:
     ) -> None:
         if now:
             return
-        with suppress(ProviderError, ConfigError, UsageError):  # which is reported when they are ended
+        with suppress(LlmhostError):  # which is reported when they are ended
             targets = select(await self.provider.list(), ids)
             await drain(targets, records, self.clock, self.drain_for, on_progress)
 
@@ -214,13 +214,14 @@ class FleetService:
             if ids is None:
                 await self.provider.resolve_pending()
             targets = select(await list_all_workers(self.provider, known), ids)
-        except ProviderError as error:
+        except (ProviderError, StateError) as error:
             unseen = await self._end_unseen(ids, known, error, records)
             if unseen.destroyed:
                 return unseen
             names = ", ".join(failure.worker for failure in unseen.failed if failure.worker)
             known_here = f"; known here: {names}" if names else ""
-            raise ProviderError(error.message + known_here, hint=error.hint or _BY_HAND) from error
+            kind = StateError if isinstance(error, StateError) else ProviderError
+            raise kind(error.message + known_here, hint=error.hint or _BY_HAND) from error
         return await self._end(targets, known, records, on_progress)
 
     async def down_orphans(self, *, on_progress: OnProgress = lambda _: None) -> DownResult:
@@ -281,7 +282,7 @@ class FleetService:
             yield
 
     async def _end_unseen(
-        self, ids: Sequence[str] | None, known: Registered, error: ProviderError, records: FleetRecords
+        self, ids: Sequence[str] | None, known: Registered, error: LlmhostError, records: FleetRecords
     ) -> DownResult:
         """Ends the workers named, or all that are known of, one by one, where the list cannot be read or not
         be believed."""
@@ -299,11 +300,14 @@ class FleetService:
     async def _known_in_part(self, ids: Sequence[str] | None, known: Registered) -> AsyncIterator[str]:
         """Those named; else those on record, and then what the provider shows although it is not the whole
         list: one more reading may take long."""
-        names = sorted({*known.ids, *self.provider.on_record()}) if ids is None else ids
-        for name in names:
+        names = set(known.ids if ids is None else ids)
+        if ids is None:
+            with suppress(StateError):
+                names |= {*self.provider.on_record()}
+        for name in sorted(names):
             yield name
         if ids is None:
-            with suppress(ProviderError, ConfigError):
+            with suppress(LlmhostError):
                 shown = (await self.provider.fleets()).get(self.spec.name, ())
                 for worker in shown:
                     if worker.id not in names:
@@ -322,7 +326,7 @@ class FleetService:
             ended = {worker.id for worker in targets}
             others = known.without(ended)
             remaining = tuple(await list_all_workers(self.provider, others))
-        except ProviderError as error:
+        except (ProviderError, StateError) as error:
             not_ended = {failure.worker for failure in failures}
             destroyed = tuple(worker.id for worker in targets if worker.id not in not_ended)
             return DownResult(destroyed, (), (*failures, _unseen(error)), records.warnings)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from doubles.rented_fleet import RentedFleet
 from doubles.vast.faults import Fault
 
-from llmhost.errors import ProviderError
+from llmhost.errors import LlmhostError, ProviderError, StateError
+from llmhost.fleet.providers.vast.create import Order, PendingPurchases
 from llmhost.ledger.ledger import Ledger
 from llmhost.store.keys import FleetKeys
 
@@ -48,6 +50,23 @@ async def test_the_address_of_a_worker_stays_on_record_while_its_provider_does_n
     await fleet.service().status()
     (after,) = (await fleet.registry.workers()).workers
     assert (after.url, after.token, after.certificate) == (before.url, before.token, before.certificate)
+
+
+# What only this machine says
+
+
+async def test_purchases_on_record_that_cannot_be_read_keep_no_worker_from_being_ended(
+    fleet: RentedFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fleet.service().up(2)
+
+    def refuse(_: PendingPurchases) -> Sequence[Order]:
+        raise StateError("cannot read the folder intents: Input/output error")
+
+    monkeypatch.setattr(PendingPurchases, "all", refuse)
+    with pytest.raises(LlmhostError, match="Input/output error"):
+        await fleet.service().down()
+    assert fleet.server.alive() == []
 
 
 # Another account's key
