@@ -41,6 +41,7 @@ __all__ = [
     "budget_limits",
     "config_of",
     "fleet_spec",
+    "is_gone",
     "local_provider",
     "make_lock",
     "make_provider",
@@ -93,12 +94,17 @@ def config_of(config: Config, name: str, provider: str) -> Config:
     return config.model_copy(update={"fleet": fleet})
 
 
+def is_gone(source: str | None) -> bool:
+    """Whether there is no file any more where a fleet's configuration was."""
+    return source is not None and not os.path.lexists(source)
+
+
 def with_records_of(config: Config, source: str | None) -> tuple[Config, ConfigError | None]:
     """The configuration with what the file `source` says of where the fleet's records are, and what signs
     them; and why that is not known. Without a file it is as it was."""
     from llmhost.config.load import load_config
 
-    if source is None or not os.path.lexists(source):
+    if source is None or is_gone(source):
         return config, None
     if not Path(source).is_file():  # a pipe or a terminal may never end
         return config, ConfigError(f"{source} is not a file")

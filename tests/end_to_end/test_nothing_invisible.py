@@ -511,6 +511,42 @@ async def test_down_all_ends_the_configured_fleet_although_what_ends_another_can
     assert (down.returncode, len(blue.alive())) == (3, 2), err.decode()
 
 
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def stumble_over_green() -> None:
+    """A fault of ours that shows with that fleet alone."""
+    whole = service.FleetService.down
+
+    async def stumble(fleet: Any, *args: Any, **options: Any) -> Any:
+        if fleet.spec.name == "green":
+            raise RuntimeError("green")
+        return await whole(fleet, *args, **options)
+
+    pytest.MonkeyPatch().setattr(service.FleetService, "down", stumble)
+
+
+async def test_down_all_ends_the_other_fleets_although_an_error_of_ours_shows_with_the_first(
+    blue: RentedHouse, green: str
+) -> None:
+    environ = {**os.environ, **blue.environ, "LLMHOST_CONFIG": green}
+    down = ForkedCommand(["down", "--all", "--yes"], environ, first=stumble_over_green)
+    await down.connect()
+    _, err = await down.communicate()
+    assert (down.returncode, blue.alive()) == (3, []), err.decode()
+    assert b"unexpected RuntimeError: green" in err
+
+
+async def test_down_all_says_which_configuration_is_gone_as_another_redis_may_be_named_in_it(
+    blue: RentedHouse, green: str
+) -> None:
+    remove(Path(green))
+    done = await blue.run("down", "--all", "--yes")
+    assert (done.code, blue.alive()) == (0, []), done.err
+    assert f"{green}, which fleet green comes from, is gone" in done.err
+
+
 async def test_down_all_ends_a_worker_on_record_that_the_list_hides_of_a_fleet_that_seems_to_have_none(
     blue: RentedHouse, green: str
 ) -> None:

@@ -226,13 +226,16 @@ async def _end_all(
 
 
 async def _or_failure(ending: Awaitable[DownResult]) -> DownResult:
-    """An error of ours is a failure of the result."""
+    """An error, foreseen or not, is a failure of the result."""
     from llmhost.fleet.results import DownResult, Failure
 
     try:
         return await ending
     except LlmhostError as error:
-        return DownResult((), (), (Failure(None, error.message, error.hint),), ())
+        failure = Failure(None, error.message, error.hint)
+    except Exception as error:  # noqa: BLE001 - the other fleets are to be ended all the same
+        failure = Failure(None, f"unexpected {type(error).__name__}: {error}", "please report it")
+    return DownResult((), (), (failure,), ())
 
 
 def _show(document: Mapping[str, Any], console: Console) -> None:
