@@ -109,7 +109,7 @@ async def test_a_path_that_makes_no_sense_is_refused_to_everybody(rented: Rented
 
 @pytest.mark.parametrize(("method", "path"), ALLOWED)
 async def test_what_is_on_the_list_works(rented: Rented, method: str, path: str) -> None:
-    body = {**question(), "prompt": "Hello?"} if method == "POST" else None
+    body = {**question(), "prompt": "Hello?", "input": "Hello?"} if method == "POST" else None
     assert (await rented.client.request(method, path, json=body)).status_code == 200
 
 
