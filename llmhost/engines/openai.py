@@ -62,6 +62,9 @@ class OpenAIEngine(HttpEngine):
         return request.completion is not None and bool(request.completion.suffix) and self._has_infill
 
     def _payload(self, request: ChatRequest) -> JsonObject:
+        if request.completion is not None and request.fields.get("response_format"):
+            # llama.cpp would ignore it here.
+            raise EngineRefused("the engine continues a text without a `format`", hint="leave it out")
         if request.completion is not None and self._infills(request):
             return {
                 **_fields(request.fields),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from doubles.chat_server import vector_of
 from doubles.engine_limits import LIMITS
@@ -82,6 +84,13 @@ async def test_a_server_that_only_chats_is_not_at_fault(openai_side, openai_serv
     openai_server.completes = False
     with pytest.raises(EngineRefused, match="only takes chats"):
         await ask(openai_side.engine(), completion("def add("))
+
+
+async def test_a_format_that_would_be_ignored_is_refused(openai_side, openai_server, completion, ask):
+    asked = replace(completion("def add("), fields={"response_format": {"type": "json_object"}})
+    with pytest.raises(EngineRefused, match="without a `format`"):
+        await ask(openai_side.engine(), asked)
+    assert openai_server.requests == []
 
 
 async def test_texts_are_embedded_as_the_api_wants_it(openai_side, openai_server):

@@ -56,6 +56,7 @@ class Engine(TypedDict, total=False):
     pull_breaks: tuple[int, ...]
     pull_error: str
     load_error: str
+    only_embeds: bool
     on_gpu: float
 
 

@@ -142,9 +142,12 @@ load() {
     local line value
     stage loading "$LLMHOST_MODEL"
     line=$(ask generate -m1800 -d "{\"model\":$model,\"stream\":false}")
+    if [[ $line == *'does not support generate'* ]]; then # it embeds texts, and does nothing else
+        line=$(ask embed -m1800 -d "{\"model\":$model,\"input\":\"Hi\"}")
+    fi
     field error || value=$line
     why="cannot be loaded: $value"
-    [[ $line == *\"done\":*true* ]]
+    [[ $line == *\"done\":*true* || $line == *\"embeddings\":* ]]
 }
 
 prepare() {

@@ -186,6 +186,15 @@ async def test_a_model_that_cannot_be_loaded_fails_with_the_engines_reason(conta
     assert progress["detail"] == "cannot be loaded: model requires more system memory (9.1 GiB)"
 
 
+async def test_a_model_that_only_embeds_is_loaded_by_that(containers: Make) -> None:
+    async with Rented(containers(only_embeds=True)) as worker:
+        await worker.until_stage("ready")
+        asked = {"model": "tiny", "input": "Hello?"}
+        answer = await worker.client.post("/api/embed", json=asked)
+        assert len(answer.json()["embeddings"]) == 1
+        assert len((await worker.answer("/api/ps"))["models"]) == 1
+
+
 @pytest.mark.parametrize("model", ['a"b\\c', "$(id)`id`;'&"])
 async def test_any_name_of_a_model_is_taken_as_it_is(containers: Make, model: str) -> None:
     async with Rented(containers(), model=model) as worker:
