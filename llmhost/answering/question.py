@@ -39,6 +39,8 @@ _CACHEABLE_FIELDS = frozenset(
     {"format", "response_format", "think", "reasoning_effort", "options", "top_k", "min_p", "typical_p"}
     | {"repeat_penalty", "repetition_penalty", "presence_penalty", "frequency_penalty", "logit_bias"}
 )
+#: bytes of a token, at least and on average, of what models are asked: so estimated, a conversation fits
+_BYTES_A_TOKEN = 3
 #: fields that say nothing about the answer: they separate none
 _INDIFFERENT_FIELDS = frozenset({"keep_alive", "user"})
 _SAMPLING = tuple(one.name for one in fields(Sampling))
@@ -183,6 +185,7 @@ def make_question(
     refresh: bool = False,
     threshold: float | None = None,
     tenant: str | None = None,
+    forgets: bool = False,
     **options: Unpack[QuestionOptions],
 ) -> Question:
     """The question that a request asks; what it leaves open, the configuration says.
@@ -191,7 +194,8 @@ def make_question(
 
     `messages` are the client's, oldest first. `system` takes the place of the configured system prompt, and
     an empty one is none; neither is added where the client sent a system prompt of its own. What `sampling`
-    leaves open is the configuration's, too. `options` are those of `Question`.
+    leaves open is the configuration's, too. `forgets`: the oldest turns of a conversation that has become too
+    long are left out. `options` are those of `Question`.
 
     Raises UsageError where the question is empty, longer than the limit with all its messages, or for a model
     that this fleet cannot serve.
@@ -208,6 +212,8 @@ def make_question(
     plain, text = last.role == "user" and _is_plain(last), _text(last)
     if plain and not text.strip():
         raise UsageError("the question is empty", hint='ask like this: llmhost ask "What is Redis?"')
+    if forgets:
+        earlier = _recent(config, earlier, (system or "") + text)
     _check_length([system or "", *map(_text, earlier), text], config.limits.max_prompt_chars)
     sampling = _filled(sampling or Sampling(), engine)
     kind = kind_of(text) if plain else None
@@ -259,6 +265,29 @@ def make_completion(
         fleet=config.fleet.name,
         **options,
     )
+
+
+def _recent(config: Config, turns: Sequence[Message], rest: str) -> list[Message]:
+    """The newest turns that can be sent and read together with `rest`, from a user's on."""
+    engine = config.requests
+    characters = config.limits.max_prompt_chars - len(rest)
+    size = _size(rest)
+    room = engine.context - min(engine.max_tokens or 0, engine.context // 2)
+    begin = len(turns)
+    for number in reversed(range(len(turns))):
+        text = _text(turns[number])
+        characters -= len(text)
+        size += _size(text)
+        if characters < 0 or (engine.kind != "openai" and size > room * _BYTES_A_TOKEN):
+            break
+        if turns[number].role == "user":
+            begin = number
+    return list(turns[begin:])
+
+
+def _size(text: str) -> int:
+    """Bytes."""
+    return len(text.encode("utf-8", "replace"))
 
 
 def _check_length(texts: Sequence[str], limit: int) -> None:

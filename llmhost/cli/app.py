@@ -27,6 +27,7 @@ COMMANDS = {
     "logs": Lazy("llmhost.cli.commands.logs:logs", "Show the end of a worker's log"),
     "ssh": Lazy("llmhost.cli.commands.ssh:ssh", "Open a shell on a rented worker, or run a command there"),
     "ask": Lazy("llmhost.cli.commands.ask:ask", "Answer a question, from the cache or by a worker"),
+    "chat": Lazy("llmhost.cli.commands.chat:chat", "Have a conversation with the model"),
     "serve": Lazy(
         "llmhost.cli.commands.serve:serve", "Answer clients of OpenAI's, Ollama's and Anthropic's APIs"
     ),

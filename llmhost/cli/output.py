@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
     from rich.table import Table
 
+    from llmhost.cli.markdown import MarkdownStream
+
 __all__ = ["LiveProgress", "Output", "PlainProgress", "Progress", "plain", "table"]
 
 Model = TypeVar("Model")
@@ -42,11 +44,14 @@ class Output:
         self.json = json
         self.quiet = quiet
         self.verbose = verbose
+        #: whether there is a JSON object for each of several answers, in a line of its own
+        self.json_lines = False
         #: whether stdout already holds this command's JSON object; there may only be one.
         self.printed = False
         self._live: Console | None = None
         self._has_status = False
         self._filter = TextFilter()
+        self._markdown: MarkdownStream | None = None
 
     def result(
         self, model: Model, renderer: Callable[[Model, Console], None], document: object = None
@@ -68,20 +73,35 @@ class Output:
 
     def document(self, model: Any) -> None:
         """Prints `model` as this command's JSON object."""
-        self.printed = True
+        self.printed = not self.json_lines
         is_unicode = (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
-        sys.stdout.write(_json_text(plain(model), ascii_only=not is_unicode) + "\n")
+        sys.stdout.write(
+            _json_text(plain(model), ascii_only=not is_unicode, indent=None if self.json_lines else 2) + "\n"
+        )
         sys.stdout.flush()
 
     def stream(self, piece: str) -> None:
-        """Prints the next piece of an answer at once, without terminal control sequences."""
+        """Prints the next piece of an answer at once, without terminal control sequences; on a terminal as
+        Markdown."""
         self.status("")
-        sys.stdout.write(self._filter.feed(piece))
+        text = self._filter.feed(piece)
+        if _is_terminal(sys.stdout):
+            if self._markdown is None:
+                from llmhost.cli.markdown import MarkdownStream
+
+                self._markdown = MarkdownStream(styled=_colour(sys.stdout))
+            text = self._markdown.feed(text, _columns(sys.stdout))
+        sys.stdout.write(text)
         sys.stdout.flush()
 
     def end_stream(self) -> None:
         """Ends the answer with a newline."""
-        sys.stdout.write(self._filter.close() + "\n")
+        text = self._filter.close()
+        if self._markdown is not None:
+            width = _columns(sys.stdout)
+            text = self._markdown.feed(text, width) + self._markdown.close(width)
+            self._markdown = None
+        sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
     def note(self, text: str) -> None:
@@ -188,8 +208,8 @@ def plain(value: Any) -> Any:
     return plain(value.value) if hasattr(value, "value") else str(value)
 
 
-def _json_text(value: Any, *, ascii_only: bool) -> str:
-    text = json.dumps(value, ensure_ascii=ascii_only, indent=2, allow_nan=False)
+def _json_text(value: Any, *, ascii_only: bool, indent: int | None) -> str:
+    text = json.dumps(value, ensure_ascii=ascii_only, indent=indent, allow_nan=False)
     # JSON does not escape DEL and the C1 controls; a terminal would obey them.
     return re.sub("[\x7f-\x9f]", lambda match: f"\\u{ord(match[0]):04x}", text)
 
@@ -212,6 +232,14 @@ def _width(stream: TextIO) -> int | None:
     if not stream.isatty():
         return _PIPE_WIDTH
     return _TERMINAL_WIDTH if columns else None
+
+
+def _columns(terminal: TextIO) -> int:
+    if (width := _width(terminal)) is not None:
+        return width
+    with suppress(OSError, ValueError):
+        return max(os.get_terminal_size(terminal.fileno()).columns, _NARROWEST)
+    return _TERMINAL_WIDTH
 
 
 def _console(stream: TextIO) -> Console:

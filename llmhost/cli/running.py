@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NO_FILE",
+    "Terminated",
     "asynchronous",
     "configured",
     "configured_if_readable",
@@ -61,9 +62,17 @@ Params = ParamSpec("Params")
 Result = TypeVar("Result")
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: an interruption that is none by Ctrl-C."""
+
+
 def treat_sigterm_as_interrupt() -> None:
     """From now on SIGTERM raises KeyboardInterrupt, as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _terminate)
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise Terminated
 
 
 def process_age() -> float:
@@ -84,7 +93,7 @@ def run_async(work: Coroutine[Any, Any, Result], *, serves: bool = False) -> Res
     The first Ctrl-C or SIGTERM cancels it and lets it clean up; a second one aborts the cleanup too.
 
     Raises:
-        KeyboardInterrupt: it was interrupted.
+        KeyboardInterrupt: it was interrupted; Terminated by SIGTERM.
     """
     import asyncio
 
@@ -94,10 +103,11 @@ def run_async(work: Coroutine[Any, Any, Result], *, serves: bool = False) -> Res
         runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     else:
         runner = asyncio.Runner()
+    received: list[int] = []
     try:
-        return runner.run(_interruptible(work))
+        return runner.run(_interruptible(work, received))
     except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
+        raise (Terminated if signal.SIGTERM in received else KeyboardInterrupt) from None
     finally:
         work.close()  # where the interruption came before it began
         with suppress(RuntimeError):  # it starts a thread, which a small limit of processes may not allow
@@ -151,12 +161,13 @@ def confirm_removal(effect: str, question: str) -> None:
     typer.confirm(question, abort=True, err=True)
 
 
-async def _interruptible(work: Coroutine[Any, Any, Result]) -> Result:
+async def _interruptible(work: Coroutine[Any, Any, Result], received: list[int]) -> Result:
+    """`received` gets the numbers of the signals that cancel it."""
     import asyncio
 
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - a coroutine that runs has a task
-    with _signals_cancel(task):
+    with _signals_cancel(task, received):
         result = await work
     if task.cancelling():  # a library underneath may have swallowed the cancellation
         raise asyncio.CancelledError
@@ -164,13 +175,14 @@ async def _interruptible(work: Coroutine[Any, Any, Result]) -> Result:
 
 
 @contextmanager
-def _signals_cancel(task: asyncio.Task[Any]) -> Iterator[None]:
+def _signals_cancel(task: asyncio.Task[Any], received: list[int]) -> Iterator[None]:
     """Signals cancel `task`; the previous handlers are restored afterwards."""
     wake = task.get_loop().call_soon_threadsafe
 
-    def handle(_number: int, _frame: FrameType | None) -> None:
+    def handle(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
         if task.cancelling():
-            raise KeyboardInterrupt
+            raise Terminated if signal.SIGTERM in received else KeyboardInterrupt
         task.cancel()
         wake(int)  # a call that does nothing: the loop may be asleep in select
 

@@ -1,8 +1,9 @@
-"""What `llmhost ask` asks through the gateway's own socket: as its own process would answer, without loading
-anything.
+"""What `llmhost ask` and `llmhost chat` ask through the gateway's own socket: as their own process would
+answer, without loading anything.
 
-The answer is lines of JSON: `kind` of a question that is not cached, `worker` that is asked now, `text` as it
-comes, and last `reply`, the document that `ask --json` prints, or the `error` that the command shows.
+The answer is lines of JSON: `kind` of a question that is not cached, `forgotten` and how many messages of a
+long conversation are left out, `worker` that is asked now, `text` as it comes, and last `reply`, the document
+that `ask --json` prints, or the `error` that the command shows.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -28,8 +29,18 @@ __all__ = ["COMMAND_BODY", "COMMAND_PATH", "CommandBody", "answer_command"]
 COMMAND_PATH = "/llmhost/ask"
 
 
+class Turn(BaseModel):
+    """A message of the conversation before the question."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
 class CommandBody(BaseModel):
-    """The arguments of `ask`. `inputs` names what its configuration comes from, `waited` in seconds."""
+    """The arguments of `ask`. `inputs` names what its configuration comes from, `waited` is in seconds, and
+    `history` the conversation before the question, oldest first."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -42,6 +53,7 @@ class CommandBody(BaseModel):
     threshold: float | None = Field(None, ge=-1, le=1)
     explain: bool = False
     waited: float = Field(0, ge=0)
+    history: tuple[Turn, ...] = ()
 
 
 COMMAND_BODY = TypeAdapter(CommandBody)
@@ -75,7 +87,8 @@ async def answer_command(exchange: Exchange, fleets: ServedFleets, max_body: int
 async def _answer(exchange: Exchange, fleet: ServedFleet, body: CommandBody) -> None:
     question = make_question(
         fleet.config,
-        [Message("user", body.prompt)],
+        [*(Message(turn.role, turn.content) for turn in body.history), Message("user", body.prompt)],
+        forgets=True,
         model=body.model,
         system=body.system,
         use_cache=body.use_cache,
@@ -84,6 +97,8 @@ async def _answer(exchange: Exchange, fleet: ServedFleet, body: CommandBody) -> 
     )
     if question.kind is not None and not question.use_cache:
         await exchange.write(_line({"kind": question.kind}))
+    if forgotten := len(body.history) - len(question.history):
+        await exchange.write(_line({"forgotten": forgotten}))
     exchange.record.asks(fleet, [question])
     telling: set[asyncio.Task[None]] = set()
 

@@ -142,7 +142,7 @@ _OPERATIONS = (
         "llmhost",
         "post",
         COMMAND_PATH,
-        "For `llmhost ask`, through the Unix socket alone",
+        "For `llmhost ask` and `llmhost chat`, through the Unix socket alone",
         COMMAND_BODY,
         (_LINES,),
     ),

@@ -9,7 +9,7 @@ import pytest
 from doubles.openai_server import OpenAIServer
 from plugins.commands import House, HouseMaker
 
-from llmhost.cli.commands.cache_audit import start_auditing
+from llmhost.cli.asking import start_auditing
 from llmhost.cli.frame import Globals
 
 #: The threshold policy, which takes these two for one question.

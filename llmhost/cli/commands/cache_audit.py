@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmhost.cli.frame import Globals, globals_of
+from llmhost.cli.frame import globals_of
 from llmhost.cli.running import asynchronous, configured, wired
 from llmhost.cli.text import ENTRY_DIGITS, clean, shortened
 
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-__all__ = ["audit_hits", "start_auditing"]
+__all__ = ["audit_hits"]
 
 #: audits; some minutes of a small model, so that a background process ends
 _LIMIT = 50
@@ -75,28 +73,6 @@ async def audit_hits(
         "found": wrong,
     }
     options.output.result(document, _show)
-
-
-def start_auditing(options: Globals) -> subprocess.Popen[bytes] | None:
-    """Works off the queue in a detached process that outlives this one. None where the environment forbids it
-    (LLMHOST_NO_BACKGROUND), or the system: then the audits wait.
-    """
-    if os.environ.get("LLMHOST_NO_BACKGROUND"):
-        return None
-    from llmhost.machine.child import python_command, safe_environment
-
-    config = [] if options.config is None else ["--config", str(options.config.absolute())]
-    try:
-        return subprocess.Popen(
-            python_command("llmhost", *config, "cache", "audit"),
-            env=safe_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    except OSError:
-        return None
 
 
 def _show(document: Mapping[str, Any], console: Console) -> None:
