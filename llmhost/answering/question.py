@@ -189,7 +189,6 @@ def make_question(
     **options: Unpack[QuestionOptions],
 ) -> Question:
     """The question that a request asks; what it leaves open, the configuration says.
-
     `use_cache` None: it is used where an answer to such a question may be kept, or `refresh` asks for it.
 
     `messages` are the client's, oldest first. `system` takes the place of the configured system prompt, and
@@ -197,8 +196,7 @@ def make_question(
     leaves open is the configuration's, too. `forgets`: the oldest turns of a conversation that has become too
     long are left out. `options` are those of `Question`.
 
-    Raises UsageError where the question is empty, longer than the limit with all its messages, or for a model
-    that this fleet cannot serve.
+    Raises UsageError where the question is empty, or too long with its messages, or its model is not served.
     """
     engine = config.requests
     _check_served(config, model or engine.model)
@@ -212,9 +210,7 @@ def make_question(
     plain, text = last.role == "user" and _is_plain(last), _text(last)
     if plain and not text.strip():
         raise UsageError("the question is empty", hint='ask like this: llmhost ask "What is Redis?"')
-    if forgets:
-        earlier = _recent(config, earlier, (system or "") + text)
-    _check_length([system or "", *map(_text, earlier), text], config.limits.max_prompt_chars)
+    earlier = _checked_turns(config, earlier, (system or "") + text, forgets=forgets)
     sampling = _filled(sampling or Sampling(), engine)
     kind = kind_of(text) if plain else None
     kept = refresh or kind is None or config.cache.admission == "all"
@@ -265,6 +261,14 @@ def make_completion(
         fleet=config.fleet.name,
         **options,
     )
+
+
+def _checked_turns(config: Config, turns: list[Message], rest: str, *, forgets: bool) -> list[Message]:
+    """The turns that are sent together with `rest`. Raises UsageError where they are too long."""
+    if forgets:
+        turns = _recent(config, turns, rest)
+    _check_length([*map(_text, turns), rest], config.limits.max_prompt_chars)
+    return turns
 
 
 def _recent(config: Config, turns: Sequence[Message], rest: str) -> list[Message]:

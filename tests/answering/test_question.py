@@ -206,6 +206,46 @@ def test_the_limit_holds_for_the_question_with_all_that_comes_with_it(
         make_question(config, messages, system="s" * system)
 
 
+TURNS = [user("a" * 300), Message("assistant", "b" * 300), user("c" * 300), Message("assistant", "d" * 300)]
+
+
+def limited(**changes: Any) -> Config:
+    """`CONFIG` with other limits: `max_prompt_chars`, or fields of the engine."""
+    limits = {name: changes.pop(name) for name in ("max_prompt_chars",) if name in changes}
+    update = {
+        "limits": CONFIG.limits.model_copy(update=limits),
+        "engine": CONFIG.engine.model_copy(update=changes),
+    }
+    return CONFIG.model_copy(update=update)
+
+
+@pytest.mark.parametrize(
+    ("config", "sent"),
+    [
+        (CONFIG, 4),
+        (limited(max_prompt_chars=1210), 4),
+        (limited(max_prompt_chars=1209), 2),
+        (limited(max_prompt_chars=609), 0),
+        (limited(context=404 + 9), 4),  # of 1,210 bytes a third, and the answer's 9
+        (limited(context=403 + 9), 2),
+        (limited(context=256, max_tokens=9000), 0),
+        (limited(context=256, kind="openai"), 4),  # its context is not known
+    ],
+)
+def test_a_conversation_that_has_become_too_long_goes_on_without_its_oldest_turns(
+    config: Config, sent: int
+) -> None:
+    question = make_question(config, [*TURNS, user("hi")], forgets=True)  # "be brief" and "hi" have 10
+    assert list(question.history) == TURNS[len(TURNS) - sent :]
+
+
+def test_a_long_word_in_another_script_counts_by_its_bytes() -> None:
+    turns = [user("語" * 300), Message("assistant", "語" * 300)]
+    question = make_question(limited(context=605 + 9), [*turns, user("hi")], forgets=True)
+    assert list(question.history) == turns
+    assert make_question(limited(context=603 + 9), [*turns, user("hi")], forgets=True).history == ()
+
+
 # What may be cached
 
 

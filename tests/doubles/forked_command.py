@@ -28,6 +28,7 @@ _PRELOADED = (
     "llmhost.autoscale.step",
     "llmhost.cli.commands.ask",
     "llmhost.cli.commands.cache",
+    "llmhost.cli.commands.chat",
     "llmhost.cli.commands.doctor",
     "llmhost.cli.commands.down",
     "llmhost.cli.commands.logs",

@@ -35,6 +35,7 @@ class Terminal:
 
     def __init__(self, process: asyncio.subprocess.Process, controller: int) -> None:
         self.shown = ""
+        self.pid = process.pid
         self._process = process
         self._controller = controller
 

@@ -117,6 +117,18 @@ async def test_ask_through_it_answers_as_without_it(house: House, monkeypatch: p
     assert through[1] | changing == alone | changing
 
 
+async def test_a_chat_through_it_is_one_conversation(house: House, openai_server: OpenAIServer) -> None:
+    await house.ok("up")
+    through = await house.run("chat", stdin=b"Say hello.\nAgain.\n")
+    chats = [request.json for request in openai_server.requests if request.path == openai_server.chat_path]
+    assert (through.code, "without the gateway" in through.err) == (0, False)
+    assert [message["role"] for message in chats[-1]["messages"]] == ["user", "assistant", "user"]
+    for pid in gateway_pids():
+        os.kill(pid, signal.SIGKILL)
+    alone = await house.run("chat", stdin=b"Say hello.\nAgain.\n")
+    assert (alone.out, alone.err.count("exact hit")) == (through.out, 2)
+
+
 async def test_errors_are_those_of_the_command_itself(house: House) -> None:
     await house.ok("up")
     refused = await house.run("ask", "Say hello.", "--model", "unknown-model")

@@ -10,7 +10,7 @@ from doubles.scripted_verifier import DOUBT, REFUSAL
 from llmhost.answering.document import reply_document
 from llmhost.answering.question import Latency, Reply
 from llmhost.cache.models import Answer, Candidate, SemanticLookup, Verdict
-from llmhost.cli.commands.ask import show_explanation
+from llmhost.cli.asking import show_explanation
 from llmhost.cli.output import Output, plain
 
 ANSWER = Answer("text", "m", 1.0, 1, 1, "stop", 1.0, 0.0)
