@@ -139,7 +139,7 @@ async def chat(static_house: House) -> AsyncIterator[Chat]:
 
 
 async def say(terminal: Terminal, text: str, *shown: str, ends: bool = True) -> None:
-    """Types a line, and returns when all of this was shown after it, and the next prompt if it `ends`: what is
+    """Types a line, and returns when all of this was shown after it, and, if it `ends`, a prompt: what is
     typed before that is read by the terminal's own rules."""
     before, terminal.shown = terminal.shown, ""
     terminal.type(f"{text}\n")
