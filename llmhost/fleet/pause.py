@@ -6,6 +6,7 @@ machine, which buys nothing meanwhile, and tells Redis when it next can.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -35,13 +36,14 @@ class PauseMark:
 
     path: Path | None
 
-    def put(self) -> bool:
-        """Whether it is there now."""
+    def put(self, at: float) -> bool:
+        """Whether it is there now; the pause began `at`, Unix seconds."""
         if self.path is None:
             return False
         try:
             make_folder(self.path.parent)
             self.path.touch(mode=0o600)
+            os.utime(self.path, (at, at))
         except (OSError, StateError):
             return False
         return True

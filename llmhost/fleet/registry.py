@@ -184,17 +184,30 @@ class FleetRegistry:
 
     async def paused(self) -> float | None:
         """Since when the autoscaler is paused, Unix seconds; None where it is not. A damaged value was still
-        written by a pause, and is 0. What Redis could not be told before, it is told now."""
+        written by a pause, and is 0. What Redis could not be told before, it is told now, unless an `up` on
+        another machine has started the fleet since."""
         if (untold := self.mark.since()) is not None:
-            await self.pause(untold)
+            await self._tell(untold)
         with translate_errors():
             since = await self._client.hget(self._keys.scale, "paused")
         return None if since is None else amount(since) or 0.0
 
-    async def resume(self) -> None:
-        """It follows the demand again. Raises StateError too: a mark of this machine cannot be removed."""
+    async def _tell(self, untold: float) -> None:
+        with translate_errors():
+            resumed = await self._client.hget(self._keys.scale, "resumed")
+        if resumed is None or (amount(resumed) or 0.0) <= untold:
+            await self.pause(untold)
+        else:
+            with suppress(StateError):
+                self.mark.remove()
+
+    async def resume(self, at: float | None = None) -> None:
+        """It follows the demand again; `at`: an `up` has started the fleet then, Unix seconds. Raises
+        StateError too: a mark of this machine cannot be removed."""
         self.mark.remove()
         with translate_errors():
+            if at is not None:
+                await self._client.hset(self._keys.scale, "resumed", repr(at))
             await self._client.hdel(self._keys.scale, "paused")
 
     async def forget(self, worker_id: str) -> None:
@@ -395,12 +408,13 @@ class FleetRecords:
         scales = await self._try(self._registry, lambda registry: registry.pause(now))
         if scales is not None:
             return PauseResult("told", now, scales)
-        return PauseResult("marked", self._mark.since()) if self._mark.put() else PauseResult("lost")
+        return PauseResult("marked", self._mark.since()) if self._mark.put(now) else PauseResult("lost")
 
     async def undo_pause(self, pause: PauseResult) -> None:
         """The fleet runs on after all, unless another command has paused it since. Raises StateError."""
         if await self._paused_at() == pause.since:
-            await self.resume()
+            self._mark.remove()
+            await self._try(self._registry, lambda registry: registry.resume())
 
     async def paused(self) -> float | None:
         """Since when the autoscaler is paused, as far as is known, Unix seconds; None where it is not."""
@@ -415,7 +429,8 @@ class FleetRecords:
     async def resume(self) -> None:
         """The fleet is wanted: the autoscaler may follow the demand again. Raises StateError."""
         self._mark.remove()
-        await self._try(self._registry, lambda registry: registry.resume())
+        now = self._clock.now()
+        await self._try(self._registry, lambda registry: registry.resume(now))
 
     async def drain(self, workers: Iterable[Worker]) -> None:
         """They are given no more questions, because they are to be destroyed."""

@@ -50,6 +50,16 @@ async def test_up_ends_a_pause_that_redis_was_never_told(fleet: RentedFleet) -> 
     assert (await is_paused(fleet), fleet.mark.since()) == (False, None)
 
 
+async def test_a_pause_that_redis_could_not_be_told_ends_where_up_has_started_the_fleet_since_elsewhere(
+    fleet: RentedFleet,
+) -> None:
+    await down_without_redis(fleet, shared=True)
+    await fleet.clock.sleep(60)
+    await fleet.elsewhere().service().up(1)
+    await fleet.service().status()
+    assert (await is_paused(fleet), fleet.mark.since()) == (False, None)
+
+
 async def test_down_fails_where_autoscalers_on_other_machines_could_not_be_told(fleet: RentedFleet) -> None:
     await fleet.service().up(1)
     result = await down_without_redis(fleet, shared=True)
