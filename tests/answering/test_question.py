@@ -162,6 +162,36 @@ def test_what_a_request_leaves_open_the_configuration_says() -> None:
     )
 
 
+#: Every key of the configuration that an engine is asked by, and what another value does to the answers.
+CONFIGURED = [
+    ("engine", {"model": "other"}, "separates"),
+    ("engine", {"system": "be kind"}, "separates"),
+    ("engine", {"temperature": 0.5}, "separates"),
+    ("engine", {"top_p": 0.5}, "separates"),
+    ("engine", {"seed": 1}, "separates"),
+    ("engine", {"max_tokens": 5}, "separates"),
+    ("engine", {"context": 8192}, "separates"),
+    ("engine", {"kind": "openai"}, "separates"),
+    ("cache", {"tenant": "acme"}, "separates"),
+    ("engine", {"keep_alive": "5m"}, "is the same"),
+    ("engine", {"slots": 2}, "is the same"),
+    ("engine", {"token_timeout": "9s"}, "is the same"),
+    ("fleet", {"name": "other"}, "is the same"),  # the weights' digest is known
+]
+
+
+@pytest.mark.parametrize(("section", "values", "effect"), CONFIGURED)
+def test_each_value_by_which_ask_asks_separates_answers_or_does_not(
+    section: str, values: dict[str, Any], effect: str
+) -> None:
+    document = CONFIG.model_dump()
+    other = Config.model_validate(document | {section: document[section] | values})
+    one, two = (make_question(config, [user("hi")]).key("sha256:weights") for config in (CONFIG, other))
+    assert one is not None
+    assert two is not None
+    assert (one.entry == two.entry) == (effect == "is the same")
+
+
 @pytest.mark.parametrize(("system", "expected"), [("other", "other"), ("", None), (None, "be brief")])
 def test_a_request_may_bring_its_own_system_prompt_or_none(system: str | None, expected: str | None) -> None:
     assert make_question(CONFIG, [user("hi")], system=system).system == expected

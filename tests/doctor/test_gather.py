@@ -151,6 +151,17 @@ async def test_a_worker_reports_that_its_model_has_spilled(
     assert (check.ok, "1.0 of the 2.0 GiB" in check.detail) == (False, True)
 
 
+async def test_a_worker_whose_dead_man_switch_is_not_armed_fails_and_says_why(
+    provider: RentedProvider, server: WorkerServer
+) -> None:
+    model = {"name": "tiny", "size": 1 << 30, "size_vram": 1 << 30}
+    switch = {"armed": False, "at": 1, "detail": "vast.ai refuses its key (HTTP 401)"}
+    server.metrics = {"at": 1, "models": [model], "switch": switch}
+    provider.workers = [worker_at(server)]
+    check = (await checks_of(provider, config()))["worker vast-1"]
+    assert (check.level, "not armed: vast.ai refuses its key (HTTP 401)" in check.detail) == ("fail", True)
+
+
 async def test_what_was_spent_comes_from_the_ledger(provider: RentedProvider, redis_url: str) -> None:
     limited = config(redis_url, budget={"per_month": 10_000})
     async with Wiring(limited, warn=lambda _: None, note=lambda _: None) as wiring:

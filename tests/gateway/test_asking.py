@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -15,6 +17,7 @@ from llmhost.engines.ollama_wire import chat_payload
 from llmhost.errors import LlmhostError
 from llmhost.gateway import anthropic, ollama, openai, responses
 from llmhost.gateway.asking import CacheControl, Questions, questions_of, read_cache_control
+from llmhost.gateway.chat import Chat
 from llmhost.gateway.exchange import Caller
 from llmhost.gateway.fleets import ServedFleet
 from llmhost.gateway.responses_writer import ResponseWriter
@@ -214,3 +217,156 @@ def test_the_seeds_of_several_choices_differ() -> None:
     body = openai.CHAT_BODY.validate_python({**ASKED, "n": 3, "seed": 7})
     questions = questions_of([openai.chat_of(body)], FLEET, CacheControl(), Caller())
     assert [question.sampling.seed for question in questions] == [7, 8, 9]
+
+
+# What each API's parameters do to the answers in the cache
+
+#: what each API calls a request that asks "Hi"
+REQUESTS: Mapping[str, Callable[[Mapping[str, Any]], Sequence[Chat]]] = {
+    "/v1/chat/completions": lambda sent: [
+        openai.chat_of(openai.CHAT_BODY.validate_python({**ASKED, **sent}))
+    ],
+    "/v1/completions": lambda sent: openai.completions_of(
+        openai.COMPLETION_BODY.validate_python({"model": "tiny", "prompt": "Hi", **sent})
+    ),
+    "/v1/responses": lambda sent: [
+        responses.chat_of(responses.RESPONSE_BODY.validate_python({"model": "tiny", "input": "Hi", **sent}))
+    ],
+    "/v1/messages": lambda sent: [
+        anthropic.chat_of(anthropic.MESSAGES_BODY.validate_python({**ASKED, "max_tokens": 9, **sent}))
+    ],
+    "/api/chat": lambda sent: [ollama.chat_of(ollama.CHAT_BODY.validate_python({**ASKED, **sent}))],
+    "/api/generate": lambda sent: [
+        ollama.generated_chat_of(
+            ollama.GENERATE_BODY.validate_python({"model": "tiny", "prompt": "Hi", **sent})
+        )
+    ],
+}
+OPENAI, COMPLETIONS, RESPONSES, ANTHROPIC, OLLAMA, GENERATE = REQUESTS
+SCHEMA = {"type": "json_schema", "schema": {"type": "object"}}
+FUNCTION = {"name": "f", "parameters": {"type": "object"}}
+SEPARATES, SAME, BYPASSES = "separates", "is the same", "bypasses the cache"
+
+#: parameters as each API calls them, and what they do; those that no engine is sent change nothing
+OF_OPENAI: Sequence[tuple[Mapping[str, Any], str]] = [
+    ({"seed": 1}, SEPARATES),
+    ({"stop": ["x"]}, SEPARATES),
+    ({"temperature": 0}, SEPARATES),
+    ({"top_p": 0.5}, SEPARATES),
+    ({"max_tokens": 5}, SEPARATES),
+    ({"top_k": 1}, SEPARATES),
+    ({"min_p": 0.1}, SEPARATES),
+    ({"presence_penalty": 0.5}, SEPARATES),
+    ({"frequency_penalty": 0.5}, SEPARATES),
+    ({"repeat_penalty": 1.2}, SEPARATES),
+    ({"repetition_penalty": 1.2}, SEPARATES),
+    ({"logit_bias": {"1": 1}}, SEPARATES),
+    ({"response_format": {"type": "json_object"}}, SEPARATES),
+    ({"response_format": {"type": "text"}}, SAME),
+    ({"reasoning_effort": "low"}, SEPARATES),
+    ({"think": True}, SEPARATES),
+    ({"options": {"num_ctx": 64}}, SEPARATES),
+    ({"num_ctx": 64}, BYPASSES),
+    ({"logprobs": True}, BYPASSES),
+    ({"tools": [{"type": "function", "function": FUNCTION}]}, BYPASSES),
+    ({"tools": []}, SAME),
+    ({"keep_alive": "5m"}, SAME),
+    ({"user": "ann"}, SAME),
+    ({"stream": True}, SAME),
+    ({"a_field_of_tomorrow": 1}, BYPASSES),
+]
+OF_RESPONSES: Sequence[tuple[Mapping[str, Any], str]] = [
+    ({"instructions": "Be brief."}, SEPARATES),
+    ({"temperature": 0}, SEPARATES),
+    ({"top_p": 0.5}, SEPARATES),
+    ({"max_output_tokens": 5}, SEPARATES),
+    ({"text": {"format": {"type": "json_object"}}}, SEPARATES),
+    ({"reasoning": {"effort": "low"}}, SEPARATES),
+    ({"tools": [{"type": "function", **FUNCTION}]}, BYPASSES),
+    ({"top_logprobs": 2}, BYPASSES),
+    ({"metadata": {"a": "b"}}, SAME),
+    ({"stream": True}, SAME),
+    ({"seed": 1, "top_k": 1, "min_p": 0.1, "presence_penalty": 0.5, "keep_alive": "5m"}, SAME),
+]
+OF_ANTHROPIC: Sequence[tuple[Mapping[str, Any], str]] = [
+    ({"system": "Be brief."}, SEPARATES),
+    ({"temperature": 0}, SEPARATES),
+    ({"top_p": 0.5}, SEPARATES),
+    ({"top_k": 1}, SEPARATES),
+    ({"max_tokens": 5}, SEPARATES),
+    ({"stop_sequences": ["x"]}, SEPARATES),
+    ({"output_config": {"format": SCHEMA}}, SEPARATES),
+    ({"output_config": {"effort": "low"}}, SEPARATES),
+    ({"thinking": {"type": "disabled"}}, SEPARATES),
+    ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, SAME),
+    ({"tools": [{"name": "f", "input_schema": {"type": "object"}}]}, BYPASSES),
+    ({"metadata": {"user_id": "ann"}}, SAME),
+    ({"stream": True}, SAME),
+    ({"seed": 1, "min_p": 0.1, "presence_penalty": 0.5, "keep_alive": "5m"}, SAME),
+]
+OF_OLLAMA_ALONE: Sequence[tuple[Mapping[str, Any], str]] = [
+    ({"options": {"seed": 1}}, SEPARATES),
+    ({"options": {"stop": ["x"]}}, SEPARATES),
+    ({"options": {"temperature": 0}}, SEPARATES),
+    ({"options": {"top_p": 0.5}}, SEPARATES),
+    ({"options": {"num_predict": 5}}, SEPARATES),
+    ({"options": {"top_k": 1}}, SEPARATES),
+    ({"options": {"min_p": 0.1}}, SEPARATES),
+    ({"options": {"typical_p": 0.1}}, SEPARATES),
+    ({"options": {"repeat_penalty": 1.2}}, SEPARATES),
+    ({"options": {"presence_penalty": 0.5}}, SEPARATES),
+    ({"options": {"frequency_penalty": 0.5}}, SEPARATES),
+    ({"options": {"mirostat": 1}}, SEPARATES),
+    ({"options": {"num_ctx": 64}}, SAME),  # the context is the configuration's
+    ({"options": {"num_thread": 2}}, SAME),
+    ({"format": "json"}, SEPARATES),
+    ({"format": {"type": "object"}}, SEPARATES),
+    ({"think": True}, SEPARATES),
+    ({"think": "high"}, SEPARATES),
+    ({"tools": [{"type": "function", "function": FUNCTION}]}, BYPASSES),
+    ({"keep_alive": "5m"}, SAME),
+    ({"stream": False}, SAME),
+    ({"a_field_of_tomorrow": 1}, BYPASSES),
+]
+EFFECTS: Mapping[str, Sequence[tuple[Mapping[str, Any], str]]] = {
+    OPENAI: OF_OPENAI,
+    COMPLETIONS: OF_OPENAI,
+    RESPONSES: OF_RESPONSES,
+    ANTHROPIC: OF_ANTHROPIC,
+    OLLAMA: OF_OLLAMA_ALONE,
+    GENERATE: OF_OLLAMA_ALONE,
+}
+
+
+def entry_of(path: str, sent: Mapping[str, Any]) -> str | None:
+    """Where the answer is kept; None where the cache is bypassed."""
+    (question,) = questions_of(REQUESTS[path](sent), FLEET, CacheControl(), Caller())
+    key = question.key("sha256:weights")
+    return None if key is None or question.bypasses else key.entry
+
+
+@pytest.mark.parametrize(
+    ("path", "sent", "effect"), [(path, *one) for path, table in EFFECTS.items() for one in table]
+)
+def test_each_parameter_of_each_api_separates_answers_or_does_not(
+    path: str, sent: Mapping[str, Any], effect: str
+) -> None:
+    found, plain = entry_of(path, sent), entry_of(path, {})
+    assert effect == (BYPASSES if found is None else SAME if found == plain else SEPARATES)
+
+
+@pytest.mark.parametrize("path", REQUESTS)
+def test_no_two_parameters_of_an_api_share_an_answer(path: str) -> None:
+    separating = [sent for sent, effect in EFFECTS[path] if effect == SEPARATES]
+    assert len({entry_of(path, sent) for sent in separating}) == len(separating)
+
+
+def test_every_api_asks_the_same_question_in_its_own_words() -> None:
+    plain: Mapping[str, Mapping[str, Any]] = {
+        OPENAI: {"max_tokens": 9},
+        COMPLETIONS: {"max_tokens": 9},
+        RESPONSES: {"max_output_tokens": 9},
+        OLLAMA: {"options": {"num_predict": 9}},
+        GENERATE: {"options": {"num_predict": 9}},
+    }
+    assert {entry_of(path, plain.get(path, {})) for path in REQUESTS} == {entry_of(ANTHROPIC, {})}
