@@ -65,6 +65,8 @@ class Provider(ABC):
     #: Whether its workers cost real money: then a purchase is asked for first, and a worker that fails is
     #: replaced by another machine.
     rents: ClassVar[bool] = False
+    #: URL where its customer sees and ends what it rents, without llmhost; empty where there is none.
+    console: ClassVar[str] = ""
 
     @abstractmethod
     async def offers(self, spec: FleetSpec) -> Market:

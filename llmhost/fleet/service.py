@@ -6,7 +6,7 @@ Redis being away is a warning in the result; a list that cannot be read is an er
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -221,7 +221,7 @@ class FleetService:
             names = ", ".join(failure.worker for failure in unseen.failed if failure.worker)
             known_here = f"; known here: {names}" if names else ""
             kind = StateError if isinstance(error, StateError) else ProviderError
-            raise kind(error.message + known_here, hint=error.hint or _BY_HAND) from error
+            raise kind(error.message + known_here, hint=self._or_by_hand(error.hint or _BY_HAND)) from error
         return await self._end(targets, known, records, on_progress)
 
     async def down_orphans(self, *, on_progress: OnProgress = lambda _: None) -> DownResult:
@@ -295,7 +295,7 @@ class FleetService:
                 await records.gone(name)
             except LlmhostError as failure:
                 failures.append(Failure(name, failure.message, failure.hint))
-        return DownResult(tuple(destroyed), (), tuple(failures), records.warnings)
+        return DownResult(tuple(destroyed), (), self._hinted(failures), records.warnings)
 
     async def _known_in_part(self, ids: Sequence[str] | None, known: Registered) -> AsyncIterator[str]:
         """Those named; else those on record, and then what the provider shows although it is not the whole
@@ -329,7 +329,7 @@ class FleetService:
         except (ProviderError, StateError) as error:
             not_ended = {failure.worker for failure in failures}
             destroyed = tuple(worker.id for worker in targets if worker.id not in not_ended)
-            return DownResult(destroyed, (), (*failures, _unseen(error)), records.warnings)
+            return DownResult(destroyed, (), self._hinted([*failures, _unseen(error)]), records.warnings)
         existing = {worker.id for worker in remaining}
         await records.forget_gone(others, remaining)
         not_destroyed = {failure.worker for failure in failures}
@@ -338,4 +338,14 @@ class FleetService:
             for worker_id in sorted(ended & existing - not_destroyed)
         )
         destroyed = tuple(worker.id for worker in targets if worker.id not in existing | not_destroyed)
-        return DownResult(destroyed, remaining, failures, records.warnings)
+        return DownResult(destroyed, remaining, self._hinted(failures), records.warnings)
+
+    def _hinted(self, failures: Iterable[Failure]) -> tuple[Failure, ...]:
+        """What may still be paid for is never left without saying how to end it without llmhost."""
+        return tuple(replace(failure, hint=self._or_by_hand(failure.hint)) for failure in failures)
+
+    def _or_by_hand(self, hint: str | None) -> str | None:
+        console = self.provider.console
+        if not console or console in (hint or ""):
+            return hint
+        return f"{hint}; or end it by hand: {console}" if hint else f"end it by hand: {console}"

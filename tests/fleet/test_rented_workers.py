@@ -11,6 +11,7 @@ from doubles.vast.faults import Fault
 
 from llmhost.errors import LlmhostError, ProviderError, StateError
 from llmhost.fleet.providers.vast.create import Order, PendingPurchases
+from llmhost.fleet.providers.vast.faults import CONSOLE
 from llmhost.ledger.ledger import Ledger
 from llmhost.store.keys import FleetKeys
 
@@ -110,3 +111,29 @@ async def test_a_record_that_names_another_payer_keeps_no_worker_from_being_ende
     with pytest.raises(ProviderError, match=f"known here: vast-{one}"):
         await fleet.service().down()
     assert fleet.server.alive() == []
+
+
+# What `down` could not confirm
+
+
+@pytest.mark.parametrize("fault", [Fault.DESTROY_LIES, Fault.SERVER_ERROR, Fault.LIST_NULL])
+async def test_what_down_could_not_confirm_is_named_with_how_to_end_it_by_hand(
+    fleet: RentedFleet, fault: Fault
+) -> None:
+    await fleet.service().up(2)
+    one = None if fault is Fault.LIST_NULL else min(fleet.server.alive())
+    fleet.server.arm(
+        fault, times=None, instance=one, endpoint="destroy" if fault is Fault.SERVER_ERROR else None
+    )
+    result = await fleet.service().down()
+    assert [failure.worker for failure in result.failed] == [one and f"vast-{one}"]
+    assert [CONSOLE in (failure.hint or "") for failure in result.failed] == [True]
+
+
+async def test_where_nothing_could_be_ended_it_is_said_how_to_end_it_by_hand(fleet: RentedFleet) -> None:
+    await fleet.service().up(1)
+    fleet.server.arm(Fault.SERVER_ERROR, times=None)
+    with pytest.raises(ProviderError) as caught:
+        await fleet.service().down()
+    assert CONSOLE in (caught.value.hint or "")
+    assert min(fleet.ids) in caught.value.message

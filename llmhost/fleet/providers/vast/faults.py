@@ -13,8 +13,9 @@ from typing import Any
 
 from llmhost.errors import ProviderError
 
-__all__ = ["KEY_HINT", "NoResponse", "Rejected", "clean", "refusal_in", "translate", "well_formed"]
+__all__ = ["CONSOLE", "KEY_HINT", "NoResponse", "Rejected", "clean", "refusal_in", "translate", "well_formed"]
 
+CONSOLE = "https://cloud.vast.ai/instances/"
 KEY_HINT = "make one on https://cloud.vast.ai/manage-keys/, then set VAST_API_KEY or run `vastai set api-key`"
 
 _NETWORK_HINT = "check this machine's network, and VAST_URL where it is set"

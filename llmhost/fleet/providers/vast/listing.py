@@ -196,5 +196,5 @@ async def end_instance(
         await clock.sleep(patience / _LOOKS)
     raise ProviderError(
         f"vast.ai still lists instance {number} {patience:g} s after it was destroyed",
-        hint=f"it is still paid for: try `llmhost down {worker_id(number)}` again, or end it in the console",
+        hint=f"it is still paid for: try `llmhost down {worker_id(number)}` again",
     )

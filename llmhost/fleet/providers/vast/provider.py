@@ -23,6 +23,7 @@ from llmhost.fleet.offers import rank
 from llmhost.fleet.provider import Provider
 from llmhost.fleet.providers.vast.client import VastAccount
 from llmhost.fleet.providers.vast.create import InstanceCreator, Order, PendingPurchases
+from llmhost.fleet.providers.vast.faults import CONSOLE
 from llmhost.fleet.providers.vast.identity import WorkerBootConfig
 from llmhost.fleet.providers.vast.listing import Bill, Listing, end_instance, pages
 from llmhost.fleet.providers.vast.market import read_market
@@ -57,6 +58,7 @@ class VastProvider(Provider):
 
     name = PROVIDER
     rents: ClassVar[bool] = True
+    console: ClassVar[str] = CONSOLE
 
     def __init__(
         self,
@@ -133,7 +135,7 @@ class VastProvider(Provider):
         if number is None and is_nameless(worker_id):
             raise ProviderError(
                 f"{worker_id} has no number by which it could be ended",
-                hint="end it in the console: https://cloud.vast.ai/instances/",
+                hint=f"end it in the console: {CONSOLE}",
             )
         if number is None:
             return

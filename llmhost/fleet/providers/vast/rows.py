@@ -17,7 +17,7 @@ from llmhost.config.fields import UNNAMED_FLEET
 from llmhost.errors import ProviderError
 from llmhost.fleet.models import Account, SshTarget, Worker, WorkerState
 from llmhost.fleet.provider import UNREADABLE
-from llmhost.fleet.providers.vast.faults import clean, well_formed
+from llmhost.fleet.providers.vast.faults import CONSOLE, clean, well_formed
 from llmhost.fleet.providers.vast.identity import FRONT_PORT, WorkerCredentials, read_environment
 from llmhost.ledger.rentals import Charge
 
@@ -432,7 +432,7 @@ def nameless_worker(number: int, price: float, now: float) -> Worker:
         started=now,
         model="",
         engine=ENGINE,
-        detail="vast.ai lists an instance without its number; see https://cloud.vast.ai/instances/",
+        detail=f"vast.ai lists an instance without its number; see {CONSOLE}",
         stage=UNREADABLE,
     )
 
