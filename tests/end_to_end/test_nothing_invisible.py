@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -282,6 +283,21 @@ async def test_a_changed_label_is_shown_as_failed_and_ended(blue: RentedHouse) -
     assert "its label was changed" in seen[f"vast-{bought(1)}"]["detail"]
     assert (await blue.run("down")).code == 0
     assert blue.alive() == []
+
+
+async def test_status_says_since_when_autoscaling_is_paused_and_up_resumes_it(blue: RentedHouse) -> None:
+    assert (await blue.ok("status"))["autoscaling"] == {"paused_since": None}
+    await blue.ok("down")
+    paused = (await blue.ok("status"))["autoscaling"]["paused_since"]
+    assert time.time() - 120 < paused <= time.time()
+    assert "Autoscaling paused since" in (await blue.run("status")).out
+    await blue.ok("up", "--gpus", "1", "--yes", "--no-wait")
+    assert (await blue.ok("status"))["autoscaling"] == {"paused_since": None}
+
+
+async def test_a_down_without_the_key_pauses_no_autoscaling(blue: RentedHouse) -> None:
+    assert (await blue.run("down", VAST_API_KEY="")).code != 0
+    assert (await blue.ok("status"))["autoscaling"] == {"paused_since": None}
 
 
 async def test_on_a_terminal_down_asks_and_no_means_no(blue: RentedHouse) -> None:

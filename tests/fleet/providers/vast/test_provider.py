@@ -66,6 +66,31 @@ async def test_offers_are_ranked_and_the_filters_say_what_they_turned_away(
     assert set(market.rejected) >= {"gpu_name=RTX_4090", "reliability>0.95", "verified=true"}
 
 
+@pytest.mark.parametrize(
+    "unfit",
+    [
+        {"direct_port_count": 2},  # SSH, the port that the image exposes, and ours
+        {"cuda_max_good": 12.2},  # Ollama does not use a GPU with such a driver
+        {"inet_down": 100.0},
+        {"inet_down_cost": 0.09},
+        {"inet_down_cost": None},
+        {"duration": 1800.0},
+        {"reliability": 0.9, "reliability2": 0.9},
+        {"verification": "unverified"},
+        {"num_gpus": 2},
+    ],
+    ids=str,
+)
+async def test_a_machine_on_which_a_worker_would_not_serve_is_no_offer_by_default(
+    vast_server: VastServer, vast_provider: Providers, unfit: dict[str, Any]
+) -> None:
+    vast_server.market.clear()
+    good = vast_server.market.add(dph_base=0.4)
+    vast_server.market.add(**{"dph_base": 0.2} | unfit)
+    market = await vast_provider(settings=VastConfig()).offers(SPEC)
+    assert [offer.id for offer in market.offers] == [str(good["id"])]
+
+
 async def test_the_price_of_an_offer_includes_the_disk_that_is_wanted(
     vast_server: VastServer, vast_provider: Providers, vast_settings: VastConfig
 ) -> None:
