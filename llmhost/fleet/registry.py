@@ -254,8 +254,13 @@ def _encode(worker: Worker, owner: str) -> dict[str, str]:
         "owner": owner,
         **({"account": worker.account} if worker.account else {}),
         **({} if worker.billing is None else {"billing": repr(worker.billing)}),
-        **{name: value for name, value in fields.items() if value is not None},
+        **{name: _encodable(value) for name, value in fields.items() if value is not None},
     }
+
+
+def _encodable(value: str) -> str:
+    """Without what UTF-8 has no bytes for, as a path in the words of a worker may have."""
+    return value.encode("utf-8", "replace").decode()
 
 
 def _decode(worker_id: str, provider: str, record: Mapping[str, str]) -> Worker | None:

@@ -61,7 +61,7 @@ COMMANDS = [
     ["fleets"],
     ["logs", "{worker}"],
     ["ssh", "{worker}"],
-    ["keys", "add"],
+    ["keys", "add", "--tenant", "acme"],
     ["keys", "ls"],
     ["keys", "revoke", "{key}", "--yes"],
     ["scale", "--dry-run"],

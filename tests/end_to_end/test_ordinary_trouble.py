@@ -8,12 +8,13 @@ import pwd
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from doubles.forked_command import ForkedCommand
-from plugins.commands import Finished, House, HouseMaker
+from plugins.commands import Finished, House, HouseMaker, processes_of
 
 AWAY = SimpleNamespace(url="https://127.0.0.1:9", token=None)
 
@@ -94,6 +95,20 @@ async def test_a_user_without_a_home_works_where_the_folders_are_set(
     done = Finished(process.returncode or 0, out.decode(), err.decode())
     assert problem in everything_in(done)
     assert (done.code == 0) is not bool(problem), done.err
+
+
+async def test_a_home_whose_name_is_no_text_is_as_good_as_any(house: House, tmp_path: Path) -> None:
+    home = tmp_path / os.fsdecode(b"caf\xe9")
+    home.mkdir()
+    places = {"HOME": str(home), "LLMHOST_STATE_DIR": str(home / "state"), "LLMHOST_CONFIG": ""}
+    try:
+        for command in ("up --no-wait", "status", "fleets", "doctor", "cache ls", "scale", "down --all"):
+            done = await house.run(*command.split(), **places)
+            assert (done.code, everything_in(done) != "") == (0, True), done.err
+    finally:
+        for process in processes_of(home / "state"):
+            process.kill()
+            process.wait()
 
 
 async def without_room(stream: str, *args: str) -> Finished:

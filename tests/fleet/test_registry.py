@@ -66,6 +66,14 @@ def test_what_is_saved_is_read(worker: Worker, redis_server: Any) -> None:
     assert asyncio.run(round_trip()) == worker
 
 
+async def test_a_worker_whose_log_lies_at_a_path_that_is_no_text_is_on_record(
+    registry: FleetRegistry,
+) -> None:
+    await registry.save(make_worker("w-1", log="/home/caf\udce9/log", detail="see caf\udce9"))
+    (read,) = (await registry.workers()).workers
+    assert (read.log, read.detail) == ("/home/caf?/log", "see caf?")
+
+
 async def test_workers_are_read_oldest_first(registry: FleetRegistry) -> None:
     for number, started in ((1, 30.0), (2, 10.0), (3, 20.0)):
         await registry.save(make_worker(f"w-{number}", started=started))
