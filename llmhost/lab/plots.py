@@ -16,7 +16,10 @@ from llmhost.lab.evaluate import Evaluation, FrontierPoint
 from llmhost.lab.replay import Replay
 from llmhost.lab.simulation.report import CLAIRVOYANT, POLICY, REQUEST_RATE, Row, SimulationReport
 from llmhost.lab.simulation.workload import IN_TIME
+from llmhost.machine.paths import cache_dir
 
+# Else it keeps a list of fonts in the user's cache folder.
+os.environ.setdefault("MPLCONFIGDIR", str(cache_dir() / "matplotlib"))
 try:
     from matplotlib import rc_context
     from matplotlib.axes import Axes

@@ -52,7 +52,7 @@ COMMANDS = [
     ["cache", "tune", "reset", "--yes"],
     ["cache", "tune", "judge", "pairs.jsonl"],
     ["cache", "tune", "pairs.jsonl"],
-    ["cache", "eval", "pairs.jsonl"],
+    ["cache", "eval", "pairs.jsonl", "--plot", "chart.svg"],
     ["cache", "replay", "stream.jsonl"],
     ["cache", "forget", "{entry}"],
     ["cache", "clear", "--yes"],
@@ -164,7 +164,7 @@ def test_no_command_goes_anywhere(house: House, monkeypatch: pytest.MonkeyPatch)
     assert {command: why for command, why in failed.items() if not command.startswith(MAY_FAIL)} == {}
     home = Path(os.environ["HOME"])
     assert sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()) == sorted(
-        ["llmhost.yaml", *FILES]
+        ["llmhost.yaml", "chart.svg", *FILES]
     )
 
 

@@ -84,10 +84,11 @@ def eval_pairs(
     """
     from llmhost.lab.evaluate import assess, cosine_frontier
     from llmhost.lab.pairs import sample
-    from llmhost.lab.plots import check_drawable, plot_evaluation
 
     options = globals_of(ctx)
     if plot is not None:
+        from llmhost.lab.plots import check_drawable, plot_evaluation
+
         check_drawable(plot)
     chosen, _, threshold = (policy or "").partition(":")
     key = "cache.threshold" if chosen == "threshold" else "cache.confidence"

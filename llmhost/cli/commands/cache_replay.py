@@ -54,11 +54,12 @@ def replay_stream(
       llmhost cache replay questions.jsonl.gz --limit 2000 --plot replay.svg
     """
     from llmhost.lab.pairs import read_stream, skipped_words
-    from llmhost.lab.plots import check_drawable, plot_replay
     from llmhost.lab.replay import PolicyPlayer, replay
 
     options = globals_of(ctx)
     if plot is not None:
+        from llmhost.lab.plots import check_drawable, plot_replay
+
         check_drawable(plot)
     if max_error is not None:
         options.output.warn("--max-error does nothing: the learned threshold is compared by bench/trust.py")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,6 +39,14 @@ def test_eval_says_as_json_how_good_the_configured_policy_is(cli: Cli, pairs: Pa
     assert set(made["latency_ms"]) == {"p50", "p99"}
     assert list(made["best_recall_at_precision"]) == ["0.80", "0.85", "0.90", "0.95"]
     assert [point["bar"] for point in made["frontier"]][-1] == 0.95
+
+
+def test_eval_without_a_chart_needs_no_matplotlib(
+    cli: Cli, pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "llmhost.lab.plots", raising=False)
+    assert cli("cache", "eval", str(pairs), "--json").code == 0
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,14 @@ def test_scripts_find_every_policy_and_how_it_filled(cli: Run, stream: Path) -> 
     assert found["policies"]["threshold"]["wrong_hits"] == 1
     assert [point["questions"] for point in found["points"]] == [1, 2, 3, 4]
     assert found["points"][-1]["policies"]["verified"] == {"hit_ratio": 0.5, "wrong_hits": 0}
+
+
+def test_replay_without_a_chart_needs_no_matplotlib(
+    cli: Run, stream: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "llmhost.lab.plots", raising=False)
+    assert cli("cache", "replay", str(stream), "--json").code == 0
 
 
 def test_people_see_a_table_and_what_it_means(cli: Run, stream: Path) -> None:
