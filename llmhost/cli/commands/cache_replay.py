@@ -85,8 +85,7 @@ def replay_stream(
         "policies": played.policies,
         "points": played.points,
     }
-    show = partial(_show, threshold=config.cache.threshold)
-    options.output.result(played.policies, show, document)
+    options.output.result(played.policies, partial(_show, threshold=config.cache.threshold), document)
 
 
 async def _models(options: Globals, config: Config) -> tuple[Embedder, Mapping[str, CachePolicy]]:
