@@ -71,8 +71,9 @@ class Report:
     """`hit_ratio` is hits over hits and misses: questions that bypassed the cache, or got no answer,
     are no evidence about it. `hit_user_ms` and `miss_user_ms` are what users waited, by which the targets are
     judged; `hit_ms` and `miss_ms` leave out the start of a command and the loading of the models. `judged`
-    counts the pairs of questions that an engine was asked to judge, and `audits` the hits that one answered
-    as well: both are no requests. Tokens are those that engines worked on.
+    counts the pairs of questions that an engine was asked to judge, `audits` the hits that one answered as
+    well, and `embeddings` the requests for which one gave vectors: none of these is among the `requests`.
+    Tokens are those that engines worked on.
     """
 
     requests: int
@@ -82,6 +83,7 @@ class Report:
     bypassed: int
     errors: int
     judged: int
+    embeddings: int
     audits: int
     hit_ratio: float | None
     hit_ms: Percentiles
@@ -112,6 +114,7 @@ def make_report(
         bypassed=totals.count(Outcome.BYPASS),
         errors=totals.count(Outcome.ERROR),
         judged=totals.count(Outcome.JUDGE),
+        embeddings=totals.count(Outcome.EMBEDDING),
         audits=totals.count(Outcome.AUDIT),
         hit_ratio=ratio,
         hit_ms=_percentiles(totals.hit_ms),

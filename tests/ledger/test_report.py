@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -47,6 +48,13 @@ def test_the_hit_ratio_counts_only_questions_that_the_cache_was_asked() -> None:
 def test_a_question_that_was_answered_costs_its_share_of_the_rent() -> None:
     made = report(BUSY, Rental("w", 0.5, 0.0))
     assert made.money.per_query_usd == pytest.approx(0.5 / 1050)
+
+
+def test_texts_that_an_engine_embedded_are_no_questions() -> None:
+    embedding = replace(BUSY, outcomes={**BUSY.outcomes, Outcome.EMBEDDING: 7})
+    made = report(embedding, Rental("w", 0.5, 0.0))
+    assert (made.embeddings, made.requests) == (7, 1055)
+    assert made.money == report(BUSY, Rental("w", 0.5, 0.0)).money
 
 
 def test_what_hits_saved_is_held_against_what_all_would_have_cost() -> None:

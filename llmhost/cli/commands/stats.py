@@ -134,6 +134,7 @@ def _json(stats: _Stats) -> dict[str, object]:
         "errors": report.errors,
         "audits": report.audits,
         "judged": report.judged,
+        "embeddings": report.embeddings,
         "hit_ratio": report.hit_ratio,
         "latency_ms": {"hit": report.hit_ms, "miss": report.miss_ms},
         "user_latency_ms": {"hit": report.hit_user_ms, "miss": report.miss_user_ms},
