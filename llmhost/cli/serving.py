@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING
 from llmhost import __version__
 from llmhost.cli.frame import Globals
 from llmhost.cli.running import configured, inputs, process_age, wired
-from llmhost.errors import LlmhostError, StateError, UsageError
+from llmhost.errors import ConfigError, LlmhostError, StateError, UsageError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from llmhost.cli.output import Output
+    from llmhost.config.gateway import GatewayConfig
     from llmhost.config.models import Config
     from llmhost.gateway.background import GatewayHome, GatewayRecord
     from llmhost.gateway.observe import Observation
@@ -142,9 +143,10 @@ class Serving:
             async def reload() -> None:
                 await begun.wait()
                 observation.reopen()
-                fleets = self._fleets()
-                await app.swap(_built(fleets, observation))
-                show(fleets)
+                again = self._fleets()
+                _check_listening(gateway, again[0][1].gateway)
+                await app.swap(_built(again, observation))
+                show(again)
 
             async with reloading(self.options.output, reload):
                 await app.swap(_built(fleets, observation))
@@ -176,10 +178,12 @@ class Serving:
         running: set[Process] = set()
 
         async def reload() -> None:
+            again = self._fleets()
+            _check_listening(fleets[0][1].gateway, again[0][1].gateway)
             for process in running:
                 with suppress(ProcessLookupError):
                     process.send_signal(signal.SIGHUP)
-            show(self._fleets())
+            show(again)
 
         show(fleets)
         self.options.output.note(told)
@@ -275,6 +279,19 @@ async def reloading(output: Output, reload: Callable[[], Awaitable[None]]) -> As
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+#: settings of the sockets, which stay open while the configuration is read again
+_LISTENING = ("host", "port", "processes", "tls_certificate", "tls_key", "behind_proxy")
+
+
+def _check_listening(before: GatewayConfig, again: GatewayConfig) -> None:
+    """Raises ConfigError where the sockets would have to change: who needs an API key depends on them."""
+    changed = [f"`gateway.{name}`" for name in _LISTENING if getattr(before, name) != getattr(again, name)]
+    if changed:
+        raise ConfigError(
+            f"{' and '.join(changed)} cannot change while the gateway runs", hint="stop it and start it again"
+        )
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -204,16 +205,18 @@ async def test_sighup_reads_the_configuration_again_and_a_wrong_one_changes_noth
         async def has_alias() -> bool:
             return "gpt-4o" in await models()
 
-        async def is_refused() -> bool:
+        async def is_refused(wrong: dict[str, Any]) -> bool:
             (log,) = state_folder.glob("fleets/*/gateway/gateway.log")  # noqa: ASYNC240
-            return "was not read again" in log.read_text()
+            refusals = [line for line in log.read_text().splitlines() if "was not read again" in line]
+            return bool(refusals) and f"gateway.{next(iter(wrong))}" in refusals[-1]
 
         change(house, lambda document: document.update(gateway={"aliases": {"gpt-4o": "tiny"}}))
         os.kill(pid, signal.SIGHUP)
         await until(has_alias)
-        change(house, lambda document: document.update(gateway={"max_body": "no size"}))
-        os.kill(pid, signal.SIGHUP)
-        await until(is_refused)
+        for wrong in ({"max_body": "no size"}, {"host": "localhost", "aliases": {"other": "tiny"}}):
+            change(house, partial(dict.update, gateway=wrong))
+            os.kill(pid, signal.SIGHUP)
+            await until(partial(is_refused, wrong))
         assert (await http.post("/v1/chat/completions", json=ASKED)).status_code == 200
         assert await has_alias()
 
