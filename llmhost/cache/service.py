@@ -94,6 +94,8 @@ class SemanticCache:
         self._touch = self.client.register_script(load_script("llmhost.cache", "touch.lua"))
         self._remember = self.client.register_script(load_script("llmhost.cache", "served.lua"))
         self._answers = SharedReads(self.client)
+        #: what the sources gave; one that fails is asked again
+        self._loaded: tuple[Embedder, Index, CachePolicy] | None = None
 
     async def exact(self, key: CacheKey) -> Answer | None:
         """The answer to the same question in the same scope."""
@@ -107,10 +109,12 @@ class SemanticCache:
         False: the event loop has other questions, which must not wait while the models work.
         """
         asked = time.perf_counter()
-        sources, policy = await asyncio.gather(
-            self.embedder_source(), self.policy_source(), return_exceptions=True
-        )
-        (embedder, index), policy = _sound(sources), _sound(policy)
+        if self._loaded is None:
+            sources, policy = await asyncio.gather(
+                self.embedder_source(), self.policy_source(), return_exceptions=True
+            )
+            self._loaded = (*_sound(sources), _sound(policy))
+        embedder, index, policy = self._loaded
         begun = time.perf_counter()
         # In this order, so that Redis works on the index's news while the question is embedded.
         prepared, calibration, vector = await asyncio.gather(
