@@ -23,7 +23,7 @@ from llmhost.machine.paths import state_dir
 
 __all__ = ["Conversation", "last_conversation"]
 
-#: conversations that are kept, of as many terminals
+#: conversations that are kept, the newest, besides those of terminals that are still open
 _MOST = 20
 #: characters of one that are kept, the newest: more than a model is sent
 _LONGEST = 1_000_000
@@ -75,7 +75,8 @@ class Conversation:
             document = {"model": self.model, "system": self.system, "messages": kept}
             write_json(folder / f"{os.getsid(0)}.json", document)
             for old in _newest_first(folder)[_MOST:]:
-                old.unlink(missing_ok=True)
+                if not _is_open(old.stem):
+                    old.unlink(missing_ok=True)
         except (StateError, OSError) as error:
             out.detail(f"this conversation is not kept: {error}")
 
@@ -117,6 +118,17 @@ def _read(found: Mapping[str, Any]) -> Conversation:
 
 def _folder() -> Path:
     return state_dir() / "conversations"
+
+
+def _is_open(session: str) -> bool:
+    """Whether the terminal session of this name, the id of its first process, has not ended."""
+    try:
+        os.kill(int(session), 0)
+    except PermissionError:  # it is another user's
+        return True
+    except (ValueError, OverflowError, OSError):
+        return False
+    return True
 
 
 def _newest_first(folder: Path) -> list[Path]:

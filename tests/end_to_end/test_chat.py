@@ -254,6 +254,14 @@ async def test_lines_of_an_earlier_chat_are_called_back_with_the_arrow_keys(
     assert stat.S_IMODE((state_folder / "chat_history").stat().st_mode) == 0o600
 
 
+async def test_lines_that_are_pasted_together_are_one_question(
+    chat: Chat, openai_server: OpenAIServer
+) -> None:
+    terminal = await chat()
+    await say(terminal, "\x1b[200~What does\nthis do?\x1b[201~", "answered by")
+    assert sent(openai_server) == [("user", "What does\nthis do?")]
+
+
 @pytest.mark.parametrize(
     ("environ", "expected"),
     [({"NO_COLOR": ""}, "• \x1b[1mtwo\x1b[0m \x1b[1mwords\x1b[0m"), ({"NO_COLOR": "1"}, "- **two words**")],
@@ -338,16 +346,18 @@ async def test_a_file_that_is_damaged_is_no_conversation(
     assert (await static_house.run("ask", "-c", "And then?")).code == 2
 
 
-async def test_only_the_newest_conversations_are_kept(static_house: House, state_folder: Path) -> None:
+async def test_the_newest_conversations_are_kept_and_those_of_open_terminals(
+    static_house: House, state_folder: Path
+) -> None:
     folder = state_folder / "conversations"
     folder.mkdir()
-    for number in range(30):
-        (folder / f"{number}.json").write_text("{}")
-        os.utime(folder / f"{number}.json", (number, number))
+    ended = [5_000_000 + number for number in range(30)]  # no process has such an id
+    for age, session in enumerate([*ended, os.getpid()]):
+        (folder / f"{session}.json").write_text("{}")
+        os.utime(folder / f"{session}.json", (1000 - age, 1000 - age))
     await static_house.ok("ask", "What is Redis?")
-    names = {path.stem for path in folder.iterdir()}
-    assert len(names) == 20
-    assert {"29", "11", str(os.getsid(0))} <= names
+    names = {int(path.stem) for path in folder.iterdir()}
+    assert names == {os.getsid(0), *ended[:19], os.getpid()}
 
 
 async def test_an_answer_does_not_need_to_be_kept(static_house: House, state_folder: Path) -> None:

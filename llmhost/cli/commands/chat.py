@@ -224,6 +224,8 @@ class _TypedLines:
 
             self._file = state_dir() / "chat_history"
             self._file.touch(mode=0o600)
+            # Python switches this off: without it, each line that is pasted is a question of its own.
+            readline.parse_and_bind("set enable-bracketed-paste on")
             readline.set_history_length(_MOST_LINES)
             readline.read_history_file(self._file)
             self._readline = readline
