@@ -50,6 +50,7 @@ async def test_a_renamed_fleet_is_shown_by_every_command_and_ended_by_down_all(b
     for command in ("status", "down"):
         done = await blue.run(command)
         assert "warning: fleet blue (vast): 2 workers" in done.err, command
+    assert "fleet blue (vast): 2 workers" in (await blue.run("doctor")).out
     assert len(blue.alive()) == 2
     left = await blue.run("down", "--all")
     assert (left.code, len(blue.alive())) == (3, 2)
@@ -152,6 +153,7 @@ async def test_a_worker_whose_label_is_no_longer_ours_is_shown_once_where_it_is_
 async def test_a_configuration_that_cannot_be_read_hides_no_fleet(blue: RentedHouse) -> None:
     blue.configure().write_text("fleet: [1, 2")
     assert (await fleets(blue))["blue"] == 2
+    assert "fleet blue (vast): 2 workers" in (await blue.run("doctor")).out
 
 
 async def test_rows_without_a_number_are_shown_by_another_machine_which_cannot_end_them(

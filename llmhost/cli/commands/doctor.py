@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 import typer
 
 from llmhost.cli.frame import Globals, globals_of
-from llmhost.cli.running import load, run_async, show_fleet, wired
+from llmhost.cli.running import configured_if_readable, described, load, run_async, show_fleet, wired
 from llmhost.cli.text import clean, counted
-from llmhost.errors import ConfigError
+from llmhost.errors import ConfigError, StateError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from llmhost.doctor.checks import Check
+    from llmhost.wiring import Wiring
 
 __all__ = ["doctor"]
 
@@ -25,7 +26,8 @@ _MARKS = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "b
 def doctor(ctx: typer.Context) -> int:
     """Diagnose the setup: configuration, Redis, models and workers, with a fix for each problem.
 
-    For rented workers also the account, the offers, the budget and orphaned purchases.
+    For rented workers also the account, the offers, the budget and orphaned purchases. Fleets of other
+    configurations are named.
     It starts, buys and changes nothing; what it writes to Redis, it deletes. The exit code is 0 if no
     check failed, else 1; what warns works now.
 
@@ -45,7 +47,8 @@ async def _checks(options: Globals) -> Sequence[Check]:
     try:
         loaded = load(options)
     except ConfigError as error:
-        return [from_error("config", error), check_machine()]
+        async with wired(options, configured_if_readable(options)) as wiring:
+            return [from_error("config", error), check_machine(), *await _other_fleets(wiring)]
     show_fleet(options, loaded)
     from llmhost.doctor.gather import probes
 
@@ -53,9 +56,23 @@ async def _checks(options: Globals) -> Sequence[Check]:
     if loaded.source is not None:
         source = f"{loaded.source.absolute()} is valid"
     async with wired(options, loaded.config) as wiring:
-        probed = await run_checks(probes(wiring, loaded.config))
+        probed = [*await run_checks(probes(wiring, loaded.config)), *await _other_fleets(wiring)]
     warned = [warn("config", warning, "correct it") for warning in loaded.warnings]
     return [ok("config", source), *warned, check_machine(), *probed]
+
+
+async def _other_fleets(wiring: Wiring) -> Sequence[Check]:
+    """What is paid for although this configuration is not about it."""
+    from llmhost.doctor.checks import from_error, warn
+
+    try:
+        others = await wiring.others.found()
+    except StateError as error:
+        return [from_error("other fleets", error)]
+    return [
+        warn("other fleets", described(fleet), f"`llmhost down --fleet {fleet.name}` destroys them")
+        for fleet in others
+    ]
 
 
 def _render(checks: Sequence[Check], console: Console) -> None:
