@@ -202,6 +202,7 @@ async def test_down_works_with_a_configuration_that_is_not_valid(blue: RentedHou
     shown = await blue.run("status", "--json")
     assert (shown.code, len(shown.json["workers"])) == (0, 2)
     assert "left out" in shown.err or "Redis is not used" in shown.err
+    assert "workers, $" in (await blue.run("doctor")).out
     down = await blue.run("down")
     untold = "Redis could not be told that the fleet is to stay down" in down.err
     assert (down.code, untold) == ((3, True) if "redis:" in rest else (0, False))

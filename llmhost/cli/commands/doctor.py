@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from llmhost.cli.fleet_view import hourly_cost
 from llmhost.cli.frame import Globals, globals_of
 from llmhost.cli.running import configured_if_readable, described, load, run_async, show_fleet, wired
-from llmhost.cli.text import clean, counted
-from llmhost.errors import ConfigError, StateError
+from llmhost.cli.text import clean, counted, money
+from llmhost.errors import ConfigError, LlmhostError, StateError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,7 +49,8 @@ async def _checks(options: Globals) -> Sequence[Check]:
         loaded = load(options)
     except ConfigError as error:
         async with wired(options, configured_if_readable(options)) as wiring:
-            return [from_error("config", error), check_machine(), *await _other_fleets(wiring)]
+            paid_for = [*await _own_fleet(wiring), *await _other_fleets(wiring)]
+        return [from_error("config", error), check_machine(), *paid_for]
     show_fleet(options, loaded)
     from llmhost.doctor.gather import probes
 
@@ -59,6 +61,20 @@ async def _checks(options: Globals) -> Sequence[Check]:
         probed = [*await run_checks(probes(wiring, loaded.config)), *await _other_fleets(wiring)]
     warned = [warn("config", warning, "correct it") for warning in loaded.warnings]
     return [ok("config", source), *warned, check_machine(), *probed]
+
+
+async def _own_fleet(wiring: Wiring) -> Sequence[Check]:
+    """What is paid for although the configuration is not valid."""
+    from llmhost.doctor.checks import from_error, warn
+
+    try:
+        workers = await wiring.provider.list() if wiring.provider.rents else ()
+    except LlmhostError as error:
+        return [from_error("workers", error)]
+    if not workers:
+        return []
+    what = f"{counted(len(workers), 'worker')}, {money(hourly_cost(workers))}/h"
+    return [warn("workers", what, "`llmhost status` shows them, `llmhost down` destroys them")]
 
 
 async def _other_fleets(wiring: Wiring) -> Sequence[Check]:
