@@ -18,6 +18,7 @@ import pytest
 from doubles.rented_fleet import RentedFleet, crash, rented_fleet
 from doubles.vast.faults import Fault
 from doubles.vast.instances import Boot
+from doubles.vast.schema import INSTANCE, ODD_VALUES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -75,6 +76,8 @@ MACHINES = (
 LABELS = (None, "", "mine now", "llmhost/other/1700000000-00000000")
 #: What vast.ai says of a host whose heartbeat does not arrive; its worker may go on answering.
 SILENT = ("unknown", "offline")
+#: Fields of its row that may be anything; see schema.ODD_VALUES.
+FIELDS, ODD = sorted({*INSTANCE} - {"id"}), sorted(ODD_VALUES)
 #: seconds by which this machine's clock is wrong, until it is put right or wrong in another way
 JUMPS = (-40_000.0, -4000.0, -30.0, 0.0, 30.0, 4000.0, 40_000.0)
 
@@ -91,6 +94,10 @@ STEP = st.one_of(
     st.tuples(st.just("no_heartbeat"), st.integers(1, MOST)),
     st.tuples(st.just("relabel"), st.tuples(st.integers(0, MOST), st.sampled_from(LABELS))),
     st.tuples(st.just("heartbeat_lost"), st.tuples(st.integers(0, MOST), st.sampled_from(SILENT))),
+    st.tuples(st.just("odd"), st.tuples(st.integers(0, MOST), st.sampled_from(FIELDS), st.sampled_from(ODD))),
+    st.tuples(st.just("contract_ends"), st.integers(0, MOST)),
+    st.tuples(st.just("no_credit"), st.sampled_from(["up", "status", "down"])),
+    st.tuples(st.just("redis_empty"), st.just(0)),
     st.tuples(st.just("clock"), st.sampled_from(JUMPS)),
     st.tuples(st.just("pass"), st.sampled_from([30, 600, 4000])),
     st.tuples(st.just("unseen"), st.sampled_from([30, 4000, 40_000])),
@@ -106,7 +113,7 @@ class World:
     """The fleet, and what a history does to it."""
 
     fleet: RentedFleet
-    was_wrong: bool = False  #: whether this machine's clock ever was
+    was_wrong: bool = False  #: whether this machine's clock ever was, or its records were lost
 
     @property
     def server(self) -> Any:
@@ -146,13 +153,25 @@ async def act(world: World, step: str, value: Any) -> None:
     elif step == "clock":
         world.fleet.clock.ahead = value
         world.was_wrong = world.was_wrong or value != 0
-    elif step == "relabel" and (number := world.pick(value[0])) is not None:
-        world.server.instances[number].label = value[1]
-    elif step == "heartbeat_lost" and (number := world.pick(value[0])) is not None:
+    elif (number := world.pick(value[0] if isinstance(value, tuple) else value)) is not None:
+        befall(world, number, step, value)
+
+
+def befall(world: World, number: int, step: str, value: Any) -> None:
+    """What happens to one instance."""
+    one = world.server.instances[number]
+    if step == "relabel":
+        one.label = value[1]
+    elif step == "odd":
+        one.odd |= {value[1]: ODD_VALUES[value[2]]}
+    elif step == "contract_ends":
+        world.server.outbid(number)  # stopped, and paid for its disk
+        one.odd |= {"end_date": 1.0, "duration": 0.0}
+    elif step == "heartbeat_lost":
         world.server.become(number, value[1])
-    elif isinstance(value, int) and (number := world.pick(value)) is not None and step == "outbid":
+    elif step == "outbid":
         world.server.outbid(number)
-    elif step == "wedge" and (number := world.pick(value)) is not None:
+    elif step == "wedge":
         world.fleet.wedged.add(f"vast-{number}")
 
 
@@ -195,10 +214,27 @@ async def no_heartbeat(world: World, count: int) -> None:
     assert not ended
 
 
+async def no_credit(world: World, command: str) -> None:
+    """The account runs dry, which stops all its machines, and is paid in again."""
+    credit, world.server.credit = world.server.credit, 0.0
+    try:
+        await getattr(world.service(), command)()
+    finally:
+        world.server.credit = credit
+
+
+async def redis_empty(world: World, _: int) -> None:
+    """All records are gone, and what was not billed yet is not known any more."""
+    await world.fleet.client.flushall()
+    world.was_wrong = True
+
+
 COMMANDS: dict[str, Callable[[World, Any], Awaitable[Any]]] = {
     "up": lambda world, gpus: world.service().up(gpus),
     "without_waiting": lambda world, gpus: world.service().up(gpus, wait=False),
     "no_heartbeat": no_heartbeat,
+    "no_credit": no_credit,
+    "redis_empty": redis_empty,
     "elsewhere": elsewhere,
     "two_at_once": two_at_once,
     "redis_away": lambda world, command: getattr(world.without_redis(), command)(),
@@ -216,6 +252,7 @@ async def put_right(world: World, gpus: int) -> None:
     world.fleet.clock.ahead = 0.0
     for number in world.server.alive():
         world.server.instances[number].quirks.pop(Fault.NO_PORTS, None)
+        world.server.instances[number].odd.clear()
     result = await world.service().up(gpus)
     assert [failure.message for failure in result.failed] == []
     assert len(world.server.alive()) == gpus
