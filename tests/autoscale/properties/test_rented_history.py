@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from doubles.rented_fleet import SPEED, RentedFleet, crash, rented_fleet
 from doubles.vast.faults import Fault
+from doubles.vast.schema import INSTANCE, ODD_VALUES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -65,6 +66,8 @@ MACHINES = (
     (Fault.DEARER, 3.0),
 )
 
+#: Fields of its row that may be anything; see schema.ODD_VALUES.
+FIELDS, ODD = sorted({*INSTANCE} - {"id"}), sorted(ODD_VALUES)
 #: seconds by which this machine's clock is wrong for a while
 JUMPS = (-40_000.0, -4000.0, -30.0, 30.0, 4000.0, 40_000.0)
 
@@ -85,8 +88,10 @@ EVENT = st.one_of(
     st.tuples(st.just("taken_down"), st.tuples(st.booleans(), st.booleans(), st.integers(1, 4))),
     st.tuples(st.just("fault"), st.tuples(st.sampled_from(CALLS), st.integers(1, 3))),
     st.tuples(st.just("machine"), st.sampled_from(MACHINES)),
+    st.tuples(st.just("odd"), st.tuples(st.integers(0, MOST), st.sampled_from(FIELDS), st.sampled_from(ODD))),
     st.tuples(
-        st.just("break"), st.tuples(st.integers(0, MOST), st.sampled_from(["exited", "outbid", "wedge"]))
+        st.just("break"),
+        st.tuples(st.integers(0, MOST), st.sampled_from(["exited", "outbid", "wedge", "contract ends"])),
     ),
 )
 
@@ -143,14 +148,19 @@ async def play(world: World, event: str, value: Any) -> None:
         world.server.arm(value[0], value=value[1])
     elif alive := world.server.alive():
         number = alive[value[0] % len(alive)]
-        harm(world, number, value[1])
+        if event == "odd":
+            world.server.instances[number].odd |= {value[1]: ODD_VALUES[value[2]]}
+        else:
+            harm(world, number, value[1])
 
 
 def harm(world: World, number: int, how: str) -> None:
     if how == "wedge":
         world.fleet.wedged.add(f"vast-{number}")
-    elif how == "outbid":
+    elif how in ("outbid", "contract ends"):
         world.server.outbid(number)
+        if how == "contract ends":  # stopped for good, and paid for its disk
+            world.server.instances[number].odd |= {"end_date": 1.0, "duration": 0.0}
     else:
         world.server.become(number, how)
 
@@ -264,6 +274,8 @@ async def calm(world: World, workers: int, crashes: int, clock_errors: int) -> N
     """
     world.server.faults.armed.clear()
     world.fleet.wedged.clear()
+    for number in world.server.alive():
+        world.server.instances[number].odd.clear()
     world.ask(workers)
     await steps(world, 4)
     # Purchases that failed are forgotten, and hours have a budget anew.
