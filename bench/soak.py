@@ -453,8 +453,8 @@ async def settled(house: House, soak: Soak) -> int:
     while (taken := house.slots_taken()) and time.monotonic() < deadline:
         await client.ask(Asked("openai", 1, 1, reworded=False, bypass=True, stream=False, leaves=False))
         soak.done += 1
+        client.close()  # the next one may go to another process
         await asyncio.sleep(0.2)
-    client.close()
     return taken
 
 

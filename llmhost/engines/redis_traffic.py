@@ -215,6 +215,7 @@ class RedisLoad:
         #: requests that Redis may still count although they have no slot and do not wait: on these workers
         self._owed: dict[str, Sequence[str]] = {}
         self._giving_back = asyncio.Lock()
+        self._repaying: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def acquire(
@@ -276,6 +277,15 @@ class RedisLoad:
     def _owe(self, request: str, workers: Sequence[str]) -> None:
         if len(self._owed) < _MOST_OWED:
             self._owed[request] = workers
+        if self._repaying is None or self._repaying.done():
+            self._repaying = asyncio.create_task(self._repay())
+
+    async def _repay(self) -> None:
+        """Gives back what is owed although no other request comes to this process."""
+        while self._owed:
+            await asyncio.sleep(_PAUSE)
+            with suppress(StoreError):
+                await self._give_back()
 
     async def _give_back(self) -> None:
         """Has Redis forget the requests that it should not count any more. Raises StoreError."""

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmhost.config.models import RedisConfig
+from llmhost.engines import redis_traffic
 from llmhost.engines.load import Full, LocalLoad, Slot, Ticket
 from llmhost.engines.redis_traffic import RedisLoad, RedisTraffic
 from llmhost.engines.routing import preference
@@ -139,6 +140,21 @@ async def test_a_slot_that_is_given_back_while_redis_is_away_is_free_when_it_is_
     tell(signal.SIGCONT)
     await clock.sleep(11)
     assert isinstance(await load.acquire_or_wait(["a"], Ticket(60)), Slot)
+
+
+async def test_what_is_owed_is_given_back_although_no_other_request_comes(stopped_load, monkeypatch):
+    load, client, tell, _ = stopped_load
+    slot = await load.acquire(["a"])
+    tell(signal.SIGSTOP)
+    monkeypatch.setattr(redis_traffic, "_PAUSE", 0.01)
+    await load.acquire(["b"])
+    await load.release(slot)
+    tell(signal.SIGCONT)
+
+    async def is_free():
+        return await client.zcard("llmhost:test:load:a") == 0
+
+    await until(is_free)
 
 
 async def test_a_slot_whose_taking_was_not_confirmed_is_not_taken_for_ever(stopped_load):
