@@ -361,6 +361,7 @@ class Provisioning:
         self._plan = plan
         await self._records.forget_gone(known, listed)
         await self._records.revive(plan.keep)
+        paused = await self._records.paused()
         await self._records.resume()
         await self._remember(plan.destroy)
         not_destroyed = await self._terminate(plan.destroy)
@@ -368,6 +369,8 @@ class Provisioning:
         present = [*plan.keep, *(worker for worker in plan.destroy if worker.id in failed)]
         bought = await self._buy(plan.create - len(not_destroyed), present, quote)
         if bought.errors and not (plan.keep or bought.workers):
+            if paused is not None:  # there is still no fleet, and none that was asked for
+                await self._records.pause()
             raise bought.errors[0]
         self._workers = (*plan.keep, *bought.workers)
         self._failed += [*not_destroyed, *map(_of_error, bought.errors)]

@@ -6,6 +6,7 @@ Redis being away is a warning in the result; a list that cannot be read is an er
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -41,6 +42,8 @@ _NOT_KEPT = Failure(
     "that the fleet is to stay down could be written nowhere: an autoscaler may rent again",
     "take `llmhost scale` out of cron, or run `llmhost down` again; see `llmhost doctor`",
 )
+#: seconds; a purchase of which the provider shows nothing for so long has bought nothing
+_ANSWERED_AFTER = 900.0
 _LOCK_PATIENCE = 60.0  #: seconds; `down` goes on without the lock then
 _BY_HAND = "look at the provider's own console; `llmhost down` again ends what is left"
 
@@ -176,7 +179,7 @@ class FleetService:
                 with suppress(StateError):
                     await records.undo_pause(pause)
             raise
-        failed = (*result.failed, *_appeared(result), *self._may_rent(pause))
+        failed = (*result.failed, *_appeared(result), *await self._unanswered(), *self._may_rent(pause))
         return replace(result, paused=pause.scales, failed=failed, warnings=records.warnings)
 
     async def stay_down(self) -> DownResult:
@@ -186,7 +189,25 @@ class FleetService:
         if (await records.known()).ids:
             return await self.down()
         pause = await records.pause()
-        return DownResult((), (), tuple(self._may_rent(pause)), records.warnings, paused=pause.scales)
+        failed = (*await self._unanswered(), *self._may_rent(pause))
+        return DownResult((), (), failed, records.warnings, paused=pause.scales)
+
+    async def _unanswered(self) -> Sequence[Failure]:
+        """Purchases begun a short while ago of which it is not known whether they bought something."""
+        try:
+            intents = await self.provider.intents()
+        except LlmhostError as error:
+            return [Failure(None, f"what was being bought is not known: {error.message}", error.hint)]
+        now = self.clock.now()
+        waiting = [intent for intent in intents if abs(now - intent.written) < _ANSWERED_AFTER]
+        return [
+            Failure(
+                None,
+                f"it is not known yet whether the purchase {intent.id} bought a worker",
+                f"run `llmhost down` again in {math.ceil(_ANSWERED_AFTER / 60)} minutes",
+            )
+            for intent in waiting
+        ]
 
     def _may_rent(self, pause: PauseResult) -> Sequence[Failure]:
         """What may start workers although the fleet is to stay down."""

@@ -11,7 +11,7 @@ from doubles.clock import ManualClock
 from doubles.rented_fleet import RentedFleet
 from doubles.vast.faults import Fault
 
-from llmhost.errors import FleetBusy, ProviderError
+from llmhost.errors import FleetBusy, NoOffer, ProviderError, PurchaseUnclear
 from llmhost.fleet.pause import PauseMark
 from llmhost.fleet.results import DownResult
 from llmhost.store.keys import FleetKeys
@@ -183,3 +183,24 @@ async def test_a_worker_that_was_being_bought_when_down_paused_the_fleet_is_ende
     with pytest.raises(FleetBusy, match="has ended this fleet meanwhile"):
         await fleet.service().up(2)
     assert (fleet.server.created_total, fleet.server.alive()) == (1, [])
+
+
+async def test_an_up_that_could_buy_nothing_leaves_the_fleet_paused(fleet: RentedFleet) -> None:
+    await fleet.service().up(1)
+    await fleet.service().down()
+    fleet.server.market.clear()
+    with pytest.raises(NoOffer):
+        await fleet.service().up(1)
+    assert await is_paused(fleet)
+
+
+async def test_down_fails_while_a_purchase_may_still_have_bought_something(fleet: RentedFleet) -> None:
+    fleet.server.arm(Fault.CREATE_SILENT)
+    fleet.server.arm(Fault.LISTED_LATE, value=800.0)
+    with pytest.raises(PurchaseUnclear):
+        await fleet.service().up(1)
+    (failure,) = (await fleet.service().down()).failed
+    assert "it is not known yet whether the purchase" in failure.message
+    await fleet.clock.sleep(800)
+    ended = await fleet.service().down()
+    assert (ended.failed, len(ended.destroyed), fleet.server.alive()) == ((), 1, [])

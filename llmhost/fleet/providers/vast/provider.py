@@ -170,9 +170,9 @@ class VastProvider(Provider):
         return ssh_of(mine[0]) if mine else None
 
     async def intents(self) -> Sequence[Intent]:
-        listed = {row.order(self._fleet) for row in await self._rows()}
-        orders = [order for order in self._intents.all() if order.id not in listed]
-        return [order.intent for order in orders if order.instance is None]
+        orders = [order for order in self._intents.all() if order.instance is None]
+        listed = {row.order(self._fleet) for row in await self._rows()} if orders else set()
+        return [order.intent for order in orders if order.id not in listed]
 
     def on_record(self) -> Sequence[str]:
         return [worker_id(number) for number in self._on_record()]
