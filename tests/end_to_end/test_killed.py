@@ -104,8 +104,9 @@ def runner(
 
 
 async def start_again(runner: Runner, server: VastServer) -> None:
-    """An empty account."""
-    await runner.ok(["down"])
+    """An empty account. Of what was killed as it bought, it is not known for a while what it bought."""
+    down = await runner.run(["down"])
+    assert down["code"] == 0 or "it is not known yet whether the purchase" in runner.stderr, runner.stderr
     assert server.alive() == []
 
 

@@ -78,6 +78,7 @@ class VastProvider(Provider):
         self._listing = Listing(account)
         self._buyer = InstanceCreator(account, self._listing, self._intents, settings, boot, fleet, clock)
         self._buying = asyncio.Lock()
+        self._ended: set[str] = set()  #: orders whose instance is gone; the file of one may not be removable
 
     async def offers(self, spec: FleetSpec) -> Market:  # noqa: ARG002
         kind = "bid" if self._settings.interruptible else "on-demand"
@@ -139,11 +140,13 @@ class VastProvider(Provider):
             )
         if number is None:
             return
+        ordered = next((row.order(self._fleet) for row in self._listing.last if row.id == number), None)
         await end_instance(self._account, self._listing, self._clock, number, self._settings.pace)
         await self._check_account({number: account})
-        mine = [order for order in self._intents.all() if order.instance == number]
+        mine = [order for order in self._intents.all() if order.instance == number or order.id == ordered]
         await self._check_owner(mine)
         for order in mine:
+            self._ended.add(order.id)
             self._intents.drop(order.id)
 
     async def logs(self, worker_id: str, lines: int = 100) -> str:
@@ -170,9 +173,11 @@ class VastProvider(Provider):
         return ssh_of(mine[0]) if mine else None
 
     async def intents(self) -> Sequence[Intent]:
+        if not self._intents.all():
+            return ()
+        known = {row.order(self._fleet) for row in await self._rows()} | self._ended
         orders = [order for order in self._intents.all() if order.instance is None]
-        listed = {row.order(self._fleet) for row in await self._rows()} if orders else set()
-        return [order.intent for order in orders if order.id not in listed]
+        return [order.intent for order in orders if order.id not in known]
 
     def on_record(self) -> Sequence[str]:
         return [worker_id(number) for number in self._on_record()]
