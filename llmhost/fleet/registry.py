@@ -427,9 +427,8 @@ class FleetRecords:
         return None if since is None else min(since, self._clock.now())  # clocks are put back
 
     async def _paused_at(self) -> float | None:
-        untold = self._mark.since()
         since = await self._try(self._registry, lambda registry: registry.paused())
-        return untold if since is None else since
+        return self._mark.since() if since is None else since  # Redis may just have said that it is over
 
     async def resume(self) -> None:
         """The fleet is wanted: the autoscaler may follow the demand again. Raises StateError."""

@@ -56,8 +56,8 @@ async def test_a_pause_that_redis_could_not_be_told_ends_where_up_has_started_th
     await down_without_redis(fleet, shared=True)
     await fleet.clock.sleep(60)
     await fleet.elsewhere().service().up(1)
-    await fleet.service().status()
-    assert (await is_paused(fleet), fleet.mark.since()) == (False, None)
+    status = await fleet.service().status()
+    assert (status.paused, await is_paused(fleet), fleet.mark.since()) == (None, False, None)
 
 
 async def test_down_fails_where_autoscalers_on_other_machines_could_not_be_told(fleet: RentedFleet) -> None:
