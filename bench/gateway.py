@@ -71,11 +71,14 @@ class Connection:
         self._writer.close()
 
     async def ask(self) -> tuple[bytes, bytes]:
-        """Headers and body of an answer with a length."""
+        """Headers and body of an answer with a length. Raises OSError where it is none but an error."""
         self._writer.write(self._request)
         head = await self._reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
-        return head, await self._reader.readexactly(length)
+        body = await self._reader.readexactly(length)
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise OSError(f"{head.split(maxsplit=2)[1].decode()}: {body[:200].decode(errors='replace')}")
+        return head, body
 
     async def stream(self) -> list[float]:
         """When each piece of a chunked answer came."""

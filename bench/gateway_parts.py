@@ -1,4 +1,4 @@
-"""What `bench/gateway.py` and `bench/soak.py` put beside the gateway, each a process of its own.
+"""What the benchmarks of the gateway put beside it, each a process of its own.
 
 python bench/gateway_parts.py engine PORT          an OpenAI server that streams 50 tokens a second
 python bench/gateway_parts.py marked PORT          one whose answers carry their questions' marks
@@ -52,17 +52,25 @@ async def body_of(receive: Any) -> bytes:
             return body
 
 
+#: how many questions the engine was asked: what a cache in front of it did not answer
+questions = 0
+
+
 async def engine(scope: Any, receive: Any, send: Any) -> None:
+    global questions
     if scope["path"].endswith("/models"):
         await reply(send, b'{"object":"list","data":[{"id":"tiny","object":"model"}]}')
         return
-    asked = json.loads(await body_of(receive))
-    if not asked.get("stream"):
-        message = {"role": "assistant", "content": ANSWER}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        await reply(send, json.dumps({"choices": [choice], "usage": {}}).encode())
+    if scope["path"] == "/questions":
+        await body_of(receive)
+        await reply(send, str(questions).encode())
         return
+    asked = json.loads(await body_of(receive))
+    questions += 1
     tokens = asked.get("max_tokens") or 20
+    if not asked.get("stream"):
+        await reply(send, _completion("".join(f"t{number} " for number in range(tokens))))
+        return
     # A question that is not streamed to its client is streamed to the gateway: it need not take a second.
     pause = 1 / TOKENS_A_SECOND if tokens < 1000 else 0.0
     tokens = min(tokens, 40) if tokens >= 1000 else tokens
@@ -76,6 +84,13 @@ async def engine(scope: Any, receive: Any, send: Any) -> None:
         await send(_event({"content": f"t{number} "}))
     await send(_event({}, "stop"))
     await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+
+
+def _completion(text: str) -> bytes:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 9, "completion_tokens": 20, "total_tokens": 29}
+    whole = {"id": "x", "object": "chat.completion", "created": 0, "model": "tiny", "choices": [choice]}
+    return json.dumps(whole | {"usage": usage}).encode()
 
 
 def _event(delta: dict[str, str], finish: str | None = None) -> dict[str, Any]:
