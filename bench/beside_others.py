@@ -18,6 +18,7 @@ import argparse
 import asyncio
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -26,12 +27,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway import CHAT, STORED, Connection, chat, in_turn, parts, throughput
+from gateway import CHAT, STORED, Connection, chat, parts, throughput
 from gateway_parts import free_port
 
 from llmhost.cache.embedders.exports import BUILTIN
@@ -54,6 +55,8 @@ REQUIREMENTS = {
 #: seconds that a product may take to start, beside others
 START = 180.0
 CONNECTIONS, SECONDS = 32, 3.0
+#: seconds before each turn: the threads of an embedding model spin for a while after it has run
+PAUSE = 0.05
 
 #: the stored question in other words; each is asked once, since some remember the vector of a text
 REWORDED = [
@@ -153,6 +156,12 @@ class Bench:
     def alive(self) -> list[Product]:
         return [one for one in self.products if not one.failed]
 
+    async def turns(self) -> AsyncIterator[Product]:
+        """Each once, in another order each time, after what the one before it left running has ended."""
+        for one in random.sample(self.alive, len(self.alive)):
+            await asyncio.sleep(PAUSE)
+            yield one
+
     async def asked(self, question: Awaitable[object]) -> bool:
         """Whether the engine was asked this question."""
         before = await self.count()
@@ -176,11 +185,17 @@ class Bench:
     async def exact(self) -> None:
         body = chat(STORED, temperature=0)
         async with AsyncExitStack() as stack:
-            connections = [
-                await stack.enter_async_context(Connection(one.port, CHAT, body)) for one in self.alive
-            ]
-            took = await in_turn(connections, self.rounds)
-        self.row("exact hit, p50, ms", self._medians(took))
+            connections = {
+                one.name: await stack.enter_async_context(Connection(one.port, CHAT, body))
+                for one in self.alive
+            }
+            took: dict[str, list[float]] = {name: [] for name in connections}
+            for _ in range(self.rounds):
+                async for one in self.turns():
+                    began = time.perf_counter()
+                    await connections[one.name].ask()
+                    took[one.name].append(time.perf_counter() - began)
+        self.row("exact hit, p50, ms", _medians(took))
         rates: dict[str, list[float]] = {one.name: [] for one in self.alive}
         for _ in range(3):
             for one in self.alive:
@@ -190,27 +205,20 @@ class Bench:
             {name: f"{statistics.median(values):.0f}" for name, values in rates.items()},
         )
 
-    def _medians(self, took: Sequence[Sequence[float]]) -> dict[str, str]:
-        return {
-            one.name: f"{statistics.median(times) * 1000:.2f}" if times else "none"
-            for one, times in zip(self.alive, took, strict=True)
-        }
-
     async def semantic(self) -> None:
         """Each wording once; of those that are hits."""
-        took: list[list[float]] = [[] for _ in self.alive]
+        took: dict[str, list[float]] = {one.name: [] for one in self.alive}
         for wording in REWORDED:
-            for one, times in zip(self.alive, took, strict=True):
+            async for one in self.turns():
                 before, began = await self.count(), time.perf_counter()
                 await ask(one.port, wording)
                 seconds = time.perf_counter() - began
                 if await self.count() == before:
-                    times.append(seconds)
-        medians = self._medians(took)
-        self.row("semantic hit, p50, ms", medians)
+                    took[one.name].append(seconds)
+        self.row("semantic hit, p50, ms", _medians(took))
         self.row(
             f"... of {len(REWORDED)} wordings of a stored question",
-            {one.name: f"{len(times)} hits" for one, times in zip(self.alive, took, strict=True)},
+            {name: f"{len(times)} hits" for name, times in took.items()},
         )
 
     async def miss(self) -> None:
@@ -219,7 +227,7 @@ class Bench:
         wrong = dict.fromkeys(added, 0)
         for question in OTHER:
             alone = await first_token(self.engine, question)
-            for one in self.alive:
+            async for one in self.turns():
                 before = await self.count()
                 first = await first_token(one.port, question)
                 if await self.count() > before:
@@ -236,14 +244,13 @@ class Bench:
         )
 
     async def streams(self) -> None:
-        took: list[list[float]] = [[] for _ in self.alive]
-        for number in range(self.rounds // 2 + 5):
-            for one, times in zip(self.alive, took, strict=True):
+        took: dict[str, list[float]] = {one.name: [] for one in self.alive}
+        for _ in range(self.rounds // 2):
+            async for one in self.turns():
                 began = time.perf_counter()
-                _, events = await stream(one.port, STORED)
-                if number >= 5 and events:
-                    times.append(time.perf_counter() - began)
-        self.row("streamed hit, whole, p50, ms", self._medians(took))
+                await stream(one.port, STORED)
+                took[one.name].append(time.perf_counter() - began)
+        self.row("streamed hit, whole, p50, ms", _medians(took))
         validity, stored = {}, {}
         for one in self.alive:
             question = "Why do cats purr when they are content?"
@@ -258,6 +265,13 @@ class Bench:
             stored[one.name] = f"stream: {_word(hit)}, plain: {_word(plain)}"
         self.row("a stream's hit as a stream", validity)
         self.row("... asked again after a streamed miss", stored)
+
+
+def _medians(took: dict[str, list[float]]) -> dict[str, str]:
+    """In milliseconds."""
+    return {
+        name: f"{statistics.median(times) * 1000:.2f}" if times else "none" for name, times in took.items()
+    }
 
 
 def _word(hit: bool) -> str:
