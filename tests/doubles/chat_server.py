@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextvars import ContextVar
 from enum import Enum, auto
@@ -41,7 +42,7 @@ def vector_of(text: str, dimensions: int) -> list[float]:
     return [random.Random(f"{text} {number}").uniform(-1, 1) for number in range(dimensions)]
 
 
-class ChatServer(HttpServer):
+class ChatServer(HttpServer, ABC):
     """Answers every question with `pieces`, unless told to fail.
 
     It counts a token a piece, cuts off at the most tokens asked for, and refuses what is longer than
@@ -73,24 +74,24 @@ class ChatServer(HttpServer):
     def heal(self) -> None:
         self._fault, self._after, self._refusal = None, None, None
 
-    def piece(self, text: str) -> bytes:
-        raise NotImplementedError
+    @abstractmethod
+    def piece(self, text: str) -> bytes: ...
 
-    def error(self, message: str) -> bytes:
-        raise NotImplementedError
+    @abstractmethod
+    def error(self, message: str) -> bytes: ...
 
+    @abstractmethod
     def refused(self, message: str) -> object:
         """The JSON body of an error status."""
-        raise NotImplementedError
 
-    def ending(self, finish_reason: str | None, tokens: int) -> list[bytes]:
-        raise NotImplementedError
+    @abstractmethod
+    def ending(self, finish_reason: str | None, tokens: int) -> list[bytes]: ...
 
-    def wrong_types(self) -> bytes:
-        raise NotImplementedError
+    @abstractmethod
+    def wrong_types(self) -> bytes: ...
 
-    def most_tokens(self, request: Request) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def most_tokens(self, request: Request) -> int: ...
 
     async def chat(self, request: Request, reply: Reply) -> None:
         asked_path.set(request.path)
