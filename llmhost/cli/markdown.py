@@ -182,7 +182,7 @@ class MarkdownStream:
         return pieces
 
     def _emphasis(self, count: int, after: str) -> str:
-        """Begins or ends what so many stars mark; else the stars are shown."""
+        """Begins or ends what `count` stars mark; else the stars are shown."""
         if count == 3:
             return self._emphasis(2, after) + self._emphasis(1, after)
         name = {1: "_italic", 2: "_bold"}.get(count, "")

@@ -267,7 +267,7 @@ class _TypedLines:
 
 
 def _lines(most: int) -> Iterator[bytes]:
-    """Standard input, of each line no more than so many bytes: then it is too long in any case."""
+    """The lines of standard input. One of `most` bytes or more is cut there: it is too long in any case."""
     while line := sys.stdin.buffer.readline(most):
         rest = line
         while len(rest) == most and not rest.endswith(b"\n"):
