@@ -40,8 +40,8 @@ from llmhost.fleet.budget import Limits
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.health import Hooks, OnProgress
 from llmhost.fleet.lock import FleetLock
-from llmhost.fleet.models import FleetSpec, Worker, WorkerState
-from llmhost.fleet.provider import Provider, Registered, list_to_buy
+from llmhost.fleet.models import FleetSpec, Registered, Worker, WorkerState
+from llmhost.fleet.provider import Provider, list_to_buy
 from llmhost.fleet.provision import Buyer
 from llmhost.fleet.registry import FleetRecords, FleetRegistry
 from llmhost.ledger.ledger import learned_boot

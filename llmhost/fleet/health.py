@@ -15,9 +15,9 @@ from typing import Any
 from llmhost.engines.engine import Progress
 from llmhost.errors import EngineError, LlmhostError, ProviderError, RefusingWorker, UntrustedWorker
 from llmhost.fleet.clock import Clock
-from llmhost.fleet.models import Account, Worker, WorkerState
+from llmhost.fleet.models import Account, Registered, Worker, WorkerState
 from llmhost.fleet.plan import exceeds_drift
-from llmhost.fleet.provider import Provider, Registered, list_all_workers
+from llmhost.fleet.provider import Provider, list_all_workers
 from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import FleetStatus
 from llmhost.fleet.spending import Spending, bills_since, of_whole_lives, tally

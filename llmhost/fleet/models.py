@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Intent",
     "Market",
     "Offer",
+    "Registered",
     "SshTarget",
     "Stay",
     "Worker",
@@ -137,6 +138,28 @@ class Worker:
     def rate(self) -> float:
         """USD an hour that it goes on to cost: one that boots its whole price, one that failed its burn."""
         return self.burn if self.state is WorkerState.FAILED else self.price_per_hour
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """What is on record: the workers, oldest first, the ids whose record cannot be read or verified, and the
+    account that pays for each of them, where its record says so."""
+
+    workers: tuple[Worker, ...] = ()
+    damaged: tuple[str, ...] = ()
+    accounts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ids(self) -> frozenset[str]:
+        return frozenset(worker.id for worker in self.workers) | frozenset(self.damaged)
+
+    def without(self, ids: Collection[str]) -> Registered:
+        """The same without the workers named."""
+        return replace(
+            self,
+            workers=tuple(worker for worker in self.workers if worker.id not in ids),
+            damaged=tuple(worker for worker in self.damaged if worker not in ids),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Literal
 from llmhost.errors import StateError
 from llmhost.machine.files import make_folder
 
-__all__ = ["PauseMark", "PauseResult"]
+__all__ = ["NOWHERE", "PauseMark", "PauseResult"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +67,7 @@ class PauseMark:
             raise StateError(
                 f"cannot remove {self.path}, which says that the fleet is to stay down: {error.strerror}"
             ) from error
+
+
+#: for a machine that cannot keep it
+NOWHERE = PauseMark(None)

@@ -7,8 +7,8 @@ full is an error, never "no workers".
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from llmhost.errors import ProviderError
@@ -18,38 +18,17 @@ from llmhost.fleet.models import (
     Intent,
     Market,
     Offer,
+    Registered,
     SshTarget,
     Worker,
     WorkerState,
 )
 from llmhost.ledger.rentals import Charge
 
-__all__ = ["UNREADABLE", "Provider", "Registered", "list_all_workers", "list_to_buy"]
+__all__ = ["UNREADABLE", "Provider", "list_all_workers", "list_to_buy"]
 
 #: the stage of a worker that the provider lists and of which something cannot be read
 UNREADABLE = "unreadable"
-
-
-@dataclass(frozen=True, slots=True)
-class Registered:
-    """What is on record: the workers, oldest first, the ids whose record cannot be read or verified, and the
-    account that pays for each of them, where its record says so."""
-
-    workers: tuple[Worker, ...] = ()
-    damaged: tuple[str, ...] = ()
-    accounts: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def ids(self) -> frozenset[str]:
-        return frozenset(worker.id for worker in self.workers) | frozenset(self.damaged)
-
-    def without(self, ids: Collection[str]) -> Registered:
-        """The same without the workers named."""
-        return replace(
-            self,
-            workers=tuple(worker for worker in self.workers if worker.id not in ids),
-            damaged=tuple(worker for worker in self.damaged if worker not in ids),
-        )
 
 
 class Provider(ABC):

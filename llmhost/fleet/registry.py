@@ -17,9 +17,8 @@ from pydantic import TypeAdapter
 from llmhost.engines.redis_traffic import DrainMarks, measured_speed
 from llmhost.errors import StateError, StoreError, StoreUnavailable
 from llmhost.fleet.clock import Clock
-from llmhost.fleet.models import FleetSpec, Worker, WorkerState
-from llmhost.fleet.pause import PauseMark, PauseResult
-from llmhost.fleet.provider import Registered
+from llmhost.fleet.models import FleetSpec, Registered, Worker, WorkerState
+from llmhost.fleet.pause import NOWHERE, PauseMark, PauseResult
 from llmhost.ledger.rentals import Charge, Rental, RentalBook
 from llmhost.store.client import amount, text, translate_errors
 from llmhost.store.keys import FleetKeys
@@ -78,11 +77,11 @@ class FleetRegistry:
     `mark` is where this machine keeps a pause that Redis could not be told.
     """
 
-    def __init__(self, client: Redis, fleet: str, origin: Origin, mark: PauseMark | None = None) -> None:
+    def __init__(self, client: Redis, fleet: str, origin: Origin, mark: PauseMark = NOWHERE) -> None:
         self._client = client
         self._fleet = fleet
         self._origin = origin
-        self.mark = mark or PauseMark(None)
+        self.mark = mark
         self._keys = FleetKeys(fleet)
         self.drains = DrainMarks(client, fleet)
 
@@ -322,7 +321,7 @@ class FleetRecords:
         mark: PauseMark | None = None,
     ) -> None:
         self._registry = registry
-        self._mark = mark or (registry.mark if registry else PauseMark(None))
+        self._mark = mark or (registry.mark if registry else NOWHERE)
         self._rentals = rentals
         self._clock = clock
         self._ban_for = ban_for

@@ -17,10 +17,10 @@ from llmhost.fleet.budget import Limits
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.health import Hooks, OnProgress, check_workers, find_spending
 from llmhost.fleet.lock import FleetLock
-from llmhost.fleet.models import FleetSpec, Worker
-from llmhost.fleet.pause import PauseMark, PauseResult
+from llmhost.fleet.models import FleetSpec, Registered, Worker
+from llmhost.fleet.pause import NOWHERE, PauseMark, PauseResult
 from llmhost.fleet.plan import Quote, select
-from llmhost.fleet.provider import Provider, Registered, list_all_workers, list_to_buy
+from llmhost.fleet.provider import Provider, list_all_workers, list_to_buy
 from llmhost.fleet.provision import Approve, Buyer, Provisioning, drain, make_healthy_plan, terminate
 from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import DownResult, Failure, FleetStatus, UpResult
@@ -88,7 +88,7 @@ class FleetService:
     drain_for: float = 300.0
     registry: FleetRegistry | None = None
     rentals: RentalBook | None = None
-    mark: PauseMark = field(default_factory=lambda: PauseMark(None))
+    mark: PauseMark = NOWHERE
     shared: bool = False
     on_lock_wait: Callable[[], None] | None = None
 

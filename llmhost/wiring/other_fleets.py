@@ -13,10 +13,14 @@ from llmhost.errors import LlmhostError, StateError
 from llmhost.fleet.known_fleets import KnownFleet, forget_fleet, known_fleets, remember_fleet
 from llmhost.fleet.models import Worker
 from llmhost.fleet.provider import Provider
+from llmhost.fleet.providers.vast.faults import CONSOLE
 from llmhost.machine.paths import state_dir
 from llmhost.wiring.fleets import account_key, config_of, make_provider
 
-__all__ = ["OtherFleet", "OtherFleets"]
+__all__ = ["UNSEEN_HINT", "OtherFleet", "OtherFleets"]
+
+#: where an account could not be listed
+UNSEEN_HINT = f"set VAST_API_KEY and run it again, or see {CONSOLE}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -237,7 +237,7 @@ class Wiring(AsyncExitStack):
         return await other.fleet()
 
     async def _service(self, provider: Provider, spec: FleetSpec) -> FleetService:
-        from llmhost.fleet.pause import PauseMark
+        from llmhost.fleet.pause import NOWHERE
         from llmhost.wiring.fleets import make_service, pause_mark
 
         client = await self._redis_or_none()
@@ -249,7 +249,7 @@ class Wiring(AsyncExitStack):
             client,
             self._config,
             self._note,
-            mark=PauseMark(None) if self.stateless else pause_mark(spec.name),
+            mark=NOWHERE if self.stateless else pause_mark(spec.name),
             shared=not embedded,
         )
 

@@ -104,9 +104,11 @@ def _check_all_seen(wiring: Wiring, own: FleetService, everything: bool, left: S
             hint="`llmhost down --all` again, when it can be read",
         )
     if wiring.others.unseen_accounts and (everything or own.rents):
+        from llmhost.wiring.other_fleets import UNSEEN_HINT
+
         raise PartialError(
             "the account on vast.ai could not be listed: workers may be running there",
-            hint="set VAST_API_KEY and run it again, or see https://cloud.vast.ai/instances/",
+            hint=UNSEEN_HINT,
         )
 
 

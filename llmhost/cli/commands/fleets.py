@@ -63,9 +63,11 @@ async def fleets(ctx: typer.Context) -> None:
     if wiring.others.unread is not None:
         raise wiring.others.unread
     if wiring.others.unseen_accounts:
+        from llmhost.wiring.other_fleets import UNSEEN_HINT
+
         raise ProviderError(
             "the account on vast.ai could not be listed: there may be more",
-            hint="set VAST_API_KEY, or see https://cloud.vast.ai/instances/",
+            hint=UNSEEN_HINT,
         )
 
 
