@@ -91,8 +91,10 @@ class ForkedCommand:
             pipe.write(stdin)
 
     def send_signal(self, number: int) -> None:
-        if self.returncode is None:
-            os.kill(self.pid, number)
+        """Does nothing to a command that has ended by itself, also where nobody has waited for it yet."""
+        if self.returncode is None and self._process.is_alive():
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
