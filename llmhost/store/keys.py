@@ -155,8 +155,26 @@ class NamespaceKeys:
     def flight(self, entry: str) -> str:
         return f"{self.namespace}:flight:{entry}"
 
+    @property
+    def layout(self) -> str:
+        """Hash: how the entries are kept, `index` the kind of index in force."""
+        return f"{self.namespace}:layout"
+
     def index(self, embedder: str, scope: str) -> str:
+        """String: the log of the flat index as an older llmhost wrote it."""
         return f"{self.namespace}:index:{embedder}:{scope}"
+
+    def flat(self, embedder: str, scope: str) -> str:
+        """String: the log of the flat index."""
+        return f"{self.namespace}:flat:{embedder}:{scope}"
+
+    def vectors(self, embedder: str, scope: str) -> str:
+        """Vector set."""
+        return f"{self.namespace}:vectors:{embedder}:{scope}"
+
+    def vector(self, embedder: str, entry: str) -> str:
+        """Hash: what the query engine indexes of an entry."""
+        return f"{self.namespace}:vector:{embedder}:{entry}"
 
     def judged(self, pair: str) -> str:
         return f"{self.namespace}:judged:{pair}"
@@ -168,5 +186,16 @@ class NamespaceKeys:
 
     def everything(self) -> tuple[str, ...]:
         """Patterns that match every key of this namespace and no other key."""
-        kinds = ("embedding", "response", "metadata", "flight", "index", "judged", "served")
-        return tuple(f"{self.namespace}:{kind}:*" for kind in kinds)
+        kinds = (
+            "embedding",
+            "response",
+            "metadata",
+            "flight",
+            "index",
+            "flat",
+            "vectors",
+            "vector",
+            "judged",
+            "served",
+        )
+        return (*(f"{self.namespace}:{kind}:*" for kind in kinds), self.layout)

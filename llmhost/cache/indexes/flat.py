@@ -1,8 +1,9 @@
-"""Exact search on any Redis: vectors in Redis, compared in this process.
+"""Search on any Redis: vectors in Redis, one byte a number, compared in this process.
 
 The index of a scope is one string in Redis, an append-only log: a header, then records of equal size.
 Each process keeps a mirror of the scopes it uses and reads only what was appended since, so that a
-search costs one short round trip and one pass over a matrix, and a cold one a single read.
+search costs one short round trip and one pass over a matrix, and a cold one a single read. A log whose
+records are mostly out of date is written anew by whoever adds to it.
 """
 
 from __future__ import annotations
@@ -33,42 +34,79 @@ ENTRY_BYTES = 16
 _FIRST_ROWS = 64
 #: rows that are compared number by number; docs/architecture.md says what fewer of them would miss
 _SHORTLIST = 128
+#: the largest number of a vector becomes this, and the others by the same factor
+_LARGEST_CODE = 127
 
 
 def encode_record(entry: str, vector: NDArray[np.float32]) -> bytes:
-    """One record of the log: the entry's id, then its vector as little-endian float32."""
-    return bytes.fromhex(entry) + vector.astype("<f4").tobytes()
+    """One record of the log: the entry's id, then a signed byte for each number of its vector."""
+    return bytes.fromhex(entry) + _codes(vector[np.newaxis]).tobytes()
 
 
 def encode_removal(entry: str, dimensions: int) -> bytes:
     """A record that takes the entry out: the zero vector, which no unit vector equals."""
-    return bytes.fromhex(entry) + bytes(4 * dimensions)
+    return bytes.fromhex(entry) + bytes(dimensions)
+
+
+def _codes(vectors: NDArray[np.float32]) -> NDArray[np.int8]:
+    """Vectors as signed bytes, one scale for each; a cosine moves by less than 0.002."""
+    largest = np.abs(vectors).max(axis=1, keepdims=True)
+    scaled = vectors * (_LARGEST_CODE / np.where(largest > 0, largest, 1))
+    return np.rint(scaled).astype(np.int8)
 
 
 class Mirror:
     """The log of one scope, replayed into a matrix in this process.
 
-    `matrix` has shape (capacity, dimensions), float32; the first `len(ids)` rows count. A removed row
+    `matrix` has shape (capacity, dimensions), int8; the first `len(ids)` rows count. A removed row
     is zero and its id empty. `signs` has a bit for every number of the matrix, set where it is positive:
-    shape (dimensions / 64, capacity), uint64, so that a search reads a thirtieth of the matrix.
+    shape (dimensions / 64, capacity), uint64, so that a search reads an eighth of the matrix.
     """
 
     def __init__(self, dimensions: int, header: bytes = b"", position: int = 0) -> None:
         self.header = header
         self.position = position
-        self._layout = np.dtype([("entry", f"V{ENTRY_BYTES}"), ("vector", "<f4", (dimensions,))])
+        self._dimensions = dimensions
+        self._number = "<f4" if self.is_old else "i1"
+        self._layout = np.dtype([("entry", f"V{ENTRY_BYTES}"), ("vector", self._number, (dimensions,))])
         self._ids: list[str] = []
         self._rows: dict[str, int] = {}
-        self._matrix = np.zeros((0, dimensions), dtype=np.float32)
+        self._matrix = np.zeros((0, dimensions), dtype=np.int8)
+        self._lengths = np.zeros(0, dtype=np.float32)
         self._signs = _signs(self._matrix)
 
     def __len__(self) -> int:
         return len(self._rows)
 
+    @property
+    def is_old(self) -> bool:
+        """Whether an older llmhost wrote the log: four bytes a number."""
+        return self.header.startswith(_OLD_MAGIC)
+
+    @property
+    def is_wasteful(self) -> bool:
+        """Whether the log had better be written anew."""
+        records = max(self.position - len(self.header), 0) // self._layout.itemsize
+        return self.is_old or records > 2 * len(self) + _SPARE_RECORDS
+
     def vector(self, entry: str) -> NDArray[np.float32] | None:
         """The vector of an entry, shape (dimensions,), or None."""
         row = self._rows.get(entry)
-        return None if row is None else self._matrix[row]
+        return None if row is None else self._matrix[row] / self._lengths[row]
+
+    def has(self, entry: str, vector: NDArray[np.float32]) -> bool:
+        """Whether this vector of the entry is there."""
+        row = self._rows.get(entry)
+        return row is not None and np.array_equal(self._matrix[row], _codes(vector[np.newaxis])[0])
+
+    def records(self) -> bytes:
+        """What is there as records, each entry once."""
+        rows = list(self._rows.values())
+        log = np.empty(len(rows), dtype=[("entry", f"V{ENTRY_BYTES}"), ("vector", "i1", (self._dimensions,))])
+        if rows:
+            log["entry"] = np.frombuffer(bytes.fromhex("".join(self._rows)), dtype=f"V{ENTRY_BYTES}")
+            log["vector"] = self._matrix[rows]
+        return log.tobytes()
 
     def replay(self, records: bytes) -> bool:
         """Takes in the records that follow `position`; False where they are no whole records."""
@@ -78,7 +116,8 @@ class Mirror:
             return True
         log = np.frombuffer(records, dtype=self._layout)
         entries, vectors = log["entry"].tobytes().hex(), log["vector"]
-        removals = np.logical_not(vectors.any(axis=1)).tolist()
+        codes = _codes(np.nan_to_num(vectors, posinf=0, neginf=0)) if self.is_old else vectors
+        removals = np.logical_not(codes.any(axis=1)).tolist()
         digits = 2 * ENTRY_BYTES
         rows = [
             self._row(entries[digits * number : digits * (number + 1)], removed)
@@ -88,10 +127,12 @@ class Mirror:
         if missing > 0:
             room = max(missing, len(self._matrix), _FIRST_ROWS)
             self._matrix = np.pad(self._matrix, ((0, room), (0, 0)))
+            self._lengths = np.pad(self._lengths, (0, room))
             self._signs = np.pad(self._signs, ((0, 0), (0, room)))
         # Where a row comes twice, the later record stays.
-        self._matrix[rows] = vectors
-        self._signs[:, rows] = _signs(vectors)
+        self._matrix[rows] = codes
+        self._lengths[rows] = np.maximum(np.linalg.norm(codes.astype(np.float32), axis=1), 1)
+        self._signs[:, rows] = _signs(codes)
         self.position += len(records)
         return True
 
@@ -99,7 +140,8 @@ class Mirror:
         """The k rows of highest cosine similarity, best first; see docs/architecture.md, "The flat index"."""
         rows = self._shortlist(vector)
         # Row by row on one core: the threads of a matrix product wait for cores that workers may hold.
-        similarities = np.vecdot(self._matrix[rows], vector)
+        similarities = np.vecdot(self._matrix[rows].astype(np.float32), vector)
+        similarities /= np.maximum(self._lengths[rows], 1)
         best = np.argsort(-similarities, kind="stable")[:k]
         found = zip(rows[best].tolist(), similarities[best].tolist(), strict=True)
         # Rounding can put the cosine of two equal vectors a hair above 1.
@@ -110,7 +152,7 @@ class Mirror:
         count = len(self._ids)
         if count <= _SHORTLIST:
             return np.arange(count)
-        differing = np.bitwise_count(self._signs[:, :count] ^ _signs(vector[np.newaxis]))
+        differing = np.bitwise_count(self._signs[:, :count] ^ _signs(_codes(vector[np.newaxis])))
         distances = differing.sum(axis=0, dtype=np.uint16)
         return np.flatnonzero(distances <= np.partition(distances, _SHORTLIST)[_SHORTLIST])
 
@@ -124,15 +166,15 @@ class Mirror:
         return row
 
 
-def _signs(vectors: NDArray[np.float32]) -> NDArray[np.uint64]:
+def _signs(codes: NDArray[np.int8]) -> NDArray[np.uint64]:
     """The signs of vectors, shape (count, dimensions), as bits, shape (dimensions / 64 rounded up, count)."""
-    packed = np.packbits(vectors > 0, axis=1)
+    packed = np.packbits(codes > 0, axis=1)
     words = np.zeros((len(packed), -(-packed.shape[1] // 8) * 8), dtype=np.uint8)
     words[:, : packed.shape[1]] = packed
     return words.view(np.uint64).T
 
 
-_MAGIC = b"LLMHOST1"
+_MAGIC, _OLD_MAGIC = b"LLMHOST2", b"LLMHOST1"
 
 # magic, dimensions, a random number that is new whenever the log is: it tells a reader to start over.
 _HEADER = struct.Struct("<8sI16s")
@@ -140,6 +182,14 @@ _HEADER = struct.Struct("<8sI16s")
 _MOST_MIRRORS = 256
 #: bytes; Redis refuses longer strings
 _LONGEST_LOG = 512 * 1024 * 1024
+#: records that may be out of date besides one for each that is not
+_SPARE_RECORDS = 64
+#: bytes of a log that are sent to Redis at once
+_PART = 4 * 1024 * 1024
+#: milliseconds that a part of a new log is kept for
+_PART_LIFETIME = 60_000
+#: times that somebody else may begin a new log while records are appended
+_TRIES = 5
 
 
 class FlatIndex:
@@ -156,6 +206,7 @@ class FlatIndex:
         self._mirrors: OrderedDict[str, tuple[asyncio.Lock, Mirror]] = OrderedDict()
         self._add = client.register_script(load_script("llmhost.cache", "flat_add.lua"))
         self._read = client.register_script(load_script("llmhost.cache", "flat_read.lua"))
+        self._swap = client.register_script(load_script("llmhost.cache", "flat_swap.lua"))
 
     async def prepare(self, scope: str) -> None:
         await self._synced(scope)
@@ -165,18 +216,22 @@ class FlatIndex:
         return mirror.search(vector, k)
 
     async def add(self, scope: str, entry: str, vector: NDArray[np.float32]) -> None:
-        mirror = await self._synced(scope)
-        known = mirror.vector(entry)
-        if known is None or not np.array_equal(known, vector):
-            await self._append(scope, mirror, encode_record(entry, vector))
+        for _ in range(_TRIES):
+            mirror = await self._synced(scope)
+            if mirror.has(entry, vector) or await self._append(scope, mirror, encode_record(entry, vector)):
+                return
 
     async def remove(self, scope: str, entries: Sequence[str]) -> None:
+        for _ in range(_TRIES):
+            mirror = await self._synced(scope)
+            known = [entry for entry in entries if mirror.vector(entry) is not None]
+            records = b"".join(encode_removal(entry, self._dimensions) for entry in known)
+            if not known or await self._append(scope, mirror, records):
+                return
+
+    async def vectors(self, scope: str, entries: Sequence[str]) -> Sequence[NDArray[np.float32] | None]:
         mirror = await self._synced(scope)
-        known = [entry for entry in entries if mirror.vector(entry) is not None]
-        if known:
-            await self._append(
-                scope, mirror, b"".join(encode_removal(entry, self._dimensions) for entry in known)
-            )
+        return [mirror.vector(entry) for entry in entries]
 
     def _mirror(self, scope: str) -> tuple[asyncio.Lock, Mirror]:
         held = self._mirrors.setdefault(scope, (asyncio.Lock(), Mirror(self._dimensions)))
@@ -192,14 +247,13 @@ class FlatIndex:
             _, mirror = self._mirror(scope)
             with translate_errors():
                 header, records = await self._read(
-                    keys=[self._keys.index(self._embedder, scope)],
+                    keys=[self._log(scope), self._keys.index(self._embedder, scope)],
                     args=[mirror.header, mirror.position, _HEADER.size],
                 )
             sound = True
             if header != mirror.header:  # a new log, or none where it is empty
                 mirror = Mirror(self._dimensions, header, len(header))
-                known = len(header) == _HEADER.size
-                sound = not header or (known and _HEADER.unpack(header)[:2] == (_MAGIC, self._dimensions))
+                sound = not header or _is_sound(header, self._dimensions)
             if not (sound and mirror.replay(records)):
                 raise StoreRefused(
                     f"the index of embedder {self._embedder} in Redis is damaged",
@@ -208,15 +262,49 @@ class FlatIndex:
             self._mirrors[scope] = (lock, mirror)
             return mirror
 
-    async def _append(self, scope: str, mirror: Mirror, records: bytes) -> None:
+    async def _append(self, scope: str, mirror: Mirror, records: bytes) -> bool:
+        """False where the log is not the one that was mirrored, or was just written anew."""
+        if mirror.is_wasteful and (await self._compact(scope, mirror) or mirror.is_old):
+            return False
         if mirror.position + len(records) > _LONGEST_LOG:
-            most = _LONGEST_LOG // (ENTRY_BYTES + 4 * self._dimensions)
+            most = _LONGEST_LOG // (ENTRY_BYTES + self._dimensions)
             raise StoreRefused(
                 f"the flat index holds no more than {most:,} questions in one scope",
-                hint="run `llmhost cache clear`, or shorten `cache.embedding_ttl`",
+                hint="use a Redis of version 8 or newer, run `llmhost cache clear`, or shorten "
+                "`cache.embedding_ttl`",
             )
-        header = _HEADER.pack(_MAGIC, self._dimensions, os.urandom(16))
         with translate_errors():
-            await self._add(
-                keys=[self._keys.index(self._embedder, scope)], args=[header, records, self._lifetime_ms]
+            added = await self._add(
+                keys=[self._log(scope)],
+                args=[mirror.header, self._new_header(), records, self._lifetime_ms],
             )
+        return bool(added)
+
+    async def _compact(self, scope: str, mirror: Mirror) -> bool:
+        """Writes the log anew, each entry once; False where it stays, since somebody appended meanwhile."""
+        old = self._keys.index(self._embedder, scope) if mirror.is_old else self._log(scope)
+        new = f"{self._log(scope)}:{os.urandom(8).hex()}"
+        header, length, log = mirror.header, mirror.position, self._new_header() + mirror.records()
+        with translate_errors():
+            for start in range(0, len(log), _PART):
+                pipeline = self._client.pipeline(transaction=True)
+                pipeline.append(new, log[start : start + _PART])
+                pipeline.pexpire(new, _PART_LIFETIME)
+                await pipeline.execute()
+            swapped = await self._swap(
+                keys=[new, old, self._log(scope)], args=[header, length, self._lifetime_ms]
+            )
+        return bool(swapped)
+
+    def _log(self, scope: str) -> str:
+        return self._keys.flat(self._embedder, scope)
+
+    def _new_header(self) -> bytes:
+        return _HEADER.pack(_MAGIC, self._dimensions, os.urandom(16))
+
+
+def _is_sound(header: bytes, dimensions: int) -> bool:
+    if len(header) != _HEADER.size:
+        return False
+    magic, read, _ = _HEADER.unpack(header)
+    return magic in (_MAGIC, _OLD_MAGIC) and read == dimensions

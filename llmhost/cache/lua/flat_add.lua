@@ -1,9 +1,15 @@
--- Appends records to a flat index, making it where there is none.
--- KEYS[1] index
--- ARGV[1] header for a new index   ARGV[2] records   ARGV[3] lifetime in milliseconds
-if redis.call('EXISTS', KEYS[1]) == 0 then
-  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
+-- Appends records to a flat index, making it where there is none. 0 where it is not the one that the caller knows.
+-- KEYS[1] log
+-- ARGV[1] the header that the caller knows, empty for none   ARGV[2] header for a new log   ARGV[3] records
+-- ARGV[4] lifetime in milliseconds
+local header = redis.call('GETRANGE', KEYS[1], 0, #ARGV[2] - 1)
+if header ~= ARGV[1] then
+  return 0
 end
-redis.call('APPEND', KEYS[1], ARGV[2])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
+if header == '' then
+  redis.call('SET', KEYS[1], ARGV[2] .. ARGV[3])  -- in one piece: a string that grows is given twice its room
+else
+  redis.call('APPEND', KEYS[1], ARGV[3])
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return 1

@@ -1,7 +1,8 @@
-"""What only the flat index does: its log, and what happens to a damaged one."""
+"""What only the flat index does: its log, an older llmhost's, and what happens to a damaged one."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,29 +29,98 @@ async def test_adding_the_same_again_does_not_make_the_log_longer(
     index: FlatIndex, redis_client: Redis
 ) -> None:
     await index.add("s", ENTRY, VECTOR)
-    length = await redis_client.strlen("test:index:e:s")
+    length = await redis_client.strlen("test:flat:e:s")
     await index.add("s", ENTRY, VECTOR)
-    assert await redis_client.strlen("test:index:e:s") == length
+    assert await redis_client.strlen("test:flat:e:s") == length
 
 
 @pytest.mark.parametrize("damage", [b"something else", b"LLMHOST1" + bytes(20), b"LLMHOST1"])
 async def test_a_log_with_a_wrong_header_is_refused(
     index: FlatIndex, redis_client: Redis, damage: bytes
 ) -> None:
-    await redis_client.set("test:index:e:s", damage)
+    await redis_client.set("test:flat:e:s", damage)
     with pytest.raises(StoreRefused, match="damaged"):
         await index.prepare("s")
 
 
+async def write_old_log(client: Redis, vectors: dict[str, NDArray[np.float32]]) -> None:
+    """As the first llmhost did: four bytes a number, under another name."""
+    records = b"".join(bytes.fromhex(entry) + vector.tobytes() for entry, vector in vectors.items())
+    await client.set("test:index:e:s", b"LLMHOST1" + (4).to_bytes(4, "little") + b"r" * 16 + records)
+
+
+async def test_the_log_of_an_older_llmhost_is_searched(index: FlatIndex, redis_client: Redis) -> None:
+    await write_old_log(redis_client, {ENTRY: VECTOR})
+    await index.prepare("s")
+    assert [near.entry for near in await index.search("s", VECTOR, 3)] == [ENTRY]
+
+
+async def test_the_first_addition_takes_over_the_log_of_an_older_llmhost(
+    index: FlatIndex, redis_client: Redis, keys: NamespaceKeys
+) -> None:
+    other = np.eye(4, dtype=np.float32)[1]
+    await write_old_log(redis_client, {ENTRY: VECTOR, "c" * 32: VECTOR, "d" * 32: np.zeros(4, np.float32)})
+    await index.add("s", "b" * 32, other)
+    reader = FlatIndex(redis_client, keys, embedder="e", dimensions=4, lifetime=60.0)
+    await reader.prepare("s")
+    found = {near.entry for near in await reader.search("s", VECTOR, 9)}
+    assert found == {ENTRY, "b" * 32, "c" * 32}
+    assert not await redis_client.exists("test:index:e:s")
+
+
+async def test_an_entry_of_an_older_llmhost_can_be_removed(index: FlatIndex, redis_client: Redis) -> None:
+    await write_old_log(redis_client, {ENTRY: VECTOR})
+    await index.remove("s", [ENTRY])
+    await index.prepare("s")
+    assert list(await index.search("s", VECTOR, 3)) == []
+
+
+async def test_a_log_whose_records_are_mostly_out_of_date_is_written_anew(
+    index: FlatIndex, redis_client: Redis
+) -> None:
+    for number in range(300):
+        await index.add("s", ENTRY, unit_rows(np.random.default_rng(number).standard_normal((1, 4)))[0])
+    await index.add("s", ENTRY, VECTOR)
+    assert await redis_client.strlen("test:flat:e:s") < 100 * 20
+    assert await redis_client.keys("test:flat:*") == [b"test:flat:e:s"]
+    assert 0 < await redis_client.pttl("test:flat:e:s") <= 60_000
+    await index.prepare("s")
+    assert [near.entry for near in await index.search("s", VECTOR, 3)] == [ENTRY]
+
+
+async def test_what_another_process_adds_while_a_log_is_written_anew_is_kept(
+    index: FlatIndex, redis_client: Redis, keys: NamespaceKeys
+) -> None:
+    other = FlatIndex(redis_client, keys, embedder="e", dimensions=4, lifetime=60.0)
+    for number in range(70):
+        await index.add("s", ENTRY, unit_rows(np.random.default_rng(number).standard_normal((1, 4)))[0])
+    names = [f"{number:032x}" for number in range(20)]
+    await asyncio.gather(
+        *(one.add("s", name, VECTOR) for one, name in zip([index, other] * 10, names, strict=True))
+    )
+    await index.prepare("s")
+    assert {near.entry for near in await index.search("s", VECTOR, 50)} == {ENTRY, *names}
+
+
+async def test_two_processes_that_begin_a_log_at_once_lose_nothing(
+    index: FlatIndex, redis_client: Redis, keys: NamespaceKeys
+) -> None:
+    other = FlatIndex(redis_client, keys, embedder="e", dimensions=4, lifetime=60.0)
+    await asyncio.gather(index.prepare("s"), other.prepare("s"))
+    await asyncio.gather(index.add("s", ENTRY, VECTOR), other.add("s", "b" * 32, VECTOR))
+    await index.prepare("s")
+    assert {near.entry for near in await index.search("s", VECTOR, 3)} == {ENTRY, "b" * 32}
+
+
 async def test_a_log_that_ends_within_a_record_is_refused(index: FlatIndex, redis_client: Redis) -> None:
     await index.add("s", ENTRY, VECTOR)
-    await redis_client.append("test:index:e:s", b"half a record")
+    await redis_client.append("test:flat:e:s", b"half a record")
     with pytest.raises(StoreRefused, match="damaged"):
         await index.prepare("s")
 
 
 async def test_a_key_of_another_type_is_refused(index: FlatIndex, redis_client: Redis) -> None:
-    await redis_client.hset("test:index:e:s", "a", "b")
+    await redis_client.hset("test:flat:e:s", "a", "b")
     with pytest.raises(StoreRefused):
         await index.prepare("s")
 
@@ -66,7 +136,7 @@ def unit_rows(rows: NDArray[np.float64]) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize("dimensions", [384, 100])
-def test_among_thousands_the_nearest_are_found_in_order_with_their_exact_cosine(dimensions: int) -> None:
+def test_among_thousands_the_nearest_are_found_in_order_with_their_cosine(dimensions: int) -> None:
     random = np.random.default_rng(7)
     rows = random.standard_normal((5000, dimensions))
     question = unit_rows(rows[:1])[0]
@@ -76,7 +146,7 @@ def test_among_thousands_the_nearest_are_found_in_order_with_their_exact_cosine(
     found = mirror_of(vectors).search(question, 8)
     cosines = vectors @ question
     assert [int(near.entry, 16) for near in found] == np.argsort(-cosines)[:8].tolist()
-    assert [near.similarity for near in found] == pytest.approx(np.sort(cosines)[:-9:-1].tolist(), abs=1e-6)
+    assert [near.similarity for near in found] == pytest.approx(np.sort(cosines)[:-9:-1].tolist(), abs=2e-3)
 
 
 def test_rows_whose_signs_are_all_the_same_are_all_compared() -> None:
