@@ -18,7 +18,7 @@ log=$venv/install.log
 
 # The oldest Python that llmhost runs on; pyproject.toml says the same.
 oldest="(3, 11)"
-# The embedded Redis comes in wheels up to Python 3.12, so newer ones are tried last.
+# The embedded Redis comes in wheels up to Python 3.13.
 candidates="${PYTHON:-} python3.12 python3.11 python3 python3.13 python3.14 python"
 
 say() { printf '%s\n' "$*"; }

@@ -178,8 +178,8 @@ class RedisConfig(Section):
         None,
         min_length=1,
         description="The `redis-server` of the embedded Redis: a path, or a name on PATH. By default "
-        "the one on PATH, else the packaged one. A file that is not named but found in the current folder "
-        "cannot set it.",
+        "the one on PATH if it is Redis 8 or later, else the packaged one, else the one on PATH. A file that "
+        "is not named but found in the current folder cannot set it.",
         examples=["/usr/bin/redis-server"],
     )
 

