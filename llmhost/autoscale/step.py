@@ -140,8 +140,8 @@ class Scaler:
 
     async def paused(self) -> str | None:
         """Since when it only keeps to the budget, and why; None where it is not paused. Raises StoreError."""
-        since = await self.registry.paused()
-        return None if since is None else self._pause(since)
+        pauses = await self.registry.pauses.read()
+        return self._pause(min(pauses.values())) if pauses else None
 
     async def _run(self, state: ScaleState, buyer: Buyer, *, dry_run: bool) -> tuple[StepResult, ScaleState]:
         """The result, and the state after it."""

@@ -87,7 +87,8 @@ def keys(config: Config, mark: str) -> Sequence[str]:
     """A key of each name that llmhost uses; where a part of the name varies, it is `mark`."""
     fleet, cache = FleetKeys(config.fleet.name), NamespaceKeys(config.cache.namespace)
     return (
-        *(fleet.workers, fleet.worker(mark), fleet.machines, fleet.scale, fleet.weights, fleet.traffic),
+        *(fleet.workers, fleet.worker(mark), fleet.machines, fleet.scale, fleet.pauses),
+        *(fleet.weights, fleet.traffic),
         *(
             fleet.draining,
             fleet.waiting,
@@ -100,7 +101,13 @@ def keys(config: Config, mark: str) -> Sequence[str]:
         fleet.boots,
         *(fleet.trust("verified"), fleet.audits("verified"), fleet.judge, fleet.trial),
         *(cache.embedding(mark), cache.response(mark), cache.metadata(mark), cache.flight(mark)),
-        *(cache.index(mark, mark), cache.judged(mark), cache.served(mark, mark)),
+        *(
+            cache.index(mark, mark),
+            cache.flat(mark, mark),
+            cache.vectors(mark, mark),
+            cache.vector(mark, mark),
+        ),
+        *(cache.layout, cache.judged(mark), cache.served(mark, mark)),
     )
 
 
@@ -111,6 +118,7 @@ def commands(trial: str) -> Sequence[tuple[Any, ...]]:
         ("SET", string, "1", "NX", "PX", _LIFETIME),
         *((name, string) for name in ("GET", "MGET", "PTTL", "TOUCH", "EXISTS")),
         *(("APPEND", string, "2"), ("GETRANGE", string, 0, 0), ("EXPIRE", string, _LIFETIME // 1000)),
+        *(("STRLEN", string), ("RENAME", string, string)),
         *(("HSET", hashed, "a", "1"), ("HSETNX", hashed, "b", "1"), ("HINCRBY", hashed, "a", 1)),
         *(("HINCRBYFLOAT", hashed, "a", "0.5"), ("HGET", hashed, "a"), ("HMGET", hashed, "a")),
         *(("HEXISTS", hashed, "a"), ("HGETALL", hashed), ("HKEYS", hashed), ("HDEL", hashed, "b")),

@@ -1,73 +1,185 @@
 """That a fleet is to stay down until the next `up`.
 
-Redis holds it, where the autoscaler on every machine looks. What Redis could not be told is marked on this
-machine, which buys nothing meanwhile, and tells Redis when it next can.
+Every `down` of a fleet begins a pause of its own. It is kept twice: in Redis, where the autoscaler on every
+machine looks, and as a mark on this machine, where the fleet so stays down whatever becomes of Redis, and
+whichever Redis a command is configured with. An `up` lifts the pauses that it found when it began, and no
+other: one that began since is the word of a `down` that came after it.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import secrets
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from llmhost.errors import StateError
 from llmhost.machine.files import make_folder
+from llmhost.store.client import amount, text, translate_errors
+from llmhost.store.keys import FleetKeys
 
-__all__ = ["NOWHERE", "PauseMark", "PauseResult"]
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+__all__ = ["NOWHERE", "PauseBook", "PauseMarks", "PauseResult", "Pauses", "new_token"]
+
+#: the pauses in force, each with when it began, Unix seconds
+Pauses = Mapping[str, float]
+
+#: the token of a pause that an older llmhost began
+_OLD = "old"
+#: in the place of a token: the last `up`
+_UP = "up"
+#: lifted pauses that Redis remembers, for machines that still have the mark
+_REMEMBERED = 200
+
+
+def new_token() -> str:
+    return secrets.token_hex(8)
 
 
 @dataclass(frozen=True, slots=True)
 class PauseResult:
-    """`kept` says where the pause is: Redis was `told`, or it is `marked` on this machine alone, or `lost`,
-    as neither could be written. `since` is when it began, Unix seconds; None where it is lost. `scales`: an
-    autoscaler has made a step for this fleet, as far as is known.
+    """A pause that began at `since`, Unix seconds. Where they could be written, Redis was `told`, and it is
+    `marked` on this machine. `scales`: an autoscaler has made a step for this fleet, as far as is known.
     """
 
-    kept: Literal["told", "marked", "lost"]
-    since: float | None = None
+    token: str
+    since: float
+    told: bool
+    marked: bool
     scales: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class PauseMark:
-    """An empty file, which a full disk mostly has room for; its time is when the pause began. None: this
-    machine has nowhere to keep it."""
+class PauseMarks:
+    """An empty file for each pause, which a full disk mostly has room for: ``paused.{token}`` in `folder`.
+    Its time is when the pause began. None: this machine has nowhere to keep it."""
 
-    path: Path | None
+    folder: Path | None
 
-    def put(self, at: float) -> bool:
+    def put(self, token: str, at: float) -> bool:
         """Whether it is there now; the pause began `at`, Unix seconds."""
-        if self.path is None:
+        if self.folder is None:
             return False
+        path = self._path(self.folder, token)
         try:
-            make_folder(self.path.parent)
-            self.path.touch(mode=0o600)
-            os.utime(self.path, (at, at))
+            make_folder(self.folder)
+            path.touch(mode=0o600)
+            os.utime(path, (at, at))
         except (OSError, StateError):
             return False
         return True
 
-    def since(self) -> float | None:
-        """Unix seconds; None where there is none."""
-        if self.path is None:
-            return None
-        try:
-            return self.path.stat().st_mtime
-        except OSError:
-            return None
+    def read(self) -> Pauses:
+        """Those that this machine keeps."""
+        found: dict[str, float] = {}
+        if self.folder is None:
+            return found
+        with suppress(OSError):
+            for path in self.folder.iterdir():
+                if token := _FILE.fullmatch(path.name):
+                    with suppress(FileNotFoundError):  # lifted just now
+                        found[token[1] or _OLD] = path.stat().st_mtime
+        return found
 
-    def remove(self) -> None:
-        """One that is not there is fine. Raises StateError."""
-        if self.path is None:
+    def remove(self, tokens: Collection[str]) -> None:
+        """Those that are not there are fine. Raises StateError."""
+        if self.folder is None:
             return
-        try:
-            self.path.unlink(missing_ok=True)
-        except OSError as error:
-            raise StateError(
-                f"cannot remove {self.path}, which says that the fleet is to stay down: {error.strerror}"
-            ) from error
+        for token in tokens:
+            path = self._path(self.folder, token)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise StateError(
+                    f"cannot remove {path}, which says that the fleet is to stay down: {error.strerror}"
+                ) from error
+
+    @staticmethod
+    def _path(folder: Path, token: str) -> Path:
+        return folder / ("paused" if token == _OLD else f"paused.{token}")
 
 
-#: for a machine that cannot keep it
-NOWHERE = PauseMark(None)
+_FILE = re.compile(r"paused(?:\.([0-9a-f]{16}))?")
+
+#: for a machine that cannot keep them
+NOWHERE = PauseMarks(None)
+
+
+class PauseBook:
+    """The pauses in Redis, and what this machine's `marks` add to them. Each method raises StoreError.
+
+    A hash: each token with when its pause began, and those that were lifted with when that was, as a negative
+    number; and when the last `up` was.
+    """
+
+    def __init__(self, client: Redis, fleet: str, marks: PauseMarks) -> None:
+        self._client = client
+        self._keys = FleetKeys(fleet)
+        self._marks = marks
+
+    async def read(self) -> Pauses:
+        """Those in force. A damaged one was still written by a `down`. Redis is told what this machine has
+        marked and it does not know, unless an `up` came after it. The mark of what has been lifted elsewhere
+        is removed."""
+        active, lifted, up = await self._in_redis()
+        for token, since in self._marks.read().items():
+            if token in lifted or (token not in active and since < up):
+                with suppress(StateError):  # it is found lifted the next time, too
+                    self._marks.remove([token])
+            elif token not in active:
+                await self._write(token, since)
+                active[token] = since
+        return active
+
+    async def begin(self, token: str, at: float) -> bool:
+        """Whether an autoscaler has ever made a step for this fleet."""
+        await self._write(token, at)
+        with translate_errors():
+            return bool(await self._client.hexists(self._keys.scale, "decisions"))
+
+    async def lift(self, tokens: Collection[str], at: float, *, up: bool) -> Pauses:
+        """These no longer hold; those that still do. `up`: the fleet is wanted."""
+        with translate_errors():
+            pipeline = self._client.pipeline(transaction=True)
+            if _OLD in tokens:
+                pipeline.hdel(self._keys.scale, "paused")
+            for token in tokens:
+                if token != _OLD:
+                    pipeline.hset(self._keys.pauses, token, repr(-at))
+            if up:
+                pipeline.hset(self._keys.pauses, _UP, repr(at))
+            await pipeline.execute()
+        active, known, _ = await self._in_redis()
+        oldest = sorted(known, key=lambda token: known[token])[:-_REMEMBERED]
+        if oldest:
+            with translate_errors():
+                await self._client.hdel(self._keys.pauses, *oldest)
+        return active
+
+    async def _in_redis(self) -> tuple[dict[str, float], Pauses, float]:
+        """Those in force, those that were lifted, each with when, and when the last `up` was."""
+        with translate_errors():
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.hgetall(self._keys.pauses)
+            pipeline.hget(self._keys.scale, "paused")
+            kept, old = await pipeline.execute()
+        times = {text(token): text(raw) for token, raw in kept.items()}
+        up = amount(times.pop(_UP, None)) or 0.0
+        lifted = {token: amount(raw[1:]) or 0.0 for token, raw in times.items() if raw.startswith("-")}
+        active = {token: amount(raw) or 0.0 for token, raw in times.items() if token not in lifted}
+        if old is not None:
+            active[_OLD] = amount(old) or 0.0
+        return active, lifted, up
+
+    async def _write(self, token: str, at: float) -> None:
+        with translate_errors():
+            if token == _OLD:
+                await self._client.hset(self._keys.scale, "paused", repr(at))
+            else:
+                await self._client.hset(self._keys.pauses, token, repr(at))

@@ -7,7 +7,7 @@ full is an error, never "no workers".
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -25,10 +25,18 @@ from llmhost.fleet.models import (
 )
 from llmhost.ledger.rentals import Charge
 
-__all__ = ["UNREADABLE", "Provider", "list_all_workers", "list_to_buy"]
+__all__ = ["UNREADABLE", "Confirm", "Provider", "agree", "list_all_workers", "list_to_buy"]
 
 #: the stage of a worker that the provider lists and of which something cannot be read
 UNREADABLE = "unreadable"
+
+
+#: Raises where a worker is not wanted any more.
+Confirm = Callable[[], Awaitable[None]]
+
+
+async def agree() -> None:
+    """Nothing speaks against it."""
 
 
 class Provider(ABC):
@@ -52,9 +60,10 @@ class Provider(ABC):
         """What could be created now. No offers means that nothing fits."""
 
     @abstractmethod
-    async def create(self, spec: FleetSpec, offer: Offer | None = None) -> Worker:
+    async def create(self, spec: FleetSpec, offer: Offer | None = None, confirm: Confirm = agree) -> Worker:
         """Makes one worker of `spec` from `offer`, or from the best one, and returns it as soon as it
-        exists, ready or not.
+        exists, ready or not. Where it has to wait before it asks, `confirm` is awaited directly before, and
+        what it raises stops it.
 
         A crash between asking and returning leaves a worker that `list` shows.
 

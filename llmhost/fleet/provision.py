@@ -134,9 +134,8 @@ class Buyer:
         )
 
     async def _create(self, offer: Offer | None) -> Worker:
-        await self.lock.confirm()
-        await self._check_wanted()
-        worker = await self.provider.create(self.spec, offer)
+        await self._confirm()
+        worker = await self.provider.create(self.spec, offer, self._confirm)
         if offer is not None:
             await self.records.downloads(worker, traffic_usd(offer, self.spec.stay))
         if self.approved is not None:
@@ -151,14 +150,16 @@ class Buyer:
             raise
         return worker
 
+    async def _confirm(self) -> None:
+        """Directly before a purchase. Raises FleetBusy."""
+        await self.lock.confirm()
+        await self._check_wanted()
+
     async def _check_wanted(self) -> None:
-        """`up` resumes before it buys, and a paused autoscaler buys nothing: a fleet that is paused now was
-        taken down meanwhile. Raises FleetBusy."""
-        if await self.records.paused() is not None:
-            raise FleetBusy(
-                "`llmhost down` has ended this fleet meanwhile, so nothing more is bought",
-                hint="`llmhost up` starts it again",
-            )
+        """`up` lifts the pauses that it knows before it buys, and a paused autoscaler buys nothing: a fleet
+        that is paused now was taken down meanwhile. Raises FleetBusy."""
+        if await self.records.pauses():
+            raise taken_down()
 
     async def _undo(self, worker: Worker, why: FleetBusy) -> None:
         """The fleet was taken down while this one was being bought, which `down` could not see yet. Raises
@@ -259,6 +260,13 @@ async def drain(
         raise
 
 
+def taken_down() -> FleetBusy:
+    return FleetBusy(
+        "`llmhost down` has ended this fleet meanwhile, so nothing more is bought",
+        hint="`llmhost up` starts it again",
+    )
+
+
 # One `up`: quote, ask the operator, lock, plan again, buy within what was approved, wait, replace what fails.
 
 
@@ -287,6 +295,8 @@ class Provisioning:
     _plan: Plan = field(default=_NO_CHANGE, init=False)
     _buying: list[tuple[float, float]] = field(default_factory=list, init=False)
     _workers: tuple[Worker, ...] = field(default=(), init=False)
+    #: those that this `up` lifts: it was asked for after them
+    _pauses: frozenset[str] = field(default=frozenset(), init=False)
     _failed: list[Failure] = field(default_factory=list, init=False)
     _replaced: list[Failure] = field(default_factory=list, init=False)
 
@@ -298,6 +308,7 @@ class Provisioning:
             LimitError: more is to be bought than was approved, or than the budget allows; nothing changed.
             LlmhostError: nothing could be created, and there was nothing to keep.
         """
+        self._pauses = frozenset(await self._records.pauses())
         await self._apply()
         if ready_timeout is not None:
             await self._wait(ready_timeout, timeout)
@@ -361,15 +372,15 @@ class Provisioning:
         self._plan = plan
         await self._records.forget_gone(known, listed)
         await self._records.revive(plan.keep)
-        paused = await self._records.paused()
-        await self._records.resume()
+        if await self._records.lift(self._pauses):
+            raise taken_down()
         await self._remember(plan.destroy)
         not_destroyed = await self._terminate(plan.destroy)
         failed = _named(not_destroyed)
         present = [*plan.keep, *(worker for worker in plan.destroy if worker.id in failed)]
         bought = await self._buy(plan.create - len(not_destroyed), present, quote)
         if bought.errors and not (plan.keep or bought.workers):
-            if paused is not None:  # there is still no fleet, and none that was asked for
+            if self._pauses:  # there is still no fleet, and none that was asked for
                 await self._records.pause()
             raise bought.errors[0]
         self._workers = (*plan.keep, *bought.workers)

@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 from pydantic import TypeAdapter
 
 from llmhost.engines.redis_traffic import DrainMarks, measured_speed
-from llmhost.errors import StateError, StoreError, StoreUnavailable
+from llmhost.errors import StoreError, StoreUnavailable
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.models import FleetSpec, Registered, Worker, WorkerState
-from llmhost.fleet.pause import NOWHERE, PauseMark, PauseResult
+from llmhost.fleet.pause import NOWHERE, PauseBook, PauseMarks, PauseResult, Pauses, new_token
 from llmhost.ledger.rentals import Charge, Rental, RentalBook
-from llmhost.store.client import amount, text, translate_errors
+from llmhost.store.client import text, translate_errors
 from llmhost.store.keys import FleetKeys
 
 if TYPE_CHECKING:
@@ -74,16 +74,17 @@ class FleetRegistry:
     """Reads and writes the records of one fleet. Every method raises StoreError and nothing else.
 
     A record says where prompts go, so each is signed: who can write to Redis can remove workers, not add one.
-    `mark` is where this machine keeps a pause that Redis could not be told.
+    `marks` is where this machine keeps pauses.
     """
 
-    def __init__(self, client: Redis, fleet: str, origin: Origin, mark: PauseMark = NOWHERE) -> None:
+    def __init__(self, client: Redis, fleet: str, origin: Origin, marks: PauseMarks = NOWHERE) -> None:
         self._client = client
         self._fleet = fleet
         self._origin = origin
-        self.mark = mark
+        self.marks = marks
         self._keys = FleetKeys(fleet)
         self.drains = DrainMarks(client, fleet)
+        self.pauses = PauseBook(client, fleet, marks)
 
     async def workers(self) -> Registered:
         """Every worker of this owner on record. A damaged record is named, never trusted."""
@@ -168,46 +169,6 @@ class FleetRegistry:
             rows = await pipeline.execute()
         measured = {gpu: measured_speed(row, slots) for gpu, row in zip(names, rows, strict=True)}
         return {gpu: speed for gpu, speed in measured.items() if speed}
-
-    async def pause(self, at: float) -> bool:
-        """Pauses the autoscaler from now on, Unix seconds: the fleet is to stay down.
-
-        Whether there is one that has ever made a step.
-        """
-        with translate_errors():
-            await self._client.hset(self._keys.scale, "paused", repr(at))
-            scales = bool(await self._client.hexists(self._keys.scale, "decisions"))
-        with suppress(StateError):  # then it is told once more
-            self.mark.remove()
-        return scales
-
-    async def paused(self) -> float | None:
-        """Since when the autoscaler is paused, Unix seconds; None where it is not. A damaged value was still
-        written by a pause, and is 0. What Redis could not be told before, it is told now, unless an `up` on
-        another machine has started the fleet since."""
-        if (untold := self.mark.since()) is not None:
-            await self._tell(untold)
-        with translate_errors():
-            since = await self._client.hget(self._keys.scale, "paused")
-        return None if since is None else amount(since) or 0.0
-
-    async def _tell(self, untold: float) -> None:
-        with translate_errors():
-            resumed = await self._client.hget(self._keys.scale, "resumed")
-        if resumed is None or (amount(resumed) or 0.0) <= untold:
-            await self.pause(untold)
-        else:
-            with suppress(StateError):
-                self.mark.remove()
-
-    async def resume(self, at: float | None = None) -> None:
-        """It follows the demand again; `at`: an `up` has started the fleet then, Unix seconds. Raises
-        StateError too: a mark of this machine cannot be removed."""
-        self.mark.remove()
-        with translate_errors():
-            if at is not None:
-                await self._client.hset(self._keys.scale, "resumed", repr(at))
-            await self._client.hdel(self._keys.scale, "paused")
 
     async def forget(self, worker_id: str) -> None:
         """Removes the worker's record, and what was counted of it. One that is not there is fine."""
@@ -310,7 +271,7 @@ _Store = TypeVar("_Store")
 
 class FleetRecords:
     """Registry and rentals during one command. Either may be None: then it is not kept. A machine that failed
-    is not rented for `ban_for` seconds. `mark` is where a pause is kept that Redis could not be told."""
+    is not rented for `ban_for` seconds. `marks` is where this machine keeps pauses."""
 
     def __init__(
         self,
@@ -318,10 +279,10 @@ class FleetRecords:
         rentals: RentalBook | None,
         clock: Clock,
         ban_for: float,
-        mark: PauseMark | None = None,
+        marks: PauseMarks | None = None,
     ) -> None:
         self._registry = registry
-        self._mark = mark or (registry.mark if registry else NOWHERE)
+        self._marks = marks or (registry.marks if registry else NOWHERE)
         self._rentals = rentals
         self._clock = clock
         self._ban_for = ban_for
@@ -408,32 +369,32 @@ class FleetRecords:
 
     async def pause(self) -> PauseResult:
         """The fleet is to be gone, and is not to come back by itself."""
-        now = self._clock.now()
-        scales = await self._try(self._registry, lambda registry: registry.pause(now))
-        if scales is not None:
-            return PauseResult("told", now, scales)
-        return PauseResult("marked", self._mark.since()) if self._mark.put(now) else PauseResult("lost")
+        token, now = new_token(), self._clock.now()
+        marked = self._marks.put(token, now)
+        scales = await self._try(self._registry, lambda registry: registry.pauses.begin(token, now))
+        return PauseResult(token, now, scales is not None, marked, bool(scales))
 
     async def undo_pause(self, pause: PauseResult) -> None:
-        """The fleet runs on after all, unless another command has paused it since. Raises StateError."""
-        if await self._paused_at() == pause.since:
-            self._mark.remove()
-            await self._try(self._registry, lambda registry: registry.resume())
+        """The fleet runs on after all, as far as this pause is concerned. Raises StateError."""
+        await self.lift([pause.token], up=False)
+
+    async def pauses(self) -> Pauses:
+        """Those in force, as far as is known."""
+        known = await self._try(self._registry, lambda registry: registry.pauses.read())
+        return self._marks.read() if known is None else known
 
     async def paused(self) -> float | None:
         """Since when the autoscaler is paused, as far as is known, Unix seconds; None where it is not."""
-        since = await self._paused_at()
-        return None if since is None else min(since, self._clock.now())  # clocks are put back
+        since = await self.pauses()
+        return min(*since.values(), self._clock.now()) if since else None  # clocks are put back
 
-    async def _paused_at(self) -> float | None:
-        since = await self._try(self._registry, lambda registry: registry.paused())
-        return self._mark.since() if since is None else since  # Redis may just have said that it is over
-
-    async def resume(self) -> None:
-        """The fleet is wanted: the autoscaler may follow the demand again. Raises StateError."""
-        self._mark.remove()
+    async def lift(self, tokens: Collection[str], *, up: bool = True) -> Pauses:
+        """These pauses are over; those that still hold, as far as is known. `up`: the fleet is wanted. Raises
+        StateError."""
         now = self._clock.now()
-        await self._try(self._registry, lambda registry: registry.resume(now))
+        left = await self._try(self._registry, lambda registry: registry.pauses.lift(tokens, now, up=up))
+        self._marks.remove(tokens)
+        return {**self._marks.read(), **(left or {})}
 
     async def drain(self, workers: Iterable[Worker]) -> None:
         """They are given no more questions, because they are to be destroyed."""

@@ -18,7 +18,7 @@ from llmhost.fleet.clock import Clock
 from llmhost.fleet.health import Hooks, OnProgress, check_workers, find_spending
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Registered, Worker
-from llmhost.fleet.pause import NOWHERE, PauseMark, PauseResult
+from llmhost.fleet.pause import NOWHERE, PauseMarks, PauseResult
 from llmhost.fleet.plan import Quote, select
 from llmhost.fleet.provider import Provider, list_all_workers, list_to_buy
 from llmhost.fleet.provision import Approve, Buyer, Provisioning, drain, make_healthy_plan, terminate
@@ -73,7 +73,7 @@ class FleetService:
     Every method raises ProviderError where the provider's list cannot be read, and StateError where the
     state folder cannot be used. `attempts` is how many rented workers that fail may be replaced during one
     `up`. `drain_for` is how many seconds a worker may take for its last answers before it is destroyed.
-    `mark` is where a pause is kept that Redis cannot be told; `shared`: other machines may use that Redis.
+    `marks` is where this machine keeps pauses; `shared`: other machines may use the fleet's Redis.
     """
 
     provider: Provider
@@ -88,7 +88,7 @@ class FleetService:
     drain_for: float = 300.0
     registry: FleetRegistry | None = None
     rentals: RentalBook | None = None
-    mark: PauseMark = NOWHERE
+    marks: PauseMarks = NOWHERE
     shared: bool = False
     on_lock_wait: Callable[[], None] | None = None
 
@@ -166,16 +166,17 @@ class FleetService:
             await self._let_finish(ids, records, on_progress, now=now)
             async with self._held_if_possible(records):
                 return await self._end_listed(ids, records, on_progress)
-        before, pause, ending = await records.paused(), await records.pause(), False
+        pause, ending = await records.pause(), False
         try:
             await self._let_finish(None, records, on_progress, now=now)
             ending = True
             async with self._held_if_possible(records):
-                pause = await records.pause()  # an `up` may have resumed it meanwhile
+                if pause.token not in await records.pauses():  # an `up` that came after it has lifted it
+                    pause = await records.pause()
                 result = await self._end_listed(None, records, on_progress)
         except BaseException as error:
             # Where nothing was ended, the fleet keeps running and needs its autoscaler.
-            if before is None and (not ending or isinstance(error, LlmhostError)):
+            if not ending or isinstance(error, LlmhostError):
                 with suppress(StateError):
                     await records.undo_pause(pause)
             raise
@@ -189,6 +190,8 @@ class FleetService:
         if (await records.known()).ids:
             return await self.down()
         pause = await records.pause()
+        async with self._held_if_possible(records):
+            pass  # whoever was buying just then has ended what was bought since, and buys nothing more
         failed = (*await self._unanswered(), *self._may_rent(pause))
         return DownResult((), (), failed, records.warnings, paused=pause.scales)
 
@@ -211,9 +214,9 @@ class FleetService:
 
     def _may_rent(self, pause: PauseResult) -> Sequence[Failure]:
         """What may start workers although the fleet is to stay down."""
-        if not self.rents or pause.kept == "told":
+        if not self.rents or pause.told:
             return ()
-        if pause.kept == "lost":
+        if not pause.marked:
             return (_NOT_KEPT,)
         return (_UNTOLD,) if self.shared else ()
 
@@ -288,7 +291,7 @@ class FleetService:
         return Buyer(self.provider, spec, self.limits, self.lock, self.clock, records, on_progress)
 
     def _records(self) -> FleetRecords:
-        return FleetRecords(self.registry, self.rentals, self.clock, self.spec.ban_for, self.mark)
+        return FleetRecords(self.registry, self.rentals, self.clock, self.spec.ban_for, self.marks)
 
     @asynccontextmanager
     async def _held_if_possible(self, records: FleetRecords) -> AsyncIterator[None]:

@@ -130,7 +130,8 @@ class FleetFigures:
         return (await self.registry().workers()).workers
 
     async def _paused_since(self) -> float | None:
-        return await self.registry().paused()
+        pauses = await self.registry().pauses.read()
+        return min(pauses.values()) if pauses else None
 
     async def _figures(self, period: str, rentals: Sequence[Rental], now: float) -> dict[str, Any]:
         parts = stretches(period, now)

@@ -43,6 +43,11 @@ class FleetKeys:
         return f"llmhost:{self.fleet}:scale"
 
     @property
+    def pauses(self) -> str:
+        """Hash: each `down` of the fleet since the last `up`, and those that an `up` has lifted."""
+        return f"llmhost:{self.fleet}:pauses"
+
+    @property
     def weights(self) -> str:
         """Hash: under each model's name, the digest of what a worker was last seen to serve."""
         return f"llmhost:{self.fleet}:weights"

@@ -28,6 +28,11 @@ _SLACK = 5.0
 _CERTAIN = 0.5
 
 
+def awake_or_not() -> float:
+    """Seconds that also pass while the machine sleeps, where the system counts them."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 class Lease:
     """Fields `lock:holder`, `lock:until` and `lock:fence` of the hash `key`; times are by Redis's own clock.
 
@@ -43,7 +48,7 @@ class Lease:
         *,
         holder: str | None = None,
         lifetime: float = 60.0,
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = awake_or_not,
     ) -> None:
         if not 0 < lifetime <= _LONGEST:
             raise ValueError(f"no lease lasts {lifetime} s")

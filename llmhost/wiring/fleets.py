@@ -19,7 +19,7 @@ from llmhost.fleet.health import Hooks
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Stay
 from llmhost.fleet.offers import estimate_model_gb
-from llmhost.fleet.pause import PauseMark
+from llmhost.fleet.pause import PauseMarks
 from llmhost.fleet.provider import Provider
 from llmhost.fleet.registry import FleetRegistry, Origin
 from llmhost.fleet.service import FleetService
@@ -48,7 +48,7 @@ __all__ = [
     "make_registry",
     "make_scaler",
     "make_service",
-    "pause_mark",
+    "pause_marks",
     "scale_spec",
     "with_records_of",
 ]
@@ -198,9 +198,9 @@ def _orders(config: Config, address: str) -> WorkerBootConfig:
 # What keeps the fleet: its records and its lock in Redis, and the service over all.
 
 
-def pause_mark(fleet: str) -> PauseMark:
+def pause_marks(fleet: str) -> PauseMarks:
     """Where this machine keeps that the fleet is to stay down. Raises StateError."""
-    return PauseMark(state_dir() / "fleets" / fleet / "paused")
+    return PauseMarks(state_dir() / "fleets" / fleet)
 
 
 def make_registry(client: Redis, spec: FleetSpec, config: Config) -> FleetRegistry:
@@ -213,12 +213,12 @@ def make_registry(client: Redis, spec: FleetSpec, config: Config) -> FleetRegist
     if not spec.rents:
         owner = f"{owner_id()}/{spec.provider}"
         origin = Origin(owner, spec.provider, key=secret_key().encode())
-        return FleetRegistry(client, spec.name, origin, pause_mark(spec.name))
+        return FleetRegistry(client, spec.name, origin, pause_marks(spec.name))
     configured = config.fleet.signing_key
     secret = configured.get_secret_value() if configured else account_key(config)
     key = secret.encode() if secret else None
     origin = Origin(spec.provider, spec.provider, rents=True, key=key)
-    return FleetRegistry(client, spec.name, origin, pause_mark(spec.name))
+    return FleetRegistry(client, spec.name, origin, pause_marks(spec.name))
 
 
 def make_lock(spec: FleetSpec, client: Redis | None) -> FleetLock:
@@ -240,10 +240,10 @@ def make_service(
     config: Config,
     note: Callable[[str], None],
     *,
-    mark: PauseMark,
+    marks: PauseMarks,
     shared: bool,
 ) -> FleetService:
-    """The fleet's service; `client` None keeps workers without Redis. `mark` and `shared` are as in
+    """The fleet's service; `client` None keeps workers without Redis. `marks` and `shared` are as in
     FleetService. Raises StateError."""
     return FleetService(
         provider,
@@ -257,7 +257,7 @@ def make_service(
         drain_for=config.engine.answer_timeout,
         registry=make_registry(client, spec, config) if client else None,
         rentals=Ledger(client, spec.name) if client else None,
-        mark=mark,
+        marks=marks,
         shared=shared,
         on_lock_wait=lambda: note("another llmhost is changing this fleet; waiting for it"),
     )

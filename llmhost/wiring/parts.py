@@ -196,11 +196,11 @@ class Wiring(AsyncExitStack):
         they are empty."""
         from llmhost.fleet.clock import SystemClock
         from llmhost.fleet.registry import FleetRecords
-        from llmhost.wiring.fleets import fleet_spec, make_registry, pause_mark
+        from llmhost.wiring.fleets import fleet_spec, make_registry, pause_marks
 
         spec, client = fleet_spec(self._config), await self._running_redis()
         registry = make_registry(client, spec, self._config) if client else None
-        return FleetRecords(registry, None, SystemClock(), spec.ban_for, pause_mark(spec.name))
+        return FleetRecords(registry, None, SystemClock(), spec.ban_for, pause_marks(spec.name))
 
     async def scaler(self) -> Scaler:
         """The fleet's autoscaler. Raises StoreError, StateError: it does nothing without its memory."""
@@ -238,7 +238,7 @@ class Wiring(AsyncExitStack):
 
     async def _service(self, provider: Provider, spec: FleetSpec) -> FleetService:
         from llmhost.fleet.pause import NOWHERE
-        from llmhost.wiring.fleets import make_service, pause_mark
+        from llmhost.wiring.fleets import make_service, pause_marks
 
         client = await self._redis_or_none()
         embedded = self.embedded_redis is not None and self.no_redis is None
@@ -249,7 +249,7 @@ class Wiring(AsyncExitStack):
             client,
             self._config,
             self._note,
-            mark=NOWHERE if self.stateless else pause_mark(spec.name),
+            marks=NOWHERE if self.stateless else pause_marks(spec.name),
             shared=not embedded,
         )
 

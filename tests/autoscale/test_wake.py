@@ -13,6 +13,7 @@ from llmhost.autoscale.wake import Waker
 from llmhost.errors import NoWorkerError, ProviderError
 from llmhost.fleet.budget import Limits
 from llmhost.fleet.models import WorkerState
+from llmhost.fleet.pause import new_token
 from llmhost.store.keys import FleetKeys
 
 
@@ -110,7 +111,7 @@ async def refusal(sleeper: Sleeper) -> str:
 
 
 async def test_a_paused_fleet_stays_asleep(sleeper: Sleeper) -> None:
-    await sleeper.bench.registry.pause(sleeper.bench.clock.now())
+    await sleeper.bench.registry.pauses.begin(new_token(), sleeper.bench.clock.now())
     assert "by `llmhost down`; `llmhost up` resumes" in await refusal(sleeper)
     assert sleeper.bench.workers == []
 

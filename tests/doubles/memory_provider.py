@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from llmhost.errors import LlmhostError, OfferGone, ProviderError
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.models import Account, FleetSpec, Intent, Market, Offer, Worker, WorkerState
-from llmhost.fleet.provider import Provider
+from llmhost.fleet.provider import Confirm, Provider, agree
 from llmhost.ledger.rentals import Charge
 
 
@@ -74,7 +74,7 @@ class MemoryProvider(Provider):
             tuple(Offer(f"offer-{n}", "none", spec.price_per_hour, 1.0, "memory") for n in range(free))
         )
 
-    async def create(self, spec: FleetSpec, offer: Offer | None = None) -> Worker:
+    async def create(self, spec: FleetSpec, offer: Offer | None = None, confirm: Confirm = agree) -> Worker:
         cloud = self._cloud
         if cloud.create_errors:
             raise cloud.create_errors.pop(0)
@@ -130,7 +130,7 @@ class RentingProvider(MemoryProvider):
     async def offers(self, spec: FleetSpec) -> Market:
         return Market(tuple(self._cloud.market), {"reliability>0.95": 4})
 
-    async def create(self, spec: FleetSpec, offer: Offer | None = None) -> Worker:
+    async def create(self, spec: FleetSpec, offer: Offer | None = None, confirm: Confirm = agree) -> Worker:
         assert offer is not None, "a rented machine comes from an offer"
         if offer.id in self._cloud.taken:
             raise OfferGone(f"offer {offer.id} is gone")

@@ -29,7 +29,7 @@ from llmhost.fleet.budget import Limits
 from llmhost.fleet.health import Hooks
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Stay, Worker
-from llmhost.fleet.pause import PauseMark
+from llmhost.fleet.pause import PauseMarks
 from llmhost.fleet.providers.vast.client import VastAccount
 from llmhost.fleet.providers.vast.pacer import Pacer
 from llmhost.fleet.providers.vast.provider import VastProvider
@@ -121,19 +121,19 @@ class RentedFleet:
             limits=self.limits,
             attempts=self.attempts,
             registry=None if client is None else self.registry,
-            mark=self.mark,
+            marks=self.marks,
             rentals=None if client is None else Ledger(client, self.fleet),
         )
 
     @property
     def registry(self) -> FleetRegistry:
         origin = Origin("vast", "vast", rents=True, key=self.server.key.encode())
-        return FleetRegistry(self.client, self.fleet, origin, self.mark)
+        return FleetRegistry(self.client, self.fleet, origin, self.marks)
 
     @property
-    def mark(self) -> PauseMark:
+    def marks(self) -> PauseMarks:
         """Where this machine keeps a pause that Redis could not be told."""
-        return PauseMark(self.folder / "fleets" / self.fleet / "paused")
+        return PauseMarks(self.folder / "fleets" / self.fleet)
 
     @property
     def state(self) -> ScaleStateStore:

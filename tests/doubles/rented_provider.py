@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from llmhost.errors import LlmhostError
 from llmhost.fleet.models import Account, FleetSpec, Intent, Market, Offer, Worker
-from llmhost.fleet.provider import Provider
+from llmhost.fleet.provider import Confirm, Provider, agree
 
 
 @dataclass
@@ -28,7 +28,7 @@ class RentedProvider(Provider):
         self._ask()
         return self.market
 
-    async def create(self, spec: FleetSpec, offer: Offer | None = None) -> Worker:
+    async def create(self, spec: FleetSpec, offer: Offer | None = None, confirm: Confirm = agree) -> Worker:
         raise AssertionError("whoever looks buys nothing")
 
     async def list(self) -> Sequence[Worker]:

@@ -471,7 +471,7 @@ async def test_down_all_keeps_fleets_down_that_have_no_workers_just_then(
 async def test_down_all_tells_the_redis_of_each_fleet(blue: RentedHouse, redis_server: Any) -> None:
     await blue.ok("down", "--all", "--yes")
     async with connect(RedisConfig(), socket=redis_server.socket) as client:
-        assert await client.hexists(FleetKeys("green").scale, "paused")
+        assert await client.hvals(FleetKeys("green").pauses)
 
 
 # Other fleets must not keep down --all from ending this one

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,9 @@ from doubles.rented_fleet import RentedFleet
 from doubles.vast.faults import Fault
 
 from llmhost.errors import FleetBusy, NoOffer, ProviderError, PurchaseUnclear
-from llmhost.fleet.pause import PauseMark
+from llmhost.fleet.pause import NOWHERE
+from llmhost.fleet.providers.vast.pacer import Pacer
+from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import DownResult
 from llmhost.store.keys import FleetKeys
 
@@ -28,7 +31,13 @@ async def down_without_redis(fleet: RentedFleet, *, shared: bool) -> DownResult:
 
 async def is_paused(fleet: RentedFleet) -> bool:
     """Whether Redis says so."""
-    return bool(await fleet.client.hexists(FleetKeys(fleet.fleet).scale, "paused"))
+    kept = await fleet.client.hgetall(FleetKeys(fleet.fleet).pauses)
+    return any(not since.startswith(b"-") for token, since in kept.items() if token != b"up")
+
+
+async def pause(fleet: RentedFleet) -> None:
+    """What a `down` begins with, whoever has the lock."""
+    await FleetRecords(fleet.registry, None, fleet.clock, 0.0).pause()
 
 
 async def test_a_pause_that_redis_could_not_be_told_is_told_by_the_next_step_which_buys_nothing(
@@ -37,17 +46,17 @@ async def test_a_pause_that_redis_could_not_be_told_is_told_by_the_next_step_whi
     fleet.scale = replace(fleet.scale, min_gpus=1)
     await fleet.service().up(1)
     await down_without_redis(fleet, shared=False)
-    assert (await is_paused(fleet), fleet.mark.since() is not None) == (False, True)
+    assert (await is_paused(fleet), bool(fleet.marks.read())) == (False, True)
     step = await fleet.scaler().step()
     assert ("paused since" in step.decision.reason, fleet.server.alive()) == (True, [])
-    assert (await is_paused(fleet), fleet.mark.since()) == (True, None)
+    assert (await is_paused(fleet), len(fleet.marks.read())) == (True, 1)
 
 
 async def test_up_ends_a_pause_that_redis_was_never_told(fleet: RentedFleet) -> None:
     await fleet.service().up(1)
     await down_without_redis(fleet, shared=False)
     assert len((await fleet.service().up(1)).workers) == 1
-    assert (await is_paused(fleet), fleet.mark.since()) == (False, None)
+    assert (await is_paused(fleet), dict(fleet.marks.read())) == (False, {})
 
 
 async def test_a_pause_that_redis_could_not_be_told_ends_where_up_has_started_the_fleet_since_elsewhere(
@@ -57,7 +66,7 @@ async def test_a_pause_that_redis_could_not_be_told_ends_where_up_has_started_th
     await fleet.clock.sleep(60)
     await fleet.elsewhere().service().up(1)
     status = await fleet.service().status()
-    assert (status.paused, await is_paused(fleet), fleet.mark.since()) == (None, False, None)
+    assert (status.paused, await is_paused(fleet), dict(fleet.marks.read())) == (None, False, {})
 
 
 async def test_down_fails_where_autoscalers_on_other_machines_could_not_be_told(fleet: RentedFleet) -> None:
@@ -76,7 +85,7 @@ async def test_down_succeeds_where_this_machine_alone_uses_the_redis_that_is_awa
 async def test_down_fails_where_a_pause_can_be_kept_nowhere(fleet: RentedFleet) -> None:
     await fleet.service().up(1)
     fleet.client, service = None, fleet.service()
-    result = await replace(service, registry=None, mark=PauseMark(None)).down()
+    result = await replace(service, registry=None, marks=NOWHERE).down()
     (failure,) = result.failed
     assert "could be written nowhere" in failure.message
 
@@ -175,14 +184,137 @@ async def test_a_fleet_stays_down_although_up_resumed_it_while_its_workers_finis
 async def test_a_worker_that_was_being_bought_when_down_paused_the_fleet_is_ended_at_once(
     fleet: RentedFleet,
 ) -> None:
-    async def pause(endpoint: str, _: int) -> None:
+    async def before(endpoint: str, _: int) -> None:
         if endpoint == "create":
-            await fleet.service().stay_down()
+            await pause(fleet)
 
-    fleet.server.before = pause
+    fleet.server.before = before
     with pytest.raises(FleetBusy, match="has ended this fleet meanwhile"):
         await fleet.service().up(2)
     assert (fleet.server.created_total, fleet.server.alive()) == (1, [])
+
+
+# An `up` that began before a `down`
+
+
+def while_it_searches(fleet: RentedFleet, happens: Callable[[], Awaitable[object]], at: int = 1) -> None:
+    """Something happens while a command reads the offers for the `at`-th time."""
+    searches = 0
+
+    async def before(endpoint: str, _: int) -> None:
+        nonlocal searches
+        searches += endpoint == "search"
+        if endpoint == "search" and searches == at:
+            await happens()
+
+    fleet.server.before = before
+
+
+@pytest.mark.parametrize("at", [1, 2])
+async def test_an_up_that_began_before_a_down_buys_nothing_after_it(fleet: RentedFleet, at: int) -> None:
+    while_it_searches(fleet, lambda: pause(fleet), at)
+    with pytest.raises(FleetBusy, match="has ended this fleet meanwhile"):
+        await fleet.service().up(1)
+    assert (fleet.server.created_total, await is_paused(fleet)) == (0, True)
+
+
+async def test_an_up_on_another_machine_that_began_before_a_down_leaves_its_pause(
+    fleet: RentedFleet,
+) -> None:
+    fleet.scale = replace(fleet.scale, min_gpus=1)
+    await fleet.service().up(2)
+    other = fleet.elsewhere()
+    while_it_searches(other, lambda: fleet.service().down(now=True))
+    with pytest.raises(FleetBusy):
+        await other.service().up(3)
+    await fleet.scaler().step()
+    assert (fleet.server.created_total, fleet.server.alive()) == (2, [])
+
+
+async def test_an_up_that_lets_workers_finish_buys_nothing_after_a_down_that_did_not_wait_for_them(
+    fleet: RentedFleet,
+) -> None:
+    await fleet.service().up(1)
+    await keep_busy(fleet)
+    changed = replace(fleet.service(), clock=Meanwhile(lambda: fleet.service().down(now=True)))
+    with pytest.raises(FleetBusy):
+        await replace(changed, spec=replace(changed.spec, model="other")).up(1)
+    assert (fleet.server.created_total, fleet.server.alive()) == (1, [])
+
+
+async def test_an_up_lifts_the_pauses_that_it_found_when_it_began(fleet: RentedFleet) -> None:
+    await fleet.service().down()
+    await fleet.elsewhere().service().down()
+    await fleet.service().up(1)
+    assert not await is_paused(fleet)
+    assert (await fleet.elsewhere().service().status()).paused is None
+
+
+async def test_a_down_that_fails_leaves_the_pause_of_one_that_came_after_it(fleet: RentedFleet) -> None:
+    fleet.scale = replace(fleet.scale, min_gpus=1)
+    await fleet.service().up(1)
+    await keep_busy(fleet)
+
+    async def end_it_elsewhere() -> None:
+        await fleet.elsewhere().service().down(now=True)
+        fleet.server.arm(Fault.LIST_NULL, times=9)
+
+    with suppress(ProviderError):
+        await replace(fleet.service(), clock=Meanwhile(end_it_elsewhere)).down()
+    fleet.server.faults.armed.clear()
+    await fleet.scaler().step()
+    assert (await is_paused(fleet), fleet.server.alive()) == (True, [])
+
+
+async def test_a_purchase_that_waited_for_its_turn_is_confirmed_once_more_before_it_is_sent(
+    fleet: RentedFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserve = Pacer._reserve
+
+    async def suspended(self: Pacer, endpoint: str, interval: float) -> None:
+        await reserve(self, endpoint, interval)
+        if endpoint == "create":
+            await pause(fleet.elsewhere())
+
+    monkeypatch.setattr(Pacer, "_reserve", suspended)
+    with pytest.raises(FleetBusy):
+        await fleet.service().up(1)
+    assert (fleet.server.created_total, await fleet.provider().intents()) == (0, ())
+
+
+# What this machine keeps
+
+
+async def test_a_redis_that_lost_its_data_is_told_again_and_rents_nothing(fleet: RentedFleet) -> None:
+    fleet.scale = replace(fleet.scale, min_gpus=1)
+    await fleet.service().up(1)
+    await fleet.service().down()
+    await fleet.client.flushall()
+    await fleet.scaler().step()
+    assert (await is_paused(fleet), fleet.server.alive()) == (True, [])
+
+
+async def test_a_pause_that_was_lifted_elsewhere_is_over_here_too(fleet: RentedFleet) -> None:
+    await fleet.service().down()
+    await fleet.elsewhere().service().up(1)
+    assert (await fleet.service().status()).paused is None
+    assert fleet.marks.read() == {}
+
+
+async def test_the_pause_of_an_older_llmhost_holds_until_the_next_up(fleet: RentedFleet) -> None:
+    await fleet.client.hset(FleetKeys(fleet.fleet).scale, "paused", "1700000000.0")
+    (fleet.folder / "fleets" / fleet.fleet).mkdir(parents=True)
+    (fleet.folder / "fleets" / fleet.fleet / "paused").touch()
+    assert (await fleet.service().status()).paused == 1700000000.0
+    await fleet.service().up(1)
+    assert (await fleet.service().status()).paused is None
+
+
+async def test_redis_remembers_a_limited_number_of_lifted_pauses(fleet: RentedFleet) -> None:
+    records = FleetRecords(fleet.registry, None, fleet.clock, 0.0)
+    await records.lift([f"{number:016x}" for number in range(500)])
+    await records.lift(["f" * 16])
+    assert await fleet.client.hlen(FleetKeys(fleet.fleet).pauses) == 201  # and when the last `up` was
 
 
 async def test_an_up_that_could_buy_nothing_leaves_the_fleet_paused(fleet: RentedFleet) -> None:

@@ -16,6 +16,7 @@ from llmhost.errors import FleetBusy, LimitError, LlmhostError, ProviderError, P
 from llmhost.fleet.budget import Limits
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import WorkerState
+from llmhost.fleet.provider import agree
 from llmhost.fleet.provision import Approve
 from llmhost.fleet.registry import FleetRegistry
 from llmhost.store.keys import FleetKeys
@@ -317,7 +318,7 @@ async def test_what_an_unclear_purchase_left_fills_the_fleet_and_the_rest_is_end
     class Late(RentingProvider):
         """The second purchase is unclear, and two machines of it come to light while we wait."""
 
-        async def create(self, spec: Any, offer: Any = None) -> Any:
+        async def create(self, spec: Any, offer: Any = None, confirm: Any = agree) -> Any:
             worker = await super().create(spec, offer)
             if worker.id != "memory-2":
                 return worker
@@ -403,7 +404,7 @@ async def test_an_interruption_while_a_worker_is_replaced_leaves_no_worker_unlis
     bought = asyncio.Event()
 
     class Slow(RentingProvider):
-        async def create(self, spec: Any, offer: Any = None) -> Any:
+        async def create(self, spec: Any, offer: Any = None, confirm: Any = agree) -> Any:
             worker = await super().create(spec, offer)
             if worker.id == "memory-2":
                 bought.set()
@@ -435,7 +436,7 @@ async def test_a_list_that_fails_while_waiting_ends_the_wait_and_keeps_what_was_
 class Slow(RentingProvider):
     """Others get their turn before each purchase, as they do on any network."""
 
-    async def create(self, spec: Any, offer: Any = None) -> Any:
+    async def create(self, spec: Any, offer: Any = None, confirm: Any = agree) -> Any:
         for _ in range(5):
             await asyncio.sleep(0)
         return await super().create(spec, offer)
@@ -496,7 +497,7 @@ async def test_whoever_loses_the_lock_between_two_purchases_keeps_the_first_and_
     renting: Any, machine: Callable[..., Any], redis_client: Any
 ) -> None:
     class Sleepy(RentingProvider):
-        async def create(self, spec: Any, offer: Any = None) -> Any:
+        async def create(self, spec: Any, offer: Any = None, confirm: Any = agree) -> Any:
             worker = await super().create(spec, offer)
             await steal(redis_client)
             await redis_client.hset(FleetKeys("test").scale, "lock:until", "1")  # and died

@@ -16,6 +16,7 @@ from llmhost.engines.redis_traffic import RedisTraffic
 from llmhost.errors import LimitError, ModelError, ProviderError, UsageError
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import WorkerState
+from llmhost.fleet.provider import agree
 from llmhost.fleet.registry import FleetRegistry
 
 READY, STARTING, FAILED = WorkerState.READY, WorkerState.STARTING, WorkerState.FAILED
@@ -180,7 +181,7 @@ async def test_after_an_interruption_what_runs_is_listed_and_kept_by_the_next_up
 
 async def test_an_interruption_between_two_creates_leaves_no_worker_unlisted(bench: Any) -> None:
     class Slow(MemoryProvider):
-        async def create(self, spec: Any, offer: Any = None) -> Any:
+        async def create(self, spec: Any, offer: Any = None, confirm: Any = agree) -> Any:
             worker = await super().create(spec, offer)
             await asyncio.Event().wait()
             return worker

@@ -19,7 +19,7 @@ from llmhost.engines.llama_cpp import WorkerSpec
 from llmhost.engines.model_file import model_digest
 from llmhost.errors import ProviderError, StateError
 from llmhost.fleet.models import FleetSpec, Market, Offer, Worker, WorkerState
-from llmhost.fleet.provider import Provider
+from llmhost.fleet.provider import Confirm, Provider, agree
 from llmhost.fleet.providers.local_worker import (
     Record,
     WorkerFolder,
@@ -93,7 +93,12 @@ class LocalProvider(Provider):
             )
         )
 
-    async def create(self, spec: FleetSpec, offer: Offer | None = None) -> Worker:  # noqa: ARG002
+    async def create(
+        self,
+        spec: FleetSpec,
+        offer: Offer | None = None,  # noqa: ARG002
+        confirm: Confirm = agree,  # noqa: ARG002
+    ) -> Worker:
         if self._model is None:
             model = await asyncio.to_thread(self._find_model)
             self._model = model, await asyncio.to_thread(model_digest, model)

@@ -17,7 +17,7 @@ from pydantic import ConfigDict, FiniteFloat, Strict, TypeAdapter
 
 from llmhost.errors import ProviderError, StateError
 from llmhost.fleet.models import FleetSpec, Market, Offer, Worker, WorkerState
-from llmhost.fleet.provider import Provider
+from llmhost.fleet.provider import Confirm, Provider, agree
 from llmhost.machine.files import make_folder, read_json, write_json
 
 __all__ = ["StaticProvider", "StaticServer"]
@@ -78,7 +78,7 @@ class StaticProvider(Provider):
             )
         )
 
-    async def create(self, spec: FleetSpec, offer: Offer | None = None) -> Worker:
+    async def create(self, spec: FleetSpec, offer: Offer | None = None, confirm: Confirm = agree) -> Worker:  # noqa: ARG002
         free = [server for server in self._free() if offer is None or server.id == offer.id]
         if not free:
             raise ProviderError(

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from llmhost.config.models import RedisConfig
 from llmhost.fleet.models import FleetSpec, Offer, Worker
+from llmhost.fleet.provider import Confirm, agree
 from llmhost.ledger.ledger import Ledger
 from llmhost.store.client import connect
 from llmhost.store.keys import FleetKeys
@@ -54,7 +55,7 @@ class MortalProvider(RentingProvider):
         self._fuse.touch()
         return await super().list()
 
-    async def create(self, spec: FleetSpec, offer: Offer | None = None) -> Worker:
+    async def create(self, spec: FleetSpec, offer: Offer | None = None, confirm: Confirm = agree) -> Worker:
         self._fuse.touch()
         worker = await super().create(spec, offer)
         self._fuse.touch()

@@ -25,6 +25,7 @@ from llmhost.autoscale.models import StepResult
 from llmhost.config.models import RedisConfig
 from llmhost.errors import LlmhostError
 from llmhost.fleet.budget import Limits
+from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import DownResult
 from llmhost.store.client import connect
 
@@ -236,7 +237,8 @@ async def taken_down(world: World, value: tuple[bool, bool, int]) -> None:
     if world.server.created_total > bought:
         world.wrong.append("bought after down")
     world.ask(world.load)
-    await fleet.registry.resume()
+    records = FleetRecords(fleet.registry, None, fleet.clock, 0.0)
+    await records.lift(await records.pauses())
 
 
 async def elsewhere(world: World, pause: float) -> None:

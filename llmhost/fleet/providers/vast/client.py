@@ -146,10 +146,11 @@ class VastAccount:
         )
 
     async def create(
-        self, offer: int, order: Mapping[str, Any], on_send: Callable[[], None]
+        self, offer: int, order: Mapping[str, Any], on_send: Callable[[], Awaitable[None]]
     ) -> Mapping[str, object]:
-        """Buys `offer` once; `order` is what the SDK's `create_instance` takes. `on_send` is called
-        directly before anything is sent. Once it is on its way, cancelling waits for its end.
+        """Buys `offer` once; `order` is what the SDK's `create_instance` takes. `on_send` is awaited
+        directly before anything is sent, and what it raises stops it. Once it is on its way, cancelling
+        waits for its end.
 
         Raises:
             Rejected: nothing was bought, unless its body names a `new_contract`.
@@ -158,7 +159,7 @@ class VastAccount:
         secrets = tuple(map(str, order.get("env", {}).values()))
 
         async def buy() -> Mapping[str, object]:
-            on_send()
+            await on_send()
             return await self._unbroken(lambda sdk: sdk.create_instance(offer, **order), secrets)
 
         return await self._paced("create", buy, idempotent=False)

@@ -19,6 +19,7 @@ from llmhost.config.fleet import VastConfig
 from llmhost.errors import ConfigError, LlmhostError, OfferGone, ProviderError, PurchaseUnclear, StateError
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.models import FleetSpec, Intent, Offer, Worker, WorkerState
+from llmhost.fleet.provider import Confirm, agree
 from llmhost.fleet.providers.vast.client import VastAccount
 from llmhost.fleet.providers.vast.faults import NoResponse, Rejected
 from llmhost.fleet.providers.vast.identity import (
@@ -169,14 +170,19 @@ class InstanceCreator:
         self._fleet = fleet
         self._clock = clock
 
-    async def buy(self, spec: FleetSpec, offer: Offer) -> Worker:
+    async def buy(self, spec: FleetSpec, offer: Offer, confirm: Confirm = agree) -> Worker:
         """The new worker, as soon as it exists. Raises as `Provider.create` does."""
+
+        async def on_send() -> None:
+            await confirm()
+            self._intents.write(order)
+
         number = _number(offer)
         identity = make_identity(self._clock.now())
         order = self._order(spec, offer, identity)
         request = self._request(order, offer, identity)
         try:
-            answer = await self._account.create(number, request, lambda: self._intents.write(order))
+            answer = await self._account.create(number, request, on_send)
         except Rejected as error:
             await self._refused(order, offer, error)
         except NoResponse as error:

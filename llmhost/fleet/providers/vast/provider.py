@@ -20,7 +20,7 @@ from llmhost.errors import ProviderError
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.models import Account, FleetSpec, Intent, Market, Offer, SshTarget, Worker
 from llmhost.fleet.offers import rank
-from llmhost.fleet.provider import Provider
+from llmhost.fleet.provider import Confirm, Provider, agree
 from llmhost.fleet.providers.vast.client import VastAccount
 from llmhost.fleet.providers.vast.create import InstanceCreator, Order, PendingPurchases
 from llmhost.fleet.providers.vast.faults import CONSOLE
@@ -85,9 +85,9 @@ class VastProvider(Provider):
         answer = await self._account.search(kind, self._settings.disk)
         return read_market(answer, self._settings)
 
-    async def create(self, spec: FleetSpec, offer: Offer | None = None) -> Worker:
+    async def create(self, spec: FleetSpec, offer: Offer | None = None, confirm: Confirm = agree) -> Worker:
         async with self._buying:
-            return await self._buyer.buy(spec, offer or await self._best(spec))
+            return await self._buyer.buy(spec, offer or await self._best(spec), confirm)
 
     async def list(self) -> Sequence[Worker]:
         rows = await self._rows()

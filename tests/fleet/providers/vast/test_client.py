@@ -42,7 +42,10 @@ def an_offer(server: VastServer) -> int:
 
 
 async def buy(account: VastAccount, offer: int, sent: Callable[[], None] = lambda: None) -> Any:
-    return await account.create(offer, ORDER, sent)
+    async def on_send() -> None:
+        sent()
+
+    return await account.create(offer, ORDER, on_send)
 
 
 async def test_a_call_that_takes_long_says_what_is_waited_for(vast_account: Accounts) -> None:
