@@ -22,9 +22,10 @@ __all__ = ["EmbeddedText", "Embedder", "Index", "TextEmbedder", "Verifier"]
 
 class Index(Protocol):
     """Finds the stored questions near a vector, by scope. All vectors have unit length and the embedder's
-    dimensions, float32.
+    dimensions, float32; `search` and `add` raise ModelError for others. An entry belongs to one scope.
 
-    Every method raises StoreError where Redis is away or will not write.
+    What others have deleted, or Redis evicted, is not found, and never an error. Every method raises
+    StoreError where Redis is away or will not write, or where a key holds something else.
     """
 
     async def prepare(self, scope: str) -> None:
@@ -39,6 +40,10 @@ class Index(Protocol):
 
     async def remove(self, scope: str, entries: Sequence[str]) -> None:
         """Makes entries unfindable; unknown ones are ignored."""
+
+    async def vectors(self, scope: str, entries: Sequence[str]) -> Sequence[Vector | None]:
+        """The entries' vectors, as exactly as they are kept; None for what is not there."""
+        ...
 
 
 class Embedder(Protocol):

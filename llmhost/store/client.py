@@ -32,7 +32,7 @@ from llmhost.store.errors import SpeaksNoTls, WantsCertificate, WantsTls, transl
 if TYPE_CHECKING:
     from llmhost.config.models import RedisConfig
 
-__all__ = ["address_options", "amount", "connect", "load_script", "text", "translate_errors"]
+__all__ = ["address_options", "amount", "connect", "execute", "load_script", "text", "translate_errors"]
 
 T = TypeVar("T")
 
@@ -126,6 +126,12 @@ class _FailFastPool(BlockingConnectionPool):
             raise
         self._failure = None
         return connection
+
+
+async def execute(client: Redis, *command: Any) -> Any:
+    """Runs a command that redis-py has no method for. Raises StoreError."""
+    with translate_errors():
+        return await client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
 # The options of the connection: which server, as which user, with which certificate.

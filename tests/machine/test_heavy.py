@@ -44,6 +44,8 @@ MODULES = [
     "llmhost.cache.embedders.onnx",
     "llmhost.cache.verifiers.onnx",
     "llmhost.cache.indexes.flat",
+    "llmhost.cache.indexes.query_engine",
+    "llmhost.cache.indexes.vector_set",
     "llmhost.cache.model_input",
 ]
 threads, failures = 12, []

@@ -12,12 +12,13 @@ import asyncio
 import os
 import struct
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llmhost.cache.indexes.checks import check_vector, damaged
 from llmhost.cache.models import Neighbour
 from llmhost.errors import StoreRefused
 from llmhost.store.client import load_script, translate_errors
@@ -88,6 +89,10 @@ class Mirror:
         """Whether the log had better be written anew."""
         records = max(self.position - len(self.header), 0) // self._layout.itemsize
         return self.is_old or records > 2 * len(self) + _SPARE_RECORDS
+
+    def items(self) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        """The entries and their vectors."""
+        return ((entry, self._matrix[row] / self._lengths[row]) for entry, row in self._rows.items())
 
     def vector(self, entry: str) -> NDArray[np.float32] | None:
         """The vector of an entry, shape (dimensions,), or None."""
@@ -207,15 +212,17 @@ class FlatIndex:
         self._add = client.register_script(load_script("llmhost.cache", "flat_add.lua"))
         self._read = client.register_script(load_script("llmhost.cache", "flat_read.lua"))
         self._swap = client.register_script(load_script("llmhost.cache", "flat_swap.lua"))
+        self._drop = client.register_script(load_script("llmhost.cache", "flat_drop.lua"))
 
     async def prepare(self, scope: str) -> None:
         await self._synced(scope)
 
     async def search(self, scope: str, vector: NDArray[np.float32], k: int) -> Sequence[Neighbour]:
-        _, mirror = self._mirror(scope)
-        return mirror.search(vector, k)
+        check_vector(vector, self._embedder, self._dimensions)
+        return self.mirror(scope).search(vector, k)
 
     async def add(self, scope: str, entry: str, vector: NDArray[np.float32]) -> None:
+        check_vector(vector, self._embedder, self._dimensions)
         for _ in range(_TRIES):
             mirror = await self._synced(scope)
             if mirror.has(entry, vector) or await self._append(scope, mirror, encode_record(entry, vector)):
@@ -232,6 +239,20 @@ class FlatIndex:
     async def vectors(self, scope: str, entries: Sequence[str]) -> Sequence[NDArray[np.float32] | None]:
         mirror = await self._synced(scope)
         return [mirror.vector(entry) for entry in entries]
+
+    def mirror(self, scope: str) -> Mirror:
+        """The scope as it was when it was last read."""
+        return self._mirror(scope)[1]
+
+    async def drop(self, scope: str, mirror: Mirror) -> bool:
+        """Deletes the log of this mirror, unless it has changed since: False."""
+        with translate_errors():
+            dropped = await self._drop(
+                keys=[self._kept_at(scope, mirror)], args=[mirror.header, mirror.position]
+            )
+        if dropped:
+            self._mirrors.pop(scope, None)
+        return bool(dropped)
 
     def _mirror(self, scope: str) -> tuple[asyncio.Lock, Mirror]:
         held = self._mirrors.setdefault(scope, (asyncio.Lock(), Mirror(self._dimensions)))
@@ -255,10 +276,7 @@ class FlatIndex:
                 mirror = Mirror(self._dimensions, header, len(header))
                 sound = not header or _is_sound(header, self._dimensions)
             if not (sound and mirror.replay(records)):
-                raise StoreRefused(
-                    f"the index of embedder {self._embedder} in Redis is damaged",
-                    hint="run `llmhost cache clear` to start a new one",
-                )
+                raise damaged(self._embedder)
             self._mirrors[scope] = (lock, mirror)
             return mirror
 
@@ -282,7 +300,7 @@ class FlatIndex:
 
     async def _compact(self, scope: str, mirror: Mirror) -> bool:
         """Writes the log anew, each entry once; False where it stays, since somebody appended meanwhile."""
-        old = self._keys.index(self._embedder, scope) if mirror.is_old else self._log(scope)
+        old = self._kept_at(scope, mirror)
         new = f"{self._log(scope)}:{os.urandom(8).hex()}"
         header, length, log = mirror.header, mirror.position, self._new_header() + mirror.records()
         with translate_errors():
@@ -295,6 +313,9 @@ class FlatIndex:
                 keys=[new, old, self._log(scope)], args=[header, length, self._lifetime_ms]
             )
         return bool(swapped)
+
+    def _kept_at(self, scope: str, mirror: Mirror) -> str:
+        return self._keys.index(self._embedder, scope) if mirror.is_old else self._log(scope)
 
     def _log(self, scope: str) -> str:
         return self._keys.flat(self._embedder, scope)

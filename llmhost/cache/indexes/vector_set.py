@@ -1,0 +1,200 @@
+"""Approximate search by Redis itself, 8.0 or newer: a vector set (VADD, VSIM) for each scope.
+
+A vector set of one entry costs 3 KB, and most scopes are one conversation. So a scope begins as a log of the
+flat index, and whoever adds one entry too many moves it to a vector set. Every search reads both, which keeps
+each step of a move safe: an entry is in the set before it leaves the log, and is named once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmhost.cache.indexes.checks import check_vector, damaged
+from llmhost.cache.indexes.flat import ENTRY_BYTES, FlatIndex
+from llmhost.cache.models import Neighbour
+from llmhost.errors import StoreRefused
+from llmhost.store.client import execute, translate_errors
+from llmhost.store.keys import NamespaceKeys
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+__all__ = ["MOST_IN_LOG", "VectorSetIndex"]
+
+#: entries; below, a log is smaller than a set and as fast: docs/architecture.md, "The indexes"
+MOST_IN_LOG = 32
+#: entries; a log that is longer, of a server that had no vector sets, is searched as it is
+_MOST_MOVED = 1024
+#: entries; Redis adds them in one step, and answers no other client meanwhile
+_MOVED_AT_ONCE = 32
+#: links of an entry to others, and the candidates that are looked at to find them, and at a search
+_LINKS, _BUILD_EFFORT, _EFFORT = 8, 200, 100
+#: scopes of which this process remembers that they have a set
+_MOST_KNOWN = 4096
+
+_Vector = NDArray[np.float32]
+
+
+class VectorSetIndex:
+    """The vector sets of one embedder. `lifetime` is seconds, counted from the last addition to a scope.
+    A scope of at most `most_in_log` entries has no set.
+
+    The sets do not know when an entry expires: who meets one that has, removes it.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        keys: NamespaceKeys,
+        *,
+        embedder: str,
+        dimensions: int,
+        lifetime: float,
+        most_in_log: int = MOST_IN_LOG,
+    ) -> None:
+        self._client = client
+        self._keys = keys
+        self._embedder = embedder
+        self._dimensions = dimensions
+        self._lifetime_ms = round(lifetime * 1000)
+        self._most_in_log = most_in_log
+        self._small = FlatIndex(client, keys, embedder=embedder, dimensions=dimensions, lifetime=lifetime)
+        #: scopes that had a set when they were last looked at, the newest last
+        self._large: dict[str, None] = {}
+
+    async def prepare(self, scope: str) -> None:
+        # Two commands at once instead of one script: in a cluster, the keys may be on two nodes.
+        _, exists = await asyncio.gather(self._small.prepare(scope), self._exists(scope))
+        self._note(scope, large=exists)
+
+    async def search(self, scope: str, vector: _Vector, k: int) -> Sequence[Neighbour]:
+        check_vector(vector, self._embedder, self._dimensions)
+        small = await self._small.search(scope, vector, k)
+        if scope not in self._large:
+            return small
+        command = ["VSIM", self._key(scope), "FP32", _encode(vector), "WITHSCORES", "COUNT", k]
+        with self._translate():
+            found = await execute(self._client, *command, "EF", max(_EFFORT, k))
+        both = {near.entry: near for near in (*_neighbours(found), *small)}
+        return sorted(both.values(), key=lambda near: -near.similarity)[:k]
+
+    async def add(self, scope: str, entry: str, vector: _Vector) -> None:
+        check_vector(vector, self._embedder, self._dimensions)
+        if scope in self._large:
+            await asyncio.gather(self._add_to_set(scope, [(entry, vector)]), self._small.prepare(scope))
+            if self._small.mirror(scope).vector(entry) is not None:
+                await self._small.remove(scope, [entry])
+            is_to_move = len(self._small.mirror(scope)) > 0  # of a move that was cut off
+        else:
+            _, in_set = await asyncio.gather(
+                self._small.add(scope, entry, vector), self._remove_from_set(scope, [entry])
+            )
+            is_to_move = in_set > 0 or len(self._small.mirror(scope)) >= self._most_in_log
+        if is_to_move:
+            await self._move(scope)
+
+    async def remove(self, scope: str, entries: Sequence[str]) -> None:
+        await asyncio.gather(self._small.remove(scope, entries), self._remove_from_set(scope, entries))
+
+    async def vectors(self, scope: str, entries: Sequence[str]) -> Sequence[_Vector | None]:
+        with self._translate():
+            pipeline = self._client.pipeline(transaction=False)
+            for entry in entries:
+                pipeline.execute_command("VEMB", self._key(scope), bytes.fromhex(entry), "RAW")
+            in_log, in_set = await asyncio.gather(
+                self._small.vectors(scope, entries), pipeline.execute() if entries else _nothing()
+            )
+        return [
+            _decode(raw, self._dimensions) if logged is None else logged
+            for logged, raw in zip(in_log, in_set, strict=True)
+        ]
+
+    async def _move(self, scope: str) -> None:
+        """Moves the log to the set. A crash leaves entries in both, and the next addition moves them."""
+        await self._small.prepare(scope)
+        log = self._small.mirror(scope)
+        if len(log) > _MOST_MOVED:
+            return
+        entries = list(log.items())
+        for start in range(0, len(entries), _MOVED_AT_ONCE):
+            await self._add_to_set(scope, entries[start : start + _MOVED_AT_ONCE])
+        self._note(scope, large=True)
+        await self._small.drop(scope, log)
+
+    async def _add_to_set(self, scope: str, entries: Sequence[tuple[str, _Vector]]) -> None:
+        key = self._key(scope)
+        with self._translate():
+            # In one transaction, so that no set is left without a lifetime.
+            pipeline = self._client.pipeline(transaction=True)
+            for entry, vector in entries:
+                command = ["VADD", key, "FP32", _encode(vector), bytes.fromhex(entry)]
+                pipeline.execute_command(*command, "Q8", "EF", _BUILD_EFFORT, "M", _LINKS)
+            pipeline.pexpire(key, self._lifetime_ms)
+            await pipeline.execute()
+
+    async def _remove_from_set(self, scope: str, entries: Sequence[str]) -> int:
+        """How many of them were there."""
+        if not entries:
+            return 0
+        with self._translate():
+            pipeline = self._client.pipeline(transaction=False)
+            for entry in entries:
+                pipeline.execute_command("VREM", self._key(scope), bytes.fromhex(entry))
+            return sum(await pipeline.execute())
+
+    async def _exists(self, scope: str) -> bool:
+        with translate_errors():
+            return bool(await self._client.exists(self._key(scope)))
+
+    def _note(self, scope: str, *, large: bool) -> None:
+        self._large.pop(scope, None)
+        if large:
+            self._large[scope] = None
+            if len(self._large) > _MOST_KNOWN:
+                del self._large[next(iter(self._large))]
+
+    def _key(self, scope: str) -> str:
+        return self._keys.vectors(self._embedder, scope)
+
+    @contextmanager
+    def _translate(self) -> Iterator[None]:
+        try:
+            with translate_errors():
+                yield
+        except StoreRefused as error:
+            # A set of other dimensions, links or numbers: another program's.
+            if "mismatch" in error.args[0]:
+                raise damaged(self._embedder) from None
+            raise
+
+
+async def _nothing() -> Sequence[Any]:
+    return []
+
+
+def _encode(vector: _Vector) -> bytes:
+    return vector.astype("<f4").tobytes()
+
+
+def _decode(raw: Sequence[Any] | None, dimensions: int) -> _Vector | None:
+    """What VEMB RAW says of an entry: the kind of its numbers, these, the length before, and the largest."""
+    if not raw or len(raw[1]) != dimensions:
+        return None
+    codes = np.frombuffer(raw[1], dtype=np.int8).astype(np.float32)
+    length = np.linalg.norm(codes)
+    return codes / length if length else None
+
+
+def _neighbours(found: Sequence[bytes]) -> Iterator[Neighbour]:
+    """VSIM's answer: names and scores, which are 1 for the same direction and 0 for the opposite one."""
+    for name, score in zip(found[::2], found[1::2], strict=True):
+        similarity = 2 * float(score) - 1
+        if len(name) == ENTRY_BYTES and math.isfinite(similarity):
+            yield Neighbour(name.hex(), min(similarity, 1.0))

@@ -1,0 +1,178 @@
+"""What only the vector sets do: a small scope has none, and moves to one without a loss."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from plugins.redis_servers import ClientOf
+
+from llmhost.cache.indexes.flat import FlatIndex
+from llmhost.cache.indexes.vector_set import MOST_IN_LOG, VectorSetIndex
+from llmhost.errors import StoreRefused, StoreUnavailable
+from llmhost.store.keys import NamespaceKeys
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from redis.asyncio import Redis
+
+DIMENSIONS = 16
+LOG, SET = "test:flat:e:s", "test:vectors:e:s"
+
+
+@pytest.fixture
+def client(client_of: ClientOf) -> Redis:
+    return client_of("redis-8.2")
+
+
+def new_index(client: Redis, **others: int) -> VectorSetIndex:
+    """As a new process has it."""
+    return VectorSetIndex(
+        client, NamespaceKeys("test"), embedder="e", dimensions=DIMENSIONS, lifetime=60.0, **others
+    )
+
+
+@pytest.fixture
+def index(client: Redis) -> VectorSetIndex:
+    return new_index(client)
+
+
+VECTORS = np.random.default_rng(7).standard_normal((100, DIMENSIONS)).astype(np.float32)
+VECTORS /= np.linalg.norm(VECTORS, axis=1, keepdims=True)
+
+
+def entry(number: int) -> str:
+    return f"{number:032x}"
+
+
+async def fill(index: VectorSetIndex, numbers: range) -> None:
+    for number in numbers:
+        await index.add("s", entry(number), VECTORS[number])
+
+
+async def found(index: VectorSetIndex, vector: NDArray[np.float32] = VECTORS[0]) -> list[int]:
+    await index.prepare("s")
+    return [int(near.entry, 16) for near in await index.search("s", vector, 200)]
+
+
+async def test_a_small_scope_has_no_set(index: VectorSetIndex, client: Redis) -> None:
+    await fill(index, range(MOST_IN_LOG))
+    assert await client.exists(SET) == 0
+
+
+async def test_one_entry_too_many_moves_the_scope_to_a_set(index: VectorSetIndex, client: Redis) -> None:
+    await fill(index, range(MOST_IN_LOG + 1))
+    assert await client.exists(LOG) == 0
+    assert await client.execute_command("VCARD", SET) == MOST_IN_LOG + 1
+    assert sorted(await found(index)) == sorted(await found(new_index(client))) == [*range(MOST_IN_LOG + 1)]
+
+
+async def test_a_large_scope_grows_in_its_set_alone(index: VectorSetIndex, client: Redis) -> None:
+    await fill(index, range(MOST_IN_LOG + 5))
+    assert await client.exists(LOG) == 0
+    assert sorted(await found(new_index(client))) == [*range(MOST_IN_LOG + 5)]
+
+
+@pytest.mark.parametrize("same_process", [True, False])
+async def test_a_move_that_was_cut_off_names_each_entry_once_and_is_completed_by_the_next_addition(
+    index: VectorSetIndex, client: Redis, monkeypatch: pytest.MonkeyPatch, same_process: bool
+) -> None:
+    async def crash(*_: object) -> bool:
+        raise StoreUnavailable("the process was killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FlatIndex, "drop", crash)
+        with pytest.raises(StoreUnavailable):
+            await fill(index, range(MOST_IN_LOG + 1))
+    assert await client.exists(LOG, SET) == 2
+    process = index if same_process else new_index(client)
+    assert sorted(await found(process)) == [*range(MOST_IN_LOG + 1)]
+    await process.add("s", entry(MOST_IN_LOG + 1), VECTORS[MOST_IN_LOG + 1])
+    assert await client.exists(LOG) == 0
+    assert sorted(await found(new_index(client))) == [*range(MOST_IN_LOG + 2)]
+
+
+async def test_a_move_that_was_cut_off_before_the_last_entry_loses_none(
+    index: VectorSetIndex, client: Redis
+) -> None:
+    await fill(index, range(MOST_IN_LOG))
+    other = new_index(client, most_in_log=0)
+    await other.add("s", entry(0), VECTORS[0])  # the first of the entries that would be moved
+    await client.delete(LOG)
+    await fill(index, range(MOST_IN_LOG))
+    assert sorted(await found(new_index(client))) == [*range(MOST_IN_LOG)]
+
+
+async def test_an_entry_that_is_added_while_a_scope_moves_stays(
+    index: VectorSetIndex, client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drop = FlatIndex.drop
+
+    async def drop_later(small: FlatIndex, *arguments: object) -> bool:
+        # A process that has not seen the set yet.
+        late = FlatIndex(client, NamespaceKeys("test"), embedder="e", dimensions=DIMENSIONS, lifetime=60.0)
+        await late.add("s", entry(99), VECTORS[99])
+        return await drop(small, *arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FlatIndex, "drop", drop_later)
+        await fill(index, range(MOST_IN_LOG + 1))
+    assert sorted(await found(new_index(client))) == [*range(MOST_IN_LOG + 1), 99]
+    await index.add("s", entry(98), VECTORS[98])
+    assert sorted(await found(new_index(client))) == [*range(MOST_IN_LOG + 1), 98, 99]
+    assert await client.exists(LOG) == 0
+
+
+async def test_processes_that_cross_the_border_at_once_lose_and_double_nothing(client: Redis) -> None:
+    processes = [new_index(client) for _ in range(5)]
+    for process in processes:
+        await process.prepare("s")
+    await asyncio.gather(*(fill(process, range(at, 100, 5)) for at, process in enumerate(processes)))
+    assert sorted(await found(new_index(client))) == [*range(100)]
+
+
+async def test_a_set_that_is_evicted_is_a_miss_and_grows_again(index: VectorSetIndex, client: Redis) -> None:
+    await fill(index, range(40))
+    await index.prepare("s")
+    await client.unlink(SET)
+    assert list(await index.search("s", VECTORS[0], 3)) == []
+    await fill(index, range(3))
+    assert sorted(await found(index)) == [0, 1, 2]
+    assert 0 < await client.pttl(SET if await client.exists(SET) else LOG) <= 60_000
+
+
+@pytest.mark.parametrize(
+    "other",
+    [("FP32", bytes(4 * 3), "Q8", "M", 8), ("FP32", bytes(4 * DIMENSIONS), "NOQUANT", "M", 32)],
+    ids=["dimensions", "numbers"],
+)
+async def test_a_set_of_another_program_is_refused_with_a_hint(
+    index: VectorSetIndex, client: Redis, other: tuple[object, ...]
+) -> None:
+    vectors, rest = other[:2], other[2:]
+    await client.execute_command("VADD", SET, *vectors, "theirs", *rest)
+    await index.prepare("s")
+    with pytest.raises(StoreRefused, match="damaged") as refused:
+        await index.add("s", entry(0), VECTORS[0])
+    assert "cache clear" in refused.value.hint
+
+
+async def test_a_name_in_a_set_that_is_no_entrys_is_not_found(index: VectorSetIndex, client: Redis) -> None:
+    await fill(index, range(40))
+    await client.execute_command("VADD", SET, "FP32", VECTORS[0].tobytes(), "theirs", "Q8", "M", 8)
+    assert sorted(await found(index)) == [*range(40)]
+
+
+async def test_a_long_log_of_a_server_without_sets_is_searched_as_it_is(client: Redis) -> None:
+    names = NamespaceKeys("test")
+    flat = FlatIndex(client, names, embedder="e", dimensions=DIMENSIONS, lifetime=60.0)
+    for number in range(1100):
+        await flat.add("s", entry(number), VECTORS[number % 100])
+    index = new_index(client)
+    await index.add("s", entry(2000), VECTORS[3])
+    await index.prepare("s")
+    near = await index.search("s", VECTORS[3], 12)
+    assert {int(one.entry, 16) for one in near} == {*range(3, 1100, 100), 2000}
+    assert await client.exists(SET) == 0
