@@ -12,6 +12,7 @@ __all__ = [
     "Intent",
     "Market",
     "Offer",
+    "Payer",
     "Registered",
     "SshTarget",
     "Stay",
@@ -96,6 +97,15 @@ class Market:
 
 
 @dataclass(frozen=True, slots=True)
+class Payer:
+    """Who pays for a rented worker: `account` as its provider calls them, `fingerprint` of a key of theirs.
+    Empty where it is not known."""
+
+    account: str = ""
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Worker:
     """One worker as its provider reports it.
 
@@ -106,7 +116,6 @@ class Worker:
     a path or a command. `machine` is the provider's name for the computer. `certificate` is the PEM of
     the only certificate that this worker may show. `digest` names the weights that it serves, where its
     provider knows them. `ends` is when its provider stops it for good, Unix seconds; None where unknown.
-    `account` is who pays for it, as its provider calls them; empty where that is not known.
     """
 
     id: str
@@ -127,7 +136,7 @@ class Worker:
     billing: float | None = None
     digest: str = ""
     ends: float | None = None
-    account: str = ""
+    payer: Payer = Payer()
 
     @property
     def burn(self) -> float:
@@ -142,12 +151,12 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """What is on record: the workers, oldest first, the ids whose record cannot be read or verified, and the
-    account that pays for each of them, where its record says so."""
+    """What is on record: the workers, oldest first, the ids whose record cannot be read or verified, and who
+    pays for each of them, as far as its record says so."""
 
     workers: tuple[Worker, ...] = ()
     damaged: tuple[str, ...] = ()
-    accounts: Mapping[str, str] = field(default_factory=dict)
+    payers: Mapping[str, Payer] = field(default_factory=dict)
 
     @property
     def ids(self) -> frozenset[str]:
@@ -171,12 +180,14 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A purchase that was begun and of which no worker is known. `written` is Unix seconds."""
+    """A purchase that was begun and of which no worker is known. `written` is Unix seconds. `hint`: what to
+    do, where the provider's list does not prove that it bought nothing; None where it does in time."""
 
     id: str
     offer: str
     machine: str
     written: float
+    hint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from llmhost.fleet.models import (
     Intent,
     Market,
     Offer,
+    Payer,
     Registered,
     SshTarget,
     Worker,
@@ -79,13 +80,13 @@ class Provider(ABC):
         State is STARTING, FAILED, or READY as far as the provider can tell without asking the engine.
         """
 
-    async def unlisted(self, accounts: Mapping[str, str]) -> Sequence[Worker]:  # noqa: ARG002
-        """Those of the workers named that exist although `list` has just not shown them. Each comes with the
-        account that pays for it, empty where that is not known.
+    async def unlisted(self, payers: Mapping[str, Payer]) -> Sequence[Worker]:  # noqa: ARG002
+        """Those of the workers named that exist although `list` has just not shown them. Each comes with what
+        its record says of who pays for it.
 
         Raises:
-            ProviderError: also where that shows that the list was not complete, and where one is paid for by
-                another account, which this one cannot see.
+            ProviderError: also where that shows that the list was not complete, and where it is not proven
+                that this account pays for one, as it cannot see those of others.
         """
         return ()
 
@@ -96,11 +97,12 @@ class Provider(ABC):
         return {}
 
     @abstractmethod
-    async def destroy(self, worker_id: str, account: str = "") -> None:
+    async def destroy(self, worker_id: str, payer: Payer | None = None) -> None:
         """Gives the worker back and returns when the provider no longer lists it.
 
-        A worker that does not exist is success: destroying twice is safe. `account` is who pays for it, where
-        that is known: one that another account pays for is an error, as it cannot be seen whether it exists.
+        A worker that does not exist is success: destroying twice is safe. `payer` is who pays for it, None
+        where it is not on record. One that was never listed, and for which this account is not proven to pay,
+        is an error: it cannot be seen whether it exists.
         """
 
     @abstractmethod
@@ -150,8 +152,8 @@ async def list_all_workers(provider: Provider, known: Registered) -> Sequence[Wo
     listed = await provider.list()
     missing = sorted(known.ids - {worker.id for worker in listed})
     if missing:
-        accounts = {worker: known.accounts.get(worker, "") for worker in missing}
-        listed = [*listed, *await provider.unlisted(accounts)]
+        payers = {worker: known.payers.get(worker, Payer()) for worker in missing}
+        listed = [*listed, *await provider.unlisted(payers)]
     recorded = {worker.id: worker for worker in known.workers}
     return [_reachable(worker, recorded.get(worker.id)) for worker in listed]
 

@@ -228,7 +228,7 @@ async def terminate(
         await records.opened(worker)
         on_progress(WorkerProgress(worker.id, "ending"))
         try:
-            await provider.destroy(worker.id, worker.account)
+            await provider.destroy(worker.id, worker.payer)
         except LlmhostError as error:
             on_progress(WorkerProgress(worker.id, "failed", detail="could not be ended"))
             return Failure(worker.id, f"could not be ended: {error.message}", error.hint)

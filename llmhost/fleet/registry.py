@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from llmhost.engines.redis_traffic import DrainMarks, measured_speed
 from llmhost.errors import StoreError, StoreUnavailable
 from llmhost.fleet.clock import Clock
-from llmhost.fleet.models import FleetSpec, Registered, Worker, WorkerState
+from llmhost.fleet.models import FleetSpec, Payer, Registered, Worker, WorkerState
 from llmhost.fleet.pause import NOWHERE, PauseBook, PauseMarks, PauseResult, Pauses, new_token
 from llmhost.ledger.rentals import Charge, Rental, RentalBook
 from llmhost.store.client import text, translate_errors
@@ -30,6 +30,7 @@ __all__ = ["Ban", "FleetRecords", "FleetRegistry", "Origin", "is_machines_fault"
 
 _TEXTS = ("model", "engine", "gpu", "detail", "log")
 _OPTIONAL_TEXTS = ("url", "token", "certificate")
+_PAYER = ("account", "fingerprint")
 _SIGNATURE = "signature"
 
 
@@ -106,10 +107,10 @@ class FleetRegistry:
         return Registered(
             workers=tuple(sorted(found, key=lambda worker: (worker.started, worker.id))),
             damaged=tuple(worker_id for worker_id, worker in decoded.items() if worker is None),
-            accounts={
-                worker_id: record["account"]
+            payers={
+                worker_id: _payer(record)
                 for worker_id, record in zip(ids, texts, strict=True)
-                if worker_id in decoded and "account" in record
+                if worker_id in decoded
             },
         )
 
@@ -124,10 +125,14 @@ class FleetRegistry:
     async def save(self, worker: Worker) -> None:
         """Writes the worker's record, in place of an earlier one. Who pays for it remains known."""
         key = self._keys.worker(worker.id)
-        if not worker.account:
+        if not (worker.payer.account and worker.payer.fingerprint):
             with translate_errors():
-                account = await self._client.hget(key, "account")
-            worker = replace(worker, account=text(account or b""))
+                raw = await self._client.hmget(key, _PAYER)
+            known = _payer({name: text(value or b"") for name, value in zip(_PAYER, raw, strict=True)})
+            payer = Payer(
+                worker.payer.account or known.account, worker.payer.fingerprint or known.fingerprint
+            )
+            worker = replace(worker, payer=payer)
         record = _encode(worker, self._origin.owner)
         pipeline = self._client.pipeline(transaction=True)  # of one key, so it works on shards too
         pipeline.delete(key)
@@ -212,7 +217,7 @@ def _encode(worker: Worker, owner: str) -> dict[str, str]:
         "machine": worker.machine,
         "digest": worker.digest,
         "owner": owner,
-        **({"account": worker.account} if worker.account else {}),
+        **{name: value for name in _PAYER if (value := getattr(worker.payer, name))},
         **({} if worker.billing is None else {"billing": repr(worker.billing)}),
         **{name: _encodable(value) for name, value in fields.items() if value is not None},
     }
@@ -238,11 +243,15 @@ def _decode(worker_id: str, provider: str, record: Mapping[str, str]) -> Worker 
             digest=record.get("digest", ""),
             billing=_amount(record["billing"]) if "billing" in record else None,
             ends=None,  # only the provider's list says
-            account=record.get("account", ""),
+            payer=_payer(record),
             **{name: record[name] for name in _TEXTS},
         )
     except (KeyError, ValueError):
         return None
+
+
+def _payer(record: Mapping[str, str]) -> Payer:
+    return Payer(**{name: record.get(name, "") for name in _PAYER})
 
 
 def _amount(raw: str) -> float:

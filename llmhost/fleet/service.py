@@ -17,7 +17,7 @@ from llmhost.fleet.budget import Limits
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.health import Hooks, OnProgress, check_workers, find_spending
 from llmhost.fleet.lock import FleetLock
-from llmhost.fleet.models import FleetSpec, Registered, Worker
+from llmhost.fleet.models import FleetSpec, Intent, Registered, Worker
 from llmhost.fleet.pause import NOWHERE, PauseMarks, PauseResult
 from llmhost.fleet.plan import Quote, select
 from llmhost.fleet.provider import Provider, list_all_workers, list_to_buy
@@ -201,16 +201,17 @@ class FleetService:
             intents = await self.provider.intents()
         except LlmhostError as error:
             return [Failure(None, f"what was being bought is not known: {error.message}", error.hint)]
-        now = self.clock.now()
-        waiting = [intent for intent in intents if abs(now - intent.written) < _ANSWERED_AFTER]
-        return [
-            Failure(
-                None,
-                f"it is not known yet whether the purchase {intent.id} bought a worker",
-                f"run `llmhost down` again in {math.ceil(_ANSWERED_AFTER / 60)} minutes",
-            )
-            for intent in waiting
-        ]
+        return [failure for intent in intents if (failure := self._doubt(intent))]
+
+    def _doubt(self, intent: Intent) -> Failure | None:
+        """Why it is not known whether a purchase bought something; None where it bought nothing."""
+        bought = f"whether the purchase {intent.id} bought a worker"
+        if intent.hint is not None:
+            return Failure(None, f"{bought} cannot be seen with this API key", intent.hint)
+        if abs(self.clock.now() - intent.written) < _ANSWERED_AFTER:
+            minutes = math.ceil(_ANSWERED_AFTER / 60)
+            return Failure(None, f"it is not known yet {bought}", f"run this again in {minutes} minutes")
+        return None
 
     def _may_rent(self, pause: PauseResult) -> Sequence[Failure]:
         """What may start workers although the fleet is to stay down."""
@@ -250,7 +251,7 @@ class FleetService:
 
     async def down_orphans(self, *, on_progress: OnProgress = lambda _: None) -> DownResult:
         """Destroys the workers that the provider lists and the registry does not know, and forgets purchases
-        that bought nothing.
+        that bought nothing. One of which that is not known is a failure of the result.
 
         Raises:
             StoreError: the registry cannot be read, so it is not known which workers it lacks.
@@ -265,10 +266,12 @@ class FleetService:
             await self.provider.resolve_pending()
             orphans = [worker for worker in await self.provider.list() if worker.id not in known.ids]
             result = await self._end(orphans, known, records, on_progress)
-            intents = await self.provider.intents()
-            for intent in intents:
-                await self.provider.forget_intent(intent.id)
-        return replace(result, intents=tuple(intent.id for intent in intents))
+            doubts = {intent.id: self._doubt(intent) for intent in await self.provider.intents()}
+            nothing = tuple(intent for intent, doubt in doubts.items() if doubt is None)
+            for intent in nothing:
+                await self.provider.forget_intent(intent)
+        unclear = (doubt for doubt in doubts.values() if doubt is not None)
+        return replace(result, intents=nothing, failed=(*result.failed, *unclear))
 
     async def status(self) -> FleetStatus:
         """Every worker that exists, asked whether it answers; what Redis knows is brought up to date."""
@@ -314,7 +317,7 @@ class FleetService:
         failures = [_unseen(error)]
         async for name in self._known_in_part(ids, known):
             try:
-                await self.provider.destroy(name, known.accounts.get(name, ""))
+                await self.provider.destroy(name, known.payers.get(name))
                 destroyed.append(name)
                 await records.gone(name)
             except LlmhostError as failure:

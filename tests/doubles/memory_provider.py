@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from llmhost.errors import LlmhostError, OfferGone, ProviderError
 from llmhost.fleet.clock import Clock
-from llmhost.fleet.models import Account, FleetSpec, Intent, Market, Offer, Worker, WorkerState
+from llmhost.fleet.models import Account, FleetSpec, Intent, Market, Offer, Payer, Worker, WorkerState
 from llmhost.fleet.provider import Confirm, Provider, agree
 from llmhost.ledger.rentals import Charge
 
@@ -104,7 +104,7 @@ class MemoryProvider(Provider):
             raise self._cloud.list_error
         return [self._now(worker) for worker in self._cloud.machines.values()]
 
-    async def destroy(self, worker_id: str, account: str = "") -> None:
+    async def destroy(self, worker_id: str, payer: Payer | None = None) -> None:
         if worker_id in self._cloud.undying:
             raise ProviderError(f"the machine of {worker_id} does not stop", hint="stop it by hand")
         self._cloud.machines.pop(worker_id, None)

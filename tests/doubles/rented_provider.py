@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from llmhost.errors import LlmhostError
-from llmhost.fleet.models import Account, FleetSpec, Intent, Market, Offer, Worker
+from llmhost.fleet.models import Account, FleetSpec, Intent, Market, Offer, Payer, Worker
 from llmhost.fleet.provider import Confirm, Provider, agree
 
 
@@ -36,7 +36,7 @@ class RentedProvider(Provider):
         self._ask()
         return self.workers
 
-    async def destroy(self, worker_id: str, account: str = "") -> None:
+    async def destroy(self, worker_id: str, payer: Payer | None = None) -> None:
         raise AssertionError("whoever looks ends nothing")
 
     async def logs(self, worker_id: str, lines: int = 100) -> str:

@@ -8,7 +8,7 @@ import resource
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from doubles.forked_command import ForkedCommand
 from doubles.vast.faults import Fault
+from doubles.vast.server import VastServer
 from doubles.waiting import until
 from plugins.commands import processes_of
 from plugins.rented_commands import RentedHouse, bought
@@ -23,6 +24,7 @@ from plugins.rented_commands import RentedHouse, bought
 from llmhost.config.models import RedisConfig
 from llmhost.errors import StateError
 from llmhost.fleet import service
+from llmhost.fleet.clock import SystemClock
 from llmhost.store.client import connect
 from llmhost.store.keys import FleetKeys
 
@@ -181,6 +183,47 @@ async def test_without_the_key_down_says_what_it_cannot_see_and_does_not_exit_wi
         assert done.code != 0, args
         assert "API key" in done.err
     assert len(blue.alive()) == 2
+
+
+# The key of another account
+
+
+@pytest.fixture
+async def other_account() -> AsyncIterator[VastServer]:
+    """Another customer's, in which nothing is rented."""
+    async with VastServer(SystemClock(), pace=0) as server:
+        server.change_account()
+        yield server
+
+
+@pytest.mark.parametrize("says_who", ["for the worker alone", "for the other key alone", "never"])
+async def test_with_another_accounts_key_no_worker_is_called_gone_that_is_not_proven_to_be(
+    rented_house: RentedHouse, other_account: VastServer, says_who: str
+) -> None:
+    rented_house.boot_for_ever()
+    if says_who != "for the worker alone":
+        rented_house.server.world.user = None
+    if says_who != "for the other key alone":
+        other_account.arm(Fault.SERVER_ERROR, endpoint="user", times=None)
+    await rented_house.ok("up", "--gpus", "2", "--yes", "--no-wait")
+    for command in (["fleets"], ["status"], ["down"], ["down", "--all", "--yes"]):
+        done = await rented_house.run(*command, **other_account.environment())
+        assert done.code != 0, command
+        assert all(worker in done.out + done.err for worker in rented_house.alive()), command
+        assert "is not proven to be of the account that bought it" in done.err, command
+    assert len(list((rented_house.state / "fleets" / "rented" / "intents").iterdir())) == 2
+    assert set(await rented_house.status()) == set(rented_house.alive())
+    assert (await rented_house.run("down")).code == 0
+    assert rented_house.alive() == []
+
+
+async def test_the_key_that_bought_a_worker_sees_that_it_is_gone_although_vast_does_not_say_whose_it_is(
+    blue: RentedHouse,
+) -> None:
+    for number in blue.server.alive():
+        blue.server.world.destroy(blue.server.instances[number])
+    blue.server.arm(Fault.SERVER_ERROR, endpoint="user", times=None)
+    assert (await blue.status(), (await blue.run("down")).code) == ({}, 0)
 
 
 def write_config(house: RentedHouse, text: str) -> None:

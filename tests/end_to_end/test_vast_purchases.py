@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from pathlib import Path
 
@@ -135,7 +136,9 @@ async def test_orphans_are_ended_and_nothing_else_is(market: RentedHouse) -> Non
     assert market.alive() == [*known, f"vast-{others}", f"vast-{nobodys}"]
 
 
-async def test_a_purchase_that_came_to_nothing_is_forgotten_with_the_orphans(market: RentedHouse) -> None:
+async def purchase_in_doubt(market: RentedHouse) -> Path:
+    """The file of one that vast.ai was not even asked for, which nobody knows."""
+
     async def kill(endpoint: str, _: int) -> None:
         if endpoint == "create":
             up.process.kill()
@@ -145,9 +148,46 @@ async def test_a_purchase_that_came_to_nothing_is_forgotten_with_the_orphans(mar
     up = await market.start("up", "--yes")
     await up.end()
     market.server.before = None
-    assert len((await market.ok("down", "--orphans"))["intents"]) == 1
+    (order,) = (market.state / "fleets" / "rented" / "intents").iterdir()
+    return order
+
+
+def make_older(order: Path) -> None:
+    """As if a quarter of an hour had passed."""
+    values = json.loads(order.read_text())
+    order.write_text(json.dumps({**values, "written": values["written"] - 901}))
+
+
+async def test_a_purchase_that_came_to_nothing_is_forgotten_with_the_orphans(market: RentedHouse) -> None:
+    order = await purchase_in_doubt(market)
+    make_older(order)
+    assert (await market.ok("down", "--orphans"))["intents"] == [order.stem]
     assert (await market.ok("down", "--orphans"))["intents"] == []
     assert market.server.created_total == 0
+
+
+@pytest.mark.parametrize("command", [["down"], ["down", "--orphans"], ["down", "--all", "--yes"]])
+async def test_a_purchase_that_may_still_have_bought_something_is_not_forgotten(
+    market: RentedHouse, command: list[str]
+) -> None:
+    order = await purchase_in_doubt(market)
+    done = await market.run(*command)
+    assert (done.code != 0, order.exists()) == (True, True), done.out
+    assert f"it is not known yet whether the purchase {order.stem} bought a worker" in done.err
+
+
+@pytest.mark.parametrize("command", [["down"], ["down", "--orphans"], ["down", "--all", "--yes"]])
+async def test_another_accounts_key_does_not_see_that_a_purchase_bought_nothing(
+    market: RentedHouse, command: list[str]
+) -> None:
+    order = await purchase_in_doubt(market)
+    make_older(order)
+    market.environ["VAST_API_KEY"] = market.server.key = "0" * 64
+    market.server.arm(Fault.SERVER_ERROR, endpoint="user", times=None)
+    done = await market.run(*command)
+    assert (done.code != 0, order.exists()) == (True, True), done.out
+    assert f"whether the purchase {order.stem} bought a worker cannot be seen with this API key" in done.err
+    assert f"remove {order.name}" in done.err
 
 
 @pytest.mark.parametrize(

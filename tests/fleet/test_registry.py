@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from llmhost.config.models import RedisConfig
 from llmhost.errors import StoreRefused, StoreUnavailable
-from llmhost.fleet.models import Worker, WorkerState
+from llmhost.fleet.models import Payer, Worker, WorkerState
 from llmhost.fleet.providers.static import StaticProvider, StaticServer
 from llmhost.fleet.registry import FleetRegistry
 from llmhost.store.client import connect
@@ -64,6 +64,13 @@ def test_what_is_saved_is_read(worker: Worker, redis_server: Any) -> None:
         return read
 
     assert asyncio.run(round_trip()) == worker
+
+
+async def test_what_is_known_of_who_pays_is_kept_by_readings_that_know_less(registry: FleetRegistry) -> None:
+    for payer in (Payer("4242", "one key's"), Payer("", "another key's"), Payer()):
+        await registry.save(replace(make_worker(), payer=payer))
+    (read,) = (await registry.workers()).workers
+    assert read.payer == Payer("4242", "another key's")
 
 
 async def test_a_worker_whose_log_lies_at_a_path_that_is_no_text_is_on_record(

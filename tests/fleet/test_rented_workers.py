@@ -79,7 +79,7 @@ async def test_a_machine_with_another_accounts_key_and_the_same_redis_calls_no_w
     await fleet.service().up(1)
     (one,) = fleet.server.alive()
     fleet.server.world.destroy(fleet.server.instances[one])  # as the other account sees it
-    fleet.server.world.user, owner = 5151, fleet.server.world.user
+    owner = fleet.server.change_account()
     fleet.folder = tmp_path / "elsewhere"
     for command in (fleet.service().down, fleet.service().status):
         with pytest.raises(ProviderError, match=f"vast-{one}: bought by user {owner} .* user 5151's"):
@@ -95,7 +95,7 @@ async def test_down_ends_what_the_list_shows_although_another_account_pays_for_a
     await fleet.service().up(2)
     one, two = fleet.server.alive()
     fleet.server.world.destroy(fleet.server.instances[one])  # as the other account sees it
-    fleet.server.world.user = 5151
+    fleet.server.change_account()
     await fleet.registry.forget(f"vast-{two}")  # bought by a machine that Redis was away from
     fleet.folder = tmp_path / "elsewhere"
     result = await fleet.service().down()
@@ -106,7 +106,8 @@ async def test_down_ends_what_the_list_shows_although_another_account_pays_for_a
 async def test_a_record_that_names_another_payer_keeps_no_worker_from_being_ended(fleet: RentedFleet) -> None:
     await fleet.service().up(1)
     (one,) = fleet.server.alive()
-    await fleet.client.hset(FleetKeys(fleet.fleet).worker(f"vast-{one}"), "account", "5151")
+    forged = {"account": "5151", "fingerprint": "another key's"}
+    await fleet.client.hset(FleetKeys(fleet.fleet).worker(f"vast-{one}"), mapping=forged)
     fleet.server.arm(Fault.LIST_NULL, times=None)
     with pytest.raises(ProviderError, match=f"known here: vast-{one}"):
         await fleet.service().down()

@@ -18,7 +18,7 @@ from pathlib import Path
 from llmhost.engines.llama_cpp import WorkerSpec
 from llmhost.engines.model_file import model_digest
 from llmhost.errors import ProviderError, StateError
-from llmhost.fleet.models import FleetSpec, Market, Offer, Worker, WorkerState
+from llmhost.fleet.models import FleetSpec, Market, Offer, Payer, Worker, WorkerState
 from llmhost.fleet.provider import Confirm, Provider, agree
 from llmhost.fleet.providers.local_worker import (
     Record,
@@ -108,7 +108,7 @@ class LocalProvider(Provider):
         workers = [self._view(folder) for folder in self._folders()]
         return sorted(workers, key=lambda worker: (worker.started, worker.id))
 
-    async def destroy(self, worker_id: str, account: str = "") -> None:  # noqa: ARG002
+    async def destroy(self, worker_id: str, payer: Payer | None = None) -> None:  # noqa: ARG002
         folder = self._folder(worker_id)
         if folder.id not in {existing.id for existing in self._folders()}:
             return

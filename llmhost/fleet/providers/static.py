@@ -16,7 +16,7 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, FiniteFloat, Strict, TypeAdapter
 
 from llmhost.errors import ProviderError, StateError
-from llmhost.fleet.models import FleetSpec, Market, Offer, Worker, WorkerState
+from llmhost.fleet.models import FleetSpec, Market, Offer, Payer, Worker, WorkerState
 from llmhost.fleet.provider import Confirm, Provider, agree
 from llmhost.machine.files import make_folder, read_json, write_json
 
@@ -100,7 +100,7 @@ class StaticProvider(Provider):
     async def list(self) -> Sequence[Worker]:
         return [self._view(adoption) for adoption in self._read()]
 
-    async def destroy(self, worker_id: str, account: str = "") -> None:  # noqa: ARG002
+    async def destroy(self, worker_id: str, payer: Payer | None = None) -> None:  # noqa: ARG002
         adoptions = self._read()
         remaining = [adoption for adoption in adoptions if adoption.id != worker_id]
         if len(remaining) < len(adoptions):

@@ -14,7 +14,7 @@ from doubles.scale_bench import ScaleBench
 from redis.asyncio import Redis
 
 from llmhost.config.models import RedisConfig
-from llmhost.fleet.models import FleetSpec, Offer, Worker
+from llmhost.fleet.models import FleetSpec, Offer, Payer, Worker
 from llmhost.fleet.provider import Confirm, agree
 from llmhost.ledger.ledger import Ledger
 from llmhost.store.client import connect
@@ -61,9 +61,9 @@ class MortalProvider(RentingProvider):
         self._fuse.touch()
         return worker
 
-    async def destroy(self, worker_id: str, account: str = "") -> None:
+    async def destroy(self, worker_id: str, payer: Payer | None = None) -> None:
         self._fuse.touch()
-        await super().destroy(worker_id, account)
+        await super().destroy(worker_id, payer)
         self._fuse.touch()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
@@ -9,6 +10,8 @@ from doubles.vast.faults import AFFLICTIONS, Armed, Fault, Faults
 from doubles.vast.instances import Instance
 from doubles.vast.limits import Limits
 from doubles.vast.world import World
+
+OTHER_USER = 5151  #: whose account it is after `change_account`
 
 
 class Control:
@@ -47,6 +50,12 @@ class Control:
         now, instance = self.world.advance(), self.world.instances[id]
         instance.steps = []
         instance.show(status, now, message)
+
+    def change_account(self) -> int | None:
+        """Callers have the key of another account from now on; the number of the first one's user."""
+        user, self.world.user = self.world.user, OTHER_USER
+        self.key = secrets.token_hex(32)
+        return user
 
     def outbid(self, id: int) -> None:
         """Somebody bids more for it; a higher bid of ours brings it back."""

@@ -22,7 +22,7 @@ class World:
     def __init__(self, clock: Clock, boot: Boot, credit: float) -> None:
         self.clock = clock
         self.boot = boot
-        self.user = 4242  # whose account it is
+        self.user: int | None = 4242  # whose account it is
         self.market = Market()
         self.instances: dict[int, Instance] = {}
         self.peak_price = 0.0

@@ -7,6 +7,7 @@ second. Its own retries are off: only here is it known which calls are idempoten
 from __future__ import annotations
 
 import asyncio
+import hmac
 import os
 import re
 import threading
@@ -281,6 +282,12 @@ class VastAccount:
             raise translate(error, doing, (*self._secrets, *secrets)) from error
         finally:
             slow.cancel()
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same key, which it does not tell; empty without a key."""
+        key = self._made.client.api_key if self._made is not None else find_key(self._key)
+        return hmac.digest(key.encode(), b"llmhost account", "sha256").hex() if key else ""
 
     @property
     def _secrets(self) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from pydantic import ConfigDict, Field, PositiveInt, Strict, TypeAdapter
 from llmhost.config.fleet import VastConfig
 from llmhost.errors import ConfigError, LlmhostError, OfferGone, ProviderError, PurchaseUnclear, StateError
 from llmhost.fleet.clock import Clock
-from llmhost.fleet.models import FleetSpec, Intent, Offer, Worker, WorkerState
+from llmhost.fleet.models import FleetSpec, Intent, Offer, Payer, Worker, WorkerState
 from llmhost.fleet.provider import Confirm, agree
 from llmhost.fleet.providers.vast.client import VastAccount
 from llmhost.fleet.providers.vast.faults import NoResponse, Rejected
@@ -59,7 +59,8 @@ _FAR_AWAY = 1e11  #: Unix seconds; no clock is that wrong
 @dataclass(frozen=True, slots=True)
 class Order:
     """`id` is unique to this purchase. `written` is Unix seconds, `price` USD an hour. `instance` is None
-    until it is known, `owner` where it is not known whose account bought it.
+    until it is known, `owner` where it is not known whose account bought it. `fingerprint` is of a key of
+    that account, None where an older llmhost wrote the order.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -76,6 +77,11 @@ class Order:
     instance: Annotated[PositiveInt, Strict()] | None = None
     price: Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)] | None = None
     owner: Annotated[PositiveInt, Strict()] | None = None
+    fingerprint: str | None = None
+
+    @property
+    def payer(self) -> Payer:
+        return Payer(str(self.owner or ""), self.fingerprint or "")
 
     @property
     def intent(self) -> Intent:
@@ -95,10 +101,13 @@ class PendingPurchases:
         make_folder(self.folder)
         write_json(self._path(order.id), asdict(order))
 
-    def resolve(self, order: Order, instance: int) -> None:
-        """Writes down which instance came of it. A full disk hides no purchase: the label, which was written
-        before, finds it too.
+    def resolve(self, order: Order, instance: int | None, payer: Payer | None = None) -> None:
+        """Writes down which instance came of it, and who pays, where that is seen now. A full disk hides no
+        purchase: the label, which was written before, finds it too.
         """
+        if payer is not None:
+            owner = int(payer.account) if payer.account else order.owner
+            order = replace(order, owner=owner, fingerprint=payer.fingerprint)
         with suppress(StateError):
             self.write(replace(order, instance=instance))
 
@@ -214,6 +223,7 @@ class InstanceCreator:
             certificate=identity.certificate,
             price=offer.price_per_hour,
             owner=self._account.owner,
+            fingerprint=self._account.fingerprint or None,
         )
 
     def _request(self, order: Order, offer: Offer, identity: Identity) -> Mapping[str, Any]:
@@ -311,5 +321,5 @@ def _new_worker(order: Order, offer: Offer, instance: int) -> Worker:
         certificate=order.certificate,
         stage="rented",
         machine=offer.machine,
-        account=str(order.owner or ""),
+        payer=order.payer,
     )

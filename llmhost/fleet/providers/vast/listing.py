@@ -89,6 +89,7 @@ class Listing:
         #: what the last reading lists without a number, and of which llmhost may be the buyer
         self.nameless: Sequence[object] = ()
         self.last: Sequence[Row] = ()  #: what the last reading showed
+        self.seen: set[int] = set()  #: what was ever listed, or found by its number: the account pays for it
 
     async def rows(self) -> Sequence[Row]:
         """Every instance of the account that has a number, of this fleet or not; no two have the same. Those
@@ -109,6 +110,7 @@ class Listing:
         answer is about the number that was asked for, whatever it calls itself.
         """
         found = [(number, await self._account.instance(number)) for number in sorted(known)]
+        self.seen |= {number for number, row in found if row is not None}
         return [
             read(Row, {**row, "id": number} if isinstance(row, Mapping) else row, "an instance")
             for number, row in found
@@ -131,6 +133,7 @@ class Listing:
             if whole or (pages_read > 1 and len(rows) > count):
                 self.nameless = [row for row in self.nameless if may_be_ours(row)]
                 self.last = rows
+                self.seen |= {row.id for row in rows}
                 return rows
         raise ProviderError(
             f"vast.ai's list of instances is not complete: it counts {count:g} and shows {len(rows)}",

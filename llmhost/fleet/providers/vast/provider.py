@@ -18,7 +18,7 @@ from llmhost.config.fields import UNNAMED_FLEET
 from llmhost.config.fleet import VastConfig
 from llmhost.errors import ProviderError
 from llmhost.fleet.clock import Clock
-from llmhost.fleet.models import Account, FleetSpec, Intent, Market, Offer, SshTarget, Worker
+from llmhost.fleet.models import Account, FleetSpec, Intent, Market, Offer, Payer, SshTarget, Worker
 from llmhost.fleet.offers import rank
 from llmhost.fleet.provider import Confirm, Provider, agree
 from llmhost.fleet.providers.vast.client import VastAccount
@@ -51,6 +51,7 @@ _READINGS = 3  #: of a list that lacks what is known to exist
 _SETTLING = 60.0
 _SETTLING_LOOKS = 12
 _DAY = 86400  #: seconds; vast.ai bills by the day (UTC)
+_OTHER_KEY = f"set VAST_API_KEY to the key that it was bought with, or look at {CONSOLE}"
 
 
 class VastProvider(Provider):
@@ -78,6 +79,7 @@ class VastProvider(Provider):
         self._listing = Listing(account)
         self._buyer = InstanceCreator(account, self._listing, self._intents, settings, boot, fleet, clock)
         self._buying = asyncio.Lock()
+        self._asked_owner = False
         self._ended: set[str] = set()  #: orders whose instance is gone; the file of one may not be removable
 
     async def offers(self, spec: FleetSpec) -> Market:  # noqa: ARG002
@@ -94,22 +96,23 @@ class VastProvider(Provider):
         newest_first = sorted(
             rows, key=lambda row: row.id, reverse=True
         )  # of two of one order the older counts
-        instances = {row.order(self._fleet): row.id for row in newest_first}
+        instances, listed = {row.order(self._fleet): row.id for row in newest_first}, {row.id for row in rows}
+        ours = self._payer
         for order in self._intents.all():
-            if order.instance is None and order.id in instances:
-                self._intents.resolve(order, instances[order.id])
+            number = order.instance or instances.get(order.id)
+            if number in listed and (order.instance is None or order.fingerprint != ours.fingerprint):
+                self._intents.resolve(order, number, ours)
         workers = self._read(rows)
         dearest = max((worker.price_per_hour for worker in workers), default=0.0)
         return (*workers, *self._nameless(dearest, {self._fleet, None}))
 
-    async def unlisted(self, accounts: Mapping[str, str]) -> Sequence[Worker]:
-        owners = {number: who for name, who in accounts.items() if (number := number_in(name)) is not None}
-        rows = await self._listing.lacks(owners)
+    async def unlisted(self, payers: Mapping[str, Payer]) -> Sequence[Worker]:
+        known = {number: payer for name, payer in payers.items() if (number := number_in(name)) is not None}
+        rows = await self._listing.lacks(known)
         if lost := self._inexcusable(rows):
             raise _incomplete(lost)
-        found = {row.id for row in rows}
-        await self._check_account({number: who for number, who in owners.items() if number not in found})
-        return self._read(rows, dict.fromkeys(owners, ""))
+        await self._check_records(known)
+        return self._read(rows, dict.fromkeys(known, ""))
 
     async def fleets(self) -> Mapping[str, Sequence[Worker]]:
         rows = self._listing.last or await self._listing.rows()
@@ -131,7 +134,7 @@ class VastProvider(Provider):
         rows, now = enumerate(self._listing.nameless, 1), self._clock.now()
         return [nameless_worker(n, price, now) for n, row in rows if fleet_of_nameless(row) in fleets]
 
-    async def destroy(self, worker_id: str, account: str = "") -> None:
+    async def destroy(self, worker_id: str, payer: Payer | None = None) -> None:
         number = number_in(worker_id)
         if number is None and is_nameless(worker_id):
             raise ProviderError(
@@ -142,10 +145,11 @@ class VastProvider(Provider):
             return
         ordered = next((row.order(self._fleet) for row in self._listing.last if row.id == number), None)
         await end_instance(self._account, self._listing, self._clock, number, self._settings.pace)
-        await self._check_account({number: account})
+        if payer is not None:
+            await self._check_records({number: payer})
         mine = [order for order in self._intents.all() if order.instance == number or order.id == ordered]
-        await self._check_owner(mine)
         for order in mine:
+            await self._check_orders({number: order})
             self._ended.add(order.id)
             self._intents.drop(order.id)
 
@@ -176,8 +180,13 @@ class VastProvider(Provider):
         if not self._intents.all():
             return ()
         known = {row.order(self._fleet) for row in await self._rows()} | self._ended
-        orders = [order for order in self._intents.all() if order.instance is None]
-        return [order.intent for order in orders if order.id not in known]
+        orders = [o for o in self._intents.all() if o.instance is None and o.id not in known]
+        return [
+            order.intent
+            if await self._pays(order.payer)
+            else replace(order.intent, hint=f"{_OTHER_KEY}; else {self._forgetting(order)}")
+            for order in orders
+        ]
 
     def on_record(self) -> Sequence[str]:
         return [worker_id(number) for number in self._on_record()]
@@ -211,8 +220,12 @@ class VastProvider(Provider):
             numbers={**numbers, **self._on_record()},
             dearest=max((price for price in prices if price is not None), default=0.0),
         )
-        account = str(self._account.owner or "")
-        return [replace(worker, account=account) for worker in workers]
+        return [replace(worker, payer=self._payer) for worker in workers]
+
+    @property
+    def _payer(self) -> Payer:
+        """Who pays for what is listed."""
+        return Payer(str(self._account.owner or ""), self._account.fingerprint)
 
     async def _rows(self) -> Sequence[Row]:
         """The list, and what was bought here a moment ago and does not show in it yet.
@@ -235,48 +248,55 @@ class VastProvider(Provider):
         for number in listed:
             missing.pop(number, None)
         rows = await self._listing.lacks(missing)
-        gone = [missing[number] for number in set(missing) - {row.id for row in rows}]
-        await self._check_owner(gone)
-        for order in gone:
+        gone = {number: missing[number] for number in set(missing) - {row.id for row in rows}}
+        await self._check_orders(gone)
+        for order in gone.values():
             self._intents.drop(order.id)
         return rows
 
-    async def _check_owner(self, gone: Sequence[Order]) -> None:
-        """An account does not know another's instances: they are not gone because it shows none.
+    async def _check_records(self, gone: Mapping[int, Payer]) -> None:
+        """As `_check_gone`, for what the fleet's records say of who pays."""
+        keys = FleetKeys(self._fleet)
+        await self._check_gone(
+            [
+                (number, payer, f"delete the key {keys.worker(worker_id(number))} in Redis")
+                for number, payer in gone.items()
+            ]
+        )
+
+    async def _check_orders(self, gone: Mapping[int, Order]) -> None:
+        """As `_check_gone`, for what was bought here."""
+        await self._check_gone(
+            [(number, order.payer, self._forgetting(order)) for number, order in gone.items()]
+        )
+
+    async def _check_gone(self, gone: Iterable[tuple[int, Payer, str]]) -> None:
+        """An account does not know another's instances: they are not gone because it shows none. Each comes
+        with who pays for it, and with what to do where that account does not exist any more.
 
         Raises:
-            ProviderError: another account bought one of these.
+            ProviderError: one of these was never listed, and this account is not proven to pay for it.
         """
-        owned = [order for order in gone if order.owner is not None]
-        if owned and self._account.owner is None:
-            with suppress(ProviderError):  # then its word on the instances has to do
-                await self._account.user()
-        foreign = [order for order in owned if self._account.owner not in {order.owner, None}]
-        if foreign:
-            names = ", ".join(worker_id(order.instance) for order in foreign if order.instance is not None)
-            raise _foreign(
-                names,
-                str(foreign[0].owner),
-                self._account.owner,
-                f"remove {foreign[0].id}.json in {self._intents.folder}",
-            )
+        doubtful = [one for one in gone if one[0] not in self._listing.seen]
+        unproven = [one for one in sorted(doubtful, key=lambda one: one[0]) if not await self._pays(one[1])]
+        if unproven:
+            names = ", ".join(worker_id(number) for number, _, _ in unproven)
+            _, payer, forget = unproven[0]
+            raise _foreign(names, payer.account, self._account.owner, forget)
 
-    async def _check_account(self, gone: Mapping[int, str]) -> None:
-        """As `_check_owner`, for what the fleet's records say of who pays."""
-        owned = {number: who for number, who in gone.items() if who}
-        if owned and self._account.owner is None:
+    def _forgetting(self, order: Order) -> str:
+        return f"remove {order.id}.json in {self._intents.folder}"
+
+    async def _pays(self, payer: Payer) -> bool:
+        """Whether the account is proven to be this one: by its key, which then is the same, or by its number,
+        which vast.ai has to say. That it cannot be proven is as good as no."""
+        if payer.fingerprint and payer.fingerprint == self._account.fingerprint:
+            return True
+        if payer.account and self._account.owner is None and not self._asked_owner:
+            self._asked_owner = True  # once: each try may take long
             with suppress(ProviderError):
                 await self._account.user()
-        ours = self._account.owner
-        foreign = sorted(number for number, who in owned.items() if ours is not None and who != str(ours))
-        if foreign:
-            names = ", ".join(map(worker_id, foreign))
-            raise _foreign(
-                names,
-                owned[foreign[0]],
-                ours,
-                f"delete the key {FleetKeys(self._fleet).worker(worker_id(foreign[0]))} in Redis",
-            )
+        return bool(payer.account) and payer.account == str(self._account.owner)
 
     def _inexcusable(self, rows: Iterable[Row]) -> Sequence[Row]:
         """Those of this fleet that are so old that a list without them is wrong, not late."""
@@ -303,12 +323,18 @@ class VastProvider(Provider):
         return rank(market.offers, spec.stay, {})[0]
 
 
-def _foreign(names: str, owner: str, ours: int | None, forget: str) -> ProviderError:
-    """`forget` is what to do where the other account does not exist any more."""
+def _foreign(names: str, payer: str, ours: int | None, forget: str) -> ProviderError:
+    """Either may not be known: `payer`, and whose this key is."""
+    if payer and ours is not None:
+        return ProviderError(
+            f"{names}: bought by user {payer} of vast.ai, and this API key is user {ours}'s, which cannot see"
+            " whether it is still paid for",
+            hint=f"set VAST_API_KEY to that user's key; of an account that is closed, {forget}",
+        )
     return ProviderError(
-        f"{names}: bought by user {owner} of vast.ai, and this API key is user {ours}'s, which cannot see"
+        f"{names}: this API key is not proven to be of the account that bought it, so it cannot be seen"
         " whether it is still paid for",
-        hint=f"set VAST_API_KEY to that user's key; of an account that is closed, {forget}",
+        hint=f"{_OTHER_KEY}; where it does not exist any more, {forget}",
     )
 
 

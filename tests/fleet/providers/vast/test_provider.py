@@ -21,7 +21,7 @@ from doubles.waiting import until
 
 from llmhost.config.fleet import VastConfig
 from llmhost.errors import ConfigError, OfferGone, ProviderError, PurchaseUnclear
-from llmhost.fleet.models import Offer, SshTarget, Worker, WorkerState
+from llmhost.fleet.models import Offer, Payer, SshTarget, Worker, WorkerState
 from llmhost.fleet.providers.vast.client import VastAccount
 from llmhost.fleet.providers.vast.create import PendingPurchases
 from llmhost.fleet.providers.vast.provider import VastProvider
@@ -480,6 +480,7 @@ class Scripted(VastAccount):
     """An account whose list is what a test says, page by page, and over again."""
 
     owner = None
+    fingerprint = ""
 
     def __init__(self, *pages: Any) -> None:
         self._pages = itertools.cycle(pages)
@@ -565,25 +566,102 @@ async def test_a_worker_on_record_is_found_by_any_machine_whatever_its_label(
     vast_server.instances[number_in(worker.id) or 0].label = "mine now"
     elsewhere = vast_provider(folder=tmp_path / "elsewhere")
     assert ids(await elsewhere.list()) == []
-    (found,) = await elsewhere.unlisted({worker.id: ""})
+    (found,) = await elsewhere.unlisted({worker.id: Payer()})
     assert (found.id, found.state) == (worker.id, WorkerState.FAILED)
 
 
 async def test_a_worker_is_not_gone_because_another_account_does_not_show_it(
-    vast_server: VastServer, vast_provider: Providers
+    vast_server: VastServer, vast_provider: Providers, vast_account: Accounts
 ) -> None:
     provider = vast_provider()
     await provider.account()
     worker = await provider.create(SPEC)
     vast_server.world.destroy(vast_server.instances[number_in(worker.id) or 0])  # as that account sees it
-    vast_server.world.user, owner = 5151, vast_server.world.user
-    other = vast_provider()
+    key, owner = vast_server.key, vast_server.change_account()
+    other = vast_provider(account=vast_account(vast_server.key))
     for asking in (other.list, partial(other.destroy, worker.id)):
         with pytest.raises(ProviderError, match=f"{worker.id}: bought by user {owner} .* user 5151's"):
             await asking()
         assert other.on_record() == [worker.id]
-    vast_server.world.user = owner
+    vast_server.key = key
     assert (await vast_provider().list(), other.on_record()) == ((), [])
+
+
+async def test_a_worker_is_not_gone_while_vast_does_not_say_whose_the_other_key_is(
+    vast_server: VastServer, vast_provider: Providers, vast_account: Accounts
+) -> None:
+    provider = vast_provider()
+    await provider.account()
+    worker = await provider.create(SPEC)
+    vast_server.world.destroy(vast_server.instances[number_in(worker.id) or 0])  # as that account sees it
+    vast_server.change_account()
+    vast_server.arm(Fault.SERVER_ERROR, endpoint="user", times=None)
+    other = vast_provider(account=vast_account(vast_server.key))
+    for asking in (
+        other.list,
+        partial(other.destroy, worker.id),
+        partial(other.unlisted, {worker.id: worker.payer}),
+        partial(other.destroy, worker.id, worker.payer),
+    ):
+        with pytest.raises(ProviderError, match=f"{worker.id}: this API key is not proven to be"):
+            await asking()
+    assert other.on_record() == [worker.id]
+
+
+async def test_the_key_that_bought_a_worker_proves_that_it_is_gone_though_vast_does_not_say_whose_it_is(
+    vast_server: VastServer, vast_provider: Providers
+) -> None:
+    worker = await vast_provider().create(SPEC)
+    vast_server.world.destroy(vast_server.instances[number_in(worker.id) or 0])
+    vast_server.arm(Fault.SERVER_ERROR, endpoint="user", times=None)
+    provider = vast_provider()
+    assert not await provider.unlisted({worker.id: worker.payer})
+    assert (await provider.list(), provider.on_record()) == ((), [])
+
+
+async def test_a_new_key_of_the_same_account_proves_that_a_worker_is_gone(
+    vast_server: VastServer, vast_provider: Providers, vast_account: Accounts
+) -> None:
+    provider = vast_provider()
+    await provider.account()
+    worker = await provider.create(SPEC)
+    vast_server.world.destroy(vast_server.instances[number_in(worker.id) or 0])
+    vast_server.world.user = vast_server.change_account()
+    assert await vast_provider(account=vast_account(vast_server.key)).list() == ()
+
+
+async def test_a_worker_that_another_key_lists_is_gone_when_that_key_lists_it_no_more(
+    vast_server: VastServer, vast_provider: Providers, vast_account: Accounts
+) -> None:
+    vast_server.world.user = None  # vast.ai does not say whose key it is
+    worker = await vast_provider().create(SPEC)
+    vast_server.change_account()
+    (listed,) = await vast_provider(account=vast_account(vast_server.key)).list()
+    assert listed.payer.fingerprint not in {"", worker.payer.fingerprint}
+    vast_server.world.destroy(vast_server.instances[number_in(worker.id) or 0])
+    vast_server.arm(Fault.SERVER_ERROR, endpoint="user", times=None)
+    other = vast_provider(account=vast_account(vast_server.key))
+    assert (await other.list(), other.on_record()) == ((), [])
+
+
+async def test_what_an_older_llmhost_wrote_without_a_payer_calls_nothing_gone(
+    vast_server: VastServer, vast_provider: Providers
+) -> None:
+    provider = vast_provider()
+    worker = await provider.create(SPEC)
+    (path,) = provider._intents.folder.glob("*.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "owner": None, "fingerprint": None}))
+    vast_server.world.destroy(vast_server.instances[number_in(worker.id) or 0])
+    with pytest.raises(ProviderError, match="is not proven to be") as caught:
+        await vast_provider().list()
+    assert f"remove {path.name} in {path.parent}" in (caught.value.hint or "")
+
+
+async def test_the_fingerprint_of_a_key_is_not_a_part_of_it_and_another_for_another_key(
+    vast_account: Accounts,
+) -> None:
+    one, same, other = (vast_account(key).fingerprint for key in ("k" * 64, "k" * 64, "l" * 64))
+    assert (one == same != other, "kkk" in one, len(one)) == (True, False, 64)
 
 
 async def test_all_fleets_of_the_account_are_known_by_their_labels(vast_provider: Providers) -> None:
