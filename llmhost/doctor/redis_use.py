@@ -118,7 +118,7 @@ def commands(trial: str) -> Sequence[tuple[Any, ...]]:
         ("SET", string, "1", "NX", "PX", _LIFETIME),
         *((name, string) for name in ("GET", "MGET", "PTTL", "TOUCH", "EXISTS")),
         *(("APPEND", string, "2"), ("GETRANGE", string, 0, 0), ("EXPIRE", string, _LIFETIME // 1000)),
-        *(("STRLEN", string), ("RENAME", string, string)),
+        *(("STRLEN", string), ("COPY", string, f"{string}2", "REPLACE")),
         *(("HSET", hashed, "a", "1"), ("HSETNX", hashed, "b", "1"), ("HINCRBY", hashed, "a", 1)),
         *(("HINCRBYFLOAT", hashed, "a", "0.5"), ("HGET", hashed, "a"), ("HMGET", hashed, "a")),
         *(("HEXISTS", hashed, "a"), ("HGETALL", hashed), ("HKEYS", hashed), ("HDEL", hashed, "b")),
@@ -135,7 +135,7 @@ def commands(trial: str) -> Sequence[tuple[Any, ...]]:
         ("LPOP", listed),
         *(("PEXPIRE", key, _LIFETIME) for key in (string, hashed, members, ranked, listed)),
         *(("TIME",), ("SCAN", 0, "MATCH", f"{trial}:*", "COUNT", 1), ("MEMORY USAGE", string)),
-        *(("DEL", string), ("UNLINK", hashed, members, ranked, listed)),
+        *(("DEL", string, f"{string}2"), ("UNLINK", hashed, members, ranked, listed)),
     )
 
 

@@ -109,13 +109,18 @@ class FleetLock:
                 await stack.enter_async_context(self._holding(self._lease, notice, deadline, wait))
             yield
 
-    async def fence_off(self) -> None:
+    async def fence_off(self) -> bool:
         """Where the lock cannot be had: the process of this machine that has it cannot buy any more. One that
-        was suspended would go on as if nothing had happened. Without Redis it cannot be kept from that."""
-        if self._lease is not None:
-            with suppress(StoreError):
-                await self._lease.take()
-                await self._lease.give_back()
+        was suspended would go on as if nothing had happened. False where it cannot be kept from that: it is
+        on another machine, or there is no Redis."""
+        if self._lease is None:
+            return False
+        try:
+            fenced = await self._lease.take() is not None
+            await self._lease.give_back()
+        except StoreError:
+            return False
+        return fenced
 
     def _file(self, wait: bool, patience: float) -> AbstractAsyncContextManager[None]:
         if wait:

@@ -32,8 +32,6 @@ Pauses = Mapping[str, float]
 
 #: the token of a pause that an older llmhost began
 _OLD = "old"
-#: in the place of a token: the last `up`
-_UP = "up"
 #: lifted pauses that Redis remembers, for machines that still have the mark
 _REMEMBERED = 200
 
@@ -115,7 +113,7 @@ class PauseBook:
     """The pauses in Redis, and what this machine's `marks` add to them. Each method raises StoreError.
 
     A hash: each token with when its pause began, and those that were lifted with when that was, as a negative
-    number; and when the last `up` was.
+    number.
     """
 
     def __init__(self, client: Redis, fleet: str, marks: PauseMarks) -> None:
@@ -125,11 +123,10 @@ class PauseBook:
 
     async def read(self) -> Pauses:
         """Those in force. A damaged one was still written by a `down`. Redis is told what this machine has
-        marked and it does not know, unless an `up` came after it. The mark of what has been lifted elsewhere
-        is removed."""
-        active, lifted, up = await self._in_redis()
+        marked and it does not know. The mark of what has been lifted elsewhere is removed."""
+        active, lifted = await self._in_redis()
         for token, since in self._marks.read().items():
-            if token in lifted or (token not in active and since < up):
+            if token in lifted:
                 with suppress(StateError):  # it is found lifted the next time, too
                     self._marks.remove([token])
             elif token not in active:
@@ -143,8 +140,8 @@ class PauseBook:
         with translate_errors():
             return bool(await self._client.hexists(self._keys.scale, "decisions"))
 
-    async def lift(self, tokens: Collection[str], at: float, *, up: bool) -> Pauses:
-        """These no longer hold; those that still do. `up`: the fleet is wanted."""
+    async def lift(self, tokens: Collection[str], at: float) -> Pauses:
+        """These no longer hold; those that still do."""
         with translate_errors():
             pipeline = self._client.pipeline(transaction=True)
             if _OLD in tokens:
@@ -152,30 +149,27 @@ class PauseBook:
             for token in tokens:
                 if token != _OLD:
                     pipeline.hset(self._keys.pauses, token, repr(-at))
-            if up:
-                pipeline.hset(self._keys.pauses, _UP, repr(at))
             await pipeline.execute()
-        active, known, _ = await self._in_redis()
+        active, known = await self._in_redis()
         oldest = sorted(known, key=lambda token: known[token])[:-_REMEMBERED]
         if oldest:
             with translate_errors():
                 await self._client.hdel(self._keys.pauses, *oldest)
         return active
 
-    async def _in_redis(self) -> tuple[dict[str, float], Pauses, float]:
-        """Those in force, those that were lifted, each with when, and when the last `up` was."""
+    async def _in_redis(self) -> tuple[dict[str, float], Pauses]:
+        """Those in force, and those that were lifted, each with when."""
         with translate_errors():
             pipeline = self._client.pipeline(transaction=False)
             pipeline.hgetall(self._keys.pauses)
             pipeline.hget(self._keys.scale, "paused")
             kept, old = await pipeline.execute()
         times = {text(token): text(raw) for token, raw in kept.items()}
-        up = amount(times.pop(_UP, None)) or 0.0
         lifted = {token: amount(raw[1:]) or 0.0 for token, raw in times.items() if raw.startswith("-")}
         active = {token: amount(raw) or 0.0 for token, raw in times.items() if token not in lifted}
         if old is not None:
             active[_OLD] = amount(old) or 0.0
-        return active, lifted, up
+        return active, lifted
 
     async def _write(self, token: str, at: float) -> None:
         with translate_errors():

@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator,
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 
-from llmhost.errors import FleetBusy, LlmhostError, NoOffer, OfferGone, PartialError
+from llmhost.errors import ConfigError, FleetBusy, LlmhostError, NoOffer, OfferGone, PartialError
 from llmhost.fleet.budget import Limits, Spent, check, period_starts
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.health import Hooks, OnProgress, WorkerProgress, answering, wait_ready
 from llmhost.fleet.lock import FleetLock
-from llmhost.fleet.models import FleetSpec, Market, Offer, Worker, WorkerState
+from llmhost.fleet.models import FleetSpec, Market, Offer, Payer, Worker, WorkerState
 from llmhost.fleet.offers import choose, traffic_usd
 from llmhost.fleet.plan import ApprovedSpend, Funds, Plan, Quote, hourly, make_plan
 from llmhost.fleet.provider import Provider, list_to_buy
@@ -20,7 +20,16 @@ from llmhost.fleet.registry import FleetRecords, is_machines_fault
 from llmhost.fleet.results import Failure, UpResult
 from llmhost.fleet.spending import spent_now
 
-__all__ = ["Approve", "Buyer", "Provisioning", "Purchases", "drain", "make_healthy_plan", "terminate"]
+__all__ = [
+    "Approve",
+    "Buyer",
+    "Provisioning",
+    "Purchases",
+    "drain",
+    "end_one",
+    "make_healthy_plan",
+    "terminate",
+]
 
 
 # Buying workers: one at a time, on machines that never failed this fleet, inside the budget.
@@ -94,7 +103,7 @@ class Buyer:
 
         `quoted` was made a moment ago, under the same lock: then the market is not searched once more. What
         is rented may be bought from elsewhere too: before each purchase it is checked whether it is still
-        wanted.
+        wanted. Workers that turn out to exist already count as bought.
         """
         bought: list[Worker] = []
         if count <= 0:
@@ -104,34 +113,37 @@ class Buyer:
                 funds, market = quoted.funds, quoted.market
             else:
                 funds, market = await self.funds(), await self.provider.offers(self.spec)
-            offers = await self._candidates(market)
+            offers, gone = await self._candidates(market), 0
             while len(bought) < count:
                 existing = [*present, *bought]
                 if self.provider.rents:  # of one that was asked, its answer counts
                     asked = {worker.id: worker for worker in present}
                     existing = [asked.get(worker.id, worker) for worker in await self.provider.list()]
                 if self.provider.rents and not make_plan(self.spec, existing).create:
+                    ours = {worker.id for worker in (*present, *bought)}
+                    bought += [worker for worker in existing if worker.id not in ours]
                     break
                 funds = await self._with_current_spending(funds)
-                bought.append(await self._buy_one(offers, market, funds, hourly(existing)))
+                try:
+                    bought.append(await self._buy_one(offers, market, funds, hourly(existing)))
+                except OfferGone:  # what is listed now says whether it was bought all the same
+                    gone += 1
+                    if gone == _MOST_GONE:
+                        raise NoOffer(
+                            f"{_MOST_GONE} offers were taken by other customers",
+                            hint="run `llmhost up` again",
+                        ) from None
         except LlmhostError as error:
             return Purchases(tuple(bought), (error,))
         return Purchases(tuple(bought))
 
     async def _buy_one(self, offers: Iterator[Offer], market: Market, funds: Funds, burn: float) -> Worker:
-        for _ in range(_MOST_GONE):
-            offer = next(offers, None)
-            if offer is None:
-                return await self._without_offer(market, funds, burn)
-            self._check_price(offer, funds, burn)
-            self._used.add(offer.id)
-            try:
-                return await self._create(offer)
-            except OfferGone:
-                continue
-        raise NoOffer(
-            f"{_MOST_GONE} offers in a row were taken by other customers", hint="run `llmhost up` again"
-        )
+        offer = next(offers, None)
+        if offer is None:
+            return await self._without_offer(market, funds, burn)
+        self._check_price(offer, funds, burn)
+        self._used.add(offer.id)
+        return await self._create(offer)
 
     async def _create(self, offer: Offer | None) -> Worker:
         await self._confirm()
@@ -215,6 +227,18 @@ class Buyer:
 # Giving workers back, and closing the book on them.
 
 
+async def end_one(worker_id: str, payer: Payer | None, provider: Provider, records: FleetRecords) -> None:
+    """As `Provider.destroy`, and notes where an end may have been asked for."""
+    try:
+        await provider.destroy(worker_id, payer)
+    except ConfigError:  # it was not even sent
+        raise
+    except BaseException:
+        records.ended_some = True
+        raise
+    records.ended_some = True
+
+
 async def terminate(
     workers: Iterable[Worker],
     provider: Provider,
@@ -228,7 +252,7 @@ async def terminate(
         await records.opened(worker)
         on_progress(WorkerProgress(worker.id, "ending"))
         try:
-            await provider.destroy(worker.id, worker.payer)
+            await end_one(worker.id, worker.payer, provider, records)
         except LlmhostError as error:
             on_progress(WorkerProgress(worker.id, "failed", detail="could not be ended"))
             return Failure(worker.id, f"could not be ended: {error.message}", error.hint)
@@ -374,15 +398,18 @@ class Provisioning:
         await self._records.revive(plan.keep)
         if await self._records.lift(self._pauses):
             raise taken_down()
-        await self._remember(plan.destroy)
-        not_destroyed = await self._terminate(plan.destroy)
-        failed = _named(not_destroyed)
-        present = [*plan.keep, *(worker for worker in plan.destroy if worker.id in failed)]
-        bought = await self._buy(plan.create - len(not_destroyed), present, quote)
-        if bought.errors and not (plan.keep or bought.workers):
-            if self._pauses:  # there is still no fleet, and none that was asked for
+        try:
+            await self._remember(plan.destroy)
+            not_destroyed = await self._terminate(plan.destroy)
+            failed = _named(not_destroyed)
+            present = [*plan.keep, *(worker for worker in plan.destroy if worker.id in failed)]
+            bought = await self._buy(plan.create - len(not_destroyed), present, quote)
+            if bought.errors and not (plan.keep or bought.workers):
+                raise bought.errors[0]
+        except BaseException:
+            if self._pauses and not plan.keep:  # there is no fleet that the autoscaler should look after
                 await self._records.pause()
-            raise bought.errors[0]
+            raise
         self._workers = (*plan.keep, *bought.workers)
         self._failed += [*not_destroyed, *map(_of_error, bought.errors)]
         return None, None

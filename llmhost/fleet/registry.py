@@ -299,6 +299,8 @@ class FleetRecords:
         self._away = False
         self._turn = asyncio.Lock()
         self._warnings: list[str] = []
+        #: whether the end of a worker was asked for, successful or not
+        self.ended_some = False
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -385,23 +387,25 @@ class FleetRecords:
 
     async def undo_pause(self, pause: PauseResult) -> None:
         """The fleet runs on after all, as far as this pause is concerned. Raises StateError."""
-        await self.lift([pause.token], up=False)
+        await self.lift([pause.token])
 
     async def pauses(self) -> Pauses:
-        """Those in force, as far as is known."""
-        known = await self._try(self._registry, lambda registry: registry.pauses.read())
-        return self._marks.read() if known is None else known
+        """Those in force, as far as is known. Redis is asked each time, also where it was away before: money
+        may depend on the answer."""
+        if self._registry is not None:
+            with suppress(StoreError):
+                return await self._registry.pauses.read()
+        return self._marks.read()
 
     async def paused(self) -> float | None:
         """Since when the autoscaler is paused, as far as is known, Unix seconds; None where it is not."""
         since = await self.pauses()
         return min(*since.values(), self._clock.now()) if since else None  # clocks are put back
 
-    async def lift(self, tokens: Collection[str], *, up: bool = True) -> Pauses:
-        """These pauses are over; those that still hold, as far as is known. `up`: the fleet is wanted. Raises
-        StateError."""
+    async def lift(self, tokens: Collection[str]) -> Pauses:
+        """These pauses are over; those that still hold, as far as is known. Raises StateError."""
         now = self._clock.now()
-        left = await self._try(self._registry, lambda registry: registry.pauses.lift(tokens, now, up=up))
+        left = await self._try(self._registry, lambda registry: registry.pauses.lift(tokens, now))
         self._marks.remove(tokens)
         return {**self._marks.read(), **(left or {})}
 

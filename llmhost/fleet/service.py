@@ -21,7 +21,7 @@ from llmhost.fleet.models import FleetSpec, Intent, Registered, Worker
 from llmhost.fleet.pause import NOWHERE, PauseMarks, PauseResult
 from llmhost.fleet.plan import Quote, select
 from llmhost.fleet.provider import Provider, list_all_workers, list_to_buy
-from llmhost.fleet.provision import Approve, Buyer, Provisioning, drain, make_healthy_plan, terminate
+from llmhost.fleet.provision import Approve, Buyer, Provisioning, drain, end_one, make_healthy_plan, terminate
 from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import DownResult, Failure, FleetStatus, UpResult
 from llmhost.ledger.rentals import RentalBook
@@ -36,6 +36,12 @@ _UNTOLD = Failure(
     None,
     "Redis could not be told that the fleet is to stay down: an autoscaler on another machine may rent again",
     "run `llmhost down` again when Redis is back; see `llmhost doctor`",
+)
+#: where another command has the fleet's lock and cannot be kept from going on
+_NOT_ALONE = Failure(
+    None,
+    "another llmhost is changing this fleet and could not be stopped: it may have bought a worker meanwhile",
+    "end it, then run `llmhost down` again",
 )
 _NOT_KEPT = Failure(
     None,
@@ -164,23 +170,30 @@ class FleetService:
         records = self._records()
         if ids is not None:
             await self._let_finish(ids, records, on_progress, now=now)
-            async with self._held_if_possible(records):
-                return await self._end_listed(ids, records, on_progress)
+            async with self._held_if_possible(records) as alone:
+                result = await self._end_listed(ids, records, on_progress)
+                return replace(result, failed=(*result.failed, *alone))
         pause, ending = await records.pause(), False
         try:
             await self._let_finish(None, records, on_progress, now=now)
             ending = True
-            async with self._held_if_possible(records):
+            async with self._held_if_possible(records) as alone:
                 if pause.token not in await records.pauses():  # an `up` that came after it has lifted it
                     pause = await records.pause()
                 result = await self._end_listed(None, records, on_progress)
         except BaseException as error:
-            # Where nothing was ended, the fleet keeps running and needs its autoscaler.
-            if not ending or isinstance(error, LlmhostError):
+            # Where no end was asked for, the fleet keeps running and needs its autoscaler.
+            if not ending or (isinstance(error, LlmhostError) and not records.ended_some):
                 with suppress(StateError):
                     await records.undo_pause(pause)
             raise
-        failed = (*result.failed, *_appeared(result), *await self._unanswered(), *self._may_rent(pause))
+        failed = (
+            *result.failed,
+            *_appeared(result),
+            *await self._unanswered(),
+            *alone,
+            *self._may_rent(pause),
+        )
         return replace(result, paused=pause.scales, failed=failed, warnings=records.warnings)
 
     async def stay_down(self) -> DownResult:
@@ -190,9 +203,9 @@ class FleetService:
         if (await records.known()).ids:
             return await self.down()
         pause = await records.pause()
-        async with self._held_if_possible(records):
+        async with self._held_if_possible(records) as alone:
             pass  # whoever was buying just then has ended what was bought since, and buys nothing more
-        failed = (*await self._unanswered(), *self._may_rent(pause))
+        failed = (*await self._unanswered(), *alone, *self._may_rent(pause))
         return DownResult((), (), failed, records.warnings, paused=pause.scales)
 
     async def _unanswered(self) -> Sequence[Failure]:
@@ -297,16 +310,18 @@ class FleetService:
         return FleetRecords(self.registry, self.rentals, self.clock, self.spec.ban_for, self.marks)
 
     @asynccontextmanager
-    async def _held_if_possible(self, records: FleetRecords) -> AsyncIterator[None]:
+    async def _held_if_possible(self, records: FleetRecords) -> AsyncIterator[Sequence[Failure]]:
         """The lock, for as long as another command may take over its turn; ending must not wait for one that
-        hangs."""
+        hangs. What is failing without it: another command may be buying just then."""
+        alone: Sequence[Failure] = ()
         async with AsyncExitStack() as stack:
             try:
                 await stack.enter_async_context(self.lock.hold(self.on_lock_wait, patience=_LOCK_PATIENCE))
             except StateError as error:
                 records.warn(f"workers are destroyed without the fleet's lock: {error.message}")
-                await self.lock.fence_off()
-            yield
+                if not await self.lock.fence_off() and self.rents:
+                    alone = (_NOT_ALONE,)
+            yield alone
 
     async def _end_unseen(
         self, ids: Sequence[str] | None, known: Registered, error: LlmhostError, records: FleetRecords
@@ -317,7 +332,7 @@ class FleetService:
         failures = [_unseen(error)]
         async for name in self._known_in_part(ids, known):
             try:
-                await self.provider.destroy(name, known.payers.get(name))
+                await end_one(name, known.payers.get(name), self.provider, records)
                 destroyed.append(name)
                 await records.gone(name)
             except LlmhostError as failure:

@@ -315,19 +315,6 @@ async def test_a_worker_destroyed_by_name_is_replaced_while_it_is_needed(bench: 
     assert (result.paused, len(bench.workers)) == (False, 2)
 
 
-async def test_a_down_that_failed_does_not_pause_autoscaling(bench: ScaleBench) -> None:
-    await bench.settled(2)
-    bench.cloud.list_error = ProviderError("the key was refused")
-    bench.cloud.undying = set(bench.workers)
-    with pytest.raises(ProviderError):
-        await by_hand(bench).down()
-    bench.cloud.list_error = None
-    bench.cloud.undying = set()
-    bench.cloud.fail("memory-1", "stopped")
-    bench.offer(1)
-    assert kinds(await bench.step()) == ["repair", "buy"]
-
-
 async def test_a_paused_step_names_the_workers_that_still_cost_money(bench: ScaleBench) -> None:
     await bench.settled(2)
     bench.offer(5)

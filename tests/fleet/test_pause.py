@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -12,10 +13,13 @@ from doubles.clock import ManualClock
 from doubles.rented_fleet import RentedFleet
 from doubles.vast.faults import Fault
 
-from llmhost.errors import FleetBusy, NoOffer, ProviderError, PurchaseUnclear
+from llmhost.errors import FleetBusy, NoOffer, ProviderError, PurchaseUnclear, StoreUnavailable
+from llmhost.fleet import service
+from llmhost.fleet.models import Worker
 from llmhost.fleet.pause import NOWHERE
 from llmhost.fleet.providers.vast.pacer import Pacer
-from llmhost.fleet.registry import FleetRecords
+from llmhost.fleet.provision import Buyer
+from llmhost.fleet.registry import FleetRecords, FleetRegistry
 from llmhost.fleet.results import DownResult
 from llmhost.store.keys import FleetKeys
 
@@ -32,7 +36,7 @@ async def down_without_redis(fleet: RentedFleet, *, shared: bool) -> DownResult:
 async def is_paused(fleet: RentedFleet) -> bool:
     """Whether Redis says so."""
     kept = await fleet.client.hgetall(FleetKeys(fleet.fleet).pauses)
-    return any(not since.startswith(b"-") for token, since in kept.items() if token != b"up")
+    return any(not since.startswith(b"-") for since in kept.values())
 
 
 async def pause(fleet: RentedFleet) -> None:
@@ -59,14 +63,14 @@ async def test_up_ends_a_pause_that_redis_was_never_told(fleet: RentedFleet) -> 
     assert (await is_paused(fleet), dict(fleet.marks.read())) == (False, {})
 
 
-async def test_a_pause_that_redis_could_not_be_told_ends_where_up_has_started_the_fleet_since_elsewhere(
+async def test_a_pause_that_redis_could_not_be_told_holds_although_an_up_elsewhere_did_not_know_of_it(
     fleet: RentedFleet,
 ) -> None:
     await down_without_redis(fleet, shared=True)
-    await fleet.clock.sleep(60)
+    fleet.clock.ahead = -3600.0  # which of the two came later no clock can say for certain
     await fleet.elsewhere().service().up(1)
-    status = await fleet.service().status()
-    assert (status.paused, await is_paused(fleet), dict(fleet.marks.read())) == (None, False, {})
+    assert (await fleet.service().status()).paused is not None
+    assert await is_paused(fleet)
 
 
 async def test_down_fails_where_autoscalers_on_other_machines_could_not_be_told(fleet: RentedFleet) -> None:
@@ -133,12 +137,27 @@ async def test_the_autoscaler_revives_and_buys_nothing_while_down_lets_workers_f
     assert (len(draining[0]), fleet.server.created_total, fleet.server.alive()) == (2, 2, [])
 
 
-async def test_the_autoscaler_goes_on_where_down_ended_nothing(fleet: RentedFleet) -> None:
+@pytest.mark.parametrize("lies", [True, False])
+async def test_a_down_that_asked_for_an_end_and_saw_none_keeps_the_fleet_paused(
+    fleet: RentedFleet, lies: bool
+) -> None:
     await fleet.service().up(1)
     fleet.server.arm(Fault.LIST_NULL, times=None)
-    fleet.server.arm(Fault.DESTROY_LIES, times=None)
+    fleet.server.arm(Fault.SERVER_ERROR, endpoint="show", times=None)
+    if lies:
+        fleet.server.arm(Fault.DESTROY_LIES, times=None)
     with pytest.raises(ProviderError):
         await fleet.service().down()
+    assert (len(fleet.server.alive()), await is_paused(fleet)) == (int(lies), True)
+
+
+async def test_the_autoscaler_goes_on_where_down_could_ask_for_no_end(fleet: RentedFleet) -> None:
+    await fleet.service().up(1)
+    unseen = fleet.elsewhere()
+    unseen.server.arm(Fault.LIST_NULL, times=None)
+    await fleet.client.delete(FleetKeys(fleet.fleet).workers)
+    with pytest.raises(ProviderError):
+        await unseen.service().down()
     assert not await is_paused(fleet)
 
 
@@ -282,6 +301,48 @@ async def test_a_purchase_that_waited_for_its_turn_is_confirmed_once_more_before
     assert (fleet.server.created_total, await fleet.provider().intents()) == (0, ())
 
 
+async def test_an_up_that_is_cut_off_before_it_bought_anything_leaves_the_fleet_paused(
+    fleet: RentedFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cut_off(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(Buyer, "buy", cut_off)
+    await fleet.service().down()
+    with pytest.raises(asyncio.CancelledError):
+        await fleet.service().up(1)
+    assert await is_paused(fleet)
+
+
+async def test_an_up_whose_redis_was_away_for_a_moment_sees_a_later_pause(
+    fleet: RentedFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = FleetRegistry.save
+
+    async def away(self: FleetRegistry, worker: Worker) -> None:
+        monkeypatch.setattr(FleetRegistry, "save", save)
+        await pause(fleet.elsewhere())
+        raise StoreUnavailable("Redis was away for a moment")
+
+    monkeypatch.setattr(FleetRegistry, "save", away)
+    with pytest.raises(FleetBusy):
+        await fleet.service().up(3)
+    assert (fleet.server.created_total, fleet.server.alive()) == (1, [])
+
+
+async def test_a_down_fails_where_another_machine_may_be_buying(
+    fleet: RentedFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_LOCK_PATIENCE", 0.3)
+    await fleet.service().up(1)
+    async with fleet.elsewhere().lock().hold():
+        result = await fleet.service().down()
+    assert (result.destroyed, fleet.server.alive()) == (("vast-25000001",), [])
+    assert [failure.message.split(" and ")[0] for failure in result.failed] == [
+        "another llmhost is changing this fleet"
+    ]
+
+
 # What this machine keeps
 
 
@@ -314,7 +375,7 @@ async def test_redis_remembers_a_limited_number_of_lifted_pauses(fleet: RentedFl
     records = FleetRecords(fleet.registry, None, fleet.clock, 0.0)
     await records.lift([f"{number:016x}" for number in range(500)])
     await records.lift(["f" * 16])
-    assert await fleet.client.hlen(FleetKeys(fleet.fleet).pauses) == 201  # and when the last `up` was
+    assert await fleet.client.hlen(FleetKeys(fleet.fleet).pauses) == 200
 
 
 async def test_an_up_that_could_buy_nothing_leaves_the_fleet_paused(fleet: RentedFleet) -> None:

@@ -13,6 +13,7 @@ if KEYS[2] ~= KEYS[3] then
   end
   redis.call('UNLINK', KEYS[2])
 end
-redis.call('RENAME', KEYS[1], KEYS[3])
+redis.call('COPY', KEYS[1], KEYS[3], 'REPLACE')
+redis.call('UNLINK', KEYS[1])
 redis.call('PEXPIRE', KEYS[3], ARGV[3])
 return 1

@@ -14,6 +14,7 @@ class Fault(StrEnum):
     CREATE_GARBAGE = "create: executed, the reply is no JSON"
     CREATE_NO_ID = "create: executed, the reply says success and names no contract"
     CREATE_ERROR_BUT_BOUGHT = "create: executed, the reply is an error with a new_contract"
+    CREATE_GONE_BUT_BOUGHT = "create: executed, the reply is that the ask is gone, and names no contract"
     OFFER_GONE = "create: the ask vanishes just before; 404/3603"
     OFFER_TAKEN = "create: somebody else takes the ask just before; 410/3907"
     CREATE_NAMES = "create: refused, and the reply names the instance `value`, which is another purchase's"
@@ -67,6 +68,7 @@ CREATE_EXECUTED = (
     Fault.CREATE_GARBAGE,
     Fault.CREATE_NO_ID,
     Fault.CREATE_ERROR_BUT_BOUGHT,
+    Fault.CREATE_GONE_BUT_BOUGHT,
 )
 CREATE_REFUSED = (Fault.OFFER_GONE, Fault.OFFER_TAKEN, Fault.CREATE_NAMES, Fault.SPEND_RATE)
 LIST = (

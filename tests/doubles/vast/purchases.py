@@ -39,6 +39,8 @@ class Purchases:
                 return success()
             case Fault.CREATE_ERROR_BUT_BOUGHT:
                 return _failed_but_bought(ask, instance)
+            case Fault.CREATE_GONE_BUT_BOUGHT:
+                raise _taken(ask)
             case Fault.CREATE_TWICE:
                 # The second starts as well, on the same ask: both are paid for.
                 self._world.market.give_back(ask)

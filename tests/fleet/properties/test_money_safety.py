@@ -371,6 +371,14 @@ async def test_a_price_that_is_none_is_no_bargain(fleet: RentedFleet, price: Any
     assert fleet.server.created_total == 0
 
 
+async def test_offers_that_are_gone_and_were_bought_all_the_same_are_no_reason_to_buy_more(
+    fleet: RentedFleet,
+) -> None:
+    fleet.server.arm(Fault.CREATE_GONE_BUT_BOUGHT, times=None)
+    result = await fleet.service().up(2)
+    assert (fleet.server.created_total, len(result.workers)) == (2, 2)
+
+
 async def test_an_up_buys_nothing_more_after_a_down_has_paused_the_fleet(
     fleet: RentedFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
