@@ -152,7 +152,7 @@ async def test_a_set_that_is_evicted_is_a_miss_and_grows_again(index: VectorSetI
 
 @pytest.mark.parametrize(
     "other",
-    [("FP32", bytes(4 * 3), "Q8", "M", 8), ("FP32", bytes(4 * DIMENSIONS), "NOQUANT", "M", 32)],
+    [("FP32", bytes(4 * 3), "Q8", "M", 16), ("FP32", bytes(4 * DIMENSIONS), "NOQUANT", "M", 32)],
     ids=["dimensions", "numbers"],
 )
 async def test_a_set_of_another_program_is_refused_with_a_hint(
@@ -168,7 +168,7 @@ async def test_a_set_of_another_program_is_refused_with_a_hint(
 
 async def test_a_name_in_a_set_that_is_no_entrys_is_not_found(index: VectorSetIndex, client: Redis) -> None:
     await fill(index, range(40))
-    await client.execute_command("VADD", SET, "FP32", VECTORS[0].tobytes(), "theirs", "Q8", "M", 8)
+    await client.execute_command("VADD", SET, "FP32", VECTORS[0].tobytes(), "theirs", "Q8", "M", 16)
     assert sorted(await found(index)) == [*range(40)]
 
 
