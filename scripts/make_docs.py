@@ -51,7 +51,7 @@ names the file and the line, the value, and what is allowed. Values of secrets a
 - **Unset.** An empty value, `~` or `null` unsets an optional key, in the file, in a variable and in the
   environment. Quoted, it is text.
 - **Text** needs no quotes, unless it begins with a character such as `@` or `*`, or contains `: ` or ` #`.
-- YAML anchors, aliases and tags are not supported. A file has at most 1 MB.
+- YAML anchors, aliases and tags are not supported. A configuration is a file of at most 1 MB, no pipe.
 
 """
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import yaml
 from yaml.reader import ReaderError
 
+from llmhost.config.inputs import MAX_SIZE, read_bytes
 from llmhost.errors import ConfigError
 
 __all__ = [
@@ -36,8 +37,6 @@ KeyPath = tuple[str | int, ...]
 
 Value = str | None | list["Value"] | dict[str, "Value"]
 
-#: Bytes, and characters after substitution; a configuration with a thousand workers has a tenth of it.
-MAX_SIZE = 1_000_000
 #: Keys, values and brackets; a thousand workers with their tokens are five thousand.
 MAX_EVENTS = 20_000
 #: Mappings and lists inside one another; the models need three.
@@ -101,9 +100,7 @@ def parse_scalar(text: str) -> str | None:
 
 def _read_text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            # The size is not checked first: pipes and devices have none.
-            data = file.read(MAX_SIZE + 1)
+        data = read_bytes(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "its name is not valid"
         raise ConfigError(
@@ -148,7 +145,7 @@ class _Reader:
         self._path = path
         self._text = text
         self._environ = environ
-        self._room = MAX_SIZE
+        self._room = MAX_SIZE  # characters, after substitution
         self._places: dict[KeyPath, Place] = {}
         self._events = self._bounded_events()
 

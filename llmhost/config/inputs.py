@@ -5,18 +5,22 @@ Reads nothing but bytes, so that a command can find a gateway of its configurati
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import os
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 from llmhost import __version__
 
-__all__ = ["FILE_NAME", "find_file", "inputs_digest"]
+__all__ = ["FILE_NAME", "MAX_SIZE", "find_file", "inputs_digest", "read_bytes"]
 
 FILE_NAME = "llmhost.yaml"
+#: bytes; a configuration with a thousand workers has a tenth of it
+MAX_SIZE = 1_000_000
 
 _PREFIX = b"LLMHOST_"
 #: where things are kept, not what the configuration says
@@ -45,6 +49,22 @@ def find_file(path: Path | None, environ: Mapping[str, str]) -> tuple[Path | Non
     return of_user if os.path.lexists(of_user) else None, True
 
 
+def read_bytes(path: Path) -> bytes:
+    """What the file holds, or more than `MAX_SIZE` bytes of it.
+
+    Raises ValueError for a name that no file has, and OSError, also for a pipe or a device: what it says may
+    never come, never end, and cannot be read again.
+    """
+
+    def without_waiting(name: str, flags: int) -> int:  # for what would be written into a pipe
+        return os.open(name, flags | os.O_NONBLOCK)
+
+    with open(path, "rb", opener=without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a file")
+        return file.read(MAX_SIZE + 1)
+
+
 def inputs_digest(path: Path | None, fleet: str | None, environ: Mapping[str, str], secret: str) -> str:
     """The same for two programs of one version whose configurations come from the same file, variables and
     `fleet`. Without the `secret` nothing of what it is made from can be guessed.
@@ -52,7 +72,7 @@ def inputs_digest(path: Path | None, fleet: str | None, environ: Mapping[str, st
     Raises OSError where the file cannot be read.
     """
     source, is_named = find_file(path, environ)
-    content = b"" if source is None else source.read_bytes()
+    content = b"" if source is None else read_bytes(source)
     there = {os.fsencode(name): os.fsencode(value) for name, value in environ.items()}
     names = {name for name in there if name.startswith(_PREFIX)} - _PLACES
     names |= {name for name in (*_VARIABLE.findall(content), *_ACCOUNT) if name in there}

@@ -106,8 +106,6 @@ def with_records_of(config: Config, source: str | None) -> tuple[Config, ConfigE
 
     if source is None or is_gone(source):
         return config, None
-    if not Path(source).is_file():  # a pipe or a terminal may never end
-        return config, ConfigError(f"{source} is not a file")
     fleet = config.fleet
     flags = {"fleet.name": fleet.name, "fleet.provider": fleet.provider}
     try:

@@ -628,7 +628,17 @@ async def test_down_all_does_not_wait_for_a_configuration_that_is_no_file(
     make_a_pipe(Path(green))
     done = await blue.run("down", "--all", "--yes")
     assert (done.code, blue.alive()) == (3, []), done.err
-    assert f"{green} is not a file" in done.err
+    assert f"{green}: it is not a file" in done.err
+
+
+async def test_no_command_waits_for_its_own_configuration_that_is_no_file(blue: RentedHouse) -> None:
+    make_a_pipe(Path(blue.environ["LLMHOST_CONFIG"]))
+    for command, code in (("up", 2), ("down", 2), ("status", 2), ("ask", 2), ("fleets", 0)):
+        done = await blue.run(command, *(["hello"] if command == "ask" else []))
+        assert (done.code, "it is not a file" in done.err) == (code, True), command
+    assert (await fleets(blue))["blue"] == 2
+    done = await blue.run("down", "--all", "--yes")
+    assert (done.code, blue.alive()) == (3, []), done.err
 
 
 def forget_how_to_wire_others() -> None:
