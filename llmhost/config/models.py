@@ -274,10 +274,11 @@ class CacheConfig(Section):
         description="Whether hits are looked up, decided and counted, and not served: a worker answers, and "
         "`stats` shows what the cache would have done.",
     )
-    index: Literal["auto", "flat"] = Field(
+    index: Literal["auto", "vector_set", "query_engine", "flat"] = Field(
         "auto",
-        description="How similar questions are found: `flat` compares all of them. `auto` uses the best "
-        "that the Redis server supports; currently `flat`.",
+        description="How similar questions are found: `vector_set` (Redis 8 or later) and `query_engine` "
+        "(Redis Cloud, Enterprise and Stack) search in Redis, `flat` compares all of them, on any server. "
+        "`auto` is the one that stored questions are in, else the first of these that the server has.",
     )
     embedder: str = Field(
         "sentence-transformers/all-MiniLM-L6-v2",

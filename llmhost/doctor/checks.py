@@ -30,6 +30,7 @@ __all__ = [
     "check_account",
     "check_budget",
     "check_costs",
+    "check_index",
     "check_machine",
     "check_memory",
     "check_offers",
@@ -44,6 +45,7 @@ __all__ = [
     "from_error",
     "ok",
     "run_checks",
+    "server_version",
     "warn",
 ]
 
@@ -66,6 +68,18 @@ _HOURS_A_DAY, _HOURS_A_MONTH = 24, 730  # a twelfth of a year, as vendors count 
 
 _PERIODS = {"hour": "this hour", "day": "today", "month": "this month"}
 _POLICY_FIX = "set its `maxmemory-policy` to volatile-lru"
+_INDEX_REASONS = {
+    "configured": "as configured",
+    "recorded": "on record in Redis",
+    "data": "as the entries that are stored",
+    "best": "the best that this server has",
+    "refused": "since this server does not tell which is on record",
+}
+_INDEX_RIGHTS = {
+    "vector_set": "give the user, with ACL SETUSER: +vadd +vsim +vrem +vemb",
+    "query_engine": "give the user, with ACL SETUSER: +ft.create +ft.search +ft.info +ft.dropindex",
+}
+_REINDEX_FIX = "`llmhost cache clear` starts over with it, when no llmhost serves"
 _SPILLED_FIX = "use a smaller `engine.model`, fewer `engine.slots`, or a larger GPU"
 _STUCK_FIX = "`llmhost up` waits while it makes progress, else replaces it; see `llmhost logs`"
 
@@ -157,15 +171,21 @@ def check_machine() -> Check:
 
 def check_redis(info: Mapping[str, Any]) -> Sequence[Check]:
     """What Redis reports in INFO: version, role, eviction, persistence."""
-    version = str(info.get("redis_version", "unknown"))
-    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
-    detail = f"answers, version {version}"
+    numbers = tuple(int(number) for number in re.findall(r"\d+", str(info.get("redis_version")))[:2])
+    detail = f"answers, {server_version(info)}"
     old = numbers and numbers < _OLDEST_REDIS
     checks = [fail("redis", detail, "llmhost needs Redis 6.2 or later") if old else ok("redis", detail)]
     if info.get("role") == "slave" and info.get("slave_read_only", 1):
         fix = "set `redis.host` or `redis.url` to the address of the primary"
         checks.append(fail("redis role", "a read-only replica: nothing can be stored", fix))
     return [*checks, _eviction(info), _persistence(info)]
+
+
+def server_version(info: Mapping[str, Any]) -> str:
+    """What INFO says: "Redis 8.2.3". A fork names the Redis that it is like, too."""
+    if "valkey_version" in info:
+        return f"Valkey {info['valkey_version']}"
+    return f"Redis {info.get('redis_version', 'of unknown version')}"
 
 
 def _eviction(info: Mapping[str, Any]) -> Check:
@@ -189,6 +209,22 @@ def _persistence(info: Mapping[str, Any]) -> Check:
         return ok("redis persistence", "append-only file")
     detail = "no append-only file: a crash loses everything since the last snapshot"
     return warn("redis persistence", detail, "set its `appendonly` to yes")
+
+
+def check_index(kind: str, reason: str, possible: Sequence[str], forbidden: Sequence[str]) -> Check:
+    """The index that the cache uses and why: `reason` as in cache/indexes/choose.py. `possible` is what this
+    server lets this user have, best first, `forbidden` what it has besides."""
+    detail = f"{kind}, {_INDEX_REASONS[reason]}"
+    if kind not in possible:
+        lacks = "this user may not use it" if kind in forbidden else "this server does not have it"
+        fix = _INDEX_RIGHTS[kind] if kind in forbidden else "set `cache.index: auto`, or use another server"
+        return fail("index", f"{detail}, and {lacks}", fix)
+    better = [one for one in possible[: possible.index(kind)] if reason != "configured"]
+    if better:
+        return warn("index", f"{detail}; this server has {better[0]}, which finds faster", _REINDEX_FIX)
+    if kind == "flat" and forbidden:
+        return warn("index", f"{detail}; {forbidden[0]} finds faster", _INDEX_RIGHTS[forbidden[0]])
+    return ok("index", detail)
 
 
 async def check_server(

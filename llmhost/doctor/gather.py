@@ -4,10 +4,11 @@ deletes."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from llmhost.config.gateway import GatewayConfig
 from llmhost.config.models import Config
@@ -18,6 +19,7 @@ from llmhost.errors import (
     EngineUnavailable,
     LlmhostError,
     ProviderError,
+    StateError,
     StoreError,
     StoreRefused,
     StoreUnavailable,
@@ -29,9 +31,13 @@ from llmhost.fleet.spending import spent_now
 from llmhost.gateway.tls import certificate_of
 from llmhost.machine.paths import state_dir
 from llmhost.store.embedded import EmbeddedRedis, program_version
+from llmhost.store.keys import NamespaceKeys
 from llmhost.wiring.fleets import budget_limits, fleet_spec, make_registry
 from llmhost.wiring.gateways import make_key_store
 from llmhost.wiring.parts import Wiring
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 __all__ = ["FleetProbes", "probes"]
 
@@ -66,28 +72,49 @@ async def _redis(wiring: Wiring, config: Config) -> Sequence[Check]:
     from llmhost.store.client import connect, translate_errors
 
     embedded, found = wiring.embedded_redis, list[Check]()
-    if embedded is not None:
-        found.append(await _embedded_redis(embedded))
-        if not await embedded.is_running():
-            return found
+    if embedded is not None and not await embedded.is_running():
+        return [_idle_redis(embedded)]
     client = connect(config.redis, socket=embedded.socket if embedded else None)
     try:
-        if embedded is None:
-            try:
-                with translate_errors():
-                    found += checks.check_redis(await client.info())
-            except StoreRefused as error:
-                found.append(from_error("redis", error))
-        return [*found, *await try_redis(client, config)]
+        try:
+            with translate_errors():
+                info = await client.info()
+            found += checks.check_redis(info) if embedded is None else [_running_redis(embedded, info)]
+        except StoreRefused as error:
+            found.append(from_error("redis", error))
+        found += await try_redis(client, config)
+        if config.cache.enabled:
+            found.append(await _index(client, config))
+        return found
     except StoreUnavailable as error:
         return [*found, from_error("redis", error)]
     finally:
         await client.aclose()
 
 
-async def _embedded_redis(embedded: EmbeddedRedis) -> Check:
-    if await embedded.is_running():
-        return ok("redis", f"embedded, runs as process {embedded.pid}")
+async def _index(client: Redis, config: Config) -> Check:
+    from llmhost.cache.indexes.choose import index_in_force, server_indexes
+
+    keys = NamespaceKeys(config.cache.namespace)
+    choice = await index_in_force(client, keys, config.cache.index, record=False)
+    try:
+        indexes = await server_indexes(client, keys)
+    except StoreRefused as error:
+        return from_error("index", error)
+    return checks.check_index(choice.kind, choice.reason, indexes.possible, indexes.forbidden)
+
+
+def _running_redis(embedded: EmbeddedRedis, info: Mapping[str, Any]) -> Check:
+    version = checks.server_version(info)
+    detail = f"embedded, {version}, runs as process {embedded.pid}"
+    with suppress(StateError):  # its program is gone; the next start says so
+        later = program_version(embedded.binary())
+        if later is not None and not version.startswith(f"{later}."):
+            detail += f"; the next start is with {later}"
+    return ok("redis", detail)
+
+
+def _idle_redis(embedded: EmbeddedRedis) -> Check:
     if embedded.pid is not None:
         fix = "run `llmhost down --all`"
         return fail("redis", f"embedded, process {embedded.pid} does not answer", fix)

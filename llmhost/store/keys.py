@@ -181,6 +181,11 @@ class NamespaceKeys:
         """Hash: what the query engine indexes of an entry."""
         return f"{self.namespace}:vector:{embedder}:{entry}"
 
+    @property
+    def any_index(self) -> str:
+        """Pattern that matches the keys of every kind of index, and few others."""
+        return f"{self.namespace}:[fiv]*"
+
     def judged(self, pair: str) -> str:
         return f"{self.namespace}:judged:{pair}"
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from llmhost.cache.calibration import Calibration, Label
     from llmhost.cache.catalog import Catalog
     from llmhost.cache.contracts import Embedder, Index, TextEmbedder
+    from llmhost.cache.indexes.choose import IndexKind
     from llmhost.cache.models import Judge
     from llmhost.cache.policy import CachePolicy, Thresholds
     from llmhost.cache.service import SemanticCache
@@ -41,14 +42,15 @@ class CacheParts:
         self._note = note
         self._made: dict[str, object] = {}
         self._failed: dict[str, ModelError | StateError] = {}
-        self._locks = {name: asyncio.Lock() for name in ("embedder", "policy")}
+        self._index_kind: IndexKind | None = None
+        self._locks = {name: asyncio.Lock() for name in ("embedder", "policy", "index")}
 
     def catalog(self, client: Redis) -> Catalog:
         """The cache for people."""
         from llmhost.cache.catalog import Catalog
 
         async def index_source(embedder: str, dimensions: int) -> Index:
-            return self._index(client, embedder, dimensions)
+            return await self._index(client, embedder, dimensions)
 
         return Catalog(client, self.keys, index_source)
 
@@ -104,10 +106,11 @@ class CacheParts:
         config = self._config.cache
 
         async def embedder_source() -> tuple[Embedder, Index]:
-            embedder = await self.embedder()
+            embedder, _ = await asyncio.gather(self.embedder(), self._kind_of_index(client))
             made = self._made.get("index")  # one for the whole run: it holds what it has read
             if made is None:
-                made = self._made["index"] = self._index(client, embedder.id, embedder.dimensions)
+                made = await self._index(client, embedder.id, embedder.dimensions)
+                made = self._made.setdefault("index", made)
             return embedder, made  # type: ignore[return-value]  # one type under each name
 
         @functools.cache  # made when they are first read: an exact hit never does
@@ -162,11 +165,23 @@ class CacheParts:
                     raise
         return self._made[what]  # type: ignore[return-value]  # one type under each name
 
-    def _index(self, client: Redis, embedder: str, dimensions: int) -> Index:
-        from llmhost.cache.indexes.flat import FlatIndex
+    async def _index(self, client: Redis, embedder: str, dimensions: int) -> Index:
+        from llmhost.cache.indexes.choose import make_index
 
-        lifetime = self._config.cache.embedding_ttl
-        return FlatIndex(client, self.keys, embedder=embedder, dimensions=dimensions, lifetime=lifetime)
+        kind, lifetime = await self._kind_of_index(client), self._config.cache.embedding_ttl
+        return make_index(
+            kind, client, self.keys, embedder=embedder, dimensions=dimensions, lifetime=lifetime
+        )
+
+    async def _kind_of_index(self, client: Redis) -> IndexKind:
+        """Redis is asked once. Raises StoreUnavailable."""
+        from llmhost.cache.indexes.choose import index_in_force
+
+        async with self._locks["index"]:
+            if self._index_kind is None:
+                choice = await index_in_force(client, self.keys, self._config.cache.index)
+                self._index_kind = choice.kind
+        return self._index_kind
 
 
 async def drop_audits(config: Config, client: Redis) -> None:

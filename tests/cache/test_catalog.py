@@ -9,7 +9,7 @@ import pytest
 
 from llmhost.cache.calibration import Label
 from llmhost.cache.catalog import Catalog, cache_usage
-from llmhost.cache.indexes.flat import FlatIndex
+from llmhost.cache.contracts import Index
 from llmhost.cache.keys import CacheKey
 from llmhost.cache.models import Answer, Asker, Candidate, Hit, Objection, Served, Verdict
 from llmhost.cache.service import SemanticCache
@@ -17,6 +17,7 @@ from llmhost.errors import UsageError
 from llmhost.store.keys import NamespaceKeys
 
 if TYPE_CHECKING:
+    from plugins.cache import MakeIndex
     from redis.asyncio import Redis
 
 MakeKey = Callable[..., CacheKey]
@@ -24,9 +25,9 @@ MakeAnswer = Callable[..., Answer]
 
 
 @pytest.fixture
-def catalog(redis_client: Redis, keys: NamespaceKeys) -> Catalog:
-    async def index(embedder: str, dimensions: int) -> FlatIndex:
-        return FlatIndex(redis_client, keys, embedder=embedder, dimensions=dimensions, lifetime=60.0)
+def catalog(redis_client: Redis, keys: NamespaceKeys, make_index: MakeIndex) -> Catalog:
+    async def index(embedder: str, dimensions: int) -> Index:
+        return make_index(redis_client, keys, embedder=embedder, dimensions=dimensions, lifetime=60.0)
 
     return Catalog(redis_client, keys, index)
 

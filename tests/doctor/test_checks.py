@@ -90,8 +90,9 @@ FULL = {"maxmemory": 1 << 30}
 @pytest.mark.parametrize(
     ("info", "name", "level", "words"),
     [
-        ({"redis_version": "6.2.14"}, "redis", "ok", "version 6.2.14"),
-        ({"redis_version": "6.0.16"}, "redis", "fail", "version 6.0.16"),
+        ({"redis_version": "6.2.14"}, "redis", "ok", "answers, Redis 6.2.14"),
+        ({"redis_version": "6.0.16"}, "redis", "fail", "Redis 6.0.16"),
+        ({"redis_version": "7.2.4", "valkey_version": "9.1.2"}, "redis", "ok", "answers, Valkey 9.1.2"),
         ({}, "redis", "ok", "unknown"),
         ({"maxmemory_policy": "volatile-lru", **FULL}, "redis eviction", "ok", "at most 1,024 MiB"),
         ({"maxmemory_policy": "noeviction", "maxmemory": 0}, "redis eviction", "ok", "no memory limit"),
@@ -107,6 +108,44 @@ FULL = {"maxmemory": 1 << 30}
 def test_a_redis_is_judged_by_its_info(info: dict[str, Any], name: str, level: str, words: str) -> None:
     check = next(check for check in checks.check_redis(info) if check.name == name)
     assert (check.level, words in check.detail, check.fix is None) == (level, True, level == "ok")
+
+
+ALL, PLAIN = ["vector_set", "query_engine", "flat"], ["flat"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "level", "detail", "fix"),
+    [
+        (("vector_set", "best", ALL, []), "ok", "vector_set, the best that this server has", None),
+        (("flat", "best", PLAIN, []), "ok", "flat, the best that this server has", None),
+        (("flat", "configured", ALL, []), "ok", "flat, as configured", None),
+        (
+            ("flat", "data", ALL, []),
+            "warn",
+            "as the entries that are stored; this server has vector_set",
+            "cache",
+        ),
+        (("flat", "recorded", ALL, []), "warn", "on record in Redis; this server has vector_set", "cache"),
+        (("query_engine", "recorded", ALL, []), "warn", "this server has vector_set", "cache"),
+        (("flat", "best", PLAIN, ["vector_set"]), "warn", "vector_set finds faster", "+vadd +vsim"),
+        (("flat", "best", PLAIN, ["query_engine"]), "warn", "query_engine finds faster", "+ft.create"),
+        (
+            ("vector_set", "configured", PLAIN, []),
+            "fail",
+            "this server does not have it",
+            "cache.index: auto",
+        ),
+        (("vector_set", "configured", PLAIN, ["vector_set"]), "fail", "this user may not use it", "+vadd"),
+        (("flat", "refused", PLAIN, []), "ok", "since this server does not tell which is on record", None),
+    ],
+)
+def test_an_index_is_judged_by_why_it_is_in_force_and_what_the_server_has(
+    facts: tuple[str, str, list[str], list[str]], level: str, detail: str, fix: str | None
+) -> None:
+    check = checks.check_index(*facts)
+    assert check.level == level
+    assert detail in check.detail
+    assert check.fix is None if fix is None else fix in check.fix
 
 
 def test_what_warns_has_a_fix_and_has_not_failed() -> None:

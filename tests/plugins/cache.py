@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from doubles.embedders import WordEmbedder
 
+from llmhost.cache.contracts import Index
 from llmhost.cache.embedders.exports import BUILTIN
 from llmhost.cache.embedders.onnx import OnnxEmbedder
-from llmhost.cache.indexes.flat import FlatIndex
+from llmhost.cache.indexes.choose import index_in_force
+from llmhost.cache.indexes.choose import make_index as index_of_kind
 from llmhost.cache.keys import CacheKey, cache_key, scope_id
 from llmhost.cache.models import Answer
 from llmhost.cache.policy import CachePolicy, ThresholdPolicy
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 MakeCache = Callable[..., SemanticCache]
+MakeIndex = Callable[..., Index]
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +70,16 @@ def answer() -> Callable[..., Answer]:
 
 
 @pytest.fixture
-def make_cache(redis_client: Redis, keys: NamespaceKeys, embedder: WordEmbedder) -> MakeCache:
+async def make_index(redis_client: Redis, keys: NamespaceKeys) -> MakeIndex:
+    """Makes the index that is in force on this server; a module can have others instead."""
+    choice = await index_in_force(redis_client, keys, "auto", record=False)
+    return partial(index_of_kind, choice.kind)
+
+
+@pytest.fixture
+def make_cache(
+    redis_client: Redis, keys: NamespaceKeys, embedder: WordEmbedder, make_index: MakeIndex
+) -> MakeCache:
     """A cache as one process has it; several of them share what lies in Redis."""
 
     def make(
@@ -76,9 +89,10 @@ def make_cache(redis_client: Redis, keys: NamespaceKeys, embedder: WordEmbedder)
         policy: CachePolicy = ThresholdPolicy(0.8),  # noqa: B008  # frozen
         **others: Any,
     ) -> SemanticCache:
-        index = FlatIndex(client, keys, embedder=embedder.id, dimensions=embedder.dimensions, lifetime=7200.0)
+        dimensions = embedder.dimensions
+        index = make_index(client, keys, embedder=embedder.id, dimensions=dimensions, lifetime=7200.0)
 
-        async def source() -> tuple[WordEmbedder, FlatIndex]:
+        async def source() -> tuple[WordEmbedder, Index]:
             return embedder, index
 
         async def policy_source() -> CachePolicy:

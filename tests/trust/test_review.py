@@ -9,7 +9,7 @@ import pytest
 
 from llmhost.cache.calibration import Tally
 from llmhost.cache.catalog import Catalog
-from llmhost.cache.indexes.flat import FlatIndex
+from llmhost.cache.contracts import Index
 from llmhost.cache.keys import CacheKey
 from llmhost.cache.models import Answer, Asker, Candidate, Hit, Served, Verdict
 from llmhost.cache.service import SemanticCache
@@ -18,6 +18,7 @@ from llmhost.trust.labels import Labels
 from llmhost.trust.review import Review, Reviewed
 
 if TYPE_CHECKING:
+    from plugins.cache import MakeIndex
     from redis.asyncio import Redis
 
 NOW = 1_800_000_000.0
@@ -27,9 +28,9 @@ Serve = Callable[..., Awaitable[str]]
 
 
 @pytest.fixture
-def review(redis_client: Redis, keys: NamespaceKeys) -> Review:
-    async def index(embedder: str, dimensions: int) -> FlatIndex:
-        return FlatIndex(redis_client, keys, embedder=embedder, dimensions=dimensions, lifetime=60.0)
+def review(redis_client: Redis, keys: NamespaceKeys, make_index: MakeIndex) -> Review:
+    async def index(embedder: str, dimensions: int) -> Index:
+        return make_index(redis_client, keys, embedder=embedder, dimensions=dimensions, lifetime=60.0)
 
     labels = Labels(redis_client, "test", max_error=0.02)
     return Review(Catalog(redis_client, keys, index), labels)

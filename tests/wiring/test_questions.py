@@ -1,14 +1,20 @@
-"""The cache as wired: what the fleet serves under a model's name."""
+"""The cache as wired: what the fleet serves under a model's name, and the index of this server."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+from plugins.redis_servers import ClientOf
+
 from llmhost.answering.question import make_question
-from llmhost.config.models import Config
+from llmhost.config.models import Config, RedisConfig
 from llmhost.engines.engine import Message
+from llmhost.errors import StoreUnavailable
+from llmhost.store.client import connect
 from llmhost.wiring.questions import CacheParts
 
 if TYPE_CHECKING:
@@ -57,3 +63,43 @@ async def test_servers_without_digests_share_answers_within_their_fleet_alone(re
     places = [await place(fleet, redis_client) for fleet in fleets]
     assert len(set(places)) == len(places)
     assert await place(fleets[0], redis_client) == places[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("redis-6.2", "FlatIndex"), ("redis-8.2", "VectorSetIndex"), ("redis-8.2-search", "VectorSetIndex")],
+)
+async def test_a_cache_uses_the_best_index_of_its_server_and_so_does_what_forgets(
+    client_of: ClientOf, name: str, kind: str
+) -> None:
+    parts, client = CacheParts(Config(), print), client_of(name)
+    _, index = await parts.cache(client).embedder_source()
+    assert type(index).__name__ == kind
+    assert type(await parts.catalog(client).index_source("e", 8)).__name__ == kind
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kind"),
+    [("flat", "FlatIndex"), ("vector_set", "VectorSetIndex"), ("query_engine", "QueryEngineIndex")],
+)
+async def test_a_configured_index_is_used(client_of: ClientOf, wanted: str, kind: str) -> None:
+    parts = CacheParts(Config.model_validate({"cache": {"index": wanted}}), print)
+    _, index = await parts.cache(client_of("redis-8.2-search")).embedder_source()
+    assert type(index).__name__ == kind
+
+
+async def test_questions_at_once_share_one_index_and_ask_redis_once_for_its_kind(client_of: ClientOf) -> None:
+    client = client_of("redis-8.2")
+    source = CacheParts(Config(), print).cache(client).embedder_source
+    pairs = await asyncio.gather(*(source() for _ in range(8)))
+    assert len({id(index) for _, index in pairs}) == 1
+    assert (await client.info("commandstats"))["cmdstat_hsetnx"]["calls"] == 1
+
+
+async def test_a_redis_that_is_away_is_asked_again(client_of: ClientOf, refusing_port: int) -> None:
+    parts = CacheParts(Config(), print)
+    async with connect(RedisConfig(host="127.0.0.1", port=refusing_port)) as away:
+        with pytest.raises(StoreUnavailable):
+            await parts.cache(away).embedder_source()
+    _, index = await parts.cache(client_of("redis-8.2")).embedder_source()
+    assert type(index).__name__ == "VectorSetIndex"

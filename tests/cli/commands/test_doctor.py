@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from doubles.ollama_server import OllamaServer
 from plugins.cli import Ran
 from plugins.commands import Finished, House
-from plugins.redis_servers import PortServer, TlsRedis
+from plugins.redis_servers import PortServer, TlsRedis, server_command
 
 from llmhost.cache.verifiers import load, manifest
 from llmhost.engines import model_file
+from llmhost.store.embedded import EmbeddedRedis
 
 Cli = Callable[..., Ran]
 
@@ -160,3 +163,51 @@ async def test_what_runs_is_asked_and_left_running(house: House) -> None:
     assert "runs as process" in checks["redis"]["detail"]
     assert "is ready" in checks["embedder"]["detail"]
     assert [worker["ready"] for worker in (await house.ok("status"))["workers"]] == [True]
+
+
+def test_the_index_in_force_is_named_with_its_reason_and_what_would_be_faster(
+    cli: Cli, redis_port_server: PortServer
+) -> None:
+    server = redis_port_server(name="redis-8.2")
+    configure(f"redis:\n  host: 127.0.0.1\n  port: {server.port}\n")
+    assert (
+        checks_of(cli("doctor", "--json"))["index"]["detail"] == "vector_set, the best that this server has"
+    )
+    with redis.Redis(port=server.port) as client:
+        assert client.keys() == []  # it records nothing
+        client.append("cache:flat:m:s", "x")
+    check = checks_of(cli("doctor", "--json"))["index"]
+    assert check["level"] == "warn"
+    assert check["detail"].startswith("flat, as the entries that are stored; this server has vector_set")
+
+
+def test_an_index_that_the_user_may_not_use_is_found_with_the_rights_to_give(
+    cli: Cli, redis_port_server: PortServer
+) -> None:
+    server = redis_port_server(name="redis-8.2")
+    with redis.Redis(port=server.port) as client:
+        client.acl_setuser(
+            "ops", enabled=True, passwords=["+secret"], keys=["*"], commands=["+@all", "-vadd"]
+        )
+    configure(
+        f"redis:\n  host: 127.0.0.1\n  port: {server.port}\n  username: ops\n  password: secret\n"
+        "cache:\n  index: vector_set\n"
+    )
+    check = checks_of(cli("doctor", "--json"))["index"]
+    assert (check["ok"], check["detail"]) == (
+        False,
+        "vector_set, as configured, and this user may not use it",
+    )
+    assert "+vadd" in check["fix"]
+
+
+def test_an_embedded_redis_of_an_older_version_that_still_runs_says_what_the_next_start_is(
+    cli: Cli, state_folder: Path
+) -> None:
+    embedded = EmbeddedRedis(state_folder / "redis", server_command("redis-6.2")[0])
+    asyncio.run(embedded.ensure_running())
+    try:
+        pid, detail = embedded.pid, checks_of(cli("doctor", "--json"))["redis"]["detail"]
+    finally:
+        asyncio.run(embedded.stop())
+    assert detail == f"embedded, Redis 6.2.14, runs as process {pid}; the next start is with Redis 8.2"
