@@ -152,11 +152,12 @@ class Worker:
 @dataclass(frozen=True, slots=True)
 class Registered:
     """What is on record: the workers, oldest first, the ids whose record cannot be read or verified, and who
-    pays for each of them, as far as its record says so."""
+    pays for each of them, as far as its record says so. `bought` are those whose buyer wrote the record."""
 
     workers: tuple[Worker, ...] = ()
     damaged: tuple[str, ...] = ()
     payers: Mapping[str, Payer] = field(default_factory=dict)
+    bought: frozenset[str] = frozenset()
 
     @property
     def ids(self) -> frozenset[str]:

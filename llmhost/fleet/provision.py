@@ -154,7 +154,7 @@ class Buyer:
             self.approved.take(worker.price_per_hour)
         if self.provider.rents:
             self.on_progress(WorkerProgress(worker.id, "rented"))
-        await self.records.seen(replace(worker, state=WorkerState.STARTING))
+        await self.records.seen(replace(worker, state=WorkerState.STARTING), bought=True)
         try:
             await self._check_wanted()
         except FleetBusy as error:

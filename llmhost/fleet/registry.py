@@ -31,6 +31,7 @@ __all__ = ["Ban", "FleetRecords", "FleetRegistry", "Origin", "is_machines_fault"
 _TEXTS = ("model", "engine", "gpu", "detail", "log")
 _OPTIONAL_TEXTS = ("url", "token", "certificate")
 _PAYER = ("account", "fingerprint")
+_BOUGHT = "bought"
 _SIGNATURE = "signature"
 
 
@@ -112,6 +113,11 @@ class FleetRegistry:
                 for worker_id, record in zip(ids, texts, strict=True)
                 if worker_id in decoded
             },
+            bought=frozenset(
+                worker_id
+                for worker_id, record in zip(ids, texts, strict=True)
+                if worker_id in decoded and _BOUGHT in record
+            ),
         )
 
     async def states(self) -> Mapping[str, int]:
@@ -122,18 +128,20 @@ class FleetRegistry:
             counts["draining" if worker.id in draining else str(worker.state)] += 1
         return counts
 
-    async def save(self, worker: Worker) -> None:
-        """Writes the worker's record, in place of an earlier one. Who pays for it remains known."""
-        key = self._keys.worker(worker.id)
-        if not (worker.payer.account and worker.payer.fingerprint):
-            with translate_errors():
-                raw = await self._client.hmget(key, _PAYER)
-            known = _payer({name: text(value or b"") for name, value in zip(_PAYER, raw, strict=True)})
-            payer = Payer(
-                worker.payer.account or known.account, worker.payer.fingerprint or known.fingerprint
-            )
-            worker = replace(worker, payer=payer)
-        record = _encode(worker, self._origin.owner)
+    async def save(self, worker: Worker, *, bought: bool = False) -> None:
+        """Writes the worker's record, in place of an earlier one. Who pays for it remains known, and that its
+        buyer uses this Redis, which it says with `bought`."""
+        key, kept = self._keys.worker(worker.id), (*_PAYER, _BOUGHT)
+        with translate_errors():
+            raw = await self._client.hmget(key, kept)
+        known = {name: text(value) for name, value in zip(kept, raw, strict=True) if value is not None}
+        payer = Payer(
+            worker.payer.account or known.get("account", ""),
+            worker.payer.fingerprint or known.get("fingerprint", ""),
+        )
+        record = _encode(replace(worker, payer=payer), self._origin.owner)
+        if bought or _BOUGHT in known:
+            record[_BOUGHT] = "here"
         pipeline = self._client.pipeline(transaction=True)  # of one key, so it works on shards too
         pipeline.delete(key)
         fields = {**record, _SIGNATURE: self._signature(worker.id, record) or ""}
@@ -437,10 +445,10 @@ class FleetRecords:
         if usd:
             await self._try(self._rentals, lambda book: book.paid_once(worker.id, usd, worker.started))
 
-    async def seen(self, worker: Worker) -> None:
-        """As `opened`, and others may know the worker as it is here."""
+    async def seen(self, worker: Worker, *, bought: bool = False) -> None:
+        """As `opened`, and others may know the worker as it is here; `bought`: by this command."""
         await self.opened(worker)
-        await self._try(self._registry, lambda registry: registry.save(worker))
+        await self._try(self._registry, lambda registry: registry.save(worker, bought=bought))
 
     async def gone(self, worker_id: str) -> None:
         """The worker is confirmed gone. Its record goes last: it is what reminds us to close the rental."""

@@ -260,7 +260,23 @@ class FleetService:
             known_here = f"; known here: {names}" if names else ""
             kind = StateError if isinstance(error, StateError) else ProviderError
             raise kind(error.message + known_here, hint=self._or_by_hand(error.hint or _BY_HAND)) from error
-        return await self._end(targets, known, records, on_progress)
+        elsewhere = [] if ids is not None else self._bought_elsewhere(targets, known)
+        result = await self._end(targets, known, records, on_progress)
+        if set(elsewhere) & set(result.destroyed):
+            records.warn(
+                f"workers of fleet {self.spec.name} were rented from another machine: an autoscaler there is"
+                " not told to stay down, unless it uses this Redis; run `llmhost down` there too"
+            )
+        return result
+
+    def _bought_elsewhere(self, workers: Sequence[Worker], known: Registered) -> Sequence[str]:
+        """Those that neither this machine bought nor one that uses this Redis, as far as is known."""
+        if not self.rents:
+            return ()
+        here = known.bought
+        with suppress(StateError):
+            here |= {*self.provider.on_record()}
+        return [worker.id for worker in workers if worker.id not in here]
 
     async def down_orphans(self, *, on_progress: OnProgress = lambda _: None) -> DownResult:
         """Destroys the workers that the provider lists and the registry does not know, and forgets purchases

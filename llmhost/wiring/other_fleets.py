@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ UNSEEN_HINT = f"set VAST_API_KEY and run it again, or see {CONSOLE}"
 @dataclass(frozen=True, slots=True)
 class OtherFleet:
     """A fleet that is not the configured one, and its workers. `config` is where it came from, if known.
-    `unlisted` are ids on record, where the provider's list cannot be read. `known`: this machine has made it.
+    `unlisted` are ids on record, where the provider's list cannot be read.
     """
 
     name: str
@@ -34,7 +34,6 @@ class OtherFleet:
     config: str | None
     workers: tuple[Worker, ...]
     unlisted: tuple[str, ...] = ()
-    known: bool = True
 
 
 class OtherFleets:
@@ -121,11 +120,29 @@ class OtherFleets:
                 known.get((name, "vast")),
                 tuple(listed.get(name, ())),
                 tuple(unlisted.get(name, ())),
-                known=(name, "vast") in known,
             )
             for name in listed | unlisted
             if (name, "vast") != (own.name, own.provider)
         ]
+
+    async def appeared(self, named: Collection[str]) -> Sequence[OtherFleet]:
+        """What the account rents now besides the workers named, by fleet, the configured one too: the account
+        is listed once more, all at once. That it cannot be is warned of, and not tried twice."""
+        own = self._config.fleet.name
+        if self.unseen_accounts or not account_key(self._config):
+            return ()
+        try:
+            folder = state_dir() / "fleets" / own
+            listed = await make_provider(config_of(self._config, own, "vast"), folder, self._note).fleets()
+        except LlmhostError as error:
+            self._unseen(error)
+            return ()
+        sources = {fleet.name: fleet.config for fleet in self._known() if fleet.provider == "vast"}
+        new = {
+            name: tuple(worker for worker in workers if worker.id not in named)
+            for name, workers in listed.items()
+        }
+        return [OtherFleet(name, "vast", sources.get(name), them) for name, them in new.items() if them]
 
     def _unseen(self, error: LlmhostError) -> None:
         self._warn.warn("the fleets on vast.ai cannot be listed", error)

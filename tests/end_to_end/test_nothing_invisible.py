@@ -8,7 +8,7 @@ import resource
 import shutil
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from doubles.forked_command import ForkedCommand
 from doubles.vast.faults import Fault
+from doubles.vast.sdk import ORDER
 from doubles.vast.server import VastServer
 from doubles.waiting import until
 from plugins.commands import processes_of
@@ -92,13 +93,38 @@ def elsewhere(tmp_path: Path) -> Iterator[dict[str, str]]:
         process.wait()
 
 
+#: a warning of `down`
+TOLD_NOBODY = "workers of fleet blue were rented from another machine: an autoscaler there is not told"
+
+
 async def test_another_machine_with_the_accounts_key_sees_and_ends_everything(
     blue: RentedHouse, elsewhere: dict[str, str]
 ) -> None:
     assert (await fleets(blue, **elsewhere))["blue"] == 2
     down = await blue.run("down", "--all", "--yes", **elsewhere)
     assert (down.code, blue.alive()) == (0, [])
-    assert "fleet blue was made on another machine: an autoscaler there is not told" in down.err
+    assert TOLD_NOBODY in down.err
+
+
+@pytest.mark.parametrize("command", [["down"], ["down", "--all", "--yes"], ["--fleet", "blue", "down"]])
+async def test_down_says_that_it_tells_no_autoscaler_of_another_machine_which_has_a_redis_of_its_own(
+    blue: RentedHouse, elsewhere: dict[str, str], command: list[str]
+) -> None:
+    if "--fleet" not in command:
+        blue.configure(fleet={"name": "blue"}, redis={"url": None})
+        elsewhere["LLMHOST_CONFIG"] = blue.environ["LLMHOST_CONFIG"]
+    await blue.ok("status", "--fleet", "blue", **elsewhere)  # which puts the workers on record there
+    down = await blue.run(*command, **elsewhere)
+    assert (down.code, blue.alive()) == (0, [])
+    assert TOLD_NOBODY in down.err
+
+
+async def test_down_tells_the_autoscaler_of_another_machine_that_uses_the_same_redis(
+    blue: RentedHouse, elsewhere: dict[str, str]
+) -> None:
+    elsewhere["LLMHOST_CONFIG"] = blue.environ["LLMHOST_CONFIG"]
+    down = await blue.run("down", **elsewhere)
+    assert (down.code, TOLD_NOBODY in down.err) == (0, False)
 
 
 async def test_the_key_that_the_vastai_cli_wrote_into_a_file_suffices_to_see_and_end_everything(
@@ -515,6 +541,58 @@ async def test_down_all_tells_the_redis_of_each_fleet(blue: RentedHouse, redis_s
     await blue.ok("down", "--all", "--yes")
     async with connect(RedisConfig(), socket=redis_server.socket) as client:
         assert await client.hvals(FleetKeys("green").pauses)
+
+
+# What is rented while `down --all` runs
+
+
+@pytest.fixture
+def renting_reds(blue: RentedHouse) -> Callable[[int], None]:
+    """Has another machine rent a worker for fleet red-1, red-2 and so on, one whenever a worker is destroyed,
+    so many in all."""
+
+    def begin(most: int) -> None:
+        rented = 0
+
+        async def rent(endpoint: str, _: int) -> None:
+            nonlocal rented
+            if endpoint == "destroy" and rented < most:
+                rented += 1
+                order = {**ORDER, "label": f"llmhost/red-{rented}/1700000000-0123abcd"}
+                await blue.sdk("create_instance", blue.offers[4 + rented]["id"], **order)
+
+        blue.server.before = rent
+
+    return begin
+
+
+async def test_down_all_ends_what_is_rented_while_it_runs(
+    blue: RentedHouse, renting_reds: Callable[[int], None]
+) -> None:
+    renting_reds(1)
+    done = await blue.run("down", "--all", "--yes", "--json")
+    assert (done.code, blue.alive(), len(done.json["destroyed"])) == (0, [], 3), done.err
+
+
+async def test_down_all_names_what_is_rented_again_and_again_while_it_runs(
+    blue: RentedHouse, renting_reds: Callable[[int], None]
+) -> None:
+    renting_reds(3)  # the third while the first two are ended
+    done = await blue.run("down", "--all", "--yes")
+    (left,) = blue.alive()
+    assert (done.code, f"{left}: it was made while the others were destroyed" in done.err) == (3, True)
+
+
+async def test_down_all_that_asked_ends_nothing_that_it_did_not_ask_about(
+    blue: RentedHouse, renting_reds: Callable[[int], None]
+) -> None:
+    renting_reds(1)
+    async with blue.terminal("down", "--all") as terminal:
+        await terminal.until("Destroy 2 workers")
+        terminal.type("y\n")
+        await terminal.until("it was made while the others were destroyed")
+        assert await terminal.end() == 3
+    assert len(blue.alive()) == 1
 
 
 # Other fleets must not keep down --all from ending this one

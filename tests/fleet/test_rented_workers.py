@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from doubles.rented_fleet import RentedFleet
 from doubles.vast.faults import Fault
 
+from llmhost.config.fields import UNNAMED_FLEET
 from llmhost.errors import LlmhostError, ProviderError, StateError
 from llmhost.fleet.providers.vast.create import Order, PendingPurchases
 from llmhost.fleet.providers.vast.faults import CONSOLE
@@ -111,6 +113,21 @@ async def test_a_record_that_names_another_payer_keeps_no_worker_from_being_ende
     fleet.server.arm(Fault.LIST_NULL, times=None)
     with pytest.raises(ProviderError, match=f"known here: vast-{one}"):
         await fleet.service().down()
+    assert fleet.server.alive() == []
+
+
+async def test_a_worker_that_neither_label_nor_record_calls_this_fleets_is_shown_and_ended_as_of_none(
+    fleet: RentedFleet,
+) -> None:
+    await fleet.elsewhere().service().up(1)
+    (lost,) = fleet.server.alive()
+    fleet.server.instances[lost].label = "mine now"
+    await fleet.registry.forget(f"vast-{lost}")
+    await fleet.service().up(1)
+    shown = await fleet.provider().fleets()
+    assert {name: len(workers) for name, workers in shown.items()} == {fleet.fleet: 1, UNNAMED_FLEET: 1}
+    for name in shown:
+        await replace(fleet, fleet=name).service().down()
     assert fleet.server.alive() == []
 
 

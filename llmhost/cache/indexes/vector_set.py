@@ -28,14 +28,15 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_IN_LOG", "VectorSetIndex"]
 
-#: entries; below, a log is smaller than a set and as fast: docs/architecture.md, "The indexes"
-MOST_IN_LOG = 32
+#: entries; such a log is half as large as a set, as fast, and exact: docs/architecture.md, "The indexes"
+MOST_IN_LOG = 128
 #: entries; a log that is longer, of a server that had no vector sets, is searched as it is
 _MOST_MOVED = 1024
 #: entries; Redis adds them in one step, and answers no other client meanwhile
 _MOVED_AT_ONCE = 32
-#: links of an entry to others, and the candidates that are looked at to find them, and at a search
-_LINKS, _BUILD_EFFORT, _EFFORT = 8, 200, 100
+#: links of an entry, and candidates that are looked at to find them, and at a search. Of 100,000 clustered
+#: entries, it finds the nearest to 100 %; with 8 links, 150 bytes less, to 87 %
+_LINKS, _BUILD_EFFORT, _EFFORT = 16, 200, 100
 #: scopes of which this process remembers that they have a set
 _MOST_KNOWN = 4096
 

@@ -6,8 +6,11 @@ local header = redis.call('GETRANGE', KEYS[1], 0, #ARGV[2] - 1)
 if header ~= ARGV[1] then
   return 0
 end
-if header == '' then
-  redis.call('SET', KEYS[1], ARGV[2] .. ARGV[3])  -- in one piece: a string that grows is given twice its room
+local length = redis.call('STRLEN', KEYS[1])
+if length == 0 then
+  redis.call('SET', KEYS[1], ARGV[2] .. ARGV[3])
+elseif length < 16384 then  -- in one piece: a string that grows is given twice its room
+  redis.call('SET', KEYS[1], redis.call('GET', KEYS[1]) .. ARGV[3])
 else
   redis.call('APPEND', KEYS[1], ARGV[3])
 end

@@ -75,10 +75,12 @@ async def down(
         with options.output.progress() as progress:
             if everything and not left:
                 results = await _end_all(wiring, own, others, progress, now)
+                results += await _end_appeared(wiring, results, progress, now=now, ends=yes)
             else:
                 result = await _end(own, workers or None, orphans, progress, now)
-                results = {(own.spec.name, own.spec.provider): result}
-        gone = [] if some else [key for key, one in results.items() if not (one.remaining or one.failed)]
+                results = [((own.spec.name, own.spec.provider), result)]
+        left_over = {key for key, one in results if one.remaining or one.failed}
+        gone = [] if some else [key for key, _ in results if key not in left_over]
         for name, provider in gone if not wiring.others.unseen_accounts else ():
             wiring.others.forget(name, provider)
         ended = {*(name for name, _ in gone), *(fleets_with_gateways() if everything else ())}
@@ -87,7 +89,7 @@ async def down(
         if not everything:  # looked for last: nothing may stand before the ending
             with suppress(StateError):
                 left = await wiring.others.found()
-    _report(options, list(results.values()), left, stopped, gateways)
+    _report(options, [result for _, result in results], left, stopped, gateways)
     _check_all_seen(wiring, own, everything, left)
 
 
@@ -201,29 +203,60 @@ async def _end(
     return await fleet.down(ids, on_progress=on_progress, now=now)
 
 
+#: what became of each fleet, by its name and provider
+_Results = list[tuple[tuple[str, str], "DownResult"]]
+
+
 async def _end_all(
     wiring: Wiring, own: FleetService, others: Sequence[OtherFleet], progress: Progress, now: bool
-) -> Mapping[tuple[str, str], DownResult]:
+) -> _Results:
     """Every fleet, by name and provider, the configured one first; those without workers are kept from
     getting any. One fleet's trouble does not stop the ending of the next."""
-
-    async def end(other: OtherFleet) -> DownResult:
-        return await _end(await wiring.service_of(other), None, False, progress, now)
 
     async def keep_down(other: OtherFleet) -> DownResult:
         return await (await wiring.service_of(other)).stay_down()
 
     own_end = _end(own, None, False, progress, now)
-    results = {(own.spec.name, own.spec.provider): await _or_failure(own_end)}
-    for other in others:
-        if not other.known:
-            wiring.warn(
-                f"fleet {other.name} was made on another machine: an autoscaler there is not told that it is "
-                "to stay down; run `llmhost down` there too"
-            )
-        results[other.name, other.provider] = await _or_failure(end(other))
-    for other in wiring.others.idle(others):
-        results[other.name, other.provider] = await _or_failure(keep_down(other))
+    results = [((own.spec.name, own.spec.provider), await _or_failure(own_end))]
+    results += [
+        ((other.name, other.provider), await _or_failure(_end_other(wiring, other, progress, now)))
+        for other in others
+    ]
+    results += [
+        ((other.name, other.provider), await _or_failure(keep_down(other)))
+        for other in wiring.others.idle(others)
+    ]
+    return results
+
+
+async def _end_other(wiring: Wiring, other: OtherFleet, progress: Progress, now: bool) -> DownResult:
+    return await _end(await wiring.service_of(other), None, False, progress, now)
+
+
+async def _end_appeared(
+    wiring: Wiring, before: _Results, progress: Progress, *, now: bool, ends: bool
+) -> _Results:
+    """What was rented while the others were destroyed, which may take minutes: it is destroyed too where this
+    `ends` it, but not what was rented meanwhile: that is a failure. `before` is what has been done so far."""
+    from llmhost.fleet.results import DownResult, Failure
+
+    results: _Results = []
+    for ending in (True, False) if ends else (False,):
+        named = {worker.id for _, result in (*before, *results) for worker in result.remaining}
+        named |= {failure.worker or "" for _, result in (*before, *results) for failure in result.failed}
+        appeared = await wiring.others.appeared(named)
+        for fleet in appeared:
+            if ending:
+                result = await _or_failure(_end_other(wiring, fleet, progress, now))
+            else:
+                failures = [
+                    Failure(worker.id, "it was made while the others were destroyed", "run this again")
+                    for worker in fleet.workers
+                ]
+                result = DownResult((), fleet.workers, tuple(failures), ())
+            results.append(((fleet.name, fleet.provider), result))
+        if not appeared:
+            break
     return results
 
 

@@ -161,3 +161,24 @@ def test_thousands_of_removed_rows_do_not_hide_what_is_left() -> None:
     mirror = mirror_of(vectors)
     mirror.replay(b"".join(encode_removal(f"{row:032x}", 384) for row in range(1, 2000)))
     assert [near.entry for near in mirror.search(vectors[0], 3)] == [f"{0:032x}"]
+
+
+async def test_the_log_of_a_small_scope_has_no_room_to_spare(
+    redis_client: Redis, keys: NamespaceKeys
+) -> None:
+    index = FlatIndex(redis_client, keys, embedder="e", dimensions=384, lifetime=60.0)
+    for row, vector in enumerate(unit_rows(np.random.default_rng(7).standard_normal((32, 384)))):
+        await index.add("s", f"{row:032x}", vector)
+    records = 32 * (16 + 384)
+    assert await redis_client.memory_usage("test:flat:e:s") < 1.25 * records
+
+
+async def test_a_log_is_dropped_only_as_it_was_read(index: FlatIndex, redis_client: Redis) -> None:
+    await index.add("s", ENTRY, VECTOR)
+    await index.prepare("s")
+    read = index.mirror("s")
+    await index.add("s", "b" * 32, VECTOR)
+    assert not await index.drop("s", read)
+    await index.prepare("s")
+    assert await index.drop("s", index.mirror("s"))
+    assert await redis_client.exists("test:flat:e:s") == 0

@@ -10,7 +10,7 @@ import pytest
 from plugins.redis_servers import ClientOf
 
 from llmhost.cache.indexes.flat import FlatIndex
-from llmhost.cache.indexes.vector_set import MOST_IN_LOG, VectorSetIndex
+from llmhost.cache.indexes.vector_set import VectorSetIndex
 from llmhost.errors import StoreRefused, StoreUnavailable
 from llmhost.store.keys import NamespaceKeys
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 DIMENSIONS = 16
+#: entries of a scope without a set
+MOST = 32
 LOG, SET = "test:flat:e:s", "test:vectors:e:s"
 
 
@@ -27,10 +29,15 @@ def client(client_of: ClientOf) -> Redis:
     return client_of("redis-8.2")
 
 
-def new_index(client: Redis, **others: int) -> VectorSetIndex:
+def new_index(client: Redis, most_in_log: int = MOST) -> VectorSetIndex:
     """As a new process has it."""
     return VectorSetIndex(
-        client, NamespaceKeys("test"), embedder="e", dimensions=DIMENSIONS, lifetime=60.0, **others
+        client,
+        NamespaceKeys("test"),
+        embedder="e",
+        dimensions=DIMENSIONS,
+        lifetime=60.0,
+        most_in_log=most_in_log,
     )
 
 
@@ -58,21 +65,21 @@ async def found(index: VectorSetIndex, vector: NDArray[np.float32] = VECTORS[0])
 
 
 async def test_a_small_scope_has_no_set(index: VectorSetIndex, client: Redis) -> None:
-    await fill(index, range(MOST_IN_LOG))
+    await fill(index, range(MOST))
     assert await client.exists(SET) == 0
 
 
 async def test_one_entry_too_many_moves_the_scope_to_a_set(index: VectorSetIndex, client: Redis) -> None:
-    await fill(index, range(MOST_IN_LOG + 1))
+    await fill(index, range(MOST + 1))
     assert await client.exists(LOG) == 0
-    assert await client.execute_command("VCARD", SET) == MOST_IN_LOG + 1
-    assert sorted(await found(index)) == sorted(await found(new_index(client))) == [*range(MOST_IN_LOG + 1)]
+    assert await client.execute_command("VCARD", SET) == MOST + 1
+    assert sorted(await found(index)) == sorted(await found(new_index(client))) == [*range(MOST + 1)]
 
 
 async def test_a_large_scope_grows_in_its_set_alone(index: VectorSetIndex, client: Redis) -> None:
-    await fill(index, range(MOST_IN_LOG + 5))
+    await fill(index, range(MOST + 5))
     assert await client.exists(LOG) == 0
-    assert sorted(await found(new_index(client))) == [*range(MOST_IN_LOG + 5)]
+    assert sorted(await found(new_index(client))) == [*range(MOST + 5)]
 
 
 @pytest.mark.parametrize("same_process", [True, False])
@@ -85,24 +92,24 @@ async def test_a_move_that_was_cut_off_names_each_entry_once_and_is_completed_by
     with monkeypatch.context() as patch:
         patch.setattr(FlatIndex, "drop", crash)
         with pytest.raises(StoreUnavailable):
-            await fill(index, range(MOST_IN_LOG + 1))
+            await fill(index, range(MOST + 1))
     assert await client.exists(LOG, SET) == 2
     process = index if same_process else new_index(client)
-    assert sorted(await found(process)) == [*range(MOST_IN_LOG + 1)]
-    await process.add("s", entry(MOST_IN_LOG + 1), VECTORS[MOST_IN_LOG + 1])
+    assert sorted(await found(process)) == [*range(MOST + 1)]
+    await process.add("s", entry(MOST + 1), VECTORS[MOST + 1])
     assert await client.exists(LOG) == 0
-    assert sorted(await found(new_index(client))) == [*range(MOST_IN_LOG + 2)]
+    assert sorted(await found(new_index(client))) == [*range(MOST + 2)]
 
 
 async def test_a_move_that_was_cut_off_before_the_last_entry_loses_none(
     index: VectorSetIndex, client: Redis
 ) -> None:
-    await fill(index, range(MOST_IN_LOG))
+    await fill(index, range(MOST))
     other = new_index(client, most_in_log=0)
     await other.add("s", entry(0), VECTORS[0])  # the first of the entries that would be moved
     await client.delete(LOG)
-    await fill(index, range(MOST_IN_LOG))
-    assert sorted(await found(new_index(client))) == [*range(MOST_IN_LOG)]
+    await fill(index, range(MOST))
+    assert sorted(await found(new_index(client))) == [*range(MOST)]
 
 
 async def test_an_entry_that_is_added_while_a_scope_moves_stays(
@@ -118,10 +125,10 @@ async def test_an_entry_that_is_added_while_a_scope_moves_stays(
 
     with monkeypatch.context() as patch:
         patch.setattr(FlatIndex, "drop", drop_later)
-        await fill(index, range(MOST_IN_LOG + 1))
-    assert sorted(await found(new_index(client))) == [*range(MOST_IN_LOG + 1), 99]
+        await fill(index, range(MOST + 1))
+    assert sorted(await found(new_index(client))) == [*range(MOST + 1), 99]
     await index.add("s", entry(98), VECTORS[98])
-    assert sorted(await found(new_index(client))) == [*range(MOST_IN_LOG + 1), 98, 99]
+    assert sorted(await found(new_index(client))) == [*range(MOST + 1), 98, 99]
     assert await client.exists(LOG) == 0
 
 
@@ -145,7 +152,7 @@ async def test_a_set_that_is_evicted_is_a_miss_and_grows_again(index: VectorSetI
 
 @pytest.mark.parametrize(
     "other",
-    [("FP32", bytes(4 * 3), "Q8", "M", 8), ("FP32", bytes(4 * DIMENSIONS), "NOQUANT", "M", 32)],
+    [("FP32", bytes(4 * 3), "Q8", "M", 16), ("FP32", bytes(4 * DIMENSIONS), "NOQUANT", "M", 32)],
     ids=["dimensions", "numbers"],
 )
 async def test_a_set_of_another_program_is_refused_with_a_hint(
@@ -161,7 +168,7 @@ async def test_a_set_of_another_program_is_refused_with_a_hint(
 
 async def test_a_name_in_a_set_that_is_no_entrys_is_not_found(index: VectorSetIndex, client: Redis) -> None:
     await fill(index, range(40))
-    await client.execute_command("VADD", SET, "FP32", VECTORS[0].tobytes(), "theirs", "Q8", "M", 8)
+    await client.execute_command("VADD", SET, "FP32", VECTORS[0].tobytes(), "theirs", "Q8", "M", 16)
     assert sorted(await found(index)) == [*range(40)]
 
 

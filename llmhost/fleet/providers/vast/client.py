@@ -22,7 +22,7 @@ from llmhost.fleet.clock import Clock
 from llmhost.fleet.providers.vast.faults import KEY_HINT, NoResponse, Rejected, clean, refusal_in, translate
 from llmhost.fleet.providers.vast.pacer import Pacer
 
-__all__ = ["VastAccount", "find_key", "in_thread"]
+__all__ = ["PAGE", "VastAccount", "find_key", "in_thread"]
 
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ def find_key(configured: str | None) -> str | None:
     return None
 
 
-_PAGE = 25  #: instances; the most that one page of vast.ai's list holds
+PAGE = 25  #: instances; the most that one page of vast.ai's list holds
 _CHARGES_A_PAGE = 100  #: the most that the SDK asks for
 #: offers; more than the whole market has, so that no filter of ours sees a part only
 _MOST_OFFERS = 10_000
@@ -110,7 +110,7 @@ class VastAccount:
         params: dict[str, object] = {
             "select_filters": {},
             "order_by": [{"col": "id", "dir": "asc"}],
-            "limit": _PAGE,
+            "limit": PAGE,
         }
         if after is not None:
             params["after_token"] = after

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from llmhost.errors import ProviderError
 from llmhost.fleet.clock import Clock
-from llmhost.fleet.providers.vast.client import VastAccount
+from llmhost.fleet.providers.vast.client import PAGE, VastAccount
 from llmhost.fleet.providers.vast.faults import refusal_in
 from llmhost.fleet.providers.vast.rows import (
     Answer,
@@ -41,7 +41,8 @@ class Bill(Page):
 
 
 class _Instances(Page):
-    """How many there are in all, `total_instances`, a page that calls itself a success may leave out."""
+    """How many there are in all, `total_instances`, a page that calls itself a success may leave out, unless
+    it is full and the last one: then there may be more."""
 
     instances: list[Any]
     total_instances: Number | None = None
@@ -152,7 +153,7 @@ class Listing:
             number += 1
             if page.total_instances is not None:
                 count = page.total_instances
-            elif page.success is True:
+            elif page.success is True and (page.next_token or len(page.instances) < PAGE):
                 count = float(len(rows) + len(nameless))
             else:  # "none" may never be a misunderstanding
                 raise unreadable(f"{_WHAT} does not say how many there are")

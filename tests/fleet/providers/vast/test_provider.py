@@ -494,6 +494,11 @@ def page(*numbers: Any, total: Any = None) -> dict[str, Any]:
     return {"instances": rows, "total_instances": len(rows) if total is None else total}
 
 
+def uncounted(*numbers: int) -> dict[str, Any]:
+    """Neither how many there are in all, nor where the next page is."""
+    return {"instances": page(*numbers)["instances"], "success": True}
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -508,11 +513,18 @@ def page(*numbers: Any, total: Any = None) -> dict[str, Any]:
         page(1, 2, total=1),
         page(total=1),
         page(*range(1, 26), total=30),
+        uncounted(*range(1, 26)),
     ],
 )
 async def test_a_list_that_makes_no_sense_is_an_error(vast_provider: Providers, answer: Any) -> None:
     with pytest.raises(ProviderError):
         await vast_provider(account=Scripted(answer)).list()
+
+
+async def test_a_page_that_has_room_for_more_need_not_say_how_many_there_are(
+    vast_provider: Providers,
+) -> None:
+    assert await vast_provider(account=Scripted(uncounted(*range(1, 25)))).list() == ()
 
 
 @pytest.mark.parametrize("row", ["none", {"id": "2"}, {"label": "llmhost/test/1"}, {"id": None, "label": 7}])
