@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from llmhost.cache.calibration import Label
 from llmhost.cache.contracts import Index
 from llmhost.cache.keys import ENTRY_PATTERN
-from llmhost.cache.models import Asker, Entry, ServedHit, decode_answer
+from llmhost.cache.models import Asker, Entry, ServedHit
+from llmhost.cache.stored import decode_answer
 from llmhost.errors import StoreRefused, UsageError
 from llmhost.store.client import amount, text, translate_errors
 from llmhost.store.keys import NamespaceKeys
@@ -23,8 +24,10 @@ __all__ = ["CacheUsage", "Catalog", "cache_usage"]
 
 #: keys; how many Redis looks at in one step of a scan
 _SCAN_STEP = 1000
-#: bytes a number of a vector takes
+#: bytes that a number takes in a vector that an older llmhost kept beside the question
 _FLOAT_BYTES = 4
+#: of an entry's hash: what an entry has, and what it may have
+_FACTS, _COUNTS = ["question", "scope", "embedder"], ["hit_count", "created", "last_accessed"]
 
 IndexSource = Callable[[str, int], Awaitable[Index]]
 
@@ -64,16 +67,15 @@ class Catalog:
         another wording was wrong; None where it never gave one, or was removed meanwhile."""
         with translate_errors():
             pipeline = self.client.pipeline(transaction=True)
-            pipeline.hstrlen(self.keys.embedding(entry.entry), "vector")
-            pipeline.hmget(self.keys.metadata(entry.entry), ["served_raw", "served_doubts"])
-            pipeline.unlink(
-                self.keys.response(entry.entry),
-                self.keys.embedding(entry.entry),
-                self.keys.metadata(entry.entry),
-            )
-            stored, served, _ = await pipeline.execute()
-        if stored:
-            index = await self.index_source(entry.embedder, stored // _FLOAT_BYTES)
+            key = self.keys.embedding(entry.entry)
+            pipeline.hget(key, "dimensions")
+            pipeline.hstrlen(key, "vector")
+            pipeline.hmget(key, ["served_raw", "served_doubts"])
+            pipeline.unlink(self.keys.response(entry.entry), key)
+            dimensions, stored, served, _ = await pipeline.execute()
+        length = int(amount(dimensions) or stored // _FLOAT_BYTES)
+        if length:
+            index = await self.index_source(entry.embedder, length)
             await index.remove(entry.scope, [entry.entry])
         raw, doubts = _judged(*served)
         return None if raw is None else Label("forget", False, raw, doubts)
@@ -105,7 +107,7 @@ class Catalog:
         with translate_errors():
             pipeline = self.client.pipeline(transaction=False)
             for name, _ in served:
-                pipeline.hmget(self.keys.metadata(name), ["served_question", "served_raw", "served_doubts"])
+                pipeline.hmget(self.keys.embedding(name), ["served_question", "served_raw", "served_doubts"])
             noted = await pipeline.execute()
         entries = await self._read([name for name, _ in served])
         return [
@@ -117,7 +119,7 @@ class Catalog:
         """The other question that got the entry's answer last; None where there was none, or it was not
         noted."""
         with translate_errors():
-            served = await self.client.hget(self.keys.metadata(entry.entry), "served_question")
+            served = await self.client.hget(self.keys.embedding(entry.entry), "served_question")
         return None if served is None else text(served)
 
     async def forget_of(self, worker: str) -> Sequence[str]:
@@ -155,12 +157,11 @@ class Catalog:
         with translate_errors():
             pipeline = self.client.pipeline(transaction=False)
             for name in names:
-                pipeline.hmget(self.keys.embedding(name), ["question", "scope", "embedder"])
-                pipeline.hmget(self.keys.metadata(name), ["hit_count", "created", "last_accessed"])
+                pipeline.hmget(self.keys.embedding(name), _FACTS + _COUNTS)
                 pipeline.get(self.keys.response(name))
                 pipeline.pttl(self.keys.response(name))
             replies = await pipeline.execute()
-        rows = [replies[start : start + 4] for start in range(0, len(replies), 4)]
+        rows = [replies[start : start + 3] for start in range(0, len(replies), 3)]
         return [_entry(name, *row) for name, row in zip(names, rows, strict=True)]
 
 
@@ -172,13 +173,12 @@ def _judged(raw: bytes | None, doubts: bytes | None) -> tuple[float | None, tupl
     return probability, tuple(filter(None, text(doubts or b"").split(",")))
 
 
-def _entry(
-    name: str, facts: Sequence[bytes | None], counts: Sequence[bytes | None], response: bytes, ttl_ms: int
-) -> Entry | None:
-    if any(fact is None for fact in facts):
+def _entry(name: str, facts: Sequence[bytes | None], response: bytes, ttl_ms: int) -> Entry | None:
+    if any(fact is None for fact in facts[: len(_FACTS)]):
         return None  # it expired while we were reading
-    question, scope, embedder = (text(fact or b"") for fact in facts)
-    hits, created, accessed = (amount(count) or 0.0 for count in counts)
+    question, scope, embedder = (text(fact or b"") for fact in facts[: len(_FACTS)])
+    hits, created, accessed = (amount(count) or 0.0 for count in facts[len(_FACTS) :])
+    accessed = max(accessed, created)
     answer = decode_answer(response)
     expires = ttl_ms / 1000 if answer is not None and ttl_ms >= 0 else None
     return Entry(name, question, scope, embedder, int(hits), created, accessed, expires, answer)
@@ -223,20 +223,20 @@ async def cache_usage(client: Redis, keys: NamespaceKeys) -> CacheUsage:
 
 
 async def _bytes_per_entry(client: Redis, keys: NamespaceKeys, sample: Sequence[str]) -> int | None:
-    """The mean of the sample: its three keys, and its vector once more in the index."""
+    """The mean of the sample: its two keys, and its vector in the index as the flat one keeps it."""
     if not sample:
         return None
     try:
         with translate_errors():
             pipeline = client.pipeline(transaction=False)
             for entry in sample:
-                for key in (keys.response(entry), keys.embedding(entry), keys.metadata(entry)):
+                for key in (keys.response(entry), keys.embedding(entry)):
                     pipeline.memory_usage(key)
-                pipeline.hstrlen(keys.embedding(entry), "vector")
+                pipeline.hget(keys.embedding(entry), "dimensions")
             sizes = await pipeline.execute()
     except StoreRefused:
         return None  # a hosted Redis may forbid MEMORY USAGE
-    totals = [sum(size or 0 for size in sizes[at : at + 4]) for at in range(0, len(sizes), 4)]
+    totals = [sum(amount(size) or 0 for size in sizes[at : at + 3]) for at in range(0, len(sizes), 3)]
     return round(statistics.fmean(totals))
 
 

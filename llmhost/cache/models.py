@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,8 +25,6 @@ __all__ = [
     "Served",
     "ServedHit",
     "Verdict",
-    "decode_answer",
-    "encode_answer",
 ]
 
 
@@ -218,72 +214,3 @@ class ServedHit:
     at: float
     raw: float | None
     doubts: tuple[str, ...]
-
-
-# Answers as they are stored in Redis. What is read is checked: others can write there too.
-
-#: answers that are remembered, and the bytes of the longest of them
-_REMEMBERED, _REMEMBERED_BYTES = 1000, 4096
-#: larger than any time in seconds, any count of tokens and any sum of money here
-_LARGEST = 1e15
-
-
-def encode_answer(answer: Answer) -> str:
-    """The JSON text of `{ns}:response:{entry}`."""
-    return json.dumps(
-        {
-            "response": answer.text,
-            "model": answer.model,
-            "timestamp": answer.timestamp,
-            "tokens": {"prompt": answer.prompt_tokens, "completion": answer.completion_tokens},
-            "finish_reason": answer.finish_reason,
-            "engine_seconds": answer.engine_seconds,
-            "cost_usd": answer.cost_usd,
-            "worker": answer.worker,
-            "machine": answer.machine,
-        },
-        ensure_ascii=False,
-        separators=(",", ":"),
-    )
-
-
-def decode_answer(raw: bytes | str | None) -> Answer | None:
-    """The answer, or None where there is none or something else is stored there."""
-    if raw is None:
-        return None
-    return _read(raw) if len(raw) <= _REMEMBERED_BYTES else _read.__wrapped__(raw)
-
-
-@lru_cache(_REMEMBERED)
-def _read(raw: bytes | str) -> Answer | None:
-    """Answers that are served often are remembered as they were read."""
-    try:
-        data = json.loads(raw)
-        return Answer(
-            text=_text(data["response"]),
-            model=_text(data["model"]),
-            timestamp=_number(data["timestamp"]),
-            prompt_tokens=int(_number(data["tokens"]["prompt"])),
-            completion_tokens=int(_number(data["tokens"]["completion"])),
-            finish_reason=_text(data["finish_reason"]),
-            engine_seconds=_number(data["engine_seconds"]),
-            cost_usd=_number(data["cost_usd"]),
-            worker=_text(data.get("worker", "")),
-            machine=_text(data.get("machine", "")),
-        )
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError("not text")
-    return value
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError("not a number")
-    if not 0 <= value <= _LARGEST:
-        raise ValueError("not a sensible number")
-    return value

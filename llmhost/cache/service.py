@@ -9,8 +9,9 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import KW_ONLY, astuple, dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmhost.cache.calibration import Calibration, Label
 from llmhost.cache.contracts import Embedder, Index
@@ -24,10 +25,10 @@ from llmhost.cache.models import (
     Neighbour,
     SemanticLookup,
     Served,
-    decode_answer,
-    encode_answer,
 )
 from llmhost.cache.policy import CachePolicy, judged
+from llmhost.cache.stored import decode_answer, pack_answer
+from llmhost.errors import StoreError
 from llmhost.store.client import load_script, text, translate_errors
 from llmhost.store.keys import NamespaceKeys
 from llmhost.store.reads import SharedReads
@@ -181,17 +182,15 @@ class SemanticCache:
     async def store(self, key: CacheKey, answer: Answer, vector: NDArray[np.float32] | None) -> None:
         """Keeps a complete answer; without a vector only the same wording will find it.
 
-        The question becomes findable first: a crash in between leaves an entry without an answer,
-        which is a miss, and never an answer that only half exists.
+        The answer comes first: whoever finds an entry that has none takes it out of the index. A crash in
+        between leaves an answer that the same wording finds, and so does an index that is full or damaged.
         """
         if vector is None:
-            await self._write(key, answer, b"", "")
+            await self._write(key, answer, "", 0)
             return
         embedder, index = await self.embedder_source()
-        try:
-            await index.add(key.scope, key.entry, vector)
-        finally:  # an index that is full or damaged does not keep the same wording from being found
-            await self._write(key, answer, vector.astype("<f4").tobytes(), embedder.id)
+        await self._write(key, answer, embedder.id, len(vector))
+        await index.add(key.scope, key.entry, vector)
 
     async def touch(self, *hits: Hit) -> None:
         """Counts hits on their entries. Semantic ones are remembered with the question that was asked, so
@@ -201,7 +200,7 @@ class SemanticCache:
         with translate_errors():
             for part in _parts(list(last), _TOUCHED_AT_ONCE):
                 await self._touch(
-                    keys=[name for entry in part for name in self._counted(entry)],
+                    keys=[self.keys.embedding(entry) for entry in part],
                     args=[value for entry in part for value in (count[entry], last[entry])],
                 )
             for hit in hits:
@@ -213,27 +212,29 @@ class SemanticCache:
         args = [str(hit.at), hit.entry, str(_SERVED_KEPT), str(round(self.embedding_ttl * 1000))]
         args += ["served_raw", raw, "served_doubts", ",".join(served.verdict.doubts)]
         args += ["served_question", served.question.encode("utf-8", "replace").decode()]
-        keys = [self.keys.metadata(hit.entry), self.keys.served(*astuple(served.asker))]
+        keys = [self.keys.embedding(hit.entry), self.keys.served(*astuple(served.asker))]
         await self._remember(keys=keys, args=args)
-
-    def _counted(self, entry: str) -> tuple[str, str]:
-        return self.keys.metadata(entry), self.keys.embedding(entry)
 
     async def count_audit(self, entry: str, *, right: bool) -> None:
         """Counts what an audit found about the entry; one that is gone stays gone."""
         count = self.client.register_script(load_script("llmhost.cache", "audited.lua"))
         with translate_errors():
-            await count(keys=[self.keys.metadata(entry)], args=["accepted" if right else "rejected"])
+            await count(keys=[self.keys.embedding(entry)], args=["accepted" if right else "rejected"])
 
     async def _alive(
         self, index: Index, scope: str, vector: NDArray[np.float32], floor: float
     ) -> list[Candidate]:
-        """The nearest questions that still have an answer: expired ones must not hide them."""
+        """The nearest questions that still have an answer. Those that have none hide no other: they are taken
+        out of the index."""
         k = self.candidates
         while True:
             neighbours = await index.search(scope, vector, k)
             near = [neighbour for neighbour in neighbours if neighbour.similarity >= floor]
             found = await self._candidates_of(near)
+            alive = {candidate.entry for candidate in found}
+            if gone := [neighbour.entry for neighbour in near if neighbour.entry not in alive]:
+                with suppress(StoreError):  # the next one who meets them takes them out
+                    await index.remove(scope, gone)
             if found or len(near) < k or k >= _WIDEST:
                 return found[: self.candidates]
             k *= 4
@@ -253,36 +254,24 @@ class SemanticCache:
                 candidates.append(Candidate(near.entry, text(question), near.similarity, answer))
         return candidates
 
-    async def _write(self, key: CacheKey, answer: Answer, vector: bytes, embedder: str) -> None:
-        embedding, metadata = self.keys.embedding(key.entry), self.keys.metadata(key.entry)
-        lifetime_ms = round(self.embedding_ttl * 1000)
+    async def _write(self, key: CacheKey, answer: Answer, embedder: str, dimensions: int) -> None:
+        """`embedder` is empty where the index does not have the entry. Counts begin anew."""
+        entry: dict[Any, Any] = {
+            "question": key.question.encode("utf-8", "replace"),
+            "scope": key.scope,
+            "embedder": embedder,
+            "created": answer.timestamp,
+        }
+        if dimensions:
+            entry["dimensions"] = dimensions
         with translate_errors():
             pipeline = self.client.pipeline(transaction=True)
             pipeline.set(
-                self.keys.response(key.entry), encode_answer(answer), px=round(self.response_ttl * 1000)
+                self.keys.response(key.entry), pack_answer(answer), px=round(self.response_ttl * 1000)
             )
-            pipeline.delete(embedding, metadata)
-            pipeline.hset(
-                embedding,
-                mapping={
-                    "vector": vector,
-                    "question": key.question.encode("utf-8", "replace"),
-                    "scope": key.scope,
-                    "embedder": embedder,
-                },
-            )
-            pipeline.hset(
-                metadata,
-                mapping={
-                    "hit_count": 0,
-                    "created": answer.timestamp,
-                    "last_accessed": answer.timestamp,
-                    "accepted": 0,
-                    "rejected": 0,
-                },
-            )
-            pipeline.pexpire(embedding, lifetime_ms)
-            pipeline.pexpire(metadata, lifetime_ms)
+            pipeline.delete(self.keys.embedding(key.entry))
+            pipeline.hset(self.keys.embedding(key.entry), mapping=entry)
+            pipeline.pexpire(self.keys.embedding(key.entry), round(self.embedding_ttl * 1000))
             await pipeline.execute()
 
 

@@ -16,7 +16,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from llmhost.cache.models import Answer, decode_answer, encode_answer
+from llmhost.cache.models import Answer
+from llmhost.cache.stored import decode_answer, encode_answer
 from llmhost.errors import StoreError
 from llmhost.store.client import load_script, text, translate_errors
 from llmhost.store.keys import NamespaceKeys

@@ -154,9 +154,6 @@ class NamespaceKeys:
     def response(self, entry: str) -> str:
         return f"{self.namespace}:response:{entry}"
 
-    def metadata(self, entry: str) -> str:
-        return f"{self.namespace}:metadata:{entry}"
-
     def flight(self, entry: str) -> str:
         return f"{self.namespace}:flight:{entry}"
 
@@ -195,7 +192,8 @@ class NamespaceKeys:
         return f"{self.namespace}:served:{fleet}:{tenant}" + (f"\x1f{user}" if user else "")
 
     def everything(self) -> tuple[str, ...]:
-        """Patterns that match every key of this namespace and no other key."""
+        """Patterns that match every key of this namespace and no other key. `metadata` and `index` are of an
+        older llmhost."""
         kinds = (
             "embedding",
             "response",

@@ -112,7 +112,7 @@ async def test_a_forgotten_entry_says_once_how_it_came_to_be_served(
 async def test_what_is_no_probability_teaches_nothing(
     catalog: Catalog, filled: list[str], redis_client: Redis, keys: NamespaceKeys, raw: str
 ) -> None:
-    await redis_client.hset(keys.metadata(filled[0]), mapping={"served_raw": raw, "served_doubts": ""})
+    await redis_client.hset(keys.embedding(filled[0]), mapping={"served_raw": raw, "served_doubts": ""})
     assert await catalog.forget(await catalog.find(filled[0])) is None
 
 
@@ -126,13 +126,13 @@ async def test_an_empty_cache_has_no_size_of_an_entry(redis_client: Redis, keys:
     assert (usage.used_memory_bytes or 0) > 100_000
 
 
-async def test_an_entry_is_as_large_as_its_three_keys_and_its_vector(
+async def test_an_entry_is_as_large_as_its_two_keys_and_its_vector(
     redis_client: Redis, keys: NamespaceKeys, cache: SemanticCache, key: MakeKey, answer: MakeAnswer
 ) -> None:
     stored = key("what is redis")
     await cache.store(stored, answer("x" * 5_000), await cache.embed(stored))
-    names = [keys.response(stored.entry), keys.embedding(stored.entry), keys.metadata(stored.entry)]
-    expected = sum([await redis_client.memory_usage(name) for name in names]) + 4 * 512
+    names = [keys.response(stored.entry), keys.embedding(stored.entry)]
+    expected = sum([await redis_client.memory_usage(name) for name in names]) + 512
     usage = await cache_usage(redis_client, keys)
     assert (usage.entries, usage.bytes_per_entry) == (1, expected)
 

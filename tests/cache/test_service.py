@@ -89,10 +89,9 @@ async def test_answer_question_and_counts_have_their_lifetimes(
     await put(cache, QUESTION)
     entry = key(QUESTION).entry
     lifetimes = {
-        kind: round(await redis_client.ttl(f"test:{kind}:{entry}"), -1)
-        for kind in ("response", "embedding", "metadata")
+        kind: round(await redis_client.ttl(f"test:{kind}:{entry}"), -1) for kind in ("response", "embedding")
     }
-    assert lifetimes == {"response": 3600, "embedding": 7200, "metadata": 7200}
+    assert lifetimes == {"response": 3600, "embedding": 7200}
 
 
 async def test_no_cache_key_lives_for_ever(
@@ -104,7 +103,7 @@ async def test_no_cache_key_lives_for_ever(
     await cache.touch(Hit(key(QUESTION).entry, 1.0, Served(verdict, REWORDED, Asker("local", "t"))))
     await cache.touch(Hit("f" * 32, 1.0))
     names = await redis_client.keys("*")
-    assert len(names) == 5
+    assert len(names) == 4
     assert all([await redis_client.pttl(name) > 0 for name in names])
 
 
@@ -140,7 +139,7 @@ async def test_a_hit_is_counted_on_its_entry(
     entry = key(QUESTION).entry
     for now in (5.0, 6.0):
         await cache.touch(Hit(entry, now))
-    counted = await redis_client.hmget(f"test:metadata:{entry}", "hit_count", "last_accessed")
+    counted = await redis_client.hmget(f"test:embedding:{entry}", "hit_count", "last_accessed")
     assert counted == [b"2", b"6.0"]
 
 
@@ -153,10 +152,10 @@ async def test_hits_that_are_counted_together_are_counted_on_each_entry(
     hits = [Hit(entries[0], 5.0), Hit(entries[1], 6.0), Hit(entries[0], 7.0), Hit("f" * 32, 8.0)]
     await cache.touch(*hits)
     counted = [
-        await redis_client.hmget(f"test:metadata:{entry}", "hit_count", "last_accessed") for entry in entries
+        await redis_client.hmget(f"test:embedding:{entry}", "hit_count", "last_accessed") for entry in entries
     ]
     assert counted == [[b"2", b"7.0"], [b"1", b"6.0"]]
-    assert not await redis_client.exists(f"test:metadata:{'f' * 32}")
+    assert not await redis_client.exists(f"test:embedding:{'f' * 32}")
 
 
 async def test_unrelated_questions_are_not_even_looked_at(
@@ -284,7 +283,7 @@ async def test_a_hit_remembers_how_it_came_about(
     await put(cache, QUESTION)
     found = await cache.semantic(key(REWORDED))
     await cache.touch(Hit(key(QUESTION).entry, 5.0, Served(found.verdict, REWORDED, Asker("local", "t"))))
-    kept = await redis_client.hmget(f"test:metadata:{key(QUESTION).entry}", "served_raw", "served_doubts")
+    kept = await redis_client.hmget(f"test:embedding:{key(QUESTION).entry}", "served_raw", "served_doubts")
     assert kept == [b"0.97", b"names"]
 
 

@@ -194,7 +194,7 @@ async def test_a_hit_on_what_must_not_be_stored_leaves_no_trace_of_it(
     await house.chat("What is Redis?")
     answer = await house.chat("what is redis?", headers={"cache-control": "no-store"})
     assert answer.headers["x-llmhost-cache"] == "semantic"
-    (entry,) = await redis_client.keys("cache:metadata:*")
+    (entry,) = await redis_client.keys("cache:embedding:*")
 
     async def is_counted() -> bool:
         return await redis_client.hget(entry, "hit_count") == b"1"

@@ -67,7 +67,7 @@ def entry(store: Any, name: str, **served: str) -> str:
     store.hset(
         f"cache:embedding:{name}", mapping={"question": "q", "scope": "s", "embedder": "", "vector": ""}
     )
-    store.hset(f"cache:metadata:{name}", mapping={"hit_count": 1, **served})
+    store.hset(f"cache:embedding:{name}", mapping={"hit_count": 1, **served})
     return name
 
 
