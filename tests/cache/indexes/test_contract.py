@@ -13,12 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from plugins.redis_servers import ClientOf, PortServer
+from redis.asyncio.connection import AbstractConnection
 
 from llmhost.cache.contracts import Index
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.indexes.query_engine import QueryEngineIndex
 from llmhost.cache.indexes.vector_set import VectorSetIndex
 from llmhost.cache.models import Neighbour
+from llmhost.cache.service import _TURNS_TO_SEND
 from llmhost.config.models import RedisConfig
 from llmhost.errors import ModelError, StoreError, StoreRefused
 from llmhost.store.client import connect, text
@@ -399,6 +401,26 @@ async def test_a_search_waits_for_redis_once_at_most(
     assert await trips.of(index.prepare("s")) <= most[0]
     assert await trips.of(index.search("s", unit(1), 3)) <= most[1]
     assert await trips.of(index.add("s", D, unit(1))) <= most[2]
+
+
+async def test_what_a_search_needs_is_asked_for_before_the_embedding_begins(
+    index: Index, client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await index.add("s", A, unit(1))
+    await asyncio.gather(*(client.ping() for _ in range(4)))  # connections for what is asked for at once
+    send, sent = AbstractConnection.send_packed_command, []
+
+    async def counted(*arguments: Any, **options: Any) -> None:
+        await send(*arguments, **options)
+        sent.append(arguments)
+
+    monkeypatch.setattr(AbstractConnection, "send_packed_command", counted)
+    prepared = asyncio.ensure_future(index.prepare("s"))
+    for _ in range(1 + _TURNS_TO_SEND):
+        await asyncio.sleep(0)
+    before = len(sent)
+    await prepared
+    assert len(sent) == before
 
 
 def rewordings(
