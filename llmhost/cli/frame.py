@@ -25,7 +25,7 @@ from typer._coercion import build_runtime_param
 from typer.core import TyperCommand, TyperGroup
 
 from llmhost.cli.output import Output
-from llmhost.errors import UsageError
+from llmhost.errors import StateError, UsageError
 
 if TYPE_CHECKING:
     from typer._click.core import Command as AnyCommand
@@ -68,6 +68,7 @@ class Globals:
     lenient: bool = False  #: what was left out is missing, but does not end the command
     #: an empty folder stands in for the state folder, which cannot be used
     stateless: bool = False
+    unread: StateError | None = None  #: why what may be written down there is not known
     #: what is to be closed or removed when the command has ended, however it ends
     at_end: ExitStack = field(default_factory=ExitStack)
 

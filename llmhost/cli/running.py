@@ -293,7 +293,7 @@ def _ensure_state_folder(options: Globals) -> None:
     """Where there is no state folder, an empty one stands in for it: workers are found without. An embedded
     Redis is not started there: nothing is known in it, and nothing would stop it."""
     from llmhost.errors import StateError
-    from llmhost.machine.paths import state_dir
+    from llmhost.machine.paths import do_without_unreadable, may_hold_state, state_dir
 
     try:
         state_dir()
@@ -301,12 +301,15 @@ def _ensure_state_folder(options: Globals) -> None:
         from tempfile import TemporaryDirectory
 
         options.output.warn(f"{error.message}; what was written down there is not known")
+        options.unread = error if may_hold_state() else None
         before = os.environ.get("LLMHOST_STATE_DIR")
         _remove_leftovers()
         folder = options.at_end.enter_context(TemporaryDirectory(prefix=f"{_STAND_IN}{os.getpid()}-"))
         options.at_end.callback(_set_state_folder, before)
         _set_state_folder(folder)
         options.stateless = True
+    for failure in do_without_unreadable():
+        options.output.warn(f"{failure.message}; this command does without")
 
 
 def _remove_leftovers() -> None:
@@ -374,7 +377,7 @@ async def wired(options: Globals, config: Config) -> AsyncIterator[Wiring]:
         elif options.stateless and wiring.embedded_redis is not None:
             wiring.no_redis = StoreUnavailable("the embedded Redis needs a state folder")
         wiring.lenient, wiring.inputs = options.lenient, options.inputs
-        wiring.stateless = options.stateless
+        wiring.stateless, wiring.unread = options.stateless, options.unread
         yield wiring
 
 

@@ -11,6 +11,7 @@ import os
 import secrets
 import stat
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,21 @@ from pathlib import Path
 from llmhost.errors import StateError
 from llmhost.machine.files import make_folder
 
-__all__ = ["cache_dir", "config_dir", "expand", "owner_id", "secret_key", "state_dir"]
+__all__ = [
+    "cache_dir",
+    "config_dir",
+    "do_without_unreadable",
+    "expand",
+    "may_hold_state",
+    "owner_id",
+    "secret_key",
+    "state_dir",
+]
+
+
+#: where a folder is: the variable that moves it, and what platformdirs calls it
+_STATE = ("LLMHOST_STATE_DIR", "user_state_path")
+_CACHE = ("LLMHOST_CACHE_DIR", "user_cache_path")
 
 
 def state_dir() -> Path:
@@ -28,7 +43,18 @@ def state_dir() -> Path:
     Raises:
         StateError: it cannot be made or read.
     """
-    return _private_folder("LLMHOST_STATE_DIR", "user_state_path")
+    return _private_folder(*_STATE)
+
+
+def may_hold_state() -> bool:
+    """Whether something may have been written into the state folder, which need not be usable."""
+    try:
+        _folder(*_STATE).lstat()
+    except (StateError, FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def expand(name: str) -> Path:
@@ -41,19 +67,36 @@ def expand(name: str) -> Path:
 
 def owner_id() -> str:
     """A name that this state folder has and no other, on this machine or elsewhere. Raises StateError."""
-    return _drawn_once("owner", 8)
+    return _drawn_once("owner")
 
 
 def secret_key() -> str:
     """What only this state folder knows. Raises StateError."""
-    return _drawn_once("key", 32)
+    return _drawn_once("key")
 
 
-def _drawn_once(name: str, size: int) -> str:
-    """`size` random bytes in hexadecimal that are kept in the state folder, mode 0600. Where they cannot be
-    kept, they hold for this process: a full disk stops neither looking nor ending.
+_DRAWN = {"owner": 8, "key": 32}  #: files with so many random bytes
+_not_read: set[Path] = set()  #: those that this process does without
+
+
+def do_without_unreadable() -> Sequence[StateError]:
+    """From now on `owner_id` and `secret_key` raise nothing: what cannot be read is drawn for this process.
+    Returns why, for a file that had not been found unreadable before."""
+    failures = []
+    for name in _DRAWN:
+        try:
+            _drawn_once(name)
+        except StateError as error:
+            failures.append(error)
+            _not_read.add(state_dir() / name)
+    return failures
+
+
+def _drawn_once(name: str) -> str:
+    """Random bytes in hexadecimal that are kept in the state folder, mode 0600. Where they cannot be kept,
+    they hold for this process: a full disk stops neither looking nor ending.
     """
-    path = state_dir() / name
+    path, size = state_dir() / name, _DRAWN[name]
     draft = path.with_suffix(f".{secrets.token_hex(4)}")
     try:
         if not path.exists():
@@ -63,11 +106,11 @@ def _drawn_once(name: str, size: int) -> str:
                 path.hardlink_to(draft)
             draft.unlink()
         return path.read_text(encoding="ascii")
-    except OSError as error:
+    except (OSError, ValueError) as error:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
-        if path.exists():
-            raise StateError(f"cannot use {path}: {error.strerror}") from error
+        if path.exists() and path not in _not_read:
+            raise StateError(f"cannot use {path}: {getattr(error, 'strerror', 'it is damaged')}") from error
         return _drawn_for_now(path, size)
 
 
@@ -78,7 +121,7 @@ def _drawn_for_now(_path: Path, size: int) -> str:
 
 def cache_dir() -> Path:
     """The cache folder, made on first use. Raises StateError as `state_dir` does."""
-    return _private_folder("LLMHOST_CACHE_DIR", "user_cache_path")
+    return _private_folder(*_CACHE)
 
 
 def config_dir() -> Path:
@@ -95,17 +138,23 @@ def _homeless(hint: str) -> StateError:
     return StateError("this user has no home folder", hint=f"set HOME, or {hint}")
 
 
-def _private_folder(variable: str, default: str) -> Path:
-    hint = f"set {variable} to a folder that you can write"
+def _folder(variable: str, default: str) -> Path:
     if configured := os.environ.get(variable):
-        path = expand(configured)
-    else:
-        import platformdirs
+        return expand(configured)
+    import platformdirs
 
-        try:
-            path = Path(getattr(platformdirs, default)("llmhost"))
-        except RuntimeError as error:
-            raise _homeless(hint) from error
+    try:
+        return Path(getattr(platformdirs, default)("llmhost"))
+    except RuntimeError as error:
+        raise _homeless(_hint(variable)) from error
+
+
+def _hint(variable: str) -> str:
+    return f"set {variable} to a folder that you can write"
+
+
+def _private_folder(variable: str, default: str) -> Path:
+    path, hint = _folder(variable, default), _hint(variable)
     make_folder(path, hint=hint)
     _close(path, hint)
     if not os.access(path, os.R_OK | os.X_OK):

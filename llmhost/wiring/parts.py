@@ -68,6 +68,8 @@ class Wiring(AsyncExitStack):
         self.lenient = False
         #: whether this command's state folder is an empty one, which goes when the command ends
         self.stateless = False
+        #: why what may be written down in the user's own is not known
+        self.unread: StateError | None = None
         #: names what the configuration comes from, where a gateway is to be found by it
         self.inputs = ""
         self.caches = questions.CacheParts(config, note)
@@ -213,7 +215,9 @@ class Wiring(AsyncExitStack):
         """The fleets besides the configured one."""
         from llmhost.wiring.other_fleets import OtherFleets
 
-        return OtherFleets(self._config, lambda: self.provider, self.warn_once, self._note)
+        others = OtherFleets(self._config, lambda: self.provider, self.warn_once, self._note)
+        others.unread = self.unread
+        return others
 
     async def service_of(self, fleet: OtherFleet) -> FleetService:
         """What can end the workers of another fleet. Its records are in the Redis that its own configuration

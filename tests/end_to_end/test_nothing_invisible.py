@@ -447,6 +447,33 @@ async def test_without_a_state_folder_everything_is_seen_and_ended(blue: RentedH
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
+async def test_a_state_folder_that_cannot_be_read_is_reported_by_what_shows_and_ends_all_that_it_can(
+    blue: RentedHouse,
+) -> None:
+    blue.state.rename(blue.state.with_name("state.yaml"))
+    blue.state.write_text("not a folder")
+    shown = await blue.run("fleets", "--json")
+    assert (shown.code, sum(len(fleet["workers"]) for fleet in shown.json["fleets"])) == (1, 2)
+    assert str(blue.state) in shown.error
+    for command in (["down"], ["down", "--all", "--yes"]):
+        done = await blue.run(*command)
+        assert (done.code, blue.alive()) == (3, []), command
+        assert f"there may be more {'fleets' if '--all' in command else 'workers'}: " in done.err
+
+
+@pytest.mark.parametrize("name", ["owner", "key"])
+async def test_a_file_of_the_state_folder_that_cannot_be_read_stops_neither_looking_nor_ending(
+    blue: RentedHouse, name: str
+) -> None:
+    (blue.state / name).unlink(missing_ok=True)
+    (blue.state / name).mkdir()
+    assert await fleets(blue) == {"blue": 2}
+    assert set(await blue.status()) == set(blue.alive())
+    done = await blue.run("down", "--all", "--yes")
+    assert (done.code, blue.alive()) == (0, []), done.err
+    assert f"warning: cannot use {blue.state / name}" in done.err
+
+
 async def test_what_a_killed_command_left_in_place_of_a_state_folder_is_removed_by_the_next(
     rented_house: RentedHouse, tmp_path: Path
 ) -> None:

@@ -100,10 +100,11 @@ def _check_all_seen(wiring: Wiring, own: FleetService, everything: bool, left: S
             f"other fleets were not destroyed: {', '.join(other.name for other in left)}",
             hint="`llmhost down --all --yes` destroys every fleet",
         )
-    if wiring.others.unread is not None and everything:
+    unread = wiring.others.unread if everything else wiring.unread
+    if unread is not None:
         raise PartialError(
-            f"there may be more fleets: {wiring.others.unread.message}",
-            hint="`llmhost down --all` again, when it can be read",
+            f"there may be more {'fleets' if everything else 'workers'}: {unread.message}",
+            hint=f"`llmhost down{' --all' if everything else ''}` again, when it can be read",
         )
     if wiring.others.unseen_accounts and (everything or own.rents):
         from llmhost.wiring.other_fleets import UNSEEN_HINT
