@@ -62,19 +62,18 @@ class FleetLock:
         """Asked before money is spent. Without a lease nothing is known, and nothing is in the way.
 
         Raises:
-            FleetBusy: another holder may have the lease by now.
+            FleetBusy: another holder may have the lease by now. So it may where Redis has gone away: one that
+                comes back without its data, or in another place, gives it to whoever asks first.
         """
         if self._lease is None or not self._leased:
             return
         try:
             ours = await self._lease.renew()
         except StoreError as error:
-            if not self._lease.is_certain:
-                raise FleetBusy(
-                    "Redis went away, and another llmhost may be changing this fleet by now",
-                    hint="run it again when Redis is back; see `llmhost doctor`",
-                ) from error
-            return
+            raise FleetBusy(
+                "Redis went away, and another llmhost may be changing this fleet by now",
+                hint="run it again when Redis is back; see `llmhost doctor`",
+            ) from error
         if not ours:
             raise FleetBusy(
                 "this llmhost was away for so long that another one may be changing this fleet by now",

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import secrets
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -24,21 +21,13 @@ _LONGEST = 120.0
 #: seconds; a clock that is corrected by less is no reason to take the lease from its holder
 _SLACK = 5.0
 
-#: of a lifetime; what is done without asking again must be over before another holder may begin
-_CERTAIN = 0.5
-
-
-def awake_or_not() -> float:
-    """Seconds that also pass while the machine sleeps, where the system counts them."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
 
 class Lease:
     """Fields `lock:holder`, `lock:until` and `lock:fence` of the hash `key`; times are by Redis's own clock.
 
     Every method raises StoreError and nothing else. A holder that dies loses the lease after `lifetime`
     seconds (at most 120). `holder` names the holder, by default with a unique name; a lease that the same
-    name holds already is taken over at once, and the earlier holder has lost it. `monotonic` gives seconds.
+    name holds already is taken over at once, and the earlier holder has lost it.
     """
 
     def __init__(
@@ -48,16 +37,13 @@ class Lease:
         *,
         holder: str | None = None,
         lifetime: float = 60.0,
-        monotonic: Callable[[], float] = awake_or_not,
     ) -> None:
         if not 0 < lifetime <= _LONGEST:
             raise ValueError(f"no lease lasts {lifetime} s")
         self._key = key
         self._holder = holder or secrets.token_hex(16)
         self._lifetime = lifetime
-        self._monotonic = monotonic
         self._fence: int | None = None
-        self._renewed = -math.inf
         self._take, self._renew, self._give_back = (
             client.register_script(load_script("llmhost.store", f"lease_{name}.lua"))
             for name in ("take", "renew", "give_back")
@@ -73,15 +59,9 @@ class Lease:
         """The number of the last take, until it was given back; it may have been lost meanwhile."""
         return self._fence
 
-    @property
-    def is_certain(self) -> bool:
-        """Whether no other holder can have it, nor get it within half a lifetime."""
-        return self._monotonic() - self._renewed < self._lifetime * _CERTAIN
-
     async def take(self) -> int | None:
         """The fence, which is larger each time; None while another holder has the lease."""
-        self._fence, self._renewed = None, -math.inf
-        asked = self._monotonic()
+        self._fence = None
         try:
             with translate_errors():
                 fence = await self._take(
@@ -94,21 +74,18 @@ class Lease:
         if fence is not None:
             if not isinstance(fence, int):
                 raise StoreRefused("what Redis says of the fleet's lock makes no sense")
-            self._fence, self._renewed = fence, asked
+            self._fence = fence
         return self._fence
 
     async def renew(self) -> bool:
         """Keeps it for another lifetime; False where it is lost."""
         if self._fence is None:
             return False
-        asked = self._monotonic()
         with translate_errors():
-            kept = bool(await self._renew(keys=[self._key], args=[self._holder, self._fence, self._lifetime]))
-        self._renewed = asked if kept else -math.inf
-        return kept
+            return bool(await self._renew(keys=[self._key], args=[self._holder, self._fence, self._lifetime]))
 
     async def give_back(self) -> None:
         """Releases it. A lease that has another holder by now stays theirs."""
-        fence, self._fence, self._renewed = self._fence, None, -math.inf
+        fence, self._fence = self._fence, None
         with translate_errors():
             await self._give_back(keys=[self._key], args=[self._holder, fence or ""])

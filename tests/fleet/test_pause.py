@@ -319,7 +319,7 @@ async def test_an_up_whose_redis_was_away_for_a_moment_sees_a_later_pause(
 ) -> None:
     save = FleetRegistry.save
 
-    async def away(self: FleetRegistry, worker: Worker) -> None:
+    async def away(self: FleetRegistry, worker: Worker, **_: object) -> None:
         monkeypatch.setattr(FleetRegistry, "save", save)
         await pause(fleet.elsewhere())
         raise StoreUnavailable("Redis was away for a moment")

@@ -215,26 +215,10 @@ async def test_an_interrupted_take_leaves_nothing_held(mine: Lease, redis_client
     assert await holder(redis_client) is None
 
 
-async def test_it_is_certain_for_half_a_lifetime(redis_client: Redis) -> None:
-    moment = 0.0
-    lease = Lease(redis_client, KEY, lifetime=60.0, monotonic=lambda: moment)
-    assert not lease.is_certain
-    await lease.take()
-    moment = 29.0
-    assert lease.is_certain
-    moment = 31.0
-    assert not lease.is_certain
-    await lease.renew()
-    assert lease.is_certain
-    await lease.give_back()
-    assert not lease.is_certain
-
-
 async def test_a_redis_that_lost_its_data_has_lost_the_lease(mine: Lease, redis_client: Redis) -> None:
     await mine.take()
     await redis_client.flushall()
     assert not await mine.renew()
-    assert not mine.is_certain
 
 
 @pytest.mark.parametrize("lifetime", [0.0, -1.0, 121.0, float("nan"), float("inf")])
@@ -279,10 +263,9 @@ async def test_it_survives_a_redis_that_is_away_for_less_than_its_lifetime(
     short_of_time: tuple[RedisServer, Redis],
 ) -> None:
     server, client = short_of_time
-    lease = Lease(client, KEY, holder="me", lifetime=120, monotonic=lambda: 0.0)
+    lease = Lease(client, KEY, holder="me", lifetime=120)
     fence = await lease.take()
     await hung(server, lease)
-    assert lease.is_certain
     server.process.send_signal(signal.SIGCONT)
     assert await renewed(lease)
     assert lease.fence == fence
@@ -292,18 +275,14 @@ async def test_it_is_lost_where_redis_is_away_for_longer_and_another_took_it(
     short_of_time: tuple[RedisServer, Redis],
 ) -> None:
     server, client = short_of_time
-    moment = 0.0
-    lease = Lease(client, KEY, holder="me", lifetime=120, monotonic=lambda: moment)
+    lease = Lease(client, KEY, holder="me", lifetime=120)
     await lease.take()
     await hung(server, lease)
-    moment = 61.0
-    assert not lease.is_certain
     server.process.send_signal(signal.SIGCONT)
     assert await renewed(lease)
     await end_in(client, -0.001)
     assert await Lease(client, KEY, holder="them").take() is not None
     assert not await lease.renew()
-    assert not lease.is_certain
 
 
 @pytest.mark.parametrize(
