@@ -31,7 +31,11 @@ _VARIABLE = re.compile(r"\$\{(\w+)")
 _NAMING_OLD_KEYS = ("configuration.md",)
 
 #: What a variable of an example may hold, where its key takes no text.
-_VALUES = {"REDIS_PORT": "6380", "REDIS_URL": "rediss://redis.example.com"}
+_VALUES = {
+    "REDIS_PORT": "6380",
+    "REDIS_URL": "rediss://redis.example.com",
+    "REDIS_WORKER_URL": "rediss://worker:secret@redis.example.com",
+}
 
 
 def blocks(text: str) -> Iterator[tuple[str, str]]:

@@ -24,12 +24,14 @@ __all__ = [
     "Namespace",
     "Network",
     "OfferFilter",
+    "Package",
     "Section",
     "Tenant",
     "TimeZone",
     "Url",
     "format_duration",
     "is_loopback",
+    "is_public",
     "parse_duration",
     "raise_broken",
 ]
@@ -130,6 +132,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_public(host: str) -> bool:
+    """Whether machines elsewhere may reach this host, as far as its name or address says."""
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        return host != "localhost"
+
+
 def _network(value: str) -> str:
     ipaddress.ip_network(value, strict=False)  # raises ValueError where it is none
     return value
@@ -160,6 +170,13 @@ Image = Annotated[
     str,
     Field(min_length=1, max_length=1024, pattern=r"^[^\s\x00-\x1f]+$"),
     Allowed("text without spaces, 1 to 1024 characters"),
+]
+
+#: no option of pip; 256 is vast.ai's limit for a value of the environment
+Package = Annotated[
+    str,
+    Field(max_length=256, pattern=r"^[A-Za-z0-9/.][^\s\x00-\x1f]*$"),
+    Allowed("a package such as `llmhost==0.1.0`, or the path or URL of a wheel; up to 256 characters"),
 ]
 
 

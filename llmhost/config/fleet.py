@@ -6,7 +6,17 @@ from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from llmhost.config.fields import Duration, HoursOfWeek, Image, Name, OfferFilter, Section, TimeZone, Url
+from llmhost.config.fields import (
+    Duration,
+    HoursOfWeek,
+    Image,
+    Name,
+    OfferFilter,
+    Package,
+    Section,
+    TimeZone,
+    Url,
+)
 
 __all__ = [
     "OFFERS",
@@ -24,6 +34,11 @@ class StaticWorker(Section):
 
     url: Url = Field(description="Base URL, such as `http://127.0.0.1:11434`.")
     token: SecretStr | None = Field(None, description="Bearer token, if the server requires one.")
+    name: Name | None = Field(
+        None,
+        description="Name of the worker; by default `static-` and a hash of its URL.",
+        examples=["office"],
+    )
 
 
 class BudgetConfig(Section):
@@ -94,6 +109,18 @@ class FleetConfig(Section):
         "account's API key: set it where machines use different API keys or, to ask only, none.",
         examples=["${FLEET_SIGNING_KEY}"],
     )
+    gateway_on_worker: bool = Field(
+        False,
+        description="Whether each rented worker runs a gateway of its own, with this cache, which answers "
+        "those that ask the worker itself. Needs `redis.worker_url`. A rented machine can then read and "
+        "change all that is cached: docs/worker.md.",
+    )
+    gateway_package: Package | None = Field(
+        None,
+        description="What pip installs on a worker for its gateway. By default `llmhost`, in the version "
+        "that rents the worker.",
+        examples=["https://example.com/llmhost-0.1.0-py3-none-any.whl"],
+    )
     workers: tuple[StaticWorker, ...] = Field(
         (),
         max_length=1000,
@@ -110,6 +137,9 @@ class FleetConfig(Section):
     def _static_needs_workers(self) -> Self:
         if self.provider == "static" and not self.workers:
             raise ValueError("provider `static` needs at least one entry under `fleet.workers`")
+        names = [worker.name for worker in self.workers if worker.name is not None]
+        if len(set(names)) < len(names):
+            raise ValueError("no two of `fleet.workers` may have the same name")
         return self
 
 

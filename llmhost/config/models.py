@@ -9,12 +9,22 @@ Defaults are defined in these files and nowhere else. `llmhost init`, `configs/l
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any, Literal, Self
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
-from llmhost.config.fields import Duration, ModelName, Namespace, Section, Tenant, raise_broken
+from llmhost.config.fields import (
+    Duration,
+    ModelName,
+    Namespace,
+    Section,
+    Tenant,
+    is_public,
+    raise_broken,
+)
 from llmhost.config.fleet import FleetConfig, ScaleConfig, VastConfig
 from llmhost.config.gateway import GatewayConfig
 
@@ -182,10 +192,27 @@ class RedisConfig(Section):
         "is not named but found in the current folder cannot set it.",
         examples=["/usr/bin/redis-server"],
     )
+    worker_url: SecretStr | None = Field(
+        None,
+        description="`rediss://` address of this Redis for the gateways of rented workers "
+        "(`fleet.gateway_on_worker`), with a user of their own and its password: docs/worker.md has its "
+        "rights. No other credentials are sent to a worker.",
+        examples=["${REDIS_WORKER_URL}"],
+    )
+    cache_only: bool = Field(
+        False,
+        description="Whether the user may use the cache's keys alone, as those of `worker_url` may: nothing "
+        "is counted or audited, and the workers are those of `fleet.workers`, without `llmhost up`.",
+    )
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a server of the operator's, and not the embedded one."""
+        return self.url is not None or self.host is not None
 
     @model_validator(mode="after")
     def _one_address(self) -> Self:
-        if self.url is None and self.host is None:
+        if not self.is_own:
             self._check_embedded()
         elif self.url is not None and self.host is not None:
             raise ValueError("set either `redis.url` or `redis.host`, not both")
@@ -193,12 +220,39 @@ class RedisConfig(Section):
             raise ValueError("`redis.url` must start with redis://, rediss:// or unix://")
         if self.key_file is not None and self.cert_file is None:
             raise ValueError("`redis.key_file` needs `redis.cert_file`, the certificate of that key")
+        if self.worker_url is not None:
+            self._check_worker_url(self.worker_url.get_secret_value())
         return self
+
+    def _check_worker_url(self, url: str) -> None:
+        """What a worker must not be sent, and what would not work there."""
+        try:
+            parts, own = urlsplit(url), urlsplit(self.url.get_secret_value() if self.url else "")
+            host = parts.hostname or ""
+        except ValueError:  # its cause may quote the password
+            raise ValueError("`redis.worker_url` is not an address") from None
+        user = unquote(parts.username or "")
+        operator = unquote(own.username or "") or self.username
+        raise_broken(
+            (
+                parts.scheme != "rediss",
+                "`redis.worker_url` must start with rediss://: it crosses the internet",
+            ),
+            (not (user and parts.password), "`redis.worker_url` needs a user and a password"),
+            (
+                bool(user) and user in ("default", operator),
+                "the user of `redis.worker_url` must be one of its own, which may use the cache's keys alone",
+            ),
+            (
+                not host or not is_public(host),
+                "the host of `redis.worker_url` cannot be reached by a rented worker",
+            ),
+        )
 
     def _check_embedded(self) -> None:
         """A password without a host would be ignored."""
         fields = type(self).model_fields
-        names = ("port", "username", "password", "tls", "ca_file", "cert_file", "key_file")
+        names = ("port", "username", "password", "tls", "ca_file", "cert_file", "key_file", "worker_url")
         raise_broken(
             *(
                 (
@@ -391,8 +445,32 @@ class Config(Section):
             ),
             (self.fleet.gpus > self.fleet.max_gpus, "`fleet.gpus` must not be over `fleet.max_gpus`"),
             (least > self.fleet.max_gpus, "no `min_gpus` of `scale` may be over `fleet.max_gpus`"),
+            (
+                self.redis.cache_only and self.fleet.provider != "static",
+                "`redis.cache_only` needs `fleet.provider: static`, as the list of other workers is in Redis",
+            ),
+            *self._gateway_on_worker(),
         )
         return self
+
+    def _gateway_on_worker(self) -> Iterator[tuple[bool, str]]:
+        """What a gateway on each worker needs, and what does not go with it."""
+        if not self.fleet.gateway_on_worker:
+            return
+        cache = self.cache
+        models = (cache.embedder, cache.verifier)
+        needs = "`fleet.gateway_on_worker` needs"
+        yield not self.fleet.rents, f"{needs} rented workers, `fleet.provider: vast`"
+        yield (
+            self.redis.worker_url is None,
+            f"{needs} `redis.worker_url`: your own Redis over TLS, with a user for workers",
+        )
+        yield self.redis.cert_file is not None, f"{needs} a Redis that asks for no client's certificate"
+        yield not cache.enabled or cache.shadow, f"{needs} a cache that serves: `enabled`, and not `shadow`"
+        yield (
+            any(model.startswith(("/", ".", "~")) for model in models),
+            f"{needs} `cache.embedder` and `cache.verifier` by name: a worker has no folder of yours",
+        )
 
 
 #: Old key to new one, for one release: the old one still works, with a warning.

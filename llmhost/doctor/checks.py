@@ -35,6 +35,7 @@ __all__ = [
     "check_memory",
     "check_offers",
     "check_orphans",
+    "check_own_gateway",
     "check_pause",
     "check_redis",
     "check_report",
@@ -304,6 +305,17 @@ def check_switch(worker: Worker, metrics: Metrics) -> Sequence[Check]:
     fault = metrics.switch_fault
     fix = f"`llmhost down {worker.id}` and `llmhost up` replace it; until then, do not leave it alone"
     return [] if fault is None else [fail(f"worker {worker.id}", fault, fix)]
+
+
+def check_own_gateway(worker: Worker, metrics: Metrics) -> Sequence[Check]:
+    """The gateway that the worker is to have, where it does not serve; else nothing."""
+    name = f"worker {worker.id}"
+    if metrics.gateway is None:
+        fix = f"`llmhost down {worker.id}` and `llmhost up` rent one that has"
+        return [warn(name, "has no gateway, as it was rented without `fleet.gateway_on_worker`", fix)]
+    fault = metrics.gateway_fault
+    fix = "its engine answers meanwhile; look into /dev/shm/llmhost/gateway.log on it (`llmhost ssh`)"
+    return [] if fault is None else [warn(name, fault, fix)]
 
 
 def check_account(account: Account | None, workers: Iterable[Worker]) -> Check:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ from llmhost.gateway.tls import certificate_of
 from llmhost.machine.paths import state_dir
 from llmhost.store.embedded import EmbeddedRedis, program_version
 from llmhost.store.keys import NamespaceKeys
-from llmhost.wiring.fleets import budget_limits, fleet_spec, make_registry
+from llmhost.wiring.fleets import budget_limits, configured_workers, fleet_spec, make_registry
 from llmhost.wiring.gateways import make_key_store
 from llmhost.wiring.parts import Wiring
 
@@ -55,6 +56,8 @@ def probes(wiring: Wiring, config: Config) -> Sequence[Probe]:
     if config.fleet.provider == "local":
         found.append(_blocking("engine", lambda: _engine(config.engine.model_path)))
     found += fleet.rented() if config.fleet.rents else [Probe("workers", fleet.workers)]
+    if config.fleet.gateway_on_worker:
+        found.append(Probe("worker redis", lambda: _worker_redis(wiring, config)))
     if config.gateway.is_public:
         found.append(Probe("gateway", lambda: _gateway(wiring, config.gateway)))
     return [*found, Probe("autoscaling", fleet.autoscaling)]
@@ -90,6 +93,17 @@ async def _redis(wiring: Wiring, config: Config) -> Sequence[Check]:
         return [*found, from_error("redis", error)]
     finally:
         await client.aclose()
+
+
+async def _worker_redis(wiring: Wiring, config: Config) -> Sequence[Check]:
+    """What the gateways of workers may do there."""
+    from llmhost.doctor.redis_use import try_worker_user
+    from llmhost.store.client import connect
+
+    redis = config.redis
+    as_worker = redis.model_copy(update={"url": redis.worker_url, "host": None})
+    async with connect(as_worker) as worker:
+        return await try_worker_user(await wiring.redis(), worker, config)
 
 
 async def _index(client: Redis, config: Config) -> Check:
@@ -179,7 +193,9 @@ class FleetProbes:
 
     async def workers(self) -> Sequence[Check]:
         static = self._config.fleet.provider == "static"
-        workers = _configured(self._config) if static else await self._list()
+        servers = configured_workers(self._config) if static else ()
+        # By their URLs, whether `llmhost up` uses them already or not.
+        workers = [replace(server, id=server.url or "") for server in servers] or await self._list()
         if not workers:
             return [ok("workers", f"none; `llmhost up` {'rents' if self._rents else 'creates'} them")]
         found = await asyncio.gather(*map(self._worker, workers))
@@ -247,6 +263,7 @@ class FleetProbes:
         name, now = f"worker {worker.id}", self._wiring.now()
         if worker.url is None or worker.state is WorkerState.FAILED:
             return [checks.check_starting(worker, self._config.ready_timeout, now)]
+        found: list[Check] = []
         try:
             if self._rents:
                 report = await self._wiring.engines.worker_api(worker).progress()
@@ -257,10 +274,12 @@ class FleetProbes:
                     faults = [*checks.check_memory(worker, metrics), *checks.check_switch(worker, metrics)]
                     if faults:
                         return faults
+                    if self._config.fleet.gateway_on_worker:
+                        found += checks.check_own_gateway(worker, metrics)
             engines = self._wiring.engines
             hooks = Hooks(prepare=engines.prepare, probe=engines.probe)
             probe = partial(probe_worker, worker, hooks)
-            return [await checks.check_server(name, engines.of(worker), worker.model, probe)]
+            return [await checks.check_server(name, engines.of(worker), worker.model, probe), *found]
         except LlmhostError as error:
             return [from_error(name, error)]
 
@@ -274,21 +293,3 @@ class FleetProbes:
         """Whether there is a Redis to ask; asking for a client of the embedded one would start it."""
         embedded = self._wiring.embedded_redis
         return embedded is None or await embedded.is_running()
-
-
-def _configured(config: Config) -> Sequence[Worker]:
-    """The servers of a static fleet, whether `llmhost up` uses them already or not."""
-    return [
-        Worker(
-            id=server.url,
-            provider="static",
-            state=WorkerState.READY,
-            url=server.url,
-            price_per_hour=config.fleet.price_per_hour,
-            started=0.0,
-            model=config.engine.model,
-            engine=config.engine.kind,
-            token=server.token.get_secret_value() if server.token else None,
-        )
-        for server in config.fleet.workers
-    ]

@@ -10,22 +10,23 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llmhost.doctor.checks import Check, fail, ok
-from llmhost.errors import StoreError
+from llmhost.errors import StoreError, StoreRefused
 from llmhost.store.client import translate_errors
 from llmhost.store.errors import LACKS_PERMISSION
-from llmhost.store.keys import FleetKeys, NamespaceKeys
+from llmhost.store.keys import FleetKeys, GatewayKeys, NamespaceKeys
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from llmhost.config.models import Config
 
-__all__ = ["commands", "keys", "try_redis"]
+__all__ = ["commands", "keys", "try_redis", "try_worker_user"]
 
-_NAME = "redis use"
+_NAME, _OF_WORKERS = "redis use", "worker redis"
 #: milliseconds; what a doctor that was killed has left behind is gone after this time
 _LIFETIME = 60_000
 #: commands and keys that are named; the fix is the same for the others
@@ -55,6 +56,55 @@ async def try_redis(client: Redis, config: Config) -> Sequence[Check]:
         with suppress(StoreError), translate_errors():
             await client.delete(*_kinds(trial))
     return failures.checks(config) or [ok(_NAME, "every command and key that llmhost uses works")]
+
+
+async def try_worker_user(client: Redis, worker: Redis, config: Config) -> Sequence[Check]:
+    """Whether the user of `redis.worker_url` can do what a worker's gateway does, and no more. `worker` is
+    connected as that user, `client` as the operator.
+
+    Raises StoreUnavailable where a connection is lost.
+    """
+    mark = secrets.token_hex(8)
+    fleet, cache = FleetKeys(config.fleet.name), NamespaceKeys(config.cache.namespace)
+    readable = (fleet.trust("verified"), fleet.weights)
+    rights = "give it the rights that docs/worker.md names, and no others"
+    trial, failures = cache.flight(mark), _Failures()
+    with translate_errors():
+        await client.set(trial, b"1", px=_LIFETIME)
+    ours = [name for name in keys(config, mark) if name.startswith(f"{config.cache.namespace}:")]
+    await _try_scripts(worker, ours, failures)
+    await _try_channel(worker, trial, failures)
+    for name in readable:
+        with failures.of(f"the key {name}"):
+            await worker.hgetall(name)
+    if failures.found:
+        refused = [name for _, names in failures.found.values() for name in names]
+        return [fail(_OF_WORKERS, f"the user of workers is refused {', '.join(refused[:_NAMED])}", rights)]
+    with translate_errors():
+        if await worker.get(trial) != b"1":
+            detail = "`redis.worker_url` leads to another Redis than yours, or to another database"
+            return [fail(_OF_WORKERS, detail, "write the address there by which workers reach yours")]
+    others = [name for name in keys(config, mark) if name not in (*ours, *readable)]
+    reached = await _reached(worker, [*others, GatewayKeys.all, GatewayKeys.key(mark)], readable)
+    if reached:
+        return [fail(_OF_WORKERS, f"the user of workers can use {', '.join(reached[:_NAMED])}", rights)]
+    return [ok(_OF_WORKERS, "the user of workers reaches the cache and nothing else")]
+
+
+async def _reached(worker: Redis, names: Sequence[str], readable: Sequence[str]) -> Sequence[str]:
+    """Which of these keys the user of workers can use, which of the `readable` ones it can write, and whether
+    it can list all keys. To give a key to a script that touches none needs the right to write it.
+    """
+    script = worker.register_script("return 0")
+    tries = [(name, partial(script, keys=[name])) for name in readable]
+    tries += [(name, partial(worker.execute_command, "EXISTS", name)) for name in names]
+    tries.append(("SCAN", partial(worker.execute_command, "SCAN", 0, "COUNT", 1)))
+    reached = []
+    for what, use in tries:
+        with suppress(StoreRefused), translate_errors():
+            await use()
+            reached.append(what)
+    return reached
 
 
 @dataclass(frozen=True, slots=True)

@@ -256,6 +256,10 @@ class HttpTransport:
         }
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
+        if self._pinned:
+            # Past a rented worker's own gateway: llmhost has asked the cache itself. Where it leads the
+            # others that ask the same, that gateway would wait for it, and it for the gateway.
+            headers["Cache-Control"] = "no-cache, no-store"
         return httpx.Request(
             method,
             self._base + path,

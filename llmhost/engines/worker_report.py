@@ -21,6 +21,7 @@ __all__ = [
     "Gpu",
     "LoadedModel",
     "Metrics",
+    "OwnGateway",
     "Stage",
     "WorkerApi",
     "WorkerReport",
@@ -100,6 +101,14 @@ class DeadManSwitch:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnGateway:
+    """The gateway of a worker that is to have one; `detail` says why it does not serve."""
+
+    serving: Annotated[bool, Field(strict=True)]
+    detail: _Line = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Metrics:
     """What a worker measured at `at`, Unix seconds by its own clock."""
 
@@ -109,6 +118,14 @@ class Metrics:
     engine_version: _Line = ""
     models: Annotated[tuple[LoadedModel, ...], Field(max_length=_MOST)] = ()
     switch: DeadManSwitch | None = None
+    gateway: OwnGateway | None = None
+
+    @property
+    def gateway_fault(self) -> str | None:
+        """Why its gateway does not serve; None where it does, or there is to be none."""
+        if self.gateway is None or self.gateway.serving:
+            return None
+        return f"its gateway does not serve: {self.gateway.detail or 'it does not say why'}"
 
     @property
     def switch_fault(self) -> str | None:

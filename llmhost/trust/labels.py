@@ -39,18 +39,26 @@ _Fields = Mapping[str, str]
 
 class Labels:
     """The labels of one fleet on the hits of one policy. `max_error` is the share of wrong hits over which
-    the threshold is raised; None: the policy has no threshold that moves.
+    the threshold is raised; None: the policy has no threshold that moves. `read_only`: for a user who may not
+    run a script on them.
 
     Every method raises StoreError where Redis is away or will not write, and where what it holds makes no
     sense: a threshold that cannot be known is none.
     """
 
     def __init__(
-        self, client: Redis, fleet: str, *, max_error: float | None, policy: str = "verified"
+        self,
+        client: Redis,
+        fleet: str,
+        *,
+        max_error: float | None,
+        policy: str = "verified",
+        read_only: bool = False,
     ) -> None:
         self._client = client
         self._key = FleetKeys(fleet).trust(policy)
         self._max_error = max_error
+        self._read_only = read_only
         self._read, self._count, self._move = (
             client.register_script(load_script("llmhost.cache", name))
             for name in ("labels.lua", "label.lua", "move_bar.lua")
@@ -79,6 +87,9 @@ class Labels:
     async def report(self) -> LabelsReport:
         """Everything that the labels say."""
         with translate_errors():
+            if self._read_only:
+                fields = await self._client.hgetall(self._key)
+                return _report({text(name): text(value) for name, value in fields.items()})
             flat = json.loads(text(await self._read(keys=[self._key])))
         return _report(dict(zip(flat[::2], flat[1::2], strict=True)) if flat else {})
 

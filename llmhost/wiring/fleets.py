@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -17,7 +17,7 @@ from llmhost.fleet.budget import Limits
 from llmhost.fleet.clock import SystemClock
 from llmhost.fleet.health import Hooks
 from llmhost.fleet.lock import FleetLock
-from llmhost.fleet.models import FleetSpec, Stay
+from llmhost.fleet.models import FleetSpec, Stay, Worker, WorkerState
 from llmhost.fleet.offers import estimate_model_gb
 from llmhost.fleet.pause import PauseMarks
 from llmhost.fleet.provider import Provider
@@ -34,12 +34,14 @@ if TYPE_CHECKING:
 
     from llmhost.autoscale.models import ScaleSpec
     from llmhost.autoscale.step import Scaler
+    from llmhost.fleet.providers.static import StaticServer
     from llmhost.fleet.providers.vast.identity import WorkerBootConfig
 
 __all__ = [
     "account_key",
     "budget_limits",
     "config_of",
+    "configured_workers",
     "fleet_spec",
     "is_gone",
     "local_provider",
@@ -145,13 +147,36 @@ def _verified_model(path: str | None) -> Path:
 
 
 def _static(config: Config, folder: Path) -> Provider:
-    from llmhost.fleet.providers.static import StaticProvider, StaticServer
+    from llmhost.fleet.providers.static import StaticProvider
 
-    servers = [
-        StaticServer(worker.url, worker.token.get_secret_value() if worker.token else None)
+    return StaticProvider(folder, _static_servers(config))
+
+
+def _static_servers(config: Config) -> Sequence[StaticServer]:
+    from llmhost.fleet.providers.static import StaticServer
+
+    return [
+        StaticServer(worker.url, worker.token.get_secret_value() if worker.token else None, worker.name)
         for worker in config.fleet.workers
     ]
-    return StaticProvider(folder, servers)
+
+
+def configured_workers(config: Config) -> Sequence[Worker]:
+    """The servers of a static fleet, whether `llmhost up` uses them or not."""
+    return [
+        Worker(
+            id=server.id,
+            provider="static",
+            state=WorkerState.READY,
+            url=server.url,
+            price_per_hour=config.fleet.price_per_hour,
+            started=0.0,
+            model=config.engine.model,
+            engine=config.engine.kind,
+            token=server.token,
+        )
+        for server in _static_servers(config)
+    ]
 
 
 def _vast(config: Config, folder: Path, note: Callable[[str], None]) -> Provider:
@@ -179,6 +204,7 @@ def account_key(config: Config) -> str | None:
 def _orders(config: Config, address: str) -> WorkerBootConfig:
     """What a rented worker serves, and how."""
     from llmhost.fleet.providers.vast.identity import WorkerBootConfig
+    from llmhost.wiring.worker_gateway import worker_gateway
 
     engine = config.engine
     return WorkerBootConfig(
@@ -190,6 +216,7 @@ def _orders(config: Config, address: str) -> WorkerBootConfig:
         max_body=config.limits.max_prompt_chars * _BYTES_A_CHARACTER + _REST_OF_A_BODY,
         read_timeout=max(engine.first_token_timeout, engine.token_timeout) + _LATER,
         api_url=address,
+        gateway=worker_gateway(config) if config.fleet.gateway_on_worker else None,
     )
 
 

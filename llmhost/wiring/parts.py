@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from llmhost.autoscale.wake import Waker
     from llmhost.cache.catalog import Catalog
     from llmhost.engines.breaker import Breakers
+    from llmhost.engines.load import LoadTracker
     from llmhost.engines.pool import Pool, Upstream
     from llmhost.engines.queue import FairQueue
-    from llmhost.engines.redis_traffic import RedisLoad
     from llmhost.fleet.models import FleetSpec, Worker
     from llmhost.fleet.provider import Provider
     from llmhost.fleet.registry import FleetRecords
@@ -80,7 +80,7 @@ class Wiring(AsyncExitStack):
         #: where requests wait for a slot; None: before the workers
         self._queue: FairQueue | None = None
         self._waker: Waker | None = None
-        self._shared_load: RedisLoad | None = None
+        self._shared_load: LoadTracker | None = None
 
     def now(self) -> float:
         """Unix seconds."""
@@ -91,7 +91,7 @@ class Wiring(AsyncExitStack):
     @cached_property
     def embedded_redis(self) -> EmbeddedRedis | None:
         """The Redis that llmhost runs itself, or None where the configuration names another."""
-        if self._config.redis.url is not None or self._config.redis.host is not None:
+        if self._config.redis.is_own:
             return None
         from llmhost.store.embedded import EmbeddedRedis
 
@@ -305,7 +305,7 @@ class Wiring(AsyncExitStack):
         config, client = self._config, self.redis_client()
         sessions = judge = None
         if config.cache.enabled:
-            if config.cache.judge:
+            if config.cache.judge and not config.redis.cache_only:
                 judge = self._fleet_judge(client)
             restore = None if self.embedded_redis is None else self._ensure_redis
             sessions = self.caches.sessions(client, self.warn_once, judge, restore, goes_on=goes_on)
@@ -316,7 +316,7 @@ class Wiring(AsyncExitStack):
 
             task = await self.enter_async_context(BackgroundAudits(self.auditor, self.warn_once))
             self._audit_sampler.on_queued = task.wake
-        ledger = Ledger(client, config.fleet.name)
+        ledger = None if config.redis.cache_only else Ledger(client, config.fleet.name)
         answerer = Answerer(
             pool=lambda: self._pool(client),
             slots=config.engine.slots,
@@ -324,7 +324,7 @@ class Wiring(AsyncExitStack):
             ledger=ledger,
             warn_once=self.warn_once,
             audits=lambda: self._audit_sampler,
-            shadow=self._shadow(ledger) if config.cache.shadow else None,
+            shadow=self._shadow(ledger) if config.cache.shadow and ledger else None,
             counts_later=goes_on,
         )
         self.push_async_callback(answerer.aclose)
@@ -378,6 +378,8 @@ class Wiring(AsyncExitStack):
         from llmhost.wiring.fleets import fleet_spec, make_registry
 
         queued = 0 if self._queue is None else len(self._queue)
+        if self._config.redis.cache_only:
+            return FleetState({}, True, queued)
         if (client := await self._redis_or_none()) is not None:
             with suppress(StoreError):
                 registry = make_registry(client, fleet_spec(self._config), self._config)
@@ -438,7 +440,7 @@ class Wiring(AsyncExitStack):
         from llmhost.answering.audits import AuditQueue, AuditSampler
 
         cache = self._config.cache
-        if not cache.audit_share:
+        if not cache.audit_share or self._config.redis.cache_only:
             return None
         queue = AuditQueue(self.redis_client(), self._config.fleet.name, cache.policy)
         return AuditSampler(queue, cache.audit_share, self.warn_once)
@@ -489,12 +491,15 @@ class Wiring(AsyncExitStack):
             breakers=self._breakers,
         )
 
-    def _load(self, client: Redis) -> RedisLoad:
+    def _load(self, client: Redis) -> LoadTracker:
         """One for all pools: while Redis is away, it counts in this process."""
+        from llmhost.engines.load import LocalLoad
         from llmhost.engines.redis_traffic import RedisLoad
 
         engine = self._config.engine
-        if self._shared_load is None:
+        if self._shared_load is None and self._config.redis.cache_only:
+            self._shared_load = LocalLoad(engine.slots)
+        elif self._shared_load is None:
             self._shared_load = RedisLoad(
                 client, self._config.fleet.name, engine.answer_timeout, places=engine.slots
             )
@@ -514,8 +519,10 @@ class Wiring(AsyncExitStack):
 
     async def _read_workers(self) -> Sequence[Worker]:
         from llmhost.fleet.workers import workers_to_ask
-        from llmhost.wiring.fleets import fleet_spec, make_registry
+        from llmhost.wiring.fleets import configured_workers, fleet_spec, make_registry
 
+        if self._config.redis.cache_only:
+            return configured_workers(self._config)
         client = await self._redis_or_none()
         registry = make_registry(client, fleet_spec(self._config), self._config) if client else None
         workers = await workers_to_ask(self.provider, registry, ready_only=self._waker is not None)

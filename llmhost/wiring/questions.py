@@ -60,7 +60,13 @@ class CacheParts:
 
         config = self._config.cache
         moves = config.max_error if config.policy == "verified" else None
-        return Labels(client, self._config.fleet.name, max_error=moves, policy=config.policy)
+        return Labels(
+            client,
+            self._config.fleet.name,
+            max_error=moves,
+            policy=config.policy,
+            read_only=self._config.redis.cache_only,
+        )
 
     def sessions(
         self,

@@ -91,6 +91,88 @@ def test_the_band_may_be_empty_but_not_inverted(load: Load, refused: Refused) ->
     assert "`scale.target_utilization_min` must not be over `scale.target_utilization_max`" in error.message
 
 
+WITH_GATEWAYS = """
+fleet: {{provider: vast, gateway_on_worker: true}}
+engine: {{kind: ollama}}
+redis: {{url: "rediss://operator:a@redis.example.com", worker_url: "{url}"}}
+"""
+OWN_USER = "rediss://worker:b@redis.example.com:6380/0"
+
+
+def test_a_gateway_on_each_worker_is_off_by_default_and_can_be_had(load: Load) -> None:
+    assert load(RENTED).fleet.gateway_on_worker is False
+    assert load(WITH_GATEWAYS.format(url=OWN_USER)).fleet.gateway_on_worker is True
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("redis://worker:b@redis.example.com", "must start with rediss://"),
+        ("unix:///run/redis.sock", "must start with rediss://"),
+        ("rediss://redis.example.com", "needs a user and a password"),
+        ("rediss://:b@redis.example.com", "needs a user and a password"),
+        ("rediss://worker@redis.example.com", "needs a user and a password"),
+        ("rediss://default:b@redis.example.com", "must be one of its own"),
+        ("rediss://operator:b@redis.example.com", "must be one of its own"),
+        ("rediss://op%65rator:b@redis.example.com", "must be one of its own"),
+        *(
+            (f"rediss://worker:b@{host}", "cannot be reached by a rented worker")
+            for host in ("localhost", "127.0.0.1", "10.0.0.5", "[::1]", "192.168.1.2:6380")
+        ),
+        ("rediss://worker:b@[::", "is not an address"),
+    ],
+)
+def test_a_worker_is_sent_no_address_of_redis_that_it_should_not_have_or_cannot_use(
+    url: str, why: str, refused: Refused
+) -> None:
+    message = refused(WITH_GATEWAYS.format(url=url)).message
+    assert "`redis.worker_url`" in message
+    assert why in message
+    assert ":b@" not in message
+
+
+@pytest.mark.parametrize(
+    ("sections", "why"),
+    [
+        ("fleet: {gateway_on_worker: true}", "rented workers"),
+        ("fleet: {provider: vast, gateway_on_worker: true}\nengine: {kind: ollama}", "`redis.worker_url`"),
+        (WITH_GATEWAYS.format(url=OWN_USER) + "cache: {enabled: false}", "a cache that serves"),
+        (WITH_GATEWAYS.format(url=OWN_USER) + "cache: {shadow: true}", "a cache that serves"),
+        (WITH_GATEWAYS.format(url=OWN_USER) + "cache: {embedder: ./model}", "by name"),
+        (WITH_GATEWAYS.format(url=OWN_USER) + "cache: {verifier: ~/model}", "by name"),
+        (
+            WITH_GATEWAYS.format(url=OWN_USER).replace("redis: {", "redis: {cert_file: c.pem, "),
+            "a Redis that asks for no client's certificate",
+        ),
+    ],
+)
+def test_a_gateway_on_each_worker_names_what_it_needs(sections: str, why: str, refused: Refused) -> None:
+    message = refused(sections).message
+    assert "`fleet.gateway_on_worker` needs" in message
+    assert why in message
+
+
+def test_the_embedded_redis_is_no_workers(refused: Refused) -> None:
+    text = f"{RENTED}redis: {{worker_url: '{OWN_USER}'}}"
+    assert "`redis.worker_url` needs `redis.host`" in refused(text).message
+
+
+@pytest.mark.parametrize("package", ["-e .", "--index-url=x", "llmhost @ https://x", "a\tb", ""])
+def test_a_package_is_no_option_of_pip(package: str, refused: Refused) -> None:
+    assert "fleet.gateway_package" in refused(f'fleet: {{gateway_package: "{package}"}}').message
+
+
+def test_only_a_static_fleet_does_without_its_records(refused: Refused) -> None:
+    message = refused(f"{RENTED}redis: {{host: a, cache_only: true}}").message
+    assert "`redis.cache_only` needs `fleet.provider: static`" in message
+
+
+def test_no_two_servers_have_one_name(refused: Refused) -> None:
+    servers = "workers: [{url: 'http://a:1', name: x}, {url: 'http://b:1', name: x}]"
+    message = refused(f"fleet: {{provider: static, {servers}}}\nengine: {{kind: ollama}}").message
+    assert "the same name" in message
+
+
 @pytest.mark.parametrize(
     "section",
     ["min_gpus: 9", 'schedule: [{when: "mon 08:00-09:00", min_gpus: 9}]'],

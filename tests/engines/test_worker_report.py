@@ -201,6 +201,19 @@ async def test_a_front_door_with_another_certificate_is_not_our_workers(server):
 
 
 @pytest.mark.parametrize(
+    ("gateway", "fault"),
+    [
+        (None, None),
+        ({"serving": True, "detail": ""}, None),
+        ({"serving": False, "detail": "no\nspace"}, "its gateway does not serve: no space"),
+        ({"serving": False}, "its gateway does not serve: it does not say why"),
+    ],
+)
+def test_a_gateway_serves_or_it_is_said_why_not(gateway, fault):
+    assert read(Metrics, {"at": 1, "gateway": gateway}).gateway_fault == fault
+
+
+@pytest.mark.parametrize(
     ("switch", "fault"),
     [
         ({"armed": True, "at": 1000}, None),

@@ -83,7 +83,7 @@ def _shared_servers() -> Iterator[ServerOf]:
         def start(name: str) -> RedisServer:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="llmhost-redis-")))
             options = ("--port", "0", "--unixsocket", "redis.sock")
-            server = _start(folder, *options, socket=folder / "redis.sock", name=name)
+            server = start_redis(folder, *options, socket=folder / "redis.sock", name=name)
             stack.callback(server.kill)
             return server
 
@@ -188,7 +188,7 @@ def refusing_port() -> Iterator[int]:
 
 @pytest.fixture
 async def tls_redis(redis_server: RedisServer) -> AsyncIterator[TlsRedis]:
-    async with _tls_relay(redis_server) as relay:
+    async with tls_relay(redis_server) as relay:
         yield relay
 
 
@@ -205,12 +205,12 @@ async def client_checking_redis(
     redis_server: RedisServer, client_certificate: Path
 ) -> AsyncIterator[TlsRedis]:
     """As redis-server's `tls-auth-clients yes`: without this certificate it closes the connection."""
-    async with _tls_relay(redis_server, client=client_certificate) as relay:
+    async with tls_relay(redis_server, client=client_certificate) as relay:
         yield relay
 
 
 @asynccontextmanager
-async def _tls_relay(redis_server: RedisServer, client: Path | None = None) -> AsyncIterator[TlsRedis]:
+async def tls_relay(redis_server: RedisServer, client: Path | None = None) -> AsyncIterator[TlsRedis]:
     """The packaged redis-server cannot speak TLS, so this speaks it and hands the plain text on. With
     `client`, the one certificate that it accepts of a client, it wants that."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -284,14 +284,16 @@ def _start_on_a_port(folder: Path, *options: str, name: str) -> RedisServer:
     for attempt in range(_PORT_TRIES):
         port = free_port()
         try:
-            return _start(folder, "--port", str(port), "--bind", "127.0.0.1", *options, port=port, name=name)
+            return start_redis(
+                folder, "--port", str(port), "--bind", "127.0.0.1", *options, port=port, name=name
+            )
         except ChildProcessError:
             if attempt + 1 == _PORT_TRIES:
                 raise
     raise AssertionError("unreachable")
 
 
-def _start(
+def start_redis(
     folder: Path, *options: str, socket: Path | None = None, port: int = 0, name: str = "default"
 ) -> RedisServer:
     """In memory only. Raises ChildProcessError where it ends before it answers."""

@@ -78,6 +78,15 @@ async def answered(answerer: Any, question: Question = HELLO) -> Reply:
     return reply
 
 
+async def test_a_rented_worker_is_told_to_answer_by_its_engine(
+    wire: Callable[..., Wiring], server: OllamaServer
+) -> None:
+    """A gateway of its own would wait for the answer that this process is about to get from it."""
+    async with wire(OWN.pem) as wiring:
+        await answered(await wiring.answerer())
+    assert {request.headers["cache-control"] for request in server.requests} == {"no-cache, no-store"}
+
+
 async def test_the_next_worker_answers_and_the_operator_is_told(
     wire: Callable[..., Wiring], server: OllamaServer, warnings: list[str]
 ) -> None:

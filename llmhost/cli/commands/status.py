@@ -42,7 +42,8 @@ class GpuOutput:
     """One worker, for `status --gpu`. None is unknown; `loaded`: whether its model is in memory.
 
     `spilled`: a model did not fit on the GPU. `age_s` is the age of the metrics.
-    `detail` is where the model runs, as the engine reports it; `error` is why there are no metrics.
+    `detail` is where the model runs, as the engine reports it; `error` is why there are no metrics. `gateway`
+    is "serving", or why the worker's own gateway is not; None where it has none.
     """
 
     worker: str
@@ -55,6 +56,7 @@ class GpuOutput:
     age_s: float | None = None
     detail: str = ""
     error: str | None = None
+    gateway: str | None = None
 
 
 async def gather_switches(engines: Engines, workers: Sequence[Worker]) -> Mapping[str, str]:
@@ -98,6 +100,7 @@ async def _from_front_door(engines: Engines, worker: Worker, now: Callable[[], f
         loaded=bool(names & {worker.model, f"{worker.model}:latest"}),
         spilled=bool(metrics.spilled),
         age_s=max(0.0, now() - metrics.at),
+        gateway=None if metrics.gateway is None else metrics.gateway_fault or "serving",
     )
 
 
@@ -167,6 +170,8 @@ def _problems(worker: GpuOutput) -> list[str]:
         lines.append(worker.error)
     if worker.detail:
         lines.append(worker.detail)
+    if worker.gateway is not None:
+        lines.append("its gateway serves" if worker.gateway == "serving" else worker.gateway)
     if worker.spilled:
         lines.append(
             "for full speed, use a smaller model or quantization, fewer `engine.slots`,"

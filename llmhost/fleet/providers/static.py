@@ -25,14 +25,15 @@ __all__ = ["StaticProvider", "StaticServer"]
 
 @dataclass(frozen=True, slots=True)
 class StaticServer:
-    """One server of the configuration; `id` is the same for the same URL, always."""
+    """One server of the configuration; without a `name`, `id` is the same for the same URL, always."""
 
     url: str
     token: str | None = field(default=None, repr=False)
+    name: str | None = None
 
     @property
     def id(self) -> str:
-        return "static-" + hashlib.sha256(self.url.encode()).hexdigest()[:6]
+        return self.name or "static-" + hashlib.sha256(self.url.encode()).hexdigest()[:6]
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,8 +173,10 @@ def test_what_is_not_known_is_a_dash() -> None:
         ({"spilled": True}, "for full speed, use a smaller model or quantization, fewer `engine.slots`"),
         ({"age_s": 61.0}, "these metrics are 1 min 1 s old"),
         ({"error": "starting"}, "starting"),
+        ({"gateway": "serving"}, "its gateway serves"),
+        ({"gateway": "its gateway does not serve: no space"}, "its gateway does not serve: no space"),
     ],
-    ids=["a spilled model", "what to do about it", "old metrics", "an error"],
+    ids=["a spilled model", "what to do about it", "old metrics", "an error", "a gateway", "a gateway's"],
 )
 def test_a_problem_has_a_line_of_its_own(changes: dict[str, Any], words: str) -> None:
     assert f"vast-1: {words}" in shown(replace(MEASURED, **changes))

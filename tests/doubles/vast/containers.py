@@ -164,7 +164,7 @@ class RealContainers:
         self, instance_id: int, onstart: str, env: Mapping[str, str], api_url: str, api_key: str
     ) -> Container:
         """Boots the container of this instance, which keeps its files from boot to boot."""
-        front, engine = _free_ports(2)
+        front, engine, gateway = _free_ports(3)
         root = self._scratch / str(instance_id)
         environ = {name: value for name, value in env.items() if not name.startswith("-")} | {
             "CONTAINER_ID": str(instance_id),
@@ -177,6 +177,7 @@ class RealContainers:
             "LLMHOST_ROOT": str(root),
             "LLMHOST_FRONT_PORT": str(front),
             "LLMHOST_ENGINE_PORT": str(engine),
+            "LLMHOST_GATE_PORT": str(gateway),
             "LLMHOST_PAUSE": str(PAUSE),
         }
         if self.impostor:

@@ -53,6 +53,11 @@ async def test_an_id_follows_from_the_url(folder: Path) -> None:
     assert (await provider(folder).create(make_spec())).id == first.id == FIRST.id
 
 
+async def test_a_server_may_have_a_name(folder: Path) -> None:
+    worker = await provider(folder, StaticServer("http://127.0.0.1:11434", name="office")).create(make_spec())
+    assert worker.id == "office"
+
+
 async def test_the_same_server_twice_in_the_configuration_is_one_worker(folder: Path) -> None:
     assert len((await provider(folder, FIRST, FIRST).offers(make_spec())).offers) == 1
 

@@ -228,10 +228,11 @@ class InstanceCreator:
 
     def _request(self, order: Order, offer: Offer, identity: Identity) -> Mapping[str, Any]:
         """What the SDK is to ask for. An SSH runtype runs the onstart text instead of the image's program."""
+        boot = replace(self._boot, model=order.model, price=offer.price_per_hour)
         return {
             "image": self._settings.image,
             "disk": self._settings.disk,
-            "env": environment(replace(self._boot, model=order.model), identity),
+            "env": environment(boot, identity),
             "label": order.label,
             "onstart_cmd": onstart(),
             "ssh": True,

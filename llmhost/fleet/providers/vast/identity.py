@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import base64
 import gzip
+import io
 import math
 import re
 import secrets
 import ssl
-from collections.abc import Mapping, Sequence
+import tarfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
@@ -25,12 +27,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from llmhost.errors import ConfigError
+
 __all__ = [
     "FRONT_PORT",
     "LONGEST_ENVIRONMENT",
     "Identity",
     "WorkerBootConfig",
     "WorkerCredentials",
+    "WorkerGateway",
     "certificate_to_environment",
     "environment",
     "key_to_environment",
@@ -48,6 +53,7 @@ _MODEL = "LLMHOST_MODEL"
 _TOKEN = "LLMHOST_TOKEN"  # noqa: S105  the name of a variable
 _CERTIFICATE = "LLMHOST_CERT_"
 _SCRIPT = "LLMHOST_SCRIPT_"
+_GATEWAY_FILES = "LLMHOST_GATEWAY_FILES_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +152,22 @@ _FOR_EVER = -1  #: what Ollama takes for keeping a model in memory for ever
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerGateway:
+    """The gateway of a worker: what pip installs, and the texts of its files by their names, which hold a
+    password. `files` raises ConfigError where one cannot be read."""
+
+    package: str
+    files: Callable[[], Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerBootConfig:
     """What a worker serves, and how, with a context of `context` tokens for each of `parallel` requests.
 
     `keep_alive` is seconds that an idle model stays in memory, None for ever. A worker gives
     itself back `orphan_after` seconds after the last request with its token. `max_body` is bytes of
     one request, `read_timeout` seconds that its front door waits for the engine, `api_url` vast.ai's address.
+    `gateway` None: nothing is between front door and engine. `price` is USD an hour, for its gateway.
     """
 
     model: str
@@ -162,12 +178,17 @@ class WorkerBootConfig:
     max_body: int
     read_timeout: float
     api_url: str
+    gateway: WorkerGateway | None = None
+    price: float = 0.0
 
 
 def environment(orders: WorkerBootConfig, identity: Identity) -> dict[str, str]:
-    """The worker's whole environment: its script too, and its port, which vast.ai takes for a variable."""
+    """The worker's whole environment: its script too, and its port, which vast.ai takes for a variable.
+
+    Raises ConfigError where vast.ai would not take it, or a file of the gateway cannot be read.
+    """
     keep_alive = _FOR_EVER if orders.keep_alive is None else math.ceil(orders.keep_alive)
-    return {
+    env = {
         f"-p {FRONT_PORT}:{FRONT_PORT}": "1",
         "LLMHOST_TOKEN": identity.token,
         "LLMHOST_KEY": key_to_environment(identity.key),
@@ -180,7 +201,33 @@ def environment(orders: WorkerBootConfig, identity: Identity) -> dict[str, str]:
         "LLMHOST_MAX_BODY": str(orders.max_body),
         "LLMHOST_READ_TIMEOUT": str(math.ceil(orders.read_timeout)),
         "LLMHOST_API_URL": orders.api_url.rstrip("/"),
-        **_script_to_environment(),
+        **_gateway_to_environment(orders),
+        **_script_to_environment(with_gateway=orders.gateway is not None),
+    }
+    length = sum(len(name) + len(value) for name, value in env.items())
+    if length > LONGEST_ENVIRONMENT:
+        raise ConfigError(
+            f"a worker would be sent {length:,} characters, and vast.ai takes {LONGEST_ENVIRONMENT:,}",
+            hint="shorten `engine.system` or `gateway.aliases`, or set `fleet.gateway_on_worker: false`",
+        )
+    return env
+
+
+def _gateway_to_environment(orders: WorkerBootConfig) -> Mapping[str, str]:
+    """What the worker's gateway is installed and configured with: its files are a compressed archive."""
+    if orders.gateway is None:
+        return {}
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name, content in orders.gateway.files().items():
+            data = content.encode()
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(data), 0o600
+            archive.addfile(info, io.BytesIO(data))
+    return {
+        "LLMHOST_GATEWAY_PACKAGE": orders.gateway.package,
+        "LLMHOST_PRICE": str(orders.price),
+        **_numbered(_GATEWAY_FILES, packed.getvalue()),
     }
 
 
@@ -190,11 +237,17 @@ def onstart() -> str:
 
 
 @cache
-def _script_to_environment() -> Mapping[str, str]:
-    """The script, compressed, in values that are short enough, numbered from 01."""
-    script = resources.files(__package__).joinpath("setup_instance.sh").read_text(encoding="ascii")
-    packed = base64.b64encode(gzip.compress(_shortened(script).encode("ascii"), mtime=0)).decode("ascii")
-    return {f"{_SCRIPT}{number:02}": part for number, part in enumerate(_parts(packed), 1)}
+def _script_to_environment(*, with_gateway: bool) -> Mapping[str, str]:
+    """The script, compressed."""
+    names = ("worker_gateway.sh", "setup_instance.sh") if with_gateway else ("setup_instance.sh",)
+    texts = (resources.files(__package__).joinpath(name).read_text(encoding="ascii") for name in names)
+    return _numbered(_SCRIPT, gzip.compress("".join(map(_shortened, texts)).encode("ascii"), mtime=0))
+
+
+def _numbered(prefix: str, packed: bytes) -> Mapping[str, str]:
+    """In values that are short enough, numbered from 01, which sorts them."""
+    parts = _parts(base64.b64encode(packed).decode("ascii"))
+    return {f"{prefix}{number:02}": part for number, part in enumerate(parts, 1)}
 
 
 def _shortened(script: str) -> str:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What a rented worker runs at every boot: docs/worker.md. It comes in the environment, compressed, and so do its
-# configuration and its identity (identity.py).
+# configuration and its identity (identity.py). Where the worker has a gateway of its own, worker_gateway.sh is before it.
 set -u
 trap '' HUP # it outlives the shell that started it
 export LC_ALL=C HOME="${HOME:-/root}"
@@ -73,6 +73,7 @@ http {
     limit_req_status 429;
     limit_conn_zone \$server_port zone=open:32k;
     limit_conn_status 429;
+    $(has gateway_upstreams && gateway_upstreams)
     server {
         listen ${LLMHOST_FRONT_PORT:-8443} ssl;
         ssl_certificate $dir/cert;
@@ -84,7 +85,7 @@ http {
             return 401;
         }
         set \$asked "\$request_method \$uri";
-        if (\$asked !~ "^(POST /api/(chat|embed|generate)|GET /(api/(ps|tags|version)|llmhost/(metrics|progress)))\z") {
+        if (\$asked !~ "^(POST /api/(chat|embed|generate)|GET /(api/(ps|tags|version)|llmhost/(metrics|progress))${gateway_paths-})\z") {
             return 403;
         }
         limit_req zone=rate burst=$((40 * LLMHOST_PARALLEL)) nodelay;
@@ -92,15 +93,16 @@ http {
         client_max_body_size $LLMHOST_MAX_BODY;
         client_body_buffer_size $LLMHOST_MAX_BODY;
         root ${dir%/*};
+        proxy_bind 127.0.0.2;
+        proxy_http_version 1.1;
+        proxy_buffering off;
+        proxy_read_timeout $LLMHOST_READ_TIMEOUT;
+        proxy_set_header Host localhost;
+        proxy_set_header Authorization "";
         location /api {
             proxy_pass http://127.0.0.1:$port\$uri;
-            proxy_bind 127.0.0.2;
-            proxy_http_version 1.1;
-            proxy_buffering off;
-            proxy_read_timeout $LLMHOST_READ_TIMEOUT;
-            proxy_set_header Host localhost;
-            proxy_set_header Authorization "";
         }
+        $(has gateway_location && gateway_location)
     }
 }
 EOF
@@ -220,9 +222,9 @@ metrics() {
     field version
     line=$(ask ps -m5)
     [[ $line =~ ^\{\"models\":\ ?(\[.*\])\}$ ]] && models=${BASH_REMATCH[1]}
-    printf '{"at":%(%s)T,"engine_version":%s,"gpus":[%s],"models":%s,"disk":%s,"switch":%s}' -1 \
+    printf '{"at":%(%s)T,"engine_version":%s,"gpus":[%s],"models":%s,"disk":%s,"switch":%s%s}' -1 \
         "$(quote "$value")" "${gpus#,}" "$models" "$(df -B1 --output=used,size "$disk" |
-            sed -nE 's/^ *([0-9]+) +([0-9]+)$/{"used_gb":\1e-9,"total_gb":\2e-9}/p')" "$(<"$dir/switch")" |
+            sed -nE 's/^ *([0-9]+) +([0-9]+)$/{"used_gb":\1e-9,"total_gb":\2e-9}/p')" "$(<"$dir/switch")" "$(has gateway_report && gateway_report)" |
         publish metrics
     find "$dir" -name '*.log' -size +1M -exec truncate -s0 {} +
 }
@@ -277,10 +279,10 @@ give_back() {
 # Counts seconds that no setting of the clock changes.
 watch() {
     local now
-    start metrics door setup
+    start metrics door setup ${gateway_port:+gateway}
     read -r now _ </proc/uptime
     now=${now%.*}
-    if [ -s "$dir/spoken" ] || grep -q ": 0100007F:$(printf %04X "$port") 0200007F:.... 01 " /proc/net/tcp; then
+    if [ -s "$dir/spoken" ] || grep -qE ": 0100007F:($(printf '%04X|' "$port" ${gateway_port:+"$gateway_port"})) 0200007F:.... 01 " /proc/net/tcp; then
         : >"$dir/spoken"
         last=$now tries=0
     elif ((now - ${last:=$now} >= LLMHOST_ORPHAN_AFTER && tries++ % 6 == 0)); then

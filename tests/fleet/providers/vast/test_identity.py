@@ -7,8 +7,10 @@ import base64
 import gzip
 import os
 import re
+import secrets
 import shutil
 import ssl
+import stat
 import subprocess
 import time
 from collections.abc import Mapping
@@ -20,11 +22,13 @@ from doubles.vast.rented import orders
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmhost.errors import ConfigError
 from llmhost.fleet.providers.vast import identity as module
 from llmhost.fleet.providers.vast.identity import (
     LONGEST_ENVIRONMENT,
     Identity,
     WorkerCredentials,
+    WorkerGateway,
     certificate_to_environment,
     environment,
     make_identity,
@@ -138,17 +142,28 @@ def test_a_certificate_that_is_read_is_one_that_can_be_pinned(data: st.DataObjec
 SCRIPT = Path(module.__file__).with_name("setup_instance.sh")
 
 
-def script_parts() -> Mapping[str, str]:
-    ordered = environment(orders(), IDENTITY)
+GATEWAY = WorkerGateway("llmhost==0.1.0", lambda: {"llmhost.yaml": "é", "redis-ca.pem": "PEM"})
+
+
+def script_parts(gateway: WorkerGateway | None = None) -> Mapping[str, str]:
+    ordered = environment(orders(gateway=gateway), IDENTITY)
     return {name: part for name, part in ordered.items() if name.startswith("LLMHOST_SCRIPT_")}
 
 
-def unpacked() -> str:
-    return gzip.decompress(base64.b64decode("".join(script_parts().values()))).decode()
+def unpacked(gateway: WorkerGateway | None = None) -> str:
+    return gzip.decompress(base64.b64decode("".join(script_parts(gateway).values()))).decode()
 
 
-def test_the_environment_has_a_quarter_of_room_left() -> None:
-    ordered = environment(orders(model="m" * 200, api_url="https://" + "a" * 200), IDENTITY)
+def with_long_settings() -> WorkerGateway:
+    """A system prompt, names of models and a certificate that do not get much shorter."""
+    text = secrets.token_hex(3000)
+    return WorkerGateway("p" * 256, lambda: {"llmhost.yaml": text, "redis-ca.pem": text[:2000]})
+
+
+@pytest.mark.parametrize("gateway", [None, with_long_settings()], ids=["without", "with a gateway"])
+def test_the_environment_has_a_quarter_of_room_left(gateway: WorkerGateway | None) -> None:
+    longest = {"model": "m" * 200, "api_url": "https://" + "a" * 200}
+    ordered = environment(orders(**longest, gateway=gateway), IDENTITY)
     assert max(map(len, ordered.values())) <= LONGEST
     assert sum(len(name) + len(value) for name, value in ordered.items()) < 0.75 * LONGEST_ENVIRONMENT
 
@@ -167,14 +182,19 @@ def test_onstart_holds_no_character_that_a_shell_takes_for_its_own_but_the_pipes
     assert set(onstart()) & set("$`\"'\\;&<>()*?[]{}!#~") == set()
 
 
-def test_comments_stay_at_home() -> None:
-    assert [line for line in unpacked().splitlines() if line.startswith(("#", " ")) or " # " in line] == []
+@pytest.mark.parametrize("gateway", [None, GATEWAY], ids=["without", "with a gateway"])
+def test_comments_stay_at_home(gateway: WorkerGateway | None) -> None:
+    assert [
+        line for line in unpacked(gateway).splitlines() if line.startswith(("#", " ")) or " # " in line
+    ] == []
 
 
 @pytest.mark.parametrize("shell", ["bash", "sh"])
 def test_what_is_sent_is_a_script_that_the_shell_can_parse(shell: str) -> None:
     subprocess.run([shell, "-n", "-c", onstart()], check=True)
-    subprocess.run([shutil.which("bash") or "bash", "-n"], input=unpacked().encode(), check=True)
+    for gateway in (None, GATEWAY):
+        script = unpacked(gateway).encode()
+        subprocess.run([shutil.which("bash") or "bash", "-n"], input=script, check=True)
 
 
 def test_the_script_lies_with_the_others_too() -> None:
@@ -183,13 +203,37 @@ def test_the_script_lies_with_the_others_too() -> None:
     assert link.resolve() == SCRIPT.resolve()
 
 
-def test_the_environment_says_all_that_the_script_asks_for() -> None:
-    asked = set(re.findall(r"LLMHOST_[A-Z]+(?:_[A-Z]+)*", unpacked()))
-    own = {"LLMHOST_ROOT", "LLMHOST_FRONT_PORT", "LLMHOST_ENGINE_PORT", "LLMHOST_PAUSE"}
-    said = {
-        name.rstrip("_0123456789") for name in environment(orders(), IDENTITY) if name.startswith("LLMHOST_")
-    }
-    assert asked - own == said
+@pytest.mark.parametrize("gateway", [None, GATEWAY], ids=["without", "with a gateway"])
+def test_the_environment_says_all_that_the_script_asks_for(gateway: WorkerGateway | None) -> None:
+    asked = set(re.findall(r"LLMHOST_[A-Z]+(?:_[A-Z]+)*", unpacked(gateway)))
+    own = {f"LLMHOST_{name}" for name in ("ROOT", "FRONT_PORT", "ENGINE_PORT", "GATE_PORT", "PAUSE")}
+    to_the_gateway = {"LLMHOST_ENGINE_URL", "LLMHOST_WORKER"}
+    env = environment(orders(gateway=gateway), IDENTITY)
+    said = {name.rstrip("_0123456789") for name in env if name.startswith("LLMHOST_")}
+    assert asked - own - to_the_gateway == said - {"LLMHOST_PRICE"}
+
+
+def test_without_a_gateway_nothing_of_it_is_sent() -> None:
+    env = environment(orders(), IDENTITY)
+    assert [name for name in env if "GATEWAY" in name or name == "LLMHOST_PRICE"] == []
+    assert "pip" not in unpacked()
+
+
+def test_the_gateways_files_are_put_together_by_tar(tmp_path: Path) -> None:
+    env = environment(orders(gateway=GATEWAY, price=0.25), IDENTITY)
+    assert (env["LLMHOST_GATEWAY_PACKAGE"], env["LLMHOST_PRICE"]) == ("llmhost==0.1.0", "0.25")
+    parts = [env[name] for name in sorted(env) if name.startswith("LLMHOST_GATEWAY_FILES_")]
+    (folder := tmp_path / "files").mkdir()
+    tar = shutil.which("tar") or "tar"
+    subprocess.run([tar, "xz"], input=base64.b64decode("".join(parts)), cwd=folder, check=True)
+    assert {path.name: path.read_text() for path in folder.iterdir()} == GATEWAY.files()
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+
+
+def test_what_vast_would_not_take_is_refused_before_a_machine_is_bought() -> None:
+    large = WorkerGateway("llmhost", lambda: {"llmhost.yaml": secrets.token_hex(40_000)})
+    with pytest.raises(ConfigError, match=r"vast\.ai takes 32,768"):
+        environment(orders(gateway=large), IDENTITY)
 
 
 def test_orders_become_an_environment() -> None:

@@ -1,0 +1,347 @@
+"""The gateway of a rented worker: what it is sent, and what it does with the rights of docs/worker.md."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import yaml
+from doubles.chat_server import Fault
+from doubles.ollama_server import OllamaServer
+from plugins.redis_servers import RedisServer
+from redis.exceptions import NoPermissionError
+
+from llmhost.answering.answerer import Answerer
+from llmhost.answering.question import Event, Reply, Started, Text, make_question
+from llmhost.config.gateway import GatewayConfig
+from llmhost.config.load import load_config
+from llmhost.config.models import Config, RedisConfig
+from llmhost.doctor.checks import Check
+from llmhost.doctor.redis_use import try_worker_user
+from llmhost.engines.engine import Message
+from llmhost.store.client import connect
+from llmhost.store.keys import FleetKeys, GatewayKeys, NamespaceKeys
+from llmhost.wiring import Wiring
+from llmhost.wiring.worker_gateway import worker_gateway
+
+FLEET = "shared"
+KEYS, CACHE = FleetKeys(FLEET), NamespaceKeys("cache")
+USER, PASSWORD = "llmhost-worker", "its-own-password"
+DOCS = Path(__file__).parents[2] / "docs" / "worker.md"
+
+QUESTION = "What is the capital of France?"
+REWORDED = "Which city is the capital of France?"
+
+VARIABLES = {"LLMHOST_ENGINE_URL": "http://127.0.0.1:1", "LLMHOST_WORKER": "vast-7", "LLMHOST_PRICE": "0.4"}
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """The path of a question with one configuration."""
+
+    config: Config
+    answerer: Answerer
+
+    def events(self, text: str) -> AsyncGenerator[Event]:
+        return self.answerer.answer(make_question(self.config, [Message("user", text)]))
+
+    async def __call__(self, text: str) -> Reply:
+        *_, reply = [event async for event in self.events(text)]
+        assert isinstance(reply, Reply)
+        return reply
+
+
+def granted() -> list[str]:
+    """The line of docs/worker.md, for this fleet."""
+    (line,) = re.findall(r"^ACL SETUSER .*", DOCS.read_text(), re.MULTILINE)
+    return shlex.split(line.replace(">SECRET", f">{PASSWORD}").replace("FLEET", FLEET))
+
+
+def rented(**sections: Any) -> Config:
+    values: dict[str, Any] = {
+        "fleet": {"name": FLEET, "provider": "vast", "gateway_on_worker": True},
+        "engine": {"kind": "ollama", "model": "tiny"},
+        "redis": {
+            "url": "rediss://operator:operators-password@10.0.0.5",
+            "worker_url": f"rediss://{USER}:{PASSWORD}@redis.example.com:6380/0",
+        },
+    }
+    for name, section in sections.items():
+        values[name] = values.get(name, {}) | section
+    return Config.model_validate(values)
+
+
+def sent(config: Config) -> dict[str, Any]:
+    read: dict[str, Any] = yaml.safe_load(worker_gateway(config).files()["llmhost.yaml"])
+    return read
+
+
+def chats(engine: OllamaServer) -> int:
+    """How many questions it was asked."""
+    return sum(request.path == "/api/chat" for request in engine.requests)
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[OllamaServer]:
+    async with OllamaServer() as server:
+        yield server
+
+
+@pytest.fixture
+def server(redis_port_server: Callable[..., RedisServer]) -> RedisServer:
+    """It knows the user of workers."""
+    server = redis_port_server()
+    with redis.Redis(port=server.port) as admin:
+        if int(admin.info()["redis_version"].split(".")[0]) < 7:
+            pytest.skip("rights to read a key alone came with Redis 7")
+        admin.execute_command(*granted())
+    return server
+
+
+@pytest.fixture
+def admin(server: RedisServer) -> Iterator[redis.Redis]:
+    with redis.Redis(port=server.port, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def warnings() -> list[str]:
+    return []
+
+
+@pytest.fixture
+async def operator(engine: OllamaServer, server: RedisServer, warnings: list[str]) -> AsyncIterator[Asker]:
+    """Asks where the operator is, who may do all; the fleet has a worker."""
+    config = Config.model_validate(
+        {
+            "fleet": {"name": FLEET, "provider": "static", "workers": [{"url": engine.url}]},
+            "engine": {"kind": "ollama", "model": "tiny"},
+            "redis": {"host": "127.0.0.1", "port": server.port},
+        }
+    )
+    async with answering(config, warnings, up=True) as asker:
+        engine.requests.clear()
+        yield asker
+
+
+@pytest.fixture
+async def worker(
+    operator: Asker, engine: OllamaServer, server: RedisServer, warnings: list[str], tmp_path: Path
+) -> AsyncIterator[Asker]:
+    """Asks the gateway of a worker, configured with what it is sent, but for the address of Redis."""
+    text = worker_gateway(rented()).files()["llmhost.yaml"]
+    file = tmp_path / "llmhost.yaml"
+    here = text.replace("rediss://", "redis://")
+    file.write_text(here.replace("redis.example.com:6380", f"127.0.0.1:{server.port}"))
+    variables = VARIABLES | {"LLMHOST_ENGINE_URL": engine.url}
+    async with answering(load_config(file, environ=variables).config, warnings) as asker:
+        yield asker
+
+
+@asynccontextmanager
+async def answering(config: Config, warnings: list[str], *, up: bool = False) -> AsyncIterator[Asker]:
+    async with Wiring(config, warn=warnings.append, note=lambda _: None) as wiring:
+        if up:
+            await (await wiring.fleet()).up(1)
+        answerer = (await wiring.served_fleet()).answerer
+
+        yield Asker(config, answerer)
+
+
+async def test_with_these_rights_it_answers_stores_and_finds_by_meaning(
+    worker: Asker, engine: OllamaServer, warnings: list[str]
+) -> None:
+    replies = [await worker(text) for text in (QUESTION, QUESTION, REWORDED)]
+    assert [reply.source for reply in replies] == ["engine", "exact", "semantic"]
+    assert chats(engine) == 1
+    assert warnings == []
+
+
+async def test_it_finds_what_the_operator_asked_and_the_operator_what_it_asked(
+    worker: Asker, operator: Asker, engine: OllamaServer, warnings: list[str]
+) -> None:
+    await operator(QUESTION)
+    assert (await worker(QUESTION)).source == "exact"
+    assert (await worker("What is Redis?")).source == "engine"
+    assert (await operator("What is Redis?")).source == "exact"
+    assert chats(engine) == 2
+    assert warnings == []
+
+
+async def test_what_it_stores_bears_the_workers_name_and_cost(worker: Asker, admin: redis.Redis) -> None:
+    reply = await worker(QUESTION)
+    assert (reply.worker, reply.answer.worker) == ("vast-7", "vast-7")
+    assert reply.answer.cost_usd > 0
+    assert admin.exists(CACHE.response(reply.entry or ""))
+
+
+@pytest.mark.parametrize("leads", ["operator", "worker"])
+async def test_one_of_both_asks_the_engine_and_the_other_reads_along(
+    leads: str, worker: Asker, operator: Asker, engine: OllamaServer, warnings: list[str]
+) -> None:
+    first, second = (operator, worker) if leads == "operator" else (worker, operator)
+    engine.fail(Fault.HANGS, after=2)
+    async with aclosing(first.events(QUESTION)) as leading, aclosing(second.events(QUESTION)) as following:
+        for events in (leading, following):
+            assert isinstance(await anext(events), Started)
+            assert await anext(events) == Text("Hello")
+        assert chats(engine) == 1
+    assert warnings == []
+
+
+async def test_it_keeps_to_the_threshold_that_audits_have_raised(
+    worker: Asker, admin: redis.Redis, warnings: list[str]
+) -> None:
+    await worker(QUESTION)
+    admin.hset(KEYS.trust("verified"), "raised", 8)
+    assert (await worker(REWORDED)).source == "engine"
+    assert warnings == []
+
+
+async def test_nothing_outside_the_cache_changes_by_what_it_is_asked(
+    worker: Asker, server: RedisServer
+) -> None:
+    def others() -> dict[str, bytes | None]:
+        with redis.Redis(port=server.port) as client:
+            return {repr(name): client.dump(name) for name in sorted(client.keys("llmhost:*"))}
+
+    before = others()
+    for text in (QUESTION, QUESTION, REWORDED, "What is Redis?"):
+        await worker(text)
+    assert others() == before
+    assert before
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("SMEMBERS", KEYS.workers),
+        ("HGETALL", KEYS.worker("vast-7")),
+        ("HGETALL", KEYS.rentals),
+        ("HGETALL", KEYS.ledger_sums("day", 0)),
+        ("HGETALL", KEYS.scale),
+        ("HGETALL", KEYS.traffic),
+        ("HGETALL", GatewayKeys.key("3f9a1c2d4e5b")),
+        ("GET", KEYS.audits("verified")),
+        ("HSET", KEYS.trust("verified"), "raised", "0"),
+        ("HSET", KEYS.weights, "tiny", "another"),
+        ("DEL", KEYS.trust("verified")),
+        ("HGETALL", FleetKeys("another").trust("verified")),
+        ("SET", KEYS.draining, "1"),
+        ("SCAN", "0"),
+        ("KEYS", "*"),
+        ("RANDOMKEY",),
+        ("FLUSHALL",),
+        ("CONFIG", "GET", "*"),
+        ("CLIENT", "LIST"),
+        ("MONITOR",),
+        ("ACL", "LIST"),
+        ("PUBLISH", "llmhost:shared", "x"),
+        ("EVAL", "return 1", "0"),
+    ],
+)
+def test_everything_else_is_refused(server: RedisServer, command: tuple[str, ...]) -> None:
+    with (
+        redis.Redis(port=server.port, username=USER, password=PASSWORD) as client,
+        pytest.raises(NoPermissionError),
+    ):
+        client.execute_command(*command)
+
+
+def test_a_script_of_it_cannot_reach_further(server: RedisServer) -> None:
+    """Whether the key is named or not."""
+    with redis.Redis(port=server.port, username=USER, password=PASSWORD) as client:
+        for number, keys in ((1, [KEYS.scale]), (0, [])):
+            read = client.script_load(f"return redis.call('HGETALL', '{KEYS.scale}') -- {number}")
+            with pytest.raises(redis.ResponseError, match=r"permissions|can.t access"):
+                client.evalsha(read, number, *keys)
+
+
+async def doctors(server: RedisServer, **login: Any) -> Sequence[Check]:
+    """What `doctor` says of a user of workers."""
+    there = {"host": "127.0.0.1", "port": server.port}
+    user = {"username": USER, "password": PASSWORD} | login
+    async with connect(RedisConfig(**there)) as client, connect(RedisConfig(**there, **user)) as worker:
+        return await try_worker_user(client, worker, rented())
+
+
+async def test_doctor_says_that_these_rights_are_right(server: RedisServer, admin: redis.Redis) -> None:
+    assert [check.level for check in await doctors(server)] == ["ok"]
+    assert [name for name in admin.scan_iter() if not str(name).startswith("cache:flight:")] == []
+
+
+@pytest.mark.parametrize(
+    ("right", "detail"),
+    [
+        ("~llmhost:*", "can use llmhost:shared:"),
+        ("%R~llmhost:*", "can use llmhost:shared:"),
+        ("~llmhost:shared:trust", "can use llmhost:shared:trust"),
+        ("+scan", "can use SCAN"),
+        ("resetchannels", "is refused PUBLISH, SUBSCRIBE"),
+        ("-evalsha", "is refused scripts"),
+    ],
+)
+async def test_doctor_names_a_right_too_many_or_too_few(
+    server: RedisServer, admin: redis.Redis, right: str, detail: str
+) -> None:
+    admin.execute_command("ACL", "SETUSER", USER, right)
+    (check,) = await doctors(server)
+    assert (check.ok, detail in check.detail) == (False, True)
+
+
+async def test_doctor_notices_another_database(server: RedisServer) -> None:
+    (check,) = await doctors(server, db=1)
+    assert (check.ok, "another database" in check.detail) == (False, True)
+
+
+def test_the_operators_credentials_stay_at_home(tmp_path: Path) -> None:
+    authority = tmp_path / "authority.pem"
+    authority.write_text("-----BEGIN CERTIFICATE-----\n")
+    files = worker_gateway(
+        rented(
+            fleet={"signing_key": "the key of the signatures"},
+            vast={"api_key": "the key of the account"},
+            redis={"password": "operators-other-password", "ca_file": str(authority)},
+        )
+    ).files()
+    assert set(files) == {"llmhost.yaml", "redis-ca.pem"}
+    text = "".join(files.values())
+    for secret in ("operators-password", "operators-other", "signatures", "account", "10.0.0.5"):
+        assert secret not in text
+    assert PASSWORD in text
+
+
+def test_what_shapes_an_answer_is_the_operators_and_no_text_is_a_variable(
+    tmp_path: Path,
+) -> None:
+    config = rented(
+        engine={"system": "Say ${HOME} 🙂\x85 $${x}", "temperature": 0.5, "slots": 3, "keep_alive": 60},
+        cache={"namespace": "{other}", "tenant": "acme", "judge": True, "confidence": 0.9},
+        limits={"max_prompt_chars": 777},
+        gateway={"aliases": {"gpt": "tiny"}, "host": "10.0.0.7", "tls_certificate": "/x", "log": "/y"},
+    )
+    file = tmp_path / "sent.yaml"
+    file.write_text(worker_gateway(config).files()["llmhost.yaml"])
+    variables = {
+        "LLMHOST_ENGINE_URL": "http://127.0.0.1:1",
+        "LLMHOST_WORKER": "vast-7",
+        "LLMHOST_PRICE": "0.4",
+    }
+    there = load_config(file, environ=variables).config
+    unsent = {"keep_alive"}
+    assert there.requests.model_dump(exclude=unsent) == config.requests.model_dump(exclude=unsent)
+    assert there.cache == config.cache.model_copy(update={"judge": False})
+    assert there.limits == config.limits
+    assert there.gateway == GatewayConfig(aliases={"gpt": "tiny"})
+
+
+def test_another_package_can_be_named() -> None:
+    assert re.fullmatch(r"llmhost==\d+\.\d+\.\d+\S*", worker_gateway(rented()).package)
+    assert worker_gateway(rented(fleet={"gateway_package": "/w.whl"})).package == "/w.whl"
