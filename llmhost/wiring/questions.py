@@ -185,7 +185,11 @@ class CacheParts:
 
         async with self._locks["index"]:
             if self._index_kind is None:
-                choice = await index_in_force(client, self.keys, self._config.cache.index)
+                alone = self._config.redis.cache_only  # others decide, who see what there is
+                wanted = self._config.cache.index
+                choice = await index_in_force(
+                    client, self.keys, wanted, record=not alone, lists_keys=not alone
+                )
                 self._index_kind = choice.kind
         return self._index_kind
 

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import redis
 import yaml
 from doubles.chat_server import Fault
 from doubles.ollama_server import OllamaServer
-from plugins.redis_servers import RedisServer
+from plugins.redis_servers import PortServer, RedisServer
+from pydantic import SecretStr
 from redis.exceptions import NoPermissionError
 
+from llmhost import cache
 from llmhost.answering.answerer import Answerer
 from llmhost.answering.question import Event, Reply, Started, Text, make_question
+from llmhost.cache.indexes.vector_set import VectorSetIndex
 from llmhost.config.gateway import GatewayConfig
 from llmhost.config.load import load_config
 from llmhost.config.models import Config, RedisConfig
@@ -58,10 +62,16 @@ class Asker:
         return reply
 
 
-def granted() -> list[str]:
-    """The line of docs/worker.md, for this fleet."""
-    (line,) = re.findall(r"^ACL SETUSER .*", DOCS.read_text(), re.MULTILINE)
-    return shlex.split(line.replace(">SECRET", f">{PASSWORD}").replace("FLEET", FLEET))
+#: the servers on which a key can be granted for reading alone, and how many lines of the page they know
+SERVERS = {"system": 1, "redis-8.2": 2}
+
+
+def granted(lines: int) -> list[list[str]]:
+    """So many of the lines of docs/worker.md, for this fleet."""
+    found = re.findall(r"^ACL SETUSER .*", DOCS.read_text(), re.MULTILINE)
+    assert len(found) == max(SERVERS.values())
+    text = [line.replace(">SECRET", f">{PASSWORD}").replace("FLEET", FLEET) for line in found[:lines]]
+    return [shlex.split(line) for line in text]
 
 
 def rented(**sections: Any) -> Config:
@@ -94,14 +104,15 @@ async def engine() -> AsyncIterator[OllamaServer]:
         yield server
 
 
-@pytest.fixture
-def server(redis_port_server: Callable[..., RedisServer]) -> RedisServer:
+@pytest.fixture(params=SERVERS)
+def server(redis_port_server: PortServer, request: pytest.FixtureRequest) -> RedisServer:
     """It knows the user of workers."""
-    server = redis_port_server()
+    server = redis_port_server(name=request.param)
     with redis.Redis(port=server.port) as admin:
         if int(admin.info()["redis_version"].split(".")[0]) < 7:
             pytest.skip("rights to read a key alone came with Redis 7")
-        admin.execute_command(*granted())
+        for line in granted(SERVERS[request.param]):
+            admin.execute_command(*line)
     return server
 
 
@@ -255,6 +266,32 @@ def test_everything_else_is_refused(server: RedisServer, command: tuple[str, ...
         client.execute_command(*command)
 
 
+def test_each_command_of_a_script_that_it_runs_is_granted() -> None:
+    """The others are of labels and audits."""
+    others = {"audited.lua", "label.lua", "labels.lua", "move_bar.lua"}
+    scripts = [path for path in (Path(cache.__file__).parent / "lua").iterdir() if path.name not in others]
+    called = {name for path in scripts for name in re.findall(r"call\('(\w+)'", path.read_text())}
+    assert {f"+{name.lower()}" for name in called} <= set(granted(1)[0])
+    assert len(called) > 10
+
+
+async def test_a_scope_grows_into_a_vector_set_with_these_rights(redis_port_server: PortServer) -> None:
+    server = redis_port_server(name="redis-8.2")
+    with redis.Redis(port=server.port) as owner:
+        for line in granted(2):
+            owner.execute_command(*line)
+    login = RedisConfig(host="127.0.0.1", port=server.port, username=USER, password=SecretStr(PASSWORD))
+    async with connect(login) as client:
+        index = VectorSetIndex(client, CACHE, embedder="e", dimensions=3, lifetime=60.0, most_in_log=1)
+        for number, vector in enumerate(np.eye(3, dtype=np.float32)):
+            await index.prepare("s")
+            await index.add("s", f"{number:032x}", vector)
+        await index.prepare("s")
+        (found,) = await index.search("s", np.eye(3, dtype=np.float32)[2], 1)
+        assert found.entry == f"{2:032x}"
+        assert await client.exists(CACHE.vectors("e", "s"))
+
+
 def test_a_script_of_it_cannot_reach_further(server: RedisServer) -> None:
     """Whether the key is named or not."""
     with redis.Redis(port=server.port, username=USER, password=PASSWORD) as client:
@@ -294,6 +331,13 @@ async def test_doctor_names_a_right_too_many_or_too_few(
     admin.execute_command("ACL", "SETUSER", USER, right)
     (check,) = await doctors(server)
     assert (check.ok, detail in check.detail) == (False, True)
+
+
+@pytest.mark.parametrize("server", ["redis-8.2"], indirect=True)
+async def test_doctor_notices_another_index(server: RedisServer, admin: redis.Redis) -> None:
+    admin.execute_command("ACL", "SETUSER", USER, "-vadd")
+    (check,) = await doctors(server)
+    assert (check.level, "index flat, and you vector_set" in check.detail) == ("warn", True)
 
 
 async def test_doctor_notices_another_database(server: RedisServer) -> None:

@@ -56,10 +56,16 @@ class ServerIndexes:
 
 
 async def index_in_force(
-    client: Redis, keys: NamespaceKeys, wanted: IndexKind | Literal["auto"], *, record: bool = True
+    client: Redis,
+    keys: NamespaceKeys,
+    wanted: IndexKind | Literal["auto"],
+    *,
+    record: bool = True,
+    lists_keys: bool = True,
 ) -> IndexChoice:
     """What this process is to use; `wanted` is `cache.index`. Where nothing is on record, the choice is
-    recorded for others; without `record`, nothing is written.
+    recorded for others; without `record`, nothing is written. `lists_keys` False: the user may not list keys,
+    and so cannot see entries of before there was a record.
 
     Entries stay in the index that they are in: where there are some, the best of the server is not taken. A
     server that refuses to tell gets the flat index. Raises StoreUnavailable.
@@ -71,7 +77,7 @@ async def index_in_force(
         kind = _known(recorded, indexes.possible)
         if kind is not None:
             return IndexChoice(kind, "recorded")
-        kind = await _kind_of_data(client, keys)
+        kind = await _kind_of_data(client, keys) if lists_keys else None
     except StoreRefused:
         return IndexChoice("flat", "refused")
     choice = IndexChoice(indexes.possible[0], "best")
