@@ -99,7 +99,9 @@ async def _of_index(client: Redis, worker: Redis, cache: NamespaceKeys, wanted: 
     theirs = await index_in_force(worker, cache, wanted, record=False, lists_keys=False)
     if own.kind == theirs.kind:
         return ok(_OF_WORKERS, "the user of workers reaches the cache and nothing else")
-    detail = f"workers use the index {theirs.kind}, and you {own.kind}: neither finds other wordings of the other's"
+    detail = (
+        f"workers use the index {theirs.kind}, and you {own.kind}: rewordings are found in one's own alone"
+    )
     return warn(_OF_WORKERS, detail, "docs/worker.md names the commands that the user of workers lacks")
 
 
