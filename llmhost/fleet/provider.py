@@ -26,7 +26,10 @@ from llmhost.fleet.models import (
 )
 from llmhost.ledger.rentals import Charge
 
-__all__ = ["UNREADABLE", "Confirm", "Provider", "agree", "list_all_workers", "list_to_buy"]
+__all__ = ["ANSWERED_AFTER", "UNREADABLE", "Confirm", "Provider", "agree", "list_all_workers", "list_to_buy"]
+
+#: seconds; a purchase of which the provider shows nothing for so long has bought nothing
+ANSWERED_AFTER = 900.0
 
 #: the stage of a worker that the provider lists and of which something cannot be read
 UNREADABLE = "unreadable"

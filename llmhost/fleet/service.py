@@ -20,7 +20,7 @@ from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Intent, Registered, Worker
 from llmhost.fleet.pause import NOWHERE, PauseMarks, PauseResult
 from llmhost.fleet.plan import Quote, select
-from llmhost.fleet.provider import Provider, list_all_workers, list_to_buy
+from llmhost.fleet.provider import ANSWERED_AFTER, Provider, list_all_workers, list_to_buy
 from llmhost.fleet.provision import Approve, Buyer, Provisioning, drain, end_one, make_healthy_plan, terminate
 from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import DownResult, Failure, FleetStatus, UpResult
@@ -48,8 +48,6 @@ _NOT_KEPT = Failure(
     "that the fleet is to stay down could be written nowhere: an autoscaler may rent again",
     "take `llmhost scale` out of cron, or run `llmhost down` again; see `llmhost doctor`",
 )
-#: seconds; a purchase of which the provider shows nothing for so long has bought nothing
-_ANSWERED_AFTER = 900.0
 _LOCK_PATIENCE = 60.0  #: seconds; `down` goes on without the lock then
 _BY_HAND = "look at the provider's own console; `llmhost down` again ends what is left"
 
@@ -221,8 +219,8 @@ class FleetService:
         bought = f"whether the purchase {intent.id} bought a worker"
         if intent.hint is not None:
             return Failure(None, f"{bought} cannot be seen with this API key", intent.hint)
-        if abs(self.clock.now() - intent.written) < _ANSWERED_AFTER:
-            minutes = math.ceil(_ANSWERED_AFTER / 60)
+        if abs(self.clock.now() - intent.written) < ANSWERED_AFTER:
+            minutes = math.ceil(ANSWERED_AFTER / 60)
             return Failure(None, f"it is not known yet {bought}", f"run this again in {minutes} minutes")
         return None
 

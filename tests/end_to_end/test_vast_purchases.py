@@ -176,6 +176,20 @@ async def test_a_purchase_that_may_still_have_bought_something_is_not_forgotten(
     assert f"it is not known yet whether the purchase {order.stem} bought a worker" in done.err
 
 
+async def test_down_does_not_call_a_machine_gone_that_was_sold_a_moment_ago_and_is_not_shown_yet(
+    market: RentedHouse,
+) -> None:
+    market.server.arm(Fault.SHOWN_LATE, value=3600.0)
+    await market.run("up", "--yes", "--no-wait")
+    for command in (["status"], ["down"], ["down", "--all", "--yes"]):
+        done = await market.run(*command)
+    assert (done.code != 0, "it is not known yet whether the purchase" in done.err) == (True, True), done.err
+    (sold,) = market.server.alive()
+    market.server.instances[sold].quirks.clear()
+    assert (await market.run("down")).code == 0
+    assert market.alive() == []
+
+
 @pytest.mark.parametrize("command", [["down"], ["down", "--orphans"], ["down", "--all", "--yes"]])
 async def test_another_accounts_key_does_not_see_that_a_purchase_bought_nothing(
     market: RentedHouse, command: list[str]

@@ -9,7 +9,7 @@ from typing import Any
 from doubles.vast.answers import CUT, Answer, Refused, as_json, as_text, refusal, success
 from doubles.vast.billing import charge
 from doubles.vast.faults import Fault, Faults
-from doubles.vast.instances import Instance
+from doubles.vast.instances import Instance, is_known
 from doubles.vast.routes import Call
 from doubles.vast.rows import parsed, read_token, row, write_token
 from doubles.vast.world import World
@@ -54,9 +54,9 @@ class Endpoints:
         raise refusal(410, "gone", "This endpoint is no longer available; use /api/v1/instances/.")
 
     def _show(self, call: Call) -> Answer:
-        instance = self._world.instances.get(call.id)
-        shown = row(instance, self._world.clock.now()) if instance is not None and instance.alive else None
-        return as_json({"instances": shown})
+        instance, now = self._world.instances.get(call.id), self._world.clock.now()
+        there = instance is not None and instance.alive and is_known(instance, now)
+        return as_json({"instances": row(instance, now) if instance is not None and there else None})
 
     def _destroy(self, call: Call) -> Answer:
         instance = self._existing(call.id)
@@ -118,7 +118,7 @@ class Endpoints:
 
     def _existing(self, id: int) -> Instance:
         instance = self._world.instances.get(id)
-        if instance is None or not instance.alive:
+        if instance is None or not instance.alive or not is_known(instance, self._world.clock.now()):
             raise refusal(404, "no_such_instance", f"Instance {id} not found.")
         return instance
 

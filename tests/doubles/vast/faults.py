@@ -58,6 +58,7 @@ class Fault(StrEnum):
     NO_PORTS = "ports never appear"
     PORT_CLOSED = "ports are mapped to one where nothing listens"
     LISTED_LATE = "the list shows it `value` seconds after its purchase"
+    SHOWN_LATE = "nothing shows it, not even its number, before `value` seconds after its purchase"
     DEARER = "it costs `value` times what its offer said"
 
 
@@ -104,6 +105,7 @@ AFFLICTIONS = (
     Fault.NO_PORTS,
     Fault.PORT_CLOSED,
     Fault.LISTED_LATE,
+    Fault.SHOWN_LATE,
     Fault.DEARER,
 )
 

@@ -186,3 +186,8 @@ EXPOSED: Mapping[str, tuple[int, ...]] = {"ollama/ollama": (11434,)}
 
 #: Nothing of ours listens here: a port that only the super-user may open.
 CLOSED_PORT = 9
+
+
+def is_known(instance: Instance, now: float) -> bool:
+    """Whether anything shows it yet."""
+    return now >= instance.created + (instance.quirks.get(Fault.SHOWN_LATE) or 0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from doubles.vast.answers import Answer, as_json
 from doubles.vast.faults import LIST, Fault, Faults
-from doubles.vast.instances import Instance
+from doubles.vast.instances import Instance, is_known
 from doubles.vast.routes import Call
 from doubles.vast.rows import page
 from doubles.vast.world import World
@@ -43,4 +43,5 @@ class Listing:
 
 
 def _shows(instance: Instance, now: float) -> bool:
-    return now >= instance.created + (instance.quirks.get(Fault.LISTED_LATE) or 0.0)
+    late = instance.quirks.get(Fault.LISTED_LATE) or 0.0
+    return is_known(instance, now) and now >= instance.created + late

@@ -165,10 +165,10 @@ class VastAccount:
 
         return await self._paced("create", buy, idempotent=False)
 
-    async def destroy(self, instance: int) -> None:
-        """Asks for the end of an instance; one that does not exist is success."""
+    async def destroy(self, instance: int) -> bool:
+        """Asks for the end of an instance; one that does not exist is success, too, and False."""
         doing = f"destroying instance {instance}"
-        await self._ask_about("destroy", doing, lambda sdk: sdk.destroy_instance(instance))
+        return None is not await self._ask_about("destroy", doing, lambda sdk: sdk.destroy_instance(instance))
 
     async def logs(self, instance: int, lines: int) -> str:
         """The last lines that the instance printed; empty where there is no such instance."""

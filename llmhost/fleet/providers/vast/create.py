@@ -6,12 +6,13 @@ answer does not come or cannot be read, its list is asked what exists under that
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NoReturn
+from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field, PositiveInt, Strict, TypeAdapter
 
@@ -60,7 +61,7 @@ _FAR_AWAY = 1e11  #: Unix seconds; no clock is that wrong
 class Order:
     """`id` is unique to this purchase. `written` is Unix seconds, `price` USD an hour. `instance` is None
     until it is known, `owner` where it is not known whose account bought it. `fingerprint` is of a key of
-    that account, None where an older llmhost wrote the order.
+    that account, None where an older llmhost wrote the order. `listed`: the instance was in vast.ai's list.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -78,6 +79,7 @@ class Order:
     price: Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)] | None = None
     owner: Annotated[PositiveInt, Strict()] | None = None
     fingerprint: str | None = None
+    listed: bool = False
 
     @property
     def payer(self) -> Payer:
@@ -102,12 +104,12 @@ class PendingPurchases:
         write_json(self._path(order.id), asdict(order))
 
     def resolve(self, order: Order, instance: int | None, payer: Payer | None = None) -> None:
-        """Writes down which instance came of it, and who pays, where that is seen now. A full disk hides no
+        """Writes down which instance came of it, and where it is listed now, who pays. A full disk hides no
         purchase: the label, which was written before, finds it too.
         """
         if payer is not None:
             owner = int(payer.account) if payer.account else order.owner
-            order = replace(order, owner=owner, fingerprint=payer.fingerprint)
+            order = replace(order, owner=owner, fingerprint=payer.fingerprint, listed=True)
         with suppress(StateError):
             self.write(replace(order, instance=instance))
 
@@ -156,6 +158,7 @@ def _unknown(order_id: str, written: float) -> Order:
 #: seconds before each look for what was bought; 30 in all, as long as vast.ai may take over a purchase
 _LOOKS = (1.0, 2.0, 4.0, 8.0, 15.0)
 _GONE = 410
+_NUMBER = re.compile(r"[1-9][0-9]{0,17}")
 
 
 class InstanceCreator:
@@ -193,7 +196,7 @@ class InstanceCreator:
         try:
             answer = await self._account.create(number, request, on_send)
         except Rejected as error:
-            await self._refused(order, offer, error)
+            return await self._refused(order, offer, error)
         except NoResponse as error:
             if error.may_have_executed:
                 return await self._look_for(order, error)
@@ -242,8 +245,11 @@ class InstanceCreator:
             "price": offer.bid,
         }
 
-    async def _refused(self, order: Order, offer: Offer, error: Rejected) -> NoReturn:
-        """Nothing was bought; should the refusal name an instance all the same, it is ended."""
+    async def _refused(self, order: Order, offer: Offer, error: Rejected) -> Worker:
+        """Nothing was bought; should the refusal name an instance all the same, it is ended. What is not in
+        vast.ai's words, but in a proxy's, says nothing: then the worker, should it appear."""
+        if not (error.body or error.reason):
+            return await self._look_for(order, error)
         instance = _contract(error.body)
         if instance is not None:
             self._intents.resolve(order, instance)
@@ -269,7 +275,7 @@ class InstanceCreator:
             ) from error
         self._intents.drop(order.id)
 
-    async def _look_for(self, order: Order, error: NoResponse) -> Worker:
+    async def _look_for(self, order: Order, error: NoResponse | Rejected) -> Worker:
         """The worker that was bought although vast.ai did not say so."""
         for pause in _LOOKS:
             await self._clock.sleep(pause)
@@ -296,6 +302,8 @@ def _number(offer: Offer) -> int:
 def _contract(answer: Mapping[str, object]) -> int | None:
     """The number of the instance that an answer names."""
     number = answer.get("new_contract")
+    if isinstance(number, str) and _NUMBER.fullmatch(number):
+        number = int(number)
     whole = isinstance(number, int) and not isinstance(number, bool)
     return number if whole and isinstance(number, int) and number > 0 else None
 

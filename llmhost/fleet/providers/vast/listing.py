@@ -90,6 +90,7 @@ class Listing:
         #: what the last reading lists without a number, and of which llmhost may be the buyer
         self.nameless: Sequence[object] = ()
         self.last: Sequence[Row] = ()  #: what the last reading showed
+        self.ended: set[int] = set()  #: what was there to be ended, by vast.ai's word
         self.seen: set[int] = set()  #: what was ever listed, or found by its number: the account pays for it
 
     async def rows(self) -> Sequence[Row]:
@@ -190,8 +191,8 @@ async def end_instance(
     """
     patience = _ENDING * pace
     for look in range(_LOOKS):
-        if look % _LOOKS_A_REQUEST == 0:
-            await account.destroy(number)
+        if look % _LOOKS_A_REQUEST == 0 and await account.destroy(number):
+            listing.ended.add(number)
         listed = set[int]()
         with suppress(ProviderError):  # a list that cannot be read stands in no ending's way
             listed = {row.id for row in await listing.rows()}

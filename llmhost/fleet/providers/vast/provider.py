@@ -8,6 +8,7 @@ whose it is, its environment says that llmhost bought it: it is of the fleet `UN
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -20,7 +21,7 @@ from llmhost.errors import ProviderError
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.models import Account, FleetSpec, Intent, Market, Offer, Payer, SshTarget, Worker
 from llmhost.fleet.offers import rank
-from llmhost.fleet.provider import Confirm, Provider, agree
+from llmhost.fleet.provider import ANSWERED_AFTER, Confirm, Provider, agree
 from llmhost.fleet.providers.vast.client import VastAccount
 from llmhost.fleet.providers.vast.create import InstanceCreator, Order, PendingPurchases
 from llmhost.fleet.providers.vast.faults import CONSOLE
@@ -100,7 +101,7 @@ class VastProvider(Provider):
         ours = self._payer
         for order in self._intents.all():
             number = order.instance or instances.get(order.id)
-            if number in listed and (order.instance is None or order.fingerprint != ours.fingerprint):
+            if number in listed and not (order.listed and order.fingerprint == ours.fingerprint):
                 self._intents.resolve(order, number, ours)
         workers = self._read(rows)
         dearest = max((worker.price_per_hour for worker in workers), default=0.0)
@@ -150,6 +151,12 @@ class VastProvider(Provider):
         mine = [order for order in self._intents.all() if order.instance == number or order.id == ordered]
         for order in mine:
             await self._check_orders({number: order})
+            if self._is_awaited(order):
+                raise ProviderError(
+                    f"it is not known yet whether {worker_id} exists: vast.ai sold it a moment ago and does"
+                    " not show it",
+                    hint=f"run this again in {math.ceil(ANSWERED_AFTER / 60)} minutes",
+                )
             self._ended.add(order.id)
             self._intents.drop(order.id)
 
@@ -180,7 +187,7 @@ class VastProvider(Provider):
         if not self._intents.all():
             return ()
         known = {row.order(self._fleet) for row in await self._rows()} | self._ended
-        orders = [o for o in self._intents.all() if o.instance is None and o.id not in known]
+        orders = [order for order in self._intents.all() if order.id not in known and self._is_awaited(order)]
         return [
             order.intent
             if await self._pays(order.payer)
@@ -248,7 +255,8 @@ class VastProvider(Provider):
         for number in listed:
             missing.pop(number, None)
         rows = await self._listing.lacks(missing)
-        gone = {number: missing[number] for number in set(missing) - {row.id for row in rows}}
+        unseen = {number: missing[number] for number in set(missing) - {row.id for row in rows}}
+        gone = {number: order for number, order in unseen.items() if not self._is_awaited(order)}
         await self._check_orders(gone)
         for order in gone.values():
             self._intents.drop(order.id)
@@ -312,7 +320,14 @@ class VastProvider(Provider):
         """Purchases begun a moment ago, of which no instance is known."""
         begun = self._clock.now() - self._settling
         orders = self._intents.all()
-        return [order for order in orders if order.instance is None and order.written > begun]
+        return [order for order in orders if order.written > begun and self._is_awaited(order)]
+
+    def _is_awaited(self, order: Order) -> bool:
+        """Whether its instance may still appear. vast.ai may have named one that it does not show yet."""
+        if order.instance is None:
+            return True
+        shown = order.listed or order.instance in self._listing.seen | self._listing.ended
+        return not shown and abs(self._clock.now() - order.written) < ANSWERED_AFTER
 
     async def _best(self, spec: FleetSpec) -> Offer:
         market = await self.offers(spec)

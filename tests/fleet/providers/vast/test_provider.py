@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from doubles.clock import ManualClock
 from doubles.fleet_values import make_spec
+from doubles.vast.answers import Refused, as_text
 from doubles.vast.faults import CREATE_EXECUTED, LIST, Fault
 from doubles.vast.server import VastServer
 from doubles.waiting import until
@@ -201,7 +202,11 @@ async def test_the_order_is_written_down_before_it_is_sent(
     assert (order["token"], order["instance"]) == (worker.token, None)
 
 
-@pytest.mark.parametrize("fault", [f for f in CREATE_EXECUTED if f is not Fault.CREATE_ERROR_BUT_BOUGHT])
+#: what reads as a refusal; one that names an instance ends it, and of others the buyer looks at the list
+REFUSED = {Fault.CREATE_ERROR_BUT_BOUGHT, Fault.CREATE_GONE_BUT_BOUGHT}
+
+
+@pytest.mark.parametrize("fault", [fault for fault in CREATE_EXECUTED if fault not in REFUSED])
 async def test_what_was_bought_without_a_clear_answer_is_found(
     vast_server: VastServer, vast_provider: Providers, fault: Fault
 ) -> None:
@@ -395,6 +400,7 @@ async def test_there_is_nothing_to_wait_for_when_all_is_known(
     vast_server: VastServer, vast_provider: Providers
 ) -> None:
     await vast_provider().create(SPEC)
+    await vast_provider().list()
     lists = vast_server.calls["list"]
     await vast_provider().resolve_pending()
     assert vast_server.calls["list"] == lists
@@ -588,6 +594,7 @@ async def test_a_worker_is_not_gone_because_another_account_does_not_show_it(
     provider = vast_provider()
     await provider.account()
     worker = await provider.create(SPEC)
+    await provider.list()
     vast_server.world.destroy(vast_server.instances[number_in(worker.id) or 0])  # as that account sees it
     key, owner = vast_server.key, vast_server.change_account()
     other = vast_provider(account=vast_account(vast_server.key))
@@ -605,6 +612,7 @@ async def test_a_worker_is_not_gone_while_vast_does_not_say_whose_the_other_key_
     provider = vast_provider()
     await provider.account()
     worker = await provider.create(SPEC)
+    await provider.list()
     vast_server.world.destroy(vast_server.instances[number_in(worker.id) or 0])  # as that account sees it
     vast_server.change_account()
     vast_server.arm(Fault.SERVER_ERROR, endpoint="user", times=None)
@@ -624,6 +632,7 @@ async def test_the_key_that_bought_a_worker_proves_that_it_is_gone_though_vast_d
     vast_server: VastServer, vast_provider: Providers
 ) -> None:
     worker = await vast_provider().create(SPEC)
+    await vast_provider().list()
     vast_server.world.destroy(vast_server.instances[number_in(worker.id) or 0])
     vast_server.arm(Fault.SERVER_ERROR, endpoint="user", times=None)
     provider = vast_provider()
@@ -637,6 +646,7 @@ async def test_a_new_key_of_the_same_account_proves_that_a_worker_is_gone(
     provider = vast_provider()
     await provider.account()
     worker = await provider.create(SPEC)
+    await provider.list()
     vast_server.world.destroy(vast_server.instances[number_in(worker.id) or 0])
     vast_server.world.user = vast_server.change_account()
     assert await vast_provider(account=vast_account(vast_server.key)).list() == ()
@@ -661,12 +671,47 @@ async def test_what_an_older_llmhost_wrote_without_a_payer_calls_nothing_gone(
 ) -> None:
     provider = vast_provider()
     worker = await provider.create(SPEC)
+    await provider.list()
     (path,) = provider._intents.folder.glob("*.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "owner": None, "fingerprint": None}))
     vast_server.world.destroy(vast_server.instances[number_in(worker.id) or 0])
     with pytest.raises(ProviderError, match="is not proven to be") as caught:
         await vast_provider().list()
     assert f"remove {path.name} in {path.parent}" in (caught.value.hint or "")
+
+
+async def test_a_number_that_vast_named_and_does_not_show_yet_is_not_gone_for_a_quarter_of_an_hour(
+    vast_server: VastServer, vast_provider: Providers, manual_clock: ManualClock
+) -> None:
+    vast_server.arm(Fault.SHOWN_LATE, value=3600.0)
+    worker = await vast_provider().create(SPEC)
+    provider = vast_provider()
+    assert (ids(await provider.list()), provider.on_record()) == ([], [worker.id])
+    assert len(await provider.intents()) == 1
+    with pytest.raises(ProviderError, match=f"not known yet whether {worker.id} exists"):
+        await provider.destroy(worker.id, worker.payer)
+    await manual_clock.sleep(901)
+    assert (ids(await provider.list()), provider.on_record()) == ([], [])
+
+
+async def test_what_vast_ended_although_it_never_listed_it_is_gone_at_once(
+    vast_server: VastServer, vast_provider: Providers
+) -> None:
+    vast_server.arm(Fault.LISTED_LATE, value=600.0)
+    provider = vast_provider()
+    await provider.destroy((await provider.create(SPEC)).id)
+    assert (vast_server.alive(), provider.on_record(), await provider.intents()) == ([], [], ())
+
+
+async def test_a_refusal_that_is_not_in_vasts_words_is_no_proof_that_nothing_was_bought(
+    vast_server: VastServer, vast_provider: Providers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise Refused(as_text("<html>410 Gone</html>", 410))
+
+    monkeypatch.setattr("doubles.vast.purchases.success", refuse)
+    worker = await vast_provider().create(SPEC)
+    assert [worker.id] == [f"vast-{number}" for number in vast_server.alive()]
 
 
 async def test_the_fingerprint_of_a_key_is_not_a_part_of_it_and_another_for_another_key(
@@ -816,6 +861,7 @@ async def test_trouble_while_destroying_is_overcome(
 ) -> None:
     provider = vast_provider()
     worker = await provider.create(SPEC)
+    await provider.list()
     vast_server.arm(fault, endpoint=None if fault is Fault.DESTROY_CUT else "destroy")
     await provider.destroy(worker.id)
     assert vast_server.alive() == []
