@@ -83,6 +83,7 @@ class VectorSetIndex:
         command = ["VSIM", self._key(scope), "FP32", _encode(vector), "WITHSCORES", "COUNT", k]
         with self._translate():
             found = await execute(self._client, *command, "EF", max(_EFFORT, k))
+        # Where an entry is in both, a process that knew of no set may have put a newer vector into the log.
         both = {near.entry: near for near in (*_neighbours(found), *small)}
         return sorted(both.values(), key=lambda near: -near.similarity)[:k]
 
@@ -94,10 +95,8 @@ class VectorSetIndex:
                 await self._small.remove(scope, [entry])
             is_to_move = len(self._small.mirror(scope)) > 0  # of a move that was cut off
         else:
-            _, in_set = await asyncio.gather(
-                self._small.add(scope, entry, vector), self._remove_from_set(scope, [entry])
-            )
-            is_to_move = in_set > 0 or len(self._small.mirror(scope)) >= self._most_in_log
+            await self._small.add(scope, entry, vector)
+            is_to_move = len(self._small.mirror(scope)) >= self._most_in_log
         if is_to_move:
             await self._move(scope)
 
@@ -109,9 +108,7 @@ class VectorSetIndex:
             pipeline = self._client.pipeline(transaction=False)
             for entry in entries:
                 pipeline.execute_command("VEMB", self._key(scope), bytes.fromhex(entry), "RAW")
-            in_log, in_set = await asyncio.gather(
-                self._small.vectors(scope, entries), pipeline.execute() if entries else _nothing()
-            )
+            in_log, in_set = await asyncio.gather(self._small.vectors(scope, entries), pipeline.execute())
         return [
             _decode(raw, self._dimensions) if logged is None else logged
             for logged, raw in zip(in_log, in_set, strict=True)
@@ -140,15 +137,12 @@ class VectorSetIndex:
             pipeline.pexpire(key, self._lifetime_ms)
             await pipeline.execute()
 
-    async def _remove_from_set(self, scope: str, entries: Sequence[str]) -> int:
-        """How many of them were there."""
-        if not entries:
-            return 0
+    async def _remove_from_set(self, scope: str, entries: Sequence[str]) -> None:
         with self._translate():
             pipeline = self._client.pipeline(transaction=False)
             for entry in entries:
                 pipeline.execute_command("VREM", self._key(scope), bytes.fromhex(entry))
-            return sum(await pipeline.execute())
+            await pipeline.execute()
 
     async def _exists(self, scope: str) -> bool:
         with translate_errors():
@@ -174,10 +168,6 @@ class VectorSetIndex:
             if "mismatch" in error.args[0]:
                 raise damaged(self._embedder) from None
             raise
-
-
-async def _nothing() -> Sequence[Any]:
-    return []
 
 
 def _encode(vector: _Vector) -> bytes:

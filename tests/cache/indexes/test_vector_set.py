@@ -183,3 +183,23 @@ async def test_a_long_log_of_a_server_without_sets_is_searched_as_it_is(client: 
     near = await index.search("s", VECTORS[3], 12)
     assert {int(one.entry, 16) for one in near} == {*range(3, 1100, 100), 2000}
     assert await client.exists(SET) == 0
+
+
+async def nearest(client: Redis, vector: NDArray[np.float32]) -> int:
+    index = new_index(client)
+    await index.prepare("s")
+    near, *_ = await index.search("s", vector, 100)
+    return int(near.entry, 16) if near.similarity > 0.99 else -1
+
+
+async def test_the_newer_vector_counts_where_a_process_did_not_know_of_the_set(
+    index: VectorSetIndex, client: Redis
+) -> None:
+    unaware = new_index(client)
+    await fill(index, range(40))
+    await unaware.add("s", entry(0), VECTORS[50])
+    assert await nearest(client, VECTORS[50]) == 0
+    await index.add("s", entry(0), VECTORS[60])
+    assert await nearest(client, VECTORS[60]) == 0
+    assert await nearest(client, VECTORS[50]) == -1
+    assert sorted(await found(new_index(client))) == [*range(40)]
