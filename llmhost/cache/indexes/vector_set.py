@@ -71,6 +71,9 @@ class VectorSetIndex:
         self._large: dict[str, None] = {}
 
     async def prepare(self, scope: str) -> None:
+        if scope in self._large:
+            await self._small.prepare(scope)
+            return
         # Two commands at once instead of one script: in a cluster, the keys may be on two nodes.
         _, exists = await asyncio.gather(self._small.prepare(scope), self._exists(scope))
         self._note(scope, large=exists)
@@ -83,6 +86,7 @@ class VectorSetIndex:
         command = ["VSIM", self._key(scope), "FP32", _encode(vector), "WITHSCORES", "COUNT", k]
         with self._translate():
             found = await execute(self._client, *command, "EF", max(_EFFORT, k))
+        self._note(scope, large=bool(found))  # it may have been evicted
         # Where an entry is in both, a process that knew of no set may have put a newer vector into the log.
         both = {near.entry: near for near in (*_neighbours(found), *small)}
         return sorted(both.values(), key=lambda near: -near.similarity)[:k]
