@@ -6,7 +6,7 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
 
 from llmhost.config.hours import parse_window
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from llmhost.fleet.providers.vast.identity import WorkerBootConfig
 
 __all__ = [
+    "OtherConfig",
     "account_key",
     "budget_limits",
     "config_of",
@@ -51,8 +52,8 @@ __all__ = [
     "make_scaler",
     "make_service",
     "pause_marks",
+    "read_other",
     "scale_spec",
-    "with_records_of",
 ]
 
 #: where vast.ai answers, unless VAST_URL says otherwise, as it does to vast.ai's own tools
@@ -101,24 +102,44 @@ def is_gone(source: str | None) -> bool:
     return source is not None and not os.path.lexists(source)
 
 
-def with_records_of(config: Config, source: str | None) -> tuple[Config, ConfigError | None]:
-    """The configuration with what the file `source` says of where the fleet's records are, and what signs
-    them; and why that is not known. Without a file it is as it was."""
+class OtherConfig(NamedTuple):
+    """What is known of another fleet's configuration, and why where its records are, or which account pays,
+    is not known."""
+
+    config: Config
+    records_fault: ConfigError | None = None
+    account_fault: ConfigError | None = None
+
+
+def read_other(config: Config, name: str, provider: str, source: str | None) -> OtherConfig:
+    """The configuration for another fleet: with what its file `source` says of where its records are, what
+    signs them, and the account's key. Without a file, all is as in this one."""
     from llmhost.config.load import load_config
 
+    config = config_of(config, name, provider)
     if source is None or is_gone(source):
-        return config, None
-    fleet = config.fleet
-    flags = {"fleet.name": fleet.name, "fleet.provider": fleet.provider}
+        return OtherConfig(config)
+    flags = {"fleet.name": name, "fleet.provider": provider}
     try:
         loaded = load_config(Path(source), environ=os.environ, overrides=flags, lenient=True, is_found=True)
     except ConfigError as error:
-        return config, error
-    fleet = fleet.model_copy(update={"signing_key": loaded.config.fleet.signing_key})
-    own = config.model_copy(update={"fleet": fleet, "redis": loaded.config.redis})
-    if "redis" in loaded.dropped:
-        return own, ConfigError(f"the section `redis` of {source} is not valid")
-    return own, None
+        return OtherConfig(config, error, error)
+    there = loaded.config
+    faults = {
+        section: ConfigError(f"the section `{section}` of {source} is not valid")
+        for section in loaded.dropped
+    }
+    sections: dict[str, object] = {
+        "fleet": config.fleet.model_copy(update={"signing_key": there.fleet.signing_key}),
+        "redis": there.redis,
+    }
+    if account_key(there) is not None:
+        sections["vast"] = config.vast.model_copy(update={"api_key": there.vast.api_key})
+    return OtherConfig(
+        config.model_copy(update=sections),
+        records_fault=faults.get("redis"),
+        account_fault=faults.get("vast") if there.vast.api_key is None else None,
+    )
 
 
 def make_provider(config: Config, folder: Path, note: Callable[[str], None]) -> Provider:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from llmhost.answering.cache_session import WarnOnce
 from llmhost.config.models import Config
-from llmhost.errors import LlmhostError, StateError
+from llmhost.errors import ConfigError, LlmhostError, StateError
 from llmhost.fleet.known_fleets import KnownFleet, forget_fleet, known_fleets, remember_fleet
 from llmhost.fleet.models import Worker
 from llmhost.fleet.provider import Provider
 from llmhost.fleet.providers.vast.faults import CONSOLE
 from llmhost.machine.paths import state_dir
-from llmhost.wiring.fleets import account_key, config_of, make_provider
+from llmhost.wiring.fleets import account_key, config_of, make_provider, read_other
 
 __all__ = ["UNSEEN_HINT", "OtherFleet", "OtherFleets"]
 
@@ -50,7 +50,7 @@ class OtherFleets:
         #: providers whose account could not be listed
         self.unseen_accounts: list[str] = []
         #: why what this machine wrote down of its fleets is not known
-        self.unread: StateError | None = None
+        self.unread: StateError | ConfigError | None = None
 
     async def found(self, *, everywhere: bool = False) -> Sequence[OtherFleet]:
         """Every other fleet that has workers, on this machine or rented, whatever the configuration says now.
@@ -79,31 +79,33 @@ class OtherFleets:
     async def _rented(self, known: Mapping[tuple[str, str], str | None]) -> Sequence[OtherFleet]:
         """By their labels and by the purchases that were begun here, which are known without the list too."""
 
-        def provider_of(name: str) -> Provider:
-            config = config_of(self._config, name, "vast")
-            return make_provider(config, state_dir() / "fleets" / name, self._note)
-
-        own = self._config.fleet
+        own, failed = self._config.fleet, set[str | None]()  # keys with which nothing could be listed
         listed: dict[str, Sequence[Worker]] = {}
         unlisted: dict[str, Sequence[str]] = {}
         try:
-            provider = self._provider() if own.provider == "vast" else provider_of(own.name)
-            listed |= await provider.fleets()
+            usual = self._provider() if own.provider == "vast" else self._vast_of(own.name, None)[0]
+            listed |= await usual.fleets()
         except LlmhostError as error:
             self._unseen(error)
+            failed.add(account_key(self._config))
         named = {worker.id for worker in listed.get(own.name, ())}  # what names no fleet is shown once
         others = [name for name, kind in known if kind == "vast" and (name, kind) != (own.name, own.provider)]
         for name in others:
-            provider = provider_of(name)
+            provider, key = self._vast_of(name, known[name, "vast"])
             try:
-                if not self.unseen_accounts:
+                if key not in failed:
                     workers = await provider.list()
+                    if key != account_key(
+                        self._config
+                    ):  # one account may have the other's fleet by its label
+                        workers = [*workers, *listed.get(name, ())]
                     listed[name] = [
                         worker for worker in workers if name == own.name or worker.id not in named
                     ]
                     continue
             except LlmhostError as error:
                 self._unseen(error)
+                failed.add(key)
             try:
                 unlisted[name] = provider.on_record()
             except StateError as error:
@@ -125,6 +127,13 @@ class OtherFleets:
             if (name, "vast") != (own.name, own.provider)
         ]
 
+    def _vast_of(self, name: str, source: str | None) -> tuple[Provider, str | None]:
+        """Where a fleet of this machine is rented, and the key of the account that its own file names."""
+        config, _, fault = read_other(self._config, name, "vast", source)
+        if fault is not None:
+            self._unknown(fault)
+        return make_provider(config, state_dir() / "fleets" / name, self._note), account_key(config)
+
     async def appeared(self, named: Collection[str]) -> Sequence[OtherFleet]:
         """What the account rents now besides the workers named, by fleet, the configured one too: the account
         is listed once more, all at once. That it cannot be is warned of, and not tried twice."""
@@ -132,8 +141,7 @@ class OtherFleets:
         if self.unseen_accounts or not account_key(self._config):
             return ()
         try:
-            folder = state_dir() / "fleets" / own
-            listed = await make_provider(config_of(self._config, own, "vast"), folder, self._note).fleets()
+            listed = await self._vast_of(own, None)[0].fleets()
         except LlmhostError as error:
             self._unseen(error)
             return ()
@@ -156,7 +164,7 @@ class OtherFleets:
             self._unknown(error)
             return ()
 
-    def _unknown(self, error: StateError) -> None:
+    def _unknown(self, error: StateError | ConfigError) -> None:
         self._warn.warn("what this machine knows of its fleets cannot be read", error)
         self.unread = error
 

@@ -220,17 +220,16 @@ class Wiring(AsyncExitStack):
         return others
 
     async def service_of(self, fleet: OtherFleet) -> FleetService:
-        """What can end the workers of another fleet. Its records are in the Redis that its own configuration
-        names. Raises StateError."""
-        from llmhost.wiring.fleets import config_of, is_gone, with_records_of
+        """What can end the workers of another fleet. Its own configuration names the Redis with its records,
+        and the account. Raises StateError."""
+        from llmhost.wiring.fleets import is_gone, read_other
 
-        config = config_of(self._config, fleet.name, fleet.provider)
         if is_gone(fleet.config):
             self.warn(
                 f"{fleet.config}, which fleet {fleet.name} comes from, is gone: if it named a Redis of its "
                 "own, an autoscaler that uses that one is not told to stay down"
             )
-        own, why_not = with_records_of(config, fleet.config)
+        own, why_not, _ = read_other(self._config, fleet.name, fleet.provider, fleet.config)
         other = Wiring(own, warn=self.warn, note=self._note)
         other.lenient, other.stateless = self.lenient, self.stateless
         other.no_redis = self.no_redis if own.redis == self._config.redis else None

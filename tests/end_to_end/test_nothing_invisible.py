@@ -252,6 +252,45 @@ async def test_the_key_that_bought_a_worker_sees_that_it_is_gone_although_vast_d
     assert (await blue.status(), (await blue.run("down")).code) == ({}, 0)
 
 
+@pytest.fixture
+async def green_of_another(blue: RentedHouse, other_account: VastServer) -> str:
+    """The configuration of a fleet that another account pays for, whose key it names. Its worker was rented
+    from another machine."""
+    blue.server.also_serve(other_account)
+    other_account.market.add(dph_base=0.3)
+    usual = blue.configure()
+    blues = usual.read_text()
+    blue.configure(fleet={"name": "green"}, vast={"api_key": "${GREENS_KEY}"})
+    blue.environ["GREENS_KEY"] = other_account.key
+    path = str(usual.rename(usual.with_name("green.yaml")))
+    usual.write_text(blues)
+    await blue.ok("up", "--gpus", "1", "--yes", "--no-wait", LLMHOST_CONFIG=path)
+    shutil.rmtree(blue.state / "fleets" / "green" / "intents")
+    return path
+
+
+@pytest.mark.usefixtures("green_of_another")
+async def test_a_fleet_that_another_account_pays_for_is_shown_and_ended_with_the_key_that_its_file_names(
+    blue: RentedHouse, other_account: VastServer
+) -> None:
+    assert await fleets(blue) == {"rented": 0, "blue": 2, "green": 1}
+    assert "fleet green (vast): 1 worker" in (await blue.run("status")).err
+    done = await blue.run("down", "--all", "--yes")
+    assert (done.code, blue.alive(), other_account.alive()) == (0, [], []), done.err
+
+
+async def test_a_key_of_another_account_that_is_not_known_is_reported_and_hides_no_other_fleet(
+    blue: RentedHouse, green_of_another: str
+) -> None:
+    del blue.environ["GREENS_KEY"]
+    shown = await blue.run("fleets", "--json")
+    named = {fleet["name"]: len(fleet["workers"]) for fleet in shown.json["fleets"]}
+    assert (shown.code != 0, named["blue"]) == (True, 2)
+    assert f"the section `vast` of {green_of_another} is not valid" in shown.err
+    done = await blue.run("down", "--all", "--yes")
+    assert (done.code, blue.alive()) == (3, []), done.err
+
+
 def write_config(house: RentedHouse, text: str) -> None:
     Path(house.environ["LLMHOST_CONFIG"]).write_text(text)
 

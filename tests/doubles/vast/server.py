@@ -20,7 +20,7 @@ from doubles.vast.listing import Listing
 from doubles.vast.machines import Machines
 from doubles.vast.purchases import Purchases
 from doubles.vast.routes import Call, read_call
-from doubles.vast.world import World
+from doubles.vast.world import FIRST_INSTANCE, World
 
 from llmhost.fleet.clock import Clock
 
@@ -74,6 +74,12 @@ class VastServer(Control, HttpServer):
             "list": Listing(self.world, self.faults).list,
         }
         self._looking: asyncio.Task[None] | None = None
+        self._others: dict[str | None, VastServer] = {}
+
+    def also_serve(self, other: VastServer) -> None:
+        """Another account, at this address and with the key that it has now."""
+        other.world.number_from(FIRST_INSTANCE + len(self._others) * 1000 + 1000)
+        self._others[other.key] = other
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
@@ -93,6 +99,9 @@ class VastServer(Control, HttpServer):
 
     async def answer(self, request: Request, reply: Reply) -> None:
         call = read_call(request)
+        if call.key in self._others:
+            await self._others[call.key].answer(request, reply)
+            return
         self.calls[call.endpoint] += 1
         number = self.calls.total()
         try:

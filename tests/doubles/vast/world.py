@@ -29,8 +29,12 @@ class World:
         self._paid_in = credit
         self._settled = 0.0  # the bills of those that are gone
         self._alive: dict[int, Instance] = {}
-        self._ids = itertools.count(FIRST_INSTANCE)
         self._until = clock.now()
+        self.number_from(FIRST_INSTANCE)
+
+    def number_from(self, first: int) -> None:
+        """No two instances of vast.ai have the same number."""
+        self._ids = itertools.count(first)
 
     @property
     def alive(self) -> list[Instance]:
