@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from llmhost.config.gateway import GatewayConfig
 from llmhost.config.models import Config
 from llmhost.doctor import checks
-from llmhost.doctor.checks import Check, Probe, fail, from_error, ok
+from llmhost.doctor.checks import Check, Probe, fail, from_error, ok, warn
 from llmhost.errors import (
     ConfigError,
     EngineUnavailable,
@@ -40,7 +40,7 @@ from llmhost.wiring.parts import Wiring
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-__all__ = ["FleetProbes", "probes"]
+__all__ = ["FleetProbes", "check_worker_user", "probes"]
 
 
 def probes(wiring: Wiring, config: Config) -> Sequence[Probe]:
@@ -96,14 +96,32 @@ async def _redis(wiring: Wiring, config: Config) -> Sequence[Check]:
 
 
 async def _worker_redis(wiring: Wiring, config: Config) -> Sequence[Check]:
-    """What the gateways of workers may do there."""
-    from llmhost.doctor.redis_use import try_worker_user
     from llmhost.store.client import connect
 
     redis = config.redis
     as_worker = redis.model_copy(update={"url": redis.worker_url, "host": None})
     async with connect(as_worker) as worker:
-        return await try_worker_user(await wiring.redis(), worker, config)
+        return await check_worker_user(await wiring.redis(), worker, config)
+
+
+async def check_worker_user(client: Redis, worker: Redis, config: Config) -> Sequence[Check]:
+    """What the gateways of workers may do in Redis, and whether they search where the operator does; `worker`
+    is connected as they are. Raises StoreUnavailable."""
+    from llmhost.cache.indexes.choose import index_in_force
+    from llmhost.doctor.redis_use import try_worker_user
+
+    found = await try_worker_user(client, worker, config)
+    if not all(check.ok for check in found):
+        return found
+    keys, wanted = NamespaceKeys(config.cache.namespace), config.cache.index
+    own = await index_in_force(client, keys, wanted, record=False)
+    theirs = await index_in_force(worker, keys, wanted, record=False, lists_keys=False)
+    if own.kind == theirs.kind:
+        return found
+    detail = (
+        f"workers use the index {theirs.kind}, and you {own.kind}: rewordings are found in one's own alone"
+    )
+    return [warn("worker redis", detail, "docs/worker.md names the commands that the user of workers lacks")]
 
 
 async def _index(client: Redis, config: Config) -> Check:

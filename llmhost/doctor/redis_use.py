@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from llmhost.doctor.checks import Check, fail, ok, warn
+from llmhost.doctor.checks import Check, fail, ok
 from llmhost.errors import StoreError, StoreRefused
 from llmhost.store.client import translate_errors
 from llmhost.store.errors import LACKS_PERMISSION
@@ -88,21 +88,7 @@ async def try_worker_user(client: Redis, worker: Redis, config: Config) -> Seque
     reached = await _reached(worker, [*others, GatewayKeys.all, GatewayKeys.key(mark)], readable)
     if reached:
         return [fail(_OF_WORKERS, f"the user of workers can use {', '.join(reached[:_NAMED])}", rights)]
-    return [await _of_index(client, worker, cache, config.cache.index)]
-
-
-async def _of_index(client: Redis, worker: Redis, cache: NamespaceKeys, wanted: Any) -> Check:
-    """Whether workers search where the operator does."""
-    from llmhost.cache.indexes.choose import index_in_force
-
-    own = await index_in_force(client, cache, wanted, record=False)
-    theirs = await index_in_force(worker, cache, wanted, record=False, lists_keys=False)
-    if own.kind == theirs.kind:
-        return ok(_OF_WORKERS, "the user of workers reaches the cache and nothing else")
-    detail = (
-        f"workers use the index {theirs.kind}, and you {own.kind}: rewordings are found in one's own alone"
-    )
-    return warn(_OF_WORKERS, detail, "docs/worker.md names the commands that the user of workers lacks")
+    return [ok(_OF_WORKERS, "the user of workers reaches the cache and nothing else")]
 
 
 async def _reached(worker: Redis, names: Sequence[str], readable: Sequence[str]) -> Sequence[str]:

@@ -28,7 +28,7 @@ from llmhost.config.gateway import GatewayConfig
 from llmhost.config.load import load_config
 from llmhost.config.models import Config, RedisConfig
 from llmhost.doctor.checks import Check
-from llmhost.doctor.redis_use import try_worker_user
+from llmhost.doctor.gather import check_worker_user
 from llmhost.engines.engine import Message
 from llmhost.store.client import connect
 from llmhost.store.keys import FleetKeys, GatewayKeys, NamespaceKeys
@@ -306,7 +306,7 @@ async def doctors(server: RedisServer, **login: Any) -> Sequence[Check]:
     there = {"host": "127.0.0.1", "port": server.port}
     user = {"username": USER, "password": PASSWORD} | login
     async with connect(RedisConfig(**there)) as client, connect(RedisConfig(**there, **user)) as worker:
-        return await try_worker_user(client, worker, rented())
+        return await check_worker_user(client, worker, rented())
 
 
 async def test_doctor_says_that_these_rights_are_right(server: RedisServer, admin: redis.Redis) -> None:
