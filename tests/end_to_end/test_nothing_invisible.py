@@ -167,6 +167,18 @@ async def test_a_worker_whose_label_is_no_longer_ours_is_seen_and_ended_from_ano
     assert blue.alive() == []
 
 
+@pytest.mark.parametrize("odd", [1, None])
+async def test_an_odd_variable_hides_no_worker_whose_label_is_no_longer_ours_from_another_machine(
+    blue: RentedHouse, elsewhere: dict[str, str], odd: Any
+) -> None:
+    worker = blue.server.instances[bought(1)]
+    env = [[name, odd if name == "-p 8443:8443" else value] for name, value in worker.order.env.items()]
+    worker.label, worker.odd = "my gpu", {"extra_env": env}
+    assert await fleets(blue, **elsewhere) == {"local": 0, "blue": 1, "unknown": 1}
+    assert (await blue.run("down", "--all", "--yes", **elsewhere)).code == 0
+    assert blue.alive() == []
+
+
 async def test_a_worker_whose_label_is_no_longer_ours_is_shown_once_where_it_is_on_record(
     blue: RentedHouse,
 ) -> None:

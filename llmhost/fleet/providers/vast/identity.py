@@ -38,6 +38,7 @@ __all__ = [
     "WorkerGateway",
     "certificate_to_environment",
     "environment",
+    "is_workers_variable",
     "key_to_environment",
     "make_identity",
     "onstart",
@@ -54,6 +55,11 @@ _TOKEN = "LLMHOST_TOKEN"  # noqa: S105  the name of a variable
 _CERTIFICATE = "LLMHOST_CERT_"
 _SCRIPT = "LLMHOST_SCRIPT_"
 _GATEWAY_FILES = "LLMHOST_GATEWAY_FILES_"
+#: what `environment` gives a worker; others with the prefix configure an llmhost, wherever that runs
+_WORKERS = re.compile(
+    r"LLMHOST_(TOKEN|KEY|MODEL|PARALLEL|CONTEXT|KEEP_ALIVE|ORPHAN_AFTER|MAX_BODY|READ_TIMEOUT|API_URL"
+    r"|GATEWAY_PACKAGE|PRICE|(CERT|SCRIPT|GATEWAY_FILES)_[0-9]+)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,11 @@ def read_environment(env: Mapping[str, str]) -> WorkerCredentials:
     """What `env` says of a worker. It may hold anything: what makes no sense is left out."""
     parts = takewhile(bool, (env.get(f"{_CERTIFICATE}{number}", "") for number in count(1)))
     return WorkerCredentials(env.get(_MODEL, ""), env.get(_TOKEN) or None, _read_certificate("".join(parts)))
+
+
+def is_workers_variable(name: str) -> bool:
+    """Whether the environment of workers has a variable of this name, and that of no other program."""
+    return _WORKERS.fullmatch(name) is not None
 
 
 @lru_cache(maxsize=1024)  # the list is read again and again, with the same certificates

@@ -18,7 +18,12 @@ from llmhost.errors import ProviderError
 from llmhost.fleet.models import Account, SshTarget, Worker, WorkerState
 from llmhost.fleet.provider import UNREADABLE
 from llmhost.fleet.providers.vast.faults import CONSOLE, clean, well_formed
-from llmhost.fleet.providers.vast.identity import FRONT_PORT, WorkerCredentials, read_environment
+from llmhost.fleet.providers.vast.identity import (
+    FRONT_PORT,
+    WorkerCredentials,
+    is_workers_variable,
+    read_environment,
+)
 from llmhost.ledger.rentals import Charge
 
 __all__ = [
@@ -85,10 +90,20 @@ def _port(value: object) -> object:
 
 
 def _pairs(value: object) -> object:
-    """The container's environment, which vast.ai gives back as pairs, or as an object."""
-    if isinstance(value, list) and all(isinstance(pair, list | tuple) and len(pair) > 1 for pair in value):
-        return [(name, text) for name, text, *_ in value]
-    return list(value.items()) if isinstance(value, dict) else value
+    """The container's environment, which vast.ai gives back as pairs, or as an object. One that is odd hides
+    no other: a value that is no text is an empty one, and what has no name is left out."""
+    if isinstance(value, dict):
+        value = list(value.items())
+    if not isinstance(value, list):
+        return value
+    pairs = []
+    for pair in value:
+        match pair:
+            case [str(name), str(text), *_]:
+                pairs.append((name, text))
+            case [str(name), *_]:
+                pairs.append((name, ""))
+    return pairs
 
 
 def _label(value: object) -> object:
@@ -330,10 +345,10 @@ def number_in(worker: str) -> int | None:
 
 
 def has_our_environment(row: object) -> bool:
-    """Whether a row has an environment that llmhost gives its workers."""
+    """Whether a row has an environment that llmhost gives its workers: one of its variables suffices."""
     with suppress(ProviderError):
         pairs = read(_Credentials, dict(row), "an instance").extra_env if isinstance(row, Mapping) else None
-        return read_environment(dict(pairs or ())).token is not None
+        return any(is_workers_variable(name) for name, _ in pairs or ())
     return False
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from doubles.clock import ManualClock
 from doubles.fleet_values import make_spec
-from doubles.vast.schema import INSTANCE, ODD_VALUES
+from doubles.vast.schema import ABSENT, INSTANCE, ODD_VALUES
 from doubles.vast.server import VastServer
 
+from llmhost.config.fields import UNNAMED_FLEET
 from llmhost.fleet.models import WorkerState
 from llmhost.fleet.providers.vast.provider import VastProvider
 from llmhost.fleet.providers.vast.rows import number_in
@@ -19,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("fast_lists")
 
 SPEC = make_spec(provider="vast", engine="ollama", model="tiny")
 FIELDS = sorted({*INSTANCE} - {"id"})
+ODD_PAIRS = [value for value in ODD_VALUES.values() if value is not ABSENT]
 
 
 @pytest.fixture
@@ -79,3 +82,25 @@ async def test_a_row_without_its_number_is_found_by_the_number_on_record(
     assert f"vast-{ours}" in [worker.id for worker in await provider.list()]
     await provider.destroy(f"vast-{ours}")
     assert vast_server.alive() == []
+
+
+def odd_pairs(name: str, value: str) -> list[Any]:
+    """What may stand in the place of a variable."""
+    return [*ODD_PAIRS, [], [name], *([name, odd] for odd in ODD_PAIRS), [value, name]]
+
+
+async def test_one_odd_variable_hides_no_worker_whose_label_was_changed_from_another_machine(
+    vast_server: VastServer, vast_provider: Callable[..., VastProvider], ours: int, stranger: int
+) -> None:
+    vast_server.instances[stranger].order = replace(vast_server.instances[stranger].order, env={})
+    vast_server.instances[ours].label = "my gpu"
+    pairs = [[name, value] for name, value in vast_server.instances[ours].order.env.items()]
+    provider, hidden = vast_provider(fleet="elsewhere"), []
+    for at in (0, 1, len(pairs) - 1):  # the port, the token, a part of the script
+        for odd in odd_pairs(*pairs[at]):
+            vast_server.instances[ours].odd = {"extra_env": [*pairs[:at], odd, *pairs[at + 1 :]]}
+            await provider.list()
+            found = {name: [worker.id for worker in them] for name, them in (await provider.fleets()).items()}
+            if found != {UNNAMED_FLEET: [f"vast-{ours}"]}:
+                hidden.append((odd, found))
+    assert hidden == []

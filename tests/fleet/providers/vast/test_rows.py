@@ -263,8 +263,6 @@ def test_a_label_that_is_no_text_is_nobodys(label: Any) -> None:
         ({"machine_id": "m"}, "machine_id"),
         ({"gpu_name": 4090}, "gpu_name"),
         ({"extra_env": "LLMHOST_TOKEN=t"}, "extra_env"),
-        ({"extra_env": [["LLMHOST_TOKEN"]]}, "extra_env"),
-        ({"extra_env": [["LLMHOST_TOKEN", 5]]}, "extra_env"),
         ({"public_ipaddr": "192.0.2.45/evil"}, "public_ipaddr"),
         ({"public_ipaddr": 5}, "public_ipaddr"),
         ({"ports": {"8443/tcp": "33526"}}, "ports"),
@@ -312,6 +310,12 @@ def test_what_is_not_told_is_taken_from_what_this_machine_remembers() -> None:
 def test_a_worker_of_which_nothing_is_told_or_remembered_is_still_listed() -> None:
     worker = read_one(extra_env=None)
     assert (worker.model, worker.token) == ("", None)
+
+
+@pytest.mark.parametrize("odd", [["-p 8443:8443", 1], ["-p 8443:8443"], [7, "text"], [], None, "text"])
+def test_an_odd_pair_of_the_environment_hides_no_other(odd: Any) -> None:
+    worker = read_one(extra_env=[["LLMHOST_MODEL", "tiny"], odd, ["LLMHOST_TOKEN", "t" * 40]])
+    assert (worker.state, worker.model, worker.token) == (WorkerState.STARTING, "tiny", "t" * 40)
 
 
 def test_workers_whose_labels_were_edited_to_the_same_text_were_not_bought_twice() -> None:
