@@ -607,7 +607,7 @@ def test_data_damaged_in_the_middle_is_an_error_that_repeats_the_server(
     embedded: EmbeddedRedis, redis_folder: Path
 ) -> None:
     remember(embedded, "a", "b")
-    kill(start(embedded))
+    stop(embedded)
     file = append_only_file(redis_folder)
     file.write_bytes(file.read_bytes().replace(b"SET", b"XXX\n\n", 1))
     error = failure(embedded)
