@@ -68,6 +68,7 @@ def test_each_example_in_the_template_is_a_valid_value(load: Load, but: str) -> 
     text = uncommented(render_template(), but=but)
     environ = {"REDIS_URL": "redis://h", "REDIS_PASSWORD": "p", "WORKER_TOKEN": "t", "VAST_API_KEY": "k"}
     environ["FLEET_SIGNING_KEY"] = "sixteen or more characters"
+    environ["REDIS_WORKER_URL"] = "rediss://worker:secret@redis.example.net"
     config = load(text, environ)
     assert (config.engine.threads, config.fleet.budget.per_hour, config.vast.max_bid) == (4, 2.0, 0.35)
     assert config.fleet.workers[0].url == "http://127.0.0.1:11434"
