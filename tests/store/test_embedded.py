@@ -114,6 +114,7 @@ async def test_it_keeps_a_gigabyte_evicts_only_what_expires_and_listens_on_no_po
             "appendonly": "yes",
             "appendfsync": "everysec",
             "aof-load-truncated": "yes",
+            "auto-aof-rewrite-percentage": "5",
             "save": "",
             "port": "0",
         }
@@ -613,6 +614,30 @@ def test_data_damaged_in_the_middle_is_an_error_that_repeats_the_server(
     error = failure(embedded)
     assert "Bad file format reading the append only file" in error.message
     assert str(redis_folder / "redis.log") in str(error.hint)
+
+
+def test_what_was_written_over_is_dropped_from_the_file_soon(
+    embedded: EmbeddedRedis, redis_folder: Path
+) -> None:
+    async def write() -> None:
+        async with client(await embedded.ensure_running()) as redis:
+            for _ in range(100):
+                await redis.set("a", bytes(100_000))
+
+    asyncio.run(write())
+    wait_until(lambda: sum(path.stat().st_size for path in redis_folder.rglob("*.aof")) < 5_000_000)
+    stop(embedded)
+    assert recall(embedded) == {b"a"}
+
+
+def test_a_server_that_is_silent_while_it_loads_its_data_is_waited_for(
+    embedded: EmbeddedRedis, redis_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmhost.store.embedded._ANSWER_TIMEOUT", 0.2)
+    slow = "local t = os.clock() + 1; while os.clock() < t do end; redis.call('set', 'a', 'v')"
+    redis_folder.mkdir(parents=True)
+    (redis_folder / "appendonly.aof").write_text(f"*3\r\n$4\r\nEVAL\r\n${len(slow)}\r\n{slow}\r\n$1\r\n0\r\n")
+    assert recall(embedded) == {b"a"}
 
 
 def test_a_process_id_that_another_program_has_now_is_left_alone(
