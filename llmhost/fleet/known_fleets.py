@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmhost.errors import StateError
-from llmhost.machine.files import make_folder, read_json, write_json
+from llmhost.machine.files import make_folder, names_in, read_json, write_json
 
 __all__ = ["KnownFleet", "forget_fleet", "known_fleets", "remember_fleet"]
 
@@ -51,14 +51,22 @@ def known_fleets(fleets: Path) -> Sequence[KnownFleet]:
         found = {
             (folder.name, provider): KnownFleet(folder.name, provider)
             for folder in folders
-            for provider, trace in (("local", "workers/local-*"), ("vast", "intents/*.json"))
-            if any(folder.glob(trace))
+            for provider, traces in (("local", "workers"), ("vast", "intents"))
+            if _has_traces(folder / traces)
         }
     except OSError as error:
         raise StateError(f"cannot read the folder {fleets}: {error.strerror}") from error
     written = [_written(folder, provider) for folder in folders for provider in _FILES]
     found |= {(fleet.name, fleet.provider): fleet for fleet in written if fleet is not None}
     return list(found.values())
+
+
+def _has_traces(folder: Path) -> bool:
+    """Whether there are workers or purchases of a fleet in it. What cannot be read may hold some."""
+    try:
+        return any(name.startswith("local-") or name.endswith(".json") for name in names_in(folder))
+    except StateError:
+        return True
 
 
 def _written(folder: Path, provider: str) -> KnownFleet | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from llmhost.errors import StateError
 
-__all__ = ["hold_lock", "make_folder", "read_json", "write_json"]
+__all__ = ["hold_lock", "make_folder", "names_in", "read_json", "write_json"]
 
 _HINT = "set LLMHOST_STATE_DIR to a folder that you can write"
 
@@ -27,6 +27,17 @@ def make_folder(path: Path, *, hint: str = _HINT) -> None:
             folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise StateError(f"cannot make the folder {path}: {error.strerror}", hint=hint) from error
+
+
+def names_in(folder: Path) -> list[str]:
+    """What is in a folder, sorted; nothing where there is no such folder. Raises StateError, unlike `glob`,
+    where it cannot be read."""
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not os.path.lexists(folder):
+            return []
+        raise StateError(f"cannot read the folder {folder}: {error.strerror}") from error
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -584,6 +584,20 @@ async def test_state_files_that_are_nested_too_deeply_stand_in_no_commands_way(b
     assert blue.alive() == []
 
 
+@pytest.mark.parametrize("name", ["blue", "green"])
+async def test_purchases_on_record_that_cannot_be_read_are_not_taken_for_none(
+    blue: RentedHouse, name: str
+) -> None:
+    intents = blue.state / "fleets" / "blue" / "intents"
+    intents.rename(intents.with_name("elsewhere"))
+    intents.touch()  # a folder that may not be read says as much, but not to root
+    blue.configure(fleet={"name": name})
+    shown = await blue.run("fleets", "--json")
+    assert (shown.code != 0, "cannot read the folder" in shown.err) == (True, True), shown.err
+    done = await blue.run("down", "--all", "--yes")
+    assert (done.code != 0, blue.alive(), "cannot read the folder" in done.err) == (True, [], True)
+
+
 # A fleet without workers, which an autoscaler could give new ones
 
 

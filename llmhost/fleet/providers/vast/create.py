@@ -43,7 +43,7 @@ from llmhost.fleet.providers.vast.rows import (
     read_fleet,
     worker_id,
 )
-from llmhost.machine.files import make_folder, read_json, write_json
+from llmhost.machine.files import make_folder, names_in, read_json, write_json
 
 __all__ = ["InstanceCreator", "Order", "PendingPurchases"]
 
@@ -64,7 +64,7 @@ class Order:
     that account, None where an older llmhost wrote the order. `listed`: the instance was in vast.ai's list.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore")
 
     id: str
     label: str
@@ -115,10 +115,7 @@ class PendingPurchases:
 
     def all(self) -> Sequence[Order]:
         """Oldest first. A file that is damaged or cannot be read is an order of which little is known."""
-        try:
-            names = sorted(path.stem for path in self.folder.glob("*.json"))
-        except OSError as error:
-            raise StateError(f"cannot read the folder {self.folder}: {error.strerror}") from error
+        names = (name.removesuffix(".json") for name in names_in(self.folder) if name.endswith(".json"))
         found = (self.find(name) for name in names if ordered_at(name) is not None)
         return [order for order in found if order is not None]
 

@@ -151,7 +151,7 @@ class VastProvider(Provider):
         mine = [order for order in self._intents.all() if order.instance == number or order.id == ordered]
         for order in mine:
             await self._check_orders({number: order})
-            if self._is_awaited(order):
+            if self._is_awaited(replace(order, instance=number)):
                 raise ProviderError(
                     f"it is not known yet whether {worker_id} exists: vast.ai sold it a moment ago and does"
                     " not show it",

@@ -714,6 +714,14 @@ async def test_a_refusal_that_is_not_in_vasts_words_is_no_proof_that_nothing_was
     assert [worker.id] == [f"vast-{number}" for number in vast_server.alive()]
 
 
+async def test_what_a_newer_llmhost_writes_besides_hides_no_number(vast_provider: Providers) -> None:
+    provider = vast_provider()
+    worker = await provider.create(SPEC)
+    (path,) = provider._intents.folder.glob("*.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "new": {"field": 1}}))
+    assert vast_provider().on_record() == [worker.id]
+
+
 async def test_the_fingerprint_of_a_key_is_not_a_part_of_it_and_another_for_another_key(
     vast_account: Accounts,
 ) -> None:
