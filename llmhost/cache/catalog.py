@@ -12,7 +12,7 @@ from llmhost.cache.calibration import Label
 from llmhost.cache.contracts import Index
 from llmhost.cache.keys import ENTRY_PATTERN
 from llmhost.cache.models import Asker, Entry, ServedHit
-from llmhost.cache.stored import decode_answer
+from llmhost.cache.stored import StoredEntry, decode_entry, read_entries
 from llmhost.errors import StoreRefused, UsageError
 from llmhost.store.client import amount, text, translate_errors
 from llmhost.store.keys import NamespaceKeys
@@ -24,11 +24,6 @@ __all__ = ["CacheUsage", "Catalog", "cache_usage"]
 
 #: keys; how many Redis looks at in one step of a scan
 _SCAN_STEP = 1000
-#: bytes that a number takes in a vector that an older llmhost kept beside the question
-_FLOAT_BYTES = 4
-#: of an entry's hash: what an entry has, and what it may have
-_FACTS, _COUNTS = ["question", "scope", "embedder"], ["hit_count", "created", "last_accessed"]
-
 IndexSource = Callable[[str, int], Awaitable[Index]]
 
 
@@ -67,15 +62,15 @@ class Catalog:
         another wording was wrong; None where it never gave one, or was removed meanwhile."""
         with translate_errors():
             pipeline = self.client.pipeline(transaction=True)
-            key = self.keys.embedding(entry.entry)
-            pipeline.hget(key, "dimensions")
-            pipeline.hstrlen(key, "vector")
-            pipeline.hmget(key, ["served_raw", "served_doubts"])
-            pipeline.unlink(self.keys.response(entry.entry), key)
-            dimensions, stored, served, _ = await pipeline.execute()
-        length = int(amount(dimensions) or stored // _FLOAT_BYTES)
-        if length:
-            index = await self.index_source(entry.embedder, length)
+            pipeline.hmget(self.keys.metadata(entry.entry), ["served_raw", "served_doubts"])
+            pipeline.unlink(
+                self.keys.response(entry.entry),
+                self.keys.metadata(entry.entry),
+                self.keys.embedding(entry.entry),
+            )
+            served, _ = await pipeline.execute()
+        if entry.dimensions:
+            index = await self.index_source(entry.embedder, entry.dimensions)
             await index.remove(entry.scope, [entry.entry])
         raw, doubts = _judged(*served)
         return None if raw is None else Label("forget", False, raw, doubts)
@@ -107,7 +102,7 @@ class Catalog:
         with translate_errors():
             pipeline = self.client.pipeline(transaction=False)
             for name, _ in served:
-                pipeline.hmget(self.keys.embedding(name), ["served_question", "served_raw", "served_doubts"])
+                pipeline.hmget(self.keys.metadata(name), ["served_question", "served_raw", "served_doubts"])
             noted = await pipeline.execute()
         entries = await self._read([name for name, _ in served])
         return [
@@ -119,16 +114,13 @@ class Catalog:
         """The other question that got the entry's answer last; None where there was none, or it was not
         noted."""
         with translate_errors():
-            served = await self.client.hget(self.keys.embedding(entry.entry), "served_question")
+            served = await self.client.hget(self.keys.metadata(entry.entry), "served_question")
         return None if served is None else text(served)
 
     async def forget_of(self, worker: str) -> Sequence[str]:
         """Removes every entry whose answer this worker, or this machine, gave; names them."""
-        entries = [entry for entry in await self.entries() if entry.answer is not None]
         given = [
-            entry
-            for entry in entries
-            if entry.answer and worker in (entry.answer.worker, entry.answer.machine)
+            entry for entry in await self.entries() if worker in (entry.answer.worker, entry.answer.machine)
         ]
         for entry in given:
             await self.forget(entry)
@@ -147,22 +139,22 @@ class Catalog:
     async def _names(self) -> AsyncIterator[str]:
         seen = set()
         with translate_errors():
-            async for key in self.client.scan_iter(match=self.keys.embedding("*"), count=_SCAN_STEP):
+            async for key in self.client.scan_iter(match=self.keys.response("*"), count=_SCAN_STEP):
                 name = text(key).rpartition(":")[2]
                 if name not in seen and ENTRY_PATTERN.fullmatch(name):
                     seen.add(name)
                     yield name
 
     async def _read(self, names: Sequence[str]) -> list[Entry | None]:
+        stored = await read_entries(self.client, self.keys, names)
         with translate_errors():
             pipeline = self.client.pipeline(transaction=False)
             for name in names:
-                pipeline.hmget(self.keys.embedding(name), _FACTS + _COUNTS)
-                pipeline.get(self.keys.response(name))
+                pipeline.hmget(self.keys.metadata(name), ["hit_count", "last_accessed"])
                 pipeline.pttl(self.keys.response(name))
             replies = await pipeline.execute()
-        rows = [replies[start : start + 3] for start in range(0, len(replies), 3)]
-        return [_entry(name, *row) for name, row in zip(names, rows, strict=True)]
+        rows = zip(names, stored, replies[::2], replies[1::2], strict=True)
+        return [_entry(*row) for row in rows]
 
 
 def _judged(raw: bytes | None, doubts: bytes | None) -> tuple[float | None, tuple[str, ...]]:
@@ -173,15 +165,25 @@ def _judged(raw: bytes | None, doubts: bytes | None) -> tuple[float | None, tupl
     return probability, tuple(filter(None, text(doubts or b"").split(",")))
 
 
-def _entry(name: str, facts: Sequence[bytes | None], response: bytes, ttl_ms: int) -> Entry | None:
-    if any(fact is None for fact in facts[: len(_FACTS)]):
+def _entry(
+    name: str, stored: StoredEntry | None, counts: Sequence[bytes | None], ttl_ms: int
+) -> Entry | None:
+    if stored is None or stored.question is None or ttl_ms < 0:
         return None  # it expired while we were reading
-    question, scope, embedder = (text(fact or b"") for fact in facts[: len(_FACTS)])
-    hits, created, accessed = (amount(count) or 0.0 for count in facts[len(_FACTS) :])
-    accessed = max(accessed, created)
-    answer = decode_answer(response)
-    expires = ttl_ms / 1000 if answer is not None and ttl_ms >= 0 else None
-    return Entry(name, question, scope, embedder, int(hits), created, accessed, expires, answer)
+    hits, accessed = (amount(count) or 0.0 for count in counts)
+    created = stored.answer.timestamp
+    return Entry(
+        entry=name,
+        question=stored.question,
+        scope=stored.scope,
+        embedder=stored.embedder,
+        dimensions=stored.dimensions,
+        hit_count=int(hits),
+        created=created,
+        last_accessed=max(accessed, created),
+        expires_in_s=ttl_ms / 1000,
+        answer=stored.answer,
+    )
 
 
 # The memory that the cache uses, and the state of its Redis.
@@ -223,21 +225,24 @@ async def cache_usage(client: Redis, keys: NamespaceKeys) -> CacheUsage:
 
 
 async def _bytes_per_entry(client: Redis, keys: NamespaceKeys, sample: Sequence[str]) -> int | None:
-    """The mean of the sample: its two keys, and its vector in the index as the flat one keeps it."""
+    """The mean of the sample: its two keys, and its vector as the flat index keeps it."""
     if not sample:
         return None
     try:
         with translate_errors():
             pipeline = client.pipeline(transaction=False)
             for entry in sample:
-                for key in (keys.response(entry), keys.embedding(entry)):
-                    pipeline.memory_usage(key)
-                pipeline.hget(keys.embedding(entry), "dimensions")
-            sizes = await pipeline.execute()
+                pipeline.memory_usage(keys.response(entry))
+                pipeline.memory_usage(keys.metadata(entry))
+                pipeline.get(keys.response(entry))
+            replies = await pipeline.execute()
     except StoreRefused:
         return None  # a hosted Redis may forbid MEMORY USAGE
-    totals = [sum(amount(size) or 0 for size in sizes[at : at + 3]) for at in range(0, len(sizes), 3)]
-    return round(statistics.fmean(totals))
+    sizes = []
+    for response, metadata, raw in zip(replies[::3], replies[1::3], replies[2::3], strict=True):
+        stored = decode_entry(raw)
+        sizes.append((response or 0) + (metadata or 0) + (stored.dimensions if stored else 0))
+    return round(statistics.fmean(sizes))
 
 
 def _whole(info: dict[str, Any], name: str) -> int | None:

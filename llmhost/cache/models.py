@@ -187,18 +187,19 @@ class SemanticLookup:
 class Entry:
     """One cached question for people to look at. Times are Unix seconds; `expires_in_s` seconds.
 
-    `answer` is None where it has expired and only the question is still known.
+    `embedder` and `dimensions` are of the index that has it.
     """
 
     entry: str
     question: str
     scope: str
     embedder: str
+    dimensions: int
     hit_count: int
     created: float
     last_accessed: float
-    expires_in_s: float | None
-    answer: Answer | None
+    expires_in_s: float
+    answer: Answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, astuple, dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from llmhost.cache.calibration import Calibration, Label
 from llmhost.cache.contracts import Embedder, Index
@@ -27,9 +27,9 @@ from llmhost.cache.models import (
     Served,
 )
 from llmhost.cache.policy import CachePolicy, judged
-from llmhost.cache.stored import decode_answer, pack_answer
+from llmhost.cache.stored import StoredEntry, decode_answer, pack_entry, read_entries
 from llmhost.errors import StoreError
-from llmhost.store.client import load_script, text, translate_errors
+from llmhost.store.client import load_script, translate_errors
 from llmhost.store.keys import NamespaceKeys
 from llmhost.store.reads import SharedReads
 
@@ -91,7 +91,6 @@ class SemanticCache:
     learn: Learn | None = None
 
     def __post_init__(self) -> None:
-        self._read = self.client.register_script(load_script("llmhost.cache", "candidates.lua"))
         self._touch = self.client.register_script(load_script("llmhost.cache", "touch.lua"))
         self._remember = self.client.register_script(load_script("llmhost.cache", "served.lua"))
         self._answers = SharedReads(self.client)
@@ -200,8 +199,8 @@ class SemanticCache:
         with translate_errors():
             for part in _parts(list(last), _TOUCHED_AT_ONCE):
                 await self._touch(
-                    keys=[self.keys.embedding(entry) for entry in part],
-                    args=[value for entry in part for value in (count[entry], last[entry])],
+                    keys=[name for entry in part for name in self._counted(entry)],
+                    args=[self._lifetime_ms, *(v for entry in part for v in (count[entry], last[entry]))],
                 )
             for hit in hits:
                 if hit.served is not None:
@@ -209,17 +208,26 @@ class SemanticCache:
 
     async def _remember_served(self, hit: Hit, served: Served) -> None:
         raw = "" if served.verdict.raw is None else repr(served.verdict.raw)
-        args = [str(hit.at), hit.entry, str(_SERVED_KEPT), str(round(self.embedding_ttl * 1000))]
+        args = [str(hit.at), hit.entry, str(_SERVED_KEPT), str(self._lifetime_ms)]
         args += ["served_raw", raw, "served_doubts", ",".join(served.verdict.doubts)]
         args += ["served_question", served.question.encode("utf-8", "replace").decode()]
-        keys = [self.keys.embedding(hit.entry), self.keys.served(*astuple(served.asker))]
+        keys = [*self._counted(hit.entry), self.keys.served(*astuple(served.asker))]
         await self._remember(keys=keys, args=args)
+
+    def _counted(self, entry: str) -> tuple[str, str]:
+        return self.keys.response(entry), self.keys.metadata(entry)
+
+    @property
+    def _lifetime_ms(self) -> int:
+        """What was counted of an entry is kept for so long, since the last of it."""
+        return round(self.embedding_ttl * 1000)
 
     async def count_audit(self, entry: str, *, right: bool) -> None:
         """Counts what an audit found about the entry; one that is gone stays gone."""
         count = self.client.register_script(load_script("llmhost.cache", "audited.lua"))
         with translate_errors():
-            await count(keys=[self.keys.embedding(entry)], args=["accepted" if right else "rejected"])
+            field = "accepted" if right else "rejected"
+            await count(keys=self._counted(entry), args=[field, self._lifetime_ms])
 
     async def _alive(
         self, index: Index, scope: str, vector: NDArray[np.float32], floor: float
@@ -241,37 +249,20 @@ class SemanticCache:
 
     async def _candidates_of(self, neighbours: Sequence[Neighbour]) -> list[Candidate]:
         """The neighbours that still have an answer, in their order."""
-        if not neighbours:
-            return []
-        responses = [self.keys.response(near.entry) for near in neighbours]
-        embeddings = [self.keys.embedding(near.entry) for near in neighbours]
-        with translate_errors():
-            answers, questions = await self._read(keys=responses + embeddings)
-        candidates = []
-        for near, raw, question in zip(neighbours, answers, questions, strict=True):
-            answer = decode_answer(raw)
-            if answer is not None and question is not None:
-                candidates.append(Candidate(near.entry, text(question), near.similarity, answer))
-        return candidates
+        entries = await read_entries(self.client, self.keys, [near.entry for near in neighbours])
+        return [
+            Candidate(near.entry, entry.question, near.similarity, entry.answer)
+            for near, entry in zip(neighbours, entries, strict=True)
+            if entry is not None and entry.question is not None
+        ]
 
     async def _write(self, key: CacheKey, answer: Answer, embedder: str, dimensions: int) -> None:
         """`embedder` is empty where the index does not have the entry. Counts begin anew."""
-        entry: dict[Any, Any] = {
-            "question": key.question.encode("utf-8", "replace"),
-            "scope": key.scope,
-            "embedder": embedder,
-            "created": answer.timestamp,
-        }
-        if dimensions:
-            entry["dimensions"] = dimensions
+        entry = pack_entry(StoredEntry(key.question, key.scope, embedder, dimensions, answer))
         with translate_errors():
             pipeline = self.client.pipeline(transaction=True)
-            pipeline.set(
-                self.keys.response(key.entry), pack_answer(answer), px=round(self.response_ttl * 1000)
-            )
-            pipeline.delete(self.keys.embedding(key.entry))
-            pipeline.hset(self.keys.embedding(key.entry), mapping=entry)
-            pipeline.pexpire(self.keys.embedding(key.entry), round(self.embedding_ttl * 1000))
+            pipeline.set(self.keys.response(key.entry), entry, px=round(self.response_ttl * 1000))
+            pipeline.unlink(self.keys.metadata(key.entry), self.keys.embedding(key.entry))
             await pipeline.execute()
 
 

@@ -1,87 +1,155 @@
-"""Answers as they are stored in Redis, and told to the processes that wait for them.
+"""Entries as they are stored in Redis: a question and its answer in one value.
 
-JSON, which is compressed for storage: 1,000 characters of English take 0.5 KB. What is read is checked:
-others can write there too.
+JSON, which is compressed: 1,000 characters of English take 0.6 KB. What is read is checked: others can write
+there too.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmhost.cache.models import Answer
+from llmhost.store.client import text, translate_errors
+from llmhost.store.keys import NamespaceKeys
 
-__all__ = ["decode_answer", "encode_answer", "pack_answer"]
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
-#: answers that are remembered, and the bytes of the longest of them
+__all__ = ["StoredEntry", "decode_answer", "decode_entry", "encode_answer", "pack_entry", "read_entries"]
+
+#: entries that are remembered as they were read, and the bytes of the longest of them
 _REMEMBERED, _REMEMBERED_BYTES = 1000, 4096
 #: larger than any time in seconds, any count of tokens and any sum of money here
 _LARGEST = 1e15
-#: bytes; no answer is longer, and what would unpack to more was not written by us
+#: bytes; no entry is longer, and what would unpack to more was not written by us
 _LONGEST = 64 * 1024 * 1024
 
 #: before a compressed text; JSON begins with a brace
 _PACKED = b"\x01"
 
 
-@cache
-def _common() -> bytes:
-    """What texts have in common, the most frequent last. It is part of the format: another one needs another
-    mark before the text. Measured on 1,000 characters in 1.2 KB of JSON: plain deflate leaves 685 bytes, this
-    570; zstd with a dictionary of 32 KB, trained for such texts, a tenth less, for a package more."""
-    return resources.files(__package__).joinpath("common.txt").read_bytes()
+@dataclass(frozen=True, slots=True)
+class StoredEntry:
+    """A question and its answer. `embedder` and `dimensions` are those of the index that has the question,
+    empty and 0 where none has. `question` is None in what an older llmhost stored: it kept it elsewhere.
+    """
+
+    question: str | None
+    scope: str
+    embedder: str
+    dimensions: int
+    answer: Answer
 
 
 def encode_answer(answer: Answer) -> str:
-    """The answer as JSON."""
-    return json.dumps(
-        {
-            "response": answer.text,
-            "model": answer.model,
-            "timestamp": answer.timestamp,
-            "tokens": {"prompt": answer.prompt_tokens, "completion": answer.completion_tokens},
-            "finish_reason": answer.finish_reason,
-            "engine_seconds": answer.engine_seconds,
-            "cost_usd": answer.cost_usd,
-            "worker": answer.worker,
-            "machine": answer.machine,
-        },
-        ensure_ascii=False,
-        separators=(",", ":"),
-    )
+    """The answer alone, as JSON."""
+    return _json(_fields(answer))
 
 
-def pack_answer(answer: Answer) -> bytes:
+def decode_answer(raw: bytes | str | None) -> Answer | None:
+    """The answer of `encode_answer` or `pack_entry`, or None where there is none or something else."""
+    entry = decode_entry(raw)
+    return None if entry is None else entry.answer
+
+
+def pack_entry(entry: StoredEntry) -> bytes:
     """The value of `{ns}:response:{entry}`. Digits that nobody reads are left out: they do not compress."""
+    answer = entry.answer
     rounded = replace(
         answer,
         timestamp=round(answer.timestamp, 3),
         engine_seconds=round(answer.engine_seconds, 4),
         cost_usd=round(answer.cost_usd, 9),
     )
-    text = encode_answer(rounded).encode("utf-8", "replace")
+    facts = {
+        "question": entry.question,
+        "scope": entry.scope,
+        "embedder": entry.embedder,
+        "dimensions": entry.dimensions,
+    }
+    plain = _json(facts | _fields(rounded)).encode("utf-8", "replace")
     packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS, 9, zdict=_common())
-    packed = _PACKED + packer.compress(text) + packer.flush()
-    return min(packed, text, key=len)
+    packed = _PACKED + packer.compress(plain) + packer.flush()
+    return min(packed, plain, key=len)
 
 
-def decode_answer(raw: bytes | str | None) -> Answer | None:
-    """The answer, packed or not, or None where there is none or something else is stored there."""
+def decode_entry(raw: bytes | str | None) -> StoredEntry | None:
+    """The entry, packed or not, or None where there is none or something else is stored there."""
     if raw is None:
         return None
     return _read(raw) if len(raw) <= _REMEMBERED_BYTES else _read.__wrapped__(raw)
 
 
+async def read_entries(client: Redis, keys: NamespaceKeys, names: Sequence[str]) -> list[StoredEntry | None]:
+    """What is stored under these names, in one round trip; a second one where an older llmhost stored some.
+    Raises StoreError."""
+    if not names:
+        return []
+    with translate_errors():
+        found = [decode_entry(raw) for raw in await client.mget([keys.response(name) for name in names])]
+        older = [at for at, entry in enumerate(found) if entry is not None and entry.question is None]
+        if older:
+            pipeline = client.pipeline(transaction=False)
+            for at in older:
+                pipeline.hmget(keys.embedding(names[at]), ["question", "scope", "embedder", "vector"])
+            for at, facts in zip(older, await pipeline.execute(), strict=True):
+                found[at] = _completed(found[at], facts)
+    return found
+
+
+def _completed(entry: StoredEntry | None, facts: Sequence[bytes | None]) -> StoredEntry | None:
+    """With what an older llmhost kept beside the answer: question, scope, and a vector of float32."""
+    question, scope, embedder, vector = facts
+    if entry is None or question is None:
+        return None
+    return replace(
+        entry,
+        question=text(question),
+        scope=text(scope or b""),
+        embedder=text(embedder or b""),
+        dimensions=len(vector or b"") // 4,
+    )
+
+
+@cache
+def _common() -> bytes:
+    """What entries have in common, the most frequent last. It is part of the format: another one needs
+    another mark before the text. Measured on 1,000 characters in 1.2 KB of JSON: plain deflate leaves 685
+    bytes, this 570; zstd with a dictionary of 32 KB, trained for such texts, a tenth less and a package more.
+    """
+    return resources.files(__package__).joinpath("common.txt").read_bytes()
+
+
+def _json(fields: Mapping[str, Any]) -> str:
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+
+
+def _fields(answer: Answer) -> dict[str, Any]:
+    return {
+        "response": answer.text,
+        "model": answer.model,
+        "timestamp": answer.timestamp,
+        "tokens": {"prompt": answer.prompt_tokens, "completion": answer.completion_tokens},
+        "finish_reason": answer.finish_reason,
+        "engine_seconds": answer.engine_seconds,
+        "cost_usd": answer.cost_usd,
+        "worker": answer.worker,
+        "machine": answer.machine,
+    }
+
+
 @lru_cache(_REMEMBERED)
-def _read(raw: bytes | str) -> Answer | None:
-    """Answers that are served often are remembered as they were read."""
+def _read(raw: bytes | str) -> StoredEntry | None:
+    """Entries that are served often are remembered as they were read."""
     try:
         data = json.loads(_unpack(raw))
-        return Answer(
+        answer = Answer(
             text=_text(data["response"]),
             model=_text(data["model"]),
             timestamp=_number(data["timestamp"]),
@@ -93,8 +161,26 @@ def _read(raw: bytes | str) -> Answer | None:
             worker=_text(data.get("worker", "")),
             machine=_text(data.get("machine", "")),
         )
-    except (ValueError, KeyError, TypeError, RecursionError, zlib.error):
+        question = data.get("question")
+        return StoredEntry(
+            question=None if question is None else _text(question),
+            scope=_text(data.get("scope", "")),
+            embedder=_text(data.get("embedder", "")),
+            dimensions=int(_number(data.get("dimensions", 0))),
+            answer=answer,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, zlib.error):
         return None
+
+
+def _unpack(raw: bytes | str) -> bytes | str:
+    if isinstance(raw, str) or not raw.startswith(_PACKED):
+        return raw
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS, zdict=_common())
+    plain = unpacker.decompress(raw[1:], _LONGEST)
+    if not unpacker.eof or unpacker.unused_data:
+        raise ValueError("not a whole text")
+    return plain
 
 
 def _text(value: Any) -> str:
@@ -109,13 +195,3 @@ def _number(value: Any) -> float:
     if not 0 <= value <= _LARGEST:
         raise ValueError("not a sensible number")
     return value
-
-
-def _unpack(raw: bytes | str) -> bytes | str:
-    if isinstance(raw, str) or not raw.startswith(_PACKED):
-        return raw
-    unpacker = zlib.decompressobj(-zlib.MAX_WBITS, zdict=_common())
-    text = unpacker.decompress(raw[1:], _LONGEST)
-    if not unpacker.eof or unpacker.unused_data:
-        raise ValueError("not a whole text")
-    return text

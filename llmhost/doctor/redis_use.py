@@ -150,7 +150,7 @@ def keys(config: Config, mark: str) -> Sequence[str]:
         *(fleet.ledger_sums("day", 0), fleet.ledger_periods, fleet.rentals, fleet.bills),
         fleet.boots,
         *(fleet.trust("verified"), fleet.audits("verified"), fleet.judge, fleet.trial),
-        *(cache.embedding(mark), cache.response(mark), cache.flight(mark)),
+        *(cache.response(mark), cache.metadata(mark), cache.embedding(mark), cache.flight(mark)),
         *(
             cache.index(mark, mark),
             cache.flat(mark, mark),

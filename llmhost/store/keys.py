@@ -148,11 +148,17 @@ class NamespaceKeys:
 
     namespace: str
 
-    def embedding(self, entry: str) -> str:
-        return f"{self.namespace}:embedding:{entry}"
-
     def response(self, entry: str) -> str:
+        """String: the question and its answer."""
         return f"{self.namespace}:response:{entry}"
+
+    def metadata(self, entry: str) -> str:
+        """Hash: what was counted of the entry since it was stored, once something was."""
+        return f"{self.namespace}:metadata:{entry}"
+
+    def embedding(self, entry: str) -> str:
+        """Hash: the question as an older llmhost stored it, beside the answer."""
+        return f"{self.namespace}:embedding:{entry}"
 
     def flight(self, entry: str) -> str:
         return f"{self.namespace}:flight:{entry}"
@@ -192,8 +198,7 @@ class NamespaceKeys:
         return f"{self.namespace}:served:{fleet}:{tenant}" + (f"\x1f{user}" if user else "")
 
     def everything(self) -> tuple[str, ...]:
-        """Patterns that match every key of this namespace and no other key. `metadata` and `index` are of an
-        older llmhost."""
+        """Patterns that match every key of this namespace and no other key."""
         kinds = (
             "embedding",
             "response",

@@ -245,7 +245,7 @@ async def test_a_process_that_goes_on_has_counted_everything_when_it_ends(
             pass
     await answerer.aclose()
     assert (await house.totals()).outcomes[Outcome.EXACT] == 20
-    assert await redis_client.hget(f"test:embedding:{entry}", "hit_count") == b"20"
+    assert await redis_client.hget(f"test:metadata:{entry}", "hit_count") == b"20"
 
 
 async def test_tokens_and_costs_of_an_engine_are_counted_and_savings_on_hits(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,6 +13,7 @@ from llmhost.cache.contracts import Index
 from llmhost.cache.keys import CacheKey
 from llmhost.cache.models import Answer, Asker, Candidate, Hit, Objection, Served, Verdict
 from llmhost.cache.service import SemanticCache
+from llmhost.cache.stored import encode_answer
 from llmhost.errors import UsageError
 from llmhost.store.keys import NamespaceKeys
 
@@ -79,12 +80,16 @@ async def test_a_forgotten_entry_is_gone_everywhere(
     assert nearest.question != "third question"
 
 
-async def test_an_entry_whose_answer_has_expired_is_still_listed(
-    catalog: Catalog, filled: list[str], redis_client: Redis
+async def test_what_an_older_llmhost_stored_is_listed_and_can_be_forgotten(
+    catalog: Catalog, filled: list[str], redis_client: Redis, answer: MakeAnswer
 ) -> None:
-    await redis_client.delete(f"test:response:{filled[0]}")
-    entry = (await catalog.entries())[0]
-    assert (entry.entry, entry.answer, entry.expires_in_s) == (filled[0], None, None)
+    await redis_client.set(f"test:response:{filled[0]}", encode_answer(answer("old")), ex=60)
+    older: Any = {"question": "old?", "scope": "s", "embedder": "e", "vector": b"1234" * 64}
+    await redis_client.hset(f"test:embedding:{filled[0]}", mapping=older)
+    entry = await catalog.find(filled[0])
+    assert (entry.question, entry.dimensions, entry.answer.text) == ("old?", 64, "old")
+    await catalog.forget(entry)
+    assert not await redis_client.exists(f"test:embedding:{filled[0]}", f"test:response:{filled[0]}")
 
 
 async def test_clearing_removes_this_namespace_and_nothing_else(
@@ -112,7 +117,7 @@ async def test_a_forgotten_entry_says_once_how_it_came_to_be_served(
 async def test_what_is_no_probability_teaches_nothing(
     catalog: Catalog, filled: list[str], redis_client: Redis, keys: NamespaceKeys, raw: str
 ) -> None:
-    await redis_client.hset(keys.embedding(filled[0]), mapping={"served_raw": raw, "served_doubts": ""})
+    await redis_client.hset(keys.metadata(filled[0]), mapping={"served_raw": raw, "served_doubts": ""})
     assert await catalog.forget(await catalog.find(filled[0])) is None
 
 
@@ -131,7 +136,8 @@ async def test_an_entry_is_as_large_as_its_two_keys_and_its_vector(
 ) -> None:
     stored = key("what is redis")
     await cache.store(stored, answer("x" * 5_000), await cache.embed(stored))
-    names = [keys.response(stored.entry), keys.embedding(stored.entry)]
+    await cache.touch(Hit(stored.entry, 1.0))
+    names = [keys.response(stored.entry), keys.metadata(stored.entry)]
     expected = sum([await redis_client.memory_usage(name) for name in names]) + 512
     usage = await cache_usage(redis_client, keys)
     assert (usage.entries, usage.bytes_per_entry) == (1, expected)

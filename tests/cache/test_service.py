@@ -20,6 +20,7 @@ from llmhost.cache.keys import CacheKey
 from llmhost.cache.models import Answer, Asker, Hit, Judgement, Served
 from llmhost.cache.policy import Thresholds, VerifiedPolicy
 from llmhost.cache.service import SemanticCache
+from llmhost.cache.stored import encode_answer
 from llmhost.errors import ModelError, StoreUnavailable
 from llmhost.store.keys import NamespaceKeys
 
@@ -83,15 +84,16 @@ async def test_a_question_that_is_too_long_to_embed_is_served_to_its_own_wording
     assert (await cache.semantic(key(long + "more"))).served is None
 
 
-async def test_answer_question_and_counts_have_their_lifetimes(
+async def test_an_entry_and_its_counts_have_their_lifetimes(
     cache: SemanticCache, key: MakeKey, put: Put, redis_client: Redis
 ) -> None:
     await put(cache, QUESTION)
     entry = key(QUESTION).entry
+    await cache.touch(Hit(entry, 1.0))
     lifetimes = {
-        kind: round(await redis_client.ttl(f"test:{kind}:{entry}"), -1) for kind in ("response", "embedding")
+        kind: round(await redis_client.ttl(f"test:{kind}:{entry}"), -1) for kind in ("response", "metadata")
     }
-    assert lifetimes == {"response": 3600, "embedding": 7200}
+    assert lifetimes == {"response": 3600, "metadata": 7200}
 
 
 async def test_no_cache_key_lives_for_ever(
@@ -105,6 +107,34 @@ async def test_no_cache_key_lives_for_ever(
     names = await redis_client.keys("*")
     assert len(names) == 4
     assert all([await redis_client.pttl(name) > 0 for name in names])
+
+
+async def test_an_entry_that_has_expired_is_taken_out_of_the_index_by_whoever_meets_it(
+    cache: SemanticCache, key: MakeKey, put: Put, redis_client: Redis
+) -> None:
+    await put(cache, QUESTION)
+    _, index = await cache.embedder_source()
+    await redis_client.delete(f"test:response:{key(QUESTION).entry}")
+    assert (await cache.semantic(key(REWORDED))).nearest is None
+    assert list(await index.vectors(key(QUESTION).scope, [key(QUESTION).entry])) == [None]
+
+
+async def test_what_an_older_llmhost_stored_is_served_to_its_own_and_to_other_wordings(
+    cache: SemanticCache, key: MakeKey, answer: Callable[..., Answer], redis_client: Redis
+) -> None:
+    stored, embedder = key(QUESTION), await cache.embedder_source()
+    vector = await cache.embed(stored)
+    assert vector is not None
+    await embedder[1].add(stored.scope, stored.entry, vector)
+    await redis_client.set(f"test:response:{stored.entry}", encode_answer(answer("as it was")))
+    older: Any = {"question": QUESTION, "scope": stored.scope, "embedder": embedder[0].id}
+    older["vector"] = vector.tobytes()
+    await redis_client.hset(f"test:embedding:{stored.entry}", mapping=older)
+    exact = await cache.exact(stored)
+    served = (await cache.semantic(key(REWORDED))).served
+    assert exact is not None
+    assert served is not None
+    assert (exact.text, served.answer.text, served.question) == ("as it was", "as it was", QUESTION)
 
 
 async def test_a_question_whose_answer_has_expired_is_a_miss(
@@ -139,7 +169,7 @@ async def test_a_hit_is_counted_on_its_entry(
     entry = key(QUESTION).entry
     for now in (5.0, 6.0):
         await cache.touch(Hit(entry, now))
-    counted = await redis_client.hmget(f"test:embedding:{entry}", "hit_count", "last_accessed")
+    counted = await redis_client.hmget(f"test:metadata:{entry}", "hit_count", "last_accessed")
     assert counted == [b"2", b"6.0"]
 
 
@@ -152,10 +182,10 @@ async def test_hits_that_are_counted_together_are_counted_on_each_entry(
     hits = [Hit(entries[0], 5.0), Hit(entries[1], 6.0), Hit(entries[0], 7.0), Hit("f" * 32, 8.0)]
     await cache.touch(*hits)
     counted = [
-        await redis_client.hmget(f"test:embedding:{entry}", "hit_count", "last_accessed") for entry in entries
+        await redis_client.hmget(f"test:metadata:{entry}", "hit_count", "last_accessed") for entry in entries
     ]
     assert counted == [[b"2", b"7.0"], [b"1", b"6.0"]]
-    assert not await redis_client.exists(f"test:embedding:{'f' * 32}")
+    assert not await redis_client.exists(f"test:metadata:{'f' * 32}")
 
 
 async def test_unrelated_questions_are_not_even_looked_at(
@@ -283,7 +313,7 @@ async def test_a_hit_remembers_how_it_came_about(
     await put(cache, QUESTION)
     found = await cache.semantic(key(REWORDED))
     await cache.touch(Hit(key(QUESTION).entry, 5.0, Served(found.verdict, REWORDED, Asker("local", "t"))))
-    kept = await redis_client.hmget(f"test:embedding:{key(QUESTION).entry}", "served_raw", "served_doubts")
+    kept = await redis_client.hmget(f"test:metadata:{key(QUESTION).entry}", "served_raw", "served_doubts")
     assert kept == [b"0.97", b"names"]
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from llmhost.cache import stored
 from llmhost.cache.models import Answer
-from llmhost.cache.stored import decode_answer, encode_answer, pack_answer
+from llmhost.cache.stored import StoredEntry, decode_answer, decode_entry, encode_answer, pack_entry
 
 SECONDS = st.floats(0, 1e10, allow_nan=False)
 COUNTS = st.integers(0, 10**9)
@@ -66,9 +66,13 @@ def test_an_answer_without_a_field_is_no_answer(name: str) -> None:
     assert decode_answer(json.dumps({key: value for key, value in GOOD.items() if key != name})) is None
 
 
+def pack(answer: Answer) -> bytes:
+    return pack_entry(StoredEntry("What is this?", "a" * 32, "embedder", 384, answer))
+
+
 @given(ANSWERS)
 def test_a_packed_answer_comes_back_with_its_words_and_counts(answer: Answer) -> None:
-    read = decode_answer(pack_answer(answer))
+    read = decode_answer(pack(answer))
     assert read is not None
     assert read.timestamp == pytest.approx(answer.timestamp, abs=1e-3)
     assert read.cost_usd == pytest.approx(answer.cost_usd, abs=1e-9)
@@ -77,17 +81,17 @@ def test_a_packed_answer_comes_back_with_its_words_and_counts(answer: Answer) ->
     )
 
 
-def test_packing_leaves_half_of_an_english_text_and_never_makes_one_longer() -> None:
+def test_packing_makes_every_entry_shorter_and_halves_an_english_one() -> None:
     english = Path(stored.__file__).with_name("service.py").read_text()[:1000]
     for text in (english, "", "Paris.", "0123456789abcdef" * 3, "パリ"):
         answer = Answer(text, "llama3.1:8b", 1764000000.5, 20, 220, "stop", 3.2, 0.0002, "vast-1", "9")
-        packed, plain = pack_answer(answer), encode_answer(answer).encode()
+        packed, plain = pack(answer), encode_answer(answer).encode() + b"a" * 100
         assert len(packed) < len(plain) * (0.6 if text is english else 1)
 
 
 @pytest.mark.parametrize("damage", [lambda raw: raw[:-1], lambda raw: raw + b"x", lambda raw: raw[:1] + raw])
 def test_a_damaged_packed_answer_is_none(damage: Callable[[bytes], bytes]) -> None:
-    packed = pack_answer(Answer("text " * 99, "model", 1.0, 2, 3, "stop", 4.0, 5.0))
+    packed = pack(Answer("text " * 99, "model", 1.0, 2, 3, "stop", 4.0, 5.0))
     assert packed[:1] != b"{"
     assert decode_answer(damage(packed)) is None
 
@@ -95,4 +99,14 @@ def test_a_damaged_packed_answer_is_none(damage: Callable[[bytes], bytes]) -> No
 def test_what_would_unpack_to_more_than_any_answer_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stored, "_LONGEST", 10_000)
     long = Answer("a" * 20_000, "model", 1.0, 2, 3, "stop", 4.0, 5.0)
-    assert decode_answer(pack_answer(long)) is None
+    assert decode_answer(pack(long)) is None
+
+
+def test_an_entry_comes_back_with_its_question() -> None:
+    entry = StoredEntry("Why?", "a" * 32, "embedder", 384, Answer("So.", "m", 1.0, 2, 3, "stop", 4.0, 5.0))
+    assert decode_entry(pack_entry(entry)) == entry
+
+
+@pytest.mark.parametrize("change", [{"question": 5}, {"scope": None}, {"dimensions": -1}, {"embedder": []}])
+def test_an_entry_with_a_wrong_field_is_none(change: dict[str, object]) -> None:
+    assert decode_entry(json.dumps(GOOD | {"question": "q", "scope": "s"} | change)) is None

@@ -194,13 +194,14 @@ async def test_a_hit_on_what_must_not_be_stored_leaves_no_trace_of_it(
     await house.chat("What is Redis?")
     answer = await house.chat("what is redis?", headers={"cache-control": "no-store"})
     assert answer.headers["x-llmhost-cache"] == "semantic"
-    (entry,) = await redis_client.keys("cache:embedding:*")
+    (entry,) = await redis_client.keys("cache:response:*")
+    counts = f"cache:metadata:{text(entry).rpartition(':')[2]}"
 
     async def is_counted() -> bool:
-        return await redis_client.hget(entry, "hit_count") == b"1"
+        return await redis_client.hget(counts, "hit_count") == b"1"
 
     await until(is_counted)
-    assert await redis_client.hget(entry, "served_question") is None
+    assert await redis_client.hget(counts, "served_question") is None
     assert await hits_of(house) == []
 
 

@@ -145,8 +145,9 @@ async def test_questions_and_answers_that_hold_html_are_shown_as_text(
 ) -> None:
     house.engine.pieces = (HOSTILE,)
     await fill(house, redis_client)
-    (entry,) = await redis_client.keys("cache:embedding:*")
-    await redis_client.hset(entry, "served_question", HOSTILE)
+    (entry,) = await redis_client.keys("cache:response:*")
+    counts = f"cache:metadata:{text(entry).rpartition(':')[2]}"
+    await redis_client.hset(counts, "served_question", HOSTILE)
 
     def seen() -> None:
         browser.open(house.url)

@@ -106,7 +106,7 @@ class Bench:
         return await self.ledger.totals(NOW - 60, NOW)
 
     async def metadata(self, entry: str) -> Any:
-        return await self.client.hgetall(self.keys.embedding(entry))
+        return await self.client.hgetall(self.keys.metadata(entry))
 
 
 @pytest.fixture

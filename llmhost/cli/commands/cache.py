@@ -50,7 +50,7 @@ async def list_entries(
         {
             "entry": entry.entry,
             "question": entry.question,
-            "model": entry.answer.model if entry.answer else None,
+            "model": entry.answer.model,
             "hit_count": entry.hit_count,
             "created": entry.created,
             "last_accessed": entry.last_accessed,
@@ -261,16 +261,15 @@ def _show_entry(output: Entry, console: Console) -> None:
     grid.add_row("hits", f"{output.hit_count:,}")
     grid.add_row("created", ago(output.created, now))
     grid.add_row("last used", ago(output.last_accessed, now))
-    if output.answer is not None and output.expires_in_s is not None:
-        grid.add_row("expires in", duration(output.expires_in_s))
-        grid.add_row("model", clean(output.answer.model))
-        machine = f" on machine {output.answer.machine}" if output.answer.machine else ""
-        grid.add_row("answered by", clean(f"{output.answer.worker or 'an unknown worker'}{machine}"))
-        took, cost = duration(output.answer.engine_seconds), money(output.answer.cost_usd)
-        grid.add_row("made in", f"{took}, {output.answer.completion_tokens:,} tokens, {cost}")
+    grid.add_row("expires in", duration(output.expires_in_s))
+    grid.add_row("model", clean(output.answer.model))
+    machine = f" on machine {output.answer.machine}" if output.answer.machine else ""
+    grid.add_row("answered by", clean(f"{output.answer.worker or 'an unknown worker'}{machine}"))
+    took, cost = duration(output.answer.engine_seconds), money(output.answer.cost_usd)
+    grid.add_row("made in", f"{took}, {output.answer.completion_tokens:,} tokens, {cost}")
     console.print(grid)
     console.print()
-    console.print(clean(output.answer.text) if output.answer else "The answer has expired.")
+    console.print(clean(output.answer.text))
 
 
 def _show_forgotten(forgotten: Sequence[str], labelled: Sequence[str], console: Console) -> None:

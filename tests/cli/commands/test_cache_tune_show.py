@@ -12,7 +12,9 @@ import redis
 import yaml
 
 from llmhost.cache.calibration import LabelsReport, Tally
+from llmhost.cache.models import Answer
 from llmhost.cache.policy import VERIFIER_FLOOR
+from llmhost.cache.stored import StoredEntry, pack_entry
 from llmhost.cli.trust_view import served_error_lines
 
 if TYPE_CHECKING:
@@ -64,10 +66,9 @@ def learnt(store: Any, **fields: float) -> None:
 def entry(store: Any, name: str, **served: str) -> str:
     """An entry that is found by its wording alone; returns its name."""
     name = name.ljust(32, "0")
-    store.hset(
-        f"cache:embedding:{name}", mapping={"question": "q", "scope": "s", "embedder": "", "vector": ""}
-    )
-    store.hset(f"cache:embedding:{name}", mapping={"hit_count": 1, **served})
+    answer = Answer("So.", "m", 1.0, 2, 3, "stop", 4.0, 5.0)
+    store.set(f"cache:response:{name}", pack_entry(StoredEntry("q", "s", "", 0, answer)), ex=600)
+    store.hset(f"cache:metadata:{name}", mapping={"hit_count": 1, **served})
     return name
 
 
