@@ -255,6 +255,16 @@ async def test_with_another_accounts_key_no_worker_is_called_gone_that_is_not_pr
     assert rented_house.alive() == []
 
 
+async def test_fleets_names_a_worker_of_another_account_that_only_redis_knows(
+    blue: RentedHouse, other_account: VastServer
+) -> None:
+    shutil.rmtree(blue.state)
+    shown = await blue.run("fleets", "--json", **other_account.environment())
+    (fleet,) = shown.json["fleets"]
+    assert (shown.code, set(fleet["workers"])) == (5, set(blue.alive())), shown.err
+    assert "bought by user 4242 of vast.ai, and this API key is user 5151's" in shown.err
+
+
 async def test_the_key_that_bought_a_worker_sees_that_it_is_gone_although_vast_does_not_say_whose_it_is(
     blue: RentedHouse,
 ) -> None:

@@ -190,7 +190,7 @@ async def test_down_does_not_call_a_machine_gone_that_was_sold_a_moment_ago_and_
     assert market.alive() == []
 
 
-@pytest.mark.parametrize("command", [["down"], ["down", "--orphans"], ["down", "--all", "--yes"]])
+@pytest.mark.parametrize("command", [["fleets"], ["down"], ["down", "--orphans"], ["down", "--all", "--yes"]])
 async def test_another_accounts_key_does_not_see_that_a_purchase_bought_nothing(
     market: RentedHouse, command: list[str]
 ) -> None:

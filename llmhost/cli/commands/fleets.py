@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,13 @@ from llmhost.cli.frame import globals_of
 from llmhost.cli.output import table
 from llmhost.cli.running import asynchronous, configured_if_readable, wired
 from llmhost.cli.text import clean, money
-from llmhost.errors import LlmhostError, ProviderError
+from llmhost.errors import LlmhostError, ProviderError, StateError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from llmhost.wiring import Wiring
+    from llmhost.wiring.other_fleets import OtherFleet
 
 __all__ = ["fleets"]
 
@@ -39,11 +43,8 @@ async def fleets(ctx: typer.Context) -> None:
         from llmhost.wiring.other_fleets import OtherFleet
 
         source = None if options.source is None else str(options.source.absolute())
-        own, failure = OtherFleet(config.fleet.name, config.fleet.provider, source, ()), None
-        try:
-            own = replace(own, workers=tuple(await wiring.provider.list()))
-        except LlmhostError as error:  # which is the command's, once it has said what it knows
-            own, failure = replace(own, unlisted=tuple(wiring.provider.on_record())), error
+        own = OtherFleet(config.fleet.name, config.fleet.provider, source, ())
+        own, failure = await _looked_at(own, wiring)
         found = [own, *await wiring.others.found(everywhere=True)]
     rows = [
         {
@@ -69,6 +70,30 @@ async def fleets(ctx: typer.Context) -> None:
             "the account on vast.ai could not be listed: there may be more",
             hint=UNSEEN_HINT,
         )
+
+
+async def _looked_at(own: OtherFleet, wiring: Wiring) -> tuple[OtherFleet, LlmhostError | None]:
+    """The configured fleet with its workers, those on record too; and why that may not be all, which is the
+    command's error once it has said what it knows."""
+    from llmhost.fleet.models import Registered
+    from llmhost.fleet.provider import list_all_workers
+
+    provider, known = wiring.provider, Registered()
+    if provider.rents:
+        with suppress(LlmhostError):
+            known = await (await wiring.fleet_records()).known()
+    try:
+        own = replace(own, workers=tuple(await list_all_workers(provider, known)))
+        unseen = [intent for intent in await provider.intents() if intent.hint is not None]
+    except LlmhostError as error:
+        recorded = {*known.ids}
+        with suppress(StateError):
+            recorded |= {*provider.on_record()}
+        return replace(own, unlisted=tuple(sorted(recorded))), error
+    for intent in unseen:
+        message = f"whether the purchase {intent.id} bought a worker cannot be seen with this API key"
+        return own, ProviderError(message, hint=intent.hint)
+    return own, None
 
 
 def _show(document: Mapping[str, Any], console: Console) -> None:
