@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ NEAREST, FARTHEST = 0.95, 0.8
 #: what the questions are asked for
 K = 8
 #: entries in a scope, and how many such scopes are compared
-SMALL, SCOPES = (1, 2, 8, 32, 128, 129), 100
+SMALL, SCOPES = (1, 2, 8, 32, 64, 65), 100
 #: seconds between two lines of progress
 PROGRESS = 10.0
 #: where the server keeps how many entries there are, and what it used before the first
@@ -111,6 +112,7 @@ def parse() -> argparse.Namespace:
 # The entries and the questions.
 
 
+@lru_cache(maxsize=2)
 def block(number: int) -> Vectors:
     """The entries from `number` times BLOCK on, in an order that does not follow the clusters."""
     random = np.random.default_rng((1, number))

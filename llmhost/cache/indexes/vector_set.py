@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_IN_LOG", "VectorSetIndex"]
 
-#: entries; such a log is half as large as a set, as fast, and exact: docs/architecture.md, "The indexes"
-MOST_IN_LOG = 128
+#: entries; such a log is a third as large as a set, as fast, and exact: docs/architecture.md, "The indexes"
+MOST_IN_LOG = 64
 #: entries; a log that is longer, of a server that had no vector sets, is searched as it is
 _MOST_MOVED = 1024
 #: entries; Redis adds them in one step, and answers no other client meanwhile

@@ -9,7 +9,7 @@ end
 local length = redis.call('STRLEN', KEYS[1])
 if length == 0 then
   redis.call('SET', KEYS[1], ARGV[2] .. ARGV[3])
-elseif length < 16384 then  -- in one piece: a string that grows is given twice its room
+elseif length < 32768 then  -- in one piece: a string that grows is given twice its room
   redis.call('SET', KEYS[1], redis.call('GET', KEYS[1]) .. ARGV[3])
 else
   redis.call('APPEND', KEYS[1], ARGV[3])
