@@ -136,8 +136,10 @@ def percent(ratio: float) -> str:
 
 
 def counted(count: int, what: str) -> str:
-    """``1 label``, ``1,200 labels``."""
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+    """``1 label``, ``1,200 labels``, ``2 entries``."""
+    if count == 1:
+        return f"{count:,} {what}"
+    return f"{count:,} {what[:-1]}ies" if what.endswith("ry") else f"{count:,} {what}s"
 
 
 def ago(then: float, now: float) -> str:

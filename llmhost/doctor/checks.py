@@ -80,7 +80,7 @@ _INDEX_RIGHTS = {
     "vector_set": "give the user, with ACL SETUSER: +vadd +vsim +vrem +vemb",
     "query_engine": "give the user, with ACL SETUSER: +ft.create +ft.search +ft.info +ft.dropindex",
 }
-_REINDEX_FIX = "`llmhost cache clear` starts over with it, when no llmhost serves"
+_REINDEX_FIX = "`llmhost cache reindex` moves the entries to it, while llmhost serves"
 _SPILLED_FIX = "use a smaller `engine.model`, fewer `engine.slots`, or a larger GPU"
 _STUCK_FIX = "`llmhost up` waits while it makes progress, else replaces it; see `llmhost logs`"
 

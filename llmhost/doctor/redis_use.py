@@ -156,6 +156,7 @@ def keys(config: Config, mark: str) -> Sequence[str]:
             cache.flat(mark, mark),
             cache.vectors(mark, mark),
             cache.vector(mark, mark),
+            cache.vector_log(mark, mark),
         ),
         *(cache.layout, cache.judged(mark), cache.served(mark, mark)),
     )

@@ -165,7 +165,8 @@ class NamespaceKeys:
 
     @property
     def layout(self) -> str:
-        """Hash: how the entries are kept, `index` the kind of index in force."""
+        """Hash: how the entries are kept, `index` the kind of index in force, `building` the one that
+        `cache reindex` moves them to."""
         return f"{self.namespace}:layout"
 
     def index(self, embedder: str, scope: str) -> str:
@@ -180,9 +181,17 @@ class NamespaceKeys:
         """Vector set."""
         return f"{self.namespace}:vectors:{embedder}:{scope}"
 
+    def vector_log(self, embedder: str, scope: str) -> str:
+        """String: the log of a scope that is too small for a vector set."""
+        return f"{self.namespace}:vector_log:{embedder}:{scope}"
+
     def vector(self, embedder: str, entry: str) -> str:
         """Hash: what the query engine indexes of an entry."""
         return f"{self.namespace}:vector:{embedder}:{entry}"
+
+    def family(self, name: str) -> str:
+        """What the keys of one family begin with: ``family("flat")``."""
+        return f"{self.namespace}:{name}:"
 
     @property
     def any_index(self) -> str:
@@ -207,6 +216,7 @@ class NamespaceKeys:
             "index",
             "flat",
             "vectors",
+            "vector_log",
             "vector",
             "judged",
             "served",

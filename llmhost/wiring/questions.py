@@ -6,6 +6,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from llmhost.config.models import CacheConfig, Config
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
     from llmhost.cache.calibration import Calibration, Label
     from llmhost.cache.catalog import Catalog
     from llmhost.cache.contracts import Embedder, Index, TextEmbedder
-    from llmhost.cache.indexes.choose import IndexKind
+    from llmhost.cache.indexes.choose import IndexChoice, IndexKind
+    from llmhost.cache.indexes.in_force import IndexInForce
     from llmhost.cache.models import Judge
     from llmhost.cache.policy import CachePolicy, Thresholds
+    from llmhost.cache.reindex import Reindexed, Reindexer
     from llmhost.cache.service import SemanticCache
+    from llmhost.cache.sweep import Sweeper, Swept
     from llmhost.trust.labels import Labels
 
 __all__ = ["CacheParts", "drop_audits", "make_policy", "thresholds", "verified_policy"]
@@ -42,7 +46,8 @@ class CacheParts:
         self._note = note
         self._made: dict[str, object] = {}
         self._failed: dict[str, ModelError | StateError] = {}
-        self._index_kind: IndexKind | None = None
+        self._index_choice: IndexChoice | None = None
+        self._indexes: dict[tuple[str, int], IndexInForce] = {}
         self._locks = {name: asyncio.Lock() for name in ("embedder", "policy", "index")}
 
     def catalog(self, client: Redis) -> Catalog:
@@ -112,12 +117,8 @@ class CacheParts:
         config = self._config.cache
 
         async def embedder_source() -> tuple[Embedder, Index]:
-            embedder, _ = await asyncio.gather(self.embedder(), self._kind_of_index(client))
-            made = self._made.get("index")  # one for the whole run: it holds what it has read
-            if made is None:
-                made = await self._index(client, embedder.id, embedder.dimensions)
-                made = self._made.setdefault("index", made)
-            return embedder, made  # type: ignore[return-value]  # one type under each name
+            embedder, _ = await asyncio.gather(self.embedder(), self._choice_of_index(client))
+            return embedder, await self._index(client, embedder.id, embedder.dimensions)
 
         @functools.cache  # made when they are first read: an exact hit never does
         def labels() -> Labels:
@@ -171,27 +172,67 @@ class CacheParts:
                     raise
         return self._made[what]  # type: ignore[return-value]  # one type under each name
 
-    async def _index(self, client: Redis, embedder: str, dimensions: int) -> Index:
+    async def _index(self, client: Redis, embedder: str, dimensions: int) -> IndexInForce:
+        """One for the whole run: it holds what it has read. Raises StoreUnavailable."""
+        from llmhost.cache.indexes.in_force import IndexInForce
+
+        choice = await self._choice_of_index(client)
+        name = (embedder, dimensions)
+        if name not in self._indexes:
+            self._indexes[name] = IndexInForce(
+                client,
+                self.keys,
+                lambda kind: self._index_of_kind(client, kind, embedder, dimensions),
+                choice.kind,
+                configured=choice.reason == "configured",
+            )
+        return self._indexes[name]
+
+    def _index_of_kind(self, client: Redis, kind: IndexKind, embedder: str, dimensions: int) -> Index:
         from llmhost.cache.indexes.choose import make_index
 
-        kind, lifetime = await self._kind_of_index(client), self._config.cache.embedding_ttl
+        lifetime = self._config.cache.embedding_ttl
         return make_index(
             kind, client, self.keys, embedder=embedder, dimensions=dimensions, lifetime=lifetime
         )
 
-    async def _kind_of_index(self, client: Redis) -> IndexKind:
+    async def _choice_of_index(self, client: Redis) -> IndexChoice:
         """Redis is asked once. Raises StoreUnavailable."""
         from llmhost.cache.indexes.choose import index_in_force
 
         async with self._locks["index"]:
-            if self._index_kind is None:
-                alone = self._config.redis.cache_only  # others decide, who see what there is
-                wanted = self._config.cache.index
-                choice = await index_in_force(
-                    client, self.keys, wanted, record=not alone, lists_keys=not alone
-                )
-                self._index_kind = choice.kind
-        return self._index_kind
+            if self._index_choice is None:
+                self._index_choice = await index_in_force(client, self.keys, self._config.cache.index)
+        return self._index_choice
+
+    async def reindexer(
+        self, client: Redis, *, re_embed: bool, tell: Callable[[Reindexed], None]
+    ) -> Reindexer:
+        """What moves all entries to another index. Raises ModelError, StateError."""
+        from llmhost.cache.reindex import Reindexer
+
+        return Reindexer(
+            client,
+            self.keys,
+            make=partial(self._index_of_kind, client),
+            embedder_source=self.embedder,
+            embedder_id=(await self.embedder()).id,
+            re_embed=re_embed,
+            tell=tell,
+        )
+
+    def sweeper(self, client: Redis, tell: Callable[[Swept], None]) -> Sweeper:
+        """What removes what expired entries have left."""
+        from llmhost.cache.sweep import Sweeper
+
+        kind = self._config.cache.index
+        return Sweeper(
+            client,
+            self.keys,
+            make=partial(self._index_of_kind, client),
+            configured=None if kind == "auto" else kind,
+            tell=tell,
+        )
 
 
 async def drop_audits(config: Config, client: Redis) -> None:

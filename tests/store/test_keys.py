@@ -46,7 +46,12 @@ def test_keys_of_a_namespace_are_named_as_documented() -> None:
     keys = NamespaceKeys("cache")
     names = [keys.embedding("e"), keys.response("e"), keys.metadata("e"), keys.flight("e")]
     names += [keys.index("minilm", "s"), keys.flat("minilm", "s"), keys.vectors("minilm", "s")]
-    names += [keys.vector("minilm", "e"), keys.judged("p"), keys.served("blue", "acme")]
+    names += [
+        keys.vector_log("minilm", "s"),
+        keys.vector("minilm", "e"),
+        keys.judged("p"),
+        keys.served("blue", "acme"),
+    ]
     assert names == [
         "cache:embedding:e",
         "cache:response:e",
@@ -55,6 +60,7 @@ def test_keys_of_a_namespace_are_named_as_documented() -> None:
         "cache:index:minilm:s",
         "cache:flat:minilm:s",
         "cache:vectors:minilm:s",
+        "cache:vector_log:minilm:s",
         "cache:vector:minilm:e",
         "cache:judged:p",
         "cache:served:blue:acme",

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from redis.exceptions import NoPermissionError, OutOfMemoryError
 
 from llmhost.cache.contracts import Index
+from llmhost.cache.walk import keys_of
 from llmhost.errors import StoreRefused
-from llmhost.store.client import text, translate_errors
+from llmhost.store.client import execute, text, translate_errors
 from llmhost.store.keys import NamespaceKeys
 
 if TYPE_CHECKING:
@@ -20,15 +21,26 @@ if TYPE_CHECKING:
 __all__ = [
     "IndexChoice",
     "IndexKind",
+    "Layout",
     "Reason",
     "ServerIndexes",
     "index_in_force",
     "make_index",
+    "read_layout",
+    "remove_index",
     "server_indexes",
 ]
 
 #: best first; every server can do the last
 IndexKind = Literal["vector_set", "query_engine", "flat"]
+
+#: the families of keys of each kind; `index` is an older llmhost's
+_FAMILIES: dict[IndexKind, Sequence[str]] = {
+    "vector_set": ("vectors", "vector_log"),
+    "query_engine": ("vector",),
+    "flat": ("flat", "index"),
+}
+_KIND_OF = {family: kind for kind, families in _FAMILIES.items() for family in families}
 
 #: configured; on record; what the data that lies there is in; the best that the server has; it does not say
 Reason = Literal["configured", "recorded", "data", "best", "refused"]
@@ -53,6 +65,22 @@ class ServerIndexes:
 
     possible: Sequence[IndexKind]
     forbidden: Sequence[IndexKind]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What is on record: the kind in force, and the one that `cache reindex` builds."""
+
+    index: IndexKind | None
+    building: IndexKind | None
+
+
+async def read_layout(client: Redis, keys: NamespaceKeys) -> Layout:
+    """Raises StoreError."""
+    with translate_errors():
+        index, building = await client.hmget(keys.layout, ["index", "building"])
+    kinds = get_args(IndexKind)
+    return Layout(_known(index, kinds), _known(building, kinds))
 
 
 async def index_in_force(
@@ -166,19 +194,37 @@ def _is_unknown(answer: Any) -> bool:
 
 
 async def _kind_of_data(client: Redis, keys: NamespaceKeys) -> IndexKind | None:
-    """The kind of index that the entries of the namespace are in; None where there are none. A scope with few
-    entries has a log of the flat index in a `vector_set`, too. Raises StoreError."""
+    """The kind of index that the entries of the namespace are in; None where there are none. Raises
+    StoreError."""
     found: IndexKind | None = None
     with translate_errors():
         async for key in client.scan_iter(match=keys.any_index, count=_SCAN_STEP):
-            match text(key).removeprefix(f"{keys.namespace}:").split(":")[0]:
-                case "vectors":
-                    return "vector_set"
-                case "vector":
-                    return "query_engine"
-                case "flat" | "index":
-                    found = "flat"
+            kind = _KIND_OF.get(text(key).removeprefix(f"{keys.namespace}:").split(":")[0])
+            if kind in ("vector_set", "query_engine"):
+                return kind
+            found = found or kind
     return found
+
+
+async def remove_index(
+    client: Redis, keys: NamespaceKeys, kind: IndexKind, *, kept_embedder: str | None = None
+) -> int:
+    """Removes all keys of this kind of index, some at a time, but not those of `kept_embedder`; says how many
+    there were. Raises StoreError."""
+    removed = 0
+    for family in _FAMILIES[kind]:
+        prefix = keys.family(family)
+        kept = f"{prefix}{kept_embedder}:"
+        async for found in keys_of(client, f"{prefix}*"):
+            going = [key for key in found if kept_embedder is None or not key.startswith(kept)]
+            if kind == "query_engine":
+                for name in {key.rpartition(":")[0] for key in going}:
+                    with suppress(StoreRefused):  # there is none
+                        await execute(client, "FT.DROPINDEX", name)
+            if going:
+                with translate_errors():
+                    removed += await client.unlink(*going)
+    return removed
 
 
 async def _record(client: Redis, keys: NamespaceKeys, kind: IndexKind) -> bytes | None:
@@ -191,6 +237,6 @@ async def _record(client: Redis, keys: NamespaceKeys, kind: IndexKind) -> bytes 
     return recorded  # type: ignore[no-any-return]
 
 
-def _known(recorded: bytes | None, possible: Sequence[IndexKind]) -> IndexKind | None:
+def _known(recorded: bytes | str | None, possible: Sequence[IndexKind]) -> IndexKind | None:
     """None also for a kind that this server or this llmhost does not have."""
     return next((kind for kind in possible if recorded == kind.encode()), None)

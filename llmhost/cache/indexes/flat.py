@@ -12,7 +12,7 @@ import asyncio
 import os
 import struct
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +27,7 @@ from llmhost.store.keys import NamespaceKeys
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-__all__ = ["ENTRY_BYTES", "FlatIndex", "Mirror", "encode_record", "encode_removal"]
+__all__ = ["ENTRY_BYTES", "FlatIndex", "Mirror", "dimensions_of", "encode_record", "encode_removal"]
 
 #: bytes; an entry's 32 hex digits
 ENTRY_BYTES = 16
@@ -198,13 +198,21 @@ _TRIES = 5
 
 
 class FlatIndex:
-    """The flat index of one embedder. `lifetime` is seconds, counted from the last record."""
+    """The flat index of one embedder. `lifetime` is seconds, counted from the last record. `logs` names the
+    log of an embedder and a scope, where it is not the index's own."""
 
     def __init__(
-        self, client: Redis, keys: NamespaceKeys, *, embedder: str, dimensions: int, lifetime: float
+        self,
+        client: Redis,
+        keys: NamespaceKeys,
+        *,
+        embedder: str,
+        dimensions: int,
+        lifetime: float,
+        logs: Callable[[str, str], str] | None = None,
     ) -> None:
         self._client = client
-        self._keys = keys
+        self._log_of, self._old_log_of = logs or keys.flat, logs or keys.index
         self._embedder = embedder
         self._dimensions = dimensions
         self._lifetime_ms = round(lifetime * 1000)
@@ -240,6 +248,10 @@ class FlatIndex:
         mirror = await self._synced(scope)
         return [mirror.vector(entry) for entry in entries]
 
+    async def members(self, scope: str) -> Sequence[str]:
+        """The entries of a scope."""
+        return [entry for entry, _ in (await self._synced(scope)).items()]
+
     def mirror(self, scope: str) -> Mirror:
         """The scope as it was when it was last read."""
         return self._mirror(scope)[1]
@@ -268,7 +280,7 @@ class FlatIndex:
             _, mirror = self._mirror(scope)
             with translate_errors():
                 header, records = await self._read(
-                    keys=[self._log(scope), self._keys.index(self._embedder, scope)],
+                    keys=[self._log(scope), self._old_log(scope)],
                     args=[mirror.header, mirror.position, _HEADER.size],
                 )
             sound = True
@@ -315,13 +327,24 @@ class FlatIndex:
         return bool(swapped)
 
     def _kept_at(self, scope: str, mirror: Mirror) -> str:
-        return self._keys.index(self._embedder, scope) if mirror.is_old else self._log(scope)
+        return self._old_log(scope) if mirror.is_old else self._log(scope)
 
     def _log(self, scope: str) -> str:
-        return self._keys.flat(self._embedder, scope)
+        return self._log_of(self._embedder, scope)
+
+    def _old_log(self, scope: str) -> str:
+        return self._old_log_of(self._embedder, scope)
 
     def _new_header(self) -> bytes:
         return _HEADER.pack(_MAGIC, self._dimensions, os.urandom(16))
+
+
+def dimensions_of(log: bytes) -> int | None:
+    """The dimensions of the vectors in a log, of which this is the beginning; None where it is none."""
+    if len(log) < _HEADER.size:
+        return None
+    magic, dimensions, _ = _HEADER.unpack(log[: _HEADER.size])
+    return dimensions if magic in (_MAGIC, _OLD_MAGIC) else None
 
 
 def _is_sound(header: bytes, dimensions: int) -> bool:

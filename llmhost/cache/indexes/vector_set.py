@@ -1,8 +1,9 @@
 """Approximate search by Redis itself, 8.0 or newer: a vector set (VADD, VSIM) for each scope.
 
-A vector set of one entry costs 3 KB, and most scopes are one conversation. So a scope begins as a log of the
-flat index, and whoever adds one entry too many moves it to a vector set. Every search reads both, which keeps
-each step of a move safe: an entry is in the set before it leaves the log, and is named once.
+A vector set of one entry costs 3 KB, and most scopes are one conversation. So a scope begins as a log like
+those of the flat index, and whoever adds one entry too many moves it to a vector set. Every search reads
+both, which keeps each step of a move safe: an entry is in the set before it leaves the log, and is named
+once.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from llmhost.store.keys import NamespaceKeys
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-__all__ = ["MOST_IN_LOG", "VectorSetIndex"]
+__all__ = ["MOST_IN_LOG", "MOST_LISTED", "VectorSetIndex"]
 
 #: entries; such a log is a third as large as a set, as fast, and exact: docs/architecture.md, "The indexes"
 MOST_IN_LOG = 64
-#: entries; a log that is longer, of a server that had no vector sets, is searched as it is
-_MOST_MOVED = 1024
+#: entries that are listed at once
+MOST_LISTED = 1000
 #: entries; Redis adds them in one step, and answers no other client meanwhile
 _MOVED_AT_ONCE = 32
 #: links of an entry, and candidates that are looked at to find them, and at a search. Of 100,000 clustered
@@ -66,7 +67,14 @@ class VectorSetIndex:
         self._dimensions = dimensions
         self._lifetime_ms = round(lifetime * 1000)
         self._most_in_log = most_in_log
-        self._small = FlatIndex(client, keys, embedder=embedder, dimensions=dimensions, lifetime=lifetime)
+        self._small = FlatIndex(
+            client,
+            keys,
+            embedder=embedder,
+            dimensions=dimensions,
+            lifetime=lifetime,
+            logs=keys.vector_log,
+        )
         #: scopes that had a set when they were last looked at, the newest last
         self._large: dict[str, None] = {}
 
@@ -118,12 +126,20 @@ class VectorSetIndex:
             for logged, raw in zip(in_log, in_set, strict=True)
         ]
 
+    async def members(self, scope: str) -> Sequence[str]:
+        """The entries of a scope; of a set with more than `MOST_LISTED`, so many at random."""
+        with self._translate():
+            small, large = await asyncio.gather(
+                self._small.members(scope),
+                execute(self._client, "VRANDMEMBER", self._key(scope), MOST_LISTED),
+            )
+        ours = [name.hex() for name in large or () if len(name) == ENTRY_BYTES]
+        return [*dict.fromkeys((*small, *ours))]
+
     async def _move(self, scope: str) -> None:
         """Moves the log to the set. A crash leaves entries in both, and the next addition moves them."""
         await self._small.prepare(scope)
         log = self._small.mirror(scope)
-        if len(log) > _MOST_MOVED:
-            return
         entries = list(log.items())
         for start in range(0, len(entries), _MOVED_AT_ONCE):
             await self._add_to_set(scope, entries[start : start + _MOVED_AT_ONCE])

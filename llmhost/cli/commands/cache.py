@@ -12,12 +12,14 @@ import typer
 
 from llmhost.cli.commands.cache_audit import audit_hits
 from llmhost.cli.commands.cache_eval import eval_pairs
+from llmhost.cli.commands.cache_reindex import reindex_entries
 from llmhost.cli.commands.cache_replay import replay_stream
+from llmhost.cli.commands.cache_sweep import sweep_cache
 from llmhost.cli.commands.cache_tune import app as tune
 from llmhost.cli.frame import App, Globals, globals_of
 from llmhost.cli.output import table
 from llmhost.cli.running import asynchronous, configured, confirm, run_async, wired
-from llmhost.cli.text import ENTRY_DIGITS, ago, clean, duration, money, shortened
+from llmhost.cli.text import ENTRY_DIGITS, ago, clean, counted, duration, money, shortened
 from llmhost.errors import Cancelled, UsageError
 
 if TYPE_CHECKING:
@@ -212,7 +214,7 @@ async def _clear(options: Globals, config: Config, yes: bool) -> None:
             raise Cancelled("Cancelled. Nothing was removed.")
         cleared = await catalog.clear()
         await wiring.drop_audits()
-    words = f"removed {_entries(cleared)} of the namespace {config.cache.namespace}"
+    words = f"removed {counted(cleared, 'entry')} of the namespace {config.cache.namespace}"
     options.output.result({"cleared": cleared}, lambda _, console: console.print(words))
 
 
@@ -223,12 +225,8 @@ def _scope_of_clear(config: Config, count: int) -> str:
 
     own = config.fleet.name
     known = dict.fromkeys([own, *(fleet.name for fleet in known_fleets(state_dir() / "fleets"))])
-    what = f"Remove {_entries(count)} of the namespace {config.cache.namespace!r}"
+    what = f"Remove {counted(count, 'entry')} of the namespace {config.cache.namespace!r}"
     return f"{what}, of every fleet that shares it in this Redis (known here: {', '.join(known)})?"
-
-
-def _entries(count: int) -> str:
-    return f"{count:,} {'entry' if count == 1 else 'entries'}"
 
 
 def _show_list(entries: Sequence[Entry], console: Console, limit: int) -> None:
@@ -278,6 +276,8 @@ def _show_forgotten(forgotten: Sequence[str], labelled: Sequence[str], console: 
         console.print(f"forgot {entry[:ENTRY_DIGITS]}{learnt}")
 
 
+app.command("reindex")(reindex_entries)
+app.command("sweep")(sweep_cache)
 app.command("replay")(replay_stream)
 app.command("eval")(eval_pairs)
 app.command("audit")(audit_hits)

@@ -100,8 +100,9 @@ async def test_the_configuration_goes_before_all_and_is_not_recorded(
         (["test:flat:m:s"], "flat"),
         (["test:vector:m:e"], "query_engine"),
         (["test:flat:m:s", "test:flat:m:t", "test:vectors:m:u"], "vector_set"),
+        (["test:flat:m:s", "test:vector_log:m:u"], "vector_set"),
     ],
-    ids=["of an older llmhost", "flat", "query_engine", "vector_set with small scopes"],
+    ids=["of an older llmhost", "flat", "query_engine", "vector_set", "vector_set of small scopes"],
 )
 async def test_entries_that_lie_there_stay_in_their_index(
     client_of: ClientOf, keys: NamespaceKeys, existing: Sequence[str], kind: IndexKind

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DIMENSIONS = 16
 #: entries of a scope without a set
 MOST = 32
-LOG, SET = "test:flat:e:s", "test:vectors:e:s"
+LOG, SET = "test:vector_log:e:s", "test:vectors:e:s"
 
 
 @pytest.fixture
@@ -119,7 +119,10 @@ async def test_an_entry_that_is_added_while_a_scope_moves_stays(
 
     async def drop_later(small: FlatIndex, *arguments: object) -> bool:
         # A process that has not seen the set yet.
-        late = FlatIndex(client, NamespaceKeys("test"), embedder="e", dimensions=DIMENSIONS, lifetime=60.0)
+        names = NamespaceKeys("test")
+        late = FlatIndex(
+            client, names, embedder="e", dimensions=DIMENSIONS, lifetime=60.0, logs=names.vector_log
+        )
         await late.add("s", entry(99), VECTORS[99])
         return await drop(small, *arguments)  # type: ignore[arg-type]
 
@@ -170,19 +173,6 @@ async def test_a_name_in_a_set_that_is_no_entrys_is_not_found(index: VectorSetIn
     await fill(index, range(40))
     await client.execute_command("VADD", SET, "FP32", VECTORS[0].tobytes(), "theirs", "Q8", "M", 16)
     assert sorted(await found(index)) == [*range(40)]
-
-
-async def test_a_long_log_of_a_server_without_sets_is_searched_as_it_is(client: Redis) -> None:
-    names = NamespaceKeys("test")
-    flat = FlatIndex(client, names, embedder="e", dimensions=DIMENSIONS, lifetime=60.0)
-    for number in range(1100):
-        await flat.add("s", entry(number), VECTORS[number % 100])
-    index = new_index(client)
-    await index.add("s", entry(2000), VECTORS[3])
-    await index.prepare("s")
-    near = await index.search("s", VECTORS[3], 12)
-    assert {int(one.entry, 16) for one in near} == {*range(3, 1100, 100), 2000}
-    assert await client.exists(SET) == 0
 
 
 async def nearest(client: Redis, vector: NDArray[np.float32]) -> int:

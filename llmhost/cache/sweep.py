@@ -1,0 +1,159 @@
+"""Removes what the cache has no use for any more, in small steps, while other processes serve.
+
+A search removes the expired entries that it meets: this is for those that no search meets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, Protocol, cast, get_args
+
+from llmhost.cache.contracts import Index
+from llmhost.cache.indexes.choose import IndexKind, read_layout, remove_index
+from llmhost.cache.indexes.flat import dimensions_of
+from llmhost.cache.keys import ENTRY_PATTERN
+from llmhost.cache.walk import BATCH, keys_of
+from llmhost.errors import StoreRefused
+from llmhost.store.client import execute, load_script, translate_errors
+from llmhost.store.keys import NamespaceKeys
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+__all__ = ["Sweeper", "Swept"]
+
+#: bytes of a log that tell what it is
+_HEAD = 64
+#: entries of which one script removes what is left: Redis answers no other client meanwhile
+_AT_ONCE = 100
+
+
+class _ListingIndex(Index, Protocol):
+    async def members(self, scope: str) -> Sequence[str]: ...
+
+
+@dataclass(slots=True)
+class Swept:
+    """`vectors` of entries that have expired; `records`, keys of such entries; `index_keys` of kinds of index
+    that are not in use; `refused` why some could not be looked at, empty where all were."""
+
+    step: str = ""
+    vectors: int = 0
+    records: int = 0
+    index_keys: int = 0
+    refused: str = ""
+
+
+@dataclass(eq=False)
+class Sweeper:
+    """`make` gives the index of a kind, an embedder's id and its dimensions; `configured` is the kind that
+    this configuration names, None where it leaves the choice."""
+
+    client: Redis
+    keys: NamespaceKeys
+    _: KW_ONLY
+    make: Callable[[IndexKind, str, int], Index]
+    configured: IndexKind | None = None
+    tell: Callable[[Swept], None] = lambda _: None
+
+    async def run(self) -> Swept:
+        """Raises StoreError."""
+        done = Swept()
+        layout = await read_layout(self.client, self.keys)
+        used = {layout.index, layout.building, self.configured} - {None}
+        for kind in get_args(IndexKind):
+            if used and kind not in used:
+                done.step = f"removing the index {kind}"
+                done.index_keys += await remove_index(self.client, self.keys, kind)
+            else:
+                done.step = f"looking for expired entries in the index {kind}"
+                self.tell(done)
+                await self._sweep_index(done, kind)
+            self.tell(done)
+        done.step = "looking for what expired entries left"
+        for key_of in (self.keys.embedding, self.keys.metadata):
+            await self._drop_orphans(done, key_of)
+        return done
+
+    async def _sweep_index(self, done: Swept, kind: IndexKind) -> None:
+        if kind == "query_engine":
+            async for found in keys_of(self.client, f"{self.keys.family('vector')}*"):
+                names = {key.rpartition(":")[2]: key for key in found}
+                gone = await self._gone([name for name in names if ENTRY_PATTERN.fullmatch(name)])
+                if gone:
+                    with translate_errors():
+                        done.vectors += await self.client.unlink(*(names[name] for name in gone))
+            return
+        try:
+            async for scope, index in self._indexes(kind):
+                done.vectors += await self._sweep_scope(scope, index)
+                self.tell(done)
+        except StoreRefused as error:  # a damaged log, or a right that this user lacks
+            done.refused = error.message
+
+    async def _indexes(self, kind: IndexKind) -> AsyncIterator[tuple[str, _ListingIndex]]:
+        """Each scope that has an index of this kind."""
+        families = ("vectors", "vector_log") if kind == "vector_set" else ("flat", "index")
+        for family in families:
+            prefix = self.keys.family(family)
+            async for found in keys_of(self.client, f"{prefix}*"):
+                for key in found:
+                    embedder, _, scope = key.removeprefix(prefix).rpartition(":")
+                    if not ENTRY_PATTERN.fullmatch(scope):
+                        continue  # a log that is being written
+                    dimensions = await self._dimensions(family, key)
+                    if dimensions:
+                        yield scope, cast("_ListingIndex", self.make(kind, embedder, dimensions))
+
+    async def _dimensions(self, family: str, key: str) -> int | None:
+        if family != "vectors":
+            with translate_errors():
+                return dimensions_of(bytes(await self.client.getrange(key, 0, _HEAD)))
+        member = await execute(self.client, "VRANDMEMBER", key)
+        raw = None if member is None else await execute(self.client, "VEMB", key, member, "RAW")
+        return len(raw[1]) if raw else None
+
+    async def _sweep_scope(self, scope: str, index: _ListingIndex) -> int:
+        """Until no expired entry is met among those that the index lists."""
+        removed = 0
+        while True:
+            gone = await self._gone(await index.members(scope))
+            if not gone:
+                return removed
+            for start in range(0, len(gone), BATCH):
+                part = gone[start : start + BATCH]
+                vectors = dict(zip(part, await index.vectors(scope, part), strict=True))
+                await index.remove(scope, part)
+                back = set(part) - set(await self._gone(part))  # stored anew at this moment
+                for entry in back:
+                    vector = vectors[entry]
+                    if vector is not None:
+                        await index.add(scope, entry, vector)
+                removed += len(part) - len(back)
+
+    async def _gone(self, entries: Sequence[str]) -> list[str]:
+        """Those that have no answer any more."""
+        gone = []
+        for start in range(0, len(entries), BATCH):
+            part = entries[start : start + BATCH]
+            with translate_errors():
+                pipeline = self.client.pipeline(transaction=False)
+                for entry in part:
+                    pipeline.exists(self.keys.response(entry))
+                there = await pipeline.execute()
+            gone += [entry for entry, exists in zip(part, there, strict=True) if not exists]
+        return gone
+
+    async def _drop_orphans(self, done: Swept, key_of: Callable[[str], str]) -> None:
+        drop = self.client.register_script(load_script("llmhost.cache", "drop_orphans.lua"))
+        async for found in keys_of(self.client, key_of("*")):
+            names = [
+                name for name in (key.rpartition(":")[2] for key in found) if ENTRY_PATTERN.fullmatch(name)
+            ]
+            for start in range(0, len(names), _AT_ONCE):
+                part = names[start : start + _AT_ONCE]
+                keys = [key for name in part for key in (self.keys.response(name), key_of(name))]
+                with translate_errors():
+                    done.records += await drop(keys=keys)
+            self.tell(done)
