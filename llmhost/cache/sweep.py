@@ -85,42 +85,39 @@ class Sweeper:
                     with translate_errors():
                         done.vectors += await self.client.unlink(*(names[name] for name in gone))
             return
-        try:
-            async for scope, index in self._indexes(kind):
-                done.vectors += await self._sweep_scope(scope, index)
-                self.tell(done)
-        except StoreRefused as error:  # a damaged log, or a right that this user lacks
-            done.refused = error.message
+        async for key, family in self._keys_of_scopes(kind):
+            try:
+                await self._sweep_scope(done, kind, family, key)
+            except StoreRefused as error:  # a damaged log, or a right that this user lacks
+                done.refused = error.message
+            self.tell(done)
 
-    async def _indexes(self, kind: IndexKind) -> AsyncIterator[tuple[str, _ListingIndex]]:
-        """Each scope that has an index of this kind."""
-        families = ("vectors", "vector_log") if kind == "vector_set" else ("flat", "index")
-        for family in families:
-            prefix = self.keys.family(family)
-            async for found in keys_of(self.client, f"{prefix}*"):
+    async def _keys_of_scopes(self, kind: IndexKind) -> AsyncIterator[tuple[str, str]]:
+        """The key of each scope in an index of this kind, and its family."""
+        for family in ("vectors", "vector_log") if kind == "vector_set" else ("flat", "index"):
+            async for found in keys_of(self.client, f"{self.keys.family(family)}*"):
                 for key in found:
-                    embedder, _, scope = key.removeprefix(prefix).rpartition(":")
-                    if not ENTRY_PATTERN.fullmatch(scope):
-                        continue  # a log that is being written
-                    dimensions = await self._dimensions(family, key)
-                    if dimensions:
-                        yield scope, cast("_ListingIndex", self.make(kind, embedder, dimensions))
+                    if ENTRY_PATTERN.fullmatch(key.rpartition(":")[2]):  # else a log that is being written
+                        yield key, family
 
     async def _dimensions(self, family: str, key: str) -> int | None:
         if family != "vectors":
-            with translate_errors():
-                return dimensions_of(bytes(await self.client.getrange(key, 0, _HEAD)))
+            return dimensions_of(await execute(self.client, "GETRANGE", key, 0, _HEAD))
         member = await execute(self.client, "VRANDMEMBER", key)
         raw = None if member is None else await execute(self.client, "VEMB", key, member, "RAW")
         return len(raw[1]) if raw else None
 
-    async def _sweep_scope(self, scope: str, index: _ListingIndex) -> int:
+    async def _sweep_scope(self, done: Swept, kind: IndexKind, family: str, key: str) -> None:
         """Until no expired entry is met among those that the index lists."""
-        removed = 0
+        embedder, _, scope = key.removeprefix(self.keys.family(family)).rpartition(":")
+        dimensions = await self._dimensions(family, key)
+        if not dimensions:
+            return
+        index = cast("_ListingIndex", self.make(kind, embedder, dimensions))
         while True:
             gone = await self._gone(await index.members(scope))
             if not gone:
-                return removed
+                return
             for start in range(0, len(gone), BATCH):
                 part = gone[start : start + BATCH]
                 vectors = dict(zip(part, await index.vectors(scope, part), strict=True))
@@ -130,7 +127,7 @@ class Sweeper:
                     vector = vectors[entry]
                     if vector is not None:
                         await index.add(scope, entry, vector)
-                removed += len(part) - len(back)
+                done.vectors += len(part) - len(back)
 
     async def _gone(self, entries: Sequence[str]) -> list[str]:
         """Those that have no answer any more."""

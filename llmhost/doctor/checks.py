@@ -77,7 +77,7 @@ _INDEX_REASONS = {
     "refused": "since this server does not tell which is on record",
 }
 _INDEX_RIGHTS = {
-    "vector_set": "give the user, with ACL SETUSER: +vadd +vsim +vrem +vemb",
+    "vector_set": "give the user, with ACL SETUSER: +vadd +vsim +vrem +vemb +vrandmember",
     "query_engine": "give the user, with ACL SETUSER: +ft.create +ft.search +ft.info +ft.dropindex",
 }
 _REINDEX_FIX = "`llmhost cache reindex` moves the entries to it, while llmhost serves"

@@ -52,7 +52,6 @@ def _show(done: Swept, console: Console) -> None:
     if not (done.vectors or done.records or done.index_keys):
         console.print("Nothing to remove.")
         return
-    console.print(
-        f"Removed {counted(done.vectors, 'vector')} and {counted(done.records, 'record')} of expired entries, "
-        f"and {counted(done.index_keys, 'key')} of an index that is not in use."
-    )
+    vectors, records = counted(done.vectors, "vector"), counted(done.records, "record")
+    others = counted(done.index_keys, "key")
+    console.print(f"Removed {vectors} and {records} of expired entries, {others} of an index not in use.")
