@@ -29,7 +29,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from redis.asyncio import Redis
 
-__all__ = ["CacheSession", "CacheSessions", "FileWeights", "RecordedWeights", "WarnOnce", "Weights"]
+__all__ = [
+    "CacheSession",
+    "CacheSessions",
+    "FileWeights",
+    "OwnWeights",
+    "RecordedWeights",
+    "WarnOnce",
+    "Weights",
+]
 
 #: seconds; what still fails after this time is worth another line in a server's log
 _WARNING_PERIOD = 600.0
@@ -96,6 +104,21 @@ class RecordedWeights(Weights):
     async def seen(self, model: str, digest: str) -> None:
         with translate_errors():
             await self._client.hset(self._key, model, digest)
+
+
+class OwnWeights(RecordedWeights):
+    """As this process saw its engine serve them, else as they are recorded; for a user who may not record
+    them."""
+
+    def __init__(self, client: Redis, fleet: str) -> None:
+        super().__init__(client, fleet)
+        self._seen: dict[str, str] = {}
+
+    async def digest(self, model: str) -> str:
+        return self._seen.get(model) or await super().digest(model)
+
+    async def seen(self, model: str, digest: str) -> None:
+        self._seen[model] = digest
 
 
 class FileWeights(Weights):

@@ -79,13 +79,18 @@ async def _redis(wiring: Wiring, config: Config) -> Sequence[Check]:
         return [_idle_redis(embedded)]
     client = connect(config.redis, socket=embedded.socket if embedded else None)
     try:
-        try:
+        if config.redis.cache_only:
             with translate_errors():
-                info = await client.info()
-            found += checks.check_redis(info) if embedded is None else [_running_redis(embedded, info)]
-        except StoreRefused as error:
-            found.append(from_error("redis", error))
-        found += await try_redis(client, config)
+                await client.ping()
+            found.append(ok("redis", "answers; the user reaches the cache alone (`redis.cache_only`)"))
+        else:
+            try:
+                with translate_errors():
+                    info = await client.info()
+                found += checks.check_redis(info) if embedded is None else [_running_redis(embedded, info)]
+            except StoreRefused as error:
+                found.append(from_error("redis", error))
+            found += await try_redis(client, config)
         if config.cache.enabled:
             found.append(await _index(client, config))
         return found
@@ -128,7 +133,8 @@ async def _index(client: Redis, config: Config) -> Check:
     from llmhost.cache.indexes.choose import index_in_force, server_indexes
 
     keys = NamespaceKeys(config.cache.namespace)
-    choice = await index_in_force(client, keys, config.cache.index, record=False)
+    lists = not config.redis.cache_only
+    choice = await index_in_force(client, keys, config.cache.index, record=False, lists_keys=lists)
     try:
         indexes = await server_indexes(client, keys)
     except StoreRefused as error:

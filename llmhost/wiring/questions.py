@@ -98,11 +98,12 @@ class CacheParts:
 
     def weights(self, client: Redis) -> Weights:
         """What the fleet serves under its models' names."""
-        from llmhost.answering.cache_session import FileWeights, RecordedWeights, Weights
+        from llmhost.answering.cache_session import FileWeights, OwnWeights, RecordedWeights, Weights
 
         engine, provider = self._config.engine, self._config.fleet.provider
         if engine.kind == "ollama":
-            return RecordedWeights(client, self._config.fleet.name)
+            kind = OwnWeights if self._config.redis.cache_only else RecordedWeights
+            return kind(client, self._config.fleet.name)
         if provider != "local":
             return Weights()
         from llmhost.engines.model_file import configured_digest

@@ -28,7 +28,7 @@ from llmhost.config.gateway import GatewayConfig
 from llmhost.config.load import load_config
 from llmhost.config.models import Config, RedisConfig
 from llmhost.doctor.checks import Check
-from llmhost.doctor.gather import check_worker_user
+from llmhost.doctor.gather import check_worker_user, probes
 from llmhost.engines.engine import Message
 from llmhost.store.client import connect
 from llmhost.store.keys import FleetKeys, GatewayKeys, NamespaceKeys
@@ -207,6 +207,18 @@ async def test_one_of_both_asks_the_engine_and_the_other_reads_along(
     assert warnings == []
 
 
+@pytest.mark.parametrize("recorded", [None, "another"], ids=["nothing", "others"])
+async def test_whatever_weights_are_on_record_it_finds_again_what_its_engine_answered(
+    recorded: str | None, worker: Asker, admin: redis.Redis, warnings: list[str]
+) -> None:
+    admin.delete(KEYS.weights)
+    if recorded is not None:
+        admin.hset(KEYS.weights, "tiny", recorded)
+    assert [(await worker(QUESTION)).source for _ in range(2)] == ["engine", "exact"]
+    assert admin.hget(KEYS.weights, "tiny") == recorded
+    assert warnings == []
+
+
 async def test_it_keeps_to_the_threshold_that_audits_have_raised(
     worker: Asker, admin: redis.Redis, warnings: list[str]
 ) -> None:
@@ -331,6 +343,25 @@ async def test_doctor_names_a_right_too_many_or_too_few(
     admin.execute_command("ACL", "SETUSER", USER, right)
     (check,) = await doctors(server)
     assert (check.ok, detail in check.detail) == (False, True)
+
+
+async def test_doctor_asks_no_more_of_a_user_who_reaches_the_cache_alone(
+    engine: OllamaServer, server: RedisServer
+) -> None:
+    there = {"host": "127.0.0.1", "port": server.port, "username": USER, "password": PASSWORD}
+    config = Config.model_validate(
+        {
+            "fleet": {"name": FLEET, "provider": "static", "workers": [{"url": engine.url}]},
+            "engine": {"kind": "ollama", "model": "tiny"},
+            "redis": {**there, "cache_only": True},
+        }
+    )
+    async with Wiring(config, warn=lambda _: None, note=lambda _: None) as wiring:
+        (probe,) = (probe for probe in probes(wiring, config) if probe.name == "redis")
+        assert [(check.name, check.level) for check in await probe.run()] == [
+            ("redis", "ok"),
+            ("index", "ok"),
+        ]
 
 
 @pytest.mark.parametrize("server", ["redis-8.2"], indirect=True)

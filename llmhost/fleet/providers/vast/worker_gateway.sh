@@ -18,7 +18,7 @@ upstream gateway {
     }
     map \$http_cache_control \$asked_server {
         default gateway;
-        ~no-store 127.0.0.1:$port;
+        ~*no-store 127.0.0.1:$port;
     }
 EOF
 }
