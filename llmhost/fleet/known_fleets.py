@@ -21,18 +21,25 @@ _FILES = {provider: f"fleet-{provider}.json" for provider in ("local", "static",
 
 @dataclass(frozen=True, slots=True)
 class KnownFleet:
-    """`config` is the path of the configuration that it was last made from; None where that is not known."""
+    """`config` is the path of a configuration that it was made from; None where that is not known."""
 
     name: str
     provider: str
     config: str | None = None
 
 
+#: configurations of one fleet
+_MOST_FILES = 8
+
+
 def remember_fleet(fleets: Path, fleet: KnownFleet) -> None:
-    """Writes down where a fleet comes from; `fleets` is the folder of all. Raises StateError."""
+    """Writes down where a fleet comes from, beside the files that it came from before; `fleets` is the folder
+    of all. Raises StateError."""
     folder = fleets / fleet.name
     make_folder(folder)
-    write_json(folder / _FILES[fleet.provider], {"config": fleet.config})
+    known = [one.config for one in _written(folder, fleet.provider)]
+    before = [config for config in known if config not in (None, fleet.config)]
+    write_json(folder / _FILES[fleet.provider], {"config": fleet.config, "before": before[:_MOST_FILES]})
 
 
 def forget_fleet(fleets: Path, name: str, provider: str) -> None:
@@ -45,20 +52,21 @@ def forget_fleet(fleets: Path, name: str, provider: str) -> None:
 
 
 def known_fleets(fleets: Path) -> Sequence[KnownFleet]:
-    """All of them by name; one whose provider was changed may be there twice. Raises StateError."""
+    """All of them by name; one whose provider was changed, or that came from several configurations, is there
+    more than once, the newest configuration first. Raises StateError."""
     try:
         folders = sorted(path for path in fleets.iterdir() if path.is_dir()) if fleets.is_dir() else []
-        found = {
-            (folder.name, provider): KnownFleet(folder.name, provider)
+        traced = [
+            KnownFleet(folder.name, provider)
             for folder in folders
             for provider, traces in (("local", "workers"), ("vast", "intents"))
             if _has_traces(folder / traces)
-        }
+        ]
     except OSError as error:
         raise StateError(f"cannot read the folder {fleets}: {error.strerror}") from error
-    written = [_written(folder, provider) for folder in folders for provider in _FILES]
-    found |= {(fleet.name, fleet.provider): fleet for fleet in written if fleet is not None}
-    return list(found.values())
+    written = [fleet for folder in folders for provider in _FILES for fleet in _written(folder, provider)]
+    named = {(fleet.name, fleet.provider) for fleet in written}
+    return [*written, *(fleet for fleet in traced if (fleet.name, fleet.provider) not in named)]
 
 
 def _has_traces(folder: Path) -> bool:
@@ -69,13 +77,16 @@ def _has_traces(folder: Path) -> bool:
         return True
 
 
-def _written(folder: Path, provider: str) -> KnownFleet | None:
-    """What the fleet's file says; None where there is no file. One that cannot be read counts."""
+def _written(folder: Path, provider: str) -> Sequence[KnownFleet]:
+    """What the fleet's file says, a configuration each; nothing where there is no file. One that cannot be
+    read counts."""
     try:
         values = read_json(folder / _FILES[provider])
     except (StateError, ValueError):
         values = {}
     if values is None:
-        return None
-    config = values.get("config")
-    return KnownFleet(folder.name, provider, config if isinstance(config, str) else None)
+        return ()
+    before = values.get("before")
+    configs = [values.get("config"), *(before if isinstance(before, list) else ())]
+    known = [KnownFleet(folder.name, provider, config) for config in configs if isinstance(config, str)]
+    return known or [KnownFleet(folder.name, provider)]

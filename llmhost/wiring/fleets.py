@@ -104,11 +104,12 @@ def is_gone(source: str | None) -> bool:
 
 class OtherConfig(NamedTuple):
     """What is known of another fleet's configuration, and why where its records are, or which account pays,
-    is not known."""
+    is not known. `is_read`: its file was, as far as there is one."""
 
     config: Config
     records_fault: ConfigError | None = None
     account_fault: ConfigError | None = None
+    is_read: bool = True
 
 
 def read_other(config: Config, name: str, provider: str, source: str | None) -> OtherConfig:
@@ -123,7 +124,7 @@ def read_other(config: Config, name: str, provider: str, source: str | None) -> 
     try:
         loaded = load_config(Path(source), environ=os.environ, overrides=flags, lenient=True, is_found=True)
     except ConfigError as error:
-        return OtherConfig(config, error, error)
+        return OtherConfig(config, error, error, is_read=False)
     there = loaded.config
     faults = {
         section: ConfigError(f"the section `{section}` of {source} is not valid")

@@ -60,7 +60,7 @@ class OtherFleets:
         there is no state folder.
         """
         fleets, own = state_dir() / "fleets", (self._config.fleet.name, self._config.fleet.provider)
-        known = {(fleet.name, fleet.provider): fleet.config for fleet in self._known()}
+        known = self._sources()
         found: list[OtherFleet] = []
         for name, provider in known:
             if provider == "local" and (name, provider) != own:
@@ -129,10 +129,13 @@ class OtherFleets:
 
     def _vast_of(self, name: str, source: str | None) -> tuple[Provider, str | None]:
         """Where a fleet of this machine is rented, and the key of the account that its own file names."""
-        config, _, fault = read_other(self._config, name, "vast", source)
-        if fault is not None:
-            self._unknown(fault)
-        return make_provider(config, state_dir() / "fleets" / name, self._note), account_key(config)
+        other = read_other(self._config, name, "vast", source)
+        if other.account_fault is not None:
+            self._warn.warn(f"which account pays for fleet {name} is not known", other.account_fault)
+            if other.is_read:  # else it mostly is the key that all fleets have
+                self.unread = other.account_fault
+        provider = make_provider(other.config, state_dir() / "fleets" / name, self._note)
+        return provider, account_key(other.config)
 
     async def appeared(self, named: Collection[str]) -> Sequence[OtherFleet]:
         """What the account rents now besides the workers named, by fleet, the configured one too: the account
@@ -145,12 +148,14 @@ class OtherFleets:
         except LlmhostError as error:
             self._unseen(error)
             return ()
-        sources = {fleet.name: fleet.config for fleet in self._known() if fleet.provider == "vast"}
+        sources = self._sources()
         new = {
             name: tuple(worker for worker in workers if worker.id not in named)
             for name, workers in listed.items()
         }
-        return [OtherFleet(name, "vast", sources.get(name), them) for name, them in new.items() if them]
+        return [
+            OtherFleet(name, "vast", sources.get((name, "vast")), them) for name, them in new.items() if them
+        ]
 
     def _unseen(self, error: LlmhostError) -> None:
         self._warn.warn("the fleets on vast.ai cannot be listed", error)
@@ -164,26 +169,35 @@ class OtherFleets:
             self._unknown(error)
             return ()
 
-    def _unknown(self, error: StateError | ConfigError) -> None:
+    def _sources(self) -> Mapping[tuple[str, str], str | None]:
+        """The configuration that each fleet was last made from, by the fleet's name and provider."""
+        return {(fleet.name, fleet.provider): fleet.config for fleet in reversed(self._known())}
+
+    def _unknown(self, error: StateError) -> None:
         self._warn.warn("what this machine knows of its fleets cannot be read", error)
         self.unread = error
 
-    def idle(self, others: Iterable[OtherFleet]) -> Sequence[OtherFleet]:
-        """The fleets that this machine knows and that are neither the configured one nor among these: they
-        have no workers."""
-        shown = {(fleet.name, fleet.provider) for fleet in others}
-        shown.add((self._config.fleet.name, self._config.fleet.provider))
+    def configured(self, source: Path | None) -> OtherFleet:
+        """The configured fleet, which comes from `source`, as the others are."""
+        config = None if source is None else str(source.absolute())
+        return OtherFleet(self._config.fleet.name, self._config.fleet.provider, config, ())
+
+    def untold(self, told: Iterable[OtherFleet]) -> Sequence[OtherFleet]:
+        """What this machine knows besides those that are told to stay down: fleets without workers, and other
+        configurations of the same fleets, which may name another Redis."""
+        fleets = {(fleet.name, fleet.provider, fleet.config) for fleet in told}
+        fleets |= {(name, provider, None) for name, provider, _ in fleets}
         return [
             OtherFleet(fleet.name, fleet.provider, fleet.config, ())
             for fleet in self._known()
-            if (fleet.name, fleet.provider) not in shown
+            if (fleet.name, fleet.provider, fleet.config) not in fleets
         ]
 
     def remember(self, source: Path | None) -> None:
         """Writes down which configuration the fleet comes from; that it cannot be done is warned of."""
-        fleet, config = self._config.fleet, None if source is None else str(source.absolute())
+        fleet = self.configured(source)
         try:
-            remember_fleet(state_dir() / "fleets", KnownFleet(fleet.name, fleet.provider, config))
+            remember_fleet(state_dir() / "fleets", KnownFleet(fleet.name, fleet.provider, fleet.config))
         except StateError as error:
             self._warn.warn("the fleet is not written down", error)
 

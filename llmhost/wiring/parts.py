@@ -229,7 +229,7 @@ class Wiring(AsyncExitStack):
                 f"{fleet.config}, which fleet {fleet.name} comes from, is gone: if it named a Redis of its "
                 "own, an autoscaler that uses that one is not told to stay down"
             )
-        own, why_not, _ = read_other(self._config, fleet.name, fleet.provider, fleet.config)
+        own, why_not, *_ = read_other(self._config, fleet.name, fleet.provider, fleet.config)
         other = Wiring(own, warn=self.warn, note=self._note)
         other.lenient, other.stateless = self.lenient, self.stateless
         other.no_redis = self.no_redis if own.redis == self._config.redis else None

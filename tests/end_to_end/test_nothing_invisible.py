@@ -697,6 +697,30 @@ async def test_down_all_that_asked_ends_nothing_that_it_did_not_ask_about(
     assert len(blue.alive()) == 1
 
 
+@pytest.mark.parametrize("command", [["down"], ["down", "--all", "--yes"], ["--fleet", "blue", "down"]])
+async def test_down_tells_the_redis_of_each_file_that_the_fleet_comes_from(
+    blue: RentedHouse, redis_server: Any, command: list[str]
+) -> None:
+    usual = blue.configure(fleet={"name": "blue"}, redis={"url": None})
+    other = usual.rename(usual.with_name("other.yaml"))
+    blue.configure(fleet={"name": "blue"})
+    await blue.ok("--config", str(other), "up", "--gpus", "2", "--yes", "--no-wait")
+    done = await blue.run("--config", str(other), *command)
+    assert (done.code, blue.alive()) == (0, []), done.err
+    async with connect(RedisConfig(), socket=redis_server.socket) as client:
+        assert await client.hvals(FleetKeys("blue").pauses)
+    assert not list((blue.state / "fleets" / "blue").glob("fleet-*.json"))
+
+
+async def test_down_of_a_fleet_whose_file_is_gone_says_that_another_redis_may_be_named_in_it(
+    blue: RentedHouse,
+) -> None:
+    remove(blue.configure())
+    done = await blue.run("--fleet", "blue", "down", LLMHOST_CONFIG="")
+    assert (done.code, blue.alive()) == (0, []), done.err
+    assert "llmhost.yaml, which fleet blue comes from, is gone" in done.err
+
+
 # Other fleets must not keep down --all from ending this one
 
 

@@ -73,12 +73,14 @@ async def down(
             await _ask(options, own, workers or (), others)
         left: Sequence[OtherFleet] = [] if yes or sys.stdin.isatty() else others
         with options.output.progress() as progress:
+            told = [wiring.others.configured(options.source), *others]
             if everything and not left:
-                results = await _end_all(wiring, own, others, progress, now)
+                results = await _end_all(wiring, own, told, progress, now)
                 results += await _end_appeared(wiring, results, progress, now=now, ends=yes)
             else:
                 result = await _end(own, workers or None, orphans, progress, now)
                 results = [((own.spec.name, own.spec.provider), result)]
+                results += [] if some else await _keep_rest_down(wiring, told, everything=False)
         left_over = {key for key, one in results if one.remaining or one.failed}
         gone = [] if some else [key for key, _ in results if key not in left_over]
         for name, provider in gone if not wiring.others.unseen_accounts else ():
@@ -209,25 +211,29 @@ _Results = list[tuple[tuple[str, str], "DownResult"]]
 
 
 async def _end_all(
-    wiring: Wiring, own: FleetService, others: Sequence[OtherFleet], progress: Progress, now: bool
+    wiring: Wiring, own: FleetService, fleets: Sequence[OtherFleet], progress: Progress, now: bool
 ) -> _Results:
     """Every fleet, by name and provider, the configured one first; those without workers are kept from
     getting any. One fleet's trouble does not stop the ending of the next."""
-
-    async def keep_down(other: OtherFleet) -> DownResult:
-        return await (await wiring.service_of(other)).stay_down()
-
     own_end = _end(own, None, False, progress, now)
     results = [((own.spec.name, own.spec.provider), await _or_failure(own_end))]
     results += [
         ((other.name, other.provider), await _or_failure(_end_other(wiring, other, progress, now)))
-        for other in others
+        for other in fleets[1:]
     ]
-    results += [
-        ((other.name, other.provider), await _or_failure(keep_down(other)))
-        for other in wiring.others.idle(others)
-    ]
-    return results
+    return results + await _keep_rest_down(wiring, fleets, everything=True)
+
+
+async def _keep_rest_down(wiring: Wiring, told: Sequence[OtherFleet], *, everything: bool) -> _Results:
+    """No autoscaler makes workers for the fleets besides those `told`, nor for these where it uses another of
+    their files; without `everything`, for the configured one alone, which is the first."""
+
+    async def keep_down(other: OtherFleet) -> DownResult:
+        return await (await wiring.service_of(other)).stay_down()
+
+    key = (told[0].name, told[0].provider)
+    rest = [one for one in wiring.others.untold(told) if everything or (one.name, one.provider) == key]
+    return [((other.name, other.provider), await _or_failure(keep_down(other))) for other in rest]
 
 
 async def _end_other(wiring: Wiring, other: OtherFleet, progress: Progress, now: bool) -> DownResult:

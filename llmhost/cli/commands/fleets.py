@@ -40,11 +40,7 @@ async def fleets(ctx: typer.Context) -> None:
     options = globals_of(ctx)
     config = configured_if_readable(options)
     async with wired(options, config) as wiring:
-        from llmhost.wiring.other_fleets import OtherFleet
-
-        source = None if options.source is None else str(options.source.absolute())
-        own = OtherFleet(config.fleet.name, config.fleet.provider, source, ())
-        own, failure = await _looked_at(own, wiring)
+        own, failure = await _looked_at(wiring.others.configured(options.source), wiring)
         found = [own, *await wiring.others.found(everywhere=True)]
     rows = [
         {

@@ -1,0 +1,51 @@
+"""Which fleets this machine knows, and from which files they come."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from llmhost.fleet.known_fleets import KnownFleet, forget_fleet, known_fleets, remember_fleet
+
+
+def remember(fleets: Path, *configs: str | None) -> None:
+    for config in configs:
+        remember_fleet(fleets, KnownFleet("blue", "vast", config))
+
+
+def test_a_fleet_comes_from_each_file_that_it_was_made_from_the_newest_first(tmp_path: Path) -> None:
+    remember(tmp_path, "/a.yaml", "/b.yaml", "/b.yaml", "/c.yaml", "/a.yaml")
+    assert [fleet.config for fleet in known_fleets(tmp_path)] == ["/a.yaml", "/c.yaml", "/b.yaml"]
+    forget_fleet(tmp_path, "blue", "vast")
+    assert known_fleets(tmp_path) == []
+
+
+def test_a_fleet_that_is_made_without_a_file_keeps_those_that_it_came_from_before(tmp_path: Path) -> None:
+    remember(tmp_path, "/a.yaml", None)
+    assert [fleet.config for fleet in known_fleets(tmp_path)] == ["/a.yaml"]
+
+
+def test_of_many_files_the_oldest_are_forgotten(tmp_path: Path) -> None:
+    remember(tmp_path, *(f"/{n}.yaml" for n in range(100)))
+    assert len(known_fleets(tmp_path)) < 20
+
+
+@pytest.mark.parametrize(
+    ("content", "config"),
+    [
+        (json.dumps({"config": "/a.yaml"}), "/a.yaml"),
+        (json.dumps({"config": None}), None),
+        (json.dumps({"config": 1, "before": [None, "/a.yaml", 2]}), "/a.yaml"),
+        (json.dumps({"config": "/a.yaml", "before": "b"}), "/a.yaml"),
+        ("{", None),
+    ],
+    ids=["older", "no file", "odd", "odd list", "damaged"],
+)
+def test_a_fleet_whose_file_says_little_is_known_all_the_same(
+    tmp_path: Path, content: str, config: str | None
+) -> None:
+    (tmp_path / "blue").mkdir()
+    (tmp_path / "blue" / "fleet-vast.json").write_text(content)
+    assert known_fleets(tmp_path) == [KnownFleet("blue", "vast", config)]
