@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import Protocol
 
-__all__ = ["Clock", "SystemClock"]
+__all__ = ["Clock", "SystemClock", "waited_since"]
 
 
 class Clock(Protocol):
@@ -15,7 +15,7 @@ class Clock(Protocol):
         ...
 
     def monotonic(self) -> float:
-        """Seconds that only ever grow: what deadlines are measured with."""
+        """Seconds that grow until the machine is started again: what deadlines are measured with."""
         ...
 
     async def sleep(self, seconds: float) -> None:
@@ -34,3 +34,11 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+def waited_since(clock: Clock, written: float, uptime: float) -> float:
+    """How many seconds ago something was written down, at the least: `written` is what `now` was then, and
+    `uptime` what `monotonic` was. A date that was put ahead makes nothing older; what was written before the
+    machine was started is at least as old as that."""
+    up = clock.monotonic()
+    return min(abs(clock.now() - written), up - uptime if up >= uptime else up)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from llmhost.errors import LlmhostError, ProviderError, StateError, StoreUnavailable
 from llmhost.fleet.budget import Limits
-from llmhost.fleet.clock import Clock
+from llmhost.fleet.clock import Clock, waited_since
 from llmhost.fleet.health import Hooks, OnProgress, check_workers, find_spending
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Intent, Registered, Worker
@@ -219,7 +219,7 @@ class FleetService:
         bought = f"whether the purchase {intent.id} bought a worker"
         if intent.hint is not None:
             return Failure(None, f"{bought} cannot be seen with this API key", intent.hint)
-        if abs(self.clock.now() - intent.written) < ANSWERED_AFTER:
+        if waited_since(self.clock, intent.written, intent.uptime) < ANSWERED_AFTER:
             minutes = math.ceil(ANSWERED_AFTER / 60)
             return Failure(None, f"it is not known yet {bought}", f"run this again in {minutes} minutes")
         return None

@@ -152,10 +152,15 @@ async def purchase_in_doubt(market: RentedHouse) -> Path:
     return order
 
 
+def add(order: Path, **seconds: float) -> None:
+    """To fields of the order."""
+    values = json.loads(order.read_text())
+    order.write_text(json.dumps({**values, **{name: values[name] + more for name, more in seconds.items()}}))
+
+
 def make_older(order: Path) -> None:
     """As if a quarter of an hour had passed."""
-    values = json.loads(order.read_text())
-    order.write_text(json.dumps({**values, "written": values["written"] - 901}))
+    add(order, written=-901.0, uptime=-901.0)
 
 
 async def test_a_purchase_that_came_to_nothing_is_forgotten_with_the_orphans(market: RentedHouse) -> None:
@@ -173,6 +178,17 @@ async def test_a_purchase_that_may_still_have_bought_something_is_not_forgotten(
     order = await purchase_in_doubt(market)
     done = await market.run(*command)
     assert (done.code != 0, order.exists()) == (True, True), done.out
+    assert f"it is not known yet whether the purchase {order.stem} bought a worker" in done.err
+
+
+@pytest.mark.parametrize("date", [-1200.0, 1200.0, 1e6], ids=["ahead", "back", "far back"])
+async def test_no_purchase_is_older_because_the_date_was_put_ahead_or_back(
+    market: RentedHouse, date: float
+) -> None:
+    order = await purchase_in_doubt(market)
+    add(order, written=date)
+    done = await market.run("down")
+    assert (done.code != 0, order.exists()) == (True, True)
     assert f"it is not known yet whether the purchase {order.stem} bought a worker" in done.err
 
 

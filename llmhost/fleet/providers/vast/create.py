@@ -59,9 +59,10 @@ _FAR_AWAY = 1e11  #: Unix seconds; no clock is that wrong
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """`id` is unique to this purchase. `written` is Unix seconds, `price` USD an hour. `instance` is None
-    until it is known, `owner` where it is not known whose account bought it. `fingerprint` is of a key of
-    that account, None where an older llmhost wrote the order. `listed`: the instance was in vast.ai's list.
+    """`id` is unique to this purchase. `written` is Unix seconds, `uptime` what the monotonic clock said, 0
+    where an older llmhost wrote the order; `price` is USD an hour. `instance` is None until it is known,
+    `owner` where it is not known whose account bought it. `fingerprint` is of a key of that account, None
+    where an older llmhost wrote the order. `listed`: the instance was in vast.ai's list.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore")
@@ -80,6 +81,7 @@ class Order:
     owner: Annotated[PositiveInt, Strict()] | None = None
     fingerprint: str | None = None
     listed: bool = False
+    uptime: Annotated[float, Strict(), Field(allow_inf_nan=False)] = 0.0
 
     @property
     def payer(self) -> Payer:
@@ -87,7 +89,7 @@ class Order:
 
     @property
     def intent(self) -> Intent:
-        return Intent(self.id, self.offer, self.machine, self.written)
+        return Intent(self.id, self.offer, self.machine, self.written, self.uptime)
 
 
 _ORDERS = TypeAdapter(Order)
@@ -217,6 +219,7 @@ class InstanceCreator:
             offer=offer.id,
             machine=offer.machine,
             written=now,
+            uptime=self._clock.monotonic(),
             model=spec.model,
             engine=ENGINE,
             token=identity.token,

@@ -18,7 +18,7 @@ from typing import ClassVar
 from llmhost.config.fields import UNNAMED_FLEET
 from llmhost.config.fleet import VastConfig
 from llmhost.errors import ProviderError
-from llmhost.fleet.clock import Clock
+from llmhost.fleet.clock import Clock, waited_since
 from llmhost.fleet.models import Account, FleetSpec, Intent, Market, Offer, Payer, SshTarget, Worker
 from llmhost.fleet.offers import rank
 from llmhost.fleet.provider import ANSWERED_AFTER, Confirm, Provider, agree
@@ -318,16 +318,18 @@ class VastProvider(Provider):
 
     def _fresh_orders(self) -> Sequence[Order]:
         """Purchases begun a moment ago, of which no instance is known."""
-        begun = self._clock.now() - self._settling
         orders = self._intents.all()
-        return [order for order in orders if order.written > begun and self._is_awaited(order)]
+        return [order for order in orders if self._is_awaited(order) and self._waited(order) < self._settling]
 
     def _is_awaited(self, order: Order) -> bool:
         """Whether its instance may still appear. vast.ai may have named one that it does not show yet."""
         if order.instance is None:
             return True
         shown = order.listed or order.instance in self._listing.seen | self._listing.ended
-        return not shown and abs(self._clock.now() - order.written) < ANSWERED_AFTER
+        return not shown and self._waited(order) < ANSWERED_AFTER
+
+    def _waited(self, order: Order) -> float:
+        return waited_since(self._clock, order.written, order.uptime)
 
     async def _best(self, spec: FleetSpec) -> Offer:
         market = await self.offers(spec)
