@@ -282,6 +282,9 @@ def _url(raw: str | None) -> str | None:
 # missed while Redis is away, which is a warning, is made good by the next command that sees the list.
 
 
+#: what comes of answers that no Redis gives
+_NONSENSE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
 _T = TypeVar("_T")
 _Store = TypeVar("_Store")
 
@@ -401,7 +404,7 @@ class FleetRecords:
         """Those in force, as far as is known. Redis is asked each time, also where it was away before: money
         may depend on the answer."""
         if self._registry is not None:
-            with suppress(StoreError):
+            with suppress(StoreError, *_NONSENSE):
                 return await self._registry.pauses.read()
         return self._marks.read()
 
@@ -473,7 +476,7 @@ class FleetRecords:
                 return await action(store)
             except StoreError as error:
                 why = error.message
-            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            except _NONSENSE as error:
                 why = f"what it answers makes no sense ({type(error).__name__})"
             self._away = True  # no answer of it stands between a worker and its end
             self.warn(f"the fleet's records in Redis were not brought up to date: {why}")
