@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, astuple, dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
 from llmhost.cache.calibration import Calibration, Label
 from llmhost.cache.contracts import Embedder, Index
 from llmhost.cache.keys import CacheKey
+from llmhost.cache.limits import CacheLimits
 from llmhost.cache.models import (
     Answer,
     CacheDecision,
@@ -89,6 +91,7 @@ class SemanticCache:
     calibration: CalibrationSource = _untaught
     judge: Judge | None = None
     learn: Learn | None = None
+    limits: CacheLimits | None = None
 
     def __post_init__(self) -> None:
         self._touch = self.client.register_script(load_script("llmhost.cache", "touch.lua"))
@@ -185,11 +188,30 @@ class SemanticCache:
         between leaves an answer that the same wording finds, and so does an index that is full or damaged.
         """
         if vector is None:
-            await self._write(key, answer, "", 0)
+            size = await self._write(key, answer, "", 0)
+        else:
+            embedder, index = await self.embedder_source()
+            size = await self._write(key, answer, embedder.id, len(vector))
+            await index.add(key.scope, key.entry, vector)
+            size += index.bytes_per_entry
+        if self.limits is not None:
+            await self._make_room(await self.limits.stored(key.entry, size, answer.timestamp))
+
+    async def _make_room(self, entries: Sequence[str]) -> None:
+        """Takes them out, as far as this process has the index that they are in; whoever meets another one in
+        its index takes it out there."""
+        if not entries:
             return
+        stored = await read_entries(self.client, self.keys, entries)
+        with translate_errors():
+            await self.client.unlink(*chain.from_iterable(map(self._counted, entries)))
         embedder, index = await self.embedder_source()
-        await self._write(key, answer, embedder.id, len(vector))
-        await index.add(key.scope, key.entry, vector)
+        scopes: dict[str, list[str]] = {}
+        for name, entry in zip(entries, stored, strict=True):
+            if entry is not None and entry.embedder == embedder.id:
+                scopes.setdefault(entry.scope, []).append(name)
+        for scope, names in scopes.items():
+            await index.remove(scope, names)
 
     async def touch(self, *hits: Hit) -> None:
         """Counts hits on their entries. Semantic ones are remembered with the question that was asked, so
@@ -205,6 +227,8 @@ class SemanticCache:
             for hit in hits:
                 if hit.served is not None:
                     await self._remember_served(hit, hit.served)
+        if self.limits is not None and last:
+            await self.limits.used(last.items())
 
     async def _remember_served(self, hit: Hit, served: Served) -> None:
         raw = "" if served.verdict.raw is None else repr(served.verdict.raw)
@@ -256,14 +280,15 @@ class SemanticCache:
             if entry is not None and entry.question is not None
         ]
 
-    async def _write(self, key: CacheKey, answer: Answer, embedder: str, dimensions: int) -> None:
-        """`embedder` is empty where the index does not have the entry. Counts begin anew."""
+    async def _write(self, key: CacheKey, answer: Answer, embedder: str, dimensions: int) -> int:
+        """The bytes of the entry. `embedder` is empty where the index does not have it. Counts begin anew."""
         entry = pack_entry(StoredEntry(key.question, key.scope, embedder, dimensions, answer))
         with translate_errors():
             pipeline = self.client.pipeline(transaction=True)
             pipeline.set(self.keys.response(key.entry), entry, px=round(self.response_ttl * 1000))
             pipeline.unlink(self.keys.metadata(key.entry), self.keys.embedding(key.entry))
             await pipeline.execute()
+        return len(entry)
 
 
 def _parts(entries: Sequence[str], size: int) -> Iterator[Sequence[str]]:

@@ -345,6 +345,20 @@ class CacheConfig(Section):
         604800.0, description="How long a question is stored; at least `response_ttl`."
     )
 
+    max_entries: int = Field(
+        0,
+        ge=0,
+        le=1_000_000_000,
+        description="Maximum number of cached answers; those used the longest time ago go first. 0: any.",
+    )
+    max_bytes: int = Field(
+        0,
+        ge=0,
+        le=10**15,
+        description="The same for the bytes that they take in Redis, estimated, index included. 0: as many "
+        "as Redis has.",
+    )
+
     @model_validator(mode="after")
     def _question_outlives_answer(self) -> Self:
         if self.embedding_ttl < self.response_ttl:

@@ -158,7 +158,7 @@ def keys(config: Config, mark: str) -> Sequence[str]:
             cache.vector(mark, mark),
             cache.vector_log(mark, mark),
         ),
-        *(cache.layout, cache.judged(mark), cache.served(mark, mark)),
+        *(cache.layout, cache.recent, cache.volume, cache.judged(mark), cache.served(mark, mark)),
     )
 
 

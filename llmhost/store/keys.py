@@ -160,6 +160,16 @@ class NamespaceKeys:
         """Hash: the question as an older llmhost stored it, beside the answer."""
         return f"{self.namespace}:embedding:{entry}"
 
+    @property
+    def recent(self) -> str:
+        """Sorted set: the entries by when they were last used, where their number is limited."""
+        return f"{self.namespace}:recent"
+
+    @property
+    def volume(self) -> str:
+        """Hash: how many entries were stored lately, and their bytes, where they are limited."""
+        return f"{self.namespace}:volume"
+
     def flight(self, entry: str) -> str:
         return f"{self.namespace}:flight:{entry}"
 
@@ -221,4 +231,4 @@ class NamespaceKeys:
             "judged",
             "served",
         )
-        return (*(f"{self.namespace}:{kind}:*" for kind in kinds), self.layout)
+        return (*(f"{self.namespace}:{kind}:*" for kind in kinds), self.layout, self.recent, self.volume)

@@ -113,6 +113,7 @@ class CacheParts:
     def cache(self, client: Redis, judge: Judge | None = None) -> SemanticCache:
         """The cache itself, whose failures are raised."""
         from llmhost.cache.calibration import Calibration
+        from llmhost.cache.limits import CacheLimits
         from llmhost.cache.service import SemanticCache
 
         config = self._config.cache
@@ -131,6 +132,9 @@ class CacheParts:
         async def learn(label: Label) -> None:
             await labels().record(label, time.time())
 
+        limits = CacheLimits(
+            client, self.keys, config.max_entries, config.max_bytes, lifetime=config.response_ttl
+        )
         return SemanticCache(
             client,
             self.keys,
@@ -142,6 +146,7 @@ class CacheParts:
             calibration=calibration,
             judge=judge,
             learn=learn,
+            limits=limits if limits.any else None,
         )
 
     async def embedder(self) -> Embedder:

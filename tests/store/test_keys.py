@@ -65,8 +65,15 @@ def test_keys_of_a_namespace_are_named_as_documented() -> None:
         "cache:judged:p",
         "cache:served:blue:acme",
     ]
+    whole = {keys.layout, keys.recent, keys.volume}
+    assert whole == {"cache:layout", "cache:recent", "cache:volume"}
     kinds = {name.split(":")[1] for name in names}
-    assert set(keys.everything()) == {*(f"cache:{kind}:*" for kind in kinds), "cache:layout"}
+    assert set(keys.everything()) == {
+        *(f"cache:{kind}:*" for kind in kinds),
+        keys.layout,
+        keys.recent,
+        keys.volume,
+    }
 
 
 def test_no_other_file_spells_the_keys_of_a_fleet() -> None:

@@ -215,6 +215,7 @@ class FlatIndex:
         self._log_of, self._old_log_of = logs or keys.flat, logs or keys.index
         self._embedder = embedder
         self._dimensions = dimensions
+        self.bytes_per_entry = ENTRY_BYTES + dimensions
         self._lifetime_ms = round(lifetime * 1000)
         self._mirrors: OrderedDict[str, tuple[asyncio.Lock, Mirror]] = OrderedDict()
         self._add = client.register_script(load_script("llmhost.cache", "flat_add.lua"))

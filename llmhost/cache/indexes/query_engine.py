@@ -28,6 +28,8 @@ __all__ = ["QueryEngineIndex"]
 
 #: two bytes a number: an entry costs 2.6 KB, with four 4.5 KB; both find the same
 _NUMBER = "<f2"
+#: bytes of an entry besides its numbers, which lie in its hash and in the index
+_DOCUMENT_BYTES = 1100
 #: what Redis says of an index that there is not
 _GONE = ("no such index", "unknown index name")
 #: links of an entry to others, and the candidates that are looked at to find them, and at a search
@@ -46,6 +48,7 @@ class QueryEngineIndex:
         self._keys = keys
         self._embedder = embedder
         self._dimensions = dimensions
+        self.bytes_per_entry = 4 * dimensions + _DOCUMENT_BYTES
         self._lifetime_ms = round(lifetime * 1000)
         self._prefix = keys.vector(embedder, "")
         self._name = self._prefix.removesuffix(":")

@@ -38,6 +38,8 @@ _MOVED_AT_ONCE = 32
 #: links of an entry, and candidates that are looked at to find them, and at a search. Of 100,000 clustered
 #: entries, it finds the nearest to 100 %; with 8 links, 150 bytes less, to 87 %
 _LINKS, _BUILD_EFFORT, _EFFORT = 16, 200, 100
+#: bytes of an entry in a set besides its numbers: its name and its links
+_NODE_BYTES = 770
 #: scopes of which this process remembers that they have a set
 _MOST_KNOWN = 4096
 
@@ -65,6 +67,7 @@ class VectorSetIndex:
         self._keys = keys
         self._embedder = embedder
         self._dimensions = dimensions
+        self.bytes_per_entry = dimensions + _NODE_BYTES
         self._lifetime_ms = round(lifetime * 1000)
         self._most_in_log = most_in_log
         self._small = FlatIndex(

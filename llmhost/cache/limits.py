@@ -1,0 +1,66 @@
+"""How much the cache keeps: whoever stores an entry takes out a few that were used the longest time ago.
+
+Redis evicts by itself what does not fit into its memory. This is for a limit below that: of a cache that
+shares its Redis, or that is to cost no more than so much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llmhost.store.client import load_script, text, translate_errors
+from llmhost.store.keys import NamespaceKeys
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+__all__ = ["CacheLimits"]
+
+#: entries; a cache whose limit was lowered shrinks by so many with each that is stored
+_AT_ONCE = 10
+#: bytes that a key takes in Redis besides its name and value
+_KEY_BYTES = 130
+
+
+@dataclass(eq=False)
+class CacheLimits:
+    """The limits of one namespace; 0 for none. Bytes are estimated from what was stored lately. `lifetime` is
+    an answer's, seconds. Both methods raise StoreError."""
+
+    client: Redis
+    keys: NamespaceKeys
+    max_entries: int
+    max_bytes: int
+    lifetime: float
+
+    def __post_init__(self) -> None:
+        self._note = self.client.register_script(load_script("llmhost.cache", "limit.lua"))
+
+    @property
+    def any(self) -> bool:
+        return bool(self.max_entries or self.max_bytes)
+
+    async def stored(self, entry: str, size: int, at: float) -> Sequence[str]:
+        """Notes an entry of `size` bytes, index included, stored at `at`, Unix seconds. Names a few that have
+        to go."""
+        with translate_errors():
+            gone = await self._note(
+                keys=[self.keys.recent, self.keys.volume],
+                args=[
+                    entry,
+                    at,
+                    size + _KEY_BYTES,
+                    self.max_entries,
+                    self.max_bytes,
+                    _AT_ONCE,
+                    self.lifetime,
+                ],
+            )
+        return [text(name) for name in gone]
+
+    async def used(self, entries: Iterable[tuple[str, float]]) -> None:
+        """They were served at these times, Unix seconds."""
+        with translate_errors():
+            await self.client.zadd(self.keys.recent, dict(entries), xx=True)
