@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from llmhost.cache.reindex import Reindexed, Reindexer
     from llmhost.cache.service import SemanticCache
     from llmhost.cache.sweep import Sweeper, Swept
+    from llmhost.cache.transfer import Exporter, Imported, Importer
     from llmhost.trust.labels import Labels
 
 __all__ = ["CacheParts", "drop_audits", "make_policy", "thresholds", "verified_policy"]
@@ -224,6 +225,25 @@ class CacheParts:
             embedder_source=self.embedder,
             embedder_id=(await self.embedder()).id,
             re_embed=re_embed,
+            tell=tell,
+        )
+
+    def exporter(self, client: Redis, *, vectors: bool) -> Exporter:
+        """What writes entries as lines."""
+        from llmhost.cache.transfer import Exporter
+
+        return Exporter(client, self.keys, index_source=partial(self._index, client), vectors=vectors)
+
+    def importer(self, client: Redis, tell: Callable[[Imported], None]) -> Importer:
+        """What reads them."""
+        from llmhost.cache.transfer import Importer
+
+        return Importer(
+            client,
+            self.keys,
+            embedder_source=self.embedder,
+            index_source=partial(self._index, client),
+            counts_ttl=self._config.cache.embedding_ttl,
             tell=tell,
         )
 

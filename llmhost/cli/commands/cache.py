@@ -15,6 +15,7 @@ from llmhost.cli.commands.cache_eval import eval_pairs
 from llmhost.cli.commands.cache_reindex import reindex_entries
 from llmhost.cli.commands.cache_replay import replay_stream
 from llmhost.cli.commands.cache_sweep import sweep_cache
+from llmhost.cli.commands.cache_transfer import export_entries, import_entries
 from llmhost.cli.commands.cache_tune import app as tune
 from llmhost.cli.frame import App, Globals, globals_of
 from llmhost.cli.output import table
@@ -276,6 +277,8 @@ def _show_forgotten(forgotten: Sequence[str], labelled: Sequence[str], console: 
         console.print(f"forgot {entry[:ENTRY_DIGITS]}{learnt}")
 
 
+app.command("export")(export_entries)
+app.command("import")(import_entries)
 app.command("reindex")(reindex_entries)
 app.command("sweep")(sweep_cache)
 app.command("replay")(replay_stream)
