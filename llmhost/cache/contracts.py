@@ -26,10 +26,12 @@ class Index(Protocol):
 
     What others have deleted, or Redis evicted, is not found, and never an error. Every method raises
     StoreError where Redis is away or will not write, or where a key holds something else.
-    `bytes_per_entry` is about what an entry takes in Redis.
     """
 
-    bytes_per_entry: int
+    @property
+    def bytes_per_entry(self) -> int:
+        """About what an entry takes in Redis."""
+        ...
 
     async def prepare(self, scope: str) -> None:
         """Loads what `search` needs. Always called before it, while the question is being embedded."""

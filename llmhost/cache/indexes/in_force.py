@@ -50,6 +50,11 @@ class IndexInForce:
         self._made: dict[IndexKind, Index] = {}
         self._look_at = 0.0
 
+    @property
+    def bytes_per_entry(self) -> int:
+        """Those of the index in force."""
+        return self._index(self.kind).bytes_per_entry
+
     async def prepare(self, scope: str) -> None:
         await self._look()
         await self._index(self.kind).prepare(scope)
