@@ -67,6 +67,10 @@ class Mirror:
     def __init__(self, dimensions: int, header: bytes = b"", position: int = 0) -> None:
         self.header = header
         self.position = position
+        #: bytes of the log in Redis, when it last said so
+        self.length = position
+        #: whether it was ever compared with what is in Redis
+        self.was_read = False
         self._dimensions = dimensions
         self._number = "<f4" if self.is_old else "i1"
         self._layout = np.dtype([("entry", f"V{ENTRY_BYTES}"), ("vector", self._number, (dimensions,))])
@@ -87,8 +91,18 @@ class Mirror:
     @property
     def is_wasteful(self) -> bool:
         """Whether the log had better be written anew."""
-        records = max(self.position - len(self.header), 0) // self._layout.itemsize
-        return self.is_old or records > 2 * len(self) + _SPARE_RECORDS
+        is_read = self.position == self.length
+        return self.is_old or (is_read and self.count > 2 * len(self) + _SPARE_RECORDS)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the log had better be read before it is added to."""
+        return not self.was_read or self.length - self.position > _MAX_UNREAD * self._layout.itemsize
+
+    @property
+    def count(self) -> int:
+        """The records in Redis, also those that are out of date or not read yet."""
+        return max(self.length - len(self.header), 0) // self._layout.itemsize
 
     def items(self) -> Iterator[tuple[str, NDArray[np.float32]]]:
         """The entries and their vectors."""
@@ -139,7 +153,17 @@ class Mirror:
         self._lengths[rows] = np.maximum(np.linalg.norm(codes.astype(np.float32), axis=1), 1)
         self._signs[:, rows] = _signs(codes)
         self.position += len(records)
+        self.length = max(self.length, self.position)
         return True
+
+    def note_added(self, records: bytes, length: int, new_header: bytes) -> None:
+        """The log ends with these records now, and may have others that were not read. `new_header` is what a
+        log that was empty begins with."""
+        if not self.header:
+            self.header, self.position = new_header, len(new_header)
+        self.length = max(self.length, length)
+        if self.position + len(records) == length:
+            self.replay(records)
 
     def search(self, vector: NDArray[np.float32], k: int) -> Sequence[Neighbour]:
         """The k rows of highest cosine similarity, best first; see docs/architecture.md, "The flat index"."""
@@ -187,6 +211,8 @@ _HEADER = struct.Struct("<8sI16s")
 _MOST_MIRRORS = 256
 #: bytes; Redis refuses longer strings
 _LONGEST_LOG = 512 * 1024 * 1024
+#: records that others may have added while this process adds without reading
+_MAX_UNREAD = 32
 #: records that may be out of date besides one for each that is not
 _SPARE_RECORDS = 64
 #: bytes of a log that are sent to Redis at once
@@ -232,9 +258,13 @@ class FlatIndex:
 
     async def add(self, scope: str, entry: str, vector: NDArray[np.float32]) -> None:
         check_vector(vector, self._embedder, self._dimensions)
+        mirror = self.mirror(scope)  # as it was read beside the embedding
         for _ in range(_TRIES):
+            may_add = not (mirror.is_behind or mirror.has(entry, vector))
+            if may_add and await self._append(scope, mirror, encode_record(entry, vector)):
+                return
             mirror = await self._synced(scope)
-            if mirror.has(entry, vector) or await self._append(scope, mirror, encode_record(entry, vector)):
+            if mirror.has(entry, vector):
                 return
 
     async def remove(self, scope: str, entries: Sequence[str]) -> None:
@@ -257,12 +287,11 @@ class FlatIndex:
         """The scope as it was when it was last read."""
         return self._mirror(scope)[1]
 
-    async def drop(self, scope: str, mirror: Mirror) -> bool:
-        """Deletes the log of this mirror, unless it has changed since: False."""
+    async def drop(self, scope: str, header: bytes, position: int) -> bool:
+        """Deletes the log with this header if it ends at this position, so that nobody has added to it."""
+        name = self._old_log(scope) if header.startswith(_OLD_MAGIC) else self._log(scope)
         with translate_errors():
-            dropped = await self._drop(
-                keys=[self._kept_at(scope, mirror)], args=[mirror.header, mirror.position]
-            )
+            dropped = await self._drop(keys=[name], args=[header, position])
         if dropped:
             self._mirrors.pop(scope, None)
         return bool(dropped)
@@ -290,6 +319,7 @@ class FlatIndex:
                 sound = not header or _is_sound(header, self._dimensions)
             if not (sound and mirror.replay(records)):
                 raise damaged(self._embedder)
+            mirror.was_read = True
             self._mirrors[scope] = (lock, mirror)
             return mirror
 
@@ -304,16 +334,19 @@ class FlatIndex:
                 hint="use a Redis of version 8 or newer, run `llmhost cache clear`, or shorten "
                 "`cache.embedding_ttl`",
             )
-        with translate_errors():
-            added = await self._add(
-                keys=[self._log(scope)],
-                args=[mirror.header, self._new_header(), records, self._lifetime_ms],
-            )
-        return bool(added)
+        new_header = self._new_header()
+        async with self._mirror(scope)[0]:
+            with translate_errors():
+                length = await self._add(
+                    keys=[self._log(scope)], args=[mirror.header, new_header, records, self._lifetime_ms]
+                )
+            if length and self.mirror(scope) is mirror:
+                mirror.note_added(records, length, new_header)
+        return bool(length)
 
     async def _compact(self, scope: str, mirror: Mirror) -> bool:
         """Writes the log anew, each entry once; False where it stays, since somebody appended meanwhile."""
-        old = self._kept_at(scope, mirror)
+        old = self._old_log(scope) if mirror.is_old else self._log(scope)
         new = f"{self._log(scope)}:{os.urandom(8).hex()}"
         header, length, log = mirror.header, mirror.position, self._new_header() + mirror.records()
         with translate_errors():
@@ -326,9 +359,6 @@ class FlatIndex:
                 keys=[new, old, self._log(scope)], args=[header, length, self._lifetime_ms]
             )
         return bool(swapped)
-
-    def _kept_at(self, scope: str, mirror: Mirror) -> str:
-        return self._old_log(scope) if mirror.is_old else self._log(scope)
 
     def _log(self, scope: str) -> str:
         return self._log_of(self._embedder, scope)

@@ -108,12 +108,14 @@ class VectorSetIndex:
             await asyncio.gather(self._add_to_set(scope, [(entry, vector)]), self._small.prepare(scope))
             if self._small.mirror(scope).vector(entry) is not None:
                 await self._small.remove(scope, [entry])
-            is_to_move = len(self._small.mirror(scope)) > 0  # of a move that was cut off
-        else:
-            await self._small.add(scope, entry, vector)
-            is_to_move = len(self._small.mirror(scope)) >= self._most_in_log
-        if is_to_move:
-            await self._move(scope)
+            if len(self._small.mirror(scope)) > 0:  # of a move that was cut off
+                await self._move(scope)
+            return
+        await self._small.add(scope, entry, vector)
+        if self._small.mirror(scope).count > self._most_in_log:
+            await self._small.prepare(scope)
+            if len(self._small.mirror(scope)) > self._most_in_log:
+                await self._move(scope)
 
     async def remove(self, scope: str, entries: Sequence[str]) -> None:
         await asyncio.gather(self._small.remove(scope, entries), self._remove_from_set(scope, entries))
@@ -140,14 +142,14 @@ class VectorSetIndex:
         return [*dict.fromkeys((*small, *ours))]
 
     async def _move(self, scope: str) -> None:
-        """Moves the log to the set. A crash leaves entries in both, and the next addition moves them."""
-        await self._small.prepare(scope)
+        """Moves the log, as it was last read, to the set. A crash leaves entries in both; the next addition
+        moves them."""
         log = self._small.mirror(scope)
-        entries = list(log.items())
+        entries, header, position = list(log.items()), log.header, log.position  # more may be read meanwhile
         for start in range(0, len(entries), _MOVED_AT_ONCE):
             await self._add_to_set(scope, entries[start : start + _MOVED_AT_ONCE])
         self._note(scope, large=True)
-        await self._small.drop(scope, log)
+        await self._small.drop(scope, header, position)
 
     async def _add_to_set(self, scope: str, entries: Sequence[tuple[str, _Vector]]) -> None:
         key = self._key(scope)

@@ -1,4 +1,5 @@
--- Appends records to a flat index, making it where there is none. 0 where it is not the one that the caller knows.
+-- Appends records to a flat index, making it where there is none: its new length, or 0 where it is not the one that
+-- the caller knows.
 -- KEYS[1] log
 -- ARGV[1] the header that the caller knows, empty for none   ARGV[2] header for a new log   ARGV[3] records
 -- ARGV[4] lifetime in milliseconds
@@ -15,4 +16,4 @@ else
   redis.call('APPEND', KEYS[1], ARGV[3])
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
-return 1
+return redis.call('STRLEN', KEYS[1])

@@ -176,9 +176,9 @@ async def test_the_log_of_a_small_scope_has_no_room_to_spare(
 async def test_a_log_is_dropped_only_as_it_was_read(index: FlatIndex, redis_client: Redis) -> None:
     await index.add("s", ENTRY, VECTOR)
     await index.prepare("s")
-    read = index.mirror("s")
+    mirror = index.mirror("s")
+    header, position = mirror.header, mirror.position
     await index.add("s", "b" * 32, VECTOR)
-    assert not await index.drop("s", read)
-    await index.prepare("s")
-    assert await index.drop("s", index.mirror("s"))
+    assert not await index.drop("s", header, position)
+    assert await index.drop("s", header, mirror.position)
     assert await redis_client.exists("test:flat:e:s") == 0

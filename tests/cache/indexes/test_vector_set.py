@@ -193,3 +193,37 @@ async def test_the_newer_vector_counts_where_a_process_did_not_know_of_the_set(
     assert await nearest(client, VECTORS[60]) == 0
     assert await nearest(client, VECTORS[50]) == -1
     assert sorted(await found(new_index(client))) == [*range(40)]
+
+
+async def test_what_a_process_reads_while_it_moves_a_scope_is_not_lost(
+    index: VectorSetIndex, client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = NamespaceKeys("test")
+    late = FlatIndex(client, names, embedder="e", dimensions=DIMENSIONS, lifetime=60.0, logs=names.vector_log)
+    drop = FlatIndex.drop
+
+    async def drop_after_reading(small: FlatIndex, *arguments: object) -> bool:
+        await late.add("s", entry(99), VECTORS[99])
+        await small.prepare("s")  # of another question
+        return await drop(small, *arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FlatIndex, "drop", drop_after_reading)
+        await fill(index, range(MOST + 1))
+    assert sorted(await found(new_index(client))) == [*range(MOST + 1), 99]
+
+
+async def test_questions_of_one_process_at_once_lose_and_double_nothing(
+    index: VectorSetIndex, client: Redis
+) -> None:
+    await asyncio.gather(*(index.add("s", entry(number), VECTORS[number]) for number in range(100)))
+    assert sorted(await found(new_index(client))) == sorted(await found(index)) == [*range(100)]
+
+
+async def test_a_process_that_only_adds_moves_a_scope_as_soon_as_it_is_large(client: Redis) -> None:
+    first, second = new_index(client), new_index(client)
+    for number in range(0, 60, 2):
+        await first.add("s", entry(number), VECTORS[number])
+        await second.add("s", entry(number + 1), VECTORS[number + 1])
+    assert await client.exists(SET) == 1
+    assert sorted(await found(new_index(client))) == [*range(60)]
