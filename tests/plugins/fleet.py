@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -48,7 +49,8 @@ def worker_processes(state_folder: Path) -> Iterator[Callable[[], list[psutil.Pr
     yield lambda: _workers_of(state_folder)
     left = _workers_of(state_folder)
     for process in left:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     psutil.wait_procs(left, timeout=_LONGEST_DEATH)
 
 
