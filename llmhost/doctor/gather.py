@@ -123,9 +123,7 @@ async def check_worker_user(client: Redis, worker: Redis, config: Config) -> Seq
     theirs = await index_in_force(worker, keys, wanted, record=False, lists_keys=False)
     if own.kind == theirs.kind:
         return found
-    detail = (
-        f"workers use the index {theirs.kind}, and you {own.kind}: rewordings are found in one's own alone"
-    )
+    detail = f"the user of workers may not use the index {own.kind}: their gateways serve exact hits alone"
     return [warn("worker redis", detail, "docs/worker.md names the commands that the user of workers lacks")]
 
 

@@ -209,7 +209,11 @@ class CacheParts:
 
         async with self._locks["index"]:
             if self._index_choice is None:
-                self._index_choice = await index_in_force(client, self.keys, self._config.cache.index)
+                alone = self._config.redis.cache_only  # others decide, who see what there is
+                wanted = self._config.cache.index
+                self._index_choice = await index_in_force(
+                    client, self.keys, wanted, record=not alone, lists_keys=not alone
+                )
         return self._index_choice
 
     async def reindexer(
