@@ -146,14 +146,17 @@ async def operator(engine: OllamaServer, server: RedisServer, warnings: list[str
 async def worker(
     operator: Asker, engine: OllamaServer, server: RedisServer, warnings: list[str], tmp_path: Path
 ) -> AsyncIterator[Asker]:
-    """Asks the gateway of a worker, configured with what it is sent, but for the address of Redis."""
-    text = worker_gateway(rented()).files()["llmhost.yaml"]
-    file = tmp_path / "llmhost.yaml"
-    here = text.replace("rediss://", "redis://")
-    file.write_text(here.replace("redis.example.com:6380", f"127.0.0.1:{server.port}"))
-    variables = VARIABLES | {"LLMHOST_ENGINE_URL": engine.url}
-    async with answering(load_config(file, environ=variables).config, warnings) as asker:
+    """Asks the gateway of a worker."""
+    config = at_worker(rented(), engine.url, server.port, tmp_path / "llmhost.yaml")
+    async with answering(config, warnings) as asker:
         yield asker
+
+
+def at_worker(config: Config, engine: str, redis_port: int, file: Path) -> Config:
+    """What a worker is sent, as it reads that, but for the address of Redis."""
+    text = worker_gateway(config).files()["llmhost.yaml"].replace("rediss://", "redis://")
+    file.write_text(text.replace("redis.example.com:6380", f"127.0.0.1:{redis_port}"))
+    return load_config(file, environ=VARIABLES | {"LLMHOST_ENGINE_URL": engine}).config
 
 
 @asynccontextmanager
@@ -219,6 +222,18 @@ async def test_whatever_weights_are_on_record_it_finds_again_what_its_engine_ans
     assert warnings == []
 
 
+async def test_it_keeps_the_limits_of_the_cache(
+    engine: OllamaServer, server: RedisServer, admin: redis.Redis, warnings: list[str], tmp_path: Path
+) -> None:
+    limited = rented(cache={"max_entries": 1})
+    config = at_worker(limited, engine.url, server.port, tmp_path / "llmhost.yaml")
+    async with answering(config, warnings) as worker:
+        for text in (QUESTION, QUESTION, "What is Redis?"):
+            await worker(text)
+    assert len(list(admin.scan_iter("cache:response:*"))) == 1
+    assert warnings == []
+
+
 async def test_it_keeps_to_the_threshold_that_audits_have_raised(
     worker: Asker, admin: redis.Redis, warnings: list[str]
 ) -> None:
@@ -279,9 +294,9 @@ def test_everything_else_is_refused(server: RedisServer, command: tuple[str, ...
 
 
 def test_each_command_of_a_script_that_it_runs_is_granted() -> None:
-    """The others are of labels and audits."""
-    others = {"audited.lua", "label.lua", "labels.lua", "move_bar.lua"}
-    scripts = [path for path in (Path(cache.__file__).parent / "lua").iterdir() if path.name not in others]
+    """The others are of labels, audits and `llmhost cache`."""
+    others = {"audited", "label", "labels", "move_bar", "drop_orphans", "renew_entry", "switch_index"}
+    scripts = [path for path in (Path(cache.__file__).parent / "lua").iterdir() if path.stem not in others]
     called = {name for path in scripts for name in re.findall(r"call\('(\w+)'", path.read_text())}
     assert {f"+{name.lower()}" for name in called} <= set(granted(1)[0])
     assert len(called) > 10
