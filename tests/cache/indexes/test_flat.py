@@ -182,3 +182,13 @@ async def test_a_log_is_dropped_only_as_it_was_read(index: FlatIndex, redis_clie
     assert not await index.drop("s", header, position)
     assert await index.drop("s", header, mirror.position)
     assert await redis_client.exists("test:flat:e:s") == 0
+
+
+async def test_processes_that_only_add_keep_a_log_short(redis_client: Redis, keys: NamespaceKeys) -> None:
+    first, second = (
+        FlatIndex(redis_client, keys, embedder="e", dimensions=4, lifetime=60.0) for _ in range(2)
+    )
+    for number in range(200):
+        await first.add("s", ENTRY, np.eye(4, dtype=np.float32)[number % 2])
+        await second.add("s", ENTRY, np.eye(4, dtype=np.float32)[2 + number % 2])
+    assert await redis_client.strlen("test:flat:e:s") < 150 * (16 + 4)
