@@ -6,6 +6,7 @@ by workers of this machine, or by purchases that were begun there.
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ __all__ = ["KnownFleet", "forget_fleet", "known_fleets", "remember_fleet"]
 
 #: one file for each provider: workers of the one before bill on when a fleet's provider is changed
 _FILES = {provider: f"fleet-{provider}.json" for provider in ("local", "static", "vast")}
+#: what else a fleet leaves, by provider: where, and what the names of it are
+_TRACES = {"local": ("workers", "local-*"), "vast": ("intents", "*.json")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,26 +56,24 @@ def forget_fleet(fleets: Path, name: str, provider: str) -> None:
 
 def known_fleets(fleets: Path) -> Sequence[KnownFleet]:
     """All of them by name; one whose provider was changed, or that came from several configurations, is there
-    more than once, the newest configuration first. Raises StateError."""
-    try:
-        folders = sorted(path for path in fleets.iterdir() if path.is_dir()) if fleets.is_dir() else []
-        traced = [
-            KnownFleet(folder.name, provider)
-            for folder in folders
-            for provider, traces in (("local", "workers"), ("vast", "intents"))
-            if _has_traces(folder / traces)
-        ]
-    except OSError as error:
-        raise StateError(f"cannot read the folder {fleets}: {error.strerror}") from error
+    more than once, the newest configuration first. One of which something cannot be read counts: what asks it
+    for its workers says why. Raises StateError."""
+    folders = [fleets / name for name in names_in(fleets) if "." not in name]  # others are no fleet's
+    traced = [
+        KnownFleet(folder.name, provider)
+        for folder in folders
+        for provider in _TRACES
+        if _has_trace(folder, provider)
+    ]
     written = [fleet for folder in folders for provider in _FILES for fleet in _written(folder, provider)]
     named = {(fleet.name, fleet.provider) for fleet in written}
     return [*written, *(fleet for fleet in traced if (fleet.name, fleet.provider) not in named)]
 
 
-def _has_traces(folder: Path) -> bool:
-    """Whether there are workers or purchases of a fleet in it. What cannot be read may hold some."""
+def _has_trace(folder: Path, provider: str) -> bool:
+    place, pattern = _TRACES[provider]
     try:
-        return any(name.startswith("local-") or name.endswith(".json") for name in names_in(folder))
+        return bool(fnmatch.filter(names_in(folder / place), pattern))
     except StateError:
         return True
 

@@ -182,14 +182,15 @@ class Account:
 @dataclass(frozen=True, slots=True)
 class Intent:
     """A purchase that was begun and of which no worker is known. `written` is Unix seconds, `uptime` what the
-    monotonic clock said then, 0 where that is not known. `hint`: what to do, where the provider's list does
-    not prove that it bought nothing; None where it does in time."""
+    monotonic clock said then, 0 where that is not known. `hidden`: why the provider's list never proves that
+    it bought nothing, and `hint` what to do; empty where it does in time."""
 
     id: str
     offer: str
     machine: str
     written: float
     uptime: float = 0.0
+    hidden: str = ""
     hint: str | None = None
 
 

@@ -6,7 +6,6 @@ Redis being away is a warning in the result; a list that cannot be read is an er
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -14,13 +13,14 @@ from typing import TYPE_CHECKING
 
 from llmhost.errors import LlmhostError, ProviderError, StateError, StoreUnavailable
 from llmhost.fleet.budget import Limits
-from llmhost.fleet.clock import Clock, waited_since
+from llmhost.fleet.clock import Clock
+from llmhost.fleet.doubts import doubt_about, find_doubts
 from llmhost.fleet.health import Hooks, OnProgress, check_workers, find_spending
 from llmhost.fleet.lock import FleetLock
-from llmhost.fleet.models import FleetSpec, Intent, Registered, Worker
+from llmhost.fleet.models import FleetSpec, Registered, Worker
 from llmhost.fleet.pause import NOWHERE, PauseMarks, PauseResult
 from llmhost.fleet.plan import Quote, select
-from llmhost.fleet.provider import ANSWERED_AFTER, Provider, list_all_workers, list_to_buy
+from llmhost.fleet.provider import Provider, list_all_workers, list_to_buy
 from llmhost.fleet.provision import Approve, Buyer, Provisioning, drain, end_one, make_healthy_plan, terminate
 from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import DownResult, Failure, FleetStatus, UpResult
@@ -188,7 +188,7 @@ class FleetService:
         failed = (
             *result.failed,
             *_appeared(result),
-            *await self._unanswered(),
+            *await find_doubts(self.provider, self.clock),
             *alone,
             *self._may_rent(pause),
         )
@@ -203,26 +203,9 @@ class FleetService:
         pause = await records.pause()
         async with self._held_if_possible(records) as alone:
             pass  # whoever was buying just then has ended what was bought since, and buys nothing more
-        failed = (*await self._unanswered(), *alone, *self._may_rent(pause))
+        doubts = await find_doubts(self.provider, self.clock)
+        failed = (*doubts, *alone, *self._may_rent(pause))
         return DownResult((), (), failed, records.warnings, paused=pause.scales)
-
-    async def _unanswered(self) -> Sequence[Failure]:
-        """Purchases begun a short while ago of which it is not known whether they bought something."""
-        try:
-            intents = await self.provider.intents()
-        except LlmhostError as error:
-            return [Failure(None, f"what was being bought is not known: {error.message}", error.hint)]
-        return [failure for intent in intents if (failure := self._doubt(intent))]
-
-    def _doubt(self, intent: Intent) -> Failure | None:
-        """Why it is not known whether a purchase bought something; None where it bought nothing."""
-        bought = f"whether the purchase {intent.id} bought a worker"
-        if intent.hint is not None:
-            return Failure(None, f"{bought} cannot be seen with this API key", intent.hint)
-        if waited_since(self.clock, intent.written, intent.uptime) < ANSWERED_AFTER:
-            minutes = math.ceil(ANSWERED_AFTER / 60)
-            return Failure(None, f"it is not known yet {bought}", f"run this again in {minutes} minutes")
-        return None
 
     def _may_rent(self, pause: PauseResult) -> Sequence[Failure]:
         """What may start workers although the fleet is to stay down."""
@@ -293,7 +276,8 @@ class FleetService:
             await self.provider.resolve_pending()
             orphans = [worker for worker in await self.provider.list() if worker.id not in known.ids]
             result = await self._end(orphans, known, records, on_progress)
-            doubts = {intent.id: self._doubt(intent) for intent in await self.provider.intents()}
+            intents = await self.provider.intents()
+            doubts = {intent.id: doubt_about(intent, self.clock) for intent in intents}
             nothing = tuple(intent for intent, doubt in doubts.items() if doubt is None)
             for intent in nothing:
                 await self.provider.forget_intent(intent)

@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -29,15 +29,25 @@ def make_folder(path: Path, *, hint: str = _HINT) -> None:
         raise StateError(f"cannot make the folder {path}: {error.strerror}", hint=hint) from error
 
 
-def names_in(folder: Path) -> list[str]:
-    """What is in a folder, sorted; nothing where there is no such folder. Raises StateError, unlike `glob`,
-    where it cannot be read."""
+def names_in(folder: Path) -> Sequence[str]:
+    """The names of what is in the folder, sorted; none where there is no folder.
+
+    Raises:
+        StateError: it cannot be read. A link that leads nowhere, on the way too, is no missing folder: what
+            it led to may be on a disk that is away.
+    """
     try:
         return sorted(path.name for path in folder.iterdir())
     except OSError as error:
-        if isinstance(error, FileNotFoundError) and not os.path.lexists(folder):
-            return []
+        if isinstance(error, FileNotFoundError) and not _leads_nowhere(folder):
+            return ()
         raise StateError(f"cannot read the folder {folder}: {error.strerror}") from error
+
+
+def _leads_nowhere(path: Path) -> bool:
+    """Whether `path`, which cannot be found, is a link without an end, or is behind one."""
+    nearest = next((part for part in (path, *path.parents) if os.path.lexists(part)), path)
+    return not nearest.exists()
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
@@ -71,9 +81,9 @@ def read_json(path: Path) -> dict[str, Any] | None:
                     f"{path} belongs to another user", hint="find out who put it there, and remove it"
                 )
             value = json.load(file)
-    except FileNotFoundError:
-        return None
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not _leads_nowhere(path):
+            return None
         raise StateError(f"cannot read {path}: {error.strerror}") from error
     except RecursionError as error:
         raise ValueError(f"{path} is nested too deeply") from error

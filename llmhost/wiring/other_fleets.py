@@ -10,10 +10,13 @@ from pathlib import Path
 from llmhost.answering.cache_session import WarnOnce
 from llmhost.config.models import Config
 from llmhost.errors import ConfigError, LlmhostError, StateError
+from llmhost.fleet.clock import SystemClock
+from llmhost.fleet.doubts import find_doubts
 from llmhost.fleet.known_fleets import KnownFleet, forget_fleet, known_fleets, remember_fleet
 from llmhost.fleet.models import Worker
 from llmhost.fleet.provider import Provider
 from llmhost.fleet.providers.vast.faults import CONSOLE
+from llmhost.fleet.results import Failure
 from llmhost.machine.paths import state_dir
 from llmhost.wiring.fleets import account_key, config_of, make_provider, read_other
 
@@ -51,6 +54,8 @@ class OtherFleets:
         self.unseen_accounts: list[str] = []
         #: why what this machine wrote down of its fleets is not known
         self.unread: StateError | ConfigError | None = None
+        #: purchases of which it is not known whether they bought a worker
+        self.doubts: list[Failure] = []
 
     async def found(self, *, everywhere: bool = False) -> Sequence[OtherFleet]:
         """Every other fleet that has workers, on this machine or rented, whatever the configuration says now.
@@ -67,6 +72,8 @@ class OtherFleets:
                 config = config_of(self._config, name, provider)
                 try:
                     workers = await make_provider(config, fleets / name, self._note).list()
+                except StateError as error:
+                    self._unknown(error)
                 except LlmhostError as error:  # it hides no other fleet, and costs nothing
                     self._warn.warn(f"the workers of fleet {name} cannot be listed", error)
                 else:
@@ -94,7 +101,7 @@ class OtherFleets:
             provider, key = self._vast_of(name, known[name, "vast"])
             try:
                 if key not in failed:
-                    workers = await provider.list()
+                    workers = await self._workers_of(name, provider)
                     if key != account_key(
                         self._config
                     ):  # one account may have the other's fleet by its label
@@ -126,6 +133,17 @@ class OtherFleets:
             for name in listed | unlisted
             if (name, "vast") != (own.name, own.provider)
         ]
+
+    async def _workers_of(self, name: str, provider: Provider) -> Sequence[Worker]:
+        """Those of a fleet that was made here; where what was bought cannot be read, those of its label. What
+        is in doubt is noted."""
+        try:
+            workers = await provider.list()
+            self.doubts += await find_doubts(provider, SystemClock())
+        except StateError as error:
+            self._unknown(error)
+            workers = (await provider.fleets()).get(name, ())
+        return workers
 
     def _vast_of(self, name: str, source: str | None) -> tuple[Provider, str | None]:
         """Where a fleet of this machine is rented, and the key of the account that its own file names."""

@@ -594,20 +594,6 @@ async def test_state_files_that_are_nested_too_deeply_stand_in_no_commands_way(b
     assert blue.alive() == []
 
 
-@pytest.mark.parametrize("name", ["blue", "green"])
-async def test_purchases_on_record_that_cannot_be_read_are_not_taken_for_none(
-    blue: RentedHouse, name: str
-) -> None:
-    intents = blue.state / "fleets" / "blue" / "intents"
-    intents.rename(intents.with_name("elsewhere"))
-    intents.touch()  # a folder that may not be read says as much, but not to root
-    blue.configure(fleet={"name": name})
-    shown = await blue.run("fleets", "--json")
-    assert (shown.code != 0, "cannot read the folder" in shown.err) == (True, True), shown.err
-    done = await blue.run("down", "--all", "--yes")
-    assert (done.code != 0, blue.alive(), "cannot read the folder" in done.err) == (True, [], True)
-
-
 # A fleet without workers, which an autoscaler could give new ones
 
 
@@ -722,6 +708,56 @@ async def test_down_of_a_fleet_whose_file_is_gone_says_that_another_redis_may_be
 
 
 # Other fleets must not keep down --all from ending this one
+
+
+@pytest.fixture(params=["a file", "a link that leads nowhere"])
+def unreadable(request: pytest.FixtureRequest) -> Callable[[Path], None]:
+    """Makes a folder one that cannot be read."""
+
+    def spoil(folder: Path) -> None:
+        folder.rename(folder.with_name(f".{folder.name}"))
+        if request.param == "a file":
+            folder.write_text("not a folder")
+        else:
+            folder.symlink_to(folder.with_name("away"))
+
+    return spoil
+
+
+@pytest.mark.parametrize("place", ["fleets/blue/intents", "fleets/blue", "fleets"])
+@pytest.mark.parametrize("fleet", ["blue", "green"])
+async def test_what_was_bought_and_cannot_be_read_is_reported_and_stops_no_ending(
+    blue: RentedHouse, unreadable: Callable[[Path], None], place: str, fleet: str
+) -> None:
+    blue.configure(fleet={"name": fleet})
+    blue.server.instances[bought(1)].label = "my gpu"
+    unreadable(blue.state / place)
+    shown = await blue.run("fleets", "--json")
+    named = {worker for fleet in shown.json["fleets"] for worker in fleet["workers"]}
+    assert (shown.code != 0, named) == (True, set(blue.alive())), shown.err
+    assert f"cannot read the folder {blue.state / place}" in shown.err
+    done = await blue.run("down", "--all", "--yes")
+    assert (done.code != 0, blue.alive()) == (True, []), done.err
+    assert f"cannot read the folder {blue.state / place}" in done.err
+
+
+async def test_down_fails_where_it_cannot_be_read_what_was_being_bought(
+    blue: RentedHouse, unreadable: Callable[[Path], None]
+) -> None:
+    unreadable(blue.state / "fleets" / "blue" / "intents")
+    done = await blue.run("down", "--json")
+    assert (done.code, blue.alive(), len(done.json["destroyed"])) == (3, [], 2), done.err
+
+
+async def test_an_order_that_cannot_be_read_in_full_hides_no_worker_from_another_accounts_key(
+    blue: RentedHouse, other_account: VastServer
+) -> None:
+    for order in (blue.state / "fleets" / "blue" / "intents").iterdir():
+        order.write_text(order.read_text().replace('"model"', '"newer": {}, "model"').replace('"tiny"', "5"))
+    for command in (["fleets"], ["down"], ["down", "--all", "--yes"]):
+        done = await blue.run(*command, **other_account.environment())
+        assert done.code != 0, command
+        assert all(worker in done.out + done.err for worker in blue.alive()), command
 
 
 def know_no_fleets() -> None:

@@ -171,7 +171,9 @@ async def test_a_purchase_that_came_to_nothing_is_forgotten_with_the_orphans(mar
     assert market.server.created_total == 0
 
 
-@pytest.mark.parametrize("command", [["down"], ["down", "--orphans"], ["down", "--all", "--yes"]])
+@pytest.mark.parametrize(
+    "command", [["fleets"], ["down"], ["down", "--orphans"], ["down", "--all", "--yes"]], ids=" ".join
+)
 async def test_a_purchase_that_may_still_have_bought_something_is_not_forgotten(
     market: RentedHouse, command: list[str]
 ) -> None:
@@ -206,7 +208,38 @@ async def test_down_does_not_call_a_machine_gone_that_was_sold_a_moment_ago_and_
     assert market.alive() == []
 
 
-@pytest.mark.parametrize("command", [["fleets"], ["down"], ["down", "--orphans"], ["down", "--all", "--yes"]])
+@pytest.mark.parametrize("fleet", ["rented", "another"])
+async def test_fleets_names_purchases_in_doubt_whatever_fleet_is_configured(
+    market: RentedHouse, fleet: str
+) -> None:
+    order = await purchase_in_doubt(market)
+    market.configure(fleet={"name": fleet})
+    shown = await market.run("fleets", "--json")
+    assert (shown.code, shown.json["hourly_cost_usd"]) == (3, 0.0)
+    assert f"whether the purchase {order.stem} bought a worker" in shown.err
+    make_older(order)
+    await market.ok("fleets")
+
+
+@pytest.mark.parametrize(
+    "command", [["fleets"], ["down"], ["down", "--orphans"], ["down", "--all", "--yes"]], ids=" ".join
+)
+async def test_an_order_that_cannot_be_read_in_full_is_in_doubt_until_its_file_is_removed(
+    market: RentedHouse, command: list[str]
+) -> None:
+    order = await purchase_in_doubt(market)
+    make_older(order)
+    order.write_text(order.read_text()[:-40])
+    done = await market.run(*command)
+    assert (done.code != 0, order.exists()) == (True, True), done.out
+    assert f"whether the purchase {order.stem} bought a worker cannot be seen in its record" in done.err
+    order.unlink()
+    await market.ok(*command)
+
+
+@pytest.mark.parametrize(
+    "command", [["fleets"], ["down"], ["down", "--orphans"], ["down", "--all", "--yes"]], ids=" ".join
+)
 async def test_another_accounts_key_does_not_see_that_a_purchase_bought_nothing(
     market: RentedHouse, command: list[str]
 ) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmhost.errors import StateError
-from llmhost.machine.files import make_folder, read_json, write_json
+from llmhost.machine.files import make_folder, names_in, read_json, write_json
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.characters(codec="utf-8")),
@@ -61,3 +61,38 @@ def test_a_folder_below_a_file_is_a_state_error(tmp_path: Path) -> None:
         write_json(tmp_path / "file" / "value.json", {})
     with pytest.raises(StateError, match="cannot read"):
         read_json(tmp_path / "file" / "value.json")
+
+
+def test_a_folder_that_is_not_there_is_empty(tmp_path: Path) -> None:
+    assert names_in(tmp_path / "none" / "none") == ()
+    for name in ("b", "a"):
+        make_folder(tmp_path / "folder" / name)
+    assert names_in(tmp_path / "folder") == ["a", "b"]
+
+
+@pytest.fixture(params=["a file", "a link that leads nowhere", "behind a link that leads nowhere"])
+def no_folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """What is in the place of a folder."""
+    place = tmp_path / "folder"
+    if request.param == "a file":
+        place.touch()
+    else:
+        place.symlink_to(tmp_path / "away")
+    return place / "below" if request.param.startswith("behind") else place
+
+
+def test_what_is_in_the_place_of_a_folder_is_never_taken_for_an_empty_one(no_folder: Path) -> None:
+    with pytest.raises(StateError, match="cannot read the folder"):
+        names_in(no_folder)
+
+
+def test_a_file_behind_what_is_no_folder_is_not_missing(no_folder: Path) -> None:
+    with pytest.raises(StateError, match="cannot read"):
+        read_json(no_folder / "value.json")
+
+
+def test_a_folder_behind_a_link_is_one(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    assert (names_in(tmp_path / "link"), names_in(tmp_path / "link" / "none")) == ([], ())
+    assert read_json(tmp_path / "link" / "none.json") is None

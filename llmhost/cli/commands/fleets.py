@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from llmhost.cli.fleet_view import hourly_cost
-from llmhost.cli.frame import globals_of
+from llmhost.cli.fleet_view import hourly_cost, show_failures
+from llmhost.cli.frame import Globals, globals_of
 from llmhost.cli.output import table
 from llmhost.cli.running import asynchronous, configured_if_readable, wired
 from llmhost.cli.text import clean, money
@@ -19,8 +19,9 @@ from llmhost.errors import LlmhostError, ProviderError, StateError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from llmhost.fleet.results import Failure
     from llmhost.wiring import Wiring
-    from llmhost.wiring.other_fleets import OtherFleet
+    from llmhost.wiring.other_fleets import OtherFleet, OtherFleets
 
 __all__ = ["fleets"]
 
@@ -40,7 +41,7 @@ async def fleets(ctx: typer.Context) -> None:
     options = globals_of(ctx)
     config = configured_if_readable(options)
     async with wired(options, config) as wiring:
-        own, failure = await _looked_at(wiring.others.configured(options.source), wiring)
+        own, doubts, failure = await _looked_at(wiring.others.configured(options.source), wiring)
         found = [own, *await wiring.others.found(everywhere=True)]
     rows = [
         {
@@ -55,22 +56,16 @@ async def fleets(ctx: typer.Context) -> None:
     ]
     total = hourly_cost([worker for fleet in found for worker in fleet.workers])
     options.output.result({"fleets": rows, "hourly_cost_usd": total}, _show)
-    if failure is not None:
-        raise failure
-    if wiring.others.unread is not None:
-        raise wiring.others.unread
-    if wiring.others.unseen_accounts:
-        from llmhost.wiring.other_fleets import UNSEEN_HINT
-
-        raise ProviderError(
-            "the account on vast.ai could not be listed: there may be more",
-            hint=UNSEEN_HINT,
-        )
+    _check_all_seen(options, wiring.others, [*doubts, *wiring.others.doubts], failure)
 
 
-async def _looked_at(own: OtherFleet, wiring: Wiring) -> tuple[OtherFleet, LlmhostError | None]:
-    """The configured fleet with its workers, those on record too; and why that may not be all, which is the
-    command's error once it has said what it knows."""
+async def _looked_at(
+    own: OtherFleet, wiring: Wiring
+) -> tuple[OtherFleet, Sequence[Failure], LlmhostError | None]:
+    """The configured fleet with its workers, those on record too; its purchases in doubt; and why that may
+    not be all, which is the command's error once it has said what it knows."""
+    from llmhost.fleet.clock import SystemClock
+    from llmhost.fleet.doubts import find_doubts
     from llmhost.fleet.models import Registered
     from llmhost.fleet.provider import list_all_workers
 
@@ -80,16 +75,35 @@ async def _looked_at(own: OtherFleet, wiring: Wiring) -> tuple[OtherFleet, Llmho
             known = await (await wiring.fleet_records()).known()
     try:
         own = replace(own, workers=tuple(await list_all_workers(provider, known)))
-        unseen = [intent for intent in await provider.intents() if intent.hint is not None]
+        return own, await find_doubts(provider, SystemClock()), None
     except LlmhostError as error:
-        recorded = {*known.ids}
-        with suppress(StateError):
-            recorded |= {*provider.on_record()}
-        return replace(own, unlisted=tuple(sorted(recorded))), error
-    for intent in unseen:
-        message = f"whether the purchase {intent.id} bought a worker cannot be seen with this API key"
-        return own, ProviderError(message, hint=intent.hint)
-    return own, None
+        failure = error
+    recorded = {*known.ids}
+    with suppress(StateError):
+        recorded |= {*provider.on_record()}
+    if isinstance(failure, StateError):  # the account can be listed
+        with suppress(LlmhostError):
+            own = replace(own, workers=tuple((await provider.fleets()).get(own.name, ())))
+    return replace(own, unlisted=tuple(sorted(recorded))), (), failure
+
+
+def _check_all_seen(
+    options: Globals, others: OtherFleets, doubts: Sequence[Failure], failure: LlmhostError | None
+) -> None:
+    """Raises where something may be rented that is not shown."""
+    error = failure or others.unread
+    if error is None and others.unseen_accounts:
+        from llmhost.wiring.other_fleets import UNSEEN_HINT
+
+        error = ProviderError(
+            "the account on vast.ai could not be listed: there may be more", hint=UNSEEN_HINT
+        )
+    if error is None:
+        show_failures(options.output, doubts, done=True)
+        return
+    for doubt in doubts:
+        options.output.error(doubt.message, doubt.hint)
+    raise error
 
 
 def _show(document: Mapping[str, Any], console: Console) -> None:

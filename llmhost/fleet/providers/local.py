@@ -31,7 +31,7 @@ from llmhost.fleet.providers.local_worker import (
     usable_cores,
 )
 from llmhost.machine.child import python_command
-from llmhost.machine.files import make_folder
+from llmhost.machine.files import make_folder, names_in
 
 __all__ = ["LocalProvider", "LocalSettings"]
 
@@ -172,13 +172,7 @@ class LocalProvider(Provider):
         return port
 
     def _folders(self) -> Sequence[WorkerFolder]:
-        try:
-            paths = [path for path in self._workers.iterdir() if _ID.fullmatch(path.name)]
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise StateError(f"cannot read the folder {self._workers}: {error.strerror}") from error
-        return [WorkerFolder(path) for path in paths]
+        return [WorkerFolder(self._workers / name) for name in names_in(self._workers) if _ID.fullmatch(name)]
 
     def _folder(self, worker_id: str) -> WorkerFolder:
         return WorkerFolder(self._workers / worker_id)

@@ -6,15 +6,16 @@ answer does not come or cannot be read, its list is asked what exists under that
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, PositiveInt, Strict, TypeAdapter
+from pydantic import Field, PositiveInt, Strict, TypeAdapter, ValidationError
 
 from llmhost.config.fleet import VastConfig
 from llmhost.errors import ConfigError, LlmhostError, OfferGone, ProviderError, PurchaseUnclear, StateError
@@ -55,6 +56,11 @@ __all__ = ["InstanceCreator", "Order", "PendingPurchases"]
 
 
 _FAR_AWAY = 1e11  #: Unix seconds; no clock is that wrong
+_SUFFIX = ".json"
+#: name and value in the text of an order, whole where something of JSON follows
+_FIELD = re.compile(
+    r'"(\w+)": ("(?:[^"\\]|\\.)*"|\d+(?:\.\d+)?(?:e[+-]?\d+)?|null|true|false)(?=[,}])', re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +68,9 @@ class Order:
     """`id` is unique to this purchase. `written` is Unix seconds, `uptime` what the monotonic clock said, 0
     where an older llmhost wrote the order; `price` is USD an hour. `instance` is None until it is known,
     `owner` where it is not known whose account bought it. `fingerprint` is of a key of that account, None
-    where an older llmhost wrote the order. `listed`: the instance was in vast.ai's list.
+    where an older llmhost wrote the order. `listed`: the instance was in vast.ai's list. `damaged`: its file
+    cannot be read in full.
     """
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore")
 
     id: str
     label: str
@@ -82,6 +87,7 @@ class Order:
     fingerprint: str | None = None
     listed: bool = False
     uptime: Annotated[float, Strict(), Field(allow_inf_nan=False)] = 0.0
+    damaged: bool = False
 
     @property
     def payer(self) -> Payer:
@@ -103,7 +109,9 @@ class PendingPurchases:
 
     def write(self, order: Order) -> None:
         make_folder(self.folder)
-        write_json(self._path(order.id), asdict(order))
+        values = asdict(order)
+        del values["damaged"]
+        write_json(self._path(order.id), values)
 
     def resolve(self, order: Order, instance: int | None, payer: Payer | None = None) -> None:
         """Writes down which instance came of it, and where it is listed now, who pays. A full disk hides no
@@ -117,8 +125,8 @@ class PendingPurchases:
 
     def all(self) -> Sequence[Order]:
         """Oldest first. A file that is damaged or cannot be read is an order of which little is known."""
-        names = (name.removesuffix(".json") for name in names_in(self.folder) if name.endswith(".json"))
-        found = (self.find(name) for name in names if ordered_at(name) is not None)
+        names = names_in(self.folder)
+        found = (self.find(name.removesuffix(_SUFFIX)) for name in names if name.endswith(_SUFFIX))
         return [order for order in found if order is not None]
 
     def find(self, order_id: str) -> Order | None:
@@ -127,9 +135,9 @@ class PendingPurchases:
             return None
         try:
             raw = read_json(self._path(order_id))
-            return None if raw is None else _ORDERS.validate_python({**raw, "id": order_id})
-        except (StateError, TypeError, ValueError):
-            return _unknown(order_id, written)
+        except (StateError, ValueError):
+            return replace(_read_order(_intact_fields(self._path(order_id)), order_id, written), damaged=True)
+        return None if raw is None else _read_order(raw, order_id, written)
 
     def kept(self, order_id: str) -> WorkerCredentials | None:
         """What the worker of this order was given, as far as it is known here."""
@@ -147,11 +155,31 @@ class PendingPurchases:
                 self._path(order_id).unlink(missing_ok=True)
 
     def _path(self, order_id: str) -> Path:
-        return self.folder / f"{order_id}.json"
+        return self.folder / f"{order_id}{_SUFFIX}"
 
 
-def _unknown(order_id: str, written: float) -> Order:
-    return Order(order_id, label="", offer="", machine="", written=written, model="", engine="")
+def _intact_fields(path: Path) -> dict[str, Any]:
+    """Those fields of a file that is no JSON, as a broken disk may leave it, that can be read."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    fields = {}
+    for name, value in _FIELD.findall(text):
+        with suppress(ValueError):
+            fields[name] = json.loads(value)
+    return fields
+
+
+def _read_order(raw: Mapping[str, Any], order_id: str, written: float) -> Order:
+    """What can be read of an order."""
+    try:
+        return _ORDERS.validate_python({**raw, "id": order_id})
+    except ValidationError as error:
+        wrong = {fault["loc"][0] for fault in error.errors(include_url=False, include_input=False)}
+    blank = Order(order_id, label="", offer="", machine="", written=written, model="", engine="")
+    intact = {name: value for name, value in raw.items() if name not in wrong}
+    return _ORDERS.validate_python({**asdict(blank), **intact, "id": order_id, "damaged": True})
 
 
 #: seconds before each look for what was bought; 30 in all, as long as vast.ai may take over a purchase

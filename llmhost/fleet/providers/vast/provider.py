@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from llmhost.config.fields import UNNAMED_FLEET
 from llmhost.config.fleet import VastConfig
-from llmhost.errors import ProviderError
+from llmhost.errors import ProviderError, StateError
 from llmhost.fleet.clock import Clock, waited_since
 from llmhost.fleet.models import Account, FleetSpec, Intent, Market, Offer, Payer, SshTarget, Worker
 from llmhost.fleet.offers import rank
@@ -118,7 +118,9 @@ class VastProvider(Provider):
     async def fleets(self) -> Mapping[str, Sequence[Worker]]:
         rows = self._listing.last or await self._listing.rows()
         nameless = {fleet_of_nameless(row) or self._fleet for row in self._listing.nameless}
-        now, recorded, found = self._clock.now(), self._on_record(), dict[str, Sequence[Worker]]()
+        now, recorded, found = self._clock.now(), set[int](), dict[str, Sequence[Worker]]()
+        with suppress(StateError):  # `list` says so
+            recorded |= set(self._on_record())
         # What names no fleet, and is on record here, is this fleet's.
         rows = [row for row in rows if row.fleet != UNNAMED_FLEET or row.id not in recorded]
         for name in sorted({row.fleet for row in rows if row.fleet is not None} | nameless):
@@ -148,8 +150,12 @@ class VastProvider(Provider):
         await end_instance(self._account, self._listing, self._clock, number, self._settings.pace)
         if payer is not None:
             await self._check_records({number: payer})
-        mine = [order for order in self._intents.all() if order.instance == number or order.id == ordered]
-        for order in mine:
+        orders: Sequence[Order] = ()
+        with suppress(StateError):  # what cannot be read stands in no ending's way
+            orders = self._intents.all()
+        for order in orders:
+            if order.instance != number and order.id != ordered:
+                continue
             await self._check_orders({number: order})
             if self._is_awaited(replace(order, instance=number)):
                 raise ProviderError(
@@ -184,16 +190,19 @@ class VastProvider(Provider):
         return ssh_of(mine[0]) if mine else None
 
     async def intents(self) -> Sequence[Intent]:
-        if not self._intents.all():
+        if not self._awaited():
             return ()
         known = {row.order(self._fleet) for row in await self._rows()} | self._ended
-        orders = [order for order in self._intents.all() if order.id not in known and self._is_awaited(order)]
-        return [
-            order.intent
-            if await self._pays(order.payer)
-            else replace(order.intent, hint=f"{_OTHER_KEY}; else {self._forgetting(order)}")
-            for order in orders
-        ]
+        return [await self._intent(order) for order in self._awaited() if order.id not in known]
+
+    async def _intent(self, order: Order) -> Intent:
+        forget = self._forgetting(order)
+        if order.damaged and order.instance is None:  # the number of an instance may have been in it
+            hint = f"look at {CONSOLE}, then {forget}"
+            return replace(order.intent, hidden="in its record, which cannot be read in full", hint=hint)
+        if not await self._pays(order.payer):
+            return replace(order.intent, hidden="with this API key", hint=f"{_OTHER_KEY}; else {forget}")
+        return order.intent
 
     def on_record(self) -> Sequence[str]:
         return [worker_id(number) for number in self._on_record()]
@@ -318,8 +327,10 @@ class VastProvider(Provider):
 
     def _fresh_orders(self) -> Sequence[Order]:
         """Purchases begun a moment ago, of which no instance is known."""
-        orders = self._intents.all()
-        return [order for order in orders if self._is_awaited(order) and self._waited(order) < self._settling]
+        return [order for order in self._awaited() if self._waited(order) < self._settling]
+
+    def _awaited(self) -> Sequence[Order]:
+        return [order for order in self._intents.all() if self._is_awaited(order)]
 
     def _is_awaited(self, order: Order) -> bool:
         """Whether its instance may still appear. vast.ai may have named one that it does not show yet."""

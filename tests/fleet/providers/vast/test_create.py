@@ -107,6 +107,47 @@ def test_a_damaged_file_is_still_a_purchase_that_was_begun(
     assert order.intent == Intent(ORDER.id, "", "", 1_700_000_000.0)
 
 
+BOUGHT = replace(ORDER, instance=7, owner=42, fingerprint="f" * 8)
+
+
+@pytest.mark.parametrize("changes", [{"model": None}, {"price": "dear"}, {"offer": 5, "token": []}])
+def test_a_field_that_cannot_be_read_hides_no_other(
+    book: PendingPurchases, folder: Path, changes: dict[str, Any]
+) -> None:
+    book.write(BOUGHT)
+    file = folder / f"{ORDER.id}.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    (order,) = book.all()
+    assert (order.damaged, order.instance, order.payer) == (True, 7, BOUGHT.payer)
+    assert (order.label, order.written) == (ORDER.label, ORDER.written)
+
+
+def test_of_a_file_that_was_cut_off_all_is_known_that_is_there(book: PendingPurchases, folder: Path) -> None:
+    book.write(replace(BOUGHT, token='"instance": 5, \\'))
+    file = folder / f"{ORDER.id}.json"
+    whole = file.read_text()
+    for length in range(len(whole)):
+        file.write_text(whole[:length])
+        (order,) = book.all()
+        assert order.damaged
+        assert order.instance == (7 if '"instance": 7,' in whole[:length] else None)
+        assert order.owner == (42 if '"owner": 42,' in whole[:length] else None)
+        assert order.label == (ORDER.label if f'"{ORDER.label}",' in whole[:length] else "")
+
+
+@pytest.mark.parametrize("instead", ["a file", "a link that leads nowhere"])
+def test_purchases_that_cannot_be_read_are_not_none(
+    book: PendingPurchases, folder: Path, instead: str
+) -> None:
+    folder.parent.mkdir()
+    if instead == "a file":
+        folder.write_text("not a folder")
+    else:
+        folder.symlink_to(folder / "away")
+    with pytest.raises(StateError, match=str(folder)):
+        book.all()
+
+
 FIELDS = ["id", "label", "offer", "machine", "written", "model", "engine", "token", "certificate", "instance"]
 
 

@@ -918,7 +918,7 @@ async def test_nothing_is_kept_of_an_order_whose_instance_is_gone(
     ended, vanished = [await provider.create(SPEC) for _ in range(2)]
     await provider.destroy(ended.id)
     vast_server.world.destroy(vast_server.instances[number_in(vanished.id) or 0])
-    assert list(await provider.intents()) == []
+    assert (list(await provider.list()), list(await provider.intents())) == ([], [])
     assert list((fleet_folder / "intents").iterdir()) == []
 
 
