@@ -119,12 +119,12 @@ async def test_entries_move_from_any_index_to_any_other_and_none_is_embedded_for
     )
     assert (await read_layout(client, keys)).index == after
     for known in (process, Process(client, keys, after)):
+        assert await known.nearest(key("question number 77 please")) is not None
         # All are as far from each other, so that an approximate search may miss one.
         kept = await known.index.vectors(
             key("x").scope, [key(f"question number {number}").entry for number in range(MANY)]
         )
         assert all(vector is not None for vector in kept)
-        assert await known.nearest(key("question number 77 please")) is not None
         assert await known.nearest(key("how old is she then", person="bob")) == "how old is she"
     old = await kind_of(client, keys, process.embedder, before).vectors(
         key("x").scope, [key("question number 1").entry]
