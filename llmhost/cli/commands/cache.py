@@ -17,6 +17,7 @@ from llmhost.cli.commands.cache_replay import replay_stream
 from llmhost.cli.commands.cache_sweep import sweep_cache
 from llmhost.cli.commands.cache_transfer import export_entries, import_entries
 from llmhost.cli.commands.cache_tune import app as tune
+from llmhost.cli.commands.cache_warm import warm_cache
 from llmhost.cli.frame import App, Globals, globals_of
 from llmhost.cli.output import table
 from llmhost.cli.running import asynchronous, configured, confirm, run_async, wired
@@ -277,6 +278,7 @@ def _show_forgotten(forgotten: Sequence[str], labelled: Sequence[str], console: 
         console.print(f"forgot {entry[:ENTRY_DIGITS]}{learnt}")
 
 
+app.command("warm")(warm_cache)
 app.command("export")(export_entries)
 app.command("import")(import_entries)
 app.command("reindex")(reindex_entries)

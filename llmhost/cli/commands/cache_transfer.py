@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from llmhost.cache.transfer import Imported
 
-__all__ = ["export_entries", "import_entries"]
+__all__ = ["export_entries", "import_entries", "input_file"]
 
 #: entries; how often it is said how far it is
 _STEP = 256
@@ -90,7 +90,7 @@ async def import_entries(
         options.output.status(f"{done.imported:,} imported, {done.kept:,} were there already")
 
     async with wired(options, configured(options, header=True)) as wiring:
-        with _input(file) as source:
+        with input_file(file) as source:
             importer = wiring.caches.importer(await wiring.redis(), tell)
             done = await importer.run("standard input" if file == "-" else file, source)
     options.output.status("")
@@ -129,7 +129,8 @@ def _output(file: str) -> Iterator[TextIO]:
 
 
 @contextmanager
-def _input(file: str) -> Iterator[BinaryIO]:
+def input_file(file: str) -> Iterator[BinaryIO]:
+    """A file that is read, or standard input where it is ``-``. Raises UsageError."""
     if file == "-":
         yield sys.stdin.buffer
         return
