@@ -188,7 +188,8 @@ async def test_processes_that_only_add_keep_a_log_short(redis_client: Redis, key
     first, second = (
         FlatIndex(redis_client, keys, embedder="e", dimensions=4, lifetime=60.0) for _ in range(2)
     )
-    for number in range(200):
-        await first.add("s", ENTRY, np.eye(4, dtype=np.float32)[number % 2])
-        await second.add("s", ENTRY, np.eye(4, dtype=np.float32)[2 + number % 2])
+    vectors = unit_rows(np.random.default_rng(7).standard_normal((400, 4)))
+    for number in range(0, 400, 2):
+        await first.add("s", ENTRY, vectors[number])
+        await second.add("s", ENTRY, vectors[number + 1])
     assert await redis_client.strlen("test:flat:e:s") < 150 * (16 + 4)
