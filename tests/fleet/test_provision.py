@@ -385,7 +385,8 @@ async def test_orphans_are_ended_and_the_known_are_not(renting: Any, redis_clien
     renting.registry = FleetRegistry(redis_client, "test", ORIGIN)
     await service(renting).up(1)
     await RentingProvider(renting.cloud).create(make_spec(), renting.cloud.market[0])
-    renting.cloud.begun = [Intent("i-1", "o-9", "m-9", 0.0)]
+    renting.cloud.begun = [Intent("i-1", "o-9", "m-9", renting.clock.now())]
+    await renting.clock.sleep(3600)
     result = await service(renting).down_orphans()
     assert (result.destroyed, result.intents) == (("memory-2",), ("i-1",))
     assert ids(result.remaining) == ["memory-1"]
