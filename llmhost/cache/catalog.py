@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
 import statistics
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import astuple, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from llmhost.cache import walk
 from llmhost.cache.calibration import Label
 from llmhost.cache.contracts import Index
 from llmhost.cache.keys import ENTRY_PATTERN
@@ -20,11 +22,35 @@ from llmhost.store.keys import NamespaceKeys
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-__all__ = ["CacheUsage", "Catalog", "cache_usage"]
+__all__ = ["ALL", "CacheUsage", "Catalog", "Filter", "cache_usage"]
 
 #: keys; how many Redis looks at in one step of a scan
 _SCAN_STEP = 1000
 IndexSource = Callable[[str, int], Awaitable[Index]]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which entries are wanted; None: whatever. `scope` is the beginning of its id, `worker` a worker or a
+    machine, `text` a part of the question, in either case."""
+
+    model: str | None = None
+    scope: str | None = None
+    worker: str | None = None
+    text: str | None = None
+
+    def fits(self, entry: Entry) -> bool:
+        """Whether the entry is wanted."""
+        answer = entry.answer
+        return (
+            self.model in (None, answer.model)
+            and (self.scope is None or entry.scope.startswith(self.scope.lower()))
+            and (self.worker is None or self.worker in (answer.worker, answer.machine))
+            and (self.text is None or self.text.casefold() in entry.question.casefold())
+        )
+
+
+ALL = Filter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +64,51 @@ class Catalog:
     keys: NamespaceKeys
     index_source: IndexSource
 
-    async def entries(self) -> Sequence[Entry]:
-        """The entries, last used first."""
-        found = [name async for name in self._names()]
-        read = [entry for entry in await self._read(found) if entry is not None]
-        read.sort(key=lambda entry: (-entry.last_accessed, entry.entry))
-        return read
+    async def entries(self, wanted: Filter = ALL, most: int | None = None) -> Sequence[Entry]:
+        """The entries, last used first; no more than `most` of them are in memory."""
+        return (await self.last_used(wanted, most))[0]
+
+    async def last_used(self, wanted: Filter, most: int | None = None) -> tuple[Sequence[Entry], int]:
+        """As `entries`, and how many there are in all."""
+        kept: list[tuple[float, str, Entry]] = []
+        names, count = set[str](), 0
+        async for entry in self.matching(wanted):
+            count += entry.entry not in names
+            if entry.entry in names:
+                continue  # a scan may name one twice
+            row = (entry.last_accessed, entry.entry, entry)
+            if most is None or len(kept) < most:
+                heapq.heappush(kept, row)
+            else:
+                names.discard(heapq.heappushpop(kept, row)[1])
+            names.add(entry.entry)
+        kept.sort(key=lambda row: (-row[0], row[1]))
+        return [entry for _, _, entry in kept], count
+
+    async def matching(self, wanted: Filter) -> AsyncIterator[Entry]:
+        """The entries in no order; one may come twice."""
+        async for names in walk.names(self.client, self.keys):
+            for entry in await self._read(names):
+                if entry is not None and wanted.fits(entry):
+                    yield entry
+
+    async def count(self) -> int:
+        """How many entries there are."""
+        return sum([len(names) async for names in walk.names(self.client, self.keys)])
+
+    async def sizes(self, entries: Sequence[Entry]) -> Sequence[int | None]:
+        """About what each takes in Redis, in bytes, with its vector; None where the server does not tell."""
+        try:
+            with translate_errors():
+                pipeline = self.client.pipeline(transaction=False)
+                for entry in entries:
+                    pipeline.memory_usage(self.keys.response(entry.entry))
+                    pipeline.memory_usage(self.keys.metadata(entry.entry))
+                replies = await pipeline.execute()
+        except StoreRefused:
+            return [None] * len(entries)  # a hosted Redis may forbid MEMORY USAGE
+        pairs = zip(entries, replies[::2], replies[1::2], strict=True)
+        return [(answer or 0) + (counts or 0) + entry.dimensions for entry, answer, counts in pairs]
 
     async def find(self, prefix: str) -> Entry:
         """The one entry whose id begins with `prefix`. Raises UsageError where no entry, or more than one,
@@ -119,21 +184,25 @@ class Catalog:
 
     async def forget_of(self, worker: str) -> Sequence[str]:
         """Removes every entry whose answer this worker, or this machine, gave; names them."""
-        given = [
-            entry for entry in await self.entries() if worker in (entry.answer.worker, entry.answer.machine)
-        ]
-        for entry in given:
+        return await self.forget_matching(Filter(worker=worker))
+
+    async def forget_matching(self, wanted: Filter) -> Sequence[str]:
+        """Removes all entries that are wanted; names them."""
+        forgotten: dict[str, None] = {}
+        async for entry in self.matching(wanted):
             await self.forget(entry)
-        return [entry.entry for entry in given]
+            forgotten[entry.entry] = None
+        return list(forgotten)
 
     async def clear(self) -> int:
         """Removes everything of this namespace and nothing else; says how many entries there were."""
-        entries = len([name async for name in self._names()])
-        with translate_errors():
-            for pattern in self.keys.everything():
-                found = [key async for key in self.client.scan_iter(match=pattern, count=_SCAN_STEP)]
-                for start in range(0, len(found), _SCAN_STEP):
-                    await self.client.unlink(*found[start : start + _SCAN_STEP])
+        entries = 0
+        for pattern in self.keys.everything():
+            async for found in walk.keys_of(self.client, pattern):
+                with translate_errors():
+                    removed = await self.client.unlink(*found)
+                if pattern == self.keys.response("*"):
+                    entries += removed
         return entries
 
     async def _names(self) -> AsyncIterator[str]:

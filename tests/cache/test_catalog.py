@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from llmhost.cache import walk
 from llmhost.cache.calibration import Label
-from llmhost.cache.catalog import Catalog, cache_usage
+from llmhost.cache.catalog import Catalog, Filter, cache_usage
 from llmhost.cache.contracts import Index
 from llmhost.cache.keys import CacheKey
 from llmhost.cache.models import Answer, Asker, Candidate, Hit, Objection, Served, Verdict
@@ -153,3 +154,71 @@ async def test_what_one_worker_or_one_machine_answered_is_forgotten(
     forgotten = await catalog.forget_of(name)
     assert {entry.question for entry in await catalog.entries()} == left
     assert len(forgotten) == 3 - len(left)
+
+
+# Which entries.
+
+
+@pytest.mark.parametrize(
+    ("wanted", "fitting"),
+    [
+        (Filter(), {"red one", "red two", "blue three"}),
+        (Filter(model="large"), {"red two"}),
+        (Filter(text="RED"), {"red one", "red two"}),
+        (Filter(text="red", model="m"), {"red one"}),
+        (Filter(worker="m7"), {"blue three"}),
+        (Filter(worker="m"), set()),
+    ],
+)
+async def test_entries_are_listed_and_forgotten_by_model_words_and_worker(
+    catalog: Catalog,
+    cache: SemanticCache,
+    key: MakeKey,
+    answer: MakeAnswer,
+    wanted: Filter,
+    fitting: set[str],
+) -> None:
+    for question, options in (
+        ("red one", {}),
+        ("red two", {"model": "large"}),
+        ("blue three", {"machine": "m7"}),
+    ):
+        stored = key(question)
+        await cache.store(stored, answer(**options), await cache.embed(stored))
+    assert {entry.question for entry in await catalog.entries(wanted)} == fitting
+    assert len(await catalog.forget_matching(wanted)) == len(fitting)
+    assert {entry.question for entry in await catalog.entries()} == {
+        "red one",
+        "red two",
+        "blue three",
+    } - fitting
+
+
+async def test_entries_of_a_scope_are_found_by_the_beginning_of_its_name(
+    catalog: Catalog, cache: SemanticCache, key: MakeKey, answer: MakeAnswer
+) -> None:
+    for person in ("ann", "bob"):
+        stored = key("how old is she", person=person)
+        await cache.store(stored, answer(person), await cache.embed(stored))
+    scope = key("how old is she", person="bob").scope
+    (entry,) = await catalog.entries(Filter(scope=scope[:10].upper()))
+    assert entry.answer.text == "bob"
+
+
+async def test_the_last_used_of_many_are_listed_with_the_number_of_all(
+    catalog: Catalog, filled: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(walk, "BATCH", 1)
+    entries, total = await catalog.last_used(Filter(), 2)
+    assert ([entry.entry for entry in entries], total) == (filled[:2], 3)
+    assert await catalog.count() == 3
+
+
+async def test_an_entry_has_the_size_of_its_keys_and_its_vector(
+    catalog: Catalog, filled: list[str], redis_client: Redis, keys: NamespaceKeys
+) -> None:
+    entry = await catalog.find(filled[0])
+    taken = [
+        await redis_client.memory_usage(name) for name in (keys.response(filled[0]), keys.metadata(filled[0]))
+    ]
+    assert await catalog.sizes([entry]) == [sum(taken) + 512]

@@ -27,12 +27,27 @@ from llmhost.errors import Cancelled, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from llmhost.cache.catalog import Filter
     from llmhost.cache.models import Entry
     from llmhost.config.models import Config
 
 __all__ = ["app"]
 
+#: columns; a window that has room for all that is known of an entry
+_WIDE = 120
+#: entries that --dry-run names
+_MOST_NAMED = 1000
+
 app = App("Look into the cache and correct it.")
+
+
+Model = Annotated[str | None, typer.Option(help="Only answers of this model.")]
+Scope = Annotated[str | None, typer.Option(help="Only this scope, or the beginning of its name.")]
+Worker = Annotated[
+    str | None,
+    typer.Option(help="Only answers of this worker, or of this machine of a provider."),
+]
+Part = Annotated[str | None, typer.Option(metavar="WORDS", help="Only questions with these words in them.")]
 
 
 @app.command("ls")
@@ -40,30 +55,53 @@ app = App("Look into the cache and correct it.")
 async def list_entries(
     ctx: typer.Context,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many to show.")] = 20,
+    model: Model = None,
+    scope: Scope = None,
+    worker: Worker = None,
+    text: Part = None,
 ) -> None:
     """List cached questions, last used first.
 
+    All entries are read, some at a time, to find those that were used last; `llmhost cache export` writes
+    all of them. In a narrow window, the columns model, scope and size are left out.
+
     Examples:
       llmhost cache ls
+      llmhost cache ls --text redis --model tiny
       llmhost cache ls --limit 1000 --json
     """
     options = globals_of(ctx)
+    wanted = _filter(model, scope, worker, text)
     async with wired(options, configured(options, header=True)) as wiring:
-        entries = await (await wiring.catalog()).entries()
+        catalog = await wiring.catalog()
+        entries, total = await catalog.last_used(wanted, limit)
+        sizes = await catalog.sizes(entries)
     shown = [
         {
             "entry": entry.entry,
             "question": entry.question,
             "model": entry.answer.model,
+            "scope": entry.scope,
             "hit_count": entry.hit_count,
+            "size_bytes": size,
             "created": entry.created,
             "last_accessed": entry.last_accessed,
             "expires_in_s": entry.expires_in_s,
         }
-        for entry in entries[:limit]
+        for entry, size in zip(entries, sizes, strict=True)
     ]
-    document = {"entries": shown, "total": len(entries)}
-    options.output.result(entries, partial(_show_list, limit=limit), document)
+    document = {"entries": shown, "total": total}
+    options.output.result(list(zip(entries, sizes, strict=True)), partial(_show_list, total=total), document)
+
+
+def _filter(model: str | None, scope: str | None, worker: str | None, text: str | None) -> Filter:
+    """Raises UsageError for one that is empty: it would match everything."""
+    from llmhost.cache.catalog import Filter
+
+    for name, value in (("--model", model), ("--scope", scope), ("--worker", worker), ("--text", text)):
+        if value is not None and not value.strip():
+            raise UsageError(f"{name} is empty", hint="leave it out, or give it a value")
+    return Filter(model=model, scope=scope, worker=worker, text=text)
 
 
 @app.command("get")
@@ -97,22 +135,24 @@ def forget_entries(
             "--wrong-match", help="It was served to a question that asks something else: learn that."
         ),
     ] = False,
-    worker: Annotated[
-        str | None,
-        typer.Option(
-            help="All entries whose answer came from this worker, or from this machine of a provider."
-        ),
-    ] = None,
+    worker: Worker = None,
+    model: Model = None,
+    scope: Scope = None,
+    text: Part = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only name what would be removed.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="With --wrong-match: do not ask.")] = False,
     wrong: Annotated[bool, typer.Option("--wrong", hidden=True)] = False,
 ) -> None:
     """Remove entries: the next question like them is answered by a worker.
+
+    Name them, or give options that they must all fit: `llmhost cache ls` takes the same ones.
 
     Examples:
       llmhost cache forget 3f9a
       llmhost cache forget --bad-answer 3f9a
       llmhost cache forget --wrong-match 3f9a
       llmhost cache forget --worker vast-123
+      llmhost cache forget --text "opening hours" --dry-run
     """
     options = globals_of(ctx)
     if wrong:
@@ -123,34 +163,61 @@ def forget_entries(
             "--bad-answer and --wrong-match cannot be combined",
             hint="was the answer bad for its own question, or was it served to another question?",
         )
-    if bool(entries) == (worker is not None):
-        raise UsageError("name entries, or a worker with --worker", hint="`llmhost cache ls` lists entries")
+    wanted = _filter(model, scope, worker, text)
+    if bool(entries) == (wanted != type(wanted)()):
+        raise UsageError(
+            "name entries, or say which with --worker, --model, --scope or --text",
+            hint="`llmhost cache ls` lists entries",
+        )
+    if wrong_match and (dry_run or not entries):
+        raise UsageError("--wrong-match is for entries that you name", hint="name them, without --dry-run")
     config = configured(options, header=True)
-    if worker is not None:
-        run_async(_forget_of(options, config, worker))
+    if not entries:
+        run_async(_forget_matching(options, config, wanted, dry_run))
     elif wrong_match:
         if not (yes or sys.stdin.isatty()):
             raise UsageError("--wrong-match asks whether the match was wrong", hint="confirm it with --yes")
-        run_async(_forget_wrong_matches(options, config, entries or (), yes))
+        run_async(_forget_wrong_matches(options, config, entries, yes))
     else:
-        run_async(_forget(options, config, entries or ()))
+        run_async(_forget(options, config, entries, dry_run))
 
 
-async def _forget(options: Globals, config: Config, prefixes: Sequence[str]) -> None:
+async def _forget(options: Globals, config: Config, prefixes: Sequence[str], dry_run: bool) -> None:
     async with wired(options, config) as wiring:
         catalog = await wiring.catalog()
         found = {entry.entry: entry for entry in [await catalog.find(prefix) for prefix in prefixes]}
+        if dry_run:
+            _report_matching(options, list(found.values()), len(found))
+            return
         for entry in found.values():
             await catalog.forget(entry)
     _report_forgotten(options, list(found))
 
 
-async def _forget_of(options: Globals, config: Config, worker: str) -> None:
+async def _forget_matching(options: Globals, config: Config, wanted: Filter, dry_run: bool) -> None:
     async with wired(options, config) as wiring:
-        forgotten = await (await wiring.catalog()).forget_of(worker)
+        catalog = await wiring.catalog()
+        if dry_run:
+            _report_matching(options, *await catalog.last_used(wanted, _MOST_NAMED))
+            return
+        forgotten = await catalog.forget_matching(wanted)
     if not forgotten:
-        options.output.note(f"no entry says that its answer came from {worker}")
+        options.output.note("no entry fits")
     _report_forgotten(options, forgotten)
+
+
+def _report_matching(options: Globals, entries: Sequence[Entry], total: int) -> None:
+    """What would be removed."""
+
+    def show(_: object, console: Console) -> None:
+        for entry in entries:
+            question = " ".join(clean(shortened(entry.question)).split())
+            console.print(f"{entry.entry[:ENTRY_DIGITS]}  {question}")
+        more = f" The {len(entries):,} last used are shown." if len(entries) < total else ""
+        console.print(f"{counted(total, 'entry')} would be removed.{more}", style="dim")
+
+    names = [entry.entry for entry in entries]
+    options.output.result(names, show, {"forgotten": [], "labelled": [], "matching": names, "total": total})
 
 
 async def _forget_wrong_matches(options: Globals, config: Config, prefixes: Sequence[str], yes: bool) -> None:
@@ -212,7 +279,7 @@ def clear_cache(
 async def _clear(options: Globals, config: Config, yes: bool) -> None:
     async with wired(options, config) as wiring:
         catalog = await wiring.catalog()
-        if not yes and not await confirm(_scope_of_clear(config, len(await catalog.entries()))):
+        if not yes and not await confirm(_scope_of_clear(config, await catalog.count())):
             raise Cancelled("Cancelled. Nothing was removed.")
         cleared = await catalog.clear()
         await wiring.drop_audits()
@@ -231,20 +298,32 @@ def _scope_of_clear(config: Config, count: int) -> str:
     return f"{what}, of every fleet that shares it in this Redis (known here: {', '.join(known)})?"
 
 
-def _show_list(entries: Sequence[Entry], console: Console, limit: int) -> None:
-    if not entries:
-        console.print("The cache is empty. `llmhost ask` fills it.")
+def _show_list(rows: Sequence[tuple[Entry, int | None]], console: Console, total: int) -> None:
+    if not rows:
+        console.print("No entry. `llmhost ask` and `llmhost cache warm` fill the cache.")
         return
-    now = time.time()
-    grid = table("entry", "question", "hits", "last used", "answer expires in", right=("hits",))
-    for entry in entries[:limit]:
-        expires = "expired" if entry.expires_in_s is None else duration(entry.expires_in_s)
+    now, wide = time.time(), console.width >= _WIDE
+    columns = ["entry", "question", *(["model", "scope", "size"] if wide else []), "hits", "age", "last used"]
+    grid = table(*columns, "expires in", right=("hits", "size"))
+    for entry, size in rows:
         question = " ".join(clean(entry.question).split())
-        used = ago(entry.last_accessed, now)
-        grid.add_row(entry.entry[:ENTRY_DIGITS], question, f"{entry.hit_count:,}", used, expires)
+        details = (
+            clean(entry.answer.model),
+            entry.scope[:ENTRY_DIGITS],
+            "-" if size is None else f"{size:,}",
+        )
+        grid.add_row(
+            entry.entry[:ENTRY_DIGITS],
+            question,
+            *(details if wide else ()),
+            f"{entry.hit_count:,}",
+            duration(max(now - entry.created, 0)),
+            ago(entry.last_accessed, now),
+            duration(entry.expires_in_s),
+        )
     console.print(grid)
-    if limit < len(entries):
-        console.print(f"{limit:,} of {len(entries):,}; --limit shows more.", style="dim")
+    if len(rows) < total:
+        console.print(f"{len(rows):,} of {total:,}; --limit shows more.", style="dim")
 
 
 def _show_entry(output: Entry, console: Console) -> None:
