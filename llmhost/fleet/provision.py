@@ -305,7 +305,8 @@ class Provisioning:
     """One `up`: makes the fleet be as the buyer's spec wants it.
 
     `hold` takes the fleet's lock; `attempts` is how many workers that fail may be replaced. Workers that are
-    too many may finish their answers for `drain_for` seconds.
+    too many may finish their answers for `drain_for` seconds. `began` is when it was asked for, Unix seconds,
+    None for now.
     """
 
     buyer: Buyer
@@ -314,6 +315,7 @@ class Provisioning:
     hold: Callable[[], AbstractAsyncContextManager[None]]
     attempts: int
     drain_for: float
+    began: float | None = None
     _drained: bool = field(default=False, init=False)
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)  # one terminal, one question
     _plan: Plan = field(default=_NO_CHANGE, init=False)
@@ -332,7 +334,8 @@ class Provisioning:
             LimitError: more is to be bought than was approved, or than the budget allows; nothing changed.
             LlmhostError: nothing could be created, and there was nothing to keep.
         """
-        self._pauses = frozenset(await self._records.pauses())
+        began = self.buyer.clock.now() if self.began is None else self.began
+        self._pauses = frozenset(await self._records.pauses_before(began))
         await self._apply()
         if ready_timeout is not None:
             await self._wait(ready_timeout, timeout)
@@ -396,9 +399,9 @@ class Provisioning:
         self._plan = plan
         await self._records.forget_gone(known, listed)
         await self._records.revive(plan.keep)
-        if await self._records.lift(self._pauses):
-            raise taken_down()
         try:
+            if await self._records.lift(self._pauses):
+                raise taken_down()
             await self._remember(plan.destroy)
             not_destroyed = await self._terminate(plan.destroy)
             failed = _named(not_destroyed)

@@ -408,6 +408,12 @@ class FleetRecords:
                 return await self._registry.pauses.read()
         return self._marks.read()
 
+    async def pauses_before(self, began: float) -> Collection[str]:
+        """Those that a command lifts which began then, Unix seconds. The marks of this machine say whether
+        they are older; one from the future is of a clock that was put back since."""
+        now, marks = self._clock.now(), self._marks.read()
+        return [token for token in await self.pauses() if not began < marks.get(token, began) <= now]
+
     async def paused(self) -> float | None:
         """Since when the autoscaler is paused, as far as is known, Unix seconds; None where it is not."""
         since = await self.pauses()
@@ -416,8 +422,8 @@ class FleetRecords:
     async def lift(self, tokens: Collection[str]) -> Pauses:
         """These pauses are over; those that still hold, as far as is known. Raises StateError."""
         now = self._clock.now()
+        self._marks.remove(tokens)  # first: where one cannot be removed, the fleet stays paused
         left = await self._try(self._registry, lambda registry: registry.pauses.lift(tokens, now))
-        self._marks.remove(tokens)
         return {**self._marks.read(), **(left or {})}
 
     async def drain(self, workers: Iterable[Worker]) -> None:

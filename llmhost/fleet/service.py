@@ -43,6 +43,12 @@ _NOT_ALONE = Failure(
     "another llmhost is changing this fleet and could not be stopped: it may have bought a worker meanwhile",
     "end it, then run `llmhost down` again",
 )
+_UNMARKED = Failure(
+    None,
+    "this machine could not write down that the fleet is to stay down: an autoscaler that uses another Redis "
+    "may rent again",
+    "make the state folder writable, then run `llmhost down` again; see `llmhost doctor`",
+)
 _NOT_KEPT = Failure(
     None,
     "that the fleet is to stay down could be written nowhere: an autoscaler may rent again",
@@ -122,6 +128,7 @@ class FleetService:
         on_progress: OnProgress = lambda _: None,
         approve: Approve = approve_all,
         now: bool = False,
+        began: float | None = None,
     ) -> UpResult:
         """Makes the fleet be `gpus` ready workers; asking again changes nothing.
 
@@ -130,6 +137,7 @@ class FleetService:
         bought beyond what was approved. A worker that fails on the way is destroyed. A rented one is replaced
         on another machine, a few times; what failed on this machine mostly fails again. One still on its way
         when `timeout` seconds are over stays. Others than wanted finish their answers first, unless `now`.
+        `began` is when it was asked for, Unix seconds: a `down` that came after it goes before it.
 
         Raises:
             LimitError, UsageError: as `make_plan`.
@@ -143,6 +151,7 @@ class FleetService:
             hold=lambda: self.lock.hold(self.on_lock_wait),
             attempts=self.attempts if self.provider.rents else 0,
             drain_for=0.0 if now else self.drain_for,
+            began=began,
         )
         result = await provisioning.run(self.ready_timeout if wait else None, timeout)
         spending = await find_spending(result.workers, self.provider, records, self.clock)
@@ -209,10 +218,10 @@ class FleetService:
 
     def _may_rent(self, pause: PauseResult) -> Sequence[Failure]:
         """What may start workers although the fleet is to stay down."""
-        if not self.rents or pause.told:
+        if not self.rents or (pause.told and pause.marked):
             return ()
         if not pause.marked:
-            return (_NOT_KEPT,)
+            return (_UNMARKED if pause.told else _NOT_KEPT,)
         return (_UNTOLD,) if self.shared else ()
 
     async def _let_finish(

@@ -16,11 +16,16 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["end", "find", "is_alive", "works_in"]
+__all__ = ["began", "end", "find", "is_alive", "works_in"]
 
 _POLL = 0.02  #: seconds between two looks at a process that is ending
 _TERM_PATIENCE = 5.0  #: seconds; Redis writes the rest to the disk and ends
 _KILL_PATIENCE = 5.0  #: seconds; the system takes a large process's memory back
+
+
+def began() -> float:
+    """When this process was started, Unix seconds: before it read anything."""
+    return psutil.Process().create_time()
 
 
 def find(folder: Path, words: Sequence[str], pid: int | None) -> psutil.Process | None:

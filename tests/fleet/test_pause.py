@@ -13,10 +13,10 @@ from doubles.clock import ManualClock
 from doubles.rented_fleet import RentedFleet
 from doubles.vast.faults import Fault
 
-from llmhost.errors import FleetBusy, NoOffer, ProviderError, PurchaseUnclear, StoreUnavailable
+from llmhost.errors import FleetBusy, NoOffer, ProviderError, PurchaseUnclear, StateError, StoreUnavailable
 from llmhost.fleet import service
 from llmhost.fleet.models import Worker
-from llmhost.fleet.pause import NOWHERE
+from llmhost.fleet.pause import NOWHERE, PauseMarks
 from llmhost.fleet.providers.vast.pacer import Pacer
 from llmhost.fleet.provision import Buyer
 from llmhost.fleet.registry import FleetRecords, FleetRegistry
@@ -341,6 +341,44 @@ async def test_a_down_fails_where_another_machine_may_be_buying(
     assert [failure.message.split(" and ")[0] for failure in result.failed] == [
         "another llmhost is changing this fleet"
     ]
+
+
+async def test_an_up_that_was_asked_for_before_a_down_and_begins_after_it_buys_nothing(
+    fleet: RentedFleet,
+) -> None:
+    asked = fleet.clock.now()
+    await fleet.clock.sleep(1)
+    await fleet.service().down()
+    with pytest.raises(FleetBusy):
+        await fleet.service().up(1, began=asked)
+    assert (fleet.server.created_total, await is_paused(fleet)) == (0, True)
+
+
+async def test_a_pause_from_the_future_is_of_a_clock_that_was_put_back(fleet: RentedFleet) -> None:
+    await fleet.service().down()
+    fleet.clock.ahead = -3600.0
+    await fleet.service().up(1, began=fleet.clock.now())
+    assert not await is_paused(fleet)
+
+
+async def test_an_up_that_cannot_remove_the_mark_leaves_the_fleet_paused(
+    fleet: RentedFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: PauseMarks, tokens: object) -> None:
+        raise StateError("read-only")
+
+    await fleet.service().down()
+    monkeypatch.setattr(PauseMarks, "remove", refuse)
+    with pytest.raises(StateError):
+        await fleet.service().up(1)
+    assert (fleet.server.created_total, await is_paused(fleet)) == (0, True)
+
+
+async def test_down_fails_where_this_machine_could_not_mark_the_fleet(fleet: RentedFleet) -> None:
+    await fleet.service().up(1)
+    result = await replace(fleet.service(), marks=NOWHERE).down()
+    (failure,) = result.failed
+    assert (fleet.server.alive(), failure.message[:35]) == ([], "this machine could not write down t")
 
 
 # What this machine keeps

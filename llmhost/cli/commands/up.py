@@ -221,6 +221,8 @@ async def _plan(options: Globals, config: Config, gpus: int | None) -> None:
 async def _up(
     options: Globals, config: Config, gpus: int, *, yes: bool, wait: bool, timeout: float | None, now: bool
 ) -> None:
+    from llmhost.machine.process import began
+
     approval = _Approval(options, yes)
     rented: set[str] = set()
     async with wired(options, config) as wiring:
@@ -236,6 +238,7 @@ async def _up(
                     on_progress=lambda step: _note(step, rented, progress),
                     approve=approval,
                     now=now,
+                    began=began(),
                 )
             await warn_of_others(options, wiring)
             gateway = await ensure_gateway(options, config) if result.workers else None
