@@ -15,7 +15,7 @@ from typing import Any
 
 from llmhost.errors import StateError
 
-__all__ = ["hold_lock", "make_folder", "names_in", "read_json", "write_json"]
+__all__ = ["hold_lock", "leads_nowhere", "make_folder", "names_in", "read_json", "write_json"]
 
 _HINT = "set LLMHOST_STATE_DIR to a folder that you can write"
 
@@ -39,12 +39,12 @@ def names_in(folder: Path) -> Sequence[str]:
     try:
         return sorted(path.name for path in folder.iterdir())
     except OSError as error:
-        if isinstance(error, FileNotFoundError) and not _leads_nowhere(folder):
+        if isinstance(error, FileNotFoundError) and not leads_nowhere(folder):
             return ()
         raise StateError(f"cannot read the folder {folder}: {error.strerror}") from error
 
 
-def _leads_nowhere(path: Path) -> bool:
+def leads_nowhere(path: Path) -> bool:
     """Whether `path`, which cannot be found, is a link without an end, or is behind one."""
     nearest = next((part for part in (path, *path.parents) if os.path.lexists(part)), path)
     return not nearest.exists()
@@ -82,7 +82,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
                 )
             value = json.load(file)
     except OSError as error:
-        if isinstance(error, FileNotFoundError) and not _leads_nowhere(path):
+        if isinstance(error, FileNotFoundError) and not leads_nowhere(path):
             return None
         raise StateError(f"cannot read {path}: {error.strerror}") from error
     except RecursionError as error:

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 
 from llmhost.errors import StateError
-from llmhost.machine.files import make_folder
+from llmhost.machine.files import leads_nowhere, make_folder
 
 __all__ = [
     "cache_dir",
@@ -49,8 +49,14 @@ def state_dir() -> Path:
 def may_hold_state() -> bool:
     """Whether something may have been written into the state folder, which need not be usable."""
     try:
-        _folder(*_STATE).lstat()
-    except (StateError, FileNotFoundError, NotADirectoryError):
+        path = _folder(*_STATE)
+    except StateError:
+        return False
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return leads_nowhere(path)
+    except NotADirectoryError:
         return False
     except OSError:
         pass

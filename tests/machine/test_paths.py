@@ -11,7 +11,7 @@ import pytest
 
 from llmhost.errors import StateError
 from llmhost.machine.files import read_json
-from llmhost.machine.paths import cache_dir, expand, state_dir
+from llmhost.machine.paths import cache_dir, expand, may_hold_state, state_dir
 
 FOLDERS = pytest.mark.parametrize(
     ("folder_of", "variable"), [(state_dir, "LLMHOST_STATE_DIR"), (cache_dir, "LLMHOST_CACHE_DIR")]
@@ -117,3 +117,12 @@ def test_a_home_that_is_not_known_is_an_error_that_names_the_path() -> None:
 
 def test_the_state_folder_is_the_one_that_is_set(state_folder: Path) -> None:
     assert state_dir() == state_folder
+
+
+def test_a_state_folder_behind_a_link_that_leads_nowhere_may_hold_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMHOST_STATE_DIR", str(tmp_path / "link" / "state"))
+    assert not may_hold_state()
+    (tmp_path / "link").symlink_to(tmp_path / "away")
+    assert may_hold_state()
