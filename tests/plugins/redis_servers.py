@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import util
@@ -219,17 +219,31 @@ async def tls_relay(redis_server: RedisServer, client: Path | None = None) -> As
         context.load_verify_locations(client)
         context.verify_mode = ssl.CERT_REQUIRED
 
+    relays: set[asyncio.Task[object] | None] = set()
+
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        relays.add(asyncio.current_task())
         to_redis = await asyncio.open_unix_connection(str(redis_server.socket))
+        ends = (to_redis[1], writer)
         try:
             await asyncio.gather(_copy(reader, to_redis[1]), _copy(to_redis[0], writer))
+        except asyncio.CancelledError:  # the test is over
+            for end in ends:
+                end.transport.abort()
         finally:
-            to_redis[1].close()
-            writer.close()
+            for end in ends:
+                end.close()
+                with suppress(OSError):
+                    await end.wait_closed()
+            relays.discard(asyncio.current_task())
 
     listener = await asyncio.start_server(relay, "127.0.0.1", 0, ssl=context)
     yield TlsRedis(listener.sockets[0].getsockname()[1], _CERTIFICATES / "authority.pem", client)
     listener.close()
+    left = [task for task in relays if task is not None]
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left)
     await listener.wait_closed()
 
 
