@@ -137,7 +137,7 @@ def keys(config: Config, mark: str) -> Sequence[str]:
     """A key of each name that llmhost uses; where a part of the name varies, it is `mark`."""
     fleet, cache = FleetKeys(config.fleet.name), NamespaceKeys(config.cache.namespace)
     return (
-        *(fleet.workers, fleet.worker(mark), fleet.machines, fleet.scale, fleet.pauses),
+        *(fleet.workers, fleet.worker(mark), fleet.machines, fleet.scale, fleet.pauses(mark)),
         *(fleet.weights, fleet.traffic),
         *(
             fleet.draining,

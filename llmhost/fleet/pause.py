@@ -55,10 +55,11 @@ class PauseResult:
 
 @dataclass(frozen=True, slots=True)
 class PauseMarks:
-    """An empty file for each pause, which a full disk mostly has room for: ``paused.{token}`` in `folder`.
-    Its time is when the pause began. None: this machine has nowhere to keep it."""
+    """An empty file for each pause, which a full disk mostly has room for: ``paused.{provider}.{token}`` in
+    `folder`, the fleet's. Its time is when the pause began. None: this machine has nowhere to keep it."""
 
     folder: Path | None
+    provider: str = ""
 
     def put(self, token: str, at: float) -> bool:
         """Whether it is there now; the pause began `at`, Unix seconds."""
@@ -80,9 +81,10 @@ class PauseMarks:
             return found
         with suppress(OSError):
             for path in self.folder.iterdir():
-                if token := _FILE.fullmatch(path.name):
+                token = _token_of(path.name, self.provider)
+                if token is not None:
                     with suppress(FileNotFoundError):  # lifted just now
-                        found[token[1] or _OLD] = path.stat().st_mtime
+                        found[token] = path.stat().st_mtime
         return found
 
     def remove(self, tokens: Collection[str]) -> None:
@@ -98,12 +100,20 @@ class PauseMarks:
                     f"cannot remove {path}, which says that the fleet is to stay down: {error.strerror}"
                 ) from error
 
-    @staticmethod
-    def _path(folder: Path, token: str) -> Path:
-        return folder / ("paused" if token == _OLD else f"paused.{token}")
+    def _path(self, folder: Path, token: str) -> Path:
+        return folder / ("paused" if token == _OLD else f"paused.{self.provider}.{token}")
 
 
-_FILE = re.compile(r"paused(?:\.([0-9a-f]{16}))?")
+_TOKEN = re.compile(r"[0-9a-f]{16}")
+
+
+def _token_of(name: str, provider: str) -> str | None:
+    """The token of a file that is a mark for this provider. An older llmhost's is one for all."""
+    if name == "paused":
+        return _OLD
+    token = name.removeprefix(f"paused.{provider}.")
+    return token if _TOKEN.fullmatch(token) else None
+
 
 #: for a machine that cannot keep them
 NOWHERE = PauseMarks(None)
@@ -120,6 +130,7 @@ class PauseBook:
         self._client = client
         self._keys = FleetKeys(fleet)
         self._marks = marks
+        self._key = FleetKeys(fleet).pauses(marks.provider)
 
     async def read(self) -> Pauses:
         """Those in force. A damaged one was still written by a `down`. Redis is told what this machine has
@@ -148,20 +159,20 @@ class PauseBook:
                 pipeline.hdel(self._keys.scale, "paused")
             for token in tokens:
                 if token != _OLD:
-                    pipeline.hset(self._keys.pauses, token, repr(-at))
+                    pipeline.hset(self._key, token, repr(-at))
             await pipeline.execute()
         active, known = await self._in_redis()
         oldest = sorted(known, key=lambda token: known[token])[:-_REMEMBERED]
         if oldest:
             with translate_errors():
-                await self._client.hdel(self._keys.pauses, *oldest)
+                await self._client.hdel(self._key, *oldest)
         return active
 
     async def _in_redis(self) -> tuple[dict[str, float], Pauses]:
         """Those in force, and those that were lifted, each with when."""
         with translate_errors():
             pipeline = self._client.pipeline(transaction=False)
-            pipeline.hgetall(self._keys.pauses)
+            pipeline.hgetall(self._key)
             pipeline.hget(self._keys.scale, "paused")
             kept, old = await pipeline.execute()
         times = {text(token): text(raw) for token, raw in kept.items()}
@@ -176,4 +187,4 @@ class PauseBook:
             if token == _OLD:
                 await self._client.hset(self._keys.scale, "paused", repr(at))
             else:
-                await self._client.hset(self._keys.pauses, token, repr(at))
+                await self._client.hset(self._key, token, repr(at))

@@ -42,10 +42,10 @@ class FleetKeys:
         """Hash: the fleet's lease and what the autoscaler remembers between two steps."""
         return f"llmhost:{self.fleet}:scale"
 
-    @property
-    def pauses(self) -> str:
-        """Hash: each `down` of the fleet since the last `up`, and those that an `up` has lifted."""
-        return f"llmhost:{self.fleet}:pauses"
+    def pauses(self, provider: str) -> str:
+        """Hash: each `down` of the fleet since the last `up`, and those that an `up` has lifted. A fleet
+        whose provider was changed is two: what is rented stays down."""
+        return f"llmhost:{self.fleet}:pauses:{provider}"
 
     @property
     def weights(self) -> str:

@@ -245,9 +245,9 @@ def _orders(config: Config, address: str) -> WorkerBootConfig:
 # What keeps the fleet: its records and its lock in Redis, and the service over all.
 
 
-def pause_marks(fleet: str) -> PauseMarks:
+def pause_marks(fleet: str, provider: str) -> PauseMarks:
     """Where this machine keeps that the fleet is to stay down. Raises StateError."""
-    return PauseMarks(state_dir() / "fleets" / fleet)
+    return PauseMarks(state_dir() / "fleets" / fleet, provider)
 
 
 def make_registry(client: Redis, spec: FleetSpec, config: Config) -> FleetRegistry:
@@ -260,12 +260,12 @@ def make_registry(client: Redis, spec: FleetSpec, config: Config) -> FleetRegist
     if not spec.rents:
         owner = f"{owner_id()}/{spec.provider}"
         origin = Origin(owner, spec.provider, key=secret_key().encode())
-        return FleetRegistry(client, spec.name, origin, pause_marks(spec.name))
+        return FleetRegistry(client, spec.name, origin, pause_marks(spec.name, spec.provider))
     configured = config.fleet.signing_key
     secret = configured.get_secret_value() if configured else account_key(config)
     key = secret.encode() if secret else None
     origin = Origin(spec.provider, spec.provider, rents=True, key=key)
-    return FleetRegistry(client, spec.name, origin, pause_marks(spec.name))
+    return FleetRegistry(client, spec.name, origin, pause_marks(spec.name, spec.provider))
 
 
 def make_lock(spec: FleetSpec, client: Redis | None) -> FleetLock:

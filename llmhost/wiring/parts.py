@@ -202,7 +202,9 @@ class Wiring(AsyncExitStack):
 
         spec, client = fleet_spec(self._config), await self._running_redis()
         registry = make_registry(client, spec, self._config) if client else None
-        return FleetRecords(registry, None, SystemClock(), spec.ban_for, pause_marks(spec.name))
+        return FleetRecords(
+            registry, None, SystemClock(), spec.ban_for, pause_marks(spec.name, spec.provider)
+        )
 
     async def scaler(self) -> Scaler:
         """The fleet's autoscaler. Raises StoreError, StateError: it does nothing without its memory."""
@@ -252,7 +254,7 @@ class Wiring(AsyncExitStack):
             client,
             self._config,
             self._note,
-            marks=NOWHERE if self.stateless else pause_marks(spec.name),
+            marks=NOWHERE if self.stateless else pause_marks(spec.name, spec.provider),
             shared=not embedded,
         )
 

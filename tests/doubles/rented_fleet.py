@@ -133,7 +133,7 @@ class RentedFleet:
     @property
     def marks(self) -> PauseMarks:
         """Where this machine keeps a pause that Redis could not be told."""
-        return PauseMarks(self.folder / "fleets" / self.fleet)
+        return PauseMarks(self.folder / "fleets" / self.fleet, "vast")
 
     @property
     def state(self) -> ScaleStateStore:

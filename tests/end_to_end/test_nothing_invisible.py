@@ -628,7 +628,7 @@ async def test_down_all_keeps_fleets_down_that_have_no_workers_just_then(
 async def test_down_all_tells_the_redis_of_each_fleet(blue: RentedHouse, redis_server: Any) -> None:
     await blue.ok("down", "--all", "--yes")
     async with connect(RedisConfig(), socket=redis_server.socket) as client:
-        assert await client.hvals(FleetKeys("green").pauses)
+        assert await client.hvals(FleetKeys("green").pauses("vast"))
 
 
 # What is rented while `down --all` runs
@@ -694,7 +694,7 @@ async def test_down_tells_the_redis_of_each_file_that_the_fleet_comes_from(
     done = await blue.run("--config", str(other), *command)
     assert (done.code, blue.alive()) == (0, []), done.err
     async with connect(RedisConfig(), socket=redis_server.socket) as client:
-        assert await client.hvals(FleetKeys("blue").pauses)
+        assert await client.hvals(FleetKeys("blue").pauses("vast"))
     assert not list((blue.state / "fleets" / "blue").glob("fleet-*.json"))
 
 

@@ -35,7 +35,7 @@ async def down_without_redis(fleet: RentedFleet, *, shared: bool) -> DownResult:
 
 async def is_paused(fleet: RentedFleet) -> bool:
     """Whether Redis says so."""
-    kept = await fleet.client.hgetall(FleetKeys(fleet.fleet).pauses)
+    kept = await fleet.client.hgetall(FleetKeys(fleet.fleet).pauses("vast"))
     return any(not since.startswith(b"-") for since in kept.values())
 
 
@@ -374,6 +374,13 @@ async def test_an_up_that_cannot_remove_the_mark_leaves_the_fleet_paused(
     assert (fleet.server.created_total, await is_paused(fleet)) == (0, True)
 
 
+async def test_an_up_on_another_provider_leaves_what_is_rented_paused(fleet: RentedFleet) -> None:
+    await fleet.service().down()
+    here = replace(fleet.service(), registry=None, marks=replace(fleet.marks, provider="local"))
+    await here._records().lift(await here._records().pauses())
+    assert (len(fleet.marks.read()), await is_paused(fleet)) == (1, True)
+
+
 async def test_down_fails_where_this_machine_could_not_mark_the_fleet(fleet: RentedFleet) -> None:
     await fleet.service().up(1)
     result = await replace(fleet.service(), marks=NOWHERE).down()
@@ -413,7 +420,7 @@ async def test_redis_remembers_a_limited_number_of_lifted_pauses(fleet: RentedFl
     records = FleetRecords(fleet.registry, None, fleet.clock, 0.0)
     await records.lift([f"{number:016x}" for number in range(500)])
     await records.lift(["f" * 16])
-    assert await fleet.client.hlen(FleetKeys(fleet.fleet).pauses) == 200
+    assert await fleet.client.hlen(FleetKeys(fleet.fleet).pauses("vast")) == 200
 
 
 async def test_an_up_that_could_buy_nothing_leaves_the_fleet_paused(fleet: RentedFleet) -> None:
