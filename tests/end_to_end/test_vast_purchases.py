@@ -74,7 +74,7 @@ async def test_over_the_budget_it_says_by_what_arithmetic_and_buys_nothing(
     market.configure(fleet={"budget": {"per_hour": 0.5}})
     done = await market.run("up", "--gpus", "2", "--yes", *dry)
     assert (done.code, market.server.created_total) == (4, 0)
-    assert re.search(r"\$0\.63\d?\b.* over the \$0\.500? of fleet\.budget\.per_hour", done.error)
+    assert re.search(r"\$0\.63\d*\b.* over the \$0\.50* of fleet\.budget\.per_hour", done.error)
 
 
 async def test_interrupted_while_it_waits_it_lists_what_is_paid_for(market: RentedHouse) -> None:
