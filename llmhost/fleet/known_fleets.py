@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llmhost.errors import StateError
@@ -24,11 +24,13 @@ _TRACES = {"local": ("workers", "local-*"), "vast": ("intents", "*.json")}
 
 @dataclass(frozen=True, slots=True)
 class KnownFleet:
-    """`config` is the path of a configuration that it was made from; None where that is not known."""
+    """`config` is the path of a configuration that it was made from; None where that is not known. `payer` is
+    the fingerprint of the account's key that was in use then, empty where none is known."""
 
     name: str
     provider: str
     config: str | None = None
+    payer: str = ""
 
 
 #: configurations of one fleet
@@ -42,7 +44,8 @@ def remember_fleet(fleets: Path, fleet: KnownFleet) -> None:
     make_folder(folder)
     known = [one.config for one in _written(folder, fleet.provider)]
     before = [config for config in known if config not in (None, fleet.config)]
-    write_json(folder / _FILES[fleet.provider], {"config": fleet.config, "before": before[:_MOST_FILES]})
+    values = {"config": fleet.config, "before": before[:_MOST_FILES], "payer": fleet.payer}
+    write_json(folder / _FILES[fleet.provider], values)
 
 
 def forget_fleet(fleets: Path, name: str, provider: str) -> None:
@@ -89,5 +92,7 @@ def _written(folder: Path, provider: str) -> Sequence[KnownFleet]:
         return ()
     before = values.get("before")
     configs = [values.get("config"), *(before if isinstance(before, list) else ())]
-    known = [KnownFleet(folder.name, provider, config) for config in configs if isinstance(config, str)]
-    return known or [KnownFleet(folder.name, provider)]
+    payer = values.get("payer")
+    payer = payer if isinstance(payer, str) else ""
+    nothing = KnownFleet(folder.name, provider, payer=payer)
+    return [replace(nothing, config=path) for path in configs if isinstance(path, str)] or [nothing]

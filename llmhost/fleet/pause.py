@@ -46,7 +46,7 @@ class PauseResult:
     `marked` on this machine. `scales`: an autoscaler has made a step for this fleet, as far as is known.
     """
 
-    token: str
+    id: str
     since: float
     told: bool
     marked: bool

@@ -398,7 +398,7 @@ class FleetRecords:
 
     async def undo_pause(self, pause: PauseResult) -> None:
         """The fleet runs on after all, as far as this pause is concerned. Raises StateError."""
-        await self.lift([pause.token])
+        await self.lift([pause.id])
 
     async def pauses(self) -> Pauses:
         """Those in force, as far as is known. Redis is asked each time, also where it was away before: money

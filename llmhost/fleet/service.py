@@ -185,7 +185,7 @@ class FleetService:
             await self._let_finish(None, records, on_progress, now=now)
             ending = True
             async with self._held_if_possible(records) as alone:
-                if pause.token not in await records.pauses():  # an `up` that came after it has lifted it
+                if pause.id not in await records.pauses():  # an `up` that came after it has lifted it
                     pause = await records.pause()
                 result = await self._end_listed(None, records, on_progress)
         except BaseException as error:
@@ -218,11 +218,13 @@ class FleetService:
 
     def _may_rent(self, pause: PauseResult) -> Sequence[Failure]:
         """What may start workers although the fleet is to stay down."""
-        if not self.rents or (pause.told and pause.marked):
+        if not self.rents:
             return ()
         if not pause.marked:
-            return (_UNMARKED if pause.told else _NOT_KEPT,)
-        return (_UNTOLD,) if self.shared else ()
+            if not pause.told:
+                return (_NOT_KEPT,)
+            return () if self.marks == NOWHERE else (_UNMARKED,)
+        return () if pause.told or not self.shared else (_UNTOLD,)
 
     async def _let_finish(
         self, ids: Sequence[str] | None, records: FleetRecords, on_progress: OnProgress, *, now: bool

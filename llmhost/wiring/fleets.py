@@ -52,6 +52,7 @@ __all__ = [
     "make_scaler",
     "make_service",
     "pause_marks",
+    "payer_of",
     "read_other",
     "scale_spec",
 ]
@@ -221,6 +222,13 @@ def account_key(config: Config) -> str | None:
     from llmhost.fleet.providers.vast.client import find_key
 
     return find_key(_account_key(config))
+
+
+def payer_of(config: Config) -> str:
+    """The fingerprint of that key; empty where there is none."""
+    from llmhost.fleet.providers.vast.client import fingerprint_of
+
+    return fingerprint_of(account_key(config) or "")
 
 
 def _orders(config: Config, address: str) -> WorkerBootConfig:

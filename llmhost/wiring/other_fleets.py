@@ -18,7 +18,7 @@ from llmhost.fleet.provider import Provider
 from llmhost.fleet.providers.vast.faults import CONSOLE
 from llmhost.fleet.results import Failure
 from llmhost.machine.paths import state_dir
-from llmhost.wiring.fleets import account_key, config_of, make_provider, read_other
+from llmhost.wiring.fleets import account_key, config_of, is_gone, make_provider, payer_of, read_other
 
 __all__ = ["UNSEEN_HINT", "OtherFleet", "OtherFleets"]
 
@@ -148,12 +148,24 @@ class OtherFleets:
     def _vast_of(self, name: str, source: str | None) -> tuple[Provider, str | None]:
         """Where a fleet of this machine is rented, and the key of the account that its own file names."""
         other = read_other(self._config, name, "vast", source)
-        if other.account_fault is not None:
-            self._warn.warn(f"which account pays for fleet {name} is not known", other.account_fault)
+        fault = other.account_fault
+        if fault is None and name != self._config.fleet.name and not self._is_told(name, source):
+            what = "no configuration of it is known" if source is None else f"{source} is gone"
+            fault = ConfigError(f"{what}, and the key in use is not the one that it was last used with")
+        if fault is not None:
+            self._warn.warn(f"which account pays for fleet {name} is not known", fault)
             if other.is_read:  # else it mostly is the key that all fleets have
-                self.unread = other.account_fault
+                self.unread = fault
         provider = make_provider(other.config, state_dir() / "fleets" / name, self._note)
         return provider, account_key(other.config)
+
+    def _is_told(self, name: str, source: str | None) -> bool:
+        """Whether it is known which account pays for a fleet: its own file says so, or the key in use is the
+        one that the fleet was last used with."""
+        if source is not None and not is_gone(source):
+            return True
+        payers = {fleet.payer for fleet in self._known() if (fleet.name, fleet.provider) == (name, "vast")}
+        return payer_of(self._config) in payers - {""}
 
     async def appeared(self, named: Collection[str]) -> Sequence[OtherFleet]:
         """What the account rents now besides the workers named, by fleet, the configured one too: the account
@@ -215,7 +227,9 @@ class OtherFleets:
         """Writes down which configuration the fleet comes from; that it cannot be done is warned of."""
         fleet = self.configured(source)
         try:
-            remember_fleet(state_dir() / "fleets", KnownFleet(fleet.name, fleet.provider, fleet.config))
+            payer = payer_of(self._config) if fleet.provider == "vast" else ""
+            known = KnownFleet(fleet.name, fleet.provider, fleet.config, payer)
+            remember_fleet(state_dir() / "fleets", known)
         except StateError as error:
             self._warn.warn("the fleet is not written down", error)
 

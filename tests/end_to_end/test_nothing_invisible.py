@@ -313,6 +313,23 @@ async def test_a_key_of_another_account_that_is_not_known_is_reported_and_hides_
     assert (done.code, blue.alive()) == (3, []), done.err
 
 
+@pytest.mark.parametrize("lost", ["the file", "where it was"])
+async def test_a_fleet_of_which_nothing_says_any_more_which_account_pays_is_not_taken_for_ended(
+    blue: RentedHouse, green_of_another: str, lost: str
+) -> None:
+    if lost == "the file":
+        remove(Path(green_of_another))
+    else:
+        (blue.state / "fleets" / "green" / "fleet-vast.json").write_text('{"config": null}')
+    del blue.environ["GREENS_KEY"]
+    shown = await blue.run("fleets")
+    assert shown.code != 0
+    assert "which account pays for fleet green is not known" in shown.err
+    done = await blue.run("down", "--all", "--yes")
+    assert (done.code, blue.alive()) == (3, []), done.err
+    assert "which account pays for fleet green is not known" in done.err
+
+
 def write_config(house: RentedHouse, text: str) -> None:
     Path(house.environ["LLMHOST_CONFIG"]).write_text(text)
 

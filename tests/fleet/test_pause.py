@@ -7,6 +7,7 @@ import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from doubles.clock import ManualClock
@@ -383,7 +384,7 @@ async def test_an_up_on_another_provider_leaves_what_is_rented_paused(fleet: Ren
 
 async def test_down_fails_where_this_machine_could_not_mark_the_fleet(fleet: RentedFleet) -> None:
     await fleet.service().up(1)
-    result = await replace(fleet.service(), marks=NOWHERE).down()
+    result = await replace(fleet.service(), marks=PauseMarks(Path("/dev/null/fleets"), "vast")).down()
     (failure,) = result.failed
     assert (fleet.server.alive(), failure.message[:35]) == ([], "this machine could not write down t")
 

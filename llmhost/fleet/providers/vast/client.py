@@ -22,7 +22,7 @@ from llmhost.fleet.clock import Clock
 from llmhost.fleet.providers.vast.faults import KEY_HINT, NoResponse, Rejected, clean, refusal_in, translate
 from llmhost.fleet.providers.vast.pacer import Pacer
 
-__all__ = ["PAGE", "VastAccount", "find_key", "in_thread"]
+__all__ = ["PAGE", "VastAccount", "find_key", "fingerprint_of", "in_thread"]
 
 
 T = TypeVar("T")
@@ -46,6 +46,11 @@ async def in_thread(function: Callable[[], T]) -> T:
 
     threading.Thread(target=work, name="vast.ai", daemon=True).start()
     return await asyncio.wrap_future(future)
+
+
+def fingerprint_of(key: str) -> str:
+    """The same for the same key, which it does not tell; empty without a key."""
+    return hmac.digest(key.encode(), b"llmhost account", "sha256").hex() if key else ""
 
 
 def find_key(configured: str | None) -> str | None:
@@ -287,7 +292,7 @@ class VastAccount:
     def fingerprint(self) -> str:
         """The same for the same key, which it does not tell; empty without a key."""
         key = self._made.client.api_key if self._made is not None else find_key(self._key)
-        return hmac.digest(key.encode(), b"llmhost account", "sha256").hex() if key else ""
+        return fingerprint_of(key or "")
 
     @property
     def _secrets(self) -> tuple[str, ...]:
