@@ -72,7 +72,7 @@ class PauseMarks:
             os.utime(path, (at, at))
         except (OSError, StateError):
             return False
-        return True
+        return token in self.read()  # a folder that cannot be listed keeps nothing
 
     def read(self) -> Pauses:
         """Those that this machine keeps."""

@@ -24,8 +24,19 @@ _KILL_PATIENCE = 5.0  #: seconds; the system takes a large process's memory back
 
 
 def began() -> float:
-    """When this process was started, Unix seconds: before it read anything."""
-    return psutil.Process().create_time()
+    """When this process was started, Unix seconds: before it read anything.
+
+    Linux counts it in hundredths of a second since the machine was started. To that, psutil adds a start
+    of the machine in whole seconds, which in a container may be that of another one.
+    """
+    boot = getattr(time, "CLOCK_BOOTTIME", None)
+    try:
+        ticks = int(Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        boot = None
+    if boot is None:
+        return psutil.Process().create_time()
+    return time.time() - max(0.0, time.clock_gettime(boot) - ticks / os.sysconf("SC_CLK_TCK"))
 
 
 def find(folder: Path, words: Sequence[str], pid: int | None) -> psutil.Process | None:

@@ -17,7 +17,7 @@ from doubles.vast.faults import Fault
 from llmhost.errors import FleetBusy, NoOffer, ProviderError, PurchaseUnclear, StateError, StoreUnavailable
 from llmhost.fleet import service
 from llmhost.fleet.models import Worker
-from llmhost.fleet.pause import NOWHERE, PauseMarks
+from llmhost.fleet.pause import NOWHERE, PauseMarks, new_token
 from llmhost.fleet.providers.vast.pacer import Pacer
 from llmhost.fleet.provision import Buyer
 from llmhost.fleet.registry import FleetRecords, FleetRegistry
@@ -373,6 +373,14 @@ async def test_an_up_that_cannot_remove_the_mark_leaves_the_fleet_paused(
     with pytest.raises(StateError):
         await fleet.service().up(1)
     assert (fleet.server.created_total, await is_paused(fleet)) == (0, True)
+
+
+async def test_a_mark_that_cannot_be_read_back_is_none(fleet: RentedFleet, tmp_path: Path) -> None:
+    class Unlisted(PauseMarks):
+        def read(self) -> dict[str, float]:
+            return {}
+
+    assert not Unlisted(tmp_path / "fleet", "vast").put(new_token(), fleet.clock.now())
 
 
 async def test_an_up_on_another_provider_leaves_what_is_rented_paused(fleet: RentedFleet) -> None:
