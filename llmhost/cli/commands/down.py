@@ -83,8 +83,9 @@ async def down(
                 results += [] if some else await _keep_rest_down(wiring, told, everything=False)
         left_over = {key for key, one in results if one.remaining or one.failed}
         gone = [] if some else [key for key, _ in results if key not in left_over]
-        for name, provider in gone if not wiring.others.unseen_accounts else ():
-            wiring.others.forget(name, provider)
+        if not (wiring.others.unseen_accounts or wiring.others.unread):
+            for name, provider in gone:
+                wiring.others.forget(name, provider)
         ended = {*(name for name, _ in gone), *(fleets_with_gateways() if everything else ())}
         gateways = await stop_gateways(options, sorted(ended))
         stopped = await _stop_redis(options, wiring) if everything and not left else None
