@@ -30,6 +30,7 @@ WORDINGS = (
 FILES = {
     "pairs.jsonl": '{"a": "How old is Rome?", "b": "What is the age of Rome?", "same": true}\n',
     "stream.jsonl": '{"question": "How old is Rome?", "class": "age"}\n',
+    "questions.txt": "How old is Rome?\n",
     "trace.csv": "time,prompt_tokens,completion_tokens\n0,10,10\n60,10,10\n",
 }
 #: What is known only while it runs: the command that tells it, and where in its JSON.
@@ -47,6 +48,10 @@ COMMANDS = [
     *(["ask", wording] for wording in WORDINGS),
     ["cache", "audit"],
     ["cache", "ls"],
+    ["cache", "export", "kept.jsonl"],
+    ["cache", "import", "kept.jsonl"],
+    ["cache", "sweep"],
+    ["cache", "warm", "questions.txt"],
     ["cache", "get", "{entry}"],
     ["cache", "tune", "show"],
     ["cache", "tune", "reset", "--yes"],
@@ -73,7 +78,11 @@ COMMANDS = [
 #: Commands that need what this fleet has not: a market, a shell, a model that can judge; some checks fail.
 MAY_FAIL = ("doctor", "offers", "ssh", "cache tune judge", "cache tune pairs.jsonl")
 #: Commands that are not in the list, and why.
-BESIDES = {"serve": "`up` starts it, and it runs beside the others", "chat": "asks as `ask` does"}
+BESIDES = {
+    "serve": "`up` starts it, and it runs beside the others",
+    "chat": "asks as `ask` does",
+    "cache reindex": "reads and writes Redis as `cache sweep` and `cache import` do, and waits half a minute",
+}
 
 #: Reads commands from stdin; writes what each did, first of all an attempt of its own, to stdout.
 INSIDE = '''
@@ -164,7 +173,7 @@ def test_no_command_goes_anywhere(house: House, monkeypatch: pytest.MonkeyPatch)
     assert {command: why for command, why in failed.items() if not command.startswith(MAY_FAIL)} == {}
     home = Path(os.environ["HOME"])
     assert sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()) == sorted(
-        ["llmhost.yaml", "chart.svg", *FILES]
+        ["llmhost.yaml", "chart.svg", "kept.jsonl", *FILES]
     )
 
 

@@ -29,7 +29,7 @@ def test_every_key_has_a_row_in_the_reference() -> None:
             found += [f"{heading}.{match[2]}"] if match[2] else []
         elif line.startswith("## "):
             heading = "entry"
-    assert sorted(found) == sorted([*(key for key, _ in fields()), "entry.url", "entry.token"])
+    assert sorted(found) == sorted([*(key for key, _ in fields()), "entry.url", "entry.token", "entry.name"])
 
 
 @pytest.mark.parametrize(
