@@ -1,4 +1,4 @@
-"""How much the cache keeps: whoever stores an entry takes out a few that were used the longest time ago.
+"""The limit of the cache: each stored entry evicts a few of the least recently used ones.
 
 Redis evicts by itself what does not fit into its memory. This is for a limit below that: of a cache that
 shares its Redis, or that is to cost no more than so much.
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CacheLimits"]
 
-#: entries; a cache whose limit was lowered shrinks by so many with each that is stored
+#: entries evicted for each one stored, at most: a cache whose limit was lowered shrinks in steps
 _AT_ONCE = 10
 #: bytes that a key takes in Redis besides its name and value
 _KEY_BYTES = 130

@@ -223,7 +223,7 @@ class Reindexer:
             for (record, embedder, dimensions), raw in zip(records, raws, strict=True):
                 stored = decode_entry(raw)
                 if raw is None or stored is None or stored.embedder not in ("", record.stored.embedder):
-                    continue  # it was stored anew meanwhile
+                    continue  # it was replaced meanwhile
                 renewed = replace(
                     record.stored, embedder=embedder, dimensions=dimensions, answer=stored.answer
                 )

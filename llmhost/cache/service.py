@@ -184,8 +184,8 @@ class SemanticCache:
     async def store(self, key: CacheKey, answer: Answer, vector: NDArray[np.float32] | None) -> None:
         """Keeps a complete answer; without a vector only the same wording will find it.
 
-        The answer comes first: whoever finds an entry that has none takes it out of the index. A crash in
-        between leaves an answer that the same wording finds, and so does an index that is full or damaged.
+        The answer is written first: a search that finds an entry without one takes it out of the index. After
+        a crash in between, or where the index is full or damaged, the same wording still finds the answer.
         """
         if vector is None:
             size = await self._write(key, answer, "", 0)
@@ -198,8 +198,7 @@ class SemanticCache:
             await self._make_room(await self.limits.stored(key.entry, size, answer.timestamp))
 
     async def _make_room(self, entries: Sequence[str]) -> None:
-        """Takes them out, as far as this process has the index that they are in; whoever meets another one in
-        its index takes it out there."""
+        """Evicts them. One in the index of another embedder leaves it with the next search that finds it."""
         if not entries:
             return
         stored = await read_entries(self.client, self.keys, entries)
@@ -265,7 +264,7 @@ class SemanticCache:
             found = await self._candidates_of(near)
             alive = {candidate.entry for candidate in found}
             if gone := [neighbour.entry for neighbour in near if neighbour.entry not in alive]:
-                with suppress(StoreError):  # the next one who meets them takes them out
+                with suppress(StoreError):  # the next search that finds them tries again
                     await index.remove(scope, gone)
             if found or len(near) < k or k >= _WIDEST:
                 return found[: self.candidates]
@@ -281,7 +280,7 @@ class SemanticCache:
         ]
 
     async def _write(self, key: CacheKey, answer: Answer, embedder: str, dimensions: int) -> int:
-        """The bytes of the entry. `embedder` is empty where the index does not have it. Counts begin anew."""
+        """The bytes of the entry. `embedder` is empty where the index does not have it. Counts are reset."""
         entry = pack_entry(StoredEntry(key.question, key.scope, embedder, dimensions, answer))
         with translate_errors():
             pipeline = self.client.pipeline(transaction=True)

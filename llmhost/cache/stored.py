@@ -59,7 +59,7 @@ def decode_answer(raw: bytes | str | None) -> Answer | None:
 
 
 def pack_entry(entry: StoredEntry) -> bytes:
-    """The value of `{ns}:response:{entry}`. Digits that nobody reads are left out: they do not compress."""
+    """The value of `{ns}:response:{entry}`. Numbers are rounded: digits do not compress."""
     answer = entry.answer
     rounded = replace(
         answer,

@@ -122,7 +122,7 @@ class Sweeper:
                 part = gone[start : start + BATCH]
                 vectors = dict(zip(part, await index.vectors(scope, part), strict=True))
                 await index.remove(scope, part)
-                back = set(part) - set(await self._gone(part))  # stored anew at this moment
+                back = set(part) - set(await self._gone(part))  # replaced at this moment
                 for entry in back:
                     vector = vectors[entry]
                     if vector is not None:

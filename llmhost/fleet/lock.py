@@ -63,7 +63,7 @@ class FleetLock:
 
         Raises:
             FleetBusy: another holder may have the lease by now. So it may where Redis has gone away: one that
-                comes back without its data, or in another place, gives it to whoever asks first.
+                comes back without its data, or in another place, gives it to the first that asks.
         """
         if self._lease is None or not self._leased:
             return

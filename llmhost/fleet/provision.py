@@ -228,15 +228,15 @@ class Buyer:
 
 
 async def end_one(worker_id: str, payer: Payer | None, provider: Provider, records: FleetRecords) -> None:
-    """As `Provider.destroy`, and notes where an end may have been asked for."""
+    """As `Provider.destroy`, and notes where the request may have been sent."""
+    sent = True
     try:
         await provider.destroy(worker_id, payer)
-    except ConfigError:  # it was not even sent
+    except ConfigError:
+        sent = False
         raise
-    except BaseException:
-        records.ended_some = True
-        raise
-    records.ended_some = True
+    finally:
+        records.ended_some |= sent
 
 
 async def terminate(
@@ -410,7 +410,7 @@ class Provisioning:
             if bought.errors and not (plan.keep or bought.workers):
                 raise bought.errors[0]
         except BaseException:
-            if self._pauses and not plan.keep:  # there is no fleet that the autoscaler should look after
+            if self._pauses and not plan.keep:  # without a whole fleet, nothing is bought by itself
                 await self._records.pause()
             raise
         self._workers = (*plan.keep, *bought.workers)

@@ -310,7 +310,7 @@ class FleetRecords:
         self._away = False
         self._turn = asyncio.Lock()
         self._warnings: list[str] = []
-        #: whether the end of a worker was asked for, successful or not
+        #: whether a request to destroy a worker may have been sent, successful or not
         self.ended_some = False
 
     @property

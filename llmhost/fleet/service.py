@@ -211,7 +211,7 @@ class FleetService:
             return await self.down()
         pause = await records.pause()
         async with self._held_if_possible(records) as alone:
-            pass  # whoever was buying just then has ended what was bought since, and buys nothing more
+            pass  # a command that was buying just then has ended what it bought since, and buys nothing more
         doubts = await find_doubts(self.provider, self.clock)
         failed = (*doubts, *alone, *self._may_rent(pause))
         return DownResult((), (), failed, records.warnings, paused=pause.scales)

@@ -58,8 +58,8 @@ def may_hold_state() -> bool:
         return leads_nowhere(path)
     except NotADirectoryError:
         return False
-    except OSError:
-        pass
+    except OSError:  # it is there, and cannot be looked at
+        return True
     return True
 
 
@@ -81,7 +81,7 @@ def secret_key() -> str:
     return _drawn_once("key")
 
 
-_DRAWN = {"owner": 8, "key": 32}  #: files with so many random bytes
+_DRAWN = {"owner": 8, "key": 32}  #: random bytes in each file
 _not_read: set[Path] = set()  #: those that this process does without
 
 

@@ -45,7 +45,7 @@ _KIND_OF = {family: kind for kind, families in _FAMILIES.items() for family in f
 #: configured; on record; what the data that lies there is in; the best that the server has; it does not say
 Reason = Literal["configured", "recorded", "data", "best", "refused"]
 
-#: what Redis says of a command that it does not have, or that nobody may use
+#: what Redis says of a command that it does not have, or that no user may call
 _REFUSALS = ("unknown command", "not allowed", "not supported")
 #: keys; how many Redis looks at in one step of a scan
 _SCAN_STEP = 10_000

@@ -3,7 +3,7 @@
 The index of a scope is one string in Redis, an append-only log: a header, then records of equal size.
 Each process keeps a mirror of the scopes it uses and reads only what was appended since, so that a
 search costs one short round trip and one pass over a matrix, and a cold one a single read. A log whose
-records are mostly out of date is written anew by whoever adds to it.
+records are mostly out of date is rewritten by the process that adds to it.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Mirror:
 
     @property
     def is_wasteful(self) -> bool:
-        """Whether the log had better be written anew."""
+        """Whether the log is worth rewriting."""
         is_read = self.position == self.length
         return self.is_old or (is_read and self.count > 2 * len(self) + _SPARE_RECORDS)
 
@@ -219,7 +219,7 @@ _SPARE_RECORDS = 64
 _PART = 4 * 1024 * 1024
 #: milliseconds that a part of a new log is kept for
 _PART_LIFETIME = 60_000
-#: times that somebody else may begin a new log while records are appended
+#: tries to append to a log while other processes rewrite it
 _TRIES = 5
 
 
@@ -288,7 +288,7 @@ class FlatIndex:
         return self._mirror(scope)[1]
 
     async def drop(self, scope: str, header: bytes, position: int) -> bool:
-        """Deletes the log with this header if it ends at this position, so that nobody has added to it."""
+        """Deletes the log with this header if it ends at this position, so that nothing was added to it."""
         name = self._old_log(scope) if header.startswith(_OLD_MAGIC) else self._log(scope)
         with translate_errors():
             dropped = await self._drop(keys=[name], args=[header, position])
@@ -324,7 +324,7 @@ class FlatIndex:
             return mirror
 
     async def _append(self, scope: str, mirror: Mirror, records: bytes) -> bool:
-        """False where the log is not the one that was mirrored, or was just written anew."""
+        """False where the log is not the one that was mirrored, or was just rewritten."""
         if mirror.is_wasteful and (await self._compact(scope, mirror) or mirror.is_old):
             return False
         if mirror.position + len(records) > _LONGEST_LOG:
@@ -345,7 +345,7 @@ class FlatIndex:
         return bool(length)
 
     async def _compact(self, scope: str, mirror: Mirror) -> bool:
-        """Writes the log anew, each entry once; False where it stays, since somebody appended meanwhile."""
+        """Rewrites the log, each entry once; False where it stays, since records were appended meanwhile."""
         old = self._old_log(scope) if mirror.is_old else self._log(scope)
         new = f"{self._log(scope)}:{os.urandom(8).hex()}"
         header, length, log = mirror.header, mirror.position, self._new_header() + mirror.records()

@@ -1,7 +1,7 @@
 """Approximate search by Redis's query engine (FT.*): Redis Cloud and Enterprise, Redis Stack, Redis 8.
 
 One index for an embedder covers all its scopes. Each entry is a hash of its own, so that Redis expires and
-evicts it by itself. Whoever comes first makes the index, and Redis fills it from the hashes that are there:
+evicts it by itself. The first process creates the index, and Redis fills it from the hashes that are there:
 it may be dropped at any time.
 """
 
@@ -62,7 +62,7 @@ class QueryEngineIndex:
         await self._ensure_index()
         try:
             found = await self._nearest(scope, vector, k)
-        except StoreRefused:  # somebody may have dropped the index, or made another
+        except StoreRefused:  # the index may have been dropped, or replaced
             self._is_ready = False
             await self._ensure_index()
             found = await self._nearest(scope, vector, k)
@@ -117,7 +117,7 @@ class QueryEngineIndex:
         return vector / np.float32(length) if math.isfinite(length) and length else None
 
     async def _ensure_index(self) -> None:
-        """Makes the index where there is none, and anew where its schema is another. Redis is asked once."""
+        """Creates the index where there is none, and replaces one of another schema. Redis is asked once."""
         if self._is_ready:
             return
         try:

@@ -1,9 +1,9 @@
 """Approximate search by Redis itself, 8.0 or newer: a vector set (VADD, VSIM) for each scope.
 
 A vector set of one entry costs 3 KB, and most scopes are one conversation. So a scope begins as a log like
-those of the flat index, and whoever adds one entry too many moves it to a vector set. Every search reads
-both, which keeps each step of a move safe: an entry is in the set before it leaves the log, and is named
-once.
+those of the flat index, and the process that adds one entry too many moves it to a vector set. Every search
+reads both, which keeps each step of a move safe: an entry is in the set before it leaves the log, and is
+named once.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class VectorSetIndex:
         ]
 
     async def members(self, scope: str) -> Sequence[str]:
-        """The entries of a scope; of a set with more than `MOST_LISTED`, so many at random."""
+        """The entries of a scope; of a set with more than `MOST_LISTED`, a random sample of that size."""
         with self._translate():
             small, large = await asyncio.gather(
                 self._small.members(scope),

@@ -1,4 +1,4 @@
--- Puts a log that was written anew in the place of the one it was made from; 0 where that one has changed since.
+-- Replaces a log by its rewritten form; 0 where it has changed since it was read.
 -- KEYS[1] the new log   KEYS[2] the log that it was made from   KEYS[3] where it belongs
 -- ARGV[1] header of the log it was made from   ARGV[2] its length   ARGV[3] lifetime in milliseconds
 local header = redis.call('GETRANGE', KEYS[2], 0, #ARGV[1] - 1)

@@ -1,4 +1,4 @@
--- Writes an entry anew, unless it was stored anew or has expired since it was read: 1 where it is written.
+-- Rewrites an entry, unless it was replaced or has expired since it was read: 1 where it is written.
 -- KEYS[1] response   KEYS[2] the question, where an older llmhost kept it
 -- ARGV[1] the value that the caller has read   ARGV[2] the new one
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then

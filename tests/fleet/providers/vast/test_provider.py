@@ -588,14 +588,19 @@ async def test_a_worker_on_record_is_found_by_any_machine_whatever_its_label(
     assert (found.id, found.state) == (worker.id, WorkerState.FAILED)
 
 
+async def listed_and_gone(server: VastServer, provider: Any) -> Worker:
+    await provider.account()
+    worker: Worker = await provider.create(SPEC)
+    await provider.list()
+    server.world.destroy(server.instances[number_in(worker.id) or 0])
+    return worker
+
+
 async def test_a_worker_is_not_gone_because_another_account_does_not_show_it(
     vast_server: VastServer, vast_provider: Providers, vast_account: Accounts
 ) -> None:
     provider = vast_provider()
-    await provider.account()
-    worker = await provider.create(SPEC)
-    await provider.list()
-    vast_server.world.destroy(vast_server.instances[number_in(worker.id) or 0])  # as that account sees it
+    worker = await listed_and_gone(vast_server, provider)  # as another account sees it
     key, owner = vast_server.key, vast_server.change_account()
     other = vast_provider(account=vast_account(vast_server.key))
     for asking in (other.list, partial(other.destroy, worker.id)):
@@ -610,10 +615,7 @@ async def test_a_worker_is_not_gone_while_vast_does_not_say_whose_the_other_key_
     vast_server: VastServer, vast_provider: Providers, vast_account: Accounts
 ) -> None:
     provider = vast_provider()
-    await provider.account()
-    worker = await provider.create(SPEC)
-    await provider.list()
-    vast_server.world.destroy(vast_server.instances[number_in(worker.id) or 0])  # as that account sees it
+    worker = await listed_and_gone(vast_server, provider)  # as another account sees it
     vast_server.change_account()
     vast_server.arm(Fault.SERVER_ERROR, endpoint="user", times=None)
     other = vast_provider(account=vast_account(vast_server.key))
