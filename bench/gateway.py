@@ -166,23 +166,30 @@ async def semantic(gateway: int, bare: int, rounds: int, report: Report) -> None
     report.row("semantic hits a second, 32 connections / 1", statistics.median(pairs), 1.0, least=True)
 
 
-async def miss(gateway: int, engine: int, rounds: int, report: Report) -> None:
-    """The engine alone and through the gateway, in turn; each question is another one."""
-    added_first = []
+async def added_to_first(gateway: int, engine: int, rounds: int, *, earlier: bool) -> Sequence[float]:
+    """Milliseconds, sorted. `earlier`: with a turn before it, so that its scope is its own."""
+    added = []
     for number in range(rounds // 3 + 5):
         body = chat(f"Question number {number}?", stream=True, max_tokens=3)
+        if earlier:
+            turn = [{"role": "user", "content": f"Hello {number}"}, {"role": "assistant", "content": "Hi."}]
+            body["messages"] = [*turn, {"role": "user", "content": "And what is that?"}]
         firsts = []
         for port in (engine, gateway):
             async with Connection(port, CHAT, body) as connection:
                 began = time.perf_counter()
                 firsts.append((await connection.stream())[0] - began)
         if number >= 5:
-            added_first.append((firsts[1] - firsts[0]) * 1000)
-    added_first.sort()
-    report.row("added to the first token of a miss, p50", statistics.median(added_first), 2, unit="ms")
-    report.row(
-        "added to the first token of a miss, p99", added_first[int(len(added_first) * 0.99)], 10, unit="ms"
-    )
+            added.append((firsts[1] - firsts[0]) * 1000)
+    return sorted(added)
+
+
+async def miss(gateway: int, engine: int, rounds: int, report: Report) -> None:
+    """The engine alone and through the gateway, in turn; each question is another one."""
+    for what, earlier in (("a miss", False), ("a conversation's next turn", True)):
+        added = await added_to_first(gateway, engine, rounds, earlier=earlier)
+        report.row(f"added to the first token of {what}, p50", statistics.median(added), 2, unit="ms")
+        report.row(f"added to the first token of {what}, p99", added[int(len(added) * 0.99)], 10, unit="ms")
 
     async def pace(port: int, number: int) -> float:
         async with Connection(

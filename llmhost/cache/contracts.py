@@ -33,8 +33,10 @@ class Index(Protocol):
         """About what an entry takes in Redis."""
         ...
 
-    async def prepare(self, scope: str) -> None:
-        """Loads what `search` needs. Always called before it, while the question is being embedded."""
+    async def prepare(self, scope: str) -> bool:
+        """Loads what `search` needs; always called before it. False: the scope has no entries, so that there
+        is nothing to search for."""
+        ...
 
     async def search(self, scope: str, vector: Vector, k: int) -> Sequence[Neighbour]:
         """The k nearest of the entries that were there at the last `prepare`, most similar first. It may

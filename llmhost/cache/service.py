@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, astuple, dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmhost.cache.calibration import Calibration, Label
 from llmhost.cache.contracts import Embedder, Index
@@ -50,6 +50,8 @@ _JUDGED_HERE = 200
 _TURNS_TO_SEND = 5
 #: questions; where that many of the nearest have expired, the next one is no loss
 _WIDEST = 512
+#: scopes of which this process remembers that they have entries
+_MOST_FILLED = 4096
 #: entries served to other wordings that are listed for a tenant; one page of them is looked at
 _SERVED_KEPT = 100
 #: entries on which one script counts hits: Redis answers no other client meanwhile
@@ -99,6 +101,8 @@ class SemanticCache:
         self._answers = SharedReads(self.client)
         #: what the sources gave; one that fails is asked again
         self._loaded: tuple[Embedder, Index, CachePolicy] | None = None
+        #: scopes that had entries when they were last looked at, the newest last
+        self._filled: dict[str, None] = {}
 
     async def exact(self, key: CacheKey) -> Answer | None:
         """The answer to the same question in the same scope."""
@@ -119,14 +123,13 @@ class SemanticCache:
             self._loaded = (*_sound(sources), _sound(policy))
         embedder, index, policy = self._loaded
         begun = time.perf_counter()
-        # In this order, so that Redis works on the index's news while the question is embedded.
-        prepared, calibration, vector = await asyncio.gather(
-            index.prepare(key.scope),
-            self.calibration(),
-            _embed(embedder, key.question, alone),
-            return_exceptions=True,
-        )
-        _, calibration, vector = _sound(prepared), _sound(calibration), _sound(vector)
+        read = await self._read(index, embedder, key, alone)
+        if read is None:
+            reason = "no question of this scope is stored"
+            return SemanticLookup(
+                reason=reason, load_ms=_ms(asked, begun), lookup_ms=_ms(begun, time.perf_counter())
+            )
+        calibration, vector = read
         embedded = time.perf_counter()
         if vector is None:
             reason = "the embedding model cannot read all of the question"
@@ -147,6 +150,29 @@ class SemanticCache:
             lookup_ms=_ms(embedded, looked_up),
             verify_ms=_ms(looked_up, time.perf_counter()),
         )
+
+    async def _read(
+        self, index: Index, embedder: Embedder, key: CacheKey, alone: bool
+    ) -> tuple[Calibration, NDArray[np.float32] | None] | None:
+        """What the look-up needs: what labels have taught, and the question's vector. None where its scope
+        has no entries, as of the next turn of a conversation: it is not embedded before it is answered.
+        """
+        wanted: list[Awaitable[Any]] = [index.prepare(key.scope), self.calibration()]
+        embeds_beside = key.scope in self._filled
+        if embeds_beside:  # last, so that Redis works on the others meanwhile
+            wanted.append(_embed(embedder, key.question, alone))
+        has_entries, calibration, *vector = map(_sound, await asyncio.gather(*wanted, return_exceptions=True))
+        self._note(key.scope, filled=has_entries)
+        if not has_entries:
+            return None
+        return calibration, vector[0] if embeds_beside else await _embed(embedder, key.question, alone)
+
+    def _note(self, scope: str, *, filled: bool) -> None:
+        self._filled.pop(scope, None)
+        if filled:
+            self._filled[scope] = None
+            if len(self._filled) > _MOST_FILLED:
+                del self._filled[next(iter(self._filled))]
 
     async def _decide(
         self,

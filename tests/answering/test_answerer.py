@@ -61,6 +61,18 @@ async def test_the_same_question_again_asks_no_worker(house: House) -> None:
     assert (texts, reply.source, reply.entry) == (["an answer"], "exact", first.entry)
 
 
+async def test_the_first_question_of_a_scope_is_embedded_after_its_first_text(
+    house: House, embedder: WordEmbedder
+) -> None:
+    events = house.answerer(ScriptedEngine("a", DONE)).answer(ASKED)
+    async for event in events:
+        if isinstance(event, Text):
+            assert embedder.calls == 0
+    assert embedder.calls == 1
+    _, reply = await house.events(replace(ASKED, prompt=f"{ASKED.prompt} please"))
+    assert reply.source == "semantic"
+
+
 async def test_another_wording_asks_no_worker(house: House) -> None:
     first = await house.ask(ASKED, engine())
     reply = await house.ask(REWORDED)
@@ -360,6 +372,7 @@ async def test_the_models_work_beside_the_loop_while_several_questions_are_under
         threads.append(threading.current_thread() is threading.main_thread())
         return embed(text)
 
+    await house.ask(replace(ASKED, prompt="the first of its scope"), ScriptedEngine("a", DONE))
     embedder.embed = watched  # type: ignore[method-assign]
     answerer = house.answerer(ScriptedEngine("a", "b", DONE))
     first = answerer.answer(ASKED)

@@ -249,8 +249,8 @@ class FlatIndex:
         self._swap = client.register_script(load_script("llmhost.cache", "flat_swap.lua"))
         self._drop = client.register_script(load_script("llmhost.cache", "flat_drop.lua"))
 
-    async def prepare(self, scope: str) -> None:
-        await self._synced(scope)
+    async def prepare(self, scope: str) -> bool:
+        return len(await self._synced(scope)) > 0
 
     async def search(self, scope: str, vector: NDArray[np.float32], k: int) -> Sequence[Neighbour]:
         check_vector(vector, self._embedder, self._dimensions)

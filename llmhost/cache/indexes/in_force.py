@@ -55,9 +55,9 @@ class IndexInForce:
         """Those of the index in force."""
         return self._index(self.kind).bytes_per_entry
 
-    async def prepare(self, scope: str) -> None:
+    async def prepare(self, scope: str) -> bool:
         await self._look()
-        await self._index(self.kind).prepare(scope)
+        return await self._index(self.kind).prepare(scope)
 
     async def search(self, scope: str, vector: _Vector, k: int) -> Sequence[Neighbour]:
         return await self._index(self.kind).search(scope, vector, k)

@@ -54,8 +54,9 @@ class QueryEngineIndex:
         self._name = self._prefix.removesuffix(":")
         self._is_ready = False
 
-    async def prepare(self, scope: str) -> None:
-        """Nothing: Redis has all that a search needs."""
+    async def prepare(self, scope: str) -> bool:  # noqa: ARG002
+        """Redis has all that a search needs, and is not asked beforehand what there is."""
+        return True
 
     async def search(self, scope: str, vector: _Vector, k: int) -> Sequence[Neighbour]:
         check_vector(vector, self._embedder, self._dimensions)

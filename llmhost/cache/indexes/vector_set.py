@@ -81,13 +81,14 @@ class VectorSetIndex:
         #: scopes that had a set when they were last looked at, the newest last
         self._large: dict[str, None] = {}
 
-    async def prepare(self, scope: str) -> None:
+    async def prepare(self, scope: str) -> bool:
         if scope in self._large:
             await self._small.prepare(scope)
-            return
+            return True
         # Two commands at once instead of one script: in a cluster, the keys may be on two nodes.
-        _, exists = await asyncio.gather(self._small.prepare(scope), self._exists(scope))
+        logged, exists = await asyncio.gather(self._small.prepare(scope), self._exists(scope))
         self._note(scope, large=exists)
+        return logged or exists
 
     async def search(self, scope: str, vector: _Vector, k: int) -> Sequence[Neighbour]:
         check_vector(vector, self._embedder, self._dimensions)

@@ -99,6 +99,16 @@ async def test_the_k_nearest_come_first_with_their_cosine(index: Index) -> None:
     assert [near.similarity for near in found] == pytest.approx([1.0, 0.7071], abs=0.002)
 
 
+async def test_a_process_is_told_whether_a_scope_has_entries_before_it_searches(
+    request: pytest.FixtureRequest, backend: MakeIndex
+) -> None:
+    index, other = backend(), backend()
+    before = await index.prepare("s")
+    await other.add("s", A, unit(1))
+    assert await index.prepare("s")
+    assert not before or request.node.callspec.params["server"] == "query_engine"
+
+
 async def test_the_opposite_direction_has_the_cosine_minus_one(index: Index) -> None:
     await index.add("s", A, unit(1))
     (found,) = await search(index, unit(-1))
