@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
+from llmhost.config.cost import Baseline
 from llmhost.config.fields import Section
 from llmhost.config.fleet import StaticWorker
 from llmhost.config.models import RENAMED
@@ -65,6 +66,7 @@ def render_reference() -> str:
     """The text of docs/configuration.md."""
     tables = [_section_reference(f"`{name}`", section) for name, section in sections()]
     tables.append(_section_reference("An entry of `fleet.workers`", StaticWorker))
+    tables.append(_section_reference("An entry of `cost.baselines`", Baseline))
     tables.append(_renamed())
     return _HEAD + "\n".join(tables)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from llmhost.cli.markdown import MarkdownStream
 
-__all__ = ["LiveProgress", "Output", "PlainProgress", "Progress", "plain", "table"]
+__all__ = ["LiveProgress", "Output", "PlainProgress", "Progress", "pairs", "plain", "table"]
 
 Model = TypeVar("Model")
 
@@ -185,6 +185,20 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     made = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return made
+
+
+def pairs(*rows: tuple[str, str]) -> Table:
+    """Keys with their values, in two columns that are read from left to right."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table.grid(padding=(0, 2, 0, 0))
+    for _ in range(4):
+        made.add_column(overflow="fold")
+    for number in range(0, len(rows), 2):
+        cells = [cell for key, value in rows[number : number + 2] for cell in (Text(key, "dim"), Text(value))]
+        made.add_row(*cells)
     return made
 
 

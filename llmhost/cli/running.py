@@ -40,6 +40,7 @@ __all__ = [
     "described",
     "inputs",
     "load",
+    "parse_period",
     "process_age",
     "run_async",
     "say_what_a_toy_is",
@@ -54,6 +55,7 @@ _IMPORTED = time.monotonic()
 _START_TIME = 19
 #: begins the name of a folder that stands in for the state folder; the id of its process follows
 _STAND_IN = "llmhost-for-"
+_LONGEST_PERIOD = 400 * 86_400.0  #: seconds; the ledger keeps days for as long
 _LONGEST_ANSWER = 4096  #: bytes; a terminal gives a line at a time, and none is longer
 
 NO_FILE = "no configuration file: using the built-in local fleet (see `llmhost init`)"
@@ -257,6 +259,19 @@ def load(
     if lenient and options.fleet is not None and known is None:
         return replace(loaded, config=_rented_elsewhere(loaded.config, options.fleet))
     return loaded
+
+
+def parse_period(since: str) -> float:
+    """Seconds of the period that ``--since`` names."""
+    from llmhost.config.fields import parse_duration
+
+    try:
+        seconds = parse_duration(since)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= _LONGEST_PERIOD:
+        raise UsageError(f"--since {since} is not a valid period", hint="use 30m, 24h or 7d; at most 400d")
+    return seconds
 
 
 def inputs(options: Globals) -> str:

@@ -16,7 +16,9 @@ __all__ = [
     "milliseconds",
     "money",
     "percent",
+    "rounded",
     "shortened",
+    "times",
 ]
 
 #: digits; enough to name a cached entry among millions
@@ -133,6 +135,20 @@ def percent(ratio: float) -> str:
     if 99 < value < 100:
         return f"{min(value, 99.9):.1f} %"
     return f"{value:.1f} %" if 0 < value < 1 else f"{value:.0f} %"
+
+
+def times(ratio: float) -> str:
+    """``4.2 x``, ``39 x``: so many times as much."""
+    return f"{ratio:.1f} x" if ratio < 9.95 else f"{ratio:,.0f} x"
+
+
+def rounded(count: float) -> str:
+    """``39 thousand``, ``2.4 million``; small ones as they are."""
+    for size, word in ((1e9, "billion"), (1e6, "million"), (1e3, "thousand")):
+        if count >= size:
+            number = count / size
+            return f"{number:.1f} {word}" if number < 9.95 else f"{number:,.0f} {word}"
+    return f"{count:,.0f}"
 
 
 def counted(count: int, what: str) -> str:

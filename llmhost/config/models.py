@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
+from llmhost.config.cost import CostConfig
 from llmhost.config.fields import (
     Duration,
     ModelName,
@@ -406,6 +407,7 @@ class Config(Section):
     limits: LimitsConfig = Field(default_factory=LimitsConfig)
     gateway: GatewayConfig = Field(default_factory=GatewayConfig)
     targets: TargetsConfig = Field(default_factory=TargetsConfig)
+    cost: CostConfig = Field(default_factory=CostConfig)
 
     @property
     def ready_timeout(self) -> float:

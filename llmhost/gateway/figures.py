@@ -23,9 +23,10 @@ from llmhost.fleet.spending import tally
 from llmhost.ledger.buckets import DAY, HOUR, MINUTE, Bucket, Period, percentile
 from llmhost.ledger.cost import corrected, spent
 from llmhost.ledger.events import Outcome
-from llmhost.ledger.ledger import Ledger, Totals
+from llmhost.ledger.ledger import Ledger
 from llmhost.ledger.rentals import Rental
 from llmhost.ledger.report import Targets, make_report
+from llmhost.ledger.totals import Totals
 from llmhost.trust.review import Review
 
 __all__ = ["PERIODS", "FleetFigures", "stretches"]

@@ -7,7 +7,16 @@ from dataclasses import dataclass, replace
 
 from llmhost.ledger.rentals import Rental
 
-__all__ = ["Money", "answer_cost", "corrected", "money", "rental_cost", "spent", "spent_by_worker"]
+__all__ = [
+    "Money",
+    "answer_cost",
+    "corrected",
+    "hours_of",
+    "money",
+    "rental_cost",
+    "spent",
+    "spent_by_worker",
+]
 
 _HOUR = 3_600.0
 
@@ -35,9 +44,14 @@ def answer_cost(engine_seconds: float, price_per_hour: float, parallel: int) -> 
 
 def rental_cost(rental: Rental, since: float, now: float) -> float:
     """What a worker cost between `since` and `now`."""
-    ended = now if rental.ended is None else min(rental.ended, now)
-    hours = max(0.0, ended - max(rental.started, since)) / _HOUR
-    return hours * rental.price_per_hour + (rental.once if rental.started >= since else 0.0)
+    once = rental.once if rental.started >= since else 0.0
+    return hours_of([rental], since, now) * rental.price_per_hour + once
+
+
+def hours_of(rentals: Iterable[Rental], since: float, now: float) -> float:
+    """For how many hours between `since` and `now` workers were paid for, all together."""
+    ends = ((rental, now if rental.ended is None else min(rental.ended, now)) for rental in rentals)
+    return sum(max(0.0, ended - max(rental.started, since)) / _HOUR for rental, ended in ends)
 
 
 def spent(rentals: Iterable[Rental], since: float, now: float) -> float:

@@ -11,21 +11,21 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from llmhost.errors import StoreRefused
-from llmhost.ledger.buckets import DAY, MINUTE, Bucket, bucket_of, buckets_at, covering
-from llmhost.ledger.events import NO_QUESTIONS, Outcome, QuestionEvent
+from llmhost.ledger.buckets import DAY, HOUR, MINUTE, Bucket, bucket_of, buckets_at, covering
+from llmhost.ledger.events import Outcome, QuestionEvent
 from llmhost.ledger.rentals import Charge, Rental
+from llmhost.ledger.totals import Totals
 from llmhost.store.client import amount, load_script, text, translate_errors
 from llmhost.store.keys import FleetKeys
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-__all__ = ["LONGEST_BOOT", "Ledger", "Totals", "boot_seconds", "learned_boot"]
+__all__ = ["LONGEST_BOOT", "Ledger", "boot_seconds", "learned_boot"]
 
 
 #: seconds; what took a day was no boot
@@ -64,35 +64,6 @@ _BOOTS_KEPT = 50
 
 _HITS = (Outcome.EXACT, Outcome.SEMANTIC)
 _SUMS = ("prompt_tokens", "completion_tokens", "engine_seconds", "cost_usd", "saved_usd", "shadow_saved_usd")
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """Sums over a stretch of time. `hit_ms` and `miss_ms` count latencies by histogram bucket, `…_user_ms`
-    those that users saw. `shadow` counts what was not served and its comparisons, by their names in Redis:
-    `exact`, `semantic`, `exact:right`, …
-    """
-
-    outcomes: Mapping[Outcome, int] = field(default_factory=dict)
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    engine_seconds: float = 0.0
-    cost_usd: float = 0.0
-    saved_usd: float = 0.0
-    hit_ms: Mapping[int, int] = field(default_factory=dict)
-    miss_ms: Mapping[int, int] = field(default_factory=dict)
-    hit_user_ms: Mapping[int, int] = field(default_factory=dict)
-    miss_user_ms: Mapping[int, int] = field(default_factory=dict)
-    shadow: Mapping[str, int] = field(default_factory=dict)
-    shadow_saved_usd: float = 0.0
-
-    def count(self, *outcomes: Outcome) -> int:
-        return sum(self.outcomes.get(outcome, 0) for outcome in outcomes)
-
-    @property
-    def requests(self) -> int:
-        """Questions; what engines were asked besides is none."""
-        return sum(count for outcome, count in self.outcomes.items() if outcome not in NO_QUESTIONS)
 
 
 class Ledger:
@@ -141,6 +112,22 @@ class Ledger:
                 pipeline.hgetall(name)
             rows = await pipeline.execute()
         return _totals(rows)
+
+    async def first(self) -> float | None:
+        """When the finest period begins that the first question is still counted in, Unix seconds; None
+        where nothing was counted."""
+        with translate_errors():
+            kept = await self._client.zrange(self._keys.ledger_periods, 0, -1)
+        starts: dict[str, int] = {}
+        for name in kept:
+            if not isinstance(name, (bytes, str)):
+                continue
+            _, period, start = text(name).rsplit(":", 2)
+            starts[period] = min(int(start), starts.get(period, int(start)))
+        if (day := starts.get(DAY.name)) is None:
+            return None
+        finest = (starts[period.name] for period in (MINUTE, HOUR) if period.name in starts)
+        return next((start for start in finest if day <= start < day + DAY.length), day)
 
     async def series(self, stretches: Sequence[Sequence[Bucket]]) -> Sequence[Totals]:
         """The sums of each stretch, which is made of these buckets."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from llmhost.ledger.buckets import percentile
 from llmhost.ledger.cost import Money, money, spent
 from llmhost.ledger.events import Outcome
-from llmhost.ledger.ledger import Totals
 from llmhost.ledger.rentals import Rental
+from llmhost.ledger.totals import Totals
 
 __all__ = ["Compared", "Percentiles", "Report", "Shadow", "Target", "Targets", "make_report"]
 

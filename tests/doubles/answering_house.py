@@ -13,7 +13,8 @@ from llmhost.answering.question import Question, Reply, Text
 from llmhost.cache.service import SemanticCache
 from llmhost.cache.single_flight import SingleFlight
 from llmhost.engines.engine import Done
-from llmhost.ledger.ledger import Ledger, Totals
+from llmhost.ledger.ledger import Ledger
+from llmhost.ledger.totals import Totals
 from llmhost.store.keys import NamespaceKeys
 
 NOW = 1_700_000_000.0

@@ -62,6 +62,7 @@ COMMANDS = [
     ["cache", "forget", "{entry}"],
     ["cache", "clear", "--yes"],
     ["stats"],
+    ["cost", "--from-stats"],
     ["status"],
     ["fleets"],
     ["logs", "{worker}"],

@@ -9,9 +9,9 @@ import pytest
 
 from llmhost.ledger.buckets import bucket_of
 from llmhost.ledger.events import Outcome
-from llmhost.ledger.ledger import Totals
 from llmhost.ledger.rentals import Rental
 from llmhost.ledger.report import Report, Targets, make_report
+from llmhost.ledger.totals import Totals
 
 TARGETS = Targets(hit_ratio=0.70, hit_latency=0.1, miss_latency=5.0, cost_per_query=0.001)
 HOUR = 3_600.0

@@ -28,7 +28,8 @@ from llmhost.errors import (
     StreamBroken,
 )
 from llmhost.ledger.events import Outcome
-from llmhost.ledger.ledger import Ledger, Totals
+from llmhost.ledger.ledger import Ledger
+from llmhost.ledger.totals import Totals
 from llmhost.store.keys import NamespaceKeys
 from llmhost.trust.audit import Audited, Auditor, BackgroundAudits, Finding
 from llmhost.trust.labels import Labels

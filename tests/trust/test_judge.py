@@ -21,7 +21,8 @@ from llmhost.engines.load import LocalLoad
 from llmhost.engines.pool import Pool, Upstream
 from llmhost.errors import EngineRefused, EngineUnavailable, NoWorkerError, StoreError, StreamBroken
 from llmhost.ledger.events import Outcome
-from llmhost.ledger.ledger import Ledger, Totals
+from llmhost.ledger.ledger import Ledger
+from llmhost.ledger.totals import Totals
 from llmhost.store.keys import NamespaceKeys
 from llmhost.trust.judge import (
     FleetJudge,

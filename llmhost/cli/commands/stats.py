@@ -12,7 +12,7 @@ import typer
 
 from llmhost.cli.frame import Globals, globals_of
 from llmhost.cli.output import plain, table
-from llmhost.cli.running import configured, run_async, wired
+from llmhost.cli.running import configured, parse_period, run_async, wired
 from llmhost.cli.text import data_size, milliseconds, money, percent, spent
 from llmhost.errors import UsageError
 
@@ -29,9 +29,6 @@ __all__ = ["stats"]
 
 #: seconds; how often --watch looks again
 _WATCH = 2.0
-
-#: seconds; the ledger keeps days for as long
-_LONGEST = 400 * 86_400.0
 
 #: how a target reads to people: its words, its sign, and how to write its figures
 _TARGETS = {
@@ -69,25 +66,13 @@ def stats(
     options = globals_of(ctx)
     if watch and options.json:
         raise UsageError("--watch is for people; --json prints once", hint="leave one of them out")
-    seconds = _seconds(since)
+    seconds = parse_period(since)
     config = configured(options, header=True)
     if watch:
         run_async(_watch(options, config, seconds))
         return
     collected = run_async(_collect(options, config, seconds))
     options.output.result(collected, lambda shown, console: console.print(_picture(shown)), _json(collected))
-
-
-def _seconds(since: str) -> float:
-    from llmhost.config.fields import parse_duration
-
-    try:
-        seconds = parse_duration(since)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= _LONGEST:
-        raise UsageError(f"--since {since} is not a valid period", hint="use 30m, 24h or 7d; at most 400d")
-    return seconds
 
 
 async def _watch(options: Globals, config: Config, since: float) -> None:

@@ -1,0 +1,91 @@
+"""`llmhost cost`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from plugins.cli import Ran
+
+from llmhost.config.cost import BASELINES
+
+PAPER = (
+    "gpus=3,hours_per_day=12,price_per_hour=0.5,redis_per_month=50,hit_usd=0.0001,miss_usd=0.01,"
+    "baseline_hours_per_day=24"
+)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_papers_inputs_give_the_papers_figures(cli: Callable[..., Ran]) -> None:
+    made = cli("cost", "--what-if", PAPER, "--json").json
+    row = {one["name"]: one for one in made["versus"]}
+    assert made["gpu_usd"] == 540
+    assert made["monthly_usd"] == 590
+    assert made["per_query_usd"] == pytest.approx(0.003, abs=0.0001)
+    assert row["AWS A100"]["monthly_usd"] == pytest.approx(6_600, rel=0.002)
+    assert row["AWS A100"]["savings_ratio"] == pytest.approx(0.91, abs=0.005)
+    assert row["a cloud, by question"]["savings_ratio"] == pytest.approx(0.80, abs=0.005)
+
+
+def test_without_a_configuration_it_is_one_gpu_at_half_a_dollar(cli: Callable[..., Ran]) -> None:
+    made = cli("cost", "--json").json
+    assert made["monthly_usd"] == 360
+    assert [row["name"] for row in made["versus"]] == [one.name for one in BASELINES]
+
+
+def test_what_if_goes_before_the_configuration(cli: Callable[..., Ran], folder: Path) -> None:
+    (folder / "llmhost.yaml").write_text(
+        "cost: {price_per_hour: 1.0, redis_per_month: 10}\nfleet: {gpus: 2}\n"
+    )
+    assert cli("cost", "--json").json["monthly_usd"] == 1450
+    assert cli("cost", "--what-if", "gpus=1, redis_per_month=0", "--json").json["monthly_usd"] == 720
+
+
+def test_own_baselines_are_compared_instead(cli: Callable[..., Ran], folder: Path) -> None:
+    (folder / "llmhost.yaml").write_text(
+        "cost:\n  baselines:\n  - {name: mine, as_of: today, usd_per_hour: 1.0}\n"
+    )
+    (row,) = cli("cost", "--json").json["versus"]
+    assert (row["name"], row["savings_ratio"]) == ("mine", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("what_if", "words"),
+    [
+        ("hit_rate=0.5", "did you mean hit_ratio?"),
+        ("hit_ratio=1.5", "not a number from 0 to 1"),
+        ("gpus=two", "not a number from 0"),
+        ("gpus", "not a number from 0"),
+        ("queries_per_month=nan", "not a number from 1"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_named(cli: Callable[..., Ran], what_if: str, words: str) -> None:
+    ran = cli("cost", "--what-if", what_if)
+    assert ran.code == 2
+    assert words in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "price", ["usd_per_hour: 1, usd_per_query: 1", "usd_per_million_prompt: 1", "as_of: today"]
+)
+def test_a_baseline_has_one_price(cli: Callable[..., Ran], folder: Path, price: str) -> None:
+    (folder / "llmhost.yaml").write_text(f"cost:\n  baselines:\n  - {{name: mine, as_of: x, {price}}}\n")
+    if "as_of: today" in price:
+        (folder / "llmhost.yaml").write_text(f"cost:\n  baselines:\n  - {{name: mine, {price}}}\n")
+    ran = cli("cost")
+    assert ran.code == 2
+    assert "a baseline has `usd_per_hour`" in ran.stderr
+
+
+def test_workers_that_cannot_answer_so_many_questions_are_named(cli: Callable[..., Ran]) -> None:
+    assert "cannot answer so many" in cli("cost", "--what-if", "queries_per_month=100000000").stdout
+
+
+def test_every_built_in_price_has_a_date_or_is_the_papers() -> None:
+    assert all(one.as_of == "paper" or one.as_of.startswith("2026-") for one in BASELINES)
