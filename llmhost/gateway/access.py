@@ -200,7 +200,7 @@ class Access:
             if needs_key:
                 raise Unauthorized("this needs an API key of llmhost", hint=_NO_KEY_HINT)
             _refuse_other_sites(exchange)
-            return Caller(user=user)
+            return Caller(user=user, is_operator=not user)
         asks = exchange.scope["method"] == "POST" and path in APIS
         key = await self._key(presented, asks=asks)
 
@@ -211,7 +211,7 @@ class Access:
             raise Forbidden("this concerns all tenants", hint="make a key: llmhost keys add --operator")
         if asks:
             self._books.used(key.id, Use(1))
-        return Caller(key.tenant, user, key.limits.models, charge)
+        return Caller(key.tenant, user, key.limits.models, charge, is_operator=key.operator and not user)
 
     def _needs_key(self, exchange: Exchange) -> bool:
         """Where the connection could come from another machine, a key is always needed."""

@@ -19,7 +19,7 @@ from llmhost.gateway.chat import Chat, ChatWriter
 from llmhost.gateway.command import COMMAND_PATH, answer_command
 from llmhost.gateway.embeddings import Embeddings
 from llmhost.gateway.exchange import ClientGone, Exchange
-from llmhost.gateway.faults import Fault, NotFound, fault_of
+from llmhost.gateway.faults import Fault, NotFound
 from llmhost.gateway.fleets import ServedFleets
 from llmhost.gateway.observe import Observation
 from llmhost.gateway.ollama_api import OllamaApi
@@ -239,17 +239,18 @@ class _Endpoint:
             method = "GET" if scope["method"] == "HEAD" else scope["method"]
             if self._method not in (None, method):
                 exchange.headers["allow"] = str(self._method)
-                await self._answer(exchange, Fault(405, "method_not_allowed", f"use {self._method} here"))
+                fault = Fault(405, "method_not_allowed", f"use {self._method} here", request=exchange.id)
+                await self._answer(exchange, fault)
                 return
             exchange.caller = await scope["app"].access.admit(exchange)
             await self._handler(exchange)
         except ClientGone:
             return
         except LlmhostError as error:
-            await self._answer(exchange, fault_of(error))
+            await self._answer(exchange, exchange.fault_of(error))
         except Exception as error:  # noqa: BLE001 - logged, and not shown
             _log.exception("%s %s failed", scope["method"], scope["path"])
-            await self._answer(exchange, fault_of(error))
+            await self._answer(exchange, exchange.fault_of(error))
 
     async def _answer(self, exchange: Exchange, fault: Fault) -> None:
         exchange.record.error = fault.status
@@ -260,7 +261,7 @@ class _Endpoint:
             headers["www-authenticate"] = "Bearer"
         if fault.status == 408:
             headers["connection"] = "close"
-        await exchange.reply(fault.status, self._shape(replace(fault, request=exchange.id)), headers)
+        await exchange.reply(fault.status, self._shape(fault), headers)
 
 
 def _anthropic(handler: Handler, method: str | None = None) -> _Endpoint:

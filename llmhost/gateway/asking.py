@@ -23,7 +23,6 @@ from llmhost.answering.question import (
 from llmhost.engines.engine import Thought, ToolCall
 from llmhost.gateway.chat import Chat, ChatWriter, Choice
 from llmhost.gateway.exchange import Caller, ClientGone, Exchange
-from llmhost.gateway.faults import fault_of
 from llmhost.gateway.fleets import ServedFleet
 
 __all__ = ["CacheControl", "Questions", "ask_streamed", "ask_whole", "questions_of", "read_cache_control"]
@@ -184,7 +183,7 @@ async def ask_streamed(
     except Exception as error:
         if not exchange.started:
             raise
-        fault = replace(fault_of(error), request=exchange.id)
+        fault = exchange.fault_of(error)
         exchange.record.error = fault.status
         await exchange.write(writer.broken(fault))
         await exchange.end()

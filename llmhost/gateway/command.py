@@ -79,7 +79,7 @@ async def answer_command(exchange: Exchange, fleets: ServedFleets, max_body: int
             await _answer(exchange, fleet, body)
         except LlmhostError as error:
             told = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
-            exchange.record.error = fault_of(error).status
+            exchange.record.error = fault_of(error, to_operator=True).status
             await exchange.write(_line({"error": told}))
         await exchange.end()
 

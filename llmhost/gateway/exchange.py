@@ -6,20 +6,23 @@ Handlers are ASGI applications and not Starlette endpoints: a token costs one `s
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
 from starlette.types import Message, Receive, Scope, Send
 
-from llmhost.gateway.faults import BadRequest, BodyTooLarge, TooSlow
+from llmhost.gateway.faults import BadRequest, BodyTooLarge, Fault, TooSlow, fault_of
 from llmhost.gateway.ids import new_id
 from llmhost.gateway.record import record_of
 
 __all__ = ["Caller", "ClientGone", "Exchange", "Headers"]
+
+_log = logging.getLogger("llmhost.gateway")
 
 T = TypeVar("T")
 
@@ -47,6 +50,7 @@ class Caller:
     where they are told apart. No `models`: all of them.
 
     `charge` counts tokens and USD that the request used. `is_known` False: a key is needed for anything else.
+    `is_operator`: errors may tell of the fleet, its workers' addresses and its budget.
     """
 
     tenant: str | None = None
@@ -54,6 +58,7 @@ class Caller:
     models: tuple[str, ...] = ()
     charge: Callable[[int, float], None] | None = None
     is_known: bool = True
+    is_operator: bool = False
 
 
 class Exchange:
@@ -83,6 +88,14 @@ class Exchange:
         """The request's header of this lower-case name; empty where there is none."""
         value = self._header_values.get(name.encode(), b"")
         return value.decode("latin-1").strip()
+
+    def fault_of(self, error: Exception) -> Fault:
+        """What this client is told of the error. The rest of it is logged, by the request's id."""
+        fault = fault_of(error, to_operator=self.caller.is_operator)
+        whole = fault_of(error, to_operator=True)
+        if whole != fault:
+            _log.warning("%s: %s", self.id, whole.message)
+        return replace(fault, request=self.id)
 
     async def body(self, limit: int) -> bytes:
         """The request's body. Raises BodyTooLarge, TooSlow, ClientGone."""

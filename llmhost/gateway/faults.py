@@ -6,14 +6,18 @@ import math
 from dataclasses import dataclass
 
 from llmhost.errors import (
+    ConfigError,
     EngineError,
     EngineRefused,
     LimitError,
     LlmhostError,
     NotCachedError,
     NoWorkerError,
+    QueueFull,
     StoreError,
+    StreamBroken,
     UsageError,
+    WorkersBusy,
 )
 
 __all__ = [
@@ -109,28 +113,35 @@ class Fault:
     request: str = ""
 
 
-#: the first class that an error is of says its status, and whether asking again may help
-_STATUS: tuple[tuple[type[LlmhostError], int, bool], ...] = (
-    (UsageError, 400, False),
-    (EngineRefused, 400, False),
-    (NotCachedError, 504, False),
-    (LimitError, 429, True),
-    (NoWorkerError, 503, True),
-    (EngineError, 502, True),
-    (StoreError, 503, True),
+#: the first class that an error is of says its status, whether asking again may help, and what is said of it
+#: to those who may not know of the fleet; empty: the same as to its operator, as it is about the request
+_KINDS: tuple[tuple[type[LlmhostError], int, bool, str], ...] = (
+    (ConfigError, 500, False, "the gateway is not set up correctly"),
+    (UsageError, 400, False, ""),
+    (EngineRefused, 400, False, ""),
+    (NotCachedError, 504, False, ""),
+    (QueueFull, 429, True, ""),
+    (LimitError, 429, True, "a limit of the gateway is reached"),
+    (WorkersBusy, 503, True, ""),
+    (NoWorkerError, 503, True, "no worker is ready to answer"),
+    (StreamBroken, 502, True, "the answer broke off: its worker failed"),
+    (EngineError, 502, True, "the worker failed"),
+    (StoreError, 503, True, "a part of the gateway cannot be reached"),
+    (LlmhostError, 500, False, "an error of the gateway"),
 )
 
 
-def fault_of(error: Exception) -> Fault:
-    """What a client is told of an error: nothing of one that was not foreseen."""
+def fault_of(error: Exception, *, to_operator: bool) -> Fault:
+    """What a client is told of an error: nothing of one that was not foreseen. Addresses of workers, budgets
+    and what is to be done about them are for the operator alone.
+    """
     if isinstance(error, RequestError):
         return Fault(error.status, error.code, _words(error), error.field, error.retry_after)
-    for kind, status, again in _STATUS:
+    for kind, status, again, others in _KINDS:
         if isinstance(error, kind):
             code = "invalid_request_error" if status == 400 else error.code
-            return Fault(status, code, _words(error), None, _retry_after(error) if again else None)
-    if isinstance(error, LlmhostError):
-        return Fault(500, error.code, _words(error))
+            words = _words(error) if to_operator or not others else others
+            return Fault(status, code, words, None, _retry_after(error) if again else None)
     return Fault(500, "internal_error", "an unexpected error, which the gateway's log names")
 
 

@@ -388,6 +388,38 @@ async def test_a_bad_body_counts_as_a_request(serve: Serve, add_key: AddKey) -> 
     assert statuses == [400, 429]
 
 
+# What errors tell
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("path", "more"), [("/v1/chat/completions", {}), ("/v1/messages", {"max_tokens": 9}), ("/api/chat", {})]
+)
+async def test_an_error_tells_the_operator_which_worker_failed_and_a_tenant_only_that_one_did(
+    serve: Serve, add_key: AddKey, caplog: pytest.LogCaptureFixture, path: str, more: Any, stream: bool
+) -> None:
+    keys, told = [await add_key(), await add_key(operator=True)], []
+    async with serve(cache={"enabled": False}, limits={"max_attempts": 1}) as house:
+        address = house.engine.url.removesuffix("/v1")
+        body = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}], "stream": stream, **more}
+        house.engine.fail(Fault.CLOSES, after=1 if stream else None)
+        for headers in (*map(bearer, keys), {}):
+            told.append((await house.http.post(path, json=body, headers=headers)).text)
+    assert [address in text for text in told] == [False, True, True]
+    assert "worker" in told[0]
+    assert address in caplog.text
+
+
+async def test_only_the_operator_is_told_why_no_worker_is_started(serve: Serve, add_key: AddKey) -> None:
+    async with serve(workers=0, gateway={"user_header": "x-user"}) as house:
+        told = [
+            (await house.chat(headers=headers)).json()["error"]["message"]
+            for headers in (bearer(await add_key()), {"x-user": "ann"}, {})
+        ]
+    assert told[:2] == ["no worker is ready to answer"] * 2
+    assert "llmhost up" in told[2]
+
+
 # Redis is away
 
 
