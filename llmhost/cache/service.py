@@ -29,7 +29,7 @@ from llmhost.cache.models import (
     Served,
 )
 from llmhost.cache.policy import CachePolicy, judged
-from llmhost.cache.stored import StoredEntry, decode_answer, pack_entry, read_entries
+from llmhost.cache.stored import StoredEntry, answer_of, pack_entry, read_entries
 from llmhost.errors import StoreError
 from llmhost.store.client import load_script, translate_errors
 from llmhost.store.keys import NamespaceKeys
@@ -107,7 +107,7 @@ class SemanticCache:
     async def exact(self, key: CacheKey) -> Answer | None:
         """The answer to the same question in the same scope."""
         with translate_errors():
-            return decode_answer(await self._answers.get(self.keys.response(key.entry)))
+            return answer_of(await self._answers.get(self.keys.response(key.entry)), key.entry)
 
     async def semantic(
         self, key: CacheKey, threshold: float | None = None, *, alone: bool = True
@@ -287,7 +287,7 @@ class SemanticCache:
         while True:
             neighbours = await index.search(scope, vector, k)
             near = [neighbour for neighbour in neighbours if neighbour.similarity >= floor]
-            found = await self._candidates_of(near)
+            found = await self._candidates_of(scope, near)
             alive = {candidate.entry for candidate in found}
             if gone := [neighbour.entry for neighbour in near if neighbour.entry not in alive]:
                 with suppress(StoreError):  # the next search that finds them tries again
@@ -296,13 +296,14 @@ class SemanticCache:
                 return found[: self.candidates]
             k *= 4
 
-    async def _candidates_of(self, neighbours: Sequence[Neighbour]) -> list[Candidate]:
-        """The neighbours that still have an answer, in their order."""
+    async def _candidates_of(self, scope: str, neighbours: Sequence[Neighbour]) -> list[Candidate]:
+        """The neighbours that still have an answer in this scope, in their order; whatever the index says, an
+        answer never leaves its scope."""
         entries = await read_entries(self.client, self.keys, [near.entry for near in neighbours])
         return [
             Candidate(near.entry, entry.question, near.similarity, entry.answer)
             for near, entry in zip(neighbours, entries, strict=True)
-            if entry is not None and entry.question is not None
+            if entry is not None and entry.question is not None and entry.scope == scope
         ]
 
     async def _write(self, key: CacheKey, answer: Answer, embedder: str, dimensions: int) -> int:

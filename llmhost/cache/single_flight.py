@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llmhost.cache.models import Answer
-from llmhost.cache.stored import decode_answer, encode_answer
+from llmhost.cache.stored import answer_of, decode_answer, encode_answer
 from llmhost.errors import StoreError
 from llmhost.store.client import load_script, text, translate_errors
 from llmhost.store.keys import NamespaceKeys
@@ -141,7 +141,7 @@ class SingleFlight:
             pipeline.set(key, lead.token, nx=True, px=round(_LIFETIME * 1000))
             pipeline.get(self._keys.response(entry))
             leads, stored = await pipeline.execute()
-        lead.stored = decode_answer(stored)
+        lead.stored = answer_of(stored, entry)
         if not leads:
             yield Follow(self._channels, key)
             return
@@ -191,7 +191,9 @@ class _Channels:
                 await watch.wait(remaining)
                 if mark or not watch.messages:
                     with translate_errors():
-                        remaining = await self._follow(keys=[key], args=[mark]) / 1000
+                        remaining = (
+                            await self._follow(keys=[key], args=[mark, round(_LIFETIME * 1000)]) / 1000
+                        )
                     mark = ""
                 if remaining <= 0 and heard and not watch.messages:
                     await watch.wait(_LAST_MESSAGE)  # it travels over another connection than the lease

@@ -14,6 +14,7 @@ from functools import cache, lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from llmhost.cache.keys import cache_key
 from llmhost.cache.models import Answer
 from llmhost.store.client import text, translate_errors
 from llmhost.store.keys import NamespaceKeys
@@ -21,7 +22,15 @@ from llmhost.store.keys import NamespaceKeys
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-__all__ = ["StoredEntry", "decode_answer", "decode_entry", "encode_answer", "pack_entry", "read_entries"]
+__all__ = [
+    "StoredEntry",
+    "answer_of",
+    "decode_answer",
+    "decode_entry",
+    "encode_answer",
+    "pack_entry",
+    "read_entries",
+]
 
 #: entries that are remembered as they were read, and the bytes of the longest of them
 _REMEMBERED, _REMEMBERED_BYTES = 1000, 4096
@@ -46,6 +55,10 @@ class StoredEntry:
     dimensions: int
     answer: Answer
 
+    def is_named(self, name: str) -> bool:
+        """Whether this is the name of the entry of its question in its scope."""
+        return self.question is not None and cache_key(self.scope, self.question).entry == name
+
 
 def encode_answer(answer: Answer) -> str:
     """The answer alone, as JSON."""
@@ -58,11 +71,19 @@ def decode_answer(raw: bytes | str | None) -> Answer | None:
     return None if entry is None else entry.answer
 
 
+def answer_of(raw: bytes | str | None, name: str) -> Answer | None:
+    """The answer in the value of `{ns}:response:{name}`. What lies there and belongs to another question, or
+    to another scope, is none; of an older llmhost's it is not known."""
+    entry = decode_entry(raw)
+    return entry.answer if entry is not None and (entry.question is None or entry.is_named(name)) else None
+
+
 def pack_entry(entry: StoredEntry) -> bytes:
     """The value of `{ns}:response:{entry}`. Numbers are rounded: digits do not compress."""
     answer = entry.answer
     rounded = replace(
         answer,
+        text=_readable(answer.text),
         timestamp=round(answer.timestamp, 3),
         engine_seconds=round(answer.engine_seconds, 4),
         cost_usd=round(answer.cost_usd, 9),
@@ -73,7 +94,8 @@ def pack_entry(entry: StoredEntry) -> bytes:
         "embedder": entry.embedder,
         "dimensions": entry.dimensions,
     }
-    plain = _json(facts | _fields(rounded)).encode("utf-8", "replace")
+    # What is no character of UTF-8 is written as JSON can: the name of the entry is made of it.
+    plain = _json(facts | _fields(rounded)).encode("utf-8", "backslashreplace")
     packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS, 9, zdict=_common())
     packed = _PACKED + packer.compress(plain) + packer.flush()
     return min(packed, plain, key=len)
@@ -88,7 +110,7 @@ def decode_entry(raw: bytes | str | None) -> StoredEntry | None:
 
 async def read_entries(client: Redis, keys: NamespaceKeys, names: Sequence[str]) -> list[StoredEntry | None]:
     """What is stored under these names, in one round trip; a second one where an older llmhost stored some.
-    Raises StoreError."""
+    An entry under another's name is none. Raises StoreError."""
     if not names:
         return []
     with translate_errors():
@@ -100,7 +122,12 @@ async def read_entries(client: Redis, keys: NamespaceKeys, names: Sequence[str])
                 pipeline.hmget(keys.embedding(names[at]), ["question", "scope", "embedder", "vector"])
             for at, facts in zip(older, await pipeline.execute(), strict=True):
                 found[at] = _completed(found[at], facts)
-    return found
+    return [
+        replace(entry, question=_readable(entry.question or ""))
+        if entry is not None and entry.is_named(name)
+        else None
+        for name, entry in zip(names, found, strict=True)
+    ]
 
 
 def _completed(entry: StoredEntry | None, facts: Sequence[bytes | None]) -> StoredEntry | None:
@@ -150,7 +177,7 @@ def _read(raw: bytes | str) -> StoredEntry | None:
     try:
         data = json.loads(_unpack(raw))
         answer = Answer(
-            text=_text(data["response"]),
+            text=_readable(_text(data["response"])),
             model=_text(data["model"]),
             timestamp=_number(data["timestamp"]),
             prompt_tokens=int(_number(data["tokens"]["prompt"])),
@@ -181,6 +208,11 @@ def _unpack(raw: bytes | str) -> bytes | str:
     if not unpacker.eof or unpacker.unused_data:
         raise ValueError("not a whole text")
     return plain
+
+
+def _readable(value: str) -> str:
+    """The text, with a question mark for each surrogate by itself, which no client could be sent."""
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()
 
 
 def _text(value: Any) -> str:

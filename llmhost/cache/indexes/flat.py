@@ -67,6 +67,8 @@ class Mirror:
     def __init__(self, dimensions: int, header: bytes = b"", position: int = 0) -> None:
         self.header = header
         self.position = position
+        #: the record that ends at `position`, empty where none does
+        self.last = b""
         #: bytes of the log in Redis, when it last said so
         self.length = position
         #: whether it was ever compared with what is in Redis
@@ -153,6 +155,7 @@ class Mirror:
         self._lengths[rows] = np.maximum(np.linalg.norm(codes.astype(np.float32), axis=1), 1)
         self._signs[:, rows] = _signs(codes)
         self.position += len(records)
+        self.last = records[-self._layout.itemsize :]
         self.length = max(self.length, self.position)
         return True
 
@@ -309,12 +312,13 @@ class FlatIndex:
         async with lock:
             _, mirror = self._mirror(scope)
             with translate_errors():
-                header, records = await self._read(
+                header, start, records = await self._read(
                     keys=[self._log(scope), self._old_log(scope)],
-                    args=[mirror.header, mirror.position, _HEADER.size],
+                    args=[mirror.header, mirror.position, _HEADER.size, mirror.last],
                 )
             sound = True
-            if header != mirror.header:  # a new log, or none where it is empty
+            # A new log, or none where it is empty; or one that is not what it was.
+            if header != mirror.header or (header and start != mirror.position):
                 mirror = Mirror(self._dimensions, header, len(header))
                 sound = not header or _is_sound(header, self._dimensions)
             if not (sound and mirror.replay(records)):

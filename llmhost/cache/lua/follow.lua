@@ -1,9 +1,15 @@
--- Marks a flight, so that its leader sees that one more process follows it.
+-- Marks a flight, so that its leader sees that one more process follows it. What no leader wrote is removed: a value of
+-- another type, or one that lives longer than a lease.
 -- KEYS[1] flight
--- ARGV[1] the mark: one character
+-- ARGV[1] the mark: one character   ARGV[2] the longest time that a lease has, milliseconds
 -- Returns the milliseconds that its lease still has; negative where it has ended.
 local left = redis.call('PTTL', KEYS[1])
-if left > 0 then
-  redis.call('APPEND', KEYS[1], ARGV[1])  -- the time to live stays
+if left == -2 then
+  return left
 end
+if left > tonumber(ARGV[2]) or left == -1 or redis.call('TYPE', KEYS[1]).ok ~= 'string' then
+  redis.call('UNLINK', KEYS[1])
+  return -2
+end
+redis.call('APPEND', KEYS[1], ARGV[1])  -- the time to live stays
 return left
