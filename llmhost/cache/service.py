@@ -299,7 +299,8 @@ class SemanticCache:
     async def _candidates_of(self, scope: str, neighbours: Sequence[Neighbour]) -> list[Candidate]:
         """The neighbours that still have an answer in this scope, in their order; whatever the index says, an
         answer never leaves its scope."""
-        entries = await read_entries(self.client, self.keys, [near.entry for near in neighbours])
+        names = [near.entry for near in neighbours]
+        entries = await read_entries(self.client, self.keys, names, to_serve=True)
         return [
             Candidate(near.entry, entry.question, near.similarity, entry.answer)
             for near, entry in zip(neighbours, entries, strict=True)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "StoredEntry",
     "answer_of",
+    "checked_answer",
     "decode_answer",
     "decode_entry",
     "encode_answer",
@@ -78,6 +79,14 @@ def answer_of(raw: bytes | str | None, name: str) -> Answer | None:
     return entry.answer if entry is not None and (entry.question is None or entry.is_named(name)) else None
 
 
+def checked_answer(fields: Any) -> Answer | None:
+    """The answer with these fields, those of `encode_answer`; None where one is missing or wrong."""
+    try:
+        return _answer(fields)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
 def pack_entry(entry: StoredEntry) -> bytes:
     """The value of `{ns}:response:{entry}`. Numbers are rounded: digits do not compress."""
     answer = entry.answer
@@ -108,9 +117,11 @@ def decode_entry(raw: bytes | str | None) -> StoredEntry | None:
     return _read(raw) if len(raw) <= _REMEMBERED_BYTES else _read.__wrapped__(raw)
 
 
-async def read_entries(client: Redis, keys: NamespaceKeys, names: Sequence[str]) -> list[StoredEntry | None]:
+async def read_entries(
+    client: Redis, keys: NamespaceKeys, names: Sequence[str], *, to_serve: bool = False
+) -> list[StoredEntry | None]:
     """What is stored under these names, in one round trip; a second one where an older llmhost stored some.
-    An entry under another's name is none. Raises StoreError."""
+    `to_serve`: an entry under another one's name is none. Raises StoreError."""
     if not names:
         return []
     with translate_errors():
@@ -120,11 +131,11 @@ async def read_entries(client: Redis, keys: NamespaceKeys, names: Sequence[str])
             pipeline = client.pipeline(transaction=False)
             for at in older:
                 pipeline.hmget(keys.embedding(names[at]), ["question", "scope", "embedder", "vector"])
-            for at, facts in zip(older, await pipeline.execute(), strict=True):
-                found[at] = _completed(found[at], facts)
+            for at, facts in zip(older, await pipeline.execute(raise_on_error=False), strict=True):
+                found[at] = None if isinstance(facts, Exception) else _completed(found[at], facts)
     return [
-        replace(entry, question=_readable(entry.question or ""))
-        if entry is not None and entry.is_named(name)
+        replace(entry, question=_readable(entry.question))
+        if entry is not None and entry.question is not None and (not to_serve or entry.is_named(name))
         else None
         for name, entry in zip(names, found, strict=True)
     ]
@@ -176,18 +187,7 @@ def _read(raw: bytes | str) -> StoredEntry | None:
     """Entries that are served often are remembered as they were read."""
     try:
         data = json.loads(_unpack(raw))
-        answer = Answer(
-            text=_readable(_text(data["response"])),
-            model=_text(data["model"]),
-            timestamp=_number(data["timestamp"]),
-            prompt_tokens=int(_number(data["tokens"]["prompt"])),
-            completion_tokens=int(_number(data["tokens"]["completion"])),
-            finish_reason=_text(data["finish_reason"]),
-            engine_seconds=_number(data["engine_seconds"]),
-            cost_usd=_number(data["cost_usd"]),
-            worker=_text(data.get("worker", "")),
-            machine=_text(data.get("machine", "")),
-        )
+        answer = _answer(data)
         question = data.get("question")
         return StoredEntry(
             question=None if question is None else _text(question),
@@ -198,6 +198,21 @@ def _read(raw: bytes | str) -> StoredEntry | None:
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, zlib.error):
         return None
+
+
+def _answer(data: Any) -> Answer:
+    return Answer(
+        text=_readable(_text(data["response"])),
+        model=_text(data["model"]),
+        timestamp=_number(data["timestamp"]),
+        prompt_tokens=int(_number(data["tokens"]["prompt"])),
+        completion_tokens=int(_number(data["tokens"]["completion"])),
+        finish_reason=_text(data["finish_reason"]),
+        engine_seconds=_number(data["engine_seconds"]),
+        cost_usd=_number(data["cost_usd"]),
+        worker=_text(data.get("worker", "")),
+        machine=_text(data.get("machine", "")),
+    )
 
 
 def _unpack(raw: bytes | str) -> bytes | str:

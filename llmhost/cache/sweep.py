@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol, cast, get_args
 
 from llmhost.cache.contracts import Index
@@ -73,17 +74,13 @@ class Sweeper:
             self.tell(done)
         done.step = "looking for what expired entries left"
         for key_of in (self.keys.embedding, self.keys.metadata):
-            await self._drop_orphans(done, key_of)
+            done.records += await self._drop_orphans(key_of("*"))
+            self.tell(done)
         return done
 
     async def _sweep_index(self, done: Swept, kind: IndexKind) -> None:
         if kind == "query_engine":
-            async for found in keys_of(self.client, f"{self.keys.family('vector')}*"):
-                names = {key.rpartition(":")[2]: key for key in found}
-                gone = await self._gone([name for name in names if ENTRY_PATTERN.fullmatch(name)])
-                if gone:
-                    with translate_errors():
-                        done.vectors += await self.client.unlink(*(names[name] for name in gone))
+            done.vectors += await self._drop_orphans(f"{self.keys.family('vector')}*")
             return
         async for key, family in self._keys_of_scopes(kind):
             try:
@@ -142,15 +139,14 @@ class Sweeper:
             gone += [entry for entry, exists in zip(part, there, strict=True) if not exists]
         return gone
 
-    async def _drop_orphans(self, done: Swept, key_of: Callable[[str], str]) -> None:
-        drop = self.client.register_script(load_script("llmhost.cache", "drop_orphans.lua"))
-        async for found in keys_of(self.client, key_of("*")):
-            names = [
-                name for name in (key.rpartition(":")[2] for key in found) if ENTRY_PATTERN.fullmatch(name)
-            ]
-            for start in range(0, len(names), _AT_ONCE):
-                part = names[start : start + _AT_ONCE]
-                keys = [key for name in part for key in (self.keys.response(name), key_of(name))]
+    async def _drop_orphans(self, pattern: str) -> int:
+        """Removes the keys that match and end with the name of an entry that has no answer any more. Redis
+        looks and removes in one step, so that none is lost that is stored at this moment."""
+        drop, dropped = self.client.register_script(load_script("llmhost.cache", "drop_orphans.lua")), 0
+        async for found in keys_of(self.client, pattern):
+            names = [(key.rpartition(":")[2], key) for key in found]
+            pairs = [(self.keys.response(name), key) for name, key in names if ENTRY_PATTERN.fullmatch(name)]
+            for start in range(0, len(pairs), _AT_ONCE):
                 with translate_errors():
-                    done.records += await drop(keys=keys)
-            self.tell(done)
+                    dropped += await drop(keys=[*chain.from_iterable(pairs[start : start + _AT_ONCE])])
+        return dropped

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import math
 import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -19,8 +18,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from llmhost.cache import walk
 from llmhost.cache.contracts import Embedder, Index
 from llmhost.cache.keys import ENTRY_PATTERN, cache_key
-from llmhost.cache.stored import StoredEntry, decode_answer, encode_answer, pack_entry
-from llmhost.errors import PartialError, StoreRefused, UsageError
+from llmhost.cache.stored import StoredEntry, checked_answer, encode_answer, pack_entry
+from llmhost.errors import ModelError, PartialError, StoreRefused, UsageError
 from llmhost.store.client import amount, text, translate_errors
 from llmhost.store.keys import NamespaceKeys
 
@@ -42,8 +41,8 @@ _LONGEST_LINE = 64 * 1024 * 1024
 _LONGEST_LIFE = 1e9
 #: entries that are stored at once
 _AT_ONCE = 16
-#: how far the length of a vector may be from 1
-_MAX_DEVIATION = 0.005
+#: bytes of lines that are in memory at once, as far as one line is not longer
+_MOST_BYTES = 16 * 1024 * 1024
 
 IndexSource = Callable[[str, int], Awaitable[Index]]
 
@@ -230,12 +229,14 @@ class _Lines:
         self.read: list[_Line] = []
 
     def take(self, count: int) -> Iterator[_Line]:
-        """At most `count` more of them. Raises PartialError at a line that is none, and where the file ends
-        before its last line."""
+        """At most `count` more of them, fewer where they are long. Raises PartialError at a line that is
+        none, and where the file ends before its last line."""
         self.read = []
-        while not self._ended and len(self.read) < count:
+        size = 0
+        while not self._ended and len(self.read) < count and size < _MOST_BYTES:
             raw = self._file.readline(_LONGEST_LINE)
             self._number += 1
+            size += len(raw)
             if not raw:
                 raise self._broken("ends before its last line: it was cut off")
             fields = _object(raw)
@@ -288,7 +289,7 @@ def _encode(
 def _decode(fields: Mapping[str, Any]) -> _Line | None:
     """None where it is no entry."""
     question, scope, embedder = (fields.get(name) for name in ("question", "scope", "embedder"))
-    answer = decode_answer(json.dumps(fields.get("answer")))
+    answer = checked_answer(fields.get("answer"))
     lifetime = _seconds(fields.get("expires_in_s"))
     if answer is None or not lifetime or not (isinstance(question, str) and isinstance(embedder, str)):
         return None
@@ -327,11 +328,16 @@ def _vector(value: Any) -> _Vector | None:
 
 def _usable(line: _Line, embedder: Embedder) -> _Vector | None:
     """The line's vector, if the embedder could have made it."""
+    from llmhost.cache.indexes.checks import check_vector
+
     vector = line.vector
-    if vector is None or line.stored.embedder != embedder.id or vector.shape != (embedder.dimensions,):
+    if vector is None or line.stored.embedder != embedder.id:
         return None
-    length = math.sqrt(float((vector * vector).sum()))
-    return vector if abs(length - 1) < _MAX_DEVIATION else None  # NaN compares as False
+    try:
+        check_vector(vector, embedder.id, embedder.dimensions)
+    except ModelError:
+        return None
+    return vector
 
 
 def _object(raw: bytes) -> dict[str, Any] | None:

@@ -129,3 +129,23 @@ async def test_what_is_stored_anew_at_the_same_moment_stays_in_the_index(
     done = await Sweeper(client, keys, make=lambda *_: made, configured="flat").run()
     assert done.vectors == 0
     assert [one is not None for one in await index.vectors(scope, [entry])] == [True]
+
+
+async def test_what_is_stored_while_the_query_engine_is_swept_stays_in_its_index(
+    client_of: ClientOf, keys: NamespaceKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, entry, scope = client_of("redis-8.2-search"), "a" * 32, "b" * 32
+    await client.hset(keys.layout, "index", "query_engine")
+    index = index_of(client, keys, "query_engine", "e", DIMENSIONS)
+    await index.add(scope, entry, VECTORS[0])
+    unlink = type(client).unlink
+
+    async def store_and_unlink(self: Redis, *names: str) -> Any:
+        await client.set(keys.response(entry), "stored anew")
+        await index.add(scope, entry, VECTORS[0])
+        return await unlink(self, *names)
+
+    monkeypatch.setattr(type(client), "unlink", store_and_unlink)
+    await sweeper(client, keys).run()
+    is_stored = bool(await client.exists(keys.response(entry)))
+    assert [one is not None for one in await index.vectors(scope, [entry])] == [is_stored]

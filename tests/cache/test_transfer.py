@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from doubles.embedders import WordEmbedder
 
-from llmhost.cache import walk
+from llmhost.cache import transfer, walk
 from llmhost.cache.contracts import Index
 from llmhost.cache.keys import CacheKey
 from llmhost.cache.models import Answer, Hit
@@ -136,18 +138,23 @@ async def test_vectors_of_another_model_and_damaged_ones_are_not_used(
     export: Exported,
     importer: Importer,
 ) -> None:
-    for number in range(3):
+    for number in range(5):
         stored = key(f"question number {number}")
         await cache.store(stored, answer(), await cache.embed(stored))
-    head, first, second, third, end = await export(vectors=True)
+    head, first, second, third, fourth, fifth, end = await export(vectors=True)
+    vector = np.frombuffer(base64.b64decode(json.loads(first)["vector"]), dtype="<f4")
+    too_long = base64.b64encode((vector * np.float32(1.00499)).tobytes()).decode()
+    endless = base64.b64encode((vector * np.float32(1e30)).tobytes()).decode()
     first = json.dumps(json.loads(first) | {"embedder": "another"})
     second = json.dumps(json.loads(second) | {"vector": "AAAA"})
     third = json.dumps(json.loads(third) | {"vector": "A" * 2731 + "="})
+    fourth = json.dumps(json.loads(fourth) | {"vector": too_long})
+    fifth = json.dumps(json.loads(fifth) | {"vector": endless})
     await redis_client.flushall()
-    done = await importer.run("file", file_of([head, first, second, third, end]))
-    assert (done.imported, done.embedded) == (3, 3)
+    done = await importer.run("file", file_of([head, first, second, third, fourth, fifth, end]))
+    assert (done.imported, done.embedded) == (5, 5)
     for entry in await read_entries(
-        redis_client, keys, [key(f"question number {number}").entry for number in range(3)]
+        redis_client, keys, [key(f"question number {number}").entry for number in range(5)]
     ):
         assert entry is not None
         assert (entry.embedder, entry.dimensions) == ("words", 512)
@@ -197,6 +204,70 @@ async def test_a_file_that_was_cut_off_gives_what_stands_before_and_says_so(
 async def test_another_file_or_version_is_refused(importer: Importer, head: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         await importer.run("file", file_of([head]))
+
+
+HOSTILE: dict[str, list[Any]] = {
+    "answer": ["no", "answer", {"response": 5}, None, "[" * 50_000],
+    "scope": ["../x", "*", "a" * 31, "A" * 32, "a" * 32 + "\n", 5, None],
+    "question": [5, None, ["q"]],
+    "embedder": [5, None],
+    "expires_in_s": [0, -1, 1e300, float("nan"), True, "60"],
+    "counts": [5, "many"],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, one) for name in HOSTILE for one in HOSTILE[name]])
+async def test_a_line_that_is_no_entry_of_ours_ends_the_import_and_writes_nothing(
+    redis_client: Redis,
+    cache: SemanticCache,
+    key: MakeKey,
+    answer: MakeAnswer,
+    export: Exported,
+    importer: Importer,
+    name: str,
+    value: Any,
+) -> None:
+    stored = key("what is this")
+    await cache.store(stored, answer(), await cache.embed(stored))
+    head, line, end = await export()
+    await redis_client.flushall()
+    nested = value if isinstance(value, str) and value.startswith("[[") else None
+    hostile = json.dumps(json.loads(line) | {name: value})
+    if nested:
+        hostile = hostile.replace(f'"{nested}"', nested)
+    with pytest.raises(PartialError, match="line 2 is no entry"):
+        await importer.run("file", file_of([head, hostile, end]))
+    assert await redis_client.keys("test:*") == []
+
+
+@pytest.mark.parametrize("depth", range(850, 1000, 10))
+async def test_a_line_that_is_nested_as_deeply_as_can_be_is_an_entry_or_is_none(
+    importer: Importer, depth: int
+) -> None:
+    line = f'{{"question": "q", "answer": {"[" * depth}{"]" * depth}}}'
+    with pytest.raises(PartialError, match="line 2 is no entry"):
+        await importer.run("file", file_of(['{"llmhost_cache": 1}', line]))
+
+
+async def test_long_lines_are_stored_a_few_at_a_time(
+    redis_client: Redis,
+    cache: SemanticCache,
+    key: MakeKey,
+    answer: MakeAnswer,
+    export: Exported,
+    importer: Importer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transfer, "_MOST_BYTES", 10_000)
+    for number in range(9):
+        stored = key(f"question number {number}")
+        await cache.store(stored, answer("long " * 800), await cache.embed(stored))
+    lines = await export()
+    await redis_client.flushall()
+    parts: list[int] = []
+    importer.tell = lambda done: parts.append(done.imported)
+    await importer.run("file", file_of(lines))
+    assert parts == [3, 6, 9]
 
 
 async def test_an_export_passes_by_what_is_no_entry(

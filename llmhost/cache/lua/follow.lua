@@ -7,7 +7,9 @@ local left = redis.call('PTTL', KEYS[1])
 if left == -2 then
   return left
 end
-if left > tonumber(ARGV[2]) or left == -1 or redis.call('TYPE', KEYS[1]).ok ~= 'string' then
+local value = redis.pcall('GET', KEYS[1])
+local is_other = type(value) == 'table' and value.err and string.find(value.err, 'WRONGTYPE')
+if is_other or left == -1 or left > tonumber(ARGV[2]) then
   redis.call('UNLINK', KEYS[1])
   return -2
 end
