@@ -36,6 +36,7 @@ pytest_plugins = [
     "plugins.engines",
     "plugins.fleet",
     "plugins.redis_servers",
+    "plugins.redis_clusters",  # after the servers that it starts
     "plugins.rented_commands",
     "plugins.vast",
 ]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from llmhost.answering.cache_session import WarnOnce
 from llmhost.answering.question import Question
 from llmhost.cache.models import SemanticLookup
-from llmhost.store.client import translate_errors
+from llmhost.store.client import is_sharded, translate_errors
 from llmhost.store.keys import FleetKeys
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class AuditQueue:
 
     def __init__(self, client: Redis, fleet: str, policy: str = "verified") -> None:
         self._client = client
-        self._key = FleetKeys(fleet).audits(policy)
+        self._key = FleetKeys(fleet, is_sharded(client)).audits(policy)
 
     async def add(self, audit: Audit) -> None:
         """Puts it behind all others."""

@@ -21,7 +21,7 @@ from llmhost.cache.models import Answer, Asker, Hit, SemanticLookup, Served, Ver
 from llmhost.cache.service import SemanticCache
 from llmhost.cache.single_flight import Follow, Lead, SingleFlight
 from llmhost.errors import LlmhostError, StateError, StoreError, StoreRefused, UntrustedWorker
-from llmhost.store.client import text, translate_errors
+from llmhost.store.client import is_sharded, text, translate_errors
 from llmhost.store.keys import FleetKeys
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class RecordedWeights(Weights):
 
     def __init__(self, client: Redis, fleet: str) -> None:
         self._client = client
-        self._key = FleetKeys(fleet).weights
+        self._key = FleetKeys(fleet, is_sharded(client)).weights
 
     async def digest(self, model: str) -> str:
         with translate_errors():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import Field, Strict, TypeAdapter
 
-from llmhost.store.client import load_script, text, translate_errors
+from llmhost.store.client import is_sharded, load_script, text, translate_errors
 from llmhost.store.keys import FleetKeys
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class ScaleStateStore:
 
     def __init__(self, client: Redis, fleet: str) -> None:
         self._client = client
-        self._key = FleetKeys(fleet).scale
+        self._key = FleetKeys(fleet, is_sharded(client)).scale
         self._save = client.register_script(load_script("llmhost.autoscale", "save_state.lua"))
 
     async def load(self) -> ScaleState:

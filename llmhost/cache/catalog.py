@@ -209,7 +209,7 @@ class Catalog:
         seen = set()
         with translate_errors():
             async for key in self.client.scan_iter(match=self.keys.response("*"), count=_SCAN_STEP):
-                name = text(key).rpartition(":")[2]
+                name = self.keys.id_in(text(key))
                 if name not in seen and ENTRY_PATTERN.fullmatch(name):
                     seen.add(name)
                     yield name
@@ -281,7 +281,7 @@ async def cache_usage(client: Redis, keys: NamespaceKeys) -> CacheUsage:
     with translate_errors():
         info = await client.info()
         found = client.scan_iter(match=keys.response("*"), count=_SCAN_STEP)
-        entries = {text(key).rpartition(":")[2] async for key in found}
+        entries = {keys.id_in(text(key)) async for key in found}
     return CacheUsage(
         used_memory_bytes=_whole(info, "used_memory"),
         entries=len(entries),

@@ -31,7 +31,7 @@ from llmhost.cache.models import (
 from llmhost.cache.policy import CachePolicy, judged
 from llmhost.cache.stored import StoredEntry, answer_of, pack_entry, read_entries
 from llmhost.errors import StoreError
-from llmhost.store.client import load_script, translate_errors
+from llmhost.store.client import is_sharded, load_script, translate_errors
 from llmhost.store.keys import NamespaceKeys
 from llmhost.store.reads import SharedReads
 
@@ -243,12 +243,20 @@ class SemanticCache:
         that an operator can say that they were wrong."""
         count = Counter(hit.entry for hit in hits)
         last = {hit.entry: hit.at for hit in hits}
+        parts = _parts(list(last), 1 if is_sharded(self.client) else _TOUCHED_AT_ONCE)
         with translate_errors():
-            for part in _parts(list(last), _TOUCHED_AT_ONCE):
-                await self._touch(
-                    keys=[name for entry in part for name in self._counted(entry)],
-                    args=[self._lifetime_ms, *(v for entry in part for v in (count[entry], last[entry]))],
-                )
+            touched = await asyncio.gather(
+                *(
+                    self._touch(
+                        keys=[name for entry in part for name in self._counted(entry)],
+                        args=[self._lifetime_ms, *(v for entry in part for v in (count[entry], last[entry]))],
+                    )
+                    for part in parts
+                ),
+                return_exceptions=True,
+            )
+            for each in touched:
+                _sound(each)
             for hit in hits:
                 if hit.served is not None:
                     await self._remember_served(hit, hit.served)
@@ -257,11 +265,17 @@ class SemanticCache:
 
     async def _remember_served(self, hit: Hit, served: Served) -> None:
         raw = "" if served.verdict.raw is None else repr(served.verdict.raw)
-        args = [str(hit.at), hit.entry, str(_SERVED_KEPT), str(self._lifetime_ms)]
-        args += ["served_raw", raw, "served_doubts", ",".join(served.verdict.doubts)]
+        args = [str(self._lifetime_ms), "served_raw", raw, "served_doubts", ",".join(served.verdict.doubts)]
         args += ["served_question", served.question.encode("utf-8", "replace").decode()]
-        keys = [*self._counted(hit.entry), self.keys.served(*astuple(served.asker))]
-        await self._remember(keys=keys, args=args)
+        if await self._remember(keys=self._counted(hit.entry), args=args):
+            listed = self.keys.served(
+                *astuple(served.asker)
+            )  # on a cluster, on another server than the entry
+            pipeline = self.client.pipeline(transaction=True)
+            pipeline.zadd(listed, {hit.entry: hit.at})
+            pipeline.zremrangebyrank(listed, 0, -1 - _SERVED_KEPT)
+            pipeline.pexpire(listed, self._lifetime_ms)
+            await pipeline.execute()
 
     def _counted(self, entry: str) -> tuple[str, str]:
         return self.keys.response(entry), self.keys.metadata(entry)

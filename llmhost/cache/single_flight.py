@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from llmhost.cache.models import Answer
 from llmhost.cache.stored import answer_of, decode_answer, encode_answer
 from llmhost.errors import StoreError
-from llmhost.store.client import load_script, text, translate_errors
+from llmhost.store.client import is_sharded, load_script, text, translate_errors
 from llmhost.store.keys import NamespaceKeys
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ class Lead:
         new = pieces[self._told :] if self.followers else ()
         message = json.dumps({"from": self._told, "pieces": list(new)})
         with suppress(StoreError), translate_errors():
-            self.followers, marks = await self._flights.told(keys=[self._key], args=[self.token, message])
+            listening, marks = await self._flights.told(keys=[self._key], args=[self.token, message])
+            # Of a cluster, Redis counts those that listen to one node: there, all count that ever followed.
+            self.followers = marks if self._flights.sharded else listening
             # A new follower has heard nothing yet; the others skip what they have.
             self._told = 0 if marks != self._marks else self._told + len(new)
             self._marks = marks
@@ -124,6 +126,7 @@ class SingleFlight:
         self._client = client
         self._keys = keys
         self._channels = _Channels(client)
+        self.sharded = is_sharded(client)
         self.release = client.register_script(load_script("llmhost.cache", "release.lua"))
         self.renew = client.register_script(load_script("llmhost.cache", "renew.lua"))
         self.told = client.register_script(load_script("llmhost.cache", "tell.lua"))

@@ -16,7 +16,7 @@ from llmhost.cache.indexes.flat import dimensions_of
 from llmhost.cache.keys import ENTRY_PATTERN
 from llmhost.cache.walk import BATCH, keys_of
 from llmhost.errors import StoreRefused
-from llmhost.store.client import execute, load_script, translate_errors
+from llmhost.store.client import execute, is_sharded, load_script, translate_errors
 from llmhost.store.keys import NamespaceKeys
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Sweeper:
         for family in ("vectors", "vector_log") if kind == "vector_set" else ("flat", "index"):
             async for found in keys_of(self.client, f"{self.keys.family(family)}*"):
                 for key in found:
-                    if ENTRY_PATTERN.fullmatch(key.rpartition(":")[2]):  # else a log that is being written
+                    if ENTRY_PATTERN.fullmatch(self.keys.id_in(key)):  # else a log that is being written
                         yield key, family
 
     async def _dimensions(self, family: str, key: str) -> int | None:
@@ -106,7 +106,7 @@ class Sweeper:
 
     async def _sweep_scope(self, done: Swept, kind: IndexKind, family: str, key: str) -> None:
         """Until no expired entry is met among those that the index lists."""
-        embedder, _, scope = key.removeprefix(self.keys.family(family)).rpartition(":")
+        embedder, scope = key.removeprefix(self.keys.family(family)).rpartition(":")[0], self.keys.id_in(key)
         dimensions = await self._dimensions(family, key)
         if not dimensions:
             return
@@ -144,9 +144,10 @@ class Sweeper:
         looks and removes in one step, so that none is lost that is stored at this moment."""
         drop, dropped = self.client.register_script(load_script("llmhost.cache", "drop_orphans.lua")), 0
         async for found in keys_of(self.client, pattern):
-            names = [(key.rpartition(":")[2], key) for key in found]
+            names = [(self.keys.id_in(key), key) for key in found]
             pairs = [(self.keys.response(name), key) for name, key in names if ENTRY_PATTERN.fullmatch(name)]
-            for start in range(0, len(pairs), _AT_ONCE):
+            at_once = 1 if is_sharded(self.client) else _AT_ONCE  # a script's keys are on one server
+            for start in range(0, len(pairs), at_once):
                 with translate_errors():
-                    dropped += await drop(keys=[*chain.from_iterable(pairs[start : start + _AT_ONCE])])
+                    dropped += await drop(keys=[*chain.from_iterable(pairs[start : start + at_once])])
         return dropped

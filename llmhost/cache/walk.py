@@ -39,7 +39,7 @@ class Record:
 async def names(client: Redis, keys: NamespaceKeys) -> AsyncIterator[Sequence[str]]:
     """The entries' ids; one may come twice. Raises StoreError."""
     async for found in keys_of(client, keys.response("*")):
-        ids = [key.rpartition(":")[2] for key in found]
+        ids = [keys.id_in(key) for key in found]
         yield [each for each in ids if ENTRY_PATTERN.fullmatch(each)]
 
 

@@ -1,5 +1,5 @@
 """What an operator may configure: every key, its default, its range and its meaning. `fleet` has the
-sections about workers, `gateway` that of the server.
+sections about workers, `gateway` that of the server, `redis` that of Redis.
 
 Defaults are defined in these files and nowhere else. `llmhost init`, `configs/local.yaml` and
 `docs/configuration.md` are generated from them: they show a section's docstring and a key's description, and
@@ -12,9 +12,8 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any, Literal, Self
-from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 
 from llmhost.config.cost import CostConfig
 from llmhost.config.fields import (
@@ -23,11 +22,11 @@ from llmhost.config.fields import (
     Namespace,
     Section,
     Tenant,
-    is_public,
     raise_broken,
 )
 from llmhost.config.fleet import FleetConfig, ScaleConfig, VastConfig
 from llmhost.config.gateway import GatewayConfig
+from llmhost.config.redis import RedisConfig
 
 __all__ = [
     "RENAMED",
@@ -135,143 +134,11 @@ class EngineConfig(Section):
         return {**data, "model": name} if name else data
 
 
-_REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
-
-
-class RedisConfig(Section):
-    """Redis, which stores cache and ledger. Without `url` and `host`, llmhost runs an embedded Redis."""
-
-    url: SecretStr | None = Field(
-        None,
-        description="`redis://`, `rediss://` or `unix://` address, instead of `host`. User, password and "
-        "database in it override the keys below.",
-        examples=["${REDIS_URL}"],
-    )
-    host: str | None = Field(
-        None,
-        min_length=1,
-        max_length=253,
-        description="Host name of your Redis.",
-        examples=["redis.example.com"],
-    )
-    port: int = Field(6379, ge=1, le=65535, description="Port.")
-    username: str | None = Field(
-        None, min_length=1, description="User name, if it has one.", examples=["llmhost"]
-    )
-    password: SecretStr | None = Field(
-        None, description="Password; use a variable, not the text itself.", examples=["${REDIS_PASSWORD}"]
-    )
-    tls: bool = Field(False, description="Whether to use TLS. The certificate is always verified.")
-    ca_file: str | None = Field(
-        None,
-        min_length=1,
-        description="PEM file of the certificate authority, if it is not a public one.",
-        examples=["/etc/ssl/redis-ca.pem"],
-    )
-    cert_file: str | None = Field(
-        None,
-        min_length=1,
-        description="PEM file of this client's certificate, if Redis wants one.",
-        examples=["/etc/ssl/redis-client.pem"],
-    )
-    key_file: str | None = Field(
-        None,
-        min_length=1,
-        description="PEM file of the key of `cert_file`; by default `cert_file` itself.",
-        examples=["/etc/ssl/redis-client.key"],
-    )
-    db: int = Field(0, ge=0, le=1_000_000, description="Database number.")
-    timeout: Duration = Field(
-        2.0,
-        description="Time limit for connecting and for each answer; after it, Redis counts as unavailable.",
-    )
-    server: str | None = Field(
-        None,
-        min_length=1,
-        description="The `redis-server` of the embedded Redis: a path, or a name on PATH. By default "
-        "the one on PATH if it is Redis 8 or later, else the packaged one, else the one on PATH. A file that "
-        "is not named but found in the current folder cannot set it.",
-        examples=["/usr/bin/redis-server"],
-    )
-    worker_url: SecretStr | None = Field(
-        None,
-        description="`rediss://` address of this Redis for the gateways of rented workers "
-        "(`fleet.gateway_on_worker`), with a user of their own and its password: docs/worker.md has its "
-        "rights. No other credentials are sent to a worker.",
-        examples=["${REDIS_WORKER_URL}"],
-    )
-    cache_only: bool = Field(
-        False,
-        description="Whether the user may use the cache's keys alone, as those of `worker_url` may: nothing "
-        "is counted or audited, and the workers are those of `fleet.workers`, without `llmhost up`.",
-    )
-
-    @property
-    def is_own(self) -> bool:
-        """Whether it is a server of the operator's, and not the embedded one."""
-        return self.url is not None or self.host is not None
-
-    @model_validator(mode="after")
-    def _one_address(self) -> Self:
-        if not self.is_own:
-            self._check_embedded()
-        elif self.url is not None and self.host is not None:
-            raise ValueError("set either `redis.url` or `redis.host`, not both")
-        elif self.url is not None and not self.url.get_secret_value().startswith(_REDIS_SCHEMES):
-            raise ValueError("`redis.url` must start with redis://, rediss:// or unix://")
-        if self.key_file is not None and self.cert_file is None:
-            raise ValueError("`redis.key_file` needs `redis.cert_file`, the certificate of that key")
-        if self.worker_url is not None:
-            self._check_worker_url(self.worker_url.get_secret_value())
-        return self
-
-    def _check_worker_url(self, url: str) -> None:
-        """What a worker must not be sent, and what would not work there."""
-        try:
-            parts, own = urlsplit(url), urlsplit(self.url.get_secret_value() if self.url else "")
-            host = parts.hostname or ""
-        except ValueError:  # its cause may quote the password
-            raise ValueError("`redis.worker_url` is not an address") from None
-        user = unquote(parts.username or "")
-        operator = unquote(own.username or "") or self.username
-        raise_broken(
-            (
-                parts.scheme != "rediss",
-                "`redis.worker_url` must start with rediss://: it crosses the internet",
-            ),
-            (not (user and parts.password), "`redis.worker_url` needs a user and a password"),
-            (
-                bool(user) and user in ("default", operator),
-                "the user of `redis.worker_url` must be one of its own, which may use the cache's keys alone",
-            ),
-            (
-                not host or not is_public(host),
-                "the host of `redis.worker_url` cannot be reached by a rented worker",
-            ),
-        )
-
-    def _check_embedded(self) -> None:
-        """A password without a host would be ignored."""
-        fields = type(self).model_fields
-        names = ("port", "username", "password", "tls", "ca_file", "cert_file", "key_file", "worker_url")
-        raise_broken(
-            *(
-                (
-                    getattr(self, name) != fields[name].default,
-                    f"`redis.{name}` needs `redis.host`, the host of your Redis",
-                )
-                for name in names
-            )
-        )
-
-
 class CacheConfig(Section):
     """What is cached, for how long, and when it is served."""
 
     enabled: bool = Field(True, description="Whether to use the cache at all.")
-    namespace: Namespace = Field(
-        "cache", description="Prefix of every cache key. On a Redis cluster, put it in braces: `'{cache}'`."
-    )
+    namespace: Namespace = Field("cache", description="Prefix of every cache key.")
     tenant: Tenant = Field("default", description="Each tenant has a cache of its own.")
     policy: Literal["verified", "threshold"] = Field(
         "verified",
@@ -334,6 +201,13 @@ class CacheConfig(Section):
         description="How similar questions are found: `vector_set` (Redis 8 or later) and `query_engine` "
         "(Redis Cloud, Enterprise and Stack) search in Redis, `flat` compares all of them, on any server. "
         "`auto` is the one that stored questions are in, else the first of these that the server has.",
+    )
+    index_shards: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="`vector_set` only: how many keys the vectors of a scope are spread over, to be searched "
+        "at once by as many cores, or nodes of a cluster. It can be raised at any time.",
     )
     embedder: str = Field(
         "sentence-transformers/all-MiniLM-L6-v2",

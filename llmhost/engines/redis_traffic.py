@@ -14,7 +14,7 @@ from llmhost.engines.load import Full, LocalLoad, Slot, Ticket
 from llmhost.engines.routing import SPREAD
 from llmhost.engines.traffic import BUCKET, KEPT, Traffic, Work, WorkerTraffic
 from llmhost.errors import StoreError, StoreRefused
-from llmhost.store.client import amount, load_script, text, translate_errors
+from llmhost.store.client import amount, is_sharded, load_script, text, translate_errors
 from llmhost.store.keys import FleetKeys
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class DrainMarks:
 
     def __init__(self, client: Redis, fleet: str) -> None:
         self._client = client
-        self._keys = FleetKeys(fleet)
+        self._keys = FleetKeys(fleet, is_sharded(client))
 
     async def draining(self) -> frozenset[str]:
         """Workers that are given no more questions, because they are to be terminated."""
@@ -203,7 +203,7 @@ class RedisLoad:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
-        self._keys = FleetKeys(fleet)
+        self._keys = FleetKeys(fleet, is_sharded(client))
         self._lifetime = math.ceil(lifetime)
         self._places = places
         self._acquire, self._release, self._record_rejected = (

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from llmhost.errors import StateError
 from llmhost.machine.files import make_folder
-from llmhost.store.client import amount, text, translate_errors
+from llmhost.store.client import amount, is_sharded, text, translate_errors
 from llmhost.store.keys import FleetKeys
 
 if TYPE_CHECKING:
@@ -128,9 +128,9 @@ class PauseBook:
 
     def __init__(self, client: Redis, fleet: str, marks: PauseMarks) -> None:
         self._client = client
-        self._keys = FleetKeys(fleet)
+        self._keys = FleetKeys(fleet, is_sharded(client))
         self._marks = marks
-        self._key = FleetKeys(fleet).pauses(marks.provider)
+        self._key = self._keys.pauses(marks.provider)
 
     async def read(self) -> Pauses:
         """Those in force. A damaged one was still written by a `down`. Redis is told what this machine has

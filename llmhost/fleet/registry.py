@@ -20,7 +20,7 @@ from llmhost.fleet.clock import Clock
 from llmhost.fleet.models import FleetSpec, Payer, Registered, Worker, WorkerState
 from llmhost.fleet.pause import NOWHERE, PauseBook, PauseMarks, PauseResult, Pauses, new_token
 from llmhost.ledger.rentals import Charge, Rental, RentalBook
-from llmhost.store.client import text, translate_errors
+from llmhost.store.client import is_sharded, text, translate_errors
 from llmhost.store.keys import FleetKeys
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class FleetRegistry:
         self._fleet = fleet
         self._origin = origin
         self.marks = marks
-        self._keys = FleetKeys(fleet)
+        self._keys = FleetKeys(fleet, is_sharded(client))
         self.drains = DrainMarks(client, fleet)
         self.pauses = PauseBook(client, fleet, marks)
 

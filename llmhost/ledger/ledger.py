@@ -19,7 +19,7 @@ from llmhost.ledger.buckets import DAY, HOUR, MINUTE, Bucket, bucket_of, buckets
 from llmhost.ledger.events import Outcome, QuestionEvent
 from llmhost.ledger.rentals import Charge, Rental
 from llmhost.ledger.totals import Totals
-from llmhost.store.client import amount, load_script, text, translate_errors
+from llmhost.store.client import amount, is_sharded, load_script, text, translate_errors
 from llmhost.store.keys import FleetKeys
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Ledger:
 
     def __init__(self, client: Redis, fleet: str) -> None:
         self._client = client
-        self._keys = FleetKeys(fleet)
+        self._keys = FleetKeys(fleet, is_sharded(client))
         self._record, self._observe, self._close, self._booted = (
             client.register_script(load_script("llmhost.ledger", name))
             for name in ("record.lua", "observed.lua", "closed.lua", "booted.lua")

@@ -1,52 +1,53 @@
 """The client for the Redis that the configuration names, and what every user of it needs.
 
-In this order: connecting, the options of a connection, TLS on one side alone, the scripts that Redis
-runs, and the values that it returns.
+In this order: connecting, the options of a connection, the scripts that Redis runs, and the values that it
+returns.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
 import ssl
-import time
-from collections.abc import Coroutine, Mapping
-from contextlib import suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
-from redis.asyncio.client import Pipeline
+from redis.asyncio import (
+    Connection,
+    ConnectionPool,
+    Redis,
+    Sentinel,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import InvalidResponse, RedisError
 
+from llmhost.config.redis import parse_addresses
 from llmhost.errors import ConfigError
 from llmhost.machine.paths import expand
-from llmhost.store.errors import SpeaksNoTls, WantsCertificate, WantsTls, translate_errors
+from llmhost.store.cluster import ClusterClient
+from llmhost.store.connections import MAX_CONNECTIONS, FailFastPool, SentinelPool, client_of
+from llmhost.store.errors import translate_errors
 
 if TYPE_CHECKING:
-    from llmhost.config.models import RedisConfig
+    from llmhost.config.redis import RedisConfig
 
-__all__ = ["address_options", "amount", "connect", "execute", "load_script", "text", "translate_errors"]
-
-T = TypeVar("T")
+__all__ = [
+    "address_options",
+    "amount",
+    "connect",
+    "execute",
+    "is_sharded",
+    "load_script",
+    "text",
+    "translate_errors",
+]
 
 _UNIX: dict[str, Any] = {"connection_class": UnixDomainSocketConnection}
 
-
-#: connections; as many commands at once. More wait for one, at most `redis.timeout` seconds
-_MAX_CONNECTIONS = 64
-
-#: seconds; a Redis that comes back is used again after this time
-_PAUSE = 5.0
-
-#: seconds; a server that is there greets sooner
-_GREETING = 1.0
 
 #: as fast as version 3 when measured, one round trip less to connect, and no HELLO: a server that does
 #: not know HELLO repeats its arguments, the password among them, in its error
@@ -63,69 +64,48 @@ def connect(config: RedisConfig, *, socket: Path | None = None) -> Redis:
     Raises:
         ConfigError: `config` names no server, or one that cannot be: a malformed URL, a bad `ca_file`.
     """
-    pool = _FailFastPool(
-        max_connections=_MAX_CONNECTIONS,
-        timeout=config.timeout,
-        socket_timeout=config.timeout,
-        socket_connect_timeout=config.timeout,
-        retry=Retry(NoBackoff(), 0),
-        protocol=_PROTOCOL,
-        client_name="llmhost",
-        driver_info=None,
-        **address_options(config, socket),
+    options: dict[str, Any] = {
+        "socket_timeout": config.timeout,
+        "socket_connect_timeout": config.timeout,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": _PROTOCOL,
+        "client_name": "llmhost",
+        "driver_info": None,
+    }
+    limits: dict[str, Any] = {"max_connections": MAX_CONNECTIONS, "timeout": config.timeout}
+    if socket is None and config.sentinel.hosts is not None:
+        return client_of(_sentinel_pool(config, limits, options))
+    options |= address_options(config, socket)
+    if config.cluster:
+        seeds = [(options.pop("host"), options.pop("port"))]
+        return ClusterClient(
+            [*seeds, *(parse_addresses(config.seeds) if config.seeds else ())],
+            lambda host, port: FailFastPool(**limits, **options, host=host, port=port),
+        )
+    client = client_of(FailFastPool(**limits, **options))
+    client.sharded = config.sharded
+    return client
+
+
+def _sentinel_pool(config: RedisConfig, limits: dict[str, Any], options: dict[str, Any]) -> SentinelPool:
+    """Connections to the master. Sentinels are asked in turn, each for `redis.timeout` at most."""
+    own, secret = config.sentinel, config.sentinel.password
+    tls = _tls(config) if config.tls else {}
+    login = {"username": own.username, "password": secret.get_secret_value() if secret else None}
+    kind = SSLConnection if tls else Connection
+    sentinel = Sentinel([])  # type: ignore[no-untyped-call]
+    sentinel.sentinels = [
+        Redis.from_pool(ConnectionPool(kind, **options | tls | login, host=host, port=port))
+        for host, port in parse_addresses(own.hosts or "")
+    ]
+    return SentinelPool(  # type: ignore[no-untyped-call]
+        own.master, sentinel, ssl=bool(tls), **limits, **options, **tls, **_login(config), db=config.db
     )
-    return _Client.from_pool(pool)
 
 
-async def _whole(command: Coroutine[Any, Any, T]) -> T:
-    """Runs a command to its end, although the task that waits for it may be cancelled.
-
-    redis-py 8.1 does not bear that a command is cut off: of some hundred, it loses connections of its pool
-    and a cancellation, so that what was to end goes on. A command ends soon: it has a time limit.
-    """
-    task = asyncio.ensure_future(command)
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())  # no task may await it any more
-    return await asyncio.shield(task)
-
-
-class _Client(Redis):
-    """As redis-py's, whose commands are never cut off."""
-
-    async def execute_command(self, *args: Any, **options: Any) -> Any:
-        return await _whole(super().execute_command(*args, **options))  # type: ignore[no-untyped-call]
-
-    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> _Pipeline:
-        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
-
-
-class _Pipeline(Pipeline):
-    async def execute(self, raise_on_error: bool = True) -> list[Any]:
-        return await _whole(super().execute(raise_on_error))
-
-
-class _FailFastPool(BlockingConnectionPool):
-    """A pool that waits only once for a server that is away.
-
-    One question uses Redis in several steps: each would wait as long as the first. For some seconds
-    after a connection could not be made, they fail at once instead.
-    """
-
-    _failure: RedisError | OSError | None = None
-    _retry_at = 0.0
-
-    async def get_connection(self, *args: Any, **options: Any) -> Any:
-        if self._failure is not None and time.monotonic() < self._retry_at:
-            raise self._failure
-        try:
-            connection = await super().get_connection(*args, **options)  # type: ignore[no-untyped-call]
-        except (RedisError, OSError) as error:
-            mismatch = await _tls_mismatch(self.connection_class, self.connection_kwargs, error)
-            self._failure, self._retry_at = mismatch or error, time.monotonic() + _PAUSE
-            if mismatch is not None:
-                raise mismatch from error
-            raise
-        self._failure = None
-        return connection
+def is_sharded(client: Redis) -> bool:
+    """Whether the name of a key says on which of several servers it is; a script's keys must be on one."""
+    return getattr(client, "sharded", False)
 
 
 async def execute(client: Redis, *command: Any) -> Any:
@@ -205,10 +185,11 @@ def _login(config: RedisConfig, username: str | None = None, password: str | Non
 
 def _tcp(config: RedisConfig, host: str, port: int, tls: bool) -> dict[str, Any]:
     address: dict[str, Any] = {"host": host, "port": port}
-    if not tls:
-        return address
-    return address | {
-        "connection_class": SSLConnection,
+    return address | {"connection_class": SSLConnection} | _tls(config) if tls else address
+
+
+def _tls(config: RedisConfig) -> dict[str, Any]:
+    return {
         "ssl_cert_reqs": "required",
         "ssl_check_hostname": True,
         "ssl_min_version": ssl.TLSVersion.TLSv1_2,
@@ -248,69 +229,6 @@ def _authority(ca_file: str) -> str:
             hint="name a PEM file with the certificate of the authority",
         ) from error
     return path
-
-
-# TLS on one side alone: a server that expects the other only closes the connection, or waits.
-
-
-#: what a plain connection meets where TLS is wanted; the classes below them are answers
-_CLOSED = (RedisConnectionError, InvalidResponse)
-
-
-async def _tls_mismatch(
-    kind: type[Any], options: Mapping[str, Any], error: RedisError | OSError
-) -> RedisError | None:
-    """The cause of an `error` of connecting, where the port answers when it is spoken to the other way."""
-    host, port, tls = options.get("host"), options.get("port", 0), kind is SSLConnection
-    of_system = isinstance(error, OSError) and not isinstance(error, TimeoutError | ssl.SSLError)
-    was_closed = of_system or type(error) in _CLOSED
-    if host is None or not (tls or was_closed):
-        return None
-    at = f"connecting to {host}:{port}."
-    try:
-        async with asyncio.timeout(min(options["socket_timeout"], _GREETING)):
-            if not tls:
-                await _wants_certificate(host, port, listens=False)
-                return WantsTls(at)
-            if await _answers_plainly(host, port):
-                return SpeaksNoTls(at)
-            trusted = not isinstance(error.__cause__ or error.__context__, ssl.SSLError)
-            if was_closed and trusted and "ssl_certfile" not in options:
-                return WantsCertificate(at) if await _wants_certificate(host, port) else None
-    except (OSError, TimeoutError):
-        return None
-    return None
-
-
-async def _answers_plainly(host: str, port: int) -> bool:
-    """A server that wants a password says so: an error of Redis is an answer, too."""
-    reader, writer = await asyncio.open_connection(host, port)
-    try:
-        writer.write(b"PING\r\n")
-        return await reader.read(1) in (b"+", b"-")
-    except ConnectionError:  # as TLS ends it
-        return False
-    finally:
-        writer.close()
-
-
-async def _wants_certificate(host: str, port: int, *, listens: bool = True) -> bool:
-    """Whether a TLS server that is listened to ends the connection, as one does that asks for the client's
-    certificate. Raises OSError where none speaks TLS. Nothing but the handshake is sent, so the server's
-    certificate need not be checked."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    reader, writer = await asyncio.open_connection(host, port, ssl=context)
-    try:
-        if listens:
-            return not await reader.read(1)  # it has nothing to say first, so this is the end
-    except ssl.SSLError as error:
-        return "CERTIFICATE_REQUIRED" in (error.reason or "")
-    finally:
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
-    return False
 
 
 @cache

@@ -3,6 +3,10 @@
 Keys of a fleet begin with ``llmhost:{fleet}:`` and have no TTL: a full Redis evicts answers, never these. API
 keys belong to no fleet: one gateway may serve several, and a key says who asks and not what is served.
 Keys of the cache begin with the namespace of the configuration, which cannot be ``llmhost``.
+
+On a cluster (`sharded`), the part in braces decides which server has a key. All keys of a fleet are on one,
+so that what is booked, leased and recorded together changes together; so are the keys of an entry, and the
+log of a scope. Elsewhere names have no braces: what is stored there keeps its name.
 """
 
 from __future__ import annotations
@@ -17,96 +21,97 @@ class FleetKeys:
     """The names of the keys of one fleet."""
 
     fleet: str
+    sharded: bool = False
 
     @property
     def prefix(self) -> str:
         """What all of them begin with, before a colon."""
-        return f"llmhost:{self.fleet}"
+        return f"llmhost:{{{self.fleet}}}" if self.sharded else f"llmhost:{self.fleet}"
 
     @property
     def workers(self) -> str:
         """Set of the workers' ids, so that no scan of a cache full of keys is needed."""
-        return f"llmhost:{self.fleet}:workers"
+        return f"{self.prefix}:workers"
 
     def worker(self, worker: str) -> str:
         """Hash: the record of one worker."""
-        return f"llmhost:{self.fleet}:worker:{worker}"
+        return f"{self.prefix}:worker:{worker}"
 
     @property
     def machines(self) -> str:
         """Hash: the machines that failed this fleet, each with the reason."""
-        return f"llmhost:{self.fleet}:machines"
+        return f"{self.prefix}:machines"
 
     @property
     def scale(self) -> str:
         """Hash: the fleet's lease and what the autoscaler remembers between two steps."""
-        return f"llmhost:{self.fleet}:scale"
+        return f"{self.prefix}:scale"
 
     def pauses(self, provider: str) -> str:
         """Hash: each `down` of the fleet since the last `up`, and those that an `up` has lifted. A fleet
         whose provider was changed is two: what is rented stays down."""
-        return f"llmhost:{self.fleet}:pauses:{provider}"
+        return f"{self.prefix}:pauses:{provider}"
 
     @property
     def weights(self) -> str:
         """Hash: under each model's name, the digest of what a worker was last seen to serve."""
-        return f"llmhost:{self.fleet}:weights"
+        return f"{self.prefix}:weights"
 
     @property
     def traffic(self) -> str:
         """Hash: questions, answers and tokens by time."""
-        return f"llmhost:{self.fleet}:traffic"
+        return f"{self.prefix}:traffic"
 
     @property
     def draining(self) -> str:
         """Set of the workers that get no more questions."""
-        return f"llmhost:{self.fleet}:draining"
+        return f"{self.prefix}:draining"
 
     @property
     def waiting(self) -> str:
         """Sorted set: the requests that wait for a slot of any worker."""
-        return f"llmhost:{self.fleet}:waiting"
+        return f"{self.prefix}:waiting"
 
     @property
     def fronts(self) -> str:
         """Hash: those of them that are next in their process, one of each."""
-        return f"llmhost:{self.fleet}:fronts"
+        return f"{self.prefix}:fronts"
 
     def load(self, worker: str) -> str:
         """Sorted set: the requests that a worker has in flight."""
-        return f"llmhost:{self.fleet}:load:{worker}"
+        return f"{self.prefix}:load:{worker}"
 
     def speed(self, worker: str) -> str:
         """Hash: what a worker was measured to deliver."""
-        return f"llmhost:{self.fleet}:speed:{worker}"
+        return f"{self.prefix}:speed:{worker}"
 
     def gpu_speed(self, model: str, gpu: str) -> str:
         """Hash: what workers with this GPU were measured to deliver of this model. It outlives them."""
-        return f"llmhost:{self.fleet}:gpu:{gpu}:{model}"
+        return f"{self.prefix}:gpu:{gpu}:{model}"
 
     def ledger_sums(self, period: str, start: int) -> str:
         """Hash: the sums of one minute, hour or day, which starts at `start` in Unix seconds."""
-        return f"llmhost:{self.fleet}:ledger:{period}:{start}"
+        return f"{self.prefix}:ledger:{period}:{start}"
 
     @property
     def ledger_periods(self) -> str:
         """Sorted set: the keys of all sums."""
-        return f"llmhost:{self.fleet}:ledger:periods"
+        return f"{self.prefix}:ledger:periods"
 
     @property
     def rentals(self) -> str:
         """Hash: when each worker was rented, and its price."""
-        return f"llmhost:{self.fleet}:ledger:rentals"
+        return f"{self.prefix}:ledger:rentals"
 
     @property
     def bills(self) -> str:
         """Hash: what was billed for each worker, as it was last read."""
-        return f"llmhost:{self.fleet}:ledger:bills"
+        return f"{self.prefix}:ledger:bills"
 
     @property
     def boots(self) -> str:
         """List: how long the last workers took to boot."""
-        return f"llmhost:{self.fleet}:ledger:boots"
+        return f"{self.prefix}:ledger:boots"
 
     def trust(self, policy: str) -> str:
         """Hash: the labels on the hits of a policy. Those of one policy teach nothing about another's."""
@@ -119,15 +124,15 @@ class FleetKeys:
     @property
     def judge(self) -> str:
         """Hash: the last measurement of the fleet's judge."""
-        return f"llmhost:{self.fleet}:judge"
+        return f"{self.prefix}:judge"
 
     @property
     def trial(self) -> str:
         """What `doctor` writes and deletes; names of several keys begin with it."""
-        return f"llmhost:{self.fleet}:trial"
+        return f"{self.prefix}:trial"
 
     def _of_policy(self, what: str, policy: str) -> str:
-        return f"llmhost:{self.fleet}:{what}" + ("" if policy == "verified" else f":{policy}")
+        return f"{self.prefix}:{what}" + ("" if policy == "verified" else f":{policy}")
 
 
 class GatewayKeys:
@@ -147,31 +152,32 @@ class NamespaceKeys:
     """The names of the keys of one namespace of the cache. An `entry` is 32 hex digits: cache/keys.py."""
 
     namespace: str
+    sharded: bool = False
 
     def response(self, entry: str) -> str:
         """String: the question and its answer."""
-        return f"{self.namespace}:response:{entry}"
+        return self._name("response", entry)
 
     def metadata(self, entry: str) -> str:
         """Hash: what was counted of the entry since it was stored, once something was."""
-        return f"{self.namespace}:metadata:{entry}"
+        return self._name("metadata", entry)
 
     def embedding(self, entry: str) -> str:
         """Hash: the question as an older llmhost stored it, beside the answer."""
-        return f"{self.namespace}:embedding:{entry}"
+        return self._name("embedding", entry)
 
     @property
     def recent(self) -> str:
         """Sorted set: the entries by when they were last used, where their number is limited."""
-        return f"{self.namespace}:recent"
+        return self._name("recent", "limits") if self.sharded else f"{self.namespace}:recent"
 
     @property
     def volume(self) -> str:
         """Hash: how many entries were stored lately, and their bytes, where they are limited."""
-        return f"{self.namespace}:volume"
+        return self._name("volume", "limits") if self.sharded else f"{self.namespace}:volume"
 
     def flight(self, entry: str) -> str:
-        return f"{self.namespace}:flight:{entry}"
+        return self._name("flight", entry)
 
     @property
     def layout(self) -> str:
@@ -181,23 +187,32 @@ class NamespaceKeys:
 
     def index(self, embedder: str, scope: str) -> str:
         """String: the log of the flat index as an older llmhost wrote it."""
-        return f"{self.namespace}:index:{embedder}:{scope}"
+        return self._name(f"index:{embedder}", scope)
 
     def flat(self, embedder: str, scope: str) -> str:
         """String: the log of the flat index."""
-        return f"{self.namespace}:flat:{embedder}:{scope}"
+        return self._name(f"flat:{embedder}", scope)
 
-    def vectors(self, embedder: str, scope: str) -> str:
-        """Vector set."""
-        return f"{self.namespace}:vectors:{embedder}:{scope}"
+    def vectors(self, embedder: str, scope: str, shard: int = 0) -> str:
+        """Vector set: one of those that the vectors of a scope are spread over."""
+        return self._name(f"vectors:{embedder}", f"{scope}.{shard}" if shard else scope)
 
     def vector_log(self, embedder: str, scope: str) -> str:
         """String: the log of a scope that is too small for a vector set."""
-        return f"{self.namespace}:vector_log:{embedder}:{scope}"
+        return self._name(f"vector_log:{embedder}", scope)
 
     def vector(self, embedder: str, entry: str) -> str:
         """Hash: what the query engine indexes of an entry."""
         return f"{self.namespace}:vector:{embedder}:{entry}"
+
+    def _name(self, kind: str, rest: str) -> str:
+        """Keys of the same `rest` are on one server."""
+        return f"{self.namespace}:{kind}:{{{rest}}}" if self.sharded else f"{self.namespace}:{kind}:{rest}"
+
+    @staticmethod
+    def id_in(key: str) -> str:
+        """The entry or the scope that is the end of a key's name."""
+        return key.rpartition(":")[2].strip("{}").partition(".")[0]
 
     def family(self, name: str) -> str:
         """What the keys of one family begin with: ``family("flat")``."""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from llmhost.store.cluster import ClusterClient
+
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
@@ -26,6 +28,8 @@ class SharedReads:
     """
 
     def __init__(self, client: Redis) -> None:
+        #: a cluster has several pools: it splits the command itself
+        self._cluster = client if isinstance(client, ClusterClient) else None
         self._pool: Any = client.connection_pool
         self._timeout: float | None = self._pool.connection_kwargs.get("socket_timeout")
         self._connection: Any = None
@@ -60,6 +64,9 @@ class SharedReads:
                     value.cancel()  # where the loop ends; it does nothing to one that is done
 
     async def _values(self, keys: list[str]) -> list[Value]:
+        if self._cluster is not None:
+            found: list[Any] = await self._cluster.mget(keys)
+            return found
         connection = self._connection
         if connection is None:
             connection = await self._pool.get_connection()

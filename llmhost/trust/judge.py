@@ -30,7 +30,7 @@ from llmhost.engines.pool import Collected, Pool
 from llmhost.errors import LlmhostError, StateError, StoreError
 from llmhost.ledger.events import Outcome, engine_event
 from llmhost.ledger.ledger import Ledger
-from llmhost.store.client import text, translate_errors
+from llmhost.store.client import is_sharded, text, translate_errors
 from llmhost.store.keys import FleetKeys, NamespaceKeys
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ class JudgeEvaluationStore:
 
     def __init__(self, client: Redis, fleet: str) -> None:
         self._client = client
-        self._key = FleetKeys(fleet).judge
+        self._key = FleetKeys(fleet, is_sharded(client)).judge
 
     async def write(self, evaluation: JudgeEvaluation) -> None:
         """Takes the place of the one before."""

@@ -23,7 +23,7 @@ from llmhost.cache.calibration import (
     threshold_change,
 )
 from llmhost.errors import StoreRefused
-from llmhost.store.client import amount, load_script, text, translate_errors
+from llmhost.store.client import amount, is_sharded, load_script, text, translate_errors
 from llmhost.store.keys import FleetKeys
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Labels:
         read_only: bool = False,
     ) -> None:
         self._client = client
-        self._key = FleetKeys(fleet).trust(policy)
+        self._key = FleetKeys(fleet, is_sharded(client)).trust(policy)
         self._max_error = max_error
         self._read_only = read_only
         self._read, self._count, self._move = (

@@ -26,6 +26,7 @@ from llmhost.fleet.service import FleetService
 from llmhost.fleet.workers import Engines
 from llmhost.ledger.ledger import Ledger
 from llmhost.machine.paths import owner_id, secret_key, state_dir
+from llmhost.store.client import is_sharded
 from llmhost.store.keys import FleetKeys
 from llmhost.store.lease import Lease
 
@@ -210,7 +211,8 @@ def _vast(config: Config, folder: Path, note: Callable[[str], None]) -> Provider
     vast, clock, address = config.vast, SystemClock(), os.environ.get("VAST_URL") or _VAST
     pacer = Pacer(state_dir() / "vast" / "pace.json", clock, vast.pace)
     account = VastAccount(_account_key(config), clock=clock, pacer=pacer, server_url=address, note=note)
-    return VastProvider(account, vast, _orders(config, address), config.fleet.name, folder, clock)
+    orders, sharded = _orders(config, address), config.redis.has_shards
+    return VastProvider(account, vast, orders, config.fleet.name, folder, clock, sharded=sharded)
 
 
 def _account_key(config: Config) -> str | None:
@@ -283,7 +285,7 @@ def make_lock(spec: FleetSpec, client: Redis | None) -> FleetLock:
     was killed is not waited for by the next. Its name counts too, as state folders are copied with machines.
     """
     holder = f"{owner_id()}@{platform.node()}"
-    lease = Lease(client, FleetKeys(spec.name).scale, holder=holder) if client else None
+    lease = Lease(client, FleetKeys(spec.name, is_sharded(client)).scale, holder=holder) if client else None
     return FleetLock(state_dir() / "fleets" / f"{spec.name}.lock", lease)
 
 

@@ -42,7 +42,7 @@ class CacheParts:
     """`note` gets a sentence about what takes a while. A model that is missing is not tried twice."""
 
     def __init__(self, config: Config, note: Callable[[str], None]) -> None:
-        self.keys = NamespaceKeys(config.cache.namespace)
+        self.keys = NamespaceKeys(config.cache.namespace, config.redis.has_shards)
         self._config = config
         self._note = note
         self._made: dict[str, object] = {}
@@ -198,9 +198,15 @@ class CacheParts:
     def _index_of_kind(self, client: Redis, kind: IndexKind, embedder: str, dimensions: int) -> Index:
         from llmhost.cache.indexes.choose import make_index
 
-        lifetime = self._config.cache.embedding_ttl
+        cache = self._config.cache
         return make_index(
-            kind, client, self.keys, embedder=embedder, dimensions=dimensions, lifetime=lifetime
+            kind,
+            client,
+            self.keys,
+            embedder=embedder,
+            dimensions=dimensions,
+            lifetime=cache.embedding_ttl,
+            shards=cache.index_shards,
         )
 
     async def _choice_of_index(self, client: Redis) -> IndexChoice:

@@ -58,6 +58,8 @@ def _configuration(config: Config, authority: str | None) -> dict[str, Any]:
         "redis": {
             "url": url.get_secret_value() if url else None,
             "ca_file": authority,
+            "cluster": redis.cluster,
+            "sharded": redis.sharded,
             "timeout": redis.timeout,
             "cache_only": True,
         },

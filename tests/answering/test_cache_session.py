@@ -15,7 +15,7 @@ from llmhost.answering.question import Question
 from llmhost.cache.single_flight import SingleFlight
 from llmhost.config.models import RedisConfig
 from llmhost.errors import StoreUnavailable, UntrustedWorker
-from llmhost.store import client as store_client
+from llmhost.store import connections
 from llmhost.store.client import connect
 from llmhost.store.keys import NamespaceKeys
 
@@ -86,7 +86,7 @@ async def test_a_redis_that_dies_is_left_alone_for_the_pause_and_then_used_again
     make_cache: MakeCache,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(store_client, "_PAUSE", 0.0)
+    monkeypatch.setattr(connections, "_PAUSE", 0.0)
     server = redis_port_server()
     client = connect(RedisConfig(host="127.0.0.1", port=server.port))
     keys, restored = NamespaceKeys("test"), []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
@@ -53,20 +53,32 @@ def test_the_template_has_the_defaults(load: Load) -> None:
 
 def test_the_template_has_every_key_once() -> None:
     found = re.findall(r"^ {2,}#?([a-z_]+):", render_template(), re.MULTILINE)
-    found.remove("budget")
+    for section in ("budget", "sentinel"):
+        found.remove(section)
     assert found == [key.rpartition(".")[2] for key, _ in fields()]
 
 
-def uncommented(text: str, *, but: str) -> str:
-    lines = text.splitlines()
-    return "\n".join(line if but in line else re.sub(r"^( +)#(?=\S|  )", r"\1", line) for line in lines)
+def uncommented(text: str, *, but: Sequence[str]) -> str:
+    lines = (
+        line if any(part in line for part in but) else re.sub(r"^( +)#(?=\S|  )", r"\1", line)
+        for line in text.splitlines()
+    )
+    return "\n".join(lines)
 
 
-@pytest.mark.parametrize("but", ["#url:", "redis.example.com"])
-def test_each_example_in_the_template_is_a_valid_value(load: Load, but: str) -> None:
-    # An address and a host do not go together.
-    text = uncommented(render_template(), but=but)
-    environ = {"REDIS_URL": "redis://h", "REDIS_PASSWORD": "p", "WORKER_TOKEN": "t", "VAST_API_KEY": "k"}
+@pytest.mark.parametrize(
+    "but", [("#url:",), ("redis.example.com",), ("#url:", "redis.example.com", "#seeds:", "cluster:")]
+)
+def test_each_example_in_the_template_is_a_valid_value(load: Load, but: Sequence[str]) -> None:
+    # An address, a host and sentinels do not go together.
+    text = render_template().replace("  cluster: false", "  cluster: true")
+    if "#seeds:" in but:
+        text = text.replace("  cluster: true", "  cluster: false")
+    else:
+        text = re.sub(r"  sentinel:\n(    .*\n)+", "", text)
+    text = uncommented(text, but=but)
+    environ = {"SENTINEL_PASSWORD": "s"}
+    environ |= {"REDIS_URL": "redis://h", "REDIS_PASSWORD": "p", "WORKER_TOKEN": "t", "VAST_API_KEY": "k"}
     environ["FLEET_SIGNING_KEY"] = "sixteen or more characters"
     environ["REDIS_WORKER_URL"] = "rediss://worker:secret@redis.example.net"
     config = load(text, environ)

@@ -105,5 +105,14 @@ def test_every_command_that_a_script_of_ours_calls_is_tried() -> None:
 
 def test_a_key_of_every_name_is_tried() -> None:
     names = [name for kind in (FleetKeys, NamespaceKeys) for name in vars(kind) if not name.startswith("_")]
-    distinct = set(names) - {"fleet", "namespace", "everything", "prefix", "any_index", "family"}
+    distinct = set(names) - {
+        "fleet",
+        "namespace",
+        "everything",
+        "prefix",
+        "any_index",
+        "family",
+        "id_in",
+        "sharded",
+    }
     assert len(set(keys(CONFIG, "m"))) == len(distinct)

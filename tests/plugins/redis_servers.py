@@ -143,7 +143,7 @@ def redis_port_server(tmp_path: Path) -> Iterator[PortServer]:
     def start(*options: str, name: str = "default") -> RedisServer:
         folder = tmp_path / f"redis-port-{len(servers)}"
         folder.mkdir()
-        servers.append(_start_on_a_port(folder, *options, name=name))
+        servers.append(start_on_a_port(folder, *options, name=name))
         return servers[-1]
 
     yield start
@@ -295,7 +295,7 @@ def _missing(reason: str, *, exists: bool = True) -> str:
     pytest.skip(reason)
 
 
-def _start_on_a_port(folder: Path, *options: str, name: str) -> RedisServer:
+def start_on_a_port(folder: Path, *options: str, name: str) -> RedisServer:
     for attempt in range(_PORT_TRIES):
         port = free_port()
         try:

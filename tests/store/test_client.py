@@ -21,7 +21,7 @@ from redis.asyncio import Redis, SSLConnection, UnixDomainSocketConnection
 
 from llmhost.config.models import RedisConfig
 from llmhost.errors import ConfigError, StoreUnavailable
-from llmhost.store import client as connecting
+from llmhost.store import connections
 from llmhost.store.client import address_options, connect, translate_errors
 
 #: seconds; a busy machine answers sooner
@@ -234,7 +234,7 @@ async def test_after_a_silent_server_nothing_more_is_tried_for_a_while(
     silent: Silent, monkeypatch: pytest.MonkeyPatch, tls: bool, tries: int
 ) -> None:
     """Where TLS is wanted, it is spoken to in plain text as well: it may be a Redis without TLS."""
-    monkeypatch.setattr(connecting, "_PAUSE", 600.0)  # a busy machine may stand still for the usual pause
+    monkeypatch.setattr(connections, "_PAUSE", 600.0)  # a busy machine may stand still for the usual pause
     redis = client(port=silent.port, timeout=SHORT, tls=tls)
     messages = {await ping_fails(redis) for _ in range(5)}
     assert (messages, len(silent.connections)) == ({"Redis does not answer in time"}, tries)
@@ -242,7 +242,7 @@ async def test_after_a_silent_server_nothing_more_is_tried_for_a_while(
 
 
 async def test_after_that_while_it_is_tried_again(silent: Silent, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connecting, "_PAUSE", 0.0)
+    monkeypatch.setattr(connections, "_PAUSE", 0.0)
     redis = client(port=silent.port, timeout=SHORT)
     for _ in range(2):
         await ping_fails(redis)

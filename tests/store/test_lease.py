@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from llmhost.config.models import RedisConfig
 from llmhost.errors import StoreError, StoreRefused, StoreUnavailable
-from llmhost.store import client as connecting
+from llmhost.store import connections
 from llmhost.store.client import connect
 from llmhost.store.lease import Lease
 
@@ -246,7 +246,7 @@ async def short_of_time(
     redis_port_server: PortServer, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[RedisServer, Redis]]:
     """A server of its own, and a client that does not wait long for it and asks it again at once."""
-    monkeypatch.setattr(connecting, "_PAUSE", 0.0)
+    monkeypatch.setattr(connections, "_PAUSE", 0.0)
     server = redis_port_server()
     async with connect(RedisConfig(host="127.0.0.1", port=server.port, timeout=0.5)) as client:
         yield server, client

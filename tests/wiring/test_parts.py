@@ -20,7 +20,7 @@ from llmhost.answering.question import Question, Reply
 from llmhost.config.models import Config
 from llmhost.engines.pool import Pool
 from llmhost.errors import UntrustedWorker
-from llmhost.store import client as store_client
+from llmhost.store import connections
 from llmhost.wiring import Wiring, parts
 
 OWN = certify()
@@ -110,7 +110,7 @@ async def test_where_nobody_is_trusted_the_question_fails_as_something_outside(
 async def test_an_embedded_redis_that_died_is_started_again_within_the_life_of_one_answerer(
     wire: Callable[..., Wiring], warnings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_client, "_PAUSE", 0.0)
+    monkeypatch.setattr(connections, "_PAUSE", 0.0)
     question = Question("Say hello.", "tiny", "default", refresh=True)
     async with wire(OWN.pem, redis={}, cache={"enabled": True, "policy": "threshold"}) as wiring:
         monkeypatch.setattr(wiring.caches, "embedder", no_embedder)
@@ -134,7 +134,7 @@ async def test_an_embedded_redis_that_died_is_started_again_within_the_life_of_o
 async def test_a_redis_that_was_away_at_the_start_is_found_later(
     wire: Callable[..., Wiring], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(store_client, "_PAUSE", 0.0)
+    monkeypatch.setattr(connections, "_PAUSE", 0.0)
     monkeypatch.setattr(parts, "_REDIS_PAUSE", 0.0)
     program = tmp_path / "no-redis-server"
     sections = {"redis": {"server": str(program)}, "cache": {"enabled": True, "policy": "threshold"}}

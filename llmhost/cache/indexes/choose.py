@@ -13,6 +13,7 @@ from llmhost.cache.contracts import Index
 from llmhost.cache.walk import keys_of
 from llmhost.errors import StoreRefused
 from llmhost.store.client import execute, text, translate_errors
+from llmhost.store.cluster import ClusterClient
 from llmhost.store.keys import NamespaceKeys
 
 if TYPE_CHECKING:
@@ -125,11 +126,20 @@ async def server_indexes(client: Redis, keys: NamespaceKeys) -> ServerIndexes:
 
 
 def make_index(
-    kind: IndexKind, client: Redis, keys: NamespaceKeys, *, embedder: str, dimensions: int, lifetime: float
+    kind: IndexKind,
+    client: Redis,
+    keys: NamespaceKeys,
+    *,
+    embedder: str,
+    dimensions: int,
+    lifetime: float,
+    shards: int = 1,
 ) -> Index:
-    """The index of this kind for an embedder; `lifetime` in seconds."""
+    """The index of this kind for an embedder; `lifetime` in seconds. `shards`: how many keys the vectors of a
+    scope are spread over, where the kind can."""
     index = _class_of(kind)
-    return index(client, keys, embedder=embedder, dimensions=dimensions, lifetime=lifetime)
+    spread = {"shards": shards} if kind == "vector_set" else {}
+    return index(client, keys, embedder=embedder, dimensions=dimensions, lifetime=lifetime, **spread)
 
 
 def _class_of(kind: IndexKind) -> Callable[..., Index]:
@@ -149,6 +159,8 @@ def _class_of(kind: IndexKind) -> Callable[..., Index]:
 async def _ask(client: Redis, keys: NamespaceKeys) -> tuple[bytes | None, ServerIndexes]:
     """What is on record, and what there is, in one round trip. Raises StoreError."""
     trials = _trials(keys)
+    if isinstance(client, ClusterClient):
+        del trials["query_engine"]  # whether one node searches the others too depends on its module
     pipeline = client.pipeline(transaction=False)
     pipeline.hget(keys.layout, "index")
     for commands in trials.values():

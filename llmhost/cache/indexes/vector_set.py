@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,12 +44,15 @@ _NODE_BYTES = 770
 #: scopes of which this process remembers that they have a set
 _MOST_KNOWN = 4096
 
+_T = TypeVar("_T")
 _Vector = NDArray[np.float32]
 
 
 class VectorSetIndex:
     """The vector sets of one embedder. `lifetime` is seconds, counted from the last addition to a scope.
-    A scope of at most `most_in_log` entries has no set.
+    A scope of at most `most_in_log` entries has no set; that of a larger one is `shards` sets, which are
+    searched at once. Which one an entry is in follows from its name; where there were fewer before, it may be
+    in another of them, so all are asked for it.
 
     The sets do not know when an entry expires: who meets one that has, removes it.
     """
@@ -62,6 +66,7 @@ class VectorSetIndex:
         dimensions: int,
         lifetime: float,
         most_in_log: int = MOST_IN_LOG,
+        shards: int = 1,
     ) -> None:
         self._client = client
         self._keys = keys
@@ -70,6 +75,7 @@ class VectorSetIndex:
         self.bytes_per_entry = dimensions + _NODE_BYTES
         self._lifetime_ms = round(lifetime * 1000)
         self._most_in_log = most_in_log
+        self._shards = shards
         self._small = FlatIndex(
             client,
             keys,
@@ -95,12 +101,14 @@ class VectorSetIndex:
         small = await self._small.search(scope, vector, k)
         if scope not in self._large:
             return small
-        command = ["VSIM", self._key(scope), "FP32", _encode(vector), "WITHSCORES", "COUNT", k]
+        options = ["FP32", _encode(vector), "WITHSCORES", "COUNT", k, "EF", max(_EFFORT, k)]
         with self._translate():
-            found = await execute(self._client, *command, "EF", max(_EFFORT, k))
-        self._note(scope, large=bool(found))  # it may have been evicted
+            found = await self._at_once(
+                execute(self._client, "VSIM", key, *options) for key in self._sets(scope)
+            )
+        self._note(scope, large=any(found))  # it may have been evicted
         # Where an entry is in both, a process that knew of no set may have put a newer vector into the log.
-        both = {near.entry: near for near in (*_neighbours(found), *small)}
+        both = {near.entry: near for near in (*chain.from_iterable(map(_neighbours, found)), *small)}
         return sorted(both.values(), key=lambda near: -near.similarity)[:k]
 
     async def add(self, scope: str, entry: str, vector: _Vector) -> None:
@@ -125,21 +133,26 @@ class VectorSetIndex:
         with self._translate():
             pipeline = self._client.pipeline(transaction=False)
             for entry in entries:
-                pipeline.execute_command("VEMB", self._key(scope), bytes.fromhex(entry), "RAW")
+                for key in self._sets(scope):
+                    pipeline.execute_command("VEMB", key, bytes.fromhex(entry), "RAW")
             in_log, in_set = await asyncio.gather(self._small.vectors(scope, entries), pipeline.execute())
+        raws = (
+            next(filter(None, in_set[at : at + self._shards]), None)
+            for at in range(0, len(in_set), self._shards)
+        )
         return [
             _decode(raw, self._dimensions) if logged is None else logged
-            for logged, raw in zip(in_log, in_set, strict=True)
+            for logged, raw in zip(in_log, raws, strict=True)
         ]
 
     async def members(self, scope: str) -> Sequence[str]:
         """The entries of a scope; of a set with more than `MOST_LISTED`, a random sample of that size."""
+        small = await self._small.members(scope)
         with self._translate():
-            small, large = await asyncio.gather(
-                self._small.members(scope),
-                execute(self._client, "VRANDMEMBER", self._key(scope), MOST_LISTED),
+            large = await self._at_once(
+                execute(self._client, "VRANDMEMBER", key, MOST_LISTED) for key in self._sets(scope)
             )
-        ours = [name.hex() for name in large or () if len(name) == ENTRY_BYTES]
+        ours = [name.hex() for names in large for name in names or () if len(name) == ENTRY_BYTES]
         return [*dict.fromkeys((*small, *ours))]
 
     async def _move(self, scope: str) -> None:
@@ -153,26 +166,32 @@ class VectorSetIndex:
         await self._small.drop(scope, header, position)
 
     async def _add_to_set(self, scope: str, entries: Sequence[tuple[str, _Vector]]) -> None:
-        key = self._key(scope)
+        parts: dict[str, list[tuple[str, _Vector]]] = {}
+        for entry, vector in entries:
+            parts.setdefault(self._set_of(scope, entry), []).append((entry, vector))
         with self._translate():
-            # In one transaction, so that no set is left without a lifetime.
-            pipeline = self._client.pipeline(transaction=True)
-            for entry, vector in entries:
-                command = ["VADD", key, "FP32", _encode(vector), bytes.fromhex(entry)]
-                pipeline.execute_command(*command, "Q8", "EF", _BUILD_EFFORT, "M", _LINKS)
-            pipeline.pexpire(key, self._lifetime_ms)
-            await pipeline.execute()
+            await self._at_once(self._add_to(*part) for part in parts.items())
+
+    async def _add_to(self, key: str, entries: Sequence[tuple[str, _Vector]]) -> None:
+        """In one transaction, so that no set is left without a lifetime."""
+        pipeline = self._client.pipeline(transaction=True)
+        for entry, vector in entries:
+            command = ["VADD", key, "FP32", _encode(vector), bytes.fromhex(entry)]
+            pipeline.execute_command(*command, "Q8", "EF", _BUILD_EFFORT, "M", _LINKS)
+        pipeline.pexpire(key, self._lifetime_ms)
+        await pipeline.execute()
 
     async def _remove_from_set(self, scope: str, entries: Sequence[str]) -> None:
         with self._translate():
             pipeline = self._client.pipeline(transaction=False)
-            for entry in entries:
-                pipeline.execute_command("VREM", self._key(scope), bytes.fromhex(entry))
+            for key in self._sets(scope):
+                for entry in entries:
+                    pipeline.execute_command("VREM", key, bytes.fromhex(entry))
             await pipeline.execute()
 
     async def _exists(self, scope: str) -> bool:
         with translate_errors():
-            return bool(await self._client.exists(self._key(scope)))
+            return bool(await self._client.exists(*self._sets(scope)))
 
     def _note(self, scope: str, *, large: bool) -> None:
         self._large.pop(scope, None)
@@ -181,8 +200,20 @@ class VectorSetIndex:
             if len(self._large) > _MOST_KNOWN:
                 del self._large[next(iter(self._large))]
 
-    def _key(self, scope: str) -> str:
-        return self._keys.vectors(self._embedder, scope)
+    async def _at_once(self, commands: Iterable[Awaitable[_T]]) -> list[_T]:
+        """What they give; all have ended before the error of one is raised."""
+        results = await asyncio.gather(*commands, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return [result for result in results if not isinstance(result, BaseException)]
+
+    def _sets(self, scope: str) -> Sequence[str]:
+        return [self._keys.vectors(self._embedder, scope, shard) for shard in range(self._shards)]
+
+    def _set_of(self, scope: str, entry: str) -> str:
+        """An entry's name is a hash."""
+        return self._keys.vectors(self._embedder, scope, int(entry[:8], 16) % self._shards)
 
     @contextmanager
     def _translate(self) -> Iterator[None]:

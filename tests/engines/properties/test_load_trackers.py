@@ -18,7 +18,7 @@ from llmhost.engines.load import Full, LocalLoad, Slot, Ticket
 from llmhost.engines.redis_traffic import RedisLoad, RedisTraffic
 from llmhost.engines.routing import preference
 from llmhost.engines.traffic import Work
-from llmhost.store import client as store_client
+from llmhost.store import connections
 from llmhost.store.client import connect
 
 SLOTS = 2
@@ -121,7 +121,7 @@ async def test_turning_somebody_away_without_redis_does_not_fail(absent_redis):
 @pytest.fixture
 async def stopped_load(redis_port_server, monkeypatch):
     """Of workers with one slot; what its Redis is told to do, and its clock."""
-    monkeypatch.setattr(store_client, "_PAUSE", 0.0)
+    monkeypatch.setattr(connections, "_PAUSE", 0.0)
     server, clock = redis_port_server(), ManualClock()
     client = connect(RedisConfig(host="127.0.0.1", port=server.port, timeout=0.2))
     load = RedisLoad(client, "test", lifetime=60, places=1, clock=clock.monotonic)

@@ -70,8 +70,11 @@ class VastProvider(Provider):
         fleet: str,
         folder: Path,
         clock: Clock,
+        *,
+        sharded: bool = False,
     ) -> None:
         self._account = account
+        self._keys = FleetKeys(fleet, sharded)
         self._settings = settings
         self._settling = _SETTLING * settings.pace
         self._fleet = fleet
@@ -273,10 +276,9 @@ class VastProvider(Provider):
 
     async def _check_records(self, gone: Mapping[int, Payer]) -> None:
         """As `_check_gone`, for what the fleet's records say of who pays."""
-        keys = FleetKeys(self._fleet)
         await self._check_gone(
             [
-                (number, payer, f"delete the key {keys.worker(worker_id(number))} in Redis")
+                (number, payer, f"delete the key {self._keys.worker(worker_id(number))} in Redis")
                 for number, payer in gone.items()
             ]
         )

@@ -1,0 +1,135 @@
+"""Real Redis Clusters and Sentinels: processes of Redis 8.2 on free ports of 127.0.0.1."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio
+from doubles.free_port import free_port
+from doubles.waiting import wait_until
+from plugins.redis_servers import RedisServer, start_on_a_port
+
+from llmhost.config.redis import RedisConfig
+from llmhost.store.client import connect
+from llmhost.store.cluster import ClusterClient
+
+_SLOTS = 16384
+#: milliseconds until a node that does not answer is replaced; a busy machine answers later than usual
+_NODE_TIMEOUT = 2000
+_NODE = (
+    *("--cluster-enabled", "yes", "--cluster-node-timeout", str(_NODE_TIMEOUT)),
+    # A replica takes over however long ago it last heard of its master, which it gets back as its replica.
+    *("--cluster-replica-validity-factor", "0", "--cluster-allow-replica-migration", "no"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RedisCluster:
+    """The first half of the nodes began as masters, the node `i + half` as the replica of the node `i`."""
+
+    nodes: Sequence[RedisServer]
+
+    def config(self, **others: Any) -> RedisConfig:
+        """Configured with one node; the others are found."""
+        return RedisConfig(host="127.0.0.1", port=self.nodes[0].port, cluster=True, timeout=5.0, **others)
+
+    def ask(self, node: int, *command: str | int) -> Any:
+        return _ask(self.nodes[node], *command)
+
+    def owner(self, slot: int) -> int:
+        """The node that serves the slot, as any node that answers says."""
+        for server in self.nodes:
+            if server.process.poll() is None:
+                for first, last, master, *_ in _ask(server, "CLUSTER", "SLOTS"):
+                    if first <= slot <= last:
+                        return [each.port for each in self.nodes].index(master[1])
+        raise AssertionError(f"no node serves slot {slot}")
+
+    def is_well(self) -> bool:
+        """Whether all nodes that run agree that all slots are served."""
+        return all(
+            b"cluster_state:ok" in _ask(server, "CLUSTER", "INFO")
+            for server in self.nodes
+            if server.process.poll() is None
+        )
+
+
+def _ask(server: RedisServer, *command: str | int) -> Any:
+    with closing(redis.Redis(port=server.port, protocol=2, single_connection_client=True)) as client:
+        client.response_callbacks.clear()  # what Redis says, as it says it
+        return client.execute_command(*command)
+
+
+def start_cluster(folder: Path, stack: ExitStack, *, masters: int = 3, replicas: bool = True) -> RedisCluster:
+    """Ready: all slots are served, and each replica has what its master has."""
+    count = 2 * masters if replicas else masters
+    nodes = []
+    for number in range(count):
+        home = folder / f"node-{number}"
+        home.mkdir()
+        # The usual port of the cluster's own traffic is 10000 further, which may be none.
+        options = (*_NODE, "--cluster-port", str(free_port()))
+        nodes.append(start_on_a_port(home, *options, name="redis-8.2"))
+        stack.callback(nodes[-1].kill)
+    cluster = RedisCluster(nodes)
+    for number in range(masters):
+        first, last = number * _SLOTS // masters, (number + 1) * _SLOTS // masters - 1
+        cluster.ask(number, "CLUSTER", "ADDSLOTSRANGE", first, last)
+        cluster.ask(number, "CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+    bus = cluster.ask(0, "CONFIG", "GET", "cluster-port")[1]
+    for server in nodes[1:]:
+        _ask(server, "CLUSTER", "MEET", "127.0.0.1", nodes[0].port, bus)
+    wait_until(lambda: all(_knows(server, count) for server in nodes))
+    for number in range(masters, count):
+        master = cluster.ask(number - masters, "CLUSTER", "MYID").decode()
+        cluster.ask(number, "CLUSTER", "REPLICATE", master)
+    wait_until(lambda: cluster.is_well() and all(map(_follows, nodes[masters:])))
+    return cluster
+
+
+def _knows(server: RedisServer, count: int) -> bool:
+    return f"cluster_known_nodes:{count}".encode() in _ask(server, "CLUSTER", "INFO")
+
+
+def _follows(server: RedisServer) -> bool:
+    return b"master_link_status:up" in _ask(server, "INFO", "replication")
+
+
+@pytest.fixture(scope="session")
+def _shared_cluster() -> Iterator[RedisCluster]:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="llmhost-cluster-")))
+        yield start_cluster(folder, stack)
+
+
+@pytest.fixture
+def redis_cluster(_shared_cluster: RedisCluster) -> RedisCluster:
+    """Three masters and three replicas, empty. The same processes serve all tests: a test that moves slots or
+    kills a node takes `own_redis_cluster`."""
+    for node in range(3):
+        _shared_cluster.ask(node, "FLUSHALL")
+        _shared_cluster.ask(node, "SCRIPT", "FLUSH")
+    return _shared_cluster
+
+
+@pytest.fixture
+def own_redis_cluster(tmp_path: Path) -> Iterator[RedisCluster]:
+    """As `redis_cluster`, for this test alone."""
+    with ExitStack() as stack:
+        yield start_cluster(tmp_path, stack)
+
+
+@pytest.fixture
+async def cluster_client(redis_cluster: RedisCluster) -> AsyncIterator[ClusterClient]:
+    """Connected to `redis_cluster` as llmhost connects."""
+    client = connect(redis_cluster.config())
+    assert isinstance(client, ClusterClient)
+    yield client
+    await client.aclose()

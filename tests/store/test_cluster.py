@@ -1,0 +1,118 @@
+"""The client of a Redis Cluster, on a real one."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from plugins.redis_clusters import RedisCluster
+from redis.crc import key_slot
+
+from llmhost.errors import StoreRefused
+from llmhost.store.client import connect, translate_errors
+from llmhost.store.cluster import ClusterClient
+
+NAMES = [f"key:{number}" for number in range(20)]
+
+
+async def test_commands_on_several_keys_reach_all_nodes(cluster_client: ClusterClient) -> None:
+    for name in NAMES:
+        await cluster_client.set(name, name)
+
+    assert await cluster_client.mget([*NAMES, "none"]) == [*(name.encode() for name in NAMES), None]
+    assert await cluster_client.exists(*NAMES, "none") == len(NAMES)
+    assert await cluster_client.unlink(*NAMES, "none") == len(NAMES)
+    assert await cluster_client.mget(NAMES) == [None] * len(NAMES)
+
+
+async def test_a_pipeline_gives_the_answers_of_all_nodes_in_its_order(cluster_client: ClusterClient) -> None:
+    pipeline = cluster_client.pipeline(transaction=False)
+    for name in NAMES:
+        pipeline.set(name, name)
+        pipeline.hset(name, "a", "b")
+        pipeline.get(name)
+
+    answers = await pipeline.execute(raise_on_error=False)
+
+    assert answers[2::3] == [name.encode() for name in NAMES]
+    assert all("WRONGTYPE" in str(error) for error in answers[1::3])
+
+
+async def test_a_transaction_on_several_slots_is_refused_as_a_whole(cluster_client: ClusterClient) -> None:
+    pipeline = cluster_client.pipeline(transaction=True)
+    pipeline.set("a", 1)
+    pipeline.set("b", 1)
+
+    with pytest.raises(StoreRefused), translate_errors():
+        await pipeline.execute()
+
+    assert await cluster_client.mget(["a", "b"]) == [None, None]
+
+
+async def test_a_script_runs_where_its_key_is_although_no_node_knows_it(
+    cluster_client: ClusterClient,
+) -> None:
+    script = cluster_client.register_script("return redis.call('SET', KEYS[1], ARGV[1])")
+
+    for name in NAMES:
+        await script(keys=[name], args=[name])
+    pipeline = cluster_client.pipeline(transaction=False)
+    other = cluster_client.register_script("return redis.call('GET', KEYS[1])")
+    for name in NAMES:
+        await other(keys=[name], client=pipeline)
+
+    assert await pipeline.execute() == [name.encode() for name in NAMES]
+
+
+async def test_a_scan_and_info_are_of_all_masters(
+    cluster_client: ClusterClient, redis_cluster: RedisCluster
+) -> None:
+    for name in NAMES:
+        await cluster_client.set(name, 1)
+
+    found = [name.decode() async for name in cluster_client.scan_iter(match="key:*")]
+
+    assert sorted(found) == sorted(NAMES)
+    before = (await cluster_client.info())["keyspace_hits"]
+    await cluster_client.mget(NAMES)
+    assert (await cluster_client.info())["keyspace_hits"] == before + len(NAMES)
+    assert len(await cluster_client.masters()) == 3
+
+
+async def test_what_is_published_on_one_node_is_heard_on_another(redis_cluster: RedisCluster) -> None:
+    async with connect(redis_cluster.config()) as client, client.pubsub() as messages:
+        await messages.subscribe("channel")
+        assert await messages.get_message(timeout=30)
+        for node in range(3):
+            redis_cluster.ask(node, "PUBLISH", "channel", str(node))
+        heard = [(await messages.get_message(timeout=30))["data"] for _ in range(3)]
+
+    assert sorted(heard) == [b"0", b"1", b"2"]
+
+
+async def test_keys_of_a_slot_that_moves_are_read_and_written(own_redis_cluster: RedisCluster) -> None:
+    cluster, name, other = own_redis_cluster, "{moves}:old", "{moves}:new"
+    slot = key_slot(b"moves")
+    source = cluster.owner(slot)
+    target = (source + 1) % 3
+    async with connect(cluster.config()) as client:
+        await client.set(name, "old")
+        await asyncio.gather(*(client.get(name) for _ in range(20)))  # as many connections
+        cluster.ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", cluster.ask(source, "CLUSTER", "MYID"))
+        cluster.ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", cluster.ask(target, "CLUSTER", "MYID"))
+
+        assert await asyncio.gather(*(client.get(name) for _ in range(20))) == [b"old"] * 20
+        await asyncio.gather(*(client.set(f"{other}{number}", number) for number in range(20)))
+        pipeline = client.pipeline(transaction=True)
+        pipeline.hset(f"{other}:hash", "a", "b")
+        pipeline.hgetall(f"{other}:hash")
+        assert await pipeline.execute() == [1, {b"a": b"b"}]
+        assert cluster.ask(target, "DBSIZE") == 21
+
+        cluster.ask(source, "MIGRATE", "127.0.0.1", cluster.nodes[target].port, name, 0, 5000)
+        for node in (target, source):
+            cluster.ask(node, "CLUSTER", "SETSLOT", slot, "NODE", cluster.ask(target, "CLUSTER", "MYID"))
+        assert await client.get(name) == b"old"
+        assert await client.mget([f"{other}{number}" for number in range(20)]) == [
+            str(number).encode() for number in range(20)
+        ]
