@@ -47,7 +47,7 @@ _EMBEDDED_HERE = 200
 #: characters; the verifier reads two such questions in some 5 ms
 _JUDGED_HERE = 200
 #: turns of the event loop in which what was begun before is sent to Redis, which then works meanwhile
-_TURNS_TO_SEND = 5
+_TURNS_TO_SEND = 7
 #: questions; where that many of the nearest have expired, the next one is no loss
 _WIDEST = 512
 #: scopes of which this process remembers that they have entries

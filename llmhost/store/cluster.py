@@ -27,7 +27,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from llmhost.store.connections import Client, FailFastPool, NeverCutPipeline, client_of, whole
+from llmhost.store.connections import Client, FailFastPool, NeverCutPipeline, client_of
 
 __all__ = ["Address", "ClusterClient"]
 
@@ -79,7 +79,7 @@ class ClusterClient(Client):
             return await self._of_several(*args)
         if args[0] == "SCRIPT LOAD":
             return (await self._on_all(*args))[0]
-        return await whole(self._send(args, options))
+        return await self._send(args, options)
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> ClusterPipeline:  # noqa: ARG002
         return ClusterPipeline(self, transaction)
@@ -168,7 +168,7 @@ class ClusterClient(Client):
         for place, key in enumerate(keys):
             places.setdefault(_slot(key), []).append(place)
         stack: _Stack = [((name, *(keys[place] for place in group)), {}) for group in places.values()]
-        answers = await whole(self.run(stack, (), raise_on_error=True))
+        answers = await self.run(stack, (), raise_on_error=True)
         if name != "MGET":
             return sum(answers)
         found: list[Any] = [None] * len(keys)
@@ -286,8 +286,8 @@ class ClusterPipeline(NeverCutPipeline):
         if not stack:
             return []
         if self.is_transaction:
-            return await whole(self._client.transact(stack, raise_on_error=raise_on_error))
-        return await whole(self._client.run(stack, scripts, raise_on_error=raise_on_error))
+            return await self._client.transact(stack, raise_on_error=raise_on_error)
+        return await self._client.run(stack, scripts, raise_on_error=raise_on_error)
 
 
 def _address(node: Sequence[Any], asked: str) -> Address:

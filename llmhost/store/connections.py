@@ -26,7 +26,6 @@ __all__ = [
     "NeverCutPipeline",
     "SentinelPool",
     "client_of",
-    "whole",
 ]
 
 T = TypeVar("T")
@@ -41,7 +40,7 @@ _PAUSE = 5.0
 _GREETING = 1.0
 
 
-async def whole(command: Coroutine[Any, Any, T]) -> T:
+async def _whole(command: Coroutine[Any, Any, T]) -> T:
     """Runs a command to its end, although the task that waits for it may be cancelled.
 
     redis-py 8.1 does not bear that a command is cut off: of some hundred, it loses connections of its pool
@@ -59,7 +58,7 @@ class Client(Redis):
     sharded = False
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
-        return await whole(super().execute_command(*args, **options))  # type: ignore[no-untyped-call]
+        return await _whole(super().execute_command(*args, **options))  # type: ignore[no-untyped-call]
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> NeverCutPipeline:
         return NeverCutPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
@@ -74,7 +73,7 @@ def client_of(pool: ConnectionPool) -> Client:
 
 class NeverCutPipeline(Pipeline):
     async def execute(self, raise_on_error: bool = True) -> list[Any]:
-        return await whole(super().execute(raise_on_error))
+        return await _whole(super().execute(raise_on_error))
 
 
 class FailFastPool(BlockingConnectionPool):

@@ -23,7 +23,8 @@ from llmhost.cache.models import Neighbour
 from llmhost.cache.service import _TURNS_TO_SEND
 from llmhost.config.models import RedisConfig
 from llmhost.errors import ModelError, StoreError, StoreRefused
-from llmhost.store.client import connect, text
+from llmhost.store.client import connect, is_sharded, text
+from llmhost.store.cluster import ClusterClient
 from llmhost.store.keys import NamespaceKeys
 
 if TYPE_CHECKING:
@@ -43,8 +44,13 @@ BACKENDS: dict[str, tuple[MakeIndex, str]] = {
     "vector_set, small": (VectorSetIndex, "redis-8.2"),
     "vector_set, moving": (partial(VectorSetIndex, most_in_log=1), "redis-8.2"),
     "vector_set, large": (partial(VectorSetIndex, most_in_log=0), "redis-8.2"),
+    "vector_set, spread": (partial(VectorSetIndex, most_in_log=1, shards=3), "redis-8.2"),
     "query_engine": (QueryEngineIndex, "redis-8.2-search"),
+    "flat on a cluster": (FlatIndex, "cluster"),
+    "vector_set on a cluster": (partial(VectorSetIndex, most_in_log=1, shards=3), "cluster"),
 }
+#: those that a test can stop
+ALONE = [name for name, (_, server) in BACKENDS.items() if server != "cluster"]
 
 
 @pytest.fixture(params=BACKENDS)
@@ -53,8 +59,13 @@ def server(request: pytest.FixtureRequest) -> tuple[MakeIndex, str]:
 
 
 @pytest.fixture
-def client(server: tuple[MakeIndex, str], client_of: ClientOf) -> Redis:
-    return client_of(server[1])
+def client(server: tuple[MakeIndex, str], request: pytest.FixtureRequest, client_of: ClientOf) -> Redis:
+    return request.getfixturevalue("cluster_client") if server[1] == "cluster" else client_of(server[1])
+
+
+@pytest.fixture
+def keys(client: Redis) -> NamespaceKeys:
+    return NamespaceKeys("test", is_sharded(client))
 
 
 @pytest.fixture
@@ -134,10 +145,14 @@ async def test_embedders_never_see_each_other(backend: MakeIndex) -> None:
     assert await search(backend("new"), unit(1)) == []
 
 
+async def names_in(client: Redis) -> list[bytes]:
+    return [name async for name in client.scan_iter(match="test:*")]
+
+
 async def test_whatever_it_keeps_expires(index: Index, client: Redis) -> None:
     for entry in (A, B, C):
         await index.add("s", entry, unit(1))
-    names = await client.keys("test:*")
+    names = await names_in(client)
     assert names
     for name in names:
         assert 0 < await client.pttl(name) <= 60_000
@@ -214,7 +229,7 @@ async def test_a_vector_that_is_none_is_refused_and_the_next_one_found(
 ) -> None:
     with pytest.raises(ModelError):
         await index.add("s", A, bad)
-    assert await client.keys("test:*") == []
+    assert await names_in(client) == []
     await index.add("s", B, unit(1))
     with pytest.raises(ModelError):
         await search(index, bad)
@@ -222,11 +237,13 @@ async def test_a_vector_that_is_none_is_refused_and_the_next_one_found(
 
 
 async def emptied(client: Redis) -> None:
-    await client.flushall()
+    nodes = (await client.masters()).values() if isinstance(client, ClusterClient) else [client]
+    for node in nodes:
+        await node.flushall()
 
 
 async def evicted(client: Redis) -> None:
-    for name in await client.keys("test:*"):
+    for name in await names_in(client):
         await client.unlink(name)
 
 
@@ -262,7 +279,7 @@ async def test_garbage_in_a_key_is_refused_with_a_hint_or_not_found(
 ) -> None:
     for entry in (A, B, C):
         await index.add("s", entry, unit(1))
-    for name in await client.keys("test:*"):
+    for name in await names_in(client):
         await client.delete(name)
         await garbage(client, text(name))
     hints = []
@@ -282,13 +299,14 @@ async def test_garbage_in_a_key_is_refused_with_a_hint_or_not_found(
     assert await entries(index, unit(1)) == [A]
 
 
+@pytest.mark.parametrize("server", ALONE, indirect=True)
 @pytest.mark.parametrize("method", ["prepare", "search", "add", "remove", "vectors"])
 async def test_a_redis_that_went_away_is_an_error_of_ours(
-    server: tuple[MakeIndex, str], redis_port_server: PortServer, keys: NamespaceKeys, method: str
+    server: tuple[MakeIndex, str], redis_port_server: PortServer, method: str
 ) -> None:
     redis = redis_port_server(name=server[1])
     client = connect(RedisConfig(host="127.0.0.1", port=redis.port))
-    index = server[0](client, keys, embedder="e", dimensions=DIMENSIONS, lifetime=60.0)
+    index = server[0](client, NamespaceKeys("test"), embedder="e", dimensions=DIMENSIONS, lifetime=60.0)
     for entry in (A, B, C):
         await index.add("s", entry, unit(1))
     await index.prepare("s")
@@ -309,12 +327,13 @@ async def test_a_redis_that_went_away_is_an_error_of_ours(
     await client.aclose()
 
 
+@pytest.mark.parametrize("server", ALONE, indirect=True)
 async def test_a_full_redis_refuses_additions_and_goes_on_searching(
-    server: tuple[MakeIndex, str], redis_port_server: PortServer, keys: NamespaceKeys
+    server: tuple[MakeIndex, str], redis_port_server: PortServer
 ) -> None:
     redis = redis_port_server(name=server[1])
     client = connect(RedisConfig(host="127.0.0.1", port=redis.port))
-    index = server[0](client, keys, embedder="e", dimensions=DIMENSIONS, lifetime=60.0)
+    index = server[0](client, NamespaceKeys("test"), embedder="e", dimensions=DIMENSIONS, lifetime=60.0)
     for entry in (A, B):
         await index.add("s", entry, unit(1))
     await client.config_set("maxmemory", 1)
@@ -344,7 +363,7 @@ STEPS = st.lists(
 async def test_whatever_two_processes_did_only_what_is_left_is_found(
     backend: MakeIndex, client: Redis, steps: list[tuple[int, str, str, int, str]]
 ) -> None:
-    await client.flushall()
+    await emptied(client)
     processes, expected = [backend(), backend()], {}
     for number, action, letter, direction, scope in steps:
         entry = letter[1:] + ("0" if scope == "s" else "1")  # an entry belongs to one scope
