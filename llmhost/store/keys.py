@@ -203,7 +203,11 @@ class NamespaceKeys:
 
     def vector(self, embedder: str, entry: str) -> str:
         """Hash: what the query engine indexes of an entry."""
-        return f"{self.namespace}:vector:{embedder}:{entry}"
+        return self._name(f"vector:{embedder}", entry)
+
+    def vector_prefix(self, embedder: str) -> str:
+        """What the keys begin with that the query engine indexes."""
+        return f"{self.namespace}:vector:{embedder}:"
 
     def _name(self, kind: str, rest: str) -> str:
         """Keys of the same `rest` are on one server."""

@@ -113,6 +113,7 @@ def test_a_key_of_every_name_is_tried() -> None:
         "any_index",
         "family",
         "id_in",
+        "vector_prefix",
         "sharded",
     }
     assert len(set(keys(CONFIG, "m"))) == len(distinct)

@@ -182,7 +182,7 @@ async def _ask(client: Redis, keys: NamespaceKeys) -> tuple[bytes | None, Server
 def _trials(keys: NamespaceKeys) -> dict[IndexKind, Sequence[tuple[Any, ...]]]:
     """For each kind, commands that show whether Redis has it and the user may use it: they name what there is
     not, or lack a part, so that nothing is written."""
-    vectors, documents = keys.vectors("trial", "trial"), keys.vector("trial", "")
+    vectors, documents = keys.vectors("trial", "trial"), keys.vector_prefix("trial")
     return {
         "vector_set": [
             ("VADD", vectors, "FP32", b"", b"trial"),

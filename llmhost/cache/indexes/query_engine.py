@@ -50,7 +50,7 @@ class QueryEngineIndex:
         self._dimensions = dimensions
         self.bytes_per_entry = 4 * dimensions + _DOCUMENT_BYTES
         self._lifetime_ms = round(lifetime * 1000)
-        self._prefix = keys.vector(embedder, "")
+        self._prefix = keys.vector_prefix(embedder)
         self._name = self._prefix.removesuffix(":")
         self._is_ready = False
 
@@ -105,7 +105,7 @@ class QueryEngineIndex:
         """FT.SEARCH's answer: a count, then keys, each with its fields. An entry that expires at this moment
         has none."""
         for key, fields in zip(found[1::2], found[2::2], strict=True):
-            entry = text(key).removeprefix(self._prefix)
+            entry = self._keys.id_in(text(key))
             similarity = 1 - float(_pairs(fields).get("d", math.nan))
             if ENTRY_PATTERN.fullmatch(entry) and math.isfinite(similarity):
                 yield Neighbour(entry, min(similarity, 1.0))
