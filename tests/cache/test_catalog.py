@@ -93,6 +93,7 @@ async def test_what_an_older_llmhost_stored_is_listed_and_can_be_forgotten(
     assert not await redis_client.exists(f"test:embedding:{filled[0]}", f"test:response:{filled[0]}")
 
 
+@pytest.mark.as_admin
 async def test_clearing_removes_this_namespace_and_nothing_else(
     catalog: Catalog, filled: list[str], redis_client: Redis
 ) -> None:
@@ -125,6 +126,7 @@ async def test_what_is_no_probability_teaches_nothing(
 # What the cache takes of its Redis.
 
 
+@pytest.mark.as_admin
 async def test_an_empty_cache_has_no_size_of_an_entry(redis_client: Redis, keys: NamespaceKeys) -> None:
     await redis_client.set("testing:response:x", 1)  # another program's
     usage = await cache_usage(redis_client, keys)

@@ -80,6 +80,7 @@ async def test_vectors_of_expired_entries_go_and_the_others_stay(
     assert done.vectors == sum(vector is None for vector in (*left, *kept))
 
 
+@pytest.mark.as_admin
 async def test_keys_of_expired_entries_and_of_unused_indexes_go(
     client_of: ClientOf, keys: NamespaceKeys, answer: MakeAnswer
 ) -> None:

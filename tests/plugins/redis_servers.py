@@ -2,6 +2,10 @@
 
 LLMHOST_TEST_REDIS_SERVER names another redis-server program to run them with. Tests that must hold on other
 servers as well name them (`SERVERS`).
+
+With `--redis-user SERVER`, that server is the default one, and clients of tests log in as a user who has the
+rights that docs/redis.md names and no others, over TLS where the server speaks it: `pytest tests/cache
+--redis-user system`. Not so those marked `as_admin`.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import re
 import shutil
 import socket as sockets
 import ssl
@@ -17,7 +22,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import util
 from pathlib import Path
@@ -34,6 +39,7 @@ from llmhost.store.client import connect
 from llmhost.store.embedded import find_program
 
 _CERTIFICATES = Path(__file__).parents[1] / "store" / "certificates"
+_DOCS = Path(__file__).parents[2] / "docs" / "redis.md"
 
 #: The servers that a test can name. `default` is what the embedded Redis would run.
 SERVERS = ("default", "redis-6.2", "system", "valkey-9.1", "redis-8.2", "redis-8.2-search")
@@ -53,6 +59,7 @@ class RedisServer:
     folder: Path
     socket: Path | None
     port: int
+    tls_port: int = 0
 
     def kill(self) -> None:
         self.process.kill()
@@ -74,20 +81,64 @@ ServerOf = Callable[[str], RedisServer]
 ClientOf = Callable[[str], redis.asyncio.Redis]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--redis-user", choices=SERVERS, help="the default server, for a user of few rights")
+
+
 @pytest.fixture(scope="session")
-def _shared_servers() -> Iterator[ServerOf]:
+def _redis_user(request: pytest.FixtureRequest) -> str | None:
+    name: str | None = request.config.getoption("--redis-user")
+    return name
+
+
+@pytest.fixture(scope="session")
+def _shared_servers(_redis_user: str | None) -> Iterator[ServerOf]:
     """Starts each server when it is first named."""
     with ExitStack() as stack:
 
         @cache
         def start(name: str) -> RedisServer:
+            if _redis_user is not None and name == "default":
+                return start(_redis_user)
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="llmhost-redis-")))
-            options = ("--port", "0", "--unixsocket", "redis.sock")
+            options = ["--port", "0", "--unixsocket", "redis.sock"]
+            tls_port = free_port() if _redis_user is not None and name == "system" else 0
+            if tls_port:
+                options += ["--tls-port", str(tls_port), "--tls-auth-clients", "no"]
+                files = {"cert": "server.pem", "key": "server.key", "ca-cert": "authority.pem"}
+                for option, file in files.items():
+                    options += [f"--tls-{option}-file", str(_CERTIFICATES / file)]
             server = start_redis(folder, *options, socket=folder / "redis.sock", name=name)
             stack.callback(server.kill)
-            return server
+            if _redis_user is not None:
+                _add_user(server)
+            return replace(server, tls_port=tls_port)
 
         yield start
+
+
+_USER, _PASSWORD = "llmhost", "a-password:%20@#"
+
+
+def _add_user(server: RedisServer) -> None:
+    """With the rights that docs/redis.md names, in the namespaces that tests use. Those to commands that a
+    server does not have, it refuses."""
+    lines = re.findall(rf"^ACL SETUSER {_USER} (.*)$", _DOCS.read_text(encoding="utf-8"), re.MULTILINE)
+    basic, *others = [rights.replace("SECRET", _PASSWORD).split() for rights in lines]
+    with redis.Redis(unix_socket_path=str(server.socket)) as admin:
+        admin.execute_command("ACL", "SETUSER", _USER, *basic, "~test:*", "&test:*")
+        for rights in others:
+            with suppress(redis.ResponseError):
+                admin.execute_command("ACL", "SETUSER", _USER, *rights)
+
+
+def _settings(server: RedisServer, *, as_user: bool) -> dict[str, object]:
+    """The configuration of a client that connects to it."""
+    login = {"username": _USER, "password": _PASSWORD}
+    if not as_user or not server.tls_port:
+        return {"url": f"unix://{server.socket}", **(login if as_user else {})}
+    authority = str(_CERTIFICATES / "authority.pem")
+    return {"host": "localhost", "port": server.tls_port, "tls": True, "ca_file": authority, **login}
 
 
 @pytest.fixture
@@ -109,12 +160,16 @@ def server_of(_shared_servers: ServerOf) -> ServerOf:
 
 
 @pytest.fixture
-async def client_of(server_of: ServerOf) -> AsyncIterator[ClientOf]:
+async def client_of(
+    request: pytest.FixtureRequest, server_of: ServerOf, _redis_user: str | None
+) -> AsyncIterator[ClientOf]:
     """Connected to the server of this name as llmhost connects: `client_of("valkey-9.1")`."""
     clients: list[redis.asyncio.Redis] = []
+    as_user = _redis_user is not None and request.node.get_closest_marker("as_admin") is None
 
     def client(name: str) -> redis.asyncio.Redis:
-        clients.append(connect(RedisConfig(), socket=server_of(name).socket))
+        settings = _settings(server_of(name), as_user=as_user)
+        clients.append(connect(RedisConfig.model_validate(settings)))
         return clients[-1]
 
     yield client

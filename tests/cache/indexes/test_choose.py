@@ -56,6 +56,7 @@ async def test_a_first_process_takes_and_records_the_best_that_the_server_has(
     assert await index_in_force(client, keys, "auto") == IndexChoice(best, "recorded")
 
 
+@pytest.mark.as_admin
 async def test_asking_writes_nothing_but_the_record_which_never_expires(
     client_of: ClientOf, keys: NamespaceKeys
 ) -> None:
@@ -114,6 +115,7 @@ async def test_entries_that_lie_there_stay_in_their_index(
     assert await client.hget(keys.layout, "index") == kind.encode()
 
 
+@pytest.mark.as_admin
 async def test_entries_of_another_namespace_and_of_another_kind_do_not_count(
     client_of: ClientOf, keys: NamespaceKeys
 ) -> None:

@@ -43,6 +43,7 @@ async def names(client: Redis) -> list[bytes]:
     return await client.execute_command("FT._LIST")
 
 
+@pytest.mark.as_admin
 async def test_processes_that_come_first_at_once_make_one_index(client: Redis) -> None:
     processes = [new_index(client) for _ in range(4)]
     await asyncio.gather(*(process.add("s", A, VECTOR) for process in processes))
@@ -95,6 +96,7 @@ async def make_another(client: Redis, *schema: object) -> None:
     await client.execute_command("FT.CREATE", INDEX, "PREFIX", 1, INDEX + ":", "SCHEMA", *schema)
 
 
+@pytest.mark.as_admin
 async def test_the_index_that_is_there_is_left_as_it_is(client: Redis) -> None:
     await new_index(client).add("s", A, VECTOR)
     await client.config_resetstat()
@@ -104,6 +106,7 @@ async def test_the_index_that_is_there_is_left_as_it_is(client: Redis) -> None:
     assert not {"cmdstat_FT.CREATE", "cmdstat_FT.DROPINDEX"} & set(await client.info("commandstats"))
 
 
+@pytest.mark.as_admin
 @pytest.mark.parametrize("namespace", ["{cache}", "with*star", "a:b", "two words"])
 async def test_a_namespace_may_have_any_characters(client: Redis, namespace: str) -> None:
     index = new_index(client, namespace=namespace)

@@ -69,6 +69,7 @@ async def test_a_small_scope_has_no_set(index: VectorSetIndex, client: Redis) ->
     assert await client.exists(SET) == 0
 
 
+@pytest.mark.as_admin
 async def test_one_entry_too_many_moves_the_scope_to_a_set(index: VectorSetIndex, client: Redis) -> None:
     await fill(index, range(MOST + 1))
     assert await client.exists(LOG) == 0
