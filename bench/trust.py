@@ -215,11 +215,14 @@ def counted(judged: Sequence[tuple[Pair, bool]], kinds: Sequence[str], *, bounds
     taken = [accepted for pair, accepted in judged if pair.kind in kinds]
     if not taken:
         return "-"
-    count = f"{sum(taken)} of {len(taken)}"
-    lies = interval(sum(taken), len(taken)) if bounds else None
-    if lies is None:
-        return count
-    return f"{count}: {sum(taken) / len(taken):.1%} ({lies.low:.1%} to {lies.high:.1%})"
+    return counted_share(sum(taken), len(taken)) if bounds else f"{sum(taken)} of {len(taken)}"
+
+
+def counted_share(part: int, whole: int) -> str:
+    """In figures and in percent, with the 95 % interval."""
+    lies = interval(part, whole)
+    shown = "" if lies is None else f": {part / whole:.1%} ({lies.low:.1%} to {lies.high:.1%})"
+    return f"{part} of {whole}{shown}"
 
 
 def share(part: int, whole: int) -> str:

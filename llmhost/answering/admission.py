@@ -1,56 +1,145 @@
-"""Admission: which questions are asked, and yet neither stored nor answered from the cache. Pure.
+"""Admission: of what kind a question is, by which it is known whether an answer to it may be kept. Pure.
 
-The rules are for English, and lean to the safe side: what is taken for such a question costs one answer of an
-engine. The patterns are in `admission.txt`.
+The rules are for English, and lean to the safe side: what is taken for a question whose answer does not keep
+costs one answer of an engine. The patterns are in `admission.txt`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from llmhost.cache.guards.word_lists import read_sections
 
-__all__ = ["Kind", "is_creative", "kind_of"]
+__all__ = ["EXACT_ONLY", "PLAIN", "Admitted", "Kind", "admit", "brings_own_data", "writing_tool"]
 
 #: `changing`: the answer depends on when it is asked; `acting`: it does something; `personal`: it is about
-#: one person's own data
-Kind = Literal["changing", "acting", "personal"]
+#: one person's own data; `creative`: another answer each time is wanted; `denied`: the operator says so
+Kind = Literal["plain", "changing", "acting", "personal", "creative", "denied"]
+
+#: kinds whose answers, where they are kept at all, are served to the same text only, and never embedded
+EXACT_ONLY: frozenset[Kind] = frozenset({"acting", "personal", "creative", "denied"})
 
 #: questions; one that is asked again, as hits are, is not read again
 _REMEMBERED = 1000
 #: characters; what is asked stands at a text's beginning or end, and the rest is what it is asked about
 _READ = 1000
+#: what a sentence is about, rather than what it says
+_QUOTED = re.compile(r'"[^"\n]{1,300}"|“[^”\n]{1,300}”')
+_SENTENCE_END = re.compile(r"(?<=[.!?;])(?<!\b[DMS][rst]\.)(?<!\bMrs\.)\s+|\n+")
 
 
-def kind_of(text: str) -> Kind | None:
-    """Why an answer to this question should not be kept; None for an ordinary one."""
-    return _kind(_read(text))
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A question's kind, and the words that say so; empty for a plain one."""
+
+    kind: Kind
+    because: str = ""
+
+
+PLAIN = Admitted("plain")
 
 
 @lru_cache(_REMEMBERED)
-def _kind(read: str) -> Kind | None:
-    if _patterns("acting").search(read):
-        return "acting"
-    if _patterns("own data").search(read):
-        return "personal"
-    if _patterns("personal").search(read) and not _patterns("general").search(read):
-        return "personal"
-    if _patterns("changing").search(read):
-        return "changing"
-    return None
+def admit(text: str, allow: tuple[str, ...] = (), deny: tuple[str, ...] = ()) -> Admitted:
+    """What kind of question it is. One that a pattern of `deny` finds is denied; what a pattern of `allow`
+    finds is plain, unless it brings a person's own data."""
+    read = _read(text)
+    if found := _search(deny, read):
+        return Admitted("denied", found)
+    if found := brings_own_data(text):
+        return Admitted("personal", found)
+    if allow and _search(allow, read):
+        return PLAIN
+    kinds = [_kind_of_sentence(sentence) for sentence in _sentences(_QUOTED.sub('""', read))]
+    order: tuple[Kind, ...] = ("acting", "personal", "changing", "creative")
+    return next((one for kind in order for one in kinds if one.kind == kind), PLAIN)
 
 
-def is_creative(text: str) -> bool:
-    """Whether it asks for something that is to be another each time."""
-    return bool(_patterns("creative").search(_read(text)))
+@lru_cache(_REMEMBERED)
+def brings_own_data(text: str) -> str:
+    """The words with which a text brings a person's own data, "" where it brings none."""
+    written = _read(text)
+    found = _patterns("own data").search(_lower(written)) or _patterns("names").search(written)
+    return _shown(found)
+
+
+def _kind_of_sentence(sentence: str) -> Admitted:
+    lower = _lower(sentence)
+    for kind, strong, weak, general in _ORDER:
+        found = _patterns(strong).search(lower)
+        if not found and weak and not _patterns(general).search(lower):
+            found = _patterns(weak).search(lower)
+        if not found and kind == "acting":
+            found = _patterns("acting as written").search(sentence)
+        if found:
+            return Admitted(kind, _shown(found))
+    return PLAIN
+
+
+#: kinds in the order in which they are looked for: patterns that tell it whatever else there is, and some
+#: that tell it where none of the last ones is there
+_ORDER: tuple[tuple[Kind, str, str, str], ...] = (
+    ("acting", "acting on one's own", "acting", "not acting"),
+    ("personal", "own state", "personal", "not personal"),
+    ("changing", "now", "changing", "not changing"),
+    ("creative", "creative", "", ""),
+)
+
+
+def writing_tool(tools: object) -> str:
+    """The name of the first tool of a request that does something, rather than to read; "" where none does.
+    `tools` as a client sent them."""
+    for tool in tools if isinstance(tools, list | tuple) else ():
+        name = _name_of(tool)
+        if _patterns("writing tools").search(re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[_\-./]+", " ", name).lower()):
+            return name
+    return ""
+
+
+def _name_of(tool: Any) -> str:
+    """The name of a tool in the form of one of the APIs."""
+    if not isinstance(tool, Mapping):
+        return ""
+    inner = tool.get("function")
+    name = inner.get("name") if isinstance(inner, Mapping) else tool.get("name") or tool.get("type")
+    return name if isinstance(name, str) else ""
+
+
+def _search(patterns: Iterable[str], read: str) -> str:
+    """What the first of the operator's patterns finds, in either case."""
+    return next((_shown(found) for one in patterns if (found := _compiled(one).search(read))), "")
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.IGNORECASE)
+
+
+#: characters; of the words that tell a kind
+_SHOWN = 60
+
+
+def _shown(found: re.Match[str] | None) -> str:
+    return "" if found is None else (found[0].strip()[:_SHOWN] or "…")
 
 
 def _read(text: str) -> str:
     both = text if len(text) <= 2 * _READ else f"{text[:_READ]}\n{text[-_READ:]}"
-    return " ".join(both.lower().replace("\u2019", "'").split())
+    lines = (" ".join(line.split()) for line in both.replace("\u2019", "'").split("\n"))
+    return "\n".join(line for line in lines if line)
+
+
+def _lower(text: str) -> str:
+    return text.lower()
+
+
+def _sentences(read: str) -> Iterator[str]:
+    return (sentence for sentence in _SENTENCE_END.split(read) if sentence)
 
 
 @cache

@@ -413,11 +413,11 @@ def engine_answer(collected: Collected, model: str, now: float, slots: int) -> A
 
 def _event(asked: _Asked, now: float) -> QuestionEvent:
     """What the ledger counts. Loading the models, once per process, is not part of the latency."""
-    reply = asked.reply
+    reply, kind = asked.reply, asked.question.kind
     latency = asked.latency() if reply is None else reply.latency
     warm_ms = latency.total - latency.load
     if reply is None:
-        return QuestionEvent(now, Outcome.ERROR, warm_ms, user_ms=latency.user)
+        return QuestionEvent(now, Outcome.ERROR, warm_ms, user_ms=latency.user, kind=kind)
     if reply.source != "engine":
         return QuestionEvent(
             at=now,
@@ -426,10 +426,11 @@ def _event(asked: _Asked, now: float) -> QuestionEvent:
             user_ms=latency.user,
             saved_usd=reply.saved_usd,
             waited=asked.waited,
+            kind=kind,
         )
     bypassed = asked.session is None or asked.question.refresh
     outcome = Outcome.BYPASS if bypassed else Outcome.MISS
-    event = engine_event(now, outcome, warm_ms, [reply.answer], user_ms=latency.user)
+    event = engine_event(now, outcome, warm_ms, [reply.answer], user_ms=latency.user, kind=kind)
     if reply.shadow is None:
         return event
     return replace(event, shadow=reply.shadow.source, shadow_saved_usd=reply.shadow.saved_usd)

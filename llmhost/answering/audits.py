@@ -111,10 +111,13 @@ class AuditSampler:
     async def served(self, question: Question, lookup: SemanticLookup, now: float) -> None:
         """To be called for each semantic hit, after it was served.
 
-        One that the question's own threshold allowed says nothing about the policy, and is left out.
+        One that the question's own threshold allowed says nothing about the policy, and neither does one
+        whose answer has changed when it is audited: they are left out.
         """
         served, verdict = lookup.served, lookup.verdict
-        if served is None or question.threshold is not None or self.chance() >= self.share:
+        if served is None or question.threshold is not None or question.lifetime is not None:
+            return
+        if self.chance() >= self.share:
             return
         raw = verdict.raw if verdict is not None and verdict.raw is not None else served.similarity
         audit = Audit(

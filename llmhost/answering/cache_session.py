@@ -262,9 +262,11 @@ class CacheSession:
                 if key is not None and key != self.key:
                     self.key = key
                     await self.sessions.seen(self.question.model, digest)
-                if vector is None:
+                if self.question.exact_only:
+                    vector = None
+                elif vector is None:
                     vector = await self._embed()
-                await self.sessions.cache.store(self.key, answer, vector)
+                await self.sessions.cache.store(self.key, answer, vector, self.question.lifetime)
                 return True
         return False
 

@@ -5,21 +5,24 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from llmhost.answering.question import Reply
+from llmhost.answering.question import Question, Reply
 
 __all__ = ["reply_document"]
 
 
-def reply_document(reply: Reply, *, explain: bool) -> dict[str, Any]:
-    """Token counts are those of the answer when it was generated; times are milliseconds. `explain` lists
-    every stored question that was considered, most similar first, none for an exact hit; `reason` says in
-    words why none was served. `shadow` is the hit that was not served, as the cache is on trial.
+def reply_document(reply: Reply, question: Question, *, explain: bool) -> dict[str, Any]:
+    """`kind` is the question's, and `because` the words that tell it. Token counts are those of the answer
+    when it was generated; times are milliseconds. `explain` lists every stored question that was
+    considered, most similar first, none for an exact hit; `reason` says in words why none was served.
+    `shadow` is the hit that was not served, as the cache is on trial.
     """
     answer, shadow = reply.answer, reply.shadow
     matched = reply.lookup.served if reply.source == "semantic" else None
     document: dict[str, Any] = {
         "answer": answer.text,
         "source": reply.source,
+        "kind": question.kind,
+        "because": question.because,
         "similarity": matched.similarity if matched else None,
         "confidence": reply.confidence,
         "matched_question": matched.question if matched else None,

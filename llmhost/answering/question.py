@@ -9,7 +9,15 @@ from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
-from llmhost.answering.admission import Kind, is_creative, kind_of
+from llmhost.answering.admission import (
+    EXACT_ONLY,
+    PLAIN,
+    Admitted,
+    Kind,
+    admit,
+    brings_own_data,
+    writing_tool,
+)
 from llmhost.cache.keys import CacheKey, cache_key, scope_id
 from llmhost.cache.models import Answer, SemanticLookup
 from llmhost.engines.engine import ChatRequest, Completion, Message, Sampling, Thought, ToolCall
@@ -62,8 +70,9 @@ class Question:
     `only_cached` no engine is asked. `sticky` names the conversation, whose questions go to one worker.
     `user` is one of the tenant, where users have caches of their own.
 
-    `kind` says why the answer should not be kept, None for an ordinary question: only what is asked for
-    explicitly is kept then. `exact_only`: the answer to another wording is not wanted.
+    `kind` says whether the answer keeps, `because` in which words that was seen. It is kept for `lifetime`
+    seconds, None for the configured time. `exact_only`: it is served to the same text only, and the question
+    is not embedded.
 
     `engine` is its kind, `context` in tokens what it is told to read, None where it is not told.
     """
@@ -83,7 +92,9 @@ class Question:
     engine: str = ""
     context: int | None = None
     fleet: str = ""
-    kind: Kind | None = None
+    kind: Kind = "plain"
+    because: str = ""
+    lifetime: float | None = None
     exact_only: bool = False
     store: bool = True
     max_age: float | None = None
@@ -212,8 +223,9 @@ def make_question(
         raise UsageError("the question is empty", hint='ask like this: llmhost ask "What is Redis?"')
     earlier = _checked_turns(config, earlier, (system or "") + text, forgets=forgets)
     sampling = _filled(sampling or Sampling(), engine)
-    kind = kind_of(text) if plain else None
-    kept = refresh or kind is None or config.cache.admission == "all"
+    admitted = _admitted(config, text if plain else "", earlier, sampling, fields or {})
+    lifetime = config.cache.lifetime(admitted.kind)
+    kept = refresh or lifetime != 0
     return Question(
         prompt=text if plain else "",
         model=model or engine.model,
@@ -229,10 +241,32 @@ def make_question(
         engine=engine.kind,
         context=None if engine.kind == "openai" else engine.context,
         fleet=config.fleet.name,
-        kind=kind,
-        exact_only=plain and sampling.temperature != 0 and is_creative(text),
+        kind=admitted.kind,
+        because=admitted.because,
+        lifetime=lifetime or None,
+        exact_only=admitted.kind in EXACT_ONLY,
         **options,
     )
+
+
+def _admitted(
+    config: Config, text: str, earlier: Sequence[Message], sampling: Sampling, fields: Mapping[str, Any]
+) -> Admitted:
+    """Of what kind a question is, by all that was sent. What is to be another each time is a plain question
+    at a temperature of 0, where it is not."""
+    cache = config.cache
+    if cache.admission == "all":
+        return PLAIN
+    if tool := writing_tool(fields.get("tools")):
+        return Admitted("acting", f"the tool {tool}")
+    admitted = admit(text, cache.allow, cache.deny)
+    if admitted.kind == "creative" and sampling.temperature == 0:
+        admitted = PLAIN
+    if admitted.kind in ("personal", "denied"):
+        return admitted
+    said = (turn.content for turn in earlier if turn.role == "user" and isinstance(turn.content, str))
+    brought = next(filter(None, map(brings_own_data, said)), "")
+    return Admitted("personal", brought) if brought else admitted
 
 
 def make_completion(

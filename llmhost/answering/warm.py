@@ -82,7 +82,8 @@ class Warmer:
             await self._ask(done, question)
         else:
             given = Answer(answer, question.model, self.now(), 0, 0, "stop", 0.0, 0.0)
-            await self.cache.store(key, given, await self.cache.embed(key))
+            vector = None if question.exact_only else await self.cache.embed(key)
+            await self.cache.store(key, given, vector, question.lifetime)
             done.stored += 1
 
     async def _ask(self, done: Warmed, question: Question) -> None:

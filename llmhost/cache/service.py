@@ -207,17 +207,24 @@ class SemanticCache:
         embedder, _ = await self.embedder_source()
         return await _embed(embedder, key.question, alone=False)
 
-    async def store(self, key: CacheKey, answer: Answer, vector: NDArray[np.float32] | None) -> None:
-        """Keeps a complete answer; without a vector only the same wording will find it.
+    async def store(
+        self,
+        key: CacheKey,
+        answer: Answer,
+        vector: NDArray[np.float32] | None,
+        lifetime: float | None = None,
+    ) -> None:
+        """Keeps a complete answer, for `lifetime` seconds where that is not `response_ttl`; without a vector
+        only the same wording will find it.
 
         The answer is written first: a search that finds an entry without one takes it out of the index. After
         a crash in between, or where the index is full or damaged, the same wording still finds the answer.
         """
         if vector is None:
-            size = await self._write(key, answer, "", 0)
+            size = await self._write(key, answer, "", 0, lifetime)
         else:
             embedder, index = await self.embedder_source()
-            size = await self._write(key, answer, embedder.id, len(vector))
+            size = await self._write(key, answer, embedder.id, len(vector), lifetime)
             await index.add(key.scope, key.entry, vector)
             size += index.bytes_per_entry
         if self.limits is not None:
@@ -321,12 +328,20 @@ class SemanticCache:
             if entry is not None and entry.question is not None and entry.scope == scope
         ]
 
-    async def _write(self, key: CacheKey, answer: Answer, embedder: str, dimensions: int) -> int:
+    async def _write(
+        self,
+        key: CacheKey,
+        answer: Answer,
+        embedder: str,
+        dimensions: int,
+        lifetime: float | None = None,
+    ) -> int:
         """The bytes of the entry. `embedder` is empty where the index does not have it. Counts are reset."""
         entry = pack_entry(StoredEntry(key.question, key.scope, embedder, dimensions, answer))
         with translate_errors():
             pipeline = self.client.pipeline(transaction=True)
-            pipeline.set(self.keys.response(key.entry), entry, px=round(self.response_ttl * 1000))
+            milliseconds = round((lifetime or self.response_ttl) * 1000)
+            pipeline.set(self.keys.response(key.entry), entry, px=milliseconds)
             pipeline.unlink(self.keys.metadata(key.entry), self.keys.embedding(key.entry))
             await pipeline.execute()
         return len(entry)

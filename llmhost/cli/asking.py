@@ -50,6 +50,7 @@ _KINDS = {
     "changing": "the answer changes with time",
     "acting": "it asks to do something",
     "personal": "it is about personal data",
+    "denied": "`cache.deny` says so",
 }
 #: by the finish reason of an answer
 _NOT_WHOLE = {
@@ -99,8 +100,8 @@ class Asked:
         return make_question(config, messages, forgets=True, **options)
 
 
-#: what comes of an answer: the `kind` of a question that is not cached, `forgotten` and how many messages are
-#: left out, `worker` and its name, `text` and a piece, last `reply` and its document
+#: what comes of an answer: `forgotten` and how many messages are left out, `worker` and its name, `text` and
+#: a piece, last `reply` and its document
 Lines = AsyncGenerator[tuple[str, Any]]
 
 
@@ -189,15 +190,15 @@ class Asker:
     ) -> Mapping[str, Any]:
         out = self._options.output
         document: dict[str, Any] | None = None
-        said: dict[str, Any] = {}
+        forgotten = 0
         streamed = False
         try:
             async with aclosing(lines):
                 async for what, value in lines:
                     if what == "worker":
                         waiting.on_worker(value)
-                    elif what in ("kind", "forgotten"):
-                        said[what] = value
+                    elif what == "forgotten":
+                        forgotten = value
                     else:
                         waiting.over()
                         if what == "reply":
@@ -217,7 +218,7 @@ class Asker:
             out.document(document)
         elif explain:
             show_explanation(out, document)
-        _footer(out, document, said.get("kind"), said.get("forgotten", 0))
+        _footer(out, document, forgotten)
         _check_whole(out, document)
         return document
 
@@ -233,8 +234,6 @@ async def _in_this_process(
     from llmhost.answering.document import reply_document
     from llmhost.answering.question import Reply, Text
 
-    if question.kind is not None and not question.use_cache:
-        yield "kind", question.kind
     if forgotten:
         yield "forgotten", forgotten
     answerer = await wiring.answerer()
@@ -244,7 +243,7 @@ async def _in_this_process(
             if isinstance(event, Text):
                 yield "text", event.text
             elif isinstance(event, Reply):
-                yield "reply", reply_document(event, explain=explain)
+                yield "reply", reply_document(event, question, explain=explain)
 
 
 class _Waiting:
@@ -322,7 +321,10 @@ def start_auditing(options: Globals) -> subprocess.Popen[bytes] | None:
 
 
 def show_explanation(out: Output, reply: Mapping[str, Any]) -> None:
-    """Prints the candidates and why each was served or not, on stderr; nothing with ``--quiet``."""
+    """Prints the question's kind, the candidates and why each was served or not, on stderr; nothing with
+    ``--quiet``."""
+    because = f": “{clean(reply['because'])}”" if reply["because"] else ""
+    out.note(f"· {reply['kind']} question{because}")
     if reply["source"] == "exact":
         out.note("· exact match: the same question is stored")
     elif not reply["explain"]:
@@ -341,9 +343,9 @@ def show_explanation(out: Output, reply: Mapping[str, Any]) -> None:
         out.console_of_errors().print(shown)
 
 
-def _footer(out: Output, reply: Mapping[str, Any], kind: str | None, forgotten: int) -> None:
-    """The answer's source, latency, cost or savings, of which `kind` it is that it is not cached, and how
-    many messages of the conversation were not sent."""
+def _footer(out: Output, reply: Mapping[str, Any], forgotten: int) -> None:
+    """The answer's source, latency, cost or savings, why it is not cached, and how many messages of the
+    conversation were not sent."""
     took = milliseconds(reply["latency_ms"]["total"])
     if reply["source"] == "engine":
         tokens = f"{reply['tokens']['completion']:,} tokens"
@@ -363,8 +365,8 @@ def _footer(out: Output, reply: Mapping[str, Any], kind: str | None, forgotten: 
             parts.insert(2, f"confidence {percent(reply['confidence'])}")
     if (shadow := reply["shadow"]) is not None:
         parts.append(f"{shadow['source']} hit not served (cache.shadow)")
-    if kind in _KINDS:
-        parts.append(f"not cached: {_KINDS[kind]}")
+    if reply["kind"] in _KINDS and reply["entry"] is None:
+        parts.append(f"not cached: {_KINDS[reply['kind']]}")
     if forgotten:
         parts.append(f"without the first {counted(forgotten, 'message')}, for its length")
     out.note("· " + " · ".join(parts))

@@ -19,12 +19,14 @@ __all__ = [
     "Host",
     "HoursOfWeek",
     "Image",
+    "Lifetime",
     "ModelName",
     "Name",
     "Namespace",
     "Network",
     "OfferFilter",
     "Package",
+    "Patterns",
     "Section",
     "Tenant",
     "TimeZone",
@@ -32,6 +34,7 @@ __all__ = [
     "format_duration",
     "is_loopback",
     "is_public",
+    "lifetime_seconds",
     "parse_duration",
     "raise_broken",
 ]
@@ -103,6 +106,33 @@ Duration = Annotated[
     BeforeValidator(_seconds),
     Field(ge=0.001, le=3650 * 86400.0),
     Allowed("duration"),
+]
+
+#: seconds; as of `Duration`
+_LONGEST_LIFETIME = 3650 * 86400.0
+
+
+def lifetime_seconds(written: str) -> float | None:
+    """Of a `Lifetime`: 0 is none, None the default one."""
+    return {"none": 0.0, "default": None}.get(written) if written in _WORDS else parse_duration(written)
+
+
+_WORDS = ("none", "default")
+
+
+def _lifetime(value: str) -> str:
+    seconds = lifetime_seconds(value)  # raises ValueError where it is no duration
+    if seconds is not None and value not in _WORDS and not 0.001 <= seconds <= _LONGEST_LIFETIME:
+        raise ValueError("a lifetime is `none`, `default`, or between `1ms` and `3650d`")
+    return value
+
+
+#: kept as written
+Lifetime = Annotated[
+    str,
+    BeforeValidator(lambda value: f"{value:g}s" if type(value) in (int, float) else value),
+    AfterValidator(_lifetime),
+    Allowed("`none`, `default` (`cache.response_ttl`) or a duration such as `10m` or `2h`"),
 ]
 
 Name = Annotated[
@@ -228,6 +258,21 @@ OfferFilter = Annotated[
     Field(max_length=2000),
     AfterValidator(_filter),
     Allowed("terms such as `gpu_name=RTX_4090`, `reliability>0.95` or `geolocation=US`"),
+]
+
+
+def _patterns(value: tuple[str, ...]) -> tuple[str, ...]:
+    from llmhost.config.patterns import check_patterns
+
+    check_patterns(value)
+    return value
+
+
+Patterns = Annotated[
+    tuple[str, ...],
+    Field(max_length=50),
+    AfterValidator(_patterns),
+    Allowed("list of at most 50 regular expressions, of up to 200 characters each"),
 ]
 
 

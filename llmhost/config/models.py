@@ -18,10 +18,13 @@ from pydantic import Field, model_validator
 from llmhost.config.cost import CostConfig
 from llmhost.config.fields import (
     Duration,
+    Lifetime,
     ModelName,
     Namespace,
+    Patterns,
     Section,
     Tenant,
+    lifetime_seconds,
     raise_broken,
 )
 from llmhost.config.fleet import FleetConfig, ScaleConfig, VastConfig
@@ -33,6 +36,7 @@ __all__ = [
     "CacheConfig",
     "Config",
     "EngineConfig",
+    "LifetimesConfig",
     "LimitsConfig",
     "RedisConfig",
     "TargetsConfig",
@@ -134,6 +138,27 @@ class EngineConfig(Section):
         return {**data, "model": name} if name else data
 
 
+class LifetimesConfig(Section):
+    """How long an answer is served, by the kind of its question. `none`: it is not cached at all."""
+
+    plain: Lifetime = Field("default", description="All other questions.")
+    changing: Lifetime = Field(
+        "none", description="The answer depends on when it is asked: weather, prices, news."
+    )
+    acting: Lifetime = Field(
+        "none", description="It does something: books, sends, cancels. Served to the same text only."
+    )
+    personal: Lifetime = Field(
+        "none",
+        description="It is about a person's own data, or has a name, address or key in it. Served to the "
+        "same text only, and never embedded.",
+    )
+    creative: Lifetime = Field(
+        "default",
+        description="A poem, a joke, a name, at a temperature above 0. Served to the same text only.",
+    )
+
+
 class CacheConfig(Section):
     """What is cached, for how long, and when it is served."""
 
@@ -185,7 +210,20 @@ class CacheConfig(Section):
     admission: Literal["careful", "all"] = Field(
         "careful",
         description="`careful`: questions whose answer changes with time, that ask to do something, or that "
-        "are about personal data bypass the cache. `all`: they are cached like any other.",
+        "are about personal data bypass the cache, unless `cache.lifetimes` says otherwise. `all`: every "
+        "question is cached like a plain one.",
+    )
+    lifetimes: LifetimesConfig = Field(default_factory=LifetimesConfig)
+    allow: Patterns = Field(
+        (),
+        description="Questions in which one of these is found, in either case, are plain, unless they bring "
+        "a person's own data.",
+        examples=[[r"\bstatus code\b"]],
+    )
+    deny: Patterns = Field(
+        (),
+        description="Questions in which one of these is found are neither stored nor served from the cache.",
+        examples=[[r"\bcanteen\b", r"\bproject [a-z]{1,20}\b"]],
     )
     threshold: float = Field(0.8, ge=-1, le=1, description="`threshold` only: minimum cosine similarity.")
     candidates: int = Field(
@@ -238,7 +276,15 @@ class CacheConfig(Section):
     def _question_outlives_answer(self) -> Self:
         if self.embedding_ttl < self.response_ttl:
             raise ValueError("`cache.embedding_ttl` must be at least `cache.response_ttl`")
+        for kind, written in self.lifetimes:
+            if (lifetime_seconds(written) or 0.0) > self.embedding_ttl:
+                raise ValueError(f"`cache.embedding_ttl` must be at least `cache.lifetimes.{kind}`")
         return self
+
+    def lifetime(self, kind: str) -> float | None:
+        """Seconds for which an answer to a question of this kind is served: 0 where it is not kept, None for
+        `response_ttl`."""
+        return 0.0 if kind == "denied" else lifetime_seconds(getattr(self.lifetimes, kind))
 
 
 class LimitsConfig(Section):

@@ -77,6 +77,9 @@ def _lines(key: str, value: Any) -> Iterator[str]:
         return
     yield f"{key}:"
     for item in value:
+        if isinstance(item, str):
+            yield f"  - {_scalar(item)}"
+            continue
         for number, (name, member) in enumerate(item.items()):
             yield f"  {'- ' if number == 0 else '  '}{name}: {_scalar(member)}"
 

@@ -354,14 +354,15 @@ async def _answer(
 
 def _headers(question: Question, started: Started) -> dict[str, str]:
     """What happened, for those who want to see it."""
+    headers: dict[str, str] = {"x-llmhost-kind": question.kind}
     if started.source == "engine":
-        headers = {"x-llmhost-cache": "bypass" if question.bypasses else "miss"}
+        headers["x-llmhost-cache"] = "bypass" if question.bypasses else "miss"
         if started.worker is not None:
             headers["x-llmhost-worker"] = started.worker
         if started.shadow is not None:
             headers |= {"x-llmhost-shadow": started.shadow.source, **_of_hit(started.shadow)}
         return headers
-    headers = {"x-llmhost-cache": started.source, "x-llmhost-cost-usd": "0"}
+    headers |= {"x-llmhost-cache": started.source, "x-llmhost-cost-usd": "0"}
     return headers if started.reply is None else headers | _of_hit(started.reply)
 
 

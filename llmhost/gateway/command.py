@@ -1,7 +1,7 @@
 """What `llmhost ask` and `llmhost chat` ask through the gateway's own socket: as their own process would
 answer, without loading anything.
 
-The answer is lines of JSON: `kind` of a question that is not cached, `forgotten` and how many messages of a
+The answer is lines of JSON: `forgotten` and how many messages of a
 long conversation are left out, `worker` that is asked now, `text` as it comes, and last `reply`, the document
 that `ask --json` prints, or the `error` that the command shows.
 """
@@ -95,8 +95,6 @@ async def _answer(exchange: Exchange, fleet: ServedFleet, body: CommandBody) -> 
         refresh=body.refresh,
         threshold=body.threshold,
     )
-    if question.kind is not None and not question.use_cache:
-        await exchange.write(_line({"kind": question.kind}))
     if forgotten := len(body.history) - len(question.history):
         await exchange.write(_line({"forgotten": forgotten}))
     exchange.record.asks(fleet, [question])
@@ -114,7 +112,7 @@ async def _answer(exchange: Exchange, fleet: ServedFleet, body: CommandBody) -> 
             if isinstance(event, Text):
                 await exchange.write(_line({"text": event.text}))
             elif isinstance(event, Reply):
-                document = reply_document(event, explain=body.explain)
+                document = reply_document(event, question, explain=body.explain)
                 await exchange.write(_line({"reply": document}))
 
 

@@ -83,6 +83,9 @@ class Metrics:
         self._requests = counter(
             "llmhost_requests", "Requests that ended", "api", "model", "outcome", "status"
         )
+        self._kinds = counter(
+            "llmhost_questions", "Questions, by whether their answers keep", "model", "kind"
+        )
         self._answers = histogram(
             "llmhost_answer_seconds", "From the request to the end of its answer", _ANSWER, "model", "outcome"
         )
@@ -133,6 +136,8 @@ class Metrics:
         self._requests(record.api, record.model, outcome, str(status or "none")).inc()
         if record.operation is None:
             return
+        if record.kind:
+            self._kinds(record.model, record.kind).inc()
         model = (record.operation, record.engine, record.model)
         self._served(
             *model, str(status) if outcome == "error" else outcome if outcome == "gone" else ""

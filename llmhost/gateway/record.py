@@ -41,9 +41,10 @@ _KEY = "llmhost.record"
 class RequestRecord:
     """One request. `at` is when it came, Unix seconds; all other times are seconds since then.
 
-    `model` and `engine` are the configured names of what answers, empty where no model was found. `status` is
-    that of the answer, `error` that of what went wrong, which in a stream comes after status 200. `first` is
-    when the first piece of the answer came, `seconds` when all was said. `gone`: the client left.
+    `kind` is the question's. `model` and `engine` are the configured names of what answers, empty where no
+    model was found. `status` is that of the answer, `error` that of what went wrong, which in a stream comes
+    after status 200. `first` is when the first piece of the answer came, `seconds` when all was said. `gone`:
+    the client left.
     """
 
     at: float = field(default_factory=time.time)
@@ -54,6 +55,7 @@ class RequestRecord:
     model: str = ""
     engine: str = ""
     tenant: str = ""
+    kind: str = ""
     bypasses: bool = False
     status: int | None = None
     error: int | None = None
@@ -95,7 +97,7 @@ class RequestRecord:
         """These questions are asked now."""
         config, question = fleet.config, questions[0]
         self.fleet, self.model, self.engine = config.fleet.name, fleet.model, config.engine.kind
-        self.tenant, self.bypasses = question.tenant, question.bypasses
+        self.tenant, self.kind, self.bypasses = question.tenant, question.kind, question.bypasses
 
     def embeds(self, fleet: ServedFleet, tenant: str | None, *, engine: bool) -> None:
         """Texts become vectors now, by the fleet's engine, or by the embedding model of its cache."""

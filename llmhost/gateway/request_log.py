@@ -44,6 +44,7 @@ def log_line(record: RequestRecord) -> bytes:
         "fleet": record.fleet or None,
         "model": record.model or None,
         "tenant": record.tenant or None,
+        "kind": record.kind or None,
         "outcome": record.outcome,
         "shadow": record.shadow.source if record.shadow else None,
         "status": record.status,

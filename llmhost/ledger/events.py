@@ -31,10 +31,11 @@ class QuestionEvent:
     what a process spends once on loading the embedding model; `user_ms` is what the user waited, with that
     and with the start of the command. None where no user waited.
 
-    `cost_usd` is what the engine's time cost, `saved_usd` what a hit's answer had cost to make. Tokens
-    are those that an engine worked on: none for a hit. `waited`: the hit's answer was still being made
-    for another request, so its latency says nothing about the cache. `shadow` is of a miss the tier, exact or
-    semantic, that would have answered if hits were served, and would have saved `shadow_saved_usd`.
+    `cost_usd` is what the engine's time cost, `saved_usd` what a hit's answer had cost to make. Tokens are
+    those that an engine worked on: none for a hit. `waited`: the hit's answer was still being made for
+    another request, so its latency says nothing about the cache. `shadow` is of a miss the tier, exact or
+    semantic, that would have answered if hits were served, and would have saved `shadow_saved_usd`. `kind`
+    says of a question whether its answer keeps, empty for engines' other work.
     """
 
     at: float
@@ -49,6 +50,7 @@ class QuestionEvent:
     user_ms: float | None = None
     shadow: str | None = None
     shadow_saved_usd: float = 0.0
+    kind: str = ""
 
 
 class EngineWork(Protocol):
@@ -71,6 +73,7 @@ def engine_event(
     answers: Sequence[EngineWork],
     *,
     user_ms: float | None = None,
+    kind: str = "",
 ) -> QuestionEvent:
     """The event of work that engines did: of one answer, or of several that one question took."""
     return QuestionEvent(
@@ -78,6 +81,7 @@ def engine_event(
         outcome=outcome,
         latency_ms=latency_ms,
         user_ms=user_ms,
+        kind=kind,
         prompt_tokens=sum(answer.prompt_tokens for answer in answers),
         completion_tokens=sum(answer.completion_tokens for answer in answers),
         engine_seconds=sum(answer.engine_seconds for answer in answers),

@@ -232,6 +232,8 @@ def _add_event(sums: dict[str, float], event: QuestionEvent) -> None:
             sums[name] += value
     if event.shadow is not None:
         sums[f"shadow:{event.shadow}"] += 1
+    if event.kind:
+        sums[f"kind:{event.kind}"] += 1
 
 
 def _totals(rows: Iterable[Mapping[bytes, bytes]]) -> Totals:
@@ -252,13 +254,16 @@ def _totals(rows: Iterable[Mapping[bytes, bytes]]) -> Totals:
         miss_ms=_histogram(sums, "miss_ms:"),
         hit_user_ms=_histogram(sums, "hit_user_ms:"),
         miss_user_ms=_histogram(sums, "miss_user_ms:"),
-        shadow={
-            name.removeprefix("shadow:"): round(count)
-            for name, count in sums.items()
-            if name.startswith("shadow:")
-        },
+        shadow=_named(sums, "shadow:"),
+        kinds=_named(sums, "kind:"),
         shadow_saved_usd=sums.get("shadow_saved_usd", 0.0),
     )
+
+
+def _named(sums: Mapping[str, float], prefix: str) -> dict[str, int]:
+    return {
+        name.removeprefix(prefix): round(count) for name, count in sums.items() if name.startswith(prefix)
+    }
 
 
 def _histogram(sums: Mapping[str, float], prefix: str) -> dict[int, int]:

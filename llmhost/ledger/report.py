@@ -73,7 +73,7 @@ class Report:
     judged; `hit_ms` and `miss_ms` leave out the start of a command and the loading of the models. `judged`
     counts the pairs of questions that an engine was asked to judge, `audits` the hits that one answered as
     well, and `embeddings` the requests for which one gave vectors: none of these is among the `requests`.
-    Tokens are those that engines worked on.
+    Tokens are those that engines worked on. `kinds` counts questions by whether their answers keep.
     """
 
     requests: int
@@ -95,6 +95,7 @@ class Report:
     money: Money
     targets: Sequence[Target]
     shadow: Shadow
+    kinds: Mapping[str, int]
 
 
 def make_report(
@@ -131,6 +132,7 @@ def make_report(
             _below("usd_per_query", targets.cost_per_query, sums.per_query_usd),
         ],
         shadow=_shadow(totals, hits, misses),
+        kinds=totals.kinds,
     )
 
 

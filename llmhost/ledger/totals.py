@@ -14,7 +14,7 @@ __all__ = ["Totals"]
 class Totals:
     """Sums over a stretch of time. `hit_ms` and `miss_ms` count latencies by histogram bucket, `…_user_ms`
     those that users saw. `shadow` counts what was not served and its comparisons, by their names in Redis:
-    `exact`, `semantic`, `exact:right`, …
+    `exact`, `semantic`, `exact:right`, … `kinds` counts questions by whether their answers keep.
     """
 
     outcomes: Mapping[Outcome, int] = field(default_factory=dict)
@@ -29,6 +29,7 @@ class Totals:
     miss_user_ms: Mapping[int, int] = field(default_factory=dict)
     shadow: Mapping[str, int] = field(default_factory=dict)
     shadow_saved_usd: float = 0.0
+    kinds: Mapping[str, int] = field(default_factory=dict)
 
     def count(self, *outcomes: Outcome) -> int:
         return sum(self.outcomes.get(outcome, 0) for outcome in outcomes)

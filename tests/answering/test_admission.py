@@ -3,122 +3,165 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from llmhost.answering.admission import is_creative, kind_of
-
-CHANGING = [
-    "What time is it?",
-    "what\u2019s the date today",
-    "Who is the current president of France?",
-    "What's the weather like in Lisbon?",
-    "Is GitHub down?",
-    "Is the shop open?",
-    "What is the price of gold?",
-    "What is the latest version of Python?",
-    "Are there any flights to Rome tonight?",
-    "How many days until Christmas?",
-    "Has it stopped raining yet?",
-]
-ACTING = [
-    "Book a table for two",
-    "Can you please book a table?",
-    "Find a good restaurant. Then reserve a table.",
-    "Cancel my subscription",
-    "Remind me to call mum",
-    "Turn off the lights",
-    "turn the heating down",
-    "Send 5 euros to Ann",
-    "Play some jazz music",
-    "set an alarm for 7",
-    "Delete my account",
-    "Add milk to my shopping list",
-]
-PERSONAL = [
-    "Is my parcel here yet?",
-    "What is my balance?",
-    "Where is my order?",
-    "show me my last three invoices",
-    "My name is Bob. Who are you?",
-    "I am 43 years old, what should I eat?",
-    "I was diagnosed with asthma",
-    "Write to joe@example.com",
-    "Is 4111 1111 1111 1111 a valid card?",
-    "My number is +41 44 123 45 67",
-    "Is DE89 3704 0044 0532 0130 00 right?",
-]
-ORDINARY = [
-    "What is Redis?",
-    "How do I book a table online?",
-    "How do I cancel my subscription?",
-    "How do I reset my password?",
-    "I forgot my password, how can I reset it?",
-    "Where can I find my invoice?",
-    "What happens if my parcel is late?",
-    "What is the time complexity of quicksort?",
-    "What is the current in a circuit?",
-    "What is weather?",
-    "Is a whale a mammal?",
-    "Delete a branch in git",
-    "Set a variable in bash",
-    "Open a file in Python",
-    "Remove duplicates from a list",
-    "When did the war start?",
-    "How do I push this branch?",
-    "What is a reservation?",
-    "\u6cd5\u56fd\u7684\u9996\u90fd",
-    "",
-]
+from llmhost.answering.admission import admit, brings_own_data, writing_tool
+from llmhost.cache.guards.word_lists import read_sections
 
 
-@pytest.mark.parametrize("asked", CHANGING)
-def test_a_question_about_now_is_changing(asked: str) -> None:
-    assert kind_of(asked) == "changing"
+def requests() -> Iterator[tuple[str, str]]:
+    """Kind and text of each line of `requests.txt`."""
+    for kind, lines in read_sections(Path(__file__).parent / "requests.txt").items():
+        yield from ((kind, line) for line in lines)
 
 
-@pytest.mark.parametrize("asked", ACTING)
-def test_a_request_to_do_something_is_acting(asked: str) -> None:
-    assert kind_of(asked) == "acting"
+@pytest.mark.parametrize(("kind", "asked"), list(requests()))
+def test_a_request_is_of_its_kind(kind: str, asked: str) -> None:
+    assert admit(asked).kind == kind
 
 
-@pytest.mark.parametrize("asked", PERSONAL)
-def test_a_question_about_ones_own_data_is_personal(asked: str) -> None:
-    assert kind_of(asked) == "personal"
-
-
-@pytest.mark.parametrize("asked", ORDINARY)
-def test_a_question_that_has_one_answer_for_everyone_is_ordinary(asked: str) -> None:
-    assert kind_of(asked) is None
+@pytest.mark.parametrize("asked", ["", "   \n ", "?", "\u6cd5\u56fd\u7684\u9996\u90fd", "\U0001f600"])
+def test_what_says_nothing_in_english_is_plain(asked: str) -> None:
+    assert admit(asked).kind == "plain"
 
 
 @pytest.mark.parametrize(
-    ("asked", "creative"),
+    ("asked", "kind", "because"),
     [
-        ("Write a poem about the sea", True),
-        ("Can you tell me a joke?", True),
-        ("another limerick, please", True),
-        ("Who wrote the poem?", False),
-        ("Write a function that sorts", False),
+        ("Thanks! What time is it?", "changing", "what time is it"),
+        ("Hi. Please cancel my order", "acting", "please cancel my"),
+        ("Is joe@example.com a good name?", "personal", "joe@example.com"),
+        ("What is Redis?", "plain", ""),
     ],
 )
-def test_what_is_to_be_another_each_time_is_creative(asked: str, creative: bool) -> None:
-    assert is_creative(asked) is creative
+def test_the_words_that_tell_the_kind_are_named(asked: str, kind: str, because: str) -> None:
+    admitted = admit(asked)
+    assert (admitted.kind, admitted.because) == (kind, because)
 
 
 @pytest.mark.parametrize("frame", ["{} Is my parcel here?", "Is my parcel here?\n{}"])
 def test_what_is_asked_is_found_before_and_after_a_long_text(frame: str) -> None:
-    assert kind_of(frame.format("lorem ipsum. " * 2000)) == ("personal" if frame[0] == "I" else None)
-    assert kind_of("lorem ipsum. " * 2000 + "Book a table.") == "acting"
+    assert admit(frame.format("lorem ipsum. " * 2000)).kind == "personal"
+    assert admit("lorem ipsum. " * 2000 + "Book a table.").kind == "acting"
+
+
+def test_what_a_text_quotes_is_not_what_it_asks() -> None:
+    assert admit('Translate "Where is my order?" into French').kind == "plain"
+    assert admit("Is “yesterday” an adverb?").kind == "plain"
+    assert admit('Translate "write to joe@example.com"').kind == "personal"
+
+
+# The operator's own patterns
+
+
+def test_what_the_operator_denies_is_denied_in_either_case() -> None:
+    admitted = admit("Who leads Project Falcon?", deny=(r"project \w+",))
+    assert (admitted.kind, admitted.because) == ("denied", "Project Falcon")
+
+
+def test_what_the_operator_allows_is_plain() -> None:
+    assert admit("What is the status of order processing?").kind != "plain"
+    assert admit("What is the status of order processing?", allow=("order processing",)).kind == "plain"
+
+
+def test_what_is_both_allowed_and_denied_is_denied() -> None:
+    assert admit("order processing", allow=("order",), deny=("order",)).kind == "denied"
+
+
+def test_a_persons_own_data_stays_personal_whatever_is_allowed() -> None:
+    assert admit("order processing for joe@example.com", allow=("order",)).kind == "personal"
+
+
+# What brings a person's own data
 
 
 @pytest.mark.parametrize(
-    "text", ["please " * 20_000, "is " * 50_000, "1 " * 50_000, "a@" * 50_000, "my " * 9_000]
+    "text",
+    [
+        "sk-abcdEFGH1234567890abcd",
+        "-----BEGIN RSA PRIVATE KEY-----",
+        "4111-1111-1111-1111",
+        "DE89 3704 0044 0532 0130 00",
+        "Dear Ms. Ortega",
+        "Best regards,\nAnna",
+    ],
+)
+def test_own_data_is_found_anywhere(text: str) -> None:
+    assert brings_own_data(f"Correct this:\n{text}\nPlease.")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What was new in Python 3.11 and 3.12?",
+        "How far is 384,400 km in miles?",
+        "Convert 1,000,000 rupees to words",
+        "What happened on 14 July 1789?",
+        "Is RFC 9110 newer than RFC 2616?",
+        "Who was Albert Einstein?",
+        "What does HTTP 404 mean?",
+        "Is 192.168.0.1 a private address?",
+        "What is the token limit?",
+        "How long should a password be?",
+    ],
+)
+def test_numbers_and_names_that_everyone_knows_are_nobodys_own(text: str) -> None:
+    assert not brings_own_data(text)
+
+
+# Tools
+
+
+@pytest.mark.parametrize(
+    ("tool", "writes"),
+    [
+        ({"type": "function", "function": {"name": "send_email"}}, True),
+        ({"name": "createEvent", "input_schema": {}}, True),
+        ({"type": "function", "name": "files.delete"}, True),
+        ({"type": "bash_20250124", "name": "bash"}, True),
+        ({"type": "function", "function": {"name": "get_weather"}}, False),
+        ({"type": "function", "function": {"name": "search_orders"}}, False),
+        ({"type": "function", "function": {"name": None}}, False),
+        ("send_email", False),
+    ],
+)
+def test_a_tool_that_does_something_is_told_by_its_name(tool: Any, writes: bool) -> None:
+    assert bool(writing_tool([tool])) is writes
+
+
+@pytest.mark.parametrize("tools", [None, [], "send", 7, {"name": "send"}])
+def test_what_is_no_list_of_tools_has_none(tools: Any) -> None:
+    assert writing_tool(tools) == ""
+
+
+# Time
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "please " * 20_000,
+        "is " * 50_000,
+        "1 " * 50_000,
+        "a@" * 50_000,
+        "my " * 9_000,
+        "is the " * 9_000,
+        "what is the current " * 5_000,
+        "send a b c d " * 5_000,
+        "how many of the " * 5_000,
+        "A b. " * 9_000,
+        "a1" * 9_000,
+        "Order Order " * 5_000,
+        "\n" * 50_000,
+        '"' * 50_000,
+    ],
 )
 def test_no_text_takes_long(text: str) -> None:
-    kind_of("warm up")
-    is_creative("warm up")
+    admit("warm up")
     began = time.process_time()
-    kind_of(text)
-    is_creative(text)
+    admit(text)
     assert time.process_time() - began < 0.5

@@ -21,6 +21,7 @@ from llmhost.answering.question import Question, Reply, Started, Text
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.policy import ThresholdPolicy
 from llmhost.cache.service import SemanticCache
+from llmhost.cache.stored import decode_entry
 from llmhost.config.models import RedisConfig
 from llmhost.engines.engine import Completion, Done, Message
 from llmhost.engines.load import LocalLoad
@@ -532,3 +533,35 @@ async def test_a_creative_request_is_answered_by_the_same_text_and_by_no_other_w
     await house.ask(poem, engine("first"))
     assert (await house.ask(replace(REWORDED, exact_only=True), engine("second"))).answer.text == "second"
     assert (await house.ask(poem)).source == "exact"
+
+
+# What may be kept, by the kind of the question
+
+
+async def test_a_question_for_the_exact_tier_alone_is_not_embedded(
+    house: House, redis_client: Redis, keys: NamespaceKeys
+) -> None:
+    alone = replace(ASKED, exact_only=True)
+    first = await house.ask(alone, engine())
+    assert first.entry is not None
+    stored = decode_entry(await redis_client.get(keys.response(first.entry)))
+    assert stored is not None
+    assert (stored.embedder, stored.dimensions) == ("", 0)
+    assert (await house.ask(alone)).source == "exact"
+    assert (await house.ask(REWORDED, engine("its own"))).source == "engine"
+
+
+async def test_an_answer_is_kept_for_the_lifetime_of_its_question(
+    house: House, redis_client: Redis, keys: NamespaceKeys
+) -> None:
+    reply = await house.ask(replace(ASKED, lifetime=600.0), engine())
+    assert reply.entry is not None
+    assert 500_000 < await redis_client.pttl(keys.response(reply.entry)) <= 600_000
+
+
+@pytest.mark.parametrize("kind", ["plain", "changing"])
+async def test_the_ledger_counts_each_question_by_its_kind(house: House, kind: Any) -> None:
+    await house.ask(replace(ASKED, kind=kind), engine())
+    await house.ask(replace(ASKED, kind=kind))
+    totals = await house.totals()
+    assert totals.kinds == {kind: 2}

@@ -300,7 +300,55 @@ def test_a_question_whose_answer_does_not_keep_is_cached_only_where_that_is_aske
 def test_the_configuration_may_admit_every_question() -> None:
     config = Config.model_validate({"cache": {"admission": "all"}})
     question = make_question(config, [user("Is my parcel here yet?")])
-    assert (question.kind, question.use_cache) == ("personal", True)
+    assert (question.kind, question.use_cache, question.exact_only) == ("plain", True, False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "options", "kind", "exact_only"),
+    [
+        ("What is Redis?", {}, "plain", False),
+        ("What time is it?", {"use_cache": True}, "changing", False),
+        ("Is my parcel here yet?", {"use_cache": True}, "personal", True),
+        ("Book a table for two", {"refresh": True}, "acting", True),
+    ],
+)
+def test_what_does_something_or_is_personal_is_never_embedded(
+    asked: str, options: dict[str, Any], kind: str, exact_only: bool
+) -> None:
+    question = make_question(CONFIG, [user(asked)], **options)
+    assert (question.kind, question.exact_only) == (kind, exact_only)
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "used", "seconds"), [("10m", True, 600.0), ("none", False, None), ("default", True, None)]
+)
+def test_the_configuration_says_how_long_an_answer_of_a_kind_is_kept(
+    lifetime: str, used: bool, seconds: float | None
+) -> None:
+    config = Config.model_validate({"cache": {"lifetimes": {"changing": lifetime}}})
+    question = make_question(config, [user("What time is it?")])
+    assert (question.use_cache, question.lifetime) == (used, seconds)
+
+
+def test_the_operator_s_patterns_allow_and_deny() -> None:
+    config = Config.model_validate({"cache": {"allow": ["what time"], "deny": ["redis"]}})
+    kinds = [make_question(config, [user(asked)]).kind for asked in ("What time is it?", "What is Redis?")]
+    assert kinds == ["plain", "denied"]
+    assert not make_question(config, [user("What is Redis?")]).use_cache
+
+
+def test_a_conversation_in_which_somebody_gave_own_data_stays_personal() -> None:
+    turns = [user("My name is Bob"), Message("assistant", "Hello Bob"), user("What is Redis?")]
+    assert make_question(CONFIG, turns).kind == "personal"
+    turns[0] = user("Hello")
+    assert make_question(CONFIG, turns).kind == "plain"
+
+
+@pytest.mark.parametrize(("name", "kind"), [("send_email", "acting"), ("get_weather", "plain")])
+def test_a_request_with_a_tool_that_does_something_is_acting(name: str, kind: str) -> None:
+    tools = [{"type": "function", "function": {"name": name}}]
+    question = make_question(CONFIG, [user("What is Redis?")], fields={"tools": tools})
+    assert (question.kind, question.bypasses) == (kind, True)
 
 
 @pytest.mark.parametrize(("temperature", "exact_only"), [(0.7, True), (None, True), (0.0, False)])

@@ -8,11 +8,12 @@ import pytest
 from doubles.scripted_verifier import DOUBT, REFUSAL
 
 from llmhost.answering.document import reply_document
-from llmhost.answering.question import Latency, Reply
+from llmhost.answering.question import Latency, Question, Reply
 from llmhost.cache.models import Answer, Candidate, SemanticLookup, Verdict
 from llmhost.cli.asking import show_explanation
 from llmhost.cli.output import Output, plain
 
+ASKED = Question("how many cups?", "m", "t", kind="changing", because="how many\x1b")
 ANSWER = Answer("text", "m", 1.0, 1, 1, "stop", 1.0, 0.0)
 REFUSED = Verdict(Candidate("a", "5 cups", 0.9512, ANSWER), False, "numbers: 5, 6", objections=(REFUSAL,))
 SERVED = Verdict(Candidate("b", "cups\x1b[31m", 0.8, ANSWER), True, "sure", 0.97, 0.96, (DOUBT,))
@@ -20,21 +21,22 @@ REPLY = Reply(ANSWER, "semantic", Latency(1.0), lookup=SemanticLookup(verdicts=(
 
 
 def shown(reply: Reply, capsys: pytest.CaptureFixture[str], *, quiet: bool = False) -> str:
-    show_explanation(Output(quiet=quiet), reply_document(reply, explain=True))
+    show_explanation(Output(quiet=quiet), reply_document(reply, ASKED, explain=True))
     out, err = capsys.readouterr()
     assert out == ""
     return err
 
 
 def test_each_candidate_has_a_row_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    head, _, refused, served = shown(REPLY, capsys).splitlines()
+    kind, head, _, refused, served = shown(REPLY, capsys).splitlines()
+    assert kind == "· changing question: “how many”"
     assert head.split() == ["similarity", "confidence", "reason", "stored", "question"]
     assert refused.split() == ["0.951", "numbers:", "5,", "6", "5", "cups"]
     assert served.split() == ["served", "0.800", "0.970", "sure", "cups"]
 
 
 def test_json_has_all_that_is_known() -> None:
-    refused, served = plain(reply_document(REPLY, explain=True))["explain"]
+    refused, served = plain(reply_document(REPLY, ASKED, explain=True))["explain"]
     assert refused == {
         "question": "5 cups",
         "similarity": 0.9512,
@@ -48,8 +50,8 @@ def test_json_has_all_that_is_known() -> None:
 
 def test_an_exact_hit_says_so_and_names_no_candidates(capsys: pytest.CaptureFixture[str]) -> None:
     exact = replace(REPLY, source="exact")
-    assert reply_document(exact, explain=True)["explain"] == []
-    assert shown(exact, capsys) == "· exact match: the same question is stored\n"
+    assert reply_document(exact, ASKED, explain=True)["explain"] == []
+    assert shown(exact, capsys).endswith("· exact match: the same question is stored\n")
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_the_template_has_the_defaults(load: Load) -> None:
 
 def test_the_template_has_every_key_once() -> None:
     found = re.findall(r"^ {2,}#?([a-z_]+):", render_template(), re.MULTILINE)
-    for section in ("budget", "sentinel"):
+    for section in ("budget", "sentinel", "lifetimes"):
         found.remove(section)
     assert found == [key.rpartition(".")[2] for key, _ in fields()]
 

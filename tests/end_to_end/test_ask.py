@@ -19,6 +19,8 @@ ANSWER = "Hello, Wörld!"
 FIELDS = {
     "answer",
     "source",
+    "kind",
+    "because",
     "similarity",
     "confidence",
     "matched_question",
@@ -102,7 +104,8 @@ async def test_a_question_whose_answer_does_not_keep_is_cached_only_on_demand(st
         assert (done.code, "not cached: the answer changes with time" in done.err) == (0, True)
     first = await static_house.ok("ask", "What time is it?", "--cache")
     again = await static_house.ok("ask", "What time is it?", "--cache")
-    assert (first["source"], again["source"]) == ("engine", "exact")
+    assert (first["source"], again["source"], again["kind"]) == ("engine", "exact", "changing")
+    assert (await static_house.ok("stats"))["kinds"] == {"changing": 4}
 
 
 async def test_on_a_terminal_a_sign_of_life_names_the_worker_and_goes_with_the_first_word(

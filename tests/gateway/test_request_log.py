@@ -37,6 +37,7 @@ async def test_each_request_is_a_line_with_figures_and_without_words(serve: Serv
         200,
         answer.headers["x-llmhost-worker"],
     )
+    assert (first["kind"], answer.headers["x-llmhost-kind"]) == ("plain", "plain")
     assert first["tokens"] == {"prompt": 7, "completion": 4}
     assert first["latency_ms"] >= first["ttft_ms"] > 0
     assert (second["outcome"], second["entry"], second["confidence"]) == ("exact", first["entry"], 1.0)

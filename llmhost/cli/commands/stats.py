@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +13,7 @@ import typer
 from llmhost.cli.frame import Globals, globals_of
 from llmhost.cli.output import plain, table
 from llmhost.cli.running import configured, parse_period, run_async, wired
-from llmhost.cli.text import data_size, milliseconds, money, percent, spent
+from llmhost.cli.text import clean, data_size, milliseconds, money, percent, spent
 from llmhost.errors import UsageError
 
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ def _json(stats: _Stats) -> dict[str, object]:
         "served_error": served_error_json(stats.labels, stats.max_error),
         "targets": report.targets,
         "shadow": _shadow_json(report.shadow),
+        "kinds": report.kinds,
     }
 
 
@@ -161,6 +162,7 @@ def _picture(stats: _Stats) -> RenderableType:
     parts = [
         title,
         _questions(report),
+        *([_kinds(report.kinds)] if report.kinds else []),
         *([_shadow(report.shadow)] if report.shadow.hit_ratio is not None else []),
         latencies,
         wrong,
@@ -182,6 +184,14 @@ def _questions(report: Report) -> RenderableType:
         f"{report.bypassed:,}",
         f"{report.errors:,}",
     )
+    return grid
+
+
+def _kinds(kinds: Mapping[str, int]) -> RenderableType:
+    """Questions by whether their answers keep, the most frequent kind first."""
+    counted = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
+    grid = _numbers(*(clean(kind) for kind, _ in counted))
+    grid.add_row(*(f"{count:,}" for _, count in counted))
     return grid
 
 
