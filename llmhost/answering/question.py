@@ -216,8 +216,8 @@ def make_question(
         system = _text(earlier.pop(0))
     elif any(message.role in ("system", "developer") for message in messages):
         system = None
-    elif system is None:
-        system = engine.system
+    else:
+        system = engine.system if system is None else system
     plain, text = last.role == "user" and _is_plain(last), _text(last)
     if plain and not text.strip():
         raise UsageError("the question is empty", hint='ask like this: llmhost ask "What is Redis?"')
@@ -225,7 +225,6 @@ def make_question(
     sampling = _filled(sampling or Sampling(), engine)
     admitted = _admitted(config, text if plain else "", earlier, sampling, fields or {})
     lifetime = config.cache.lifetime(admitted.kind)
-    kept = refresh or lifetime != 0
     return Question(
         prompt=text if plain else "",
         model=model or engine.model,
@@ -233,7 +232,7 @@ def make_question(
         system=system or None,
         history=tuple(earlier),
         sampling=sampling,
-        use_cache=kept if use_cache is None else use_cache,
+        use_cache=refresh or lifetime != 0 if use_cache is None else use_cache,
         refresh=refresh,
         threshold=threshold,
         last=None if plain else last,
@@ -241,12 +240,28 @@ def make_question(
         engine=engine.kind,
         context=None if engine.kind == "openai" else engine.context,
         fleet=config.fleet.name,
-        kind=admitted.kind,
-        because=admitted.because,
-        lifetime=lifetime or None,
-        exact_only=admitted.kind in EXACT_ONLY,
+        **_keeping(admitted, lifetime),
         **options,
     )
+
+
+class _Keeping(TypedDict):
+    """What a question's kind means for its answer; see `Question`."""
+
+    kind: Kind
+    because: str
+    lifetime: float | None
+    exact_only: bool
+
+
+def _keeping(admitted: Admitted, lifetime: float | None) -> _Keeping:
+    """`lifetime` 0: the answer is not kept, unless that is asked for."""
+    return {
+        "kind": admitted.kind,
+        "because": admitted.because,
+        "lifetime": lifetime or None,
+        "exact_only": admitted.kind in EXACT_ONLY,
+    }
 
 
 def _admitted(

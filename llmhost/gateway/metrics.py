@@ -83,9 +83,7 @@ class Metrics:
         self._requests = counter(
             "llmhost_requests", "Requests that ended", "api", "model", "outcome", "status"
         )
-        self._kinds = counter(
-            "llmhost_questions", "Questions, by whether their answers keep", "model", "kind"
-        )
+        self._kinds = counter("llmhost_questions", "Questions, by kind", "model", "kind")
         self._answers = histogram(
             "llmhost_answer_seconds", "From the request to the end of its answer", _ANSWER, "model", "outcome"
         )
@@ -108,12 +106,9 @@ class Metrics:
             _FIRST_TOKEN,
             *_MODEL,
         )
-        self._between = histogram(
-            "gen_ai_server_time_per_output_token_seconds",
-            "Per token after the first, of engines' answers",
-            _BETWEEN,
-            *_MODEL,
-        )
+        per_token = "gen_ai_server_time_per_output_token_seconds"
+        said = "Per token after the first, of engines' answers"
+        self._between = histogram(per_token, said, _BETWEEN, *_MODEL)
         self._operations = histogram(
             "gen_ai_client_operation_duration_seconds",
             "Answers of engines, by this gateway as a client",
