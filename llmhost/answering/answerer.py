@@ -144,6 +144,10 @@ class Answerer:
             if not asked.leads:
                 await self._count(asked)
 
+    async def usd_per_second(self, model: str) -> float:
+        """What a second of a worker's time costs, of the dearest that could be asked; 0 without one."""
+        return answer_cost(1.0, await self.pool().highest_price(model), self.slots)
+
     async def aclose(self) -> None:
         """Ends the answers that are still made for other processes; finishes what is compared and counted."""
         tasks = list(self._tasks)

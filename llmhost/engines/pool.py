@@ -198,6 +198,13 @@ class Pool:
         """
         return self._answer(request.model, "", tenant, lambda engine: _vectors(engine, request))
 
+    async def highest_price(self, model: str) -> float:
+        """USD an hour of the dearest worker that serves the model; 0 without one."""
+        try:
+            return max((one.price_per_hour for one in await self._upstreams(model)), default=0.0)
+        except LlmhostError:
+            return 0.0
+
     async def _answer(
         self,
         model: str,

@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
+import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from llmhost.answering.cache_session import WarnOnce
 from llmhost.config.gateway import GatewayConfig
 from llmhost.errors import StateError, StoreError, StoreUnavailable, UsageError
-from llmhost.gateway.api_keys import ApiKey, Limits, PresentedKey, Use, key_in
+from llmhost.gateway.api_keys import ApiKey, Booking, Limits, PresentedKey, Use, key_in
 from llmhost.gateway.exchange import Caller, Exchange
 from llmhost.gateway.faults import BadRequest, Forbidden, RateLimited, Unauthorized
 from llmhost.gateway.key_store import Admission, KeyStore
@@ -82,12 +83,8 @@ class LastKnown:
         """The limit that keeps one more request from being admitted now, and the seconds until it does not;
         None where there is none, and it is counted. `pending` was used and is not booked yet."""
         limits = self.key.limits
-        today = (self.today if unix // _DAY == self.day else Use()) + pending
-        tomorrow = _DAY - int(unix % _DAY)
-        if limits.tokens_per_day is not None and today.tokens >= limits.tokens_per_day:
-            return "tokens_per_day", tomorrow
-        if limits.usd_per_day is not None and today.usd >= limits.usd_per_day:
-            return "usd_per_day", tomorrow
+        if (used_up := self.used_up(unix, pending)) is not None:
+            return used_up
         if limits.requests_per_minute is None:
             return None
         self.since = [at for at in self.since if now - at < _WINDOW]
@@ -98,28 +95,43 @@ class LastKnown:
         self.since.append(now)
         return None
 
+    def used_up(self, unix: float, pending: Use) -> tuple[str, int] | None:
+        """The limit of a day that is used up, as `reached`."""
+        limits, tomorrow = self.key.limits, _DAY - int(unix % _DAY)
+        today = (self.today if unix // _DAY == self.day else Use()) + pending
+        if limits.tokens_per_day is not None and today.tokens >= limits.tokens_per_day:
+            return "tokens_per_day", tomorrow
+        if limits.usd_per_day is not None and today.usd >= limits.usd_per_day:
+            return "usd_per_day", tomorrow
+        return None
+
 
 class Bookkeeper:
-    """Counts what is used in the background: what comes within a moment is written together, and what comes
-    while Redis is away is kept. Where an error leaves open whether Redis has written, it is written again:
-    counted twice is safer than lost.
+    """Counts what is used, and ends holds, in the background: what comes within a moment is written together,
+    and what comes while Redis is away is kept. Where an error leaves open whether Redis has written, it is
+    written again: counted twice is safer than lost.
     """
 
     def __init__(self, store: KeyStore, warn_once: WarnOnce, pause: float = _PAUSE) -> None:
         self._store = store
         self._warn_once = warn_once
         self._pause = pause
-        self._pending: dict[str, Use] = {}
+        self._pending: dict[str, Booking] = {}
         self._task: asyncio.Task[None] | None = None
 
     def pending(self, id: str) -> Use:
         """What a key used and Redis does not know yet."""
-        return self._pending.get(id, Use())
+        return self._pending.get(id, Booking()).used
 
     def used(self, id: str, use: Use) -> None:
-        if use == Use():
-            return
-        self._pending[id] = self.pending(id) + use
+        if use != Use():
+            self._add(id, Booking(use))
+
+    def ended(self, id: str, hold: str) -> None:
+        self._add(id, Booking(ended=(hold,)))
+
+    def _add(self, id: str, booking: Booking) -> None:
+        self._keep({id: booking})
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._write())
 
@@ -153,9 +165,9 @@ class Bookkeeper:
             self._warn_once.warn("what API keys used is not counted yet", why)
         return not refused
 
-    def _keep(self, uses: Mapping[str, Use]) -> None:
-        for id, use in uses.items():
-            self._pending[id] = self.pending(id) + use
+    def _keep(self, bookings: Mapping[str, Booking]) -> None:
+        for id, booking in bookings.items():
+            self._pending[id] = self._pending.get(id, Booking()) + booking
 
 
 class Access:
@@ -178,6 +190,8 @@ class Access:
         self._restore = restore
         self._books = Bookkeeper(store, warn_once)
         self._known: OrderedDict[str, LastKnown] = OrderedDict()
+        #: what requests of this process may still use, by key and hold
+        self._held: dict[str, dict[str, Use]] = {}
         self._away_until: float | None = None
 
     async def aclose(self) -> None:
@@ -203,15 +217,44 @@ class Access:
             return Caller(user=user, is_operator=not user)
         asks = exchange.scope["method"] == "POST" and path in APIS
         key = await self._key(presented, asks=asks)
-
-        def charge(tokens: int, usd: float) -> None:
-            self._books.used(key.id, Use(0, tokens, usd))
-
         if _concerns_all(path) and not key.operator:
             raise Forbidden("this concerns all tenants", hint="make a key: llmhost keys add --operator")
         if asks:
             self._books.used(key.id, Use(1))
-        return Caller(key.tenant, user, key.limits.models, charge, is_operator=key.operator and not user)
+        account = _KeyAccount(self, key)
+        return Caller(key.tenant, user, key.limits.models, account, is_operator=key.operator and not user)
+
+    def charge(self, key: ApiKey, use: Use) -> None:
+        self._books.used(key.id, use)
+
+    @asynccontextmanager
+    async def holding(self, key: ApiKey, most: Use) -> AsyncIterator[None]:
+        """Keeps `most` of the key's limits of a day within the block. Raises RateLimited."""
+        hold = secrets.token_hex(8)
+        is_known_to_redis = await self._hold(key, hold, most)
+        self._held.setdefault(key.id, {})[hold] = most
+        try:
+            yield
+        finally:
+            del self._held[key.id][hold]
+            if not self._held[key.id]:
+                del self._held[key.id]
+            if is_known_to_redis:
+                self._books.ended(key.id, hold)
+
+    async def _hold(self, key: ApiKey, hold: str, most: Use) -> bool:
+        """Whether Redis has it; while Redis is away, it is held for this process alone."""
+        if self._away_until is None:
+            with suppress(StoreError):
+                holding = await self._store.hold(key.id, hold, most)
+                if holding.verdict == "ok":
+                    return True
+                raise _limited(key.limits, holding.verdict, holding.wait, used_up=holding.is_used_up)
+        if (known := self._known.get(key.id)) is not None:
+            held = sum(self._held.get(key.id, {}).values(), Use())
+            if (reached := known.used_up(time.time(), self._books.pending(key.id) + held)) is not None:
+                raise _limited(key.limits, *reached)
+        return False
 
     def _needs_key(self, exchange: Exchange) -> bool:
         """Where the connection could come from another machine, a key is always needed."""
@@ -291,12 +334,30 @@ def _is_loopback(address: str) -> bool:
     return (mapped or ip).is_loopback
 
 
-def _limited(limits: Limits, verdict: str, wait: int) -> RateLimited:
+class _KeyAccount:
+    """See `Account`."""
+
+    def __init__(self, access: Access, key: ApiKey) -> None:
+        self._access = access
+        self._key = key
+        self.is_limited = key.limits.of_a_day
+
+    def charge(self, tokens: int, usd: float) -> None:
+        self._access.charge(self._key, Use(0, tokens, usd))
+
+    def holding(self, tokens: int, usd: float) -> AbstractAsyncContextManager[None]:
+        return self._access.holding(self._key, Use(0, tokens, usd))
+
+
+def _limited(limits: Limits, verdict: str, wait: int, *, used_up: bool = True) -> RateLimited:
     words: Mapping[str, str] = {
         "requests_per_minute": f"{_counted(limits.requests_per_minute or 0, 'request')} a minute",
         "tokens_per_day": f"{_counted(limits.tokens_per_day or 0, 'token')} a day (UTC)",
         "usd_per_day": f"${limits.usd_per_day or 0:,.2f} a day (UTC)",
     }
+    if not used_up:
+        left = f"what is left of this API key's limit of {words[verdict]}"
+        return RateLimited(f"requests under way may use {left}", wait)
     return RateLimited(f"this API key has reached its limit of {words[verdict]}", wait)
 
 

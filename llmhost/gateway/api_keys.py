@@ -15,7 +15,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["FIELDS", "ApiKey", "Limits", "PresentedKey", "Use", "fields_of", "key_in", "make_key", "read_key"]
+__all__ = [
+    "FIELDS",
+    "ApiKey",
+    "Booking",
+    "Limits",
+    "PresentedKey",
+    "Use",
+    "fields_of",
+    "key_in",
+    "make_key",
+    "read_key",
+]
 
 _FORM = re.compile(r"llmhost-([0-9a-f]{12})-([0-9a-f]{64})", re.ASCII)
 _BEARER = re.compile(r"bearer +", re.IGNORECASE | re.ASCII)
@@ -38,6 +49,10 @@ class Limits:
     usd_per_day: float | None = None
     models: tuple[str, ...] = ()
 
+    @property
+    def of_a_day(self) -> bool:
+        return self.tokens_per_day is not None or self.usd_per_day is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Use:
@@ -49,6 +64,17 @@ class Use:
 
     def __add__(self, other: Use) -> Use:
         return Use(self.requests + other.requests, self.tokens + other.tokens, self.usd + other.usd)
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """What was used with a key, and the ids of the holds that end with it."""
+
+    used: Use = field(default_factory=Use)
+    ended: tuple[str, ...] = ()
+
+    def __add__(self, other: Booking) -> Booking:
+        return Booking(self.used + other.used, self.ended + other.ended)
 
 
 @dataclass(frozen=True, slots=True)

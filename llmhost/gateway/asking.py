@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import orjson
@@ -21,8 +21,8 @@ from llmhost.answering.question import (
     make_question,
 )
 from llmhost.engines.engine import Thought, ToolCall
-from llmhost.gateway.chat import Chat, ChatWriter, Choice
-from llmhost.gateway.exchange import Caller, ClientGone, Exchange
+from llmhost.gateway.chat import CHARACTERS_A_TOKEN, Chat, ChatWriter, Choice
+from llmhost.gateway.exchange import Account, Caller, ClientGone, Exchange
 from llmhost.gateway.fleets import ServedFleet
 
 __all__ = ["CacheControl", "Questions", "ask_streamed", "ask_whole", "questions_of", "read_cache_control"]
@@ -31,8 +31,8 @@ __all__ = ["CacheControl", "Questions", "ask_streamed", "ask_whole", "questions_
 PING_PERIOD = 10.0
 #: requests whose questions are remembered, and the bytes of the longest of them
 _REMEMBERED, _REMEMBERED_BYTES = 1000, 4096
-#: characters of a token, about
-_CHARACTERS_A_TOKEN = 4
+#: tokens a second: no worker that is worth its price is slower
+_SLOW = 10
 #: events of several answers that wait for a slow client
 _MOST_WAITING = 64
 
@@ -276,45 +276,62 @@ class _Unfinished:
         """Tokens and USD; nothing before its first piece."""
         if self._began is None:
             return 0, 0.0
-        contents = self._question.request().contents
-        prompt = sum(len(str(content)) for content in contents) // _CHARACTERS_A_TOKEN
-        answer = max(self._pieces, self._characters // _CHARACTERS_A_TOKEN)
-        return prompt + answer, (now - self._began) * self._usd_per_second
+        answer = max(self._pieces, self._characters // CHARACTERS_A_TOKEN)
+        return _prompt_tokens(self._question) + answer, (now - self._began) * self._usd_per_second
 
 
 def _charged(
     exchange: Exchange, fleet: ServedFleet, questions: Sequence[Question]
 ) -> AsyncGenerator[tuple[int, Event]]:
     """As `_events`, and the caller's key is charged where there is one."""
-    events, charge = _events(fleet, questions), exchange.caller.charge
-    return events if charge is None else _charging(charge, events, questions)
+    events, account = _events(fleet, questions), exchange.caller.account
+    return events if account is None else _charging(account, fleet, events, questions)
 
 
 async def _charging(
-    charge: Callable[[int, float], None],
+    account: Account,
+    fleet: ServedFleet,
     events: AsyncGenerator[tuple[int, Event]],
     questions: Sequence[Question],
 ) -> AsyncGenerator[tuple[int, Event]]:
-    """The events. Each answer is charged for, also where it does not come to its end.
+    """The events. Each answer is charged for, also where it does not come to its end; what the answers may
+    use at most is held until then.
 
     A hit costs nothing. Its tokens count as its usage says: else one could ask for the same twice, end the
     request that pays, and have every answer for nothing.
     """
     clock = asyncio.get_running_loop().time
     unfinished = {index: _Unfinished(question) for index, question in enumerate(questions)}
-    try:
-        async with aclosing(events):
+    most = await _most(fleet, questions) if account.is_limited else None
+    async with aclosing(events), account.holding(*most) if most else nullcontext():
+        try:
             async for index, event in events:
                 if isinstance(event, Reply):
                     answer = event.answer
-                    charge(answer.prompt_tokens + answer.completion_tokens, event.cost_usd)
+                    account.charge(answer.prompt_tokens + answer.completion_tokens, event.cost_usd)
                     del unfinished[index]
                 else:
                     unfinished[index].add(event, clock())
                 yield index, event
-    finally:
-        for rest in unfinished.values():
-            charge(*rest.used(clock()))
+        finally:
+            for rest in unfinished.values():
+                account.charge(*rest.used(clock()))
+
+
+async def _most(fleet: ServedFleet, questions: Sequence[Question]) -> tuple[int, float]:
+    """The tokens that the answers may take at most, and about as many USD."""
+    tokens, usd = 0, 0.0
+    for question in questions:
+        answer = question.sampling.max_tokens or fleet.config.engine.context
+        tokens += _prompt_tokens(question) + answer
+        seconds = min(answer / _SLOW, fleet.config.engine.answer_timeout)
+        usd += seconds * await fleet.answerer.usd_per_second(question.model)
+    return tokens, usd
+
+
+def _prompt_tokens(question: Question) -> int:
+    """About how many."""
+    return sum(len(str(content)) for content in question.request().contents) // CHARACTERS_A_TOKEN
 
 
 async def _events(fleet: ServedFleet, questions: Sequence[Question]) -> AsyncGenerator[tuple[int, Event]]:

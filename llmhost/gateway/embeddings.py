@@ -9,6 +9,7 @@ import base64
 import struct
 import time
 from collections.abc import Awaitable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,6 +19,7 @@ from pydantic import Field, TypeAdapter, WithJsonSchema
 from llmhost.answering.embedding import embed_by_engine
 from llmhost.cache.contracts import EmbeddedText
 from llmhost.engines.engine import EmbedRequest
+from llmhost.gateway.chat import CHARACTERS_A_TOKEN
 from llmhost.gateway.exchange import Exchange
 from llmhost.gateway.faults import BadRequest, NotFound
 from llmhost.gateway.fleets import ServedFleet, ServedFleets
@@ -148,17 +150,15 @@ class Embeddings:
     async def _embed(
         self, body: _EmbeddingBody, texts: Sequence[str], exchange: Exchange, *, cut: bool
     ) -> _Vectors:
-        fleets = self._fleets.limited_to(exchange.caller.models)
-        fleet = fleets.embedder_of(body.model)
-        if fleet is not None:
-            return await self._by_cache(body, texts, exchange, fleet, cut=cut)
-        fleet = fleets.serving(body.model)
-        if fleet is None:
-            there = ", ".join(fleets.embedders) or "none"
-            raise NotFound(
-                f"the model {body.model!r} gives no embeddings here; those that do: {there}", "model"
-            )
-        return await _by_engine(body, texts, exchange, fleet, cut=cut)
+        fleets, account = self._fleets.limited_to(exchange.caller.models), exchange.caller.account
+        tokens = sum(map(len, texts)) // CHARACTERS_A_TOKEN
+        async with account.holding(tokens, 0.0) if account and account.is_limited else nullcontext():
+            if (fleet := fleets.embedder_of(body.model)) is not None:
+                return await self._by_cache(body, texts, exchange, fleet, cut=cut)
+            if (fleet := fleets.serving(body.model)) is not None:
+                return await _by_engine(body, texts, exchange, fleet, cut=cut)
+        there = ", ".join(fleets.embedders) or "none"
+        raise NotFound(f"the model {body.model!r} gives no embeddings here; those that do: {there}", "model")
 
     async def _by_cache(
         self,
@@ -188,8 +188,8 @@ class Embeddings:
                         )
                     embedded.append(one)
         tokens = exchange.record.embedded = sum(one.tokens for one in embedded)
-        if exchange.caller.charge is not None:
-            exchange.caller.charge(tokens, 0.0)
+        if exchange.caller.account is not None:
+            exchange.caller.account.charge(tokens, 0.0)
         return _Vectors([one.vector for one in embedded], tokens)
 
 
@@ -202,7 +202,8 @@ async def _by_engine(
     if not texts:
         return _Vectors([], 0)
     request = EmbedRequest(fleet.model, tuple(texts), body.dimensions, cut)
-    vectors, reply = await embed_by_engine(fleet.answerer, request, record.tenant, caller.charge)
+    charge = None if caller.account is None else caller.account.charge
+    vectors, reply = await embed_by_engine(fleet.answerer, request, record.tenant, charge)
     record.saw(reply)
     record.worker = reply.worker
     exchange.headers |= {

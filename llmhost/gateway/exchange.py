@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
@@ -20,7 +20,7 @@ from llmhost.gateway.faults import BadRequest, BodyTooLarge, Fault, TooSlow, fau
 from llmhost.gateway.ids import new_id
 from llmhost.gateway.record import record_of
 
-__all__ = ["Caller", "ClientGone", "Exchange", "Headers"]
+__all__ = ["Account", "Caller", "ClientGone", "Exchange", "Headers"]
 
 _log = logging.getLogger("llmhost.gateway")
 
@@ -44,19 +44,34 @@ class ClientGone(Exception):
     """The client closed its connection: an answer would reach no one."""
 
 
+class Account(Protocol):
+    """What an API key has of its limits. `is_limited`: those of a day, so that something is to be held."""
+
+    is_limited: bool
+
+    def charge(self, tokens: int, usd: float) -> None:
+        """Counts what was used."""
+        ...
+
+    def holding(self, tokens: int, usd: float) -> AbstractAsyncContextManager[None]:
+        """Within the block, so much is kept for it, so that requests side by side do not pass a limit
+        together. Raises RateLimited where nothing is left."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who asks. `tenant` None: whom the configuration names, as there is no key. `user` is one of the tenant,
     where they are told apart. No `models`: all of them.
 
-    `charge` counts tokens and USD that the request used. `is_known` False: a key is needed for anything else.
-    `is_operator`: errors may tell of the fleet, its workers' addresses and its budget.
+    `account` is what the request is charged to, None without a key. `is_known` False: a key is needed for
+    anything else. `is_operator`: errors may tell of the fleet, its workers' addresses and its budget.
     """
 
     tenant: str | None = None
     user: str = ""
     models: tuple[str, ...] = ()
-    charge: Callable[[int, float], None] | None = None
+    account: Account | None = None
     is_known: bool = True
     is_operator: bool = False
 

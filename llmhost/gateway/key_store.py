@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import hmac
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llmhost.errors import StoreError
-from llmhost.gateway.api_keys import FIELDS, ApiKey, PresentedKey, Use, fields_of, read_key
+from llmhost.gateway.api_keys import FIELDS, ApiKey, Booking, PresentedKey, Use, fields_of, read_key
 from llmhost.store.client import amount, load_script, text, translate_errors
 from llmhost.store.keys import GatewayKeys
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-__all__ = ["Admission", "KeyStore", "StoredKey"]
+__all__ = ["Admission", "Holding", "KeyStore", "StoredKey"]
 
 _DAY = 86_400.0  #: seconds
+#: seconds; what is held for a request of a gateway that died is free again
+_LONGEST_HOLD = 900.0
 _USED = ("day", "requests", "tokens", "usd")
 
 
@@ -39,6 +42,17 @@ class Admission:
 
 
 @dataclass(frozen=True, slots=True)
+class Holding:
+    """What Redis says to a hold: "ok", or the name of the limit that it could pass. The key may ask again in
+    `wait` seconds. `is_used_up` False: what is left of the limit is held by requests under way.
+    """
+
+    verdict: str
+    wait: int = 0
+    is_used_up: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class StoredKey:
     """A key and what it used since midnight. `key` None: its record is damaged, and the key is refused."""
 
@@ -52,8 +66,9 @@ class KeyStore:
 
     def __init__(self, client: Redis) -> None:
         self._client = client
-        self._admit, self._book = (
-            client.register_script(load_script("llmhost.gateway", name)) for name in ("admit.lua", "book.lua")
+        self._admit, self._hold, self._book = (
+            client.register_script(load_script("llmhost.gateway", name))
+            for name in ("admit.lua", "hold.lua", "book.lua")
         )
 
     async def add(self, key: ApiKey) -> None:
@@ -97,21 +112,32 @@ class KeyStore:
             return None
         return Admission(text(verdict), key, int(wait), int(asked), int(day), _use(used))
 
-    async def book(self, used: Mapping[str, Use]) -> Mapping[str, StoreError]:
-        """Counts what was used, by the key's id. Returns, by the same, why Redis has not counted it: the
-        record of a key may be damaged. Where this raises, it is not known what was counted.
+    async def hold(self, id: str, hold: str, most: Use, lifetime: float = _LONGEST_HOLD) -> Holding:
+        """Keeps `most` of what is left of the key's limits of a day for one request. It is named `hold`, and
+        lasts until a booking ends it, for `lifetime` seconds at most."""
+        with translate_errors():
+            verdict, wait, is_held = await self._hold(
+                keys=[GatewayKeys.key(id)],
+                args=[hold, most.tokens, f"{most.usd:.9f}", math.ceil(lifetime)],
+            )
+        return Holding(text(verdict), int(wait), is_used_up=not is_held)
+
+    async def book(self, bookings: Mapping[str, Booking]) -> Mapping[str, StoreError]:
+        """Counts what was used, by the key's id, and ends holds. Returns, by the same, why Redis has not done
+        it: the record of a key may be damaged. Where this raises, it is not known what was counted.
         """
         with translate_errors():
             pipeline = self._client.pipeline(transaction=False)
-            for id, use in used.items():
+            for id, booking in bookings.items():
+                use = booking.used
                 await self._book(
                     keys=[GatewayKeys.key(id)],
-                    args=[use.requests, use.tokens, f"{use.usd:.9f}"],
+                    args=[use.requests, use.tokens, f"{use.usd:.9f}", *booking.ended],
                     client=pipeline,
                 )
             counted = await pipeline.execute(raise_on_error=False)
         refused = {}
-        for id, answer in zip(used, counted, strict=True):
+        for id, answer in zip(bookings, counted, strict=True):
             if isinstance(answer, Exception):
                 try:
                     with translate_errors():

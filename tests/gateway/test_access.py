@@ -12,6 +12,7 @@ import openai
 import pytest
 from doubles.chat_server import Fault
 from doubles.gateway_house import AddKey, House, Serve, bearer
+from doubles.held_server import HeldServer
 from doubles.waiting import until
 
 from llmhost.answering.cache_session import WarnOnce
@@ -388,6 +389,32 @@ async def test_a_bad_body_counts_as_a_request(serve: Serve, add_key: AddKey) -> 
     assert statuses == [400, 429]
 
 
+@pytest.mark.parametrize("limits", [{"tokens_per_day": 2000}, {"usd_per_day": 0.01}])
+async def test_many_requests_at_once_do_not_pass_a_limit_of_a_day_together(
+    serve: Serve, add_key: AddKey, limits: dict[str, Any]
+) -> None:
+    key = bearer(await add_key(**limits))
+    async with HeldServer() as engine:
+        engine.open.set()
+        worker = {"provider": "static", "workers": [{"url": engine.url}], "price_per_hour": 0.3}
+        sections = {"fleet": worker, "gateway": ALWAYS, "cache": {"enabled": False}}
+        sections["engine"] = {"kind": "openai", "model": "tiny", "slots": 1}
+        async with serve(**sections) as one, serve(**sections) as other:
+            engine.open.clear()
+            asked = [
+                asyncio.create_task((one, other)[number % 2].chat(f"Hi {number}", key, max_tokens=1000))
+                for number in range(20)
+            ]
+            await until(lambda: sum(task.done() for task in asked) >= 18)
+            engine.open.set()
+            answers = await asyncio.gather(*asked)
+            again = await one.chat("Hi again", key, max_tokens=1000)
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert (len(refused), again.status_code) == (18, 200)
+    assert "requests under way" in refused[0].json()["error"]["message"]
+    assert int(refused[0].headers["retry-after"]) < 60
+
+
 # What errors tell
 
 
@@ -481,10 +508,10 @@ async def test_use_is_booked_when_redis_is_back(redis_client: Redis, add_key: Ad
     book, failures = store.book, [StoreUnavailable("away")] * 2
     warnings: list[str] = []
 
-    async def flaky(used: Any) -> Any:
+    async def flaky(bookings: Any) -> Any:
         if failures:
             raise failures.pop()
-        return await book(used)
+        return await book(bookings)
 
     store.book = flaky  # type: ignore[method-assign]
     books = Bookkeeper(store, WarnOnce(warnings.append), pause=0.001)

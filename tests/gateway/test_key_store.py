@@ -10,12 +10,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from llmhost.config.models import RedisConfig
-from llmhost.gateway.api_keys import ApiKey, Limits, PresentedKey, Use, make_key
+from llmhost.gateway.api_keys import ApiKey, Booking, Limits, PresentedKey, Use, make_key
 from llmhost.gateway.key_store import Admission, KeyStore
 from llmhost.store.client import connect, text
 from llmhost.store.keys import GatewayKeys
@@ -129,9 +130,9 @@ async def test_tokens_and_dollars_of_a_day_are_those_that_were_booked(redis_clie
     store = KeyStore(redis_client)
     tokens = await made(redis_client, tokens_per_day=100)
     usd = await made(redis_client, usd_per_day=0.5)
-    await store.book({tokens.id: Use(1, 99, 9.0), usd.id: Use(1, 10**9, 0.49)})
+    await store.book({tokens.id: Booking(Use(1, 99, 9.0)), usd.id: Booking(Use(1, 10**9, 0.49))})
     assert [(await admit(store, key)).verdict for key in (tokens, usd)] == ["ok", "ok"]
-    await store.book({tokens.id: Use(0, 1), usd.id: Use(0, 0, 0.011)})
+    await store.book({tokens.id: Booking(Use(0, 1)), usd.id: Booking(Use(0, 0, 0.011))})
     refused = [await admit(store, key) for key in (tokens, usd)]
     assert [one.verdict for one in refused] == ["tokens_per_day", "usd_per_day"]
     assert all(0 < one.wait <= 86_400 for one in refused)
@@ -141,18 +142,57 @@ async def test_a_record_that_cannot_be_counted_on_keeps_no_other_from_being_coun
     redis_client: Redis,
 ) -> None:
     damaged, sound, store = await made(redis_client), await made(redis_client), KeyStore(redis_client)
-    await store.book({damaged.id: Use(1, 1), sound.id: Use(1, 1)})
+    await store.book({damaged.id: Booking(Use(1, 1)), sound.id: Booking(Use(1, 1))})
     await redis_client.hset(GatewayKeys.key(damaged.id), "tokens", "many")
-    assert set(await store.book({damaged.id: Use(1, 5), sound.id: Use(1, 5)})) == {damaged.id}
+    assert set(await store.book({damaged.id: Booking(Use(1, 5)), sound.id: Booking(Use(1, 5))})) == {
+        damaged.id
+    }
     assert (await admit(store, sound)).today == Use(2, 6)
+
+
+@pytest.mark.parametrize(("limit", "most"), [("tokens_per_day", Use(0, 60)), ("usd_per_day", Use(0, 0, 0.6))])
+async def test_what_requests_under_way_may_use_is_held_by_all_gateways_until_they_are_booked(
+    redis_server: RedisServer, limit: str, most: Use
+) -> None:
+    async with two_stores(redis_server.socket) as (client, stores):
+        key = await made(client, **{limit: 100 if most.tokens else 1.0})
+        held = [(await stores[number % 2].hold(key.id, f"{number}", most)).verdict for number in range(3)]
+        refused = await stores[0].hold(key.id, "more", most)
+        await stores[1].book({key.id: Booking(Use(1, 1, 0.01), ("0", "1"))})
+        again = await stores[0].hold(key.id, "again", most)
+    assert held == ["ok", "ok", limit]
+    assert (refused.verdict, refused.is_used_up) == (limit, False)
+    assert 0 < refused.wait < 60
+    assert again.verdict == "ok"
+
+
+async def test_what_a_gateway_held_that_died_is_free_again(redis_client: Redis) -> None:
+    key, store = await made(redis_client, tokens_per_day=100), KeyStore(redis_client)
+    await store.hold(key.id, "dead", Use(0, 500), lifetime=0)
+    assert (await store.hold(key.id, "new", Use(0, 500))).verdict == "ok"
+    assert await redis_client.hget(GatewayKeys.key(key.id), "hold:dead") is None
+
+
+async def test_a_limit_that_is_used_up_holds_nothing_before_tomorrow(redis_client: Redis) -> None:
+    key, store = await made(redis_client, tokens_per_day=100), KeyStore(redis_client)
+    await store.book({key.id: Booking(Use(1, 100))})
+    refused = await store.hold(key.id, "one", Use(0, 1))
+    assert (refused.verdict, refused.is_used_up) == ("tokens_per_day", True)
+
+
+async def test_a_late_hold_does_not_bring_a_revoked_key_back(redis_client: Redis) -> None:
+    key, store = await made(redis_client), KeyStore(redis_client)
+    await store.revoke(key.id)
+    await store.hold(key.id, "late", Use(0, 1))
+    assert not await redis_client.exists(GatewayKeys.key(key.id))
 
 
 async def test_another_day_begins_with_nothing_used(redis_client: Redis) -> None:
     key, store = await made(redis_client, tokens_per_day=100), KeyStore(redis_client)
-    await store.book({key.id: Use(1, 100)})
+    await store.book({key.id: Booking(Use(1, 100))})
     await redis_client.hincrby(GatewayKeys.key(key.id), "day", -1)
     assert (await admit(store, key)).today == Use()
-    await store.book({key.id: Use(1, 7)})
+    await store.book({key.id: Booking(Use(1, 7))})
     assert (await admit(store, key)).today == Use(1, 7, 0.0)
 
 
@@ -164,7 +204,9 @@ def test_no_token_is_lost_between_two_gateways(
     async def run() -> None:
         async with two_stores(redis_server.socket) as (client, stores):
             key = await made(client)
-            await asyncio.gather(*(stores[which].book({key.id: Use(1, tokens)}) for which, tokens in used))
+            await asyncio.gather(
+                *(stores[which].book({key.id: Booking(Use(1, tokens))}) for which, tokens in used)
+            )
             (stored,) = [one for one in await stores[0].keys(await now(client)) if one.id == key.id]
             assert stored.today == Use(len(used), sum(tokens for _, tokens in used))
 
@@ -174,7 +216,7 @@ def test_no_token_is_lost_between_two_gateways(
 async def test_a_revoked_key_is_gone_and_a_late_booking_does_not_bring_it_back(redis_client: Redis) -> None:
     key, store = await made(redis_client), KeyStore(redis_client)
     assert await store.revoke(key.id)
-    await store.book({key.id: Use(1, 5)})
+    await store.book({key.id: Booking(Use(1, 5))})
     assert await store.admit(key, asks=True) is None
     assert await store.keys(time.time()) == []
     assert not await store.revoke(key.id)
