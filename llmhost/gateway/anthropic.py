@@ -20,7 +20,7 @@ from llmhost.errors import EngineError
 from llmhost.gateway.chat import BlockOrder, Chat, Choice, content_of, merge_calls
 from llmhost.gateway.faults import BadRequest, Fault
 from llmhost.gateway.ids import new_id
-from llmhost.gateway.openai import finish_reason, neutral_fields
+from llmhost.gateway.openai import EngineSampling, finish_reason, neutral_fields
 
 __all__ = [
     "COUNT_BODY",
@@ -179,11 +179,10 @@ class CountBody(_Body):
     mcp_servers: list[Any] | None = None
 
 
-class MessagesBody(CountBody):
+class MessagesBody(CountBody, EngineSampling):
     max_tokens: int = Field(ge=1, le=10_000_000)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, ge=0, le=1)
-    top_k: int | None = Field(None, ge=0, le=10_000_000)
     stop_sequences: list[str] | None = Field(None, max_length=10_000)
     stream: bool | None = False
     thread: Any = None
@@ -202,7 +201,7 @@ def chat_of(body: CountBody, session: str = "") -> Chat:
     if isinstance(body, MessagesBody):
         stop = tuple(one for one in body.stop_sequences or () if one)
         asked = {
-            "sampling": Sampling(body.temperature, body.top_p, None, body.max_tokens, stop),
+            "sampling": Sampling(body.temperature, body.top_p, body.seed, body.max_tokens, stop),
             "stream": bool(body.stream),
             "cacheable": not (isinstance(body.thread, dict) and body.thread.get("type") == "continue"),
         }
@@ -270,7 +269,7 @@ def _fields(body: CountBody) -> Mapping[str, Any]:
         fields["response_format"] = {"type": "json_schema", "json_schema": schema}
     fields |= _thinking(body.thinking, output.effort)
     if isinstance(body, MessagesBody):
-        fields["top_k"] = body.top_k
+        fields |= body.passed_on
     return neutral_fields(fields)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -22,6 +22,7 @@ __all__ = [
     "ChatWriter",
     "CompletionBody",
     "CompletionWriter",
+    "EngineSampling",
     "MessageBody",
     "chat_of",
     "completions_of",
@@ -88,6 +89,28 @@ class SamplingBody(Body):
     @property
     def include_usage(self) -> bool:
         return self.stream_options is not None and self.stream_options.include_usage
+
+
+_Number = Annotated[int | float, Field(allow_inf_nan=False)]
+
+
+class EngineSampling(BaseModel):
+    """How engines draw tokens, as `/v1/chat/completions` calls it: for the APIs that have no such fields."""
+
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    top_k: int | None = Field(None, ge=0, le=10_000_000)
+    min_p: _Number | None = None
+    typical_p: _Number | None = None
+    repeat_penalty: _Number | None = None
+    repetition_penalty: _Number | None = None
+    presence_penalty: _Number | None = None
+    frequency_penalty: _Number | None = None
+    logit_bias: dict[str, _Number] | None = None
+
+    @property
+    def passed_on(self) -> Mapping[str, Any]:
+        """Those that are fields of the request to an engine: all but the seed."""
+        return {name: getattr(self, name) for name in EngineSampling.model_fields if name != "seed"}
 
 
 class ChatBody(SamplingBody):

@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 from llmhost.engines.engine import Message, Sampling
 from llmhost.gateway.chat import Chat, content_of
 from llmhost.gateway.faults import BadRequest
-from llmhost.gateway.openai import neutral_fields
+from llmhost.gateway.openai import EngineSampling, neutral_fields
 
 __all__ = [
     "RESPONSE_BODY",
@@ -159,7 +159,7 @@ class Reasoning(_Body):
     summary: str | None = Field(None, max_length=20)
 
 
-class ResponseBody(_Body):
+class ResponseBody(_Body, EngineSampling):
     model: str = Field(min_length=1, max_length=200)
     input: Annotated[list[_Item], BeforeValidator(_as_items, json_schema_input_type=str | list[_Item])] = (
         Field(min_length=1, max_length=100_000)
@@ -208,7 +208,7 @@ def chat_of(body: ResponseBody) -> Chat:
     return Chat(
         model=body.model,
         messages=tuple(_messages(body)),
-        sampling=Sampling(body.temperature, body.top_p, None, body.max_output_tokens),
+        sampling=Sampling(body.temperature, body.top_p, body.seed, body.max_output_tokens),
         fields=_fields(body),
         stream=bool(body.stream),
         sticky=body.prompt_cache_key or "",
@@ -292,6 +292,7 @@ def _fields(body: ResponseBody) -> Mapping[str, Any]:
             "reasoning_effort": body.reasoning.effort if body.reasoning else None,
             "logprobs": bool(logprobs),
             "top_logprobs": body.top_logprobs,
+            **body.passed_on,
         }
     )
 

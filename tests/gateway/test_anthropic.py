@@ -184,6 +184,7 @@ async def test_the_choice_of_a_tool_is_the_engine_s_to_follow(
         ({"output_config": {"effort": "medium"}}, {"reasoning_effort": "medium"}),
         ({"output_config": {"effort": "max"}}, {"reasoning_effort": "high"}),
         ({"stop_sequences": ["END"], "extra_body": {"top_k": 5}}, {"stop": ["END"], "top_k": 5}),
+        ({"extra_body": {"seed": 7, "repeat_penalty": 1.2}}, {"seed": 7, "repeat_penalty": 1.2}),
         ({"extra_body": {"temperature": 0.5, "top_p": 0.9}}, {"temperature": 0.5, "top_p": 0.9}),
         ({"metadata": {"user_id": "u"}, "extra_body": {"context_management": {"edits": []}}}, {}),
     ],

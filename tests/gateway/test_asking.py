@@ -248,19 +248,23 @@ FUNCTION = {"name": "f", "parameters": {"type": "object"}}
 SEPARATES, SAME, BYPASSES = "separates", "is the same", "bypasses the cache"
 
 #: parameters as each API calls them, and what they do; those that no engine is sent change nothing
-OF_OPENAI: Sequence[tuple[Mapping[str, Any], str]] = [
+OF_ENGINES: Sequence[tuple[Mapping[str, Any], str]] = [
     ({"seed": 1}, SEPARATES),
-    ({"stop": ["x"]}, SEPARATES),
-    ({"temperature": 0}, SEPARATES),
-    ({"top_p": 0.5}, SEPARATES),
-    ({"max_tokens": 5}, SEPARATES),
     ({"top_k": 1}, SEPARATES),
     ({"min_p": 0.1}, SEPARATES),
     ({"presence_penalty": 0.5}, SEPARATES),
+    ({"presence_penalty": 0}, SAME),
     ({"frequency_penalty": 0.5}, SEPARATES),
     ({"repeat_penalty": 1.2}, SEPARATES),
     ({"repetition_penalty": 1.2}, SEPARATES),
     ({"logit_bias": {"1": 1}}, SEPARATES),
+]
+OF_OPENAI: Sequence[tuple[Mapping[str, Any], str]] = [
+    *OF_ENGINES,
+    ({"stop": ["x"]}, SEPARATES),
+    ({"temperature": 0}, SEPARATES),
+    ({"top_p": 0.5}, SEPARATES),
+    ({"max_tokens": 5}, SEPARATES),
     ({"response_format": {"type": "json_object"}}, SEPARATES),
     ({"response_format": {"type": "text"}}, SAME),
     ({"reasoning_effort": "low"}, SEPARATES),
@@ -286,13 +290,13 @@ OF_RESPONSES: Sequence[tuple[Mapping[str, Any], str]] = [
     ({"top_logprobs": 2}, BYPASSES),
     ({"metadata": {"a": "b"}}, SAME),
     ({"stream": True}, SAME),
-    ({"seed": 1, "top_k": 1, "min_p": 0.1, "presence_penalty": 0.5, "keep_alive": "5m"}, SAME),
+    *OF_ENGINES,
+    ({"keep_alive": "5m", "a_field_of_tomorrow": 1}, SAME),
 ]
 OF_ANTHROPIC: Sequence[tuple[Mapping[str, Any], str]] = [
     ({"system": "Be brief."}, SEPARATES),
     ({"temperature": 0}, SEPARATES),
     ({"top_p": 0.5}, SEPARATES),
-    ({"top_k": 1}, SEPARATES),
     ({"max_tokens": 5}, SEPARATES),
     ({"stop_sequences": ["x"]}, SEPARATES),
     ({"output_config": {"format": SCHEMA}}, SEPARATES),
@@ -302,7 +306,8 @@ OF_ANTHROPIC: Sequence[tuple[Mapping[str, Any], str]] = [
     ({"tools": [{"name": "f", "input_schema": {"type": "object"}}]}, BYPASSES),
     ({"metadata": {"user_id": "ann"}}, SAME),
     ({"stream": True}, SAME),
-    ({"seed": 1, "min_p": 0.1, "presence_penalty": 0.5, "keep_alive": "5m"}, SAME),
+    *OF_ENGINES,
+    ({"keep_alive": "5m", "a_field_of_tomorrow": 1}, SAME),
 ]
 OF_OLLAMA_ALONE: Sequence[tuple[Mapping[str, Any], str]] = [
     ({"options": {"seed": 1}}, SEPARATES),

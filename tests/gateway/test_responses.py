@@ -146,6 +146,7 @@ async def test_a_conversation_with_tools_and_images_reaches_the_engine_in_its_fo
         ({"reasoning": {"effort": "low"}}, {"reasoning_effort": "low"}),
         ({"temperature": 0.5, "top_p": 0.9}, {"temperature": 0.5, "top_p": 0.9}),
         ({"max_output_tokens": 9}, {"max_tokens": 9}),
+        ({"extra_body": {"seed": 7, "min_p": 0.1, "presence_penalty": 0}}, {"seed": 7, "min_p": 0.1}),
         ({"top_logprobs": 2}, {"logprobs": True, "top_logprobs": 2}),
     ],
 )
