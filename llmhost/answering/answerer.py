@@ -18,6 +18,8 @@ from llmhost.answering.audits import AuditSampler
 from llmhost.answering.cache_session import CacheSession, CacheSessions, WarnOnce
 from llmhost.answering.flight import Flight, piece_of
 from llmhost.answering.question import Event, Latency, Question, Reply, Started, Text
+from llmhost.answering.renewals import Renewals
+from llmhost.cache.keys import CacheKey
 from llmhost.cache.models import Answer, Hit, SemanticLookup
 from llmhost.cache.single_flight import Follow, Lead
 from llmhost.engines.engine import Delta, Done
@@ -53,6 +55,8 @@ class _Asked:
     waited: bool = False
     #: whether it was the first of this process to ask; what answers it then counts it, too
     leads: bool = False
+    #: whether no user asked it, but an answer was stale
+    renews: bool = False
     lookup: SemanticLookup = _NOTHING
     #: the hit that is not served, as the cache is on trial
     shadow: Reply | None = None
@@ -82,7 +86,8 @@ class _Asked:
 class Answerer:
     """Answers questions. `sessions` None switches the cache off; without a `ledger` nothing is counted, and
     without `audits` no hit is audited. With a `shadow` no hit is served: an engine answers, and the shadow
-    gets the question, the hit and that answer, to compare them. `pool` and `audits` are made when they are
+    gets the question, the hit and that answer, to compare them. For `stale_for` seconds after its time, an
+    answer is served while a new one is asked for. `pool` and `audits` are made when they are
     first needed: an exact hit needs neither. `slots` is how many requests a worker serves at once: they share
     its price. `counts_later`: questions are counted in the background; for a process that goes on.
     """
@@ -94,6 +99,7 @@ class Answerer:
     warn_once: WarnOnce
     audits: Callable[[], AuditSampler | None] = lambda: None
     shadow: Callable[[Question, Reply, Reply], Awaitable[None]] | None = None
+    stale_for: float = 0.0
     clock: Callable[[], float] = time.time
     counts_later: bool = False
     under_way: int = field(default=0, init=False)
@@ -102,6 +108,7 @@ class Answerer:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
     _finishing: set[asyncio.Task[None]] = field(default_factory=set, init=False)
     _uncounted: list[tuple[_Asked, QuestionEvent]] = field(default_factory=list, init=False)
+    renewals: Renewals = field(default_factory=Renewals, init=False)
 
     def __post_init__(self) -> None:
         self.pool, self.audits = cache(self.pool), cache(self.audits)
@@ -130,6 +137,8 @@ class Answerer:
             hit = await self._look_up(asked)
             asked.shadow, asked.reply = (None, hit) if self.shadow is None else (hit, None)
             if asked.reply is not None:
+                if asked.reply.stale:
+                    self._renew(asked, asked.reply)
                 yield Started(asked.reply.source, None, asked.reply)
                 yield Text(asked.reply.answer.text)
                 yield asked.reply
@@ -164,11 +173,18 @@ class Answerer:
         if (hit := await self._exact(asked, session)) is not None:
             return hit
         if not asked.question.exact_only:
-            asked.lookup = await session.semantic(asked.question.threshold, alone=self.under_way == 1)
+            asked.lookup = await session.semantic(
+                asked.question.threshold,
+                alone=self.under_way == 1,
+                usable=lambda answer: self._is_usable(answer, asked.question),
+            )
         served = asked.lookup.served
-        if served is not None and self._is_fresh(served.answer, asked.question):
-            return Reply(served.answer, "semantic", asked.latency(), entry=served.entry, lookup=asked.lookup)
-        return None
+        if served is None:
+            return None
+        stale = self._is_stale(served.answer)
+        return Reply(
+            served.answer, "semantic", asked.latency(), entry=served.entry, lookup=asked.lookup, stale=stale
+        )
 
     async def _ask(self, asked: _Asked) -> AsyncGenerator[Event]:
         """The answer of an engine. The first asker asks it; the others, of all processes, follow that one.
@@ -197,13 +213,39 @@ class Answerer:
         finally:
             await self._leave(flight, asked)
 
-    def _begin(self, flight: Flight, asked: _Asked, session: CacheSession | None) -> None:
+    def _begin(self, flight: Flight, asked: _Asked, session: CacheSession | None) -> asyncio.Task[None]:
         asked.leads = True
         if session is not None:
             self._flights[session.key.entry] = flight
-        flight.task = asyncio.create_task(self._fill(flight, asked, session))
-        self._tasks.add(flight.task)
-        flight.task.add_done_callback(self._tasks.discard)
+        flight.task = task = asyncio.create_task(self._fill(flight, asked, session))
+        # A command that ends waits for what it renews.
+        tasks = self._finishing if asked.renews and not self.counts_later else self._tasks
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        return task
+
+    def _renew(self, asked: _Asked, hit: Reply) -> None:
+        """Begins to ask an engine again what a stale answer was given to. Of all processes one does; those
+        that ask meanwhile, and may not have a stale answer, wait for the new one as always."""
+        question, session = asked.question, asked.session
+        if session is None or hit.entry is None or question.only_cached or not question.store:
+            return
+        if hit.entry in self._flights or not self.renewals.begin(hit.entry):
+            return
+        if hit.source == "semantic" and hit.lookup.served is not None:
+            question = replace(question, prompt=hit.lookup.served.question)
+        question = replace(question, max_age=None, lifetime=None)
+        own = CacheSession(
+            session.sessions, question, CacheKey(session.key.scope, hit.entry, question.prompt)
+        )
+        flight = Flight(kept=True)
+        task = self._begin(flight, _Asked(question, own, time.perf_counter(), renews=True), own)
+        task.add_done_callback(lambda task: self._renewal_ended(flight, task))
+
+    def _renewal_ended(self, flight: Flight, task: asyncio.Task[None]) -> None:
+        self.renewals.end()
+        if flight.failure is not None and not task.cancelled():
+            self.warn_once.warn("a stale answer is not renewed", flight.failure)
 
     async def _leave(self, flight: Flight, asked: _Asked) -> None:
         """One asker has its answer, or has left. The one that began the flight waits until it is counted."""
@@ -248,7 +290,8 @@ class Answerer:
             if flight.reply is None and flight.failure is None:
                 flight.fail(EngineUnavailable("the answer was given up, as llmhost is being stopped"))
             self._forget(flight)
-            await self._count(asked)
+            if not asked.renews or (asked.reply is not None and asked.reply.source == "engine"):
+                await self._count(asked)
 
     async def _lead(
         self, flight: Flight, asked: _Asked, session: CacheSession | None, lead: Lead | Follow | None
@@ -311,12 +354,23 @@ class Answerer:
 
     def _hit(self, asked: _Asked, session: CacheSession, answer: Answer | None) -> Reply | None:
         """The reply with this stored answer; None where there is none, or it is too old."""
-        if answer is None or not self._is_fresh(answer, asked.question):
+        if answer is None or not self._is_usable(answer, asked.question):
             return None
-        return Reply(answer, "exact", asked.latency(), entry=session.key.entry, lookup=asked.lookup)
+        stale = self._is_stale(answer)
+        if stale and asked.renews:
+            return None
+        return Reply(
+            answer, "exact", asked.latency(), entry=session.key.entry, lookup=asked.lookup, stale=stale
+        )
 
-    def _is_fresh(self, answer: Answer, question: Question) -> bool:
-        return question.max_age is None or self.clock() - answer.timestamp <= question.max_age
+    def _is_usable(self, answer: Answer, question: Question) -> bool:
+        """Whether the answer is not too old: for the question, or for this configuration."""
+        age_allowed = question.max_age is None or self.clock() - answer.timestamp <= question.max_age
+        until = answer.fresh_until
+        return age_allowed and (until is None or self.clock() <= until + self.stale_for)
+
+    def _is_stale(self, answer: Answer) -> bool:
+        return answer.fresh_until is not None and self.clock() > answer.fresh_until
 
     async def _finish(self, asked: _Asked, collected: Collected) -> Reply:
         """The reply of an engine. A complete answer is stored."""
@@ -420,6 +474,8 @@ def _event(asked: _Asked, now: float) -> QuestionEvent:
     reply, kind = asked.reply, asked.question.kind
     latency = asked.latency() if reply is None else reply.latency
     warm_ms = latency.total - latency.load
+    if asked.renews and reply is not None:
+        return engine_event(now, Outcome.RENEWAL, warm_ms, [reply.answer])
     if reply is None:
         return QuestionEvent(now, Outcome.ERROR, warm_ms, user_ms=latency.user, kind=kind)
     if reply.source != "engine":

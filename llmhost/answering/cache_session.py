@@ -243,13 +243,19 @@ class CacheSession:
                 return await self.sessions.cache.exact(self.key)
         return None
 
-    async def semantic(self, threshold: float | None, *, alone: bool = True) -> SemanticLookup:
+    async def semantic(
+        self,
+        threshold: float | None,
+        *,
+        alone: bool = True,
+        usable: Callable[[Answer], bool] = lambda _: True,
+    ) -> SemanticLookup:
         """What the cache has for other wordings of it. `alone`: no other question is under way, which the
-        models would keep waiting."""
+        models would keep waiting. `usable`: whether an answer is not too old."""
         with self._degrading():
             if self.available:
                 with self._exact_only():
-                    return await self.sessions.cache.semantic(self.key, threshold, alone=alone)
+                    return await self.sessions.cache.semantic(self.key, threshold, alone=alone, usable=usable)
         return SemanticLookup()
 
     async def store(self, answer: Answer, vector: NDArray[np.float32] | None, digest: str = "") -> bool:

@@ -14,7 +14,8 @@ def reply_document(reply: Reply, question: Question, *, explain: bool) -> dict[s
     """`kind` is the question's, and `because` the words that tell it. Token counts are those of the answer
     when it was generated; times are milliseconds. `explain` lists every stored question that was
     considered, most similar first, none for an exact hit; `reason` says in words why none was served.
-    `shadow` is the hit that was not served, as the cache is on trial.
+    `shadow` is the hit that was not served, as the cache is on trial. `stale`: the answer of the hit has
+    outlived its time, and another one is asked for.
     """
     answer, shadow = reply.answer, reply.shadow
     matched = reply.lookup.served if reply.source == "semantic" else None
@@ -27,6 +28,7 @@ def reply_document(reply: Reply, question: Question, *, explain: bool) -> dict[s
         "confidence": reply.confidence,
         "matched_question": matched.question if matched else None,
         "entry": reply.entry,
+        "stale": reply.stale,
         "model": answer.model,
         "worker": reply.worker,
         "finish_reason": answer.finish_reason,

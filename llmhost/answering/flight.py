@@ -22,10 +22,11 @@ _TELLING = 0.1
 
 class Flight:
     """`pieces` are all that came until now, `worker` the last that was asked, `usd_per_second` what its time
-    costs. It is over with a `reply` or a `failure`.
+    costs. It is over with a `reply` or a `failure`. `kept`: it goes on although no request waits for it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, kept: bool = False) -> None:
+        self._kept = kept
         self.pieces: list[Piece] = []
         self.worker: str | None = None
         self.usd_per_second = 0.0
@@ -40,7 +41,7 @@ class Flight:
     @property
     def wanted(self) -> bool:
         """Whether a request still waits for the answer, here or in another process."""
-        return self._askers > 0 or self._followers > 0
+        return self._kept or self._askers > 0 or self._followers > 0
 
     @property
     def over(self) -> bool:

@@ -430,7 +430,8 @@ class Reply:
     not stored. `lookup` is what the semantic tier found, empty where it was not asked. Only an answer whose
     `finish_reason` is "stop" is complete, and cached. `digest` names the weights that an engine's answer is
     of: empty where they have no name, None where it was not told. `shadow` is the hit that was not served
-    but compared with this answer.
+    but compared with this answer. `stale`: the hit's answer has outlived its time, and another one is asked
+    for.
     """
 
     answer: Answer
@@ -441,6 +442,7 @@ class Reply:
     lookup: SemanticLookup = field(default_factory=SemanticLookup)
     digest: str | None = ""
     shadow: Reply | None = None
+    stale: bool = False
 
     @property
     def confidence(self) -> float | None:

@@ -31,7 +31,8 @@ __all__ = [
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A complete answer as it is stored: who gave it, when (Unix seconds) and what it took. `worker` and
-    `machine`, its provider's name for the computer, are empty where they are not known.
+    `machine`, its provider's name for the computer, are empty where they are not known. After `fresh_until`,
+    Unix seconds, it is stale: served only while another one is asked for. None: it is fresh while it is kept.
     """
 
     text: str
@@ -44,6 +45,7 @@ class Answer:
     cost_usd: float
     worker: str = ""
     machine: str = ""
+    fresh_until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import KW_ONLY, astuple, dataclass
+from dataclasses import KW_ONLY, astuple, dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -76,7 +76,7 @@ class SemanticCache:
     `embedder_source` and `policy_source` are called when the first question must be embedded, so that an
     exact hit loads no model. The policy is shown at most `candidates` questions. `calibration` gives what the
     fleet's labels have taught; `judge` None: there is no judge for the grey zone; `learn` gets each of
-    its verdicts as a label. Lifetimes in seconds.
+    its verdicts as a label. Lifetimes in seconds; `stale_for` is how long an answer is kept after its own.
 
     Every method raises StoreError where Redis is away or will not write, and ModelError where a model cannot
     be had.
@@ -90,6 +90,7 @@ class SemanticCache:
     candidates: int
     response_ttl: float
     embedding_ttl: float
+    stale_for: float = 0.0
     calibration: CalibrationSource = _untaught
     judge: Judge | None = None
     learn: Learn | None = None
@@ -110,10 +111,16 @@ class SemanticCache:
             return answer_of(await self._answers.get(self.keys.response(key.entry)), key.entry)
 
     async def semantic(
-        self, key: CacheKey, threshold: float | None = None, *, alone: bool = True
+        self,
+        key: CacheKey,
+        threshold: float | None = None,
+        *,
+        alone: bool = True,
+        usable: Callable[[Answer], bool] = lambda _: True,
     ) -> SemanticLookup:
         """The answer to another wording of the question in the same scope, as the policy judges it. `alone`
-        False: the event loop has other questions, which must not wait while the models work.
+        False: the event loop has other questions, which must not wait while the models work. Answers that are
+        not `usable`, being too old, hide no others.
         """
         asked = time.perf_counter()
         if self._loaded is None:
@@ -134,7 +141,7 @@ class SemanticCache:
         if vector is None:
             reason = "the embedding model cannot read all of the question"
             return SemanticLookup(reason=reason, load_ms=_ms(asked, begun), embed_ms=_ms(begun, embedded))
-        found = await self._alive(index, key.scope, vector, policy.floor(threshold))
+        found = await self._alive(index, key.scope, vector, policy.floor(threshold), usable)
         looked_up = time.perf_counter()
         decision = await self._decide(policy, key, found, threshold, calibration, alone)
         return SemanticLookup(
@@ -300,10 +307,15 @@ class SemanticCache:
             await count(keys=self._counted(entry), args=[field, self._lifetime_ms])
 
     async def _alive(
-        self, index: Index, scope: str, vector: NDArray[np.float32], floor: float
+        self,
+        index: Index,
+        scope: str,
+        vector: NDArray[np.float32],
+        floor: float,
+        usable: Callable[[Answer], bool],
     ) -> list[Candidate]:
-        """The nearest questions that still have an answer. Those that have none hide no other: they are taken
-        out of the index."""
+        """The nearest questions that still have a usable answer. Those that have none hide no other: they are
+        taken out of the index."""
         k = self.candidates
         while True:
             neighbours = await index.search(scope, vector, k)
@@ -313,6 +325,7 @@ class SemanticCache:
             if gone := [neighbour.entry for neighbour in near if neighbour.entry not in alive]:
                 with suppress(StoreError):  # the next search that finds them tries again
                     await index.remove(scope, gone)
+            found = [candidate for candidate in found if usable(candidate.answer)]
             if found or len(near) < k or k >= _WIDEST:
                 return found[: self.candidates]
             k *= 4
@@ -337,10 +350,12 @@ class SemanticCache:
         lifetime: float | None = None,
     ) -> int:
         """The bytes of the entry. `embedder` is empty where the index does not have it. Counts are reset."""
+        if self.stale_for and lifetime is None:
+            answer = replace(answer, fresh_until=answer.timestamp + self.response_ttl)
         entry = pack_entry(StoredEntry(key.question, key.scope, embedder, dimensions, answer))
         with translate_errors():
             pipeline = self.client.pipeline(transaction=True)
-            milliseconds = round((lifetime or self.response_ttl) * 1000)
+            milliseconds = round((lifetime or self.response_ttl + self.stale_for) * 1000)
             pipeline.set(self.keys.response(key.entry), entry, px=milliseconds)
             pipeline.unlink(self.keys.metadata(key.entry), self.keys.embedding(key.entry))
             await pipeline.execute()

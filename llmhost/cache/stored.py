@@ -169,7 +169,8 @@ def _json(fields: Mapping[str, Any]) -> str:
 
 
 def _fields(answer: Answer) -> dict[str, Any]:
-    return {
+    stale = {} if answer.fresh_until is None else {"fresh_until": round(answer.fresh_until, 3)}
+    return stale | {
         "response": answer.text,
         "model": answer.model,
         "timestamp": answer.timestamp,
@@ -201,6 +202,7 @@ def _read(raw: bytes | str) -> StoredEntry | None:
 
 
 def _answer(data: Any) -> Answer:
+    fresh_until = data.get("fresh_until")
     return Answer(
         text=_readable(_text(data["response"])),
         model=_text(data["model"]),
@@ -212,6 +214,7 @@ def _answer(data: Any) -> Answer:
         cost_usd=_number(data["cost_usd"]),
         worker=_text(data.get("worker", "")),
         machine=_text(data.get("machine", "")),
+        fresh_until=None if fresh_until is None else _number(fresh_until),
     )
 
 

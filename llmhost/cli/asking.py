@@ -353,7 +353,7 @@ def _footer(out: Output, reply: Mapping[str, Any], forgotten: int) -> None:
         parts.append(f"cost {money(reply['cost_usd'])}")
     else:
         parts = [
-            f"{reply['source']} hit",
+            f"{reply['source']} hit" + (", stale: a new answer is asked for" if reply["stale"] else ""),
             took,
             f"saved {money(reply['saved_usd'])}",
             f"entry {(reply['entry'] or '')[:ENTRY_DIGITS]}",

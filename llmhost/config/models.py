@@ -255,9 +255,14 @@ class CacheConfig(Section):
     )
     response_ttl: Duration = Field(86400.0, description="How long an answer is served.")
     embedding_ttl: Duration = Field(
-        604800.0, description="How long a question is stored; at least `response_ttl`."
+        604800.0, description="How long a question is stored; at least `response_ttl` and `stale_for`."
     )
-
+    stale_for: Duration | None = Field(
+        None,
+        description="How long an answer is served beyond `response_ttl`, marked as stale, while one process "
+        "asks for a new one. By default not at all.",
+        examples=["1h"],
+    )
     max_entries: int = Field(
         0,
         ge=0,
@@ -279,12 +284,21 @@ class CacheConfig(Section):
         for kind, written in self.lifetimes:
             if (lifetime_seconds(written) or 0.0) > self.embedding_ttl:
                 raise ValueError(f"`cache.embedding_ttl` must be at least `cache.lifetimes.{kind}`")
+        if self.embedding_ttl < self.kept_for:
+            raise ValueError(
+                "`cache.embedding_ttl` must be at least `cache.response_ttl` and `cache.stale_for` together"
+            )
         return self
 
     def lifetime(self, kind: str) -> float | None:
         """Seconds for which an answer to a question of this kind is served: 0 where it is not kept, None for
         `response_ttl`."""
         return 0.0 if kind == "denied" else lifetime_seconds(getattr(self.lifetimes, kind))
+
+    @property
+    def kept_for(self) -> float:
+        """Seconds that an answer is kept whose kind has no lifetime of its own."""
+        return self.response_ttl + (self.stale_for or 0.0)
 
 
 class LimitsConfig(Section):

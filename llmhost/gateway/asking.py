@@ -391,4 +391,6 @@ def _of_hit(hit: Reply) -> dict[str, str]:
         headers["x-llmhost-similarity"] = f"{served.similarity:.4f}"
     if hit.confidence is not None:
         headers["x-llmhost-confidence"] = f"{hit.confidence:.4f}"
+    if hit.stale:
+        headers["x-llmhost-stale"] = "true"
     return headers

@@ -18,11 +18,12 @@ class Outcome(StrEnum):
     ERROR = "error"  # there was no answer
     AUDIT = "audit"  # not a user's question: an engine was asked again what the cache had answered
     JUDGE = "judge"  # not a user's question: an engine was asked whether two questions have the same answer
+    RENEWAL = "renewal"  # not a user's question: an engine was asked again as the cached answer was stale
     EMBEDDING = "embedding"  # not a question: an engine gave vectors of texts
 
 
 #: what engines do besides answering users' questions: it costs all the same
-NO_QUESTIONS = frozenset({Outcome.AUDIT, Outcome.JUDGE, Outcome.EMBEDDING})
+NO_QUESTIONS = frozenset({Outcome.AUDIT, Outcome.JUDGE, Outcome.RENEWAL, Outcome.EMBEDDING})
 
 
 @dataclass(frozen=True, slots=True)

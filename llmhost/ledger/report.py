@@ -72,8 +72,9 @@ class Report:
     are no evidence about it. `hit_user_ms` and `miss_user_ms` are what users waited, by which the targets are
     judged; `hit_ms` and `miss_ms` leave out the start of a command and the loading of the models. `judged`
     counts the pairs of questions that an engine was asked to judge, `audits` the hits that one answered as
-    well, and `embeddings` the requests for which one gave vectors: none of these is among the `requests`.
-    Tokens are those that engines worked on. `kinds` counts questions by whether their answers keep.
+    well, `renewals` the stale answers that one gave anew, and `embeddings` the requests for which one gave
+    vectors: none of these is among the `requests`. Tokens are those that engines worked on. `kinds` counts
+    questions by whether their answers keep.
     """
 
     requests: int
@@ -85,6 +86,7 @@ class Report:
     judged: int
     embeddings: int
     audits: int
+    renewals: int
     hit_ratio: float | None
     hit_ms: Percentiles
     miss_ms: Percentiles
@@ -117,6 +119,7 @@ def make_report(
         judged=totals.count(Outcome.JUDGE),
         embeddings=totals.count(Outcome.EMBEDDING),
         audits=totals.count(Outcome.AUDIT),
+        renewals=totals.count(Outcome.RENEWAL),
         hit_ratio=ratio,
         hit_ms=_percentiles(totals.hit_ms),
         miss_ms=_percentiles(totals.miss_ms),

@@ -326,6 +326,7 @@ class Wiring(AsyncExitStack):
             warn_once=self.warn_once,
             audits=lambda: self._audit_sampler,
             shadow=self._shadow(ledger) if config.cache.shadow and ledger else None,
+            stale_for=config.cache.stale_for or 0.0,
             counts_later=goes_on,
         )
         self.push_async_callback(answerer.aclose)

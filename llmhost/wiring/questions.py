@@ -133,9 +133,7 @@ class CacheParts:
         async def learn(label: Label) -> None:
             await labels().record(label, time.time())
 
-        limits = CacheLimits(
-            client, self.keys, config.max_entries, config.max_bytes, lifetime=config.response_ttl
-        )
+        limits = CacheLimits(client, self.keys, config.max_entries, config.max_bytes, config.kept_for)
         return SemanticCache(
             client,
             self.keys,
@@ -144,6 +142,7 @@ class CacheParts:
             candidates=config.candidates,
             response_ttl=config.response_ttl,
             embedding_ttl=config.embedding_ttl,
+            stale_for=config.stale_for or 0.0,
             calibration=calibration,
             judge=judge,
             learn=learn,

@@ -27,6 +27,8 @@ class House:
 
     def __init__(self, client: Redis, cache: SemanticCache, keys: NamespaceKeys) -> None:
         self.told: list[str] = []
+        self.now = NOW
+        self.stale_for = cache.stale_for
         self.ledger = Ledger(client, "f")
         self.warn_once = WarnOnce(self.told.append)
         self.sessions = CacheSessions(cache, lambda: SingleFlight(client, keys), self.warn_once)
@@ -39,7 +41,8 @@ class House:
             ledger=self.ledger,
             warn_once=self.warn_once,
             shadow=shadow,
-            clock=lambda: NOW,
+            stale_for=self.stale_for,
+            clock=lambda: self.now,
         )
 
     async def ask(self, question: Question, *engines: ScriptedEngine, cached: bool = True) -> Reply:

@@ -25,6 +25,7 @@ FIELDS = {
     "confidence",
     "matched_question",
     "entry",
+    "stale",
     "model",
     "worker",
     "finish_reason",

@@ -118,6 +118,7 @@ def _json(stats: _Stats) -> dict[str, object]:
         "bypassed": report.bypassed,
         "errors": report.errors,
         "audits": report.audits,
+        "renewals": report.renewals,
         "judged": report.judged,
         "embeddings": report.embeddings,
         "hit_ratio": report.hit_ratio,
