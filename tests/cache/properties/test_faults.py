@@ -27,7 +27,7 @@ from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.indexes.query_engine import QueryEngineIndex
 from llmhost.cache.indexes.vector_set import VectorSetIndex
 from llmhost.config.models import RedisConfig
-from llmhost.store import client as store_client
+from llmhost.store import connections
 from llmhost.store.client import connect, text
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def make_index(kind: str) -> MakeIndex:
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Redis that was away is looked for with the next question."""
-    monkeypatch.setattr(store_client, "_PAUSE", 0.0)
+    monkeypatch.setattr(connections, "_PAUSE", 0.0)
 
 
 @pytest.fixture
