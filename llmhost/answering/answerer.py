@@ -61,6 +61,8 @@ class _Asked:
     #: the hit that is not served, as the cache is on trial
     shadow: Reply | None = None
     reply: Reply | None = None
+    #: whether no answer is wanted any more
+    unwanted: bool = False
 
     def hit(self, at: float) -> Hit | None:
         """The hit on the entry that was served; None where none was."""
@@ -143,11 +145,15 @@ class Answerer:
                 yield Text(asked.reply.answer.text)
                 yield asked.reply
             elif question.only_cached:
+                asked.unwanted = True
                 raise NotCachedError("the cache has no answer to this question")
             else:
                 async with aclosing(self._ask(asked)) as events:
                     async for event in events:
                         yield event
+        except (GeneratorExit, asyncio.CancelledError):
+            asked.unwanted = True
+            raise
         finally:
             self.under_way -= 1
             if not asked.leads:
@@ -284,6 +290,9 @@ class Answerer:
                     else:
                         await self._lead(flight, asked, session, place)
             asked.reply = flight.reply
+        except asyncio.CancelledError:
+            asked.unwanted = not flight.wanted
+            raise
         except Exception as error:  # noqa: BLE001 - raised to everyone who asks
             flight.fail(error)
         finally:
@@ -471,26 +480,42 @@ def engine_answer(collected: Collected, model: str, now: float, slots: int) -> A
 
 def _event(asked: _Asked, now: float) -> QuestionEvent:
     """What the ledger counts. Loading the models, once per process, is not part of the latency."""
-    reply, kind = asked.reply, asked.question.kind
+    reply, question = asked.reply, asked.question
     latency = asked.latency() if reply is None else reply.latency
     warm_ms = latency.total - latency.load
     if asked.renews and reply is not None:
         return engine_event(now, Outcome.RENEWAL, warm_ms, [reply.answer])
     if reply is None:
-        return QuestionEvent(now, Outcome.ERROR, warm_ms, user_ms=latency.user, kind=kind)
-    if reply.source != "engine":
-        return QuestionEvent(
+        outcome = Outcome.LEFT if asked.unwanted else Outcome.ERROR
+        event = QuestionEvent(now, outcome, warm_ms, user_ms=latency.user)
+    elif reply.source == "engine":
+        bypassed = asked.session is None or question.refresh
+        outcome = Outcome.BYPASS if bypassed else Outcome.MISS
+        event = engine_event(now, outcome, warm_ms, [reply.answer], user_ms=latency.user)
+    else:
+        event = QuestionEvent(
             at=now,
             outcome=Outcome(reply.source),
             latency_ms=warm_ms,
             user_ms=latency.user,
             saved_usd=reply.saved_usd,
             waited=asked.waited,
-            kind=kind,
         )
-    bypassed = asked.session is None or asked.question.refresh
-    outcome = Outcome.BYPASS if bypassed else Outcome.MISS
-    event = engine_event(now, outcome, warm_ms, [reply.answer], user_ms=latency.user, kind=kind)
+    event = replace(event, kind=question.kind, tenant=question.tenant, model=question.model)
+    if reply is None:
+        return event
+    event = replace(
+        event,
+        served_prompt_tokens=reply.answer.prompt_tokens,
+        served_completion_tokens=reply.answer.completion_tokens,
+        steps={} if asked.waited else _steps(latency),
+    )
     if reply.shadow is None:
         return event
     return replace(event, shadow=reply.shadow.source, shadow_saved_usd=reply.shadow.saved_usd)
+
+
+def _steps(latency: Latency) -> dict[str, float]:
+    """The steps that were taken, in milliseconds."""
+    steps = {name: getattr(latency, name) for name in ("embed", "lookup", "verify", "engine")}
+    return {name: taken for name, taken in steps.items() if taken > 0}

@@ -327,6 +327,14 @@ class TargetsConfig(Section):
     hit_latency: Duration = Field(0.1, description="Maximum latency of 95 % of the hits.")
     miss_latency: Duration = Field(5.0, description="Maximum latency of 95 % of the misses.")
     cost_per_query: float = Field(0.001, gt=0, le=1000, description="Maximum USD per question.")
+    cost_reduction: float = Field(
+        0.81,
+        ge=0,
+        le=1,
+        description="Minimum part that is saved of what the same answers would cost without the cache on a "
+        "cloud's GPUs: the first of `cost.baselines` with a price by the hour.",
+    )
+    up_time: float = Field(0.995, ge=0, le=1, description="Minimum share of questions that get an answer.")
 
 
 class Config(Section):

@@ -10,7 +10,7 @@ from llmhost.fleet.models import Worker
 from llmhost.ledger.cost import corrected, rental_cost, spent, spent_by_worker
 from llmhost.ledger.rentals import Charge, Rental
 
-__all__ = ["Spending", "bills_since", "of_whole_lives", "spent_now", "tally"]
+__all__ = ["Reconciled", "Spending", "bills_since", "of_whole_lives", "reconcile", "spent_now", "tally"]
 
 #: seconds; a month of bills is a few pages, and what is older was settled long ago
 _LONGEST_BILL = 31 * 86400.0
@@ -91,3 +91,49 @@ def _unbilled(
     if charge.worker not in running and now - charge.until > _LATEST_BILL:
         return 0.0
     return spent((rental for rental in rentals if rental.worker == charge.worker), charge.until, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """One worker on the books and on the bill, USD. `causes` names the parts of the difference: they add
+    up to it. `billed_usd` is None where there is no bill of its whole life, and nothing is compared."""
+
+    worker: str
+    ledger_usd: float
+    billed_usd: float | None
+    difference_usd: float | None
+    causes: Mapping[str, float]
+
+
+def reconcile(rentals: Sequence[Rental], charges: Iterable[Charge], now: float) -> Sequence[Reconciled]:
+    """What was recorded against the bills that were just read, by worker, the largest difference first.
+
+    The record has an hour's price, disk included, by the second, and the traffic that was expected; a bill
+    has the traffic that there was, and says until when it goes.
+    """
+    bills = {charge.worker: charge for charge in of_whole_lives(charges, rentals, (), now)}
+    recorded = spent_by_worker(rentals, 0.0, now)
+    rows = []
+    for worker in {*recorded, *bills}:
+        own, bill = [one for one in rentals if one.worker == worker], bills.get(worker)
+        total = recorded.get(worker, 0.0)
+        if bill is None:
+            rows.append(Reconciled(worker, total, None, None, {}))
+            continue
+        causes = _causes(own, bill, now)
+        rows.append(Reconciled(worker, total, bill.usd, bill.usd - total, causes))
+    return sorted(rows, key=lambda row: (row.billed_usd is None, -abs(row.difference_usd or 0.0), row.worker))
+
+
+def _causes(rentals: Sequence[Rental], bill: Charge, now: float) -> dict[str, float]:
+    if not rentals:
+        return {"not on record": bill.usd}
+    expected = sum(rental.once for rental in rentals)
+    until = min(bill.until, now)
+    unbilled = spent(rentals, until, now) if until > min(rental.started for rental in rentals) else 0.0
+    timed = spent(rentals, 0.0, now) - expected - unbilled
+    return {
+        "time and price": bill.usd - bill.traffic - timed,
+        "traffic": bill.traffic - expected,
+        "not billed yet": -unbilled,
+    }

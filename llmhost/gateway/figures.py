@@ -20,16 +20,14 @@ from llmhost.errors import LlmhostError
 from llmhost.fleet.models import Worker
 from llmhost.fleet.registry import FleetRegistry
 from llmhost.fleet.spending import tally
-from llmhost.ledger.buckets import DAY, HOUR, MINUTE, Bucket, Period, percentile
+from llmhost.ledger.buckets import DAY, HOUR, MINUTE, Period, stretches
 from llmhost.ledger.cost import corrected, spent
-from llmhost.ledger.events import Outcome
 from llmhost.ledger.ledger import Ledger
 from llmhost.ledger.rentals import Rental
-from llmhost.ledger.report import Targets, make_report
-from llmhost.ledger.totals import Totals
+from llmhost.ledger.report import Targets, make_point, make_report
 from llmhost.trust.review import Review
 
-__all__ = ["PERIODS", "FleetFigures", "stretches"]
+__all__ = ["PERIODS", "FleetFigures"]
 
 #: decisions of the autoscaler that are shown
 _DECISIONS = 10
@@ -47,16 +45,6 @@ PERIODS: Mapping[str, tuple[Period, int, int]] = {
 }
 
 _T = TypeVar("_T")
-
-
-def stretches(period: str, now: float) -> Sequence[Sequence[Bucket]]:
-    """The stretches of time that `period` is made of, oldest first; the last one holds `now`, Unix seconds,
-    and is not over."""
-    length, each, points = PERIODS[period]
-    width = length.length * each
-    last = int(now // width) * width
-    starts = range(last - (points - 1) * width, last + 1, width)
-    return [[Bucket(length, start + number * length.length) for number in range(each)] for start in starts]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +123,7 @@ class FleetFigures:
         return min(pauses.values()) if pauses else None
 
     async def _figures(self, period: str, rentals: Sequence[Rental], now: float) -> dict[str, Any]:
-        parts = stretches(period, now)
+        parts = stretches(*PERIODS[period], now)
         series = await self.ledger.series(parts)
         since = float(parts[0][0].start)
         totals = await self.ledger.totals(since, now)
@@ -153,7 +141,9 @@ class FleetFigures:
             "miss_ms": asdict(report.miss_user_ms),
             "cost": asdict(report.money),
             "targets": [asdict(target) for target in report.targets],
-            "series": [_point(part, sums, rentals, now) for part, sums in zip(parts, series, strict=True)],
+            "series": [
+                asdict(make_point(part, sums, rentals, now)) for part, sums in zip(parts, series, strict=True)
+            ],
         }
 
     def _served_error(self, labels: LabelsReport) -> dict[str, Any]:
@@ -196,22 +186,4 @@ def _worker(worker: Worker, rentals: Sequence[Rental], now: float) -> dict[str, 
         "started": worker.started,
         "price_per_hour": worker.price_per_hour,
         "spent_usd": spent(own, 0.0, now) if own else None,
-    }
-
-
-def _point(part: Sequence[Bucket], totals: Totals, rentals: Sequence[Rental], now: float) -> dict[str, Any]:
-    start, end = part[0].start, part[-1].end
-    hits, misses = totals.count(Outcome.EXACT, Outcome.SEMANTIC), totals.count(Outcome.MISS)
-    return {
-        "start": start,
-        "end": end,
-        "exact": totals.count(Outcome.EXACT),
-        "semantic": totals.count(Outcome.SEMANTIC),
-        "misses": misses,
-        "other": totals.count(Outcome.BYPASS, Outcome.ERROR),
-        "hit_ratio": hits / (hits + misses) if hits + misses else None,
-        "hit_ms": percentile(totals.hit_user_ms, 0.5),
-        "miss_ms": percentile(totals.miss_user_ms, 0.5),
-        "spent_usd": spent(rentals, start, min(end, now)),
-        "saved_usd": totals.saved_usd,
     }

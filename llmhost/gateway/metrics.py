@@ -106,9 +106,9 @@ class Metrics:
             _FIRST_TOKEN,
             *_MODEL,
         )
-        per_token = "gen_ai_server_time_per_output_token_seconds"
+        rate = "gen_ai_server_time_per_output_token_seconds"
         said = "Per token after the first, of engines' answers"
-        self._between = histogram(per_token, said, _BETWEEN, *_MODEL)
+        self._between = histogram(rate, said, _BETWEEN, *_MODEL)
         self._operations = histogram(
             "gen_ai_client_operation_duration_seconds",
             "Answers of engines, by this gateway as a client",

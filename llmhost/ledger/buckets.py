@@ -10,7 +10,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["DAY", "HOUR", "MINUTE", "Bucket", "Period", "bucket_of", "buckets_at", "covering", "percentile"]
+__all__ = [
+    "DAY",
+    "HOUR",
+    "MINUTE",
+    "Bucket",
+    "Period",
+    "bucket_of",
+    "buckets_at",
+    "covering",
+    "percentile",
+    "stretches",
+    "stretches_since",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +76,34 @@ def _widest(moment: int, finest: Period) -> Bucket:
         if period.length >= finest.length and moment % period.length == 0:
             return Bucket(period, moment)
     return Bucket(finest, moment)
+
+
+def stretches(period: Period, each: int, count: int, now: float) -> Sequence[Sequence[Bucket]]:
+    """`count` stretches of time of `each` periods, oldest first; the last holds `now`, and is not over."""
+    width = period.length * each
+    last = int(now // width) * width
+    starts = range(last - (count - 1) * width, last + 1, width)
+    return [[Bucket(period, start + number * period.length) for number in range(each)] for start in starts]
+
+
+#: what a stretch may be, shortest first: periods, and how many of them
+_WIDTHS = (
+    *((MINUTE, each) for each in (1, 2, 5, 15)),
+    *((HOUR, each) for each in (1, 3, 6)),
+    *((DAY, each) for each in (1, 7, 30)),
+)
+
+
+def stretches_since(since: float, now: float, most: int) -> Sequence[Sequence[Bucket]]:
+    """Stretches of one length that cover the time from `since` until `now`, at most about `most`, oldest
+    first. Their length is a usual one, and is still kept."""
+    span = now - since
+    period, each = next(
+        ((p, n) for p, n in _WIDTHS if span <= p.length * n * most and span <= p.kept - p.length), _WIDTHS[-1]
+    )
+    width = period.length * each
+    count = int(now // width) - int(since // width) + 1
+    return stretches(period, each, count, now)
 
 
 # A latency histogram in logarithmic buckets: small in Redis, percentiles within 5 %. Pure.

@@ -11,7 +11,9 @@ __all__ = [
     "Money",
     "answer_cost",
     "corrected",
+    "cost_reduction",
     "hours_of",
+    "hours_without_cache",
     "money",
     "rental_cost",
     "spent",
@@ -80,6 +82,19 @@ def corrected(rentals: Iterable[Rental], by_worker: Mapping[str, float], now: fl
         for rental in rentals
         for factor in [factors.get(rental.worker, 1.0)]
     ]
+
+
+def hours_without_cache(hours: float, spent_usd: float, saved_usd: float) -> float:
+    """``hours * (spent + saved) / spent``: for how many hours workers would have been needed without hits."""
+    return hours * (spent_usd + saved_usd) / spent_usd if spent_usd > 0 else 0.0
+
+
+def cost_reduction(spent_usd: float, saved_usd: float, hours: float, usd_per_hour: float) -> float | None:
+    """``1 - spent / (hours without the cache * price)``: the part that is saved of what the same answers
+    would have cost on GPUs at this price, without a cache. None where nothing was spent.
+    """
+    other = hours_without_cache(hours, spent_usd, saved_usd) * usd_per_hour
+    return 1 - spent_usd / other if other > 0 else None
 
 
 def money(spent_usd: float, saved_usd: float, answered: int) -> Money:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -16,6 +16,7 @@ class Outcome(StrEnum):
     MISS = "miss"  # the cache was asked and had nothing; an engine answered
     BYPASS = "bypass"  # the cache was not asked (--no-cache, --refresh); an engine answered
     ERROR = "error"  # there was no answer
+    LEFT = "left"  # there was none, and none was wanted any more: the user left, or takes cached ones alone
     AUDIT = "audit"  # not a user's question: an engine was asked again what the cache had answered
     JUDGE = "judge"  # not a user's question: an engine was asked whether two questions have the same answer
     RENEWAL = "renewal"  # not a user's question: an engine was asked again as the cached answer was stale
@@ -36,7 +37,9 @@ class QuestionEvent:
     those that an engine worked on: none for a hit. `waited`: the hit's answer was still being made for
     another request, so its latency says nothing about the cache. `shadow` is of a miss the tier, exact or
     semantic, that would have answered if hits were served, and would have saved `shadow_saved_usd`. `kind`
-    says of a question whether its answer keeps, empty for engines' other work.
+    says of a question whether its answer keeps, empty for engines' other work. `answers` are those that
+    engines gave, `served_…_tokens` those of the answer that the user got, from wherever; `steps` says in
+    milliseconds what took how long.
     """
 
     at: float
@@ -52,11 +55,20 @@ class QuestionEvent:
     shadow: str | None = None
     shadow_saved_usd: float = 0.0
     kind: str = ""
+    tenant: str = ""
+    model: str = ""
+    answers: Sequence[EngineWork] = ()
+    served_prompt_tokens: int = 0
+    served_completion_tokens: int = 0
+    steps: Mapping[str, float] = field(default_factory=dict)
 
 
 class EngineWork(Protocol):
-    """What the ledger counts of an engine's answer; see `QuestionEvent`."""
+    """What the ledger counts of an engine's answer; see `QuestionEvent`. `worker` is empty where it is not
+    known."""
 
+    @property
+    def worker(self) -> str: ...
     @property
     def prompt_tokens(self) -> int: ...
     @property
@@ -74,7 +86,6 @@ def engine_event(
     answers: Sequence[EngineWork],
     *,
     user_ms: float | None = None,
-    kind: str = "",
 ) -> QuestionEvent:
     """The event of work that engines did: of one answer, or of several that one question took."""
     return QuestionEvent(
@@ -82,9 +93,9 @@ def engine_event(
         outcome=outcome,
         latency_ms=latency_ms,
         user_ms=user_ms,
-        kind=kind,
         prompt_tokens=sum(answer.prompt_tokens for answer in answers),
         completion_tokens=sum(answer.completion_tokens for answer in answers),
         engine_seconds=sum(answer.engine_seconds for answer in answers),
         cost_usd=sum(answer.cost_usd for answer in answers),
+        answers=answers,
     )

@@ -63,7 +63,14 @@ _RENTALS_KEPT = DAY.kept
 _BOOTS_KEPT = 50
 
 _HITS = (Outcome.EXACT, Outcome.SEMANTIC)
-_SUMS = ("prompt_tokens", "completion_tokens", "engine_seconds", "cost_usd", "saved_usd", "shadow_saved_usd")
+_SUMS = (
+    *("prompt_tokens", "completion_tokens", "engine_seconds", "cost_usd", "saved_usd", "shadow_saved_usd"),
+    *("served_prompt_tokens", "served_completion_tokens"),
+)
+#: of each tenant and each model
+_OF_ASKER = ("served_prompt_tokens", "served_completion_tokens", "cost_usd", "saved_usd")
+#: of each worker
+_OF_WORKER = ("prompt_tokens", "completion_tokens", "engine_seconds", "cost_usd")
 
 
 class Ledger:
@@ -234,6 +241,27 @@ def _add_event(sums: dict[str, float], event: QuestionEvent) -> None:
         sums[f"shadow:{event.shadow}"] += 1
     if event.kind:
         sums[f"kind:{event.kind}"] += 1
+    for step, milliseconds in event.steps.items():
+        sums[f"step:{step}:{bucket_of(milliseconds)}"] += 1
+    _add_parts(sums, event)
+
+
+def _add_parts(sums: dict[str, float], event: QuestionEvent) -> None:
+    """Whose it was. The name comes last, as it may hold a colon."""
+    for kind, name in (("tenant", event.tenant), ("model", event.model)):
+        if name := name.encode("utf-8", "replace").decode():
+            sums[f"by:{kind}:{event.outcome}:{name}"] += 1
+            _add_values(sums, kind, name, event, _OF_ASKER)
+    for answer in event.answers:
+        if answer.worker:
+            sums[f"by:worker:answers:{answer.worker}"] += 1
+            _add_values(sums, "worker", answer.worker, answer, _OF_WORKER)
+
+
+def _add_values(sums: dict[str, float], kind: str, name: str, source: object, values: Sequence[str]) -> None:
+    for value in values:
+        if number := getattr(source, value):
+            sums[f"by:{kind}:{value}:{name}"] += number
 
 
 def _totals(rows: Iterable[Mapping[bytes, bytes]]) -> Totals:
@@ -256,6 +284,10 @@ def _totals(rows: Iterable[Mapping[bytes, bytes]]) -> Totals:
         miss_user_ms=_histogram(sums, "miss_user_ms:"),
         shadow=_named(sums, "shadow:"),
         kinds=_named(sums, "kind:"),
+        served_prompt_tokens=round(sums.get("served_prompt_tokens", 0)),
+        served_completion_tokens=round(sums.get("served_completion_tokens", 0)),
+        steps=_steps(sums),
+        by=_parts(sums),
         shadow_saved_usd=sums.get("shadow_saved_usd", 0.0),
     )
 
@@ -269,6 +301,20 @@ def _named(sums: Mapping[str, float], prefix: str) -> dict[str, int]:
 def _histogram(sums: Mapping[str, float], prefix: str) -> dict[int, int]:
     buckets = {name.removeprefix(prefix): count for name, count in sums.items() if name.startswith(prefix)}
     return {int(bucket): round(count) for bucket, count in buckets.items() if bucket.isdecimal()}
+
+
+def _steps(sums: Mapping[str, float]) -> Mapping[str, Mapping[int, int]]:
+    steps = {name.split(":")[1] for name in sums if name.startswith("step:")}
+    return {step: _histogram(sums, f"step:{step}:") for step in sorted(steps)}
+
+
+def _parts(sums: Mapping[str, float]) -> Mapping[str, Mapping[str, Mapping[str, float]]]:
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for name, value in sums.items():
+        if name.startswith("by:") and name.count(":") >= 3:
+            _, kind, what, whose = name.split(":", 3)
+            found.setdefault(kind, {}).setdefault(whose, {})[what] = value
+    return found
 
 
 def _amount(raw: bytes | str) -> float:

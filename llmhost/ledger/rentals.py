@@ -54,12 +54,14 @@ class RentalBook(Protocol):
 @dataclass(frozen=True, slots=True)
 class Charge:
     """What a provider says that it billed for one worker: USD from `since` until `until`, Unix seconds, which
-    may be later than now where the provider does not say it to the second."""
+    may be later than now where the provider does not say it to the second. `traffic` is the part of it for
+    traffic, where that is known; it is not kept."""
 
     worker: str
     usd: float
     since: float
     until: float
+    traffic: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from llmhost.config.models import RedisConfig
 from llmhost.engines.engine import Completion, Done, Message
 from llmhost.engines.load import LocalLoad
 from llmhost.engines.pool import Pool, Upstream
-from llmhost.errors import EngineUnavailable, ModelError, NoWorkerError, StreamBroken
+from llmhost.errors import EngineUnavailable, ModelError, NotCachedError, NoWorkerError, StreamBroken
 from llmhost.ledger.events import Outcome
 from llmhost.store.client import connect
 from llmhost.store.keys import NamespaceKeys
@@ -246,6 +246,32 @@ async def test_every_question_is_counted_once_for_what_became_of_it(house: House
         Outcome.BYPASS: 3,
         Outcome.ERROR: 1,
     }
+
+
+async def test_a_question_whose_user_left_has_not_failed(house: House) -> None:
+    events = house.answerer(ScriptedEngine("Hello", asyncio.Event())).answer(ASKED)
+    async for event in events:
+        if isinstance(event, Text):
+            break
+    await events.aclose()
+    assert (await house.totals()).outcomes == {Outcome.LEFT: 1}
+
+
+async def test_a_question_that_takes_only_a_cached_answer_has_not_failed(house: House) -> None:
+    with pytest.raises(NotCachedError):
+        await house.ask(replace(ASKED, only_cached=True))
+    assert (await house.totals()).outcomes == {Outcome.LEFT: 1}
+
+
+async def test_whose_question_it_was_and_what_took_how_long_is_counted(house: House) -> None:
+    await house.ask(ASKED, engine())
+    await house.ask(ASKED)
+    totals = await house.totals()
+    assert set(totals.by["tenant"]) == {"t"}
+    assert set(totals.by["model"]) == {"m"}
+    assert set(totals.by["worker"]) == {"w0"}
+    assert {"lookup", "engine"} <= set(totals.steps)
+    assert totals.served_completion_tokens == 2 * totals.completion_tokens
 
 
 async def test_a_process_that_goes_on_has_counted_everything_when_it_ends(

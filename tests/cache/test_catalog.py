@@ -224,3 +224,15 @@ async def test_an_entry_has_the_size_of_its_keys_and_its_vector(
         await redis_client.memory_usage(name) for name in (keys.response(filled[0]), keys.metadata(filled[0]))
     ]
     assert await catalog.sizes([entry]) == [sum(taken) + 512]
+
+
+async def test_those_that_were_served_most_come_first_and_those_that_never_were_do_not(
+    catalog: Catalog, cache: SemanticCache, key: MakeKey, answer: MakeAnswer
+) -> None:
+    for question, hits in (("once", 1), ("never", 0), ("often", 5), ("twice", 2)):
+        each = key(question)
+        await cache.store(each, answer("yes"), await cache.embed(each))
+        for number in range(hits):
+            await cache.touch(Hit(each.entry, 1_800_000_000.0 + number))
+    assert [entry.question for entry in await catalog.most_used(2, 1000)] == ["often", "twice"]
+    assert [entry.question for entry in await catalog.most_used(9, 1000)] == ["often", "twice", "once"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
 import json
 import os
 import sys
@@ -115,7 +117,7 @@ async def test_stats_count_what_was_asked(static_house: House) -> None:
     assert said["cost"]["saved_usd"] > 0
     assert set(said["cost"]) == {
         *("spent_usd", "per_query_usd", "saved_usd", "baseline_usd", "savings_ratio"),
-        "spent_estimated",
+        *("spent_estimated", "worker_hours", "cost_reduction"),
     }
     assert not said["cost"]["spent_estimated"]  # its price is what its operator says
     assert said["redis"]["entries"] == 1
@@ -132,8 +134,65 @@ async def test_stats_count_what_was_asked(static_house: House) -> None:
         "hit_p95_ms",
         "miss_p95_ms",
         "usd_per_query",
+        "cost_reduction",
+        "up_time",
+        "served_error",
     ]
+    assert (said["up_time"], said["left"]) == (1, 0)
+    assert set(said["steps_ms"]) == {"embed", "lookup", "verify", "engine"}
+    (worker,), (tenant,), (model,) = said["workers"], said["tenants"], said["models"]
+    assert (worker["answers"], worker["completion_tokens"]) == (1, 4)
+    assert 0 < worker["utilization"] < 1
+    assert (tenant["name"], tenant["requests"], tenant["semantic"]) == ("default", 3, 1)
+    assert (model["name"], model["completion_tokens"]) == ("tiny", 12)
+    assert sum(point["requests"] for point in said["series"]) == 3
+    (top,) = said["top_questions"]
+    assert (top["question"], top["hits"]) == ("Explain machine learning briefly", 2)
     assert set(said["served_error"]) >= {"estimate", "low", "high", "samples"}
+
+
+async def test_a_trace_of_what_was_asked_can_be_simulated(static_house: House, tmp_path: Path) -> None:
+    for question in ("Who was Plato?", "Who was Plato?", "What is Redis?"):
+        await static_house.ok("ask", question)
+    trace = tmp_path / "questions.csv"
+    done = await static_house.run("stats", "--export", str(trace))
+    assert done.out == ""
+    assert "--hit-ratio 0.33" in done.err
+    played = await static_house.ok("scale", "simulate", str(trace))
+    assert played["questions"] == 3
+    lines = [line.split(",") for line in trace.read_text().splitlines()[1:]]
+    assert sum(int(completion) for _, _, completion in lines) == 12
+
+
+async def test_personal_questions_are_not_among_those_that_were_asked_most(
+    house: House, openai_server: OpenAIServer, static: HouseMaker
+) -> None:
+    static(house, openai_server, cache={"admission": "all"})
+    await house.ok("up")
+    for question in ("What is my bank account balance?", "Who was Plato?") * 2:
+        await house.ok("ask", question)
+    assert [top["question"] for top in (await house.ok("stats"))["top_questions"]] == ["Who was Plato?"]
+
+
+async def test_where_users_have_caches_of_their_own_no_question_is_shown(
+    house: House, openai_server: OpenAIServer, static: HouseMaker
+) -> None:
+    static(house, openai_server, gateway={"user_header": "X-User", "autostart": False})
+    await house.ok("up")
+    for _ in range(2):
+        await house.ok("ask", "Who was Plato?")
+    assert (await house.ok("stats"))["top_questions"] == []
+
+
+@pytest.mark.parametrize("by", ["day", "worker", "tenant", "model"])
+async def test_rows_are_the_same_as_json_and_as_csv(static_house: House, by: str) -> None:
+    await static_house.ok("ask", "Who was Plato?")
+    (row,) = (await static_house.ok("stats", "--by", by))["rows"]
+    done = await static_house.run("stats", "--by", by, "--csv")
+    (cells,) = csv.DictReader(io.StringIO(done.out))
+    assert set(cells) == set(row)
+    count = "answers" if by == "worker" else "requests"
+    assert int(cells[count]) == row[count] == 1
 
 
 async def test_what_workers_have_cost_stays_known_after_they_are_gone(static_house: House) -> None:

@@ -62,6 +62,7 @@ COMMANDS = [
     ["cache", "forget", "{entry}"],
     ["cache", "clear", "--yes"],
     ["stats"],
+    ["stats", "--html", "report.html", "--export", "asked.csv"],
     ["cost", "--from-stats"],
     ["status"],
     ["fleets"],
@@ -174,7 +175,7 @@ def test_no_command_goes_anywhere(house: House, monkeypatch: pytest.MonkeyPatch)
     assert {command: why for command, why in failed.items() if not command.startswith(MAY_FAIL)} == {}
     home = Path(os.environ["HOME"])
     assert sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()) == sorted(
-        ["llmhost.yaml", "chart.svg", "kept.jsonl", *FILES]
+        ["llmhost.yaml", "chart.svg", "kept.jsonl", "report.html", "asked.csv", *FILES]
     )
 
 

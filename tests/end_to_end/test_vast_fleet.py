@@ -85,6 +85,11 @@ async def test_what_a_bill_may_still_correct_is_marked_as_an_estimate_everywhere
     assert (status["spent_estimated"], stats["cost"]["spent_estimated"]) == (True, True)
     assert [worker["spent_estimated"] for worker in status["workers"]] == [True, True]
     assert status["spent"]["total"] <= stats["cost"]["spent_usd"] + 0.002  # a bill is rounded
+    compared = (await fleet.ok("stats", "--reconcile"))["workers"]
+    assert {row["worker"] for row in compared} >= set(fleet.alive())
+    for row in compared:
+        if row["billed_usd"] is not None:
+            assert sum(row["causes"].values()) == pytest.approx(row["difference_usd"])
     for command in ("up --gpus 2", "status", "stats"):
         assert "~$0.0" in (await fleet.run(*command.split())).out, command
 

@@ -6,7 +6,7 @@ import pytest
 from doubles.fleet_values import make_worker
 from doubles.rented_fleet import RentedFleet
 
-from llmhost.fleet.spending import bills_since, spent_now, tally
+from llmhost.fleet.spending import bills_since, reconcile, spent_now, tally
 from llmhost.ledger.cost import corrected, spent
 from llmhost.ledger.ledger import Ledger
 from llmhost.ledger.rentals import Charge, Rental
@@ -167,3 +167,27 @@ async def test_what_was_spent_never_goes_backwards_between_commands_and_ends_as_
     await fleet.clock.sleep(7200.0)
     for command in ("status", "stats"):
         assert await shown(fleet, command) == pytest.approx(server.billed_total(), abs=ROUNDING)
+
+
+def test_a_bill_that_differs_is_explained_by_its_time_its_traffic_and_what_is_not_billed_yet() -> None:
+    rentals = [
+        Rental("w", 0.5, NOW - 4 * HOUR),
+        Rental("w", 0.0, NOW - 4 * HOUR, NOW - 4 * HOUR, once=0.3),
+    ]
+    (row,) = reconcile(rentals, [Charge("w", 1.72, NOW - 4 * HOUR, NOW - HOUR, traffic=0.2)], NOW)
+    assert (row.ledger_usd, row.billed_usd) == (pytest.approx(2.3), 1.72)
+    assert row.causes == pytest.approx({"time and price": 0.02, "traffic": -0.1, "not billed yet": -0.5})
+    assert row.difference_usd == pytest.approx(sum(row.causes.values()))
+
+
+def test_what_is_on_the_bill_alone_or_on_record_alone_is_named() -> None:
+    rentals = [Rental("new", 0.5, NOW - HOUR)]
+    billed, recorded = reconcile(rentals, [Charge("lost", 0.6, NOW - 9 * HOUR, NOW - HOUR)], NOW)
+    assert (billed.worker, billed.ledger_usd, billed.causes) == ("lost", 0.0, {"not on record": 0.6})
+    assert (recorded.worker, recorded.billed_usd, recorded.difference_usd) == ("new", None, None)
+
+
+def test_nothing_is_compared_with_the_bill_of_a_part_of_a_life() -> None:
+    rentals = [Rental("old", 0.5, NOW - 40 * 24 * HOUR)]
+    (row,) = reconcile(rentals, [Charge("old", 300.0, NOW - 31 * 24 * HOUR, NOW)], NOW)
+    assert row.billed_usd is None

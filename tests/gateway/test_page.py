@@ -12,8 +12,9 @@ import pytest
 from doubles.gateway_house import AddKey, House, Serve, bearer
 from doubles.waiting import until
 
-from llmhost.gateway.figures import PERIODS, stretches
+from llmhost.gateway.figures import PERIODS
 from llmhost.gateway.page import FILES
+from llmhost.ledger.buckets import stretches
 from llmhost.store.client import text
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ async def test_a_request_that_cannot_be_is_refused(house: House, path: str, stat
 @pytest.mark.parametrize("period", PERIODS)
 def test_a_period_is_stretches_without_a_gap_and_the_last_holds_now(period: str) -> None:
     now = 1_800_000_123.0
-    parts = stretches(period, now)
+    parts = stretches(*PERIODS[period], now)
     buckets = [bucket for part in parts for bucket in part]
     assert all(one.end == other.start for one, other in pairwise(buckets))
     assert parts[-1][0].start <= now < parts[-1][-1].end

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.ledger.buckets import DAY, HOUR, MINUTE, Bucket, bucket_of, buckets_at, covering, percentile
+from llmhost.ledger.buckets import (
+    DAY,
+    HOUR,
+    MINUTE,
+    Bucket,
+    bucket_of,
+    buckets_at,
+    covering,
+    percentile,
+    stretches_since,
+)
 
 NOW = st.floats(1_700_000_000, 1_800_000_000)
 BACK = st.floats(0, 400 * 86_400)
@@ -65,3 +76,14 @@ def test_no_samples_have_no_percentile() -> None:
 @given(st.floats(0, 1e12), st.floats(0, 1e12))
 def test_a_longer_latency_is_never_in_an_earlier_bucket(one: float, other: float) -> None:
     assert bucket_of(min(one, other)) <= bucket_of(max(one, other))
+
+
+@given(st.floats(60, 400 * 86_400), st.integers(1_600_000_000, 1_900_000_000))
+def test_a_period_is_some_stretches_without_a_gap_which_are_all_still_kept(span: float, now: int) -> None:
+    parts = stretches_since(now - span, float(now), 48)
+    buckets = [bucket for part in parts for bucket in part]
+    assert all(one.end == other.start for one, other in pairwise(buckets))
+    assert buckets[0].start <= now - span
+    assert parts[-1][0].start <= now < parts[-1][-1].end
+    assert len(parts) <= 50
+    assert span <= buckets[0].period.kept

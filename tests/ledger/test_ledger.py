@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from llmhost.config.models import RedisConfig
 from llmhost.errors import StoreRefused, StoreUnavailable
 from llmhost.ledger.buckets import HOUR, Bucket, percentile
-from llmhost.ledger.events import Outcome, QuestionEvent
+from llmhost.ledger.events import Outcome, QuestionEvent, engine_event
 from llmhost.ledger.ledger import Ledger, boot_seconds, learned_boot
 from llmhost.store.client import connect
 
@@ -219,3 +219,50 @@ def test_whatever_lies_in_redis_is_a_sound_number_or_none(raw: bytes | str) -> N
 def test_whatever_a_record_says_is_a_sound_number_or_none(seconds: object) -> None:
     found = boot_seconds(json.dumps({"seconds": seconds}))
     assert found is None or 0 <= found <= 86_400
+
+
+class Work:
+    """What an engine's answer took."""
+
+    def __init__(self, worker: str) -> None:
+        self.worker = worker
+        self.prompt_tokens, self.completion_tokens = 10, 20
+        self.engine_seconds, self.cost_usd = 2.5, 0.001
+
+
+async def test_what_happened_is_told_apart_by_worker_tenant_model_and_step(ledger: Ledger) -> None:
+    engine = engine_event(NOW, Outcome.MISS, 3_000.0, [Work("w-1"), Work("w-1"), Work("")])
+    asked = replace(engine, tenant="a:b", model="qwen2:7b", served_completion_tokens=20)
+    await ledger.record(replace(asked, steps={"embed": 12.0, "engine": 2_500.0}))
+    await ledger.record(replace(HIT, tenant="a:b", model="qwen2:7b", served_completion_tokens=20))
+    totals = await ledger.totals(NOW - 60, NOW)
+    assert totals.by["worker"]["w-1"] == pytest.approx(
+        {
+            "answers": 2,
+            "prompt_tokens": 20,
+            "completion_tokens": 40,
+            "engine_seconds": 5.0,
+            "cost_usd": 0.002,
+        }
+    )
+    expected = {
+        "miss": 1,
+        "semantic": 1,
+        "served_completion_tokens": 40,
+        "cost_usd": 0.003,
+        "saved_usd": 0.001,
+    }
+    assert totals.by["tenant"] == {"a:b": pytest.approx(expected)}
+    assert totals.by["model"] == {"qwen2:7b": pytest.approx(expected)}
+    assert percentile(totals.steps["embed"], 0.5) == pytest.approx(12.0, rel=0.05)
+    assert set(totals.steps) == {"embed", "engine"}
+    assert totals.served_completion_tokens == 40
+
+
+async def test_the_first_question_is_known_as_exactly_as_it_is_kept(ledger: Ledger) -> None:
+    assert await ledger.first() is None
+    await ledger.record(replace(HIT, at=NOW - 3_600.0))
+    await ledger.record(HIT)
+    assert await ledger.first() == (NOW - 3_600) // 60 * 60
+    await ledger.record(replace(HIT, at=NOW - 100 * 86_400.0))
+    assert await ledger.first() == (NOW - 100 * 86_400) // 60 * 60

@@ -4,133 +4,320 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llmhost.cli.frame import Globals, globals_of
-from llmhost.cli.output import plain, table
+from llmhost.cli.output import plain
 from llmhost.cli.running import configured, parse_period, run_async, wired
-from llmhost.cli.text import clean, data_size, milliseconds, money, percent, spent
+from llmhost.cli.stats_view import Stats, goals, picture, rows_of, show_reconciled, show_rows
+from llmhost.cli.text import counted
 from llmhost.errors import UsageError
+from llmhost.ledger.buckets import DAY, HOUR, MINUTE, Bucket, stretches, stretches_since
+from llmhost.ledger.events import Outcome
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
+    from rich.console import Console
 
-    from llmhost.cache.calibration import LabelsReport
-    from llmhost.cache.catalog import CacheUsage
+    from llmhost.cache.models import Entry
     from llmhost.config.models import Config
-    from llmhost.ledger.report import Report, Shadow
+    from llmhost.fleet.spending import Reconciled
+    from llmhost.ledger.report import Shadow
+    from llmhost.ledger.totals import Totals
+    from llmhost.wiring import Wiring
 
 __all__ = ["stats"]
 
-#: seconds; how often --watch looks again
-_WATCH = 2.0
+#: seconds; how often --watch looks again, and looks for the questions that were asked most
+_WATCH, _WATCH_TOP = 2.0, 60.0
 
-#: how a target reads to people: its words, its sign, and how to write its figures
-_TARGETS = {
-    "hit_ratio": ("hit ratio", ">", percent),
-    "hit_p95_ms": ("hit latency, p95", "<", milliseconds),
-    "miss_p95_ms": ("miss latency, p95", "<", milliseconds),
-    "usd_per_query": ("cost per question", "<", money),
-}
+#: points of the charts: as many as fit on a narrow terminal
+_POINTS = 48
+
+#: questions that are shown, and entries that are looked at for them: so many take Redis half a second
+_TOP, _LOOKED_AT = 5, 20_000
 
 
-@dataclass(frozen=True, slots=True)
-class _Stats:
-    """What is shown of the last `since` seconds; `usage` and `labels` are of now."""
-
-    since: float
-    report: Report
-    usage: CacheUsage
-    labels: LabelsReport
-    max_error: float
-    estimated: bool  #: a bill may still correct what was spent
+class By(StrEnum):
+    DAY = "day"
+    WORKER = "worker"
+    TENANT = "tenant"
+    MODEL = "model"
 
 
 def stats(
     ctx: typer.Context,
     since: Annotated[str, typer.Option(help="Period to report on: 30m, 24h, 7d.")] = "24h",
+    by: Annotated[By | None, typer.Option(help="Show one row for each of these.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh every 2 s, until Ctrl-C.")] = False,
+    csv: Annotated[
+        bool, typer.Option("--csv", help="Print rows as CSV: of --by, else of the period's parts.")
+    ] = False,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page with charts, which opens offline.")
+    ] = None,
+    export: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the questions as a trace for `scale simulate`.")
+    ] = None,
+    reconcile: Annotated[
+        bool, typer.Option("--reconcile", help="Compare what was recorded with the provider's bill.")
+    ] = False,
 ) -> None:
     """Show hits, latency, cost, savings, and whether the goals are met.
 
+    Latency is what users waited, from the start of a command on; in process is without that. Saved is what
+    the answers of hits had cost. docs/stats.md explains each figure.
+
     Examples:
-      llmhost stats
       llmhost stats --since 7d
+      llmhost stats --by tenant --csv
+      llmhost stats --html report.html
       llmhost stats --json | jq .hit_ratio
     """
     options = globals_of(ctx)
-    if watch and options.json:
-        raise UsageError("--watch is for people; --json prints once", hint="leave one of them out")
+    _check_sense({"--watch": watch, "--csv": csv, "--reconcile": reconcile, "--json": options.json})
     seconds = parse_period(since)
-    config = configured(options, header=True)
-    if watch:
-        run_async(_watch(options, config, seconds))
+    config = configured(options, header=not csv)
+    if reconcile:
+        rows = run_async(_reconcile(options, config))
+        options.output.result(rows, show_reconciled, {"workers": rows})
         return
-    collected = run_async(_collect(options, config, seconds))
-    options.output.result(collected, lambda shown, console: console.print(_picture(shown)), _json(collected))
+    if watch:
+        run_async(_watch(options, config, seconds, by))
+        return
+    collected = run_async(_collect(options, config, seconds, days=by is By.DAY))
+    if html is not None:
+        _write_page(options, collected, html)
+    if export is not None:
+        _write_trace(options, config, seconds, export)
+    if csv:
+        _print_csv(rows_of(collected, by))
+    elif by is not None:
+        shown = by
+        options.output.result(
+            collected,
+            lambda made, console: console.print(show_rows(made, shown)),
+            {"by": by.value, "rows": rows_of(collected, by)},
+        )
+    elif (html is None and export is None) or options.json:
+        options.output.result(collected, _show, _json(collected))
 
 
-async def _watch(options: Globals, config: Config, since: float) -> None:
+def _show(made: Stats, console: Console) -> None:
+    unicode = console.encoding.lower().startswith("utf")
+    console.print(picture(made, width=console.width, unicode=unicode))
+
+
+def _check_sense(chosen: Mapping[str, bool]) -> None:
+    """Of what prints something else than the screen, only one goes; what was compared may be JSON."""
+    names = [name for name, is_on in chosen.items() if is_on]
+    if len(names) > 1 and names != ["--reconcile", "--json"]:
+        raise UsageError(f"{names[0]} and {names[1]} do not go together", hint="leave one of them out")
+
+
+async def _watch(options: Globals, config: Config, since: float, by: By | None) -> None:
     from rich.live import Live
 
-    with Live(console=options.output.console(), auto_refresh=False, screen=True) as live:
+    console = options.output.console()
+    with Live(console=console, auto_refresh=False, screen=True, vertical_overflow="crop") as live:
+        top: Sequence[Entry] | None = None
+        looked = 0.0
         try:
             while True:
-                live.update(_picture(await _collect(options, config, since)), refresh=True)
+                if time.monotonic() - looked > _WATCH_TOP:
+                    top, looked = None, time.monotonic()
+                made = await _collect(options, config, since, days=by is By.DAY, top=top)
+                top = made.top
+                shown = picture(made, width=console.width) if by is None else show_rows(made, by)
+                live.update(shown, refresh=True)
                 await asyncio.sleep(_WATCH)
         except asyncio.CancelledError:
             if task := asyncio.current_task():
                 task.uncancel()  # Ctrl-C is how one ends it
 
 
-async def _collect(options: Globals, config: Config, since: float) -> _Stats:
+async def _collect(
+    options: Globals, config: Config, since: float, *, days: bool, top: Sequence[Entry] | None = None
+) -> Stats:
+    """With `days`, the parts of the period are days."""
     from llmhost.cache.catalog import cache_usage
     from llmhost.fleet.spending import tally
     from llmhost.ledger.cost import corrected
-    from llmhost.ledger.report import make_report
+    from llmhost.ledger.model import Price
+    from llmhost.ledger.report import asker_use, make_point, make_report, versus, worker_use
 
     now = time.time()
+    begin = now - since
+    prices = [
+        Price(one.name, one.as_of, one.usd_per_hour, one.usd_per_million, one.usd_per_query)
+        for one in config.cost.compared
+    ]
     async with wired(options, config) as wiring:
         ledger = await wiring.ledger()
-        totals, rentals = await ledger.totals(now - since, now), await ledger.rentals()
+        totals, rentals = await ledger.totals(begin, now), await ledger.rentals()
         by_worker = tally(rentals, await ledger.charges(), None, now).by_worker
+        rentals = corrected(rentals, by_worker, now)
+        # Before the first question there is nothing to draw.
+        begun = max(begin, await ledger.first() or begin)
+        whole_days = int(now // DAY.length) - int(begun // DAY.length) + 1
+        parts = stretches(DAY, 1, whole_days, now) if days else stretches_since(begun, now, _POINTS)
+        series = await ledger.series(parts)
         client = await wiring.redis()
         usage = await cache_usage(client, wiring.caches.keys)
         labels = await wiring.caches.labels(client).report()
-        report = make_report(totals, corrected(rentals, by_worker, now), wiring.targets, now - since, now)
-    return _Stats(since, report, usage, labels, config.cache.max_error, config.fleet.rents)
+        if top is None:
+            top = await _top_questions(wiring, config)
+    cloud = next((price.usd_per_hour for price in prices if price.usd_per_hour is not None), 0.0)
+    report = make_report(totals, rentals, wiring.targets, begin, now, cloud)
+    return Stats(
+        since=since,
+        report=report,
+        points=[make_point(part, sums, rentals, now) for part, sums in zip(parts, series, strict=True)],
+        workers=worker_use(totals, rentals, config.engine.slots, begin, now),
+        tenants=asker_use(totals, "tenant"),
+        models=asker_use(totals, "model"),
+        versus=versus(report, totals, prices),
+        usage=usage,
+        labels=labels,
+        max_error=config.cache.max_error,
+        estimated=config.fleet.rents,
+        top=top,
+    )
 
 
-def _json(stats: _Stats) -> dict[str, object]:
+async def _top_questions(wiring: Wiring, config: Config) -> Sequence[Entry]:
+    """Those that the cache answered most often, without personal ones and those that are
+    denied. Where each user has a cache of its
+    own, what is asked there is nobody else's business: then none.
+    """
+    from llmhost.answering.admission import admit
+
+    if config.gateway.user_header is not None:
+        return ()
+    found = await (await wiring.catalog()).most_used(10 * _TOP, _LOOKED_AT)
+    allow, deny = config.cache.allow, config.cache.deny
+    private = ("personal", "denied")
+    return [entry for entry in found if admit(entry.question, allow, deny).kind not in private][:_TOP]
+
+
+async def _reconcile(options: Globals, config: Config) -> Sequence[Reconciled]:
+    from llmhost.fleet.spending import bills_since, reconcile
+
+    if not config.fleet.rents:
+        raise UsageError(
+            f"nothing is billed for provider {config.fleet.provider}", hint="this is for rented workers"
+        )
+    now = time.time()
+    async with wired(options, config) as wiring:
+        rentals = await (await wiring.ledger()).rentals()
+        return reconcile(rentals, await wiring.provider.charges(bills_since(now)), now)
+
+
+def _print_csv(rows: Sequence[object]) -> None:
+    """The fields of the rows, all of one kind; times in UTC."""
+    import csv
+    import sys
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    made: list[dict[str, Any]] = [plain(row) for row in rows]
+    if made:
+        writer.writerow(made[0])
+    for row in made:
+        writer.writerow([_cell(name, value) for name, value in row.items()])
+
+
+def _cell(name: str, value: object) -> object:
+    if name in ("start", "end") and isinstance(value, int):
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(value))
+    return f"{value:.9g}" if isinstance(value, float) else value
+
+
+def _write_page(options: Globals, made: Stats, path: Path) -> None:
+    from llmhost.cli.stats_page import stats_page
+
+    _write(path, stats_page(made, time.time()))
+    options.output.note(f"wrote {path}")
+
+
+def _write_trace(options: Globals, config: Config, since: float, path: Path) -> None:
+    from llmhost.ledger.report import trace_rows
+
+    parts, series = run_async(_read_trace(options, config, since))
+    lines = [f"{at:.3f},{prompt},{completion}" for at, prompt, completion in trace_rows(parts, series)]
+    _write(path, "\n".join(["time,prompt_tokens,completion_tokens", *lines, ""]))
+    hits = sum(totals.count(Outcome.EXACT, Outcome.SEMANTIC) for totals in series)
+    share = f" --hit-ratio {hits / len(lines):.2f}" if hits else ""
+    replay = f"`llmhost scale simulate {path}{share}` replays them"
+    options.output.note(
+        f"wrote {counted(len(lines), 'question')} to {path}" + (f"; {replay}" if lines else "")
+    )
+
+
+async def _read_trace(
+    options: Globals, config: Config, since: float
+) -> tuple[Sequence[Sequence[Bucket]], Sequence[Totals]]:
+    """By the minute as far as minutes are kept, else by the hour or the day."""
+    now = time.time()
+    period = next(one for one in (MINUTE, HOUR, DAY) if since <= one.kept - one.length or one is DAY)
+    async with wired(options, config) as wiring:
+        ledger = await wiring.ledger()
+        begun = max(now - since, await ledger.first() or now)
+        parts = stretches(period, 1, int(now // period.length) - int(begun // period.length) + 1, now)
+        return parts, await ledger.series(parts)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _json(made: Stats) -> dict[str, object]:
     from llmhost.cli.trust_view import served_error_json
 
-    report = stats.report
+    report = made.report
     return {
-        "since_s": stats.since,
+        "since_s": made.since,
         "requests": report.requests,
         "hits": {"exact": report.exact_hits, "semantic": report.semantic_hits},
         "misses": report.misses,
         "bypassed": report.bypassed,
         "errors": report.errors,
+        "left": report.left,
         "audits": report.audits,
         "renewals": report.renewals,
         "judged": report.judged,
         "embeddings": report.embeddings,
         "hit_ratio": report.hit_ratio,
+        "up_time": report.up_time,
         "latency_ms": {"hit": report.hit_ms, "miss": report.miss_ms},
         "user_latency_ms": {"hit": report.hit_user_ms, "miss": report.miss_user_ms},
+        "steps_ms": report.steps,
         "tokens": {"prompt": report.prompt_tokens, "completion": report.completion_tokens},
-        "cost": {**plain(report.money), "spent_estimated": stats.estimated},
-        "redis": stats.usage,
-        "served_error": served_error_json(stats.labels, stats.max_error),
-        "targets": report.targets,
+        "cost": {
+            **plain(report.money),
+            "spent_estimated": made.estimated,
+            "worker_hours": report.hours,
+            "cost_reduction": report.cost_reduction,
+        },
+        "versus": made.versus,
+        "redis": made.usage,
+        "served_error": served_error_json(made.labels, made.max_error),
+        "targets": goals(made),
         "shadow": _shadow_json(report.shadow),
         "kinds": report.kinds,
+        "series": made.points,
+        "workers": made.workers,
+        "tenants": made.tenants,
+        "models": made.models,
+        "top_questions": [
+            {"question": entry.question, "hits": entry.hit_count, "entry": entry.entry} for entry in made.top
+        ],
     }
 
 
@@ -146,135 +333,3 @@ def _shadow_json(shadow: Shadow) -> dict[str, object]:
         "served_error": served_error(Tally(shadow.semantic.right, shadow.semantic.wrong)),
         "engine_disagrees": served_error(Tally(shadow.exact.right, shadow.exact.wrong)),
     }
-
-
-def _picture(stats: _Stats) -> RenderableType:
-    from rich.console import Group
-    from rich.text import Text
-
-    from llmhost.cli.trust_view import served_error_lines
-    from llmhost.config.fields import format_duration
-
-    report = stats.report
-    title = Text(f"The last {format_duration(stats.since)}", style="bold")
-    note = Text("Users wait from the start of a command; in process is without that.", style="dim")
-    latencies = Group(_latencies(report), note)
-    wrong = Text("\n".join(served_error_lines(stats.labels, stats.max_error)))
-    parts = [
-        title,
-        _questions(report),
-        *([_kinds(report.kinds)] if report.kinds else []),
-        *([_shadow(report.shadow)] if report.shadow.hit_ratio is not None else []),
-        latencies,
-        wrong,
-        _costs(report, stats.estimated),
-        _redis(stats.usage),
-        _targets(report),
-    ]
-    return Group(*(part for pair in zip(parts, [Text()] * len(parts), strict=True) for part in pair))
-
-
-def _questions(report: Report) -> RenderableType:
-    grid = _numbers("questions", "exact hits", "semantic hits", "misses", "hit ratio", "no cache", "errors")
-    grid.add_row(
-        f"{report.requests:,}",
-        f"{report.exact_hits:,}",
-        f"{report.semantic_hits:,}",
-        f"{report.misses:,}",
-        _or_dash(report.hit_ratio, percent),
-        f"{report.bypassed:,}",
-        f"{report.errors:,}",
-    )
-    return grid
-
-
-def _kinds(kinds: Mapping[str, int]) -> RenderableType:
-    """Questions by whether their answers keep, the most frequent kind first."""
-    counted = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
-    grid = _numbers(*(clean(kind) for kind, _ in counted))
-    grid.add_row(*(f"{count:,}" for _, count in counted))
-    return grid
-
-
-def _shadow(shadow: Shadow) -> RenderableType:
-    grid = _numbers(
-        "not served (shadow)",
-        "exact hits",
-        "semantic hits",
-        "hit ratio",
-        "saved",
-        "right",
-        "wrong",
-        "unclear",
-    )
-    found = shadow.semantic
-    grid.add_row(
-        f"{shadow.exact_hits + shadow.semantic_hits:,}",
-        f"{shadow.exact_hits:,}",
-        f"{shadow.semantic_hits:,}",
-        _or_dash(shadow.hit_ratio, percent),
-        money(shadow.saved_usd),
-        *(f"{count:,}" for count in (found.right, found.wrong, found.unclear)),
-    )
-    return grid
-
-
-def _latencies(report: Report) -> RenderableType:
-    grid = table("latency", "p50", "p95", "p99", right=("p50", "p95", "p99"))
-    rows = {
-        "hit, as users saw it": report.hit_user_ms,
-        "hit, in process": report.hit_ms,
-        "miss, as users saw it": report.miss_user_ms,
-        "miss, in process": report.miss_ms,
-    }
-    for name, row in rows.items():
-        grid.add_row(name, *(_or_dash(value, milliseconds) for value in (row.p50, row.p95, row.p99)))
-    return grid
-
-
-def _costs(report: Report, estimated: bool) -> RenderableType:
-    cost = report.money
-    grid = _numbers("cost", "$/question", "saved by hits", "savings", "tokens in", "tokens out")
-    grid.add_row(
-        spent(cost.spent_usd, estimated),
-        _or_dash(cost.per_query_usd, lambda usd: spent(usd, estimated)),
-        money(cost.saved_usd),
-        _or_dash(cost.savings_ratio, percent),
-        f"{report.prompt_tokens:,}",
-        f"{report.completion_tokens:,}",
-    )
-    return grid
-
-
-def _redis(usage: CacheUsage) -> RenderableType:
-    grid = _numbers("Redis memory", "entries", "bytes/entry", "evicted", "expired", "keyspace hits", "misses")
-    grid.add_row(
-        _or_dash(usage.used_memory_bytes, data_size),
-        f"{usage.entries:,}",
-        _or_dash(usage.bytes_per_entry, data_size),
-        *(
-            _or_dash(count, "{:,.0f}".format)
-            for count in (usage.evicted, usage.expired, usage.keyspace_hits, usage.keyspace_misses)
-        ),
-    )
-    return grid
-
-
-def _targets(report: Report) -> RenderableType:
-    from rich.text import Text
-
-    grid = table("target", "goal", "actual", "ok", right=("goal", "actual"))
-    for target in report.targets:
-        words, sign, shown = _TARGETS[target.name]
-        met = {None: Text("-", "dim"), True: Text("yes", "green"), False: Text("no", "red")}[target.met]
-        grid.add_row(words, f"{sign} {shown(target.target)}", _or_dash(target.actual, shown), met)
-    return grid
-
-
-def _numbers(*columns: str) -> Table:
-    """A table of nothing but numbers."""
-    return table(*columns, right=columns)
-
-
-def _or_dash(value: float | None, shown: Callable[[float], str]) -> str:
-    return "-" if value is None else shown(value)

@@ -271,6 +271,16 @@ def _disk_hours(items: Any) -> float | None:
     return sum(float(match[1]) for match in found if match) if found and all(found) else None
 
 
+def _traffic(items: Any) -> float:
+    """USD of a charge that are for traffic, as far as its items say so."""
+    amounts = [
+        item.get("amount")
+        for item in (items if isinstance(items, list) else ())
+        if isinstance(item, dict) and item.get("type") not in ("gpu", "disk")
+    ]
+    return sum(float(amount) for amount in amounts if isinstance(amount, (int, float)))
+
+
 class _Account(Answer):
     credit: FiniteFloat | None = None
     balance: FiniteFloat | None = None
@@ -528,7 +538,8 @@ def read_charges(rows: Sequence[object], fleet: str, numbers: Collection[int] = 
         charge = read(_Charge, row, "a charge")
         worker = worker_id(int(charge.source.removeprefix("instance-")))
         started = ordered_at(_order_in(label, fleet) or "")
-        charges.append(Charge(worker, charge.amount, charge.start, charge.until(started)))
+        until, traffic = charge.until(started), _traffic(charge.items)
+        charges.append(Charge(worker, charge.amount, charge.start, until, traffic))
     return tuple(charges)
 
 

@@ -1,0 +1,89 @@
+"""What `llmhost stats` shows."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from doubles.stats import STATS, TARGETS
+from rich.console import Console, RenderableType
+
+from llmhost.cache.calibration import LabelsReport, Tally
+from llmhost.cli.stats_view import Stats, goals, picture, show_reconciled, show_rows, sparkline
+from llmhost.fleet.spending import Reconciled
+from llmhost.ledger.report import make_report
+from llmhost.ledger.totals import Totals
+
+
+def drawn(shown: RenderableType, width: int) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
+    with console.capture() as captured:
+        console.print(shown)
+    return captured.get().splitlines()
+
+
+def audited(right: int, wrong: int) -> Stats:
+    """The same, of which so many semantic hits were audited."""
+    return replace(STATS, labels=LabelsReport({"audit": {"0.9": Tally(right, wrong)}}))
+
+
+def error_goal(made: Stats) -> bool | None:
+    (goal,) = (goal for goal in goals(made) if goal.name == "served_error")
+    return goal.met
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_screen_fits_and_no_line_of_it_wraps(width: int) -> None:
+    lines = drawn(picture(STATS, width=width), width)
+    assert max(map(len, lines)) <= width
+    assert len(lines) <= 45 if width == 80 else len(lines) <= 36
+    starts = [line.split()[0] for line in lines if line.strip()]
+    assert starts[:3] == ["The", "questions", "exact,"]
+    assert sum(start == "elsewhere" for start in starts) == 1
+
+
+def test_the_wide_screen_is_shorter() -> None:
+    assert len(drawn(picture(STATS, width=120), 120)) < len(drawn(picture(STATS, width=80), 80))
+
+
+def test_before_the_first_question_nothing_is_drawn_and_no_goal_is_met_or_missed() -> None:
+    nothing = make_report(Totals(), [], TARGETS, 0.0, 3600.0)
+    made = replace(audited(0, 0), report=nothing, workers=[], tenants=[], versus=[], top=[])
+    assert not any("a mark for" in line for line in drawn(picture(made), 80))
+    assert {goal.met for goal in goals(made)} == {None}
+
+
+def test_a_chart_has_a_mark_for_each_part_and_a_dot_where_nothing_was_asked() -> None:
+    assert sparkline([0.0, None, 0.5, 0.99, 1.0]) == "▁.▅██"
+    assert sparkline([0.0, None, 0.5, 1.0], unicode=False) == "0.47"
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "met"), [(0, 0, None), (10, 0, None), (500, 0, True), (100, 20, False), (98, 2, None)]
+)
+def test_the_goal_for_wrong_hits_is_met_once_the_whole_interval_is(
+    right: int, wrong: int, met: bool | None
+) -> None:
+    assert error_goal(audited(right, wrong)) is met
+
+
+@pytest.mark.parametrize("by", ["day", "worker", "tenant", "model"])
+def test_rows_fit_in_80_columns(by: str) -> None:
+    assert max(len(line) for line in drawn(show_rows(STATS, by), 80)) <= 80
+
+
+def test_a_difference_from_the_bill_is_shown_with_its_parts() -> None:
+    rows: Sequence[Reconciled] = [
+        Reconciled(
+            "vast-1", 2.3, 1.72, -0.58, {"time and price": 0.02, "traffic": -0.1, "not billed yet": -0.5}
+        ),
+        Reconciled("vast-2", 0.1, None, None, {}),
+    ]
+    console = Console(file=io.StringIO(), width=120)
+    with console.capture() as captured:
+        show_reconciled(rows, console)
+    text = captured.get()
+    assert "time and price $0.020, traffic -$0.10, not billed yet -$0.50" in text
+    assert "not yet" in text
