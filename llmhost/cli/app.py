@@ -33,6 +33,7 @@ COMMANDS = {
     ),
     "keys": Lazy("llmhost.cli.commands.keys:app", "Make, list and revoke API keys of the gateway"),
     "stats": Lazy("llmhost.cli.commands.stats:stats", "Show hits, latency, cost, savings and goals"),
+    "bench": Lazy("llmhost.cli.commands.bench:bench", "Measure hits, misses and workers of this set-up"),
     "cost": Lazy("llmhost.cli.commands.cost:cost", "Calculate a month's cost, and compare it"),
     "cache": Lazy("llmhost.cli.commands.cache:app", "Inspect and correct the cache"),
     "doctor": Lazy("llmhost.cli.commands.doctor:doctor", "Diagnose the setup"),

@@ -357,7 +357,7 @@ class Wiring(AsyncExitStack):
             self.push_async_callback(self._waker.aclose)
 
         async def details() -> ModelDetails:
-            for upstream in await self._upstreams(config.engine.model):
+            for upstream in await self.upstreams(config.engine.model):
                 with suppress(EngineError):
                     return await upstream.engine.model_details(config.engine.model)
             return ModelDetails()
@@ -482,7 +482,7 @@ class Wiring(AsyncExitStack):
         from llmhost.engines.pool import Pool
 
         return Pool(
-            self._upstreams,
+            self.upstreams,
             self._load(client),
             self._config.limits.max_attempts,
             self.warn_once.warn_untrusted,
@@ -492,6 +492,10 @@ class Wiring(AsyncExitStack):
             wake=None if background else self._waker,
             breakers=self._breakers,
         )
+
+    async def upstreams(self, model: str) -> Sequence[Upstream]:
+        """The workers that may be asked for this model, each with its client. Raises LlmhostError."""
+        return self.engines.upstreams(await self._workers.workers(), model)
 
     def _load(self, client: Redis) -> LoadTracker:
         """One for all pools: while Redis is away, it counts in this process."""
@@ -530,6 +534,3 @@ class Wiring(AsyncExitStack):
         workers = await workers_to_ask(self.provider, registry, ready_only=self._waker is not None)
         self.engines.forget_all_but(workers)
         return workers
-
-    async def _upstreams(self, model: str) -> Sequence[Upstream]:
-        return self.engines.upstreams(await self._workers.workers(), model)

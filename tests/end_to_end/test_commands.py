@@ -391,3 +391,26 @@ async def test_a_question_is_answered_where_no_thread_can_be_started(static_hous
     assert (process.returncode, out.decode()) == (0, "Hello, W\u00f6rld!\n"), err.decode()
     assert err.decode().count("warning: ") == 1
     assert "can't start new thread" in err.decode()
+
+
+async def test_a_bench_measures_hits_and_workers_and_leaves_nothing(static_house: House) -> None:
+    await static_house.ok("ask", "Who was Plato?")
+    before = await static_house.ok("stats")
+    said = await static_house.ok("bench", "--quick")
+    rows = {row["name"]: row for row in said["rows"]}
+    assert set(rows) == {"embedding", "Redis", "exact hit", "semantic hit", "miss"}
+    assert rows["exact hit"]["count"] == rows["exact hit"]["asked"] == 10
+    assert rows["semantic hit"]["count"] > 0
+    assert rows["exact hit"]["p50_ms"] < rows["semantic hit"]["p50_ms"]
+    (worker,) = said["workers"]
+    assert worker["queries_per_minute"] == said["fleet"]["queries_per_minute"] > 0
+    after = await static_house.ok("stats")
+    assert (after["requests"], after["redis"]["entries"]) == (before["requests"], 1)
+    assert said["notes"] == []
+
+
+async def test_a_bench_without_a_worker_measures_the_cache_alone(house: House) -> None:
+    done = await house.run("bench", "--quick", "--json")
+    assert done.code == 0
+    assert [row["name"] for row in done.json["rows"]] == ["embedding", "Redis", "exact hit", "semantic hit"]
+    assert done.json["notes"] == ["no worker answers: run `llmhost up`"]

@@ -64,6 +64,7 @@ COMMANDS = [
     ["stats"],
     ["stats", "--html", "report.html", "--export", "asked.csv"],
     ["cost", "--from-stats"],
+    ["bench", "--quick"],
     ["status"],
     ["fleets"],
     ["logs", "{worker}"],
