@@ -105,7 +105,7 @@ class Answerer:
     clock: Callable[[], float] = time.time
     counts_later: bool = False
     under_way: int = field(default=0, init=False)
-    #: the answers that are made now, by entry, and the tasks that make them
+    #: the answers that are made now, by flight, and the tasks that make them
     _flights: dict[str, Flight] = field(default_factory=dict, init=False)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
     _finishing: set[asyncio.Task[None]] = field(default_factory=set, init=False)
@@ -198,7 +198,7 @@ class Answerer:
         """
         alone = asked.question.refresh or self.shadow is not None
         session = None if alone else asked.session
-        flight = self._flights.get(session.key.entry) if session is not None else None
+        flight = self._flights.get(session.flight_name) if session is not None else None
         asked.waited = flight is not None
         if flight is None:
             flight = Flight()
@@ -222,7 +222,7 @@ class Answerer:
     def _begin(self, flight: Flight, asked: _Asked, session: CacheSession | None) -> asyncio.Task[None]:
         asked.leads = True
         if session is not None:
-            self._flights[session.key.entry] = flight
+            self._flights[session.flight_name] = flight
         flight.task = task = asyncio.create_task(self._fill(flight, asked, session))
         # A command that ends waits for what it renews.
         tasks = self._finishing if asked.renews and not self.counts_later else self._tasks
@@ -236,14 +236,14 @@ class Answerer:
         question, session = asked.question, asked.session
         if session is None or hit.entry is None or question.only_cached or not question.store:
             return
-        if hit.entry in self._flights or not self.renewals.begin(hit.entry):
-            return
         if hit.source == "semantic" and hit.lookup.served is not None:
             question = replace(question, prompt=hit.lookup.served.question)
         question = replace(question, max_age=None, lifetime=None)
         own = CacheSession(
             session.sessions, question, CacheKey(session.key.scope, hit.entry, question.prompt)
         )
+        if own.flight_name in self._flights or not self.renewals.begin(hit.entry):
+            return
         flight = Flight(kept=True)
         task = self._begin(flight, _Asked(question, own, time.perf_counter(), renews=True), own)
         task.add_done_callback(lambda task: self._renewal_ended(flight, task))
@@ -264,8 +264,8 @@ class Answerer:
 
     def _forget(self, flight: Flight) -> None:
         """The next one that asks begins another flight."""
-        for entry in [entry for entry, other in self._flights.items() if other is flight]:
-            del self._flights[entry]
+        for name in [name for name, other in self._flights.items() if other is flight]:
+            del self._flights[name]
 
     def _started(self, flight: Flight, asked: _Asked) -> Started:
         """Those that follow get an exact hit, as all that ask later do."""
@@ -344,10 +344,10 @@ class Answerer:
                         flight.add(piece)
         except StoreError as error:
             session.degrade(error)
-        reply = await self._exact(asked, session)
-        if reply is None and place.answer is not None:
-            reply = Reply(place.answer, "exact", asked.latency(), lookup=asked.lookup)
         given = "".join(piece.text for piece in flight.pieces if isinstance(piece, Delta))
+        reply = await self._exact(asked, session)
+        if place.answer is not None and (reply is None or not reply.answer.text.startswith(given)):
+            reply = Reply(place.answer, "exact", asked.latency(), lookup=asked.lookup)
         if reply is not None and reply.answer.text.startswith(given):
             if rest := reply.answer.text[len(given) :]:
                 flight.add(Delta(rest))
@@ -362,7 +362,7 @@ class Answerer:
         return self._hit(asked, session, answer)
 
     def _hit(self, asked: _Asked, session: CacheSession, answer: Answer | None) -> Reply | None:
-        """The reply with this stored answer; None where there is none, or it is too old."""
+        """The reply with this stored answer; None where there is none, or none that is usable."""
         if answer is None or not self._is_usable(answer, asked.question):
             return None
         stale = self._is_stale(answer)
@@ -373,10 +373,11 @@ class Answerer:
         )
 
     def _is_usable(self, answer: Answer, question: Question) -> bool:
-        """Whether the answer is not too old: for the question, or for this configuration."""
+        """Whether the answer is not too old, for the question or for this configuration, and not too long."""
         age_allowed = question.max_age is None or self.clock() - answer.timestamp <= question.max_age
         until = answer.fresh_until
-        return age_allowed and (until is None or self.clock() <= until + self.stale_for)
+        is_young = until is None or self.clock() <= until + self.stale_for
+        return age_allowed and is_young and question.allows(answer)
 
     def _is_stale(self, answer: Answer) -> bool:
         return answer.fresh_until is not None and self.clock() > answer.fresh_until

@@ -230,6 +230,12 @@ class CacheSession:
     key: CacheKey
     available: bool = True
 
+    @property
+    def flight_name(self) -> str:
+        """Of one fleet: another one may serve other weights than are expected, and tell their answer. And of
+        one limit: how long the answer becomes is not known before it has ended."""
+        return f"{self.question.fleet}:{self.key.entry}:{self.question.sampling.max_tokens or ''}"
+
     async def place(self) -> None:
         """Takes the question's place among the answers of the weights that the fleet is known to serve."""
         with self._degrading():
@@ -291,9 +297,7 @@ class CacheSession:
         stack, place = AsyncExitStack(), None
         with self._degrading():
             if self.available:
-                # Of one fleet: another one may serve other weights than are expected, and tell their answer.
-                flight = f"{self.question.fleet}:{self.key.entry}"
-                joined = self.sessions.flights().join(flight, self.key.entry)
+                joined = self.sessions.flights().join(self.flight_name, self.key.entry)
                 place = await stack.enter_async_context(joined)
         try:
             yield place

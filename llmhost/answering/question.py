@@ -51,7 +51,8 @@ _CACHEABLE_FIELDS = frozenset(
 _BYTES_A_TOKEN = 3
 #: fields that say nothing about the answer: they separate none
 _INDIFFERENT_FIELDS = frozenset({"keep_alive", "user"})
-_SAMPLING = tuple(one.name for one in fields(Sampling))
+#: how tokens are drawn. How many may be is no part of it: see `Question.allows`
+_SAMPLING = tuple(one.name for one in fields(Sampling) if one.name != "max_tokens")
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,16 @@ class Question:
     @property
     def _goes_on(self) -> bool:
         return any(message.role == "user" for message in self.history)
+
+    def allows(self, answer: Answer) -> bool:
+        """Whether a stored answer is as short as is asked for: it ended by itself, and so it would have with
+        this limit. Tokens that an engine did not count are no more than bytes; what no worker gave is the
+        operator's, and may be as long as it is.
+        """
+        most = self.sampling.max_tokens
+        if most is None or not (answer.completion_tokens or answer.worker):
+            return True
+        return (answer.completion_tokens or _size(answer.text)) <= most
 
     def request(self) -> ChatRequest:
         """What an engine is sent: every message and field as the client sent it."""

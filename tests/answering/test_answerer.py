@@ -23,7 +23,7 @@ from llmhost.cache.policy import ThresholdPolicy
 from llmhost.cache.service import SemanticCache
 from llmhost.cache.stored import decode_entry
 from llmhost.config.models import RedisConfig
-from llmhost.engines.engine import Completion, Done, Message
+from llmhost.engines.engine import Completion, Done, Message, Sampling
 from llmhost.engines.load import LocalLoad
 from llmhost.engines.pool import Pool, Upstream
 from llmhost.errors import EngineUnavailable, ModelError, NotCachedError, NoWorkerError, StreamBroken
@@ -90,6 +90,17 @@ async def test_another_scope_is_asked_for_itself(house: House, changes: dict[str
     await house.ask(ASKED, engine("first"))
     reply = await house.ask(replace(ASKED, **changes), engine("second"))
     assert (reply.answer.text, reply.source) == ("second", "engine")
+
+
+async def test_an_answer_is_served_to_every_limit_of_tokens_that_it_keeps(house: House) -> None:
+    def limited(question: Question, most: int | None) -> Question:
+        return replace(question, sampling=Sampling(max_tokens=most))
+
+    await house.ask(limited(ASKED, 9), engine())
+    sources = [(await house.ask(limited(ASKED, most), engine())).source for most in (None, 3, 2)]
+    reworded = [(await house.ask(limited(REWORDED, most), engine())).source for most in (3, 2)]
+    assert sources == ["exact", "exact", "engine"]
+    assert reworded == ["semantic", "engine"]
 
 
 async def test_without_the_cache_nothing_is_read_or_stored(house: House, redis_client: Redis) -> None:

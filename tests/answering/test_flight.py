@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from llmhost.answering.answerer import Answerer
 from llmhost.answering.question import Event, Question, Reply, Started, Text
 from llmhost.config.models import RedisConfig
-from llmhost.engines.engine import Done
+from llmhost.engines.engine import Done, Sampling
 from llmhost.errors import EngineUnavailable, NoWorkerError, StreamBroken
 from llmhost.ledger.events import Outcome
 from llmhost.store.client import connect
@@ -196,6 +196,20 @@ async def test_who_wants_an_answer_of_their_own_follows_nobody(house: House, cha
         worker.go_on.set()
         assert (await asker.reply()).source == "engine"
     assert [len(worker.engine.requests) for worker in workers] == [1, 1]
+
+
+async def test_one_with_another_limit_of_tokens_follows_nobody_in_no_process(
+    house: House, other_house: OtherHouse
+) -> None:
+    longer, shorter = [replace(ASKED, sampling=Sampling(max_tokens=most)) for most in (900, 9)]
+    worker, own = Paced(), ScriptedEngine("short", DONE)
+    first = Asker(house.answerer(worker.engine), longer)
+    await first.until_text("one ")
+    others = [Asker(one.answerer(own), shorter) for one in (house, other_house())]
+    replies = [await other.reply() for other in others]
+    worker.go_on.set()
+    assert (await first.reply()).answer.text == "one two"
+    assert {reply.answer.text for reply in replies} == {"short"}
 
 
 async def test_without_redis_those_of_one_process_still_share_an_answer(house: House) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmhost.answering.question import Question, make_completion, make_question
+from llmhost.cache.models import Answer
 from llmhost.config.models import Config
 from llmhost.engines.engine import ChatRequest, Completion, Message, Sampling
 from llmhost.errors import UsageError
@@ -56,7 +57,6 @@ def test_a_text_to_continue_reaches_the_engine_as_it_is_and_bypasses_the_cache()
         {"sampling": Sampling(temperature=0.1)},
         {"sampling": Sampling(top_p=0.1)},
         {"sampling": Sampling(seed=1)},
-        {"sampling": Sampling(max_tokens=5)},
         {"sampling": Sampling(stop=("\n",))},
         {"engine": "ollama"},
         {"context": 8192},
@@ -148,6 +148,24 @@ def test_what_the_cache_does_not_understand_has_no_place_in_it(changes: dict[str
 # From configuration and request
 
 
+@pytest.mark.parametrize(
+    ("most", "tokens", "worker", "text", "allowed"),
+    [
+        (None, 500, "w", "long", True),
+        (100, 100, "w", "as long as it may be", True),
+        (100, 101, "w", "one token too long", False),
+        (100, 0, "w", "not counted, but surely short", True),
+        (100, 0, "w", "not counted, and perhaps long" * 9, False),
+        (100, 0, "", "given by the operator" * 9, True),
+    ],
+)
+def test_an_answer_suits_a_limit_that_would_not_have_cut_it(
+    most: int | None, tokens: int, worker: str, text: str, allowed: bool
+) -> None:
+    answer = Answer(text, "m", 0.0, 9, tokens, "stop", 1.0, 0.0, worker=worker)
+    assert replace(ASKED, sampling=Sampling(max_tokens=most)).allows(answer) is allowed
+
+
 def test_what_a_request_leaves_open_the_configuration_says() -> None:
     question = make_question(CONFIG, [user("hi")])
     assert question == Question(
@@ -169,7 +187,7 @@ CONFIGURED = [
     ("engine", {"temperature": 0.5}, "separates"),
     ("engine", {"top_p": 0.5}, "separates"),
     ("engine", {"seed": 1}, "separates"),
-    ("engine", {"max_tokens": 5}, "separates"),
+    ("engine", {"max_tokens": 5}, "is the same"),  # a longer answer is not served
     ("engine", {"context": 8192}, "separates"),
     ("engine", {"kind": "openai"}, "separates"),
     ("cache", {"tenant": "acme"}, "separates"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 from doubles.embedders import WordEmbedder
 
-from llmhost.answering.cache_session import WarnOnce
+from llmhost.answering.cache_session import CacheSession, WarnOnce
 from llmhost.answering.question import Question
 from llmhost.cache.calibration import (
     BANDS,
@@ -20,7 +20,7 @@ from llmhost.cache.calibration import (
     Tally,
     ThresholdChange,
 )
-from llmhost.cache.models import CacheDecision, SemanticLookup
+from llmhost.cache.models import Answer, CacheDecision, SemanticLookup
 from llmhost.config.fleet import FleetConfig
 from llmhost.config.models import CacheConfig, Config, RedisConfig
 from llmhost.errors import StoreRefused
@@ -204,13 +204,23 @@ class Listening(CacheParts):
         return CacheDecision("miss", None, None, "")
 
 
+async def opened(parts: Listening, client: Redis) -> CacheSession:
+    """A question, in a scope that has an entry."""
+    sessions = parts.sessions(client, WarnOnce(lambda _words: None))
+    stored = await sessions.open(Question("another one", "m", "t"))
+    session = await sessions.open(Question("a question", "m", "t"))
+    assert stored is not None
+    assert session is not None
+    answer = Answer("an answer", "m", NOW, 1, 1, "stop", 1.0, 0.0)
+    await sessions.cache.store(stored.key, answer, WordEmbedder().embed("another one"))
+    return session
+
+
 async def test_every_question_is_judged_with_what_was_learnt_so_far(
     labels: Labels, redis_client: Redis
 ) -> None:
     parts = Listening("verified")
-    session = await parts.sessions(redis_client, WarnOnce(lambda _words: None)).open(
-        Question("a question", "m", "t")
-    )
+    session = await opened(parts, redis_client)
     await session.semantic(None)
     await record(labels, audit(False), audit(False))
     await session.semantic(None)
@@ -229,9 +239,7 @@ async def test_what_cannot_be_read_leaves_identical_questions_only(redis_client:
 async def test_the_threshold_policy_reads_nothing_of_what_was_learnt(redis_client: Redis) -> None:
     await redis_client.hset(KEY, "raised", "high")
     parts = Listening("threshold")
-    session = await parts.sessions(redis_client, WarnOnce(lambda _words: None)).open(
-        Question("a question", "m", "t")
-    )
+    session = await opened(parts, redis_client)
     await session.semantic(None)
     assert parts.told == [Calibration()]
 
