@@ -32,6 +32,8 @@ _NAMING_OLD_KEYS = ("configuration.md",)
 
 #: What a variable of an example may hold, where its key takes no text.
 _VALUES = {
+    "NOTIFY_WEBHOOK": "https://hooks.example.com/llm",
+    "SLACK_WEBHOOK": "https://hooks.slack.example.com/services/T/B/X",
     "REDIS_PORT": "6380",
     "REDIS_URL": "rediss://redis.example.com",
     "REDIS_WORKER_URL": "rediss://worker:secret@redis.example.com",

@@ -24,6 +24,7 @@ COMMANDS = {
     "status": Lazy("llmhost.cli.commands.status:status", "Show workers, health and cost"),
     "fleets": Lazy("llmhost.cli.commands.fleets:fleets", "Show every fleet that has workers"),
     "scale": Lazy("llmhost.cli.commands.scale:app", "Autoscale once (run it from cron)"),
+    "notify": Lazy("llmhost.cli.commands.notify:app", "Try the notifications"),
     "logs": Lazy("llmhost.cli.commands.logs:logs", "Show the end of a worker's log"),
     "ssh": Lazy("llmhost.cli.commands.ssh:ssh", "Open a shell on a rented worker, or run a command there"),
     "ask": Lazy("llmhost.cli.commands.ask:ask", "Answer a question, from the cache or by a worker"),

@@ -42,6 +42,8 @@ _CREDENTIALS = re.compile(r"//[^/\s]*@")
 
 #: what starts a program, and where the account's key belongs
 _PROGRAM = ("redis", "server")
+#: keys that name programs
+_PROGRAMS = (_PROGRAM, ("notify", "command"))
 _ACCOUNT_KEY = ("vast", "api_key")
 _KEY_IN = re.compile(r"(?<!\$)\$\{(VAST_API_KEY|LLMHOST_VAST__API_KEY)[:}]")
 
@@ -203,7 +205,7 @@ def _restrict(document: Document, problems: _Problems) -> None:
     """Leaves out what a file that was found, not named, must not do: start a program, and have the account's
     key sent to an address of its own choice."""
     for path, place in list(document.places.items()):
-        starts = path == _PROGRAM and place.written
+        starts = path in _PROGRAMS and place.written
         sends = path != _ACCOUNT_KEY and isinstance(place.written, str) and _KEY_IN.search(place.written)
         if not starts and not sends:
             continue

@@ -29,6 +29,7 @@ from llmhost.config.fields import (
 )
 from llmhost.config.fleet import FleetConfig, ScaleConfig, VastConfig
 from llmhost.config.gateway import GatewayConfig
+from llmhost.config.notify import NotifyConfig
 from llmhost.config.redis import RedisConfig
 
 __all__ = [
@@ -350,6 +351,7 @@ class Config(Section):
     gateway: GatewayConfig = Field(default_factory=GatewayConfig)
     targets: TargetsConfig = Field(default_factory=TargetsConfig)
     cost: CostConfig = Field(default_factory=CostConfig)
+    notify: NotifyConfig = Field(default_factory=NotifyConfig)
 
     @property
     def ready_timeout(self) -> float:

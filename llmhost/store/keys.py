@@ -53,6 +53,11 @@ class FleetKeys:
         return f"{self.prefix}:pauses:{provider}"
 
     @property
+    def notices(self) -> str:
+        """Hash: which notifications were sent, and when, Unix seconds."""
+        return f"{self.prefix}:notices"
+
+    @property
     def weights(self) -> str:
         """Hash: under each model's name, the digest of what a worker was last seen to serve."""
         return f"{self.prefix}:weights"

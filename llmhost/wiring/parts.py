@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from llmhost.answering.answerer import Answerer
     from llmhost.answering.audits import AuditSampler
+    from llmhost.autoscale.models import StepResult
     from llmhost.autoscale.step import Scaler
     from llmhost.autoscale.wake import Waker
     from llmhost.cache.catalog import Catalog
@@ -211,6 +212,24 @@ class Wiring(AsyncExitStack):
         from llmhost.wiring.fleets import make_scaler
 
         return make_scaler(self.provider, self.engines, await self.redis(), self._config)
+
+    async def notify(self, result: StepResult) -> Sequence[str]:
+        """Tells the operators what a step of the autoscaler shows, each thing once; says what went wrong."""
+        from llmhost.autoscale.notify import Notifier, SentNotices, notices_of
+        from llmhost.fleet.spending import tally
+        from llmhost.wiring.fleets import budget_limits
+
+        config, now = self._config, self.now()
+        try:
+            client, ledger = await self.redis(), await self.ledger()
+            spent = tally(await ledger.rentals(), await ledger.charges(), None, now).periods
+            labels = await self.caches.labels(client).report()
+            raised = labels.changed if labels.raised else None
+            notices = notices_of(config.fleet.name, result, budget_limits(config), spent, raised, now)
+            sent = SentNotices(client, config.fleet.name)
+            return await Notifier(config.fleet.name, config.notify).send_new(notices, sent, now)
+        except StoreError as error:
+            return [f"nobody is notified: {error.message}"]
 
     @cached_property
     def others(self) -> OtherFleets:

@@ -619,6 +619,7 @@ FOUND = "and this file was not named but found in the current folder"
     ("text", "key", "what"),
     [
         ("redis: {server: ./x.sh}", "redis.server", "start a program"),
+        ("notify: {command: ./x.sh}", "notify.command", "start a program"),
         ("redis: {server: redis-server}", "redis.server", "start a program"),
         (
             "fleet: {provider: static, workers: [{url: 'http://h', token: '${VAST_API_KEY}'}]}",

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Callable
@@ -414,3 +415,18 @@ async def test_a_bench_without_a_worker_measures_the_cache_alone(house: House) -
     assert done.code == 0
     assert [row["name"] for row in done.json["rows"]] == ["embedding", "Redis", "exact hit", "semantic hit"]
     assert done.json["notes"] == ["no worker answers: run `llmhost up`"]
+
+
+async def test_a_step_of_scale_tells_once_that_autoscaling_is_paused(house: House, tmp_path: Path) -> None:
+    told = tmp_path / "told.jsonl"
+    append = f"import sys; open({str(told)!r}, 'a').write(sys.stdin.read() + chr(10))"
+    # A program is started for a file that is named, not for one that is found.
+    path = house.configure(notify={"command": shlex.join([sys.executable, "-c", append])})
+    environ = {"LLMHOST_CONFIG": f"./{path}"}
+    await house.run("up", **environ)
+    await house.run("down", **environ)
+    for _ in range(2):
+        await house.run("scale", **environ)
+    (notice,) = map(json.loads, told.read_text().splitlines())
+    assert notice["event"] == "autoscaling_paused"
+    assert "paused since" in notice["text"].lower()

@@ -84,6 +84,7 @@ MAY_FAIL = ("doctor", "offers", "ssh", "cache tune judge", "cache tune pairs.jso
 BESIDES = {
     "serve": "`up` starts it, and it runs beside the others",
     "chat": "asks as `ask` does",
+    "notify test": "sends to what the configuration names",
     "cache reindex": "reads and writes Redis as `cache sweep` and `cache import` do, and waits half a minute",
 }
 

@@ -68,12 +68,16 @@ async def scale(
       llmhost scale simulate questions.csv --worker-tokens-per-s 400 --price 0.40 --plot week.svg
     """
     options = globals_of(ctx)
-    async with wired(options, configured(options, header=True)) as wiring:
+    config = configured(options, header=True)
+    async with wired(options, config) as wiring:
         scaler = await wiring.scaler()
         if not dry_run:
             wiring.others.remember(options.source)
         with options.output.progress() as progress:
             result = await scaler.step(dry_run=dry_run, on_progress=lambda step: follow(progress, step))
+        if config.notify.any and not dry_run:
+            for problem in await wiring.notify(result):
+                options.output.warn(problem)
     for warning in result.warnings:
         options.output.warn(warning)
     decision = result.decision
