@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 __all__ = [
+    "CHARACTERS_A_TOKEN",
     "ChatRequest",
     "Completion",
     "Delta",
@@ -27,6 +28,11 @@ __all__ = [
     "ToolCall",
     "trace_headers",
 ]
+
+#: about
+CHARACTERS_A_TOKEN = 4
+#: an image of middling size is some 1,000 tokens
+_IMAGE_CHARACTERS = 4_000
 
 #: headers that tell a server which trace a question belongs to, for all that is done for that question
 trace_headers: ContextVar[Mapping[str, str] | None] = ContextVar("trace_headers", default=None)
@@ -82,6 +88,19 @@ class ChatRequest:
         if self.completion is not None:
             return self.completion.prompt, self.completion.suffix
         return [message.content for message in self.messages]
+
+    @property
+    def prompt_tokens(self) -> int:
+        """About how many tokens the model is to read."""
+        return sum(map(_characters, self.contents)) // CHARACTERS_A_TOKEN
+
+
+def _characters(content: str | list[Any] | None) -> int:
+    """Of a message, as far as the model reads it: a part that is no text is taken for an image."""
+    if not isinstance(content, list):
+        return len(content or "")
+    texts = [part.get("text") if isinstance(part, dict) else None for part in content]
+    return sum(len(text) if isinstance(text, str) else _IMAGE_CHARACTERS for text in texts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,17 @@ from typing import Protocol
 from llmhost.engines.routing import choose
 from llmhost.engines.traffic import Work
 
-__all__ = ["Full", "LoadTracker", "LocalLoad", "Slot", "Ticket"]
+__all__ = ["Full", "LoadTracker", "LocalLoad", "Slot", "Ticket", "new_request"]
+
+
+def new_request(tokens: int = 0) -> str:
+    """The id of a request that may read and write so many tokens: it ends with their number, by which
+    `lua/acquire.lua` adds them up."""
+    return f"{secrets.token_hex(8)}:{tokens}"
+
+
+def _tokens_of(request: str) -> int:
+    return int(request.rpartition(":")[2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +39,7 @@ class Ticket:
     """A request that waits where no slot is free. It counts as waiting for `lifetime` seconds at most."""
 
     lifetime: float
-    request: str = field(default_factory=lambda: secrets.token_hex(8))
+    request: str = field(default_factory=new_request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +53,10 @@ class LoadTracker(Protocol):
     """Counts requests in flight, and what they took. Never fails."""
 
     async def acquire(
-        self, workers: Sequence[str], *, again: bool = False, affine: bool = False
+        self, workers: Sequence[str], *, again: bool = False, affine: bool = False, tokens: int = 0
     ) -> Slot | None:
-        """Takes a slot on one of `workers`, of which there is at least one: the least loaded, of equals the
-        one that was asked longest ago. `affine`: the first that is not overloaded (`routing.choose`).
+        """Takes a slot on one of `workers`, of which there is at least one, by the rule of `routing.choose`,
+        for a request that may read and write so many `tokens`.
 
         None: all of them are about to be ended, and take no more. `again`: the question was counted already.
         """
@@ -96,8 +106,9 @@ class LocalLoad:
         *,
         again: bool = False,  # noqa: ARG002
         affine: bool = False,
+        tokens: int = 0,
     ) -> Slot | None:
-        return self._take(workers, secrets.token_hex(8), affine=affine, queues=False)
+        return self._take(workers, new_request(tokens), affine=affine, queues=False)
 
     async def acquire_or_wait(
         self,
@@ -127,10 +138,13 @@ class LocalLoad:
         return list(self._fronts).index(request) < free
 
     def _take(self, workers: Sequence[str], request: str, *, affine: bool, queues: bool) -> Slot | None:
-        load = Counter(slot.worker for slot in self._slots)
+        load, work = Counter[str](), Counter[str]()
+        for slot in self._slots:
+            load[slot.worker] += 1
+            work[slot.worker] += _tokens_of(slot.request)
+        loads, tokens = [load[worker] for worker in workers], [work[worker] for worker in workers]
         turns = [self._last.get(worker, 0) for worker in workers]
-        loads = [load[worker] for worker in workers]
-        place = choose(loads, turns, self._limit, affine=affine, queues=queues)
+        place = choose(loads, tokens, turns, self._limit, affine=affine, queues=queues)
         if place is None:
             return None
         worker = workers[place]

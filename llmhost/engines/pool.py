@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 from llmhost.engines.breaker import Breakers
 from llmhost.engines.engine import (
+    CHARACTERS_A_TOKEN,
     ChatRequest,
     Delta,
     Done,
@@ -20,7 +21,7 @@ from llmhost.engines.engine import (
     Piece,
     ToolCall,
 )
-from llmhost.engines.load import Full, LoadTracker, Slot, Ticket
+from llmhost.engines.load import Full, LoadTracker, Slot, Ticket, new_request
 from llmhost.engines.queue import FairQueue
 from llmhost.engines.routing import preference
 from llmhost.engines.traffic import Work
@@ -130,6 +131,7 @@ class _Wanted:
     model: str
     conversation: str
     tenant: str
+    tokens: int
     ticket: Ticket | None
     tried: list[str] = field(default_factory=list)
     counted: bool = False
@@ -188,7 +190,8 @@ class Pool:
             EngineRefused: the first worker asked says that the request is wrong.
             StreamBroken: the worker failed after its first token.
         """
-        return self._answer(request.model, conversation, tenant, lambda engine: engine.chat(request))
+        tokens = request.prompt_tokens + (request.sampling.max_tokens or 0)
+        return self._answer(request.model, conversation, tenant, tokens, lambda engine: engine.chat(request))
 
     def embed(
         self, request: EmbedRequest, *, tenant: str = ""
@@ -196,7 +199,8 @@ class Pool:
         """The vectors of some texts come as one event, in their place in the order of `stream`; raises as
         `stream`, except StreamBroken.
         """
-        return self._answer(request.model, "", tenant, lambda engine: _vectors(engine, request))
+        tokens = sum(map(len, request.texts)) // CHARACTERS_A_TOKEN
+        return self._answer(request.model, "", tenant, tokens, lambda engine: _vectors(engine, request))
 
     async def highest_price(self, model: str) -> float:
         """USD an hour of the dearest worker that serves the model; 0 without one."""
@@ -210,9 +214,10 @@ class Pool:
         model: str,
         conversation: str,
         tenant: str,
+        tokens: int,
         ask: Callable[[Engine], AsyncGenerator[E, None]],
     ) -> AsyncGenerator[Assigned | E, None]:
-        wanted = _Wanted(model, conversation, tenant, self._ticket())
+        wanted = _Wanted(model, conversation, tenant, tokens, self._ticket(tokens))
         failure: EngineUnavailable | None = None
         while len(wanted.tried) < self._max_attempts:
             async with self._turn(wanted) as turn:
@@ -236,10 +241,11 @@ class Pool:
             raise NoWorkerError(f"the workers that serve {model} are being ended", hint=_HINT_ENDING)
         raise _final(failure) from failure
 
-    def _ticket(self) -> Ticket | None:
+    def _ticket(self, tokens: int) -> Ticket | None:
         if self._queue is None:
             return None
-        return Ticket(max(self._queue.timeout, self._wake.timeout if self._wake else 0.0))
+        timeout = max(self._queue.timeout, self._wake.timeout if self._wake else 0.0)
+        return Ticket(timeout, new_request(tokens))
 
     @asynccontextmanager
     async def _turn(self, wanted: _Wanted) -> AsyncIterator[_Turn | None]:
@@ -318,7 +324,7 @@ class Pool:
         again, affine = wanted.counted, bool(wanted.conversation)
         wanted.counted = True
         if wanted.ticket is None:
-            return await self._load.acquire(workers, again=again, affine=affine)
+            return await self._load.acquire(workers, again=again, affine=affine, tokens=wanted.tokens)
         slot = await self._load.acquire_or_wait(workers, wanted.ticket, again=again, affine=affine)
         wanted.waits = wanted.waits or isinstance(slot, Full)
         return slot

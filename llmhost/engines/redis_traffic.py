@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from llmhost.engines.load import Full, LocalLoad, Slot, Ticket
+from llmhost.engines.load import Full, LocalLoad, Slot, Ticket, new_request
 from llmhost.engines.routing import SPREAD
 from llmhost.engines.traffic import BUCKET, KEPT, Traffic, Work, WorkerTraffic
 from llmhost.errors import StoreError, StoreRefused
@@ -219,23 +218,23 @@ class RedisLoad:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def acquire(
-        self, workers: Sequence[str], *, again: bool = False, affine: bool = False
+        self, workers: Sequence[str], *, again: bool = False, affine: bool = False, tokens: int = 0
     ) -> Slot | None:
         if self._clock() >= self._away_until:
             try:
-                slot = await self._acquire_shared(workers, again, affine, None)
+                slot = await self._acquire_shared(workers, again, affine, new_request(tokens))
             except StoreError:
                 self._away_until = self._clock() + _PAUSE
             else:
                 return slot if isinstance(slot, Slot) else None
-        return await self._local.acquire(workers, again=again, affine=affine)
+        return await self._local.acquire(workers, again=again, affine=affine, tokens=tokens)
 
     async def acquire_or_wait(
         self, workers: Sequence[str], ticket: Ticket, *, again: bool = False, affine: bool = False
     ) -> Slot | Full | None:
         if self._clock() >= self._away_until:
             try:
-                return await self._acquire_shared(workers, again, affine, ticket)
+                return await self._acquire_shared(workers, again, affine, ticket.request, ticket.lifetime)
             except StoreError:
                 self._away_until = self._clock() + _PAUSE
         return await self._local.acquire_or_wait(workers, ticket, again=again, affine=affine)
@@ -303,9 +302,10 @@ class RedisLoad:
                 self._owed.pop(request, None)
 
     async def _acquire_shared(
-        self, workers: Sequence[str], again: bool, affine: bool, ticket: Ticket | None
+        self, workers: Sequence[str], again: bool, affine: bool, request: str, wait: float | None = None
     ) -> Slot | Full | None:
-        taking = asyncio.ensure_future(self._take(workers, again, affine, ticket))
+        """`wait`: for how many seconds the request may wait for a slot; None where it does not."""
+        taking = asyncio.ensure_future(self._take(workers, again, affine, request, wait))
         try:
             return await asyncio.shield(taking)
         except asyncio.CancelledError:
@@ -326,12 +326,11 @@ class RedisLoad:
         await asyncio.shield(task)
 
     async def _take(
-        self, workers: Sequence[str], again: bool, affine: bool, ticket: Ticket | None
+        self, workers: Sequence[str], again: bool, affine: bool, request: str, wait: float | None
     ) -> Slot | Full | None:
-        request = ticket.request if ticket else secrets.token_hex(8)
         names = self._keys
         keys = [names.traffic, names.draining, names.waiting, names.fronts, *map(names.load, workers)]
-        options = [self._places, SPREAD if affine else "", math.ceil(ticket.lifetime) if ticket else ""]
+        options = [self._places, SPREAD if affine else "", "" if wait is None else math.ceil(wait)]
         if self._owed:
             await self._give_back()
         try:

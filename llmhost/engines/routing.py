@@ -1,5 +1,5 @@
-"""Which worker gets a question: that of its conversation, whose context it has in memory, else the least busy
-one. Pure.
+"""Which worker gets a question: that of its conversation, whose context it has in memory, else the one with
+the fewest tokens to read and write. Pure.
 
 `lua/acquire.lua` decides by the same rule for all processes of a fleet at once.
 """
@@ -30,16 +30,23 @@ def _weight(conversation: str, worker: str) -> bytes:
 
 
 def choose(
-    loads: Sequence[int], turns: Sequence[int], slots: int, *, affine: bool, queues: bool
+    loads: Sequence[int],
+    tokens: Sequence[int],
+    turns: Sequence[int],
+    slots: int,
+    *,
+    affine: bool,
+    queues: bool,
 ) -> int | None:
     """The place of the worker that gets a question; None where it has to wait for one.
 
-    `loads` are the requests in flight of each worker, `turns` when each was asked last: a number that grows.
-    `affine`: the first of them that is not overloaded gets it; else the least busy one, of several the one
-    that was asked longest ago. `queues`: none gets more than its `slots`.
+    `loads` are the requests in flight of each worker, `tokens` what these may read and write, `turns` when
+    each was asked last: a number that grows. `affine`: the first of them that is not overloaded gets it; else
+    the one with the fewest tokens, then requests, then the one that was asked longest ago. `queues`: none
+    gets more than its `slots`.
     """
     free = [place for place, load in enumerate(loads) if load < slots or not queues]
     if affine and loads:
         bound = max(slots, math.ceil(SPREAD * (sum(loads) + 1) / len(loads)))
         free = [place for place in free if loads[place] < bound][:1]
-    return min(free, key=lambda place: (loads[place], turns[place], place), default=None)
+    return min(free, key=lambda place: (tokens[place], loads[place], turns[place], place), default=None)

@@ -20,8 +20,8 @@ from llmhost.answering.question import (
     make_completion,
     make_question,
 )
-from llmhost.engines.engine import Thought, ToolCall
-from llmhost.gateway.chat import CHARACTERS_A_TOKEN, Chat, ChatWriter, Choice
+from llmhost.engines.engine import CHARACTERS_A_TOKEN, Thought, ToolCall
+from llmhost.gateway.chat import Chat, ChatWriter, Choice
 from llmhost.gateway.exchange import Account, Caller, ClientGone, Exchange
 from llmhost.gateway.fleets import ServedFleet
 
@@ -277,7 +277,7 @@ class _Unfinished:
         if self._began is None:
             return 0, 0.0
         answer = max(self._pieces, self._characters // CHARACTERS_A_TOKEN)
-        return _prompt_tokens(self._question) + answer, (now - self._began) * self._usd_per_second
+        return self._question.request().prompt_tokens + answer, (now - self._began) * self._usd_per_second
 
 
 def _charged(
@@ -323,15 +323,10 @@ async def _most(fleet: ServedFleet, questions: Sequence[Question]) -> tuple[int,
     tokens, usd = 0, 0.0
     for question in questions:
         answer = question.sampling.max_tokens or fleet.config.engine.context
-        tokens += _prompt_tokens(question) + answer
+        tokens += question.request().prompt_tokens + answer
         seconds = min(answer / _SLOW, fleet.config.engine.answer_timeout)
         usd += seconds * await fleet.answerer.usd_per_second(question.model)
     return tokens, usd
-
-
-def _prompt_tokens(question: Question) -> int:
-    """About how many."""
-    return sum(len(str(content)) for content in question.request().contents) // CHARACTERS_A_TOKEN
 
 
 async def _events(fleet: ServedFleet, questions: Sequence[Question]) -> AsyncGenerator[tuple[int, Event]]:

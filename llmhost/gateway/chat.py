@@ -11,18 +11,7 @@ from llmhost.engines.engine import Completion, Message, Sampling, Thought, ToolC
 from llmhost.errors import StreamBroken
 from llmhost.gateway.faults import Fault
 
-__all__ = [
-    "CHARACTERS_A_TOKEN",
-    "BlockOrder",
-    "Chat",
-    "ChatWriter",
-    "Choice",
-    "content_of",
-    "merge_calls",
-]
-
-#: about
-CHARACTERS_A_TOKEN = 4
+__all__ = ["BlockOrder", "Chat", "ChatWriter", "Choice", "content_of", "merge_calls"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,8 +18,7 @@ from pydantic import Field, TypeAdapter, WithJsonSchema
 
 from llmhost.answering.embedding import embed_by_engine
 from llmhost.cache.contracts import EmbeddedText
-from llmhost.engines.engine import EmbedRequest
-from llmhost.gateway.chat import CHARACTERS_A_TOKEN
+from llmhost.engines.engine import CHARACTERS_A_TOKEN, EmbedRequest
 from llmhost.gateway.exchange import Exchange
 from llmhost.gateway.faults import BadRequest, NotFound
 from llmhost.gateway.fleets import ServedFleet, ServedFleets

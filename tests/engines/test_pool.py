@@ -70,13 +70,13 @@ class WatchedLoad(LocalLoad):
         self.works = []
         self.turned = 0
 
-    async def acquire(self, workers, *, again=False, affine=False):
+    async def acquire(self, workers, *, again=False, affine=False, tokens=0):
         self.asked_again.append(again)
         free = [worker for worker in workers if worker not in self.draining]
         if not free:
             return None
         self.out += 1
-        return await super().acquire(free, affine=affine)
+        return await super().acquire(free, affine=affine, tokens=tokens)
 
     async def release(self, slot, work=None):
         self.out -= 1
@@ -126,6 +126,18 @@ async def test_an_answer_starts_with_who_gives_it(make_pool, question):
         [Assigned("w0", 0.0), Delta("a"), Delta("b"), DONE],
         None,
     )
+
+
+async def test_what_questions_may_read_and_write_decides_who_is_least_busy(make_pool, question):
+    pool = make_pool(*(ScriptedEngine(None) for _ in range(2)))
+    long, *short = question("word " * 4000), *[question("word") for _ in range(3)]
+    streams, chosen = [], []
+    for asked in (long, *short):
+        streams.append(pool.stream(asked))
+        chosen.append((await anext(streams[-1])).worker_id)
+    for stream in streams:
+        await stream.aclose()
+    assert chosen == ["w0", "w1", "w1", "w1"]
 
 
 async def test_a_worker_that_fails_before_its_first_token_is_left_for_another(make_pool, question):

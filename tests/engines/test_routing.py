@@ -31,20 +31,26 @@ def test_each_of_several_workers_has_its_share_of_conversations() -> None:
 
 
 def test_a_conversation_goes_to_the_first_worker_that_has_a_slot() -> None:
-    assert choose([3, 0, 0], [0, 0, 0], 4, affine=True, queues=True) == 0
-    assert choose([4, 3, 0], [0, 0, 0], 4, affine=True, queues=True) == 1
-    assert choose([4, 4, 4], [0, 0, 0], 4, affine=True, queues=True) is None
+    assert choose([3, 0, 0], [0, 0, 0], [0, 0, 0], 4, affine=True, queues=True) == 0
+    assert choose([4, 3, 0], [0, 0, 0], [0, 0, 0], 4, affine=True, queues=True) == 1
+    assert choose([4, 4, 4], [0, 0, 0], [0, 0, 0], 4, affine=True, queues=True) is None
 
 
 def test_beyond_its_slots_a_worker_is_left_by_its_conversations_when_it_has_more_than_the_others() -> None:
-    assert choose([4, 4], [0, 0], 4, affine=True, queues=False) == 0
-    assert choose([7, 3], [0, 0], 4, affine=True, queues=False) == 1
+    assert choose([4, 4], [0, 0], [0, 0], 4, affine=True, queues=False) == 0
+    assert choose([7, 3], [0, 0], [0, 0], 4, affine=True, queues=False) == 1
 
 
 def test_a_single_question_goes_to_the_least_busy_worker_of_several_to_the_one_asked_longest_ago() -> None:
-    assert choose([2, 1, 1], [1, 3, 2], 4, affine=False, queues=True) == 2
-    assert choose([5, 4], [0, 0], 4, affine=False, queues=False) == 1
-    assert choose([4, 4], [0, 0], 4, affine=False, queues=True) is None
+    assert choose([2, 1, 1], [0, 0, 0], [1, 3, 2], 4, affine=False, queues=True) == 2
+    assert choose([5, 4], [0, 0], [0, 0], 4, affine=False, queues=False) == 1
+    assert choose([4, 4], [0, 0], [0, 0], 4, affine=False, queues=True) is None
+
+
+def test_a_single_question_goes_to_the_worker_with_the_fewest_tokens_that_has_a_slot() -> None:
+    assert choose([1, 2], [9000, 800], [0, 0], 4, affine=False, queues=True) == 1
+    assert choose([1, 4], [9000, 800], [0, 0], 4, affine=False, queues=True) == 0
+    assert choose([2, 1], [800, 800], [0, 0], 4, affine=False, queues=True) == 1
 
 
 @given(
@@ -54,7 +60,8 @@ def test_a_single_question_goes_to_the_least_busy_worker_of_several_to_the_one_a
     queues=st.booleans(),
 )
 def test_no_worker_is_overloaded_by_choice(loads: list[int], slots: int, affine: bool, queues: bool) -> None:
-    place = choose(loads, [0] * len(loads), slots, affine=affine, queues=queues)
+    nothing = [0] * len(loads)
+    place = choose(loads, nothing, nothing, slots, affine=affine, queues=queues)
     if place is None:
         assert queues
         assert min(loads) >= slots

@@ -6,7 +6,8 @@
 -- KEYS[1] the fleet's traffic   KEYS[2] the set of draining workers
 -- KEYS[3] the requests that wait: a sorted set, scored as those in flight
 -- KEYS[4] those of them that are at the front of their process: a hash of "since when:last seen", Unix seconds
--- KEYS[n + 4] worker n's requests in flight: a sorted set, scored by when each counts as dead, Unix seconds
+-- KEYS[n + 4] worker n's requests in flight: a sorted set, scored by when each counts as dead, Unix seconds; an id
+-- ends with the tokens that its request may read and write
 -- ARGV[1], ARGV[2] as in counting.lua   ARGV[3] the request's id   ARGV[4] its lifetime, whole seconds
 -- ARGV[5] 1: the question was counted already   ARGV[6] slots of a worker   ARGV[7] routing.SPREAD where it
 -- belongs to a conversation, which prefers the workers in this order; else empty
@@ -18,6 +19,13 @@ end
 -- The number of the question that a worker was asked last. Damaged ones must not keep a question from its worker.
 local function turn(worker)
   return tonumber(redis.pcall('HGET', KEYS[1], 'turn:' .. worker)) or 0
+end
+local function outstanding(key)
+  local sum = 0
+  for _, other in ipairs(redis.call('ZRANGE', key, 0, -1)) do
+    sum = sum + (tonumber(string.match(other, ':(%d+)$')) or 0)
+  end
+  return sum
 end
 local FRONT = 1  -- seconds; who is at the front asks ten times as often: else its process is dead
 local loads, places, total, free = {}, {}, 0, 0
@@ -34,7 +42,7 @@ local bound = math.huge
 if ARGV[7] ~= '' then
   bound = math.max(slots, math.ceil(tonumber(ARGV[7]) * (total + 1) / #places))
 end
-local best, longest
+local best, fewest, longest
 local function look()
   for _, place in ipairs(places) do
     local load = loads[place]
@@ -43,10 +51,11 @@ local function look()
         best = place
         return
       end
-      if not best or load <= loads[best] then
+      local tokens = outstanding(KEYS[place + 4])
+      if not best or tokens < fewest or (tokens == fewest and load <= loads[best]) then
         local last = turn(ARGV[place + 8])
-        if not best or load < loads[best] or last < longest then
-          best, longest = place, last
+        if not best or tokens < fewest or load < loads[best] or last < longest then
+          best, fewest, longest = place, tokens, last
         end
       end
     end

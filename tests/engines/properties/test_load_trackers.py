@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from llmhost.config.models import RedisConfig
 from llmhost.engines import redis_traffic
-from llmhost.engines.load import Full, LocalLoad, Slot, Ticket
+from llmhost.engines.load import Full, LocalLoad, Slot, Ticket, new_request
 from llmhost.engines.redis_traffic import RedisLoad, RedisTraffic
 from llmhost.engines.routing import preference
 from llmhost.engines.traffic import Work
@@ -59,6 +59,15 @@ async def test_giving_a_slot_back_twice_frees_only_that_one(load):
 async def test_those_who_ask_at_once_are_spread_evenly(load):
     slots = await asyncio.gather(*(load.acquire(["a", "b", "c"]) for _ in range(12)))
     assert Counter(slot.worker for slot in slots) == {"a": 4, "b": 4, "c": 4}
+
+
+async def test_a_worker_with_one_long_request_is_left_for_one_with_several_short_ones(load):
+    tokens = [9000, 800, 800, 800]
+    slots = [await load.acquire(["a", "b"], tokens=some) for some in tokens]
+    assert [slot.worker for slot in slots] == ["a", "b", "b", "b"]
+    await load.release(slots[0])
+    waiting = Ticket(60, new_request(9000))
+    assert (await load.acquire_or_wait(["a", "b"], waiting)).worker == "a"
 
 
 async def test_a_slot_says_how_many_its_worker_has(load):
