@@ -12,10 +12,10 @@ import re
 import shutil
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from llmhost.engines.engine import Engine, ModelStatus
 from llmhost.engines.worker_report import Metrics, WorkerReport
@@ -23,15 +23,21 @@ from llmhost.errors import EngineUnavailable, LlmhostError
 from llmhost.fleet.budget import Limits, Projection, Spent, projections, runway_hours
 from llmhost.fleet.health import PROBE_TIMEOUT, ProbeResult
 from llmhost.fleet.models import Account, Intent, Market, Worker, WorkerState
+from llmhost.store.keys import SLOTS
+
+if TYPE_CHECKING:
+    from llmhost.store.cluster import ClusterNode
 
 __all__ = [
     "Check",
     "Probe",
     "check_account",
     "check_budget",
+    "check_cluster",
     "check_costs",
     "check_index",
     "check_machine",
+    "check_masters",
     "check_memory",
     "check_offers",
     "check_orphans",
@@ -68,6 +74,7 @@ _TERMS = 3
 _HOURS_A_DAY, _HOURS_A_MONTH = 24, 730  # a twelfth of a year, as vendors count it
 
 _PERIODS = {"hour": "this hour", "day": "today", "month": "this month"}
+_LEVELS = ("ok", "warn", "fail")
 _POLICY_FIX = "set its `maxmemory-policy` to volatile-lru"
 _INDEX_REASONS = {
     "configured": "as configured",
@@ -180,6 +187,40 @@ def check_redis(info: Mapping[str, Any]) -> Sequence[Check]:
         fix = "set `redis.host` or `redis.url` to the address of the primary"
         checks.append(fail("redis role", "a read-only replica: nothing can be stored", fix))
     return [*checks, _eviction(info), _persistence(info)]
+
+
+def check_cluster(nodes: Sequence[ClusterNode]) -> Check:
+    """Whether all slots of a cluster are served, all its nodes answer, and each master has a replica."""
+    masters = [node for node in nodes if node.slots]
+    served = sum(node.slots for node in masters if not node.has_failed)
+    down = [node.address for node in nodes if node.has_failed]
+    followed = {node.master for node in nodes if not node.has_failed}
+    alone = [node.address for node in masters if node.id not in followed and not node.has_failed]
+    detail = f"{len(masters)} masters, {len(nodes) - len(masters)} other nodes"
+    if down:
+        detail += f"; {', '.join(down)} {'does' if len(down) == 1 else 'do'} not answer"
+    if served < SLOTS:
+        lost = f"{detail}; {SLOTS - served:,} of {SLOTS:,} slots are served by no node"
+        fix = "start the nodes that are down; a slot that no node has: `redis-cli --cluster fix HOST:PORT`"
+        return fail("redis cluster", lost, fix)
+    if down:
+        return warn("redis cluster", f"{detail}; all slots are served", "start it again, or forget it")
+    if alone:
+        detail += f"; {', '.join(alone)} {'has' if len(alone) == 1 else 'have'} no replica"
+        fix = "add one with `redis-cli --cluster add-node … --cluster-slave`, or what it has is lost with it"
+        return warn("redis cluster", detail, fix)
+    return ok("redis cluster", f"{detail}, all slots are served")
+
+
+def check_masters(infos: Mapping[str, Mapping[str, Any]]) -> Sequence[Check]:
+    """As `check_redis`, of all masters of a cluster by their addresses: of each check the worst."""
+    found: dict[str, Check] = {}
+    for address, info in infos.items():
+        for check in check_redis(info):
+            known = found.setdefault(check.name, check)
+            if _LEVELS.index(check.level) > _LEVELS.index(known.level):
+                found[check.name] = replace(check, detail=f"{address}: {check.detail}")
+    return list(found.values())
 
 
 def server_version(info: Mapping[str, Any]) -> str:

@@ -73,6 +73,7 @@ def _blocking(name: str, check: Callable[[], Check]) -> Probe:
 async def _redis(wiring: Wiring, config: Config) -> Sequence[Check]:
     from llmhost.doctor.redis_use import try_redis
     from llmhost.store.client import connect, translate_errors
+    from llmhost.store.cluster import ClusterClient
 
     embedded, found = wiring.embedded_redis, list[Check]()
     if embedded is not None and not await embedded.is_running():
@@ -86,8 +87,15 @@ async def _redis(wiring: Wiring, config: Config) -> Sequence[Check]:
         else:
             try:
                 with translate_errors():
-                    info = await client.info()
-                found += checks.check_redis(info) if embedded is None else [_running_redis(embedded, info)]
+                    if isinstance(client, ClusterClient):
+                        found.append(checks.check_cluster(await client.nodes()))
+                        masters = await client.masters()
+                        infos = {f"{at[0]}:{at[1]}": await node.info() for at, node in masters.items()}
+                        found += checks.check_masters(infos)
+                    else:
+                        info = await client.info()
+                        own = [] if embedded is None else [_running_redis(embedded, info)]
+                        found += own or checks.check_redis(info)
             except StoreRefused as error:
                 found.append(from_error("redis", error))
             found += await try_redis(client, config)
@@ -118,7 +126,7 @@ async def check_worker_user(client: Redis, worker: Redis, config: Config) -> Seq
     found = await try_worker_user(client, worker, config)
     if not all(check.ok for check in found):
         return found
-    keys, wanted = NamespaceKeys(config.cache.namespace), config.cache.index
+    keys, wanted = NamespaceKeys(config.cache.namespace, config.redis.has_shards), config.cache.index
     own = await index_in_force(client, keys, wanted, record=False)
     theirs = await index_in_force(worker, keys, wanted, record=False, lists_keys=False)
     if own.kind == theirs.kind:
@@ -130,7 +138,7 @@ async def check_worker_user(client: Redis, worker: Redis, config: Config) -> Seq
 async def _index(client: Redis, config: Config) -> Check:
     from llmhost.cache.indexes.choose import index_in_force, server_indexes
 
-    keys = NamespaceKeys(config.cache.namespace)
+    keys = NamespaceKeys(config.cache.namespace, config.redis.has_shards)
     lists = not config.redis.cache_only
     choice = await index_in_force(client, keys, config.cache.index, record=False, lists_keys=lists)
     try:

@@ -36,6 +36,7 @@ _GRANT = (
     "give the user, with ACL SETUSER: ~{fleet}:* ~{cache}:* &{cache}:* "
     "+@read +@write +@connection +@transaction +@scripting +@pubsub +info +time"
 )
+_GRANT_ON_CLUSTER = " +cluster|slots +cluster|nodes"
 #: seconds until a subscription is confirmed; Redis itself answers at once
 _CONFIRMED = 5.0
 
@@ -46,12 +47,13 @@ async def try_redis(client: Redis, config: Config) -> Sequence[Check]:
     Raises StoreUnavailable where the connection is lost.
     """
     mark = secrets.token_hex(8)
-    trial = f"{FleetKeys(config.fleet.name).trial}:{mark}"
+    fleet, cache = _names(config)
+    trial = f"{fleet.trial}:{mark}"
     failures = _Failures()
     try:
         await _try_commands(client, trial, failures)
         await _try_scripts(client, keys(config, mark), failures)
-        await _try_channel(client, NamespaceKeys(config.cache.namespace).flight(mark), failures)
+        await _try_channel(client, cache.flight(mark), failures)
     finally:
         with suppress(StoreError), translate_errors():
             await client.delete(*_kinds(trial))
@@ -65,7 +67,7 @@ async def try_worker_user(client: Redis, worker: Redis, config: Config) -> Seque
     Raises StoreUnavailable where a connection is lost.
     """
     mark = secrets.token_hex(8)
-    fleet, cache = FleetKeys(config.fleet.name), NamespaceKeys(config.cache.namespace)
+    fleet, cache = _names(config)
     readable = (fleet.trust("verified"), fleet.weights)
     rights = "give it the rights that docs/worker.md names, and no others"
     trial, failures = cache.flight(mark), _Failures()
@@ -126,16 +128,25 @@ class _Failures:
         checks = []
         for hint, (error, names) in self.found.items():
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-            fix = _GRANT.format(fleet=FleetKeys(config.fleet.name).prefix, cache=config.cache.namespace)
+            fix = _GRANT.format(
+                fleet=_names(config)[0].prefix,
+                cache=config.cache.namespace,
+            )
+            fix += _GRANT_ON_CLUSTER if config.redis.cluster else ""
             lacks_right = error.message.startswith(LACKS_PERMISSION)
             detail = f"{error.message}; refused: {', '.join(names[:_NAMED])}{more}"
             checks.append(fail(_NAME, detail, fix if lacks_right else hint))
         return checks
 
 
+def _names(config: Config) -> tuple[FleetKeys, NamespaceKeys]:
+    sharded = config.redis.has_shards
+    return FleetKeys(config.fleet.name, sharded), NamespaceKeys(config.cache.namespace, sharded)
+
+
 def keys(config: Config, mark: str) -> Sequence[str]:
     """A key of each name that llmhost uses; where a part of the name varies, it is `mark`."""
-    fleet, cache = FleetKeys(config.fleet.name), NamespaceKeys(config.cache.namespace)
+    fleet, cache = _names(config)
     return (
         *(fleet.workers, fleet.worker(mark), fleet.machines, fleet.scale, fleet.pauses(mark)),
         *(fleet.weights, fleet.traffic),

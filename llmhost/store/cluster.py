@@ -12,6 +12,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from redis.crc import key_slot
@@ -28,14 +29,15 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from llmhost.store.connections import Client, FailFastPool, NeverCutPipeline, client_of
+from llmhost.store.errors import NoCluster
+from llmhost.store.keys import SLOTS
 
-__all__ = ["Address", "ClusterClient"]
+__all__ = ["Address", "ClusterClient", "ClusterNode"]
 
 #: host and port
 Address = tuple[str, int]
 _Stack = Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]]
 
-_SLOTS = 16384
 #: redirections of one command that are followed at once; a cluster that is well needs two
 _MOST_REDIRECTIONS = 4
 #: seconds; for so long a command is tried again while its slot moves, with so much time between the tries
@@ -53,6 +55,17 @@ _OF_SEVERAL_KEYS = frozenset({"MGET", "UNLINK", "DEL", "EXISTS", "TOUCH"})
 _ADDED_UP = (
     *("used_memory", "maxmemory", "evicted_keys", "expired_keys", "keyspace_hits", "keyspace_misses"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterNode:
+    """A node as the others see it: `master` is its master's id, empty for a master. `slots` it serves."""
+
+    id: str
+    address: str
+    master: str
+    slots: int
+    has_failed: bool
 
 
 class ClusterClient(Client):
@@ -101,9 +114,21 @@ class ClusterClient(Client):
         return infos[0] | sums
 
     async def masters(self) -> Mapping[Address, Client]:
-        """The nodes that have slots."""
+        """The nodes that have slots. Raises ClusterDownError where none has any."""
         await self._look()
-        return {address: self._node(address) for address in dict.fromkeys(self._owners) if address}
+        found = {address: self._node(address) for address in dict.fromkeys(self._owners) if address}
+        if not found:
+            self._is_stale = True
+            raise ClusterDownError("CLUSTERDOWN no node serves a slot")
+        return found
+
+    async def nodes(self) -> Sequence[ClusterNode]:
+        """All nodes, as the one sees them that answered last."""
+        await self._look()
+        raw = await self._node(self._reader).execute_command(
+            "CLUSTER", "NODES"
+        )  # as two words, it is not parsed
+        return [_node(line.split()) for line in raw.decode().splitlines()]
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         await asyncio.gather(*(node.aclose(close_connection_pool) for node in self._nodes.values()))
@@ -262,7 +287,11 @@ class ClusterClient(Client):
             except _LOST as error:
                 failure = error
                 continue
-            owners: list[Address | None] = [None] * _SLOTS
+            except ResponseError as error:
+                if type(error) is ResponseError:
+                    raise NoCluster(str(error)) from error
+                raise
+            owners: list[Address | None] = [None] * SLOTS
             listed: list[Address] = []
             for first, last, *nodes in rows:
                 addresses = [_address(node, address[0]) for node in nodes]
@@ -295,6 +324,19 @@ def _address(node: Sequence[Any], asked: str) -> Address:
     asked."""
     host = node[0].decode() if isinstance(node[0], bytes) else node[0]
     return (asked if host in (None, "", "?") else host), int(node[1])
+
+
+def _node(words: Sequence[str]) -> ClusterNode:
+    """A line of CLUSTER NODES. Of a slot that moves, the node that has it still serves it."""
+    id, address, flags, master = words[:4]
+    ranges = (word.partition("-") for word in words[8:] if not word.startswith("["))
+    return ClusterNode(
+        id=id,
+        address=address.partition("@")[0],
+        master=master.strip("-"),
+        slots=sum(int(last or first) - int(first) + 1 for first, _, last in ranges),
+        has_failed=not {"fail", "fail?", "noaddr"}.isdisjoint(flags.split(",")),
+    )
 
 
 def _key(args: Sequence[Any]) -> Any:

@@ -19,7 +19,7 @@ from redis import exceptions as theirs
 
 from llmhost.errors import StoreError, StoreRefused, StoreUnavailable
 
-__all__ = ["LACKS_PERMISSION", "SpeaksNoTls", "WantsCertificate", "WantsTls", "translate_errors"]
+__all__ = ["LACKS_PERMISSION", "NoCluster", "SpeaksNoTls", "WantsCertificate", "WantsTls", "translate_errors"]
 
 #: how the message begins where an ACL of Redis refuses a command, a key or a channel
 LACKS_PERMISSION = "the Redis user lacks a permission"
@@ -41,6 +41,10 @@ _ARGUMENTS_BEFORE = "caused error: "
 _ARGUMENTS_AFTER = ", with args beginning"
 
 _HINT_ADDRESS = "check that it runs and that `redis` in the configuration is right; see `llmhost doctor`"
+
+
+class NoCluster(theirs.ResponseError):
+    """The configuration wants a cluster; the server is none, or does not show its nodes."""
 
 
 class SpeaksNoTls(theirs.ConnectionError):
@@ -167,15 +171,20 @@ _REFUSED = (
     ),
     _Rule(
         "keys that belong together are on different shards of Redis",
-        "use a database that is not sharded; see docs/redis.md",
+        "set `redis.sharded: true`, or `redis.cluster: true` for a Redis Cluster; see docs/redis.md",
         kinds=(theirs.ClusterCrossSlotError, theirs.CrossSlotTransactionError),
         codes=frozenset({"CROSSSLOT"}),
     ),
     _Rule(
         "this Redis is one node of a cluster, and the key is on another",
-        "give an address that serves the whole cluster, such as its proxy",
+        "set `redis.cluster: true`",
         kinds=(theirs.AskError, theirs.SlotNotCoveredError),
         codes=frozenset({"MOVED", "ASK"}),
+    ),
+    _Rule(
+        "this Redis is no cluster, and `redis.cluster` is set",
+        "set `redis.cluster: false`; `redis.sharded: true` if one address stands for several shards",
+        kinds=(NoCluster,),
     ),
     _Rule(
         "a key of llmhost holds something else in this Redis",

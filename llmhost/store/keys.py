@@ -13,7 +13,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["FleetKeys", "GatewayKeys", "NamespaceKeys"]
+__all__ = ["SLOTS", "FleetKeys", "GatewayKeys", "NamespaceKeys"]
+
+#: what a cluster spreads keys over
+SLOTS = 16384
 
 
 @dataclass(frozen=True, slots=True)

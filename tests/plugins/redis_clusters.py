@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,17 +40,30 @@ class RedisCluster:
         """Configured with one node; the others are found."""
         return RedisConfig(host="127.0.0.1", port=self.nodes[0].port, cluster=True, timeout=5.0, **others)
 
-    def ask(self, node: int, *command: str | int) -> Any:
+    def ask(self, node: int, *command: str | bytes | int) -> Any:
         return _ask(self.nodes[node], *command)
 
     def owner(self, slot: int) -> int:
-        """The node that serves the slot, as any node that answers says."""
-        for server in self.nodes:
-            if server.process.poll() is None:
-                for first, last, master, *_ in _ask(server, "CLUSTER", "SLOTS"):
-                    if first <= slot <= last:
-                        return [each.port for each in self.nodes].index(master[1])
-        raise AssertionError(f"no node serves slot {slot}")
+        """The node that serves the slot, as the first one says that runs."""
+        asked = next(server for server in self.nodes if server.process.poll() is None)
+        owners = [row[2][1] for row in _ask(asked, "CLUSTER", "SLOTS") if row[0] <= slot <= row[1]]
+        return [server.port for server in self.nodes].index(owners[0])
+
+    def move(self, slot: int, target: int) -> None:
+        """Moves a slot and its keys to another master, as `redis-cli --cluster reshard` does."""
+        source = self.owner(slot)
+        ids = {node: self.ask(node, "CLUSTER", "MYID") for node in (source, target)}
+        self.ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
+        self.ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
+        while names := self.ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 10):
+            address = ("127.0.0.1", self.nodes[target].port)
+            self.ask(source, "MIGRATE", *address, "", 0, 5000, "KEYS", *names)
+        for node in (target, source):
+            self.ask(node, "CLUSTER", "SETSLOT", slot, "NODE", ids[target])
+
+    def names(self, node: int) -> frozenset[bytes]:
+        """The keys that this node has, as a replica too."""
+        return frozenset(self.ask(node, "KEYS", "*"))
 
     def is_well(self) -> bool:
         """Whether all nodes that run agree that all slots are served."""
@@ -61,8 +74,8 @@ class RedisCluster:
         )
 
 
-def _ask(server: RedisServer, *command: str | int) -> Any:
-    with closing(redis.Redis(port=server.port, protocol=2, single_connection_client=True)) as client:
+def _ask(server: RedisServer, *command: str | bytes | int) -> Any:
+    with redis.Redis(port=server.port, protocol=2) as client:
         client.response_callbacks.clear()  # what Redis says, as it says it
         return client.execute_command(*command)
 

@@ -6,8 +6,10 @@ import asyncio
 
 import pytest
 from plugins.redis_clusters import RedisCluster
+from plugins.redis_servers import PortServer
 from redis.crc import key_slot
 
+from llmhost.config.redis import RedisConfig
 from llmhost.errors import StoreRefused
 from llmhost.store.client import connect, translate_errors
 from llmhost.store.cluster import ClusterClient
@@ -116,3 +118,15 @@ async def test_keys_of_a_slot_that_moves_are_read_and_written(own_redis_cluster:
         assert await client.mget([f"{other}{number}" for number in range(20)]) == [
             str(number).encode() for number in range(20)
         ]
+
+
+async def test_a_server_that_is_no_cluster_and_a_node_that_is_taken_for_one_say_what_to_set(
+    redis_port_server: PortServer, redis_cluster: RedisCluster
+) -> None:
+    alone = RedisConfig(host="127.0.0.1", port=redis_port_server().port, cluster=True)
+    node = redis_cluster.config().model_copy(update={"cluster": False})
+    for config, setting in ((alone, "`redis.cluster: false`"), (node, "`redis.cluster: true`")):
+        async with connect(config) as client:
+            with pytest.raises(StoreRefused) as caught, translate_errors():
+                await asyncio.gather(*(client.set(name, 1) for name in NAMES))
+            assert setting in (caught.value.hint or "")
