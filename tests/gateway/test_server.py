@@ -172,6 +172,25 @@ async def test_a_client_that_stops_reading_is_disconnected(
     writer.transport.abort()
 
 
+async def test_of_a_body_of_100_mb_no_more_than_the_limit_is_kept(serve: Serve) -> None:
+    """It has no length, so that it is known to be too large only when it comes."""
+    piece = b"100000\r\n" + b" " * (1 << 20) + b"\r\n"
+    async with serve(gateway={"max_body": 2 << 20}) as house:
+        reader, writer = await connect(house)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        writer.write(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
+        status = asyncio.create_task(reader.readline())
+        for _ in range(100):
+            writer.write(piece)
+            await asyncio.wait_for(writer.drain(), 5)
+        assert (await asyncio.wait_for(status, 5)).startswith(b"HTTP/1.1 413")
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+        writer.close()
+    assert grown < 30e6
+
+
 async def test_a_body_that_comes_in_drops_has_an_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "_BODY_TIME", 0.05)
     reader, writer = await connect(house)
