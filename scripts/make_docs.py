@@ -40,6 +40,15 @@ Later sources override earlier ones:
 An unknown key or a value that is not allowed is an error (exit code 2), never ignored. The message
 names the file and the line, the value, and what is allowed. Values of secrets are not shown.
 
+`llmhost config show` says which values are in force, and where each comes from; `llmhost config validate`
+checks a file.
+
+## In an editor
+
+`llmhost config schema > llmhost.schema.json` writes a JSON Schema, by which editors with a YAML language
+server complete and check the file, if its first line is
+`# yaml-language-server: $schema=llmhost.schema.json`.
+
 ## How values are written
 
 - **Variables.** `${NAME}` is replaced with that environment variable, and must be set.

@@ -37,6 +37,7 @@ COMMANDS = {
     "bench": Lazy("llmhost.cli.commands.bench:bench", "Measure hits, misses and workers of this set-up"),
     "cost": Lazy("llmhost.cli.commands.cost:cost", "Calculate a month's cost, and compare it"),
     "cache": Lazy("llmhost.cli.commands.cache:app", "Inspect and correct the cache"),
+    "config": Lazy("llmhost.cli.commands.config:app", "Show and check the configuration"),
     "doctor": Lazy("llmhost.cli.commands.doctor:doctor", "Diagnose the setup"),
     "down": Lazy("llmhost.cli.commands.down:down", "Destroy workers and confirm it"),
 }

@@ -63,13 +63,15 @@ _KEY = re.compile(r"`([a-z_]+(?:\.[a-z_]+)+)`")
 @dataclass(frozen=True, slots=True)
 class LoadedConfig:
     """`source` is the file that was read; None is the built-in local fleet. `warnings` name renamed keys, and
-    what `dropped`, the sections of which something could not be used, holds instead of it.
+    what `dropped`, the sections of which something could not be used, holds instead of it. `origins` says
+    where each key was set, by its dotted name; one that is not there has its default.
     """
 
     config: Config
     source: Path | None
     warnings: tuple[str, ...] = ()
     dropped: frozenset[str] = frozenset()
+    origins: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,8 @@ def load_config(
         problems.add(("fleet", "name"), ConfigError(what, hint="choose another name"))
     if problems.errors:
         raise _explained(problems, None, places)
-    return LoadedConfig(config, source, tuple(problems.warnings), frozenset(problems.dropped))
+    origins = {dotted(path): place.where for path, place in places.items() if schema.is_known(dotted(path))}
+    return LoadedConfig(config, source, tuple(problems.warnings), frozenset(problems.dropped), origins)
 
 
 def _what_is_valid(merged: dict[str, Any], places: Mapping[KeyPath, Place], problems: _Problems) -> Config:

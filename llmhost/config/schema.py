@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from llmhost.config.document import KeyPath, dotted
 from llmhost.config.fields import Allowed, Duration, Section, format_duration
-from llmhost.config.models import Config
+from llmhost.config.models import RENAMED, Config
 
 __all__ = [
     "allowed",
@@ -21,6 +21,7 @@ __all__ = [
     "is_duration",
     "is_known",
     "is_secret",
+    "json_schema",
     "nearest",
     "says_why",
     "section_in",
@@ -185,3 +186,79 @@ def _closest(word: str, keys: Sequence[str]) -> str | None:
     by_last_part = {key.rpartition(".")[2]: key for key in keys}
     match = difflib.get_close_matches(word.lower().replace("-", "_"), by_last_part, n=1)
     return by_last_part[match[0]] if match else None
+
+
+# A JSON Schema, by which editors complete and check the file. What it refuses, llmhost refuses; rules between
+# keys, and grammars such as that of offers, are llmhost's alone.
+
+#: any value may come from the environment
+_VARIABLE = {"type": "string", "pattern": r"\$\{"}
+#: as `parse_duration` reads it
+_DURATION_TEXT = {"type": "string", "pattern": r"^\s*[0-9.eE+-]+\s*(ms|s|m|h|d)?\s*$"}
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema of the whole file, in the draft of 2020-12."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "llmhost.yaml",
+        **_object_schema("", Config),
+    }
+
+
+def _object_schema(prefix: str, section: type[Section]) -> dict[str, Any]:
+    """Of a mapping with these keys, and the old names of some; empty where all are commented out."""
+    properties: dict[str, Any] = {}
+    for name, field in section.model_fields.items():
+        inner = subsection(field)
+        properties[name] = _object_schema(f"{prefix}{name}.", inner) if inner else _value_schema(field)
+    for old, new in RENAMED.items():
+        if old.startswith(prefix) and prefix and "." not in old.removeprefix(prefix):
+            properties[old.removeprefix(prefix)] = {"deprecated": True, "description": f"Now `{new}`."}
+    return {
+        "description": " ".join((section.__doc__ or "").split()),
+        "type": ["object", "null"],
+        "properties": properties,
+        "required": [name for name, field in section.model_fields.items() if field.is_required()],
+        "additionalProperties": False,
+    }
+
+
+def _value_schema(field: FieldInfo) -> dict[str, Any]:
+    options = [*_value_options(field), _VARIABLE]
+    if not field.is_required() and field.default in (None, ()):
+        options.append({"type": "null"})
+    made: dict[str, Any] = {"description": field.description or "", "anyOf": options}
+    if not field.is_required() and field.default not in (None, ()):
+        is_span = is_duration(field) and isinstance(field.default, float)
+        made["default"] = format_duration(field.default) if is_span else field.default
+    return made
+
+
+def _value_options(field: FieldInfo) -> Iterator[dict[str, Any]]:
+    kind = _kind(field)
+    bounds = {name: bound for name, key in _JSON_BOUNDS.items() if (bound := _bound(field, key)) is not None}
+    if is_duration(field):
+        yield from ({"type": "number", **bounds}, _DURATION_TEXT)
+    elif _is_list(kind):
+        item = section_in(field)
+        yield {"type": "array", "items": {"type": "string"} if item is None else _object_schema("", item)}
+    elif get_origin(kind) in (dict, Mapping):
+        yield {"type": "object"}
+    elif get_origin(kind) is Literal:
+        yield {"enum": list(get_args(kind))}
+    elif kind is bool:
+        yield {"type": "boolean"}
+    elif kind in (int, float):
+        yield {"type": "integer" if kind is int else "number", **bounds}
+    else:  # a password may be all digits, which YAML takes for a number
+        pattern = _bound(field, "pattern")
+        lengths = {
+            name: bound for name, key in _JSON_LENGTHS.items() if (bound := _bound(field, key)) is not None
+        }
+        yield {"type": "string", **lengths, **({"pattern": pattern} if isinstance(pattern, str) else {})}
+        yield {"type": "number"}
+
+
+_JSON_BOUNDS = {"minimum": "ge", "exclusiveMinimum": "gt", "maximum": "le", "exclusiveMaximum": "lt"}
+_JSON_LENGTHS = {"minLength": "min_length", "maxLength": "max_length"}
