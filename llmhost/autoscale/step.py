@@ -38,10 +38,11 @@ from llmhost.errors import (
 )
 from llmhost.fleet.budget import Limits
 from llmhost.fleet.clock import Clock
+from llmhost.fleet.doubts import settle
 from llmhost.fleet.health import Hooks, OnProgress
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Registered, Worker, WorkerState
-from llmhost.fleet.provider import Provider, list_to_buy
+from llmhost.fleet.provider import Provider, list_to_buy, resolve_pending
 from llmhost.fleet.provision import Buyer
 from llmhost.fleet.registry import FleetRecords, FleetRegistry
 from llmhost.ledger.ledger import learned_boot
@@ -149,7 +150,7 @@ class Scaler:
         try:
             pause = await self.paused()
             if not dry_run:
-                await self.provider.resolve_pending()
+                await resolve_pending(self.provider, await self._known())
             snapshot = await self.take_snapshot(state, buyer)
         except LlmhostError as error:
             return await self._unreadable(error, records), state
@@ -169,7 +170,7 @@ class Scaler:
         Raises:
             ProviderError, StoreError: not everything could be read, so nothing may be decided.
         """
-        known = await self.registry.workers()
+        known = await self._known()
         listed = await list_to_buy(self.provider, known)
         traffic = await self.traffic.read([worker.id for worker in listed])
         checkup = await probe_workers(
@@ -186,6 +187,9 @@ class Scaler:
         boot = learned_boot(await self.boots.boot_times())
         metrics = Metrics(traffic, boot, (*state.failures, *failed))
         return FleetSnapshot(known, listed, traffic, checkup, metrics, view)
+
+    async def _known(self) -> Registered:
+        return await self.registry.known(self.clock.now())
 
     def _expected_price(self, workers: Sequence[Worker], last: float | None) -> float:
         """USD an hour of one more: as configured, and on a market that of the others, or the last one's."""
@@ -208,6 +212,7 @@ class Scaler:
         stopped: LlmhostError | None = None
         try:
             await records.forget_gone(snapshot.known, snapshot.listed)
+            await settle(self.provider, records)
             await self._learn(snapshot, state, records)
             await executor.apply(decision, snapshot.checkup, snapshot.drained)
         except FleetBusy as error:

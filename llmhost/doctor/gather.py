@@ -256,12 +256,14 @@ class FleetProbes:
 
     async def orphans(self) -> Sequence[Check]:
         workers = await self._list()
-        intents = await self._wiring.provider.intents()
         known = None
         with suppress(StoreError):  # reported by the probe of Redis
             if await self._redis_runs():
                 registry = make_registry(await self._wiring.redis(), fleet_spec(self._config), self._config)
-                known = (await registry.workers()).ids
+                registered = await registry.known(self._wiring.now())
+                self._wiring.provider.learn(registered.begun)
+                known = registered.ids
+        intents = await self._wiring.provider.intents()
         return [checks.check_orphans(workers, known, intents)]
 
     async def autoscaling(self) -> Sequence[Check]:

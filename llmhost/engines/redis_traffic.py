@@ -13,7 +13,14 @@ from llmhost.engines.load import Full, LocalLoad, Slot, Ticket, new_request
 from llmhost.engines.routing import SPREAD
 from llmhost.engines.traffic import BUCKET, KEPT, Traffic, Work, WorkerTraffic
 from llmhost.errors import StoreError, StoreRefused
-from llmhost.store.client import amount, is_sharded, load_script, text, translate_errors
+from llmhost.store.client import (
+    amount,
+    is_sharded,
+    load_script,
+    server_time,
+    text,
+    translate_errors,
+)
 from llmhost.store.keys import FleetKeys
 
 if TYPE_CHECKING:
@@ -69,11 +76,11 @@ class DrainMarks:
     async def in_flight(self, ids: Iterable[str]) -> Mapping[str, int]:
         """How many questions each of them works on, with those that wait for it."""
         names = tuple(ids)
+        now = await server_time(self._client)
         with translate_errors():
-            seconds, microseconds = await self._client.time()
             pipeline = self._client.pipeline(transaction=False)
             for worker in names:
-                pipeline.zcount(self._keys.load(worker), f"({seconds + microseconds / 1e6:.6f}", "+inf")
+                pipeline.zcount(self._keys.load(worker), f"({now:.6f}", "+inf")
             return dict(zip(names, await pipeline.execute(), strict=True))
 
     async def forget(self, worker: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from llmhost.errors import LlmhostError
 from llmhost.fleet.clock import Clock, waited_since
@@ -11,16 +12,29 @@ from llmhost.fleet.models import Intent
 from llmhost.fleet.provider import ANSWERED_AFTER, Provider
 from llmhost.fleet.results import Failure
 
-__all__ = ["doubt_about", "find_doubts"]
+if TYPE_CHECKING:
+    from llmhost.fleet.registry import FleetRecords
+
+__all__ = ["doubt_about", "find_doubts", "settle"]
 
 
-async def find_doubts(provider: Provider, clock: Clock) -> Sequence[Failure]:
+async def find_doubts(provider: Provider, clock: Clock, records: FleetRecords) -> Sequence[Failure]:
     """A failure for each; one where the provider cannot be asked."""
     try:
-        intents = await provider.intents()
+        intents = await settle(provider, records)
     except LlmhostError as error:
         return [Failure(None, f"what was being bought is not known: {error.message}", error.hint)]
     return [failure for intent in intents if (failure := doubt_about(intent, clock))]
+
+
+async def settle(provider: Provider, records: FleetRecords) -> Sequence[Intent]:
+    """The purchases that were begun on any machine, and of which the provider lists no worker. Of the others
+    no machine need know any more. Raises as `Provider.intents`."""
+    begun = await records.begun()
+    provider.learn(begun)
+    intents = await provider.intents()
+    await records.answered({intent.id for intent in begun} - {intent.id for intent in intents})
+    return intents
 
 
 def doubt_about(intent: Intent, clock: Clock) -> Failure | None:
@@ -30,5 +44,6 @@ def doubt_about(intent: Intent, clock: Clock) -> Failure | None:
         return Failure(None, f"{bought} cannot be seen {intent.hidden}", intent.hint)
     if waited_since(clock, intent.written, intent.uptime) < ANSWERED_AFTER:
         minutes = math.ceil(ANSWERED_AFTER / 60)
-        return Failure(None, f"it is not known yet {bought}", f"run this again in {minutes} minutes")
+        hint = f"run this again in {minutes} minutes"
+        return Failure(intent.worker or None, f"it is not known yet {bought}", hint)
     return None

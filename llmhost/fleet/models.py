@@ -152,12 +152,14 @@ class Worker:
 @dataclass(frozen=True, slots=True)
 class Registered:
     """What is on record: the workers, oldest first, the ids whose record cannot be read or verified, and who
-    pays for each of them, as far as its record says so. `bought` are those whose buyer wrote the record."""
+    pays for each of them, as far as its record says so. `bought` are those whose buyer wrote the record,
+    `begun` the purchases that were begun on some machine a short time ago."""
 
     workers: tuple[Worker, ...] = ()
     damaged: tuple[str, ...] = ()
     payers: Mapping[str, Payer] = field(default_factory=dict)
     bought: frozenset[str] = frozenset()
+    begun: tuple[Intent, ...] = ()
 
     @property
     def ids(self) -> frozenset[str]:
@@ -181,9 +183,10 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A purchase that was begun and of which no worker is known. `written` is Unix seconds, `uptime` what the
-    monotonic clock said then, 0 where that is not known. `hidden`: why the provider's list never proves that
-    it bought nothing, and `hint` what to do; empty where it does in time."""
+    """A purchase that was begun and of which no worker is listed. `written` is Unix seconds, `uptime` what
+    the monotonic clock said then, 0 where that is not known. `worker` is what the provider said that it sold,
+    empty where it did not say. `hidden`: why the provider's list never proves that it bought nothing, and
+    `hint` what to do; empty where it does in time."""
 
     id: str
     offer: str
@@ -192,6 +195,10 @@ class Intent:
     uptime: float = 0.0
     hidden: str = ""
     hint: str | None = None
+    model: str = ""
+    worker: str = ""
+    price_per_hour: float = 0.0
+    payer: Payer = Payer()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from llmhost.errors import StateError
 from llmhost.machine.files import make_folder
 from llmhost.store.client import amount, is_sharded, text, translate_errors
+from llmhost.store.clock import CompareClocks
 from llmhost.store.keys import FleetKeys
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ Pauses = Mapping[str, float]
 
 #: the token of a pause that an older llmhost began
 _OLD = "old"
+#: the field of the fleet's scale hash in which an older llmhost looks for one
+_OLD_FIELD = "paused"
 #: lifted pauses that Redis remembers, for machines that still have the mark
 _REMEMBERED = 200
 
@@ -123,11 +126,13 @@ class PauseBook:
     """The pauses in Redis, and what this machine's `marks` add to them. Each method raises StoreError.
 
     A hash: each token with when its pause began, and those that were lifted with when that was, as a negative
-    number.
+    number; there by the clock of Redis, here by this machine's. An older llmhost on another machine looks
+    elsewhere, and finds one of them there.
     """
 
-    def __init__(self, client: Redis, fleet: str, marks: PauseMarks) -> None:
+    def __init__(self, client: Redis, fleet: str, marks: PauseMarks, compare: CompareClocks) -> None:
         self._client = client
+        self._compare = compare
         self._keys = FleetKeys(fleet, is_sharded(client))
         self._marks = marks
         self._key = self._keys.pauses(marks.provider)
@@ -154,17 +159,20 @@ class PauseBook:
     async def lift(self, tokens: Collection[str], at: float) -> Pauses:
         """These no longer hold; those that still do."""
         with translate_errors():
-            pipeline = self._client.pipeline(transaction=True)
-            if _OLD in tokens:
-                pipeline.hdel(self._keys.scale, "paused")
+            old = _token_in(await self._client.hget(self._keys.scale, _OLD_FIELD))
+            pipeline = self._client.pipeline(transaction=False)
             for token in tokens:
                 if token != _OLD:
                     pipeline.hset(self._key, token, repr(-at))
+            if old in tokens:
+                pipeline.hdel(self._keys.scale, _OLD_FIELD)
             await pipeline.execute()
-        active, known = await self._in_redis()
-        oldest = sorted(known, key=lambda token: known[token])[:-_REMEMBERED]
-        if oldest:
-            with translate_errors():
+        active, lifted = await self._in_redis()
+        with translate_errors():
+            if active and old in tokens:  # an older llmhost is to see one that holds
+                token = next(iter(active))
+                await self._client.hsetnx(self._keys.scale, _OLD_FIELD, f"{active[token]!r} {token}")
+            if oldest := sorted(lifted, key=lambda token: lifted[token])[:-_REMEMBERED]:
                 await self._client.hdel(self._key, *oldest)
         return active
 
@@ -173,18 +181,33 @@ class PauseBook:
         with translate_errors():
             pipeline = self._client.pipeline(transaction=False)
             pipeline.hgetall(self._key)
-            pipeline.hget(self._keys.scale, "paused")
+            pipeline.hget(self._keys.scale, _OLD_FIELD)
             kept, old = await pipeline.execute()
         times = {text(token): text(raw) for token, raw in kept.items()}
         lifted = {token: amount(raw[1:]) or 0.0 for token, raw in times.items() if raw.startswith("-")}
         active = {token: amount(raw) or 0.0 for token, raw in times.items() if token not in lifted}
-        if old is not None:
+        if active:
+            ahead = await self._compare()
+            active = {token: ahead.here(since) for token, since in active.items()}
+        if _token_in(old) == _OLD:
             active[_OLD] = amount(old) or 0.0
         return active, lifted
 
-    async def _write(self, token: str, at: float) -> None:
+    async def _write(self, token: str, since: float) -> None:
+        at = (await self._compare()).there(since)
         with translate_errors():
             if token == _OLD:
-                await self._client.hset(self._keys.scale, "paused", repr(at))
-            else:
-                await self._client.hset(self._key, token, repr(at))
+                await self._client.hset(self._keys.scale, _OLD_FIELD, repr(since))
+                return
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.hset(self._key, token, repr(at))
+            pipeline.hsetnx(self._keys.scale, _OLD_FIELD, f"{at!r} {token}")
+            await pipeline.execute()
+
+
+def _token_in(old: bytes | str | None) -> str | None:
+    """The pause of which an older llmhost is told: one of ours, or its own; None where there is none."""
+    if old is None:
+        return None
+    token = text(old).partition(" ")[2]
+    return token if _TOKEN.fullmatch(token) else _OLD

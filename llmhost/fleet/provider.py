@@ -7,7 +7,7 @@ full is an error, never "no workers".
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -26,7 +26,16 @@ from llmhost.fleet.models import (
 )
 from llmhost.ledger.rentals import Charge
 
-__all__ = ["ANSWERED_AFTER", "UNREADABLE", "Confirm", "Provider", "agree", "list_all_workers", "list_to_buy"]
+__all__ = [
+    "ANSWERED_AFTER",
+    "UNREADABLE",
+    "Confirm",
+    "Provider",
+    "agree",
+    "list_all_workers",
+    "list_to_buy",
+    "resolve_pending",
+]
 
 #: seconds; a purchase of which the provider shows nothing for so long has bought nothing
 ANSWERED_AFTER = 900.0
@@ -35,11 +44,11 @@ ANSWERED_AFTER = 900.0
 UNREADABLE = "unreadable"
 
 
-#: Raises where a worker is not wanted any more.
-Confirm = Callable[[], Awaitable[None]]
+#: Is given the purchase that is about to be made; raises where a worker is not wanted any more.
+Confirm = Callable[[Intent], Awaitable[None]]
 
 
-async def agree() -> None:
+async def agree(_intent: Intent) -> None:
     """Nothing speaks against it."""
 
 
@@ -66,8 +75,8 @@ class Provider(ABC):
     @abstractmethod
     async def create(self, spec: FleetSpec, offer: Offer | None = None, confirm: Confirm = agree) -> Worker:
         """Makes one worker of `spec` from `offer`, or from the best one, and returns it as soon as it
-        exists, ready or not. Where it has to wait before it asks, `confirm` is awaited directly before, and
-        what it raises stops it.
+        exists, ready or not. Where a purchase can be in doubt, `confirm` is awaited directly before it is
+        asked for, and what it raises stops it.
 
         A crash between asking and returning leaves a worker that `list` shows.
 
@@ -125,8 +134,12 @@ class Provider(ABC):
         """Where a shell of the worker can be had; None where there is none (yet)."""
         return None
 
+    def learn(self, begun: Iterable[Intent]) -> None:  # noqa: B027
+        """Purchases that were begun on any machine: from now on they count as those of this one do."""
+
     async def intents(self) -> Sequence[Intent]:
-        """Purchases that were begun on this machine and of which `list` shows no worker."""
+        """Purchases that were begun, as far as is known here, and of which the provider lists no worker.
+        Where it has said which worker it sold, `list` has that one, too."""
         return ()
 
     async def forget_intent(self, intent_id: str) -> None:  # noqa: B027
@@ -147,11 +160,12 @@ class Provider(ABC):
 async def list_all_workers(provider: Provider, known: Registered) -> Sequence[Worker]:
     """Every worker that exists. `known` was read before this: one that the list lacks is made sure of, for
     what is taken for gone is bought again, and its bill forgotten. Where the list does not say how a worker
-    is reached, its record does.
+    is reached, its record does. One that was sold a moment ago and is not listed yet is among them.
 
     Raises:
         ProviderError: the list cannot be read, or not be believed.
     """
+    provider.learn(known.begun)
     listed = await provider.list()
     missing = sorted(known.ids - {worker.id for worker in listed})
     if missing:
@@ -164,16 +178,21 @@ async def list_all_workers(provider: Provider, known: Registered) -> Sequence[Wo
 def _reachable(worker: Worker, recorded: Worker | None) -> Worker:
     """With the address on record, for a worker that its provider lists without: it may answer there all the
     same. One that boots, which pays for its disk alone, has another address when it has one."""
-    if worker.url is not None or recorded is None or recorded.url is None:
+    if worker.url is not None or recorded is None:
         return worker
-    if worker.state is WorkerState.STARTING and worker.billing is not None:
-        return worker
+    boots = worker.state is WorkerState.STARTING and worker.billing is not None
     return replace(
         worker,
-        url=recorded.url,
+        url=None if boots else recorded.url,
         token=worker.token or recorded.token,
         certificate=worker.certificate or recorded.certificate,
     )
+
+
+async def resolve_pending(provider: Provider, known: Registered) -> None:
+    """As `Provider.resolve_pending`, for what is known to have been begun on any machine."""
+    provider.learn(known.begun)
+    await provider.resolve_pending()
 
 
 async def list_to_buy(provider: Provider, known: Registered) -> Sequence[Worker]:

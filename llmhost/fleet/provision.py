@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field, replace
 
-from llmhost.errors import ConfigError, FleetBusy, LlmhostError, NoOffer, OfferGone, PartialError
+from llmhost.errors import (
+    ConfigError,
+    FleetBusy,
+    LlmhostError,
+    NoOffer,
+    OfferGone,
+    PartialError,
+    ProviderError,
+    PurchaseUnclear,
+    StoreError,
+)
 from llmhost.fleet.budget import Limits, Spent, check, period_starts
 from llmhost.fleet.clock import Clock
+from llmhost.fleet.doubts import settle
 from llmhost.fleet.health import Hooks, OnProgress, WorkerProgress, answering, wait_ready
 from llmhost.fleet.lock import FleetLock
-from llmhost.fleet.models import FleetSpec, Market, Offer, Payer, Worker, WorkerState
+from llmhost.fleet.models import FleetSpec, Intent, Market, Offer, Payer, Worker, WorkerState
 from llmhost.fleet.offers import choose, traffic_usd
 from llmhost.fleet.plan import ApprovedSpend, Funds, Plan, Quote, hourly, make_plan
-from llmhost.fleet.provider import Provider, list_to_buy
+from llmhost.fleet.provider import Provider, list_to_buy, resolve_pending
 from llmhost.fleet.registry import FleetRecords, is_machines_fault
 from llmhost.fleet.results import Failure, UpResult
 from llmhost.fleet.spending import spent_now
@@ -146,8 +157,8 @@ class Buyer:
         return await self._create(offer)
 
     async def _create(self, offer: Offer | None) -> Worker:
-        await self._confirm()
-        worker = await self.provider.create(self.spec, offer, self._confirm)
+        await self._check_ours()
+        worker = await self._create_known(offer)
         if offer is not None:
             await self.records.downloads(worker, traffic_usd(offer, self.spec.stay))
         if self.approved is not None:
@@ -162,7 +173,32 @@ class Buyer:
             raise
         return worker
 
-    async def _confirm(self) -> None:
+    async def _create_known(self, offer: Offer | None) -> Worker:
+        """As `Provider.create`; every machine of this Redis knows what is begun, and what came of it."""
+        begun: list[Intent] = []
+
+        async def begin(intent: Intent) -> None:
+            begun.append(intent)
+            try:
+                await self.records.begin(intent)
+            except StoreError:
+                if self.lock.fence is not None:  # Redis has just been there
+                    raise
+            await self._check_ours()
+
+        try:
+            worker = await self.provider.create(self.spec, offer, begin)
+        except PurchaseUnclear:
+            raise
+        except (ConfigError, FleetBusy, ProviderError, StoreError):  # after others it is not known
+            for intent in begun:
+                await self.records.bought(intent, None)
+            raise
+        for intent in begun:
+            await self.records.bought(intent, worker)
+        return worker
+
+    async def _check_ours(self) -> None:
         """Directly before a purchase. Raises FleetBusy."""
         await self.lock.confirm()
         await self._check_wanted()
@@ -379,7 +415,7 @@ class Provisioning:
         """Plans again and does the plan. Does nothing and returns a quote where the plan has purchases and
         the operator was never asked, and the plan where workers have to finish their answers first."""
         known = await self._records.known()
-        await self._provider.resolve_pending()
+        await resolve_pending(self._provider, known)
         listed = await list_to_buy(self._provider, known)
         plan = await make_healthy_plan(self.buyer.spec, listed, self.hooks, self._records)
         quote = await self.buyer.quote(plan)
@@ -514,6 +550,8 @@ class Provisioning:
         if failed or self._provider.rents:
             async with self.hold():
                 listed = await self._provider.list()
+                with suppress(LlmhostError):
+                    await settle(self._provider, self._records)
                 surplus = self._surplus(listed, failed, {worker.id for worker in alive})
                 ids = {worker.id for worker in listed}
                 to_destroy = [*(worker for worker in failed if worker.id in ids), *surplus]

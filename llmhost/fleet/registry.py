@@ -16,11 +16,13 @@ from pydantic import TypeAdapter
 
 from llmhost.engines.redis_traffic import DrainMarks, measured_speed
 from llmhost.errors import StoreError, StoreUnavailable
-from llmhost.fleet.clock import Clock
-from llmhost.fleet.models import FleetSpec, Payer, Registered, Worker, WorkerState
+from llmhost.fleet.clock import Clock, SystemClock
+from llmhost.fleet.models import FleetSpec, Intent, Payer, Registered, Worker, WorkerState
 from llmhost.fleet.pause import NOWHERE, PauseBook, PauseMarks, PauseResult, Pauses, new_token
+from llmhost.fleet.purchases import PurchaseBook
 from llmhost.ledger.rentals import Charge, Rental, RentalBook
 from llmhost.store.client import is_sharded, text, translate_errors
+from llmhost.store.clock import CompareClocks, compare_clocks
 from llmhost.store.keys import FleetKeys
 
 if TYPE_CHECKING:
@@ -76,17 +78,26 @@ class FleetRegistry:
     """Reads and writes the records of one fleet. Every method raises StoreError and nothing else.
 
     A record says where prompts go, so each is signed: who can write to Redis can remove workers, not add one.
-    `marks` is where this machine keeps pauses.
+    `marks` is where this machine keeps pauses, and `compare` compares its clock with that of Redis.
     """
 
-    def __init__(self, client: Redis, fleet: str, origin: Origin, marks: PauseMarks = NOWHERE) -> None:
+    def __init__(
+        self,
+        client: Redis,
+        fleet: str,
+        origin: Origin,
+        marks: PauseMarks = NOWHERE,
+        compare: CompareClocks | None = None,
+    ) -> None:
+        compare = compare or compare_clocks(client, SystemClock().now)
         self._client = client
         self._fleet = fleet
         self._origin = origin
         self.marks = marks
         self._keys = FleetKeys(fleet, is_sharded(client))
         self.drains = DrainMarks(client, fleet)
-        self.pauses = PauseBook(client, fleet, marks)
+        self.pauses = PauseBook(client, fleet, marks, compare)
+        self.purchases = PurchaseBook(client, fleet, compare)
 
     async def workers(self) -> Registered:
         """Every worker of this owner on record. A damaged record is named, never trusted."""
@@ -119,6 +130,10 @@ class FleetRegistry:
                 if worker_id in decoded and _BOUGHT in record
             ),
         )
+
+    async def known(self, now: float) -> Registered:
+        """As `workers`, with the purchases that were begun; `now` is Unix seconds."""
+        return replace(await self.workers(), begun=tuple(await self.purchases.read(now)))
 
     async def states(self) -> Mapping[str, int]:
         """How many workers are in each state, among which those that drain are one of their own."""
@@ -282,6 +297,9 @@ def _url(raw: str | None) -> str | None:
 # missed while Redis is away, which is a warning, is made good by the next command that sees the list.
 
 
+#: seconds by which two clocks may seem to differ that do not
+_SLACK = 5.0
+
 #: what comes of answers that no Redis gives
 _NONSENSE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -322,12 +340,36 @@ class FleetRecords:
 
     async def known(self) -> Registered:
         """What is on record; nothing where Redis is away, so nothing may be concluded from an absence."""
-        registered = await self._try(self._registry, lambda registry: registry.workers())
+        now = self._clock.now()
+        registered = await self._try(self._registry, lambda registry: registry.known(now))
         if registered is None:
             return Registered()
         for worker_id in registered.damaged:
             self.warn(f"the record of worker {worker_id} in Redis was damaged, or is not of this fleet")
         return registered
+
+    async def begin(self, intent: Intent) -> None:
+        """It is about to be bought: other machines are told, where there is a Redis to tell them. Raises
+        StoreError, also where it was away before: what cannot be told is not bought."""
+        if self._registry is not None:
+            await self._registry.purchases.write(intent)
+
+    async def bought(self, intent: Intent, worker: Worker | None) -> None:
+        """What came of a purchase; None: nothing."""
+        if worker is None:
+            await self._try(self._registry, lambda registry: registry.purchases.drop([intent.id]))
+            return
+        named = replace(intent, worker=worker.id, payer=worker.payer)
+        await self._try(self._registry, lambda registry: registry.purchases.write(named))
+
+    async def begun(self) -> Sequence[Intent]:
+        """The purchases that were begun on any machine a short time ago, as far as is known."""
+        now = self._clock.now()
+        return await self._try(self._registry, lambda registry: registry.purchases.read(now)) or ()
+
+    async def answered(self, ids: Collection[str]) -> None:
+        """It is known by now what these purchases bought."""
+        await self._try(self._registry, lambda registry: registry.purchases.drop(ids))
 
     async def rentals(self) -> Sequence[Rental]:
         """What every worker has cost, gone ones included. Raises StoreError: a sum must be of all of them."""
@@ -409,10 +451,10 @@ class FleetRecords:
         return self._marks.read()
 
     async def pauses_before(self, began: float) -> Collection[str]:
-        """Those that a command lifts which began then, Unix seconds. The marks of this machine say whether
-        they are older; one from the future is of a clock that was put back since."""
-        now, marks = self._clock.now(), self._marks.read()
-        return [token for token in await self.pauses() if not began < marks.get(token, began) <= now]
+        """Those that a command lifts which began then, Unix seconds: older ones. One from the future is of a
+        clock that was put back since."""
+        found, now = await self.pauses(), self._clock.now()
+        return [token for token, since in found.items() if not began < since <= now + _SLACK]
 
     async def paused(self) -> float | None:
         """Since when the autoscaler is paused, as far as is known, Unix seconds; None where it is not."""
@@ -463,6 +505,7 @@ class FleetRecords:
         """The worker is confirmed gone. Its record goes last: it is what reminds us to close the rental."""
         now = self._clock.now()
         await self._try(self._rentals, lambda book: book.closed(worker_id, now))
+        await self._try(self._registry, lambda registry: registry.purchases.drop_of(worker_id, now))
         await self._try(self._registry, lambda registry: registry.forget(worker_id))
 
     async def forget_gone(self, known: Registered, listed: Iterable[Worker]) -> None:

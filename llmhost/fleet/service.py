@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from llmhost.errors import LlmhostError, ProviderError, StateError, StoreUnavailable
 from llmhost.fleet.budget import Limits
 from llmhost.fleet.clock import Clock
-from llmhost.fleet.doubts import doubt_about, find_doubts
+from llmhost.fleet.doubts import doubt_about, find_doubts, settle
 from llmhost.fleet.health import Hooks, OnProgress, check_workers, find_spending
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Registered, Worker
 from llmhost.fleet.pause import NOWHERE, PauseMarks, PauseResult
 from llmhost.fleet.plan import Quote, select
-from llmhost.fleet.provider import Provider, list_all_workers, list_to_buy
+from llmhost.fleet.provider import Provider, list_all_workers, list_to_buy, resolve_pending
 from llmhost.fleet.provision import Approve, Buyer, Provisioning, drain, end_one, make_healthy_plan, terminate
 from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import DownResult, Failure, FleetStatus, UpResult
@@ -194,10 +194,12 @@ class FleetService:
                 with suppress(StateError):
                     await records.undo_pause(pause)
             raise
+        unended = {failure.worker for failure in result.failed} - {None}
+        doubts = await find_doubts(self.provider, self.clock, records)
         failed = (
             *result.failed,
             *_appeared(result),
-            *await find_doubts(self.provider, self.clock),
+            *(doubt for doubt in doubts if doubt.worker not in unended),
             *alone,
             *self._may_rent(pause),
         )
@@ -212,7 +214,7 @@ class FleetService:
         pause = await records.pause()
         async with self._held_if_possible(records) as alone:
             pass  # a command that was buying just then has ended what it bought since, and buys nothing more
-        doubts = await find_doubts(self.provider, self.clock)
+        doubts = await find_doubts(self.provider, self.clock, records)
         failed = (*doubts, *alone, *self._may_rent(pause))
         return DownResult((), (), failed, records.warnings, paused=pause.scales)
 
@@ -242,7 +244,7 @@ class FleetService:
         known = await records.known()
         try:
             if ids is None:
-                await self.provider.resolve_pending()
+                await resolve_pending(self.provider, known)
             targets = select(await list_all_workers(self.provider, known), ids)
         except (ProviderError, StateError) as error:
             unseen = await self._end_unseen(ids, known, error, records)
@@ -283,8 +285,8 @@ class FleetService:
                 "without Redis it is not known which workers are orphans", hint="see `llmhost doctor`"
             )
         async with self.lock.hold(self.on_lock_wait):
-            known = await self.registry.workers()
-            await self.provider.resolve_pending()
+            known = await self.registry.known(self.clock.now())
+            await resolve_pending(self.provider, known)
             orphans = [worker for worker in await self.provider.list() if worker.id not in known.ids]
             result = await self._end(orphans, known, records, on_progress)
             intents = await self.provider.intents()
@@ -301,6 +303,7 @@ class FleetService:
         known = await records.known()
         listed = await list_all_workers(self.provider, known)
         await records.forget_gone(known, listed)
+        await settle(self.provider, records)
         return await check_workers(listed, self.provider, self.hooks, records, self.clock)
 
     async def list(self) -> Sequence[Worker]:

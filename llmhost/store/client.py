@@ -42,6 +42,7 @@ __all__ = [
     "execute",
     "is_sharded",
     "load_script",
+    "server_time",
     "text",
     "translate_errors",
 ]
@@ -238,6 +239,13 @@ def load_script(package: str, name: str) -> str:
 
 
 # Reading what Redis returns: bytes as a rule, text where a client decodes. Pure.
+
+
+async def server_time(client: Redis) -> float:
+    """Unix seconds by the clock of Redis, which all machines share. Raises StoreError."""
+    with translate_errors():
+        seconds, microseconds = await client.time()
+        return float(seconds) + microseconds / 1e6
 
 
 def text(raw: bytes | str) -> str:

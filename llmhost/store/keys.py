@@ -61,6 +61,11 @@ class FleetKeys:
         return f"{self.prefix}:notices"
 
     @property
+    def purchases(self) -> str:
+        """Hash: the purchases that were begun a short time ago, on any machine."""
+        return f"{self.prefix}:purchases"
+
+    @property
     def weights(self) -> str:
         """Hash: under each model's name, the digest of what a worker was last seen to serve."""
         return f"{self.prefix}:weights"

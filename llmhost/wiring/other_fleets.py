@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from llmhost.answering.cache_session import WarnOnce
-from llmhost.config.models import Config
-from llmhost.errors import ConfigError, LlmhostError, StateError
+from llmhost.config.models import Config, RedisConfig
+from llmhost.errors import ConfigError, LlmhostError, StateError, StoreError
 from llmhost.fleet.clock import SystemClock
 from llmhost.fleet.doubts import find_doubts
 from llmhost.fleet.known_fleets import KnownFleet, forget_fleet, known_fleets, remember_fleet
 from llmhost.fleet.models import Worker
-from llmhost.fleet.provider import Provider
+from llmhost.fleet.provider import Provider, list_all_workers
 from llmhost.fleet.providers.vast.faults import CONSOLE
+from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import Failure
 from llmhost.machine.paths import state_dir
 from llmhost.wiring.fleets import account_key, config_of, is_gone, make_provider, payer_of, read_other
@@ -40,12 +41,18 @@ class OtherFleet:
 
 
 class OtherFleets:
-    """`provider` gives the configured fleet's own; `warn` gets what cannot be looked at or written down,
-    `note` what takes long."""
+    """`provider` gives the configured fleet's own, `records` those of another; `warn` gets what cannot be
+    looked at or written down, `note` what takes long."""
 
     def __init__(
-        self, config: Config, provider: Callable[[], Provider], warn: WarnOnce, note: Callable[[str], None]
+        self,
+        config: Config,
+        provider: Callable[[], Provider],
+        records: Callable[[OtherFleet], Awaitable[FleetRecords]],
+        warn: WarnOnce,
+        note: Callable[[str], None],
     ) -> None:
+        self._records = records
         self._note = note
         self._config = config
         self._provider = provider
@@ -84,65 +91,92 @@ class OtherFleets:
         return [fleet for fleet in found if fleet.workers or fleet.unlisted]
 
     async def _rented(self, known: Mapping[tuple[str, str], str | None]) -> Sequence[OtherFleet]:
-        """By their labels and by the purchases that were begun here, which are known without the list too."""
-
-        own, failed = self._config.fleet, set[str | None]()  # keys with which nothing could be listed
-        listed: dict[str, Sequence[Worker]] = {}
-        unlisted: dict[str, Sequence[str]] = {}
+        """By their labels, their records, and the purchases that were begun here, which are known without the
+        list too."""
+        own, key = self._config.fleet, account_key(self._config)
+        is_own = own.provider == "vast"
+        failed = set[str | None]()  #: keys with which nothing could be listed
+        listed: Mapping[str, Sequence[Worker]] = {}
         try:
-            usual = self._provider() if own.provider == "vast" else self._vast_of(own.name, None)[0]
-            listed |= await usual.fleets()
+            listed = await (self._provider() if is_own else self._vast_of(own.name, None)[0]).fleets()
         except LlmhostError as error:
             self._unseen(error)
-            failed.add(account_key(self._config))
-        named = {worker.id for worker in listed.get(own.name, ())}  # what names no fleet is shown once
-        others = [name for name, kind in known if kind == "vast" and (name, kind) != (own.name, own.provider)]
-        for name in others:
-            provider, key = self._vast_of(name, known[name, "vast"])
+            failed.add(key)
+        named = {worker.id for worker in listed.get(own.name, ())} if is_own else set()  # shown once
+        found = [
+            await self._rented_there(fleet, failed, listed, named)
+            for fleet in self._rented_fleets([(own.name, key, self._config.redis)] if is_own else [])
+        ]
+        recorded = {worker.id for fleet in found for worker in fleet.workers}
+        shown = {fleet.name for fleet in found} | ({own.name} if is_own else set())
+        return [
+            *found,
+            *(
+                OtherFleet(
+                    name,
+                    "vast",
+                    known.get((name, "vast")),
+                    tuple(worker for worker in workers if worker.id not in recorded),
+                )
+                for name, workers in listed.items()
+                if name not in shown
+            ),
+        ]
+
+    def _rented_fleets(self, known: list[tuple[str, str | None, RedisConfig]]) -> Sequence[KnownFleet]:
+        """The rented fleets that this machine made, but for those `known`: one for each account and each
+        Redis that a fleet's configurations name."""
+        found = list[KnownFleet]()
+        for fleet in self._known():
+            if fleet.provider != "vast":
+                continue
+            config = read_other(self._config, fleet.name, "vast", fleet.config).config
+            which = (fleet.name, account_key(config), config.redis)
+            if which not in known:
+                known.append(which)
+                found.append(fleet)
+        return found
+
+    async def _rented_there(
+        self,
+        fleet: KnownFleet,
+        failed: set[str | None],
+        listed: Mapping[str, Sequence[Worker]],
+        named: Collection[str],
+    ) -> OtherFleet:
+        """One fleet with its workers, but for those `named`. `failed` are keys with which nothing could be
+        listed, and `listed` is what the usual one shows."""
+        name, unlisted, workers = fleet.name, tuple[str, ...](), list[Worker]()
+        provider, key = self._vast_of(name, fleet.config)
+        if key not in failed:
             try:
-                if key not in failed:
-                    workers = await self._workers_of(name, provider)
-                    if key != account_key(
-                        self._config
-                    ):  # one account may have the other's fleet by its label
-                        workers = [*workers, *listed.get(name, ())]
-                    listed[name] = [
-                        worker for worker in workers if name == own.name or worker.id not in named
-                    ]
-                    continue
+                workers += await self._workers_of(fleet, provider)
+                if key != account_key(self._config):  # one account may have the other's fleet by its label
+                    workers += listed.get(name, ())
             except LlmhostError as error:
                 self._unseen(error)
                 failed.add(key)
+        if key in failed:
             try:
-                unlisted[name] = provider.on_record()
-            except StateError as error:
-                self._unknown(error)
-        recorded = {worker.id for name in others for worker in listed.get(name, ())}
-        listed = {
-            name: [worker for worker in workers if name in others or worker.id not in recorded]
-            for name, workers in listed.items()
-        }
-        return [
-            OtherFleet(
-                name,
-                "vast",
-                known.get((name, "vast")),
-                tuple(listed.get(name, ())),
-                tuple(unlisted.get(name, ())),
-            )
-            for name in listed | unlisted
-            if (name, "vast") != (own.name, own.provider)
-        ]
+                unlisted = tuple(provider.on_record())
+            except StateError as fault:
+                self._unknown(fault)
+        unnamed = {worker.id: worker for worker in workers if worker.id not in named}
+        return OtherFleet(name, "vast", fleet.config, tuple(unnamed.values()), unlisted)
 
-    async def _workers_of(self, name: str, provider: Provider) -> Sequence[Worker]:
+    async def _workers_of(self, fleet: KnownFleet, provider: Provider) -> Sequence[Worker]:
         """Those of a fleet that was made here; where what was bought cannot be read, those of its label. What
         is in doubt is noted."""
+        records = await self._records(OtherFleet(fleet.name, "vast", fleet.config, ()))
+        known = await records.known()
         try:
-            workers = await provider.list()
-            self.doubts += await find_doubts(provider, SystemClock())
+            workers = await list_all_workers(provider, known)
+            self.doubts += await find_doubts(provider, SystemClock(), records)
         except StateError as error:
             self._unknown(error)
-            workers = (await provider.fleets()).get(name, ())
+            workers = (await provider.fleets()).get(fleet.name, ())
+        for warning in records.warnings:
+            self._warn.warn(f"fleet {fleet.name} may not be shown in full", StoreError(warning))
         return workers
 
     def _vast_of(self, name: str, source: str | None) -> tuple[Provider, str | None]:

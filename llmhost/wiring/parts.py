@@ -236,19 +236,31 @@ class Wiring(AsyncExitStack):
         """The fleets besides the configured one."""
         from llmhost.wiring.other_fleets import OtherFleets
 
-        others = OtherFleets(self._config, lambda: self.provider, self.warn_once, self._note)
+        others = OtherFleets(
+            self._config, lambda: self.provider, self._records_of, self.warn_once, self._note
+        )
         others.unread = self.unread
         return others
 
     async def service_of(self, fleet: OtherFleet) -> FleetService:
-        """What can end the workers of another fleet. Its own configuration names the Redis with its records,
-        and the account. Raises StateError."""
+        """What can end the workers of another fleet. Raises StateError."""
+        return await (await self._of(fleet)).fleet()
+
+    async def _records_of(self, fleet: OtherFleet) -> FleetRecords:
+        return await (await self._of(fleet)).fleet_records()
+
+    async def _of(self, fleet: OtherFleet) -> Wiring:
+        """The parts of another fleet. Its own configuration names the Redis with its records, and the
+        account. Raises StateError."""
         from llmhost.wiring.fleets import is_gone, read_other
 
         if is_gone(fleet.config):
-            self.warn(
-                f"{fleet.config}, which fleet {fleet.name} comes from, is gone: if it named a Redis of its "
-                "own, an autoscaler that uses that one is not told to stay down"
+            self.warn_once.warn(
+                f"{fleet.config}, which fleet {fleet.name} comes from, is gone",
+                ConfigError(
+                    "if it named a Redis of its own, what is on record there is not seen, and an autoscaler "
+                    "that uses it is not told to stay down"
+                ),
             )
         own, why_not, *_ = read_other(self._config, fleet.name, fleet.provider, fleet.config)
         other = Wiring(own, warn=self.warn, note=self._note)
@@ -257,8 +269,7 @@ class Wiring(AsyncExitStack):
         if why_not is not None:
             self.warn_once.warn(f"the Redis of fleet {fleet.name} is not known", why_not)
             other.no_redis = StoreUnavailable(why_not.message, hint=why_not.hint)
-        await self.enter_async_context(other)
-        return await other.fleet()
+        return await self.enter_async_context(other)
 
     async def _service(self, provider: Provider, spec: FleetSpec) -> FleetService:
         from llmhost.fleet.pause import NOWHERE

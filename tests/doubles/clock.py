@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from llmhost.store.clock import Ahead
+
 
 class ManualClock:
     """Sleeping takes no time and makes that much time pass."""
@@ -44,3 +46,7 @@ class WrongClock:
 
     async def sleep(self, seconds: float) -> None:
         await self._right.sleep(seconds)
+
+    async def compare(self) -> Ahead:
+        """Redis has the right time."""
+        return Ahead(-self.ahead, -self.ahead)

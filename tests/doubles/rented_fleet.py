@@ -128,7 +128,7 @@ class RentedFleet:
     @property
     def registry(self) -> FleetRegistry:
         origin = Origin("vast", "vast", rents=True, key=self.server.key.encode())
-        return FleetRegistry(self.client, self.fleet, origin, self.marks)
+        return FleetRegistry(self.client, self.fleet, origin, self.marks, self.clock.compare)
 
     @property
     def marks(self) -> PauseMarks:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from doubles.clock import ManualClock
+from doubles.clock import ManualClock, WrongClock
 from doubles.fleet_values import ORIGIN, make_offer, make_spec
 from doubles.memory_provider import MemoryCloud, RentingProvider
 from doubles.memory_traffic import MemoryTraffic
@@ -95,7 +95,7 @@ class ScaleBench:
 
     @property
     def registry(self) -> FleetRegistry:
-        return FleetRegistry(self.redis, self.spec.name, ORIGIN)
+        return FleetRegistry(self.redis, self.spec.name, ORIGIN, compare=WrongClock(self.clock).compare)
 
     @property
     def workers(self) -> list[str]:

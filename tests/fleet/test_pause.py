@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from doubles.clock import ManualClock
+from doubles.clock import ManualClock, WrongClock
 from doubles.rented_fleet import RentedFleet
 from doubles.vast.faults import Fault
 
@@ -451,3 +451,51 @@ async def test_down_fails_while_a_purchase_may_still_have_bought_something(fleet
     await fleet.clock.sleep(800)
     ended = await fleet.service().down()
     assert (ended.failed, len(ended.destroyed), fleet.server.alive()) == ((), 1, [])
+
+
+@pytest.mark.parametrize("ahead", [-1200.0, 0.0, 1200.0])
+async def test_an_up_that_was_asked_for_before_a_down_on_another_machine_buys_nothing(
+    fleet: RentedFleet, ahead: float
+) -> None:
+    other = fleet.elsewhere(clock=WrongClock(fleet.clock._right))
+    other.clock.ahead = ahead
+    asked = other.clock.now()
+    await fleet.clock.sleep(2)
+    await fleet.service().down()
+    await fleet.clock.sleep(2)
+    with pytest.raises(FleetBusy, match="has ended this fleet meanwhile"):
+        await other.service().up(1, began=asked)
+    await other.service().up(1, began=other.clock.now())
+    assert len(fleet.server.alive()) == 1
+
+
+# Another llmhost, of an older version, which keeps a pause in another place
+
+
+async def old_pause(fleet: RentedFleet) -> bytes | None:
+    return await fleet.client.hget(FleetKeys(fleet.fleet).scale, "paused")
+
+
+async def test_an_older_llmhost_finds_the_pause_where_it_looks_until_the_last_one_is_lifted(
+    fleet: RentedFleet,
+) -> None:
+    records = FleetRecords(fleet.registry, None, fleet.clock, 0.0)
+    first, second = await records.pause(), await records.pause()
+    held = [await old_pause(fleet)]
+    for one in (second, first):
+        await records.undo_pause(one)
+        held.append(await old_pause(fleet))
+    assert [raw is not None for raw in held] == [True, True, False]
+
+
+async def test_the_pause_of_an_older_llmhost_holds_until_an_up(fleet: RentedFleet) -> None:
+    await fleet.client.hset(FleetKeys(fleet.fleet).scale, "paused", repr(fleet.clock.now()))
+    await FleetRecords(fleet.registry, None, fleet.clock, 0.0).undo_pause(
+        await FleetRecords(fleet.registry, None, fleet.clock, 0.0).pause()
+    )
+    fleet.scale = replace(fleet.scale, min_gpus=1)
+    await fleet.scaler().step()
+    assert fleet.server.alive() == []
+    await fleet.clock.sleep(1)
+    await fleet.service().up(1)
+    assert await old_pause(fleet) is None

@@ -224,6 +224,7 @@ async def test_a_machine_that_failed_is_not_rented_again(renting: Any, redis_cli
     renting.refusing.add("memory-1")
     await service(renting).up(1)
     await service(renting).down()
+    await renting.clock.sleep(1)
     renting.cloud.market = [make_offer("again", machine="m-o-0", price_per_hour=0.1), make_offer("other")]
     result = await service(renting).up(1)
     assert machines(result.workers) == ["m-other"]

@@ -69,13 +69,13 @@ async def _looked_at(
     from llmhost.fleet.models import Registered
     from llmhost.fleet.provider import list_all_workers
 
-    provider, known = wiring.provider, Registered()
+    provider, records, known = wiring.provider, await wiring.fleet_records(), Registered()
     if provider.rents:
         with suppress(LlmhostError):
-            known = await (await wiring.fleet_records()).known()
+            known = await records.known()
     try:
         own = replace(own, workers=tuple(await list_all_workers(provider, known)))
-        return own, await find_doubts(provider, SystemClock()), None
+        return own, await find_doubts(provider, SystemClock(), records), None
     except LlmhostError as error:
         failure = error
     recorded = {*known.ids}

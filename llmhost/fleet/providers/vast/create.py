@@ -46,7 +46,7 @@ from llmhost.fleet.providers.vast.rows import (
 )
 from llmhost.machine.files import make_folder, names_in, read_json, write_json
 
-__all__ = ["InstanceCreator", "Order", "PendingPurchases"]
+__all__ = ["InstanceCreator", "Order", "PendingPurchases", "new_worker"]
 
 
 # Purchases that were begun: one small file each, mode 0600, written before vast.ai is asked.
@@ -95,7 +95,17 @@ class Order:
 
     @property
     def intent(self) -> Intent:
-        return Intent(self.id, self.offer, self.machine, self.written, self.uptime)
+        return Intent(
+            self.id,
+            self.offer,
+            self.machine,
+            self.written,
+            self.uptime,
+            model=self.model,
+            worker="" if self.instance is None else worker_id(self.instance),
+            price_per_hour=self.price or 0.0,
+            payer=self.payer,
+        )
 
 
 _ORDERS = TypeAdapter(Order)
@@ -213,8 +223,12 @@ class InstanceCreator:
         """The new worker, as soon as it exists. Raises as `Provider.create` does."""
 
         async def on_send() -> None:
-            await confirm()
             self._intents.write(order)
+            try:
+                await confirm(order.intent)
+            except BaseException:  # nothing was sent
+                self._intents.drop(order.id)
+                raise
 
         number = _number(offer)
         identity = make_identity(self._clock.now())
@@ -236,7 +250,7 @@ class InstanceCreator:
         if instance is None:
             return await self._look_for(order, NoResponse("vast.ai sold a machine and did not say which"))
         self._intents.resolve(order, instance)
-        return _new_worker(order, offer, instance)
+        return new_worker(order, instance, offer.gpu)
 
     def _order(self, spec: FleetSpec, offer: Offer, identity: Identity) -> Order:
         now = self._clock.now()
@@ -340,7 +354,7 @@ def _is_gone(error: Rejected) -> bool:
     return error.status == _GONE or "no_such_ask" in f"{error.reason} {error.message}"
 
 
-def _new_worker(order: Order, offer: Offer, instance: int) -> Worker:
+def new_worker(order: Order, instance: int, gpu: str = "") -> Worker:
     """As the list will show it; until it does, its price is the offer's."""
     name = worker_id(instance)
     return Worker(
@@ -348,15 +362,15 @@ def _new_worker(order: Order, offer: Offer, instance: int) -> Worker:
         provider=PROVIDER,
         state=WorkerState.STARTING,
         url=None,
-        price_per_hour=offer.price_per_hour,
+        price_per_hour=order.price or 0.0,
         started=float(int(order.written)),
         model=order.model,
         engine=ENGINE,
-        gpu=offer.gpu,
+        gpu=gpu,
         log=f"llmhost logs {name}",
         token=order.token,
         certificate=order.certificate,
         stage="rented",
-        machine=offer.machine,
+        machine=order.machine,
         payer=order.payer,
     )

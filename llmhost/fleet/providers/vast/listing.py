@@ -92,6 +92,7 @@ class Listing:
         self.last: Sequence[Row] = ()  #: what the last reading showed
         self.ended: set[int] = set()  #: what was there to be ended, by vast.ai's word
         self.seen: set[int] = set()  #: what was ever listed, or found by its number: the account pays for it
+        self._shown: dict[int, Row] = {}  #: what was ever listed, as it was last
 
     async def rows(self) -> Sequence[Row]:
         """Every instance of the account that has a number, of this fleet or not; no two have the same. Those
@@ -104,6 +105,10 @@ class Listing:
             self._next = asyncio.create_task(self._read_after(self._reading))
             self._next.add_done_callback(_retrieve_error)
         return await asyncio.shield(self._next)
+
+    def orders(self, fleet: str) -> frozenset[str]:
+        """The orders of a fleet of which an instance was ever listed."""
+        return frozenset(order for row in self._shown.values() if (order := row.order(fleet)) is not None)
 
     async def lacks(self, known: Collection[int]) -> Sequence[Row]:
         """Those of the instances `known` that exist although the list did not show them.
@@ -136,6 +141,7 @@ class Listing:
                 self.nameless = [row for row in self.nameless if may_be_ours(row)]
                 self.last = rows
                 self.seen |= {row.id for row in rows}
+                self._shown |= {row.id: row for row in rows}
                 return rows
         raise ProviderError(
             f"vast.ai's list of instances is not complete: it counts {count:g} and shows {len(rows)}",

@@ -23,12 +23,13 @@ from llmhost.fleet.models import Account, FleetSpec, Intent, Market, Offer, Paye
 from llmhost.fleet.offers import rank
 from llmhost.fleet.provider import ANSWERED_AFTER, Confirm, Provider, agree
 from llmhost.fleet.providers.vast.client import VastAccount
-from llmhost.fleet.providers.vast.create import InstanceCreator, Order, PendingPurchases
+from llmhost.fleet.providers.vast.create import InstanceCreator, Order, PendingPurchases, new_worker
 from llmhost.fleet.providers.vast.faults import CONSOLE
 from llmhost.fleet.providers.vast.identity import WorkerBootConfig
 from llmhost.fleet.providers.vast.listing import Bill, Listing, end_instance, pages
 from llmhost.fleet.providers.vast.market import read_market
 from llmhost.fleet.providers.vast.rows import (
+    ENGINE,
     PROVIDER,
     Row,
     fleet_of_nameless,
@@ -85,6 +86,7 @@ class VastProvider(Provider):
         self._buying = asyncio.Lock()
         self._asked_owner = False
         self._ended: set[str] = set()  #: orders whose instance is gone; the file of one may not be removable
+        self._elsewhere: dict[str, Order] = {}  #: orders of other machines, by their names
 
     async def offers(self, spec: FleetSpec) -> Market:  # noqa: ARG002
         kind = "bid" if self._settings.interruptible else "on-demand"
@@ -106,7 +108,7 @@ class VastProvider(Provider):
             number = order.instance or instances.get(order.id)
             if number in listed and not (order.listed and order.fingerprint == ours.fingerprint):
                 self._intents.resolve(order, number, ours)
-        workers = self._read(rows)
+        workers = [*self._read(rows), *self._sold({row.id for row in rows})]
         dearest = max((worker.price_per_hour for worker in workers), default=0.0)
         return (*workers, *self._nameless(dearest, {self._fleet, None}))
 
@@ -135,6 +137,11 @@ class VastProvider(Provider):
             )
         return found
 
+    def _sold(self, listed: Collection[int]) -> Sequence[Worker]:
+        """Those that vast.ai said it sold a moment ago, and does not list yet."""
+        orders = [order for order in self._awaited() if order.instance not in listed]
+        return [new_worker(order, order.instance) for order in orders if order.instance is not None]
+
     def _nameless(self, price: float, fleets: Collection[str | None]) -> Sequence[Worker]:
         """A worker for each row without a number whose label names one of these fleets, None for none."""
         rows, now = enumerate(self._listing.nameless, 1), self._clock.now()
@@ -153,9 +160,9 @@ class VastProvider(Provider):
         await end_instance(self._account, self._listing, self._clock, number, self._settings.pace)
         if payer is not None:
             await self._check_records({number: payer})
-        orders: Sequence[Order] = ()
+        orders: Sequence[Order] = tuple(self._elsewhere.values())
         with suppress(StateError):  # what cannot be read stands in no ending's way
-            orders = self._intents.all()
+            orders = self._orders()
         for order in orders:
             if order.instance != number and order.id != ordered:
                 continue
@@ -192,10 +199,14 @@ class VastProvider(Provider):
         mine = [row for row in rows if row.id == number and self._is_ours(row)]
         return ssh_of(mine[0]) if mine else None
 
+    def learn(self, begun: Iterable[Intent]) -> None:
+        self._elsewhere |= {intent.id: _order_of(intent) for intent in begun}
+
     async def intents(self) -> Sequence[Intent]:
         if not self._awaited():
             return ()
-        known = {row.order(self._fleet) for row in await self._rows()} | self._ended
+        await self._rows()
+        known = self._listing.orders(self._fleet) | self._ended
         return [await self._intent(order) for order in self._awaited() if order.id not in known]
 
     async def _intent(self, order: Order) -> Intent:
@@ -263,7 +274,7 @@ class VastProvider(Provider):
 
     async def _lacking(self, listed: Collection[int]) -> Sequence[Row]:
         """What was bought here, exists and is not listed. An order whose instance is gone is forgotten."""
-        missing = {order.instance: order for order in self._intents.all() if order.instance is not None}
+        missing = {order.instance: order for order in self._orders() if order.instance is not None}
         for number in listed:
             missing.pop(number, None)
         rows = await self._listing.lacks(missing)
@@ -332,7 +343,13 @@ class VastProvider(Provider):
         return [order for order in self._awaited() if self._waited(order) < self._settling]
 
     def _awaited(self) -> Sequence[Order]:
-        return [order for order in self._intents.all() if self._is_awaited(order)]
+        return [order for order in self._orders() if self._is_awaited(order)]
+
+    def _orders(self) -> Sequence[Order]:
+        """Those of this machine, and of others those that were begun a short time ago. Raises StateError."""
+        here = self._intents.all()
+        names = {order.id for order in here}
+        return [*here, *(order for name, order in self._elsewhere.items() if name not in names)]
 
     def _is_awaited(self, order: Order) -> bool:
         """Whether its instance may still appear. vast.ai may have named one that it does not show yet."""
@@ -351,6 +368,24 @@ class VastProvider(Provider):
                 "no machine on vast.ai fits", hint="see `llmhost offers` for what is in the way"
             )
         return rank(market.offers, spec.stay, {})[0]
+
+
+def _order_of(intent: Intent) -> Order:
+    """What is known here of an order that another machine made."""
+    owner = intent.payer.account
+    return Order(
+        intent.id,
+        label="",
+        offer=intent.offer,
+        machine=intent.machine,
+        written=intent.written,
+        model=intent.model,
+        engine=ENGINE,
+        instance=number_in(intent.worker),
+        price=intent.price_per_hour,
+        owner=int(owner) if owner.isascii() and owner.isdigit() else None,
+        fingerprint=intent.payer.fingerprint,
+    )
 
 
 def _foreign(names: str, payer: str, ours: int | None, forget: str) -> ProviderError:

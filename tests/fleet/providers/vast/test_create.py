@@ -42,7 +42,14 @@ def book(folder: Path) -> PendingPurchases:
 def test_an_order_is_there_as_soon_as_it_is_written(book: PendingPurchases, folder: Path) -> None:
     book.write(ORDER)
     assert list(PendingPurchases(folder).all()) == [ORDER]
-    assert ORDER.intent == Intent("1700000000-0a1b2c3d", "7000001", "20001", 1_700_000_000.5)
+    assert ORDER.intent == Intent(
+        "1700000000-0a1b2c3d",
+        "7000001",
+        "20001",
+        1_700_000_000.5,
+        model="tiny",
+        price_per_hour=ORDER.price or 0.0,
+    )
 
 
 def test_only_its_owner_reads_it(book: PendingPurchases, folder: Path) -> None:

@@ -688,8 +688,8 @@ async def test_a_number_that_vast_named_and_does_not_show_yet_is_not_gone_for_a_
     vast_server.arm(Fault.SHOWN_LATE, value=3600.0)
     worker = await vast_provider().create(SPEC)
     provider = vast_provider()
-    assert (ids(await provider.list()), provider.on_record()) == ([], [worker.id])
-    assert len(await provider.intents()) == 1
+    assert (ids(await provider.list()), provider.on_record()) == ([worker.id], [worker.id])
+    assert [intent.worker for intent in await provider.intents()] == [worker.id]
     with pytest.raises(ProviderError, match=f"not known yet whether {worker.id} exists"):
         await provider.destroy(worker.id, worker.payer)
     await manual_clock.sleep(901)

@@ -1,0 +1,173 @@
+"""What is being bought on one machine is known to all machines of its Redis before it is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from doubles.rented_fleet import RentedFleet
+from doubles.vast.faults import Fault
+
+from llmhost.errors import FleetBusy, LimitError, PurchaseUnclear, StoreRefused
+from llmhost.fleet.models import Intent, Payer
+from llmhost.fleet.purchases import PurchaseBook
+from llmhost.fleet.registry import FleetRecords
+from llmhost.store.clock import Ahead
+from llmhost.store.keys import FleetKeys
+
+NOW = 1_700_000_000.0
+INTENT = Intent(
+    "1700000000-0a1b2c3d",
+    "7000001",
+    "20001",
+    NOW,
+    model="tiny",
+    worker="vast-1",
+    price_per_hour=0.5,
+    payer=Payer("42", "f" * 8),
+)
+
+
+def book_of(client: Any, *, ahead: float = 0.0) -> PurchaseBook:
+    """`ahead` is how many seconds the clock of Redis is before that of the machine that keeps the book."""
+
+    async def compare() -> Ahead:
+        return Ahead(ahead, ahead)
+
+    return PurchaseBook(client, "test", compare)
+
+
+async def begun(fleet: RentedFleet) -> list[Intent]:
+    return list((await fleet.registry.known(fleet.clock.now())).begun)
+
+
+async def test_a_purchase_is_read_as_it_was_written(redis_client: Any) -> None:
+    await book_of(redis_client).write(INTENT)
+    assert await book_of(redis_client).read(NOW) == [INTENT]
+
+
+async def test_when_it_was_begun_is_right_on_a_machine_with_another_clock(redis_client: Any) -> None:
+    await book_of(redis_client, ahead=1200.0).write(INTENT)
+    (intent,) = await book_of(redis_client, ahead=-300.0).read(NOW + 1500.0)
+    assert intent.written == NOW + 1500.0
+
+
+async def test_after_a_quarter_of_an_hour_it_is_none_any_more(redis_client: Any) -> None:
+    await book_of(redis_client).write(INTENT)
+    assert await book_of(redis_client).read(NOW + 900.0) == []
+    assert await redis_client.exists(FleetKeys("test").purchases) == 0
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"\xff", b'{"id": "another"}', b"[1]", b'{"written": "x"}'])
+async def test_what_cannot_be_read_was_begun_all_the_same(redis_client: Any, text: bytes) -> None:
+    await redis_client.hset(FleetKeys("test").purchases, INTENT.id, text)
+    assert await book_of(redis_client).read(NOW) == [Intent(INTENT.id, "", "", NOW)]
+
+
+async def test_the_purchase_of_a_worker_that_is_gone_is_forgotten(redis_client: Any) -> None:
+    book = book_of(redis_client)
+    await book.write(INTENT)
+    await book.write(replace(INTENT, id="1700000000-ffffffff", worker=""))
+    await book.drop_of("vast-1", NOW)
+    assert [intent.worker for intent in await book.read(NOW)] == [""]
+
+
+# A fleet on two machines
+
+
+async def test_it_is_written_down_before_the_provider_is_asked(fleet: RentedFleet) -> None:
+    seen: list[int] = []
+
+    async def before(endpoint: str, _: int) -> None:
+        if endpoint == "create":
+            seen.append(len(await begun(fleet.elsewhere())))
+
+    fleet.server.before = before
+    await fleet.service().up(2)
+    assert (seen, await begun(fleet)) == ([1, 2], [])
+
+
+async def test_a_down_on_another_machine_does_not_pass_over_a_purchase_in_doubt(fleet: RentedFleet) -> None:
+    fleet.server.arm(Fault.CREATE_CUT)
+    fleet.server.arm(Fault.SHOWN_LATE, value=600.0)
+    with pytest.raises(PurchaseUnclear):
+        await fleet.service().up(1)
+    for end in (fleet.elsewhere().service().down, fleet.elsewhere().service().stay_down):
+        result = await end()
+        assert ["not known yet whether the purchase" in failure.message for failure in result.failed] == [
+            True
+        ]
+    await fleet.clock.sleep(600)
+    assert len((await fleet.elsewhere().service().down()).destroyed) == 1
+    assert (await fleet.elsewhere().service().down()).failed == ()
+
+
+async def test_what_was_sold_and_is_not_shown_yet_is_no_worker_that_is_gone_on_another_machine(
+    fleet: RentedFleet,
+) -> None:
+    fleet.server.arm(Fault.SHOWN_LATE, value=300.0)
+    (worker,) = (await fleet.service().up(1, wait=False)).workers
+    result = await fleet.elsewhere().service().down()
+    assert ([failure.worker for failure in result.failed], result.destroyed) == ([worker.id], ())
+    assert worker.id in (await fleet.registry.workers()).ids
+    await fleet.clock.sleep(300)
+    assert (await fleet.elsewhere().service().down()).destroyed == (worker.id,)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_what_was_sold_and_is_not_shown_yet_is_not_bought_again(
+    fleet: RentedFleet, elsewhere: bool
+) -> None:
+    fleet.scale = replace(fleet.scale, min_gpus=1)
+    fleet.server.arm(Fault.SHOWN_LATE, value=300.0, times=None)
+    await fleet.service().up(1, wait=False)
+    other = fleet.elsewhere() if elsewhere else fleet
+    again = await other.service().up(1, wait=False)
+    await other.scaler().step()
+    assert (fleet.server.created_total, {worker.id for worker in again.workers}) == (1, fleet.ids)
+
+
+async def test_a_refused_purchase_leaves_nothing_to_wait_for(fleet: RentedFleet) -> None:
+    fleet.server.arm(Fault.OFFER_GONE)
+    with pytest.raises(LimitError):  # the next one costs more than was agreed to
+        await fleet.service().up(1)
+    assert await begun(fleet) == []
+
+
+async def test_a_purchase_that_a_down_stopped_leaves_nothing_to_wait_for(fleet: RentedFleet) -> None:
+    searches = 0
+
+    async def before(endpoint: str, _: int) -> None:
+        nonlocal searches
+        searches += endpoint == "search"
+        if endpoint == "search" and searches == 2:
+            await FleetRecords(fleet.registry, None, fleet.clock, 0.0).pause()
+
+    fleet.server.before = before
+    with pytest.raises(FleetBusy):
+        await fleet.service().up(1)
+    assert (fleet.server.created_total, await begun(fleet)) == (0, [])
+
+
+async def test_nothing_is_bought_of_which_a_redis_that_was_there_could_not_be_told(
+    fleet: RentedFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object) -> None:
+        raise StoreRefused("Redis has no memory left")
+
+    monkeypatch.setattr(PurchaseBook, "write", full)
+    with pytest.raises(StoreRefused):
+        await fleet.service().up(1)
+    assert (fleet.server.created_total, await fleet.provider().intents()) == (0, ())
+
+
+async def test_what_appears_and_is_ended_elsewhere_is_waited_for_no_longer(fleet: RentedFleet) -> None:
+    fleet.server.arm(Fault.CREATE_CUT)
+    fleet.server.arm(Fault.SHOWN_LATE, value=60.0)
+    with pytest.raises(PurchaseUnclear):
+        await fleet.service().up(1)
+    await fleet.clock.sleep(60)
+    other = fleet.elsewhere()
+    assert len((await other.service().down()).destroyed) == 1
+    assert (await begun(fleet), (await other.service().down()).failed) == ([], ())
