@@ -9,7 +9,7 @@ import pytest
 from doubles.rented_fleet import RentedFleet
 from doubles.vast.faults import Fault
 
-from llmhost.errors import FleetBusy, LimitError, PurchaseUnclear, StoreRefused
+from llmhost.errors import FleetBusy, ProviderError, PurchaseUnclear, StoreRefused
 from llmhost.fleet.models import Intent, Payer
 from llmhost.fleet.purchases import PurchaseBook
 from llmhost.fleet.registry import FleetRecords
@@ -129,8 +129,8 @@ async def test_what_was_sold_and_is_not_shown_yet_is_not_bought_again(
 
 
 async def test_a_refused_purchase_leaves_nothing_to_wait_for(fleet: RentedFleet) -> None:
-    fleet.server.arm(Fault.OFFER_GONE)
-    with pytest.raises(LimitError):  # the next one costs more than was agreed to
+    fleet.server.arm(Fault.SPEND_RATE)
+    with pytest.raises(ProviderError):
         await fleet.service().up(1)
     assert await begun(fleet) == []
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -198,6 +198,14 @@ _GONE = 410
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}")
 
 
+class _Bought(Exception):
+    """There is no need to ask for it once more."""
+
+    def __init__(self, worker: Worker) -> None:
+        super().__init__(worker.id)
+        self.worker = worker
+
+
 class InstanceCreator:
     """Buys for one fleet, one machine at a time."""
 
@@ -222,20 +230,14 @@ class InstanceCreator:
     async def buy(self, spec: FleetSpec, offer: Offer, confirm: Confirm = agree) -> Worker:
         """The new worker, as soon as it exists. Raises as `Provider.create` does."""
 
-        async def on_send() -> None:
-            self._intents.write(order)
-            try:
-                await confirm(order.intent)
-            except BaseException:  # nothing was sent
-                self._intents.drop(order.id)
-                raise
-
         number = _number(offer)
         identity = make_identity(self._clock.now())
         order = self._order(spec, offer, identity)
         request = self._request(order, offer, identity)
         try:
-            answer = await self._account.create(number, request, on_send)
+            answer = await self._account.create(number, request, self._before(order, confirm))
+        except _Bought as bought:
+            return bought.worker
         except Rejected as error:
             return await self._refused(order, offer, error)
         except NoResponse as error:
@@ -251,6 +253,26 @@ class InstanceCreator:
             return await self._look_for(order, NoResponse("vast.ai sold a machine and did not say which"))
         self._intents.resolve(order, instance)
         return new_worker(order, instance, offer.gpu)
+
+    def _before(self, order: Order, confirm: Confirm) -> Callable[[], Awaitable[None]]:
+        """What is done directly before each time that vast.ai is asked for it."""
+        sent = False
+
+        async def on_send() -> None:
+            nonlocal sent
+            if sent:  # it was refused for now, and may have bought all the same
+                with suppress(ProviderError):
+                    if (worker := await self._find(order)) is not None:
+                        raise _Bought(worker)
+            sent = True
+            self._intents.write(order)
+            try:
+                await confirm(order.intent)
+            except BaseException:  # nothing was sent
+                self._intents.drop(order.id)
+                raise
+
+        return on_send
 
     def _order(self, spec: FleetSpec, offer: Offer, identity: Identity) -> Order:
         now = self._clock.now()

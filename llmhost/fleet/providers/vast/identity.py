@@ -38,9 +38,9 @@ __all__ = [
     "WorkerGateway",
     "certificate_to_environment",
     "environment",
-    "is_workers_variable",
     "key_to_environment",
     "make_identity",
+    "names_workers_variable",
     "onstart",
     "read_environment",
 ]
@@ -57,8 +57,8 @@ _SCRIPT = "LLMHOST_SCRIPT_"
 _GATEWAY_FILES = "LLMHOST_GATEWAY_FILES_"
 #: what `environment` gives a worker; others with the prefix configure an llmhost, wherever that runs
 _WORKERS = re.compile(
-    r"LLMHOST_(TOKEN|KEY|MODEL|PARALLEL|CONTEXT|KEEP_ALIVE|ORPHAN_AFTER|MAX_BODY|READ_TIMEOUT|API_URL"
-    r"|GATEWAY_PACKAGE|PRICE|(CERT|SCRIPT|GATEWAY_FILES)_[0-9]+)"
+    r"(?<![A-Z0-9_])LLMHOST_(TOKEN|KEY|MODEL|PARALLEL|CONTEXT|KEEP_ALIVE|ORPHAN_AFTER|MAX_BODY|READ_TIMEOUT|API_URL"
+    r"|GATEWAY_PACKAGE|PRICE|(CERT|SCRIPT|GATEWAY_FILES)_[0-9]+)(?![A-Z0-9_])"
 )
 
 
@@ -128,9 +128,9 @@ def read_environment(env: Mapping[str, str]) -> WorkerCredentials:
     return WorkerCredentials(env.get(_MODEL, ""), env.get(_TOKEN) or None, _read_certificate("".join(parts)))
 
 
-def is_workers_variable(name: str) -> bool:
-    """Whether the environment of workers has a variable of this name, and that of no other program."""
-    return _WORKERS.fullmatch(name) is not None
+def names_workers_variable(text: str) -> bool:
+    """Whether a variable is named in it that the environment of workers has, and that of no other program."""
+    return _WORKERS.search(text) is not None
 
 
 @lru_cache(maxsize=1024)  # the list is read again and again, with the same certificates

@@ -6,6 +6,7 @@ that has failed: its number suffices to show it, to count what it costs, and to 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -21,7 +22,7 @@ from llmhost.fleet.providers.vast.faults import CONSOLE, clean, well_formed
 from llmhost.fleet.providers.vast.identity import (
     FRONT_PORT,
     WorkerCredentials,
-    is_workers_variable,
+    names_workers_variable,
     read_environment,
 )
 from llmhost.ledger.rentals import Charge
@@ -355,11 +356,9 @@ def number_in(worker: str) -> int | None:
 
 
 def has_our_environment(row: object) -> bool:
-    """Whether a row has an environment that llmhost gives its workers: one of its variables suffices."""
-    with suppress(ProviderError):
-        pairs = read(_Credentials, dict(row), "an instance").extra_env if isinstance(row, Mapping) else None
-        return any(is_workers_variable(name) for name, _ in pairs or ())
-    return False
+    """Whether a row has an environment that llmhost gives its workers: one of its variables suffices, in
+    whichever shape vast.ai gives them back."""
+    return isinstance(row, Mapping) and names_workers_variable(json.dumps(row.get("extra_env"), default=str))
 
 
 def may_be_ours(row: object) -> bool:

@@ -31,8 +31,8 @@ from llmhost.fleet.providers.vast.identity import (
     WorkerGateway,
     certificate_to_environment,
     environment,
-    is_workers_variable,
     make_identity,
+    names_workers_variable,
     onstart,
     read_environment,
 )
@@ -272,12 +272,12 @@ def test_orders_become_an_environment() -> None:
 
 def test_every_variable_of_a_worker_is_known_as_one() -> None:
     names = [name for name in environment(orders(gateway=GATEWAY), IDENTITY) if name.startswith("LLMHOST_")]
-    assert [name for name in names if not is_workers_variable(name)] == []
+    assert [name for name in names if not names_workers_variable(name)] == []
 
 
 @pytest.mark.parametrize("name", ["LLMHOST_CONFIG", "LLMHOST_FLEET__NAME", "LLMHOST_STATE_DIR", "TOKEN", ""])
 def test_what_configures_an_llmhost_is_no_workers_variable(name: str) -> None:
-    assert not is_workers_variable(name)
+    assert not names_workers_variable(name)
 
 
 def test_a_model_is_kept_for_ever_where_nothing_else_is_ordered() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from doubles.clock import ManualClock
 from doubles.fleet_values import make_spec
-from doubles.vast.answers import Refused, as_text
+from doubles.vast.answers import Refused, as_text, refusal
 from doubles.vast.faults import CREATE_EXECUTED, LIST, Fault
 from doubles.vast.server import VastServer
 from doubles.waiting import until
@@ -710,6 +710,18 @@ async def test_a_refusal_that_is_not_in_vasts_words_is_no_proof_that_nothing_was
 ) -> None:
     def refuse(*_: object) -> None:
         raise Refused(as_text("<html>410 Gone</html>", 410))
+
+    monkeypatch.setattr("doubles.vast.purchases.success", refuse)
+    worker = await vast_provider().create(SPEC)
+    assert [worker.id] == [f"vast-{number}" for number in vast_server.alive()]
+
+
+async def test_what_was_bought_although_vast_said_too_many_requests_is_not_bought_once_more(
+    vast_server: VastServer, vast_provider: Providers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        vast_server.world.market.give_back(min(vast_server.world.market.offers))
+        raise refusal(429, "too_many_requests", "slow down")
 
     monkeypatch.setattr("doubles.vast.purchases.success", refuse)
     worker = await vast_provider().create(SPEC)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmhost.config.fields import UNNAMED_FLEET
 from llmhost.config.fleet import VastConfig
 from llmhost.errors import ProviderError
 from llmhost.fleet.models import SshTarget, Worker, WorkerState
@@ -240,6 +241,26 @@ def test_llmhost_may_be_the_buyer_of_a_row_that_names_no_instance(number: Any) -
     assert may_be_ours(instance(id=number))
     assert may_be_ours(instance(id=number, label="somebody else's"))  # by its environment
     assert not may_be_ours(instance(id=number, label="somebody else's", extra_env=[["MODEL", "tiny"]]))
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        ["LLMHOST_TOKEN=t"],
+        "LLMHOST_TOKEN=t",
+        '{"A": 1,\n"LLMHOST_TOKEN": "t"}',
+        "A=1\nLLMHOST_TOKEN=t",
+        [{"name": "LLMHOST_TOKEN", "value": "t"}],
+        {"deep": [[{"LLMHOST_CERT_1": None}]]},
+    ],
+)
+def test_an_environment_in_another_shape_still_says_that_llmhost_bought_it(environment: Any) -> None:
+    assert row(instance(label="somebody else's", extra_env=environment)).fleet == UNNAMED_FLEET
+
+
+@pytest.mark.parametrize("environment", [None, [], "LLMHOST_TOKENS=t", {"MY_LLMHOST_TOKEN": "t"}, 7])
+def test_an_environment_of_another_program_says_nothing(environment: Any) -> None:
+    assert row(instance(label="somebody else's", extra_env=environment)).fleet is None
 
 
 @pytest.mark.parametrize("label", [7, None, [], {"llmhost/test/": 1}])
