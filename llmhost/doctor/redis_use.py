@@ -149,7 +149,7 @@ def keys(config: Config, mark: str) -> Sequence[str]:
     fleet, cache = _names(config)
     return (
         *(fleet.workers, fleet.worker(mark), fleet.machines, fleet.scale, fleet.pauses(mark)),
-        *(fleet.weights, fleet.traffic),
+        *(fleet.purchases, fleet.weights, fleet.traffic),
         *(
             fleet.draining,
             fleet.waiting,

@@ -294,6 +294,7 @@ class FleetService:
             nothing = tuple(intent for intent, doubt in doubts.items() if doubt is None)
             for intent in nothing:
                 await self.provider.forget_intent(intent)
+            await records.answered(nothing)
         unclear = (doubt for doubt in doubts.values() if doubt is not None)
         return replace(result, intents=nothing, failed=(*result.failed, *unclear))
 

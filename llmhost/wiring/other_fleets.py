@@ -13,7 +13,7 @@ from llmhost.errors import ConfigError, LlmhostError, StateError, StoreError
 from llmhost.fleet.clock import SystemClock
 from llmhost.fleet.doubts import find_doubts
 from llmhost.fleet.known_fleets import KnownFleet, forget_fleet, known_fleets, remember_fleet
-from llmhost.fleet.models import Worker
+from llmhost.fleet.models import Registered, Worker
 from llmhost.fleet.provider import Provider, list_all_workers
 from llmhost.fleet.providers.vast.faults import CONSOLE
 from llmhost.fleet.registry import FleetRecords
@@ -148,35 +148,38 @@ class OtherFleets:
         listed, and `listed` is what the usual one shows."""
         name, unlisted, workers = fleet.name, tuple[str, ...](), list[Worker]()
         provider, key = self._vast_of(name, fleet.config)
+        records = await self._records(OtherFleet(name, "vast", fleet.config, ()))
+        known = await records.known()
+        for warning in records.warnings:
+            self._warn.warn(f"fleet {name} may not be shown in full", StoreError(warning))
         if key not in failed:
             try:
-                workers += await self._workers_of(fleet, provider)
+                workers += await self._workers_of(name, provider, known, records)
                 if key != account_key(self._config):  # one account may have the other's fleet by its label
                     workers += listed.get(name, ())
             except LlmhostError as error:
                 self._unseen(error)
                 failed.add(key)
         if key in failed:
+            unlisted = tuple(known.ids)
             try:
-                unlisted = tuple(provider.on_record())
+                unlisted = tuple(sorted({*known.ids, *provider.on_record()}))
             except StateError as fault:
                 self._unknown(fault)
         unnamed = {worker.id: worker for worker in workers if worker.id not in named}
         return OtherFleet(name, "vast", fleet.config, tuple(unnamed.values()), unlisted)
 
-    async def _workers_of(self, fleet: KnownFleet, provider: Provider) -> Sequence[Worker]:
+    async def _workers_of(
+        self, name: str, provider: Provider, known: Registered, records: FleetRecords
+    ) -> Sequence[Worker]:
         """Those of a fleet that was made here; where what was bought cannot be read, those of its label. What
         is in doubt is noted."""
-        records = await self._records(OtherFleet(fleet.name, "vast", fleet.config, ()))
-        known = await records.known()
         try:
             workers = await list_all_workers(provider, known)
             self.doubts += await find_doubts(provider, SystemClock(), records)
         except StateError as error:
             self._unknown(error)
-            workers = (await provider.fleets()).get(fleet.name, ())
-        for warning in records.warnings:
-            self._warn.warn(f"fleet {fleet.name} may not be shown in full", StoreError(warning))
+            workers = (await provider.fleets()).get(name, ())
         return workers
 
     def _vast_of(self, name: str, source: str | None) -> tuple[Provider, str | None]:

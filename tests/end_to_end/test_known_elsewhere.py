@@ -1,0 +1,97 @@
+"""What was bought on another machine, for another fleet or with another account's key, is seen from here."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from doubles.vast.faults import Fault
+from doubles.vast.server import VastServer
+from plugins.redis_servers import RedisServer
+from plugins.rented_commands import RentedHouse
+
+from llmhost.fleet.clock import SystemClock
+
+pytestmark = [pytest.mark.slow]
+
+
+@pytest.fixture
+def market(rented_house: RentedHouse) -> RentedHouse:
+    """What is bought there never gets further than booting."""
+    rented_house.boot_for_ever()
+    return rented_house
+
+
+@pytest.fixture
+async def other_account(market: RentedHouse) -> AsyncIterator[VastServer]:
+    """Another customer's, which the same address serves and in which nothing is rented."""
+    async with VastServer(SystemClock(), pace=0) as server:
+        server.change_account()
+        server.market.add(dph_base=0.3)
+        market.server.also_serve(server)
+        yield server
+
+
+def apart(market: RentedHouse, name: str, **sections: object) -> str:
+    """A configuration beside the usual one, which stays as it is."""
+    usual = market.configure()
+    text = usual.read_text()
+    market.configure(**sections)  # type: ignore[arg-type]
+    path = usual.rename(usual.with_name(name))
+    usual.write_text(text)
+    return str(path)
+
+
+def elsewhere(market: RentedHouse, tmp_path: Path) -> dict[str, str]:
+    """Another machine, which has the same configuration and Redis and a state folder of its own."""
+    return {"LLMHOST_STATE_DIR": str(tmp_path / "other machine"), "HOME": str(tmp_path)}
+
+
+async def test_one_name_in_two_files_with_two_accounts_is_two_fleets(
+    market: RentedHouse, other_account: VastServer, redis_server: RedisServer
+) -> None:
+    market.environ["OTHERS_KEY"] = other_account.key
+    redis = {"url": f"unix://{redis_server.socket}?db=1"}
+    other = apart(market, "other.yaml", vast={"api_key": "${OTHERS_KEY}"}, redis=redis)
+    await market.ok("up", "--gpus", "1", "--yes", "--no-wait", LLMHOST_CONFIG=other)
+    shutil.rmtree(market.state / "fleets" / "rented" / "intents")  # it was bought on another machine
+    shown = await market.run("fleets", "--json")
+    workers = [worker for fleet in shown.json["fleets"] for worker in fleet["workers"]]
+    assert workers == [f"vast-{number}" for number in other_account.alive()], shown.err
+    done = await market.run("down", "--all", "--yes")
+    assert (done.code, other_account.alive()) == (0, []), done.err
+
+
+async def test_fleets_names_a_worker_that_another_fleets_records_alone_know(market: RentedHouse) -> None:
+    green = apart(market, "green.yaml", fleet={"name": "green"})
+    await market.ok("up", "--gpus", "1", "--yes", "--no-wait", LLMHOST_CONFIG=green)
+    shutil.rmtree(market.state / "fleets" / "green" / "intents")  # it was bought on another machine
+    (one,) = market.server.alive()
+    market.server.instances[one].odd |= {"label": "my gpu", "extra_env": []}
+    shown = await market.ok("fleets")
+    assert {fleet["name"]: fleet["workers"] for fleet in shown["fleets"]}["green"] == [f"vast-{one}"]
+
+
+@pytest.mark.parametrize("command", [["fleets"], ["down"], ["down", "--all", "--yes"]], ids=" ".join)
+async def test_a_purchase_in_doubt_is_in_doubt_on_every_machine_of_its_redis(
+    market: RentedHouse, tmp_path: Path, command: list[str]
+) -> None:
+    market.server.arm(Fault.CREATE_CUT)
+    market.server.arm(Fault.SHOWN_LATE, value=3600.0)
+    assert (await market.run("up", "--yes", "--no-wait")).code != 0
+    done = await market.run(*command, **elsewhere(market, tmp_path))
+    assert (done.code != 0, "it is not known yet whether the purchase" in done.err) == (True, True), done.err
+
+
+async def test_what_was_sold_and_is_not_shown_yet_is_shown_as_a_worker_and_not_bought_again_elsewhere(
+    market: RentedHouse, tmp_path: Path
+) -> None:
+    market.server.arm(Fault.SHOWN_LATE, value=3600.0)
+    await market.ok("up", "--gpus", "1", "--yes", "--no-wait")
+    there = elsewhere(market, tmp_path)
+    again = await market.ok("up", "--gpus", "1", "--yes", "--no-wait", **there)
+    shown = await market.ok("status", **there)
+    assert [worker["id"] for worker in shown["workers"]] == [worker["id"] for worker in again["workers"]]
+    assert market.server.created_total == 1
