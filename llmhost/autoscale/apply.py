@@ -12,9 +12,10 @@ from typing import Protocol
 from llmhost.autoscale.checkup import BrokenWorker, Checkup
 from llmhost.autoscale.models import ActionKind, ScaleAction, ScaleDecision
 from llmhost.errors import LimitError, NoOffer
+from llmhost.fleet.buyer import Buyer
+from llmhost.fleet.ending import terminate
 from llmhost.fleet.models import Worker
 from llmhost.fleet.plan import exceeds_drift
-from llmhost.fleet.provision import Buyer, terminate
 
 __all__ = ["Drains", "ScaleExecutor", "planned_actions"]
 

@@ -37,13 +37,13 @@ from llmhost.errors import (
     UnreachableError,
 )
 from llmhost.fleet.budget import Limits
+from llmhost.fleet.buyer import Buyer
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.doubts import settle
 from llmhost.fleet.health import Hooks, OnProgress
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Registered, Worker, WorkerState
 from llmhost.fleet.provider import Provider, list_to_buy, resolve_pending
-from llmhost.fleet.provision import Buyer
 from llmhost.fleet.registry import FleetRecords, FleetRegistry
 from llmhost.ledger.ledger import learned_boot
 from llmhost.ledger.rentals import RentalBook

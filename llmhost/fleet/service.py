@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING
 
 from llmhost.errors import LlmhostError, ProviderError, StateError, StoreUnavailable
 from llmhost.fleet.budget import Limits
+from llmhost.fleet.buyer import Buyer
 from llmhost.fleet.clock import Clock
 from llmhost.fleet.doubts import doubt_about, find_doubts, settle
+from llmhost.fleet.ending import drain, end_one, terminate
 from llmhost.fleet.health import Hooks, OnProgress, check_workers, find_spending
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Registered, Worker
 from llmhost.fleet.pause import NOWHERE, PauseMarks, PauseResult
 from llmhost.fleet.plan import Quote, select
 from llmhost.fleet.provider import Provider, list_all_workers, list_to_buy, resolve_pending
-from llmhost.fleet.provision import Approve, Buyer, Provisioning, drain, end_one, make_healthy_plan, terminate
+from llmhost.fleet.provision import Approve, Provisioning, make_healthy_plan
 from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import DownResult, Failure, FleetStatus, UpResult
 from llmhost.ledger.rentals import RentalBook

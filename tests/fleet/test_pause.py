@@ -16,10 +16,10 @@ from doubles.vast.faults import Fault
 
 from llmhost.errors import FleetBusy, NoOffer, ProviderError, PurchaseUnclear, StateError, StoreUnavailable
 from llmhost.fleet import service
+from llmhost.fleet.buyer import Buyer
 from llmhost.fleet.models import Worker
 from llmhost.fleet.pause import NOWHERE, PauseMarks, new_token
 from llmhost.fleet.providers.vast.pacer import Pacer
-from llmhost.fleet.provision import Buyer
 from llmhost.fleet.registry import FleetRecords, FleetRegistry
 from llmhost.fleet.results import DownResult
 from llmhost.store.keys import FleetKeys

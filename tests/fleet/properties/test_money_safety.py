@@ -18,8 +18,9 @@ from doubles.vast.server import Drop
 from doubles.waiting import until
 
 from llmhost.errors import LlmhostError, ProviderError
+from llmhost.fleet.buyer import Buyer
 from llmhost.fleet.models import WorkerState
-from llmhost.fleet.provision import Approve, Buyer
+from llmhost.fleet.provision import Approve
 
 HOUR = 3600.0
 

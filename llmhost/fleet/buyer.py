@@ -1,0 +1,252 @@
+"""Buying workers: one at a time, on machines that never failed this fleet, inside the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from llmhost.errors import (
+    ConfigError,
+    FleetBusy,
+    LlmhostError,
+    NoOffer,
+    OfferGone,
+    PartialError,
+    ProviderError,
+    PurchaseUnclear,
+    StoreError,
+)
+from llmhost.fleet.budget import Limits, Spent, check, period_starts
+from llmhost.fleet.clock import Clock
+from llmhost.fleet.ending import terminate
+from llmhost.fleet.health import OnProgress, WorkerProgress
+from llmhost.fleet.lock import FleetLock
+from llmhost.fleet.models import FleetSpec, Intent, Market, Offer, Worker, WorkerState
+from llmhost.fleet.offers import choose, traffic_usd
+from llmhost.fleet.plan import ApprovedSpend, Funds, Plan, Quote, hourly, make_plan
+from llmhost.fleet.provider import Provider
+from llmhost.fleet.registry import FleetRecords, is_machines_fault
+from llmhost.fleet.spending import spent_now
+
+__all__ = ["Buyer", "Purchases", "taken_down"]
+
+
+#: offers in a row that others took first; then the market moves faster than we do
+_MOST_GONE = 10
+
+_PERIODS = ("hour", "day", "month")
+
+
+@dataclass(frozen=True, slots=True)
+class Purchases:
+    """What was bought, and why not more."""
+
+    workers: tuple[Worker, ...] = ()
+    errors: tuple[LlmhostError, ...] = ()
+
+
+@dataclass(slots=True)
+class Buyer:
+    """Buys for one command. The caller holds `lock`, which is confirmed before each purchase.
+
+    `approved` is what the operator agreed to; None where no approval is needed.
+    """
+
+    provider: Provider
+    spec: FleetSpec
+    limits: Limits
+    lock: FleetLock
+    clock: Clock
+    records: FleetRecords
+    on_progress: OnProgress = lambda _: None
+    approved: ApprovedSpend | None = field(default=None, init=False)
+    _used: set[str] = field(default_factory=set, init=False)
+
+    async def quote(self, plan: Plan) -> Quote:
+        """What the plan would buy now, and what that costs.
+
+        Raises:
+            ProviderError: the offers or the account cannot be read.
+            StoreError: there is a budget, and the ledger that it is measured with cannot be read.
+        """
+        if not plan.create:
+            return Quote(plan, (), now=self.clock.now())
+        market = await self.provider.offers(self.spec)
+        failed = {
+            one.machine for one in plan.destroy if one.state is WorkerState.FAILED and is_machines_fault(one)
+        }
+        avoid = await self.records.bad_machines() | failed
+        offers = choose(market.offers, plan.create, avoid, self.spec.stay, await self._speeds(market))
+        return Quote(plan, offers, market, await self.funds(), self.clock.now(), self.spec.stay)
+
+    async def funds(self) -> Funds:
+        """What may be spent, and was spent so far.
+
+        Raises:
+            ProviderError: the account cannot be read.
+            StoreError: there is a budget, and the ledger that it is measured with cannot be read.
+        """
+        account = await self.provider.account()
+        credit = account.credit if account else None
+        if not self.limits.any:
+            return Funds(self.limits, Spent(), credit)
+        now = self.clock.now()
+        spent = spent_now(await self.records.rentals(), now)
+        return Funds(self.limits, await self._as_billed(spent, now), credit)
+
+    async def buy(self, count: int, present: Sequence[Worker], quoted: Quote | None = None) -> Purchases:
+        """Buys up to `count` workers beside those present, and stops at the first that cannot be had.
+
+        `quoted` was made a moment ago, under the same lock: then the market is not searched once more. What
+        is rented may be bought from elsewhere too: before each purchase it is checked whether it is still
+        wanted. Workers that turn out to exist already count as bought.
+        """
+        bought: list[Worker] = []
+        if count <= 0:
+            return Purchases()
+        try:
+            if quoted is not None:
+                funds, market = quoted.funds, quoted.market
+            else:
+                funds, market = await self.funds(), await self.provider.offers(self.spec)
+            offers, gone = await self._candidates(market), 0
+            while len(bought) < count:
+                existing = [*present, *bought]
+                if self.provider.rents:  # of one that was asked, its answer counts
+                    asked = {worker.id: worker for worker in present}
+                    existing = [asked.get(worker.id, worker) for worker in await self.provider.list()]
+                if self.provider.rents and not make_plan(self.spec, existing).create:
+                    ours = {worker.id for worker in (*present, *bought)}
+                    bought += [worker for worker in existing if worker.id not in ours]
+                    break
+                funds = await self._with_current_spending(funds)
+                try:
+                    bought.append(await self._buy_one(offers, market, funds, hourly(existing)))
+                except OfferGone:  # what is listed now says whether it was bought all the same
+                    gone += 1
+                    if gone == _MOST_GONE:
+                        raise NoOffer(
+                            f"{_MOST_GONE} offers were taken by other customers",
+                            hint="run `llmhost up` again",
+                        ) from None
+        except LlmhostError as error:
+            return Purchases(tuple(bought), (error,))
+        return Purchases(tuple(bought))
+
+    async def _buy_one(self, offers: Iterator[Offer], market: Market, funds: Funds, burn: float) -> Worker:
+        offer = next(offers, None)
+        if offer is None:
+            return await self._without_offer(market, funds, burn)
+        self._check_price(offer, funds, burn)
+        self._used.add(offer.id)
+        return await self._create(offer)
+
+    async def _create(self, offer: Offer | None) -> Worker:
+        await self._check_ours()
+        worker = await self._create_known(offer)
+        if offer is not None:
+            await self.records.downloads(worker, traffic_usd(offer, self.spec.stay))
+        if self.approved is not None:
+            self.approved.take(worker.price_per_hour)
+        if self.provider.rents:
+            self.on_progress(WorkerProgress(worker.id, "rented"))
+        await self.records.seen(replace(worker, state=WorkerState.STARTING), bought=True)
+        try:
+            await self._check_wanted()
+        except FleetBusy as error:
+            await self._undo(worker, error)
+            raise
+        return worker
+
+    async def _create_known(self, offer: Offer | None) -> Worker:
+        """As `Provider.create`; every machine of this Redis knows what is begun, and what came of it."""
+        begun: list[Intent] = []
+
+        async def begin(intent: Intent) -> None:
+            begun.append(intent)
+            try:
+                await self.records.begin(intent)
+            except StoreError:
+                if self.lock.fence is not None:  # Redis has just been there
+                    raise
+            await self._check_ours()
+
+        try:
+            worker = await self.provider.create(self.spec, offer, begin)
+        except PurchaseUnclear:
+            raise
+        except (ConfigError, FleetBusy, ProviderError, StoreError):  # after others it is not known
+            for intent in begun:
+                await self.records.bought(intent, None)
+            raise
+        for intent in begun:
+            await self.records.bought(intent, worker)
+        return worker
+
+    async def _check_ours(self) -> None:
+        """Directly before a purchase. Raises FleetBusy."""
+        await self.lock.confirm()
+        await self._check_wanted()
+
+    async def _check_wanted(self) -> None:
+        """`up` lifts the pauses that it knows before it buys, and a paused autoscaler buys nothing: a fleet
+        that is paused now was taken down meanwhile. Raises FleetBusy."""
+        if await self.records.pauses():
+            raise taken_down()
+
+    async def _undo(self, worker: Worker, why: FleetBusy) -> None:
+        """The fleet was taken down while this one was being bought, which `down` could not see yet. Raises
+        PartialError where it cannot be ended."""
+        for failure in await terminate([worker], self.provider, self.records, self.on_progress):
+            raise PartialError(f"{why.message}; {worker.id}: {failure.message}", hint="run `llmhost down`")
+
+    async def _without_offer(self, market: Market, funds: Funds, burn: float) -> Worker:
+        if not self.provider.rents:  # its own error says why it has no capacity left
+            check(self.limits, funds.spent, burn, self.spec.price_per_hour, self.clock.now())
+            return await self._create(None)
+        rejected = ", ".join(f"{count} by {reason}" for reason, count in market.rejected.items() if count)
+        raise NoOffer(
+            "no offer is left that fits" + (f"; rejected: {rejected}" if rejected else ""),
+            hint="`llmhost offers` shows what there is; relax `vast.offers` or `vast.max_price`",
+        )
+
+    def _check_price(self, offer: Offer, funds: Funds, burn: float) -> None:
+        price, traffic = offer.price_per_hour, traffic_usd(offer, self.spec.stay)
+        if self.approved is not None:
+            self.approved.check(price)
+        check(funds.limits, funds.spent, burn, price, self.clock.now(), funds.credit, traffic)
+
+    async def _candidates(self, market: Market) -> Iterator[Offer]:
+        """Best first. What was tried in this command is not tried again, even if it is still on offer."""
+        avoid = await self.records.bad_machines() | self._used
+        offers, speeds = market.offers, await self._speeds(market)
+        return iter(choose(offers, len(offers), avoid, self.spec.stay, speeds))
+
+    async def _speeds(self, market: Market) -> Mapping[str, float]:
+        return await self.records.speeds(self.spec, {offer.gpu for offer in market.offers})
+
+    async def _with_current_spending(self, funds: Funds) -> Funds:
+        """The same, with what was spent since: a hundred purchases take minutes."""
+        if not self.limits.any:
+            return funds
+        spent = spent_now(await self.records.rentals(), self.clock.now())
+        most = {name: max(getattr(spent, name), getattr(funds.spent, name)) for name in _PERIODS}
+        return replace(funds, spent=Spent(**most))
+
+    async def _as_billed(self, spent: Spent, now: float) -> Spent:
+        """What the provider billed, where that is more than what we saw."""
+        if not self.provider.rents:
+            return spent
+        _, day, month = period_starts(now)
+        billed = [
+            sum(charge.usd for charge in await self.provider.charges(start)) if limit else 0.0
+            for start, limit in ((day, self.limits.per_day), (month, self.limits.per_month))
+        ]
+        return Spent(spent.hour, max(spent.day, billed[0]), max(spent.month, billed[1]))
+
+
+def taken_down() -> FleetBusy:
+    return FleetBusy(
+        "`llmhost down` has ended this fleet meanwhile, so nothing more is bought",
+        hint="`llmhost up` starts it again",
+    )
