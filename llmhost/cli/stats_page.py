@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from llmhost.cli.stats_view import goal_words, ordered_steps
+from llmhost.cli.stats_view import audited, goal_words, ordered_steps
 from llmhost.cli.text import clean, data_size, milliseconds, money, percent, spent, times
 from llmhost.config.fields import format_duration
 
@@ -106,6 +106,7 @@ def _tiles(made: Stats) -> str:
         (money(cost.saved_usd), f"saved, {_dash(cost.savings_ratio, percent)} of the cost"),
         (_dash(report.up_time, percent), f"up-time, {report.errors:,} failed"),
         (_dash(made.usage.used_memory_bytes, data_size), f"Redis, {made.usage.entries:,} entries"),
+        (audited(made), "audited semantic hits"),
     ]
     made_tiles = (
         f'<div class="tile"><b>{escape(value)}</b><span>{escape(what)}</span></div>' for value, what in tiles

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Stats",
+    "audited",
     "goal_words",
     "goals",
     "ordered_steps",
@@ -46,17 +47,17 @@ __all__ = [
 #: how a goal reads to people: its words, its sign, and how to write its figures
 _GOALS: Mapping[str, tuple[str, str, Callable[[float], str]]] = {
     "hit_ratio": ("hit ratio", ">", percent),
-    "hit_p95_ms": ("hit, 95 % of users", "<", milliseconds),
-    "miss_p95_ms": ("miss, 95 % of users", "<", milliseconds),
-    "usd_per_query": ("cost of a question", "<", money),
+    "hit_p95_ms": ("hit p95", "<", milliseconds),
+    "miss_p95_ms": ("miss p95", "<", milliseconds),
+    "usd_per_query": ("cost/question", "<", money),
     "cost_reduction": ("cost reduction", ">", percent),
     "up_time": ("up-time", ">", percent),
-    "served_error": ("wrong semantic hits", "<", percent),
+    "served_error": ("wrong hits", "<", percent),
 }
 #: columns: of a narrow terminal, and from where on two tables stand side by side
-_NARROW, _WIDE = 80, 110
+_NARROW, _WIDE = 80, 118
 #: rows of workers and tenants on the screen; `--by` has all
-_MOST_ROWS = 4
+_MOST_ROWS = 3
 _BARS = "▁▂▃▄▅▆▇█"
 #: the same without Unicode
 _DIGITS = "01234567"
@@ -91,14 +92,20 @@ def goals(made: Stats) -> Sequence[Target]:
 
 
 def goal_words(made: Stats) -> Iterator[tuple[str, str, str, bool | None]]:
-    """Of each goal its name, what it is, what is, and whether it is met; of wrong hits with the interval."""
+    """Of each goal its name, what it is, what is, and whether it is met; of wrong hits the interval is."""
     error = served_error(made.labels.total("audit"))
     for target in goals(made):
         words, sign, shown = _GOALS[target.name]
         actual = _or_dash(target.actual, shown)
         if target.name == "served_error" and error.low is not None and error.high is not None:
-            actual += f" ({error.low * 100:.1f} to {error.high * 100:.1f} % of {error.samples:,})"
+            actual = f"{error.low * 100:.1f} to {error.high * 100:.1f} %"
         yield words, f"{sign} {shown(target.target)}", actual, target.met
+
+
+def audited(made: Stats) -> str:
+    """``3 wrong of 501``: of the semantic hits that were audited."""
+    tally = made.labels.total("audit")
+    return f"{tally.wrong:,} wrong of {tally.samples:,}" if tally.samples else "-"
 
 
 def sparkline(values: Sequence[float | None], *, unicode: bool = True) -> str:
@@ -115,26 +122,25 @@ def picture(made: Stats, *, width: int = _NARROW, unicode: bool = True) -> Rende
 
     from llmhost.config.fields import format_duration
 
-    parts: list[RenderableType] = [
-        Text(f"The last {format_duration(made.since)}", style="bold"),
-        _figures(made),
-    ]
+    figures: list[RenderableType] = [_figures(made)]
+    if width >= _WIDE:
+        figures = [_beside(figures[0], _goals(made))]
     if made.report.requests:
-        parts += [_elsewhere(made), *_kinds(made.report.kinds), _chart(made.points, unicode=unicode)]
-    tables: list[RenderableType] = [_goals(made)]
-    if made.top:
-        tables.append(_top(made.top))
+        figures += [_elsewhere(made), *_kinds(made.report.kinds), _chart(made.points, unicode=unicode)]
+    tables: list[RenderableType] = [Group(*figures)]
+    if width < _WIDE:
+        tables.append(_goals(made))
     if made.workers:
         tables.append(_workers(made.workers[:_MOST_ROWS]))
     if len(made.tenants) > 1:
         tables.append(_askers("tenant", made.tenants[:_MOST_ROWS]))
-    if width >= _WIDE and len(tables) > 1:
-        tables[:2] = [_beside(tables[0], tables[1])]
-    for each in tables:
-        parts += [Text(), each]
+    if made.top:
+        tables.append(_top(made.top))
     if made.labels.raised:
-        parts += [Text(), Text("\n".join(served_error_lines(made.labels, made.max_error)[1:]), "yellow")]
-    return Group(*parts)
+        tables.append(Text("\n".join(served_error_lines(made.labels, made.max_error)[1:]), "yellow"))
+    title = Text(f"The last {format_duration(made.since)}", style="bold")
+    parts = [part for each in tables for part in (each, Text())]
+    return Group(title, *parts[:-1])
 
 
 def _beside(left: RenderableType, right: RenderableType) -> Table:
@@ -163,18 +169,27 @@ def _figures(made: Stats) -> RenderableType:
         ("spent", spent(cost.spent_usd, made.estimated)),
         ("a question", _or_dash(cost.per_query_usd, lambda usd: spent(usd, made.estimated))),
         ("saved by hits", f"{money(cost.saved_usd)}{_share(cost.savings_ratio)}"),
-        ("tokens in, out", f"{report.prompt_tokens:,}, {report.completion_tokens:,}"),
+        ("tokens in, out", f"{_short(report.prompt_tokens)}, {_short(report.completion_tokens)}"),
         ("Redis", _or_dash(usage.used_memory_bytes, data_size)),
-        ("evicted, expired", f"{_count(usage.evicted)}, {_count(usage.expired)}"),
+        ("evicted", f"{_count(usage.evicted)}, {_count(usage.expired)} expired"),
         ("entries", f"{usage.entries:,}{entry}"),
+        ("audited", audited(made)),
         *_shadow(report.shadow),
     )
+
+
+def _short(count: int) -> str:
+    """``1,518``, ``2.8M``, ``1.2B``."""
+    for size, letter in ((1_000_000_000, "B"), (1_000_000, "M")):
+        if count >= size:
+            return f"{count / size:.1f}{letter}"
+    return f"{count:,}"
 
 
 def _latency(row: Percentiles) -> str:
     if row.p50 is None or row.p95 is None:
         return "-"
-    return f"{milliseconds(row.p50)}, {milliseconds(row.p95)}"
+    return f"{milliseconds(row.p50).removesuffix(' ms')}, {milliseconds(row.p95)}"
 
 
 def _steps(report: Report) -> list[tuple[str, str]]:
@@ -288,10 +303,16 @@ def _askers(kind: str, askers: Sequence[AskerUse]) -> Table:
     return grid
 
 
-def _top(entries: Sequence[Entry]) -> Table:
-    grid = table("hits", "asked most", right=("hits",))
-    for entry in entries:
-        grid.add_row(f"{entry.hit_count:,}", clean(shortened(entry.question)))
+def _top(entries: Sequence[Entry]) -> RenderableType:
+    """The questions with how often the cache answered them; without a head, to be short."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for number, entry in enumerate(entries):
+        label = Text("asked most" if number == 0 else "", "dim")
+        count = Text(f"{entry.hit_count:,}", justify="right")
+        grid.add_row(label, count, clean(shortened(entry.question)))
     return grid
 
 

@@ -39,7 +39,7 @@ _WATCH, _WATCH_TOP = 2.0, 60.0
 _POINTS = 48
 
 #: questions that are shown, and entries that are looked at for them: so many take Redis half a second
-_TOP, _LOOKED_AT = 5, 20_000
+_TOP, _LOOKED_AT = 3, 20_000
 
 
 class By(StrEnum):
