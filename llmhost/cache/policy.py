@@ -14,6 +14,7 @@ from typing import Protocol
 
 from llmhost.cache.calibration import UNCALIBRATED, Calibration
 from llmhost.cache.models import CacheDecision, Candidate, Judgement, Objection, Verdict
+from llmhost.cache.rewording import undone
 
 __all__ = [
     "VERIFIER_FLOOR",
@@ -124,8 +125,9 @@ def shifted(probability: float, by: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedPolicy:
-    """Guards, then the verifier, then the thresholds.
+    """The wording step, guards, then the verifier, then the thresholds.
 
+    `wording` gives both texts without what is certainly no difference: guards and verifier see these.
     `guards` says what speaks against a pair of questions; `verify` gives the probability, 0..1, that they ask
     the same, and is called for no more than three candidates.
     """
@@ -133,6 +135,7 @@ class VerifiedPolicy:
     guards: Callable[[str, str], tuple[Objection, ...]]
     verify: Callable[[str, str], float]
     thresholds: Thresholds
+    wording: Callable[[str, str], tuple[str, str]] = undone
 
     def floor(self, threshold: float | None = None) -> float:  # noqa: ARG002
         return _VERIFIED_FLOOR
@@ -177,14 +180,15 @@ class VerifiedPolicy:
             return Verdict(candidate, False, "a more similar one was taken")
         if not candidate.similarity >= _VERIFIED_FLOOR:  # also where it is NaN
             return Verdict(candidate, False, f"similarity {candidate.similarity:.3f} < {_VERIFIED_FLOOR:g}")
-        objections = self.guards(question, candidate.question)
+        question, stored = self.wording(question, candidate.question)
+        objections = self.guards(question, stored)
         refusal = next((objection for objection in objections if objection.refuses), None)
         if refusal is not None:
             return Verdict(candidate, False, f"{refusal.guard}: {refusal.words}", objections=objections)
         if sum(verdict.raw is not None for verdict in before) >= _MOST_VERIFIED:
             words = f"the verifier read {_MOST_VERIFIED} more similar ones"
             return Verdict(candidate, False, words, objections=objections)
-        probability = self.verify(question, candidate.question)
+        probability = self.verify(question, stored)
         # The operator's own verifier may be broken.
         raw = min(probability, _HIGHEST) if 0 <= probability <= 1 else 0.0
         confidence = shifted(raw, calibration.shift)

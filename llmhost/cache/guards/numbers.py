@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,7 +12,7 @@ from llmhost.cache.guards.word_lists import english, related, sections
 from llmhost.cache.guards.wording import Wording, named, overlap
 from llmhost.cache.models import Objection
 
-__all__ = ["NAME", "SCALES", "UNITS", "guard", "in_digits"]
+__all__ = ["NAME", "SCALES", "UNITS", "guard", "in_digits", "spelled_numbers"]
 
 NAME = "numbers"
 #: Each unit with its dimension and its size in that dimension's base unit. Months are not seconds: none is
@@ -218,6 +219,16 @@ def in_digits(text: str) -> str:
         return lower
     lower = _RANK.sub(lambda found: f"{_RANKS[found.group()]}th", lower)
     return _SPELLED.sub(lambda found: _digits(found.group()), lower)
+
+
+def spelled_numbers(text: str) -> Iterator[tuple[int, int, str]]:
+    """Where numbers stand in words, from and to, each with its digits; "one" alone seldom counts."""
+    lower = text.lower()
+    if len(lower) != len(text) or not _HINT.search(lower):
+        return
+    for found in _SPELLED.finditer(lower):
+        if (digits := _digits(found.group())) != found.group():
+            yield found.start(), found.end(), digits
 
 
 def _roman(numeral: str) -> str:

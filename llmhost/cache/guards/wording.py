@@ -104,7 +104,7 @@ def _split(lower: str) -> tuple[str, ...]:
     if "'" not in lower:
         return (lower,)
     if lower.endswith("n't"):
-        return lower[:-3], "not"
+        return (lower[:-3], "not") if len(lower) > len("n't") else ("not",)
     head, _, tail = lower.rpartition("'")
     if tail == "s":
         return (head, "is") if head in _BEFORE_IS else (head,)
