@@ -1,10 +1,11 @@
-"""Writes the words in which the wording step looks for typing errors: llmhost/cache/guards/words/known.txt.gz.
+"""Writes the words in which the wording step looks for typing errors, `known.txt.gz` among the guards' words.
 
     python scripts/make_known_words.py COMMON ALL
 
-COMMON and ALL are word lists, one a line, such as SCOWL's of size 50 and 70 (on Debian the packages `wamerican`
-and `wamerican-huge`). What is written has the common words, those of the verifier's vocabulary, and of all others
-those that a slip could make of one of them: a word that is in no list is a typing error, or nobody's word.
+COMMON and ALL are word lists, one a line, such as SCOWL's of size 50 and 70 (on Debian the packages
+`wamerican` and `wamerican-huge`). What is written has the common words, those of the verifier's vocabulary,
+and of all others those that a slip could make of one of them: a word that is in no list is a typing error, or
+nobody's word.
 """
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ def _read(path: Path) -> set[str]:
 
 
 def _is_word(text: str) -> bool:
-    return text.isascii() and text.isalpha() and len(text) > 2  # noqa: PLR2004 - letters
+    return text.isascii() and text.isalpha() and len(text) > 2
 
 
 def _rests(word: str) -> set[str]:
-    """The word without doubled letters, and without any one letter: two words that share one are a slip apart."""
+    """The word without doubled letters, and without any one letter: two that share one are a slip apart."""
     single = "".join(letter for letter, _ in itertools.groupby(word))
     return {single, *(single[:at] + single[at + 1 :] for at in range(len(single)))}
 
