@@ -104,6 +104,13 @@ class FailFastPool(BlockingConnectionPool):
 class SentinelPool(SentinelConnectionPool, FailFastPool):
     """Asks Sentinel for the master with each new connection."""
 
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        """Those to the sentinels too, where all are to end."""
+        await super().disconnect(inuse_connections)
+        if inuse_connections:
+            for sentinel in self.sentinel_manager.sentinels:
+                await sentinel.aclose()
+
 
 # TLS on one side alone: a server that expects the other only closes the connection, or waits.
 

@@ -41,12 +41,12 @@ class RedisCluster:
         return RedisConfig(host="127.0.0.1", port=self.nodes[0].port, cluster=True, timeout=5.0, **others)
 
     def ask(self, node: int, *command: str | bytes | int) -> Any:
-        return _ask(self.nodes[node], *command)
+        return ask(self.nodes[node], *command)
 
     def owner(self, slot: int) -> int:
         """The node that serves the slot, as the first one says that runs."""
         asked = next(server for server in self.nodes if server.process.poll() is None)
-        owners = [row[2][1] for row in _ask(asked, "CLUSTER", "SLOTS") if row[0] <= slot <= row[1]]
+        owners = [row[2][1] for row in ask(asked, "CLUSTER", "SLOTS") if row[0] <= slot <= row[1]]
         return [server.port for server in self.nodes].index(owners[0])
 
     def move(self, slot: int, target: int) -> None:
@@ -68,13 +68,13 @@ class RedisCluster:
     def is_well(self) -> bool:
         """Whether all nodes that run agree that all slots are served."""
         return all(
-            b"cluster_state:ok" in _ask(server, "CLUSTER", "INFO")
+            b"cluster_state:ok" in ask(server, "CLUSTER", "INFO")
             for server in self.nodes
             if server.process.poll() is None
         )
 
 
-def _ask(server: RedisServer, *command: str | bytes | int) -> Any:
+def ask(server: RedisServer, *command: str | bytes | int) -> Any:
     with redis.Redis(port=server.port, protocol=2) as client:
         client.response_callbacks.clear()  # what Redis says, as it says it
         return client.execute_command(*command)
@@ -98,7 +98,7 @@ def start_cluster(folder: Path, stack: ExitStack, *, masters: int = 3, replicas:
         cluster.ask(number, "CLUSTER", "SET-CONFIG-EPOCH", number + 1)
     bus = cluster.ask(0, "CONFIG", "GET", "cluster-port")[1]
     for server in nodes[1:]:
-        _ask(server, "CLUSTER", "MEET", "127.0.0.1", nodes[0].port, bus)
+        ask(server, "CLUSTER", "MEET", "127.0.0.1", nodes[0].port, bus)
     wait_until(lambda: all(_knows(server, count) for server in nodes))
     for number in range(masters, count):
         master = cluster.ask(number - masters, "CLUSTER", "MYID").decode()
@@ -108,11 +108,49 @@ def start_cluster(folder: Path, stack: ExitStack, *, masters: int = 3, replicas:
 
 
 def _knows(server: RedisServer, count: int) -> bool:
-    return f"cluster_known_nodes:{count}".encode() in _ask(server, "CLUSTER", "INFO")
+    return f"cluster_known_nodes:{count}".encode() in ask(server, "CLUSTER", "INFO")
 
 
 def _follows(server: RedisServer) -> bool:
-    return b"master_link_status:up" in _ask(server, "INFO", "replication")
+    return b"master_link_status:up" in ask(server, "INFO", "replication")
+
+
+@dataclass(frozen=True, slots=True)
+class RedisSentinels:
+    """Three sentinels, a master that they watch, and its replica."""
+
+    master: RedisServer
+    replica: RedisServer
+    ports: Sequence[int]
+
+    def config(self, **others: Any) -> RedisConfig:
+        hosts = ", ".join(f"127.0.0.1:{port}" for port in self.ports)
+        return RedisConfig.model_validate({"sentinel": {"hosts": hosts, "master": "cached"}, **others})
+
+
+@pytest.fixture
+def redis_sentinels(tmp_path: Path) -> Iterator[RedisSentinels]:
+    """They know each other and the replica, so that they can replace the master."""
+    with ExitStack() as stack:
+
+        def start(name: str, *options: str, is_sentinel: bool = False) -> RedisServer:
+            (tmp_path / name).mkdir()
+            server = start_on_a_port(tmp_path / name, *options, name="redis-8.2", is_sentinel=is_sentinel)
+            stack.callback(server.kill)
+            return server
+
+        master = start("master")
+        replica = start("replica", "--replicaof", "127.0.0.1", str(master.port))
+        sentinels = [start(f"sentinel-{number}", is_sentinel=True) for number in range(3)]
+        for server in sentinels:
+            ask(server, "SENTINEL", "MONITOR", "cached", "127.0.0.1", master.port, 2)
+            ask(server, "SENTINEL", "SET", "cached", "down-after-milliseconds", 1000)
+        wait_until(lambda: all(map(_sees_all, sentinels)) and _follows(replica))
+        yield RedisSentinels(master, replica, [server.port for server in sentinels])
+
+
+def _sees_all(sentinel: RedisServer) -> bool:
+    return b"slaves=1,sentinels=3" in ask(sentinel, "INFO", "sentinel")
 
 
 @pytest.fixture(scope="session")

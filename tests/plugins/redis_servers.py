@@ -350,13 +350,12 @@ def _missing(reason: str, *, exists: bool = True) -> str:
     pytest.skip(reason)
 
 
-def start_on_a_port(folder: Path, *options: str, name: str) -> RedisServer:
+def start_on_a_port(folder: Path, *options: str, name: str, is_sentinel: bool = False) -> RedisServer:
     for attempt in range(_PORT_TRIES):
         port = free_port()
         try:
-            return start_redis(
-                folder, "--port", str(port), "--bind", "127.0.0.1", *options, port=port, name=name
-            )
+            address = ("--port", str(port), "--bind", "127.0.0.1")
+            return start_redis(folder, *address, *options, port=port, name=name, is_sentinel=is_sentinel)
         except ChildProcessError:
             if attempt + 1 == _PORT_TRIES:
                 raise
@@ -364,10 +363,18 @@ def start_on_a_port(folder: Path, *options: str, name: str) -> RedisServer:
 
 
 def start_redis(
-    folder: Path, *options: str, socket: Path | None = None, port: int = 0, name: str = "default"
+    folder: Path,
+    *options: str,
+    socket: Path | None = None,
+    port: int = 0,
+    name: str = "default",
+    is_sentinel: bool = False,
 ) -> RedisServer:
-    """In memory only. Raises ChildProcessError where it ends before it answers."""
-    command = [*server_command(name), "--save", "", "--appendonly", "no", *options]
+    """In memory only; a sentinel keeps what it knows in its folder. Raises ChildProcessError where it ends
+    before it answers."""
+    (folder / "sentinel.conf").touch()
+    kind = ("sentinel.conf", "--sentinel") if is_sentinel else ("--save", "", "--appendonly", "no")
+    command = [*server_command(name), *kind, *options]
     with (folder / "redis.log").open("wb") as log:
         process = subprocess.Popen(
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={"LC_ALL": "C"}
