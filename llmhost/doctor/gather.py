@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmhost.config.gateway import GatewayConfig
 from llmhost.config.models import Config
+from llmhost.config.redis import SentinelConfig
 from llmhost.doctor import checks
 from llmhost.doctor.checks import Check, Probe, fail, from_error, ok, warn
 from llmhost.errors import (
@@ -112,7 +113,8 @@ async def _worker_redis(wiring: Wiring, config: Config) -> Sequence[Check]:
     from llmhost.store.client import connect
 
     redis = config.redis
-    as_worker = redis.model_copy(update={"url": redis.worker_url, "host": None})
+    no_others = {"host": None, "seeds": None, "sentinel": SentinelConfig()}
+    as_worker = redis.model_copy(update={"url": redis.worker_url, **no_others})
     async with connect(as_worker) as worker:
         return await check_worker_user(await wiring.redis(), worker, config)
 

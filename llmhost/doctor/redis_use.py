@@ -149,7 +149,7 @@ def keys(config: Config, mark: str) -> Sequence[str]:
     fleet, cache = _names(config)
     return (
         *(fleet.workers, fleet.worker(mark), fleet.machines, fleet.scale, fleet.pauses(mark)),
-        *(fleet.purchases, fleet.weights, fleet.traffic),
+        *(fleet.purchases, fleet.notices, fleet.weights, fleet.traffic),
         *(
             fleet.draining,
             fleet.waiting,
@@ -174,7 +174,7 @@ def keys(config: Config, mark: str) -> Sequence[str]:
 
 
 def commands(trial: str) -> Sequence[tuple[Any, ...]]:
-    """Each command that llmhost sends or that its scripts call, on keys whose names begin with `trial`."""
+    """Each command that llmhost needs or that its scripts call, on keys whose names begin with `trial`."""
     string, hashed, members, ranked, listed = _kinds(trial)
     return (
         ("SET", string, "1", "NX", "PX", _LIFETIME),
@@ -196,7 +196,7 @@ def commands(trial: str) -> Sequence[tuple[Any, ...]]:
         *(("RPUSH", listed, "a", "b"), ("LRANGE", listed, 0, 0), ("LLEN", listed), ("LTRIM", listed, 0, 1)),
         ("LPOP", listed),
         *(("PEXPIRE", key, _LIFETIME) for key in (string, hashed, members, ranked, listed)),
-        *(("TIME",), ("SCAN", 0, "MATCH", f"{trial}:*", "COUNT", 1), ("MEMORY USAGE", string)),
+        *(("TIME",), ("SCAN", 0, "MATCH", f"{trial}:*", "COUNT", 1)),
         *(("DEL", string, f"{string}2"), ("UNLINK", hashed, members, ranked, listed)),
     )
 
