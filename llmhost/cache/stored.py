@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -55,10 +55,8 @@ class StoredEntry:
     embedder: str
     dimensions: int
     answer: Answer
-
-    def is_named(self, name: str) -> bool:
-        """Whether this is the name of the entry of its question in its scope."""
-        return self.question is not None and cache_key(self.scope, self.question).entry == name
+    #: of what was read, the name of the entry of this question in this scope
+    name: str = field(default="", compare=False)
 
 
 def encode_answer(answer: Answer) -> str:
@@ -76,7 +74,7 @@ def answer_of(raw: bytes | str | None, name: str) -> Answer | None:
     """The answer in the value of `{ns}:response:{name}`. What lies there and belongs to another question, or
     to another scope, is none; of an older llmhost's it is not known."""
     entry = decode_entry(raw)
-    return entry.answer if entry is not None and (entry.question is None or entry.is_named(name)) else None
+    return entry.answer if entry is not None and entry.name in ("", name) else None
 
 
 def checked_answer(fields: Any) -> Answer | None:
@@ -135,7 +133,7 @@ async def read_entries(
                 found[at] = None if isinstance(facts, Exception) else _completed(found[at], facts)
     return [
         replace(entry, question=_readable(entry.question))
-        if entry is not None and entry.question is not None and (not to_serve or entry.is_named(name))
+        if entry is not None and entry.question is not None and (not to_serve or entry.name == name)
         else None
         for name, entry in zip(names, found, strict=True)
     ]
@@ -150,6 +148,7 @@ def _completed(entry: StoredEntry | None, facts: Sequence[bytes | None]) -> Stor
         entry,
         question=text(question),
         scope=text(scope or b""),
+        name=cache_key(text(scope or b""), text(question)).entry,
         embedder=text(embedder or b""),
         dimensions=len(vector or b"") // 4,
     )
@@ -189,13 +188,14 @@ def _read(raw: bytes | str) -> StoredEntry | None:
     try:
         data = json.loads(_unpack(raw))
         answer = _answer(data)
-        question = data.get("question")
+        question, scope = data.get("question"), _text(data.get("scope", ""))
         return StoredEntry(
             question=None if question is None else _text(question),
-            scope=_text(data.get("scope", "")),
+            scope=scope,
             embedder=_text(data.get("embedder", "")),
             dimensions=int(_number(data.get("dimensions", 0))),
             answer=answer,
+            name="" if question is None else cache_key(scope, question).entry,
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, zlib.error):
         return None
