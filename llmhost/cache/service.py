@@ -224,18 +224,25 @@ class SemanticCache:
         """Keeps a complete answer, for `lifetime` seconds where that is not `response_ttl`; without a vector
         only the same wording will find it.
 
-        The answer is written first: a search that finds an entry without one takes it out of the index. After
-        a crash in between, or where the index is full or damaged, the same wording still finds the answer.
+        Answer, index and limits are written at once. A search that finds an entry before its answer is there
+        takes it out of the index: then, as after a crash in between, or where the index is full or damaged,
+        the same wording still finds the answer.
         """
+        steps: list[Awaitable[Any]] = []
         if vector is None:
-            size = await self._write(key, answer, "", 0, lifetime)
+            packed = self._packed(key, answer, "", 0, lifetime)
+            size = len(packed)
         else:
             embedder, index = await self.embedder_source()
-            size = await self._write(key, answer, embedder.id, len(vector), lifetime)
-            await index.add(key.scope, key.entry, vector)
-            size += index.bytes_per_entry
+            packed = self._packed(key, answer, embedder.id, len(vector), lifetime)
+            size = len(packed) + index.bytes_per_entry
+            steps.append(index.add(key.scope, key.entry, vector))
+        steps.insert(0, self._write(key, packed, lifetime))
         if self.limits is not None:
-            await self._make_room(await self.limits.stored(key.entry, size, answer.timestamp))
+            steps.append(self.limits.stored(key.entry, size, answer.timestamp))
+        _, *others = map(_sound, await asyncio.gather(*steps, return_exceptions=True))
+        if self.limits is not None:
+            await self._make_room(others[-1])
 
     async def _make_room(self, entries: Sequence[str]) -> None:
         """Evicts them. One in the index of another embedder leaves it with the next search that finds it."""
@@ -334,32 +341,29 @@ class SemanticCache:
         """The neighbours that still have an answer in this scope, in their order; whatever the index says, an
         answer never leaves its scope."""
         names = [near.entry for near in neighbours]
-        entries = await read_entries(self.client, self.keys, names, to_serve=True)
+        entries = await read_entries(self.client, self.keys, names, reads=self._answers)
         return [
             Candidate(near.entry, entry.question, near.similarity, entry.answer)
             for near, entry in zip(neighbours, entries, strict=True)
             if entry is not None and entry.question is not None and entry.scope == scope
         ]
 
-    async def _write(
-        self,
-        key: CacheKey,
-        answer: Answer,
-        embedder: str,
-        dimensions: int,
-        lifetime: float | None = None,
-    ) -> int:
-        """The bytes of the entry. `embedder` is empty where the index does not have it. Counts are reset."""
+    def _packed(
+        self, key: CacheKey, answer: Answer, embedder: str, dimensions: int, lifetime: float | None
+    ) -> bytes:
+        """The entry as it is stored; `embedder` is empty where the index does not have it."""
         if self.stale_for and lifetime is None:
             answer = replace(answer, fresh_until=answer.timestamp + self.response_ttl)
-        entry = pack_entry(StoredEntry(key.question, key.scope, embedder, dimensions, answer))
+        return pack_entry(StoredEntry(key.question, key.scope, embedder, dimensions, answer))
+
+    async def _write(self, key: CacheKey, packed: bytes, lifetime: float | None) -> None:
+        """Counts are reset."""
+        milliseconds = round((lifetime or self.response_ttl + self.stale_for) * 1000)
         with translate_errors():
             pipeline = self.client.pipeline(transaction=True)
-            milliseconds = round((lifetime or self.response_ttl + self.stale_for) * 1000)
-            pipeline.set(self.keys.response(key.entry), entry, px=milliseconds)
+            pipeline.set(self.keys.response(key.entry), packed, px=milliseconds)
             pipeline.unlink(self.keys.metadata(key.entry), self.keys.embedding(key.entry))
             await pipeline.execute()
-        return len(entry)
 
 
 def _parts(entries: Sequence[str], size: int) -> Iterator[Sequence[str]]:

@@ -18,6 +18,7 @@ from llmhost.cache.keys import cache_key
 from llmhost.cache.models import Answer
 from llmhost.store.client import text, translate_errors
 from llmhost.store.keys import NamespaceKeys
+from llmhost.store.reads import SharedReads
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -116,14 +117,16 @@ def decode_entry(raw: bytes | str | None) -> StoredEntry | None:
 
 
 async def read_entries(
-    client: Redis, keys: NamespaceKeys, names: Sequence[str], *, to_serve: bool = False
+    client: Redis, keys: NamespaceKeys, names: Sequence[str], *, reads: SharedReads | None = None
 ) -> list[StoredEntry | None]:
     """What is stored under these names, in one round trip; a second one where an older llmhost stored some.
-    `to_serve`: an entry under another one's name is none. Raises StoreError."""
+    With `reads`, to be served: by these, and an entry under another one's name is none. Raises StoreError."""
     if not names:
         return []
     with translate_errors():
-        found = [decode_entry(raw) for raw in await client.mget([keys.response(name) for name in names])]
+        responses = [keys.response(name) for name in names]
+        raws = await client.mget(responses) if reads is None else await reads.get_all(responses)
+        found = [decode_entry(raw) for raw in raws]
         older = [at for at, entry in enumerate(found) if entry is not None and entry.question is None]
         if older:
             pipeline = client.pipeline(transaction=False)
@@ -132,11 +135,18 @@ async def read_entries(
             for at, facts in zip(older, await pipeline.execute(raise_on_error=False), strict=True):
                 found[at] = None if isinstance(facts, Exception) else _completed(found[at], facts)
     return [
-        replace(entry, question=_readable(entry.question))
-        if entry is not None and entry.question is not None and (not to_serve or entry.name == name)
+        _with_readable_question(entry)
+        if entry is not None and (reads is None or entry.name == name)
         else None
         for name, entry in zip(names, found, strict=True)
     ]
+
+
+def _with_readable_question(entry: StoredEntry) -> StoredEntry | None:
+    question = entry.question
+    if question is None or question.isascii():
+        return entry if question is not None else None
+    return replace(entry, question=_readable(question))
 
 
 def _completed(entry: StoredEntry | None, facts: Sequence[bytes | None]) -> StoredEntry | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Future
+from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -39,11 +40,18 @@ class SharedReads:
 
     async def get(self, key: str) -> Value:
         """The value; raises as the client does."""
+        return await self._wanted(key)
+
+    async def get_all(self, keys: Sequence[str]) -> list[Value]:
+        """The values; raises as the client does."""
+        return list(await asyncio.gather(*map(self._wanted, keys)))
+
+    def _wanted(self, key: str) -> Future[Value]:
         value: Future[Value] = asyncio.get_running_loop().create_future()
         self._asked.setdefault(key, []).append(value)
         if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(self._read())  # begins when all that is ready now has asked
-        return await value
+        return value
 
     async def _read(self) -> None:
         while self._asked:

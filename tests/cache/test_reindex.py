@@ -158,7 +158,8 @@ async def test_what_others_store_forget_and_ask_meanwhile_is_right_before_and_af
     await moved.wait()
     await process.store(key("stored by one who knows"), answer())
     late = kind_of(client, keys, process.embedder, "flat")
-    await process.cache._write(key("stored by one who does not"), answer(), "words", 512)
+    packed = process.cache._packed(key("stored by one who does not"), answer(), "words", 512, None)
+    await process.cache._write(key("stored by one who does not"), packed, None)
     vector = process.embedder.embed("stored by one who does not")
     assert vector is not None
     await late.add(key("x").scope, key("stored by one who does not").entry, vector)
