@@ -23,6 +23,7 @@ from llmhost.errors import ConfigError, EngineUnavailable, StoreUnavailable
 from llmhost.fleet.budget import Limits, Spent
 from llmhost.fleet.health import ProbeResult
 from llmhost.fleet.models import Account, Intent, Market, Offer, Worker, WorkerState
+from llmhost.store.cluster import ClusterNode
 
 NOON = 1_700_049_600.0  # 2023-11-15 12:00 UTC, a Wednesday
 TIMEOUT = 1200.0
@@ -421,3 +422,36 @@ def test_a_gateway_that_other_machines_reach_needs_a_key(
 ) -> None:
     check = checks.check_gateway(keys, proxy)
     assert (check.level, words in check.detail) == (level, True)
+
+
+def nodes(*failed: int, replicas: int = 3) -> list[ClusterNode]:
+    """Three masters and some replicas of them in turn; those of these numbers do not answer."""
+    masters = [ClusterNode(str(n), f"h:{n}", "", 5461 + (n == 2), n in failed) for n in range(3)]
+    return masters + [
+        ClusterNode(str(n), f"h:{n}", str(n - 3), 0, n in failed) for n in range(3, 3 + replicas)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("found", "level", "words"),
+    [
+        (nodes(), "ok", "3 masters, 3 other nodes, all slots are served"),
+        (nodes(4), "warn", "h:4 does not answer; all slots are served"),
+        (nodes(0, 3), "fail", "h:0, h:3 do not answer; 5,461 of 16,384 slots are served by no node"),
+        (nodes()[1:], "fail", "5,461 of 16,384 slots"),
+        (nodes(replicas=2), "warn", "h:2 has no replica"),
+    ],
+)
+def test_a_cluster_is_judged_by_its_nodes(found: list[ClusterNode], level: str, words: str) -> None:
+    check = checks.check_cluster(found)
+    assert (check.level, check.fix is None) == (level, level == "ok")
+    assert words in check.detail
+
+
+def test_of_several_masters_the_worst_is_shown_with_its_address() -> None:
+    well = {"redis_version": "8.2.3", "maxmemory_policy": "volatile-lru", "aof_enabled": 1}
+    ill = well | {"maxmemory_policy": "allkeys-lru"}
+    found = {check.name: check for check in checks.check_masters({"h:0": well, "h:1": ill, "h:2": well})}
+    assert found["redis"].level == "ok"
+    assert found["redis eviction"].level == "fail"
+    assert found["redis eviction"].detail.startswith("h:1: allkeys-lru")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from redis.crc import key_slot
+
 import llmhost
 from llmhost.store.keys import FleetKeys, NamespaceKeys
 
@@ -82,3 +84,32 @@ def test_no_other_file_spells_the_keys_of_a_fleet() -> None:
     assert [str(path.relative_to(root)) for path in files if "llmhost:{" in path.read_text()] == [
         "store/keys.py"
     ]
+
+
+def slots(*names: str) -> int:
+    return len({key_slot(name.encode()) for name in names})
+
+
+def test_on_a_cluster_what_changes_together_is_in_one_slot() -> None:
+    fleet, cache = FleetKeys("f", sharded=True), NamespaceKeys("cache", sharded=True)
+    assert fleet.worker("w") == "llmhost:{f}:worker:w"
+    of_fleet = [fleet.workers, fleet.scale, fleet.purchases, fleet.rentals, fleet.ledger_sums("day", 0)]
+    assert slots(*of_fleet, fleet.load("w"), fleet.traffic, fleet.trust("verified"), fleet.trial) == 1
+    assert cache.response("e") == "cache:response:{e}"
+    of_entry = [cache.response("e"), cache.metadata("e"), cache.embedding("e"), cache.flight("e")]
+    assert slots(*of_entry, cache.vector("minilm", "e")) == 1
+    assert slots(cache.flat("m", "s"), cache.index("m", "s"), cache.vector_log("m", "s")) == 1
+    assert slots(cache.recent, cache.volume) == 1
+    assert slots(*(cache.vectors("m", "s", shard) for shard in range(8))) == 8
+
+
+def test_the_id_in_a_name_is_the_same_with_and_without_a_cluster() -> None:
+    for sharded in (False, True):
+        keys = NamespaceKeys("{c}", sharded)
+        names = [
+            keys.response("e"),
+            keys.vector("m:1", "e"),
+            keys.vectors("m", "e"),
+            keys.vectors("m", "e", 3),
+        ]
+        assert {keys.id_in(name) for name in names} == {"e"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ from plugins.redis_servers import ClientOf
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.indexes.vector_set import VectorSetIndex
 from llmhost.errors import StoreRefused, StoreUnavailable
+from llmhost.store.client import execute
 from llmhost.store.keys import NamespaceKeys
 
 if TYPE_CHECKING:
@@ -228,3 +230,61 @@ async def test_a_process_that_only_adds_moves_a_scope_as_soon_as_it_is_large(cli
         await second.add("s", entry(number + 1), VECTORS[number + 1])
     assert await client.exists(SET) == 1
     assert sorted(await found(new_index(client))) == [*range(60)]
+
+
+# A scope on several keys
+
+
+def spread(client: Redis, shards: int) -> VectorSetIndex:
+    return VectorSetIndex(
+        client,
+        NamespaceKeys("test"),
+        embedder="e",
+        dimensions=DIMENSIONS,
+        lifetime=60.0,
+        most_in_log=0,
+        shards=shards,
+    )
+
+
+def named(number: int) -> str:
+    return hashlib.sha256(str(number).encode()).hexdigest()[:32]
+
+
+async def first_of(index: VectorSetIndex, number: int) -> str | None:
+    await index.prepare("s")
+    found = await index.search("s", VECTORS[number], 3)
+    return found[0].entry if found else None
+
+
+async def test_a_scope_is_spread_evenly_and_searched_as_one(client: Redis) -> None:
+    index = spread(client, 3)
+    for number in range(60):
+        await index.add("s", named(number), VECTORS[number])
+    sizes = [await execute(client, "VCARD", name) for name in (SET, f"{SET}.1", f"{SET}.2")]
+    assert sum(sizes) == 60
+    assert min(sizes) > 10
+    assert [await first_of(spread(client, 3), number) for number in range(60)] == [*map(named, range(60))]
+    assert set(await index.members("s")) == {*map(named, range(60))}
+
+
+async def test_what_was_stored_on_fewer_keys_is_found_and_removed(client: Redis) -> None:
+    before = spread(client, 1)
+    for number in range(20):
+        await before.add("s", named(number), VECTORS[number])
+    index = spread(client, 4)
+    for number in range(20, 40):
+        await index.add("s", named(number), VECTORS[number])
+    assert [await first_of(index, number) for number in range(40)] == [*map(named, range(40))]
+    assert all(vector is not None for vector in await index.vectors("s", [*map(named, range(40))]))
+    await index.remove("s", [*map(named, range(40))])
+    assert await index.members("s") == []
+
+
+async def test_a_key_that_was_evicted_takes_only_its_own_entries_with_it(client: Redis) -> None:
+    index = spread(client, 3)
+    for number in range(30):
+        await index.add("s", named(number), VECTORS[number])
+    await client.unlink(f"{SET}.1")
+    found = [await first_of(index, number) == named(number) for number in range(30)]
+    assert found == [int(named(number)[:8], 16) % 3 != 1 for number in range(30)]
