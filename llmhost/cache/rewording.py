@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import groupby, pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from llmhost.cache.guards.numbers import spelled_numbers
 from llmhost.cache.guards.word_lists import english, known_word, read_sections, related
@@ -24,6 +24,13 @@ _LONGEST = 600
 #: marks of code, of quotes and of markup, and words about spelling: what is meant is meant letter by letter
 _CODE = re.compile(r"[\"`“”«»<>{}\[\]\\|=_@#*]|(?<!\w)'|'(?!\w)|https?:|\b(?:mis)?spel[lt]|\btypo")
 _TOKEN = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*|\d+(?:[.,:/]\d+)*|[^\w\s]", re.UNICODE)
+#: what stands between words, an apostrophe aside
+_BLANK = re.compile(r"[^\w']+")
+#: words without one of which nothing is corrected
+_TAKES_BACK = frozenset(
+    ["no", "nope", "wait", "mean", "meant", "sorry", "rather", "actually", "instead", "that"]
+)
+_TAKES_BACK |= {"correction", "say", "better", "on", "pardon", "me", "oops"}
 _QUESTION = re.compile(r"\w+\W+\w+")
 #: words after which a word of politeness is what is asked about: "How do I say thanks"
 _ABOUT = re.compile(
@@ -38,6 +45,8 @@ _PERCENT = re.compile(r"(?<=\d)\s?%")
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,]|\.\d)")
 #: words that change what they are joined to
 _NEVER_JOINED = frozenset(["a", "an", "the", "i", "no", "not", "is", "of", "in", "un", "dis", "to", "or"])
+#: letters by which two spellings of a word differ in length
+_MOST_APART = 3
 #: letters of a word in which a typing error is told from another word
 _SHORTEST = 4
 
@@ -65,7 +74,8 @@ def _bare(text: str) -> str:
     text = " ".join(text.replace("\u2019", "'").split())
     bare = _without_ends(text)
     bare = _pauses().sub(" ", f" {bare} ").strip()
-    bare = _short_forms().sub(lambda found: _written_out(found[0]), bare)
+    if not _forms().keys().isdisjoint(_BLANK.split(bare.lower())):
+        bare = _short_forms().sub(lambda found: _written_out(found[0]), bare)
     bare = bare.replace(" per cent", " percent")
     bare = _THOUSANDS.sub(lambda found: found[0].replace(",", ""), bare)
     return " ".join(bare.split())
@@ -133,6 +143,8 @@ def _without_corrections(text: str, other: str) -> str:
     """Without the words that are taken back, where what is left is what the other text says: "in Spain, no
     wait, in France" beside "in France"."""
     wanted = _words(other)
+    if len(_words(text)) <= len(wanted) or _TAKES_BACK.isdisjoint(_words(text)):
+        return text
     for found in _patterns("corrections", r"\s*(?:{})\s+").finditer(text):
         before, after = _words(text[: found.start()]), _words(text[found.end() :])
         if not before or not after:
@@ -172,8 +184,7 @@ def _with_phrases(text: str, other: str) -> str:
 # Words
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
+class _Token(NamedTuple):
     """`lower` in small letters. `opens`: it begins a sentence, where a capital says nothing."""
 
     text: str
@@ -219,24 +230,25 @@ def _in_one_spelling(text: str, other: str) -> str:
 def _replacements(ours: Sequence[_Token], theirs: Sequence[_Token]) -> Iterator[tuple[tuple[int, int], str]]:
     """The places of words that the other text writes otherwise, with its spelling."""
     here, there = {token.lower for token in ours}, {token.lower for token in theirs}
-    missing = [token for token in theirs if token.lower not in here]
+    missing = {token.lower: token for token in theirs if token.lower not in here}
+    by_letter: dict[str, list[_Token]] = {}
+    for one in missing.values():
+        by_letter.setdefault(one.lower[0], []).append(one)
     parted = _pairs(theirs)
     for token, following in zip(ours, [*ours[1:], None], strict=False):
-        together = _together(token, following)
-        if together and known_word(together) and (one := _named(missing, together)):
-            yield (token.start, following.end if following else token.end), one.text
+        joined = missing.get(_together(token, following))
+        if following and joined and known_word(joined.lower):
+            yield (token.start, following.end), joined.text
         elif token.lower in there:
             continue
         elif token.lower in parted and not known_word(token.lower):
             yield (token.start, token.end), parted[token.lower]
         else:
-            found = [one for one in missing if _is_same_word(token, one)]
-            if len({one.lower for one in found}) == 1:
+            # The first letter is the same, or has changed places with the second.
+            alike = [one for letter in {*token.lower[:2]} for one in by_letter.get(letter, ())]
+            found = [one for one in alike if _is_same_word(token, one)]
+            if len(found) == 1:
                 yield (token.start, token.end), found[0].text
-
-
-def _named(tokens: Sequence[_Token], lower: str) -> _Token | None:
-    return next((token for token in tokens if token.lower == lower), None)
 
 
 def _together(token: _Token, following: _Token | None) -> str:
@@ -255,6 +267,8 @@ def _pairs(tokens: Sequence[_Token]) -> dict[str, str]:
 
 def _is_same_word(ours: _Token, theirs: _Token) -> bool:
     """Whether a word is certainly that other one, in British spelling or with a typing error."""
+    if abs(len(ours.lower) - len(theirs.lower)) > _MOST_APART:
+        return False
     if _american(ours.lower) == theirs.lower:
         return not (ours.is_name or theirs.is_name)
     one, other = ours.lower, theirs.lower
