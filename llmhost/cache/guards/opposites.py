@@ -39,6 +39,9 @@ _SHORTEST_ROOT = 3
 _ALIKE = 0.6
 #: Turn the word after them round.
 _LESS = frozenset({"less", "least", "lesser", "fewer"})
+_MORE = frozenset({"more", "most", "greater"})
+_DEGREES = frozenset(map(stem, _LESS | _MORE))
+_NONE: set[str] = set()
 #: What a direction or a particle is opposed to, and the stems of the verbs after which a particle counts.
 _TURNED = dict(_DIRECTIONS)
 _VERBS: dict[str, frozenset[str]] = {}
@@ -59,11 +62,28 @@ def guard(question: Wording, stored: Wording) -> Objection | None:
     words = f"one says {pair[0]}, the other {pair[1]}"
     lessened = _LESS.isdisjoint(question.word_set) != _LESS.isdisjoint(stored.word_set)
     made_up = (
-        is_negated(question) != is_negated(stored)
+        _turned_twice(question, stored)
+        or is_negated(question) != is_negated(stored)
         or (_LESS.isdisjoint(pair) and lessened)
         or are_swapped(question, stored)
     )
     return Objection(NAME, words, refuses=not made_up and overlap(question, stored, without=2) >= _ALIKE)
+
+
+def _degree(wording: Wording) -> str:
+    """ "less" or "more" where the text has words of one of them alone."""
+    less, more = not _LESS.isdisjoint(wording.word_set), not _MORE.isdisjoint(wording.word_set)
+    return "" if less == more else "less" if less else "more"
+
+
+def _turned_twice(question: Wording, stored: Wording) -> bool:
+    """Whether beside "less" and "more" two other words are opposed, too: "less negative", "more positive"."""
+    degrees = {_degree(question), _degree(stored)}
+    if degrees != {"less", "more"}:
+        return False
+    rest, other_rest = question.stem_set - _DEGREES, stored.stem_set - _DEGREES
+    opposed = any(OPPOSITES.get(one, _NONE) & (other_rest - rest) for one in rest - other_rest)
+    return opposed or _prefixed(question, stored) is not None
 
 
 def _opposed(question: Wording, stored: Wording) -> tuple[str, str] | None:

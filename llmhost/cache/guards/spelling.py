@@ -34,6 +34,8 @@ _AROUND = "\"'`\u2018\u2019\u201c\u201d«»()"
 _ENDS = ".,?!;:"
 #: signs that stand in code and seldom in prose
 _CODE = re.compile(r"[\n\"'`\u2018\u2019\u201c\u201d«»\[\]{}<>\\|^$*+=_~@#/]")
+#: content words; with fewer, "ram" may be the animal
+_CLEAR = 3
 #: share of words with a capital from which on capitals are the style of a text, as in a heading
 _HEADING = 0.6
 
@@ -93,7 +95,8 @@ def _matters(ours: _Token, theirs: _Token, one: Wording, other: Wording) -> bool
     if len(lower) == 1:
         return lower not in _LETTERS_AS_WORDS and not _is_shouted(one) and not _is_shouted(other)
     if (here.isupper() or there.isupper()) and not (_is_shouted(one) or _is_shouted(other)):
-        return lower in _ACRONYMS
+        lazy = other if here.isupper() else one
+        return lower in _ACRONYMS and not (len(lower) > 2 and _has_no_capitals(lazy))
     return lower in _NAMES and not any(
         (token.opens and token.text != lower) or _says_nothing_by_capitals(text)
         for token, text in ((ours, one), (theirs, other))
@@ -176,6 +179,11 @@ def _is_accented(letter: str) -> bool:
 def _is_shouted(wording: Wording) -> bool:
     """Whether all is in capitals."""
     return len(wording.written) > 1 and wording.text.upper() == wording.text
+
+
+def _has_no_capitals(wording: Wording) -> bool:
+    """Whether a text that says enough to know an acronym by has none at all."""
+    return len(wording.content) >= _CLEAR and wording.text.lower() == wording.text
 
 
 def _says_nothing_by_capitals(wording: Wording) -> bool:
