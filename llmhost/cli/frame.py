@@ -388,7 +388,7 @@ def _usage_error(error: typer.exceptions.TyperException, ctx: Context) -> UsageE
     if hasattr(error, "possibilities"):  # it is a NoSuchOption, which Typer does not export
         message = f"no such option {option}{_did_you_mean(str(option), error.possibilities or [])}"
     else:
-        text = " ".join(error.format_message().split()).removesuffix(".")
+        text = " ".join(error.format_message().split()).removesuffix(".").replace("Value error, ", "")
         message = text[:1].lower() + text[1:]
     return UsageError(message, hint=f"see `{ctx.command_path.strip()} --help` for its options")
 

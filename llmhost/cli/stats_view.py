@@ -11,7 +11,7 @@ from llmhost.cache.calibration import served_error
 from llmhost.cli.output import pairs, table
 from llmhost.cli.text import clean, data_size, milliseconds, money, percent, shortened, spent
 from llmhost.cli.trust_view import served_error_lines
-from llmhost.ledger.report import Target
+from llmhost.ledger.report import AskerUse, Point, Target, WorkerUse
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -21,15 +21,7 @@ if TYPE_CHECKING:
     from llmhost.cache.catalog import CacheUsage
     from llmhost.cache.models import Entry
     from llmhost.fleet.spending import Reconciled
-    from llmhost.ledger.report import (
-        AskerUse,
-        Elsewhere,
-        Percentiles,
-        Point,
-        Report,
-        Shadow,
-        WorkerUse,
-    )
+    from llmhost.ledger.report import Elsewhere, Percentiles, Report, Shadow
 
 __all__ = [
     "Stats",
@@ -38,6 +30,7 @@ __all__ = [
     "goals",
     "ordered_steps",
     "picture",
+    "row_type",
     "rows_of",
     "show_reconciled",
     "show_rows",
@@ -339,6 +332,13 @@ def rows_of(made: Stats, by: str | None) -> Sequence[object]:
     if by in ("worker", "tenant", "model"):
         return {"worker": made.workers, "tenant": made.tenants, "model": made.models}[by]
     return made.points
+
+
+def row_type(by: str | None) -> type:
+    """What the rows of `--by` are."""
+    if by == "worker":
+        return WorkerUse
+    return AskerUse if by in ("tenant", "model") else Point
 
 
 def show_rows(made: Stats, by: str) -> Table:

@@ -52,11 +52,14 @@ def hit_and_miss(gpu_usd: float, redis_usd: float, queries: float, hit_ratio: fl
     """``redis / questions`` and ``redis / questions + rent / (questions * (1 - hit ratio))``: what a hit and
     a miss cost. Every question is looked up in Redis; the rent is for those that the cache does not answer.
 
-    `cost_per_query` of the two is ``(rent + redis) / questions``, at the same hit ratio.
+    `cost_per_query` of the two is ``(rent + redis) / questions``, at the same hit ratio: where nothing
+    misses, hits bear the rent.
     """
     lookup = redis_usd / queries
     misses = queries * (1 - hit_ratio)
-    return lookup, lookup + (gpu_usd / misses if misses else 0.0)
+    if not misses:
+        return lookup + gpu_usd / queries, lookup + gpu_usd / queries
+    return lookup, lookup + gpu_usd / misses
 
 
 def break_even_hit_ratio(other_usd: float, hit_usd: float, miss_usd: float) -> float | None:

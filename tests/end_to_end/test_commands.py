@@ -188,10 +188,12 @@ async def test_where_users_have_caches_of_their_own_no_question_is_shown(
 @pytest.mark.parametrize("by", ["day", "worker", "tenant", "model"])
 async def test_rows_are_the_same_as_json_and_as_csv(static_house: House, by: str) -> None:
     await static_house.ok("ask", "Who was Plato?")
+    empty = (await static_house.run("stats", "--by", by, "--since", "1s", "--csv")).out
     (row,) = (await static_house.ok("stats", "--by", by))["rows"]
     done = await static_house.run("stats", "--by", by, "--csv")
     (cells,) = csv.DictReader(io.StringIO(done.out))
     assert set(cells) == set(row)
+    assert empty.splitlines()[0] == done.out.splitlines()[0]
     count = "answers" if by == "worker" else "requests"
     assert int(cells[count]) == row[count] == 1
 

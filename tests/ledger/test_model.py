@@ -92,7 +92,7 @@ def test_a_question_costs_no_less_than_the_cheaper_and_no_more_than_the_dearer(
     assert low - 1e-9 <= cost_per_query(ratio, hit, miss) <= high + 1e-9
 
 
-@given(USD, USD, QUERIES, st.floats(0, 0.999))
+@given(USD, USD, QUERIES, st.one_of(st.floats(0, 0.999), st.just(1.0)))
 def test_hits_and_misses_together_cost_the_month(
     gpu: float, redis: float, queries: float, ratio: float
 ) -> None:

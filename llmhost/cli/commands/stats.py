@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +15,7 @@ import typer
 from llmhost.cli.frame import Globals, globals_of
 from llmhost.cli.output import plain
 from llmhost.cli.running import configured, parse_period, run_async, wired
-from llmhost.cli.stats_view import Stats, goals, picture, rows_of, show_reconciled, show_rows
+from llmhost.cli.stats_view import Stats, goals, picture, row_type, rows_of, show_reconciled, show_rows
 from llmhost.cli.text import counted
 from llmhost.errors import UsageError
 from llmhost.ledger.buckets import DAY, HOUR, MINUTE, Bucket, stretches, stretches_since
@@ -95,7 +96,7 @@ def stats(
     if export is not None:
         _write_trace(options, config, seconds, export)
     if csv:
-        _print_csv(rows_of(collected, by))
+        _print_csv(rows_of(collected, by), row_type(by))
     elif by is not None:
         shown = by
         options.output.result(
@@ -217,17 +218,16 @@ async def _reconcile(options: Globals, config: Config) -> Sequence[Reconciled]:
         return reconcile(rentals, await wiring.provider.charges(bills_since(now)), now)
 
 
-def _print_csv(rows: Sequence[object]) -> None:
-    """The fields of the rows, all of one kind; times in UTC."""
+def _print_csv(rows: Sequence[object], kind: type) -> None:
+    """The fields of the rows, all of this kind; times in UTC."""
     import csv
     import sys
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    made: list[dict[str, Any]] = [plain(row) for row in rows]
-    if made:
-        writer.writerow(made[0])
-    for row in made:
-        writer.writerow([_cell(name, value) for name, value in row.items()])
+    writer.writerow(field.name for field in fields(kind))
+    for row in rows:
+        values: dict[str, Any] = plain(row)
+        writer.writerow([_cell(name, value) for name, value in values.items()])
 
 
 def _cell(name: str, value: object) -> object:
