@@ -6,8 +6,8 @@ RedisVL's SemanticCache, khazad (vector sets) and GPTCache (faiss and SQLite) ar
 the version below and in a venv of its own under FOLDER (~/.cache/llmhost-bench), without their embedding
 models: all are given the same synthetic vectors. Those that keep their entries in Redis use one server, Redis
 8.2 with the module RediSearch; llmhost is there with each kind of its index. Every product is a process of
-its own. They take turns, some hundred entries and questions at a time, so that what else the machine does hits
-all alike.
+its own. They take turns, some hundred entries and questions at a time, so that what else the machine does
+hits all alike.
 
 A put is one entry with an answer of 1,000 characters, a hit one rewording that gets its answer; llmhost's
 policy is `threshold`, as the others judge by similarity alone. `right`: the share of questions that got the
@@ -315,7 +315,8 @@ def run(entries: int, venvs: Path) -> list[dict[str, Any]]:
 async def used(client: Any, one: Turns, folder: Path) -> int:
     """Bytes in Redis; of what is not in Redis, those of its files."""
     if one.name == "gptcache":
-        return sum(path.stat().st_size for path in folder.glob("*") if path.suffix in (".db", ".index"))
+        files = [path for path in folder.glob("*") if path.suffix in (".db", ".index")]  # noqa: ASYNC240
+        return sum(path.stat().st_size for path in files)
     return int((await client.info("memory"))["used_memory"])
 
 
