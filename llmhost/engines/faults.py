@@ -22,6 +22,7 @@ from llmhost.errors import (
 )
 
 __all__ = [
+    "Broken",
     "HttpStatus",
     "Unreached",
     "Untrusted",
@@ -74,6 +75,10 @@ class HttpStatus(BadReply):
 
 class Untrusted(BadReply):
     """Who answers at a worker's address is not that worker, as its certificate or the system tells."""
+
+
+class Broken(BadReply):
+    """A connection ended that there was."""
 
 
 class Unreached(BadReply):
@@ -168,7 +173,7 @@ def transport_faults(*, pinned: bool) -> Iterator[None]:
     except (httpx.HTTPError, OSError) as error:
         if pinned and isinstance(_root(error), ssl.SSLCertVerificationError):
             raise Untrusted("shows another certificate than its own, so nothing was sent to it") from error
-        kind = Unreached if isinstance(error, httpx.ConnectError) else BadReply
+        kind = Unreached if isinstance(error, httpx.ConnectError) else Broken
         raise kind(_words(error)) from error
     except AttributeError as error:
         # anyio asks for the peer of a socket, which uvloop has no more where it was reset at once.

@@ -31,6 +31,7 @@ from llmhost.engines.engine import (
     trace_headers,
 )
 from llmhost.engines.faults import (
+    Broken,
     HttpStatus,
     Untrusted,
     before_first_token,
@@ -137,6 +138,15 @@ _STATUS_TIMEOUT = 5.0
 #: a request sent on it in that moment gets no answer (seen with one question in ten)
 _ONE_EACH = httpx.Limits(max_connections=None, max_keepalive_connections=0)
 
+#: to a rented worker, whose proxy says when it closes one, a connection is kept for the next request: a new
+#: one takes two round trips, which between continents are 200 ms. The proxy keeps it for 75 seconds
+_KEPT_FOR = 30.0  #: seconds
+_KEPT = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_KEPT_FOR)
+#: connections that are kept to a worker
+_MOST_KEPT = 4
+#: seconds; by then the end of a body has followed the end mark of an answer
+_END_OF_BODY = 0.25
+
 #: bytes; the list of models of a large Ollama has some hundred kB
 _MAX_BODY = 16 << 20
 
@@ -150,8 +160,10 @@ class HttpTransport:
     It is spoken to directly: a proxy from the environment would see every prompt and token.
     """
 
-    def __init__(self, endpoint: Endpoint, limits: EngineLimits) -> None:
-        """Raises ConfigError for a URL or token that HTTP cannot carry."""
+    def __init__(self, endpoint: Endpoint, limits: EngineLimits, *, keeps: bool = False) -> None:
+        """`keeps`: connections to a rented worker are kept for the next request; then `aclose` is needed.
+        Raises ConfigError for a URL or token that HTTP cannot carry."""
+        self._keeps = keeps and endpoint.certificate is not None
         self._base = endpoint.url.rstrip("/")
         self._token = endpoint.token
         self._certificate = endpoint.certificate
@@ -159,6 +171,10 @@ class HttpTransport:
         self._timeouts = httpx.Timeout(None, connect=limits.connect_timeout).as_dict()
         self._tls: ssl.SSLContext | None = None
         self._open: set[httpx.AsyncHTTPTransport] = set()
+        #: what is open, and not in use, and what ends that; the newest is the last
+        self._kept: dict[httpx.AsyncHTTPTransport, asyncio.TimerHandle] = {}
+        self._is_closed = False
+        self._closing: asyncio.Future[None] | None = None
         self.where = _address(self._base)
         if self._token is not None and not (self._token.isascii() and self._token.isprintable()):
             raise ConfigError(f"the token of {self.where} has characters that HTTP cannot carry")
@@ -213,9 +229,25 @@ class HttpTransport:
             raise self.error(fault) from fault
 
     async def aclose(self) -> None:
-        """Closes the connections of requests that are in flight. Asking twice is fine."""
-        for connection in list(self._open):
+        """Closes all connections, those of requests in flight, too. Asking twice is fine."""
+        self._is_closed = True
+        for timer in self._kept.values():
+            timer.cancel()
+        kept, self._kept = self._kept, {}
+        for connection in [*self._open, *kept]:
             await connection.aclose()
+
+    def _expire(self, connection: httpx.AsyncHTTPTransport) -> None:
+        del self._kept[connection]
+        self._closing = asyncio.ensure_future(connection.aclose())
+
+    async def rest_of(self, lines: AsyncGenerator[str, None]) -> None:
+        """Reads an answer to the end of its body, where that lets its connection be kept."""
+        if self._keeps:
+            with suppress(BadReply, TimeoutError):
+                async with asyncio.timeout(_END_OF_BODY):
+                    async for _ in lines:
+                        pass
 
     @property
     def _pinned(self) -> bool:
@@ -225,31 +257,66 @@ class HttpTransport:
     async def _send(
         self, method: str, path: str, payload: JsonObject | None, deadlines: StreamDeadlines
     ) -> AsyncIterator[httpx.Response]:
-        connection, response = self._connection(), None
-        request = self._request(method, path, payload)
-        self._open.add(connection)
+        connection, response = await self._answered(self._request(method, path, payload), deadlines)
+        is_whole = False
         try:
-            with transport_faults(pinned=self._pinned):
-                response = await deadlines.wait(connection.handle_async_request(request))
             if response.status_code != httpx.codes.OK:
                 raise await self._status(response, deadlines)
             yield response
+            is_whole = response.is_closed
         finally:
-            self._open.discard(connection)
             # To its end, although the request may be cut off once more: the server would go on in vain.
-            await asyncio.shield(asyncio.ensure_future(_close(response, connection)))
+            ended = self._ended(connection, response, keep=is_whole and self._keeps)
+            await asyncio.shield(asyncio.ensure_future(ended))
+
+    async def _answered(
+        self, request: httpx.Request, deadlines: StreamDeadlines
+    ) -> tuple[httpx.AsyncHTTPTransport, httpx.Response]:
+        """The response, and the connection that it comes on."""
+        if self._kept:
+            kept, timer = self._kept.popitem()
+            timer.cancel()
+            with suppress(Broken):  # it was closed when the request was sent
+                return kept, await self._answer_on(kept, request, deadlines)
+        connection = self._connection()
+        return connection, await self._answer_on(connection, request, deadlines)
+
+    async def _answer_on(
+        self, connection: httpx.AsyncHTTPTransport, request: httpx.Request, deadlines: StreamDeadlines
+    ) -> httpx.Response:
+        self._open.add(connection)
+        try:
+            with transport_faults(pinned=self._pinned):
+                return await deadlines.wait(connection.handle_async_request(request))
+        except BaseException:
+            await asyncio.shield(asyncio.ensure_future(self._ended(connection, None)))
+            raise
+
+    async def _ended(
+        self, connection: httpx.AsyncHTTPTransport, response: httpx.Response | None, *, keep: bool = False
+    ) -> None:
+        self._open.discard(connection)
+        if keep and len(self._kept) < _MOST_KEPT and not self._is_closed:
+            loop = asyncio.get_running_loop()
+            self._kept[connection] = loop.call_later(_KEPT_FOR, self._expire, connection)
+            return
+        if response is not None:
+            await response.aclose()
+        await connection.aclose()
 
     def _connection(self) -> httpx.AsyncHTTPTransport:
-        """For one request. A pool of several loses those whose requests are cut off at certain moments."""
+        """For one request at a time. A pool of several loses those whose requests are cut off at certain
+        moments."""
         if self._tls is None:
             self._tls = tls_context(self._base, self._certificate)
-        return httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False, limits=_ONE_EACH)
+        limits = _KEPT if self._keeps else _ONE_EACH
+        return httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False, limits=limits)
 
     def _request(self, method: str, path: str, payload: JsonObject | None) -> httpx.Request:
         headers = {
             "Accept": "*/*",
             "Accept-Encoding": "identity",
-            "Connection": "close",
+            "Connection": "keep-alive" if self._keeps else "close",
             "Content-Type": "application/json",
             "User-Agent": "llmhost",
             **(trace_headers.get() or {}),
@@ -308,12 +375,6 @@ class HttpTransport:
             if chunk is None:
                 return
             yield chunk
-
-
-async def _close(response: httpx.Response | None, connection: httpx.AsyncHTTPTransport) -> None:
-    if response is not None:
-        await response.aclose()
-    await connection.aclose()
 
 
 async def _refuse_others(event: str, info: Mapping[str, Any]) -> None:
@@ -375,7 +436,7 @@ class HttpEngine(Engine, ABC):
     def __init__(self, endpoint: Endpoint, limits: EngineLimits) -> None:
         """Raises ConfigError for a URL or token that HTTP cannot carry."""
         self._limits = limits
-        self._transport = HttpTransport(endpoint, self._limits)
+        self._transport = HttpTransport(endpoint, self._limits, keeps=True)
 
     @abstractmethod
     def _path(self, request: ChatRequest) -> str:
@@ -458,6 +519,7 @@ class HttpEngine(Engine, ABC):
                 for event in read(line):
                     if isinstance(event, Done):
                         texts.end()
+                        await self._transport.rest_of(lines)
                         yield event
                         return
                     shown = event if isinstance(event, Thinking) else texts.whole(event)

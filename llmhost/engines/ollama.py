@@ -16,6 +16,8 @@ from llmhost.engines.engine import (
     Done,
     Embedded,
     EmbedRequest,
+    Endpoint,
+    EngineLimits,
     ModelDetails,
     ModelStatus,
     Piece,
@@ -61,8 +63,19 @@ _PERMANENT = {
 class OllamaEngine(HttpEngine):
     """Speaks ``/api/chat``, ``/api/generate`` for a completion, and ``/api/embed``."""
 
+    def __init__(self, endpoint: Endpoint, limits: EngineLimits) -> None:
+        super().__init__(endpoint, limits)
+        #: requests for digests. None is cut off: a connection that is cut in its handshake is not closed
+        self._asking: set[asyncio.Task[str | None]] = set()
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        await asyncio.gather(*self._asking, return_exceptions=True)
+
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Piece | Done, None]:
         asking = asyncio.create_task(self._digest(request.model))
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
         try:
             async with aclosing(super().chat(request)) as events:
                 async for event in events:
@@ -73,10 +86,8 @@ class OllamaEngine(HttpEngine):
                     else:
                         yield event
         except LlmhostError:
-            await asking  # within seconds: a connection that is cut in its handshake is not closed
+            await asking  # within seconds
             raise
-        finally:
-            asking.cancel()
 
     def _path(self, request: ChatRequest) -> str:
         return "/api/chat" if request.completion is None else "/api/generate"

@@ -82,7 +82,8 @@ class HttpServer:
     """Listens on a free port of 127.0.0.1 from `async with` on; subclasses write `answer`.
 
     `requests` are those seen, `connections` how many were opened; `asked` is set by the first request,
-    `left` once a client that was kept waiting closes its connection. With `tls` set, it speaks that.
+    `left` once a client that was kept waiting closes its connection. With `tls` set, it speaks that. With
+    `drops_next`, it closes the connection on which the next request comes.
     """
 
     def __init__(self, token: str | None = None) -> None:
@@ -96,6 +97,8 @@ class HttpServer:
         self._tasks: set[asyncio.Task[None]] = set()
         self.tls: ssl.SSLContext | None = None
         self.url = ""
+        self.drops_next = False
+        self._writers: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=self.tls)
@@ -116,6 +119,10 @@ class HttpServer:
     async def answer(self, request: Request, reply: Reply) -> None:
         raise NotImplementedError
 
+    def drop_connections(self) -> None:
+        for writer in self._writers:
+            writer.close()
+
     async def wait(self, reply: Reply) -> None:
         """Says nothing more until the client leaves."""
         await reply.until_client_leaves()
@@ -132,8 +139,12 @@ class HttpServer:
         task.add_done_callback(self._tasks.discard)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         try:
             while (request := await _read_request(reader)) is not None:
+                if self.drops_next:
+                    self.drops_next = False
+                    break
                 self.requests.append(request)
                 self.asked.set()
                 reply = Reply(reader, writer)
@@ -146,6 +157,7 @@ class HttpServer:
         except (ConnectionError, asyncio.IncompleteReadError):  # it was killed while it asked
             self.left.set()
         finally:
+            self._writers.discard(writer)
             writer.close()
             with suppress(ConnectionError):
                 await writer.wait_closed()

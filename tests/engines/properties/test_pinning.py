@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from dataclasses import replace
 
 import pytest
 from doubles.certificates import DAY, certify
+from doubles.chat_server import Fault
 from doubles.engine_limits import LIMITS
 from doubles.ollama_server import OllamaServer
 from doubles.openai_server import OpenAIServer
@@ -44,6 +46,60 @@ async def pinned(request, tmp_path):
 async def test_a_worker_that_shows_its_own_certificate_answers(pinned, question, ask):
     _, engine = await pinned(OWN)
     assert (await ask(engine, question()))[0] == "Hello, Wörld!"
+
+
+async def test_the_connection_to_a_worker_is_kept_for_the_next_question(pinned, question, ask):
+    server, engine = await pinned(OWN)
+    await ask(engine, question())
+    opened = server.connections
+    answers = {(await ask(engine, question()))[0] for _ in range(5)}
+    assert (answers, server.connections) == ({"Hello, Wörld!"}, opened)
+
+
+async def test_questions_at_once_have_a_connection_each(pinned, question, ask):
+    server, engine = await pinned(OWN)
+    for _ in range(2):
+        answers = await asyncio.gather(*(ask(engine, question()) for _ in range(3)))
+        assert {text for text, _ in answers} == {"Hello, Wörld!"}
+    assert server.connections >= 3
+
+
+async def test_a_connection_that_the_worker_has_closed_meanwhile_is_replaced(pinned, question, ask):
+    server, engine = await pinned(OWN)
+    await ask(engine, question())
+    server.drop_connections()
+    assert (await ask(engine, question()))[0] == "Hello, Wörld!"
+
+
+async def test_a_connection_that_is_closed_when_a_question_comes_is_replaced(pinned, question, ask):
+    server, engine = await pinned(OWN)
+    await ask(engine, question())
+    server.drops_next = True
+    assert (await ask(engine, question()))[0] == "Hello, Wörld!"
+    assert not server.drops_next
+
+
+async def test_where_an_answer_breaks_or_is_left_its_connection_is_closed(pinned, question, gather, ask):
+    server, engine = await pinned(OWN)
+    await ask(engine, question())
+    opened = server.connections
+    server.fail(Fault.CLOSES, after=2)
+    await gather(engine.chat(question()))
+    server.heal()
+    left = engine.chat(question())
+    await anext(left)
+    await left.aclose()
+    assert (await ask(engine, question()))[0] == "Hello, Wörld!"
+    assert server.connections > opened
+
+
+async def test_no_connection_is_kept_to_a_server_that_was_not_rented(ollama_server, question, ask):
+    engine, opened = OllamaEngine(Endpoint(ollama_server.url, TOKEN), LIMITS), []
+    for _ in range(3):
+        await ask(engine, question())
+        opened.append(ollama_server.connections)
+    assert opened[0] < opened[1] < opened[2]
+    await engine.aclose()
 
 
 @pytest.mark.parametrize(
