@@ -11,7 +11,7 @@ hits all alike.
 
 A put is one entry with an answer of 1,000 characters, a hit one rewording that gets its answer; llmhost's
 policy is `threshold`, as the others judge by similarity alone. `right`: the share of questions that got the
-answer of the nearest entry.
+answer of the nearest entry; `processor`: what a hit used of it, of the process and of Redis together.
 """
 
 from __future__ import annotations
@@ -200,13 +200,13 @@ def worker(name: str, socket: str, folder: Path) -> None:
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:
         action, start, end = line.split()
-        took, said = [], []
+        took, said, processor = [], [], time.process_time()
         for number in range(int(start), int(end)):
             begun = time.perf_counter()
             found = steps[action](number)
             took.append(time.perf_counter() - begun)
             said.append(None if found is None else int(found.partition(":")[0]))
-        print(json.dumps([took, said]), flush=True)
+        print(json.dumps([took, said, time.process_time() - processor]), flush=True)
 
 
 # The run.
@@ -228,6 +228,8 @@ class Turns:
         self.took: dict[str, list[float]] = {"put": [], "find": []}
         self.said: list[int | None] = []
         self.bytes = 0
+        #: seconds, of the process, and of Redis meanwhile
+        self.processor = {"put": 0.0, "find": 0.0}
 
     def turn(self, action: str, start: int, end: int) -> None:
         assert self._process.stdin is not None
@@ -238,6 +240,7 @@ class Turns:
             self.failed = True
             return
         self.took[action] += answer[0]
+        self.processor[action] += answer[2]
         self.said += answer[1] if action == "find" else []
 
     def end(self) -> None:
@@ -298,12 +301,12 @@ def run(entries: int, venvs: Path) -> list[dict[str, Any]]:
                             if one.failed:
                                 continue
                             before = await used(client, one, at)
-                            one.turn("put", start, min(start + TURN, entries))
+                            await turn(client, one, "put", start, min(start + TURN, entries))
                             one.bytes += await used(client, one, at) - before
                     for start in range(0, len(questions), TURN):
                         for one in products:
                             if not one.failed:
-                                one.turn("find", start, min(start + TURN, len(questions)))
+                                await turn(client, one, "find", start, min(start + TURN, len(questions)))
                     return [row(one, entries, nearest) for one in products]
                 finally:
                     for one in products:
@@ -312,12 +315,27 @@ def run(entries: int, venvs: Path) -> list[dict[str, Any]]:
     return asyncio.run(measure())
 
 
+async def turn(client: Any, one: Turns, action: str, start: int, end: int) -> None:
+    before = await of_redis(client)
+    one.turn(action, start, end)
+    one.processor[action] += await of_redis(client) - before
+
+
+async def of_redis(client: Any) -> float:
+    """Seconds of processor time."""
+    times = await client.info("cpu")
+    return float(times["used_cpu_user"]) + float(times["used_cpu_sys"])
+
+
 async def used(client: Any, one: Turns, folder: Path) -> int:
     """Bytes in Redis; of what is not in Redis, those of its files."""
     if one.name == "gptcache":
-        files = [path for path in folder.glob("*") if path.suffix in (".db", ".index")]  # noqa: ASYNC240
-        return sum(path.stat().st_size for path in files)
+        return file_bytes(folder)
     return int((await client.info("memory"))["used_memory"])
+
+
+def file_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".db", ".index"))
 
 
 def row(one: Turns, entries: int, nearest: Sequence[int]) -> dict[str, Any]:
@@ -328,6 +346,7 @@ def row(one: Turns, entries: int, nearest: Sequence[int]) -> dict[str, Any]:
         "product": one.name,
         "puts_per_second": len(put) / put.sum(),
         "hits_per_second": len(find) / find.sum(),
+        "hit_processor_ms": 1000 * one.processor["find"] / len(find),
         "p50_ms": 1000 * float(np.median(find)),
         "p99_ms": 1000 * float(np.quantile(find, 0.99)),
         "right": sum(said == near for said, near in zip(one.said, nearest, strict=True)) / len(find),
@@ -337,8 +356,8 @@ def row(one: Turns, entries: int, nearest: Sequence[int]) -> dict[str, Any]:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     lines = [
-        "| cache | puts/s | hits/s | hit p50 | p99 | right | bytes an entry |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| cache | puts/s | hits/s | hit p50 | p99 | processor | right | bytes an entry |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for one in rows:
         if "failed" in one:
@@ -346,7 +365,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             continue
         lines.append(
             f"| {one['product']} | {one['puts_per_second']:,.0f} | {one['hits_per_second']:,.0f} | "
-            f"{one['p50_ms']:.2f} ms | {one['p99_ms']:.1f} ms | {one['right']:.3f} | {one['bytes']:,.0f} |"
+            f"{one['p50_ms']:.2f} ms | {one['p99_ms']:.1f} ms | {one['hit_processor_ms']:.2f} ms | "
+            f"{one['right']:.3f} | {one['bytes']:,.0f} |"
         )
     return "\n".join(lines)
 

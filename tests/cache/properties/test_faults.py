@@ -26,6 +26,7 @@ from llmhost.cache.catalog import Catalog
 from llmhost.cache.indexes.flat import FlatIndex
 from llmhost.cache.indexes.query_engine import QueryEngineIndex
 from llmhost.cache.indexes.vector_set import VectorSetIndex
+from llmhost.cache.stored import encode_answer
 from llmhost.config.models import RedisConfig
 from llmhost.store import connections
 from llmhost.store.client import connect, text
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from llmhost.answering.question import Question
     from llmhost.cache.keys import CacheKey
+    from llmhost.cache.models import Answer
     from llmhost.store.keys import NamespaceKeys
 
 #: Each index, and a server that has it. In `moving`, a scope of two entries gets a vector set.
@@ -225,6 +227,32 @@ async def test_something_else_in_the_place_of_a_flight_holds_no_question_up(
             await redis_client.persist(flight)
         assert await ask(house, ASKED, "of the words") == "of the words"
         await redis_client.delete(*await all_keys(redis_client))
+
+
+async def test_an_older_llmhost_beside_this_one_may_replace_an_answer_and_have_its_own_replaced(
+    house: House, redis_client: Redis, keys: NamespaceKeys, answer: Callable[..., Answer]
+) -> None:
+    await fill(house)
+    own = key_of(ASKED)
+
+    async def store_as_older(question: str) -> None:
+        await redis_client.set(keys.response(own.entry), encode_answer(answer("of the older")), px=60_000)
+        facts: dict[Any, Any] = {
+            "question": question,
+            "scope": own.scope,
+            "embedder": "words",
+            "vector": bytes(4 * 512),
+        }
+        await redis_client.hset(keys.embedding(own.entry), mapping=facts)
+
+    await store_as_older(own.question)
+    assert {await ask(house, question) for question in (ASKED, REWORDED)} == {"of the older"}
+    refreshed = await house.ask(replace(ASKED, refresh=True), engine("of this one"))
+    assert refreshed.entry == own.entry
+    assert {await ask(house, question) for question in (ASKED, REWORDED)} == {"of this one"}
+    assert not await redis_client.exists(keys.embedding(own.entry))
+    await store_as_older("what is something else")
+    assert await ask(house, REWORDED, "asked again") == "asked again"
 
 
 # What happens to all of it at once
