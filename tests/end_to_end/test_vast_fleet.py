@@ -94,6 +94,14 @@ async def test_what_a_bill_may_still_correct_is_marked_as_an_estimate_everywhere
         assert "~$0.0" in (await fleet.run(*command.split())).out, command
 
 
+async def test_a_bench_measures_each_worker_through_its_front_door(fleet: RentedHouse) -> None:
+    said = await fleet.ok("bench", "--quick")
+    assert {worker["worker"]: worker["failure"] for worker in said["workers"]} == dict.fromkeys(
+        fleet.alive(), ""
+    )
+    assert all(worker["queries_per_minute"] > 0 for worker in said["workers"])
+
+
 async def test_status_shows_what_the_gpus_do(fleet: RentedHouse) -> None:
     async def measured() -> Any:  # which a worker does every few seconds
         shown = (await fleet.ok("status", "--gpu"))["gpus"]
