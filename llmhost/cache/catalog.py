@@ -223,7 +223,7 @@ class Catalog:
             async for found in walk.keys_of(self.client, pattern):
                 with translate_errors():
                     removed = await self.client.unlink(*found)
-                if pattern == self.keys.response("*"):
+                if pattern.startswith(self.keys.family("response")):
                     entries += removed
         return entries
 

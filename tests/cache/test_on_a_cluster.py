@@ -19,10 +19,16 @@ from plugins.cache import MakeCache
 from plugins.redis_clusters import RedisCluster
 from redis.crc import key_slot
 
+from llmhost.cache.catalog import Catalog
+from llmhost.cache.contracts import Embedder, Index
+from llmhost.cache.indexes.choose import IndexKind
+from llmhost.cache.indexes.choose import make_index as index_of_kind
 from llmhost.cache.indexes.vector_set import VectorSetIndex
 from llmhost.cache.keys import CacheKey, cache_key, scope_id
 from llmhost.cache.models import Answer
+from llmhost.cache.reindex import Reindexer
 from llmhost.cache.service import SemanticCache
+from llmhost.cache.sweep import Sweeper
 from llmhost.errors import StoreError
 from llmhost.store.client import connect
 from llmhost.store.keys import NamespaceKeys
@@ -174,3 +180,48 @@ async def test_a_master_that_fails_under_load_loses_no_answer_that_its_replica_h
     assert len(safe) > 20
     assert [number for number in safe if await load.lost(number)] == []
     assert load.wrong == []
+
+
+async def test_entries_move_to_another_index_and_are_swept_and_cleared(
+    cluster_client: Redis,
+    redis_cluster: RedisCluster,
+    keys: NamespaceKeys,
+    make_cache: MakeCache,
+    answer: Callable[..., Answer],
+) -> None:
+    embedder, client = NumberEmbedder(), cluster_client
+
+    def make(kind: IndexKind, embedder: str, dimensions: int) -> Index:
+        options = {"embedder": embedder, "dimensions": dimensions, "lifetime": 7200.0}
+        return index_of_kind(kind, client, keys, **options, shards=2)  # type: ignore[arg-type]
+
+    async def source() -> tuple[Embedder, Index]:
+        return embedder, make("vector_set", embedder.id, embedder.dimensions)
+
+    cache = make_cache(client=client, embedder_source=source)
+    for number in range(30):
+        await cache.store(question(number), answer(f"answer {number}"), embedder.embed(str(number)))
+    await client.unlink(keys.response(question(0).entry))
+    reindexer = Reindexer(
+        client, keys, make=make, embedder_source=lambda: ready(embedder), embedder_id=embedder.id, period=0.0
+    )
+
+    moved = await reindexer.run("flat")
+    assert (moved.entries, moved.added) == (29, 29)
+    flat = make("flat", embedder.id, embedder.dimensions)
+    await flat.prepare(SCOPE)
+    (nearest, *_) = await flat.search(SCOPE, embedder.embed("7"), 1)
+    assert nearest.entry == question(7).entry
+    await client.unlink(keys.response(question(7).entry))
+    swept = await Sweeper(client, keys, make=make).run()
+    assert swept.vectors == 1
+
+    async def no_index(embedder: str, dimensions: int) -> Index:
+        return make("flat", embedder, dimensions)
+
+    assert await Catalog(client, keys, no_index).clear() == 28
+    assert all(redis_cluster.names(node) == frozenset() for node in range(3))
+
+
+async def ready(embedder: NumberEmbedder) -> Embedder:
+    return embedder

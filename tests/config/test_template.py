@@ -77,7 +77,8 @@ def test_each_example_in_the_template_is_a_valid_value(load: Load, but: Sequence
     else:
         text = re.sub(r"  sentinel:\n(    .*\n)+", "", text)
     text = uncommented(text, but=but)
-    environ = {"SENTINEL_PASSWORD": "s"}
+    environ = {"SENTINEL_PASSWORD": "s", "NTFY_TOKEN": "t"}
+    environ |= dict.fromkeys(("NOTIFY_WEBHOOK", "SLACK_WEBHOOK", "NTFY_TOPIC"), "https://hooks.example.com/1")
     environ |= {"REDIS_URL": "redis://h", "REDIS_PASSWORD": "p", "WORKER_TOKEN": "t", "VAST_API_KEY": "k"}
     environ["FLEET_SIGNING_KEY"] = "sixteen or more characters"
     environ["REDIS_WORKER_URL"] = "rediss://worker:secret@redis.example.net"
