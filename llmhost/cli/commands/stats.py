@@ -80,7 +80,8 @@ def stats(
       llmhost stats --json | jq .hit_ratio
     """
     options = globals_of(ctx)
-    _check_sense({"--watch": watch, "--csv": csv, "--reconcile": reconcile, "--json": options.json})
+    writes = {"--html": html is not None, "--export": export is not None}
+    _check_sense({"--watch": watch, "--csv": csv, "--reconcile": reconcile, "--json": options.json}, writes)
     seconds = parse_period(since)
     config = configured(options, header=not csv)
     if reconcile:
@@ -113,9 +114,12 @@ def _show(made: Stats, console: Console) -> None:
     console.print(picture(made, width=console.width, unicode=unicode))
 
 
-def _check_sense(chosen: Mapping[str, bool]) -> None:
-    """Of what prints something else than the screen, only one goes; what was compared may be JSON."""
-    names = [name for name, is_on in chosen.items() if is_on]
+def _check_sense(prints: Mapping[str, bool], writes: Mapping[str, bool]) -> None:
+    """Of what prints something else than the screen, only one goes; what was compared may be JSON. A file is
+    written once, of the figures."""
+    names = [name for name, is_on in prints.items() if is_on]
+    if prints["--watch"] or prints["--reconcile"]:
+        names += [name for name, is_on in writes.items() if is_on]
     if len(names) > 1 and names != ["--reconcile", "--json"]:
         raise UsageError(f"{names[0]} and {names[1]} do not go together", hint="leave one of them out")
 
