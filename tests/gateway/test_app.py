@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import chain
 from typing import Any
 
 import anthropic
@@ -11,6 +12,7 @@ import openai
 import pytest
 from doubles.chat_server import Fault
 from doubles.gateway_house import House, Serve
+from redis.asyncio.connection import AbstractConnection
 
 from llmhost.gateway.app import path_of_route
 
@@ -171,6 +173,36 @@ async def test_a_page_of_another_site_is_not_answered(house: House, headers: dic
 async def test_a_name_from_outside_cannot_add_a_header(house: House) -> None:
     answer = await house.chat(model="tiny\r\nx-evil: 1")
     assert (answer.status_code, "x-evil" in answer.headers) == (404, False)
+
+
+#: what Redis is sent before a worker is asked, by what is in its keys; what stands together is sent at once
+NEEDED = [["response:"], ["trust", "vector_log:", "vectors:"], ["flight:"], ["traffic"]]
+
+
+async def test_redis_is_waited_for_four_times_before_a_worker_is_asked(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a question in a scope of its own. The list of workers is read once a second, whoever asks."""
+    await house.chat("What is Redis?")
+    house.engine.asked.clear()
+    sent: list[str] = []
+    send = AbstractConnection.send_packed_command
+
+    async def noted(connection: AbstractConnection, command: Any, **options: Any) -> None:
+        words = b"".join([command] if isinstance(command, bytes) else command).decode("latin-1")
+        kinds = [kind for kind in chain.from_iterable(NEEDED) if kind in words]
+        is_for_it = not house.engine.asked.is_set() and ":ledger:" not in words and ":speed:" not in words
+        if is_for_it and ":worker" not in words:
+            sent.append(kinds[-1] if kinds else words)
+        await send(connection, command, **options)
+
+    monkeypatch.setattr(AbstractConnection, "send_packed_command", noted)
+    body = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is a queue?"}]
+    assert (await house.chat(messages=body)).status_code == 200
+    assert [
+        sorted(sent[at : at + len(step)]) for at, step in zip((0, 1, 4, 5), NEEDED, strict=True)
+    ] == NEEDED
+    assert len(sent) == 6
 
 
 async def test_where_the_client_is_gone_the_engine_stops(house: House) -> None:
