@@ -257,6 +257,7 @@ async def first_of(index: VectorSetIndex, number: int) -> str | None:
     return found[0].entry if found else None
 
 
+@pytest.mark.as_admin
 async def test_a_scope_is_spread_evenly_and_searched_as_one(client: Redis) -> None:
     index = spread(client, 3)
     for number in range(60):
