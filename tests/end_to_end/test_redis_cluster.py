@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +31,7 @@ from llmhost.store.client import connect
 from llmhost.store.keys import FleetKeys, NamespaceKeys
 from llmhost.store.lease import Lease
 
+ROOT = Path(__file__).parents[2]
 QUESTION, REWORDED = "Explain machine learning briefly", "What is machine learning in simple terms?"
 
 
@@ -193,3 +196,24 @@ async def test_of_three_processes_one_asks_and_the_others_hear_its_answer(others
         await lead.tell([("text", "one "), ("text", "two")])
         lead.answer = answer
     assert await asyncio.gather(*tasks) == [(["one ", "two"], answer)] * 2
+
+
+async def test_a_user_with_the_rights_of_the_docs_can_do_all_of_it(
+    house: House, static: HouseMaker, openai_server: OpenAIServer, redis_cluster: RedisCluster
+) -> None:
+    text = (ROOT / "docs" / "redis.md").read_text()
+    lines = re.findall(r"^ACL SETUSER llmhost (.*)$", text, re.MULTILINE)
+    rights = " ".join(line.replace("on >SECRET", "") for line in lines if "ft." not in line).split()
+    for node in range(6):
+        more = ("+cluster|slots", "+cluster|nodes")
+        redis_cluster.ask(node, "ACL", "SETUSER", "llmhost", "reset", "on", ">secret", *rights, *more)
+    login = {"username": "llmhost", "password": "secret"}
+    address = {"host": "127.0.0.1", "port": redis_cluster.nodes[2].port, "cluster": True, "timeout": "10s"}
+    static(house, openai_server, redis=address | login)
+    await house.ok("up")
+    await house.ok("ask", QUESTION)
+
+    assert (await house.ok("ask", REWORDED, "--threshold", "0"))["source"] == "semantic"
+    found = await checks(house)
+    for name in ("redis", "redis cluster", "redis use", "index"):
+        assert found[name]["level"] == "ok", found[name]
