@@ -80,7 +80,9 @@ def ask(server: RedisServer, *command: str | bytes | int) -> Any:
         return client.execute_command(*command)
 
 
-def start_cluster(folder: Path, stack: ExitStack, *, masters: int = 3, replicas: bool = True) -> RedisCluster:
+def start_cluster(
+    folder: Path, stack: ExitStack, *, masters: int = 3, replicas: bool = True, name: str = "redis-8.2"
+) -> RedisCluster:
     """Ready: all slots are served, and each replica has what its master has."""
     count = 2 * masters if replicas else masters
     nodes = []
@@ -89,7 +91,7 @@ def start_cluster(folder: Path, stack: ExitStack, *, masters: int = 3, replicas:
         home.mkdir()
         # The usual port of the cluster's own traffic is 10000 further, which may be none.
         options = (*_NODE, "--cluster-port", str(free_port()))
-        nodes.append(start_on_a_port(home, *options, name="redis-8.2"))
+        nodes.append(start_on_a_port(home, *options, name=name))
         stack.callback(nodes[-1].kill)
     cluster = RedisCluster(nodes)
     for number in range(masters):

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
+from pathlib import Path
 
+import numpy as np
 import pytest
-from plugins.redis_clusters import RedisCluster
+from plugins.redis_clusters import RedisCluster, start_cluster
 from plugins.redis_servers import PortServer
 from redis.crc import key_slot
 
+from llmhost.cache.indexes.choose import index_in_force, make_index
 from llmhost.config.redis import RedisConfig
 from llmhost.errors import StoreRefused
-from llmhost.store.client import connect, translate_errors
+from llmhost.store.client import connect, is_sharded, translate_errors
 from llmhost.store.cluster import ClusterClient
+from llmhost.store.keys import NamespaceKeys
 
 NAMES = [f"key:{number}" for number in range(20)]
 
@@ -139,3 +144,20 @@ async def hint_of_sets(config: RedisConfig) -> str:
             except StoreRefused as error:
                 return error.hint or ""
     return ""
+
+
+async def test_a_cluster_of_valkey_is_one_too(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        cluster = start_cluster(tmp_path, stack, replicas=False, name="valkey-9.1")
+        async with connect(cluster.config()) as client:
+            keys = NamespaceKeys("test", is_sharded(client))
+            assert (await index_in_force(client, keys, "auto")).kind == "flat"
+            index = make_index("flat", client, keys, embedder="e", dimensions=4, lifetime=60.0)
+            vectors = np.eye(4, dtype=np.float32)
+            for number, scope in enumerate("stuv"):
+                await index.add(scope, f"{number:032x}", vectors[number])
+            for number, scope in enumerate("stuv"):
+                await index.prepare(scope)
+                assert [near.entry for near in await index.search(scope, vectors[number], 3)] == [
+                    f"{number:032x}"
+                ]
