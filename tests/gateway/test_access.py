@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import anthropic
@@ -473,6 +474,31 @@ async def test_where_redis_is_away_a_key_that_was_seen_is_believed_and_another_i
         assert str(redis.port) not in unknown.text
         wrong = keys[0][:-1] + ("0" if keys[0][-1] != "0" else "1")
         assert (await house.chat(headers=bearer(wrong))).status_code == 503
+
+
+async def test_where_redis_is_away_requests_at_once_do_not_pass_a_limit_of_a_day_together(
+    serve: Serve, redis_port_server: PortServer
+) -> None:
+    redis, (text, made) = redis_port_server(), make_key()
+    client = connect(RedisConfig(host="127.0.0.1", port=redis.port))
+    await KeyStore(client).add(ApiKey(made.id, "acme", Limits(tokens_per_day=1500), time.time(), made.digest))
+    await client.aclose()
+    async with HeldServer() as engine:
+        engine.open.set()
+        worker = {"provider": "static", "workers": [{"url": engine.url}]}
+        url, slots = f"redis://127.0.0.1:{redis.port}", {"kind": "openai", "model": "tiny", "slots": 20}
+        async with serve(fleet=worker, engine=slots, gateway=ALWAYS, redis={"url": url}) as house:
+            assert (await house.chat(headers=bearer(text), max_tokens=9)).status_code == 200
+            redis.kill()
+            engine.open.clear()
+            asked = [
+                asyncio.create_task(house.chat(f"Hi {number}", bearer(text), max_tokens=1000))
+                for number in range(10)
+            ]
+            await until(lambda: sum(task.done() for task in asked) >= 8)
+            engine.open.set()
+            statuses = Counter([(await task).status_code for task in asked])
+    assert statuses == {200: 2, 429: 8}
 
 
 def last_known(asked: int = 0, today: Use | None = None, **limits: Any) -> LastKnown:
