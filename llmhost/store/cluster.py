@@ -151,12 +151,15 @@ class ClusterClient(Client):
                 raise values
             for place, value in zip(places, values, strict=True):
                 answers[place] = value
-        for place, answer in enumerate(answers):
-            if isinstance(answer, AskError | TryAgainError):
-                try:
-                    answers[place] = await self._send(*stack[place])
-                except ResponseError as error:
-                    answers[place] = error
+        redirected = [at for at, answer in enumerate(answers) if isinstance(answer, AskError | TryAgainError)]
+        if redirected:
+            for script in scripts:  # the other node may not know it
+                await self._on_all("SCRIPT LOAD", script.script)
+        for place in redirected:
+            try:
+                answers[place] = await self._send(*stack[place])
+            except ResponseError as error:
+                answers[place] = error
         if raise_on_error:
             ClusterPipeline(self, False).raise_first_error(stack, answers)  # type: ignore[arg-type]
         return answers

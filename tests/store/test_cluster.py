@@ -115,6 +115,10 @@ async def test_keys_of_a_slot_that_moves_are_read_and_written(own_redis_cluster:
         pipeline.hgetall(f"{other}:hash")
         assert await pipeline.execute() == [1, {b"a": b"b"}]
         assert cluster.ask(target, "DBSIZE") == 21
+        script = client.register_script("return redis.call('INCR', KEYS[1])")
+        pipeline = client.pipeline(transaction=False)
+        await script(keys=[f"{other}:count"], client=pipeline)
+        assert await pipeline.execute() == [1]
 
         cluster.ask(source, "MIGRATE", "127.0.0.1", cluster.nodes[target].port, name, 0, 5000)
         for node in (target, source):
