@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from llmhost.cache.calibration import UNCALIBRATED, Calibration
+from llmhost.cache.guards import answer_objection
 from llmhost.cache.models import CacheDecision, Candidate, Judgement, Objection, Verdict
 from llmhost.cache.rewording import undone
 
@@ -136,6 +137,7 @@ class VerifiedPolicy:
     verify: Callable[[str, str], float]
     thresholds: Thresholds
     wording: Callable[[str, str], tuple[str, str]] = undone
+    answers: Callable[[str, str, str], Objection | None] = answer_objection
 
     def floor(self, threshold: float | None = None) -> float:  # noqa: ARG002
         return _VERIFIED_FLOOR
@@ -182,6 +184,9 @@ class VerifiedPolicy:
             return Verdict(candidate, False, f"similarity {candidate.similarity:.3f} < {_VERIFIED_FLOOR:g}")
         question, stored = self.wording(question, candidate.question)
         objections = self.guards(question, stored)
+        if not any(objection.refuses for objection in objections):
+            about = self.answers(question, stored, candidate.answer.text)
+            objections += () if about is None else (about,)
         refusal = next((objection for objection in objections if objection.refuses), None)
         if refusal is not None:
             return Verdict(candidate, False, f"{refusal.guard}: {refusal.words}", objections=objections)

@@ -10,7 +10,7 @@ import time
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -42,7 +42,7 @@ __all__ = [
     "measured",
 ]
 
-#: What is stored with a question; no policy looks at it.
+#: What is stored with a question where the pair brings no answer.
 STAND_IN = Answer("", "", 0.0, 0, 0, "stop", 0.0, 0.0)
 
 _EXACT = CacheDecision("serve", None, None, "the same wording")
@@ -102,7 +102,8 @@ def evaluate(
         else:
             begun = time.perf_counter()
             similarity = float(asked @ stored)
-            found = [Candidate("stored", known, similarity, STAND_IN)] if similarity >= policy.floor() else []
+            answer = replace(STAND_IN, text=pair.answer) if pair.answer else STAND_IN
+            found = [Candidate("stored", known, similarity, answer)] if similarity >= policy.floor() else []
             decision = policy.decide(question, found, None, calibration)
             yield PairOutcome(pair, decision, similarity, asked_ms + (time.perf_counter() - begun) * 1000)
 

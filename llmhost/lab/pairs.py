@@ -152,7 +152,7 @@ def _object(line: bytes) -> Mapping[str, Any]:
 #: characters; a kind is a word or two
 _LONGEST_KIND = 60
 
-_HINT = 'write {"a": "...", "b": "...", "same": 1} on each line; "kind" may be added'
+_HINT = 'write {"a": "...", "b": "...", "same": 1} on each line; "kind" and "answer" may be added'
 
 #: so that the same pairs are drawn each time
 _SEED = 5
@@ -160,17 +160,19 @@ _SEED = 5
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """`same`: the answer to one is the answer to the other. `kind` is what the file calls such a pair."""
+    """`same`: the answer to one is the answer to the other. `kind` is what the file calls such a pair,
+    `answer` the one that is stored with `b`, empty where the file has none."""
 
     a: str
     b: str
     same: bool
     kind: str | None = None
+    answer: str = ""
 
 
 def read_pairs(path: Path) -> Lines[Pair]:
-    """Reads a file with ``{"a", "b", "same"[, "kind"]}`` on each line; ``.gz`` is unpacked. Raises UsageError
-    where the file cannot be read, no line of it is sound, or more than 5 % are not.
+    """Reads a file with ``{"a", "b", "same"[, "kind"][, "answer"]}`` on each line; ``.gz`` is unpacked.
+    Raises UsageError where the file cannot be read, no line of it is sound, or more than 5 % are not.
     """
 
     def pair(row: Mapping[str, Any]) -> Pair:
@@ -181,7 +183,10 @@ def read_pairs(path: Path) -> Lines[Pair]:
             )
         if kind is not None and not (isinstance(kind, str) and kind.strip() and len(kind) <= _LONGEST_KIND):
             raise ValueError(f"'kind' is not a text of 1 to {_LONGEST_KIND} characters")
-        return Pair(a, b, bool(same), kind)
+        answer = row.get("answer", "")
+        if not isinstance(answer, str) or len(answer) > _LONGEST_QUESTION:
+            raise ValueError(f"'answer' is not a text of at most {_LONGEST_QUESTION:,} characters")
+        return Pair(a, b, bool(same), kind, answer)
 
     return read_lines(path, pair, hint=_HINT)
 

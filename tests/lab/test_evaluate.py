@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from doubles.embedders import WordEmbedder
@@ -90,6 +91,14 @@ def test_a_question_that_cannot_be_embedded_is_a_miss(turned: bool) -> None:
     a, b = (short, long) if turned else (long, short)
     outcome = outcome_of(a, b, ThresholdPolicy(-1))
     assert (outcome.accepted, outcome.unread, outcome.similarity) == (False, True, None)
+
+
+def test_the_policy_sees_the_answer_that_a_pair_brings() -> None:
+    seen: list[str] = []
+    policy, _ = verified(0.99)
+    looking = replace(policy, answers=lambda _one, _other, answer: seen.append(answer))
+    list(evaluate([replace(PAIR, answer="a fish"), PAIR], WordEmbedder(), looking))
+    assert seen == ["a fish", ""]
 
 
 def test_what_is_left_to_the_judge_is_not_accepted() -> None:

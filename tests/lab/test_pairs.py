@@ -49,6 +49,12 @@ def test_a_sound_file_gives_its_pairs_in_order(tmp_path: Path) -> None:
     )
 
 
+def test_a_pair_may_bring_its_answer(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"a": "x", "b": "y", "same": 1, "answer": "z"}\n')
+    assert read_pairs(path).rows == (Pair("x", "y", True, None, "z"),)
+
+
 def test_a_packed_file_with_a_byte_order_mark_and_windows_lines(tmp_path: Path) -> None:
     packed = gzip.compress((chr(0xFEFF) + line() * 2).replace("\n", "\r\n").encode())
     assert len(read(tmp_path, packed, "pairs.jsonl.gz").rows) == 2

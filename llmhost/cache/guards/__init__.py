@@ -6,6 +6,7 @@ A guard refuses, doubts, or does not object, which leaves the decision to the ve
 from __future__ import annotations
 
 from llmhost.cache.guards import (
+    answer,
     aspect,
     dates,
     languages,
@@ -22,7 +23,7 @@ from llmhost.cache.guards import (
 from llmhost.cache.guards.wording import Guard, Wording, read
 from llmhost.cache.models import Objection
 
-__all__ = ["GUARDS", "Guard", "Wording", "objections", "read"]
+__all__ = ["GUARDS", "Guard", "Wording", "answer_objection", "objections", "read"]
 
 #: Every guard with the name by which it objects, in the order in which they are asked.
 GUARDS: tuple[tuple[str, Guard], ...] = (
@@ -48,3 +49,8 @@ def objections(question: str, stored: str) -> tuple[Objection, ...]:
     """
     ours, theirs = read(question), read(stored)
     return tuple(objection for _, guard in GUARDS if (objection := guard(ours, theirs)))
+
+
+def answer_objection(question: str, stored: str, text: str) -> Objection | None:
+    """What speaks against answering `question` with `text`, the answer to `stored`."""
+    return answer.guard(read(question), read(stored), text)

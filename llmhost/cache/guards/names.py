@@ -9,7 +9,7 @@ from llmhost.cache.guards.word_lists import english, sections
 from llmhost.cache.guards.wording import Wording, named, overlap
 from llmhost.cache.models import Objection
 
-__all__ = ["NAME", "guard"]
+__all__ = ["NAME", "guard", "only_in"]
 
 NAME = "names"
 #: words in capitals of all; where more are, capitals are the style of the whole text
@@ -56,6 +56,23 @@ def _unshared(wording: Wording, other: Wording) -> set[tuple[str, str]]:
         if _known(other).isdisjoint(names) and not other.word_set.issuperset(spelling)
         for known in names
     }
+
+
+def only_in(wording: Wording, other: Wording) -> set[tuple[str, ...]]:
+    """The names that one text has and the other has not, each with all its spellings."""
+    known = {_every_spelling()[name] for name in _unshared(wording, other)}
+    return known | {(name,) for name in _unknown_to(other, _capitals(wording))}
+
+
+@cache
+def _every_spelling() -> dict[tuple[str, str], tuple[str, ...]]:
+    """All spellings of a well-known name, in lower case."""
+    spellings = {}
+    for kind, entries in sections("names").items():
+        for entry in entries:
+            written = tuple(spelling.removeprefix("^") for spelling in entry.split(" = "))
+            spellings[kind, written[0]] = written
+    return spellings
 
 
 @lru_cache(maxsize=128)

@@ -12,7 +12,7 @@ from llmhost.cache.guards.word_lists import english, related, sections
 from llmhost.cache.guards.wording import Wording, named, overlap
 from llmhost.cache.models import Objection
 
-__all__ = ["NAME", "SCALES", "UNITS", "guard", "in_digits", "spelled_numbers"]
+__all__ = ["NAME", "SCALES", "UNITS", "guard", "in_digits", "only_in", "spelled_numbers"]
 
 NAME = "numbers"
 #: Each unit with its dimension and its size in that dimension's base unit. Months are not seconds: none is
@@ -117,6 +117,11 @@ def _unmatched(side: Wording, other: Wording) -> list[Number]:
         if not any(_equal(number, there) for there in _figures(other).numbers)
         and not (number.digits == "1" and not _ONE.isdisjoint(other.word_set))
     ]
+
+
+def only_in(side: Wording, other: Wording) -> set[str]:
+    """The digits of the numbers that one says and the other does not."""
+    return {number.digits for number in _unmatched(side, other)}
 
 
 def _equal(one: Number, other: Number) -> bool:
