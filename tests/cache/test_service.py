@@ -188,6 +188,19 @@ async def test_hits_that_are_counted_together_are_counted_on_each_entry(
     assert not await redis_client.exists(f"test:metadata:{'f' * 32}")
 
 
+@pytest.mark.parametrize("garbage", [("SET", "x"), ("RPUSH", "x"), ("HSET", "hit_count", "many")])
+async def test_what_is_no_count_keeps_no_other_hit_from_being_counted(
+    cache: SemanticCache, key: MakeKey, put: Put, redis_client: Redis, garbage: tuple[str, ...]
+) -> None:
+    entries = [key(QUESTION).entry, key("bake a cake").entry]
+    await put(cache, QUESTION)
+    await put(cache, "bake a cake")
+    command, *value = garbage
+    await redis_client.execute_command(command, f"test:metadata:{entries[0]}", *value)
+    await cache.touch(*(Hit(entry, 5.0) for entry in entries))
+    assert [await redis_client.hget(f"test:metadata:{entry}", "hit_count") for entry in entries] == [b"1"] * 2
+
+
 async def test_unrelated_questions_are_not_even_looked_at(
     cache: SemanticCache, key: MakeKey, put: Put
 ) -> None:
