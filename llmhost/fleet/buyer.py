@@ -156,6 +156,8 @@ class Buyer:
         except FleetBusy as error:
             await self._undo(worker, error)
             raise
+        except StoreError:
+            pass  # a `down` that came meanwhile has seen the purchase in Redis
         return worker
 
     async def _create_known(self, offer: Offer | None) -> Worker:
@@ -190,8 +192,9 @@ class Buyer:
 
     async def _check_wanted(self) -> None:
         """`up` lifts the pauses that it knows before it buys, and a paused autoscaler buys nothing: a fleet
-        that is paused now was taken down meanwhile. Raises FleetBusy."""
-        if await self.records.pauses():
+        that is paused now was taken down meanwhile. Raises FleetBusy, and StoreError where Redis was there
+        when the lock was taken, and does not say."""
+        if await self.records.pauses(certain=self.lock.fence is not None):
             raise taken_down()
 
     async def _undo(self, worker: Worker, why: FleetBusy) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from llmhost.errors import StateError
 from llmhost.machine.files import make_folder, names_in, read_json, write_json
 
-__all__ = ["KnownFleet", "forget_fleet", "known_fleets", "remember_fleet"]
+__all__ = ["KnownFleet", "forget_fleet", "known_file", "known_fleets", "remember_fleet"]
 
 #: one file for each provider: workers of the one before bill on when a fleet's provider is changed
 _FILES = {provider: f"fleet-{provider}.json" for provider in ("local", "static", "vast")}
@@ -25,12 +25,14 @@ _TRACES = {"local": ("workers", "local-*"), "vast": ("intents", "*.json")}
 @dataclass(frozen=True, slots=True)
 class KnownFleet:
     """`config` is the path of a configuration that it was made from; None where that is not known. `payer` is
-    the fingerprint of the account's key that was in use then, empty where none is known."""
+    the fingerprint of the account's key that was in use then, and `redis` that of where the fleet's records
+    were; empty where none is known."""
 
     name: str
     provider: str
     config: str | None = None
     payer: str = ""
+    redis: str = ""
 
 
 #: configurations of one fleet
@@ -44,13 +46,23 @@ def remember_fleet(fleets: Path, fleet: KnownFleet) -> None:
     make_folder(folder)
     known = [one.config for one in _written(folder, fleet.provider)]
     before = [config for config in known if config not in (None, fleet.config)]
-    values = {"config": fleet.config, "before": before[:_MOST_FILES], "payer": fleet.payer}
+    values = {
+        "config": fleet.config,
+        "before": before[:_MOST_FILES],
+        "payer": fleet.payer,
+        "redis": fleet.redis,
+    }
     write_json(folder / _FILES[fleet.provider], values)
+
+
+def known_file(fleets: Path, name: str, provider: str) -> Path:
+    """The file that says where a fleet came from."""
+    return fleets / name / _FILES[provider]
 
 
 def forget_fleet(fleets: Path, name: str, provider: str) -> None:
     """The fleet is gone; what is known of its workers or purchases stays. Raises StateError."""
-    path = fleets / name / _FILES[provider]
+    path = known_file(fleets, name, provider)
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -92,7 +104,6 @@ def _written(folder: Path, provider: str) -> Sequence[KnownFleet]:
         return ()
     before = values.get("before")
     configs = [values.get("config"), *(before if isinstance(before, list) else ())]
-    payer = values.get("payer")
-    payer = payer if isinstance(payer, str) else ""
-    nothing = KnownFleet(folder.name, provider, payer=payer)
+    marks = {name: value for name in ("payer", "redis") if isinstance(value := values.get(name), str)}
+    nothing = KnownFleet(folder.name, provider, **marks)
     return [replace(nothing, config=path) for path in configs if isinstance(path, str)] or [nothing]

@@ -105,7 +105,7 @@ class Provisioning:
     async def _apply_or_quote(self) -> tuple[Plan | None, Quote | None]:
         """Plans again and does the plan. Does nothing and returns a quote where the plan has purchases and
         the operator was never asked, and the plan where workers have to finish their answers first."""
-        known = await self._records.known()
+        known = await self._records.known(certain=self.buyer.lock.fence is not None)
         await resolve_pending(self._provider, known)
         listed = await list_to_buy(self._provider, known)
         plan = await make_healthy_plan(self.buyer.spec, listed, self.hooks, self._records)

@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
+from llmhost.errors import StoreError
 from llmhost.fleet.models import Intent
 from llmhost.fleet.provider import ANSWERED_AFTER
 from llmhost.store.client import is_sharded, text, translate_errors
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["PurchaseBook"]
 
 _INTENT = TypeAdapter(Intent)
+_LONGEST = 256  #: characters of what a purchase says of itself
+_SLACK = 60.0  #: seconds; what was begun later than that from now has no date
+_DEAREST = 1e6  #: USD an hour; nothing costs so much
 
 
 class PurchaseBook:
@@ -41,16 +45,22 @@ class PurchaseBook:
         self._key = FleetKeys(fleet, is_sharded(client)).purchases
 
     async def read(self, now: float) -> Sequence[Intent]:
-        """Those of which it may not be known yet what they bought. A damaged one counts as begun just now."""
+        """Those of which it may not be known yet what they bought. A damaged one counts as begun just now,
+        and is written down so."""
         with translate_errors():
             kept = await self._client.hgetall(self._key)
         if not kept:
             return ()
         ahead = await self._compare()
-        found = [_read(text(name), text(raw), ahead, now) for name, raw in kept.items()]
-        old = [intent.id for intent in found if now - intent.written >= ANSWERED_AFTER]
+        found = {text(name): _read(text(name), text(raw), ahead, now) for name, raw in kept.items()}
+        for name in [name for name, intent in found.items() if intent is None]:
+            found[name] = Intent(name, "", "", now)
+            with suppress(StoreError):  # else it is damaged for as long as it cannot be written
+                await self.write(Intent(name, "", "", now))
+        intents = [intent for intent in found.values() if intent is not None]
+        old = [intent.id for intent in intents if now - intent.written >= ANSWERED_AFTER]
         await self.drop(old)
-        return [intent for intent in found if intent.id not in old]
+        return [intent for intent in intents if intent.id not in old]
 
     async def write(self, intent: Intent) -> None:
         """That it is begun, or what came of it."""
@@ -70,10 +80,17 @@ class PurchaseBook:
         await self.drop([intent.id for intent in await self.read(now) if intent.worker == worker])
 
 
-def _read(name: str, raw: str, ahead: Ahead, now: float) -> Intent:
-    with suppress(ValidationError):
+def _read(name: str, raw: str, ahead: Ahead, now: float) -> Intent | None:
+    """None where it is damaged."""
+    try:
         intent = _INTENT.validate_json(raw)
-        if intent.id == name and math.isfinite(intent.written):
-            written = min(ahead.here(intent.written), now)
-            return replace(intent, written=written, uptime=0.0, hidden="", hint=None)
-    return Intent(name, "", "", now)
+    except ValidationError:
+        return None
+    texts = (intent.offer, intent.machine, intent.model, intent.worker, *astuple(intent.payer))
+    known = intent.id == name and max(map(len, texts)) <= _LONGEST
+    if not known or not math.isfinite(intent.written) or not 0 <= intent.price_per_hour < _DEAREST:
+        return None
+    written = ahead.here(intent.written)
+    if written > now + _SLACK:
+        return None
+    return replace(intent, written=min(written, now), uptime=0.0, hidden="", hint=None)

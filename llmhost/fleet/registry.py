@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import TypeAdapter
 
 from llmhost.engines.redis_traffic import DrainMarks, measured_speed
-from llmhost.errors import StoreError, StoreUnavailable
+from llmhost.errors import StoreError, StoreRefused, StoreUnavailable
 from llmhost.fleet.clock import Clock, SystemClock
 from llmhost.fleet.models import FleetSpec, Intent, Payer, Registered, Worker, WorkerState
 from llmhost.fleet.pause import NOWHERE, PauseBook, PauseMarks, PauseResult, Pauses, new_token
@@ -338,10 +338,20 @@ class FleetRecords:
     def warn(self, sentence: str) -> None:
         self._warnings.append(sentence)
 
-    async def known(self) -> Registered:
-        """What is on record; nothing where Redis is away, so nothing may be concluded from an absence."""
+    @property
+    def away(self) -> bool:
+        """Whether Redis did not do something, and was not asked for more since."""
+        return self._away
+
+    async def known(self, *, certain: bool = False) -> Registered:
+        """What is on record; nothing where Redis is away, so nothing may be concluded from an absence. Where
+        it has to be `certain`, StoreError is raised then, and Redis asked also where it was away before."""
         now = self._clock.now()
+        if certain and self._registry is not None:
+            self._away = False
         registered = await self._try(self._registry, lambda registry: registry.known(now))
+        if certain and self._away:
+            raise StoreUnavailable(self._warnings.pop(), hint="see `llmhost doctor`")
         if registered is None:
             return Registered()
         for worker_id in registered.damaged:
@@ -442,19 +452,28 @@ class FleetRecords:
         """The fleet runs on after all, as far as this pause is concerned. Raises StateError."""
         await self.lift([pause.id])
 
-    async def pauses(self) -> Pauses:
+    async def pauses(self, *, certain: bool = False) -> Pauses:
         """Those in force, as far as is known. Redis is asked each time, also where it was away before: money
-        may depend on the answer."""
+        may depend on the answer. Where it has to be `certain`, StoreError is raised."""
         if self._registry is not None:
-            with suppress(StoreError, *_NONSENSE):
+            try:
                 return await self._registry.pauses.read()
+            except StoreError:
+                if certain:
+                    raise
+            except _NONSENSE as error:
+                if certain:
+                    raise StoreRefused(f"what Redis says makes no sense ({type(error).__name__})") from error
         return self._marks.read()
 
     async def pauses_before(self, began: float) -> Collection[str]:
-        """Those that a command lifts which began then, Unix seconds: older ones. One from the future is of a
-        clock that was put back since."""
-        found, now = await self.pauses(), self._clock.now()
-        return [token for token, since in found.items() if not began < since <= now + _SLACK]
+        """Those that a command lifts which began then, Unix seconds: older ones. A mark of this machine that
+        is from the future is of a clock that was put back since."""
+        found, later = await self.pauses(), self._clock.now() + _SLACK
+        marks = self._marks.read()
+        return [
+            token for token, since in found.items() if since <= began or (since > later and token in marks)
+        ]
 
     async def paused(self) -> float | None:
         """Since when the autoscaler is paused, as far as is known, Unix seconds; None where it is not."""

@@ -45,6 +45,12 @@ _NOT_ALONE = Failure(
     "another llmhost is changing this fleet and could not be stopped: it may have bought a worker meanwhile",
     "end it, then run `llmhost down` again",
 )
+#: where Redis was told, and then not there
+_UNREAD = Failure(
+    None,
+    "what other machines have bought could not be read in Redis: there may be more workers",
+    "run `llmhost down` again when Redis is back; see `llmhost doctor`",
+)
 _UNMARKED = Failure(
     None,
     "this machine could not write down that the fleet is to stay down: an autoscaler that uses another Redis "
@@ -196,6 +202,22 @@ class FleetService:
                 with suppress(StateError):
                     await records.undo_pause(pause)
             raise
+        return await self._all_down(result, pause, records, alone)
+
+    async def stay_down(self) -> DownResult:
+        """For a fleet of which no worker was listed: no autoscaler makes it any until the next `up`. What was
+        made meanwhile is ended. Raises as `down`."""
+        records = self._records()
+        pause = await records.pause()
+        async with self._held_if_possible(records) as alone:
+            result = await self._end_listed(None, records, lambda _: None)
+        return await self._all_down(result, pause, records, alone)
+
+    async def _all_down(
+        self, result: DownResult, pause: PauseResult, records: FleetRecords, alone: Sequence[Failure]
+    ) -> DownResult:
+        """What became of a fleet that is to be gone, with all that may still bill or come back. `alone` says
+        that another command may have changed it meanwhile."""
         unended = {failure.worker for failure in result.failed} - {None}
         doubts = await find_doubts(self.provider, self.clock, records)
         failed = (
@@ -203,27 +225,16 @@ class FleetService:
             *_appeared(result),
             *(doubt for doubt in doubts if doubt.worker not in unended),
             *alone,
-            *self._may_rent(pause),
+            *self._may_rent(pause, records),
         )
         return replace(result, paused=pause.scales, failed=failed, warnings=records.warnings)
 
-    async def stay_down(self) -> DownResult:
-        """For a fleet of which no worker is listed: no autoscaler makes it any until the next `up`. Raises as
-        `down`, which looks for those on record."""
-        records = self._records()
-        if (await records.known()).ids:
-            return await self.down()
-        pause = await records.pause()
-        async with self._held_if_possible(records) as alone:
-            pass  # a command that was buying just then has ended what it bought since, and buys nothing more
-        doubts = await find_doubts(self.provider, self.clock, records)
-        failed = (*doubts, *alone, *self._may_rent(pause))
-        return DownResult((), (), failed, records.warnings, paused=pause.scales)
-
-    def _may_rent(self, pause: PauseResult) -> Sequence[Failure]:
-        """What may start workers although the fleet is to stay down."""
+    def _may_rent(self, pause: PauseResult, records: FleetRecords) -> Sequence[Failure]:
+        """What may start workers although the fleet is to stay down, or may have started some."""
         if not self.rents:
             return ()
+        if pause.told and self.shared and records.away:
+            return (_UNREAD,)
         if not pause.marked:
             if not pause.told:
                 return (_NOT_KEPT,)

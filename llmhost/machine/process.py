@@ -16,6 +16,8 @@ from pathlib import Path
 
 import psutil
 
+from llmhost.machine.start import LOADED, REPLACED
+
 __all__ = ["began", "end", "find", "is_alive", "works_in"]
 
 _POLL = 0.02  #: seconds between two looks at a process that is ending
@@ -24,11 +26,13 @@ _KILL_PATIENCE = 5.0  #: seconds; the system takes a large process's memory back
 
 
 def began() -> float:
-    """When this process was started, Unix seconds: before it read anything.
+    """When this program was started, Unix seconds: before it read anything.
 
     Linux counts it in hundredths of a second since the machine was started. To that, psutil adds a start
     of the machine in whole seconds, which in a container may be that of another one.
     """
+    if REPLACED:
+        return LOADED
     boot = getattr(time, "CLOCK_BOOTTIME", None)
     try:
         ticks = int(Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -55,6 +56,7 @@ __all__ = [
     "pause_marks",
     "payer_of",
     "read_other",
+    "records_of",
     "scale_spec",
 ]
 
@@ -231,6 +233,16 @@ def payer_of(config: Config) -> str:
     from llmhost.fleet.providers.vast.client import fingerprint_of
 
     return fingerprint_of(account_key(config) or "")
+
+
+def records_of(config: Config) -> str:
+    """A fingerprint of where the fleet's records are: the same for the same place with another password."""
+    redis = config.redis
+    if not redis.is_own:
+        return "embedded"
+    url = redis.url.get_secret_value() if redis.url else f"{redis.host}:{redis.port}"
+    address = f"{url.rpartition('@')[2]} {redis.sentinel.hosts} {redis.db}"
+    return hashlib.sha256(address.encode()).hexdigest()[:16]
 
 
 def _orders(config: Config, address: str) -> WorkerBootConfig:

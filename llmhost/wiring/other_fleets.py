@@ -12,14 +12,22 @@ from llmhost.config.models import Config, RedisConfig
 from llmhost.errors import ConfigError, LlmhostError, StateError, StoreError
 from llmhost.fleet.clock import SystemClock
 from llmhost.fleet.doubts import find_doubts
-from llmhost.fleet.known_fleets import KnownFleet, forget_fleet, known_fleets, remember_fleet
+from llmhost.fleet.known_fleets import KnownFleet, forget_fleet, known_file, known_fleets, remember_fleet
 from llmhost.fleet.models import Registered, Worker
 from llmhost.fleet.provider import Provider, list_all_workers
 from llmhost.fleet.providers.vast.faults import CONSOLE
 from llmhost.fleet.registry import FleetRecords
 from llmhost.fleet.results import Failure
 from llmhost.machine.paths import state_dir
-from llmhost.wiring.fleets import account_key, config_of, is_gone, make_provider, payer_of, read_other
+from llmhost.wiring.fleets import (
+    account_key,
+    config_of,
+    is_gone,
+    make_provider,
+    payer_of,
+    read_other,
+    records_of,
+)
 
 __all__ = ["UNSEEN_HINT", "OtherFleet", "OtherFleets"]
 
@@ -186,23 +194,31 @@ class OtherFleets:
         """Where a fleet of this machine is rented, and the key of the account that its own file names."""
         other = read_other(self._config, name, "vast", source)
         fault = other.account_fault
-        if fault is None and name != self._config.fleet.name and not self._is_told(name, source):
-            what = "no configuration of it is known" if source is None else f"{source} is gone"
-            fault = ConfigError(f"{what}, and the key in use is not the one that it was last used with")
+        if fault is None and name != self._config.fleet.name:
+            fault = self._why_unknown(name, source)
         if fault is not None:
-            self._warn.warn(f"which account pays for fleet {name} is not known", fault)
+            self._warn.warn(f"it is not known what fleet {name} has rented", fault)
             if other.is_read:  # else it mostly is the key that all fleets have
                 self.unread = fault
         provider = make_provider(other.config, state_dir() / "fleets" / name, self._note)
         return provider, account_key(other.config)
 
-    def _is_told(self, name: str, source: str | None) -> bool:
-        """Whether it is known which account pays for a fleet: its own file says so, or the key in use is the
-        one that the fleet was last used with."""
+    def _why_unknown(self, name: str, source: str | None) -> ConfigError | None:
+        """None where it is known which account pays for a fleet, and where its records are: its own file says
+        so, or key and Redis in use are those that the fleet was last used with."""
         if source is not None and not is_gone(source):
-            return True
-        payers = {fleet.payer for fleet in self._known() if (fleet.name, fleet.provider) == (name, "vast")}
-        return payer_of(self._config) in payers - {""}
+            return None
+        known = [fleet for fleet in self._known() if (fleet.name, fleet.provider) == (name, "vast")]
+        paid = payer_of(self._config) in {fleet.payer for fleet in known} - {""}
+        if paid and {fleet.redis for fleet in known} <= {"", records_of(self._config)}:
+            return None
+        what = "no configuration of it is known" if source is None else f"{source} is gone"
+        which = "Redis" if paid else "key"
+        return ConfigError(
+            f"{what}, and the {which} in use is not the one that it was last used with",
+            hint=f"put it back, or use that {which}; where you know that nothing of the fleet is left, remove"
+            f" {known_file(state_dir() / 'fleets', name, 'vast')}",
+        )
 
     async def appeared(self, named: Collection[str]) -> Sequence[OtherFleet]:
         """What the account rents now besides the workers named, by fleet, the configured one too: the account
@@ -265,7 +281,8 @@ class OtherFleets:
         fleet = self.configured(source)
         try:
             payer = payer_of(self._config) if fleet.provider == "vast" else ""
-            known = KnownFleet(fleet.name, fleet.provider, fleet.config, payer)
+            redis = records_of(self._config)
+            known = KnownFleet(fleet.name, fleet.provider, fleet.config, payer, redis)
             remember_fleet(state_dir() / "fleets", known)
         except StateError as error:
             self._warn.warn("the fleet is not written down", error)

@@ -49,6 +49,10 @@ def elsewhere(market: RentedHouse, tmp_path: Path) -> dict[str, str]:
     return {"LLMHOST_STATE_DIR": str(tmp_path / "other machine"), "HOME": str(tmp_path)}
 
 
+def remove(file: Path) -> None:
+    file.unlink()
+
+
 async def test_one_name_in_two_files_with_two_accounts_is_two_fleets(
     market: RentedHouse, other_account: VastServer, redis_server: RedisServer
 ) -> None:
@@ -95,3 +99,27 @@ async def test_what_was_sold_and_is_not_shown_yet_is_shown_as_a_worker_and_not_b
     shown = await market.ok("status", **there)
     assert [worker["id"] for worker in shown["workers"]] == [worker["id"] for worker in again["workers"]]
     assert market.server.created_total == 1
+
+
+async def test_fleets_fails_where_it_cannot_be_read_what_other_machines_rented(market: RentedHouse) -> None:
+    await market.ok("up", "--gpus", "1", "--yes", "--no-wait")
+    shown = await market.run("fleets", "--json", LLMHOST_REDIS__URL="redis://127.0.0.1:1")
+    assert (shown.code, len(shown.json["fleets"][0]["workers"])) == (5, 1)
+    assert "what other machines have rented may not be shown" in shown.err
+
+
+@pytest.mark.parametrize("command", [["fleets"], ["down", "--all", "--yes"]], ids=" ".join)
+async def test_a_fleet_whose_file_is_gone_and_whose_redis_was_another_one_is_not_passed_over(
+    market: RentedHouse, redis_server: RedisServer, command: list[str]
+) -> None:
+    redis = {"url": f"unix://{redis_server.socket}?db=1"}
+    green = apart(market, "green.yaml", fleet={"name": "green"}, redis=redis)
+    await market.ok("up", "--gpus", "1", "--yes", "--no-wait", LLMHOST_CONFIG=green)
+    shutil.rmtree(market.state / "fleets" / "green" / "intents")  # it was bought on another machine
+    (one,) = market.server.alive()
+    market.server.instances[one].odd |= {"label": "my gpu", "extra_env": []}
+    remove(Path(green))
+    done = await market.run(*command)
+    assert done.code != 0, done.out
+    assert "the Redis in use is not the one that it was last used with" in done.err
+    assert f"remove {market.state / 'fleets' / 'green' / 'fleet-vast.json'}" in done.err

@@ -324,11 +324,11 @@ async def test_a_fleet_of_which_nothing_says_any_more_which_account_pays_is_not_
     del blue.environ["GREENS_KEY"]
     shown = await blue.run("fleets")
     assert shown.code != 0
-    assert "which account pays for fleet green is not known" in shown.err
+    assert "it is not known what fleet green has rented" in shown.err
     for code in (3, 1):  # it is not forgotten either
         done = await blue.run("down", "--all", "--yes")
         assert (done.code, blue.alive()) == (code, []), done.err
-        assert "which account pays for fleet green is not known" in done.err
+        assert "it is not known what fleet green has rented" in done.err
 
 
 def write_config(house: RentedHouse, text: str) -> None:

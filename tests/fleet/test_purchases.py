@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -9,10 +10,11 @@ import pytest
 from doubles.rented_fleet import RentedFleet
 from doubles.vast.faults import Fault
 
-from llmhost.errors import FleetBusy, ProviderError, PurchaseUnclear, StoreRefused
-from llmhost.fleet.models import Intent, Payer
+from llmhost.errors import FleetBusy, ProviderError, PurchaseUnclear, StoreRefused, StoreUnavailable
+from llmhost.fleet.models import Intent, Payer, Registered
+from llmhost.fleet.pause import PauseBook
 from llmhost.fleet.purchases import PurchaseBook
-from llmhost.fleet.registry import FleetRecords
+from llmhost.fleet.registry import FleetRecords, FleetRegistry
 from llmhost.store.clock import Ahead
 from llmhost.store.keys import FleetKeys
 
@@ -62,6 +64,27 @@ async def test_after_a_quarter_of_an_hour_it_is_none_any_more(redis_client: Any)
 @pytest.mark.parametrize("text", [b"", b"{}", b"\xff", b'{"id": "another"}', b"[1]", b'{"written": "x"}'])
 async def test_what_cannot_be_read_was_begun_all_the_same(redis_client: Any, text: bytes) -> None:
     await redis_client.hset(FleetKeys("test").purchases, INTENT.id, text)
+    assert await book_of(redis_client).read(NOW) == [Intent(INTENT.id, "", "", NOW)]
+    assert await book_of(redis_client).read(NOW + 899.0) != []
+    assert await book_of(redis_client).read(NOW + 900.0) == []
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"written": NOW + 86400.0},
+        {"price_per_hour": -1000.0},
+        {"price_per_hour": 1e300},
+        {"payer": Payer("9" * 5000)},
+        {"worker": "vast-" + "9" * 5000},
+        {"model": "m" * 10_000},
+    ],
+    ids=repr,
+)
+async def test_a_purchase_that_makes_no_sense_says_nothing_but_that_there_may_be_one(
+    redis_client: Any, odd: dict[str, Any]
+) -> None:
+    await book_of(redis_client).write(replace(INTENT, **odd))
     assert await book_of(redis_client).read(NOW) == [Intent(INTENT.id, "", "", NOW)]
 
 
@@ -171,3 +194,74 @@ async def test_what_appears_and_is_ended_elsewhere_is_waited_for_no_longer(fleet
     other = fleet.elsewhere()
     assert len((await other.service().down()).destroyed) == 1
     assert (await begun(fleet), (await other.service().down()).failed) == ([], ())
+
+
+# Redis that is away for a moment
+
+
+@pytest.fixture
+def blink(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Redis does not say what is on record, so many times."""
+
+    def begin(times: int) -> None:
+        known, left = FleetRegistry.known, times
+
+        async def away(self: FleetRegistry, now: float) -> Registered:
+            nonlocal left
+            left -= 1
+            if left >= 0:
+                raise StoreUnavailable("Redis was away for a moment")
+            return await known(self, now)
+
+        monkeypatch.setattr(FleetRegistry, "known", away)
+
+    return begin
+
+
+async def test_an_up_from_which_redis_was_away_for_a_moment_buys_nothing_twice(
+    fleet: RentedFleet, blink: Callable[[int], None]
+) -> None:
+    fleet.server.arm(Fault.SHOWN_LATE, value=300.0)
+    await fleet.service().up(1, wait=False)
+    blink(1)
+    await fleet.elsewhere().service().up(1, wait=False)
+    assert fleet.server.created_total == 1
+
+
+async def test_an_up_that_cannot_read_what_others_bought_buys_nothing(
+    fleet: RentedFleet, blink: Callable[[int], None]
+) -> None:
+    blink(9)
+    with pytest.raises(StoreUnavailable):
+        await fleet.service().up(1)
+    assert fleet.server.created_total == 0
+
+
+@pytest.mark.parametrize("shared", [True, False])
+async def test_a_down_that_could_not_read_what_others_bought_fails_where_there_may_be_others(
+    fleet: RentedFleet, blink: Callable[[int], None], shared: bool
+) -> None:
+    await fleet.service().up(1)
+    blink(1)
+    result = await replace(fleet.service(), shared=shared).down()
+    assert (len(result.destroyed), fleet.server.alive()) == (1, [])
+    assert ["could not be read in Redis" in failure.message for failure in result.failed] == [True] * shared
+
+
+async def test_an_up_that_cannot_read_whether_the_fleet_was_taken_down_buys_nothing(
+    fleet: RentedFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise StoreUnavailable("Redis was away for a moment")
+
+    monkeypatch.setattr(PauseBook, "read", away)
+    with pytest.raises(StoreUnavailable):
+        await fleet.service().up(1)
+    assert fleet.server.created_total == 0
+
+
+async def test_what_was_made_for_a_fleet_that_is_to_stay_down_is_ended(fleet: RentedFleet) -> None:
+    await fleet.service().up(1)
+    await fleet.registry.forget(f"vast-{fleet.server.alive()[0]}")
+    assert len((await fleet.elsewhere().service().stay_down()).destroyed) == 1
+    assert fleet.server.alive() == []

@@ -107,7 +107,7 @@ def _check_all_seen(wiring: Wiring, own: FleetService, everything: bool, left: S
     if unread is not None:
         raise PartialError(
             f"there may be more {'fleets' if everything else 'workers'}: {unread.message}",
-            hint=f"`llmhost down{' --all' if everything else ''}` again, when it can be read",
+            hint=unread.hint or f"`llmhost down{' --all' if everything else ''}` again, when it can be read",
         )
     if wiring.others.unseen_accounts and (everything or own.rents):
         from llmhost.wiring.other_fleets import UNSEEN_HINT

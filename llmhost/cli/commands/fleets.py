@@ -14,7 +14,7 @@ from llmhost.cli.frame import Globals, globals_of
 from llmhost.cli.output import table
 from llmhost.cli.running import asynchronous, configured_if_readable, wired
 from llmhost.cli.text import clean, money
-from llmhost.errors import LlmhostError, ProviderError, StateError
+from llmhost.errors import LlmhostError, ProviderError, StateError, StoreError, StoreUnavailable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,12 +70,15 @@ async def _looked_at(
     from llmhost.fleet.provider import list_all_workers
 
     provider, records, known = wiring.provider, await wiring.fleet_records(), Registered()
+    unread: StoreError | None = None
     if provider.rents:
-        with suppress(LlmhostError):
-            known = await records.known()
+        try:
+            known = await records.known(certain=wiring.embedded_redis is None)
+        except StoreError as error:
+            unread = error
     try:
         own = replace(own, workers=tuple(await list_all_workers(provider, known)))
-        return own, await find_doubts(provider, SystemClock(), records), None
+        return own, await find_doubts(provider, SystemClock(), records), _unshown(unread or wiring.no_redis)
     except LlmhostError as error:
         failure = error
     recorded = {*known.ids}
@@ -85,6 +88,12 @@ async def _looked_at(
         with suppress(LlmhostError):
             own = replace(own, workers=tuple((await provider.fleets()).get(own.name, ())))
     return replace(own, unlisted=tuple(sorted(recorded))), (), failure
+
+
+def _unshown(why: StoreError | None) -> LlmhostError | None:
+    if why is None:
+        return None
+    return StoreUnavailable(f"what other machines have rented may not be shown: {why.message}", hint=why.hint)
 
 
 def _check_all_seen(

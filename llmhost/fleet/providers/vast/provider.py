@@ -53,7 +53,7 @@ _READINGS = 3  #: of a list that lacks what is known to exist
 _SETTLING = 60.0
 _SETTLING_LOOKS = 12
 _DAY = 86400  #: seconds; vast.ai bills by the day (UTC)
-_OTHER_KEY = f"set VAST_API_KEY to the key that it was bought with, or look at {CONSOLE}"
+_OTHER_KEY = f"use the key that it was bought with (`vast.api_key`, else VAST_API_KEY), or look at {CONSOLE}"
 
 
 class VastProvider(Provider):
@@ -315,6 +315,8 @@ class VastProvider(Provider):
             raise _foreign(names, payer.account, self._account.owner, forget)
 
     def _forgetting(self, order: Order) -> str:
+        if order.id in self._elsewhere and self._intents.find(order.id) is None:
+            return f"delete the field {order.id} of {FleetKeys(self._fleet).purchases} in Redis"
         return f"remove {order.id}.json in {self._intents.folder}"
 
     async def _pays(self, payer: Payer) -> bool:
@@ -383,7 +385,7 @@ def _order_of(intent: Intent) -> Order:
         engine=ENGINE,
         instance=number_in(intent.worker),
         price=intent.price_per_hour,
-        owner=int(owner) if owner.isascii() and owner.isdigit() else None,
+        owner=int(owner) if owner.isascii() and owner.isdigit() and int(owner) else None,
         fingerprint=intent.payer.fingerprint,
     )
 
@@ -394,7 +396,8 @@ def _foreign(names: str, payer: str, ours: int | None, forget: str) -> ProviderE
         return ProviderError(
             f"{names}: bought by user {payer} of vast.ai, and this API key is user {ours}'s, which cannot see"
             " whether it is still paid for",
-            hint=f"set VAST_API_KEY to that user's key; of an account that is closed, {forget}",
+            hint="use that user's key (`vast.api_key`, else VAST_API_KEY); of an account that is closed,"
+            f" {forget}",
         )
     return ProviderError(
         f"{names}: this API key is not proven to be of the account that bought it, so it cannot be seen"
