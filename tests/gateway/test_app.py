@@ -12,6 +12,7 @@ import openai
 import pytest
 from doubles.chat_server import Fault
 from doubles.gateway_house import House, Serve
+from doubles.waiting import until
 from redis.asyncio.connection import AbstractConnection
 
 from llmhost.gateway.app import path_of_route
@@ -24,6 +25,22 @@ async def test_another_wording_is_a_semantic_hit_that_says_how_sure_it_is(house:
     assert float(answer.headers["x-llmhost-similarity"]) > 0.8
     assert float(answer.headers["x-llmhost-confidence"]) >= 0.8
     assert len(answer.headers["x-llmhost-entry"]) == 32
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_stale_answer_is_named_and_asked_for_again_once_the_client_has_it(
+    serve: Serve, stream: bool
+) -> None:
+    async with serve(cache={"response_ttl": "1ms", "stale_for": "1h"}) as house:
+        first = await house.chat("What is Redis?")
+        answer = await house.chat("What is Redis?", stream=stream)
+        assert "x-llmhost-stale" not in first.headers
+        assert (answer.headers["x-llmhost-cache"], answer.headers["x-llmhost-stale"]) == ("exact", "true")
+
+        async def asked_again() -> bool:
+            return len(house.engine.requests) == 2
+
+        await until(asked_again)
 
 
 @pytest.mark.parametrize("stream", [False, True])
