@@ -23,7 +23,10 @@ from llmhost.store.cluster import ClusterClient
 _SLOTS = 16384
 #: milliseconds until a node that does not answer is replaced; a busy machine answers later than usual
 _NODE_TIMEOUT = 2000
+#: a replica is sent its master's data at once
+_AT_ONCE = ("--repl-diskless-sync-delay", "0")
 _NODE = (
+    *_AT_ONCE,
     *("--cluster-enabled", "yes", "--cluster-node-timeout", str(_NODE_TIMEOUT)),
     # A replica takes over however long ago it last heard of its master, which it gets back as its replica.
     *("--cluster-replica-validity-factor", "0", "--cluster-allow-replica-migration", "no"),
@@ -117,7 +120,9 @@ def start_cluster(
 
 
 def _knows(server: RedisServer, count: int) -> bool:
-    return f"cluster_known_nodes:{count}".encode() in ask(server, "CLUSTER", "INFO")
+    """Whether it has heard of so many nodes by their names."""
+    known = ask(server, "CLUSTER", "NODES").decode().splitlines()
+    return sum("handshake" not in line for line in known) == count
 
 
 def _follows(server: RedisServer) -> bool:
@@ -148,7 +153,7 @@ def redis_sentinels(tmp_path: Path) -> Iterator[RedisSentinels]:
             stack.callback(server.kill)
             return server
 
-        master = start("master")
+        master = start("master", *_AT_ONCE)
         replica = start("replica", "--replicaof", "127.0.0.1", str(master.port))
         sentinels = [start(f"sentinel-{number}", is_sentinel=True) for number in range(3)]
         for server in sentinels:
