@@ -59,7 +59,8 @@ def _describe(error: BaseException) -> tuple[str, str, str | None, int]:
         hint = None if error.hint is None else _one_line(error.hint)
         return error.code, _one_line(error.message), hint, error.exit_code
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted", "interrupted", None, _INTERRUPTED
+        half_done = "`llmhost fleets` shows what runs, `llmhost down` ends it" if error.args else None
+        return "interrupted", ": ".join(["interrupted", *map(str, error.args)]), half_done, _INTERRUPTED
     if isinstance(error, OSError) and error.errno in _NO_ROOM and error.filename is None:
         return "failed", f"cannot write: {error.strerror}", "free some disk space where the output goes", 1
     message = f"unexpected {type(error).__name__}: {_one_line(str(error))}".rstrip(": ")

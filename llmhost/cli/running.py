@@ -111,7 +111,8 @@ def run_async(work: Coroutine[Any, Any, Result], *, serves: bool = False) -> Res
     except asyncio.CancelledError:
         raise (Terminated if signal.SIGTERM in received else KeyboardInterrupt) from None
     finally:
-        work.close()  # where the interruption came before it began
+        with suppress(RuntimeError):  # a second interruption may have come while it cleaned up
+            work.close()  # where the interruption came before it began
         with suppress(RuntimeError):  # it starts a thread, which a small limit of processes may not allow
             runner.close()
 
@@ -184,7 +185,8 @@ def _signals_cancel(task: asyncio.Task[Any], received: list[int]) -> Iterator[No
     def handle(number: int, _frame: FrameType | None) -> None:
         received.append(number)
         if task.cancelling():
-            raise Terminated if signal.SIGTERM in received else KeyboardInterrupt
+            cut_short = "what it began may be half done"
+            raise (Terminated if signal.SIGTERM in received else KeyboardInterrupt)(cut_short)
         task.cancel()
         wake(int)  # a call that does nothing: the loop may be asleep in select
 

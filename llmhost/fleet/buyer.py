@@ -15,6 +15,7 @@ from llmhost.errors import (
     ProviderError,
     PurchaseUnclear,
     StoreError,
+    StoreUnavailable,
 )
 from llmhost.fleet.budget import Limits, Spent, check, period_starts
 from llmhost.fleet.clock import Clock
@@ -168,7 +169,7 @@ class Buyer:
             begun.append(intent)
             try:
                 await self.records.begin(intent)
-            except StoreError:
+            except StoreUnavailable:
                 if self.lock.fence is not None:  # Redis has just been there
                     raise
             await self._check_ours()

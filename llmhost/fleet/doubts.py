@@ -28,12 +28,14 @@ async def find_doubts(provider: Provider, clock: Clock, records: FleetRecords) -
 
 
 async def settle(provider: Provider, records: FleetRecords) -> Sequence[Intent]:
-    """The purchases that were begun on any machine, and of which the provider lists no worker. Of the others
-    no machine need know any more. Raises as `Provider.intents`."""
+    """The purchases that were begun on any machine, and of which the provider lists no worker: every machine
+    is to know them, and of the others none need know any more. Raises as `Provider.intents`."""
     begun = await records.begun()
     provider.learn(begun)
     intents = await provider.intents()
-    await records.answered({intent.id for intent in begun} - {intent.id for intent in intents})
+    known = {intent.id for intent in begun}
+    await records.answered(known - {intent.id for intent in intents})
+    await records.tell(intent for intent in intents if intent.id not in known)
     return intents
 
 

@@ -19,6 +19,7 @@ from llmhost.errors import StoreError, StoreRefused, StoreUnavailable
 from llmhost.fleet.clock import Clock, SystemClock
 from llmhost.fleet.models import FleetSpec, Intent, Payer, Registered, Worker, WorkerState
 from llmhost.fleet.pause import NOWHERE, PauseBook, PauseMarks, PauseResult, Pauses, new_token
+from llmhost.fleet.provider import ANSWERED_AFTER
 from llmhost.fleet.purchases import PurchaseBook
 from llmhost.ledger.rentals import Charge, Rental, RentalBook
 from llmhost.store.client import is_sharded, text, translate_errors
@@ -376,6 +377,18 @@ class FleetRecords:
         """The purchases that were begun on any machine a short time ago, as far as is known."""
         now = self._clock.now()
         return await self._try(self._registry, lambda registry: registry.purchases.read(now)) or ()
+
+    async def tell(self, intents: Iterable[Intent]) -> None:
+        """Of purchases that Redis could not be told when they were begun, a short time ago."""
+        now = self._clock.now()
+        young = [intent for intent in intents if abs(now - intent.written) < ANSWERED_AFTER]
+
+        async def write(registry: FleetRegistry) -> None:
+            for intent in young:
+                await registry.purchases.write(intent)
+
+        if young:
+            await self._try(self._registry, write)
 
     async def answered(self, ids: Collection[str]) -> None:
         """It is known by now what these purchases bought."""

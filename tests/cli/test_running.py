@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import pty
+import signal
 import sys
 from collections.abc import Iterator
 
 import pytest
 
-from llmhost.cli.running import confirm
+from llmhost.cli.errors import _describe
+from llmhost.cli.running import confirm, run_async
 
 
 @pytest.fixture
@@ -49,3 +51,25 @@ async def test_a_question_can_be_cancelled(keyboard: int) -> None:
     question.cancel()
     with pytest.raises(asyncio.CancelledError):
         await question
+
+
+def test_a_second_interruption_ends_a_clean_up_that_waits_and_says_what_may_be_left() -> None:
+    never = asyncio.Event()
+
+    async def waits_whatever_happens() -> None:
+        try:
+            await never.wait()
+        except (asyncio.CancelledError, GeneratorExit):
+            await waits_whatever_happens()
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(2):
+            loop.call_soon(os.kill, os.getpid(), signal.SIGINT)
+        await waits_whatever_happens()
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run_async(work())
+    _, message, hint, code = _describe(caught.value)
+    assert (message, code) == ("interrupted: what it began may be half done", 130)
+    assert "`llmhost fleets` shows what runs" in (hint or "")
