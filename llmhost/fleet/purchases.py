@@ -52,12 +52,14 @@ class PurchaseBook:
         if not kept:
             return ()
         ahead = await self._compare()
-        found = {text(name): _read(text(name), text(raw), ahead, now) for name, raw in kept.items()}
-        for name in [name for name, intent in found.items() if intent is None]:
-            found[name] = Intent(name, "", "", now)
-            with suppress(StoreError):  # else it is damaged for as long as it cannot be written
-                await self.write(Intent(name, "", "", now))
-        intents = [intent for intent in found.values() if intent is not None]
+        intents: list[Intent] = []
+        for name, raw in kept.items():
+            intent = _read(text(name), text(raw), ahead, now)
+            if intent is None:
+                intent = Intent(text(name), "", "", now)
+                with suppress(StoreError):  # else it has no date for as long as nothing can be written
+                    await self.write(intent)
+            intents.append(intent)
         old = [intent.id for intent in intents if now - intent.written >= ANSWERED_AFTER]
         with suppress(StoreError):  # where nothing can be written, they are old the next time too
             await self.drop(old)
