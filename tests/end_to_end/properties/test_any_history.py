@@ -262,7 +262,8 @@ async def found_and_ended(world: World, place: Mapping[str, str]) -> None:
     assert out, err
     named = {worker for fleet in json.loads(out)["fleets"] for worker in fleet["workers"]}
     assert {f"vast-{number}" for number in ours} <= named, err
-    assert code == 0, err
+    without_redis = "what other machines have rented may not be shown" in err  # a secret of it is missing
+    assert code == (5 if without_redis else 0), err
     code, _, err = await world.run(["down", "--all", "--yes"], place)
     assert ours & set(server.alive()) == set(), err
     assert "Traceback" not in err
