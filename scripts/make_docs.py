@@ -1,11 +1,17 @@
-"""Writes the files that are made from the configuration's models: run it after changing them."""
+"""Writes the files that are made from the configuration's models and the commands: run it after a change."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import typer
 from pydantic.fields import FieldInfo
 
+from llmhost.cli.app import COMMANDS, HELP
+from llmhost.cli.frame import App, Globals, Group, global_options
 from llmhost.config.cost import Baseline
 from llmhost.config.fields import Section
 from llmhost.config.fleet import StaticWorker
@@ -65,10 +71,106 @@ server complete and check the file, if its first line is
 
 """
 
+_COMMANDS_HEAD = """\
+# Commands
+
+<!-- Written by scripts/make_docs.py from llmhost/cli. Do not edit it here. -->
+
+Every command with its arguments and options, as `--help` shows them. The [index](README.md) lists the
+pages that explain them.
+
+| exit code | meaning |
+| --- | --- |
+| 0 | done |
+| 1 | failed |
+| 2 | invalid usage or configuration |
+| 3 | partial success |
+| 4 | refused by a limit: budget, credit, `fleet.max_gpus` |
+| 5 | something external is unreachable: provider, Redis, engine |
+| 130 | interrupted |
+
+An error is one line with the problem and one with a hint, on stderr. With `--json`, stdout has one object:
+the result, or `error` with `code`, `message` and `hint`. Where a page explains fields of the result, it is
+linked below.
+
+"""
+
+#: the pages that explain fields of a command's `--json`
+_JSON_PAGES = {
+    "ask": "trust.md#how-a-question-is-decided",
+    "chat": "chat.md",
+    "doctor": "setup.md#5-check-before-you-rent",
+    "scale": "scaling.md#what-was-decided",
+    "scale history": "scaling.md#what-was-decided",
+    "stats": "stats.md",
+}
+#: Typer appends the Python type to an argument's name.
+_ARGUMENT_TYPE = re.compile(r"^([A-Z][A-Za-z.]*) <.*>$")
+#: A line of help that is to be copied would be a heading in Markdown.
+_LINE_OF_CODE = re.compile(r"^(# .*)$", re.MULTILINE)
+
 
 def generated() -> dict[str, str]:
     """The text of each generated file, by its path from the repository's root."""
-    return {"docs/configuration.md": render_reference(), "configs/local.yaml": render_template()}
+    return {
+        "docs/configuration.md": render_reference(),
+        "docs/cli.md": render_commands(),
+        "configs/local.yaml": render_template(),
+    }
+
+
+def render_commands() -> str:
+    """The text of docs/cli.md."""
+    root = App(HELP).with_commands(COMMANDS)
+    context = root.make_context("llmhost", [], obj=Globals(), resilient_parsing=True)
+    own = [param for param in root.params if param not in global_options()]
+    parts = [
+        "## Global options\n\nBefore or after the name of a command.\n",
+        _parameters(global_options(), context),
+        "And of `llmhost` itself:\n",
+        _parameters(own, context),
+    ]
+    return _COMMANDS_HEAD + "\n".join([*parts, *_commands(root, context)])
+
+
+def _commands(group: Group, context: Any) -> Iterator[str]:
+    """The section of each command of a group, those of a group after its own."""
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if command is None or command.hidden:
+            continue
+        inner = typer.Context(command, parent=context, info_name=name)
+        yield _command_reference(command, inner)
+        if isinstance(command, Group):
+            yield from _commands(command, inner)
+
+
+def _command_reference(command: Any, context: Any) -> str:
+    name = context.command_path.removeprefix("llmhost ")
+    about, _, examples = (command.help or "").partition("Examples:")
+    parts = [f"{'###' if ' ' in name else '##'} llmhost {name}", _LINE_OF_CODE.sub(r"`\1`", about.strip())]
+    params = [*command.params]
+    if isinstance(command, Group) and "(default)" in command.commands:
+        params += command.commands["(default)"].params
+    if own := [param for param in params if param not in global_options()]:
+        parts.append(_parameters(own, context).strip())
+    if examples:
+        lines = "\n".join(line.strip() for line in examples.strip().splitlines())
+        parts.append(f"```bash\n{lines}\n```")
+    if page := _JSON_PAGES.get(name):
+        parts.append(f"Fields of `--json`: [{page}]({page}).")
+    return "\n\n".join(parts) + "\n"
+
+
+def _parameters(params: Sequence[Any], context: Any) -> str:
+    rows = [record for param in params if (record := param.get_help_record(context)) is not None]
+    named = [(_ARGUMENT_TYPE.sub(r"\1", name), text) for name, text in rows]
+    lines = [f"| `{_cell(name)}` | {_cell(text)} |" for name, text in named]
+    return "\n".join(["| argument, option | meaning |", "| --- | --- |", *lines]) + "\n"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", chr(92) + "|")
 
 
 def render_reference() -> str:
@@ -96,7 +198,7 @@ def _section_reference(title: str, section: type[Section]) -> str:
 
 def _row(key: str, field: FieldInfo) -> str:
     cells = (f"`{key}`", allowed(field), _default(field), field.description or "")
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    return f"| {' | '.join(map(_cell, cells))} |"
 
 
 def _default(field: FieldInfo) -> str:

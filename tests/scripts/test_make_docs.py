@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from llmhost.cli.app import COMMANDS
 from llmhost.config.cost import Baseline
 from llmhost.config.fleet import StaticWorker
 from llmhost.config.schema import fields
@@ -19,10 +20,18 @@ REFERENCE = GENERATED["docs/configuration.md"]
 ENTRIES = [f"entry.{key}" for entry in (StaticWorker, Baseline) for key in entry.model_fields]
 
 
-@pytest.mark.parametrize("name", ["docs/configuration.md", "configs/local.yaml"])
+@pytest.mark.parametrize("name", ["docs/configuration.md", "docs/cli.md", "configs/local.yaml"])
 def test_a_generated_file_is_up_to_date(name: str) -> None:
     text = (REPOSITORY / name).read_text(encoding="utf-8")
     assert text == GENERATED[name], "run scripts/make_docs.py"
+
+
+def test_every_command_has_a_section_with_its_options() -> None:
+    sections = re.split(r"^##+ ", GENERATED["docs/cli.md"], flags=re.MULTILINE)
+    titles = {section.partition("\n")[0]: section for section in sections}
+    assert [name for name in COMMANDS if f"llmhost {name}" not in titles] == []
+    assert "| `--tenant TENANT` | Whose key it is" in titles["llmhost keys add"]
+    assert "llmhost up --gpus 3 --dry-run" in titles["llmhost up"]
 
 
 def test_every_key_has_a_row_in_the_reference() -> None:
