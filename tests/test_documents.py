@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -80,6 +81,26 @@ def found(find: Callable[[str], Iterator[str]]) -> list[tuple[str, str]]:
     return sorted({(path.name, thing) for path in DOCUMENTS for thing in find(path.read_text())})
 
 
+def messages(text: str) -> Iterator[str]:
+    """What stands in backticks in the first column of a table whose heading is "you see"."""
+    for table in re.findall(r"^\| you see \|.*\n\| --- .*\n((?:\|.*\n)*)", text, re.MULTILINE):
+        for row in table.splitlines():
+            yield from _CODE.findall(row.split(" | ")[0])
+
+
+def literals() -> str:
+    """Each text that stands in llmhost's code, one a line, with `…` for what is put in."""
+    found = []
+    for path in (REPOSITORY / "llmhost").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                parts = [part.value if isinstance(part, ast.Constant) else "…" for part in node.values]
+                found.append("".join(map(str, parts)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return "\n".join(found)
+
+
 def yaml_blocks(text: str) -> Iterator[str]:
     return (block for language, block in blocks(text) if language == "yaml")
 
@@ -103,6 +124,14 @@ def test_a_command_line_has_a_command_and_options_that_exist(
     end = args.index("--") if "--" in args else len(args)
     ran = cli(*args[:end], "--help", *args[end:])  # the line is read, and nothing is done
     assert (ran.code, ran.stderr) == (0, ""), document
+
+
+def test_a_message_that_is_explained_is_one_of_llmhosts() -> None:
+    explained = list(messages((REPOSITORY / "docs/troubleshooting.md").read_text()))
+    assert len(explained) > 40
+    code = literals()
+    said = {message: [part.strip(" ,:;`") for part in message.split("…")] for message in explained}
+    assert [message for message, parts in said.items() if not all(part in code for part in parts)] == []
 
 
 @pytest.mark.parametrize(("document", "key"), found(keys))
