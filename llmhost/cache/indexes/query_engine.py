@@ -34,6 +34,8 @@ _DOCUMENT_BYTES = 1100
 _GONE = ("no such index", "unknown index name")
 #: links of an entry to others, and the candidates that are looked at to find them, and at a search
 _LINKS, _BUILD_EFFORT, _EFFORT = 16, 200, 100
+#: milliseconds; after 500 of its own, Redis answers with the nearest that it has found by then
+_TIMEOUT = 2000
 
 _Vector = NDArray[np.float32]
 
@@ -97,7 +99,7 @@ class QueryEngineIndex:
     async def _nearest(self, scope: str, vector: _Vector, k: int) -> Sequence[Any]:
         query = f"(@s:{{{scope}}})=>[KNN {k} @v $q EF_RUNTIME {max(_EFFORT, k)} AS d]"
         command = ["FT.SEARCH", self._name, query, "PARAMS", 2, "q", vector.astype(_NUMBER).tobytes()]
-        command += ["SORTBY", "d", "RETURN", 1, "d", "LIMIT", 0, k, "DIALECT", 2]
+        command += ["SORTBY", "d", "RETURN", 1, "d", "LIMIT", 0, k, "TIMEOUT", _TIMEOUT, "DIALECT", 2]
         found: Sequence[Any] = await execute(self._client, *command)
         return found
 
