@@ -185,6 +185,9 @@ def _signals_cancel(task: asyncio.Task[Any], received: list[int]) -> Iterator[No
     def handle(number: int, _frame: FrameType | None) -> None:
         received.append(number)
         if task.cancelling():
+            # What is thrown out of half of its clean-up has nothing to say to a user who is in a hurry.
+            task.get_loop().set_exception_handler(lambda _loop, _context: None)
+            sys.unraisablehook = lambda _: None
             cut_short = "what it began may be half done"
             raise (Terminated if signal.SIGTERM in received else KeyboardInterrupt)(cut_short)
         task.cancel()

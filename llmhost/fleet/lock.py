@@ -17,7 +17,7 @@ from contextlib import (
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmhost.errors import FleetBusy, StoreError
+from llmhost.errors import FleetBusy, StoreError, StoreUnavailable
 from llmhost.machine.files import hold_lock, make_folder
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ __all__ = ["FleetLock"]
 
 _PATIENCE = 900.0  #: seconds; ten machines created one after the other on a slow provider take less
 _NOTICE = 0.3  #: seconds; a shorter wait is not worth a word
+#: seconds; a Redis that is started again, or replaced by its replica, is back by then
+_RESTART = 8.0
 _POLL = 0.1  #: seconds between two questions for the lease; a purchase takes some seconds
 
 #: renewals in a lifetime; one that is lost on the way does not end the lease
@@ -52,6 +54,7 @@ class FleetLock:
         self._patience = patience
         self._notice = notice
         self._leased = False
+        self._restart = _RESTART
 
     @property
     def fence(self) -> int | None:
@@ -87,10 +90,12 @@ class FleetLock:
         *,
         wait: bool = True,
         patience: float = math.inf,
+        buys: bool = False,
     ) -> AsyncIterator[None]:
         """Holds the lock; calls `on_wait` once if another holder makes us wait for a noticeable time.
 
-        Where Redis is unavailable, a command that waits goes on without the lease.
+        Where Redis is unavailable, a command that waits goes on without the lease; one that `buys` gives it
+        some seconds to come back, once.
 
         Raises:
             StateError: the file cannot be used, or the lock did not become free within `patience` seconds.
@@ -105,7 +110,8 @@ class FleetLock:
             with notice.waiting():
                 await stack.enter_async_context(self._file(wait, patience))
             if self._lease is not None:
-                await stack.enter_async_context(self._holding(self._lease, notice, deadline, wait))
+                restart, self._restart = self._restart if buys else 0.0, 0.0 if buys else self._restart
+                await stack.enter_async_context(self._holding(self._lease, notice, deadline, wait, restart))
             yield
 
     async def fence_off(self) -> bool:
@@ -129,9 +135,9 @@ class FleetLock:
 
     @asynccontextmanager
     async def _holding(
-        self, lease: Lease, notice: _Notice, deadline: float, wait: bool
+        self, lease: Lease, notice: _Notice, deadline: float, wait: bool, restart: float
     ) -> AsyncIterator[None]:
-        self._leased = await (_win(lease, notice, deadline) if wait else _take(lease))
+        self._leased = await (_win(lease, notice, deadline, restart) if wait else _take(lease))
         renewing = asyncio.create_task(_keep(lease)) if self._leased else None
         try:
             yield
@@ -170,16 +176,18 @@ async def _take(lease: Lease) -> bool:
     return True
 
 
-async def _win(lease: Lease, notice: _Notice, deadline: float) -> bool:
-    """Waits until it is ours. False: Redis is away, for longer than a lease that we saw there lives."""
-    seen = -math.inf
+async def _win(lease: Lease, notice: _Notice, deadline: float, restart: float) -> bool:
+    """Waits until it is ours. False: Redis is away, for longer than a lease that we saw there lives, and than
+    `restart` seconds."""
+    seen, begun = -math.inf, time.monotonic()
     with ExitStack() as stack:
         while True:
             try:
                 if await lease.take() is not None:
                     return True
-            except StoreError:
-                if time.monotonic() - seen >= lease.lifetime:
+            except StoreError as error:
+                now, may_return = time.monotonic(), isinstance(error, StoreUnavailable)
+                if now - seen >= lease.lifetime and not (may_return and now - begun < restart):
                     return False
             else:
                 if math.isinf(seen):

@@ -156,7 +156,7 @@ class FleetService:
             self._buyer(spec, records, on_progress),
             self.hooks,
             approve,
-            hold=lambda: self.lock.hold(self.on_lock_wait),
+            hold=lambda: self.lock.hold(self.on_lock_wait, buys=self.shared and self.rents),
             attempts=self.attempts if self.provider.rents else 0,
             drain_for=0.0 if now else self.drain_for,
             began=began,

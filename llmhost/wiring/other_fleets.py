@@ -9,7 +9,7 @@ from pathlib import Path
 
 from llmhost.answering.cache_session import WarnOnce
 from llmhost.config.models import Config, RedisConfig
-from llmhost.errors import ConfigError, LlmhostError, StateError, StoreError
+from llmhost.errors import ConfigError, LlmhostError, StateError, StoreError, StoreUnavailable
 from llmhost.fleet.clock import SystemClock
 from llmhost.fleet.doubts import find_doubts
 from llmhost.fleet.known_fleets import KnownFleet, forget_fleet, known_file, known_fleets, remember_fleet
@@ -68,7 +68,7 @@ class OtherFleets:
         #: providers whose account could not be listed
         self.unseen_accounts: list[str] = []
         #: why what this machine wrote down of its fleets is not known
-        self.unread: StateError | ConfigError | None = None
+        self.unread: StateError | ConfigError | StoreError | None = None
         #: purchases of which it is not known whether they bought a worker
         self.doubts: list[Failure] = []
 
@@ -160,6 +160,8 @@ class OtherFleets:
         known = await records.known()
         for warning in records.warnings:
             self._warn.warn(f"fleet {name} may not be shown in full", StoreError(warning))
+        if records.away:
+            self.unread = StoreUnavailable(f"what is on record of fleet {name} could not be read")
         if key not in failed:
             try:
                 workers += await self._workers_of(name, provider, known, records)
@@ -198,7 +200,7 @@ class OtherFleets:
             fault = self._why_unknown(name, source)
         if fault is not None:
             self._warn.warn(f"it is not known what fleet {name} has rented", fault)
-            if other.is_read:  # else it mostly is the key that all fleets have
+            if other.is_read or not self._is_payer(name):  # else it mostly is the key that all fleets have
                 self.unread = fault
         provider = make_provider(other.config, state_dir() / "fleets" / name, self._note)
         return provider, account_key(other.config)
@@ -208,8 +210,7 @@ class OtherFleets:
         so, or key and Redis in use are those that the fleet was last used with."""
         if source is not None and not is_gone(source):
             return None
-        known = [fleet for fleet in self._known() if (fleet.name, fleet.provider) == (name, "vast")]
-        paid = payer_of(self._config) in {fleet.payer for fleet in known} - {""}
+        paid, known = self._is_payer(name), self._known_as(name)
         if paid and {fleet.redis for fleet in known} <= {"", records_of(self._config)}:
             return None
         what = "no configuration of it is known" if source is None else f"{source} is gone"
@@ -219,6 +220,13 @@ class OtherFleets:
             hint=f"put it back, or use that {which}; where you know that nothing of the fleet is left, remove"
             f" {known_file(state_dir() / 'fleets', name, 'vast')}",
         )
+
+    def _known_as(self, name: str) -> Sequence[KnownFleet]:
+        return [fleet for fleet in self._known() if (fleet.name, fleet.provider) == (name, "vast")]
+
+    def _is_payer(self, name: str) -> bool:
+        """Whether the key in use is the one that the fleet was last used with."""
+        return payer_of(self._config) in {fleet.payer for fleet in self._known_as(name)} - {""}
 
     async def appeared(self, named: Collection[str]) -> Sequence[OtherFleet]:
         """What the account rents now besides the workers named, by fleet, the configured one too: the account

@@ -18,6 +18,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from llmhost.machine import process
+
 #: Nothing that starts a thread when it is imported, and nothing that reads the environment then.
 _PRELOADED = (
     "httpx",
@@ -131,6 +133,7 @@ def _run(
     first: Callable[[], None] | None,
 ) -> None:
     """In the child: becomes `python -m llmhost ARGS`."""
+    process.REPLACED = False  # type: ignore[attr-defined]  # its server may have started others before it loaded llmhost
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environ)

@@ -123,3 +123,14 @@ async def test_a_fleet_whose_file_is_gone_and_whose_redis_was_another_one_is_not
     assert done.code != 0, done.out
     assert "the Redis in use is not the one that it was last used with" in done.err
     assert f"remove {market.state / 'fleets' / 'green' / 'fleet-vast.json'}" in done.err
+
+
+async def test_a_down_says_that_another_fleet_of_this_machine_has_a_purchase_in_doubt(
+    market: RentedHouse,
+) -> None:
+    market.server.arm(Fault.CREATE_CUT)
+    market.server.arm(Fault.SHOWN_LATE, value=3600.0)
+    assert (await market.run("up", "--yes", "--no-wait")).code != 0
+    market.configure(fleet={"name": "renamed"})
+    done = await market.run("down", "--yes")
+    assert (done.code, "it is not known yet whether the purchase" in done.err) == (3, True), done.err

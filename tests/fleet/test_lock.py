@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from doubles.fleet_values import make_spec
@@ -474,3 +474,29 @@ async def _pass(lock: FleetLock) -> None:
 
 async def _at_least(count: Callable[[], Any], least: int) -> bool:
     return bool(await count() >= least)
+
+
+class Returning:
+    """The lease of a Redis that is away for the first `tries`."""
+
+    lifetime, fence = 60.0, 1
+
+    def __init__(self, tries: int) -> None:
+        self.left = tries
+
+    async def take(self) -> int:
+        self.left -= 1
+        if self.left >= 0:
+            raise StoreUnavailable("Redis is starting")
+        return 1
+
+    async def give_back(self) -> None: ...
+
+
+@pytest.mark.parametrize(("buys", "fence"), [(True, 1), (False, None)])
+async def test_what_buys_waits_for_a_redis_that_is_started_again(
+    path: Path, buys: bool, fence: int | None
+) -> None:
+    lock = FleetLock(path, cast("Lease", Returning(3)))
+    async with lock.hold(buys=buys):
+        assert lock.fence == fence

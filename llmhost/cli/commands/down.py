@@ -94,6 +94,7 @@ async def down(
                 left = await wiring.others.found()
     _report(options, [result for _, result in results], left, stopped, gateways)
     _check_all_seen(wiring, own, everything, left)
+    show_failures(options.output, [] if everything else wiring.others.doubts, done=True)
 
 
 def _check_all_seen(wiring: Wiring, own: FleetService, everything: bool, left: Sequence[OtherFleet]) -> None:

@@ -260,7 +260,8 @@ class InstanceCreator:
 
         async def on_send() -> None:
             nonlocal sent
-            if sent:  # it was refused for now, and may have bought all the same
+            again = sent
+            if again:  # it was refused for now, and may have bought all the same
                 with suppress(ProviderError):
                     if (worker := await self._find(order)) is not None:
                         raise _Bought(worker)
@@ -268,8 +269,12 @@ class InstanceCreator:
             self._intents.write(order)
             try:
                 await confirm(order.intent)
-            except BaseException:  # nothing was sent
-                self._intents.drop(order.id)
+            except BaseException as error:
+                if not again:  # nothing was sent
+                    self._intents.drop(order.id)
+                elif isinstance(error, LlmhostError):
+                    why = "vast.ai refused the purchase for now, and lists nothing of it yet"
+                    raise PurchaseUnclear(f"{error.message}; {why}", hint=error.hint) from error
                 raise
 
         return on_send

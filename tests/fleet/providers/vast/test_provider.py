@@ -21,8 +21,8 @@ from doubles.vast.server import VastServer
 from doubles.waiting import until
 
 from llmhost.config.fleet import VastConfig
-from llmhost.errors import ConfigError, OfferGone, ProviderError, PurchaseUnclear
-from llmhost.fleet.models import Offer, Payer, SshTarget, Worker, WorkerState
+from llmhost.errors import ConfigError, FleetBusy, OfferGone, ProviderError, PurchaseUnclear
+from llmhost.fleet.models import Intent, Offer, Payer, SshTarget, Worker, WorkerState
 from llmhost.fleet.providers.vast.client import VastAccount
 from llmhost.fleet.providers.vast.create import PendingPurchases
 from llmhost.fleet.providers.vast.provider import VastProvider
@@ -726,6 +726,24 @@ async def test_what_was_bought_although_vast_said_too_many_requests_is_not_bough
     monkeypatch.setattr("doubles.vast.purchases.success", refuse)
     worker = await vast_provider().create(SPEC)
     assert [worker.id] == [f"vast-{number}" for number in vast_server.alive()]
+
+
+async def test_a_purchase_that_was_refused_for_now_and_then_given_up_is_in_doubt(
+    vast_server: VastServer, vast_provider: Providers
+) -> None:
+    asked = 0
+
+    async def confirm(_: Intent) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            raise FleetBusy("it was taken down meanwhile")
+
+    vast_server.arm(Fault.TOO_MANY, endpoint="create")
+    provider = vast_provider()
+    with pytest.raises(PurchaseUnclear, match="it was taken down meanwhile"):
+        await provider.create(SPEC, confirm=confirm)
+    assert len(await provider.intents()) == 1
 
 
 async def test_what_a_newer_llmhost_writes_besides_hides_no_number(vast_provider: Providers) -> None:
