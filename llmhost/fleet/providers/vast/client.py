@@ -31,7 +31,8 @@ T = TypeVar("T")
 async def in_thread(function: Callable[[], T]) -> T:
     """`function()`, in a thread of its own, which is abandoned when its caller is cancelled.
 
-    `asyncio.to_thread` would hold up the end of the whole command until a server that hangs lets go.
+    `asyncio.to_thread` would hold up the end of the whole command until a server that hangs lets go. Where
+    the system allows no further thread, all waits for the answer: nothing could be ended otherwise.
     """
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()
@@ -44,7 +45,10 @@ async def in_thread(function: Callable[[], T]) -> T:
         else:
             future.set_result(result)
 
-    threading.Thread(target=work, name="vast.ai", daemon=True).start()
+    try:
+        threading.Thread(target=work, name="vast.ai", daemon=True).start()
+    except RuntimeError:
+        work()
     return await asyncio.wrap_future(future)
 
 

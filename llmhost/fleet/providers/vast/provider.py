@@ -103,12 +103,14 @@ class VastProvider(Provider):
             rows, key=lambda row: row.id, reverse=True
         )  # of two of one order the older counts
         instances, listed = {row.order(self._fleet): row.id for row in newest_first}, {row.id for row in rows}
+        edited = self._edited(newest_first)
         ours = self._payer
         for order in self._intents.all():
-            number = order.instance or instances.get(order.id)
+            number = order.instance or instances.get(order.id) or edited.get(order.id)
             if number in listed and not (order.listed and order.fingerprint == ours.fingerprint):
                 self._intents.resolve(order, number, ours)
-        workers = [*self._read(rows), *self._sold({row.id for row in rows})]
+        numbers = {number: order for order, number in edited.items()}
+        workers = [*self._read(rows, numbers), *self._sold({row.id for row in rows})]
         dearest = max((worker.price_per_hour for worker in workers), default=0.0)
         return (*workers, *self._nameless(dearest, {self._fleet, None}))
 
@@ -136,6 +138,16 @@ class VastProvider(Provider):
                 *self._nameless(dearest, {name, None} if name == self._fleet else {name}),
             )
         return found
+
+    def _edited(self, rows: Iterable[Row]) -> Mapping[str, int]:
+        """Orders with the instance of each whose label was edited, and still has the order's name in it."""
+        orders = [order.id for order in self._orders()]
+        return {
+            order: row.id
+            for row in rows
+            for order in orders
+            if row.label and order in row.label.lower() and row.order(self._fleet) is None
+        }
 
     def _sold(self, listed: Collection[int]) -> Sequence[Worker]:
         """Those that vast.ai said it sold a moment ago, and does not list yet."""

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import stat
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -744,6 +745,35 @@ async def test_a_purchase_that_was_refused_for_now_and_then_given_up_is_in_doubt
     with pytest.raises(PurchaseUnclear, match="it was taken down meanwhile"):
         await provider.create(SPEC, confirm=confirm)
     assert len(await provider.intents()) == 1
+
+
+@pytest.mark.parametrize("label", ["LLMHOST/BLUE/{}", "llmhost/other/{}", "my gpu {}"])
+async def test_a_label_that_was_edited_before_it_was_ever_listed_still_names_its_order(
+    vast_server: VastServer, vast_provider: Providers, label: str
+) -> None:
+    vast_server.arm(Fault.CREATE_CUT)
+    vast_server.arm(Fault.LISTED_LATE, value=600.0)
+    provider = vast_provider()
+    with pytest.raises(PurchaseUnclear):
+        await provider.create(SPEC)
+    (intent,) = await provider.intents()
+    (number,) = vast_server.alive()
+    vast_server.instances[number].quirks.clear()
+    vast_server.instances[number].odd |= {"label": label.format(intent.id), "extra_env": []}
+    assert ids(await vast_provider().list()) == [f"vast-{number}"]
+    vast_server.instances[number].odd |= {"label": "nothing"}
+    assert ids(await vast_provider().list()) == [f"vast-{number}"]  # it is on record by then
+
+
+async def test_where_no_thread_can_be_started_vast_is_asked_all_the_same(
+    vast_provider: Providers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    worker = await vast_provider().create(SPEC)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert ids(await vast_provider().list()) == [worker.id]
 
 
 async def test_what_a_newer_llmhost_writes_besides_hides_no_number(vast_provider: Providers) -> None:
