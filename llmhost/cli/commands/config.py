@@ -24,7 +24,7 @@ app = App("Show and check the configuration.")
 
 
 @dataclass(frozen=True, slots=True)
-class _Setting:
+class _Row:
     """A key with its value as YAML; that of a secret is not shown. `from_` says where it was set."""
 
     key: str
@@ -56,7 +56,7 @@ def show(
     options.output.result(settings, _show, document)
 
 
-def _settings(loaded: LoadedConfig) -> list[_Setting]:
+def _settings(loaded: LoadedConfig) -> list[_Row]:
     from pydantic import SecretStr
 
     from llmhost.config.schema import fields
@@ -72,7 +72,7 @@ def _settings(loaded: LoadedConfig) -> list[_Setting]:
             # Of a list's items, a token may be secret.
             plain = [_bare(item) for item in value] if isinstance(value, tuple) else value
             shown = written(field, plain)
-        found.append(_Setting(key, shown, loaded.origins.get(key, "default")))
+        found.append(_Row(key, shown, loaded.origins.get(key, "default")))
     return found
 
 
@@ -89,7 +89,7 @@ def _bare(item: object) -> object:
     }
 
 
-def _show(settings: list[_Setting], console: Console) -> None:
+def _show(settings: list[_Row], console: Console) -> None:
     if not settings:
         console.print("Every key has its default.")
         return
