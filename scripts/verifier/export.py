@@ -54,7 +54,7 @@ def _trace(model: CrossEncoder, encoder: Encoder, path: Path) -> None:
 
 
 def _write_tokenizer(encoder: Encoder, out: Path) -> None:
-    tokenizer = Tokenizer.from_str(encoder.tokenizer.backend_tokenizer.to_str())
+    tokenizer = Tokenizer.from_str(encoder.tokenizer.to_str())
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.save(str(out / manifests.TOKENIZER), pretty=False)

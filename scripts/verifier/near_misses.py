@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from random import Random
@@ -173,7 +173,7 @@ class Maker:
         """One side or both reworded."""
         a, b = pair
         which = rng.choice(("a", "b", "ab"))
-        return (_dress(a, rng) if "a" in which else a), (_dress(b, rng) if "b" in which else b)
+        return (dress(a, rng) if "a" in which else a), (dress(b, rng) if "b" in which else b)
 
 
 _SMALL = re.compile(
@@ -187,7 +187,7 @@ def _overlap(a: str, b: str) -> float:
     return len(here & there) / max(1, len(here | there))
 
 
-def _dress(question: str, rng: Random) -> str:
+def dress(question: str, rng: Random) -> str:
     """One rewording, sometimes two, of those that fit."""
     wanted = rng.choice((1, 1, 2))
     for change in rng.sample(rewordings.LIGHT, len(rewordings.LIGHT)):
@@ -197,6 +197,19 @@ def _dress(question: str, rng: Random) -> str:
         if not wanted:
             break
     return question
+
+
+def dressed(pairs: Sequence[Pair], share: float, rng: Random) -> list[Pair]:
+    """One side of this share of the pairs reworded as people type, whatever the pair's label: so typing
+    errors, greetings and spellings say nothing of sameness."""
+    return [
+        pair
+        if rng.random() >= share
+        else replace(pair, a=dress(pair.a, rng))
+        if rng.random() < 0.5
+        else replace(pair, b=dress(pair.b, rng))
+        for pair in pairs
+    ]
 
 
 def level(sizes: list[int], total: int) -> list[int]:

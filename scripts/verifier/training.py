@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from random import Random
 
 import torch
-from torch.nn.functional import binary_cross_entropy_with_logits
+from tokenizers import Encoding
+from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from verifier.data import Pair
 from verifier.model import CrossEncoder, Encoder
 
-__all__ = ["train"]
+__all__ = ["Settings", "train"]
 
 _BATCH = 32
 _WARM_UP = 0.06  #: share of the steps
@@ -22,23 +24,37 @@ _SORTED = 50  #: batches among which pairs of one length are put together, so th
 _TOLD = 200  #: steps between two lines
 
 
+@dataclass(frozen=True)
+class Settings:
+    """`rate` is the highest of the body, the head's is `head` times that. `ranking` weighs how far the pairs
+    of one group that ask the same are to lie over those that do not. `short`: bfloat16 where torch allows."""
+
+    rate: float
+    head: float = 1.0
+    ranking: float = 0.0
+    short: bool = False
+
+
 def train(
     model: CrossEncoder,
     encoder: Encoder,
     epochs: Sequence[Sequence[Pair]],
-    rate: float,
+    settings: Settings,
     rng: Random,
     tell: Callable[[str], None],
 ) -> None:
-    """One pass over each of the epochs; the learning rate rises to `rate`, then falls to nothing."""
-    steps = sum(-(-len(pairs) // _BATCH) for pairs in epochs)
-    optimizer = _optimizer(model, rate)
+    """One pass over each of the epochs; the learning rate rises to its highest, then falls to nothing."""
+    cut = [list(_batches(encoder, pairs, rng)) for pairs in epochs]
+    steps = sum(map(len, cut))
+    optimizer = _optimizer(model, settings)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     model.train()
     begun, step, recent = time.monotonic(), 0, 0.0
-    for pairs in epochs:
-        for inputs, labels in _batches(encoder, pairs, rng):
-            loss = binary_cross_entropy_with_logits(model(**inputs), labels)
+    for batches in cut:
+        for batch in batches:
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=settings.short):
+                given = model(**encoder.batch([encoded for encoded, _ in batch]))
+            loss = _loss(given.float(), [pair for _, pair in batch], settings.ranking)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
@@ -49,13 +65,37 @@ def train(
                 tell(f"step {step:,} of {steps:,}, loss {recent:.4f}, {time.monotonic() - begun:.0f} s")
 
 
-def _optimizer(model: CrossEncoder, rate: float) -> torch.optim.Optimizer:
-    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [one for one in learned if one.ndim > 1], "weight_decay": _WEIGHT_DECAY},
-        {"params": [one for one in learned if one.ndim < 2], "weight_decay": 0.0},
+def _loss(given: torch.Tensor, pairs: Sequence[Pair], ranking: float) -> torch.Tensor:
+    """Whether each is right, and with what is `ranking`, whether those that ask the same come first."""
+    labels = torch.tensor([float(pair.same) for pair in pairs])
+    loss = binary_cross_entropy_with_logits(given, labels * (1 - 2 * _SMOOTHING) + _SMOOTHING)
+    if not ranking:
+        return loss
+    groups: dict[str, tuple[list[int], list[int]]] = {}
+    for number, pair in enumerate(pairs):
+        if pair.group:
+            groups.setdefault(pair.group, ([], []))[not pair.same].append(number)
+    gaps = [
+        (given[near][None, :] - given[same][:, None]).flatten()
+        for same, near in groups.values()
+        if same and near
     ]
-    return torch.optim.AdamW(groups, lr=rate)
+    return loss + ranking * softplus(torch.cat(gaps)).mean() if gaps else loss
+
+
+def _optimizer(model: CrossEncoder, settings: Settings) -> torch.optim.Optimizer:
+    groups = []
+    for head in (False, True):
+        learned = [
+            one
+            for name, one in model.named_parameters()
+            if one.requires_grad and head is not name.startswith("body.")
+        ]
+        rate = settings.rate * (settings.head if head else 1.0)
+        for matrices, decay in ((True, _WEIGHT_DECAY), (False, 0.0)):
+            kept = [one for one in learned if (one.ndim > 1) is matrices]
+            groups.append({"params": kept, "weight_decay": decay, "lr": rate})
+    return torch.optim.AdamW(groups)
 
 
 def _rate(step: int, steps: int) -> float:
@@ -63,18 +103,30 @@ def _rate(step: int, steps: int) -> float:
     return (step + 1) / warm if step < warm else max(0.0, (steps - step) / (steps - warm))
 
 
-def _batches(
-    encoder: Encoder, pairs: Sequence[Pair], rng: Random
-) -> Iterator[tuple[dict[str, torch.Tensor], torch.Tensor]]:
+def _batches(encoder: Encoder, pairs: Sequence[Pair], rng: Random) -> Iterator[list[tuple[Encoding, Pair]]]:
+    """In random order; those of one group stay together, and near those of their length."""
     encoded = encoder.encode([pair.a for pair in pairs], [pair.b for pair in pairs])
-    for begin in range(0, len(pairs), _BATCH * _SORTED):
-        near = range(begin, min(begin + _BATCH * _SORTED, len(pairs)))
-        by_length = sorted(near, key=lambda number: len(encoded[number]["input_ids"]))
-        cut = [by_length[at : at + _BATCH] for at in range(0, len(by_length), _BATCH)]
-        rng.shuffle(cut)
-        for numbers in cut:
-            labels = torch.tensor([float(pairs[number].same) for number in numbers])
-            yield (
-                encoder.batch([encoded[number] for number in numbers]),
-                labels * (1 - 2 * _SMOOTHING) + _SMOOTHING,
-            )
+    units: dict[str, list[int]] = {}
+    for number, pair in enumerate(pairs):
+        units.setdefault(pair.group or f"\n{number}", []).append(number)
+    window, waiting = list[list[int]](), 0
+    for unit in units.values():
+        window.append(unit)
+        waiting += len(unit)
+        if waiting >= _BATCH * _SORTED:
+            yield from _cut(encoded, pairs, window, rng)
+            window, waiting = [], 0
+    yield from _cut(encoded, pairs, window, rng)
+
+
+def _cut(
+    encoded: Sequence[Encoding], pairs: Sequence[Pair], window: list[list[int]], rng: Random
+) -> Iterator[list[tuple[Encoding, Pair]]]:
+    def length(unit: Sequence[int]) -> int:
+        return max(len(encoded[number].ids) for number in unit)
+
+    numbers = [number for unit in sorted(window, key=length) for number in unit]
+    batches = [numbers[at : at + _BATCH] for at in range(0, len(numbers), _BATCH)]
+    rng.shuffle(batches)
+    for batch in batches:
+        yield [(encoded[number], pairs[number]) for number in batch]
