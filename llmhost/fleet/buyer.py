@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from llmhost.errors import (
@@ -153,12 +154,11 @@ class Buyer:
             self.on_progress(WorkerProgress(worker.id, "rented"))
         await self.records.seen(replace(worker, state=WorkerState.STARTING), bought=True)
         try:
-            await self._check_wanted()
+            with suppress(StoreError):  # a `down` that came meanwhile has seen the purchase in Redis
+                await self._check_wanted()
         except FleetBusy as error:
             await self._undo(worker, error)
             raise
-        except StoreError:
-            pass  # a `down` that came meanwhile has seen the purchase in Redis
         return worker
 
     async def _create_known(self, offer: Offer | None) -> Worker:

@@ -144,7 +144,7 @@ async def test_an_entry_expires_by_itself(client: Redis) -> None:
     index = new_index(client)
     await index.add("s", A, VECTOR)
     await client.pexpire(f"{INDEX}:{A}", 1)
-    await until(lambda: _is_gone(index))
+    assert await until(lambda: _is_gone(index))
 
 
 async def _is_gone(index: QueryEngineIndex) -> bool:

@@ -328,7 +328,7 @@ class VastProvider(Provider):
 
     def _forgetting(self, order: Order) -> str:
         if order.id in self._elsewhere and self._intents.find(order.id) is None:
-            return f"delete the field {order.id} of {FleetKeys(self._fleet).purchases} in Redis"
+            return f"delete the field {order.id} of {self._keys.purchases} in Redis"
         return f"remove {order.id}.json in {self._intents.folder}"
 
     async def _pays(self, payer: Payer) -> bool:
