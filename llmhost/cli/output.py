@@ -287,6 +287,23 @@ class Progress:
         """While a question is asked on the same terminal."""
         yield
 
+    @contextmanager
+    def one_by_one(self, doing: str, done: str) -> Iterator[Callable[[str, float], None]]:
+        """For things that come one after the other: gives what is called with a name and a share of 0..1. A
+        name is `done` when the next one comes, or at the end."""
+        last = ""
+
+        def update(name: str, share: float) -> None:
+            nonlocal last
+            if last not in ("", name):
+                self.done(last, done)
+            last = name
+            self.update(name, doing, share)
+
+        yield update
+        if last:
+            self.done(last, done)
+
 
 class PlainProgress(Progress):
     """A line for each change of stage, for logs and pipes."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from llmhost.cli.stats_view import audited, goal_words, ordered_steps
+from llmhost.cli.stats_view import WORKER_HEADS, audited, goal_words, or_dash, ordered_steps, worker_figures
 from llmhost.cli.text import clean, data_size, milliseconds, money, percent, spent, times
 from llmhost.config.fields import format_duration
 
@@ -97,15 +97,15 @@ def _tiles(made: Stats) -> str:
     tiles = [
         (f"{report.requests:,}", "questions"),
         (
-            _dash(report.hit_ratio, percent),
+            or_dash(report.hit_ratio, percent),
             f"hits: {report.exact_hits:,} exact, {report.semantic_hits:,} semantic",
         ),
-        (_dash(report.hit_user_ms.p95, milliseconds), "hit, 95 % of users"),
-        (_dash(report.miss_user_ms.p95, milliseconds), "miss, 95 % of users"),
-        (spent(cost.spent_usd, made.estimated), f"spent, {_dash(cost.per_query_usd, money)} a question"),
-        (money(cost.saved_usd), f"saved, {_dash(cost.savings_ratio, percent)} of the cost"),
-        (_dash(report.up_time, percent), f"up-time, {report.errors:,} failed"),
-        (_dash(made.usage.used_memory_bytes, data_size), f"Redis, {made.usage.entries:,} entries"),
+        (or_dash(report.hit_user_ms.p95, milliseconds), "hit, 95 % of users"),
+        (or_dash(report.miss_user_ms.p95, milliseconds), "miss, 95 % of users"),
+        (spent(cost.spent_usd, made.estimated), f"spent, {or_dash(cost.per_query_usd, money)} a question"),
+        (money(cost.saved_usd), f"saved, {or_dash(cost.savings_ratio, percent)} of the cost"),
+        (or_dash(report.up_time, percent), f"up-time, {report.errors:,} failed"),
+        (or_dash(made.usage.used_memory_bytes, data_size), f"Redis, {made.usage.entries:,} entries"),
         (audited(made), "audited semantic hits"),
     ]
     made_tiles = (
@@ -272,20 +272,8 @@ def _goals(made: Stats) -> str:
 
 
 def _workers(made: Stats) -> str:
-    rows = [
-        [
-            escape(one.worker),
-            f"{one.answers:,}",
-            f"{one.prompt_tokens:,}",
-            f"{one.completion_tokens:,}",
-            _dash(one.tokens_per_s, "{:,.1f}".format),
-            _dash(one.utilization, percent),
-            f"{one.hours:,.2f}",
-            money(one.spent_usd),
-        ]
-        for one in made.workers
-    ]
-    return _table(("worker", "answers", "tokens in", "tokens out", "tokens/s", "busy", "hours", "cost"), rows)
+    rows = [[escape(one.worker), *worker_figures(one)] for one in made.workers]
+    return _table(("worker", *WORKER_HEADS), rows)
 
 
 def _askers(kind: str, askers: Sequence[AskerUse]) -> str:
@@ -293,7 +281,7 @@ def _askers(kind: str, askers: Sequence[AskerUse]) -> str:
         [
             escape(clean(one.name)),
             f"{one.requests:,}",
-            _dash(one.hit_ratio, percent),
+            or_dash(one.hit_ratio, percent),
             f"{one.errors:,}",
             f"{one.prompt_tokens:,}",
             f"{one.completion_tokens:,}",
@@ -308,7 +296,7 @@ def _askers(kind: str, askers: Sequence[AskerUse]) -> str:
 
 def _steps(report: Report) -> str:
     rows = [
-        [escape(name), *(_dash(value, milliseconds) for value in (row.p50, row.p95, row.p99))]
+        [escape(name), *(or_dash(value, milliseconds) for value in (row.p50, row.p95, row.p99))]
         for name, row in ordered_steps(report)
     ]
     return _table(("step", "p50", "p95", "p99"), rows)
@@ -335,7 +323,3 @@ def _saved(ratio: float | None) -> str:
 def _top(made: Stats) -> str:
     rows = [[escape(clean(entry.question)), f"{entry.hit_count:,}"] for entry in made.top]
     return _table(("question", "hits"), rows)
-
-
-def _dash(value: float | None, shown: Callable[[float], str]) -> str:
-    return "-" if value is None else shown(value)

@@ -89,7 +89,7 @@ def goal_words(made: Stats) -> Iterator[tuple[str, str, str, bool | None]]:
     error = served_error(made.labels.total("audit"))
     for target in goals(made):
         words, sign, shown = _GOALS[target.name]
-        actual = _or_dash(target.actual, shown)
+        actual = or_dash(target.actual, shown)
         if target.name == "served_error" and error.low is not None and error.high is not None:
             actual = f"{error.low * 100:.1f} to {error.high * 100:.1f} %"
         yield words, f"{sign} {shown(target.target)}", actual, target.met
@@ -149,7 +149,7 @@ def _figures(made: Stats) -> RenderableType:
     entry = "" if usage.bytes_per_entry is None else f" of {data_size(usage.bytes_per_entry)}"
     return pairs(
         ("questions", f"{report.requests:,}"),
-        ("hit ratio", _or_dash(report.hit_ratio, percent)),
+        ("hit ratio", or_dash(report.hit_ratio, percent)),
         ("exact, semantic", f"{report.exact_hits:,}, {report.semantic_hits:,}"),
         ("misses", f"{report.misses:,}"),
         ("bypassed", f"{report.bypassed:,}"),
@@ -160,10 +160,10 @@ def _figures(made: Stats) -> RenderableType:
         ("in process", _latency(report.miss_ms)),
         *_steps(report),
         ("spent", spent(cost.spent_usd, made.estimated)),
-        ("a question", _or_dash(cost.per_query_usd, lambda usd: spent(usd, made.estimated))),
+        ("a question", or_dash(cost.per_query_usd, lambda usd: spent(usd, made.estimated))),
         ("saved by hits", f"{money(cost.saved_usd)}{_share(cost.savings_ratio)}"),
         ("tokens in, out", f"{_short(report.prompt_tokens)}, {_short(report.completion_tokens)}"),
-        ("Redis", _or_dash(usage.used_memory_bytes, data_size)),
+        ("Redis", or_dash(usage.used_memory_bytes, data_size)),
         ("evicted", f"{_count(usage.evicted)}, {_count(usage.expired)} expired"),
         ("entries", f"{usage.entries:,}{entry}"),
         ("audited", audited(made)),
@@ -224,7 +224,7 @@ def _kinds(kinds: Mapping[str, int]) -> Iterator[RenderableType]:
 
 
 def _count(value: float | None) -> str:
-    return _or_dash(value, "{:,.0f}".format)
+    return or_dash(value, "{:,.0f}".format)
 
 
 def _shadow(shadow: Shadow) -> list[tuple[str, str]]:
@@ -262,21 +262,28 @@ def _goals(made: Stats) -> RenderableType:
     return grid
 
 
+#: of a worker's figures
+WORKER_HEADS = ("answers", "tokens in", "tokens out", "tokens/s", "busy", "hours", "cost")
+
+
 def _workers(workers: Sequence[WorkerUse]) -> Table:
-    numbers = ("answers", "tokens in", "tokens out", "tokens/s", "busy", "hours", "cost")
-    grid = table("worker", *numbers, right=numbers)
+    grid = table("worker", *WORKER_HEADS, right=WORKER_HEADS)
     for one in workers:
-        grid.add_row(
-            one.worker,
-            f"{one.answers:,}",
-            f"{one.prompt_tokens:,}",
-            f"{one.completion_tokens:,}",
-            _or_dash(one.tokens_per_s, "{:,.1f}".format),
-            _or_dash(one.utilization, percent),
-            f"{one.hours:,.2f}",
-            money(one.spent_usd),
-        )
+        grid.add_row(one.worker, *worker_figures(one))
     return grid
+
+
+def worker_figures(one: WorkerUse) -> list[str]:
+    """Under the heads `WORKER_HEADS`."""
+    return [
+        f"{one.answers:,}",
+        f"{one.prompt_tokens:,}",
+        f"{one.completion_tokens:,}",
+        or_dash(one.tokens_per_s, "{:,.1f}".format),
+        or_dash(one.utilization, percent),
+        f"{one.hours:,.2f}",
+        money(one.spent_usd),
+    ]
 
 
 def _askers(kind: str, askers: Sequence[AskerUse]) -> Table:
@@ -286,7 +293,7 @@ def _askers(kind: str, askers: Sequence[AskerUse]) -> Table:
         grid.add_row(
             clean(one.name),
             f"{one.requests:,}",
-            _or_dash(one.hit_ratio, percent),
+            or_dash(one.hit_ratio, percent),
             f"{one.errors:,}",
             f"{one.prompt_tokens:,}",
             f"{one.completion_tokens:,}",
@@ -318,9 +325,9 @@ def _days(points: Sequence[Point]) -> Table:
             f"{point.requests:,}",
             f"{point.exact:,}",
             f"{point.semantic:,}",
-            _or_dash(point.hit_ratio, percent),
-            _or_dash(point.hit_ms, milliseconds),
-            _or_dash(point.miss_ms, milliseconds),
+            or_dash(point.hit_ratio, percent),
+            or_dash(point.hit_ms, milliseconds),
+            or_dash(point.miss_ms, milliseconds),
             money(point.spent_usd),
             money(point.saved_usd),
         )
@@ -375,5 +382,5 @@ def show_reconciled(rows: Sequence[Reconciled], console: Console) -> None:
     console.print(grid if rows else "Nothing was rented, and nothing was billed.")
 
 
-def _or_dash(value: float | None, shown: Callable[[float], str]) -> str:
+def or_dash(value: float | None, shown: Callable[[float], str]) -> str:
     return "-" if value is None else shown(value)

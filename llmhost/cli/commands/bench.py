@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from llmhost.answering.question import Question
-    from llmhost.cli.output import Progress
     from llmhost.config.models import Config
     from llmhost.engines.pool import Upstream
     from llmhost.lab.bench import BenchReport, Workload
@@ -55,26 +54,9 @@ async def bench(
 
     options = globals_of(ctx)
     config = configured(options, header=True)
-    with options.output.progress() as progress, _following(progress) as tell:
+    with options.output.progress() as progress, progress.one_by_one("measuring", "measured") as tell:
         report = await _measure(options, config, QUICK if quick else Workload(), tell)
     options.output.result(report, _show, _json(report))
-
-
-@contextmanager
-def _following(progress: Progress) -> Iterator[Callable[[str, float], None]]:
-    """Shows what is being measured, and how much of it is done."""
-    last = ""
-
-    def tell(name: str, share: float) -> None:
-        nonlocal last
-        if last not in ("", name):
-            progress.done(last, "measured")
-        last = name
-        progress.update(name, "measuring", share)
-
-    yield tell
-    if last:
-        progress.done(last, "measured")
 
 
 def _own_cache(config: Config) -> Config:

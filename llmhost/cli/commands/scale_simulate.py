@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +17,6 @@ from llmhost.cli.text import duration, money, percent
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from llmhost.cli.output import Progress
     from llmhost.lab.simulation.report import Row, SimulationReport
 
 __all__ = ["show_simulation", "simulate_trace", "simulation_json"]
@@ -81,27 +79,11 @@ def simulate_trace(
     }
     settings = Settings(**{name: value for name, value in chosen.items() if value is not None})
     questions = read_trace(trace)
-    with options.output.progress() as progress, _follow(progress) as on_progress:
+    with options.output.progress() as progress, progress.one_by_one("playing", "played") as on_progress:
         report = simulate(questions, settings, spec, on_progress, limits=budget_limits(config))
     if plot is not None:
         plot_simulation(report, plot)
     options.output.result(report, show_simulation, simulation_json(report))
-
-
-@contextmanager
-def _follow(progress: Progress) -> Iterator[Callable[[str, float], None]]:
-    """Shows which fleet is being simulated, and how far it is."""
-    last = ""
-
-    def update(name: str, share: float) -> None:
-        nonlocal last
-        if last not in ("", name):
-            progress.done(last, "played")
-        last = name
-        progress.update(name, "playing", share)
-
-    yield update
-    progress.done(last, "played")
 
 
 def simulation_json(report: SimulationReport) -> dict[str, object]:
