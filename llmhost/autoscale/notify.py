@@ -163,7 +163,7 @@ class Notifier:
     config: NotifyConfig
 
     async def send_new(self, notices: Sequence[Notice], sent: SentNotices, now: float) -> Sequence[str]:
-        """Sends those that were not sent before; returns what went wrong. What reached nobody is sent
+        """Sends those that were not sent before; returns what went wrong. What reached no one is sent
         again by the next step. Raises StoreError."""
         problems: list[str] = []
         for notice in notices:

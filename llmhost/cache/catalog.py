@@ -93,7 +93,7 @@ class Catalog:
                     yield entry
 
     async def most_used(self, most: int, looked_at: int) -> Sequence[Entry]:
-        """The entries that were served most, the first of them most often; of so many that are looked at."""
+        """The entries that were served most, the first of them most often, among the first `looked_at`."""
         best: list[tuple[int, str]] = []
         seen = set[str]()
         async for names in walk.names(self.client, self.keys):

@@ -138,7 +138,7 @@ def percent(ratio: float) -> str:
 
 
 def times(ratio: float) -> str:
-    """``4.2 x``, ``39 x``: so many times as much."""
+    """``4.2 x``, ``39 x``: how many times as much."""
     return f"{ratio:.1f} x" if ratio < 9.95 else f"{ratio:,.0f} x"
 
 

@@ -16,7 +16,7 @@ __all__ = ["Full", "LoadTracker", "LocalLoad", "Slot", "Ticket", "new_request"]
 
 
 def new_request(tokens: int = 0) -> str:
-    """The id of a request that may read and write so many tokens: it ends with their number, by which
+    """The id of a request that may read and write this number of tokens: it ends with their number, by which
     `lua/acquire.lua` adds them up."""
     return f"{secrets.token_hex(8)}:{tokens}"
 
@@ -56,7 +56,7 @@ class LoadTracker(Protocol):
         self, workers: Sequence[str], *, again: bool = False, affine: bool = False, tokens: int = 0
     ) -> Slot | None:
         """Takes a slot on one of `workers`, of which there is at least one, by the rule of `routing.choose`,
-        for a request that may read and write so many `tokens`.
+        for a request that may read and write up to `tokens` tokens.
 
         None: all of them are about to be ended, and take no more. `again`: the question was counted already.
         """

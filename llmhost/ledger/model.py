@@ -75,8 +75,8 @@ def break_even_hit_ratio(other_usd: float, hit_usd: float, miss_usd: float) -> f
 
 
 def break_even_queries(monthly_usd: float, other_usd: float) -> float | None:
-    """``month / question elsewhere``: from so many questions a month on, the month costs less than they would
-    elsewhere. None where they are free there.
+    """``month / question elsewhere``: the questions a month from which on the month costs less than they
+    would elsewhere. None where they are free there.
     """
     return monthly_usd / other_usd if other_usd else None
 

@@ -101,7 +101,7 @@ class Report:
     are no evidence about it. `hit_user_ms` and `miss_user_ms` are what users waited, by which the targets are
     judged; `hit_ms` and `miss_ms` leave out the start of a command and the loading of the models. `judged`
     counts the pairs of questions that an engine was asked to judge, `audits` the hits that one answered as
-    well, `renewals` the stale answers that one gave anew, and `embeddings` the requests for which one gave
+    well, `renewals` the stale answers that one renewed, and `embeddings` the requests for which one gave
     vectors: none of these is among the `requests`. Tokens are those that engines worked on. `kinds` counts
     questions by whether their answers keep; `left` are questions whose user wanted no answer any more, and
     `up_time` is the share of the others that got one. `steps` is what each step took, and `hours` for how

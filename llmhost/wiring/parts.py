@@ -229,7 +229,7 @@ class Wiring(AsyncExitStack):
             sent = SentNotices(client, config.fleet.name)
             return await Notifier(config.fleet.name, config.notify).send_new(notices, sent, now)
         except StoreError as error:
-            return [f"nobody is notified: {error.message}"]
+            return [f"no notification is sent: {error.message}"]
 
     @cached_property
     def others(self) -> OtherFleets:

@@ -184,7 +184,7 @@ def _show(cost: _Cost, console: Console) -> None:
         )
     )
     if made.utilization is not None and made.utilization > 1:
-        console.print("\nThe workers cannot answer so many questions.", style="yellow")
+        console.print("\nThe workers cannot answer that many questions.", style="yellow")
     console.print()
     numbers = ("month", "question", "savings", "ROI", "even at")
     grid = table("against", "as of", *numbers, right=numbers)
@@ -206,7 +206,7 @@ def _show(cost: _Cost, console: Console) -> None:
 
 
 def _savings(row: Comparison) -> str:
-    """``91 %``; ``4.2 x`` where it costs so many times as much."""
+    """``91 %``; ``4.2 x`` where it costs more."""
     if row.savings_ratio is None:
         return "-"
     return percent(row.savings_ratio) if row.savings_ratio >= 0 else times(1 - row.savings_ratio)

@@ -36,7 +36,9 @@ async def send_test(ctx: typer.Context) -> None:
     options = globals_of(ctx)
     config = configured(options, header=True)
     if not config.notify.any:
-        raise UsageError("nobody is to be notified", hint="set `notify.slack`, `notify.ntfy` or another")
+        raise UsageError(
+            "no receiver of notifications is configured", hint="set `notify.slack`, `notify.ntfy` or another"
+        )
     name = config.fleet.name
     outcomes = await Notifier(name, config.notify).send(test_notice(name), time.time())
     document = {
@@ -48,7 +50,7 @@ async def send_test(ctx: typer.Context) -> None:
     options.output.result(outcomes, _show, document)
     failed = [to for to, error in outcomes.items() if error]
     if len(failed) == len(outcomes):
-        raise UnreachableError("the test reached nobody")
+        raise UnreachableError("the test notification reached no receiver")
     if failed:
         raise PartialError(f"the test did not reach {', '.join(failed)}")
 

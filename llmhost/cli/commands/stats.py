@@ -39,7 +39,7 @@ _WATCH, _WATCH_TOP = 2.0, 60.0
 #: points of the charts: as many as fit on a narrow terminal
 _POINTS = 48
 
-#: questions that are shown, and entries that are looked at for them: so many take Redis half a second
+#: questions that are shown, and entries that are looked at for them, which takes Redis half a second
 _TOP, _LOOKED_AT = 3, 20_000
 
 
@@ -197,7 +197,7 @@ async def _collect(
 async def _top_questions(wiring: Wiring, config: Config) -> Sequence[Entry]:
     """Those that the cache answered most often, without personal ones and those that are
     denied. Where each user has a cache of its
-    own, what is asked there is nobody else's business: then none.
+    own, what is asked there is private: then none.
     """
     from llmhost.answering.admission import admit
 
