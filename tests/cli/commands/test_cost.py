@@ -84,7 +84,7 @@ def test_a_baseline_has_one_price(cli: Callable[..., Ran], folder: Path, price: 
 
 
 def test_workers_that_cannot_answer_so_many_questions_are_named(cli: Callable[..., Ran]) -> None:
-    assert "cannot answer so many" in cli("cost", "--what-if", "queries_per_month=100000000").stdout
+    assert "cannot answer that many" in cli("cost", "--what-if", "queries_per_month=100000000").stdout
 
 
 def test_every_built_in_price_has_a_date_or_is_the_papers() -> None:
