@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmhost.cache.guards.word_lists import known_word
 from llmhost.cache.models import Answer, Candidate
 from llmhost.cache.policy import Thresholds, VerifiedPolicy
 from llmhost.cache.rewording import undone
@@ -68,13 +67,6 @@ def test_a_text_beside_itself_stays_as_it_is(text: str) -> None:
 def test_what_cannot_be_seen_is_left_to_the_guards(hidden: str) -> None:
     pair = (f"What is{hidden} the colour?", "What is the color?")
     assert undone(*pair) == pair
-
-
-@pytest.mark.parametrize(
-    ("word", "known"), [("receive", True), ("recieve", False), ("", False), ("é", False)]
-)
-def test_a_word_is_known_or_not(word: str, known: bool) -> None:
-    assert known_word(word) is known
 
 
 @pytest.mark.parametrize("text", ["colour " * 80, "no wait " * 70, "u " * 290, "hi, " * 140, "a b " * 140])

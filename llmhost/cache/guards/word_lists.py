@@ -6,12 +6,11 @@ entries are a word; `a = b c` relates the left side to each word of the right on
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterator, Mapping
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 
-__all__ = ["FOLDER", "english", "known_word", "read_sections", "related", "sections"]
+__all__ = ["FOLDER", "english", "read_sections", "related", "sections"]
 
 FOLDER = Path(__file__).parent / "words"
 
@@ -43,25 +42,3 @@ def related(entries: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
     for entry in entries:
         left, _, right = entry.partition(" = ")
         yield left, right.split()
-
-
-#: words; those in which typing errors are looked for
-@lru_cache(maxsize=4096)
-def known_word(word: str) -> bool:
-    """Whether it is a word of English that is common, or that one slip makes of a common one. Names in small
-    letters are words, too."""
-    wanted, lines = word.encode(), _known_words()
-    low, high = 0, len(lines)
-    while low < high:
-        begin = lines.rfind(b"\n", 0, (low + high) // 2) + 1
-        end = lines.find(b"\n", begin)
-        if (found := lines[begin:end]) == wanted:
-            return True
-        low, high = (end + 1, high) if found < wanted else (low, begin)
-    return False
-
-
-@cache
-def _known_words() -> bytes:
-    """All of them, each on a line, sorted: so they take a megabyte, where a set takes twelve."""
-    return gzip.decompress((FOLDER / "known.txt.gz").read_bytes())

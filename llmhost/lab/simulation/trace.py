@@ -6,7 +6,8 @@ import csv
 import math
 import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -38,8 +39,22 @@ def read_trace(path: Path) -> Trace:
     Times are seconds, or ISO dates, in UTC where they name no zone. Rows may be in any order. Raises
     UsageError where the file cannot be read, or a line of it makes no sense.
     """
-    name, rows = path.name, csv.reader(_lines(path))
     columns = array("d"), array("d"), array("d")
+    name = path.name
+    with closing(_lines(path)) as lines:
+        _read_columns(name, lines, columns)
+    if not columns[0]:
+        raise UsageError(f"{name} has no questions in it")
+    times, prompts, answers = (np.frombuffer(column) for column in columns)
+    order = np.argsort(times, kind="stable")
+    first, last = float(times[order[0]]), float(times[order[-1]])
+    if last - first > LONGEST:
+        raise UsageError(f"{name} covers {(last - first) / 86_400:,.0f} days; is a date in it wrong?")
+    return Trace(times[order] - first, prompts[order], answers[order], math.floor(first / 60) * 60.0)
+
+
+def _read_columns(name: str, lines: Generator[str], columns: Sequence[array[float]]) -> None:
+    rows = csv.reader(lines)
     try:
         places = _find_columns(name, next(rows, []))
         for row in rows:
@@ -52,17 +67,9 @@ def read_trace(path: Path) -> Trace:
                     column.append(value)
     except (csv.Error, ValueError) as error:
         raise UsageError(f"{name}, line {rows.line_num}: {error}") from error
-    if not columns[0]:
-        raise UsageError(f"{name} has no questions in it")
-    times, prompts, answers = (np.frombuffer(column) for column in columns)
-    order = np.argsort(times, kind="stable")
-    first, last = float(times[order[0]]), float(times[order[-1]])
-    if last - first > LONGEST:
-        raise UsageError(f"{name} covers {(last - first) / 86_400:,.0f} days; is a date in it wrong?")
-    return Trace(times[order] - first, prompts[order], answers[order], math.floor(first / 60) * 60.0)
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _lines(path: Path) -> Generator[str]:
     for number, line in enumerate(read_bounded(path, _LONGEST_LINE), 1):
         if number > MOST_QUESTIONS + 1:
             raise UsageError(f"{path.name} has more than {MOST_QUESTIONS:,} questions")
