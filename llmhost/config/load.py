@@ -359,7 +359,9 @@ def _describe(problem: Any, places: Mapping[KeyPath, Place]) -> list[str]:
             rules = error.rules if isinstance(error, BrokenRules) else (str(error),)
             return [f"{_place_of_rule(rule, path, places).where}: {rule}" for rule in rules]
         if schema.says_why(field):
-            return [f"{place.where}: {_refused(path, field, place)}: {error}"]
+            of_many = isinstance(place.written, list | tuple)
+            refused = f"`{dotted(path)}`" if of_many else _refused(path, field, place)
+            return [f"{place.where}: {refused}: {error}"]
     return [f"{place.where}: {_what(problem['type'], path, field, place)}"]
 
 

@@ -34,8 +34,8 @@ def check_patterns(patterns: Sequence[str]) -> None:
             raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
         if ways > _MOST_WAYS:
             raise ValueError(
-                f"the pattern {pattern!r} might take long: it can fit a text in too many ways. Write "
-                "{{0,40}} for * and +, and fewer of them"
+                f"the pattern {pattern!r} might take long, as it can fit in too many ways; write "
+                "{0,40} for * and +, and fewer of them"
             )
 
 

@@ -328,6 +328,13 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(
         ("engine: {top_p: 0}\n", "1: `engine.top_p` cannot be `0`; allowed: number over 0, at most 1"),
         ("cache: {threshold: nan}\n", "1: `cache.threshold` cannot be `nan`; allowed: number, -1 to 1"),
         (
+            "cache:\n  deny: ['a.*b.*c']\n",
+            (
+                "2: `cache.deny`: the pattern 'a.*b.*c' might take long, as it can fit in too many ways; "
+                "write {0,40} for * and +, and fewer of them"
+            ),
+        ),
+        (
             "engine: {kind: vllm}\n",
             "1: `engine.kind` cannot be `vllm`; allowed: `llama_cpp`, `ollama` or `openai`",
         ),
