@@ -291,6 +291,13 @@ class CacheConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _patterns_are_quick_together(self) -> Self:
+        from llmhost.config.patterns import check_time
+
+        check_time(self.deny + self.allow)
+        return self
+
     def lifetime(self, kind: str) -> float | None:
         """Seconds for which an answer to a question of this kind is served: 0 where it is not kept, None for
         `response_ttl`."""

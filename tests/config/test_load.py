@@ -335,6 +335,14 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(
             ),
         ),
         (
+            f"cache:\n  allow: [{', '.join(['a.*b'] * 9)}]\n  deny: ['e.*f']\n",
+            (
+                "3: the 10 patterns of `cache.deny` and `cache.allow` might take long together: they can "
+                "fit in 20,010 ways of at most 20,000, 'e.*f' alone in 2,001; "
+                "write {0,40} for * and +, and fewer of them"
+            ),
+        ),
+        (
             "engine: {kind: vllm}\n",
             "1: `engine.kind` cannot be `vllm`; allowed: `llama_cpp`, `ollama` or `openai`",
         ),

@@ -64,6 +64,21 @@ def test_what_cannot_be_a_pattern_is_refused_with_the_reason(pattern: str, says:
         CacheConfig(deny=(pattern,))
 
 
+def test_patterns_that_pass_alone_are_refused_where_they_might_take_long_together() -> None:
+    many = tuple(f".{{0,66}}.{{0,66}}x{number}" for number in range(10))
+    for pattern in many:
+        check_patterns([pattern])
+    with pytest.raises(
+        ValueError, match=re.escape("the 10 patterns of `cache.deny` and `cache.allow` might take")
+    ):
+        CacheConfig(deny=many[:5], allow=many[5:])
+
+
+def test_fifty_ordinary_patterns_pass_together() -> None:
+    words = tuple(rf"\bproject {name}[a-z]{{1,20}}\b" for name in map(str, range(50)))
+    assert CacheConfig(deny=words, allow=words[:20]).deny == words
+
+
 @pytest.mark.parametrize("pattern", ["a.*b", r"\bfoo.*bar$", "x.{0,60}y.{0,60}z"])
 def test_the_slowest_pattern_that_passes_is_quick(pattern: str) -> None:
     check_patterns([pattern])
