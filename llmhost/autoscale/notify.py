@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shlex
+import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -163,21 +165,27 @@ class Notifier:
     config: NotifyConfig
 
     async def send_new(self, notices: Sequence[Notice], sent: SentNotices, now: float) -> Sequence[str]:
-        """Sends those that were not sent before; returns what went wrong. What reached no one is sent
-        again by the next step. Raises StoreError."""
-        problems: list[str] = []
-        for notice in notices:
-            if not await sent.claim(notice, now):
-                continue
-            failures = await self.send(notice, now)
-            problems += (
-                f"{name} got no notification: {error.message}" for name, error in failures.items() if error
-            )
-            if all(failures.values()):
-                await sent.release(notice)
+        """Sends those that were not sent before, all at once; returns what went wrong. What reached no one is
+        sent again by the next step. Raises StoreError."""
+        sendings = (self._send_once(notice, sent, now) for notice in notices)
+        # One that fails ends no other: what was claimed must be sent or released.
+        outcomes = await asyncio.gather(*sendings, return_exceptions=True)
+        problems: dict[str, None] = {}  # a receiver that is gone is named once
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            problems |= dict.fromkeys(outcome)
         if notices:
             await sent.forget_old(now)
-        return problems
+        return list(problems)
+
+    async def _send_once(self, notice: Notice, sent: SentNotices, now: float) -> Sequence[str]:
+        if not await sent.claim(notice, now):
+            return []
+        failures = await self.send(notice, now)
+        if all(failures.values()):
+            await sent.release(notice)
+        return [f"{name} got no notification: {error.message}" for name, error in failures.items() if error]
 
     async def send(self, notice: Notice, now: float) -> Mapping[str, LlmhostError | None]:
         """Sends it to each; by name what went wrong, None where it arrived."""
@@ -231,7 +239,8 @@ async def _post(url: str, body: str, headers: Mapping[str, str]) -> None:
 
 
 async def _run(command: str, document: str) -> None:
-    """Raises UnreachableError. The program gets none of our keys."""
+    """Raises UnreachableError. The program gets none of our keys. If it is cancelled, what the program has
+    started ends too."""
     try:
         words = shlex.split(command)
         process = await asyncio.create_subprocess_exec(
@@ -240,6 +249,7 @@ async def _run(command: str, document: str) -> None:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
             env=bare_environment(),
+            start_new_session=True,
         )
     except (OSError, ValueError, TypeError) as error:
         raise UnreachableError(f"it cannot be started: {error}") from error
@@ -247,7 +257,7 @@ async def _run(command: str, document: str) -> None:
         await process.communicate(document.encode())
     except asyncio.CancelledError:
         with suppress(ProcessLookupError):
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
         raise
     if process.returncode:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -106,6 +108,18 @@ class Receiver(HttpServer):
         await reply.json({}, self.status)
 
 
+class TogetherReceiver(HttpServer):
+    """Answers nothing before it has got everything."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.barrier = asyncio.Barrier(count)
+
+    async def answer(self, request: Request, reply: Reply) -> None:  # noqa: ARG002
+        await self.barrier.wait()
+        await reply.json({})
+
+
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
     async with Receiver() as server:
@@ -173,6 +187,22 @@ async def test_a_command_that_hangs_is_ended() -> None:
     assert error.message == "no answer within 0.2 s"
 
 
+async def test_what_a_command_that_hangs_has_started_ends_with_it(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    program = f"(echo begun; sleep 600) > {fifo} & sleep 600"
+    config = NotifyConfig(command=f"sh -c '{program}'", timeout=1)
+    reader = asyncio.StreamReader()
+    pipe = os.fdopen(os.open(fifo, os.O_RDONLY | os.O_NONBLOCK))
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), pipe
+    )
+    await Notifier("blue", config).send(NOTICE, NOW)
+    async with asyncio.timeout(10):
+        assert await reader.read() == b"begun\n"  # to the end: nothing holds the pipe any more
+    transport.close()
+
+
 async def test_an_error_does_not_show_a_url_that_may_be_secret(
     receiver: Receiver, refusing_port: int
 ) -> None:
@@ -207,6 +237,21 @@ async def test_what_reached_nobody_is_sent_again(receiver: Receiver, redis_clien
     receiver.status = 200
     assert await notifier.send_new([NOTICE], sent, NOW) == []
     assert len(receiver.got) == 2
+
+
+async def test_all_are_sent_at_once(redis_client: Redis) -> None:
+    notices = [Notice(f"worker_lost:vast-{number}", "worker_lost", "", "") for number in range(8)]
+    async with TogetherReceiver(len(notices)) as receiver:
+        config = NotifyConfig(webhook=receiver.url)  # type: ignore[arg-type]
+        assert await Notifier("blue", config).send_new(notices, SentNotices(redis_client, "blue"), NOW) == []
+
+
+async def test_a_receiver_that_is_gone_is_named_once(redis_client: Redis, refusing_port: int) -> None:
+    notices = [Notice(f"worker_lost:vast-{number}", "worker_lost", "", "") for number in range(8)]
+    config = NotifyConfig(webhook=f"http://127.0.0.1:{refusing_port}/")  # type: ignore[arg-type]
+    assert await Notifier("blue", config).send_new(notices, SentNotices(redis_client, "blue"), NOW) == [
+        "webhook got no notification: 127.0.0.1 cannot be reached: ConnectError"
+    ]
 
 
 async def test_what_was_told_long_ago_is_forgotten(redis_client: Redis, receiver: Receiver) -> None:

@@ -75,6 +75,24 @@ def test_a_step_that_does_nothing_is_one_line(cli: Run, scaler: ScriptedScaler) 
     assert cli("scale").stdout == "hold: another command changes this fleet\n"
 
 
+def test_a_step_is_shown_before_anyone_is_notified(
+    cli: Run, scaler: ScriptedScaler, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = []
+
+    async def notify(_wiring: object, result: StepResult) -> list[str]:
+        assert result is scaler.result
+        shown.append(capsys.readouterr().out)
+        return ["webhook got no notification: no answer within 10 s"]
+
+    monkeypatch.setattr("llmhost.wiring.parts.Wiring.notify", notify)
+    monkeypatch.setenv("LLMHOST_NOTIFY__COMMAND", "true")
+    ran = cli("scale")
+    assert shown == ["hold: 3 workers; demand 420, capacity 900 tok/s\n"]
+    assert "warning: webhook got no notification" in ran.stderr
+    assert "webhook" not in cli("scale", "--dry-run").stderr
+
+
 def test_a_queue_is_shown_and_no_text_controls_the_terminal(cli: Run, scaler: ScriptedScaler) -> None:
     evil, seen = "\x1b[2Jw1", Observed(in_flight=6, waiting=4, queue_seconds=math.inf, ready=1, booting=2)
     bought = ScaleAction("buy", evil, evil, done=True)

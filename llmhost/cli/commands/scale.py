@@ -18,7 +18,7 @@ import typer
 
 from llmhost.cli.commands.scale_simulate import simulate_trace
 from llmhost.cli.fleet_view import ended_word, follow
-from llmhost.cli.frame import App, Group, globals_of
+from llmhost.cli.frame import App, Globals, Group, globals_of
 from llmhost.cli.output import table
 from llmhost.cli.running import asynchronous, configured, wired
 from llmhost.cli.text import clean, counted, duration
@@ -75,9 +75,17 @@ async def scale(
             wiring.others.remember(options.source)
         with options.output.progress() as progress:
             result = await scaler.step(dry_run=dry_run, on_progress=lambda step: follow(progress, step))
-        if config.notify.any and not dry_run:
-            for problem in await wiring.notify(result):
-                options.output.warn(problem)
+        try:
+            _report(options, result, dry_run)
+        finally:  # who reads the result does not wait for receivers that do not answer
+            if config.notify.any and not dry_run:
+                for problem in await wiring.notify(result):
+                    options.output.warn(problem)
+    if result.error is not None:
+        raise result.error
+
+
+def _report(options: Globals, result: StepResult, dry_run: bool) -> None:
     for warning in result.warnings:
         options.output.warn(warning)
     decision = result.decision
@@ -94,8 +102,6 @@ async def scale(
     did_nothing = decision.action == "hold" and not result.actions
     if options.json or dry_run or not (options.quiet and did_nothing):
         options.output.result(result, lambda shown, console: _show_step(shown, dry_run, console), document)
-    if result.error is not None:
-        raise result.error
 
 
 @app.command("history")
