@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ Later sources override earlier ones:
 2. one YAML file: `--config PATH`, else the path in `LLMHOST_CONFIG`, else `./llmhost.yaml`, else
    `llmhost.yaml` in your configuration folder (`~/.config/llmhost/` on Linux). A file that you name must
    exist. One that is found in the current folder without being named may have come with a download, so it
-   cannot start a program (`redis.server`) or send `VAST_API_KEY` anywhere but to vast.ai;
+   cannot start a program (`redis.server`, `notify.command`) or send `VAST_API_KEY` anywhere but to vast.ai;
 3. environment variables, one per key: `LLMHOST_FLEET__GPUS=2` sets `fleet.gpus`, and
    `LLMHOST_FLEET__BUDGET__PER_HOUR=2` sets `fleet.budget.per_hour`: two underscores stand for the dot;
 4. flags, such as `--gpus 2`.
@@ -193,7 +194,7 @@ def _renamed() -> str:
 def _section_reference(title: str, section: type[Section]) -> str:
     rows = "\n".join(_row(key, field) for key, field in section.model_fields.items() if not subsection(field))
     head = "| key | allowed | default | meaning |\n| --- | --- | --- | --- |"
-    return f"## {title}\n\n{section.__doc__}\n\n{head}\n{rows}\n"
+    return f"## {title}\n\n{inspect.getdoc(section)}\n\n{head}\n{rows}\n"
 
 
 def _row(key: str, field: FieldInfo) -> str:

@@ -32,7 +32,14 @@ _NO_SECRETS = {
 }
 
 #: what holds secrets under another name
-_SECRETS = {"Identity.key", "Origin.key", "Place.written", "Document.values", "_Setting.value"}
+_SECRETS = {
+    "Identity.key",
+    "Origin.key",
+    "Place.written",
+    "Document.values",
+    "_Setting.value",
+    *(f"NotifyConfig.{name}" for name in ("webhook", "slack", "ntfy", "command")),
+}
 
 
 def classes() -> Iterator[type[Any]]:

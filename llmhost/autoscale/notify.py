@@ -219,7 +219,7 @@ class Notifier:
                 headers["authorization"] = f"Bearer {config.ntfy_token.get_secret_value()}"
             ways["ntfy"] = lambda: _post(topic, notice.text, headers)
         if config.command is not None:
-            words = config.command
+            words = config.command.get_secret_value()
             ways["command"] = lambda: _run(words, document)
         return ways
 
@@ -251,7 +251,9 @@ async def _run(command: str, document: str) -> None:
             env=bare_environment(),
             start_new_session=True,
         )
-    except (OSError, ValueError, TypeError) as error:
+    except OSError as error:  # whose text has the program's name
+        raise UnreachableError(f"it cannot be started: {error.strerror}") from None
+    except (ValueError, TypeError) as error:
         raise UnreachableError(f"it cannot be started: {error}") from error
     try:
         await process.communicate(document.encode())

@@ -33,12 +33,13 @@ class NotifyConfig(Section):
     ntfy_token: SecretStr | None = Field(
         None, description="Access token for that topic, if it needs one.", examples=["${NTFY_TOKEN}"]
     )
-    command: str | None = Field(
+    command: SecretStr | None = Field(
         None,
         min_length=1,
         max_length=1000,
-        description="Program with its arguments, which gets the same JSON on stdin. No shell reads it. A "
-        "file that is not named but found in the current folder cannot set it.",
+        description="Program with its arguments, which gets the same JSON on stdin. No shell reads it. It is "
+        "not shown, as it may hold a token. A file that is not named but found in the current folder cannot "
+        "set it.",
         examples=["/usr/local/bin/page-me --team llm"],
     )
     timeout: Duration = Field(10.0, le=60, description="Time limit for each of them.")

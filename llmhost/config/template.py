@@ -68,7 +68,7 @@ def _entry(key: str, field: FieldInfo, value: object) -> Iterator[str]:
 
 
 def _comment(text: str | None) -> Iterator[str]:
-    return (f"# {line}" for line in textwrap.wrap(text or "", _COMMENT_WIDTH))
+    return (f"# {line}" for line in textwrap.wrap(" ".join((text or "").split()), _COMMENT_WIDTH))
 
 
 def _lines(key: str, value: Any) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from doubles.http_server import HttpServer, Reply, Request
+from pydantic import SecretStr
 
 from llmhost.autoscale.models import Blocked, Observed, ScaleAction, ScaleDecision, StepResult
 from llmhost.autoscale.notify import Notice, Notifier, SentNotices, notices_of
@@ -115,7 +116,7 @@ class TogetherReceiver(HttpServer):
         super().__init__()
         self.barrier = asyncio.Barrier(count)
 
-    async def answer(self, request: Request, reply: Reply) -> None:  # noqa: ARG002
+    async def answer(self, request: Request, reply: Reply) -> None:
         await self.barrier.wait()
         await reply.json({})
 
@@ -165,23 +166,31 @@ async def test_a_command_gets_json_on_stdin_and_no_key_of_ours(
         "text = json.dumps([json.load(sys.stdin), sys.argv[1:], 'VAST_API_KEY' in os.environ])\n"
         f"open({str(out)!r}, 'w').write(text)\n"
     )
-    config = NotifyConfig(command=f"{sys.executable} '{program}' --team 'a b'")
+    config = NotifyConfig(command=SecretStr(f"{sys.executable} '{program}' --team 'a b'"))
     assert await Notifier("blue", config).send(NOTICE, NOW) == {"command": None}
     document, arguments, has_key = json.loads(out.read_text())
     assert (document["title"], arguments, has_key) == (NOTICE.title, ["--team", "a b"], False)
+
+
+async def test_a_program_that_is_none_is_not_quoted() -> None:
+    config = NotifyConfig(command=SecretStr("TOKEN=hush curl https://example.com"))
+    error = (await Notifier("blue", config).send(NOTICE, NOW))["command"]
+    assert error is not None
+    assert error.message == "it cannot be started: No such file or directory"
 
 
 @pytest.mark.parametrize(
     "command", ["/no/such/program", "'unclosed", f"{sys.executable} -c 'raise SystemExit(3)'"]
 )
 async def test_a_command_that_fails_is_named(command: str) -> None:
-    error = (await Notifier("blue", NotifyConfig(command=command)).send(NOTICE, NOW))["command"]
+    error = (await Notifier("blue", NotifyConfig(command=SecretStr(command))).send(NOTICE, NOW))["command"]
     assert error is not None
     assert error.message.startswith(("it cannot be started", "it exits with 3"))
 
 
 async def test_a_command_that_hangs_is_ended() -> None:
-    config = NotifyConfig(command=f"{sys.executable} -c 'import time; time.sleep(600)'", timeout=0.2)
+    hangs = f"{sys.executable} -c 'import time; time.sleep(600)'"
+    config = NotifyConfig(command=SecretStr(hangs), timeout=0.2)
     error = (await Notifier("blue", config).send(NOTICE, NOW))["command"]
     assert error is not None
     assert error.message == "no answer within 0.2 s"
@@ -191,7 +200,7 @@ async def test_what_a_command_that_hangs_has_started_ends_with_it(tmp_path: Path
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     program = f"(echo begun; sleep 600) > {fifo} & sleep 600"
-    config = NotifyConfig(command=f"sh -c '{program}'", timeout=1)
+    config = NotifyConfig(command=SecretStr(f"sh -c '{program}'"), timeout=1)
     reader = asyncio.StreamReader()
     pipe = os.fdopen(os.open(fifo, os.O_RDONLY | os.O_NONBLOCK))
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(

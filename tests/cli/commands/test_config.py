@@ -43,13 +43,13 @@ def test_no_secret_is_shown(cli: Callable[..., Ran], folder: Path) -> None:
         "fleet: {provider: static, workers: [{url: 'http://127.0.0.1:1', token: hush-1}]}\n"
         "engine: {kind: openai, model: m}\n"
         "redis: {host: localhost, password: hush-2}\n"
-        "notify: {slack: 'https://example.com/hush-3'}\n"
+        "notify: {slack: 'https://example.com/hush-3', command: 'curl -H hush-4 https://example.com'}\n"
     )
     for arguments in (["--json"], [], ["--all"]):
-        ran = cli("config", "show", *arguments)
+        ran = cli("--config", "llmhost.yaml", "config", "show", *arguments)
         assert ran.code == 0
         assert "hush" not in ran.stdout + ran.stderr
-        assert ran.stdout.count("(secret)") == 3
+        assert ran.stdout.count("(secret)") == 4
 
 
 def test_a_file_that_is_valid_is_said_to_be(cli: Callable[..., Ran], folder: Path) -> None:
