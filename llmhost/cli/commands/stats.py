@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -16,7 +17,7 @@ from llmhost.cli.frame import Globals, globals_of
 from llmhost.cli.output import plain
 from llmhost.cli.running import configured, parse_period, run_async, wired
 from llmhost.cli.stats_view import Stats, goals, picture, row_type, rows_of, show_reconciled, show_rows
-from llmhost.cli.text import counted
+from llmhost.cli.text import clean, counted
 from llmhost.errors import UsageError
 from llmhost.ledger.buckets import DAY, HOUR, MINUTE, Bucket, stretches, stretches_since
 from llmhost.ledger.events import Outcome
@@ -38,6 +39,9 @@ _WATCH, _WATCH_TOP = 2.0, 60.0
 
 #: points of the charts: as many as fit on a narrow terminal
 _POINTS = 48
+
+#: what begins a formula in a spreadsheet, to which a user of the gateway could name a model
+_FORMULA = ("=", "+", "-", "@", "\t")
 
 #: questions that are shown, and entries that are looked at for them, which takes Redis half a second
 _TOP, _LOOKED_AT = 3, 20_000
@@ -116,12 +120,16 @@ def _show(made: Stats, console: Console) -> None:
 
 def _check_sense(prints: Mapping[str, bool], writes: Mapping[str, bool]) -> None:
     """Of what prints something else than the screen, only one goes; what was compared may be JSON. A file is
-    written once, of the figures."""
+    written once, of the figures. A screen that is refreshed needs a terminal."""
     names = [name for name, is_on in prints.items() if is_on]
     if prints["--watch"] or prints["--reconcile"]:
         names += [name for name, is_on in writes.items() if is_on]
     if len(names) > 1 and names != ["--reconcile", "--json"]:
         raise UsageError(f"{names[0]} and {names[1]} do not go together", hint="leave one of them out")
+    if prints["--watch"] and not sys.stdout.isatty():
+        raise UsageError(
+            "--watch needs a terminal", hint="leave it out, or run `llmhost stats` again and again"
+        )
 
 
 async def _watch(options: Globals, config: Config, since: float, by: By | None) -> None:
@@ -225,7 +233,6 @@ async def _reconcile(options: Globals, config: Config) -> Sequence[Reconciled]:
 def _print_csv(rows: Sequence[object], kind: type) -> None:
     """The fields of the rows, all of this kind; times in UTC."""
     import csv
-    import sys
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(field.name for field in fields(kind))
@@ -237,6 +244,9 @@ def _print_csv(rows: Sequence[object], kind: type) -> None:
 def _cell(name: str, value: object) -> object:
     if name in ("start", "end") and isinstance(value, int):
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(value))
+    if isinstance(value, str):
+        text = clean(value)
+        return f"'{text}" if text.startswith(_FORMULA) else text
     return f"{value:.9g}" if isinstance(value, float) else value
 
 
