@@ -55,7 +55,8 @@ _IMPORTED = time.monotonic()
 _START_TIME = 19
 #: begins the name of a folder that stands in for the state folder; the id of its process follows
 _STAND_IN = "llmhost-for-"
-_LONGEST_PERIOD = 400 * 86_400.0  #: seconds; the ledger keeps days for as long
+#: seconds; the ledger counts by the minute, and keeps days for as long
+_SHORTEST_PERIOD, _LONGEST_PERIOD = 60.0, 400 * 86_400.0
 _LONGEST_ANSWER = 4096  #: bytes; a terminal gives a line at a time, and none is longer
 
 NO_FILE = "no configuration file: using the built-in local fleet (see `llmhost init`)"
@@ -274,8 +275,8 @@ def parse_period(since: str) -> float:
         seconds = parse_duration(since)
     except ValueError:
         seconds = 0.0
-    if not 0 < seconds <= _LONGEST_PERIOD:
-        raise UsageError(f"--since {since} is not a valid period", hint="use 30m, 24h or 7d; at most 400d")
+    if not _SHORTEST_PERIOD <= seconds <= _LONGEST_PERIOD:
+        raise UsageError(f"--since {since} is not a valid period", hint="use 30m, 24h or 7d; 1m to 400d")
     return seconds
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "bucket_of",
     "buckets_at",
     "covering",
+    "first_bucket",
     "percentile",
     "stretches",
     "stretches_since",
@@ -56,16 +57,23 @@ def buckets_at(moment: float) -> Sequence[Bucket]:
     return [Bucket(period, int(moment // period.length) * period.length) for period in (MINUTE, HOUR, DAY)]
 
 
+def first_bucket(since: float, now: float) -> Bucket:
+    """The finest one that is still kept of those that `since` lies in: what was counted since then is known
+    from its start on."""
+    finest = next((p for p in (MINUTE, HOUR) if since >= now - p.kept + p.length), DAY)
+    return Bucket(finest, int(since // finest.length) * finest.length)
+
+
 def covering(since: float, now: float) -> Sequence[Bucket]:
     """Buckets that together hold every event from `since` until `now`, none of them twice.
 
-    The first begins at `since` rounded down to the finest period that is still kept for that moment.
+    The first begins where `first_bucket` does.
     """
-    finest = next((p for p in (MINUTE, HOUR) if since >= now - p.kept + p.length), DAY)
+    first = first_bucket(since, now)
     found = []
-    moment = int(since // finest.length) * finest.length
+    moment = first.start
     while moment <= now:
-        bucket = _widest(moment, finest)
+        bucket = _widest(moment, first.period)
         found.append(bucket)
         moment = bucket.end
     return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from llmhost.ledger.buckets import first_bucket
 from llmhost.ledger.cost import hours_of, spent
 from llmhost.ledger.events import Outcome
 from llmhost.ledger.rentals import Rental
@@ -20,6 +21,7 @@ __all__ = [
     "Plan",
     "Price",
     "api_query",
+    "begun",
     "break_even_hit_ratio",
     "break_even_queries",
     "cost_per_query",
@@ -65,12 +67,12 @@ def hit_and_miss(gpu_usd: float, redis_usd: float, queries: float, hit_ratio: fl
 def break_even_hit_ratio(other_usd: float, hit_usd: float, miss_usd: float) -> float | None:
     """``(miss - other) / (miss - hit)``: the hit ratio at which a question costs as much as elsewhere.
 
-    0 where it never costs more; None where it always does.
+    0 where it never costs more; None where a hit does, so that more of them do not help.
     """
+    if hit_usd > other_usd:
+        return None
     if miss_usd <= other_usd:
         return 0.0
-    if hit_usd >= other_usd:
-        return 1.0 if hit_usd == other_usd else None
     return (miss_usd - other_usd) / (miss_usd - hit_usd)
 
 
@@ -245,6 +247,16 @@ def _within(plan: Plan, monthly_usd: float, per_query_usd: float) -> float | Non
         plan.tokens_per_s,
     )
     return queries if load is not None and load <= 1 else None
+
+
+def begun(rentals: Iterable[Rental], first: float | None, now: float) -> float:
+    """Since when something is known of a fleet, Unix seconds: its first rental, or the start `first` of the
+    bucket that holds its first question. What is rented within that bucket says it to the second.
+    """
+    starts = [rental.started for rental in rentals]
+    if first is not None and not any(first <= at < first_bucket(first, now).end for at in starts):
+        starts.append(first)
+    return min(starts, default=now)
 
 
 def measured(totals: Totals, rentals: Sequence[Rental], since: float, now: float) -> Mapping[str, float]:

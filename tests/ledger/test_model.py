@@ -14,6 +14,7 @@ from llmhost.ledger.model import (
     Plan,
     Price,
     api_query,
+    begun,
     break_even_hit_ratio,
     break_even_queries,
     cost_per_query,
@@ -122,6 +123,10 @@ def test_there_is_no_break_even_only_where_even_a_hit_costs_more(
     assert (ratio == 0) == (miss <= other)
 
 
+def test_where_a_miss_costs_less_than_elsewhere_and_a_hit_more_hits_do_not_help() -> None:
+    assert break_even_hit_ratio(0.022, 0.5, 0.01) is None
+
+
 @given(USD, SOME_USD)
 def test_so_many_questions_cost_the_month(month: float, other: float) -> None:
     queries = break_even_queries(month, other)
@@ -212,3 +217,22 @@ def test_a_month_goes_on_as_it_was_measured() -> None:
 
 def test_of_nothing_nothing_is_known() -> None:
     assert measured(Totals(), [], 0, 3_600) == {}
+
+
+@pytest.mark.parametrize(
+    ("rented", "first", "begin"),
+    [
+        ([30.0, 50.0], 0.0, 30.0),  # within the first minute: to the second
+        ([30.0], 60.0, 30.0),
+        ([130.0], 60.0, 60.0),  # questions were asked before it was rented
+        ([], 60.0, 60.0),
+        ([130.0], None, 130.0),
+        ([], None, 200.0),
+    ],
+)
+def test_a_fleet_begins_with_what_is_known_of_it_first(
+    rented: list[float], first: float | None, begin: float
+) -> None:
+    now = 1_200_000_000.0
+    rentals = [Rental("a", 0.5, now + started) for started in rented]
+    assert begun(rentals, None if first is None else now + first, now + 200) == now + begin

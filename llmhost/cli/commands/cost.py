@@ -141,8 +141,9 @@ def _prices(config: Config) -> list[Price]:
 async def _measure(options: Globals, config: Config, period: float) -> tuple[Mapping[str, float], float]:
     """The plan's values that are known, and over how many seconds they were measured."""
     from llmhost.fleet.spending import tally
+    from llmhost.ledger.buckets import first_bucket
     from llmhost.ledger.cost import corrected
-    from llmhost.ledger.model import measured
+    from llmhost.ledger.model import begun, measured
 
     now = time.time()
     async with wired(options, config) as wiring:
@@ -150,8 +151,7 @@ async def _measure(options: Globals, config: Config, period: float) -> tuple[Map
         rentals = await ledger.rentals()
         rentals = corrected(rentals, tally(rentals, await ledger.charges(), None, now).by_worker, now)
         # Before the first thing that is known there was no fleet, rather than one without work.
-        begun = min([*(rental.started for rental in rentals), await ledger.first() or now])
-        since = max(now - period, begun)
+        since = max(first_bucket(now - period, now).start, begun(rentals, await ledger.first(), now))
         if since >= now:
             return {}, 0.0
         return measured(await ledger.totals(since, now), rentals, since, now), now - since
@@ -183,7 +183,8 @@ def _show(cost: _Cost, console: Console) -> None:
             ("cache pays from", _ratio(made.break_even_hit_ratio)),
         )
     )
-    if made.utilization is not None and made.utilization > 1:
+    is_too_much = plan.hit_ratio < 1 if made.utilization is None else made.utilization > 1
+    if is_too_much:
         console.print("\nThe workers cannot answer that many questions.", style="yellow")
     console.print()
     numbers = ("month", "question", "savings", "ROI", "even at")

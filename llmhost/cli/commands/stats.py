@@ -19,7 +19,7 @@ from llmhost.cli.running import configured, parse_period, run_async, wired
 from llmhost.cli.stats_view import Stats, goals, picture, row_type, rows_of, show_reconciled, show_rows
 from llmhost.cli.text import clean, counted
 from llmhost.errors import UsageError
-from llmhost.ledger.buckets import DAY, HOUR, MINUTE, Bucket, stretches, stretches_since
+from llmhost.ledger.buckets import DAY, HOUR, MINUTE, Bucket, first_bucket, stretches, stretches_since
 from llmhost.ledger.events import Outcome
 
 if TYPE_CHECKING:
@@ -127,9 +127,7 @@ def _check_sense(prints: Mapping[str, bool], writes: Mapping[str, bool]) -> None
     if len(names) > 1 and names != ["--reconcile", "--json"]:
         raise UsageError(f"{names[0]} and {names[1]} do not go together", hint="leave one of them out")
     if prints["--watch"] and not sys.stdout.isatty():
-        raise UsageError(
-            "--watch needs a terminal", hint="leave it out, or run `llmhost stats` again and again"
-        )
+        raise UsageError("--watch needs a terminal", hint="leave it out, to see the figures once")
 
 
 async def _watch(options: Globals, config: Config, since: float, by: By | None) -> None:
@@ -164,7 +162,7 @@ async def _collect(
     from llmhost.ledger.report import asker_use, make_point, make_report, versus, worker_use
 
     now = time.time()
-    begin = now - since
+    begin = first_bucket(now - since, now).start  # what is spent is of the same time as what is counted
     prices = [
         Price(one.name, one.as_of, one.usd_per_hour, one.usd_per_million, one.usd_per_query)
         for one in config.cost.compared

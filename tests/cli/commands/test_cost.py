@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from plugins.cli import Ran
+from plugins.redis_servers import RedisServer
 
 from llmhost.config.cost import BASELINES
+from llmhost.config.models import Config, RedisConfig
+from llmhost.ledger.events import Outcome, QuestionEvent
+from llmhost.ledger.ledger import Ledger
+from llmhost.store.client import connect
 
 PAPER = (
     "gpus=3,hours_per_day=12,price_per_hour=0.5,redis_per_month=50,hit_usd=0.0001,miss_usd=0.01,"
@@ -84,8 +91,27 @@ def test_a_baseline_has_one_price(cli: Callable[..., Ran], folder: Path, price: 
 
 
 def test_workers_that_cannot_answer_so_many_questions_are_named(cli: Callable[..., Ran]) -> None:
-    assert "cannot answer that many" in cli("cost", "--what-if", "queries_per_month=100000000").stdout
+    for what_if in ("queries_per_month=100000000", "gpus=0", "hours_per_day=0"):
+        assert "cannot answer that many" in cli("cost", "--what-if", what_if).stdout
+    assert "cannot answer that many" not in cli("cost", "--what-if", "gpus=0,hit_ratio=1").stdout
 
 
 def test_every_built_in_price_has_a_date_or_is_the_papers() -> None:
     assert all(one.as_of == "paper" or one.as_of.startswith("2026-") for one in BASELINES)
+
+
+def test_a_fleet_that_was_just_rented_is_measured_from_then_on(
+    cli: Callable[..., Ran], redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def rent_and_ask(now: float) -> None:
+        client = connect(RedisConfig(), socket=redis_server.socket)
+        ledger = Ledger(client, Config().fleet.name)
+        await ledger.observed("w1", 3.6, now - 2, now)
+        await ledger.record(QuestionEvent(now, Outcome.MISS, 3_000.0, 10, 20, 2.5, cost_usd=0.001))
+        await client.aclose()
+
+    asyncio.run(rent_and_ask(time.time()))
+    monkeypatch.setenv("LLMHOST_REDIS__URL", f"unix://{redis_server.socket}")
+    made = cli("cost", "--from-stats", "--json").json
+    assert made["plan"]["gpus"] == pytest.approx(1)
+    assert made["gpu_usd"] == pytest.approx(2_592, rel=0.001)
