@@ -173,6 +173,16 @@ async def test_what_a_gateway_held_that_died_is_free_again(redis_client: Redis) 
     assert await redis_client.hget(GatewayKeys.key(key.id), "hold:dead") is None
 
 
+async def test_a_hold_of_before_the_clock_was_put_back_is_no_more(redis_client: Redis) -> None:
+    key, store = await made(redis_client, tokens_per_day=100), KeyStore(redis_client)
+    await store.hold(key.id, "dead", Use(0, 500))
+    held = text(await redis_client.hget(GatewayKeys.key(key.id), "hold:dead") or b"")
+    ahead = re.sub(r"\b\d{10}\b", lambda time: f"{int(time[0]) + 7 * 86_400}", held)
+    await redis_client.hset(GatewayKeys.key(key.id), "hold:dead", ahead)
+    assert (await store.hold(key.id, "new", Use(0, 500))).verdict == "ok"
+    assert await redis_client.hget(GatewayKeys.key(key.id), "hold:dead") is None
+
+
 async def test_a_limit_that_is_used_up_holds_nothing_before_tomorrow(redis_client: Redis) -> None:
     key, store = await made(redis_client, tokens_per_day=100), KeyStore(redis_client)
     await store.book({key.id: Booking(Use(1, 100))})
