@@ -231,7 +231,7 @@ class Access:
     async def holding(self, key: ApiKey, most: Use) -> AsyncIterator[None]:
         """Keeps `most` of the key's limits of a day within the block. Raises RateLimited."""
         hold = secrets.token_hex(8)
-        is_known_to_redis = await self._hold(key, hold, most)
+        has_redis_it = await self._hold(key, hold, most)
         self._held.setdefault(key.id, {})[hold] = most
         try:
             yield
@@ -239,14 +239,20 @@ class Access:
             del self._held[key.id][hold]
             if not self._held[key.id]:
                 del self._held[key.id]
-            if is_known_to_redis:
+            if has_redis_it:
                 self._books.ended(key.id, hold)
 
     async def _hold(self, key: ApiKey, hold: str, most: Use) -> bool:
         """Whether Redis has it; while Redis is away, it is held for this process alone."""
         if self._away_until is None:
-            with suppress(StoreError):
-                holding = await self._store.hold(key.id, hold, most)
+            holding = None
+            try:
+                with suppress(StoreError):
+                    holding = await self._store.hold(key.id, hold, most)
+            finally:
+                if holding is None:  # Redis may have it, or have it yet
+                    self._books.ended(key.id, hold)
+            if holding is not None:
                 if holding.verdict == "ok":
                     return True
                 raise _limited(key.limits, holding.verdict, holding.wait, used_up=holding.is_used_up)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anthropic
@@ -14,13 +16,14 @@ import pytest
 from doubles.chat_server import Fault
 from doubles.gateway_house import AddKey, House, Serve, bearer
 from doubles.held_server import HeldServer
+from doubles.redis_relay import redis_relay
 from doubles.waiting import until
 
 from llmhost.answering.cache_session import WarnOnce
 from llmhost.config.gateway import GatewayConfig
 from llmhost.config.models import RedisConfig
 from llmhost.errors import StoreUnavailable, UsageError
-from llmhost.gateway.access import Bookkeeper, LastKnown, require_keys
+from llmhost.gateway.access import Access, Bookkeeper, LastKnown, require_keys
 from llmhost.gateway.api_keys import ApiKey, Limits, Use, key_in, make_key
 from llmhost.gateway.key_store import KeyStore
 from llmhost.store.client import connect
@@ -414,6 +417,68 @@ async def test_many_requests_at_once_do_not_pass_a_limit_of_a_day_together(
     assert (len(refused), again.status_code) == (18, 200)
     assert "requests under way" in refused[0].json()["error"]["message"]
     assert int(refused[0].headers["retry-after"]) < 60
+
+
+@pytest.fixture
+async def slow_access(redis_port_server: PortServer) -> AsyncIterator[SlowAccess]:
+    """Limits behind a Redis whose answers can be kept back."""
+    redis = redis_port_server()
+    async with redis_relay(redis.port) as relay:
+        clients = [
+            connect(RedisConfig(host="127.0.0.1", port=port, timeout=timeout))
+            for port, timeout in ((redis.port, 5.0), (relay.port, 0.3))
+        ]
+        _, made = make_key()
+        key = ApiKey(made.id, "acme", Limits(tokens_per_day=1000), time.time(), made.digest)
+        await KeyStore(clients[0]).add(key)
+        access = Access(GatewayConfig(), KeyStore(clients[1]), WarnOnce(lambda _: None))
+        slow = SlowAccess(access, key, relay.answers, clients[0])
+        async with access.holding(key, Use(0, 1)):  # it is connected, and Redis knows the scripts
+            pass
+        await until(slow.is_free)
+        relay.answers.clear()
+        yield slow
+        relay.answers.set()
+        await access.aclose()
+        for client in clients:
+            await client.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class SlowAccess:
+    access: Access
+    key: ApiKey
+    answers: asyncio.Event
+    redis: Redis
+
+    async def held(self) -> int:
+        """Tokens, as Redis knows it."""
+        fields: Any = await self.redis.hgetall(GatewayKeys.key(self.key.id))
+        return sum(int(value.split()[-2]) for name, value in fields.items() if name.startswith(b"hold:"))
+
+    async def is_free(self) -> bool:
+        return not await self.held()
+
+    async def hold(self) -> None:
+        async with self.access.holding(self.key, Use(0, 900)):
+            await asyncio.Event().wait()
+
+
+async def test_what_is_held_is_free_again_where_its_client_leaves_before_redis_has_answered(
+    slow_access: SlowAccess,
+) -> None:
+    asking = asyncio.create_task(slow_access.hold())
+    await until(slow_access.held)
+    asking.cancel()
+    await asyncio.wait([asking])
+    slow_access.answers.set()
+    await until(slow_access.is_free)
+
+
+async def test_what_is_held_is_free_again_where_redis_answers_too_late(slow_access: SlowAccess) -> None:
+    async with slow_access.access.holding(slow_access.key, Use(0, 900)):
+        slow_access.answers.set()
+    await until(slow_access.is_free)
 
 
 # What errors tell

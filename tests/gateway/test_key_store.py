@@ -183,6 +183,14 @@ async def test_a_hold_of_before_the_clock_was_put_back_is_no_more(redis_client: 
     assert await redis_client.hget(GatewayKeys.key(key.id), "hold:dead") is None
 
 
+async def test_a_hold_that_comes_later_than_its_end_holds_nothing(redis_client: Redis) -> None:
+    key, store = await made(redis_client, tokens_per_day=100), KeyStore(redis_client)
+    for _ in range(2):  # as where it was not known whether it was booked
+        await store.book({key.id: Booking(ended=("late",))})
+    await store.hold(key.id, "late", Use(0, 500))
+    assert (await store.hold(key.id, "new", Use(0, 1))).verdict == "ok"
+
+
 async def test_a_limit_that_is_used_up_holds_nothing_before_tomorrow(redis_client: Redis) -> None:
     key, store = await made(redis_client, tokens_per_day=100), KeyStore(redis_client)
     await store.book({key.id: Booking(Use(1, 100))})

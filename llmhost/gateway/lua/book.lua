@@ -1,10 +1,12 @@
 -- Counts what was used with an API key on the day (UTC) that it is by the clock of Redis, and ends holds.
 -- KEYS[1] the key, see admit.lua   ARGV[1] requests   ARGV[2] tokens   ARGV[3] USD   ARGV[4…] ids of holds
-local key = KEYS[1]
+local LATE = 60  -- seconds; by then a hold has come whose end was sooner here
+local ENDED = ' 0 0'  -- how such a hold ends, see hold.lua: it holds nothing
+local key, now = KEYS[1], tonumber(redis.call('TIME')[1])
 if redis.call('HEXISTS', key, 'digest') == 0 then
   return 0  -- revoked
 end
-local today = math.floor(tonumber(redis.call('TIME')[1]) / 86400)
+local today = math.floor(now / 86400)
 if tonumber(redis.call('HGET', key, 'day') or '') ~= today then
   redis.call('HSET', key, 'day', today, 'requests', 0, 'tokens', 0, 'usd', 0)
 end
@@ -12,6 +14,12 @@ redis.call('HINCRBY', key, 'requests', ARGV[1])
 redis.call('HINCRBY', key, 'tokens', ARGV[2])
 redis.call('HINCRBYFLOAT', key, 'usd', ARGV[3])
 for n = 4, #ARGV do
-  redis.call('HDEL', key, 'hold:' .. ARGV[n])
+  local name = 'hold:' .. ARGV[n]
+  local held = redis.call('HGET', key, name)
+  if held and string.sub(held, -#ENDED) ~= ENDED then
+    redis.call('HDEL', key, name)
+  else
+    redis.call('HSET', key, name, string.format('%d %d', now, now + LATE) .. ENDED)
+  end
 end
 return 1

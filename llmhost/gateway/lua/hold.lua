@@ -42,5 +42,6 @@ wait, held = reached('usd_per_day', 'usd', usd)
 if wait then
   return {'usd_per_day', wait, held}
 end
-redis.call('HSET', key, 'hold:' .. ARGV[1], string.format('%d %d %s %s', now, now + ARGV[4], ARGV[2], ARGV[3]))
+-- Where book.lua was sooner, it has ended already.
+redis.call('HSETNX', key, 'hold:' .. ARGV[1], string.format('%d %d %s %s', now, now + ARGV[4], ARGV[2], ARGV[3]))
 return {'ok', 0, 0}
