@@ -7,13 +7,14 @@ costs one answer of an engine. The patterns are in `admission.txt`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from llmhost.cache.guards.word_lists import read_sections
+from llmhost.config.patterns import READ, ways_to_fit
 
 __all__ = ["EXACT_ONLY", "PLAIN", "Admitted", "Kind", "admit", "brings_own_data", "writing_tool"]
 
@@ -24,10 +25,17 @@ Kind = Literal["plain", "changing", "acting", "personal", "creative", "denied"]
 #: kinds whose answers, where they are kept at all, are served to the same text only, and never embedded
 EXACT_ONLY: frozenset[Kind] = frozenset({"acting", "personal", "creative", "denied"})
 
-#: questions; one that is asked again, as hits are, is not read again
-_REMEMBERED = 1000
-#: characters; what is asked stands at a text's beginning or end, and the rest is what it is asked about
-_READ = 1000
+#: pieces of texts; one that is asked again, as hits are, is not read again
+_REMEMBERED = 2000
+#: characters at a text's beginning and end, where what is asked stands; the rest is what it is asked about
+_ASKED = READ // 2
+#: characters that two pieces of a text share: what is longer may be cut by both
+_SHARED = 500
+#: characters in which a piece's end is moved to a blank
+_BLANK_WITHIN = 200
+#: characters that are read for own data, and the ways in which the operator's patterns may fit them: each
+#: takes half a second at worst
+_LONGEST, _MOST_WAYS = 100_000, 75_000_000
 #: what a sentence is about, rather than what it says
 _QUOTED = re.compile(r'"[^"\n]{1,300}"|“[^”\n]{1,300}”')
 _SENTENCE_END = re.compile(r"(?<=[.!?;])(?<!\b[DMS][rst]\.)(?<!\bMrs\.)\s+|\n+")
@@ -44,28 +52,39 @@ class Admitted:
 PLAIN = Admitted("plain")
 
 
-@lru_cache(_REMEMBERED)
 def admit(text: str, allow: tuple[str, ...] = (), deny: tuple[str, ...] = ()) -> Admitted:
-    """What kind of question it is. One that a pattern of `deny` finds is denied; what a pattern of `allow`
-    finds is plain, unless it brings a person's own data."""
-    read = _read(text)
-    if found := _search(deny, read):
+    """What kind of question it is. What a pattern of `deny` finds is denied, and what is too long to be read
+    whole; what a pattern of `allow` finds is plain, unless it brings a person's own data."""
+    if len(text) > _readable(deny):
+        return _UNREAD
+    if found := next(filter(None, (_search(deny, piece) for piece in _pieces(text))), ""):
         return Admitted("denied", found)
     if found := brings_own_data(text):
         return Admitted("personal", found)
-    if allow and _search(allow, read):
+    return _kind(_begin_and_end(text), allow)
+
+
+_UNREAD = Admitted("denied", "too long to be read whole")
+
+
+def brings_own_data(text: str) -> str:
+    """The words with which a text brings a person's own data, "" where it brings none."""
+    return next(filter(None, map(_own_data, _pieces(text))), "")
+
+
+@lru_cache(_REMEMBERED)
+def _own_data(piece: str) -> str:
+    return _shown(_patterns("own data").search(_lower(piece)) or _patterns("names").search(piece))
+
+
+@lru_cache(_REMEMBERED)
+def _kind(read: str, allow: tuple[str, ...]) -> Admitted:
+    """What kind of question it is by its wording."""
+    if _search(allow, read):
         return PLAIN
     kinds = [_kind_of_sentence(sentence) for sentence in _sentences(_QUOTED.sub('""', read))]
     order: tuple[Kind, ...] = ("acting", "personal", "changing", "creative")
     return next((one for kind in order for one in kinds if one.kind == kind), PLAIN)
-
-
-@lru_cache(_REMEMBERED)
-def brings_own_data(text: str) -> str:
-    """The words with which a text brings a person's own data, "" where it brings none."""
-    written = _read(text)
-    found = _patterns("own data").search(_lower(written)) or _patterns("names").search(written)
-    return _shown(found)
 
 
 def _kind_of_sentence(sentence: str) -> Admitted:
@@ -110,7 +129,8 @@ def _name_of(tool: Any) -> str:
     return name if isinstance(name, str) else ""
 
 
-def _search(patterns: Iterable[str], read: str) -> str:
+@lru_cache(_REMEMBERED)
+def _search(patterns: tuple[str, ...], read: str) -> str:
     """What the first of the operator's patterns finds, in either case."""
     return next((_shown(found) for one in patterns if (found := _compiled(one).search(read))), "")
 
@@ -128,9 +148,34 @@ def _shown(found: re.Match[str] | None) -> str:
     return "" if found is None else (found[0].strip()[:_SHOWN] or "…")
 
 
-def _read(text: str) -> str:
-    both = text if len(text) <= 2 * _READ else f"{text[:_READ]}\n{text[-_READ:]}"
-    lines = (" ".join(line.split()) for line in both.replace("\u2019", "'").split("\n"))
+@cache
+def _readable(deny: tuple[str, ...]) -> int:
+    """Characters that a text may have to be read whole."""
+    return min(_LONGEST, _MOST_WAYS // max(1, sum(map(ways_to_fit, deny))))
+
+
+def _begin_and_end(text: str) -> str:
+    return _tidied(text if len(text) <= READ else f"{text[:_ASKED]}\n{text[-_ASKED:]}")
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """The whole text, in pieces that overlap and are cut at blanks: each takes no longer than the others."""
+    tidied, begin = _tidied(text), 0
+    while begin + READ < len(tidied):
+        end = _after_blank(tidied, begin + READ)
+        yield tidied[begin:end]
+        begin = _after_blank(tidied, end - _SHARED)
+    yield tidied[begin:]
+
+
+def _after_blank(text: str, place: int) -> int:
+    """The place after the last blank that is shortly before this place, else this place."""
+    return max(text.rfind(blank, place - _BLANK_WITHIN, place) for blank in " \n") + 1 or place
+
+
+def _tidied(text: str) -> str:
+    """The text with one blank between its words, and without empty lines."""
+    lines = (" ".join(line.split()) for line in text.replace("\u2019", "'").split("\n"))
     return "\n".join(line for line in lines if line)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from llmhost.answering.admission import admit, brings_own_data, writing_tool
 from llmhost.cache.guards.word_lists import read_sections
+from llmhost.config.models import CacheConfig
 
 
 def requests() -> Iterator[tuple[str, str]]:
@@ -63,6 +65,18 @@ def test_what_the_operator_denies_is_denied_in_either_case() -> None:
     assert (admitted.kind, admitted.because) == ("denied", "Project Falcon")
 
 
+@pytest.mark.parametrize("before", [1_400, 50_000])
+def test_what_the_operator_denies_is_found_in_the_middle_of_a_long_text(before: int) -> None:
+    text = "lorem ipsum. " * (before // 13) + "Project Falcon is late. " + "lorem ipsum. " * 2_000
+    assert admit(text, deny=("falcon",)).kind == "denied"
+
+
+def test_what_is_too_long_to_be_read_whole_is_not_cached() -> None:
+    assert admit("lorem ipsum. " * 7_000).kind == "plain"
+    admitted = admit("lorem ipsum. " * 8_000)
+    assert (admitted.kind, admitted.because) == ("denied", "too long to be read whole")
+
+
 def test_what_the_operator_allows_is_plain() -> None:
     assert admit("What is the status of order processing?").kind != "plain"
     assert admit("What is the status of order processing?", allow=("order processing",)).kind == "plain"
@@ -92,6 +106,20 @@ def test_a_persons_own_data_stays_personal_whatever_is_allowed() -> None:
 )
 def test_own_data_is_found_anywhere(text: str) -> None:
     assert brings_own_data(f"Correct this:\n{text}\nPlease.")
+
+
+@pytest.mark.parametrize("before", [1_400, 5_000, 50_000, 90_000])
+@pytest.mark.parametrize("own", ["4111 1111 1111 1111", "anna@example.com", "My name is Anna Smith"])
+def test_own_data_is_found_in_the_middle_of_a_long_text(before: int, own: str) -> None:
+    long = "lorem ipsum. " * 7_500
+    admitted = admit(f"What does this say? {long[:before]} {own}. {long[before:]}"[:100_000])
+    assert (admitted.kind, admitted.because) == ("personal", brings_own_data(own))
+
+
+@pytest.mark.parametrize("before", range(1_400, 2_100, 25))
+def test_what_a_piece_of_a_text_ends_in_is_found_in_the_next(before: int) -> None:
+    text = ("lorem ipsum. " * 500)[:before] + " DE89 3704 0044 0532 0130 00 " + "lorem ipsum. " * 500
+    assert brings_own_data(text)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +183,12 @@ def test_what_is_no_list_of_tools_has_none(tools: Any) -> None:
         "how many of the " * 5_000,
         "A b. " * 9_000,
         "a1" * 9_000,
+        "a1" * 50_000,
+        "eyj-" * 25_000,
+        "a.b-" * 25_000,
+        "Mr Anna " * 12_500,
+        "born 1.1.1999 " * 7_000,
+        "lorem ipsum dolor " * 5_500,
         "Order Order " * 5_000,
         "\n" * 50_000,
         '"' * 50_000,
@@ -162,6 +196,39 @@ def test_what_is_no_list_of_tools_has_none(tools: Any) -> None:
 )
 def test_no_text_takes_long(text: str) -> None:
     admit("warm up")
+    assert seconds(varied(text)) < 0.7
+
+
+def test_a_text_takes_time_by_its_length_alone() -> None:
+    admit("warm up")
+    short, long = (min(seconds(words(size)) for _ in range(3)) for size in (20_000, 80_000))
+    assert long < 8 * short
+
+
+def varied(text: str) -> str:
+    """100,000 characters of it at most, in pieces of which each is another."""
+    pieces = (text[begin : begin + 900] for begin in range(0, len(text), 900))
+    return "".join(f"{piece} {chr(97 + at // 20)}q{chr(97 + at % 20)} " for at, piece in enumerate(pieces))[
+        :100_000
+    ]
+
+
+def words(size: int) -> str:
+    """Another text each time, of which nothing is remembered."""
+    return " ".join(f"ab{uuid.uuid4().hex[:6]}" for _ in range(size // 9))
+
+
+def seconds(text: str) -> float:
+    """What it takes the processor to admit it."""
     began = time.process_time()
     admit(text)
-    assert time.process_time() - began < 0.5
+    return time.process_time() - began
+
+
+def test_no_text_takes_long_whatever_the_operator_denies() -> None:
+    slow = tuple(f".{{0,66}}.{{0,66}}x{number}" for number in range(4))
+    CacheConfig(deny=slow)
+    began = time.process_time()
+    admitted = [admit("r" * size, deny=slow).kind for size in (2_000, 4_000, 8_000, 30_000, 100_000)]
+    assert admitted == ["plain", "plain", "denied", "denied", "denied"]
+    assert time.process_time() - began < 2.5
