@@ -7,7 +7,7 @@ costs one answer of an engine. The patterns are in `admission.txt`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -16,7 +16,16 @@ from typing import Any, Literal
 from llmhost.cache.guards.word_lists import read_sections
 from llmhost.config.patterns import READ, ways_to_fit
 
-__all__ = ["EXACT_ONLY", "PLAIN", "Admitted", "Kind", "admit", "brings_own_data", "writing_tool"]
+__all__ = [
+    "EXACT_ONLY",
+    "PLAIN",
+    "Admitted",
+    "Kind",
+    "admit",
+    "brings_own_data",
+    "find_denied",
+    "writing_tool",
+]
 
 #: `changing`: the answer depends on when it is asked; `acting`: it does something; `personal`: it is about
 #: one person's own data; `creative`: another answer each time is wanted; `denied`: the operator says so
@@ -55,16 +64,20 @@ PLAIN = Admitted("plain")
 def admit(text: str, allow: tuple[str, ...] = (), deny: tuple[str, ...] = ()) -> Admitted:
     """What kind of question it is. What a pattern of `deny` finds is denied, and what is too long to be read
     whole; what a pattern of `allow` finds is plain, unless it brings a person's own data."""
-    if len(text) > _readable(deny):
-        return _UNREAD
-    if found := next(filter(None, (_search(deny, piece) for piece in _pieces(text))), ""):
+    if found := find_denied([text], deny):
         return Admitted("denied", found)
     if found := brings_own_data(text):
         return Admitted("personal", found)
     return _kind(_begin_and_end(text), allow)
 
 
-_UNREAD = Admitted("denied", "too long to be read whole")
+def find_denied(texts: Sequence[str], deny: tuple[str, ...]) -> str:
+    """Why what is sent together is denied: the words that a pattern finds in one of the texts, or that they
+    are too long to be read whole. "" where it is not."""
+    if sum(map(len, texts)) > _readable(deny):
+        return "too long to be read whole"
+    found = (_search(deny, piece) for text in texts for piece in _pieces(text)) if deny else ()
+    return next(filter(None, found), "")
 
 
 def brings_own_data(text: str) -> str:
@@ -150,7 +163,7 @@ def _shown(found: re.Match[str] | None) -> str:
 
 @cache
 def _readable(deny: tuple[str, ...]) -> int:
-    """Characters that a text may have to be read whole."""
+    """Characters that can be read whole."""
     return min(_LONGEST, _MOST_WAYS // max(1, sum(map(ways_to_fit, deny))))
 
 

@@ -16,6 +16,7 @@ from llmhost.answering.admission import (
     Kind,
     admit,
     brings_own_data,
+    find_denied,
     writing_tool,
 )
 from llmhost.cache.keys import CacheKey, cache_key, scope_id
@@ -234,7 +235,8 @@ def make_question(
         raise UsageError("the question is empty", hint='ask like this: llmhost ask "What is Redis?"')
     earlier = _checked_turns(config, earlier, (system or "") + text, forgets=forgets)
     sampling = _filled(sampling or Sampling(), engine)
-    admitted = _admitted(config, text if plain else "", earlier, sampling, fields or {})
+    sent = (Message("system", system or ""), *earlier, last)
+    admitted = _admitted(config, sent, sampling, fields or {})
     lifetime = config.cache.lifetime(admitted.kind)
     return Question(
         prompt=text if plain else "",
@@ -276,23 +278,32 @@ def _keeping(admitted: Admitted, lifetime: float | None) -> _Keeping:
 
 
 def _admitted(
-    config: Config, text: str, earlier: Sequence[Message], sampling: Sampling, fields: Mapping[str, Any]
+    config: Config, messages: Sequence[Message], sampling: Sampling, fields: Mapping[str, Any]
 ) -> Admitted:
-    """Of what kind a question is, by all that was sent. What is to be another each time is a plain question
-    at a temperature of 0, where it is not."""
+    """Of what kind a question is, by all messages that are sent. What is to be another each time is a plain
+    question at a temperature of 0, where it is not."""
     cache = config.cache
     if cache.admission == "all":
         return PLAIN
+    if found := find_denied([_text(message) for message in messages], cache.deny):
+        return Admitted("denied", found)
     if tool := writing_tool(fields.get("tools")):
         return Admitted("acting", f"the tool {tool}")
-    admitted = admit(text, cache.allow, cache.deny)
+    *earlier, last = messages
+    admitted = _admitted_turn(last, cache.allow)
     if admitted.kind == "creative" and sampling.temperature == 0:
         admitted = PLAIN
-    if admitted.kind in ("personal", "denied"):
-        return admitted
-    said = (turn.content for turn in earlier if turn.role == "user" and isinstance(turn.content, str))
-    brought = next(filter(None, map(brings_own_data, said)), "")
-    return Admitted("personal", brought) if brought else admitted
+    turns = (admitted, *(_admitted_turn(turn, cache.allow) for turn in earlier))
+    return next((turn for turn in turns if turn.kind == "personal"), admitted)
+
+
+def _admitted_turn(turn: Message, allow: tuple[str, ...]) -> Admitted:
+    """Of what kind a message is. What no user asks is personal where it brings own data, which the operator's
+    own texts do not."""
+    if turn.role == "user" and _is_plain(turn):
+        return admit(_text(turn), allow)
+    found = "" if turn.role in ("system", "developer") else brings_own_data(_text(turn))
+    return Admitted("personal", found) if found else PLAIN
 
 
 def make_completion(

@@ -218,12 +218,14 @@ class CacheConfig(Section):
     allow: Patterns = Field(
         (),
         description="Questions in which one of these is found, in either case, are plain, unless they bring "
-        "a person's own data.",
+        "a person's own data. The first and last 1,000 characters of the question are read.",
         examples=[[r"\bstatus code\b"]],
     )
     deny: Patterns = Field(
         (),
-        description="Questions in which one of these is found are neither stored nor served from the cache.",
+        description="A question is neither stored nor served from the cache where one of these is found in "
+        "what is sent: in the system prompt, the question, or any turn before it, whoever said it. All of it "
+        "is read, 2,000 characters at a time.",
         examples=[[r"\bcanteen\b", r"\bproject [a-z]{1,20}\b"]],
     )
     threshold: float = Field(0.8, ge=-1, le=1, description="`threshold` only: minimum cosine similarity.")

@@ -362,6 +362,61 @@ def test_a_conversation_in_which_somebody_gave_own_data_stays_personal() -> None
     assert make_question(CONFIG, turns).kind == "plain"
 
 
+@pytest.mark.parametrize(
+    "earlier",
+    [
+        [Message("system", "You know Project Falcon.")],
+        [Message("developer", "You know Project Falcon."), user("Hi"), Message("assistant", "Hello")],
+        [user("Project Falcon has 3 engines."), Message("assistant", "Noted.")],
+        [user("What has 3 engines?"), Message("assistant", "Project Falcon.")],
+        [
+            user("What has 3 engines?"),
+            Message("assistant", None, {"tool_calls": [{"function": {"arguments": '{"name": "falcon"}'}}]}),
+            Message("tool", "found", {"tool_call_id": "1"}),
+            Message("assistant", "It is there."),
+        ],
+        [
+            user("What has 3 engines?"),
+            Message("tool", "Project Falcon", {"tool_call_id": "1"}),
+            Message("assistant", "It is there."),
+        ],
+    ],
+)
+def test_what_the_operator_denies_is_looked_for_in_every_message(earlier: list[Message]) -> None:
+    config = Config.model_validate({"cache": {"deny": ["falcon"]}})
+    question = make_question(config, [*earlier, user("How many engines has it then?")])
+    assert (question.kind, question.use_cache) == ("denied", False)
+    assert make_question(CONFIG, [*earlier, user("How many engines has it then?")]).kind == "plain"
+
+
+def test_what_the_operator_denies_is_looked_for_in_the_configured_system_prompt() -> None:
+    config = Config.model_validate({"cache": {"deny": ["falcon"]}, "engine": {"system": "Sell the Falcon."}})
+    assert make_question(config, [user("How many engines has it?")]).kind == "denied"
+
+
+@pytest.mark.parametrize(
+    ("earlier", "kind"),
+    [
+        ([user("Hi"), Message("assistant", "Pay to DE89 3704 0044 0532 0130 00.")], "personal"),
+        ([user("Hi"), Message("tool", "anna@example.com", {"tool_call_id": "1"})], "personal"),
+        ([user("What is my balance?"), Message("assistant", "It is 12.")], "personal"),
+        ([user("What time is it?"), Message("assistant", "Noon.")], "plain"),
+        ([Message("system", "Send complaints to help@example.com.")], "plain"),
+    ],
+)
+def test_an_earlier_turn_that_is_personal_makes_what_follows_personal(
+    earlier: list[Message], kind: str
+) -> None:
+    assert make_question(CONFIG, [*earlier, user("And in euros?")]).kind == kind
+
+
+def test_a_conversation_that_is_too_long_to_be_read_whole_is_not_cached() -> None:
+    config = Config.model_validate({"limits": {"max_prompt_chars": 1_000_000}})
+    turns = [user("lorem ipsum " * 4_500), Message("assistant", "What?"), user("lorem ipsum " * 4_500)]
+    assert make_question(config, turns[2:]).kind == "plain"
+    assert make_question(config, turns).kind == "denied"
+
+
 @pytest.mark.parametrize(("name", "kind"), [("send_email", "acting"), ("get_weather", "plain")])
 def test_a_request_with_a_tool_that_does_something_is_acting(name: str, kind: str) -> None:
     tools = [{"type": "function", "function": {"name": name}}]
