@@ -277,8 +277,8 @@ def worker_figures(one: WorkerUse) -> list[str]:
     """Under the heads `WORKER_HEADS`."""
     return [
         f"{one.answers:,}",
-        f"{one.prompt_tokens:,}",
-        f"{one.completion_tokens:,}",
+        _short(one.prompt_tokens),
+        _short(one.completion_tokens),
         or_dash(one.tokens_per_s, "{:,.1f}".format),
         or_dash(one.utilization, percent),
         f"{one.hours:,.2f}",
@@ -287,7 +287,8 @@ def worker_figures(one: WorkerUse) -> list[str]:
 
 
 def _askers(kind: str, askers: Sequence[AskerUse]) -> Table:
-    numbers = ("asked", "hits", "failed", "tokens in", "tokens out", "cost", "saved")
+    # In two lines, and short: beside them a usual name fits in one line of a narrow terminal.
+    numbers = ("asked", "hits", "failed", "tokens\nin", "tokens\nout", "cost", "saved")
     grid = table(kind, *numbers, right=numbers)
     for one in askers:
         grid.add_row(
@@ -295,8 +296,8 @@ def _askers(kind: str, askers: Sequence[AskerUse]) -> Table:
             f"{one.requests:,}",
             or_dash(one.hit_ratio, percent),
             f"{one.errors:,}",
-            f"{one.prompt_tokens:,}",
-            f"{one.completion_tokens:,}",
+            _short(one.prompt_tokens),
+            _short(one.completion_tokens),
             money(one.cost_usd),
             money(one.saved_usd),
         )

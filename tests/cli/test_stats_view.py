@@ -87,3 +87,13 @@ def test_a_difference_from_the_bill_is_shown_with_its_parts() -> None:
     text = captured.get()
     assert "time and price $0.020, traffic -$0.10, not billed yet -$0.50" in text
     assert "not yet" in text
+
+
+@pytest.mark.parametrize("by", ["model", "tenant"])
+def test_a_usual_name_stands_in_one_line_of_a_narrow_terminal_beside_large_figures(by: str) -> None:
+    one = replace(STATS.models[0], requests=48_001, prompt_tokens=10_800_000, completion_tokens=98_400_000)
+    names = ["qwen2:7b-instruct-q6_K", "toy"]
+    rows = [replace(one, name=name) for name in names]
+    lines = drawn(show_rows(replace(STATS, models=rows, tenants=rows), by), 80)
+    assert [line.split()[0] for line in lines[-2:]] == names
+    assert "10.8M" in lines[-1]
