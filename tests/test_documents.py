@@ -22,11 +22,32 @@ DOCUMENTS += sorted((REPOSITORY / "docs").glob("*.md"))
 _FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`([^`]+)`")
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
+_SECTION_LINK = re.compile(r"\]\(([^)#\s:]*)#([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _KEY = re.compile(r"([a-z_]+(?:\.[a-z_]+)+)(?:: .*)?")
 #: Files whose names look like keys.
 _SUFFIXES = (".conf", ".log", ".py", ".sock", ".yaml")
 _FILE = re.compile(r"(?:\./)?((?:bench|configs|docs|llmhost|scripts|tests)/[\w./-]*\w)")
 _VARIABLE = re.compile(r"\$\{(\w+)")
+
+#: pages with one way through them, as against those in which one looks something up
+HOW_TO = [
+    "caching",
+    "chat",
+    "clients",
+    "cost-analysis",
+    "deploy",
+    "embeddings",
+    "engines",
+    "installation",
+    "profiling",
+    "quickstart",
+    "scaling",
+    "setup",
+    "stats",
+    "upgrading",
+    "vast-commands",
+]
 
 #: Documents that say how keys were renamed.
 _NAMING_OLD_KEYS = ("configuration.md",)
@@ -150,6 +171,24 @@ def test_a_configuration_can_be_used_as_it_stands(document: str, block: str) -> 
 def test_a_link_between_documents_leads_somewhere(path: Path) -> None:
     targets = [target for target in _LINK.findall(path.read_text()) if "://" not in target]
     assert [target for target in targets if not (path.parent / target).exists()] == []
+
+
+def sections_of(path: Path) -> set[str]:
+    """The names by which its headings can be linked to."""
+    headings = _HEADING.findall(_FENCED.sub("", path.read_text()))
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", [*DOCUMENTS, REPOSITORY / "CHANGELOG.md"], ids=lambda path: path.name)
+def test_a_link_to_a_section_leads_to_a_heading(path: Path) -> None:
+    links = _SECTION_LINK.findall(path.read_text())
+    targets = [(path.parent / name if name else path, section) for name, section in links]
+    assert [to for to in targets if to[0].suffix == ".md" and to[1] not in sections_of(to[0])] == []
+
+
+@pytest.mark.parametrize("name", HOW_TO)
+def test_a_page_that_shows_how_to_do_something_is_read_in_a_few_minutes(name: str) -> None:
+    assert len((REPOSITORY / "docs" / f"{name}.md").read_text().split()) <= 1_500
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

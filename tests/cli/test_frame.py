@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,15 @@ def test_version_is_printed_instead_of_running_a_command(run: Run, args: tuple[s
     ran = run(*args)
     assert (ran.code, ran.stdout.split()[0], len(ran.stdout.split())) == (0, "llmhost", 2)
     assert list(run("--json", *args).json) == ["version"]
+
+
+@pytest.mark.parametrize("args", [("--version", "-v"), ("-v", "--version"), ("show", "--version", "-v")])
+def test_version_with_details_says_what_a_report_of_a_fault_needs(run: Run, args: tuple[str, ...]) -> None:
+    lines = dict(line.split(maxsplit=1) for line in run(*args).stdout.splitlines())
+    assert list(lines) == ["llmhost", "python", "system", "folder", "packages"]
+    assert (Path(lines["folder"]) / "cli" / "frame.py").is_file()
+    assert f"redis {version('redis')}" in lines["packages"]
+    assert set(run("--json", *args).json) == {"version", "python", "system", "folder", "packages"}
 
 
 # What is printed
