@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -49,10 +50,10 @@ def download(name: str, wanted: list[str], kind: str, hint: str) -> Path:
     """
     try:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.utils import disable_progress_bars, logging  # type: ignore[attr-defined]
+        from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
         disable_progress_bars()
-        logging.set_verbosity_error()
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries are a page of addresses
         folder = Path(
             snapshot_download(name, allow_patterns=wanted, ignore_patterns=["onnx/*", "openvino/*"])
         )

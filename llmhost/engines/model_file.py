@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import math
 import os
 import struct
@@ -236,9 +237,8 @@ def _from_package() -> Path | None:
 def _from_hub() -> Path:
     try:
         from huggingface_hub import hf_hub_download
-        from huggingface_hub.utils import logging
 
-        logging.set_verbosity_error()  # its retries would be a page of addresses
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries are a page of addresses
         return Path(hf_hub_download(_HUB_REPOSITORY, _FILE, revision=_HUB_REVISION))
     except Exception as error:  # besides its own errors, it raises those of its HTTP library
         raise ModelError(
