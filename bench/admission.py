@@ -22,6 +22,8 @@ from llmhost.answering.admission import Admitted, admit
 
 HERE = Path(__file__).parent / "pairs"
 KINDS = ("plain", "creative", "changing", "acting", "personal")
+#: those that a request can be taken for
+TAKEN_FOR = (*KINDS, "random")
 #: kinds whose answers are kept, as the configuration is by default
 KEPT = {"plain", "creative"}
 
@@ -62,8 +64,8 @@ def main(path: Path, *, show: bool, markdown: bool) -> None:
 def taken_for(rows: Sequence[Row]) -> list[list[str]]:
     """Of each kind, for what its requests were taken."""
     seen = Counter((kind, admitted.kind) for _, kind, admitted in rows)
-    head = ["is", *(f"taken for {kind}" for kind in KINDS)]
-    return [head, *([kind, *(str(seen[kind, other]) for other in KINDS)] for kind in KINDS)]
+    head = ["is", *(f"taken for {kind}" for kind in TAKEN_FOR)]
+    return [head, *([kind, *(str(seen[kind, other]) for other in TAKEN_FOR)] for kind in KINDS)]
 
 
 if __name__ == "__main__":

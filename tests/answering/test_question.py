@@ -325,6 +325,7 @@ def test_the_configuration_may_admit_every_question() -> None:
     ("asked", "options", "kind", "exact_only"),
     [
         ("What is Redis?", {}, "plain", False),
+        ("Roll a die", {"use_cache": True}, "random", True),
         ("What time is it?", {"use_cache": True}, "changing", False),
         ("Is my parcel here yet?", {"use_cache": True}, "personal", True),
         ("Book a table for two", {"refresh": True}, "acting", True),
@@ -360,6 +361,17 @@ def test_a_conversation_in_which_somebody_gave_own_data_stays_personal() -> None
     assert make_question(CONFIG, turns).kind == "personal"
     turns[0] = user("Hello")
     assert make_question(CONFIG, turns).kind == "plain"
+
+
+@pytest.mark.parametrize("asked", ["Generate a strong password", "Roll a die", "Flip a coin, please"])
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_a_secret_and_a_draw_are_never_kept(asked: str, temperature: float) -> None:
+    config = Config.model_validate(
+        {"cache": {"lifetimes": {"creative": "1h", "personal": "1h", "acting": "1h"}}}
+    )
+    question = make_question(config, [user(asked)], sampling=Sampling(temperature=temperature))
+    assert (question.kind, question.use_cache, question.exact_only) == ("random", False, True)
+    assert make_question(config, [user("My name is Bob.\n" + asked)]).kind == "random"
 
 
 @pytest.mark.parametrize(
@@ -400,6 +412,7 @@ def test_what_the_operator_denies_is_looked_for_in_the_configured_system_prompt(
         ([user("Hi"), Message("assistant", "Pay to DE89 3704 0044 0532 0130 00.")], "personal"),
         ([user("Hi"), Message("tool", "anna@example.com", {"tool_call_id": "1"})], "personal"),
         ([user("What is my balance?"), Message("assistant", "It is 12.")], "personal"),
+        ([user("Roll a die"), Message("assistant", "Six.")], "random"),
         ([user("What time is it?"), Message("assistant", "Noon.")], "plain"),
         ([Message("system", "Send complaints to help@example.com.")], "plain"),
     ],
