@@ -7,7 +7,8 @@ whole. Nothing that was shown is drawn again.
 from __future__ import annotations
 
 import re
-from unicodedata import combining, east_asian_width
+
+from llmhost.cli.text import columns_of
 
 __all__ = ["MarkdownStream"]
 
@@ -25,7 +26,6 @@ _WORD = re.compile(rf"[{_WIDE}][{_CLOSING}]*|[^\s{_WIDE}]+")
 #: what a word consists of
 _PIECE = re.compile(r"`+|\*+|\\[!-/:-@\[-`{-~]|\\|[^`*\\]+")
 _BLANKS = re.compile(r"[^\S\n]*")
-_INVISIBLE = frozenset("\u200b\u200c\u200d\ufe0f")
 #: as much of a line as says of which kind it is
 _BEGINNING = re.compile(r"[^\S\n]*\S+\s")
 _MAY_BE_WHOLE = re.compile(r"\s*(?:`{3}|~{3}|\||(?:[-*_]\s*){3,}$)")
@@ -152,7 +152,7 @@ class MarkdownStream:
     def _place(self, word: str, following: str, width: int) -> str:
         """The word, in the next line where this one has no room for it. A terminal breaks a longer one."""
         pieces = self._styles(word, following) if self._styled else [(word, "")]
-        length = _columns("".join(text for text, _ in pieces))
+        length = columns_of("".join(text for text, _ in pieces))
         before, self._blanks = self._blanks, ""
         is_full = self._column + len(before) + length > width and self._column > len(self._hanging)
         if is_full:
@@ -203,10 +203,3 @@ class MarkdownStream:
 def _match(pattern: re.Pattern[str], text: str) -> str:
     found = pattern.match(text)
     return found[0] if found else ""
-
-
-def _columns(text: str) -> int:
-    return sum(
-        0 if combining(char) or char in _INVISIBLE else 2 if east_asian_width(char) in "WF" else 1
-        for char in text
-    )

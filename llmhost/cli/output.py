@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self, TextIO, TypeVar
 
-from llmhost.cli.text import TextFilter, clean, duration
+from llmhost.cli.text import TextFilter, clean, duration, shortened, wrapped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -115,7 +115,8 @@ class Output:
         if (text or self._has_status) and not self.quiet and _is_terminal(sys.stderr):
             self._has_status = bool(text)
             with suppress(OSError):
-                sys.stderr.write(f"\r\x1b[K{self.style(clean(text), 'dim') if text else ''}")
+                shown = shortened(clean(text), _columns(sys.stderr) - 1)  # of two lines, one would stay
+                sys.stderr.write(f"\r\x1b[K{self.style(shown, 'dim') if text else ''}")
                 sys.stderr.flush()
 
     def detail(self, text: str) -> None:
@@ -168,6 +169,8 @@ class Output:
         # The reader of stderr may be gone, or the disk full that it is written to; the work goes on.
         with suppress(OSError):
             if self._live is None:
+                if _is_terminal(sys.stderr):
+                    text = wrapped(text, _columns(sys.stderr))
                 sys.stderr.write(text + "\n")
                 sys.stderr.flush()
                 return

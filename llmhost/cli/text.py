@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from unicodedata import combining, east_asian_width
 
 __all__ = [
     "ENTRY_DIGITS",
     "TextFilter",
     "ago",
     "clean",
+    "columns_of",
     "counted",
     "credit",
     "data_size",
@@ -19,6 +22,7 @@ __all__ = [
     "rounded",
     "shortened",
     "times",
+    "wrapped",
 ]
 
 #: digits; enough to name a cached entry among millions
@@ -170,3 +174,47 @@ def shortened(text: str, width: int = 60) -> str:
     """`text` on one line of at most `width` characters."""
     line = " ".join(text.split())
     return line if len(line) <= width else line[: width - 1] + "…"
+
+
+_INVISIBLE = frozenset("\u200b\u200c\u200d\ufe0f")
+
+
+def columns_of(text: str) -> int:
+    """How many columns of a terminal the text takes."""
+    return sum(
+        0 if combining(char) or char in _INVISIBLE else 2 if east_asian_width(char) in "WF" else 1
+        for char in text
+    )
+
+
+#: a word, or words in backticks, with the blanks before it
+_WORD = re.compile(r"(\s*)((?:`[^`]*`|\S)+)")
+_SINGLE_WORD = re.compile(r"(\s*)(\S+)")
+
+
+def wrapped(text: str, width: int) -> str:
+    """`text` with a line break in place of the blanks before a word that has no room in its line. What stands
+    in backticks is there to be copied, and stays together where a line has room for it; what is longer than a
+    line is left to the terminal, so that it is copied without a break.
+    """
+    return "\n".join(_wrapped_line(line, width) for line in text.split("\n"))
+
+
+def _wrapped_line(line: str, width: int) -> str:
+    parts, column = [], 0
+    for blanks, word in _words(line, width):
+        length = columns_of(clean(word))
+        if column and length <= width < column + len(blanks) + length:
+            blanks, column = "\n", -1
+        parts += [blanks, word]
+        column += len(blanks) + length
+        if column > width:
+            column = column % width or width
+    return "".join(parts)
+
+
+def _words(line: str, width: int) -> Iterator[tuple[str, str]]:
+    """Each with the blanks before it."""
+    for found in _WORD.finditer(line):
+        fits = columns_of(clean(found[2])) <= width
+        yield from ((part[1], part[2]) for part in ([found] if fits else _SINGLE_WORD.finditer(found[0])))

@@ -108,6 +108,34 @@ def test_colour_on_a_terminal_is_used_unless_it_is_unwanted(
     assert ("\x1b[" in shown, "error:" in shown) == (coloured, True)
 
 
+MESSAGES = """
+from llmhost.cli.output import Output
+out = Output()
+long = "what is said here has no room in a line of eighty columns of a terminal, `llmhost up --yes` included"
+out.note(long), out.warn(long), out.error(long, long)
+"""
+
+
+def test_messages_on_a_terminal_are_broken_between_words() -> None:
+    lines = on_terminal(MESSAGES, NO_COLOR="1").split("\r\n")
+    assert max(map(len, lines)) <= 80
+    assert lines[:2] == [
+        "what is said here has no room in a line of eighty columns of a terminal,",
+        "`llmhost up --yes` included",
+    ]
+    assert lines[2].startswith("warning: what is said")
+
+
+def test_messages_in_a_pipe_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    Output().error("long " * 100, "longer " * 100)
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_a_status_longer_than_the_line_is_cut() -> None:
+    shown = on_terminal("from llmhost.cli.output import Output; Output().status('long ' * 50)", NO_COLOR="1")
+    assert len(shown.removeprefix("\r\x1b[K")) == 79
+
+
 def test_progress_on_a_terminal_is_live_and_leaves_the_cursor_visible() -> None:
     shown = on_terminal(PROGRESS)
     assert "loading the model" in shown or "ready" in shown

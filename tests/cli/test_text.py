@@ -13,6 +13,7 @@ from llmhost.cli.text import (
     TextFilter,
     ago,
     clean,
+    columns_of,
     credit,
     data_size,
     duration,
@@ -20,6 +21,7 @@ from llmhost.cli.text import (
     money,
     percent,
     shortened,
+    wrapped,
 )
 
 #: Text that is likely to hold control sequences, whole and cut off.
@@ -143,3 +145,32 @@ def test_a_long_run_of_control_characters_takes_no_longer_than_other_text(start:
     for piece in text:
         filtered.feed(piece)
     assert time.process_time() - began < 8.0
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("one two three", ["one two", "three"]),
+        ("onetwothr four", ["onetwothr", "four"]),
+        ("hint:  `a b c d` it", ["hint:", "`a b c d`", "it"]),
+        ("see `one two three four`.", ["see `one", "two three", "four`."]),
+        ("at http://example.com now", ["at http://example.com now"]),  # the terminal breaks it
+        ("漢字 漢字 漢", ["漢字 漢字", "漢"]),
+        ("\x1b[2mone two three\x1b[0m", ["\x1b[2mone two", "three\x1b[0m"]),
+        ("first\n  then another", ["first", "  then", "another"]),
+        ("a lone ` and more", ["a lone ` ", "and more"]),
+    ],
+)
+def test_text_is_broken_between_words_and_not_in_what_is_to_be_copied(text: str, lines: list[str]) -> None:
+    assert wrapped(text, 10).split("\n") == [line.rstrip() for line in lines]
+
+
+@given(st.text(st.sampled_from("ab漢 `\n\t"), max_size=80), st.integers(1, 20))
+def test_breaking_lines_changes_no_word_and_only_a_longer_word_is_wider_than_the_line(
+    text: str, width: int
+) -> None:
+    text = "\n".join(map(str.strip, text.split("\n")))
+    lines = wrapped(text, width).split("\n")
+    assert " ".join(lines).split() == text.split()
+    wide = [line for line in lines if columns_of(line) > width]
+    assert all(max(map(columns_of, line.split())) > width for line in wide)

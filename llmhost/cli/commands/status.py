@@ -126,7 +126,7 @@ def show_gpus(workers: Sequence[GpuOutput], console: Console) -> None:
     console.print(grid)
     for worker in workers:
         for line in _problems(worker):
-            console.print(f"{worker.worker}: {clean(line)}", soft_wrap=True)
+            console.print(f"{worker.worker}: {clean(line)}", soft_wrap=not console.is_terminal)
 
 
 def _add_rows(worker: GpuOutput, add_row: Callable[..., None]) -> None:

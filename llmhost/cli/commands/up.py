@@ -363,6 +363,5 @@ def _show_up(
         show_workers(workers, console)
         console.print(f"{money(hourly_cost(result.workers))}/h", style="dim")
     if endpoint is not None:
-        console.print(
-            f"Endpoint: {endpoint}/v1 (for clients of OpenAI, Ollama and Anthropic)", soft_wrap=True
-        )
+        where = f"Endpoint: {endpoint}/v1 (for clients of OpenAI, Ollama and Anthropic)"
+        console.print(where, soft_wrap=not console.is_terminal)
