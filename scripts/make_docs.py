@@ -28,7 +28,7 @@ _HEAD = """\
 <!-- Written by scripts/make_docs.py from llmhost/config. Do not edit it here. -->
 
 llmhost works without a configuration file: it then runs a local fleet of one worker and an embedded Redis.
-`llmhost init` writes a file with a comment on every key; `configs/local.yaml` is that file.
+`llmhost init` writes a short file, `llmhost init --all` one with every key, as `configs/local.yaml` is.
 `configs/vast.yaml` is a short one for GPUs rented on vast.ai ([setup.md](setup.md)).
 
 ## Where it comes from
@@ -52,9 +52,9 @@ checks a file.
 
 ## In an editor
 
-`llmhost config schema > llmhost.schema.json` writes a JSON Schema, by which editors with a YAML language
-server complete and check the file, if its first line is
-`# yaml-language-server: $schema=llmhost.schema.json`.
+`llmhost init` also writes `llmhost.schema.json`, a JSON Schema by which editors with a YAML language server
+complete and check the file, offline: its first line, `# yaml-language-server: $schema=llmhost.schema.json`,
+names it. After an upgrade, `llmhost config schema > llmhost.schema.json` writes it again.
 
 ## How values are written
 

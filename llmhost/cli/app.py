@@ -16,7 +16,7 @@ __all__ = ["execute", "main"]
 
 #: in the order in which a new user needs them
 COMMANDS = {
-    "init": Lazy("llmhost.cli.commands.init:init", "Write a configuration file with every setting explained"),
+    "init": Lazy("llmhost.cli.commands.init:init", "Write a configuration file"),
     "offers": Lazy(
         "llmhost.cli.commands.offers:offers", "Show the offers that fit, and why the others do not"
     ),

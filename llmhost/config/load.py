@@ -52,7 +52,7 @@ _PATHS = (_PROGRAM, ("engine", "model_path"), ("cache", "embedder"), ("cache", "
 _RELATIVE = ("./", "../")
 
 _HINTS = {
-    "extra_forbidden": "`llmhost init` writes a file with all keys",
+    "extra_forbidden": "`llmhost config show --all` lists all keys",
     "model_type": "write each key on a line below it, indented, with a space after the colon",
 }
 

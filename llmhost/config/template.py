@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -26,8 +27,18 @@ _TEMPLATE_HEAD = """\
 """
 
 
-def render_template(values: Mapping[str, object] = {}) -> str:
-    """A commented llmhost.yaml with every key and its default, or its value in `values`.
+_SHORT_HEAD = """\
+# The configuration of llmhost. What is not here has its default: `llmhost config show --all` has every key.
+# A key directly after a `#` has no default: its value is an example.
+"""
+
+#: what a key is about; editors show the rest, from the schema
+_FIRST_SENTENCE = re.compile(r"\A.+?[.](?=\s|\Z)", re.DOTALL)
+
+
+def render_template(values: Mapping[str, object] = {}, only: Collection[str] | None = None) -> str:
+    """A commented llmhost.yaml with every key and its default, or its value in `values`. With `only` it is a
+    short one, of these keys.
 
     `values` are by dotted key, such as ``fleet.provider``. Text is quoted such that reading the file gives
     it back, except that a ``${NAME}`` in it stays a variable, for secrets.
@@ -38,28 +49,34 @@ def render_template(values: Mapping[str, object] = {}) -> str:
     for key in values:
         if not is_known(key):
             raise ConfigError(unknown(tuple(key.split("."))))
-    parts = [
-        "\n".join(_section_template(name, section, values)) + "\n"
-        for name, section in sections()
-        if "." not in name
-    ]
-    return "\n".join([_TEMPLATE_HEAD, *parts])
+    found = (
+        _section_template(name, section, values, only) for name, section in sections() if "." not in name
+    )
+    parts = ["\n".join(lines) + "\n" for lines in found if lines]
+    return "\n".join([_TEMPLATE_HEAD if only is None else _SHORT_HEAD, *parts])
 
 
-def _section_template(name: str, section: type[Section], values: Mapping[str, object]) -> Iterator[str]:
-    yield from _comment(section.__doc__)
-    yield f"{name.rpartition('.')[2]}:"
+def _section_template(
+    name: str, section: type[Section], values: Mapping[str, object], only: Collection[str] | None
+) -> Sequence[str]:
+    """The lines of a section; none where it has none of the keys."""
+    lines: list[str] = []
     for key, field in section.model_fields.items():
         full = f"{name}.{key}"
         if inner := subsection(field):
-            lines = _section_template(full, inner, values)
-        else:
-            lines = _entry(key, field, values.get(full, field.default))
-        yield from (f"  {line}" for line in lines)
+            lines += _section_template(full, inner, values, only)
+        elif only is None or full in only:
+            description = field.description or ""
+            sentence = None if only is None else _FIRST_SENTENCE.match(description)
+            lines += _comment(sentence[0] if sentence else description)
+            lines += _entry(key, field, values.get(full, field.default))
+    if not lines:
+        return ()
+    about = _comment(section.__doc__) if only is None else ()
+    return [*about, f"{name.rpartition('.')[2]}:", *(f"  {line}" for line in lines)]
 
 
 def _entry(key: str, field: FieldInfo, value: object) -> Iterator[str]:
-    yield from _comment(field.description)
     if value is None or value in ((), []):
         example = (field.examples or [""])[0]
         yield from (f"#{line}" for line in _lines(key, example))

@@ -180,7 +180,7 @@ def test_no_command_goes_anywhere(house: House, monkeypatch: pytest.MonkeyPatch)
     assert {command: why for command, why in failed.items() if not command.startswith(MAY_FAIL)} == {}
     home = Path(os.environ["HOME"])
     assert sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()) == sorted(
-        ["llmhost.yaml", "chart.svg", "kept.jsonl", "report.html", "asked.csv", *FILES]
+        ["llmhost.yaml", "llmhost.schema.json", "chart.svg", "kept.jsonl", "report.html", "asked.csv", *FILES]
     )
 
 

@@ -1,7 +1,8 @@
-"""`llmhost init`: writes a commented configuration file."""
+"""`llmhost init`: writes a commented configuration file, and its schema for editors."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["init"]
 
-_FILE_NAME = "llmhost.yaml"
+_FILE_NAME, _SCHEMA_NAME = "llmhost.yaml", "llmhost.schema.json"
+#: by which an editor's YAML language server completes and checks the file
+_SCHEMA_LINE = f"# yaml-language-server: $schema={_SCHEMA_NAME}\n"
 _LONGEST_NAME = 32  #: characters of a fleet's name
 
 #: 6.3 GB, which fits on a GPU with 24 GB together with the context of some requests
@@ -33,6 +36,9 @@ _USD_A_DAY = 15.0
 _RENTED_SLOTS = 4
 _VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
+#: keys that a short file has for each provider, besides those that have been chosen
+_KEYS = ("fleet.name", "fleet.provider", "fleet.gpus", "engine.kind", "engine.model", "cache.response_ttl")
+_RENTED_KEYS = ("fleet.budget.per_day", "vast.max_price")
 
 _START = (
     ("doctor", "diagnose the setup"),
@@ -102,14 +108,16 @@ def init(
     budget: Annotated[
         float | None, typer.Option(metavar="USD", help="Spending limit a day for rented GPUs.")
     ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Write every key with its meaning.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write a configuration file with every setting explained.
+    """Write a configuration file, and beside it its schema for editors.
 
-    On a terminal, it asks for what is missing.
+    On a terminal, it asks for what is missing. Keys that are not written have their defaults.
 
     Examples:
       llmhost init
+      llmhost init --all
       llmhost init --provider vast --gpus 3 --budget 50
       llmhost init --url http://127.0.0.1:11434 --engine ollama --model llama3.2
       llmhost init --url https://llm.example.com/v1 --token LLM_TOKEN --engine openai --model qwen3
@@ -121,7 +129,9 @@ def init(
     choices = _Choices(url or [], token, engine, model, gpus, budget, asks=sys.stdin.isatty())
     chosen = provider or (ProviderName.STATIC if choices.urls else _provider(asks=choices.asks))
     values = {"fleet.name": _fleet_name(target), **_values(chosen, choices)}
-    _write(target, _checked(values, target), force=force)
+    keys = (*values, *_KEYS, *(_RENTED_KEYS if chosen is ProviderName.VAST else ()))
+    _write(target, _checked(values, None if everything else keys, target), force=force)
+    _write_schema(target.parent / _SCHEMA_NAME, options.output.warn)
     path = target.absolute()
     name = str(values["fleet.name"])
     document = {"path": path, "fleet": name}
@@ -257,8 +267,8 @@ def _amount(answer: str) -> str:
     return answer
 
 
-def _checked(values: Mapping[str, object], target: Path) -> str:
-    """The text of the file, checked as every command will check it.
+def _checked(values: Mapping[str, object], keys: Sequence[str] | None, target: Path) -> str:
+    """The text of the file, of these keys or all, checked as every command will check it.
 
     Raises:
         UsageError: something in `values` is not allowed.
@@ -268,7 +278,7 @@ def _checked(values: Mapping[str, object], target: Path) -> str:
     from llmhost.config.load import load_config
     from llmhost.config.template import render_template
 
-    text = render_template(values)
+    text = _SCHEMA_LINE + render_template(values, keys)
     with TemporaryDirectory() as folder:
         draft = Path(folder) / _FILE_NAME
         draft.write_text(text, encoding="utf-8")
@@ -293,6 +303,19 @@ def _write(target: Path, text: str, *, force: bool) -> None:
         raise UsageError(f"cannot write {target}: {error.strerror}", hint="give --path PATH") from error
 
 
+def _write_schema(path: Path, warn: Callable[[str], None]) -> None:
+    """Replaces one of another version; a file of that name that is no schema of ours stays."""
+    from llmhost.config.schema import json_schema
+
+    schema = json_schema()
+    title = f'"title": "{schema["title"]}"'
+    try:
+        if not os.path.lexists(path) or title in path.read_text(encoding="utf-8", errors="replace"):
+            path.write_text(json.dumps(schema, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        warn(f"cannot write {path}, by which editors check the configuration: {error.strerror}")
+
+
 def _exists(target: Path) -> UsageError:
     return UsageError(
         f"{target} already exists", hint="use --force to overwrite it, or --path PATH for another file"
@@ -302,7 +325,8 @@ def _exists(target: Path) -> UsageError:
 def _render(path: Path, name: str, provider: ProviderName, console: Console) -> None:
     usual = path == Path(_FILE_NAME).absolute()
     flag = "" if usual else f" --config {path}"
-    console.print(f"Wrote {path} with every setting explained, for a fleet named {name}.\n", soft_wrap=True)
+    console.print(f"Wrote {path}, for a fleet named {name}.", soft_wrap=True)
+    console.print(f"Editors complete and check it by {_SCHEMA_NAME}, beside it.\n", style="dim")
     console.print("Next:")
     if provider is ProviderName.VAST:
         console.print("  add credit to your vast.ai account, and create an API key")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import jsonschema_rs
 import pytest
+import yaml
 from doubles.terminal import shown_on_terminal
 from plugins.cli import Ran
 
 from llmhost.config.load import load_config
 from llmhost.config.models import Config
+from llmhost.config.schema import json_schema
 from llmhost.fleet.known_fleets import KnownFleet, remember_fleet
 from llmhost.machine.paths import state_dir
 
@@ -204,3 +208,44 @@ def test_the_token_of_servers_is_written_as_a_variable(cli: Cli, monkeypatch: py
     token = load_config(environ={"LLM_TOKEN": "opensesame"}).config.fleet.workers[0].token
     assert token is not None
     assert token.get_secret_value() == "opensesame"
+
+
+@pytest.mark.parametrize("args", [[], ["--provider", "vast", "--budget", "50"], ["--all"]])
+def test_the_schema_that_the_first_line_names_is_beside_the_file_which_is_valid_by_it(
+    cli: Cli, args: list[str]
+) -> None:
+    assert cli("init", *args).code == 0
+    text = Path("llmhost.yaml").read_text()
+    name = text.splitlines()[0].removeprefix("# yaml-language-server: $schema=")
+    schema = json.loads(Path(name).read_text())
+    assert schema == json_schema()
+    assert jsonschema_rs.Draft202012Validator(schema).is_valid(yaml.safe_load(text))
+
+
+def test_the_file_is_short_unless_every_key_is_wanted(cli: Cli) -> None:
+    cli("init")
+    assert len(Path("llmhost.yaml").read_text().splitlines()) < 25
+    cli("init", "--force", "--provider", "vast")
+    text = Path("llmhost.yaml").read_text()
+    assert len(text.splitlines()) < 40
+    assert "#per_day: " in text  # what it may cost is always there to be seen
+    cli("init", "--force", "--all")
+    assert text.count(":") < Path("llmhost.yaml").read_text().count(":") / 5
+    assert "connect_timeout: 5s" in Path("llmhost.yaml").read_text()
+
+
+def test_a_schema_of_another_version_is_replaced_and_no_other_file(cli: Cli) -> None:
+    schema = Path("llmhost.schema.json")
+    schema.write_text('{"title": "llmhost.yaml", "properties": {}}')
+    cli("init")
+    assert json.loads(schema.read_text()) == json_schema()
+    schema.write_text("mine")
+    cli("init", "--force")
+    assert schema.read_text() == "mine"
+
+
+def test_without_its_schema_the_file_is_written_all_the_same(cli: Cli) -> None:
+    Path("llmhost.schema.json").mkdir()
+    ran = cli("init")
+    assert (ran.code, written().fleet.provider) == (0, "local")
+    assert "warning: cannot write llmhost.schema.json" in ran.stderr
