@@ -121,10 +121,12 @@ class Answerer:
         *,
         waited: float = 0.0,
         on_worker: Callable[[str], None] = lambda _: None,
+        on_miss: Callable[[], Awaitable[None]] | None = None,
     ) -> AsyncGenerator[Event]:
         """Streams the answer: `Started`, its text, and last its `Reply`.
 
         `waited` is how many seconds the user has waited already; `on_worker` gets each worker that is asked.
+        `on_miss` is awaited where the cache has no answer, before a worker is asked, and may raise.
 
         Raises:
             NoWorkerError: the cache has no answer and there is no worker to ask.
@@ -144,10 +146,13 @@ class Answerer:
                 yield Started(asked.reply.source, None, asked.reply)
                 yield Text(asked.reply.answer.text)
                 yield asked.reply
-            elif question.only_cached:
-                asked.unwanted = True
-                raise NotCachedError("the cache has no answer to this question")
             else:
+                asked.unwanted = True  # until it may be asked: that it may not is no failure
+                if question.only_cached:
+                    raise NotCachedError("the cache has no answer to this question")
+                if on_miss is not None:
+                    await on_miss()
+                asked.unwanted = False
                 async with aclosing(self._ask(asked)) as events:
                     async for event in events:
                         yield event

@@ -382,6 +382,20 @@ class Config(Section):
         return self.fleet.rents and limited if self.gateway.wake is None else self.gateway.wake
 
     @property
+    def longest_request(self) -> float:
+        """Seconds that a question takes at most, by the time limits: each worker that is tried is waited for,
+        and may break off its answer."""
+        gateway, engine = self.gateway, self.engine
+        waiting = max(gateway.queue_timeout, gateway.wake_timeout if self.wakes else 0.0)
+        return self.limits.max_attempts * (waiting + engine.connect_timeout + engine.answer_timeout)
+
+    @property
+    def longest_answer(self) -> int:
+        """Tokens. Of an engine that is not told its context, characters alone are limited: a token has one at
+        least, four as a rule."""
+        return self.limits.max_answer_chars // 4 if self.engine.kind == "openai" else self.engine.context
+
+    @property
     def serves_toy(self) -> bool:
         """Whether workers serve the packaged model, which is good enough to try llmhost out and no more."""
         return self.fleet.provider == "local" and self.engine.model_path is None

@@ -227,11 +227,20 @@ class Access:
     def charge(self, key: ApiKey, use: Use) -> None:
         self._books.used(key.id, use)
 
+    def check(self, key: ApiKey, held: Use | None = None) -> None:
+        """Raises RateLimited where a limit of a day is used up by what Redis last knew, what is not booked
+        yet, and what is `held`."""
+        if (known := self._known.get(key.id)) is not None:
+            used = self._books.pending(key.id) + (held or Use())
+            if (reached := known.used_up(time.time(), used)) is not None:
+                raise _limited(key.limits, *reached)
+
     @asynccontextmanager
-    async def holding(self, key: ApiKey, most: Use) -> AsyncIterator[None]:
-        """Keeps `most` of the key's limits of a day within the block. Raises RateLimited."""
+    async def holding(self, key: ApiKey, most: Use, lifetime: float) -> AsyncIterator[None]:
+        """Keeps `most` of the key's limits of a day within the block, for `lifetime` seconds where this
+        process dies. Raises RateLimited."""
         hold = secrets.token_hex(8)
-        has_redis_it = await self._hold(key, hold, most)
+        has_redis_it = await self._hold(key, hold, most, lifetime)
         self._held.setdefault(key.id, {})[hold] = most
         try:
             yield
@@ -242,13 +251,13 @@ class Access:
             if has_redis_it:
                 self._books.ended(key.id, hold)
 
-    async def _hold(self, key: ApiKey, hold: str, most: Use) -> bool:
+    async def _hold(self, key: ApiKey, hold: str, most: Use, lifetime: float) -> bool:
         """Whether Redis has it; while Redis is away, it is held for this process alone."""
         if self._away_until is None:
             holding = None
             try:
                 with suppress(StoreError):
-                    holding = await self._store.hold(key.id, hold, most)
+                    holding = await self._store.hold(key.id, hold, most, lifetime)
             finally:
                 if holding is None:  # Redis may have it, or have it yet
                     self._books.ended(key.id, hold)
@@ -256,10 +265,7 @@ class Access:
                 if holding.verdict == "ok":
                     return True
                 raise _limited(key.limits, holding.verdict, holding.wait, used_up=holding.is_used_up)
-        if (known := self._known.get(key.id)) is not None:
-            held = sum(self._held.get(key.id, {}).values(), Use())
-            if (reached := known.used_up(time.time(), self._books.pending(key.id) + held)) is not None:
-                raise _limited(key.limits, *reached)
+        self.check(key, sum(self._held.get(key.id, {}).values(), Use()))
         return False
 
     def _needs_key(self, exchange: Exchange) -> bool:
@@ -351,8 +357,11 @@ class _KeyAccount:
     def charge(self, tokens: int, usd: float) -> None:
         self._access.charge(self._key, Use(0, tokens, usd))
 
-    def holding(self, tokens: int, usd: float) -> AbstractAsyncContextManager[None]:
-        return self._access.holding(self._key, Use(0, tokens, usd))
+    def check(self) -> None:
+        self._access.check(self._key)
+
+    def holding(self, tokens: int, usd: float, lifetime: float) -> AbstractAsyncContextManager[None]:
+        return self._access.holding(self._key, Use(0, tokens, usd), lifetime)
 
 
 def _limited(limits: Limits, verdict: str, wait: int, *, used_up: bool = True) -> RateLimited:

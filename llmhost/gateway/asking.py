@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass, field, replace
 
 import orjson
 
@@ -26,6 +26,8 @@ from llmhost.gateway.exchange import Account, Caller, ClientGone, Exchange
 from llmhost.gateway.fleets import ServedFleet
 
 __all__ = ["CacheControl", "Questions", "ask_streamed", "ask_whole", "questions_of", "read_cache_control"]
+
+OnMiss = Callable[[], Awaitable[None]] | None
 
 #: seconds of silence after which a client is shown that its request is still worked on
 PING_PERIOD = 10.0
@@ -284,28 +286,28 @@ def _charged(
     exchange: Exchange, fleet: ServedFleet, questions: Sequence[Question]
 ) -> AsyncGenerator[tuple[int, Event]]:
     """As `_events`, and the caller's key is charged where there is one."""
-    events, account = _events(fleet, questions), exchange.caller.account
-    return events if account is None else _charging(account, fleet, events, questions)
+    account = exchange.caller.account
+    return _events(fleet, questions) if account is None else _charging(account, fleet, questions)
 
 
 async def _charging(
-    account: Account,
-    fleet: ServedFleet,
-    events: AsyncGenerator[tuple[int, Event]],
-    questions: Sequence[Question],
+    account: Account, fleet: ServedFleet, questions: Sequence[Question]
 ) -> AsyncGenerator[tuple[int, Event]]:
     """The events. Each answer is charged for, also where it does not come to its end; what the answers may
-    use at most is held until then.
+    use at most is held until then, where the cache does not have all of them.
 
     A hit costs nothing. Its tokens count as its usage says: else one could ask for the same twice, end the
     request that pays, and have every answer for nothing.
     """
     clock = asyncio.get_running_loop().time
     unfinished = {index: _Unfinished(question) for index, question in enumerate(questions)}
-    most = await _most(fleet, questions) if account.is_limited else None
-    async with aclosing(events), account.holding(*most) if most else nullcontext():
+    async with AsyncExitStack() as stack:
+        hold = _Hold(account, fleet, questions, stack)
+        events = await stack.enter_async_context(aclosing(_events(fleet, questions, hold.begin)))
         try:
             async for index, event in events:
+                if isinstance(event, Started) and not hold.has_begun:
+                    account.check()
                 if isinstance(event, Reply):
                     answer = event.answer
                     account.charge(answer.prompt_tokens + answer.completion_tokens, event.cost_usd)
@@ -318,26 +320,53 @@ async def _charging(
                 account.charge(*rest.used(clock()))
 
 
+@dataclass(slots=True)
+class _Hold:
+    """Holds what the answers to a request may use at most, until its `stack` is closed."""
+
+    account: Account
+    fleet: ServedFleet
+    questions: Sequence[Question]
+    stack: AsyncExitStack
+    has_begun: bool = False
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def begin(self) -> None:
+        """For all of them, with the first that the cache does not have. Raises RateLimited."""
+        async with self._turn:
+            if self.has_begun or not self.account.is_limited:
+                return
+            tokens, usd = await _most(self.fleet, self.questions)
+            lifetime = self.fleet.config.longest_request
+            await self.stack.enter_async_context(self.account.holding(tokens, usd, lifetime))
+            self.has_begun = True
+
+
 async def _most(fleet: ServedFleet, questions: Sequence[Question]) -> tuple[int, float]:
-    """The tokens that the answers may take at most, and about as many USD."""
+    """The tokens that the answers may take at most, and about as many USD: clients write a `max_tokens` that
+    no answer reaches."""
     tokens, usd = 0, 0.0
+    longest = fleet.config.longest_answer
     for question in questions:
-        answer = question.sampling.max_tokens or fleet.config.engine.context
+        answer = min(question.sampling.max_tokens or longest, longest)
         tokens += question.request().prompt_tokens + answer
         seconds = min(answer / _SLOW, fleet.config.engine.answer_timeout)
         usd += seconds * await fleet.answerer.usd_per_second(question.model)
     return tokens, usd
 
 
-async def _events(fleet: ServedFleet, questions: Sequence[Question]) -> AsyncGenerator[tuple[int, Event]]:
-    """The events of all answers with the number of each; they come side by side."""
+async def _events(
+    fleet: ServedFleet, questions: Sequence[Question], on_miss: OnMiss = None
+) -> AsyncGenerator[tuple[int, Event]]:
+    """The events of all answers with the number of each; they come side by side. `on_miss` as in
+    `Answerer.answer`."""
     if len(questions) == 1:
-        async with aclosing(fleet.answerer.answer(questions[0])) as events:
+        async with aclosing(fleet.answerer.answer(questions[0], on_miss=on_miss)) as events:
             async for event in events:
                 yield 0, event
         return
     queue: asyncio.Queue[tuple[int, Event] | Exception] = asyncio.Queue(_MOST_WAITING)
-    tasks = [asyncio.create_task(_answer(fleet, *one, queue)) for one in enumerate(questions)]
+    tasks = [asyncio.create_task(_answer(fleet, *one, queue, on_miss)) for one in enumerate(questions)]
     try:
         remaining = len(tasks)
         while remaining:
@@ -353,11 +382,15 @@ async def _events(fleet: ServedFleet, questions: Sequence[Question]) -> AsyncGen
 
 
 async def _answer(
-    fleet: ServedFleet, index: int, question: Question, queue: asyncio.Queue[tuple[int, Event] | Exception]
+    fleet: ServedFleet,
+    index: int,
+    question: Question,
+    queue: asyncio.Queue[tuple[int, Event] | Exception],
+    on_miss: OnMiss,
 ) -> None:
     """Puts the events of one answer into the queue; the last is its reply, or why there is none."""
     try:
-        async with aclosing(fleet.answerer.answer(question)) as events:
+        async with aclosing(fleet.answerer.answer(question, on_miss=on_miss)) as events:
             async for event in events:
                 await queue.put((index, event))
     except Exception as error:  # noqa: BLE001 - raised by what reads the queue

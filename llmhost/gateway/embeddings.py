@@ -151,13 +151,17 @@ class Embeddings:
     ) -> _Vectors:
         fleets, account = self._fleets.limited_to(exchange.caller.models), exchange.caller.account
         tokens = sum(map(len, texts)) // CHARACTERS_A_TOKEN
-        async with account.holding(tokens, 0.0) if account and account.is_limited else nullcontext():
-            if (fleet := fleets.embedder_of(body.model)) is not None:
-                return await self._by_cache(body, texts, exchange, fleet, cut=cut)
-            if (fleet := fleets.serving(body.model)) is not None:
-                return await _by_engine(body, texts, exchange, fleet, cut=cut)
-        there = ", ".join(fleets.embedders) or "none"
-        raise NotFound(f"the model {body.model!r} gives no embeddings here; those that do: {there}", "model")
+        of_cache, fleet = fleets.embedder_of(body.model), fleets.serving(body.model)
+        if (fleet := of_cache or fleet) is None:
+            there = ", ".join(fleets.embedders) or "none"
+            raise NotFound(
+                f"the model {body.model!r} gives no embeddings here; those that do: {there}", "model"
+            )
+        lifetime, is_limited = fleet.config.longest_request, account and account.is_limited
+        async with account.holding(tokens, 0.0, lifetime) if account and is_limited else nullcontext():
+            if of_cache is not None:
+                return await self._by_cache(body, texts, exchange, of_cache, cut=cut)
+            return await _by_engine(body, texts, exchange, fleet, cut=cut)
 
     async def _by_cache(
         self,

@@ -53,9 +53,15 @@ class Account(Protocol):
         """Counts what was used."""
         ...
 
-    def holding(self, tokens: int, usd: float) -> AbstractAsyncContextManager[None]:
+    def check(self) -> None:
+        """Raises RateLimited where a limit of a day was used up since the request was admitted, as far as
+        this process knows."""
+        ...
+
+    def holding(self, tokens: int, usd: float, lifetime: float) -> AbstractAsyncContextManager[None]:
         """Within the block, so much is kept for it, so that requests side by side do not pass a limit
-        together. Raises RateLimited where nothing is left."""
+        together. Raises RateLimited where nothing is left. What a process held that died is free after
+        `lifetime` seconds."""
         ...
 
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["Admission", "Holding", "KeyStore", "StoredKey"]
 
 _DAY = 86_400.0  #: seconds
-#: seconds; what is held for a request of a gateway that died is free again
-_LONGEST_HOLD = 900.0
 _USED = ("day", "requests", "tokens", "usd")
 
 
@@ -112,7 +110,7 @@ class KeyStore:
             return None
         return Admission(text(verdict), key, int(wait), int(asked), int(day), _use(used))
 
-    async def hold(self, id: str, hold: str, most: Use, lifetime: float = _LONGEST_HOLD) -> Holding:
+    async def hold(self, id: str, hold: str, most: Use, lifetime: float) -> Holding:
         """Keeps `most` of what is left of the key's limits of a day for one request. It is named `hold`, and
         lasts until a booking ends it, for `lifetime` seconds at most."""
         with translate_errors():

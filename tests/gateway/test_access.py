@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -412,11 +413,93 @@ async def test_many_requests_at_once_do_not_pass_a_limit_of_a_day_together(
             await until(lambda: sum(task.done() for task in asked) >= 18)
             engine.open.set()
             answers = await asyncio.gather(*asked)
-            again = await one.chat("Hi again", key, max_tokens=1000)
+
+            async def is_answered() -> bool:
+                return (await one.chat("Hi again", key, max_tokens=1000)).status_code == 200
+
+            await until(is_answered)  # once it is booked what the others used
     refused = [answer for answer in answers if answer.status_code == 429]
-    assert (len(refused), again.status_code) == (18, 200)
+    assert len(refused) == 18
     assert "requests under way" in refused[0].json()["error"]["message"]
     assert int(refused[0].headers["retry-after"]) < 60
+
+
+@asynccontextmanager
+async def one_under_way(
+    serve: Serve, key: dict[str, str], **sections: Any
+) -> AsyncIterator[tuple[House, HeldServer]]:
+    """A gateway that has answered "What is Redis?", and while a worker answers a question for which as many
+    tokens are wanted as agents want."""
+    async with HeldServer() as engine:
+        engine.open.set()
+        worker = {"provider": "static", "workers": [{"url": engine.url}]}
+        slots = {"kind": "openai", "model": "tiny", "slots": 2}
+        async with serve(fleet=worker, engine=slots, gateway=ALWAYS, **sections) as house:
+            await house.chat("What is Redis?", key)
+            engine.open.clear()
+            asked = asyncio.create_task(house.chat("What is a queue?", key, max_tokens=128_000))
+            await until(lambda: engine.under_way == 1)
+            yield house, engine
+            engine.open.set()
+            assert (await asked).status_code == 200
+
+
+async def test_a_hit_is_served_while_requests_under_way_hold_what_is_left_of_a_limit(
+    serve: Serve, add_key: AddKey
+) -> None:
+    key = bearer(await add_key(tokens_per_day=100_000))
+    async with one_under_way(serve, key) as (house, _):
+        hit = await house.chat("What is Redis?", key)
+        miss = await house.chat("What is a stack?", key)
+    assert (hit.status_code, hit.headers.get("x-llmhost-cache")) == (200, "exact")
+    assert (miss.status_code, "requests under way" in miss.text) == (429, True)
+
+
+async def test_no_more_is_held_than_an_answer_can_be_long(serve: Serve, add_key: AddKey) -> None:
+    key = bearer(await add_key(tokens_per_day=5000))
+    async with one_under_way(serve, key, limits={"max_answer_chars": 8000}) as (house, engine):
+        asked = asyncio.create_task(house.chat("What is a stack?", key))
+        await until(lambda: engine.under_way == 2 or asked.done())
+        engine.open.set()
+        assert (await asked).status_code == 200
+
+
+async def test_what_is_held_lasts_as_long_as_a_request_can_take(
+    serve: Serve, add_key: AddKey, redis_client: Redis
+) -> None:
+    text = await add_key(tokens_per_day=300_000)
+    limits, waiting = {"max_attempts": 2}, {"queue_timeout": 500}
+    async with HeldServer() as engine:
+        sections = {
+            "fleet": {"provider": "static", "workers": [{"url": engine.url}]},
+            "engine": {"kind": "openai", "model": "tiny", "answer_timeout": 1000, "connect_timeout": 5},
+            "gateway": ALWAYS | waiting,
+            "limits": limits,
+        }
+        engine.open.set()
+        async with serve(**sections) as house:
+            engine.open.clear()
+            asked = asyncio.create_task(house.chat(headers=bearer(text)))
+            await until(lambda: engine.under_way == 1)
+            presented = key_in([text])
+            fields: Any = await redis_client.hgetall(GatewayKeys.key(presented.id))
+            engine.open.set()
+            await asked
+    (held,) = (value for name, value in fields.items() if name.startswith(b"hold:"))
+    began, expires, *_ = map(float, held.split())
+    assert expires - began == 2 * (500 + 5 + 1000)
+
+
+async def test_hits_at_once_do_not_pass_a_limit_of_a_day_together(
+    serve: Serve, add_key: AddKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmhost.gateway.access._TOGETHER", 3600)  # what is used is not booked yet
+    async with serve(gateway=ALWAYS) as house:
+        first = await house.chat(headers=bearer(await add_key()))
+        tokens = first.json()["usage"]["total_tokens"]
+        key = bearer(await add_key(tokens_per_day=3 * tokens))
+        answers = await asyncio.gather(*(house.chat(headers=key) for _ in range(20)))
+    assert Counter(answer.status_code for answer in answers) == {200: 3, 429: 17}
 
 
 @pytest.fixture
@@ -433,7 +516,7 @@ async def slow_access(redis_port_server: PortServer) -> AsyncIterator[SlowAccess
         await KeyStore(clients[0]).add(key)
         access = Access(GatewayConfig(), KeyStore(clients[1]), WarnOnce(lambda _: None))
         slow = SlowAccess(access, key, relay.answers, clients[0])
-        async with access.holding(key, Use(0, 1)):  # it is connected, and Redis knows the scripts
+        async with access.holding(key, Use(0, 1), 900.0):  # it is connected, and Redis knows the scripts
             pass
         await until(slow.is_free)
         relay.answers.clear()
@@ -460,7 +543,7 @@ class SlowAccess:
         return not await self.held()
 
     async def hold(self) -> None:
-        async with self.access.holding(self.key, Use(0, 900)):
+        async with self.access.holding(self.key, Use(0, 900), 900.0):
             await asyncio.Event().wait()
 
 
@@ -476,7 +559,7 @@ async def test_what_is_held_is_free_again_where_its_client_leaves_before_redis_h
 
 
 async def test_what_is_held_is_free_again_where_redis_answers_too_late(slow_access: SlowAccess) -> None:
-    async with slow_access.access.holding(slow_access.key, Use(0, 900)):
+    async with slow_access.access.holding(slow_access.key, Use(0, 900), 900.0):
         slow_access.answers.set()
     await until(slow_access.is_free)
 

@@ -51,6 +51,7 @@ async def admit(store: KeyStore, key: PresentedKey) -> Admission:
     return admission
 
 
+LIFETIME = 900.0  #: seconds; of a hold
 STEPS = st.lists(
     st.tuples(st.integers(0, 1), st.integers(1, 6)) | st.integers(1, 70), min_size=1, max_size=20
 )
@@ -156,10 +157,13 @@ async def test_what_requests_under_way_may_use_is_held_by_all_gateways_until_the
 ) -> None:
     async with two_stores(redis_server.socket) as (client, stores):
         key = await made(client, **{limit: 100 if most.tokens else 1.0})
-        held = [(await stores[number % 2].hold(key.id, f"{number}", most)).verdict for number in range(3)]
-        refused = await stores[0].hold(key.id, "more", most)
+        held = [
+            (await stores[number % 2].hold(key.id, f"{number}", most, LIFETIME)).verdict
+            for number in range(3)
+        ]
+        refused = await stores[0].hold(key.id, "more", most, LIFETIME)
         await stores[1].book({key.id: Booking(Use(1, 1, 0.01), ("0", "1"))})
-        again = await stores[0].hold(key.id, "again", most)
+        again = await stores[0].hold(key.id, "again", most, LIFETIME)
     assert held == ["ok", "ok", limit]
     assert (refused.verdict, refused.is_used_up) == (limit, False)
     assert 0 < refused.wait < 60
@@ -169,17 +173,17 @@ async def test_what_requests_under_way_may_use_is_held_by_all_gateways_until_the
 async def test_what_a_gateway_held_that_died_is_free_again(redis_client: Redis) -> None:
     key, store = await made(redis_client, tokens_per_day=100), KeyStore(redis_client)
     await store.hold(key.id, "dead", Use(0, 500), lifetime=0)
-    assert (await store.hold(key.id, "new", Use(0, 500))).verdict == "ok"
+    assert (await store.hold(key.id, "new", Use(0, 500), LIFETIME)).verdict == "ok"
     assert await redis_client.hget(GatewayKeys.key(key.id), "hold:dead") is None
 
 
 async def test_a_hold_of_before_the_clock_was_put_back_is_no_more(redis_client: Redis) -> None:
     key, store = await made(redis_client, tokens_per_day=100), KeyStore(redis_client)
-    await store.hold(key.id, "dead", Use(0, 500))
+    await store.hold(key.id, "dead", Use(0, 500), LIFETIME)
     held = text(await redis_client.hget(GatewayKeys.key(key.id), "hold:dead") or b"")
     ahead = re.sub(r"\b\d{10}\b", lambda time: f"{int(time[0]) + 7 * 86_400}", held)
     await redis_client.hset(GatewayKeys.key(key.id), "hold:dead", ahead)
-    assert (await store.hold(key.id, "new", Use(0, 500))).verdict == "ok"
+    assert (await store.hold(key.id, "new", Use(0, 500), LIFETIME)).verdict == "ok"
     assert await redis_client.hget(GatewayKeys.key(key.id), "hold:dead") is None
 
 
@@ -187,21 +191,21 @@ async def test_a_hold_that_comes_later_than_its_end_holds_nothing(redis_client: 
     key, store = await made(redis_client, tokens_per_day=100), KeyStore(redis_client)
     for _ in range(2):  # as where it was not known whether it was booked
         await store.book({key.id: Booking(ended=("late",))})
-    await store.hold(key.id, "late", Use(0, 500))
-    assert (await store.hold(key.id, "new", Use(0, 1))).verdict == "ok"
+    await store.hold(key.id, "late", Use(0, 500), LIFETIME)
+    assert (await store.hold(key.id, "new", Use(0, 1), LIFETIME)).verdict == "ok"
 
 
 async def test_a_limit_that_is_used_up_holds_nothing_before_tomorrow(redis_client: Redis) -> None:
     key, store = await made(redis_client, tokens_per_day=100), KeyStore(redis_client)
     await store.book({key.id: Booking(Use(1, 100))})
-    refused = await store.hold(key.id, "one", Use(0, 1))
+    refused = await store.hold(key.id, "one", Use(0, 1), LIFETIME)
     assert (refused.verdict, refused.is_used_up) == ("tokens_per_day", True)
 
 
 async def test_a_late_hold_does_not_bring_a_revoked_key_back(redis_client: Redis) -> None:
     key, store = await made(redis_client), KeyStore(redis_client)
     await store.revoke(key.id)
-    await store.hold(key.id, "late", Use(0, 1))
+    await store.hold(key.id, "late", Use(0, 1), LIFETIME)
     assert not await redis_client.exists(GatewayKeys.key(key.id))
 
 
