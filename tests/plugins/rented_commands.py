@@ -120,6 +120,11 @@ class RentedHouse(House):
         """What is bought from now on never runs."""
         self.server.world.boot = ENDLESS
 
+    async def fleets(self, **environ: str) -> dict[str, Any]:
+        """How many workers each fleet has, as `llmhost fleets` shows it."""
+        shown = await self.ok("fleets", **environ)
+        return {fleet["name"]: len(fleet["workers"]) for fleet in shown["fleets"]}
+
     async def status(self) -> dict[str, Any]:
         """What `status` says of each worker that exists."""
         return {worker["id"]: worker for worker in (await self.ok("status"))["workers"]}
@@ -179,3 +184,31 @@ async def rented_house(tmp_path: Path, redis_server: RedisServer) -> AsyncIterat
     redis = {"url": f"unix://{redis_server.socket}"}
     async with renting(tmp_path / "rented", redis) as house:
         yield house
+
+
+@pytest.fixture
+async def blue(rented_house: RentedHouse) -> RentedHouse:
+    """A fleet named blue, of two workers that boot for as long as the test lasts."""
+    rented_house.boot_for_ever()
+    rented_house.configure(fleet={"name": "blue", "budget": {"per_hour": 10}})
+    await rented_house.ok("up", "--gpus", "2", "--yes", "--no-wait")
+    return rented_house
+
+
+@pytest.fixture
+async def green(blue: RentedHouse, redis_server: Any, tmp_path: Path) -> str:
+    """The configuration of another fleet of this machine, which has a Redis of its own, and whose only worker
+    was ended by name."""
+    usual = blue.configure()
+    blues = usual.read_text()
+    blue.configure(
+        fleet={"name": "green", "budget": {"per_hour": 10}},
+        scale={"min_gpus": 1},
+        redis={"url": f"unix://{redis_server.socket}"},
+    )
+    path = str(usual.rename(tmp_path / "green.yaml"))
+    usual.write_text(blues)
+    await blue.ok("up", "--gpus", "1", "--yes", "--no-wait", LLMHOST_CONFIG=path)
+    status = await blue.ok("status", LLMHOST_CONFIG=path)
+    await blue.ok("down", *(worker["id"] for worker in status["workers"]), LLMHOST_CONFIG=path)
+    return path
