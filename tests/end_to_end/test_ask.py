@@ -109,6 +109,16 @@ async def test_a_question_whose_answer_does_not_keep_is_cached_only_on_demand(st
     assert (await static_house.ok("stats"))["kinds"] == {"changing": 4}
 
 
+async def test_a_secret_is_never_shared_and_own_data_in_the_middle_of_a_long_question_never_kept(
+    static_house: House,
+) -> None:
+    long = "What is this about? " + "lorem ipsum. " * 110
+    for asked in ("Generate a strong password", f"{long} My card is 4111 1111 1111 1111. {long}"):
+        for _ in range(2):
+            assert (await static_house.ok("ask", asked))["source"] == "engine"
+    assert (await static_house.ok("cache", "ls"))["total"] == 0
+
+
 async def test_on_a_terminal_a_sign_of_life_names_the_worker_and_goes_with_the_first_word(
     static_house: House, openai_server: OpenAIServer
 ) -> None:
