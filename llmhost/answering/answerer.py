@@ -165,7 +165,7 @@ class Answerer:
                 await self._count(asked)
 
     async def usd_per_second(self, model: str) -> float:
-        """What a second of a worker's time costs, of the dearest that could be asked; 0 without one."""
+        """What a second of a worker's time costs, of the dearest that could be asked."""
         return answer_cost(1.0, await self.pool().highest_price(model), self.slots)
 
     async def aclose(self) -> None:

@@ -9,7 +9,7 @@ Defaults are defined in these files and nowhere else. `llmhost init`, `configs/l
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 from typing import Any, Literal, Self
 
@@ -375,10 +375,20 @@ class Config(Section):
         return self.scale.boot_time or (180.0 if self.fleet.rents else 10.0)
 
     @property
+    def _price_limits(self) -> Sequence[float]:
+        """USD that a rented worker, or all of them in an hour or longer, may cost."""
+        limits = (*self.fleet.budget.model_dump().values(), self.vast.max_price)
+        return [limit for limit in limits if limit is not None]
+
+    @property
+    def highest_price(self) -> float:
+        """USD an hour that one worker may cost; of a rented one, 0 where nothing limits it."""
+        return min(self._price_limits, default=0.0) if self.fleet.rents else self.fleet.price_per_hour
+
+    @property
     def wakes(self) -> bool:
         """Whether a request that finds no worker may have one started; `gateway.wake` None needs more."""
-        limits = (*self.fleet.budget.model_dump().values(), self.vast.max_price)
-        limited = any(limit is not None for limit in limits)
+        limited = bool(self._price_limits)
         return self.fleet.rents and limited if self.gateway.wake is None else self.gateway.wake
 
     @property

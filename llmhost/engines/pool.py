@@ -147,7 +147,8 @@ class Pool:
     audit or a judge, a question without a worker is not counted as rejected, so that none is bought for it.
 
     With a `queue`, a request waits in it where no worker has a free slot; without, workers have a queue of
-    their own. `wake` is asked where there is no worker, and needs a queue.
+    their own. `wake` is asked where there is no worker, and needs a queue. `price_limit` is what a worker may
+    cost that comes, USD an hour.
     """
 
     def __init__(
@@ -162,6 +163,7 @@ class Pool:
         queue: FairQueue | None = None,
         wake: Wake | None = None,
         breakers: Breakers | None = None,
+        price_limit: float = 0.0,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._upstreams = upstreams
@@ -173,6 +175,7 @@ class Pool:
         self._queue = queue
         self._wake = wake
         self._breakers = breakers or Breakers()
+        self._price_limit = price_limit
         self._clock = clock
 
     def stream(
@@ -203,11 +206,13 @@ class Pool:
         return self._answer(request.model, "", tenant, tokens, lambda engine: _vectors(engine, request))
 
     async def highest_price(self, model: str) -> float:
-        """USD an hour of the dearest worker that serves the model; 0 without one."""
+        """USD an hour of the dearest worker that serves the model; without one, what one may cost."""
         try:
-            return max((one.price_per_hour for one in await self._upstreams(model)), default=0.0)
+            return max(
+                (one.price_per_hour for one in await self._upstreams(model)), default=self._price_limit
+            )
         except LlmhostError:
-            return 0.0
+            return self._price_limit
 
     async def _answer(
         self,

@@ -521,6 +521,7 @@ class Wiring(AsyncExitStack):
             queue=self._queue,
             wake=None if background else self._waker,
             breakers=self._breakers,
+            price_limit=self._config.highest_price,
         )
 
     async def upstreams(self, model: str) -> Sequence[Upstream]:

@@ -87,6 +87,21 @@ async def test_a_rented_worker_is_told_to_answer_by_its_engine(
     assert {request.headers["cache-control"] for request in server.requests} == {"no-cache, no-store"}
 
 
+@pytest.mark.parametrize(
+    ("sections", "price"),
+    [
+        ({"vast": {"max_price": 0.72}, "fleet": {"provider": "vast", "budget": {"per_hour": 0.36}}}, 0.36),
+        ({"vast": {"max_price": 0.72}}, 0.72),
+        ({}, 0.0),
+    ],
+)
+async def test_without_a_worker_its_time_costs_what_one_may_cost(
+    wire: Callable[..., Wiring], sections: Any, price: float
+) -> None:
+    async with wire(**sections) as wiring:
+        assert await (await wiring.answerer()).usd_per_second("tiny") == pytest.approx(price / 3600)
+
+
 async def test_the_next_worker_answers_and_the_operator_is_told(
     wire: Callable[..., Wiring], server: OllamaServer, warnings: list[str]
 ) -> None:
