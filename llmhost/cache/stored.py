@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from llmhost.cache.keys import cache_key
 from llmhost.cache.models import Answer
 from llmhost.store.client import text, translate_errors
+from llmhost.store.cluster import raise_lost
 from llmhost.store.keys import NamespaceKeys
 from llmhost.store.reads import SharedReads
 
@@ -132,7 +133,9 @@ async def read_entries(
             pipeline = client.pipeline(transaction=False)
             for at in older:
                 pipeline.hmget(keys.embedding(names[at]), ["question", "scope", "embedder", "vector"])
-            for at, facts in zip(older, await pipeline.execute(raise_on_error=False), strict=True):
+            answers = await pipeline.execute(raise_on_error=False)
+            raise_lost(answers)
+            for at, facts in zip(older, answers, strict=True):
                 found[at] = None if isinstance(facts, Exception) else _completed(found[at], facts)
     return [
         _with_readable_question(entry)

@@ -32,7 +32,7 @@ from llmhost.store.connections import Client, FailFastPool, NeverCutPipeline, cl
 from llmhost.store.errors import NoCluster
 from llmhost.store.keys import SLOTS
 
-__all__ = ["Address", "ClusterClient", "ClusterNode"]
+__all__ = ["Address", "ClusterClient", "ClusterNode", "raise_lost"]
 
 #: host and port
 Address = tuple[str, int]
@@ -135,45 +135,53 @@ class ClusterClient(Client):
 
     async def run(self, stack: _Stack, scripts: Iterable[Any], *, raise_on_error: bool) -> list[Any]:
         """A pipeline: what belongs to one node is sent at once, and to all nodes at the same time. Commands
-        on one key are carried out in their order."""
+        on one key are carried out in their order. Where a node fails, that is the answer to its commands
+        alone: others have carried out theirs."""
         await self._look()
         groups: dict[Address, list[int]] = {}
+        answers: list[Any] = [None] * len(stack)
         for place, (args, _) in enumerate(stack):
-            groups.setdefault(self._owner(args), []).append(place)
+            try:
+                groups.setdefault(self._owner(args), []).append(place)
+            except ClusterDownError as error:
+                answers[place] = error
         commands = ([stack[place] for place in places] for places in groups.values())
         found = await asyncio.gather(
-            *(self._send_all(*group, scripts) for group in zip(groups, commands, strict=True)),
-            return_exceptions=True,
+            *(self._send_all(*group, scripts) for group in zip(groups, commands, strict=True))
         )
-        answers: list[Any] = [None] * len(stack)
         for places, values in zip(groups.values(), found, strict=True):
-            if isinstance(values, BaseException):
-                raise values
             for place, value in zip(places, values, strict=True):
                 answers[place] = value
-        redirected = [at for at, answer in enumerate(answers) if isinstance(answer, AskError | TryAgainError)]
-        if redirected:
-            for script in scripts:  # the other node may not know it
-                await self._on_all("SCRIPT LOAD", script.script)
-        for place in redirected:
-            try:
-                answers[place] = await self._send(*stack[place])
-            except ResponseError as error:
-                answers[place] = error
+        for place, answer in enumerate(answers):
+            if isinstance(answer, AskError | TryAgainError):
+                answers[place] = await self._again(*stack[place], scripts)
         if raise_on_error:
+            raise_lost(answers)
             ClusterPipeline(self, False).raise_first_error(stack, answers)  # type: ignore[arg-type]
         return answers
 
+    async def _again(self, args: tuple[Any, ...], options: Mapping[str, Any], scripts: Iterable[Any]) -> Any:
+        """The answer to a command of a pipeline that was redirected, or why there is none. The other node may
+        not know its script."""
+        texts = {script.sha: script.script for script in scripts}
+        if args[0] == "EVALSHA" and args[1] in texts:
+            args = ("EVAL", texts[args[1]], *args[2:])
+        try:
+            return await self._send(args, options)
+        except (RedisError, *_LOST) as error:
+            return error
+
     async def _send_all(self, address: Address, stack: _Stack, scripts: Iterable[Any]) -> list[Any]:
+        """The answers of a node; where it is lost, that is each."""
         pipeline = self._node(address).pipeline(transaction=False)
         pipeline.scripts.update(scripts)
         for args, options in stack:
             pipeline.execute_command(*args, **options)
         try:
             return await pipeline.execute(raise_on_error=False)
-        except _LOST:
-            self._is_stale = True
-            raise
+        except (RedisError, *_LOST) as error:
+            self._is_stale = self._is_stale or isinstance(error, _LOST)
+            return [error] * len(stack)
 
     async def transact(self, stack: _Stack, *, raise_on_error: bool) -> list[Any]:
         """A transaction, whose keys are in one slot."""
@@ -320,6 +328,13 @@ class ClusterPipeline(NeverCutPipeline):
         if self.is_transaction:
             return await self._client.transact(stack, raise_on_error=raise_on_error)
         return await self._client.run(stack, scripts, raise_on_error=raise_on_error)
+
+
+def raise_lost(answers: Iterable[Any]) -> None:
+    """Raises the first error among the answers of a pipeline that Redis has not answered with."""
+    for answer in answers:
+        if isinstance(answer, Exception) and not isinstance(answer, ResponseError):
+            raise answer
 
 
 def _address(node: Sequence[Any], asked: str) -> Address:

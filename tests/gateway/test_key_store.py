@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plugins.redis_clusters import RedisCluster
 from redis.asyncio import Redis
+from redis.crc import key_slot
 
 from llmhost.config.models import RedisConfig
+from llmhost.errors import StoreUnavailable
 from llmhost.gateway.api_keys import ApiKey, Booking, Limits, PresentedKey, Use, make_key
 from llmhost.gateway.key_store import Admission, KeyStore
 from llmhost.store.client import connect, text
@@ -149,6 +152,21 @@ async def test_a_record_that_cannot_be_counted_on_keeps_no_other_from_being_coun
         damaged.id
     }
     assert (await admit(store, sound)).today == Use(2, 6)
+
+
+async def test_where_a_node_of_a_cluster_is_lost_what_others_have_counted_is_not_in_doubt(
+    own_redis_cluster: RedisCluster,
+) -> None:
+    cluster = own_redis_cluster
+    async with connect(cluster.config()) as client:
+        keys, store = [await made(client) for _ in range(12)], KeyStore(client)
+        owners = {key.id: cluster.owner(key_slot(GatewayKeys.key(key.id).encode())) for key in keys}
+        await store.book({key.id: Booking(Use(1, 1)) for key in keys})
+        lost = owners[keys[0].id]
+        cluster.nodes[lost].kill()
+        refused = await store.book({key.id: Booking(Use(1, 5)) for key in keys})
+    assert set(refused) == {id for id, owner in owners.items() if owner == lost}
+    assert all(isinstance(error, StoreUnavailable) for error in refused.values())
 
 
 @pytest.mark.parametrize(("limit", "most"), [("tokens_per_day", Use(0, 60)), ("usd_per_day", Use(0, 0, 0.6))])

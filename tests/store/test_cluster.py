@@ -14,7 +14,7 @@ from redis.crc import key_slot
 
 from llmhost.cache.indexes.choose import index_in_force, make_index
 from llmhost.config.redis import RedisConfig
-from llmhost.errors import StoreRefused
+from llmhost.errors import StoreRefused, StoreUnavailable
 from llmhost.store.client import connect, is_sharded, translate_errors
 from llmhost.store.cluster import ClusterClient
 from llmhost.store.keys import NamespaceKeys
@@ -127,6 +127,41 @@ async def test_keys_of_a_slot_that_moves_are_read_and_written(own_redis_cluster:
         assert await client.mget([f"{other}{number}" for number in range(20)]) == [
             str(number).encode() for number in range(20)
         ]
+
+
+async def test_of_a_pipeline_only_the_commands_of_a_lost_node_fail(own_redis_cluster: RedisCluster) -> None:
+    cluster = own_redis_cluster
+    async with connect(cluster.config()) as client:
+        await client.set("any", 1)  # it knows which node has what
+        owners = {name: cluster.owner(key_slot(name.encode())) for name in NAMES}
+        lost = owners[NAMES[0]]
+        cluster.nodes[lost].kill()
+        pipeline = client.pipeline(transaction=False)
+        for name in NAMES:
+            pipeline.incr(name)
+        answers = await pipeline.execute(raise_on_error=False)
+        for name in NAMES:
+            pipeline.incr(name)
+        with pytest.raises(StoreUnavailable), translate_errors():
+            await pipeline.execute()
+
+    failed = [name for name, answer in zip(NAMES, answers, strict=True) if answer != 1]
+    assert failed == [name for name in NAMES if owners[name] == lost]
+
+
+async def test_a_script_of_a_slot_that_moves_needs_no_third_node(own_redis_cluster: RedisCluster) -> None:
+    cluster, slot = own_redis_cluster, key_slot(b"moves")
+    source = cluster.owner(slot)
+    target, third = (source + 1) % 3, (source + 2) % 3
+    async with connect(cluster.config()) as client:
+        script = client.register_script("return redis.call('INCR', KEYS[1])")
+        await client.set("any", 1)
+        cluster.ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", cluster.ask(source, "CLUSTER", "MYID"))
+        cluster.ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", cluster.ask(target, "CLUSTER", "MYID"))
+        cluster.nodes[third].kill()
+        pipeline = client.pipeline(transaction=False)
+        await script(keys=["{moves}:count"], client=pipeline)
+        assert await pipeline.execute() == [1]
 
 
 async def test_a_server_that_is_no_cluster_and_a_node_that_is_taken_for_one_say_what_to_set(

@@ -13,7 +13,7 @@ from llmhost.cache.contracts import Index
 from llmhost.cache.walk import keys_of
 from llmhost.errors import StoreRefused
 from llmhost.store.client import execute, text, translate_errors
-from llmhost.store.cluster import ClusterClient
+from llmhost.store.cluster import ClusterClient, raise_lost
 from llmhost.store.keys import NamespaceKeys
 
 if TYPE_CHECKING:
@@ -168,6 +168,7 @@ async def _ask(client: Redis, keys: NamespaceKeys) -> tuple[bytes | None, Server
             pipeline.execute_command(*command)
     with translate_errors():
         recorded, *answers = await pipeline.execute(raise_on_error=False)
+        raise_lost(answers)
         if isinstance(recorded, Exception):
             raise recorded
     possible, forbidden = list[IndexKind](), list[IndexKind]()
