@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,19 +83,23 @@ pages that explain them.
 
 | exit code | meaning |
 | --- | --- |
-| 0 | done |
-| 1 | failed |
-| 2 | invalid usage or configuration |
-| 3 | partial success |
-| 4 | refused by a limit: budget, credit, `fleet.max_gpus` |
-| 5 | something external is unreachable: provider, Redis, engine |
-| 130 | interrupted |
+{exit_codes}
 
 An error is one line with the problem and one with a hint, on stderr. With `--json`, stdout has one object:
 the result, or `error` with `code`, `message` and `hint`. Where a page explains fields of the result, it is
 linked below.
 
 """
+
+_EXIT_CODES = {
+    0: "done",
+    1: "failed",
+    2: "invalid usage or configuration",
+    3: "partial success",
+    4: "refused by a limit: budget, credit, `fleet.max_gpus`",
+    5: "something external is unreachable: provider, Redis, engine",
+    130: "interrupted",
+}
 
 #: the pages that explain fields of a command's `--json`
 _JSON_PAGES = {
@@ -111,67 +116,201 @@ _ARGUMENT_TYPE = re.compile(r"^([A-Z][A-Za-z.]*) <.*>$")
 _LINE_OF_CODE = re.compile(r"^(# .*)$", re.MULTILINE)
 
 
+#: of a table: a name, and a text
+Rows = Sequence[tuple[str, str]]
+
+
 def generated() -> dict[str, str]:
     """The text of each generated file, by its path from the repository's root."""
     return {
         "docs/configuration.md": render_reference(),
         "docs/cli.md": render_commands(),
+        "docs/llmhost.1": render_manual(),
         "configs/local.yaml": render_template(),
     }
 
 
 def render_commands() -> str:
     """The text of docs/cli.md."""
-    root = App(HELP).with_commands(COMMANDS)
-    context = root.make_context("llmhost", [], obj=Globals(), resilient_parsing=True)
-    own = [param for param in root.params if param not in global_options()]
+    own, commands = _commands_with_own_options()
     parts = [
         "## Global options\n\nBefore or after the name of a command.\n",
-        _parameters(global_options(), context),
+        _table(own.shared),
         "And of `llmhost` itself:\n",
-        _parameters(own, context),
+        _table(own.options),
+        *map(_command_reference, commands),
     ]
-    return _COMMANDS_HEAD + "\n".join([*parts, *_commands(root, context)])
+    codes = "\n".join(f"| {code} | {meaning} |" for code, meaning in _EXIT_CODES.items())
+    return _COMMANDS_HEAD.format(exit_codes=codes) + "\n".join(parts)
 
 
-def _commands(group: Group, context: Any) -> Iterator[str]:
-    """The section of each command of a group, those of a group after its own."""
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """One command as its help shows it. `options` are rows of a name, with what it takes, and a text;
+    `shared` are those that every command takes, which only llmhost itself has.
+    """
+
+    name: str
+    about: str
+    options: Rows
+    examples: Sequence[str]
+    shared: Rows = ()
+
+
+def _commands_with_own_options() -> tuple[_Command, Sequence[_Command]]:
+    """llmhost itself, and its commands; those of a group after its own."""
+    root = App(HELP).with_commands(COMMANDS)
+    context = root.make_context("llmhost", [], obj=Globals(), resilient_parsing=True)
+    own = _command("llmhost", HELP, root.params, context)
+    return replace(own, shared=_rows(global_options(), context)), list(_commands(root, context))
+
+
+def _commands(group: Group, context: Any) -> Iterator[_Command]:
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         if command is None or command.hidden:
             continue
         inner = typer.Context(command, parent=context, info_name=name)
-        yield _command_reference(command, inner)
+        params = [*command.params]
+        if isinstance(command, Group) and "(default)" in command.commands:
+            params += command.commands["(default)"].params
+        path = inner.command_path.removeprefix("llmhost ")
+        yield _command(path, command.help or "", params, inner)
         if isinstance(command, Group):
             yield from _commands(command, inner)
 
 
-def _command_reference(command: Any, context: Any) -> str:
-    name = context.command_path.removeprefix("llmhost ")
-    about, _, examples = (command.help or "").partition("Examples:")
-    parts = [f"{'###' if ' ' in name else '##'} llmhost {name}", _LINE_OF_CODE.sub(r"`\1`", about.strip())]
-    params = [*command.params]
-    if isinstance(command, Group) and "(default)" in command.commands:
-        params += command.commands["(default)"].params
-    if own := [param for param in params if param not in global_options()]:
-        parts.append(_parameters(own, context).strip())
-    if examples:
-        lines = "\n".join(line.strip() for line in examples.strip().splitlines())
-        parts.append(f"```bash\n{lines}\n```")
-    if page := _JSON_PAGES.get(name):
+def _command(name: str, text: str, params: Sequence[Any], context: Any) -> _Command:
+    about, _, examples = text.partition("Examples:")
+    own = [param for param in params if param not in global_options()]
+    lines = [line.strip() for line in examples.strip().splitlines()]
+    return _Command(name, about.strip(), _rows(own, context), lines)
+
+
+def _rows(params: Sequence[Any], context: Any) -> Rows:
+    rows = [record for param in params if (record := param.get_help_record(context)) is not None]
+    return [(_ARGUMENT_TYPE.sub(r"\1", name), text) for name, text in rows]
+
+
+def _command_reference(command: _Command) -> str:
+    level = "###" if " " in command.name else "##"
+    parts = [f"{level} llmhost {command.name}", _LINE_OF_CODE.sub(r"`\1`", command.about)]
+    if command.options:
+        parts.append(_table(command.options).strip())
+    if command.examples:
+        parts.append("\n".join(["```bash", *command.examples, "```"]))
+    if page := _JSON_PAGES.get(command.name):
         parts.append(f"Fields of `--json`: [{page}]({page}).")
     return "\n\n".join(parts) + "\n"
 
 
-def _parameters(params: Sequence[Any], context: Any) -> str:
-    rows = [record for param in params if (record := param.get_help_record(context)) is not None]
-    named = [(_ARGUMENT_TYPE.sub(r"\1", name), text) for name, text in rows]
-    lines = [f"| `{_cell(name)}` | {_cell(text)} |" for name, text in named]
+def _table(rows: Rows) -> str:
+    lines = [f"| `{_cell(name)}` | {_cell(text)} |" for name, text in rows]
     return "\n".join(["| argument, option | meaning |", "| --- | --- |", *lines]) + "\n"
 
 
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", chr(92) + "|")
+
+
+_MANUAL_HEAD = """\
+.\\" Written by scripts/make_docs.py from llmhost/cli. Do not edit it here.
+.TH LLMHOST 1 "" llmhost "User Commands"
+.SH NAME
+llmhost \\- host your own LLM on GPUs, behind a semantic cache
+.SH SYNOPSIS
+.B llmhost
+.RI [ OPTION ]...\\&
+.I COMMAND
+.RI [ ARGUMENT ]...
+.SH DESCRIPTION
+"""
+
+_FILES = {
+    "./llmhost.yaml": "The configuration, unless `--config` or LLMHOST_CONFIG names another file. Where it "
+    "is not there, llmhost.yaml in the folder of your configurations, such as ~/.config/llmhost.",
+}
+
+_VARIABLES = {
+    "LLMHOST_CONFIG": "The configuration file.",
+    "LLMHOST_SECTION__KEY": "A key of the configuration, such as LLMHOST_FLEET__GPUS for `fleet.gpus`.",
+    "LLMHOST_STATE_DIR": "The folder of what llmhost has to remember.",
+    "VAST_API_KEY": "The key of the account at vast.ai.",
+    "NO_COLOR": "No colour is shown.",
+}
+
+#: what roff would not show as it is
+_ROFF = {
+    ord("\\"): "\\e",
+    ord("-"): "\\-",
+    ord("'"): "\\(aq",
+    ord("`"): "\\(ga",
+    ord("^"): "\\(ha",
+    ord("~"): "\\(ti",
+    ord('"'): "\\(dq",
+}
+_BACKTICKS = re.compile(r"`([^`]+)`")
+
+
+def render_manual() -> str:
+    """The text of docs/llmhost.1, the manual page."""
+    own, commands = _commands_with_own_options()
+    lines = [
+        *_paragraphs(own.about.partition("\n\n")[2]),
+        ".SH GLOBAL OPTIONS",
+        "Before or after the name of a command.",
+        *_tagged(own.shared),
+        *_tagged(own.options),
+        ".SH COMMANDS",
+    ]
+    for command in commands:
+        lines += [f".SS {_roff(f'llmhost {command.name}')}", *_paragraphs(command.about)]
+        lines += _tagged(command.options)
+        lines += _examples(command.examples)
+    lines += [
+        ".SH EXIT STATUS",
+        *_tagged(
+            [(str(code), f"{meaning[0].upper()}{meaning[1:]}.") for code, meaning in _EXIT_CODES.items()]
+        ),
+        ".SH ENVIRONMENT",
+        *_tagged(list(_VARIABLES.items())),
+        ".SH FILES",
+        *_tagged(list(_FILES.items())),
+        *_examples(own.examples, ".SH EXAMPLES"),
+    ]
+    return _MANUAL_HEAD + "\n".join(lines) + "\n"
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    for paragraph in filter(None, text.split("\n\n")):
+        yield ".P"
+        for line in paragraph.splitlines():
+            # A line that is to be copied stands alone.
+            yield from (
+                [".br", f"\\fB{_roff(line.strip())}\\fR"] if line.startswith("# ") else [_prose(line)]
+            )
+
+
+def _tagged(rows: Rows) -> Iterator[str]:
+    for name, text in rows:
+        yield from (".TP", f"\\fB{_roff(name)}\\fR", _prose(text))
+
+
+def _examples(lines: Sequence[str], heading: str = ".P") -> Iterator[str]:
+    if lines:
+        yield from (heading, ".EX", *map(_roff, lines), ".EE")
+
+
+def _prose(text: str) -> str:
+    """One line, in which what stands in backticks is bold."""
+    pieces = _BACKTICKS.split(" ".join(text.split()))
+    shown = "".join(f"\\fB{_roff(each)}\\fR" if n % 2 else _roff(each) for n, each in enumerate(pieces))
+    return f"\\&{shown}" if shown.startswith(".") else shown
+
+
+def _roff(text: str) -> str:
+    """As it is written: no character is an instruction, or becomes a typographic one."""
+    return "".join(f"\\[u{ord(char):04X}]" if ord(char) > 127 else char for char in text.translate(_ROFF))
 
 
 def render_reference() -> str:
