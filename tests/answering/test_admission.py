@@ -169,6 +169,12 @@ def test_what_a_piece_of_a_text_ends_in_is_found_in_the_next(before: int) -> Non
         'How do you say "je m\'appelle" in English?',
         "What time is it at 12:30:45?",
         "Which theme fits Magento 1.9.2.4?",
+        "I have a build failure, what now?",
+        "I had a disk failure",
+        "How do I free up my phone's storage?",
+        "Was Goethe born on 28 August 1749?",
+        "Is amazon dot com a store?",
+        "Was kostet die Welt?",
     ],
 )
 def test_numbers_and_names_that_everyone_knows_are_nobodys_own(text: str) -> None:
