@@ -144,6 +144,8 @@ _KEPT_FOR = 30.0  #: seconds
 _KEPT = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_KEPT_FOR)
 #: connections that are kept to a worker
 _MOST_KEPT = 4
+#: seconds; a kept connection on which nothing comes for so long before a request is silent
+_SILENCE = 0.001
 #: seconds; by then the end of a body has followed the end mark of an answer
 _END_OF_BODY = 0.25
 
@@ -277,15 +279,22 @@ class HttpTransport:
             kept, timer = self._kept.popitem()
             timer.cancel()
             with suppress(Broken):  # it was closed when the request was sent
-                return kept, await self._answer_on(kept, request, deadlines)
+                return kept, await self._answer_on(kept, request, deadlines, is_kept=True)
         connection = self._connection()
         return connection, await self._answer_on(connection, request, deadlines)
 
     async def _answer_on(
-        self, connection: httpx.AsyncHTTPTransport, request: httpx.Request, deadlines: StreamDeadlines
+        self,
+        connection: httpx.AsyncHTTPTransport,
+        request: httpx.Request,
+        deadlines: StreamDeadlines,
+        *,
+        is_kept: bool = False,
     ) -> httpx.Response:
         self._open.add(connection)
         try:
+            if is_kept and not await _is_silent(connection):
+                raise Broken("sent more than its answer")
             with transport_faults(pinned=self._pinned):
                 return await deadlines.wait(connection.handle_async_request(request))
         except BaseException:
@@ -375,6 +384,23 @@ class HttpTransport:
             if chunk is None:
                 return
             yield chunk
+
+
+async def _is_silent(connection: httpx.AsyncHTTPTransport) -> bool:
+    """Whether nothing came on it after the last response: what did would be taken for the next one. It may
+    lie in the buffer of the protocol, where no public name leads, of TLS, or of the system."""
+    try:
+        (pooled,) = connection._pool.connections  # noqa: SLF001
+        inner: Any = pooled._connection  # type: ignore[attr-defined]  # noqa: SLF001
+        if inner._h11_state.trailing_data[0]:  # noqa: SLF001
+            return False
+        async with asyncio.timeout(_SILENCE):
+            await inner._network_stream.read(1)  # noqa: SLF001
+    except TimeoutError:
+        return True
+    except Exception:  # noqa: BLE001 - it has ended, in whatever way
+        return False
+    return False
 
 
 async def _refuse_others(event: str, info: Mapping[str, Any]) -> None:

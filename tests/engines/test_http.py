@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
+import re
 import socket
 import ssl
 from contextlib import aclosing
@@ -13,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from doubles.certificates import certify
 from doubles.chat_server import Fault
 from doubles.engine_limits import LIMITS
 from doubles.fleet_values import make_worker
@@ -20,7 +23,7 @@ from doubles.openai_server import OpenAIServer
 from doubles.waiting import until
 
 from llmhost.config.models import Config
-from llmhost.engines.engine import ChatRequest, Endpoint, Message, Sampling
+from llmhost.engines.engine import ChatRequest, Delta, Endpoint, Message, Sampling
 from llmhost.engines.openai import OpenAIEngine
 from llmhost.errors import ConfigError, EngineUnavailable, UntrustedWorker
 from llmhost.fleet.workers import Engines
@@ -243,6 +246,51 @@ async def test_a_fleet_s_local_workers_are_llmhost_s_own(
     assert openai_server.requests == []
     await engines.probe(replace(worker, provider="static"))
     await engines.aclose()
+
+
+def response(text: str) -> bytes:
+    """A whole answer of an OpenAI-compatible server."""
+    delta = {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": "stop"}]}
+    body = f"data: {json.dumps(delta)}\n\ndata: [DONE]\n\n".encode()
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+@pytest.mark.parametrize(
+    ("sent", "connections"),
+    [
+        (lambda asked: [response(f"to {asked}")], 1),
+        (lambda asked: [response(f"to {asked}") + response(f"more to {asked}")], 3),
+        (lambda asked: [response(f"to {asked}"), response(f"more to {asked}")], 3),  # two records of TLS
+    ],
+    ids=["nothing", "at once", "in another record"],
+)
+async def test_what_a_worker_sends_too_much_is_no_answer_to_the_next_question(
+    start_server, tmp_path, sent, connections
+):
+    writers = []
+
+    async def answer(reader, writer):
+        writers.append(writer)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(re.search(rb"(?i)content-length: (\d+)", head)[1])
+                asked = json.loads(await reader.readexactly(length))["messages"][-1]["content"]
+                for data in sent(asked):
+                    writer.write(data)
+        writer.close()
+
+    own = certify()
+    port = await start_server(answer, ssl=own.server_context(tmp_path))
+    engine = OpenAIEngine(Endpoint(f"https://127.0.0.1:{port}", None, own.pem), LIMITS)
+    told = []
+    for question in ("one", "two", "three"):
+        async with aclosing(engine.chat(ChatRequest("tiny", (Message("user", question),)))) as events:
+            told += [event.text async for event in events if isinstance(event, Delta)]
+    await engine.aclose()
+    await until(lambda: all(writer.transport.is_closing() for writer in writers))
+    assert (told, len(writers)) == (["to one", "to two", "to three"], connections)
 
 
 @pytest.mark.parametrize("cuts", [1, 2])
