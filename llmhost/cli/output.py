@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from llmhost.cli.markdown import MarkdownStream
 
-__all__ = ["LiveProgress", "Output", "PlainProgress", "Progress", "pairs", "plain", "table"]
+__all__ = ["LiveProgress", "Output", "PlainProgress", "Progress", "fitted", "pairs", "plain", "table"]
 
 Model = TypeVar("Model")
 
@@ -169,9 +169,7 @@ class Output:
         # The reader of stderr may be gone, or the disk full that it is written to; the work goes on.
         with suppress(OSError):
             if self._live is None:
-                if _is_terminal(sys.stderr):
-                    text = wrapped(text, _columns(sys.stderr))
-                sys.stderr.write(text + "\n")
+                sys.stderr.write(fitted(text, sys.stderr) + "\n")
                 sys.stderr.flush()
                 return
             from rich.text import Text
@@ -257,6 +255,11 @@ def _columns(terminal: TextIO) -> int:
     with suppress(OSError, ValueError):
         return max(os.get_terminal_size(terminal.fileno()).columns, _NARROWEST)
     return _TERMINAL_WIDTH
+
+
+def fitted(text: str, stream: TextIO) -> str:
+    """`text` as this stream shows it: broken between words on a terminal, as it is elsewhere."""
+    return wrapped(text, _columns(stream)) if _is_terminal(stream) else text
 
 
 def _console(stream: TextIO) -> Console:

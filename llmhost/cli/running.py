@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import typer
 
 from llmhost.cli.frame import Globals
+from llmhost.cli.output import fitted
 from llmhost.cli.text import clean, counted, money
 from llmhost.errors import ConfigError, StoreUnavailable, UsageError
 
@@ -138,7 +139,7 @@ async def confirm(question: str) -> bool:
 
     loop, terminal = asyncio.get_running_loop(), sys.stdin.fileno()
     while True:
-        sys.stderr.write(f"{question} [y/N]: ")
+        sys.stderr.write(fitted(f"{question} [y/N]:", sys.stderr) + " ")
         sys.stderr.flush()
         answered = asyncio.Event()
         loop.add_reader(terminal, answered.set)

@@ -126,6 +126,19 @@ def test_messages_on_a_terminal_are_broken_between_words() -> None:
     assert lines[2].startswith("warning: what is said")
 
 
+def test_a_question_on_a_terminal_is_broken_between_words() -> None:
+    code = """
+import asyncio
+from llmhost.cli.running import confirm
+print(asyncio.run(confirm("Destroy all that is rented, which is more than one thinks, and whatever is left")))
+"""
+    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "40"}
+    lines = shown_on_terminal([sys.executable, "-c", code], env, typed="y\n").split("\r\n")
+    assert "Destroy all that is rented, which is" in lines
+    assert "more than one thinks, and whatever is" in lines
+    assert "True" in lines[-2]
+
+
 def test_messages_in_a_pipe_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     Output().error("long " * 100, "longer " * 100)
     assert len(capsys.readouterr().err.splitlines()) == 2
