@@ -152,8 +152,8 @@ class LifetimesConfig(Section):
     )
     personal: Lifetime = Field(
         "none",
-        description="It is about a person's own data, or has a name, address or key in it. Served to the "
-        "same text only, and never embedded.",
+        description="It is about a person's own data, or it, or a turn before it, has a name, address or key "
+        "in it. All of it is read, but the system prompt. Served to the same text only, and never embedded.",
     )
     creative: Lifetime = Field(
         "default",
