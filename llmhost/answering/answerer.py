@@ -89,9 +89,10 @@ class Answerer:
     """Answers questions. `sessions` None switches the cache off; without a `ledger` nothing is counted, and
     without `audits` no hit is audited. With a `shadow` no hit is served: an engine answers, and the shadow
     gets the question, the hit and that answer, to compare them. For `stale_for` seconds after its time, an
-    answer is served while a new one is asked for. `pool` and `audits` are made when they are
-    first needed: an exact hit needs neither. `slots` is how many requests a worker serves at once: they share
-    its price. `counts_later`: questions are counted in the background; for a process that goes on.
+    answer is served while a new one is asked for, of `max_tokens` at least, None for any number. `pool` and
+    `audits` are made when they are first needed: an exact hit needs neither. `slots` is how many requests a
+    worker serves at once: they share its price. `counts_later`: questions are counted in the background; for
+    a process that goes on.
     """
 
     pool: Callable[[], Pool]
@@ -102,6 +103,7 @@ class Answerer:
     audits: Callable[[], AuditSampler | None] = lambda: None
     shadow: Callable[[Question, Reply, Reply], Awaitable[None]] | None = None
     stale_for: float = 0.0
+    max_tokens: int | None = None
     clock: Callable[[], float] = time.time
     counts_later: bool = False
     under_way: int = field(default=0, init=False)
@@ -243,7 +245,10 @@ class Answerer:
             return
         if hit.source == "semantic" and hit.lookup.served is not None:
             question = replace(question, prompt=hit.lookup.served.question)
-        question = replace(question, max_age=None, lifetime=None)
+        # One that is cut off at the few tokens that this asker wants would not be stored.
+        longest = self.max_tokens and max(self.max_tokens, question.sampling.max_tokens or 0)
+        sampling = replace(question.sampling, max_tokens=longest)
+        question = replace(question, max_age=None, lifetime=None, sampling=sampling)
         own = CacheSession(
             session.sessions, question, CacheKey(session.key.scope, hit.entry, question.prompt)
         )

@@ -357,6 +357,7 @@ class Wiring(AsyncExitStack):
             audits=lambda: self._audit_sampler,
             shadow=self._shadow(ledger) if config.cache.shadow and ledger else None,
             stale_for=config.cache.stale_for or 0.0,
+            max_tokens=config.requests.max_tokens,
             counts_later=goes_on,
         )
         self.push_async_callback(answerer.aclose)

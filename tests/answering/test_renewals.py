@@ -15,6 +15,7 @@ from doubles.scripted_pool import ScriptedEngine
 from llmhost.answering.answerer import Answerer
 from llmhost.answering.document import reply_document
 from llmhost.answering.question import Question, Reply, Started
+from llmhost.engines.engine import Sampling
 from llmhost.errors import EngineUnavailable, NotCachedError, NoWorkerError
 from llmhost.ledger.events import Outcome
 from llmhost.store.keys import NamespaceKeys
@@ -74,6 +75,19 @@ async def test_a_stale_answer_is_served_at_once_and_replaced(house: House, quest
     renewed = await ask(house, question)
     assert (renewed.answer.text, renewed.stale) == ("new", False)
     assert (await ask(house, ASKED)).source == "exact"
+
+
+@pytest.mark.parametrize(("asked", "wanted"), [(5, 1024), (2000, 2000), (None, 1024)])
+async def test_a_new_answer_may_be_as_long_as_is_configured_however_short_the_old_one_had_to_be(
+    house: House, asked: int | None, wanted: int
+) -> None:
+    house.max_tokens = 1024
+    await ask(house, ASKED, "old", DONE)
+    house.now = NOW + LIFE + 1
+    answerer = house.answerer(engine := ScriptedEngine("new", DONE))
+    await reply_of(answerer, replace(ASKED, sampling=Sampling(max_tokens=asked)))
+    await answerer.aclose()
+    assert [request.sampling.max_tokens for request in engine.requests] == [wanted]
 
 
 async def test_clients_are_told_before_the_answer_begins(house: House) -> None:

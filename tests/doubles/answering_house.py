@@ -29,6 +29,7 @@ class House:
         self.told: list[str] = []
         self.now = NOW
         self.stale_for = cache.stale_for
+        self.max_tokens: int | None = None
         self.ledger = Ledger(client, "f")
         self.warn_once = WarnOnce(self.told.append)
         self.sessions = CacheSessions(cache, lambda: SingleFlight(client, keys), self.warn_once)
@@ -42,6 +43,7 @@ class House:
             warn_once=self.warn_once,
             shadow=shadow,
             stale_for=self.stale_for,
+            max_tokens=self.max_tokens,
             clock=lambda: self.now,
         )
 
