@@ -114,11 +114,12 @@ class Fault:
 
 
 #: the first class that an error is of says its status, whether asking again may help, and what is said of it
-#: to those who may not know of the fleet; empty: the same as to its operator, as it is about the request
+#: to those who may not know of the fleet; empty: the same as to its operator, as it is about the request, and
+#: without the hint, as that may be about the fleet
 _KINDS: tuple[tuple[type[LlmhostError], int, bool, str], ...] = (
     (ConfigError, 500, False, "the gateway is not set up correctly"),
     (UsageError, 400, False, ""),
-    (EngineRefused, 400, False, ""),
+    (EngineRefused, 400, False, "the model cannot answer this request"),
     (NotCachedError, 504, False, ""),
     (QueueFull, 429, True, ""),
     (LimitError, 429, True, "a limit of the gateway is reached"),
@@ -140,7 +141,7 @@ def fault_of(error: Exception, *, to_operator: bool) -> Fault:
     for kind, status, again, others in _KINDS:
         if isinstance(error, kind):
             code = "invalid_request_error" if status == 400 else error.code
-            words = _words(error) if to_operator or not others else others
+            words = _words(error) if to_operator else others or error.message
             return Fault(status, code, words, None, _retry_after(error) if again else None)
     return Fault(500, "internal_error", "an unexpected error, which the gateway's log names")
 

@@ -586,6 +586,21 @@ async def test_an_error_tells_the_operator_which_worker_failed_and_a_tenant_only
     assert address in caplog.text
 
 
+async def test_what_an_engine_says_of_a_request_is_for_the_operator(
+    serve: Serve, add_key: AddKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys, told = [await add_key(), await add_key(operator=True)], []
+    async with serve() as house:
+        house.engine.model = "another"
+        for headers in (*map(bearer, keys), {}):
+            told.append(await house.chat(headers=headers))
+    assert [answer.status_code for answer in told] == [400] * 3
+    messages = [answer.json()["error"]["message"] for answer in told]
+    assert messages[0] == "the model cannot answer this request"
+    assert all("`llmhost up`" in message for message in messages[1:])
+    assert messages[1] in caplog.text
+
+
 async def test_only_the_operator_is_told_why_no_worker_is_started(serve: Serve, add_key: AddKey) -> None:
     async with serve(workers=0, gateway={"user_header": "x-user"}) as house:
         told = [
