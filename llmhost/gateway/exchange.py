@@ -34,6 +34,8 @@ _BODY_PAUSE = 20.0
 _UNWATCHED = 0.05
 #: seconds; how long a body may take in all
 _BODY_TIME = 300.0
+#: headers for the operator alone: a worker without a name has one that is made of its address
+_OF_FLEET = frozenset({"x-llmhost-worker"})
 #: errors of a body that are named; one is enough to go on with
 _NAMED_ERRORS = 3
 #: characters of a value that is shown in an error
@@ -157,6 +159,7 @@ class Exchange:
         sent = [
             (name.encode("latin-1"), _header_value(value))
             for name, value in {**self.headers, **headers}.items()
+            if self.caller.is_operator or name not in _OF_FLEET
         ]
         await self._send({"type": "http.response.start", "status": status, "headers": sent})
 

@@ -601,6 +601,18 @@ async def test_what_an_engine_says_of_a_request_is_for_the_operator(
     assert messages[1] in caplog.text
 
 
+async def test_only_the_operator_is_told_which_worker_answered(serve: Serve, add_key: AddKey) -> None:
+    """The name of one without a name is made of its address, so that a tenant could try addresses."""
+    async with serve() as house:
+        told = [
+            "x-llmhost-worker" in (await house.chat(f"Hi {number}", headers=headers)).headers
+            for number, headers in enumerate(
+                (bearer(await add_key()), bearer(await add_key(operator=True)), {})
+            )
+        ]
+    assert told == [False, True, True]
+
+
 async def test_only_the_operator_is_told_why_no_worker_is_started(serve: Serve, add_key: AddKey) -> None:
     async with serve(workers=0, gateway={"user_header": "x-user"}) as house:
         told = [
