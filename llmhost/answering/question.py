@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from llmhost.config.models import Config, EngineConfig
 
 __all__ = [
+    "CACHEABLE_FIELDS",
     "Event",
     "Latency",
     "Question",
@@ -44,7 +45,7 @@ Source = Literal["exact", "semantic", "engine"]
 
 #: fields of a request that shape the answer's text and nothing else, so that the answer may be cached with
 #: them in its scope; any other one (`tools`, `n`, `logprobs`, …) bypasses the cache
-_CACHEABLE_FIELDS = frozenset(
+CACHEABLE_FIELDS = frozenset(
     {"format", "response_format", "think", "reasoning_effort", "options", "top_k", "min_p", "typical_p"}
     | {"repeat_penalty", "repetition_penalty", "presence_penalty", "frequency_penalty", "logit_bias"}
 )
@@ -162,7 +163,7 @@ class Question:
 
     def _key(self, digest: str) -> CacheKey | None:
         fields = {name: value for name, value in self.fields.items() if name not in _INDIFFERENT_FIELDS}
-        if self.last is not None or self.completion is not None or not fields.keys() <= _CACHEABLE_FIELDS:
+        if self.last is not None or self.completion is not None or not fields.keys() <= CACHEABLE_FIELDS:
             return None
         parts = {
             "tenant": self.tenant,

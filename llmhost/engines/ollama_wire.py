@@ -20,7 +20,7 @@ __all__ = ["LineReader", "chat_payload", "model_options", "parse_line"]
 #: fields of a request that are options of the model runner here
 _OPTIONS = ("top_k", "min_p", "typical_p", "repeat_penalty", "presence_penalty", "frequency_penalty")
 #: fields without which the answer would be another, and that Ollama does not have
-_UNKNOWN = ("logit_bias", "raw_prompt", "suffix")
+_UNKNOWN = ("logit_bias", "repetition_penalty", "web_search_options", "raw_prompt", "suffix")
 #: fields that are written below, or mean nothing here
 _READ = frozenset(
     {"options", "response_format", "reasoning_effort", "tool_choice", "parallel_tool_calls", *_OPTIONS}

@@ -17,10 +17,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 from llmhost.answering.question import Reply
 from llmhost.engines.engine import Message, Sampling, ToolCall
 from llmhost.errors import EngineError
-from llmhost.gateway.chat import BlockOrder, Chat, Choice, content_of, merge_calls
+from llmhost.gateway.chat import BlockOrder, Chat, Choice, content_of, merge_calls, stop_texts
 from llmhost.gateway.faults import BadRequest, Fault
+from llmhost.gateway.fields import ANTHROPIC
 from llmhost.gateway.ids import new_id
-from llmhost.gateway.openai import EngineSampling, finish_reason, neutral_fields
+from llmhost.gateway.openai import EngineSampling, finish_reason
 
 __all__ = [
     "COUNT_BODY",
@@ -41,9 +42,9 @@ _BILLING = "x-anthropic-billing-header:"
 
 
 class _Body(BaseModel):
-    """Fields that are not read are ignored: what they ask for is Anthropic's alone."""
+    """Fields that are not read are kept: see `fields`."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True)
 
 
 # What a message is made of
@@ -76,7 +77,12 @@ class ImageBlock(_Body):
 
 class TextSource(_Body):
     type: Literal["text"]
+    media_type: str | None = None
     data: str
+
+
+class Citations(_Body):
+    enabled: bool | None = None
 
 
 class DocumentBlock(_Body):
@@ -84,9 +90,23 @@ class DocumentBlock(_Body):
 
     type: Literal["document"]
     source: TextSource
+    title: str | None = None
+    context: str | None = None
+    citations: Citations | None = None
+
+    @property
+    def text(self) -> str:
+        """Raises BadRequest where it is to be cited."""
+        if self.citations is not None and self.citations.enabled:
+            raise BadRequest("`citations` is not supported: no engine cites a document", "citations")
+        return "\n\n".join(one for one in (self.title, self.context, self.source.data) if one)
 
 
 class ThinkingBlock(_Body):
+    """What the model thought before, which engines do not want back."""
+
+    model_config = ConfigDict(extra="ignore")
+
     type: Literal["thinking", "redacted_thinking"]
 
 
@@ -176,7 +196,6 @@ class CountBody(_Body):
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
-    mcp_servers: list[Any] | None = None
 
 
 class MessagesBody(CountBody, EngineSampling):
@@ -194,18 +213,24 @@ MESSAGES_BODY = TypeAdapter(MessagesBody)
 
 def chat_of(body: CountBody, session: str = "") -> Chat:
     """What a body asks, in the conversation that `session` names. Raises BadRequest."""
-    if body.mcp_servers:
-        raise BadRequest("`mcp_servers` is not supported: no engine calls tools itself", "mcp_servers")
+    fields = ANTHROPIC.read(body, _translated(body), vars(body))
     messages = [*_system(body.system), *(one for sent in body.messages for one in _messages(sent))]
     asked: dict[str, Any] = {}
     if isinstance(body, MessagesBody):
-        stop = tuple(one for one in body.stop_sequences or () if one)
+        stop = stop_texts(body.stop_sequences)
         asked = {
             "sampling": Sampling(body.temperature, body.top_p, body.seed, body.max_tokens, stop),
             "stream": bool(body.stream),
             "cacheable": not (isinstance(body.thread, dict) and body.thread.get("type") == "continue"),
         }
-    return Chat(model=body.model, messages=tuple(messages), fields=_fields(body), sticky=session, **asked)
+    return Chat(
+        model=body.model,
+        messages=tuple(messages),
+        fields=fields.passed,
+        unknown=fields.unknown,
+        sticky=session,
+        **asked,
+    )
 
 
 def _system(blocks: Sequence[TextBlock] | None) -> Sequence[Message]:
@@ -243,7 +268,7 @@ def _part(block: TextBlock | ImageBlock | DocumentBlock | ToolReferenceBlock) ->
         return {"type": "image_url", "image_url": {"url": block.source.url}}
     if isinstance(block, ToolReferenceBlock):
         return {"type": "text", "text": block.tool_name}
-    return {"type": "text", "text": block.source.data if isinstance(block, DocumentBlock) else block.text}
+    return {"type": "text", "text": block.text}
 
 
 def _sent_call(block: ToolUseBlock) -> dict[str, Any]:
@@ -255,7 +280,7 @@ def _sent_call(block: ToolUseBlock) -> dict[str, Any]:
     }
 
 
-def _fields(body: CountBody) -> Mapping[str, Any]:
+def _translated(body: CountBody) -> Mapping[str, Any]:
     """The other fields on which the answer depends, as OpenAI's API names them."""
     fields: dict[str, Any] = {}
     if body.tools:
@@ -270,7 +295,7 @@ def _fields(body: CountBody) -> Mapping[str, Any]:
     fields |= _thinking(body.thinking, output.effort)
     if isinstance(body, MessagesBody):
         fields |= body.passed_on
-    return neutral_fields(fields)
+    return fields
 
 
 def _tool(index: int, tool: Tool) -> dict[str, Any]:

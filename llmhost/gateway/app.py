@@ -180,10 +180,20 @@ class Gateway:
         control = read_cache_control(exchange.header("cache-control"))
         if session := exchange.header("x-openwebui-chat-id"):
             chats = [replace(chat, sticky=chat.sticky or session) for chat in chats]
+        if unknown := chats[0].unknown:
+            exchange.headers["x-llmhost-unknown-fields"] = _names(unknown)
         questions = self._questions.of(chats, fleet, control, exchange.caller)
         exchange.record.asks(fleet, questions)
         answer = ask_streamed if chats[0].stream else ask_whole
         await answer(exchange, fleet, questions, writer)
+
+
+#: unknown fields that are named, and characters of a name: clients may send any number
+_NAMED_FIELDS, _SHOWN = 10, 60
+
+
+def _names(fields: Sequence[str]) -> str:
+    return ", ".join(name[:_SHOWN] for name in fields[:_NAMED_FIELDS])
 
 
 #: first steps of the paths that OpenAI's and Anthropic's clients find below ``/v1``

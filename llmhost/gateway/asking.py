@@ -113,7 +113,7 @@ def questions_of(
 def _question(chat: Chat, fleet: ServedFleet, control: CacheControl, caller: Caller, number: int) -> Question:
     """The question of the choice with this number: where several are wanted, each is to be another."""
     several = chat.choices > 1
-    bypass = several or not chat.cacheable or (control.no_cache and control.no_store)
+    bypass = several or not chat.cacheable or bool(chat.unknown) or (control.no_cache and control.no_store)
     sampling = chat.sampling
     if several and sampling.seed is not None:
         sampling = replace(sampling, seed=sampling.seed + number)

@@ -11,7 +11,7 @@ from llmhost.engines.engine import Completion, Message, Sampling, Thought, ToolC
 from llmhost.errors import StreamBroken
 from llmhost.gateway.faults import Fault
 
-__all__ = ["BlockOrder", "Chat", "ChatWriter", "Choice", "content_of", "merge_calls"]
+__all__ = ["BlockOrder", "Chat", "ChatWriter", "Choice", "content_of", "merge_calls", "stop_texts"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +20,8 @@ class Chat:
     place of the messages.
 
     `choices` is how many answers are wanted. `sticky` names the conversation where the client does, and
-    `cacheable` False is a request whose answer must come from an engine.
+    `cacheable` False is a request whose answer must come from an engine, and so must one with `unknown`
+    fields, which these are the names of.
     """
 
     model: str
@@ -32,6 +33,7 @@ class Chat:
     choices: int = 1
     sticky: str = ""
     cacheable: bool = True
+    unknown: tuple[str, ...] = ()
     completion: Completion | None = None
 
 
@@ -124,6 +126,11 @@ def content_of(parts: Sequence[Mapping[str, Any]]) -> str | list[Any]:
     """Parts in the form of OpenAI's API as the content of a message: nothing but texts are one text."""
     texts = [part["text"] for part in parts if part["type"] == "text"]
     return "\n\n".join(texts) if len(texts) == len(parts) else list(parts)
+
+
+def stop_texts(stop: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The texts that end an answer, as clients send one or several."""
+    return tuple(one for one in ([stop] if isinstance(stop, str) else stop or ()) if one)
 
 
 class BlockOrder:

@@ -12,14 +12,15 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from llmhost.answering.question import Reply
 from llmhost.engines.engine import Completion, Message, Sampling, ToolCall
 from llmhost.errors import StreamBroken
-from llmhost.gateway.chat import Chat, Choice, merge_calls
+from llmhost.gateway.chat import Chat, Choice, merge_calls, stop_texts
 from llmhost.gateway.faults import BadRequest, Fault
-from llmhost.gateway.openai import Body, finish_reason, neutral_fields
+from llmhost.gateway.fields import GENERATED, OLLAMA, UnreadFields
+from llmhost.gateway.openai import Body, finish_reason
 
 __all__ = [
     "CHAT_BODY",
@@ -59,13 +60,12 @@ class OptionsBody(Body):
     stop: str | list[str] | None = Field(None, max_length=10_000)
 
     def sampling(self) -> Sampling:
-        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         return Sampling(
             self.temperature,
             self.top_p,
             None if self.seed is None or self.seed < 0 else self.seed,
             max(self.num_predict or 0, 0) or None,
-            tuple(one for one in stop if one),
+            stop_texts(self.stop),
         )
 
 
@@ -86,21 +86,17 @@ class _AskingBody(Body):
         return self.keep_alive in _AT_ONCE
 
 
-class FunctionBody(BaseModel):
+class FunctionBody(Body):
     name: str
     arguments: dict[str, Any] | None = None
 
 
-class CallBody(BaseModel):
+class CallBody(Body):
     id: str | None = None
     function: FunctionBody
 
 
-class MessageBody(BaseModel):
-    """Other fields of a message are ignored, as Ollama does."""
-
-    model_config = ConfigDict(frozen=True)
-
+class MessageBody(Body):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | None = None
     images: list[str] | None = None
@@ -119,8 +115,6 @@ class GenerateBody(_AskingBody):
     system: str | None = None
     images: list[str] | None = None
     suffix: str | None = None
-    template: str | None = None
-    context: list[Any] | None = None
     raw: bool | None = None
 
 
@@ -130,18 +124,15 @@ GENERATE_BODY = TypeAdapter(GenerateBody)
 
 def chat_of(body: ChatBody) -> Chat:
     """What a body with messages asks. Raises BadRequest."""
-    return _chat(body, tuple(_messages(body.messages or ())))
+    return _chat(body, OLLAMA, tuple(_messages(body.messages or ())))
 
 
 def generated_chat_of(body: GenerateBody) -> Chat:
     """What a body with a prompt asks. Raises BadRequest for what no engine is asked for."""
-    for name in ("template", "context"):
-        if getattr(body, name):
-            raise BadRequest(f"`{name}` is not supported", name, hint="send the conversation to /api/chat")
     if body.raw or body.suffix:
         return _completion_of(body)
     system = (Message("system", body.system),) if body.system else ()
-    return _chat(body, (*system, Message("user", _content(body.prompt or "", body.images))))
+    return _chat(body, GENERATED, (*system, Message("user", _content(body.prompt or "", body.images))))
 
 
 def _completion_of(body: GenerateBody) -> Chat:
@@ -150,27 +141,32 @@ def _completion_of(body: GenerateBody) -> Chat:
         if getattr(body, name):
             raise BadRequest(f"`{name}` does not go with `{'raw' if body.raw else 'suffix'}`", name)
     suffix = "" if body.raw else body.suffix or ""
-    return _chat(body, completion=Completion(body.prompt or "", suffix))
+    return _chat(body, GENERATED, completion=Completion(body.prompt or "", suffix))
 
 
 def _chat(
-    body: _AskingBody, messages: tuple[Message, ...] = (), completion: Completion | None = None
+    body: _AskingBody,
+    unread: UnreadFields,
+    messages: tuple[Message, ...] = (),
+    completion: Completion | None = None,
 ) -> Chat:
     options = body.options or OptionsBody()
     extra = {name: value for name, value in (options.model_extra or {}).items() if value is not None}
     rest = {name: value for name, value in extra.items() if name not in _FIELDS | _OF_THE_SERVER}
-    fields = {
-        **{name: value for name, value in (body.model_extra or {}).items() if name != "n"},
+    translated = {
         **{name: value for name, value in extra.items() if name in _FIELDS},
         "options": rest,
         "response_format": _response_format(body.format),
         **_thinking(body.think),
     }
+    parts = {"messages": body.messages} if isinstance(body, ChatBody) else {}
+    fields = unread.read(body, translated, parts)
     return Chat(
         model=body.model,
         messages=messages,
         sampling=options.sampling(),
-        fields=neutral_fields(fields),
+        fields=fields.passed,
+        unknown=fields.unknown,
         stream=body.streams,
         completion=completion,
     )

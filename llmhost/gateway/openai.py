@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from llmhost.answering.question import Reply
 from llmhost.engines.engine import Completion, Message, Sampling, ToolCall
-from llmhost.gateway.chat import Chat, Choice, merge_calls
+from llmhost.gateway.chat import Chat, Choice, merge_calls, stop_texts
 from llmhost.gateway.faults import BadRequest, Fault
+from llmhost.gateway.fields import COMPLETIONS, OPENAI
 from llmhost.gateway.ids import new_id
 
 __all__ = [
@@ -30,34 +31,11 @@ __all__ = [
     "finish_reason",
     "message_of",
     "model",
-    "neutral_fields",
     "usage",
 ]
 
 #: answers to one request; each is asked of an engine
 MOST_CHOICES = 16
-
-#: fields that say nothing about the answer
-_INDIFFERENT = frozenset(
-    {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"}
-    | {"prompt_cache_retention", "stream_options", "stream"}
-)
-#: values that say what is the case without them; a client that sends them asks the same question
-_DEFAULTS: Mapping[str, tuple[Any, ...]] = {
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
-    "logit_bias": ({},),
-    "logprobs": (False, 0),
-    "top_logprobs": (0,),
-    "response_format": ({"type": "text"},),
-    "modalities": (["text"],),
-    "tools": ([],),
-    "functions": ([],),
-    "reasoning_effort": ("",),
-    "options": ({},),
-}
-#: fields that only mean something with tools
-_OF_TOOLS = ("tool_choice", "parallel_tool_calls")
 
 
 class Body(BaseModel):
@@ -130,16 +108,17 @@ COMPLETION_BODY = TypeAdapter(CompletionBody)
 
 
 def chat_of(body: ChatBody) -> Chat:
-    """What a body asks."""
-    extra = body.model_extra or {}
+    """What a body asks. Raises BadRequest."""
+    fields = OPENAI.read(body)
     return Chat(
         model=body.model,
         messages=tuple(map(message_of, body.messages)),
         sampling=_sampling(body, body.max_completion_tokens or body.max_tokens),
-        fields=neutral_fields(extra),
+        fields=fields.passed,
+        unknown=fields.unknown,
         stream=bool(body.stream),
         choices=body.n or 1,
-        sticky=_text_or_empty(extra.get("prompt_cache_key")),
+        sticky=_text_or_empty((body.model_extra or {}).get("prompt_cache_key")),
     )
 
 
@@ -153,13 +132,15 @@ def completions_of(body: CompletionBody) -> Sequence[Chat]:
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
     if not prompts or len(prompts) * (body.n or 1) > MOST_CHOICES:
         raise BadRequest(f"`prompt` must hold 1 to {MOST_CHOICES} texts, times `n`", "prompt")
+    fields = COMPLETIONS.read(body)
     return [
         Chat(
             model=body.model,
             messages=() if body.suffix else (Message("user", prompt),),
             completion=Completion(prompt, body.suffix) if body.suffix else None,
             sampling=_sampling(body, body.max_tokens),
-            fields=neutral_fields(body.model_extra or {}),
+            fields=fields.passed,
+            unknown=fields.unknown,
             stream=bool(body.stream),
             choices=body.n or 1,
         )
@@ -177,22 +158,8 @@ def message_of(body: MessageBody) -> Message:
     return Message(body.role, content, fields)
 
 
-def neutral_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields on which the answer depends."""
-    kept = {
-        name: value
-        for name, value in fields.items()
-        if name not in _INDIFFERENT and value is not None and value not in _DEFAULTS.get(name, ())
-    }
-    if "tools" not in kept:
-        for name in _OF_TOOLS:
-            kept.pop(name, None)
-    return kept
-
-
 def _sampling(body: SamplingBody, max_tokens: int | None) -> Sampling:
-    stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
-    return Sampling(body.temperature, body.top_p, body.seed, max_tokens, tuple(one for one in stop if one))
+    return Sampling(body.temperature, body.top_p, body.seed, max_tokens, stop_texts(body.stop))
 
 
 def _text_or_empty(value: object) -> str:

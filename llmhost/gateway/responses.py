@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, TypeAdapter
 
 from llmhost.engines.engine import Message, Sampling
-from llmhost.gateway.chat import Chat, content_of
+from llmhost.gateway.chat import Chat, content_of, stop_texts
 from llmhost.gateway.faults import BadRequest
-from llmhost.gateway.openai import EngineSampling, neutral_fields
+from llmhost.gateway.fields import RESPONSES
+from llmhost.gateway.openai import EngineSampling
 
 __all__ = [
     "RESPONSE_BODY",
@@ -31,9 +32,9 @@ __all__ = [
 
 
 class _Body(BaseModel):
-    """Fields that are not read are ignored."""
+    """Fields that are not read are kept: see `fields`."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True)
 
 
 # What a conversation is made of
@@ -90,6 +91,8 @@ class CallOutputItem(_Body):
 class ReasoningItem(_Body):
     """What the model thought before, which engines do not want back."""
 
+    model_config = ConfigDict(extra="ignore")
+
     type: Literal["reasoning"]
 
 
@@ -128,6 +131,8 @@ def _as_items(given: object) -> object:
 class Tool(_Body):
     """A function, or a namespace with functions; of any other one only the type is read."""
 
+    model_config = ConfigDict(extra="ignore")
+
     type: str
     name: str | None = None
     description: str | None = None
@@ -152,6 +157,7 @@ class TextFormat(_Body):
 
 class TextConfig(_Body):
     format: TextFormat | None = None
+    verbosity: str | None = Field(None, max_length=20)
 
 
 class Reasoning(_Body):
@@ -173,16 +179,12 @@ class ResponseBody(_Body, EngineSampling):
     max_output_tokens: int | None = Field(None, ge=1, le=10_000_000)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, ge=0, le=1)
+    stop: str | list[str] | None = Field(None, max_length=10_000)
     top_logprobs: int | None = Field(None, ge=0, le=20)
     stream: bool | None = False
     metadata: dict[str, str] | None = None
     prompt_cache_key: str | None = None
     include: list[str] | None = None
-    # What would have to be stored
-    previous_response_id: str | None = None
-    conversation: Any = None
-    prompt: Any = None
-    background: bool | None = None
 
 
 RESPONSE_BODY = TypeAdapter(ResponseBody)
@@ -190,14 +192,9 @@ RESPONSE_BODY = TypeAdapter(ResponseBody)
 #: how the ids of thoughts begin, which would be left out anyway
 _THOUGHT_ID = "rs_"
 
-_STORED = ("previous_response_id", "conversation", "prompt", "background")
-
 
 def chat_of(body: ResponseBody) -> Chat:
     """What a body asks. Raises BadRequest."""
-    for name in _STORED:
-        if getattr(body, name):
-            raise BadRequest(f"`{name}` is not supported: nothing is stored here", name)
     for index, item in enumerate(body.input):
         if isinstance(item, ReferenceItem) and not item.id.startswith(_THOUGHT_ID):
             raise BadRequest(
@@ -205,11 +202,15 @@ def chat_of(body: ResponseBody) -> Chat:
                 f"input.{index}",
                 hint="send the item itself, as clients do with `store: false`",
             )
+    fields = RESPONSES.read(body, _translated(body), vars(body))
     return Chat(
         model=body.model,
         messages=tuple(_messages(body)),
-        sampling=Sampling(body.temperature, body.top_p, body.seed, body.max_output_tokens),
-        fields=_fields(body),
+        sampling=Sampling(
+            body.temperature, body.top_p, body.seed, body.max_output_tokens, stop_texts(body.stop)
+        ),
+        fields=fields.passed,
+        unknown=fields.unknown,
         stream=bool(body.stream),
         sticky=body.prompt_cache_key or "",
     )
@@ -280,21 +281,20 @@ def _sent_call(item: CallItem) -> dict[str, Any]:
     return {"id": item.call_id, "type": "function", "function": function}
 
 
-def _fields(body: ResponseBody) -> Mapping[str, Any]:
+def _translated(body: ResponseBody) -> Mapping[str, Any]:
     """The other fields on which the answer depends, as a chat has them."""
     logprobs = body.top_logprobs or "message.output_text.logprobs" in (body.include or ())
-    return neutral_fields(
-        {
-            "tools": [_tool(namespace, tool) for namespace, tool in functions_of(body)],
-            "tool_choice": _tool_choice(body.tool_choice),
-            "parallel_tool_calls": body.parallel_tool_calls,
-            "response_format": _response_format(body.text.format if body.text else None),
-            "reasoning_effort": body.reasoning.effort if body.reasoning else None,
-            "logprobs": bool(logprobs),
-            "top_logprobs": body.top_logprobs,
-            **body.passed_on,
-        }
-    )
+    return {
+        "tools": [_tool(namespace, tool) for namespace, tool in functions_of(body)],
+        "tool_choice": _tool_choice(body.tool_choice),
+        "parallel_tool_calls": body.parallel_tool_calls,
+        "response_format": _response_format(body.text.format if body.text else None),
+        "verbosity": body.text.verbosity if body.text else None,
+        "reasoning_effort": body.reasoning.effort if body.reasoning else None,
+        "logprobs": bool(logprobs),
+        "top_logprobs": body.top_logprobs,
+        **body.passed_on,
+    }
 
 
 def functions_of(body: ResponseBody) -> Iterator[tuple[str | None, Tool]]:

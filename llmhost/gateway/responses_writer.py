@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from llmhost.answering.question import Reply
 from llmhost.engines.engine import ToolCall
@@ -254,10 +254,10 @@ def _head(body: ResponseBody, now: int) -> Mapping[str, Any]:
         "model": body.model,
         "instructions": body.instructions,
         "tools": orjson.Fragment(_TOOLS.dump_json(body.tools or [], by_alias=True, exclude_none=True)),
-        "tool_choice": choice.model_dump() if isinstance(choice, ToolChoice) else choice or "auto",
+        "tool_choice": _json(choice) if isinstance(choice, ToolChoice) else choice or "auto",
         "parallel_tool_calls": body.parallel_tool_calls is not False,
-        "text": orjson.Fragment(text.model_dump_json(by_alias=True, exclude_none=True)),
-        "reasoning": (body.reasoning or Reasoning()).model_dump(),
+        "text": _json(text, exclude_none=True),
+        "reasoning": _json(body.reasoning or Reasoning()),
         "temperature": body.temperature,
         "top_p": body.top_p,
         "max_output_tokens": body.max_output_tokens,
@@ -271,6 +271,11 @@ def _head(body: ResponseBody, now: int) -> Mapping[str, Any]:
         "incomplete_details": None,
         "usage": None,
     }
+
+
+def _json(value: BaseModel, *, exclude_none: bool = False) -> orjson.Fragment:
+    """Its JSON text, in which a client's numbers may have any size."""
+    return orjson.Fragment(value.model_dump_json(by_alias=True, exclude_none=exclude_none))
 
 
 def _status(reply: Reply) -> str:

@@ -52,6 +52,16 @@ async def test_a_completion_is_asked_as_the_api_wants_it(ollama_side, ollama_ser
     ]
 
 
+@pytest.mark.parametrize("name", ["logit_bias", "repetition_penalty", "web_search_options"])
+async def test_a_field_that_changes_the_answer_and_that_ollama_lacks_is_refused(
+    ollama_side, ollama_server, ask, name
+):
+    wanted = ChatRequest("tiny", (Message("user", "Hi"),), fields={name: {"1": 1}})
+    with pytest.raises(EngineRefused, match=f"the engine does not support `{name}`"):
+        await ask(ollama_side.engine(), wanted)
+    assert not [request for request in ollama_server.requests if request.path == ollama_server.chat_path]
+
+
 async def test_a_completion_of_which_a_part_was_read_is_not_whole(ollama_side, completion, ask):
     _, done = await ask(ollama_side.engine(), completion("word " * 400, "word " * 600))
     assert done.finish_reason == "prompt_cut"

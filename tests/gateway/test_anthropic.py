@@ -351,6 +351,9 @@ async def test_the_models_are_listed_in_anthropic_s_shape(serve: Serve) -> None:
         ),
         ({"tools": [TOOL], "tool_choice": {"type": "tool"}}, "tool_choice.name"),
         ({"mcp_servers": [{"type": "url", "url": "https://x", "name": "x"}]}, "mcp_servers"),
+        ({"container": "c1"}, "container"),
+        ({"compaction": {"type": "summary"}}, "compaction"),
+        ({"functions": [{"name": "now"}]}, "functions"),
     ],
 )
 async def test_what_no_engine_can_do_is_refused_in_the_api_s_shape(
@@ -365,6 +368,70 @@ async def test_what_no_engine_can_do_is_refused_in_the_api_s_shape(
     )
     assert named in told["error"]["message"]
     assert told["request_id"] == answer.headers["request-id"]
+
+
+async def test_an_unknown_field_is_passed_to_the_engine_around_the_cache_and_named(
+    client: anthropic.AsyncAnthropic, house: House
+) -> None:
+    await client.messages.create(**ASKED)
+    weighed: Any = [{"role": "user", "content": [{"type": "text", "text": "Say hello.", "weight": 2}]}]
+    for fields, named, sent in (
+        ({"best_guess": 1}, "best_guess", {"best_guess": 1}),
+        ({"output_config": {"task_budget": {"total": 9}}}, "output_config.task_budget", {}),
+        ({"messages": weighed}, "messages.content.weight", {}),
+        ({"a\r\nset-cookie: b": 1}, "a??set-cookie: b", {}),
+        ({f"f{number}" * 50: 1 for number in range(99)}, ", ".join(f"f{n}" * 30 for n in range(10)), {}),
+    ):
+        for stream in (False, True):
+            answer = await house.http.post("/v1/messages", json={**ASKED, **fields, "stream": stream})
+            assert answer.status_code == 200
+            assert (answer.headers["x-llmhost-cache"], answer.headers["x-llmhost-unknown-fields"]) == (
+                "bypass",
+                named,
+            )
+        body = house.engine.requests[-1].json
+        assert body.items() >= sent.items()
+        assert body["messages"] == ASKED["messages"]
+        assert "output_config" not in body
+
+
+async def test_what_clients_send_besides_is_no_other_question(
+    client: anthropic.AsyncAnthropic, house: House
+) -> None:
+    """As Claude Code and Anthropic's own send it."""
+    text = {"type": "text", "text": "Say hello.", "cache_control": {"type": "ephemeral"}, "citations": None}
+    asked: Any = {
+        **ASKED,
+        "messages": [{"role": "user", "content": [text]}],
+        "betas": ["context-management-2025-06-27"],
+        "metadata": {"user_id": "u"},
+        "context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]},
+        "thinking": {"type": "enabled", "budget_tokens": 2000},
+        "output_config": {"effort": "high"},
+        "service_tier": "auto",
+        "speed": "fast",
+    }
+    await client.messages.create(**ASKED)
+    answer = await client.beta.messages.with_raw_response.create(**asked)
+    assert answer.headers["x-llmhost-cache"] == "exact"
+    assert "x-llmhost-unknown-fields" not in answer.headers
+    assert len(house.engine.requests) == 1
+
+
+async def test_a_document_is_read_with_its_title_and_is_not_cited(
+    client: anthropic.AsyncAnthropic, house: House
+) -> None:
+    source = {"type": "text", "media_type": "text/plain", "data": "It rains."}
+    document: Any = {"type": "document", "source": source, "title": "Weather", "context": "Of today."}
+    answer = await client.messages.with_raw_response.create(
+        **{**ASKED, "messages": [{"role": "user", "content": [document]}]}
+    )
+    assert "x-llmhost-unknown-fields" not in answer.headers
+    (sent,) = house.engine.requests[-1].json["messages"]
+    assert sent["content"] == "Weather\n\nOf today.\n\nIt rains."
+    cited = {**document, "citations": {"enabled": True}}
+    with pytest.raises(anthropic.BadRequestError, match="citations"):
+        await sent_by(client, house, messages=[{"role": "user", "content": [cited]}])
 
 
 async def test_an_engine_that_is_down_is_told_with_the_time_to_ask_again(house: House) -> None:

@@ -313,6 +313,26 @@ async def test_what_a_model_cannot_do_with_a_text_is_its_client_s_to_know(
             await client.generate("tiny", "def add(", **cast("Any", fields))
 
 
+async def test_an_unknown_field_is_passed_to_the_engine_around_the_cache_and_named(house: House) -> None:
+    asked = {"model": "tiny", "messages": [{"role": "user", "content": "Say hello."}], "stream": False}
+    await house.http.post("/api/chat", json=asked)
+    called = [{"type": "function", "function": {"index": 0, "name": "now", "arguments": {}}}]
+    known: Any = [{"role": "assistant", "content": "", "tool_calls": called}, *asked["messages"]]  # type: ignore[misc]
+    weighed = [{"role": "user", "content": "Say hello.", "weight": 2}]
+    for fields, named in (
+        ({"best_guess": 1}, "best_guess"),
+        ({"temperature": 0.5, "options": {"mirostat": 1}}, "temperature"),
+        ({"messages": weighed}, "messages.weight"),
+        ({"messages": known, "options": {"mirostat": 1}}, ""),
+    ):
+        answer = await house.http.post("/api/chat", json={**asked, **fields})
+        assert answer.headers.get("x-llmhost-unknown-fields", "") == named
+        assert answer.headers["x-llmhost-cache"] == ("bypass" if named else "miss")
+        assert house.engine.requests[-1].json.get("best_guess") == fields.get("best_guess")
+    answer = await house.http.post("/api/chat", json={**asked, "n": 2})
+    assert (answer.status_code, "`n` is not supported" in answer.json()["error"]) == (400, True)
+
+
 @pytest.mark.parametrize("field", [{"template": "{{ .Prompt }}"}, {"context": [1, 2]}])
 async def test_what_a_chat_cannot_do_is_refused(client: ollama.AsyncClient, field: dict[str, Any]) -> None:
     with pytest.raises(ollama.ResponseError, match=f"`{next(iter(field))}` is not supported"):

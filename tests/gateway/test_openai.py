@@ -64,9 +64,10 @@ async def test_what_the_client_sends_reaches_the_engine_as_it_is(
 ) -> None:
     tools: Any = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
     image: Any = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]
-    await client.chat.completions.create(
+    answer = await client.chat.completions.with_raw_response.create(
         model="tiny", messages=image, tools=tools, tool_choice="auto", extra_body={"best_guess": 1}
     )
+    assert answer.headers["x-llmhost-unknown-fields"] == "best_guess"
     sent = house.engine.requests[-1].json
     assert (sent["messages"], sent["tools"], sent["best_guess"]) == (image, tools, 1)
 
@@ -165,6 +166,24 @@ async def test_a_request_that_the_engine_refuses_is_the_client_s_mistake(
     house.engine.refuse(400, json.dumps(house.engine.refused("no tools here")).encode())
     with pytest.raises(openai.BadRequestError, match="no tools here"):
         await client.chat.completions.create(model="tiny", messages=ASKED)
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/v1/chat/completions", {"functions": [{"name": "now"}]}),
+        ("/v1/chat/completions", {"modalities": ["text", "audio"]}),
+        ("/v1/completions", {"logprobs": 2}),
+        ("/v1/completions", {"echo": True}),
+    ],
+)
+async def test_what_no_answer_can_hold_is_refused(house: House, path: str, field: dict[str, Any]) -> None:
+    asked = {"model": "tiny", "prompt": "Hi"} if path == "/v1/completions" else {"model": "tiny"}
+    messages = {} if "prompt" in asked else {"messages": [{"role": "user", "content": "Hi"}]}
+    answer = await house.http.post(path, json={**asked, **messages, **field})
+    told = answer.json()["error"]
+    assert (answer.status_code, told["type"], told["param"]) == (400, "invalid_request_error", *field)
+    assert not house.engine.requests
 
 
 async def test_an_engine_that_is_down_is_told_with_the_time_to_ask_again(

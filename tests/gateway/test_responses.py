@@ -271,6 +271,9 @@ async def test_an_empty_answer_is_an_empty_message(
     ("fields", "named"),
     [
         ({"previous_response_id": "resp_1"}, "nothing is stored"),
+        ({"prompt": {"id": "pmpt_1"}}, "nothing is stored"),
+        ({"modalities": ["text", "audio"]}, "modalities"),
+        ({"n": 2}, "`n` is not supported"),
         ({"conversation": "conv_1"}, "nothing is stored"),
         ({"background": True}, "nothing is stored"),
         ({"tools": [{"type": "web_search"}]}, "web_search"),
@@ -290,6 +293,61 @@ async def test_what_cannot_be_done_is_refused_in_the_api_s_shape(
     told = answer.json()["error"]
     assert (answer.status_code, told["type"]) == (400, "invalid_request_error")
     assert named in told["message"]
+
+
+async def test_an_unknown_field_is_passed_to_the_engine_around_the_cache_and_named(
+    client: openai.AsyncOpenAI, house: House
+) -> None:
+    message = {"role": "user", "content": [{"type": "input_text", "text": "Say hello.", "weight": 2}]}
+    await client.responses.create(**ASKED)
+    for fields, named, sent in (
+        ({"best_guess": 1}, "best_guess", {"best_guess": 1}),
+        ({"guided_json": {"n": 10**30}, "store": True}, "guided_json", {"guided_json": {"n": 10**30}}),
+        ({"text": {"verbosity": "low", "tone": "kind"}}, "verbosity, text.tone", {"verbosity": "low"}),
+        ({"reasoning": {"mode": 10**30}}, "reasoning.mode", {}),
+        ({"input": [message]}, "input.content.weight", {}),
+        ({"max_tokens": 5, "stop": "x"}, "max_tokens", {"stop": ["x"]}),
+    ):
+        for stream in (False, True):
+            answer = await house.http.post("/v1/responses", json={**ASKED, **fields, "stream": stream})
+            assert answer.status_code == 200
+            assert (answer.headers["x-llmhost-cache"], answer.headers["x-llmhost-unknown-fields"]) == (
+                "bypass",
+                named,
+            )
+        body = house.engine.requests[-1].json
+        assert body.items() >= sent.items()
+        assert not {"text", "reasoning", "store"} & body.keys()
+        assert "max_tokens" not in body or body["max_tokens"] != 5
+
+
+async def test_what_clients_send_besides_is_no_other_question(
+    client: openai.AsyncOpenAI, house: House
+) -> None:
+    """As Codex, Vercel's AI SDK and OpenAI's own send it."""
+    item: Any = {
+        "type": "message",
+        "id": "m1",
+        "status": "completed",
+        "role": "user",
+        "content": "Say hello.",
+    }
+    await client.responses.create(**ASKED)
+    answer = await client.responses.with_raw_response.create(
+        model="tiny",
+        input=[item],
+        store=False,
+        truncation="auto",
+        service_tier="auto",
+        include=["reasoning.encrypted_content"],
+        prompt_cache_key="s1",
+        safety_identifier="u1",
+        text={"format": {"type": "text"}, "verbosity": "medium"},
+        extra_body={"client_metadata": {"a": "b"}},
+    )
+    assert answer.headers["x-llmhost-cache"] == "exact"
+    assert "x-llmhost-unknown-fields" not in answer.headers
+    assert len(house.engine.requests) == 1
 
 
 async def test_what_a_response_repeats_of_its_request_may_be_any_json(house: House) -> None:
