@@ -76,6 +76,22 @@ class _AskingBody(Body):
     format: str | dict[str, Any] | None = None
     think: bool | Literal["", "low", "medium", "high", "max"] | None = None
     keep_alive: int | float | str | None = None
+    # Vercel's provider sends these beside the options
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, ge=0, le=1)
+    max_output_tokens: int | None = Field(None, ge=1, le=10_000_000)
+
+    @property
+    def all_options(self) -> OptionsBody:
+        """The options, and what is sent beside them."""
+        options = self.options or OptionsBody()
+        beside = {
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "num_predict": self.max_output_tokens,
+        }
+        missing = {name: value for name, value in beside.items() if getattr(options, name) is None}
+        return options.model_copy(update=missing)
 
     @property
     def streams(self) -> bool:
@@ -150,7 +166,7 @@ def _chat(
     messages: tuple[Message, ...] = (),
     completion: Completion | None = None,
 ) -> Chat:
-    options = body.options or OptionsBody()
+    options = body.all_options
     extra = {name: value for name, value in (options.model_extra or {}).items() if value is not None}
     rest = {name: value for name, value in extra.items() if name not in _FIELDS | _OF_THE_SERVER}
     translated = {

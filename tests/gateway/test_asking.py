@@ -352,7 +352,10 @@ OF_OLLAMA_ALONE: Sequence[tuple[Mapping[str, Any], str]] = [
     ({"keep_alive": "5m"}, SAME),
     ({"stream": False}, SAME),
     ({"n": 1}, SAME),
-    ({"temperature": 0}, BYPASSES),  # Ollama ignores it here
+    ({"temperature": 0, "options": {"top_k": 2}}, SEPARATES),
+    ({"top_p": 0.6}, SEPARATES),
+    ({"max_output_tokens": 5}, SAME),
+    ({"seed": 1}, BYPASSES),  # Ollama reads it among the options alone
     ({"a_field_of_tomorrow": 1}, BYPASSES),
 ]
 EFFECTS: Mapping[str, Sequence[tuple[Mapping[str, Any], str]]] = {

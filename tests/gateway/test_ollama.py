@@ -116,6 +116,21 @@ async def test_how_a_model_is_run_is_the_fleet_s(client: ollama.AsyncClient, hou
     assert not {"options", "num_ctx", "num_gpu", "num_thread", "keep_alive", "num_predict"} & sent.keys()
 
 
+async def test_what_vercel_s_provider_sends_beside_the_options_is_one_of_them(house: House) -> None:
+    asked: Any = {
+        "model": "tiny",
+        "messages": ASKED,
+        "temperature": 0.5,
+        "top_p": 0.8,
+        "max_output_tokens": 9,
+    }
+    for options, sent in (({}, (0.5, 0.8, 9)), ({"temperature": 0.1, "num_predict": 7}, (0.1, 0.8, 7))):
+        answer = await house.http.post("/api/chat", json={**asked, "options": options})
+        body = house.engine.requests[-1].json
+        assert (body["temperature"], body["top_p"], body["max_tokens"]) == sent
+        assert answer.headers["x-llmhost-cache"] == "miss"
+
+
 @pytest.mark.parametrize(
     ("think", "sent"),
     [
@@ -321,7 +336,7 @@ async def test_an_unknown_field_is_passed_to_the_engine_around_the_cache_and_nam
     weighed = [{"role": "user", "content": "Say hello.", "weight": 2}]
     for fields, named in (
         ({"best_guess": 1}, "best_guess"),
-        ({"temperature": 0.5, "options": {"mirostat": 1}}, "temperature"),
+        ({"seed": 7, "options": {"mirostat": 1}}, "seed"),
         ({"messages": weighed}, "messages.weight"),
         ({"messages": known, "options": {"mirostat": 1}}, ""),
     ):
