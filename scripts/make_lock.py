@@ -30,7 +30,7 @@ _SETS = {
 }
 
 #: What installs, what resolves, and what scripts/release runs; each has a file of its own.
-_TOOLS = {"pip": "pip", "uv": "uv", "release": "build\nhatchling\ntwine"}
+_TOOLS = {"pip": "pip", "uv": "uv", "release": "build\ncyclonedx-bom\nhatchling\ntwine"}
 
 _NAME = re.compile(r"^([a-z0-9][a-z0-9.-]*)==", re.MULTILINE)
 
