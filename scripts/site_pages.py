@@ -20,7 +20,10 @@ _LINK = re.compile(r"\]\(([\w./-]+\.md)(?:#[\w-]*)?\)")
 
 
 def on_config(config: MkDocsConfig) -> None:
-    """Makes the navigation: the groups of docs/README.md, each page in the first that names it."""
+    """Makes the navigation: the groups of docs/README.md, each page in the first that names it.
+
+    Documents beside docs/ are watched as those in it are.
+    """
     index = (_ROOT / _INDEX).read_text(encoding="utf-8")
     listed: set[str] = set()
     groups = []
@@ -29,6 +32,7 @@ def on_config(config: MkDocsConfig) -> None:
         listed.update(pages)
         groups.append({title: pages})
     config.nav = [{"Start": [{"Overview": "README.md"}, _INDEX, "CHANGELOG.md"]}, *groups]
+    config.watch += [str(path) for path in _ROOT.glob("*.md")]
 
 
 def _path(link: str) -> str:
