@@ -143,7 +143,7 @@ def _find_unknown(value: object, indifferent: frozenset[str], path: str, found: 
 
 #: what its messages hold besides reaches the engine with them
 OPENAI = UnreadFields()
-COMPLETIONS = UnreadFields(impossible={"logprobs": "/v1/chat/completions has them"})
+COMPLETIONS = UnreadFields(impossible={"tools": "/v1/chat/completions has them"})
 
 RESPONSES = UnreadFields(
     # What does not fit into the context is refused, whatever they say; only functions are tools here.
@@ -169,6 +169,8 @@ ANTHROPIC = UnreadFields(
         "mcp_servers": "no engine calls tools itself",
         "container": "no engine runs programs",
         "compaction": "no engine shortens a conversation",
+        "logprobs": "/v1/chat/completions has them",
+        "top_logprobs": "/v1/chat/completions has them",
     },
     within=frozenset(
         {"cache_control", "citations", "budget_tokens", "caller", "toolset_name"}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Annotated, Any, ClassVar, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, TypeAdapter
 
 from llmhost.answering.question import Reply
 from llmhost.engines.engine import Completion, Message, Sampling, ToolCall
@@ -101,6 +103,7 @@ class CompletionBody(SamplingBody):
     suffix: str | None = None
     echo: bool | None = False
     best_of: int | None = None
+    logprobs: StrictBool | Annotated[int, Field(ge=0, le=20)] | None = None
 
 
 CHAT_BODY = TypeAdapter(ChatBody)
@@ -132,7 +135,10 @@ def completions_of(body: CompletionBody) -> Sequence[Chat]:
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
     if not prompts or len(prompts) * (body.n or 1) > MOST_CHOICES:
         raise BadRequest(f"`prompt` must hold 1 to {MOST_CHOICES} texts, times `n`", "prompt")
-    fields = COMPLETIONS.read(body)
+    logprobs = _logprobs_of(body)
+    if body.suffix and logprobs:
+        raise BadRequest("`logprobs` does not go with `suffix`", "logprobs")
+    fields = COMPLETIONS.read(body, logprobs)
     return [
         Chat(
             model=body.model,
@@ -146,6 +152,13 @@ def completions_of(body: CompletionBody) -> Sequence[Chat]:
         )
         for prompt in prompts
     ]
+
+
+def _logprobs_of(body: CompletionBody) -> Mapping[str, Any]:
+    """As chats ask for them: this older API has one number, of the alternatives to each token."""
+    if body.logprobs is None or body.logprobs is False:
+        return {}
+    return {"logprobs": True, "top_logprobs": int(body.logprobs)}
 
 
 def message_of(body: MessageBody) -> Message:
@@ -321,11 +334,17 @@ class CompletionWriter(_Writer):
     kind = "text_completion"
     prefix = "cmpl"
 
+    def __init__(self, model: str, *, include_usage: bool) -> None:
+        super().__init__(model, include_usage=include_usage)
+        #: characters of each choice that were written
+        self._offsets: Counter[int] = Counter()
+
     def whole(self, choices: Sequence[Choice]) -> object:
         written = []
         for index, choice in enumerate(choices):
             assert choice.reply is not None  # noqa: S101 - a choice is whole with its reply
-            written.append(self._choice(index, choice.text, finish_reason(choice.reply)))
+            finish = finish_reason(choice.reply)
+            written.append(self._choice(index, choice.text, finish, choice.logprobs))
         return {
             **self.head,
             "object": self.kind,
@@ -336,8 +355,8 @@ class CompletionWriter(_Writer):
     def started(self, index: int) -> bytes:  # noqa: ARG002
         return b""
 
-    def text(self, index: int, text: str, logprobs: Sequence[Mapping[str, Any]]) -> bytes:  # noqa: ARG002
-        return self.chunk([self._choice(index, text, None)])
+    def text(self, index: int, text: str, logprobs: Sequence[Mapping[str, Any]]) -> bytes:
+        return self.chunk([self._choice(index, text, None, logprobs)])
 
     def thought(self, index: int, text: str) -> bytes:  # noqa: ARG002
         return b""
@@ -349,8 +368,32 @@ class CompletionWriter(_Writer):
         self._replies.append(reply)
         return self.chunk([self._choice(index, "", finish_reason(reply))])
 
-    def _choice(self, index: int, text: str, finish: str | None) -> dict[str, Any]:
-        return {"text": text, "index": index, "logprobs": None, "finish_reason": finish}
+    def _choice(
+        self, index: int, text: str, finish: str | None, logprobs: Sequence[Mapping[str, Any]] = ()
+    ) -> dict[str, Any]:
+        listed = _listed_logprobs(logprobs, self._offsets[index]) if logprobs else None
+        self._offsets[index] += len(text)
+        return {"text": text, "index": index, "logprobs": listed, "finish_reason": finish}
+
+
+def _listed_logprobs(logprobs: Sequence[Mapping[str, Any]], offset: int) -> Mapping[str, Any]:
+    """Those of a chat's tokens as lists; the first token is that many characters from the beginning."""
+    tokens = [_token(one) for one in logprobs]
+    alternatives = [
+        {_token(other): other.get("logprob") for other in tops if isinstance(other, dict)}
+        for one in logprobs
+        if isinstance(tops := one.get("top_logprobs"), list)
+    ]
+    return {
+        "tokens": tokens,
+        "token_logprobs": [one.get("logprob") for one in logprobs],
+        "top_logprobs": alternatives if any(alternatives) else None,
+        "text_offset": list(accumulate(map(len, tokens[:-1]), initial=offset)),
+    }
+
+
+def _token(logprob: Mapping[str, Any]) -> str:
+    return str(logprob.get("token", ""))
 
 
 def _event(value: object) -> bytes:

@@ -354,6 +354,7 @@ async def test_the_models_are_listed_in_anthropic_s_shape(serve: Serve) -> None:
         ({"container": "c1"}, "container"),
         ({"compaction": {"type": "summary"}}, "compaction"),
         ({"functions": [{"name": "now"}]}, "functions"),
+        ({"logprobs": True}, "logprobs"),
     ],
 )
 async def test_what_no_engine_can_do_is_refused_in_the_api_s_shape(

@@ -271,7 +271,6 @@ OF_OPENAI: Sequence[tuple[Mapping[str, Any], str]] = [
     ({"think": True}, SEPARATES),
     ({"options": {"num_ctx": 64}}, SEPARATES),
     ({"num_ctx": 64}, BYPASSES),
-    ({"tools": [{"type": "function", "function": FUNCTION}]}, BYPASSES),
     ({"tools": []}, SAME),
     ({"verbosity": "low"}, BYPASSES),
     ({"verbosity": "medium"}, SAME),
@@ -359,8 +358,12 @@ OF_OLLAMA_ALONE: Sequence[tuple[Mapping[str, Any], str]] = [
     ({"a_field_of_tomorrow": 1}, BYPASSES),
 ]
 EFFECTS: Mapping[str, Sequence[tuple[Mapping[str, Any], str]]] = {
-    OPENAI: [*OF_OPENAI, ({"logprobs": True}, BYPASSES)],
-    COMPLETIONS: OF_OPENAI,
+    OPENAI: [
+        *OF_OPENAI,
+        ({"logprobs": True}, BYPASSES),
+        ({"tools": [{"type": "function", "function": FUNCTION}]}, BYPASSES),
+    ],
+    COMPLETIONS: [*OF_OPENAI, ({"logprobs": 0}, BYPASSES), ({"logprobs": False}, SAME)],
     RESPONSES: OF_RESPONSES,
     ANTHROPIC: OF_ANTHROPIC,
     OLLAMA: OF_OLLAMA_ALONE,

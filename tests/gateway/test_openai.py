@@ -130,6 +130,34 @@ async def test_completions_are_streamed(client: openai.AsyncOpenAI) -> None:
     assert "".join([chunk.choices[0].text async for chunk in stream]) == "Hello, Wörld!"
 
 
+async def test_completions_list_the_logprobs_of_a_chat(client: openai.AsyncOpenAI, house: House) -> None:
+    def piece(text: str) -> bytes:
+        tops = [{"token": text, "logprob": -0.5}, {"token": "Hi", "logprob": -1.5}]
+        logprobs = {"content": [{**tops[0], "bytes": None, "top_logprobs": tops}]}
+        choice = {"index": 0, "delta": {"content": text}, "logprobs": logprobs, "finish_reason": None}
+        return b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n"
+
+    house.engine.pieces = ("Hello", ", you")
+    house.engine.piece = piece  # type: ignore[method-assign]
+    asked: Any = {"model": "tiny", "prompt": ["Say hello.", "Say hi."], "logprobs": 2}
+    listed = {
+        "tokens": ["Hello", ", you"],
+        "token_logprobs": [-0.5, -0.5],
+        "top_logprobs": [{"Hello": -0.5, "Hi": -1.5}, {", you": -0.5, "Hi": -1.5}],
+        "text_offset": [0, 5],
+    }
+    for choice in (await client.completions.create(**asked)).choices:
+        assert choice.logprobs is not None
+        assert choice.logprobs.model_dump() == listed
+    sent = house.engine.requests[-1].json
+    assert (sent["logprobs"], sent["top_logprobs"]) == (True, 2)
+    offsets: dict[int, list[int]] = {0: [], 1: []}
+    async for chunk in await client.completions.create(**asked, stream=True):
+        for one in chunk.choices:
+            offsets[one.index] += (one.logprobs.text_offset or []) if one.logprobs else []
+    assert offsets == {0: [0, 5], 1: [0, 5]}
+
+
 async def test_a_completion_with_a_suffix_fills_the_gap(client: openai.AsyncOpenAI, house: House) -> None:
     house.engine.infill = True
     for _ in range(2):
@@ -173,8 +201,9 @@ async def test_a_request_that_the_engine_refuses_is_the_client_s_mistake(
     [
         ("/v1/chat/completions", {"functions": [{"name": "now"}]}),
         ("/v1/chat/completions", {"modalities": ["text", "audio"]}),
-        ("/v1/completions", {"logprobs": 2}),
+        ("/v1/completions", {"logprobs": 2, "suffix": "end"}),
         ("/v1/completions", {"echo": True}),
+        ("/v1/completions", {"tools": [{"type": "function", "function": {"name": "now"}}]}),
     ],
 )
 async def test_what_no_answer_can_hold_is_refused(house: House, path: str, field: dict[str, Any]) -> None:
@@ -182,7 +211,11 @@ async def test_what_no_answer_can_hold_is_refused(house: House, path: str, field
     messages = {} if "prompt" in asked else {"messages": [{"role": "user", "content": "Hi"}]}
     answer = await house.http.post(path, json={**asked, **messages, **field})
     told = answer.json()["error"]
-    assert (answer.status_code, told["type"], told["param"]) == (400, "invalid_request_error", *field)
+    assert (answer.status_code, told["type"], told["param"]) == (
+        400,
+        "invalid_request_error",
+        next(iter(field)),
+    )
     assert not house.engine.requests
 
 
