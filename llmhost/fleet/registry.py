@@ -467,15 +467,16 @@ class FleetRecords:
 
     async def pauses(self, *, certain: bool = False) -> Pauses:
         """Those in force, as far as is known. Redis is asked each time, also where it was away before: money
-        may depend on the answer. Where it has to be `certain`, StoreError is raised."""
+        may depend on the answer. Where it has to be `certain`, StoreError is raised, unless this machine has
+        marked one."""
         if self._registry is not None:
             try:
                 return await self._registry.pauses.read()
             except StoreError:
-                if certain:
+                if certain and not self._marks.read():
                     raise
             except _NONSENSE as error:
-                if certain:
+                if certain and not self._marks.read():
                     raise StoreRefused(f"what Redis says makes no sense ({type(error).__name__})") from error
         return self._marks.read()
 

@@ -18,7 +18,7 @@ from llmhost.errors import FleetBusy, NoOffer, ProviderError, PurchaseUnclear, S
 from llmhost.fleet import service
 from llmhost.fleet.buyer import Buyer
 from llmhost.fleet.models import Worker
-from llmhost.fleet.pause import NOWHERE, PauseMarks, new_token
+from llmhost.fleet.pause import NOWHERE, PauseBook, PauseMarks, Pauses, new_token
 from llmhost.fleet.providers.vast.pacer import Pacer
 from llmhost.fleet.registry import FleetRecords, FleetRegistry
 from llmhost.fleet.results import DownResult
@@ -211,6 +211,23 @@ async def test_a_worker_that_was_being_bought_when_down_paused_the_fleet_is_ende
     fleet.server.before = before
     with pytest.raises(FleetBusy, match="has ended this fleet meanwhile"):
         await fleet.service().up(2)
+    assert (fleet.server.created_total, fleet.server.alive()) == (1, [])
+
+
+async def test_a_worker_that_was_being_bought_is_ended_at_once_although_this_machine_alone_knows_of_the_pause(
+    fleet: RentedFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(_: PauseBook) -> Pauses:
+        raise StoreUnavailable("Redis is gone, with its folder")
+
+    async def before(endpoint: str, _: int) -> None:
+        if endpoint == "create":
+            fleet.marks.put(new_token(), fleet.clock.now())
+            monkeypatch.setattr(PauseBook, "read", away)
+
+    fleet.server.before = before
+    with pytest.raises(FleetBusy, match="has ended this fleet meanwhile"):
+        await fleet.service().up(1)
     assert (fleet.server.created_total, fleet.server.alive()) == (1, [])
 
 
