@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from llmhost.autoscale.step import Scaler
     from llmhost.fleet.providers.static import StaticServer
     from llmhost.fleet.providers.vast.identity import WorkerBootConfig
+    from llmhost.fleet.providers.vast.pacer import Pacer
 
 __all__ = [
     "OtherConfig",
@@ -207,14 +209,21 @@ def configured_workers(config: Config) -> Sequence[Worker]:
 
 def _vast(config: Config, folder: Path, note: Callable[[str], None]) -> Provider:
     from llmhost.fleet.providers.vast.client import VastAccount
-    from llmhost.fleet.providers.vast.pacer import Pacer
     from llmhost.fleet.providers.vast.provider import VastProvider
 
     vast, clock, address = config.vast, SystemClock(), os.environ.get("VAST_URL") or _VAST
-    pacer = Pacer(state_dir() / "vast" / "pace.json", clock, vast.pace)
+    pacer = _pacer(state_dir() / "vast" / "pace.json", vast.pace)
     account = VastAccount(_account_key(config), clock=clock, pacer=pacer, server_url=address, note=note)
     orders, sharded = _orders(config, address), config.redis.has_shards
     return VastProvider(account, vast, orders, config.fleet.name, folder, clock, sharded=sharded)
+
+
+@cache
+def _pacer(file: Path, scale: float) -> Pacer:
+    """One for all fleets of this process, which so waits once for a lock that is never freed."""
+    from llmhost.fleet.providers.vast.pacer import Pacer
+
+    return Pacer(file, SystemClock(), scale)
 
 
 def _account_key(config: Config) -> str | None:

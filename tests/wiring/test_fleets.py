@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 from doubles.certificates import certify
 from doubles.fleet_values import make_worker
+from doubles.vast.server import VastServer
 
 from llmhost.config.models import Config
+from llmhost.fleet.clock import SystemClock
 from llmhost.fleet.registry import FleetRegistry
-from llmhost.wiring.fleets import fleet_spec, make_registry
+from llmhost.machine.files import hold_lock
+from llmhost.wiring.fleets import config_of, fleet_spec, make_provider, make_registry
 
 RENTED = make_worker(
     "vast-1", url="https://192.0.2.1:8443", certificate=certify().pem, token="t", provider="vast"
@@ -94,3 +97,21 @@ async def test_two_commands_that_start_at_once_draw_one_key(registry_on: Any) ->
 
     registry_on("one")
     assert len(set(await asyncio.gather(*(asyncio.to_thread(secret_key) for _ in range(20))))) == 1
+
+
+async def test_the_fleets_of_a_command_wait_once_together_for_a_lock_that_a_suspended_one_never_frees(
+    state_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmhost.fleet.providers.vast.pacer._QUEUE_PATIENCE", 0.5)
+    (state_folder / "vast").mkdir(parents=True, mode=0o700)
+    async with (
+        VastServer(SystemClock(), pace=0) as server,
+        hold_lock(state_folder / "vast" / "pace-list.lock", patience=0),
+    ):
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        config = Config.model_validate({"vast": {"pace": 0.001}})
+        async with asyncio.timeout(15):  # one wait for each fleet would take 20 s
+            for number in range(40):
+                fleet = config_of(config, f"fleet-{number}", "vast")
+                await make_provider(fleet, state_folder / "fleets" / fleet.fleet.name, print).fleets()
