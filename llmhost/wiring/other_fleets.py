@@ -29,10 +29,7 @@ from llmhost.wiring.fleets import (
     records_of,
 )
 
-__all__ = ["UNSEEN_HINT", "OtherFleet", "OtherFleets"]
-
-#: where an account could not be listed
-UNSEEN_HINT = f"set VAST_API_KEY and run it again, or see {CONSOLE}"
+__all__ = ["OtherFleet", "OtherFleets"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +62,8 @@ class OtherFleets:
         self._config = config
         self._provider = provider
         self._warn = warn
-        #: providers whose account could not be listed
-        self.unseen_accounts: list[str] = []
+        #: keys with which no account could be listed, and the file that names each; None: the one in use
+        self.unseen_accounts: dict[str | None, str | None] = {}
         #: why what this machine wrote down of its fleets is not known
         self.unread: StateError | ConfigError | StoreError | None = None
         #: purchases of which it is not known whether they bought a worker
@@ -103,16 +100,14 @@ class OtherFleets:
         list too."""
         own, key = self._config.fleet, account_key(self._config)
         is_own = own.provider == "vast"
-        failed = set[str | None]()  #: keys with which nothing could be listed
         listed: Mapping[str, Sequence[Worker]] = {}
         try:
             listed = await (self._provider() if is_own else self._vast_of(own.name, None)[0]).fleets()
         except LlmhostError as error:
-            self._unseen(error)
-            failed.add(key)
+            self._unseen(error, key)
         named = {worker.id for worker in listed.get(own.name, ())} if is_own else set()  # shown once
         found = [
-            await self._rented_there(fleet, failed, listed, named)
+            await self._rented_there(fleet, listed, named)
             for fleet in self._rented_fleets([(own.name, key, self._config.redis)] if is_own else [])
         ]
         recorded = {worker.id for fleet in found for worker in fleet.workers}
@@ -146,14 +141,9 @@ class OtherFleets:
         return found
 
     async def _rented_there(
-        self,
-        fleet: KnownFleet,
-        failed: set[str | None],
-        listed: Mapping[str, Sequence[Worker]],
-        named: Collection[str],
+        self, fleet: KnownFleet, listed: Mapping[str, Sequence[Worker]], named: Collection[str]
     ) -> OtherFleet:
-        """One fleet with its workers, but for those `named`. `failed` are keys with which nothing could be
-        listed, and `listed` is what the usual one shows."""
+        """One fleet with its workers, but for those `named`. `listed` is what the usual key shows."""
         name, unlisted, workers = fleet.name, tuple[str, ...](), list[Worker]()
         provider, key = self._vast_of(name, fleet.config)
         records = await self._records(OtherFleet(name, "vast", fleet.config, ()))
@@ -162,15 +152,14 @@ class OtherFleets:
             self._warn.warn(f"fleet {name} may not be shown in full", StoreError(warning))
         if records.away:
             self.unread = StoreUnavailable(f"what is on record of fleet {name} could not be read")
-        if key not in failed:
+        if key != account_key(self._config):  # one account may have the other's fleet by its label
+            workers += listed.get(name, ())
+        if key not in self.unseen_accounts:
             try:
                 workers += await self._workers_of(name, provider, known, records)
-                if key != account_key(self._config):  # one account may have the other's fleet by its label
-                    workers += listed.get(name, ())
             except LlmhostError as error:
-                self._unseen(error)
-                failed.add(key)
-        if key in failed:
+                self._unseen(error, key, fleet.config)
+        if key in self.unseen_accounts:
             unlisted = tuple(known.ids)
             try:
                 unlisted = tuple(sorted({*known.ids, *provider.on_record()}))
@@ -229,17 +218,21 @@ class OtherFleets:
         return payer_of(self._config) in {fleet.payer for fleet in self._known_as(name)} - {""}
 
     async def appeared(self, named: Collection[str]) -> Sequence[OtherFleet]:
-        """What the account rents now besides the workers named, by fleet, the configured one too: the account
+        """What the account in use rents now besides the workers named, by fleet, the configured one too: it
         is listed once more, all at once. That it cannot be is warned of, and not tried twice."""
-        own = self._config.fleet.name
-        if self.unseen_accounts or not account_key(self._config):
+        own, key = self._config.fleet.name, account_key(self._config)
+        if key is None or key in self.unseen_accounts:
             return ()
         try:
             listed = await self._vast_of(own, None)[0].fleets()
         except LlmhostError as error:
-            self._unseen(error)
+            self._unseen(error, key)
             return ()
-        sources = self._sources()
+        sources = {
+            which: source
+            for which, source in self._sources().items()
+            if self._key_of(*which, source) == key  # any other ends nothing in this account
+        }
         new = {
             name: tuple(worker for worker in workers if worker.id not in named)
             for name, workers in listed.items()
@@ -248,9 +241,27 @@ class OtherFleets:
             OtherFleet(name, "vast", sources.get((name, "vast")), them) for name, them in new.items() if them
         ]
 
-    def _unseen(self, error: LlmhostError) -> None:
+    def has_key_in_use(self, fleet: OtherFleet) -> bool:
+        """Whether it is ended with the key in use, and not with another one that its file names."""
+        return self._key_of(fleet.name, fleet.provider, fleet.config) == account_key(self._config)
+
+    def _key_of(self, name: str, provider: str, source: str | None) -> str | None:
+        return account_key(read_other(self._config, name, provider, source).config)
+
+    def _unseen(self, error: LlmhostError, key: str | None, source: str | None = None) -> None:
         self._warn.warn("the fleets on vast.ai cannot be listed", error)
-        self.unseen_accounts.append("vast")
+        self.unseen_accounts[key] = None if key == account_key(self._config) else source
+
+    def refused_hint(self, fleet: OtherFleet) -> str | None:
+        """Where nothing could be listed with the key that the fleet's own file names."""
+        key = self._key_of(fleet.name, fleet.provider, fleet.config)
+        return self.unseen_hint() if self.unseen_accounts.get(key) else None
+
+    def unseen_hint(self) -> str:
+        """Where an account could not be listed."""
+        files = dict.fromkeys(self.unseen_accounts.values())
+        keys = [f"correct `vast.api_key` in {file}" if file else "set VAST_API_KEY" for file in files]
+        return f"{', '.join(keys)} and run it again, or see {CONSOLE}"
 
     def _known(self) -> Sequence[KnownFleet]:
         """The fleets that this machine has made; none, with a warning, where they cannot be read."""

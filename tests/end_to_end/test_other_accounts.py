@@ -134,3 +134,28 @@ async def test_an_order_that_cannot_be_read_in_full_hides_no_worker_from_another
         done = await blue.run(*command, **other_account.environment())
         assert done.code != 0, command
         assert all(worker in done.out + done.err for worker in blue.alive()), command
+
+
+@pytest.mark.parametrize("file_key", ["revoked", "another account's"])
+async def test_down_all_ends_with_the_key_in_use_what_a_wrong_key_in_the_fleets_file_cannot(
+    blue: RentedHouse, other_account: VastServer, file_key: str
+) -> None:
+    blue.server.also_serve(other_account)
+    key = "0" * 64 if file_key == "revoked" else other_account.key
+    file = blue.configure(fleet={"name": "blue"}, vast={"api_key": key})
+    done = await blue.run("down", "--all", "--yes", LLMHOST_CONFIG="")
+    assert (blue.alive(), done.out.count("Destroyed"), "still running" in done.out) == ([], 2, False)
+    if file_key == "revoked":  # that account may have more
+        assert (done.code, f"correct `vast.api_key` in {file}" in done.err) == (3, True), done.err
+
+
+async def test_down_all_that_asked_ends_what_it_asked_about_with_the_key_in_use(
+    blue: RentedHouse,
+) -> None:
+    blue.configure(fleet={"name": "blue"}, vast={"api_key": "0" * 64})
+    blue.environ["LLMHOST_CONFIG"] = ""
+    async with blue.terminal("down", "--all") as terminal:
+        await terminal.until("Destroy ")
+        terminal.type("y\n")
+        assert await terminal.end() == 3
+    assert blue.alive() == []

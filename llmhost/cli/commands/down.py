@@ -76,7 +76,7 @@ async def down(
             told = [wiring.others.configured(options.source), *others]
             if everything and not left:
                 results = await _end_all(wiring, own, told, progress, now)
-                results += await _end_appeared(wiring, results, progress, now=now, ends=yes)
+                results += await _end_appeared(wiring, told, results, progress, now=now, ends=yes)
             else:
                 result = await _end(own, workers or None, orphans, progress, now)
                 results = [((own.spec.name, own.spec.provider), result)]
@@ -111,11 +111,9 @@ def _check_all_seen(wiring: Wiring, own: FleetService, everything: bool, left: S
             hint=unread.hint or f"`llmhost down{' --all' if everything else ''}` again, when it can be read",
         )
     if wiring.others.unseen_accounts and (everything or own.rents):
-        from llmhost.wiring.other_fleets import UNSEEN_HINT
-
         raise PartialError(
             "the account on vast.ai could not be listed: workers may be running there",
-            hint=UNSEEN_HINT,
+            hint=wiring.others.unseen_hint(),
         )
 
 
@@ -153,7 +151,7 @@ def _report(
     for other in left:
         options.output.warn(f"{described(other)}: not destroyed")
     destroyed = [worker for result in results for worker in result.destroyed]
-    remaining = [worker.id for result in results for worker in result.remaining]
+    remaining = [worker.id for result in results for worker in result.remaining if worker.id not in destroyed]
     intents = [intent for result in results for intent in result.intents]
     document = {
         "destroyed": destroyed,
@@ -165,7 +163,7 @@ def _report(
         "gateways_stopped": gateways,
     }
     options.output.result(document, _show)
-    failures = [failure for result in results for failure in result.failed]
+    failures = [failure for result in results for failure in result.failed if failure.worker not in destroyed]
     show_failures(options.output, failures, done=bool(destroyed))
 
 
@@ -220,7 +218,10 @@ async def _end_all(
     own_end = _end(own, None, False, progress, now)
     results = [((own.spec.name, own.spec.provider), await _or_failure(own_end))]
     results += [
-        ((other.name, other.provider), await _or_failure(_end_other(wiring, other, progress, now)))
+        (
+            (other.name, other.provider),
+            await _or_failure(_end_other(wiring, other, progress, now), wiring.others.refused_hint(other)),
+        )
         for other in fleets[1:]
     ]
     return results + await _keep_rest_down(wiring, fleets, everything=True)
@@ -243,19 +244,32 @@ async def _end_other(wiring: Wiring, other: OtherFleet, progress: Progress, now:
 
 
 async def _end_appeared(
-    wiring: Wiring, before: _Results, progress: Progress, *, now: bool, ends: bool
+    wiring: Wiring,
+    told: Sequence[OtherFleet],
+    before: _Results,
+    progress: Progress,
+    *,
+    now: bool,
+    ends: bool,
 ) -> _Results:
-    """What was rented while the others were destroyed, which may take minutes: it is destroyed too where this
-    `ends` it, but not what was rented meanwhile: that is a failure. `before` is what has been done so far."""
+    """What the account in use rents still: it could not be ended with the key that its file names, or was
+    rented while the others were destroyed, which may take minutes. It is destroyed too where this `ends` it
+    or was to end it anyway, but not what was rented meanwhile: that is a failure. `before` is what became of
+    the fleets `told` and of more."""
     from llmhost.fleet.results import DownResult, Failure
 
+    asked = {name for fleet in told for name in (*(worker.id for worker in fleet.workers), *fleet.unlisted)}
+    tried = [
+        done for fleet, (_, done) in zip(told, before, strict=False) if wiring.others.has_key_in_use(fleet)
+    ]
     results: _Results = []
-    for ending in (True, False) if ends else (False,):
-        named = {worker.id for _, result in (*before, *results) for worker in result.remaining}
-        named |= {failure.worker or "" for _, result in (*before, *results) for failure in result.failed}
+    for ending in (True, False):
+        both = [*tried, *(result for _, result in results)]
+        named = {worker.id for result in both for worker in result.remaining}
+        named |= {failure.worker or "" for result in both for failure in result.failed}
         appeared = await wiring.others.appeared(named)
         for fleet in appeared:
-            if ending:
+            if ending and (ends or {worker.id for worker in fleet.workers} <= asked):
                 result = await _or_failure(_end_other(wiring, fleet, progress, now))
             else:
                 failures = [
@@ -269,14 +283,14 @@ async def _end_appeared(
     return results
 
 
-async def _or_failure(ending: Awaitable[DownResult]) -> DownResult:
-    """An error, foreseen or not, is a failure of the result."""
+async def _or_failure(ending: Awaitable[DownResult], hint: str | None = None) -> DownResult:
+    """An error, foreseen or not, is a failure of the result; `hint` is better than that of a foreseen one."""
     from llmhost.fleet.results import DownResult, Failure
 
     try:
         return await ending
     except LlmhostError as error:
-        failure = Failure(None, error.message, error.hint)
+        failure = Failure(None, error.message, hint or error.hint)
     except Exception as error:  # noqa: BLE001 - the other fleets are to be ended all the same
         failure = Failure(None, f"unexpected {type(error).__name__}: {error}", "please report it")
     return DownResult((), (), (failure,), ())

@@ -102,10 +102,8 @@ def _check_all_seen(
     """Raises where something may be rented that is not shown."""
     error = failure or others.unread
     if error is None and others.unseen_accounts:
-        from llmhost.wiring.other_fleets import UNSEEN_HINT
-
         error = ProviderError(
-            "the account on vast.ai could not be listed: there may be more", hint=UNSEEN_HINT
+            "the account on vast.ai could not be listed: there may be more", hint=others.unseen_hint()
         )
     if error is None:
         show_failures(options.output, doubts, done=True)
