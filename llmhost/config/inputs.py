@@ -5,16 +5,15 @@ Reads nothing but bytes, so that a command can find a gateway of its configurati
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import hmac
 import os
 import re
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 from llmhost import __version__
+from llmhost.machine.files import open_file
 
 __all__ = ["FILE_NAME", "MAX_SIZE", "find_file", "inputs_digest", "read_bytes"]
 
@@ -52,16 +51,9 @@ def find_file(path: Path | None, environ: Mapping[str, str]) -> tuple[Path | Non
 def read_bytes(path: Path) -> bytes:
     """What the file holds, or more than `MAX_SIZE` bytes of it.
 
-    Raises ValueError for a name that no file has, and OSError, also for a pipe or a device: what it says may
-    never come, never end, and cannot be read again.
+    Raises as `open_file`.
     """
-
-    def without_waiting(name: str, flags: int) -> int:  # for what would be written into a pipe
-        return os.open(name, flags | os.O_NONBLOCK)
-
-    with open(path, "rb", opener=without_waiting) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "it is not a file")
+    with open_file(path) as file:
         return file.read(MAX_SIZE + 1)
 
 

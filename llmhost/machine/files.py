@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import json
 import os
+import stat
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from llmhost.errors import StateError
 
-__all__ = ["hold_lock", "leads_nowhere", "make_folder", "names_in", "read_json", "write_json"]
+__all__ = ["hold_lock", "leads_nowhere", "make_folder", "names_in", "open_file", "read_json", "write_json"]
 
 _HINT = "set LLMHOST_STATE_DIR to a folder that you can write"
 
@@ -67,6 +69,20 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
         raise StateError(f"cannot write {path}: {error.strerror}", hint=_HINT) from error
 
 
+def open_file(path: Path) -> BinaryIO:
+    """For reading. Raises ValueError for a name that no file has, and OSError, also for a pipe or a device:
+    what it says may never come, never end, and cannot be read again."""
+
+    def without_waiting(name: str, flags: int) -> int:  # for what would be written into a pipe
+        return os.open(name, flags | os.O_NONBLOCK)
+
+    file = open(path, "rb", opener=without_waiting)  # noqa: SIM115 - the caller closes it
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is not a file")
+    return file
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """The file's object, or None where there is no file.
 
@@ -75,12 +91,12 @@ def read_json(path: Path) -> dict[str, Any] | None:
         ValueError: it holds no JSON object.
     """
     try:
-        with path.open(encoding="utf-8") as file:
+        with open_file(path) as file:
             if os.fstat(file.fileno()).st_uid not in (os.geteuid(), 0):
                 raise StateError(
                     f"{path} belongs to another user", hint="find out who put it there, and remove it"
                 )
-            value = json.load(file)
+            value = json.loads(file.read().decode())
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not leads_nowhere(path):
             return None

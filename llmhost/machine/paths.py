@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 
 from llmhost.errors import StateError
-from llmhost.machine.files import leads_nowhere, make_folder
+from llmhost.machine.files import leads_nowhere, make_folder, open_file
 
 __all__ = [
     "cache_dir",
@@ -111,7 +111,8 @@ def _drawn_once(name: str) -> str:
             with suppress(FileExistsError):  # another command was faster, and what it drew counts
                 path.hardlink_to(draft)
             draft.unlink()
-        return path.read_text(encoding="ascii")
+        with open_file(path) as file:
+            return file.read().decode("ascii")
     except (OSError, ValueError) as error:
         with suppress(OSError):
             draft.unlink(missing_ok=True)

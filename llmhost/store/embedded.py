@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from llmhost.errors import StateError, StoreUnavailable
 from llmhost.machine.child import bare_environment
-from llmhost.machine.files import hold_lock, make_folder
+from llmhost.machine.files import hold_lock, make_folder, open_file
 
 if TYPE_CHECKING:
     import psutil
@@ -264,7 +264,8 @@ class EmbeddedRedis:
         from llmhost.machine.process import find
 
         try:
-            noted = int(self._pid_file.read_text(encoding="ascii"))
+            with open_file(self._pid_file) as file:
+                noted = int(file.read())
         except (OSError, ValueError):
             noted = None
         return find(self._folder, self._arguments, noted)
@@ -393,7 +394,7 @@ class ServerLog:
     def last_line(self) -> str:
         """What the server wrote last since `begin`, in at most 200 characters."""
         try:
-            with self.path.open("rb") as file:
+            with open_file(self.path) as file:
                 file.seek(max(self._begin, self._size() - _TAIL), os.SEEK_SET)
                 lines = file.read(_TAIL).decode(errors="replace").splitlines()
         except OSError:

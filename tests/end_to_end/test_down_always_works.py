@@ -79,12 +79,13 @@ async def test_down_all_ends_what_is_on_record_of_every_fleet_although_the_list_
     assert (done.code != 0, blue.alive()) == (True, [])
 
 
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
 async def test_a_record_of_a_purchase_that_cannot_be_read_stands_in_no_commands_way(
-    blue: RentedHouse,
+    blue: RentedHouse, make: Callable[[Path], None]
 ) -> None:
     record = next((blue.state / "fleets" / "blue" / "intents").glob("*.json"))
     record.unlink()
-    record.mkdir()
+    make(record)
     assert set(await blue.status()) == set(blue.alive())
     assert (await blue.run("down")).code == 0
     assert blue.alive() == []
@@ -194,12 +195,13 @@ async def test_a_state_folder_that_cannot_be_read_is_reported_by_what_shows_and_
         assert f"there may be more {'fleets' if '--all' in command else 'workers'}: " in done.err
 
 
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
 @pytest.mark.parametrize("name", ["owner", "key"])
 async def test_a_file_of_the_state_folder_that_cannot_be_read_stops_neither_looking_nor_ending(
-    blue: RentedHouse, name: str
+    blue: RentedHouse, name: str, make: Callable[[Path], None]
 ) -> None:
     (blue.state / name).unlink(missing_ok=True)
-    (blue.state / name).mkdir()
+    make(blue.state / name)
     assert await blue.fleets() == {"blue": 2}
     assert set(await blue.status()) == set(blue.alive())
     done = await blue.run("down", "--all", "--yes")

@@ -38,6 +38,12 @@ def test_a_damaged_file_is_never_taken_for_a_missing_one(tmp_path: Path, content
         read_json(path)
 
 
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "value.json").symlink_to("/dev/null")
+    with pytest.raises(StateError, match="it is not a file"):
+        read_json(tmp_path / "value.json")
+
+
 def test_only_its_owner_can_read_a_file(tmp_path: Path) -> None:
     write_json(tmp_path / "value.json", {})
     assert (tmp_path / "value.json").stat().st_mode & 0o777 == 0o600

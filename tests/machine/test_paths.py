@@ -11,7 +11,7 @@ import pytest
 
 from llmhost.errors import StateError
 from llmhost.machine.files import read_json
-from llmhost.machine.paths import cache_dir, expand, may_hold_state, state_dir
+from llmhost.machine.paths import cache_dir, expand, may_hold_state, secret_key, state_dir
 
 FOLDERS = pytest.mark.parametrize(
     ("folder_of", "variable"), [(state_dir, "LLMHOST_STATE_DIR"), (cache_dir, "LLMHOST_CACHE_DIR")]
@@ -77,6 +77,13 @@ def test_a_file_that_another_user_has_put_there_is_not_read(
     monkeypatch.setattr(os, "fstat", of_another)
     with pytest.raises(StateError, match="belongs to another user"):
         read_json(tmp_path / "record.json")
+
+
+def test_a_key_that_is_no_regular_file_is_not_read(state_folder: Path) -> None:
+    state_folder.mkdir(mode=0o700)
+    (state_folder / "key").symlink_to("/dev/null")
+    with pytest.raises(StateError, match="key: it is not a file"):
+        secret_key()
 
 
 #: makes the rest of a program one of a user that the system does not know

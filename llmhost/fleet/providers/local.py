@@ -31,7 +31,7 @@ from llmhost.fleet.providers.local_worker import (
     usable_cores,
 )
 from llmhost.machine.child import python_command
-from llmhost.machine.files import make_folder, names_in
+from llmhost.machine.files import make_folder, names_in, open_file
 
 __all__ = ["LocalProvider", "LocalSettings"]
 
@@ -235,7 +235,7 @@ def _is_free(port: int) -> bool:
 
 def _tail(path: Path, lines: int) -> str:
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - lines * _LOG_BYTES_A_LINE))
             text = file.read().decode("utf-8", "replace")

@@ -44,7 +44,7 @@ from llmhost.fleet.providers.vast.rows import (
     read_fleet,
     worker_id,
 )
-from llmhost.machine.files import make_folder, names_in, read_json, write_json
+from llmhost.machine.files import make_folder, names_in, open_file, read_json, write_json
 
 __all__ = ["InstanceCreator", "Order", "PendingPurchases", "new_worker"]
 
@@ -171,7 +171,8 @@ class PendingPurchases:
 def _intact_fields(path: Path) -> dict[str, Any]:
     """Those fields of a file that is no JSON, as a broken disk may leave it, that can be read."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        with open_file(path) as file:
+            text = file.read().decode(errors="replace")
     except OSError:
         return {}
     fields = {}
