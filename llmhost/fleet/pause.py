@@ -4,6 +4,10 @@ Every `down` of a fleet begins a pause of its own. It is kept twice: in Redis, w
 machine looks, and as a mark on this machine, where the fleet so stays down whatever becomes of Redis, and
 whichever Redis a command is configured with. An `up` lifts the pauses that it found when it began, and no
 other: one that began since is the word of a `down` that came after it.
+
+`down --all` takes down every rented fleet, those too that this machine does not know: one that was renamed,
+or that is about to be rented for the first time. So its pauses stand also where all fleets of the machine,
+and those of an account in a Redis, find them; an `up` lifts them for its own fleet.
 """
 
 from __future__ import annotations
@@ -11,17 +15,18 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmhost.errors import StateError
+from llmhost.errors import StateError, StoreError
 from llmhost.machine.files import make_folder
 from llmhost.store.client import amount, is_sharded, text, translate_errors
 from llmhost.store.clock import CompareClocks
-from llmhost.store.keys import FleetKeys
+from llmhost.store.errors import LACKS_PERMISSION
+from llmhost.store.keys import FleetKeys, pauses_of_all
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -37,6 +42,8 @@ _OLD = "old"
 _OLD_FIELD = "paused"
 #: lifted pauses that Redis remembers, for machines that still have the mark
 _REMEMBERED = 200
+#: pauses of every fleet that are kept, the newest
+_EVERYONES = 50
 
 
 def new_token() -> str:
@@ -59,67 +66,118 @@ class PauseResult:
 @dataclass(frozen=True, slots=True)
 class PauseMarks:
     """An empty file for each pause, which a full disk mostly has room for: ``paused.{provider}.{token}`` in
-    `folder`, the fleet's. Its time is when the pause began. None: this machine has nowhere to keep it."""
+    `folder`, the fleet's; in its parent for every fleet, until ``lifted.{provider}.{token}`` is in `folder`.
+    Its time is when the pause began. None: this machine has nowhere to keep it. `account` is the fingerprint
+    of the key that pays for the fleet; empty where none does."""
 
     folder: Path | None
     provider: str = ""
+    account: str = ""
 
-    def put(self, token: str, at: float) -> bool:
-        """Whether it is there now; the pause began `at`, Unix seconds."""
+    def put(self, token: str, at: float, *, everywhere: bool = False) -> bool:
+        """Whether it is there now; the pause began `at`, Unix seconds. `everywhere`: for every fleet."""
         if self.folder is None:
             return False
-        path = self._path(self.folder, token)
         try:
             make_folder(self.folder)
-            path.touch(mode=0o600)
-            os.utime(path, (at, at))
+            for folder in (self.folder.parent, self.folder) if everywhere else (self.folder,):
+                path = folder / self._name(token)
+                path.touch(mode=0o600)
+                os.utime(path, (at, at))
         except (OSError, StateError):
             return False
+        if everywhere:
+            self._remove_oldest(self.folder.parent)
         return token in self.read()  # a folder that cannot be listed keeps nothing
 
     def read(self) -> Pauses:
         """Those that this machine keeps."""
-        found: dict[str, float] = {}
         if self.folder is None:
-            return found
-        with suppress(OSError):
-            for path in self.folder.iterdir():
-                token = _token_of(path.name, self.provider)
-                if token is not None:
-                    with suppress(FileNotFoundError):  # lifted just now
-                        found[token] = path.stat().st_mtime
-        return found
+            return {}
+        lifted = self._in(self.folder, "lifted")
+        everyones = self._in(self.folder.parent, "paused")
+        everyones.pop(_OLD, None)  # a fleet of that name
+        return {
+            **{token: at for token, at in everyones.items() if token not in lifted},
+            **self._in(self.folder, "paused"),
+        }
 
     def remove(self, tokens: Collection[str]) -> None:
-        """Those that are not there are fine. Raises StateError."""
+        """They no longer hold for this fleet. Those that are not there are fine. Raises StateError."""
         if self.folder is None:
             return
+        everyones = self._in(self.folder.parent, "paused")
         for token in tokens:
-            path = self._path(self.folder, token)
+            path = self.folder / self._name(token)
             try:
+                if token in everyones:
+                    make_folder(self.folder)
+                    (self.folder / self._name(token, "lifted")).touch(mode=0o600)
                 path.unlink(missing_ok=True)
             except OSError as error:
                 raise StateError(
                     f"cannot remove {path}, which says that the fleet is to stay down: {error.strerror}"
                 ) from error
+        for token in self._in(self.folder, "lifted").keys() - everyones.keys():
+            with suppress(OSError):
+                (self.folder / self._name(token, "lifted")).unlink()
 
-    def _path(self, folder: Path, token: str) -> Path:
-        return folder / ("paused" if token == _OLD else f"paused.{self.provider}.{token}")
+    def take_back(self, token: str) -> None:
+        """For no fleet it holds any more. Raises StateError."""
+        self.remove([token])
+        if self.folder is not None:
+            path = self.folder.parent / self._name(token)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise StateError(
+                    f"cannot remove {path}, which says that all fleets are to stay down: {error.strerror}"
+                ) from error
+
+    def _in(self, folder: Path, kind: str) -> dict[str, float]:
+        found: dict[str, float] = {}
+        with suppress(OSError):
+            for path in folder.iterdir():
+                token = _token_of(path.name, kind, self.provider)
+                if token is not None:
+                    with suppress(FileNotFoundError):  # lifted just now
+                        found[token] = path.stat().st_mtime
+        return found
+
+    def _remove_oldest(self, folder: Path) -> None:
+        """A newer one says the same to every fleet that an older one still holds for."""
+        found = self._in(folder, "paused")
+        for token in sorted(found.keys() - {_OLD}, key=lambda token: found[token])[:-_EVERYONES]:
+            with suppress(OSError):
+                (folder / self._name(token)).unlink()
+
+    def _name(self, token: str, kind: str = "paused") -> str:
+        return kind if token == _OLD else f"{kind}.{self.provider}.{token}"
 
 
 _TOKEN = re.compile(r"[0-9a-f]{16}")
 
 
-def _token_of(name: str, provider: str) -> str | None:
-    """The token of a file that is a mark for this provider. An older llmhost's is one for all."""
-    if name == "paused":
+def _token_of(name: str, kind: str, provider: str) -> str | None:
+    """The token of a file that is such a mark for this provider. An older llmhost's is one for all."""
+    if name == "paused" == kind:
         return _OLD
-    token = name.removeprefix(f"paused.{provider}.")
+    token = name.removeprefix(f"{kind}.{provider}.")
     return token if _TOKEN.fullmatch(token) else None
 
 
 #: for a machine that cannot keep them
 NOWHERE = PauseMarks(None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What Redis has: the pauses in force, and those that were lifted for this fleet, each with when; and
+    which are of every fleet."""
+
+    active: Pauses
+    lifted: Pauses
+    everyones: frozenset[str]
 
 
 class PauseBook:
@@ -136,13 +194,15 @@ class PauseBook:
         self._keys = FleetKeys(fleet, is_sharded(client))
         self._marks = marks
         self._key = self._keys.pauses(marks.provider)
+        self._everyones = pauses_of_all(marks.provider, marks.account) if marks.account else None
 
     async def read(self) -> Pauses:
         """Those in force. A damaged one was still written by a `down`. Redis is told what this machine has
         marked and it does not know. The mark of what has been lifted elsewhere is removed."""
-        active, lifted = await self._in_redis()
+        kept = await self._in_redis()
+        active = dict(kept.active)
         for token, since in self._marks.read().items():
-            if token in lifted:
+            if token in kept.lifted:
                 with suppress(StateError):  # it is found lifted the next time, too
                     self._marks.remove([token])
             elif token not in active:
@@ -150,14 +210,29 @@ class PauseBook:
                 active[token] = since
         return active
 
-    async def begin(self, token: str, at: float) -> bool:
-        """Whether an autoscaler has ever made a step for this fleet."""
+    async def begin(self, token: str, at: float, *, everywhere: bool = False) -> bool:
+        """Whether an autoscaler has ever made a step for this fleet. `everywhere`: the pause is one of every
+        fleet of the account."""
         await self._write(token, at)
+        if everywhere and self._everyones:
+            there = (await self._compare()).there(at)
+            with _allowed(), translate_errors():
+                await self._client.hset(self._everyones, token, repr(there))
+                times = {one: amount(raw) or 0.0 for one, raw in (await self._of_all()).items()}
+                if oldest := sorted(times, key=lambda one: times[one])[:-_EVERYONES]:
+                    await self._client.hdel(self._everyones, *oldest)
         with translate_errors():
             return bool(await self._client.hexists(self._keys.scale, "decisions"))
 
+    async def take_back(self, token: str, at: float) -> None:
+        """For no fleet it holds any more."""
+        if self._everyones:
+            with _allowed(), translate_errors():
+                await self._client.hdel(self._everyones, token)
+        await self.lift([token], at)
+
     async def lift(self, tokens: Collection[str], at: float) -> Pauses:
-        """These no longer hold; those that still do."""
+        """These no longer hold for this fleet; those that still do."""
         with translate_errors():
             old = _token_in(await self._client.hget(self._keys.scale, _OLD_FIELD))
             pipeline = self._client.pipeline(transaction=False)
@@ -167,23 +242,31 @@ class PauseBook:
             if old in tokens:
                 pipeline.hdel(self._keys.scale, _OLD_FIELD)
             await pipeline.execute()
-        active, lifted = await self._in_redis()
+        kept = await self._in_redis()
+        past = {token: when for token, when in kept.lifted.items() if token not in kept.everyones}
         with translate_errors():
-            if active and old in tokens:  # an older llmhost is to see one that holds
-                token = next(iter(active))
-                await self._client.hsetnx(self._keys.scale, _OLD_FIELD, f"{active[token]!r} {token}")
-            if oldest := sorted(lifted, key=lambda token: lifted[token])[:-_REMEMBERED]:
+            if kept.active and old in tokens:  # an older llmhost is to see one that holds
+                token = next(iter(kept.active))
+                await self._client.hsetnx(self._keys.scale, _OLD_FIELD, f"{kept.active[token]!r} {token}")
+            if oldest := sorted(past, key=lambda token: past[token])[:-_REMEMBERED]:
                 await self._client.hdel(self._key, *oldest)
-        return active
+        return kept.active
 
-    async def _in_redis(self) -> tuple[dict[str, float], Pauses]:
-        """Those in force, and those that were lifted, each with when."""
+    async def _of_all(self) -> dict[str, str]:
+        if self._everyones:
+            with _allowed(), translate_errors():
+                kept = await self._client.hgetall(self._everyones)
+                return {text(token): text(raw) for token, raw in kept.items()}
+        return {}
+
+    async def _in_redis(self) -> _Kept:
         with translate_errors():
             pipeline = self._client.pipeline(transaction=False)
             pipeline.hgetall(self._key)
             pipeline.hget(self._keys.scale, _OLD_FIELD)
-            kept, old = await pipeline.execute()
-        times = {text(token): text(raw) for token, raw in kept.items()}
+            own, old = await pipeline.execute()
+        everyones = await self._of_all()
+        times = everyones | {text(token): text(raw) for token, raw in own.items()}
         lifted = {token: amount(raw[1:]) or 0.0 for token, raw in times.items() if raw.startswith("-")}
         active = {token: amount(raw) or 0.0 for token, raw in times.items() if token not in lifted}
         if active:
@@ -191,7 +274,7 @@ class PauseBook:
             active = {token: ahead.here(since) for token, since in active.items()}
         if _token_in(old) == _OLD:
             active[_OLD] = amount(old) or 0.0
-        return active, lifted
+        return _Kept(active, lifted, frozenset(everyones))
 
     async def _write(self, token: str, since: float) -> None:
         at = (await self._compare()).there(since)
@@ -203,6 +286,16 @@ class PauseBook:
             pipeline.hset(self._key, token, repr(at))
             pipeline.hsetnx(self._keys.scale, _OLD_FIELD, f"{at!r} {token}")
             await pipeline.execute()
+
+
+@contextmanager
+def _allowed() -> Iterator[None]:
+    """A user of Redis with the rights for one fleet alone does without what is of every fleet."""
+    try:
+        yield
+    except StoreError as error:
+        if not error.message.startswith(LACKS_PERMISSION):
+            raise
 
 
 def _token_in(old: bytes | str | None) -> str | None:

@@ -454,16 +454,20 @@ class FleetRecords:
         draining = await self._try(self._registry, lambda registry: registry.drains.draining())
         return draining or frozenset()
 
-    async def pause(self) -> PauseResult:
-        """The fleet is to be gone, and is not to come back by itself."""
+    async def pause(self, *, everywhere: bool = False) -> PauseResult:
+        """The fleet is to be gone, and is not to come back by itself; `everywhere`: nor any other one."""
         token, now = new_token(), self._clock.now()
-        marked = self._marks.put(token, now)
-        scales = await self._try(self._registry, lambda registry: registry.pauses.begin(token, now))
+        marked = self._marks.put(token, now, everywhere=everywhere)
+        scales = await self._try(
+            self._registry, lambda registry: registry.pauses.begin(token, now, everywhere=everywhere)
+        )
         return PauseResult(token, now, scales is not None, marked, bool(scales))
 
     async def undo_pause(self, pause: PauseResult) -> None:
         """The fleet runs on after all, as far as this pause is concerned. Raises StateError."""
-        await self.lift([pause.id])
+        self._marks.take_back(pause.id)
+        now = self._clock.now()
+        await self._try(self._registry, lambda registry: registry.pauses.take_back(pause.id, now))
 
     async def pauses(self, *, certain: bool = False) -> Pauses:
         """Those in force, as far as is known. Redis is asked each time, also where it was away before: money

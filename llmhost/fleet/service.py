@@ -171,11 +171,13 @@ class FleetService:
         *,
         on_progress: OnProgress = lambda _: None,
         now: bool = False,
+        everywhere: bool = False,
     ) -> DownResult:
         """Destroys the workers named, or all, and confirms by the provider's list that they are gone.
 
         They finish their answers first, unless `now`. Where all are meant, the autoscaler rests from the
-        beginning until the next `up`: it would bring them back. That it cannot be told is a failure of the
+        beginning until the next `up`: it would bring them back; `everywhere`: that of every rented fleet, as
+        far as this machine and this Redis reach. That it cannot be told is a failure of the
         result. A lock that cannot be had and a list that cannot be read do not stand in the way: then what is
         on record is destroyed, and the list is a failure of the result.
 
@@ -188,13 +190,14 @@ class FleetService:
             async with self._held_if_possible(records) as alone:
                 result = await self._end_listed(ids, records, on_progress)
                 return replace(result, failed=(*result.failed, *alone))
-        pause, ending = await records.pause(), False
+        everywhere &= self.rents
+        pause, ending = await records.pause(everywhere=everywhere), False
         try:
             await self._let_finish(None, records, on_progress, now=now)
             ending = True
             async with self._held_if_possible(records) as alone:
                 if pause.id not in await records.pauses():  # an `up` that came after it has lifted it
-                    pause = await records.pause()
+                    pause = await records.pause(everywhere=everywhere)
                 result = await self._end_listed(None, records, on_progress)
         except BaseException as error:
             # Where no end was asked for, the fleet keeps running and needs its autoscaler.
@@ -204,11 +207,11 @@ class FleetService:
             raise
         return await self._all_down(result, pause, records, alone)
 
-    async def stay_down(self) -> DownResult:
+    async def stay_down(self, *, everywhere: bool = False) -> DownResult:
         """For a fleet of which no worker was listed: no autoscaler makes it any until the next `up`. What was
-        made meanwhile is ended. Raises as `down`."""
+        made meanwhile is ended. `everywhere` and errors are as those of `down`."""
         records = self._records()
-        pause = await records.pause()
+        pause = await records.pause(everywhere=everywhere and self.rents)
         async with self._held_if_possible(records) as alone:
             result = await self._end_listed(None, records, lambda _: None)
         return await self._all_down(result, pause, records, alone)

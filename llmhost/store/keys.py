@@ -13,10 +13,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["SLOTS", "FleetKeys", "GatewayKeys", "NamespaceKeys"]
+__all__ = ["SLOTS", "FleetKeys", "GatewayKeys", "NamespaceKeys", "pauses_of_all"]
 
 #: what a cluster spreads keys over
 SLOTS = 16384
+
+
+def pauses_of_all(provider: str, account: str) -> str:
+    """Hash: each `down` of every fleet that an account pays for, which is named by its key's fingerprint."""
+    return f"llmhost:pauses:{provider}:{account}"
 
 
 @dataclass(frozen=True, slots=True)

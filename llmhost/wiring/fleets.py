@@ -276,9 +276,10 @@ def _orders(config: Config, address: str) -> WorkerBootConfig:
 # What keeps the fleet: its records and its lock in Redis, and the service over all.
 
 
-def pause_marks(fleet: str, provider: str) -> PauseMarks:
+def pause_marks(spec: FleetSpec, config: Config) -> PauseMarks:
     """Where this machine keeps that the fleet is to stay down. Raises StateError."""
-    return PauseMarks(state_dir() / "fleets" / fleet, provider)
+    account = payer_of(config) if spec.rents else ""
+    return PauseMarks(state_dir() / "fleets" / spec.name, spec.provider, account)
 
 
 def make_registry(client: Redis, spec: FleetSpec, config: Config) -> FleetRegistry:
@@ -291,12 +292,12 @@ def make_registry(client: Redis, spec: FleetSpec, config: Config) -> FleetRegist
     if not spec.rents:
         owner = f"{owner_id()}/{spec.provider}"
         origin = Origin(owner, spec.provider, key=secret_key().encode())
-        return FleetRegistry(client, spec.name, origin, pause_marks(spec.name, spec.provider))
+        return FleetRegistry(client, spec.name, origin, pause_marks(spec, config))
     configured = config.fleet.signing_key
     secret = configured.get_secret_value() if configured else account_key(config)
     key = secret.encode() if secret else None
     origin = Origin(spec.provider, spec.provider, rents=True, key=key)
-    return FleetRegistry(client, spec.name, origin, pause_marks(spec.name, spec.provider))
+    return FleetRegistry(client, spec.name, origin, pause_marks(spec, config))
 
 
 def make_lock(spec: FleetSpec, client: Redis | None) -> FleetLock:

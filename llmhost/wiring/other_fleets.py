@@ -295,6 +295,13 @@ class OtherFleets:
             if (fleet.name, fleet.provider, fleet.config) not in fleets
         ]
 
+    def any_rented(self, told: Iterable[OtherFleet]) -> Sequence[OtherFleet]:
+        """Where there is an account and none of its fleets is told to stay down: one that stands for those
+        that are about to be rented for the first time."""
+        if not account_key(self._config) or any(fleet.provider == "vast" for fleet in told):
+            return ()
+        return [OtherFleet(self._config.fleet.name, "vast", None, ())]
+
     def remember(self, source: Path | None) -> None:
         """Writes down which configuration the fleet comes from; that it cannot be done is warned of."""
         fleet = self.configured(source)

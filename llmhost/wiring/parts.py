@@ -203,9 +203,7 @@ class Wiring(AsyncExitStack):
 
         spec, client = fleet_spec(self._config), await self._running_redis()
         registry = make_registry(client, spec, self._config) if client else None
-        return FleetRecords(
-            registry, None, SystemClock(), spec.ban_for, pause_marks(spec.name, spec.provider)
-        )
+        return FleetRecords(registry, None, SystemClock(), spec.ban_for, pause_marks(spec, self._config))
 
     async def scaler(self) -> Scaler:
         """The fleet's autoscaler. Raises StoreError, StateError: it does nothing without its memory."""
@@ -284,7 +282,7 @@ class Wiring(AsyncExitStack):
             client,
             self._config,
             self._note,
-            marks=NOWHERE if self.stateless else pause_marks(spec.name, spec.provider),
+            marks=NOWHERE if self.stateless else pause_marks(spec, self._config),
             shared=not embedded,
         )
 

@@ -66,6 +66,7 @@ class RentedFleet:
     settings: Any
     traffic: MemoryTraffic
     fleet: str = field(default_factory=lambda: f"h{uuid.uuid4().hex[:8]}")
+    account: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
     max_gpus: int = 4
     limits: Limits = field(default_factory=Limits)
     attempts: int = 2
@@ -133,7 +134,7 @@ class RentedFleet:
     @property
     def marks(self) -> PauseMarks:
         """Where this machine keeps a pause that Redis could not be told."""
-        return PauseMarks(self.folder / "fleets" / self.fleet, "vast")
+        return PauseMarks(self.folder / "fleets" / self.fleet, "vast", self.account)
 
     @property
     def state(self) -> ScaleStateStore:

@@ -31,6 +31,23 @@ async def test_down_all_tells_the_redis_of_each_fleet(blue: RentedHouse, redis_s
         assert await client.hvals(FleetKeys("green").pauses("vast"))
 
 
+async def test_down_all_keeps_down_a_fleet_that_was_renamed_and_never_used_since(blue: RentedHouse) -> None:
+    blue.configure(fleet={"name": "red", "budget": {"per_hour": 10}}, scale={"min_gpus": 1})
+    await blue.ok("down", "--all", "--yes", LLMHOST_CONFIG="")
+    step = await blue.ok("scale")
+    assert ("paused since" in step["reason"], blue.alive()) == (True, [])
+    await blue.ok("up", "--gpus", "1", "--yes", "--no-wait")
+    assert "paused" not in (await blue.ok("scale"))["reason"]
+
+
+async def test_down_all_keeps_down_what_nothing_is_known_of_yet(rented_house: RentedHouse) -> None:
+    rented_house.boot_for_ever()
+    rented_house.configure(fleet={"budget": {"per_hour": 10}}, scale={"min_gpus": 1})
+    await rented_house.ok("down", "--all", "--yes", LLMHOST_CONFIG="")
+    step = await rented_house.ok("scale")
+    assert ("paused since" in step["reason"], rented_house.alive()) == (True, [])
+
+
 # What is rented while `down --all` runs
 
 

@@ -13,6 +13,7 @@ import pytest
 from doubles.clock import ManualClock, WrongClock
 from doubles.rented_fleet import RentedFleet
 from doubles.vast.faults import Fault
+from redis.asyncio import Redis
 
 from llmhost.errors import FleetBusy, NoOffer, ProviderError, PurchaseUnclear, StateError, StoreUnavailable
 from llmhost.fleet import service
@@ -22,7 +23,7 @@ from llmhost.fleet.pause import NOWHERE, PauseBook, PauseMarks, Pauses, new_toke
 from llmhost.fleet.providers.vast.pacer import Pacer
 from llmhost.fleet.registry import FleetRecords, FleetRegistry
 from llmhost.fleet.results import DownResult
-from llmhost.store.keys import FleetKeys
+from llmhost.store.keys import FleetKeys, pauses_of_all
 
 
 async def down_without_redis(fleet: RentedFleet, *, shared: bool) -> DownResult:
@@ -484,6 +485,92 @@ async def test_an_up_that_was_asked_for_before_a_down_on_another_machine_buys_no
         await other.service().up(1, began=asked)
     await other.service().up(1, began=other.clock.now())
     assert len(fleet.server.alive()) == 1
+
+
+# Fleets that nobody has heard of yet
+
+
+async def down_everywhere(fleet: RentedFleet) -> DownResult:
+    return await fleet.service().down(everywhere=True)
+
+
+def renamed(fleet: RentedFleet, folder: Path) -> RentedFleet:
+    """Another fleet of the same account and Redis, of the machine with this state folder."""
+    return replace(fleet, fleet=f"{fleet.fleet}x", folder=folder, scale=replace(fleet.scale, min_gpus=1))
+
+
+@pytest.mark.parametrize("place", ["the same machine", "another one that uses this Redis"])
+async def test_after_a_down_of_every_fleet_no_autoscaler_rents_for_one_that_it_did_not_know(
+    fleet: RentedFleet, tmp_path: Path, place: str
+) -> None:
+    await fleet.service().up(1)
+    await down_everywhere(fleet)
+    unknown = renamed(fleet, fleet.folder if place == "the same machine" else tmp_path / "other")
+    step = await unknown.scaler().step()
+    assert ("paused since" in step.decision.reason, fleet.server.alive()) == (True, [])
+
+
+async def test_a_down_of_every_fleet_holds_on_this_machine_without_redis_too(fleet: RentedFleet) -> None:
+    redis, fleet.client = fleet.client, None
+    await down_everywhere(fleet)
+    fleet.client = redis
+    step = await renamed(fleet, fleet.folder).scaler().step()
+    assert ("paused since" in step.decision.reason, fleet.server.alive()) == (True, [])
+
+
+async def test_an_up_ends_the_pause_of_every_fleet_for_its_own_alone(
+    fleet: RentedFleet, tmp_path: Path
+) -> None:
+    await down_everywhere(fleet)
+    await fleet.clock.sleep(1)
+    one, other = renamed(fleet, fleet.folder), renamed(fleet, tmp_path / "other")
+    await one.service().up(1)
+    assert (await one.service().status()).paused is None
+    assert (await other.service().status()).paused is None  # it is the same fleet, seen from elsewhere
+    assert (await fleet.service().status()).paused is not None
+
+
+async def test_an_up_that_was_asked_for_before_a_down_of_every_fleet_buys_nothing(
+    fleet: RentedFleet, tmp_path: Path
+) -> None:
+    unknown = renamed(fleet, tmp_path / "other")
+    asked = fleet.clock.now()
+    await fleet.clock.sleep(1)
+    await down_everywhere(fleet)
+    with pytest.raises(FleetBusy):
+        await unknown.service().up(1, began=asked)
+    assert fleet.server.created_total == 0
+
+
+async def test_a_down_of_every_fleet_that_could_end_nothing_pauses_no_other(
+    fleet: RentedFleet, tmp_path: Path
+) -> None:
+    fleet.server.arm(Fault.LIST_NULL, times=None)
+    with pytest.raises(ProviderError):
+        await down_everywhere(fleet)
+    for folder in (fleet.folder, tmp_path / "other"):
+        assert not await FleetRecords(renamed(fleet, folder).registry, None, fleet.clock, 0.0).pauses()
+
+
+async def test_pauses_of_every_fleet_are_kept_in_a_limited_number(fleet: RentedFleet) -> None:
+    for _ in range(60):
+        await FleetRecords(fleet.registry, None, fleet.clock, 0.0).pause(everywhere=True)
+        await fleet.clock.sleep(1)
+    assert len(list((fleet.folder / "fleets").glob("paused.*"))) == 50
+    assert await fleet.client.hlen(pauses_of_all("vast", fleet.account)) == 50
+
+
+async def test_a_user_of_redis_with_the_rights_for_one_fleet_alone_pauses_that_one(
+    fleet: RentedFleet,
+) -> None:
+    name, rights = fleet.fleet, {"keys": [f"llmhost:{fleet.fleet}:*"], "commands": ["+@all"]}
+    await fleet.client.acl_setuser(name, enabled=True, passwords=["+secret"], **rights)
+    place = fleet.client.connection_pool.connection_kwargs["path"]
+    async with Redis(unix_socket_path=place, username=name, password="secret") as client:
+        limited = replace(fleet, client=client)
+        assert (await down_everywhere(limited)).failed == ()
+        assert (await limited.service().status()).paused is not None
+    await fleet.client.acl_deluser(name)
 
 
 # Another llmhost, of an older version, which keeps a pause in another place

@@ -195,7 +195,13 @@ async def _ask(
 
 
 async def _end(
-    fleet: FleetService, ids: Sequence[str] | None, orphans: bool, progress: Progress, now: bool
+    fleet: FleetService,
+    ids: Sequence[str] | None,
+    orphans: bool,
+    progress: Progress,
+    now: bool,
+    *,
+    everywhere: bool = False,
 ) -> DownResult:
     def on_progress(step: WorkerProgress) -> None:
         if fleet.rents:  # the others are gone in a moment
@@ -203,7 +209,7 @@ async def _end(
 
     if orphans:
         return await fleet.down_orphans(on_progress=on_progress)
-    return await fleet.down(ids, on_progress=on_progress, now=now)
+    return await fleet.down(ids, on_progress=on_progress, now=now, everywhere=everywhere)
 
 
 #: what became of each fleet, by its name and provider
@@ -214,8 +220,9 @@ async def _end_all(
     wiring: Wiring, own: FleetService, fleets: Sequence[OtherFleet], progress: Progress, now: bool
 ) -> _Results:
     """Every fleet, by name and provider, the configured one first; those without workers are kept from
-    getting any. One fleet's trouble does not stop the ending of the next."""
-    own_end = _end(own, None, False, progress, now)
+    getting any, also those that nothing is known of yet. One fleet's trouble does not stop the ending of the
+    next."""
+    own_end = _end(own, None, False, progress, now, everywhere=True)
     results = [((own.spec.name, own.spec.provider), await _or_failure(own_end))]
     results += [
         (
@@ -232,15 +239,17 @@ async def _keep_rest_down(wiring: Wiring, told: Sequence[OtherFleet], *, everyth
     their files; without `everything`, for the configured one alone, which is the first."""
 
     async def keep_down(other: OtherFleet) -> DownResult:
-        return await (await wiring.service_of(other)).stay_down()
+        return await (await wiring.service_of(other)).stay_down(everywhere=everything)
 
     key = (told[0].name, told[0].provider)
     rest = [one for one in wiring.others.untold(told) if everything or (one.name, one.provider) == key]
+    if everything:
+        rest += wiring.others.any_rented([*told, *rest])
     return [((other.name, other.provider), await _or_failure(keep_down(other))) for other in rest]
 
 
 async def _end_other(wiring: Wiring, other: OtherFleet, progress: Progress, now: bool) -> DownResult:
-    return await _end(await wiring.service_of(other), None, False, progress, now)
+    return await _end(await wiring.service_of(other), None, False, progress, now, everywhere=True)
 
 
 async def _end_appeared(
