@@ -110,6 +110,9 @@ class OtherFleets:
             await self._rented_there(fleet, listed, named)
             for fleet in self._rented_fleets([(own.name, key, self._config.redis)] if is_own else [])
         ]
+        rented = [name for name, provider in known if provider == "vast"]
+        for name in dict.fromkeys([own.name, *rented] if is_own else rented):
+            self.unread = self.unread or self.moved_redis(name)
         recorded = {worker.id for fleet in found for worker in fleet.workers}
         shown = {fleet.name for fleet in found} | ({own.name} if is_own else set())
         return [
@@ -208,6 +211,24 @@ class OtherFleets:
             f"{what}, and the {which} in use is not the one that it was last used with",
             hint=f"put it back, or use that {which}; where you know that nothing of the fleet is left, remove"
             f" {known_file(state_dir() / 'fleets', name, 'vast')}",
+        )
+
+    def moved_redis(self, name: str) -> StateError | None:
+        """Why what is on record of a rented fleet may not be seen: nothing in use names the Redis that it was
+        last used with. None where its newest file is gone or one is not valid: that is said elsewhere."""
+        known, own = self._known_as(name), self._config.fleet
+        there = [read_other(self._config, name, "vast", fleet.config) for fleet in known]
+        if is_gone(known[0].config if known else None) or any(other.records_fault for other in there):
+            return None
+        used = {records_of(other.config) for other in there}
+        if (own.name, own.provider) == (name, "vast"):
+            used.add(records_of(self._config))
+        if {fleet.redis for fleet in known} <= {"", *used}:
+            return None
+        return StateError(
+            f"fleet {name} was last used with another Redis",
+            hint="use that one; where it is gone, run `llmhost up`, or, where nothing of the fleet is left,"
+            f" remove {known_file(state_dir() / 'fleets', name, 'vast')}",
         )
 
     def _known_as(self, name: str) -> Sequence[KnownFleet]:

@@ -38,8 +38,11 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("rest", BROKEN.values(), ids=BROKEN)
-async def test_down_works_with_a_configuration_that_is_not_valid(blue: RentedHouse, rest: str) -> None:
-    write_config(blue, f"fleet: {{name: blue, provider: vast}}\n{rest}\n")
+async def test_down_works_with_a_configuration_that_is_not_valid(
+    blue: RentedHouse, redis_server: Any, rest: str
+) -> None:
+    redis = "" if "redis:" in rest else f"redis: {{url: 'unix://{redis_server.socket}'}}"
+    write_config(blue, f"fleet: {{name: blue, provider: vast}}\n{rest}\n{redis}\n")
     assert (await blue.run("up", "--dry-run")).code == 2
     shown = await blue.run("status", "--json")
     assert (shown.code, len(shown.json["workers"])) == (0, 2)

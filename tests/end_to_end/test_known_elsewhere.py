@@ -134,3 +134,29 @@ async def test_a_down_says_that_another_fleet_of_this_machine_has_a_purchase_in_
     market.configure(fleet={"name": "renamed"})
     done = await market.run("down", "--yes")
     assert (done.code, "it is not known yet whether the purchase" in done.err) == (3, True), done.err
+
+
+@pytest.mark.parametrize("command", [["fleets"], ["down", "--yes"], ["down", "--all", "--yes"]], ids=" ".join)
+@pytest.mark.parametrize("where", ["in its folder", "elsewhere"])
+async def test_a_fleet_whose_redis_in_use_is_not_the_one_it_was_last_used_with_is_not_taken_for_seen(
+    market: RentedHouse, command: list[str], where: str
+) -> None:
+    market.configure(fleet={"budget": {"per_hour": 10}})
+    await market.ok("up", "--gpus", "1", "--yes", "--no-wait")
+    market.configure(redis={"url": None})
+    named = ["--fleet", "rented", *command] if command == ["down", "--yes"] else command
+    done = await (market.run(*named, LLMHOST_CONFIG="") if where == "elsewhere" else market.run(*command))
+    assert (done.code, market.alive() == []) == ((1, False) if command == ["fleets"] else (3, True)), done.err
+    assert "fleet rented was last used with another Redis" in done.err
+    assert (await market.run("fleets")).code == 1  # it is not forgotten
+
+
+async def test_an_up_with_the_new_redis_is_all_that_a_fleet_needs_which_changes_it(
+    market: RentedHouse,
+) -> None:
+    await market.ok("up", "--gpus", "1", "--yes", "--no-wait")
+    market.configure(redis={"url": None})
+    await market.ok("up", "--gpus", "1", "--yes", "--no-wait")
+    assert (await market.run("fleets")).code == 0
+    done = await market.run("down", "--yes")
+    assert (done.code, market.alive()) == (0, []), done.err

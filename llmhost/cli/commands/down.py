@@ -83,7 +83,8 @@ async def down(
                 results += [] if some else await _keep_rest_down(wiring, told, everything=False)
         left_over = {key for key, one in results if one.remaining or one.failed}
         gone = [] if some else [key for key, _ in results if key not in left_over]
-        if not (wiring.others.unseen_accounts or wiring.others.unread):
+        moved = wiring.others.moved_redis(own.spec.name) if own.rents and not some else None
+        if not (wiring.others.unseen_accounts or wiring.others.unread or moved):
             for name, provider in gone:
                 wiring.others.forget(name, provider)
         ended = {*(name for name, _ in gone), *(fleets_with_gateways() if everything else ())}
@@ -93,18 +94,25 @@ async def down(
             with suppress(StateError):
                 left = await wiring.others.found()
     _report(options, [result for _, result in results], left, stopped, gateways)
-    _check_all_seen(wiring, own, everything, left)
+    _check_all_seen(wiring, own, everything, left, moved)
     show_failures(options.output, [] if everything else wiring.others.doubts, done=True)
 
 
-def _check_all_seen(wiring: Wiring, own: FleetService, everything: bool, left: Sequence[OtherFleet]) -> None:
-    """Raises PartialError where workers may be left that were to go. `left` are fleets not ended."""
+def _check_all_seen(
+    wiring: Wiring,
+    own: FleetService,
+    everything: bool,
+    left: Sequence[OtherFleet],
+    moved: StateError | None,
+) -> None:
+    """Raises PartialError where workers may be left that were to go. `left` are fleets not ended, `moved` is
+    why the records in use may not be the fleet's."""
     if everything and left:
         raise PartialError(
             f"other fleets were not destroyed: {', '.join(other.name for other in left)}",
             hint="`llmhost down --all --yes` destroys every fleet",
         )
-    unread = wiring.others.unread if everything else wiring.unread
+    unread = wiring.others.unread if everything else wiring.unread or moved
     if unread is not None:
         raise PartialError(
             f"there may be more {'fleets' if everything else 'workers'}: {unread.message}",
