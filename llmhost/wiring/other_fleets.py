@@ -155,6 +155,10 @@ class OtherFleets:
             self._warn.warn(f"fleet {name} may not be shown in full", StoreError(warning))
         if records.away:
             self.unread = StoreUnavailable(f"what is on record of fleet {name} could not be read")
+        if (fault := read_other(self._config, name, "vast", fleet.config).records_fault) is not None:
+            self.unread = StoreUnavailable(
+                f"the Redis of fleet {name} is not known: {fault.message}", hint=fault.hint
+            )
         if key != account_key(self._config):  # one account may have the other's fleet by its label
             workers += listed.get(name, ())
         if key not in self.unseen_accounts:

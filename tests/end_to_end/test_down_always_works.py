@@ -348,10 +348,11 @@ async def test_down_all_does_not_wait_for_a_configuration_that_is_no_file(
 
 async def test_no_command_waits_for_its_own_configuration_that_is_no_file(blue: RentedHouse) -> None:
     make_a_pipe(Path(blue.environ["LLMHOST_CONFIG"]))
-    for command, code in (("up", 2), ("down", 2), ("status", 2), ("ask", 2), ("fleets", 0)):
+    for command, code in (("up", 2), ("down", 2), ("status", 2), ("ask", 2), ("fleets", 5)):
         done = await blue.run(command, *(["hello"] if command == "ask" else []))
         assert (done.code, "it is not a file" in done.err) == (code, True), command
-    assert (await blue.fleets())["blue"] == 2
+    shown = await blue.run("fleets", "--json")
+    assert {fleet["name"]: len(fleet["workers"]) for fleet in shown.json["fleets"]}["blue"] == 2
     done = await blue.run("down", "--all", "--yes")
     assert (done.code, blue.alive()) == (3, []), done.err
 

@@ -108,6 +108,18 @@ async def test_fleets_fails_where_it_cannot_be_read_what_other_machines_rented(m
     assert "what other machines have rented may not be shown" in shown.err
 
 
+async def test_fleets_fails_where_this_shell_does_not_name_the_redis_of_a_fleet(
+    market: RentedHouse, redis_server: RedisServer
+) -> None:
+    green = apart(market, "green.yaml", fleet={"name": "green"}, redis={"url": "${GREENS_REDIS}"})
+    redis = f"unix://{redis_server.socket}?db=1"
+    await market.ok("up", "--gpus", "1", "--yes", "--no-wait", LLMHOST_CONFIG=green, GREENS_REDIS=redis)
+    shown = await market.run("fleets", "--json")
+    named = {fleet["name"]: fleet["workers"] for fleet in shown.json["fleets"]}
+    assert (shown.code, named["green"]) == (5, market.alive()), shown.err
+    assert "the Redis of fleet green is not known" in shown.error
+
+
 @pytest.mark.parametrize("command", [["fleets"], ["down", "--all", "--yes"]], ids=" ".join)
 async def test_a_fleet_whose_file_is_gone_and_whose_redis_was_another_one_is_not_passed_over(
     market: RentedHouse, redis_server: RedisServer, command: list[str]

@@ -160,7 +160,9 @@ async def test_a_worker_whose_label_is_no_longer_ours_is_shown_once_where_it_is_
 
 async def test_a_configuration_that_cannot_be_read_hides_no_fleet(blue: RentedHouse) -> None:
     blue.configure().write_text("fleet: [1, 2")
-    assert (await blue.fleets())["blue"] == 2
+    shown = await blue.run("fleets", "--json")
+    assert {fleet["name"]: len(fleet["workers"]) for fleet in shown.json["fleets"]}["blue"] == 2
+    assert (shown.code, "the Redis of fleet blue is not known" in shown.error) == (5, True)
     assert "fleet blue (vast): 2 workers" in (await blue.run("doctor")).out
 
 
