@@ -54,10 +54,12 @@ class DownResult:
 @dataclass(frozen=True, slots=True)
 class FleetStatus:
     """Every worker that exists; READY ones answered a moment ago. `paused` is since when the autoscaler is
-    paused, Unix seconds; None where it is not."""
+    paused, Unix seconds; None where it is not. `doubts` are purchases of which it is not known whether they
+    bought a worker."""
 
     workers: tuple[Worker, ...]
     warnings: tuple[str, ...]
     spending: Spending = field(default_factory=Spending)
     account: Account | None = None
     paused: float | None = None
+    doubts: tuple[Failure, ...] = ()

@@ -15,7 +15,7 @@ from llmhost.errors import LlmhostError, ProviderError, StateError, StoreUnavail
 from llmhost.fleet.budget import Limits
 from llmhost.fleet.buyer import Buyer
 from llmhost.fleet.clock import Clock
-from llmhost.fleet.doubts import doubt_about, find_doubts, settle
+from llmhost.fleet.doubts import doubt_about, find_doubts
 from llmhost.fleet.ending import drain, end_one, terminate
 from llmhost.fleet.health import Hooks, OnProgress, check_workers, find_spending
 from llmhost.fleet.lock import FleetLock
@@ -320,8 +320,9 @@ class FleetService:
         known = await records.known()
         listed = await list_all_workers(self.provider, known)
         await records.forget_gone(known, listed)
-        await settle(self.provider, records)
-        return await check_workers(listed, self.provider, self.hooks, records, self.clock)
+        doubts = await find_doubts(self.provider, self.clock, records)
+        checked = await check_workers(listed, self.provider, self.hooks, records, self.clock)
+        return replace(checked, doubts=tuple(doubts))
 
     async def list(self) -> Sequence[Worker]:
         """Every worker that exists, as the provider lists it; no worker is probed and nothing recorded."""

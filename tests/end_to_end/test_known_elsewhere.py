@@ -78,7 +78,9 @@ async def test_fleets_names_a_worker_that_another_fleets_records_alone_know(mark
     assert {fleet["name"]: fleet["workers"] for fleet in shown["fleets"]}["green"] == [f"vast-{one}"]
 
 
-@pytest.mark.parametrize("command", [["fleets"], ["down"], ["down", "--all", "--yes"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [["fleets"], ["status"], ["down"], ["down", "--all", "--yes"]], ids=" ".join
+)
 async def test_a_purchase_in_doubt_is_in_doubt_on_every_machine_of_its_redis(
     market: RentedHouse, tmp_path: Path, command: list[str]
 ) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmhost.cli.fleet_view import WorkerOutput, hourly_cost, show_workers, worker_output
+from llmhost.cli.fleet_view import WorkerOutput, hourly_cost, show_failures, show_workers, worker_output
 from llmhost.cli.frame import globals_of
 from llmhost.cli.gateway_process import running_gateway
 from llmhost.cli.output import table
@@ -239,6 +239,7 @@ async def status(
             options.output.warn(f"{name}: {answer}; without it, an unused worker keeps billing")
     options.output.result(output, _show)
     say_what_a_toy_is(options, config)
+    show_failures(options.output, found.doubts, done=True)
 
 
 @dataclass(frozen=True, slots=True)
