@@ -34,7 +34,8 @@ __all__ = ["OtherFleet", "OtherFleets"]
 
 @dataclass(frozen=True, slots=True)
 class OtherFleet:
-    """A fleet that is not the configured one, and its workers. `config` is where it came from, if known.
+    """A fleet that is not the configured one, and its workers. `config` is where it came from, if known, or
+    the file that names the account which lists it, where that is not the one in use.
     `unlisted` are ids on record, where the provider's list cannot be read.
     """
 
@@ -43,6 +44,14 @@ class OtherFleet:
     config: str | None
     workers: tuple[Worker, ...]
     unlisted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """What one account rents, by fleet; `source` is the file that names its key, where another is in use."""
+
+    fleets: Mapping[str, Sequence[Worker]]
+    source: str | None = None
 
 
 class OtherFleets:
@@ -100,32 +109,29 @@ class OtherFleets:
         list too."""
         own, key = self._config.fleet, account_key(self._config)
         is_own = own.provider == "vast"
-        listed: Mapping[str, Sequence[Worker]] = {}
+        listed = _Listed({})
         try:
-            listed = await (self._provider() if is_own else self._vast_of(own.name, None)[0]).fleets()
+            provider = self._provider() if is_own else self._vast_of(own.name, None)[0]
+            listed = _Listed(await provider.fleets())
         except LlmhostError as error:
             self._unseen(error, key)
-        named = {worker.id for worker in listed.get(own.name, ())} if is_own else set()  # shown once
+        named = {worker.id for worker in listed.fleets.get(own.name, ())} if is_own else set()  # shown once
+        accounts = {key: listed}
         found = [
-            await self._rented_there(fleet, listed, named)
+            await self._rented_there(fleet, accounts, named)
             for fleet in self._rented_fleets([(own.name, key, self._config.redis)] if is_own else [])
         ]
         rented = [name for name, provider in known if provider == "vast"]
         for name in dict.fromkeys([own.name, *rented] if is_own else rented):
             self.unread = self.unread or self.moved_redis(name)
-        recorded = {worker.id for fleet in found for worker in fleet.workers}
-        shown = {fleet.name for fleet in found} | ({own.name} if is_own else set())
+        shown = named | {worker.id for fleet in found for worker in fleet.workers}
         return [
             *found,
             *(
-                OtherFleet(
-                    name,
-                    "vast",
-                    known.get((name, "vast")),
-                    tuple(worker for worker in workers if worker.id not in recorded),
-                )
-                for name, workers in listed.items()
-                if name not in shown
+                OtherFleet(name, "vast", account.source or known.get((name, "vast")), rest)
+                for account in accounts.values()
+                for name, workers in account.fleets.items()
+                if (rest := tuple(worker for worker in workers if worker.id not in shown))
             ),
         ]
 
@@ -144,9 +150,10 @@ class OtherFleets:
         return found
 
     async def _rented_there(
-        self, fleet: KnownFleet, listed: Mapping[str, Sequence[Worker]], named: Collection[str]
+        self, fleet: KnownFleet, accounts: dict[str | None, _Listed], named: Collection[str]
     ) -> OtherFleet:
-        """One fleet with its workers, but for those `named`. `listed` is what the usual key shows."""
+        """One fleet with its workers, but for those `named`. `accounts` are what each key shows; that of this
+        fleet is added."""
         name, unlisted, workers = fleet.name, tuple[str, ...](), list[Worker]()
         provider, key = self._vast_of(name, fleet.config)
         records = await self._records(OtherFleet(name, "vast", fleet.config, ()))
@@ -159,11 +166,14 @@ class OtherFleets:
             self.unread = StoreUnavailable(
                 f"the Redis of fleet {name} is not known: {fault.message}", hint=fault.hint
             )
-        if key != account_key(self._config):  # one account may have the other's fleet by its label
-            workers += listed.get(name, ())
+        usual = account_key(self._config)
+        if key != usual:  # one account may have the other's fleet by its label
+            workers += accounts[usual].fleets.get(name, ())
         if key not in self.unseen_accounts:
             try:
                 workers += await self._workers_of(name, provider, known, records)
+                if key not in accounts:
+                    accounts[key] = _Listed(await provider.fleets(), fleet.config)
             except LlmhostError as error:
                 self._unseen(error, key, fleet.config)
         if key in self.unseen_accounts:

@@ -91,6 +91,16 @@ async def test_a_fleet_that_another_account_pays_for_is_shown_and_ended_with_the
     assert (done.code, blue.alive(), other_account.alive()) == (0, [], []), done.err
 
 
+async def test_what_is_rented_beside_a_fleet_of_another_account_is_shown_and_ended_with_the_key_of_that_fleet(
+    blue: RentedHouse, green_of_another: str, other_account: VastServer, tmp_path: Path
+) -> None:
+    red = {"LLMHOST_CONFIG": green_of_another, "LLMHOST_STATE_DIR": str(tmp_path / "other machine")}
+    await blue.ok("--fleet", "red", "up", "--gpus", "1", "--yes", "--no-wait", **red)
+    assert await blue.fleets() == {"rented": 0, "blue": 2, "green": 1, "red": 1}
+    done = await blue.run("down", "--all", "--yes", LLMHOST_CONFIG="")
+    assert (done.code, blue.alive(), other_account.alive()) == (0, [], []), done.err
+
+
 async def test_a_key_of_another_account_that_is_not_known_is_reported_and_hides_no_other_fleet(
     blue: RentedHouse, green_of_another: str
 ) -> None:
