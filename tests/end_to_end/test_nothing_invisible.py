@@ -30,6 +30,27 @@ async def test_a_renamed_fleet_is_shown_by_every_command_and_ended_by_down_all(b
     assert await blue.fleets() == {"green": 0}
 
 
+@pytest.mark.parametrize("changed", [{"name": "green"}, {"name": "blue", "provider": "local"}])
+async def test_a_down_that_leaves_what_was_rented_with_the_same_file_fails(
+    blue: RentedHouse, changed: dict[str, str]
+) -> None:
+    file = blue.configure(fleet=changed, engine={"kind": "llama_cpp" if "provider" in changed else "ollama"})
+    done = await blue.run("down")
+    assert (done.code, len(blue.alive())) == (3, 2), done.err
+    assert f"made from {file} too, and not destroyed: blue" in done.error
+    assert "llmhost down --all" in done.err
+
+
+async def test_a_down_leaves_what_was_rented_with_another_file_and_says_so(
+    blue: RentedHouse, tmp_path: Path
+) -> None:
+    other = blue.configure(fleet={"name": "green"}).rename(tmp_path / "green.yaml")
+    blue.configure(fleet={"name": "blue"})
+    done = await blue.run("--config", str(other), "down")
+    assert (done.code, len(blue.alive())) == (0, 2), done.err
+    assert "warning: fleet blue (vast): 2 workers" in done.err
+
+
 async def test_a_fleet_is_chosen_by_its_name(blue: RentedHouse) -> None:
     blue.configure(fleet={"name": "green"})
     assert len((await blue.ok("--fleet", "blue", "status"))["workers"]) == 2

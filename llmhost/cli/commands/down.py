@@ -96,6 +96,19 @@ async def down(
     _report(options, [result for _, result in results], left, stopped, gateways)
     _check_all_seen(wiring, own, everything, left, moved)
     show_failures(options.output, [] if everything else wiring.others.doubts, done=True)
+    if not (some or everything or options.fleet):
+        _check_none_of_this_file(told[0], left)
+
+
+def _check_none_of_this_file(own: OtherFleet, left: Sequence[OtherFleet]) -> None:
+    """Raises PartialError where fleets are `left` that were made from the configured one's very file, before
+    it named another fleet or provider: they may be what was to end."""
+    names = [fleet.name for fleet in left if fleet.config == own.config is not None]
+    if names:
+        raise PartialError(
+            f"made from {own.config} too, and not destroyed: {', '.join(names)}",
+            hint="`llmhost down --all` destroys every fleet, `llmhost --fleet NAME down` one of them",
+        )
 
 
 def _check_all_seen(
