@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 __all__ = [
+    "FLEET_NAME",
     "UNNAMED_FLEET",
     "Allowed",
     "BrokenRules",
@@ -135,9 +137,12 @@ Lifetime = Annotated[
     Allowed("`none`, `default` (`cache.response_ttl`) or a duration such as `10m` or `2h`"),
 ]
 
+#: what a fleet may be called: it is part of labels, keys and paths
+FLEET_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+
 Name = Annotated[
     str,
-    Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$"),
+    Field(pattern=f"^{FLEET_NAME.pattern}$"),
     Allowed("1 to 32 of `a-z`, `0-9` and `-`, with no `-` at either end"),
 ]
 

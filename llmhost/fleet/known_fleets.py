@@ -7,6 +7,7 @@ by workers of this machine, or by purchases that were begun there.
 from __future__ import annotations
 
 import fnmatch
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 from llmhost.errors import StateError
 from llmhost.machine.files import make_folder, names_in, read_json, write_json
 
-__all__ = ["KnownFleet", "forget_fleet", "known_file", "known_fleets", "remember_fleet"]
+__all__ = ["EMBEDDED", "KnownFleet", "forget_fleet", "known_file", "known_fleets", "remember_fleet"]
 
 #: one file for each provider: workers of the one before bill on when a fleet's provider is changed
 _FILES = {provider: f"fleet-{provider}.json" for provider in ("local", "static", "vast")}
@@ -26,17 +27,22 @@ _TRACES = {"local": ("workers", "local-*"), "vast": ("intents", "*.json")}
 class KnownFleet:
     """`config` is the path of a configuration that it was made from; None where that is not known. `payer` is
     the fingerprint of the account's key that was in use then, and `redis` that of where the fleet's records
-    were; empty where none is known."""
+    were; empty where none is known. `down`: it was taken down here, and other machines may use its Redis."""
 
     name: str
     provider: str
     config: str | None = None
     payer: str = ""
     redis: str = ""
+    down: bool = False
 
 
+#: what is known as the place of records that no other machine uses
+EMBEDDED = "embedded"
 #: configurations of one fleet
 _MOST_FILES = 8
+#: seconds; for so long it is known where the records of a fleet are that was taken down
+_REMEMBERED = 30 * 86_400.0
 
 
 def remember_fleet(fleets: Path, fleet: KnownFleet) -> None:
@@ -61,10 +67,15 @@ def known_file(fleets: Path, name: str, provider: str) -> Path:
 
 
 def forget_fleet(fleets: Path, name: str, provider: str) -> None:
-    """The fleet is gone; what is known of its workers or purchases stays. Raises StateError."""
+    """The fleet is gone; what is known of its workers or purchases stays, and for a month also where its
+    records are, if other machines may use them. Raises StateError."""
     path = known_file(fleets, name, provider)
+    known = _written(fleets / name, provider)
     try:
-        path.unlink(missing_ok=True)
+        if any(fleet.redis not in ("", EMBEDDED) and not fleet.down for fleet in known):
+            write_json(path, {**(read_json(path) or {}), "down": True})
+        elif not known or not known[0].down or time.time() - path.stat().st_mtime > _REMEMBERED:
+            path.unlink(missing_ok=True)
     except OSError as error:
         raise StateError(f"cannot remove {path}: {error.strerror}") from error
 
@@ -105,5 +116,5 @@ def _written(folder: Path, provider: str) -> Sequence[KnownFleet]:
     before = values.get("before")
     configs = [values.get("config"), *(before if isinstance(before, list) else ())]
     marks = {name: value for name in ("payer", "redis") if isinstance(value := values.get(name), str)}
-    nothing = KnownFleet(folder.name, provider, **marks)
+    nothing = KnownFleet(folder.name, provider, **marks, down=values.get("down") is True)
     return [replace(nothing, config=path) for path in configs if isinstance(path, str)] or [nothing]

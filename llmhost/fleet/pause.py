@@ -15,17 +15,17 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmhost.errors import StateError, StoreError
+from llmhost.errors import StateError
 from llmhost.machine.files import make_folder
 from llmhost.store.client import amount, is_sharded, text, translate_errors
 from llmhost.store.clock import CompareClocks
-from llmhost.store.errors import LACKS_PERMISSION
+from llmhost.store.errors import where_allowed
 from llmhost.store.keys import FleetKeys, pauses_of_all
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ class PauseBook:
         await self._write(token, at)
         if everywhere and self._everyones:
             there = (await self._compare()).there(at)
-            with _allowed(), translate_errors():
+            with where_allowed(), translate_errors():
                 await self._client.hset(self._everyones, token, repr(there))
                 times = {one: amount(raw) or 0.0 for one, raw in (await self._of_all()).items()}
                 if oldest := sorted(times, key=lambda one: times[one])[:-_EVERYONES]:
@@ -227,7 +227,7 @@ class PauseBook:
     async def take_back(self, token: str, at: float) -> None:
         """For no fleet it holds any more."""
         if self._everyones:
-            with _allowed(), translate_errors():
+            with where_allowed(), translate_errors():
                 await self._client.hdel(self._everyones, token)
         await self.lift([token], at)
 
@@ -254,7 +254,7 @@ class PauseBook:
 
     async def _of_all(self) -> dict[str, str]:
         if self._everyones:
-            with _allowed(), translate_errors():
+            with where_allowed(), translate_errors():
                 kept = await self._client.hgetall(self._everyones)
                 return {text(token): text(raw) for token, raw in kept.items()}
         return {}
@@ -286,16 +286,6 @@ class PauseBook:
             pipeline.hset(self._key, token, repr(at))
             pipeline.hsetnx(self._keys.scale, _OLD_FIELD, f"{at!r} {token}")
             await pipeline.execute()
-
-
-@contextmanager
-def _allowed() -> Iterator[None]:
-    """A user of Redis with the rights for one fleet alone does without what is of every fleet."""
-    try:
-        yield
-    except StoreError as error:
-        if not error.message.startswith(LACKS_PERMISSION):
-            raise
 
 
 def _token_in(old: bytes | str | None) -> str | None:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter
 
+from llmhost.config.fields import FLEET_NAME
 from llmhost.engines.redis_traffic import DrainMarks, measured_speed
 from llmhost.errors import StoreError, StoreRefused, StoreUnavailable
 from llmhost.fleet.clock import Clock, SystemClock
@@ -24,7 +25,8 @@ from llmhost.fleet.purchases import PurchaseBook
 from llmhost.ledger.rentals import Charge, Rental, RentalBook
 from llmhost.store.client import is_sharded, text, translate_errors
 from llmhost.store.clock import CompareClocks, compare_clocks
-from llmhost.store.keys import FleetKeys
+from llmhost.store.errors import where_allowed
+from llmhost.store.keys import FleetKeys, rented_fleets
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -99,6 +101,22 @@ class FleetRegistry:
         self.drains = DrainMarks(client, fleet)
         self.pauses = PauseBook(client, fleet, marks, compare)
         self.purchases = PurchaseBook(client, fleet, compare)
+
+    async def begin(self, intent: Intent) -> None:
+        """Something is about to be bought: who asks this Redis learns of the fleet, and of the purchase."""
+        if self.marks.account:
+            with where_allowed(), translate_errors():
+                await self._client.sadd(rented_fleets(self._origin.provider, self.marks.account), self._fleet)
+        await self.purchases.write(intent)
+
+    async def fleets(self) -> frozenset[str]:
+        """The fleets that were ever bought for with this Redis and this account."""
+        if self.marks.account:
+            with where_allowed(), translate_errors():
+                key = rented_fleets(self._origin.provider, self.marks.account)
+                names = [text(name) for name in await self._client.smembers(key)]
+                return frozenset(name for name in names if FLEET_NAME.fullmatch(name))
+        return frozenset()
 
     async def workers(self) -> Registered:
         """Every worker of this owner on record. A damaged record is named, never trusted."""
@@ -363,7 +381,7 @@ class FleetRecords:
         """It is about to be bought: other machines are told, where there is a Redis to tell them. Raises
         StoreError, also where it was away before: what cannot be told is not bought."""
         if self._registry is not None:
-            await self._registry.purchases.write(intent)
+            await self._registry.begin(intent)
 
     async def bought(self, intent: Intent, worker: Worker | None) -> None:
         """What came of a purchase; None: nothing."""
@@ -372,6 +390,10 @@ class FleetRecords:
             return
         named = replace(intent, worker=worker.id, payer=worker.payer)
         await self._try(self._registry, lambda registry: registry.purchases.write(named))
+
+    async def fleets(self) -> frozenset[str]:
+        """The fleets that were ever bought for with this Redis and this account, as far as is known."""
+        return await self._try(self._registry, lambda registry: registry.fleets()) or frozenset()
 
     async def begun(self) -> Sequence[Intent]:
         """The purchases that were begun on any machine a short time ago, as far as is known."""

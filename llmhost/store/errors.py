@@ -19,7 +19,15 @@ from redis import exceptions as theirs
 
 from llmhost.errors import StoreError, StoreRefused, StoreUnavailable
 
-__all__ = ["LACKS_PERMISSION", "NoCluster", "SpeaksNoTls", "WantsCertificate", "WantsTls", "translate_errors"]
+__all__ = [
+    "LACKS_PERMISSION",
+    "NoCluster",
+    "SpeaksNoTls",
+    "WantsCertificate",
+    "WantsTls",
+    "translate_errors",
+    "where_allowed",
+]
 
 #: how the message begins where an ACL of Redis refuses a command, a key or a channel
 LACKS_PERMISSION = "the Redis user lacks a permission"
@@ -197,6 +205,16 @@ _REFUSED = (
         kinds=_FOREIGN,
     ),
 )
+
+
+@contextmanager
+def where_allowed() -> Iterator[None]:
+    """A user of Redis with the rights for one fleet alone does without what is of every fleet."""
+    try:
+        yield
+    except StoreError as error:
+        if not error.message.startswith(LACKS_PERMISSION):
+            raise
 
 
 @contextmanager

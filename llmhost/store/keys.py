@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["SLOTS", "FleetKeys", "GatewayKeys", "NamespaceKeys", "pauses_of_all"]
+__all__ = ["SLOTS", "FleetKeys", "GatewayKeys", "NamespaceKeys", "pauses_of_all", "rented_fleets"]
 
 #: what a cluster spreads keys over
 SLOTS = 16384
@@ -22,6 +22,11 @@ SLOTS = 16384
 def pauses_of_all(provider: str, account: str) -> str:
     """Hash: each `down` of every fleet that an account pays for, which is named by its key's fingerprint."""
     return f"llmhost:pauses:{provider}:{account}"
+
+
+def rented_fleets(provider: str, account: str) -> str:
+    """Set: the fleets that were ever bought for with this Redis and an account."""
+    return f"llmhost:fleets:{provider}:{account}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from llmhost.errors import ConfigError
 from llmhost.fleet.budget import Limits
 from llmhost.fleet.clock import SystemClock
 from llmhost.fleet.health import Hooks
+from llmhost.fleet.known_fleets import EMBEDDED
 from llmhost.fleet.lock import FleetLock
 from llmhost.fleet.models import FleetSpec, Stay, Worker, WorkerState
 from llmhost.fleet.offers import estimate_model_gb
@@ -248,7 +249,7 @@ def records_of(config: Config) -> str:
     """A fingerprint of where the fleet's records are: the same for the same place with another password."""
     redis = config.redis
     if not redis.is_own:
-        return "embedded"
+        return EMBEDDED
     url = redis.url.get_secret_value() if redis.url else f"{redis.host}:{redis.port}"
     address = f"{url.rpartition('@')[2]} {redis.sentinel.hosts} {redis.db}"
     return hashlib.sha256(address.encode()).hexdigest()[:16]

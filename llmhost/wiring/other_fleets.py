@@ -36,7 +36,8 @@ __all__ = ["OtherFleet", "OtherFleets"]
 class OtherFleet:
     """A fleet that is not the configured one, and its workers. `config` is where it came from, if known, or
     the file that names the account which lists it, where that is not the one in use.
-    `unlisted` are ids on record, where the provider's list cannot be read.
+    `unlisted` are ids on record, where the provider's list cannot be read. `was_down`: it was taken down
+    here.
     """
 
     name: str
@@ -44,6 +45,7 @@ class OtherFleet:
     config: str | None
     workers: tuple[Worker, ...]
     unlisted: tuple[str, ...] = ()
+    was_down: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +79,19 @@ class OtherFleets:
         self.unread: StateError | ConfigError | StoreError | None = None
         #: purchases of which it is not known whether they bought a worker
         self.doubts: list[Failure] = []
+        #: whether fleets that were taken down here count, and those that Redis alone knows
+        self._everywhere = False
+        self._in_redis: Sequence[KnownFleet] = ()
 
     async def found(self, *, everywhere: bool = False) -> Sequence[OtherFleet]:
         """Every other fleet that has workers, on this machine or rented, whatever the configuration says now.
 
         An account is looked at where a fleet of this machine is or was rented; `everywhere`: also where there
-        is nothing but its key. What cannot be looked at is warned of. Raises StateError where
-        there is no state folder.
+        is nothing but its key, and where a fleet was taken down that another machine may have made again.
+        What cannot be looked at is warned of. Raises StateError where there is no state folder.
         """
+        if everywhere:
+            self._everywhere, self._in_redis = True, await self._known_to_redis()
         fleets, own = state_dir() / "fleets", (self._config.fleet.name, self._config.fleet.provider)
         known = self._sources()
         found: list[OtherFleet] = []
@@ -118,7 +125,7 @@ class OtherFleets:
         named = {worker.id for worker in listed.fleets.get(own.name, ())} if is_own else set()  # shown once
         accounts = {key: listed}
         found = [
-            await self._rented_there(fleet, accounts, named)
+            await (self._rented_again if fleet.down else self._rented_there)(fleet, accounts, named)
             for fleet in self._rented_fleets([(own.name, key, self._config.redis)] if is_own else [])
         ]
         rented = [name for name, provider in known if provider == "vast"]
@@ -139,7 +146,7 @@ class OtherFleets:
         """The rented fleets that this machine made, but for those `known`: one for each account and each
         Redis that a fleet's configurations name."""
         found = list[KnownFleet]()
-        for fleet in self._known():
+        for fleet in sorted(self._known(), key=lambda fleet: fleet.down):
             if fleet.provider != "vast":
                 continue
             config = read_other(self._config, fleet.name, "vast", fleet.config).config
@@ -148,6 +155,23 @@ class OtherFleets:
                 known.append(which)
                 found.append(fleet)
         return found
+
+    async def _rented_again(
+        self, fleet: KnownFleet, accounts: dict[str | None, _Listed], named: Collection[str]
+    ) -> OtherFleet:
+        """As `_rented_there`, of a fleet that was taken down here: what cannot be read of it is no matter."""
+        unread, unseen = self.unread, dict(self.unseen_accounts)
+        found = await self._rented_there(fleet, accounts, named)
+        self.unread, self.unseen_accounts = unread, unseen
+        return found
+
+    async def _known_to_redis(self) -> Sequence[KnownFleet]:
+        """The fleets that were ever bought for with the Redis and the key in use, from any machine."""
+        if not account_key(self._config):
+            return ()
+        records = await self._records(OtherFleet(self._config.fleet.name, "vast", None, ()))
+        payer, place = payer_of(self._config), records_of(self._config)
+        return [KnownFleet(name, "vast", None, payer, place) for name in sorted(await records.fleets())]
 
     async def _rented_there(
         self, fleet: KnownFleet, accounts: dict[str | None, _Listed], named: Collection[str]
@@ -229,8 +253,9 @@ class OtherFleets:
 
     def moved_redis(self, name: str) -> StateError | None:
         """Why what is on record of a rented fleet may not be seen: nothing in use names the Redis that it was
-        last used with. None where its newest file is gone or one is not valid: that is said elsewhere."""
-        known, own = self._known_as(name), self._config.fleet
+        last used with. None where its newest file is gone or one is not valid: that is said elsewhere; and of
+        a fleet that was taken down here, which may change its Redis."""
+        known, own = [fleet for fleet in self._known_as(name) if not fleet.down], self._config.fleet
         there = [read_other(self._config, name, "vast", fleet.config) for fleet in known]
         if is_gone(known[0].config if known else None) or any(other.records_fault for other in there):
             return None
@@ -301,10 +326,13 @@ class OtherFleets:
     def _known(self) -> Sequence[KnownFleet]:
         """The fleets that this machine has made; none, with a warning, where they cannot be read."""
         try:
-            return known_fleets(state_dir() / "fleets")
+            known = known_fleets(state_dir() / "fleets")
         except StateError as error:
             self._unknown(error)
-            return ()
+            known = ()
+        counts = [one for one in known if not one.down or (self._everywhere and not is_gone(one.config))]
+        rented = {fleet.name for fleet in counts if fleet.provider == "vast"}
+        return [*counts, *(fleet for fleet in self._in_redis if fleet.name not in rented)]
 
     def _sources(self) -> Mapping[tuple[str, str], str | None]:
         """The configuration that each fleet was last made from, by the fleet's name and provider."""
@@ -325,7 +353,7 @@ class OtherFleets:
         fleets = {(fleet.name, fleet.provider, fleet.config) for fleet in told}
         fleets |= {(name, provider, None) for name, provider, _ in fleets}
         return [
-            OtherFleet(fleet.name, fleet.provider, fleet.config, ())
+            OtherFleet(fleet.name, fleet.provider, fleet.config, (), was_down=fleet.down)
             for fleet in self._known()
             if (fleet.name, fleet.provider, fleet.config) not in fleets
         ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,10 @@ from doubles.vast.sdk import ORDER
 from plugins.rented_commands import RentedHouse
 
 from llmhost.config.models import RedisConfig
+from llmhost.fleet.models import Intent
+from llmhost.fleet.pause import PauseMarks
+from llmhost.fleet.providers.vast.client import fingerprint_of
+from llmhost.fleet.registry import FleetRegistry, Origin
 from llmhost.store.client import connect
 from llmhost.store.keys import FleetKeys
 
@@ -46,6 +52,35 @@ async def test_down_all_keeps_down_what_nothing_is_known_of_yet(rented_house: Re
     await rented_house.ok("down", "--all", "--yes", LLMHOST_CONFIG="")
     step = await rented_house.ok("scale")
     assert ("paused since" in step["reason"], rented_house.alive()) == (True, [])
+
+
+# Another machine that uses the same Redis
+
+
+async def test_down_all_tells_the_redis_of_a_fleet_that_was_taken_down_before_and_made_again_elsewhere(
+    blue: RentedHouse, tmp_path: Path
+) -> None:
+    await blue.ok("down")
+    blue.configure(fleet={"name": "blue", "budget": {"per_hour": 10}}, scale={"min_gpus": 1})
+    there = {"LLMHOST_STATE_DIR": str(tmp_path / "there")}
+    await blue.ok("up", "--gpus", "1", "--yes", "--no-wait", **there)
+    await blue.ok("down", "--all", "--yes", LLMHOST_CONFIG="")
+    step = await blue.ok("scale", **there)
+    assert ("paused since" in step["reason"], blue.alive()) == (True, [])
+
+
+async def test_what_is_being_bought_elsewhere_for_a_fleet_that_is_not_known_here_is_in_doubt(
+    blue: RentedHouse, redis_server: Any
+) -> None:
+    key = blue.environ["VAST_API_KEY"]
+    async with connect(RedisConfig(), socket=redis_server.socket) as client:
+        marks = PauseMarks(None, "vast", fingerprint_of(key))
+        there = FleetRegistry(client, "green", Origin("vast", "vast", rents=True, key=key.encode()), marks)
+        await there.begin(Intent("1700000000-0123abcd", "1", "2", time.time()))
+    shown = await blue.run("fleets")
+    assert (shown.code, "1700000000-0123abcd" in shown.err) == (3, True), shown.err
+    done = await blue.run("down", "--all", "--yes")
+    assert (done.code != 0, "1700000000-0123abcd" in done.err) == (True, True), done.err
 
 
 # What is rented while `down --all` runs

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
 
-from llmhost.fleet.known_fleets import KnownFleet, forget_fleet, known_fleets, remember_fleet
+from llmhost.fleet.known_fleets import (
+    KnownFleet,
+    forget_fleet,
+    known_file,
+    known_fleets,
+    remember_fleet,
+)
 
 
 def remember(fleets: Path, *configs: str | None) -> None:
@@ -20,6 +28,26 @@ def test_a_fleet_comes_from_each_file_that_it_was_made_from_the_newest_first(tmp
     assert [fleet.config for fleet in known_fleets(tmp_path)] == ["/a.yaml", "/c.yaml", "/b.yaml"]
     forget_fleet(tmp_path, "blue", "vast")
     assert known_fleets(tmp_path) == []
+
+
+def test_of_a_fleet_that_is_down_it_is_known_for_a_month_where_records_are_that_others_may_use(
+    tmp_path: Path,
+) -> None:
+    remember_fleet(tmp_path, KnownFleet("blue", "vast", "/a.yaml", redis="0123"))
+    for _ in range(2):
+        forget_fleet(tmp_path, "blue", "vast")
+        assert [(fleet.config, fleet.down) for fleet in known_fleets(tmp_path)] == [("/a.yaml", True)]
+    month_ago = time.time() - 31 * 86_400
+    os.utime(known_file(tmp_path, "blue", "vast"), (month_ago, month_ago))
+    forget_fleet(tmp_path, "blue", "vast")
+    assert known_fleets(tmp_path) == []
+
+
+def test_a_fleet_that_is_made_again_is_not_down(tmp_path: Path) -> None:
+    for _ in range(2):
+        remember_fleet(tmp_path, KnownFleet("blue", "vast", "/a.yaml", redis="0123"))
+        assert [fleet.down for fleet in known_fleets(tmp_path)] == [False]
+        forget_fleet(tmp_path, "blue", "vast")
 
 
 def test_a_fleet_that_is_made_without_a_file_keeps_those_that_it_came_from_before(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -260,13 +261,22 @@ async def _keep_rest_down(wiring: Wiring, told: Sequence[OtherFleet], *, everyth
     their files; without `everything`, for the configured one alone, which is the first."""
 
     async def keep_down(other: OtherFleet) -> DownResult:
-        return await (await wiring.service_of(other)).stay_down(everywhere=everything)
+        result = await (await wiring.service_of(other)).stay_down(everywhere=everything)
+        return _as_before(result) if other.was_down else result
 
     key = (told[0].name, told[0].provider)
     rest = [one for one in wiring.others.untold(told) if everything or (one.name, one.provider) == key]
     if everything:
         rest += wiring.others.any_rented([*told, *rest])
     return [((other.name, other.provider), await _or_failure(keep_down(other))) for other in rest]
+
+
+def _as_before(result: DownResult) -> DownResult:
+    """Of a fleet that was taken down here before: that another machine may have made it again and cannot be
+    told is a warning."""
+    untold = [failure.message for failure in result.failed if failure.worker is None]
+    failed = tuple(failure for failure in result.failed if failure.worker is not None)
+    return replace(result, failed=failed, warnings=(*result.warnings, *untold))
 
 
 async def _end_other(wiring: Wiring, other: OtherFleet, progress: Progress, now: bool) -> DownResult:

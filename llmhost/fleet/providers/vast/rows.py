@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, ValidationError
 
-from llmhost.config.fields import UNNAMED_FLEET
+from llmhost.config.fields import FLEET_NAME, UNNAMED_FLEET
 from llmhost.errors import ProviderError
 from llmhost.fleet.models import Account, SshTarget, Worker, WorkerState
 from llmhost.fleet.provider import UNREADABLE
@@ -77,7 +77,6 @@ _ID = re.compile(r"vast-([1-9]\d{0,17})")
 _HOURS = re.compile(r"(\d{1,7}(?:\.\d{1,9})?) hours at ", re.ASCII)
 _DAY = 86_400.0
 _SECRET = ("LLMHOST_TOKEN", "LLMHOST_KEY")  #: variables that a daemon's complaint may repeat
-_FLEET = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")  #: what the configuration takes as a fleet's name
 _ORDER = re.compile(r"(\d{9,11})-[0-9a-f]{8}")
 
 # The shapes of vast.ai's answers. What is missing or null is None, unless it is needed.
@@ -326,7 +325,7 @@ def _fleet_and_order(label: str | None) -> tuple[str | None, str]:
     if label is None or not label.startswith("llmhost/"):
         return None, ""
     name, _, order = label.removeprefix("llmhost/").partition("/")
-    return (name, order) if _FLEET.fullmatch(name) else (UNNAMED_FLEET, "")
+    return (name, order) if FLEET_NAME.fullmatch(name) else (UNNAMED_FLEET, "")
 
 
 def _order_in(label: str | None, fleet: str) -> str | None:
