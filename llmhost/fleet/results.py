@@ -55,7 +55,7 @@ class DownResult:
 class FleetStatus:
     """Every worker that exists; READY ones answered a moment ago. `paused` is since when the autoscaler is
     paused, Unix seconds; None where it is not. `doubts` are purchases of which it is not known whether they
-    bought a worker."""
+    bought a worker that is not shown."""
 
     workers: tuple[Worker, ...]
     warnings: tuple[str, ...]

@@ -320,9 +320,10 @@ class FleetService:
         known = await records.known()
         listed = await list_all_workers(self.provider, known)
         await records.forget_gone(known, listed)
+        shown = {worker.id for worker in listed}
         doubts = await find_doubts(self.provider, self.clock, records)
         checked = await check_workers(listed, self.provider, self.hooks, records, self.clock)
-        return replace(checked, doubts=tuple(doubts))
+        return replace(checked, doubts=tuple(doubt for doubt in doubts if doubt.worker not in shown))
 
     async def list(self) -> Sequence[Worker]:
         """Every worker that exists, as the provider lists it; no worker is probed and nothing recorded."""
