@@ -75,6 +75,7 @@ class OtherFleets:
         self._warn = warn
         #: keys with which no account could be listed, and the file that names each; None: the one in use
         self.unseen_accounts: dict[str | None, str | None] = {}
+        self._is_listed = True  #: whether the account in use could be, as far as it was tried
         #: why what this machine wrote down of its fleets is not known
         self.unread: StateError | ConfigError | StoreError | None = None
         #: purchases of which it is not known whether they bought a worker
@@ -121,6 +122,7 @@ class OtherFleets:
             provider = self._provider() if is_own else self._vast_of(own.name, None)[0]
             listed = _Listed(await provider.fleets())
         except LlmhostError as error:
+            self._is_listed = False
             self._unseen(error, key)
         named = {worker.id for worker in listed.fleets.get(own.name, ())} if is_own else set()  # shown once
         accounts = {key: listed}
@@ -195,9 +197,9 @@ class OtherFleets:
             workers += accounts[usual].fleets.get(name, ())
         if key not in self.unseen_accounts:
             try:
-                workers += await self._workers_of(name, provider, known, records)
                 if key not in accounts:
                     accounts[key] = _Listed(await provider.fleets(), fleet.config)
+                workers += await self._workers_of(name, provider, known, records)
             except LlmhostError as error:
                 self._unseen(error, key, fleet.config)
         if key in self.unseen_accounts:
@@ -281,11 +283,12 @@ class OtherFleets:
         """What the account in use rents now besides the workers named, by fleet, the configured one too: it
         is listed once more, all at once. That it cannot be is warned of, and not tried twice."""
         own, key = self._config.fleet.name, account_key(self._config)
-        if key is None or key in self.unseen_accounts:
+        if key is None or not self._is_listed:
             return ()
         try:
             listed = await self._vast_of(own, None)[0].fleets()
         except LlmhostError as error:
+            self._is_listed = False
             self._unseen(error, key)
             return ()
         sources = {

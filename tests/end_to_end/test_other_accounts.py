@@ -101,6 +101,16 @@ async def test_what_is_rented_beside_a_fleet_of_another_account_is_shown_and_end
     assert (done.code, blue.alive(), other_account.alive()) == (0, [], []), done.err
 
 
+@pytest.mark.usefixtures("green_of_another")
+async def test_down_all_ends_both_fleets_whose_files_have_each_others_key(
+    blue: RentedHouse, other_account: VastServer
+) -> None:
+    blue.configure(fleet={"name": "blue"}, vast={"api_key": other_account.key})
+    blue.environ["GREENS_KEY"] = blue.server.key
+    done = await blue.run("down", "--all", "--yes", LLMHOST_CONFIG="")
+    assert (blue.alive(), other_account.alive()) == ([], []), done.err
+
+
 async def test_a_key_of_another_account_that_is_not_known_is_reported_and_hides_no_other_fleet(
     blue: RentedHouse, green_of_another: str
 ) -> None:
