@@ -403,7 +403,7 @@ def _surroundings() -> dict[str, str]:
             return f"no {name}"
 
     return {
-        "python": f"{platform.python_version()} at {sys.executable}",
+        "python": f"{platform.python_version()} in {sys.prefix}",
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
         "folder": str(Path(__file__).parents[1]),
         "packages": ", ".join(map(installed, _NAMED_IN_REPORTS)),
