@@ -235,7 +235,7 @@ def _american(word: str) -> str:
     if word.endswith(("ise", "yse")) and len(word) > 6:
         return word[:-2] + "ze"
     for ending in ("lled", "lling", "ller", "llers"):
-        if word.endswith(ending) and len(word) > len(ending) + 3:
+        if word.endswith(ending) and word.removesuffix(ending) in _sections()["doubled"]:
             return word.removesuffix(ending) + ending[1:]
     return word
 

@@ -146,6 +146,8 @@ _KEPT = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_e
 _MOST_KEPT = 4
 #: seconds; a kept connection on which nothing comes for so long before a request is silent
 _SILENCE = 0.001
+#: turns of the loop that bytes take from the socket to who reads them, at most
+_TURNS = 5
 #: seconds; by then the end of a body has followed the end mark of an answer
 _END_OF_BODY = 0.25
 
@@ -394,13 +396,18 @@ async def _is_silent(connection: httpx.AsyncHTTPTransport) -> bool:
         inner: Any = pooled._connection  # type: ignore[attr-defined]  # noqa: SLF001
         if inner._h11_state.trailing_data[0]:  # noqa: SLF001
             return False
-        async with asyncio.timeout(_SILENCE):
-            await inner._network_stream.read(1)  # noqa: SLF001
-    except TimeoutError:
-        return True
+        stream = inner._network_stream  # noqa: SLF001
+        read = asyncio.ensure_future(stream.read(1))
+        try:
+            await asyncio.wait({read}, timeout=_SILENCE)
+            for _ in range(_TURNS):  # a loop that is late runs its timers before it looks at its sockets
+                await asyncio.sleep(0)
+            return not read.done() and not stream.get_extra_info("is_readable")
+        finally:
+            read.cancel()
+            await asyncio.wait({read})
     except Exception:  # noqa: BLE001 - it has ended, in whatever way
         return False
-    return False
 
 
 async def _refuse_others(event: str, info: Mapping[str, Any]) -> None:

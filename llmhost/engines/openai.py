@@ -207,7 +207,8 @@ class _EventReader:
         self._usage = usage if usage and isinstance(usage, dict) else self._usage
         if "choices" not in chunk and "stop" in chunk:
             return _infilled(chunk)
-        choice = next(iter(wire.list_of(chunk, "choices")), {})
+        choices = (one for one in wire.list_of(chunk, "choices") if not one.get("index"))
+        choice = next(choices, {})  # the first of several answers is the one that was asked for
         self._finish = wire.finish_reason(choice, "finish_reason") or self._finish
         delta = wire.child(choice, "delta")
         events: list[Event] = [

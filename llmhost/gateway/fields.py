@@ -61,6 +61,23 @@ _KNOWN = (
     | {"tools", "tool_choice", "parallel_tool_calls", "logprobs", "top_logprobs"}
     | {"keep_alive", "shift", "truncate"}
 )
+#: options of Ollama's runner; engines with another API take those of the same names that they have
+_RUNNER = frozenset(
+    {"num_ctx", "num_keep", "num_batch", "num_gpu", "main_gpu", "num_thread", "numa", "low_vram", "f16_kv"}
+    | {
+        "use_mmap",
+        "use_mlock",
+        "vocab_only",
+        "logits_all",
+        "num_predict",
+        "draft_num_predict",
+        "stop",
+        "seed",
+    }
+    | {"seed", "temperature", "top_k", "top_p", "min_p", "typical_p", "tfs_z", "mirostat", "mirostat_tau"}
+    | {"mirostat_eta", "penalize_newline", "repeat_last_n", "repeat_penalty", "presence_penalty"}
+    | {"frequency_penalty"}
+)
 #: fields that the gateway writes itself: where an API has none of that name, it cannot be passed on
 _WRITTEN = frozenset(
     {"messages", "prompt", "stop", "temperature", "top_p", "seed"} | {"max_tokens", "max_completion_tokens"}
@@ -107,9 +124,17 @@ class UnreadFields:
             for name in _OF_TOOLS:
                 passed.pop(name, None)
         unknown += [name for name in passed if name not in _KNOWN]
+        unknown += self._unknown_options(passed.get("options"))
         for name, part in parts.items():
             _find_unknown(part, self.within, f"{name}.", unknown)
         return Fields(passed, tuple(dict.fromkeys(unknown)))
+
+    def _unknown_options(self, options: object) -> Iterator[str]:
+        """Raises BadRequest where one of them asks for what is impossible."""
+        for name in options.keys() - _RUNNER if isinstance(options, dict) else ():
+            if why := self.impossible.get(name) or _IMPOSSIBLE.get(name):
+                raise BadRequest(f"`options.{name}` is not supported: {why}", f"options.{name}")
+            yield f"options.{name}"
 
 
 def _meaning(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -59,6 +59,15 @@ async def test_the_end_of_a_stream_is_marked(house: House) -> None:
     assert not [line for line in answer.text.split("\n\n") if line and not line.startswith("data: ")]
 
 
+async def test_what_stands_within_the_options_of_ollama_is_a_field_like_any_other(house: House) -> None:
+    refused = await house.chat(options={"n": 2})
+    assert (refused.status_code, "`options.n` is not supported" in refused.text) == (400, True)
+    for _ in range(2):
+        answer = await house.chat(options={"tools": [{"type": "function", "function": {"name": "send"}}]})
+        assert answer.headers["x-llmhost-cache"] == "bypass"
+        assert answer.headers["x-llmhost-unknown-fields"] == "options.tools"
+
+
 async def test_what_the_client_sends_reaches_the_engine_as_it_is(
     client: openai.AsyncOpenAI, house: House
 ) -> None:
