@@ -102,6 +102,10 @@ class PauseMarks:
             **self._in(self.folder, "paused"),
         }
 
+    def own(self) -> Pauses:
+        """Those of this fleet alone."""
+        return self._in(self.folder, "paused") if self.folder else {}
+
     def remove(self, tokens: Collection[str]) -> None:
         """They no longer hold for this fleet. Those that are not there are fine. Raises StateError."""
         if self.folder is None:
@@ -199,14 +203,15 @@ class PauseBook:
     async def read(self) -> Pauses:
         """Those in force. A damaged one was still written by a `down`. Redis is told what this machine has
         marked and it does not know. The mark of what has been lifted elsewhere is removed."""
-        kept = await self._in_redis()
+        kept, own = await self._in_redis(), self._marks.own()
         active = dict(kept.active)
         for token, since in self._marks.read().items():
             if token in kept.lifted:
                 with suppress(StateError):  # it is found lifted the next time, too
                     self._marks.remove([token])
             elif token not in active:
-                await self._write(token, since)
+                if token in own:  # one of every fleet says nothing about an `up` that came after it elsewhere
+                    await self._write(token, since)
                 active[token] = since
         return active
 

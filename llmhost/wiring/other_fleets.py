@@ -12,7 +12,14 @@ from llmhost.config.models import Config, RedisConfig
 from llmhost.errors import ConfigError, LlmhostError, StateError, StoreError, StoreUnavailable
 from llmhost.fleet.clock import SystemClock
 from llmhost.fleet.doubts import find_doubts
-from llmhost.fleet.known_fleets import KnownFleet, forget_fleet, known_file, known_fleets, remember_fleet
+from llmhost.fleet.known_fleets import (
+    EMBEDDED,
+    KnownFleet,
+    forget_fleet,
+    known_file,
+    known_fleets,
+    remember_fleet,
+)
 from llmhost.fleet.models import Registered, Worker
 from llmhost.fleet.provider import Provider, list_all_workers
 from llmhost.fleet.providers.vast.faults import CONSOLE
@@ -168,12 +175,17 @@ class OtherFleets:
         return found
 
     async def _known_to_redis(self) -> Sequence[KnownFleet]:
-        """The fleets that were ever bought for with the Redis and the key in use, from any machine."""
+        """The fleets of the account in use that the Redis in use has something of, from any machine."""
         if not account_key(self._config):
             return ()
         records = await self._records(OtherFleet(self._config.fleet.name, "vast", None, ()))
         payer, place = payer_of(self._config), records_of(self._config)
-        return [KnownFleet(name, "vast", None, payer, place) for name in sorted(await records.fleets())]
+        found = []
+        for name in sorted(await records.fleets()):
+            records = await self._records(OtherFleet(name, "vast", None, ()))
+            if await records.begun() or (await records.known()).ids:
+                found.append(KnownFleet(name, "vast", None, payer, place))
+        return found
 
     async def _rented_there(
         self, fleet: KnownFleet, accounts: dict[str | None, _Listed], named: Collection[str]
@@ -242,7 +254,7 @@ class OtherFleets:
         so, or key and Redis in use are those that the fleet was last used with."""
         if source is not None and not is_gone(source):
             return None
-        paid, known = self._is_payer(name), self._known_as(name)
+        paid, known = self._is_payer(name), [one for one in self._known_as(name) if one.config == source]
         if paid and {fleet.redis for fleet in known} <= {"", records_of(self._config)}:
             return None
         what = "no configuration of it is known" if source is None else f"{source} is gone"
@@ -264,7 +276,7 @@ class OtherFleets:
         used = {records_of(other.config) for other in there}
         if (own.name, own.provider) == (name, "vast"):
             used.add(records_of(self._config))
-        if {fleet.redis for fleet in known} <= {"", *used}:
+        if {fleet.redis for fleet in known} <= {"", EMBEDDED, *used}:  # that one no other machine uses
             return None
         return StateError(
             f"fleet {name} was last used with another Redis",
@@ -334,8 +346,7 @@ class OtherFleets:
             self._unknown(error)
             known = ()
         counts = [one for one in known if not one.down or (self._everywhere and not is_gone(one.config))]
-        rented = {fleet.name for fleet in counts if fleet.provider == "vast"}
-        return [*counts, *(fleet for fleet in self._in_redis if fleet.name not in rented)]
+        return [*counts, *self._in_redis]
 
     def _sources(self) -> Mapping[tuple[str, str], str | None]:
         """The configuration that each fleet was last made from, by the fleet's name and provider."""

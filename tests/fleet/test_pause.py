@@ -530,6 +530,19 @@ async def test_an_up_ends_the_pause_of_every_fleet_for_its_own_alone(
     assert (await fleet.service().status()).paused is not None
 
 
+async def test_who_looks_at_a_fleet_from_where_every_one_was_taken_down_pauses_it_nowhere_else(
+    fleet: RentedFleet, tmp_path: Path
+) -> None:
+    redis, fleet.client = fleet.client, None
+    await down_everywhere(fleet)
+    fleet.client = redis
+    here, there = renamed(fleet, fleet.folder), renamed(fleet, tmp_path / "other")
+    await fleet.clock.sleep(1)
+    await there.service().up(1)
+    assert (await here.service().status()).paused is not None
+    assert (await there.service().status()).paused is None
+
+
 async def test_an_up_that_was_asked_for_before_a_down_of_every_fleet_buys_nothing(
     fleet: RentedFleet, tmp_path: Path
 ) -> None:

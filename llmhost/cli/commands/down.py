@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
@@ -97,7 +98,8 @@ async def down(
     _report(options, [result for _, result in results], left, stopped, gateways)
     _check_all_seen(wiring, own, everything, left, moved)
     show_failures(options.output, [] if everything else wiring.others.doubts, done=True)
-    if not (some or everything or options.fleet):
+    named = options.fleet or os.environ.get("LLMHOST_FLEET__NAME")  # one file for several fleets
+    if not (some or everything or named):
         _check_none_of_this_file(told[0], left)
 
 
@@ -261,8 +263,10 @@ async def _keep_rest_down(wiring: Wiring, told: Sequence[OtherFleet], *, everyth
     their files; without `everything`, for the configured one alone, which is the first."""
 
     async def keep_down(other: OtherFleet) -> DownResult:
-        result = await (await wiring.service_of(other)).stay_down(everywhere=everything)
-        return _as_before(result) if other.was_down else result
+        service = await wiring.service_of(other)
+        if not other.was_down:
+            return await service.stay_down(everywhere=everything)
+        return _as_before(await _or_failure(service.stay_down(everywhere=everything)))
 
     key = (told[0].name, told[0].provider)
     rest = [one for one in wiring.others.untold(told) if everything or (one.name, one.provider) == key]
