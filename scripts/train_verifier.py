@@ -57,7 +57,7 @@ EVERYTHING = 1_000_000
 
 @dataclass(frozen=True)
 class Pass:
-    """So many epochs with these settings, each with so many of the pairs made by program with this seed."""
+    """`epochs` with these settings, each with `made` of the pairs made by program with this seed."""
 
     seed: int
     epochs: int

@@ -225,8 +225,8 @@ class CacheConfig(Section):
     deny: Patterns = Field(
         (),
         description="A question is neither stored nor served from the cache where one of these is found in "
-        "what is sent: in the system prompt, the question, or any turn before it, whoever said it. All of it "
-        "is read, 2,000 characters at a time.",
+        "what is sent: in the system prompt, the question, or any turn before it, a user's or an "
+        "assistant's. All of it is read, 2,000 characters at a time.",
         examples=[[r"\bcanteen\b", r"\bproject [a-z]{1,20}\b"]],
     )
     threshold: float = Field(0.8, ge=-1, le=1, description="`threshold` only: minimum cosine similarity.")

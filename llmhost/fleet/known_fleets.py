@@ -71,10 +71,13 @@ def forget_fleet(fleets: Path, name: str, provider: str) -> None:
     records are, if other machines may use them. Raises StateError."""
     path = known_file(fleets, name, provider)
     known = _written(fleets / name, provider)
+    was_down = any(fleet.down for fleet in known)
     try:
-        if any(fleet.redis not in ("", EMBEDDED) and not fleet.down for fleet in known):
+        if was_down and time.time() - path.stat().st_mtime <= _REMEMBERED:
+            return
+        if not was_down and any(fleet.redis not in ("", EMBEDDED) for fleet in known):
             write_json(path, {**(read_json(path) or {}), "down": True})
-        elif not known or not known[0].down or time.time() - path.stat().st_mtime > _REMEMBERED:
+        else:
             path.unlink(missing_ok=True)
     except OSError as error:
         raise StateError(f"cannot remove {path}: {error.strerror}") from error

@@ -110,7 +110,8 @@ class FleetLock:
             with notice.waiting():
                 await stack.enter_async_context(self._file(wait, patience))
             if self._lease is not None:
-                restart, self._restart = self._restart if buys else 0.0, 0.0 if buys else self._restart
+                restart = self._restart if buys else 0.0
+                self._restart -= restart  # once is enough
                 await stack.enter_async_context(self._holding(self._lease, notice, deadline, wait, restart))
             yield
 

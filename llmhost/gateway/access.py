@@ -240,7 +240,7 @@ class Access:
         """Keeps `most` of the key's limits of a day within the block, for `lifetime` seconds where this
         process dies. Raises RateLimited."""
         hold = secrets.token_hex(8)
-        has_redis_it = await self._hold(key, hold, most, lifetime)
+        is_in_redis = await self._hold(key, hold, most, lifetime)
         self._held.setdefault(key.id, {})[hold] = most
         try:
             yield
@@ -248,7 +248,7 @@ class Access:
             del self._held[key.id][hold]
             if not self._held[key.id]:
                 del self._held[key.id]
-            if has_redis_it:
+            if is_in_redis:
                 self._books.ended(key.id, hold)
 
     async def _hold(self, key: ApiKey, hold: str, most: Use, lifetime: float) -> bool:

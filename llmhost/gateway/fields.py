@@ -23,7 +23,17 @@ from pydantic import BaseModel
 from llmhost.answering.question import CACHEABLE_FIELDS
 from llmhost.gateway.faults import BadRequest
 
-__all__ = ["ANTHROPIC", "COMPLETIONS", "GENERATED", "OLLAMA", "OPENAI", "RESPONSES", "Fields", "UnreadFields"]
+__all__ = [
+    "ANTHROPIC",
+    "COMPLETIONS",
+    "GENERATED",
+    "OLLAMA",
+    "OPENAI",
+    "RESPONSES",
+    "SERVER_OPTIONS",
+    "Fields",
+    "UnreadFields",
+]
 
 #: fields of any API that say nothing about the answer
 _INDIFFERENT = frozenset(
@@ -61,22 +71,18 @@ _KNOWN = (
     | {"tools", "tool_choice", "parallel_tool_calls", "logprobs", "top_logprobs"}
     | {"keep_alive", "shift", "truncate"}
 )
-#: options of Ollama's runner; engines with another API take those of the same names that they have
-_RUNNER = frozenset(
-    {"num_ctx", "num_keep", "num_batch", "num_gpu", "main_gpu", "num_thread", "numa", "low_vram", "f16_kv"}
-    | {
-        "use_mmap",
-        "use_mlock",
-        "vocab_only",
-        "logits_all",
-        "num_predict",
-        "draft_num_predict",
-        "stop",
-        "seed",
-    }
-    | {"seed", "temperature", "top_k", "top_p", "min_p", "typical_p", "tfs_z", "mirostat", "mirostat_tau"}
-    | {"mirostat_eta", "penalize_newline", "repeat_last_n", "repeat_penalty", "presence_penalty"}
-    | {"frequency_penalty"}
+#: options of Ollama's API for how a server runs its model: they say nothing about the answer, and another
+#: value would make it load the model again. So is `num_ctx`: the context is `engine.context`, and what does
+#: not fit is refused.
+SERVER_OPTIONS = frozenset(
+    {"num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread", "num_keep", "numa", "low_vram", "f16_kv"}
+    | {"logits_all", "vocab_only", "use_mmap", "use_mlock", "embedding_only"}
+)
+#: and those for how an answer is chosen; engines with another API take those of the same names that they have
+_ANSWER_OPTIONS = frozenset(
+    {"temperature", "top_k", "top_p", "min_p", "typical_p", "tfs_z", "seed", "stop", "num_predict"}
+    | {"repeat_penalty", "repeat_last_n", "presence_penalty", "frequency_penalty", "penalize_newline"}
+    | {"mirostat", "mirostat_eta", "mirostat_tau", "draft_num_predict"}
 )
 #: fields that the gateway writes itself: where an API has none of that name, it cannot be passed on
 _WRITTEN = frozenset(
@@ -131,7 +137,8 @@ class UnreadFields:
 
     def _unknown_options(self, options: object) -> Iterator[str]:
         """Raises BadRequest where one of them asks for what is impossible."""
-        for name in options.keys() - _RUNNER if isinstance(options, dict) else ():
+        named = options.keys() if isinstance(options, dict) else set[str]()
+        for name in named - SERVER_OPTIONS - _ANSWER_OPTIONS:
             if why := self.impossible.get(name) or _IMPOSSIBLE.get(name):
                 raise BadRequest(f"`options.{name}` is not supported: {why}", f"options.{name}")
             yield f"options.{name}"

@@ -19,7 +19,7 @@ from llmhost.engines.engine import Completion, Message, Sampling, ToolCall
 from llmhost.errors import StreamBroken
 from llmhost.gateway.chat import Chat, Choice, merge_calls, stop_texts
 from llmhost.gateway.faults import BadRequest, Fault
-from llmhost.gateway.fields import GENERATED, OLLAMA, UnreadFields
+from llmhost.gateway.fields import GENERATED, OLLAMA, SERVER_OPTIONS, UnreadFields
 from llmhost.gateway.openai import Body, finish_reason
 
 __all__ = [
@@ -37,12 +37,6 @@ __all__ = [
 #: options that OpenAI's API, or its usual servers, have as fields of the request
 _FIELDS = frozenset(
     {"top_k", "min_p", "typical_p", "repeat_penalty", "presence_penalty", "frequency_penalty"}
-)
-#: options of how a server runs its model: they say nothing about the answer, and another value would make it
-#: load the model again. So is `num_ctx`: the context is `engine.context`, and what does not fit is refused.
-_OF_THE_SERVER = frozenset(
-    {"num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread", "num_keep", "numa", "low_vram", "f16_kv"}
-    | {"logits_all", "vocab_only", "use_mmap", "use_mlock", "embedding_only"}
 )
 #: how an image's base64 begins
 _IMAGES = {"iVBOR": "image/png", "/9j/": "image/jpeg", "R0lG": "image/gif", "UklG": "image/webp"}
@@ -168,7 +162,7 @@ def _chat(
 ) -> Chat:
     options = body.all_options
     extra = {name: value for name, value in (options.model_extra or {}).items() if value is not None}
-    rest = {name: value for name, value in extra.items() if name not in _FIELDS | _OF_THE_SERVER}
+    rest = {name: value for name, value in extra.items() if name not in _FIELDS | SERVER_OPTIONS}
     translated = {
         **{name: value for name, value in extra.items() if name in _FIELDS},
         "options": rest,

@@ -1,7 +1,8 @@
 """The name of every key that llmhost keeps in Redis. Pure.
 
 Keys of a fleet begin with ``llmhost:{fleet}:`` and have no TTL: a full Redis evicts answers, never these. API
-keys belong to no fleet: one gateway may serve several, and a key says who asks and not what is served.
+keys belong to no fleet: one gateway may serve several, and a key says who asks and not what is served. Nor do
+the pauses of every fleet of an account, and the names of its fleets.
 Keys of the cache begin with the namespace of the configuration, which cannot be ``llmhost``.
 
 On a cluster (`sharded`), the part in braces decides which server has a key. All keys of a fleet are on one,

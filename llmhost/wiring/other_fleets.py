@@ -168,7 +168,7 @@ class OtherFleets:
     async def _rented_again(
         self, fleet: KnownFleet, accounts: dict[str | None, _Listed], named: Collection[str]
     ) -> OtherFleet:
-        """As `_rented_there`, of a fleet that was taken down here: what cannot be read of it is no matter."""
+        """As `_rented_there`, of a fleet that was taken down here: what cannot be read is no failure."""
         unread, unseen = self.unread, dict(self.unseen_accounts)
         found = await self._rented_there(fleet, accounts, named)
         self.unread, self.unseen_accounts = unread, unseen

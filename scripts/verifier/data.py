@@ -109,7 +109,7 @@ def split_open(pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
 
 
 def of_each_group(pairs: Sequence[Pair], positive: int, negative: int, rng: Random) -> list[Pair]:
-    """At most so many pairs of each group that ask the same, and that do not."""
+    """Of each group, at most `positive` pairs that ask the same and `negative` that do not."""
     groups: dict[str, tuple[list[Pair], list[Pair]]] = {}
     for pair in pairs:
         groups.setdefault(pair.group, ([], []))[not pair.same].append(pair)
@@ -142,7 +142,7 @@ def _pairs_of(family: dict[str, list], rng: Random) -> list[Pair]:
 
 
 def mixed(*parts: tuple[Sequence[Pair], int], rng: Random) -> list[Pair]:
-    """So many of each part, drawn at random, in random order; half of the pairs turned round."""
+    """The number given with each part, drawn at random, in random order; half of the pairs turned round."""
     drawn = [pair for part, count in parts for pair in rng.sample(part, min(count, len(part)))]
     rng.shuffle(drawn)
     return [replace(pair, a=pair.b, b=pair.a) if rng.random() < 0.5 else pair for pair in drawn]

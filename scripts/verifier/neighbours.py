@@ -24,8 +24,8 @@ def nearest_of_other_families(
     each: int,
     tell: Callable[[str], None],
 ) -> list[Pair]:
-    """So many pairs of each of the families' questions and another's, those that the small verifier takes for
-    the most alike first."""
+    """`each` pairs of every question and one of another family, those first that the small verifier takes for
+    the most alike."""
     embedded = [(question, embedder.embed(question)) for question in questions]
     questions = [question for question, vector in embedded if vector is not None]
     vectors = np.stack([vector for _, vector in embedded if vector is not None])

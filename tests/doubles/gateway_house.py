@@ -27,6 +27,15 @@ class House:
         body = {"model": "tiny", "messages": [{"role": "user", "content": prompt}], **fields}
         return await self.http.post("/v1/chat/completions", json=body, headers=headers)
 
+    async def passes_on(self, path: str, body: Any, named: str) -> Any:
+        """What reaches the engine where unknown fields are `named` and passed on around the cache."""
+        for stream in (False, True):
+            answer = await self.http.post(path, json={**body, "stream": stream})
+            assert answer.status_code == 200
+            assert answer.headers["x-llmhost-cache"] == "bypass"
+            assert answer.headers["x-llmhost-unknown-fields"] == named
+        return self.engine.requests[-1].json
+
 
 Serve = Callable[..., Any]
 AddKey = Callable[..., Awaitable[str]]

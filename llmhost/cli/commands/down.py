@@ -263,16 +263,17 @@ async def _keep_rest_down(wiring: Wiring, told: Sequence[OtherFleet], *, everyth
     their files; without `everything`, for the configured one alone, which is the first."""
 
     async def keep_down(other: OtherFleet) -> DownResult:
-        service = await wiring.service_of(other)
-        if not other.was_down:
-            return await service.stay_down(everywhere=everything)
-        return _as_before(await _or_failure(service.stay_down(everywhere=everything)))
+        return await (await wiring.service_of(other)).stay_down(everywhere=everything)
 
     key = (told[0].name, told[0].provider)
     rest = [one for one in wiring.others.untold(told) if everything or (one.name, one.provider) == key]
     if everything:
         rest += wiring.others.any_rented([*told, *rest])
-    return [((other.name, other.provider), await _or_failure(keep_down(other))) for other in rest]
+    ended = [(other, await _or_failure(keep_down(other))) for other in rest]
+    return [
+        ((other.name, other.provider), _as_before(result) if other.was_down else result)
+        for other, result in ended
+    ]
 
 
 def _as_before(result: DownResult) -> DownResult:
