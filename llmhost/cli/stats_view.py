@@ -108,32 +108,48 @@ def sparkline(values: Sequence[float | None], *, unicode: bool = True) -> str:
     return "".join("." if value is None else marks[min(last, int(value * len(marks)))] for value in values)
 
 
-def picture(made: Stats, *, width: int = _NARROW, unicode: bool = True) -> RenderableType:
-    """The whole screen, `width` columns wide."""
+def picture(
+    made: Stats, *, width: int = _NARROW, unicode: bool = True, everything: bool = False
+) -> RenderableType:
+    """The screen, `width` columns wide: what matters most on half a terminal, or everything there is."""
     from rich.console import Group
     from rich.text import Text
 
     from llmhost.config.fields import format_duration
 
-    figures: list[RenderableType] = [_figures(made)]
+    figures: RenderableType = pairs(*_figures(made), *(_details(made) if everything else ()))
     if width >= _WIDE:
-        figures = [_beside(figures[0], _goals(made))]
-    if made.report.requests:
-        figures += [_elsewhere(made), *_kinds(made.report.kinds), _chart(made.points, unicode=unicode)]
-    tables: list[RenderableType] = [Group(*figures)]
+        figures = _beside(figures, _goals(made))
+    parts: list[RenderableType] = [Group(figures, *_lines(made, unicode=unicode, everything=everything))]
     if width < _WIDE:
-        tables.append(_goals(made))
-    if made.workers:
-        tables.append(_workers(made.workers[:_MOST_ROWS]))
-    if len(made.tenants) > 1:
-        tables.append(_askers("tenant", made.tenants[:_MOST_ROWS]))
-    if made.top:
-        tables.append(_top(made.top))
+        parts.append(_goals(made))
+    if everything:
+        parts += _tables(made)
     if made.labels.raised:
-        tables.append(Text("\n".join(served_error_lines(made.labels, made.max_error)[1:]), "yellow"))
-    title = Text(f"The last {format_duration(made.since)}", style="bold")
-    parts = [part for each in tables for part in (each, Text())]
-    return Group(title, *parts[:-1])
+        parts.append(Text("\n".join(served_error_lines(made.labels, made.max_error)[1:]), "yellow"))
+    title = Text.assemble((f"The last {format_duration(made.since)}", "bold"))
+    if not everything:
+        title.append("  more: --all, --by worker, --html FILE", "dim")
+    return Group(title, *(piece for part in parts for piece in (part, Text())[: 1 + (part is not parts[-1])]))
+
+
+def _lines(made: Stats, *, unicode: bool, everything: bool) -> Iterator[RenderableType]:
+    """What stands below the figures; nothing before the first question."""
+    if made.report.requests:
+        if everything:
+            yield _elsewhere(made)
+            yield from _kinds(made.report.kinds)
+        yield _chart(made.points, unicode=unicode)
+
+
+def _tables(made: Stats) -> Iterator[RenderableType]:
+    """The first rows of `--by`, and what was asked most."""
+    if made.workers:
+        yield _workers(made.workers[:_MOST_ROWS])
+    if len(made.tenants) > 1:
+        yield _askers("tenant", made.tenants[:_MOST_ROWS])
+    if made.top:
+        yield _top(made.top)
 
 
 def _beside(left: RenderableType, right: RenderableType) -> Table:
@@ -144,10 +160,11 @@ def _beside(left: RenderableType, right: RenderableType) -> Table:
     return grid
 
 
-def _figures(made: Stats) -> RenderableType:
+def _figures(made: Stats) -> list[tuple[str, str]]:
+    """Those that are always shown."""
     report, cost, usage = made.report, made.report.money, made.usage
-    entry = "" if usage.bytes_per_entry is None else f" of {data_size(usage.bytes_per_entry)}"
-    return pairs(
+    evicted = "" if usage.evicted is None else f", {usage.evicted:,.0f} evicted"
+    return [
         ("questions", f"{report.requests:,}"),
         ("hit ratio", or_dash(report.hit_ratio, percent)),
         ("exact, semantic", f"{report.exact_hits:,}, {report.semantic_hits:,}"),
@@ -155,20 +172,28 @@ def _figures(made: Stats) -> RenderableType:
         ("bypassed", f"{report.bypassed:,}"),
         ("failed, left", f"{report.errors:,}, {report.left:,}"),
         ("hit p50, p95", _latency(report.hit_user_ms)),
-        ("in process", _latency(report.hit_ms)),
         ("miss p50, p95", _latency(report.miss_user_ms)),
-        ("in process", _latency(report.miss_ms)),
-        *_steps(report),
         ("spent", spent(cost.spent_usd, made.estimated)),
         ("a question", or_dash(cost.per_query_usd, lambda usd: spent(usd, made.estimated))),
         ("saved by hits", f"{money(cost.saved_usd)}{_share(cost.savings_ratio)}"),
-        ("tokens in, out", f"{_short(report.prompt_tokens)}, {_short(report.completion_tokens)}"),
-        ("Redis", or_dash(usage.used_memory_bytes, data_size)),
-        ("evicted", f"{_count(usage.evicted)}, {_count(usage.expired)} expired"),
-        ("entries", f"{usage.entries:,}{entry}"),
-        ("audited", audited(made)),
+        ("Redis", f"{or_dash(usage.used_memory_bytes, data_size)}{evicted}"),
         *_shadow(report.shadow),
-    )
+    ]
+
+
+def _details(made: Stats) -> list[tuple[str, str]]:
+    """What else there is of figures."""
+    report, usage = made.report, made.usage
+    entry = "" if usage.bytes_per_entry is None else f" of {data_size(usage.bytes_per_entry)}"
+    return [
+        ("hit in process", _latency(report.hit_ms)),
+        ("miss in process", _latency(report.miss_ms)),
+        *_steps(report),
+        ("tokens in, out", f"{_short(report.prompt_tokens)}, {_short(report.completion_tokens)}"),
+        ("entries", f"{usage.entries:,}{entry}"),
+        ("expired", or_dash(usage.expired, "{:,.0f}".format)),
+        ("audited", audited(made)),
+    ]
 
 
 def _short(count: int) -> str:
@@ -221,10 +246,6 @@ def _kinds(kinds: Mapping[str, int]) -> Iterator[RenderableType]:
         most = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
         words = ", ".join(f"{clean(kind)} {count:,}" for kind, count in most)
         yield Text.assemble(("kinds      ", "dim"), words)
-
-
-def _count(value: float | None) -> str:
-    return or_dash(value, "{:,.0f}".format)
 
 
 def _shadow(shadow: Shadow) -> list[tuple[str, str]]:

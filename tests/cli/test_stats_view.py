@@ -29,19 +29,57 @@ def audited(right: int, wrong: int) -> Stats:
     return replace(STATS, labels=LabelsReport({"audit": {"0.9": Tally(right, wrong)}}))
 
 
+def raised(made: Stats) -> Stats:
+    """The same, of which audits raised the threshold."""
+    return replace(made, labels=LabelsReport({"audit": {"0.9": Tally(90, 10)}}, raised=2))
+
+
+def on_trial(made: Stats) -> Stats:
+    """The same, of a cache that is in shadow."""
+    shadow = replace(made.report.shadow, exact_hits=90, semantic_hits=9, hit_ratio=0.5)
+    return replace(made, report=replace(made.report, shadow=shadow))
+
+
 def error_goal(made: Stats) -> bool | None:
     (goal,) = (goal for goal in goals(made) if goal.name == "served_error")
     return goal.met
 
 
-@pytest.mark.parametrize("width", [80, 120])
-def test_the_screen_fits_and_no_line_of_it_wraps(width: int) -> None:
-    lines = drawn(picture(STATS, width=width), width)
+@pytest.mark.parametrize(("width", "everything", "most"), [(80, True, 40), (120, True, 31), (120, False, 11)])
+def test_the_screen_fits_and_no_line_of_it_wraps(width: int, everything: bool, most: int) -> None:
+    lines = drawn(picture(STATS, width=width, everything=everything), width)
     assert max(map(len, lines)) <= width
-    assert len(lines) <= (40 if width == 80 else 31)
+    assert len(lines) <= most
     starts = [line.split()[0] for line in lines if line.strip()]
     assert starts[:3] == ["The", "questions", "exact,"]
-    assert sum(start == "elsewhere" for start in starts) == 1
+    assert starts.count("hit") >= 2
+    assert starts.count("elsewhere") == everything
+
+
+def test_the_screen_fits_into_a_terminal_of_24_lines_beside_the_prompts() -> None:
+    assert len(drawn(picture(STATS, width=80), 80)) <= 19
+
+
+@pytest.mark.parametrize("made", [raised(STATS), on_trial(STATS)], ids=["raised", "on trial"])
+def test_what_is_unusual_fits_too(made: Stats) -> None:
+    assert len(drawn(picture(made, width=80), 80)) <= 23
+
+
+def test_the_screen_has_what_an_operator_acts_on() -> None:
+    text = " ".join(" ".join(drawn(picture(STATS, width=80), 80)).split())
+    for figure in (
+        "questions 51,003",
+        "hit ratio 75 %",
+        "exact, semantic 24,000, 12,000",
+        "hit p50, p95 15, 15 ms",
+        "miss p50, p95 3,052, 3,052 ms",
+        "spent ~$25.20",
+        "a question ~$0.00049",
+        "saved by hits $7.20",
+        "Redis 88.7 MiB, 0 evicted",
+        "wrong hits < 2 % 0.1 to 1.7 % yes",
+    ):
+        assert figure in text
 
 
 def test_the_wide_screen_is_shorter() -> None:

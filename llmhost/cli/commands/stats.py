@@ -8,6 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from enum import StrEnum
+from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,6 +48,16 @@ _FORMULA = ("=", "+", "-", "@", "\t")
 #: questions that are shown, and entries that are looked at for them, which takes Redis half a second
 _TOP, _LOOKED_AT = 3, 20_000
 
+#: options of which none is ignored beside the other
+_TOGETHER = (
+    {"--all", "--json"},
+    {"--all", "--watch"},
+    {"--by", "--csv"},
+    {"--by", "--json"},
+    {"--by", "--watch"},
+    {"--json", "--reconcile"},
+)
+
 
 class By(StrEnum):
     DAY = "day"
@@ -57,6 +69,9 @@ class By(StrEnum):
 def stats(
     ctx: typer.Context,
     since: Annotated[str, typer.Option(help="Period to report on: 30m, 24h, 7d.")] = "24h",
+    everything: Annotated[
+        bool, typer.Option("--all", help="Show every figure: steps, workers, tenants, what is asked most.")
+    ] = False,
     by: Annotated[By | None, typer.Option(help="Show one row for each of these.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh every 2 s, until Ctrl-C.")] = False,
     csv: Annotated[
@@ -79,13 +94,15 @@ def stats(
 
     Examples:
       llmhost stats --since 7d
+      llmhost stats --all
       llmhost stats --by tenant --csv
       llmhost stats --html report.html
       llmhost stats --json | jq .hit_ratio
     """
     options = globals_of(ctx)
-    writes = {"--html": html is not None, "--export": export is not None}
-    _check_sense({"--watch": watch, "--csv": csv, "--reconcile": reconcile, "--json": options.json}, writes)
+    prints = {"--all": everything, "--by": by is not None, "--watch": watch, "--csv": csv}
+    prints |= {"--reconcile": reconcile, "--json": options.json}
+    _check_sense(prints, {"--html": html is not None, "--export": export is not None})
     seconds = parse_period(since)
     config = configured(options, header=not csv)
     if reconcile:
@@ -93,9 +110,10 @@ def stats(
         options.output.result(rows, show_reconciled, {"workers": rows})
         return
     if watch:
-        run_async(_watch(options, config, seconds, by))
+        run_async(_watch(options, config, seconds, by, everything=everything))
         return
-    collected = run_async(_collect(options, config, seconds, days=by is By.DAY))
+    top = None if everything or html is not None or options.json else ()
+    collected = run_async(_collect(options, config, seconds, days=by is By.DAY, top=top))
     if html is not None:
         _write_page(options, collected, html)
     if export is not None:
@@ -103,34 +121,32 @@ def stats(
     if csv:
         _print_csv(rows_of(collected, by), row_type(by))
     elif by is not None:
-        shown = by
-        options.output.result(
-            collected,
-            lambda made, console: console.print(show_rows(made, shown)),
-            {"by": by.value, "rows": rows_of(collected, by)},
-        )
-    elif (html is None and export is None) or options.json:
-        options.output.result(collected, _show, _json(collected))
+        document = {"by": by.value, "rows": rows_of(collected, by)}
+        options.output.result(collected, partial(_show, by=by), document)
+    elif (html is None and export is None) or options.json or everything:
+        options.output.result(collected, partial(_show, everything=everything), _json(collected))
 
 
-def _show(made: Stats, console: Console) -> None:
+def _show(made: Stats, console: Console, *, by: By | None = None, everything: bool = False) -> None:
     unicode = console.encoding.lower().startswith("utf")
-    console.print(picture(made, width=console.width, unicode=unicode))
+    screen = picture(made, width=console.width, unicode=unicode, everything=everything)
+    console.print(screen if by is None else show_rows(made, by))
 
 
 def _check_sense(prints: Mapping[str, bool], writes: Mapping[str, bool]) -> None:
-    """Of what prints something else than the screen, only one goes; what was compared may be JSON. A file is
-    written once, of the figures. A screen that is refreshed needs a terminal."""
+    """Of what is printed, only what goes together may be asked for. A file is written once, of the figures.
+    A screen that is refreshed needs a terminal."""
     names = [name for name, is_on in prints.items() if is_on]
     if prints["--watch"] or prints["--reconcile"]:
         names += [name for name, is_on in writes.items() if is_on]
-    if len(names) > 1 and names != ["--reconcile", "--json"]:
-        raise UsageError(f"{names[0]} and {names[1]} do not go together", hint="leave one of them out")
+    for first, second in combinations(names, 2):
+        if {first, second} not in _TOGETHER:
+            raise UsageError(f"{first} and {second} do not go together", hint="leave one of them out")
     if prints["--watch"] and not sys.stdout.isatty():
         raise UsageError("--watch needs a terminal", hint="leave it out, to see the figures once")
 
 
-async def _watch(options: Globals, config: Config, since: float, by: By | None) -> None:
+async def _watch(options: Globals, config: Config, since: float, by: By | None, *, everything: bool) -> None:
     from rich.live import Live
 
     console = options.output.console()
@@ -140,10 +156,11 @@ async def _watch(options: Globals, config: Config, since: float, by: By | None) 
         try:
             while True:
                 if time.monotonic() - looked > _WATCH_TOP:
-                    top, looked = None, time.monotonic()
+                    top, looked = None if everything else (), time.monotonic()
                 made = await _collect(options, config, since, days=by is By.DAY, top=top)
                 top = made.top
-                shown = picture(made, width=console.width) if by is None else show_rows(made, by)
+                screen = picture(made, width=console.width, everything=everything)
+                shown = screen if by is None else show_rows(made, by)
                 live.update(shown, refresh=True)
                 await asyncio.sleep(_WATCH)
         except asyncio.CancelledError:
@@ -154,7 +171,7 @@ async def _watch(options: Globals, config: Config, since: float, by: By | None) 
 async def _collect(
     options: Globals, config: Config, since: float, *, days: bool, top: Sequence[Entry] | None = None
 ) -> Stats:
-    """With `days`, the parts of the period are days."""
+    """With `days`, the parts of the period are days. Without `top`, what is asked most is looked for."""
     from llmhost.cache.catalog import cache_usage
     from llmhost.fleet.spending import tally
     from llmhost.ledger.cost import corrected

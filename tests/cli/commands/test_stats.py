@@ -29,6 +29,9 @@ from llmhost.store.client import connect
         ["--csv", "--reconcile"],
         ["--watch", "--html", "x.html"],
         ["--reconcile", "--export", "x.csv"],
+        ["--reconcile", "--by", "day"],
+        ["--all", "--by", "day"],
+        ["--all", "--csv"],
     ],
 )
 def test_options_of_which_one_would_be_ignored_are_refused(
