@@ -160,7 +160,8 @@ class Provider(ABC):
 async def list_all_workers(provider: Provider, known: Registered) -> Sequence[Worker]:
     """Every worker that exists. `known` was read before this: one that the list lacks is made sure of, for
     what is taken for gone is bought again, and its bill forgotten. Where the list does not say how a worker
-    is reached, its record does. One that was sold a moment ago and is not listed yet is among them.
+    is reached, or since when it is paid for, its record does. One that was sold a moment ago and is not
+    listed yet is among them.
 
     Raises:
         ProviderError: the list cannot be read, or not be believed.
@@ -172,13 +173,15 @@ async def list_all_workers(provider: Provider, known: Registered) -> Sequence[Wo
         payers = {worker: known.payers.get(worker, Payer()) for worker in missing}
         listed = [*listed, *await provider.unlisted(payers)]
     recorded = {worker.id: worker for worker in known.workers}
-    return [_reachable(worker, recorded.get(worker.id)) for worker in listed]
+    return [_completed(worker, recorded.get(worker.id, worker)) for worker in listed]
 
 
-def _reachable(worker: Worker, recorded: Worker | None) -> Worker:
-    """With the address on record, for a worker that its provider lists without: it may answer there all the
-    same. One that boots, which pays for its disk alone, has another address when it has one."""
-    if worker.url is not None or recorded is None:
+def _completed(worker: Worker, recorded: Worker) -> Worker:
+    """With what is on record. It is paid for since the earlier time: one that seems to have started later,
+    as its label was changed, would be counted twice. One that is listed without its address may answer there
+    all the same; one that boots, which pays for its disk alone, has another address when it has one."""
+    worker = replace(worker, started=min(worker.started, recorded.started))
+    if worker.url is not None:
         return worker
     boots = worker.state is WorkerState.STARTING and worker.billing is not None
     return replace(

@@ -55,6 +55,30 @@ async def test_the_address_of_a_worker_stays_on_record_while_its_provider_does_n
     assert (after.url, after.token, after.certificate) == (before.url, before.token, before.certificate)
 
 
+async def test_a_worker_whose_label_does_not_say_when_it_was_bought_is_counted_once(
+    fleet: RentedFleet,
+) -> None:
+    await fleet.elsewhere().service().up(2)
+    later = max(fleet.server.alive())  # vast.ai dates it some seconds after its order
+    fleet.server.instances[later].label = ""
+    await fleet.service().status()
+    await fleet.clock.sleep(4000.0)
+    spending = (await fleet.service().status()).spending
+    assert spending.total == pytest.approx(fleet.server.billed_total(), rel=0.02)
+
+
+async def test_a_worker_that_is_listed_without_its_number_has_one_rental_however_often_it_is_looked_at(
+    fleet: RentedFleet,
+) -> None:
+    await fleet.service().up(1)
+    fleet.server.arm(Fault.LIST_NO_ID, times=None)
+    for _ in range(3):
+        await fleet.service().status()
+        await fleet.clock.sleep(60.0)
+    rentals = await Ledger(fleet.client, fleet.fleet).rentals()
+    assert len([rental for rental in rentals if "unknown" in rental.worker]) == 1
+
+
 # What only this machine says
 
 

@@ -291,9 +291,13 @@ async def right_in_the_end(world: World, gpus: int) -> None:
 #: Nobody knows any more whose it is: it is shown as of no fleet, and one more is bought.
 LOST = [("elsewhere", 1), ("relabel", (0, "mine now")), ("redis_empty", 0)]
 
+#: Its label says no more when it was bought, and this machine did not buy it.
+RELABELLED = [("elsewhere", 2), ("relabel", (1, "")), ("pass", 4000)]
+
 
 @pytest.mark.slow
 @settings(max_examples=12)
+@example(steps=RELABELLED, gpus=2, interruptible=False)
 @example(steps=LOST, gpus=1, interruptible=False)
 @given(steps=st.lists(STEP, min_size=1, max_size=9), gpus=st.integers(1, MOST), interruptible=st.booleans())
 def test_after_any_history_one_up_and_one_down_put_the_fleet_right(
