@@ -24,6 +24,7 @@
       - WorkersBusy               none had a slot in time
       - WorkersFailing            all of them fail, and are left alone for some seconds
   x EngineRefused                 the engine rejects this request               1
+    + ContextExceeded             its prompt is longer than the model's context
   x NotCachedError                the cache has no answer, and only it was asked
   x ModelError                    a model file is missing, damaged or wrong
   x StateError                    the state folder cannot be used
@@ -38,6 +39,7 @@ from typing import ClassVar
 
 __all__ = [
     "ConfigError",
+    "ContextExceeded",
     "EngineError",
     "EngineRefused",
     "EngineUnavailable",
@@ -189,7 +191,18 @@ class WorkersFailing(NoWorkerError):
 
 
 class EngineRefused(LlmhostError):
+    """`public` is in our own words, and may be told to everyone; what the engine `said` may name the worker.
+    The message has both."""
+
     code = "engine_refused"
+
+    def __init__(self, public: str, *, said: str = "", hint: str | None = None) -> None:
+        super().__init__(f"{public}: {said}" if said else public, hint=hint)
+        self.public = public
+
+
+class ContextExceeded(EngineRefused):
+    code = "context_length_exceeded"
 
 
 class ModelError(LlmhostError):

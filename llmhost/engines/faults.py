@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import httpx
 
+from llmhost.engines.refusals import refusal_of
 from llmhost.engines.wire import BadReply, Malformed, Reported, error_text, parse, shorten
 from llmhost.errors import (
     ConfigError,
@@ -47,16 +48,13 @@ _BUSY = frozenset({429, 503})
 #: what Ollama says of a model for which the machine is too small: "model requires more system memory (…"
 _TOO_LARGE = "more system memory"
 
-#: what llama.cpp says, under HTTP status 500, of an image or a sound that its model cannot read, and of a
-#: text that is too long to be embedded; what Ollama says of a model that gives no embeddings
-_REFUSALS = ("input is not supported", "too large to process", "support embeddings")
-
 #: what llama.cpp says, under HTTP status 501, of what its model or its options do not allow
 _NOT_SUPPORTED = "not support"
 
 #: a path that a server does not have, or that a proxy does not let through
 _NO_ROUTE = frozenset({403, 404, 405})
 
+_REFUSES = "the engine refuses this request"
 _SEE_LOG = "its own log says more"
 
 
@@ -102,7 +100,7 @@ def before_first_token(where: str, fault: BadReply, *, pinned: bool = False) -> 
     if isinstance(fault, HttpStatus):
         return _of_rented(where, fault) if pinned else _of_status(where, fault)
     if isinstance(fault, Reported):
-        return _of_failure(where, fault, fault.said)
+        return refusal_of(fault.said) or _of_failure(where, fault, fault.said)
     kind = UnreachedWorker if isinstance(fault, Unreached) else EngineUnavailable
     return kind(f"{where} {fault}")
 
@@ -127,12 +125,14 @@ def has_no_route(fault: BadReply) -> bool:
 
 
 def _of_status(where: str, fault: HttpStatus) -> LlmhostError:
-    unsupported = fault.status == 501 and _NOT_SUPPORTED in fault.said
-    if fault.status in _REFUSED or unsupported or any(words in fault.said for words in _REFUSALS):
-        return EngineRefused(f"the engine refuses this request: {fault.said or fault.status}")
+    if (refusal := refusal_of(fault.said)) is not None:
+        return refusal
+    if fault.status in _REFUSED or (fault.status == 501 and _NOT_SUPPORTED in fault.said):
+        return EngineRefused(_REFUSES, said=fault.said or str(fault.status))
     if fault.status == 404 and "model" in fault.said.lower():
         return EngineRefused(
-            f"the engine refuses this request: {fault.said}",
+            _REFUSES,
+            said=fault.said,
             hint="run `llmhost up`, which fetches the model where it can, or correct `engine.model`",
         )
     if fault.status == 404:

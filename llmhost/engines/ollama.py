@@ -187,7 +187,9 @@ class OllamaEngine(HttpEngine):
                 if (hint := _permanent(fault)) is not None:
                     words = fault.said if isinstance(fault, Reported | HttpStatus) else str(fault)
                     raise EngineRefused(
-                        f"{self._transport.where} cannot pull {model!r}: {words}", hint=hint
+                        f"the engine cannot pull {model!r}",
+                        said=f"{self._transport.where}: {words}",
+                        hint=hint,
                     ) from fault
                 raise self._transport.error(fault) from fault
         on_progress(Progress("present", 1.0))

@@ -135,7 +135,8 @@ class OpenAIEngine(HttpEngine):
         status = await self.model_status(model)
         if status.present is False:
             raise EngineRefused(
-                f"{self._transport.where} has no model {model!r}: {status.detail}",
+                f"the engine has no model {model!r}",
+                said=f"{self._transport.where}: {status.detail}",
                 hint="start that server with the model, or correct `engine.model`",
             )
         on_progress(Progress("present", 1.0))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from llmhost.errors import (
     ConfigError,
+    ContextExceeded,
     EngineError,
     EngineRefused,
     LimitError,
@@ -119,7 +120,7 @@ class Fault:
 _KINDS: tuple[tuple[type[LlmhostError], int, bool, str], ...] = (
     (ConfigError, 500, False, "the gateway is not set up correctly"),
     (UsageError, 400, False, ""),
-    (EngineRefused, 400, False, "the model cannot answer this request"),
+    (EngineRefused, 400, False, ""),
     (NotCachedError, 504, False, ""),
     (QueueFull, 429, True, ""),
     (LimitError, 429, True, "a limit of the gateway is reached"),
@@ -140,8 +141,9 @@ def fault_of(error: Exception, *, to_operator: bool) -> Fault:
         return Fault(error.status, error.code, _words(error), error.field, error.retry_after)
     for kind, status, again, others in _KINDS:
         if isinstance(error, kind):
-            code = "invalid_request_error" if status == 400 else error.code
-            words = _words(error) if to_operator else others or error.message
+            is_plain = status == 400 and not isinstance(error, ContextExceeded)
+            code = "invalid_request_error" if is_plain else error.code
+            words = _words(error) if to_operator else others or _public(error)
             return Fault(status, code, words, None, _retry_after(error) if again else None)
     return Fault(500, "internal_error", "an unexpected error, which the gateway's log names")
 
@@ -149,6 +151,10 @@ def fault_of(error: Exception, *, to_operator: bool) -> Fault:
 def _retry_after(error: LlmhostError) -> int:
     known = error.retry_after if isinstance(error, NoWorkerError) else None
     return _RETRY_AFTER if known is None else max(1, math.ceil(known))
+
+
+def _public(error: LlmhostError) -> str:
+    return error.public if isinstance(error, EngineRefused) else error.message
 
 
 def _words(error: LlmhostError) -> str:

@@ -172,7 +172,8 @@ class ResponseWriter:
         return self._event(f"response.{response['status']}", response=response)
 
     def broken(self, fault: Fault) -> bytes:
-        code = "rate_limit_exceeded" if fault.status == 429 else "server_error"
+        code = "server_error" if fault.status >= 500 else fault.code
+        code = "rate_limit_exceeded" if fault.status == 429 else code
         told = {"code": code, "message": fault.message}
         failed = self._event("response.failed", response=self._response("failed", error=told))
         return failed + self._event("error", **told, param=None, **error(fault))

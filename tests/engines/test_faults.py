@@ -9,7 +9,14 @@ from doubles.chat_server import Fault
 from doubles.engine_limits import LIMITS
 
 from llmhost.engines.faults import Unreached, transport_faults
-from llmhost.errors import ConfigError, EngineRefused, EngineUnavailable, RefusingWorker, StreamBroken
+from llmhost.errors import (
+    ConfigError,
+    ContextExceeded,
+    EngineRefused,
+    EngineUnavailable,
+    RefusingWorker,
+    StreamBroken,
+)
 from llmhost.fleet.health import is_permanent
 
 #: faults that the engine notices at once; the others take a limit
@@ -102,10 +109,17 @@ async def test_a_worker_that_answers_with_an_error_status_is_left_for_another(si
 
 @pytest.mark.parametrize("status", [400, 413, 422])
 async def test_a_request_that_is_wrong_is_refused_in_the_engines_words(side, question, status):
-    side.server.refuse(status, b'{"error": {"message": "top_p must be\\u001b[31m in\\n(0, 1]"}}')
+    side.server.refuse(status, b'{"error": {"message": "too\\u001b[31m wild\\n(0, 1]"}}')
     with pytest.raises(EngineRefused) as caught:
         await anext(side.engine().chat(question()))
-    assert caught.value.message == "the engine refuses this request: top_p must be [31m in (0, 1]"
+    assert caught.value.message == "the engine refuses this request: too [31m wild (0, 1]"
+    assert caught.value.public == "the engine refuses this request"
+
+
+async def test_a_prompt_that_an_engine_finds_too_long_only_in_its_stream_is_refused(side, gather, question):
+    side.server.piece = lambda _: side.server.error("the input length exceeds the context length")
+    _, error = await gather(side.engine().chat(question()))
+    assert isinstance(error, ContextExceeded)
 
 
 async def test_an_input_that_the_model_cannot_read_is_refused(side, question):

@@ -17,6 +17,7 @@ import pytest
 from doubles.chat_server import Fault
 from doubles.gateway_house import AddKey, House, Serve, bearer
 from doubles.held_server import HeldServer
+from doubles.ollama_server import OllamaServer
 from doubles.redis_relay import redis_relay
 from doubles.waiting import until
 
@@ -596,9 +597,54 @@ async def test_what_an_engine_says_of_a_request_is_for_the_operator(
             told.append(await house.chat(headers=headers))
     assert [answer.status_code for answer in told] == [400] * 3
     messages = [answer.json()["error"]["message"] for answer in told]
-    assert messages[0] == "the model cannot answer this request"
+    assert messages[0] == "the engine refuses this request"
     assert all("`llmhost up`" in message for message in messages[1:])
     assert messages[1] in caplog.text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [
+        ("/v1/chat/completions", {}),
+        ("/v1/responses", {"input": "Hi"}),
+        ("/v1/messages", {"max_tokens": 9}),
+        ("/api/chat", {}),
+    ],
+)
+async def test_a_tenant_is_told_that_the_prompt_is_longer_than_the_context(
+    serve: Serve, add_key: AddKey, path: str, more: Any, stream: bool
+) -> None:
+    said = b'{"error": "gpu-7: request (9000 tokens) exceeds the available context size (4096 tokens)"}'
+    body = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}], "stream": stream, **more}
+    async with serve() as house:
+        house.engine.refuse(400, said)
+        answer = await house.http.post(path, json=body, headers=bearer(await add_key()))
+    assert answer.status_code == 400
+    assert "prompt is too long: 9000 tokens > 4096 maximum" in answer.text
+    assert "gpu-7" not in answer.text
+    error = answer.json()["error"]
+    if path.startswith("/v1/") and path != "/v1/messages":
+        assert (error["type"], error["code"]) == ("invalid_request_error", "context_length_exceeded")
+
+
+@pytest.mark.parametrize("said", ["x does not support tools", "image input is not supported"])
+async def test_a_tenant_is_told_what_the_model_does_not_support(
+    serve: Serve, add_key: AddKey, said: str
+) -> None:
+    async with serve() as house:
+        house.engine.refuse(400, f'{{"error": {{"message": "gpu-7: {said}"}}}}'.encode())
+        answer = await house.chat(headers=bearer(await add_key()))
+    told = answer.json()["error"]["message"]
+    assert told in ("this model does not support tools", "this model does not support images")
+
+
+async def test_a_tenant_is_told_which_field_the_engine_does_not_have(serve: Serve, add_key: AddKey) -> None:
+    async with OllamaServer() as worker:
+        fleet: Any = {"provider": "static", "workers": [{"url": worker.url}]}
+        async with serve(fleet=fleet, engine={"kind": "ollama", "model": "tiny"}) as house:
+            answer = await house.chat(headers=bearer(await add_key()), logit_bias={"1": 5})
+    assert answer.json()["error"]["message"] == "the engine does not support `logit_bias`"
 
 
 async def test_only_the_operator_is_told_which_worker_answered(serve: Serve, add_key: AddKey) -> None:
