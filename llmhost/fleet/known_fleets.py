@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import fnmatch
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from llmhost.errors import StateError
 from llmhost.machine.files import make_folder, names_in, read_json, write_json
@@ -39,26 +40,34 @@ class KnownFleet:
 
 #: what is known as the place of records that no other machine uses
 EMBEDDED = "embedded"
-#: configurations of one fleet
-_MOST_FILES = 8
+#: uses of one fleet that are known, besides the newest one of each payer and place
+_MOST_USES = 9
+#: what is written of each
+_USE = ("config", "payer", "redis")
 #: seconds; for so long it is known where the records of a fleet are that was taken down
 _REMEMBERED = 30 * 86_400.0
 
 
-def remember_fleet(fleets: Path, fleet: KnownFleet) -> None:
-    """Writes down where a fleet comes from, beside the files that it came from before; `fleets` is the folder
-    of all. Raises StateError."""
+def remember_fleet(fleets: Path, fleet: KnownFleet, *, settled: bool = False) -> None:
+    """Writes down a use of a fleet, beside those before; `fleets` is the folder of all. `settled`: the
+    operator says that its records are here from now on, wherever they were. Raises StateError."""
     folder = fleets / fleet.name
     make_folder(folder)
-    known = [one.config for one in _written(folder, fleet.provider)]
-    before = [config for config in known if config not in (None, fleet.config)]
-    values = {
-        "config": fleet.config,
-        "before": before[:_MOST_FILES],
-        "payer": fleet.payer,
-        "redis": fleet.redis,
-    }
-    write_json(folder / _FILES[fleet.provider], values)
+    before = _written(folder, fleet.provider)
+    if settled:
+        before = [replace(use, redis="") for use in before if use.config != fleet.config]
+    _write(folder, _kept([fleet, *before]))
+
+
+def _kept(uses: Sequence[KnownFleet]) -> Sequence[KnownFleet]:
+    """Each once, those without a file last; of many, the newest, and the newest of each payer and place."""
+    kept, places = dict[tuple[str | None, ...], KnownFleet](), set[tuple[str, str]]()
+    for use in sorted(uses, key=lambda use: use.config is None):
+        place = (use.payer, use.redis)
+        if place not in places or (use.config is not None and len(kept) < _MOST_USES):
+            kept.setdefault((use.config, *place), use)
+            places.add(place)
+    return list(kept.values())
 
 
 def known_file(fleets: Path, name: str, provider: str) -> Path:
@@ -70,13 +79,13 @@ def forget_fleet(fleets: Path, name: str, provider: str) -> None:
     """The fleet is gone; what is known of its workers or purchases stays, and for a month also where its
     records are, if other machines may use them. Raises StateError."""
     path = known_file(fleets, name, provider)
-    known = _written(fleets / name, provider)
-    was_down = any(fleet.down for fleet in known)
+    uses = _written(fleets / name, provider)
+    was_down = all(use.down for use in uses)
     try:
-        if was_down and time.time() - path.stat().st_mtime <= _REMEMBERED:
+        if uses and was_down and time.time() - path.stat().st_mtime <= _REMEMBERED:
             return
-        if not was_down and any(fleet.redis not in ("", EMBEDDED) for fleet in known):
-            write_json(path, {**(read_json(path) or {}), "down": True})
+        if not was_down and any(use.redis not in ("", EMBEDDED) for use in uses):
+            _write(path.parent, [replace(use, down=True) for use in uses])
         else:
             path.unlink(missing_ok=True)
     except OSError as error:
@@ -108,16 +117,36 @@ def _has_trace(folder: Path, provider: str) -> bool:
 
 
 def _written(folder: Path, provider: str) -> Sequence[KnownFleet]:
-    """What the fleet's file says, a configuration each; nothing where there is no file. One that cannot be
-    read counts."""
+    """What the fleet's file says, each use once; nothing where there is no file. One that cannot be read
+    counts."""
     try:
         values = read_json(folder / _FILES[provider])
     except (StateError, ValueError):
         values = {}
     if values is None:
         return ()
-    before = values.get("before")
+    unknown, listed = KnownFleet(folder.name, provider), values.get("uses")
+    uses = [use for use in listed if isinstance(use, dict)] if isinstance(listed, list) else _older(values)
+    return [
+        replace(
+            unknown,
+            **{name: use[name] for name in _USE if isinstance(use.get(name), str)},
+            down=use.get("down") is True,
+        )
+        for use in uses
+    ] or [unknown]
+
+
+def _write(folder: Path, uses: Sequence[KnownFleet]) -> None:
+    (provider,) = {use.provider for use in uses}
+    written = [{name: getattr(use, name) for name in (*_USE, "down")} for use in uses]
+    write_json(folder / _FILES[provider], {"uses": written})
+
+
+def _older(values: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The uses as an older llmhost wrote them down; it wrote places in another way."""
+    before, payer = values.get("before"), values.get("payer")
+    redis, down = EMBEDDED if values.get("redis") == EMBEDDED else "", values.get("down")
     configs = [values.get("config"), *(before if isinstance(before, list) else ())]
-    marks = {name: value for name in ("payer", "redis") if isinstance(value := values.get(name), str)}
-    nothing = KnownFleet(folder.name, provider, **marks, down=values.get("down") is True)
-    return [replace(nothing, config=path) for path in configs if isinstance(path, str)] or [nothing]
+    named: list[str | None] = [config for config in configs if isinstance(config, str)]
+    return [{"config": config, "payer": payer, "redis": redis, "down": down} for config in named or [None]]

@@ -42,12 +42,14 @@ __all__ = [
     "execute",
     "is_sharded",
     "load_script",
+    "place_of",
     "server_time",
     "text",
     "translate_errors",
 ]
 
 _UNIX: dict[str, Any] = {"connection_class": UnixDomainSocketConnection}
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
 #: as fast as version 3 when measured, one round trip less to connect, and no HELLO: a server that does
@@ -137,6 +139,18 @@ def address_options(config: RedisConfig, socket: Path | None) -> dict[str, Any]:
     if config.host is not None:
         return _tcp(config, config.host, config.port, config.tls) | {"db": config.db} | _login(config)
     raise ConfigError("no Redis server is named", hint="set `redis.url` or `redis.host`")
+
+
+def place_of(config: RedisConfig) -> str:
+    """Which server of the operator's and which database in it, whoever logs in. Raises ConfigError for a
+    malformed URL."""
+    if config.sentinel.hosts is not None:
+        return f"{config.sentinel.hosts} {config.sentinel.master} {config.db}"
+    bare = {"tls": False, "ca_file": None, "cert_file": None, "key_file": None}
+    options = address_options(config.model_copy(update=bare), None)
+    host = str(options.get("host", "")).lower()
+    address = options.get("path") or f"{'localhost' if host in _THIS_MACHINE else host}:{options['port']}"
+    return f"{address} {options['db']}"
 
 
 def _from_url(config: RedisConfig, parts: SplitResult) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from llmhost.fleet.service import FleetService
 from llmhost.fleet.workers import Engines
 from llmhost.ledger.ledger import Ledger
 from llmhost.machine.paths import owner_id, secret_key, state_dir
-from llmhost.store.client import is_sharded
+from llmhost.store.client import is_sharded, place_of
 from llmhost.store.keys import FleetKeys
 from llmhost.store.lease import Lease
 
@@ -246,13 +246,15 @@ def payer_of(config: Config) -> str:
 
 
 def records_of(config: Config) -> str:
-    """A fingerprint of where the fleet's records are: the same for the same place with another password."""
-    redis = config.redis
-    if not redis.is_own:
+    """A fingerprint of where the fleet's records are: the same for the same place with another password.
+    Empty for a URL that names no place."""
+    if not config.redis.is_own:
         return EMBEDDED
-    url = redis.url.get_secret_value() if redis.url else f"{redis.host}:{redis.port}"
-    address = f"{url.rpartition('@')[2]} {redis.sentinel.hosts} {redis.db}"
-    return hashlib.sha256(address.encode()).hexdigest()[:16]
+    try:
+        place = place_of(config.redis)
+    except ConfigError:  # nothing is there
+        return ""
+    return hashlib.sha256(place.encode()).hexdigest()[:16]
 
 
 def _orders(config: Config, address: str) -> WorkerBootConfig:

@@ -244,7 +244,9 @@ class OtherFleets:
             fault = self._why_unknown(name, source)
         if fault is not None:
             self._warn.warn(f"it is not known what fleet {name} has rented", fault)
-            if other.is_read or not self._is_payer(name):  # else it mostly is the key that all fleets have
+            if other.is_read or not self._is_payer(
+                name, source
+            ):  # else it mostly is the key that all fleets have
                 self.unread = fault
         provider = make_provider(other.config, state_dir() / "fleets" / name, self._note)
         return provider, account_key(other.config)
@@ -254,8 +256,8 @@ class OtherFleets:
         so, or key and Redis in use are those that the fleet was last used with."""
         if source is not None and not is_gone(source):
             return None
-        paid, known = self._is_payer(name), [one for one in self._known_as(name) if one.config == source]
-        if paid and {fleet.redis for fleet in known} <= {"", records_of(self._config)}:
+        paid, places = self._is_payer(name, source), {use.redis for use in self._uses_of(name, source)}
+        if paid and places <= {"", records_of(self._config)}:
             return None
         what = "no configuration of it is known" if source is None else f"{source} is gone"
         which = "Redis" if paid else "key"
@@ -266,17 +268,17 @@ class OtherFleets:
         )
 
     def moved_redis(self, name: str) -> StateError | None:
-        """Why what is on record of a rented fleet may not be seen: nothing in use names the Redis that it was
-        last used with. None where its newest file is gone or one is not valid: that is said elsewhere; and of
+        """Why what is on record of a rented fleet may not be seen: nothing in use names a Redis that it was
+        used with since its last `up`. None where a configuration is not valid: that is said elsewhere; and of
         a fleet that was taken down here, which may change its Redis."""
-        known, own = [fleet for fleet in self._known_as(name) if not fleet.down], self._config.fleet
-        there = [read_other(self._config, name, "vast", fleet.config) for fleet in known]
-        if is_gone(known[0].config if known else None) or any(other.records_fault for other in there):
+        uses, own = [use for use in self._known_as(name) if not use.down], self._config.fleet
+        there = [read_other(self._config, name, "vast", use.config) for use in uses]
+        if any(other.records_fault for other in there):
             return None
         used = {records_of(other.config) for other in there}
         if (own.name, own.provider) == (name, "vast"):
             used.add(records_of(self._config))
-        if {fleet.redis for fleet in known} <= {"", EMBEDDED, *used}:  # that one no other machine uses
+        if {use.redis for use in uses} <= {"", EMBEDDED, *used}:  # that one no other machine uses
             return None
         return StateError(
             f"fleet {name} was last used with another Redis",
@@ -287,9 +289,12 @@ class OtherFleets:
     def _known_as(self, name: str) -> Sequence[KnownFleet]:
         return [fleet for fleet in self._known() if (fleet.name, fleet.provider) == (name, "vast")]
 
-    def _is_payer(self, name: str) -> bool:
+    def _uses_of(self, name: str, source: str | None) -> Sequence[KnownFleet]:
+        return [use for use in self._known_as(name) if use.config == source]
+
+    def _is_payer(self, name: str, source: str | None) -> bool:
         """Whether the key in use is the one that the fleet was last used with."""
-        return payer_of(self._config) in {fleet.payer for fleet in self._known_as(name)} - {""}
+        return payer_of(self._config) in {use.payer for use in self._uses_of(name, source)} - {""}
 
     async def appeared(self, named: Collection[str]) -> Sequence[OtherFleet]:
         """What the account in use rents now besides the workers named, by fleet, the configured one too: it
@@ -366,11 +371,8 @@ class OtherFleets:
         configurations of the same fleets, which may name another Redis."""
         fleets = {(fleet.name, fleet.provider, fleet.config) for fleet in told}
         fleets |= {(name, provider, None) for name, provider, _ in fleets}
-        return [
-            OtherFleet(fleet.name, fleet.provider, fleet.config, (), was_down=fleet.down)
-            for fleet in self._known()
-            if (fleet.name, fleet.provider, fleet.config) not in fleets
-        ]
+        rest = {(use.name, use.provider, use.config): use.down for use in reversed(self._known())}
+        return [OtherFleet(*which, (), was_down=down) for which, down in rest.items() if which not in fleets]
 
     def any_rented(self, told: Iterable[OtherFleet]) -> Sequence[OtherFleet]:
         """Where there is an account and none of its fleets is told to stay down: one that stands for those
@@ -379,14 +381,15 @@ class OtherFleets:
             return ()
         return [OtherFleet(self._config.fleet.name, "vast", None, ())]
 
-    def remember(self, source: Path | None) -> None:
-        """Writes down which configuration the fleet comes from; that it cannot be done is warned of."""
+    def remember(self, source: Path | None, *, settled: bool = False) -> None:
+        """Writes down which configuration the fleet comes from, and where its records are; that it cannot be
+        done is warned of. `settled`: they are there from now on, whatever was in use before."""
         fleet = self.configured(source)
         try:
             payer = payer_of(self._config) if fleet.provider == "vast" else ""
             redis = records_of(self._config)
             known = KnownFleet(fleet.name, fleet.provider, fleet.config, payer, redis)
-            remember_fleet(state_dir() / "fleets", known)
+            remember_fleet(state_dir() / "fleets", known, settled=settled)
         except StateError as error:
             self._warn.warn("the fleet is not written down", error)
 

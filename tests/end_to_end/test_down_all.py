@@ -150,10 +150,10 @@ async def test_down_tells_the_redis_of_each_file_that_the_fleet_comes_from(
     assert not list((blue.state / "fleets" / "blue").glob("fleet-*.json"))
 
 
-async def test_down_of_a_fleet_whose_file_is_gone_says_that_another_redis_may_be_named_in_it(
+async def test_down_of_a_fleet_whose_file_is_gone_fails_where_another_redis_was_named_in_it(
     blue: RentedHouse,
 ) -> None:
     blue.configure().unlink()
     done = await blue.run("--fleet", "blue", "down", LLMHOST_CONFIG="")
-    assert (done.code, blue.alive()) == (0, []), done.err
+    assert (done.code, blue.alive()) == (3, []), done.err
     assert "llmhost.yaml, which fleet blue comes from, is gone" in done.err

@@ -174,3 +174,27 @@ async def test_an_up_with_the_new_redis_is_all_that_a_fleet_needs_which_changes_
     assert (await market.run("fleets")).code == 0
     done = await market.run("down", "--yes")
     assert (done.code, market.alive()) == (0, []), done.err
+
+
+@pytest.mark.parametrize("command", [["fleets"], ["down", "--yes"], ["down", "--all", "--yes"]], ids=" ".join)
+async def test_a_configuration_that_was_moved_and_names_another_redis_is_not_taken_for_the_fleet_s_own(
+    market: RentedHouse, tmp_path: Path, command: list[str]
+) -> None:
+    await market.ok("up", "--gpus", "1", "--yes", "--no-wait")
+    moved = tmp_path / "moved.yaml"
+    market.configure(redis={"url": None}).rename(moved)
+    done = await market.run(*command, LLMHOST_CONFIG=str(moved))
+    assert done.code == (1 if command == ["fleets"] else 3), done.err
+    assert "fleet rented was last used with another Redis" in done.err
+
+
+async def test_steps_of_scale_with_another_redis_do_not_settle_where_the_records_are(
+    market: RentedHouse,
+) -> None:
+    market.configure(fleet={"budget": {"per_hour": 10}})
+    await market.ok("up", "--gpus", "1", "--yes", "--no-wait")
+    market.configure(fleet={"budget": {"per_hour": 10}}, redis={"url": None})
+    await market.run("scale")
+    done = await market.run("down", "--yes")
+    assert (done.code, market.alive()) == (3, []), done.err
+    assert "fleet rented was last used with another Redis" in done.err

@@ -60,6 +60,34 @@ def test_of_many_files_the_oldest_are_forgotten(tmp_path: Path) -> None:
     assert len(known_fleets(tmp_path)) < 20
 
 
+def test_however_many_files_there_are_no_account_and_no_place_of_records_is_forgotten(tmp_path: Path) -> None:
+    for payer, redis in (("key", "one"), ("other", "one"), ("key", "two")):
+        for n in range(12):
+            remember_fleet(tmp_path, KnownFleet("blue", "vast", f"/{payer}{redis}{n}.yaml", payer, redis))
+    uses = known_fleets(tmp_path)
+    assert {(use.payer, use.redis) for use in uses} == {("key", "one"), ("other", "one"), ("key", "two")}
+
+
+def test_another_place_of_records_is_known_beside_the_one_before_until_the_operator_settles_it(
+    tmp_path: Path,
+) -> None:
+    remember_fleet(tmp_path, KnownFleet("blue", "vast", "/a.yaml", redis="old"))
+    remember_fleet(tmp_path, KnownFleet("blue", "vast", "/b.yaml", redis="older"))
+    remember_fleet(tmp_path, KnownFleet("blue", "vast", "/a.yaml", redis="new"))
+    places = {(use.config, use.redis) for use in known_fleets(tmp_path)}
+    assert places == {("/a.yaml", "new"), ("/a.yaml", "old"), ("/b.yaml", "older")}
+    remember_fleet(tmp_path, KnownFleet("blue", "vast", "/a.yaml", redis="new"), settled=True)
+    places = {(use.config, use.redis) for use in known_fleets(tmp_path)}
+    assert places == {("/a.yaml", "new"), ("/b.yaml", "")}
+
+
+def test_a_fleet_that_was_down_and_is_used_elsewhere_is_down_where_it_was(tmp_path: Path) -> None:
+    remember_fleet(tmp_path, KnownFleet("blue", "vast", "/a.yaml", redis="old"))
+    forget_fleet(tmp_path, "blue", "vast")
+    remember_fleet(tmp_path, KnownFleet("blue", "vast", "/a.yaml", redis="new"))
+    assert {(use.redis, use.down) for use in known_fleets(tmp_path)} == {("new", False), ("old", True)}
+
+
 @pytest.mark.parametrize(
     ("content", "config"),
     [
@@ -67,9 +95,11 @@ def test_of_many_files_the_oldest_are_forgotten(tmp_path: Path) -> None:
         (json.dumps({"config": None}), None),
         (json.dumps({"config": 1, "before": [None, "/a.yaml", 2]}), "/a.yaml"),
         (json.dumps({"config": "/a.yaml", "before": "b"}), "/a.yaml"),
+        (json.dumps({"uses": [1, {"config": "/a.yaml", "payer": None, "down": 1}]}), "/a.yaml"),
+        (json.dumps({"uses": "b"}), None),
         ("{", None),
     ],
-    ids=["older", "no file", "odd", "odd list", "damaged"],
+    ids=["older", "no file", "odd", "odd list", "odd use", "odd uses", "damaged"],
 )
 def test_a_fleet_whose_file_says_little_is_known_all_the_same(
     tmp_path: Path, content: str, config: str | None

@@ -15,7 +15,7 @@ from llmhost.config.models import Config
 from llmhost.fleet.clock import SystemClock
 from llmhost.fleet.registry import FleetRegistry
 from llmhost.machine.files import hold_lock
-from llmhost.wiring.fleets import config_of, fleet_spec, make_provider, make_registry
+from llmhost.wiring.fleets import config_of, fleet_spec, make_provider, make_registry, records_of
 
 RENTED = make_worker(
     "vast-1", url="https://192.0.2.1:8443", certificate=certify().pem, token="t", provider="vast"
@@ -115,3 +115,24 @@ async def test_the_fleets_of_a_command_wait_once_together_for_a_lock_that_a_susp
             for number in range(40):
                 fleet = config_of(config, f"fleet-{number}", "vast")
                 await make_provider(fleet, state_folder / "fleets" / fleet.fleet.name, print).fleets()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ({"host": "redis.example"}, {"url": "rediss://me:secret@Redis.example"}, True),
+        ({"host": "localhost", "db": 2}, {"url": "redis://127.0.0.1:6379/2"}, True),
+        ({"host": "::1"}, {"host": "127.0.0.1"}, True),
+        ({"url": "unix:///run/redis.sock?db=1"}, {"url": "unix:///run/redis.sock", "db": 1}, True),
+        ({"host": "redis.example"}, {"host": "redis.example", "db": 1}, False),
+        ({"host": "redis.example"}, {"host": "redis.example", "port": 6380}, False),
+        ({"host": "redis.example"}, {"host": "redis2.example"}, False),
+        ({"sentinel": {"hosts": "a:26379", "master": "one"}}, {"sentinel": {"hosts": "a:26379"}}, False),
+        ({"host": "redis.example"}, {}, False),
+    ],
+)
+def test_where_records_are_is_told_by_server_and_database_not_by_how_they_are_written(
+    one: Any, other: Any, same: bool
+) -> None:
+    places = {records_of(Config.model_validate({"redis": redis})) for redis in (one, other)}
+    assert (len(places) == 1) is same

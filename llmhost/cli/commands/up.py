@@ -226,7 +226,7 @@ async def _up(
     approval = _Approval(options, yes)
     rented: set[str] = set()
     async with wired(options, config) as wiring:
-        wiring.others.remember(options.source)
+        wiring.others.remember(options.source, settled=True)
         fleet = await wiring.fleet()
         try:
             with options.output.progress() as progress:
