@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from hashlib import blake2b
@@ -286,7 +286,7 @@ def _admitted(
     cache = config.cache
     if cache.admission == "all":
         return PLAIN
-    if found := find_denied([_text(message) for message in messages], cache.deny):
+    if found := find_denied([_as_written(message) for message in messages], cache.deny):
         return Admitted("denied", found)
     if tool := writing_tool(fields.get("tools")):
         return Admitted("acting", f"the tool {tool}")
@@ -303,7 +303,7 @@ def _admitted_turn(turn: Message, allow: tuple[str, ...]) -> Admitted:
     own texts do not."""
     if turn.role == "user" and _is_plain(turn):
         return admit(_text(turn), allow)
-    found = "" if turn.role in ("system", "developer") else brings_own_data(_text(turn))
+    found = "" if turn.role in ("system", "developer") else brings_own_data(_as_written(turn))
     return Admitted("personal", found) if found else PLAIN
 
 
@@ -405,6 +405,21 @@ def _text(message: Message) -> str:
     if isinstance(message.content, str) and not message.fields:
         return message.content
     return json.dumps([message.content, message.fields], ensure_ascii=False)
+
+
+def _as_written(message: Message) -> str:
+    """All that it says, each part on lines of its own: JSON would write a line break as two characters."""
+    return "\n".join(_strings([message.content, message.fields]))
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        value = [value["text"]] if value.get("type") == "text" and "text" in value else [*value.values()]
+    if isinstance(value, list | tuple):
+        for one in value:
+            yield from _strings(one)
+    elif value is not None:
+        yield str(value)
 
 
 @dataclass(frozen=True, slots=True)

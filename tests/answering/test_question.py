@@ -401,6 +401,32 @@ def test_what_the_operator_denies_is_looked_for_in_every_message(earlier: list[M
     assert make_question(CONFIG, [*earlier, user("How many engines has it then?")]).kind == "plain"
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        user("Tell me of the red\nfalcon."),
+        Message(
+            "user", [{"type": "text", "text": "Tell me of the red\nfalcon."}, {"type": "text", "text": "?"}]
+        ),
+        Message(
+            "user", [{"type": "text", "text": "Tell me of the red"}, {"type": "text", "text": "falcon."}]
+        ),
+        Message("tool", "red\nfalcon", {"tool_call_id": "1"}),
+        Message(
+            "assistant", None, {"tool_calls": [{"function": {"name": "find", "arguments": "red\nfalcon"}}]}
+        ),
+    ],
+)
+def test_what_the_operator_denies_may_have_a_line_break_within_a_message_of_parts(message: Message) -> None:
+    config = Config.model_validate({"cache": {"deny": [r"red\sfalcon"]}})
+    assert make_question(config, [message, user("How many engines has it?")]).kind == "denied"
+
+
+def test_own_data_in_a_message_of_parts_may_begin_a_line() -> None:
+    parts = [{"type": "text", "text": "Hello.\nMy name is Bob."}, {"type": "text", "text": "What is Redis?"}]
+    assert make_question(CONFIG, [Message("user", parts)]).kind == "personal"
+
+
 def test_what_the_operator_denies_is_looked_for_in_the_configured_system_prompt() -> None:
     config = Config.model_validate({"cache": {"deny": ["falcon"]}, "engine": {"system": "Sell the Falcon."}})
     assert make_question(config, [user("How many engines has it?")]).kind == "denied"
