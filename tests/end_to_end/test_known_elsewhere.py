@@ -198,3 +198,24 @@ async def test_steps_of_scale_with_another_redis_do_not_settle_where_the_records
     done = await market.run("down", "--yes")
     assert (done.code, market.alive()) == (3, []), done.err
     assert "fleet rented was last used with another Redis" in done.err
+
+
+async def test_a_fleet_that_was_taken_down_here_and_whose_redis_is_away_now_is_warned_of(
+    market: RentedHouse, redis_server: RedisServer
+) -> None:
+    redis = {"url": f"unix://{redis_server.socket}?db=1"}
+    green = apart(market, "green.yaml", fleet={"name": "green"}, redis=redis)
+    await market.ok("up", "--gpus", "1", "--yes", "--no-wait", LLMHOST_CONFIG=green)
+    await market.ok("down", "--yes", LLMHOST_CONFIG=green)
+    apart(market, "green.yaml", fleet={"name": "green"}, redis={"url": "redis://127.0.0.1:1"})
+    done = await market.run("down", "--all", "--yes")
+    assert (done.code, "green" in done.err) == (0, True), done.err
+
+
+async def test_one_file_that_is_used_for_two_fleets_by_the_environment_ends_either(
+    market: RentedHouse,
+) -> None:
+    for name in ("blue", "green"):
+        await market.ok("up", "--gpus", "1", "--yes", "--no-wait", LLMHOST_FLEET__NAME=name)
+    done = await market.run("down", "--yes", LLMHOST_FLEET__NAME="blue")
+    assert (done.code, len(market.alive())) == (0, 1), done.err
