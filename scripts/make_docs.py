@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,7 @@ pages that explain them.
 {exit_codes}
 
 An error is one line with the problem and one with a hint, on stderr. With `--json`, stdout has one object:
-the result, or `error` with `code`, `message` and `hint`. Where a page explains fields of the result, it is
-linked below.
+the result, or `error` with `code`, `message` and `hint`. [json.md](json.md) has the fields of each.
 
 """
 
@@ -100,6 +100,9 @@ _EXIT_CODES = {
     5: "something external is unreachable: provider, Redis, engine",
     130: "interrupted",
 }
+
+#: of each command's `--json` the fields with their types, as tests/end_to_end/test_json_fields.py saw them
+JSON_FIELDS = REPOSITORY / "scripts/json_fields.json"
 
 #: the pages that explain fields of a command's `--json`
 _JSON_PAGES = {
@@ -125,6 +128,7 @@ def generated() -> dict[str, str]:
     return {
         "docs/configuration.md": render_reference(),
         "docs/cli.md": render_commands(),
+        "docs/json.md": render_json_fields(json.loads(JSON_FIELDS.read_text())),
         "docs/llmhost.1": render_manual(),
         "configs/local.yaml": render_template(),
     }
@@ -199,9 +203,54 @@ def _command_reference(command: _Command) -> str:
         parts.append(_table(command.options).strip())
     if command.examples:
         parts.append("\n".join(["```bash", *command.examples, "```"]))
-    if page := _JSON_PAGES.get(command.name):
-        parts.append(f"Fields of `--json`: [{page}]({page}).")
+    if command.name in json.loads(JSON_FIELDS.read_text()):
+        words = f"Fields of `--json`: [json.md](json.md#llmhost-{command.name.replace(' ', '-')})"
+        page = _JSON_PAGES.get(command.name)
+        parts.append(f"{words}, explained in [{page}]({page})." if page else f"{words}.")
     return "\n\n".join(parts) + "\n"
+
+
+_JSON_HEAD = """\
+# What `--json` prints
+
+<!-- Written by scripts/make_docs.py from scripts/json_fields.json. Do not edit it here. -->
+
+The fields of each command's JSON object, as a test sees the commands print them on a fleet of rented
+workers. `[]` stands for each item of a list, `*` for each key of an object whose keys are data. A field may
+depend on an option, as `explain` of `ask` does. A type is what was printed: `null` alone, or a list without
+items, had nothing to say there. `llmhost chat` prints such an object for each question, `llmhost config
+schema` a JSON Schema.
+
+"""
+
+
+def render_json_fields(commands: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
+    """The text of docs/json.md."""
+    return _JSON_HEAD + "\n".join(_json_section(*one) for one in sorted(commands.items()))
+
+
+def parent(path: str) -> str:
+    """The object or the list that a field is in."""
+    return path.removesuffix("[]") if path.endswith("[]") else path.rpartition(".")[0]
+
+
+def _place(path: str, order: Sequence[str]) -> Sequence[int]:
+    """By which a field stands below what it is in."""
+    above = _place(parent(path), order) if parent(path) else ()
+    return (*above, order.index(path))
+
+
+def _json_section(command: str, fields: Mapping[str, Sequence[str]]) -> str:
+    title = "An error of any command" if command == "error" else f"llmhost {command}"
+    with_fields = {parent(path) for path in fields}
+    rows = "\n".join(
+        f"| `{path}` | {' or '.join(types)} |"
+        for path, types in sorted(fields.items(), key=lambda field: _place(field[0], [*fields]))
+        if path not in with_fields or len(types) > 1
+    )
+    page = _JSON_PAGES.get(command)
+    more = f"Explained in [{page}]({page}).\n\n" if page else ""
+    return f"## {title}\n\n{more}| field | type |\n| --- | --- |\n{rows}\n"
 
 
 def _table(rows: Rows) -> str:

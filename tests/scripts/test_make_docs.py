@@ -39,6 +39,13 @@ def test_every_command_has_a_section_with_its_options() -> None:
     assert "llmhost up --gpus 3 --dry-run" in titles["llmhost up"]
 
 
+def test_every_command_that_prints_json_has_its_fields_on_a_page() -> None:
+    names = re.findall(r"^##+ llmhost (.+)$", GENERATED["docs/cli.md"], re.MULTILINE)
+    known = re.findall(r"^## llmhost (.+)$", GENERATED["docs/json.md"], re.MULTILINE)
+    groups = {name.rpartition(" ")[0] for name in names} - {*known}
+    assert {*names} - {*known} - groups == {"serve", "config schema"}
+
+
 def test_the_manual_page_has_every_command_and_option_that_the_reference_has() -> None:
     page = GENERATED["docs/llmhost.1"].replace("\\-", "-")
     names = re.findall(r"^##+ (llmhost .+)$", GENERATED["docs/cli.md"], re.MULTILINE)
