@@ -120,7 +120,7 @@ class Rented:
         found, read = list[int](), b""
         while len(found) < count and (part := await reader.read(1 << 16)):
             read += part
-            found = [int(status) for status in re.findall(rb"^HTTP/1\.1 (\d{3}) ", read, re.MULTILINE)]
+            found = [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", read)]
         writer.close()
         return found
 
