@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def store(server_of: ServerOf) -> redis.Redis:
 @pytest.fixture
 def configured(cli: Cli, server_of: ServerOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     """Runs `llmhost cache reindex ARGS…` on this Redis, without the wait for other processes."""
-    monkeypatch.setattr(reindex.Reindexer, "period", 0.0)
+    monkeypatch.setattr(reindex, "Reindexer", partial(reindex.Reindexer, period=0.0))
     path = tmp_path / "fleet.yaml"
     path.write_text(yaml.safe_dump({"redis": {"url": f"unix://{server_of('redis-8.2').socket}"}}))
     return lambda *args: cli("--config", str(path), "cache", "reindex", *args)
