@@ -89,7 +89,13 @@ def brings_own_data(text: str) -> str:
 
 @lru_cache(_REMEMBERED)
 def _own_data(piece: str) -> str:
-    return _shown(_patterns("own data").search(_lower(piece)) or _patterns("names").search(piece))
+    lower = _lower(piece)
+    return _shown(_find("own data", lower) or _find("names", piece))
+
+
+def _find(section: str, text: str) -> re.Match[str] | None:
+    """What one of a section's patterns finds."""
+    return next(filter(None, (pattern.search(text) for pattern in _patterns(section))), None)
 
 
 @lru_cache(_REMEMBERED)
@@ -105,11 +111,11 @@ def _kind(read: str, allow: tuple[str, ...]) -> Admitted:
 def _kind_of_sentence(sentence: str) -> Admitted:
     lower = _lower(sentence)
     for kind, strong, weak, general in _ORDER:
-        found = _patterns(strong).search(lower)
-        if not found and weak and not _patterns(general).search(lower):
-            found = _patterns(weak).search(lower)
+        found = _find(strong, lower)
+        if not found and weak and not _find(general, lower):
+            found = _find(weak, lower)
         if not found and kind == "acting":
-            found = _patterns("acting as written").search(sentence)
+            found = _find("acting as written", sentence)
         if found:
             return Admitted(kind, _shown(found))
     return PLAIN
@@ -131,7 +137,7 @@ def writing_tool(tools: object) -> str:
     `tools` as a client sent them."""
     for tool in tools if isinstance(tools, list | tuple) else ():
         name = _name_of(tool)
-        if _patterns("writing tools").search(re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[_\-./]+", " ", name).lower()):
+        if _find("writing tools", re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[_\-./]+", " ", name).lower()):
             return name
     return ""
 
@@ -203,11 +209,32 @@ def _sentences(read: str) -> Iterator[str]:
     return (sentence for sentence in _SENTENCE_END.split(read) if sentence)
 
 
+#: how patterns begin that begin alike, and how they are then searched for: `re` is quick to find a letter,
+#: and slow to find where a word begins
+_BEGINNINGS = {
+    "<ask>": "<ask>",
+    "^<polite>": "^<polite>",
+    r"\bmy ": r"my (?<=\bmy )",
+    r"\bi": r"i(?<=\bi)",
+    r"\b(?=\d)": r"\b(?=\d)",
+    r"\b": r"\b",
+}
+
+
 @cache
-def _patterns(section: str) -> re.Pattern[str]:
-    """The patterns of a section; compiled when a question first needs them."""
+def _patterns(section: str) -> Sequence[re.Pattern[str]]:
+    """The patterns of a section; compiled when a question first needs them. Those that begin alike are one,
+    so that a text is searched once for their beginning."""
     sections = read_sections(Path(__file__).parent / "admission.txt")
-    pattern = "|".join(f"(?:{line})" for line in sections[section])
-    for name, _, part in (entry.partition(" = ") for entry in reversed(sections["parts"])):
+    alike: dict[str, list[str]] = {}
+    for line in sections[section]:
+        begin = next(filter(line.startswith, _BEGINNINGS), line)
+        alike.setdefault(begin, []).append(line.removeprefix(begin))
+    patterns = [f"{_BEGINNINGS.get(begin, begin)}(?:{'|'.join(rests)})" for begin, rests in alike.items()]
+    return [re.compile(_with_parts(pattern, sections["parts"])) for pattern in patterns]
+
+
+def _with_parts(pattern: str, parts: Sequence[str]) -> str:
+    for name, _, part in (entry.partition(" = ") for entry in reversed(parts)):
         pattern = pattern.replace(f"<{name}>", part)
-    return re.compile(pattern)
+    return pattern

@@ -182,7 +182,7 @@ class Gateway:
             chats = [replace(chat, sticky=chat.sticky or session) for chat in chats]
         if unknown := chats[0].unknown:
             exchange.headers["x-llmhost-unknown-fields"] = _names(unknown)
-        questions = self._questions.of(chats, fleet, control, exchange.caller)
+        questions = await self._questions.of(chats, fleet, control, exchange.caller)
         exchange.record.asks(fleet, questions)
         answer = ask_streamed if chats[0].stream else ask_whole
         await answer(exchange, fleet, questions, writer)

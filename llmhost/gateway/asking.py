@@ -71,13 +71,13 @@ class Questions:
         #: by everything that they depend on, oldest first
         self._made: dict[object, Sequence[Question]] = {}
 
-    def of(
+    async def of(
         self, chats: Sequence[Chat], fleet: ServedFleet, control: CacheControl, caller: Caller
     ) -> Sequence[Question]:
-        """As `questions_of`."""
+        """As `questions_of`. What may be long is read in a thread, as other requests go on meanwhile."""
         written = _written(chats)
         if not 0 < len(written) <= _REMEMBERED_BYTES:
-            return questions_of(chats, fleet, control, caller)
+            return await asyncio.to_thread(questions_of, chats, fleet, control, caller)
         key = (written, fleet.model, control, caller.tenant, caller.user)
         questions = self._made.get(key)
         if questions is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -10,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from llmhost.answering import admission
 from llmhost.answering.admission import admit, brings_own_data, writing_tool
 from llmhost.cache.guards.word_lists import read_sections
 from llmhost.config.models import CacheConfig
+from llmhost.config.patterns import READ
 
 
 def requests() -> Iterator[tuple[str, str]]:
@@ -240,6 +243,31 @@ def test_what_is_no_list_of_tools_has_none(tools: Any) -> None:
 def test_no_text_takes_long(text: str) -> None:
     admit("warm up")
     assert seconds(varied(text)) < 1.5
+
+
+def test_a_long_text_takes_fewer_passes_than_there_are_patterns() -> None:
+    """A pass looks for where words begin, and finds nothing. A text takes 37 of them, and once took 105."""
+    admit("warm up")
+    no_word = re.compile(r"\b\0")
+    admitted, passes = [], []
+    for _ in range(5):
+        text = varied(f"the house of {uuid.uuid4().hex[:3]} lies in a garden, ")
+        admitted.append(seconds(text))
+        began = time.process_time()
+        for begin in range(0, len(text), READ):
+            no_word.search(text, begin, begin + READ)
+        passes.append(time.process_time() - began)
+    assert min(admitted) < 60 * min(passes)
+
+
+def test_a_pattern_that_is_joined_with_others_has_no_alternatives_beside_it() -> None:
+    for section, lines in read_sections(Path(admission.__file__).parent / "admission.txt").items():
+        for line in lines:
+            bare = re.sub(r"\[[^\]]*\]", "", re.sub(r"\\.", "", line))
+            while (shorter := re.sub(r"\([^()]*\)", "", bare)) != bare:
+                bare = shorter
+            joined = section != "parts" and line.startswith(("<ask>", "^<polite>", r"\b"))
+            assert not (joined and "|" in bare), line
 
 
 def test_a_text_takes_time_by_its_length_alone() -> None:

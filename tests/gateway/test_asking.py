@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
@@ -132,36 +133,46 @@ def test_any_body_in_ollama_s_api_is_a_question_or_a_mistake(
     assert len(questions) == 2
 
 
-def test_what_is_asked_again_is_the_same_question_and_another_s_is_not() -> None:
+async def test_what_is_asked_again_is_the_same_question_and_another_s_is_not() -> None:
     remembered = Questions()
 
-    def asked(control: CacheControl | None = None, caller: Caller | None = None, **changes: Any) -> Question:
+    async def asked(
+        control: CacheControl | None = None, caller: Caller | None = None, **changes: Any
+    ) -> Question:
         chat = openai.chat_of(openai.CHAT_BODY.validate_python({**ASKED, **changes}))
-        return remembered.of([chat], FLEET, control or CacheControl(), caller or Caller())[0]
+        return (await remembered.of([chat], FLEET, control or CacheControl(), caller or Caller()))[0]
 
-    first = asked()
-    assert asked() is first
+    first = await asked()
+    assert await asked() is first
     others = [
-        asked(temperature=0.5),
-        asked(messages=[{"role": "user", "content": "Else?"}]),
-        asked(prompt_cache_key="session"),
-        asked(caller=Caller("acme")),
-        asked(caller=Caller("acme", "ann")),
-        asked(CacheControl(max_age=60)),
+        await asked(temperature=0.5),
+        await asked(messages=[{"role": "user", "content": "Else?"}]),
+        await asked(prompt_cache_key="session"),
+        await asked(caller=Caller("acme")),
+        await asked(caller=Caller("acme", "ann")),
+        await asked(CacheControl(max_age=60)),
     ]
     assert len({id(question) for question in (first, *others)}) == 7
     assert [question.tenant for question in others[3:5]] == ["acme", "acme"]
     assert others[4].user == "ann"
 
 
-def test_what_is_more_than_text_is_always_read_anew() -> None:
+async def test_what_is_more_than_text_is_always_read_anew() -> None:
     remembered = Questions()
     image = {"role": "user", "content": [{"type": "image_url"}]}
     differently: list[dict[str, Any]] = [{"tools": [{}]}, {"messages": [image]}]
     for changes in differently:
         chat = openai.chat_of(openai.CHAT_BODY.validate_python({**ASKED, **changes}))
-        one, two = (remembered.of([chat], FLEET, CacheControl(), Caller())[0] for _ in range(2))
-        assert one is not two
+        one, two = [await remembered.of([chat], FLEET, CacheControl(), Caller()) for _ in range(2)]
+        assert one[0] is not two[0]
+
+
+async def test_other_requests_go_on_while_a_long_text_is_read() -> None:
+    messages = [{"role": "user", "content": "What is this? " + "lorem ipsum " * 500}]
+    chat = openai.chat_of(openai.CHAT_BODY.validate_python({**ASKED, "messages": messages}))
+    another = asyncio.create_task(asyncio.sleep(0))
+    await Questions().of([chat], FLEET, CacheControl(), Caller())
+    assert another.done()
 
 
 def test_what_ollama_s_clients_send_reaches_an_ollama_as_they_sent_it() -> None:
