@@ -176,6 +176,13 @@ async def test_an_up_with_the_new_redis_is_all_that_a_fleet_needs_which_changes_
     assert (done.code, market.alive()) == (0, []), done.err
 
 
+async def test_an_up_that_did_not_come_to_its_end_settles_nothing(market: RentedHouse) -> None:
+    await market.ok("up", "--gpus", "1", "--yes", "--no-wait")
+    market.configure(redis={"url": None})
+    assert (await market.run("up", "--yes", "--no-wait", VAST_API_KEY="a typing error")).code != 0
+    assert (await market.run("fleets")).code == 1
+
+
 @pytest.mark.parametrize("command", [["fleets"], ["down", "--yes"], ["down", "--all", "--yes"]], ids=" ".join)
 async def test_a_configuration_that_was_moved_and_names_another_redis_is_not_taken_for_the_fleet_s_own(
     market: RentedHouse, tmp_path: Path, command: list[str]
