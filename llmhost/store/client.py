@@ -142,15 +142,16 @@ def address_options(config: RedisConfig, socket: Path | None) -> dict[str, Any]:
 
 
 def place_of(config: RedisConfig) -> str:
-    """Which server of the operator's and which database in it, whoever logs in. Raises ConfigError for a
-    malformed URL."""
+    """Which server of the operator's, which database in it and which names of keys, whoever logs in. Raises
+    ConfigError for a malformed URL."""
+    keys = " sharded" if config.has_shards else ""
     if config.sentinel.hosts is not None:
-        return f"{config.sentinel.hosts} {config.sentinel.master} {config.db}"
+        return f"{config.sentinel.hosts} {config.sentinel.master} {config.db}{keys}"
     bare = {"tls": False, "ca_file": None, "cert_file": None, "key_file": None}
     options = address_options(config.model_copy(update=bare), None)
     host = str(options.get("host", "")).lower()
     address = options.get("path") or f"{'localhost' if host in _THIS_MACHINE else host}:{options['port']}"
-    return f"{address} {options['db']}"
+    return f"{address} {options['db']}{keys}"
 
 
 def _from_url(config: RedisConfig, parts: SplitResult) -> dict[str, Any]:

@@ -128,6 +128,8 @@ async def test_the_fleets_of_a_command_wait_once_together_for_a_lock_that_a_susp
         ({"host": "redis.example"}, {"host": "redis.example", "port": 6380}, False),
         ({"host": "redis.example"}, {"host": "redis2.example"}, False),
         ({"sentinel": {"hosts": "a:26379", "master": "one"}}, {"sentinel": {"hosts": "a:26379"}}, False),
+        ({"host": "redis.example"}, {"host": "redis.example", "sharded": True}, False),
+        ({"host": "redis.example", "cluster": True}, {"host": "redis.example", "sharded": True}, True),
         ({"host": "redis.example"}, {}, False),
     ],
 )
