@@ -23,7 +23,7 @@ from llmhost.errors import StateError, StoreError, StoreUnavailable, UsageError
 from llmhost.gateway.api_keys import ApiKey, Booking, Limits, PresentedKey, Use, key_in
 from llmhost.gateway.exchange import Caller, Exchange
 from llmhost.gateway.faults import BadRequest, Forbidden, RateLimited, Unauthorized
-from llmhost.gateway.key_store import Admission, KeyStore
+from llmhost.gateway.key_store import Admission, Holding, KeyStore
 from llmhost.gateway.page import FILES
 from llmhost.gateway.record import APIS
 
@@ -117,6 +117,8 @@ class Bookkeeper:
         self._warn_once = warn_once
         self._pause = pause
         self._pending: dict[str, Booking] = {}
+        self._written: dict[str, Booking] = {}  #: what Redis is being told
+        self._turn = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     def pending(self, id: str) -> Use:
@@ -130,8 +132,23 @@ class Bookkeeper:
     def ended(self, id: str, hold: str) -> None:
         self._add(id, Booking(ended=(hold,)))
 
+    async def settle(self, id: str) -> bool:
+        """Writes now what is pending of a key; False where nothing is."""
+        if id not in self._pending and id not in self._written:
+            return False
+        await asyncio.shield(asyncio.create_task(self._settle()))
+        return True
+
+    async def _settle(self) -> None:
+        await self._write_once()
+        if self._pending:
+            self._write_soon()
+
     def _add(self, id: str, booking: Booking) -> None:
         self._keep({id: booking})
+        self._write_soon()
+
+    def _write_soon(self) -> None:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._write())
 
@@ -150,17 +167,21 @@ class Bookkeeper:
                 await asyncio.sleep(self._pause)
 
     async def _write_once(self) -> bool:
-        written, self._pending = self._pending, {}
         refused: Mapping[str, StoreError] = {}
-        try:
-            if written:
-                refused = await self._store.book(written)
-        except StoreError as error:
-            refused = dict.fromkeys(written, error)
-        except asyncio.CancelledError:
-            self._keep(written)
-            raise
-        self._keep({id: written[id] for id in refused})
+        async with self._turn:
+            written, self._pending = self._pending, {}
+            self._written = written
+            try:
+                if written:
+                    refused = await self._store.book(written)
+            except StoreError as error:
+                refused = dict.fromkeys(written, error)
+            except asyncio.CancelledError:
+                self._keep(written)
+                raise
+            finally:
+                self._written = {}
+            self._keep({id: written[id] for id in refused})
         for why in refused.values():
             self._warn_once.warn("what API keys used is not counted yet", why)
         return not refused
@@ -254,19 +275,27 @@ class Access:
     async def _hold(self, key: ApiKey, hold: str, most: Use, lifetime: float) -> bool:
         """Whether Redis has it; while Redis is away, it is held for this process alone."""
         if self._away_until is None:
-            holding = None
-            try:
-                with suppress(StoreError):
-                    holding = await self._store.hold(key.id, hold, most, lifetime)
-            finally:
-                if holding is None:  # Redis may have it, or have it yet
-                    self._books.ended(key.id, hold)
+            holding = await self._ask_to_hold(key, hold, most, lifetime)
+            if holding is not None and not holding.is_used_up and await self._books.settle(key.id):
+                # What is held by requests that have ended meanwhile is free now.
+                holding = await self._ask_to_hold(key, hold, most, lifetime)
             if holding is not None:
                 if holding.verdict == "ok":
                     return True
                 raise _limited(key.limits, holding.verdict, holding.wait, used_up=holding.is_used_up)
         self.check(key, sum(self._held.get(key.id, {}).values(), Use()))
         return False
+
+    async def _ask_to_hold(self, key: ApiKey, hold: str, most: Use, lifetime: float) -> Holding | None:
+        """None where Redis is away."""
+        holding = None
+        try:
+            with suppress(StoreError):
+                holding = await self._store.hold(key.id, hold, most, lifetime)
+        finally:
+            if holding is None:  # Redis may have it, or have it yet
+                self._books.ended(key.id, hold)
+        return holding
 
     def _needs_key(self, exchange: Exchange) -> bool:
         """Where the connection could come from another machine, a key is always needed."""

@@ -456,6 +456,16 @@ async def test_a_hit_is_served_while_requests_under_way_hold_what_is_left_of_a_l
     assert (miss.status_code, "requests under way" in miss.text) == (429, True)
 
 
+async def test_what_a_request_held_is_free_for_the_next_one_as_soon_as_it_has_ended(
+    serve: Serve, add_key: AddKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmhost.gateway.access._TOGETHER", 3600)  # what has ended is not booked yet
+    key = bearer(await add_key(tokens_per_day=1000))
+    async with serve(gateway=ALWAYS) as house:
+        answers = [await house.chat(f"Hi {number}", key, max_tokens=600) for number in range(4)]
+    assert [answer.status_code for answer in answers] == [200] * 4
+
+
 async def test_no_more_is_held_than_an_answer_can_be_long(serve: Serve, add_key: AddKey) -> None:
     key = bearer(await add_key(tokens_per_day=5000))
     async with one_under_way(serve, key, limits={"max_answer_chars": 8000}) as (house, engine):
@@ -768,6 +778,27 @@ async def test_use_is_booked_when_redis_is_back(redis_client: Redis, add_key: Ad
     use = await until_used(redis_client, key, 2)
     assert (use.requests, use.tokens, use.usd) == (2, 11, pytest.approx(0.3))
     assert (books.pending(presented.id), len(warnings)) == (Use(), 1)
+    await books.aclose()
+
+
+async def test_what_is_to_be_settled_at_once_while_redis_is_away_is_booked_later(
+    redis_client: Redis, add_key: AddKey
+) -> None:
+    key, store = await add_key(), KeyStore(redis_client)
+    book, failures = store.book, [StoreUnavailable("away")]
+
+    async def flaky(bookings: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await book(bookings)
+
+    store.book = flaky  # type: ignore[method-assign]
+    books = Bookkeeper(store, WarnOnce(lambda _: None), pause=0.001)
+    presented = key_in([key])
+    books.used(presented.id, Use(1, 5))
+    assert await books.settle(presented.id)
+    assert (await until_used(redis_client, key, 1)).tokens == 5
+    assert not await books.settle(presented.id)
     await books.aclose()
 
 

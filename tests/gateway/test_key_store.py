@@ -213,6 +213,20 @@ async def test_a_hold_that_comes_later_than_its_end_holds_nothing(redis_client: 
     assert (await store.hold(key.id, "new", Use(0, 1), LIFETIME)).verdict == "ok"
 
 
+async def test_the_end_of_a_hold_that_has_not_come_is_kept_for_a_minute(redis_client: Redis) -> None:
+    store, key = KeyStore(redis_client), await made(redis_client, tokens_per_day=1000)
+    name = GatewayKeys.key(key.id)
+    await store.book({key.id: Booking(ended=("late",))})
+    began, expires, *held = map(int, text(await redis_client.hget(name, "hold:late") or b"").split())
+    assert (expires - began, held) == (60, [0, 0])
+    assert abs(began - await now(redis_client)) < 10
+    await store.hold(key.id, "one", Use(0, 1), LIFETIME)
+    assert await redis_client.hexists(name, "hold:late")
+    await redis_client.hset(name, "hold:late", f"{began - 61} {expires - 61} 0 0")
+    await store.hold(key.id, "another", Use(0, 1), LIFETIME)
+    assert not await redis_client.hexists(name, "hold:late")
+
+
 async def test_a_limit_that_is_used_up_holds_nothing_before_tomorrow(redis_client: Redis) -> None:
     key, store = await made(redis_client, tokens_per_day=100), KeyStore(redis_client)
     await store.book({key.id: Booking(Use(1, 100))})
