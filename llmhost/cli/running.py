@@ -227,13 +227,14 @@ def configured(
     return loaded.config
 
 
-def configured_if_readable(options: Globals) -> Config:
+def configured_if_readable(options: Globals, *, warned: bool = True) -> Config:
     """As `configured`, for what is about every fleet: as much as is valid. A file that cannot be read as a
-    whole is left out, with a warning."""
+    whole is left out. `warned`: what is left out is told."""
     try:
-        return configured(options, lenient=True)
+        return configured(options, lenient=True) if warned else load(options, lenient=True).config
     except ConfigError as error:
-        options.output.warn(f"{error.message}; the configuration is left out")
+        if warned:
+            options.output.warn(f"{error.message}; the configuration is left out")
         from llmhost.config.models import Config
 
         return Config()

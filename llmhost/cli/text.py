@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from unicodedata import combining, east_asian_width
 
 __all__ = [
@@ -187,22 +187,26 @@ def columns_of(text: str) -> int:
     )
 
 
-#: a word, or words in backticks, with the blanks before it
-_WORD = re.compile(r"(\s*)((?:`[^`]*`|\S)+)")
-_SINGLE_WORD = re.compile(r"(\s*)(\S+)")
+#: what is kept together where a line has room for it, the longest first, each with the blanks before it: what
+#: dots separate, as in `· exact hit · 3 ms`; a word, or words in backticks; a word
+_UNITS = (
+    re.compile(r"(\s*)((?:· )?(?:(?! · ).)*(?! · )\S)"),
+    re.compile(r"(\s*)((?:`[^`]*`|\S)+)"),
+    re.compile(r"(\s*)(\S+)"),
+)
 
 
 def wrapped(text: str, width: int) -> str:
     """`text` with a line break in place of the blanks before a word that has no room in its line. What stands
-    in backticks is there to be copied, and stays together where a line has room for it; what is longer than a
-    line is left to the terminal, so that it is copied without a break.
+    in backticks is there to be copied, and stays together where a line has room for it, as does what stands
+    between dots; what is longer than a line is left to the terminal, so that it is copied without a break.
     """
     return "\n".join(_wrapped_line(line, width) for line in text.split("\n"))
 
 
 def _wrapped_line(line: str, width: int) -> str:
     parts, column = [], 0
-    for blanks, word in _words(line, width):
+    for blanks, word in _words(line, width, _UNITS[0 if " · " in line else 1 :]):
         length = columns_of(clean(word))
         if column and length <= width < column + len(blanks) + length:
             blanks, column = "\n", -1
@@ -213,8 +217,11 @@ def _wrapped_line(line: str, width: int) -> str:
     return "".join(parts)
 
 
-def _words(line: str, width: int) -> Iterator[tuple[str, str]]:
+def _words(text: str, width: int, units: Sequence[re.Pattern[str]]) -> Iterator[tuple[str, str]]:
     """Each with the blanks before it."""
-    for found in _WORD.finditer(line):
-        fits = columns_of(clean(found[2])) <= width
-        yield from ((part[1], part[2]) for part in ([found] if fits else _SINGLE_WORD.finditer(found[0])))
+    unit, *smaller = units
+    for found in unit.finditer(text):
+        if smaller and columns_of(clean(found[2])) > width:
+            yield from _words(found[0], width, smaller)
+        else:
+            yield found[1], found[2]

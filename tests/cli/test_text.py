@@ -165,7 +165,18 @@ def test_text_is_broken_between_words_and_not_in_what_is_to_be_copied(text: str,
     assert wrapped(text, 10).split("\n") == [line.rstrip() for line in lines]
 
 
-@given(st.text(st.sampled_from("ab漢 `\n\t"), max_size=80), st.integers(1, 20))
+@pytest.mark.parametrize(
+    ("width", "lines"),
+    [
+        (31, ["· exact hit · 3.3 ms", "· saved $0.000012 · entry 1f2e"]),
+        (15, ["· exact hit", "· 3.3 ms ·", "saved $0.000012", "· entry 1f2e"]),
+    ],
+)
+def test_a_line_is_broken_at_a_dot_where_it_has_any(width: int, lines: list[str]) -> None:
+    assert wrapped("· exact hit · 3.3 ms · saved $0.000012 · entry 1f2e", width).split("\n") == lines
+
+
+@given(st.text(st.sampled_from("ab漢· `\n\t"), max_size=80), st.integers(1, 20))
 def test_breaking_lines_changes_no_word_and_only_a_longer_word_is_wider_than_the_line(
     text: str, width: int
 ) -> None:

@@ -48,7 +48,7 @@ async def _checks(options: Globals) -> Sequence[Check]:
     try:
         loaded = load(options)
     except ConfigError as error:
-        async with wired(options, configured_if_readable(options)) as wiring:
+        async with wired(options, configured_if_readable(options, warned=False)) as wiring:
             paid_for = [*await _own_fleet(wiring), *await _other_fleets(wiring)]
         return [from_error("config", error), check_machine(), *paid_for]
     show_fleet(options, loaded)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -77,7 +78,7 @@ async def offers(
 
     It buys nothing. Machines that failed are banned for `vast.ban_for`; --unban lifts that. Offers are
     ranked by the cost of a token over `vast.expected_stay`: price, disk, traffic and boot, divided by the
-    measured speed of the GPU, or until then by its memory bandwidth.
+    measured speed of the GPU, or until then by its memory bandwidth. -v explains each rank.
 
     Examples:
       llmhost offers
@@ -98,7 +99,8 @@ async def offers(
     rows = limit if limit is not None or options.json else _ROWS
     async with wired(options, config) as wiring:
         found = await _find(wiring, config, unban or (), rows, options.output)
-    options.output.result(found, lambda shown, console: _show(shown, config, console), _json(found, config))
+    show = partial(_show, config=config, verbose=options.verbose)
+    options.output.result(found, show, _json(found, config))
     if not found.offers:
         options.output.note(_advice(found.rejected, config))
 
@@ -273,7 +275,7 @@ def _advice(rejected: Mapping[str, int], config: Config) -> str:
     return f"relax `{clean(furthest)}` first: {which} all filters before it"
 
 
-def _show(found: _Ranked, config: Config, console: Console) -> None:
+def _show(found: _Ranked, console: Console, *, config: Config, verbose: bool) -> None:
     best = [offer for offer, _ in found.shown]
     if not config.fleet.rents:
         _show_places(best, config.fleet.provider, console)
@@ -281,7 +283,7 @@ def _show(found: _Ranked, config: Config, console: Console) -> None:
     if best:
         console.print(_grid(found.shown))
         console.print()
-        for number, (offer, cost) in enumerate(found.shown, 1):
+        for number, (offer, cost) in enumerate(found.shown if verbose else found.shown[:1], 1):
             more = found.others(offer)
             also = f"; {counted(more, 'more offer')} of its machine" if more else ""
             console.print(f"{number}: {_reason(offer, cost, config.vast.expected_stay)}{also}", style="dim")

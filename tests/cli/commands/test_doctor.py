@@ -65,6 +65,13 @@ def test_what_warns_is_marked_and_counted_and_is_no_failure(cli: Cli) -> None:
     assert ran.stdout.endswith("\n\nAll checks passed, 1 warning.\n")
 
 
+def test_what_is_wrong_in_the_configuration_is_said_once(cli: Cli) -> None:
+    configure("redis:\n  host: ${NO_SUCH_HOST}\n  tls: true\n")
+    ran = cli("doctor")
+    assert (ran.code, ran.stderr) == (1, "")
+    assert " ".join(ran.stdout.split()).count("NO_SUCH_HOST is not set") == 1
+
+
 @pytest.mark.parametrize(
     ("config", "check"),
     [

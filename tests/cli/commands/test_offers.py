@@ -141,8 +141,9 @@ def test_offers_are_ranked_by_the_cost_of_a_token(cli: Run, shop: MarketProvider
     assert ranks == [(1, "31000002"), (2, "31000003"), (3, "31000001")]
 
 
-def test_each_rank_is_explained_in_words(cli: Run, shop: MarketProvider) -> None:
-    shown = " ".join(cli("offers").stdout.split())
+def test_the_best_rank_is_explained_in_words_and_with_v_each(cli: Run, shop: MarketProvider) -> None:
+    assert "2: $" not in " ".join(cli("offers").stdout.split())
+    shown = " ".join(cli("offers", "-v").stdout.split())
     assert (
         "1: $0.83 per million tokens: 1 d cost $7.20 of rent and $0.023 of traffic, boot 1 min 19 s" in shown
     )
