@@ -202,10 +202,13 @@ class PauseBook:
 
     async def read(self) -> Pauses:
         """Those in force. A damaged one was still written by a `down`. Redis is told what this machine has
-        marked and it does not know. The mark of what has been lifted elsewhere is removed."""
-        kept, own = await self._in_redis(), self._marks.own()
+        marked and it does not know, and this machine marks what Redis knows, which may lose its data. The
+        mark of what has been lifted elsewhere is removed."""
+        kept, own, marked = await self._in_redis(), self._marks.own(), self._marks.read()
         active = dict(kept.active)
-        for token, since in self._marks.read().items():
+        for token in kept.active.keys() - marked.keys() - {_OLD}:
+            self._marks.put(token, kept.active[token])
+        for token, since in marked.items():
             if token in kept.lifted:
                 with suppress(StateError):  # it is found lifted the next time, too
                     self._marks.remove([token])

@@ -427,6 +427,21 @@ async def test_a_redis_that_lost_its_data_is_told_again_and_rents_nothing(fleet:
     assert (await is_paused(fleet), fleet.server.alive()) == (True, [])
 
 
+async def test_a_pause_that_another_machine_has_seen_holds_there_although_redis_loses_its_data(
+    fleet: RentedFleet,
+) -> None:
+    fleet.scale = replace(fleet.scale, min_gpus=1)
+    other = fleet.elsewhere()
+    await fleet.service().up(1)
+    await fleet.service().down()
+    await other.scaler().step()
+    await fleet.client.flushall()
+    step = await other.scaler().step()
+    assert ("paused since" in step.decision.reason, fleet.server.alive()) == (True, [])
+    await fleet.service().up(1)
+    assert (await other.service().status()).paused is None
+
+
 async def test_a_pause_that_was_lifted_elsewhere_is_over_here_too(fleet: RentedFleet) -> None:
     await fleet.service().down()
     await fleet.elsewhere().service().up(1)
