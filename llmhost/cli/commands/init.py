@@ -26,6 +26,8 @@ __all__ = ["init"]
 _FILE_NAME, _SCHEMA_NAME = "llmhost.yaml", "llmhost.schema.json"
 #: by which an editor's YAML language server completes and checks the file
 _SCHEMA_LINE = f"# yaml-language-server: $schema={_SCHEMA_NAME}\n"
+_NO_SCHEMA = "cannot write {path}, by which editors check the configuration: {reason}"
+_LARGEST_SCHEMA = 1 << 20  #: bytes
 _LONGEST_NAME = 32  #: characters of a fleet's name
 
 #: 6.3 GB, which fits on a GPU with 24 GB together with the context of some requests
@@ -130,12 +132,16 @@ def init(
     chosen = provider or (ProviderName.STATIC if choices.urls else _provider(asks=choices.asks))
     values = {"fleet.name": _fleet_name(target), **_values(chosen, choices)}
     keys = (*values, *_KEYS, *(_RENTED_KEYS if chosen is ProviderName.VAST else ()))
-    _write(target, _checked(values, None if everything else keys, target), force=force)
-    _write_schema(target.parent / _SCHEMA_NAME, options.output.warn)
+    text = _checked(values, None if everything else keys, target)
+    has_schema = _write_with_schema(target, text, options.output.warn, force=force)
     path = target.absolute()
     name = str(values["fleet.name"])
     document = {"path": path, "fleet": name}
-    options.output.result(path, lambda path, console: _render(path, name, chosen, console), document)
+
+    def show(path: Path, console: Console) -> None:
+        _render(path, name, chosen, console, has_schema=has_schema)
+
+    options.output.result(path, show, document)
 
 
 def _values(provider: ProviderName, choices: _Choices) -> Mapping[str, object]:
@@ -278,7 +284,7 @@ def _checked(values: Mapping[str, object], keys: Sequence[str] | None, target: P
     from llmhost.config.load import load_config
     from llmhost.config.template import render_template
 
-    text = _SCHEMA_LINE + render_template(values, keys)
+    text = render_template(values, keys)
     with TemporaryDirectory() as folder:
         draft = Path(folder) / _FILE_NAME
         draft.write_text(text, encoding="utf-8")
@@ -288,6 +294,16 @@ def _checked(values: Mapping[str, object], keys: Sequence[str] | None, target: P
             message = error.message.replace(str(draft), f"the new {target}")
             raise UsageError(message, hint=error.hint) from error
     return text
+
+
+def _write_with_schema(target: Path, text: str, warn: Callable[[str], None], *, force: bool) -> bool:
+    """Writes the file, and beside it its schema, which it names. Whether there was place for that."""
+    schema = target.parent / _SCHEMA_NAME
+    has_schema = _is_place_for_schema(schema, warn)
+    _write(target, _SCHEMA_LINE + text if has_schema else text, force=force)
+    if has_schema:
+        _write_schema(schema, warn)
+    return has_schema
 
 
 def _write(target: Path, text: str, *, force: bool) -> None:
@@ -303,17 +319,31 @@ def _write(target: Path, text: str, *, force: bool) -> None:
         raise UsageError(f"cannot write {target}: {error.strerror}", hint="give --path PATH") from error
 
 
+def _is_place_for_schema(path: Path, warn: Callable[[str], None]) -> bool:
+    """Whether nothing has that name, or a schema of ours, of whichever version. Anything else stays."""
+    from llmhost.config.schema import json_schema
+    from llmhost.machine.files import open_file
+
+    if not os.path.lexists(path):
+        return True
+    try:
+        with open_file(path) as file:
+            if f'"title": "{json_schema()["title"]}"'.encode() in file.read(_LARGEST_SCHEMA):
+                return True
+        reason = "another file has that name"
+    except OSError as error:
+        reason = error.strerror or "it cannot be read"
+    warn(_NO_SCHEMA.format(path=path, reason=reason))
+    return False
+
+
 def _write_schema(path: Path, warn: Callable[[str], None]) -> None:
-    """Replaces one of another version; a file of that name that is no schema of ours stays."""
     from llmhost.config.schema import json_schema
 
-    schema = json_schema()
-    title = f'"title": "{schema["title"]}"'
     try:
-        if not os.path.lexists(path) or title in path.read_text(encoding="utf-8", errors="replace"):
-            path.write_text(json.dumps(schema, indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(json_schema(), indent=1) + "\n", encoding="utf-8")
     except OSError as error:
-        warn(f"cannot write {path}, by which editors check the configuration: {error.strerror}")
+        warn(_NO_SCHEMA.format(path=path, reason=error.strerror))
 
 
 def _exists(target: Path) -> UsageError:
@@ -322,12 +352,13 @@ def _exists(target: Path) -> UsageError:
     )
 
 
-def _render(path: Path, name: str, provider: ProviderName, console: Console) -> None:
+def _render(path: Path, name: str, provider: ProviderName, console: Console, *, has_schema: bool) -> None:
     usual = path == Path(_FILE_NAME).absolute()
     flag = "" if usual else f" --config {path}"
     console.print(f"Wrote {path}, for a fleet named {name}.", soft_wrap=True)
-    console.print(f"Editors complete and check it by {_SCHEMA_NAME}, beside it.\n", style="dim")
-    console.print("Next:")
+    if has_schema:
+        console.print(f"Editors complete and check it by {_SCHEMA_NAME}, beside it.", style="dim")
+    console.print("\nNext:")
     if provider is ProviderName.VAST:
         console.print("  add credit to your vast.ai account, and create an API key")
         console.print("  export VAST_API_KEY=<the key>")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import sys
 from collections.abc import Callable
@@ -244,8 +245,21 @@ def test_a_schema_of_another_version_is_replaced_and_no_other_file(cli: Cli) -> 
     assert schema.read_text() == "mine"
 
 
-def test_without_its_schema_the_file_is_written_all_the_same(cli: Cli) -> None:
-    Path("llmhost.schema.json").mkdir()
+@pytest.mark.parametrize(
+    "put",
+    [
+        lambda path: path.mkdir(),
+        os.mkfifo,
+        lambda path: path.write_text("mine"),
+        lambda path: path.symlink_to("/no/such"),
+    ],
+    ids=["a folder", "a pipe", "another file", "a link that leads nowhere"],
+)
+def test_without_its_schema_the_file_is_written_all_the_same_and_names_none(
+    cli: Cli, put: Callable[[Path], object]
+) -> None:
+    put(Path("llmhost.schema.json"))
     ran = cli("init")
     assert (ran.code, written().fleet.provider) == (0, "local")
     assert "warning: cannot write llmhost.schema.json" in ran.stderr
+    assert "llmhost.schema.json" not in Path("llmhost.yaml").read_text() + ran.stdout
