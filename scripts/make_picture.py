@@ -22,6 +22,7 @@ from collections.abc import Iterable
 from io import StringIO
 from pathlib import Path
 
+from rich.ansi import AnsiDecoder
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
@@ -125,10 +126,11 @@ def _read(terminal: int) -> Iterable[bytes]:
 def on_screen(written: str) -> list[Text]:
     """The lines that stand on the terminal after that was written, without empty ones."""
     console = Console(width=_COLUMNS, file=StringIO())
+    decode = AnsiDecoder().decode_line  # of one decoder: a style may last for several lines
     lines = [
         part
         for line in _CONTROL.sub("", written.replace("\r\n", "\n")).split("\n")
-        for part in Text.from_ansi(line).wrap(console, _COLUMNS)
+        for part in decode(line).wrap(console, _COLUMNS)
     ]
     for line in lines:
         line.rstrip()

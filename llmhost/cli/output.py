@@ -343,12 +343,14 @@ class LiveProgress(Progress):
     def __init__(self, console: Console) -> None:
         from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bars
+        from rich.table import Column
 
         self._tasks: dict[str, TaskID] = {}
         self._reasons: dict[str, str] = {}
         self._bars = Bars(
             SpinnerColumn(finished_text=" "),
-            TextColumn("{task.description}", markup=False, style="bold"),
+            # As wide as a worker's name: the bars of what follows stand below those of the workers.
+            TextColumn("{task.description}", markup=False, style="bold", table_column=Column(min_width=13)),
             BarColumn(bar_width=20),
             TaskProgressColumn(),
             TimeElapsedColumn(),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from llmhost.cache.calibration import served_error
 from llmhost.cli.output import pairs, table
-from llmhost.cli.text import clean, data_size, milliseconds, money, percent, shortened, spent
+from llmhost.cli.text import clean, data_size, milliseconds, money, percent, short_count, shortened, spent
 from llmhost.cli.trust_view import served_error_lines
 from llmhost.ledger.report import AskerUse, Point, Target, WorkerUse
 
@@ -126,7 +126,7 @@ def picture(
     if everything:
         parts += _tables(made)
     if made.labels.raised:
-        parts.append(Text("\n".join(served_error_lines(made.labels, made.max_error)[1:]), "yellow"))
+        parts.append(Text("\n".join(served_error_lines(made.labels, made.max_error)[1:]), "bold"))
     title = Text.assemble((f"The last {format_duration(made.since)}", "bold"))
     if not everything:
         title.append("  more: --all, --by worker, --html FILE", "dim")
@@ -189,19 +189,11 @@ def _details(made: Stats) -> list[tuple[str, str]]:
         ("hit in process", _latency(report.hit_ms)),
         ("miss in process", _latency(report.miss_ms)),
         *_steps(report),
-        ("tokens in, out", f"{_short(report.prompt_tokens)}, {_short(report.completion_tokens)}"),
+        ("tokens in, out", f"{short_count(report.prompt_tokens)}, {short_count(report.completion_tokens)}"),
         ("entries", f"{usage.entries:,}{entry}"),
         ("expired", or_dash(usage.expired, "{:,.0f}".format)),
         ("audited", audited(made)),
     ]
-
-
-def _short(count: int) -> str:
-    """``1,518``, ``2.8M``, ``1.2B``."""
-    for size, letter in ((1_000_000_000, "B"), (1_000_000, "M")):
-        if count >= size:
-            return f"{count / size:.1f}{letter}"
-    return f"{count:,}"
 
 
 def _latency(row: Percentiles) -> str:
@@ -267,10 +259,7 @@ def _chart(points: Sequence[Point], *, unicode: bool) -> RenderableType:
 
     line = sparkline([point.hit_ratio for point in points], unicode=unicode)
     width = format_duration(float(points[-1].end - points[-1].start))
-    chart = Text("hit ratio  ", "dim")
-    chart.append(line, "green")
-    chart.append(f"  a mark for {width}", "dim")
-    return chart
+    return Text.assemble(("hit ratio  ", "dim"), (line, "green"), (f"  a mark for {width}", "dim"))
 
 
 def _goals(made: Stats) -> RenderableType:
@@ -298,8 +287,8 @@ def worker_figures(one: WorkerUse) -> list[str]:
     """Under the heads `WORKER_HEADS`."""
     return [
         f"{one.answers:,}",
-        _short(one.prompt_tokens),
-        _short(one.completion_tokens),
+        short_count(one.prompt_tokens),
+        short_count(one.completion_tokens),
         or_dash(one.tokens_per_s, "{:,.1f}".format),
         or_dash(one.utilization, percent),
         f"{one.hours:,.2f}",
@@ -317,8 +306,8 @@ def _askers(kind: str, askers: Sequence[AskerUse]) -> Table:
             f"{one.requests:,}",
             or_dash(one.hit_ratio, percent),
             f"{one.errors:,}",
-            _short(one.prompt_tokens),
-            _short(one.completion_tokens),
+            short_count(one.prompt_tokens),
+            short_count(one.completion_tokens),
             money(one.cost_usd),
             money(one.saved_usd),
         )

@@ -20,6 +20,7 @@ __all__ = [
     "money",
     "percent",
     "rounded",
+    "short_count",
     "shortened",
     "times",
     "wrapped",
@@ -153,6 +154,14 @@ def rounded(count: float) -> str:
             number = count / size
             return f"{number:.1f} {word}" if number < 9.95 else f"{number:,.0f} {word}"
     return f"{count:,.0f}"
+
+
+def short_count(count: int) -> str:
+    """``1,518``, ``2.8M``, ``1.2B``: for tables."""
+    for size, letter in ((1_000_000_000, "B"), (1_000_000, "M")):
+        if count >= size:
+            return f"{count / size:.1f}{letter}"
+    return f"{count:,}"
 
 
 def counted(count: int, what: str) -> str:

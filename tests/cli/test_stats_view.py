@@ -86,6 +86,13 @@ def test_the_wide_screen_is_shorter() -> None:
     assert len(drawn(picture(STATS, width=120), 120)) < len(drawn(picture(STATS, width=80), 80))
 
 
+def test_the_chart_is_not_dim() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, color_system="standard", no_color=False)
+    with console.capture() as captured:
+        console.print(picture(STATS))
+    assert "\x1b[32m.▇" in captured.get()
+
+
 def test_before_the_first_question_nothing_is_drawn_and_no_goal_is_met_or_missed() -> None:
     nothing = make_report(Totals(), [], TARGETS, 0.0, 3600.0)
     made = replace(audited(0, 0), report=nothing, workers=[], tenants=[], versus=[], top=[])

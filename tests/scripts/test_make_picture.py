@@ -65,6 +65,11 @@ def test_a_line_that_was_written_again_stands_there_once() -> None:
     assert [line.plain for line in MAKE["on_screen"](written)] == ["2 of 2", "done"]
 
 
+def test_a_style_lasts_until_it_ends_on_the_next_line_too() -> None:
+    first, second = MAKE["on_screen"]("\x1b[2mone\ntwo\x1b[0m three")
+    assert [[str(span.style) for span in line.spans] for line in (first, second)] == [["dim"], ["dim"]]
+
+
 @pytest.mark.parametrize(
     ("first", "last", "shown"),
     [(1, 1, ["one …", "four"]), (2, 0, ["one", "two …"]), (2, 2, ["one", "two", "three", "four"])],

@@ -175,7 +175,7 @@ def _show(report: BenchReport, console: Console) -> None:
         console.print()
         _show_workers(report, console)
     for note in report.notes:
-        console.print(f"\n{note}", style="yellow")
+        console.print(f"\n{note}", style="bold")
 
 
 def _show_workers(report: BenchReport, console: Console) -> None:

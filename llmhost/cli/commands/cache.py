@@ -303,7 +303,7 @@ def _show_list(rows: Sequence[tuple[Entry, int | None]], console: Console, total
         console.print("No entry. `llmhost ask` and `llmhost cache warm` fill the cache.")
         return
     now, wide = time.time(), console.width >= _WIDE
-    columns = ["entry", "question", *(["model", "scope", "size"] if wide else []), "hits", "age", "last used"]
+    columns = ["entry", "question", *(["model", "scope", "size", "age"] if wide else []), "hits", "last used"]
     grid = table(*columns, "expires in", right=("hits", "size"))
     for entry, size in rows:
         question = " ".join(clean(entry.question).split())
@@ -311,13 +311,13 @@ def _show_list(rows: Sequence[tuple[Entry, int | None]], console: Console, total
             clean(entry.answer.model),
             entry.scope[:ENTRY_DIGITS],
             "-" if size is None else f"{size:,}",
+            duration(max(now - entry.created, 0)),
         )
         grid.add_row(
             entry.entry[:ENTRY_DIGITS],
             question,
             *(details if wide else ()),
             f"{entry.hit_count:,}",
-            duration(max(now - entry.created, 0)),
             ago(entry.last_accessed, now),
             duration(entry.expires_in_s),
         )

@@ -185,7 +185,7 @@ def _show(cost: _Cost, console: Console) -> None:
     )
     is_too_much = plan.hit_ratio < 1 if made.utilization is None else made.utilization > 1
     if is_too_much:
-        console.print("\nThe workers cannot answer that many questions.", style="yellow")
+        console.print("\nThe workers cannot answer that many questions.", style="bold")
     console.print()
     numbers = ("month", "question", "savings", "ROI", "even at")
     grid = table("against", "as of", *numbers, right=numbers)
@@ -201,9 +201,10 @@ def _show(cost: _Cost, console: Console) -> None:
         )
     console.print(grid)
     console.print(
-        "even at: from which hit ratio, or how many questions a month, it costs less here",
-        style="dim",
+        "even at: from which hit ratio, or how many questions a month, it costs less here", style="dim"
     )
+    if any(row.savings_ratio is not None and row.savings_ratio < 0 for row in made.versus):
+        console.print("savings of 24 x: it costs 24 times as much here", style="dim")
 
 
 def _savings(row: Comparison) -> str:

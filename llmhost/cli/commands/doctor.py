@@ -107,4 +107,4 @@ def _render(checks: Sequence[Check], console: Console) -> None:
     summary = f"{failed} of {len(checks)} checks failed" if failed else "All checks passed"
     summary += f", {counted(warnings, 'warning')}." if warnings else "."
     console.print()
-    console.print(Text(summary, "bold red" if failed else "yellow" if warnings else "bold green"))
+    console.print(Text(summary, "bold red" if failed else "bold" if warnings else "bold green"))

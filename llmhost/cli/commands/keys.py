@@ -12,7 +12,7 @@ import typer
 from llmhost.cli.frame import App, Globals, globals_of
 from llmhost.cli.output import table
 from llmhost.cli.running import asynchronous, configured, confirm, run_async, wired
-from llmhost.cli.text import ago, clean, duration, money
+from llmhost.cli.text import ago, clean, duration, money, short_count
 from llmhost.errors import Cancelled, UsageError
 
 if TYPE_CHECKING:
@@ -192,18 +192,19 @@ def _show(rows: Sequence[Mapping[str, Any]], now: float, console: Console) -> No
     if not rows:
         console.print("No API keys. `llmhost keys add --tenant NAME` makes one.")
         return
-    columns = ("key", "tenant", "label", "requests/min", "tokens today", "cost today", "models")
+    columns = ("key", "tenant", "label", "rpm", "tokens\ntoday", "cost\ntoday", "models")
     grid = table(*columns, "last used", "expires", right=columns[3:6])
+    grid.columns[0].no_wrap = True  # to be copied
     for row in rows:
         limits, today = row["limits"], row["today"]
-        tokens, most = f"{today['tokens']:,}", limits["tokens_per_day"]
+        tokens, most = short_count(today["tokens"]), limits["tokens_per_day"]
         usd, most_usd = money(today["usd"]), limits["usd_per_day"]
         grid.add_row(
             row["id"],
             clean(row["tenant"]),
             clean(row["label"]),
             "-" if limits["requests_per_minute"] is None else f"{limits['requests_per_minute']:,}",
-            tokens if most is None else f"{tokens} of {most:,}",
+            tokens if most is None else f"{tokens} of {short_count(most)}",
             usd if most_usd is None else f"{usd} of {money(most_usd)}",
             clean(", ".join(limits["models"])) or "all",
             "never" if row["last_used"] is None else ago(row["last_used"], now),

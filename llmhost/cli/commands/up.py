@@ -115,7 +115,7 @@ def _show_quote(quote: Quote, console: Console) -> None:
             grid.add_row(clean(offer.id), clean(offer.gpu or "-"), clean(offer.region or "-"), price)
         console.print(grid)
     if quote.missing:
-        console.print(f"No offer fits for {quote.missing} of {quote.plan.create} workers", style="yellow")
+        console.print(f"No offer fits for {quote.missing} of {quote.plan.create} workers", style="bold")
     console.print(f"Cost: {money(hourly)}/h, {money(hourly * _DAY)}/day, {money(hourly * _MONTH)}/month")
     for row in _budget(quote):
         console.print(_budget_line(row, quote.now))

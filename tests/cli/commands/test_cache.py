@@ -35,7 +35,7 @@ def test_a_list_has_size_age_model_and_scope(cache: Cli) -> None:
     shown = cache("ls", "--model", "tiny").stdout
     head, _, row, *_ = shown.splitlines()
     assert head.split() == [
-        *("entry", "question", "model", "scope", "size", "hits", "age", "last", "used", "expires", "in"),
+        *("entry", "question", "model", "scope", "size", "age", "hits", "last", "used", "expires", "in"),
     ]
     assert ("what is Redis" in row, "tiny" in row, "Plato" in shown) == (True, True, False)
     (entry,) = cache("ls", "--text", "PLATO", "--json").json["entries"]
@@ -45,7 +45,7 @@ def test_a_list_has_size_age_model_and_scope(cache: Cli) -> None:
 
 def test_a_narrow_window_shows_less_of_each_entry(cache: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    assert cache("ls").stdout.split("\n")[0].split()[:4] == ["entry", "question", "hits", "age"]
+    assert cache("ls").stdout.split("\n")[0].split()[:4] == ["entry", "question", "hits", "last"]
 
 
 def test_a_list_that_does_not_show_all_says_so(cache: Cli) -> None:

@@ -47,6 +47,16 @@ def test_a_key_is_printed_once_and_listed_without_it(keys: Cli) -> None:
     )
 
 
+def test_ids_and_numbers_of_keys_are_not_broken_on_a_narrow_terminal(
+    keys: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    limits = ["--rpm", "60", "--tokens-per-day", "1000000", "--usd-per-day", "2.5", "--models", "tiny"]
+    made = keys("add", "--tenant", "acme", "--label", "chat", *limits, "--expires", "30d", "--json").json
+    words = keys("ls").stdout.split()
+    assert {made["id"], "1.0M", "$2.50", "label"} <= {*words}
+
+
 def test_limits_are_kept_as_given(keys: Cli) -> None:
     limits = ["--rpm", "60", "--tokens-per-day", "1000", "--usd-per-day", "2.5", "--models", "tiny"]
     made = keys("add", "--tenant", "acme", *limits, "--expires", "30d", "--json").json
