@@ -362,5 +362,8 @@ def _render(path: Path, name: str, provider: ProviderName, console: Console, *, 
     if provider is ProviderName.VAST:
         console.print("  add credit to your vast.ai account, and create an API key")
         console.print("  export VAST_API_KEY=<the key>")
-    for command, purpose in _RENT if provider is ProviderName.VAST else _START:
-        console.print(f"  llmhost{flag} {command:<28}  # {purpose}", soft_wrap=True)
+    steps = _RENT if provider is ProviderName.VAST else _START
+    explained = [f"  llmhost{flag} {command:<28}  # {purpose}" for command, purpose in steps]
+    fit = max(map(len, explained)) <= console.width
+    for line, (command, _) in zip(explained, steps, strict=True):
+        console.print(line if fit else f"  llmhost{flag} {command}", soft_wrap=True)

@@ -364,5 +364,5 @@ def _show_up(
         show_workers(workers, console)
         console.print(f"{money(hourly_cost(result.workers))}/h", style="dim")
     if endpoint is not None:
-        where = f"Endpoint: {endpoint}/v1 (for clients of OpenAI, Ollama and Anthropic)"
+        where = f"Endpoint: {endpoint}/v1 (for clients of OpenAI, Ollama, Anthropic)"
         console.print(where, soft_wrap=not console.is_terminal)

@@ -128,6 +128,17 @@ def test_the_next_steps_check_before_anything_is_rented(cli: Cli) -> None:
     assert places == sorted(places)
 
 
+def test_the_next_steps_of_a_file_elsewhere_are_not_broken_on_a_narrow_terminal(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a folder whose name is so long that what a command is for has no room" / "fleet.yaml"
+    path.parent.mkdir()
+    monkeypatch.setenv("COLUMNS", "80")
+    steps = cli("init", "--path", str(path)).stdout.partition("Next:\n")[2].splitlines()
+    assert [step.partition(" --config ")[0] for step in steps] == ["  llmhost"] * 3
+    assert not any("#" in step for step in steps)
+
+
 def test_init_never_overwrites_a_file(cli: Cli) -> None:
     Path("llmhost.yaml").write_text("mine")
     ran = cli("init")
