@@ -177,7 +177,6 @@ class HttpTransport:
         self._open: set[httpx.AsyncHTTPTransport] = set()
         #: what is open, and not in use, and what ends that; the newest is the last
         self._kept: dict[httpx.AsyncHTTPTransport, asyncio.TimerHandle] = {}
-        self._is_closed = False
         self._closing: asyncio.Future[None] | None = None
         self.where = _address(self._base)
         if self._token is not None and not (self._token.isascii() and self._token.isprintable()):
@@ -232,13 +231,19 @@ class HttpTransport:
         except BadReply as fault:
             raise self.error(fault) from fault
 
+    async def retire(self) -> None:
+        """Closes the connections that are kept: there are to be no more requests than those in flight."""
+        self._keeps = False
+        kept, self._kept = self._kept, {}
+        for timer in kept.values():
+            timer.cancel()
+        for connection in kept:
+            await connection.aclose()
+
     async def aclose(self) -> None:
         """Closes all connections, those of requests in flight, too. Asking twice is fine."""
-        self._is_closed = True
-        for timer in self._kept.values():
-            timer.cancel()
-        kept, self._kept = self._kept, {}
-        for connection in [*self._open, *kept]:
+        await self.retire()
+        for connection in [*self._open]:
             await connection.aclose()
 
     def _expire(self, connection: httpx.AsyncHTTPTransport) -> None:
@@ -307,7 +312,7 @@ class HttpTransport:
         self, connection: httpx.AsyncHTTPTransport, response: httpx.Response | None, *, keep: bool = False
     ) -> None:
         self._open.discard(connection)
-        if keep and len(self._kept) < _MOST_KEPT and not self._is_closed:
+        if keep and len(self._kept) < _MOST_KEPT:
             loop = asyncio.get_running_loop()
             self._kept[connection] = loop.call_later(_KEPT_FOR, self._expire, connection)
             return
@@ -539,6 +544,10 @@ class HttpEngine(Engine, ABC):
     async def model_details(self, model: str) -> ModelDetails:  # noqa: ARG002
         """Nothing: most servers do not tell."""
         return ModelDetails()
+
+    async def retire(self) -> None:
+        """Lets requests in flight go on, and closes their connections after them."""
+        await self._transport.retire()
 
     async def aclose(self) -> None:
         await self._transport.aclose()

@@ -39,6 +39,7 @@ from llmhost.fleet.provider import Provider
 from llmhost.fleet.registry import FleetRegistry
 
 if TYPE_CHECKING:
+    from llmhost.engines.http import HttpEngine
     from llmhost.engines.worker_report import WorkerApi
 
 __all__ = ["Engines", "WorkerList", "workers_to_ask"]
@@ -73,7 +74,7 @@ class Engines:
         self._sleep = sleep
         self._on_served = on_served
         self._on_untrusted = on_untrusted
-        self._engines: dict[tuple[str, Endpoint], Engine] = {}
+        self._engines: dict[tuple[str, Endpoint], HttpEngine] = {}
         self._worker_apis: dict[Endpoint, WorkerApi] = {}
         #: how far each worker's set-up was when it last told: what a lost connection does not undo
         self._reached: dict[str, Progress] = {}
@@ -84,11 +85,11 @@ class Engines:
         for api in self._worker_apis.values():
             await api.aclose()
 
-    def forget_all_but(self, workers: Sequence[Worker]) -> None:
+    async def forget_all_but(self, workers: Sequence[Worker]) -> None:
         """Forgets the engines' clients of all other workers; requests in flight go on."""
         kept = {(worker.engine, self._endpoint(worker)) for worker in workers}
-        for way in [way for way in self._engines if way not in kept]:
-            del self._engines[way]
+        for engine in [self._engines.pop(way) for way in [*self._engines] if way not in kept]:
+            await engine.retire()
 
     def of(self, worker: Worker) -> Engine:
         """The client for this worker's engine. Raises ConfigError for a URL or token that cannot be."""
@@ -213,7 +214,7 @@ class Engines:
             on_progress(step)
             await self._sleep(_PROGRESS_POLL)
 
-    def _make(self, kind: str, endpoint: Endpoint) -> Engine:
+    def _make(self, kind: str, endpoint: Endpoint) -> HttpEngine:
         if kind == "ollama":
             from llmhost.engines.ollama import OllamaEngine
 

@@ -562,5 +562,5 @@ class Wiring(AsyncExitStack):
         client = await self._redis_or_none()
         registry = make_registry(client, fleet_spec(self._config), self._config) if client else None
         workers = await workers_to_ask(self.provider, registry, ready_only=self._waker is not None)
-        self.engines.forget_all_but(workers)
+        await self.engines.forget_all_but(workers)
         return workers

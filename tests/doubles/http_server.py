@@ -110,6 +110,8 @@ class HttpServer:
         assert self._server is not None
         self._server.close()
         self._is_closed = True
+        for writer in self._writers:  # a client that keeps its connection would be waited for
+            writer.transport.abort()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -118,6 +120,10 @@ class HttpServer:
 
     async def answer(self, request: Request, reply: Reply) -> None:
         raise NotImplementedError
+
+    @property
+    def open_connections(self) -> int:
+        return len(self._writers)
 
     def drop_connections(self) -> None:
         for writer in self._writers:

@@ -10,6 +10,7 @@ from doubles.clock import ManualClock
 from doubles.fleet_values import make_worker
 from doubles.http_server import HttpServer
 from doubles.ollama_server import OllamaServer, Running
+from doubles.waiting import until
 
 from llmhost.config.models import Config
 from llmhost.engines.engine import Progress
@@ -154,6 +155,16 @@ async def test_a_rented_worker_is_tried_over_its_own_certificate(engines, tmp_pa
         "/api/tags",
         "/api/tags",
     ]
+
+
+async def test_a_worker_that_is_gone_has_no_connection_any_more(engines, tmp_path):
+    server = OllamaServer(token=TOKEN)
+    server.tls = OWN.server_context(tmp_path)
+    async with server:
+        await engines.probe(rented(server.url))
+        assert server.open_connections
+        await engines.forget_all_but([])
+        await until(lambda: not server.open_connections)
 
 
 async def test_what_a_worker_serves_is_told_and_so_is_one_that_is_not_what_it_was(tmp_path):
