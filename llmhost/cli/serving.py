@@ -303,7 +303,7 @@ async def _built(fleets: Fleets, observation: Observation) -> AsyncIterator[ASGI
         parts = [await stack.enter_async_context(wired(*fleet)) for fleet in fleets]
         for (options, config), part in zip(fleets, parts, strict=True):
             if config.wakes:  # it may get workers
-                part.others.remember(options.source)
+                await part.others.remember(options.source)
         gateway = await make_gateway(parts, observation)
         observation.configure(fleets[0][1].gateway)
         loading = asyncio.create_task(_load_models(parts))

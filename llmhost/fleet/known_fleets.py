@@ -9,12 +9,13 @@ from __future__ import annotations
 import fnmatch
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from llmhost.errors import StateError
-from llmhost.machine.files import make_folder, names_in, read_json, write_json
+from llmhost.machine.files import hold_lock, make_folder, names_in, read_json, write_json
 
 __all__ = ["EMBEDDED", "KnownFleet", "forget_fleet", "known_file", "known_fleets", "remember_fleet"]
 
@@ -46,17 +47,34 @@ _MOST_USES = 9
 _USE = ("config", "payer", "redis")
 #: seconds; for so long it is known where the records of a fleet are that was taken down
 _REMEMBERED = 30 * 86_400.0
+#: seconds; another one needs milliseconds for a change
+_PATIENCE = 5.0
 
 
-def remember_fleet(fleets: Path, fleet: KnownFleet, *, settled: bool = False) -> None:
+async def remember_fleet(fleets: Path, fleet: KnownFleet, *, settled: bool = False) -> None:
     """Writes down a use of a fleet, beside those before; `fleets` is the folder of all. `settled`: the
-    operator says that its records are here from now on, wherever they were. Raises StateError."""
+    operator says that its records are here from now on, wherever they were. What is known already needs no
+    room on the disk. Raises StateError."""
     folder = fleets / fleet.name
     make_folder(folder)
-    before = _written(folder, fleet.provider)
-    if settled:
-        before = [replace(use, redis="") for use in before if use.config != fleet.config]
-    _write(folder, _kept([fleet, *before]))
+
+    def after() -> tuple[Sequence[KnownFleet], Sequence[KnownFleet]]:
+        known = _written(folder, fleet.provider)
+        before = [use for use in known if use != KnownFleet(fleet.name, fleet.provider)]  # that says nothing
+        if settled:
+            before = [replace(use, redis="") for use in before if use.config != fleet.config]
+        return known, _kept([fleet, *before])
+
+    known, uses = after()
+    if known == uses:
+        return
+    async with _changing(folder):
+        _write(folder, after()[1])
+
+
+def _changing(folder: Path) -> AbstractAsyncContextManager[None]:
+    """Of several that change what is known of a fleet, one at a time."""
+    return hold_lock(folder / "known.lock", patience=_PATIENCE)
 
 
 def _kept(uses: Sequence[KnownFleet]) -> Sequence[KnownFleet]:
@@ -75,19 +93,22 @@ def known_file(fleets: Path, name: str, provider: str) -> Path:
     return fleets / name / _FILES[provider]
 
 
-def forget_fleet(fleets: Path, name: str, provider: str) -> None:
+async def forget_fleet(fleets: Path, name: str, provider: str) -> None:
     """The fleet is gone; what is known of its workers or purchases stays, and for a month also where its
     records are, if other machines may use them. Raises StateError."""
     path = known_file(fleets, name, provider)
-    uses = _written(fleets / name, provider)
-    was_down = all(use.down for use in uses)
+    if not path.exists():
+        return
     try:
-        if uses and was_down and time.time() - path.stat().st_mtime <= _REMEMBERED:
-            return
-        if not was_down and any(use.redis not in ("", EMBEDDED) for use in uses):
-            _write(path.parent, [replace(use, down=True) for use in uses])
-        else:
-            path.unlink(missing_ok=True)
+        async with _changing(path.parent):
+            uses = _written(path.parent, provider)
+            was_down = all(use.down for use in uses)
+            if was_down and uses and time.time() - path.stat().st_mtime <= _REMEMBERED:
+                return
+            if not was_down and any(use.redis not in ("", EMBEDDED) for use in uses):
+                _write(path.parent, [replace(use, down=True) for use in uses])
+            else:
+                path.unlink(missing_ok=True)
     except OSError as error:
         raise StateError(f"cannot remove {path}: {error.strerror}") from error
 

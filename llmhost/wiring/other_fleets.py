@@ -38,6 +38,8 @@ from llmhost.wiring.fleets import (
 
 __all__ = ["OtherFleet", "OtherFleets"]
 
+_NOT_WRITTEN = "the fleet is not written down"
+
 
 @dataclass(frozen=True, slots=True)
 class OtherFleet:
@@ -381,19 +383,32 @@ class OtherFleets:
             return ()
         return [OtherFleet(self._config.fleet.name, "vast", None, ())]
 
-    def remember(self, source: Path | None, *, settled: bool = False) -> None:
-        """Writes down which configuration the fleet comes from, and where its records are; that it cannot be
-        done is warned of. `settled`: they are there from now on, whatever was in use before."""
-        fleet = self.configured(source)
+    async def remember(self, source: Path | None) -> None:
+        """Writes down which configuration the fleet comes from, and where its records are. Raises StateError
+        where that cannot be done of a rented one: nothing is to be bought that is not known here; of another
+        it is warned."""
         try:
-            payer = payer_of(self._config) if fleet.provider == "vast" else ""
-            redis = records_of(self._config)
-            known = KnownFleet(fleet.name, fleet.provider, fleet.config, payer, redis)
-            remember_fleet(state_dir() / "fleets", known, settled=settled)
+            await self._write_down(source, settled=False)
         except StateError as error:
-            self._warn.warn("the fleet is not written down", error)
+            if self._config.fleet.provider == "vast":
+                raise
+            self._warn.warn(_NOT_WRITTEN, error)
 
-    def forget(self, name: str, provider: str) -> None:
+    async def settle(self, source: Path | None) -> None:
+        """As `remember`: its records are there from now on, whatever was in use before. Where that cannot be
+        done, it is warned of."""
+        try:
+            await self._write_down(source, settled=True)
+        except StateError as error:
+            self._warn.warn(_NOT_WRITTEN, error)
+
+    async def _write_down(self, source: Path | None, *, settled: bool) -> None:
+        fleet = self.configured(source)
+        payer = payer_of(self._config) if fleet.provider == "vast" else ""
+        use = KnownFleet(fleet.name, fleet.provider, fleet.config, payer, records_of(self._config))
+        await remember_fleet(state_dir() / "fleets", use, settled=settled)
+
+    async def forget(self, name: str, provider: str) -> None:
         """Its last worker is gone. That it cannot be done is no matter: it has nothing to show."""
         with suppress(StateError):
-            forget_fleet(state_dir() / "fleets", name, provider)
+            await forget_fleet(state_dir() / "fleets", name, provider)

@@ -322,7 +322,7 @@ async def test_a_fleet_of_another_folder_is_named_with_its_own_file(
 
 async def test_before_it_clears_the_cache_it_says_whose_entries_are_removed(static_house: House) -> None:
     await static_house.ok("ask", "What is Redis?")
-    remember_fleet(Path(os.environ["LLMHOST_STATE_DIR"]) / "fleets", KnownFleet("blue", "static"))
+    await remember_fleet(Path(os.environ["LLMHOST_STATE_DIR"]) / "fleets", KnownFleet("blue", "static"))
     terminal = await Terminal.run([sys.executable, "-m", "llmhost", "cache", "clear"], os.environ)
     try:
         await terminal.until("[y/N]: ")

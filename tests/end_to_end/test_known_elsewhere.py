@@ -226,3 +226,19 @@ async def test_one_file_that_is_used_for_two_fleets_by_the_environment_ends_eith
         await market.ok("up", "--gpus", "1", "--yes", "--no-wait", LLMHOST_FLEET__NAME=name)
     done = await market.run("down", "--yes", LLMHOST_FLEET__NAME="blue")
     assert (done.code, len(market.alive())) == (0, 1), done.err
+
+
+@pytest.mark.parametrize("command", [["up", "--gpus", "2", "--yes", "--no-wait"], ["scale"]], ids=" ".join)
+async def test_what_cannot_be_written_down_as_used_rents_nothing(
+    market: RentedHouse, command: list[str]
+) -> None:
+    market.configure(fleet={"budget": {"per_hour": 10}})
+    await market.ok("up", "--gpus", "1", "--yes", "--no-wait")
+    lock = market.state / "fleets" / "rented" / "known.lock"
+    lock.unlink()
+    lock.mkdir()
+    assert (await market.run("scale")).code == 0  # as it was used before
+    market.configure(fleet={"budget": {"per_hour": 10}}, redis={"url": None})
+    done = await market.run(*command)
+    assert (done.code, len(market.alive())) == (1, 1), done.err
+    assert "known.lock" in done.err

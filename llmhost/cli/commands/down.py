@@ -88,7 +88,7 @@ async def down(
         moved = wiring.others.moved_redis(own.spec.name) if own.rents and not some else None
         if not (wiring.others.unseen_accounts or wiring.others.unread or moved):
             for name, provider in gone:
-                wiring.others.forget(name, provider)
+                await wiring.others.forget(name, provider)
         ended = {*(name for name, _ in gone), *(fleets_with_gateways() if everything else ())}
         gateways = await stop_gateways(options, sorted(ended))
         stopped = await _stop_redis(options, wiring) if everything and not left else None

@@ -72,7 +72,7 @@ async def scale(
     async with wired(options, config) as wiring:
         scaler = await wiring.scaler()
         if not dry_run:
-            wiring.others.remember(options.source)
+            await wiring.others.remember(options.source)
         with options.output.progress() as progress:
             result = await scaler.step(dry_run=dry_run, on_progress=lambda step: follow(progress, step))
         try:

@@ -226,7 +226,7 @@ async def _up(
     approval = _Approval(options, yes)
     rented: set[str] = set()
     async with wired(options, config) as wiring:
-        wiring.others.remember(options.source)
+        await wiring.others.remember(options.source)
         fleet = await wiring.fleet()
         try:
             with options.output.progress() as progress:
@@ -240,7 +240,7 @@ async def _up(
                     now=now,
                     began=began(),
                 )
-            wiring.others.remember(options.source, settled=True)
+            await wiring.others.settle(options.source)
             await warn_of_others(options, wiring)
             gateway = await ensure_gateway(options, config) if result.workers else None
         except asyncio.CancelledError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import stat
@@ -62,10 +63,12 @@ def test_init_gives_two_folders_of_one_name_two_fleets(
 ) -> None:
     (tmp_path / "app").mkdir()
     monkeypatch.chdir(tmp_path / "app")
-    remember_fleet(state_dir() / "fleets", KnownFleet("app", "local", "/elsewhere/app/llmhost.yaml"))
+    elsewhere = KnownFleet("app", "local", "/elsewhere/app/llmhost.yaml")
+    asyncio.run(remember_fleet(state_dir() / "fleets", elsewhere))
     cli("init")
     assert written().fleet.name == "app-2"
-    remember_fleet(state_dir() / "fleets", KnownFleet("app-2", "local", str(Path("llmhost.yaml").absolute())))
+    here = KnownFleet("app-2", "local", str(Path("llmhost.yaml").absolute()))
+    asyncio.run(remember_fleet(state_dir() / "fleets", here))
     cli("init", "--force")
     assert written().fleet.name == "app-2"
 

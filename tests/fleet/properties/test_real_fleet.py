@@ -11,6 +11,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from doubles.engine_limits import LIMITS
 from doubles.fleet_values import make_spec
@@ -212,6 +213,7 @@ async def test_a_stopped_worker_is_not_called_ready(
     await service().up(1)
     (process,) = worker_processes()
     process.suspend()
+    await until(lambda: process.status() == psutil.STATUS_STOPPED)
     monkeypatch.setattr("llmhost.fleet.health.PROBE_TIMEOUT", 0.2)
     (worker,) = (await service().status()).workers
     process.resume()
