@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llmhost.engines.engine import Delta, Done, EmbedRequest, Message
-from llmhost.errors import EngineRefused, EngineUnavailable
+from llmhost.errors import ContextExceeded, EngineRefused, EngineUnavailable
 
 SIDES = ["openai_side", "ollama_side", pytest.param("llama_cpp_side", marks=pytest.mark.slow)]
 
@@ -57,7 +57,7 @@ async def test_a_text_is_continued_without_a_template(side, question, completion
 
 
 async def test_a_text_that_does_not_fit_is_refused(side, completion, ask):
-    with pytest.raises(EngineRefused, match="exceeds"):
+    with pytest.raises(ContextExceeded, match="exceeds"):
         await ask(side.engine(), completion("word " * 11_000, model=side.model))
 
 
@@ -145,7 +145,7 @@ async def test_one_engine_answers_several_questions_at_once(side, question, ask)
 
 
 async def test_a_prompt_that_does_not_fit_is_refused(side, question, ask):
-    with pytest.raises(EngineRefused, match="exceeds"):
+    with pytest.raises(ContextExceeded, match="exceeds"):
         await ask(side.engine(), question("word " * 11_000, model=side.model))
 
 
