@@ -226,7 +226,7 @@ async def test_the_conversation_is_shown_and_saved_but_over_no_other_file(chat: 
     await say(terminal, "/history", "What is", "Redis?", "Wörld!")
     await say(terminal, f"/save {tmp_path}/it.md", "wrote 2 messages")
     await say(terminal, f"/save {tmp_path}/it.json", "wrote 2 messages")
-    await say(terminal, f"/save {tmp_path}/it.md", "File exists")
+    await say(terminal, f"/save {tmp_path}/it.md", "File", "exists")
     assert (tmp_path / "it.md").read_text() == f"> What is \n> Redis?\n\n{ANSWER}\n"
     turns: Any = json.loads((tmp_path / "it.json").read_text())
     assert [turn["content"] for turn in turns] == ["What is \nRedis?", ANSWER]
